@@ -1,0 +1,49 @@
+"""Nodes and their devices: what a placement is decided from. Sizes are MB (10^6 B) unless named otherwise."""
+
+import msgspec
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One GPU as its library tells it; memory in MB (2^20 bytes, as the vendors' tools print)."""
+
+    uuid: str
+    name: str = ""
+    vendor: str = "nvidia"
+    architecture: str = ""
+    total_mb: int = 0
+    free_mb: int = 0
+    used_mb: int = 0
+    utilisation: int = 0
+    power_watts: int = 0
+    healthy: bool = True
+    processes: tuple["DeviceProcess", ...] = ()
+
+
+class DeviceProcess(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A process that holds memory of a device."""
+
+    pid: int
+    used_mb: int = 0
+    name: str = ""
+
+
+class Taint(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A taint of a node."""
+
+    key: str
+    value: str = ""
+    effect: str = ""
+
+
+class NodeFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One node: `ready` is True, False or Unknown; amounts are thousandths (cpu) and bytes x 1000 as `milli` gives."""
+
+    name: str
+    uid: str = ""
+    version: int = 0
+    ready: str = "Unknown"
+    unschedulable: bool = False
+    labels: dict[str, str] = {}
+    taints: tuple[Taint, ...] = ()
+    allocatable: dict[str, int] = {}
+    requested: dict[str, int] = {}
