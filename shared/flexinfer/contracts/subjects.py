@@ -47,11 +47,11 @@ def encode(name: str) -> str:
     )
 
 
-def decode(token: str) -> str:
-    """Return the name that `encode` made a token of."""
-    if token == "_":
+def decode(part: str) -> str:
+    """Return the name that `encode` made a part of a subject of."""
+    if part == "_":
         return ""
-    raw = re.sub(rb"_([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), token.encode())
+    raw = re.sub(rb"_([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), part.encode())
     return raw.decode("utf-8", "surrogatepass")
 
 

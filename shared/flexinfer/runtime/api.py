@@ -61,7 +61,7 @@ class AwayError(ApiError):
     """The API server does not answer, or is overloaded."""
 
 
-class Kind(msgspec.Struct, frozen=True, Generic[T]):
+class Kind(msgspec.Struct, Generic[T], frozen=True):
     """A kind of object: where it lives in the API, and the struct that its JSON is read into."""
 
     api_version: str
@@ -86,14 +86,14 @@ NODES: Kind[kube.Node] = Kind("v1", "Node", "nodes", kube.Node, namespaced=False
 EVENTS: Kind[Any] = Kind("v1", "Event", "events", msgspec.Raw)
 
 
-class Listing(msgspec.Struct, frozen=True, Generic[T]):
+class Listing(msgspec.Struct, Generic[T], frozen=True):
     """A list and the version it stands for."""
 
     items: tuple[T, ...]
     version: str
 
 
-class Change(msgspec.Struct, frozen=True, Generic[T]):
+class Change(msgspec.Struct, Generic[T], frozen=True):
     """One watch event. A BOOKMARK has no object: only the version moved."""
 
     type: str  # ADDED, MODIFIED, DELETED, BOOKMARK
