@@ -1,8 +1,8 @@
 """Runtime: everything that a service is given, and the seams that the simulation fills with its own."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -61,6 +61,8 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     cluster: Cluster
     bus: Bus
+    connection: Any = None
+    """The NATS connection under the bus, for the watcher's state stream alone; None in the simulation."""
     clock: Callable[[], float]
     """Monotonic seconds: what deadlines are counted by."""
     wall: Callable[[], datetime]
@@ -69,5 +71,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     random: Callable[[], float]
     """0 <= x < 1, for jitter."""
     set_ready: Callable[[bool], None]
+    beside: Callable[[Coroutine[Any, Any, object]], None]
+    """Run something beside the path: nobody waits for it, and its failure is a log line."""
     holds_lease: Callable[[], bool]
     """Whether this replica may act by its own Lease and the monotonic clock."""

@@ -1,0 +1,184 @@
+"""A process: settings, connections, health, signals, and the work; torn down in reverse order.
+
+`run` is the body of every reactor's `__main__`, `run_main` that of the bridges (watcher, agent, proxy). `run_all` puts several into one
+process, for small machines.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+import msgspec
+
+from flexinfer.runtime import bus, cluster, connection, health, log
+from flexinfer.runtime.api import ApiError
+from flexinfer.runtime.leadership import Leadership
+from flexinfer.runtime.reactor import Service, react
+from flexinfer.runtime.runtime import Runtime
+from flexinfer.runtime.settings import Settings, SettingsError, load
+
+Main: TypeAlias = Callable[[Runtime], Awaitable[None]]
+logger = logging.getLogger(__name__)
+
+
+class Process(msgspec.Struct, frozen=True):
+    """A named piece of work; only reactors hold a Lease."""
+
+    name: str
+    main: Main
+    leads: bool = False
+
+
+def process_of(service: Service) -> Process:
+    """Return the process of a deciding service."""
+
+    async def main(runtime: Runtime) -> None:
+        await react(runtime, service)
+
+    return Process(service.name, main, leads=True)
+
+
+def run(service: Service) -> None:
+    """Run a deciding service until told to stop."""
+    run_all([process_of(service)])
+
+
+def run_main(name: str, main: Main) -> None:
+    """Run a bridge until told to stop."""
+    run_all([Process(name, main)])
+
+
+def run_all(processes: Sequence[Process]) -> None:
+    """Run several services in one process until told to stop; exits 2 on bad settings, 1 when one fails."""
+    name = processes[0].name if len(processes) == 1 else "all"
+    try:
+        settings = load(os.environ)
+    except SettingsError as error:
+        sys.stderr.write(f"flexinfer-{name}: {error}\n")
+        raise SystemExit(2) from error
+    log.set_up(name, settings.log_level)
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: PLC0415 -- an extra
+
+        uvloop.install()
+    try:
+        asyncio.run(_serve(processes, settings))
+    except ApiError as error:
+        sys.stderr.write(f"flexinfer-{name}: {error}\n")
+        raise SystemExit(1) from error
+    except BaseExceptionGroup as failures:
+        logger.critical("stopped by a failure", exc_info=failures)
+        raise SystemExit(1) from failures
+
+
+async def _serve(processes: Sequence[Process], settings: Settings) -> None:
+    state = health.Health()
+    waiting = {process.name for process in processes}
+
+    def ready(name: str) -> Callable[[bool], None]:
+        def say(up: bool) -> None:  # noqa: FBT001 -- the fact itself
+            waiting.discard(name) if up else waiting.add(name)
+            state.set_ready(not waiting)
+
+        return say
+
+    async with health.served(state, settings.health_host, settings.health_port, settings.health_port_file):
+        work = [_one(process, settings, ready(process.name)) for process in processes]
+        await until_stopped(_together(work))
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for one in work:
+            tasks.create_task(one)
+
+
+async def _one(process: Process, settings: Settings, ready: Callable[[bool], None]) -> None:
+    async with runtime_for(process, settings, ready) as (runtime, leadership):
+        if leadership is None:
+            await process.main(runtime)
+            return
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(leadership.keep(runtime))
+                await process.main(runtime)
+        finally:
+            await leadership.give_back(runtime)
+
+
+@contextlib.asynccontextmanager
+async def runtime_for(
+    process: Process, settings: Settings, ready: Callable[[bool], None]
+) -> AsyncIterator[tuple[Runtime, Leadership | None]]:
+    """Connect everything that a service needs."""
+    leadership = Leadership(process.name, settings.identity) if process.leads else None
+    beside: set[asyncio.Task[object]] = set()
+
+    def run_beside(work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(_logged(work))
+        beside.add(task)
+        task.add_done_callback(beside.discard)
+
+    async with contextlib.AsyncExitStack() as stack:
+        link = await stack.enter_async_context(
+            connection.connected(
+                process.name, settings.nats_url, settings.nats_user, settings.nats_password_file
+            )
+        )
+        api = await stack.enter_async_context(cluster.connected(settings.kubeconfig))
+        yield (
+            Runtime(
+                name=process.name,
+                settings=settings,
+                cluster=api,
+                bus=bus.NatsBus(link),
+                connection=link,
+                clock=time.monotonic,
+                wall=lambda: datetime.now(UTC),
+                sleep=asyncio.sleep,
+                random=random.random,
+                set_ready=ready,
+                beside=run_beside,
+                holds_lease=lambda: leadership is None or leadership.holds(time.monotonic()),
+            ),
+            leadership,
+        )
+        for task in tuple(beside):
+            task.cancel()
+
+
+async def _logged(work: Coroutine[Any, Any, object]) -> None:
+    try:
+        await work
+    except Exception:
+        logger.warning("work beside the path failed", exc_info=True)
+
+
+async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Run work until it ends or SIGTERM or SIGINT arrives; a second signal ends the process at once."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(work)
+    stopping = False
+
+    def stop() -> None:
+        nonlocal stopping
+        if stopping:
+            os._exit(130)
+        stopping = True
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not stopping:
+            raise
