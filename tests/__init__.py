@@ -1,0 +1,1 @@
+"""The tests; `builders` is their vocabulary."""

@@ -7,9 +7,8 @@ import msgspec
 
 from flexinfer.contracts import conditions, keys
 from flexinfer.contracts.conditions import Condition
-from flexinfer.contracts.events import NodeObserved, WorkloadObserved
+from flexinfer.contracts.events import AnyEvent, ModelObserved, NodeObserved, WorkloadObserved
 from flexinfer.contracts.fleet import Arrival, Fleet, fold
-from flexinfer.contracts.events import AnyEvent, ModelObserved
 from flexinfer.contracts.model import Gpu, Metadata, Model, ModelSpec, ModelStatus, Placement, Serverless
 from flexinfer.contracts.nodes import NodeFacts
 from flexinfer.contracts.workload import PodFacts
@@ -61,7 +60,7 @@ def a_model(name: str = "llama", **changes: Any) -> Model:
 
 def a_pod(model: Model, **changes: Any) -> PodFacts:
     """Return a running Pod of a Model."""
-    facts = {
+    facts: dict[str, Any] = {
         "name": f"{model.metadata.name}-0",
         "uid": f"pod-{model.metadata.name}",
         "model_uid": model.uid,

@@ -36,6 +36,12 @@ class Recheck(msgspec.Struct, frozen=True):
         return ""
 
 
+class Moment(msgspec.Struct, frozen=True):
+    """A moment of the monotonic clock; a report writes it as wall time."""
+
+    at: float
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Write the owner's condition and fields, always as a full set.
 
@@ -99,5 +105,5 @@ def _snake(name: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    plain = msgspec.to_builtins(value)
+    plain = value if isinstance(value, Moment) else msgspec.to_builtins(value)
     return None if plain in ("", {}, 0) else plain

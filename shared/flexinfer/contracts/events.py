@@ -155,6 +155,19 @@ class EngineProbed(Event, frozen=True, kw_only=True):
     in_flight: int | None = None
 
 
+class LeaseObserved(Event, frozen=True, kw_only=True):
+    """The arbiter's own fact: a group's Lease as its write returned it; never published."""
+
+    lease: GroupLease
+
+
+class ActivityWritten(Event, frozen=True, kw_only=True):
+    """The reaper's own fact: up to which moment a Model's activity stands in its status; never published."""
+
+    key: str
+    last: float
+
+
 StateEvent: TypeAlias = (
     ModelObserved | ModelDeleted | WorkloadObserved | WorkloadDeleted | NodeObserved | NodeDeleted
 )
@@ -169,5 +182,7 @@ AnyEvent: TypeAlias = (
     | StatusChanged
     | EngineReady
     | EngineProbed
+    | LeaseObserved
+    | ActivityWritten
 )
 DELETIONS = (ModelDeleted, WorkloadDeleted, NodeDeleted)

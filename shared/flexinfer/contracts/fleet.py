@@ -18,6 +18,8 @@ from flexinfer.contracts.nodes import NodeFacts
 from flexinfer.contracts.workload import GroupLease
 
 _GONE_KEPT = 4096
+HEARTBEAT_GAP = 15.0
+"""Seconds of silence after which a proxy no longer counts as heard; it speaks every 5."""
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -45,10 +47,19 @@ class Activity(msgspec.Struct, frozen=True):
 
 
 class Proxy(msgspec.Struct, frozen=True):
-    """A proxy: when it was last heard, and whether it said farewell."""
+    """A proxy: when it was last heard, whether it said farewell, and since when it was heard without a gap."""
 
     heard: float
     farewell: bool
+    since: float
+
+
+class Held(msgspec.Struct, frozen=True):
+    """Since when a group's Lease is at its step."""
+
+    turn: int
+    step: str
+    at: float
 
 
 class Probe(msgspec.Struct, frozen=True):
@@ -74,7 +85,9 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     wakes: Mapping[str, tuple[str, float]] = {}  # key -> (uid, when somebody asked)
     probes: Mapping[str, Probe] = {}  # key -> the engine's last answer
     seen: Mapping[str, float] = {}  # uid -> when first folded
-    touched: Mapping[str, float] = {}  # key -> when a status change was last folded
+    since: Mapping[tuple[str, str], float] = {}  # (key, condition type) -> when its verdict last changed
+    lease_since: Mapping[str, Held] = {}  # "namespace/lease name" -> since when it is at its step
+    written: Mapping[str, float] = {}  # key -> up to when its activity stands in its status
     gone: Mapping[str, None] = {}  # uids seen deleted, oldest first
     connected: float | None = None  # since when the bus connection stands; None while it does not
 
@@ -131,7 +144,8 @@ class _Draft:
             case events.ModelDeleted():
                 self._model_deleted(event)
             case events.WorkloadObserved():
-                self._workload(event)
+                self._map("workloads")[event.key] = event
+                self._lease(event.lease, at)
             case events.WorkloadDeleted(namespace=namespace, name=name):
                 self._map("workloads").pop(f"{namespace}/{name}", None)
             case events.NodeObserved(name=name, node=node):
@@ -150,13 +164,17 @@ class _Draft:
             case events.ActivityObserved():
                 self._activity(event, at)
             case events.ProxyObserved(proxy=proxy, farewell=farewell):
-                self._map("proxies")[proxy] = Proxy(at, farewell)
+                self._proxy(proxy, at, farewell=farewell)
             case events.WakeRequested(namespace=namespace, name=name, uid=uid):
                 self._map("wakes")[f"{namespace}/{name}"] = (uid, at)
             case events.EngineProbed(
                 key=key, pod_uid=pod_uid, healthy=healthy, detail=detail, in_flight=busy
             ):
                 self._map("probes")[key] = Probe(pod_uid, healthy, detail, busy, at)
+            case events.LeaseObserved(lease=lease):
+                self._lease(lease, at)
+            case events.ActivityWritten(key=key, last=last):
+                self._map("written")[key] = last
             case _:
                 return  # hints, history and watermarks are not part of the picture
 
@@ -172,7 +190,19 @@ class _Draft:
                 self._bury(known.uid)
         if known is None or known.metadata.version != model.metadata.version:
             self._map("models")[key] = model
-            self._map("touched")[key] = at
+            self._verdicts(known if known is not None and known.uid == model.uid else None, model, at)
+
+    def _verdicts(self, known: Model | None, model: Model, at: float) -> None:
+        """Note when each verdict changed, as seen from here: foreign clocks are not believed."""
+        for condition in model.status.conditions:
+            former = known.condition(condition.type) if known is not None else None
+            pair = (model.key, condition.type)
+            same = former is not None and (former.status, former.reason) == (
+                condition.status,
+                condition.reason,
+            )
+            if not same and not (known is None and pair in self._peek("since")):
+                self._map("since")[pair] = at
 
     def _model_deleted(self, event: events.ModelDeleted) -> None:
         self._bury(event.uid)
@@ -180,12 +210,12 @@ class _Draft:
         known = self._peek("models").get(key)
         if known is None or known.uid != event.uid:
             return
-        for name in ("models", "touched", "wakes", "probes"):
+        for name in ("models", "wakes", "probes", "written"):
             if key in self._peek(name):
                 self._map(name).pop(key)
-        stale = [pair for pair in self._peek("activity") if pair[0] == key]
-        for pair in stale:
-            self._map("activity").pop(pair)
+        for name in ("activity", "since"):
+            for pair in [pair for pair in self._peek(name) if pair[0] == key]:
+                self._map(name).pop(pair)
 
     def _bury(self, uid: str) -> None:
         gone = self._map("gone")
@@ -195,23 +225,28 @@ class _Draft:
         if uid in self._peek("seen"):
             self._map("seen").pop(uid)
 
-    def _workload(self, event: WorkloadObserved) -> None:
-        self._map("workloads")[event.key] = event
-        self._lease(event.lease)
-
-    def _lease(self, lease: GroupLease | None) -> None:
+    def _lease(self, lease: GroupLease | None, at: float) -> None:
         if lease is None:
             return
         key = f"{lease.namespace}/{lease.name}"
         known = self._peek("leases").get(key)
-        if known is None or known.version <= lease.version:
-            self._map("leases")[key] = lease
+        if known is not None and known.version > lease.version:
+            return
+        self._map("leases")[key] = lease
+        held = self._peek("lease_since").get(key)
+        if held is None or (held.turn, held.step) != (lease.turn, lease.step):
+            self._map("lease_since")[key] = Held(lease.turn, lease.step, at)
 
     def _activity(self, event: events.ActivityObserved, at: float) -> None:
         pair = (f"{event.namespace}/{event.name}", event.proxy)
         self._map("activity")[pair] = Activity(
             event.uid, at - event.idle_seconds, event.in_flight, event.waiting, at
         )
-        proxy = self._peek("proxies").get(event.proxy)
-        if proxy is None or proxy.heard < at:
-            self._map("proxies")[event.proxy] = Proxy(at, farewell=False)
+        known = self._peek("proxies").get(event.proxy)
+        if known is None or known.heard < at:
+            self._proxy(event.proxy, at, farewell=False)
+
+    def _proxy(self, name: str, at: float, *, farewell: bool) -> None:
+        known = self._peek("proxies").get(name)
+        unbroken = known is not None and not known.farewell and at - known.heard <= HEARTBEAT_GAP
+        self._map("proxies")[name] = Proxy(at, farewell, known.since if unbroken and known else at)

@@ -122,6 +122,7 @@ R_ACTIVE = "Active"
 R_FIRST_START = "FirstStart"
 R_FIRST_START_QUEUED = "FirstStartQueued"
 R_FIRST_START_FAILED = "FirstStartFailed"
+R_START_FAILED = "StartFailed"
 R_IDLE = "Idle"
 R_DELETING = "Deleting"
 
@@ -183,6 +184,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         R_FIRST_START: "A new Model starts once, so that its owner sees it work.",
         R_FIRST_START_QUEUED: "Its first start waits for another first start, or for its device.",
         R_FIRST_START_FAILED: "Its first start failed; a request or a change of the spec tries again.",
+        R_START_FAILED: "The start that a request asked for failed; the next request tries again.",
         R_IDLE: "Nobody asked for longer than idleTimeout.",
         R_DELETING: "The Model is being deleted.",
         R_NOT_SHARED: "The Model shares its device with no other Model.",

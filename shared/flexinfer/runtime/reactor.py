@@ -8,7 +8,7 @@ minute delays no other. Deciding needs no memory: whatever was dropped because i
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -20,6 +20,7 @@ from flexinfer.contracts.fleet import Arrival, Fleet, fold
 from flexinfer.runtime.api import MODELS, ApiError, AwayError, ConflictError, NotFoundError
 from flexinfer.runtime.reporting import deleted, report
 from flexinfer.runtime.runtime import Delivery, Interests, Lost, Runtime, Snapshot
+from flexinfer.runtime.settings import Settings
 
 log = logging.getLogger(__name__)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 10.0
@@ -54,6 +55,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     perform: Callable[..., Awaitable[Sequence[AnyEvent]]]
     interests: Interests
     companions: tuple[Companion, ...] = ()
+    options: Callable[[Settings], Mapping[str, Any]] = lambda _settings: {}
+    """What of the settings the decision is given, as keywords."""
 
 
 async def no_effects(runtime: Runtime, fleet: Fleet, action: Any) -> Sequence[AnyEvent]:
@@ -93,6 +96,7 @@ class Reactor:
 
     def __init__(self, runtime: Runtime, service: Service, tasks: asyncio.TaskGroup) -> None:
         self._runtime, self._service, self._tasks = runtime, service, tasks
+        self._options = service.options(runtime.settings)
         self._inbox: asyncio.Queue[Delivery | _Finished] = asyncio.Queue()
         self._fleet = Fleet()
         self._seen_all = False
@@ -152,7 +156,14 @@ class Reactor:
         """Return the picture of a replay; own facts and what the API told since stay."""
         former = self._fleet
         start = Fleet(
-            seen=former.seen, gone=former.gone, probes=former.probes, wakes=former.wakes, connected=now
+            seen=former.seen,
+            gone=former.gone,
+            since=former.since,
+            lease_since=former.lease_since,
+            probes=former.probes,
+            wakes=former.wakes,
+            written=former.written,
+            connected=now,
         )
         fleet = fold(start, whole)
         newer = [
@@ -184,7 +195,7 @@ class Reactor:
         """Decide, start what may start, and return how long to wait at most, in seconds."""
         now = self._runtime.clock()
         until = now + _LONGEST_WAIT
-        for action in self._service.decide(self._fleet, now):
+        for action in self._service.decide(self._fleet, now, **self._options):
             if isinstance(action, Recheck):
                 until = min(until, action.at)
             elif action.key not in self._busy:

@@ -7,12 +7,14 @@ for a deleted Model off its namesake.
 
 import hashlib
 import logging
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 
 from flexinfer.contracts import conditions, events, keys
-from flexinfer.contracts.actions import Report
+from flexinfer.contracts.actions import Moment, Report
 from flexinfer.contracts.conditions import Condition
 from flexinfer.contracts.events import AnyEvent
 from flexinfer.contracts.model import Model
@@ -83,7 +85,7 @@ async def _apply(runtime: Runtime, action: Report, base: Model) -> Model:
         "apiVersion": keys.API_VERSION,
         "kind": keys.KIND,
         "metadata": {"name": base.metadata.name, "resourceVersion": base.metadata.resource_version},
-        "status": {**_given(action.fields), "conditions": [msgspec.to_builtins(condition)]},
+        "status": {**_given(runtime, action.fields), "conditions": [msgspec.to_builtins(condition)]},
     }
     manager = f"flexinfer-{runtime.name}"
     return await runtime.cluster.apply(
@@ -91,8 +93,15 @@ async def _apply(runtime: Runtime, action: Report, base: Model) -> Model:
     )
 
 
-def _given(fields: Any) -> dict[str, Any]:
-    return {name: msgspec.to_builtins(value) for name, value in fields.items() if value is not None}
+def _given(runtime: Runtime, fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _plain(runtime, value) for name, value in fields.items() if value is not None}
+
+
+def _plain(runtime: Runtime, value: Any) -> Any:
+    if isinstance(value, Moment):
+        ago = timedelta(seconds=max(0.0, runtime.clock() - value.at))
+        return (runtime.wall() - ago).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return msgspec.to_builtins(value)
 
 
 async def _fresh(runtime: Runtime, base: Model) -> Model | None:

@@ -1,0 +1,1 @@
+"""The arbiter decides whose turn it is in a shared group."""

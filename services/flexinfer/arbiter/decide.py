@@ -1,0 +1,226 @@
+"""Whose turn is it? Pure: the steps of each group's Lease, and what its members are told.
+
+The steps of a turn, each a write of the Lease with its resourceVersion:
+
+    Freed -> Granted      the first of the queue gets turn n+1
+    Granted -> Releasing  the holder must leave: nobody wants it, it left the group, or it is gone
+    Releasing -> Stopped  the launcher said Ready=False/Stopped with this turn, or the holder is gone from the API
+    Stopped -> Freed      the device's memory was seen free in a sample taken after that
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from flexinfer.arbiter.group import Group, groups_of, left_group, may_hold, must_leave
+from flexinfer.contracts import actions, conditions, keys
+from flexinfer.contracts.actions import Recheck, Report
+from flexinfer.contracts.conditions import Condition
+from flexinfer.contracts.fleet import Fleet
+from flexinfer.contracts.model import Model, SharedGroup
+from flexinfer.contracts.workload import FREED, GRANTED, RELEASING, STOPPED, GroupLease
+
+GRACE_SECONDS = 30.0
+"""terminationGracePeriodSeconds of every engine Pod."""
+PATIENCE_SECONDS = 60.0
+_STALE_SECONDS = 30.0
+_MEMORY_SLACK_MB = 512
+"""What a driver keeps for itself on an empty device."""
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """Give a free device to a Model, as the next turn."""
+
+    lease: GroupLease
+    model: Model
+
+    @property
+    def key(self) -> str:
+        """The group."""
+        return f"group/{self.lease.namespace}/{self.lease.group}"
+
+
+class Advance(msgspec.Struct, frozen=True, kw_only=True):
+    """Move a Lease to its next step; `holder` is the Model it was decided from, None when that is gone."""
+
+    lease: GroupLease
+    step: str
+    holder: Model | None = None
+    reason: str = ""
+
+    @property
+    def key(self) -> str:
+        """The group."""
+        return f"group/{self.lease.namespace}/{self.lease.group}"
+
+
+def decide(
+    fleet: Fleet, now: float, *, drain_seconds: float = 30.0, memory_free_seconds: float = 5.0
+) -> Iterator[Report | Grant | Advance | Recheck]:
+    """Yield the next step of every group and the verdict of every Model."""
+    told: set[str] = set()
+    patience = drain_seconds + GRACE_SECONDS + PATIENCE_SECONDS
+    for group in groups_of(fleet):
+        yield from _step(group, fleet, now, memory_free_seconds)
+        blocked = _blocked(group, fleet, now, patience)
+        if group.held is not None and group.lease.step in (RELEASING, STOPPED) and not blocked:
+            yield Recheck(group.held.at + patience)
+        for model in group.members:
+            told.add(model.key)
+            left = left_group(model, fleet)
+            if left is None or left.group == group.name:
+                yield from _member(group, model, blocked)
+    for key in sorted(fleet.models):
+        if key not in told:
+            yield from _unshared(fleet.models[key], fleet, now)
+
+
+def _step(
+    group: Group, fleet: Fleet, now: float, memory_free_seconds: float
+) -> Iterator[Grant | Advance | Recheck]:
+    lease, holder = group.lease, group.holder
+    match lease.step:
+        case "Freed" if group.queue:
+            yield Grant(lease=lease, model=group.queue[0])
+        case "Granted":
+            why = "the holder is gone" if holder is None else must_leave(holder, group)
+            if why:
+                yield Advance(lease=lease, step=RELEASING, holder=holder, reason=why)
+        case "Releasing":
+            if holder is None or _reported(holder, lease.turn):
+                yield Advance(lease=lease, step=STOPPED, holder=holder, reason=lease.reason)
+        case "Stopped":
+            free_at = _free_at(group, fleet, now, memory_free_seconds)
+            if free_at is not None and free_at <= now:
+                yield Advance(lease=lease, step=FREED, reason=lease.reason)
+            elif free_at is not None:
+                yield Recheck(free_at)
+        case _:
+            return
+
+
+def _reported(holder: Model, turn: int) -> bool:
+    """Tell whether the launcher has said that this very turn's engine is gone."""
+    ready, backend = holder.condition(keys.READY), holder.status.backend
+    return (
+        ready is not None
+        and ready.status == conditions.FALSE
+        and ready.reason == keys.R_STOPPED
+        and backend is not None
+        and backend.turn == turn
+    )
+
+
+def _free_at(group: Group, fleet: Fleet, now: float, memory_free_seconds: float) -> float | None:
+    """Return from when the device counts as free: now or earlier, a later moment, or None for not yet."""
+    since = group.held.at if group.held is not None else now
+    holder = group.holder
+    placement = holder.status.placement if holder is not None else None
+    if holder is not None and any(not pod.gated for pod in fleet.workload(holder).pods):
+        return None
+    sample = fleet.gpus.get(placement.node) if placement is not None else None
+    if placement is None or sample is None or not placement.devices or now - sample.at > _STALE_SECONDS:
+        return since + memory_free_seconds
+    if sample.at <= since:
+        return None
+    devices = [d for d in sample.observed.devices if d.uuid in placement.devices]
+    held = [d for d in devices if d.used_mb > _MEMORY_SLACK_MB and d.processes]
+    return None if held else sample.at
+
+
+def _blocked(group: Group, fleet: Fleet, now: float, patience: float) -> str:
+    """Return what keeps a device from coming free for longer than it may take, or nothing."""
+    if group.held is None or group.lease.step not in (RELEASING, STOPPED):
+        return ""
+    waited = now - group.held.at
+    if waited < patience:
+        return ""
+    holder = group.holder
+    placement = holder.status.placement if holder is not None else None
+    node = placement.node if placement is not None else "an unknown node"
+    pods = [pod.name for pod in fleet.workload(holder).pods] if holder is not None else []
+    named = f"Pod {', '.join(pods)}" if pods else "its memory"
+    return (
+        f"{named} of {group.lease.holder} on {node} has not gone in {waited:.0f} s (step {group.lease.step}); "
+        "delete the Pod or the process that holds the device"
+    )
+
+
+def _member(group: Group, model: Model, blocked: str) -> Iterator[Report]:
+    if model.deleting and model.condition(keys.GRANTED) is None:
+        return
+    condition, shared = _verdict(group, model, blocked)
+    told = actions.report(model, condition, {"sharedGroup": shared})
+    if told is not None:
+        yield told
+
+
+def _verdict(group: Group, model: Model, blocked: str) -> tuple[Condition, SharedGroup]:
+    lease = group.lease
+    holds = lease.holder_uid == model.uid and lease.step != FREED
+    if holds and model.spec.group != group.name:
+        return _no(model, keys.R_LEAVING_GROUP, f"leaves {group.name} when its device is free"), _shared(
+            group, "Releasing"
+        )
+    if blocked and (holds or may_hold(model)):
+        return _no(model, keys.R_BLOCKED, blocked), _shared(group, "Blocked", _position(group, model))
+    if holds and lease.step == GRANTED:
+        condition = actions.verdict(
+            model, keys.GRANTED, conditions.TRUE, keys.R_GRANTED, f"turn {lease.turn} of group {group.name}"
+        )
+        return condition, _shared(group, "Active")
+    if holds:
+        return _no(model, keys.R_RELEASED, f"turn {lease.turn} ends: {lease.reason}"), _shared(
+            group, "Releasing"
+        )
+    if may_hold(model):
+        return _queued(group, model)
+    missing = next(
+        (k for k in (keys.ACCEPTED, keys.PLACED, keys.CACHED, keys.WANTED) if not model.holds(k)), keys.WANTED
+    )
+    reason = keys.R_NOT_WANTED if missing == keys.WANTED else f"Not{missing}"
+    return _no(model, reason, f"a turn needs {missing}"), SharedGroup(group=group.name, state="Idle")
+
+
+def _queued(group: Group, model: Model) -> tuple[Condition, SharedGroup]:
+    position = _position(group, model)
+    holder = group.lease.holder if group.lease.step != FREED else ""
+    what = f"{holder} holds the device" if holder else "the device is being granted"
+    message = f"{what}; position {position} of {len(group.queue)} in group {group.name}"
+    return _no(model, keys.R_QUEUED, message), _shared(group, "Queued", position)
+
+
+def _position(group: Group, model: Model) -> int:
+    uids = [m.uid for m in group.queue]
+    return uids.index(model.uid) + 1 if model.uid in uids else 0
+
+
+def _shared(group: Group, state: str, position: int = 0) -> SharedGroup:
+    lease = group.lease
+    return SharedGroup(
+        group=group.name,
+        state=state,
+        turn=lease.turn,
+        position=position,
+        holder=lease.holder if lease.step != FREED else "",
+        since=lease.since,
+    )
+
+
+def _unshared(model: Model, fleet: Fleet, now: float) -> Iterator[Report | Recheck]:
+    if left_group(model, fleet) is not None:
+        return
+    waits = actions.first_verdict_waits(model, keys.GRANTED, fleet.seen.get(model.uid), now)
+    if waits is not None:
+        yield Recheck(waits)
+        return
+    condition = actions.verdict(
+        model, keys.GRANTED, conditions.TRUE, keys.R_NOT_SHARED, "shares its device with no other Model"
+    )
+    told = actions.report(model, condition, {"sharedGroup": None})
+    if told is not None:
+        yield told
+
+
+def _no(model: Model, reason: str, message: str) -> Condition:
+    return actions.verdict(model, keys.GRANTED, conditions.FALSE, reason, message)

@@ -1,0 +1,1 @@
+"""The reaper judges whether a Model should be running now."""

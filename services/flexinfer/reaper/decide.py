@@ -1,0 +1,270 @@
+"""Should this Model be running? Pure: what is known and what time it is, in; verdicts, out.
+
+In this order, the first that applies:
+  (1) it is being deleted: no;
+  (2) its spec is not accepted: no;
+  (3) it is not serverless: yes;
+  (4) its start failed and nobody asked since: no;
+  (5) somebody asks for it: yes;
+  (6) it owes its first start: yes if it may start now, else it queues;
+  (7) it is wanted and loads, or was asked within idleTimeout: still yes;
+  (8) no.
+Its memory is its own condition: no `Wanted`, or False/FirstStartQueued, means that the first start is still owed.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from flexinfer.contracts import actions, conditions, keys
+from flexinfer.contracts.actions import Moment, Recheck, Report
+from flexinfer.contracts.conditions import Condition
+from flexinfer.contracts.fleet import Fleet
+from flexinfer.contracts.model import Model, seconds
+from flexinfer.contracts.workload import FREED
+from flexinfer.reaper.demand import Demand, demand_of
+
+WRITE_SECONDS = 60.0
+"""At most this often is lastActiveTime written while a Model is in use."""
+_LOADING = frozenset(
+    {keys.R_STARTING, keys.R_LOADING, keys.R_RESTARTING, keys.R_BACK_OFF, keys.R_IMAGE_PULL_FAILED}
+)
+_FAILED_STARTS = frozenset({keys.R_LOADING_TIMEOUT, keys.R_NAME_TAKEN})
+_OWED = frozenset({keys.R_FIRST_START_QUEUED})
+
+
+class Touch(msgspec.Struct, frozen=True, kw_only=True):
+    """Write a newer lastActiveTime beside the verdict as it stands."""
+
+    report: Report
+    last: float
+
+    @property
+    def key(self) -> str:
+        """The Model's key."""
+        return self.report.key
+
+
+def decide(fleet: Fleet, now: float) -> Iterator[Report | Touch | Recheck]:
+    """Yield a verdict for every Model whose verdict is not the one that stands."""
+    starting = _starting(fleet)
+    for key in sorted(fleet.models):
+        model = fleet.models[key]
+        demand = demand_of(model, fleet, now)
+        waits = actions.first_verdict_waits(model, keys.WANTED, fleet.seen.get(model.uid), now)
+        if waits is not None and not demand.busy and not model.deleting:
+            yield Recheck(waits)
+            continue
+        condition = judge(model, fleet, demand, now, starting)
+        if condition.reason == keys.R_FIRST_START and model.spec.group == "":
+            starting[_node(model)] = key
+        yield from _told(model, fleet, condition, demand, now)
+
+
+def judge(model: Model, fleet: Fleet, demand: Demand, now: float, starting: Mapping[str, str]) -> Condition:
+    """Return the verdict on one Model; `starting` is node -> key of the first start under way there."""
+    if model.deleting:
+        return _no(model, keys.R_DELETING, "the Model is being deleted")
+    if model.verdict(keys.ACCEPTED) == conditions.FALSE:
+        return _no(model, keys.R_NOT_ACCEPTED, "the spec is not accepted")
+    if not model.spec.serverless.enabled:
+        return _yes(model, keys.R_ALWAYS_ON, "serverless.enabled is false, so it always runs")
+    failure = _failure(model)
+    asked = _asked(model, fleet, demand)
+    if failure is not None and not asked:
+        first = _reason(model) in (keys.R_FIRST_START, keys.R_FIRST_START_FAILED)
+        return _no(
+            model,
+            keys.R_FIRST_START_FAILED if first else keys.R_START_FAILED,
+            f"{failure.reason}: {failure.message}; a request or a change of the spec tries again",
+        )
+    if demand.busy or asked:
+        return _requested(model)
+    if _owes_first_start(model):
+        return _first_start(model, fleet, starting)
+    return _lingering(model, demand, now)
+
+
+def _requested(model: Model) -> Condition:
+    if _wanted(model) and _reason(model) in (keys.R_ACTIVE, keys.R_REQUESTED):
+        return _as_it_stands(model)
+    return _yes(model, keys.R_REQUESTED, "somebody asks for it")
+
+
+def _lingering(model: Model, demand: Demand, now: float) -> Condition:
+    """Judge a Model that nobody asks for at this moment."""
+    if not _wanted(model):
+        return _no(model, keys.R_IDLE, _idle_message(model))
+    ready = model.condition(keys.READY)
+    if ready is not None and not ready.true and ready.reason in _LOADING:
+        return _as_it_stands(model)
+    if _reason(model) == keys.R_FIRST_START and (ready is None or not ready.true):
+        return _as_it_stands(model)
+    timeout = seconds(model.spec.serverless.idle_timeout)
+    if demand.idle_since is None or now - demand.idle_since < timeout:
+        if _reason(model) != keys.R_FIRST_START:
+            return _as_it_stands(model)
+        return _yes(model, keys.R_ACTIVE, f"it answers; it sleeps when idle for {timeout:g} s")
+    return _no(model, keys.R_IDLE, _idle_message(model))
+
+
+def _as_it_stands(model: Model) -> Condition:
+    """Return the standing verdict for the present generation: another wording would be another write."""
+    standing = model.condition(keys.WANTED)
+    return _yes(model, _reason(model), standing.message if standing is not None else "")
+
+
+def _idle_message(model: Model) -> str:
+    return f"nobody asked for {model.spec.serverless.idle_timeout}; a request wakes it"
+
+
+def _first_start(model: Model, fleet: Fleet, starting: Mapping[str, str]) -> Condition:
+    for gate in (keys.ACCEPTED, keys.PLACED, keys.CACHED):
+        if not model.holds(gate):
+            return _no(model, keys.R_FIRST_START_QUEUED, f"its first start waits for {gate}")
+    other = starting.get(_node(model), model.key)
+    if other != model.key:
+        return _no(
+            model, keys.R_FIRST_START_QUEUED, f"its first start waits for that of {other} on {_node(model)}"
+        )
+    asking = _asked_on(model, fleet)
+    if asking:
+        return _no(
+            model, keys.R_FIRST_START_QUEUED, f"its first start gives way to {asking}, which is asked for"
+        )
+    holder = _group_holder(model, fleet)
+    if holder:
+        return _no(
+            model,
+            keys.R_FIRST_START_QUEUED,
+            f"{holder} holds the device of group {model.spec.group}; a first start makes nobody leave",
+        )
+    return _yes(model, keys.R_FIRST_START, "a new Model starts once, so that its owner sees it work")
+
+
+def _asked_on(model: Model, fleet: Fleet) -> str:
+    """Return a Model of the same node that is asked for and not ready yet."""
+    node = _node(model)
+    for key in sorted(fleet.models):
+        other = fleet.models[key]
+        ready = other.condition(keys.READY)
+        if (
+            key != model.key
+            and _node(other) == node
+            and _wanted(other)
+            and _reason(other) == keys.R_REQUESTED
+            and not (ready is not None and ready.true)
+        ):
+            return key
+    return ""
+
+
+def _group_holder(model: Model, fleet: Fleet) -> str:
+    if not model.spec.group:
+        return ""
+    for lease in fleet.leases.values():
+        same = lease.namespace == model.metadata.namespace and lease.group == model.spec.group
+        if same and lease.step != FREED and lease.holder_uid != model.uid:
+            return lease.holder
+    return ""
+
+
+def _starting(fleet: Fleet) -> dict[str, str]:
+    """Return node -> key of the Model whose first start is under way there."""
+    found: dict[str, str] = {}
+    for key in sorted(fleet.models):
+        model = fleet.models[key]
+        if _wanted(model) and _reason(model) == keys.R_FIRST_START and not model.deleting:
+            ready = model.condition(keys.READY)
+            if (ready is None or not ready.true) and _failure(model) is None:
+                found.setdefault(_node(model), key)
+    return found
+
+
+def _failure(model: Model) -> Condition | None:
+    """Return why the present generation's start failed for good, if it did."""
+    ready = model.condition(keys.READY)
+    if (
+        ready is not None
+        and ready.status == conditions.FALSE
+        and ready.reason in _FAILED_STARTS
+        and ready.observed_generation == model.metadata.generation
+    ):
+        return ready
+    return None
+
+
+def _asked(model: Model, fleet: Fleet, demand: Demand) -> bool:
+    """Tell whether a request came that the verdict as it stands does not know of yet."""
+    uid, woken = fleet.wakes.get(model.key, ("", 0.0))
+    answered = max(
+        (
+            fleet.since[pair]
+            for kind in (keys.WANTED, keys.READY)
+            if (pair := (model.key, kind)) in fleet.since
+        ),
+        default=None,
+    )
+    if _wanted(model) and _failure(model) is None:
+        return False
+    if uid == model.uid and (answered is None or woken > answered):
+        return True
+    return demand.busy and any(
+        a.waiting and (answered is None or a.at > answered) for a in fleet.traffic(model)
+    )
+
+
+def _owes_first_start(model: Model) -> bool:
+    wanted = model.condition(keys.WANTED)
+    if wanted is None:
+        return True
+    if wanted.reason == keys.R_FIRST_START_FAILED:
+        return wanted.observed_generation != model.metadata.generation
+    return wanted.status == conditions.FALSE and wanted.reason in (
+        keys.R_FIRST_START_QUEUED,
+        keys.R_NOT_ACCEPTED,
+    )
+
+
+def _wanted(model: Model) -> bool:
+    wanted = model.condition(keys.WANTED)
+    return wanted is not None and wanted.true
+
+
+def _reason(model: Model) -> str:
+    wanted = model.condition(keys.WANTED)
+    return wanted.reason if wanted is not None else ""
+
+
+def _node(model: Model) -> str:
+    return model.status.placement.node if model.status.placement else ""
+
+
+def _yes(model: Model, reason: str, message: str) -> Condition:
+    return actions.verdict(model, keys.WANTED, conditions.TRUE, reason, message)
+
+
+def _no(model: Model, reason: str, message: str) -> Condition:
+    return actions.verdict(model, keys.WANTED, conditions.FALSE, reason, message)
+
+
+def _told(
+    model: Model, fleet: Fleet, condition: Condition, demand: Demand, now: float
+) -> Iterator[Report | Touch | Recheck]:
+    """Yield what makes a verdict known, and when it may change by itself."""
+    last = demand.asked
+    known = fleet.written.get(model.key)
+    newer = last is not None and (known is None or last > known + 0.5)
+    active: Moment | str | None = model.status.last_active_time
+    if newer and last is not None:
+        active = Moment(last)
+    fields = {"lastActiveTime": active}
+    if not conditions.same(model.condition(keys.WANTED), condition):
+        told = Report(model=model, condition=condition, fields=fields)
+        yield Touch(report=told, last=last) if newer and last is not None else told
+    elif newer and last is not None and (known is None or last - known >= WRITE_SECONDS):
+        yield Touch(report=Report(model=model, condition=condition, fields=fields, quiet=True), last=last)
+    if condition.true and demand.idle_since is not None and model.spec.serverless.enabled:
+        yield Recheck(max(now + 0.01, demand.idle_since + seconds(model.spec.serverless.idle_timeout)))
+    elif condition.true and demand.recount is not None:
+        yield Recheck(demand.recount)

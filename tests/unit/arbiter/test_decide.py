@@ -1,0 +1,204 @@
+"""The arbiter: one holder a group, each step in its order, and what members are told."""
+
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flexinfer.arbiter.decide import GRACE_SECONDS, PATIENCE_SECONDS, Advance, Grant, decide
+from flexinfer.contracts import events, keys
+from flexinfer.contracts.actions import Report
+from flexinfer.contracts.fleet import Arrival, Fleet, fold
+from flexinfer.contracts.model import BackendStatus, Gpu, Model, Placement
+from flexinfer.contracts.nodes import Device, DeviceProcess
+from flexinfer.contracts.workload import FREED, GRANTED, RELEASING, STOPPED, GroupLease
+from tests.builders import NOW, SHARED, a_condition, a_fleet, a_model, a_pod, running
+
+NEED = ("Accepted", "Placed", "Cached", ("Wanted", "True", keys.R_REQUESTED))
+ASLEEP = ("Accepted", "Placed", "Cached", ("Wanted", "False", keys.R_IDLE))
+PLACED = Placement(node="a", devices=("GPU-1",))
+
+
+def member(name: str, conditions: Any = NEED, since: str = "2026-11-24T10:00:00Z", **changes: Any) -> Model:
+    """Return a member of the group `card`, wanted since a moment."""
+    model = a_model(name, gpu=SHARED, conditions=conditions, placement=PLACED, **changes)
+    stamped = tuple(msgspec.structs.replace(c, last_transition_time=since) for c in model.status.conditions)
+    return msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, conditions=stamped))
+
+
+def turn(holder: str = "a", step: str = GRANTED, number: int = 1) -> events.LeaseObserved:
+    """Return the group's Lease."""
+    lease = GroupLease(
+        namespace="default",
+        group="card",
+        version=number * 10 + [GRANTED, RELEASING, STOPPED, FREED].index(step),
+        holder=holder,
+        holder_uid=f"uid-{holder}",
+        step=step,
+        turn=number,
+    )
+    return events.LeaseObserved(lease=lease)
+
+
+def steps(fleet: Fleet, now: float = NOW) -> list[tuple[str, str]]:
+    """Return the effects on Leases: (Grant, who) or (Advance, to which step)."""
+    found = []
+    for action in decide(fleet, now):
+        if isinstance(action, Grant):
+            found.append(("Grant", action.model.metadata.name))
+        if isinstance(action, Advance):
+            found.append(("Advance", action.step))
+    return found
+
+
+def told(fleet: Fleet, now: float = NOW) -> dict[str, tuple[str, str]]:
+    """Return key -> (status, reason) of every verdict that changes."""
+    return {
+        action.key: (action.condition.status, action.condition.reason)
+        for action in decide(fleet, now)
+        if isinstance(action, Report)
+    }
+
+
+def test_a_model_in_no_group_is_granted_at_once() -> None:
+    """Whatever Wanted says."""
+    model = a_model(conditions=("Accepted", "Placed", "Cached", ("Wanted", "False", keys.R_IDLE)))
+    assert told(a_fleet(model)) == {"default/llama": ("True", keys.R_NOT_SHARED)}
+
+
+def test_the_first_that_came_is_granted_the_free_device() -> None:
+    """Equal moments are told apart by name."""
+    fleet = a_fleet(member("b"), member("c", since="2026-11-24T09:00:00Z"), member("a"))
+    assert steps(fleet) == [("Grant", "c")]
+
+
+def test_nobody_is_granted_who_lacks_something() -> None:
+    """A download never holds a card."""
+    lacking = member("a", ("Accepted", "Placed", ("Cached", "False", keys.R_FETCHING), "Wanted"))
+    assert steps(a_fleet(lacking)) == []
+
+
+def test_the_holder_is_told_and_so_are_those_who_wait() -> None:
+    """With a position."""
+    fleet = a_fleet(member("a"), member("b"), member("c", ASLEEP), turn("a"))
+    assert told(fleet) == {
+        "default/a": ("True", keys.R_GRANTED),
+        "default/b": ("False", keys.R_QUEUED),
+        "default/c": ("False", keys.R_NOT_WANTED),
+    }
+    assert steps(fleet) == []
+
+
+def test_a_holder_that_nobody_wants_is_released() -> None:
+    """The first step of a stop."""
+    assert steps(a_fleet(member("a", ASLEEP), member("b"), turn("a"))) == [("Advance", RELEASING)]
+
+
+def test_a_release_ends_only_with_the_report_of_this_very_turn() -> None:
+    """A stop of a former turn proves nothing."""
+    stopped = (*ASLEEP, ("Granted", "False", keys.R_RELEASED), ("Ready", "False", keys.R_STOPPED))
+    former = member("a", stopped, backend_status=BackendStatus(turn=1))
+    assert steps(a_fleet(former, turn("a", RELEASING, 2))) == []
+    present = member("a", stopped, backend_status=BackendStatus(turn=2))
+    assert steps(a_fleet(present, turn("a", RELEASING, 2))) == [("Advance", STOPPED)]
+
+
+def test_a_holder_that_is_gone_from_the_api_counts_as_stopped() -> None:
+    """Its finalizer outlived its Pods."""
+    assert steps(a_fleet(member("b"), turn("a"))) == [("Advance", RELEASING)]
+    assert steps(a_fleet(member("b"), turn("a", RELEASING))) == [("Advance", STOPPED)]
+
+
+def test_without_telemetry_a_device_is_free_a_stated_time_after_its_pod_is_gone() -> None:
+    """Five seconds, unless set otherwise."""
+    holder = member("a", ASLEEP)
+    fleet = a_fleet(holder, turn("a", STOPPED))
+    assert steps(fleet, NOW + 4.9) == []
+    assert steps(fleet, NOW + 5) == [("Advance", FREED)]
+    still = a_fleet(holder, turn("a", STOPPED), running(holder, a_pod(holder)))
+    assert steps(still, NOW + 60) == []
+
+
+def sample(number: int, used_mb: int) -> events.GpusObserved:
+    """Return telemetry of the device."""
+    processes = (DeviceProcess(pid=7, used_mb=used_mb),) if used_mb else ()
+    device = Device(uuid="GPU-1", total_mb=8000, free_mb=8000 - used_mb, used_mb=used_mb, processes=processes)
+    return events.GpusObserved(node="a", boot="b", sample=number, devices=(device,))
+
+
+def test_a_device_is_free_when_a_later_sample_says_so() -> None:
+    """A sample from before the stop proves nothing, and memory in use is not free."""
+    fleet = fold(a_fleet(member("a", ASLEEP), sample(1, 0)), [Arrival(turn("a", STOPPED), NOW)])
+    assert steps(fleet, NOW + 9) == []
+    used = fold(fleet, [Arrival(sample(2, 6000), NOW + 1)])
+    assert steps(used, NOW + 9) == []
+    free = fold(used, [Arrival(sample(3, 0), NOW + 2)])
+    assert steps(free, NOW + 9) == [("Advance", FREED)]
+
+
+def test_a_device_that_does_not_come_free_is_said_to_be_blocked() -> None:
+    """Never a blind grant; the message names Pod and node."""
+    holder = member("a", ASLEEP)
+    fleet = a_fleet(holder, member("b"), turn("a", RELEASING), running(holder, a_pod(holder)))
+    now = NOW + 30 + GRACE_SECONDS + PATIENCE_SECONDS
+    assert told(fleet, now)["default/b"] == ("False", keys.R_BLOCKED)
+    [message] = [
+        a.condition.message for a in decide(fleet, now) if isinstance(a, Report) and a.key == "default/b"
+    ]
+    assert "a-0" in message
+    assert "on a" in message
+    assert steps(fleet, now) == []
+
+
+def test_who_leaves_a_group_stays_its_member_until_the_device_is_free() -> None:
+    """No second device meanwhile."""
+    leaver = msgspec.structs.replace(
+        member("a"), spec=msgspec.structs.replace(member("a").spec, gpu=Gpu(vendor="nvidia", shared="other"))
+    )
+    fleet = a_fleet(leaver, turn("a"))
+    assert steps(fleet) == [("Advance", RELEASING)]
+    assert told(fleet) == {"default/a": ("False", keys.R_LEAVING_GROUP)}
+
+
+def test_a_group_is_of_one_namespace() -> None:
+    """The same name elsewhere is another group."""
+    fleet = a_fleet(member("a"), member("b", namespace="other"))
+    assert steps(fleet) == [("Grant", "a"), ("Grant", "b")]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), unique_by=lambda p: p[0]),
+    st.sampled_from("abcd"),
+    st.sampled_from([GRANTED, RELEASING, STOPPED, FREED]),
+)
+def test_there_is_never_more_than_one_holder(members: list[tuple[str, bool]], holder: str, step: str) -> None:
+    """Granted is told to the Lease's holder alone, and a grant needs a free Lease."""
+    models = [member(name, NEED if wanted else ASLEEP) for name, wanted in members]
+    fleet = a_fleet(*models, turn(holder, step))
+    granted = [key for key, verdict in told(fleet).items() if verdict == ("True", keys.R_GRANTED)]
+    assert granted in ([], [f"default/{holder}"])
+    grants = [who for what, who in steps(fleet) if what == "Grant"]
+    assert len(grants) <= (1 if step == FREED else 0)
+
+
+def test_a_verdict_once_written_is_not_written_again() -> None:
+    """Nobody writes about a group at rest."""
+    fleet = a_fleet(member("a"), member("b"), turn("a"))
+    for report in [a for a in decide(fleet, NOW) if isinstance(a, Report)]:
+        model = report.model
+        kept = tuple(c for c in model.status.conditions if c.type != report.condition.type)
+        status = msgspec.structs.replace(
+            model.status, conditions=(*kept, report.condition), shared_group=report.fields["sharedGroup"]
+        )
+        metadata = msgspec.structs.replace(model.metadata, resource_version="2")
+        newer = msgspec.structs.replace(model, status=status, metadata=metadata)
+        fleet = fold(fleet, [Arrival(events.ModelObserved(model=newer), NOW)])
+    assert told(fleet) == {}
+
+
+def test_a_first_verdict_waits_its_turn_for_a_second_at_most() -> None:
+    """Six writers at once would make ten conflicts."""
+    model = a_model(conditions=[a_condition("Accepted")])
+    assert told(a_fleet(model)) == {}
+    assert told(a_fleet(model), NOW + 1) == {"default/llama": ("True", keys.R_NOT_SHARED)}
