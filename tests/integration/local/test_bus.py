@@ -1,0 +1,176 @@
+"""Every user of the bus on a real nats-server: what it may do works, anything else is refused."""
+
+import asyncio
+import contextlib
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import nats
+import pytest
+from nats.aio.client import Client
+
+from flexinfer.contracts import events, subjects
+from flexinfer.local import bus
+from flexinfer.local import instance as instances
+from flexinfer.local.instance import Instance
+from flexinfer.local.supervisor import furnish
+from flexinfer.local.supervisor.plan import nats_server
+from flexinfer.local.supervisor.readiness import Banner, until_ready
+from flexinfer.runtime import connection
+from flexinfer.runtime.bus import NatsBus
+from flexinfer.runtime.connection import Connection
+from flexinfer.runtime.reader import Reading
+from flexinfer.runtime.runtime import Interests, Snapshot
+from flexinfer.runtime.stream import StateStream
+from tests.builders import a_model
+
+pytestmark = pytest.mark.integration
+
+INTERESTS = {
+    "placer": Interests(live=("gpu",), changed=subjects.CHANGED_RECEIVERS["placer"]),
+    "prefetcher": Interests(changed=subjects.CHANGED_RECEIVERS["prefetcher"]),
+    "launcher": Interests(live=("activity",), changed=subjects.CHANGED_RECEIVERS["launcher"]),
+    "reaper": Interests(live=("activity",), hints=("wake",), changed=subjects.CHANGED_RECEIVERS["reaper"]),
+    "arbiter": Interests(live=("gpu", "activity"), changed=subjects.CHANGED_RECEIVERS["arbiter"]),
+    "proxy": Interests(hints=("ready",)),
+}
+
+
+@contextlib.asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[Instance]:
+    """Run nats-server as `flexinfer up` does, with streams and one Model in them."""
+    instance = instances.ensure(folder / "state")
+    furnish.write_files(instance)
+    with instance.log("nats").open("wb") as log:
+        server = subprocess.Popen([nats_server(), "-c", str(instance.nats_config)], stdout=log, stderr=log)
+    try:
+        async with asyncio.timeout(10):
+            await until_ready(Banner(port=instance.ports.nats, opening=b"INFO "))
+        async with joined(instance, "watcher") as link, joined(instance, bus.BOOTSTRAP) as bootstrap:
+            stream = StateStream(link, bootstrap)
+            await stream.open()
+            await stream.publish(events.ModelObserved(model=a_model("a", version=1)))
+            await stream.watermark()
+            yield instance
+    finally:
+        server.kill()
+        await asyncio.to_thread(server.wait)
+
+
+def joined(instance: Instance, user: str) -> contextlib.AbstractAsyncContextManager[Connection]:
+    """Connect as a service does."""
+    return connection.connected(user, instance.nats_url, user, str(instance.nats_password_file(user)))
+
+
+@contextlib.asynccontextmanager
+async def watched(instance: Instance, user: str) -> AsyncIterator[tuple[Client, list[str]]]:
+    """Connect as a user and collect what the server refuses."""
+    refused: list[str] = []
+
+    async def note(error: Exception) -> None:
+        refused.append(str(error))
+
+    client = await nats.connect(
+        instance.nats_url,
+        user=user,
+        password=instances.read_secret(instance.nats_password_file(user)),
+        inbox_prefix=f"_INBOX_{user}",
+        error_cb=note,
+    )
+    try:
+        yield client, refused
+    finally:
+        await client.close()
+
+
+async def refusals(client: Client, refused: list[str], count: int) -> None:
+    """Wait until the server has refused that much."""
+    async with asyncio.timeout(5):
+        while len(refused) < count:
+            await client.flush()
+            await asyncio.sleep(0.01)
+
+
+async def test_every_reader_gets_its_snapshot_with_its_own_user(tmp_path: Path) -> None:
+    """The permissions are enough for what the services really do."""
+    async with served(tmp_path) as instance:
+        for name, interests in INTERESTS.items():
+            async with joined(instance, name) as link, asyncio.timeout(10):
+                first = await anext(NatsBus(link).deliveries(interests))
+                assert isinstance(first, Snapshot), name
+                assert len(first.arrivals) == 1, name
+
+
+async def test_one_user_serves_all_services_in_one_process(tmp_path: Path) -> None:
+    """`flexinfer run --all`: each service's interests, over the one user."""
+    async with served(tmp_path) as instance:
+        for interests in INTERESTS.values():
+            async with joined(instance, bus.ALL_SERVICES) as link, asyncio.timeout(10):
+                assert isinstance(await anext(NatsBus(link).deliveries(interests)), Snapshot)
+
+
+@pytest.mark.parametrize("user", bus.USERS)
+async def test_a_user_may_publish_what_is_its_own_and_nothing_else(tmp_path: Path, user: str) -> None:
+    """Forging another's fact, and deleting or purging a stream, are refused by the server."""
+    foreign = [
+        "$JS.API.STREAM.DELETE.FI_STATE",
+        "$JS.API.STREAM.PURGE.FI_STATE",
+        "$JS.API.CONSUMER.CREATE.FI_STATE",
+        "$JS.API.CONSUMER.CREATE.FI_STATE.x.>",
+        "elsewhere",
+        f"_INBOX_{'tap' if user != 'tap' else 'proxy'}.x",
+    ]
+    if user not in {"watcher", bus.ALL_SERVICES}:
+        foreign += ["flexinfer.model.default.a", "flexinfer.watermark"]
+    async with served(tmp_path) as instance, watched(instance, user) as (client, refused):
+        for subject in foreign:
+            await client.publish(subject, b"{}")
+        await refusals(client, refused, len(foreign))
+        own = [s for s in bus.permissions(user).publish if s.startswith("flexinfer.") and s.endswith(">")]
+        for pattern in own:
+            await client.publish(pattern.replace(">", "x.y"), b"{}")
+        await client.flush()
+        assert len(refused) == len(foreign), refused
+
+
+@pytest.mark.parametrize("user", [user for user in bus.USERS if user != bus.TAP])
+async def test_no_service_may_listen_to_everything_or_to_anothers_replies(tmp_path: Path, user: str) -> None:
+    """Only the tap hears all, and nobody hears another's inbox."""
+    async with served(tmp_path) as instance, watched(instance, user) as (client, refused):
+        for pattern in (">", "flexinfer.>", "_INBOX_tap.>"):
+            await client.subscribe(pattern)
+        await refusals(client, refused, 3)
+
+
+async def test_the_tap_hears_everything_and_reads_the_history(tmp_path: Path) -> None:
+    """For people: a plain subscription, and the stream of history from its beginning."""
+    told = events.HistoryRecorded(
+        namespace="default", name="a", uid="u", service="placer", step="Placed=True"
+    )
+    async with (
+        served(tmp_path) as instance,
+        joined(instance, "placer") as placer,
+        joined(instance, bus.TAP) as tap,
+    ):
+        heard = await tap.client.subscribe("flexinfer.>")
+        await tap.client.flush()
+        await NatsBus(placer).publish(told)
+        assert (await heard.next_msg(timeout=5)).subject == "flexinfer.history.default.a"
+        async with Reading(tap, subjects.HISTORY_STREAM, "flexinfer.history.>").opened() as reading:
+            async with asyncio.timeout(5):
+                message = await anext(reading.messages())
+            assert message.subject == "flexinfer.history.default.a"
+
+
+@pytest.mark.parametrize("credentials", [b"{}", b'{"user": "tap", "pass": "wrong"}'], ids=["none", "wrong"])
+async def test_without_a_password_nobody_gets_in(tmp_path: Path, credentials: bytes) -> None:
+    """Another user of the machine gets nothing."""
+    async with served(tmp_path) as instance, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", instance.ports.nats)
+        writer.write(b"CONNECT " + credentials + b"\r\nPING\r\n")
+        told = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        assert b"Authorization Violation" in told
+        assert b"PONG" not in told
