@@ -1,0 +1,23 @@
+"""file://: a path inside the engine's container: its image's own file or, on the local node, a file of the host.
+
+Nothing is ever mounted for it.
+"""
+
+from flexinfer.contracts.model import Model
+from flexinfer.sources.base import Location, Scheme, Source, wrong_path
+
+
+def parse(rest: str) -> Source | str:
+    """Read an absolute path."""
+    if not rest.startswith("/") or rest == "/":
+        return "the path must begin with /, so the source has three slashes"
+    path = rest.removesuffix("/")
+    return wrong_path(path[1:]) or Source(scheme="file", path=path)
+
+
+def locate(_model: Model, source: Source) -> Location:
+    """Return the path as it is."""
+    return Location(path=source.path)
+
+
+SCHEME = Scheme(name="file", form="file:///<path>", parse=parse, locate=locate)

@@ -1,0 +1,85 @@
+"""HF://: a repository of the Hugging Face hub, fetched into a folder of its own for each choice of revision and files.
+
+The folder's name says what was asked for, so a changed revision is another path and another Pod template: an engine that still runs
+keeps its files, and a half-fetched folder can never be taken for a whole one.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from flexinfer.contracts.model import Model, ModelSpec
+from flexinfer.sources.base import MOUNT, Location, Scheme, Source, Volume
+
+_PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+_REPOSITORY = re.compile(rf"{_PART}/{_PART}")
+MEMORY, SHARED, NONE = "Memory", "SharedPVC", "None"
+
+
+class Files(msgspec.Struct, frozen=True, kw_only=True):
+    """Which files of a repository are fetched; no pattern means all."""
+
+    repository: str
+    revision: str = ""
+    allow: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells one choice of files from another."""
+        told = json.dumps(msgspec.to_builtins(self), sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def parse(rest: str) -> Source | str:
+    """Read `<organisation>/<repository>`."""
+    if not _REPOSITORY.fullmatch(rest) or ".." in rest or "--" in rest:
+        return f"{rest!r} is not a repository of the hub"
+    return Source(scheme="HF", name=rest)
+
+
+def files(spec: ModelSpec) -> Files:
+    """Return what of its repository a Model needs: with `ggufFile`, that file (and `mmproj`) rather than every quantisation."""
+    config = spec.config
+    named = [str(config[key]) for key in ("ggufFile", "modelFile", "mmproj") if config.get(key)]
+    wanted = [*_patterns(config, "hfAllowPatterns"), *(name for name in named if not name.startswith("/"))]
+    return Files(
+        repository=spec.source.partition("://")[2],
+        revision=str(config.get("hfRevision") or ""),
+        allow=tuple(dict.fromkeys(wanted)),
+        ignore=_patterns(config, "hfIgnorePatterns"),
+    )
+
+
+def strategy(spec: ModelSpec) -> str:
+    """Return where fetched weights are kept: on a claim unless the spec says otherwise."""
+    return (spec.cache.strategy if spec.cache else None) or SHARED
+
+
+def claim(model: Model) -> str:
+    """Return the claim that keeps the weights."""
+    return (model.spec.cache.pvc_name if model.spec.cache else None) or f"{model.metadata.name}-cache"
+
+
+def locate(model: Model, _source: Source) -> Location:
+    """Return the folder of this choice of files."""
+    path = f"{MOUNT}/{model.metadata.name}/{files(model.spec).fingerprint}"
+    kind = strategy(model.spec)
+    if kind != SHARED:
+        return Location(path=path, volume=Volume.MEMORY if kind == MEMORY else Volume.DISK, fetched=True)
+    named = model.spec.cache is not None and bool(model.spec.cache.pvc_name)
+    return Location(path=path, volume=Volume.CLAIM, claim=claim(model), owned=not named, fetched=True)
+
+
+def _patterns(config: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = config.get(key) or ()
+    parts = value.split(",") if isinstance(value, str) else value
+    stripped = (str(part).strip().removeprefix("/") for part in parts)
+    return tuple(dict.fromkeys(p for p in stripped if p and ".." not in p.split("/")))
+
+
+SCHEME = Scheme(name="HF", form="HF://<organisation>/<repository>", parse=parse, locate=locate)

@@ -1,0 +1,26 @@
+"""pvc://: weights that lie on a claim of the Model's namespace already; mounted read-only, never written."""
+
+import re
+
+from flexinfer.contracts.model import Model
+from flexinfer.sources.base import MOUNT, Location, Scheme, Source, Volume, wrong_path
+
+_CLAIM = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+def parse(rest: str) -> Source | str:
+    """Read `<claim>/<path>`; without a path the whole claim is meant."""
+    claim, _, path = rest.partition("/")
+    if not _CLAIM.fullmatch(claim):
+        return f"{claim!r} is not the name of a PersistentVolumeClaim"
+    path = path.removesuffix("/")
+    return (wrong_path(path) if path else "") or Source(scheme="pvc", name=claim, path=path)
+
+
+def locate(_model: Model, source: Source) -> Location:
+    """Return the path below the claim's mount."""
+    path = f"{MOUNT}/{source.path}" if source.path else MOUNT
+    return Location(path=path, volume=Volume.CLAIM, claim=source.name)
+
+
+SCHEME = Scheme(name="pvc", form="pvc://<claim>/<path>", parse=parse, locate=locate)
