@@ -146,13 +146,17 @@ class EngineReady(Event, frozen=True, kw_only=True):
 
 
 class EngineProbed(Event, frozen=True, kw_only=True):
-    """The launcher's own fact: what an engine answered; never published."""
+    """The launcher's own fact: what an engine answered; never published.
+
+    `pod` is the Pod as the API server itself showed it to the launcher, which may be newer than what the bus has told.
+    """
 
     key: str
     pod_uid: str
     healthy: bool
     detail: str = ""
     in_flight: int | None = None
+    pod: PodFacts | None = None
 
 
 class LeaseObserved(Event, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from flexinfer.contracts import events
 from flexinfer.contracts.events import AnyEvent, GpusObserved, WorkloadObserved
 from flexinfer.contracts.model import Model
 from flexinfer.contracts.nodes import NodeFacts
-from flexinfer.contracts.workload import GroupLease
+from flexinfer.contracts.workload import GroupLease, PodFacts
 
 _GONE_KEPT = 4096
 HEARTBEAT_GAP = 15.0
@@ -70,6 +70,7 @@ class Probe(msgspec.Struct, frozen=True):
     detail: str
     in_flight: int | None
     at: float
+    pod: PodFacts | None = None
 
 
 class Fleet(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,9 +169,9 @@ class _Draft:
             case events.WakeRequested(namespace=namespace, name=name, uid=uid):
                 self._map("wakes")[f"{namespace}/{name}"] = (uid, at)
             case events.EngineProbed(
-                key=key, pod_uid=pod_uid, healthy=healthy, detail=detail, in_flight=busy
+                key=key, pod_uid=pod_uid, healthy=healthy, detail=detail, in_flight=busy, pod=pod
             ):
-                self._map("probes")[key] = Probe(pod_uid, healthy, detail, busy, at)
+                self._map("probes")[key] = Probe(pod_uid, healthy, detail, busy, at, pod)
             case events.LeaseObserved(lease=lease):
                 self._lease(lease, at)
             case events.ActivityWritten(key=key, last=last):
