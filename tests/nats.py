@@ -5,8 +5,8 @@ import contextlib
 import json
 import signal
 import subprocess
-from collections.abc import AsyncIterator
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 

@@ -25,6 +25,8 @@ from flexinfer.runtime.settings import Settings
 log = logging.getLogger(__name__)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 10.0
 _LONGEST_WAIT = 30.0
+_SHORTEST_WAIT = 0.001
+"""A deadline that is missed by a rounding must not become a busy loop."""
 
 
 class Decide(Protocol):
@@ -200,7 +202,7 @@ class Reactor:
                 until = min(until, action.at)
             elif action.key not in self._busy:
                 until = min(until, self._start(action, now))
-        return max(0.0, until - now)
+        return max(_SHORTEST_WAIT, until - now)
 
     def _start(self, action: Action, now: float) -> float:
         """Perform an action beside the loop, unless the same was just done; returns when to look again."""

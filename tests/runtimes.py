@@ -1,0 +1,54 @@
+"""A Runtime for tests: the parts that a test does not look at are plain and work."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from flexinfer.contracts.events import AnyEvent
+from flexinfer.runtime.runtime import Delivery, Interests, Runtime
+from flexinfer.runtime.settings import Settings
+
+EPOCH = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+class ListBus:
+    """A bus that is a list: what is told is kept, what is put in is delivered."""
+
+    def __init__(self) -> None:
+        self.told: list[AnyEvent] = []
+        self.queue: asyncio.Queue[Delivery] = asyncio.Queue()
+
+    async def publish(self, event: AnyEvent) -> None:
+        """Keep what is told."""
+        self.told.append(event)
+
+    async def deliveries(self, interests: Interests) -> AsyncIterator[Delivery]:
+        """Yield what a test put into the queue."""
+        while True:
+            yield await self.queue.get()
+
+
+def a_runtime(name: str = "placer", **parts: Any) -> Runtime:
+    """Return a runtime on the running loop's clock."""
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[object]] = set()
+
+    def beside(work: Coroutine[Any, Any, object]) -> None:
+        task = loop.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    given: dict[str, Any] = {
+        "settings": Settings(),
+        "cluster": None,
+        "bus": ListBus(),
+        "clock": loop.time,
+        "wall": lambda: EPOCH + timedelta(seconds=loop.time()),
+        "sleep": asyncio.sleep,
+        "random": lambda: 0.5,
+        "set_ready": lambda _up: None,
+        "beside": beside,
+        "holds_lease": lambda: True,
+    }
+    return Runtime(name=name, **(given | parts))
