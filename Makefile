@@ -27,7 +27,7 @@ up: $(LOCAL) ## Start everything on this machine (ARGS=--detach to get the shell
 	@$(BIN)/flexinfer up $(ARGS)
 
 test: check ## Check everything, then run all tests
-	$(BIN)/pytest -q -n 2 $(ARGS)
+	$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
 
 check: $(DEV) ## Lint, format, types, the arrow of imports
 	$(BIN)/ruff check .

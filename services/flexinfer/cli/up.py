@@ -17,6 +17,7 @@ from flexinfer.cli.env import shell
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.services import READY, rows, table
 from flexinfer.cli.target import state_argument, state_of
+from flexinfer.contracts import conditions
 from flexinfer.local import instance as instances
 from flexinfer.local.bus import ALL_SERVICES
 from flexinfer.local.instance import Instance
@@ -27,6 +28,7 @@ from flexinfer.local.supervisor.readiness import until_ready
 from flexinfer.local.supervisor.supervisor import Supervisor, supervised
 
 READY_SECONDS = 90.0
+HINT_SECONDS = 10.0
 EXAMPLE = Path("examples/local/smollm2.yaml")
 _READY = b"ready\n"
 
@@ -114,7 +116,11 @@ async def started(instance: Instance, supervisor: Supervisor, ready_descriptor: 
     began = time.monotonic()
 
     async def tell(name: str) -> None:
-        await until_ready(supervisor.keepers[name].program.probe)
+        keeper = supervisor.keepers[name]
+        answering = asyncio.create_task(until_ready(keeper.program.probe))
+        while not (await asyncio.wait({answering}, timeout=HINT_SECONDS))[0]:
+            if keeper.begun:
+                print(f"  {name:<12} does not answer yet{_last_words(instance.log(name))}", flush=True)
         print(f"  {name:<12} ready  {time.monotonic() - began:5.1f} s", flush=True)
 
     if not await asyncio.to_thread(furnish.lay_out_model, instance):
@@ -127,6 +133,15 @@ async def started(instance: Instance, supervisor: Supervisor, ready_descriptor: 
     if ready_descriptor is not None:
         os.write(ready_descriptor, _READY)
         os.close(ready_descriptor)
+
+
+def _last_words(log: Path) -> str:
+    """Return the last line of a log, for somebody who waits for its process."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    return f"; {log} ends with: {conditions.one_line(lines[-1])}" if lines else f"; {log} is empty"
 
 
 async def claimed(instance: Instance, supervisor: Supervisor) -> None:

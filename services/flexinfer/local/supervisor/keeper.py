@@ -30,6 +30,8 @@ class Keeper:
         self._instance, self._log, self._changed = instance, log, changed
         self.process: Process | None = None
         self.restarts = 0
+        self.begun = False
+        """Whether its turn to start has come."""
 
     @property
     def entry(self) -> Entry:
@@ -48,7 +50,7 @@ class Keeper:
 
     async def keep(self) -> None:
         """Keep it running until cancelled; the process itself outlives that."""
-        pause = 0.0
+        pause, self.begun = 0.0, True
         while True:
             if self.process is None:
                 self._start()

@@ -1,0 +1,79 @@
+"""A whole instance for tests: `flexinfer up --detach` in a folder of its own, stopped again whatever happens."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+BIN = Path(sys.executable).parent
+
+
+class Running:
+    """An instance as a user sees it: by its command line and its exports."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+
+    def flexinfer(self, command: str, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """Run one of our commands on this instance."""
+        return self._ran([str(BIN / "flexinfer"), command, "--state", str(self.state), *words], check=check)
+
+    def kubectl(self, *words: str, check: bool = True) -> str:
+        """Run plain kubectl; returns what it printed."""
+        return self._ran([str(BIN / "kubectl"), *words], check=check).stdout
+
+    def _ran(self, words: list[str], *, check: bool) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            words, env=self.environment(), capture_output=True, text=True, check=False, timeout=150
+        )
+        assert done.returncode == 0 or not check, f"{words[1:3]}: {done.stdout}{done.stderr}"
+        return done
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment with the exports of `flexinfer env`, as a shell evaluates them."""
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("FLEXINFER_")}
+        if not (self.state / "kubeconfig").exists():
+            return clean
+        names = ("KUBECONFIG", "OPENAI_BASE_URL", "OPENAI_API_KEY", "NATS_URL")
+        script = (
+            'eval "$("$1" env --state "$2")"; for name in $3; do eval "printf \'%s\\n\' \\"\\$$name\\""; done'
+        )
+        words = ["sh", "-c", script, "sh", str(BIN / "flexinfer"), str(self.state), " ".join(names)]
+        done = subprocess.run(words, env=clean, capture_output=True, text=True, check=True)
+        return clean | dict(zip(names, done.stdout.splitlines(), strict=True))
+
+    def services(self) -> dict[str, dict[str, Any]]:
+        """Return the processes by name."""
+        rows = json.loads(self.flexinfer("services", "-o", "json").stdout)
+        return {row["name"]: row for row in rows}
+
+    def pid(self, name: str) -> int | None:
+        """Return the pid of one process, or None while it does not run."""
+        found = self.services()[name]["pid"]
+        return int(found) if found else None
+
+
+def until(condition: Callable[[], bool], seconds: float, told: str) -> float:
+    """Wait for a condition; returns how long that took, fails when it takes longer than it may."""
+    began = time.monotonic()
+    while not condition():
+        waited = time.monotonic() - began
+        assert waited < seconds, f"not within {seconds} s: {told}"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+@contextlib.contextmanager
+def instance(state: Path, *options: str) -> Iterator[Running]:
+    """Run an instance for the length of the block."""
+    running = Running(state)
+    try:
+        running.flexinfer("up", "--detach", *options)
+        yield running
+    finally:
+        running.flexinfer("down", check=False)
