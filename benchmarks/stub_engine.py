@@ -1,0 +1,74 @@
+"""A stub llama-server: ready a random 0.3 to 2.3 s after its start, then it answers at once.
+
+Standard library only, so that its own start costs as little as a Python process can. It appends to $STUB_LOG when its process started and when it was
+ready, as seconds of the system's monotonic clock, which all processes of a machine share.
+"""
+
+import os
+import random
+import socket
+import sys
+import time
+
+STARTED = time.monotonic()
+ANSWER = (
+    b'{"id":"stub","object":"chat.completion","choices":[{"index":0,"finish_reason":"stop",'
+    b'"message":{"role":"assistant","content":"ready"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}}'
+)
+
+
+def note(what: str, when: float) -> None:
+    """Append one line to the log."""
+    with open(os.environ["STUB_LOG"], "a") as log:  # noqa: PTH123 -- pathlib would cost more than the stub
+        log.write(f"{what} {when:.6f}\n")
+
+
+def option(name: str, default: str) -> str:
+    """Return the value of a flag of llama-server."""
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
+
+
+def main() -> None:
+    """Listen, become ready, answer."""
+    note("started", STARTED)
+    ready_at = STARTED + random.uniform(0.3, 2.3)
+    server = socket.create_server((option("--host", "127.0.0.1"), int(option("--port", "8080"))), backlog=64)
+    said = False
+    while True:
+        if not said:
+            server.settimeout(max(0.0005, ready_at - time.monotonic()))
+        try:
+            client, _ = server.accept()
+        except TimeoutError:
+            note("ready", time.monotonic())
+            said = True
+            server.settimeout(None)
+            continue
+        answer(client, ready=said or time.monotonic() >= ready_at)
+
+
+def answer(client: socket.socket, *, ready: bool) -> None:
+    """Answer one request and close."""
+    with client:
+        client.settimeout(5)
+        data = b""
+        while b"\r\n\r\n" not in data:
+            chunk = client.recv(65536)
+            if not chunk:
+                return
+            data += chunk
+        head, _, rest = data.partition(b"\r\n\r\n")
+        length = next(
+            (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
+        )
+        while len(rest) < length:
+            rest += client.recv(65536)
+        status, body = (b"200 OK", ANSWER) if ready else (b"503 Service Unavailable", b"{}")
+        client.sendall(
+            b"HTTP/1.1 " + status + b"\r\nContent-Type: application/json\r\nConnection: close\r\n"
+            b"Content-Length: " + str(len(body)).encode() + b"\r\n\r\n" + body
+        )
+
+
+if __name__ == "__main__":
+    main()
