@@ -1,4 +1,4 @@
-"""An instance of its own for a benchmark, whose `llama-server` is the stub."""
+"""An instance of its own, for a benchmark or a test; its `llama-server` is the stub unless told otherwise."""
 
 import contextlib
 import json
@@ -21,11 +21,13 @@ BIN = Path(sys.executable).parent
 class Instance:
     """A running FlexInfer: its state folder, its environment, and what the stubs logged."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, stub: bool = True) -> None:
         self.folder = folder
         self.log = folder / "stub.log"
         self.log.touch()
-        self.environment = self._stubbed()
+        self.environment = os.environ | {"FLEXINFER_STATE": str(folder / "state")}
+        if stub:
+            self.environment |= self._stubbed()
         self._flexinfer("up", "--detach", *options)
         told = self._flexinfer("env")
         for word in shlex.split(told.replace("export ", " ")):
@@ -40,11 +42,7 @@ class Instance:
         engine = Path(__file__).with_name("stub_engine.py")
         stub.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {engine} "$@"\n')
         stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
-        return os.environ | {
-            "PATH": f"{programs}:{os.environ['PATH']}",
-            "STUB_LOG": str(self.log),
-            "FLEXINFER_STATE": str(self.folder / "state"),
-        }
+        return {"PATH": f"{programs}:{os.environ['PATH']}", "STUB_LOG": str(self.log)}
 
     def _flexinfer(self, *arguments: str) -> str:
         command = [str(BIN / "flexinfer"), *arguments]

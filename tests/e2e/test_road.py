@@ -1,0 +1,234 @@
+"""The whole road with a real llama.cpp: apply, ask, sleep, wake, delete; and every process killed on the way."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from benchmarks.instance import Instance
+
+pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "local" / "smollm2.yaml"
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """Return an instance with the example Model, ready and never idle."""
+    running = Instance(tmp_path_factory.mktemp("road"), stub=False)
+    try:
+        running.kubectl("apply", "-f", str(EXAMPLE))
+        running.until("smollm2", "condition=Ready", 120)
+        yield running
+    finally:
+        running.down()
+
+
+def client(running: Instance) -> openai.OpenAI:
+    """Return the SDK's client for the door."""
+    return openai.OpenAI(
+        base_url=running.environment["OPENAI_BASE_URL"],
+        api_key=running.environment["OPENAI_API_KEY"],
+        max_retries=0,
+        timeout=90,
+    )
+
+
+def answer(running: Instance) -> str:
+    """Ask the question and return the answer."""
+    done = client(running).chat.completions.create(
+        model="smollm2",
+        messages=QUESTION,  # type: ignore[arg-type]
+        temperature=0,
+        max_tokens=24,
+    )
+    return done.choices[0].message.content or ""
+
+
+def engine(running: Instance) -> tuple[str, int]:
+    """Return the engine's Pod uid and its process."""
+    pod = json.loads(running.kubectl("get", "pod", "smollm2-0", "-o", "json"))
+    container = pod["status"]["containerStatuses"][0]
+    return pod["metadata"]["uid"], int(container["containerID"].removeprefix("process://").split(".")[0])
+
+
+def process(running: Instance, name: str) -> dict[str, Any]:
+    """Return what `flexinfer services` says of a process."""
+    return next(s for s in running.services() if s["name"] == name)
+
+
+def model(running: Instance) -> dict[str, Any]:
+    """Return the Model as kubectl shows it."""
+    found: dict[str, Any] = json.loads(running.kubectl("get", "mdl", "smollm2", "-o", "json"))
+    return found
+
+
+def eventually(what: str, seconds: float, check: Any) -> Any:
+    """Return what check returns as soon as it is true; asks often until the deadline."""
+    deadline, last = time.monotonic() + seconds, None
+    while time.monotonic() < deadline:
+        try:
+            last = check()
+        except (subprocess.CalledProcessError, OSError, StopIteration, SystemExit) as error:
+            last = error
+        if last and not isinstance(last, BaseException):
+            return last
+        time.sleep(0.1)  # between two looks, not instead of one
+    raise AssertionError(f"{what}: not within {seconds} s; last: {last}")
+
+
+def test_a_question_gets_a_true_answer(road: Instance) -> None:
+    """Through the door, in OpenAI's wire format, from a real engine."""
+    assert "Paris" in answer(road)
+
+
+def test_the_sdk_lists_the_model_and_streams(road: Instance) -> None:
+    """As any OpenAI client does."""
+    assert "smollm2" in [m.id for m in client(road).models.list()]
+    stream = client(road).chat.completions.create(
+        model="smollm2",
+        messages=QUESTION,  # type: ignore[arg-type]
+        temperature=0,
+        max_tokens=24,
+        stream=True,
+    )
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+    assert "Paris" in text
+
+
+def test_events_tell_the_story(road: Instance) -> None:
+    """`kubectl describe` shows each step."""
+    told = road.kubectl("describe", "mdl", "smollm2")
+    for reason in ("Accepted", "Placed", "Cached", "FirstStart", "NotShared", "Ready"):
+        assert reason in told
+
+
+def test_a_changed_idle_timeout_restarts_nothing(road: Instance) -> None:
+    """The engine is the same process afterwards."""
+    before = engine(road)
+    patch = json.dumps({"spec": {"serverless": {"idleTimeout": "7m"}}})
+    road.kubectl("patch", "mdl", "smollm2", "--type=merge", "-p", patch)
+    generation = model(road)["metadata"]["generation"]
+
+    def settled() -> bool:
+        conditions = model(road)["status"]["conditions"]
+        return all(c["observedGeneration"] == generation for c in conditions)
+
+    eventually("every verdict is of the new generation", 15, settled)
+    assert engine(road) == before
+    assert model(road)["status"]["phase"] == "Ready"
+
+
+@pytest.mark.parametrize(
+    "victim",
+    [
+        "watcher",
+        "agent",
+        "placer",
+        "prefetcher",
+        "launcher",
+        "reaper",
+        "arbiter",
+        "proxy",
+        "node",
+        "api",
+        "nats",
+    ],
+)
+def test_killing_any_one_process_harms_nobody(road: Instance, victim: str) -> None:
+    """The Model keeps its phase and its engine; it answers meanwhile, unless the door itself was killed."""
+    before, former = engine(road), process(road, victim)
+    os.kill(int(former["pid"]), signal.SIGKILL)
+    if victim != "proxy":
+        assert "Paris" in answer(road)
+
+    def back() -> bool:
+        now = process(road, victim)
+        return bool(now["pid"] != former["pid"] and now["health"] == "healthy")
+
+    eventually(f"{victim} is back", 15, back)
+    eventually("the phase is right", 10, lambda: model(road)["status"]["phase"] == "Ready")
+    assert engine(road) == before
+    assert "Paris" in eventually("an answer", 10, lambda: answer(road))
+
+
+def test_bad_input_gets_its_own_clear_error(road: Instance) -> None:
+    """And disturbs nothing else."""
+    base = road.environment["OPENAI_BASE_URL"]
+    key = {
+        "Authorization": f"Bearer {road.environment['OPENAI_API_KEY']}",
+        "Content-Type": "application/json",
+    }
+    request = urllib.request.Request(f"{base}/chat/completions", b"{not json", key)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)
+    assert refused.value.code == 400
+    refused.value.close()
+    with pytest.raises(openai.NotFoundError, match="nobody"):
+        client(road).chat.completions.create(model="nobody", messages=QUESTION)  # type: ignore[arg-type]
+    for field, value in (("backend", "nonsense"), ("source", "pvc://models/../x"), ("source", "ftp://x/y")):
+        spec = {"backend": "llamacpp", "source": "pvc://models/x.gguf", field: value}
+        body = {
+            "apiVersion": "ai.flexinfer/v1alpha2",
+            "kind": "Model",
+            "metadata": {"name": "bad"},
+            "spec": spec,
+        }
+        with pytest.raises(subprocess.CalledProcessError) as failed:
+            road.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+        assert f"spec.{field}" in failed.value.stderr or "spec" in failed.value.stderr
+    assert "Paris" in answer(road)
+
+
+def test_a_model_whose_claim_is_missing_says_so_and_recovers(road: Instance) -> None:
+    """The condition names the claim."""
+    body = {
+        "apiVersion": "ai.flexinfer/v1alpha2",
+        "kind": "Model",
+        "metadata": {"name": "lonely"},
+        "spec": {"backend": "llamacpp", "source": "pvc://nowhere/x.gguf"},
+    }
+    road.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+    road.until("lonely", "jsonpath={.status.conditions[?(@.type=='Cached')].reason}=ClaimNotFound", 20)
+    road.kubectl("delete", "mdl", "lonely", "--timeout=20s")
+
+
+def test_it_sleeps_wakes_for_a_request_and_goes_when_deleted(road: Instance) -> None:
+    """The last of this file: the whole circle."""
+    patch = json.dumps({"spec": {"serverless": {"idleTimeout": "2s"}}})
+    road.kubectl("patch", "mdl", "smollm2", "--type=merge", "-p", patch)
+    road.until("smollm2", "jsonpath={.status.phase}=Idle", 60)
+    assert "No resources found" in road.kubectl("get", "pods", "--ignore-not-found") or not road.kubectl(
+        "get", "pods", "-o", "name"
+    )
+    assert "Paris" in answer(road)
+    road.kubectl("delete", "mdl", "smollm2", "--timeout=60s")
+    with pytest.raises(openai.NotFoundError):
+        answer(road)
+
+
+async def test_tap_sees_the_subjects_of_the_contract(road: Instance) -> None:
+    """A plain NATS client with the credentials of `env`."""
+    import nats  # noqa: PLC0415 -- a plain client, as a person would use
+
+    found: asyncio.Queue[str] = asyncio.Queue()
+
+    async def take(message: Any) -> None:
+        found.put_nowait(message.subject)
+
+    link = await nats.connect(road.environment["NATS_URL"])
+    await link.subscribe("flexinfer.>", cb=take)
+    async with asyncio.timeout(20):
+        while not (await found.get()).startswith("flexinfer.watermark"):
+            continue
+    await link.close()
