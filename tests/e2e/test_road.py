@@ -13,13 +13,14 @@ from typing import Any
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
 from benchmarks.instance import Instance
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "local" / "smollm2.yaml"
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION: list[ChatCompletionMessageParam] = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def answer(running: Instance) -> str:
     """Ask the question and return the answer."""
     done = client(running).chat.completions.create(
         model="smollm2",
-        messages=QUESTION,  # type: ignore[arg-type]
+        messages=QUESTION,
         temperature=0,
         max_tokens=24,
     )
@@ -97,7 +98,7 @@ def test_the_sdk_lists_the_model_and_streams(road: Instance) -> None:
     assert "smollm2" in [m.id for m in client(road).models.list()]
     stream = client(road).chat.completions.create(
         model="smollm2",
-        messages=QUESTION,  # type: ignore[arg-type]
+        messages=QUESTION,
         temperature=0,
         max_tokens=24,
         stream=True,
@@ -175,7 +176,7 @@ def test_bad_input_gets_its_own_clear_error(road: Instance) -> None:
     assert refused.value.code == 400
     refused.value.close()
     with pytest.raises(openai.NotFoundError, match="nobody"):
-        client(road).chat.completions.create(model="nobody", messages=QUESTION)  # type: ignore[arg-type]
+        client(road).chat.completions.create(model="nobody", messages=QUESTION)
     for field, value in (("backend", "nonsense"), ("source", "pvc://models/../x"), ("source", "ftp://x/y")):
         spec = {"backend": "llamacpp", "source": "pvc://models/x.gguf", field: value}
         body = {
