@@ -124,6 +124,11 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         """What the engine runs on: cpu, nvidia, amd."""
         return tuple(self.images)
 
+    def image(self, vendor: str, settings: Mapping[str, str]) -> str:
+        """Return the image for a vendor; `settings` is name of a setting -> image, such as `image_vllm_amd`."""
+        setting = f"image_{self.name.replace('-', '_')}"
+        return settings.get(f"{setting}_{vendor}") or settings.get(setting) or self.images.get(vendor, "")
+
     def refuse(self, spec: ModelSpec) -> tuple[Problem, ...]:
         """Return why a spec cannot be served by this engine; empty when it can."""
         return (*self._vendor(spec), *self._scheme(spec), *self._config(spec))

@@ -1,0 +1,1 @@
+"""The launcher: starts engines, asks whether they answer, stops them. It owns `Ready`, `endpoint` and `backend`."""

@@ -1,0 +1,102 @@
+"""How far a start has come, how long it may stay there, and what follows a failure. Pure."""
+
+from typing import NamedTuple
+
+from flexinfer import backends
+from flexinfer.contracts import keys
+from flexinfer.contracts.conditions import Condition
+from flexinfer.contracts.fleet import Fleet, Probe
+from flexinfer.contracts.model import BackendStatus, Model
+from flexinfer.contracts.workload import PodFacts
+from flexinfer.launcher import rules
+from flexinfer.launcher.manifests import Terms, template
+
+TRIES = 5
+"""Pods in a row that may fail before the start is given up."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_NO_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+SCHEDULING, IMAGE, WEIGHTS, RESTART = "Scheduling", "Image", "Weights", "Restart"
+
+
+class Stage(NamedTuple):
+    """A stage of loading, and how it is said."""
+
+    reason: str
+    message: str
+    stage: str
+
+
+def stage(pod: PodFacts, reason: str, ready: Condition | None, probe: Probe | None) -> Stage:
+    """Return how far a Pod whose engine does not answer has come.
+
+    A restart is no progress: who restarted once says so until it answers, and the deadline runs on. The same for an image that cannot be had.
+    """
+    if pod.reason in _NO_IMAGE or (reason == keys.R_IMAGE_PULL_FAILED and not pod.running):
+        told = f"{pod.reason}: {pod.message}" if pod.reason in _NO_IMAGE else ready.message if ready else ""
+        return Stage(keys.R_IMAGE_PULL_FAILED, told, IMAGE)
+    answered = ready is not None and ready.true
+    if answered or pod.restarts or reason == keys.R_RESTARTING:
+        return Stage(keys.R_RESTARTING, _restarting(pod, probe), RESTART)
+    if pod.running:
+        return Stage(keys.R_LOADING, f"the engine loads on node {pod.node}", WEIGHTS)
+    if not pod.node:
+        why = f": {pod.message}" if pod.message else ""
+        return Stage(keys.R_STARTING, f"its Pod waits for the scheduler{why}", SCHEDULING)
+    why = f" ({pod.reason}: {pod.message})".replace(": )", ")") if pod.reason else ""
+    return Stage(keys.R_STARTING, f"its Pod starts on node {pod.node}{why}", IMAGE)
+
+
+def _restarting(pod: PodFacts, probe: Probe | None) -> str:
+    if pod.exit_code is None:
+        detail = f" ({probe.detail})" if probe is not None and probe.detail else ""
+        return f"the engine stopped answering{detail}"
+    why = f": {pod.message}" if pod.message else ""
+    return f"the engine ended with exit code {pod.exit_code} and is started again, {pod.restarts} times so far{why}"
+
+
+def address(model: Model, pod: PodFacts) -> str:
+    """Return host:port of a Pod's engine."""
+    backend = backends.find(model.spec.backend)
+    return f"{pod.ip}:{backend.port}" if backend is not None and pod.ip else ""
+
+
+def outdated(model: Model, pod: PodFacts, terms: Terms) -> bool:
+    """Tell whether the running engine is not what the newer spec asks for, as far as that can be told."""
+    made = template(model, terms) if model.holds(keys.ACCEPTED) else None
+    return made is None or made.digest != pod.template
+
+
+def patience(model: Model, terms: Terms) -> float:
+    """Return how long a stage of loading may last, in seconds."""
+    backend = backends.find(model.spec.backend)
+    return max(terms.loading_seconds, backend.loading_seconds if backend is not None else 0)
+
+
+def seconds_since_start(fleet: Fleet, model: Model, now: float) -> float:
+    """Return how long it took from the last gate that opened, or from the death of the former process."""
+    ready = model.condition(keys.READY)
+    restarted = ready is not None and ready.reason == keys.R_RESTARTING
+    kinds = (keys.READY,) if restarted else rules.GATES
+    since = [fleet.since[model.key, kind] for kind in kinds if (model.key, kind) in fleet.since]
+    return round(now - max(since), 3) if since else 0.0
+
+
+def after_failure(pod: PodFacts, tries: int) -> tuple[str, str]:
+    """Return what is said of a Pod that failed: wait for the next try, or give up."""
+    code = f" with exit code {pod.exit_code}" if pod.exit_code is not None else ""
+    why = f"its Pod failed{code} ({pod.reason or pod.phase}{': ' + pod.message if pod.message else ''})"
+    if tries > TRIES:
+        return (
+            keys.R_LOADING_TIMEOUT,
+            f"{why}, {tries} times in a row; a change of the spec or a request tries again",
+        )
+    return keys.R_BACK_OFF, f"{why}; try {tries + 1} of {TRIES + 1} follows in {_pause(tries):g} s"
+
+
+def next_try(told: BackendStatus, failed: float) -> float:
+    """Return when the next Pod may be made."""
+    return failed + _pause(told.restarts)
+
+
+def _pause(tries: int) -> float:
+    return float(min(_FIRST_PAUSE * 2 ** max(0, tries - 1), _LONGEST_PAUSE))

@@ -1,0 +1,200 @@
+"""The objects that a Model becomes: one Pod while it runs, one Service always. Pure."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from flexinfer import backends, sources
+from flexinfer.backends import Backend, Serving
+from flexinfer.contracts import keys
+from flexinfer.contracts.model import Model
+from flexinfer.sources import Location, Volume, pod
+
+Json = dict[str, Any]
+ENGINE = "engine"
+GRACE_SECONDS = 30
+_NEVER_KILL = 86_400
+"""A startup probe that fails this often, once a second, is left to our own loading deadline."""
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What of the settings shapes a start."""
+
+    proxy_base_url: str = "http://flexinfer-proxy.flexinfer-system.svc"
+    cluster_domain: str = "cluster.local"
+    drain_seconds: float = 30.0
+    loading_seconds: float = 600.0
+    image: str = ""
+    hf_endpoint: str = ""
+    images: Mapping[str, str] = {}  # setting -> image
+
+
+class Template(msgspec.Struct, frozen=True):
+    """A Pod's spec and what tells it from another."""
+
+    spec: Json
+    digest: str
+
+
+def endpoint(model: Model, terms: Terms) -> str:
+    """Return the door's address of a Model."""
+    meta = model.metadata
+    return f"{terms.proxy_base_url}/model/{meta.namespace}/{meta.name}/v1"
+
+
+def pod_name(model: Model) -> str:
+    """Return the one name that a Model's Pod may have: it is what keeps two engines apart."""
+    return f"{model.metadata.name}-0"
+
+
+def gate(turn: int) -> str:
+    """Return the scheduling gate of a turn."""
+    return f"{keys.GATE_PREFIX}{turn}"
+
+
+def template(model: Model, terms: Terms) -> Template | None:
+    """Return the Pod template of a Model as it is placed; None when its spec is not one we can serve."""
+    backend, location = backends.find(model.spec.backend), sources.locate(model)
+    if backend is None or location is None:
+        return None
+    spec = _pod_spec(model, backend, location, terms)
+    told = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    return Template(spec, hashlib.sha256(told.encode()).hexdigest()[:16])
+
+
+def engine_pod(model: Model, turn: int, made: Template) -> Json:
+    """Return the Pod of one turn, born with the gate of that turn."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod_name(model),
+            "namespace": model.metadata.namespace,
+            "labels": pod.labels(model, ENGINE, "launcher") | {keys.TURN_LABEL: str(turn)},
+            "annotations": {
+                keys.TEMPLATE_ANNOTATION: made.digest,
+                keys.GENERATION_ANNOTATION: str(model.metadata.generation),
+            },
+            "ownerReferences": [pod.owner(model)],
+        },
+        "spec": {**made.spec, "schedulingGates": [{"name": gate(turn)}]},
+    }
+
+
+def service(model: Model, terms: Terms) -> Json:
+    """Return the Model's Service: another name of the door, never a way round it."""
+    spec = {
+        "type": "ExternalName",
+        "externalName": f"{keys.PROXY_SERVICE}.{keys.SYSTEM_NAMESPACE}.svc.{terms.cluster_domain}",
+        "ports": [{"name": "http", "port": 80, "targetPort": 80, "protocol": "TCP"}],
+    }
+    notes = _notes(model, terms)
+    told = json.dumps([notes, spec], sort_keys=True)
+    digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": model.metadata.name,
+            "namespace": model.metadata.namespace,
+            "labels": pod.labels(model, "door", "launcher"),
+            "annotations": notes | {keys.TEMPLATE_ANNOTATION: digest},
+            "ownerReferences": [pod.owner(model)],
+        },
+        "spec": spec,
+    }
+
+
+def serving(model: Model, path: str) -> Serving:
+    """Return what the backend is asked about a start of this Model."""
+    placement = model.status.placement
+    vendor = placement.vendor if placement is not None and model.spec.devices else "cpu"
+    return Serving(
+        name=model.metadata.name,
+        spec=model.spec,
+        path=path,
+        vendor=vendor,
+        architecture=placement.architecture if placement is not None else "",
+        devices=model.spec.devices,
+    )
+
+
+def _pod_spec(model: Model, backend: Backend, location: Location, terms: Terms) -> Json:
+    first = _fetching(model, location, terms)
+    return {
+        **pod.where(model),
+        **({"initContainers": first} if first else {}),
+        "containers": [_container(model, backend, location, terms)],
+        "volumes": [*pod.volumes(location), *_shared_memory(backend)],
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+    }
+
+
+def _fetching(model: Model, location: Location, terms: Terms) -> list[Json]:
+    """Return the container that fetches first, where nothing keeps the weights between two starts."""
+    if not location.fetched or location.volume is Volume.CLAIM:
+        return []
+    return [pod.fetch_container(model, location, terms.image, terms.hf_endpoint)]
+
+
+def _container(model: Model, backend: Backend, location: Location, terms: Terms) -> Json:
+    start = serving(model, location.path)
+    address = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+    probe = {"httpGet": {"path": backend.health, "port": "http"}, "timeoutSeconds": 1}
+    made: Json = {
+        "name": ENGINE,
+        "image": backend.image(start.vendor, terms.images),
+        "imagePullPolicy": "IfNotPresent",
+        "args": list(backend.args(start)),
+        "env": [address, *({"name": k, "value": v} for k, v in sorted(backend.env(start).items()))],
+        "ports": [{"name": "http", "containerPort": backend.port, "protocol": "TCP"}],
+        "volumeMounts": [*pod.mounts(location), *_shared_memory_mount(backend)],
+        "resources": _resources(model, start.vendor),
+        "startupProbe": probe | {"periodSeconds": 1, "failureThreshold": _NEVER_KILL},
+        "readinessProbe": probe | {"periodSeconds": 5, "failureThreshold": 3},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": dict(pod.HARDENED),
+    }
+    return made | ({"command": list(backend.command)} if backend.command else {})
+
+
+def _resources(model: Model, vendor: str) -> Json:
+    asked = model.spec.resources
+    requests = dict(asked.requests) if asked else {}
+    limits = dict(asked.limits) if asked else {}
+    device = keys.GPU_RESOURCES.get(vendor)
+    if device and model.spec.devices:
+        requests[device] = limits[device] = str(model.spec.devices)
+    return {name: value for name, value in (("requests", requests), ("limits", limits)) if value}
+
+
+def _shared_memory(backend: Backend) -> list[Json]:
+    size = backend.shared_memory
+    return [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}}] if size else []
+
+
+def _shared_memory_mount(backend: Backend) -> list[Json]:
+    return [{"name": "shm", "mountPath": "/dev/shm"}] if backend.shared_memory else []  # noqa: S108
+
+
+def _notes(model: Model, terms: Terms) -> dict[str, str]:
+    """Return the annotations by which a LiteLLM proxy finds the Model."""
+    labels, lite = model.spec.service_labels, model.spec.litellm
+    notes = {keys.SERVICE_LABELS_ANNOTATION: ",".join(labels)} if labels else {}
+    if lite is None or not lite.enabled:
+        return notes
+    served = lite.served_model_name or model.metadata.name
+    aliases = sorted({*labels, *lite.aliases} - {served})
+    found = {
+        "served-model": served,
+        "api-base": endpoint(model, terms),
+        "aliases": ",".join(aliases),
+        "copilot-model": lite.copilot_alias or "",
+    }
+    return notes | {f"{keys.LITELLM_PREFIX}/{name}": value for name, value in found.items() if value}

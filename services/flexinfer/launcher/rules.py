@@ -1,0 +1,136 @@
+"""The rules of starting and stopping, each asked twice: of the fleet when deciding, of fresh reads when acting. Pure."""
+
+from collections.abc import Iterable
+
+from flexinfer.contracts import conditions, keys
+from flexinfer.contracts.fleet import Fleet
+from flexinfer.contracts.model import Model
+from flexinfer.contracts.workload import RELEASING, GroupLease, PodFacts, lease_name
+from flexinfer.launcher.manifests import Terms, pod_name, template
+
+GATES = (keys.ACCEPTED, keys.PLACED, keys.CACHED, keys.WANTED, keys.GRANTED)
+AT_REST = frozenset({keys.R_NOT_STARTED, keys.R_STOPPED, keys.R_LOADING_TIMEOUT, keys.R_NAME_TAKEN})
+LOADING = frozenset(
+    {keys.R_STARTING, keys.R_LOADING, keys.R_RESTARTING, keys.R_IMAGE_PULL_FAILED, keys.R_BACK_OFF}
+)
+GONE = "gone"
+"""What a probe says of a Pod that the API server no longer has."""
+
+
+def open_gates(model: Model) -> bool:
+    """Tell whether everything that a start needs is True at this generation."""
+    return not model.deleting and all(model.holds(kind) for kind in GATES)
+
+
+def closed_gate(model: Model) -> str:
+    """Return a sentence on the first thing that a start still needs; empty when there is none."""
+    for kind in GATES:
+        if not model.holds(kind):
+            found = model.condition(kind)
+            current = found is not None and found.observed_generation == model.metadata.generation
+            return f"{kind} is {found.reason}: {found.message}" if found and current else f"waits for {kind}"
+    return ""
+
+
+def turn_of(model: Model) -> int:
+    """Return the turn that a start needs; 0 for who shares its device with nobody."""
+    shared = model.status.shared_group
+    return shared.turn if model.spec.group and shared is not None else 0
+
+
+def lease_names(model: Model) -> tuple[str, ...]:
+    """Return the names of the Leases that this Model may hold: of its group, and of one that it is leaving."""
+    shared = model.status.shared_group
+    groups = dict.fromkeys((model.spec.group, shared.group if shared is not None else ""))
+    return tuple(lease_name(group) for group in groups if group)
+
+
+def leases_of(model: Model, fleet: Fleet) -> tuple[GroupLease, ...]:
+    """Return those Leases as last observed."""
+    found = (fleet.lease(model.metadata.namespace, name) for name in lease_names(model))
+    return tuple(lease for lease in found if lease is not None)
+
+
+def releasing(model: Model, leases: Iterable[GroupLease]) -> int:
+    """Return the turn that this Model is asked to give back, 0 when it is not."""
+    return next((t.turn for t in leases if t.step == RELEASING and t.holder_uid == model.uid), 0)
+
+
+def stop_reason(model: Model, leases: Iterable[GroupLease]) -> str:
+    """Return why nothing of this Model may run, or nothing.
+
+    A newer spec that is refused does not stop the engine that serves the older one.
+    """
+    if model.deleting:
+        return "the Model is being deleted"
+    for kind in (keys.WANTED, keys.GRANTED):
+        found = model.condition(kind)
+        if model.verdict(kind) == conditions.FALSE and found and found.reason != keys.R_NOT_ACCEPTED:
+            return found.message or f"{kind} is False"
+    if node_gone(model):
+        return "its node is gone"
+    return "its turn on the shared device is over" if releasing(model, leases) else ""
+
+
+def node_gone(model: Model) -> bool:
+    """Tell whether the Model's node is given up: its Pod is then deleted without waiting for the node."""
+    placed = model.condition(keys.PLACED)
+    return (
+        placed is not None
+        and model.verdict(keys.PLACED) == conditions.FALSE
+        and (placed.reason == keys.R_NODE_GONE)
+    )
+
+
+def renewal(model: Model, pod: PodFacts, terms: Terms) -> str:
+    """Return why a Pod must make room for another of the same Model, or nothing.
+
+    A template is compared once a generation: what runs and was told Ready at this generation stays, also when an upgrade of ours would
+    render it otherwise.
+    """
+    if not open_gates(model):
+        return ""
+    if pod.turn != turn_of(model):
+        return "it belongs to a former turn"
+    ready = model.condition(keys.READY)
+    settled = ready is not None and ready.observed_generation == model.metadata.generation
+    if settled and ready is not None and ready.true and ready.reason == keys.R_READY:
+        return ""
+    made = template(model, terms)
+    return "its Pod template changed" if made is not None and made.digest != pod.template else ""
+
+
+def failed_for_good(model: Model) -> bool:
+    """Tell whether the start of this generation was given up."""
+    ready = model.condition(keys.READY)
+    return (
+        ready is not None
+        and ready.status == conditions.FALSE
+        and ready.reason == keys.R_LOADING_TIMEOUT
+        and ready.observed_generation == model.metadata.generation
+    )
+
+
+def pods_of(model: Model, fleet: Fleet) -> tuple[PodFacts, ...]:
+    """Return the Model's own Pods as last seen, by the bus or by the launcher's own reads, whichever is newer."""
+    probe = fleet.probes.get(model.key)
+    own = {p.uid: p for p in fleet.workload(model).pods if p.model_uid == model.uid and _engine(p, model)}
+    if probe is not None and probe.pod is None and probe.detail == GONE:
+        own.pop(probe.pod_uid, None)
+    seen = probe.pod if probe is not None else None
+    if seen is not None and seen.model_uid == model.uid:
+        known = own.get(seen.uid)
+        newest = max((p.version for p in own.values()), default=0)
+        if (known is None and seen.version > newest) or (known is not None and seen.version > known.version):
+            own[seen.uid] = seen
+    return tuple(sorted(own.values(), key=lambda p: p.version))
+
+
+def pod_of(model: Model, fleet: Fleet) -> PodFacts | None:
+    """Return the newest of them."""
+    pods = pods_of(model, fleet)
+    return pods[-1] if pods else None
+
+
+def _engine(pod: PodFacts, model: Model) -> bool:
+    return pod.name == pod_name(model)
