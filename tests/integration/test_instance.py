@@ -26,7 +26,7 @@ def test_every_process_is_ready_when_up_returns(running: Running) -> None:
     """api, node, nats and each service, with a pid and no restart."""
     rows = running.services()
     assert tuple(rows) == PROCESSES
-    assert {(row["health"], row["restarts"]) for row in rows.values()} == {("ready", 0)}
+    assert {(row["health"], row["restarts"]) for row in rows.values()} == {("healthy", 0)}
 
 
 def test_plain_kubectl_works_with_the_exports(running: Running) -> None:
@@ -60,8 +60,8 @@ def test_a_killed_process_is_back_and_ready_again(running: Running, name: str) -
     former = running.services()
     os.kill(former[name]["pid"], signal.SIGKILL)
     until(lambda: running.pid(name) not in {None, former[name]["pid"]}, 2, f"{name} runs again")
-    until(lambda: running.services()[name]["health"] == "ready", 10, f"{name} is ready again")
-    until(lambda: {r["health"] for r in running.services().values()} == {"ready"}, 10, "all are ready")
+    until(lambda: running.services()[name]["health"] == "healthy", 10, f"{name} is ready again")
+    until(lambda: {r["health"] for r in running.services().values()} == {"healthy"}, 10, "all are ready")
     now = running.services()
     assert now[name]["restarts"] == former[name]["restarts"] + 1
     others = set(PROCESSES) - {name}
@@ -80,7 +80,7 @@ def test_after_a_sigkill_of_up_the_next_one_adopts_what_runs(running: Running) -
     assert {name: row["pid"] for name, row in running.services().items()} == former
     os.kill(former["placer"], signal.SIGKILL)
     until(lambda: running.pid("placer") not in {None, former["placer"]}, 2, "placer runs again")
-    until(lambda: running.services()["placer"]["health"] == "ready", 10, "placer is ready again")
+    until(lambda: running.services()["placer"]["health"] == "healthy", 10, "placer is ready again")
 
 
 def test_down_stops_everything_and_the_next_up_has_the_same_addresses(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from flexinfer.local.supervisor.plan import Program, programs
 from flexinfer.local.supervisor.process import alive
 from flexinfer.local.supervisor.readiness import ready
 
-READY, NOT_READY, DOWN = "ready", "not ready", "down"
+HEALTHY, NOT_READY, DOWN = "healthy", "not ready", "down"
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One process: `pid` is None while it does not run; `health` is ready, not ready or down."""
+    """One process: `pid` is None while it does not run; `health` is healthy, not ready or down."""
 
     name: str
     pid: int | None
@@ -60,7 +60,7 @@ async def _row(instance: Instance, program: Program) -> Row:
     entry = record.read(instance.record).entry(program.name)
     if entry is None or entry.identity is None or not alive(entry.identity):
         return Row(program.name, None, DOWN, entry.restarts if entry else 0)
-    health = READY if await ready(program.probe) else NOT_READY
+    health = HEALTHY if await ready(program.probe) else NOT_READY
     return Row(program.name, entry.identity.pid, health, entry.restarts)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from flexinfer.cli.env import shell
 from flexinfer.cli.errors import CommandError
-from flexinfer.cli.services import READY, rows, table
+from flexinfer.cli.services import HEALTHY, rows, table
 from flexinfer.cli.target import state_argument, state_of
 from flexinfer.contracts import conditions
 from flexinfer.local import instance as instances
@@ -68,7 +68,7 @@ def already(state: Path, holder: int, *, detach: bool) -> int:
     found = asyncio.run(rows(instances.load(state)))
     print(f"FlexInfer runs already on {state} (process {holder}):")
     print("\n".join(table(found)))
-    if detach and all(row.health == READY for row in found):
+    if detach and all(row.health == HEALTHY for row in found):
         print(farewell(instances.load(state)))
         return 0
     raise CommandError("nothing was started; `flexinfer down` stops what runs")

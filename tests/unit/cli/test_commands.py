@@ -143,11 +143,11 @@ def test_services_of_an_instance_that_does_not_run_are_down(
 
 def test_the_table_is_aligned() -> None:
     """Columns start where their heads do."""
-    lines = table([Row("api", 12, "ready", 0), Row("prefetcher", None, "down", 3)])
+    lines = table([Row("api", 12, "healthy", 0), Row("prefetcher", None, "down", 3)])
     assert lines == [
-        "NAME        PID  HEALTH  RESTARTS",
-        "api         12   ready   0",
-        "prefetcher  -    down    3",
+        "NAME        PID  HEALTH   RESTARTS",
+        "api         12   healthy  0",
+        "prefetcher  -    down     3",
     ]
 
 
