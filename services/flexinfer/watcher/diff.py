@@ -1,0 +1,68 @@
+"""What the stream should be told: how the picture differs from what the stream holds. Pure.
+
+The comparison is with the stream, never with a memory of what was published: so a wiped or rolled-back store heals like any other loss.
+"""
+
+from collections.abc import Mapping
+
+from flexinfer.contracts import events, subjects
+from flexinfer.contracts.events import StateEvent
+from flexinfer.runtime import messages
+from flexinfer.runtime.stream import Held
+from flexinfer.watcher.picture import About, Picture
+
+
+def about_of(subject: str) -> About | None:
+    """Return what a subject of the state stream is about; None for one that we never publish."""
+    _, kind, *names = subject.split(".")
+    decoded = [subjects.decode(name) for name in names]
+    if kind == "node" and len(decoded) == 1:
+        return About(kind, "", decoded[0])
+    if kind in ("model", "workload") and len(decoded) == 2:  # noqa: PLR2004 -- namespace and name
+        return About(kind, decoded[0], decoded[1])
+    return None
+
+
+def news(picture: Picture, held: Mapping[str, Held], about: About) -> StateEvent | None:
+    """Return the fact to publish about something: how it looks, or that it is gone; None when nothing was ever said."""
+    observed = picture.event(about)
+    if observed is not None:
+        return observed
+    known = held.get(subject_of(about))
+    return _deletion(about, known.body, picture) if known is not None and known.body is not None else None
+
+
+def differing(picture: Picture, held: Mapping[str, Held]) -> set[About]:
+    """Return everything about which the stream does not hold what the API holds; deletions are inferred."""
+    known = {about for subject, was in held.items() if was.body is not None and (about := about_of(subject))}
+    return {about for about in known | set(picture.abouts()) if _differs(picture, held, about)}
+
+
+def subject_of(about: About) -> str:
+    """Return the subject that facts about something travel on."""
+    names = [about.namespace, about.name] if about.kind != "node" else [about.name]
+    return ".".join((subjects.ROOT, about.kind, *(subjects.encode(name) for name in names)))
+
+
+def _differs(picture: Picture, held: Mapping[str, Held], about: About) -> bool:
+    observed, known = picture.event(about), held.get(subject_of(about))
+    if observed is None:
+        return known is not None and known.body is not None
+    return known is None or known.body != messages.encode(observed)
+
+
+def _deletion(about: About, body: bytes, picture: Picture) -> StateEvent:
+    if about.kind == "workload":
+        return events.WorkloadDeleted(namespace=about.namespace, name=about.name)
+    if about.kind == "node":
+        return events.NodeDeleted(name=about.name, version=picture.versions.get("nodes", 0))
+    version = picture.versions.get("models", 0)
+    return events.ModelDeleted(namespace=about.namespace, name=about.name, uid=_uid(body), version=version)
+
+
+def _uid(body: bytes) -> str:
+    try:
+        held = messages.decode(body)
+    except messages.UndecodableError:
+        return ""
+    return held.model.uid if isinstance(held, events.ModelObserved) else ""
