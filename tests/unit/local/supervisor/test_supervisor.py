@@ -7,14 +7,12 @@ import sys
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import Instance
-from flexinfer.local.supervisor import process, record
-from flexinfer.local.supervisor.keeper import LONGEST_PAUSE, next_pause
-from flexinfer.local.supervisor.plan import MARKER_VARIABLE, SERVICES, STORES, Program
-from flexinfer.local.supervisor.process import Identity, Process, adopt, alive, identify
+from flexinfer.local.supervisor import record
+from flexinfer.local.supervisor.plan import SERVICES, STORES, Program
+from flexinfer.local.supervisor.process import Process, alive, identify
 from flexinfer.local.supervisor.readiness import Page, ready
 from flexinfer.local.supervisor.supervisor import Supervisor, supervised
 
@@ -183,68 +181,3 @@ async def test_a_program_that_is_not_installed_does_not_stop_the_others(tmp_path
     async with supervised(instance, [missing, a_program(instance, "one")]) as supervisor, asyncio.timeout(20):
         await supervisor.until_ready(["one"])
     assert "missing does not start" in instance.log("missing").read_text()
-
-
-def test_the_pause_doubles_while_it_dies_young_and_is_short_again_after_calm() -> None:
-    """Bounded back-off: 0.1 s, doubling to 5 s, back to 0.1 s after 30 s alive."""
-    pauses, pause = [], 0.0
-    for _ in range(9):
-        pause = next_pause(pause, 1.0)
-        pauses.append(pause)
-    assert pauses[:3] == [0.1, 0.2, 0.4]
-    assert pauses[-1] == LONGEST_PAUSE
-    assert next_pause(LONGEST_PAUSE, 31.0) == 0.1
-
-
-async def test_a_pid_that_was_given_to_another_process_is_not_taken_for_ours() -> None:
-    """Pid and start time together say which process is meant."""
-    me = identify(os.getpid())
-    assert me is not None
-    assert alive(me)
-    assert adopt(Identity(me.pid, me.started + 1)) is None
-
-
-async def test_a_zombie_does_not_live(tmp_path: Path) -> None:
-    """Ended but not reaped: it is not adopted."""
-    child = process.start((sys.executable, "-c", ""), os.environ, tmp_path / "log")
-    again = await watched(child)
-    assert again is None
-
-
-async def watched(child: Process) -> Process | None:
-    """Try to adopt a child of ours after its end, before it is reaped."""
-    async with asyncio.timeout(10):
-        while identify(child.identity.pid) is not None:
-            await asyncio.sleep(0.005)
-    found = adopt(child.identity)
-    await child.ended()
-    child.close()
-    return found
-
-
-async def test_the_marker_is_found_in_the_environment_of_a_process(tmp_path: Path) -> None:
-    """A process can be told from its environment, whoever wrote it down."""
-    child = process.start(("/bin/sleep", "30"), os.environ | {MARKER_VARIABLE: "x/one/f"}, tmp_path / "log")
-    try:
-        assert [found.argv for found in process.find(MARKER_VARIABLE) if found.value == "x/one/f"] == [
-            ("/bin/sleep", "30")
-        ]
-    finally:
-        child.send(signal.SIGKILL)
-        await reaped(child)
-
-
-def test_a_record_of_another_boot_counts_for_nothing(tmp_path: Path) -> None:
-    """Start times mean nothing after a reboot."""
-    file = tmp_path / "processes.json"
-    entry = record.Entry(name="one", identity=Identity(1, 1))
-    record.write(file, record.Record(boot="another", entries=(entry,)))
-    assert record.read(file).entries == ()
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"boot": 3}'])
-def test_a_damaged_record_counts_for_nothing(tmp_path: Path, content: bytes) -> None:
-    """The supervisor starts in spite of it."""
-    file = tmp_path / "processes.json"
-    file.write_bytes(content)
-    assert record.read(file).entries == ()
