@@ -80,6 +80,7 @@ class _Patient(msgspec.Struct):
     healthy: bool = False
     failures: int = 0
     confirmed: bool = False
+    draining: bool = False
     told: tuple[Any, ...] = ()
 
 
@@ -130,11 +131,13 @@ class Prober:
             del self._patients[key]
         for key, pod in up.items():
             known = self._patients.get(key)
+            model = fleet.models[key]
             if known is None:
-                self._patients[key] = _Patient(pod, now)
+                known = self._patients[key] = _Patient(pod, now, healthy=_adopted(model, pod))
             elif pod.version > known.pod.version:
-                known.pod = pod
-                known.due = min(known.due, now)
+                known.pod, known.due = pod, min(known.due, now)
+            if known.draining != _draining(model):
+                known.draining, known.due = not known.draining, now
 
     async def _visit(self, visit: "_Visit", fleet: Fleet) -> None:
         await visit.once(draining=_draining(visit.model))
@@ -246,6 +249,18 @@ def _up(model: Model, fleet: Fleet) -> PodFacts | None:
     """Return the Pod that may be asked: its gate is open and it has neither ended nor begun to go."""
     pod = rules.pod_of(model, fleet)
     return None if pod is None or pod.gated or pod.ended or pod.deleting else pod
+
+
+def _adopted(model: Model, pod: PodFacts) -> bool:
+    """Tell whether the engine counted as ready before we looked: one slow answer does not take that back."""
+    ready, told = model.condition(keys.READY), model.status.backend
+    return (
+        ready is not None
+        and ready.true
+        and told is not None
+        and bool(pod.ip)
+        and told.address.rpartition(":")[0] == pod.ip
+    )
 
 
 def _draining(model: Model) -> bool:

@@ -1,0 +1,1 @@
+"""The prefetcher: makes sure that the weights are there before anybody asks. It owns `Cached` and `cache`."""
