@@ -1,0 +1,211 @@
+"""What is taken on each node, and by whom. Pure.
+
+Placement is a home, not a reservation: a sleeping Model takes nothing. A Model that is wanted but has no Pod on a node yet takes what it
+will request, so that two never count on the same gap. The home of a shared group is kept for its members, awake or asleep.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import msgspec
+
+from flexinfer.contracts import keys
+from flexinfer.contracts.fleet import Fleet
+from flexinfer.contracts.model import Model
+from flexinfer.contracts.nodes import Device
+from flexinfer.contracts.workload import FREED, PodFacts
+from flexinfer.placer.fit import STALE_SECONDS, Stock, obstacle
+from flexinfer.placer.need import Need, need_of
+
+
+class GroupHome(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a shared group lives; `live`: a member holds the turn or runs, so nobody may move."""
+
+    group: str
+    node: str
+    live: bool
+    devices: int
+    uuids: tuple[str, ...] = ()
+
+
+class World:
+    """A fleet, with the placements that are being decided in place of the former ones."""
+
+    def __init__(self, fleet: Fleet, models: Mapping[str, Model], now: float) -> None:
+        self.fleet, self.models, self.now = fleet, models, now
+        self._needs: dict[str, Need] = {}
+
+    def need(self, model: Model) -> Need:
+        """Return what a Model asks of a node."""
+        if model.key not in self._needs:
+            self._needs[model.key] = need_of(model)
+        return self._needs[model.key]
+
+    def pods(self, model: Model) -> Sequence[PodFacts]:
+        """Return a Model's Pods that can still run."""
+        return [pod for pod in self.fleet.workload(model).pods if not pod.ended]
+
+    def devices(self, node: str) -> Sequence[Device]:
+        """Return the devices of a node's last sample."""
+        sample = self.fleet.gpus.get(node)
+        return sample.observed.devices if sample is not None else ()
+
+    def fresh(self, node: str) -> bool:
+        """Tell whether a node's telemetry is young enough for a new start on a device."""
+        sample = self.fleet.gpus.get(node)
+        return sample is not None and self.now - sample.at <= STALE_SECONDS
+
+    @cached_property
+    def homes(self) -> Mapping[str, Sequence[Model]]:
+        """Node -> the Models that live there, by key."""
+        found: dict[str, list[Model]] = {}
+        for key in sorted(self.models):
+            node = home_of(self.models[key])
+            if node:
+                found.setdefault(node, []).append(self.models[key])
+        return found
+
+    @cached_property
+    def groups(self) -> Mapping[tuple[str, str], GroupHome]:
+        """(namespace, group) -> where it lives."""
+        return {group: home for group in sorted(self._members) if (home := self._group_home(group))}
+
+    @cached_property
+    def _members(self) -> Mapping[tuple[str, str], Sequence[Model]]:
+        """Return each group's members by key; who holds the turn of a group that it left still counts."""
+        found: dict[tuple[str, str], dict[str, Model]] = {}
+        by_uid = {model.uid: model for model in self.models.values()}
+        for key in sorted(self.models):
+            model = self.models[key]
+            if model.spec.group:
+                found.setdefault((model.metadata.namespace, model.spec.group), {})[key] = model
+        for lease in self.fleet.leases.values():
+            holder = by_uid.get(lease.holder_uid)
+            if lease.step != FREED and holder is not None:
+                found.setdefault((lease.namespace, lease.group), {})[holder.key] = holder
+        return {group: list(members.values()) for group, members in found.items()}
+
+    def members(self, model: Model) -> Sequence[Model]:
+        """Return the members of a Model's shared group."""
+        return self._members.get((model.metadata.namespace, model.spec.group), ())
+
+    def _holders(self, namespace: str, group: str) -> set[str]:
+        leases = self.fleet.leases.values()
+        return {
+            lease.holder_uid
+            for lease in leases
+            if (lease.namespace, lease.group) == (namespace, group) and lease.step != FREED
+        }
+
+    def _group_home(self, group: tuple[str, str]) -> GroupHome | None:
+        members = [m for m in self._members[group] if home_of(m)]
+        if not members:
+            return None
+        holders = self._holders(*group)
+        first = min(members, key=lambda m: (m.uid not in holders, not self.pods(m), m.key))
+        return GroupHome(
+            group=group[1],
+            node=home_of(first),
+            live=first.uid in holders or bool(self.pods(first)),
+            devices=max(self.need(m).devices for m in members),
+            uuids=first.status.placement.devices if first.status.placement is not None else (),
+        )
+
+    def suits_all(self, model: Model, node: str) -> bool:
+        """Tell whether a node could take every member of a Model's group, as things are built."""
+        facts, devices = self.fleet.nodes[node], self.devices(node)
+        return all(obstacle(self.need(m), facts, devices) is None for m in self.members(model))
+
+    def stock(self, model: Model, node: str, *, settled: bool) -> Stock:
+        """Return what a node has left for a Model; `settled`: it lives there already and is only looked at again."""
+        facts = self.fleet.nodes[node]
+        free = {name: whole - facts.requested.get(name, 0) for name, whole in facts.allocatable.items()}
+        runs = self._runs_on(model, node)
+        mates = [m for m in self._mates(model) if self._runs_on(m, node)]
+        for leaving in [model, *mates] if runs else mates:
+            _add(free, self._request(leaving), 1)
+        for other in self.homes.get(node, ()):
+            if self._waits(other) and self._goes_first(other, model, settled=settled):
+                _add(free, self._request(other, grouped=False), -1)
+        home = self.groups.get((model.metadata.namespace, model.spec.group))
+        return Stock(
+            node=facts,
+            kept_for=self._keep(free, model, node),
+            free=free,
+            devices=self.devices(node),
+            fresh=self.fresh(node),
+            trust=not (runs or mates or (settled and not self._sampled_since_wanted(model, node))),
+            models=sum(1 for other in self.homes.get(node, ()) if other.uid != model.uid),
+            preferred=home.uuids if home is not None and home.node == node else (),
+        )
+
+    def _keep(self, free: dict[str, int], model: Model, node: str) -> str:
+        """Take off the devices of other groups that live on a node; returns the first group's name."""
+        first = ""
+        for key, home in self.groups.items():
+            if home.node != node or key == (model.metadata.namespace, model.spec.group):
+                continue
+            members = self._members[key]
+            requested = sum(self.need(m).devices for m in members if self._runs_on(m, node))
+            resource = self._resource(members[0], node)
+            free[resource] = free.get(resource, 0) - 1000 * max(0, home.devices - requested)
+            first = first or home.group
+        return first
+
+    def _mates(self, model: Model) -> Sequence[Model]:
+        """Return the other members of a Model's group: they leave before it starts."""
+        return [m for m in self.members(model) if m.uid != model.uid] if model.spec.group else ()
+
+    def _runs_on(self, model: Model, node: str) -> bool:
+        return any(pod.node == node for pod in self.pods(model))
+
+    def _goes_first(self, other: Model, model: Model, *, settled: bool) -> bool:
+        """Tell whether a Model that waits to start counts on what is free before another does."""
+        mates = bool(model.spec.group) and other in self.members(model)
+        return other.uid != model.uid and not mates and (not settled or _rank(other) < _rank(model))
+
+    def _waits(self, model: Model) -> bool:
+        """Tell whether a Model is to run at its home but no node counts its requests yet."""
+        bound = any(pod.node for pod in self.pods(model))
+        return not bound and not model.deleting and wanted(model)
+
+    def _request(self, model: Model, *, grouped: bool = True) -> dict[str, int]:
+        """Return what a Model's Pod requests; a group's devices are kept for it as a whole, if they are not `grouped`."""
+        need = self.need(model)
+        if not need.devices or (model.spec.group and not grouped):
+            return need.amounts
+        return need.amounts | {self._resource(model, home_of(model)): 1000 * need.devices}
+
+    def _resource(self, model: Model, node: str) -> str:
+        placement = model.status.placement
+        vendor = placement.vendor if placement is not None and placement.node == node else ""
+        return keys.GPU_RESOURCES.get(vendor) or keys.GPU_RESOURCES[self.need(model).vendors[0]]
+
+    def _sampled_since_wanted(self, model: Model, node: str) -> bool:
+        """Tell whether a node's telemetry is younger than the wish to run: what left just before may still fill an older one."""
+        sample = self.fleet.gpus.get(node)
+        since = self.fleet.since.get((model.key, keys.WANTED))
+        return self.fresh(node) and sample is not None and (since is None or sample.at > since)
+
+
+def home_of(model: Model) -> str:
+    """Return the node that a Model lives on, or nothing."""
+    placed, placement = model.condition(keys.PLACED), model.status.placement
+    return placement.node if placed is not None and placed.true and placement is not None else ""
+
+
+def wanted(model: Model) -> bool:
+    """Tell whether a Model is to run now, or will be as soon as it may."""
+    said = model.condition(keys.WANTED)
+    return said.true if said is not None else not model.spec.serverless.enabled
+
+
+def _rank(model: Model) -> tuple[str, str]:
+    """Return what orders those who count on the same gap: who was wanted first, then by name."""
+    said = model.condition(keys.WANTED)
+    return (said.last_transition_time if said is not None and said.true else "~", model.key)
+
+
+def _add(free: dict[str, int], amounts: Mapping[str, int], sign: int) -> None:
+    for name, amount in amounts.items():
+        free[name] = free.get(name, 0) + sign * amount
