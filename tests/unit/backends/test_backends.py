@@ -1,0 +1,190 @@
+"""Backends: every engine is found, refuses what it cannot serve by name, and becomes the same manifest each time."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flexinfer import backends
+from flexinfer.backends import Serving
+from flexinfer.contracts import keys
+from flexinfer.contracts.model import Gpu, ModelSpec, Placement, Resources
+from flexinfer.launcher.manifests import Terms, engine_pod, template
+from flexinfer.launcher.perform import terms_of
+from flexinfer.runtime.settings import Settings
+from tests.builders import a_model
+
+GOLDEN = Path(__file__).parent / "golden"
+NVIDIA = Gpu(vendor="nvidia", count=2)
+AMD = Gpu(vendor="amd")
+PLACED = {
+    "cpu": Placement(node="a"),
+    "nvidia": Placement(node="a", vendor="nvidia", architecture="sm_86", devices=("GPU-1", "GPU-2")),
+    "amd": Placement(node="b", vendor="amd", architecture="gfx1100", devices=("GPU-3",)),
+}
+CASES: dict[str, dict[str, Any]] = {
+    "llamacpp-cpu-claim": {"source": "pvc://models/smollm2.gguf"},
+    "llamacpp-nvidia-hub": {
+        "source": "HF://org/repo-GGUF",
+        "gpu": NVIDIA,
+        "config": {"ggufFile": "q4.gguf", "mmproj": "mm.gguf", "contextSize": 8192, "flashAttention": True},
+    },
+    "llamacpp-amd-file": {"source": "file:///weights/m.gguf", "gpu": AMD, "config": {"parallel": 1}},
+    "ollama-cpu": {"backend": "ollama", "source": "ollama://llama3:8b"},
+    "ollama-amd": {
+        "backend": "ollama",
+        "source": "ollama://llama3",
+        "gpu": AMD,
+        "config": {"hipVisibleDevices": "0"},
+    },
+    "vllm-nvidia-hub": {
+        "backend": "vllm",
+        "source": "HF://org/repo",
+        "gpu": NVIDIA,
+        "config": {"maxModelLen": 8192, "gpuMemoryUtilization": 0.9, "enableToolCalling": True},
+    },
+    "vllm-amd-claim": {"backend": "vllm", "source": "pvc://models/org/repo", "gpu": AMD},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_model_becomes_the_pod_that_is_written_down(name: str) -> None:
+    """A changed manifest is a changed file, which somebody has looked at."""
+    changes = dict(CASES[name])
+    gpu = changes.get("gpu")
+    vendor = gpu.vendor if gpu else "cpu"
+    model = a_model("m", placement=PLACED[vendor], **changes)
+    backend = backends.find(model.spec.backend)
+    assert backend is not None
+    assert backend.refuse(model.spec) == ()
+    made = template(model, terms_of(Settings()))
+    assert made is not None
+    found = engine_pod(model, 3, made)
+    assert json.loads((GOLDEN / f"{name}.json").read_text()) == found
+
+
+@pytest.mark.parametrize("name", backends.names())
+def test_every_backend_is_found_by_its_name_and_aliases_in_any_case(name: str) -> None:
+    """The CRD takes any text: `LLaMA.cpp` is llamacpp."""
+    backend = backends.find(name)
+    assert backend is not None
+    assert all(backends.find(f" {alias.upper()} ") is backend for alias in (name, *backend.aliases))
+
+
+@pytest.mark.parametrize("name", backends.names())
+def test_every_backend_says_what_it_needs(name: str) -> None:
+    """A port, an image for each vendor, and where it is asked."""
+    backend = backends.find(name)
+    assert backend is not None
+    assert 0 < backend.port < 65536
+    assert backend.health.startswith("/")
+    assert all(backend.image(vendor, {}) for vendor in backend.vendors)
+
+
+@pytest.mark.parametrize("name", backends.names())
+@pytest.mark.parametrize("vendor", ["cpu", "nvidia", "amd"])
+def test_arguments_bind_to_the_pod_and_are_texts(name: str, vendor: str) -> None:
+    """An engine listens on its own Pod's address, never on all of the machine's."""
+    backend = backends.find(name)
+    assert backend is not None
+    spec = ModelSpec(backend=name, source=f"{backend.schemes[0]}://x/y")
+    serving = Serving(name="m", spec=spec, path="/models/m", vendor=vendor, devices=1)
+    told = [*backend.args(serving), *backend.env(serving).values()]
+    assert all(isinstance(text, str) for text in told)
+    assert any("$(POD_IP)" in text for text in told)
+    assert not any("0.0.0.0" in text for text in told)
+
+
+def test_an_unknown_backend_is_none() -> None:
+    """The watcher says so; nobody raises."""
+    assert backends.find("tensorrt") is None
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        pytest.param({"contexSize": 1}, "did you mean contextSize?", id="typing error"),
+        pytest.param({"zzz": 1}, "is not a key of llamacpp", id="unknown"),
+        pytest.param({"contextSize": "4096"}, "must be a whole number", id="text for a number"),
+        pytest.param({"contextSize": True}, "must be a whole number", id="switch for a number"),
+        pytest.param({"parallel": 0}, "must be at least 1", id="too small"),
+        pytest.param({"jinja": "yes"}, "must be true or false", id="text for a switch"),
+        pytest.param({"chatTemplate": "--api-key x"}, "must not begin with `-`", id="a flag smuggled in"),
+        pytest.param({"ggufFile": "../../etc/passwd.gguf"}, "without `..`", id="traversal"),
+        pytest.param({"ggufFile": "/etc/x.gguf"}, "may not begin with /", id="absolute"),
+        pytest.param({"ggufFile": "x.bin"}, "end in .gguf", id="no GGUF"),
+        pytest.param({"hfAllowPatterns": [1]}, "must be a list of texts", id="list of numbers"),
+    ],
+)
+def test_a_bad_config_is_refused_by_its_key_with_a_remedy(config: dict[str, Any], sentence: str) -> None:
+    """Nothing is dropped in silence."""
+    backend = backends.find("llamacpp")
+    assert backend is not None
+    problems = backend.refuse(ModelSpec(backend="llamacpp", source="pvc://c/m.gguf", config=config))
+    assert [p.reason for p in problems] == [keys.R_INVALID_CONFIG]
+    assert next(iter(config)) in problems[0].message
+    assert sentence in problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "gpu", "reason"),
+    [
+        pytest.param("vllm", "HF://a/b", None, keys.R_UNSUPPORTED_VENDOR, id="no GPU"),
+        pytest.param("llamacpp", "ollama://a", None, keys.R_UNSUPPORTED_SOURCE, id="wrong scheme"),
+        pytest.param("llamacpp", "HF://a/b", None, keys.R_INVALID_CONFIG, id="no file picked"),
+    ],
+)
+def test_a_spec_that_cannot_be_served_is_refused(
+    name: str, source: str, gpu: Gpu | None, reason: str
+) -> None:
+    """Each for its own reason."""
+    backend = backends.find(name)
+    assert backend is not None
+    assert [p.reason for p in backend.refuse(ModelSpec(backend=name, source=source, gpu=gpu))] == [reason]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(name=st.sampled_from(backends.names()), data=st.data())
+def test_whatever_a_config_holds_it_is_refused_or_becomes_arguments(name: str, data: st.DataObject) -> None:
+    """Validation is total, and what passed it never breaks the manifest."""
+    backend = backends.find(name)
+    assert backend is not None
+    known = st.sampled_from(sorted(backend.config)) if backend.config else st.text()
+    config = data.draw(st.dictionaries(known | st.text(), JSON, max_size=4))
+    spec = ModelSpec(backend=name, source=f"{backend.schemes[0]}://a/b", gpu=NVIDIA, config=config)
+    if backend.refuse(spec):
+        return
+    serving = Serving(name="m", spec=spec, path="/models/m", vendor="nvidia", devices=2)
+    assert all(isinstance(text, str) for text in [*backend.args(serving), *backend.env(serving).values()])
+    assert backend.capacity(spec) >= 0
+
+
+def test_a_setting_takes_the_place_of_an_image() -> None:
+    """By vendor first, then for all vendors."""
+    backend = backends.find("vllm")
+    assert backend is not None
+    settings = {"image_vllm": "mine", "image_vllm_amd": "mine-rocm"}
+    assert [backend.image(v, settings) for v in ("nvidia", "amd")] == ["mine", "mine-rocm"]
+
+
+def test_resources_of_the_user_and_devices_of_the_placement_stand_side_by_side() -> None:
+    """The device is requested and limited; what the user asked for stays."""
+    model = a_model(gpu=NVIDIA, placement=PLACED["nvidia"])
+    asked = Resources(requests={"cpu": "2"}, limits={"memory": "8Gi"})
+    model = msgspec.structs.replace(model, spec=msgspec.structs.replace(model.spec, resources=asked))
+    made = template(model, Terms())
+    assert made is not None
+    assert made.spec["containers"][0]["resources"] == {
+        "requests": {"cpu": "2", "nvidia.com/gpu": "2"},
+        "limits": {"memory": "8Gi", "nvidia.com/gpu": "2"},
+    }

@@ -1,0 +1,128 @@
+"""Sources: the exact grammar of each scheme, and where an engine finds what it names."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flexinfer import sources
+from flexinfer.contracts import keys
+from flexinfer.contracts.model import Cache, Model
+from flexinfer.sources import Location, Source, SourceError, Volume
+from flexinfer.sources.hf import files
+from tests.builders import a_model
+
+
+def kept(cache: Cache) -> Model:
+    """Return a Model of the hub whose weights are kept in a way."""
+    model = a_model(source="HF://a/b")
+    return msgspec.structs.replace(model, spec=msgspec.structs.replace(model.spec, cache=cache))
+
+
+@pytest.mark.parametrize(
+    ("uri", "source"),
+    [
+        ("HF://org/repo.v1-GGUF", Source(scheme="HF", name="org/repo.v1-GGUF")),
+        ("ollama://llama3:8b", Source(scheme="ollama", name="llama3:8b")),
+        ("ollama://hf.co/org/repo:Q4", Source(scheme="ollama", name="hf.co/org/repo:Q4")),
+        ("file:///weights/m.gguf", Source(scheme="file", path="/weights/m.gguf")),
+        ("pvc://models/a/b.gguf", Source(scheme="pvc", name="models", path="a/b.gguf")),
+        ("pvc://models", Source(scheme="pvc", name="models")),
+        ("pvc://models/folder/", Source(scheme="pvc", name="models", path="folder")),
+    ],
+)
+def test_a_uri_names_a_source(uri: str, source: Source) -> None:
+    """Each of the four schemes."""
+    assert sources.parse(uri) == source
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "llama3",
+        "s3://bucket/x",
+        "hf://org/repo",
+        "HF://repo",
+        "HF://a/b/c",
+        "HF://../x",
+        "HF://a/..",
+        "ollama://",
+        "ollama://a b",
+        "ollama://$(id)",
+        "file://host/x",
+        "file:///",
+        "file:///a/../b",
+        "file:///a//b",
+        "pvc://",
+        "pvc://Upper/x",
+        "pvc://c/../x",
+        "pvc://c/./x",
+        "pvc://c//x",
+        "pvc://c/a\nb",
+    ],
+)
+def test_what_names_nothing_is_told_the_form(uri: str) -> None:
+    """No exception, a reason, and the way to write it."""
+    found = sources.parse(uri)
+    assert isinstance(found, SourceError)
+    assert found.reason == keys.R_INVALID_SOURCE
+    assert "://" in found.message
+
+
+@given(st.text() | st.builds("{}://{}".format, st.sampled_from(sources.names()), st.text()))
+def test_parsing_is_total_and_never_leaves_the_mount(uri: str) -> None:
+    """Whatever is written, the path stays where it belongs."""
+    found = sources.parse(uri)
+    if isinstance(found, Source):
+        assert ".." not in found.path.split("/")
+        location = sources.locate(a_model(source=uri))
+        assert location is not None
+        assert location.volume is not Volume.CLAIM or location.path.startswith(sources.MOUNT)
+
+
+def test_a_claim_is_mounted_whole_and_named_by_path() -> None:
+    """As the reference promises: at /models."""
+    assert sources.locate(a_model(source="pvc://c/a.gguf")) == Location(
+        path="/models/a.gguf", volume=Volume.CLAIM, claim="c"
+    )
+
+
+def test_fetched_weights_lie_in_a_folder_of_their_choice_of_files() -> None:
+    """Another revision is another folder, so nothing stale can be taken for it."""
+    one = sources.locate(a_model(source="HF://a/b", config={"hfRevision": "v1"}))
+    other = sources.locate(a_model(source="HF://a/b", config={"hfRevision": "v2"}))
+    assert one is not None
+    assert other is not None
+    assert (one.claim, one.owned, one.volume) == ("llama-cache", True, Volume.CLAIM)
+    assert one.path != other.path
+
+
+@pytest.mark.parametrize(("strategy", "volume"), [("Memory", Volume.MEMORY), ("None", Volume.DISK)])
+def test_a_strategy_without_a_claim_fetches_into_the_pod(strategy: str, volume: Volume) -> None:
+    """Memory and None keep nothing between two starts."""
+    found = sources.locate(kept(Cache(strategy=strategy)))
+    assert found is not None
+    assert (found.volume, found.claim, found.fetched) == (volume, "", True)
+
+
+def test_picking_a_file_fetches_that_file_and_what_was_asked_for_beside_it() -> None:
+    """A repository of twenty quantisations is not pulled whole."""
+    model = a_model(
+        source="HF://a/b",
+        config={
+            "ggufFile": "q4.gguf",
+            "mmproj": "mm.gguf",
+            "hfAllowPatterns": "*.json, q4.gguf",
+            "hfIgnorePatterns": ["x*"],
+        },
+    )
+    found = files(model.spec)
+    assert (found.allow, found.ignore) == (("*.json", "q4.gguf", "mm.gguf"), ("x*",))
+
+
+def test_a_named_claim_must_exist_and_is_not_ours() -> None:
+    """`pvcName` is the user's own."""
+    found = sources.locate(kept(Cache(pvc_name="mine")))
+    assert found is not None
+    assert (found.claim, found.owned) == ("mine", False)
