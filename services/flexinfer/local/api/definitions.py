@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from flexinfer.local.api.checking import BLOCKING, INVALID, ask_rule, check
 from flexinfer.local.api.errors import Cause, bad_request, invalid
-from flexinfer.local.api.metadata import check_metadata, meta_for
+from flexinfer.local.api.objectmeta import check_metadata, meta_for
 from flexinfer.local.api.resources import Object, Resource
 from flexinfer.local.api.rules import Rule, RuleError
 from flexinfer.local.api.schema import MISSING, Part, SchemaError, compile_schema, merging_at
@@ -198,13 +198,12 @@ class Registry:
             raise invalid(res, str(new.get("metadata", {}).get("name", "")), causes)
         return Admitted(shaped, warnings)
 
-    def install(self, crd: Object) -> tuple[Resource, ...]:
+    def install(self, crd: Object) -> None:
         """Offer what a CustomResourceDefinition defines, in place of what it defined before; ApiError when it is wrong."""
         made = definitions_of(crd)
         self._drop(crd)
         self._definitions |= {_key(one.resource): one for one in made}
         self.version += 1
-        return tuple(one.resource for one in made)
 
     def remove(self, crd: Object) -> None:
         """Offer no longer what a CustomResourceDefinition defined."""

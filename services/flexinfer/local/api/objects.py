@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from flexinfer.local.api.fields import (
+from flexinfer.local.api.vocabulary import (
     ANYTHING,
     FLAG,
     INT_OR_TEXT,

@@ -6,7 +6,7 @@ otherwise.
 
 from typing import Final
 
-from flexinfer.local.api.fields import (
+from flexinfer.local.api.vocabulary import (
     ANYTHING,
     FLAG,
     INT_OR_TEXT,
@@ -24,7 +24,7 @@ from flexinfer.local.api.fields import (
     record,
     several,
 )
-from flexinfer.local.api.metadata import OBJECT_META
+from flexinfer.local.api.objectmeta import OBJECT_META
 from flexinfer.local.api.resources import Object
 
 SELECTOR: Final[Object] = record(
