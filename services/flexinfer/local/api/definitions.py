@@ -5,17 +5,16 @@ Built-in kinds stand in `builtins`; every CustomResourceDefinition that is writt
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from flexinfer.local.api.checking import BLOCKING, INVALID, ask_rule, check
 from flexinfer.local.api.errors import Cause, bad_request, invalid
-from flexinfer.local.api.objectmeta import check_metadata, meta_for
+from flexinfer.local.api.objectmeta import meta_for
 from flexinfer.local.api.resources import Object, Resource
 from flexinfer.local.api.rules import Rule, RuleError
 from flexinfer.local.api.schema import MISSING, Part, SchemaError, compile_schema, merging_at
 from flexinfer.local.api.shaping import shape
 
-NameStyle = Literal["subdomain", "label", "service"]
 Normalise = Callable[[Object, Object | None], Object]
 Judge = Callable[[Object, Object | None], Iterable[Cause]]
 _ALWAYS_SELECTABLE = ("metadata.name", "metadata.namespace")
@@ -67,18 +66,16 @@ class Definition:
     rules: tuple[Rule, ...] = ()
     columns: tuple[Column, ...] = ()
     selectable: tuple[str, ...] = ()
-    name_style: NameStyle = "subdomain"
     normalise: Normalise = unchanged
     judge: Judge = content
 
 
-def define(  # noqa: PLR0913 -- a definition is what it is made of
+def define(
     resource: Resource,
     schema: Object,
     *,
     columns: tuple[Column, ...] = (),
     selectable: tuple[str, ...] = (),
-    name_style: NameStyle = "subdomain",
     normalise: Normalise = unchanged,
     judge: Judge = content,
 ) -> Definition:
@@ -94,7 +91,6 @@ def define(  # noqa: PLR0913 -- a definition is what it is made of
         rules=rules,
         columns=columns,
         selectable=(*_ALWAYS_SELECTABLE, *selectable),
-        name_style=name_style,
         normalise=normalise,
         judge=judge,
     )
@@ -282,9 +278,6 @@ def _refuse_unknown(res: Resource, unknown: Sequence[str], validation: str) -> t
 def _causes(known: Definition, new: Object, old: Object | None) -> list[Cause]:
     former: Any = MISSING if old is None else old
     causes = check(known.part, new, former)
-    metadata, was = new.get("metadata"), (old or {}).get("metadata")
-    if isinstance(metadata, dict) and metadata is not was:
-        causes.extend(check_metadata(metadata, was, known.name_style))
     if known.rules and not any(cause.reason in BLOCKING for cause in causes):
         view, before = _view(new), MISSING if old is None else _view(old)
         for rule in known.rules:

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from flexinfer.local.api.resources import Object
 from flexinfer.local.api.vocabulary import (
     ANYTHING,
     FLAG,
@@ -19,7 +20,6 @@ from flexinfer.local.api.vocabulary import (
     record,
     several,
 )
-from flexinfer.local.api.resources import Object
 from flexinfer.local.api.workloads import SELECTOR
 
 _REFERENCE: Final = record(
@@ -62,7 +62,7 @@ SERVICE: Final[Object] = described(
             ),
             "Which name, and what it leads to.",
         ),
-        status=by_default(record(loadBalancer=ANYTHING, conditions=conditions()), {"loadBalancer": {}}),
+        status=record(loadBalancer=ANYTHING, conditions=conditions()),
     ),
     "Service is a name for something that answers.",
 )
@@ -95,15 +95,12 @@ CLAIM: Final[Object] = described(
             ),
             "How much, and of which kind.",
         ),
-        status=by_default(
-            record(
-                phase=one_of("Pending", "Bound", "Lost"),
-                accessModes=_MODES,
-                capacity=QUANTITIES,
-                allocatedResources=QUANTITIES,
-                conditions=conditions(more=True),
-            ),
-            {"phase": "Pending"},
+        status=record(
+            phase=one_of("Pending", "Bound", "Lost"),
+            accessModes=_MODES,
+            capacity=QUANTITIES,
+            allocatedResources=QUANTITIES,
+            conditions=conditions(more=True),
         ),
     ),
     "PersistentVolumeClaim asks for a volume that outlives Pods.",
@@ -125,14 +122,11 @@ VOLUME: Final[Object] = described(
             csi=ANYTHING,
             nfs=ANYTHING,
         ),
-        status=by_default(
-            record(
-                phase=one_of("Pending", "Available", "Bound", "Released", "Failed"),
-                reason=TEXT,
-                message=TEXT,
-                lastPhaseTransitionTime=TIME,
-            ),
-            {"phase": "Pending"},
+        status=record(
+            phase=one_of("Pending", "Available", "Bound", "Released", "Failed"),
+            reason=TEXT,
+            message=TEXT,
+            lastPhaseTransitionTime=TIME,
         ),
     ),
     "PersistentVolume is storage that a claim is bound to.",
@@ -165,10 +159,8 @@ NODE: Final[Object] = described(
 )
 NAMESPACE: Final[Object] = described(
     record(
-        spec=by_default(record(finalizers=several(TEXT)), {"finalizers": ["kubernetes"]}),
-        status=by_default(
-            record(phase=one_of("Active", "Terminating"), conditions=conditions()), {"phase": "Active"}
-        ),
+        spec=record(finalizers=several(TEXT)),
+        status=record(phase=one_of("Active", "Terminating"), conditions=conditions()),
     ),
     "Namespace keeps names apart.",
 )

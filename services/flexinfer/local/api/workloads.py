@@ -6,6 +6,8 @@ otherwise.
 
 from typing import Final
 
+from flexinfer.local.api.objectmeta import OBJECT_META
+from flexinfer.local.api.resources import Object
 from flexinfer.local.api.vocabulary import (
     ANYTHING,
     FLAG,
@@ -24,8 +26,6 @@ from flexinfer.local.api.vocabulary import (
     record,
     several,
 )
-from flexinfer.local.api.objectmeta import OBJECT_META
-from flexinfer.local.api.resources import Object
 
 SELECTOR: Final[Object] = record(
     matchLabels=TEXTS,
@@ -219,7 +219,7 @@ POD: Final[Object] = described(
     record(
         "spec",
         spec=described(_POD_SPEC, "What runs, and where."),
-        status=described(by_default(_POD_STATUS, {"phase": "Pending"}), "How it runs; the node writes it."),
+        status=described(_POD_STATUS, "How it runs; the node writes it."),
     ),
     "Pod is a collection of containers that run on one node.",
 )
