@@ -30,6 +30,7 @@ class Gate:
             raise ApiError(401, "Unauthorized", "Unauthorized")
 
 
-def gate(token_file: Path) -> Gate:
-    """Return a gate for the token in a file."""
-    return Gate(token_file.read_text().strip())
+def gate(token_file: Path) -> tuple[Gate, str]:
+    """Return a gate for the token in a file, and the token."""
+    token = token_file.read_text().strip()
+    return Gate(token), token

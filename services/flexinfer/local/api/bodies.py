@@ -5,15 +5,14 @@ from typing import Any
 import msgspec
 import yaml
 
+from flexinfer.local.api.builtins import BUILTINS
 from flexinfer.local.api.errors import ApiError, bad_request, unsupported_media
 from flexinfer.local.api.requests import Patch, PatchKind
 from flexinfer.local.api.resources import Object
 from flexinfer.local.api.routing import Target
 
 LARGEST = 3 * 1024 * 1024
-BUILT_IN = frozenset(
-    {"", "batch", "coordination.k8s.io", "events.k8s.io", "storage.k8s.io", "apiextensions.k8s.io"}
-)
+BUILT_IN = frozenset(one.resource.group for one in BUILTINS)
 _JSON = frozenset({"application/json", "", "*/*"})
 _YAML = frozenset({"application/yaml", "application/x-yaml"})
 _PATCHES: dict[str, PatchKind] = {

@@ -58,14 +58,15 @@ class Discovery:
     def __init__(self, registry: Registry, openapi: Documents) -> None:
         self._registry = registry
         self._openapi = openapi
-        self._made_for: Sequence[Resource] = ()
+        self._resources: Sequence[Resource] = ()
+        self._made_for = 0
         self._made: dict[tuple[str, str], Document] = {}
 
     def answer(self, path: str, accept: str) -> Document | None:
         """Return the document of a path; None when the path is none of discovery's."""
-        resources = tuple(self._registry.resources())
-        if resources != self._made_for:
-            self._made_for, self._made = resources, {}
+        if self._registry.version != self._made_for:
+            self._made_for, self._made = self._registry.version, {}
+            self._resources = self._registry.resources()
         form = discovery_form(accept).discovery if path in ("/api", "/apis") else ""
         known = self._made.get((path, form))
         if known is None:
@@ -97,13 +98,13 @@ class Discovery:
 
     def _versions(self, *, core: bool | None = None) -> list[tuple[str, str, list[Resource]]]:
         """Return (group, version, resources) in a stable order: the core group first."""
-        chosen = [res for res in self._made_for if core is None or (res.group == "") is core]
+        chosen = [res for res in self._resources if core is None or (res.group == "") is core]
         ordered = sorted(chosen, key=lambda res: (res.group, res.version, res.plural))
         grouped = groupby(ordered, key=lambda res: (res.group, res.version))
         return [(group, version, list(members)) for (group, version), members in grouped]
 
     def _group_list(self) -> Object:
-        groups = sorted({res.group for res in self._made_for if res.group})
+        groups = sorted({res.group for res in self._resources if res.group})
         entries = [self._group(group) for group in groups]
         plain = [{k: v for k, v in entry.items() if k not in ("kind", "apiVersion")} for entry in entries]
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": plain}
@@ -174,7 +175,7 @@ class Discovery:
                 pass
             case _:
                 raise no_such_resource()
-        if not any((res.group, res.version) == (group, version) for res in self._made_for):
+        if not any((res.group, res.version) == (group, version) for res in self._resources):
             raise no_such_resource()
         return self._openapi(group, version)
 

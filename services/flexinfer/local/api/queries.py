@@ -7,10 +7,10 @@ from typing import cast, get_args
 from flexinfer.local.api.errors import ApiError, bad_request
 from flexinfer.local.api.requests import DeleteOptions, Options, Propagation, Query, Validation
 from flexinfer.local.api.resources import Object
-from flexinfer.local.api.watching import DEFAULT_SECONDS, WatchOptions
 
 _FALSE = frozenset({"", "0", "f", "F", "false", "FALSE", "False"})
 _LONGEST_MANAGER = 128
+DEFAULT_SECONDS = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,33 @@ class Version:
 
     version: str
     match: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """What a client asks of a watch, as its query says."""
+
+    since: str = ""  # "" and "0": the state as it is, then what changes
+    bookmarks: bool = False
+    initial: bool | None = None  # sendInitialEvents
+    match: str = ""
+    seconds: float = DEFAULT_SECONDS
+
+    def check(self) -> None:
+        """Raise the refusal of a real API server for options that do not go together."""
+        if self.initial is None and self.match:
+            raise _list_refusal(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            )
+        if self.initial is not None and self.match != "NotOlderThan":
+            raise _list_refusal(
+                "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            )
+
+    @property
+    def from_now(self) -> bool:
+        """Tell whether the present state comes first, as events."""
+        return self.initial if self.initial is not None else self.since in ("", "0")
 
 
 def truth(given: Mapping[str, str], name: str) -> bool:

@@ -35,11 +35,7 @@ def target(registry: Registry, path: str) -> Target | None:
     res = registry.find(group, version, plural)
     if res is None or len(rest) > 3 or (namespace is not None and not res.namespaced):  # noqa: PLR2004
         raise no_such_resource()
-    if (
-        subresource
-        and subresource not in res.subresources
-        and not (plural, subresource) == ("namespaces", "finalize")
-    ):
+    if subresource and subresource not in res.subresources:
         raise no_such_resource()
     if name and res.namespaced and namespace is None:
         raise no_such_resource()

@@ -7,14 +7,22 @@ from pathlib import Path
 
 import yaml
 
+from flexinfer.local.api.definitions import Registry
 from flexinfer.local.api.errors import ApiError
 from flexinfer.local.api.requests import Options, Patch
 from flexinfer.local.api.resources import Object, Resource
 from flexinfer.local.api.store import Store
 
 NAMESPACES = ("default", "kube-system", "flexinfer-system")
-STORAGE_CLASS = "flexinfer-local"
 MANAGER = "flexinfer-local"
+_CLASS: Object = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {"name": "flexinfer-local"},
+    "provisioner": "flexinfer.ai/local",
+    "reclaimPolicy": "Retain",
+    "volumeBindingMode": "WaitForFirstConsumer",
+}
 _OPTIONS = Options(manager=MANAGER, force=True)
 
 
@@ -26,27 +34,14 @@ def crd_files() -> list[Traversable]:
     return sorted(found, key=lambda entry: entry.name)
 
 
-def set_up(store: Store) -> None:
+def set_up(store: Store, registry: Registry) -> None:
     """Bring definitions, namespaces and StorageClass to what this release says; what is so already is not written."""
     for obj in _objects():
-        group, _, version = obj["apiVersion"].rpartition("/")
-        res = _resource(store, group, version, obj["kind"])
+        res = _resource(registry, obj)
         store.patch(res, None, obj["metadata"]["name"], Patch("apply", obj), _OPTIONS)
-    spaces = _resource(store, "", "v1", "Namespace")
     for name in NAMESPACES:
-        _ensure(store, spaces, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    _ensure(
-        store,
-        _resource(store, "storage.k8s.io", "v1", "StorageClass"),
-        {
-            "apiVersion": "storage.k8s.io/v1",
-            "kind": "StorageClass",
-            "metadata": {"name": STORAGE_CLASS},
-            "provisioner": "flexinfer.ai/local",
-            "reclaimPolicy": "Retain",
-            "volumeBindingMode": "WaitForFirstConsumer",
-        },
-    )
+        _ensure(store, registry, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    _ensure(store, registry, _CLASS)
 
 
 def _objects() -> Iterator[Object]:
@@ -56,14 +51,15 @@ def _objects() -> Iterator[Object]:
                 yield document
 
 
-def _resource(store: Store, group: str, version: str, kind: str) -> Resource:
-    for res in store.registry.resources():
-        if (res.group, res.version, res.kind) == (group, version, kind):
-            return res
-    raise LookupError(f"{kind} of {group or 'the core group'}/{version} is not offered")
+def _resource(registry: Registry, obj: Object) -> Resource:
+    res = registry.kind(obj["apiVersion"], obj["kind"])
+    if res is None:
+        raise LookupError(f"{obj['kind']} of {obj['apiVersion']} is not offered")
+    return res
 
 
-def _ensure(store: Store, res: Resource, obj: Object) -> None:
+def _ensure(store: Store, registry: Registry, obj: Object) -> None:
+    res = _resource(registry, obj)
     try:
         store.get(res, None, obj["metadata"]["name"])
     except ApiError:

@@ -6,11 +6,11 @@ off rather than kept in memory; it lists again, as after any end.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 
 import msgspec
 
 from flexinfer.local.api.errors import ApiError, bad_request
+from flexinfer.local.api.queries import WatchOptions
 from flexinfer.local.api.requests import Query, WatchEvent
 from flexinfer.local.api.resources import Object, Resource
 from flexinfer.local.api.store import Store
@@ -18,42 +18,8 @@ from flexinfer.local.api.tables import META, Form, Shaper, partial
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 BOOKMARK_SECONDS = 30.0
-DEFAULT_SECONDS = 1800.0
 _LONGEST_QUEUE = 10_000
 _ENCODER = msgspec.json.Encoder()
-
-
-@dataclass(frozen=True, slots=True)
-class WatchOptions:
-    """What a client asks of a watch, as its query says."""
-
-    since: str = ""  # "" and "0": the state as it is, then what changes
-    bookmarks: bool = False
-    initial: bool | None = None  # sendInitialEvents
-    match: str = ""
-    seconds: float = DEFAULT_SECONDS
-
-    def check(self) -> None:
-        """Raise the refusal of a real API server for options that do not go together."""
-        if self.initial is None and self.match:
-            raise _invalid(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            )
-        if self.initial is not None and self.match != "NotOlderThan":
-            raise _invalid(
-                "resourceVersionMatch",
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            )
-
-    @property
-    def from_now(self) -> bool:
-        """Tell whether the present state comes first, as events."""
-        return self.initial if self.initial is not None else self.since in ("", "0")
-
-
-def _invalid(field: str, why: str) -> ApiError:
-    return ApiError(422, "Invalid", f'ListOptions.meta.k8s.io "" is invalid: {field}: Forbidden: {why}', {})
 
 
 class Watch:

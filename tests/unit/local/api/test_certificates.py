@@ -1,0 +1,65 @@
+"""The instance's own authority."""
+
+import ssl
+from pathlib import Path
+
+from flexinfer.local.api import certificates
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return what each file holds."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_what_was_made_once_is_kept(tmp_path: Path) -> None:
+    """A kubeconfig that was handed out stays true after a restart."""
+    folder = tmp_path / "certificates"
+    certificates.server_context(folder)
+    first = contents(folder)
+    certificates.server_context(folder)
+    assert contents(folder) == first
+    assert sorted(first) == ["ca.crt", "ca.key", "server.crt", "server.key"]
+
+
+def test_only_the_user_may_read_them(tmp_path: Path) -> None:
+    """Mode 0600 in a folder of mode 0700."""
+    folder = tmp_path / "certificates"
+    certificates.issue(folder, "node")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+def test_a_client_that_trusts_the_authority_trusts_its_servers(tmp_path: Path) -> None:
+    """Handshake by name and by address, in memory."""
+    server = certificates.server_context(tmp_path)
+    for name in ("127.0.0.1", "localhost"):
+        client = ssl.create_default_context(cafile=str(certificates.authority_file(tmp_path)))
+        to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+        ours = client.wrap_bio(to_client, to_server, server_hostname=name)
+        theirs = server.wrap_bio(to_server, to_client, server_side=True)
+        for _ in range(4):
+            for side in (ours, theirs):
+                try:
+                    side.do_handshake()
+                except ssl.SSLWantReadError:
+                    continue
+        assert ours.getpeercert()
+
+
+def test_a_broken_certificate_is_made_anew_by_the_same_authority(tmp_path: Path) -> None:
+    """Clients need not be told."""
+    certificates.issue(tmp_path, "server")
+    authority = certificates.authority_file(tmp_path).read_bytes()
+    (tmp_path / "server.crt").write_text("cut sho")
+    certificates.server_context(tmp_path)
+    assert certificates.authority_file(tmp_path).read_bytes() == authority
+    assert b"BEGIN CERTIFICATE" in (tmp_path / "server.crt").read_bytes()
+
+
+def test_a_new_authority_signs_its_servers_anew(tmp_path: Path) -> None:
+    """A lost authority must not leave a certificate that nobody trusts."""
+    certificates.issue(tmp_path, "server")
+    former = (tmp_path / "server.crt").read_bytes()
+    (tmp_path / "ca.key").unlink()
+    certificates.issue(tmp_path, "server")
+    assert (tmp_path / "server.crt").read_bytes() != former
