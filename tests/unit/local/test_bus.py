@@ -1,5 +1,6 @@
 """Permissions and configuration of the bus, as values."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -73,3 +74,15 @@ def test_the_configuration_syncs_every_write_and_listens_where_told() -> None:
     assert (config["host"], config["port"]) == ("127.0.0.1", 4)
     assert config["jetstream"]["sync_interval"] == "always"
     assert [user["user"] for user in config["authorization"]["users"]] == ["tap"]
+
+
+@pytest.mark.parametrize("name", ["placer", "prefetcher", "launcher", "reaper", "arbiter"])
+def test_a_service_may_hear_what_it_says_it_is_interested_in(name: str) -> None:
+    """A refusal by the server would show up as silence, so the two lists must not drift apart."""
+    service = importlib.import_module(f"flexinfer.{name}.__main__").SERVICE
+    told = permissions(name)
+    live = {f"$JS.API.CONSUMER.CREATE.FI_LIVE.*.flexinfer.{prefix}.>" for prefix in service.interests.live}
+    heard = {f"flexinfer.{hint}.>" for hint in service.interests.hints}
+    heard |= {f"flexinfer.changed.{owner}.>" for owner in service.interests.changed}
+    assert live <= set(told.publish)
+    assert heard <= set(told.subscribe)
