@@ -1,0 +1,176 @@
+"""Claims: PersistentVolumeClaims of StorageClass `flexinfer-local`, each a folder `volumes/<namespace>/<claim>` of this node.
+
+The class binds late (WaitForFirstConsumer): a claim is bound when a scheduler chose this node for it, or when a Pod bound to this node
+uses it. Binding makes a PersistentVolume over the folder and says so in both. The folder outlives claim and volume: weights that
+took an hour to fetch are removed by a person, not by a deleted object.
+"""
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from flexinfer.local.node.client import Client, Object
+from flexinfer.local.node.mirror import mirror
+from flexinfer.local.node.volumes import VolumeError
+from flexinfer.runtime.api import ApiError, ExistsError, NotFoundError
+
+STORAGE_CLASS = "flexinfer-local"
+PROVISIONER = "flexinfer.ai/local"
+SELECTED_NODE = "volume.kubernetes.io/selected-node"
+_CLAIMS = "/api/v1/persistentvolumeclaims"
+_VOLUMES = "/api/v1/persistentvolumes"
+_CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
+_CLASS: Object = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {"name": STORAGE_CLASS},
+    "provisioner": PROVISIONER,
+    "reclaimPolicy": "Retain",
+    "volumeBindingMode": "WaitForFirstConsumer",
+}
+
+log = logging.getLogger(__name__)
+
+
+class LocalClaims:
+    """The claims that this node knows, and their folders below `root`."""
+
+    def __init__(self, client: Client, root: Path, node: str) -> None:
+        self._client = client
+        self._root = root
+        self._node = node
+        self._known: dict[tuple[str, str], Object] = {}  # (namespace, name) -> last seen
+        self._lock = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Follow all claims for ever, and bind those for which this node was chosen."""
+        with contextlib.suppress(ApiError):  # there already, or not ours to make
+            await self._client.create(_CLASSES, _CLASS)
+        async for change, claim in mirror(self._client, _CLAIMS):
+            key = (claim["metadata"]["namespace"], claim["metadata"]["name"])
+            if change == "DELETED":
+                self._known.pop(key, None)
+                await self._forget(claim)
+                continue
+            self._known[key] = claim
+            if self._chosen(claim):
+                try:
+                    await self.folder(*key)
+                except (VolumeError, ApiError) as error:
+                    log.warning("claim %s/%s: %s", *key, error)
+
+    async def folder(self, namespace: str, name: str) -> Path:
+        """Return the folder behind a claim, bound now if need be; VolumeError when it cannot be had."""
+        claim = self._known.get((namespace, name))
+        if claim is None or not _bound(claim):
+            claim = await self._get(namespace, name)
+        if claim["spec"].get("storageClassName") != STORAGE_CLASS:
+            return await self._foreign(claim)
+        folder = self._root / namespace / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if not _bound(claim):
+            async with self._lock:
+                await self._bind(claim, folder)
+        return folder
+
+    async def _get(self, namespace: str, name: str) -> Object:
+        try:
+            return await self._client.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}")
+        except NotFoundError as error:
+            raise VolumeError(f'persistentvolumeclaim "{name}" not found') from error
+
+    async def _foreign(self, claim: Object) -> Path:
+        """Return the folder of a claim that somebody else bound to a volume over a folder of this machine."""
+        volume = claim["spec"].get("volumeName")
+        if volume:
+            found = await self._client.get(f"{_VOLUMES}/{volume}")
+            place = (found["spec"].get("hostPath") or found["spec"].get("local") or {}).get("path")
+            if place and Path(place).is_dir():  # noqa: ASYNC240 -- one stat
+                return Path(place)
+        raise VolumeError(
+            f'persistentvolumeclaim "{claim["metadata"]["name"]}" has StorageClass '
+            f'"{claim["spec"].get("storageClassName", "")}": the local node mounts claims of "{STORAGE_CLASS}"'
+        )
+
+    async def _bind(self, claim: Object, folder: Path) -> None:
+        volume = _volume(claim, folder, self._node)
+        name = volume["metadata"]["name"]
+        with contextlib.suppress(ExistsError):
+            await self._client.create(_VOLUMES, volume)
+        metadata = claim["metadata"]
+        path = f"/api/v1/namespaces/{metadata['namespace']}/persistentvolumeclaims/{metadata['name']}"
+        told = {"pv.kubernetes.io/bind-completed": "yes", "pv.kubernetes.io/bound-by-controller": "yes"}
+        await self._client.merge(
+            path,
+            {
+                "metadata": {"uid": metadata["uid"], "annotations": {**told, SELECTED_NODE: self._node}},
+                "spec": {"volumeName": name},
+            },
+        )
+        status = {
+            "phase": "Bound",
+            "accessModes": volume["spec"]["accessModes"],
+            "capacity": volume["spec"]["capacity"],
+        }
+        bound = await self._client.merge(f"{path}/status", {"status": status})
+        await self._client.merge(f"{_VOLUMES}/{name}/status", {"status": {"phase": "Bound"}})
+        self._known[metadata["namespace"], metadata["name"]] = bound
+
+    async def _forget(self, claim: Object) -> None:
+        """Take away the volume of a claim that is gone; its folder stays."""
+        name = claim["spec"].get("volumeName", "")
+        if claim["spec"].get("storageClassName") != STORAGE_CLASS or not name:
+            return
+        with contextlib.suppress(ApiError):
+            volume = await self._client.get(f"{_VOLUMES}/{name}")
+            reference = volume["spec"].get("claimRef", {})
+            if reference.get("uid") == claim["metadata"]["uid"] and _ours(volume, self._node):
+                await self._client.delete(f"{_VOLUMES}/{name}", uid=volume["metadata"]["uid"])
+
+    def _chosen(self, claim: Object) -> bool:
+        annotations: dict[str, Any] = claim["metadata"].get("annotations") or {}
+        ours = claim["spec"].get("storageClassName") == STORAGE_CLASS
+        return ours and not _bound(claim) and annotations.get(SELECTED_NODE) == self._node
+
+
+def _bound(claim: Object) -> bool:
+    return bool(claim["spec"].get("volumeName")) and (claim.get("status") or {}).get("phase") == "Bound"
+
+
+def _ours(volume: Object, node: str) -> bool:
+    annotations = volume["metadata"].get("annotations") or {}
+    return bool(
+        annotations.get("pv.kubernetes.io/provisioned-by") == PROVISIONER
+        and annotations.get(SELECTED_NODE) == node
+    )
+
+
+def _volume(claim: Object, folder: Path, node: str) -> Object:
+    metadata, spec = claim["metadata"], claim["spec"]
+    affinity = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {
+            "name": f"flexinfer-{metadata['uid']}",
+            "annotations": {"pv.kubernetes.io/provisioned-by": PROVISIONER, SELECTED_NODE: node},
+        },
+        "spec": {
+            "capacity": {"storage": spec.get("resources", {}).get("requests", {}).get("storage", "1Gi")},
+            "accessModes": spec.get("accessModes", ["ReadWriteOnce"]),
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": STORAGE_CLASS,
+            "volumeMode": "Filesystem",
+            "hostPath": {"path": str(folder), "type": "DirectoryOrCreate"},
+            "claimRef": {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "namespace": metadata["namespace"],
+                "name": metadata["name"],
+                "uid": metadata["uid"],
+            },
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [affinity]}]}},
+        },
+    }
