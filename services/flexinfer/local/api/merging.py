@@ -1,0 +1,281 @@
+"""How each part of an object merges: maps by field, lists by key, sets by value, atoms whole.
+
+The shapes are compiled from a schema once; the walks over them share whatever they leave alone with the objects that came
+in, so "is it the same" is mostly one comparison of identities. Ownership lives in `apply`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from flexinfer.local.api.ownership import Fields, as_member, key_element, member, value_element
+from flexinfer.local.api.resources import Object
+
+KNOWN_KEYS: Final[Mapping[str, tuple[str, ...]]] = {  # of built-ins whose schema does not say
+    "addresses": ("type",),
+    "conditions": ("type",),
+    "containers": ("name",),
+    "env": ("name",),
+    "ephemeralContainers": ("name",),
+    "hostAliases": ("ip",),
+    "imagePullSecrets": ("name",),
+    "initContainers": ("name",),
+    "ownerReferences": ("uid",),
+    "podIPs": ("ip",),
+    "resourceClaims": ("name",),
+    "schedulingGates": ("name",),
+    "volumeDevices": ("devicePath",),
+    "volumeMounts": ("mountPath",),
+    "volumes": ("name",),
+}
+PORT_KEYS: Final = (("containerPort", "protocol"), ("port", "protocol"))
+_LEAF: Final[Fields] = {}
+
+
+@dataclass(slots=True)
+class Shape:
+    """How one place of an object merges; what is not declared merges as `other`."""
+
+    fields: dict[str, "Shape"] = field(default_factory=dict)
+    other: "Shape | None" = None
+    items: "Shape | None" = None
+    whole: bool = False  # a map that is one value
+    listing: Literal["atomic", "set", "map"] = "atomic"
+    keys: tuple[str, ...] = ()
+    key_defaults: Object = field(default_factory=dict)
+
+    def child(self, name: str) -> "Shape":
+        """Return the shape of a field."""
+        return self.fields.get(name) or self.other or ANYTHING
+
+    def element(self, item: Any) -> str:
+        """Return the name of a list's item in a set of fields."""
+        if self.listing == "set" or not isinstance(item, dict):
+            return value_element(item)
+        keys = {key: item.get(key, self.key_defaults.get(key)) for key in self.keys}
+        return key_element({key: value for key, value in keys.items() if value is not None})
+
+
+ANYTHING: Final = Shape()  # maps by field, lists whole: what Kubernetes deduces without a schema
+_ATOM: Final = Shape(whole=True)
+METADATA: Final = Shape(
+    fields={
+        "labels": Shape(other=ANYTHING),
+        "annotations": Shape(other=ANYTHING),
+        "finalizers": Shape(listing="set"),
+        "ownerReferences": Shape(listing="map", keys=("uid",), items=_ATOM),
+        "managedFields": _ATOM,
+    }
+)
+
+
+def compile_shape(schema: Object | None, *, builtin: bool = False) -> Shape:
+    """Return the shape of a whole object of that schema; a built-in's lists merge by their known keys, said or not."""
+    shape = _compile(schema or {}, "", builtin=builtin)
+    shape.fields["metadata"] = METADATA
+    return shape
+
+
+def _compile(schema: Object, name: str, *, builtin: bool) -> Shape:
+    items = schema.get("items")
+    extra = schema.get("additionalProperties")
+    shape = Shape(
+        fields={
+            key: _compile(below, key, builtin=builtin) for key, below in schema.get("properties", {}).items()
+        },
+        other=_compile(extra, "", builtin=builtin) if isinstance(extra, dict) else None,
+        items=_compile(items, "", builtin=builtin) if isinstance(items, dict) else None,
+        whole=schema.get("x-kubernetes-map-type") == "atomic",
+    )
+    if isinstance(items, dict):
+        shape.listing = schema.get("x-kubernetes-list-type", "atomic")
+        shape.keys = tuple(schema.get("x-kubernetes-list-map-keys", ()))
+        if builtin and "x-kubernetes-list-type" not in schema:
+            shape.keys = _known_keys(name, items.get("properties", {}))
+            shape.listing = "map" if shape.keys else "atomic"
+        properties = items.get("properties", {})
+        shape.key_defaults = {
+            key: properties[key]["default"] for key in shape.keys if "default" in properties.get(key, {})
+        }
+    return shape
+
+
+def _known_keys(name: str, properties: Mapping[str, Any]) -> tuple[str, ...]:
+    if name == "ports":
+        return next((keys for keys in PORT_KEYS if keys[0] in properties), ())
+    keys = KNOWN_KEYS.get(name, ())
+    return keys if all(key in properties for key in keys) else ()
+
+
+def same(left: Any, right: Any) -> bool:
+    """Say whether two JSON values are equal, where `true` is not 1."""
+    if left is right:
+        return True
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    return bool(left == right) and isinstance(left, bool) == isinstance(right, bool)
+
+
+def owned(value: Any, shape: Shape) -> Fields:
+    """Return the fields that an applied value claims, as a node."""
+    if isinstance(value, dict) and not shape.whole:
+        return {f"f:{name}": _owned_field(below, name, shape) for name, below in value.items()}
+    if isinstance(value, list) and shape.listing != "atomic":
+        items = shape.items or ANYTHING
+        return {shape.element(item): as_member(owned(item, items)) for item in value}
+    return _LEAF
+
+
+def _owned_field(value: Any, name: str, shape: Shape) -> Fields:
+    if not isinstance(value, dict | list):
+        return _LEAF
+    node = owned(value, shape.child(name))
+    return node if name in shape.fields else as_member(node)
+
+
+def everything(value: Any, shape: Shape) -> Fields:
+    """Return the fields of a value that has just come or gone: its leaves and all that holds them, as a node."""
+    if isinstance(value, dict) and not shape.whole:
+        below = {f"f:{name}": everything(each, shape.child(name)) for name, each in value.items()}
+    elif isinstance(value, list) and shape.listing != "atomic":
+        items = shape.items or ANYTHING
+        below = {shape.element(item): everything(item, items) for item in value}
+    else:
+        return _LEAF
+    return as_member(below)
+
+
+def merge(live: Any, applied: Any, shape: Shape) -> Any:
+    """Return live with what was applied laid over it; live itself where that changes nothing."""
+    if isinstance(live, dict) and isinstance(applied, dict) and not shape.whole:
+        return _merge_map(live, applied, shape)
+    if isinstance(live, list) and isinstance(applied, list) and shape.listing != "atomic":
+        return _merge_list(live, applied, shape)
+    return live if same(live, applied) else applied
+
+
+def _merge_map(live: Object, applied: Object, shape: Shape) -> Object:
+    out = live
+    for name, value in applied.items():
+        merged = merge(live[name], value, shape.child(name)) if name in live else value
+        if name not in live or merged is not live[name]:
+            if out is live:
+                out = dict(live)
+            out[name] = merged
+    return out
+
+
+def _merge_list(live: list[Any], applied: list[Any], shape: Shape) -> list[Any]:
+    items = shape.items or ANYTHING
+    before = {shape.element(item): item for item in live}
+    wanted = {shape.element(item): item for item in applied}
+    merged = {
+        element: merge(before[element], item, items) if element in before else item
+        for element, item in wanted.items()
+    }
+    out = [{**before, **merged}[element] for element in _order(list(before), list(wanted))]
+    return live if len(out) == len(live) and all(a is b for a, b in zip(out, live, strict=True)) else out
+
+
+def _order(live: Sequence[str], applied: Sequence[str]) -> Sequence[str]:
+    """Keep the order that was applied, and each other item behind the one it followed."""
+    known = set(live)
+    if [element for element in live if element in set(applied)] == list(applied):
+        return live
+    if known.isdisjoint(applied):
+        return [*live, *applied]
+    rank = {element: place for place, element in enumerate(applied)}
+    out: list[str] = []
+    left = list(applied)
+    for element in live:
+        if element not in rank:
+            out.append(element)
+        elif element in left:
+            upto = left.index(element) + 1
+            out.extend(left[:upto])
+            left = left[upto:]
+    return [*out, *left]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What differs between two values: fields new or changed, and fields gone, as nodes; None: none."""
+
+    changed: Fields | None = None
+    removed: Fields | None = None
+
+
+NO_DIFFERENCE: Final = Difference()
+_ALL_NEW: Final = Difference(changed=_LEAF)
+
+
+def compare(old: Any, new: Any, shape: Shape) -> Difference:
+    """Return what a change from old to new touched."""
+    if old is new:
+        return NO_DIFFERENCE
+    if isinstance(old, dict) and isinstance(new, dict) and not shape.whole and (old or new):
+        return _compare_items(old, new, shape, "f:")
+    if isinstance(old, list) and isinstance(new, list) and shape.listing != "atomic" and (old or new):
+        below = Shape(other=shape.items)
+        left = {shape.element(item): item for item in old}
+        return _compare_items(left, {shape.element(item): item for item in new}, below, "")
+    return NO_DIFFERENCE if same(old, new) else _ALL_NEW
+
+
+def _compare_items(old: Object, new: Object, shape: Shape, prefix: str) -> Difference:
+    changed: Fields = {}
+    removed: Fields = {}
+    for name, value in new.items():
+        if name not in old:
+            changed[prefix + name] = everything(value, shape.child(name))
+            continue
+        below = compare(old[name], value, shape.child(name))
+        if below.changed is not None:
+            changed[prefix + name] = below.changed
+        if below.removed is not None:
+            removed[prefix + name] = below.removed
+    for name in old.keys() - new.keys():
+        removed[prefix + name] = everything(old[name], shape.child(name))
+    return Difference(changed or None, removed or None) if changed or removed else NO_DIFFERENCE
+
+
+def prune(value: Any, shape: Shape, former: Fields, managed: Fields) -> Any:
+    """Return the value without what its applier claimed formerly and nobody claims now."""
+    if isinstance(value, dict) and not shape.whole:
+        kept = {
+            name: below
+            for name, old in value.items()
+            if (
+                below := _pruned(
+                    old, f"f:{name}", shape.child(name), (former, managed), declared=name in shape.fields
+                )
+            )
+            is not _GONE
+        }
+        unchanged = len(kept) == len(value) and all(kept[name] is value[name] for name in kept)
+        return value if unchanged else kept
+    if isinstance(value, list) and shape.listing != "atomic":
+        items = shape.items or ANYTHING
+        left = [
+            _pruned(item, shape.element(item), items, (former, managed), declared=False) for item in value
+        ]
+        stay = [item for item in left if item is not _GONE]
+        unchanged = len(stay) == len(value) and all(a is b for a, b in zip(stay, value, strict=True))
+        return value if unchanged else stay
+    return value
+
+
+_GONE: Final[Any] = object()
+
+
+def _pruned(value: Any, name: str, shape: Shape, sets: tuple[Fields, Fields], *, declared: bool) -> Any:
+    former, managed = sets
+    before, now = former.get(name), managed.get(name)
+    if before is None:
+        return value
+    claimed = now is not None and (declared or member(now))
+    if (declared or member(before)) and not claimed:
+        return _GONE
+    return prune(value, shape, before, now or {}) if before else value
