@@ -80,7 +80,7 @@ class StoreCluster:
     async def create(self, kind: Kind[T], namespace: str, body: Any) -> T:
         """Create an object."""
         await self._pause()
-        plain = {"apiVersion": kind.api_version, "kind": kind.name} | msgspec.to_builtins(body)
+        plain = {"apiVersion": kind.api_version, "kind": kind.name} | _plain(body)
         written = self._do(
             lambda: self._store.create(self._resource(kind), namespace or None, plain, Options())
         )
@@ -89,7 +89,7 @@ class StoreCluster:
     async def replace(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
         """PUT an object by its resourceVersion."""
         await self._pause()
-        plain = {"apiVersion": kind.api_version, "kind": kind.name} | msgspec.to_builtins(body)
+        plain = {"apiVersion": kind.api_version, "kind": kind.name} | _plain(body)
         written = self._do(
             lambda: self._store.update(self._resource(kind), namespace or None, name, plain, Options())
         )
@@ -126,7 +126,7 @@ class StoreCluster:
         self, kind: Kind[T], namespace: str, name: str, patch: Patch, options: Options, subresource: str = ""
     ) -> T:
         await self._pause()
-        plain = Patch(patch.kind, msgspec.to_builtins(patch.body))
+        plain = Patch(patch.kind, _plain(patch.body))
         written = self._do(
             lambda: self._store.patch(
                 self._resource(kind), namespace or None, name, plain, options, subresource=subresource
@@ -158,6 +158,11 @@ def _typed(kind: Kind[T], plain: Object) -> T:
     if kind.type is msgspec.Raw:
         return msgspec.Raw(msgspec.json.encode(plain))  # type: ignore[return-value]
     return msgspec.convert(plain, kind.type)
+
+
+def _plain(body: Any) -> Any:
+    """Return a body as it would arrive over a wire: tuples are lists there."""
+    return msgspec.json.decode(msgspec.json.encode(body))
 
 
 async def _step_aside() -> None:

@@ -1,0 +1,194 @@
+"""One history: what people do, which faults befall it, and what must be true during and after."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import msgspec
+
+from flexinfer.contracts import keys
+from flexinfer.contracts.model import Model
+from flexinfer.local.api.errors import ApiError
+from flexinfer.local.api.requests import DeleteOptions, Options, Patch, Query
+from tests.simulation.bus import Chances
+from tests.simulation.node import Behaviour
+from tests.simulation.world import World
+
+NAMES = ("a", "b", "c")
+TROUBLE_SECONDS = 45.0
+CALM_SECONDS = 240.0
+STILL_SECONDS = 15.0
+IDLE = "6s"
+SERVICES = ("watcher", "placer", "prefetcher", "reaper", "arbiter", "launcher")
+
+
+class Outcome(msgspec.Struct):
+    """How a history ended; `log` is what happened, for a person."""
+
+    seed: int
+    problems: list[str]
+    log: list[str]
+
+
+async def play(seed: int) -> Outcome:
+    """Play the history of a seed to its end."""
+    world = World(seed)
+    world.start()
+    history = History(world)
+    await history.trouble()
+    await history.calm()
+    return Outcome(seed, [*world.node.violations, *history.problems], world.log)
+
+
+class History:
+    """The people of a world, and its judge."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self._chance = world, world.chance
+        kind = world.store.registry.find(keys.GROUP, keys.VERSION, keys.PLURAL)
+        assert kind is not None
+        self._kind = kind
+        self.problems: list[str] = []
+        self._writes = 0
+        self._last_write = 0.0
+        world.store.subscribe(kind, None, Query(), self._written, since=None)
+
+    def _written(self, event: Any) -> None:
+        self._writes += 1
+        self._last_write = self._world.clock()
+
+    # --- trouble
+
+    async def trouble(self) -> None:
+        """Let people and faults do their worst for a while."""
+        world, chance = self._world, self._chance
+        world.broker.faults = Chances(
+            lost=chance.choice([0, 0.05, 0.3]),
+            doubled=chance.choice([0, 0.2]),
+            late=chance.choice([0, 0.5, 3]),
+        )
+        world.node.behaviour = Behaviour(
+            loads=chance.choice([0.3, 2, 6]),
+            stops=chance.choice([0.1, 2, 8]),
+            frees=chance.choice([0.0, 1, 6]),
+            dies=chance.choice([0, 0, 0.3]),
+            never_ready=frozenset({"default/c"} if chance.random() < 0.15 else ()),
+        )
+        for name in NAMES[: chance.randint(1, 3)]:
+            self._create(name)
+        while world.clock() < TROUBLE_SECONDS:
+            await asyncio.sleep(chance.expovariate(0.7))
+            self._something()
+
+    def _something(self) -> None:
+        chance, name = self._chance, self._chance.choice(NAMES)
+        act = chance.choices(
+            ("ask", "create", "delete", "group", "touch", "kill", "die", "pause", "wipe", "back"),
+            weights=(8, 2, 2, 1, 1, 2, 3, 2, 0.4, 0.4),
+        )[0]
+        service = chance.choice(SERVICES)
+        match act:
+            case "ask":
+                self._world.say(f"ask {name}")
+                self._world.beside(self._world.door.ask(f"default/{name}"))
+            case "create":
+                self._create(name)
+            case "delete":
+                self._delete(name)
+            case "group":
+                self._change(name, {"gpu": chance.choice([None, self._gpu("g"), self._gpu("h")])})
+            case "touch":
+                self._change(name, {"serverless": {"idleTimeout": chance.choice([IDLE, "5s"])}})
+            case _:
+                self._fault(act, service)
+
+    def _fault(self, act: str, service: str) -> None:
+        world, member = self._world, self._world.members.get(service)
+        match act:
+            case "kill" if member is not None:
+                world.kill(member)
+            case "die" if member is not None:
+                member.dies_at = member.calls + self._chance.randint(1, 12)
+            case "pause":
+                world.pause(service, self._chance.choice([1.0, 5.0, 9.0]))
+            case "wipe":
+                world.say("wipe the stream")
+                world.broker.wipe()
+            case "back":
+                world.say("roll the stream back")
+                world.broker.roll_back()
+
+    @staticmethod
+    def _gpu(group: str) -> dict[str, Any]:
+        return {"vendor": "nvidia", "shared": group, "vramEstimateMB": 4000}
+
+    def _create(self, name: str) -> None:
+        spec: dict[str, Any] = {
+            "backend": "llamacpp",
+            "source": "pvc://models/x.gguf",
+            "serverless": {"idleTimeout": IDLE},
+        }
+        gpu = self._chance.choice([None, self._gpu("g"), self._gpu("g")])
+        if gpu is not None:
+            spec["gpu"] = gpu
+        body = {"apiVersion": keys.API_VERSION, "kind": keys.KIND, "metadata": {"name": name}, "spec": spec}
+        with contextlib.suppress(ApiError):
+            self._world.store.create(self._kind, "default", body, Options(manager="kubectl"))
+            self._world.say(f"create {name} {'in ' + gpu['shared'] if gpu else 'alone'}")
+
+    def _delete(self, name: str) -> None:
+        with contextlib.suppress(ApiError):
+            self._world.store.delete(self._kind, "default", name, DeleteOptions())
+            self._world.say(f"delete {name}")
+
+    def _change(self, name: str, spec: dict[str, Any]) -> None:
+        with contextlib.suppress(ApiError):
+            patch = Patch("merge", {"spec": spec})
+            self._world.store.patch(self._kind, "default", name, patch, Options(manager="kubectl"))
+            self._world.say(f"change {name} {spec}")
+
+    # --- calm
+
+    async def calm(self) -> None:
+        """Let faults end and nobody ask; then everything must come to rest where it belongs."""
+        world = self._world
+        world.broker.faults = Chances()
+        for member in world.members.values():
+            member.dies_at = None
+        deadline = world.clock() + CALM_SECONDS
+        while world.clock() < deadline:
+            await asyncio.sleep(1.0)
+            if self._at_rest() and world.clock() - self._last_write > STILL_SECONDS:
+                break
+        self._judge()
+
+    def _at_rest(self) -> bool:
+        return all(self._expected(m) == m.status.phase for m in self._world.models().values())
+
+    def _expected(self, model: Model) -> str:
+        """Return the phase that a Model's spec and the lack of demand call for."""
+        if model.key in self._world.node.behaviour.never_ready:
+            return keys.FAILED if model.status.phase != keys.IDLE else keys.IDLE
+        return keys.IDLE
+
+    def _judge(self) -> None:
+        world = self._world
+        for failure in world.failures:
+            self.problems.append(f"a service failed: {failure!r}")
+        for key, model in world.models().items():
+            if model.deleting:
+                self.problems.append(f"{key} is still being deleted")
+            elif model.status.phase != self._expected(model):
+                said = ", ".join(
+                    f"{c.type}={c.status}/{c.reason}@{c.observed_generation}" for c in model.status.conditions
+                )
+                self.problems.append(
+                    f"{key} is {model.status.phase}, not {self._expected(model)} "
+                    f"(generation {model.metadata.generation}): {said}"
+                )
+        quiet = world.clock() - self._last_write
+        if quiet <= STILL_SECONDS:
+            self.problems.append(f"somebody still wrote {quiet:.1f} s ago")
+        pods = [e.model for e in world.node.engines.values() if not e.ended]
+        if pods:
+            self.problems.append(f"engines run that nobody wants: {pods}")

@@ -1,0 +1,260 @@
+"""A node of the simulation: runs Pods as numbers. It starts any Pod at once, so that turn-taking is judged and not helped.
+
+It counts what DESIGN asks to be counted at the node: engines alive of one shared group, and engines that start while another's memory is in use.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from flexinfer.contracts import events, keys
+from flexinfer.contracts.nodes import Device, DeviceProcess
+from flexinfer.local.api.errors import ApiError
+from flexinfer.local.api.requests import DeleteOptions, Options, Patch, Query
+from flexinfer.local.api.resources import Object, Resource
+from flexinfer.local.api.store import Store
+from tests.simulation.bus import Broker
+
+NAME, DEVICE, TOTAL_MB, USED_MB = "a", "GPU-1", 8000, 6000
+
+
+class Engine(msgspec.Struct):
+    """One process: `ready` when it answers, `ended` when it is gone; it holds memory until `freed`."""
+
+    pod: str
+    model: str
+    group: str
+    address: str
+    healthy: bool = False
+    ended: bool = False
+    freed: bool = False
+
+
+class Behaviour(msgspec.Struct):
+    """How engines of this history behave; seconds."""
+
+    starts: float = 0.2
+    loads: float = 2.0
+    stops: float = 1.5
+    frees: float = 1.0
+    dies: float = 0.0
+    never_ready: frozenset[str] = frozenset()
+
+
+class Node:
+    """Kubelet, Job controller and scheduler of a world with one node."""
+
+    def __init__(
+        self, store: Store, broker: Broker, chance: random.Random, clock: Callable[[], float]
+    ) -> None:
+        self._store, self._broker, self._chance, self._clock = store, broker, chance, clock
+        self.behaviour = Behaviour()
+        self.engines: dict[str, Engine] = {}  # Pod uid -> its engine
+        self.violations: list[str] = []
+        self._pods, self._jobs = self._named("", "v1", "pods"), self._named("batch", "v1", "jobs")
+        self._models = self._named(keys.GROUP, keys.VERSION, keys.PLURAL)
+        self._addresses = 0
+        self._samples = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _named(self, group: str, version: str, plural: str) -> Resource:
+        found = self._store.registry.find(group, version, plural)
+        assert found is not None
+        return found
+
+    def join(self) -> None:
+        """Register and watch."""
+        nodes = self._named("", "v1", "nodes")
+        allocatable = {"cpu": "64", "memory": "256Gi", "pods": "1000", "nvidia.com/gpu": "64"}
+        body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NAME, "labels": {}}}
+        self._store.create(nodes, None, body, Options())
+        status = {
+            "allocatable": allocatable,
+            "capacity": allocatable,
+            "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+        }
+        self._store.patch(
+            nodes, None, NAME, Patch("merge", {"status": status}), Options(), subresource="status"
+        )
+        self._store.subscribe(self._pods, None, Query(), self._pod, since=None)
+        self._store.subscribe(self._jobs, None, Query(), self._job, since=None)
+
+    def run(self, work: Any) -> None:
+        """Run something beside."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- Pods
+
+    def _pod(self, event: Any) -> None:
+        pod, uid = event.obj, event.obj["metadata"]["uid"]
+        engine = self.engines.get(uid)
+        if event.type == "DELETED":
+            if engine is not None and not engine.ended:
+                self._end(engine)
+            return
+        meta, spec = pod["metadata"], pod["spec"]
+        if meta.get("deletionTimestamp"):
+            self.run(self._stop(pod, engine))
+        elif not spec.get("nodeName") and not spec.get("schedulingGates"):
+            self.run(self._bind(pod))
+        elif spec.get("nodeName") and engine is None and not spec.get("schedulingGates"):
+            self._addresses += 1
+            name = meta["labels"].get(keys.MODEL_LABEL, "")
+            address = f"127.0.{self._addresses // 250}.{self._addresses % 250 + 1}"
+            engine = Engine(uid, f"{meta['namespace']}/{name}", self._group(meta["namespace"], name), address)
+            self.engines[uid] = engine
+            self.run(self._start(pod, engine))
+
+    def _group(self, namespace: str, name: str) -> str:
+        try:
+            model = self._store.get(self._models, namespace, name)
+        except ApiError:
+            return ""
+        group = (model["spec"].get("gpu") or {}).get("shared", "")
+        return f"{namespace}/{group}" if group else ""
+
+    async def _bind(self, pod: Object) -> None:
+        await asyncio.sleep(self._chance.random() * 0.02)
+        self._patch(pod, {"spec": {"nodeName": NAME}}, "")
+
+    async def _start(self, pod: Object, engine: Engine) -> None:
+        await asyncio.sleep(self._chance.random() * self.behaviour.starts)
+        if engine.ended:
+            return
+        self._judge(engine)
+        self._running(pod, engine, restarts=0)
+        self._sample()
+        await asyncio.sleep(0.1 + self._chance.random() * self.behaviour.loads)
+        if engine.ended or engine.model in self.behaviour.never_ready:
+            return
+        engine.healthy = True
+        if self._chance.random() < self.behaviour.dies:
+            await asyncio.sleep(self._chance.random() * 5)
+            await self._restart(pod, engine)
+
+    async def _restart(self, pod: Object, engine: Engine) -> None:
+        """Let the process die and come back in the same Pod."""
+        if engine.ended:
+            return
+        engine.healthy = False
+        self._running(pod, engine, restarts=1)
+        await asyncio.sleep(self._chance.random() * self.behaviour.loads)
+        engine.healthy = not engine.ended
+
+    def _judge(self, engine: Engine) -> None:
+        """Note what must never be: two engines of a group, or a start into memory in use."""
+        others = [e for e in self.engines.values() if e is not engine and e.group and e.group == engine.group]
+        if engine.group and any(not other.ended and other.address and other.healthy for other in others):
+            self.violations.append(f"two engines of {engine.group}: {engine.model}")
+        if engine.group and any(not other.freed for other in others):
+            self.violations.append(f"{engine.model} starts while the memory of {engine.group} is in use")
+
+    def _running(self, pod: Object, engine: Engine, *, restarts: int) -> None:
+        container = {
+            "name": pod["spec"]["containers"][0]["name"],
+            "ready": False,
+            "restartCount": restarts,
+            "image": "x",
+            "imageID": "",
+            "state": {"running": {"startedAt": "2026-11-24T12:00:00Z"}},
+        }
+        status = {"phase": "Running", "podIP": engine.address, "containerStatuses": [container]}
+        self._patch(pod, {"status": status}, "status")
+
+    async def _stop(self, pod: Object, engine: Engine | None) -> None:
+        if engine is not None and not engine.ended:
+            engine.healthy = False
+            await asyncio.sleep(self._chance.random() * self.behaviour.stops)
+            if not engine.ended:
+                self._end(engine)
+        meta = pod["metadata"]
+        try:
+            options = DeleteOptions(uid=meta["uid"], grace_seconds=0)
+            self._store.delete(self._pods, meta["namespace"], meta["name"], options)
+        except ApiError:
+            return
+
+    def _end(self, engine: Engine) -> None:
+        engine.ended, engine.healthy = True, False
+        self.run(self._free(engine))
+
+    async def _free(self, engine: Engine) -> None:
+        await asyncio.sleep(self._chance.random() * self.behaviour.frees)
+        engine.freed = True
+        self._sample()
+
+    def _patch(self, pod: Object, body: Object, subresource: str) -> None:
+        meta = pod["metadata"]
+        try:
+            there = self._store.get(self._pods, meta["namespace"], meta["name"])
+            if there["metadata"]["uid"] != meta["uid"]:
+                return
+            if "spec" in body:
+                target = {"target": {"kind": "Node", "name": NAME}}
+                binding = {
+                    "apiVersion": "v1",
+                    "kind": "Binding",
+                    "metadata": {"name": meta["name"]},
+                    **target,
+                }
+                self._store.update(
+                    self._pods, meta["namespace"], meta["name"], binding, Options(), subresource="binding"
+                )
+                return
+            patch = Patch("merge", body)
+            self._store.patch(
+                self._pods, meta["namespace"], meta["name"], patch, Options(), subresource=subresource
+            )
+        except ApiError:
+            return
+
+    # --- Jobs
+
+    def _job(self, event: Any) -> None:
+        if event.type == "ADDED":
+            self.run(self._complete(event.obj))
+
+    async def _complete(self, job: Object) -> None:
+        await asyncio.sleep(self._chance.random() * 0.5)
+        meta = job["metadata"]
+        done = {"type": "Complete", "status": "True", "reason": "CompletionsReached"}
+        status = {"succeeded": 1, "conditions": [done]}
+        try:
+            self._store.patch(
+                self._jobs,
+                meta["namespace"],
+                meta["name"],
+                Patch("merge", {"status": status}),
+                Options(),
+                subresource="status",
+            )
+        except ApiError:
+            return
+
+    # --- telemetry
+
+    def _sample(self) -> None:
+        self.run(self._broker.publish(self.telemetry()))
+
+    def telemetry(self) -> events.GpusObserved:
+        """Return what the node's device looks like now."""
+        self._samples += 1
+        holds = [e for e in self.engines.values() if e.group and not e.freed]
+        processes = tuple(DeviceProcess(pid=n, used_mb=USED_MB) for n, _ in enumerate(holds, 1))
+        used = USED_MB if holds else 0
+        device = Device(
+            uuid=DEVICE, total_mb=TOTAL_MB, free_mb=TOTAL_MB - used, used_mb=used, processes=processes
+        )
+        return events.GpusObserved(node=NAME, boot="b", sample=self._samples, devices=(device,))
+
+    def answer(self, address: str) -> bool | None:
+        """Return whether the engine at an address answers; None when there is none."""
+        for engine in self.engines.values():
+            if engine.address == address and not engine.ended:
+                return engine.healthy
+        return None

@@ -1,0 +1,25 @@
+"""The resources of the simulation: the built-ins and the CRD, read once."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flexinfer.local.api.definitions import Registry
+
+CRD = Path(__file__).resolve().parents[2] / "crds" / "models.yaml"
+
+
+@functools.cache
+def _crd() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(CRD.read_text())
+    return found
+
+
+@functools.cache
+def registry() -> Registry:
+    """Return the registry; it holds no objects, so all worlds share it."""
+    made = Registry()
+    made.install(_crd())
+    return made

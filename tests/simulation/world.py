@@ -1,0 +1,280 @@
+"""A world: store, bus, node, door and the seven services, one seed, faults drawn from it.
+
+A service can be killed between any two of its calls, with the answer of the last one lost, and starts again; or be paused for longer than its
+Lease lasts while a successor acts, and wake up in the middle of what it did.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from flexinfer.arbiter.__main__ import SERVICE as ARBITER
+from flexinfer.contracts import keys
+from flexinfer.contracts.model import Model
+from flexinfer.launcher.__main__ import service as launcher
+from flexinfer.launcher.probing import Answer, Ask
+from flexinfer.local.api.errors import ApiError as StoreError
+from flexinfer.local.api.inprocess import StoreCluster
+from flexinfer.local.api.requests import Options, Patch, Query
+from flexinfer.local.api.store import Store
+from flexinfer.placer.__main__ import SERVICE as PLACER
+from flexinfer.prefetcher.__main__ import SERVICE as PREFETCHER
+from flexinfer.reaper.__main__ import SERVICE as REAPER
+from flexinfer.runtime.api import Change, Cluster, Kind, Listing
+from flexinfer.runtime.reactor import Service, react
+from flexinfer.runtime.runtime import Runtime
+from flexinfer.runtime.settings import Settings
+from flexinfer.watcher.__main__ import mirror
+from tests.simulation.bus import Broker, SimulatedBus, SimulatedStream
+from tests.simulation.door import Door
+from tests.simulation.node import Node
+from tests.simulation.registry import registry
+
+T = TypeVar("T")
+EPOCH = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+SETTINGS = Settings(drain_seconds=5, loading_seconds=15, memory_free_seconds=2, relist_seconds=20)
+LEASE_SECONDS = 6.0
+
+
+class Member:
+    """One running instance of a service: what may kill it, and how long it is paused."""
+
+    def __init__(self, world: "World", name: str, main: Callable[[Runtime], Awaitable[None]]) -> None:
+        self.world, self.name, self.main = world, name, main
+        self.calls = 0
+        self.dies_at: int | None = None
+        self.paused_until = 0.0
+        self.ghost = False
+        self.task: asyncio.Task[None] | None = None
+
+    async def step(self) -> None:
+        """Pass one point at which a process may be cut off or held up."""
+        self.calls += 1
+        if self.dies_at is not None and self.calls >= self.dies_at and not self.ghost:
+            self.world.kill(self)
+            await asyncio.Event().wait()
+        await asyncio.sleep(self.world.chance.random() * self.world.latency)
+        while self.world.clock() < self.paused_until:
+            await asyncio.sleep(self.paused_until - self.world.clock() + 0.001)
+
+    def runtime(self) -> Runtime:
+        """Return what the service is given."""
+        world = self.world
+        return Runtime(
+            name=self.name,
+            settings=SETTINGS,
+            cluster=Shaky(StoreCluster(world.store), self),
+            bus=SimulatedBus(world.broker, self.name),
+            clock=world.clock,
+            wall=world.wall,
+            sleep=asyncio.sleep,
+            random=world.chance.random,
+            set_ready=lambda _up: None,
+            beside=world.beside,
+            holds_lease=lambda: not self.ghost,
+        )
+
+    async def live(self) -> None:
+        """Run the service."""
+        await self.main(self.runtime())
+
+
+class Shaky:
+    """A cluster whose every call passes two of its caller's points: before it is made, and before its answer is seen."""
+
+    def __init__(self, inner: Cluster, member: Member) -> None:
+        self._inner, self._member = inner, member
+
+    async def _around(self, call: Callable[[], Awaitable[T]]) -> T:
+        await self._member.step()
+        answer = await call()
+        await self._member.step()
+        return answer
+
+    async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
+        """GET."""
+        return await self._around(lambda: self._inner.get(kind, namespace, name))
+
+    async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
+        """LIST."""
+        return await self._around(lambda: self._inner.list(kind, namespace, labels=labels))
+
+    async def watch(self, kind: Kind[T], version: str) -> AsyncIterator[Change[T]]:
+        """WATCH."""
+        async for change in self._inner.watch(kind, version):
+            yield change
+
+    async def create(self, kind: Kind[T], namespace: str, body: Any) -> T:
+        """POST."""
+        if kind.name == "Event":
+            return body  # type: ignore[no-any-return] # people are not simulated
+        return await self._around(lambda: self._inner.create(kind, namespace, body))
+
+    async def replace(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
+        """PUT."""
+        return await self._around(lambda: self._inner.replace(kind, namespace, name, body))
+
+    async def apply(
+        self, kind: Kind[T], namespace: str, body: Any, *, manager: str, subresource: str = ""
+    ) -> T:
+        """Apply."""
+        return await self._around(
+            lambda: self._inner.apply(kind, namespace, body, manager=manager, subresource=subresource)
+        )
+
+    async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[Any]) -> T:
+        """Patch."""
+        return await self._around(lambda: self._inner.patch(kind, namespace, name, operations))
+
+    async def merge(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
+        """Merge."""
+        return await self._around(lambda: self._inner.merge(kind, namespace, name, body))
+
+    async def delete(
+        self, kind: Kind[Any], namespace: str, name: str, *, uid: str = "", grace: int | None = None
+    ) -> None:
+        """DELETE."""
+        await self._around(lambda: self._inner.delete(kind, namespace, name, uid=uid, grace=grace))
+
+
+class World:
+    """Everything, in virtual time."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.clock = asyncio.get_running_loop().time
+        self.latency = 0.003
+        self._uids = itertools.count(1)
+        self.store = Store(
+            registry(), now=self.wall, new_uid=lambda: f"{next(self._uids):08d}-0000-4000-8000-0"
+        )
+        self.broker = Broker(self.chance, self.clock)
+        self.node = Node(self.store, self.broker, self.chance, self.clock)
+        self._kind = self.store.registry.find(keys.GROUP, keys.VERSION, keys.PLURAL)
+        self.door = Door(self.broker, self.chance, self.clock, self.models)
+        self.members: dict[str, Member] = {}
+        self.ghosts: list[Member] = []
+        self.failures: list[BaseException] = []
+        self.log: list[str] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def wall(self) -> datetime:
+        """Return the wall time."""
+        return EPOCH + timedelta(seconds=self.clock())
+
+    def models(self) -> dict[str, Model]:
+        """Return every Model as the API holds it."""
+        found = self.store.list(self._kind, None, Query()).items
+        models = [msgspec.convert(item, Model) for item in found]
+        return {model.key: model for model in models}
+
+    def say(self, what: str) -> None:
+        """Note what happened, for a failing seed."""
+        self.log.append(f"{self.clock():8.3f} {what}")
+
+    # --- processes
+
+    def beside(self, work: Any) -> None:
+        """Run something beside."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failures.append(error)
+
+    def start(self) -> None:
+        """Start the node, the door and every service."""
+        namespaces = self.store.registry.find("", "v1", "namespaces")
+        claims = self.store.registry.find("", "v1", "persistentvolumeclaims")
+        for name in ("default", keys.SYSTEM_NAMESPACE):
+            with contextlib.suppress(StoreError):
+                body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+                self.store.create(namespaces, None, body, Options())
+        claim = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "models", "namespace": "default"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        }
+        self.store.create(claims, "default", claim, Options())
+        bound = Patch("merge", {"status": {"phase": "Bound"}})
+        self.store.patch(claims, "default", "models", bound, Options(), subresource="status")
+        self.node.join()
+        self.beside(self._telemetry())
+        self.beside(self.door.keep())
+        for name in ("watcher", "placer", "prefetcher", "reaper", "arbiter", "launcher"):
+            self.launch(name)
+
+    async def _telemetry(self) -> None:
+        while True:
+            await self.broker.publish(self.node.telemetry())
+            await asyncio.sleep(10)
+
+    def launch(self, name: str) -> Member:
+        """Start a fresh instance of a service."""
+        member = self.members[name] = Member(self, name, self._main(name))
+        member.task = asyncio.get_running_loop().create_task(member.live())
+        self._tasks.add(member.task)
+        member.task.add_done_callback(self._done)
+        return member
+
+    def _main(self, name: str) -> Callable[[Runtime], Awaitable[None]]:
+        if name == "watcher":
+            return lambda runtime: mirror(runtime, SimulatedStream(self.broker))
+        services: dict[str, Service] = {s.name: s for s in (PLACER, PREFETCHER, REAPER, ARBITER)}
+        return partial(react, service=services.get(name) or launcher(self._asking))
+
+    @contextlib.asynccontextmanager
+    async def _asking(self) -> AsyncIterator[Ask]:
+        async def ask(url: str) -> Answer:
+            await asyncio.sleep(0.001)
+            address = url.partition("//")[2].partition(":")[0]
+            healthy = self.node.answer(address)
+            if healthy is None:
+                return Answer(0, detail="no connection: refused", refused=True)
+            return Answer(200 if healthy else 503)
+
+        yield ask
+
+    def kill(self, member: Member, back_after: float | None = None) -> None:
+        """SIGKILL, and a supervisor that starts it again."""
+        self.say(f"kill {member.name} at its call {member.calls}")
+        if member.task is not None:
+            member.task.cancel()
+        if self.members.get(member.name) is member:
+            del self.members[member.name]
+            delay = self.chance.random() * 2 if back_after is None else back_after
+            asyncio.get_running_loop().call_later(delay, self.launch, member.name)
+
+    def pause(self, name: str, seconds: float) -> None:
+        """SIGSTOP for so long; past its Lease a successor takes over, and what wakes up is a ghost."""
+        member = self.members.get(name)
+        if member is None:
+            return
+        self.say(f"pause {name} for {seconds:.1f} s")
+        member.paused_until = self.clock() + seconds
+        if seconds > LEASE_SECONDS:
+            self.ghosts.append(member)
+            loop = asyncio.get_running_loop()
+            loop.call_later(LEASE_SECONDS, self._supplant, member)
+            loop.call_later(seconds + 3, self._bury, member)
+
+    def _supplant(self, member: Member) -> None:
+        member.ghost = True
+        if self.members.get(member.name) is member:
+            self.launch(member.name)
+
+    @staticmethod
+    def _bury(member: Member) -> None:
+        if member.task is not None:
+            member.task.cancel()
