@@ -31,7 +31,8 @@ def decide(fleet: Fleet, now: float) -> Iterator[Report | Recheck]:
     """Yield every verdict that differs from what the Model says, all of them as they stand together."""
     world = _together(fleet, now)
     for key in sorted(fleet.models):
-        model, verdict = fleet.models[key], _judge(world.models[key], world)
+        model, settled = fleet.models[key], world.models[key]
+        verdict = _judge(settled, world) or (_standing_verdict(settled) if settled is not model else None)
         told = _report(model, *verdict) if verdict is not None else None
         if told is not None:
             yield told
@@ -53,6 +54,11 @@ def _together(fleet: Fleet, now: float) -> World:
         if not moved:
             break
     return world
+
+
+def _standing_verdict(model: Model) -> Verdict | None:
+    placed = model.condition(keys.PLACED)
+    return (placed, model.status.placement) if placed is not None else None
 
 
 def _judge(model: Model, world: World) -> Verdict | None:

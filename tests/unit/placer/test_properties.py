@@ -1,0 +1,204 @@
+"""Whatever the fleet: nothing is counted on twice, the same fleet gives the same verdicts, and written verdicts are the last word."""
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flexinfer.contracts import events, keys
+from flexinfer.contracts.actions import Report
+from flexinfer.contracts.fleet import Fleet
+from flexinfer.contracts.model import Gpu, Model, Placement, Resources
+from flexinfer.contracts.nodes import Device, NodeFacts
+from flexinfer.placer.decide import decide
+from flexinfer.placer.world import wanted
+from tests.builders import NOW, a_condition, a_fleet, a_model, a_node, a_pod, running
+from tests.unit.placer.test_decide import apply
+
+NODES = ("a", "b", "c")
+
+
+@st.composite
+def nodes(draw: st.DrawFn, name: str) -> tuple[NodeFacts, events.GpusObserved]:
+    """Draw a node and its telemetry."""
+    free = draw(st.lists(st.integers(0, 24), max_size=3))
+    taken = draw(st.integers(0, len(free)))
+    facts = a_node(
+        name,
+        ready=draw(st.sampled_from(["True", "True", "True", "False"])),
+        labels=draw(st.sampled_from([{}, {"disk": "ssd"}])),
+        allocatable={"cpu": 8000, "nvidia.com/gpu": len(free) * 1000},
+        requested={"cpu": draw(st.integers(0, 8)) * 1000, "nvidia.com/gpu": taken * 1000},
+    )
+    devices = tuple(
+        Device(uuid=f"{name}-{i}", total_mb=24000, free_mb=gb * 1000, architecture="sm_86")
+        for i, gb in enumerate(free)
+    )
+    return facts, events.GpusObserved(node=name, boot="b", sample=1, devices=devices)
+
+
+@st.composite
+def models(draw: st.DrawFn, name: str) -> Model:
+    """Draw a Model: new, refused, at home, wanted or asleep."""
+    gpu = draw(
+        st.one_of(
+            st.none(),
+            st.builds(
+                Gpu,
+                vendor=st.sampled_from(["nvidia", "auto"]),
+                count=st.integers(1, 2),
+                shared=st.sampled_from(["", "", "x", "y"]),
+                vram_estimate_mb=st.one_of(st.none(), st.integers(1, 30000)),
+            ),
+        )
+    )
+    node = draw(st.one_of(st.none(), st.sampled_from([*NODES, "lost"])))
+    said = [a_condition("Accepted")]
+    said += [a_condition("Placed")] if node else []
+    said += draw(
+        st.sampled_from([[], [a_condition("Wanted")], [a_condition("Wanted", "False", keys.R_IDLE)]])
+    )
+    placement = None
+    if node:
+        uuids = tuple(f"{node}-{i}" for i in range(gpu.devices)) if gpu else ()
+        placement = Placement(node=node, vendor="nvidia" if gpu else "cpu", devices=uuids)
+    model = a_model(
+        name,
+        gpu=gpu,
+        conditions=said,
+        placement=placement,
+        serverless={"enabled": draw(st.booleans())},
+        node_selector=draw(st.sampled_from([{}, {}, {"disk": "ssd"}])),
+    )
+    needs = Resources(requests={"cpu": str(draw(st.integers(0, 5)))})
+    return msgspec.structs.replace(model, spec=msgspec.structs.replace(model.spec, resources=needs))
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> Fleet:
+    """Draw a fleet; a Model at home may have a Pod there."""
+    parts: list[object] = [fact for name in NODES for fact in draw(nodes(name))]
+    for index in range(draw(st.integers(0, 6))):
+        model = draw(models(f"m{index}"))
+        parts.append(model)
+        if model.status.placement is not None and draw(st.booleans()):
+            parts.append(running(model, a_pod(model, node=model.status.placement.node)))
+    return a_fleet(*parts)  # type: ignore[arg-type]
+
+
+def reports(fleet: Fleet) -> list[Report]:
+    """Return what is to be written."""
+    return [action for action in decide(fleet, NOW) if isinstance(action, Report)]
+
+
+def written(fleet: Fleet) -> Fleet:
+    """Return the fleet after everything was written."""
+    for report in reports(fleet):
+        fleet = apply(fleet, report, NOW)
+    return fleet
+
+
+def cpu_of(model: Model) -> int:
+    """Return the processor time that a Model asks for, in thousandths."""
+    needs = model.spec.resources
+    return 1000 * int(needs.requests["cpu"]) if needs else 0
+
+
+@settings(max_examples=80, deadline=None)
+@given(fleets())
+def test_written_verdicts_are_the_last_word(fleet: Fleet) -> None:
+    """Idempotent: folding its own reports leaves nothing to say."""
+    assert reports(written(fleet)) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(fleets(), st.randoms(use_true_random=False))
+def test_the_order_in_which_things_were_learned_does_not_matter(fleet: Fleet, chance: object) -> None:
+    """Deterministic: ties are broken by name."""
+    keys_ = list(fleet.models)
+    chance.shuffle(keys_)  # type: ignore[attr-defined]
+    shuffled = msgspec.structs.replace(
+        fleet,
+        models={key: fleet.models[key] for key in keys_},
+        nodes=dict(reversed(fleet.nodes.items())),
+    )
+    assert list(decide(shuffled, NOW)) == list(decide(fleet, NOW))
+
+
+@settings(max_examples=80, deadline=None)
+@given(fleets())
+def test_a_new_home_has_room_for_all_that_are_to_run_there(fleet: Fleet) -> None:
+    """Never over-commits: what is requested, all wanted Models without a Pod, and the newcomer that is wanted."""
+    after = written(fleet)
+    for report in reports(fleet):
+        placement = report.fields["placement"]
+        former = fleet.models[report.key].status.placement
+        runs = bool(fleet.workload(report.model).pods)
+        settled = former and placement and former.node == placement.node
+        if report.condition.status != "True" or runs or settled or not wanted(report.model):
+            continue
+        node, model = fleet.nodes[placement.node], report.model
+        assert node.ready == "True"
+        assert all(node.labels.get(k) == v for k, v in model.spec.node_selector.items())
+        others = [
+            m
+            for m in after.models.values()
+            if m.uid != model.uid
+            and m.condition("Placed") is not None
+            and m.condition("Placed").true  # type: ignore[union-attr]
+            and m.status.placement is not None
+            and m.status.placement.node == placement.node
+            and wanted(m)
+            and not fleet.workload(m).pods
+            and not (m.spec.group and m.spec.group == model.spec.group)
+        ]
+        leaving = [
+            m
+            for m in fleet.models.values()
+            if m.spec.group
+            and m.spec.group == model.spec.group
+            and any(pod.node == placement.node for pod in fleet.workload(m).pods)
+        ]
+        asked = cpu_of(model) + sum(map(cpu_of, others)) - sum(map(cpu_of, leaving))
+        assert not cpu_of(model) or node.requested["cpu"] + asked <= node.allocatable["cpu"]
+        count = model.spec.devices + sum(m.spec.devices for m in others if not m.spec.group)
+        count -= sum(m.spec.devices for m in leaving)
+        held = node.requested["nvidia.com/gpu"] // 1000
+        assert not model.spec.devices or held + count <= node.allocatable["nvidia.com/gpu"] // 1000
+
+
+@settings(max_examples=40, deadline=None)
+@given(fleets())
+def test_a_new_home_has_the_free_memory_on_each_device(fleet: Fleet) -> None:
+    """Measured, not assumed; unless whoever fills it leaves first."""
+    for report in reports(fleet):
+        model, placement = report.model, report.fields["placement"]
+        vram = (model.spec.gpu.vram_estimate_mb or 0) if model.spec.gpu else 0
+        former = fleet.models[report.key].status.placement
+        if (
+            report.condition.status != "True"
+            or model.spec.group
+            or (former and former.node == placement.node)
+        ):
+            continue
+        sample = fleet.gpus[placement.node].observed.devices
+        free = {device.uuid: device.free_mb for device in sample}
+        assert len(placement.devices) == model.spec.devices
+        assert all(free[uuid] >= vram for uuid in placement.devices)
+
+
+@settings(max_examples=40, deadline=None)
+@given(fleets())
+def test_what_runs_is_never_moved_by_telemetry_or_neighbours(fleet: Fleet) -> None:
+    """With a Pod on a ready node, a Model at its generation is left alone."""
+    moved = {report.key for report in reports(fleet)}
+    for key, model in fleet.models.items():
+        placement = model.status.placement
+        node = fleet.nodes.get(placement.node) if placement else None
+        if (
+            placement
+            and model.condition("Placed")
+            and fleet.workload(model).pods
+            and node
+            and node.ready == "True"
+        ):
+            assert key not in moved
