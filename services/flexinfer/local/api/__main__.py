@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flexinfer.local.api import auth, certificates, openapi
-from flexinfer.local.api.controllers.loop import Loop, controllers
+from flexinfer.local.api import auth, certificates
 from flexinfer.local.api.definitions import Registry
 from flexinfer.local.api.discovery import Discovery
+from flexinfer.local.api.driving import Controller, driven
 from flexinfer.local.api.http import Face, Parts
 from flexinfer.local.api.journal import Journal, JournalError
 from flexinfer.local.api.logs import NodeLogs
@@ -24,7 +24,6 @@ from flexinfer.local.api.setting import set_up
 from flexinfer.local.api.store import Store
 from flexinfer.local.api.tables import Shaper
 
-NODE_CERTIFICATE = "node"
 logger = logging.getLogger("flexinfer.local.api")
 
 
@@ -75,23 +74,26 @@ async def _serve(options: argparse.Namespace, journal: Journal) -> int:
     set_up(store, registry)
     gate, token = auth.gate(options.token_file)
     context = certificates.server_context(options.certificates)
-    certificates.issue(options.certificates, NODE_CERTIFICATE)
     async with NodeLogs(options.certificates, token).opened() as node_logs:
-        parts = Parts(
-            store, Shaper(registry, _now), Discovery(registry, openapi.document), gate, node_logs, lose
-        )
+        parts = Parts(store, Shaper(registry, _now), Discovery(registry), gate, node_logs, lose)
         face = Face(parts)
         runner, port = await face.listen(context, options.port)
         logger.info("listens on https://127.0.0.1:%d", port)
         if options.port_file:
             _announce(options.port_file, port)
-        with Loop(controllers(store), lose):
+        async with driven(store, controllers(store), lose):
             await ended.wait()
         face.end_watches()
         await runner.cleanup()
     if lost:
         logger.critical("%s", lost[0])
     return 1 if lost else 0
+
+
+def controllers(store: Store) -> Sequence[Controller]:
+    """Return the controllers that run beside the store."""
+    del store
+    return ()
 
 
 def _now() -> datetime:

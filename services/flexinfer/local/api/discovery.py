@@ -4,12 +4,13 @@ Documents are made once for a set of resources, and again only when a definition
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import msgspec
 
+from flexinfer.local.api import openapi
 from flexinfer.local.api.definitions import Registry
 from flexinfer.local.api.errors import no_such_resource
 from flexinfer.local.api.negotiation import JSON, discovery_form
@@ -49,15 +50,11 @@ class Document:
     etag: str
 
 
-Documents = Callable[[str, str], Object]
-
-
 class Discovery:
     """Answers /api, /apis, /version and /openapi/v3 for what the registry offers now."""
 
-    def __init__(self, registry: Registry, openapi: Documents) -> None:
+    def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._openapi = openapi
         self._resources: Sequence[Resource] = ()
         self._made_for = 0
         self._made: dict[tuple[str, str], Document] = {}
@@ -177,7 +174,7 @@ class Discovery:
                 raise no_such_resource()
         if not any((res.group, res.version) == (group, version) for res in self._resources):
             raise no_such_resource()
-        return self._openapi(group, version)
+        return openapi.document(self._registry, group, version)
 
 
 def _document(content: Object, content_type: str) -> Document:

@@ -79,7 +79,7 @@ def test_each_language_of_patches_is_known_by_its_type() -> None:
     "media", ["application/strategic-merge-patch+json", "text/plain", "application/json"]
 )
 def test_a_language_that_a_custom_resource_does_not_take_is_415(media: str) -> None:
-    """kubectl then knows to send a merge patch."""
+    """Kubectl then knows to send a merge patch."""
     with pytest.raises(ApiError) as refused:
         bodies.patch(b"{}", media, THING)
     assert refused.value.code == 415

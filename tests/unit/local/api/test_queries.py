@@ -36,7 +36,7 @@ def test_a_single_object_is_a_selection_by_name() -> None:
 
 
 def test_the_body_of_a_delete_counts_before_its_query() -> None:
-    """kubectl sends a body, curl a query."""
+    """Kubectl sends a body, curl a query."""
     body: dict[str, Any] = {
         "propagationPolicy": "Orphan",
         "gracePeriodSeconds": 0,

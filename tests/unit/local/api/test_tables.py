@@ -12,7 +12,7 @@ from flexinfer.local.api.resources import Resource
 from flexinfer.local.api.tables import Form, Shaper, form
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-COLUMNS = [
+COLUMNS: list[dict[str, Any]] = [
     {"name": "Phase", "type": "string", "jsonPath": ".status.phase"},
     {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
     {"name": "Position", "type": "integer", "jsonPath": ".status.position", "priority": 1},
@@ -91,7 +91,7 @@ def test_each_type_of_column_shows_values_of_its_type(shaper: Shaper, things: Re
 
 
 def test_what_is_missing_or_of_another_type_is_null(shaper: Shaper, things: Resource) -> None:
-    """kubectl prints <none> there."""
+    """Kubectl prints <none> there."""
     assert cells(shaper, things, a_thing()) == ["t", None, None, None, None, None, "61s"]
     wrong = a_thing(phase={"a": 1}, position="3", share="x", calm="yes")
     assert cells(shaper, things, wrong) == ["t", '{"a":1}', None, None, None, None, "61s"]
