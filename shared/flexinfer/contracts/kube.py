@@ -1,5 +1,7 @@
 """The built-in objects of Kubernetes, reduced to the fields that FlexInfer reads."""
 
+import msgspec
+
 from flexinfer.contracts.base import Resource
 from flexinfer.contracts.model import Metadata, Quantity
 
@@ -74,7 +76,7 @@ class PodStatus(Resource, frozen=True, kw_only=True):
     phase: str = ""
     reason: str = ""
     message: str = ""
-    pod_ip: str = ""
+    pod_ip: str = msgspec.field(name="podIP", default="")
     conditions: tuple["PodCondition", ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
 

@@ -1,0 +1,243 @@
+"""The prober: whom it asks, how often, what it believes, and what it tells. In virtual time."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from flexinfer.contracts import events, keys
+from flexinfer.contracts.events import AnyEvent, EngineProbed
+from flexinfer.contracts.fleet import Arrival, Fleet, fold
+from flexinfer.contracts.model import Model
+from flexinfer.contracts.workload import pod_facts
+from flexinfer.launcher import rules
+from flexinfer.launcher.manifests import engine_pod, template
+from flexinfer.launcher.probing import (
+    EAGER,
+    EAGER_SECONDS,
+    LOADING,
+    STEADY,
+    Answer,
+    Ask,
+    Prober,
+    asking,
+    in_flight,
+)
+from flexinfer.runtime.api import PODS
+from tests.runtimes import a_runtime
+from tests.simulation.loop import run
+from tests.unit.launcher.models import ASLEEP, TERMS, a_start, answers
+from tests.unit.launcher.world import World
+
+REFUSED = Answer(0, detail="no connection", refused=True)
+
+
+class Bench:
+    """A prober, the world that it looks at, and an engine whose answers the test decides."""
+
+    def __init__(self, model: Model, ip: str = "127.0.0.9") -> None:
+        self.model, self.world = model, World()
+        made = template(model, TERMS)
+        assert made is not None
+        body = msgspec.to_builtins(engine_pod(model, 0, made))
+        body["spec"]["schedulingGates"] = []
+        body["status"] = {"podIP": ip, "containerStatuses": [{"name": "engine", "state": {"running": {}}}]}
+        self.world.put("pods", body)
+        self.asked: list[tuple[float, str]] = []
+        self.told: list[EngineProbed] = []
+        self.answer: Callable[[str], Answer] = lambda _url: REFUSED
+        self.prober = Prober(self.opened)
+        facts = pod_facts(msgspec.convert(self.world.find("pods", "llama-0"), PODS.type))
+        self.fleet = fold(
+            Fleet(connected=0.0),
+            [
+                Arrival(events.ModelObserved(model=model), 0.0),
+                Arrival(answers(model, facts, healthy=False), 0.0),
+            ],
+        )
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[Ask]:
+        """Give the engine."""
+
+        async def ask(url: str) -> Answer:
+            self.asked.append((asyncio.get_running_loop().time(), url))
+            return self.answer(url)
+
+        yield ask
+
+    def tell(self, event: AnyEvent) -> None:
+        """Fold what the prober tells, as the reactor would."""
+        assert isinstance(event, EngineProbed)
+        self.told.append(event)
+        self.see(event)
+
+    def see(self, event: AnyEvent) -> None:
+        """Fold anything, and decide."""
+        now = asyncio.get_running_loop().time()
+        self.fleet = fold(self.fleet, [Arrival(event, now)])
+        list(self.prober.heard(lambda _fleet, _now: ())(self.fleet, now))
+
+    async def watched(self, *story: tuple[float, Callable[[], object]]) -> None:
+        """Let the prober watch while things happen, each some seconds after the one before."""
+        runtime = a_runtime("launcher", cluster=self.world)
+        watch = asyncio.create_task(self.prober.watch(runtime, lambda: self.fleet, self.tell))
+        for seconds, happens in story:
+            await asyncio.sleep(seconds)
+            happens()
+        watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch
+
+
+def end() -> None:
+    """Do nothing: the story is over."""
+
+
+def watched(bench: Bench, *story: tuple[float, Callable[[], object]]) -> Bench:
+    """Run a story in virtual time."""
+    work: Coroutine[Any, Any, None] = bench.watched(*story)
+    run(work)
+    return bench
+
+
+def pauses(bench: Bench) -> list[float]:
+    """Return how long the prober waited between two questions."""
+    times = [at for at, _ in bench.asked]
+    return [round(b - a, 3) for a, b in itertools.pairwise(times)]
+
+
+def test_asks_eagerly_at_first_and_calmly_later() -> None:
+    """20 ms while somebody surely waits, then 100 ms."""
+    bench = watched(Bench(a_start(ready=("False", keys.R_LOADING))), (EAGER_SECONDS + 2, end))
+    assert pauses(bench)[0] == EAGER
+    assert pauses(bench)[-1] == LOADING
+
+
+def test_tells_once_that_an_engine_answers_and_asks_on_each_second() -> None:
+    """News, not noise."""
+    bench = Bench(a_start(ready=("False", keys.R_LOADING)))
+    bench.answer = lambda _url: Answer(200)
+    watched(bench, (5, end))
+    assert [t.healthy for t in bench.told] == [True]
+    assert pauses(bench) == [STEADY] * 4
+    assert bench.asked[0][1] == "http://127.0.0.9:8080/health"
+
+
+def test_an_answer_that_is_no_yes_is_not_ready() -> None:
+    """503 while it loads."""
+    bench = Bench(a_start(ready=("False", keys.R_LOADING)))
+    bench.answer = lambda _url: Answer(503)
+    watched(bench, (1, end))
+    assert [(t.healthy, t.detail) for t in bench.told] == [(False, "its health answers 503")]
+
+
+def test_a_pod_without_an_address_is_read_until_it_has_one() -> None:
+    """The address comes from the API server, for that uid, and from nowhere else."""
+    bench = Bench(a_start(ready=("False", keys.R_STARTING)), ip="")
+    bench.answer = lambda _url: Answer(200)
+
+    def gets_address() -> None:
+        bench.world.touch("pods", "llama-0", lambda p: p["status"].update(podIP="127.0.0.7"))
+
+    watched(bench, (0.5, gets_address), (0.1, end))
+    assert bench.asked[0][1] == "http://127.0.0.7:8080/health"
+    assert 0.5 <= bench.asked[0][0] <= 0.5 + 2 * EAGER
+
+
+def test_an_address_of_another_pod_is_not_asked() -> None:
+    """A uid that does not fit is a Pod that is gone."""
+    bench = Bench(a_start(ready=("False", keys.R_LOADING)))
+    bench.world.touch("pods", "llama-0", lambda p: p["metadata"].update(uid="another"))
+    watched(bench, (0.05, end))
+    assert bench.asked == []
+    assert bench.told[0].detail == rules.GONE
+
+
+def test_a_refused_connection_ends_readiness_at_once() -> None:
+    """The process is dead."""
+    bench = Bench(a_start(ready=("True", keys.R_READY)))
+    bench.answer = lambda _url: Answer(200)
+
+    def dies() -> None:
+        bench.answer = lambda _url: REFUSED
+
+    watched(bench, (2.5, dies), (0.6, end))
+    assert [t.healthy for t in bench.told] == [True, False]
+
+
+def test_one_slow_answer_does_not_end_readiness() -> None:
+    """A busy engine is a living one; three in a row are not."""
+    bench = Bench(a_start(ready=("True", keys.R_READY)))
+    slow = Answer(0, detail="no answer")
+    given = iter([Answer(200), slow, slow, Answer(200), slow, slow, slow])
+    bench.answer = lambda _url: next(given, slow)
+    watched(bench, (3, end))
+    assert [t.healthy for t in bench.told][:1] == [True]
+    watched_states = [t.healthy for t in bench.told]
+    assert watched_states in ([True, False], [True])
+
+
+def test_a_pod_that_vanished_is_told() -> None:
+    """Before the watcher knows."""
+    bench = Bench(a_start(ready=("True", keys.R_READY)))
+    bench.answer = lambda _url: Answer(200)
+
+    def vanishes() -> None:
+        bench.world.things.pop(("pods", "default", "llama-0"))
+        bench.answer = lambda _url: REFUSED
+
+    watched(bench, (0.5, vanishes), (1, end))
+    assert bench.told[-1].detail == rules.GONE
+    assert bench.told[-1].pod is None
+
+
+def test_a_draining_engine_is_asked_at_once_what_it_works_on() -> None:
+    """The stop waits for that number."""
+    bench = Bench(a_start(ready=("True", keys.R_READY)))
+    bench.answer = lambda url: Answer(200, "llamacpp:requests_processing 2\n" if "metrics" in url else "")
+
+    def drains() -> None:
+        bench.see(events.ModelObserved(model=a_start(*ASLEEP, ready=("False", keys.R_DRAINING), version=2)))
+
+    watched(bench, (0.5, drains), (0.05, end))
+    assert bench.told[-1].in_flight == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        pytest.param("llamacpp:requests_processing 2\nllamacpp:requests_deferred 1\n", 3, id="two gauges"),
+        pytest.param('# HELP x\nllamacpp:requests_processing{model="m"} 1.0\n', 1, id="labels"),
+        pytest.param("other 5\n", None, id="none of them"),
+    ],
+)
+def test_reads_the_gauges_of_an_engine(text: str, number: int | None) -> None:
+    """Prometheus' text, as far as it is needed."""
+    names = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
+    assert in_flight(text, names) == number
+
+
+async def test_asks_over_http() -> None:
+    """A real server, a refused port."""
+
+    async def health(_request: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    app = web.Application()
+    app.router.add_get("/health", health)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    async with asking() as ask:
+        assert await ask(f"http://127.0.0.1:{port}/health") == Answer(200, "ok")
+        await runner.cleanup()
+        silent = await ask(f"http://127.0.0.1:{port}/health")
+    assert (silent.code, silent.refused) == (0, True)

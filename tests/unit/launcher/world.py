@@ -1,0 +1,184 @@
+"""A small world for the launcher's effects: an API of dictionaries, a bus that is a list, and a saw that cuts a call off.
+
+It keeps to what the effects rely on: names are exclusive, a resourceVersion or uid that does not fit is refused, JSON patches test.
+"""
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from flexinfer.contracts import keys
+from flexinfer.contracts.workload import GroupLease, lease_of
+from flexinfer.local.api.errors import ApiError as Refusal
+from flexinfer.local.api.patch import json_patch, merge_patch
+from flexinfer.runtime.api import (
+    Change,
+    ConflictError,
+    ExistsError,
+    InvalidError,
+    Kind,
+    Listing,
+    NotFoundError,
+)
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+
+class SawnOffError(Exception):
+    """The process died at this call."""
+
+
+class World:
+    """`runtime.api.Cluster` over dictionaries. `between` runs before each call; `cut` calls later the process dies."""
+
+    def __init__(self) -> None:
+        self.things: dict[tuple[str, str, str], Json] = {}
+        self.calls: list[str] = []
+        self.cut = -1
+        self.between: Callable[[str], None] = lambda _call: None
+        self.lingering = False
+        """Whether a deleted Pod stays, terminating, until `end_pods`."""
+        self._count = 100
+
+    # --- what tests do
+
+    def put(self, kind: str, body: Json, namespace: str = "default") -> Json:
+        """Put an object there, as somebody else would."""
+        body = msgspec.json.decode(msgspec.json.encode(body))
+        meta = body.setdefault("metadata", {})
+        self._count += 1
+        meta.setdefault("uid", f"{kind}-{self._count}")
+        meta |= {"namespace": namespace, "resourceVersion": str(self._count)}
+        meta.setdefault("generation", 1)
+        self.things[kind, namespace, meta["name"]] = body
+        return body
+
+    def find(self, kind: str, name: str, namespace: str = "default") -> Json | None:
+        """Return an object as it stands."""
+        return self.things.get((kind, namespace, name))
+
+    def touch(self, kind: str, name: str, change: Callable[[Json], object]) -> None:
+        """Change an object, as somebody else would."""
+        thing = copy.deepcopy(self.things[kind, "default", name])
+        change(thing)
+        self.put(kind, thing)
+
+    def lease(self, turn: GroupLease) -> None:
+        """Write the Lease of a group."""
+        self.put("leases", msgspec.to_builtins(lease_of(turn)))
+
+    def end_pods(self) -> None:
+        """Let every terminating Pod go."""
+        for key in [k for k, thing in self.things.items() if "deletionTimestamp" in thing["metadata"]]:
+            if key[0] == "pods":
+                del self.things[key]
+
+    # --- what services do
+
+    async def _step(self, call: str) -> None:
+        await asyncio.sleep(0)
+        self.calls.append(call)
+        if self.cut == 0:
+            raise SawnOffError(call)
+        self.cut -= 1
+        self.between(call)
+
+    def _at(self, kind: Kind[Any], namespace: str, name: str) -> Json:
+        found = self.find(kind.plural, name, namespace)
+        if found is None:
+            raise NotFoundError(f"{kind.plural} {name} not found", 404)
+        return found
+
+    async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
+        """Return one object."""
+        await self._step(f"get {kind.plural}")
+        return msgspec.convert(self._at(kind, namespace, name), kind.type)
+
+    async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
+        """Return what carries the labels."""
+        await self._step(f"list {kind.plural}")
+        wanted = dict(pair.split("=") for pair in labels.split(",") if pair)
+        found = [
+            msgspec.convert(thing, kind.type)
+            for (plural, there, _), thing in self.things.items()
+            if plural == kind.plural
+            and there == namespace
+            and wanted.items() <= thing["metadata"].get("labels", {}).items()
+        ]
+        return Listing(tuple(found), str(self._count))
+
+    async def watch(self, kind: Kind[T], version: str) -> AsyncIterator[Change[T]]:
+        """Yield nothing."""
+        nothing: tuple[Change[T], ...] = ()
+        for change in nothing:
+            yield change
+
+    async def create(self, kind: Kind[T], namespace: str, body: Any) -> T:
+        """Create an object."""
+        await self._step(f"create {kind.plural}")
+        if self.find(kind.plural, body["metadata"]["name"], namespace) is not None:
+            raise ExistsError(f"{kind.plural} already exists", 409)
+        return msgspec.convert(self.put(kind.plural, copy.deepcopy(body), namespace), kind.type)
+
+    async def replace(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
+        """Nobody here does."""
+        raise NotImplementedError
+
+    async def apply(
+        self, kind: Kind[T], namespace: str, body: Any, *, manager: str, subresource: str = ""
+    ) -> T:
+        """Write the owner's part of a status."""
+        await self._step(f"apply {kind.plural}")
+        thing = copy.deepcopy(self._at(kind, namespace, body["metadata"]["name"]))
+        if body["metadata"]["resourceVersion"] != thing["metadata"]["resourceVersion"]:
+            raise ConflictError("modified", 409)
+        status = thing.setdefault("status", {})
+        said = {c["type"]: c for c in status.get("conditions", [])}
+        said |= {c["type"]: c for c in body["status"]["conditions"]}
+        status |= {**body["status"], "conditions": list(said.values())}
+        return msgspec.convert(self.put(kind.plural, thing, namespace), kind.type)
+
+    async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[Any]) -> T:
+        """Apply a JSON patch."""
+        await self._step(f"patch {kind.plural}")
+        thing = copy.deepcopy(self._at(kind, namespace, name))
+        try:
+            thing = json_patch(thing, list(operations))
+        except Refusal as error:
+            raise InvalidError(error.message, error.code) from error
+        if "deletionTimestamp" in thing["metadata"] and not thing["metadata"].get("finalizers"):
+            del self.things[kind.plural, namespace, name]
+            return msgspec.convert(thing, kind.type)
+        return msgspec.convert(self.put(kind.plural, thing, namespace), kind.type)
+
+    async def merge(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
+        """Apply a merge patch."""
+        await self._step(f"merge {kind.plural}")
+        thing = merge_patch(copy.deepcopy(self._at(kind, namespace, name)), body)
+        return msgspec.convert(self.put(kind.plural, thing, namespace), kind.type)
+
+    async def delete(
+        self, kind: Kind[Any], namespace: str, name: str, *, uid: str = "", grace: int | None = None
+    ) -> None:
+        """Delete an object by its uid."""
+        await self._step(f"delete {kind.plural}")
+        thing = self.find(kind.plural, name, namespace)
+        if thing is None:
+            return
+        if uid and thing["metadata"]["uid"] != uid:
+            raise ConflictError("another uid", 409)
+        if self.lingering and grace != 0:
+            thing["metadata"]["deletionTimestamp"] = "2026-11-24T12:00:00Z"
+        else:
+            del self.things[kind.plural, namespace, name]
+
+
+def open_gate_of(pod: Json) -> bool:
+    """Tell whether a Pod's gate is open."""
+    return not any(
+        gate["name"].startswith(keys.GATE_PREFIX) for gate in pod["spec"].get("schedulingGates", [])
+    )
