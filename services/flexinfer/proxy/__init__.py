@@ -1,0 +1,1 @@
+"""The proxy: the OpenAI-compatible door, which holds requests while a Model wakes."""

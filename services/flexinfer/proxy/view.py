@@ -1,0 +1,96 @@
+"""The view: every Model as last observed, and a breaker for each. It follows the bus and keeps its routes while that is away."""
+
+import asyncio
+import logging
+
+from flexinfer import backends
+from flexinfer.contracts import events
+from flexinfer.contracts.fleet import Arrival, Fleet, fold
+from flexinfer.contracts.model import Model
+from flexinfer.proxy import route
+from flexinfer.proxy.breaker import UNLIMITED, Breaker
+from flexinfer.runtime.api import MODELS, ApiError
+from flexinfer.runtime.runtime import Interests, Lost, Runtime, Snapshot
+
+log = logging.getLogger(__name__)
+INTERESTS = Interests(state=("model",), hints=("ready",))
+
+
+class View:
+    """What the door knows. `changed` is set, and replaced, whenever a Model is."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.fleet = Fleet()
+        self.breakers: dict[str, Breaker] = {}  # uid -> its line
+        self.bus_up = False
+        self._changed = asyncio.Event()
+
+    async def follow(self) -> None:
+        """Fold what arrives, for ever."""
+        async for delivery in self._runtime.bus.deliveries(INTERESTS):
+            match delivery:
+                case Snapshot(arrivals=whole):
+                    self.bus_up = True
+                    former = self.fleet
+                    self._take(fold(Fleet(gone=former.gone), whole))
+                    self._runtime.set_ready(True)
+                case Lost():
+                    self.bus_up = False
+                    self._news()
+                case Arrival(event=events.EngineReady() as hint):
+                    self._runtime.beside(self._look(hint))
+                case Arrival():
+                    self._take(fold(self.fleet, [delivery]))
+
+    async def _look(self, hint: events.EngineReady) -> None:
+        """GET a Model that is said to be ready: only one that is known, by uid."""
+        known = self.fleet.models.get(f"{hint.namespace}/{hint.name}")
+        if known is None or known.uid != hint.uid or route.ready(known):
+            return
+        try:
+            model = await self._runtime.cluster.get(MODELS, hint.namespace, hint.name)
+        except ApiError as error:
+            log.debug("ready hint for %s: %s", known.key, error)
+            return
+        now = self._runtime.clock()
+        self._take(fold(self.fleet, [Arrival(events.ModelObserved(model=model), now)]))
+
+    def _take(self, fleet: Fleet) -> None:
+        former, self.fleet = self.fleet, fleet
+        for key in former.models.keys() | fleet.models.keys():
+            model, known = fleet.models.get(key), former.models.get(key)
+            if model is not known and model is not None:
+                self.breaker(model).resize(_capacity(model))
+            if known is not None and (model is None or model.uid != known.uid):
+                gone = self.breakers.pop(known.uid, None)
+                if gone is not None:
+                    gone.resize(UNLIMITED)
+        self._news()
+
+    def breaker(self, model: Model) -> Breaker:
+        """Return the line of a Model."""
+        if model.uid not in self.breakers:
+            self.breakers[model.uid] = Breaker()
+        return self.breakers[model.uid]
+
+    def current(self, model: Model) -> Model | None:
+        """Return the Model as it is now, None when it is gone."""
+        now = self.fleet.models.get(model.key)
+        return now if now is not None and now.uid == model.uid else None
+
+    def _news(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def news(self) -> None:
+        """Return at the next change."""
+        await self._changed.wait()
+
+
+def _capacity(model: Model) -> int:
+    if not route.ready(model):
+        return 0
+    backend = backends.find(model.spec.backend)
+    known = backend.capacity(model.spec) if backend is not None else None
+    return known or UNLIMITED
