@@ -35,10 +35,9 @@ class History:
         self._size = size
         self.floor = 0  # changes up to this revision are forgotten
 
-    def begin(self, revision: int) -> None:
+    def begin_at(self, revision: int) -> None:
         """Say that nothing is known of what led to this revision."""
-        self._changes.clear()
-        self.floor = revision
+        self.floor = max(self.floor, revision)
 
     def add(self, change: Change) -> None:
         """Remember a change, and forget the oldest one too many."""

@@ -1,25 +1,25 @@
 """The store: every object of the local API, its versions and its watchers, as a real API server would keep them.
 
 It is synchronous and has no clock, no network and no file but its journal, so the same store is the world of a simulation. What
-a write makes of an object is worked out in `writing` and `deletion`; here it becomes the truth: one counter of revisions, the
-journal first, then memory, then everybody who listens, in the order of revisions.
+a write makes of an object is worked out in `writing` and `deletion`, what is true is kept in the `ledger`; here requests are
+answered.
 """
 
 import bisect
 import builtins
+import logging
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from flexinfer.local.api import deletion
 from flexinfer.local.api.definitions import Registry
 from flexinfer.local.api.errors import ApiError, Cause, bad_request, conflict, exists, forbidden, not_found
-from flexinfer.local.api.history import Change, History, Key, Place, seen
+from flexinfer.local.api.history import Change, Key, Place, seen
 from flexinfer.local.api.identity import rfc3339
-from flexinfer.local.api.journal import Journal, Record
+from flexinfer.local.api.journal import Journal
+from flexinfer.local.api.ledger import Ledger, Observer, Table
 from flexinfer.local.api.merging import same
 from flexinfer.local.api.paging import Page, token_of
 from flexinfer.local.api.requests import DeleteOptions, Listing, Options, Patch, Query, WatchEvent, Written
@@ -27,8 +27,9 @@ from flexinfer.local.api.resources import Object, Resource
 from flexinfer.local.api.selectors import Predicate, predicate
 from flexinfer.local.api.writing import Composer, Draft, Request, check_config
 
+log = logging.getLogger(__name__)
+
 Listener = Callable[[WatchEvent], None]
-Observer = Callable[[Change], None]
 
 DEFINITIONS: Final[Place] = ("apiextensions.k8s.io", "customresourcedefinitions")
 NAMESPACES: Final[Place] = ("", "namespaces")
@@ -36,23 +37,6 @@ _NAME_TRIES: Final = 8
 _EVERYTHING: Final = Query()
 _PLAINLY: Final = Options()
 _PLAIN_DELETE: Final = DeleteOptions()
-
-
-@dataclass(slots=True)
-class _Table:
-    """The objects of one resource, and their keys in the order of listings."""
-
-    objects: dict[Key, Object] = field(default_factory=dict)
-    keys: list[Key] = field(default_factory=list)
-
-    def put(self, key: Key, obj: Object) -> None:
-        if key not in self.objects:
-            bisect.insort(self.keys, key)
-        self.objects[key] = obj
-
-    def drop(self, key: Key) -> None:
-        del self.objects[key]
-        del self.keys[bisect.bisect_left(self.keys, key)]
 
 
 class Store:
@@ -67,19 +51,17 @@ class Store:
         new_uid: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
         self.registry = registry
-        self.revision = 0
         self._now = now
         self._new_uid = new_uid
-        self._journal = journal
         self._composer = Composer(registry)
-        self._tables: dict[Place, _Table] = {}
-        self._history = History()
-        self._listeners: dict[Place, dict[object, Observer]] = {}
-        self._observers: dict[object, Observer] = {}
-        self._untold: deque[Change] = deque()
-        self._telling = False
-        if journal is not None:
-            self._restore(journal)
+        self._restored = False
+        self._ledger = Ledger(self._redefine, journal)
+        self._restored = True
+
+    @property
+    def revision(self) -> int:
+        """Return the latest version of all."""
+        return self._ledger.revision
 
     # -- reading
 
@@ -98,8 +80,8 @@ class Store:
         """Return the objects that a query asks for, by name; further pages show the same revision as the first."""
         selects = self._predicate(res, query)
         page = Page.of(query, self.revision)
-        objects, keys = self._at(res, page.revision)
-        keys = _of_namespace(keys, namespace if res.namespaced else None)
+        table = self._ledger.at((res.group, res.plural), page.revision)
+        objects, keys = table.objects, _of_namespace(table.keys, namespace if res.namespaced else None)
         items: builtins.list[Object] = []
         for place in range(page.start_in(keys), len(keys)):
             obj = objects[keys[place]]
@@ -114,9 +96,7 @@ class Store:
 
     def each(self) -> Iterator[tuple[Place, Key, Object]]:
         """Yield every object there is."""
-        for place, table in self._tables.items():
-            for key in builtins.list(table.keys):
-                yield place, key, table.objects[key]
+        return self._ledger.each()
 
     def resource(self, place: Place) -> Resource | None:
         """Return the resource, in any served version, that is kept in a place."""
@@ -189,9 +169,9 @@ class Store:
         if options.dry_run or (not verdict.gone and verdict.obj is live):
             return verdict.obj
         if verdict.gone:
-            self._commit((res.group, res.plural), _key(res, namespace, name), None)
+            self._ledger.commit((res.group, res.plural), _key(res, namespace, name), None)
             return verdict.obj
-        return self._commit((res.group, res.plural), _key(res, namespace, name), verdict.obj)
+        return self._ledger.commit((res.group, res.plural), _key(res, namespace, name), verdict.obj)
 
     def delete_collection(
         self,
@@ -226,20 +206,11 @@ class Store:
                 if event is not None:
                     listener(_event_as(res, event))
 
-        place: Place = (res.group, res.plural)
-        if since is not None:
-            if not since.isdigit():
-                raise bad_request(
-                    f'Invalid value: "{since}": strconv.ParseUint: parsing "{since}": invalid syntax'
-                )
-            for change in self._history.since(int(since), self.revision):
-                if change.place == place:
-                    tell(change)
-        return _added(self._listeners.setdefault(place, {}), tell)
+        return self._ledger.listen((res.group, res.plural), tell, _revision(since))
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Tell of every change of every resource from now on; returns how to stop it."""
-        return _added(self._observers, observer)
+        return self._ledger.observe(observer)
 
     # -- within
 
@@ -250,24 +221,15 @@ class Store:
         selectable = self.registry.selectable_fields(res) if query.field_selector else ()
         return predicate(res, query, selectable)
 
-    def _table(self, res: Resource) -> _Table:
-        return self._tables.get((res.group, res.plural)) or self._tables.setdefault(
-            (res.group, res.plural), _Table()
-        )
-
-    def _at(self, res: Resource, revision: int) -> tuple[dict[Key, Object], builtins.list[Key]]:
-        table = self._table(res)
-        if revision == self.revision:
-            return table.objects, table.keys
-        past = self._history.rewound((res.group, res.plural), table.objects, revision, self.revision)
-        return past, sorted(past)
+    def _table(self, res: Resource) -> Table:
+        return self._ledger.table((res.group, res.plural))
 
     def _insert(self, on: Request, namespace: str | None, draft: Draft) -> Written:
         name = draft.obj["metadata"]["name"]
         self._check_namespace(on.res, namespace, name)
         if on.options.dry_run:
             return Written(draft.obj, draft.warnings, created=True)
-        obj = self._commit((on.res.group, on.res.plural), _key(on.res, namespace, name), draft.obj)
+        obj = self._ledger.commit((on.res.group, on.res.plural), _key(on.res, namespace, name), draft.obj)
         return Written(obj, draft.warnings, created=True)
 
     def _apply_anew(self, on: Request, namespace: str | None, config: Object) -> Written:
@@ -290,15 +252,15 @@ class Store:
         place: Place = (on.res.group, on.res.plural)
         key = (meta.get("namespace", ""), meta["name"])
         if deletion.ended(draft.obj, live):
-            self._commit(place, key, None)
+            self._ledger.commit(place, key, None)
             return Written(draft.obj, draft.warnings)
-        return Written(self._commit(place, key, draft.obj), draft.warnings)
+        return Written(self._ledger.commit(place, key, draft.obj), draft.warnings)
 
     def _check_namespace(self, res: Resource, namespace: str | None, name: str) -> None:
         """Refuse what is created in a namespace that is not there, or is going."""
         if not res.namespaced:
             return
-        found = self._tables.get(NAMESPACES, _Table()).objects.get(("", namespace or ""))
+        found = self._ledger.table(NAMESPACES).objects.get(("", namespace or ""))
         if found is None:
             raise ApiError(
                 404,
@@ -313,90 +275,24 @@ class Store:
             )
             raise forbidden(res, name, why, [cause])
 
-    def _commit(self, place: Place, key: Key, new: Object | None) -> Object:
-        """Make a change the truth: the definition it may be, the journal, memory, listeners; in this order."""
-        table = self._tables.setdefault(place, _Table())
-        old = table.objects.get(key)
-        revision = self.revision + 1
-        if new is not None:
-            new = {**new, "metadata": {**new["metadata"], "resourceVersion": str(revision)}}
-        self._redefine(place, old, new)
-        change = Change(revision, place, key, old, new)
-        if self._journal is not None:
-            self._journal.append(_record(change))
-        self._keep(table, change)
-        if self._journal is not None and self._journal.grown:
-            self._journal.compact(self.revision, self._records())
-        self._tell(change)
-        last = new or old
-        if last is None:
-            raise AssertionError("a change without an object")
-        return last
-
-    def _keep(self, table: _Table, change: Change) -> None:
-        self.revision = change.revision
-        if change.new is not None:
-            table.put(change.key, change.new)
-        elif change.key in table.objects:
-            table.drop(change.key)
-        self._history.add(change)
-
-    def _redefine(self, place: Place, old: Object | None, new: Object | None) -> None:
-        if place != DEFINITIONS:
+    def _redefine(self, change: Change) -> None:
+        """Offer what a definition defines, from the moment it is there until it is gone; ApiError when it is wrong."""
+        if change.place != DEFINITIONS:
             return
+        old, new = change.old, change.new
         if new is not None and (old is None or not same(old.get("spec"), new.get("spec"))):
-            self.registry.install(new)
+            self._install(new)
         elif new is None and old is not None:
             self.registry.remove(old)
 
-    def _tell(self, change: Change) -> None:
-        """Tell everybody; a change made by a listener is told after this one."""
-        self._untold.append(change)
-        if self._telling:
-            return
-        self._telling = True
+    def _install(self, crd: Object) -> None:
         try:
-            while self._untold:
-                change = self._untold.popleft()
-                for tell in (*self._listeners.get(change.place, {}).values(), *self._observers.values()):
-                    tell(change)
-        finally:
-            self._telling = False
-
-    def _restore(self, journal: Journal) -> None:
-        for record in journal.replay():
-            place = (record.group, record.plural)
-            table = self._tables.setdefault(place, _Table())
-            if record.obj is not None:
-                meta = record.obj["metadata"]
-                key = (meta.get("namespace", ""), meta["name"])
-            else:
-                key = (record.namespace, record.name)
-            self._redefine(place, table.objects.get(key), record.obj)
-            if self._history.floor < journal.started_at:
-                self._history.begin(journal.started_at)
-            self._replay(
-                table, Change(record.revision, place, key, table.objects.get(key), record.obj), journal
-            )
-        self.revision = max(self.revision, journal.started_at)
-        self._history.floor = max(self._history.floor, journal.started_at)
-        journal.compact(self.revision, self._records())
-
-    def _replay(self, table: _Table, change: Change, journal: Journal) -> None:
-        if change.revision > journal.started_at:
-            self._keep(table, change)
-        elif change.new is not None:
-            table.put(change.key, change.new)
-
-    def _records(self) -> Iterator[Record]:
-        for place, _, obj in self.each():
-            yield Record(int(obj["metadata"]["resourceVersion"]), *place, obj)
-
-
-def _record(change: Change) -> Record:
-    if change.new is not None:
-        return Record(change.revision, *change.place, change.new)
-    return Record(change.revision, *change.place, None, *change.key)
+            self.registry.install(crd)
+        except ApiError as error:
+            if self._restored:
+                raise
+            # written under other rules; whoever set it up writes it anew, and its objects wait for that
+            log.warning("%s is not offered: %s", crd["metadata"]["name"], error)
 
 
 def _key(res: Resource, namespace: str | None, name: str) -> Key:
@@ -419,14 +315,12 @@ def _event_as(res: Resource, event: WatchEvent) -> WatchEvent:
     return event if obj is event.obj else WatchEvent(event.type, obj, event.revision)
 
 
-def _added(listeners: dict[object, Observer], observer: Observer) -> Callable[[], None]:
-    token = object()
-    listeners[token] = observer
-
-    def stop() -> None:
-        listeners.pop(token, None)
-
-    return stop
+def _revision(since: str | None) -> int | None:
+    if since is None:
+        return None
+    if not since.isdigit():
+        raise bad_request(f'Invalid value: "{since}": strconv.ParseUint: parsing "{since}": invalid syntax')
+    return int(since)
 
 
 __all__ = [
