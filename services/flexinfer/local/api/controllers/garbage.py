@@ -30,7 +30,7 @@ class _Owners:
 
 
 class Garbage:
-    """Follows all objects; each step looks at one that may have to go, or whose dependents may."""
+    """Follows all objects; a step looks at those that may have to go, or whose dependents may."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -45,16 +45,14 @@ class Garbage:
         self._stop()
 
     def step(self) -> bool:
-        """Look at one object."""
-        node = self._work.take()
-        if node is None:
-            return False
+        """Delete, set free and let go whatever is due; returns whether there was anything to look at."""
+        return self._work.drain(self._look_at)
+
+    def _look_at(self, node: Node) -> None:
         res = self._store.resource(node[0])
-        if res is not None:
-            live = self._store.find(res, *node[1])
-            if live is not None:
-                self._look(res, live)
-        return True
+        live = self._store.find(res, *node[1]) if res is not None else None
+        if res is not None and live is not None:
+            self._look(res, live)
 
     def _take(self, change: Change) -> None:
         self._follow((change.place, change.key), change.old, change.new)

@@ -31,15 +31,14 @@ class Namespaces:
         self._stop()
 
     def step(self) -> bool:
-        """Empty one namespace as far as it goes, and let it go when it is empty."""
-        name = self._work.take()
-        if name is None:
-            return False
+        """Empty namespaces as far as it goes, and let those go that are empty; returns whether there was any."""
+        return self._work.drain(self._look_at)
+
+    def _look_at(self, name: str) -> None:
         res = self._store.resource(NAMESPACES)
         namespace = self._store.find(res, None, name) if res is not None else None
         if res is not None and namespace is not None and "deletionTimestamp" in namespace["metadata"]:
             self._empty(res, namespace)
-        return True
 
     def _take(self, change: Change) -> None:
         if change.place == NAMESPACES:
@@ -81,15 +80,14 @@ class Definitions:
         self._stop()
 
     def step(self) -> bool:
-        """Delete the objects of one definition, and let it go when none is left."""
-        name = self._work.take()
-        if name is None:
-            return False
+        """Delete the objects of definitions, and let those go that have none; returns whether there was any."""
+        return self._work.drain(self._look_at)
+
+    def _look_at(self, name: str) -> None:
         res = self._store.resource(DEFINITIONS)
         crd = self._store.find(res, None, name) if res is not None else None
         if res is not None and crd is not None and "deletionTimestamp" in crd["metadata"]:
             self._empty(res, crd)
-        return True
 
     def _take(self, change: Change) -> None:
         if change.place == DEFINITIONS:

@@ -1,6 +1,6 @@
-"""What a controller is to whoever drives it: something that does one piece of work at a time, and says when there is none.
+"""What a controller is to whoever drives it: something that, told to, does what there is to do, and then has nothing to do.
 
-A simulation takes steps when it likes; the API's process takes them after each change. No controller waits or reads a clock.
+A simulation takes steps when it likes; the API's process takes them after each change. No controller here waits or reads a clock.
 """
 
 from collections import deque
@@ -10,14 +10,14 @@ from typing import Final, Generic, Protocol, TypeVar
 from flexinfer.local.api.errors import ApiError
 
 K = TypeVar("K", bound=Hashable)
-_ENOUGH: Final = 100_000
+_ENOUGH: Final = 10_000
 
 
 class Controller(Protocol):
     """Reacts to what it was told of the store."""
 
     def step(self) -> bool:
-        """Do one piece of work, if there is any; returns whether there was."""
+        """Do all that there is to do now; returns whether there was anything."""
         ...
 
 
@@ -34,23 +34,22 @@ class Work(Generic[K]):
             self._known.add(key)
             self._line.append(key)
 
-    def take(self) -> K | None:
-        """Return the next key, None when there is none."""
-        if not self._line:
-            return None
-        key = self._line.popleft()
-        self._known.discard(key)
-        return key
+    def drain(self, look: Callable[[K], None]) -> bool:
+        """Have every key looked at, those included that come up meanwhile; returns whether there was any."""
+        found = bool(self._line)
+        while self._line:
+            key = self._line.popleft()
+            self._known.discard(key)
+            look(key)
+        return found
 
 
-def run_until_quiet(controllers: Sequence[Controller]) -> int:
-    """Take steps until no controller has work; returns how many were taken."""
-    steps = 0
-    while any(controller.step() for controller in controllers):
-        steps += 1
-        if steps > _ENOUGH:
-            raise RuntimeError("controllers undo each other's work: no end after 100,000 rounds")
-    return steps
+def run_until_quiet(controllers: Sequence[Controller]) -> None:
+    """Take steps until no controller has anything to do."""
+    for _ in range(_ENOUGH):
+        if not any(controller.step() for controller in controllers):
+            return
+    raise RuntimeError(f"controllers undo each other's work: no end after {_ENOUGH} rounds")
 
 
 def attempt(write: Callable[[], object]) -> bool:
