@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flexinfer.local.node import launching, probes, process
+from flexinfer.local.node import launching, probes, process, termination
 from flexinfer.local.node.backoff import words
 from flexinfer.local.node.client import Object
 from flexinfer.local.node.environment import ConfigError
@@ -79,8 +79,14 @@ class Container:
         """Return the run that a former node process began and whose end nobody has noted yet."""
         if not self.record.attempt or self.ended or "waiting" in self.record.state:
             return None
-        folder = self._host.layout.runs / self._pod.uid / self.name / str(self.record.attempt)
-        return process.adopt(folder, self.record.identity)
+        return process.adopt(self._run(), self.record.identity)
+
+    def _run(self) -> Path:
+        """Return the folder of the last run."""
+        return self._host.layout.runs / self._pod.uid / self.name / str(self.record.attempt)
+
+    def _log(self) -> Path:
+        return self._host.layout.log(self._pod.pod, self.name, self.record.attempt)
 
     def _again(self) -> bool:
         ended = self.record.state.get("terminated")
@@ -183,9 +189,12 @@ class Container:
     def _note_end(self, code: int | None) -> None:
         now = datetime.now(UTC)
         started = self.record.state.get("running", {}).get("startedAt", stamp(now))
-        told = {"reason": "Completed" if code == 0 else "Error", "exitCode": code}
+        told: Object = {"reason": "Completed" if code == 0 else "Error", "exitCode": code}
         if code is None:
             told = {"reason": "Unknown", "exitCode": _UNKNOWN, "message": "nobody saw how the process ended"}
+        message = termination.message(self._spec, self._run(), self._log(), failed=bool(code))
+        if message:
+            told["message"] = message
         ran = (now - datetime.fromisoformat(started)).total_seconds()
         self.record.streak = self._host.back_off.streak(self.record.streak, ran)
         self._terminated(

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from flexinfer.local.node import devices, environment, images, mounts, volumes
+from flexinfer.local.node import devices, environment, images, mounts, termination, volumes
 from flexinfer.local.node.client import Object
 from flexinfer.local.node.environment import ConfigError, Facts
 from flexinfer.local.node.expansion import expand
@@ -32,7 +32,9 @@ async def prepare(
     NoRuntimeError, ConfigError, VolumeError and StartError say why it cannot be started now.
     """
     runtime = images.find(str(container.get("image", "")))
-    table = Mounts(list(volumes.mounts(container, folders, record.pod)))
+    attempt = record.container(container["name"]).attempt + 1
+    folder = host.layout.runs / record.uid / container["name"] / str(attempt)
+    table = Mounts([*volumes.mounts(container, folders, record.pod), termination.mount(container, folder)])
     own = environment.variables(container, await _facts(host, record, container))
     values = environment.inherited(os.environ) | _given(host, record, table)
     values |= {name: table.translate(value) for name, value in own.items()}
@@ -42,11 +44,10 @@ async def prepare(
     )
     argv = _resolved(runtime.command(command, args), values)
     directory = _directory(host, record, container, table)
-    attempt = record.container(container["name"]).attempt + 1
     launch = Launch(
         argv=argv,
         environment=values,
-        folder=host.layout.runs / record.uid / container["name"] / str(attempt),
+        folder=folder,
         directory=directory,
         log=host.layout.log(record.pod, container["name"], attempt),
     )
