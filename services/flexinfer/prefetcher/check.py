@@ -8,11 +8,14 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-REPORT = Path("/dev/termination-log")
+REPORT = "/dev/termination-log"
 NOT_FOUND = 3
+MOUNTS_VARIABLE = "FLEXINFER_MOUNTS"
+"""On the local node a process has no mounts of its own: this JSON object says where its paths really lie."""
 
 
 def look(path: Path) -> dict[str, Any]:
@@ -39,12 +42,13 @@ def _sizes(folder: Path) -> list[int]:
     ]
 
 
-def tell(report: dict[str, Any], place: Path = REPORT) -> None:
+def tell(report: dict[str, Any], environment: Mapping[str, str] = os.environ) -> None:
     """Leave the report where Kubernetes looks for it, and as the last line of the log."""
     line = json.dumps(report)
-    with contextlib.suppress(OSError):
-        if place.exists():
-            place.write_text(line)
+    with contextlib.suppress(OSError, ValueError):
+        mounts = json.loads(environment.get(MOUNTS_VARIABLE, "{}"))
+        if REPORT in mounts or Path(REPORT).is_file():
+            Path(mounts.get(REPORT, REPORT)).write_text(line)
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

@@ -1,5 +1,6 @@
 """The look of a Job: something, nothing, or not to be read."""
 
+import json
 from pathlib import Path
 
 from flexinfer.prefetcher.check import look, tell
@@ -28,10 +29,8 @@ def test_what_is_missing_or_empty_is_not_there(tmp_path: Path) -> None:
 
 
 def test_the_report_is_left_where_kubernetes_looks(tmp_path: Path) -> None:
-    """The termination message is the report; without such a file the log is enough."""
+    """The termination message is the report, also where a process has no mounts of its own."""
     place = tmp_path / "termination-log"
-    tell({"found": True}, place)
-    assert not place.exists()
-    place.touch()
-    tell({"found": True}, place)
+    mounts = {"FLEXINFER_MOUNTS": json.dumps({"/dev/termination-log": str(place)})}
+    tell({"found": True}, mounts)
     assert place.read_text() == '{"found": true}'
