@@ -101,13 +101,19 @@ def _check_list(part: Part, value: list[Any], old: Any, path: str, causes: list[
     seen: set[Any] = set()
     for index, one in enumerate(value):
         where = f"{path}[{index}]"
-        if part.merging in ("set", "map"):
-            mark = identity(part, one) if part.merging == "map" else json.dumps(one, sort_keys=True)
-            if mark in seen:
-                shown = {key: one.get(key) for key in part.keys} if part.merging == "map" else one
-                causes.append(Cause(DUPLICATE, f"Duplicate value: {_quoted(shown)}", where))
-            seen.add(mark)
+        mark = _mark(part, one)
+        if mark is not None and mark in seen:
+            shown = {key: one.get(key) for key in part.keys} if part.merging == "map" else one
+            causes.append(Cause(DUPLICATE, f"Duplicate value: {_quoted(shown)}", where))
+        seen.add(mark)
         _check_structure(items, one, former.get(identity(part, one), MISSING), where, causes)
+
+
+def _mark(part: Part, item: Any) -> Any:
+    """Return what no other item of the list may have, None where items may be alike."""
+    if part.merging == "map" and isinstance(item, dict):
+        return identity(part, item)
+    return json.dumps(item, sort_keys=True) if part.merging == "set" else None
 
 
 def _bounds(part: Part, value: Any, path: str) -> Iterable[Cause]:

@@ -91,7 +91,7 @@ def _schemas(registry: Registry, res: Resource) -> Object:
     known = registry.schema(res) or {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     name = schema_name(res)
     whole = _published(known)
-    metadata = {"allOf": [{"$ref": f"{_PREFIX}{_META}ObjectMeta"}], "default": {}}
+    metadata: Object = {"allOf": [{"$ref": f"{_PREFIX}{_META}ObjectMeta"}], "default": {}}
     metadata["description"] = "Standard object's metadata."
     whole["properties"] = whole.get("properties", {}) | {"metadata": metadata}
     whole["x-kubernetes-group-version-kind"] = [_kind(res)]

@@ -14,7 +14,7 @@ import cel
 from flexinfer.local.api.resources import Object
 
 _STRINGS: Final = re.compile(r"""r?("(\\.|[^"\\])*"|'(\\.|[^'\\])*')""")
-_WORD: Final = re.compile(r"\b(self|oldSelf)\b(\.([A-Za-z_]\w*))?")
+_WORD: Final = re.compile(r"\b(self|oldSelf)\b(\.([A-Za-z_]\w*)(?!\w|\s*\())?")  # a call takes self whole
 _FOREIGN: Final = re.compile(
     r"\b(quantity|isQuantity|url|isURL|ip|isIP|cidr|isCIDR|format|semver|isSemver|optional)\s*\("
 )

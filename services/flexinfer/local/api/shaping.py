@@ -14,26 +14,40 @@ def shape(
     part: Part, value: Any, old: Any = MISSING, path: str = "", unknown: list[str] | None = None
 ) -> Any:
     """Return value as the schema has it, without changing what was given; unknown fields are noted by path."""
-    if value is old or part.opaque:
-        return old if _unchanged(value, old) else value
-    if isinstance(value, dict):
+    if value is old:
+        return old
+    if isinstance(value, dict | list):
         if _unchanged(value, old):
             return old
-        return _shape_object(part, value, old, path, [] if unknown is None else unknown)
-    if isinstance(value, list):
-        if _unchanged(value, old):
-            return old
-        return _shape_list(part, value, old, path, [] if unknown is None else unknown)
+        if part.opaque:
+            return value
+        noted = [] if unknown is None else unknown
+        if isinstance(value, dict):
+            shaped = _shape_object(part, value, old, path, noted)
+        else:
+            shaped = _shape_list(part, value, old, path, noted)
+        return old if _unchanged(shaped, old) else shaped
     if isinstance(value, float) and part.types == ("integer",) and value.is_integer():
         return int(value)
     return value
 
 
 def _unchanged(value: Any, old: Any) -> bool:
-    return old is not MISSING and type(value) is type(old) and bool(value == old)
+    return bool(value == old) and _same_types(value, old)
 
 
-def _shape_object(part: Part, value: Object, old: Any, path: str, unknown: list[str]) -> Object:
+def _same_types(value: Any, old: Any) -> bool:
+    """Tell whether equal values are the same JSON: to Python, true equals 1."""
+    if value is old:
+        return True
+    if isinstance(value, dict):
+        return all(_same_types(one, old[name]) for name, one in value.items())
+    if isinstance(value, list):
+        return all(map(_same_types, value, old))
+    return isinstance(value, bool) == isinstance(old, bool)
+
+
+def _shape_object(part: Part, value: Object, old: Any, path: str, unknown: list[str]) -> Any:
     former = old if isinstance(old, dict) else {}
     shaped: Object = {}
     for name, one in value.items():
@@ -58,7 +72,7 @@ def _shape_object(part: Part, value: Object, old: Any, path: str, unknown: list[
     return shaped
 
 
-def _shape_list(part: Part, value: list[Any], old: Any, path: str, unknown: list[str]) -> list[Any]:
+def _shape_list(part: Part, value: list[Any], old: Any, path: str, unknown: list[str]) -> Any:
     items = part.items
     if items is None:
         return value
