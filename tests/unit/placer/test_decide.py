@@ -46,7 +46,7 @@ def a_gpu_node(name: str = "a", count: int = 1, **changes: Any) -> NodeFacts:
 
 def telemetry(node: str = "a", *free: int, **changes: Any) -> events.GpusObserved:
     """Return a sample of a node: a device for each amount of free memory."""
-    facts = {"total_mb": 24576, "architecture": "sm_86", "name": "RTX 3090"} | changes
+    facts: dict[str, Any] = {"total_mb": 24576, "architecture": "sm_86", "name": "RTX 3090"} | changes
     devices = tuple(Device(uuid=f"{node}-{i}", free_mb=mb, **facts) for i, mb in enumerate(free))
     return events.GpusObserved(node=node, boot="b", sample=1, devices=devices)
 

@@ -119,7 +119,7 @@ def test_the_order_in_which_things_were_learned_does_not_matter(fleet: Fleet, ch
     shuffled = msgspec.structs.replace(
         fleet,
         models={key: fleet.models[key] for key in keys_},
-        nodes=dict(reversed(fleet.nodes.items())),
+        nodes=dict(reversed(list(fleet.nodes.items()))),
     )
     assert list(decide(shuffled, NOW)) == list(decide(fleet, NOW))
 

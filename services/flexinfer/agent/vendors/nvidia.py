@@ -96,7 +96,10 @@ def _memory(pynvml: ModuleType, handle: Any) -> tuple[int, int, int]:
 
 def _processes(pynvml: ModuleType, handle: Any) -> tuple[DeviceProcess, ...]:
     """Return who holds memory; a library that does not tell how much says None."""
-    running = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    try:
+        running = pynvml.nvmlDeviceGetComputeRunningProcesses_v3(handle)
+    except pynvml.NVMLError_FunctionNotFound:
+        running = pynvml.nvmlDeviceGetComputeRunningProcesses_v2(handle)
     found = [
         DeviceProcess(pid=int(p.pid), used_mb=int(p.usedGpuMemory or 0) // _MIB, name=_name(int(p.pid)))
         for p in running

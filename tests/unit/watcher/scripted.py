@@ -1,0 +1,212 @@
+"""A small API server in memory whose faults are scripted, and a stream that is a dict."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from flexinfer.contracts import events, subjects
+from flexinfer.contracts.conditions import Condition
+from flexinfer.contracts.events import StateEvent
+from flexinfer.contracts.model import Metadata, Model, ModelStatus
+from flexinfer.runtime import messages
+from flexinfer.runtime.api import (
+    MODELS,
+    Change,
+    ConflictError,
+    Kind,
+    Listing,
+    NotFoundError,
+)
+from flexinfer.runtime.stream import Held, StaleWriteError
+
+T = TypeVar("T")
+
+
+class ScriptedCluster:
+    """`runtime.api.Cluster` over dicts; `faults` are raised by the next calls of a method, in order."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.version = 100
+        self.faults: dict[str, list[Exception]] = {}
+        self.asked: list[tuple[str, str, str]] = []  # method, plural, version or key
+        self.written: list[Any] = []
+        self.deaf = False
+        self._watchers: dict[str, list[asyncio.Queue[Change[Any] | None]]] = {}
+
+    def put(self, kind: Kind[T], thing: T) -> T:
+        """Store an object under a new version and tell the watchers."""
+        self.version += 1
+        stored = _versioned(thing, self.version)
+        shelf, key = self.objects.setdefault(kind.plural, {}), stored.metadata.key
+        self._tell(kind, Change("MODIFIED" if key in shelf else "ADDED", stored, str(self.version)))
+        shelf[key] = stored
+        return stored  # type: ignore[no-any-return]
+
+    def drop(self, kind: Kind[Any], key: str) -> None:
+        """Delete an object and tell the watchers."""
+        self.version += 1
+        gone = _versioned(self.objects[kind.plural].pop(key), self.version)
+        self._tell(kind, Change("DELETED", gone, str(self.version)))
+
+    def bookmark(self, kind: Kind[Any], version: str) -> None:
+        """Send a bookmark."""
+        self._tell(kind, Change("BOOKMARK", None, version))
+
+    def end_watches(self, kind: Kind[Any]) -> None:
+        """End the watches of a kind in good order."""
+        for queue in self._watchers.get(kind.plural, []):
+            queue.put_nowait(None)
+
+    def watched(self, kind: Kind[Any]) -> int:
+        """Return how many watches of a kind are open."""
+        return len(self._watchers.get(kind.plural, []))
+
+    def _tell(self, kind: Kind[Any], change: Change[Any]) -> None:
+        for queue in self._watchers.get(kind.plural, []) if not self.deaf else []:
+            queue.put_nowait(change)
+
+    def _fail(self, method: str) -> None:
+        if self.faults.get(method):
+            raise self.faults[method].pop(0)
+
+    async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
+        """Return all objects of a kind."""
+        await asyncio.sleep(0)
+        self.asked.append(("list", kind.plural, ""))
+        self._fail("list")
+        return Listing(tuple(self.objects.get(kind.plural, {}).values()), str(self.version))
+
+    async def watch(self, kind: Kind[T], version: str) -> AsyncIterator[Change[T]]:
+        """Yield changes until the watch is ended."""
+        self.asked.append(("watch", kind.plural, version))
+        self._fail("watch")
+        queue: asyncio.Queue[Change[T] | None] = asyncio.Queue()
+        self._watchers.setdefault(kind.plural, []).append(queue)
+        try:
+            while (change := await queue.get()) is not None:
+                self._fail("change")
+                yield change
+        finally:
+            self._watchers[kind.plural].remove(queue)
+
+    async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
+        """Return one object."""
+        await asyncio.sleep(0)
+        found = self.objects.get(kind.plural, {}).get(f"{namespace}/{name}")
+        if found is None:
+            raise NotFoundError(f"{kind.plural} {name} not found", 404)
+        return found  # type: ignore[no-any-return]
+
+    async def apply(
+        self, kind: Kind[T], namespace: str, body: Any, *, manager: str, subresource: str = ""
+    ) -> T:
+        """Merge a status: conditions by type, fields by name."""
+        await asyncio.sleep(0)
+        self._fail("apply")
+        former: Any = await self.get(kind, namespace, body["metadata"]["name"])
+        if former.metadata.resource_version != body["metadata"]["resourceVersion"]:
+            raise ConflictError("the object has been modified", 409)
+        self.written.append(body["status"])
+        return self.put(MODELS, _with_status(former, body["status"]))  # type: ignore[return-value]
+
+    async def create(self, kind: Kind[T], namespace: str, body: Any) -> T:
+        """Take a Kubernetes Event."""
+        return body  # type: ignore[no-any-return]
+
+    async def replace(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
+        """Refuse: nobody here replaces."""
+        raise NotImplementedError
+
+    async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[Any]) -> T:
+        """Refuse: nobody here patches."""
+        raise NotImplementedError
+
+    async def merge(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
+        """Keep a merge patch."""
+        self._fail("merge")
+        self.written.append(body)
+        return body  # type: ignore[no-any-return]
+
+    async def delete(
+        self, kind: Kind[Any], namespace: str, name: str, *, uid: str = "", grace: int | None = None
+    ) -> None:
+        """Refuse: nobody here deletes."""
+        raise NotImplementedError
+
+
+class DictStream:
+    """`watcher.ports.Stream` over a dict."""
+
+    def __init__(self) -> None:
+        self.store: dict[str, Held] = {}
+        self.held: dict[str, Held] = {}
+        self.published: list[StateEvent] = []
+        self.marks = 0
+        self.faults: list[Exception] = []
+        self.gate: asyncio.Event | None = None
+        self._sequence = 0
+        self._doubt = asyncio.Event()
+
+    async def open(self) -> None:
+        """Read back the store."""
+        self._doubt.clear()
+        await asyncio.sleep(0)
+        self.held = dict(self.store)
+
+    async def publish(self, event: StateEvent) -> bool:
+        """Store a fact unless it is held; a sequence that is not the store's own is refused."""
+        subject, deletion = subjects.subject_of(event), isinstance(event, events.DELETIONS)
+        body, known = messages.encode(event), self.held.get(subject)
+        if known is not None and (known.body is None if deletion else known.body == body):
+            return False
+        if self.gate is not None:
+            await self.gate.wait()
+        await asyncio.sleep(0)
+        if self.faults:
+            raise self.faults.pop(0)
+        if known != self.store.get(subject):
+            self.doubt()
+            raise StaleWriteError(subject)
+        self._sequence += 1
+        self.store[subject] = self.held[subject] = Held(self._sequence, None if deletion else body)
+        self.published.append(event)
+        return True
+
+    async def watermark(self) -> None:
+        """Count."""
+        self.marks += 1
+
+    async def doubted(self) -> None:
+        """Return when in doubt."""
+        await self._doubt.wait()
+
+    def doubt(self) -> None:
+        """Be in doubt."""
+        self._doubt.set()
+
+    def tells(self, subject: str) -> StateEvent | None:
+        """Return what the store holds for a subject, as a reader sees it."""
+        held = self.store.get(subject)
+        return messages.decode(held.body) if held is not None and held.body is not None else None  # type: ignore[return-value]
+
+
+def _versioned(thing: Any, version: int) -> Any:
+    meta: Metadata = msgspec.structs.replace(thing.metadata, resource_version=str(version))
+    return msgspec.structs.replace(thing, metadata=meta)
+
+
+def _with_status(model: Model, status: dict[str, Any]) -> Model:
+    said = [msgspec.convert(c, Condition) for c in status["conditions"]]
+    kept = tuple(c for c in model.status.conditions if c.type not in {c.type for c in said})
+    own = msgspec.convert({k: v for k, v in status.items() if k != "conditions"}, ModelStatus)
+    after = msgspec.structs.replace(
+        model.status,
+        phase=own.phase,
+        message=own.message,
+        observed_generation=own.observed_generation,
+        conditions=(*kept, *said),
+    )
+    return msgspec.structs.replace(model, status=after)

@@ -1,0 +1,424 @@
+"""The watcher as a whole, in virtual time: what the API holds reaches the stream, and every Model gets its verdict."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import msgspec
+import pytest
+
+from flexinfer.contracts import events, keys, kube
+from flexinfer.contracts.model import Metadata, Model
+from flexinfer.runtime.api import (
+    CLAIMS,
+    LEASES,
+    MODELS,
+    NODES,
+    PODS,
+    AwayError,
+    ConflictError,
+    ExpiredError,
+)
+from flexinfer.runtime.connection import BusAwayError
+from flexinfer.runtime.stream import Held
+from flexinfer.watcher.__main__ import mirror
+from tests.builders import a_condition, a_model
+from tests.runtimes import a_runtime
+from tests.simulation.loop import run
+from tests.unit.watcher.scripted import DictStream, ScriptedCluster
+
+MODEL, WORKLOAD = "flexinfer.model.default.llama", "flexinfer.workload.default.llama"
+
+
+class Scene:
+    """A running watcher and its surroundings."""
+
+    def __init__(self) -> None:
+        self.cluster, self.stream = ScriptedCluster(), DictStream()
+        self.ready = False
+
+    async def until(self, true: Callable[[], object], within: float = 300.0) -> float:
+        """Wait for a condition; returns how long it took."""
+        began = asyncio.get_running_loop().time()
+        async with asyncio.timeout(within):
+            while not true():
+                await asyncio.sleep(0.001)
+        return asyncio.get_running_loop().time() - began
+
+    def model(self, name: str = "llama") -> Model:
+        """Return a Model as the API holds it."""
+        found: Model = self.cluster.objects["models"][f"default/{name}"]
+        return found
+
+    def told(self) -> Model | None:
+        """Return the Model as readers of the stream see it."""
+        event = self.stream.tells(MODEL)
+        return event.model if isinstance(event, events.ModelObserved) else None
+
+
+def play(act: Callable[[Scene], Awaitable[None]], prepare: Callable[[Scene], None] = lambda _: None) -> None:
+    """Run a watcher in virtual time while a scene is acted."""
+
+    async def staged() -> None:
+        scene = Scene()
+        prepare(scene)
+        runtime = a_runtime(
+            "watcher", cluster=scene.cluster, set_ready=lambda up: setattr(scene, "ready", up)
+        )
+        work = asyncio.create_task(mirror(runtime, scene.stream))
+        try:
+            await act(scene)
+            assert not work.done(), work.exception()
+        finally:
+            work.cancel()
+
+    coroutine: Coroutine[Any, Any, None] = staged()
+    run(coroutine)
+
+
+def a_pod(model: Model, **changes: Any) -> kube.Pod:
+    """Return a Pod of a Model on a node."""
+    status = kube.PodStatus(phase="Running", pod_ip=changes.pop("ip", ""))
+    meta = Metadata(
+        name=f"{model.metadata.name}-0",
+        namespace="default",
+        uid="pod",
+        labels={keys.MODEL_UID_LABEL: model.uid},
+    )
+    return kube.Pod(metadata=meta, spec=kube.PodSpec(node_name=changes.pop("node", "a")), status=status)
+
+
+def a_claim(name: str) -> kube.Claim:
+    """Return a bound claim."""
+    return kube.Claim(
+        metadata=Metadata(name=name, namespace="default"), status=kube.ClaimStatus(phase="Bound")
+    )
+
+
+def new_model(scene: Scene) -> None:
+    """Put a Model into the API."""
+    scene.cluster.put(MODELS, a_model(placement=None))
+
+
+def test_a_new_model_is_accepted_and_reaches_the_stream() -> None:
+    """The first steps of every Model's life."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.ready)
+        scene.cluster.put(MODELS, a_model(placement=None))
+        await scene.until(lambda: (told := scene.told()) and told.holds(keys.ACCEPTED))
+        assert scene.model().status.phase == keys.PENDING
+        assert scene.model().status.message == "waits for Placed, which the placer has not written yet"
+
+    play(act)
+
+
+def test_nothing_is_published_before_every_kind_was_listed() -> None:
+    """What is missing from a picture that is not whole proves nothing."""
+
+    def prepare(scene: Scene) -> None:
+        scene.stream.store["flexinfer.node.b"] = Held(1, b"{}")
+        scene.cluster.faults["list"] = [AwayError("gone")] * 3
+
+    async def act(scene: Scene) -> None:
+        await asyncio.sleep(0.05)
+        assert scene.stream.published == []
+        await scene.until(lambda: scene.ready)
+        assert [type(event) for event in scene.stream.published] == [events.NodeDeleted]
+
+    play(act, prepare)
+
+
+def test_accepted_is_written_although_the_bus_is_behind() -> None:
+    """Validation waits for nothing."""
+
+    async def act(scene: Scene) -> None:
+        scene.cluster.put(MODELS, a_model(placement=None))
+        took = await scene.until(lambda: scene.model().holds(keys.ACCEPTED))
+        assert took < 0.01
+        assert scene.stream.published == []
+
+    def prepare(scene: Scene) -> None:
+        scene.stream.gate = asyncio.Event()
+
+    play(act, prepare)
+
+
+def test_a_models_claim_is_told_before_the_model() -> None:
+    """Nobody may think that it is missing."""
+
+    def prepare(scene: Scene) -> None:
+        scene.cluster.put(CLAIMS, a_claim("models"))
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.ready)
+        new_model(scene)
+        await scene.until(scene.told)
+        kinds = [type(event) for event in scene.stream.published]
+        assert kinds[:2] == [events.WorkloadObserved, events.ModelObserved]
+
+    play(act, prepare)
+
+
+def test_a_pods_address_is_told_at_once() -> None:
+    """It lies on the way from a request to its answer."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.ready)
+        scene.cluster.put(PODS, a_pod(scene.model(), ip="127.0.0.9"))
+        took = await scene.until(
+            lambda: isinstance(e := scene.stream.tells(WORKLOAD), events.WorkloadObserved) and e.pods
+        )
+        assert took < 0.005
+
+    play(act, new_model)
+
+
+def test_a_burst_of_changes_does_not_queue_up() -> None:
+    """Of each subject one publish is under way, and then the newest state follows."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.model().status.phase and scene.ready)
+        await asyncio.sleep(1)
+        scene.stream.gate, before = asyncio.Event(), len(scene.stream.published)
+        for number in range(100):
+            model = scene.model()
+            labels = {"burst": str(number)}
+            scene.cluster.put(
+                MODELS,
+                msgspec.structs.replace(
+                    model, metadata=msgspec.structs.replace(model.metadata, labels=labels)
+                ),
+            )
+            await asyncio.sleep(0.001)
+        scene.stream.gate.set()
+        await scene.until(lambda: (told := scene.told()) and told.metadata.labels.get("burst") == "99")
+        assert len(scene.stream.published) - before == 2
+
+    play(act, new_model)
+
+
+def test_a_deleted_model_is_told_with_its_uid() -> None:
+    """So that its namesake is not taken for it."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(scene.told)
+        scene.cluster.drop(MODELS, "default/llama")
+        await scene.until(lambda: isinstance(scene.stream.published[-1], events.ModelDeleted))
+        assert scene.stream.published[-1].uid == "uid-llama"  # type: ignore[union-attr]
+
+    play(act, new_model)
+
+
+def test_what_happened_while_the_watch_was_deaf_shows_in_the_next_list() -> None:
+    """Deletions included."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(scene.told)
+        scene.cluster.deaf = True
+        scene.cluster.drop(MODELS, "default/llama")
+        scene.cluster.put(MODELS, a_model("other", placement=None))
+        await scene.until(
+            lambda: MODEL in scene.stream.held and scene.stream.held[MODEL].body is None, within=75
+        )
+        assert scene.stream.tells("flexinfer.model.default.other") is not None
+
+    play(act, new_model)
+
+
+def test_a_wiped_stream_is_filled_again() -> None:
+    """The comparison is with the stream, never with a memory of what was said."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.told() and scene.ready)
+        scene.stream.store.clear()
+        scene.stream.doubt()
+        assert await scene.until(scene.told) < 0.1
+
+    play(act, new_model)
+
+
+def test_a_rolled_back_stream_heals_within_a_relist_without_anybody_noticing() -> None:
+    """Even a loss that no connection shows."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.told() and scene.ready)
+        scene.stream.store.clear()
+        assert await scene.until(scene.told, within=75) > 1
+
+    play(act, new_model)
+
+
+def test_a_refused_publish_is_followed_by_a_comparison() -> None:
+    """Somebody else wrote the subject, or the bus did not answer."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.told() and scene.ready)
+        scene.stream.faults = [BusAwayError("no answer")]
+        scene.cluster.put(PODS, a_pod(scene.model()))
+        assert await scene.until(lambda: scene.stream.tells(WORKLOAD)) < 1
+
+    play(act, new_model)
+
+
+def test_the_watermark_follows_the_last_change_and_the_clock() -> None:
+    """100 ms after a change, and every 5 s without one."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.told() and scene.ready)
+        await asyncio.sleep(2)
+        before = scene.stream.marks
+        scene.cluster.put(PODS, a_pod(scene.model()))
+        took = await scene.until(lambda: scene.stream.marks > before)
+        assert 0.1 <= took < 0.12
+        idle = await scene.until(lambda: scene.stream.marks > before + 1)
+        assert 4.9 <= idle <= 5.1
+
+    play(act, new_model)
+
+
+def test_the_phase_is_written_a_moment_after_the_last_change() -> None:
+    """Six writers at once would make six conflicts."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.model().holds(keys.ACCEPTED))
+        say(scene, "Placed", "Cached")
+        say(scene, ("Wanted", "False", keys.R_IDLE))
+        took = await scene.until(lambda: scene.model().status.phase == keys.IDLE)
+        assert 0.02 <= took < 0.03
+        assert len(scene.cluster.written) == 2
+
+    play(act, new_model)
+
+
+def test_the_phase_is_written_at_once_when_it_becomes_ready() -> None:
+    """Somebody runs kubectl wait."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.model().holds(keys.ACCEPTED))
+        say(scene, "Placed", "Cached", "Wanted", "Granted", "Ready")
+        assert await scene.until(lambda: scene.model().status.phase == keys.PHASE_READY) < 0.005
+
+    play(act, new_model)
+
+
+def test_a_phase_is_judged_anew_after_a_conflict() -> None:
+    """Written from older conditions it would be a lie."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.model().holds(keys.ACCEPTED))
+        scene.cluster.faults["apply"] = [ConflictError("modified", 409)]
+        say(scene, "Placed")
+        await scene.until(lambda: "Cached" in scene.model().status.message)
+        phases = {status["phase"] for status in scene.cluster.written}
+        assert phases == {keys.PENDING}
+
+    play(act, new_model)
+
+
+def test_an_api_server_that_is_away_is_asked_again_patiently() -> None:
+    """At most a few requests a second, and the verdict comes when it is back."""
+
+    def prepare(scene: Scene) -> None:
+        scene.cluster.faults["apply"] = [AwayError("away")] * 3
+        new_model(scene)
+
+    async def act(scene: Scene) -> None:
+        took = await scene.until(lambda: scene.model().holds(keys.ACCEPTED))
+        assert 0.5 < took < 5
+
+    play(act, prepare)
+
+
+def test_silence_writes_nothing() -> None:
+    """Ten quiet minutes cost no status write and no message but watermarks."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.model().status.phase and scene.ready)
+        await asyncio.sleep(1)
+        before = len(scene.cluster.written), len(scene.stream.published)
+        await asyncio.sleep(600)
+        assert (len(scene.cluster.written), len(scene.stream.published)) == before
+
+    play(act, new_model)
+
+
+def test_leases_of_others_are_no_news() -> None:
+    """Every kubelet and every reactor renews one all the time."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.told() and scene.ready)
+        before = len(scene.stream.published)
+        scene.cluster.put(LEASES, kube.Lease(metadata=Metadata(name="node-a", namespace="kube-node-lease")))
+        await asyncio.sleep(1)
+        assert len(scene.stream.published) == before
+
+    play(act, new_model)
+
+
+def test_a_pod_is_told_before_the_sums_of_its_node() -> None:
+    """Else the placer would see a full node and no reason for it."""
+
+    def prepare(scene: Scene) -> None:
+        new_model(scene)
+        scene.cluster.put(NODES, kube.Node(metadata=Metadata(name="a")))
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.model().status.phase and scene.ready)
+        await asyncio.sleep(1)
+        before = len(scene.stream.published)
+        scene.cluster.put(PODS, a_pod(scene.model()))
+        await asyncio.sleep(0.1)
+        kinds = [type(event) for event in scene.stream.published[before:]]
+        assert kinds == [events.WorkloadObserved, events.NodeObserved]
+
+    play(act, prepare)
+
+
+def test_an_expired_watch_lists_again() -> None:
+    """410 at the start and in mid-stream."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.told() and scene.ready)
+        scene.cluster.faults["change"] = [ExpiredError("too old", 410)]
+        scene.cluster.put(MODELS, a_model("second", placement=None))
+        await scene.until(lambda: scene.stream.tells("flexinfer.model.default.second"), within=1)
+
+    play(act, new_model)
+
+
+def test_a_watch_that_ends_in_good_order_goes_on_from_where_it_was() -> None:
+    """From the last version seen, a bookmark's included; never from an object's own."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.ready and scene.cluster.watched(MODELS))
+        scene.cluster.bookmark(MODELS, "555")
+        scene.cluster.end_watches(MODELS)
+        await scene.until(lambda: ("watch", "models", "555") in scene.cluster.asked, within=1)
+        assert scene.cluster.asked.count(("list", "models", "")) == 1
+
+    play(act, new_model)
+
+
+@pytest.mark.parametrize("conditions", [(), ("Accepted",)])
+def test_a_verdict_that_stands_is_not_written_again(conditions: tuple[str, ...]) -> None:
+    """A watcher that starts again finds everything said."""
+
+    def prepare(scene: Scene) -> None:
+        said = [a_condition(kind) for kind in conditions]
+        scene.cluster.put(MODELS, a_model(conditions=said, placement=None))
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.model().status.phase)
+        await asyncio.sleep(10)
+        assert len(scene.cluster.written) == 1
+
+    play(act, prepare)
+
+
+def say(scene: Scene, *said: str | tuple[str, str, str]) -> None:
+    """Let the other owners write conditions."""
+    model = scene.model()
+    added = tuple(a_condition(c) if isinstance(c, str) else a_condition(*c) for c in said)
+    status = msgspec.structs.replace(model.status, conditions=(*model.status.conditions, *added))
+    scene.cluster.put(MODELS, msgspec.structs.replace(model, status=status))
