@@ -14,9 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flexinfer.local.api import auth, certificates
+from flexinfer.local.api.controllers.binding import Binding
+from flexinfer.local.api.controllers.establishing import Establishing
+from flexinfer.local.api.controllers.garbage import Garbage
+from flexinfer.local.api.controllers.jobs import Jobs
+from flexinfer.local.api.controllers.namespaces import Definitions, Namespaces
+from flexinfer.local.api.controllers.work import Controller
 from flexinfer.local.api.definitions import Registry
 from flexinfer.local.api.discovery import Discovery
-from flexinfer.local.api.driving import Controller, driven
+from flexinfer.local.api.driving import driven
 from flexinfer.local.api.http import Face, Parts
 from flexinfer.local.api.journal import Journal, JournalError
 from flexinfer.local.api.logs import NodeLogs
@@ -81,7 +87,7 @@ async def _serve(options: argparse.Namespace, journal: Journal) -> int:
         logger.info("listens on https://127.0.0.1:%d", port)
         if options.port_file:
             _announce(options.port_file, port)
-        async with driven(store, controllers(store), lose):
+        async with driven(store, controllers(store), _now, lose):
             await ended.wait()
         face.end_watches()
         await runner.cleanup()
@@ -92,8 +98,14 @@ async def _serve(options: argparse.Namespace, journal: Journal) -> int:
 
 def controllers(store: Store) -> Sequence[Controller]:
     """Return the controllers that run beside the store."""
-    del store
-    return ()
+    return (
+        Establishing(store, _now),
+        Namespaces(store),
+        Definitions(store),
+        Garbage(store),
+        Jobs(store, _now),
+        Binding(store, _now),
+    )
 
 
 def _now() -> datetime:

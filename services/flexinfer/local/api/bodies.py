@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from flexinfer.local.api import protobuf
 from flexinfer.local.api.builtins import BUILTINS
 from flexinfer.local.api.errors import ApiError, bad_request, unsupported_media
 from flexinfer.local.api.requests import Patch, PatchKind
@@ -41,6 +42,8 @@ def obj(content: bytes, content_type: str, aim: Target) -> Object:
         value = _json(content)
     elif media in _YAML:
         value = _yaml(content)
+    elif media == protobuf.MEDIA:
+        value = protobuf.obj(content)
     else:
         raise unsupported_media(
             "the body of the request was in an unknown format - accepted media types include: "

@@ -7,8 +7,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol
+from datetime import datetime
+from typing import Protocol, runtime_checkable
 
+from flexinfer.local.api.controllers.work import Controller
 from flexinfer.local.api.journal import JournalError
 from flexinfer.local.api.store import Store
 
@@ -16,23 +18,27 @@ logger = logging.getLogger(__name__)
 _AFTER_FAILURE_SECONDS = 1.0
 
 
-class Controller(Protocol):
-    """One controller."""
+@runtime_checkable
+class Timed(Protocol):
+    """A controller that has to look again at a time of its own."""
 
-    def step(self) -> float | None:
-        """Do what there is to do; returns after how many seconds to be asked again, None: at the next change."""
+    def next_deadline(self) -> datetime | None:
+        """Return when, None: after the next change."""
         ...
 
 
 @contextlib.asynccontextmanager
 async def driven(
-    store: Store, controllers: Sequence[Controller], lost: Callable[[JournalError], None]
+    store: Store,
+    controllers: Sequence[Controller],
+    now: Callable[[], datetime],
+    lost: Callable[[JournalError], None],
 ) -> AsyncIterator[None]:
     """Drive controllers as long as the block lasts; `lost` hears of a journal that cannot be written."""
     wake = asyncio.Event()
     wake.set()
     stop = store.observe(lambda _change: wake.set())
-    task = asyncio.get_running_loop().create_task(_drive(controllers, wake, lost))
+    task = asyncio.get_running_loop().create_task(_Driver(controllers, now, lost).run(wake))
     try:
         yield
     finally:
@@ -42,25 +48,49 @@ async def driven(
             await task
 
 
-async def _drive(
-    controllers: Sequence[Controller], wake: asyncio.Event, lost: Callable[[JournalError], None]
-) -> None:
-    pause: float | None = None
-    while True:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await wake.wait()
-        wake.clear()
-        waits = [_step(controller, lost) for controller in controllers]
-        pause = min((wait for wait in waits if wait is not None), default=None)
+class _Driver:
+    def __init__(
+        self,
+        controllers: Sequence[Controller],
+        now: Callable[[], datetime],
+        lost: Callable[[JournalError], None],
+    ) -> None:
+        self._controllers = controllers
+        self._now = now
+        self._lost = lost
+        self._failed = False
 
+    async def run(self, wake: asyncio.Event) -> None:
+        pause: float | None = None
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await wake.wait()
+            wake.clear()
+            self._failed = False
+            if self._round():
+                wake.set()
+                await asyncio.sleep(0)  # requests have their turn
+                continue
+            pause = self._pause()
 
-def _step(controller: Controller, lost: Callable[[JournalError], None]) -> float | None:
-    try:
-        return controller.step()
-    except JournalError as error:
-        lost(error)
-        return None
-    except Exception:
-        logger.exception("%s failed", type(controller).__name__)
-        return _AFTER_FAILURE_SECONDS
+    def _round(self) -> bool:
+        """Have every controller take a step; returns whether one had something to do."""
+        worked = [self._step(controller) for controller in self._controllers]
+        return any(worked)
+
+    def _step(self, controller: Controller) -> bool:
+        try:
+            return controller.step()
+        except JournalError as error:
+            self._lost(error)
+        except Exception:
+            self._failed = True
+            logger.exception("%s failed", type(controller).__name__)
+        return False
+
+    def _pause(self) -> float | None:
+        times = [known.next_deadline() for known in self._controllers if isinstance(known, Timed)]
+        now = self._now()
+        waits = [max(0.0, (time - now).total_seconds()) for time in times if time is not None]
+        return min([*waits, _AFTER_FAILURE_SECONDS] if self._failed else waits, default=None)

@@ -1,0 +1,72 @@
+"""Establishing: a definition that is stored is offered at once; its status says so for those who wait for it."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from flexinfer.local.api.controllers.work import Work, attempt
+from flexinfer.local.api.history import Change
+from flexinfer.local.api.identity import rfc3339
+from flexinfer.local.api.requests import Options
+from flexinfer.local.api.resources import Object
+from flexinfer.local.api.store import DEFINITIONS, Store
+
+_OPTIONS = Options(manager="kube-apiserver")
+
+
+class Establishing:
+    """Follows definitions, and writes the status of those whose status does not fit."""
+
+    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._now = now
+        self._work: Work[str] = Work()
+        for place, (_, name), _obj in store.each():
+            if place == DEFINITIONS:
+                self._work.add(name)
+        store.observe(self._take)
+
+    def step(self) -> bool:
+        """Write the status of one definition, if it has to be."""
+        name = self._work.take()
+        if name is None:
+            return False
+        res = self._store.resource(DEFINITIONS)
+        live = self._store.find(res, None, name) if res is not None else None
+        if res is None or live is None:
+            return True
+        status = self._status(live)
+        if status != live.get("status"):
+            wanted = live | {"status": status}
+            attempt(lambda: self._store.update(res, None, name, wanted, _OPTIONS, subresource="status"))
+        return True
+
+    def _take(self, change: Change) -> None:
+        if change.place == DEFINITIONS and change.new is not None:
+            self._work.add(change.key[1])
+
+    def _status(self, definition: Object) -> Object:
+        known, spec = definition.get("status") or {}, definition["spec"]
+        storage = [version["name"] for version in spec["versions"] if version["storage"]]
+        stored = known.get("storedVersions") or []
+        return known | {
+            "conditions": known.get("conditions") or self._conditions(),
+            "acceptedNames": spec["names"],
+            "storedVersions": stored + [name for name in storage if name not in stored],
+        }
+
+    def _conditions(self) -> list[Object]:
+        time = rfc3339(self._now())
+        return [
+            _true("NamesAccepted", "NoConflicts", "no conflicts found", time),
+            _true("Established", "InitialNamesAccepted", "the initial names have been accepted", time),
+        ]
+
+
+def _true(kind: str, reason: str, message: str, time: str) -> Object:
+    return {
+        "type": kind,
+        "status": "True",
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": time,
+    }
