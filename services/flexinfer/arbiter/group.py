@@ -56,7 +56,7 @@ def _group(fleet: Fleet, namespace: str, name: str) -> Group:
         fleet.models[key]
         for key in sorted(fleet.models)
         if fleet.models[key].metadata.namespace == namespace
-        and (fleet.models[key].spec.group == name or fleet.models[key].uid == lease.holder_uid)
+        and (fleet.models[key].spec.group == name or fleet.models[key].uid == _held_by(lease))
     ]
     waiting = [
         m

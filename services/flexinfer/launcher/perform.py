@@ -284,8 +284,12 @@ async def _ensure_service(runtime: Runtime, model: Model, terms: Terms) -> None:
         await runtime.cluster.create(SERVICES, namespace, body)
     except ExistsError:
         there = await runtime.cluster.get(SERVICES, namespace, name)
-        if there.metadata.labels.get(keys.MODEL_UID_LABEL) != model.uid:
+        owner = there.metadata.labels.get(keys.MODEL_UID_LABEL)
+        if owner is None or there.metadata.labels.get(keys.MODEL_LABEL) != name:
             raise NameTakenError("Service", name) from None
+        if owner != model.uid:
+            await _succeed(runtime, model, there)
+            return
         wanted, found = body["metadata"]["annotations"], there.metadata.annotations
         if found.get(keys.TEMPLATE_ANNOTATION) == wanted[keys.TEMPLATE_ANNOTATION]:
             return
@@ -295,6 +299,15 @@ async def _ensure_service(runtime: Runtime, model: Model, terms: Terms) -> None:
             "spec": body["spec"],
         }
         await runtime.cluster.merge(SERVICES, namespace, name, change)
+
+
+async def _succeed(runtime: Runtime, model: Model, there: kube.Service) -> None:
+    """Put away the Service of a former Model of this name, which the garbage collector has not reached yet; the next try makes ours."""
+    fresh = await _model(runtime, model)
+    if fresh.uid == model.uid and not fresh.deleting:
+        meta = there.metadata
+        await runtime.cluster.delete(SERVICES, meta.namespace, meta.name, uid=meta.uid)
+    raise ConflictError(f"the Service {there.metadata.name} is of a former Model of that name", 409)
 
 
 def _managed(annotation: str) -> bool:

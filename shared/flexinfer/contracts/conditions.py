@@ -28,7 +28,10 @@ class Condition(Resource, frozen=True, kw_only=True, omit_defaults=False):
 
 def find(conditions: Iterable[Condition], kind: str) -> Condition | None:
     """Return the condition of that type, or None."""
-    return next((c for c in conditions if c.type == kind), None)
+    for condition in conditions:
+        if condition.type == kind:
+            return condition
+    return None
 
 
 def same(former: Condition | None, verdict: Condition) -> bool:
@@ -56,5 +59,5 @@ def one_line(text: str) -> str:
 
     Engines and users can put anything into a message; terminals should not obey it.
     """
-    line = "".join(c if c.isprintable() else " " for c in text)
+    line = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
     return line if len(line) <= MESSAGE_LIMIT else line[: MESSAGE_LIMIT - 1] + "…"
