@@ -72,7 +72,7 @@ def _fits(part: Part, value: Any) -> bool:
 
 
 def _wrong_type(part: Part, value: Any, path: str) -> Cause:
-    kind = "number" if kind_of(value) == "integer" else kind_of(value)
+    kind = kind_of(value)
     wanted = ",".join(part.types)
     return Cause(
         TYPE_INVALID,
@@ -232,4 +232,8 @@ def _join(path: str, name: str) -> str:
 
 
 def _quoted(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """Return a value as JSON, fit for a terminal: what cannot be printed is escaped."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)

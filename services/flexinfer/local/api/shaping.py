@@ -58,11 +58,7 @@ def _shape_object(part: Part, value: Object, old: Any, path: str, unknown: list[
                 shaped[name] = one
             else:
                 unknown.append(where)
-        elif one is None and not below.nullable:
-            # a null means the default, or else nothing
-            if below.default is MISSING and part.additional is below:
-                shaped[name] = one
-        else:
+        elif one is not None or below.nullable:  # else a null means the default, or nothing
             shaped[name] = shape(below, one, former.get(name, MISSING), where, unknown)
     for name, default in part.defaults:
         if name not in shaped:

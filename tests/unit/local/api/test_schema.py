@@ -84,6 +84,16 @@ def test_prunes_unknown_fields_and_names_each_by_its_path() -> None:
     assert shaped(value)[1] == ["foo", "sleep.bar", "parts[0].baz"]
 
 
+def test_a_null_in_a_map_is_no_entry() -> None:
+    """As Kubernetes has it; seen."""
+    assert shaped({"name": "a", "words": {"k": None, "l": "x"}})[0]["words"] == {"l": "x"}
+
+
+def test_a_refusal_is_fit_for_a_terminal() -> None:
+    """What cannot be printed is escaped."""
+    assert wrong(colour="\u202ex")[0].startswith('colour: Unsupported value: "\\u202ex"')
+
+
 def test_keeps_what_a_free_object_holds() -> None:
     """x-kubernetes-preserve-unknown-fields: nothing below is touched."""
     assert shaped({"name": "a", "free": {"deep": {"er": None}}})[0]["free"] == {"deep": {"er": None}}
@@ -121,7 +131,7 @@ def test_a_true_in_place_of_a_one_is_a_change() -> None:
     [
         pytest.param(
             {"name": 3},
-            'name: Invalid value: "number": name in body must be of type string: "number"',
+            'name: Invalid value: "integer": name in body must be of type string: "integer"',
             id="type",
         ),
         pytest.param(
@@ -136,7 +146,7 @@ def test_a_true_in_place_of_a_one_is_a_change() -> None:
         ),
         pytest.param(
             {"count": 2**40},
-            'count: Invalid value: "number": count in body must be of type integer: "number"',
+            'count: Invalid value: "integer": count in body must be of type integer: "integer"',
             id="beyond int32",
         ),
         pytest.param(
@@ -151,7 +161,7 @@ def test_a_true_in_place_of_a_one_is_a_change() -> None:
         ),
         pytest.param(
             {"words": {"k": 1}},
-            'words.k: Invalid value: "number": words.k in body must be of type string: "number"',
+            'words.k: Invalid value: "integer": words.k in body must be of type string: "integer"',
             id="map value",
         ),
         pytest.param(
