@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from flexinfer import backends
-from flexinfer.contracts import keys
+from flexinfer.contracts import conditions, keys
 from flexinfer.contracts.conditions import Condition
 from flexinfer.contracts.fleet import Fleet, Probe
 from flexinfer.contracts.model import BackendStatus, Model
@@ -15,6 +15,8 @@ TRIES = 5
 """Pods in a row that may fail before the start is given up."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _NO_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_WAS_GATED = "SchedulingGated"
+"""What a Pod's condition says on, for a moment, after its gate has opened."""
 SCHEDULING, IMAGE, WEIGHTS, RESTART = "Scheduling", "Image", "Weights", "Restart"
 
 
@@ -40,7 +42,7 @@ def stage(pod: PodFacts, reason: str, ready: Condition | None, probe: Probe | No
     if pod.running:
         return Stage(keys.R_LOADING, f"the engine loads on node {pod.node}", WEIGHTS)
     if not pod.node:
-        why = f": {pod.message}" if pod.message else ""
+        why = f": {pod.message}" if pod.message and pod.reason != _WAS_GATED else ""
         return Stage(keys.R_STARTING, f"its Pod waits for the scheduler{why}", SCHEDULING)
     why = f" ({pod.reason}: {pod.message})".replace(": )", ")") if pod.reason else ""
     return Stage(keys.R_STARTING, f"its Pod starts on node {pod.node}{why}", IMAGE)
@@ -61,8 +63,10 @@ def address(model: Model, pod: PodFacts) -> str:
 
 
 def outdated(model: Model, pod: PodFacts, terms: Terms) -> bool:
-    """Tell whether the running engine is not what the newer spec asks for, as far as that can be told."""
-    made = template(model, terms) if model.holds(keys.ACCEPTED) else None
+    """Tell whether the running engine is not what the newer spec asks for; a spec that nobody has judged yet says nothing."""
+    if not model.holds(keys.ACCEPTED):
+        return model.verdict(keys.ACCEPTED) == conditions.FALSE
+    made = template(model, terms)
     return made is None or made.digest != pod.template
 
 

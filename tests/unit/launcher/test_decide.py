@@ -382,6 +382,17 @@ def test_a_change_that_keeps_the_template_keeps_the_engine() -> None:
     assert said(action) == READY
 
 
+@pytest.mark.parametrize("judged", [(), ("Accepted",), ("Accepted", "Placed", "Cached")])
+def test_a_change_that_keeps_the_template_is_not_talked_about_while_it_is_judged(
+    judged: tuple[str, ...],
+) -> None:
+    """The verdicts of the newer generation arrive one by one."""
+    gates = [a_condition(g, generation=2 if g in judged else 1) for g in OPEN]
+    model = a_start(*gates, ready=READY, generation=2, ready_generation=1)
+    pod = its_pod(model, generation=1)
+    assert decided(model, holding(model, pod), answers(model, pod)) == []
+
+
 def test_an_upgrade_of_ours_restarts_no_engine() -> None:
     """What was Ready at this generation stays, whatever template we would render now."""
     model = a_start(ready=READY)
