@@ -26,19 +26,18 @@ class Establishing:
         store.observe(self._take)
 
     def step(self) -> bool:
-        """Write the status of one definition, if it has to be."""
-        name = self._work.take()
-        if name is None:
-            return False
+        """Write every status that has to be written; returns whether a definition had changed."""
+        return self._work.drain(self._look)
+
+    def _look(self, name: str) -> None:
         res = self._store.resource(DEFINITIONS)
         live = self._store.find(res, None, name) if res is not None else None
         if res is None or live is None:
-            return True
+            return
         status = self._status(live)
         if status != live.get("status"):
             wanted = live | {"status": status}
             attempt(lambda: self._store.update(res, None, name, wanted, _OPTIONS, subresource="status"))
-        return True
 
     def _take(self, change: Change) -> None:
         if change.place == DEFINITIONS and change.new is not None:
