@@ -98,19 +98,26 @@ async def host_of(given: Settings) -> AsyncIterator[Host]:
         connected(given.kubeconfig) as client,
         aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
     ):
-        yield Host(
-            name=given.name,
-            layout=layout,
-            client=client,
-            session=session,
-            addresses=Addresses(str(given.state)),
-            devices=Devices(given.resources),
-            claims=LocalClaims(client, layout.claims, given.name),
-            events=Events(client, given.name),
-            records=Records(layout.records),
-            back_off=BackOff(given.back_off),
-            boot=boot_id(),
-        )
+        with contextlib.closing(Addresses(str(given.state))) as addresses:
+            yield _host(given, layout, client, session, addresses)
+
+
+def _host(
+    given: Settings, layout: Layout, client: Client, session: aiohttp.ClientSession, addresses: Addresses
+) -> Host:
+    return Host(
+        name=given.name,
+        layout=layout,
+        client=client,
+        session=session,
+        addresses=addresses,
+        devices=Devices(given.resources),
+        claims=LocalClaims(client, layout.claims, given.name),
+        events=Events(client, given.name),
+        records=Records(layout.records),
+        back_off=BackOff(given.back_off),
+        boot=boot_id(),
+    )
 
 
 async def serve(given: Settings) -> None:

@@ -46,6 +46,11 @@ class Addresses:
         if guard is not None:
             guard.close()
 
+    def close(self) -> None:
+        """Hold no address any longer."""
+        for address in list(self._guards):
+            self.release(address)
+
     def _candidates(self) -> Iterator[str]:
         for _ in range(RANGE.num_addresses):
             address = RANGE[self._next]

@@ -26,7 +26,7 @@ async def mirror(client: Client, path: str, *, marks: bool = False, **query: str
             if not version:
                 listing = await client.get(path, **query)
                 version = listing["metadata"]["resourceVersion"]
-                for change in _difference(known, listing["items"]):
+                for change in difference(known, listing["items"]):
                     yield change
                 if marks:
                     yield "LISTED", {}
@@ -53,7 +53,7 @@ def _note(known: dict[str, Object], kind: str, found: Object) -> None:
         known[found["metadata"]["uid"]] = found
 
 
-def _difference(known: dict[str, Object], items: list[Object]) -> list[Change]:
+def difference(known: dict[str, Object], items: list[Object]) -> list[Change]:
     """Return what turns the known objects into the listed ones, ends first; updates `known`."""
     listed = {item["metadata"]["uid"]: item for item in items}
     changes: list[Change] = [("DELETED", gone) for uid, gone in known.items() if uid not in listed]
