@@ -325,10 +325,10 @@ def _silent(case: Case, pod: PodFacts) -> Iterator[Action]:
     if ready is not None and ready.true and unasked and case.told.address == loading.address(model, pod):
         return
     verdict = loading.stage(pod, case.reason, ready, case.probe)
-    deadline = case.since(keys.READY) + loading.patience(model, case.terms)
+    waited = loading.patience(model, case.terms, verdict.reason)
+    deadline = case.since(keys.READY) + waited
     if case.reason == verdict.reason and rules.open_gates(model):
         if case.now >= deadline:
-            waited = loading.patience(model, case.terms)
             yield from _say(
                 case,
                 conditions.FALSE,

@@ -13,6 +13,8 @@ from flexinfer.launcher.manifests import Terms, template
 
 TRIES = 5
 """Pods in a row that may fail before the start is given up."""
+IMAGE_SECONDS = 120.0
+"""A node tries to get an image some four times in it."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _NO_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _WAS_GATED = "SchedulingGated"
@@ -70,8 +72,10 @@ def outdated(model: Model, pod: PodFacts, terms: Terms) -> bool:
     return made is None or made.digest != pod.template
 
 
-def patience(model: Model, terms: Terms) -> float:
-    """Return how long a stage of loading may last, in seconds."""
+def patience(model: Model, terms: Terms, reason: str) -> float:
+    """Return how long a stage of loading may last, in seconds; an image that cannot be had is not worth the whole of it."""
+    if reason == keys.R_IMAGE_PULL_FAILED:
+        return min(terms.loading_seconds, IMAGE_SECONDS)
     backend = backends.find(model.spec.backend)
     return max(terms.loading_seconds, backend.loading_seconds if backend is not None else 0)
 

@@ -29,9 +29,10 @@ GATES = (keys.ACCEPTED, keys.PLACED)
 
 
 class Prepare(msgspec.Struct, frozen=True, kw_only=True):
-    """Make the claim, if it is ours to make, and the Job."""
+    """Make the claim, if it is ours to make, and the Job. `digest` is what the decision knew: news of the claim is another action."""
 
     model: Model
+    digest: str = ""
 
     @property
     def key(self) -> str:
@@ -107,7 +108,7 @@ def _verified(model: Model, fleet: Fleet, now: float, wanted: Plan) -> Iterator[
         return
     job = next((j for j in fleet.workload(model).jobs if j.name == wanted.name(model)), None)
     if job is None:
-        yield Prepare(model=model)
+        yield Prepare(model=model, digest=wanted.digest)
     else:
         yield from _told_by(model, fleet, now, wanted, job)
 
@@ -219,7 +220,7 @@ def _true(model: Model) -> bool:
 
 
 def _place(wanted: Plan) -> str:
-    return f"claim {wanted.claim}" if wanted.claim else f"the engine's image {wanted.image}"
+    return f"claim {wanted.claim}" if wanted.claim else f"the engine's container ({wanted.image})"
 
 
 def _below(wanted: Plan) -> str:

@@ -46,6 +46,13 @@ def a_job(model: Model, uid: str = "claim-1", **changes: Any) -> JobFacts:
     return JobFacts(**({"name": job_name(model, uid), "uid": "job-1"} | changes))
 
 
+def prepared(model: Model, uid: str = "claim-1") -> Prepare:
+    """Return the preparation of a Model's Job."""
+    made = plan(model, uid, TERMS)
+    assert made is not None
+    return Prepare(model=model, digest=made.digest)
+
+
 def said(action: Any) -> tuple[str, str]:
     """Return status and reason of what an action writes."""
     assert isinstance(action, Report)
@@ -55,7 +62,7 @@ def said(action: Any) -> tuple[str, str]:
 def test_a_claim_is_looked_into_by_a_job() -> None:
     """Nothing is believed of a path before somebody saw it with the engine's mounts."""
     model = a_model(conditions=HOME)
-    assert decided(model, holding(model)) == [Prepare(model=model)]
+    assert decided(model, holding(model)) == [prepared(model)]
 
 
 def test_nothing_is_looked_for_without_a_home() -> None:
@@ -67,7 +74,7 @@ def test_nothing_is_looked_for_without_a_home() -> None:
 def test_a_claim_that_was_never_seen_is_asked_for_at_once() -> None:
     """ClaimNotFound needs no home: the API server is asked."""
     model = a_model(conditions=("Accepted",))
-    assert decided(model) == [Prepare(model=model)]
+    assert decided(model) == [prepared(model, "")]
 
 
 def test_a_job_under_way_is_said() -> None:
@@ -130,7 +137,7 @@ def test_a_generation_that_changes_no_input_gets_the_same_verdict_at_once() -> N
 def test_another_claim_of_the_same_name_is_looked_into_anew() -> None:
     """It may hold anything."""
     model = verified()
-    assert decided(model, holding(model, uid="claim-2")) == [Prepare(model=model)]
+    assert decided(model, holding(model, uid="claim-2")) == [prepared(model, "claim-2")]
 
 
 def test_a_changed_path_is_looked_for_anew() -> None:
@@ -138,7 +145,7 @@ def test_a_changed_path_is_looked_for_anew() -> None:
     model = verified()
     spec = msgspec.structs.replace(model.spec, source="pvc://models/other.gguf")
     changed = at_generation(msgspec.structs.replace(model, spec=spec), 2)
-    assert decided(changed, holding(changed)) == [Prepare(model=changed)]
+    assert decided(changed, holding(changed)) == [prepared(changed)]
 
 
 def test_a_verified_model_keeps_its_verdict_while_it_is_placed_anew() -> None:
@@ -184,7 +191,7 @@ def test_a_claim_that_vanished_is_asked_for_again() -> None:
     """Cached is taken back by facts of its own."""
     model = verified()
     gone = events.WorkloadObserved(namespace="default", name="llama")
-    assert decided(model, gone) == [Prepare(model=model)]
+    assert decided(model, gone) == [prepared(model, "")]
 
 
 @pytest.mark.parametrize(
