@@ -1,73 +1,16 @@
 """The built-in kinds that the local API offers, and what Kubernetes asks of them that a schema cannot say."""
 
-import base64
 from collections.abc import Iterable
 from typing import Any, Final
 
 from flexinfer.local.api import objects, workloads
 from flexinfer.local.api.checking import INVALID
+from flexinfer.local.api.customs import complete_job, complete_pod, complete_secret, frozen, judge_pod
 from flexinfer.local.api.definitions import Definition, define, definitions_of
 from flexinfer.local.api.errors import ApiError, Cause
 from flexinfer.local.api.resources import VERBS, Object, Resource
 
 _STATUS: Final = frozenset({"status"})
-
-
-def complete_pod(pod: Object, old: Object | None) -> Object:
-    """Fill in what a server computes for a Pod: how its images are pulled."""
-    spec = pod.get("spec")
-    if old is not None and spec is old.get("spec"):
-        return pod
-    full = _with_pull_policies(spec)
-    return pod if full is spec else pod | {"spec": full}
-
-
-def complete_job(job: Object, old: Object | None) -> Object:
-    """Fill in for a Job what its Pods will be given."""
-    spec = job.get("spec")
-    template = spec.get("template") if isinstance(spec, dict) else None
-    if (
-        not isinstance(spec, dict)
-        or not isinstance(template, dict)
-        or (old is not None and spec is old.get("spec"))
-    ):
-        return job
-    full = _with_pull_policies(template.get("spec"))
-    return (
-        job
-        if full is template.get("spec")
-        else job | {"spec": spec | {"template": template | {"spec": full}}}
-    )
-
-
-def _with_pull_policies(spec: Any) -> Any:
-    """Return a Pod's spec with a policy for each container; the very same where each has one."""
-    if not isinstance(spec, dict):
-        return spec
-    lists = {
-        name: spec[name] for name in ("containers", "initContainers") if isinstance(spec.get(name), list)
-    }
-    full = {name: [_with_pull_policy(one) for one in containers] for name, containers in lists.items()}
-    return spec if full == lists else spec | full
-
-
-def _with_pull_policy(container: Any) -> Any:
-    if not isinstance(container, dict) or "imagePullPolicy" in container:
-        return container
-    image = str(container.get("image", ""))
-    tag = image.rpartition("/")[2].partition(":")[2]
-    latest = "@" not in image and tag in ("", "latest")
-    return container | {"imagePullPolicy": "Always" if latest else "IfNotPresent"}
-
-
-def complete_secret(secret: Object, _old: Object | None) -> Object:
-    """Store as data what was written as text."""
-    said = secret.get("stringData")
-    if not isinstance(said, dict):
-        return secret
-    encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in said.items()}
-    rest = {key: value for key, value in secret.items() if key != "stringData"}
-    return rest | {"data": (secret.get("data") or {}) | encoded}
 
 
 def complete_definition(crd: Object, _old: Object | None) -> Object:
@@ -132,6 +75,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
             "status.nominatedNodeName",
         ),
         normalise=complete_pod,
+        judge=judge_pod,
     ),
     define(
         Resource(
@@ -147,17 +91,20 @@ BUILTINS: Final[tuple[Definition, ...]] = (
         workloads.JOB,
         selectable=("status.successful",),
         normalise=complete_job,
+        judge=frozen("spec.template", "spec.selector", "spec.completions", "spec.completionMode"),
     ),
     define(
         _core_v1("services", "Service", "svc", categories=("all",), subresources=_STATUS),
         objects.SERVICE,
         selectable=("spec.clusterIP", "spec.type"),
+        name_style="service",
     ),
     define(_core_v1("configmaps", "ConfigMap", "cm"), objects.CONFIG_MAP),
     define(_core_v1("secrets", "Secret"), objects.SECRET, selectable=("type",), normalise=complete_secret),
     define(
         _core_v1("persistentvolumeclaims", "PersistentVolumeClaim", "pvc", subresources=_STATUS),
         objects.CLAIM,
+        judge=frozen("spec.accessModes", "spec.volumeMode", "spec.selector"),
     ),
     define(
         _core_v1("persistentvolumes", "PersistentVolume", "pv", namespaced=False, subresources=_STATUS),
@@ -179,6 +126,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
         ),
         objects.NAMESPACE,
         selectable=("status.phase",),
+        name_style="label",
     ),
     define(
         _core_v1("events", "Event", "ev"),
@@ -212,6 +160,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
             short_names=("sc",),
         ),
         objects.STORAGE_CLASS,
+        judge=frozen("provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"),
     ),
     define(
         Resource(

@@ -9,10 +9,11 @@ from typing import Any
 
 from flexinfer.local.api.checking import BLOCKING, INVALID, ask_rule, check
 from flexinfer.local.api.errors import Cause, bad_request, invalid
+from flexinfer.local.api.naming import NameStyle, check_metadata
 from flexinfer.local.api.objectmeta import meta_for
 from flexinfer.local.api.resources import Object, Resource
 from flexinfer.local.api.rules import Rule, RuleError
-from flexinfer.local.api.schema import MISSING, Part, SchemaError, compile_schema, merging_at
+from flexinfer.local.api.schema import MISSING, Part, SchemaError, compile_schema
 from flexinfer.local.api.shaping import shape
 
 Normalise = Callable[[Object, Object | None], Object]
@@ -66,16 +67,18 @@ class Definition:
     rules: tuple[Rule, ...] = ()
     columns: tuple[Column, ...] = ()
     selectable: tuple[str, ...] = ()
+    name_style: NameStyle = "subdomain"
     normalise: Normalise = unchanged
     judge: Judge = content
 
 
-def define(
+def define(  # noqa: PLR0913 -- a definition is what it is made of
     resource: Resource,
     schema: Object,
     *,
     columns: tuple[Column, ...] = (),
     selectable: tuple[str, ...] = (),
+    name_style: NameStyle = "subdomain",
     normalise: Normalise = unchanged,
     judge: Judge = content,
 ) -> Definition:
@@ -91,6 +94,7 @@ def define(
         rules=rules,
         columns=columns,
         selectable=(*_ALWAYS_SELECTABLE, *selectable),
+        name_style=name_style,
         normalise=normalise,
         judge=judge,
     )
@@ -143,10 +147,6 @@ class Registry:
         known = self._definitions.get(_key(res))
         return known.schema if known else None
 
-    def part(self, res: Resource) -> Part:
-        """Return the compiled schema, for those that walk it: types, defaults and how lists merge."""
-        return self._definitions[_key(res)].part
-
     def columns(self, res: Resource) -> Sequence[Column]:
         """Return the printer columns after the name; built-ins have printers of their own."""
         return self._definitions[_key(res)].columns
@@ -154,21 +154,6 @@ class Registry:
     def selectable_fields(self, res: Resource) -> tuple[str, ...]:
         """Return the fields that a field selector may name, such as `spec.nodeName`."""
         return self._definitions[_key(res)].selectable
-
-    def list_map_keys(self, res: Resource, path: Sequence[str]) -> tuple[str, ...] | None:
-        """Return by which fields the items of a list are told apart: none for a set, None for what is merged as one value.
-
-        The path is made of field names; an item of a list adds nothing to it.
-        """
-        part = merging_at(self.part(res), tuple(path))
-        if part is None or part.merging not in ("map", "set"):
-            return None
-        return part.keys
-
-    def atomic(self, res: Resource, path: Sequence[str]) -> bool:
-        """Tell whether what lies at a path is owned and replaced as one value."""
-        part = merging_at(self.part(res), tuple(path))
-        return part is not None and part.merging == "atomic"
 
     def admit(
         self,
@@ -278,6 +263,9 @@ def _refuse_unknown(res: Resource, unknown: Sequence[str], validation: str) -> t
 def _causes(known: Definition, new: Object, old: Object | None) -> list[Cause]:
     former: Any = MISSING if old is None else old
     causes = check(known.part, new, former)
+    metadata, was = new.get("metadata"), (old or {}).get("metadata")
+    if not causes and isinstance(metadata, dict) and metadata is not was:
+        causes = check_metadata(metadata, was, known.name_style)
     if known.rules and not any(cause.reason in BLOCKING for cause in causes):
         view, before = _view(new), MISSING if old is None else _view(old)
         for rule in known.rules:

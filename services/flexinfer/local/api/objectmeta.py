@@ -1,4 +1,4 @@
-"""ObjectMeta: the schema of the metadata that every kind shares. What names and labels must look like is `identity`'s."""
+"""ObjectMeta: the schema of the metadata that every kind shares. What names and labels must look like stands in `naming`."""
 
 from typing import Final
 

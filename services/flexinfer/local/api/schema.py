@@ -187,17 +187,6 @@ def _derive(part: Part) -> None:
     part.opaque = not prunes and not integer and all(p.opaque for p in below)
 
 
-def merging_at(part: Part | None, path: tuple[str, ...]) -> Part | None:
-    """Return the part that a path of field names leads to; items of lists are passed through."""
-    for name in path:
-        while part is not None and part.items is not None and not part.properties:
-            part = part.items
-        if part is None:
-            return None
-        part = part.child(name)
-    return part
-
-
 def whole_range(part: Part) -> tuple[int, int]:
     """Return the least and the greatest whole number that the format can hold."""
     bound = _INT32 if part.format == "int32" else _INT64

@@ -174,18 +174,110 @@ def test_names_every_fault_at_once() -> None:
     ]
 
 
-def test_reads_a_list_map_for_server_side_apply() -> None:
-    """Conditions are told apart by type, containers by name; service labels are a set; a command is one value."""
-    registry = a_registry()
-    pods = found(registry, "", "v1", "pods")
-    assert [
-        registry.list_map_keys(MODELS, ("status", "conditions")),
-        registry.list_map_keys(pods, ("spec", "containers")),
-        registry.list_map_keys(pods, ("spec", "containers", "env")),
-        registry.list_map_keys(MODELS, ("spec", "serviceLabels")),
-        registry.list_map_keys(pods, ("spec", "containers", "command")),
-        registry.atomic(pods, ("spec", "nodeSelector")),
-    ] == [("type",), ("name",), ("name",), (), None, True]
+@pytest.mark.parametrize(
+    ("plural", "name"),
+    [
+        ("services", "1a"),
+        ("namespaces", "a.b"),
+        ("configmaps", "A"),
+        ("configmaps", "a" * 254),
+        ("pods", "a/b"),
+    ],
+)
+def test_refuses_a_name_that_is_none(plural: str, name: str) -> None:
+    """Each kind by its own grammar."""
+    registry = Registry()
+    obj = {"metadata": {"name": name}, "spec": {"containers": [{"name": "a"}]} if plural == "pods" else {}}
+    assert "metadata.name: Invalid value" in refused(registry, found(registry, "", "v1", plural), obj).message
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("labels", {"a b": "c"}),
+        ("labels", {"a": "b c"}),
+        ("labels", {"a": "b" * 64}),
+        ("labels", {"A/b": "c"}),
+        ("annotations", {"a/b/c": "d"}),
+        ("annotations", {"a": "x" * 300_000}),
+        ("finalizers", ["a b"]),
+    ],
+)
+def test_refuses_metadata_that_kubernetes_would_not_take(part: str, value: Any) -> None:
+    """Keys, values and sizes."""
+    model = a_plain_model()
+    model["metadata"][part] = value
+    assert f"metadata.{part}: " in refused(a_registry(), MODELS, model).message
+
+
+def a_pod(**spec: Any) -> Object:
+    """Return a Pod as it is stored."""
+    registry = Registry()
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a", "image": "x:1"}]} | spec}
+    stored: Object = registry.admit(found(registry, "", "v1", "pods"), pod, None, validation="Strict").obj
+    return stored
+
+
+GATED = a_pod(schedulingGates=[{"name": "g"}])
+
+
+@pytest.mark.parametrize(
+    ("old", "change"),
+    [
+        pytest.param(GATED, {"schedulingGates": []}, id="a gate goes"),
+        pytest.param(GATED, {"nodeSelector": {"a": "b"}}, id="a gated Pod is told where to go"),
+        pytest.param(a_pod(), {"nodeName": "n"}, id="a node is given"),
+        pytest.param(a_pod(), {"tolerations": [{"key": "k"}]}, id="a toleration comes"),
+        pytest.param(a_pod(), {"containers": [{"name": "a", "image": "x:2"}]}, id="an image changes"),
+    ],
+)
+def test_a_pod_may_change_in_little(old: Object, change: Object) -> None:
+    """What Kubernetes allows."""
+    registry = Registry()
+    new = copy.deepcopy(old)
+    new["spec"] |= change
+    registry.admit(found(registry, "", "v1", "pods"), new, old)
+
+
+@pytest.mark.parametrize(
+    ("old", "change", "field"),
+    [
+        pytest.param(
+            a_pod(), {"schedulingGates": [{"name": "g"}]}, "spec.schedulingGates", id="a gate comes"
+        ),
+        pytest.param(a_pod(), {"nodeSelector": {"a": "b"}}, "spec", id="a selector comes"),
+        pytest.param(a_pod(nodeName="n"), {"nodeName": "m"}, "spec", id="another node"),
+        pytest.param(
+            a_pod(), {"containers": [{"name": "a", "image": "x:1", "args": ["b"]}]}, "spec", id="an argument"
+        ),
+    ],
+)
+def test_a_pod_may_not_change_in_more(old: Object, change: Object, field: str) -> None:
+    """It is made anew instead."""
+    registry = Registry()
+    new = copy.deepcopy(old)
+    new["spec"] |= change
+    error = refused(registry, found(registry, "", "v1", "pods"), new, old)
+    assert [cause["field"] for cause in (error.details or {})["causes"]] == [field]
+
+
+def test_a_job_knows_its_pods_and_keeps_its_template() -> None:
+    """Labels and selector are made from its uid; the template stays."""
+    registry = Registry()
+    jobs = found(registry, "batch", "v1", "jobs")
+    job = {
+        "metadata": {"name": "j", "uid": "u"},
+        "spec": {
+            "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "x:1"}]}}
+        },
+    }
+    stored = registry.admit(jobs, job, None, validation="Strict").obj
+    changed = copy.deepcopy(stored)
+    changed["spec"]["template"]["spec"]["restartPolicy"] = "OnFailure"
+    error = refused(registry, jobs, changed, stored)
+    assert stored["spec"]["selector"] == {"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}}
+    assert stored["spec"]["template"]["metadata"]["labels"]["job-name"] == "j"
+    assert error.message == 'Job.batch "j" is invalid: spec.template: Invalid value: field is immutable'
 
 
 def test_fills_in_what_a_server_computes_for_a_pod() -> None:
@@ -242,12 +334,12 @@ def test_tells_the_columns_and_the_fields_to_select_by() -> None:
         ("Reason", 0),
         ("Backend", 0),
         ("Node", 0),
+        ("Age", 0),
         ("Shared", 1),
         ("Priority", 1),
         ("Position", 1),
         ("Endpoint", 1),
         ("Source", 1),
-        ("Age", 0),
     ]
     assert registry.selectable_fields(MODELS)[2:] == ("spec.gpu.shared", "spec.backend")
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer.local.api.checking import check
-from flexinfer.local.api.schema import MISSING, SchemaError, compile_schema, merging_at
+from flexinfer.local.api.schema import MISSING, SchemaError, compile_schema
 from flexinfer.local.api.shaping import shape
 
 NUMBERS = {"type": "array", "items": {"type": "integer"}, "maxItems": 2}
@@ -295,13 +295,6 @@ def test_refuses_a_schema_that_is_not_structural(schema: dict[str, Any]) -> None
     """What cannot be honoured is refused when it is installed."""
     with pytest.raises(SchemaError):
         compile_schema({"type": "object", "properties": {"x": schema}})
-
-
-def test_finds_how_a_list_merges() -> None:
-    """A path of names leads through items."""
-    part = merging_at(PART, ("parts",))
-    assert part is not None
-    assert (part.merging, part.keys) == ("map", ("name",))
 
 
 JSON = st.recursive(
