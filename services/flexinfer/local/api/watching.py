@@ -25,11 +25,14 @@ _ENCODER = msgspec.json.Encoder()
 class Watch:
     """One client's watch: opened where the store is read, then iterated where lines are sent."""
 
-    def __init__(self, store: Store, shaper: Shaper, res: Resource, form: Form) -> None:
+    def __init__(
+        self, store: Store, shaper: Shaper, res: Resource, form: Form, *, longest: int = _LONGEST_QUEUE
+    ) -> None:
         self._store = store
         self._shaper = shaper
         self._res = res
         self._form = form
+        self._longest = longest
         self._queue: asyncio.Queue[WatchEvent | None] = asyncio.Queue()
         self._backlog: list[Object] = []
         self._last_lines: list[bytes] = []
@@ -96,7 +99,7 @@ class Watch:
         return since
 
     def _take(self, event: WatchEvent) -> None:
-        if self._queue.qsize() < _LONGEST_QUEUE:
+        if self._queue.qsize() < self._longest:
             self._queue.put_nowait(event)
             return
         self._close()
