@@ -99,8 +99,8 @@ class History:
                 self._change(name, {"gpu": chance.choice([None, self._gpu("g"), self._gpu("h")])})
             case "touch":
                 self._change(name, {"serverless": {"idleTimeout": chance.choice([IDLE, "5s"])}})
-            case _:
-                self._fault(act, service)
+            case fault:
+                self._fault(fault, service)
 
     def _fault(self, act: str, service: str) -> None:
         world, member = self._world, self._world.members.get(service)
@@ -117,6 +117,8 @@ class History:
             case "back":
                 world.say("roll the stream back")
                 world.broker.roll_back()
+            case _:
+                return  # the service is not there to be harmed
 
     @staticmethod
     def _gpu(group: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from flexinfer.launcher.probing import Answer, Ask
 from flexinfer.local.api.errors import ApiError as StoreError
 from flexinfer.local.api.inprocess import StoreCluster
 from flexinfer.local.api.requests import Options, Patch, Query
+from flexinfer.local.api.resources import Resource
 from flexinfer.local.api.store import Store
 from flexinfer.placer.__main__ import SERVICE as PLACER
 from flexinfer.prefetcher.__main__ import SERVICE as PREFETCHER
@@ -157,13 +158,18 @@ class World:
         )
         self.broker = Broker(self.chance, self.clock)
         self.node = Node(self.store, self.broker, self.chance, self.clock)
-        self._kind = self.store.registry.find(keys.GROUP, keys.VERSION, keys.PLURAL)
+        self._kind = self._named(keys.GROUP, keys.VERSION, keys.PLURAL)
         self.door = Door(self.broker, self.chance, self.clock, self.models)
         self.members: dict[str, Member] = {}
         self.ghosts: list[Member] = []
         self.failures: list[BaseException] = []
         self.log: list[str] = []
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    def _named(self, group: str, version: str, plural: str) -> Resource:
+        found = self.store.registry.find(group, version, plural)
+        assert found is not None
+        return found
 
     def wall(self) -> datetime:
         """Return the wall time."""
@@ -194,8 +200,8 @@ class World:
 
     def start(self) -> None:
         """Start the node, the door and every service."""
-        namespaces = self.store.registry.find("", "v1", "namespaces")
-        claims = self.store.registry.find("", "v1", "persistentvolumeclaims")
+        namespaces = self._named("", "v1", "namespaces")
+        claims = self._named("", "v1", "persistentvolumeclaims")
         for name in ("default", keys.SYSTEM_NAMESPACE):
             with contextlib.suppress(StoreError):
                 body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}

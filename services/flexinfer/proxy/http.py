@@ -5,6 +5,7 @@ connection was refused, so that no byte of it can have been taken.
 """
 
 import hmac
+import io
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -20,6 +21,8 @@ from flexinfer.proxy.openai import Refusal
 log = logging.getLogger(__name__)
 BODY_LIMIT = 16 << 20
 _TRIES = 20
+_LARGE = 1 << 19
+"""aiohttp sends a body of this size piece by piece only when it is given as a file."""
 _HOP = frozenset(
     {
         "connection",
@@ -134,9 +137,13 @@ class _Handlers:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
         url = f"http://{address}{errand.path}"
         query = request.query_string
+        small = len(errand.body) < _LARGE
         try:
             async with self._session.post(
-                f"{url}?{query}" if query else url, data=errand.body, headers=headers, allow_redirects=False
+                f"{url}?{query}" if query else url,
+                data=errand.body if small else io.BytesIO(errand.body),
+                headers=headers,
+                allow_redirects=False,
             ) as upstream:
                 return await _pass_on(request, upstream)
         except aiohttp.ClientConnectorError:
