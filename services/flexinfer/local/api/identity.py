@@ -1,6 +1,6 @@
 """What the API itself keeps in an object's metadata: name, uid, times, generation, version; and what a writer may say of them.
 
-Whether names, labels and annotations are well formed is the catalogue's to say.
+Whether names, labels and annotations are well formed is for the registry to say.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """What Kubernetes does by itself when objects of a certain kind are created, changed or deleted, as a table by resource.
 
-Defaults, types, bounds and immutable fields are the catalogue's; here is what depends on the life of an object: its first
+Defaults, types and bounds are the registry's; here is what depends on the life of an object: its first
 status, its generations, how it may be deleted.
 """
 
@@ -40,7 +40,7 @@ class Strategy:
     creates_status: bool = False  # whether a creator's status is kept
     propagation: Propagation = "Background"
     begin: Callable[[Object, str], Object] = _as_it_is
-    causes: Callable[[Object, Object], list[Cause]] = _anything
+    frozen: Callable[[Object, Object], list[Cause]] = _anything
     check_delete: Callable[[Object], None] = _nobody
 
 
@@ -94,7 +94,8 @@ def _begin_definition(crd: Object, _: str) -> Object:
     return {**crd, "metadata": {**meta, "finalizers": finalizers}}
 
 
-def _frozen_data(new: Object, old: Object) -> list[Cause]:
+def _sealed(new: Object, old: Object) -> list[Cause]:
+    """Let nothing change in a ConfigMap or Secret that says it is immutable."""
     if not old.get("immutable"):
         return []
     return [
@@ -124,8 +125,8 @@ _TABLE: Final[Mapping[tuple[str, str], Strategy]] = {
         check_delete=_check_namespace_delete(_NAMESPACES),
     ),
     ("", "nodes"): Strategy(generations=False, unconditional=True, creates_status=True),
-    ("", "secrets"): Strategy(generations=False, unconditional=True, causes=_frozen_data),
-    ("", "configmaps"): Strategy(generations=False, unconditional=True, causes=_frozen_data),
+    ("", "secrets"): Strategy(generations=False, unconditional=True, frozen=_sealed),
+    ("", "configmaps"): Strategy(generations=False, unconditional=True, frozen=_sealed),
     ("", "services"): Strategy(generations=False, unconditional=True, begin=_begin_service),
     ("", "persistentvolumeclaims"): Strategy(generations=False, unconditional=True, begin=_begin_pending),
     ("", "persistentvolumes"): Strategy(generations=False, unconditional=True, begin=_begin_pending),

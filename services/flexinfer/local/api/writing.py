@@ -150,7 +150,7 @@ class Composer:
         )
         if live is not None:
             check_finalizers(on.res, admitted.obj, live)
-            causes = strategy(on.res).causes(admitted.obj, live)
+            causes = strategy(on.res).frozen(admitted.obj, live)
             if causes:
                 raise invalid(on.res, live["metadata"]["name"], causes)
         return Draft(admitted.obj, admitted.warnings)
