@@ -103,7 +103,7 @@ def _download(wanted: Wanted, staging: Path) -> str:
         raise FetchError(
             "SourceNotFound", f"{wanted.repository} has no revision {wanted.revision}"
         ) from error
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
+    except (errors.HTTPError, errors.LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
         raise FetchError("Away", f"the hub did not deliver {wanted.repository}: {_line(error)}") from error
     except OSError as error:
         raise FetchError(

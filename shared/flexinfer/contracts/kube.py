@@ -78,6 +78,7 @@ class PodStatus(Resource, frozen=True, kw_only=True):
     message: str = ""
     pod_ip: str = msgspec.field(name="podIP", default="")
     conditions: tuple["PodCondition", ...] = ()
+    init_container_statuses: tuple[ContainerStatus, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
 
 

@@ -175,7 +175,19 @@ def _engine(pod: kube.Pod) -> kube.ContainerStatus | None:
     return pod.status.container_statuses[0] if pod.status.container_statuses else None
 
 
+def _first_failed(pod: kube.Pod) -> tuple[str, str] | None:
+    """Return why a container that runs before the engine does not get done; its last words end with the cause."""
+    for container in pod.status.init_container_statuses:
+        ended = container.state.terminated or container.last_state.terminated
+        if ended is not None and ended.exit_code:
+            last = ended.message.strip().splitlines()
+            return f"Init{ended.reason or 'Error'}", last[-1] if last else f"exit code {ended.exit_code}"
+    return None
+
+
 def _why(pod: kube.Pod, state: kube.ContainerState) -> tuple[str, str]:
+    if state.running is None and (failed := _first_failed(pod)) is not None:
+        return failed
     if state.waiting is not None:
         return state.waiting.reason, state.waiting.message
     if state.terminated is not None:

@@ -113,3 +113,12 @@ def test_a_gated_repository_names_the_secret(hub: Hub, tmp_path: Path) -> None:
     code, report = fetched(hub, tmp_path / "m" / "one")
     assert code == 1
     assert "Secret hf-token" in report["message"]
+
+
+def test_a_hub_that_is_away_is_said_in_a_sentence(tmp_path: Path) -> None:
+    """Nobody listens there: the Job fails with a line, not with a page of Python."""
+    with served() as gone:
+        pass
+    code, report = fetched(gone, tmp_path / "m" / "one")
+    assert (code, report["reason"]) == (1, "Away")
+    assert "the hub did not deliver org/tiny" in report["message"]

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexinfer.contracts import events, keys
+from flexinfer.contracts import events, keys, kube
 from flexinfer.contracts.actions import Recheck, Report
 from flexinfer.contracts.fleet import Arrival, Fleet, fold
 from flexinfer.contracts.model import BackendStatus, Gpu, Metadata, Model, SharedGroup
-from flexinfer.contracts.workload import GRANTED, RELEASING, GroupLease, PodFacts
+from flexinfer.contracts.workload import GRANTED, RELEASING, GroupLease, PodFacts, pod_facts
 from flexinfer.launcher.decide import CLEAR, RENEW, STOP, Announce, Expose, Start, Stop, decide
 from tests.builders import NOW, a_condition, a_fleet, a_node
 from tests.unit.launcher.models import ADDRESS, ASLEEP, OPEN, TERMS, a_start, answers, holding, its_pod
@@ -171,6 +171,17 @@ def test_an_image_that_cannot_be_had_is_said_in_the_nodes_words() -> None:
     [action] = decided(model, holding(model, pod))
     assert said(action) == ("False", keys.R_IMAGE_PULL_FAILED)
     assert "no runtime for vllm" in action.condition.message
+
+
+def test_a_fetch_that_fails_before_the_engine_is_said() -> None:
+    """The cause is in the Pod's first container."""
+    words = {"exitCode": 1, "reason": "Error", "message": "noise\nthe hub is away"}
+    status = {
+        "phase": "Pending",
+        "initContainerStatuses": [{"name": "fetch", "lastState": {"terminated": words}}],
+    }
+    pod = pod_facts(msgspec.convert({"metadata": {"name": "llama-0"}, "status": status}, kube.Pod))
+    assert (pod.reason, pod.message) == ("InitError", "the hub is away")
 
 
 def test_loading_has_a_deadline() -> None:
