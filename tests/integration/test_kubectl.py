@@ -104,7 +104,7 @@ def test_get_prints_the_columns_of_the_definition(local_api: LocalApi, kubectl: 
     assert header == ["NAME", "PHASE", "READY", "REASON", "BACKEND", "NODE", "AGE"]
     assert row[:5] == ["smollm2", "Ready", "True", "Up", "llamacpp"]
     wide = columns(kubectl("get ai -o wide"))
-    assert wide[0][6:] == ["SHARED", "PRIORITY", "POSITION", "ENDPOINT", "SOURCE", "AGE"]
+    assert wide[0][6:] == ["AGE", "SHARED", "PRIORITY", "POSITION", "ENDPOINT", "SOURCE"]
 
 
 def test_get_gives_the_object_in_other_forms(kubectl: Kubectl) -> None:
@@ -330,7 +330,9 @@ def test_a_pod_prints_as_people_know_it(kubectl: Kubectl) -> None:
     assert row[:4] == ["waits", "0/1", "SchedulingGated", "0"]
     assert "Image:      example.com/engine:1" in kubectl("describe pod waits")
     assert kubectl("logs waits") == ""
-    assert kubectl.refused("logs waits -c other") == ("error: container other is not valid for pod waits out of: engine")
+    assert kubectl.refused("logs waits -c other") == (
+        "error: container other is not valid for pod waits out of: engine"
+    )
 
 
 def test_a_namespace_goes_with_its_contents(kubectl: Kubectl) -> None:
