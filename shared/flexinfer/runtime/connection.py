@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import nats
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
@@ -41,6 +42,7 @@ class Connection:
         self.client = client
         self.name = name
         self._listeners: list[Callable[[bool], None]] = []
+        self._asking: set[asyncio.Timeout] = set()
 
     @property
     def up(self) -> bool:
@@ -53,15 +55,38 @@ class Connection:
         return lambda: self._listeners.remove(listener)
 
     def changed(self, *, up: bool) -> None:
-        """Tell the listeners."""
+        """Tell the listeners, and those who wait for an answer that will not come."""
+        now = asyncio.get_running_loop().time()
+        for deadline in () if up else tuple(self._asking):
+            if not deadline.expired():
+                deadline.reschedule(now)
         for listener in tuple(self._listeners):
             listener(up)
+
+    async def request(
+        self, subject: str, body: bytes, *, patience: float, headers: dict[str, str] | None = None
+    ) -> Msg:
+        """Ask; TimeoutError at once when the connection breaks, since the answer died with it.
+
+        A cancellation that arrives together with the answer is heeded: `asyncio.wait_for` of Python 3.11, on which nats-py waits, drops
+        it, and a loop would then run on for ever.
+        """
+        async with asyncio.timeout(patience) as deadline:
+            self._asking.add(deadline)
+            try:
+                reply = await self.client.request(subject, body, timeout=patience, headers=headers)
+            finally:
+                self._asking.discard(deadline)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
+        return reply
 
     async def api(self, subject: str, body: Any = None) -> dict[str, Any]:
         """Ask the JetStream API; StreamError when it refuses, BusAwayError when nobody answers."""
         data = b"" if body is None else msgspec.json.encode(body)
         try:
-            reply = await self.client.request(f"$JS.API.{subject}", data, timeout=_API_SECONDS)
+            reply = await self.request(f"$JS.API.{subject}", data, patience=_API_SECONDS)
         except NoRespondersError as error:
             raise StreamError(f"{subject}: JetStream does not answer", 503) from error
         except (TimeoutError, NatsError, OSError) as error:

@@ -65,6 +65,7 @@ class StateStream:
         self.held: dict[str, Held] = {}  # subject -> what the stream holds
         self.created = ""
         self._marks = Marks()
+        self._last = 0  # the highest sequence that we know of
         self._under_way = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -122,7 +123,7 @@ class StateStream:
                 self.created = info["created"]
 
     async def _replay(self) -> None:
-        self.held, self._marks = {}, Marks()
+        self.held, self._marks, self._last = {}, Marks(), 0
         async with Reading(self._writer, subjects.STATE_STREAM, f"{subjects.ROOT}.>").opened() as reading:
             left = reading.pending
             if not left:
@@ -133,12 +134,14 @@ class StateStream:
                         deletion = messages.DELETED_HEADER in (message.headers or {})
                         body = None if deletion else message.data
                         self._hold(message.subject, message.metadata.sequence.stream, body)
+                    self._last = max(self._last, message.metadata.sequence.stream)
                     left -= 1
                     if left <= 0:
                         return
 
     def _hold(self, subject: str, sequence: int, body: bytes | None) -> None:
         self.held[subject] = Held(sequence, body)
+        self._last = max(self._last, sequence)
         self._marks.take(subject, sequence, deletion=body is None)
 
     async def publish(self, event: StateEvent) -> bool:
@@ -149,14 +152,14 @@ class StateStream:
         subject = subjects.subject_of(event)
         deletion = isinstance(event, events.DELETIONS)
         body = messages.encode(event)
+        while self._open.locked():  # a replay, or the watermark
+            async with self._open:
+                pass
         known = self.held.get(subject)
         if known is not None and (known.body is None if deletion else known.body == body):
             return False
         if known is None and deletion:
             return False
-        while self._open.locked():
-            async with self._open:
-                pass
         self._under_way += 1
         self._quiet.clear()
         try:
@@ -174,7 +177,7 @@ class StateStream:
 
     async def _store(self, subject: str, body: bytes, headers: dict[str, str]) -> int:
         try:
-            reply = await self._writer.client.request(subject, body, timeout=_ACK_SECONDS, headers=headers)
+            reply = await self._writer.request(subject, body, patience=_ACK_SECONDS, headers=headers)
         except (NatsError, TimeoutError, OSError) as error:
             self._doubt.set()
             raise BusAwayError(f"{subject}: {type(error).__name__}") from error
@@ -190,7 +193,11 @@ class StateStream:
             mark = events.Watermark(
                 stream_created=self.created, counts=self._marks.counts, sums=self._marks.sums
             )
-            await self._store(subjects.subject_of(mark), messages.encode(mark), messages.headers(mark))
+            subject, body = subjects.subject_of(mark), messages.encode(mark)
+            sequence = await self._store(subject, body, messages.headers(mark))
+            if sequence != self._last + 1:
+                self._doubt.set()  # rolled back, made anew, or written by somebody else
+            self._last = sequence
 
     @contextlib.asynccontextmanager
     async def _exclusive(self) -> AsyncIterator[None]:

@@ -1,0 +1,208 @@
+"""The watcher on a real nats-server: what readers see, through restarts, wiped stores and rivals."""
+
+import asyncio
+import contextlib
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from flexinfer.contracts import keys, kube
+from flexinfer.contracts.fleet import Arrival, Fleet, fold
+from flexinfer.contracts.model import Metadata, Model
+from flexinfer.runtime import connection
+from flexinfer.runtime.api import MODELS, PODS
+from flexinfer.runtime.bus import NatsBus
+from flexinfer.runtime.runtime import Interests, Snapshot
+from flexinfer.runtime.settings import Settings
+from flexinfer.watcher.__main__ import main
+from tests.builders import a_model
+from tests.nats import NatsServer, nats_server
+from tests.runtimes import a_runtime
+from tests.unit.watcher.scripted import ScriptedCluster
+
+pytestmark = pytest.mark.integration
+
+
+@contextlib.asynccontextmanager
+async def watching(server: NatsServer, cluster: ScriptedCluster) -> AsyncIterator[asyncio.Event]:
+    """Run a watcher; yields what is set once it is ready."""
+    async with connection.connected("watcher", server.url, "", "") as link:
+        ready = asyncio.Event()
+        runtime = a_runtime(
+            "watcher",
+            cluster=cluster,
+            connection=link,
+            bus=NatsBus(link),
+            clock=time.monotonic,
+            settings=Settings(nats_url=server.url),
+            set_ready=lambda up: ready.set() if up else ready.clear(),
+        )
+        work = asyncio.create_task(main(runtime))
+        try:
+            yield ready
+            assert not work.done(), work.exception()
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+
+class Reader:
+    """A service's picture of the world."""
+
+    def __init__(self) -> None:
+        self.fleet = Fleet()
+        self.snapshots = 0
+        self._news = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def reading(self, server: NatsServer) -> AsyncIterator["Reader"]:
+        """Fold what the bus delivers."""
+        async with connection.connected("placer", server.url, "", "") as link:
+            work = asyncio.create_task(self._read(NatsBus(link)))
+            try:
+                yield self
+            finally:
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+
+    async def _read(self, bus: NatsBus) -> None:
+        async for delivery in bus.deliveries(Interests()):
+            if isinstance(delivery, Snapshot):
+                self.fleet, self.snapshots = fold(Fleet(), delivery.arrivals), self.snapshots + 1
+            elif isinstance(delivery, Arrival):
+                self.fleet = fold(self.fleet, [delivery])
+            self._news.set()
+
+    async def until(self, true: Callable[[Fleet], object], within: float = 15.0) -> float:
+        """Wait until the picture is as asked; returns how long it took."""
+        began = time.monotonic()
+        async with asyncio.timeout(within):
+            while not true(self.fleet):
+                self._news.clear()
+                await self._news.wait()
+        return time.monotonic() - began
+
+
+def accepted(fleet: Fleet, name: str = "llama") -> bool:
+    """Tell whether a reader knows that a Model was accepted."""
+    model = fleet.models.get(f"default/{name}")
+    return model is not None and model.holds(keys.ACCEPTED)
+
+
+async def test_readers_see_a_model_its_verdict_and_its_pod(tmp_path: Path) -> None:
+    """From the API to a fleet, by way of a real stream."""
+    cluster = ScriptedCluster()
+    async with nats_server(tmp_path) as server, watching(server, cluster), Reader().reading(server) as reader:
+        cluster.put(MODELS, a_model(placement=None))
+        await reader.until(accepted)
+        labels = {keys.MODEL_UID_LABEL: "uid-llama"}
+        pod = kube.Pod(
+            metadata=Metadata(name="llama-0", namespace="default", labels=labels),
+            status=kube.PodStatus(phase="Running", pod_ip="127.0.0.9"),
+        )
+        cluster.put(PODS, pod)
+        await reader.until(lambda fleet: fleet.workload(fleet.models["default/llama"]).pods[:1])
+        assert reader.fleet.workloads["default/llama"].pods[0].ip == "127.0.0.9"
+        cluster.drop(MODELS, "default/llama")
+        await reader.until(lambda fleet: not fleet.models)
+
+
+@pytest.mark.parametrize("wiped", [False, True], ids=["restarted", "wiped"])
+async def test_a_server_that_was_killed_costs_a_moment(tmp_path: Path, *, wiped: bool) -> None:
+    """With its store or without: nothing is lost, and what changed meanwhile is told."""
+    cluster = ScriptedCluster()
+    async with nats_server(tmp_path) as server, watching(server, cluster), Reader().reading(server) as reader:
+        cluster.put(MODELS, a_model(placement=None))
+        await reader.until(accepted)
+        await server.stop()
+        cluster.put(MODELS, a_model("second", placement=None))
+        if wiped:
+            shutil.rmtree(server.store)
+        before = reader.snapshots
+        await server.start()
+        await reader.until(lambda fleet: reader.snapshots > before and len(fleet.models) == 2)
+        assert set(reader.fleet.models) == {"default/llama", "default/second"}
+
+
+async def test_a_store_that_was_rolled_back_is_brought_forward(tmp_path: Path) -> None:
+    """As after a restored volume: readers must not be left with an older truth."""
+    cluster = ScriptedCluster()
+    async with nats_server(tmp_path) as server, watching(server, cluster), Reader().reading(server) as reader:
+        cluster.put(MODELS, a_model(placement=None))
+        await reader.until(accepted)
+        await server.stop()
+        shutil.copytree(server.store, tmp_path / "older")
+        await server.start()
+        cluster.put(MODELS, a_model("second", placement=None))
+        await reader.until(lambda fleet: accepted(fleet, "second"))
+        await server.stop()
+        shutil.rmtree(server.store)
+        shutil.move(tmp_path / "older", server.store)
+        before = reader.snapshots
+        await server.start()
+        await reader.until(lambda fleet: reader.snapshots > before and accepted(fleet, "second"))
+
+
+async def test_what_was_deleted_while_no_watcher_ran_is_told_at_boot(tmp_path: Path) -> None:
+    """The comparison is with the stream."""
+    cluster = ScriptedCluster()
+    async with nats_server(tmp_path) as server, Reader().reading(server) as reader:
+        async with watching(server, cluster) as ready:
+            cluster.put(MODELS, a_model(placement=None))
+            await asyncio.wait_for(ready.wait(), 10)
+            await reader.until(accepted)
+        cluster.drop(MODELS, "default/llama")
+        async with watching(server, cluster):
+            await reader.until(lambda fleet: not fleet.models)
+
+
+async def test_two_watchers_cost_work_but_tell_no_lies(tmp_path: Path) -> None:
+    """A late or second writer is refused, reads back and publishes the difference."""
+    cluster = ScriptedCluster()
+    async with (
+        nats_server(tmp_path) as server,
+        watching(server, cluster),
+        watching(server, cluster),
+        Reader().reading(server) as reader,
+    ):
+        for number in range(20):
+            model = a_model(f"m{number}", placement=None)
+            cluster.put(MODELS, model)
+        await reader.until(lambda fleet: all(accepted(fleet, f"m{number}") for number in range(20)))
+        held = {key: model.metadata.version for key, model in cluster.objects["models"].items()}
+        await reader.until(lambda fleet: {k: m.metadata.version for k, m in fleet.models.items()} == held)
+
+
+async def test_a_change_reaches_a_reader_quickly(tmp_path: Path) -> None:
+    """It lies on the way of every wake: a few milliseconds, store and all."""
+    cluster = ScriptedCluster()
+    async with nats_server(tmp_path) as server, watching(server, cluster), Reader().reading(server) as reader:
+        cluster.put(MODELS, a_model(placement=None))
+        await reader.until(lambda fleet: accepted(fleet) and fleet.models["default/llama"].status.phase)
+        took = []
+        for number in range(20):
+            model: Model = cluster.objects["models"]["default/llama"]
+            meta = msgspec.structs.replace(model.metadata, labels={"n": str(number)})
+            cluster.put(MODELS, msgspec.structs.replace(model, metadata=meta))
+            took.append(
+                await reader.until(
+                    lambda fleet, n=str(number): fleet.models["default/llama"].metadata.labels.get("n") == n  # type: ignore[misc]
+                )
+            )
+        assert sorted(took)[10] < 0.25, took
+
+
+async def test_a_stream_that_somebody_deletes_under_us_is_made_anew(tmp_path: Path) -> None:
+    """No connection breaks; the next watermark finds out."""
+    cluster = ScriptedCluster()
+    async with nats_server(tmp_path) as server, watching(server, cluster), Reader().reading(server) as reader:
+        cluster.put(MODELS, a_model(placement=None))
+        await reader.until(accepted)
+        before = reader.snapshots
+        async with connection.connected("person", server.url, "", "") as person:
+            await person.api("STREAM.DELETE.FI_STATE")
+        await reader.until(lambda fleet: reader.snapshots > before and accepted(fleet))
