@@ -244,7 +244,10 @@ def test_patch_label_and_annotate_change_what_they_name(kubectl: Kubectl) -> Non
     assert found["metadata"]["labels"] == {"size": "large"}
     kubectl("create -f -", POD)
     assert kubectl.run("patch", "pod", "waits", "-p", '{"metadata":{"labels":{"a":"b"}}}').code == 0
-    assert "unable to" in kubectl.run("patch", "mdl", "smollm2", "-p", "{}").err or True
+    assert kubectl.refused("patch mdl smollm2 -p {}") == (
+        "Error from server (UnsupportedMediaType): the body of the request was in an unknown format - accepted media types "
+        "include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+    )
 
 
 def test_server_side_apply_keeps_owners_apart(kubectl: Kubectl) -> None:
