@@ -124,15 +124,18 @@ def _gate(model: Model, kind: str) -> tuple[str, str, int] | None:
 
 
 async def _tell(runtime: Runtime, action: Report, base: Model, written: Model) -> None:
+    """Hint at a hand-over, and record a transition; a quiet report, such as a phase, is neither."""
+    if action.quiet:
+        return
     meta = written.metadata
     hint = events.StatusChanged(
         owner=runtime.name, namespace=meta.namespace, name=meta.name, uid=meta.uid, version=meta.version
     )
     await runtime.bus.publish(hint)
     former = base.condition(action.condition.type)
-    if action.quiet or (
-        former is not None
-        and (former.status, former.reason) == (action.condition.status, action.condition.reason)
+    if former is not None and (former.status, former.reason) == (
+        action.condition.status,
+        action.condition.reason,
     ):
         return
     runtime.beside(record(runtime, written, action.condition))
