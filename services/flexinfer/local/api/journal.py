@@ -21,7 +21,7 @@ from flexinfer.local.api.resources import Object
 log = logging.getLogger(__name__)
 
 _VERSION: Final = 1
-_GROWN_BYTES: Final = 8 * 2**20  # smaller files are left alone
+GROWN_BYTES: Final = 8 * 2**20
 _GROWN_TIMES: Final = 4  # as large as what was alive at the last compaction
 
 
@@ -46,15 +46,19 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """The file and its lock; used by one process at a time, closed as a context manager."""
+    """The file and its lock; used by one process at a time, closed as a context manager.
 
-    def __init__(self, path: Path) -> None:
+    A file smaller than `grown_bytes` is left to grow.
+    """
+
+    def __init__(self, path: Path, *, grown_bytes: int = GROWN_BYTES) -> None:
         self._path = path
         self._encoder = msgspec.json.Encoder()
         self._lock = _locked(path.with_name(path.name + ".lock"))
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._size = os.fstat(self._file).st_size
         self._compacted_size = 0
+        self._grown_bytes = grown_bytes
         self.started_at = 0  # the revision that the file began with
 
     def __enter__(self) -> Self:
@@ -97,7 +101,7 @@ class Journal:
     @property
     def grown(self) -> bool:
         """Whether most of the file is history by now."""
-        return self._size > max(_GROWN_BYTES, _GROWN_TIMES * self._compacted_size)
+        return self._size > max(self._grown_bytes, _GROWN_TIMES * self._compacted_size)
 
     def compact(self, revision: int, records: Iterable[Record]) -> None:
         """Put a file with only these records in the old one's place, in one step."""

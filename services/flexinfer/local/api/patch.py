@@ -221,7 +221,7 @@ def _strategic_list(name: str, old: Any, patch: Sequence[Any]) -> list[Any]:
         return before + [item for item in patch if item not in before]
     if {"$patch": "replace"} in patch:
         return [item for item in patch if item != {"$patch": "replace"}]
-    key = _key_of(name, patch)
+    key = _key_of(name, patch or before)
     if key is None:
         return list(patch)
     items: dict[Any, Any] = {item.get(key): item for item in before}

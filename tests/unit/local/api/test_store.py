@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flexinfer.local.api.errors import ApiError
@@ -475,6 +475,7 @@ def folded(objects: dict[str, Object], events: list[WatchEvent]) -> dict[str, Ob
     return known
 
 
+@settings(max_examples=50, deadline=None)
 @given(_STEPS, _STEPS, st.sampled_from(["", "spec.colour=red"]))
 def test_a_list_and_its_watch_make_the_next_list(before: Any, after: Any, selector: str) -> None:
     """Whatever happens: list, then every event since, is what another list shows; with and without a selector."""
@@ -491,6 +492,7 @@ def test_a_list_and_its_watch_make_the_next_list(before: Any, after: Any, select
     assert folded(known, events) == {obj["metadata"]["name"]: obj for obj in last.items}
 
 
+@settings(max_examples=50, deadline=None)
 @given(_STEPS)
 def test_versions_only_grow_and_each_is_told_once(steps: Any) -> None:
     """Every write has its own version, and events come in their order."""
