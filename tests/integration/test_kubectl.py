@@ -245,7 +245,7 @@ def test_patch_label_and_annotate_change_what_they_name(kubectl: Kubectl) -> Non
     kubectl("create -f -", POD)
     assert kubectl.run("patch", "pod", "waits", "-p", '{"metadata":{"labels":{"a":"b"}}}').code == 0
     assert kubectl.refused("patch mdl smollm2 -p {}") == (
-        "Error from server (UnsupportedMediaType): the body of the request was in an unknown format - accepted media types "
+        "error: application/strategic-merge-patch+json is not supported by ai.flexinfer/v1alpha2, Kind=Model: the body of the request was in an unknown format - accepted media types "
         "include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
     )
 
