@@ -66,7 +66,9 @@ class TheDoor:
     def post(self, body: Any = CHAT, path: str = "/v1/chat/completions") -> Any:
         """Ask."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.session.post(f"{self.base}{path}", data=data, headers={"Authorization": "Bearer secret"})
+        return self.session.post(
+            f"{self.base}{path}", data=io.BytesIO(data), headers={"Authorization": "Bearer secret"}
+        )
 
     async def told(self, kind: type[AnyEvent], count: int = 1) -> list[Any]:
         """Return facts that it told, as soon as there are so many."""

@@ -21,8 +21,8 @@ from flexinfer.runtime.service import run_main
 async def main(runtime: Runtime) -> None:
     """Serve until told to stop; then finish what is under way and say farewell."""
     settings = runtime.settings
-    view = View(runtime)
     ledger = Ledger(runtime, f"{settings.identity}-{os.getpid()}-{secrets.token_hex(3)}")
+    view = View(runtime, ledger.answer)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=15)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as session:

@@ -24,6 +24,7 @@ class _Traffic(msgspec.Struct):
     told_at: float = -1e9
     busy: bool = False
     news: bool = False
+    owed: bool = False
 
 
 class Ledger:
@@ -45,6 +46,12 @@ class Ledger:
         known.news = True
         if busy != known.busy:
             self._wanted.set()
+
+    def answer(self, model: Model, breaker: Breaker) -> None:
+        """Tell at once what is under way of a Model that has begun to stop: it waits for our word."""
+        known = self._traffic.setdefault(model.uid, _Traffic(model, breaker, self._runtime.clock()))
+        known.owed = True
+        self._wanted.set()
 
     async def keep(self) -> None:
         """Tell, for ever."""
@@ -78,9 +85,9 @@ class Ledger:
     async def _tell(self, traffic: _Traffic, now: float, *, beating: bool) -> None:
         busy = bool(traffic.breaker.in_flight or traffic.breaker.waiting)
         turned = busy != traffic.busy and now - traffic.told_at >= SHORTEST_SECONDS
-        if not turned and not (beating and (busy or traffic.news)):
+        if not turned and not traffic.owed and not (beating and (busy or traffic.news)):
             return
-        traffic.busy, traffic.told_at, traffic.news = busy, now, False
+        traffic.busy, traffic.told_at, traffic.news, traffic.owed = busy, now, False, False
         meta = traffic.model.metadata
         await self._runtime.bus.publish(
             events.ActivityObserved(

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from flexinfer import backends
 from flexinfer.contracts import events
@@ -17,10 +18,10 @@ INTERESTS = Interests(state=("model",), hints=("ready",))
 
 
 class View:
-    """What the door knows. `changed` is set, and replaced, whenever a Model is."""
+    """What the door knows. `left` is told of each Model that is no longer to be asked: whoever stops it waits for our word."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, runtime: Runtime, left: Callable[[Model, Breaker], None]) -> None:
+        self._runtime, self._left = runtime, left
         self.fleet = Fleet()
         self.breakers: dict[str, Breaker] = {}  # uid -> its line
         self.bus_up = False
@@ -62,6 +63,8 @@ class View:
             model, known = fleet.models.get(key), former.models.get(key)
             if model is not known and model is not None:
                 self.breaker(model).resize(_capacity(model))
+                if known is not None and route.ready(known) and not route.ready(model):
+                    self._left(model, self.breaker(model))
             if known is not None and (model is None or model.uid != known.uid):
                 gone = self.breakers.pop(known.uid, None)
                 if gone is not None:
