@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from flexinfer import backends
 from flexinfer.contracts import events
 from flexinfer.contracts.model import Model, seconds
 from flexinfer.contracts.phase import explain
@@ -76,9 +77,11 @@ class Door:
         if goal.key is None and not asked.model:
             raise Refusal(400, "the body names no model", "missing_required_parameter", param="model")
         model = self.find(goal.key or asked.model)
-        if whole.get("model") != model.metadata.name:
-            whole["model"] = model.metadata.name
-            body = msgspec.json.encode(whole)
+        backend = backends.find(model.spec.backend)
+        name = model.metadata.name
+        served = backend.served_name(name, model.spec) if backend is not None else name
+        if whole.get("model") != served:
+            body = msgspec.json.encode(whole | {"model": served})
         return Errand(model, goal.path, body, bool(asked.stream))
 
     @contextlib.asynccontextmanager

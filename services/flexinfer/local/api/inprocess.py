@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any, TypeVar
 
 import msgspec
-from flexinfer.local.api.store import Store
 
 from flexinfer.local.api.errors import ApiError as StoreError
 from flexinfer.local.api.requests import DeleteOptions, Options, Patch, Query
 from flexinfer.local.api.resources import Object, Resource
+from flexinfer.local.api.store import Store
 from flexinfer.runtime.api import (
     ApiError,
     AwayError,
