@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from flexinfer.local.api import ownership
 from flexinfer.local.api.errors import ApiError, Cause, bad_request
-from flexinfer.local.api.merging import Shape, compare, merge, owned, prune
+from flexinfer.local.api.merging import DuplicateKeyError, compare, merge, owned, prune
 from flexinfer.local.api.ownership import Fields
 from flexinfer.local.api.resources import Object
+from flexinfer.local.api.shapes import Shape
 
 Entries = list[Object]
 OWNED_METADATA: Final = ("labels", "annotations", "finalizers", "ownerReferences", "generateName")
@@ -60,7 +61,7 @@ def applied(live: Object, config: Object, writer: Writer, shape: Shape, *, force
     entries = live["metadata"].get("managedFields") or _before_first(live, shape)
     mine = next((entry for entry in entries if writer.wrote(entry, "Apply")), None)
     others = [entry for entry in entries if entry is not mine]
-    claimed = _without_bare_metadata(owned(config, shape))
+    claimed = _claimed(live, config, shape)
     former = mine["fieldsV1"] if mine else {}
     merged = merge(live, config, shape)
     if former and ownership.difference(former, claimed):
@@ -127,7 +128,16 @@ def _claimable_view(obj: Object) -> Object:
     return view
 
 
-def _without_bare_metadata(claimed: Fields) -> Fields:
+def _claimed(live: Object, config: Object, shape: Shape) -> Fields:
+    try:
+        claimed = owned(config, shape)
+    except DuplicateKeyError as error:
+        meta = live["metadata"]
+        where = "/".join(part for part in (meta.get("namespace"), meta["name"]) if part)
+        path = "".join(map(ownership.readable, error.path))
+        words = f"{path}: duplicate entries for key {ownership.readable(error.element)}"
+        kind = f"{live['apiVersion']}, Kind={live['kind']}"
+        raise ApiError(500, "", f"failed to create typed patch object ({where}; {kind}): {words}") from error
     return {name: node for name, node in claimed.items() if name != "f:metadata" or node}
 
 

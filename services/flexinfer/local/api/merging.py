@@ -1,110 +1,27 @@
-"""How each part of an object merges: maps by field, lists by key, sets by value, atoms whole.
+"""The walks over objects that server-side apply is made of: what a value claims, merging, comparing, pruning.
 
-The shapes are compiled from a schema once; the walks over them share whatever they leave alone with the objects that came
-in, so "is it the same" is mostly one comparison of identities. Ownership lives in `apply`.
+Maps merge by field, lists by key, sets by value, atoms whole, as their shape says. Whatever a walk leaves alone is shared with
+what came in, so "is it the same" is mostly one comparison of identities. Ownership lives in `apply`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
-from flexinfer.local.api.ownership import Fields, as_member, key_element, member, value_element
+from flexinfer.local.api.ownership import Fields, as_member, member
 from flexinfer.local.api.resources import Object
+from flexinfer.local.api.shapes import ANYTHING, Shape
 
-KNOWN_KEYS: Final[Mapping[str, tuple[str, ...]]] = {  # of built-ins whose schema does not say
-    "addresses": ("type",),
-    "conditions": ("type",),
-    "containers": ("name",),
-    "env": ("name",),
-    "ephemeralContainers": ("name",),
-    "hostAliases": ("ip",),
-    "imagePullSecrets": ("name",),
-    "initContainers": ("name",),
-    "ownerReferences": ("uid",),
-    "podIPs": ("ip",),
-    "resourceClaims": ("name",),
-    "schedulingGates": ("name",),
-    "volumeDevices": ("devicePath",),
-    "volumeMounts": ("mountPath",),
-    "volumes": ("name",),
-}
-PORT_KEYS: Final = (("containerPort", "protocol"), ("port", "protocol"))
 _LEAF: Final[Fields] = {}
 
 
-@dataclass(slots=True)
-class Shape:
-    """How one place of an object merges; what is not declared merges as `other`."""
+class DuplicateKeyError(Exception):
+    """Two items of an applied list have the same keys. `path` leads to the list, as elements of a set of fields."""
 
-    fields: dict[str, "Shape"] = field(default_factory=dict)
-    other: "Shape | None" = None
-    items: "Shape | None" = None
-    whole: bool = False  # a map that is one value
-    listing: Literal["atomic", "set", "map"] = "atomic"
-    keys: tuple[str, ...] = ()
-    key_defaults: Object = field(default_factory=dict)
-
-    def child(self, name: str) -> "Shape":
-        """Return the shape of a field."""
-        return self.fields.get(name) or self.other or ANYTHING
-
-    def element(self, item: Any) -> str:
-        """Return the name of a list's item in a set of fields."""
-        if self.listing == "set" or not isinstance(item, dict):
-            return value_element(item)
-        keys = {key: item.get(key, self.key_defaults.get(key)) for key in self.keys}
-        return key_element({key: value for key, value in keys.items() if value is not None})
-
-
-ANYTHING: Final = Shape()  # maps by field, lists whole: what Kubernetes deduces without a schema
-_ATOM: Final = Shape(whole=True)
-METADATA: Final = Shape(
-    fields={
-        "labels": Shape(other=ANYTHING),
-        "annotations": Shape(other=ANYTHING),
-        "finalizers": Shape(listing="set"),
-        "ownerReferences": Shape(listing="map", keys=("uid",), items=_ATOM),
-        "managedFields": _ATOM,
-    }
-)
-
-
-def compile_shape(schema: Object | None, *, builtin: bool = False) -> Shape:
-    """Return the shape of a whole object of that schema; a built-in's lists merge by their known keys, said or not."""
-    shape = _compile(schema or {}, "", builtin=builtin)
-    shape.fields["metadata"] = METADATA
-    return shape
-
-
-def _compile(schema: Object, name: str, *, builtin: bool) -> Shape:
-    items = schema.get("items")
-    extra = schema.get("additionalProperties")
-    shape = Shape(
-        fields={
-            key: _compile(below, key, builtin=builtin) for key, below in schema.get("properties", {}).items()
-        },
-        other=_compile(extra, "", builtin=builtin) if isinstance(extra, dict) else None,
-        items=_compile(items, "", builtin=builtin) if isinstance(items, dict) else None,
-        whole=schema.get("x-kubernetes-map-type") == "atomic",
-    )
-    if isinstance(items, dict):
-        shape.listing = schema.get("x-kubernetes-list-type", "atomic")
-        shape.keys = tuple(schema.get("x-kubernetes-list-map-keys", ()))
-        if builtin and "x-kubernetes-list-type" not in schema:
-            shape.keys = _known_keys(name, items.get("properties", {}))
-            shape.listing = "map" if shape.keys else "atomic"
-        properties = items.get("properties", {})
-        shape.key_defaults = {
-            key: properties[key]["default"] for key in shape.keys if "default" in properties.get(key, {})
-        }
-    return shape
-
-
-def _known_keys(name: str, properties: Mapping[str, Any]) -> tuple[str, ...]:
-    if name == "ports":
-        return next((keys for keys in PORT_KEYS if keys[0] in properties), ())
-    keys = KNOWN_KEYS.get(name, ())
-    return keys if all(key in properties for key in keys) else ()
+    def __init__(self, element: str) -> None:
+        super().__init__(element)
+        self.element = element
+        self.path: list[str] = []
 
 
 def same(left: Any, right: Any) -> bool:
@@ -119,19 +36,37 @@ def same(left: Any, right: Any) -> bool:
 
 
 def owned(value: Any, shape: Shape) -> Fields:
-    """Return the fields that an applied value claims, as a node."""
+    """Return the fields that an applied value claims, as a node; DuplicateKeyError when two items claim the same ones."""
     if isinstance(value, dict) and not shape.whole:
         return {f"f:{name}": _owned_field(below, name, shape) for name, below in value.items()}
     if isinstance(value, list) and shape.listing != "atomic":
-        items = shape.items or ANYTHING
-        return {shape.element(item): as_member(owned(item, items)) for item in value}
+        return _owned_items(value, shape)
     return _LEAF
+
+
+def _owned_items(value: list[Any], shape: Shape) -> Fields:
+    items = shape.items or ANYTHING
+    claimed: Fields = {}
+    for item in value:
+        element = shape.element(item)
+        if element in claimed:
+            raise DuplicateKeyError(element)
+        try:
+            claimed[element] = as_member(owned(item, items))
+        except DuplicateKeyError as error:
+            error.path.insert(0, element)
+            raise
+    return claimed
 
 
 def _owned_field(value: Any, name: str, shape: Shape) -> Fields:
     if not isinstance(value, dict | list):
         return _LEAF
-    node = owned(value, shape.child(name))
+    try:
+        node = owned(value, shape.child(name))
+    except DuplicateKeyError as error:
+        error.path.insert(0, f"f:{name}")
+        raise
     return node if name in shape.fields else as_member(node)
 
 

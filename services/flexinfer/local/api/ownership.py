@@ -111,7 +111,7 @@ def paths(fields: Fields) -> Iterator[str]:
     """Yield the members as people read them: `.spec.replicas`, `.status.conditions[type="Ready"].reason`."""
     for name in sorted(fields):
         if name != ".":
-            here, node = _readable(name), fields[name]
+            here, node = readable(name), fields[name]
             if member(node):
                 yield here
             for below in paths(node):
@@ -128,7 +128,8 @@ def value_element(value: Any) -> str:
     return "v:" + msgspec.json.encode(value, order="deterministic").decode()
 
 
-def _readable(name: str) -> str:
+def readable(name: str) -> str:
+    """Return one element of a path as people read it."""
     kind, _, rest = name.partition(":")
     if kind == "f":
         return f".{rest}"

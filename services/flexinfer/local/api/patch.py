@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from flexinfer.local.api.errors import ApiError, bad_request, unprocessable
-from flexinfer.local.api.merging import KNOWN_KEYS, same
+from flexinfer.local.api.merging import same
 from flexinfer.local.api.resources import Object
+from flexinfer.local.api.shapes import KNOWN_KEYS
 
 _REFUSED: Final = "the server rejected our request due to an error in our request"
 _MERGED_SETS: Final = frozenset({"finalizers"})

@@ -11,11 +11,12 @@ from flexinfer.local.api.apply import Writer, applied, check_applied, claimable,
 from flexinfer.local.api.definitions import Registry
 from flexinfer.local.api.errors import Cause, bad_request, invalid, no_such_resource, unsupported_media
 from flexinfer.local.api.identity import Birth, born, check_address, check_finalizers, rewritten, typed
-from flexinfer.local.api.merging import Shape, compile_shape, same
+from flexinfer.local.api.merging import same
 from flexinfer.local.api.patch import json_patch, merge_patch, strategic_merge
 from flexinfer.local.api.requests import Options, Patch
 from flexinfer.local.api.resources import Object, Resource
 from flexinfer.local.api.scheduling import bound
+from flexinfer.local.api.shapes import Shape, compile_shape
 from flexinfer.local.api.strategy import builtin, strategy
 
 _UNTRACKED: Final = {"binding", "finalize"}  # no owner of fields comes from these

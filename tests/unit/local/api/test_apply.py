@@ -267,6 +267,19 @@ def test_refuses_what_is_no_apply(stage: Stage, body: Any, manager: str, words: 
     assert (error.value.code in (400, 422), words in error.value.message) == (True, True)
 
 
+def test_refuses_two_items_with_one_key(stage: Stage) -> None:
+    """In the words, and with the code, of a real API server."""
+    with pytest.raises(ApiError) as error:
+        stage.apply("me", {"spec": {"parts": [{"name": "x"}, {"name": "x"}]}})
+    assert (error.value.code, error.value.message) == (
+        500,
+        (
+            "failed to create typed patch object (default/w; example.org/v1, Kind=Widget): .spec.parts: "
+            'duplicate entries for key [name="x"]'
+        ),
+    )
+
+
 def test_moves_owners_when_kubectl_asks_for_it(stage: Stage) -> None:
     """ManagedFields can be written by a plain patch, and reset; a status path cannot touch them."""
     made = stage.create("widgets", a_widget(colour="red"), manager="kubectl-client-side-apply")
