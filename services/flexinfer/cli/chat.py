@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "prompt", nargs="?", metavar="PROMPT", help="without one: a conversation until Ctrl-D"
     )
     parser.add_argument("--temperature", type=float)
-    parser.add_argument("--max-tokens", type=int)
+    parser.add_argument("--max-tokens", type=int, default=512)
     state_argument(parser)
 
 

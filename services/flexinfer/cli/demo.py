@@ -6,6 +6,7 @@ It uses what a user would use: `flexinfer up`, plain kubectl, the OpenAI wire fo
 import argparse
 import asyncio
 import contextlib
+import io
 import json
 import os
 import subprocess
@@ -28,6 +29,8 @@ from flexinfer.local.instance import Instance, InstanceError
 
 MODEL, NAMESPACE = "smollm2", "default"
 QUESTION, TRUTH = "What is the capital of France?", "paris"
+MANNERS = "You are a helpful assistant."
+"""Without it this small model answers in French, and not to the question."""
 IDLE_TIMEOUT = "5s"
 _READY_SECONDS, _ASLEEP_SECONDS, _KUBECTL_SECONDS = 120, 90, 150
 _WORDS: Mapping[str, str] = {
@@ -78,12 +81,13 @@ def _excused(instance: Instance) -> Iterator[None]:
         given = argparse.Namespace(
             kubeconfig=str(instance.kubeconfig), namespace=NAMESPACE, model=MODEL, state=None
         )
-        sys.stderr.write(f"\nthe demo failed: {error}\n\n")
+        show = io.StringIO()
         try:
-            why.run(given)
+            with contextlib.redirect_stdout(show):
+                why.run(given)
         except Exception as silent:  # noqa: BLE001 -- whatever keeps it from answering must not hide the failure
-            sys.stderr.write(f"and `flexinfer why {MODEL}` does not answer: {silent}\n")
-        raise
+            show.write(f"`flexinfer why {MODEL}` does not answer: {silent}")
+        raise CommandError(f"{error}\n\n{show.getvalue()}") from error
 
 
 class Show:
@@ -134,7 +138,7 @@ class Demo:
         reply = self._door.ask(
             {
                 "model": MODEL,
-                "messages": [{"role": "user", "content": QUESTION}],
+                "messages": [{"role": "system", "content": MANNERS}, {"role": "user", "content": QUESTION}],
                 "temperature": 0,
                 "max_tokens": 32,
             }

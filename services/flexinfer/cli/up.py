@@ -155,7 +155,8 @@ async def claimed(instance: Instance, supervisor: Supervisor) -> None:
 
 def farewell(instance: Instance) -> str:
     """Return the exports and a first command to try."""
-    kubectl = shutil.which("kubectl") or str(Path(sys.executable).with_name("kubectl"))
+    ours = Path(sys.executable).with_name("kubectl")
+    kubectl = ours if ours.exists() else shutil.which("kubectl") or "kubectl"
     first = f"apply -f {EXAMPLE}" if EXAMPLE.exists() else "explain model.spec"
     return f"\n{shell(instance.exports())}\n\nTry: {kubectl} {first}"
 

@@ -82,7 +82,7 @@ def programs(instance: Instance, *, one_process: bool) -> list[Program]:
             *("--state", state, "--name", NODE_NAME),
             *("--kubeconfig", str(instance.kubeconfig), "--port", str(instance.ports.node)),
         ),
-        probe=Banner(port=instance.ports.node),
+        probe=Page(port=instance.ports.node, tls=True, path="/healthz"),
         grace=NODE_GRACE,
         down_signal=signal.SIGUSR1,
         variables={"FLEXINFER_API_URL": instance.api_url},

@@ -23,11 +23,12 @@ class Banner(msgspec.Struct, frozen=True, tag=True):
 
 
 class Page(msgspec.Struct, frozen=True, tag=True):
-    """Ready when /readyz answers 200; `port_file` holds the port of a process that chose its own."""
+    """Ready when its path answers 200; `port_file` holds the port of a process that chose its own."""
 
     port: int = 0
     port_file: str = ""
     tls: bool = False
+    path: str = "/readyz"
 
 
 Probe: TypeAlias = Banner | Page
@@ -66,7 +67,7 @@ async def _answers(probe: Page) -> bool:
         "127.0.0.1", port, ssl=_unverified() if probe.tls else None
     )
     try:
-        writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        writer.write(f"GET {probe.path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         line = await reader.readline()
         return line.split(b" ")[1:2] == [b"200"]
     finally:
