@@ -4,7 +4,7 @@ A refusal is decided anew on every change. A home is kept: it is looked at again
 spec changed so that it could not live there. Nothing is taken from a Model with devices on a node's silence alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -29,10 +29,10 @@ Verdict: TypeAlias = tuple[Condition, Placement | None]
 
 def decide(fleet: Fleet, now: float) -> Iterator[Report | Recheck]:
     """Yield every verdict that differs from what the Model says, all of them as they stand together."""
-    world = _together(fleet, now)
+    world, verdicts = _together(fleet, now)
     for key in sorted(fleet.models):
         model, settled = fleet.models[key], world.models[key]
-        verdict = _judge(settled, world) or (_standing_verdict(settled) if settled is not model else None)
+        verdict = verdicts[key] or (_standing_verdict(settled) if settled is not model else None)
         told = _report(model, *verdict) if verdict is not None else None
         if told is not None:
             yield told
@@ -41,19 +41,20 @@ def decide(fleet: Fleet, now: float) -> Iterator[Report | Recheck]:
             yield Recheck(again)
 
 
-def _together(fleet: Fleet, now: float) -> World:
-    """Return the world in which each placement takes the others into account."""
-    world = World(fleet, fleet.models, now)
+def _together(fleet: Fleet, now: float) -> tuple[World, Mapping[str, Verdict | None]]:
+    """Return the world in which each placement takes the others into account, and the verdicts there."""
+    world, verdicts = World(fleet, fleet.models, now), dict[str, Verdict | None]()
     for _ in range(_PASSES):
         moved = False
         for key in sorted(world.models):
             model, verdict = world.models[key], _judge(world.models[key], world)
+            verdicts[key] = verdict
             after = _with(model, *verdict) if verdict is not None else model
             if home_of(after) != home_of(model):
                 world, moved = World(fleet, {**world.models, key: after}, now), True
         if not moved:
             break
-    return world
+    return world, verdicts
 
 
 def _standing_verdict(model: Model) -> Verdict | None:

@@ -66,6 +66,11 @@ class World:
         return found
 
     @cached_property
+    def _waiting(self) -> Mapping[str, Sequence[Model]]:
+        """Node -> the Models that live there and are to run, but whose requests no node counts yet."""
+        return {node: [m for m in models if self._waits(m)] for node, models in self.homes.items()}
+
+    @cached_property
     def groups(self) -> Mapping[tuple[str, str], GroupHome]:
         """(namespace, group) -> where it lives."""
         return {group: home for group in sorted(self._members) if (home := self._group_home(group))}
@@ -124,8 +129,8 @@ class World:
         mates = [m for m in self._mates(model) if self._runs_on(m, node)]
         for leaving in [model, *mates] if runs else mates:
             _add(free, self._request(leaving), 1)
-        for other in self.homes.get(node, ()):
-            if self._waits(other) and self._goes_first(other, model, settled=settled):
+        for other in self._waiting.get(node, ()):
+            if self._goes_first(other, model, settled=settled):
                 _add(free, self._request(other, grouped=False), -1)
         home = self.groups.get((model.metadata.namespace, model.spec.group))
         return Stock(
@@ -135,7 +140,7 @@ class World:
             devices=self.devices(node),
             fresh=self.fresh(node),
             trust=not (runs or mates or (settled and not self._sampled_since_wanted(model, node))),
-            models=sum(1 for other in self.homes.get(node, ()) if other.uid != model.uid),
+            models=len(self.homes.get(node, ())) - (home_of(model) == node),
             preferred=home.uuids if home is not None and home.node == node else (),
         )
 
@@ -165,7 +170,7 @@ class World:
         return other.uid != model.uid and not mates and (not settled or _rank(other) < _rank(model))
 
     def _waits(self, model: Model) -> bool:
-        """Tell whether a Model is to run at its home but no node counts its requests yet."""
+        """Tell whether a Model is to run at home and has no Pod on a node."""
         bound = any(pod.node for pod in self.pods(model))
         return not bound and not model.deleting and wanted(model)
 
