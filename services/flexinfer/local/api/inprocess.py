@@ -116,7 +116,7 @@ class StoreCluster:
     ) -> None:
         """Delete an object; gone already is success."""
         await self._pause()
-        options = DeleteOptions(uid=uid or None, grace_seconds=grace)
+        options = DeleteOptions(uid=uid or None, grace_seconds=grace, propagation="Background")
         try:
             self._do(lambda: self._store.delete(self._resource(kind), namespace or None, name, options))
         except NotFoundError:

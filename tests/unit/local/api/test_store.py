@@ -461,7 +461,7 @@ def act(stage: Stage, step: tuple[str, str, str]) -> None:
     try:
         actions[what]()
     except ApiError as error:
-        assert error.code in (404, 409)  # noqa: PT017
+        assert error.code in (404, 409)
 
 
 def folded(objects: dict[str, Object], events: list[WatchEvent]) -> dict[str, Object]:
