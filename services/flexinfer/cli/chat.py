@@ -13,6 +13,8 @@ from flexinfer.cli.errors import CommandError
 from flexinfer.cli.target import state_argument, variable
 from flexinfer.contracts.conditions import one_line
 
+SYSTEM = "You are a helpful assistant."
+"""Small models drift without one."""
 _WAIT_SECONDS = 600.0
 _TEXT_LIMIT = 400
 
@@ -23,6 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "prompt", nargs="?", metavar="PROMPT", help="without one: a conversation until Ctrl-D"
     )
+    parser.add_argument("--system", default=SYSTEM, help=f"what the Model is told first (default: {SYSTEM})")
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--max-tokens", type=int, default=512)
     state_argument(parser)
@@ -33,7 +36,7 @@ def run(given: argparse.Namespace) -> int:
     door = Door(variable("OPENAI_BASE_URL", given), variable("OPENAI_API_KEY", given))
     options = {"temperature": given.temperature, "max_tokens": given.max_tokens}
     chosen = {name: value for name, value in options.items() if value is not None}
-    said: list[dict[str, str]] = []
+    said = [{"role": "system", "content": given.system}] if given.system else []
     prompts = iter([given.prompt]) if given.prompt else _typed()
     for prompt in prompts:
         said.append({"role": "user", "content": prompt})

@@ -14,32 +14,25 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from flexinfer.cli import down, why
-from flexinfer.cli.chat import Door
+from flexinfer.cli.chat import SYSTEM, Door
 from flexinfer.cli.errors import CommandError
+from flexinfer.cli.stages import ASLEEP, READY, Stages, watched
 from flexinfer.cli.tap import kept, reached
 from flexinfer.cli.up import EXAMPLE, detached
-from flexinfer.contracts import keys
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import Instance, InstanceError
 
 MODEL, NAMESPACE = "smollm2", "default"
 QUESTION, TRUTH = "What is the capital of France?", "paris"
-MANNERS = "You are a helpful assistant."
-"""Without it this small model answers in French, and not to the question."""
 IDLE_TIMEOUT = "5s"
-_READY_SECONDS, _ASLEEP_SECONDS, _KUBECTL_SECONDS = 120, 90, 150
-_WORDS: Mapping[str, str] = {
-    keys.IDLE: "asleep",
-    keys.PENDING: "waking",
-    keys.LOADING: "loading",
-    keys.PHASE_READY: "ready",
-    keys.FAILED: "failed",
-}
+_READY_SECONDS, _ASLEEP_SECONDS, _KUBECTL_SECONDS, _SEEN_SECONDS = 120, 90, 150, 30
+_SETTLED_SECONDS, _LOOK_SECONDS = 3.0, 0.1
+_WATCH = ("get", "mdl", MODEL, "--watch", '-o=jsonpath={.status.phase}{"\\n"}')
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,10 +90,10 @@ class Show:
         self._began = time.monotonic()
         self._lock = threading.Lock()
 
-    def line(self, word: str, text: str, at: float | None = None) -> None:
+    def line(self, word: str, text: str) -> None:
         """Print one stage."""
         with self._lock:
-            print(f"{(at or time.monotonic()) - self._began:6.1f} s  {word:<9} {text}", flush=True)
+            print(f"{time.monotonic() - self._began:6.1f} s  {word:<9} {text}", flush=True)
 
 
 class Demo:
@@ -108,6 +101,7 @@ class Demo:
 
     def __init__(self, instance: Instance, show: Show) -> None:
         self._show = show
+        self._asked = 0.0
         self._exports = instance.exports()
         self._door = Door(self._exports["OPENAI_BASE_URL"], self._exports["OPENAI_API_KEY"])
 
@@ -120,17 +114,20 @@ class Demo:
         self._show.line("ready", f"{time.monotonic() - applied:.2f} s after it was applied")
         self._ask()
         self._shorten()
-        self._kubectl(
-            "wait", "--for=jsonpath={.status.phase}=Idle", f"mdl/{MODEL}", f"--timeout={_ASLEEP_SECONDS}s"
-        )
-        self._show.line("asleep", f"nobody asked for {IDLE_TIMEOUT}: the engine has stopped")
-        with self._phases() as seen:
-            asked = time.monotonic()
+        stages = Stages(self._tell)
+        with watched(self._command(*_WATCH), self._environment(), stages):
+            stages.await_word(ASLEEP, _ASLEEP_SECONDS)
+            self._asked = time.monotonic()
             self._ask()
-            self._kubectl("wait", "--for=jsonpath={.status.phase}=Ready", f"mdl/{MODEL}", "--timeout=30s")
-        for at, phase in seen:
-            self._show.line(_WORDS.get(phase, phase), f"{max(0.0, at - asked):.2f} s after the request", at)
+            stages.await_word(READY, _SEEN_SECONDS)
         self._history()
+
+    def _tell(self, word: str) -> None:
+        """Print a stage as it is reached: before the second question, what led to it; then, how long it took."""
+        if self._asked:
+            self._show.line(word, f"{time.monotonic() - self._asked:.2f} s after the question")
+        elif word == ASLEEP:
+            self._show.line(word, f"nobody asked for {IDLE_TIMEOUT}: the engine has stopped")
 
     def _ask(self) -> None:
         self._show.line("asking", QUESTION)
@@ -138,7 +135,7 @@ class Demo:
         reply = self._door.ask(
             {
                 "model": MODEL,
-                "messages": [{"role": "system", "content": MANNERS}, {"role": "user", "content": QUESTION}],
+                "messages": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}],
                 "temperature": 0,
                 "max_tokens": 32,
             }
@@ -152,9 +149,18 @@ class Demo:
         former = self._engine()
         patch = json.dumps({"spec": {"serverless": {"idleTimeout": IDLE_TIMEOUT}}})
         self._kubectl("patch", "mdl", MODEL, "--type=merge", "-p", patch)
+        deadline = time.monotonic() + _SETTLED_SECONDS
+        while not self._settled() and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
         if self._engine() != former:
             raise CommandError("the change of idleTimeout restarted the engine")
         self._show.line("patched", f"idleTimeout {IDLE_TIMEOUT}; the engine is the same process")
+
+    def _settled(self) -> bool:
+        """Tell whether every service has seen the present spec."""
+        model = json.loads(self._kubectl("get", "mdl", MODEL, "-o", "json"))
+        seen = {condition["observedGeneration"] for condition in model["status"]["conditions"]}
+        return seen == {model["metadata"]["generation"]}
 
     def _engine(self) -> tuple[Any, ...]:
         """Return what tells one engine process from another."""
@@ -162,33 +168,6 @@ class Demo:
         container = pod["status"]["containerStatuses"][0]
         started = container.get("state", {}).get("running", {}).get("startedAt")
         return pod["metadata"]["uid"], container.get("containerID"), container.get("restartCount"), started
-
-    @contextlib.contextmanager
-    def _phases(self) -> Iterator[list[tuple[float, str]]]:
-        """Collect when the phase changes, as `kubectl get --watch` shows it."""
-        seen: list[tuple[float, str]] = []
-        template = '-o=jsonpath={.status.phase}{"\\n"}'
-        with subprocess.Popen(
-            [*self._command(), "get", "mdl", MODEL, "--watch", template],
-            env=self._environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as watch:
-
-            def read() -> None:
-                for line in watch.stdout or ():
-                    if not seen or seen[-1][1] != line.strip():
-                        seen.append((time.monotonic(), line.strip()))
-
-            reader = threading.Thread(target=read, daemon=True)
-            reader.start()
-            try:
-                yield seen
-            finally:
-                watch.terminate()
-                watch.wait()
-                reader.join(timeout=5)
 
     def _history(self) -> None:
         async def read() -> list[str]:
@@ -200,7 +179,7 @@ class Demo:
 
     def _kubectl(self, *words: str) -> str:
         done = subprocess.run(
-            [*self._command(), *words],
+            self._command(*words),
             env=self._environment(),
             capture_output=True,
             text=True,
@@ -211,8 +190,8 @@ class Demo:
             raise CommandError(f"kubectl {' '.join(words[:2])}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
 
-    def _command(self) -> list[str]:
-        return [str(Path(sys.executable).with_name("kubectl"))]
+    def _command(self, *words: str) -> list[str]:
+        return [str(Path(sys.executable).with_name("kubectl")), *words]
 
     def _environment(self) -> dict[str, str]:
         return os.environ | self._exports
