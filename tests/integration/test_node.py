@@ -82,6 +82,10 @@ class World:
             assert error.code == 404
             return {}
 
+    def list(self, plural: str) -> list[Object]:
+        """Return all objects of the namespace."""
+        return list(self._ask(self.path(plural))["items"])
+
     def delete(self, plural: str, name: str, **options: Any) -> None:
         """Delete an object."""
         self._ask(
@@ -123,6 +127,10 @@ class World:
     def pid(self, name: str) -> int:
         """Return the pid of a Pod's process."""
         return int(self.container(name)["containerID"].removeprefix("process://").partition(".")[0])
+
+    def events(self) -> set[str]:
+        """Return the reasons of all Events in the namespace."""
+        return {event["reason"] for event in self.list("events")}
 
     def log(self, name: str) -> str:
         """Return what a Pod printed, fetched as kubectl fetches it."""
@@ -169,7 +177,7 @@ def only_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture
 def world(only_world: World) -> World:
-    """The world, with a fresh namespace and a running node."""
+    """Return the world, with a fresh namespace and a running node."""
     only_world.renew()
     return only_world
 
@@ -367,8 +375,7 @@ def test_a_failing_liveness_probe_restarts_the_container(world: World) -> None:
     probe = {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1}
     pod = world.run("a", "sleep", "300", container={"livenessProbe": probe})
     until(lambda: world.container(pod).get("restartCount", 0) >= 1)
-    events = world._ask(world.path("events"))["items"]
-    assert {"Unhealthy", "Killing", "Started"} <= {event["reason"] for event in events}
+    until(lambda: {"Unhealthy", "Killing", "Started"} <= world.events())
 
 
 def test_a_startup_probe_holds_readiness_back(world: World) -> None:
@@ -397,7 +404,7 @@ def test_a_job_runs_to_its_end_and_tells_its_last_words(world: World) -> None:
         c["type"]: c["status"] for c in world.get("jobs", "check", root=batch)["status"]["conditions"]
     }
     assert conditions["Complete"] == "True"
-    (pod,) = world._ask(world.path("pods"))["items"]
+    (pod,) = world.list("pods")
     assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"] == "found"
 
 

@@ -30,6 +30,7 @@ class Kubelet:
         self._present: set[str] = set()  # uids that the API has
         self._spare: str | None = None
         self._emptied = asyncio.Event()
+        self._ending = False
 
     async def run(self) -> None:
         """Follow the Pods for ever. Cancelling leaves their processes running."""
@@ -47,6 +48,7 @@ class Kubelet:
 
     async def end_all(self) -> None:
         """Stop every Pod's processes, with their grace; their records stay, so that they come back with the node."""
+        self._ending = True  # what the API says of a Pod from now on is for the next node
         for pod in self._pods.values():
             pod.end("with the node")
         while self._pods:
@@ -78,7 +80,8 @@ class Kubelet:
         if uid in self._pods:
             self._pods[uid].see(pod)
             return
-        if (pod.get("status") or {}).get("phase") in _OVER and not pod["metadata"].get("deletionTimestamp"):
+        over = (pod.get("status") or {}).get("phase") in _OVER
+        if self._ending or (over and not pod["metadata"].get("deletionTimestamp")):
             return
         address = self._spare or self._host.addresses.take()
         self._spare = None

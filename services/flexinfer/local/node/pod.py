@@ -154,7 +154,8 @@ class Pod:
         await self._stop_all(self._grace)
         self._host.records.save(self.record)
         if self._ending == "with the node":
-            await self._send(over=False)
+            with contextlib.suppress(ApiError):  # its successor tells
+                await self._send(over=False)
             return
         self._host.devices.release(self.record.uid)
         if self._ending == "deleted":
