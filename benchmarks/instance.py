@@ -54,9 +54,13 @@ class Instance:
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """Run kubectl against the instance."""
         command = [str(BIN / "kubectl"), *arguments]
-        return subprocess.run(
-            command, env=self.environment, input=stdin, capture_output=True, text=True, check=True
-        ).stdout
+        try:
+            return subprocess.run(
+                command, env=self.environment, input=stdin, capture_output=True, text=True, check=True
+            ).stdout
+        except subprocess.CalledProcessError as error:
+            error.add_note(error.stderr)
+            raise
 
     def apply(self, *names: str, idle: str = "1h") -> None:
         """Apply Models that the stub serves."""

@@ -96,6 +96,13 @@ def test_apply_says_what_it_did_and_does_nothing_twice(kubectl: Kubectl) -> None
     assert said == [f"model.ai.flexinfer/smollm2 {word}" for word in ("created", "unchanged", "configured")]
 
 
+def test_a_list_is_applied_item_by_item_and_checked_as_strictly(kubectl: Kubectl) -> None:
+    """Kubectl asks for version 2 of OpenAPI before it applies a `kind: List`."""
+    item = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}}
+    whole = {"apiVersion": "v1", "kind": "List", "items": [item, {**item, "metadata": {"name": "two"}}]}
+    assert kubectl("apply -f -", json.dumps(whole)) == "configmap/one created\nconfigmap/two created"
+
+
 def test_get_prints_the_columns_of_the_definition(local_api: LocalApi, kubectl: Kubectl) -> None:
     """By short name and by category; wide shows more."""
     kubectl("create -f -", MODEL)

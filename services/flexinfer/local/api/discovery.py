@@ -50,6 +50,18 @@ class Document:
     etag: str
 
 
+_OPENAPI_V2_KIND = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+_OPENAPI_V2 = Document(
+    b"\x0a\x032.0"  # swagger: "2.0"
+    b"\x12\x0f\x0a\x09flexinfer\x12\x02v1"  # info: title, version
+    b"\x42\x00",  # paths: none
+    _OPENAPI_V2_KIND,
+    '"v2"',
+)
+"""kubectl 1.37 asks for version 2 before it applies a `kind: List`, in protobuf alone. A document without definitions makes it
+leave the checking to the server, which is asked to be strict."""
+
+
 class Discovery:
     """Answers /api, /apis, /version and /openapi/v3 for what the registry offers now."""
 
@@ -64,6 +76,8 @@ class Discovery:
         if self._registry.version != self._made_for:
             self._made_for, self._made = self._registry.version, {}
             self._resources = self._registry.resources()
+        if path == "/openapi/v2":
+            return _OPENAPI_V2
         form = discovery_form(accept).discovery if path in ("/api", "/apis") else ""
         known = self._made.get((path, form))
         if known is None:

@@ -85,7 +85,7 @@ def test_what_is_not_offered_is_404(discovery: Discovery, path: str) -> None:
     assert refused.value.code == 404
 
 
-@pytest.mark.parametrize("path", ["/openapi/v2", "/metrics", "/", "/logs"])
+@pytest.mark.parametrize("path", ["/metrics", "/", "/logs"])
 def test_other_paths_are_none_of_discoverys(discovery: Discovery, path: str) -> None:
     """The face says 404 for them."""
     assert discovery.answer(path, "") is None
