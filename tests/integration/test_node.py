@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -263,6 +264,20 @@ def test_a_killed_engine_is_started_again_at_once_and_then_with_back_off(world: 
         )
     )
     assert world.container(crashing)["lastState"]["terminated"]["reason"] == "Error"
+
+
+def test_a_log_is_cut_followed_and_kept_for_the_run_before(world: World) -> None:
+    """tailLines, timestamps, previous, follow until the container ends."""
+    pod = world.run("a", "sh", "-c", 'printf "one\\ntwo\\n"; sleep 0.5; echo three; exit 1')
+    until(lambda: world.container(pod).get("restartCount") == 1)
+    path = world.path("pods", f"{pod}/log?container=c")
+    assert world.api.open(f"{path}&previous=true") == b"one\ntwo\nthree\n"
+    assert world.api.open(f"{path}&previous=true&tailLines=1") == b"three\n"
+    first = world.api.open(f"{path}&previous=true&timestamps=true").decode().splitlines()[0]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z one", first)
+    world.run("b", "sh", "-c", "echo begun; sleep 0.5; echo done", restartPolicy="Never")
+    world.until_running("b")
+    assert world.api.open(world.path("pods", "b/log?follow=true")) == b"begun\ndone\n"
 
 
 def test_a_deleted_pod_ends_by_sigterm_and_is_gone(world: World) -> None:

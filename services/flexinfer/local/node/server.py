@@ -6,6 +6,7 @@ nothing when that is longer ago, else everything.
 """
 
 import asyncio
+import contextlib
 import hmac
 import os
 from collections import deque
@@ -63,10 +64,12 @@ class Logs:
         follow = _flag(request, "follow") and not previous
 
         def goes_on() -> bool:
-            return follow and known.attempt == attempt and self._runs(pod, known)
+            gone = request.transport is None or request.transport.is_closing()
+            return follow and not gone and known.attempt == attempt and self._runs(pod, known)
 
-        await _send(path, request, response, goes_on)
-        await response.write_eof()
+        with contextlib.suppress(ConnectionResetError):  # whoever asked has heard enough
+            await _send(path, request, response, goes_on)
+            await response.write_eof()
         return response
 
     def _runs(self, pod: PodRecord, container: ContainerRecord) -> bool:
