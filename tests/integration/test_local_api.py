@@ -134,7 +134,6 @@ def test_health_needs_no_token_and_all_else_does(local_api: LocalApi) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "code"),
     [
-        ("GET", "/openapi/v2", 404),
         ("GET", "/apis/apps/v1/deployments", 404),
         ("GET", "/api/v1/namespaces/default/pods/p/exec", 404),
         ("GET", f"{MAPS}/absent", 404),
