@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from flexinfer.local.node import devices, status, volumes
+from flexinfer.local.node import admission, devices, status, volumes
 from flexinfer.local.node.client import Object, pod_path
 from flexinfer.local.node.container import Container
 from flexinfer.local.node.host import Host
@@ -82,6 +82,10 @@ class Pod:
         await self._leave()
 
     async def _live(self) -> None:
+        refused = admission.objection(self.record.pod)
+        if refused and not self.record.failed:
+            self.record.failed = (admission.REASON, refused)
+            self._host.events.tell(self.record.pod, admission.REASON, refused, warning=True)
         try:
             if not self.record.failed:
                 async with asyncio.timeout(self._deadline()):
