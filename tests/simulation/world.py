@@ -20,6 +20,7 @@ from flexinfer.contracts import keys
 from flexinfer.contracts.model import Model
 from flexinfer.launcher.__main__ import service as launcher
 from flexinfer.launcher.probing import Answer, Ask
+from flexinfer.local.api.controllers.garbage import Garbage
 from flexinfer.local.api.errors import ApiError as StoreError
 from flexinfer.local.api.inprocess import StoreCluster
 from flexinfer.local.api.requests import Options, Patch, Query
@@ -42,6 +43,7 @@ T = TypeVar("T")
 EPOCH = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SETTINGS = Settings(drain_seconds=5, loading_seconds=15, memory_free_seconds=2, relist_seconds=20)
 LEASE_SECONDS = 6.0
+GARBAGE_SECONDS = 0.5
 
 
 class Member:
@@ -216,10 +218,21 @@ class World:
         bound = Patch("merge", {"status": {"phase": "Bound"}})
         self.store.patch(claims, "default", "models", bound, Options(), subresource="status")
         self.node.join()
+        self.beside(self._collect())
         self.beside(self._telemetry())
         self.beside(self.door.keep())
         for name in ("watcher", "placer", "prefetcher", "reaper", "arbiter", "launcher"):
             self.launch(name)
+
+    async def _collect(self) -> None:
+        """Collect garbage a moment after every change, as the API's own controller does."""
+        garbage, wake = Garbage(self.store), asyncio.Event()
+        self.store.observe(lambda _change: wake.set())
+        while True:
+            await wake.wait()
+            await asyncio.sleep(self.chance.random() * GARBAGE_SECONDS)
+            wake.clear()
+            garbage.step()
 
     async def _telemetry(self) -> None:
         while True:

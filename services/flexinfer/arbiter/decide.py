@@ -8,7 +8,7 @@ The steps of a turn, each a write of the Lease with its resourceVersion:
     Stopped -> Freed      the device's memory was seen free in a sample taken after that
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -115,17 +115,25 @@ def _free_at(group: Group, fleet: Fleet, now: float, memory_free_seconds: float)
     """Return from when the device counts as free: now or earlier, a later moment, or None for not yet."""
     since = group.held.at if group.held is not None else now
     holder = group.holder
-    placement = holder.status.placement if holder is not None else None
     if holder is not None and any(not pod.gated for pod in fleet.workload(holder).pods):
         return None
-    sample = fleet.gpus.get(placement.node) if placement is not None else None
-    if placement is None or sample is None or not placement.devices or now - sample.at > _STALE_SECONDS:
+    node, uuids = _held_devices(group)
+    sample = fleet.gpus.get(node)
+    if sample is None or not uuids or now - sample.at > _STALE_SECONDS:
         return since + memory_free_seconds
     if sample.at <= since:
         return None
-    devices = [d for d in sample.observed.devices if d.uuid in placement.devices]
+    devices = [d for d in sample.observed.devices if d.uuid in uuids]
     held = [d for d in devices if d.used_mb > _MEMORY_SLACK_MB and d.processes]
     return None if held else sample.at
+
+
+def _held_devices(group: Group) -> tuple[str, Sequence[str]]:
+    """Return the node and the devices that the turn was granted on; a Lease of an earlier version leaves that to the placement."""
+    if group.lease.node:
+        return group.lease.node, group.lease.devices
+    placement = group.holder.status.placement if group.holder is not None else None
+    return (placement.node, placement.devices) if placement is not None else ("", ())
 
 
 def _blocked(group: Group, fleet: Fleet, now: float, patience: float) -> str:
@@ -136,8 +144,7 @@ def _blocked(group: Group, fleet: Fleet, now: float, patience: float) -> str:
     if waited < patience:
         return ""
     holder = group.holder
-    placement = holder.status.placement if holder is not None else None
-    node = placement.node if placement is not None else "an unknown node"
+    node = _held_devices(group)[0] or "an unknown node"
     pods = [pod.name for pod in fleet.workload(holder).pods] if holder is not None else []
     named = f"Pod {', '.join(pods)}" if pods else "its memory"
     return (

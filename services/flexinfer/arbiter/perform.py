@@ -12,7 +12,7 @@ from flexinfer.arbiter.group import may_hold
 from flexinfer.contracts import events, keys
 from flexinfer.contracts.events import AnyEvent
 from flexinfer.contracts.fleet import Fleet
-from flexinfer.contracts.model import Model
+from flexinfer.contracts.model import Model, Placement
 from flexinfer.contracts.workload import FREED, GRANTED, STOPPED, GroupLease, group_lease, lease_of
 from flexinfer.runtime.api import LEASES, MODELS, NotFoundError
 from flexinfer.runtime.runtime import Runtime
@@ -37,6 +37,7 @@ async def _grant(runtime: Runtime, action: Grant) -> Sequence[AnyEvent]:
     if not may_hold(model) or model.spec.group != action.lease.group:
         return news
     former = known or GroupLease(namespace=action.lease.namespace, group=action.lease.group)
+    home = model.status.placement or Placement()
     turn = msgspec.structs.replace(
         former,
         holder=model.metadata.name,
@@ -45,6 +46,8 @@ async def _grant(runtime: Runtime, action: Grant) -> Sequence[AnyEvent]:
         turn=former.turn + 1,
         reason="",
         since=_stamp(runtime),
+        node=home.node,
+        devices=home.devices,
     )
     return [*news, events.LeaseObserved(lease=await _write(runtime, turn, new=known is None))]
 

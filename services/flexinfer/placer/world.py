@@ -13,7 +13,7 @@ from flexinfer.contracts import keys
 from flexinfer.contracts.fleet import Fleet
 from flexinfer.contracts.model import Model
 from flexinfer.contracts.nodes import Device
-from flexinfer.contracts.workload import FREED, PodFacts
+from flexinfer.contracts.workload import FREED, GroupLease, PodFacts, lease_name
 from flexinfer.placer.fit import STALE_SECONDS, Stock, obstacle
 from flexinfer.placer.need import Need, need_of
 
@@ -94,26 +94,26 @@ class World:
         """Return the members of a Model's shared group."""
         return self._members.get((model.metadata.namespace, model.spec.group), ())
 
-    def _holders(self, namespace: str, group: str) -> set[str]:
-        leases = self.fleet.leases.values()
-        return {
-            lease.holder_uid
-            for lease in leases
-            if (lease.namespace, lease.group) == (namespace, group) and lease.step != FREED
-        }
+    def _turn(self, namespace: str, group: str) -> GroupLease | None:
+        """Return the Lease of a group whose device is not free."""
+        lease = self.fleet.lease(namespace, lease_name(group))
+        return lease if lease is not None and lease.step != FREED else None
 
     def _group_home(self, group: tuple[str, str]) -> GroupHome | None:
         members = [m for m in self._members[group] if home_of(m)]
         if not members:
             return None
-        holders = self._holders(*group)
-        first = min(members, key=lambda m: (m.uid not in holders, not self.pods(m), m.key))
+        turn = self._turn(*group)
+        holder = turn.holder_uid if turn is not None else ""
+        first = min(members, key=lambda m: (m.uid != holder, not self.pods(m), m.key))
+        uuids = first.status.placement.devices if first.status.placement is not None else ()
+        held = turn.devices if turn is not None and turn.node == home_of(first) else ()
         return GroupHome(
             group=group[1],
             node=home_of(first),
-            live=first.uid in holders or bool(self.pods(first)),
-            devices=max(self.need(m).devices for m in members),
-            uuids=first.status.placement.devices if first.status.placement is not None else (),
+            live=first.uid == holder or bool(self.pods(first)),
+            devices=max(len(held), *(self.need(m).devices for m in members)),
+            uuids=uuids or held,
         )
 
     def suits_all(self, model: Model, node: str) -> bool:
@@ -152,10 +152,19 @@ class World:
                 continue
             members = self._members[key]
             requested = sum(self.need(m).devices for m in members if self._runs_on(m, node))
-            resource = self._resource(members[0], node)
-            free[resource] = free.get(resource, 0) - 1000 * max(0, home.devices - requested)
-            first = first or home.group
+            resource = self._kept_resource(home, members)
+            if resource:
+                free[resource] = free.get(resource, 0) - 1000 * max(0, home.devices - requested)
+                first = first or home.group
         return first
+
+    def _kept_resource(self, home: GroupHome, members: Sequence[Model]) -> str:
+        """Return what a group's devices count as: by a member, or by telemetry once all who need devices have left."""
+        member = next((m for m in members if self.need(m).devices), None)
+        if member is not None:
+            return self._resource(member, home.node)
+        vendor = next((d.vendor for d in self.devices(home.node) if d.uuid in home.uuids), "")
+        return keys.GPU_RESOURCES.get(vendor, "")
 
     def _mates(self, model: Model) -> Sequence[Model]:
         """Return the other members of a Model's group: they leave before it starts."""

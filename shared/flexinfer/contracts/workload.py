@@ -12,6 +12,8 @@ STEP_ANNOTATION = "flexinfer.ai/step"
 TURN_ANNOTATION = "flexinfer.ai/turn"
 GROUP_ANNOTATION = "flexinfer.ai/group"
 REASON_ANNOTATION = "flexinfer.ai/reason"
+NODE_ANNOTATION = "flexinfer.ai/node"
+DEVICES_ANNOTATION = "flexinfer.ai/devices"
 
 
 class PodFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -75,7 +77,8 @@ class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 class GroupLease(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """The turn of a shared group, as its Lease holds it (DESIGN 6, step 5).
 
-    `holder` is a Model's name in the Lease's namespace; `since` is RFC 3339, for people.
+    `holder` is a Model's name in the Lease's namespace; `since` is RFC 3339, for people. `node` and `devices` are the holder's placement when it was
+    granted: they outlive the holder and whatever its spec becomes, so that its memory is looked for where it was.
     """
 
     namespace: str
@@ -87,6 +90,8 @@ class GroupLease(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     turn: int = 0
     reason: str = ""
     since: str = ""
+    node: str = ""
+    devices: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -117,6 +122,8 @@ def group_lease(lease: kube.Lease) -> GroupLease | None:
         turn=int(notes.get(TURN_ANNOTATION, "0")),
         reason=notes.get(REASON_ANNOTATION, ""),
         since=lease.spec.acquire_time or "",
+        node=notes.get(NODE_ANNOTATION, ""),
+        devices=tuple(uuid for uuid in notes.get(DEVICES_ANNOTATION, "").split(",") if uuid),
     )
 
 
@@ -133,6 +140,8 @@ def lease_of(turn: GroupLease) -> kube.Lease:
                 STEP_ANNOTATION: turn.step,
                 TURN_ANNOTATION: str(turn.turn),
                 REASON_ANNOTATION: turn.reason,
+                NODE_ANNOTATION: turn.node,
+                DEVICES_ANNOTATION: ",".join(turn.devices),
             },
         ),
         spec=kube.LeaseSpec(

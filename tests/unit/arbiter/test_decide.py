@@ -137,6 +137,28 @@ def test_a_device_is_free_when_a_later_sample_says_so() -> None:
     assert steps(free, NOW + 9) == [("Advance", FREED)]
 
 
+def on_its_device(event: events.LeaseObserved) -> events.LeaseObserved:
+    """Return a Lease that says where its turn was granted."""
+    return events.LeaseObserved(lease=msgspec.structs.replace(event.lease, node="a", devices=PLACED.devices))
+
+
+def test_memory_is_looked_for_where_the_turn_was_granted_though_the_holder_is_gone() -> None:
+    """A Model that was deleted leaves its memory behind for a moment, and nobody may be granted into it."""
+    stopped = Arrival(on_its_device(turn("a", STOPPED)), NOW)
+    used = fold(a_fleet(member("b")), [stopped, Arrival(sample(2, 6000), NOW + 1)])
+    assert steps(used, NOW + 9) == []
+    free = fold(used, [Arrival(sample(3, 0), NOW + 2)])
+    assert steps(free, NOW + 9) == [("Advance", FREED)]
+
+
+def test_memory_is_looked_for_where_the_turn_was_granted_though_the_holder_has_moved() -> None:
+    """Who no longer asks for a device has another home while its engine still goes."""
+    moved = a_model("a", conditions=ASLEEP, placement=Placement(node="b"))
+    stopped = Arrival(on_its_device(turn("a", STOPPED)), NOW)
+    used = fold(a_fleet(moved, member("b")), [stopped, Arrival(sample(2, 6000), NOW + 1)])
+    assert steps(used, NOW + 9) == []
+
+
 def test_a_device_that_does_not_come_free_is_said_to_be_blocked() -> None:
     """Never a blind grant; the message names Pod and node."""
     holder = member("a", ASLEEP)

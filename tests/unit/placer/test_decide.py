@@ -367,6 +367,35 @@ def test_who_left_a_group_but_holds_its_turn_still_keeps_its_home() -> None:
     assert lease.step != FREED
 
 
+def test_who_wants_no_device_any_more_but_holds_a_turn_keeps_it_for_the_group() -> None:
+    """Its spec says nothing of devices now; its turn's Lease does, and another Model can be judged meanwhile."""
+    left = a_housed("left", gpu=None)
+    lease = GroupLease(
+        namespace="default",
+        group="old",
+        holder="left",
+        holder_uid=left.uid,
+        step=GRANTED,
+        turn=1,
+        node="a",
+        devices=("a-0",),
+    )
+    parts = (a_gpu_node("a"), telemetry("a", 24000), left, running(left, a_pod(left), lease=lease))
+    report = told(a_fleet(*parts, a_new("other", gpu=CARD)))["default/other"]
+    assert "home of the shared group old" in report.condition.message
+
+
+def test_who_left_a_group_without_telemetry_of_its_device_troubles_nobody() -> None:
+    """What cannot be known of a kept device is not guessed."""
+    left = a_housed("left", gpu=None)
+    lease = GroupLease(
+        namespace="default", group="old", holder="left", holder_uid=left.uid, step=GRANTED, turn=1
+    )
+    other = a_new("other")
+    found = told(a_fleet(a_gpu_node("a"), left, running(left, a_pod(left), lease=lease), other))
+    assert home(found["default/other"]) == "a"
+
+
 def test_a_member_that_the_groups_home_cannot_take_is_told_so() -> None:
     """While a member lives there nobody moves."""
     first = a_housed("first", gpu=TEAM)

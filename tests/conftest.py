@@ -1,0 +1,35 @@
+"""What the whole test run shares: how it is spread over workers, and what its last lines say."""
+
+from typing import Any
+
+import pytest
+
+_SPREAD = "tests/simulation/test_histories.py"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep each file on one worker, but for the simulated histories, which all workers share."""
+    from xdist.scheduler import (  # type: ignore[import-untyped] # noqa: PLC0415 -- there may be no xdist
+        LoadFileScheduling,
+    )
+
+    class Spread(LoadFileScheduling):  # type: ignore[misc] # xdist tells no types
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if nodeid.startswith(_SPREAD) else str(super()._split_scope(nodeid))
+
+    return Spread(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many simulated histories passed, and which."""
+    told = [
+        value
+        for report in terminalreporter.stats.get("passed", ())
+        for name, value in report.user_properties
+        if name == "seeds"
+    ]
+    if told:
+        count = sum(last - first + 1 for first, last in told)
+        first, last = min(told)[0], max(told)[1]
+        terminalreporter.write_line(f"{count:,} simulated seeds passed ({first}-{last})")

@@ -1,0 +1,22 @@
+"""Which seeds are played: a range, cut into chunks so that several workers share it. FLEXINFER_SEEDS is how many, or `from-to`."""
+
+import os
+from collections.abc import Sequence
+
+DEFAULT = 1000
+_CHUNKS = 40
+
+
+def wanted(setting: str | None = None) -> range:
+    """Return the seeds that are asked for."""
+    text = os.environ.get("FLEXINFER_SEEDS", "") if setting is None else setting
+    first, dash, last = text.partition("-")
+    if dash:
+        return range(int(first), int(last) + 1)
+    return range(int(text or DEFAULT))
+
+
+def chunks(seeds: range) -> Sequence[range]:
+    """Return the seeds in chunks of nearly the same size, none of them empty."""
+    size = max(1, -(-len(seeds) // _CHUNKS))
+    return [seeds[start : start + size] for start in range(0, len(seeds), size)]
