@@ -9,7 +9,7 @@ import msgspec
 from flexinfer.contracts import keys
 from flexinfer.contracts.model import Model
 from flexinfer.local.api.errors import ApiError
-from flexinfer.local.api.requests import DeleteOptions, Options, Patch, Query
+from flexinfer.local.api.requests import DeleteOptions, Options, Patch
 from tests.simulation.bus import Chances
 from tests.simulation.node import Behaviour
 from tests.simulation.world import World
@@ -49,12 +49,10 @@ class History:
         assert kind is not None
         self._kind = kind
         self.problems: list[str] = []
-        self._writes = 0
         self._last_write = 0.0
-        world.store.subscribe(kind, None, Query(), self._written, since=None)
+        world.store.observe(self._written)
 
-    def _written(self, event: Any) -> None:
-        self._writes += 1
+    def _written(self, _change: Any) -> None:
         self._last_write = self._world.clock()
 
     # --- trouble

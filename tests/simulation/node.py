@@ -22,12 +22,16 @@ NAME, DEVICE, TOTAL_MB, USED_MB = "a", "GPU-1", 8000, 6000
 
 
 class Engine(msgspec.Struct):
-    """One process: `ready` when it answers, `ended` when it is gone; it holds memory until `freed`."""
+    """One process: it holds memory from `started` until `freed`, answers while `healthy`, and is gone when `ended`."""
 
     pod: str
     model: str
+    holder: tuple[str, str]
+    """The Model's uid and the turn: the one holder of a group may start again within its turn."""
     group: str
     address: str
+    started: bool = False
+    stopping: bool = False
     healthy: bool = False
     ended: bool = False
     freed: bool = False
@@ -56,6 +60,9 @@ class Node:
         self.violations: list[str] = []
         self._pods, self._jobs = self._named("", "v1", "pods"), self._named("batch", "v1", "jobs")
         self._models = self._named(keys.GROUP, keys.VERSION, keys.PLURAL)
+        self._groups: dict[
+            tuple[str, str], str
+        ] = {}  # a Model's uid and generation -> the group of that spec
         self._addresses = 0
         self._samples = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,6 +86,7 @@ class Node:
         self._store.patch(
             nodes, None, NAME, Patch("merge", {"status": status}), Options(), subresource="status"
         )
+        self._store.subscribe(self._models, None, Query(), self._model, since=None)
         self._store.subscribe(self._pods, None, Query(), self._pod, since=None)
         self._store.subscribe(self._jobs, None, Query(), self._job, since=None)
 
@@ -106,17 +114,19 @@ class Node:
             self._addresses += 1
             name = meta["labels"].get(keys.MODEL_LABEL, "")
             address = f"127.0.{self._addresses // 250}.{self._addresses % 250 + 1}"
-            engine = Engine(uid, f"{meta['namespace']}/{name}", self._group(meta["namespace"], name), address)
+            holder = (meta["labels"].get(keys.MODEL_UID_LABEL, ""), meta["labels"].get(keys.TURN_LABEL, ""))
+            generation = meta.get("annotations", {}).get(keys.GENERATION_ANNOTATION, "")
+            group = self._groups.get((holder[0], generation), "")
+            engine = Engine(uid, f"{meta['namespace']}/{name}", holder, group, address)
             self.engines[uid] = engine
             self.run(self._start(pod, engine))
 
-    def _group(self, namespace: str, name: str) -> str:
-        try:
-            model = self._store.get(self._models, namespace, name)
-        except ApiError:
-            return ""
-        group = (model["spec"].get("gpu") or {}).get("shared", "")
-        return f"{namespace}/{group}" if group else ""
+    def _model(self, event: Any) -> None:
+        """Note which group each spec asks for: what a Pod was made for does not change with its Model."""
+        meta = event.obj["metadata"]
+        group = (event.obj["spec"].get("gpu") or {}).get("shared", "")
+        named = f"{meta['namespace']}/{group}" if group else ""
+        self._groups[meta["uid"], str(meta["generation"])] = named
 
     async def _bind(self, pod: Object) -> None:
         await asyncio.sleep(self._chance.random() * 0.02)
@@ -124,17 +134,20 @@ class Node:
 
     async def _start(self, pod: Object, engine: Engine) -> None:
         await asyncio.sleep(self._chance.random() * self.behaviour.starts)
-        if engine.ended:
+        if engine.ended or engine.stopping:
             return
         self._judge(engine)
+        engine.started = True
         self._running(pod, engine, restarts=0)
         self._sample()
         await asyncio.sleep(0.1 + self._chance.random() * self.behaviour.loads)
-        if engine.ended or engine.model in self.behaviour.never_ready:
+        if engine.ended or engine.stopping or engine.model in self.behaviour.never_ready:
             return
         engine.healthy = True
         if self._chance.random() < self.behaviour.dies:
             await asyncio.sleep(self._chance.random() * 5)
+            if engine.stopping:
+                return
             await self._restart(pod, engine)
 
     async def _restart(self, pod: Object, engine: Engine) -> None:
@@ -144,15 +157,24 @@ class Node:
         engine.healthy = False
         self._running(pod, engine, restarts=1)
         await asyncio.sleep(self._chance.random() * self.behaviour.loads)
-        engine.healthy = not engine.ended
+        engine.healthy = not engine.ended and not engine.stopping
 
     def _judge(self, engine: Engine) -> None:
         """Note what must never be: two engines of a group, or a start into memory in use."""
-        others = [e for e in self.engines.values() if e is not engine and e.group and e.group == engine.group]
-        if engine.group and any(not other.ended and other.address and other.healthy for other in others):
-            self.violations.append(f"two engines of {engine.group}: {engine.model}")
-        if engine.group and any(not other.freed for other in others):
-            self.violations.append(f"{engine.model} starts while the memory of {engine.group} is in use")
+        if not engine.group:
+            return
+        others = [
+            e
+            for e in self.engines.values()
+            if e is not engine and e.group == engine.group and e.started and e.holder != engine.holder
+        ]
+        for other in others:
+            if not other.ended:
+                self.violations.append(f"two engines of {engine.group}: {engine.model} beside {other.model}")
+            elif not other.freed:
+                self.violations.append(
+                    f"{engine.model} starts while {other.model} has the memory of {engine.group}"
+                )
 
     def _running(self, pod: Object, engine: Engine, *, restarts: int) -> None:
         container = {
@@ -168,7 +190,7 @@ class Node:
 
     async def _stop(self, pod: Object, engine: Engine | None) -> None:
         if engine is not None and not engine.ended:
-            engine.healthy = False
+            engine.healthy, engine.stopping = False, True
             await asyncio.sleep(self._chance.random() * self.behaviour.stops)
             if not engine.ended:
                 self._end(engine)
@@ -244,7 +266,7 @@ class Node:
     def telemetry(self) -> events.GpusObserved:
         """Return what the node's device looks like now."""
         self._samples += 1
-        holds = [e for e in self.engines.values() if e.group and not e.freed]
+        holds = [e for e in self.engines.values() if e.group and e.started and not e.freed]
         processes = tuple(DeviceProcess(pid=n, used_mb=USED_MB) for n, _ in enumerate(holds, 1))
         used = USED_MB if holds else 0
         device = Device(

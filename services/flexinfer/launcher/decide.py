@@ -237,8 +237,16 @@ def _absent(case: Case) -> Iterator[Action]:
         yield from _say(
             case, conditions.FALSE, keys.R_RESTARTING, "its Pod is gone; another is started", gates=RUN_GATES
         )
-    elif rules.failed_for_good(model) and case.since(keys.WANTED) <= case.since(keys.READY):
-        return
+    elif rules.failed_for_good(model):
+        if case.since(keys.WANTED) > case.since(keys.READY):
+            yield from _say(
+                case,
+                conditions.FALSE,
+                keys.R_STARTING,
+                "another start was asked for",
+                gates=RUN_GATES,
+                restarts=0,
+            )
     elif case.reason == keys.R_BACK_OFF and case.now < (
         until := loading.next_try(case.told, case.since(keys.READY))
     ):

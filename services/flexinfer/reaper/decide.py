@@ -71,7 +71,7 @@ def judge(model: Model, fleet: Fleet, demand: Demand, now: float, starting: Mapp
         return _yes(model, keys.R_ALWAYS_ON, "serverless.enabled is false, so it always runs")
     failure = _failure(model)
     asked = _asked(model, fleet, demand)
-    if failure is not None and not asked:
+    if failure is not None and not asked and not (demand.busy and _tried_again(model, fleet)):
         first = _reason(model) in (keys.R_FIRST_START, keys.R_FIRST_START_FAILED)
         return _no(
             model,
@@ -212,6 +212,14 @@ def _asked(model: Model, fleet: Fleet, demand: Demand) -> bool:
     return demand.busy and any(
         a.waiting and (answered is None or a.at > answered) for a in fleet.traffic(model)
     )
+
+
+def _tried_again(model: Model, fleet: Fleet) -> bool:
+    """Tell whether the failure is older than the verdict that asks for another start: it is then not the launcher's word on that."""
+    wanted = fleet.since.get((model.key, keys.WANTED))
+    failed = fleet.since.get((model.key, keys.READY))
+    newer = wanted is not None and failed is not None and wanted > failed
+    return newer and _wanted(model) and _reason(model) == keys.R_REQUESTED
 
 
 def _owes_first_start(model: Model) -> bool:

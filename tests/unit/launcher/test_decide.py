@@ -220,11 +220,13 @@ def test_a_start_that_was_given_up_is_put_away_and_not_tried_again() -> None:
 
 
 def test_a_request_after_a_failed_start_tries_again() -> None:
-    """Wanted turned True after Ready turned LoadingTimeout."""
+    """Wanted turned True after Ready turned LoadingTimeout. That is said first: what is started under a failure is put away as one."""
     failed = a_start(*ASLEEP, ready=("False", keys.R_LOADING_TIMEOUT))
     asked = a_start(ready=("False", keys.R_LOADING_TIMEOUT), version=2)
     fleet = fold(a_fleet(failed), [Arrival(events.ModelObserved(model=asked), NOW + 5)])
-    assert list(decide(fleet, NOW + 5, terms=TERMS)) == [Start(model=asked, turn=0)]
+    assert [said(action) for action in decide(fleet, NOW + 5, terms=TERMS)] == [("False", keys.R_STARTING)]
+    told = a_start(ready=("False", keys.R_STARTING))
+    assert decided(told) == [Start(model=told, turn=0)]
 
 
 def test_a_failed_pod_is_made_anew_after_a_pause() -> None:

@@ -196,6 +196,19 @@ def test_a_failed_first_start_is_over_until_somebody_asks() -> None:
     assert told(later(fleet, NOW + 2, wake(model)), NOW + 2) == {"default/llama": ("True", keys.R_REQUESTED)}
 
 
+def test_who_was_asked_for_after_a_failure_stays_wanted_while_somebody_waits() -> None:
+    """The failure is older than the wish, so it is not yet the launcher's word on it; else the two would take turns."""
+    failed = ("Ready", "False", keys.R_LOADING_TIMEOUT)
+    gone = a_model(conditions=(*NEED, ("Wanted", "False", keys.R_START_FAILED), "Granted", failed))
+    wanted = a_model(conditions=(*NEED, ("Wanted", "True", keys.R_REQUESTED), "Granted", failed), version=2)
+    fleet = later(a_fleet(gone, HEARD), NOW + 1, wake(gone), asked(gone))
+    assert told(fleet, NOW + 1) == {"default/llama": ("True", keys.R_REQUESTED)}
+    fleet = later(fleet, NOW + 2, events.ModelObserved(model=wanted))
+    assert told(fleet, NOW + 2) == {}
+    fleet = later(fleet, NOW + 3, asked(wanted, waiting=0))
+    assert told(fleet, NOW + 3) == {"default/llama": ("False", keys.R_START_FAILED)}
+
+
 def test_activity_is_written_once_a_minute_at_most() -> None:
     """Coalesced: a busy Model does not storm the API server."""
     model = a_model(conditions=SERVING)
