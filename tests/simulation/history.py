@@ -15,7 +15,7 @@ from tests.simulation.node import Behaviour
 from tests.simulation.world import World
 
 NAMES = ("a", "b", "c")
-TROUBLE_SECONDS = 45.0
+TROUBLE_SECONDS = 30.0
 CALM_SECONDS = 240.0
 STILL_SECONDS = 15.0
 IDLE = "6s"

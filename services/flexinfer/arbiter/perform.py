@@ -15,6 +15,7 @@ from flexinfer.contracts.fleet import Fleet
 from flexinfer.contracts.model import Model, Placement
 from flexinfer.contracts.workload import FREED, GRANTED, STOPPED, GroupLease, group_lease, lease_of
 from flexinfer.runtime.api import LEASES, MODELS, NotFoundError
+from flexinfer.runtime.reporting import deleted
 from flexinfer.runtime.runtime import Runtime
 
 
@@ -29,7 +30,7 @@ async def _grant(runtime: Runtime, action: Grant) -> Sequence[AnyEvent]:
     """Give the device to a Model that still wants it, if nobody holds it."""
     model = await _model(runtime, action.lease.namespace, action.model.metadata.name)
     if model is None or model.uid != action.model.uid:
-        return [_gone(action.model)]
+        return [deleted(action.model)]
     known = await _read(runtime, action.lease)
     news: list[AnyEvent] = [events.ModelObserved(model=model)]
     if known is not None and known.step != FREED:
@@ -64,7 +65,7 @@ async def _advance(runtime: Runtime, action: Advance) -> Sequence[AnyEvent]:
         holder = None
     news: list[AnyEvent] = [events.ModelObserved(model=holder)] if holder is not None else []
     if action.step != FREED and (holder is None) != (action.holder is None):
-        return [*news, *([_gone(action.holder)] if action.holder is not None else [])]
+        return [*news, *([deleted(action.holder)] if action.holder is not None else [])]
     if action.step == STOPPED and holder is not None and not _same_report(holder, action.holder):
         return news
     moved = msgspec.structs.replace(known, step=action.step, reason=action.reason)
@@ -106,13 +107,6 @@ async def _write(runtime: Runtime, turn: GroupLease, *, new: bool) -> GroupLease
     else:
         written = await runtime.cluster.replace(LEASES, turn.namespace, turn.name, body)
     return group_lease(written) or turn
-
-
-def _gone(model: Model) -> AnyEvent:
-    meta = model.metadata
-    return events.ModelDeleted(
-        namespace=meta.namespace, name=meta.name, uid=meta.uid, version=meta.version + 1
-    )
 
 
 def _stamp(runtime: Runtime) -> str:

@@ -91,6 +91,7 @@ class Prober:
         self._opened = opened
         self._news = asyncio.Event()
         self._patients: dict[str, _Patient] = {}
+        self._admitted: Fleet | None = None
 
     def heard(self, decide: Callable[..., Iterable[Any]]) -> Callable[..., Iterator[Any]]:
         """Return the decision, which wakes the prober each time the fleet has changed."""
@@ -126,6 +127,9 @@ class Prober:
 
     def _admit(self, fleet: Fleet, now: float) -> None:
         """Keep exactly the Pods that are up; one that is new is asked at once."""
+        if fleet is self._admitted:
+            return
+        self._admitted = fleet
         up = {model.key: pod for model in fleet.models.values() if (pod := _up(model, fleet)) is not None}
         for key in [k for k, p in self._patients.items() if k not in up or up[k].uid != p.pod.uid]:
             del self._patients[key]

@@ -26,6 +26,8 @@ from flexinfer.reaper.demand import Demand, demand_of
 
 WRITE_SECONDS = 60.0
 """At most this often is lastActiveTime written while a Model is in use."""
+OVERDUE_SECONDS = 1.0
+"""How often a Model is looked at that would sleep, did it not load or were it not asked for: news of that come by themselves."""
 _LOADING = frozenset(
     {keys.R_STARTING, keys.R_LOADING, keys.R_RESTARTING, keys.R_BACK_OFF, keys.R_IMAGE_PULL_FAILED}
 )
@@ -273,6 +275,7 @@ def _told(
     elif newer and last is not None and (known is None or last - known >= WRITE_SECONDS):
         yield Touch(report=Report(model=model, condition=condition, fields=fields, quiet=True), last=last)
     if condition.true and demand.idle_since is not None and model.spec.serverless.enabled:
-        yield Recheck(max(now + 0.01, demand.idle_since + seconds(model.spec.serverless.idle_timeout)))
+        due = demand.idle_since + seconds(model.spec.serverless.idle_timeout)
+        yield Recheck(due if due > now else now + OVERDUE_SECONDS)
     elif condition.true and demand.recount is not None:
         yield Recheck(demand.recount)

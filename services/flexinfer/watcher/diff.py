@@ -29,7 +29,9 @@ def news(picture: Picture, held: Mapping[str, Held], about: About) -> StateEvent
     if observed is not None:
         return observed
     known = held.get(subject_of(about))
-    return _deletion(about, known.body, picture) if known is not None and known.body is not None else None
+    if known is None or known.body is None or _behind(picture, held, about):
+        return None
+    return _deletion(about, known.body, picture)
 
 
 def differing(picture: Picture, held: Mapping[str, Held]) -> set[About]:
@@ -47,8 +49,39 @@ def subject_of(about: About) -> str:
 def _differs(picture: Picture, held: Mapping[str, Held], about: About) -> bool:
     observed, known = picture.event(about), held.get(subject_of(about))
     if observed is None:
-        return known is not None and known.body is not None
-    return known is None or known.body != messages.encode(observed)
+        return known is not None and known.body is not None and not _behind(picture, held, about)
+    if known is None or known.body is None:
+        return True
+    return known.body != messages.encode(observed) and not _behind(picture, held, about)
+
+
+def _behind(picture: Picture, held: Mapping[str, Held], about: About) -> bool:
+    """Tell whether the stream knows of a version that the picture has not come to: what it lacks is then late, not gone.
+
+    So a watcher that was paused, and reads back what its successor published, does not call that deleted.
+    """
+    if about.kind == "node":
+        return _version(held.get(subject_of(about))) > picture.versions.get("nodes", 0)
+    model = subject_of(about._replace(kind="model"))
+    return _version(held.get(model)) > picture.versions.get("models", 0)
+
+
+def _version(known: Held | None) -> int:
+    """Return the resourceVersion of a Model or Node that the stream holds; 0 for anything else."""
+    match _decoded(known.body) if known is not None and known.body is not None else None:
+        case events.ModelObserved(model=model):
+            return model.metadata.version
+        case events.NodeObserved(node=node):
+            return node.version
+        case _:
+            return 0
+
+
+def _decoded(body: bytes) -> StateEvent | None:
+    try:
+        return messages.decode(body)
+    except messages.UndecodableError:
+        return None
 
 
 def _deletion(about: About, body: bytes, picture: Picture) -> StateEvent:
@@ -61,8 +94,5 @@ def _deletion(about: About, body: bytes, picture: Picture) -> StateEvent:
 
 
 def _uid(body: bytes) -> str:
-    try:
-        held = messages.decode(body)
-    except messages.UndecodableError:
-        return ""
+    held = _decoded(body)
     return held.model.uid if isinstance(held, events.ModelObserved) else ""

@@ -1,8 +1,8 @@
 """Fleet: everything last observed, and `fold`, which takes in what arrives.
 
 A Fleet is never changed in place: a batch of arrivals copies only the maps that it touches. Models and nodes are
-ordered by resourceVersion, so replies of the API and messages of the bus may mix in any order; a uid that was
-seen deleted never comes back.
+ordered by resourceVersion, so replies of the API and messages of the bus may mix in any order; what was
+seen deleted comes back only with a version after its deletion, which no deleted object ever has.
 """
 
 import hashlib
@@ -89,7 +89,7 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     since: Mapping[tuple[str, str], float] = {}  # (key, condition type) -> when its verdict last changed
     lease_since: Mapping[str, Held] = {}  # "namespace/lease name" -> since when it is at its step
     written: Mapping[str, float] = {}  # key -> up to when its activity stands in its status
-    gone: Mapping[str, None] = {}  # uids seen deleted, oldest first
+    gone: Mapping[str, int] = {}  # uids seen deleted, oldest first -> the version at which they were
     connected: float | None = None  # since when the bus connection stands; None while it does not
 
     def workload(self, model: Model) -> WorkloadObserved:
@@ -181,14 +181,14 @@ class _Draft:
 
     def _model(self, model: Model, at: float) -> None:
         key, known = model.key, self._peek("models").get(model.key)
-        if model.uid in self._peek("gone"):
+        if model.metadata.version <= self._peek("gone").get(model.uid, -1):
             return
         if known is not None and known.metadata.version > model.metadata.version:
             return
         if known is None or known.uid != model.uid:
             self._map("seen")[model.uid] = at
             if known is not None:
-                self._bury(known.uid)
+                self._bury(known.uid, model.metadata.version)
         if known is None or known.metadata.version != model.metadata.version:
             self._map("models")[key] = model
             self._verdicts(known if known is not None and known.uid == model.uid else None, model, at)
@@ -206,7 +206,7 @@ class _Draft:
                 self._map("since")[pair] = at
 
     def _model_deleted(self, event: events.ModelDeleted) -> None:
-        self._bury(event.uid)
+        self._bury(event.uid, event.version)
         key = f"{event.namespace}/{event.name}"
         known = self._peek("models").get(key)
         if known is None or known.uid != event.uid:
@@ -218,9 +218,9 @@ class _Draft:
             for pair in [pair for pair in self._peek(name) if pair[0] == key]:
                 self._map(name).pop(pair)
 
-    def _bury(self, uid: str) -> None:
+    def _bury(self, uid: str, version: int) -> None:
         gone = self._map("gone")
-        gone[uid] = None
+        gone[uid] = max(version, gone.get(uid, 0))
         if len(gone) > _GONE_KEPT:
             gone.pop(next(iter(gone)))
         if uid in self._peek("seen"):

@@ -40,6 +40,15 @@ def test_a_deleted_model_does_not_come_back_but_its_namesake_does() -> None:
     assert fleet.models["default/llama"].uid == "new"
 
 
+def test_a_model_wrongly_called_deleted_comes_back_with_its_next_version() -> None:
+    """No message may blind a service for ever: what exists after its deletion was not deleted."""
+    wrong = events.ModelDeleted(namespace="default", name="llama", uid="u", version=6)
+    fleet = folded(events.ModelObserved(model=a_model(uid="u", version=5)), wrong)
+    assert not fleet.models
+    fleet = fold(fleet, [Arrival(events.ModelObserved(model=a_model(uid="u", version=7)), NOW)])
+    assert fleet.models["default/llama"].metadata.version == 7
+
+
 def test_a_late_deletion_leaves_the_namesake_alone() -> None:
     """The deletion names a uid."""
     new = a_model(uid="new", version=9)

@@ -156,6 +156,18 @@ def test_what_the_stream_holds_and_the_api_does_not_is_deleted() -> None:
     )
 
 
+def test_what_the_stream_knows_better_is_late_and_not_gone() -> None:
+    """A watcher that was paused reads back what its successor published of a Model that it has not come to see."""
+    newer = messages.encode(events.ModelObserved(model=a_model(version=7)))
+    held = {subject_of(MODEL): Held(1, newer), subject_of(WORKLOAD): Held(2, b"{}")}
+    behind = a_picture()
+    assert differing(behind, held) == set()
+    assert news(behind, held, MODEL) is None
+    assert differing(a_picture(a_model(version=6)), {subject_of(MODEL): Held(1, newer)}) == set()
+    behind.listed(MODELS, [], "8")
+    assert differing(behind, held) == {MODEL, WORKLOAD}
+
+
 def test_what_the_stream_holds_already_is_no_news() -> None:
     """Nor is a deletion of what was never told."""
     held = {subject_of(MODEL): Held(1, messages.encode(events.ModelObserved(model=a_model())))}
