@@ -6,7 +6,7 @@ The comparison is with the stream, never with a memory of what was published: so
 from collections.abc import Mapping
 
 from flexinfer.contracts import events, subjects
-from flexinfer.contracts.events import StateEvent
+from flexinfer.contracts.events import AnyEvent, StateEvent
 from flexinfer.runtime import messages
 from flexinfer.runtime.stream import Held
 from flexinfer.watcher.picture import About, Picture
@@ -77,7 +77,7 @@ def _version(known: Held | None) -> int:
             return 0
 
 
-def _decoded(body: bytes) -> StateEvent | None:
+def _decoded(body: bytes) -> AnyEvent | None:
     try:
         return messages.decode(body)
     except messages.UndecodableError:
