@@ -50,13 +50,17 @@ class Document:
     etag: str
 
 
-_OPENAPI_V2_KIND = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
-_OPENAPI_V2 = Document(
+def _sealed(body: bytes, content_type: str) -> Document:
+    """Return a document whose tag changes with it: kubectl keeps answers on disk, by address alone."""
+    tag = hashlib.sha256(content_type.encode() + b"\0" + body).hexdigest()[:32].upper()
+    return Document(body, content_type, f'"{tag}"')
+
+
+_OPENAPI_V2 = _sealed(
     b"\x0a\x032.0"  # swagger: "2.0"
     b"\x12\x0f\x0a\x09flexinfer\x12\x02v1"  # info: title, version
     b"\x42\x00",  # paths: none
-    _OPENAPI_V2_KIND,
-    '"v2"',
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
 )
 """kubectl 1.37 asks for version 2 before it applies a `kind: List`, in protobuf alone. A document without definitions makes it
 leave the checking to the server, which is asked to be strict."""
@@ -192,8 +196,7 @@ class Discovery:
 
 
 def _document(content: Object, content_type: str) -> Document:
-    body = msgspec.json.encode(content)
-    return Document(body, content_type, '"' + hashlib.sha256(body).hexdigest()[:32].upper() + '"')
+    return _sealed(msgspec.json.encode(content), content_type)
 
 
 def _legacy_versions() -> Object:
