@@ -1,6 +1,6 @@
-"""Health: /healthz and /readyz of a process, on one port.
+"""Health: /healthz, /readyz and /version of a process, on one port.
 
-Ready means "I have seen everything": the replay of the bus has ended. It is served by hand on asyncio streams: two
+Ready means "I have seen everything": the replay of the bus has ended. It is served by hand on asyncio streams: three
 fixed answers need no web framework, and half of the services have no other use for one.
 """
 
@@ -15,8 +15,9 @@ _LIMIT = 16 * 1024
 class Health:
     """What a process says of itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, build: str = "unknown") -> None:
         self.ready = False
+        self._build = build
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 -- the answer itself
         """Say whether this process may be asked to do its work."""
@@ -28,7 +29,9 @@ class Health:
             return 200, "ok"
         if path == "/readyz":
             return (200, "ready") if self.ready else (503, "not ready: has not seen everything yet")
-        return 404, "there is /healthz and /readyz"
+        if path == "/version":
+            return 200, self._build
+        return 404, "there is /healthz, /readyz and /version"
 
 
 @contextlib.asynccontextmanager

@@ -80,7 +80,7 @@ def run_all(processes: Sequence[Process]) -> None:
 
 
 async def _serve(processes: Sequence[Process], settings: Settings) -> None:
-    state = health.Health()
+    state = health.Health(settings.build)
     waiting = {process.name for process in processes}
 
     def ready(name: str) -> Callable[[bool], None]:

@@ -65,6 +65,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     hf_endpoint: str = ""
     """A mirror of the Hugging Face hub; empty: the hub itself."""
     log_level: str = "info"
+    build: str = "unknown"
+    """What the source that runs calls itself; /version of the health port answers with it. Images set it."""
 
 
 def load(environment: Mapping[str, str]) -> Settings:
