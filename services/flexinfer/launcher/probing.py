@@ -11,7 +11,6 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
-import aiohttp
 import msgspec
 
 from flexinfer import backends, sources
@@ -24,6 +23,7 @@ from flexinfer.contracts.workload import PodFacts, pod_facts
 from flexinfer.launcher import rules
 from flexinfer.launcher.manifests import pod_name, serving
 from flexinfer.runtime.api import PODS, ApiError, NotFoundError
+from flexinfer.runtime.lean import aiohttp
 from flexinfer.runtime.runtime import Runtime
 
 EAGER_SECONDS = 5.0

@@ -5,7 +5,9 @@ import contextlib
 import os
 import secrets
 
-import aiohttp
+from flexinfer.runtime.lean import aiohttp
+
+# isort: split
 from aiohttp import web
 
 from flexinfer.proxy.activity import Ledger

@@ -11,14 +11,12 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 
-from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
-
 from flexinfer.contracts import events, subjects
 from flexinfer.contracts.events import AnyEvent
 from flexinfer.contracts.fleet import Arrival, mark_of
 from flexinfer.runtime import messages
 from flexinfer.runtime.connection import BusAwayError, Connection, StreamError
+from flexinfer.runtime.lean import Msg, NatsError
 from flexinfer.runtime.reader import DoubtError, Reading
 from flexinfer.runtime.runtime import Delivery, Interests, Lost, Snapshot
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-import aiohttp
 import msgspec
 
 from flexinfer.contracts.model import Metadata
@@ -27,6 +26,7 @@ from flexinfer.runtime.api import (
     NotFoundError,
     RefusedError,
 )
+from flexinfer.runtime.lean import aiohttp
 
 T = TypeVar("T")
 PAGE = 500

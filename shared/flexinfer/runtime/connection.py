@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import nats
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError
+
+from flexinfer.runtime.lean import Client, Msg, NatsError, NoRespondersError, nats
 
 log = logging.getLogger(__name__)
 _RECONNECT_SECONDS: Any = 0.25  # nats-py says int and takes any number

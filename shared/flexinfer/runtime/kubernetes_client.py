@@ -13,6 +13,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
+from flexinfer.runtime.lean import lean
+
 _ROOTS = ("kubernetes_asyncio", "kubernetes_asyncio.client", "kubernetes_asyncio.client.models")
 
 
@@ -38,9 +40,10 @@ def _attribute(module: str, name: str) -> Any:
 
 if "kubernetes_asyncio" not in sys.modules:
     _stand_in()
-Configuration = _attribute("kubernetes_asyncio.client.configuration", "Configuration")
-sys.modules["kubernetes_asyncio.client"].__dict__["Configuration"] = Configuration
-ApiClient = _attribute("kubernetes_asyncio.client.api_client", "ApiClient")
+with lean():
+    Configuration = _attribute("kubernetes_asyncio.client.configuration", "Configuration")
+    sys.modules["kubernetes_asyncio.client"].__dict__["Configuration"] = Configuration
+    ApiClient = _attribute("kubernetes_asyncio.client.api_client", "ApiClient")
 sys.modules["kubernetes_asyncio.client"].__dict__["ApiClient"] = ApiClient
 ConfigException = _attribute("kubernetes_asyncio.config.config_exception", "ConfigException")
 load_kube_config = _attribute("kubernetes_asyncio.config.kube_config", "load_kube_config")

@@ -12,10 +12,8 @@ import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 
-from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
-
 from flexinfer.runtime.connection import BusAwayError, Connection, server_time
+from flexinfer.runtime.lean import Msg, NatsError
 
 HEARTBEAT_SECONDS = 2.0
 _SILENCE_SECONDS = 2.5 * HEARTBEAT_SECONDS

@@ -10,13 +10,13 @@ import logging
 from collections.abc import AsyncIterator
 
 import msgspec
-from nats.errors import Error as NatsError
 
 from flexinfer.contracts import events, subjects
 from flexinfer.contracts.events import StateEvent
 from flexinfer.runtime import messages
 from flexinfer.runtime.bus import Marks
 from flexinfer.runtime.connection import BusAwayError, Connection, StreamError
+from flexinfer.runtime.lean import NatsError
 from flexinfer.runtime.reader import Reading
 
 log = logging.getLogger(__name__)
