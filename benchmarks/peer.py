@@ -1,0 +1,217 @@
+"""The peer of row 6: one process that does by itself what our services do between them.
+
+It makes the same objects by the same manifests, writes the same verdicts in the same order by the same server-side applies, posts the same Events
+beside the path, and waits for the same things: the Job's end, the Pod's address, the engine's health at our own intervals. What it leaves out is
+what distribution adds: NATS, hints, reads that guard against another writer, and `phase`, which we too write beside the path.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from flexinfer import backends
+from flexinfer.contracts import keys
+from flexinfer.contracts.model import Model
+from flexinfer.contracts.workload import pod_facts
+from flexinfer.launcher import manifests
+from flexinfer.launcher import perform as launching
+from flexinfer.launcher.probing import EAGER, Ask, asking
+from flexinfer.prefetcher import jobs
+from flexinfer.prefetcher import perform as prefetching
+from flexinfer.prefetcher.plan import plan
+from flexinfer.runtime.api import CLAIMS, EVENTS, JOBS, MODELS, PODS, SERVICES, Kind, NotFoundError
+from flexinfer.runtime.cluster import ApiCluster, connected
+from flexinfer.runtime.settings import Settings
+
+NAMESPACE = "default"
+PLAIN: Kind[Any] = Kind(MODELS.api_version, MODELS.name, MODELS.plural, dict)
+_SETTINGS = Settings()
+_TIMEOUT = 60.0
+
+
+class Peer:
+    """One process against one API server. `status` is that of a Model which our services brought to Ready: what is written, word for word."""
+
+    def __init__(self, cluster: ApiCluster, ask: Ask, status: Mapping[str, Any], claim_uid: str) -> None:
+        self._cluster, self._ask, self._status, self._claim_uid = cluster, ask, status, claim_uid
+        self._news = asyncio.Event()
+        self._seen: dict[tuple[str, str], Any] = {}
+        self._beside: set[asyncio.Task[Any]] = set()
+
+    async def follow(self, kind: Kind[Any], version: str) -> None:
+        """Keep the latest of each object of a kind, for ever."""
+        async for change in self._cluster.watch(kind, version):
+            if change.object is not None:
+                self._seen[kind.plural, change.object.metadata.name] = change.object
+                self._news.set()
+
+    async def converge(self, body: dict[str, Any]) -> None:
+        """Bring a Model from its POST to Ready."""
+        model = await self._cluster.create(MODELS, NAMESPACE, body)
+        model = await self._say(model, keys.ACCEPTED)
+        model = await self._say(model, keys.PLACED)
+        wanted = plan(model, self._claim_uid, prefetching.terms_of(_SETTINGS))
+        if wanted is None:
+            raise SystemExit("peer: this Model cannot be planned")
+        job = jobs.job(model, wanted, prefetching.terms_of(_SETTINGS))
+        await self._cluster.create(JOBS, NAMESPACE, job)
+        model = await self._say(model, keys.CACHED, ("False", keys.R_CHECKING))
+        model = await self._say(model, keys.WANTED, ("False", "FirstStartQueued"))
+        model = await self._say(model, keys.GRANTED)
+        await self._cluster.create(SERVICES, NAMESPACE, manifests.service(model, self._terms))
+        model = await self._say(model, keys.READY, ("False", keys.R_NOT_STARTED))
+        await self._until(lambda: _complete(self._seen.get(("jobs", wanted.name(model)))))
+        model = await self._say(model, keys.CACHED)
+        self._aside(self._cluster.delete(JOBS, NAMESPACE, wanted.name(model)))
+        model = await self._say(model, keys.WANTED, ("True", "FirstStart"))
+        await self._run(await self._start(model))
+
+    @property
+    def _terms(self) -> manifests.Terms:
+        return launching.terms_of(_SETTINGS)
+
+    async def _start(self, model: Model) -> Model:
+        """Put the finalizer on and make the Pod, read the Model, open the gate."""
+        made = manifests.template(model, self._terms)
+        if made is None:
+            raise SystemExit("peer: this Model has no template")
+        meta = model.metadata
+        finalizer = [
+            {"op": "test", "path": "/metadata/uid", "value": meta.uid},
+            {"op": "add", "path": "/metadata/finalizers", "value": [keys.RUNNING_FINALIZER]},
+        ]
+        _, pod = await asyncio.gather(
+            self._cluster.patch(MODELS, NAMESPACE, meta.name, finalizer),
+            self._cluster.create(PODS, NAMESPACE, manifests.engine_pod(model, 0, made)),
+        )
+        fresh = await self._cluster.get(MODELS, NAMESPACE, meta.name)
+        opened = [
+            {"op": "test", "path": "/metadata/uid", "value": pod.metadata.uid},
+            {"op": "test", "path": "/spec/schedulingGates/0/name", "value": manifests.gate(0)},
+            {"op": "remove", "path": "/spec/schedulingGates/0"},
+        ]
+        await self._cluster.patch(PODS, NAMESPACE, pod.metadata.name, opened)
+        return fresh
+
+    async def _run(self, model: Model) -> None:
+        """Wait for the engine and say so; that it starts and loads is said beside."""
+        name = manifests.pod_name(model)
+        saying = asyncio.create_task(self._loading(model, name))
+        await self._until(lambda: self._address(name))
+        backend = backends.find(model.spec.backend)
+        if backend is None:
+            raise SystemExit("peer: no such backend")
+        url = f"http://{self._address(name)}:{backend.port}{backend.health}"
+        while not (await self._ask(url)).good:
+            await asyncio.sleep(EAGER)
+        await self._say(await saying, keys.READY)
+
+    async def _loading(self, model: Model, pod: str) -> Model:
+        model = await self._say(model, keys.READY, ("False", keys.R_STARTING))
+        await self._until(lambda: self._address(pod))
+        return await self._say(model, keys.READY, ("False", keys.R_LOADING))
+
+    def _address(self, pod: str) -> str:
+        seen = self._seen.get(("pods", pod))
+        return pod_facts(seen).ip if seen is not None else ""
+
+    async def _say(self, model: Model, kind: str, other: tuple[str, str] | None = None) -> Model:
+        """Write a verdict, as it stands in the model status or another one, and an Event beside it."""
+        condition = dict(next(c for c in self._status["conditions"] if c["type"] == kind))
+        if other is not None:
+            condition["status"], condition["reason"] = other
+        owner = keys.OWNERS[kind]
+        fields = {
+            name: self._status[name]
+            for name in keys.STATUS_FIELDS[owner]
+            if name in self._status and name != "phase"
+        }
+        meta = model.metadata
+        written = await self._cluster.apply(
+            MODELS,
+            NAMESPACE,
+            {
+                "apiVersion": keys.API_VERSION,
+                "kind": keys.KIND,
+                "metadata": {"name": meta.name, "resourceVersion": meta.resource_version},
+                "status": {**fields, "conditions": [condition]},
+            },
+            manager=f"peer-{owner}",
+            subresource="status",
+        )
+        self._aside(self._cluster.create(EVENTS, NAMESPACE, _event(written, condition, owner)))
+        return written
+
+    async def _until(self, found: Any) -> None:
+        async with asyncio.timeout(_TIMEOUT):
+            while not found():
+                self._news.clear()
+                await self._news.wait()
+
+    def _aside(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    async def clear(self, name: str) -> None:
+        """Take a Model away again, engine first."""
+        await asyncio.gather(*self._beside)
+        await self._cluster.delete(PODS, NAMESPACE, f"{name}-0")
+        await self._gone(PODS, f"{name}-0")
+        await self._cluster.merge(PLAIN, NAMESPACE, name, {"metadata": {"finalizers": None}})
+        await self._cluster.delete(MODELS, NAMESPACE, name)
+        await self._gone(MODELS, name)
+
+    async def _gone(self, kind: Kind[Any], name: str) -> None:
+        async with asyncio.timeout(_TIMEOUT):
+            with contextlib.suppress(NotFoundError):
+                while await self._cluster.get(kind, NAMESPACE, name):
+                    await asyncio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def peer(kubeconfig: str, status: Mapping[str, Any]) -> AsyncIterator[Peer]:
+    """Open the peer's process: its client, its two watches."""
+    async with connected(kubeconfig) as cluster, asking() as ask:
+        claim = await cluster.get(CLAIMS, NAMESPACE, "models")
+        made = Peer(cluster, ask, status, claim.metadata.uid)
+        kinds: tuple[Kind[Any], ...] = (JOBS, PODS)
+        watches = [
+            asyncio.create_task(made.follow(kind, (await cluster.list(kind)).version)) for kind in kinds
+        ]
+        try:
+            yield made
+        finally:
+            for task in watches:
+                task.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
+
+
+def _complete(job: Any) -> bool:
+    return job is not None and any(c.type == "Complete" and c.status == "True" for c in job.status.conditions)
+
+
+def _event(model: Model, condition: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    meta = model.metadata
+    stamp = condition.get("lastTransitionTime", "")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{meta.name}.", "namespace": NAMESPACE},
+        "involvedObject": {
+            "apiVersion": keys.API_VERSION,
+            "kind": keys.KIND,
+            "namespace": NAMESPACE,
+            "name": meta.name,
+            "uid": meta.uid,
+            "resourceVersion": meta.resource_version,
+        },
+        "type": "Normal",
+        "reason": condition["reason"],
+        "message": condition.get("message") or condition["reason"],
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "count": 1,
+        "source": {"component": f"peer-{owner}"},
+    }
