@@ -5,6 +5,7 @@ was reloaded underneath would else answer "unknown error" for ever.
 """
 
 import contextlib
+import ctypes
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,9 @@ from typing import Any, TypeVar
 from flexinfer.agent.vendors.base import Found, Vendor
 from flexinfer.contracts.nodes import Device, DeviceProcess
 
+_LIBRARY = "libnvidia-ml.so.1"
+_NO_LIBRARY = "NVML: NVML Shared Library Not Found"
+"""What pynvml itself would say."""
 _MIB = 2**20
 _ABSENT = ("NVMLError_LibraryNotFound", "NVMLError_DriverNotLoaded", "NVMLError_NoPermission")
 T = TypeVar("T")
@@ -26,8 +30,10 @@ class Library:
 
     def probe(self) -> Found:
         """Return the devices that the library tells of."""
+        if not (self._open or _loadable()):
+            return Found(message=_NO_LIBRARY)
         try:
-            import pynvml  # noqa: PLC0415 -- an extra, and slow to import
+            import pynvml  # noqa: PLC0415 -- an extra, slow to import, and 2 MiB that a machine without the library does not pay
         except ImportError:
             return Found(message="nvidia-ml-py is not installed")
         try:
@@ -47,6 +53,15 @@ class Library:
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
         self._open = False
+
+
+def _loadable() -> bool:
+    """Tell whether there is a library: it comes with NVIDIA's driver."""
+    try:
+        ctypes.CDLL(_LIBRARY)
+    except OSError:
+        return False
+    return True
 
 
 def _devices(pynvml: ModuleType) -> Iterator[Device]:
