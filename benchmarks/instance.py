@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shlex
+import signal
 import stat
 import subprocess
 import sys
@@ -25,7 +26,10 @@ class Instance:
         self.folder = folder
         self.log = folder / "stub.log"
         self.log.touch()
+        self._suspended = False
         self.environment = os.environ | {"FLEXINFER_STATE": str(folder / "state")}
+        # With it every process would compile all of our modules at its start, and keep what that leaves: nobody's installation does.
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
         if stub:
             self.environment |= self._stubbed()
         self._flexinfer("up", "--detach", *options)
@@ -40,9 +44,10 @@ class Instance:
         programs.mkdir()
         stub = programs / "llama-server"
         engine = Path(__file__).with_name("stub_engine.py")
-        stub.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {engine} "$@"\n')
+        # A container sees none of the node's environment, so the stub is told where its log lies by its own start.
+        stub.write_text(f'#!/bin/sh\nSTUB_LOG={self.log} exec {sys.executable} -S -E {engine} "$@"\n')
         stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
-        return {"PATH": f"{programs}:{os.environ['PATH']}", "STUB_LOG": str(self.log)}
+        return {"PATH": f"{programs}:{os.environ['PATH']}"}
 
     def _flexinfer(self, *arguments: str) -> str:
         command = [str(BIN / "flexinfer"), *arguments]
@@ -112,8 +117,23 @@ class Instance:
         """Wait for a condition such as `condition=Ready` or `jsonpath={.status.phase}=Idle`."""
         self.kubectl("wait", f"--for={condition}", f"mdl/{model}", f"--timeout={seconds}s")
 
+    @property
+    def supervisor(self) -> int:
+        """The process that keeps the others: `flexinfer up` itself, which holds the folder's lock."""
+        return int((self.folder / "state" / "lock").read_text())
+
+    def end_services(self) -> None:
+        """End all services and keep them ended: API, node and bus go on alone."""
+        os.kill(self.supervisor, signal.SIGSTOP)
+        self._suspended = True
+        for service in self.services():
+            if service["name"] not in ("api", "node", "nats") and service["pid"]:
+                os.kill(int(service["pid"]), signal.SIGKILL)
+
     def down(self) -> None:
         """Stop everything."""
+        if self._suspended:
+            os.kill(self.supervisor, signal.SIGCONT)
         self._flexinfer("down")
 
 
@@ -128,18 +148,17 @@ def instance(*options: str) -> Iterator[Instance]:
             running.down()
 
 
-def bare_spawns(count: int, log: Path) -> list[float]:
-    """Return how long the stub takes from being spawned to its first line, in seconds, several times."""
+def bare_spawn(log: Path) -> float:
+    """Return how long the stub takes from being spawned to its first line, in seconds."""
     engine = Path(__file__).with_name("stub_engine.py")
-    found = []
-    for number in range(count):
-        log.write_text("")
-        asked = time.monotonic()
-        command = [sys.executable, "-S", "-E", str(engine), "--port", str(38700 + number % 100)]
-        process = subprocess.Popen(command, env=os.environ | {"STUB_LOG": str(log)})
-        while "started" not in log.read_text():
+    log.write_text("")
+    asked = time.monotonic()
+    command = [sys.executable, "-S", "-E", str(engine), "--port", "0"]
+    process = subprocess.Popen(command, env=os.environ | {"STUB_LOG": str(log)})
+    try:
+        while not log.read_text().endswith("\n"):
             time.sleep(0.001)
-        found.append(float(log.read_text().split()[1]) - asked)
+        return float(log.read_text().split()[1]) - asked
+    finally:
         process.kill()
         process.wait()
-    return found
