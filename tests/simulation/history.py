@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -10,12 +11,15 @@ from flexinfer.contracts import keys
 from flexinfer.contracts.model import Model
 from flexinfer.local.api.errors import ApiError
 from flexinfer.local.api.requests import DeleteOptions, Options, Patch
+from flexinfer.runtime.reactor import Service
 from tests.simulation.bus import Chances
 from tests.simulation.node import Behaviour
 from tests.simulation.world import World
 
 NAMES = ("a", "b", "c")
 TROUBLE_SECONDS = 30.0
+AFTERMATH_SECONDS = 12.0
+"""How long the last pause, and the Lease that it cost, may still be felt."""
 CALM_SECONDS = 240.0
 STILL_SECONDS = 15.0
 IDLE = "6s"
@@ -28,16 +32,19 @@ class Outcome(msgspec.Struct):
     seed: int
     problems: list[str]
     log: list[str]
+    digest: str
+    """A hash of every write and its time."""
 
 
-async def play(seed: int) -> Outcome:
-    """Play the history of a seed to its end."""
-    world = World(seed)
+async def play(seed: int, services: Mapping[str, Service] | None = None) -> Outcome:
+    """Play the history of a seed to its end; `services` are put in place of ours of the same name."""
+    world = World(seed, services)
     world.start()
     history = History(world)
     await history.trouble()
     await history.calm()
-    return Outcome(seed, [*world.node.violations, *history.problems], world.log)
+    problems = [*world.node.violations, *world.judge.problems, *history.problems]
+    return Outcome(seed, problems, world.log, world.judge.digest)
 
 
 class History:
@@ -158,6 +165,9 @@ class History:
         deadline = world.clock() + CALM_SECONDS
         while world.clock() < deadline:
             await asyncio.sleep(1.0)
+            if world.clock() < TROUBLE_SECONDS + AFTERMATH_SECONDS:
+                world.judge.excuse()
+            world.judge.look()
             if self._at_rest() and world.clock() - self._last_write > STILL_SECONDS:
                 break
         self._judge()

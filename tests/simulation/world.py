@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -36,6 +36,7 @@ from flexinfer.runtime.settings import Settings
 from flexinfer.watcher.__main__ import mirror
 from tests.simulation.bus import Broker, SimulatedBus, SimulatedStream
 from tests.simulation.door import Door
+from tests.simulation.judge import Judge
 from tests.simulation.node import Node
 from tests.simulation.registry import registry
 
@@ -43,6 +44,21 @@ T = TypeVar("T")
 EPOCH = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SETTINGS = Settings(drain_seconds=5, loading_seconds=15, memory_free_seconds=2, relist_seconds=20)
 LEASE_SECONDS = 6.0
+_LOADS, _STOPS = SETTINGS.loading_seconds, SETTINGS.drain_seconds + 30
+DEADLINES = {
+    (keys.READY, keys.R_STARTING): _LOADS,
+    (keys.READY, keys.R_LOADING): _LOADS,
+    (keys.READY, keys.R_RESTARTING): _LOADS,
+    (keys.READY, keys.R_DRAINING): _STOPS,
+    (keys.READY, keys.R_STOPPING): _STOPS,
+    (keys.CACHED, keys.R_CHECKING): 10.0,
+    (keys.GRANTED, keys.R_RELEASED): _STOPS,
+    (keys.GRANTED, keys.R_LEAVING_GROUP): _STOPS,
+    (keys.GRANTED, keys.R_QUEUED): 3 * (_LOADS + _STOPS),
+    (keys.WANTED, keys.R_FIRST_START): 2 * _LOADS,
+    (keys.WANTED, keys.R_FIRST_START_QUEUED): 3 * (_LOADS + _STOPS),
+}
+"""How long each wait of a history may last, in seconds, by these settings; a queue's is that of everybody before."""
 GARBAGE_SECONDS = 0.5
 
 
@@ -101,6 +117,14 @@ class Shaky:
         await self._member.step()
         return answer
 
+    async def _write(self, verb: str, kind: Kind[Any], body: Any, call: Callable[[], Awaitable[T]]) -> T:
+        async def judged() -> T:
+            answer = await call()
+            self._member.world.judge.sent(verb, kind, body, answer)
+            return answer
+
+        return await self._around(judged)
+
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
         """GET."""
         return await self._around(lambda: self._inner.get(kind, namespace, name))
@@ -122,19 +146,29 @@ class Shaky:
 
     async def replace(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
         """PUT."""
-        return await self._around(lambda: self._inner.replace(kind, namespace, name, body))
+        return await self._write(
+            "replace",
+            kind,
+            msgspec.to_builtins(body),
+            lambda: self._inner.replace(kind, namespace, name, body),
+        )
 
     async def apply(
         self, kind: Kind[T], namespace: str, body: Any, *, manager: str, subresource: str = ""
     ) -> T:
         """Apply."""
-        return await self._around(
-            lambda: self._inner.apply(kind, namespace, body, manager=manager, subresource=subresource)
+        return await self._write(
+            "apply",
+            kind,
+            body,
+            lambda: self._inner.apply(kind, namespace, body, manager=manager, subresource=subresource),
         )
 
     async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[Any]) -> T:
         """Patch."""
-        return await self._around(lambda: self._inner.patch(kind, namespace, name, operations))
+        return await self._write(
+            "patch", kind, operations, lambda: self._inner.patch(kind, namespace, name, operations)
+        )
 
     async def merge(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
         """Merge."""
@@ -144,13 +178,19 @@ class Shaky:
         self, kind: Kind[Any], namespace: str, name: str, *, uid: str = "", grace: int | None = None
     ) -> None:
         """DELETE."""
-        await self._around(lambda: self._inner.delete(kind, namespace, name, uid=uid, grace=grace))
+        await self._write(
+            "delete",
+            kind,
+            {"uid": uid},
+            lambda: self._inner.delete(kind, namespace, name, uid=uid, grace=grace),
+        )
 
 
 class World:
-    """Everything, in virtual time."""
+    """Everything, in virtual time; `services` are put in place of ours of the same name."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, services: Mapping[str, Service] | None = None) -> None:
+        self._services = {s.name: s for s in (PLACER, PREFETCHER, REAPER, ARBITER)} | dict(services or {})
         self.chance = random.Random(seed)
         self.clock = asyncio.get_running_loop().time
         self.latency = 0.003
@@ -158,6 +198,8 @@ class World:
         self.store = Store(
             registry(), now=self.wall, new_uid=lambda: f"{next(self._uids):08d}-0000-4000-8000-0"
         )
+        self.judge = Judge(self.clock, DEADLINES)
+        self.store.observe(self.judge.written)
         self.broker = Broker(self.chance, self.clock)
         self.node = Node(self.store, self.broker, self.chance, self.clock)
         self._kind = self._named(keys.GROUP, keys.VERSION, keys.PLURAL)
@@ -250,8 +292,7 @@ class World:
     def _main(self, name: str) -> Callable[[Runtime], Awaitable[None]]:
         if name == "watcher":
             return lambda runtime: mirror(runtime, SimulatedStream(self.broker))
-        services: dict[str, Service] = {s.name: s for s in (PLACER, PREFETCHER, REAPER, ARBITER)}
-        return partial(react, service=services.get(name) or launcher(self._asking))
+        return partial(react, service=self._services.get(name) or launcher(self._asking))
 
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[Ask]:

@@ -1,0 +1,150 @@
+"""What must be true at every step, judged where the truth is: at the store, as each write lands, and by the clock.
+
+* A write made for one Model never lands on its namesake: each is fenced by the resourceVersion or uid that it was decided from.
+* A group's Lease takes the steps of DESIGN 6 in their order, and its turn only grows.
+* A gate opens only for a Model that is there.
+* Once faults have stopped, nothing waits past its deadline.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from flexinfer.contracts import keys
+from flexinfer.contracts.workload import (
+    FREED,
+    GRANTED,
+    RELEASING,
+    STOPPED,
+    GroupLease,
+    group_lease,
+)
+from flexinfer.local.api.history import Change
+from flexinfer.runtime.api import LEASES, MODELS, Kind
+
+_NEXT = {FREED: GRANTED, GRANTED: RELEASING, RELEASING: STOPPED, STOPPED: FREED}
+_SLACK = 6.0
+"""For the reactor, a Lease that changes hands, and the relist after a loss."""
+
+
+class Judge:
+    """Sees every write, and says what was wrong with it; `deadlines` is condition type and reason -> seconds that it may last."""
+
+    def __init__(self, clock: Callable[[], float], deadlines: Mapping[tuple[str, str], float]) -> None:
+        self._clock, self._deadlines = clock, deadlines
+        self._uids: dict[str, str] = {}  # resourceVersion of a Model -> its uid
+        self._models: set[str] = set()  # uids that are there
+        self._waits: dict[str, dict[tuple[str, str], float]] = {}  # uid -> type and reason -> since when
+        self._sums = hashlib.sha256()
+        self.problems: list[str] = []
+
+    @property
+    def digest(self) -> str:
+        """A hash of all writes and their times: the same seed gives the same."""
+        return self._sums.hexdigest()
+
+    def _wrong(self, what: str) -> None:
+        self.problems.append(f"{what} at {self._clock():.3f}")
+
+    # --- the store
+
+    def written(self, change: Change) -> None:
+        """Judge what a write did."""
+        self._sums.update(f"{self._clock():.6f} {change.revision} {change.place} {change.key}\n".encode())
+        match change.place[1]:
+            case "models":
+                self._model(change)
+            case "leases":
+                self._lease(change)
+            case "pods":
+                self._pod(change)
+            case _:
+                return
+
+    def _model(self, change: Change) -> None:
+        if change.new is None:
+            if change.old is not None:
+                self._models.discard(change.old["metadata"]["uid"])
+                self._waits.pop(change.old["metadata"]["uid"], None)
+            return
+        meta = change.new["metadata"]
+        self._models.add(meta["uid"])
+        self._uids[str(meta["resourceVersion"])] = meta["uid"]
+        self._wait(change.new)
+
+    def _lease(self, change: Change) -> None:
+        if change.new is None or change.old is None:
+            return
+        old, new = _turn(change.old), _turn(change.new)
+        if old is None or new is None:
+            return
+        begins = (old.step, new.step) == (FREED, GRANTED)
+        if new.step not in (old.step, _NEXT[old.step]) or new.turn != old.turn + begins:
+            self._wrong(
+                f"the Lease of {new.group} went from {old.step} of turn {old.turn} to {new.step} of turn {new.turn}"
+            )
+        if not begins and new.step != FREED and new.holder_uid != old.holder_uid:
+            self._wrong(f"turn {new.turn} of {new.group} changed hands")
+
+    def _pod(self, change: Change) -> None:
+        old, new = change.old, change.new
+        if old is None or new is None or not old["spec"].get("schedulingGates"):
+            return
+        uid = new["metadata"]["labels"].get(keys.MODEL_UID_LABEL, "")
+        if not new["spec"].get("schedulingGates") and uid not in self._models:
+            self._wrong(f"the gate of {change.key[1]} opened for a Model that is gone")
+
+    # --- the services' calls
+
+    def sent(self, verb: str, kind: Kind[Any], body: Any, answer: Any) -> None:
+        """Judge a write that a service made and that the API took."""
+        if kind is MODELS and verb == "apply":
+            meant = self._uids.get(str(body["metadata"].get("resourceVersion", "")))
+            if meant is None:
+                self._wrong(
+                    f"a status of {answer.key} is written without the version that it was decided from"
+                )
+            elif meant != answer.uid:
+                self._wrong(f"what was meant for {meant} was written on its namesake {answer.uid}")
+        elif verb == "patch" and not _tests_identity(body):
+            self._wrong(f"a patch of a {kind.name} tests neither uid nor version")
+        elif verb == "replace" and kind is LEASES and not body["metadata"].get("resourceVersion"):
+            self._wrong("a Lease is replaced whatever it holds")
+        elif verb == "delete" and not body["uid"]:
+            self._wrong(f"a {kind.name} is deleted by name alone")
+
+    # --- the clock
+
+    def _wait(self, model: Any) -> None:
+        """Note for what a Model waits from now on."""
+        uid = model["metadata"]["uid"]
+        reasons = {(c["type"], c["reason"]) for c in (model.get("status") or {}).get("conditions") or ()}
+        known = self._waits.get(uid, {})
+        self._waits[uid] = {
+            wait: known.get(wait, self._clock()) for wait in sorted(reasons & set(self._deadlines))
+        }
+
+    def excuse(self) -> None:
+        """Begin every wait anew: faults may have restarted them, as a successor does."""
+        for waits in self._waits.values():
+            waits.update(dict.fromkeys(waits, self._clock()))
+
+    def look(self) -> None:
+        """Judge how long everybody waits."""
+        for uid, waits in self._waits.items():
+            for (kind, reason), since in waits.items():
+                waited = self._clock() - since
+                if waited > self._deadlines[kind, reason] + _SLACK:
+                    self._wrong(f"the Model {uid} has been {kind}/{reason} for {waited:.0f} s")
+                    waits[kind, reason] = self._clock()
+
+
+def _turn(lease: Any) -> GroupLease | None:
+    return group_lease(msgspec.convert(lease, LEASES.type))
+
+
+def _tests_identity(operations: Sequence[Any]) -> bool:
+    tested = {op["path"] for op in operations if op["op"] == "test"}
+    return bool(tested & {"/metadata/uid", "/metadata/resourceVersion"})
