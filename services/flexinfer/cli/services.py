@@ -10,8 +10,9 @@ from flexinfer.cli.target import instance_of, state_argument
 from flexinfer.local.bus import ALL_SERVICES
 from flexinfer.local.instance import Instance, lock_holder
 from flexinfer.local.supervisor import record
-from flexinfer.local.supervisor.plan import Program, programs
+from flexinfer.local.supervisor.plan import programs
 from flexinfer.local.supervisor.process import alive
+from flexinfer.local.supervisor.program import Program
 from flexinfer.local.supervisor.readiness import ready
 
 HEALTHY, NOT_READY, DOWN = "healthy", "not ready", "down"

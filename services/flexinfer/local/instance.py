@@ -19,6 +19,10 @@ import msgspec
 HOST = "127.0.0.1"
 STATE_VARIABLE = "FLEXINFER_STATE"
 PREFERRED_PORTS = {"proxy": 7400, "api": 7401, "nats": 7402, "node": 7403}
+PLANE_PORTS = {"etcd": 7404, "etcd_peer": 7405, "etcd_health": 7406, "manager": 7407, "scheduler": 7408}
+LOCAL, REAL, PLANE = "local", "real", "plane"
+"""Worlds: the local API; a real control plane in its place; that control plane and nothing else."""
+WORLDS = (LOCAL, REAL, PLANE)
 _STRIDE, _TRIES = 10, 400
 _SECRET_BYTES = 24
 
@@ -28,20 +32,26 @@ class InstanceError(Exception):
 
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
-    """The ports that must stay the same over restarts, since others know them."""
+    """The ports that must stay the same over restarts, since others know them. Those of a real control plane are 0 without one."""
 
     proxy: int
     api: int
     nats: int
     node: int
+    etcd: int = 0
+    etcd_peer: int = 0
+    etcd_health: int = 0
+    manager: int = 0
+    scheduler: int = 0
 
 
 class Instance(msgspec.Struct, frozen=True):
-    """One instance: a folder, a name and ports."""
+    """One instance: a folder, a name, ports and the world that its API server is of."""
 
     state: Path
     identity: str
     ports: Ports
+    world: str = LOCAL
 
     @property
     def logs(self) -> Path:
@@ -55,7 +65,7 @@ class Instance(msgspec.Struct, frozen=True):
 
     @property
     def certificates(self) -> Path:
-        """The local API's own authority and certificate."""
+        """The authority of this instance, and the certificates that it signed."""
         return self.state / "certificates"
 
     @property
@@ -70,7 +80,7 @@ class Instance(msgspec.Struct, frozen=True):
 
     @property
     def token_file(self) -> Path:
-        """The bearer token of the local API."""
+        """The bearer token of the API server's administrator."""
         return self.state / "secrets" / "api.token"
 
     @property
@@ -101,7 +111,7 @@ class Instance(msgspec.Struct, frozen=True):
 
     @property
     def api_url(self) -> str:
-        """The local API."""
+        """The API server."""
         return f"https://{HOST}:{self.ports.api}"
 
     @property
@@ -116,6 +126,8 @@ class Instance(msgspec.Struct, frozen=True):
 
     def exports(self) -> dict[str, str]:
         """Return what a shell needs to use this instance; it holds credentials."""
+        if self.world == PLANE:
+            return {"KUBECONFIG": str(self.kubeconfig)}
         password = quote(read_secret(self.nats_password_file("tap")), safe="")
         return {
             "KUBECONFIG": str(self.kubeconfig),
@@ -130,6 +142,7 @@ class _Saved(msgspec.Struct, frozen=True):
 
     identity: str
     ports: Ports
+    world: str = LOCAL
 
 
 def state_folder(given: str | None, environment: Mapping[str, str]) -> Path:
@@ -150,14 +163,15 @@ def load(state: Path) -> Instance:
         raise InstanceError(f"no FlexInfer in {state}: `flexinfer up` makes one") from error
     except (OSError, msgspec.MsgspecError) as error:
         raise InstanceError(f"{path} cannot be read: {error}") from error
-    return Instance(state, saved.identity, saved.ports)
+    return Instance(state, saved.identity, saved.ports, saved.world)
 
 
-def ensure(state: Path, *, held: frozenset[str] = frozenset()) -> Instance:
+def ensure(state: Path, *, held: frozenset[str] = frozenset(), world: str = "") -> Instance:
     """Return the instance of a folder, made if need be, with ports that are free.
 
     A port keeps its number over restarts unless somebody else has it meanwhile; `held` names the ports that our own running
-    processes listen on.
+    processes listen on. `world` is that of a new instance (default: local); one that exists stays in its own, since what one API
+    server keeps another does not know: InstanceError when another is asked for.
     """
     try:
         _private(state)
@@ -169,19 +183,25 @@ def ensure(state: Path, *, held: frozenset[str] = frozenset()) -> Instance:
         if (state / "instance.json").exists():
             raise
         former = None
+    chosen = world or (former.world if former else LOCAL)
+    if former and former.world != chosen:
+        raise InstanceError(
+            f"{state} was made for the {former.world} API, not for the {chosen} one: give another folder with --state"
+        )
     identity = former.identity if former else secrets.token_hex(4)
-    found = Instance(state, identity, _ports(former.ports if former else None, held))
+    found = Instance(state, identity, _ports(former.ports if former else None, held, chosen), chosen)
     for folder in (found.logs, found.run, state / "secrets"):
         _private(folder)
     write_private(
-        state / "instance.json", msgspec.json.format(msgspec.json.encode(_Saved(identity, found.ports)))
+        state / "instance.json",
+        msgspec.json.format(msgspec.json.encode(_Saved(identity, found.ports, chosen))),
     )
     return found
 
 
-def _ports(former: Ports | None, held: frozenset[str]) -> Ports:
+def _ports(former: Ports | None, held: frozenset[str], world: str) -> Ports:
     chosen: dict[str, int] = {}
-    for name, preferred in PREFERRED_PORTS.items():
+    for name, preferred in (PREFERRED_PORTS | (PLANE_PORTS if world != LOCAL else {})).items():
         kept: int = getattr(former, name) if former else 0
         if kept and (name in held or not _answers(kept)):
             chosen[name] = kept
@@ -221,7 +241,7 @@ def reserved(ports: Ports) -> Iterator[None]:
     A bound socket that does not listen: servers, which set SO_REUSEADDR, may bind beside it; `_free_port`, which does not, may not.
     """
     with contextlib.ExitStack() as stack:
-        for port in msgspec.structs.astuple(ports):
+        for port in filter(None, msgspec.structs.astuple(ports)):
             holder = stack.enter_context(socket.socket())
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):

@@ -1,7 +1,8 @@
 """Certificates: a small authority of this instance's own, and the server certificates that it signs.
 
 kubectl sends no token over plain HTTP, hence TLS on loopback. Made once and kept: a kubeconfig that was handed out stays true. Keys are
-files of mode 0600; `ca.crt` is what clients trust. The node's own server asks for its certificate here too.
+files of mode 0600; `ca.crt` is what clients trust. The node's own server asks for its certificate here too, and so does a real control
+plane, whose parts also show certificates to each other.
 """
 
 import ipaddress
@@ -26,6 +27,20 @@ _NAMES: tuple[x509.GeneralName, ...] = (
 
 
 @dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom a certificate is for: user and group to an API server, and under which DNS names beside loopback's it serves.
+
+    `client` lets it be shown to servers too.
+    """
+
+    common_name: str
+    organization: str = ""
+    dns: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    client: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class _Pair:
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
@@ -45,8 +60,8 @@ def server_context(folder: Path, name: str = "server") -> ssl.SSLContext:
     return context
 
 
-def issue(folder: Path, name: str) -> None:
-    """Make sure that there are an authority, and a certificate of that name which it signed."""
+def issue(folder: Path, name: str, subject: Subject | None = None) -> None:
+    """Make sure that there are an authority, and a certificate of that name which it signed (default: for a server on loopback)."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     authority = _load(folder, AUTHORITY)
     if authority is None:
@@ -54,7 +69,7 @@ def issue(folder: Path, name: str) -> None:
         _save(folder, AUTHORITY, authority)
     known = _load(folder, name)
     if known is None or not _signed(known, authority):
-        _save(folder, name, _server(name, authority))
+        _save(folder, name, _made(subject or Subject(f"flexinfer-local-{name}"), authority))
 
 
 def _signed(pair: _Pair, authority: _Pair) -> bool:
@@ -77,19 +92,31 @@ def _authority() -> _Pair:
     return _Pair(key, builder.sign(key, hashes.SHA256()))
 
 
-def _server(name: str, authority: _Pair) -> _Pair:
+def _made(subject: Subject, authority: _Pair) -> _Pair:
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"flexinfer-local-{name}")])
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if subject.client else [])]
+    names = [
+        *_NAMES,
+        *(x509.DNSName(name) for name in subject.dns),
+        *(x509.IPAddress(ipaddress.ip_address(address)) for address in subject.addresses),
+    ]
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
     builder = (
-        _builder(subject, authority.certificate.subject, key)
+        _builder(_named(subject), authority.certificate.subject, key)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(_NAMES), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(identifier, critical=False)
     )
     return _Pair(key, builder.sign(authority.key, hashes.SHA256()))
+
+
+def _named(subject: Subject) -> x509.Name:
+    parts = [x509.NameAttribute(NameOID.COMMON_NAME, subject.common_name)]
+    if subject.organization:
+        parts.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, subject.organization))
+    return x509.Name(parts)
 
 
 def _builder(

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flexinfer.local.supervisor import process
-from flexinfer.local.supervisor.plan import Program
 from flexinfer.local.supervisor.process import Process
+from flexinfer.local.supervisor.program import Program
 from flexinfer.local.supervisor.readiness import Page
 from flexinfer.local.supervisor.record import Entry
 

@@ -4,90 +4,70 @@ import hashlib
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
-
 from flexinfer.local import bus
-from flexinfer.local.instance import HOST, Instance, InstanceError
-from flexinfer.local.supervisor.readiness import Banner, Page, Probe
+from flexinfer.local.instance import HOST, LOCAL, PLANE, Instance, InstanceError
+from flexinfer.local.kubernetes import plane
+from flexinfer.local.kubernetes.plane import NODE_NAME
+from flexinfer.local.supervisor.program import NODE, STORES, Program
+from flexinfer.local.supervisor.readiness import Banner, Page
 
-NODE_NAME = "local"
 NODE_GRACE = 45.0
 """Longer than an engine's own grace."""
-MARKER_VARIABLE = "FLEXINFER_PROCESS"
-STORES, NODE, SERVICES = range(3)
-"""Stages: each starts once the one before it answers; they stop in reverse order."""
-
-
-class Program(msgspec.Struct, frozen=True, kw_only=True):
-    """One program to keep running.
-
-    `variables` come on top of the user's environment. `down_signal` is how `down` ends it: the node leaves its engines running at a
-    SIGTERM, so that it can be replaced, and stops them at a SIGUSR1.
-    """
-
-    name: str
-    argv: tuple[str, ...]
-    probe: Probe
-    stage: int = SERVICES
-    variables: Mapping[str, str] = {}
-    grace: float = 10.0
-    down_signal: signal.Signals = signal.SIGTERM
-
-    @property
-    def fingerprint(self) -> str:
-        """What tells whether a running process was started as it would be today."""
-        told = msgspec.json.encode([self.argv, dict(self.variables)], order="deterministic")
-        return hashlib.sha256(told).hexdigest()[:16]
-
-    def environment(self, inherited: Mapping[str, str], instance: str) -> dict[str, str]:
-        """Return the whole environment: the user's without any FlexInfer setting, ours, and a marker to be found by."""
-        kept = {key: value for key, value in inherited.items() if not key.startswith("FLEXINFER_")}
-        return kept | dict(self.variables) | {MARKER_VARIABLE: self.marker(instance)}
-
-    def marker(self, instance: str) -> str:
-        """Return what its environment says of it."""
-        return f"{instance}/{self.name}/{self.fingerprint}"
 
 
 def programs(instance: Instance, *, one_process: bool) -> list[Program]:
     """Return all programs of an instance, in the order in which they start."""
-    state, python = str(instance.state), (sys.executable, "-m")
-    api = Program(
-        name="api",
-        stage=STORES,
-        argv=(
-            *python,
-            "flexinfer.local.api",
-            *("--state", state, "--port", str(instance.ports.api)),
-            *("--certificates", str(instance.certificates), "--token-file", str(instance.token_file)),
-        ),
-        probe=Page(port=instance.ports.api, tls=True),
-    )
-    nats = Program(
+    if instance.world == PLANE:
+        return plane.processes(instance)
+    server = [_local_api(instance)] if instance.world == LOCAL else plane.processes(instance)
+    return [_nats(instance), *server, _node(instance), *_services(instance, one_process=one_process)]
+
+
+def _nats(instance: Instance) -> Program:
+    return Program(
         name="nats",
         stage=STORES,
         argv=(nats_server(), "-c", str(instance.nats_config)),
         variables={"FLEXINFER_NATS_CONFIG": _digest(instance.nats_config)},
         probe=Banner(port=instance.ports.nats, opening=b"INFO "),
     )
-    node = Program(
+
+
+def _local_api(instance: Instance) -> Program:
+    return Program(
+        name="api",
+        stage=STORES,
+        argv=(
+            *(sys.executable, "-m", "flexinfer.local.api"),
+            *("--state", str(instance.state), "--port", str(instance.ports.api)),
+            *("--certificates", str(instance.certificates), "--token-file", str(instance.token_file)),
+        ),
+        probe=Page(port=instance.ports.api, tls=True),
+    )
+
+
+def _node(instance: Instance) -> Program:
+    if instance.world == LOCAL:
+        credentials: tuple[str, ...] = ("--kubeconfig", str(instance.kubeconfig))
+    else:
+        node, volumes = (str(plane.kubeconfig(instance, who)) for who in (plane.NODE_USER, plane.VOLUMES))
+        credentials = ("--kubeconfig", node, "--volumes-kubeconfig", volumes)
+    return Program(
         name="node",
         stage=NODE,
         argv=(
-            *python,
-            "flexinfer.local.node",
-            *("--state", state, "--name", NODE_NAME),
-            *("--kubeconfig", str(instance.kubeconfig), "--port", str(instance.ports.node)),
+            *(sys.executable, "-m", "flexinfer.local.node"),
+            *("--state", str(instance.state), "--name", NODE_NAME),
+            *credentials,
+            *("--port", str(instance.ports.node)),
         ),
         probe=Page(port=instance.ports.node, tls=True, path="/healthz"),
         grace=NODE_GRACE,
         down_signal=signal.SIGUSR1,
         variables={"FLEXINFER_API_URL": instance.api_url},
     )
-    return [nats, api, node, *_services(instance, one_process=one_process)]
 
 
 def _services(instance: Instance, *, one_process: bool) -> list[Program]:

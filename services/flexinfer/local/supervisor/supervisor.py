@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from flexinfer.local.instance import Instance
 from flexinfer.local.supervisor import process, record
 from flexinfer.local.supervisor.keeper import Keeper
-from flexinfer.local.supervisor.plan import MARKER_VARIABLE, Program
 from flexinfer.local.supervisor.process import Process
+from flexinfer.local.supervisor.program import MARKER_VARIABLE, Program
 from flexinfer.local.supervisor.readiness import until_ready
 
 STAGE_SECONDS = 20.0

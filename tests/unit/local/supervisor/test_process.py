@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from flexinfer.local.supervisor import process
-from flexinfer.local.supervisor.plan import MARKER_VARIABLE
 from flexinfer.local.supervisor.process import Identity, Process, adopt, alive, identify
+from flexinfer.local.supervisor.program import MARKER_VARIABLE
 
 
 async def reaped(former: Process) -> None:

@@ -11,8 +11,8 @@ import msgspec
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import Instance
 from flexinfer.local.supervisor import record
-from flexinfer.local.supervisor.plan import SERVICES, STORES, Program
 from flexinfer.local.supervisor.process import Process, alive, identify
+from flexinfer.local.supervisor.program import SERVICES, STORES, Program
 from flexinfer.local.supervisor.readiness import Page, ready
 from flexinfer.local.supervisor.supervisor import Supervisor, supervised
 
