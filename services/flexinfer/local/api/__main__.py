@@ -15,6 +15,7 @@ from pathlib import Path
 
 from flexinfer.local.api import auth, certificates
 from flexinfer.local.api.controllers.binding import Binding
+from flexinfer.local.api.controllers.claims import Claims
 from flexinfer.local.api.controllers.establishing import Establishing
 from flexinfer.local.api.controllers.garbage import Garbage
 from flexinfer.local.api.controllers.jobs import Jobs
@@ -104,6 +105,7 @@ def controllers(store: Store) -> Sequence[Controller]:
         Definitions(store),
         Garbage(store),
         Jobs(store, _now),
+        Claims(store),
         Binding(store, _now),
     )
 

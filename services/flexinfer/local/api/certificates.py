@@ -57,6 +57,8 @@ def server_context(folder: Path, name: str = "server") -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(folder / f"{name}.crt", folder / f"{name}.key")
+    context.load_verify_locations(authority_file(folder))
+    context.verify_mode = ssl.CERT_OPTIONAL  # who shows a certificate is known by it
     return context
 
 

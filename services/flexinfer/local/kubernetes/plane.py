@@ -14,12 +14,11 @@ from flexinfer.local.api import certificates
 from flexinfer.local.api.certificates import Subject
 from flexinfer.local.instance import HOST, PLANE, Instance, InstanceError, read_secret, write_private
 from flexinfer.local.kubernetes import catalogue
+from flexinfer.local.node.server import API_SERVER
 from flexinfer.local.supervisor.program import API, NODE, STORES, Program
 from flexinfer.local.supervisor.readiness import Page
 
 NODE_NAME = "local"
-LOGS_READER = "kube-apiserver-kubelet-client"
-"""Who may ask the node for logs: the API server, by this name in its certificate."""
 MANAGER, SCHEDULER, NODE_USER, VOLUMES = "kube-controller-manager", "kube-scheduler", "node", "volumes"
 VOLUMES_USER = "flexinfer:local-volumes"
 """Who makes the volumes behind claims: no node may, so the local node has a second name for it."""
@@ -30,7 +29,7 @@ _SUBJECTS: Mapping[str, Subject] = {
     "etcd": Subject("etcd", client=True),
     "etcd-client": Subject("kube-apiserver-etcd-client", client=True),
     "kube-apiserver": Subject("kube-apiserver", dns=_DNS, addresses=(_FIRST_SERVICE,)),
-    "kubelet-client": Subject(LOGS_READER, client=True),
+    "kubelet-client": Subject(API_SERVER, client=True),
     _ACCOUNTS: Subject("service-accounts"),
     MANAGER: Subject("system:kube-controller-manager", client=True),
     SCHEDULER: Subject("system:kube-scheduler", client=True),

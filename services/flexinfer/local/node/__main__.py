@@ -42,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     state: Path
     name: str
     kubeconfig: str
+    volumes_kubeconfig: str
     port: int
     certificates: Path
     back_off: float
@@ -55,6 +56,9 @@ def settings(arguments: list[str]) -> Settings:
     parser.add_argument("--name", default="local", help="the Node's name (default: %(default)s)")
     parser.add_argument(
         "--kubeconfig", default=os.environ.get("KUBECONFIG", ""), help="how to reach the API server"
+    )
+    parser.add_argument(
+        "--volumes-kubeconfig", help="as whom to make volumes, which no node may (default: as this node)"
     )
     parser.add_argument("--port", type=int, default=0, help="of its own endpoint (default: any)")
     parser.add_argument(
@@ -81,6 +85,7 @@ def settings(arguments: list[str]) -> Settings:
         state=given.state.absolute(),
         name=given.name,
         kubeconfig=given.kubeconfig,
+        volumes_kubeconfig=given.volumes_kubeconfig or given.kubeconfig,
         port=given.port,
         certificates=given.certificates or given.state.absolute() / "certificates",
         back_off=given.back_off,
@@ -96,14 +101,21 @@ async def host_of(given: Settings) -> AsyncIterator[Host]:
     connector = aiohttp.TCPConnector(force_close=True)
     async with (
         connected(given.kubeconfig) as client,
+        connected(given.volumes_kubeconfig) as provisioner,
         aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
     ):
         with contextlib.closing(Addresses(str(given.state))) as addresses:
-            yield _host(given, layout, client, session, addresses)
+            claims = LocalClaims(provisioner, layout.claims, given.name)
+            yield _host(given, layout, client, claims, session, addresses)
 
 
 def _host(
-    given: Settings, layout: Layout, client: Client, session: aiohttp.ClientSession, addresses: Addresses
+    given: Settings,
+    layout: Layout,
+    client: Client,
+    claims: LocalClaims,
+    session: aiohttp.ClientSession,
+    addresses: Addresses,
 ) -> Host:
     return Host(
         name=given.name,
@@ -112,7 +124,7 @@ def _host(
         session=session,
         addresses=addresses,
         devices=Devices(given.resources),
-        claims=LocalClaims(client, layout.claims, given.name),
+        claims=claims,
         events=Events(client, given.name),
         records=Records(layout.records),
         back_off=BackOff(given.back_off),

@@ -1,8 +1,8 @@
 """Claims: PersistentVolumeClaims of StorageClass `flexinfer-local`, each a folder `volumes/<namespace>/<claim>` of this node.
 
-The class binds late (WaitForFirstConsumer): a claim is bound when a scheduler chose this node for it, or when a Pod bound to this node
-uses it. Binding makes a PersistentVolume over the folder and says so in both. The folder outlives claim and volume: weights that
-took an hour to fetch are removed by a person, not by a deleted object.
+The class binds late (WaitForFirstConsumer): a claim gets a PersistentVolume over its folder when a scheduler chose this node for it, or
+when a Pod bound to this node uses it; the API server's controllers then bind the two. The folder outlives claim and volume: weights
+that took an hour to fetch are removed by a person, not by a deleted object.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ SELECTED_NODE = "volume.kubernetes.io/selected-node"
 _CLAIMS = "/api/v1/persistentvolumeclaims"
 _VOLUMES = "/api/v1/persistentvolumes"
 _CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
+_BINDING_SECONDS = 5.0
 _CLASS: Object = {
     "apiVersion": "storage.k8s.io/v1",
     "kind": "StorageClass",
@@ -42,24 +43,29 @@ class LocalClaims:
         self._root = root
         self._node = node
         self._known: dict[tuple[str, str], Object] = {}  # (namespace, name) -> last seen
-        self._lock = asyncio.Lock()
+        self._changed = asyncio.Condition()
 
     async def run(self) -> None:
         """Follow all claims for ever, and bind those for which this node was chosen."""
         with contextlib.suppress(ApiError):  # there already, or not ours to make
             await self._client.create(_CLASSES, _CLASS)
         async for change, claim in mirror(self._client, _CLAIMS):
-            key = (claim["metadata"]["namespace"], claim["metadata"]["name"])
-            if change == "DELETED":
-                self._known.pop(key, None)
-                await self._forget(claim)
-                continue
-            self._known[key] = claim
-            if self._chosen(claim):
-                try:
-                    await self.folder(*key)
-                except (VolumeError, ApiError) as error:
-                    log.warning("claim %s/%s: %s", *key, error)
+            await self._note(change, claim)
+            try:
+                if change == "DELETED":
+                    await self._forget(claim)
+                elif self._chosen(claim):
+                    await self._provide(claim)
+            except (OSError, ApiError) as error:
+                log.warning("claim %s/%s: %s", *_key(claim), error)
+
+    async def _note(self, change: str, claim: Object) -> None:
+        if change == "DELETED":
+            self._known.pop(_key(claim), None)
+        else:
+            self._known[_key(claim)] = claim
+        async with self._changed:
+            self._changed.notify_all()
 
     async def folder(self, namespace: str, name: str) -> Path:
         """Return the folder behind a claim, bound now if need be; VolumeError when it cannot be had."""
@@ -68,12 +74,26 @@ class LocalClaims:
             claim = await self._get(namespace, name)
         if claim["spec"].get("storageClassName") != STORAGE_CLASS:
             return await self._foreign(claim)
-        folder = self._root / namespace / name
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = await self._provide(claim)
         if not _bound(claim):
-            async with self._lock:
-                await self._bind(claim, folder)
+            await self._until_bound(_key(claim))
         return folder
+
+    async def _provide(self, claim: Object) -> Path:
+        """Make the folder, and the volume over it unless the claim has one."""
+        folder = self._root.joinpath(*_key(claim))
+        folder.mkdir(parents=True, exist_ok=True)
+        if not claim["spec"].get("volumeName"):
+            with contextlib.suppress(ExistsError):
+                await self._client.create(_VOLUMES, _volume(claim, folder, self._node))
+        return folder
+
+    async def _until_bound(self, key: tuple[str, str]) -> None:
+        try:
+            async with asyncio.timeout(_BINDING_SECONDS), self._changed:
+                await self._changed.wait_for(lambda: _bound(self._known.get(key, {})))
+        except TimeoutError:
+            raise VolumeError(f'persistentvolumeclaim "{key[1]}" is not bound to its volume yet') from None
 
     async def _get(self, namespace: str, name: str) -> Object:
         try:
@@ -94,36 +114,12 @@ class LocalClaims:
             f'"{claim["spec"].get("storageClassName", "")}": the local node mounts claims of "{STORAGE_CLASS}"'
         )
 
-    async def _bind(self, claim: Object, folder: Path) -> None:
-        volume = _volume(claim, folder, self._node)
-        name = volume["metadata"]["name"]
-        with contextlib.suppress(ExistsError):
-            await self._client.create(_VOLUMES, volume)
-        metadata = claim["metadata"]
-        path = f"/api/v1/namespaces/{metadata['namespace']}/persistentvolumeclaims/{metadata['name']}"
-        told = {"pv.kubernetes.io/bind-completed": "yes", "pv.kubernetes.io/bound-by-controller": "yes"}
-        await self._client.merge(
-            path,
-            {
-                "metadata": {"uid": metadata["uid"], "annotations": {**told, SELECTED_NODE: self._node}},
-                "spec": {"volumeName": name},
-            },
-        )
-        status = {
-            "phase": "Bound",
-            "accessModes": volume["spec"]["accessModes"],
-            "capacity": volume["spec"]["capacity"],
-        }
-        bound = await self._client.merge(f"{path}/status", {"status": status})
-        await self._client.merge(f"{_VOLUMES}/{name}/status", {"status": {"phase": "Bound"}})
-        self._known[metadata["namespace"], metadata["name"]] = bound
-
     async def _forget(self, claim: Object) -> None:
         """Take away the volume of a claim that is gone; its folder stays."""
         name = claim["spec"].get("volumeName", "")
         if claim["spec"].get("storageClassName") != STORAGE_CLASS or not name:
             return
-        with contextlib.suppress(ApiError):
+        with contextlib.suppress(NotFoundError):
             volume = await self._client.get(f"{_VOLUMES}/{name}")
             reference = volume["spec"].get("claimRef", {})
             if reference.get("uid") == claim["metadata"]["uid"] and _ours(volume, self._node):
@@ -135,8 +131,12 @@ class LocalClaims:
         return ours and not _bound(claim) and annotations.get(SELECTED_NODE) == self._node
 
 
+def _key(claim: Object) -> tuple[str, str]:
+    return claim["metadata"]["namespace"], claim["metadata"]["name"]
+
+
 def _bound(claim: Object) -> bool:
-    return bool(claim["spec"].get("volumeName")) and (claim.get("status") or {}).get("phase") == "Bound"
+    return (claim.get("status") or {}).get("phase") == "Bound"
 
 
 def _ours(volume: Object, node: str) -> bool:

@@ -1,6 +1,7 @@
 """Server: the node's own HTTPS endpoint, as an API server uses a kubelet's: logs of containers.
 
-It asks for the bearer token that the node itself shows to the API. Lines carry no time of their own (processes write their logs
+It lets in whoever shows the bearer token that the node itself shows to the API, or, where the node has a certificate in place of a
+token, a certificate of the same authority in the name of the API server. Lines carry no time of their own (processes write their logs
 themselves, so that they outlive the node): `timestamps` prefixes the time of the last write to the file, and `sinceSeconds` shows
 nothing when that is longer ago, else everything.
 """
@@ -22,12 +23,14 @@ from flexinfer.local.node.host import Layout
 from flexinfer.local.node.kubelet import Kubelet
 from flexinfer.local.node.records import ContainerRecord, PodRecord
 
+API_SERVER = "kube-apiserver-kubelet-client"
+"""The name that an API server shows to nodes (that of kubeadm's clusters)."""
 _LOOK_SECONDS = 0.2
 _CHUNK = 64 * 1024
 
 
 def application(kubelet: Kubelet, layout: Layout, token: str) -> web.Application:
-    """Return the endpoint."""
+    """Return the endpoint; an empty token lets in only whoever has the API server's certificate."""
     logs = Logs(kubelet, layout)
     app = web.Application(middlewares=[_guard(token)])
     app.router.add_get("/healthz", _healthy)
@@ -152,10 +155,19 @@ def _guard(token: str) -> Middleware:
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let only those in who know the token; health may be asked by anybody."""
+        """Let only those in who know the token or are the API server; health may be asked by anybody."""
         shown = request.headers.get("Authorization", "").encode()
-        if request.path != "/healthz" and not (token and hmac.compare_digest(shown, expected)):
+        known = bool(token) and hmac.compare_digest(shown, expected)
+        if request.path != "/healthz" and not known and _peer(request) != API_SERVER:
             raise web.HTTPUnauthorized(text="Unauthorized")
         return await handler(request)
 
     return guard
+
+
+def _peer(request: web.Request) -> str:
+    """Return the common name in the certificate that the other side showed; it was verified when the connection began."""
+    shown = request.get_extra_info("peercert") or {}
+    return next(
+        (value for part in shown.get("subject", ()) for key, value in part if key == "commonName"), ""
+    )
