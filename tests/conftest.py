@@ -1,10 +1,22 @@
-"""What the whole test run shares: how it is spread over workers, and what its last lines say."""
+"""What the whole test run shares: which API it is about, how it is spread over workers, and what its last lines say."""
 
 from typing import Any
 
 import pytest
 
+WORLDS = ("local", "real")
 _SPREAD = "tests/simulation/test_histories.py"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take the Kubernetes API that conformance and end-to-end tests run against: our own, or a real control plane."""
+    parser.addoption("--api", choices=WORLDS, default="local", help="the Kubernetes API to test against")
+
+
+@pytest.fixture(scope="session")
+def world(request: pytest.FixtureRequest) -> str:
+    """Which Kubernetes API this run is about."""
+    return str(request.config.getoption("--api"))
 
 
 @pytest.hookimpl(optionalhook=True)

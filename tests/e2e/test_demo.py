@@ -11,10 +11,15 @@ pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_demo_answers_sleeps_wakes_and_leaves_nothing_behind() -> None:
-    """`make demo` runs exactly this."""
+def test_the_demo_answers_sleeps_wakes_and_leaves_nothing_behind(world: str) -> None:
+    """`make demo API=...` runs exactly this."""
     done = subprocess.run(
-        [BIN / "flexinfer", "demo"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=280
+        [BIN / "flexinfer", "demo", "--api", world],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     words = [

@@ -27,9 +27,9 @@ QUESTION: list[ChatCompletionMessageParam] = [
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+def road(tmp_path_factory: pytest.TempPathFactory, world: str) -> Iterator[Instance]:
     """Return an instance with the example Model, ready and never idle."""
-    running = Instance(tmp_path_factory.mktemp("road"), stub=False)
+    running = Instance(tmp_path_factory.mktemp("road"), "--api", world, stub=False)
     try:
         running.kubectl("apply", "-f", str(EXAMPLE))
         running.until("smollm2", "condition=Ready", 120)
@@ -133,22 +133,20 @@ def test_a_changed_idle_timeout_restarts_nothing(road: Instance) -> None:
     assert model(road)["status"]["phase"] == "Ready"
 
 
-@pytest.mark.parametrize(
-    "victim",
-    [
-        "watcher",
-        "agent",
-        "placer",
-        "prefetcher",
-        "launcher",
-        "reaper",
-        "arbiter",
-        "proxy",
-        "node",
-        "api",
-        "nats",
-    ],
-)
+SERVICES = ("watcher", "agent", "placer", "prefetcher", "launcher", "reaper", "arbiter", "proxy")
+SERVERS = {
+    "local": ("api",),
+    "real": ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Name every process of the world that is tested."""
+    if "victim" in metafunc.fixturenames:
+        world = metafunc.config.getoption("--api")
+        metafunc.parametrize("victim", [*SERVICES, "node", *SERVERS[world], "nats"])
+
+
 def test_killing_any_one_process_harms_nobody(road: Instance, victim: str) -> None:
     """The Model keeps its phase and its engine; it answers meanwhile, unless the door itself was killed."""
     before, former = engine(road), process(road, victim)

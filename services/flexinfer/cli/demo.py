@@ -21,6 +21,7 @@ from typing import Any
 from flexinfer.cli import down, why
 from flexinfer.cli.chat import SYSTEM, Door
 from flexinfer.cli.errors import CommandError
+from flexinfer.cli.prepare import built
 from flexinfer.cli.stages import ASLEEP, READY, Stages, watched
 from flexinfer.cli.tap import kept, reached
 from flexinfer.cli.up import EXAMPLE, detached
@@ -36,8 +37,14 @@ _WATCH = ("get", "mdl", MODEL, "--watch", '-o=jsonpath={.status.phase}{"\\n"}')
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the Model's file."""
+    """Take the Model's file and the API to show it on."""
     parser.add_argument("--file", type=Path, default=EXAMPLE, help=f"the Model to show (default {EXAMPLE})")
+    parser.add_argument(
+        "--api",
+        choices=(instances.LOCAL, instances.REAL),
+        default=instances.LOCAL,
+        help="which Kubernetes API",
+    )
 
 
 def run(given: argparse.Namespace) -> int:
@@ -45,16 +52,17 @@ def run(given: argparse.Namespace) -> int:
     if not given.file.exists():
         raise CommandError(f"{given.file} is not here: run this from the root of the repository")
     with tempfile.TemporaryDirectory(prefix="flexinfer-demo-", ignore_cleanup_errors=True) as folder:
-        _road(Path(folder), given.file)
+        _road(Path(folder), given.file, given.api)
     return 0
 
 
-def _road(folder: Path, file: Path) -> None:
+def _road(folder: Path, file: Path, world: str) -> None:
+    built(folder, world, print)
     show = Show()
-    show.line("starting", "nats, api, node and every service, as processes of this user")
+    show.line("starting", f"nats, the {world} API, node and every service, as processes of this user")
     try:
         with contextlib.redirect_stdout(None):
-            detached(folder, one_process=False)
+            detached(folder, world=world)
         instance = instances.load(folder)
         show.line("started", "everything answers")
         with _excused(instance):

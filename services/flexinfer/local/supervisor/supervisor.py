@@ -6,7 +6,8 @@ them, ends the others first, and says so: there are never two of one kind.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from flexinfer.local.instance import Instance
 from flexinfer.local.supervisor import process, record
@@ -14,6 +15,8 @@ from flexinfer.local.supervisor.keeper import Keeper
 from flexinfer.local.supervisor.process import Process
 from flexinfer.local.supervisor.program import MARKER_VARIABLE, Program
 from flexinfer.local.supervisor.readiness import until_ready
+
+Furnish: TypeAlias = Callable[[], Awaitable[None]]
 
 STAGE_SECONDS = 20.0
 """How long a stage waits for the one before it; then it starts anyway, since every program can wait by itself."""
@@ -23,8 +26,10 @@ _LEFTOVER_GRACE = 10.0
 class Supervisor:
     """The keepers of one instance."""
 
-    def __init__(self, instance: Instance, programs: Sequence[Program]) -> None:
-        self._instance = instance
+    def __init__(
+        self, instance: Instance, programs: Sequence[Program], before: Mapping[int, Furnish] | None = None
+    ) -> None:
+        self._instance, self._before = instance, dict(before or {})
         self.keepers = {
             program.name: Keeper(program, instance.identity, instance.log(program.name), self._write)
             for program in programs
@@ -70,6 +75,8 @@ class Supervisor:
         """Start what does not run, stage by stage, and keep everything running until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for stage in sorted({keeper.program.stage for keeper in self.keepers.values()}):
+                if stage in self._before:
+                    await self._before[stage]()
                 now = [keeper for keeper in self.keepers.values() if keeper.program.stage == stage]
                 for keeper in now:
                     tasks.create_task(keeper.keep())
@@ -103,9 +110,14 @@ async def _ended(leftovers: Sequence[Process]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def supervised(instance: Instance, programs: Sequence[Program]) -> AsyncIterator[Supervisor]:
-    """Keep all programs running inside the block; on its end, stop all of them in order."""
-    supervisor = Supervisor(instance, programs)
+async def supervised(
+    instance: Instance, programs: Sequence[Program], before: Mapping[int, Furnish] | None = None
+) -> AsyncIterator[Supervisor]:
+    """Keep all programs running inside the block; on its end, stop all of them in order.
+
+    `before` is stage -> what is to be done before its programs start, every time that this begins.
+    """
+    supervisor = Supervisor(instance, programs, before)
     await supervisor.adopt()
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -1,0 +1,81 @@
+"""Files: what the four processes of the plane start from: certificates, kubeconfigs, tokens, the audit policy."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from flexinfer.local.api import certificates
+from flexinfer.local.api.certificates import Subject
+from flexinfer.local.identities import API_SERVER, NODE_NAME
+from flexinfer.local.instance import Instance, read_secret, write_private
+from flexinfer.local.kubernetes import plane
+from flexinfer.local.kubernetes.plane import (
+    ACCOUNTS,
+    FIRST_SERVICE,
+    MANAGER,
+    NODE_USER,
+    SCHEDULER,
+    VOLUMES,
+    VOLUMES_USER,
+    kubeconfig,
+)
+
+_DNS = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+_SUBJECTS: Mapping[str, Subject] = {
+    "etcd": Subject("etcd", client=True),
+    "etcd-client": Subject("kube-apiserver-etcd-client", client=True),
+    "kube-apiserver": Subject("kube-apiserver", dns=_DNS, addresses=(FIRST_SERVICE,)),
+    "kubelet-client": Subject(API_SERVER, client=True),
+    ACCOUNTS: Subject("service-accounts"),
+    MANAGER: Subject("system:kube-controller-manager", client=True),
+    SCHEDULER: Subject("system:kube-scheduler", client=True),
+    NODE_USER: Subject(f"system:node:{NODE_NAME}", "system:nodes", client=True),
+    VOLUMES: Subject(VOLUMES_USER, client=True),
+}
+_WITH_KUBECONFIG = (MANAGER, SCHEDULER, NODE_USER, VOLUMES)
+_AUDIT: Mapping[str, object] = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata"}],
+}
+
+
+def write(instance: Instance, programs: Mapping[str, Path], *, audit: bool = False) -> None:
+    """Write what the four start from; certificates that are there stay. Once audited, always audited."""
+    home = plane.folder(instance)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name, subject in _SUBJECTS.items():
+        certificates.issue(instance.certificates, _file(name), subject)
+    for who in _WITH_KUBECONFIG:
+        write_private(kubeconfig(instance, who), _kubeconfig(instance, who))
+    token = read_secret(instance.token_file)
+    write_private(home / "tokens.csv", f'{token},flexinfer,flexinfer,"system:masters"\n'.encode())
+    if audit:
+        write_private(plane.audit_policy(instance), msgspec.json.encode(_AUDIT))
+    told = {name: str(path) for name, path in programs.items()}
+    write_private(plane.programs_file(instance), msgspec.json.format(msgspec.json.encode(told)))
+
+
+def _file(name: str) -> str:
+    """Return the name of a certificate's file: `node` alone is what the node serves with."""
+    return f"{name}-client" if name in _WITH_KUBECONFIG else name
+
+
+def _kubeconfig(instance: Instance, who: str) -> bytes:
+    mine = instance.certificates / _file(who)
+    cluster = {
+        "server": instance.api_url,
+        "certificate-authority": str(certificates.authority_file(instance.certificates)),
+    }
+    user = {"client-certificate": f"{mine}.crt", "client-key": f"{mine}.key"}
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": who,
+        "clusters": [{"name": "plane", "cluster": cluster}],
+        "users": [{"name": who, "user": user}],
+        "contexts": [{"name": who, "context": {"cluster": "plane", "user": who}}],
+    }
+    return msgspec.json.format(msgspec.json.encode(content))
