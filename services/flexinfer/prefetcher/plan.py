@@ -82,9 +82,7 @@ def plan(model: Model, claim_uid: str, terms: Terms) -> Plan | None:
     vendor = placement.vendor if placement is not None and model.spec.devices else "cpu"
     image = backend.image(vendor, terms.images)
     digest = _digest([CHECK, location.path, image])
-    return Plan(
-        location=location, job=CHECK, digest=digest, image=image, root=backend.needs_root(vendor)
-    )
+    return Plan(location=location, job=CHECK, digest=digest, image=image, root=backend.needs_root(vendor))
 
 
 def _digest(parts: list[str]) -> str:
