@@ -62,8 +62,8 @@ MAY_PUBLISH: Mapping[str, frozenset[str]] = {
     "$JS.API.INFO": NOBODY,
     # Consumers: on a filtered subject only, and only of what a service reads.
     f"{_CREATE}.FI_STATE.c.flexinfer.>": READERS | {TAP},
-    f"{_CREATE}.FI_LIVE.c.flexinfer.gpu.>": users("placer", "arbiter"),
-    f"{_CREATE}.FI_LIVE.c.flexinfer.activity.>": users("launcher", "reaper", "arbiter"),
+    f"{_CREATE}.FI_LIVE.c.flexinfer.gpu.>": users("placer", "arbiter", TAP),
+    f"{_CREATE}.FI_LIVE.c.flexinfer.activity.>": users("launcher", "reaper", "arbiter", TAP),
     f"{_CREATE}.FI_LIVE.c.flexinfer.>": users(TAP),
     f"{_CREATE}.FI_HISTORY.c.flexinfer.history.>": users(TAP),
     f"{_CREATE}.FI_DEAD.c.flexinfer.dead.>": NOBODY,
