@@ -86,5 +86,3 @@ def namespace(kubectl: Kubectl, name: str, **meta: dict[str, str]) -> str:
     kubectl.taken("apply", "--server-side", "-f", "-", given=text(made))
     until(lambda: kubectl("get", "serviceaccount", "default", "-n", name).returncode == 0, 30, "it is whole")
     return name
-
-

@@ -138,9 +138,7 @@ async def test_an_agent_touches_nothing_of_a_node_but_what_is_ours(
 def service(space: str, name: str, **labels: str) -> str:
     """Return a Service."""
     meta = {"name": name, "namespace": space, "labels": labels}
-    return text(
-        {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 80}]}}
-    )
+    return text({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 80}]}})
 
 
 def test_the_launcher_writes_what_is_ours_alone(installed: Kubectl) -> None:
@@ -164,7 +162,9 @@ def test_the_arbiter_writes_no_lease_but_ours(installed: Kubectl) -> None:
         meta = {"name": name, "namespace": "kube-system"}
         return text({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": {}})
 
-    assert "names begin with flexinfer-" in installed.refused(*arbiter, *CREATE, given=lease("kube-scheduler"))
+    assert "names begin with flexinfer-" in installed.refused(
+        *arbiter, *CREATE, given=lease("kube-scheduler")
+    )
     installed.taken(*arbiter, *CREATE, given=lease("flexinfer-group-x"))
 
 

@@ -49,13 +49,17 @@ def images(found: dict[tuple[str, str, str], Object]) -> set[str]:
     """Return every image that is named anywhere."""
     texts = [line.strip() for line in yaml.safe_dump_all(found.values()).splitlines()]
     wanted = ("image: ", "- image: ", "value: ")
-    named = [line for line in texts if line.startswith(wanted) and "/" in line and ":" in line.partition(": ")[2]]
+    named = [
+        line for line in texts if line.startswith(wanted) and "/" in line and ":" in line.partition(": ")[2]
+    ]
     return {line.partition(": ")[2] for line in named}
 
 
 def test_images_come_from_where_the_values_say(helm: Path) -> None:
     """Those that services are told of, too."""
-    found = images(rendered(helm, "--set", "image.registry=r.example,image.tag=2", "--set", "nats.image=n/n:3"))
+    found = images(
+        rendered(helm, "--set", "image.registry=r.example,image.tag=2", "--set", "nats.image=n/n:3")
+    )
     assert {image for image in found if image.startswith("ghcr.io")} == set()
     assert {"r.example/flexinfer/services:2", "r.example/flexinfer/prefetcher:2", "n/n:3"} <= found
 
@@ -80,7 +84,9 @@ def test_other_settings_make_other_pods(helm: Path) -> None:
 def test_the_rest_of_what_users_change(helm: Path) -> None:
     """Where NATS keeps its memory, and how many doors there are."""
     found = rendered(helm, "--set", "nats.storage=9Gi,nats.storageClassName=fast,proxy.replicas=2")
-    nats = found["StatefulSet", "flexinfer-system", "flexinfer-nats"]["spec"]["volumeClaimTemplates"][0]["spec"]
+    nats = found["StatefulSet", "flexinfer-system", "flexinfer-nats"]["spec"]["volumeClaimTemplates"][0][
+        "spec"
+    ]
     assert nats["resources"]["requests"]["storage"] == "9Gi"
     assert nats["storageClassName"] == "fast"
     assert found["Deployment", "flexinfer-system", "flexinfer-proxy"]["spec"]["replicas"] == 2

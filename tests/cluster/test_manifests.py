@@ -90,7 +90,9 @@ def test_a_job_of_the_prefetcher_is_let_in(prepared: Kubectl, restricted: str, s
     model = a_model(source=source, config={"ggufFile": "q4.gguf"} if source.startswith("HF") else {})
     wanted = plan(model, "claim-1", Terms(image="ours"))
     assert wanted is not None
-    prepared.taken(*CREATE, given=within(job(model, wanted, Terms(image="ours"))["spec"]["template"], restricted))
+    prepared.taken(
+        *CREATE, given=within(job(model, wanted, Terms(image="ours"))["spec"]["template"], restricted)
+    )
 
 
 def test_a_look_into_an_image_on_amd_sees_what_its_engine_sees(prepared: Kubectl, baseline: str) -> None:
