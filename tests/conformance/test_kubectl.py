@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Kubectl, LocalApi
+from tests.apiserver import LocalApi
+from tests.kubectl import Kubectl
 
 pytestmark = pytest.mark.integration
 
