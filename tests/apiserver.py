@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPSConnection
@@ -82,10 +83,18 @@ class ApiServer:
         return HTTPSConnection("127.0.0.1", self.port, timeout=_REQUEST_SECONDS, context=_trusting(self.authority))
 
     def ask(
-        self, method: str, path: str, body: object = None, *, content: str = "application/json", accept: str = "", **query: Any
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        content: str = "application/json",
+        accept: str = "",
+        headers: Mapping[str, str] | None = None,
+        **query: Any,
     ) -> Reply:
         """Make one request and return the answer, whatever it is."""
-        headers = {"Authorization": f"Bearer {self.token}", "User-Agent": "conformance/1"}
+        headers = {"Authorization": f"Bearer {self.token}", "User-Agent": "conformance/1"} | dict(headers or {})
         headers |= {"Accept": accept} if accept else {}
         data = None
         if body is not None:
@@ -94,7 +103,7 @@ class ApiServer:
         with contextlib.closing(self.connect()) as connection:
             connection.request(method, f"{path}{'?' if asked else ''}{asked}", body=data, headers=headers)
             response = connection.getresponse()
-            return Reply(response.status, response.read(), dict(response.headers))
+            return Reply(response.status, response.read(), {name.lower(): value for name, value in response.headers.items()})
 
     def get(self, path: str, **query: Any) -> Any:
         """Return what is there; it must be."""

@@ -51,6 +51,23 @@ kind: PersistentVolumeClaim
 metadata: {name: weights}
 spec: {accessModes: [ReadWriteOnce], storageClassName: none-such, resources: {requests: {storage: 1Gi}}}
 """
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: door, labels: {app: door}}
+spec: {type: ExternalName, externalName: flexinfer-proxy.flexinfer-system.svc.cluster.local}
+"""
+JOB = """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: once}
+spec:
+  suspend: true
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: once, image: "example.com/once:1"}]
+"""
 
 
 @dataclass(frozen=True)
@@ -169,10 +186,13 @@ STEPS = (
     Step("create -f -", CLAIM),
     Step("get pvc"),
     Step("get pvc weights -o yaml"),
-    Step("create service externalname door --external-name=flexinfer-proxy.flexinfer-system.svc.cluster.local"),
+    Step("create -f -", SERVICE),
     Step("get service door"),
     Step("get service door -o yaml"),
-    Step("create job once --image=example.com/once:1 --dry-run=server -o yaml"),
+    Step("create --dry-run=server -o yaml -f -", JOB),
+    Step("create -f -", JOB),
+    Step("get job once"),
+    Step("delete job once --cascade=foreground"),
     Step("create -f -", HELD),
     Step("delete mdl held --wait=false"),
     Step("get mdl held -o jsonpath={.metadata.finalizers}"),
