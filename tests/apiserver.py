@@ -94,7 +94,7 @@ class ApiServer:
         **query: Any,
     ) -> Reply:
         """Make one request and return the answer, whatever it is."""
-        headers = {"Authorization": f"Bearer {self.token}", "User-Agent": "conformance/1"} | dict(headers or {})
+        headers = {"Authorization": f"Bearer {self.token}", "User-Agent": "tests/1"} | dict(headers or {})
         headers |= {"Accept": accept} if accept else {}
         data = None
         if body is not None:
@@ -121,9 +121,9 @@ class ApiServer:
         """Apply on the server in the name of a manager, whatever comes of it."""
         return self.ask("PATCH", path, body, content=APPLY, fieldManager=manager, **query)
 
-    def watch(self, path: str, **query: Any) -> "Stream":
+    def watch(self, path: str, *, accept: str = "application/json", **query: Any) -> "Stream":
         """Watch a path."""
-        return Stream(self, f"{path}?{urlencode({'watch': 'true'} | query)}")
+        return Stream(self, f"{path}?{urlencode({'watch': 'true'} | query)}", accept)
 
     def define(self, crd: Object) -> None:
         """Have a CustomResourceDefinition as given, in place of what was there, and wait until its objects can be listed."""
@@ -154,9 +154,10 @@ def _taken(reply: Reply) -> Any:
 class Stream:
     """A watch over its own connection."""
 
-    def __init__(self, server: ApiServer, path: str) -> None:
+    def __init__(self, server: ApiServer, path: str, accept: str = "application/json") -> None:
         self._connection = server.connect()
-        self._connection.request("GET", path, headers={"Authorization": f"Bearer {server.token}"})
+        headers = {"Authorization": f"Bearer {server.token}", "Accept": accept}
+        self._connection.request("GET", path, headers=headers)
         self._response = self._connection.getresponse()
 
     def __enter__(self) -> Self:

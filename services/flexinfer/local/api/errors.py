@@ -32,8 +32,9 @@ class ApiError(Exception):
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
         }
+        if self.reason:
+            status["reason"] = self.reason
         if self.details:
             status["details"] = self.details
         return status | {"code": self.code}
@@ -88,6 +89,15 @@ def invalid(res: Resource, name: str, causes: Sequence[Cause]) -> ApiError:
         "causes": [cause.json() for cause in causes],
     }
     return ApiError(422, "Invalid", f'{res.qualified_kind} "{name}" is invalid: {what}', _without_empty(more))
+
+
+def version_required(res: Resource, name: str) -> ApiError:
+    """Say that a PUT of such an object must name the version that it replaces."""
+    cause = Cause(
+        "FieldValueInvalid", "Invalid value: 0: must be specified for an update", "metadata.resourceVersion"
+    )
+    message = f'{res.qualified} "{name}" is invalid: {cause.field}: {cause.message}'
+    return ApiError(422, "Invalid", message, details(res, name) | {"causes": [cause.json()]})
 
 
 def bad_request(message: str) -> ApiError:

@@ -12,13 +12,13 @@ import msgspec
 from flexinfer.local.api.apply import Writer, applied, check_applied, claimable, updated
 from flexinfer.local.api.definitions import Registry
 from flexinfer.local.api.errors import (
-    Cause,
     StrictError,
     bad_request,
     invalid,
     no_such_resource,
     unfit_patch,
     unsupported_media,
+    version_required,
 )
 from flexinfer.local.api.identity import Birth, born, check_address, check_finalizers, rewritten, typed
 from flexinfer.local.api.merging import same
@@ -111,11 +111,12 @@ class Composer:
         )
         return Draft(strategy(on.res).admitted(draft.obj), draft.warnings)
 
-    def changed(self, on: Request, live: Object, wanted: Any) -> Draft:
+    def changed(self, on: Request, live: Object, wanted: Any, *, patched: bool = True) -> Draft:
         """Return what a live object becomes when it is to look like `wanted`, as far as this path may change it."""
         if not isinstance(wanted, dict) or not isinstance(wanted.get("metadata", {}), dict):
             raise bad_request("the object provided is unrecognized: it and its metadata must be objects")
-        check_address(on.res, live, wanted, uid_matters=on.subresource not in ("status", "finalize"))
+        uid_matters = on.subresource not in ("status", "finalize")
+        check_address(on.res, live, wanted, uid_matters=uid_matters, patched=patched)
         draft = self._admitted(on, _within(on, live, wanted), live)
         new = draft.obj
         entries: list[Object] = live["metadata"].get("managedFields", [])
@@ -128,12 +129,10 @@ class Composer:
         """Return what a PUT makes of a live object; ApiError when it must name a version and does not."""
         version = (wanted.get("metadata") or {}).get("resourceVersion")
         if not version and on.subresource != "binding" and not strategy(on.res).unconditional:
-            words = "Invalid value: 0x0: must be specified for an update"
-            cause = Cause("FieldValueInvalid", words, "metadata.resourceVersion")
-            raise invalid(on.res, live["metadata"]["name"], [cause])
+            raise version_required(on.res, live["metadata"]["name"])
         if on.subresource != "binding":
             typed(on.res, wanted)
-        return self.changed(on, live, wanted)
+        return self.changed(on, live, wanted, patched=False)
 
     def patched(self, on: Request, live: Object, patch: Patch) -> Draft:
         """Return what one of the three plain patch languages makes of a live object."""
@@ -157,7 +156,7 @@ class Composer:
 
     def applied(self, on: Request, live: Object, config: Object) -> Draft:
         """Return what a server-side apply makes of a live object."""
-        check_address(on.res, live, config, uid_matters=not on.subresource)
+        check_address(on.res, live, config, uid_matters=not on.subresource, patched=True)
         part = claimable(config, on.subresource, has_status=on.has_status)
         new = applied(live, part, on.writer, self.shape(on.res), force=on.options.force)
         if new is None:
