@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPSConnection
@@ -25,7 +25,8 @@ from tests.instance import Running, until
 Object: TypeAlias = dict[str, Any]
 TOKEN = "a-token-of-the-tests"
 MERGE, JSON_PATCH, STRATEGIC, APPLY = (
-    f"application/{kind}" for kind in ("merge-patch+json", "json-patch+json", "strategic-merge-patch+json", "apply-patch+yaml")
+    f"application/{kind}"
+    for kind in ("merge-patch+json", "json-patch+json", "strategic-merge-patch+json", "apply-patch+yaml")
 )
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _START_SECONDS = 15.0
@@ -55,7 +56,9 @@ class Reply:
     def causes(self) -> list[tuple[str, str, str]]:
         """Field, reason and message of everything that a refusal finds wrong, sorted."""
         causes = (self.json.get("details") or {}).get("causes") or ()
-        return sorted((cause.get("field", ""), cause.get("reason", ""), cause.get("message", "")) for cause in causes)
+        return sorted(
+            {(one.get("field", ""), one.get("reason", ""), one.get("message", "")) for one in causes}
+        )
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,9 @@ class ApiServer:
 
     def connect(self) -> HTTPSConnection:
         """Open a connection."""
-        return HTTPSConnection("127.0.0.1", self.port, timeout=_REQUEST_SECONDS, context=_trusting(self.authority))
+        return HTTPSConnection(
+            "127.0.0.1", self.port, timeout=_REQUEST_SECONDS, context=_trusting(self.authority)
+        )
 
     def ask(
         self,
@@ -99,11 +104,17 @@ class ApiServer:
         data = None
         if body is not None:
             data, headers["Content-Type"] = msgspec.json.encode(body), content
-        asked = urlencode({name: str(value).lower() if value in (True, False) else value for name, value in query.items()})
+        asked = urlencode(
+            {name: str(value).lower() if value in (True, False) else value for name, value in query.items()}
+        )
         with contextlib.closing(self.connect()) as connection:
             connection.request(method, f"{path}{'?' if asked else ''}{asked}", body=data, headers=headers)
             response = connection.getresponse()
-            return Reply(response.status, response.read(), {name.lower(): value for name, value in response.headers.items()})
+            return Reply(
+                response.status,
+                response.read(),
+                {name.lower(): value for name, value in response.headers.items()},
+            )
 
     def get(self, path: str, **query: Any) -> Any:
         """Return what is there; it must be."""
@@ -134,9 +145,19 @@ class ApiServer:
             path = f"/apis/{group}/{version}/{plural}"
             until(lambda path=path: self.ask("GET", path).code == 200, 20, f"{path} is offered")  # type: ignore[misc]
 
+    def eventually(self, condition: Callable[[], bool]) -> None:
+        """Wait until something holds, as long as a controller may take."""
+        until(condition, 30, "it holds")
+
+    def until_gone(self, path: str) -> None:
+        """Wait until there is nothing at a path."""
+        until(lambda: self.ask("GET", path).code == 404, 30, f"{path} is gone")
+
     def make_namespace(self, name: str) -> None:
         """Make a namespace in which Pods can be created: on a real server that takes the ServiceAccount that a controller makes."""
-        self.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        self.create(
+            "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        )
         account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
         until(lambda: self.world == LOCAL or self.ask("GET", account).code == 200, 20, f"{account} is there")
 

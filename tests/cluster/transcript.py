@@ -1,5 +1,6 @@
 """What somebody types in an afternoon with kubectl: the session whose every line must be the same on both API servers."""
 
+import re
 from dataclasses import dataclass
 
 MODEL = """
@@ -77,6 +78,11 @@ class Step:
     line: str
     given: str = ""
 
+    @property
+    def words(self) -> list[str]:
+        """The words of the line; single quotes hold together what has blanks."""
+        return [word.strip("'") for word in re.findall(r"'[^']*'|\S+", self.line)]
+
 
 STEPS = (
     Step("create namespace transcript"),
@@ -110,7 +116,7 @@ STEPS = (
     Step("get mdl none-such"),
     Step("get mdl --show-labels"),
     Step("get mdl -l size=large"),
-    Step("get mdl -l size in (small,large)"),
+    Step("get mdl -l 'size in (small,large)'"),
     Step("get mdl --field-selector spec.backend=llamacpp -o name"),
     Step("get mdl --field-selector spec.source=x"),
     Step("describe mdl smollm2"),
@@ -133,14 +139,16 @@ STEPS = (
     Step("diff --server-side --field-manager=two -f -", OTHER),
     Step("get mdl smollm2 -o yaml --show-managed-fields"),
     Step("apply -f -", OTHER),
-    Step("patch mdl smollm2 --type=merge -p {\"spec\":{\"gpu\":{\"shared\":\"g\"}}}"),
-    Step("patch mdl smollm2 --type=merge -p {\"spec\":{\"gpu\":{\"shared\":\"g\"}}}"),
-    Step("patch mdl smollm2 --type=json -p [{\"op\":\"test\",\"path\":\"/spec/gpu/shared\",\"value\":\"other\"}]"),
-    Step("patch mdl smollm2 --type=json -p [{\"op\":\"remove\",\"path\":\"/spec/none\"}]"),
-    Step("patch mdl smollm2 --type=json -p [{\"op\":\"remove\",\"path\":\"/spec/gpu\"}]"),
-    Step("patch mdl smollm2 -p {}"),
-    Step("patch mdl smollm2 --subresource=status --type=merge -p {\"status\":{\"phase\":\"Ready\",\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\",\"reason\":\"Up\",\"message\":\"\",\"lastTransitionTime\":\"2026-11-24T12:00:00Z\"}]}}"),
-    Step("patch mdl smollm2 --subresource=status --type=merge -p {\"status\":{\"phase\":\"Asleep\"}}"),
+    Step('patch mdl smollm2 --type=merge -p {"spec":{"gpu":{"shared":"g"}}}'),
+    Step('patch mdl smollm2 --type=merge -p {"spec":{"gpu":{"shared":"g"}}}'),
+    Step('patch mdl smollm2 --type=json -p [{"op":"test","path":"/spec/gpu/shared","value":"other"}]'),
+    Step('patch mdl smollm2 --type=json -p [{"op":"remove","path":"/spec/none"}]'),
+    Step('patch mdl smollm2 --type=json -p [{"op":"remove","path":"/spec/gpu"}]'),
+    Step("patch mdl smollm2 -p '{}'"),
+    Step(
+        'patch mdl smollm2 --subresource=status --type=merge -p {"status":{"phase":"Ready","conditions":[{"type":"Ready","status":"True","reason":"Up","message":"","lastTransitionTime":"2026-11-24T12:00:00Z"}]}}'
+    ),
+    Step('patch mdl smollm2 --subresource=status --type=merge -p {"status":{"phase":"Asleep"}}'),
     Step("get mdl smollm2"),
     Step("wait --for=condition=Ready mdl/smollm2 --timeout=5s"),
     Step("wait --for=jsonpath={.status.phase}=Ready mdl/smollm2 --timeout=5s"),
@@ -159,7 +167,7 @@ STEPS = (
     Step("create -f -", LEASE),
     Step("get leases"),
     Step("get lease turn -o yaml"),
-    Step("patch lease turn --type=merge -p {\"spec\":{\"holderIdentity\":\"another\"}}"),
+    Step('patch lease turn --type=merge -p {"spec":{"holderIdentity":"another"}}'),
     Step("describe lease turn"),
     Step("create -f -", POD),
     Step("get pods"),
@@ -168,9 +176,8 @@ STEPS = (
     Step("describe pod waits"),
     Step("logs waits"),
     Step("logs waits -c other"),
-    Step("patch pod waits -p {\"metadata\":{\"labels\":{\"a\":\"b\"}}}"),
-    Step("patch pod waits --type=merge -p {\"spec\":{\"containers\":null}}"),
-    Step("patch pod waits -p {\"spec\":{\"terminationGracePeriodSeconds\":7}}"),
+    Step('patch pod waits -p {"metadata":{"labels":{"a":"b"}}}'),
+    Step('patch pod waits -p {"spec":{"terminationGracePeriodSeconds":7}}'),
     Step("get pods --field-selector status.phase=Pending,spec.nodeName= -o name"),
     Step("delete pod waits"),
     Step("create configmap kept --from-literal=a=b --from-literal=c=d"),
@@ -196,8 +203,8 @@ STEPS = (
     Step("create -f -", HELD),
     Step("delete mdl held --wait=false"),
     Step("get mdl held -o jsonpath={.metadata.finalizers}"),
-    Step("patch mdl held --type=merge -p {\"metadata\":{\"finalizers\":[\"a.b/c\",\"ai.flexinfer/test\"]}}"),
-    Step("patch mdl held --type=merge -p {\"metadata\":{\"finalizers\":null}}"),
+    Step('patch mdl held --type=merge -p {"metadata":{"finalizers":["a.b/c","ai.flexinfer/test"]}}'),
+    Step('patch mdl held --type=merge -p {"metadata":{"finalizers":null}}'),
     Step("get mdl held"),
     Step("delete mdl --all"),
     Step("delete mdl smollm2"),

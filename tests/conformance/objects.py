@@ -54,7 +54,12 @@ def a_pod(name: str = "waits", meta: Object | None = None, **spec: Any) -> Objec
 def owned_by(owner: Object, **more: Any) -> Object:
     """Return metadata that names an owner."""
     meta = owner["metadata"]
-    reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": meta["name"], "uid": meta["uid"]}
+    reference = {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": meta["name"],
+        "uid": meta["uid"],
+    }
     return {"ownerReferences": [reference | more]}
 
 

@@ -1,5 +1,7 @@
 """Server-side apply: who owns which field, what a conflict is, what force takes, and what goes when its owner drops it."""
 
+from typing import Any
+
 import pytest
 
 from tests.apiserver import APPLY, MERGE, ApiServer, Object
@@ -11,7 +13,9 @@ def a_condition(kind: str, status: str = "True") -> Object:
     return ready()[0] | {"type": kind, "status": status}
 
 
-def a_status(name: str = "smollm2", *conditions: Object, meta: Object | None = None, **fields: object) -> Object:
+def a_status(
+    name: str = "smollm2", *conditions: Object, meta: Object | None = None, **fields: object
+) -> Object:
     """Return what a service applies to a status."""
     return {
         "apiVersion": "ai.flexinfer/v1alpha2",
@@ -24,19 +28,26 @@ def a_status(name: str = "smollm2", *conditions: Object, meta: Object | None = N
 def test_an_apply_creates_and_then_changes(server: ApiServer, space: str) -> None:
     """201, 200, and nothing when there is nothing to change."""
     one = path(MODELS, space, "smollm2")
-    replies = [
-        server.apply(one, a_model(**spec), "one") for spec in ({}, {"source": "pvc://models/other.gguf"}) for _ in "12"
-    ]
+    sources = ("pvc://models/smollm2.gguf", "pvc://models/other.gguf")
+    replies = [server.apply(one, a_model(source=source), "one") for source in sources for _ in "12"]
     versions = [reply.json["metadata"]["resourceVersion"] for reply in replies]
     assert [reply.code for reply in replies] == [201, 200, 200, 200]
-    assert (versions[0] == versions[1], versions[1] == versions[2], versions[2] == versions[3]) == (True, False, True)
+    assert (versions[0] == versions[1], versions[1] == versions[2], versions[2] == versions[3]) == (
+        True,
+        False,
+        True,
+    )
 
 
 def test_the_applier_owns_what_he_says_and_nobody_what_is_filled_in(server: ApiServer, space: str) -> None:
     """Field by field."""
     made = server.apply(path(MODELS, space, "smollm2"), a_model(meta={"labels": {"a": "b"}}), "one").json
     (entry,) = made["metadata"]["managedFields"]
-    assert (entry["manager"], entry["operation"], entry["apiVersion"]) == ("one", "Apply", "ai.flexinfer/v1alpha2")
+    assert (entry["manager"], entry["operation"], entry["apiVersion"]) == (
+        "one",
+        "Apply",
+        "ai.flexinfer/v1alpha2",
+    )
     assert entry["fieldsV1"] == {
         "f:metadata": {"f:labels": {"f:a": {}}},
         "f:spec": {"f:backend": {}, "f:source": {}},
@@ -60,7 +71,10 @@ def test_a_conflict_names_the_owner_and_the_field(server: ApiServer, space: str)
     assert refused.message == 'Apply failed with 1 conflict: conflict with "one": .spec.source'
     assert refused.causes == [(".spec.source", "FieldManagerConflict", 'conflict with "one"')]
     both = server.apply(one, a_model(source="HF://a/b", backend="vllm"), "two")
-    assert both.message == 'Apply failed with 2 conflicts: conflicts with "one":\n- .spec.backend\n- .spec.source'
+    assert (
+        both.message
+        == 'Apply failed with 2 conflicts: conflicts with "one":\n- .spec.backend\n- .spec.source'
+    )
 
 
 def test_agreement_is_no_conflict_and_makes_two_owners(server: ApiServer, space: str) -> None:
@@ -121,7 +135,9 @@ def test_services_own_their_conditions_side_by_side(server: ApiServer, space: st
     for owner, kind in (("placer", "Placed"), ("launcher", "Ready")):
         reply = server.apply(status, a_status("smollm2", a_condition(kind)), f"flexinfer-{owner}", force=True)
         assert reply.code == 200, reply.message
-    changed = server.apply(status, a_status("smollm2", a_condition("Ready", "False")), "flexinfer-launcher").json
+    changed = server.apply(
+        status, a_status("smollm2", a_condition("Ready", "False")), "flexinfer-launcher"
+    ).json
     assert {one["type"]: one["status"] for one in changed["status"]["conditions"]} == {
         "Placed": "True",
         "Ready": "False",
@@ -137,7 +153,9 @@ def test_a_service_that_writes_its_whole_set_clears_what_it_leaves_out(server: A
     """Endpoint and backend of a stopped Model, for one."""
     server.create(path(MODELS, space), a_model())
     status = path(MODELS, space, "smollm2", "status")
-    server.apply(status, a_status("smollm2", a_condition("Ready"), endpoint="http://door"), "flexinfer-launcher")
+    server.apply(
+        status, a_status("smollm2", a_condition("Ready"), endpoint="http://door"), "flexinfer-launcher"
+    )
     left = server.apply(status, a_status("smollm2", a_condition("Ready", "False")), "flexinfer-launcher").json
     assert "endpoint" not in left["status"]
 
@@ -146,7 +164,9 @@ def test_an_update_takes_ownership_of_what_it_changes(server: ApiServer, space: 
     """And of nothing else."""
     one = path(MODELS, space, "smollm2")
     server.apply(one, a_model(), "one")
-    patched = server.patch(one, {"spec": {"source": "pvc://models/other.gguf"}}, MERGE, fieldManager="hand").json
+    patched = server.patch(
+        one, {"spec": {"source": "pvc://models/other.gguf"}}, MERGE, fieldManager="hand"
+    ).json
     owned = {entry["manager"]: entry["fieldsV1"]["f:spec"] for entry in patched["metadata"]["managedFields"]}
     assert owned == {"one": {"f:backend": {}}, "hand": {"f:source": {}}}
 
@@ -155,13 +175,18 @@ def test_an_update_takes_ownership_of_what_it_changes(server: ApiServer, space: 
     ("body", "query", "code", "message"),
     [
         (a_model(), {}, 422, "fieldManager: Required value: is required for apply patch"),
-        (a_model(meta={"managedFields": [{}]}), {"fieldManager": "one"}, 400, "metadata.managedFields must be nil"),
+        (
+            a_model(meta={"managedFields": [{}]}),
+            {"fieldManager": "one"},
+            400,
+            "metadata.managedFields must be nil",
+        ),
         (a_model("other"), {"fieldManager": "one"}, 400, "the name of the object (other) does not match"),
     ],
     ids=["no manager", "managed fields", "another name"],
 )
 def test_what_cannot_be_applied_is_said(
-    server: ApiServer, space: str, body: Object, query: dict[str, str], code: int, message: str
+    server: ApiServer, space: str, body: Object, query: dict[str, Any], code: int, message: str
 ) -> None:
     """Before anything is done."""
     reply = server.ask("PATCH", path(MODELS, space, "smollm2"), body, content=APPLY, **query)

@@ -43,7 +43,10 @@ def test_a_deletion_says_what_it_deleted(server: ApiServer, space: str) -> None:
 
 @pytest.mark.parametrize(
     ("precondition", "words"),
-    [({"uid": "another"}, "the UID in the precondition (another)"), ({"resourceVersion": "1"}, "ResourceVersion in the")],
+    [
+        ({"uid": "another"}, "the UID in the precondition (another)"),
+        ({"resourceVersion": "1"}, "ResourceVersion in the"),
+    ],
     ids=["uid", "resourceVersion"],
 )
 def test_a_precondition_that_does_not_hold_is_a_conflict(
@@ -80,7 +83,9 @@ def test_a_finalizer_keeps_an_object_until_it_is_taken_off(server: ApiServer, sp
 def test_a_name_is_free_again_with_another_uid(server: ApiServer, space: str) -> None:
     """As soon as the former is gone."""
     first, second = (
-        (server.create(path(MODELS, space), a_model()), server.ask("DELETE", path(MODELS, space, "smollm2")))[0]
+        (server.create(path(MODELS, space), a_model()), server.ask("DELETE", path(MODELS, space, "smollm2")))[
+            0
+        ]
         for _ in "12"
     )
     assert first["metadata"]["uid"] != second["metadata"]["uid"]
@@ -144,14 +149,18 @@ def test_what_has_two_owners_goes_with_the_last(server: ApiServer, space: str) -
     server.create(path(MAPS, space), a_map("owned", meta))
     owned = path(MAPS, space, "owned")
     server.ask("DELETE", path(MODELS, space, "one"))
-    until(lambda: len(server.get(owned)["metadata"]["ownerReferences"]) == 1, _SECONDS, "one reference is left")
+    until(
+        lambda: len(server.get(owned)["metadata"]["ownerReferences"]) == 1, _SECONDS, "one reference is left"
+    )
     server.ask("DELETE", path(MODELS, space, "two"))
     gone(server, owned)
 
 
 def test_an_owner_that_never_was_takes_its_own_along(server: ApiServer, space: str) -> None:
     """A reference by uid to somebody who is not there: the object is collected."""
-    absent = a_model("absent") | {"metadata": {"name": "absent", "uid": "01234567-89ab-cdef-0123-456789abcdef"}}
+    absent = a_model("absent") | {
+        "metadata": {"name": "absent", "uid": "01234567-89ab-cdef-0123-456789abcdef"}
+    }
     server.create(path(MAPS, space), a_map("owned", owned_by(absent)))
     gone(server, path(MAPS, space, "owned"))
 
@@ -172,7 +181,11 @@ def test_a_namespace_goes_with_its_contents(server: ApiServer, space: str) -> No
 
 def _remaining(server: ApiServer, where: str) -> set[str]:
     conditions = server.get(where)["status"].get("conditions", ())
-    return {one["status"] for one in conditions if one["type"] in ("NamespaceContentRemaining", "NamespaceFinalizersRemaining")}
+    return {
+        one["status"]
+        for one in conditions
+        if one["type"] in ("NamespaceContentRemaining", "NamespaceFinalizersRemaining")
+    }
 
 
 @pytest.mark.parametrize("name", ["default", "kube-system"])

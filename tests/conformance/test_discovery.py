@@ -28,7 +28,11 @@ def test_every_group_that_is_offered_is_in_the_index(server: ApiServer) -> None:
     """With the version that is preferred."""
     groups = {group["name"]: group for group in server.get("/apis")["groups"]}
     version = {"groupVersion": "ai.flexinfer/v1alpha2", "version": "v1alpha2"}
-    assert groups["ai.flexinfer"] == {"name": "ai.flexinfer", "versions": [version], "preferredVersion": version}
+    assert groups["ai.flexinfer"] == {
+        "name": "ai.flexinfer",
+        "versions": [version],
+        "preferredVersion": version,
+    }
     assert {version.partition("/")[0] for version, _ in OFFERED if "/" in version} <= set(groups)
 
 
@@ -67,7 +71,11 @@ def test_a_built_in_kind_is_told_as_a_real_server_tells_it(server: ApiServer, pl
     res = OFFERED[version, name]
     listed = {one["name"]: one for one in server.get(root(version))["resources"]}
     told = listed[name]
-    assert (told["kind"], told["namespaced"], told["singularName"]) == (res.kind, res.namespaced, res.singular)
+    assert (told["kind"], told["namespaced"], told["singularName"]) == (
+        res.kind,
+        res.namespaced,
+        res.singular,
+    )
     assert (told["verbs"], tuple(told.get("shortNames", ()))) == (list(res.verbs), res.short_names)
     assert tuple(told.get("categories", ())) == res.categories
     assert {f"{name}/{part}" for part in res.subresources} <= set(listed)
@@ -99,7 +107,9 @@ def test_the_core_group_is_aggregated_too(server: ApiServer) -> None:
     assert {plural for version, plural in OFFERED if version == "v1"} <= told
 
 
-@pytest.mark.parametrize("path", ["/apis/none.such", "/apis/none.such/v1", "/apis/ai.flexinfer/v9", "/api/v9"])
+@pytest.mark.parametrize(
+    "path", ["/apis/none.such", "/apis/none.such/v1", "/apis/ai.flexinfer/v9", "/api/v9"]
+)
 def test_what_is_not_offered_is_not_found(server: ApiServer, path: str) -> None:
     """By group, version or both."""
     assert server.ask("GET", path).code == 404
@@ -114,7 +124,9 @@ def test_the_version_is_that_of_a_kubernetes(server: ApiServer) -> None:
 def test_openapi_of_version_3_has_a_document_for_each_group(server: ApiServer) -> None:
     """Each by an address that changes with it."""
     paths = server.get("/openapi/v3")["paths"]
-    assert {root(version).removeprefix("/") for version, _ in OFFERED} | {"apis/ai.flexinfer/v1alpha2"} <= set(paths)
+    assert {root(version).removeprefix("/") for version, _ in OFFERED} | {
+        "apis/ai.flexinfer/v1alpha2"
+    } <= set(paths)
     address = paths["apis/ai.flexinfer/v1alpha2"]["serverRelativeURL"]
     assert address.startswith("/openapi/v3/apis/ai.flexinfer/v1alpha2?hash=")
     assert server.ask("GET", address).code == 200
@@ -144,8 +156,10 @@ def test_openapi_tells_which_patches_and_options_a_path_takes(server: ApiServer)
 
 
 def test_openapi_of_version_2_comes_in_protobuf(server: ApiServer) -> None:
-    """kubectl asks for it before it applies a list."""
-    reply = server.ask("GET", "/openapi/v2", accept="application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
+    """Kubectl asks for it before it applies a list."""
+    reply = server.ask(
+        "GET", "/openapi/v2", accept="application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+    )
     assert (reply.code, reply.headers["content-type"]) == (200, PROTOBUF)
 
 

@@ -59,7 +59,17 @@ def test_a_json_patch_does_its_steps_in_order(server: ApiServer, one: str) -> No
         ([{"op": "add", "path": "/spec/none/below", "value": 1}], 422),
         ([{"op": "add", "path": "/spec/serviceLabels/7", "value": "x"}], 422),
     ],
-    ids=["test fails", "test of uid", "test of nothing", "remove nothing", "replace below nothing", "move nothing", "no such step", "add below nothing", "add past"],
+    ids=[
+        "test fails",
+        "test of uid",
+        "test of nothing",
+        "remove nothing",
+        "replace below nothing",
+        "move nothing",
+        "no such step",
+        "add below nothing",
+        "add past",
+    ],
 )
 def test_a_json_patch_that_does_not_fit_changes_nothing(
     server: ApiServer, one: str, steps: list[Object], code: int

@@ -38,40 +38,68 @@ def test_a_gated_pod_waits(server: ApiServer, pod: Object, space: str) -> None:
 def test_the_defaults_of_a_pod(pod: Object) -> None:
     """Those of its containers, and what admission adds."""
     spec = pod["spec"]
-    assert {key: spec[key] for key in ("restartPolicy", "dnsPolicy", "schedulerName", "terminationGracePeriodSeconds")} == {
+    assert {
+        key: spec[key]
+        for key in ("restartPolicy", "dnsPolicy", "schedulerName", "terminationGracePeriodSeconds")
+    } == {
         "restartPolicy": "Always",
         "dnsPolicy": "ClusterFirst",
         "schedulerName": "default-scheduler",
         "terminationGracePeriodSeconds": 30,
     }
     assert (spec["serviceAccountName"], spec["priority"], spec["enableServiceLinks"]) == ("default", 0, True)
-    assert [one["key"] for one in spec["tolerations"]] == ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
-    assert (spec["containers"][0]["imagePullPolicy"], pod["status"]["qosClass"]) == ("IfNotPresent", "BestEffort")
+    assert [one["key"] for one in spec["tolerations"]] == [
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+    ]
+    assert (spec["containers"][0]["imagePullPolicy"], pod["status"]["qosClass"]) == (
+        "IfNotPresent",
+        "BestEffort",
+    )
 
 
 def test_a_container_asks_for_what_it_is_limited_to(server: ApiServer, space: str) -> None:
     """Unless it says what it asks for; the whole is Guaranteed then."""
-    container = {"name": "engine", "image": "example.com/engine", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}
+    container = {
+        "name": "engine",
+        "image": "example.com/engine",
+        "resources": {"limits": {"cpu": "1", "memory": "1Gi"}},
+    }
     made = server.create(path(PODS, space), a_pod("asks", containers=[container]))
     assert made["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "1", "memory": "1Gi"}
-    assert (made["spec"]["containers"][0]["imagePullPolicy"], made["status"]["qosClass"]) == ("Always", "Guaranteed")
+    assert (made["spec"]["containers"][0]["imagePullPolicy"], made["status"]["qosClass"]) == (
+        "Always",
+        "Guaranteed",
+    )
 
 
 def test_nobody_owns_what_admission_adds(server: ApiServer, pod: Object) -> None:
     """The creator owns his fields and their defaults."""
-    (owned,) = [one["fieldsV1"]["f:spec"] for one in pod["metadata"]["managedFields"] if one["manager"] == "tests"]
-    assert ("f:restartPolicy" in owned, "f:tolerations" in owned, "f:priority" in owned) == (True, False, False)
+    (owned,) = [
+        one["fieldsV1"]["f:spec"] for one in pod["metadata"]["managedFields"] if one["manager"] == "tests"
+    ]
+    assert ("f:restartPolicy" in owned, "f:tolerations" in owned, "f:priority" in owned) == (
+        True,
+        False,
+        False,
+    )
 
 
-def test_the_gate_opens_by_a_patch_that_tests_uid_and_gate(server: ApiServer, pod: Object, space: str) -> None:
+def test_the_gate_opens_by_a_patch_that_tests_uid_and_gate(
+    server: ApiServer, pod: Object, space: str
+) -> None:
     """Once: the second finds nothing to open."""
     one = path(PODS, space, "waits")
     first, second = (server.patch(one, opening(pod), JSON_PATCH) for _ in "12")
     assert (first.code, first.json["spec"].get("schedulingGates"), second.code) == (200, None, 422)
 
 
-@pytest.mark.parametrize("wrong", [{"uid": "another"}, {"gate": "ai.flexinfer/turn-2"}], ids=["another Pod", "another turn"])
-def test_a_stale_opening_is_refused(server: ApiServer, pod: Object, space: str, wrong: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "wrong", [{"uid": "another"}, {"gate": "ai.flexinfer/turn-2"}], ids=["another Pod", "another turn"]
+)
+def test_a_stale_opening_is_refused(
+    server: ApiServer, pod: Object, space: str, wrong: dict[str, str]
+) -> None:
     """422, and the gate stays."""
     one = path(PODS, space, "waits")
     assert server.patch(one, opening(pod, **wrong), JSON_PATCH).code == 422

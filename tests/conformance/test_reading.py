@@ -1,5 +1,7 @@
 """Reading: lists in order and in pages, selected by labels and fields, as objects, as a Table or as metadata alone."""
 
+from typing import Any
+
 import pytest
 
 from tests.apiserver import ApiServer
@@ -24,7 +26,9 @@ PARTIAL = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 def three(server: ApiServer, space: str) -> None:
     """Create three Models: two sizes, two backends, one group."""
     server.create(path(MODELS, space), a_model("a", {"labels": {"size": "small", "gpu": "no"}}))
-    server.create(path(MODELS, space), a_model("b", {"labels": {"size": "large"}}, backend="vllm", source="HF://a/b"))
+    server.create(
+        path(MODELS, space), a_model("b", {"labels": {"size": "large"}}, backend="vllm", source="HF://a/b")
+    )
     server.create(path(MODELS, space), a_model("c", gpu={"shared": "card"}))
 
 
@@ -32,7 +36,11 @@ def test_a_list_is_of_a_version_and_its_items_are_in_order(server: ApiServer, sp
     """By name, each whole."""
     three(server, space)
     found = server.get(path(MODELS, space))
-    assert (found["kind"], found["apiVersion"], names(found)) == ("ModelList", "ai.flexinfer/v1alpha2", ["a", "b", "c"])
+    assert (found["kind"], found["apiVersion"], names(found)) == (
+        "ModelList",
+        "ai.flexinfer/v1alpha2",
+        ["a", "b", "c"],
+    )
     assert int(found["metadata"]["resourceVersion"]) >= max(
         int(item["metadata"]["resourceVersion"]) for item in found["items"]
     )
@@ -107,7 +115,12 @@ def test_pods_are_selected_by_node_and_phase(server: ApiServer, space: str) -> N
     server.create(path(PODS, space), a_pod("sits", schedulingGates=[], nodeName=FAR))
     chosen = [
         names(server.get(path(PODS, space), fieldSelector=selector))
-        for selector in (f"spec.nodeName={FAR}", "spec.nodeName=", "status.phase=Pending", "status.phase=Running")
+        for selector in (
+            f"spec.nodeName={FAR}",
+            "spec.nodeName=",
+            "status.phase=Pending",
+            "status.phase=Running",
+        )
     ]
     assert chosen == [["sits"], ["waits"], ["sits", "waits"], []]
 
@@ -131,7 +144,9 @@ def test_pages_of_a_selection_do_not_say_what_remains(server: ApiServer, space: 
     three(server, space)
     first = server.get(path(MODELS, space), limit=1, labelSelector="size")
     assert (names(first), "remainingItemCount" in first["metadata"]) == (["a"], False)
-    rest = server.get(path(MODELS, space), limit=1, labelSelector="size", **{"continue": first["metadata"]["continue"]})
+    rest = server.get(
+        path(MODELS, space), limit=1, labelSelector="size", **{"continue": first["metadata"]["continue"]}
+    )
     assert names(rest) == ["b"]
 
 
@@ -148,7 +163,7 @@ def test_pages_of_a_selection_do_not_say_what_remains(server: ApiServer, space: 
     ],
 )
 def test_a_question_that_cannot_be_understood_is_a_status(
-    server: ApiServer, space: str, query: dict[str, str], code: int
+    server: ApiServer, space: str, query: dict[str, Any], code: int
 ) -> None:
     """Never a trace, never a hang."""
     reply = server.ask("GET", path(MODELS, space), **query)

@@ -100,5 +100,9 @@ def test_a_watch_can_be_of_rows(server: ApiServer, space: str) -> None:
         server.create(path(MODELS, space), a_model())
         set_status(server, space, phase="Ready", conditions=ready())
         first, second = stream.next()["object"], stream.next()["object"]
-    assert (first["kind"], len(first["columnDefinitions"]), second["columnDefinitions"]) == ("Table", 12, None)
+    assert (first["kind"], len(first["columnDefinitions"]), second["columnDefinitions"]) == (
+        "Table",
+        12,
+        None,
+    )
     assert [one["rows"][0]["cells"][1] for one in (first, second)] == [None, "Ready"]

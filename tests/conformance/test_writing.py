@@ -1,5 +1,7 @@
 """Writing: names, versions and generations; what a writer may not decide; status beside spec; dry runs."""
 
+from typing import Any
+
 import pytest
 
 from tests.apiserver import MERGE, ApiServer
@@ -40,7 +42,8 @@ def test_a_taken_name_is_said(server: ApiServer, space: str) -> None:
 def test_a_name_can_be_completed(server: ApiServer, space: str) -> None:
     """By five letters."""
     one, two = (
-        server.create(path(MAPS, space), {"metadata": {"generateName": "part-"}})["metadata"]["name"] for _ in range(2)
+        server.create(path(MAPS, space), {"metadata": {"generateName": "part-"}})["metadata"]["name"]
+        for _ in range(2)
     )
     assert (one[:5], len(one), one != two) == ("part-", 10, True)
 
@@ -50,13 +53,29 @@ def test_a_name_can_be_completed(server: ApiServer, space: str) -> None:
     [
         ({"metadata": {}}, 422, "metadata.name: Required value: name or generateName is required"),
         ({"metadata": {"name": "Big"}}, 422, 'metadata.name: Invalid value: "Big"'),
-        ({"metadata": {"name": "a", "namespace": "other"}}, 400, "the namespace of the provided object does not match"),
-        ({"metadata": {"name": "a", "resourceVersion": "1"}}, 500, "resourceVersion should not be set on objects to be"),
+        (
+            {"metadata": {"name": "a", "namespace": "other"}},
+            400,
+            "the namespace of the provided object does not match",
+        ),
+        (
+            {"metadata": {"name": "a", "resourceVersion": "1"}},
+            500,
+            "resourceVersion should not be set on objects to be",
+        ),
         ({"metadata": {"name": "a", "labels": {"a b": "c"}}}, 422, "metadata.labels: Invalid value"),
         ({"apiVersion": "v2", "kind": "ConfigMap", "metadata": {"name": "a"}}, 400, "v2"),
         ({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}}, 400, "Secret"),
     ],
-    ids=["no name", "a name in capitals", "another namespace", "a version", "a bad label", "another version", "another kind"],
+    ids=[
+        "no name",
+        "a name in capitals",
+        "another namespace",
+        "a version",
+        "a bad label",
+        "another version",
+        "another kind",
+    ],
 )
 def test_what_cannot_be_created_is_said(
     server: ApiServer, space: str, body: dict[str, object], code: int, message: str
@@ -88,14 +107,19 @@ def test_a_put_of_a_custom_resource_or_lease_must_name_a_version(server: ApiServ
     assert server.ask("PUT", path(MAPS, space, "m"), a_map("m", a="b")).code == 200
 
 
-def test_what_is_meant_for_a_deleted_object_does_not_reach_its_namesake(server: ApiServer, space: str) -> None:
+def test_what_is_meant_for_a_deleted_object_does_not_reach_its_namesake(
+    server: ApiServer, space: str
+) -> None:
     """Another uid is a conflict in a PUT, and a change of what is immutable in a patch or an apply."""
     one = path(MODELS, space, "smollm2")
     made = server.create(path(MODELS, space), a_model())
     meta = {"uid": "another", "labels": {"a": "b"}}
     put = server.ask("PUT", one, made | {"metadata": made["metadata"] | meta})
     assert (put.code, "Precondition failed: UID in precondition: another" in put.message) == (409, True)
-    for reply in (server.patch(one, {"metadata": meta}), server.apply(one, a_model(meta=meta), "one", force=True)):
+    for reply in (
+        server.patch(one, {"metadata": meta}),
+        server.apply(one, a_model(meta=meta), "one", force=True),
+    ):
         assert (reply.code, reply.message) == (
             422,
             'Model.ai.flexinfer "smollm2" is invalid: metadata.uid: Invalid value: "another": field is immutable',
@@ -145,7 +169,9 @@ def test_a_write_that_changes_nothing_makes_no_version(server: ApiServer, space:
 
 def test_a_dry_run_says_what_would_be_and_leaves_it(server: ApiServer, space: str) -> None:
     """For creation, change and deletion."""
-    assert server.create(path(MODELS, space), a_model(), dryRun="All")["spec"]["serverless"]["enabled"] is True
+    assert (
+        server.create(path(MODELS, space), a_model(), dryRun="All")["spec"]["serverless"]["enabled"] is True
+    )
     assert server.get(path(MODELS, space))["items"] == []
     server.create(path(MODELS, space), a_model())
     one = path(MODELS, space, "smollm2")
@@ -162,7 +188,7 @@ def test_a_dry_run_says_what_would_be_and_leaves_it(server: ApiServer, space: st
     ],
 )
 def test_an_option_of_no_meaning_is_refused(
-    server: ApiServer, space: str, query: dict[str, str], message: str
+    server: ApiServer, space: str, query: dict[str, Any], message: str
 ) -> None:
     """Rather than ignored."""
     reply = server.ask("POST", path(MODELS, space), a_model(), **query)

@@ -17,7 +17,12 @@ _POD_UPDATES: Final = (
     "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
 )
 _PATIENCE: Final[tuple[Object, ...]] = tuple(
-    {"key": f"node.kubernetes.io/{why}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
+    {
+        "key": f"node.kubernetes.io/{why}",
+        "operator": "Exists",
+        "effect": "NoExecute",
+        "tolerationSeconds": 300,
+    }
     for why in ("not-ready", "unreachable")
 )
 _JOB_LABELS: Final = ("batch.kubernetes.io/controller-uid", "controller-uid")
@@ -78,7 +83,7 @@ def complete_pod(pod: Object, old: Object | None) -> Object:
     spec = pod.get("spec")
     if old is not None and spec is old.get("spec"):
         return pod
-    full = _with_requests(_with_pull_policies(spec))
+    full = _without_gates(_with_requests(_with_pull_policies(spec)))
     if isinstance(full, dict) and "enableServiceLinks" not in full:
         full = full | {"enableServiceLinks": True}
     return pod if full is spec else pod | {"spec": full}
@@ -102,6 +107,13 @@ def _tolerates(spec: Object, key: str) -> bool:
     )
 
 
+def _without_gates(spec: Any) -> Any:
+    """Return a Pod's spec without an empty list of gates, as it is stored once the last has gone."""
+    if not isinstance(spec, dict) or spec.get("schedulingGates") != []:
+        return spec
+    return {key: value for key, value in spec.items() if key != "schedulingGates"}
+
+
 def _with_requests(spec: Any) -> Any:
     """Return a Pod's spec in which each container asks for what it is limited to; the very same where each says so."""
     if not isinstance(spec, dict):
@@ -115,11 +127,15 @@ def _with_requests(spec: Any) -> Any:
 
 def _with_request(container: Any) -> Any:
     told = container.get("resources") if isinstance(container, dict) else None
-    limits = told.get("limits") if isinstance(told, dict) else None
-    if not isinstance(limits, dict) or not isinstance(told.get("requests") or {}, dict):
+    if not isinstance(told, dict):
         return container
-    asked = limits | (told.get("requests") or {})
-    return container if asked == told.get("requests") else container | {"resources": told | {"requests": asked}}
+    limits, requests = told.get("limits"), told.get("requests") or {}
+    if not isinstance(limits, dict) or not isinstance(requests, dict):
+        return container
+    asked = limits | requests
+    return (
+        container if asked == told.get("requests") else container | {"resources": told | {"requests": asked}}
+    )
 
 
 def complete_job(job: Object, old: Object | None) -> Object:

@@ -140,7 +140,9 @@ def unprocessable(message: str) -> ApiError:
 
 def unfit_patch(text: str, words: str) -> ApiError:
     """Say that what a patch makes of an object, as JSON, has fields that nobody knows."""
-    cause = Cause("FieldValueInvalid", f"Invalid value: {json.dumps(text, ensure_ascii=False)}: {words}", "patch")
+    cause = Cause(
+        "FieldValueInvalid", f"Invalid value: {json.dumps(text, ensure_ascii=False)}: {words}", "patch"
+    )
     return ApiError(422, "Invalid", f' "" is invalid: patch: {cause.message}', {"causes": [cause.json()]})
 
 

@@ -23,9 +23,7 @@ _PACKAGES: Final[Mapping[str, str]] = {
     "storage.k8s.io": "io.k8s.api.storage",
     "apiextensions.k8s.io": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions",
 }
-_CONVENTIONS: Final = (
-    "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md"
-)
+_CONVENTIONS: Final = "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md"
 _SHARED: Final[Mapping[str, str]] = {
     "apiVersion": "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized "
     "schemas to the latest internal value, and may reject unrecognized values. More info: "
@@ -106,7 +104,11 @@ def _schemas(registry: Registry, res: Resource) -> Object:
     metadata: Object = {"allOf": [{"$ref": f"{_PREFIX}{_META}ObjectMeta"}], "default": {}}
     whole["properties"] = whole.get("properties", {}) | {
         field: below | {"description": _SHARED[field]}
-        for field, below in (("apiVersion", {"type": "string"}), ("kind", {"type": "string"}), ("metadata", metadata))
+        for field, below in (
+            ("apiVersion", {"type": "string"}),
+            ("kind", {"type": "string"}),
+            ("metadata", metadata),
+        )
     }
     whole["x-kubernetes-group-version-kind"] = [_kind(res)]
     listed = {
