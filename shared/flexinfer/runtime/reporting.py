@@ -94,7 +94,9 @@ async def _apply(runtime: Runtime, action: Report, base: Model) -> Model:
 
 
 def _given(runtime: Runtime, fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _plain(runtime, value) for name, value in fields.items() if value is not None}
+    """Return what there is to say: an object whose last field goes is left out, since a real API server makes it null, and refuses that."""
+    told = {name: _plain(runtime, value) for name, value in fields.items() if value is not None}
+    return {name: value for name, value in told.items() if value != {}}
 
 
 def _plain(runtime: Runtime, value: Any) -> Any:
