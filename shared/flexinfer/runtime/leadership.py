@@ -19,7 +19,9 @@ from flexinfer.runtime.runtime import Runtime
 
 log = logging.getLogger(__name__)
 DURATION_SECONDS, RENEW_SECONDS, ACT_SECONDS = 6, 2.0, 4.0
-_SOON = RENEW_SECONDS / 4
+_SOON, _AT_ONCE = RENEW_SECONDS / 4, RENEW_SECONDS / 8
+_ANSWER_SECONDS = 1.5
+"""How long a renewal may take before it is given up for another, which still comes in time."""
 _RETURN_TRIES = 3
 
 
@@ -50,7 +52,7 @@ class Leadership:
         while True:
             before, sound = self.holds(runtime.clock()), False
             try:
-                async with asyncio.timeout(RENEW_SECONDS):
+                async with asyncio.timeout(_ANSWER_SECONDS if before else ACT_SECONDS):
                     await self._round(runtime)
                 sound = True
             except (TimeoutError, ApiError) as error:
@@ -59,7 +61,7 @@ class Leadership:
             if mine and not before:
                 self._gained.set()
                 self._gained = asyncio.Event()
-            await runtime.sleep(RENEW_SECONDS if mine and sound else _SOON)
+            await runtime.sleep(_SOON if not mine else RENEW_SECONDS if sound else _AT_ONCE)
 
     async def give_back(self, runtime: Runtime) -> None:
         """Let the next replica start at once."""

@@ -10,7 +10,7 @@ from flexinfer.contracts import events, keys
 from flexinfer.contracts.actions import Moment, Report, verdict
 from flexinfer.contracts.conditions import Condition
 from flexinfer.contracts.events import AnyEvent
-from flexinfer.contracts.model import Model, Placement
+from flexinfer.contracts.model import BackendStatus, Model, Placement
 from flexinfer.runtime.api import EVENTS, ConflictError, Kind, NotFoundError
 from flexinfer.runtime.reporting import report
 from tests.builders import a_model
@@ -153,3 +153,15 @@ def test_a_conflict_with_ones_own_successor_writes_nothing() -> None:
     found, _ = told(server, PLACED)
     assert len(server.bodies) == 1
     assert found == [events.ModelObserved(model=newer)]
+
+
+def test_an_object_whose_last_field_goes_is_left_out() -> None:
+    """A real API server makes null of an emptied object, and then refuses it."""
+    stopped = Report(
+        model=MODEL,
+        condition=verdict(MODEL, keys.READY, "False", keys.R_STOPPED, "gone"),
+        fields={"endpoint": "http://door", "backend": BackendStatus()},
+    )
+    server = Answers(MODEL)
+    told(server, stopped)
+    assert set(server.bodies[0]["status"]) == {"endpoint", "conditions"}
