@@ -4,11 +4,13 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,7 +116,9 @@ def test_no_answer_is_lost_and_every_phase_is_right_again(road: Instance, victim
         status, headers = asked(road, "sleeper")
         assert status == 503
         assert int(headers["Retry-After"]) > 0
-        until(lambda: time.monotonic() - gone >= AWAY_SECONDS, 60, "it was away for longer than a Lease is good")
+        until(
+            lambda: time.monotonic() - gone >= AWAY_SECONDS, 60, "it was away for longer than a Lease is good"
+        )
     until(lambda: health(road, "kube-apiserver") == "healthy", 60, f"{victim} is back")
     right = {"steady": "Ready", "sleeper": "Idle"}
     until(lambda: phases(road) == right, RIGHT_SECONDS, f"every phase is right again: {phases(road)}")
@@ -130,9 +134,33 @@ def test_afterwards_a_sleeper_wakes_as_ever(road: Instance) -> None:
 
 def test_a_proxy_restarted_meanwhile_says_that_it_is_not_ready(road: Instance) -> None:
     """What the bus remembers may be older than what the API server will say; a Model that serves is answered all the same."""
-    before = pid(road, "proxy")
+    former = pid(road, "proxy")
+    folder = Path(f"/proc/{former}")
+    words = (folder / "cmdline").read_text().split("\0")[:-1]
+    told = (folder / "environ").read_text().split("\0")[:-1]
+    environment = dict(line.split("=", 1) for line in told)
+    port_file = Path(environment["FLEXINFER_HEALTH_PORT_FILE"])
     with away(road, "kube-apiserver"):
-        os.kill(before, signal.SIGKILL)
-    os.kill(pid(road, "kube-apiserver") or 0, 0)
+        os.kill(former, signal.SIGKILL)
+        port_file.unlink()
+        proxy = subprocess.Popen(words, env=environment)
+        try:
+            until(port_file.exists, 20, "it says where its health is told")
+            until(lambda: answered(road), 20, "it answers for a Model that serves")
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(f"http://127.0.0.1:{int(port_file.read_text())}/readyz", timeout=5)
+            with refused.value:
+                assert refused.value.code == 503
+        finally:
+            proxy.kill()
+            proxy.wait()
     until(lambda: health(road, "proxy") == "healthy", 60, "it is ready once the API server has answered")
     assert asked(road, "steady")[0] == 200
+
+
+def answered(road: Instance) -> bool:
+    """Tell whether the door answers."""
+    try:
+        return asked(road, "steady")[0] == 200
+    except OSError:
+        return False

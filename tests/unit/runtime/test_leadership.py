@@ -225,16 +225,19 @@ def test_work_of_a_leader_is_cut_off_and_begun_anew_with_the_lease() -> None:
     """One that stands by does nothing, and says that it is ready to."""
 
     async def main() -> None:
-        server, begun, ready = OneLease(), [], []
+        server = OneLease()
+        begun: list[str] = []
+        ready: list[bool] = []
 
         async def work() -> None:
-            begun.append(runtime.clock())
+            begun.append("again")
             await asyncio.Event().wait()
 
+        loop = asyncio.get_running_loop()
         rival, leader = Leadership("watcher", "one"), Leadership("watcher", "two")
         runtime = a_runtime(
             cluster=server,
-            holds_lease=lambda: leader.holds(runtime.clock()),
+            holds_lease=lambda: leader.holds(loop.time()),
             lease_gained=leader.gained,
             stands_by=leader.stands_by,
             set_ready=ready.append,
