@@ -44,7 +44,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how many simulated histories passed, and which."""
+    """Say how many simulated histories passed, and which, and what was measured."""
     told = [
         value
         for report in terminalreporter.stats.get("passed", ())
@@ -55,3 +55,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         count = sum(last - first + 1 for first, last in told)
         first, last = min(told)[0], max(told)[1]
         terminalreporter.write_line(f"{count:,} simulated seeds passed ({first}-{last})")
+    for report in terminalreporter.stats.get("passed", ()):
+        for name, value in report.user_properties:
+            if name == "measured":
+                terminalreporter.write_line(value)
