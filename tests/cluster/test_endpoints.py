@@ -11,7 +11,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "local" / "smollm2.
 
 def test_serving_a_model_tries_no_endpoint_slice(tmp_path: Path) -> None:
     """No event of that kind, whatever it is about."""
-    running = Instance(tmp_path / "state", "--api", REAL, stub=False)
+    running = Instance(tmp_path, "--api", REAL, stub=False)
     try:
         running.kubectl("apply", "-f", str(EXAMPLE))
         running.until("smollm2", "condition=Ready", 120)
