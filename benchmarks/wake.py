@@ -26,6 +26,7 @@ POD: dict[str, Any] = {
     "kind": "Pod",
     "metadata": {"name": "bare"},
     "spec": {
+        "automountServiceAccountToken": False,
         "containers": [
             {"name": "engine", "image": Settings().image_llamacpp_cpu, "args": ["--port", "8080"]},
         ],
