@@ -64,6 +64,11 @@ OWNERS: Mapping[str, str] = MappingProxyType(
         READY: "launcher",
     }
 )
+FORMER_MANAGERS: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+"""Service -> the field managers under which earlier releases of it wrote status: each of its writes takes their fields away from them.
+
+None was ever released under another name. A name stays here for one release.
+"""
 STATUS_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "watcher": ("phase", "observedGeneration", "message"),

@@ -7,7 +7,7 @@ for a deleted Model off its namesake.
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -39,7 +39,9 @@ _ALARMING = keys.FINAL_REASONS | {
 }
 
 
-async def report(runtime: Runtime, action: Report) -> list[AnyEvent]:
+async def report(
+    runtime: Runtime, action: Report, *, former: Mapping[str, Sequence[str]] = keys.FORMER_MANAGERS
+) -> list[AnyEvent]:
     """Write a verdict; returns the Model as the API server now holds it, or its deletion.
 
     On a conflict the Model is read once: if uid, generation, a gating condition or the owner's own one changed (a successor of ours wrote it),
@@ -49,6 +51,8 @@ async def report(runtime: Runtime, action: Report) -> list[AnyEvent]:
     for attempt in range(_TRIES):
         try:
             written = await _apply(runtime, action, base)
+            for manager in former.get(runtime.name, ()):
+                written = await _forgo(runtime, written, manager)
         except ConflictError:
             fresh = await _fresh(runtime, base)
             if fresh is None:
@@ -90,6 +94,18 @@ async def _apply(runtime: Runtime, action: Report, base: Model) -> Model:
     manager = f"flexinfer-{runtime.name}"
     return await runtime.cluster.apply(
         MODELS, base.metadata.namespace, body, manager=manager, subresource="status"
+    )
+
+
+async def _forgo(runtime: Runtime, model: Model, manager: str) -> Model:
+    """Let a manager of a former release own nothing: what the present owner did not take over goes with it, and so does its name."""
+    body = {
+        "apiVersion": keys.API_VERSION,
+        "kind": keys.KIND,
+        "metadata": {"name": model.metadata.name, "resourceVersion": model.metadata.resource_version},
+    }
+    return await runtime.cluster.apply(
+        MODELS, model.metadata.namespace, body, manager=manager, subresource="status"
     )
 
 

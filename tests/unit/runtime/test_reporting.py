@@ -24,15 +24,17 @@ class Answers:
     def __init__(self, now: Model | None, *script: Exception | None) -> None:
         self.now, self.script = now, list(script)
         self.bodies: list[dict[str, Any]] = []
+        self.managers: list[str] = []
         self.events: list[dict[str, Any]] = []
 
     async def apply(self, kind: Kind[Any], namespace: str, body: Any, **options: Any) -> Model:
         """Answer the next of the script, else take the write."""
         self.bodies.append(body)
+        self.managers.append(options["manager"])
         if self.script and (failure := self.script.pop(0)) is not None:
             raise failure
         base = self.now or a_model()
-        said = msgspec.convert(body["status"]["conditions"], tuple[Condition, ...])
+        said = msgspec.convert(body.get("status", {}).get("conditions", ()), tuple[Condition, ...])
         metadata = msgspec.structs.replace(base.metadata, resource_version="99")
         status = msgspec.structs.replace(base.status, conditions=said)
         return msgspec.structs.replace(base, metadata=metadata, status=status)
@@ -49,12 +51,12 @@ class Answers:
         self.events.append(body)
 
 
-def told(server: Answers, action: Report) -> tuple[list[AnyEvent], ListBus]:
+def told(server: Answers, action: Report, **options: Any) -> tuple[list[AnyEvent], ListBus]:
     """Return what a report gave back and what it told the bus."""
     bus = ListBus()
 
     async def main() -> list[AnyEvent]:
-        found = await report(a_runtime(bus=bus, cluster=server), action)
+        found = await report(a_runtime(bus=bus, cluster=server), action, **options)
         await asyncio.sleep(1)
         return found
 
@@ -102,6 +104,16 @@ def test_events_sort_by_their_names_as_they_came() -> None:
     told(server, PLACED)
     now = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
     assert server.events[0]["metadata"]["name"].startswith(f"llama.{int(now.timestamp() * 1000):012x}")
+
+
+def test_a_manager_of_a_former_release_is_left_with_nothing() -> None:
+    """First the owner takes over, then the former name applies an empty status on the version that this gave."""
+    server = Answers(MODEL)
+    former = {"placer": ("flexinfer-scheduler",), "launcher": ("flexinfer-starter",)}
+    told(server, PLACED, former=former)
+    assert server.managers == ["flexinfer-placer", "flexinfer-scheduler"]
+    assert "status" not in server.bodies[1]
+    assert server.bodies[1]["metadata"]["resourceVersion"] == "99"
 
 
 def test_a_conflict_with_a_stranger_sends_the_same_verdict_again() -> None:
