@@ -134,7 +134,7 @@ def _network(machine: Machine) -> dict[str, object]:
         },
     }
     ports = {"type": "portmap", "capabilities": {"portMappings": True}}
-    return {"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge, ports]}
+    return {"cniVersion": "1.0.0", "name": machine.namespace, "plugins": [bridge, ports]}
 
 
 def _containerd(files: Layout, machine: Machine, programs: dict[str, Path]) -> str:
