@@ -155,6 +155,7 @@ state = {told(f"/run/flexinfer-containerd-{machine.name}")}
     config_path = {told(f"{home}/certs.d")}
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
+    runtime_path = {told(str(programs["containerd-shim-runc-v2"]))}
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       BinaryName = {told(str(programs["runc"]))}
 """
@@ -187,7 +188,9 @@ def _kubelet(files: Layout, machine: Machine, home: Path, evict_below: str) -> d
         "tlsPrivateKeyFile": f"{held}/{machine.name}.key",
         "address": machine.address,
         "healthzBindAddress": machine.address,
-        "nodeStatusUpdateFrequency": "5s",
+        "nodeStatusUpdateFrequency": "2s",
+        "nodeLeaseDurationSeconds": 8,
+        "volumePluginDir": f"{home}/volume-plugins",
         "evictionPressureTransitionPeriod": "5s",
         "evictionHard": {
             "nodefs.available": least,

@@ -1,0 +1,52 @@
+"""The images of a test cluster: ours, built by deploy/image/build.py, and the one that holds Pods open; all lie in the cluster's own registry."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.node import network
+from tests.node.layout import FIRST, PAUSE_IMAGE, REGISTRY
+
+ROOT = Path(__file__).resolve().parents[2]
+_BUILDER = ROOT / "deploy" / "image" / "build.py"
+_PAUSE = ROOT / "deploy" / "local" / "node" / "pause" / "pause.c"
+_QUIET = ("--quiet", "--isolation", "chroot", "--timestamp", "0", "--pull-never")
+
+
+class ImageError(Exception):
+    """An image cannot be made; the message says why."""
+
+
+def push_pause() -> None:
+    """Make the image of the process that holds a Pod's namespaces, and push it."""
+    with tempfile.TemporaryDirectory() as folder:
+        _run("gcc", "-Os", "-static", "-s", "-o", f"{folder}/pause", str(_PAUSE))
+        push_built(PAUSE_IMAGE, Path(folder), 'FROM scratch\nCOPY pause /pause\nENTRYPOINT ["/pause"]\n')
+
+
+def push_built(name: str, folder: Path, recipe: str, *more: str) -> None:
+    """Build an image from a recipe in a folder, and push it."""
+    (folder / "Dockerfile").write_text(recipe)
+    _run("buildah", "bud", *_QUIET, *more, "--tag", name, str(folder))
+    _run(*network.command(FIRST), "buildah", "push", "--quiet", "--tls-verify=false", name)
+
+
+def push_product(targets: Sequence[str], version: str) -> None:
+    """Build our own images and push them. What they are made of has been fetched by `make images`."""
+    command = (*network.command(FIRST), sys.executable, str(_BUILDER), "--engine", "buildah", "build", *targets)
+    _run(*command, "--registry", REGISTRY, "--version", version, "--push")
+
+
+def fetch() -> None:
+    """Fetch what our images are made of: base and wheels."""
+    _run(sys.executable, str(_BUILDER), "--engine", "buildah", "fetch")
+
+
+def _run(*words: str) -> None:
+    done = subprocess.run(words, check=False, capture_output=True, text=True, env=os.environ)
+    if done.returncode:
+        last = (done.stdout + done.stderr)[-2000:].strip()
+        raise ImageError(f"`{' '.join(words[:6])} ...` ended with {done.returncode}:\n{last}")
