@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from tests.node import files, images, network, parts, processes, programs, residue
+from tests.node import files, groups, images, network, parts, processes, programs, view
 from tests.node.layout import FIRST, SECOND, Layout, Machine
 from tests.node.parts import Part
 from tests.node.waiting import until
@@ -38,6 +39,7 @@ class Cluster:
         """Bring up control plane and first node; what runs already stays."""
         found = programs.everything(os.environ, self._tell)
         network.make_first()
+        view.make(self.layout, FIRST)
         files.write_plane(self.layout)
         self._told.write_bytes(msgspec.json.encode({name: str(path) for name, path in found.items()}))
         for part in (parts.store(self.layout, found), parts.api_server(self.layout, found)):
@@ -60,7 +62,8 @@ class Cluster:
         found = self.programs
         if machine != FIRST:
             network.join(machine)
-        residue.make_group(machine)
+        view.make(self.layout, machine)
+        groups.make(machine)
         files.write_node(self.layout, machine, found, evict_below=evict_below)
         self.start_runtime(machine)
         self.start(parts.kubelet(self.layout, machine, found))
@@ -125,15 +128,17 @@ class Cluster:
         shown = "" if machine == FIRST else f"-{machine.name}"
         for name in ("kubelet", "kube-proxy", "containerd"):
             processes.stop(self.layout, name + shown)
-        residue.kill_containers(machine)
-        network.remove(machine)
-        residue.clear_node(machine)
+        self._forget(machine)
 
     def down(self) -> None:
         """Take everything away."""
-        processes.stop_all(self.layout)
+        processes.kill_all(self.layout)
         for machine in (SECOND, FIRST):
-            residue.kill_containers(machine)
-            network.remove(machine)
-            residue.clear_node(machine)
-        residue.clear_folder(self.layout)
+            self._forget(machine)
+        view.remove_all(self.layout)
+        shutil.rmtree(self.layout.root, ignore_errors=True)
+
+    def _forget(self, machine: Machine) -> None:
+        groups.clear(machine)
+        view.remove(self.layout, machine)
+        network.remove(machine)

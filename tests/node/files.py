@@ -128,7 +128,7 @@ def _network(machine: Machine) -> dict[str, object]:
         "hairpinMode": True,
         "ipam": {
             "type": "host-local",
-            "dataDir": f"/run/flexinfer-cni-{machine.name}",
+            "dataDir": "/var/lib/cni/networks",
             "ranges": [[{"subnet": machine.pods}]],
             "routes": [{"dst": "0.0.0.0/0"}],
         },
@@ -142,7 +142,7 @@ def _containerd(files: Layout, machine: Machine, programs: dict[str, Path]) -> s
     told = json.dumps  # a TOML basic string is a JSON string for what stands here
     return f"""version = 2
 root = {told(f"{home}/containerd")}
-state = {told(f"/run/flexinfer-containerd-{machine.name}")}
+state = "/run/containerd/state"
 [grpc]
   address = {told(str(files.socket(machine)))}
 [plugins."io.containerd.grpc.v1.cri"]

@@ -1,5 +1,6 @@
 """The processes of a test cluster on this machine: they outlive the command that starts them, and are known by pid and start time."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import msgspec
 
 from flexinfer.local.supervisor import process
 from flexinfer.local.supervisor.process import Identity
-from tests.node import network
+from tests.node import view
 from tests.node.layout import Layout
 from tests.node.parts import Part
 from tests.node.waiting import until
@@ -24,7 +25,7 @@ def start(layout: Layout, part: Part, environment: Mapping[str, str]) -> None:
     """Start a part unless it runs already; what it prints goes to its log."""
     if running(layout, part.name):
         return
-    words = (*network.command(part.machine), *part.argv)
+    words = (*view.command(layout, part.machine), *part.argv)
     with layout.log(part.name).open("ab") as log:
         child = subprocess.Popen(
             words,
@@ -78,13 +79,17 @@ def stop(layout: Layout, name: str, number: signal.Signals = signal.SIGTERM) -> 
     layout.pid(name).unlink(missing_ok=True)
 
 
-def stop_all(layout: Layout) -> None:
-    """Stop whatever carries this cluster's mark, the runtime's helpers included."""
-    for path in (layout.root / "pid").glob("*"):
-        stop(layout, path.name)
-    for found in marked(layout.root):
-        os.kill(found.pid, signal.SIGKILL)
-    until(lambda: not marked(layout.root), _GRACE_SECONDS, "the processes of the cluster are gone")
+def kill_all(layout: Layout) -> None:
+    """End whatever carries this cluster's mark, the runtime's helpers included."""
+
+    def gone() -> bool:
+        found = marked(layout.root)
+        for one in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one.pid, signal.SIGKILL)
+        return not found
+
+    until(gone, _GRACE_SECONDS, "the processes of the cluster are gone")
 
 
 def marked(root: Path) -> list[Identity]:
