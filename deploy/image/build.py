@@ -113,7 +113,7 @@ def _requirements() -> list[str]:
     extras = project["optional-dependencies"]
     return [
         *project["dependencies"],
-        *(one for name in ("speed", "agent", "prefetcher") for one in extras[name]),
+        *(one for name in ("speed", "credentials", "agent", "prefetcher") for one in extras[name]),
     ]
 
 

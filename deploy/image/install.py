@@ -20,10 +20,11 @@ _VARYING = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 """Files of a package's metadata that say how, not what: nobody reads them at run time."""
 
 
-def requirements(extra: str) -> list[str]:
-    """Return our own dependencies and those of an extra."""
+def requirements(extras: list[str]) -> list[str]:
+    """Return our own dependencies and those of some extras."""
     project = tomllib.loads((INPUTS / "pyproject.toml").read_text())["project"]
-    return [*project["dependencies"], *project["optional-dependencies"].get(extra, ())]
+    more = project["optional-dependencies"]
+    return [*project["dependencies"], *(one for extra in extras for one in more[extra])]
 
 
 def pip() -> tuple[list[str], dict[str, str]]:
@@ -71,7 +72,7 @@ def main() -> None:
     """Install as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--venv", type=Path, required=True)
-    parser.add_argument("--extra", default="", help="our dependencies with those of this extra")
+    parser.add_argument("--extra", action="append", default=[], help="our dependencies with those of this extra")
     parser.add_argument("--package", help="this package alone, as constraints.txt pins it")
     parser.add_argument(
         "--added", type=Path, help="where what the environment lacks goes, instead of into it"

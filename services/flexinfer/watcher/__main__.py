@@ -67,8 +67,9 @@ async def main(runtime: Runtime) -> None:
     settings = runtime.settings
     user = settings.bootstrap_nats_user or settings.nats_user
     password = settings.bootstrap_nats_password_file or settings.nats_password_file
-    async with connected("watcher-bootstrap", settings.nats_url, user, password) as bootstrap:
-        await mirror(runtime, StateStream(runtime.connection, bootstrap))
+    url, authority = settings.nats_url, settings.nats_ca_file
+    async with connected("watcher-bootstrap", url, user, password, authority) as bootstrap:
+        await mirror(runtime, StateStream(runtime.connection, bootstrap, replicas=settings.nats_replicas))
 
 
 def boot() -> None:

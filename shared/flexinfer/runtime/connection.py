@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from pathlib import Path
@@ -96,7 +97,9 @@ class Connection:
 
 
 @contextlib.asynccontextmanager
-async def connected(name: str, url: str, user: str, password_file: str) -> AsyncIterator[Connection]:
+async def connected(
+    name: str, url: str, user: str, password_file: str, ca_file: str = ""
+) -> AsyncIterator[Connection]:
     """Connect as a service; waits for the first connection for as long as it takes."""
     client = Client()
     connection = Connection(client, name)
@@ -114,6 +117,8 @@ async def connected(name: str, url: str, user: str, password_file: str) -> Async
         log.warning("NATS: %s", error or type(error).__name__)
 
     options: dict[str, Any] = {"user": user, "password": secret(password_file)} if user else {}
+    if ca_file:
+        options["tls"] = ssl.create_default_context(cafile=ca_file)
     await client.connect(
         url,
         name=name,

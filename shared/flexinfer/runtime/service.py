@@ -130,7 +130,11 @@ async def runtime_for(
     async with contextlib.AsyncExitStack() as stack:
         link = await stack.enter_async_context(
             connection.connected(
-                process.name, settings.nats_url, settings.nats_user, settings.nats_password_file
+                process.name,
+                settings.nats_url,
+                settings.nats_user,
+                settings.nats_password_file,
+                settings.nats_ca_file,
             )
         )
         api = await stack.enter_async_context(cluster.connected(settings.kubeconfig))

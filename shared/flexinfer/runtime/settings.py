@@ -21,6 +21,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     nats_user: str = ""
     """Empty: the server asks for none."""
     nats_password_file: str = ""
+    nats_ca_file: str = ""
+    """The authority that signed NATS' certificate; with one, nothing is said before the connection is encrypted. Empty: plain."""
+    nats_replicas: int = 1
+    """How many NATS servers keep each stream, once it is made: 3 where there are three."""
     bootstrap_nats_user: str = ""
     """The identity that makes streams; only the watcher has it."""
     bootstrap_nats_password_file: str = ""

@@ -57,11 +57,12 @@ class Held(msgspec.Struct, frozen=True):
 class StateStream:
     """Ensures the streams, knows what they hold, publishes what differs.
 
-    `writer` is the watcher's own connection, `bootstrap` the identity that may make streams.
+    `writer` is the watcher's own connection, `bootstrap` the identity that may make streams. `replicas` is what new streams get: one
+    that exists keeps the number that it was made with.
     """
 
-    def __init__(self, writer: Connection, bootstrap: Connection) -> None:
-        self._writer, self._bootstrap = writer, bootstrap
+    def __init__(self, writer: Connection, bootstrap: Connection, *, replicas: int = 1) -> None:
+        self._writer, self._bootstrap, self._replicas = writer, bootstrap, replicas
         self.held: dict[str, Held] = {}  # subject -> what the stream holds
         self.created = ""
         self._marks = Marks()
@@ -108,7 +109,7 @@ class StateStream:
                 "subjects": list(patterns),
                 "retention": "limits",
                 "discard": "old",
-                "num_replicas": 1,
+                "num_replicas": self._replicas,
                 "max_bytes": _LIMITS[name],
                 **_STORAGE[name],
             }
