@@ -77,6 +77,10 @@ class Layout(msgspec.Struct, frozen=True):
         """Return the folder of one node."""
         return self.root / machine.name
 
+    def claims(self, machine: Machine) -> Path:
+        """Return the folder of a node's claims."""
+        return self.home(machine) / "claims"
+
     def socket(self, machine: Machine) -> Path:
         """Return containerd's socket on a node."""
         return self.home(machine) / "containerd.sock"

@@ -10,6 +10,8 @@ from pathlib import Path
 from tests.node import network
 from tests.node.layout import Layout, Machine
 
+VOLUMES = Path("/var/lib/flexinfer/volumes")
+"""Where deploy/overlays/dev keeps claims on a node: here a folder of the cluster's own."""
 _OWN = (
     "/run/netns",
     "/run/containerd",
@@ -21,6 +23,7 @@ _OWN = (
 _MAKE = (
     "mount --make-rprivate / && mount --make-rshared /"
     ' && for folder in "$@"; do mkdir -p "$folder" && mount -t tmpfs -o mode=755 own "$folder"; done'
+    ' && mkdir -p "$VOLUMES" "$CLAIMS" && mount --bind "$CLAIMS" "$VOLUMES"'
 )
 """Private first: a mount that is still a peer of the machine's would show there."""
 
@@ -40,7 +43,8 @@ def make(layout: Layout, machine: Machine) -> None:
         _run("mount", "--bind", str(handle.parent), str(handle.parent))
         _run("mount", "--make-private", str(handle.parent))
     handle.touch()
-    _run("unshare", f"--mount={handle}", "--propagation", "private", "sh", "-c", _MAKE, "sh", *_OWN)
+    told = ("env", f"VOLUMES={VOLUMES}", f"CLAIMS={layout.claims(machine)}")
+    _run(*told, "unshare", f"--mount={handle}", "--propagation", "private", "sh", "-c", _MAKE, "sh", *_OWN)
 
 
 def remove(layout: Layout, machine: Machine) -> None:
@@ -55,7 +59,7 @@ def remove_all(layout: Layout) -> None:
     folder = layout.root / "view"
     if _mounted(folder):
         _run("umount", "--lazy", str(folder))
-    for covered in _OWN[1:]:
+    for covered in (*_OWN[1:], VOLUMES, VOLUMES.parent):
         with contextlib.suppress(OSError):  # somebody keeps something in it
             Path(covered).rmdir()
 
