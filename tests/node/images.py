@@ -36,7 +36,15 @@ def push_built(name: str, folder: Path, recipe: str, *more: str) -> None:
 
 def push_product(targets: Sequence[str], version: str) -> None:
     """Build our own images and push them. What they are made of has been fetched by `make images`."""
-    command = (*network.command(FIRST), sys.executable, str(_BUILDER), "--engine", "buildah", "build", *targets)
+    command = (
+        *network.command(FIRST),
+        sys.executable,
+        str(_BUILDER),
+        "--engine",
+        "buildah",
+        "build",
+        *targets,
+    )
     _run(*command, "--registry", REGISTRY, "--version", version, "--push")
 
 

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.node.layout import FIRST, LAN, LAN_BITS, Machine
@@ -22,15 +23,26 @@ def exists(machine: Machine) -> bool:
     return (_NAMESPACES / machine.namespace).exists()
 
 
-def enter(machine: Machine = FIRST) -> None:
-    """Move this thread, and those that it starts from now on, into a node's namespace."""
-    descriptor = os.open(_NAMESPACES / machine.namespace, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if ctypes.CDLL(None, use_errno=True).setns(descriptor, _NEW_NET):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), machine.namespace)
-    finally:
-        os.close(descriptor)
+@contextlib.contextmanager
+def inside(machine: Machine) -> Iterator[None]:
+    """Be in a node's network for the length of the block: this thread, and those that it starts."""
+    with Path("/proc/thread-self/ns/net").open("rb") as home:
+        _enter(_NAMESPACES / machine.namespace)
+        try:
+            yield
+        finally:
+            _set(home.fileno())
+
+
+def _enter(namespace: Path) -> None:
+    with namespace.open("rb") as file:
+        _set(file.fileno())
+
+
+def _set(descriptor: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).setns(descriptor, _NEW_NET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def make_first() -> None:
