@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import openai
 import pytest
@@ -17,7 +17,7 @@ SERVICES = ("agent", "arbiter", "launcher", "placer", "prefetcher", "proxy", "re
 def road(product: Product) -> Iterator[Product]:
     """Return the product with the example Model, ready."""
     product.kubectl("apply", "-f", str(ROOT / "examples" / "local" / "smollm2.yaml"))
-    print(f"applied -> Ready: {product.ready('smollm2'):.1f} s")
+    product.ready("smollm2")
     yield product
     product.delete("smollm2", "smollm2-again")
 
@@ -72,7 +72,7 @@ def test_two_models_answer_side_by_side(road: Product) -> None:
     assert first != second
 
 
-def test_it_sleeps_and_a_question_wakes_it(road: Product) -> None:
+def test_it_sleeps_and_a_question_wakes_it(road: Product, measured: Callable[[str, float], None]) -> None:
     """The Pod is gone while it sleeps, the Service stays."""
     road.patch("smollm2", serverless={"idleTimeout": "2s"})
     road.until_phase("smollm2", "Idle", 60)
@@ -80,7 +80,7 @@ def test_it_sleeps_and_a_question_wakes_it(road: Product) -> None:
     assert road.cluster.object("service", "smollm2")["spec"]["type"] == "ExternalName"
     began = time.monotonic()
     assert "Paris" in road.ask("smollm2")
-    print(f"asleep -> answered: {time.monotonic() - began:.1f} s")
+    measured("asleep -> answered", time.monotonic() - began)
 
 
 def test_the_logs_of_an_engine_are_read_by_kubectl(road: Product) -> None:
