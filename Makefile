@@ -15,6 +15,7 @@ ARGS ?=
 API ?=
 WORLD := $(if $(API),--api $(API))
 CLUSTER := .cluster
+AUDIT := $(CURDIR)/.audit
 
 .PHONY: help install demo up test check fix bench images cluster-up cluster-down test-cluster node-up node-down test-node image-report
 
@@ -34,7 +35,9 @@ test: check ## Check everything, then run all tests
 
 test-cluster: $(DEV) ## What needs a real Kubernetes control plane; the first time it is built, with Go
 	$(BIN)/python -m flexinfer.local.kubernetes
-	$(BIN)/pytest -q -n 2 --dist loadfile --api real tests/conformance tests/e2e tests/cluster $(ARGS)
+	rm -rf $(AUDIT)
+	FLEXINFER_AUDIT=$(AUDIT) $(BIN)/pytest -q -n 2 --dist loadfile --api real tests/conformance tests/e2e tests/cluster $(ARGS)
+	FLEXINFER_AUDIT=$(AUDIT) $(BIN)/pytest -q tests/audit
 
 cluster-up: $(LOCAL) ## A real control plane on loopback and nothing else: etcd, API server, controllers, scheduler
 	@$(BIN)/flexinfer up --state $(CLUSTER) --api plane --detach

@@ -1,8 +1,8 @@
 """Writes the files that are made from others: `python deploy/render.py`. A contract test fails while one is stale.
 
-    base/nats/users.conf   from the permissions that flexinfer.local.bus holds
-    install.yaml           from the base, by `kubectl kustomize`
-    chart/                 from the same: only what users change becomes a value
+base/nats/users.conf   from the permissions that flexinfer.local.bus holds
+install.yaml           from the base, by `kubectl kustomize`
+chart/                 from the same: only what users change becomes a value
 """
 
 import hashlib

@@ -72,7 +72,9 @@ def main() -> None:
     """Install as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--venv", type=Path, required=True)
-    parser.add_argument("--extra", action="append", default=[], help="our dependencies with those of this extra")
+    parser.add_argument(
+        "--extra", action="append", default=[], help="our dependencies with those of this extra"
+    )
     parser.add_argument("--package", help="this package alone, as constraints.txt pins it")
     parser.add_argument(
         "--added", type=Path, help="where what the environment lacks goes, instead of into it"

@@ -16,6 +16,7 @@ import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
 from benchmarks.instance import Instance
+from tests.audit import keeping
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,13 +30,14 @@ QUESTION: list[ChatCompletionMessageParam] = [
 @pytest.fixture(scope="module")
 def road(tmp_path_factory: pytest.TempPathFactory, world: str) -> Iterator[Instance]:
     """Return an instance with the example Model, ready and never idle."""
-    running = Instance(tmp_path_factory.mktemp("road"), "--api", world, stub=False)
+    running = Instance(tmp_path_factory.mktemp("road"), *keeping.options(world), stub=False)
     try:
         running.kubectl("apply", "-f", str(EXAMPLE))
         running.until("smollm2", "condition=Ready", 120)
         yield running
     finally:
         running.down()
+        keeping.keep(running.folder / "state")
 
 
 def client(running: Instance) -> openai.OpenAI:

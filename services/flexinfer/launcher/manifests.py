@@ -37,6 +37,8 @@ class Template(msgspec.Struct, frozen=True):
 
     spec: Json
     digest: str
+    fetches: bool = False
+    """Whether its start goes out for weights."""
 
 
 def endpoint(model: Model, terms: Terms) -> str:
@@ -62,7 +64,8 @@ def template(model: Model, terms: Terms) -> Template | None:
         return None
     spec = _pod_spec(model, backend, location, terms)
     told = json.dumps(spec, sort_keys=True, separators=(",", ":"))
-    return Template(spec, hashlib.sha256(told.encode()).hexdigest()[:16])
+    fetches = location.pulled or "initContainers" in spec
+    return Template(spec, hashlib.sha256(told.encode()).hexdigest()[:16], fetches)
 
 
 def engine_pod(model: Model, turn: int, made: Template) -> Json:
@@ -73,7 +76,9 @@ def engine_pod(model: Model, turn: int, made: Template) -> Json:
         "metadata": {
             "name": pod_name(model),
             "namespace": model.metadata.namespace,
-            "labels": pod.labels(model, ENGINE, "launcher") | {keys.TURN_LABEL: str(turn)},
+            "labels": pod.labels(model, ENGINE, "launcher")
+            | ({keys.FETCHES_LABEL: "true"} if made.fetches else {})
+            | {keys.TURN_LABEL: str(turn)},
             "annotations": {
                 keys.TEMPLATE_ANNOTATION: made.digest,
                 keys.GENERATION_ANNOTATION: str(model.metadata.generation),
@@ -129,6 +134,7 @@ def _pod_spec(model: Model, backend: Backend, location: Location, terms: Terms) 
         **({"initContainers": first} if first else {}),
         "containers": [_container(model, backend, location, terms)],
         "volumes": [*pod.volumes(location), *_shared_memory(backend)],
+        "securityContext": pod.security(root=backend.needs_root(serving(model, location.path).vendor)),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Always",

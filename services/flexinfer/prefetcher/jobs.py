@@ -47,11 +47,12 @@ def job(model: Model, plan: Plan, terms: Terms) -> Json:
             "backoffLimit": 0 if check else FETCH_RETRIES,
             "activeDeadlineSeconds": CHECK_SECONDS if check else FETCH_SECONDS,
             "template": {
-                "metadata": {"labels": labels},
+                "metadata": {"labels": labels if check else labels | {keys.FETCHES_LABEL: "true"}},
                 "spec": {
                     **pod.where(model),
                     "containers": [container],
                     "volumes": pod.volumes(plan.location),
+                    "securityContext": pod.security(root=plan.root, writes=not check),
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
                     "restartPolicy": "Never",

@@ -35,6 +35,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     job: str = ""
     digest: str = ""
     image: str = ""
+    root: bool = False
+    """Whether the image that looks is an engine's which runs as root."""
     strategy: str = ""
     note: str = ""
     """Why no Job is needed, as a sentence."""
@@ -79,7 +81,8 @@ def plan(model: Model, claim_uid: str, terms: Terms) -> Plan | None:
     placement = model.status.placement
     vendor = placement.vendor if placement is not None and model.spec.devices else "cpu"
     image = backend.image(vendor, terms.images)
-    return Plan(location=location, job=CHECK, digest=_digest([CHECK, location.path, image]), image=image)
+    digest = _digest([CHECK, location.path, image])
+    return Plan(location=location, job=CHECK, digest=digest, image=image, root=backend.needs_root(vendor))
 
 
 def _digest(parts: list[str]) -> str:

@@ -1,6 +1,7 @@
 """OpenAI's shapes: error bodies, the list of models, and what a request's body must say."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -64,7 +65,7 @@ def model_entry(model: Model, default: str) -> dict[str, Any]:
     return {
         "id": route.public_id(model, default),
         "object": "model",
-        "created": 0,
+        "created": _seconds(model.metadata.creation_timestamp),
         "owned_by": "flexinfer",
         "flexinfer": {
             "namespace": model.metadata.namespace,
@@ -73,6 +74,11 @@ def model_entry(model: Model, default: str) -> dict[str, Any]:
             "backend": model.spec.backend,
         },
     }
+
+
+def _seconds(timestamp: str | None) -> int:
+    """Return an API server's time as OpenAI's clients expect it."""
+    return int(datetime.fromisoformat(timestamp).timestamp()) if timestamp else 0
 
 
 def listing(models: Iterable[Model], default: str) -> bytes:

@@ -26,6 +26,8 @@ _FORMS: Mapping[str, str] = {
 _LONGEST = 4096
 CPU, NVIDIA, AMD = "cpu", "nvidia", "amd"
 GPUS = (NVIDIA, AMD)
+SOMEBODY: Mapping[str, str] = {"HOME": "/tmp", "USER": "flexinfer"}  # noqa: S108 -- inside its container
+"""For engines that ask who they are and where they may write: a user whom the image does not know has neither name nor home."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -116,6 +118,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """How long a start may take without progress; 0: as the setting says."""
     shared_memory: str = ""
     """Size of /dev/shm; empty: the container runtime's own."""
+    root: bool = False
+    """Whether its image was made to run as root and nobody here has seen it run otherwise."""
     tried: bool = True
     """Whether a test starts this engine or checks its manifest; else it follows the engine's documentation alone."""
 
@@ -123,6 +127,10 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     def vendors(self) -> tuple[str, ...]:
         """What the engine runs on: cpu, nvidia, amd."""
         return tuple(self.images)
+
+    def needs_root(self, vendor: str) -> bool:
+        """Tell whether the engine must be root: AMD's device nodes belong to groups whose numbers differ from node to node."""
+        return self.root or vendor == AMD
 
     def image(self, vendor: str, settings: Mapping[str, str]) -> str:
         """Return the image for a vendor; `settings` is name of a setting -> image, such as `image_vllm_amd`."""

@@ -40,5 +40,6 @@ BACKEND = Backend(
     | DOWNLOAD_KEYS,
     capacity=lambda _spec: 1,
     loading_seconds=900,
+    root=True,
     tried=False,
 )

@@ -53,5 +53,6 @@ BACKEND = Backend(
     capacity=lambda _spec: 1,
     loading_seconds=1800,
     shared_memory="8Gi",
+    root=True,
     tried=False,
 )

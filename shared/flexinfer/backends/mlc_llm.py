@@ -70,5 +70,6 @@ BACKEND = Backend(
     | {key: Key(type=kind) for key, (_, kind) in OVERRIDES.items()}
     | DOWNLOAD_KEYS,
     loading_seconds=1800,
+    root=True,
     tried=False,
 )

@@ -8,11 +8,14 @@ from flexinfer.contracts.model import ModelSpec
 PARALLEL = 4
 IMAGE = "ollama/ollama:latest"
 SERVE_AND_PULL = (
+    '[ -w "$HOME" ] || export HOME=/tmp; '
     'ollama serve & server=$!; trap "kill -TERM $server" TERM INT; '
     "until ollama list >/dev/null 2>&1; do kill -0 $server || exit 1; sleep 0.2; done; "
     'ollama pull "$1" || exit 1; wait $server'
 )
-"""`ollama serve` alone pulls nothing; the name arrives as an argument, so no shell ever reads it."""
+"""`ollama serve` alone pulls nothing; the name arrives as an argument, so no shell ever reads it.
+
+It keeps what it pulls at home; a user whom the image does not know has none there."""
 
 
 def tag_of(_name: str, spec: ModelSpec) -> str:

@@ -9,6 +9,7 @@ from flexinfer.backends.base import (
     NUMBER,
     NVIDIA,
     PATH,
+    SOMEBODY,
     SWITCH,
     TEXT,
     Backend,
@@ -71,6 +72,8 @@ def served_name(name: str, spec: ModelSpec) -> str:
 def env(serving: Serving) -> Mapping[str, str]:
     """Return vLLM's environment."""
     made = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    if serving.vendor != AMD:
+        made |= SOMEBODY
     if serving.vendor == AMD and serving.architecture:
         made["PYTORCH_ROCM_ARCH"] = serving.architecture
     return made

@@ -159,21 +159,23 @@ async def record(runtime: Runtime, model: Model, condition: Condition, seconds: 
         )
     )
     try:
-        await runtime.cluster.create(EVENTS, model.metadata.namespace, _event(runtime, model, condition, at))
+        await runtime.cluster.create(EVENTS, model.metadata.namespace, _event(runtime, model, condition))
     except ApiError as error:
         log.debug("event %s of %s not written: %s", condition.reason, model.key, error)
 
 
-def _event(runtime: Runtime, model: Model, condition: Condition, at: str) -> dict[str, Any]:
+def _event(runtime: Runtime, model: Model, condition: Condition) -> dict[str, Any]:
+    """Return a step as an Event. Names sort as they come: kubectl orders by whole seconds alone, and within one as they were listed."""
     meta, now = model.metadata, rfc3339(runtime)
-    told = f"{meta.uid}/{condition.type}/{condition.reason}/{meta.resource_version}/{at}"
+    told = f"{meta.uid}/{condition.type}/{condition.reason}/{meta.resource_version}"
+    when = int(runtime.wall().timestamp() * 1000)
     alarming = condition.status == conditions.FALSE and condition.reason in _ALARMING
     component = f"flexinfer-{runtime.name}"
     return {
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {
-            "name": f"{meta.name}.{hashlib.sha256(told.encode()).hexdigest()[:16]}",
+            "name": f"{meta.name}.{when:012x}{hashlib.sha256(told.encode()).hexdigest()[:8]}",
             "namespace": meta.namespace,
         },
         "involvedObject": {

@@ -45,6 +45,8 @@ class Location(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the claim is one that FlexInfer makes when it is missing."""
     fetched: bool = False
     """Whether the bytes are fetched, by a Job or by the Pod's first container, rather than there already."""
+    pulled: bool = False
+    """Whether the engine itself pulls them when it starts."""
 
 
 class Scheme(msgspec.Struct, frozen=True, kw_only=True):

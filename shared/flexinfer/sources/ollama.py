@@ -18,7 +18,7 @@ def parse(rest: str) -> Source | str:
 
 def locate(_model: Model, source: Source) -> Location:
     """Return the name: the engine keeps what it pulls where it likes."""
-    return Location(path=source.name)
+    return Location(path=source.name, pulled=True)
 
 
 SCHEME = Scheme(name="ollama", form="ollama://<model>:<tag>", parse=parse, locate=locate)

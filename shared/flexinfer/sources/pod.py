@@ -26,6 +26,8 @@ HARDENED: Mapping[str, Any] = {
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+NOBODY = 65532
+"""Who runs what needs not be root: the user of our own images, and of distroless ones."""
 
 
 def owner(model: Model) -> Json:
@@ -65,6 +67,17 @@ def where(model: Model) -> Json:
             "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
         }
     return made
+
+
+def security(*, root: bool = False, writes: bool = False) -> Json:
+    """Return a Pod's security: what Pod Security calls `restricted`, or `baseline` for what must be root.
+
+    What writes to a claim owns it by group, since a fresh volume is root's; who only reads leaves a user's files as they are.
+    """
+    made: Json = {"seccompProfile": {"type": "RuntimeDefault"}}
+    if not root:
+        made |= {"runAsNonRoot": True, "runAsUser": NOBODY, "runAsGroup": NOBODY}
+    return made | ({"fsGroup": NOBODY, "fsGroupChangePolicy": "OnRootMismatch"} if writes else {})
 
 
 def volumes(location: Location) -> list[Json]:

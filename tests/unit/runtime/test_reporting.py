@@ -1,6 +1,7 @@
 """Reporting: the full set, on the version it was decided from, and what happens on a conflict."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -93,6 +94,14 @@ def test_whoever_comes_next_is_told_at_once_and_people_beside_the_path() -> None
     [event] = server.events
     assert event["involvedObject"]["uid"] == "uid-llama"
     assert (event["type"], event["reason"], event["message"]) == ("Normal", "Placed", "on node a")
+
+
+def test_events_sort_by_their_names_as_they_came() -> None:
+    """Kubectl orders them by whole seconds, and within one as the API lists them: by name."""
+    server = Answers(MODEL)
+    told(server, PLACED)
+    now = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+    assert server.events[0]["metadata"]["name"].startswith(f"llama.{int(now.timestamp() * 1000):012x}")
 
 
 def test_a_conflict_with_a_stranger_sends_the_same_verdict_again() -> None:

@@ -9,6 +9,7 @@ from flexinfer.local.api import certificates
 from flexinfer.local.api.certificates import Subject
 from flexinfer.local.identities import API_SERVER, NODE_NAME
 from flexinfer.local.instance import Instance, read_secret, write_private
+from flexinfer.local.kubeconfig import kubeconfig
 from flexinfer.local.kubernetes import plane
 from flexinfer.local.kubernetes.plane import (
     ACCOUNTS,
@@ -18,7 +19,6 @@ from flexinfer.local.kubernetes.plane import (
     SCHEDULER,
     VOLUMES,
     VOLUMES_USER,
-    kubeconfig,
 )
 
 _DNS = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
@@ -49,7 +49,9 @@ def write(instance: Instance, programs: Mapping[str, Path], *, audit: bool = Fal
     for name, subject in _SUBJECTS.items():
         certificates.issue(instance.certificates, _file(name), subject)
     for who in _WITH_KUBECONFIG:
-        write_private(kubeconfig(instance, who), _kubeconfig(instance, who))
+        mine = instance.certificates / _file(who)
+        user = {"client-certificate": f"{mine}.crt", "client-key": f"{mine}.key"}
+        write_private(plane.kubeconfig(instance, who), kubeconfig(instance, who, user))
     token = read_secret(instance.token_file)
     write_private(home / "tokens.csv", f'{token},flexinfer,flexinfer,"system:masters"\n'.encode())
     if audit:
@@ -61,21 +63,3 @@ def write(instance: Instance, programs: Mapping[str, Path], *, audit: bool = Fal
 def _file(name: str) -> str:
     """Return the name of a certificate's file: `node` alone is what the node serves with."""
     return f"{name}-client" if name in _WITH_KUBECONFIG else name
-
-
-def _kubeconfig(instance: Instance, who: str) -> bytes:
-    mine = instance.certificates / _file(who)
-    cluster = {
-        "server": instance.api_url,
-        "certificate-authority": str(certificates.authority_file(instance.certificates)),
-    }
-    user = {"client-certificate": f"{mine}.crt", "client-key": f"{mine}.key"}
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": who,
-        "clusters": [{"name": "plane", "cluster": cluster}],
-        "users": [{"name": who, "user": user}],
-        "contexts": [{"name": who, "context": {"cluster": "plane", "user": who}}],
-    }
-    return msgspec.json.format(msgspec.json.encode(content))

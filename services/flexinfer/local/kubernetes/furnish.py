@@ -1,23 +1,31 @@
 """Furnish: what a real API server must hold before node and services start on it. Our local API sets itself up.
 
-It is written anew at every start of `up`, by server-side apply: a release that brings another definition brings it here too.
+Definitions, ServiceAccounts, rights, policies and Services are those of `deploy/install.yaml`, so that services have here the very rights
+that they have in a cluster; what runs there as a Pod runs here as a process and is left out. All is written anew at every start of
+`up`, by server-side apply: a release that brings another definition brings it here too.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
 import yaml
 
-from flexinfer.local.api.setting import crd_files
-from flexinfer.local.instance import Instance
-from flexinfer.local.kubernetes.plane import VOLUMES_USER
+from flexinfer.contracts import keys
+from flexinfer.local import bus
+from flexinfer.local.instance import Instance, write_private
+from flexinfer.local.kubeconfig import kubeconfig
+from flexinfer.local.kubernetes import plane
 from flexinfer.local.supervisor.asking import Answer, ask
 
 Object: TypeAlias = dict[str, Any]
 MANAGER = "flexinfer-local"
-NAMESPACE = "flexinfer-system"
+ELSEWHERE = frozenset({"Deployment", "DaemonSet", "StatefulSet", "Job", "ConfigMap"})
+"""What `up` runs as processes, and what only those Pods read."""
+_TOKEN_SECONDS = 365 * 24 * 3600
 _PAUSE_SECONDS = 0.1
 _TOLD_EVERY = 50
 _VOLUMES_ROLE = "flexinfer:local-volumes"
@@ -52,32 +60,53 @@ async def furnished(instance: Instance, tell: Callable[[str], None]) -> None:
 
 
 async def _furnish(instance: Instance) -> None:
-    for obj in objects():
+    wanted = list(objects())
+    for obj in wanted:
         await _apply(instance, obj)
-    for definition in definitions():
-        await _established(instance, definition["metadata"]["name"])
+    for obj in wanted:
+        if obj["kind"] == "CustomResourceDefinition":
+            await _established(instance, obj["metadata"]["name"])
+    for service in bus.SERVICES:
+        token = await _token(instance, service)
+        content = kubeconfig(instance, service, {"token": token})
+        write_private(plane.kubeconfig(instance, service), content)
 
 
 def objects() -> Iterator[Object]:
-    """Yield what is to be there."""
-    yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    yield from definitions()
-    meta = {"name": _VOLUMES_ROLE}
-    rights = "rbac.authorization.k8s.io"
+    """Yield what is to be there, namespaces and definitions first."""
+    for obj in filter(None, yaml.safe_load_all(_manifests())):
+        if obj["kind"] not in ELSEWHERE:
+            yield obj
+    meta, rights = {"name": _VOLUMES_ROLE}, "rbac.authorization.k8s.io"
     yield {"apiVersion": f"{rights}/v1", "kind": "ClusterRole", "metadata": meta, "rules": _VOLUMES_RULES}
     yield {
         "apiVersion": f"{rights}/v1",
         "kind": "ClusterRoleBinding",
         "metadata": meta,
         "roleRef": {"apiGroup": rights, "kind": "ClusterRole", "name": _VOLUMES_ROLE},
-        "subjects": [{"apiGroup": rights, "kind": "User", "name": VOLUMES_USER}],
+        "subjects": [{"apiGroup": rights, "kind": "User", "name": plane.VOLUMES_USER}],
     }
 
 
-def definitions() -> Iterator[Object]:
-    """Yield our CustomResourceDefinitions."""
-    for file in crd_files():
-        yield from filter(None, yaml.safe_load_all(file.read_text()))
+def _manifests() -> str:
+    """Return the manifests: inside the package when installed from a wheel, in the repository's deploy/ otherwise."""
+    packaged = files("flexinfer.local") / "install.yaml"
+    here = Path(__file__).resolve().parents[4] / "deploy" / "install.yaml"
+    return packaged.read_text() if packaged.is_file() else here.read_text()
+
+
+async def _token(instance: Instance, service: str) -> str:
+    """Ask for a token of a service's own account, good for a year: it is asked for anew at every start."""
+    path = f"/api/v1/namespaces/{keys.SYSTEM_NAMESPACE}/serviceaccounts/flexinfer-{service}/token"
+    body = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"expirationSeconds": _TOKEN_SECONDS},
+    }
+    answer = await ask(instance, "POST", path, body)
+    if answer.refused:
+        raise NotYetError(f"token of {service}: {answer.object().get('message')}")
+    return str(answer.object()["status"]["token"])
 
 
 def path_of(obj: Mapping[str, Any]) -> str:

@@ -11,10 +11,9 @@ import os
 import shutil
 from pathlib import Path
 
-import msgspec
-
 from flexinfer.local import bus
 from flexinfer.local.instance import HOST, Instance, InstanceError, secret, write_private
+from flexinfer.local.kubeconfig import kubeconfig
 from flexinfer.local.supervisor.asking import ask
 
 CLAIM, NAMESPACE, STORAGE_CLASS = "models", "default", "flexinfer-local"
@@ -34,24 +33,7 @@ def write_files(instance: Instance) -> None:
         host=HOST, port=instance.ports.nats, store=instance.state / "jetstream", passwords=passwords
     )
     write_private(instance.nats_config, config)
-    write_private(instance.kubeconfig, kubeconfig(instance, token))
-
-
-def kubeconfig(instance: Instance, token: str) -> bytes:
-    """Return a kubeconfig (JSON is YAML) for the local API; its authority is a file that the API writes at its first start."""
-    name = "flexinfer"
-    authority = str(instance.certificates / "ca.crt")
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": name,
-        "clusters": [
-            {"name": name, "cluster": {"server": instance.api_url, "certificate-authority": authority}}
-        ],
-        "users": [{"name": name, "user": {"token": token}}],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": NAMESPACE}}],
-    }
-    return msgspec.json.format(msgspec.json.encode(content))
+    write_private(instance.kubeconfig, kubeconfig(instance, "flexinfer", {"token": token}, NAMESPACE))
 
 
 def small_model() -> Path | None:

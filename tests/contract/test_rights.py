@@ -1,0 +1,135 @@
+"""The table of rights equals the Roles, and equals what the code calls: no right too many, none too few."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flexinfer.runtime import api
+from flexinfer.watcher.picture import KINDS
+from tests.cluster.rights import RIGHTS, SYSTEM
+from tests.manifests import ROOT, objects
+
+BASE = objects("base")
+VERBS = {
+    "get": "get",
+    "list": "list",
+    "watch": "watch",
+    "create": "create",
+    "replace": "update",
+    "apply": "patch",
+    "patch": "patch",
+    "merge": "patch",
+    "delete": "delete",
+}
+REACTORS = ("placer", "prefetcher", "launcher", "reaper", "arbiter")
+RUNTIME = ROOT / "shared" / "flexinfer" / "runtime"
+
+Grant = tuple[str, str, str, str, tuple[str, ...]]
+"""Group, resource, verb, namespace (empty: everywhere), names (none: all)."""
+
+
+def granted(service: str) -> set[Grant]:
+    """Return what the manifests bind to a ServiceAccount."""
+    found: set[Grant] = set()
+    for binding in BASE:
+        if binding["kind"] not in ("RoleBinding", "ClusterRoleBinding"):
+            continue
+        who = [(subject["name"], subject["namespace"]) for subject in binding["subjects"]]
+        if who != [(f"flexinfer-{service}", SYSTEM)]:
+            continue
+        reference = binding["roleRef"]
+        role = next(
+            o
+            for o in BASE
+            if (o["kind"], o["metadata"]["name"]) == (reference["kind"], reference["name"])
+        )
+        namespace = binding["metadata"].get("namespace", "")
+        for rule in role["rules"]:
+            found |= {
+                (group, resource, verb, namespace, tuple(rule.get("resourceNames", ())))
+                for group in rule["apiGroups"]
+                for resource in rule["resources"]
+                for verb in rule["verbs"]
+            }
+    return found
+
+
+def tabled(service: str) -> set[Grant]:
+    """Return what the table says."""
+    return {
+        (right.group, right.resource, verb, right.namespace, right.names)
+        for right in RIGHTS[service]
+        for verb in right.verbs
+    }
+
+
+def called(paths: list[Path]) -> set[tuple[str, str, str]]:
+    """Return group, resource and verb of every call of the Kubernetes API in some files."""
+    return {call for path in paths for call in _calls(ast.parse(path.read_text()))}
+
+
+def _calls(tree: ast.AST) -> Iterator[tuple[str, str, str]]:
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
+            continue
+        name = node.args[0]
+        if node.func.attr not in VERBS or ast.unparse(node.func.value).rpartition(".")[2] != "cluster":
+            continue
+        assert isinstance(name, ast.Name), ast.unparse(node)
+        status = any(k.arg == "subresource" for k in node.keywords)
+        for kind in KINDS if name.id == "kind" else (_kind(name.id),):
+            resource = f"{kind.plural}/status" if status else kind.plural
+            group = kind.api_version.rpartition("/")[0]
+            yield group, resource, VERBS[node.func.attr]
+
+
+def _kind(name: str) -> api.Kind[object]:
+    if name == "SECRETS":
+        from flexinfer.credentials.making import SECRETS  # noqa: PLC0415 -- the one kind that no service shares
+
+        return SECRETS  # type: ignore[return-value]
+    found: api.Kind[object] = getattr(api, name)
+    return found
+
+
+def sources(service: str) -> list[Path]:
+    """Return the files that run in a service's process and may ask the API for something."""
+    files = sorted((ROOT / "services" / "flexinfer" / service).rglob("*.py"))
+    if service in REACTORS:
+        return [*files, *(RUNTIME / f"{name}.py" for name in ("reactor", "reporting", "leadership"))]
+    return [*files, RUNTIME / "reporting.py"] if service == "watcher" else files
+
+
+@pytest.mark.parametrize("service", RIGHTS)
+def test_the_roles_say_what_the_table_says(service: str) -> None:
+    """Each ServiceAccount, by all that is bound to it."""
+    assert granted(service) == tabled(service)
+
+
+@pytest.mark.parametrize("service", RIGHTS)
+def test_the_code_calls_what_the_table_says_and_nothing_else(service: str) -> None:
+    """Read from the calls themselves; what is kept for others carries a sentence that says when."""
+    kept = {
+        (right.group, right.resource, verb)
+        for right in RIGHTS[service]
+        for verb in right.verbs
+        if "no request of ours" in right.seldom
+    }
+    assert called(sources(service)) == {grant[:3] for grant in tabled(service)} - kept
+
+
+def test_nothing_is_bound_to_anybody_else() -> None:
+    """No group, no user, no other namespace's ServiceAccount."""
+    bindings = [o for o in BASE if o["kind"] in ("RoleBinding", "ClusterRoleBinding")]
+    bound = {subject["name"].removeprefix("flexinfer-") for o in bindings for subject in o["subjects"]}
+    assert bound == set(RIGHTS)
+    assert all(len(o["subjects"]) == 1 and o["subjects"][0]["kind"] == "ServiceAccount" for o in bindings)
+
+
+def test_no_rule_has_a_wildcard() -> None:
+    """Neither for verbs nor for what they are about."""
+    for role in (o for o in BASE if o["kind"] in ("Role", "ClusterRole")):
+        for rule in role["rules"]:
+            assert "*" not in (*rule["apiGroups"], *rule["resources"], *rule["verbs"])

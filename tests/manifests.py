@@ -1,0 +1,45 @@
+"""What deploy/ builds to, for tests of it: by the kubectl of this environment, as a user's would."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+DEPLOY = ROOT / "deploy"
+OVERLAYS = sorted(path.parent.name for path in (DEPLOY / "overlays").glob("*/kustomization.yaml"))
+FOLDERS = ("base", ".", *(f"overlays/{name}" for name in OVERLAYS))
+"""Everything that `kubectl apply -k deploy/...` may name, but for deploy/serving, which a namespace is said for."""
+WORKLOADS = ("Deployment", "DaemonSet", "StatefulSet", "Job")
+
+Object = dict[str, Any]
+
+
+@cache
+def built(folder: str) -> str:
+    """Return what `kubectl kustomize deploy/<folder>` prints."""
+    kubectl = str(Path(sys.executable).with_name("kubectl"))
+    words = [kubectl, "kustomize", str(DEPLOY / folder)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def objects(folder: str) -> list[Object]:
+    """Return the objects of a folder."""
+    return [obj for obj in yaml.safe_load_all(built(folder)) if obj]
+
+
+def workloads(found: list[Object]) -> Iterator[tuple[str, Object]]:
+    """Yield name and Pod spec of everything that makes Pods."""
+    for obj in found:
+        if obj["kind"] in WORKLOADS:
+            yield obj["metadata"]["name"], obj["spec"]["template"]["spec"]
+
+
+def key(obj: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return what tells an object from all others."""
+    meta = obj["metadata"]
+    return obj["kind"], meta.get("namespace", ""), meta["name"]
