@@ -13,6 +13,8 @@ import msgspec
 import yaml
 
 from flexinfer.contracts import events, keys, subjects
+from flexinfer.credentials.making import USERS
+from flexinfer.local.bus import permissions
 from flexinfer.runtime import settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +29,7 @@ def pages() -> dict[Path, str]:
         FOLDER / "subjects.md": MADE + subjects_page(),
         FOLDER / "settings.md": MADE + settings_page(),
         FOLDER / "model.md": MADE + model_page(),
+        FOLDER / "rights.md": MADE + rights_page(),
     }
 
 
@@ -45,6 +48,38 @@ def conditions_page() -> str:
         "A final reason does not change by waiting: the phase is then `Failed`.\n\n"
         f"| Reason | Final | Meaning |\n|---|---|---|\n{reasons}\n"
     )
+
+
+def rights_page() -> str:
+    """Return the page of what each service may do in a cluster, from the manifests and the permissions of the bus."""
+    built = (ROOT / "deploy" / "install.yaml").read_text()
+    roles = [obj for obj in yaml.safe_load_all(built) if obj and obj["kind"] in ("ClusterRole", "Role")]
+    api = "\n".join(
+        f"| {role['metadata']['name'].removeprefix('flexinfer-')} | {', '.join(rule['verbs'])} | "
+        f"{', '.join(rule['resources'])} | {_where(role, rule)} |"
+        for role in sorted(roles, key=lambda role: (role["metadata"]["name"], role["kind"]))
+        for rule in role["rules"]
+    )
+    bus = "\n".join(
+        f"| {user} | {_subjects(permissions(user).publish)} | {_subjects(permissions(user).subscribe)} |"
+        for user in USERS
+    )
+    return (
+        "# Rights\n\nWhat each service may do in a cluster. Admission policies narrow it further: an agent writes on its own Node, and on "
+        "labels and annotations of ours, alone; launcher, prefetcher and arbiter write what carries our label, and Leases of ours, alone.\n\n"
+        f"## The Kubernetes API\n\n| Service | Verbs | Resources | Where |\n|---|---|---|---|\n{api}\n\n"
+        f"## NATS\n\n| User | Publishes | Hears |\n|---|---|---|\n{bus}\n"
+    )
+
+
+def _where(role: dict[str, Any], rule: dict[str, Any]) -> str:
+    place = "everywhere" if role["kind"] == "ClusterRole" else "`flexinfer-system`"
+    names = rule.get("resourceNames")
+    return f"{place}, {', '.join(f'`{name}`' for name in names)} alone" if names else place
+
+
+def _subjects(found: tuple[str, ...]) -> str:
+    return "<br>".join(f"`{subject}`" for subject in found)
 
 
 def subjects_page() -> str:

@@ -100,7 +100,11 @@ def configured(folder: Path, home: Path, cluster: str, port: int) -> Path:
     home.mkdir()
     base = DEPLOY / "base" / "nats"
     text = (base / "nats.conf").read_text()
-    changes = ((r"/etc/nats-tls", str(folder / SERVER_SECRET)), (r"/data", str(home / "data")), (r"0\.0\.0\.0", "127.0.0.1"))
+    changes = (
+        (r"/etc/nats-tls", str(folder / SERVER_SECRET)),
+        (r"/data", str(home / "data")),
+        (r"0\.0\.0\.0", "127.0.0.1"),
+    )
     for pattern, here in changes:
         assert re.search(pattern, text)
         text = re.sub(pattern, here, text)
@@ -153,7 +157,9 @@ def reaped(processes: Sequence["subprocess.Popen[bytes]"]) -> Iterator[None]:
 async def cluster_bus(folder: Path) -> AsyncIterator[ClusterBus]:
     """Run one server, as the base has it."""
     await credentials(folder)
-    config = configured(folder, folder / "nats-0", (DEPLOY / "base" / "nats" / "cluster.conf").read_text(), -1)
+    config = configured(
+        folder, folder / "nats-0", (DEPLOY / "base" / "nats" / "cluster.conf").read_text(), -1
+    )
     process = started(config, folder, "flexinfer-nats-0")
     with reaped([process]):
         yield ClusterBus(folder, process, await listening(process, config.parent))
@@ -168,7 +174,7 @@ async def three_servers(folder: Path) -> AsyncIterator[list[ClusterBus]]:
     for number, port in enumerate(routes):
         pattern = rf"flexinfer-nats-{number}\.flexinfer-nats-peers\.flexinfer-system\.svc:6222"
         text = re.sub(pattern, f"localhost:{port}", text)
-    processes = []
+    processes: list[subprocess.Popen[bytes]] = []
     with reaped(processes):
         for number, (port, client) in enumerate(zip(routes, clients, strict=True)):
             mine = text.replace("port: 6222", f"port: {port}").replace("0.0.0.0", "127.0.0.1")

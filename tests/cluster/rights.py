@@ -37,7 +37,9 @@ def _reactor(name: str, *models: str) -> tuple[Right, ...]:
     return (
         Right(MODELS, "models", ("get", *models)),
         *_SAYS,
-        Right(COORDINATION, "leases", ("create",), SYSTEM, seldom="the very first time that the service runs"),
+        Right(
+            COORDINATION, "leases", ("create",), SYSTEM, seldom="the very first time that the service runs"
+        ),
         Right(COORDINATION, "leases", ("get", "update"), SYSTEM, (f"flexinfer-{name}",)),
     )
 

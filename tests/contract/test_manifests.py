@@ -56,7 +56,9 @@ def test_every_service_has_a_file_of_its_own() -> None:
         text = (DEPLOY / "base" / f"{name}.yaml").read_text()
         assert f"kind: ServiceAccount\nmetadata:\n  name: flexinfer-{name}\n" in text, name
         assert f"serviceAccountName: flexinfer-{name}\n" in text, name
-        assert container(BASE, name)["args" if name != "credentials" else "command"][-1] == f"flexinfer.{name}"
+        assert (
+            container(BASE, name)["args" if name != "credentials" else "command"][-1] == f"flexinfer.{name}"
+        )
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -106,7 +108,9 @@ def test_what_a_service_is_told_is_what_it_reads(folder: str, name: str) -> None
     one = container(found, name)
     told = settings_of(found) | {item["name"]: item.get("value", "x") for item in one["env"]}
     settings = load(told)
-    ours = {variable.removeprefix("FLEXINFER_").lower() for variable in told if variable.startswith("FLEXINFER")}
+    ours = {
+        variable.removeprefix("FLEXINFER_").lower() for variable in told if variable.startswith("FLEXINFER")
+    }
     assert ours <= set(settings.__struct_fields__)
     assert settings.nats_user == name
     mounts = {mount["name"]: mount["mountPath"] for mount in one["volumeMounts"]}
@@ -136,7 +140,9 @@ def test_nats_reads_one_password_a_user_from_the_secret_of_that_user() -> None:
 
 def test_the_secrets_that_pods_wait_for_are_those_that_are_made() -> None:
     """All but the authority's, which nobody mounts."""
-    wanted = set(re.findall(r"secretName: (\S+)|secretKeyRef:\n\s+key: password\n\s+name: (\S+)", built("base")))
+    wanted = set(
+        re.findall(r"secretName: (\S+)|secretKeyRef:\n\s+key: password\n\s+name: (\S+)", built("base"))
+    )
     assert {a or b for a, b in wanted} == {SERVER_SECRET, *(secret_of(user) for user in USERS)}
     assert AUTHORITY_SECRET not in {a or b for a, b in wanted}
 

@@ -41,9 +41,7 @@ def granted(service: str) -> set[Grant]:
             continue
         reference = binding["roleRef"]
         role = next(
-            o
-            for o in BASE
-            if (o["kind"], o["metadata"]["name"]) == (reference["kind"], reference["name"])
+            o for o in BASE if (o["kind"], o["metadata"]["name"]) == (reference["kind"], reference["name"])
         )
         namespace = binding["metadata"].get("namespace", "")
         for rule in role["rules"]:

@@ -81,7 +81,10 @@ MAY_PUBLISH: Mapping[str, frozenset[str]] = {
 }  # fmt: skip
 MAY_HEAR: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(
-        (f"flexinfer.{kind}.>" for kind in ("model", "workload", "node", "gpu", "activity", "history", "dead")),
+        (
+            f"flexinfer.{kind}.>"
+            for kind in ("model", "workload", "node", "gpu", "activity", "history", "dead")
+        ),
         users(TAP),
     ),
     "flexinfer.watermark": users(TAP),
@@ -138,7 +141,11 @@ async def refusals(client: Client, refused: list[str]) -> set[str]:
 
 async def test_services_tell_and_hear_over_an_encrypted_connection(tmp_path: Path) -> None:
     """The settings of the manifests are enough: authority, user and password from files."""
-    async with cluster_bus(tmp_path) as bus, bus.joined("watcher") as link, bus.joined(BOOTSTRAP) as bootstrap:
+    async with (
+        cluster_bus(tmp_path) as bus,
+        bus.joined("watcher") as link,
+        bus.joined(BOOTSTRAP) as bootstrap,
+    ):
         stream = StateStream(link, bootstrap)
         await stream.open()
         await stream.publish(events.ModelObserved(model=a_model("a", version=1)))
@@ -156,7 +163,9 @@ async def test_a_server_of_another_authority_gets_no_password(tmp_path: Path) ->
     (tmp_path / "theirs").mkdir()
     async with cluster_bus(tmp_path / "ours") as bus, cluster_bus(tmp_path / "theirs") as other:
         held = bus.folder / secret_of("placer")
-        wrong = connection.connected("placer", other.url, "placer", str(held / "password"), str(held / "ca.crt"))
+        wrong = connection.connected(
+            "placer", other.url, "placer", str(held / "password"), str(held / "ca.crt")
+        )
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1), wrong:
                 pytest.fail("it was believed")

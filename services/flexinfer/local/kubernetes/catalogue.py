@@ -83,4 +83,17 @@ SCHEDULER = _kubernetes("kube-scheduler", 1)
 KUBELET = _kubernetes("kubelet", 1)
 KUBE_PROXY = _kubernetes("kube-proxy", 1)
 
+HELM = Source(
+    name="helm",
+    version="3.22.0",
+    module="helm",
+    package="helm.sh/helm/v3/cmd/helm",
+    oldest=(3, 16),
+    below=(4, 0),
+    settings=("helm.sh/helm/v3/internal/version.version=v3.22.0",),
+    asks=("version",),
+    minutes=2,
+)
+"""What renders the chart of deploy/chart in the tests."""
+
 CONTROL_PLANE: Sequence[Source] = (ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER)
