@@ -1,12 +1,15 @@
 """One cluster for all tests of this folder, with the product on it as its manifests ship it."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.node import images, network
+from tests.node import tilt as tilts
 from tests.node.__main__ import tell
 from tests.node.cluster import Cluster
 from tests.node.layout import FIRST, layout
@@ -14,8 +17,17 @@ from tests.node.product import IMAGES, TAG, Product
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """Return the cluster of `make node-up`, or one that goes when the tests are done. This process is in its network from here on."""
+def tilt() -> Path:
+    """Return Tilt, built if need be."""
+    return tilts.locate(os.environ, tell)
+
+
+@pytest.fixture(scope="session")
+def cluster(tilt: Path) -> Iterator[Cluster]:
+    """Return the cluster of `make node-up`, or one that goes when the tests are done.
+
+    This process is in its network from here on, out of which nothing can be fetched: what is built is built before.
+    """
     found = Cluster(layout(), tell)
     ours = not found.answers() if network.exists(FIRST) else True
     with contextlib.ExitStack() as stack:

@@ -3,16 +3,15 @@
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.node import network
-from tests.node.layout import FIRST, PAUSE_IMAGE, REGISTRY
+from tests.node.layout import FIRST, REGISTRY
 
 ROOT = Path(__file__).resolve().parents[2]
 _BUILDER = ROOT / "deploy" / "image" / "build.py"
-_PAUSE = ROOT / "deploy" / "local" / "node" / "pause" / "pause.c"
+_PAUSE = ROOT / "deploy" / "image" / "pause.py"
 _QUIET = ("--quiet", "--isolation", "chroot", "--timestamp", "0", "--pull-never")
 
 
@@ -22,9 +21,7 @@ class ImageError(Exception):
 
 def push_pause() -> None:
     """Make the image of the process that holds a Pod's namespaces, and push it."""
-    with tempfile.TemporaryDirectory() as folder:
-        _run("gcc", "-Os", "-static", "-s", "-o", f"{folder}/pause", str(_PAUSE))
-        push_built(PAUSE_IMAGE, Path(folder), 'FROM scratch\nCOPY pause /pause\nENTRYPOINT ["/pause"]\n')
+    _run(*network.command(FIRST), sys.executable, str(_PAUSE), "--registry", REGISTRY)
 
 
 def push_built(name: str, folder: Path, recipe: str, *more: str) -> None:
@@ -46,11 +43,6 @@ def push_product(targets: Sequence[str], version: str) -> None:
         *targets,
     )
     _run(*command, "--registry", REGISTRY, "--version", version, "--push")
-
-
-def fetch() -> None:
-    """Fetch what our images are made of: base and wheels."""
-    _run(sys.executable, str(_BUILDER), "--engine", "buildah", "fetch")
 
 
 def _run(*words: str) -> None:

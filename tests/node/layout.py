@@ -10,7 +10,7 @@ POD_RANGE = "10.244.0.0/16"
 DOMAIN = "cluster.local"
 REGISTRY_PORT = 5000
 REGISTRY = f"localhost:{REGISTRY_PORT}"
-PAUSE_IMAGE = f"{REGISTRY}/flexinfer/pause:1"
+PAUSE_IMAGE = f"{REGISTRY}/pause:1"
 LAN = "lan0"
 LAN_BITS = 24
 

@@ -41,6 +41,12 @@ class Product:
             "wait", "--for=condition=Complete", "job/example-weights", f"--timeout={_READY_SECONDS:.0f}s"
         )
 
+    def remove(self) -> None:
+        """Remove everything as docs/how-to/uninstall.md says: the Models first."""
+        self.remove_models()
+        self.kubectl("delete", "-f", str(WEIGHTS), "--timeout=60s")
+        self.kubectl("delete", "-k", str(OVERLAY), "--timeout=120s")
+
     def model(self, name: str, **spec: Any) -> None:
         """Apply a Model that llama.cpp serves from the claim, unless the spec says otherwise."""
         usual = {"backend": "llamacpp", "source": "pvc://models/smollm2.gguf"}
