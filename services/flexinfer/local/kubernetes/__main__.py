@@ -1,15 +1,17 @@
-"""`python -m flexinfer.local.kubernetes`: make sure that the programs of a control plane are on this machine; the first time builds them."""
+"""`python -m flexinfer.local.kubernetes [--with-helm]`: make sure that the programs of a control plane are on this machine, building them if need be."""
 
 import os
 import sys
+from collections.abc import Sequence
 
 from flexinfer.local.kubernetes import catalogue, programs
 
 
-def main() -> int:
+def main(words: Sequence[str]) -> int:
     """Find or build all; returns the exit code."""
+    wanted = [*catalogue.CONTROL_PLANE, *([catalogue.HELM] if "--with-helm" in words else [])]
     try:
-        programs.locate(catalogue.CONTROL_PLANE, os.environ, lambda line: print(line, flush=True))
+        programs.locate(wanted, os.environ, lambda line: print(line, flush=True))
     except programs.ProgramError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -17,4 +19,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
