@@ -24,11 +24,14 @@ def push_pause() -> None:
     _run(*network.command(FIRST), sys.executable, str(_PAUSE), "--registry", REGISTRY)
 
 
-def push_built(name: str, folder: Path, recipe: str, *more: str) -> None:
-    """Build an image from a recipe in a folder, and push it."""
-    (folder / "Dockerfile").write_text(recipe)
-    _run("buildah", "bud", *_QUIET, *more, "--tag", name, str(folder))
-    _run(*network.command(FIRST), "buildah", "push", "--quiet", "--tls-verify=false", name)
+def push_foreign(name: str, folder: Path, platform: str) -> None:
+    """Push an index of images that has one of a single, foreign platform."""
+    (folder / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    listed = "localhost/flexinfer/foreign"
+    _run("sh", "-c", f"buildah manifest rm {listed} >/dev/null 2>&1 || true")
+    _run("buildah", "bud", *_QUIET, "--platform", platform, "--manifest", listed, str(folder))
+    push = ("buildah", "manifest", "push", "--all", "--tls-verify=false", listed, f"docker://{name}")
+    _run(*network.command(FIRST), *push)
 
 
 def push_product(targets: Sequence[str], version: str) -> None:

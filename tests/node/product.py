@@ -58,6 +58,16 @@ class Product:
         }
         self.kubectl("apply", "-f", "-", stdin=json.dumps(body))
 
+    def claim(self, name: str) -> None:
+        """Apply a claim of the node's own storage."""
+        spec = {
+            "storageClassName": "flexinfer-local",
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}},
+        }
+        body = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+
     def patch(self, name: str, **spec: Any) -> None:
         """Change a Model's spec."""
         self.kubectl("patch", "mdl", name, "--type=merge", "-p", json.dumps({"spec": spec}))

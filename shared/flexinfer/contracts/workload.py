@@ -37,6 +37,8 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     reason: str = ""
     message: str = ""
     exit_code: int | None = None
+    last: str = ""
+    """Why the engine's process ended last, and its last line: `OOMKilled`, `Error: no such file`."""
 
     @property
     def gated(self) -> bool:
@@ -177,7 +179,13 @@ def pod_facts(pod: kube.Pod) -> PodFacts:
         reason=reason,
         message=message,
         exit_code=ended.exit_code if ended else None,
+        last=_last(ended),
     )
+
+
+def _last(ended: kube.ContainerState.Terminated | None) -> str:
+    lines = ended.message.strip().splitlines() if ended else []
+    return ": ".join(word for word in (ended.reason if ended else "", lines[-1] if lines else "") if word)
 
 
 def _engine(pod: kube.Pod) -> kube.ContainerStatus | None:
@@ -195,6 +203,11 @@ def _first_failed(pod: kube.Pod) -> tuple[str, str] | None:
 
 
 def _why(pod: kube.Pod, state: kube.ContainerState) -> tuple[str, str]:
+    if pod.status.reason and pod.status.phase == "Failed":
+        return (
+            pod.status.reason,
+            pod.status.message,
+        )  # the node ended it: what its containers say is a consequence
     if state.running is None and (failed := _first_failed(pod)) is not None:
         return failed
     if state.waiting is not None:
