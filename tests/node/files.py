@@ -155,7 +155,6 @@ state = "/run/containerd/state"
     config_path = {told(f"{home}/certs.d")}
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
-    runtime_path = {told(str(programs["containerd-shim-runc-v2"]))}
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       BinaryName = {told(str(programs["runc"]))}
 """
@@ -171,7 +170,7 @@ def _kubelet(files: Layout, machine: Machine, home: Path, evict_below: str) -> d
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": machine.cgroup,
         "enforceNodeAllocatable": [],
-        "localStorageCapacityIsolation": False,
+        "localStorageCapacityIsolation": True,  # without it this kubelet evicts nothing
         "failSwapOn": False,
         "containerRuntimeEndpoint": f"unix://{files.socket(machine)}",
         "clusterDNS": [FIRST.address],

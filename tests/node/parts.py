@@ -1,5 +1,6 @@
-"""The processes of a test cluster: their command lines, in the order in which they start. Pure."""
+"""The processes of a test cluster: their command lines, in the order in which they start."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -96,8 +97,14 @@ def names(layout: Layout, programs: Programs) -> Part:
 
 
 def containerd(layout: Layout, machine: Machine, programs: Programs) -> Part:
-    """Return the container runtime of a node."""
-    return _part("containerd", machine, programs, "--config", f"{layout.home(machine)}/containerd.toml")
+    """Return the container runtime of a node.
+
+    Its helper must be on PATH: named by `runtime_path` it is found for a start, but after a restart of containerd for sandboxes alone, and all
+    other containers are taken for dead (`failed to resolve runtime path`, seen with 2.4.2).
+    """
+    part = _part("containerd", machine, programs, "--config", f"{layout.home(machine)}/containerd.toml")
+    path = f"PATH={programs['containerd-shim-runc-v2'].parent}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    return Part(part.name, machine, ("env", path, *part.argv))
 
 
 def kubelet(layout: Layout, machine: Machine, programs: Programs) -> Part:
