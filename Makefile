@@ -73,7 +73,8 @@ images: $(LOCAL) ## Build the images; the only step that fetches what they need
 	$(BIN)/python deploy/image/build.py build $(ARGS)
 
 image-report: $(DEV) ## Print sizes and layers of the images and, where a node is up with the product on it, how fast each service starts
-	@$(BIN)/python deploy/image/report.py $(ARGS)
+	@inside=; if [ -e /run/netns/flexinfer-node-a ]; then inside="$(BIN)/python -m tests.node run"; fi; \
+	  $$inside $(BIN)/python deploy/image/report.py $(ARGS)
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }

@@ -13,6 +13,7 @@ import pytest
 
 from tests.node.cluster import Cluster
 from tests.node.images import ROOT
+from tests.node.layout import FIRST
 from tests.node.product import Product
 from tests.node.waiting import until
 
@@ -20,6 +21,7 @@ PORT = "10360"
 COPIED = ("Tiltfile", "constraints.txt", "crds", "deploy", "examples", "pyproject.toml", "services", "shared")
 _CI_SECONDS, _UP_SECONDS = 420, 240
 LIVE_SECONDS = 3.0
+SETTINGS = ("--gpu=fake", "--models=smollm2,smollm2-again", "--engine=buildah")
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +49,11 @@ class Running:
             "TILT_DISABLE_ANALYTICS": "1",
         }
 
-    def start(self, log: Path, *words: str) -> "subprocess.Popen[bytes]":
-        """Start one of its commands; what it prints goes to the log."""
+    def start(self, log: Path, command: str, *words: str) -> "subprocess.Popen[bytes]":
+        """Start one of its commands, and give the Tiltfile its settings; what it prints goes to the log."""
         with log.open("wb") as file:
             return subprocess.Popen(
-                (str(self._program), *words, "--port", PORT),
+                (str(self._program), command, "--port", PORT, *words),
                 cwd=self._folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -92,9 +94,11 @@ def test_a_changed_source_is_live_within_three_seconds(
 ) -> None:
     """The service itself tells which build it is; no image is built, no Pod replaced."""
     log = tmp_path / "up.log"
-    with running.start(log, "up", "--stream") as child:
+    with running.start(log, "up", "--stream", "--", *SETTINGS) as child:
         try:
             until(running.settled, _UP_SECONDS, "everything is up to date")
+            assert product.cluster.object("node", FIRST.name)["status"]["capacity"]["nvidia.com/gpu"] == "2"
+            assert "Paris" in product.ask("smollm2-again")
             before, pod = build_of(product), placer(product)
             source = copy / "services/flexinfer/placer/wording.py"
             source.write_text(source.read_text() + "# changed\n")
