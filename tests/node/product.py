@@ -44,8 +44,8 @@ class Product:
     def remove(self) -> None:
         """Remove everything as docs/how-to/uninstall.md says: the Models first."""
         self.remove_models()
-        self.kubectl("delete", "-f", str(WEIGHTS), "--timeout=60s")
-        self.kubectl("delete", "-k", str(OVERLAY), "--timeout=120s")
+        self.kubectl("delete", "-f", str(WEIGHTS), "--ignore-not-found", "--timeout=60s")
+        self.kubectl("delete", "-k", str(OVERLAY), "--ignore-not-found", "--timeout=120s")
 
     def model(self, name: str, **spec: Any) -> None:
         """Apply a Model that llama.cpp serves from the claim, unless the spec says otherwise."""

@@ -57,10 +57,10 @@ def test_a_node_that_falls_silent_is_said_and_its_model_answers_when_it_is_back(
 
 
 def test_a_node_short_of_disk_evicts_and_its_model_answers_when_there_is_room(guest: Product) -> None:
-    """Evicted is said as an event, then what the scheduler waits for; nothing is left to be done by hand."""
+    """An event says why its Pod was ended, Placed what keeps it from coming back; nothing is left to be done by hand."""
     limit(guest, "99%")
-    guest.until(NAME, "Ready", "Starting", 90, "disk-pressure")
-    assert "Evicted" in guest.kubectl("describe", "mdl", NAME)
+    guest.until(NAME, "Placed", "NoNodeFits", 90, "disk-pressure")
+    assert "low on resource" in guest.kubectl("describe", "mdl", NAME)
     limit(guest, "")
     guest.ready(NAME)
     assert "Paris" in guest.ask(NAME)

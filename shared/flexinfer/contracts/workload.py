@@ -202,6 +202,16 @@ def _first_failed(pod: kube.Pod) -> tuple[str, str] | None:
     return None
 
 
+def _ended_by_the_node(pod: kube.Pod) -> tuple[str, str] | None:
+    """Return why a node ended a Pod: kubelet says it of the Pod, or in a condition alone."""
+    if pod.status.reason:
+        return pod.status.reason, pod.status.message
+    told = next(
+        (c for c in pod.status.conditions if c.type == "DisruptionTarget" and c.status == "True"), None
+    )
+    return None if told is None else (told.reason, told.message)
+
+
 def _why(pod: kube.Pod, state: kube.ContainerState) -> tuple[str, str]:
     if pod.status.reason and pod.status.phase == "Failed":
         return (

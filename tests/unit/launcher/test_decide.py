@@ -200,6 +200,15 @@ def test_a_pod_that_its_node_ended_says_why_and_not_how() -> None:
     }
     pod = pod_facts(msgspec.convert({"metadata": {"name": "llama-0"}, "status": status}, kube.Pod))
     assert (pod.reason, pod.message) == ("Evicted", "The node was low on resource: ephemeral-storage.")
+    disrupted = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "TerminationByKubelet",
+        "message": "low on resource",
+    }
+    status = {k: v for k, v in status.items() if k not in ("reason", "message")} | {"conditions": [disrupted]}
+    pod = pod_facts(msgspec.convert({"metadata": {"name": "llama-0"}, "status": status}, kube.Pod))
+    assert (pod.reason, pod.message) == ("TerminationByKubelet", "low on resource")
 
 
 def test_an_image_that_cannot_be_had_is_said_in_the_nodes_words() -> None:
