@@ -1,19 +1,37 @@
-"""Row 5: wake overhead = (engine's process started - request) + (first byte - engine ready), beside a bare spawn.
+"""Row 5: wake overhead = (engine's process started - request) + (first byte - engine ready), beside a bare spawn; on both worlds.
 
 Each wake follows a rest of two seconds, in which the machine's load is taken, and a bare spawn of the same stub: so both sides are measured in the
-same company. Measured elsewhere with random readiness: llama-swap 454 ms, KubeAI 1,883 ms, LLMKube 9,577 ms.
+same company. On the real API each also has a bare Pod beside it: the same stub in a Pod that is asked for by itself, from its POST to its process's
+start: what API server, scheduler and node take by themselves. Measured elsewhere with random readiness: llama-swap 454 ms, KubeAI 1,883 ms, LLMKube 9,577 ms.
 """
 
+import asyncio
 import statistics
 import sys
 import time
+from typing import Any
 
 from benchmarks import load
 from benchmarks.instance import Instance, bare_spawn, instance
+from flexinfer.runtime.api import PODS
+from flexinfer.runtime.cluster import connected
+from flexinfer.runtime.settings import Settings
 
 WAKES = 30
 REST_SECONDS = 2.0
 GOAL_MEDIAN, GOAL_P99 = 0.050, 0.120
+GOAL_OVER_POD = 0.200
+POD: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "bare"},
+    "spec": {
+        "automountServiceAccountToken": False,
+        "containers": [
+            {"name": "engine", "image": Settings().image_llamacpp_cpu, "args": ["--port", "8080"]},
+        ],
+    },
+}
 PEERS = {"llama-swap": 0.454, "KubeAI": 1.883, "LLMKube": 9.577}
 _ENOUGH = 10
 
@@ -21,15 +39,43 @@ _ENOUGH = 10
 def main() -> None:
     """Wake one Model again and again and print the overhead."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else WAKES
-    with instance() as running:
-        running.apply("sleeper", idle="1s")
-        running.until("sleeper", "condition=Ready")
-        samples = [_sample(running) for _ in range(count)]
-    print(load.told([busy for _, _, busy in samples]))
-    quiet = [sample for sample in samples if sample[2] <= load.QUIET]
-    _tell("all", samples)
-    if len(quiet) >= _ENOUGH and len(quiet) < len(samples):
-        _tell("undisturbed", quiet)
+    medians = {}
+    for world in ("local", "real"):
+        with instance("--api", world) as running:
+            running.apply("sleeper", idle="1s")
+            running.until("sleeper", "condition=Ready")
+            samples = [_sample(running) for _ in range(count)]
+            pods = [bare_pod(running) for _ in range(_ENOUGH)] if world == "real" else []
+        print(f"{world} API: {load.told([busy for _, _, busy in samples])}")
+        quiet = [sample for sample in samples if sample[2] <= load.QUIET]
+        _tell("all", samples)
+        if len(quiet) >= _ENOUGH and len(quiet) < len(samples):
+            _tell("undisturbed", quiet)
+        medians[world] = statistics.median(overhead for overhead, _, _ in samples)
+    pod = statistics.median(pods)
+    met = "met" if medians["real"] <= pod + GOAL_OVER_POD else "missed"
+    print(f"real API: a bare Pod's spawn median {pod * 1000:.0f} ms; goal: that + 200 ms ({met})")
+    print(f"ratio of the real API to the local one: {medians['real'] / medians['local']:.1f}")
+
+
+def bare_pod(running: Instance) -> float:
+    """Return how long the stub takes from a Pod's POST to its process's start, in seconds."""
+    running.until("sleeper", "jsonpath={.status.phase}=Idle")
+    before = len(running.stubs())
+
+    async def post() -> float:
+        async with connected(running.environment["KUBECONFIG"]) as cluster:
+            asked = time.monotonic()
+            await cluster.create(PODS, "default", POD)
+            async with asyncio.timeout(30):
+                while not (told := dict(running.stubs(before))):
+                    await asyncio.sleep(0.002)
+            await cluster.delete(PODS, "default", POD["metadata"]["name"], grace=0)
+            return told["started"] - asked
+
+    spawned = asyncio.run(post())
+    running.kubectl("wait", "--for=delete", f"pod/{POD['metadata']['name']}", "--timeout=30s")
+    return spawned
 
 
 def _sample(running: Instance) -> tuple[float, float, float]:

@@ -1,8 +1,11 @@
 """What the whole test run shares: which API it is about, how it is spread over workers, and what its last lines say."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from tests.instance import Running, instance
 
 WORLDS = ("local", "real")
 _SPREAD = "tests/simulation/test_histories.py"
@@ -17,6 +20,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def world(request: pytest.FixtureRequest) -> str:
     """Which Kubernetes API this run is about."""
     return str(request.config.getoption("--api"))
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One real control plane for all tests of a worker; they keep apart by namespaces. Its API server keeps an audit log."""
+    with instance(tmp_path_factory.mktemp("plane"), "--api", "plane", "--audit") as running:
+        yield running
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -34,7 +44,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how many simulated histories passed, and which."""
+    """Say how many simulated histories passed, and which, and what was measured."""
     told = [
         value
         for report in terminalreporter.stats.get("passed", ())
@@ -45,3 +55,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         count = sum(last - first + 1 for first, last in told)
         first, last = min(told)[0], max(told)[1]
         terminalreporter.write_line(f"{count:,} simulated seeds passed ({first}-{last})")
+    for report in terminalreporter.stats.get("passed", ()):
+        for name, value in report.user_properties:
+            if name == "measured":
+                terminalreporter.write_line(value)

@@ -1,18 +1,9 @@
-"""A real control plane for the tests of this folder: etcd, kube-apiserver, kube-controller-manager and kube-scheduler on loopback."""
-
-from collections.abc import Iterator
+"""What the real control plane of the tests holds in this folder."""
 
 import pytest
 
 from tests.cluster.installed import Kubectl, first, rest
-from tests.instance import Running, instance
-
-
-@pytest.fixture(scope="session")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One plane for all tests of a worker; they keep apart by namespaces. Its API server keeps an audit log."""
-    with instance(tmp_path_factory.mktemp("plane"), "--api", "plane", "--audit") as running:
-        yield running
+from tests.instance import Running
 
 
 @pytest.fixture(scope="session")

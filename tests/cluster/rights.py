@@ -46,8 +46,7 @@ def _reactor(name: str, *models: str) -> tuple[Right, ...]:
 
 RIGHTS: Mapping[str, tuple[Right, ...]] = {
     "watcher": (
-        Right(MODELS, "models", ("get", "list", "watch")),
-        *_SAYS,
+        *_reactor("watcher", "list", "watch"),
         Right(CORE, "pods", ("list", "watch")),
         Right(CORE, "persistentvolumeclaims", ("list", "watch")),
         Right(CORE, "nodes", ("list", "watch")),

@@ -14,6 +14,7 @@ from flexinfer.contracts.model import Model, seconds
 from flexinfer.local.api.errors import ApiError
 from flexinfer.local.api.resources import Object
 from flexinfer.sources import SourceError
+from tests.cases import CASES
 from tests.definitions import MODELS, ROOT, a_plain_model, a_registry, the_crd
 
 VERSION: Object = the_crd()["spec"]["versions"][0]
@@ -303,39 +304,6 @@ def test_the_refusal_of_a_source_names_the_four_forms() -> None:
     """So that nobody has to look them up."""
     ((_, message),) = refused(source="s3://bucket/key")
     assert all(form in message for form in ("HF://", "ollama://", "file:///", "pvc://"))
-
-
-# one accepted and one refused Model for each rule: part of the message -> (accepted, refused)
-CASES: dict[str, tuple[Object, Object]] = {
-    "at most 40 characters": ({"name": "a" * 40}, {"name": "a" * 41}),
-    "begin with a lower case letter": ({"name": "a-1"}, {"name": "1-a"}),
-    "must be one of HF://": ({"source": "HF://a/b"}, {"source": "s3://a/b"}),
-    "'.' or '..' as a part": ({"source": "pvc://a/b..c"}, {"source": "pvc://a/../c"}),
-    "as no name on the hub does": ({"source": "HF://a/b-c"}, {"source": "HF://a/b--c"}),
-    "which uses no GPU": ({"gpu": {"vendor": "nvidia", "count": 1}}, {"gpu": {"vendor": "cpu", "count": 1}}),
-    "which has no GPU memory": (
-        {"gpu": {"vendor": "auto", "vramEstimateMB": 1}},
-        {"gpu": {"vendor": "cpu", "vramEstimateMB": 1}},
-    ),
-    "which has no GPU to share": ({"gpu": {"shared": "g"}}, {"gpu": {"vendor": "cpu", "shared": "g"}}),
-    "between 1s and 168h": (
-        {"serverless": {"idleTimeout": "168h"}},
-        {"serverless": {"idleTimeout": "168h1ms"}},
-    ),
-    "between 1s and 2h": (
-        {"serverless": {"coldStartTimeout": "2h"}},
-        {"serverless": {"coldStartTimeout": "999ms"}},
-    ),
-    "must not name a GPU resource": (
-        {"resources": {"limits": {"cpu": 2, "memory": "4Gi"}, "requests": {"cpu": "500m"}}},
-        {"resources": {"limits": {"nvidia.com/gpu": 1}}},
-    ),
-    "names of at most 317 characters": (
-        {"resources": {"requests": {"a" * 317: 1}}},
-        {"resources": {"requests": {"a" * 318: 1}}},
-    ),
-    "keys of 1 to 317 characters": ({"nodeSelector": {"a.b/c": "d"}}, {"nodeSelector": {"a" * 318: "d"}}),
-}
 
 
 def test_every_rule_has_a_case() -> None:

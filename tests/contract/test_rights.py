@@ -97,7 +97,8 @@ def sources(service: str) -> list[Path]:
     files = sorted((ROOT / "services" / "flexinfer" / service).rglob("*.py"))
     if service in REACTORS:
         return [*files, *(RUNTIME / f"{name}.py" for name in ("reactor", "reporting", "leadership"))]
-    return [*files, RUNTIME / "reporting.py"] if service == "watcher" else files
+    own = (RUNTIME / f"{name}.py" for name in ("reporting", "leadership"))
+    return [*files, *own] if service == "watcher" else files
 
 
 @pytest.mark.parametrize("service", RIGHTS)

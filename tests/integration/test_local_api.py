@@ -4,24 +4,17 @@ import asyncio
 import json
 import resource
 import signal
-import ssl
 import urllib.error
 from collections.abc import Callable, Iterator
-from http.client import HTTPSConnection
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from flexinfer.local.api import certificates
-from tests.integration.conftest import (
-    TOKEN,
-    Kubectl,
-    LocalApi,
-    end_local_api,
-    start_local_api,
-)
+from tests.apiserver import TOKEN, LocalApi, Stream, end_local_api, start_local_api
+from tests.kubectl import Kubectl
 
 pytestmark = pytest.mark.integration
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -55,28 +48,6 @@ def refusal(call: Callable[[], object]) -> dict[str, Any]:
     assert status["kind"] == "Status"
     assert status["code"] == refused.value.code
     return status
-
-
-class Stream:
-    """A watch over its own connection."""
-
-    def __init__(self, api: LocalApi, path: str) -> None:
-        context = ssl.create_default_context(cafile=str(api.authority))
-        self._connection = HTTPSConnection("127.0.0.1", api.port, timeout=10, context=context)
-        self._connection.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})
-        self._response = self._connection.getresponse()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
-
-    def next(self) -> dict[str, Any]:
-        """Return the next event; empty at a clean end."""
-        line = self._response.readline()
-        event: dict[str, Any] = json.loads(line) if line else {}
-        return event
 
 
 def test_what_was_acknowledged_is_there_after_a_kill(own_api: LocalApi) -> None:

@@ -18,7 +18,7 @@ from urllib.error import HTTPError
 import msgspec
 import pytest
 
-from tests.integration.conftest import LocalApi, end_local_api, start_local_api
+from tests.apiserver import LocalApi, end_local_api, start_local_api
 
 Object = dict[str, Any]
 PROCESS = "flexinfer.local/process"

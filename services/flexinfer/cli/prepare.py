@@ -1,7 +1,8 @@
 """Prepare: what must be in place before the first process of an instance starts: folder, ports, credentials, foreign programs."""
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from flexinfer.cli.errors import CommandError
@@ -21,21 +22,24 @@ _PORTS = {
 """The ports of the processes that are not named after theirs."""
 
 
-def prepared(state: Path, world: str, tell: Callable[[str], None], *, audit: bool = False) -> Instance:
-    """Return the instance with everything in place; `world` is empty for that of the folder, or local for a new one."""
+@contextlib.contextmanager
+def prepared(
+    state: Path, world: str, tell: Callable[[str], None], *, audit: bool = False
+) -> Iterator[Instance]:
+    """Yield the instance with everything in place and its ports kept for it; an empty `world` is that of the folder, local for a new one."""
     held = frozenset(
         port
         for entry in record.read(state / "processes.json").entries
         if entry.identity is not None and alive(entry.identity)
         for port in _PORTS.get(entry.name, (entry.name,))
     )
-    instance = instances.ensure(state, held=held, world=world)
-    furnish.write_files(instance)
-    if instance.world != LOCAL:
-        from flexinfer.local.kubernetes import files  # noqa: PLC0415 -- a local world needs none
+    with instances.opened(state, held=held, world=world) as instance:
+        furnish.write_files(instance)
+        if instance.world != LOCAL:
+            from flexinfer.local.kubernetes import files  # noqa: PLC0415 -- a local world needs none
 
-        files.write(instance, _programs(tell), audit=audit)
-    return instance
+            files.write(instance, _programs(tell), audit=audit)
+        yield instance
 
 
 def built(state: Path, world: str, tell: Callable[[str], None]) -> None:

@@ -27,7 +27,12 @@ def run(given: argparse.Namespace) -> int:
 
 
 def process(name: str) -> Process:
-    """Return the process of a service: of its SERVICE if it decides, else of its `main`."""
+    """Return the process of a service: what its SERVICE says, else its `main`, of which any number may run."""
     module = importlib.import_module(f"flexinfer.{name}.__main__")
-    service = getattr(module, "SERVICE", None)
-    return process_of(service) if isinstance(service, Service) else Process(name, module.main)
+    match getattr(module, "SERVICE", None):
+        case Service() as deciding:
+            return process_of(deciding)
+        case Process() as leading:
+            return leading
+        case _:
+            return Process(name, module.main)

@@ -67,8 +67,7 @@ def run(given: argparse.Namespace) -> int:
         if not mine:
             return already(state, instances.lock_holder(state) or 0, detach=False)
         tell = say if given.ready_descriptor is None else _tell_nobody  # whoever started this has told it
-        instance = prepared(state, given.api, tell, audit=given.audit)
-        with instances.reserved(instance.ports):
+        with prepared(state, given.api, tell, audit=given.audit) as instance:
             return asyncio.run(
                 serve(instance, one_process=given.one_process, ready_descriptor=given.ready_descriptor)
             )

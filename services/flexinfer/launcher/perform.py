@@ -142,7 +142,10 @@ async def _put_finalizer(runtime: Runtime, model: Model) -> None:
         try:
             await runtime.cluster.patch(MODELS, meta.namespace, meta.name, [*tests, add])
         except (InvalidError, ConflictError):
-            model = await _model(runtime, model)
+            fresh = await _model(runtime, model)
+            if fresh.uid != model.uid:
+                return
+            model = fresh
         else:
             return
 
@@ -295,7 +298,11 @@ async def _ensure_service(runtime: Runtime, model: Model, terms: Terms) -> None:
             return
         stale = {key: None for key in found if _managed(key) and key not in wanted}
         change = {
-            "metadata": {"uid": there.metadata.uid, "annotations": wanted | stale},
+            "metadata": {
+                "uid": there.metadata.uid,
+                "resourceVersion": there.metadata.resource_version,
+                "annotations": wanted | stale,
+            },
             "spec": body["spec"],
         }
         await runtime.cluster.merge(SERVICES, namespace, name, change)

@@ -9,6 +9,7 @@ import fcntl
 import os
 import secrets
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -232,6 +233,30 @@ def _answers(port: int) -> bool:
         except OSError:
             return True
     return False
+
+
+@contextlib.contextmanager
+def opened(state: Path, *, held: frozenset[str] = frozenset(), world: str = "") -> Iterator[Instance]:
+    """Yield the instance of a folder (see `ensure`), with its ports kept for it until the block ends.
+
+    Two that are started in the same moment choose one after the other: between a choice and its reservation nobody else chooses.
+    """
+    with contextlib.ExitStack() as stack:
+        with _choosing():
+            instance = ensure(state, held=held, world=world)
+            stack.enter_context(reserved(instance.ports))
+        yield instance
+
+
+@contextlib.contextmanager
+def _choosing() -> Iterator[None]:
+    path = Path(tempfile.gettempdir()) / f"flexinfer-ports-{os.getuid()}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

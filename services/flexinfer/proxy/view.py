@@ -10,10 +10,11 @@ from flexinfer.contracts.fleet import Arrival, Fleet, fold
 from flexinfer.contracts.model import Model
 from flexinfer.proxy import route
 from flexinfer.proxy.breaker import UNLIMITED, Breaker
-from flexinfer.runtime.api import MODELS, ApiError
+from flexinfer.runtime.api import MODELS, ApiError, NotFoundError
 from flexinfer.runtime.runtime import Interests, Lost, Runtime, Snapshot
 
 log = logging.getLogger(__name__)
+_PAUSE_SECONDS = 0.5
 INTERESTS = Interests(state=("model",), hints=("ready",))
 
 
@@ -25,6 +26,7 @@ class View:
         self.fleet = Fleet()
         self.breakers: dict[str, Breaker] = {}  # uid -> its line
         self.bus_up = False
+        self._confirming = False
         self._changed = asyncio.Event()
 
     async def follow(self) -> None:
@@ -35,7 +37,9 @@ class View:
                     self.bus_up = True
                     former = self.fleet
                     self._take(fold(Fleet(gone=former.gone), whole))
-                    self._runtime.set_ready(True)
+                    if not self._confirming:
+                        self._confirming = True
+                        self._runtime.beside(self._confirm())
                 case Lost():
                     self.bus_up = False
                     self._news()
@@ -43,6 +47,20 @@ class View:
                     self._runtime.beside(self._look(hint))
                 case Arrival():
                     self._take(fold(self.fleet, [delivery]))
+
+    async def _confirm(self) -> None:
+        """Say ready once the API server itself has answered: what the bus remembers may be from before it went away."""
+        while (model := next(iter(self.fleet.models.values()), None)) is not None:
+            try:
+                await self._runtime.cluster.get(MODELS, model.metadata.namespace, model.metadata.name)
+            except NotFoundError:
+                break
+            except ApiError as error:
+                log.info("not ready: %s", error)
+                await self._runtime.sleep(_PAUSE_SECONDS)
+            else:
+                break
+        self._runtime.set_ready(True)
 
     async def _look(self, hint: events.EngineReady) -> None:
         """GET a Model that is said to be ready: only one that is known, by uid."""

@@ -5,8 +5,9 @@ from typing import Any
 
 from flexinfer.runtime.api import MODELS, Change, Kind, Listing
 from flexinfer.runtime.connection import connected
+from flexinfer.runtime.leadership import while_leading
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.runtime.service import run_main
+from flexinfer.runtime.service import Process, run_all
 from flexinfer.runtime.stream import StateStream
 from flexinfer.watcher.courier import Courier
 from flexinfer.watcher.picture import KINDS, Picture
@@ -63,18 +64,22 @@ async def mirror(runtime: Runtime, stream: Stream) -> None:
 
 
 async def main(runtime: Runtime) -> None:
-    """Watch, with a second connection of the identity that may make streams."""
+    """Watch while this replica leads, with a second connection of the identity that may make streams."""
     settings = runtime.settings
     user = settings.bootstrap_nats_user or settings.nats_user
     password = settings.bootstrap_nats_password_file or settings.nats_password_file
     url, authority = settings.nats_url, settings.nats_ca_file
     async with connected("watcher-bootstrap", url, user, password, authority) as bootstrap:
-        await mirror(runtime, StateStream(runtime.connection, bootstrap, replicas=settings.nats_replicas))
+        stream = StateStream(runtime.connection, bootstrap, replicas=settings.nats_replicas)
+        await while_leading(runtime, lambda: mirror(runtime, stream))
+
+
+SERVICE = Process("watcher", main, leads=True)
 
 
 def boot() -> None:
     """Run the watcher until told to stop."""
-    run_main("watcher", main)
+    run_all([SERVICE])
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ async def react(runtime: Runtime, service: Service) -> None:
     async with asyncio.TaskGroup() as tasks:
         reactor = Reactor(runtime, service, tasks)
         tasks.create_task(reactor.listen())
+        tasks.create_task(reactor.lead())
         for companion in service.companions:
             tasks.create_task(_run(companion(runtime, reactor.view, reactor.tell)))
         await reactor.run()
@@ -83,6 +84,10 @@ async def _run(work: Awaitable[None]) -> None:
 class _Finished(msgspec.Struct, frozen=True):
     key: str
     events: Sequence[AnyEvent]
+
+
+class _Led(msgspec.Struct, frozen=True):
+    """News: this replica may act from now on."""
 
 
 class _Past(msgspec.Struct):
@@ -99,7 +104,7 @@ class Reactor:
     def __init__(self, runtime: Runtime, service: Service, tasks: asyncio.TaskGroup) -> None:
         self._runtime, self._service, self._tasks = runtime, service, tasks
         self._options = service.options(runtime.settings)
-        self._inbox: asyncio.Queue[Delivery | _Finished] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Delivery | _Finished | _Led] = asyncio.Queue()
         self._fleet = Fleet()
         self._seen_all = False
         self._busy: set[str] = set()
@@ -118,6 +123,12 @@ class Reactor:
         async for delivery in self._runtime.bus.deliveries(self._service.interests):
             self._inbox.put_nowait(delivery)
 
+    async def lead(self) -> None:
+        """Wake the loop whenever this replica's time to act has come."""
+        while True:
+            await self._runtime.lease_gained()
+            self._inbox.put_nowait(_Led())
+
     async def run(self) -> None:
         """Fold, decide, perform, wait; for ever."""
         wait: float | None = None
@@ -125,8 +136,8 @@ class Reactor:
             self._take(await self._batch(wait))
             wait = self._act() if self._seen_all and self._runtime.holds_lease() else 1.0
 
-    async def _batch(self, wait: float | None) -> list[Delivery | _Finished]:
-        batch: list[Delivery | _Finished] = []
+    async def _batch(self, wait: float | None) -> list[Delivery | _Finished | _Led]:
+        batch: list[Delivery | _Finished | _Led] = []
         try:
             async with asyncio.timeout(wait):
                 batch.append(await self._inbox.get())
@@ -136,7 +147,7 @@ class Reactor:
             batch.append(self._inbox.get_nowait())
         return batch
 
-    def _take(self, batch: Iterable[Delivery | _Finished]) -> None:
+    def _take(self, batch: Iterable[Delivery | _Finished | _Led]) -> None:
         arrivals: list[Arrival] = []
         now = self._runtime.clock()
         for item in batch:
@@ -149,6 +160,8 @@ class Reactor:
                     self._look(hint)
                 case Arrival():
                     arrivals.append(item)
+                case _Led():
+                    log.info("this replica acts from now on")
                 case _Finished(key=key, events=replies):
                     self._busy.discard(key)
                     arrivals += [Arrival(reply, now) for reply in replies]

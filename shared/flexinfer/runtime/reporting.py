@@ -42,8 +42,8 @@ _ALARMING = keys.FINAL_REASONS | {
 async def report(runtime: Runtime, action: Report) -> list[AnyEvent]:
     """Write a verdict; returns the Model as the API server now holds it, or its deletion.
 
-    On a conflict the Model is read once: if uid, generation or a gating condition changed, nothing is written and the newer
-    Model is returned, so that the decision is made anew; else the same verdict goes out on the new version.
+    On a conflict the Model is read once: if uid, generation, a gating condition or the owner's own one changed (a successor of ours wrote it),
+    nothing is written and the newer Model is returned, so that the decision is made anew; else the same verdict goes out on the new version.
     """
     base = action.model
     for attempt in range(_TRIES):
@@ -53,7 +53,7 @@ async def report(runtime: Runtime, action: Report) -> list[AnyEvent]:
             fresh = await _fresh(runtime, base)
             if fresh is None:
                 return [deleted(base)]
-            if _differs(base, fresh, action.gates):
+            if _differs(base, fresh, action):
                 return [events.ModelObserved(model=fresh)]
             base = fresh
             if attempt >= _PATIENT_TRIES:
@@ -94,7 +94,9 @@ async def _apply(runtime: Runtime, action: Report, base: Model) -> Model:
 
 
 def _given(runtime: Runtime, fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _plain(runtime, value) for name, value in fields.items() if value is not None}
+    """Return what there is to say: an object whose last field goes is left out, since a real API server makes it null, and refuses that."""
+    told = {name: _plain(runtime, value) for name, value in fields.items() if value is not None}
+    return {name: value for name, value in told.items() if value != {}}
 
 
 def _plain(runtime: Runtime, value: Any) -> Any:
@@ -112,10 +114,12 @@ async def _fresh(runtime: Runtime, base: Model) -> Model | None:
     return fresh if fresh.uid == base.uid else None
 
 
-def _differs(base: Model, fresh: Model, gates: tuple[str, ...]) -> bool:
+def _differs(base: Model, fresh: Model, action: Report) -> bool:
     if fresh.metadata.generation != base.metadata.generation or fresh.deleting != base.deleting:
         return True
-    return any(_gate(base, gate) != _gate(fresh, gate) for gate in gates)
+    if base.condition(action.condition.type) != fresh.condition(action.condition.type):
+        return True
+    return any(_gate(base, gate) != _gate(fresh, gate) for gate in action.gates)
 
 
 def _gate(model: Model, kind: str) -> tuple[str, str, int] | None:

@@ -1,5 +1,6 @@
 """Runtime: everything that a service is given, and the seams that the simulation fills with its own."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias
@@ -54,6 +55,10 @@ class StateWriter(Protocol):
         ...
 
 
+async def _never() -> None:
+    await asyncio.Event().wait()
+
+
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """What `main` of every service gets. Tests and the simulation build one by hand."""
 
@@ -75,3 +80,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """Run something beside the path: nobody waits for it, and its failure is a log line."""
     holds_lease: Callable[[], bool]
     """Whether this replica may act by its own Lease and the monotonic clock."""
+    stands_by: Callable[[], bool] = lambda: False
+    """Whether another replica was last seen to hold the Lease."""
+    lease_gained: Callable[[], Awaitable[None]] = _never
+    """Returns the next time that a replica which might not act may act; never for who needs no Lease."""

@@ -1,7 +1,7 @@
 """A process: settings, connections, health, signals, and the work; torn down in reverse order.
 
-`run` is the body of every reactor's `__main__`, `run_main` that of the bridges (watcher, agent, proxy). `run_all` puts several into one
-process, for small machines.
+`run` is the body of every reactor's `__main__`, `run_main` that of agent and proxy, of which any number may run. `run_all` puts several
+into one process, for small machines.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class Process(msgspec.Struct, frozen=True):
-    """A named piece of work; only reactors hold a Lease."""
+    """A named piece of work; `leads`: of several replicas only the one that holds the Lease acts."""
 
     name: str
     main: Main
@@ -102,24 +102,39 @@ async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
 
 
 async def _one(process: Process, settings: Settings, ready: Callable[[bool], None]) -> None:
-    async with runtime_for(process, settings, ready) as (runtime, leadership):
-        if leadership is None:
+    async with runtime_for(process.name, settings, ready) as (runtime, api):
+        if not process.leads:
             await process.main(runtime)
             return
+        leadership = Leadership(process.name, settings.identity)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(leadership.keep(runtime))
-                await process.main(runtime)
+                await process.main(_fenced(runtime, api, leadership))
         finally:
             await leadership.give_back(runtime)
 
 
+def _fenced(runtime: Runtime, api: cluster.ApiCluster, leadership: Leadership) -> Runtime:
+    """Return what a replica acts by: it writes nothing while its Lease is not good, whatever it was about to do."""
+
+    def holds() -> bool:
+        return leadership.holds(runtime.clock())
+
+    return msgspec.structs.replace(
+        runtime,
+        cluster=api.writing_while(holds),
+        holds_lease=holds,
+        stands_by=leadership.stands_by,
+        lease_gained=leadership.gained,
+    )
+
+
 @contextlib.asynccontextmanager
 async def runtime_for(
-    process: Process, settings: Settings, ready: Callable[[bool], None]
-) -> AsyncIterator[tuple[Runtime, Leadership | None]]:
+    name: str, settings: Settings, ready: Callable[[bool], None]
+) -> AsyncIterator[tuple[Runtime, cluster.ApiCluster]]:
     """Connect everything that a service needs."""
-    leadership = Leadership(process.name, settings.identity) if process.leads else None
     beside: set[asyncio.Task[object]] = set()
 
     def run_beside(work: Coroutine[Any, Any, object]) -> None:
@@ -130,7 +145,7 @@ async def runtime_for(
     async with contextlib.AsyncExitStack() as stack:
         link = await stack.enter_async_context(
             connection.connected(
-                process.name,
+                name,
                 settings.nats_url,
                 settings.nats_user,
                 settings.nats_password_file,
@@ -138,23 +153,21 @@ async def runtime_for(
             )
         )
         api = await stack.enter_async_context(cluster.connected(settings.kubeconfig))
-        yield (
-            Runtime(
-                name=process.name,
-                settings=settings,
-                cluster=api,
-                bus=bus.NatsBus(link),
-                connection=link,
-                clock=time.monotonic,
-                wall=lambda: datetime.now(UTC),
-                sleep=asyncio.sleep,
-                random=random.random,
-                set_ready=ready,
-                beside=run_beside,
-                holds_lease=lambda: leadership is None or leadership.holds(time.monotonic()),
-            ),
-            leadership,
+        runtime = Runtime(
+            name=name,
+            settings=settings,
+            cluster=api,
+            bus=bus.NatsBus(link),
+            connection=link,
+            clock=time.monotonic,
+            wall=lambda: datetime.now(UTC),
+            sleep=asyncio.sleep,
+            random=random.random,
+            set_ready=ready,
+            beside=run_beside,
+            holds_lease=lambda: True,
         )
+        yield runtime, api
         for task in tuple(beside):
             task.cancel()
 

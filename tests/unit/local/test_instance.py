@@ -3,12 +3,24 @@
 import os
 import socket
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from flexinfer.local import instance as instances
-from flexinfer.local.instance import InstanceError, ensure, load, lock_holder, locked, reserved, state_folder
+from flexinfer.local.instance import (
+    InstanceError,
+    ensure,
+    load,
+    lock_holder,
+    locked,
+    opened,
+    reserved,
+    state_folder,
+)
 from flexinfer.local.supervisor import furnish
 from flexinfer.local.supervisor.plan import programs
 
@@ -54,6 +66,22 @@ def test_instances_side_by_side_have_ports_of_their_own(tmp_path: Path) -> None:
         two = ensure(tmp_path / "two")
         assert not {one.ports.proxy, one.ports.api} & {two.ports.proxy, two.ports.api}
         listening(one.ports.api).close()
+
+
+def test_instances_that_start_in_the_same_moment_have_ports_of_their_own(tmp_path: Path) -> None:
+    """Each keeps what it chose before the next one chooses, however long it then takes to begin."""
+    count = 6
+    together, all_open = threading.Barrier(count), threading.Barrier(count)
+
+    def ports_of(number: int) -> tuple[int, ...]:
+        together.wait()
+        with opened(tmp_path / str(number)) as instance:
+            all_open.wait()
+            return msgspec.structs.astuple(instance.ports)
+
+    with ThreadPoolExecutor(count) as pool:
+        chosen = [port for ports in pool.map(ports_of, range(count)) for port in ports if port]
+    assert len(set(chosen)) == len(chosen) == 4 * count
 
 
 def test_what_holds_a_credential_is_for_its_user_alone(tmp_path: Path) -> None:

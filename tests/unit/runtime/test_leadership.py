@@ -8,7 +8,13 @@ import msgspec
 
 from flexinfer.contracts import kube
 from flexinfer.runtime.api import AwayError, ConflictError, Kind, NotFoundError
-from flexinfer.runtime.leadership import ACT_SECONDS, DURATION_SECONDS, Leadership
+from flexinfer.runtime.leadership import (
+    ACT_SECONDS,
+    DURATION_SECONDS,
+    RENEW_SECONDS,
+    Leadership,
+    while_leading,
+)
 from tests.runtimes import a_runtime
 from tests.simulation.loop import run
 
@@ -19,10 +25,14 @@ class OneLease:
     def __init__(self) -> None:
         self.lease: kube.Lease | None = None
         self.away = False
+        self.hangs = False
+        self.conflicts = 0
         self._versions = itertools.count(1)
 
     async def get(self, kind: Kind[Any], namespace: str, name: str) -> kube.Lease:
         """Return the Lease."""
+        if self.hangs:
+            await asyncio.Event().wait()
         self._answer()
         if self.lease is None:
             raise NotFoundError("not found", 404)
@@ -36,6 +46,9 @@ class OneLease:
     async def replace(self, kind: Kind[Any], namespace: str, name: str, body: kube.Lease) -> kube.Lease:
         """PUT the Lease."""
         self._answer()
+        if self.conflicts:
+            self.conflicts -= 1
+            raise ConflictError("modified", 409)
         if self.lease and body.metadata.resource_version != self.lease.metadata.resource_version:
             raise ConflictError("modified", 409)
         return self._store(body)
@@ -143,5 +156,108 @@ def test_a_lease_given_back_is_free_at_once() -> None:
         await asyncio.sleep(0.1)
         assert successor.holds(runtime.clock())
         waiting.cancel()
+
+    run(main())
+
+
+def test_one_renewal_that_hangs_costs_nobody_the_lease() -> None:
+    """It is given up and tried again while the Lease is still good."""
+
+    async def main() -> None:
+        server = OneLease()
+        runtime = a_runtime(cluster=server)
+        leader = Leadership("placer", "one")
+        task = asyncio.create_task(leader.keep(runtime))
+        await asyncio.sleep(RENEW_SECONDS - 0.5)
+        server.hangs = True
+        await asyncio.sleep(1.0)
+        server.hangs = False
+        for _ in range(40):
+            await asyncio.sleep(0.25)
+            assert leader.holds(runtime.clock())
+        task.cancel()
+
+    run(main())
+
+
+def test_a_lease_is_given_back_although_a_last_renewal_crossed_it() -> None:
+    """The write is refused once, and made again on what is there."""
+
+    async def main() -> None:
+        server = OneLease()
+        runtime = a_runtime(cluster=server)
+        leader = Leadership("placer", "one")
+        task = asyncio.create_task(leader.keep(runtime))
+        await asyncio.sleep(1)
+        task.cancel()
+        server.conflicts = 1
+        await leader.give_back(runtime)
+        assert server.lease is not None
+        assert server.lease.spec.holder_identity is None
+
+    run(main())
+
+
+def test_renewing_moves_only_the_time_of_renewal() -> None:
+    """Since when it is held, and how often it changed hands, stay."""
+
+    async def main() -> None:
+        server = OneLease()
+        runtime = a_runtime(cluster=server)
+        task = asyncio.create_task(Leadership("placer", "one").keep(runtime))
+        await asyncio.sleep(1)
+        first = server.lease
+        await asyncio.sleep(3 * RENEW_SECONDS)
+        task.cancel()
+        assert first is not None
+        assert server.lease is not None
+        before, after = first.spec, server.lease.spec
+        assert (before.acquire_time, before.lease_transitions) == (
+            after.acquire_time,
+            after.lease_transitions,
+        )
+        assert before.renew_time != after.renew_time
+
+    run(main())
+
+
+def test_work_of_a_leader_is_cut_off_and_begun_anew_with_the_lease() -> None:
+    """One that stands by does nothing, and says that it is ready to."""
+
+    async def main() -> None:
+        server = OneLease()
+        begun: list[str] = []
+        ready: list[bool] = []
+
+        async def work() -> None:
+            begun.append("again")
+            await asyncio.Event().wait()
+
+        loop = asyncio.get_running_loop()
+        rival, leader = Leadership("watcher", "one"), Leadership("watcher", "two")
+        runtime = a_runtime(
+            cluster=server,
+            holds_lease=lambda: leader.holds(loop.time()),
+            lease_gained=leader.gained,
+            stands_by=leader.stands_by,
+            set_ready=ready.append,
+        )
+        rivals = asyncio.create_task(rival.keep(runtime))
+        await asyncio.sleep(0.1)
+        tasks = [asyncio.create_task(leader.keep(runtime)), asyncio.create_task(while_leading(runtime, work))]
+        await asyncio.sleep(10)
+        assert not begun
+        assert ready
+        rivals.cancel()
+        await rival.give_back(runtime)
+        await asyncio.sleep(1)
+        assert len(begun) == 1
+        server.away = True
+        await asyncio.sleep(10)
+        server.away = False
+        await asyncio.sleep(1)
+        assert len(begun) == 2
+        for task in tasks:
+            task.cancel()
 
     run(main())

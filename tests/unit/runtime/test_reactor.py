@@ -205,6 +205,32 @@ def test_without_its_lease_a_replica_decides_nothing() -> None:
     assert not recorder.performed
 
 
+def test_a_replica_acts_the_moment_that_it_gains_its_lease() -> None:
+    """Whatever it waited for."""
+
+    async def main() -> Recorder:
+        recorder, bus, gained = Recorder(Poke("a", "x")), ListBus(), asyncio.Condition()
+        held = False
+
+        async def next_time() -> None:
+            async with gained:
+                await gained.wait()
+
+        bus.queue.put_nowait(Snapshot([]))
+        runtime = a_runtime(bus=bus, holds_lease=lambda: held, lease_gained=next_time)
+        task = asyncio.create_task(react(runtime, recorder.service()))
+        await asyncio.sleep(0.3)
+        held = True
+        async with gained:
+            gained.notify_all()
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return recorder
+
+    assert run(main()).performed == [(0.3, "x")]
+
+
 def test_a_lost_bus_is_known_to_the_decision() -> None:
     """Silence is not idleness: the reaper must know."""
 

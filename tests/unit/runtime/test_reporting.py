@@ -10,7 +10,7 @@ from flexinfer.contracts import events, keys
 from flexinfer.contracts.actions import Moment, Report, verdict
 from flexinfer.contracts.conditions import Condition
 from flexinfer.contracts.events import AnyEvent
-from flexinfer.contracts.model import Model, Placement
+from flexinfer.contracts.model import BackendStatus, Model, Placement
 from flexinfer.runtime.api import EVENTS, ConflictError, Kind, NotFoundError
 from flexinfer.runtime.reporting import report
 from tests.builders import a_model
@@ -141,3 +141,27 @@ def test_a_model_that_is_gone_is_said_to_be_gone() -> None:
     """404 is an answer."""
     found, _ = told(Answers(None, NotFoundError("not found", 404)), PLACED)
     assert found[0] == events.ModelDeleted(namespace="default", name="llama", uid="uid-llama", version=8)
+
+
+def test_a_conflict_with_ones_own_successor_writes_nothing() -> None:
+    """Nobody else writes this condition, so whoever did has decided since; even if only the message differs."""
+    first = msgspec.structs.replace(PLACED.condition, message="on node b")
+    newer = a_model(conditions=["Accepted"], version=8)
+    status = msgspec.structs.replace(newer.status, conditions=(*newer.status.conditions, first))
+    newer = msgspec.structs.replace(newer, status=status)
+    server = Answers(newer, ConflictError("modified", 409))
+    found, _ = told(server, PLACED)
+    assert len(server.bodies) == 1
+    assert found == [events.ModelObserved(model=newer)]
+
+
+def test_an_object_whose_last_field_goes_is_left_out() -> None:
+    """A real API server makes null of an emptied object, and then refuses it."""
+    stopped = Report(
+        model=MODEL,
+        condition=verdict(MODEL, keys.READY, "False", keys.R_STOPPED, "gone"),
+        fields={"endpoint": "http://door", "backend": BackendStatus()},
+    )
+    server = Answers(MODEL)
+    told(server, stopped)
+    assert set(server.bodies[0]["status"]) == {"endpoint", "conditions"}

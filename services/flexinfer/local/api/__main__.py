@@ -101,7 +101,7 @@ def controllers(store: Store) -> Sequence[Controller]:
     """Return the controllers that run beside the store."""
     return (
         Establishing(store, _now),
-        Namespaces(store),
+        Namespaces(store, _now),
         Definitions(store),
         Garbage(store),
         Jobs(store, _now),

@@ -36,12 +36,25 @@ def judge_definition(new: Object, old: Object | None) -> Iterable[Cause]:
         yield Cause(
             INVALID, "Invalid value: must have exactly one version marked as storage version", "spec.versions"
         )
+    versions = {version["name"] for version in spec["versions"]}
+    for place, former in enumerate((new.get("status") or {}).get("storedVersions") or ()):
+        if former not in versions:
+            yield Cause(INVALID, _stored(former), f"status.storedVersions[{place}]")
     if old is None or spec["versions"] is not old["spec"]["versions"]:
         try:
             definitions_of(new)
         except ApiError as error:
             for cause in (error.details or {}).get("causes", ()):
                 yield Cause(cause["reason"], cause["message"], cause["field"])
+
+
+def _stored(version: str) -> str:
+    """Say why a version may not go yet."""
+    return (
+        f'Invalid value: "{version}": missing from spec.versions; {version} was previously a storage version, and must remain in '
+        f"spec.versions until a storage migration ensures no data remains persisted in {version} and removes {version} from "
+        "status.storedVersions"
+    )
 
 
 def _core_v1(plural: str, kind: str, short: str = "", **more: Any) -> Resource:

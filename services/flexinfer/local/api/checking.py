@@ -36,8 +36,7 @@ def check(part: Part, value: Any, old: Any = MISSING, path: str = "") -> list[Ca
     _check_structure(part, value, old, path, causes)
     if any(cause.reason in BLOCKING for cause in causes):
         return [*causes, _NOT_ASKED] if part.ruled else causes
-    asked = _Asked(causes, {cause.field for cause in causes})
-    asked.ask(part, value, old, path)
+    _Asked(causes).ask(part, value, old, path)
     return causes
 
 
@@ -137,6 +136,7 @@ def _text_bounds(part: Part, limits: Limits, value: str, path: str) -> Iterable[
     said = f"Invalid value: {_quoted(value)}: {path} in body"
     if limits.min_length is not None and len(value) < limits.min_length:
         yield Cause(INVALID, f"{said} should be at least {limits.min_length} chars long", path)
+        return
     if part.pattern is not None and not part.pattern.search(value):
         yield Cause(INVALID, f"{said} should match '{part.pattern_text}'", path)
     if part.format and not matches_format(part.format, value):
@@ -185,19 +185,17 @@ def _junctors(part: Part, value: Any, path: str) -> Iterable[Cause]:
 
 
 class _Asked:
-    """One walk that asks the rules of every changed part that has no other fault."""
+    """One walk that asks the rules of every changed part, also of one that has another fault."""
 
-    def __init__(self, causes: list[Cause], wrong: set[str]) -> None:
+    def __init__(self, causes: list[Cause]) -> None:
         self._causes = causes
-        self._wrong = wrong
 
     def ask(self, part: Part, value: Any, old: Any, path: str) -> None:
         """Ask here, then below."""
         if not part.ruled or (value is old and not part.transitions):
             return
-        if path not in self._wrong:
-            for rule in part.rules:
-                self._causes.extend(ask_rule(rule, value, old, path))
+        for rule in part.rules:
+            self._causes.extend(ask_rule(rule, value, old, path))
         if isinstance(value, dict):
             former = old if isinstance(old, dict) else {}
             for name, one in value.items():
@@ -220,10 +218,13 @@ def ask_rule(rule: Rule, value: Any, old: Any, path: str) -> Iterable[Cause]:
     refusal = rule.ask(value, old)
     if refusal is None:
         return
+    if refusal.unanswerable:
+        yield Cause(INVALID, f'Invalid value: "{kind_of(value)}": {refusal.words}', path)
+        return
     shown = "" if isinstance(value, dict | list) else f"{_quoted(value)}: "
     prefix = _PREFIXES.get(rule.reason, f"Invalid value: {shown}")
     yield Cause(
-        rule.reason, f"{prefix}{refusal}", f"{path}{rule.field_path}" if path else rule.field_path[1:]
+        rule.reason, f"{prefix}{refusal.words}", f"{path}{rule.field_path}" if path else rule.field_path[1:]
     )
 
 

@@ -9,11 +9,21 @@ from flexinfer.local.api.errors import Cause
 from flexinfer.local.api.resources import Object
 
 _FORBIDDEN: Final = "FieldValueForbidden"
-_POD_FREE: Final = ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds")
+_POD_FREE: Final = ("activeDeadlineSeconds", "tolerations")
+_CONTAINERS: Final = "Forbidden: pod updates may not add or remove containers"
 _POD_UPDATES: Final = (
     "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,"
     "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
     "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+)
+_PATIENCE: Final[tuple[Object, ...]] = tuple(
+    {
+        "key": f"node.kubernetes.io/{why}",
+        "operator": "Exists",
+        "effect": "NoExecute",
+        "tolerationSeconds": 300,
+    }
+    for why in ("not-ready", "unreachable")
 )
 _JOB_LABELS: Final = ("batch.kubernetes.io/controller-uid", "controller-uid")
 _JOB_NAMES: Final = ("batch.kubernetes.io/job-name", "job-name")
@@ -48,6 +58,9 @@ def judge_pod(new: Object, old: Object | None) -> Iterable[Cause]:
     if added:
         message = f"Forbidden: only deletion is allowed, but found new scheduling gate '{added[0]}'"
         yield Cause(_FORBIDDEN, message, "spec.schedulingGates")
+    if len(spec["containers"]) != len(was["containers"]):
+        yield Cause(_FORBIDDEN, _CONTAINERS, "spec.containers")
+        return
     if _core(spec, gated=bool(gates), bound=bool(was.get("nodeName"))) != _core(
         was, gated=bool(gates), bound=bool(was.get("nodeName"))
     ):
@@ -66,12 +79,63 @@ def _core(spec: Object, *, gated: bool, bound: bool) -> Object:
 
 
 def complete_pod(pod: Object, old: Object | None) -> Object:
-    """Fill in what a server computes for a Pod: how its images are pulled."""
+    """Fill in what a server computes for a Pod: how its images are pulled, and that its requests are its limits unless they are given."""
     spec = pod.get("spec")
     if old is not None and spec is old.get("spec"):
         return pod
-    full = _with_pull_policies(spec)
+    full = _without_gates(_with_requests(_with_pull_policies(spec)))
+    if isinstance(full, dict) and "enableServiceLinks" not in full:
+        full = full | {"enableServiceLinks": True}
     return pod if full is spec else pod | {"spec": full}
+
+
+def admitted_pod(pod: Object) -> Object:
+    """Add to a new Pod what admission adds everywhere: account, priority, and patience with a node that is away."""
+    spec = pod["spec"]
+    account = spec.get("serviceAccountName") or "default"
+    named = {"serviceAccountName": account, "serviceAccount": account}
+    patient = [*spec.get("tolerations", ()), *(one for one in _PATIENCE if not _tolerates(spec, one["key"]))]
+    ranked = {"priority": 0, "preemptionPolicy": "PreemptLowerPriority"}
+    return pod | {"spec": ranked | named | spec | {"tolerations": patient}}
+
+
+def _tolerates(spec: Object, key: str) -> bool:
+    """Say whether a Pod says by itself how long it stays on a node with this taint."""
+    return any(
+        one.get("key") in (key, None, "") and one.get("effect") in ("NoExecute", None, "")
+        for one in spec.get("tolerations", ())
+    )
+
+
+def _without_gates(spec: Any) -> Any:
+    """Return a Pod's spec without an empty list of gates, as it is stored once the last has gone."""
+    if not isinstance(spec, dict) or spec.get("schedulingGates") != []:
+        return spec
+    return {key: value for key, value in spec.items() if key != "schedulingGates"}
+
+
+def _with_requests(spec: Any) -> Any:
+    """Return a Pod's spec in which each container asks for what it is limited to; the very same where each says so."""
+    if not isinstance(spec, dict):
+        return spec
+    lists = {
+        name: spec[name] for name in ("containers", "initContainers") if isinstance(spec.get(name), list)
+    }
+    full = {name: [_with_request(one) for one in containers] for name, containers in lists.items()}
+    return spec if full == lists else spec | full
+
+
+def _with_request(container: Any) -> Any:
+    told = container.get("resources") if isinstance(container, dict) else None
+    if not isinstance(told, dict):
+        return container
+    limits, requests = told.get("limits"), told.get("requests") or {}
+    if not isinstance(limits, dict) or not isinstance(requests, dict):
+        return container
+    asked = limits | requests
+    return (
+        container if asked == told.get("requests") else container | {"resources": told | {"requests": asked}}
+    )
 
 
 def complete_job(job: Object, old: Object | None) -> Object:
@@ -88,7 +152,15 @@ def complete_job(job: Object, old: Object | None) -> Object:
         labels = dict.fromkeys(_JOB_LABELS, uid) | dict.fromkeys(_JOB_NAMES, name)
         template = template | {"metadata": metadata | {"labels": (metadata.get("labels") or {}) | labels}}
         spec = spec | {"selector": {"matchLabels": {_JOB_LABELS[0]: uid}}}
-    return job if template is spec.get("template") else job | {"spec": spec | {"template": template}}
+    if template is spec.get("template"):
+        return job
+    return _labelled(job | {"spec": spec | {"template": template}}, template)
+
+
+def _labelled(job: Object, template: Object) -> Object:
+    """Return a Job with labels; one without any carries those of its Pods, as a real server has it."""
+    metadata, labels = job["metadata"], (template.get("metadata") or {}).get("labels")
+    return job if metadata.get("labels") or not labels else job | {"metadata": metadata | {"labels": labels}}
 
 
 def _with_pull_policies(spec: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flexinfer.local.api.checking import BLOCKING, INVALID, ask_rule, check
-from flexinfer.local.api.errors import Cause, bad_request, invalid
+from flexinfer.local.api.errors import Cause, StrictError, invalid
 from flexinfer.local.api.naming import NameStyle, check_metadata
 from flexinfer.local.api.objectmeta import meta_for
 from flexinfer.local.api.resources import Object, Resource
@@ -255,8 +255,7 @@ def _key(res: Resource) -> tuple[str, str, str]:
 def _refuse_unknown(res: Resource, unknown: Sequence[str], validation: str) -> tuple[str, ...]:
     said = tuple(f'unknown field "{path}"' for path in unknown)
     if said and validation == "Strict":
-        text = f'{res.kind} in version "{res.version}" cannot be handled as a {res.kind}: strict decoding error: '
-        raise bad_request(text + ", ".join(said))
+        raise StrictError(res.kind, res.version, f"strict decoding error: {', '.join(said)}")
     return said if validation == "Warn" else ()
 
 

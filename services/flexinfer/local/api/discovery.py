@@ -3,6 +3,7 @@
 Documents are made once for a set of resources, and again only when a definition came or went.
 """
 
+import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from flexinfer.local.api import openapi
 from flexinfer.local.api.definitions import Registry
 from flexinfer.local.api.errors import no_such_resource
 from flexinfer.local.api.negotiation import JSON, discovery_form
-from flexinfer.local.api.resources import Object, Resource
+from flexinfer.local.api.resources import VERBS, Object, Resource
+from flexinfer.local.api.strategy import builtin
 
 GIT_VERSION = "v1.37.0+flexinfer-local"
 VERSION: Object = {
@@ -38,6 +40,7 @@ _SUBRESOURCE_VERBS: Mapping[str, tuple[str, ...]] = {
     "binding": ("create",),
     "finalize": ("update",),
 }
+_CUSTOM_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 _SUBRESOURCE_KINDS = {"binding": "Binding"}
 
 
@@ -196,7 +199,7 @@ class Discovery:
 
 
 def _document(content: Object, content_type: str) -> Document:
-    return _sealed(msgspec.json.encode(content), content_type)
+    return _sealed(msgspec.json.encode(content) + b"\n", content_type)
 
 
 def _legacy_versions() -> Object:
@@ -209,13 +212,13 @@ def _entries(res: Resource) -> Iterable[Object]:
         "singularName": res.singular or res.kind.lower(),
         "namespaced": res.namespaced,
         "kind": res.kind,
-        "verbs": list(res.verbs),
+        "verbs": _verbs(res),
     }
     if res.short_names:
         entry["shortNames"] = list(res.short_names)
     if res.categories:
         entry["categories"] = list(res.categories)
-    yield entry
+    yield entry | {"storageVersionHash": _storage_hash(res)}
     for name in sorted(res.subresources):
         yield {
             "name": f"{res.plural}/{name}",
@@ -226,13 +229,25 @@ def _entries(res: Resource) -> Iterable[Object]:
         }
 
 
+def _verbs(res: Resource) -> list[str]:
+    """Return the verbs in the order in which a real server tells them."""
+    order = VERBS if builtin(res) else _CUSTOM_VERBS
+    return [verb for verb in order if verb in res.verbs]
+
+
+def _storage_hash(res: Resource) -> str:
+    """Return how a real server tells in which version it stores a kind, made as it is made there."""
+    digest = hashlib.sha256(f"{res.group}/{res.version}/{res.kind}".encode()).digest()
+    return base64.b64encode(digest[:8]).decode()
+
+
 def _aggregate(res: Resource) -> Object:
     entry: Object = {
         "resource": res.plural,
         "responseKind": _kind(res, res.kind),
         "scope": "Namespaced" if res.namespaced else "Cluster",
         "singularResource": res.singular or res.kind.lower(),
-        "verbs": list(res.verbs),
+        "verbs": _verbs(res),
     }
     if res.short_names:
         entry["shortNames"] = list(res.short_names)

@@ -3,6 +3,7 @@
 One exception, and one function for each kind of refusal; kubectl prints these texts as they are.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,11 +32,21 @@ class ApiError(Exception):
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
         }
+        if self.reason:
+            status["reason"] = self.reason
         if self.details:
             status["details"] = self.details
         return status | {"code": self.code}
+
+
+class StrictError(ApiError):
+    """Fields that nobody knows, where a client asked for none of them; `words` says which."""
+
+    def __init__(self, kind: str, version: str, words: str) -> None:
+        text = f'{kind} in version "{version}" cannot be handled as a {kind}: {words}'
+        super().__init__(400, "BadRequest", text)
+        self.words = words
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +91,15 @@ def invalid(res: Resource, name: str, causes: Sequence[Cause]) -> ApiError:
     return ApiError(422, "Invalid", f'{res.qualified_kind} "{name}" is invalid: {what}', _without_empty(more))
 
 
+def version_required(res: Resource, name: str) -> ApiError:
+    """Say that a PUT of such an object must name the version that it replaces."""
+    cause = Cause(
+        "FieldValueInvalid", "Invalid value: 0: must be specified for an update", "metadata.resourceVersion"
+    )
+    message = f'{res.qualified} "{name}" is invalid: {cause.field}: {cause.message}'
+    return ApiError(422, "Invalid", message, details(res, name) | {"causes": [cause.json()]})
+
+
 def bad_request(message: str) -> ApiError:
     """Say that the request itself cannot be understood."""
     return ApiError(400, "BadRequest", message)
@@ -116,6 +136,14 @@ def no_such_resource() -> ApiError:
 def unprocessable(message: str) -> ApiError:
     """Say that a patch is well formed and does not fit the object."""
     return ApiError(422, "Invalid", message, {})
+
+
+def unfit_patch(text: str, words: str) -> ApiError:
+    """Say that what a patch makes of an object, as JSON, has fields that nobody knows."""
+    cause = Cause(
+        "FieldValueInvalid", f"Invalid value: {json.dumps(text, ensure_ascii=False)}: {words}", "patch"
+    )
+    return ApiError(422, "Invalid", f' "" is invalid: patch: {cause.message}', {"causes": [cause.json()]})
 
 
 def unsupported_media(message: str) -> ApiError:

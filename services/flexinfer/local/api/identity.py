@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from flexinfer.local.api.errors import Cause, bad_request, conflict, invalid
+from flexinfer.local.api.errors import ApiError, Cause, bad_request, conflict, invalid
 from flexinfer.local.api.resources import Object, Resource
 
 SYSTEM: Final = (  # what stays as it was, whatever a writer sends
@@ -56,7 +56,8 @@ def born(res: Resource, namespace: str | None, obj: Object, birth: Birth) -> Obj
     """Return a new object with the metadata that it starts with; ApiError when what was sent contradicts the request."""
     sent = obj.get("metadata") or {}
     if sent.get("resourceVersion"):
-        raise bad_request("resourceVersion should not be set on objects to be created")
+        # a bare error there, so an internal one here
+        raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
     system = {"name": _name(res, sent, birth.uid)}
     if res.namespaced:
         if (sent.get("namespace") or namespace) != namespace:
@@ -91,8 +92,13 @@ def typed(res: Resource, obj: Object) -> Object:
     return {"apiVersion": version, "kind": kind}
 
 
-def check_address(res: Resource, live: Object, wanted: Object, *, uid_matters: bool) -> None:
-    """Raise ApiError when a body names another object, another uid or another version than the one it is written to."""
+def check_address(
+    res: Resource, live: Object, wanted: Object, *, uid_matters: bool, patched: bool = False
+) -> None:
+    """Raise ApiError when a body names another object, another uid or another version than the one it is written to.
+
+    A uid that a PUT brings is a precondition, one that a patch makes is a change of what nobody may change.
+    """
     meta, known = wanted.get("metadata") or {}, live["metadata"]
     if meta is known:
         return
@@ -104,6 +110,9 @@ def check_address(res: Resource, live: Object, wanted: Object, *, uid_matters: b
     if res.namespaced and (meta.get("namespace") or known["namespace"]) != known["namespace"]:
         raise bad_request(_OTHER_NAMESPACE)
     if uid_matters and (meta.get("uid") or known["uid"]) != known["uid"]:
+        if patched:
+            words = f'Invalid value: "{meta["uid"]}": field is immutable'
+            raise invalid(res, name, [Cause("FieldValueInvalid", words, "metadata.uid")])
         raise conflict(res, name, _uid_words(res, known, meta["uid"]))
     if (meta.get("resourceVersion") or known["resourceVersion"]) != known["resourceVersion"]:
         raise conflict(res, name)

@@ -23,6 +23,16 @@ _PACKAGES: Final[Mapping[str, str]] = {
     "storage.k8s.io": "io.k8s.api.storage",
     "apiextensions.k8s.io": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions",
 }
+_CONVENTIONS: Final = "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md"
+_SHARED: Final[Mapping[str, str]] = {
+    "apiVersion": "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized "
+    "schemas to the latest internal value, and may reject unrecognized values. More info: "
+    f"{_CONVENTIONS}#resources",
+    "kind": "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint "
+    f"the client submits requests to. Cannot be updated. In CamelCase. More info: {_CONVENTIONS}#types-kinds",
+    "metadata": f"Standard object's metadata. More info: {_CONVENTIONS}#metadata",
+}
+"""What a real API server says of these three, whatever a definition says of them."""
 _LIST_META: Final[Object] = {
     "type": "object",
     "description": "ListMeta describes a list.",
@@ -92,8 +102,14 @@ def _schemas(registry: Registry, res: Resource) -> Object:
     name = schema_name(res)
     whole = _published(known)
     metadata: Object = {"allOf": [{"$ref": f"{_PREFIX}{_META}ObjectMeta"}], "default": {}}
-    metadata["description"] = "Standard object's metadata."
-    whole["properties"] = whole.get("properties", {}) | {"metadata": metadata}
+    whole["properties"] = whole.get("properties", {}) | {
+        field: below | {"description": _SHARED[field]}
+        for field, below in (
+            ("apiVersion", {"type": "string"}),
+            ("kind", {"type": "string"}),
+            ("metadata", metadata),
+        )
+    }
     whole["x-kubernetes-group-version-kind"] = [_kind(res)]
     listed = {
         "type": "object",

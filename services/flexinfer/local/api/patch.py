@@ -53,20 +53,24 @@ def _operate(target: Any, operation: Object) -> Any:
         return _edit(target, path, (_Add if name == "add" else _Replace)(operation["value"]))
     if name in ("move", "copy"):
         source = _pointer(operation.get("from"))
-        value = _look(target, source)
+        value = _look(target, source) if name == "move" else _found(target, source)
         rest = _edit(target, source, _Remove()) if name == "move" else target
         return _edit(rest, path, _Add(value))
-    raise bad_request(f"error decoding patch: unknown operation {name!r}")
+    raise _does_not_fit()
 
 
 def _tested(target: Any, path: Sequence[str], expected: Any) -> Any:
-    try:
-        found = _look(target, path)
-    except ApiError:
-        found = None  # a missing field equals null, as in Kubernetes
-    if not same(found, expected):
+    if not same(_found(target, path), expected):
         raise _does_not_fit()
     return target
+
+
+def _found(target: Any, path: Sequence[str]) -> Any:
+    """Return what is at a place; a missing field equals null, as in Kubernetes."""
+    try:
+        return _look(target, path)
+    except ApiError:
+        return None
 
 
 def _pointer(path: Any) -> tuple[str, ...]:
@@ -119,12 +123,7 @@ class _Add:
 
 
 class _Replace(_Add):
-    """Put a value where one is already."""
-
-    def of_map(self, obj: Object, name: str) -> None:
-        if name not in obj:
-            raise _does_not_fit()
-        obj[name] = self._value
+    """Put a value where one is already; in an object also where none is, as a real server does."""
 
     def of_list(self, items: list[Any], name: str) -> None:
         items[_index(items, name)] = self._value

@@ -25,8 +25,20 @@ _REASONS: Final = frozenset(
 )
 
 
+_CONVERSION: Final = re.compile(r"Function '(duration|timestamp|int|uint|double|bool)' error")
+_CONVERTED: Final = {"duration": "google.protobuf.Duration", "timestamp": "google.protobuf.Timestamp"}
+
+
 class RuleError(ValueError):
     """A rule that cannot be compiled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a rule does not hold: in its own words, or because it could not be asked of such a value."""
+
+    words: str
+    unanswerable: bool = False
 
 
 @dataclass(slots=True)
@@ -41,9 +53,9 @@ class Rule:
     field_path: str = ""
     transition: bool = False
     reads: frozenset[str] | None = None
-    _answers: dict[Any, str | None] = field(default_factory=dict)
+    _answers: dict[Any, Refusal | None] = field(default_factory=dict)
 
-    def ask(self, value: Any, old: Any = None) -> str | None:
+    def ask(self, value: Any, old: Any = None) -> Refusal | None:
         """Return why a value is refused, None when it is not."""
         key = None if self.transition else _key(value)
         if key is None:
@@ -60,13 +72,14 @@ class Rule:
             return False
         return all(_same(value.get(name), old.get(name)) for name in self.reads)
 
-    def _evaluate(self, value: Any, old: Any) -> str | None:
+    def _evaluate(self, value: Any, old: Any) -> Refusal | None:
         names = {"self": value, "oldSelf": old} if self.transition else {"self": value}
         try:
             kept = self.program.execute(names)
-        except (RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            return f"{error} evaluating rule: {self.message or self.text}"
-        return None if kept is True else self._message(names)
+        except (RuntimeError, LookupError, TypeError, ValueError, OverflowError) as error:
+            said = f"{_fault(error)} evaluating rule: {self.message or self.text}"
+            return Refusal(said, unanswerable=True)
+        return None if kept is True else Refusal(self._message(names))
 
     def _message(self, names: Object) -> str:
         if self.expression is not None:
@@ -121,6 +134,16 @@ def _reads(bare: str) -> frozenset[str] | None:
     """Return the fields of self that a rule names, None when it also uses self whole."""
     names = [match[3] for match in _WORD.finditer(bare)]
     return None if None in names else frozenset(names)
+
+
+def _fault(error: Exception) -> str:
+    """Return what went wrong in the words of a real API server, where they are known."""
+    if isinstance(error, KeyError):
+        return f"no such key: {error.args[0]}"
+    conversion = _CONVERSION.search(str(error))
+    if conversion:
+        return f"type conversion error from 'string' to '{_CONVERTED.get(conversion[1], conversion[1])}'"
+    return str(error)
 
 
 def _same(value: Any, old: Any) -> bool:

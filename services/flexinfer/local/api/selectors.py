@@ -9,6 +9,7 @@ from typing import Any, Final
 from flexinfer.local.api.errors import bad_request
 from flexinfer.local.api.requests import Query
 from flexinfer.local.api.resources import Object, Resource
+from flexinfer.local.api.strategy import builtin
 
 Predicate = Callable[[Object], bool]
 
@@ -35,11 +36,7 @@ def predicate(res: Resource, query: Query, selectable: tuple[str, ...] = ()) -> 
     known = _ALWAYS.union(path.lstrip(".") for path in selectable)
     for path, _, _ in requirements:
         if path not in known:
-            raise bad_request(
-                f'Unable to find "{res.group}/{res.version}, Resource={res.plural}" that match label selector '
-                f'"{query.label_selector}", field selector "{query.field_selector}": '
-                f"field label not supported: {path}"
-            )
+            raise bad_request(_unknown(res, path, selectable))
 
     def selects(obj: Object) -> bool:
         return labels(obj["metadata"].get("labels") or {}) and all(
@@ -47,6 +44,13 @@ def predicate(res: Resource, query: Query, selectable: tuple[str, ...] = ()) -> 
         )
 
     return selects
+
+
+def _unknown(res: Resource, path: str, selectable: tuple[str, ...]) -> str:
+    """Return a real server's words: kinds that name fields of their own use others than those that do not."""
+    if _ALWAYS.union(selectable) == _ALWAYS and builtin(res):
+        return f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"'
+    return f"field label not supported: {path}"
 
 
 def _field(obj: Object, path: str) -> str:

@@ -239,8 +239,6 @@ class Store:
         if meta.get("uid"):
             why = f"uid mismatch: the provided object specified uid {meta['uid']}, and no existing object was found"
             raise conflict(on.res, name, why)
-        if meta.get("resourceVersion"):
-            raise conflict(on.res, name)
         return self._insert(
             on, namespace, self._composer.created_by_apply(on, namespace, config, self._new_uid())
         )

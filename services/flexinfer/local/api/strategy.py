@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from flexinfer.local.api.customs import admitted_pod
 from flexinfer.local.api.errors import Cause, forbidden
 from flexinfer.local.api.merging import same
 from flexinfer.local.api.requests import Propagation
@@ -19,6 +20,10 @@ _PROTECTED_NAMESPACES: Final = frozenset({"default", "kube-system", "kube-public
 
 
 def _as_it_is(obj: Object, _: str) -> Object:
+    return obj
+
+
+def _untouched(obj: Object) -> Object:
     return obj
 
 
@@ -40,6 +45,7 @@ class Strategy:
     creates_status: bool = False  # whether a creator's status is kept
     propagation: Propagation = "Background"
     begin: Callable[[Object, str], Object] = _as_it_is
+    admitted: Callable[[Object], Object] = _untouched  # what admission adds to a new object; nobody owns it
     frozen: Callable[[Object, Object], list[Cause]] = _anything
     check_delete: Callable[[Object], None] = _nobody
 
@@ -118,7 +124,7 @@ _NAMESPACES: Final = Resource("", "v1", "namespaces", "Namespace", namespaced=Fa
 _CUSTOM: Final = Strategy()
 _PLAIN: Final = Strategy(generations=False, unconditional=True)
 _TABLE: Final[Mapping[tuple[str, str], Strategy]] = {
-    ("", "pods"): Strategy(unconditional=True, graceful=True, begin=_begin_pod),
+    ("", "pods"): Strategy(unconditional=True, graceful=True, begin=_begin_pod, admitted=admitted_pod),
     ("", "namespaces"): Strategy(
         generations=False,
         begin=_begin_namespace,

@@ -7,9 +7,19 @@ store's; which fields there are and what they may hold is the registry's.
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from flexinfer.local.api.apply import Writer, applied, check_applied, claimable, updated
 from flexinfer.local.api.definitions import Registry
-from flexinfer.local.api.errors import Cause, bad_request, invalid, no_such_resource, unsupported_media
+from flexinfer.local.api.errors import (
+    StrictError,
+    bad_request,
+    invalid,
+    no_such_resource,
+    unfit_patch,
+    unsupported_media,
+    version_required,
+)
 from flexinfer.local.api.identity import Birth, born, check_address, check_finalizers, rewritten, typed
 from flexinfer.local.api.merging import same
 from flexinfer.local.api.patch import json_patch, merge_patch, strategic_merge
@@ -84,7 +94,8 @@ class Composer:
             origin["status"] = draft.obj["status"]
         entries = updated(origin, draft.obj, on.writer, self.shape(on.res))
         meta = {**draft.obj["metadata"], "managedFields": entries}
-        return Draft({**draft.obj, "metadata": meta}, draft.warnings)
+        new = strategy(on.res).admitted({**draft.obj, "metadata": meta})
+        return Draft(new, draft.warnings)
 
     def created_by_apply(self, on: Request, namespace: str | None, config: Object, uid: str) -> Draft:
         """Return a new object; the applier owns what it says, nobody what is filled in."""
@@ -95,15 +106,17 @@ class Composer:
         new = applied(bare, part, on.writer, self.shape(on.res), force=True) or bare
         begun = _born(on, namespace, {**named, "apiVersion": bare["apiVersion"], "kind": bare["kind"]}, uid)
         entries = new["metadata"].get("managedFields", [])
-        return self._admitted(
+        draft = self._admitted(
             on, {**begun, "metadata": {**begun["metadata"], "managedFields": entries}}, None
         )
+        return Draft(strategy(on.res).admitted(draft.obj), draft.warnings)
 
-    def changed(self, on: Request, live: Object, wanted: Any) -> Draft:
+    def changed(self, on: Request, live: Object, wanted: Any, *, patched: bool = True) -> Draft:
         """Return what a live object becomes when it is to look like `wanted`, as far as this path may change it."""
         if not isinstance(wanted, dict) or not isinstance(wanted.get("metadata", {}), dict):
             raise bad_request("the object provided is unrecognized: it and its metadata must be objects")
-        check_address(on.res, live, wanted, uid_matters=on.subresource not in ("status", "finalize"))
+        uid_matters = on.subresource not in ("status", "finalize")
+        check_address(on.res, live, wanted, uid_matters=uid_matters, patched=patched)
         draft = self._admitted(on, _within(on, live, wanted), live)
         new = draft.obj
         entries: list[Object] = live["metadata"].get("managedFields", [])
@@ -116,28 +129,34 @@ class Composer:
         """Return what a PUT makes of a live object; ApiError when it must name a version and does not."""
         version = (wanted.get("metadata") or {}).get("resourceVersion")
         if not version and on.subresource != "binding" and not strategy(on.res).unconditional:
-            words = "Invalid value: 0x0: must be specified for an update"
-            cause = Cause("FieldValueInvalid", words, "metadata.resourceVersion")
-            raise invalid(on.res, live["metadata"]["name"], [cause])
+            raise version_required(on.res, live["metadata"]["name"])
         if on.subresource != "binding":
             typed(on.res, wanted)
-        return self.changed(on, live, wanted)
+        return self.changed(on, live, wanted, patched=False)
 
     def patched(self, on: Request, live: Object, patch: Patch) -> Draft:
         """Return what one of the three plain patch languages makes of a live object."""
         if patch.kind == "json":
-            return self.changed(on, live, json_patch(live, patch.body))
+            return self._changed_by(on, live, json_patch(live, patch.body))
         if not isinstance(patch.body, dict):
             raise bad_request("error decoding patch: a merge patch is an object")
         if patch.kind == "merge":
-            return self.changed(on, live, merge_patch(live, patch.body))
+            return self._changed_by(on, live, merge_patch(live, patch.body))
         if not builtin(on.res):
             raise unsupported_media(_MEDIA)
         return self.changed(on, live, strategic_merge(live, patch.body))
 
+    def _changed_by(self, on: Request, live: Object, wanted: Any) -> Draft:
+        """Return what a patch makes of an object; what strictness finds in it is the patch's fault, as a real server has it."""
+        try:
+            return self.changed(on, live, wanted)
+        except StrictError as error:
+            text = msgspec.json.encode(wanted, order="sorted").decode()
+            raise unfit_patch(text, error.words) from error
+
     def applied(self, on: Request, live: Object, config: Object) -> Draft:
         """Return what a server-side apply makes of a live object."""
-        check_address(on.res, live, config, uid_matters=not on.subresource)
+        check_address(on.res, live, config, uid_matters=not on.subresource, patched=True)
         part = claimable(config, on.subresource, has_status=on.has_status)
         new = applied(live, part, on.writer, self.shape(on.res), force=on.options.force)
         if new is None:

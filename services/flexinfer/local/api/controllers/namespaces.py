@@ -3,10 +3,13 @@
 What has finalizers, or runs on a node, keeps its namespace waiting until whoever is in charge of it lets it go.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 
+from flexinfer.local.api.controllers import remaining
 from flexinfer.local.api.controllers.work import Work, attempt
 from flexinfer.local.api.history import Change
+from flexinfer.local.api.identity import rfc3339
 from flexinfer.local.api.requests import DeleteOptions, Options, Patch
 from flexinfer.local.api.resources import Object, Resource
 from flexinfer.local.api.store import DEFINITIONS, NAMESPACES, Store
@@ -18,8 +21,9 @@ _KUBERNETES = "kubernetes"
 class Namespaces:
     """Follows namespaces that are being deleted, and what is left in them."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
         self._store = store
+        self._now = now
         self._work: Work[str] = Work()
         for place, (_, name), obj in store.each():
             if place == NAMESPACES and "deletionTimestamp" in obj["metadata"]:
@@ -49,11 +53,16 @@ class Namespaces:
 
     def _empty(self, res: Resource, namespace: Object) -> None:
         name = namespace["metadata"]["name"]
-        left = False
+        left: list[Object] = []
         for content_res in _namespaced(self._store):
             _delete_all(self._store, content_res, name)
-            left = left or bool(self._store.list(content_res, name).items)
+            left.extend(self._store.list(content_res, name).items)
         if left:
+            self._say(
+                res,
+                namespace,
+                remaining.status(namespace["status"], self._counted(left), rfc3339(self._now())),
+            )
             return
         finalizers = [each for each in namespace["spec"].get("finalizers", ()) if each != _KUBERNETES]
         wanted = {
@@ -62,6 +71,24 @@ class Namespaces:
         }
         options = Options(manager="namespace-controller")
         attempt(lambda: self._store.update(res, None, name, wanted, options, subresource="finalize"))
+
+    def _counted(self, left: Iterable[Object]) -> remaining.Counts:
+        """Count what is left by resource, and by the finalizers that keep it."""
+        kinds: dict[str, int] = {}
+        finalizers: dict[str, int] = {}
+        for obj in left:
+            res = self._store.registry.kind(obj["apiVersion"], obj["kind"])
+            name = f"{res.plural}.{res.group}" if res is not None else obj["kind"]
+            kinds[name] = kinds.get(name, 0) + 1
+            for finalizer in obj["metadata"].get("finalizers") or ():
+                finalizers[finalizer] = finalizers.get(finalizer, 0) + 1
+        return remaining.Counts(kinds, finalizers)
+
+    def _say(self, res: Resource, namespace: Object, status: Object) -> None:
+        if status != namespace["status"]:
+            name, options = namespace["metadata"]["name"], Options(manager="kube-controller-manager")
+            wanted = namespace | {"status": status}
+            attempt(lambda: self._store.update(res, None, name, wanted, options, subresource="status"))
 
 
 class Definitions:

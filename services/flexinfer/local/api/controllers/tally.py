@@ -23,6 +23,7 @@ class Verdict:
     again: datetime | None = None
     surplus: tuple[Object, ...] = ()
     missing: int = 0
+    suspended: bool = False
 
 
 def finished(job: Object) -> bool:
@@ -52,7 +53,7 @@ def judge(job: Object, pods: Sequence[Object], now: datetime) -> Verdict:
         message = "Job was active longer than specified deadline"
         return Verdict(failure=("DeadlineExceeded", message), surplus=tuple(active))
     if spec.get("suspend"):
-        return Verdict(surplus=tuple(active))
+        return Verdict(surplus=tuple(active), suspended=True)
     missing = min(int(spec.get("parallelism", 1)), wanted - succeeded) - len(active)
     return _fill(pods, failed, missing, now, deadline)
 
@@ -85,11 +86,31 @@ def status(job: Object, pods: Sequence[Object], verdict: Verdict, time: str) -> 
         "succeeded": _count(pods, "Succeeded"),
         "failed": _count(pods, "Failed"),
         "terminating": len(_terminating(pods)) + len(verdict.surplus),
-        "startTime": former.get("startTime", time),
-        "conditions": [*(former.get("conditions") or []), *_conditions(verdict, time)],
+        "startTime": "" if verdict.suspended else former.get("startTime", time),
+        "conditions": [
+            *_suspension(former.get("conditions") or [], verdict, time),
+            *_conditions(verdict, time),
+        ],
         **({"completionTime": time} if verdict.complete else {}),
     }
     return {key: value for key, value in made.items() if value or key in ("ready", "terminating")}
+
+
+def _suspension(former: list[Object], verdict: Verdict, time: str) -> list[Object]:
+    """Return the conditions with whether the Job is suspended; one that never was has no word of it."""
+    known = next((one for one in former if one["type"] == "Suspended"), None)
+    if known is None and not verdict.suspended:
+        return former
+    told = _told("JobSuspended", "Job suspended") if verdict.suspended else _told("JobResumed", "Job resumed")
+    said = {"type": "Suspended", "status": "True" if verdict.suspended else "False", **told}
+    if known is not None and known["status"] == said["status"]:
+        return former
+    said |= {"lastProbeTime": time, "lastTransitionTime": time}
+    return [*(one for one in former if one is not known), said]
+
+
+def _told(reason: str, message: str) -> Object:
+    return {"reason": reason, "message": message}
 
 
 def _conditions(verdict: Verdict, time: str) -> list[Object]:

@@ -16,7 +16,7 @@ def stage() -> Stage:
 
 def test_a_namespace_goes_with_its_contents(stage: Stage) -> None:
     """Terminating first, then empty, then gone; others keep theirs."""
-    controller = Namespaces(stage.store)
+    controller = Namespaces(stage.store, lambda: stage.now)
     events = stage.watch("namespaces")
     for namespace in ("default", "other"):
         stage.store.create(stage.res("widgets"), namespace, a_widget())
@@ -36,7 +36,7 @@ def test_a_namespace_goes_with_its_contents(stage: Stage) -> None:
 
 def test_a_namespace_waits_for_what_somebody_must_let_go(stage: Stage) -> None:
     """A finalizer and a Pod on a node keep it; it goes when they do."""
-    controller = Namespaces(stage.store)
+    controller = Namespaces(stage.store, lambda: stage.now)
     held = a_widget()
     held["metadata"]["finalizers"] = ["a/b"]
     widgets, pods = stage.res("widgets"), stage.res("pods")
@@ -58,7 +58,7 @@ def test_a_namespace_waits_for_what_somebody_must_let_go(stage: Stage) -> None:
 def test_a_controller_that_starts_late_finds_what_is_terminating(stage: Stage) -> None:
     """What was asked for before it started is done too."""
     stage.delete("namespaces", "other")
-    run_until_quiet([Namespaces(stage.store)])
+    run_until_quiet([Namespaces(stage.store, lambda: stage.now)])
     assert stage.names("namespaces") == ["default"]
 
 

@@ -1,19 +1,13 @@
-"""Plain kubectl against the local API: what people type, and what they read then.
-
-The expected lines are those of a real API server; times, uids and versions are left out of them.
-"""
+"""Plain kubectl: what people type, and what they read then. Times, uids and versions are left out."""
 
 import json
 import re
 import signal
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from tests.integration.conftest import Kubectl, LocalApi
-
-pytestmark = pytest.mark.integration
+from tests.apiserver import ApiServer
+from tests.conformance.objects import ready, set_status
+from tests.kubectl import Kubectl
 
 MODEL = """
 apiVersion: ai.flexinfer/v1alpha2
@@ -68,22 +62,6 @@ def crd(name: str) -> str:
     )
 
 
-def set_status(api: LocalApi, kubectl: Kubectl, **status: Any) -> None:
-    """Write a Model's status as a service does."""
-    api.open(
-        f"/apis/ai.flexinfer/v1alpha2/namespaces/{kubectl.namespace}/models/smollm2/status",
-        method="PATCH",
-        body={"status": status},
-        **{"Content-Type": "application/merge-patch+json"},
-    )
-
-
-def ready(reason: str = "Up") -> list[dict[str, str]]:
-    """Return conditions of a Model that answers."""
-    condition = {"type": "Ready", "status": "True", "reason": reason, "message": "the engine answers"}
-    return [condition | {"lastTransitionTime": "2026-11-24T12:00:00Z"}]
-
-
 def columns(table: str) -> list[list[str]]:
     """Return a printed table as rows of words."""
     return [re.split(r"\s{2,}", line.strip()) for line in table.splitlines()]
@@ -103,10 +81,10 @@ def test_a_list_is_applied_item_by_item_and_checked_as_strictly(kubectl: Kubectl
     assert kubectl("apply -f -", json.dumps(whole)) == "configmap/one created\nconfigmap/two created"
 
 
-def test_get_prints_the_columns_of_the_definition(local_api: LocalApi, kubectl: Kubectl) -> None:
+def test_get_prints_the_columns_of_the_definition(server: ApiServer, kubectl: Kubectl) -> None:
     """By short name and by category; wide shows more."""
     kubectl("create -f -", MODEL)
-    set_status(local_api, kubectl, phase="Ready", conditions=ready())
+    set_status(server, kubectl.namespace, phase="Ready", conditions=ready())
     header, row = columns(kubectl("get mdl"))
     assert header == ["NAME", "PHASE", "READY", "REASON", "BACKEND", "NODE", "AGE"]
     assert row[:5] == ["smollm2", "Ready", "True", "Up", "llamacpp"]
@@ -140,8 +118,8 @@ def test_nothing_found_is_said(kubectl: Kubectl) -> None:
     """By name as an error, in a list as a remark."""
     assert kubectl.run("get", "mdl").err == f"No resources found in {kubectl.namespace} namespace.\n"
     assert kubectl.refused("get mdl x") == 'Error from server (NotFound): models.ai.flexinfer "x" not found'
-    assert kubectl.refused("get deployments") == (
-        'error: the server doesn\'t have a resource type "deployments"'
+    assert kubectl.refused("get nonesuches") == (
+        'error: the server doesn\'t have a resource type "nonesuches"'
     )
 
 
@@ -195,12 +173,12 @@ def test_describe_ends_in_the_events_that_tell_the_story(kubectl: Kubectl) -> No
     assert "runs on local" in kubectl("events --for model/smollm2")
 
 
-def test_wait_returns_when_the_condition_is_there(local_api: LocalApi, kubectl: Kubectl) -> None:
+def test_wait_returns_when_the_condition_is_there(server: ApiServer, kubectl: Kubectl) -> None:
     """Begun before, ended by the write; also for a path, and for deletion."""
     kubectl("create -f -", MODEL)
     waiting = kubectl.start("wait", "--for=condition=Ready", "mdl/smollm2", "--timeout=15s")
     deleting = kubectl.start("wait", "--for=delete", "mdl/smollm2", "--timeout=15s")
-    set_status(local_api, kubectl, phase="Ready", conditions=ready())
+    set_status(server, kubectl.namespace, phase="Ready", conditions=ready())
     assert waiting.communicate(timeout=15)[0] == "model.ai.flexinfer/smollm2 condition met\n"
     assert kubectl("wait --for=jsonpath={.status.phase}=Ready mdl/smollm2 --timeout=5s")
     assert (
@@ -219,13 +197,13 @@ def test_wait_gives_up_when_told(kubectl: Kubectl) -> None:
     )
 
 
-def test_a_watch_prints_a_line_for_each_change(local_api: LocalApi, kubectl: Kubectl) -> None:
+def test_a_watch_prints_a_line_for_each_change(server: ApiServer, kubectl: Kubectl) -> None:
     """The header once, then what becomes of it."""
     kubectl("create -f -", MODEL)
     watching = kubectl.start("get", "mdl", "-w")
     assert watching.stdout is not None
     first = [watching.stdout.readline() for _ in range(2)]
-    set_status(local_api, kubectl, phase="Loading", conditions=ready())
+    set_status(server, kubectl.namespace, phase="Loading", conditions=ready())
     lines = [columns(line)[0] for line in (*first, watching.stdout.readline())]
     watching.send_signal(signal.SIGINT)
     watching.communicate(timeout=5)
@@ -234,102 +212,6 @@ def test_a_watch_prints_a_line_for_each_change(local_api: LocalApi, kubectl: Kub
         ["smollm2", "llamacpp"],
         ["smollm2", "Loading"],
     ]
-
-
-def test_patch_label_and_annotate_change_what_they_name(kubectl: Kubectl) -> None:
-    """Merge and JSON patches, on a Model; a strategic one, on a built-in."""
-    kubectl("create -f -", MODEL)
-    merge = ("patch", "mdl", "smollm2", "--type=merge", "-p", '{"spec":{"gpu":{"shared":"g"}}}')
-    assert kubectl.run(*merge).out == "model.ai.flexinfer/smollm2 patched\n"
-    assert kubectl.run(*merge).out == "model.ai.flexinfer/smollm2 patched (no change)\n"
-    move = '[{"op":"test","path":"/spec/gpu/shared","value":"g"},{"op":"remove","path":"/spec/gpu"}]'
-    assert kubectl.run("patch", "mdl", "smollm2", "--type=json", "-p", move).code == 0
-    assert kubectl("label mdl smollm2 size=large --overwrite") == "model.ai.flexinfer/smollm2 labeled"
-    assert kubectl("annotate mdl smollm2 note=hello") == "model.ai.flexinfer/smollm2 annotated"
-    found = json.loads(kubectl("get mdl smollm2 -o json"))
-    assert "gpu" not in found["spec"]
-    assert found["metadata"]["labels"] == {"size": "large"}
-    kubectl("create -f -", POD)
-    assert kubectl.run("patch", "pod", "waits", "-p", '{"metadata":{"labels":{"a":"b"}}}').code == 0
-    assert kubectl.refused("patch mdl smollm2 -p {}") == (
-        "error: application/strategic-merge-patch+json is not supported by ai.flexinfer/v1alpha2, Kind=Model: the body of the request was in an unknown format - accepted media types "
-        "include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
-    )
-
-
-def test_server_side_apply_keeps_owners_apart(kubectl: Kubectl) -> None:
-    """A conflict names the other manager; force takes over."""
-    assert kubectl("apply --server-side -f - --field-manager=one", MODEL) == (
-        "model.ai.flexinfer/smollm2 serverside-applied"
-    )
-    other = MODEL.replace("smollm2.gguf", "other.gguf")
-    conflict = kubectl.refused("apply --server-side -f - --field-manager=two", other)
-    assert 'Apply failed with 1 conflict: conflict with "one"' in conflict
-    assert ".spec.source" in conflict
-    kubectl("apply --server-side -f - --field-manager=two --force-conflicts", other)
-    assert kubectl("get mdl smollm2 -o jsonpath={.spec.source}") == "pvc://models/other.gguf"
-
-
-def test_a_stale_replace_is_a_conflict(kubectl: Kubectl) -> None:
-    """What `kubectl edit` and `replace` send."""
-    kubectl("create -f -", MODEL)
-    former = kubectl("get mdl smollm2 -o json")
-    kubectl("label mdl smollm2 a=b")
-    assert kubectl.refused("replace -f -", former).endswith(
-        'Operation cannot be fulfilled on models.ai.flexinfer "smollm2": the object has been modified; '
-        "please apply your changes to the latest version and try again"
-    )
-    assert kubectl("replace -f -", MODEL) == "model.ai.flexinfer/smollm2 replaced"
-
-
-def test_diff_shows_what_an_apply_would_change(kubectl: Kubectl) -> None:
-    """By a dry run on the server, which leaves everything as it is."""
-    kubectl("apply -f -", MODEL)
-    answer = kubectl.run("diff", "-f", "-", given=MODEL.replace("size: small", "size: large"))
-    assert answer.code == 1, answer.err
-    assert "-    size: small\n+    size: large\n" in answer.out
-    assert kubectl("apply --dry-run=server -f -", MODEL.replace("small", "large")) == (
-        "model.ai.flexinfer/smollm2 configured (server dry run)"
-    )
-    assert kubectl("get mdl -l size=small -o name") == "model.ai.flexinfer/smollm2"
-
-
-def test_delete_waits_for_finalizers(kubectl: Kubectl) -> None:
-    """The object stays, on its way out, until the last one is gone."""
-    kubectl("create -f -", MODEL.replace("name: smollm2\n", f"name: smollm2\n  finalizers: [{FINALIZER}]\n"))
-    deleting = kubectl.start("delete", "mdl", "--all")
-    kubectl("wait --for=jsonpath={.metadata.deletionTimestamp} mdl/smollm2 --timeout=5s")
-    kubectl("get mdl smollm2")
-    kubectl.run("patch", "mdl", "smollm2", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-    assert deleting.communicate(timeout=10)[0].startswith('model.ai.flexinfer "smollm2" deleted')
-    assert kubectl("get mdl -o name") == ""
-
-
-def owned_pod(kubectl: Kubectl) -> str:
-    """Return a Pod that a Model owns."""
-    owner = {
-        "apiVersion": "ai.flexinfer/v1alpha2",
-        "kind": "Model",
-        "name": "smollm2",
-        "blockOwnerDeletion": True,
-    }
-    owner["uid"] = kubectl("get mdl smollm2 -o jsonpath={.metadata.uid}")
-    pod = {"metadata": {"name": "waits", "ownerReferences": [owner]}, "apiVersion": "v1", "kind": "Pod"}
-    containers = [{"name": "engine", "image": "example.com/engine:1"}]
-    return json.dumps(pod | {"spec": {"schedulingGates": [{"name": "a/b"}], "containers": containers}})
-
-
-@pytest.mark.parametrize(
-    ("cascade", "left"), [("background", ""), ("foreground", ""), ("orphan", "pod/waits")]
-)
-def test_what_a_model_owns_goes_with_it_unless_orphaned(kubectl: Kubectl, cascade: str, left: str) -> None:
-    """The garbage collector's three ways."""
-    kubectl("create -f -", MODEL)
-    kubectl("create -f -", owned_pod(kubectl))
-    kubectl(f"delete mdl smollm2 --cascade={cascade}")
-    if not left:
-        kubectl("wait --for=delete pod/waits --timeout=5s")
-    assert kubectl("get pods -o name") == left
 
 
 def test_a_pod_prints_as_people_know_it(kubectl: Kubectl) -> None:
@@ -384,9 +266,9 @@ def test_what_is_offered_can_be_listed(kubectl: Kubectl) -> None:
     assert json.loads(kubectl("get --raw /api"))["versions"] == ["v1"]
 
 
-def test_without_the_token_there_is_nothing(local_api: LocalApi, kubectl: Kubectl, tmp_path: Path) -> None:
+def test_without_the_token_there_is_nothing(server: ApiServer, kubectl: Kubectl, tmp_path: Path) -> None:
     """Another user of the machine gets nothing, not even discovery."""
-    stripped = json.loads(local_api.kubeconfig.read_bytes())
+    stripped = json.loads(server.kubeconfig.read_bytes())
     stripped["users"][0]["user"] = {"token": "wrong"}
     (tmp_path / "kubeconfig").write_text(json.dumps(stripped))
     answer = kubectl.run("get", "mdl", "--kubeconfig", str(tmp_path / "kubeconfig"))

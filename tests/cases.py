@@ -1,0 +1,35 @@
+"""One accepted and one refused Model for each rule of the definition: part of its message -> (accepted, refused)."""
+
+from typing import Any, TypeAlias
+
+Object: TypeAlias = dict[str, Any]
+CASES: dict[str, tuple[Object, Object]] = {
+    "at most 40 characters": ({"name": "a" * 40}, {"name": "a" * 41}),
+    "begin with a lower case letter": ({"name": "a-1"}, {"name": "1-a"}),
+    "must be one of HF://": ({"source": "HF://a/b"}, {"source": "s3://a/b"}),
+    "'.' or '..' as a part": ({"source": "pvc://a/b..c"}, {"source": "pvc://a/../c"}),
+    "as no name on the hub does": ({"source": "HF://a/b-c"}, {"source": "HF://a/b--c"}),
+    "which uses no GPU": ({"gpu": {"vendor": "nvidia", "count": 1}}, {"gpu": {"vendor": "cpu", "count": 1}}),
+    "which has no GPU memory": (
+        {"gpu": {"vendor": "auto", "vramEstimateMB": 1}},
+        {"gpu": {"vendor": "cpu", "vramEstimateMB": 1}},
+    ),
+    "which has no GPU to share": ({"gpu": {"shared": "g"}}, {"gpu": {"vendor": "cpu", "shared": "g"}}),
+    "between 1s and 168h": (
+        {"serverless": {"idleTimeout": "168h"}},
+        {"serverless": {"idleTimeout": "168h1ms"}},
+    ),
+    "between 1s and 2h": (
+        {"serverless": {"coldStartTimeout": "2h"}},
+        {"serverless": {"coldStartTimeout": "999ms"}},
+    ),
+    "must not name a GPU resource": (
+        {"resources": {"limits": {"cpu": 2, "memory": "4Gi"}, "requests": {"cpu": "500m"}}},
+        {"resources": {"limits": {"nvidia.com/gpu": 1}}},
+    ),
+    "names of at most 317 characters": (
+        {"resources": {"requests": {"a" * 317: 1}}},
+        {"resources": {"requests": {"a" * 318: 1}}},
+    ),
+    "keys of 1 to 317 characters": ({"nodeSelector": {"a.b/c": "d"}}, {"nodeSelector": {"a" * 318: "d"}}),
+}

@@ -1,0 +1,43 @@
+"""The API server that the suite asks: our own as a process, or, with `--api real`, a real one that has our definition."""
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from flexinfer.local.instance import LOCAL
+from tests.apiserver import ApiServer, end_local_api, of_plane, start_local_api
+from tests.definitions import the_crd
+from tests.kubectl import Kubectl, kubectl_on
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server(
+    world: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ApiServer]:
+    """One API server for all tests of a worker; they keep apart by namespaces."""
+    if world == LOCAL:
+        api = start_local_api(tmp_path_factory.mktemp("api") / "state")
+        yield api
+        end_local_api(api)
+    else:
+        found = of_plane(request.getfixturevalue("plane"))
+        found.define(the_crd())
+        yield found
+
+
+@pytest.fixture
+def space(server: ApiServer) -> str:
+    """Return a namespace of the test's own."""
+    name = f"space-{os.getpid()}-{next(_numbers)}"
+    server.make_namespace(name)
+    return name
+
+
+@pytest.fixture
+def kubectl(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+    """Plain kubectl, in a namespace of its own."""
+    return kubectl_on(server, tmp_path_factory.getbasetemp() / f"home-{server.world}")

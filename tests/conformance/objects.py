@@ -1,0 +1,86 @@
+"""The vocabulary of the suite: small objects, where they live, and what a service or a controller would write to them."""
+
+from typing import Any
+
+from tests.apiserver import MERGE, ApiServer, Object
+
+MODELS, PODS, MAPS, CLAIMS, LEASES, EVENTS, JOBS = (
+    ("/apis/ai.flexinfer/v1alpha2", "models"),
+    ("/api/v1", "pods"),
+    ("/api/v1", "configmaps"),
+    ("/api/v1", "persistentvolumeclaims"),
+    ("/apis/coordination.k8s.io/v1", "leases"),
+    ("/api/v1", "events"),
+    ("/apis/batch/v1", "jobs"),
+)
+NAMESPACES, NODES, VOLUMES = "/api/v1/namespaces", "/api/v1/nodes", "/api/v1/persistentvolumes"
+FINALIZER = "ai.flexinfer/test"
+GATE = "ai.flexinfer/turn-1"
+FAR = "a-node-that-is-not-there"
+
+
+def path(kind: tuple[str, str], space: str, name: str = "", subresource: str = "") -> str:
+    """Return where the objects of a kind live in a namespace, or one of them, or a part of it."""
+    root, plural = kind
+    return "/".join(part for part in (f"{root}/namespaces/{space}/{plural}", name, subresource) if part)
+
+
+def a_model(name: str = "smollm2", meta: Object | None = None, **spec: Any) -> Object:
+    """Return the least of a Model, with more of its metadata and spec as given."""
+    return {
+        "apiVersion": "ai.flexinfer/v1alpha2",
+        "kind": "Model",
+        "metadata": {"name": name} | (meta or {}),
+        "spec": {"backend": "llamacpp", "source": "pvc://models/smollm2.gguf"} | spec,
+    }
+
+
+def a_map(name: str, meta: Object | None = None, **data: str) -> Object:
+    """Return a ConfigMap."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name} | (meta or {}), "data": data}
+
+
+def a_pod(name: str = "waits", meta: Object | None = None, **spec: Any) -> Object:
+    """Return a Pod with a scheduling gate."""
+    containers = [{"name": "engine", "image": "example.com/engine:1", "args": ["--port", "80"]}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name} | (meta or {}),
+        "spec": {"schedulingGates": [{"name": GATE}], "containers": containers} | spec,
+    }
+
+
+def owned_by(owner: Object, **more: Any) -> Object:
+    """Return metadata that names an owner."""
+    meta = owner["metadata"]
+    reference = {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": meta["name"],
+        "uid": meta["uid"],
+    }
+    return {"ownerReferences": [reference | more]}
+
+
+def ready(reason: str = "Up") -> list[Object]:
+    """Return conditions of a Model that answers."""
+    condition = {"type": "Ready", "status": "True", "reason": reason, "message": "the engine answers"}
+    return [condition | {"lastTransitionTime": "2026-11-24T12:00:00Z"}]
+
+
+def set_status(server: ApiServer, space: str, name: str = "smollm2", **status: Any) -> None:
+    """Write a Model's status as a service does."""
+    done = server.patch(path(MODELS, space, name, "status"), {"status": status}, MERGE)
+    assert done.code == 200, done.message
+
+
+def names(found: Object) -> list[str]:
+    """Return the names in a list."""
+    return [item["metadata"]["name"] for item in found["items"]]
+
+
+def managers(obj: Object) -> list[tuple[str, str, str]]:
+    """Return who owns fields of an object: name, operation and subresource, sorted."""
+    entries = obj["metadata"].get("managedFields", ())
+    return sorted((entry["manager"], entry["operation"], entry.get("subresource", "")) for entry in entries)
