@@ -213,11 +213,8 @@ def _ended_by_the_node(pod: kube.Pod) -> tuple[str, str] | None:
 
 
 def _why(pod: kube.Pod, state: kube.ContainerState) -> tuple[str, str]:
-    if pod.status.reason and pod.status.phase == "Failed":
-        return (
-            pod.status.reason,
-            pod.status.message,
-        )  # the node ended it: what its containers say is a consequence
+    if pod.status.phase == "Failed" and (ended := _ended_by_the_node(pod)) is not None:
+        return ended  # what its containers say is a consequence
     if state.running is None and (failed := _first_failed(pod)) is not None:
         return failed
     if state.waiting is not None:
