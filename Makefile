@@ -17,7 +17,7 @@ WORLD := $(if $(API),--api $(API))
 CLUSTER := .cluster
 AUDIT := $(CURDIR)/.audit
 
-.PHONY: help install demo up test check fix bench images cluster-up cluster-down test-cluster
+.PHONY: help install demo up test check fix bench images cluster-up cluster-down test-cluster node-up node-down test-node image-report
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,16 @@ cluster-up: $(LOCAL) ## A real control plane on loopback and nothing else: etcd,
 cluster-down: $(LOCAL) ## Stop it
 	@$(BIN)/flexinfer down --state $(CLUSTER)
 
+node-up: $(DEV) ## A real Kubernetes node on this machine: kubelet, containerd, DNS, registry (root); the first time it is built, with Go
+	@$(BIN)/python -m tests.node up
+
+node-down: $(DEV) ## Take it away; nothing is left
+	@$(BIN)/python -m tests.node down
+
+test-node: $(DEV) ## What needs a real node: the product from its image and manifests, faults, Tilt (root)
+	$(BIN)/python deploy/image/build.py fetch
+	$(BIN)/pytest -q tests/node $(ARGS)
+
 check: $(DEV) ## Lint, format, types, the arrow of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -61,6 +71,10 @@ bench: $(DEV) ## Print the measurements as ratios, in one run
 images: $(LOCAL) ## Build the images; the only step that fetches what they need
 	$(BIN)/python deploy/image/build.py fetch
 	$(BIN)/python deploy/image/build.py build $(ARGS)
+
+image-report: $(DEV) ## Print sizes and layers of the images and, where a node is up with the product on it, how fast each service starts
+	@inside=; if [ -e /run/netns/flexinfer-node-a ]; then inside="$(BIN)/python -m tests.node run"; fi; \
+	  $$inside $(BIN)/python deploy/image/report.py $(ARGS)
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }

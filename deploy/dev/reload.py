@@ -1,7 +1,7 @@
 """Runs one service and starts it anew when its source changes: the entry point of the development image, in no other.
 
 `python reload.py flexinfer.placer [ARG...]` is `python -m flexinfer.placer` with a FLEXINFER_BUILD that is a hash of the source it runs.
-Looking often at the times of some two hundred files costs less than a dependency, and works on every file system.
+Without RELOAD in its environment it is `python -m` and nothing more: a Job has to end. Looking often at the times of some two hundred files costs less than a dependency, and works on every file system.
 """
 
 import hashlib
@@ -72,6 +72,8 @@ class Service:
 
 def main(words: list[str]) -> int:
     """Run until told to stop; a service that ends by itself waits for a change of its source."""
+    if not os.environ.get("RELOAD"):
+        os.execv(sys.executable, [sys.executable, "-m", *words])  # noqa: S606 -- no shell is needed
     service = Service(words)
 
     def leave(_number: int, _frame: FrameType | None) -> None:

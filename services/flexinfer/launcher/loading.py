@@ -54,8 +54,18 @@ def _restarting(pod: PodFacts, probe: Probe | None) -> str:
     if pod.exit_code is None:
         detail = f" ({probe.detail})" if probe is not None and probe.detail else ""
         return f"the engine stopped answering{detail}"
-    why = f": {pod.message}" if pod.message else ""
-    return f"the engine ended with exit code {pod.exit_code} and is started again, {pod.restarts} times so far{why}"
+    told = pod.last or pod.message
+    why = f": {told}" if told else ""
+    return f"the engine ended with exit code {pod.exit_code} and is started again, {pod.restarts} times so far{why}{_remedy(pod)}"
+
+
+def _remedy(pod: PodFacts) -> str:
+    """Return what helps an engine that had no memory left, or that this node cannot run, or nothing."""
+    if pod.last.startswith("OOMKilled"):
+        return "; it needs more memory than it may have: raise spec.resources.limits.memory"
+    if "exec format error" in pod.last:
+        return f"; its image is built for another architecture than that of node {pod.node}"
+    return ""
 
 
 def address(model: Model, pod: PodFacts) -> str:

@@ -242,8 +242,8 @@ def boot() -> NoReturn:
     given = parse(sys.argv[1:])
     try:
         params = parameters(given)
-    except ImportError:
-        sys.exit("flexinfer-llama-server needs xllamacpp: pip install 'flexinfer[local]'")
+    except ImportError as error:
+        sys.exit(f"flexinfer-llama-server needs xllamacpp ({error}): pip install 'flexinfer[local]'")
     path = Path(params.model.path)
     if not path.is_file():
         sys.exit(f"no model file at {path}")

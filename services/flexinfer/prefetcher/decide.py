@@ -124,7 +124,7 @@ def _told_by(model: Model, fleet: Fleet, now: float, wanted: Plan, job: JobFacts
             wanted,
             conditions.FALSE,
             reason,
-            under_way(wanted, job.waiting),
+            under_way(wanted, job.waiting) + _where_to_look(model, job),
             phase="Running" if job.active and not job.waiting else "Pending",
         )
     elif said(job).get("reason") == keys.R_SOURCE_NOT_FOUND:
@@ -238,6 +238,13 @@ def under_way(wanted: Plan, waiting: str) -> str:
     doing = "a Job fetches the weights" if wanted.job == FETCH else f"a Job looks for {_below(wanted)}"
     into = f" into {_place(wanted)}" if wanted.job == FETCH else f" in {_place(wanted)}"
     return doing + into + (f"; {waiting}" if waiting else "")
+
+
+def _where_to_look(model: Model, job: JobFacts) -> str:
+    """Return where the cause is told when a container does not come to be: kubelet writes of a volume in an event alone."""
+    if not job.waiting.startswith("ContainerCreating"):
+        return ""
+    return f"where that lasts, `kubectl describe pods -n {model.metadata.namespace} -l job-name={job.name}` says why"
 
 
 def said(job: JobFacts) -> dict[str, Any]:

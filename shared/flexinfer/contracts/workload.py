@@ -37,6 +37,8 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     reason: str = ""
     message: str = ""
     exit_code: int | None = None
+    last: str = ""
+    """Why the engine's process ended last, and its last line: `OOMKilled`, `Error: no such file`."""
 
     @property
     def gated(self) -> bool:
@@ -177,7 +179,13 @@ def pod_facts(pod: kube.Pod) -> PodFacts:
         reason=reason,
         message=message,
         exit_code=ended.exit_code if ended else None,
+        last=_last(ended),
     )
+
+
+def _last(ended: kube.ContainerState.Terminated | None) -> str:
+    lines = ended.message.strip().splitlines() if ended else []
+    return ": ".join(word for word in (ended.reason if ended else "", lines[-1] if lines else "") if word)
 
 
 def _engine(pod: kube.Pod) -> kube.ContainerStatus | None:
@@ -194,7 +202,19 @@ def _first_failed(pod: kube.Pod) -> tuple[str, str] | None:
     return None
 
 
+def _ended_by_the_node(pod: kube.Pod) -> tuple[str, str] | None:
+    """Return why a node ended a Pod: kubelet says it of the Pod, or in a condition alone."""
+    if pod.status.reason:
+        return pod.status.reason, pod.status.message
+    told = next(
+        (c for c in pod.status.conditions if c.type == "DisruptionTarget" and c.status == "True"), None
+    )
+    return None if told is None else (told.reason, told.message)
+
+
 def _why(pod: kube.Pod, state: kube.ContainerState) -> tuple[str, str]:
+    if pod.status.phase == "Failed" and (ended := _ended_by_the_node(pod)) is not None:
+        return ended  # what its containers say is a consequence
     if state.running is None and (failed := _first_failed(pod)) is not None:
         return failed
     if state.waiting is not None:

@@ -138,7 +138,8 @@ async def connected(
     finally:
         with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError):
             await client.flush(timeout=1)
-        await client.close()
+        with contextlib.suppress(OSError):  # the server went first: who is leaving does not mind
+            await client.close()
 
 
 def secret(path: str) -> str:

@@ -62,7 +62,7 @@ def program(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     )
     text = RELOAD.read_text().replace('Path("/app/', f'Path("{tmp_path}/')
     (tmp_path / "reload.py").write_text(text)
-    environment = os.environ | {"PYTHONPATH": str(service.parent)}
+    environment = os.environ | {"PYTHONPATH": str(service.parent), "RELOAD": "1"}
     child = subprocess.Popen(
         [sys.executable, str(tmp_path / "reload.py"), "toy"],
         stdout=subprocess.PIPE, text=True, env=environment,
@@ -106,3 +106,11 @@ def test_a_service_that_broke_waits_for_the_next_change(
     assert "ended with 3" in _lines(program, "reload: ended")
     source.write_text(whole.replace("'one'", "'three'"))
     assert _lines(program, "three")
+
+
+def test_a_job_ends_with_its_own_code(tmp_path: Path) -> None:
+    """Nothing is restarted where nobody asked for it."""
+    (tmp_path / "job.py").write_text("raise SystemExit(3)\n")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, str(RELOAD), "job"], env=environment, check=False)
+    assert done.returncode == 3

@@ -162,6 +162,55 @@ def test_an_engine_that_died_is_restarting() -> None:
     assert "exit code 137" in action.condition.message
 
 
+def test_an_engine_without_memory_says_what_to_raise() -> None:
+    """The back-off that the node is in explains nothing; the end of the last process does."""
+    ended = {"exitCode": 137, "reason": "OOMKilled"}
+    state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting failed container"}}
+    container = {"name": "engine", "restartCount": 3, "state": state, "lastState": {"terminated": ended}}
+    facts = pod_facts(
+        msgspec.convert(
+            {"metadata": {"name": "llama-0"}, "status": {"containerStatuses": [container]}}, kube.Pod
+        )
+    )
+    model = a_start(ready=LOADING)
+    pod = its_pod(model, running=False, restarts=3, exit_code=facts.exit_code, last=facts.last)
+    [action] = decided(model, holding(model, pod))
+    assert said(action) == ("False", keys.R_RESTARTING)
+    assert "OOMKilled" in action.condition.message
+    assert "spec.resources.limits.memory" in action.condition.message
+
+
+def test_an_image_for_another_machine_is_said() -> None:
+    """The kernel's words alone help nobody."""
+    model = a_start(ready=LOADING)
+    last = "Error: exec /usr/bin/python: exec format error"
+    pod = its_pod(model, running=False, restarts=1, exit_code=255, last=last)
+    [action] = decided(model, holding(model, pod))
+    assert "another architecture than that of node a" in action.condition.message
+
+
+def test_a_pod_that_its_node_ended_says_why_and_not_how() -> None:
+    """An evicted engine was killed, but that is the consequence."""
+    killed = {"terminated": {"exitCode": 137, "reason": "Error", "message": ""}}
+    status = {
+        "phase": "Failed",
+        "reason": "Evicted",
+        "message": "The node was low on resource: ephemeral-storage.",
+        "containerStatuses": [{"name": "engine", "state": killed}],
+    }
+    pod = pod_facts(msgspec.convert({"metadata": {"name": "llama-0"}, "status": status}, kube.Pod))
+    assert (pod.reason, pod.message) == ("Evicted", "The node was low on resource: ephemeral-storage.")
+    disrupted = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "TerminationByKubelet",
+        "message": "low on resource",
+    }
+    status = {k: v for k, v in status.items() if k not in ("reason", "message")} | {"conditions": [disrupted]}
+    pod = pod_facts(msgspec.convert({"metadata": {"name": "llama-0"}, "status": status}, kube.Pod))
+    assert (pod.reason, pod.message) == ("TerminationByKubelet", "low on resource")
+
+
 def test_an_image_that_cannot_be_had_is_said_in_the_nodes_words() -> None:
     """So that the user knows what to install."""
     model = a_start(ready=("False", keys.R_STARTING))

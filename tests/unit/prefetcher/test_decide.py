@@ -87,6 +87,13 @@ def test_a_job_under_way_is_said() -> None:
     assert "ImagePullBackOff: no such image" in action.condition.message
 
 
+def test_a_container_that_does_not_come_to_be_says_where_the_cause_is() -> None:
+    """A volume that will not mount is told in an event of its Pod and nowhere else."""
+    model = a_model(conditions=HOME)
+    [action] = decided(model, holding(model, a_job(model, active=1, waiting="ContainerCreating: ")))
+    assert "kubectl describe pods -n" in action.condition.message
+
+
 def test_what_was_found_is_cached() -> None:
     """With its size, and the Job's name as the memory of it."""
     model = a_model(conditions=HOME)

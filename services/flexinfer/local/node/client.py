@@ -44,11 +44,14 @@ _BY_CODE: Mapping[int, type[ApiError]] = {
 
 @contextlib.asynccontextmanager
 async def connected(kubeconfig: str) -> AsyncIterator["Client"]:
-    """Open a client by kubeconfig."""
+    """Open a client by kubeconfig, or by the Pod's service account when that is empty."""
     configuration = transport.Configuration()
-    await transport.load_kube_config(
-        config_file=kubeconfig, client_configuration=configuration, persist_config=False
-    )
+    if kubeconfig:
+        await transport.load_kube_config(
+            config_file=kubeconfig, client_configuration=configuration, persist_config=False
+        )
+    else:
+        transport.load_incluster_config(client_configuration=configuration)
     client = transport.ApiClient(configuration)
     try:
         yield Client(client)

@@ -1,0 +1,15 @@
+/* The process that holds a Pod's namespaces open: it waits, and ends when told to. Built static, it is an image by itself. */
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void end(int number) { (void)number; _exit(0); }
+static void reap(int number) { (void)number; while (waitpid(-1, NULL, WNOHANG) > 0) {} }
+
+int main(void) {
+  signal(SIGTERM, end);
+  signal(SIGINT, end);
+  signal(SIGCHLD, reap);
+  for (;;) pause();
+}

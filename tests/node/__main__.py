@@ -1,0 +1,72 @@
+"""`python -m tests.node up|down|status|run`: a real Kubernetes of one node on this machine, for tests and for developers without kind."""
+
+import argparse
+import os
+import sys
+import time
+from typing import NoReturn
+
+from flexinfer.local.kubernetes.programs import ProgramError
+from tests.node import network, processes
+from tests.node.cluster import Cluster
+from tests.node.images import ImageError
+from tests.node.layout import FIRST, layout
+from tests.node.programs import MissingError
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m tests.node", description=__doc__)
+    parser.add_argument("command", choices=("up", "down", "status", "run"))
+    parser.add_argument("words", nargs=argparse.REMAINDER, help="for run: the command to run beside it")
+    given = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("node: namespaces, mounts and control groups need root")
+    cluster = Cluster(layout(), tell)
+    try:
+        if given.command == "run":
+            run(cluster, given.words or [os.environ.get("SHELL", "sh")])
+        {"up": up, "down": down, "status": status}[given.command](cluster)
+    except (MissingError, ImageError, ProgramError, AssertionError) as error:
+        sys.exit(f"node: {error}")
+
+
+def up(cluster: Cluster) -> None:
+    """Bring it up and say how it is reached."""
+    began = time.monotonic()
+    cluster.up()
+    tell(f"up after {time.monotonic() - began:.1f} s; to reach it:")
+    print("  .venv/bin/python -m tests.node run            a shell in its network, with its kubeconfig")
+    print("  .venv/bin/python -m tests.node run COMMAND")
+
+
+def down(cluster: Cluster) -> None:
+    """Take it away."""
+    cluster.down()
+    tell("nothing is left")
+
+
+def run(cluster: Cluster, words: list[str]) -> NoReturn:
+    """Become a command in its network, with its kubeconfig."""
+    environment = {**os.environ, "KUBECONFIG": str(cluster.layout.kubeconfig())}
+    if not network.exists(FIRST):
+        sys.exit("node: there is no cluster: make node-up")
+    command = (*network.command(FIRST), *words)
+    os.execvpe(command[0], command, environment)  # noqa: S606 -- no shell is needed
+
+
+def status(cluster: Cluster) -> None:
+    """Say which processes run, and show its nodes and Pods."""
+    for path in sorted((cluster.layout.root / "pid").glob("*")):
+        tell(f"{path.name:<24} {'runs' if processes.running(cluster.layout, path.name) else 'has ended'}")
+    if cluster.answers():
+        print(cluster.kubectl("get", "nodes,pods", "--all-namespaces", "-o", "wide"))
+
+
+def tell(sentence: str) -> None:
+    """Print a line."""
+    print(f"node: {sentence}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

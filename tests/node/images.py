@@ -1,0 +1,55 @@
+"""The images of a test cluster: ours, built by deploy/image/build.py, and the one that holds Pods open; all lie in the cluster's own registry."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.node import network
+from tests.node.layout import FIRST, REGISTRY
+
+ROOT = Path(__file__).resolve().parents[2]
+_BUILDER = ROOT / "deploy" / "image" / "build.py"
+_PAUSE = ROOT / "deploy" / "image" / "pause.py"
+_QUIET = ("--quiet", "--isolation", "chroot", "--timestamp", "0", "--pull-never")
+
+
+class ImageError(Exception):
+    """An image cannot be made; the message says why."""
+
+
+def push_pause() -> None:
+    """Make the image of the process that holds a Pod's namespaces, and push it."""
+    _run(*network.command(FIRST), sys.executable, str(_PAUSE), "--registry", REGISTRY)
+
+
+def push_foreign(name: str, folder: Path, platform: str) -> None:
+    """Push an index of images that has one of a single, foreign platform."""
+    (folder / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    listed = "localhost/flexinfer/foreign"
+    _run("sh", "-c", f"buildah manifest rm {listed} >/dev/null 2>&1 || true")
+    _run("buildah", "bud", *_QUIET, "--platform", platform, "--manifest", listed, str(folder))
+    push = ("buildah", "manifest", "push", "--all", "--tls-verify=false", listed, f"docker://{name}")
+    _run(*network.command(FIRST), *push)
+
+
+def push_product(targets: Sequence[str], version: str) -> None:
+    """Build our own images and push them. What they are made of has been fetched by `make images`."""
+    command = (
+        *network.command(FIRST),
+        sys.executable,
+        str(_BUILDER),
+        "--engine",
+        "buildah",
+        "build",
+        *targets,
+    )
+    _run(*command, "--registry", REGISTRY, "--version", version, "--push")
+
+
+def _run(*words: str) -> None:
+    done = subprocess.run(words, check=False, capture_output=True, text=True, env=os.environ)
+    if done.returncode:
+        last = (done.stdout + done.stderr)[-2000:].strip()
+        raise ImageError(f"`{' '.join(words[:6])} ...` ended with {done.returncode}:\n{last}")

@@ -1,0 +1,138 @@
+"""The processes of a test cluster: their command lines, in the order in which they start."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from tests.node import files
+from tests.node.layout import (
+    FIRST,
+    POD_RANGE,
+    SERVICE_RANGE,
+    Layout,
+    Machine,
+)
+
+_STORE = "http://127.0.0.1:2379"
+_ALONE = "--leader-elect=false"
+Programs = Mapping[str, Path]
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One process: its name in this cluster, in whose namespace it runs, and how it is started."""
+
+    name: str
+    machine: Machine
+    argv: tuple[str, ...]
+
+
+def store(layout: Layout, programs: Programs) -> Part:
+    """Return etcd; a test's data may go with the machine, so it waits for no disk."""
+    peer = "http://127.0.0.1:2380"
+    arguments = (
+        f"--data-dir={layout.root}/etcd",
+        *(f"--listen-client-urls={_STORE}", f"--advertise-client-urls={_STORE}"),
+        *(f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"),
+        f"--initial-cluster=default={peer}",
+        *("--log-level=warn", "--unsafe-no-fsync"),
+    )
+    return _part("etcd", FIRST, programs, *arguments)
+
+
+def api_server(layout: Layout, programs: Programs) -> Part:
+    """Return the API server, on the first node's address."""
+    held = layout.certificates
+    arguments = (
+        f"--etcd-servers={_STORE}",
+        *(f"--bind-address={FIRST.address}", f"--advertise-address={FIRST.address}", "--secure-port=6443"),
+        f"--cert-dir={layout.root}",
+        f"--tls-cert-file={held}/{files.SERVER}.crt",
+        f"--tls-private-key-file={held}/{files.SERVER}.key",
+        f"--client-ca-file={held}/ca.crt",
+        f"--kubelet-client-certificate={held}/{files.CLIENT}.crt",
+        f"--kubelet-client-key={held}/{files.CLIENT}.key",
+        f"--kubelet-certificate-authority={held}/ca.crt",
+        "--kubelet-preferred-address-types=InternalIP",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={held}/{files.ACCOUNTS}.crt",
+        f"--service-account-signing-key-file={held}/{files.ACCOUNTS}.key",
+        f"--service-cluster-ip-range={SERVICE_RANGE}",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
+        "--allow-privileged=true",
+    )
+    return _part("kube-apiserver", FIRST, programs, *arguments)
+
+
+def manager(layout: Layout, programs: Programs) -> Part:
+    """Return the controllers; they notice a lost node after 12 s instead of 50, so that a test need not wait for it."""
+    held = layout.certificates
+    arguments = (
+        f"--kubeconfig={layout.kubeconfig('kube-controller-manager')}",
+        f"--service-account-private-key-file={held}/{files.ACCOUNTS}.key",
+        f"--root-ca-file={held}/ca.crt",
+        "--use-service-account-credentials",
+        *("--node-monitor-period=2s", "--node-monitor-grace-period=12s"),
+        _ALONE,
+    )
+    return _part("kube-controller-manager", FIRST, programs, *arguments)
+
+
+def scheduler(layout: Layout, programs: Programs) -> Part:
+    """Return the scheduler."""
+    config = layout.kubeconfig("kube-scheduler")
+    return _part("kube-scheduler", FIRST, programs, f"--kubeconfig={config}", _ALONE)
+
+
+def registry(layout: Layout, programs: Programs) -> Part:
+    """Return the image registry."""
+    return _part("docker-registry", FIRST, programs, "serve", f"{layout.root}/registry.json")
+
+
+def names(layout: Layout, programs: Programs) -> Part:
+    """Return the DNS server; kubelets name the first node's address to their Pods."""
+    return _part("coredns", FIRST, programs, "-conf", f"{layout.root}/Corefile")
+
+
+def containerd(layout: Layout, machine: Machine, programs: Programs) -> Part:
+    """Return the container runtime of a node.
+
+    Its helper must be on PATH: named by `runtime_path` it is found for a start, but after a restart of containerd for sandboxes alone, and all
+    other containers are taken for dead (`failed to resolve runtime path`, seen with 2.4.2).
+    """
+    part = _part("containerd", machine, programs, "--config", f"{layout.home(machine)}/containerd.toml")
+    path = f"PATH={programs['containerd-shim-runc-v2'].parent}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    return Part(part.name, machine, ("env", path, *part.argv))
+
+
+def kubelet(layout: Layout, machine: Machine, programs: Programs) -> Part:
+    """Return the kubelet of a node."""
+    home = layout.home(machine)
+    arguments = (
+        f"--config={home}/kubelet.json",
+        f"--kubeconfig={layout.kubeconfig(machine.name)}",
+        f"--hostname-override={machine.name}",
+        f"--node-ip={machine.address}",
+        f"--root-dir={home}/kubelet",
+    )
+    return _part("kubelet", machine, programs, *arguments)
+
+
+def services(layout: Layout, machine: Machine, programs: Programs) -> Part:
+    """Return kube-proxy of a node; limits of connection tracking belong to the machine, so they stay as they are."""
+    arguments = (
+        f"--kubeconfig={layout.kubeconfig('kube-proxy')}",
+        "--proxy-mode=nftables",
+        f"--hostname-override={machine.name}",
+        f"--cluster-cidr={POD_RANGE}",
+        *("--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0s"),
+        "--conntrack-tcp-timeout-close-wait=0s",
+    )
+    return _part("kube-proxy", machine, programs, *arguments)
+
+
+def _part(name: str, machine: Machine, programs: Programs, *arguments: str) -> Part:
+    shown = name if machine == FIRST else f"{name}-{machine.name}"
+    return Part(shown, machine, (str(programs[name]), *arguments))

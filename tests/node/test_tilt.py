@@ -1,0 +1,129 @@
+"""Tilt on a real node: everything healthy by `tilt ci`, and a changed source running in its container without an image build."""
+
+import os
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.node.cluster import Cluster
+from tests.node.images import ROOT
+from tests.node.layout import FIRST
+from tests.node.product import Product
+from tests.node.waiting import until
+
+PORT = "10360"
+COPIED = ("Tiltfile", "constraints.txt", "crds", "deploy", "examples", "pyproject.toml", "services", "shared")
+_CI_SECONDS, _UP_SECONDS = 420, 240
+LIVE_SECONDS = 3.0
+SETTINGS = ("--gpu=fake", "--models=smollm2,smollm2-again", "--engine=buildah")
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the sources, to be edited."""
+    folder = tmp_path_factory.mktemp("source")
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        else:
+            shutil.copyfile(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return folder
+
+
+class Running:
+    """Tilt over a copy of the sources, on a cluster."""
+
+    def __init__(self, program: Path, cluster: Cluster, folder: Path) -> None:
+        self._program, self._folder = program, folder
+        self.environment = {
+            **os.environ,
+            "KUBECONFIG": str(cluster.layout.kubeconfig()),
+            "TILT_DISABLE_ANALYTICS": "1",
+        }
+
+    def start(self, log: Path, command: str, *words: str) -> "subprocess.Popen[bytes]":
+        """Start one of its commands, and give the Tiltfile its settings; what it prints goes to the log."""
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                (str(self._program), command, "--port", PORT, *words),
+                cwd=self._folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    def settled(self) -> bool:
+        """Tell whether every resource is up to date, and those that run are healthy."""
+        words = (str(self._program), "get", "uiresources", "--port", PORT, "-o", "json")
+        told = subprocess.run(words, env=self.environment, capture_output=True, check=False)
+        items = msgspec.json.decode(told.stdout)["items"] if told.returncode == 0 else []
+        states = [(i["status"].get("updateStatus"), i["status"].get("runtimeStatus")) for i in items]
+        well = ("ok", "not_applicable")
+        return len(states) > 1 and all(update in well and runtime in well for update, runtime in states)
+
+
+@pytest.fixture(scope="module")
+def running(tilt: Path, product: Product, copy: Path) -> Running:
+    """Return Tilt for this cluster, from which the product has been removed: the last tests of a run."""
+    product.remove()
+    return Running(tilt, product.cluster, copy)
+
+
+def test_tilt_ci_is_green(running: Running, tmp_path: Path, measured: Callable[[str, float], None]) -> None:
+    """Images, manifests, services and the example Model, from nothing but the sources and what `make images` fetched."""
+    began, log = time.monotonic(), tmp_path / "ci.log"
+    with running.start(log, "ci") as child:
+        code = child.wait(_CI_SECONDS)
+    text = log.read_text()
+    assert code == 0, text[-4000:]
+    assert "SUCCESS. All workloads are healthy." in text
+    measured("tilt ci", time.monotonic() - began)
+
+
+def test_a_changed_source_is_live_within_three_seconds(
+    running: Running, product: Product, copy: Path, tmp_path: Path, measured: Callable[[str, float], None]
+) -> None:
+    """The service itself tells which build it is; no image is built, no Pod replaced."""
+    log = tmp_path / "up.log"
+    with running.start(log, "up", "--stream", "--", *SETTINGS) as child:
+        try:
+            until(running.settled, _UP_SECONDS, "everything is up to date")
+            assert product.cluster.object("node", FIRST.name)["status"]["capacity"]["nvidia.com/gpu"] == "2"
+            assert "Paris" in product.ask("smollm2-again")
+            before, pod = build_of(product), placer(product)
+            source = copy / "services/flexinfer/placer/wording.py"
+            source.write_text(source.read_text() + "# changed\n")
+            began, said = time.monotonic(), len(log.read_text())
+            until(lambda: build_of(product) not in ("", before), 30, "the changed source runs")
+            took = time.monotonic() - began
+            assert placer(product) == pod
+            assert "Building Custom Build" not in log.read_text()[said:]
+        finally:
+            child.terminate()
+            child.wait(60)
+    measured("source saved -> live in its container", took)
+    assert took < LIVE_SECONDS, log.read_text()[-3000:]
+
+
+def placer(product: Product) -> str:
+    """Return the address of the one placer."""
+    (pod,) = [p for p in product.pods("placer") if not p["metadata"].get("deletionTimestamp")]
+    return str(pod["status"].get("podIP", ""))
+
+
+def build_of(product: Product) -> str:
+    """Return the build that the placer says it is; empty while it does not answer."""
+    try:
+        with urllib.request.urlopen(f"http://{placer(product)}:8081/version", timeout=1) as answer:
+            return str(answer.read().decode())
+    except OSError:
+        return ""
