@@ -17,6 +17,8 @@ from tests.manifests import DEPLOY, FOLDERS, OVERLAYS, ROOT, Object, built, key,
 BASE = objects("base")
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 RELEASE = "1.37"
+PROVISIONER = "flexinfer-volumes"
+"""What a cluster for development has in place of storage."""
 
 
 def container(found: list[Object], name: str) -> dict[str, Any]:
@@ -63,11 +65,14 @@ def test_every_service_has_a_file_of_its_own() -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_every_container_is_hardened(folder: str) -> None:
-    """Only what restarts itself when its source changes may write its own root."""
+    """Only what restarts itself when its source changes may write its own root, and only what makes folders on a node is its root."""
     for name, spec in workloads(objects(folder)):
         pod = spec["securityContext"]
-        assert (pod["runAsNonRoot"], pod["runAsUser"], pod["runAsGroup"]) == (True, 65532, 65532), name
         assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+        if name == PROVISIONER:
+            assert_provides_folders(spec)
+            continue
+        assert (pod["runAsNonRoot"], pod["runAsUser"], pod["runAsGroup"]) == (True, 65532, 65532), name
         assert not {"hostNetwork", "hostIPC", "initContainers"} & spec.keys()
         assert spec.get("hostPID", False) is (name == "flexinfer-agent")
         assert not [volume for volume in spec["volumes"] if "hostPath" in volume]
@@ -81,11 +86,22 @@ def test_every_container_is_hardened(folder: str) -> None:
             assert one["resources"]["requests"] and one["resources"]["limits"]["memory"]
 
 
+def assert_provides_folders(spec: dict[str, Any]) -> None:
+    """Assert that what makes the folders of claims in a cluster for development can reach one folder of its node, and nothing else."""
+    assert [volume["hostPath"]["path"] for volume in spec["volumes"]] == ["/var/lib/flexinfer/volumes"]
+    [one] = spec["containers"]
+    held = one["securityContext"]
+    assert (held["runAsUser"], held["allowPrivilegeEscalation"]) == (0, False)
+    assert held["capabilities"] == {"drop": ["ALL"]}
+    assert not {"hostNetwork", "hostIPC", "hostPID", "initContainers"} & spec.keys()
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_only_a_pod_that_needs_one_gets_a_token(folder: str) -> None:
-    """NATS asks nothing of the API server."""
+    """NATS and who listens to it ask nothing of the API server."""
     for name, spec in workloads(objects(folder)):
-        assert spec["automountServiceAccountToken"] is (name != "flexinfer-nats"), name
+        asks = name not in ("flexinfer-nats", "flexinfer-tap")
+        assert spec["automountServiceAccountToken"] is asks, name
 
 
 def test_the_probes_ask_the_port_that_the_settings_name() -> None:
@@ -180,11 +196,12 @@ def test_the_images_of_the_base_are_those_of_this_release() -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_jobs_and_engines_run_what_the_prefetcher_runs(folder: str) -> None:
-    """An overlay's `images:` reaches the variable as well as the container."""
-    found = objects(folder)
+    """An overlay's `images:` reaches the variable as well as the container; under Tilt only the services are what restarts itself."""
+    found = objects("overlays/dev" if folder == "overlays/tilt" else folder)
+    image = container(found, "prefetcher")["image"]
     for name in ("launcher", "prefetcher"):
-        told = {item["name"]: item.get("value") for item in container(found, name)["env"]}
-        assert told["FLEXINFER_IMAGE"] == container(found, "prefetcher")["image"]
+        told = {item["name"]: item.get("value") for item in container(objects(folder), name)["env"]}
+        assert told["FLEXINFER_IMAGE"] == image
 
 
 def test_the_door_is_where_models_say_it_is() -> None:
