@@ -213,7 +213,7 @@ def test_the_door_is_where_models_say_it_is() -> None:
 
 
 def test_the_overlay_for_availability_has_two_or_three_of_what_may_be_two_or_three() -> None:
-    """The watcher holds no Lease: it stays one."""
+    """The watcher stays one: a second would watch nothing until it leads."""
     counts = {
         obj["metadata"]["name"].removeprefix("flexinfer-"): obj["spec"]["replicas"]
         for obj in objects("overlays/ha")
