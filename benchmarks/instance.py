@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from flexinfer.local.bus import SERVICES
+
 BIN = Path(sys.executable).parent
 
 
@@ -123,11 +125,11 @@ class Instance:
         return int((self.folder / "state" / "lock").read_text())
 
     def end_services(self) -> None:
-        """End all services and keep them ended: API, node and bus go on alone."""
+        """End all services and keep them ended: API server, node and bus go on alone."""
         os.kill(self.supervisor, signal.SIGSTOP)
         self._suspended = True
         for service in self.services():
-            if service["name"] not in ("api", "node", "nats") and service["pid"]:
+            if service["name"] in SERVICES and service["pid"]:
                 os.kill(int(service["pid"]), signal.SIGKILL)
 
     def down(self) -> None:
