@@ -60,7 +60,7 @@ def test_a_node_short_of_disk_evicts_and_its_model_answers_when_there_is_room(gu
     """An event says why its Pod was ended, Placed what keeps it from coming back; nothing is left to be done by hand."""
     limit(guest, "99%")
     guest.until(NAME, "Placed", "NoNodeFits", 90, "disk-pressure")
-    assert "low on resource" in guest.kubectl("describe", "mdl", NAME)
+    assert "Evicted" in guest.kubectl("describe", "mdl", NAME)
     limit(guest, "")
     guest.ready(NAME)
     assert "Paris" in guest.ask(NAME)
