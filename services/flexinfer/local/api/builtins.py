@@ -5,7 +5,14 @@ from typing import Any, Final
 
 from flexinfer.local.api import objects, workloads
 from flexinfer.local.api.checking import INVALID
-from flexinfer.local.api.customs import complete_job, complete_pod, complete_secret, frozen, judge_pod
+from flexinfer.local.api.customs import (
+    complete_job,
+    complete_pod,
+    complete_secret,
+    frozen,
+    judge_event,
+    judge_pod,
+)
 from flexinfer.local.api.definitions import Definition, define, definitions_of
 from flexinfer.local.api.errors import ApiError, Cause
 from flexinfer.local.api.resources import VERBS, Object, Resource
@@ -117,7 +124,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
     define(
         _core_v1("persistentvolumeclaims", "PersistentVolumeClaim", "pvc", subresources=_STATUS),
         objects.CLAIM,
-        judge=frozen("spec.accessModes", "spec.volumeMode", "spec.selector"),
+        judge=frozen("spec.accessModes", "spec.volumeMode", "spec.selector", "spec.storageClassName"),
     ),
     define(
         _core_v1("persistentvolumes", "PersistentVolume", "pv", namespaced=False, subresources=_STATUS),
@@ -144,6 +151,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
     define(
         _core_v1("events", "Event", "ev"),
         objects.EVENT,
+        judge=judge_event,
         selectable=(
             "involvedObject.kind",
             "involvedObject.namespace",

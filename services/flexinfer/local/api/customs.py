@@ -47,6 +47,14 @@ def _at(obj: Any, names: Iterable[str]) -> Any:
     return obj
 
 
+def judge_event(new: Object, _old: Object | None) -> Iterable[Cause]:
+    """Refuse an Event that lies elsewhere than what it is about."""
+    about = new["involvedObject"].get("namespace", "")
+    if about and about != new["metadata"]["namespace"]:
+        message = f'Invalid value: "{about}": does not match event.namespace'
+        yield Cause(INVALID, message, "involvedObject.namespace")
+
+
 def judge_pod(new: Object, old: Object | None) -> Iterable[Cause]:
     """Refuse what may not change in a Pod; a node is given once, a gate only goes."""
     spec = new["spec"]

@@ -220,7 +220,7 @@ class Face:
         container = logs.container_of(pod, call.query.get("container", ""))
         name = pod.get("spec", {}).get("nodeName")
         if not name:
-            return web.Response(text="")
+            return web.Response(status=204)
         nodes = registry.find("", "v1", "nodes")
         node = self._store.get(nodes, None, name) if nodes else None
         where = logs.place(pod, node, container)
