@@ -8,6 +8,7 @@ import pytest
 from tests.node import files, network, parts, processes
 from tests.node.layout import FIRST, SECOND
 from tests.node.product import SYSTEM, Product
+from tests.node.waiting import until
 
 NAME = "guest"
 KUBELET = f"kubelet-{SECOND.name}"
@@ -60,7 +61,7 @@ def test_a_node_short_of_disk_evicts_and_its_model_answers_when_there_is_room(gu
     """An event says why its Pod was ended, Placed what keeps it from coming back; nothing is left to be done by hand."""
     limit(guest, "99%")
     guest.until(NAME, "Placed", "NoNodeFits", 90, "disk-pressure")
-    assert "Evicted" in guest.kubectl("describe", "mdl", NAME)
+    until(lambda: "Evicted" in guest.kubectl("describe", "mdl", NAME), 30, guest.story(NAME))
     limit(guest, "")
     guest.ready(NAME)
     assert "Paris" in guest.ask(NAME)

@@ -47,8 +47,9 @@ def test_every_image_that_the_manifests_name_is_built(machine: dict[str, Any]) -
 
 def test_every_workload_has_its_place_and_nothing_waits_for_what_is_not_there() -> None:
     """Neither is there a circle."""
-    tilt = evaluated(BUILDAH, models=["smollm2", "smollm2-again"], gpu="fake")
+    tilt = evaluated(BUILDAH, models=["smollm2,smollm2-again"], gpu="fake")  # Tilt splits nothing by itself
     waits = tilt.resources()
+    assert {"smollm2-healthy", "smollm2-again-healthy"} <= waits.keys()
     workloads = {t["metadata"]["name"] for t in yaml.safe_load_all(manifests()) if t["kind"] in WORKLOADS}
     assert workloads <= waits.keys()
     assert {need for needs in waits.values() for need in needs} <= waits.keys()
