@@ -13,15 +13,21 @@ import time
 from pathlib import Path
 from types import FrameType
 
-ROOTS = (Path("/app/shared"), Path("/app/services"))
+SHARED, SERVICES = Path("/app/shared"), Path("/app/services")
 LOOK_SECONDS = 0.3
 GRACE_SECONDS = 10.0
 
 
-def sources() -> dict[str, int]:
+def roots(module: str) -> tuple[Path, Path]:
+    """Return the folders that a service is made of: what all share, and its own; a change of another's restarts nothing."""
+    own = SERVICES.joinpath(*module.split(".")[:2])
+    return SHARED, own if own.is_dir() else SERVICES
+
+
+def sources(folders: tuple[Path, ...]) -> dict[str, int]:
     """Return every source file and when it was last changed."""
     found: dict[str, int] = {}
-    for root in ROOTS:
+    for root in folders:
         for folder, _, names in os.walk(root):
             for name in names:
                 if name.endswith(".py"):
@@ -82,12 +88,13 @@ def main(words: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)
-    known = sources()
+    folders = roots(words[0])
+    known = sources(folders)
     service.start(build_of(known))
     told = False
     while True:
         time.sleep(LOOK_SECONDS)
-        seen = sources()
+        seen = sources(folders)
         if seen != known:
             service.stop()
             known, told = seen, False

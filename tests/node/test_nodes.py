@@ -1,17 +1,18 @@
 """A second node: Models live where they are sent, a node that falls silent is told, one that runs out of disk evicts and recovers."""
 
+import os
 import shutil
 from collections.abc import Iterator
 
 import pytest
 
-from tests.node import files, network, parts, processes
+from tests.node import network
 from tests.node.layout import FIRST, SECOND
 from tests.node.product import SYSTEM, Product
-from tests.node.waiting import until
 
 NAME = "guest"
-KUBELET = f"kubelet-{SECOND.name}"
+ROOM = 6 << 30
+"""How many bytes may be written before the second node counts as short of disk."""
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,8 @@ def guest(product: Product) -> Iterator[Product]:
     folder = cluster.layout.claims(SECOND) / "default" / "guests"
     folder.mkdir(parents=True)
     shutil.copy(cluster.layout.claims(FIRST) / "default/models/smollm2.gguf", folder)
-    cluster.add(SECOND)
+    room = shutil.disk_usage(cluster.layout.root).free - ROOM
+    cluster.add(SECOND, evict_below=f"{room >> 20}Mi")
     try:
         product.kubectl("rollout", "status", "daemonset", "-n", SYSTEM, "--timeout=120s")
         product.claim("guests")
@@ -59,17 +61,13 @@ def test_a_node_that_falls_silent_is_said_and_its_model_answers_when_it_is_back(
 
 def test_a_node_short_of_disk_evicts_and_its_model_answers_when_there_is_room(guest: Product) -> None:
     """An event says why its Pod was ended, Placed what keeps it from coming back; nothing is left to be done by hand."""
-    limit(guest, "99%")
-    guest.until(NAME, "Placed", "NoNodeFits", 90, "disk-pressure")
-    until(lambda: "Evicted" in guest.kubectl("describe", "mdl", NAME), 30, guest.story(NAME))
-    limit(guest, "")
+    ballast = guest.cluster.layout.root / "ballast"
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 2 * ROOM)
+    try:
+        guest.until(NAME, "Placed", "NoNodeFits", 120, "disk-pressure")
+        assert "low on resource" in guest.kubectl("describe", "mdl", NAME)
+    finally:
+        ballast.unlink()
     guest.ready(NAME)
     assert "Paris" in guest.ask(NAME)
-
-
-def limit(product: Product, free: str) -> None:
-    """Restart the second node's kubelet with another idea of how much free disk is little."""
-    cluster = product.cluster
-    processes.stop(cluster.layout, KUBELET)
-    files.write_kubelet(cluster.layout, SECOND, evict_below=free)
-    cluster.start(parts.kubelet(cluster.layout, SECOND, cluster.programs))

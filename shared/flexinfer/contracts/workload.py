@@ -7,6 +7,7 @@ import msgspec
 from flexinfer.contracts import keys, kube
 from flexinfer.contracts.model import Metadata, Quantity
 
+_ENDED = ("Succeeded", "Failed")
 GRANTED, RELEASING, STOPPED, FREED = "Granted", "Releasing", "Stopped", "Freed"
 STEP_ANNOTATION = "flexinfer.ai/step"
 TURN_ANNOTATION = "flexinfer.ai/turn"
@@ -48,7 +49,7 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     @property
     def ended(self) -> bool:
         """Whether the Pod will never run again."""
-        return self.phase in ("Succeeded", "Failed")
+        return self.phase in _ENDED
 
 
 class JobFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -203,7 +204,7 @@ def _first_failed(pod: kube.Pod) -> tuple[str, str] | None:
 
 
 def _ended_by_the_node(pod: kube.Pod) -> tuple[str, str] | None:
-    """Return why a node ended a Pod: kubelet says it of the Pod, or in a condition alone."""
+    """Return why a node ended a Pod: kubelet says it of the Pod, or in a condition alone, also where the engine left with code 0."""
     if pod.status.reason:
         return pod.status.reason, pod.status.message
     told = next(
@@ -213,7 +214,7 @@ def _ended_by_the_node(pod: kube.Pod) -> tuple[str, str] | None:
 
 
 def _why(pod: kube.Pod, state: kube.ContainerState) -> tuple[str, str]:
-    if pod.status.phase == "Failed" and (ended := _ended_by_the_node(pod)) is not None:
+    if pod.status.phase in _ENDED and (ended := _ended_by_the_node(pod)) is not None:
         return ended  # what its containers say is a consequence
     if state.running is None and (failed := _first_failed(pod)) is not None:
         return failed

@@ -108,6 +108,27 @@ def test_a_service_that_broke_waits_for_the_next_change(
     assert _lines(program, "three")
 
 
+def test_a_change_of_another_service_restarts_nothing(tmp_path: Path) -> None:
+    """Nine services that start at once would take the machine from each other."""
+    for name in ("toy", "other"):
+        folder = tmp_path / "services" / "flexinfer" / name
+        folder.mkdir(parents=True)
+        (folder / "__main__.py").write_text(f"import signal\nprint('{name}', flush=True)\nsignal.pause()\n")
+    (tmp_path / "shared").mkdir()
+    text = RELOAD.read_text().replace('Path("/app/', f'Path("{tmp_path}/')
+    (tmp_path / "reload.py").write_text(text)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "services"), "RELOAD": "1"}
+    words = [sys.executable, str(tmp_path / "reload.py"), "flexinfer.toy"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        _lines(child, "toy")
+        (tmp_path / "services/flexinfer/other/__main__.py").write_text("print('changed')\n")
+        (tmp_path / "shared" / "common.py").write_text("")
+        assert len([_lines(child, "reload:"), _lines(child, "toy")]) == 2
+        child.terminate()
+        assert child.stdout
+        assert "reload:" not in child.stdout.read()
+
+
 def test_a_job_ends_with_its_own_code(tmp_path: Path) -> None:
     """Nothing is restarted where nobody asked for it."""
     (tmp_path / "job.py").write_text("raise SystemExit(3)\n")
