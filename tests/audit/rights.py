@@ -75,7 +75,9 @@ def requests(folder: Path) -> Iterator[Request]:
     for log in sorted(folder.glob("*.log")):
         for line in log.read_bytes().splitlines():
             entry = msgspec.json.decode(line)
-            account = _ACCOUNT.fullmatch(entry["user"]["username"])
+            account = _ACCOUNT.fullmatch(
+                entry["user"].get("username", "")
+            )  # none where the request was cut off before it was known who asked
             if account:
                 yield _request(account[1], entry)
 
