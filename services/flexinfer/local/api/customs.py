@@ -122,15 +122,20 @@ def _without_gates(spec: Any) -> Any:
     return {key: value for key, value in spec.items() if key != "schedulingGates"}
 
 
-def _with_requests(spec: Any) -> Any:
-    """Return a Pod's spec in which each container asks for what it is limited to; the very same where each says so."""
+def _each_container(spec: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a Pod's spec with every container changed; the very same where nothing is."""
     if not isinstance(spec, dict):
         return spec
     lists = {
         name: spec[name] for name in ("containers", "initContainers") if isinstance(spec.get(name), list)
     }
-    full = {name: [_with_request(one) for one in containers] for name, containers in lists.items()}
+    full = {name: [change(one) for one in containers] for name, containers in lists.items()}
     return spec if full == lists else spec | full
+
+
+def _with_requests(spec: Any) -> Any:
+    """Return a Pod's spec in which each container asks for what it is limited to; the very same where each says so."""
+    return _each_container(spec, _with_request)
 
 
 def _with_request(container: Any) -> Any:
@@ -173,13 +178,7 @@ def _labelled(job: Object, template: Object) -> Object:
 
 def _with_pull_policies(spec: Any) -> Any:
     """Return a Pod's spec with a policy for each container; the very same where each has one."""
-    if not isinstance(spec, dict):
-        return spec
-    lists = {
-        name: spec[name] for name in ("containers", "initContainers") if isinstance(spec.get(name), list)
-    }
-    full = {name: [_with_pull_policy(one) for one in containers] for name, containers in lists.items()}
-    return spec if full == lists else spec | full
+    return _each_container(spec, _with_pull_policy)
 
 
 def _with_pull_policy(container: Any) -> Any:
