@@ -17,7 +17,7 @@ WORLD := $(if $(API),--api $(API))
 CLUSTER := .cluster
 AUDIT := $(CURDIR)/.audit
 
-.PHONY: help install demo up test check fix bench images cluster-up cluster-down test-cluster node-up node-down test-node image-report
+.PHONY: help install demo up test check fix bench bench-node images cluster-up cluster-down test-cluster node-up node-down test-node image-report
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,9 +68,13 @@ fix: $(DEV) ## Format, and repair what can be repaired by itself
 bench: $(DEV) ## Print the measurements as ratios, in one run
 	$(BIN)/python -m benchmarks $(ARGS)
 
-images: $(LOCAL) ## Build the images; the only step that fetches what they need
+bench-node: $(DEV) ## The same on a real node (root): wakes beside bare Pods, 100 sleeping Models
 	$(BIN)/python deploy/image/build.py fetch
-	$(BIN)/python deploy/image/build.py build $(ARGS)
+	$(BIN)/python -m benchmarks.node $(ARGS)
+
+images: $(DEV) ## Build the images, and a bill of materials of each in dist/sbom; the only step that fetches what they need
+	$(BIN)/python deploy/image/build.py fetch
+	$(BIN)/python deploy/image/build.py build --sbom dist/sbom $(ARGS)
 
 image-report: $(DEV) ## Print sizes and layers of the images and, where a node is up with the product on it, how fast each service starts
 	@inside=; if [ -e /run/netns/flexinfer-node-a ]; then inside="$(BIN)/python -m tests.node run"; fi; \

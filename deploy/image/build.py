@@ -188,6 +188,15 @@ def push(program: str, tag: str) -> None:
     _run(program, "push", *(["--quiet"] if program == "docker" else ["--quiet", *plain]), tag)
 
 
+def write_bill(program: str, target: str, tag: str, folder: Path) -> None:
+    """Write what an image is made of."""
+    import sbom  # noqa: PLC0415 -- of the extra `images`, which a build alone does not need
+
+    file = folder / f"{target}.cdx.json"
+    count = sbom.write(program, tag, target, build_id(), file)
+    print(f"images: {file} names {count} packages", flush=True)
+
+
 def build_id() -> str:
     """Return what this source calls itself."""
     words = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
@@ -209,6 +218,7 @@ def main() -> None:
     one.add_argument("--registry", default="localhost")
     one.add_argument("--version", default="latest")
     one.add_argument("--push", action="store_true")
+    one.add_argument("--sbom", type=Path, help="write a bill of materials of each into this folder")
     given = parser.parse_args()
     program = engine(given.engine)
     if given.command == "fetch":
@@ -217,6 +227,8 @@ def main() -> None:
     for target in given.targets or TARGETS:
         tag = given.tag or f"{given.registry}/{REPOSITORY}/{target}:{given.version}"
         build(program, target, tag)
+        if given.sbom:
+            write_bill(program, target, tag, given.sbom)
         if given.push:
             push(program, tag)
 

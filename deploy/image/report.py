@@ -11,13 +11,13 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import oci
 from build import OWN_BASE, REPOSITORY, TARGETS, base, engine
 
 SYSTEM, HEALTH = "flexinfer-system", 8081
@@ -26,37 +26,23 @@ _SECONDS = 60.0
 _MEGABYTE = 1_000_000
 
 
-def layers(program: str, image: str) -> list[tuple[int, int]]:
-    """Return the layers of an image, lowest first: compressed and unpacked bytes."""
-    with tempfile.TemporaryDirectory() as folder:
-        _export(program, image, folder)
-        blobs = Path(folder, "blobs", "sha256")
-        index = json.loads(Path(folder, "index.json").read_text())
-        manifest = json.loads(blobs.joinpath(index["manifests"][0]["digest"].partition(":")[2]).read_text())
-        return [_layer(blobs / layer["digest"].partition(":")[2]) for layer in manifest["layers"]]
+def weights(program: str, image: str) -> list[tuple[int, int]]:
+    """Return what the layers of an image weigh, lowest first: compressed and unpacked bytes."""
+    with oci.layers(program, image) as found:
+        return [_weight(layer) for layer in found]
 
 
-def _export(program: str, image: str, folder: str) -> None:
-    if program == "docker":
-        saved = subprocess.run(["docker", "save", image], capture_output=True, check=True)
-        subprocess.run(["tar", "-x", "-C", folder], input=saved.stdout, check=True)
-        return
-    subprocess.run(["buildah", "push", "--quiet", image, f"oci:{folder}"], check=True)
-
-
-def _layer(blob: Path) -> tuple[int, int]:
-    packed = blob.read_bytes()
-    if packed[:2] != b"\x1f\x8b":
-        return len(gzip.compress(packed, 6)), len(packed)
-    return len(packed), len(gzip.decompress(packed))
+def _weight(layer: Path) -> tuple[int, int]:
+    kept, unpacked = layer.read_bytes(), oci.unpacked(layer)
+    return len(gzip.compress(kept, 6) if kept == unpacked else kept), len(unpacked)
 
 
 def sizes(program: str, registry: str, version: str) -> Iterator[str]:
     """Yield a line for each image; what lies over the base is ours."""
-    below = len(layers(program, base(program)))
+    below = len(weights(program, base(program)))
     yield f"{'image':<14} {'over the base':>14} {'compressed':>11}   layers over the base, MB unpacked"
     for target in TARGETS:
-        found = layers(program, f"{registry}/{REPOSITORY}/{target}:{version}")
+        found = weights(program, f"{registry}/{REPOSITORY}/{target}:{version}")
         ours = found if target == "nats" else found[below:]
         packed, unpacked = (sum(layer[side] for layer in ours) / _MEGABYTE for side in (0, 1))
         shown = " ".join(f"{layer[1] / _MEGABYTE:.1f}" for layer in ours)
