@@ -1,24 +1,28 @@
 """A stub llama-server: ready a random 0.3 to 2.3 s after its start, then it answers at once.
 
-Standard library only, so that its own start costs as little as a Python process can. It appends to $STUB_LOG when its process started and when it was
-ready, as seconds of the system's monotonic clock, which all processes of a machine share.
+Standard library only, so that its own start costs as little as a Python process can. It tells in each answer, and appends to $STUB_LOG where there is
+one, when its process started and when it was ready, as seconds of the system's monotonic clock, which all processes and containers of a machine share.
 """
 
 import os
 import random
+import signal
 import socket
 import sys
 import time
 
 STARTED = time.monotonic()
 ANSWER = (
-    b'{"id":"stub","object":"chat.completion","choices":[{"index":0,"finish_reason":"stop",'
-    b'"message":{"role":"assistant","content":"ready"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}}'
+    '{"id":"stub","object":"chat.completion","choices":[{"index":0,"finish_reason":"stop",'
+    '"message":{"role":"assistant","content":"ready"}}],"usage":{"prompt_tokens":1,"completion_tokens":1},'
+    '"started":%.6f,"ready":%.6f}'
 )
 
 
 def note(what: str, when: float) -> None:
-    """Append one line to the log."""
+    """Append one line to the log, where there is one."""
+    if "STUB_LOG" not in os.environ:
+        return
     with open(os.environ["STUB_LOG"], "a") as log:  # noqa: PTH123 -- pathlib would cost more than the stub
         log.write(f"{what} {when:.6f}\n")
 
@@ -30,6 +34,9 @@ def option(name: str, default: str) -> str:
 
 def main() -> None:
     """Listen, become ready, answer."""
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(0)
+    )  # the first process of a container ignores it otherwise
     note("started", STARTED)
     ready_at = STARTED + random.uniform(0.3, 2.3)
     server = socket.create_server((option("--host", "127.0.0.1"), int(option("--port", "8080"))), backlog=64)
@@ -44,10 +51,10 @@ def main() -> None:
             said = True
             server.settimeout(None)
             continue
-        answer(client, ready=said or time.monotonic() >= ready_at)
+        answer(client, ready_at, ready=said or time.monotonic() >= ready_at)
 
 
-def answer(client: socket.socket, *, ready: bool) -> None:
+def answer(client: socket.socket, ready_at: float, *, ready: bool) -> None:
     """Answer one request and close."""
     with client:
         client.settimeout(5)
@@ -63,7 +70,8 @@ def answer(client: socket.socket, *, ready: bool) -> None:
         )
         while len(rest) < length:
             rest += client.recv(65536)
-        status, body = (b"200 OK", ANSWER) if ready else (b"503 Service Unavailable", b"{}")
+        told = (ANSWER % (STARTED, ready_at)).encode()
+        status, body = (b"200 OK", told) if ready else (b"503 Service Unavailable", b"{}")
         client.sendall(
             b"HTTP/1.1 " + status + b"\r\nContent-Type: application/json\r\nConnection: close\r\n"
             b"Content-Length: " + str(len(body)).encode() + b"\r\n\r\n" + body

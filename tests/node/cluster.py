@@ -1,11 +1,12 @@
 """A test cluster as a whole: brought up, given a second node, taken down so that nothing stays."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,16 @@ class Cluster:
         groups.clear(machine)
         view.remove(self.layout, machine)
         network.remove(machine)
+
+
+@contextlib.contextmanager
+def borrowed(layout: Layout, tell: Tell) -> Iterator[Cluster]:
+    """Use the cluster of `make node-up`, or one that goes afterwards; meanwhile this process is in its network, out of which nothing is fetched."""
+    found = Cluster(layout, tell)
+    ours = not found.answers() if network.exists(FIRST) else True
+    with contextlib.ExitStack() as stack:
+        if ours:
+            stack.callback(found.down)
+        found.up()
+        stack.enter_context(network.inside(FIRST))
+        yield found

@@ -1,6 +1,5 @@
 """One cluster for all tests of this folder, with the product on it as its manifests ship it."""
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.node import images, network
+from tests.node import images
 from tests.node import tilt as tilts
 from tests.node.__main__ import tell
-from tests.node.cluster import Cluster
-from tests.node.layout import FIRST, layout
+from tests.node.cluster import Cluster, borrowed
+from tests.node.layout import layout
 from tests.node.product import IMAGES, TAG, Product
 
 
@@ -24,17 +23,8 @@ def tilt() -> Path:
 
 @pytest.fixture(scope="session")
 def cluster(tilt: Path) -> Iterator[Cluster]:
-    """Return the cluster of `make node-up`, or one that goes when the tests are done.
-
-    This process is in its network from here on, out of which nothing can be fetched: what is built is built before.
-    """
-    found = Cluster(layout(), tell)
-    ours = not found.answers() if network.exists(FIRST) else True
-    with contextlib.ExitStack() as stack:
-        if ours:
-            stack.callback(found.down)
-        found.up()
-        stack.enter_context(network.inside(FIRST))
+    """Return the cluster; what is built is built before, as nothing can be fetched from within it."""
+    with borrowed(layout(), tell) as found:
         yield found
 
 

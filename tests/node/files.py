@@ -20,6 +20,19 @@ from tests.node.layout import (
 )
 
 SERVER, CLIENT, ACCOUNTS = "apiserver", "kubelet-client", "service-accounts"
+_AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {
+            "level": "Metadata",
+            "userGroups": ["system:serviceaccounts:flexinfer-system"],
+            "verbs": ["create", "update", "patch", "delete"],
+        },
+        {"level": "None"},
+    ],
+}
 _DNS = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{DOMAIN}")
 
 
@@ -38,6 +51,7 @@ def write_plane(files: Layout) -> None:
     }
     for name, subject in people.items():
         _person(files, name, subject)
+    (files.root / "audit.json").write_text(_json(_AUDIT))
     (files.root / "Corefile").write_text(_corefile(files))
     (files.root / "registry.json").write_text(
         _json(

@@ -34,6 +34,13 @@ def push_foreign(name: str, folder: Path, platform: str) -> None:
     _run(*network.command(FIRST), *push)
 
 
+def push_folder(name: str, folder: Path) -> None:
+    """Build what a folder's Dockerfile says, and push it."""
+    _run("buildah", "bud", *_QUIET, "--tag", name, str(folder))
+    push = ("buildah", "push", "--quiet", "--tls-verify=false", name)
+    _run(*network.command(FIRST), *push)
+
+
 def push_product(targets: Sequence[str], version: str) -> None:
     """Build our own images and push them. What they are made of has been fetched by `make images`."""
     command = (

@@ -61,6 +61,11 @@ class Layout(msgspec.Struct, frozen=True):
         """Keys and certificates."""
         return self.root / "certificates"
 
+    @property
+    def audit(self) -> Path:
+        """What our own services wrote, as the API server notes it: one JSON object a line."""
+        return self.root / "audit.log"
+
     def kubeconfig(self, who: str = "admin") -> Path:
         """Return the kubeconfig of a person or part."""
         return self.root / f"{who}.kubeconfig"

@@ -62,6 +62,7 @@ def api_server(layout: Layout, programs: Programs) -> Part:
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged=true",
+        *(f"--audit-policy-file={layout.root}/audit.json", f"--audit-log-path={layout.audit}"),
     )
     return _part("kube-apiserver", FIRST, programs, *arguments)
 
