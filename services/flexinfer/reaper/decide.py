@@ -31,6 +31,8 @@ OVERDUE_SECONDS = 1.0
 _LOADING = frozenset(
     {keys.R_STARTING, keys.R_LOADING, keys.R_RESTARTING, keys.R_BACK_OFF, keys.R_IMAGE_PULL_FAILED}
 )
+_HELD_UP = frozenset({keys.R_BACK_OFF, keys.R_IMAGE_PULL_FAILED})
+"""A start that is held up like this uses nothing of its node: others need not wait for it."""
 _FAILED_STARTS = frozenset({keys.R_LOADING_TIMEOUT, keys.R_NAME_TAKEN})
 _OWED = frozenset({keys.R_FIRST_START_QUEUED})
 
@@ -58,7 +60,7 @@ def decide(fleet: Fleet, now: float) -> Iterator[Report | Touch | Recheck]:
             yield Recheck(waits)
             continue
         condition = judge(model, fleet, demand, now, starting)
-        if condition.reason == keys.R_FIRST_START and model.spec.group == "":
+        if condition.reason == keys.R_FIRST_START and model.spec.group == "" and _under_way(model):
             starting[_node(model)] = key
         yield from _told(model, fleet, condition, demand, now)
 
@@ -149,13 +151,12 @@ def _asked_on(model: Model, fleet: Fleet) -> str:
     node = _node(model)
     for key in sorted(fleet.models):
         other = fleet.models[key]
-        ready = other.condition(keys.READY)
         if (
             key != model.key
             and _node(other) == node
             and _wanted(other)
             and _reason(other) == keys.R_REQUESTED
-            and not (ready is not None and ready.true)
+            and _under_way(other)
         ):
             return key
     return ""
@@ -176,11 +177,16 @@ def _starting(fleet: Fleet) -> dict[str, str]:
     found: dict[str, str] = {}
     for key in sorted(fleet.models):
         model = fleet.models[key]
-        if _wanted(model) and _reason(model) == keys.R_FIRST_START and not model.deleting:
-            ready = model.condition(keys.READY)
-            if (ready is None or not ready.true) and _failure(model) is None:
-                found.setdefault(_node(model), key)
+        first = _wanted(model) and _reason(model) == keys.R_FIRST_START and not model.deleting
+        if first and _under_way(model) and _failure(model) is None:
+            found.setdefault(_node(model), key)
     return found
+
+
+def _under_way(model: Model) -> bool:
+    """Tell whether the engine of a Model that is wanted is on its way, or could be at once."""
+    ready = model.condition(keys.READY)
+    return ready is None or not (ready.true or ready.reason in _HELD_UP)
 
 
 def _failure(model: Model) -> Condition | None:

@@ -85,6 +85,17 @@ def test_first_starts_run_one_at_a_time_per_node() -> None:
     }
 
 
+@pytest.mark.parametrize("held_up", [keys.R_IMAGE_PULL_FAILED, keys.R_BACK_OFF])
+@pytest.mark.parametrize("wanted", [keys.R_FIRST_START, keys.R_REQUESTED])
+def test_nobody_waits_for_a_start_that_is_held_up(held_up: str, wanted: str) -> None:
+    """An image that cannot be had, and a Pod that failed, use nothing of the node."""
+    stuck = a_model(
+        "a", conditions=(*NEED, ("Wanted", "True", wanted), "Granted", ("Ready", "False", held_up))
+    )
+    fleet = a_fleet(stuck, a_model("b", conditions=NEED))
+    assert told(fleet)["default/b"] == ("True", keys.R_FIRST_START)
+
+
 def test_a_first_start_makes_no_member_of_a_group_leave() -> None:
     """It waits until the device is free."""
     model = a_model(gpu=SHARED, conditions=NEED)
