@@ -52,6 +52,10 @@ class Ground:
         patch = Patch("merge", {"status": status})
         self.store.patch(self.resource(plural), _space(plural), name, patch, subresource="status")
 
+    def spec(self, plural: str, name: str, **spec: Any) -> None:
+        """Change a spec, as a user would."""
+        self.store.patch(self.resource(plural), _space(plural), name, Patch("merge", {"spec": spec}))
+
     def delete(self, plural: str, name: str) -> None:
         """Delete an object at once."""
         self.store.delete(self.resource(plural), _space(plural), name, DeleteOptions(grace_seconds=0))

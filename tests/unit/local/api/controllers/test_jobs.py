@@ -129,6 +129,24 @@ def test_several_completions_run_as_many_at_once_as_allowed() -> None:
     assert conditions(ground)["Complete"] == "CompletionsReached"
 
 
-def test_a_suspended_job_makes_no_pods() -> None:
-    """Until it goes on."""
-    assert not a_job(suspend=True).all("pods")
+def test_a_suspended_job_makes_no_pods_until_it_goes_on() -> None:
+    """It says so, has no start until then, and says that it was resumed."""
+    ground = a_job(suspend=True)
+    assert not ground.all("pods")
+    assert conditions(ground) == {"Suspended": "JobSuspended"}
+    assert "startTime" not in ground.get("jobs", "check")["status"]
+    ground.spec("jobs", "check", suspend=False)
+    ground.settle()
+    assert len(living(ground)) == 1
+    assert conditions(ground) == {"Suspended": "JobResumed"}
+    assert ground.get("jobs", "check")["status"]["startTime"]
+
+
+def test_a_job_that_is_suspended_lets_its_pods_go() -> None:
+    """And counts none of them as failed."""
+    ground = a_job()
+    ground.spec("jobs", "check", suspend=True)
+    ground.settle()
+    assert not ground.all("pods")
+    status = ground.get("jobs", "check")["status"]
+    assert (status.get("active", 0), status.get("failed", 0)) == (0, 0)
