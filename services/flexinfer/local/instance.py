@@ -1,4 +1,4 @@
-"""Instance: where one FlexInfer on this machine keeps its files, ports and credentials.
+"""Instance: where one FlexInfer on this machine keeps its files and credentials, and which ports are its own.
 
 One folder is one instance, so several live side by side. Everything listens on loopback and asks for a credential; what holds one
 is a file of mode 0600 in a folder of mode 0700. This module starts nothing.
@@ -8,8 +8,6 @@ import contextlib
 import fcntl
 import os
 import secrets
-import socket
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,33 +15,18 @@ from urllib.parse import quote
 
 import msgspec
 
-HOST = "127.0.0.1"
+from flexinfer.local import ports
+from flexinfer.local.ports import HOST, Ports
+
 STATE_VARIABLE = "FLEXINFER_STATE"
-PREFERRED_PORTS = {"proxy": 7400, "api": 7401, "nats": 7402, "node": 7403}
-PLANE_PORTS = {"etcd": 7404, "etcd_peer": 7405, "etcd_health": 7406, "manager": 7407, "scheduler": 7408}
 LOCAL, REAL, PLANE = "local", "real", "plane"
 """Worlds: the local API; a real control plane in its place; that control plane and nothing else."""
 WORLDS = (LOCAL, REAL, PLANE)
-_STRIDE, _TRIES = 10, 400
 _SECRET_BYTES = 24
 
 
 class InstanceError(Exception):
     """The state folder is not what it should be; the message says what to do."""
-
-
-class Ports(msgspec.Struct, frozen=True, kw_only=True):
-    """The ports that must stay the same over restarts, since others know them. Those of a real control plane are 0 without one."""
-
-    proxy: int
-    api: int
-    nats: int
-    node: int
-    etcd: int = 0
-    etcd_peer: int = 0
-    etcd_health: int = 0
-    manager: int = 0
-    scheduler: int = 0
 
 
 class Instance(msgspec.Struct, frozen=True):
@@ -190,49 +173,18 @@ def ensure(state: Path, *, held: frozenset[str] = frozenset(), world: str = "") 
             f"{state} was made for the {former.world} API, not for the {chosen} one: give another folder with --state"
         )
     identity = former.identity if former else secrets.token_hex(4)
-    found = Instance(state, identity, _ports(former.ports if former else None, held, chosen), chosen)
+    try:
+        own = ports.chosen(former.ports if former else None, held, plane=chosen != LOCAL)
+    except ports.PortError as error:
+        raise InstanceError(str(error)) from error
+    found = Instance(state, identity, own, chosen)
     for folder in (found.logs, found.run, state / "secrets"):
         _private(folder)
     write_private(
         state / "instance.json",
-        msgspec.json.format(msgspec.json.encode(_Saved(identity, found.ports, chosen))),
+        msgspec.json.format(msgspec.json.encode(_Saved(identity, own, chosen))),
     )
     return found
-
-
-def _ports(former: Ports | None, held: frozenset[str], world: str) -> Ports:
-    chosen: dict[str, int] = {}
-    for name, preferred in (PREFERRED_PORTS | (PLANE_PORTS if world != LOCAL else {})).items():
-        kept: int = getattr(former, name) if former else 0
-        if kept and (name in held or not _answers(kept)):
-            chosen[name] = kept
-        else:
-            chosen[name] = _free_port(preferred)
-    return Ports(**chosen)
-
-
-def _free_port(preferred: int) -> int:
-    """Return the preferred port, or the next of its row that nobody has."""
-    for port in range(preferred, preferred + _STRIDE * _TRIES, _STRIDE):
-        with socket.socket() as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return port
-    raise InstanceError(f"no free port from {preferred} on in steps of {_STRIDE}")
-
-
-def _answers(port: int) -> bool:
-    """Tell whether somebody listens; connections that linger from a former run do not count."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-            probe.listen(1)
-        except OSError:
-            return True
-    return False
 
 
 @contextlib.contextmanager
@@ -242,36 +194,10 @@ def opened(state: Path, *, held: frozenset[str] = frozenset(), world: str = "") 
     Two that are started in the same moment choose one after the other: between a choice and its reservation nobody else chooses.
     """
     with contextlib.ExitStack() as stack:
-        with _choosing():
+        with ports.choosing():
             instance = ensure(state, held=held, world=world)
-            stack.enter_context(reserved(instance.ports))
+            stack.enter_context(ports.reserved(instance.ports))
         yield instance
-
-
-@contextlib.contextmanager
-def _choosing() -> Iterator[None]:
-    path = Path(tempfile.gettempdir()) / f"flexinfer-ports-{os.getuid()}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def reserved(ports: Ports) -> Iterator[None]:
-    """Keep other instances from choosing these ports while ours are down for a moment.
-
-    A bound socket that does not listen: servers, which set SO_REUSEADDR, may bind beside it; `_free_port`, which does not, may not.
-    """
-    with contextlib.ExitStack() as stack:
-        for port in filter(None, msgspec.structs.astuple(ports)):
-            holder = stack.enter_context(socket.socket())
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                holder.bind((HOST, port))
-        yield
 
 
 @contextlib.contextmanager

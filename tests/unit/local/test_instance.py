@@ -18,9 +18,9 @@ from flexinfer.local.instance import (
     lock_holder,
     locked,
     opened,
-    reserved,
     state_folder,
 )
+from flexinfer.local.ports import reserved
 from flexinfer.local.supervisor import furnish
 from flexinfer.local.supervisor.plan import programs
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from flexinfer.local.instance import HOST, PLANE, Instance, InstanceError
+from flexinfer.local.instance import PLANE, Instance, InstanceError
 from flexinfer.local.kubernetes import catalogue
+from flexinfer.local.ports import HOST
 from flexinfer.local.supervisor.program import API, NODE, STORES, Program
 from flexinfer.local.supervisor.readiness import Page
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.local.instance import HOST, Instance, read_secret
+from flexinfer.local.instance import Instance, read_secret
+from flexinfer.local.ports import HOST
 
 _ANSWER_SECONDS = 10.0
 _FIRST_FAILURE = 400

@@ -12,8 +12,9 @@ import shutil
 from pathlib import Path
 
 from flexinfer.local import bus
-from flexinfer.local.instance import HOST, Instance, InstanceError, secret, write_private
+from flexinfer.local.instance import Instance, InstanceError, secret, write_private
 from flexinfer.local.kubeconfig import kubeconfig
+from flexinfer.local.ports import HOST
 from flexinfer.local.storage import STORAGE_CLASS
 from flexinfer.local.supervisor.asking import ask
 

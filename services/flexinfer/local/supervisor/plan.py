@@ -8,8 +8,9 @@ from pathlib import Path
 
 from flexinfer.local import bus
 from flexinfer.local.identities import NODE_NAME
-from flexinfer.local.instance import HOST, LOCAL, PLANE, REAL, Instance, InstanceError
+from flexinfer.local.instance import LOCAL, PLANE, REAL, Instance, InstanceError
 from flexinfer.local.kubernetes import plane
+from flexinfer.local.ports import HOST
 from flexinfer.local.supervisor.program import NODE, STORES, Program
 from flexinfer.local.supervisor.readiness import Banner, Page
 

@@ -1,0 +1,97 @@
+"""Ports: which of this machine are an instance's own, chosen so that several instances never meet."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+HOST = "127.0.0.1"
+PREFERRED_PORTS = {"proxy": 7400, "api": 7401, "nats": 7402, "node": 7403}
+PLANE_PORTS = {"etcd": 7404, "etcd_peer": 7405, "etcd_health": 7406, "manager": 7407, "scheduler": 7408}
+_STRIDE, _TRIES = 10, 400
+
+
+class PortError(Exception):
+    """No port is free."""
+
+
+class Ports(msgspec.Struct, frozen=True, kw_only=True):
+    """The ports that must stay the same over restarts, since others know them. Those of a real control plane are 0 without one."""
+
+    proxy: int
+    api: int
+    nats: int
+    node: int
+    etcd: int = 0
+    etcd_peer: int = 0
+    etcd_health: int = 0
+    manager: int = 0
+    scheduler: int = 0
+
+
+def chosen(former: Ports | None, held: frozenset[str], *, plane: bool) -> Ports:
+    """Return ports that are free: the former ones unless somebody else has them meanwhile; `held` names those that our own processes listen on."""
+    found: dict[str, int] = {}
+    for name, preferred in (PREFERRED_PORTS | (PLANE_PORTS if plane else {})).items():
+        kept: int = getattr(former, name) if former else 0
+        if kept and (name in held or not _answers(kept)):
+            found[name] = kept
+        else:
+            found[name] = _free_port(preferred)
+    return Ports(**found)
+
+
+def _free_port(preferred: int) -> int:
+    """Return the preferred port, or the next of its row that nobody has."""
+    for port in range(preferred, preferred + _STRIDE * _TRIES, _STRIDE):
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise PortError(f"no free port from {preferred} on in steps of {_STRIDE}")
+
+
+def _answers(port: int) -> bool:
+    """Tell whether somebody listens; connections that linger from a former run do not count."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+            probe.listen(1)
+        except OSError:
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def choosing() -> Iterator[None]:
+    """Keep others of this user from choosing meanwhile."""
+    path = Path(tempfile.gettempdir()) / f"flexinfer-ports-{os.getuid()}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def reserved(ports: Ports) -> Iterator[None]:
+    """Keep other instances from choosing these ports while ours are down for a moment.
+
+    A bound socket that does not listen: servers, which set SO_REUSEADDR, may bind beside it; `_free_port`, which does not, may not.
+    """
+    with contextlib.ExitStack() as stack:
+        for port in filter(None, msgspec.structs.astuple(ports)):
+            holder = stack.enter_context(socket.socket())
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                holder.bind((HOST, port))
+        yield
