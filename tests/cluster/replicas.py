@@ -103,9 +103,21 @@ class Replicas:
         told = self.plane.kubectl(*words, check=False)
         return json.loads(told) if told else {}
 
+    def version(self, name: str) -> str:
+        """Return the version of a reactor's Lease."""
+        words = ("get", "lease", "-n", "flexinfer-system", f"flexinfer-{name}", "-o")
+        return self.plane.kubectl(*words, "jsonpath={.metadata.resourceVersion}")
+
     def holder(self, name: str) -> str:
         """Return whose Lease it is."""
         return str(self.lease(name).get("holderIdentity", ""))
+
+    def holders_since(self, name: str, version: str) -> list[str]:
+        """Return who held a reactor's Lease in each of its versions after that one, as the API server remembers them; "" for nobody."""
+        query = f"watch=1&resourceVersion={version}&timeoutSeconds=1&fieldSelector=metadata.name%3Dflexinfer-{name}"
+        path = f"/apis/coordination.k8s.io/v1/namespaces/flexinfer-system/leases?{query}"
+        changes = (json.loads(line) for line in self.plane.kubectl("get", "--raw", path).splitlines())
+        return [change["object"]["spec"].get("holderIdentity", "") for change in changes]
 
 
 @contextlib.asynccontextmanager
