@@ -7,6 +7,7 @@ what distribution adds: NATS, hints, reads that guard against another writer, an
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from flexinfer.contracts.model import Model
 from flexinfer.contracts.workload import pod_facts
 from flexinfer.launcher import manifests
 from flexinfer.launcher import perform as launching
-from flexinfer.launcher.probing import EAGER, Ask, asking
+from flexinfer.launcher.probing import Ask, asking, loading_pause
 from flexinfer.prefetcher import jobs
 from flexinfer.prefetcher import perform as prefetching
 from flexinfer.prefetcher.plan import plan
@@ -103,8 +104,9 @@ class Peer:
         if backend is None:
             raise SystemExit("peer: no such backend")
         url = f"http://{self._address(name)}:{backend.port}{backend.health}"
+        began = time.monotonic()
         while not (await self._ask(url)).good:
-            await asyncio.sleep(EAGER)
+            await asyncio.sleep(loading_pause(time.monotonic() - began))
         await self._say(await saying, keys.READY)
 
     async def _loading(self, model: Model, pod: str) -> Model:
