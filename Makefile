@@ -52,6 +52,7 @@ node-down: $(DEV) ## Take it away; nothing is left
 	@$(BIN)/python -m tests.node down
 
 test-node: $(DEV) ## What needs a real node: the product from its image and manifests, faults, Tilt (root)
+	$(BIN)/python -m tests.node programs
 	$(BIN)/python deploy/image/build.py fetch
 	$(BIN)/pytest -q tests/node $(ARGS)
 

@@ -1,4 +1,4 @@
-"""`python -m tests.node up|down|status|run`: a real Kubernetes of one node on this machine, for tests and for developers without kind."""
+"""`python -m tests.node programs|up|down|status|run`: a real Kubernetes of one node on this machine, for tests and for developers without kind."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ import time
 from typing import NoReturn
 
 from flexinfer.local.kubernetes.programs import ProgramError
-from tests.node import network, processes
+from tests.node import network, processes, programs, tilt
 from tests.node.cluster import Cluster
 from tests.node.images import ImageError
 from tests.node.layout import FIRST, layout
@@ -17,7 +17,7 @@ from tests.node.programs import MissingError
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m tests.node", description=__doc__)
-    parser.add_argument("command", choices=("up", "down", "status", "run"))
+    parser.add_argument("command", choices=("programs", "up", "down", "status", "run"))
     parser.add_argument("words", nargs=argparse.REMAINDER, help="for run: the command to run beside it")
     given = parser.parse_args()
     if os.geteuid() != 0:
@@ -26,9 +26,15 @@ def main() -> None:
     try:
         if given.command == "run":
             run(cluster, given.words or [os.environ.get("SHELL", "sh")])
-        {"up": up, "down": down, "status": status}[given.command](cluster)
+        {"programs": build, "up": up, "down": down, "status": status}[given.command](cluster)
     except (MissingError, ImageError, ProgramError, AssertionError) as error:
         sys.exit(f"node: {error}")
+
+
+def build(cluster: Cluster) -> None:
+    """Find or build every program that the tests need, Tilt too, and show how far that has come."""
+    programs.everything(os.environ, tell)
+    tilt.locate(os.environ, tell)
 
 
 def up(cluster: Cluster) -> None:
