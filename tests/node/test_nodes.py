@@ -36,7 +36,6 @@ def guest(product: Product) -> Iterator[Product]:
         product.delete(NAME)
     finally:
         cluster.remove(SECOND)
-        product.kubectl("delete", "node", SECOND.name)
 
 
 def test_a_model_lives_on_the_node_that_it_is_sent_to(guest: Product) -> None:
