@@ -277,7 +277,8 @@ def main() -> None:
             product.kubectl("rollout", "status", f"deployment/flexinfer-{name}", "-n", SYSTEM)
         try:
             asyncio.run(wakes(product, count))
-            sleepers(product, sleeping)
+            if sleeping:
+                sleepers(product, sleeping)
         finally:
             product.remove_models()
             product.apply()

@@ -333,6 +333,10 @@ def _silent(case: Case, pod: PodFacts) -> Iterator[Action]:
     if ready is not None and ready.true and unasked and case.told.address == loading.address(model, pod):
         return
     verdict = loading.stage(pod, case.reason, ready, case.probe)
+    bound_by = _bound_by(case) if verdict.stage == loading.SCHEDULING else case.now
+    if case.now < bound_by:
+        yield Recheck(bound_by)
+        return
     waited = loading.patience(model, case.terms, verdict.reason)
     deadline = case.since(keys.READY) + waited
     if case.reason == verdict.reason and rules.open_gates(model):
@@ -358,6 +362,12 @@ def _silent(case: Case, pod: PodFacts) -> Iterator[Action]:
         stage=verdict.stage,
         restarts=restarts,
     )
+
+
+def _bound_by(case: Case) -> float:
+    """Return when a Pod that has no node yet is worth a word: a start that was spoken of is spoken of at once."""
+    began = loading.started_at(case.fleet, case.model)
+    return case.now if case.reason in rules.LOADING or began is None else began + loading.BINDING_SECONDS
 
 
 # --- saying it

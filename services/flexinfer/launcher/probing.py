@@ -31,8 +31,8 @@ EAGER_SECONDS = 5.0
 """For so long nobody needs to want a Pod that is new: whoever did may not be heard of yet."""
 DRAINING, STEADY = 0.1, 1.0
 _SHARE, _SHORTEST, _LONGEST = 0.01, 0.005, 0.1
-_ADDRESS = 0.02
-"""The API server is asked for an address no more often than this: it has others to serve."""
+_ADDRESS = 0.1
+"""How often the API server is asked for an address that no watch has told yet: at the start of a Pod it has others to serve."""
 _FAILURES = 3
 """Answers in a row that must fail before an engine that answered counts as silent; a refused connection counts at once."""
 _ANSWER_SECONDS = 1.0
