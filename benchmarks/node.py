@@ -187,7 +187,7 @@ def sleepers(product: Product, count: int) -> None:
     for name in names:
         product.model(name, serverless={"idleTimeout": "1s"})
     began = time.monotonic()
-    until(lambda: _idle(product) == count, _PATIENCE_SECONDS, f"{count} Models sleep")
+    until(lambda: _asleep(product) == count, _PATIENCE_SECONDS, f"{count} Models sleep")
     print(f"{count} Models applied, started once and asleep after {time.monotonic() - began:.0f} s")
     time.sleep(_CALM_SECONDS)  # what was written last is reported on
     asleep = _measured(product)
@@ -210,9 +210,11 @@ def sleepers(product: Product, count: int) -> None:
     _goal("the Service alone", owned == {"Service": count})
 
 
-def _idle(product: Product) -> int:
+def _asleep(product: Product) -> int:
+    """Return how many Models have been started and stopped again; one that still queues for that is not asleep."""
     items = product.cluster.object("mdl")["items"]
-    return sum(item.get("status", {}).get("phase") == "Idle" for item in items)
+    reasons = ({c["reason"] for c in item.get("status", {}).get("conditions", ())} for item in items)
+    return sum(told >= {"Idle", "Stopped"} for told in reasons)
 
 
 def _measured(product: Product) -> tuple[dict[str, float], Counter[str]]:
