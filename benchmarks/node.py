@@ -2,7 +2,9 @@
 
 The engine is the stub in a container. Wake overhead = (engine's process started - request) + (first byte - engine ready), through the door's Service.
 Between wakes the same stub is started as a bare Pod: POSTed, its address taken from a watch, then asked every 5 ms; without a claim (the floor that the
-peers were measured beside: 252 ms) and with the Model's own claim mounted. Peers measured elsewhere on such a node: KubeAI 1,883 ms, LLMKube 9,577 ms.
+peers were measured beside: 252 ms) and with the Model's own claim mounted: any volume costs 300 ms, since kubelet looks whether a Pod's volumes are
+mounted at once and then every 300 ms (`podAttachAndMountRetryInterval` of its volume manager). Peers measured elsewhere on such a node: KubeAI 1,883 ms,
+LLMKube 9,577 ms.
 """
 
 import asyncio

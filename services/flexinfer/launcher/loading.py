@@ -19,6 +19,8 @@ BINDING_SECONDS = 0.25
 """A scheduler takes some 10 ms for a Pod that fits: one that is bound within this long is not said to wait, which saves a wake a write."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _NO_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_ORDINARY = frozenset({"ContainerCreating", "PodInitializing"})
+"""What every container waits for: no news without a message."""
 _WAS_GATED = "SchedulingGated"
 """What a Pod's condition says on, for a moment, after its gate has opened."""
 SCHEDULING, IMAGE, WEIGHTS, RESTART = "Scheduling", "Image", "Weights", "Restart"
@@ -48,7 +50,8 @@ def stage(pod: PodFacts, reason: str, ready: Condition | None, probe: Probe | No
     if not pod.node:
         why = f": {pod.message}" if pod.message and pod.reason != _WAS_GATED else ""
         return Stage(keys.R_STARTING, f"its Pod waits for the scheduler{why}", SCHEDULING)
-    why = f" ({pod.reason}: {pod.message})".replace(": )", ")") if pod.reason else ""
+    told = "" if pod.reason in _ORDINARY and not pod.message else pod.reason
+    why = f" ({told}: {pod.message})".replace(": )", ")") if told else ""
     return Stage(keys.R_STARTING, f"its Pod starts on node {pod.node}{why}", IMAGE)
 
 

@@ -1,7 +1,7 @@
 """What the watcher has to say of a Model: Accepted, and the phase that follows from all conditions. Pure.
 
 The verdict goes out at once, since everything waits for it. The phase is for people: it is written when the conditions have been
-still for a moment, or at once when it becomes Ready.
+still for a moment, or at once when it becomes Ready. ADR 0017 says how long that moment is.
 """
 
 import msgspec
@@ -12,7 +12,7 @@ from flexinfer.contracts.model import Model
 from flexinfer.contracts.phase import explain, phase_of
 from flexinfer.watcher.validate import accepted
 
-STILL_SECONDS = 0.02
+STILL_SECONDS = 0.2
 
 
 def judge(model: Model, changed: float, now: float) -> Report | Recheck | None:
