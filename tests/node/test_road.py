@@ -8,6 +8,7 @@ import openai
 import pytest
 
 from tests.node.images import ROOT
+from tests.node.layout import FIRST
 from tests.node.product import QUESTION, SYSTEM, Product
 
 SERVICES = ("agent", "arbiter", "launcher", "placer", "prefetcher", "proxy", "reaper", "watcher")
@@ -25,7 +26,8 @@ def road(product: Product) -> Iterator[Product]:
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_service_runs_as_shipped(product: Product, service: str) -> None:
     """One container from the one image, not root, on a read-only root, without capabilities, confined."""
-    (pod,) = [p for p in product.pods(service) if not p["metadata"].get("deletionTimestamp")]
+    here = [pod for pod in product.pods(service) if pod["spec"].get("nodeName") == FIRST.name]
+    (pod,) = [pod for pod in here if not pod["metadata"].get("deletionTimestamp")]
     (container,) = pod["spec"]["containers"]
     security = container["securityContext"]
     assert pod["spec"]["serviceAccountName"] == f"flexinfer-{service}"
