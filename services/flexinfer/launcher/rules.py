@@ -112,7 +112,11 @@ def failed_for_good(model: Model) -> bool:
 
 
 def pods_of(model: Model, fleet: Fleet) -> tuple[PodFacts, ...]:
-    """Return the Model's own Pods as last seen, by the bus or by the launcher's own reads, whichever is newer."""
+    """Return the Model's own Pods as last seen, by the bus or by the launcher's own reads, whichever is newer.
+
+    A read that found a Pod on its way out says nothing once the bus knows that Pod no more: nobody would read it again, and its successor would wait
+    for ever.
+    """
     probe = fleet.probes.get(model.key)
     own = {p.uid: p for p in fleet.workload(model).pods if p.model_uid == model.uid and _engine(p, model)}
     if probe is not None and probe.pod is None and probe.detail == GONE:
@@ -121,7 +125,8 @@ def pods_of(model: Model, fleet: Fleet) -> tuple[PodFacts, ...]:
     if seen is not None and seen.model_uid == model.uid:
         known = own.get(seen.uid)
         newest = max((p.version for p in own.values()), default=0)
-        if (known is None and seen.version > newest) or (known is not None and seen.version > known.version):
+        fresh = seen.version > newest and not seen.deleting if known is None else seen.version > known.version
+        if fresh:
             own[seen.uid] = seen
     return tuple(sorted(own.values(), key=lambda p: p.version))
 

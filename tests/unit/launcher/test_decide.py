@@ -307,6 +307,14 @@ def test_a_pod_that_vanished_is_made_anew() -> None:
     assert decided(a_start(ready=("False", keys.R_RESTARTING)))[0].turn == 0
 
 
+def test_a_pod_last_read_on_its_way_out_and_gone_since_is_made_anew() -> None:
+    """An evicted Pod: nobody reads it again, so the read must not keep its successor waiting for ever."""
+    model = a_start(ready=("False", keys.R_RESTARTING))
+    leaving = its_pod(model, version=99, deleting=True)
+    (action,) = decided(model, answers(model, leaving, healthy=False), holding(model))
+    assert isinstance(action, Start)
+
+
 def test_a_silent_node_makes_readiness_unknown() -> None:
     """Nothing is routed there, and nothing is started elsewhere."""
     model = a_start(ready=READY)
