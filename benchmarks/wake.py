@@ -9,6 +9,7 @@ import asyncio
 import statistics
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from benchmarks import load
@@ -91,6 +92,11 @@ def _sample(running: Instance) -> tuple[float, float, float]:
     return (told["started"] - asked) + (answered - told["ready"]), spawn, busy
 
 
+def beside(median: float, peers: Iterable[str]) -> str:
+    """Return which part of each peer's median this is."""
+    return ", ".join(f"1/{PEERS[name] / median:.0f} of {name}" for name in peers)
+
+
 def _tell(which: str, samples: list[tuple[float, float, float]]) -> None:
     overheads = sorted(overhead for overhead, _, _ in samples)
     spawn = statistics.median(bare for _, bare, _ in samples)
@@ -100,8 +106,7 @@ def _tell(which: str, samples: list[tuple[float, float, float]]) -> None:
     print(
         f"  wake overhead: median {median * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, least {overheads[0] * 1000:.0f} ms"
     )
-    peers = ", ".join(f"1/{seconds / median:.0f} of {name}" for name, seconds in PEERS.items())
-    print(f"  ratio to bare spawn {median / spawn:.1f}; {peers}")
+    print(f"  ratio to bare spawn {median / spawn:.1f}; {beside(median, PEERS)}")
     print(
         f"  goal: bare spawn + 50 ms median ({'met' if median <= spawn + GOAL_MEDIAN else 'missed'}), "
         f"+ 120 ms p99 ({'met' if p99 <= spawn + GOAL_P99 else 'missed'})"

@@ -333,8 +333,7 @@ def _silent(case: Case, pod: PodFacts) -> Iterator[Action]:
     if ready is not None and ready.true and unasked and case.told.address == loading.address(model, pod):
         return
     verdict = loading.stage(pod, case.reason, ready, case.probe)
-    bound_by = _bound_by(case) if verdict.stage == loading.SCHEDULING else case.now
-    if case.now < bound_by:
+    if verdict.stage == loading.SCHEDULING and case.now < (bound_by := _bound_by(case)):
         yield Recheck(bound_by)
         return
     waited = loading.patience(model, case.terms, verdict.reason)

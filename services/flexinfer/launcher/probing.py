@@ -284,12 +284,12 @@ def _pause(visit: _Visit, fleet: Fleet) -> float:
         return DRAINING
     if patient.healthy and not patient.failures:
         return STEADY
-    waited_for = any(a.waiting for (k, _), a in fleet.activity.items() if k == key)
-    loads = not patient.pod.ip or waited_for or visit.model.holds(keys.WANTED)
-    if not loads and patient.since + EAGER_SECONDS < visit.runtime.clock():
-        return STEADY
-    pause = loading_pause(visit.runtime.clock() - patient.since)
-    return pause if patient.pod.ip else max(pause, _ADDRESS)
+    if not patient.pod.ip:
+        return _ADDRESS
+    waited = visit.runtime.clock() - patient.since
+    asked_for = any(a.waiting for (k, _), a in fleet.activity.items() if k == key)
+    eager = waited <= EAGER_SECONDS or asked_for or visit.model.holds(keys.WANTED)
+    return loading_pause(waited) if eager else STEADY
 
 
 def loading_pause(waited: float) -> float:

@@ -22,6 +22,7 @@ _CLAIMS = "/api/v1/persistentvolumeclaims"
 _VOLUMES = "/api/v1/persistentvolumes"
 _CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 _BINDING_SECONDS = 5.0
+
 log = logging.getLogger(__name__)
 
 
