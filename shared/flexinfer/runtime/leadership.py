@@ -1,8 +1,8 @@
 """Leadership: the Lease that says which replica of a reactor may act.
 
 leaseDuration 6 s, renewed every 2 s, and acting stops 4 s after the last renewal by the monotonic clock: so a paused holder
-stops before anybody else may start. What it still has in flight is fenced by resourceVersions. A replica of the same identity takes its own
-Lease at once: under `flexinfer up` the supervisor starts a successor only after it has reaped the former process.
+stops before anybody else may start. What it still has in flight is fenced by resourceVersions, and so is a renewal: it is one PUT of the
+Lease as last written, which fails if anybody else has written since. A replica of the same identity takes its own Lease at once: under `flexinfer up` the supervisor starts a successor only after it has reaped the former process.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ class Leadership:
         self._name = f"flexinfer-{name}"
         self._identity = f"{name}-{identity}"
         self._renewed: float | None = None
+        self._written: kube.Lease | None = None
         self._rival: tuple[str, float] | None = None  # (resourceVersion, when first seen)
         self._gained = asyncio.Event()
 
@@ -67,7 +68,7 @@ class Leadership:
         """Let the next replica start at once."""
         if not self.holds(runtime.clock()):
             return
-        self._renewed = None
+        self._renewed = self._written = None
         try:
             for _ in range(_RETURN_TRIES):
                 with contextlib.suppress(ConflictError):  # a renewal that was cut off has arrived after all
@@ -87,6 +88,11 @@ class Leadership:
     async def _round(self, runtime: Runtime) -> None:
         asked = runtime.clock()
         stamp = runtime.wall().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        if self._written is not None:
+            with contextlib.suppress(ConflictError, NotFoundError):  # written by somebody else: read it
+                await self._renew(runtime, self._written, asked, stamp)
+                return
+            self._written = None
         try:
             lease = await runtime.cluster.get(LEASES, keys.SYSTEM_NAMESPACE, self._name)
         except NotFoundError:
@@ -94,14 +100,17 @@ class Leadership:
                 metadata=Metadata(name=self._name, namespace=keys.SYSTEM_NAMESPACE),
                 spec=self._spec(kube.LeaseSpec(), stamp),
             )
-            await runtime.cluster.create(LEASES, keys.SYSTEM_NAMESPACE, fresh)
+            self._written = await runtime.cluster.create(LEASES, keys.SYSTEM_NAMESPACE, fresh)
             self._renewed = asked
             return
         if not self._free(lease, asked):
             self._renewed = None
             return
+        await self._renew(runtime, lease, asked, stamp)
+
+    async def _renew(self, runtime: Runtime, lease: kube.Lease, asked: float, stamp: str) -> None:
         renewed = msgspec.structs.replace(lease, spec=self._spec(lease.spec, stamp))
-        await runtime.cluster.replace(LEASES, keys.SYSTEM_NAMESPACE, self._name, renewed)
+        self._written = await runtime.cluster.replace(LEASES, keys.SYSTEM_NAMESPACE, self._name, renewed)
         self._renewed = asked
 
     def _free(self, lease: kube.Lease, now: float) -> bool:

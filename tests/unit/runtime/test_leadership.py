@@ -5,9 +5,10 @@ import itertools
 from typing import Any
 
 import msgspec
+import pytest
 
 from flexinfer.contracts import kube
-from flexinfer.runtime.api import AwayError, ConflictError, Kind, NotFoundError
+from flexinfer.runtime.api import LEASES, AwayError, ConflictError, Kind, NotFoundError
 from flexinfer.runtime.leadership import (
     ACT_SECONDS,
     DURATION_SECONDS,
@@ -27,33 +28,37 @@ class OneLease:
         self.away = False
         self.hangs = False
         self.conflicts = 0
+        self.reads = 0
         self._versions = itertools.count(1)
 
     async def get(self, kind: Kind[Any], namespace: str, name: str) -> kube.Lease:
         """Return the Lease."""
-        if self.hangs:
-            await asyncio.Event().wait()
-        self._answer()
+        self.reads += 1
+        await self._answer()
         if self.lease is None:
             raise NotFoundError("not found", 404)
         return self.lease
 
     async def create(self, kind: Kind[Any], namespace: str, body: kube.Lease) -> kube.Lease:
         """Create the Lease."""
-        self._answer()
+        await self._answer()
         return self._store(body)
 
     async def replace(self, kind: Kind[Any], namespace: str, name: str, body: kube.Lease) -> kube.Lease:
         """PUT the Lease."""
-        self._answer()
+        await self._answer()
         if self.conflicts:
             self.conflicts -= 1
             raise ConflictError("modified", 409)
-        if self.lease and body.metadata.resource_version != self.lease.metadata.resource_version:
+        if self.lease is None:
+            raise NotFoundError("not found", 404)
+        if body.metadata.resource_version != self.lease.metadata.resource_version:
             raise ConflictError("modified", 409)
         return self._store(body)
 
-    def _answer(self) -> None:
+    async def _answer(self) -> None:
+        if self.hangs:
+            await asyncio.Event().wait()
         if self.away:
             raise AwayError("away")
 
@@ -194,6 +199,63 @@ def test_a_lease_is_given_back_although_a_last_renewal_crossed_it() -> None:
         await leader.give_back(runtime)
         assert server.lease is not None
         assert server.lease.spec.holder_identity is None
+
+    run(main())
+
+
+def test_a_renewal_reads_nothing() -> None:
+    """The Lease as last written is enough: one request each two seconds, for years."""
+
+    async def main() -> None:
+        server = OneLease()
+        runtime = a_runtime(cluster=server)
+        leader = Leadership("placer", "one")
+        task = asyncio.create_task(leader.keep(runtime))
+        await asyncio.sleep(1)
+        read = server.reads
+        await asyncio.sleep(10 * RENEW_SECONDS)
+        assert leader.holds(runtime.clock())
+        assert server.reads == read
+        task.cancel()
+
+    run(main())
+
+
+@pytest.mark.parametrize("holder", ["placer-two", None])
+def test_a_lease_that_somebody_else_has_written_is_read_before_it_is_renewed(holder: str | None) -> None:
+    """One that was taken is lost; one that was given back is taken again."""
+
+    async def main() -> None:
+        server = OneLease()
+        runtime = a_runtime(cluster=server)
+        leader = Leadership("placer", "one")
+        task = asyncio.create_task(leader.keep(runtime))
+        await asyncio.sleep(1)
+        assert server.lease is not None
+        spec = msgspec.structs.replace(server.lease.spec, holder_identity=holder)
+        await server.replace(LEASES, "", "", msgspec.structs.replace(server.lease, spec=spec))
+        await asyncio.sleep(RENEW_SECONDS)
+        assert leader.holds(runtime.clock()) is (holder is None)
+        assert server.lease.spec.holder_identity == (holder or "placer-one")
+        task.cancel()
+
+    run(main())
+
+
+def test_a_lease_that_was_deleted_is_made_again() -> None:
+    """Its holder goes on."""
+
+    async def main() -> None:
+        server = OneLease()
+        runtime = a_runtime(cluster=server)
+        leader = Leadership("placer", "one")
+        task = asyncio.create_task(leader.keep(runtime))
+        await asyncio.sleep(1)
+        server.lease = None
+        await asyncio.sleep(RENEW_SECONDS)
+        assert leader.holds(runtime.clock())
+        assert server.lease is not None
+        task.cancel()
 
     run(main())
 
