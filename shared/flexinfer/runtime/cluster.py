@@ -81,7 +81,7 @@ async def connected(kubeconfig: str) -> AsyncIterator["ApiCluster"]:
             transport.load_incluster_config(client_configuration=configuration)
     except (transport.ConfigException, OSError) as error:
         raise ApiError(f"no way to the API server: {error}") from error
-    client = transport.ApiClient(configuration)
+    client = transport.client(configuration)
     try:
         yield ApiCluster(client)
     finally:

@@ -52,7 +52,7 @@ async def connected(kubeconfig: str) -> AsyncIterator["Client"]:
         )
     else:
         transport.load_incluster_config(client_configuration=configuration)
-    client = transport.ApiClient(configuration)
+    client = transport.client(configuration)
     try:
         yield Client(client)
     finally:
