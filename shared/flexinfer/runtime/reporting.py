@@ -23,6 +23,8 @@ from flexinfer.runtime.runtime import Runtime
 
 log = logging.getLogger(__name__)
 _JITTER_SECONDS = 0.02
+_EVENT_SECONDS = 0.1
+"""How long an Event lets the hand-over go first: others read the Model in the moment after its status was written."""
 _PATIENT_TRIES = 2
 _TRIES = 20
 _ALARMING = keys.FINAL_REASONS | {
@@ -178,8 +180,10 @@ async def record(runtime: Runtime, model: Model, condition: Condition, seconds: 
             at=at,
         )
     )
+    told = _event(runtime, model, condition)
+    await runtime.sleep(_EVENT_SECONDS)
     try:
-        await runtime.cluster.create(EVENTS, model.metadata.namespace, _event(runtime, model, condition))
+        await runtime.cluster.create(EVENTS, model.metadata.namespace, told)
     except ApiError as error:
         log.debug("event %s of %s not written: %s", condition.reason, model.key, error)
 
