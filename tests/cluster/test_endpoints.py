@@ -5,6 +5,7 @@ from pathlib import Path
 
 from benchmarks.instance import Instance
 from flexinfer.local.instance import REAL
+from tests.instance import until
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "local" / "smollm2.yaml"
 
@@ -15,8 +16,13 @@ def test_serving_a_model_tries_no_endpoint_slice(tmp_path: Path) -> None:
     try:
         running.kubectl("apply", "-f", str(EXAMPLE))
         running.until("smollm2", "condition=Ready", 120)
-        events = json.loads(running.kubectl("get", "events", "--all-namespaces", "-o", "json"))["items"]
+        until(lambda: "Ready" in reasons(running), 10, "an Event says that it is ready")
+        assert "FailedToUpdateEndpointSlices" not in reasons(running)
     finally:
         running.down()
-    reasons = {event["reason"] for event in events}
-    assert ("Ready" in reasons, "FailedToUpdateEndpointSlices" in reasons) == (True, False)
+
+
+def reasons(running: Instance) -> set[str]:
+    """Return the reasons of all Events."""
+    found = json.loads(running.kubectl("get", "events", "--all-namespaces", "-o", "json"))["items"]
+    return {event["reason"] for event in found}

@@ -2,7 +2,7 @@
 
 leaseDuration 6 s, renewed every 2 s, and acting stops 4 s after the last renewal by the monotonic clock: so a paused holder
 stops before anybody else may start. What it still has in flight is fenced by resourceVersions, and so is a renewal: it is one PUT of the
-Lease as last written, which fails if anybody else has written since. A replica of the same identity takes its own Lease at once: under `flexinfer up` the supervisor starts a successor only after it has reaped the former process.
+Lease as last written, which fails if anybody else has written since; one whose time is over reads first. A replica of the same identity takes its own Lease at once: under `flexinfer up` the supervisor starts a successor only after it has reaped the former process.
 """
 
 import asyncio
@@ -88,11 +88,11 @@ class Leadership:
     async def _round(self, runtime: Runtime) -> None:
         asked = runtime.clock()
         stamp = runtime.wall().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        if self._written is not None:
+        if self._written is not None and self.holds(asked):
             with contextlib.suppress(ConflictError, NotFoundError):  # written by somebody else: read it
                 await self._renew(runtime, self._written, asked, stamp)
                 return
-            self._written = None
+        self._written = None
         try:
             lease = await runtime.cluster.get(LEASES, keys.SYSTEM_NAMESPACE, self._name)
         except NotFoundError:

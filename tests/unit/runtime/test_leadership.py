@@ -29,6 +29,7 @@ class OneLease:
         self.hangs = False
         self.conflicts = 0
         self.reads = 0
+        self.refused = 0
         self._versions = itertools.count(1)
 
     async def get(self, kind: Kind[Any], namespace: str, name: str) -> kube.Lease:
@@ -53,6 +54,7 @@ class OneLease:
         if self.lease is None:
             raise NotFoundError("not found", 404)
         if body.metadata.resource_version != self.lease.metadata.resource_version:
+            self.refused += 1
             raise ConflictError("modified", 409)
         return self._store(body)
 
@@ -238,6 +240,32 @@ def test_a_lease_that_somebody_else_has_written_is_read_before_it_is_renewed(hol
         assert leader.holds(runtime.clock()) is (holder is None)
         assert server.lease.spec.holder_identity == (holder or "placer-one")
         task.cancel()
+
+    run(main())
+
+
+def test_a_leader_whose_time_is_over_reads_before_it_writes() -> None:
+    """Somebody else may hold the Lease by now; what it remembers is not even tried."""
+
+    async def main() -> None:
+        server = OneLease()
+        runtime = a_runtime(cluster=server)
+        leader, rival = Leadership("placer", "one"), Leadership("placer", "two")
+        task = asyncio.create_task(leader.keep(runtime))
+        await asyncio.sleep(1)
+        server.away = True
+        await asyncio.sleep(ACT_SECONDS + 1)
+        assert not leader.holds(runtime.clock())
+        server.away = False
+        assert server.lease is not None
+        spec = msgspec.structs.replace(server.lease.spec, holder_identity="placer-two")
+        await server.replace(LEASES, "", "", msgspec.structs.replace(server.lease, spec=spec))
+        waiting = asyncio.create_task(rival.keep(runtime))
+        await asyncio.sleep(DURATION_SECONDS)
+        assert not leader.holds(runtime.clock())
+        assert not server.refused
+        for one in (task, waiting):
+            one.cancel()
 
     run(main())
 
