@@ -9,9 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
+class MissingImageError(Exception):
+    """An image that is not on this machine; the message says what makes it."""
+
+
 @contextlib.contextmanager
 def layers(program: str, image: str) -> Iterator[Sequence[Path]]:
-    """Give the files of an image's layers, lowest first; they go with the context."""
+    """Give the files of an image's layers, lowest first; they go with the context. MissingImageError when there is no such image."""
     with tempfile.TemporaryDirectory() as folder:
         _export(program, image, folder)
         yield listed(Path(folder))
@@ -36,8 +40,11 @@ def unpacked(layer: Path) -> bytes:
 
 
 def _export(program: str, image: str, folder: str) -> None:
-    if program == "docker":
-        saved = subprocess.run(["docker", "save", image], capture_output=True, check=True)
-        subprocess.run(["tar", "-x", "-C", folder], input=saved.stdout, check=True)
-        return
-    subprocess.run(["buildah", "push", "--quiet", image, f"oci:{folder}"], check=True)
+    saves = program == "docker"
+    words = ["docker", "save", image] if saves else ["buildah", "push", "--quiet", image, f"oci:{folder}"]
+    done = subprocess.run(words, capture_output=True, check=False)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip()
+        raise MissingImageError(f"no image {image} to read ({said}): `make images` builds it")
+    if saves:
+        subprocess.run(["tar", "-x", "-C", folder], input=done.stdout, check=True)

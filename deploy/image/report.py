@@ -21,7 +21,8 @@ import oci
 from build import OWN_BASE, REPOSITORY, TARGETS, base, engine
 
 SYSTEM, HEALTH = "flexinfer-system", 8081
-SERVICES = ("watcher", "placer", "prefetcher", "launcher", "reaper", "arbiter", "proxy")
+SERVICES = ("watcher", "agent", "placer", "prefetcher", "launcher", "reaper", "arbiter", "proxy")
+ON_EVERY_NODE = ("agent",)
 _SECONDS = 60.0
 _MEGABYTE = 1_000_000
 
@@ -68,7 +69,8 @@ def starts() -> Iterator[str]:
 def start_of(service: str) -> float:
     """Return the seconds from the start of a new Pod's process to its first yes."""
     known = {pod["metadata"]["uid"] for pod in _pods(service)}
-    words = ("rollout", "restart", f"deployment/flexinfer-{service}", "-n", SYSTEM)
+    kind = "daemonset" if service in ON_EVERY_NODE else "deployment"
+    words = ("rollout", "restart", f"{kind}/flexinfer-{service}", "-n", SYSTEM)
     program = str(Path(sys.executable).with_name("kubectl"))
     subprocess.run([program, *words], capture_output=True, check=True)
     deadline = time.monotonic() + _SECONDS
@@ -131,8 +133,11 @@ def main() -> None:
     given = parser.parse_args()
     program = engine(given.engine)
     print(f"base: {'our own Debian' if base(program) == OWN_BASE else base(program)}")
-    for line in sizes(program, given.registry, given.version):
-        print(line, flush=True)
+    try:
+        for line in sizes(program, given.registry, given.version):
+            print(line, flush=True)
+    except oci.MissingImageError as error:
+        raise SystemExit(f"report: {error}") from error
     probe = subprocess.run(
         [str(Path(sys.executable).with_name("kubectl")), "get", "deployments", "-n", SYSTEM, "-o", "name"],
         capture_output=True,

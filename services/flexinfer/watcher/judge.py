@@ -1,7 +1,7 @@
 """What the watcher has to say of a Model: Accepted, and the phase that follows from all conditions. Pure.
 
 The verdict goes out at once, since everything waits for it. The phase is for people: it is written when the conditions have been
-still for a moment, a shorter one when it becomes Ready. ADR 0017 says how long those moments are.
+still for a moment, or at once when it becomes Ready. ADR 0017 says how long that moment is.
 """
 
 import msgspec
@@ -13,8 +13,6 @@ from flexinfer.contracts.phase import explain, phase_of
 from flexinfer.watcher.validate import accepted
 
 STILL_SECONDS = 0.2
-READY_SECONDS = 0.05
-"""So long the API server has the door to answer, which reads the Model that has just become ready."""
 
 
 def judge(model: Model, changed: float, now: float) -> Report | Recheck | None:
@@ -30,5 +28,5 @@ def judge(model: Model, changed: float, now: float) -> Report | Recheck | None:
     told = actions.report(model, verdict, fields)
     if told is None or not conditions.same(model.condition(keys.ACCEPTED), verdict):
         return told
-    at = changed + (READY_SECONDS if phase == keys.PHASE_READY != model.status.phase else STILL_SECONDS)
+    at = changed if phase == keys.PHASE_READY != model.status.phase else changed + STILL_SECONDS
     return Recheck(at) if now < at else msgspec.structs.replace(told, gates=keys.CONDITIONS, quiet=True)

@@ -135,3 +135,18 @@ def test_a_job_ends_with_its_own_code(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, str(RELOAD), "job"], env=environment, check=False)
     assert done.returncode == 3
+
+
+def test_a_report_on_an_image_that_is_not_there_says_what_makes_it(tmp_path: Path) -> None:
+    """No trace of a program's insides."""
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\n[ \"$1\" = save ] && echo 'No such image' >&2 && exit 1\necho\n")
+    docker.chmod(0o755)
+    words = (sys.executable, str(ROOT / "deploy" / "image" / "report.py"), "--engine", "docker")
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        words, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "(No such image): `make images` builds it" in done.stderr
+    assert "Traceback" not in done.stderr
