@@ -125,11 +125,11 @@ def test_a_changed_source_is_live_without_an_image(
 
 def lagging(product: Product, source: str) -> list[str]:
     """Return the components whose container does not hold what was saved last."""
-    words = ("exec", "--namespace", SYSTEM, "--", "cat", "/app/services/flexinfer/placer/wording.py")
+    asks = ("--namespace", SYSTEM, "--", "cat", "/app/services/flexinfer/placer/wording.py")
     return [
         component
         for component in (*SERVICES, "volumes", "tap")
-        if product.cluster.kubectl(words[0], workload(component), *words[1:]) != source
+        if product.cluster.kubectl("exec", workload(component), *asks) != source
     ]
 
 

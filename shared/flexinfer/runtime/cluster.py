@@ -71,14 +71,8 @@ class _Versioned(msgspec.Struct):
 @contextlib.asynccontextmanager
 async def connected(kubeconfig: str) -> AsyncIterator["ApiCluster"]:
     """Open a client by kubeconfig, or by the Pod's service account when that is empty."""
-    configuration = transport.Configuration()
     try:
-        if kubeconfig:
-            await transport.load_kube_config(
-                config_file=kubeconfig, client_configuration=configuration, persist_config=False
-            )
-        else:
-            transport.load_incluster_config(client_configuration=configuration)
+        configuration = await transport.configured(kubeconfig)
     except (transport.ConfigException, OSError) as error:
         raise ApiError(f"no way to the API server: {error}") from error
     client = transport.client(configuration)

@@ -54,6 +54,18 @@ load_kube_config = _attribute("kubernetes_asyncio.config.kube_config", "load_kub
 load_incluster_config = _attribute("kubernetes_asyncio.config.incluster_config", "load_incluster_config")
 
 
+async def configured(kubeconfig: str) -> Any:
+    """Return the way to the API server by kubeconfig, or by the Pod's service account when that is empty; ConfigException, OSError."""
+    configuration = Configuration()
+    if kubeconfig:
+        await load_kube_config(
+            config_file=kubeconfig, client_configuration=configuration, persist_config=False
+        )
+    else:
+        load_incluster_config(client_configuration=configuration)
+    return configuration
+
+
 def client(configuration: Any) -> Any:
     """Return a client, to be closed by `close`, whose requests go by the environment's proxies where it names any.
 

@@ -2,7 +2,8 @@
 
 leaseDuration 6 s, renewed every 2 s, and acting stops 4 s after the last renewal by the monotonic clock: so a paused holder
 stops before anybody else may start. What it still has in flight is fenced by resourceVersions, and so is a renewal: it is one PUT of the
-Lease as last written, which fails if anybody else has written since; one whose time is over reads first. A replica of the same identity takes its own Lease at once: under `flexinfer up` the supervisor starts a successor only after it has reaped the former process.
+Lease as last written, which fails if anybody else has written since; one whose time is over reads first. A replica of the same identity
+takes its own Lease at once: under `flexinfer up` the supervisor starts a successor only after it has reaped the former process.
 """
 
 import asyncio
@@ -68,7 +69,7 @@ class Leadership:
         """Let the next replica start at once."""
         if not self.holds(runtime.clock()):
             return
-        self._renewed = self._written = None
+        self._renewed = None
         try:
             for _ in range(_RETURN_TRIES):
                 with contextlib.suppress(ConflictError):  # a renewal that was cut off has arrived after all

@@ -1,7 +1,9 @@
 """Leadership in virtual time: one acts, the other waits, and whoever cannot renew stops by itself."""
 
 import asyncio
+import contextlib
 import itertools
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -16,6 +18,7 @@ from flexinfer.runtime.leadership import (
     Leadership,
     while_leading,
 )
+from flexinfer.runtime.runtime import Runtime
 from tests.runtimes import a_runtime
 from tests.simulation.loop import run
 
@@ -71,6 +74,25 @@ class OneLease:
         return self.lease
 
 
+@contextlib.asynccontextmanager
+async def led() -> AsyncIterator[tuple[OneLease, Runtime, Leadership, "asyncio.Task[None]"]]:
+    """Yield a server, and who has held its Lease for a second; the task that keeps it ends with the block."""
+    server = OneLease()
+    runtime = a_runtime(cluster=server)
+    leader = Leadership("placer", "one")
+    task = asyncio.create_task(leader.keep(runtime))
+    await asyncio.sleep(1)
+    yield server, runtime, leader, task
+    task.cancel()
+
+
+async def written_by(server: OneLease, holder: str | None) -> None:
+    """Write the Lease as somebody else would: as taken by a holder, or as given back."""
+    assert server.lease is not None
+    spec = msgspec.structs.replace(server.lease.spec, holder_identity=holder)
+    await server.replace(LEASES, "", "", msgspec.structs.replace(server.lease, spec=spec))
+
+
 def test_of_two_replicas_one_acts() -> None:
     """The second stands by."""
 
@@ -93,17 +115,12 @@ def test_a_leader_that_cannot_renew_stops_before_another_may_start() -> None:
     """4 s after its last renewal by its own clock; the Lease runs out after 6."""
 
     async def main() -> None:
-        server = OneLease()
-        runtime = a_runtime(cluster=server)
-        leader = Leadership("placer", "one")
-        task = asyncio.create_task(leader.keep(runtime))
-        await asyncio.sleep(1)
-        server.away = True
-        await asyncio.sleep(ACT_SECONDS - 1.5)
-        assert leader.holds(runtime.clock())
-        await asyncio.sleep(2)
-        assert not leader.holds(runtime.clock())
-        task.cancel()
+        async with led() as (server, runtime, leader, _task):
+            server.away = True
+            await asyncio.sleep(ACT_SECONDS - 1.5)
+            assert leader.holds(runtime.clock())
+            await asyncio.sleep(2)
+            assert not leader.holds(runtime.clock())
 
     run(main())
 
@@ -112,18 +129,15 @@ def test_a_successor_waits_out_the_lease_of_one_that_vanished() -> None:
     """As it saw it itself: foreign clocks are not believed."""
 
     async def main() -> None:
-        server = OneLease()
-        runtime = a_runtime(cluster=server)
-        task = asyncio.create_task(Leadership("placer", "one").keep(runtime))
-        await asyncio.sleep(1)
-        task.cancel()
-        successor = Leadership("placer", "two")
-        waiting = asyncio.create_task(successor.keep(runtime))
-        await asyncio.sleep(DURATION_SECONDS - 0.5)
-        assert not successor.holds(runtime.clock())
-        await asyncio.sleep(2)
-        assert successor.holds(runtime.clock())
-        waiting.cancel()
+        async with led() as (_server, runtime, _leader, task):
+            task.cancel()
+            successor = Leadership("placer", "two")
+            waiting = asyncio.create_task(successor.keep(runtime))
+            await asyncio.sleep(DURATION_SECONDS - 0.5)
+            assert not successor.holds(runtime.clock())
+            await asyncio.sleep(2)
+            assert successor.holds(runtime.clock())
+            waiting.cancel()
 
     run(main())
 
@@ -132,16 +146,13 @@ def test_the_same_identity_takes_its_own_lease_at_once() -> None:
     """A restart under `flexinfer up` costs no waiting."""
 
     async def main() -> None:
-        server = OneLease()
-        runtime = a_runtime(cluster=server)
-        task = asyncio.create_task(Leadership("placer", "local").keep(runtime))
-        await asyncio.sleep(1)
-        task.cancel()
-        again = Leadership("placer", "local")
-        waiting = asyncio.create_task(again.keep(runtime))
-        await asyncio.sleep(0.1)
-        assert again.holds(runtime.clock())
-        waiting.cancel()
+        async with led() as (_server, runtime, _leader, task):
+            task.cancel()
+            again = Leadership("placer", "one")
+            waiting = asyncio.create_task(again.keep(runtime))
+            await asyncio.sleep(0.1)
+            assert again.holds(runtime.clock())
+            waiting.cancel()
 
     run(main())
 
@@ -150,19 +161,15 @@ def test_a_lease_given_back_is_free_at_once() -> None:
     """A rolling update does not wait."""
 
     async def main() -> None:
-        server = OneLease()
-        runtime = a_runtime(cluster=server)
-        leader = Leadership("placer", "one")
-        task = asyncio.create_task(leader.keep(runtime))
-        await asyncio.sleep(1)
-        task.cancel()
-        await leader.give_back(runtime)
-        assert not leader.holds(runtime.clock())
-        successor = Leadership("placer", "two")
-        waiting = asyncio.create_task(successor.keep(runtime))
-        await asyncio.sleep(0.1)
-        assert successor.holds(runtime.clock())
-        waiting.cancel()
+        async with led() as (_server, runtime, leader, task):
+            task.cancel()
+            await leader.give_back(runtime)
+            assert not leader.holds(runtime.clock())
+            successor = Leadership("placer", "two")
+            waiting = asyncio.create_task(successor.keep(runtime))
+            await asyncio.sleep(0.1)
+            assert successor.holds(runtime.clock())
+            waiting.cancel()
 
     run(main())
 
@@ -191,16 +198,12 @@ def test_a_lease_is_given_back_although_a_last_renewal_crossed_it() -> None:
     """The write is refused once, and made again on what is there."""
 
     async def main() -> None:
-        server = OneLease()
-        runtime = a_runtime(cluster=server)
-        leader = Leadership("placer", "one")
-        task = asyncio.create_task(leader.keep(runtime))
-        await asyncio.sleep(1)
-        task.cancel()
-        server.conflicts = 1
-        await leader.give_back(runtime)
-        assert server.lease is not None
-        assert server.lease.spec.holder_identity is None
+        async with led() as (server, runtime, leader, task):
+            task.cancel()
+            server.conflicts = 1
+            await leader.give_back(runtime)
+            assert server.lease is not None
+            assert server.lease.spec.holder_identity is None
 
     run(main())
 
@@ -209,16 +212,11 @@ def test_a_renewal_reads_nothing() -> None:
     """The Lease as last written is enough: one request each two seconds, for years."""
 
     async def main() -> None:
-        server = OneLease()
-        runtime = a_runtime(cluster=server)
-        leader = Leadership("placer", "one")
-        task = asyncio.create_task(leader.keep(runtime))
-        await asyncio.sleep(1)
-        read = server.reads
-        await asyncio.sleep(10 * RENEW_SECONDS)
-        assert leader.holds(runtime.clock())
-        assert server.reads == read
-        task.cancel()
+        async with led() as (server, runtime, leader, _task):
+            read = server.reads
+            await asyncio.sleep(10 * RENEW_SECONDS)
+            assert leader.holds(runtime.clock())
+            assert server.reads == read
 
     run(main())
 
@@ -228,18 +226,12 @@ def test_a_lease_that_somebody_else_has_written_is_read_before_it_is_renewed(hol
     """One that was taken is lost; one that was given back is taken again."""
 
     async def main() -> None:
-        server = OneLease()
-        runtime = a_runtime(cluster=server)
-        leader = Leadership("placer", "one")
-        task = asyncio.create_task(leader.keep(runtime))
-        await asyncio.sleep(1)
-        assert server.lease is not None
-        spec = msgspec.structs.replace(server.lease.spec, holder_identity=holder)
-        await server.replace(LEASES, "", "", msgspec.structs.replace(server.lease, spec=spec))
-        await asyncio.sleep(RENEW_SECONDS)
-        assert leader.holds(runtime.clock()) is (holder is None)
-        assert server.lease.spec.holder_identity == (holder or "placer-one")
-        task.cancel()
+        async with led() as (server, runtime, leader, _task):
+            await written_by(server, holder)
+            await asyncio.sleep(RENEW_SECONDS)
+            assert leader.holds(runtime.clock()) is (holder is None)
+            assert server.lease is not None
+            assert server.lease.spec.holder_identity == (holder or "placer-one")
 
     run(main())
 
@@ -248,24 +240,17 @@ def test_a_leader_whose_time_is_over_reads_before_it_writes() -> None:
     """Somebody else may hold the Lease by now; what it remembers is not even tried."""
 
     async def main() -> None:
-        server = OneLease()
-        runtime = a_runtime(cluster=server)
-        leader, rival = Leadership("placer", "one"), Leadership("placer", "two")
-        task = asyncio.create_task(leader.keep(runtime))
-        await asyncio.sleep(1)
-        server.away = True
-        await asyncio.sleep(ACT_SECONDS + 1)
-        assert not leader.holds(runtime.clock())
-        server.away = False
-        assert server.lease is not None
-        spec = msgspec.structs.replace(server.lease.spec, holder_identity="placer-two")
-        await server.replace(LEASES, "", "", msgspec.structs.replace(server.lease, spec=spec))
-        waiting = asyncio.create_task(rival.keep(runtime))
-        await asyncio.sleep(DURATION_SECONDS)
-        assert not leader.holds(runtime.clock())
-        assert not server.refused
-        for one in (task, waiting):
-            one.cancel()
+        async with led() as (server, runtime, leader, _task):
+            server.away = True
+            await asyncio.sleep(ACT_SECONDS + 1)
+            assert not leader.holds(runtime.clock())
+            server.away = False
+            await written_by(server, "placer-two")
+            waiting = asyncio.create_task(Leadership("placer", "two").keep(runtime))
+            await asyncio.sleep(DURATION_SECONDS)
+            assert not leader.holds(runtime.clock())
+            assert not server.refused
+            waiting.cancel()
 
     run(main())
 
@@ -274,16 +259,11 @@ def test_a_lease_that_was_deleted_is_made_again() -> None:
     """Its holder goes on."""
 
     async def main() -> None:
-        server = OneLease()
-        runtime = a_runtime(cluster=server)
-        leader = Leadership("placer", "one")
-        task = asyncio.create_task(leader.keep(runtime))
-        await asyncio.sleep(1)
-        server.lease = None
-        await asyncio.sleep(RENEW_SECONDS)
-        assert leader.holds(runtime.clock())
-        assert server.lease is not None
-        task.cancel()
+        async with led() as (server, runtime, leader, _task):
+            server.lease = None
+            await asyncio.sleep(RENEW_SECONDS)
+            assert leader.holds(runtime.clock())
+            assert server.lease is not None
 
     run(main())
 
@@ -292,21 +272,18 @@ def test_renewing_moves_only_the_time_of_renewal() -> None:
     """Since when it is held, and how often it changed hands, stay."""
 
     async def main() -> None:
-        server = OneLease()
-        runtime = a_runtime(cluster=server)
-        task = asyncio.create_task(Leadership("placer", "one").keep(runtime))
-        await asyncio.sleep(1)
-        first = server.lease
-        await asyncio.sleep(3 * RENEW_SECONDS)
-        task.cancel()
-        assert first is not None
-        assert server.lease is not None
-        before, after = first.spec, server.lease.spec
-        assert (before.acquire_time, before.lease_transitions) == (
-            after.acquire_time,
-            after.lease_transitions,
-        )
-        assert before.renew_time != after.renew_time
+        async with led() as (server, _runtime, _leader, task):
+            first = server.lease
+            await asyncio.sleep(3 * RENEW_SECONDS)
+            task.cancel()
+            assert first is not None
+            assert server.lease is not None
+            before, after = first.spec, server.lease.spec
+            assert (before.acquire_time, before.lease_transitions) == (
+                after.acquire_time,
+                after.lease_transitions,
+            )
+            assert before.renew_time != after.renew_time
 
     run(main())
 

@@ -45,14 +45,7 @@ _BY_CODE: Mapping[int, type[ApiError]] = {
 @contextlib.asynccontextmanager
 async def connected(kubeconfig: str) -> AsyncIterator["Client"]:
     """Open a client by kubeconfig, or by the Pod's service account when that is empty."""
-    configuration = transport.Configuration()
-    if kubeconfig:
-        await transport.load_kube_config(
-            config_file=kubeconfig, client_configuration=configuration, persist_config=False
-        )
-    else:
-        transport.load_incluster_config(client_configuration=configuration)
-    client = transport.client(configuration)
+    client = transport.client(await transport.configured(kubeconfig))
     try:
         yield Client(client)
     finally:
