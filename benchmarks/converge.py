@@ -14,9 +14,10 @@ from typing import Any
 from benchmarks import load
 from benchmarks.instance import Instance, instance
 from benchmarks.peer import NAMESPACE, PLAIN, Peer, peer
-from flexinfer.contracts import keys
-from flexinfer.runtime.api import MODELS
-from flexinfer.runtime.cluster import ApiCluster, connected
+from flexinfer.api import conditions
+from flexinfer.api.groupversion import API_VERSION, KIND
+from flexinfer.runtime.kubernetes.api import MODELS
+from flexinfer.runtime.kubernetes.client import KubernetesClient, connected
 
 MODELS_EACH = 15
 WORLDS = ("local", "real")
@@ -24,7 +25,7 @@ GOAL = 2.0
 _PAUSE = 1.5
 
 
-async def ours(running: Instance, cluster: ApiCluster, name: str) -> float:
+async def ours(running: Instance, cluster: KubernetesClient, name: str) -> float:
     """Return how long a Model takes from its POST to Ready, less the engine's own time, in seconds."""
     before = len(running.stubs())
     version = (await cluster.list(MODELS)).version
@@ -33,7 +34,7 @@ async def ours(running: Instance, cluster: ApiCluster, name: str) -> float:
     async with asyncio.timeout(60):
         async for change in cluster.watch(MODELS, version):
             found = change.object
-            if found is not None and found.metadata.name == name and found.holds(keys.READY):
+            if found is not None and found.metadata.name == name and found.is_true(conditions.READY):
                 break
     return time.monotonic() - asked - _engine(running, before)
 
@@ -54,8 +55,8 @@ def _engine(running: Instance, before: int) -> float:
 def model_of(name: str) -> dict[str, Any]:
     """Return a Model that the stub serves."""
     return {
-        "apiVersion": keys.API_VERSION,
-        "kind": keys.KIND,
+        "apiVersion": API_VERSION,
+        "kind": KIND,
         "metadata": {"name": name},
         "spec": {"backend": "llamacpp", "source": "pvc://models/smollm2.gguf"},
     }

@@ -25,9 +25,9 @@ from typing import Any
 import msgspec
 
 from benchmarks import load
-from benchmarks.wake import beside
-from flexinfer.runtime.api import PODS, NotFoundError
-from flexinfer.runtime.cluster import ApiCluster, connected
+from benchmarks.wake import spawn_background
+from flexinfer.runtime.kubernetes.api import PODS, NotFoundError
+from flexinfer.runtime.kubernetes.client import KubernetesClient, connected
 from tests.node import images
 from tests.node.__main__ import tell
 from tests.node.cluster import borrowed
@@ -80,7 +80,7 @@ def wake(door: str, model: str) -> Start | None:
         return None
 
 
-async def bare_pod(cluster: ApiCluster, claim: str) -> Start:
+async def bare_pod(cluster: KubernetesClient, claim: str) -> Start:
     """Start the stub by hand, and ask it every 5 ms."""
     version = (await cluster.list(PODS, "default")).version
     asked = time.monotonic()
@@ -100,7 +100,7 @@ async def bare_pod(cluster: ApiCluster, claim: str) -> Start:
     return start_of(asked, first_byte, answer)
 
 
-async def _address(cluster: ApiCluster, version: str) -> str:
+async def _address(cluster: KubernetesClient, version: str) -> str:
     """Return the bare Pod's address once a watch tells it."""
     async for change in cluster.watch(PODS, version):
         pod = change.object
@@ -153,7 +153,7 @@ def _compare(found: Sequence[Start | None], floor: float) -> None:
     _tell(f"{len(answered)} wakes", answered)
     overheads = [start.overhead for start in answered]
     median, most = statistics.median(overheads), max(overheads)
-    print(f"  ratio to the bare Pod with the claim {median / floor:.2f}; {beside(median, PEERS)}")
+    print(f"  ratio to the bare Pod with the claim {median / floor:.2f}; {spawn_background(median, PEERS)}")
     _goal(
         f"overhead: median {GOAL_MEDIAN:.3f}, most {GOAL_MAX:.3f}", median <= GOAL_MEDIAN and most <= GOAL_MAX
     )

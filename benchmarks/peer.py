@@ -12,17 +12,21 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from flexinfer import backends
-from flexinfer.contracts import keys
-from flexinfer.contracts.model import Model
-from flexinfer.contracts.workload import pod_facts
+from flexinfer.api import conditions
+from flexinfer.api.groupversion import API_VERSION, KIND
+from flexinfer.api.labels import RUNNING_FINALIZER
+from flexinfer.api.model import Model
+from flexinfer.api.reasons import Reason
+from flexinfer.api.services import OWNERS, STATUS_FIELDS
+from flexinfer.events.workload import pod_facts
 from flexinfer.launcher import manifests
 from flexinfer.launcher import perform as launching
 from flexinfer.launcher.probing import Ask, asking, loading_pause
 from flexinfer.prefetcher import jobs
 from flexinfer.prefetcher import perform as prefetching
 from flexinfer.prefetcher.plan import plan
-from flexinfer.runtime.api import CLAIMS, EVENTS, JOBS, MODELS, PODS, SERVICES, Kind, NotFoundError
-from flexinfer.runtime.cluster import ApiCluster, connected
+from flexinfer.runtime.kubernetes.api import CLAIMS, EVENTS, JOBS, MODELS, PODS, SERVICES, Kind, NotFoundError
+from flexinfer.runtime.kubernetes.client import KubernetesClient, connected
 from flexinfer.runtime.settings import Settings
 
 NAMESPACE = "default"
@@ -34,7 +38,9 @@ _TIMEOUT = 60.0
 class Peer:
     """One process against one API server. `status` is that of a Model which our services brought to Ready: what is written, word for word."""
 
-    def __init__(self, cluster: ApiCluster, ask: Ask, status: Mapping[str, Any], claim_uid: str) -> None:
+    def __init__(
+        self, cluster: KubernetesClient, ask: Ask, status: Mapping[str, Any], claim_uid: str
+    ) -> None:
         self._cluster, self._ask, self._status, self._claim_uid = cluster, ask, status, claim_uid
         self._news = asyncio.Event()
         self._seen: dict[tuple[str, str], Any] = {}
@@ -50,27 +56,27 @@ class Peer:
     async def converge(self, body: dict[str, Any]) -> None:
         """Bring a Model from its POST to Ready."""
         model = await self._cluster.create(MODELS, NAMESPACE, body)
-        model = await self._say(model, keys.ACCEPTED)
-        model = await self._say(model, keys.PLACED)
-        wanted = plan(model, self._claim_uid, prefetching.terms_of(_SETTINGS))
+        model = await self._say(model, conditions.ACCEPTED)
+        model = await self._say(model, conditions.PLACED)
+        wanted = plan(model, self._claim_uid, prefetching.settings_of(_SETTINGS))
         if wanted is None:
             raise SystemExit("peer: this Model cannot be planned")
-        job = jobs.job(model, wanted, prefetching.terms_of(_SETTINGS))
+        job = jobs.job(model, wanted, prefetching.settings_of(_SETTINGS))
         await self._cluster.create(JOBS, NAMESPACE, job)
-        model = await self._say(model, keys.CACHED, ("False", keys.R_CHECKING))
-        model = await self._say(model, keys.WANTED, ("False", "FirstStartQueued"))
-        model = await self._say(model, keys.GRANTED)
+        model = await self._say(model, conditions.CACHED, ("False", Reason.CHECKING))
+        model = await self._say(model, conditions.WANTED, ("False", "FirstStartQueued"))
+        model = await self._say(model, conditions.GRANTED)
         await self._cluster.create(SERVICES, NAMESPACE, manifests.service(model, self._terms))
-        model = await self._say(model, keys.READY, ("False", keys.R_NOT_STARTED))
+        model = await self._say(model, conditions.READY, ("False", Reason.NOT_STARTED))
         await self._until(lambda: _complete(self._seen.get(("jobs", wanted.name(model)))))
-        model = await self._say(model, keys.CACHED)
+        model = await self._say(model, conditions.CACHED)
         self._aside(self._cluster.delete(JOBS, NAMESPACE, wanted.name(model)))
-        model = await self._say(model, keys.WANTED, ("True", "FirstStart"))
+        model = await self._say(model, conditions.WANTED, ("True", "FirstStart"))
         await self._run(await self._start(model))
 
     @property
-    def _terms(self) -> manifests.Terms:
-        return launching.terms_of(_SETTINGS)
+    def _terms(self) -> manifests.LaunchSettings:
+        return launching.settings_of(_SETTINGS)
 
     async def _start(self, model: Model) -> Model:
         """Put the finalizer on and make the Pod, read the Model, open the gate."""
@@ -80,7 +86,7 @@ class Peer:
         meta = model.metadata
         finalizer = [
             {"op": "test", "path": "/metadata/uid", "value": meta.uid},
-            {"op": "add", "path": "/metadata/finalizers", "value": [keys.RUNNING_FINALIZER]},
+            {"op": "add", "path": "/metadata/finalizers", "value": [RUNNING_FINALIZER]},
         ]
         _, pod = await asyncio.gather(
             self._cluster.patch(MODELS, NAMESPACE, meta.name, finalizer),
@@ -107,12 +113,12 @@ class Peer:
         began = time.monotonic()
         while not (await self._ask(url)).good:
             await asyncio.sleep(loading_pause(time.monotonic() - began))
-        await self._say(await saying, keys.READY)
+        await self._say(await saying, conditions.READY)
 
     async def _loading(self, model: Model, pod: str) -> Model:
-        model = await self._say(model, keys.READY, ("False", keys.R_STARTING))
+        model = await self._say(model, conditions.READY, ("False", Reason.STARTING))
         await self._until(lambda: self._address(pod))
-        return await self._say(model, keys.READY, ("False", keys.R_LOADING))
+        return await self._say(model, conditions.READY, ("False", Reason.LOADING))
 
     def _address(self, pod: str) -> str:
         seen = self._seen.get(("pods", pod))
@@ -123,10 +129,10 @@ class Peer:
         condition = dict(next(c for c in self._status["conditions"] if c["type"] == kind))
         if other is not None:
             condition["status"], condition["reason"] = other
-        owner = keys.OWNERS[kind]
+        owner = OWNERS[kind]
         fields = {
             name: self._status[name]
-            for name in keys.STATUS_FIELDS[owner]
+            for name in STATUS_FIELDS[owner]
             if name in self._status and name != "phase"
         }
         meta = model.metadata
@@ -134,8 +140,8 @@ class Peer:
             MODELS,
             NAMESPACE,
             {
-                "apiVersion": keys.API_VERSION,
-                "kind": keys.KIND,
+                "apiVersion": API_VERSION,
+                "kind": KIND,
                 "metadata": {"name": meta.name, "resourceVersion": meta.resource_version},
                 "status": {**fields, "conditions": [condition]},
             },
@@ -202,8 +208,8 @@ def _event(model: Model, condition: Mapping[str, Any], owner: str) -> dict[str, 
         "kind": "Event",
         "metadata": {"generateName": f"{meta.name}.", "namespace": NAMESPACE},
         "involvedObject": {
-            "apiVersion": keys.API_VERSION,
-            "kind": keys.KIND,
+            "apiVersion": API_VERSION,
+            "kind": KIND,
             "namespace": NAMESPACE,
             "name": meta.name,
             "uid": meta.uid,

@@ -14,8 +14,8 @@ from typing import Any
 
 from benchmarks import load
 from benchmarks.instance import Instance, bare_spawn, instance
-from flexinfer.runtime.api import PODS
-from flexinfer.runtime.cluster import connected
+from flexinfer.runtime.kubernetes.api import PODS
+from flexinfer.runtime.kubernetes.client import connected
 from flexinfer.runtime.settings import Settings
 
 WAKES = 30
@@ -92,7 +92,7 @@ def _sample(running: Instance) -> tuple[float, float, float]:
     return (told["started"] - asked) + (answered - told["ready"]), spawn, busy
 
 
-def beside(median: float, peers: Iterable[str]) -> str:
+def spawn_background(median: float, peers: Iterable[str]) -> str:
     """Return which part of each peer's median this is."""
     return ", ".join(f"1/{PEERS[name] / median:.0f} of {name}" for name in peers)
 
@@ -106,7 +106,7 @@ def _tell(which: str, samples: list[tuple[float, float, float]]) -> None:
     print(
         f"  wake overhead: median {median * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, least {overheads[0] * 1000:.0f} ms"
     )
-    print(f"  ratio to bare spawn {median / spawn:.1f}; {beside(median, PEERS)}")
+    print(f"  ratio to bare spawn {median / spawn:.1f}; {spawn_background(median, PEERS)}")
     print(
         f"  goal: bare spawn + 50 ms median ({'met' if median <= spawn + GOAL_MEDIAN else 'missed'}), "
         f"+ 120 ms p99 ({'met' if p99 <= spawn + GOAL_P99 else 'missed'})"

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from flexinfer.credentials.making import USERS
+from flexinfer.credentials.secrets import USERS
 from flexinfer.local.bus import permissions
 
 DEPLOY = Path(__file__).resolve().parent

@@ -12,8 +12,11 @@ from typing import Any
 import msgspec
 import yaml
 
-from flexinfer.contracts import events, keys, subjects
-from flexinfer.credentials.making import USERS
+from flexinfer.api import conditions, reasons
+from flexinfer.api.groupversion import API_VERSION
+from flexinfer.api.services import CHANGED_RECEIVERS, OWNERS
+from flexinfer.credentials.secrets import USERS
+from flexinfer.events import events, subjects
 from flexinfer.local.bus import permissions
 from flexinfer.runtime import settings
 
@@ -35,10 +38,10 @@ def pages() -> dict[Path, str]:
 
 def conditions_page() -> str:
     """Return the page of conditions and reasons."""
-    owners = "\n".join(f"| `{kind}` | {keys.OWNERS[kind]} |" for kind in keys.CONDITIONS)
-    reasons = "\n".join(
-        f"| `{name}` | {'yes' if name in keys.FINAL_REASONS else ''} | {text} |"
-        for name, text in sorted(keys.REASONS.items())
+    owners = "\n".join(f"| `{kind}` | {OWNERS[kind]} |" for kind in conditions.CONDITIONS)
+    rows = "\n".join(
+        f"| `{reason}` | {', '.join(facts.conditions)} | {'yes' if facts.final else ''} | {facts.meaning} | {facts.remedy} |"
+        for reason, facts in sorted(reasons.FACTS.items())
     )
     return (
         "# Conditions and reasons\n\n"
@@ -46,7 +49,7 @@ def conditions_page() -> str:
         "`flexinfer why NAME` show them.\n\n"
         f"| Condition | Written by |\n|---|---|\n{owners}\n\n"
         "A final reason does not change by waiting: the phase is then `Failed`.\n\n"
-        f"| Reason | Final | Meaning |\n|---|---|---|\n{reasons}\n"
+        f"| Reason | Conditions | Final | Meaning | Remedy |\n|---|---|---|---|---|\n{rows}\n"
     )
 
 
@@ -98,7 +101,7 @@ def subjects_page() -> str:
         for kind in sorted(kinds, key=lambda k: k.__name__)
     )
     hears = "\n".join(
-        f"| {receiver} | {', '.join(owners)} |" for receiver, owners in subjects.CHANGED_RECEIVERS.items()
+        f"| {receiver} | {', '.join(owners)} |" for receiver, owners in CHANGED_RECEIVERS.items()
     )
     return (
         "# Subjects and events\n\n"
@@ -131,7 +134,7 @@ def model_page() -> str:
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     rows = "\n".join(_fields(schema, ""))
     return (
-        f"# Model ({keys.API_VERSION})\n\n`kubectl explain model.spec` prints the same.\n\n"
+        f"# Model ({API_VERSION})\n\n`kubectl explain model.spec` prints the same.\n\n"
         f"| Field | Type | Default | Meaning |\n|---|---|---|---|\n{rows}\n"
     )
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.contracts import conditions, keys
-from flexinfer.contracts.conditions import Condition
-from flexinfer.contracts.events import AnyEvent, ModelObserved, NodeObserved, WorkloadObserved
-from flexinfer.contracts.fleet import Arrival, Fleet, fold
-from flexinfer.contracts.model import Gpu, Metadata, Model, ModelSpec, ModelStatus, Placement, Serverless
-from flexinfer.contracts.nodes import NodeFacts
-from flexinfer.contracts.workload import PodFacts
+from flexinfer.api import conditions
+from flexinfer.api.conditions import Condition
+from flexinfer.api.model import Gpu, Metadata, Model, ModelSpec, ModelStatus, Placement, Serverless
+from flexinfer.events.events import AnyEvent, ModelObserved, NodeObserved, WorkloadObserved
+from flexinfer.events.nodes import NodeFacts
+from flexinfer.events.workload import PodFacts
+from flexinfer.state.apply import apply_events
+from flexinfer.state.observed import Observation, ObservedState
 
 NOW = 1000.0
 """A moment of the monotonic clock."""
@@ -83,10 +84,12 @@ def a_node(name: str = "a", **changes: Any) -> NodeFacts:
     return NodeFacts(**(facts | changes))
 
 
-def a_fleet(*parts: Model | NodeFacts | WorkloadObserved | AnyEvent, connected: float | None = 0.0) -> Fleet:
+def a_fleet(
+    *parts: Model | NodeFacts | WorkloadObserved | AnyEvent, connected: float | None = 0.0
+) -> ObservedState:
     """Return a fleet that has seen the parts, in their order, at NOW."""
-    fleet = fold(Fleet(), [Arrival(_event(part), NOW) for part in parts])
-    return msgspec.structs.replace(fleet, connected=connected)
+    state = apply_events(ObservedState(), [Observation(_event(part), NOW) for part in parts])
+    return msgspec.structs.replace(state, connected=connected)
 
 
 def _event(part: Any) -> AnyEvent:
@@ -109,7 +112,7 @@ def all_true(*but: str | tuple[str, str, str]) -> Iterable[Any]:
     """Return every condition as True, except those given as (type, status, reason) or left out by name."""
     left_out = {b for b in but if isinstance(b, str)}
     given = {b[0]: b for b in but if isinstance(b, tuple)}
-    return tuple(given.get(kind, kind) for kind in keys.CONDITIONS if kind not in left_out)
+    return tuple(given.get(kind, kind) for kind in conditions.CONDITIONS if kind not in left_out)
 
 
 SHARED = Gpu(vendor="nvidia", shared="card", vram_estimate_mb=4000)

@@ -15,14 +15,14 @@ from pathlib import Path
 import nats
 from nats.aio.client import Client
 
-from flexinfer.contracts import keys
-from flexinfer.credentials.making import SECRETS, SERVER_SECRET, USERS, make, secret_of
+from flexinfer.api.installation import SYSTEM_NAMESPACE
+from flexinfer.credentials.secrets import SECRETS, SERVER_SECRET, USERS, make, secret_of
 from flexinfer.local.api.definitions import Registry
 from flexinfer.local.api.inprocess import StoreCluster
 from flexinfer.local.api.setting import set_up
 from flexinfer.local.api.store import Store
-from flexinfer.runtime import connection
-from flexinfer.runtime.connection import Connection
+from flexinfer.runtime.nats import connection
+from flexinfer.runtime.nats.connection import Connection
 from tests.manifests import DEPLOY
 from tests.nats import binary
 
@@ -80,7 +80,7 @@ async def credentials(folder: Path) -> None:
     cluster = StoreCluster(store)
     await make(cluster, "cluster.local")
     for name in (SERVER_SECRET, *(secret_of(user) for user in USERS)):
-        secret = await cluster.get(SECRETS, keys.SYSTEM_NAMESPACE, name)
+        secret = await cluster.get(SECRETS, SYSTEM_NAMESPACE, name)
         (folder / name).mkdir()
         for file, content in secret.data.items():
             (folder / name / file).write_bytes(base64.b64decode(content))

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from flexinfer.contracts.events import AnyEvent
-from flexinfer.runtime.runtime import Delivery, Interests, Runtime
+from flexinfer.events.events import AnyEvent
+from flexinfer.runtime.runtime import Delivery, Runtime, Subscriptions
 from flexinfer.runtime.settings import Settings
 
 EPOCH = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -23,7 +23,7 @@ class ListBus:
         """Keep what is told."""
         self.told.append(event)
 
-    async def deliveries(self, interests: Interests) -> AsyncIterator[Delivery]:
+    async def deliveries(self, interests: Subscriptions) -> AsyncIterator[Delivery]:
         """Yield what a test put into the queue."""
         while True:
             yield await self.queue.get()
@@ -34,7 +34,7 @@ def a_runtime(name: str = "placer", **parts: Any) -> Runtime:
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[object]] = set()
 
-    def beside(work: Coroutine[Any, Any, object]) -> None:
+    def spawn_background(work: Coroutine[Any, Any, object]) -> None:
         task = loop.create_task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
@@ -48,7 +48,7 @@ def a_runtime(name: str = "placer", **parts: Any) -> Runtime:
         "sleep": asyncio.sleep,
         "random": lambda: 0.5,
         "set_ready": lambda _up: None,
-        "beside": beside,
+        "beside": spawn_background,
         "holds_lease": lambda: True,
     }
     return Runtime(name=name, **(given | parts))

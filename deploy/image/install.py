@@ -30,8 +30,8 @@ def requirements(extras: list[str]) -> list[str]:
 def pip() -> tuple[list[str], dict[str, str]]:
     """Return the command that is pip, and the environment it needs."""
     found = sorted(WHEELS.glob("pip-*.whl"))
-    beside = {"PYTHONPATH": str(found[-1])} if found else {}
-    return [sys.executable, "-m", "pip"], os.environ | beside
+    spawn_background = {"PYTHONPATH": str(found[-1])} if found else {}
+    return [sys.executable, "-m", "pip"], os.environ | spawn_background
 
 
 def install(folder: Path, wanted: list[str], added: Path | None) -> None:

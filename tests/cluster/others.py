@@ -7,11 +7,14 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.contracts import keys, kube
-from flexinfer.contracts.model import Model
-from flexinfer.contracts.workload import GroupLease, group_lease, lease_name, lease_of
-from flexinfer.runtime.api import LEASES, MODELS, PODS, Kind, NotFoundError
-from flexinfer.runtime.cluster import ApiCluster
+from flexinfer.api import conditions, kube
+from flexinfer.api.groupversion import API_VERSION, KIND
+from flexinfer.api.model import Model
+from flexinfer.api.reasons import Reason
+from flexinfer.api.services import OWNERS
+from flexinfer.events.workload import GroupLease, group_lease, lease_name, lease_of
+from flexinfer.runtime.kubernetes.api import LEASES, MODELS, PODS, Kind, NotFoundError
+from flexinfer.runtime.kubernetes.client import KubernetesClient
 
 NAMESPACES: Kind[Any] = Kind("v1", "Namespace", "namespaces", msgspec.Raw, namespaced=False)
 PATIENCE = 30.0
@@ -21,7 +24,7 @@ PLACEMENT = {"node": "nowhere", "vendor": "nvidia", "devices": ["GPU-0"]}
 class Others:
     """Everybody but the service under test, in one namespace."""
 
-    def __init__(self, cluster: ApiCluster, namespace: str) -> None:
+    def __init__(self, cluster: KubernetesClient, namespace: str) -> None:
         self._cluster, self._namespace = cluster, namespace
 
     async def open(self) -> None:
@@ -33,8 +36,8 @@ class Others:
         """Make a Model, alone on its device or one of a group."""
         gpu = {"vendor": "nvidia"} | ({"shared": group} if group else {})
         body = {
-            "apiVersion": keys.API_VERSION,
-            "kind": keys.KIND,
+            "apiVersion": API_VERSION,
+            "kind": KIND,
             "metadata": {"name": name},
             "spec": {"backend": "ollama", "source": "ollama://tiny", "gpu": gpu},
         }
@@ -79,23 +82,23 @@ class Others:
             "lastTransitionTime": "2026-01-01T00:00:00Z",
         }
         body = {
-            "apiVersion": keys.API_VERSION,
-            "kind": keys.KIND,
+            "apiVersion": API_VERSION,
+            "kind": KIND,
             "metadata": {"name": name},
             "status": {**fields, "conditions": [condition]},
         }
-        manager = f"flexinfer-{keys.OWNERS[kind]}"
+        manager = f"flexinfer-{OWNERS[kind]}"
         await self._cluster.apply(MODELS, self._namespace, body, manager=manager, subresource="status")
 
     async def prepare(self, name: str) -> None:
         """Place and cache a Model."""
-        await self.say(name, keys.PLACED, "True", keys.R_PLACED, placement=PLACEMENT)
-        await self.say(name, keys.CACHED, "True", keys.R_CACHED)
+        await self.say(name, conditions.PLACED, "True", Reason.PLACED, placement=PLACEMENT)
+        await self.say(name, conditions.CACHED, "True", Reason.CACHED)
 
     async def want(self, name: str, wanted: str = "True") -> None:
         """Want a Model, or no longer."""
-        reason = keys.R_REQUESTED if wanted == "True" else keys.R_IDLE
-        await self.say(name, keys.WANTED, wanted, reason)
+        reason = Reason.REQUESTED if wanted == "True" else Reason.IDLE
+        await self.say(name, conditions.WANTED, wanted, reason)
 
     async def turn(self, name: str, group: str, turn: int, step: str) -> None:
         """Move a group's Lease, and tell the Model that it concerns."""
@@ -113,14 +116,14 @@ class Others:
             await self._cluster.create(LEASES, self._namespace, lease_of(lease))
         else:
             await self._cluster.replace(LEASES, self._namespace, lease.name, lease_of(lease))
-        granted = ("True", keys.R_GRANTED) if step == "Granted" else ("False", keys.R_RELEASED)
+        granted = ("True", Reason.GRANTED) if step == "Granted" else ("False", Reason.RELEASED)
         state = "Active" if step == "Granted" else "Releasing"
         shared = {"group": group, "state": state, "turn": turn, "holder": name}
-        await self.say(name, keys.GRANTED, *granted, sharedGroup=shared)
+        await self.say(name, conditions.GRANTED, *granted, sharedGroup=shared)
 
     async def stopped(self, name: str, turn: int) -> None:
         """Say for the launcher that a turn's engine is gone."""
-        await self.say(name, keys.READY, "False", keys.R_STOPPED, backend={"turn": turn})
+        await self.say(name, conditions.READY, "False", Reason.STOPPED, backend={"turn": turn})
 
     async def until(self, name: str, true: Callable[[Model], object]) -> Model:
         """Wait until something holds of a Model."""

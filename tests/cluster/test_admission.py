@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from flexinfer.agent.notes import Notes
-from flexinfer.runtime import cluster
-from flexinfer.runtime.api import NODES as NODES_OF_THE_API
-from flexinfer.runtime.api import RefusedError
+from flexinfer.agent.node_labels import NodeLabels
+from flexinfer.runtime.kubernetes import client
+from flexinfer.runtime.kubernetes.api import NODES as NODES_OF_THE_API
+from flexinfer.runtime.kubernetes.api import ForbiddenError
 from tests.cluster.installed import CREATE, SYSTEM, Kubectl, a_model, namespace, text
 from tests.cluster.rights import account
 from tests.instance import until
@@ -101,19 +101,19 @@ async def patched(
     config = json.loads(kubectl.taken("config", "view", "--raw", "-o", "json"))
     config["users"][0]["user"] = {"token": token(kubectl, bound=bound)}
     (folder / "agent").write_text(json.dumps(config))
-    async with cluster.connected(str(folder / "agent")) as api:
+    async with client.connected(str(folder / "agent")) as api:
         await api.merge(NODES_OF_THE_API, "", node, patch)
 
 
-NOTES = Notes(labels={"flexinfer.ai/gpu.vendor": "NVIDIA"}, free_mb=1).patch()
+NOTES = NodeLabels(labels={"flexinfer.ai/gpu.vendor": "NVIDIA"}, free_mb=1).patch()
 
 
 async def test_an_agent_writes_its_notes_on_its_own_node(home: Kubectl, tmp_path: Path) -> None:
     """And on no other, nor without a token that says where it is."""
     await patched(home, tmp_path, "home", NOTES)
-    with pytest.raises(RefusedError, match="its own Node alone: this one runs on home"):
+    with pytest.raises(ForbiddenError, match="its own Node alone: this one runs on home"):
         await patched(home, tmp_path, "other", NOTES)
-    with pytest.raises(RefusedError, match="runs on none that its token names"):
+    with pytest.raises(ForbiddenError, match="runs on none that its token names"):
         await patched(home, tmp_path, "home", NOTES, bound=False)
 
 
@@ -131,7 +131,7 @@ async def test_an_agent_touches_nothing_of_a_node_but_what_is_ours(
     home: Kubectl, tmp_path: Path, patch: dict[str, Any]
 ) -> None:
     """A label decides what runs where, and cordoning is for people."""
-    with pytest.raises(RefusedError, match="and nothing else of a Node"):
+    with pytest.raises(ForbiddenError, match="and nothing else of a Node"):
         await patched(home, tmp_path, "home", patch)
 
 

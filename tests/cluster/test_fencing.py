@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from flexinfer.contracts import keys
-from flexinfer.contracts.model import Model
-from flexinfer.contracts.workload import FREED, GRANTED, RELEASING, STOPPED, GroupLease, lease_name, lease_of
+from flexinfer.api import conditions
+from flexinfer.api.labels import RUNNING_FINALIZER
+from flexinfer.api.model import Model
+from flexinfer.api.reasons import Reason
+from flexinfer.events.workload import FREED, GRANTED, RELEASING, STOPPED, GroupLease, lease_name, lease_of
 from flexinfer.local import instance as instances
-from flexinfer.runtime.api import LEASES
-from flexinfer.runtime.cluster import ApiCluster, connected
+from flexinfer.runtime.kubernetes.api import LEASES
+from flexinfer.runtime.kubernetes.client import KubernetesClient, connected
 from tests.cluster.others import Others
 from tests.cluster.relay import Call, Held, Relay, relay
 from tests.cluster.replicas import Replica, Replicas, replicas
@@ -89,7 +91,7 @@ class Stage:
         told.sent_awake = [call for call in self._way.calls[before:] if call.writes]
 
 
-Story = Callable[[Stage, Others, ApiCluster, Told], Awaitable[None]]
+Story = Callable[[Stage, Others, KubernetesClient, Told], Awaitable[None]]
 
 
 def tell(plane: Running, folder: Path, name: str, story: Story) -> Told:
@@ -114,7 +116,7 @@ def tell(plane: Running, folder: Path, name: str, story: Story) -> Told:
 # --- the launcher
 
 
-async def the_launcher(stage: Stage, others: Others, _cluster: ApiCluster, told: Told) -> None:
+async def the_launcher(stage: Stage, others: Others, _cluster: KubernetesClient, told: Told) -> None:
     """Start four Models and stop three, each up to another step."""
     alone, shared = ("finalizer", "stopped", "letgo"), ("post", "look", "gate", "delete")
     for name in alone:
@@ -125,13 +127,13 @@ async def the_launcher(stage: Stage, others: Others, _cluster: ApiCluster, told:
         await others.prepare(name)
         await others.want(name)
     for name in ("stopped", "letgo"):
-        await others.say(name, keys.GRANTED, "True", keys.R_NOT_SHARED)
+        await others.say(name, conditions.GRANTED, "True", Reason.NOT_SHARED)
     await others.turn("delete", "delete", 1, GRANTED)
     for name in ("stopped", "letgo", "delete"):
         await others.until_pod(name, lambda pod: pod is not None and not pod.spec.scheduling_gates)
-        await others.until(name, lambda model: model.condition(keys.READY) is not None)
+        await others.until(name, lambda model: model.condition(conditions.READY) is not None)
     stage.hold("post", "POST", "/pods", '"post-0"')
-    stage.hold("finalizer", "PATCH", "/models/finalizer", keys.RUNNING_FINALIZER)
+    stage.hold("finalizer", "PATCH", "/models/finalizer", RUNNING_FINALIZER)
     stage.hold("look", "GET", f"/leases/{lease_name('look')}", answered=True)
     stage.hold("gate", "PATCH", "/pods/gate-0")
     stage.hold("delete", "DELETE", "/pods/delete-0")
@@ -141,7 +143,7 @@ async def the_launcher(stage: Stage, others: Others, _cluster: ApiCluster, told:
         others.want("delete", "False"),
         others.want("stopped", "False"),
         others.delete("letgo"),
-        others.say("finalizer", keys.GRANTED, "True", keys.R_NOT_SHARED),
+        others.say("finalizer", conditions.GRANTED, "True", Reason.NOT_SHARED),
         *(others.turn(name, name, 1, GRANTED) for name in ("post", "look", "gate")),
     )
     await stage.pause()
@@ -163,7 +165,7 @@ async def _moved_on(stage: Stage, others: Others, told: Told) -> None:
         await others.until_pod(name, lambda pod: pod is None)
     await others.gone("letgo")
     await others.apply("letgo")
-    await others.until("stopped", _says(keys.R_STOPPED))
+    await others.until("stopped", _says(Reason.STOPPED))
     for name in ("gate", "delete"):
         await others.turn(name, name, 2, GRANTED)
     for name in ("stopped", "delete"):
@@ -171,12 +173,14 @@ async def _moved_on(stage: Stage, others: Others, told: Told) -> None:
     for name in ("post", "gate", "delete", "stopped"):
         pod = await others.until_pod(name, lambda pod: pod is not None and not pod.spec.scheduling_gates)
         told.facts[f"pod of {name}"] = pod.metadata.uid if pod else ""
-    await others.until("stopped", _says(keys.R_STARTING))
+    await others.until("stopped", _says(Reason.STARTING))
 
 
 def _says(reason: str) -> Callable[[Model], bool]:
     """Return whether the launcher says this of a Model."""
-    return lambda model: any(c.type == keys.READY and c.reason == reason for c in model.status.conditions)
+    return lambda model: any(
+        c.type == conditions.READY and c.reason == reason for c in model.status.conditions
+    )
 
 
 async def _after(others: Others, told: Told) -> None:
@@ -187,7 +191,7 @@ async def _after(others: Others, told: Told) -> None:
     told.facts["finalizers"] = (await others.model("finalizer")).metadata.finalizers
     told.facts["orphan"] = await others.until_pod("finalizer", lambda pod: pod is None)
     told.facts["letgo"] = (await others.model("letgo")).deleting
-    ready = (await others.model("stopped")).condition(keys.READY)
+    ready = (await others.model("stopped")).condition(conditions.READY)
     told.facts["stopped"] = ready.reason if ready else ""
 
 
@@ -232,7 +236,7 @@ def test_a_stop_stopped_before_the_delete_deletes_no_other_pod(launcher: Told) -
 def test_a_stop_stopped_before_its_report_says_nothing_of_a_new_start(launcher: Told) -> None:
     """The status carries the resourceVersion; the refused report is not sent again on the newer one."""
     assert launcher.statuses["stopped"] == CHANGED_HANDS
-    assert launcher.facts["stopped"] == keys.R_STARTING
+    assert launcher.facts["stopped"] == Reason.STARTING
     assert launcher.facts["pod of stopped"] == launcher.facts["pod of stopped afterwards"]
 
 
@@ -253,7 +257,7 @@ HOLDERS = ("release", "stop", "free")
 QUEUED = ("grant", "first", "told")
 
 
-async def the_arbiter(stage: Stage, others: Others, cluster: ApiCluster, told: Told) -> None:
+async def the_arbiter(stage: Stage, others: Others, cluster: KubernetesClient, told: Told) -> None:
     """Bring three groups to a step of their turn's end and three to one of its beginning."""
     for name in (*HOLDERS, *QUEUED):
         await others.apply(name, group=name)
@@ -264,7 +268,7 @@ async def the_arbiter(stage: Stage, others: Others, cluster: ApiCluster, told: T
     await cluster.create(LEASES, "fencing-arbiter", lease_of(former))
     for name in HOLDERS:
         await others.want(name)
-        await others.until(name, lambda model: model.holds(keys.GRANTED))
+        await others.until(name, lambda model: model.is_true(conditions.GRANTED))
     for name in ("stop", "free"):
         await others.want(name, "False")
         await others.until_lease(name, _at(RELEASING))
@@ -283,9 +287,9 @@ async def the_arbiter(stage: Stage, others: Others, cluster: ApiCluster, told: T
     await others.want("grant", "False")
     await others.want("rival")
     await stage.led_by("second")
-    await others.until("rival", lambda model: model.holds(keys.GRANTED))
+    await others.until("rival", lambda model: model.is_true(conditions.GRANTED))
     for name in ("first", "told"):
-        await others.until(name, lambda model: model.holds(keys.GRANTED))
+        await others.until(name, lambda model: model.is_true(conditions.GRANTED))
     for name, step in (("release", RELEASING), ("stop", FREED), ("free", FREED)):
         await others.until_lease(name, _at(step))
     await stage.wake(told)

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from flexinfer.contracts import keys
-from flexinfer.runtime.leadership import ACT_SECONDS, DURATION_SECONDS, RENEW_SECONDS
+from flexinfer.api.groupversion import API_VERSION, KIND
+from flexinfer.api.services import OWNERS
+from flexinfer.runtime.leader_election import ACT_SECONDS, DURATION_SECONDS, RENEW_SECONDS
 from tests.cluster.replicas import Replica, Replicas, replicas
 from tests.instance import Running, until
 
 REACTORS = ("watcher", "placer", "prefetcher", "reaper", "arbiter", "launcher")
-OWNED = {owner: kind for kind, owner in keys.OWNERS.items()}
+OWNED = {owner: kind for kind, owner in OWNERS.items()}
 A_BIT = 3.0
 
 
@@ -36,8 +37,8 @@ class House:
     def apply(self, name: str) -> None:
         """Make a Model, on which every owner has a verdict."""
         body = {
-            "apiVersion": keys.API_VERSION,
-            "kind": keys.KIND,
+            "apiVersion": API_VERSION,
+            "kind": KIND,
             "metadata": {"name": name},
             "spec": {"backend": "ollama", "source": "ollama://tiny"},
         }

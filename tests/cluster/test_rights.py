@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from flexinfer.runtime import cluster
-from flexinfer.runtime.api import Cluster, Kind
+from flexinfer.runtime.kubernetes import client
+from flexinfer.runtime.kubernetes.api import Cluster, Kind
 from tests.cluster.installed import SYSTEM, Kubectl
 from tests.cluster.rights import RIGHTS, account, allowing
 from tests.instance import Running
@@ -103,7 +103,7 @@ async def test_a_service_may_what_the_table_says_and_nothing_else(
 ) -> None:
     """Thousands of SubjectAccessReviews; what any ServiceAccount may is not ours to refuse."""
     asked = questions(service, resources(installed))
-    async with cluster.connected(plane.environment()["KUBECONFIG"]) as api:
+    async with client.connected(plane.environment()["KUBECONFIG"]) as api:
         anybody = await verdicts(api, ELSEWHERE, asked)
         found = await verdicts(api, account(service), asked)
     wanted = {
@@ -118,7 +118,7 @@ async def test_a_service_may_what_the_table_says_and_nothing_else(
 async def test_what_any_service_account_may_is_little(plane: Running, installed: Kubectl) -> None:
     """So that the test above proves something: reviews of itself, and the authorities that a cluster shows to all."""
     asked = [Ask(verb, *res) for verb, res in itertools.product(VERBS, sorted(resources(installed)))]
-    async with cluster.connected(plane.environment()["KUBECONFIG"]) as api:
+    async with client.connected(plane.environment()["KUBECONFIG"]) as api:
         found = await verdicts(api, ELSEWHERE, asked)
     allowed = {(ask.group, ask.resource) for ask, yes in found.items() if yes}
     assert {group for group, _ in allowed} <= {

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from flexinfer import backends, sources
-from flexinfer.contracts import keys
-from flexinfer.contracts.model import Model, seconds
+from flexinfer.api.groupversion import GROUP, KIND, PLURAL, VERSION
+from flexinfer.api.model import Model, seconds
+from flexinfer.api.phase import Phase
 from flexinfer.local.api.errors import ApiError
 from flexinfer.local.api.resources import Object
 from flexinfer.sources import SourceError
@@ -125,10 +126,10 @@ def test_is_the_kind_that_the_code_names() -> None:
         spec["names"]["plural"],
         spec["scope"],
     ) == (
-        keys.GROUP,
-        keys.VERSION,
-        keys.KIND,
-        keys.PLURAL,
+        GROUP,
+        VERSION,
+        KIND,
+        PLURAL,
         "Namespaced",
     )
     assert (spec["names"]["shortNames"], spec["names"]["categories"]) == (["mdl"], ["ai"])
@@ -398,7 +399,7 @@ def test_takes_the_status_that_the_services_write() -> None:
     assert (admitted_status.obj["status"], admitted_status.warnings) == (FULL_STATUS, ())
 
 
-@pytest.mark.parametrize("phase", keys.PHASES)
+@pytest.mark.parametrize("phase", tuple(Phase))
 def test_takes_every_phase(phase: str) -> None:
     """The phases of the code and of the CRD are the same."""
     assert phase in SCHEMA["properties"]["status"]["properties"]["phase"]["enum"]

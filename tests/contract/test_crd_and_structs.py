@@ -6,7 +6,8 @@ from typing import Any, Union, get_args, get_origin
 import msgspec
 import pytest
 
-from flexinfer.contracts import keys, model
+from flexinfer.api import model
+from flexinfer.api.services import STATUS_FIELDS
 from flexinfer.local.api.resources import Object
 from tests.contract.test_crd import FULL_STATUS
 from tests.definitions import MODELS, a_plain_model, a_registry, the_crd
@@ -102,5 +103,5 @@ def test_an_admitted_model_is_read_and_written_without_loss(spec: Object) -> Non
 
 def test_every_status_field_has_an_owner() -> None:
     """DESIGN 5: one writer a field; conditions have six."""
-    owned = {field for fields in keys.STATUS_FIELDS.values() for field in fields}
+    owned = {field for fields in STATUS_FIELDS.values() for field in fields}
     assert owned | {"conditions"} == set(SCHEMA["status"]["properties"])

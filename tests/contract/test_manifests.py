@@ -8,8 +8,8 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from flexinfer.contracts import keys
-from flexinfer.credentials.making import AUTHORITY_SECRET, SERVER_SECRET, USERS, names, secret_of
+from flexinfer.api.installation import PROXY_SERVICE, SYSTEM_NAMESPACE
+from flexinfer.credentials.secrets import AUTHORITY_SECRET, SERVER_SECRET, USERS, names, secret_of
 from flexinfer.local.bus import SERVICES
 from flexinfer.runtime.settings import load
 from tests.manifests import DEPLOY, FOLDERS, OVERLAYS, ROOT, Object, built, key, objects, workloads
@@ -209,10 +209,10 @@ def test_jobs_and_engines_run_what_the_prefetcher_runs(folder: str) -> None:
 
 def test_the_door_is_where_models_say_it_is() -> None:
     """status.endpoint, and the ExternalName of a Model's own Service."""
-    door = next(o for o in BASE if key(o) == ("Service", keys.SYSTEM_NAMESPACE, keys.PROXY_SERVICE))
+    door = next(o for o in BASE if key(o) == ("Service", SYSTEM_NAMESPACE, PROXY_SERVICE))
     assert [(p["port"], p["targetPort"]) for p in door["spec"]["ports"]] == [(80, "http")]
     settings = load({})
-    assert settings.proxy_base_url == f"http://{keys.PROXY_SERVICE}.{keys.SYSTEM_NAMESPACE}.svc"
+    assert settings.proxy_base_url == f"http://{PROXY_SERVICE}.{SYSTEM_NAMESPACE}.svc"
 
 
 def test_the_overlay_for_availability_has_two_or_three_of_what_may_be_two_or_three() -> None:

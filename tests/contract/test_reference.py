@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flexinfer.contracts import keys
+from flexinfer.api import conditions, reasons
+from flexinfer.api.services import OWNERS, STATUS_FIELDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = [p for root in ("shared", "services") for p in (ROOT / root).rglob("*.py")]
@@ -33,9 +34,9 @@ def test_a_generated_page_is_up_to_date(path: str) -> None:
 def test_every_reason_has_a_sentence() -> None:
     """No reason is without its meaning, and no meaning without its reason."""
     named = {value for name, value in vars(keys).items() if name.startswith("R_")}
-    assert named == set(keys.REASONS)
-    assert named >= keys.FINAL_REASONS
-    assert all(text.endswith(".") for text in keys.REASONS.values())
+    assert named == set(reasons.REASONS)
+    assert named >= reasons.FINAL_REASONS
+    assert all(text.endswith(".") for text in reasons.REASONS.values())
 
 
 def test_the_api_group_is_spelled_in_one_module() -> None:
@@ -50,10 +51,10 @@ def test_the_api_group_is_spelled_in_one_module() -> None:
 
 def test_every_condition_and_every_status_field_has_one_owner() -> None:
     """DESIGN 5: one writer per fact."""
-    assert set(keys.OWNERS) == set(keys.CONDITIONS)
-    fields = [field for owned in keys.STATUS_FIELDS.values() for field in owned]
+    assert set(OWNERS) == set(conditions.CONDITIONS)
+    fields = [field for owned in STATUS_FIELDS.values() for field in owned]
     assert len(fields) == len(set(fields))
-    assert set(keys.STATUS_FIELDS) == set(keys.OWNERS.values())
+    assert set(STATUS_FIELDS) == set(OWNERS.values())
 
 
 def test_every_page_of_the_docs_can_be_reached_from_its_index() -> None:

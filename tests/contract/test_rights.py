@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flexinfer.runtime import api
-from flexinfer.watcher.picture import KINDS
+from flexinfer.runtime.kubernetes import api
+from flexinfer.watcher.cache import KINDS
 from tests.cluster.rights import RIGHTS, SYSTEM
 from tests.manifests import ROOT, objects
 
@@ -85,7 +85,7 @@ def _calls(tree: ast.AST) -> Iterator[tuple[str, str, str]]:
 
 def _kind(name: str) -> api.Kind[object]:
     if name == "SECRETS":
-        from flexinfer.credentials.making import SECRETS  # noqa: PLC0415 -- the one kind that no service shares
+        from flexinfer.credentials.secrets import SECRETS  # noqa: PLC0415 -- the one kind that no service shares
 
         return SECRETS  # type: ignore[return-value]
     found: api.Kind[object] = getattr(api, name)

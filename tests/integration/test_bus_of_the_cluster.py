@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from flexinfer.contracts import events, subjects
-from flexinfer.credentials.making import USERS, secret_of
+from flexinfer.api.services import CHANGED_RECEIVERS
+from flexinfer.credentials.secrets import USERS, secret_of
+from flexinfer.events import events
 from flexinfer.local.bus import BOOTSTRAP, SERVICES, TAP
-from flexinfer.runtime import connection
-from flexinfer.runtime.bus import NatsBus
-from flexinfer.runtime.runtime import Interests, Snapshot
-from flexinfer.runtime.stream import StateStream
+from flexinfer.runtime.nats import connection
+from flexinfer.runtime.nats.state_reader import NatsBus
+from flexinfer.runtime.nats.state_writer import StateStream
+from flexinfer.runtime.runtime import Snapshot, Subscriptions
 from tests.builders import a_model
 from tests.bus_of_the_cluster import cluster_bus, three_servers
 
@@ -151,10 +152,10 @@ async def test_services_tell_and_hear_over_an_encrypted_connection(tmp_path: Pat
         await stream.publish(events.ModelObserved(model=a_model("a", version=1)))
         await stream.watermark()
         async with bus.joined("placer") as placer, asyncio.timeout(10):
-            interests = Interests(live=("gpu",), changed=subjects.CHANGED_RECEIVERS["placer"])
+            interests = Subscriptions(live=("gpu",), changed=CHANGED_RECEIVERS["placer"])
             first = await anext(NatsBus(placer).deliveries(interests))
             assert isinstance(first, Snapshot)
-            assert len(first.arrivals) == 1
+            assert len(first.observations) == 1
 
 
 async def test_a_server_of_another_authority_gets_no_password(tmp_path: Path) -> None:
@@ -195,6 +196,6 @@ async def test_three_servers_keep_every_stream_three_times(tmp_path: Path) -> No
             await stream.watermark()
         await asyncio.to_thread(servers[0].process.kill)
         async with servers[1].joined("placer") as placer:
-            first = await anext(NatsBus(placer).deliveries(Interests()))
+            first = await anext(NatsBus(placer).deliveries(Subscriptions()))
             assert isinstance(first, Snapshot)
-            assert len(first.arrivals) == 1
+            assert len(first.observations) == 1

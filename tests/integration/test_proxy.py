@@ -12,14 +12,15 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from flexinfer.contracts import events, keys
-from flexinfer.contracts.events import AnyEvent
-from flexinfer.contracts.fleet import Arrival
-from flexinfer.contracts.model import BackendStatus, Model, Serverless
+from flexinfer.api.model import BackendStatus, Model, Serverless
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
 from flexinfer.proxy import __main__ as proxy
 from flexinfer.proxy import http as door
-from flexinfer.runtime.runtime import Lost, Runtime, Snapshot
+from flexinfer.runtime.runtime import Disconnected, Runtime, Snapshot
 from flexinfer.runtime.settings import Settings
+from flexinfer.state.observed import Observation
 from tests.builders import a_model
 from tests.runtimes import ListBus, a_runtime
 
@@ -61,7 +62,7 @@ class TheDoor:
 
     def tell(self, event: AnyEvent) -> None:
         """Let it observe a fact."""
-        self.bus.queue.put_nowait(Arrival(event, self.runtime.clock()))
+        self.bus.queue.put_nowait(Observation(event, self.runtime.clock()))
 
     def post(self, body: Any = CHAT, path: str = "/v1/chat/completions") -> Any:
         """Ask."""
@@ -103,8 +104,8 @@ async def the_door(tmp_path: Any) -> AsyncIterator[TheDoor]:
 
 def asleep(name: str = "llama", **changes: Any) -> Model:
     """Return a sleeping Model."""
-    row = ("Accepted", "Placed", "Cached", ("Wanted", "False", keys.R_IDLE), "Granted")
-    return a_model(name, conditions=(*row, ("Ready", "False", keys.R_STOPPED)), **changes)
+    row = ("Accepted", "Placed", "Cached", ("Wanted", "False", Reason.IDLE), "Granted")
+    return a_model(name, conditions=(*row, ("Ready", "False", Reason.STOPPED)), **changes)
 
 
 def awake(address: str, version: int = 2, **changes: Any) -> Model:
@@ -202,11 +203,11 @@ async def test_a_key_that_is_missing_or_wrong_is_refused(the_door: TheDoor) -> N
 
 async def test_a_model_that_can_never_run_is_said_to_at_once(the_door: TheDoor) -> None:
     """With its condition, and no retry."""
-    the_door.see(a_model(conditions=[("Accepted", "False", keys.R_INVALID_CONFIG)]))
+    the_door.see(a_model(conditions=[("Accepted", "False", Reason.INVALID_CONFIG)]))
     async with the_door.post() as answer:
         body = await answer.json()
     assert answer.status == 503
-    assert keys.R_INVALID_CONFIG in body["error"]["message"]
+    assert Reason.INVALID_CONFIG in body["error"]["message"]
     assert answer.headers["x-should-retry"] == "false"
 
 
@@ -229,7 +230,7 @@ async def test_while_the_bus_is_away_a_cold_start_is_refused_and_a_ready_model_a
         the_door.see(awake(address), asleep("other"))
         async with the_door.post() as answer:
             assert answer.status == 200
-        the_door.bus.queue.put_nowait(Lost())
+        the_door.bus.queue.put_nowait(Disconnected())
         async with the_door.post({**CHAT, "model": "other"}) as answer:
             assert answer.status == 503
             assert "Retry-After" in answer.headers

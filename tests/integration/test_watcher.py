@@ -10,14 +10,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from flexinfer.contracts import keys, kube
-from flexinfer.contracts.fleet import Arrival, Fleet, fold
-from flexinfer.contracts.model import Metadata, Model
-from flexinfer.runtime import connection
-from flexinfer.runtime.api import MODELS, PODS
-from flexinfer.runtime.bus import NatsBus
-from flexinfer.runtime.runtime import Interests, Snapshot
+from flexinfer.api import conditions, kube
+from flexinfer.api.labels import MODEL_UID_LABEL
+from flexinfer.api.model import Metadata, Model
+from flexinfer.runtime.kubernetes.api import MODELS, PODS
+from flexinfer.runtime.nats import connection
+from flexinfer.runtime.nats.state_reader import NatsBus
+from flexinfer.runtime.runtime import Snapshot, Subscriptions
 from flexinfer.runtime.settings import Settings
+from flexinfer.state.apply import apply_events
+from flexinfer.state.observed import Observation, ObservedState
 from flexinfer.watcher.__main__ import main
 from tests.builders import a_model
 from tests.nats import NatsServer, nats_server
@@ -54,7 +56,7 @@ class Reader:
     """A service's picture of the world."""
 
     def __init__(self) -> None:
-        self.fleet = Fleet()
+        self.state = ObservedState()
         self.snapshots = 0
         self._news = asyncio.Event()
 
@@ -70,27 +72,30 @@ class Reader:
                 await asyncio.gather(work, return_exceptions=True)
 
     async def _read(self, bus: NatsBus) -> None:
-        async for delivery in bus.deliveries(Interests()):
+        async for delivery in bus.deliveries(Subscriptions()):
             if isinstance(delivery, Snapshot):
-                self.fleet, self.snapshots = fold(Fleet(), delivery.arrivals), self.snapshots + 1
-            elif isinstance(delivery, Arrival):
-                self.fleet = fold(self.fleet, [delivery])
+                self.state, self.snapshots = (
+                    apply_events(ObservedState(), delivery.observations),
+                    self.snapshots + 1,
+                )
+            elif isinstance(delivery, Observation):
+                self.state = apply_events(self.state, [delivery])
             self._news.set()
 
-    async def until(self, true: Callable[[Fleet], object], within: float = 15.0) -> float:
+    async def until(self, true: Callable[[ObservedState], object], within: float = 15.0) -> float:
         """Wait until the picture is as asked; returns how long it took."""
         began = time.monotonic()
         async with asyncio.timeout(within):
-            while not true(self.fleet):
+            while not true(self.state):
                 self._news.clear()
                 await self._news.wait()
         return time.monotonic() - began
 
 
-def accepted(fleet: Fleet, name: str = "llama") -> bool:
+def accepted(state: ObservedState, name: str = "llama") -> bool:
     """Tell whether a reader knows that a Model was accepted."""
-    model = fleet.models.get(f"default/{name}")
-    return model is not None and model.holds(keys.ACCEPTED)
+    model = state.models.get(f"default/{name}")
+    return model is not None and model.is_true(conditions.ACCEPTED)
 
 
 async def test_readers_see_a_model_its_verdict_and_its_pod(tmp_path: Path) -> None:
@@ -99,16 +104,16 @@ async def test_readers_see_a_model_its_verdict_and_its_pod(tmp_path: Path) -> No
     async with nats_server(tmp_path) as server, watching(server, cluster), Reader().reading(server) as reader:
         cluster.put(MODELS, a_model(placement=None))
         await reader.until(accepted)
-        labels = {keys.MODEL_UID_LABEL: "uid-llama"}
+        labels = {MODEL_UID_LABEL: "uid-llama"}
         pod = kube.Pod(
             metadata=Metadata(name="llama-0", namespace="default", labels=labels),
             status=kube.PodStatus(phase="Running", pod_ip="127.0.0.9"),
         )
         cluster.put(PODS, pod)
-        await reader.until(lambda fleet: fleet.workload(fleet.models["default/llama"]).pods[:1])
-        assert reader.fleet.workloads["default/llama"].pods[0].ip == "127.0.0.9"
+        await reader.until(lambda state: state.workload(state.models["default/llama"]).pods[:1])
+        assert reader.state.workloads["default/llama"].pods[0].ip == "127.0.0.9"
         cluster.drop(MODELS, "default/llama")
-        await reader.until(lambda fleet: not fleet.models)
+        await reader.until(lambda state: not state.models)
 
 
 @pytest.mark.parametrize("wiped", [False, True], ids=["restarted", "wiped"])
@@ -124,8 +129,8 @@ async def test_a_server_that_was_killed_costs_a_moment(tmp_path: Path, *, wiped:
             shutil.rmtree(server.store)
         before = reader.snapshots
         await server.start()
-        await reader.until(lambda fleet: reader.snapshots > before and len(fleet.models) == 2)
-        assert set(reader.fleet.models) == {"default/llama", "default/second"}
+        await reader.until(lambda state: reader.snapshots > before and len(state.models) == 2)
+        assert set(reader.state.models) == {"default/llama", "default/second"}
 
 
 async def test_a_store_that_was_rolled_back_is_brought_forward(tmp_path: Path) -> None:
@@ -138,13 +143,13 @@ async def test_a_store_that_was_rolled_back_is_brought_forward(tmp_path: Path) -
         shutil.copytree(server.store, tmp_path / "older")
         await server.start()
         cluster.put(MODELS, a_model("second", placement=None))
-        await reader.until(lambda fleet: accepted(fleet, "second"))
+        await reader.until(lambda state: accepted(state, "second"))
         await server.stop()
         shutil.rmtree(server.store)
         shutil.move(tmp_path / "older", server.store)
         before = reader.snapshots
         await server.start()
-        await reader.until(lambda fleet: reader.snapshots > before and accepted(fleet, "second"))
+        await reader.until(lambda state: reader.snapshots > before and accepted(state, "second"))
 
 
 async def test_what_was_deleted_while_no_watcher_ran_is_told_at_boot(tmp_path: Path) -> None:
@@ -157,7 +162,7 @@ async def test_what_was_deleted_while_no_watcher_ran_is_told_at_boot(tmp_path: P
             await reader.until(accepted)
         cluster.drop(MODELS, "default/llama")
         async with watching(server, cluster):
-            await reader.until(lambda fleet: not fleet.models)
+            await reader.until(lambda state: not state.models)
 
 
 async def test_two_watchers_cost_work_but_tell_no_lies(tmp_path: Path) -> None:
@@ -172,9 +177,9 @@ async def test_two_watchers_cost_work_but_tell_no_lies(tmp_path: Path) -> None:
         for number in range(20):
             model = a_model(f"m{number}", placement=None)
             cluster.put(MODELS, model)
-        await reader.until(lambda fleet: all(accepted(fleet, f"m{number}") for number in range(20)))
+        await reader.until(lambda state: all(accepted(state, f"m{number}") for number in range(20)))
         held = {key: model.metadata.version for key, model in cluster.objects["models"].items()}
-        await reader.until(lambda fleet: {k: m.metadata.version for k, m in fleet.models.items()} == held)
+        await reader.until(lambda state: {k: m.metadata.version for k, m in state.models.items()} == held)
 
 
 async def test_a_change_reaches_a_reader_quickly(tmp_path: Path) -> None:
@@ -182,7 +187,7 @@ async def test_a_change_reaches_a_reader_quickly(tmp_path: Path) -> None:
     cluster = ScriptedCluster()
     async with nats_server(tmp_path) as server, watching(server, cluster), Reader().reading(server) as reader:
         cluster.put(MODELS, a_model(placement=None))
-        await reader.until(lambda fleet: accepted(fleet) and fleet.models["default/llama"].status.phase)
+        await reader.until(lambda state: accepted(state) and state.models["default/llama"].status.phase)
         took = []
         for number in range(20):
             model: Model = cluster.objects["models"]["default/llama"]
@@ -190,7 +195,7 @@ async def test_a_change_reaches_a_reader_quickly(tmp_path: Path) -> None:
             cluster.put(MODELS, msgspec.structs.replace(model, metadata=meta))
             took.append(
                 await reader.until(
-                    lambda fleet, n=str(number): fleet.models["default/llama"].metadata.labels.get("n") == n  # type: ignore[misc]
+                    lambda state, n=str(number): state.models["default/llama"].metadata.labels.get("n") == n  # type: ignore[misc]
                 )
             )
         assert sorted(took)[10] < 0.25, took
@@ -205,4 +210,4 @@ async def test_a_stream_that_somebody_deletes_under_us_is_made_anew(tmp_path: Pa
         before = reader.snapshots
         async with connection.connected("person", server.url, "", "") as person:
             await person.api("STREAM.DELETE.FI_STATE")
-        await reader.until(lambda fleet: reader.snapshots > before and accepted(fleet))
+        await reader.until(lambda state: reader.snapshots > before and accepted(state))

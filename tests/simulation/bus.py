@@ -8,12 +8,12 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 
-from flexinfer.contracts import events, subjects
-from flexinfer.contracts.events import AnyEvent, StateEvent
-from flexinfer.contracts.fleet import Arrival
-from flexinfer.runtime import messages
-from flexinfer.runtime.runtime import Delivery, Interests, Snapshot
-from flexinfer.runtime.stream import Held
+from flexinfer.events import events, subjects
+from flexinfer.events.events import AnyEvent, StateEvent
+from flexinfer.runtime.nats import codec
+from flexinfer.runtime.nats.state_writer import StreamEntry
+from flexinfer.runtime.runtime import Delivery, Snapshot, Subscriptions
+from flexinfer.state.observed import Observation
 
 
 class Chances:
@@ -26,7 +26,7 @@ class Chances:
 class Reader:
     """One service's subscription."""
 
-    def __init__(self, name: str, interests: Interests) -> None:
+    def __init__(self, name: str, interests: Subscriptions) -> None:
         self.name, self.interests = name, interests
         self.queue: asyncio.Queue[Delivery] = asyncio.Queue()
         self.behind = True
@@ -39,7 +39,7 @@ class Broker:
         self._chance, self._clock = chance, clock
         self.faults = Chances()
         self.state: dict[str, tuple[int, StateEvent]] = {}
-        self.live: dict[str, Arrival] = {}
+        self.live: dict[str, Observation] = {}
         self.history: list[events.HistoryRecorded] = []
         self.created = 1
         self.doubt = asyncio.Event()
@@ -54,7 +54,7 @@ class Broker:
             self.history.append(event)
             return
         kind = subjects.kind_of(subjects.subject_of(event))
-        arrival = Arrival(event, self._clock())
+        arrival = Observation(event, self._clock())
         if kind in ("gpu", "activity"):
             self.live[subjects.subject_of(event)] = arrival
         for reader in self._readers:
@@ -79,7 +79,7 @@ class Broker:
                 if self._chance.random() < self.faults.lost:
                     reader.behind = True
                 else:
-                    self._deliver(reader, Arrival(event, self._clock()), lossless=True)
+                    self._deliver(reader, Observation(event, self._clock()), lossless=True)
         return self._sequence
 
     def mark(self) -> None:
@@ -93,14 +93,14 @@ class Broker:
     def _snapshot(self, reader: Reader) -> Snapshot:
         now = self._clock()
         held = [
-            Arrival(event, now)
+            Observation(event, now)
             for _, event in sorted(self.state.values(), key=lambda pair: pair[0])
             if subjects.kind_of(subjects.subject_of(event)) in reader.interests.state
         ]
         live = [a for s, a in sorted(self.live.items()) if subjects.kind_of(s) in reader.interests.live]
         return Snapshot([*held, *(a for a in live if now - a.at < 30)])
 
-    def _deliver(self, reader: Reader, arrival: Arrival, *, lossless: bool = False) -> None:
+    def _deliver(self, reader: Reader, arrival: Observation, *, lossless: bool = False) -> None:
         if not lossless and self._chance.random() < self.faults.lost:
             return
         copies = 2 if self._chance.random() < self.faults.doubled else 1
@@ -111,7 +111,7 @@ class Broker:
             else:
                 reader.queue.put_nowait(arrival)
 
-    async def read(self, name: str, interests: Interests) -> AsyncIterator[Delivery]:
+    async def read(self, name: str, interests: Subscriptions) -> AsyncIterator[Delivery]:
         """Yield a snapshot at the next watermark, then what arrives."""
         reader = Reader(name, interests)
         self._readers.append(reader)
@@ -148,7 +148,7 @@ class SimulatedBus:
         """Tell a fact."""
         await self._broker.publish(event)
 
-    def deliveries(self, interests: Interests) -> AsyncIterator[Delivery]:
+    def deliveries(self, interests: Subscriptions) -> AsyncIterator[Delivery]:
         """Yield what the broker delivers."""
         return self._broker.read(self._name, interests)
 
@@ -158,7 +158,7 @@ class SimulatedStream:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self.held: dict[str, Held] = {}
+        self.held: dict[str, StreamEntry] = {}
         self.created = ""
 
     async def doubted(self) -> None:
@@ -176,17 +176,17 @@ class SimulatedStream:
         self.held = {}
         for subject, (sequence, event) in self._broker.state.items():
             gone = isinstance(event, events.DELETIONS)
-            self.held[subject] = Held(sequence, None if gone else messages.encode(event))
+            self.held[subject] = StreamEntry(sequence, None if gone else codec.encode(event))
 
     async def publish(self, event: StateEvent) -> bool:
         """Publish a fact unless it is held already."""
-        subject, body = subjects.subject_of(event), messages.encode(event)
+        subject, body = subjects.subject_of(event), codec.encode(event)
         gone, known = isinstance(event, events.DELETIONS), self.held.get(subject)
         if known is not None and (known.body is None if gone else known.body == body):
             return False
         if known is None and gone:
             return False
-        self.held[subject] = Held(self._broker.store(event), None if gone else body)
+        self.held[subject] = StreamEntry(self._broker.store(event), None if gone else body)
         return True
 
     async def watermark(self) -> None:

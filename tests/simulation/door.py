@@ -5,8 +5,8 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-from flexinfer.contracts import events
-from flexinfer.contracts.model import Model
+from flexinfer.api.model import Model
+from flexinfer.events import events
 from tests.simulation.bus import Broker
 
 HEARTBEAT_SECONDS = 5.0

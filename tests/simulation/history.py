@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.contracts import keys
-from flexinfer.contracts.model import Model
+from flexinfer.api.groupversion import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from flexinfer.api.model import Model
+from flexinfer.api.phase import Phase
 from flexinfer.local.api.errors import ApiError
 from flexinfer.local.api.requests import DeleteOptions, Options, Patch
-from flexinfer.runtime.reactor import Service
+from flexinfer.runtime.controller import Controller
 from tests.simulation.bus import Chances
 from tests.simulation.node import Behaviour
 from tests.simulation.world import World
@@ -36,7 +37,7 @@ class Outcome(msgspec.Struct):
     """A hash of every write and its time."""
 
 
-async def play(seed: int, services: Mapping[str, Service] | None = None) -> Outcome:
+async def play(seed: int, services: Mapping[str, Controller] | None = None) -> Outcome:
     """Play the history of a seed to its end; `services` are put in place of ours of the same name."""
     world = World(seed, services)
     world.start()
@@ -52,7 +53,7 @@ class History:
 
     def __init__(self, world: World) -> None:
         self._world, self._chance = world, world.chance
-        kind = world.store.registry.find(keys.GROUP, keys.VERSION, keys.PLURAL)
+        kind = world.store.registry.find(GROUP, VERSION, PLURAL)
         assert kind is not None
         self._kind = kind
         self.problems: list[str] = []
@@ -95,7 +96,7 @@ class History:
         match act:
             case "ask":
                 self._world.say(f"ask {name}")
-                self._world.beside(self._world.door.ask(f"default/{name}"))
+                self._world.spawn_background(self._world.door.ask(f"default/{name}"))
             case "create":
                 self._create(name)
             case "delete":
@@ -138,7 +139,7 @@ class History:
         gpu = self._chance.choice([None, self._gpu("g"), self._gpu("g")])
         if gpu is not None:
             spec["gpu"] = gpu
-        body = {"apiVersion": keys.API_VERSION, "kind": keys.KIND, "metadata": {"name": name}, "spec": spec}
+        body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
         with contextlib.suppress(ApiError):
             self._world.store.create(self._kind, "default", body, Options(manager="kubectl"))
             self._world.say(f"create {name} {'in ' + gpu['shared'] if gpu else 'alone'}")
@@ -178,8 +179,8 @@ class History:
     def _expected(self, model: Model) -> str:
         """Return the phase that a Model's spec and the lack of demand call for."""
         if model.key in self._world.node.behaviour.never_ready:
-            return keys.FAILED if model.status.phase != keys.IDLE else keys.IDLE
-        return keys.IDLE
+            return Phase.FAILED if model.status.phase != Phase.IDLE else Phase.IDLE
+        return Phase.IDLE
 
     def _judge(self) -> None:
         world = self._world

@@ -12,17 +12,10 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.contracts import keys
-from flexinfer.contracts.workload import (
-    FREED,
-    GRANTED,
-    RELEASING,
-    STOPPED,
-    GroupLease,
-    group_lease,
-)
+from flexinfer.api.labels import MODEL_UID_LABEL
+from flexinfer.events.workload import FREED, GRANTED, RELEASING, STOPPED, GroupLease, group_lease
 from flexinfer.local.api.history import Change
-from flexinfer.runtime.api import LEASES, MODELS, Kind
+from flexinfer.runtime.kubernetes.api import LEASES, MODELS, Kind
 
 _NEXT = {FREED: GRANTED, GRANTED: RELEASING, RELEASING: STOPPED, STOPPED: FREED}
 _SLACK = 6.0
@@ -92,7 +85,7 @@ class Judge:
         old, new = change.old, change.new
         if old is None or new is None or not old["spec"].get("schedulingGates"):
             return
-        uid = new["metadata"]["labels"].get(keys.MODEL_UID_LABEL, "")
+        uid = new["metadata"]["labels"].get(MODEL_UID_LABEL, "")
         if not new["spec"].get("schedulingGates") and uid not in self._models:
             self._wrong(f"the gate of {change.key[1]} opened for a Model that is gone")
 

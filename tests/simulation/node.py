@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.contracts import events, keys
-from flexinfer.contracts.nodes import Device, DeviceProcess
+from flexinfer.api.groupversion import GROUP, PLURAL, VERSION
+from flexinfer.api.labels import GENERATION_ANNOTATION, MODEL_LABEL, MODEL_UID_LABEL, TURN_LABEL
+from flexinfer.events import events
+from flexinfer.events.nodes import Device, DeviceProcess
 from flexinfer.local.api.errors import ApiError
 from flexinfer.local.api.requests import DeleteOptions, Options, Patch, Query
 from flexinfer.local.api.resources import Object, Resource
@@ -59,7 +61,7 @@ class Node:
         self.engines: dict[str, Engine] = {}  # Pod uid -> its engine
         self.violations: list[str] = []
         self._pods, self._jobs = self._named("", "v1", "pods"), self._named("batch", "v1", "jobs")
-        self._models = self._named(keys.GROUP, keys.VERSION, keys.PLURAL)
+        self._models = self._named(GROUP, VERSION, PLURAL)
         self._groups: dict[
             tuple[str, str], str
         ] = {}  # a Model's uid and generation -> the group of that spec
@@ -112,10 +114,10 @@ class Node:
             self.run(self._bind(pod))
         elif spec.get("nodeName") and engine is None and not spec.get("schedulingGates"):
             self._addresses += 1
-            name = meta["labels"].get(keys.MODEL_LABEL, "")
+            name = meta["labels"].get(MODEL_LABEL, "")
             address = f"127.0.{self._addresses // 250}.{self._addresses % 250 + 1}"
-            holder = (meta["labels"].get(keys.MODEL_UID_LABEL, ""), meta["labels"].get(keys.TURN_LABEL, ""))
-            generation = meta.get("annotations", {}).get(keys.GENERATION_ANNOTATION, "")
+            holder = (meta["labels"].get(MODEL_UID_LABEL, ""), meta["labels"].get(TURN_LABEL, ""))
+            generation = meta.get("annotations", {}).get(GENERATION_ANNOTATION, "")
             group = self._groups.get((holder[0], generation), "")
             engine = Engine(uid, f"{meta['namespace']}/{name}", holder, group, address)
             self.engines[uid] = engine

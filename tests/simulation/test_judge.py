@@ -8,22 +8,23 @@ from typing import Any
 
 import msgspec
 
+from flexinfer.api import conditions
+from flexinfer.api.reasons import Reason
 from flexinfer.arbiter.__main__ import SERVICE as ARBITER
 from flexinfer.arbiter.decide import Advance
 from flexinfer.arbiter.group import groups_of
-from flexinfer.contracts import keys
-from flexinfer.contracts.actions import Report
-from flexinfer.contracts.fleet import Fleet
-from flexinfer.contracts.workload import FREED, STOPPED
+from flexinfer.events.workload import FREED, STOPPED
 from flexinfer.reaper.__main__ import SERVICE as REAPER
-from flexinfer.runtime.reactor import Service
+from flexinfer.runtime.controller import Controller
+from flexinfer.state.actions import WriteStatus
+from flexinfer.state.observed import ObservedState
 from tests.simulation.history import play
 from tests.simulation.loop import run
 
 _SEEDS = range(40)
 
 
-def _notices(service: Service, *words: str) -> bool:
+def _notices(service: Controller, *words: str) -> bool:
     """Tell whether a seed's judge says any of these words of a house with this service; others may say what else follows from it."""
     return any(
         word in problem
@@ -33,25 +34,25 @@ def _notices(service: Service, *words: str) -> bool:
     )
 
 
-def _hasty(fleet: Fleet, now: float, **options: Any) -> Iterator[Any]:
+def _hasty(state: ObservedState, now: float, **options: Any) -> Iterator[Any]:
     """Decide as the arbiter does, but free a device without a look at its memory."""
-    yield from ARBITER.decide(fleet, now, **options)
-    for group in groups_of(fleet):
+    yield from ARBITER.decide(state, now, **options)
+    for group in groups_of(state):
         if group.lease.step == STOPPED:
             yield Advance(lease=group.lease, step=FREED, reason=group.lease.reason)
 
 
-def _sleepless(fleet: Fleet, now: float, **options: Any) -> Iterator[Any]:
+def _sleepless(state: ObservedState, now: float, **options: Any) -> Iterator[Any]:
     """Decide as the reaper does, but let no Model sleep."""
-    for action in REAPER.decide(fleet, now, **options):
-        if not (isinstance(action, Report) and action.condition.reason == keys.R_IDLE):
+    for action in REAPER.decide(state, now, **options):
+        if not (isinstance(action, WriteStatus) and action.condition.reason == Reason.IDLE):
             yield action
 
 
-def _mute(fleet: Fleet, now: float, **options: Any) -> Iterator[Any]:
+def _mute(state: ObservedState, now: float, **options: Any) -> Iterator[Any]:
     """Decide as the arbiter does, but tell no Model that its turn has come."""
-    for action in ARBITER.decide(fleet, now, **options):
-        if not (isinstance(action, Report) and action.condition.reason == keys.R_GRANTED):
+    for action in ARBITER.decide(state, now, **options):
+        if not (isinstance(action, WriteStatus) and action.condition.reason == Reason.GRANTED):
             yield action
 
 
@@ -67,8 +68,8 @@ def test_a_model_that_never_sleeps_is_noticed() -> None:
 
 def test_a_wait_past_its_deadline_is_noticed() -> None:
     """Somebody queues for a turn that nobody is told of."""
-    first = f"{keys.WANTED}/{keys.R_FIRST_START}"
-    assert _notices(msgspec.structs.replace(ARBITER, decide=_mute), f"{keys.GRANTED}/", first)
+    first = f"{conditions.WANTED}/{Reason.FIRST_START}"
+    assert _notices(msgspec.structs.replace(ARBITER, decide=_mute), f"{conditions.GRANTED}/", first)
 
 
 def test_a_seed_is_the_same_history_in_every_process() -> None:

@@ -15,9 +15,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from flexinfer.api import conditions
+from flexinfer.api.groupversion import GROUP, PLURAL, VERSION
+from flexinfer.api.installation import SYSTEM_NAMESPACE
+from flexinfer.api.model import Model
+from flexinfer.api.reasons import Reason
 from flexinfer.arbiter.__main__ import SERVICE as ARBITER
-from flexinfer.contracts import keys
-from flexinfer.contracts.model import Model
 from flexinfer.launcher.__main__ import service as launcher
 from flexinfer.launcher.probing import Answer, Ask
 from flexinfer.local.api.controllers.garbage import Garbage
@@ -29,8 +32,8 @@ from flexinfer.local.api.store import Store
 from flexinfer.placer.__main__ import SERVICE as PLACER
 from flexinfer.prefetcher.__main__ import SERVICE as PREFETCHER
 from flexinfer.reaper.__main__ import SERVICE as REAPER
-from flexinfer.runtime.api import Change, Cluster, Kind, Listing
-from flexinfer.runtime.reactor import Service, react
+from flexinfer.runtime.controller import Controller, run_controller
+from flexinfer.runtime.kubernetes.api import Change, Cluster, Kind, Listing
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import Settings
 from flexinfer.watcher.__main__ import mirror
@@ -46,17 +49,17 @@ SETTINGS = Settings(drain_seconds=5, loading_seconds=15, memory_free_seconds=2, 
 LEASE_SECONDS = 6.0
 _LOADS, _STOPS = SETTINGS.loading_seconds, SETTINGS.drain_seconds + 30
 DEADLINES = {
-    (keys.READY, keys.R_STARTING): _LOADS,
-    (keys.READY, keys.R_LOADING): _LOADS,
-    (keys.READY, keys.R_RESTARTING): _LOADS,
-    (keys.READY, keys.R_DRAINING): _STOPS,
-    (keys.READY, keys.R_STOPPING): _STOPS,
-    (keys.CACHED, keys.R_CHECKING): 10.0,
-    (keys.GRANTED, keys.R_RELEASED): _STOPS,
-    (keys.GRANTED, keys.R_LEAVING_GROUP): _STOPS,
-    (keys.GRANTED, keys.R_QUEUED): 3 * (_LOADS + _STOPS),
-    (keys.WANTED, keys.R_FIRST_START): 2 * _LOADS,
-    (keys.WANTED, keys.R_FIRST_START_QUEUED): 3 * (_LOADS + _STOPS),
+    (conditions.READY, Reason.STARTING): _LOADS,
+    (conditions.READY, Reason.LOADING): _LOADS,
+    (conditions.READY, Reason.RESTARTING): _LOADS,
+    (conditions.READY, Reason.DRAINING): _STOPS,
+    (conditions.READY, Reason.STOPPING): _STOPS,
+    (conditions.CACHED, Reason.CHECKING): 10.0,
+    (conditions.GRANTED, Reason.RELEASED): _STOPS,
+    (conditions.GRANTED, Reason.LEAVING_GROUP): _STOPS,
+    (conditions.GRANTED, Reason.QUEUED): 3 * (_LOADS + _STOPS),
+    (conditions.WANTED, Reason.FIRST_START): 2 * _LOADS,
+    (conditions.WANTED, Reason.FIRST_START_QUEUED): 3 * (_LOADS + _STOPS),
 }
 """How long each wait of a history may last, in seconds, by these settings; a queue's is that of everybody before."""
 GARBAGE_SECONDS = 0.5
@@ -92,12 +95,12 @@ class Member:
             cluster=Shaky(StoreCluster(world.store), self),
             bus=SimulatedBus(world.broker, self.name),
             clock=world.clock,
-            wall=world.wall,
+            utc_now=world.utc_now,
             sleep=asyncio.sleep,
             random=world.chance.random,
             set_ready=lambda _up: None,
-            beside=world.beside,
-            holds_lease=lambda: not self.ghost,
+            spawn_background=world.spawn_background,
+            is_leader=lambda: not self.ghost,
         )
 
     async def live(self) -> None:
@@ -189,20 +192,20 @@ class Shaky:
 class World:
     """Everything, in virtual time; `services` are put in place of ours of the same name."""
 
-    def __init__(self, seed: int, services: Mapping[str, Service] | None = None) -> None:
+    def __init__(self, seed: int, services: Mapping[str, Controller] | None = None) -> None:
         self._services = {s.name: s for s in (PLACER, PREFETCHER, REAPER, ARBITER)} | dict(services or {})
         self.chance = random.Random(seed)
         self.clock = asyncio.get_running_loop().time
         self.latency = 0.003
         self._uids = itertools.count(1)
         self.store = Store(
-            registry(), now=self.wall, new_uid=lambda: f"{next(self._uids):08d}-0000-4000-8000-0"
+            registry(), now=self.utc_now, new_uid=lambda: f"{next(self._uids):08d}-0000-4000-8000-0"
         )
         self.judge = Judge(self.clock, DEADLINES)
         self.store.observe(self.judge.written)
         self.broker = Broker(self.chance, self.clock)
         self.node = Node(self.store, self.broker, self.chance, self.clock)
-        self._kind = self._named(keys.GROUP, keys.VERSION, keys.PLURAL)
+        self._kind = self._named(GROUP, VERSION, PLURAL)
         self.door = Door(self.broker, self.chance, self.clock, self.models)
         self.members: dict[str, Member] = {}
         self.ghosts: list[Member] = []
@@ -215,7 +218,7 @@ class World:
         assert found is not None
         return found
 
-    def wall(self) -> datetime:
+    def utc_now(self) -> datetime:
         """Return the wall time."""
         return EPOCH + timedelta(seconds=self.clock())
 
@@ -231,7 +234,7 @@ class World:
 
     # --- processes
 
-    def beside(self, work: Any) -> None:
+    def spawn_background(self, work: Any) -> None:
         """Run something beside."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -246,7 +249,7 @@ class World:
         """Start the node, the door and every service."""
         namespaces = self._named("", "v1", "namespaces")
         claims = self._named("", "v1", "persistentvolumeclaims")
-        for name in ("default", keys.SYSTEM_NAMESPACE):
+        for name in ("default", SYSTEM_NAMESPACE):
             with contextlib.suppress(StoreError):
                 body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
                 self.store.create(namespaces, None, body, Options())
@@ -260,9 +263,9 @@ class World:
         bound = Patch("merge", {"status": {"phase": "Bound"}})
         self.store.patch(claims, "default", "models", bound, Options(), subresource="status")
         self.node.join()
-        self.beside(self._collect())
-        self.beside(self._telemetry())
-        self.beside(self.door.keep())
+        self.spawn_background(self._collect())
+        self.spawn_background(self._telemetry())
+        self.spawn_background(self.door.keep())
         for name in ("watcher", "placer", "prefetcher", "reaper", "arbiter", "launcher"):
             self.launch(name)
 
@@ -292,7 +295,7 @@ class World:
     def _main(self, name: str) -> Callable[[Runtime], Awaitable[None]]:
         if name == "watcher":
             return lambda runtime: mirror(runtime, SimulatedStream(self.broker))
-        return partial(react, service=self._services.get(name) or launcher(self._asking))
+        return partial(run_controller, service=self._services.get(name) or launcher(self._asking))
 
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[Ask]:

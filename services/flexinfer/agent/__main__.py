@@ -5,12 +5,12 @@ import logging
 import secrets
 from collections.abc import Sequence
 
-from flexinfer.agent.notes import Notes, notes_of, worth_writing
+from flexinfer.agent.node_labels import NodeLabels, labels_of, worth_writing
 from flexinfer.agent.sample import HEARTBEAT_SECONDS, Sight, is_news, look, observed
 from flexinfer.agent.vendors import Vendor, all_vendors
-from flexinfer.runtime.api import NODES, ApiError
+from flexinfer.runtime.kubernetes.api import NODES, ApiError
+from flexinfer.runtime.process import Runnable, run_all
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.runtime.service import run_main
 from flexinfer.runtime.settings import SettingsError
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ async def tell(runtime: Runtime, vendors: Sequence[Vendor]) -> None:
             number, told, told_at = number + 1, sight, now
             await runtime.bus.publish(observed(sight, node, boot, number))
             runtime.set_ready(True)
-        await note.write(notes_of(sight.devices))
+        await note.write(labels_of(sight.devices))
         await runtime.sleep(_LOOK_SECONDS if sight.devices else HEARTBEAT_SECONDS)
 
 
@@ -45,10 +45,10 @@ class _Noter:
 
     def __init__(self, runtime: Runtime, node: str) -> None:
         self._runtime, self._node = runtime, node
-        self._written: Notes | None = None
+        self._written: NodeLabels | None = None
         self._at = 0.0
 
-    async def write(self, notes: Notes | None) -> None:
+    async def write(self, notes: NodeLabels | None) -> None:
         """Patch the node, unless it says nearly as much already."""
         now = self._runtime.clock()
         if notes is None or not worth_writing(self._written, notes, now - self._at):
@@ -61,9 +61,12 @@ class _Noter:
         self._written, self._at = notes, now
 
 
+RUNNABLE = Runnable("agent", main)
+
+
 def boot() -> None:
     """Run the agent until told to stop."""
-    run_main("agent", main)
+    run_all([RUNNABLE])
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import msgspec
 
 from flexinfer.agent.vendors import Found, Vendor
-from flexinfer.contracts.events import GpusObserved
-from flexinfer.contracts.nodes import Device
+from flexinfer.events.events import GpusObserved
+from flexinfer.events.nodes import Device
 
 HEARTBEAT_SECONDS = 10.0
 _MEMORY_MB, _UTILISATION, _POWER_WATTS = 16, 10, 25

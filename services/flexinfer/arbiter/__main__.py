@@ -1,26 +1,36 @@
 """`python -m flexinfer.arbiter`."""
 
-from flexinfer.arbiter.decide import decide
-from flexinfer.arbiter.perform import perform
-from flexinfer.runtime.reactor import Service
-from flexinfer.runtime.runtime import Interests
-from flexinfer.runtime.service import run
+import functools
 
-SERVICE = Service(
-    name="arbiter",
-    decide=decide,
-    perform=perform,
-    options=lambda settings: {
-        "drain_seconds": settings.drain_seconds,
-        "memory_free_seconds": settings.memory_free_seconds,
-    },
-    interests=Interests(live=("gpu",), changed=("reaper", "placer", "prefetcher", "launcher")),
-)
+from flexinfer.api.services import SERVICES
+from flexinfer.arbiter.decide import Advance, Grant, decide
+from flexinfer.arbiter.perform import perform
+from flexinfer.runtime.controller import Controller, stateless
+from flexinfer.runtime.process import run_all, runnable_of
+from flexinfer.runtime.runtime import subscriptions_of
+from flexinfer.runtime.settings import Settings
+
+
+def controller(settings: Settings) -> Controller[Grant | Advance, None, None]:
+    """Return the arbiter's controller."""
+    timed = functools.partial(
+        decide, drain_seconds=settings.drain_seconds, memory_free_seconds=settings.memory_free_seconds
+    )
+    return Controller(
+        name="arbiter",
+        decide=stateless(timed),
+        perform=perform,
+        subscriptions=subscriptions_of(SERVICES["arbiter"]),
+        memory=None,
+    )
+
+
+RUNNABLE = runnable_of("arbiter", controller)
 
 
 def boot() -> None:
-    """Run the arbiter until told to stop."""
-    run(SERVICE)
+    """Run the arbiter until SIGTERM."""
+    run_all([RUNNABLE])
 
 
 if __name__ == "__main__":

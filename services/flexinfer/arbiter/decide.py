@@ -12,13 +12,16 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from flexinfer.api import conditions, reasons
+from flexinfer.api.conditions import Condition
+from flexinfer.api.model import Model, SharedGroup
+from flexinfer.api.reasons import Reason
+from flexinfer.api.status import GrantedStatus
 from flexinfer.arbiter.group import Group, groups_of, left_group, may_hold, must_leave
-from flexinfer.contracts import actions, conditions, keys
-from flexinfer.contracts.actions import Recheck, Report
-from flexinfer.contracts.conditions import Condition
-from flexinfer.contracts.fleet import Fleet
-from flexinfer.contracts.model import Model, SharedGroup
-from flexinfer.contracts.workload import FREED, GRANTED, RELEASING, STOPPED, GroupLease
+from flexinfer.events.workload import FREED, GRANTED, RELEASING, STOPPED, GroupLease
+from flexinfer.state import actions
+from flexinfer.state.actions import RequeueAt, WriteStatus
+from flexinfer.state.observed import ObservedState
 
 GRACE_SECONDS = 30.0
 """terminationGracePeriodSeconds of every engine Pod."""
@@ -55,29 +58,29 @@ class Advance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decide(
-    fleet: Fleet, now: float, *, drain_seconds: float = 30.0, memory_free_seconds: float = 5.0
-) -> Iterator[Report | Grant | Advance | Recheck]:
+    state: ObservedState, now: float, *, drain_seconds: float = 30.0, memory_free_seconds: float = 5.0
+) -> Iterator[WriteStatus | Grant | Advance | RequeueAt]:
     """Yield the next step of every group and the verdict of every Model."""
     told: set[str] = set()
     patience = drain_seconds + GRACE_SECONDS + PATIENCE_SECONDS
-    for group in groups_of(fleet):
-        yield from _step(group, fleet, now, memory_free_seconds)
-        blocked = _blocked(group, fleet, now, patience)
+    for group in groups_of(state):
+        yield from _step(group, state, now, memory_free_seconds)
+        blocked = _blocked(group, state, now, patience)
         if group.held is not None and group.lease.step in (RELEASING, STOPPED) and not blocked:
-            yield Recheck(group.held.at + patience)
+            yield RequeueAt(group.held.at + patience)
         for model in group.members:
             told.add(model.key)
-            left = left_group(model, fleet)
+            left = left_group(model, state)
             if left is None or left.group == group.name:
                 yield from _member(group, model, blocked)
-    for key in sorted(fleet.models):
+    for key in sorted(state.models):
         if key not in told:
-            yield from _unshared(fleet.models[key], fleet, now)
+            yield from _unshared(state.models[key], state, now)
 
 
 def _step(
-    group: Group, fleet: Fleet, now: float, memory_free_seconds: float
-) -> Iterator[Grant | Advance | Recheck]:
+    group: Group, state: ObservedState, now: float, memory_free_seconds: float
+) -> Iterator[Grant | Advance | RequeueAt]:
     lease, holder = group.lease, group.holder
     match lease.step:
         case "Freed" if group.queue:
@@ -90,35 +93,35 @@ def _step(
             if holder is None or _reported(holder, lease.turn):
                 yield Advance(lease=lease, step=STOPPED, holder=holder, reason=lease.reason)
         case "Stopped":
-            free_at = _free_at(group, fleet, now, memory_free_seconds)
+            free_at = _free_at(group, state, now, memory_free_seconds)
             if free_at is not None and free_at <= now:
                 yield Advance(lease=lease, step=FREED, reason=lease.reason)
             elif free_at is not None:
-                yield Recheck(free_at)
+                yield RequeueAt(free_at)
         case _:
             return
 
 
 def _reported(holder: Model, turn: int) -> bool:
     """Tell whether the launcher has said that this very turn's engine is gone."""
-    ready, backend = holder.condition(keys.READY), holder.status.backend
+    ready, backend = holder.condition(conditions.READY), holder.status.backend
     return (
         ready is not None
         and ready.status == conditions.FALSE
-        and ready.reason == keys.R_STOPPED
+        and ready.reason == Reason.STOPPED
         and backend is not None
         and backend.turn == turn
     )
 
 
-def _free_at(group: Group, fleet: Fleet, now: float, memory_free_seconds: float) -> float | None:
+def _free_at(group: Group, state: ObservedState, now: float, memory_free_seconds: float) -> float | None:
     """Return from when the device counts as free: now or earlier, a later moment, or None for not yet."""
     since = group.held.at if group.held is not None else now
     holder = group.holder
-    if holder is not None and any(not pod.gated for pod in fleet.workload(holder).pods):
+    if holder is not None and any(not pod.gated for pod in state.workload(holder).pods):
         return None
     node, uuids = _held_devices(group)
-    sample = fleet.gpus.get(node)
+    sample = state.gpus.get(node)
     if sample is None or not uuids or now - sample.at > _STALE_SECONDS:
         return since + memory_free_seconds
     if sample.at <= since:
@@ -136,7 +139,7 @@ def _held_devices(group: Group) -> tuple[str, Sequence[str]]:
     return (placement.node, placement.devices) if placement is not None else ("", ())
 
 
-def _blocked(group: Group, fleet: Fleet, now: float, patience: float) -> str:
+def _blocked(group: Group, state: ObservedState, now: float, patience: float) -> str:
     """Return what keeps a device from coming free for longer than it may take, or nothing."""
     if group.held is None or group.lease.step not in (RELEASING, STOPPED):
         return ""
@@ -145,7 +148,7 @@ def _blocked(group: Group, fleet: Fleet, now: float, patience: float) -> str:
         return ""
     holder = group.holder
     node = _held_devices(group)[0] or "an unknown node"
-    pods = [pod.name for pod in fleet.workload(holder).pods] if holder is not None else []
+    pods = [pod.name for pod in state.workload(holder).pods] if holder is not None else []
     named = f"Pod {', '.join(pods)}" if pods else "its memory"
     return (
         f"{named} of {group.lease.holder} on {node} has not gone in {waited:.0f} s (step {group.lease.step}); "
@@ -153,11 +156,11 @@ def _blocked(group: Group, fleet: Fleet, now: float, patience: float) -> str:
     )
 
 
-def _member(group: Group, model: Model, blocked: str) -> Iterator[Report]:
-    if model.deleting and model.condition(keys.GRANTED) is None:
+def _member(group: Group, model: Model, blocked: str) -> Iterator[WriteStatus]:
+    if model.deleting and model.condition(conditions.GRANTED) is None:
         return
     condition, shared = _verdict(group, model, blocked)
-    told = actions.report(model, condition, {"sharedGroup": shared})
+    told = actions.write_if_changed(model, GrantedStatus(condition=condition, shared_group=shared))
     if told is not None:
         yield told
 
@@ -166,27 +169,37 @@ def _verdict(group: Group, model: Model, blocked: str) -> tuple[Condition, Share
     lease = group.lease
     holds = lease.holder_uid == model.uid and lease.step != FREED
     if holds and model.spec.group != group.name:
-        return _no(model, keys.R_LEAVING_GROUP, f"leaves {group.name} when its device is free"), _shared(
+        return _no(model, Reason.LEAVING_GROUP, f"leaves {group.name} when its device is free"), _shared(
             group, "Releasing"
         )
     if blocked and (holds or may_hold(model)):
-        return _no(model, keys.R_BLOCKED, blocked), _shared(group, "Blocked", _position(group, model))
+        return _no(model, Reason.BLOCKED, blocked), _shared(group, "Blocked", _position(group, model))
     if holds and lease.step == GRANTED:
-        condition = actions.verdict(
-            model, keys.GRANTED, conditions.TRUE, keys.R_GRANTED, f"turn {lease.turn} of group {group.name}"
+        condition = actions.condition(
+            model,
+            conditions.GRANTED,
+            conditions.TRUE,
+            Reason.GRANTED,
+            f"turn {lease.turn} of group {group.name}",
         )
         return condition, _shared(group, "Active")
     if holds:
-        return _no(model, keys.R_RELEASED, f"turn {lease.turn} ends: {lease.reason}"), _shared(
+        return _no(model, Reason.RELEASED, f"turn {lease.turn} ends: {lease.reason}"), _shared(
             group, "Releasing"
         )
     if may_hold(model):
         return _queued(group, model)
     missing = next(
-        (k for k in (keys.ACCEPTED, keys.PLACED, keys.CACHED, keys.WANTED) if not model.holds(k)), keys.WANTED
+        (
+            k
+            for k in (conditions.ACCEPTED, conditions.PLACED, conditions.CACHED, conditions.WANTED)
+            if not model.is_true(k)
+        ),
+        conditions.WANTED,
     )
-    reason = keys.R_NOT_WANTED if missing == keys.WANTED else f"Not{missing}"
-    return _no(model, reason, f"a turn needs {missing}"), SharedGroup(group=group.name, state="Idle")
+    return _no(model, reasons.NOT_YET[missing], f"a turn needs {missing}"), SharedGroup(
+        group=group.name, state="Idle"
+    )
 
 
 def _queued(group: Group, model: Model) -> tuple[Condition, SharedGroup]:
@@ -194,7 +207,7 @@ def _queued(group: Group, model: Model) -> tuple[Condition, SharedGroup]:
     holder = group.lease.holder if group.lease.step != FREED else ""
     what = f"{holder} holds the device" if holder else "the device is being granted"
     message = f"{what}; position {position} of {len(group.queue)} in group {group.name}"
-    return _no(model, keys.R_QUEUED, message), _shared(group, "Queued", position)
+    return _no(model, Reason.QUEUED, message), _shared(group, "Queued", position)
 
 
 def _position(group: Group, model: Model) -> int:
@@ -214,20 +227,20 @@ def _shared(group: Group, state: str, position: int = 0) -> SharedGroup:
     )
 
 
-def _unshared(model: Model, fleet: Fleet, now: float) -> Iterator[Report | Recheck]:
-    if left_group(model, fleet) is not None:
+def _unshared(model: Model, state: ObservedState, now: float) -> Iterator[WriteStatus | RequeueAt]:
+    if left_group(model, state) is not None:
         return
-    waits = actions.first_verdict_waits(model, keys.GRANTED, fleet.seen.get(model.uid), now)
+    waits = actions.first_write_due(model, conditions.GRANTED, state.first_seen.get(model.uid), now)
     if waits is not None:
-        yield Recheck(waits)
+        yield RequeueAt(waits)
         return
-    condition = actions.verdict(
-        model, keys.GRANTED, conditions.TRUE, keys.R_NOT_SHARED, "shares its device with no other Model"
+    condition = actions.condition(
+        model, conditions.GRANTED, conditions.TRUE, Reason.NOT_SHARED, "shares its device with no other Model"
     )
-    told = actions.report(model, condition, {"sharedGroup": None})
+    told = actions.write_if_changed(model, GrantedStatus(condition=condition, shared_group=None))
     if told is not None:
         yield told
 
 
 def _no(model: Model, reason: str, message: str) -> Condition:
-    return actions.verdict(model, keys.GRANTED, conditions.FALSE, reason, message)
+    return actions.condition(model, conditions.GRANTED, conditions.FALSE, reason, message)

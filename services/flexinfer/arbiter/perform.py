@@ -7,19 +7,19 @@ from collections.abc import Sequence
 
 import msgspec
 
+from flexinfer.api import conditions
+from flexinfer.api.model import Model, Placement
 from flexinfer.arbiter.decide import Advance, Grant
 from flexinfer.arbiter.group import may_hold
-from flexinfer.contracts import events, keys
-from flexinfer.contracts.events import AnyEvent
-from flexinfer.contracts.fleet import Fleet
-from flexinfer.contracts.model import Model, Placement
-from flexinfer.contracts.workload import FREED, GRANTED, STOPPED, GroupLease, group_lease, lease_of
-from flexinfer.runtime.api import LEASES, MODELS, NotFoundError
-from flexinfer.runtime.reporting import deleted
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
+from flexinfer.events.workload import FREED, GRANTED, STOPPED, GroupLease, group_lease, lease_of
+from flexinfer.runtime.kubernetes.api import LEASES, MODELS, NotFoundError
 from flexinfer.runtime.runtime import Runtime
+from flexinfer.runtime.status_writer import model_deleted
 
 
-async def perform(runtime: Runtime, _fleet: Fleet, action: Grant | Advance) -> Sequence[AnyEvent]:
+async def perform(runtime: Runtime, action: Grant | Advance) -> Sequence[AnyEvent]:
     """Carry out one step of a Lease."""
     if isinstance(action, Grant):
         return await _grant(runtime, action)
@@ -30,7 +30,7 @@ async def _grant(runtime: Runtime, action: Grant) -> Sequence[AnyEvent]:
     """Give the device to a Model that still wants it, if nobody holds it."""
     model = await _model(runtime, action.lease.namespace, action.model.metadata.name)
     if model is None or model.uid != action.model.uid:
-        return [deleted(action.model)]
+        return [model_deleted(action.model)]
     known = await _read(runtime, action.lease)
     news: list[AnyEvent] = [events.ModelObserved(model=model)]
     if known is not None and known.step != FREED:
@@ -65,7 +65,7 @@ async def _advance(runtime: Runtime, action: Advance) -> Sequence[AnyEvent]:
         holder = None
     news: list[AnyEvent] = [events.ModelObserved(model=holder)] if holder is not None else []
     if action.step != FREED and (holder is None) != (action.holder is None):
-        return [*news, *([deleted(action.holder)] if action.holder is not None else [])]
+        return [*news, *([model_deleted(action.holder)] if action.holder is not None else [])]
     if action.step == STOPPED and holder is not None and not _same_report(holder, action.holder):
         return news
     moved = msgspec.structs.replace(known, step=action.step, reason=action.reason)
@@ -76,7 +76,7 @@ def _same_report(fresh: Model, decided: Model | None) -> bool:
     """Tell whether the launcher's word is still the one that the step was decided from."""
     if decided is None:
         return False
-    now, then = fresh.condition(keys.READY), decided.condition(keys.READY)
+    now, then = fresh.condition(conditions.READY), decided.condition(conditions.READY)
     turns = [m.status.backend.turn if m.status.backend else 0 for m in (fresh, decided)]
     return (
         now is not None
@@ -110,4 +110,4 @@ async def _write(runtime: Runtime, turn: GroupLease, *, new: bool) -> GroupLease
 
 
 def _stamp(runtime: Runtime) -> str:
-    return runtime.wall().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return runtime.utc_now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from flexinfer.cli.errors import CommandError
 from flexinfer.local.instance import InstanceError
-from flexinfer.runtime.api import ApiError
+from flexinfer.runtime.kubernetes.api import ApiError
 from flexinfer.runtime.settings import SettingsError
 
 COMMANDS: Mapping[str, str] = MappingProxyType(

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from flexinfer.api.conditions import one_line
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.target import state_argument, variable
-from flexinfer.contracts.conditions import one_line
 
 SYSTEM = "You are a helpful assistant."
 """Small models drift without one."""

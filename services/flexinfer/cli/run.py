@@ -5,8 +5,7 @@ import importlib
 
 from flexinfer.cli.errors import CommandError
 from flexinfer.local.bus import SERVICES
-from flexinfer.runtime.reactor import Service
-from flexinfer.runtime.service import Process, process_of, run_all
+from flexinfer.runtime.process import Runnable, run_all
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,17 +21,11 @@ def run(given: argparse.Namespace) -> int:
     if unknown or not names:
         said = f"there is no service {unknown[0]!r}" if unknown else "name a service, or say --all"
         raise CommandError(f"{said}: {', '.join(SERVICES)}")
-    run_all([process(name) for name in names])
+    run_all([runnable(name) for name in names])
     return 0
 
 
-def process(name: str) -> Process:
-    """Return the process of a service: what its SERVICE says, else its `main`, of which any number may run."""
-    module = importlib.import_module(f"flexinfer.{name}.__main__")
-    match getattr(module, "SERVICE", None):
-        case Service() as deciding:
-            return process_of(deciding)
-        case Process() as leading:
-            return leading
-        case _:
-            return Process(name, module.main)
+def runnable(name: str) -> Runnable:
+    """Return a component as its package defines it."""
+    found: Runnable = importlib.import_module(f"flexinfer.{name}.__main__").RUNNABLE
+    return found

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from flexinfer.contracts import conditions, events
-from flexinfer.contracts.conditions import one_line
-from flexinfer.contracts.events import AnyEvent
-from flexinfer.contracts.nodes import Device
-from flexinfer.contracts.workload import JobFacts, PodFacts
+from flexinfer.api import conditions
+from flexinfer.api.conditions import one_line
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
+from flexinfer.events.nodes import Device
+from flexinfer.events.workload import JobFacts, PodFacts
 
 _RAW_LIMIT = 160
 _READINESS = {conditions.TRUE: "ready", conditions.FALSE: "not ready"}
@@ -55,8 +56,8 @@ def _live(event: AnyEvent) -> str:
                 f"{event.namespace}/{event.name} at door {event.proxy}: {event.in_flight} in flight, "
                 f"{event.waiting} waiting, last asked {event.idle_seconds:.1f} s ago"
             )
-        case events.ProxyObserved(proxy=proxy, farewell=farewell):
-            return f"door {proxy} {'says farewell' if farewell else 'is there'}"
+        case events.ProxyObserved(proxy=proxy, final=final):
+            return f"door {proxy} {'says farewell' if final else 'is there'}"
         case _:
             return _hint(event)
 

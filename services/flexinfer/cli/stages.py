@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 
+from flexinfer.api.phase import Phase
 from flexinfer.cli.errors import CommandError
-from flexinfer.contracts import keys
 
 ASLEEP, WAKING, READY = "asleep", "waking", "ready"
 WORDS: Mapping[str, str] = MappingProxyType(
     {
-        keys.IDLE: ASLEEP,
-        keys.PENDING: WAKING,
-        keys.LOADING: WAKING,
-        keys.PREEMPTED_PHASE: WAKING,
-        keys.PHASE_READY: READY,
-        keys.FAILED: "failed",
+        Phase.IDLE: ASLEEP,
+        Phase.PENDING: WAKING,
+        Phase.LOADING: WAKING,
+        Phase.PREEMPTED: WAKING,
+        Phase.READY: READY,
+        Phase.FAILED: "failed",
     }
 )
 

@@ -18,10 +18,10 @@ from nats.errors import Error as NatsError
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.sentences import raw, sentence
 from flexinfer.cli.target import state_argument, variable
-from flexinfer.contracts.subjects import HISTORY_STREAM, ROOT
-from flexinfer.runtime import connection, messages
-from flexinfer.runtime.connection import Connection, StreamError
-from flexinfer.runtime.reader import DoubtError, Reading
+from flexinfer.events.subjects import HISTORY_STREAM, ROOT
+from flexinfer.runtime.nats import codec, connection
+from flexinfer.runtime.nats.connection import Connection, StreamError
+from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError
 
 EVERYTHING, HISTORY = f"{ROOT}.>", f"{ROOT}.history.>"
 _CONNECT_SECONDS = 5.0
@@ -42,7 +42,7 @@ def run(given: argparse.Namespace) -> int:
         raise CommandError(f"{given.subject!r} is not a subject, such as {EVERYTHING}")
     try:
         asyncio.run(_tap(url, given.subject, history=given.history))
-    except (StreamError, DoubtError) as error:
+    except (StreamError, ReplayRequiredError) as error:
         raise CommandError(str(error)) from error
     return 0
 
@@ -85,7 +85,7 @@ async def reached(url: str) -> AsyncIterator[Connection]:
 async def kept(link: Connection, pattern: str) -> list[str]:
     """Return what the stream of history holds of a subject, as lines."""
     lines: list[str] = []
-    async with Reading(link, HISTORY_STREAM, pattern).opened() as reading:
+    async with OrderedConsumer(link, HISTORY_STREAM, pattern).opened() as reading:
         if reading.pending:
             async for message in reading.messages():
                 lines.append(line(message.metadata.timestamp, message))
@@ -97,8 +97,8 @@ async def kept(link: Connection, pattern: str) -> list[str]:
 def line(when: datetime, message: Msg) -> str:
     """Return one event as a line: time, subject, and what it says."""
     try:
-        told = sentence(messages.decode(message.data))
-    except messages.UndecodableError:
+        told = sentence(codec.decode(message.data))
+    except codec.UndecodableError:
         told = raw(message.data)
     stamp = when.astimezone().strftime("%H:%M:%S.%f")[:-3]
     return f"{stamp}  {raw(message.subject.encode()):<{_SUBJECT_WIDTH}}  {told}"

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from flexinfer.api import conditions
 from flexinfer.cli.env import shell
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.prepare import built, prepared
 from flexinfer.cli.services import HEALTHY, rows, table
 from flexinfer.cli.target import state_argument, state_of
-from flexinfer.contracts import conditions
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import LOCAL, PLANE, REAL, Instance
 from flexinfer.local.supervisor import furnish

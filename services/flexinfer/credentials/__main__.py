@@ -5,9 +5,10 @@ import logging
 import os
 import sys
 
-from flexinfer.credentials.making import make
-from flexinfer.runtime import cluster, log
-from flexinfer.runtime.api import ApiError
+from flexinfer.credentials.secrets import make
+from flexinfer.runtime import log
+from flexinfer.runtime.kubernetes import client
+from flexinfer.runtime.kubernetes.api import ApiError
 from flexinfer.runtime.settings import Settings, SettingsError, load
 
 logger = logging.getLogger(__name__)
@@ -15,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 async def main(settings: Settings) -> None:
     """Make what is missing."""
-    async with cluster.connected(settings.kubeconfig) as api:
+    async with client.connected(settings.kubeconfig) as api:
         made = await make(api, settings.cluster_domain)
     logger.info("%d Secrets made", len(made))
 

@@ -3,13 +3,15 @@
 from typing import NamedTuple
 
 from flexinfer import backends
-from flexinfer.contracts import conditions, keys
-from flexinfer.contracts.conditions import Condition
-from flexinfer.contracts.fleet import Fleet, Probe
-from flexinfer.contracts.model import BackendStatus, Model
-from flexinfer.contracts.workload import PodFacts
+from flexinfer.api import conditions
+from flexinfer.api.conditions import Condition
+from flexinfer.api.model import BackendStatus, Model
+from flexinfer.api.reasons import Reason
+from flexinfer.events.workload import PodFacts
 from flexinfer.launcher import rules
-from flexinfer.launcher.manifests import Terms, template
+from flexinfer.launcher.manifests import LaunchSettings, template
+from flexinfer.launcher.memory import Probe
+from flexinfer.state.observed import ObservedState
 
 TRIES = 5
 """Pods in a row that may fail before the start is given up."""
@@ -39,25 +41,25 @@ def stage(pod: PodFacts, reason: str, ready: Condition | None, probe: Probe | No
 
     A restart is no progress: who restarted once says so until it answers, and the deadline runs on. The same for an image that cannot be had.
     """
-    if pod.reason in _NO_IMAGE or (reason == keys.R_IMAGE_PULL_FAILED and not pod.running):
+    if pod.reason in _NO_IMAGE or (reason == Reason.IMAGE_PULL_FAILED and not pod.running):
         told = f"{pod.reason}: {pod.message}" if pod.reason in _NO_IMAGE else ready.message if ready else ""
-        return Stage(keys.R_IMAGE_PULL_FAILED, told, IMAGE)
+        return Stage(Reason.IMAGE_PULL_FAILED, told, IMAGE)
     answered = ready is not None and ready.true
-    if answered or pod.restarts or reason == keys.R_RESTARTING:
-        return Stage(keys.R_RESTARTING, _restarting(pod, probe), RESTART)
+    if answered or pod.restarts or reason == Reason.RESTARTING:
+        return Stage(Reason.RESTARTING, _restarting(pod, probe), RESTART)
     if pod.running:
-        return Stage(keys.R_LOADING, f"the engine loads on node {pod.node}", WEIGHTS)
+        return Stage(Reason.LOADING, f"the engine loads on node {pod.node}", WEIGHTS)
     if not pod.node:
         why = f": {pod.message}" if pod.message and pod.reason != _WAS_GATED else ""
-        return Stage(keys.R_STARTING, f"its Pod waits for the scheduler{why}", SCHEDULING)
+        return Stage(Reason.STARTING, f"its Pod waits for the scheduler{why}", SCHEDULING)
     told = "" if pod.reason in _ORDINARY and not pod.message else pod.reason
     why = f" ({told}: {pod.message})".replace(": )", ")") if told else ""
-    return Stage(keys.R_STARTING, f"its Pod starts on node {pod.node}{why}", IMAGE)
+    return Stage(Reason.STARTING, f"its Pod starts on node {pod.node}{why}", IMAGE)
 
 
 def _restarting(pod: PodFacts, probe: Probe | None) -> str:
     if pod.exit_code is None:
-        detail = f" ({probe.detail})" if probe is not None and probe.detail else ""
+        detail = f" ({probe.answer.detail})" if probe is not None and probe.answer.detail else ""
         return f"the engine stopped answering{detail}"
     told = pod.last or pod.message
     why = f": {told}" if told else ""
@@ -79,34 +81,34 @@ def address(model: Model, pod: PodFacts) -> str:
     return f"{pod.ip}:{backend.port}" if backend is not None and pod.ip else ""
 
 
-def outdated(model: Model, pod: PodFacts, terms: Terms) -> bool:
+def outdated(model: Model, pod: PodFacts, settings: LaunchSettings) -> bool:
     """Tell whether the running engine is not what the newer spec asks for; a spec that nobody has judged yet says nothing."""
-    if not model.holds(keys.ACCEPTED):
-        return model.verdict(keys.ACCEPTED) == conditions.FALSE
-    made = template(model, terms)
+    if not model.is_true(conditions.ACCEPTED):
+        return model.condition_status(conditions.ACCEPTED) == conditions.FALSE
+    made = template(model, settings)
     return made is None or made.digest != pod.template
 
 
-def patience(model: Model, terms: Terms, reason: str) -> float:
+def patience(model: Model, settings: LaunchSettings, reason: str) -> float:
     """Return how long a stage of loading may last, in seconds; an image that cannot be had is not worth the whole of it."""
-    if reason == keys.R_IMAGE_PULL_FAILED:
-        return min(terms.loading_seconds, IMAGE_SECONDS)
+    if reason == Reason.IMAGE_PULL_FAILED:
+        return min(settings.loading_seconds, IMAGE_SECONDS)
     backend = backends.find(model.spec.backend)
-    return max(terms.loading_seconds, backend.loading_seconds if backend is not None else 0)
+    return max(settings.loading_seconds, backend.loading_seconds if backend is not None else 0)
 
 
-def started_at(fleet: Fleet, model: Model) -> float | None:
+def started_at(state: ObservedState, model: Model) -> float | None:
     """Return when the last gate opened, or the former process died; None when nobody saw it."""
-    ready = model.condition(keys.READY)
-    restarted = ready is not None and ready.reason == keys.R_RESTARTING
-    kinds = (keys.READY,) if restarted else rules.GATES
-    since = [fleet.since[model.key, kind] for kind in kinds if (model.key, kind) in fleet.since]
+    ready = model.condition(conditions.READY)
+    restarted = ready is not None and ready.reason == Reason.RESTARTING
+    kinds = (conditions.READY,) if restarted else rules.GATES
+    since = [state.changed_at[model.key, kind] for kind in kinds if (model.key, kind) in state.changed_at]
     return max(since, default=None)
 
 
-def seconds_since_start(fleet: Fleet, model: Model, now: float) -> float:
+def seconds_since_start(state: ObservedState, model: Model, now: float) -> float:
     """Return how long this start has taken; 0 when nobody saw its beginning."""
-    began = started_at(fleet, model)
+    began = started_at(state, model)
     return round(now - began, 3) if began is not None else 0.0
 
 
@@ -116,10 +118,10 @@ def after_failure(pod: PodFacts, tries: int) -> tuple[str, str]:
     why = f"its Pod failed{code} ({pod.reason or pod.phase}{': ' + pod.message if pod.message else ''})"
     if tries > TRIES:
         return (
-            keys.R_LOADING_TIMEOUT,
+            Reason.LOADING_TIMEOUT,
             f"{why}, {tries} times in a row; a change of the spec or a request tries again",
         )
-    return keys.R_BACK_OFF, f"{why}; try {tries + 1} of {TRIES + 1} follows in {_pause(tries):g} s"
+    return Reason.BACK_OFF, f"{why}; try {tries + 1} of {TRIES + 1} follows in {_pause(tries):g} s"
 
 
 def next_try(told: BackendStatus, failed: float) -> float:

@@ -8,9 +8,19 @@ from typing import Any
 import msgspec
 
 from flexinfer import backends, sources
+from flexinfer.api.installation import PROXY_SERVICE, SYSTEM_NAMESPACE
+from flexinfer.api.labels import (
+    FETCHES_LABEL,
+    GATE_PREFIX,
+    GENERATION_ANNOTATION,
+    GPU_RESOURCES,
+    LITELLM_PREFIX,
+    SERVICE_LABELS_ANNOTATION,
+    TEMPLATE_ANNOTATION,
+    TURN_LABEL,
+)
+from flexinfer.api.model import Model
 from flexinfer.backends import Backend, Serving
-from flexinfer.contracts import keys
-from flexinfer.contracts.model import Model
 from flexinfer.sources import Location, Volume, pod
 
 Json = dict[str, Any]
@@ -20,7 +30,7 @@ _NEVER_KILL = 86_400
 """A startup probe that fails this often, once a second, is left to our own loading deadline."""
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
+class LaunchSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What of the settings shapes a start."""
 
     proxy_base_url: str = "http://flexinfer-proxy.flexinfer-system.svc"
@@ -41,10 +51,10 @@ class Template(msgspec.Struct, frozen=True):
     """Whether its start goes out for weights."""
 
 
-def endpoint(model: Model, terms: Terms) -> str:
+def endpoint(model: Model, settings: LaunchSettings) -> str:
     """Return the door's address of a Model."""
     meta = model.metadata
-    return f"{terms.proxy_base_url}/model/{meta.namespace}/{meta.name}/v1"
+    return f"{settings.proxy_base_url}/model/{meta.namespace}/{meta.name}/v1"
 
 
 def pod_name(model: Model) -> str:
@@ -54,15 +64,15 @@ def pod_name(model: Model) -> str:
 
 def gate(turn: int) -> str:
     """Return the scheduling gate of a turn."""
-    return f"{keys.GATE_PREFIX}{turn}"
+    return f"{GATE_PREFIX}{turn}"
 
 
-def template(model: Model, terms: Terms) -> Template | None:
+def template(model: Model, settings: LaunchSettings) -> Template | None:
     """Return the Pod template of a Model as it is placed; None when its spec is not one we can serve."""
     backend, location = backends.find(model.spec.backend), sources.locate(model)
     if backend is None or location is None:
         return None
-    spec = _pod_spec(model, backend, location, terms)
+    spec = _pod_spec(model, backend, location, settings)
     told = json.dumps(spec, sort_keys=True, separators=(",", ":"))
     fetches = location.pulled or "initContainers" in spec
     return Template(spec, hashlib.sha256(told.encode()).hexdigest()[:16], fetches)
@@ -77,11 +87,11 @@ def engine_pod(model: Model, turn: int, made: Template) -> Json:
             "name": pod_name(model),
             "namespace": model.metadata.namespace,
             "labels": pod.labels(model, ENGINE, "launcher")
-            | ({keys.FETCHES_LABEL: "true"} if made.fetches else {})
-            | {keys.TURN_LABEL: str(turn)},
+            | ({FETCHES_LABEL: "true"} if made.fetches else {})
+            | {TURN_LABEL: str(turn)},
             "annotations": {
-                keys.TEMPLATE_ANNOTATION: made.digest,
-                keys.GENERATION_ANNOTATION: str(model.metadata.generation),
+                TEMPLATE_ANNOTATION: made.digest,
+                GENERATION_ANNOTATION: str(model.metadata.generation),
             },
             "ownerReferences": [pod.owner(model)],
         },
@@ -89,14 +99,14 @@ def engine_pod(model: Model, turn: int, made: Template) -> Json:
     }
 
 
-def service(model: Model, terms: Terms) -> Json:
+def service(model: Model, settings: LaunchSettings) -> Json:
     """Return the Model's Service: another name of the door, never a way round it."""
     spec = {
         "type": "ExternalName",
-        "externalName": f"{keys.PROXY_SERVICE}.{keys.SYSTEM_NAMESPACE}.svc.{terms.cluster_domain}",
+        "externalName": f"{PROXY_SERVICE}.{SYSTEM_NAMESPACE}.svc.{settings.cluster_domain}",
         "ports": [{"name": "http", "port": 80, "targetPort": 80, "protocol": "TCP"}],
     }
-    notes = _notes(model, terms)
+    notes = _notes(model, settings)
     told = json.dumps([notes, spec], sort_keys=True)
     digest = hashlib.sha256(told.encode()).hexdigest()[:16]
     return {
@@ -106,7 +116,7 @@ def service(model: Model, terms: Terms) -> Json:
             "name": model.metadata.name,
             "namespace": model.metadata.namespace,
             "labels": pod.labels(model, "door", "launcher"),
-            "annotations": notes | {keys.TEMPLATE_ANNOTATION: digest},
+            "annotations": notes | {TEMPLATE_ANNOTATION: digest},
             "ownerReferences": [pod.owner(model)],
         },
         "spec": spec,
@@ -127,12 +137,12 @@ def serving(model: Model, path: str) -> Serving:
     )
 
 
-def _pod_spec(model: Model, backend: Backend, location: Location, terms: Terms) -> Json:
-    first = _fetching(model, location, terms)
+def _pod_spec(model: Model, backend: Backend, location: Location, settings: LaunchSettings) -> Json:
+    first = _fetching(model, location, settings)
     return {
         **pod.where(model),
         **({"initContainers": first} if first else {}),
-        "containers": [_container(model, backend, location, terms)],
+        "containers": [_container(model, backend, location, settings)],
         "volumes": [*pod.volumes(location), *_shared_memory(backend)],
         "securityContext": pod.security(root=backend.needs_root(serving(model, location.path).vendor)),
         "automountServiceAccountToken": False,
@@ -142,20 +152,20 @@ def _pod_spec(model: Model, backend: Backend, location: Location, terms: Terms) 
     }
 
 
-def _fetching(model: Model, location: Location, terms: Terms) -> list[Json]:
+def _fetching(model: Model, location: Location, settings: LaunchSettings) -> list[Json]:
     """Return the container that fetches first, where nothing keeps the weights between two starts."""
     if not location.fetched or location.volume is Volume.CLAIM:
         return []
-    return [pod.fetch_container(model, location, terms.image, terms.hf_endpoint)]
+    return [pod.fetch_container(model, location, settings.image, settings.hf_endpoint)]
 
 
-def _container(model: Model, backend: Backend, location: Location, terms: Terms) -> Json:
+def _container(model: Model, backend: Backend, location: Location, settings: LaunchSettings) -> Json:
     start = serving(model, location.path)
     address = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
     probe = {"httpGet": {"path": backend.health, "port": "http"}, "timeoutSeconds": 1}
     made: Json = {
         "name": ENGINE,
-        "image": backend.image(start.vendor, terms.images),
+        "image": backend.image(start.vendor, settings.images),
         "imagePullPolicy": "IfNotPresent",
         "args": list(backend.args(start)),
         "env": [address, *({"name": k, "value": v} for k, v in sorted(backend.env(start).items()))],
@@ -174,7 +184,7 @@ def _resources(model: Model, vendor: str) -> Json:
     asked = model.spec.resources
     requests = dict(asked.requests) if asked else {}
     limits = dict(asked.limits) if asked else {}
-    device = keys.GPU_RESOURCES.get(vendor)
+    device = GPU_RESOURCES.get(vendor)
     if device and model.spec.devices:
         requests[device] = limits[device] = str(model.spec.devices)
     return {name: value for name, value in (("requests", requests), ("limits", limits)) if value}
@@ -189,18 +199,18 @@ def _shared_memory_mount(backend: Backend) -> list[Json]:
     return [{"name": "shm", "mountPath": "/dev/shm"}] if backend.shared_memory else []  # noqa: S108
 
 
-def _notes(model: Model, terms: Terms) -> dict[str, str]:
+def _notes(model: Model, settings: LaunchSettings) -> dict[str, str]:
     """Return the annotations by which a LiteLLM proxy finds the Model."""
     labels, lite = model.spec.service_labels, model.spec.litellm
-    notes = {keys.SERVICE_LABELS_ANNOTATION: ",".join(labels)} if labels else {}
+    notes = {SERVICE_LABELS_ANNOTATION: ",".join(labels)} if labels else {}
     if lite is None or not lite.enabled:
         return notes
     served = lite.served_model_name or model.metadata.name
     aliases = sorted({*labels, *lite.aliases} - {served})
     found = {
         "served-model": served,
-        "api-base": endpoint(model, terms),
+        "api-base": endpoint(model, settings),
         "aliases": ",".join(aliases),
         "copilot-model": lite.copilot_alias or "",
     }
-    return notes | {f"{keys.LITELLM_PREFIX}/{name}": value for name, value in found.items() if value}
+    return notes | {f"{LITELLM_PREFIX}/{name}": value for name, value in found.items() if value}

@@ -14,17 +14,27 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.contracts import actions, conditions, events, keys, kube
-from flexinfer.contracts.actions import Report
-from flexinfer.contracts.events import AnyEvent
-from flexinfer.contracts.fleet import Fleet
-from flexinfer.contracts.model import BackendStatus, Model
-from flexinfer.contracts.workload import GRANTED, GroupLease, group_lease, pod_facts
+from flexinfer.api import conditions, kube
+from flexinfer.api.labels import (
+    LITELLM_PREFIX,
+    MODEL_LABEL,
+    MODEL_UID_LABEL,
+    RUNNING_FINALIZER,
+    SERVICE_LABELS_ANNOTATION,
+    TEMPLATE_ANNOTATION,
+    TURN_LABEL,
+)
+from flexinfer.api.model import BackendStatus, Model
+from flexinfer.api.reasons import Reason
+from flexinfer.api.status import ReadyStatus
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
+from flexinfer.events.workload import GRANTED, GroupLease, group_lease, pod_facts
 from flexinfer.launcher import rules
-from flexinfer.launcher.decide import Announce, Expose, Start, Stop
+from flexinfer.launcher.decide import Announce, Effect, Expose, Start, Stop
 from flexinfer.launcher.manifests import (
+    LaunchSettings,
     Template,
-    Terms,
     endpoint,
     engine_pod,
     gate,
@@ -32,21 +42,24 @@ from flexinfer.launcher.manifests import (
     service,
     template,
 )
+from flexinfer.launcher.memory import EngineProbed
 from flexinfer.launcher.stopping import stop
-from flexinfer.runtime.api import (
+from flexinfer.runtime.kubernetes.api import (
     LEASES,
     MODELS,
     PODS,
     SERVICES,
+    AlreadyExistsError,
     ConflictError,
-    ExistsError,
+    ForbiddenError,
     InvalidError,
     NotFoundError,
-    RefusedError,
 )
-from flexinfer.runtime.reporting import report
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import Settings
+from flexinfer.runtime.status_writer import write_status
+from flexinfer.state import actions
+from flexinfer.state.actions import WriteStatus
 
 log = logging.getLogger(__name__)
 _FINALIZER_TRIES = 5
@@ -62,10 +75,10 @@ class NameTakenError(Exception):
         )
 
 
-def terms_of(settings: Settings) -> Terms:
+def settings_of(settings: Settings) -> LaunchSettings:
     """Return what of the settings shapes a start."""
     fields = msgspec.structs.asdict(settings)
-    return Terms(
+    return LaunchSettings(
         proxy_base_url=settings.proxy_base_url.rstrip("/"),
         cluster_domain=settings.cluster_domain,
         drain_seconds=settings.drain_seconds,
@@ -76,46 +89,46 @@ def terms_of(settings: Settings) -> Terms:
     )
 
 
-async def perform(runtime: Runtime, _fleet: Fleet, action: Any) -> Sequence[AnyEvent]:
-    """Carry out one action; returns what the API replied."""
-    terms = terms_of(runtime.settings)
+async def perform(runtime: Runtime, action: Effect) -> Sequence[AnyEvent | EngineProbed]:
+    """Carry out one action; returns what the API replied. Raises ApiError."""
+    settings = settings_of(runtime.settings)
     match action:
         case Start():
-            return await _start(runtime, action, terms)
+            return await _start(runtime, action, settings)
         case Stop():
-            return await stop(runtime, action, terms)
+            return await stop(runtime, action, settings)
         case Expose(report=told):
-            return await _exposed(runtime, told, terms)
+            return await _exposed(runtime, told, settings)
         case Announce(report=told):
             return await _announced(runtime, told)
-        case _:
-            raise TypeError(f"the launcher has no effect {type(action).__name__}")
 
 
 # --- starting
 
 
-async def _start(runtime: Runtime, action: Start, terms: Terms) -> Sequence[AnyEvent]:
-    model, made = action.model, template(action.model, terms)
+async def _start(
+    runtime: Runtime, action: Start, settings: LaunchSettings
+) -> Sequence[AnyEvent | EngineProbed]:
+    model, made = action.model, template(action.model, settings)
     if made is None:
         return ()
     try:
         if not _service_known(model):
-            await _ensure_service(runtime, model, terms)
+            await _ensure_service(runtime, model, settings)
         _, pod = await asyncio.gather(
             _put_finalizer(runtime, model), _put_pod(runtime, model, action.turn, made)
         )
     except NameTakenError as error:
-        return await _refused(runtime, model, terms, keys.R_NAME_TAKEN, str(error))
-    except (InvalidError, RefusedError) as error:
+        return await _refused(runtime, model, settings, Reason.NAME_TAKEN, str(error))
+    except (InvalidError, ForbiddenError) as error:
         return await _refused(
-            runtime, model, terms, keys.R_CREATE_REFUSED, f"the API server refuses it: {error}"
+            runtime, model, settings, Reason.CREATE_REFUSED, f"the API server refuses it: {error}"
         )
     if pod is None:
         return [events.ModelObserved(model=await _model(runtime, model))]
     fresh, lease = await _look(runtime, model)
-    seen: list[AnyEvent] = [events.ModelObserved(model=fresh), _known(model, pod)]
-    if not _may_start(runtime, action, fresh, lease) or template(fresh, terms) != made:
+    seen: list[AnyEvent | EngineProbed] = [events.ModelObserved(model=fresh), _known(model, pod)]
+    if not _may_start(runtime, action, fresh, lease) or template(fresh, settings) != made:
         return seen
     opened = await _open_gate(runtime, pod, action.turn)
     return [seen[0], _known(model, opened)]
@@ -123,22 +136,22 @@ async def _start(runtime: Runtime, action: Start, terms: Terms) -> Sequence[AnyE
 
 def _service_known(model: Model) -> bool:
     """Tell whether the Service was seen to since anybody found its name taken."""
-    ready = model.condition(keys.READY)
-    return ready is None or ready.reason != keys.R_NAME_TAKEN
+    ready = model.condition(conditions.READY)
+    return ready is None or ready.reason != Reason.NAME_TAKEN
 
 
 async def _put_finalizer(runtime: Runtime, model: Model) -> None:
     """Keep the Model from vanishing before its engine; a Model that is being deleted takes none, which the next read shows."""
     for _ in range(_FINALIZER_TRIES):
         meta = model.metadata
-        if keys.RUNNING_FINALIZER in meta.finalizers or model.deleting:
+        if RUNNING_FINALIZER in meta.finalizers or model.deleting:
             return
         tests: list[Any] = [{"op": "test", "path": "/metadata/uid", "value": meta.uid}]
         if meta.finalizers:
-            add: Any = {"op": "add", "path": "/metadata/finalizers/-", "value": keys.RUNNING_FINALIZER}
+            add: Any = {"op": "add", "path": "/metadata/finalizers/-", "value": RUNNING_FINALIZER}
         else:  # an empty list cannot be tested for, and `add` would put ours in place of somebody's
             tests.append({"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version})
-            add = {"op": "add", "path": "/metadata/finalizers", "value": [keys.RUNNING_FINALIZER]}
+            add = {"op": "add", "path": "/metadata/finalizers", "value": [RUNNING_FINALIZER]}
         try:
             await runtime.cluster.patch(MODELS, meta.namespace, meta.name, [*tests, add])
         except (InvalidError, ConflictError):
@@ -155,21 +168,17 @@ async def _put_pod(runtime: Runtime, model: Model, turn: int, made: Template) ->
     namespace = model.metadata.namespace
     try:
         return await runtime.cluster.create(PODS, namespace, engine_pod(model, turn, made))
-    except ExistsError:
+    except AlreadyExistsError:
         pass
     try:
         there = await runtime.cluster.get(PODS, namespace, pod_name(model))
     except NotFoundError:
         return None
     labels, notes = there.metadata.labels, there.metadata.annotations
-    if keys.MODEL_UID_LABEL not in labels or labels.get(keys.MODEL_LABEL) != model.metadata.name:
+    if MODEL_UID_LABEL not in labels or labels.get(MODEL_LABEL) != model.metadata.name:
         raise NameTakenError("Pod", pod_name(model))
-    ours = (labels[keys.MODEL_UID_LABEL], labels.get(keys.TURN_LABEL)) == (model.uid, str(turn))
-    if (
-        ours
-        and notes.get(keys.TEMPLATE_ANNOTATION) == made.digest
-        and there.metadata.deletion_timestamp is None
-    ):
+    ours = (labels[MODEL_UID_LABEL], labels.get(TURN_LABEL)) == (model.uid, str(turn))
+    if ours and notes.get(TEMPLATE_ANNOTATION) == made.digest and there.metadata.deletion_timestamp is None:
         return there
     await _make_room(runtime, model, turn, there)
     return None
@@ -209,9 +218,9 @@ def _may_start(runtime: Runtime, action: Start, fresh: Model, lease: GroupLease 
         fresh.uid == action.model.uid
         and fresh.metadata.generation == action.model.metadata.generation
         and rules.open_gates(fresh)
-        and keys.RUNNING_FINALIZER in fresh.metadata.finalizers
+        and RUNNING_FINALIZER in fresh.metadata.finalizers
         and _holds_turn(fresh, action.turn, lease)
-        and runtime.holds_lease()
+        and runtime.is_leader()
     )
 
 
@@ -243,58 +252,58 @@ async def _model(runtime: Runtime, model: Model) -> Model:
     return await runtime.cluster.get(MODELS, model.metadata.namespace, model.metadata.name)
 
 
-def _known(model: Model, pod: kube.Pod) -> AnyEvent:
-    return events.EngineProbed(key=model.key, pod_uid=pod.metadata.uid, healthy=False, pod=pod_facts(pod))
+def _known(model: Model, pod: kube.Pod) -> EngineProbed:
+    return EngineProbed(uid=model.uid, pod_uid=pod.metadata.uid, healthy=False, pod=pod_facts(pod))
 
 
 # --- saying it
 
 
-async def _announced(runtime: Runtime, told: Report) -> Sequence[AnyEvent]:
+async def _announced(runtime: Runtime, told: WriteStatus) -> Sequence[AnyEvent]:
     """Write the report and, if the engine answers from now on, tell the proxies."""
-    replies = await report(runtime, told)
-    former = told.model.condition(keys.READY)
+    replies = await write_status(runtime, told)
+    former = told.model.condition(conditions.READY)
     if told.condition.true and not (former is not None and former.true) and _written(replies, told):
         meta = told.model.metadata
         await runtime.bus.publish(events.EngineReady(namespace=meta.namespace, name=meta.name, uid=meta.uid))
     return replies
 
 
-def _written(replies: Sequence[AnyEvent], told: Report) -> bool:
+def _written(replies: Sequence[AnyEvent], told: WriteStatus) -> bool:
     return any(
         isinstance(reply, events.ModelObserved)
-        and conditions.same(reply.model.condition(keys.READY), told.condition)
+        and conditions.same(reply.model.condition(conditions.READY), told.condition)
         for reply in replies
     )
 
 
-async def _exposed(runtime: Runtime, told: Report, terms: Terms) -> Sequence[AnyEvent]:
+async def _exposed(runtime: Runtime, told: WriteStatus, settings: LaunchSettings) -> Sequence[AnyEvent]:
     """See to the Service, then write the report."""
     try:
-        await _ensure_service(runtime, told.model, terms)
+        await _ensure_service(runtime, told.model, settings)
     except NameTakenError as error:
         if not told.condition.true:
-            return await _refused(runtime, told.model, terms, keys.R_NAME_TAKEN, str(error))
+            return await _refused(runtime, told.model, settings, Reason.NAME_TAKEN, str(error))
         log.warning("%s: %s", told.model.key, error)
     return await _announced(runtime, told)
 
 
-async def _ensure_service(runtime: Runtime, model: Model, terms: Terms) -> None:
+async def _ensure_service(runtime: Runtime, model: Model, settings: LaunchSettings) -> None:
     """Make the Service, or bring ours up to date; another's is left alone."""
-    body = service(model, terms)
+    body = service(model, settings)
     namespace, name = model.metadata.namespace, model.metadata.name
     try:
         await runtime.cluster.create(SERVICES, namespace, body)
-    except ExistsError:
+    except AlreadyExistsError:
         there = await runtime.cluster.get(SERVICES, namespace, name)
-        owner = there.metadata.labels.get(keys.MODEL_UID_LABEL)
-        if owner is None or there.metadata.labels.get(keys.MODEL_LABEL) != name:
+        owner = there.metadata.labels.get(MODEL_UID_LABEL)
+        if owner is None or there.metadata.labels.get(MODEL_LABEL) != name:
             raise NameTakenError("Service", name) from None
         if owner != model.uid:
             await _succeed(runtime, model, there)
             return
         wanted, found = body["metadata"]["annotations"], there.metadata.annotations
-        if found.get(keys.TEMPLATE_ANNOTATION) == wanted[keys.TEMPLATE_ANNOTATION]:
+        if found.get(TEMPLATE_ANNOTATION) == wanted[TEMPLATE_ANNOTATION]:
             return
         stale = {key: None for key in found if _managed(key) and key not in wanted}
         change = {
@@ -318,16 +327,19 @@ async def _succeed(runtime: Runtime, model: Model, there: kube.Service) -> None:
 
 
 def _managed(annotation: str) -> bool:
-    return annotation.startswith(f"{keys.LITELLM_PREFIX}/") or annotation == keys.SERVICE_LABELS_ANNOTATION
+    return annotation.startswith(f"{LITELLM_PREFIX}/") or annotation == SERVICE_LABELS_ANNOTATION
 
 
 async def _refused(
-    runtime: Runtime, model: Model, terms: Terms, reason: str, message: str
+    runtime: Runtime, model: Model, settings: LaunchSettings, reason: str, message: str
 ) -> Sequence[AnyEvent]:
     """Say why an object could not be made."""
-    told = actions.report(
+    told = actions.write_if_changed(
         model,
-        actions.verdict(model, keys.READY, conditions.FALSE, reason, message),
-        {"endpoint": endpoint(model, terms), "backend": model.status.backend or BackendStatus()},
+        ReadyStatus(
+            condition=actions.condition(model, conditions.READY, conditions.FALSE, reason, message),
+            endpoint=endpoint(model, settings),
+            backend=model.status.backend or BackendStatus(),
+        ),
     )
-    return await report(runtime, told) if told is not None else ()
+    return await write_status(runtime, told) if told is not None else ()

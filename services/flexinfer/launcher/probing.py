@@ -7,25 +7,25 @@ through a Service. How often it asks follows from who waits: each time a hundred
 
 import asyncio
 import contextlib
-import functools
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import msgspec
 
 from flexinfer import backends, sources
+from flexinfer.api import conditions
+from flexinfer.api.model import Model
+from flexinfer.api.reasons import Reason
 from flexinfer.backends import Backend
-from flexinfer.contracts import keys
-from flexinfer.contracts.events import AnyEvent, EngineProbed
-from flexinfer.contracts.fleet import Fleet
-from flexinfer.contracts.model import Model
-from flexinfer.contracts.workload import PodFacts, pod_facts
+from flexinfer.events.workload import PodFacts, pod_facts
 from flexinfer.launcher import rules
 from flexinfer.launcher.manifests import pod_name, serving
-from flexinfer.runtime.api import PODS, ApiError, NotFoundError
+from flexinfer.launcher.memory import EngineProbed, Memory
+from flexinfer.runtime.kubernetes.api import PODS, ApiError, NotFoundError
 from flexinfer.runtime.lean import aiohttp
 from flexinfer.runtime.runtime import Runtime
+from flexinfer.state.observed import ObservedState
 
 EAGER_SECONDS = 5.0
 """For so long nobody needs to want a Pod that is new: whoever did may not be heard of yet."""
@@ -96,32 +96,26 @@ class Prober:
         self._opened = opened
         self._news = asyncio.Event()
         self._patients: dict[str, _Patient] = {}
-        self._admitted: Fleet | None = None
+        self._state, self._memory = ObservedState(), Memory()
+        self._admitted: tuple[ObservedState, Memory] | None = None
 
-    def heard(self, decide: Callable[..., Iterable[Any]]) -> Callable[..., Iterator[Any]]:
-        """Return the decision, which wakes the prober each time the fleet has changed."""
+    def observe(self, state: ObservedState, memory: Memory) -> None:
+        """Take the newest state: a Pod that is new is probed at once."""
+        self._state, self._memory = state, memory
+        self._news.set()
 
-        @functools.wraps(decide)
-        def decided(fleet: Fleet, now: float, **options: Any) -> Iterator[Any]:
-            self._news.set()
-            yield from decide(fleet, now, **options)
-
-        return decided
-
-    async def watch(
-        self, runtime: Runtime, view: Callable[[], Fleet], tell: Callable[[AnyEvent], None]
-    ) -> None:
+    async def watch(self, runtime: Runtime, tell: Callable[[EngineProbed], None]) -> None:
         """Ask for ever: the companion of the launcher's reactor."""
         async with self._opened() as ask, asyncio.TaskGroup() as tasks:
             while True:
                 self._news.clear()
-                fleet, now = view(), runtime.clock()
-                self._admit(fleet, now)
+                state, now = self._state, runtime.clock()
+                self._admit(state, now)
                 for key, patient in self._patients.items():
                     if not patient.busy and patient.due <= now:
                         patient.busy = True
-                        visit = _Visit(runtime, fleet.models[key], patient, ask, tell)
-                        tasks.create_task(self._visit(visit, fleet))
+                        visit = _Visit(runtime, state.models[key], patient, ask, tell)
+                        tasks.create_task(self._visit(visit, state))
                 await self._wait(now)
 
     async def _wait(self, now: float) -> None:
@@ -130,17 +124,21 @@ class Prober:
             async with asyncio.timeout(None if due is None else max(0.0, due - now)):
                 await self._news.wait()
 
-    def _admit(self, fleet: Fleet, now: float) -> None:
+    def _admit(self, state: ObservedState, now: float) -> None:
         """Keep exactly the Pods that are up; one that is new is asked at once."""
-        if fleet is self._admitted:
+        if self._admitted is not None and self._admitted[0] is state and self._admitted[1] is self._memory:
             return
-        self._admitted = fleet
-        up = {model.key: pod for model in fleet.models.values() if (pod := _up(model, fleet)) is not None}
+        self._admitted = (state, self._memory)
+        up = {
+            model.key: pod
+            for model in state.models.values()
+            if (pod := _up(model, state, self._memory)) is not None
+        }
         for key in [k for k, p in self._patients.items() if k not in up or up[k].uid != p.pod.uid]:
             del self._patients[key]
         for key, pod in up.items():
             known = self._patients.get(key)
-            model = fleet.models[key]
+            model = state.models[key]
             if known is None:
                 known = self._patients[key] = _Patient(pod, now, healthy=_adopted(model, pod))
             elif pod.version > known.pod.version:
@@ -148,9 +146,9 @@ class Prober:
             if known.draining != _draining(model):
                 known.draining, known.due = not known.draining, now
 
-    async def _visit(self, visit: "_Visit", fleet: Fleet) -> None:
+    async def _visit(self, visit: "_Visit", state: ObservedState) -> None:
         await visit.once(draining=_draining(visit.model))
-        visit.patient.due = visit.runtime.clock() + _pause(visit, fleet)
+        visit.patient.due = visit.runtime.clock() + _pause(visit, state)
         visit.patient.busy = False
         self._news.set()
 
@@ -164,7 +162,7 @@ class _Visit:
         model: Model,
         patient: _Patient,
         ask: Ask,
-        tell: Callable[[AnyEvent], None],
+        tell: Callable[[EngineProbed], None],
     ) -> None:
         self.runtime, self.model, self.patient = runtime, model, patient
         self._ask, self._tell = ask, tell
@@ -204,7 +202,7 @@ class _Visit:
         except ApiError:
             return False
         if found is None or found.metadata.uid != patient.pod.uid:
-            self._tell(EngineProbed(key=meta.key, pod_uid=patient.pod.uid, healthy=False, detail=rules.GONE))
+            self._tell(EngineProbed(uid=meta.uid, pod_uid=patient.pod.uid, healthy=False, detail=rules.GONE))
             return False
         facts = pod_facts(found)
         ours = any(o.uid == meta.uid and o.controller for o in found.metadata.owner_references)
@@ -229,7 +227,7 @@ class _Visit:
         patient.told = news
         self._tell(
             EngineProbed(
-                key=self.model.key,
+                uid=self.model.uid,
                 pod_uid=pod.uid,
                 healthy=patient.healthy,
                 detail=detail,
@@ -254,15 +252,15 @@ def _expected(model: Model, backend: Backend) -> str:
     return backend.expects(serving(model, location.path if location is not None else ""))
 
 
-def _up(model: Model, fleet: Fleet) -> PodFacts | None:
+def _up(model: Model, state: ObservedState, memory: Memory) -> PodFacts | None:
     """Return the Pod that may be asked: its gate is open and it has neither ended nor begun to go."""
-    pod = rules.pod_of(model, fleet)
+    pod = rules.pod_of(model, state, memory)
     return None if pod is None or pod.gated or pod.ended or pod.deleting else pod
 
 
 def _adopted(model: Model, pod: PodFacts) -> bool:
     """Tell whether the engine counted as ready before we looked: one slow answer does not take that back."""
-    ready, told = model.condition(keys.READY), model.status.backend
+    ready, told = model.condition(conditions.READY), model.status.backend
     return (
         ready is not None
         and ready.true
@@ -273,11 +271,11 @@ def _adopted(model: Model, pod: PodFacts) -> bool:
 
 
 def _draining(model: Model) -> bool:
-    ready = model.condition(keys.READY)
-    return ready is not None and ready.reason == keys.R_DRAINING
+    ready = model.condition(conditions.READY)
+    return ready is not None and ready.reason == Reason.DRAINING
 
 
-def _pause(visit: _Visit, fleet: Fleet) -> float:
+def _pause(visit: _Visit, state: ObservedState) -> float:
     """Return how long to leave a Pod alone, in seconds."""
     patient, key = visit.patient, visit.model.key
     if _draining(visit.model):
@@ -287,8 +285,8 @@ def _pause(visit: _Visit, fleet: Fleet) -> float:
     if not patient.pod.ip:
         return _ADDRESS
     waited = visit.runtime.clock() - patient.since
-    asked_for = any(a.waiting for (k, _), a in fleet.activity.items() if k == key)
-    eager = waited <= EAGER_SECONDS or asked_for or visit.model.holds(keys.WANTED)
+    asked_for = any(a.waiting for (k, _), a in state.activity.items() if k == key)
+    eager = waited <= EAGER_SECONDS or asked_for or visit.model.is_true(conditions.WANTED)
     return loading_pause(waited) if eager else STEADY
 
 

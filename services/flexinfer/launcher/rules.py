@@ -2,30 +2,31 @@
 
 from collections.abc import Iterable
 
-from flexinfer.contracts import conditions, keys
-from flexinfer.contracts.fleet import Fleet
-from flexinfer.contracts.model import Model
-from flexinfer.contracts.workload import RELEASING, GroupLease, PodFacts, lease_name
-from flexinfer.launcher.manifests import Terms, pod_name, template
+from flexinfer.api import conditions, reasons
+from flexinfer.api.model import Model
+from flexinfer.api.reasons import Reason
+from flexinfer.events.workload import RELEASING, GroupLease, PodFacts, lease_name
+from flexinfer.launcher.manifests import LaunchSettings, pod_name, template
+from flexinfer.launcher.memory import Memory
+from flexinfer.state.observed import ObservedState
 
-GATES = (keys.ACCEPTED, keys.PLACED, keys.CACHED, keys.WANTED, keys.GRANTED)
-AT_REST = frozenset({keys.R_NOT_STARTED, keys.R_STOPPED, keys.R_LOADING_TIMEOUT, keys.R_NAME_TAKEN})
-LOADING = frozenset(
-    {keys.R_STARTING, keys.R_LOADING, keys.R_RESTARTING, keys.R_IMAGE_PULL_FAILED, keys.R_BACK_OFF}
-)
+GATES = (conditions.ACCEPTED, conditions.PLACED, conditions.CACHED, conditions.WANTED, conditions.GRANTED)
+AT_REST = reasons.AT_REST | reasons.FINAL_FOR[conditions.READY]
+"""No engine runs, and none is started before something changes."""
+LOADING = reasons.LOADING
 GONE = "gone"
 """What a probe says of a Pod that the API server no longer has."""
 
 
 def open_gates(model: Model) -> bool:
     """Tell whether everything that a start needs is True at this generation."""
-    return not model.deleting and all(model.holds(kind) for kind in GATES)
+    return not model.deleting and all(model.is_true(kind) for kind in GATES)
 
 
 def closed_gate(model: Model) -> str:
     """Return a sentence on the first thing that a start still needs; empty when there is none."""
     for kind in GATES:
-        if not model.holds(kind):
+        if not model.is_true(kind):
             found = model.condition(kind)
             current = found is not None and found.observed_generation == model.metadata.generation
             return f"{kind} is {found.reason}: {found.message}" if found and current else f"waits for {kind}"
@@ -45,9 +46,9 @@ def lease_names(model: Model) -> tuple[str, ...]:
     return tuple(lease_name(group) for group in groups if group)
 
 
-def leases_of(model: Model, fleet: Fleet) -> tuple[GroupLease, ...]:
+def leases_of(model: Model, state: ObservedState) -> tuple[GroupLease, ...]:
     """Return those Leases as last observed."""
-    found = (fleet.lease(model.metadata.namespace, name) for name in lease_names(model))
+    found = (state.lease(model.metadata.namespace, name) for name in lease_names(model))
     return tuple(lease for lease in found if lease is not None)
 
 
@@ -63,9 +64,9 @@ def stop_reason(model: Model, leases: Iterable[GroupLease]) -> str:
     """
     if model.deleting:
         return "the Model is being deleted"
-    for kind in (keys.WANTED, keys.GRANTED):
+    for kind in (conditions.WANTED, conditions.GRANTED):
         found = model.condition(kind)
-        if model.verdict(kind) == conditions.FALSE and found and found.reason != keys.R_NOT_ACCEPTED:
+        if model.condition_status(kind) == conditions.FALSE and found and found.reason != Reason.NOT_ACCEPTED:
             return found.message or f"{kind} is False"
     if node_gone(model):
         return "its node is gone"
@@ -74,15 +75,15 @@ def stop_reason(model: Model, leases: Iterable[GroupLease]) -> str:
 
 def node_gone(model: Model) -> bool:
     """Tell whether the Model's node is given up: its Pod is then deleted without waiting for the node."""
-    placed = model.condition(keys.PLACED)
+    placed = model.condition(conditions.PLACED)
     return (
         placed is not None
-        and model.verdict(keys.PLACED) == conditions.FALSE
-        and (placed.reason == keys.R_NODE_GONE)
+        and model.condition_status(conditions.PLACED) == conditions.FALSE
+        and (placed.reason == Reason.NODE_GONE)
     )
 
 
-def renewal(model: Model, pod: PodFacts, terms: Terms) -> str:
+def renewal(model: Model, pod: PodFacts, settings: LaunchSettings) -> str:
     """Return why a Pod must make room for another of the same Model, or nothing.
 
     A template is compared once a generation: what runs and was told Ready at this generation stays, also when an upgrade of ours would
@@ -92,36 +93,37 @@ def renewal(model: Model, pod: PodFacts, terms: Terms) -> str:
         return ""
     if pod.turn != turn_of(model):
         return "it belongs to a former turn"
-    ready = model.condition(keys.READY)
+    ready = model.condition(conditions.READY)
     settled = ready is not None and ready.observed_generation == model.metadata.generation
-    if settled and ready is not None and ready.true and ready.reason == keys.R_READY:
+    if settled and ready is not None and ready.true and ready.reason == Reason.READY:
         return ""
-    made = template(model, terms)
+    made = template(model, settings)
     return "its Pod template changed" if made is not None and made.digest != pod.template else ""
 
 
 def failed_for_good(model: Model) -> bool:
     """Tell whether the start of this generation was given up."""
-    ready = model.condition(keys.READY)
+    ready = model.condition(conditions.READY)
     return (
         ready is not None
         and ready.status == conditions.FALSE
-        and ready.reason == keys.R_LOADING_TIMEOUT
+        and ready.reason == Reason.LOADING_TIMEOUT
         and ready.observed_generation == model.metadata.generation
     )
 
 
-def pods_of(model: Model, fleet: Fleet) -> tuple[PodFacts, ...]:
+def pods_of(model: Model, state: ObservedState, memory: Memory) -> tuple[PodFacts, ...]:
     """Return the Model's own Pods as last seen, by the bus or by the launcher's own reads, whichever is newer.
 
     A read that found a Pod on its way out says nothing once the bus knows that Pod no more: nobody would read it again, and its successor would wait
     for ever.
     """
-    probe = fleet.probes.get(model.key)
-    own = {p.uid: p for p in fleet.workload(model).pods if p.model_uid == model.uid and _engine(p, model)}
-    if probe is not None and probe.pod is None and probe.detail == GONE:
-        own.pop(probe.pod_uid, None)
-    seen = probe.pod if probe is not None else None
+    probe = memory.probe(model)
+    answer = probe.answer if probe is not None else None
+    own = {p.uid: p for p in state.workload(model).pods if p.model_uid == model.uid and _engine(p, model)}
+    if answer is not None and answer.pod is None and answer.detail == GONE:
+        own.pop(answer.pod_uid, None)
+    seen = answer.pod if answer is not None else None
     if seen is not None and seen.model_uid == model.uid:
         known = own.get(seen.uid)
         newest = max((p.version for p in own.values()), default=0)
@@ -131,9 +133,9 @@ def pods_of(model: Model, fleet: Fleet) -> tuple[PodFacts, ...]:
     return tuple(sorted(own.values(), key=lambda p: p.version))
 
 
-def pod_of(model: Model, fleet: Fleet) -> PodFacts | None:
+def pod_of(model: Model, state: ObservedState, memory: Memory) -> PodFacts | None:
     """Return the newest of them."""
-    pods = pods_of(model, fleet)
+    pods = pods_of(model, state, memory)
     return pods[-1] if pods else None
 
 

@@ -7,33 +7,39 @@ last, by the resourceVersion read before the list.
 
 from collections.abc import Sequence
 
-from flexinfer.contracts import actions, conditions, events, keys
-from flexinfer.contracts.events import AnyEvent
-from flexinfer.contracts.model import BackendStatus, Model
-from flexinfer.contracts.workload import GroupLease, PodFacts, group_lease
+from flexinfer.api import conditions
+from flexinfer.api.labels import COMPONENT_LABEL, MODEL_UID_LABEL, RUNNING_FINALIZER
+from flexinfer.api.model import BackendStatus, Model
+from flexinfer.api.reasons import Reason
+from flexinfer.api.status import ReadyStatus
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
+from flexinfer.events.workload import GroupLease, PodFacts, group_lease
 from flexinfer.launcher import rules
 from flexinfer.launcher.decide import CLEAR, RENEW, STOP, Stop
-from flexinfer.launcher.manifests import ENGINE, GRACE_SECONDS, Terms
-from flexinfer.runtime.api import LEASES, MODELS, PODS, ConflictError, InvalidError, NotFoundError
-from flexinfer.runtime.reporting import deleted, report
+from flexinfer.launcher.manifests import ENGINE, GRACE_SECONDS, LaunchSettings
+from flexinfer.launcher.memory import EngineProbed
+from flexinfer.runtime.kubernetes.api import LEASES, MODELS, PODS, ConflictError, InvalidError, NotFoundError
 from flexinfer.runtime.runtime import Runtime
+from flexinfer.runtime.status_writer import model_deleted, write_status
+from flexinfer.state import actions
 
 _FIRST_LOOK, _LONGEST_LOOK = 0.01, 0.25
 _PATIENCE = GRACE_SECONDS + 30.0
-GATES = (keys.WANTED, keys.GRANTED, keys.PLACED)
+GATES = (conditions.WANTED, conditions.GRANTED, conditions.PLACED)
 
 
-async def stop(runtime: Runtime, action: Stop, terms: Terms) -> Sequence[AnyEvent]:
+async def stop(runtime: Runtime, action: Stop, settings: LaunchSettings) -> Sequence[AnyEvent | EngineProbed]:
     """Stop what the action names, to the end; returns what the API replied."""
     leases = await _leases(runtime, action.model)
     try:
         fresh = await runtime.cluster.get(MODELS, action.model.metadata.namespace, action.model.metadata.name)
     except NotFoundError:
-        return [deleted(action.model)]
+        return [model_deleted(action.model)]
     if fresh.uid != action.model.uid:
-        return [deleted(action.model), events.ModelObserved(model=fresh)]
-    why = _still(action, fresh, leases, terms)
-    if not why or not runtime.holds_lease():
+        return [model_deleted(action.model), events.ModelObserved(model=fresh)]
+    why = _still(action, fresh, leases, settings)
+    if not why or not runtime.is_leader():
         return [events.ModelObserved(model=fresh)]
     for pod in action.pods:
         await _delete(runtime, fresh, pod, force=action.force)
@@ -47,15 +53,15 @@ async def stop(runtime: Runtime, action: Stop, terms: Terms) -> Sequence[AnyEven
     return [*gone, *await _say_stopped(runtime, fresh, rules.releasing(fresh, leases), why)]
 
 
-def _still(action: Stop, fresh: Model, leases: Sequence[GroupLease], terms: Terms) -> str:
+def _still(action: Stop, fresh: Model, leases: Sequence[GroupLease], settings: LaunchSettings) -> str:
     """Return why the stop is still right by what was just read, or nothing."""
     why = rules.stop_reason(fresh, leases)
     if why or action.purpose == STOP:
         return why
     if action.purpose == RENEW and action.pods:
-        return rules.renewal(fresh, action.pods[-1], terms)
-    ready = fresh.condition(keys.READY)
-    failed = ready is not None and ready.reason in (keys.R_BACK_OFF, keys.R_LOADING_TIMEOUT)
+        return rules.renewal(fresh, action.pods[-1], settings)
+    ready = fresh.condition(conditions.READY)
+    failed = ready is not None and ready.reason in (Reason.BACK_OFF, Reason.LOADING_TIMEOUT)
     return action.why if action.purpose == CLEAR and failed else ""
 
 
@@ -84,7 +90,7 @@ async def _delete(runtime: Runtime, model: Model, pod: PodFacts, *, force: bool)
 
 async def _emptied(runtime: Runtime, model: Model, known: set[str]) -> bool:
     """Wait until a consistent list shows none of the Model's Pods; False when it shows another live one, or time is over."""
-    labels = f"{keys.MODEL_UID_LABEL}={model.uid},{keys.COMPONENT_LABEL}={ENGINE}"
+    labels = f"{MODEL_UID_LABEL}={model.uid},{COMPONENT_LABEL}={ENGINE}"
     until, pause = runtime.clock() + _PATIENCE, _FIRST_LOOK
     while True:
         there = (await runtime.cluster.list(PODS, model.metadata.namespace, labels=labels)).items
@@ -92,7 +98,7 @@ async def _emptied(runtime: Runtime, model: Model, known: set[str]) -> bool:
             return True
         if any(p.metadata.uid not in known and p.metadata.deletion_timestamp is None for p in there):
             return False
-        if runtime.clock() >= until or not runtime.holds_lease():
+        if runtime.clock() >= until or not runtime.is_leader():
             return False
         await runtime.sleep(pause)
         pause = min(2 * pause, _LONGEST_LOOK)
@@ -101,24 +107,25 @@ async def _emptied(runtime: Runtime, model: Model, known: set[str]) -> bool:
 async def _say_stopped(runtime: Runtime, fresh: Model, turn: int, why: str) -> Sequence[AnyEvent]:
     """Say that nothing runs; with the turn, if that was asked back before this stop began."""
     told = fresh.status.backend or BackendStatus()
-    verdict = actions.verdict(
+    verdict = actions.condition(
         fresh,
-        keys.READY,
+        conditions.READY,
         conditions.FALSE,
-        keys.R_STOPPED,
+        Reason.STOPPED,
         f"the engine has stopped and its Pod is gone: {why}",
     )
     backend = BackendStatus(load_seconds=told.load_seconds, restarts=told.restarts, turn=turn)
-    made = actions.report(fresh, verdict, {"endpoint": fresh.status.endpoint, "backend": backend}, GATES)
-    return await report(runtime, made) if made is not None else [events.ModelObserved(model=fresh)]
+    status = ReadyStatus(condition=verdict, endpoint=fresh.status.endpoint, backend=backend)
+    made = actions.write_if_changed(fresh, status, GATES)
+    return await write_status(runtime, made) if made is not None else [events.ModelObserved(model=fresh)]
 
 
 async def _let_go(runtime: Runtime, fresh: Model) -> Sequence[AnyEvent]:
     """Take the finalizer off, by the resourceVersion read before the list."""
     meta = fresh.metadata
-    if keys.RUNNING_FINALIZER not in meta.finalizers:
+    if RUNNING_FINALIZER not in meta.finalizers:
         return [events.ModelObserved(model=fresh)]
-    rest = [name for name in meta.finalizers if name != keys.RUNNING_FINALIZER]
+    rest = [name for name in meta.finalizers if name != RUNNING_FINALIZER]
     operations = [
         {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version},
         {"op": "replace", "path": "/metadata/finalizers", "value": rest},
@@ -127,8 +134,8 @@ async def _let_go(runtime: Runtime, fresh: Model) -> Sequence[AnyEvent]:
         await runtime.cluster.patch(MODELS, meta.namespace, meta.name, operations)
     except InvalidError as error:
         raise ConflictError(f"{meta.key} was written meanwhile: {error}", 409) from error
-    return [] if rest else [deleted(fresh)]
+    return [] if rest else [model_deleted(fresh)]
 
 
-def _gone(model: Model, pod: PodFacts) -> AnyEvent:
-    return events.EngineProbed(key=model.key, pod_uid=pod.uid, healthy=False, detail=rules.GONE)
+def _gone(model: Model, pod: PodFacts) -> EngineProbed:
+    return EngineProbed(uid=model.uid, pod_uid=pod.uid, healthy=False, detail=rules.GONE)

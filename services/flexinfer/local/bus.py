@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.contracts.subjects import (
-    CHANGED_RECEIVERS,
+from flexinfer.api.services import CHANGED_RECEIVERS
+from flexinfer.events.subjects import (
     HISTORY_STREAM,
     LIVE_STREAM,
     ROOT,

@@ -1,24 +1,33 @@
 """`python -m flexinfer.prefetcher`."""
 
-from flexinfer.contracts import subjects
-from flexinfer.prefetcher.decide import decide
-from flexinfer.prefetcher.perform import perform, terms_of
-from flexinfer.runtime.reactor import Service
-from flexinfer.runtime.runtime import Interests
-from flexinfer.runtime.service import run
+import functools
 
-SERVICE = Service(
-    name="prefetcher",
-    decide=decide,
-    perform=perform,
-    interests=Interests(state=("model", "workload"), changed=subjects.CHANGED_RECEIVERS["prefetcher"]),
-    options=lambda settings: {"terms": terms_of(settings)},
-)
+from flexinfer.api.services import SERVICES
+from flexinfer.prefetcher.decide import Discard, Prepare, decide
+from flexinfer.prefetcher.perform import perform, settings_of
+from flexinfer.runtime.controller import Controller, stateless
+from flexinfer.runtime.process import run_all, runnable_of
+from flexinfer.runtime.runtime import subscriptions_of
+from flexinfer.runtime.settings import Settings
+
+
+def controller(settings: Settings) -> Controller[Prepare | Discard, None, None]:
+    """Return the prefetcher's controller."""
+    return Controller(
+        name="prefetcher",
+        decide=stateless(functools.partial(decide, settings=settings_of(settings))),
+        perform=perform,
+        subscriptions=subscriptions_of(SERVICES["prefetcher"]),
+        memory=None,
+    )
+
+
+RUNNABLE = runnable_of("prefetcher", controller)
 
 
 def boot() -> None:
-    """Run the prefetcher until told to stop."""
-    run(SERVICE)
+    """Run the prefetcher until SIGTERM."""
+    run_all([RUNNABLE])
 
 
 if __name__ == "__main__":

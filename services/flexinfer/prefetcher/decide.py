@@ -15,17 +15,20 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from flexinfer.contracts import actions, conditions, keys
-from flexinfer.contracts.actions import Recheck, Report
-from flexinfer.contracts.fleet import Fleet
-from flexinfer.contracts.model import CacheStatus, Model
-from flexinfer.contracts.workload import ClaimFacts, JobFacts
-from flexinfer.prefetcher.plan import CHECK, FETCH, Plan, Terms, plan
+from flexinfer.api import conditions
+from flexinfer.api.model import CacheStatus, Model
+from flexinfer.api.reasons import Reason
+from flexinfer.api.status import CachedStatus
+from flexinfer.events.workload import ClaimFacts, JobFacts
+from flexinfer.prefetcher.plan import CHECK, FETCH, Plan, PrefetchSettings, plan
 from flexinfer.sources import Volume
+from flexinfer.state import actions
+from flexinfer.state.actions import RequeueAt, WriteStatus
+from flexinfer.state.observed import ObservedState
 
 RETRY_SECONDS = 60.0
 """How long after a failure it is tried again."""
-GATES = (keys.ACCEPTED, keys.PLACED)
+GATES = (conditions.ACCEPTED, conditions.PLACED)
 
 
 class Prepare(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,73 +55,73 @@ class Discard(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.model.key}/{self.job.name}"
 
 
-Action: TypeAlias = Prepare | Discard | Report | Recheck
+Action: TypeAlias = Prepare | Discard | WriteStatus | RequeueAt
 
 
-def decide(fleet: Fleet, now: float, *, terms: Terms | None = None) -> Iterator[Action]:
+def decide(state: ObservedState, now: float, *, settings: PrefetchSettings | None = None) -> Iterator[Action]:
     """Yield what every Model's weights need next."""
-    for key in sorted(fleet.models):
-        model = fleet.models[key]
+    for key in sorted(state.models):
+        model = state.models[key]
         if not model.deleting:
-            yield from _one(model, fleet, now, terms or Terms())
+            yield from _one(model, state, now, settings or PrefetchSettings())
 
 
-def claim_of(model: Model, name: str, fleet: Fleet) -> ClaimFacts | None:
+def claim_of(model: Model, name: str, state: ObservedState) -> ClaimFacts | None:
     """Return a claim as last observed."""
-    return next((c for c in fleet.workload(model).claims if c.name == name), None)
+    return next((c for c in state.workload(model).claims if c.name == name), None)
 
 
-def _one(model: Model, fleet: Fleet, now: float, terms: Terms) -> Iterator[Action]:
-    waits = actions.first_verdict_waits(model, keys.CACHED, fleet.seen.get(model.uid), now)
-    bare = plan(model, "", terms)
-    if model.verdict(keys.ACCEPTED) != conditions.TRUE or bare is None:
+def _one(model: Model, state: ObservedState, now: float, settings: PrefetchSettings) -> Iterator[Action]:
+    waits = actions.first_write_due(model, conditions.CACHED, state.first_seen.get(model.uid), now)
+    bare = plan(model, "", settings)
+    if model.condition_status(conditions.ACCEPTED) != conditions.TRUE or bare is None:
         if waits is not None:
-            yield Recheck(waits)
-        elif model.verdict(keys.ACCEPTED) == conditions.FALSE and not _true(model):
-            yield from say(model, bare, conditions.FALSE, keys.R_NOT_ACCEPTED, "the spec is not accepted")
+            yield RequeueAt(waits)
+        elif model.condition_status(conditions.ACCEPTED) == conditions.FALSE and not _true(model):
+            yield from say(model, bare, conditions.FALSE, Reason.NOT_ACCEPTED, "the spec is not accepted")
         return
-    yield from _tidy(model, fleet, terms)
+    yield from _tidy(model, state, settings)
     if not bare.job:
         if waits is not None:
-            yield Recheck(waits)
+            yield RequeueAt(waits)
             return
-        yield from say(model, bare, conditions.TRUE, keys.R_PULLED_BY_ENGINE, bare.note, ready=True)
+        yield from say(model, bare, conditions.TRUE, Reason.PULLED_BY_ENGINE, bare.note, ready=True)
         return
-    found = claim_of(model, bare.claim, fleet) if bare.claim else None
-    yield from _verified(model, fleet, now, plan(model, found.uid if found else "", terms) or bare)
+    found = claim_of(model, bare.claim, state) if bare.claim else None
+    yield from _verified(model, state, now, plan(model, found.uid if found else "", settings) or bare)
 
 
-def _verified(model: Model, fleet: Fleet, now: float, wanted: Plan) -> Iterator[Action]:
+def _verified(model: Model, state: ObservedState, now: float, wanted: Plan) -> Iterator[Action]:
     """Yield the next step towards a verdict that a Job stands for."""
     told = model.status.cache or CacheStatus()
-    cached = model.condition(keys.CACHED)
+    cached = model.condition(conditions.CACHED)
     if wanted.digest and _true(model) and cached is not None and told.job_name == wanted.name(model):
         yield from say(
             model, wanted, conditions.TRUE, cached.reason, cached.message, **_kept(told), ready=True
         )
         return
-    if wanted.digest and not model.holds(keys.PLACED):
-        waits = actions.first_verdict_waits(model, keys.CACHED, fleet.seen.get(model.uid), now)
+    if wanted.digest and not model.is_true(conditions.PLACED):
+        waits = actions.first_write_due(model, conditions.CACHED, state.first_seen.get(model.uid), now)
         if waits is not None:
-            yield Recheck(waits)
+            yield RequeueAt(waits)
         else:
             yield from say(
-                model, wanted, conditions.FALSE, keys.R_NOT_PLACED, "waits for a node to look from"
+                model, wanted, conditions.FALSE, Reason.NOT_PLACED, "waits for a node to look from"
             )
         return
-    job = next((j for j in fleet.workload(model).jobs if j.name == wanted.name(model)), None)
+    job = next((j for j in state.workload(model).jobs if j.name == wanted.name(model)), None)
     if job is None:
         yield Prepare(model=model, digest=wanted.digest)
     else:
-        yield from _told_by(model, fleet, now, wanted, job)
+        yield from _told_by(model, state, now, wanted, job)
 
 
-def _told_by(model: Model, fleet: Fleet, now: float, wanted: Plan, job: JobFacts) -> Iterator[Action]:
+def _told_by(model: Model, state: ObservedState, now: float, wanted: Plan, job: JobFacts) -> Iterator[Action]:
     """Yield what a Job says."""
     if job.complete:
         yield from _there(model, wanted, job)
     elif not job.failed_reason:
-        reason = keys.R_FETCHING if wanted.job == FETCH else keys.R_CHECKING
+        reason = Reason.FETCHING if wanted.job == FETCH else Reason.CHECKING
         yield from say(
             model,
             wanted,
@@ -127,12 +130,12 @@ def _told_by(model: Model, fleet: Fleet, now: float, wanted: Plan, job: JobFacts
             under_way(wanted, job.waiting) + _where_to_look(model, job),
             phase="Running" if job.active and not job.waiting else "Pending",
         )
-    elif said(job).get("reason") == keys.R_SOURCE_NOT_FOUND:
+    elif said(job).get("reason") == Reason.SOURCE_NOT_FOUND:
         yield from say(
             model,
             wanted,
             conditions.FALSE,
-            keys.R_SOURCE_NOT_FOUND,
+            Reason.SOURCE_NOT_FOUND,
             f"{_lacking(wanted, job)}, then `kubectl delete job -n {model.metadata.namespace} {job.name}` "
             "tries again, or change the spec",
             phase="Failed",
@@ -140,13 +143,13 @@ def _told_by(model: Model, fleet: Fleet, now: float, wanted: Plan, job: JobFacts
     elif wanted.job == CHECK and wanted.location.volume is Volume.NOTHING:
         yield from _unseen(model, wanted, job)
     else:
-        yield from _again(model, fleet, now, wanted, job)
+        yield from _again(model, state, now, wanted, job)
 
 
 def _there(model: Model, wanted: Plan, job: JobFacts) -> Iterator[Action]:
     report = said(job)
     size = int(report.get("bytes", 0))
-    reason = keys.R_CACHED if wanted.claim else keys.R_IN_IMAGE
+    reason = Reason.CACHED if wanted.claim else Reason.IN_IMAGE
     amount = f", {size:,} bytes" if size else ""
     yield from say(
         model,
@@ -167,7 +170,7 @@ def _unseen(model: Model, wanted: Plan, job: JobFacts) -> Iterator[Action]:
         model,
         wanted,
         conditions.TRUE,
-        keys.R_IN_IMAGE,
+        Reason.IN_IMAGE,
         f"{wanted.location.path} is a path inside the engine's image {wanted.image}, which could not be looked into "
         f"before the start: {job.failed_reason}",
         ready=True,
@@ -175,37 +178,37 @@ def _unseen(model: Model, wanted: Plan, job: JobFacts) -> Iterator[Action]:
     )
 
 
-def _again(model: Model, fleet: Fleet, now: float, wanted: Plan, job: JobFacts) -> Iterator[Action]:
+def _again(model: Model, state: ObservedState, now: float, wanted: Plan, job: JobFacts) -> Iterator[Action]:
     """Yield the cause of a failure, and the next try once its time has come."""
     report = said(job)
     cause = str(report.get("message") or "") or job.report.strip()[-300:] or job.failed_reason
-    cached = model.condition(keys.CACHED)
-    known = cached is not None and cached.reason == keys.R_FETCH_FAILED
-    again = fleet.since.get((model.key, keys.CACHED), now) + RETRY_SECONDS
+    cached = model.condition(conditions.CACHED)
+    known = cached is not None and cached.reason == Reason.FETCH_FAILED
+    again = state.changed_at.get((model.key, conditions.CACHED), now) + RETRY_SECONDS
     if known and now >= again:
         yield Discard(model=model, job=job)
         return
     if known:
-        yield Recheck(again)
+        yield RequeueAt(again)
     yield from say(
         model,
         wanted,
         conditions.FALSE,
-        keys.R_FETCH_FAILED,
+        Reason.FETCH_FAILED,
         f"{cause}; tried again every {RETRY_SECONDS:.0f} s",
         phase="Failed",
     )
 
 
-def _tidy(model: Model, fleet: Fleet, terms: Terms) -> Iterator[Action]:
+def _tidy(model: Model, state: ObservedState, settings: PrefetchSettings) -> Iterator[Action]:
     """Yield the Jobs that nobody needs: of former inputs, or done and told. One that found nothing stays as evidence."""
     told = model.status.cache or CacheStatus()
     ours = tuple(f"{model.metadata.name}-{kind}-" for kind in (CHECK, FETCH))
-    bare = plan(model, "", terms)
-    found = claim_of(model, bare.claim, fleet) if bare is not None and bare.claim else None
-    wanted = plan(model, found.uid if found else "", terms)
+    bare = plan(model, "", settings)
+    found = claim_of(model, bare.claim, state) if bare is not None and bare.claim else None
+    wanted = plan(model, found.uid if found else "", settings)
     name = wanted.name(model) if wanted is not None and wanted.job else ""
-    for job in fleet.workload(model).jobs:
+    for job in state.workload(model).jobs:
         if not job.name.startswith(ours):
             continue
         told_of = _true(model) and told.job_name == job.name and (job.complete or bool(job.failed_reason))
@@ -215,7 +218,7 @@ def _tidy(model: Model, fleet: Fleet, terms: Terms) -> Iterator[Action]:
 
 
 def _true(model: Model) -> bool:
-    cached = model.condition(keys.CACHED)
+    cached = model.condition(conditions.CACHED)
     return cached is not None and cached.true
 
 
@@ -265,7 +268,7 @@ def _kept(told: CacheStatus) -> dict[str, Any]:
 
 def say(
     model: Model, wanted: Plan | None, status: str, reason: str, message: str, **facts: Any
-) -> Iterator[Report]:
+) -> Iterator[WriteStatus]:
     """Yield the report, unless the Model says so already."""
     cache = CacheStatus(
         strategy=wanted.strategy if wanted is not None else "",
@@ -278,11 +281,12 @@ def say(
         total_bytes=facts.get("size", 0),
         message=message,
     )
-    told = actions.report(
+    told = actions.write_if_changed(
         model,
-        actions.verdict(model, keys.CACHED, status, reason, message),
-        {"cache": cache},
-        (keys.ACCEPTED,),
+        CachedStatus(
+            condition=actions.condition(model, conditions.CACHED, status, reason, message), cache=cache
+        ),
+        (conditions.ACCEPTED,),
     )
     if told is not None:
         yield told

@@ -5,10 +5,10 @@ A Job mounts exactly what the engine will mount, on the engine's node, with its 
 
 from typing import Any
 
-from flexinfer.contracts import keys
-from flexinfer.contracts.model import Model
-from flexinfer.contracts.workload import FINGERPRINT_ANNOTATION
-from flexinfer.prefetcher.plan import CHECK, Plan, Terms
+from flexinfer.api.labels import FETCHES_LABEL, SOURCE_ANNOTATION
+from flexinfer.api.model import Model
+from flexinfer.events.workload import FINGERPRINT_ANNOTATION
+from flexinfer.prefetcher.plan import CHECK, Plan, PrefetchSettings
 from flexinfer.sources import Volume, pod
 
 Json = dict[str, Any]
@@ -23,11 +23,13 @@ LOOK = (
 """Looks for a file of an engine's image with that image's own shell: nothing else can see into it."""
 
 
-def job(model: Model, plan: Plan, terms: Terms) -> Json:
+def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
     """Return the Job of a plan."""
     check = plan.job == CHECK
     container = (
-        _check(plan) if check else pod.fetch_container(model, plan.location, terms.image, terms.hf_endpoint)
+        _check(plan)
+        if check
+        else pod.fetch_container(model, plan.location, settings.image, settings.hf_endpoint)
     )
     labels = pod.labels(model, plan.job, "prefetcher")
     return {
@@ -39,7 +41,7 @@ def job(model: Model, plan: Plan, terms: Terms) -> Json:
             "labels": labels,
             "annotations": {
                 FINGERPRINT_ANNOTATION: plan.digest,
-                keys.SOURCE_ANNOTATION: model.spec.source,
+                SOURCE_ANNOTATION: model.spec.source,
             },
             "ownerReferences": [pod.owner(model)],
         },
@@ -47,7 +49,7 @@ def job(model: Model, plan: Plan, terms: Terms) -> Json:
             "backoffLimit": 0 if check else FETCH_RETRIES,
             "activeDeadlineSeconds": CHECK_SECONDS if check else FETCH_SECONDS,
             "template": {
-                "metadata": {"labels": labels if check else labels | {keys.FETCHES_LABEL: "true"}},
+                "metadata": {"labels": labels if check else labels | {FETCHES_LABEL: "true"}},
                 "spec": {
                     **pod.where(model),
                     "containers": [container],

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 import msgspec
 
 from flexinfer import backends, sources
-from flexinfer.contracts.model import Model
+from flexinfer.api.model import Model
 from flexinfer.sources import Location, SourceError, Volume, hf
 
 CHECK, FETCH = "check", "fetch"
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
+class PrefetchSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What of the settings shapes a Job."""
 
     image: str = ""
@@ -51,7 +51,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return f"{model.metadata.name}-{self.job}-{self.digest}"
 
 
-def plan(model: Model, claim_uid: str, terms: Terms) -> Plan | None:
+def plan(model: Model, claim_uid: str, settings: PrefetchSettings) -> Plan | None:
     """Return what a Model's weights need; None when the spec is not one that we can serve."""
     source, location = sources.parse(model.spec.source), sources.locate(model)
     backend = backends.find(model.spec.backend)
@@ -72,15 +72,15 @@ def plan(model: Model, claim_uid: str, terms: Terms) -> Plan | None:
             location=location,
             job=FETCH,
             digest=_digest(made_for) if claim_uid else "",
-            image=terms.image,
+            image=settings.image,
             strategy=hf.SHARED,
         )
     if location.claim:
         digest = _digest([CHECK, location.path, location.claim, claim_uid]) if claim_uid else ""
-        return Plan(location=location, job=CHECK, digest=digest, image=terms.image)
+        return Plan(location=location, job=CHECK, digest=digest, image=settings.image)
     placement = model.status.placement
     vendor = placement.vendor if placement is not None and model.spec.devices else "cpu"
-    image = backend.image(vendor, terms.images)
+    image = backend.image(vendor, settings.images)
     digest = _digest([CHECK, location.path, image])
     return Plan(location=location, job=CHECK, digest=digest, image=image, root=backend.needs_root(vendor))
 

@@ -11,13 +11,13 @@ from flexinfer.runtime.lean import aiohttp
 from aiohttp import web
 
 from flexinfer.proxy.activity import Ledger
-from flexinfer.proxy.door import Door
+from flexinfer.proxy.gateway import Door
 from flexinfer.proxy.http import application
 from flexinfer.proxy.view import View
-from flexinfer.runtime.connection import secret
 from flexinfer.runtime.health import publish_port
+from flexinfer.runtime.nats.connection import secret
+from flexinfer.runtime.process import Runnable, run_all
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.runtime.service import run_main
 
 
 async def main(runtime: Runtime) -> None:
@@ -51,9 +51,12 @@ async def main(runtime: Runtime) -> None:
             await ledger.farewell()
 
 
+RUNNABLE = Runnable("proxy", main)
+
+
 def boot() -> None:
     """Run the proxy until told to stop."""
-    run_main("proxy", main)
+    run_all([RUNNABLE])
 
 
 if __name__ == "__main__":

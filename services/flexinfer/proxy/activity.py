@@ -9,8 +9,8 @@ import contextlib
 
 import msgspec
 
-from flexinfer.contracts import events
-from flexinfer.contracts.model import Model
+from flexinfer.api.model import Model
+from flexinfer.events import events
 from flexinfer.proxy.breaker import Breaker
 from flexinfer.runtime.runtime import Runtime
 
@@ -103,4 +103,4 @@ class Ledger:
 
     async def farewell(self) -> None:
         """Say that this proxy ends in good order."""
-        await self._runtime.bus.publish(events.ProxyObserved(proxy=self._proxy, farewell=True))
+        await self._runtime.bus.publish(events.ProxyObserved(proxy=self._proxy, final=True))

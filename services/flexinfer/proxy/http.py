@@ -14,8 +14,8 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from flexinfer.proxy import openai, route
-from flexinfer.proxy.door import Door, Errand
+from flexinfer.proxy import openai, routing
+from flexinfer.proxy.gateway import Door, Errand
 from flexinfer.proxy.openai import Refusal
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class _Handlers:
 
     async def models(self, request: web.Request) -> web.Response:
         """List the Models; below a Model's own path, that one alone."""
-        goal = route.target(request.path, request.host)
+        goal = routing.target(request.path, request.host)
         found = [self._door.find(goal.key)] if goal.key else self._door.models
         return web.Response(body=openai.listing(found, self._door.default), content_type="application/json")
 

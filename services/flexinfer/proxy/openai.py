@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.contracts.model import Model
-from flexinfer.proxy import route
+from flexinfer.api.model import Model
+from flexinfer.proxy import routing
 
 
 class Refusal(Exception):  # noqa: N818 -- an answer, not a fault of ours
@@ -63,14 +63,14 @@ def read(body: bytes) -> tuple[Asked, dict[str, Any]]:
 def model_entry(model: Model, default: str) -> dict[str, Any]:
     """Return one entry of `/v1/models`; sleeping Models are listed too, with their state."""
     return {
-        "id": route.public_id(model, default),
+        "id": routing.public_id(model, default),
         "object": "model",
         "created": _seconds(model.metadata.creation_timestamp),
         "owned_by": "flexinfer",
         "flexinfer": {
             "namespace": model.metadata.namespace,
             "name": model.metadata.name,
-            "phase": route.state(model),
+            "phase": routing.state(model),
             "backend": model.spec.backend,
         },
     }

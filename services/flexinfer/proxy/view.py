@@ -5,17 +5,18 @@ import logging
 from collections.abc import Callable
 
 from flexinfer import backends
-from flexinfer.contracts import events
-from flexinfer.contracts.fleet import Arrival, Fleet, fold
-from flexinfer.contracts.model import Model
-from flexinfer.proxy import route
+from flexinfer.api.model import Model
+from flexinfer.events import events
+from flexinfer.proxy import routing
 from flexinfer.proxy.breaker import UNLIMITED, Breaker
-from flexinfer.runtime.api import MODELS, ApiError, NotFoundError
-from flexinfer.runtime.runtime import Interests, Lost, Runtime, Snapshot
+from flexinfer.runtime.kubernetes.api import MODELS, ApiError, NotFoundError
+from flexinfer.runtime.runtime import Disconnected, Runtime, Snapshot, Subscriptions
+from flexinfer.state.apply import apply_events
+from flexinfer.state.observed import Observation, ObservedState
 
 log = logging.getLogger(__name__)
 _PAUSE_SECONDS = 0.5
-INTERESTS = Interests(state=("model",), hints=("ready",))
+INTERESTS = Subscriptions(state=("model",), hints=("ready",))
 
 
 class View:
@@ -23,7 +24,7 @@ class View:
 
     def __init__(self, runtime: Runtime, left: Callable[[Model, Breaker], None]) -> None:
         self._runtime, self._left = runtime, left
-        self.fleet = Fleet()
+        self.state = ObservedState()
         self.breakers: dict[str, Breaker] = {}  # uid -> its line
         self.bus_up = False
         self._confirming = False
@@ -33,24 +34,24 @@ class View:
         """Fold what arrives, for ever."""
         async for delivery in self._runtime.bus.deliveries(INTERESTS):
             match delivery:
-                case Snapshot(arrivals=whole):
+                case Snapshot(observations=whole):
                     self.bus_up = True
-                    former = self.fleet
-                    self._take(fold(Fleet(gone=former.gone), whole))
+                    former = self.state
+                    self._take(apply_events(ObservedState(deleted_versions=former.deleted_versions), whole))
                     if not self._confirming:
                         self._confirming = True
-                        self._runtime.beside(self._confirm())
-                case Lost():
+                        self._runtime.spawn_background(self._confirm())
+                case Disconnected():
                     self.bus_up = False
                     self._news()
-                case Arrival(event=events.EngineReady() as hint):
-                    self._runtime.beside(self._look(hint))
-                case Arrival():
-                    self._take(fold(self.fleet, [delivery]))
+                case Observation(event=events.EngineReady() as hint):
+                    self._runtime.spawn_background(self._look(hint))
+                case Observation():
+                    self._take(apply_events(self.state, [delivery]))
 
     async def _confirm(self) -> None:
         """Say ready once the API server itself has answered: what the bus remembers may be from before it went away."""
-        while (model := next(iter(self.fleet.models.values()), None)) is not None:
+        while (model := next(iter(self.state.models.values()), None)) is not None:
             try:
                 await self._runtime.cluster.get(MODELS, model.metadata.namespace, model.metadata.name)
             except NotFoundError:
@@ -64,8 +65,8 @@ class View:
 
     async def _look(self, hint: events.EngineReady) -> None:
         """GET a Model that is said to be ready: only one that is known, by uid."""
-        known = self.fleet.models.get(f"{hint.namespace}/{hint.name}")
-        if known is None or known.uid != hint.uid or route.ready(known):
+        known = self.state.models.get(f"{hint.namespace}/{hint.name}")
+        if known is None or known.uid != hint.uid or routing.ready(known):
             return
         try:
             model = await self._runtime.cluster.get(MODELS, hint.namespace, hint.name)
@@ -73,15 +74,15 @@ class View:
             log.debug("ready hint for %s: %s", known.key, error)
             return
         now = self._runtime.clock()
-        self._take(fold(self.fleet, [Arrival(events.ModelObserved(model=model), now)]))
+        self._take(apply_events(self.state, [Observation(events.ModelObserved(model=model), now)]))
 
-    def _take(self, fleet: Fleet) -> None:
-        former, self.fleet = self.fleet, fleet
-        for key in former.models.keys() | fleet.models.keys():
-            model, known = fleet.models.get(key), former.models.get(key)
+    def _take(self, state: ObservedState) -> None:
+        former, self.state = self.state, state
+        for key in former.models.keys() | state.models.keys():
+            model, known = state.models.get(key), former.models.get(key)
             if model is not known and model is not None:
                 self.breaker(model).resize(_capacity(model))
-                if known is not None and route.ready(known) and not route.ready(model):
+                if known is not None and routing.ready(known) and not routing.ready(model):
                     self._left(model, self.breaker(model))
             if known is not None and (model is None or model.uid != known.uid):
                 gone = self.breakers.pop(known.uid, None)
@@ -97,7 +98,7 @@ class View:
 
     def current(self, model: Model) -> Model | None:
         """Return the Model as it is now, None when it is gone."""
-        now = self.fleet.models.get(model.key)
+        now = self.state.models.get(model.key)
         return now if now is not None and now.uid == model.uid else None
 
     def _news(self) -> None:
@@ -110,7 +111,7 @@ class View:
 
 
 def _capacity(model: Model) -> int:
-    if not route.ready(model):
+    if not routing.ready(model):
         return 0
     backend = backends.find(model.spec.backend)
     known = backend.capacity(model.spec) if backend is not None else None

@@ -1,22 +1,34 @@
 """`python -m flexinfer.reaper`."""
 
-from flexinfer.reaper.decide import decide
+from flexinfer.api.services import SERVICES
+from flexinfer.reaper.decide import RecordActivity, decide
+from flexinfer.reaper.memory import ActivityWritten, Memory, fold, forget
 from flexinfer.reaper.perform import perform
-from flexinfer.runtime.reactor import Service
-from flexinfer.runtime.runtime import Interests
-from flexinfer.runtime.service import run
+from flexinfer.runtime.controller import Controller
+from flexinfer.runtime.process import run_all, runnable_of
+from flexinfer.runtime.runtime import subscriptions_of
+from flexinfer.runtime.settings import Settings
 
-SERVICE = Service(
-    name="reaper",
-    decide=decide,
-    perform=perform,
-    interests=Interests(live=("activity",), hints=("wake",), changed=("watcher", "placer", "prefetcher")),
-)
+
+def controller(_settings: Settings) -> Controller[RecordActivity, ActivityWritten, Memory]:
+    """Return the reaper's controller."""
+    return Controller(
+        name="reaper",
+        decide=decide,
+        perform=perform,
+        subscriptions=subscriptions_of(SERVICES["reaper"]),
+        memory=Memory(),
+        fold=fold,
+        forget=forget,
+    )
+
+
+RUNNABLE = runnable_of("reaper", controller)
 
 
 def boot() -> None:
-    """Run the reaper until told to stop."""
-    run(SERVICE)
+    """Run the reaper until SIGTERM."""
+    run_all([RUNNABLE])
 
 
 if __name__ == "__main__":

@@ -16,105 +16,107 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from flexinfer.contracts import actions, conditions, keys
-from flexinfer.contracts.actions import Moment, Recheck, Report
-from flexinfer.contracts.conditions import Condition
-from flexinfer.contracts.fleet import Fleet
-from flexinfer.contracts.model import Model, seconds
-from flexinfer.contracts.workload import FREED
+from flexinfer.api import conditions, reasons
+from flexinfer.api.conditions import Condition
+from flexinfer.api.model import Model, seconds
+from flexinfer.api.reasons import Reason
+from flexinfer.api.status import MonotonicTime, WantedStatus
+from flexinfer.events.workload import FREED
 from flexinfer.reaper.demand import Demand, demand_of
+from flexinfer.reaper.memory import Memory
+from flexinfer.state import actions
+from flexinfer.state.actions import RequeueAt, WriteStatus
+from flexinfer.state.observed import ObservedState
 
 WRITE_SECONDS = 60.0
 """At most this often is lastActiveTime written while a Model is in use."""
 OVERDUE_SECONDS = 1.0
 """How often a Model is looked at that would sleep, did it not load or were it not asked for: news of that come by themselves."""
-_LOADING = frozenset(
-    {keys.R_STARTING, keys.R_LOADING, keys.R_RESTARTING, keys.R_BACK_OFF, keys.R_IMAGE_PULL_FAILED}
-)
-_HELD_UP = frozenset({keys.R_BACK_OFF, keys.R_IMAGE_PULL_FAILED})
-"""A start that is held up like this uses nothing of its node: others need not wait for it."""
-_FAILED_STARTS = frozenset({keys.R_LOADING_TIMEOUT, keys.R_NAME_TAKEN})
-_OWED = frozenset({keys.R_FIRST_START_QUEUED})
+_FAILED_STARTS = reasons.FINAL_FOR[conditions.READY]
 
 
-class Touch(msgspec.Struct, frozen=True, kw_only=True):
+class RecordActivity(msgspec.Struct, frozen=True, kw_only=True):
     """Write a newer lastActiveTime beside the verdict as it stands."""
 
-    report: Report
+    write: WriteStatus
     last: float
 
     @property
     def key(self) -> str:
         """The Model's key."""
-        return self.report.key
+        return self.write.key
 
 
-def decide(fleet: Fleet, now: float) -> Iterator[Report | Touch | Recheck]:
+def decide(
+    state: ObservedState, memory: Memory, now: float
+) -> Iterator[WriteStatus | RecordActivity | RequeueAt]:
     """Yield a verdict for every Model whose verdict is not the one that stands."""
-    starting = _starting(fleet)
-    for key in sorted(fleet.models):
-        model = fleet.models[key]
-        demand = demand_of(model, fleet, now)
-        waits = actions.first_verdict_waits(model, keys.WANTED, fleet.seen.get(model.uid), now)
+    starting = _starting(state)
+    for key in sorted(state.models):
+        model = state.models[key]
+        demand = demand_of(model, state, now)
+        waits = actions.first_write_due(model, conditions.WANTED, state.first_seen.get(model.uid), now)
         if waits is not None and not demand.busy and not model.deleting:
-            yield Recheck(waits)
+            yield RequeueAt(waits)
             continue
-        condition = judge(model, fleet, demand, now, starting)
-        if condition.reason == keys.R_FIRST_START and model.spec.group == "" and _under_way(model):
+        condition = judge(model, state, demand, now, starting)
+        if condition.reason == Reason.FIRST_START and model.spec.group == "" and _under_way(model):
             starting[_node(model)] = key
-        yield from _told(model, fleet, condition, demand, now)
+        yield from _told(model, memory, condition, demand, now)
 
 
-def judge(model: Model, fleet: Fleet, demand: Demand, now: float, starting: Mapping[str, str]) -> Condition:
+def judge(
+    model: Model, state: ObservedState, demand: Demand, now: float, starting: Mapping[str, str]
+) -> Condition:
     """Return the verdict on one Model; `starting` is node -> key of the first start under way there."""
     if model.deleting:
-        return _no(model, keys.R_DELETING, "the Model is being deleted")
-    if model.verdict(keys.ACCEPTED) == conditions.FALSE:
-        return _no(model, keys.R_NOT_ACCEPTED, "the spec is not accepted")
+        return _no(model, Reason.DELETING, "the Model is being deleted")
+    if model.condition_status(conditions.ACCEPTED) == conditions.FALSE:
+        return _no(model, Reason.NOT_ACCEPTED, "the spec is not accepted")
     if not model.spec.serverless.enabled:
-        return _yes(model, keys.R_ALWAYS_ON, "serverless.enabled is false, so it always runs")
+        return _yes(model, Reason.ALWAYS_ON, "serverless.enabled is false, so it always runs")
     failure = _failure(model)
-    asked = _asked(model, fleet, demand)
-    if failure is not None and not asked and not (demand.busy and _tried_again(model, fleet)):
-        first = _reason(model) in (keys.R_FIRST_START, keys.R_FIRST_START_FAILED)
+    asked = _asked(model, state, demand)
+    if failure is not None and not asked and not (demand.busy and _tried_again(model, state)):
+        first = _reason(model) in (Reason.FIRST_START, Reason.FIRST_START_FAILED)
         return _no(
             model,
-            keys.R_FIRST_START_FAILED if first else keys.R_START_FAILED,
+            Reason.FIRST_START_FAILED if first else Reason.START_FAILED,
             f"{failure.reason}: {failure.message}; a request or a change of the spec tries again",
         )
     if demand.busy or asked:
         return _requested(model)
     if _owes_first_start(model):
-        return _first_start(model, fleet, starting)
+        return _first_start(model, state, starting)
     return _lingering(model, demand, now)
 
 
 def _requested(model: Model) -> Condition:
-    if _wanted(model) and _reason(model) in (keys.R_ACTIVE, keys.R_REQUESTED):
+    if _wanted(model) and _reason(model) in (Reason.ACTIVE, Reason.REQUESTED):
         return _as_it_stands(model)
-    return _yes(model, keys.R_REQUESTED, "somebody asks for it")
+    return _yes(model, Reason.REQUESTED, "somebody asks for it")
 
 
 def _lingering(model: Model, demand: Demand, now: float) -> Condition:
     """Judge a Model that nobody asks for at this moment."""
     if not _wanted(model):
-        return _no(model, keys.R_IDLE, _idle_message(model))
-    ready = model.condition(keys.READY)
-    if ready is not None and not ready.true and ready.reason in _LOADING:
+        return _no(model, Reason.IDLE, _idle_message(model))
+    ready = model.condition(conditions.READY)
+    if ready is not None and not ready.true and ready.reason in reasons.LOADING:
         return _as_it_stands(model)
-    if _reason(model) == keys.R_FIRST_START and (ready is None or not ready.true):
+    if _reason(model) == Reason.FIRST_START and (ready is None or not ready.true):
         return _as_it_stands(model)
     timeout = seconds(model.spec.serverless.idle_timeout)
     if demand.idle_since is None or now - demand.idle_since < timeout:
-        if _reason(model) != keys.R_FIRST_START:
+        if _reason(model) != Reason.FIRST_START:
             return _as_it_stands(model)
-        return _yes(model, keys.R_ACTIVE, f"it answers; it sleeps when idle for {timeout:g} s")
-    return _no(model, keys.R_IDLE, _idle_message(model))
+        return _yes(model, Reason.ACTIVE, f"it answers; it sleeps when idle for {timeout:g} s")
+    return _no(model, Reason.IDLE, _idle_message(model))
 
 
 def _as_it_stands(model: Model) -> Condition:
     """Return the standing verdict for the present generation: another wording would be another write."""
-    standing = model.condition(keys.WANTED)
+    standing = model.condition(conditions.WANTED)
     return _yes(model, _reason(model), standing.message if standing is not None else "")
 
 
@@ -122,62 +124,62 @@ def _idle_message(model: Model) -> str:
     return f"nobody asked for {model.spec.serverless.idle_timeout}; a request wakes it"
 
 
-def _first_start(model: Model, fleet: Fleet, starting: Mapping[str, str]) -> Condition:
-    for gate in (keys.ACCEPTED, keys.PLACED, keys.CACHED):
-        if not model.holds(gate):
-            return _no(model, keys.R_FIRST_START_QUEUED, f"its first start waits for {gate}")
+def _first_start(model: Model, state: ObservedState, starting: Mapping[str, str]) -> Condition:
+    for gate in (conditions.ACCEPTED, conditions.PLACED, conditions.CACHED):
+        if not model.is_true(gate):
+            return _no(model, Reason.FIRST_START_QUEUED, f"its first start waits for {gate}")
     other = starting.get(_node(model), model.key)
     if other != model.key:
         return _no(
-            model, keys.R_FIRST_START_QUEUED, f"its first start waits for that of {other} on {_node(model)}"
+            model, Reason.FIRST_START_QUEUED, f"its first start waits for that of {other} on {_node(model)}"
         )
-    asking = _asked_on(model, fleet)
+    asking = _asked_on(model, state)
     if asking:
         return _no(
-            model, keys.R_FIRST_START_QUEUED, f"its first start gives way to {asking}, which is asked for"
+            model, Reason.FIRST_START_QUEUED, f"its first start gives way to {asking}, which is asked for"
         )
-    holder = _group_holder(model, fleet)
+    holder = _group_holder(model, state)
     if holder:
         return _no(
             model,
-            keys.R_FIRST_START_QUEUED,
+            Reason.FIRST_START_QUEUED,
             f"{holder} holds the device of group {model.spec.group}; a first start makes nobody leave",
         )
-    return _yes(model, keys.R_FIRST_START, "a new Model starts once, so that its owner sees it work")
+    return _yes(model, Reason.FIRST_START, "a new Model starts once, so that its owner sees it work")
 
 
-def _asked_on(model: Model, fleet: Fleet) -> str:
+def _asked_on(model: Model, state: ObservedState) -> str:
     """Return a Model of the same node that is asked for and not ready yet."""
     node = _node(model)
-    for key in sorted(fleet.models):
-        other = fleet.models[key]
+    for key in sorted(state.models):
+        other = state.models[key]
         if (
             key != model.key
             and _node(other) == node
             and _wanted(other)
-            and _reason(other) == keys.R_REQUESTED
+            and _reason(other) == Reason.REQUESTED
             and _under_way(other)
         ):
             return key
     return ""
 
 
-def _group_holder(model: Model, fleet: Fleet) -> str:
+def _group_holder(model: Model, state: ObservedState) -> str:
     if not model.spec.group:
         return ""
-    for lease in fleet.leases.values():
+    for lease in state.leases.values():
         same = lease.namespace == model.metadata.namespace and lease.group == model.spec.group
         if same and lease.step != FREED and lease.holder_uid != model.uid:
             return lease.holder
     return ""
 
 
-def _starting(fleet: Fleet) -> dict[str, str]:
+def _starting(state: ObservedState) -> dict[str, str]:
     """Return node -> key of the Model whose first start is under way there."""
     found: dict[str, str] = {}
-    for key in sorted(fleet.models):
-        model = fleet.models[key]
-        first = _wanted(model) and _reason(model) == keys.R_FIRST_START and not model.deleting
+    for key in sorted(state.models):
+        model = state.models[key]
+        first = _wanted(model) and _reason(model) == Reason.FIRST_START and not model.deleting
         if first and _under_way(model) and _failure(model) is None:
             found.setdefault(_node(model), key)
     return found
@@ -185,13 +187,13 @@ def _starting(fleet: Fleet) -> dict[str, str]:
 
 def _under_way(model: Model) -> bool:
     """Tell whether the engine of a Model that is wanted is on its way, or could be at once."""
-    ready = model.condition(keys.READY)
-    return ready is None or not (ready.true or ready.reason in _HELD_UP)
+    ready = model.condition(conditions.READY)
+    return ready is None or not (ready.true or ready.reason in reasons.STALLED)
 
 
 def _failure(model: Model) -> Condition | None:
     """Return why the present generation's start failed for good, if it did."""
-    ready = model.condition(keys.READY)
+    ready = model.condition(conditions.READY)
     if (
         ready is not None
         and ready.status == conditions.FALSE
@@ -202,14 +204,14 @@ def _failure(model: Model) -> Condition | None:
     return None
 
 
-def _asked(model: Model, fleet: Fleet, demand: Demand) -> bool:
+def _asked(model: Model, state: ObservedState, demand: Demand) -> bool:
     """Tell whether a request came that the verdict as it stands does not know of yet."""
-    uid, woken = fleet.wakes.get(model.key, ("", 0.0))
+    uid, woken = state.wakes.get(model.key, ("", 0.0))
     answered = max(
         (
-            fleet.since[pair]
-            for kind in (keys.WANTED, keys.READY)
-            if (pair := (model.key, kind)) in fleet.since
+            state.changed_at[pair]
+            for kind in (conditions.WANTED, conditions.READY)
+            if (pair := (model.key, kind)) in state.changed_at
         ),
         default=None,
     )
@@ -218,37 +220,37 @@ def _asked(model: Model, fleet: Fleet, demand: Demand) -> bool:
     if uid == model.uid and (answered is None or woken > answered):
         return True
     return demand.busy and any(
-        a.waiting and (answered is None or a.at > answered) for a in fleet.traffic(model)
+        a.waiting and (answered is None or a.at > answered) for a in state.activity_of(model)
     )
 
 
-def _tried_again(model: Model, fleet: Fleet) -> bool:
+def _tried_again(model: Model, state: ObservedState) -> bool:
     """Tell whether the failure is older than the verdict that asks for another start: it is then not the launcher's word on that."""
-    wanted = fleet.since.get((model.key, keys.WANTED))
-    failed = fleet.since.get((model.key, keys.READY))
+    wanted = state.changed_at.get((model.key, conditions.WANTED))
+    failed = state.changed_at.get((model.key, conditions.READY))
     newer = wanted is not None and failed is not None and wanted > failed
-    return newer and _wanted(model) and _reason(model) == keys.R_REQUESTED
+    return newer and _wanted(model) and _reason(model) == Reason.REQUESTED
 
 
 def _owes_first_start(model: Model) -> bool:
-    wanted = model.condition(keys.WANTED)
+    wanted = model.condition(conditions.WANTED)
     if wanted is None:
         return True
-    if wanted.reason == keys.R_FIRST_START_FAILED:
+    if wanted.reason == Reason.FIRST_START_FAILED:
         return wanted.observed_generation != model.metadata.generation
     return wanted.status == conditions.FALSE and wanted.reason in (
-        keys.R_FIRST_START_QUEUED,
-        keys.R_NOT_ACCEPTED,
+        Reason.FIRST_START_QUEUED,
+        Reason.NOT_ACCEPTED,
     )
 
 
 def _wanted(model: Model) -> bool:
-    wanted = model.condition(keys.WANTED)
+    wanted = model.condition(conditions.WANTED)
     return wanted is not None and wanted.true
 
 
 def _reason(model: Model) -> str:
-    wanted = model.condition(keys.WANTED)
+    wanted = model.condition(conditions.WANTED)
     return wanted.reason if wanted is not None else ""
 
 
@@ -257,31 +259,31 @@ def _node(model: Model) -> str:
 
 
 def _yes(model: Model, reason: str, message: str) -> Condition:
-    return actions.verdict(model, keys.WANTED, conditions.TRUE, reason, message)
+    return actions.condition(model, conditions.WANTED, conditions.TRUE, reason, message)
 
 
 def _no(model: Model, reason: str, message: str) -> Condition:
-    return actions.verdict(model, keys.WANTED, conditions.FALSE, reason, message)
+    return actions.condition(model, conditions.WANTED, conditions.FALSE, reason, message)
 
 
 def _told(
-    model: Model, fleet: Fleet, condition: Condition, demand: Demand, now: float
-) -> Iterator[Report | Touch | Recheck]:
+    model: Model, memory: Memory, condition: Condition, demand: Demand, now: float
+) -> Iterator[WriteStatus | RecordActivity | RequeueAt]:
     """Yield what makes a verdict known, and when it may change by itself."""
     last = demand.asked
-    known = fleet.written.get(model.key)
+    known = memory.written.get(model.uid)
     newer = last is not None and (known is None or last > known + 0.5)
-    active: Moment | str | None = model.status.last_active_time
+    active: MonotonicTime | str | None = model.status.last_active_time
     if newer and last is not None:
-        active = Moment(last)
-    fields = {"lastActiveTime": active}
-    if not conditions.same(model.condition(keys.WANTED), condition):
-        told = Report(model=model, condition=condition, fields=fields)
-        yield Touch(report=told, last=last) if newer and last is not None else told
+        active = MonotonicTime(last)
+    status = WantedStatus(condition=condition, last_active_time=active)
+    if not conditions.same(model.condition(conditions.WANTED), condition):
+        told = WriteStatus(model=model, status=status)
+        yield RecordActivity(write=told, last=last) if newer and last is not None else told
     elif newer and last is not None and (known is None or last - known >= WRITE_SECONDS):
-        yield Touch(report=Report(model=model, condition=condition, fields=fields, quiet=True), last=last)
+        yield RecordActivity(write=WriteStatus(model=model, status=status, quiet=True), last=last)
     if condition.true and demand.idle_since is not None and model.spec.serverless.enabled:
         due = demand.idle_since + seconds(model.spec.serverless.idle_timeout)
-        yield Recheck(due if due > now else now + OVERDUE_SECONDS)
+        yield RequeueAt(due if due > now else now + OVERDUE_SECONDS)
     elif condition.true and demand.recount is not None:
-        yield Recheck(demand.recount)
+        yield RequeueAt(demand.recount)

@@ -6,9 +6,9 @@ the last minute; whatever interrupts that starts the count anew, since requests 
 
 import msgspec
 
-from flexinfer.contracts import keys
-from flexinfer.contracts.fleet import HEARTBEAT_GAP, Fleet
-from flexinfer.contracts.model import Model
+from flexinfer.api import conditions
+from flexinfer.api.model import Model
+from flexinfer.state.observed import HEARTBEAT_GAP, ObservedState
 
 VANISHED_SECONDS = 60.0
 """For how long a proxy that fell silent without a farewell keeps Models awake."""
@@ -27,34 +27,34 @@ class Demand(msgspec.Struct, frozen=True):
     recount: float | None = None
 
 
-def demand_of(model: Model, fleet: Fleet, now: float) -> Demand:
+def demand_of(model: Model, state: ObservedState, now: float) -> Demand:
     """Return who asks for a Model."""
-    traffic = fleet.traffic(model)
+    traffic = state.activity_of(model)
     fresh = [a for a in traffic if now - a.at <= HEARTBEAT_GAP]
     busy = any(a.in_flight or a.waiting for a in fresh)
     asked = [a.last for a in traffic]
-    uid, woken = fleet.wakes.get(model.key, ("", 0.0))
+    uid, woken = state.wakes.get(model.key, ("", 0.0))
     if uid == model.uid:
         asked.append(woken)
-    counted_from, recount = _countable(fleet, now)
+    counted_from, recount = _countable(state, now)
     last = max(asked, default=None)
     if counted_from is None:
         return Demand(busy, last, None, recount)
-    marks = [counted_from, *asked, fleet.since.get((model.key, keys.READY), counted_from)]
+    marks = [counted_from, *asked, state.changed_at.get((model.key, conditions.READY), counted_from)]
     return Demand(busy, last, max(marks))
 
 
-def _countable(fleet: Fleet, now: float) -> tuple[float | None, float | None]:
+def _countable(state: ObservedState, now: float) -> tuple[float | None, float | None]:
     """Return since when every request would have been seen; else None and when to look again."""
-    if fleet.connected is None:
+    if state.connected_since is None:
         return None, None
-    heard = [p for p in fleet.proxies.values() if not p.farewell and now - p.heard <= HEARTBEAT_GAP]
+    heard = [p for p in state.proxies.values() if not p.final and now - p.last <= HEARTBEAT_GAP]
     vanished = [
-        p.heard + VANISHED_SECONDS
-        for p in fleet.proxies.values()
-        if not p.farewell and now - p.heard > HEARTBEAT_GAP
+        p.last + VANISHED_SECONDS
+        for p in state.proxies.values()
+        if not p.final and now - p.last > HEARTBEAT_GAP
     ]
     missing = [until for until in vanished if until > now]
     if missing or not heard:
         return None, max(missing, default=None)
-    return max(fleet.connected, min(p.since for p in heard), *vanished, 0.0), None
+    return max(state.connected_since, min(p.since for p in heard), *vanished, 0.0), None

@@ -1,16 +1,15 @@
-"""The reaper's effects: its verdict, and the memory of what it has written."""
+"""The reaper's effect: write its condition together with lastActiveTime."""
 
 from collections.abc import Sequence
 
-from flexinfer.contracts import events
-from flexinfer.contracts.events import AnyEvent
-from flexinfer.contracts.fleet import Fleet
-from flexinfer.reaper.decide import Touch
-from flexinfer.runtime.reporting import report
+from flexinfer.events.events import AnyEvent
+from flexinfer.reaper.decide import RecordActivity
+from flexinfer.reaper.memory import ActivityWritten
 from flexinfer.runtime.runtime import Runtime
+from flexinfer.runtime.status_writer import write_status
 
 
-async def perform(runtime: Runtime, _fleet: Fleet, action: Touch) -> Sequence[AnyEvent]:
-    """Write verdict and lastActiveTime together."""
-    replies = await report(runtime, action.report)
-    return [*replies, events.ActivityWritten(key=action.key, last=action.last)]
+async def perform(runtime: Runtime, action: RecordActivity) -> Sequence[AnyEvent | ActivityWritten]:
+    """Write condition and lastActiveTime together. Raises ApiError."""
+    replies = await write_status(runtime, action.write)
+    return [*replies, ActivityWritten(action.write.model.uid, action.last)]

@@ -3,23 +3,23 @@
 import asyncio
 from typing import Any
 
-from flexinfer.runtime.api import MODELS, Change, Kind, Listing
-from flexinfer.runtime.connection import connected
-from flexinfer.runtime.leadership import while_leading
+from flexinfer.runtime.kubernetes.api import MODELS, Change, Kind, Listing
+from flexinfer.runtime.leader_election import while_leading
+from flexinfer.runtime.nats.connection import connected
+from flexinfer.runtime.nats.state_writer import StateStream
+from flexinfer.runtime.process import Runnable, run_all
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.runtime.service import Process, run_all
-from flexinfer.runtime.stream import StateStream
-from flexinfer.watcher.courier import Courier
-from flexinfer.watcher.picture import KINDS, Picture
+from flexinfer.watcher.cache import KINDS, ClusterCache
 from flexinfer.watcher.ports import Stream
-from flexinfer.watcher.scribe import Scribe
+from flexinfer.watcher.publisher import StatePublisher
+from flexinfer.watcher.status import StatusReconciler
 from flexinfer.watcher.watch import follow
 
 
 class Desk:
     """Where everything seen passes: the verdict first, since all wait for it, then the news."""
 
-    def __init__(self, picture: Picture, scribe: Scribe, courier: Courier) -> None:
+    def __init__(self, picture: ClusterCache, scribe: StatusReconciler, courier: StatePublisher) -> None:
         self._picture, self._scribe, self._courier = picture, scribe, courier
         self.whole = asyncio.Event()
 
@@ -54,9 +54,9 @@ class Desk:
 async def mirror(runtime: Runtime, stream: Stream) -> None:
     """Keep the stream equal to the API, and every Model's verdict and phase true; for ever."""
     async with asyncio.TaskGroup() as tasks:
-        picture = Picture()
-        courier = Courier(runtime, stream, picture, tasks)
-        desk = Desk(picture, Scribe(runtime, tasks), courier)
+        picture = ClusterCache()
+        courier = StatePublisher(runtime, stream, picture, tasks)
+        desk = Desk(picture, StatusReconciler(runtime, tasks), courier)
         for kind in KINDS:
             tasks.create_task(follow(runtime, kind, desk))
         tasks.create_task(courier.keep(desk.whole))
@@ -69,17 +69,19 @@ async def main(runtime: Runtime) -> None:
     user = settings.bootstrap_nats_user or settings.nats_user
     password = settings.bootstrap_nats_password_file or settings.nats_password_file
     url, authority = settings.nats_url, settings.nats_ca_file
+    if runtime.connection is None:
+        raise RuntimeError("the watcher writes the state stream, so it needs a NATS connection")
     async with connected("watcher-bootstrap", url, user, password, authority) as bootstrap:
         stream = StateStream(runtime.connection, bootstrap, replicas=settings.nats_replicas)
         await while_leading(runtime, lambda: mirror(runtime, stream))
 
 
-SERVICE = Process("watcher", main, leads=True)
+RUNNABLE = Runnable("watcher", main, elects=True)
 
 
 def boot() -> None:
     """Run the watcher until told to stop."""
-    run_all([SERVICE])
+    run_all([RUNNABLE])
 
 
 if __name__ == "__main__":

@@ -5,25 +5,27 @@ The comparison is with the stream, never with a memory of what was published: so
 
 from collections.abc import Mapping
 
-from flexinfer.contracts import events, subjects
-from flexinfer.contracts.events import AnyEvent, StateEvent
-from flexinfer.runtime import messages
-from flexinfer.runtime.stream import Held
-from flexinfer.watcher.picture import About, Picture
+from flexinfer.events import events, subjects
+from flexinfer.events.events import AnyEvent, StateEvent
+from flexinfer.runtime.nats import codec
+from flexinfer.runtime.nats.state_writer import StreamEntry
+from flexinfer.watcher.cache import ClusterCache, SubjectKey
 
 
-def about_of(subject: str) -> About | None:
+def key_of(subject: str) -> SubjectKey | None:
     """Return what a subject of the state stream is about; None for one that we never publish."""
     _, kind, *names = subject.split(".")
     decoded = [subjects.decode(name) for name in names]
     if kind == "node" and len(decoded) == 1:
-        return About(kind, "", decoded[0])
+        return SubjectKey(kind, "", decoded[0])
     if kind in ("model", "workload") and len(decoded) == 2:  # noqa: PLR2004 -- namespace and name
-        return About(kind, decoded[0], decoded[1])
+        return SubjectKey(kind, decoded[0], decoded[1])
     return None
 
 
-def news(picture: Picture, held: Mapping[str, Held], about: About) -> StateEvent | None:
+def pending_event(
+    picture: ClusterCache, held: Mapping[str, StreamEntry], about: SubjectKey
+) -> StateEvent | None:
     """Return the fact to publish about something: how it looks, or that it is gone; None when nothing was ever said."""
     observed = picture.event(about)
     if observed is not None:
@@ -34,28 +36,28 @@ def news(picture: Picture, held: Mapping[str, Held], about: About) -> StateEvent
     return _deletion(about, known.body, picture)
 
 
-def differing(picture: Picture, held: Mapping[str, Held]) -> set[About]:
+def differing(picture: ClusterCache, held: Mapping[str, StreamEntry]) -> set[SubjectKey]:
     """Return everything about which the stream does not hold what the API holds; deletions are inferred."""
-    known = {about for subject, was in held.items() if was.body is not None and (about := about_of(subject))}
+    known = {about for subject, was in held.items() if was.body is not None and (about := key_of(subject))}
     return {about for about in known | set(picture.abouts()) if _differs(picture, held, about)}
 
 
-def subject_of(about: About) -> str:
+def subject_of(about: SubjectKey) -> str:
     """Return the subject that facts about something travel on."""
     names = [about.namespace, about.name] if about.kind != "node" else [about.name]
     return ".".join((subjects.ROOT, about.kind, *(subjects.encode(name) for name in names)))
 
 
-def _differs(picture: Picture, held: Mapping[str, Held], about: About) -> bool:
+def _differs(picture: ClusterCache, held: Mapping[str, StreamEntry], about: SubjectKey) -> bool:
     observed, known = picture.event(about), held.get(subject_of(about))
     if observed is None:
         return known is not None and known.body is not None and not _behind(picture, held, about)
     if known is None or known.body is None:
         return True
-    return known.body != messages.encode(observed) and not _behind(picture, held, about)
+    return known.body != codec.encode(observed) and not _behind(picture, held, about)
 
 
-def _behind(picture: Picture, held: Mapping[str, Held], about: About) -> bool:
+def _behind(picture: ClusterCache, held: Mapping[str, StreamEntry], about: SubjectKey) -> bool:
     """Tell whether the stream knows of a version that the picture has not come to: what it lacks is then late, not gone.
 
     So a watcher that was paused, and reads back what its successor published, does not call that deleted.
@@ -66,7 +68,7 @@ def _behind(picture: Picture, held: Mapping[str, Held], about: About) -> bool:
     return _version(held.get(model)) > picture.versions.get("models", 0)
 
 
-def _version(known: Held | None) -> int:
+def _version(known: StreamEntry | None) -> int:
     """Return the resourceVersion of a Model or Node that the stream holds; 0 for anything else."""
     match _decoded(known.body) if known is not None and known.body is not None else None:
         case events.ModelObserved(model=model):
@@ -79,12 +81,12 @@ def _version(known: Held | None) -> int:
 
 def _decoded(body: bytes) -> AnyEvent | None:
     try:
-        return messages.decode(body)
-    except messages.UndecodableError:
+        return codec.decode(body)
+    except codec.UndecodableError:
         return None
 
 
-def _deletion(about: About, body: bytes, picture: Picture) -> StateEvent:
+def _deletion(about: SubjectKey, body: bytes, picture: ClusterCache) -> StateEvent:
     if about.kind == "workload":
         return events.WorkloadDeleted(namespace=about.namespace, name=about.name)
     if about.kind == "node":

@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from flexinfer.contracts.events import StateEvent
-from flexinfer.runtime.stream import Held
+from flexinfer.events.events import StateEvent
+from flexinfer.runtime.nats.state_writer import StreamEntry
 
 
 class Stream(Protocol):
     """`runtime.stream.StateStream`, and what the simulation puts in its place."""
 
     @property
-    def held(self) -> Mapping[str, Held]:
+    def held(self) -> Mapping[str, StreamEntry]:
         """Subject -> what the stream holds, as far as its own replay and acks tell."""
         ...
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from flexinfer.runtime.api import ApiError, Change, ExpiredError, Kind, Listing
+from flexinfer.runtime.kubernetes.api import ApiError, Change, ExpiredError, Kind, Listing
 from flexinfer.runtime.runtime import Runtime
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.contracts import keys
-from flexinfer.contracts.model import ModelSpec
+from flexinfer.api.model import ModelSpec
+from flexinfer.api.reasons import Reason
 
 TEXT, INTEGER, NUMBER, SWITCH, TEXTS, PATH = "text", "integer", "number", "switch", "texts", "path"
 _FORMS: Mapping[str, str] = {
@@ -149,7 +149,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         remedy = "set spec.gpu" if vendor == CPU else f"use one of {', '.join(self.vendors)}"
         return [
             Problem(
-                keys.R_UNSUPPORTED_VENDOR,
+                Reason.UNSUPPORTED_VENDOR,
                 f"{self.name} does not run on {vendor}, only on {', '.join(self.vendors)}; {remedy}",
             )
         ]
@@ -160,13 +160,13 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
             return []
         forms = ", ".join(f"{known}://" for known in self.schemes)
         return [
-            Problem(keys.R_UNSUPPORTED_SOURCE, f"{self.name} cannot serve {scheme}://; it serves {forms}")
+            Problem(Reason.UNSUPPORTED_SOURCE, f"{self.name} cannot serve {scheme}://; it serves {forms}")
         ]
 
     def _config(self, spec: ModelSpec) -> list[Problem]:
         wrong = [self._key(name, spec.config[name]) for name in sorted(spec.config)]
         found = [sentence for sentence in wrong if sentence] or list(self.check(spec))
-        return [Problem(keys.R_INVALID_CONFIG, sentence) for sentence in found]
+        return [Problem(Reason.INVALID_CONFIG, sentence) for sentence in found]
 
     def _key(self, name: str, value: Any) -> str:
         key = self.config.get(name)

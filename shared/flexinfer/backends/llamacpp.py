@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from flexinfer.api.model import ModelSpec
 from flexinfer.backends.base import (
     AMD,
     CPU,
@@ -17,7 +18,6 @@ from flexinfer.backends.base import (
     flags,
     whole,
 )
-from flexinfer.contracts.model import ModelSpec
 
 PARALLEL = 4
 """Requests at once unless `parallel` says otherwise; they share one context."""

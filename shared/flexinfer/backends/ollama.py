@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from flexinfer.api.model import ModelSpec
 from flexinfer.backends.base import AMD, CPU, INTEGER, NVIDIA, TEXT, Backend, Key, Serving, whole
-from flexinfer.contracts.model import ModelSpec
 
 PARALLEL = 4
 IMAGE = "ollama/ollama:latest"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from flexinfer.api.model import ModelSpec
 from flexinfer.backends.base import (
     AMD,
     DOWNLOAD_KEYS,
@@ -18,7 +19,6 @@ from flexinfer.backends.base import (
     flags,
     whole,
 )
-from flexinfer.contracts.model import ModelSpec
 
 FLAGS = {
     "dtype": Key(type=TEXT, flag="--dtype"),

@@ -1,4 +1,4 @@
-"""Runtime: everything that a service is given, and the seams that the simulation fills with its own."""
+"""Runtime: everything that a component is given. The simulation fills the same interfaces with its own."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -7,51 +7,52 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from flexinfer.contracts.events import AnyEvent, StateEvent
-from flexinfer.contracts.fleet import Arrival
-from flexinfer.runtime.api import Cluster
+from flexinfer.api.services import STATE_KINDS, Component
+from flexinfer.events.events import AnyEvent
+from flexinfer.runtime.kubernetes.api import Cluster
+from flexinfer.runtime.nats.connection import Connection
 from flexinfer.runtime.settings import Settings
+from flexinfer.state.observed import Observation
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Everything that the bus remembers, whole: a reader's former picture is replaced by it."""
+    """Everything that the streams hold, complete: a reader replaces its state by it."""
 
-    arrivals: Sequence[Arrival]
-
-
-class Lost(msgspec.Struct, frozen=True):
-    """The bus connection is gone: what is known grows old from here."""
+    observations: Sequence[Observation]
 
 
-Delivery: TypeAlias = Snapshot | Arrival | Lost
+class Disconnected(msgspec.Struct, frozen=True):
+    """NATS is not connected: the observed state is aging from here on."""
 
 
-class Interests(msgspec.Struct, frozen=True, kw_only=True):
-    """What a service folds: kinds of the state stream, live prefixes, and hints on core NATS."""
+Delivery: TypeAlias = Snapshot | Observation | Disconnected
 
-    state: tuple[str, ...] = ("model", "workload", "node")
-    live: tuple[str, ...] = ()  # "gpu", "activity"
-    hints: tuple[str, ...] = ()  # "wake", "ready"
-    changed: tuple[str, ...] = ()  # owners whose status writes are heard of at once
+
+class Subscriptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a component reads: kinds of the state stream, prefixes of the live stream, hints, and owners whose `changed` hints it receives."""
+
+    state: tuple[str, ...] = STATE_KINDS
+    live: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+
+def subscriptions_of(component: Component) -> Subscriptions:
+    """Return the subscriptions of a row of the table of components."""
+    return Subscriptions(
+        state=component.state, live=component.live, hints=component.hints, changed=component.hears
+    )
 
 
 class Bus(Protocol):
-    """The bus as services see it: a memory to read, and facts to tell."""
+    """NATS as components see it: streams to read, and events to publish."""
 
     async def publish(self, event: AnyEvent) -> None:
-        """Tell a fact beside the path: best effort, never raises for a bus that is away."""
+        """Publish an event, best effort: never raises because NATS is unavailable."""
         ...
 
-    def deliveries(self, interests: Interests) -> AsyncIterator[Delivery]:
-        """Yield a Snapshot, then what arrives; again from a Snapshot after any doubt."""
-        ...
-
-
-class StateWriter(Protocol):
-    """The state stream as its one writer, the watcher, sees it."""
-
-    async def publish_state(self, event: StateEvent) -> None:
-        """Write one fact; raises StaleWriteError when somebody else wrote that subject meanwhile."""
+    def deliveries(self, subscriptions: Subscriptions) -> AsyncIterator[Delivery]:
+        """Yield a Snapshot, then each observation; again a Snapshot whenever something may have been missed."""
         ...
 
 
@@ -60,27 +61,28 @@ async def _never() -> None:
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
-    """What `main` of every service gets. Tests and the simulation build one by hand."""
+    """What `main` of every component gets. Tests and the simulation build one by hand."""
 
     name: str
     settings: Settings
     cluster: Cluster
+    """The Kubernetes API."""
     bus: Bus
-    connection: Any = None
-    """The NATS connection under the bus, for the watcher's state stream alone; None in the simulation."""
+    connection: Connection | None = None
+    """The NATS connection behind the bus, for the watcher's state stream alone; None in the simulation."""
     clock: Callable[[], float]
     """Monotonic seconds: what deadlines are counted by."""
-    wall: Callable[[], datetime]
-    """UTC, for people."""
+    utc_now: Callable[[], datetime]
+    """Wall-clock time, UTC, for people."""
     sleep: Callable[[float], Awaitable[None]]
     random: Callable[[], float]
     """0 <= x < 1, for jitter."""
     set_ready: Callable[[bool], None]
-    beside: Callable[[Coroutine[Any, Any, object]], None]
-    """Run something beside the path: nobody waits for it, and its failure is a log line."""
-    holds_lease: Callable[[], bool]
-    """Whether this replica may act by its own Lease and the monotonic clock."""
-    stands_by: Callable[[], bool] = lambda: False
+    spawn_background: Callable[[Coroutine[Any, Any, object]], None]
+    """Run a coroutine that nothing waits for; its failure is logged."""
+    is_leader: Callable[[], bool]
+    """Whether this replica may act, by its own Lease and the monotonic clock."""
+    is_standby: Callable[[], bool] = lambda: False
     """Whether another replica was last seen to hold the Lease."""
-    lease_gained: Callable[[], Awaitable[None]] = _never
-    """Returns the next time that a replica which might not act may act; never for who needs no Lease."""
+    became_leader: Callable[[], Awaitable[None]] = _never
+    """Return the next time that this replica becomes the leader; never for a component without leader election."""

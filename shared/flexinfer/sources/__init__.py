@@ -8,8 +8,8 @@ import pkgutil
 from collections.abc import Mapping
 from functools import cache
 
-from flexinfer.contracts import keys
-from flexinfer.contracts.model import Model
+from flexinfer.api.model import Model
+from flexinfer.api.reasons import Reason
 from flexinfer.sources.base import MOUNT, Location, Scheme, Source, SourceError, Volume
 
 __all__ = [
@@ -45,12 +45,12 @@ def parse(uri: str) -> Source | SourceError:
     if found is None:
         forms = ", ".join(known.form for known in _catalogue().values())
         return SourceError(
-            keys.R_INVALID_SOURCE, f"spec.source {uri!r} has no known scheme; use one of {forms}"
+            Reason.INVALID_SOURCE, f"spec.source {uri!r} has no known scheme; use one of {forms}"
         )
     wrong = "it is not one printable line" if not uri.isprintable() or len(uri) > _LONGEST else ""
     parsed = wrong or found.parse(rest)
     if isinstance(parsed, str):
-        return SourceError(keys.R_INVALID_SOURCE, f"spec.source {uri!r}: {parsed}; the form is {found.form}")
+        return SourceError(Reason.INVALID_SOURCE, f"spec.source {uri!r}: {parsed}; the form is {found.form}")
     return parsed
 
 

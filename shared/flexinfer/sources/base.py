@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from flexinfer.contracts.model import Model
+from flexinfer.api.model import Model
 
 MOUNT = "/models"
 """Where an engine finds its volume."""

@@ -3,7 +3,7 @@
 Nothing is ever mounted for it.
 """
 
-from flexinfer.contracts.model import Model
+from flexinfer.api.model import Model
 from flexinfer.sources.base import Location, Scheme, Source, wrong_path
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.contracts.model import Model, ModelSpec
+from flexinfer.api.model import Model, ModelSpec
 from flexinfer.sources.base import MOUNT, Location, Scheme, Source, Volume
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"

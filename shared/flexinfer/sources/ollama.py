@@ -2,7 +2,7 @@
 
 import re
 
-from flexinfer.contracts.model import Model
+from flexinfer.api.model import Model
 from flexinfer.sources.base import Location, Scheme, Source
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"

@@ -7,8 +7,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from flexinfer.contracts import keys
-from flexinfer.contracts.model import Model
+from flexinfer.api.groupversion import API_VERSION, KIND
+from flexinfer.api.labels import (
+    COMPONENT_LABEL,
+    INSTANCE_LABEL,
+    MANAGED_BY_LABEL,
+    MODEL_LABEL,
+    MODEL_UID_LABEL,
+    NAME_LABEL,
+    PART_OF_LABEL,
+)
+from flexinfer.api.model import Model
 from flexinfer.sources import hf
 from flexinfer.sources.base import MOUNT, Location, Volume
 
@@ -33,8 +42,8 @@ NOBODY = 65532
 def owner(model: Model) -> Json:
     """Return the reference that makes an object go with its Model."""
     return {
-        "apiVersion": keys.API_VERSION,
-        "kind": keys.KIND,
+        "apiVersion": API_VERSION,
+        "kind": KIND,
         "name": model.metadata.name,
         "uid": model.uid,
         "controller": True,
@@ -45,13 +54,13 @@ def owner(model: Model) -> Json:
 def labels(model: Model, component: str, manager: str) -> dict[str, str]:
     """Return the labels of a child; `component` says what it is for."""
     return {
-        keys.MODEL_LABEL: model.metadata.name,
-        keys.MODEL_UID_LABEL: model.uid,
-        keys.NAME_LABEL: "flexinfer",
-        keys.INSTANCE_LABEL: model.metadata.name,
-        keys.COMPONENT_LABEL: component,
-        keys.PART_OF_LABEL: "flexinfer",
-        keys.MANAGED_BY_LABEL: f"flexinfer-{manager}",
+        MODEL_LABEL: model.metadata.name,
+        MODEL_UID_LABEL: model.uid,
+        NAME_LABEL: "flexinfer",
+        INSTANCE_LABEL: model.metadata.name,
+        COMPONENT_LABEL: component,
+        PART_OF_LABEL: "flexinfer",
+        MANAGED_BY_LABEL: f"flexinfer-{manager}",
     }
 
 

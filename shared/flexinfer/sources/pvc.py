@@ -2,7 +2,7 @@
 
 import re
 
-from flexinfer.contracts.model import Model
+from flexinfer.api.model import Model
 from flexinfer.sources.base import MOUNT, Location, Scheme, Source, Volume, wrong_path
 
 _CLAIM = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")

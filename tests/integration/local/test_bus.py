@@ -10,30 +10,31 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from flexinfer.contracts import events, subjects
+from flexinfer.api.services import CHANGED_RECEIVERS
+from flexinfer.events import events, subjects
 from flexinfer.local import bus
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import Instance
 from flexinfer.local.supervisor import furnish
 from flexinfer.local.supervisor.plan import nats_server
 from flexinfer.local.supervisor.readiness import Banner, until_ready
-from flexinfer.runtime import connection
-from flexinfer.runtime.bus import NatsBus
-from flexinfer.runtime.connection import Connection
-from flexinfer.runtime.reader import Reading
-from flexinfer.runtime.runtime import Interests, Snapshot
-from flexinfer.runtime.stream import StateStream
+from flexinfer.runtime.nats import connection
+from flexinfer.runtime.nats.connection import Connection
+from flexinfer.runtime.nats.consumer import OrderedConsumer
+from flexinfer.runtime.nats.state_reader import NatsBus
+from flexinfer.runtime.nats.state_writer import StateStream
+from flexinfer.runtime.runtime import Snapshot, Subscriptions
 from tests.builders import a_model
 
 pytestmark = pytest.mark.integration
 
 INTERESTS = {
-    "placer": Interests(live=("gpu",), changed=subjects.CHANGED_RECEIVERS["placer"]),
-    "prefetcher": Interests(changed=subjects.CHANGED_RECEIVERS["prefetcher"]),
-    "launcher": Interests(live=("activity",), changed=subjects.CHANGED_RECEIVERS["launcher"]),
-    "reaper": Interests(live=("activity",), hints=("wake",), changed=subjects.CHANGED_RECEIVERS["reaper"]),
-    "arbiter": Interests(live=("gpu", "activity"), changed=subjects.CHANGED_RECEIVERS["arbiter"]),
-    "proxy": Interests(hints=("ready",)),
+    "placer": Subscriptions(live=("gpu",), changed=CHANGED_RECEIVERS["placer"]),
+    "prefetcher": Subscriptions(changed=CHANGED_RECEIVERS["prefetcher"]),
+    "launcher": Subscriptions(live=("activity",), changed=CHANGED_RECEIVERS["launcher"]),
+    "reaper": Subscriptions(live=("activity",), hints=("wake",), changed=CHANGED_RECEIVERS["reaper"]),
+    "arbiter": Subscriptions(live=("gpu", "activity"), changed=CHANGED_RECEIVERS["arbiter"]),
+    "proxy": Subscriptions(hints=("ready",)),
 }
 
 
@@ -99,7 +100,7 @@ async def test_every_reader_gets_its_snapshot_with_its_own_user(tmp_path: Path) 
             async with joined(instance, name) as link, asyncio.timeout(10):
                 first = await anext(NatsBus(link).deliveries(interests))
                 assert isinstance(first, Snapshot), name
-                assert len(first.arrivals) == 1, name
+                assert len(first.observations) == 1, name
 
 
 async def test_one_user_serves_all_services_in_one_process(tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ async def test_the_tap_hears_everything_and_reads_the_history(tmp_path: Path) ->
         await tap.client.flush()
         await NatsBus(placer).publish(told)
         assert (await heard.next_msg(timeout=5)).subject == "flexinfer.history.default.a"
-        async with Reading(tap, subjects.HISTORY_STREAM, "flexinfer.history.>").opened() as reading:
+        async with OrderedConsumer(tap, subjects.HISTORY_STREAM, "flexinfer.history.>").opened() as reading:
             async with asyncio.timeout(5):
                 message = await anext(reading.messages())
             assert message.subject == "flexinfer.history.default.a"

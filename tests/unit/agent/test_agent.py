@@ -9,9 +9,9 @@ import pytest
 
 from flexinfer.agent.__main__ import tell
 from flexinfer.agent.vendors import Found, Vendor
-from flexinfer.contracts.events import GpusObserved
-from flexinfer.contracts.nodes import Device
-from flexinfer.runtime.api import AwayError
+from flexinfer.events.events import GpusObserved
+from flexinfer.events.nodes import Device
+from flexinfer.runtime.kubernetes.api import UnavailableError
 from flexinfer.runtime.settings import Settings, SettingsError
 from tests.runtimes import ListBus, a_runtime
 
@@ -87,7 +87,7 @@ async def test_a_node_without_devices_is_told_and_looked_at_rarely() -> None:
 
 async def test_the_node_is_annotated_once_and_again_after_an_outage() -> None:
     """An API server that is away costs a later note, nothing more."""
-    nodes = Nodes(AwayError("away"))
+    nodes = Nodes(UnavailableError("away"))
     await heard(lambda: Found(devices=(CARD,)), 5, nodes, [])
     assert [name for name, _ in nodes.patches] == ["a"]
 

@@ -5,7 +5,7 @@ import pytest
 
 from flexinfer.agent.sample import Sight, is_news, look
 from flexinfer.agent.vendors import Found, Vendor, all_vendors
-from flexinfer.contracts.nodes import Device, DeviceProcess
+from flexinfer.events.nodes import Device, DeviceProcess
 
 CARD = Device(uuid="GPU-1", total_mb=24576, free_mb=20000, used_mb=4000)
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer import backends
+from flexinfer.api.model import Gpu, ModelSpec, Placement, Resources
+from flexinfer.api.reasons import Reason
 from flexinfer.backends import Serving
-from flexinfer.contracts import keys
-from flexinfer.contracts.model import Gpu, ModelSpec, Placement, Resources
-from flexinfer.launcher.manifests import Terms, engine_pod, template
-from flexinfer.launcher.perform import terms_of
+from flexinfer.launcher.manifests import LaunchSettings, engine_pod, template
+from flexinfer.launcher.perform import settings_of
 from flexinfer.runtime.settings import Settings
 from tests.builders import a_model
 
@@ -61,7 +61,7 @@ def test_a_model_becomes_the_pod_that_is_written_down(name: str) -> None:
     backend = backends.find(model.spec.backend)
     assert backend is not None
     assert backend.refuse(model.spec) == ()
-    made = template(model, terms_of(Settings()))
+    made = template(model, settings_of(Settings()))
     assert made is not None
     found = engine_pod(model, 3, made)
     assert json.loads((GOLDEN / f"{name}.json").read_text()) == found
@@ -125,7 +125,7 @@ def test_a_bad_config_is_refused_by_its_key_with_a_remedy(config: dict[str, Any]
     backend = backends.find("llamacpp")
     assert backend is not None
     problems = backend.refuse(ModelSpec(backend="llamacpp", source="pvc://c/m.gguf", config=config))
-    assert [p.reason for p in problems] == [keys.R_INVALID_CONFIG]
+    assert [p.reason for p in problems] == [Reason.INVALID_CONFIG]
     assert next(iter(config)) in problems[0].message
     assert sentence in problems[0].message
 
@@ -133,9 +133,9 @@ def test_a_bad_config_is_refused_by_its_key_with_a_remedy(config: dict[str, Any]
 @pytest.mark.parametrize(
     ("name", "source", "gpu", "reason"),
     [
-        pytest.param("vllm", "HF://a/b", None, keys.R_UNSUPPORTED_VENDOR, id="no GPU"),
-        pytest.param("llamacpp", "ollama://a", None, keys.R_UNSUPPORTED_SOURCE, id="wrong scheme"),
-        pytest.param("llamacpp", "HF://a/b", None, keys.R_INVALID_CONFIG, id="no file picked"),
+        pytest.param("vllm", "HF://a/b", None, Reason.UNSUPPORTED_VENDOR, id="no GPU"),
+        pytest.param("llamacpp", "ollama://a", None, Reason.UNSUPPORTED_SOURCE, id="wrong scheme"),
+        pytest.param("llamacpp", "HF://a/b", None, Reason.INVALID_CONFIG, id="no file picked"),
     ],
 )
 def test_a_spec_that_cannot_be_served_is_refused(
@@ -182,7 +182,7 @@ def test_resources_of_the_user_and_devices_of_the_placement_stand_side_by_side()
     model = a_model(gpu=NVIDIA, placement=PLACED["nvidia"])
     asked = Resources(requests={"cpu": "2"}, limits={"memory": "8Gi"})
     model = msgspec.structs.replace(model, spec=msgspec.structs.replace(model.spec, resources=asked))
-    made = template(model, Terms())
+    made = template(model, LaunchSettings())
     assert made is not None
     assert made.spec["containers"][0]["resources"] == {
         "requests": {"cpu": "2", "nvidia.com/gpu": "2"},

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from flexinfer.cli.sentences import raw, sentence
-from flexinfer.contracts import events
-from flexinfer.contracts.events import AnyEvent
-from flexinfer.contracts.nodes import Device, NodeFacts
-from flexinfer.contracts.workload import PodFacts
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
+from flexinfer.events.nodes import Device, NodeFacts
+from flexinfer.events.workload import PodFacts
 
 WHO: dict[str, Any] = {"namespace": "default", "name": "a"}
 
@@ -34,7 +34,7 @@ WHO: dict[str, Any] = {"namespace": "default", "name": "a"}
             events.StatusChanged(owner="placer", **WHO, uid="u", version=7),
             "default/a: the placer wrote its status (version 7)",
         ),
-        (events.ProxyObserved(proxy="p", farewell=True), "door p says farewell"),
+        (events.ProxyObserved(proxy="p", final=True), "door p says farewell"),
         (
             events.ActivityObserved(proxy="p", **WHO, uid="u", idle_seconds=1.25, in_flight=2, waiting=1),
             "default/a at door p: 2 in flight, 1 waiting, last asked 1.2 s ago",

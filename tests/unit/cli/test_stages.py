@@ -5,16 +5,16 @@ import sys
 
 import pytest
 
+from flexinfer.api.phase import Phase
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.stages import ASLEEP, READY, WAKING, Stages, watched
-from flexinfer.contracts import keys
 
 
 def test_every_phase_has_a_word_and_a_word_is_told_once() -> None:
     """Pending and Loading are both a model that wakes."""
     told: list[str] = []
     stages = Stages(told.append)
-    for phase in (keys.IDLE, keys.IDLE, keys.PENDING, keys.LOADING, keys.PHASE_READY, "", keys.FAILED):
+    for phase in (Phase.IDLE, Phase.IDLE, Phase.PENDING, Phase.LOADING, Phase.READY, "", Phase.FAILED):
         stages.see(phase)
     assert told == [ASLEEP, WAKING, READY, "failed"]
 

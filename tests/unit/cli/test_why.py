@@ -2,10 +2,11 @@
 
 import pytest
 
+from flexinfer.api import conditions, reasons
+from flexinfer.api.conditions import Condition
+from flexinfer.api.model import Metadata, Model, ModelSpec, ModelStatus
+from flexinfer.api.reasons import Reason
 from flexinfer.cli.why import remedy, told
-from flexinfer.contracts import keys
-from flexinfer.contracts.conditions import Condition
-from flexinfer.contracts.model import Metadata, Model, ModelSpec, ModelStatus
 
 
 def a_model(*conditions: tuple[str, str, str, str], generation: int = 1) -> Model:
@@ -21,20 +22,20 @@ def a_model(*conditions: tuple[str, str, str, str], generation: int = 1) -> Mode
     )
 
 
-ACCEPTED = ("Accepted", "True", keys.R_ACCEPTED, "")
-PLACED = ("Placed", "True", keys.R_PLACED, "on local")
+ACCEPTED = ("Accepted", "True", Reason.ACCEPTED, "")
+PLACED = ("Placed", "True", Reason.PLACED, "on local")
 
 
 def test_every_condition_has_a_line_in_the_order_of_the_road() -> None:
     """Also one that nobody has written yet."""
     lines = list(told(a_model(PLACED, ACCEPTED)))
-    assert [line.split()[1] for line in lines[1:-1]] == list(keys.CONDITIONS)
+    assert [line.split()[1] for line in lines[1:-1]] == list(conditions.CONDITIONS)
     assert "not written yet by the prefetcher" in lines[3]
 
 
 def test_a_missing_claim_comes_with_the_command_that_shows_the_claims() -> None:
     """The remedy names the namespace."""
-    model = a_model(ACCEPTED, PLACED, ("Cached", "False", keys.R_CLAIM_NOT_FOUND, "no claim x"))
+    model = a_model(ACCEPTED, PLACED, ("Cached", "False", Reason.CLAIM_NOT_FOUND, "no claim x"))
     assert "kubectl get pvc -n default" in remedy(model)
 
 
@@ -45,20 +46,20 @@ def test_a_condition_that_is_missing_names_who_is_to_write_it() -> None:
 
 def test_a_ready_model_needs_nothing() -> None:
     """Its address is what one wants to know."""
-    assert remedy(a_model(("Ready", "True", keys.R_READY, ""))) == "nothing: it answers at http://door/v1"
+    assert remedy(a_model(("Ready", "True", Reason.READY, ""))) == "nothing: it answers at http://door/v1"
 
 
 def test_a_sleeping_model_is_not_called_broken() -> None:
     """Sleep is a state of rest."""
-    told_ready = ("Cached", "True", keys.R_CACHED, "")
-    wanted = ("Wanted", "False", keys.R_IDLE, "nobody asked")
+    told_ready = ("Cached", "True", Reason.CACHED, "")
+    wanted = ("Wanted", "False", Reason.IDLE, "nobody asked")
     assert "a request wakes it" in remedy(a_model(ACCEPTED, PLACED, told_ready, wanted))
 
 
 def test_a_final_reason_comes_before_a_passing_one() -> None:
     """What will not change by waiting is what has to be mended."""
-    waiting = ("Cached", "False", keys.R_NOT_PLACED, "")
-    failed = ("Ready", "False", keys.R_LOADING_TIMEOUT, "600 s")
+    waiting = ("Cached", "False", Reason.NOT_PLACED, "")
+    failed = ("Ready", "False", Reason.LOADING_TIMEOUT, "600 s")
     assert "kubectl logs -n default a-0" in remedy(a_model(ACCEPTED, PLACED, waiting, failed))
 
 
@@ -67,7 +68,7 @@ def test_a_verdict_of_an_older_spec_is_marked() -> None:
     assert "(of an older spec)" in list(told(a_model(ACCEPTED, generation=2)))[1]
 
 
-@pytest.mark.parametrize("reason", sorted(keys.REASONS))
+@pytest.mark.parametrize("reason", sorted(reasons.REASONS))
 def test_every_reason_has_a_next_step(reason: str) -> None:
     """Nobody is left without a word."""
     assert remedy(a_model(("Accepted", "False", reason, "")))

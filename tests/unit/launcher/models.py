@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from flexinfer.contracts import events, keys
-from flexinfer.contracts.model import BackendStatus, Model
-from flexinfer.contracts.workload import PodFacts
-from flexinfer.launcher.manifests import Terms, endpoint, pod_name, template
+from flexinfer.api.model import BackendStatus, Model
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.events.workload import PodFacts
+from flexinfer.launcher.manifests import LaunchSettings, endpoint, pod_name, template
 from tests.builders import a_condition, a_model
 
-TERMS = Terms(image="ours", loading_seconds=60.0, drain_seconds=30.0)
+TERMS = LaunchSettings(image="ours", loading_seconds=60.0, drain_seconds=30.0)
 OPEN = ("Accepted", "Placed", "Cached", "Wanted", "Granted")
-ASLEEP = ("Accepted", "Placed", "Cached", ("Wanted", "False", keys.R_IDLE), "Granted")
+ASLEEP = ("Accepted", "Placed", "Cached", ("Wanted", "False", Reason.IDLE), "Granted")
 ADDRESS = "127.0.0.9:8080"
 
 
@@ -20,8 +21,8 @@ def a_start(*said: Any, ready: tuple[str, str] | None = None, **changes: Any) ->
     conditions = [*(said or OPEN)]
     told = changes.pop("ready_generation", generation)
     if ready is not None:
-        conditions.append(a_condition(keys.READY, ready[0], ready[1], told))
-    given = {"backend_status": BackendStatus(address=ADDRESS) if ready == ("True", keys.R_READY) else None}
+        conditions.append(a_condition(conditions.READY, ready[0], ready[1], told))
+    given = {"backend_status": BackendStatus(address=ADDRESS) if ready == ("True", Reason.READY) else None}
     bare = a_model(conditions=[_at(c, generation) for c in conditions], **(given | changes))
     if ready is None:
         return bare

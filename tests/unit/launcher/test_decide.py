@@ -7,29 +7,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexinfer.contracts import events, keys, kube
-from flexinfer.contracts.actions import Recheck, Report
-from flexinfer.contracts.fleet import Arrival, Fleet, fold
-from flexinfer.contracts.model import BackendStatus, Gpu, Metadata, Model, SharedGroup
-from flexinfer.contracts.workload import GRANTED, RELEASING, GroupLease, PodFacts, pod_facts
+from flexinfer.api import conditions, kube
+from flexinfer.api.labels import RUNNING_FINALIZER
+from flexinfer.api.model import BackendStatus, Gpu, Metadata, Model, SharedGroup
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.events.workload import GRANTED, RELEASING, GroupLease, PodFacts, pod_facts
 from flexinfer.launcher.decide import CLEAR, RENEW, STOP, Announce, Expose, Start, Stop, decide
+from flexinfer.state.actions import RequeueAt, WriteStatus
+from flexinfer.state.apply import apply_events
+from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, a_condition, a_fleet, a_node
 from tests.unit.launcher.models import ADDRESS, ASLEEP, OPEN, TERMS, a_start, answers, holding, its_pod
 
 CARD = Gpu(vendor="cpu")
 SHARED = Gpu(vendor="nvidia", shared="card")
-READY, LOADING, STOPPED = ("True", keys.R_READY), ("False", keys.R_LOADING), ("False", keys.R_STOPPED)
+READY, LOADING, STOPPED = ("True", Reason.READY), ("False", Reason.LOADING), ("False", Reason.STOPPED)
 
 
 def decided(*parts: Any, after: float = 0.0) -> list[Any]:
     """Return what is decided, some seconds after everything was seen."""
-    return list(decide(a_fleet(*parts), NOW + after, terms=TERMS))
+    return list(decide(a_fleet(*parts), NOW + after, settings=TERMS))
 
 
 def said(action: Any) -> tuple[str, str]:
     """Return status and reason of what an action writes."""
     told = action.report if isinstance(action, Expose | Announce) else action
-    assert isinstance(told, Report)
+    assert isinstance(told, WriteStatus)
     return told.condition.status, told.condition.reason
 
 
@@ -80,18 +84,18 @@ def test_a_new_model_learns_its_address_before_it_ever_started() -> None:
     model = a_start(
         "Accepted",
         "Placed",
-        ("Cached", "False", keys.R_FETCHING),
-        ("Wanted", "False", keys.R_FIRST_START_QUEUED),
+        ("Cached", "False", Reason.FETCHING),
+        ("Wanted", "False", Reason.FIRST_START_QUEUED),
     )
     [action] = decided(model, after=2)
     assert isinstance(action, Expose)
-    assert said(action) == ("False", keys.R_NOT_STARTED)
+    assert said(action) == ("False", Reason.NOT_STARTED)
     assert action.report.fields["endpoint"] == f"{TERMS.proxy_base_url}/model/default/llama/v1"
 
 
 def test_a_first_verdict_waits_for_those_before_it() -> None:
     """At most a second: six writers at once would make ten conflicts."""
-    assert decided(a_start("Accepted")) == [Recheck(NOW + 1)]
+    assert decided(a_start("Accepted")) == [RequeueAt(NOW + 1)]
 
 
 # --- loading and ready
@@ -101,15 +105,15 @@ def test_a_pod_that_waits_for_its_process_is_starting() -> None:
     """The wait has a name and a node."""
     model = a_start(ready=STOPPED)
     [action] = decided(model, holding(model, its_pod(model, running=False, ip="", phase="Pending")))
-    assert said(action) == ("False", keys.R_STARTING)
+    assert said(action) == ("False", Reason.STARTING)
     assert action.condition.message == "its Pod starts on node a"
 
 
 def test_a_running_engine_that_does_not_answer_loads() -> None:
     """Until the first probe says otherwise."""
-    model = a_start(ready=("False", keys.R_STARTING))
+    model = a_start(ready=("False", Reason.STARTING))
     [action] = decided(model, holding(model, its_pod(model)))
-    assert said(action) == ("False", keys.R_LOADING)
+    assert said(action) == ("False", Reason.LOADING)
 
 
 def test_an_engine_that_answers_is_ready_and_the_proxies_hear_of_it() -> None:
@@ -158,7 +162,7 @@ def test_an_engine_that_died_is_restarting() -> None:
     model = a_start(ready=READY)
     pod = its_pod(model, restarts=1, exit_code=137)
     [action] = decided(model, holding(model, pod), answers(model, pod, healthy=False, detail="no connection"))
-    assert said(action) == ("False", keys.R_RESTARTING)
+    assert said(action) == ("False", Reason.RESTARTING)
     assert "exit code 137" in action.condition.message
 
 
@@ -175,7 +179,7 @@ def test_an_engine_without_memory_says_what_to_raise() -> None:
     model = a_start(ready=LOADING)
     pod = its_pod(model, running=False, restarts=3, exit_code=facts.exit_code, last=facts.last)
     [action] = decided(model, holding(model, pod))
-    assert said(action) == ("False", keys.R_RESTARTING)
+    assert said(action) == ("False", Reason.RESTARTING)
     assert "OOMKilled" in action.condition.message
     assert "spec.resources.limits.memory" in action.condition.message
 
@@ -213,12 +217,12 @@ def test_a_pod_that_its_node_ended_says_why_and_not_how() -> None:
 
 def test_an_image_that_cannot_be_had_is_said_in_the_nodes_words() -> None:
     """So that the user knows what to install."""
-    model = a_start(ready=("False", keys.R_STARTING))
+    model = a_start(ready=("False", Reason.STARTING))
     pod = its_pod(
         model, running=False, ip="", phase="Pending", reason="ErrImagePull", message="no runtime for vllm"
     )
     [action] = decided(model, holding(model, pod))
-    assert said(action) == ("False", keys.R_IMAGE_PULL_FAILED)
+    assert said(action) == ("False", Reason.IMAGE_PULL_FAILED)
     assert "no runtime for vllm" in action.condition.message
 
 
@@ -239,28 +243,28 @@ def test_loading_has_a_deadline() -> None:
     early, late = (
         decided(model, holding(model, its_pod(model)), after=TERMS.loading_seconds + x) for x in (-1, 1)
     )
-    assert early[0] == Recheck(NOW + TERMS.loading_seconds)
-    assert said(late[0]) == ("False", keys.R_LOADING_TIMEOUT)
+    assert early[0] == RequeueAt(NOW + TERMS.loading_seconds)
+    assert said(late[0]) == ("False", Reason.LOADING_TIMEOUT)
 
 
 def test_progress_extends_the_deadline() -> None:
     """From Starting to Loading the count begins anew."""
-    model = a_start(ready=("False", keys.R_STARTING))
+    model = a_start(ready=("False", Reason.STARTING))
     [action] = decided(model, holding(model, its_pod(model)), after=TERMS.loading_seconds + 1)
-    assert said(action) == ("False", keys.R_LOADING)
+    assert said(action) == ("False", Reason.LOADING)
 
 
 def test_a_crash_loop_is_no_progress() -> None:
     """However often it restarts, the deadline runs on."""
-    model = a_start(ready=("False", keys.R_RESTARTING))
+    model = a_start(ready=("False", Reason.RESTARTING))
     pod = its_pod(model, restarts=9, exit_code=1)
     [action] = decided(model, holding(model, pod), after=TERMS.loading_seconds + 1)
-    assert said(action) == ("False", keys.R_LOADING_TIMEOUT)
+    assert said(action) == ("False", Reason.LOADING_TIMEOUT)
 
 
 def test_a_start_that_was_given_up_is_put_away_and_not_tried_again() -> None:
     """Final until the spec changes or somebody asks."""
-    model = a_start(ready=("False", keys.R_LOADING_TIMEOUT))
+    model = a_start(ready=("False", Reason.LOADING_TIMEOUT))
     pod = its_pod(model)
     [action] = decided(model, holding(model, pod))
     assert isinstance(action, Stop)
@@ -270,11 +274,11 @@ def test_a_start_that_was_given_up_is_put_away_and_not_tried_again() -> None:
 
 def test_a_request_after_a_failed_start_tries_again() -> None:
     """Wanted turned True after Ready turned LoadingTimeout. That is said first: what is started under a failure is put away as one."""
-    failed = a_start(*ASLEEP, ready=("False", keys.R_LOADING_TIMEOUT))
-    asked = a_start(ready=("False", keys.R_LOADING_TIMEOUT), version=2)
-    fleet = fold(a_fleet(failed), [Arrival(events.ModelObserved(model=asked), NOW + 5)])
-    assert [said(action) for action in decide(fleet, NOW + 5, terms=TERMS)] == [("False", keys.R_STARTING)]
-    told = a_start(ready=("False", keys.R_STARTING))
+    failed = a_start(*ASLEEP, ready=("False", Reason.LOADING_TIMEOUT))
+    asked = a_start(ready=("False", Reason.LOADING_TIMEOUT), version=2)
+    state = apply_events(a_fleet(failed), [Observation(events.ModelObserved(model=asked), NOW + 5)])
+    assert [said(action) for action in decide(state, NOW + 5, settings=TERMS)] == [("False", Reason.STARTING)]
+    told = a_start(ready=("False", Reason.STARTING))
     assert decided(told) == [Start(model=told, turn=0)]
 
 
@@ -283,13 +287,13 @@ def test_a_failed_pod_is_made_anew_after_a_pause() -> None:
     model = a_start(ready=LOADING)
     pod = its_pod(model, phase="Failed", running=False, reason="Evicted", message="low on memory")
     [first] = decided(model, holding(model, pod))
-    assert said(first) == ("False", keys.R_BACK_OFF)
+    assert said(first) == ("False", Reason.BACK_OFF)
     assert first.fields["backend"].restarts == 1
-    backing_off = a_start(ready=("False", keys.R_BACK_OFF), backend_status=BackendStatus(restarts=3))
+    backing_off = a_start(ready=("False", Reason.BACK_OFF), backend_status=BackendStatus(restarts=3))
     [second] = decided(backing_off, holding(backing_off, pod))
     assert isinstance(second, Stop)
     assert second.purpose == CLEAR
-    assert decided(backing_off) == [Recheck(NOW + 4)]
+    assert decided(backing_off) == [RequeueAt(NOW + 4)]
     assert decided(backing_off, after=4) == [Start(model=backing_off, turn=0)]
 
 
@@ -297,19 +301,19 @@ def test_pods_that_fail_without_end_are_given_up() -> None:
     """Nothing waits for ever."""
     model = a_start(ready=LOADING, backend_status=BackendStatus(restarts=5))
     [action] = decided(model, holding(model, its_pod(model, phase="Failed", running=False)))
-    assert said(action) == ("False", keys.R_LOADING_TIMEOUT)
+    assert said(action) == ("False", Reason.LOADING_TIMEOUT)
 
 
 def test_a_pod_that_vanished_is_made_anew() -> None:
     """First the routing ends, then it starts."""
     model = a_start(ready=READY)
-    assert [said(a) for a in decided(model)] == [("False", keys.R_RESTARTING)]
-    assert decided(a_start(ready=("False", keys.R_RESTARTING)))[0].turn == 0
+    assert [said(a) for a in decided(model)] == [("False", Reason.RESTARTING)]
+    assert decided(a_start(ready=("False", Reason.RESTARTING)))[0].turn == 0
 
 
 def test_a_pod_last_read_on_its_way_out_and_gone_since_is_made_anew() -> None:
     """An evicted Pod: nobody reads it again, so the read must not keep its successor waiting for ever."""
-    model = a_start(ready=("False", keys.R_RESTARTING))
+    model = a_start(ready=("False", Reason.RESTARTING))
     leaving = its_pod(model, version=99, deleting=True)
     (action,) = decided(model, answers(model, leaving, healthy=False), holding(model))
     assert isinstance(action, Start)
@@ -320,7 +324,7 @@ def test_a_silent_node_makes_readiness_unknown() -> None:
     model = a_start(ready=READY)
     pod = its_pod(model)
     [action] = decided(model, holding(model, pod), answers(model, pod), a_node(ready="Unknown"))
-    assert said(action) == ("Unknown", keys.R_NODE_UNREACHABLE)
+    assert said(action) == ("Unknown", Reason.NODE_UNREACHABLE)
 
 
 # --- stopping
@@ -330,12 +334,12 @@ def test_an_idle_model_drains_before_it_stops() -> None:
     """The proxies hear it first."""
     model = a_start(*ASLEEP, ready=READY)
     [action] = decided(model, holding(model, its_pod(model)))
-    assert said(action) == ("False", keys.R_DRAINING)
+    assert said(action) == ("False", Reason.DRAINING)
 
 
 def draining(*said: Any, **changes: Any) -> Model:
     """Return a Model whose stop is published."""
-    return a_start(*(said or ASLEEP), ready=("False", keys.R_DRAINING), **changes)
+    return a_start(*(said or ASLEEP), ready=("False", Reason.DRAINING), **changes)
 
 
 def traffic(model: Model, proxy: str, in_flight: int) -> events.ActivityObserved:
@@ -361,7 +365,7 @@ def test_a_stop_waits_for_the_requests_under_way() -> None:
     model = draining()
     pod = its_pod(model)
     parts = (model, holding(model, pod), quiet(model, pod), traffic(model, "p", 1))
-    assert decided(*parts, after=1) == [Recheck(NOW + TERMS.drain_seconds)]
+    assert decided(*parts, after=1) == [RequeueAt(NOW + TERMS.drain_seconds)]
     assert isinstance(decided(*parts, after=TERMS.drain_seconds)[0], Stop)
 
 
@@ -379,7 +383,7 @@ def test_a_stop_waits_for_a_proxy_that_has_not_spoken_since() -> None:
     pod = its_pod(model)
     early = events.ProxyObserved(proxy="p")
     assert decided(early, model, holding(model, pod), quiet(model, pod)) == [
-        Recheck(NOW + TERMS.drain_seconds)
+        RequeueAt(NOW + TERMS.drain_seconds)
     ]
 
 
@@ -387,11 +391,11 @@ def test_a_heartbeat_after_the_stop_is_a_word_too() -> None:
     """A proxy that had a request would have told of it by then."""
     model = draining()
     pod = its_pod(model)
-    fleet = fold(
+    state = apply_events(
         a_fleet(model, holding(model, pod), quiet(model, pod), events.ProxyObserved(proxy="p")),
-        [Arrival(events.ProxyObserved(proxy="p"), NOW + 3)],
+        [Observation(events.ProxyObserved(proxy="p"), NOW + 3)],
     )
-    assert isinstance(next(iter(decide(fleet, NOW + 3, terms=TERMS))), Stop)
+    assert isinstance(next(iter(decide(state, NOW + 3, settings=TERMS))), Stop)
 
 
 def test_a_stop_waits_for_the_engine_itself() -> None:
@@ -399,7 +403,7 @@ def test_a_stop_waits_for_the_engine_itself() -> None:
     model = draining()
     pod = its_pod(model)
     busy = (model, holding(model, pod), quiet(model, pod, in_flight=2))
-    assert decided(*busy) == [Recheck(NOW + TERMS.drain_seconds)]
+    assert decided(*busy) == [RequeueAt(NOW + TERMS.drain_seconds)]
 
 
 def test_a_wake_in_the_middle_of_a_drain_serves_on() -> None:
@@ -420,15 +424,15 @@ def test_a_loading_engine_that_nobody_wants_stops_at_once() -> None:
 def test_a_refused_newer_spec_does_not_stop_the_engine() -> None:
     """It serves the older one, and says so."""
     model = a_start(
-        ("Accepted", "False", keys.R_INVALID_CONFIG),
-        ("Wanted", "False", keys.R_NOT_ACCEPTED),
+        ("Accepted", "False", Reason.INVALID_CONFIG),
+        ("Wanted", "False", Reason.NOT_ACCEPTED),
         ready=READY,
         generation=2,
         ready_generation=1,
     )
     pod = its_pod(model, template="former", generation=1)
     [action] = decided(model, holding(model, pod), answers(model, pod))
-    assert said(action) == ("True", keys.R_SERVING_OLDER_SPEC)
+    assert said(action) == ("True", Reason.SERVING_OLDER_SPEC)
 
 
 def test_a_changed_template_is_stop_then_start() -> None:
@@ -436,7 +440,7 @@ def test_a_changed_template_is_stop_then_start() -> None:
     model = a_start(ready=READY, generation=2, ready_generation=1)
     pod = its_pod(model, template="former", generation=1)
     [action] = decided(model, holding(model, pod), answers(model, pod))
-    assert said(action) == ("False", keys.R_DRAINING)
+    assert said(action) == ("False", Reason.DRAINING)
     model = draining(*OPEN, generation=2)
     told = decided(model, holding(model, pod), quiet(model, pod))
     assert isinstance(told[0], Stop)
@@ -481,7 +485,7 @@ def test_a_sleeping_model_stays_asleep_on_a_change_of_spec() -> None:
 def test_a_node_that_is_gone_takes_its_pod_by_force() -> None:
     """Nobody is left to drain."""
     model = a_start(
-        "Accepted", ("Placed", "False", keys.R_NODE_GONE), "Cached", "Wanted", "Granted", ready=READY
+        "Accepted", ("Placed", "False", Reason.NODE_GONE), "Cached", "Wanted", "Granted", ready=READY
     )
     [action] = decided(model, holding(model, its_pod(model)))
     assert isinstance(action, Stop)
@@ -528,7 +532,7 @@ def test_a_deleted_model_lets_go_of_its_finalizer_through_a_stop() -> None:
     model = a_start(
         *ASLEEP,
         ready=STOPPED,
-        finalizers=(keys.RUNNING_FINALIZER,),
+        finalizers=(RUNNING_FINALIZER,),
         deletion_timestamp="2026-11-24T10:00:00Z",
     )
     [action] = decided(model)
@@ -567,13 +571,13 @@ PODS = st.fixed_dictionaries(
         STATUSES,
         st.sampled_from(
             [
-                keys.R_READY,
-                keys.R_LOADING,
-                keys.R_STOPPED,
-                keys.R_DRAINING,
-                keys.R_BACK_OFF,
-                keys.R_LOADING_TIMEOUT,
-                keys.R_RESTARTING,
+                Reason.READY,
+                Reason.LOADING,
+                Reason.STOPPED,
+                Reason.DRAINING,
+                Reason.BACK_OFF,
+                Reason.LOADING_TIMEOUT,
+                Reason.RESTARTING,
             ]
         ),
     ),
@@ -603,23 +607,23 @@ def test_decides_the_same_again_and_comes_to_rest(
         facts = its_pod(model, **pod)
         parts.append(holding(model, facts))
         parts += [answers(model, facts, healthy=healthy)] if healthy is not None else []
-    fleet, now = a_fleet(*parts), NOW + after
+    state, now = a_fleet(*parts), NOW + after
     for _ in range(8):
-        actions = list(decide(fleet, now, terms=TERMS))
-        assert actions == list(decide(fleet, now, terms=TERMS))
-        reports = [a for a in actions if isinstance(a, Report | Expose | Announce)]
+        actions = list(decide(state, now, settings=TERMS))
+        assert actions == list(decide(state, now, settings=TERMS))
+        reports = [a for a in actions if isinstance(a, WriteStatus | Expose | Announce)]
         assert len(reports) <= 1
         if not reports:
             return
-        fleet = folded(fleet, reports[0], now)
+        state = folded(state, reports[0], now)
     raise AssertionError("it goes on writing")
 
 
-def folded(fleet: Fleet, action: Any, now: float) -> Fleet:
+def folded(state: ObservedState, action: Any, now: float) -> ObservedState:
     """Return the fleet after a report was written."""
-    told: Report = action.report if isinstance(action, Expose | Announce) else action
+    told: WriteStatus = action.report if isinstance(action, Expose | Announce) else action
     status = told.model.status
-    kept = tuple(c for c in status.conditions if c.type != keys.READY)
+    kept = tuple(c for c in status.conditions if c.type != conditions.READY)
     written = msgspec.structs.replace(
         status,
         conditions=(*kept, told.condition),
@@ -629,4 +633,4 @@ def folded(fleet: Fleet, action: Any, now: float) -> Fleet:
     meta = told.model.metadata
     version: Metadata = msgspec.structs.replace(meta, resource_version=str(meta.version + 1))
     model = msgspec.structs.replace(told.model, status=written, metadata=version)
-    return fold(fleet, [Arrival(events.ModelObserved(model=model), now)])
+    return apply_events(state, [Observation(events.ModelObserved(model=model), now)])

@@ -5,23 +5,27 @@ from typing import Any
 import msgspec
 import pytest
 
-from flexinfer.contracts import events, keys
-from flexinfer.contracts.actions import Report
-from flexinfer.contracts.fleet import Arrival, Fleet, fold
-from flexinfer.contracts.model import Gpu, Model, SharedGroup
-from flexinfer.contracts.workload import GRANTED, RELEASING, GroupLease, pod_facts
+from flexinfer.api import conditions
+from flexinfer.api.labels import RUNNING_FINALIZER, SERVICE_LABELS_ANNOTATION, TURN_LABEL
+from flexinfer.api.model import Gpu, Model, SharedGroup
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.events.workload import GRANTED, RELEASING, GroupLease, pod_facts
 from flexinfer.launcher.decide import Announce, Expose, Start, Stop, decide
-from flexinfer.launcher.perform import perform, terms_of
-from flexinfer.runtime.api import MODELS, PODS, ConflictError
-from flexinfer.runtime.reporting import report
+from flexinfer.launcher.perform import perform, settings_of
+from flexinfer.runtime.kubernetes.api import MODELS, PODS, ConflictError
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import Settings
+from flexinfer.runtime.status_writer import write_status
+from flexinfer.state.actions import WriteStatus
+from flexinfer.state.apply import apply_events
+from flexinfer.state.observed import Observation, ObservedState
 from tests.runtimes import ListBus, a_runtime
 from tests.unit.launcher.models import ASLEEP, a_start
 from tests.unit.launcher.world import SawnOffError, World, open_gate_of
 
 SHARED = Gpu(vendor="nvidia", shared="card")
-TERMS = terms_of(Settings())
+TERMS = settings_of(Settings())
 
 
 def a_world(model: Model) -> tuple[World, Runtime]:
@@ -50,13 +54,13 @@ def a_member(*said: Any, turn: int = 4, **changes: Any) -> Model:
 
 async def started(world: World, runtime: Runtime, turn: int = 0) -> list[Any]:
     """Perform one start of the Model as it stands."""
-    return list(await perform(runtime, Fleet(), Start(model=there(world), turn=turn)))
+    return list(await perform(runtime, ObservedState(), Start(model=there(world), turn=turn)))
 
 
 def said(world: World) -> tuple[str, str, int]:
     """Return what Ready says, and the turn beside it."""
     model = there(world)
-    ready = model.condition(keys.READY)
+    ready = model.condition(conditions.READY)
     turn = model.status.backend.turn if model.status.backend else 0
     return (ready.status, ready.reason, turn) if ready else ("", "", turn)
 
@@ -72,7 +76,7 @@ async def test_a_start_puts_the_finalizer_on_and_opens_the_gate() -> None:
     """In one go: three round trips."""
     world, runtime = a_world(a_start())
     replies = await started(world, runtime)
-    assert keys.RUNNING_FINALIZER in there(world).metadata.finalizers
+    assert RUNNING_FINALIZER in there(world).metadata.finalizers
     assert open_gate_of(pod(world))
     assert any(isinstance(r, events.EngineProbed) and r.pod and not r.pod.gates for r in replies)
     assert sorted(world.calls[:2]) == ["create pods", "patch models"]
@@ -84,7 +88,7 @@ async def test_the_gate_stays_closed_for_a_model_that_is_no_longer_wanted() -> N
 
     def falls_asleep(call: str) -> None:
         if call == "get models":
-            world.put("models", msgspec.to_builtins(a_start(*ASLEEP, finalizers=(keys.RUNNING_FINALIZER,))))
+            world.put("models", msgspec.to_builtins(a_start(*ASLEEP, finalizers=(RUNNING_FINALIZER,))))
 
     world.between = falls_asleep
     await started(world, runtime)
@@ -145,7 +149,7 @@ async def test_a_gated_pod_of_a_former_turn_makes_room() -> None:
     await started(world, runtime, turn=4)
     assert world.find("pods", "llama-0") is None
     await started(world, runtime, turn=4)
-    assert pod(world)["metadata"]["labels"][keys.TURN_LABEL] == "4"
+    assert pod(world)["metadata"]["labels"][TURN_LABEL] == "4"
     assert open_gate_of(pod(world))
 
 
@@ -165,8 +169,8 @@ async def test_a_foreign_pod_is_left_alone_and_said() -> None:
     world.put("pods", {"metadata": {"name": "llama-0", "uid": "foreign"}, "spec": {}})
     await started(world, runtime)
     assert pod(world)["metadata"]["uid"] == "foreign"
-    assert said(world) == ("False", keys.R_NAME_TAKEN, 0)
-    ready = there(world).condition(keys.READY)
+    assert said(world) == ("False", Reason.NAME_TAKEN, 0)
+    ready = there(world).condition(conditions.READY)
     assert ready is not None
     assert "kubectl delete pod llama-0" in ready.message
 
@@ -175,10 +179,10 @@ async def test_a_foreign_service_is_left_alone_and_said() -> None:
     """The Model's name is taken."""
     world, runtime = a_world(a_start("Accepted"))
     world.put("services", {"metadata": {"name": "llama"}, "spec": {}})
-    fleet = known(world)
-    [action] = [a for a in decide(fleet, 5.0, terms=TERMS) if isinstance(a, Expose)]
-    await perform(runtime, fleet, action)
-    assert said(world) == ("False", keys.R_NAME_TAKEN, 0)
+    state = known(world)
+    [action] = [a for a in decide(state, 5.0, settings=TERMS) if isinstance(a, Expose)]
+    await perform(runtime, state, action)
+    assert said(world) == ("False", Reason.NAME_TAKEN, 0)
 
 
 async def test_the_service_follows_the_spec() -> None:
@@ -192,17 +196,17 @@ async def test_the_service_follows_the_spec() -> None:
     service = world.find("services", "llama")
     assert service is not None
     assert service["spec"]["externalName"] == "flexinfer-proxy.flexinfer-system.svc.cluster.local"
-    assert service["metadata"]["annotations"][keys.SERVICE_LABELS_ANNOTATION] == "fast"
+    assert service["metadata"]["annotations"][SERVICE_LABELS_ANNOTATION] == "fast"
     world.touch("services", "llama", lambda s: s["metadata"]["annotations"].update(mine="stays"))
     world.touch(
         "models", "llama", lambda m: (m["spec"].pop("serviceLabels"), m["metadata"].update(generation=2))
     )
     for condition in there(world).status.conditions:
-        assert condition.type in (keys.ACCEPTED, keys.READY)
+        assert condition.type in (conditions.ACCEPTED, conditions.READY)
     world.touch("models", "llama", lambda m: m["status"]["conditions"][0].update(observedGeneration=2))
     await settled(world, runtime)
     notes = (world.find("services", "llama") or {})["metadata"]["annotations"]
-    assert keys.SERVICE_LABELS_ANNOTATION not in notes
+    assert SERVICE_LABELS_ANNOTATION not in notes
     assert notes["mine"] == "stays"
 
 
@@ -210,7 +214,7 @@ async def test_a_foreign_finalizer_survives_ours() -> None:
     """Ours is added, nobody's is replaced."""
     world, runtime = a_world(a_start(finalizers=("somebody/else",)))
     await started(world, runtime)
-    assert there(world).metadata.finalizers == ("somebody/else", keys.RUNNING_FINALIZER)
+    assert there(world).metadata.finalizers == ("somebody/else", RUNNING_FINALIZER)
 
 
 # --- stopping
@@ -218,12 +222,12 @@ async def test_a_foreign_finalizer_survives_ours() -> None:
 
 async def stopped(world: World, runtime: Runtime) -> list[Any]:
     """Decide on the Model as it stands, and perform the stop."""
-    fleet = known(world)
-    [action] = [a for a in decide(fleet, 1e6, terms=TERMS) if isinstance(a, Stop)]
-    return list(await perform(runtime, fleet, action))
+    state = known(world)
+    [action] = [a for a in decide(state, 1e6, settings=TERMS) if isinstance(a, Stop)]
+    return list(await perform(runtime, state, action))
 
 
-def known(world: World, former: Fleet | None = None) -> Fleet:
+def known(world: World, former: ObservedState | None = None) -> ObservedState:
     """Return the fleet as a watcher would tell it now; what the launcher itself has seen stays."""
     pods = [
         pod_facts(msgspec.convert(thing, PODS.type))
@@ -244,15 +248,15 @@ def known(world: World, former: Fleet | None = None) -> Fleet:
     ]
     if world.find("models", "llama") is not None:
         told.append(events.ModelObserved(model=there(world)))
-    return fold(former or Fleet(connected=0.0), [Arrival(event, 0.0) for event in told])
+    return apply_events(former or ObservedState(connected=0.0), [Observation(event, 0.0) for event in told])
 
 
 def sleeping(world: World) -> None:
     """Let the reaper decide that nobody wants it."""
 
     def change(model: Any) -> None:
-        wanted = next(c for c in model["status"]["conditions"] if c["type"] == keys.WANTED)
-        wanted.update(status="False", reason=keys.R_IDLE)
+        wanted = next(c for c in model["status"]["conditions"] if c["type"] == conditions.WANTED)
+        wanted.update(status="False", reason=Reason.IDLE)
 
     world.touch("models", "llama", change)
 
@@ -271,7 +275,7 @@ async def test_a_stop_says_stopped_once_nothing_is_left() -> None:
 
     world.between = lets_go
     await stopped(world, runtime)
-    assert said(world) == ("False", keys.R_STOPPED, 0)
+    assert said(world) == ("False", Reason.STOPPED, 0)
     assert world.calls.count("list pods") == 3
     assert world.find("pods", "llama-0") is None
 
@@ -281,10 +285,10 @@ async def test_a_stop_that_is_no_longer_right_deletes_nothing() -> None:
     world, runtime = a_world(a_start())
     await started(world, runtime)
     sleeping(world)
-    fleet = known(world)
-    [action] = [a for a in decide(fleet, 1e6, terms=TERMS) if isinstance(a, Stop)]
-    world.put("models", msgspec.to_builtins(a_start(finalizers=(keys.RUNNING_FINALIZER,))))
-    await perform(runtime, fleet, action)
+    state = known(world)
+    [action] = [a for a in decide(state, 1e6, settings=TERMS) if isinstance(a, Stop)]
+    world.put("models", msgspec.to_builtins(a_start(finalizers=(RUNNING_FINALIZER,))))
+    await perform(runtime, state, action)
     assert pod(world)
 
 
@@ -293,14 +297,14 @@ async def test_a_stop_never_deletes_a_pod_that_it_did_not_know() -> None:
     world, runtime = a_world(a_start())
     await started(world, runtime)
     sleeping(world)
-    fleet = known(world)
-    [action] = [a for a in decide(fleet, 1e6, terms=TERMS) if isinstance(a, Stop)]
+    state = known(world)
+    [action] = [a for a in decide(state, 1e6, settings=TERMS) if isinstance(a, Stop)]
     newer = world.things.pop(("pods", "default", "llama-0"))
     newer["metadata"]["uid"] = "newer"
     world.put("pods", newer)
-    await perform(runtime, fleet, action)
+    await perform(runtime, state, action)
     assert pod(world)["metadata"]["uid"] == "newer"
-    assert said(world)[1] != keys.R_STOPPED
+    assert said(world)[1] != Reason.STOPPED
 
 
 async def test_a_turn_asked_back_is_returned_with_the_report() -> None:
@@ -310,7 +314,7 @@ async def test_a_turn_asked_back_is_returned_with_the_report() -> None:
     await started(world, runtime, turn=4)
     world.lease(granted(step=RELEASING))
     await stopped(world, runtime)
-    assert said(world) == ("False", keys.R_STOPPED, 4)
+    assert said(world) == ("False", Reason.STOPPED, 4)
 
 
 async def test_a_turn_asked_back_in_the_middle_of_a_stop_is_not_returned_by_it() -> None:
@@ -321,9 +325,9 @@ async def test_a_turn_asked_back_in_the_middle_of_a_stop_is_not_returned_by_it()
     sleeping(world)
     world.between = lambda call: world.lease(granted(step=RELEASING)) if call == "list pods" else None
     await stopped(world, runtime)
-    assert said(world) == ("False", keys.R_STOPPED, 0)
+    assert said(world) == ("False", Reason.STOPPED, 0)
     await stopped(world, runtime)
-    assert said(world) == ("False", keys.R_STOPPED, 4)
+    assert said(world) == ("False", Reason.STOPPED, 4)
 
 
 def deleted(world: World) -> None:
@@ -344,13 +348,13 @@ async def test_a_deleted_model_goes_after_its_pods() -> None:
 
 async def test_a_finalizer_stays_when_the_model_was_written_after_the_look() -> None:
     """By the resourceVersion read before the list, so that nothing slips between."""
-    world, runtime = a_world(a_start(*ASLEEP, finalizers=(keys.RUNNING_FINALIZER,), deletion_timestamp="x"))
+    world, runtime = a_world(a_start(*ASLEEP, finalizers=(RUNNING_FINALIZER,), deletion_timestamp="x"))
     world.between = lambda call: (
         world.touch("models", "llama", lambda _m: None) if call == "list pods" else None
     )
     with pytest.raises(ConflictError):
         await stopped(world, runtime)
-    assert keys.RUNNING_FINALIZER in there(world).metadata.finalizers
+    assert RUNNING_FINALIZER in there(world).metadata.finalizers
 
 
 # --- death at any call
@@ -358,31 +362,31 @@ async def test_a_finalizer_stays_when_the_model_was_written_after_the_look() -> 
 
 async def settled(world: World, runtime: Runtime, ready: bool = False) -> None:  # noqa: FBT001, FBT002
     """Decide and perform until nothing is left to do; `ready` lets the engine answer."""
-    fleet = known(world)
+    state = known(world)
     for _ in range(40):
-        fleet = known(world, fleet)
+        state = known(world, state)
         if ready and (running := world.find("pods", "llama-0")) and open_gate_of(running):
             facts = msgspec.structs.replace(
                 pod_facts(msgspec.convert(running, PODS.type)), node="a", ip="127.0.0.9", running=True
             )
             probe = events.EngineProbed(key="default/llama", pod_uid=facts.uid, healthy=True, pod=facts)
-            fleet = fold(fleet, [Arrival(probe, 0.0)])
+            state = apply_events(state, [Observation(probe, 0.0)])
         todo = [
             a
-            for a in decide(fleet, 1e6, terms=TERMS)
-            if isinstance(a, Start | Stop | Expose | Announce | Report)
+            for a in decide(state, 1e6, settings=TERMS)
+            if isinstance(a, Start | Stop | Expose | Announce | WriteStatus)
         ]
         if not todo:
             return
         for action in todo:
             try:
-                if isinstance(action, Report):
-                    replies: Any = await report(runtime, action)
+                if isinstance(action, WriteStatus):
+                    replies: Any = await write_status(runtime, action)
                 else:
-                    replies = await perform(runtime, fleet, action)
+                    replies = await perform(runtime, state, action)
             except ConflictError:
                 replies = ()
-            fleet = fold(fleet, [Arrival(event, 0.0) for event in replies])
+            state = apply_events(state, [Observation(event, 0.0) for event in replies])
     raise AssertionError("it does not come to rest")
 
 
@@ -399,7 +403,7 @@ async def test_a_start_cut_off_at_any_call_is_finished_by_the_successor(cut: int
     world.cut = -1
     await settled(world, runtime, ready=True)
     assert open_gate_of(pod(world))
-    assert said(world)[:2] == ("True", keys.R_READY)
+    assert said(world)[:2] == ("True", Reason.READY)
 
 
 @pytest.mark.parametrize("cut", range(10))
@@ -426,4 +430,4 @@ async def test_the_proxies_hear_of_an_engine_once_its_model_says_ready() -> None
     assert isinstance(runtime.bus, ListBus)
     hints = [e for e in runtime.bus.told if isinstance(e, events.EngineReady)]
     assert [h.uid for h in hints] == ["uid-llama"]
-    assert (await world.get(MODELS, "default", "llama")).condition(keys.READY) is not None
+    assert (await world.get(MODELS, "default", "llama")).condition(conditions.READY) is not None

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from flexinfer.contracts import events, keys
-from flexinfer.contracts.events import AnyEvent, EngineProbed
-from flexinfer.contracts.fleet import Arrival, Fleet, fold
-from flexinfer.contracts.model import Model
-from flexinfer.contracts.workload import pod_facts
+from flexinfer.api.model import Model
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent, EngineProbed
+from flexinfer.events.workload import pod_facts
 from flexinfer.launcher import rules
 from flexinfer.launcher.manifests import engine_pod, template
 from flexinfer.launcher.probing import (
@@ -25,7 +25,9 @@ from flexinfer.launcher.probing import (
     asking,
     in_flight,
 )
-from flexinfer.runtime.api import PODS
+from flexinfer.runtime.kubernetes.api import PODS
+from flexinfer.state.apply import apply_events
+from flexinfer.state.observed import Observation, ObservedState
 from tests.runtimes import a_runtime
 from tests.simulation.loop import run
 from tests.unit.launcher.models import ASLEEP, TERMS, a_start, answers
@@ -50,11 +52,11 @@ class Bench:
         self.answer: Callable[[str], Answer] = lambda _url: REFUSED
         self.prober = Prober(self.opened)
         facts = pod_facts(msgspec.convert(self.world.find("pods", "llama-0"), PODS.type))
-        self.fleet = fold(
-            Fleet(connected=0.0),
+        self.state = apply_events(
+            ObservedState(connected=0.0),
             [
-                Arrival(events.ModelObserved(model=model), 0.0),
-                Arrival(answers(model, facts, healthy=False), 0.0),
+                Observation(events.ModelObserved(model=model), 0.0),
+                Observation(answers(model, facts, healthy=False), 0.0),
             ],
         )
 
@@ -77,13 +79,13 @@ class Bench:
     def see(self, event: AnyEvent) -> None:
         """Fold anything, and decide."""
         now = asyncio.get_running_loop().time()
-        self.fleet = fold(self.fleet, [Arrival(event, now)])
-        list(self.prober.heard(lambda _fleet, _now: ())(self.fleet, now))
+        self.state = apply_events(self.state, [Observation(event, now)])
+        list(self.prober.heard(lambda _state, _now: ())(self.state, now))
 
     async def watched(self, *story: tuple[float, Callable[[], object]]) -> None:
         """Let the prober watch while things happen, each some seconds after the one before."""
         runtime = a_runtime("launcher", cluster=self.world)
-        watch = asyncio.create_task(self.prober.watch(runtime, lambda: self.fleet, self.tell))
+        watch = asyncio.create_task(self.prober.watch(runtime, lambda: self.state, self.tell))
         for seconds, happens in story:
             await asyncio.sleep(seconds)
             happens()
@@ -111,7 +113,7 @@ def pauses(bench: Bench) -> list[float]:
 
 def test_asks_eagerly_at_first_and_calmly_later() -> None:
     """A hundredth of its wait is what it may lose: 5 ms at first, 100 ms from 10 s on."""
-    bench = watched(Bench(a_start(ready=("False", keys.R_LOADING))), (12, end))
+    bench = watched(Bench(a_start(ready=("False", Reason.LOADING))), (12, end))
     assert pauses(bench)[0] == 0.005
     assert pauses(bench)[-1] == 0.1
     times = [at - bench.asked[0][0] for at, _ in bench.asked]
@@ -121,7 +123,7 @@ def test_asks_eagerly_at_first_and_calmly_later() -> None:
 
 def test_tells_once_that_an_engine_answers_and_asks_on_each_second() -> None:
     """News, not noise."""
-    bench = Bench(a_start(ready=("False", keys.R_LOADING)))
+    bench = Bench(a_start(ready=("False", Reason.LOADING)))
     bench.answer = lambda _url: Answer(200)
     watched(bench, (5, end))
     assert [t.healthy for t in bench.told] == [True]
@@ -131,7 +133,7 @@ def test_tells_once_that_an_engine_answers_and_asks_on_each_second() -> None:
 
 def test_an_answer_that_is_no_yes_is_not_ready() -> None:
     """503 while it loads."""
-    bench = Bench(a_start(ready=("False", keys.R_LOADING)))
+    bench = Bench(a_start(ready=("False", Reason.LOADING)))
     bench.answer = lambda _url: Answer(503)
     watched(bench, (1, end))
     assert [(t.healthy, t.detail) for t in bench.told] == [(False, "its health answers 503")]
@@ -139,7 +141,7 @@ def test_an_answer_that_is_no_yes_is_not_ready() -> None:
 
 def test_a_pod_without_an_address_is_read_until_it_has_one() -> None:
     """The address comes from the API server, for that uid, and from nowhere else."""
-    bench = Bench(a_start(ready=("False", keys.R_STARTING)), ip="")
+    bench = Bench(a_start(ready=("False", Reason.STARTING)), ip="")
     bench.answer = lambda _url: Answer(200)
 
     def gets_address() -> None:
@@ -152,7 +154,7 @@ def test_a_pod_without_an_address_is_read_until_it_has_one() -> None:
 
 def test_an_address_of_another_pod_is_not_asked() -> None:
     """A uid that does not fit is a Pod that is gone."""
-    bench = Bench(a_start(ready=("False", keys.R_LOADING)))
+    bench = Bench(a_start(ready=("False", Reason.LOADING)))
     bench.world.touch("pods", "llama-0", lambda p: p["metadata"].update(uid="another"))
     watched(bench, (0.05, end))
     assert bench.asked == []
@@ -161,7 +163,7 @@ def test_an_address_of_another_pod_is_not_asked() -> None:
 
 def test_a_refused_connection_ends_readiness_at_once() -> None:
     """The process is dead."""
-    bench = Bench(a_start(ready=("True", keys.R_READY)))
+    bench = Bench(a_start(ready=("True", Reason.READY)))
     bench.answer = lambda _url: Answer(200)
 
     def dies() -> None:
@@ -173,7 +175,7 @@ def test_a_refused_connection_ends_readiness_at_once() -> None:
 
 def test_one_slow_answer_does_not_end_readiness() -> None:
     """A busy engine is a living one; three in a row are not."""
-    bench = Bench(a_start(ready=("True", keys.R_READY)))
+    bench = Bench(a_start(ready=("True", Reason.READY)))
     slow = Answer(0, detail="no answer")
     given = iter([Answer(200), slow, slow, Answer(200), slow, slow, slow])
     bench.answer = lambda _url: next(given, slow)
@@ -185,7 +187,7 @@ def test_one_slow_answer_does_not_end_readiness() -> None:
 
 def test_a_pod_that_vanished_is_told() -> None:
     """Before the watcher knows."""
-    bench = Bench(a_start(ready=("True", keys.R_READY)))
+    bench = Bench(a_start(ready=("True", Reason.READY)))
     bench.answer = lambda _url: Answer(200)
 
     def vanishes() -> None:
@@ -199,11 +201,11 @@ def test_a_pod_that_vanished_is_told() -> None:
 
 def test_a_draining_engine_is_asked_at_once_what_it_works_on() -> None:
     """The stop waits for that number."""
-    bench = Bench(a_start(ready=("True", keys.R_READY)))
+    bench = Bench(a_start(ready=("True", Reason.READY)))
     bench.answer = lambda url: Answer(200, "llamacpp:requests_processing 2\n" if "metrics" in url else "")
 
     def drains() -> None:
-        bench.see(events.ModelObserved(model=a_start(*ASLEEP, ready=("False", keys.R_DRAINING), version=2)))
+        bench.see(events.ModelObserved(model=a_start(*ASLEEP, ready=("False", Reason.DRAINING), version=2)))
 
     watched(bench, (0.5, drains), (0.05, end))
     assert bench.told[-1].in_flight == 2

@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from flexinfer.contracts import keys
-from flexinfer.contracts.workload import GroupLease, lease_of
+from flexinfer.api.labels import GATE_PREFIX
+from flexinfer.events.workload import GroupLease, lease_of
 from flexinfer.local.api.errors import ApiError as Refusal
 from flexinfer.local.api.patch import json_patch, merge_patch
-from flexinfer.runtime.api import (
+from flexinfer.runtime.kubernetes.api import (
+    AlreadyExistsError,
     Change,
     ConflictError,
-    ExistsError,
     InvalidError,
     Kind,
     Listing,
@@ -121,7 +121,7 @@ class World:
         """Create an object."""
         await self._step(f"create {kind.plural}")
         if self.find(kind.plural, body["metadata"]["name"], namespace) is not None:
-            raise ExistsError(f"{kind.plural} already exists", 409)
+            raise AlreadyExistsError(f"{kind.plural} already exists", 409)
         return msgspec.convert(self.put(kind.plural, copy.deepcopy(body), namespace), kind.type)
 
     async def replace(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
@@ -179,6 +179,4 @@ class World:
 
 def open_gate_of(pod: Json) -> bool:
     """Tell whether a Pod's gate is open."""
-    return not any(
-        gate["name"].startswith(keys.GATE_PREFIX) for gate in pod["spec"].get("schedulingGates", [])
-    )
+    return not any(gate["name"].startswith(GATE_PREFIX) for gate in pod["spec"].get("schedulingGates", []))

@@ -5,14 +5,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from flexinfer.contracts import events, keys
-from flexinfer.contracts.actions import Recheck, Report
-from flexinfer.contracts.events import AnyEvent
-from flexinfer.contracts.fleet import Arrival, Fleet, fold
-from flexinfer.contracts.model import Gpu, Model, Placement, Resources
-from flexinfer.contracts.nodes import Device, NodeFacts, Taint
-from flexinfer.contracts.workload import FREED, GRANTED, GroupLease
+from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
+from flexinfer.api.model import Gpu, Model, Placement, Resources
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
+from flexinfer.events.nodes import Device, NodeFacts, Taint
+from flexinfer.events.workload import FREED, GRANTED, GroupLease
 from flexinfer.placer.decide import GONE_SECONDS, decide
+from flexinfer.state.actions import RequeueAt, WriteStatus
+from flexinfer.state.apply import apply_events
+from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, a_condition, a_fleet, a_model, a_node, a_pod, all_true, running
 
 CARD = Gpu(vendor="nvidia", vram_estimate_mb=8000)
@@ -29,7 +32,7 @@ def a_housed(name: str = "llama", *, node: str = "a", wanted: bool = True, **cha
     said = (
         all_true()
         if wanted
-        else all_true(("Wanted", "False", keys.R_IDLE), ("Ready", "False", keys.R_STOPPED))
+        else all_true(("Wanted", "False", Reason.IDLE), ("Ready", "False", Reason.STOPPED))
     )
     vendor = "nvidia" if changes.get("gpu") else "cpu"
     devices = changes.pop("devices", (f"{node}-0",) if changes.get("gpu") else ())
@@ -56,26 +59,26 @@ def with_spec(model: Model, **changes: Any) -> Model:
     return msgspec.structs.replace(model, spec=msgspec.structs.replace(model.spec, **changes))
 
 
-def told(fleet: Fleet, now: float = NOW) -> dict[str, Report]:
+def told(state: ObservedState, now: float = NOW) -> dict[str, WriteStatus]:
     """Return key -> report."""
-    return {a.key: a for a in decide(fleet, now) if isinstance(a, Report)}
+    return {a.key: a for a in decide(state, now) if isinstance(a, WriteStatus)}
 
 
-def home(report: Report) -> str:
+def home(report: WriteStatus) -> str:
     """Return the node of a report."""
     placement = report.fields["placement"]
     return placement.node if placement is not None else ""
 
 
-def sole(*parts: Any, now: float = NOW) -> Report:
+def sole(*parts: Any, now: float = NOW) -> WriteStatus:
     """Return the only report on a fleet of the parts."""
     (report,) = told(a_fleet(*parts), now).values()
     return report
 
 
-def later(fleet: Fleet, now: float, *facts: AnyEvent) -> Fleet:
+def later(state: ObservedState, now: float, *facts: AnyEvent) -> ObservedState:
     """Return the fleet after facts at a later moment."""
-    return fold(fleet, [Arrival(fact, now) for fact in facts])
+    return apply_events(state, [Observation(fact, now) for fact in facts])
 
 
 def test_a_model_without_devices_gets_the_node_with_the_fewest_models() -> None:
@@ -128,7 +131,7 @@ def test_several_devices_must_each_have_the_room() -> None:
     two = Gpu(vendor="nvidia", count=2, vram_estimate_mb=8000)
     report = sole(a_gpu_node("a", 2), telemetry("a", 15000, 4000), a_new(gpu=two))
     assert (report.condition.reason, "15000 MB free at most" in report.condition.message) == (
-        keys.R_NO_NODE_FITS,
+        Reason.NO_NODE_FITS,
         True,
     )
 
@@ -186,7 +189,7 @@ REFUSALS = [
 def test_a_refusal_says_for_each_node_what_is_missing(node: NodeFacts, model: Model, says: str) -> None:
     """With the numbers, and with what would help."""
     condition = sole(node, model).condition
-    assert (condition.status, condition.reason) == ("False", keys.R_NO_NODE_FITS)
+    assert (condition.status, condition.reason) == ("False", Reason.NO_NODE_FITS)
     assert says in condition.message
     assert "What helps:" in condition.message
 
@@ -222,28 +225,28 @@ def test_gpu_models_tolerate_the_taints_of_gpu_nodes() -> None:
 
 def test_stale_telemetry_is_not_believed_for_a_new_home() -> None:
     """Somebody else may have filled the device since."""
-    fleet = a_fleet(a_gpu_node("a"), telemetry("a", 24000), a_new(gpu=CARD))
-    (report,) = told(fleet, NOW + 31).values()
-    assert report.condition.reason == keys.R_NO_NODE_FITS
+    state = a_fleet(a_gpu_node("a"), telemetry("a", 24000), a_new(gpu=CARD))
+    (report,) = told(state, NOW + 31).values()
+    assert report.condition.reason == Reason.NO_NODE_FITS
 
 
 def test_nothing_is_said_of_a_model_that_has_its_home() -> None:
     """Neither awake nor asleep."""
-    fleet = a_fleet(
+    state = a_fleet(
         a_node(),
         a_housed("awake"),
         running(a_housed("awake"), a_pod(a_housed("awake"))),
         a_housed("asleep", wanted=False),
     )
-    assert list(decide(fleet, NOW)) == []
+    assert list(decide(state, NOW)) == []
 
 
 def test_a_first_verdict_waits_for_accepted_but_not_for_ever() -> None:
     """The row is Accepted, Placed, ...: six writers at once would conflict."""
-    fleet = a_fleet(a_node(), a_model(placement=None))
-    assert list(decide(fleet, NOW + 0.5)) == [Recheck(NOW + 1.0)]
-    (report,) = told(fleet, NOW + 1.0).values()
-    assert (report.condition.status, report.condition.reason) == ("False", keys.R_NOT_ACCEPTED)
+    state = a_fleet(a_node(), a_model(placement=None))
+    assert list(decide(state, NOW + 0.5)) == [RequeueAt(NOW + 1.0)]
+    (report,) = told(state, NOW + 1.0).values()
+    assert (report.condition.status, report.condition.reason) == ("False", Reason.NOT_ACCEPTED)
 
 
 def test_a_home_is_not_taken_back_because_a_newer_spec_is_not_accepted() -> None:
@@ -281,14 +284,14 @@ def test_a_running_model_whose_newer_spec_fits_nowhere_says_where_it_runs() -> N
     said = [a_condition(kind, generation=2) for kind in ("Accepted", "Wanted")] + [a_condition("Placed")]
     model = a_housed(generation=2, conditions=said, node_selector={"disk": "ssd"})
     report = sole(a_node("a"), model, running(model, a_pod(model)))
-    assert (report.condition.reason, home(report)) == (keys.R_NO_NODE_FITS, "a")
+    assert (report.condition.reason, home(report)) == (Reason.NO_NODE_FITS, "a")
 
 
 def test_a_sleeping_model_keeps_its_home_while_others_use_it() -> None:
     """Placement is a home, not a reservation."""
     asleep = a_housed(gpu=CARD, wanted=False)
-    fleet = a_fleet(a_gpu_node("a", requested={"nvidia.com/gpu": 1000}), telemetry("a", 0), asleep)
-    assert list(decide(fleet, NOW)) == []
+    state = a_fleet(a_gpu_node("a", requested={"nvidia.com/gpu": 1000}), telemetry("a", 0), asleep)
+    assert list(decide(state, NOW)) == []
 
 
 def test_a_wanted_model_without_a_pod_moves_when_its_home_is_taken() -> None:
@@ -302,24 +305,24 @@ def test_a_wanted_model_without_a_pod_moves_when_its_home_is_taken() -> None:
 
 def test_memory_measured_before_the_wish_to_run_moves_nobody() -> None:
     """It may still show the engine that has just stopped."""
-    fleet = a_fleet(telemetry("a", 100), a_gpu_node("a"))
-    fleet = later(fleet, NOW + 1, events.ModelObserved(model=a_housed(gpu=CARD)))
-    assert list(decide(fleet, NOW + 1)) == []
-    after = later(fleet, NOW + 2, telemetry("a", 100))
-    assert told(after, NOW + 2)["default/llama"].condition.reason == keys.R_NO_NODE_FITS
+    state = a_fleet(telemetry("a", 100), a_gpu_node("a"))
+    state = later(state, NOW + 1, events.ModelObserved(model=a_housed(gpu=CARD)))
+    assert list(decide(state, NOW + 1)) == []
+    after = later(state, NOW + 2, telemetry("a", 100))
+    assert told(after, NOW + 2)["default/llama"].condition.reason == Reason.NO_NODE_FITS
 
 
 def test_two_always_on_models_do_not_count_on_the_same_device() -> None:
     """The second is told why."""
     on = {"enabled": False}
-    fleet = a_fleet(
+    state = a_fleet(
         a_gpu_node("a"),
         telemetry("a", 24000),
         a_new("one", gpu=CARD, serverless=on),
         a_new("two", gpu=CARD, serverless=on),
     )
-    verdicts = {key: report.condition.reason for key, report in told(fleet).items()}
-    assert verdicts == {"default/one": keys.R_PLACED, "default/two": keys.R_NO_NODE_FITS}
+    verdicts = {key: report.condition.reason for key, report in told(state).items()}
+    assert verdicts == {"default/one": Reason.PLACED, "default/two": Reason.NO_NODE_FITS}
 
 
 def test_members_of_a_group_share_one_home() -> None:
@@ -362,7 +365,7 @@ def test_who_left_a_group_but_holds_its_turn_still_keeps_its_home() -> None:
     other = a_new("other", gpu=Gpu(vendor="nvidia", shared="third"))
     assert (
         told(a_fleet(busy, telemetry("a", 24000), left, held, other))["default/other"].condition.reason
-        == keys.R_NO_NODE_FITS
+        == Reason.NO_NODE_FITS
     )
     assert lease.step != FREED
 
@@ -400,7 +403,7 @@ def test_a_member_that_the_groups_home_cannot_take_is_told_so() -> None:
     """While a member lives there nobody moves."""
     first = a_housed("first", gpu=TEAM)
     large = a_new("large", gpu=Gpu(vendor="nvidia", shared="card", vram_estimate_mb=40000))
-    fleet = a_fleet(
+    state = a_fleet(
         a_gpu_node("a", requested={"nvidia.com/gpu": 1000}),
         telemetry("a", 9000),
         a_gpu_node("b"),
@@ -409,7 +412,7 @@ def test_a_member_that_the_groups_home_cannot_take_is_told_so() -> None:
         running(first, a_pod(first)),
         large,
     )
-    message = told(fleet)["default/large"].condition.message
+    message = told(state)["default/large"].condition.message
     assert "members of the shared group card live on a" in message
     assert "40000 MB" in message
 
@@ -417,56 +420,56 @@ def test_a_member_that_the_groups_home_cannot_take_is_told_so() -> None:
 def test_a_silent_node_moves_a_model_without_devices_after_a_minute() -> None:
     """First it is said, then it is done."""
     model = a_housed()
-    fleet = a_fleet(a_node("a", ready="Unknown"), a_node("b"), model, running(model, a_pod(model)))
-    (report,) = told(fleet).values()
-    assert (report.condition.status, report.condition.reason) == ("True", keys.R_NODE_NOT_READY)
-    fleet = apply(fleet, report, NOW)
-    assert list(decide(fleet, NOW + 1)) == [Recheck(NOW + GONE_SECONDS)]
-    (gone,) = told(fleet, NOW + GONE_SECONDS).values()
-    assert (gone.condition.status, gone.condition.reason, home(gone)) == ("False", keys.R_NODE_GONE, "a")
-    fleet = apply(fleet, gone, NOW + 61)
-    assert told(fleet, NOW + 61) == {}
+    state = a_fleet(a_node("a", ready="Unknown"), a_node("b"), model, running(model, a_pod(model)))
+    (report,) = told(state).values()
+    assert (report.condition.status, report.condition.reason) == ("True", Reason.NODE_NOT_READY)
+    state = apply(state, report, NOW)
+    assert list(decide(state, NOW + 1)) == [RequeueAt(NOW + GONE_SECONDS)]
+    (gone,) = told(state, NOW + GONE_SECONDS).values()
+    assert (gone.condition.status, gone.condition.reason, home(gone)) == ("False", Reason.NODE_GONE, "a")
+    state = apply(state, gone, NOW + 61)
+    assert told(state, NOW + 61) == {}
     empty = events.WorkloadDeleted(namespace="default", name="llama")
-    (moved,) = told(later(fleet, NOW + 62, empty), NOW + 62).values()
+    (moved,) = told(later(state, NOW + 62, empty), NOW + 62).values()
     assert (moved.condition.status, home(moved)) == ("True", "b")
 
 
 def test_a_silent_node_keeps_a_model_with_devices_and_its_message_names_the_exits() -> None:
     """Its process may still hold the card."""
     model = a_housed(gpu=CARD)
-    fleet = a_fleet(
+    state = a_fleet(
         a_gpu_node("a", ready="Unknown"),
         a_gpu_node("b"),
         telemetry("b", 24000),
         model,
         running(model, a_pod(model)),
     )
-    (report,) = told(fleet).values()
+    (report,) = told(state).values()
     assert "kubectl delete node a" in report.condition.message
-    assert keys.OUT_OF_SERVICE_TAINT in report.condition.message
-    assert list(decide(apply(fleet, report, NOW), NOW + 3600)) == []
+    assert OUT_OF_SERVICE_TAINT in report.condition.message
+    assert list(decide(apply(state, report, NOW), NOW + 3600)) == []
 
 
 @pytest.mark.parametrize("exit_", ["deleted", "tainted"])
 def test_a_model_with_devices_leaves_a_node_that_is_deleted_or_out_of_service(exit_: str) -> None:
     """The administrator vouches for it."""
     model = a_housed(gpu=CARD)
-    taint = Taint(key=keys.OUT_OF_SERVICE_TAINT, value="nodeshutdown", effect="NoExecute")
+    taint = Taint(key=OUT_OF_SERVICE_TAINT, value="nodeshutdown", effect="NoExecute")
     nodes = [a_gpu_node("a", ready="Unknown", taints=(taint,))] if exit_ == "tainted" else []
     report = sole(*nodes, model, running(model, a_pod(model)))
-    assert (report.condition.reason, home(report)) == (keys.R_NODE_GONE, "a")
+    assert (report.condition.reason, home(report)) == (Reason.NODE_GONE, "a")
 
 
 def test_a_node_that_returns_is_home_again() -> None:
     """Nothing was given away."""
     said = [
         a_condition("Accepted"),
-        a_condition("Placed", reason=keys.R_NODE_NOT_READY),
+        a_condition("Placed", reason=Reason.NODE_NOT_READY),
         a_condition("Wanted"),
     ]
     model = a_housed(conditions=said)
     report = sole(a_node("a"), model, running(model, a_pod(model)))
-    assert (report.condition.reason, home(report)) == (keys.R_PLACED, "a")
+    assert (report.condition.reason, home(report)) == (Reason.PLACED, "a")
 
 
 def test_a_deleted_model_is_left_alone() -> None:
@@ -476,19 +479,19 @@ def test_a_deleted_model_is_left_alone() -> None:
 
 def test_free_memory_that_hardly_moves_is_not_written_again() -> None:
     """Telemetry comes every second; status does not."""
-    fleet = a_fleet(a_gpu_node("a"), telemetry("a", 3000), a_new(gpu=CARD))
-    fleet = apply(fleet, told(fleet)["default/llama"], NOW)
-    assert told(later(fleet, NOW + 1, telemetry("a", 3100)), NOW + 1) == {}
-    assert told(later(fleet, NOW + 1, telemetry("a", 5000)), NOW + 1) != {}
+    state = a_fleet(a_gpu_node("a"), telemetry("a", 3000), a_new(gpu=CARD))
+    state = apply(state, told(state)["default/llama"], NOW)
+    assert told(later(state, NOW + 1, telemetry("a", 3100)), NOW + 1) == {}
+    assert told(later(state, NOW + 1, telemetry("a", 5000)), NOW + 1) != {}
 
 
-def apply(fleet: Fleet, report: Report, now: float) -> Fleet:
+def apply(state: ObservedState, report: WriteStatus, now: float) -> ObservedState:
     """Return the fleet after a report was written."""
-    former = fleet.models[report.key]
+    former = state.models[report.key]
     others = tuple(c for c in former.status.conditions if c.type != report.condition.type)
     status = msgspec.structs.replace(
         former.status, conditions=(*others, report.condition), placement=report.fields["placement"]
     )
     meta = msgspec.structs.replace(former.metadata, resource_version=str(former.metadata.version + 1))
     written = msgspec.structs.replace(former, status=status, metadata=meta)
-    return later(fleet, now, events.ModelObserved(model=written))
+    return later(state, now, events.ModelObserved(model=written))

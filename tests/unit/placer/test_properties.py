@@ -4,13 +4,14 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flexinfer.contracts import events, keys
-from flexinfer.contracts.actions import Report
-from flexinfer.contracts.fleet import Fleet
-from flexinfer.contracts.model import Gpu, Model, Placement, Resources
-from flexinfer.contracts.nodes import Device, NodeFacts
+from flexinfer.api.model import Gpu, Model, Placement, Resources
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.placer.decide import decide
-from flexinfer.placer.world import wanted
+from flexinfer.placer.state import wanted
+from flexinfer.state.actions import WriteStatus
+from flexinfer.state.observed import ObservedState
 from tests.builders import NOW, a_condition, a_fleet, a_model, a_node, a_pod, running
 from tests.unit.placer.test_decide import apply
 
@@ -55,7 +56,7 @@ def models(draw: st.DrawFn, name: str) -> Model:
     said = [a_condition("Accepted")]
     said += [a_condition("Placed")] if node else []
     said += draw(
-        st.sampled_from([[], [a_condition("Wanted")], [a_condition("Wanted", "False", keys.R_IDLE)]])
+        st.sampled_from([[], [a_condition("Wanted")], [a_condition("Wanted", "False", Reason.IDLE)]])
     )
     placement = None
     if node:
@@ -74,7 +75,7 @@ def models(draw: st.DrawFn, name: str) -> Model:
 
 
 @st.composite
-def fleets(draw: st.DrawFn) -> Fleet:
+def fleets(draw: st.DrawFn) -> ObservedState:
     """Draw a fleet; a Model at home may have a Pod there."""
     parts: list[object] = [fact for name in NODES for fact in draw(nodes(name))]
     for index in range(draw(st.integers(0, 6))):
@@ -85,16 +86,16 @@ def fleets(draw: st.DrawFn) -> Fleet:
     return a_fleet(*parts)  # type: ignore[arg-type]
 
 
-def reports(fleet: Fleet) -> list[Report]:
+def reports(state: ObservedState) -> list[WriteStatus]:
     """Return what is to be written."""
-    return [action for action in decide(fleet, NOW) if isinstance(action, Report)]
+    return [action for action in decide(state, NOW) if isinstance(action, WriteStatus)]
 
 
-def written(fleet: Fleet) -> Fleet:
+def written(state: ObservedState) -> ObservedState:
     """Return the fleet after everything was written."""
-    for report in reports(fleet):
-        fleet = apply(fleet, report, NOW)
-    return fleet
+    for report in reports(state):
+        state = apply(state, report, NOW)
+    return state
 
 
 def cpu_of(model: Model) -> int:
@@ -105,38 +106,38 @@ def cpu_of(model: Model) -> int:
 
 @settings(max_examples=80, deadline=None)
 @given(fleets())
-def test_written_verdicts_are_the_last_word(fleet: Fleet) -> None:
+def test_written_verdicts_are_the_last_word(state: ObservedState) -> None:
     """Idempotent: folding its own reports leaves nothing to say."""
-    assert reports(written(fleet)) == []
+    assert reports(written(state)) == []
 
 
 @settings(max_examples=30, deadline=None)
 @given(fleets(), st.randoms(use_true_random=False))
-def test_the_order_in_which_things_were_learned_does_not_matter(fleet: Fleet, chance: object) -> None:
+def test_the_order_in_which_things_were_learned_does_not_matter(state: ObservedState, chance: object) -> None:
     """Deterministic: ties are broken by name."""
-    keys_ = list(fleet.models)
+    keys_ = list(state.models)
     chance.shuffle(keys_)  # type: ignore[attr-defined]
     shuffled = msgspec.structs.replace(
-        fleet,
-        models={key: fleet.models[key] for key in keys_},
-        nodes=dict(reversed(list(fleet.nodes.items()))),
+        state,
+        models={key: state.models[key] for key in keys_},
+        nodes=dict(reversed(list(state.nodes.items()))),
     )
-    assert list(decide(shuffled, NOW)) == list(decide(fleet, NOW))
+    assert list(decide(shuffled, NOW)) == list(decide(state, NOW))
 
 
 @settings(max_examples=80, deadline=None)
 @given(fleets())
-def test_a_new_home_has_room_for_all_that_are_to_run_there(fleet: Fleet) -> None:
+def test_a_new_home_has_room_for_all_that_are_to_run_there(state: ObservedState) -> None:
     """Never over-commits: what is requested, all wanted Models without a Pod, and the newcomer that is wanted."""
-    after = written(fleet)
-    for report in reports(fleet):
+    after = written(state)
+    for report in reports(state):
         placement = report.fields["placement"]
-        former = fleet.models[report.key].status.placement
-        runs = bool(fleet.workload(report.model).pods)
+        former = state.models[report.key].status.placement
+        runs = bool(state.workload(report.model).pods)
         settled = former and placement and former.node == placement.node
         if report.condition.status != "True" or runs or settled or not wanted(report.model):
             continue
-        node, model = fleet.nodes[placement.node], report.model
+        node, model = state.nodes[placement.node], report.model
         assert node.ready == "True"
         assert all(node.labels.get(k) == v for k, v in model.spec.node_selector.items())
         others = [
@@ -148,15 +149,15 @@ def test_a_new_home_has_room_for_all_that_are_to_run_there(fleet: Fleet) -> None
             and m.status.placement is not None
             and m.status.placement.node == placement.node
             and wanted(m)
-            and not fleet.workload(m).pods
+            and not state.workload(m).pods
             and not (m.spec.group and m.spec.group == model.spec.group)
         ]
         leaving = [
             m
-            for m in fleet.models.values()
+            for m in state.models.values()
             if m.spec.group
             and m.spec.group == model.spec.group
-            and any(pod.node == placement.node for pod in fleet.workload(m).pods)
+            and any(pod.node == placement.node for pod in state.workload(m).pods)
         ]
         asked = cpu_of(model) + sum(map(cpu_of, others)) - sum(map(cpu_of, leaving))
         assert not cpu_of(model) or node.requested["cpu"] + asked <= node.allocatable["cpu"]
@@ -168,19 +169,19 @@ def test_a_new_home_has_room_for_all_that_are_to_run_there(fleet: Fleet) -> None
 
 @settings(max_examples=40, deadline=None)
 @given(fleets())
-def test_a_new_home_has_the_free_memory_on_each_device(fleet: Fleet) -> None:
+def test_a_new_home_has_the_free_memory_on_each_device(state: ObservedState) -> None:
     """Measured, not assumed; unless whoever fills it leaves first."""
-    for report in reports(fleet):
+    for report in reports(state):
         model, placement = report.model, report.fields["placement"]
         vram = (model.spec.gpu.vram_estimate_mb or 0) if model.spec.gpu else 0
-        former = fleet.models[report.key].status.placement
+        former = state.models[report.key].status.placement
         if (
             report.condition.status != "True"
             or model.spec.group
             or (former and former.node == placement.node)
         ):
             continue
-        sample = fleet.gpus[placement.node].observed.devices
+        sample = state.gpus[placement.node].observed.devices
         free = {device.uuid: device.free_mb for device in sample}
         assert len(placement.devices) == model.spec.devices
         assert all(free[uuid] >= vram for uuid in placement.devices)
@@ -188,16 +189,16 @@ def test_a_new_home_has_the_free_memory_on_each_device(fleet: Fleet) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(fleets())
-def test_what_runs_is_never_moved_by_telemetry_or_neighbours(fleet: Fleet) -> None:
+def test_what_runs_is_never_moved_by_telemetry_or_neighbours(state: ObservedState) -> None:
     """With a Pod on a ready node, a Model at its generation is left alone."""
-    moved = {report.key for report in reports(fleet)}
-    for key, model in fleet.models.items():
+    moved = {report.key for report in reports(state)}
+    for key, model in state.models.items():
         placement = model.status.placement
-        node = fleet.nodes.get(placement.node) if placement else None
+        node = state.nodes.get(placement.node) if placement else None
         if (
             placement
             and model.condition("Placed")
-            and fleet.workload(model).pods
+            and state.workload(model).pods
             and node
             and node.ready == "True"
         ):

@@ -6,22 +6,25 @@ from typing import Any
 import msgspec
 import pytest
 
-from flexinfer.contracts import events, keys
-from flexinfer.contracts.actions import Recheck, Report
-from flexinfer.contracts.fleet import Arrival, fold
-from flexinfer.contracts.model import Cache, CacheStatus, Model
-from flexinfer.contracts.workload import ClaimFacts, JobFacts
+from flexinfer.api import conditions
+from flexinfer.api.model import Cache, CacheStatus, Model
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.events.workload import ClaimFacts, JobFacts
 from flexinfer.prefetcher.decide import RETRY_SECONDS, Discard, Prepare, decide
-from flexinfer.prefetcher.plan import Terms, plan
+from flexinfer.prefetcher.plan import PrefetchSettings, plan
+from flexinfer.state.actions import RequeueAt, WriteStatus
+from flexinfer.state.apply import apply_events
+from flexinfer.state.observed import Observation
 from tests.builders import NOW, a_condition, a_fleet, a_model
 
-TERMS = Terms(image="ours")
+TERMS = PrefetchSettings(image="ours")
 HOME = ("Accepted", "Placed")
 
 
 def decided(*parts: Any, after: float = 0.0) -> list[Any]:
     """Return what is decided, some seconds after everything was seen."""
-    return list(decide(a_fleet(*parts), NOW + after, terms=TERMS))
+    return list(decide(a_fleet(*parts), NOW + after, settings=TERMS))
 
 
 def holding(
@@ -55,7 +58,7 @@ def prepared(model: Model, uid: str = "claim-1") -> Prepare:
 
 def said(action: Any) -> tuple[str, str]:
     """Return status and reason of what an action writes."""
-    assert isinstance(action, Report)
+    assert isinstance(action, WriteStatus)
     return action.condition.status, action.condition.reason
 
 
@@ -67,8 +70,8 @@ def test_a_claim_is_looked_into_by_a_job() -> None:
 
 def test_nothing_is_looked_for_without_a_home() -> None:
     """The look is from the engine's node."""
-    model = a_model(conditions=("Accepted", ("Placed", "False", keys.R_NO_NODE_FITS)))
-    assert [said(a) for a in decided(model, holding(model))] == [("False", keys.R_NOT_PLACED)]
+    model = a_model(conditions=("Accepted", ("Placed", "False", Reason.NO_NODE_FITS)))
+    assert [said(a) for a in decided(model, holding(model))] == [("False", Reason.NOT_PLACED)]
 
 
 def test_a_claim_that_was_never_seen_is_asked_for_at_once() -> None:
@@ -83,7 +86,7 @@ def test_a_job_under_way_is_said() -> None:
     [action] = decided(
         model, holding(model, a_job(model, active=1, waiting="ImagePullBackOff: no such image"))
     )
-    assert said(action) == ("False", keys.R_CHECKING)
+    assert said(action) == ("False", Reason.CHECKING)
     assert "ImagePullBackOff: no such image" in action.condition.message
 
 
@@ -99,7 +102,7 @@ def test_what_was_found_is_cached() -> None:
     model = a_model(conditions=HOME)
     job = a_job(model, complete=True, report=json.dumps({"found": True, "bytes": 1234}))
     [action] = decided(model, holding(model, job))
-    assert said(action) == ("True", keys.R_CACHED)
+    assert said(action) == ("True", Reason.CACHED)
     cache = action.fields["cache"]
     assert (cache.ready, cache.bytes, cache.job_name) == (True, 1234, job.name)
 
@@ -108,7 +111,7 @@ def verified(**changes: Any) -> Model:
     """Return a Model whose source was verified by the Job of its inputs."""
     bare = a_model(conditions=HOME, **changes)
     told = CacheStatus(ready=True, pvc_name="models", job_name=job_name(bare), message="there")
-    cached = a_condition(keys.CACHED, "True", keys.R_CACHED, changes.get("generation_told", 1))
+    cached = a_condition(conditions.CACHED, "True", Reason.CACHED, changes.get("generation_told", 1))
     status = msgspec.structs.replace(bare.status, conditions=(*bare.status.conditions, cached), cache=told)
     return msgspec.structs.replace(bare, status=status)
 
@@ -137,7 +140,7 @@ def test_a_generation_that_changes_no_input_gets_the_same_verdict_at_once() -> N
     """No new Job."""
     model = at_generation(verified(), 2)
     [action] = decided(model, holding(model))
-    assert said(action) == ("True", keys.R_CACHED)
+    assert said(action) == ("True", Reason.CACHED)
     assert action.fields["cache"].job_name == job_name(model)
 
 
@@ -175,7 +178,7 @@ def test_a_path_that_is_not_there_is_said_with_the_way_out() -> None:
         model, failed=1, failed_reason="BackoffLimitExceeded: x", report='noise\n{"reason": "SourceNotFound"}'
     )
     [action] = decided(model, holding(model, job))
-    assert said(action) == ("False", keys.R_SOURCE_NOT_FOUND)
+    assert said(action) == ("False", Reason.SOURCE_NOT_FOUND)
     assert "claim models holds no smollm2.gguf" in action.condition.message
     assert f"kubectl delete job -n default {job.name}" in action.condition.message
 
@@ -187,10 +190,10 @@ def test_a_failed_fetch_is_tried_again_after_a_while() -> None:
         model, failed=1, failed_reason="x: y", report='{"reason": "Away", "message": "the hub is away"}'
     )
     [first] = decided(model, holding(model, job))
-    assert said(first) == ("False", keys.R_FETCH_FAILED)
+    assert said(first) == ("False", Reason.FETCH_FAILED)
     assert "the hub is away" in first.condition.message
     told = a_model(conditions=(*HOME, first.condition), cache_status=first.fields["cache"])
-    assert decided(told, holding(told, job)) == [Recheck(NOW + RETRY_SECONDS)]
+    assert decided(told, holding(told, job)) == [RequeueAt(NOW + RETRY_SECONDS)]
     assert decided(told, holding(told, job), after=RETRY_SECONDS) == [Discard(model=told, job=job)]
 
 
@@ -216,7 +219,7 @@ def test_what_the_engine_fetches_itself_holds_nothing_back(
     cache = Cache(strategy=strategy) if strategy else None
     model = msgspec.structs.replace(model, spec=msgspec.structs.replace(model.spec, cache=cache))
     [action] = decided(model)
-    assert said(action) == ("True", keys.R_PULLED_BY_ENGINE)
+    assert said(action) == ("True", Reason.PULLED_BY_ENGINE)
 
 
 def test_a_file_of_an_image_that_cannot_be_looked_into_is_left_to_the_engine() -> None:
@@ -224,7 +227,7 @@ def test_a_file_of_an_image_that_cannot_be_looked_into_is_left_to_the_engine() -
     model = a_model(conditions=HOME, source="file:///m.gguf")
     job = a_job(model, "", failed=1, failed_reason="DeadlineExceeded: no shell")
     [action] = decided(model, holding(model, job, claim=""))
-    assert said(action) == ("True", keys.R_IN_IMAGE)
+    assert said(action) == ("True", Reason.IN_IMAGE)
     assert "could not be looked into" in action.condition.message
 
 
@@ -233,7 +236,7 @@ def test_a_file_that_is_missing_from_the_image_is_refused() -> None:
     model = a_model(conditions=HOME, source="file:///m.gguf")
     job = a_job(model, "", failed=1, failed_reason="x: y", report='{"reason": "SourceNotFound"}')
     [action] = decided(model, holding(model, job, claim=""))
-    assert said(action) == ("False", keys.R_SOURCE_NOT_FOUND)
+    assert said(action) == ("False", Reason.SOURCE_NOT_FOUND)
 
 
 def test_a_job_of_former_inputs_is_cleared_away() -> None:
@@ -245,8 +248,8 @@ def test_a_job_of_former_inputs_is_cleared_away() -> None:
 
 def test_a_refused_spec_has_a_verdict_too() -> None:
     """Never a bare Unknown."""
-    model = a_model(conditions=(("Accepted", "False", keys.R_UNKNOWN_BACKEND),))
-    assert [said(a) for a in decided(model, after=2)] == [("False", keys.R_NOT_ACCEPTED)]
+    model = a_model(conditions=(("Accepted", "False", Reason.UNKNOWN_BACKEND),))
+    assert [said(a) for a in decided(model, after=2)] == [("False", Reason.NOT_ACCEPTED)]
 
 
 def test_a_deleted_model_needs_nothing() -> None:
@@ -260,5 +263,5 @@ def test_what_was_said_is_not_said_again() -> None:
     job = a_job(model, complete=True, report='{"found": true, "bytes": 5}')
     [first] = decided(model, holding(model, job))
     told = a_model(conditions=(*HOME, first.condition), cache_status=first.fields["cache"], version=2)
-    fleet = fold(a_fleet(model, holding(model)), [Arrival(events.ModelObserved(model=told), NOW)])
-    assert list(decide(fleet, NOW, terms=TERMS)) == []
+    state = apply_events(a_fleet(model, holding(model)), [Observation(events.ModelObserved(model=told), NOW)])
+    assert list(decide(state, NOW, settings=TERMS)) == []

@@ -2,15 +2,15 @@
 
 import msgspec
 
-from flexinfer.contracts import keys
-from flexinfer.contracts.model import Cache, Gpu, Model, Placement
-from flexinfer.launcher.manifests import Terms as StartTerms
+from flexinfer.api.labels import GPU_RESOURCES
+from flexinfer.api.model import Cache, Gpu, Model, Placement
+from flexinfer.launcher.manifests import LaunchSettings as StartTerms
 from flexinfer.launcher.manifests import template
 from flexinfer.prefetcher.jobs import claim, job
-from flexinfer.prefetcher.plan import Plan, Terms, plan
+from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan
 from tests.builders import a_model
 
-TERMS = Terms(image="ours", hf_endpoint="http://mirror")
+TERMS = PrefetchSettings(image="ours", hf_endpoint="http://mirror")
 GPU = Gpu(vendor="nvidia", count=1)
 PLACED = Placement(node="a", vendor="nvidia", devices=("GPU-1",))
 
@@ -31,7 +31,7 @@ def test_a_job_sees_what_the_engine_will_see() -> None:
     for part in ("volumes", "affinity", "tolerations"):
         assert looks[part] == engine.spec[part]
     assert looks["containers"][0]["volumeMounts"] == engine.spec["containers"][0]["volumeMounts"]
-    assert keys.GPU_RESOURCES["nvidia"] not in str(looks["containers"])
+    assert GPU_RESOURCES["nvidia"] not in str(looks["containers"])
     assert looks["automountServiceAccountToken"] is False
 
 

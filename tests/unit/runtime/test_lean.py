@@ -31,7 +31,7 @@ def test_a_service_carries_nothing_that_it_does_not_use(service: str) -> None:
 def test_the_real_libraries_are_there_for_who_asks_for_them() -> None:
     """The stand-ins do not outlive the imports."""
     script = """
-import flexinfer.runtime.cluster, dateutil.parser, urllib3.util, multiprocessing.pool, importlib.metadata
+import flexinfer.runtime.kubernetes.client, dateutil.parser, urllib3.util, multiprocessing.pool, importlib.metadata
 print(callable(dateutil.parser.parse), callable(multiprocessing.pool.ThreadPool), importlib.metadata.version("aiohttp")[0])
 """
     assert _told(script) == "True True 3"
@@ -40,7 +40,7 @@ print(callable(dateutil.parser.parse), callable(multiprocessing.pool.ThreadPool)
 def test_a_kubeconfig_with_a_password_still_works() -> None:
     """What urllib3 is used for is done without it."""
     script = """
-from flexinfer.runtime.kubernetes_client import Configuration
+from flexinfer.runtime.kubernetes.transport import Configuration
 print(Configuration(username="a", password="b").get_basic_auth_token())
 """
     assert _told(script) == "Basic YTpi"

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer import sources
-from flexinfer.contracts import keys
-from flexinfer.contracts.model import Cache, Model
+from flexinfer.api.model import Cache, Model
+from flexinfer.api.reasons import Reason
 from flexinfer.sources import Location, Source, SourceError, Volume
 from flexinfer.sources.hf import files
 from tests.builders import a_model
@@ -66,7 +66,7 @@ def test_what_names_nothing_is_told_the_form(uri: str) -> None:
     """No exception, a reason, and the way to write it."""
     found = sources.parse(uri)
     assert isinstance(found, SourceError)
-    assert found.reason == keys.R_INVALID_SOURCE
+    assert found.reason == Reason.INVALID_SOURCE
     assert "://" in found.message
 
 

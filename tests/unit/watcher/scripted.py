@@ -6,20 +6,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from flexinfer.contracts import events, subjects
-from flexinfer.contracts.conditions import Condition
-from flexinfer.contracts.events import StateEvent
-from flexinfer.contracts.model import Metadata, Model, ModelStatus
-from flexinfer.runtime import messages
-from flexinfer.runtime.api import (
-    MODELS,
-    Change,
-    ConflictError,
-    Kind,
-    Listing,
-    NotFoundError,
-)
-from flexinfer.runtime.stream import Held, StaleWriteError
+from flexinfer.api.conditions import Condition
+from flexinfer.api.model import Metadata, Model, ModelStatus
+from flexinfer.events import events, subjects
+from flexinfer.events.events import StateEvent
+from flexinfer.runtime.kubernetes.api import MODELS, Change, ConflictError, Kind, Listing, NotFoundError
+from flexinfer.runtime.nats import codec
+from flexinfer.runtime.nats.state_writer import StaleWriteError, StreamEntry
 
 T = TypeVar("T")
 
@@ -141,8 +134,8 @@ class DictStream:
     """`watcher.ports.Stream` over a dict."""
 
     def __init__(self) -> None:
-        self.store: dict[str, Held] = {}
-        self.held: dict[str, Held] = {}
+        self.store: dict[str, StreamEntry] = {}
+        self.held: dict[str, StreamEntry] = {}
         self.published: list[StateEvent] = []
         self.marks = 0
         self.faults: list[Exception] = []
@@ -159,7 +152,7 @@ class DictStream:
     async def publish(self, event: StateEvent) -> bool:
         """Store a fact unless it is held; a sequence that is not the store's own is refused."""
         subject, deletion = subjects.subject_of(event), isinstance(event, events.DELETIONS)
-        body, known = messages.encode(event), self.held.get(subject)
+        body, known = codec.encode(event), self.held.get(subject)
         if known is not None and (known.body is None if deletion else known.body == body):
             return False
         if self.gate is not None:
@@ -171,7 +164,7 @@ class DictStream:
             self.doubt()
             raise StaleWriteError(subject)
         self._sequence += 1
-        self.store[subject] = self.held[subject] = Held(self._sequence, None if deletion else body)
+        self.store[subject] = self.held[subject] = StreamEntry(self._sequence, None if deletion else body)
         self.published.append(event)
         return True
 
@@ -190,7 +183,7 @@ class DictStream:
     def tells(self, subject: str) -> StateEvent | None:
         """Return what the store holds for a subject, as a reader sees it."""
         held = self.store.get(subject)
-        return messages.decode(held.body) if held is not None and held.body is not None else None  # type: ignore[return-value]
+        return codec.decode(held.body) if held is not None and held.body is not None else None  # type: ignore[return-value]
 
 
 def _versioned(thing: Any, version: int) -> Any:

@@ -7,20 +7,24 @@ from typing import Any
 import msgspec
 import pytest
 
-from flexinfer.contracts import events, keys, kube
-from flexinfer.contracts.model import Metadata, Model
-from flexinfer.runtime.api import (
+from flexinfer.api import conditions, kube
+from flexinfer.api.labels import MODEL_UID_LABEL
+from flexinfer.api.model import Metadata, Model
+from flexinfer.api.phase import Phase
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.runtime.kubernetes.api import (
     CLAIMS,
     LEASES,
     MODELS,
     NODES,
     PODS,
-    AwayError,
     ConflictError,
     ExpiredError,
+    UnavailableError,
 )
-from flexinfer.runtime.connection import BusAwayError
-from flexinfer.runtime.stream import Held
+from flexinfer.runtime.nats.connection import NatsUnavailableError
+from flexinfer.runtime.nats.state_writer import StreamEntry
 from flexinfer.watcher.__main__ import mirror
 from tests.builders import a_condition, a_model
 from tests.runtimes import a_runtime
@@ -83,7 +87,7 @@ def a_pod(model: Model, **changes: Any) -> kube.Pod:
         name=f"{model.metadata.name}-0",
         namespace="default",
         uid="pod",
-        labels={keys.MODEL_UID_LABEL: model.uid},
+        labels={MODEL_UID_LABEL: model.uid},
     )
     return kube.Pod(metadata=meta, spec=kube.PodSpec(node_name=changes.pop("node", "a")), status=status)
 
@@ -106,8 +110,8 @@ def test_a_new_model_is_accepted_and_reaches_the_stream() -> None:
     async def act(scene: Scene) -> None:
         await scene.until(lambda: scene.ready)
         scene.cluster.put(MODELS, a_model(placement=None))
-        await scene.until(lambda: (told := scene.told()) and told.holds(keys.ACCEPTED))
-        assert scene.model().status.phase == keys.PENDING
+        await scene.until(lambda: (told := scene.told()) and told.is_true(conditions.ACCEPTED))
+        assert scene.model().status.phase == Phase.PENDING
         assert scene.model().status.message == "waits for Placed, which the placer has not written yet"
 
     play(act)
@@ -117,8 +121,8 @@ def test_nothing_is_published_before_every_kind_was_listed() -> None:
     """What is missing from a picture that is not whole proves nothing."""
 
     def prepare(scene: Scene) -> None:
-        scene.stream.store["flexinfer.node.b"] = Held(1, b"{}")
-        scene.cluster.faults["list"] = [AwayError("gone")] * 3
+        scene.stream.store["flexinfer.node.b"] = StreamEntry(1, b"{}")
+        scene.cluster.faults["list"] = [UnavailableError("gone")] * 3
 
     async def act(scene: Scene) -> None:
         await asyncio.sleep(0.05)
@@ -134,7 +138,7 @@ def test_accepted_is_written_although_the_bus_is_behind() -> None:
 
     async def act(scene: Scene) -> None:
         scene.cluster.put(MODELS, a_model(placement=None))
-        took = await scene.until(lambda: scene.model().holds(keys.ACCEPTED))
+        took = await scene.until(lambda: scene.model().is_true(conditions.ACCEPTED))
         assert took < 0.01
         assert scene.stream.published == []
 
@@ -254,7 +258,7 @@ def test_a_refused_publish_is_followed_by_a_comparison() -> None:
 
     async def act(scene: Scene) -> None:
         await scene.until(lambda: scene.told() and scene.ready)
-        scene.stream.faults = [BusAwayError("no answer")]
+        scene.stream.faults = [NatsUnavailableError("no answer")]
         scene.cluster.put(PODS, a_pod(scene.model()))
         assert await scene.until(lambda: scene.stream.tells(WORKLOAD)) < 1
 
@@ -281,10 +285,10 @@ def test_the_phase_is_written_a_moment_after_the_last_change() -> None:
     """Six writers at once would make six conflicts."""
 
     async def act(scene: Scene) -> None:
-        await scene.until(lambda: scene.model().holds(keys.ACCEPTED))
+        await scene.until(lambda: scene.model().is_true(conditions.ACCEPTED))
         say(scene, "Placed", "Cached")
-        say(scene, ("Wanted", "False", keys.R_IDLE))
-        took = await scene.until(lambda: scene.model().status.phase == keys.IDLE)
+        say(scene, ("Wanted", "False", Reason.IDLE))
+        took = await scene.until(lambda: scene.model().status.phase == Phase.IDLE)
         assert 0.2 <= took < 0.21
         assert len(scene.cluster.written) == 2
 
@@ -295,9 +299,9 @@ def test_the_phase_is_written_at_once_when_it_becomes_ready() -> None:
     """Somebody runs kubectl wait."""
 
     async def act(scene: Scene) -> None:
-        await scene.until(lambda: scene.model().holds(keys.ACCEPTED))
+        await scene.until(lambda: scene.model().is_true(conditions.ACCEPTED))
         say(scene, "Placed", "Cached", "Wanted", "Granted", "Ready")
-        assert await scene.until(lambda: scene.model().status.phase == keys.PHASE_READY) < 0.005
+        assert await scene.until(lambda: scene.model().status.phase == Phase.READY) < 0.005
 
     play(act, new_model)
 
@@ -306,12 +310,12 @@ def test_a_phase_is_judged_anew_after_a_conflict() -> None:
     """Written from older conditions it would be a lie."""
 
     async def act(scene: Scene) -> None:
-        await scene.until(lambda: scene.model().holds(keys.ACCEPTED))
+        await scene.until(lambda: scene.model().is_true(conditions.ACCEPTED))
         scene.cluster.faults["apply"] = [ConflictError("modified", 409)]
         say(scene, "Placed")
         await scene.until(lambda: "Cached" in scene.model().status.message)
         phases = {status["phase"] for status in scene.cluster.written}
-        assert phases == {keys.PENDING}
+        assert phases == {Phase.PENDING}
 
     play(act, new_model)
 
@@ -320,11 +324,11 @@ def test_an_api_server_that_is_away_is_asked_again_patiently() -> None:
     """At most a few requests a second, and the verdict comes when it is back."""
 
     def prepare(scene: Scene) -> None:
-        scene.cluster.faults["apply"] = [AwayError("away")] * 3
+        scene.cluster.faults["apply"] = [UnavailableError("away")] * 3
         new_model(scene)
 
     async def act(scene: Scene) -> None:
-        took = await scene.until(lambda: scene.model().holds(keys.ACCEPTED))
+        took = await scene.until(lambda: scene.model().is_true(conditions.ACCEPTED))
         assert 0.5 < took < 5
 
     play(act, prepare)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from flexinfer.contracts.nodes import Device
+from flexinfer.events.nodes import Device
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from flexinfer.agent.vendors.base import Found, Vendor
-from flexinfer.contracts.nodes import Device, DeviceProcess
+from flexinfer.events.nodes import Device, DeviceProcess
 
 _LIBRARY = "libnvidia-ml.so.1"
 _NO_LIBRARY = "NVML: NVML Shared Library Not Found"

@@ -14,24 +14,24 @@ from flexinfer.local.api.errors import ApiError as StoreError
 from flexinfer.local.api.requests import DeleteOptions, Options, Patch, Query
 from flexinfer.local.api.resources import Object, Resource
 from flexinfer.local.api.store import Store
-from flexinfer.runtime.api import (
+from flexinfer.runtime.kubernetes.api import (
+    AlreadyExistsError,
     ApiError,
-    AwayError,
     Change,
     ConflictError,
-    ExistsError,
     ExpiredError,
+    ForbiddenError,
     InvalidError,
     Kind,
     Listing,
     NotFoundError,
-    RefusedError,
+    UnavailableError,
 )
 
 T = TypeVar("T")
 _BY_CODE: Mapping[int, type[ApiError]] = {
     400: InvalidError,
-    403: RefusedError,
+    403: ForbiddenError,
     404: NotFoundError,
     409: ConflictError,
     410: ExpiredError,
@@ -150,8 +150,8 @@ class StoreCluster:
             return call()
         except StoreError as error:
             if error.reason == "AlreadyExists":
-                raise ExistsError(error.message, error.code) from error
-            raise _BY_CODE.get(error.code, AwayError)(error.message, error.code) from error
+                raise AlreadyExistsError(error.message, error.code) from error
+            raise _BY_CODE.get(error.code, UnavailableError)(error.message, error.code) from error
 
 
 def _typed(kind: Kind[T], plain: Object) -> T:

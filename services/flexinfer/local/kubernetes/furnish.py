@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import yaml
 
-from flexinfer.contracts import keys
+from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.local import bus
 from flexinfer.local.instance import Instance, write_private
 from flexinfer.local.kubeconfig import kubeconfig
@@ -97,7 +97,7 @@ def _manifests() -> str:
 
 async def _token(instance: Instance, service: str) -> str:
     """Ask for a token of a service's own account, good for a year: it is asked for anew at every start."""
-    path = f"/api/v1/namespaces/{keys.SYSTEM_NAMESPACE}/serviceaccounts/flexinfer-{service}/token"
+    path = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/serviceaccounts/flexinfer-{service}/token"
     body = {
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenRequest",

@@ -15,7 +15,7 @@ from flexinfer.local.node.client import Client, Object
 from flexinfer.local.node.mirror import mirror
 from flexinfer.local.node.volumes import VolumeError
 from flexinfer.local.storage import CLASS, PROVISIONER, STORAGE_CLASS
-from flexinfer.runtime.api import ApiError, ExistsError, NotFoundError
+from flexinfer.runtime.kubernetes.api import AlreadyExistsError, ApiError, NotFoundError
 
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 _CLAIMS = "/api/v1/persistentvolumeclaims"
@@ -75,7 +75,7 @@ class LocalClaims:
         folder = self._root.joinpath(*_key(claim))
         folder.mkdir(parents=True, exist_ok=True)
         if not claim["spec"].get("volumeName"):
-            with contextlib.suppress(ExistsError):
+            with contextlib.suppress(AlreadyExistsError):
                 await self._client.create(_VOLUMES, _volume(claim, folder, self._node))
         return folder
 

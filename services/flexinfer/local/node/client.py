@@ -12,16 +12,16 @@ from urllib.parse import urlencode
 import aiohttp
 import msgspec
 
-from flexinfer.runtime import kubernetes_client as transport
-from flexinfer.runtime.api import (
+from flexinfer.runtime.kubernetes import transport as transport
+from flexinfer.runtime.kubernetes.api import (
+    AlreadyExistsError,
     ApiError,
-    AwayError,
     ConflictError,
-    ExistsError,
     ExpiredError,
+    ForbiddenError,
     InvalidError,
     NotFoundError,
-    RefusedError,
+    UnavailableError,
 )
 
 Object: TypeAlias = dict[str, Any]
@@ -32,8 +32,8 @@ _SILENCE_SECONDS = 90.0
 _FIRST_FAILURE = 400
 _BY_CODE: Mapping[int, type[ApiError]] = {
     400: InvalidError,
-    401: RefusedError,
-    403: RefusedError,
+    401: ForbiddenError,
+    403: ForbiddenError,
     404: NotFoundError,
     409: ConflictError,
     410: ExpiredError,
@@ -138,7 +138,7 @@ class Client:
             ) as response:
                 yield response
         except (TimeoutError, aiohttp.ClientError, OSError, msgspec.DecodeError) as error:
-            raise AwayError(f"{method} {path}: {error or type(error).__name__}") from error
+            raise UnavailableError(f"{method} {path}: {error or type(error).__name__}") from error
 
 
 def pod_path(pod: Object, subresource: str = "") -> str:
@@ -152,7 +152,7 @@ def _change(line: bytes) -> tuple[str, Object]:
     event = msgspec.json.decode(line, type=dict[str, Any])
     if event["type"] == "ERROR":
         code = int(event["object"].get("code", 0))
-        raise _BY_CODE.get(code, AwayError)(str(event["object"].get("message", "")), code)
+        raise _BY_CODE.get(code, UnavailableError)(str(event["object"].get("message", "")), code)
     return event["type"], event["object"]
 
 
@@ -163,5 +163,5 @@ def _error(code: int, answer: bytes) -> ApiError:
         status = {}
     message = str(status.get("message") or f"HTTP {code}")
     if status.get("reason") == "AlreadyExists":
-        return ExistsError(message, code)
-    return _BY_CODE.get(code, AwayError)(message, code)
+        return AlreadyExistsError(message, code)
+    return _BY_CODE.get(code, UnavailableError)(message, code)

@@ -21,7 +21,7 @@ from flexinfer.local.node.process import Launch, Process
 from flexinfer.local.node.records import PodRecord
 from flexinfer.local.node.status import stamp
 from flexinfer.local.node.volumes import VolumeError
-from flexinfer.runtime.api import ApiError
+from flexinfer.runtime.kubernetes.api import ApiError
 
 _UNKNOWN, _CANNOT_START = 255, 128
 _FIRST_RETRY, _LONGEST_RETRY = 2.0, 60.0

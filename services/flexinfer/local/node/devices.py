@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from flexinfer.contracts import keys
+from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.local.node.client import Object
 
 Held: TypeAlias = dict[str, list[int]]  # resource -> indices
 _VISIBLE: Mapping[str, tuple[str, ...]] = {
-    keys.GPU_RESOURCES["nvidia"]: ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
-    keys.GPU_RESOURCES["amd"]: ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+    GPU_RESOURCES["nvidia"]: ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
+    GPU_RESOURCES["amd"]: ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
 }
 
 
@@ -88,5 +88,5 @@ def found(root: Path = Path("/dev")) -> dict[str, int]:
     """Return the GPUs whose device files this machine has."""
     nvidia = sum(path.name.removeprefix("nvidia").isdigit() for path in root.glob("nvidia*"))
     amd = len(list((root / "dri").glob("renderD*"))) if (root / "kfd").exists() else 0
-    counted = {keys.GPU_RESOURCES["nvidia"]: nvidia, keys.GPU_RESOURCES["amd"]: amd}
+    counted = {GPU_RESOURCES["nvidia"]: nvidia, GPU_RESOURCES["amd"]: amd}
     return {resource: number for resource, number in counted.items() if number}

@@ -11,7 +11,7 @@ import msgspec
 
 from flexinfer.local.node.client import Client, Object
 from flexinfer.local.node.status import stamp
-from flexinfer.runtime.api import ApiError, NotFoundError
+from flexinfer.runtime.kubernetes.api import ApiError, NotFoundError
 
 _ROOM = 500
 _YIELD = 0.03

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from flexinfer.contracts import keys
+from flexinfer.api.installation import IMAGE
 
 Which = Callable[[str], str | None]
 _PYTHONS = ("python", "python3")
@@ -109,7 +109,7 @@ def _bare(_which: Which) -> Runtime:
 
 _TABLE: tuple[tuple[tuple[str, ...], Callable[[Which], Runtime]], ...] = (
     (("ghcr.io/ggml-org/llama.cpp:server*", "ghcr.io/ggerganov/llama.cpp:server*"), _llama),
-    ((keys.IMAGE, f"{keys.IMAGE}:*", f"{keys.IMAGE}@*"), _own),
+    ((IMAGE, f"{IMAGE}:*", f"{IMAGE}@*"), _own),
     (("ollama/ollama", "ollama/ollama:*", "docker.io/ollama/ollama:*"), _ollama),
     (("vllm/vllm-openai*", "docker.io/vllm/vllm-openai*", "rocm/vllm*", "vllm/vllm-openai-cpu*"), _vllm),
     (("flexinfer.local/process", "flexinfer.local/process:*"), _bare),

@@ -15,7 +15,7 @@ from flexinfer.local.node.probes import Target, ports_of
 from flexinfer.local.node.process import Launch
 from flexinfer.local.node.records import PodRecord
 from flexinfer.local.node.status import HOST
-from flexinfer.runtime.api import NotFoundError
+from flexinfer.runtime.kubernetes.api import NotFoundError
 
 _PLURALS = {"configMapRef": "configmaps", "secretRef": "secrets"}
 

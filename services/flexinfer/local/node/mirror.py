@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import TypeAlias
 
 from flexinfer.local.node.client import Client, Object
-from flexinfer.runtime.api import ApiError, ExpiredError
+from flexinfer.runtime.kubernetes.api import ApiError, ExpiredError
 
 Change: TypeAlias = tuple[str, Object]  # ADDED, MODIFIED, DELETED or LISTED, with the object ({} for LISTED)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0

@@ -20,7 +20,7 @@ from flexinfer.local.node.container import Container
 from flexinfer.local.node.host import Host
 from flexinfer.local.node.records import PodRecord
 from flexinfer.local.node.volumes import VolumeError
-from flexinfer.runtime.api import ApiError, ConflictError, InvalidError, NotFoundError
+from flexinfer.runtime.kubernetes.api import ApiError, ConflictError, InvalidError, NotFoundError
 
 Ending: TypeAlias = Literal["deleted", "gone", "with the node"]
 _FIRST_RETRY, _LONGEST_RETRY = 0.2, 5.0

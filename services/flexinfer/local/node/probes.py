@@ -36,7 +36,7 @@ class Tally:
         self._timing = timing
         self._good = True
         self._row = 0
-        self.verdict: bool | None = None
+        self.condition_status: bool | None = None
 
     def count(self, *, good: bool) -> bool:
         """Note an answer; tells whether it made a verdict, also when that is the former one."""
@@ -44,7 +44,7 @@ class Tally:
         self._good = good
         enough = self._timing.success_threshold if good else self._timing.failure_threshold
         if self._row >= enough:
-            self.verdict = good
+            self.condition_status = good
             return True
         return False
 

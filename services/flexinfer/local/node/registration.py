@@ -14,7 +14,7 @@ from pathlib import Path
 from flexinfer.local.node.client import Client, Object
 from flexinfer.local.node.records import boot_id
 from flexinfer.local.node.status import HOST, stamp
-from flexinfer.runtime.api import ApiError, NotFoundError
+from flexinfer.runtime.kubernetes.api import ApiError, NotFoundError
 
 LEASE_NAMESPACE = "kube-node-lease"
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{LEASE_NAMESPACE}/leases"

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from flexinfer.local.node.client import Client, Object
 from flexinfer.local.node.mounts import Mount, UnsafePathError, below
-from flexinfer.runtime.api import NotFoundError
+from flexinfer.runtime.kubernetes.api import NotFoundError
 
 OFFERED = ("emptyDir", "configMap", "secret", "persistentVolumeClaim")
 

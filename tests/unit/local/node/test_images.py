@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flexinfer.contracts import keys
+from flexinfer.api.installation import IMAGE
 from flexinfer.local.node.images import NoRuntimeError, find
 
 LLAMA = "ghcr.io/ggml-org/llama.cpp:server-cuda"
@@ -35,7 +35,7 @@ def installed(*names: str) -> Callable[[str], str | None]:
         ),
         pytest.param(LLAMA, (), ["/bin/sh", "-c", "ls"], [], ("/bin/sh", "-c", "ls"), id="another program"),
         pytest.param(
-            f"{keys.IMAGE}:0.1.0",
+            f"{IMAGE}:0.1.0",
             (),
             ["python", "-m", "a.b"],
             ["x"],
@@ -43,7 +43,7 @@ def installed(*names: str) -> Callable[[str], str | None]:
             id="our python",
         ),
         pytest.param(
-            keys.IMAGE,
+            IMAGE,
             (),
             [],
             ["flexinfer.placer"],

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from flexinfer.contracts.workload import milli
+from flexinfer.api.quantity import milli
 from flexinfer.local.api.resources import Object
 
 _OVER = ("Succeeded", "Failed")

@@ -1,0 +1,65 @@
+"""What a Model asks of a node. Pure."""
+
+import msgspec
+
+from flexinfer import backends
+from flexinfer.api.labels import GPU_RESOURCES
+from flexinfer.api.model import Model, Resources
+from flexinfer.api.quantity import milli
+from flexinfer.events.nodes import Device, Taint
+
+_NOT_ON_MAXWELL = frozenset({"vllm", "vllm-omni", "diffusers"})
+_MAXWELL = "sm_5"
+_GPU_TAINTS = frozenset({*GPU_RESOURCES.values()})
+_BARRING = ("NoSchedule", "NoExecute")
+
+
+class Requirements(msgspec.Struct, frozen=True, kw_only=True):
+    """A Model's demands; `amounts` are thousandths, `vram_mb` is for each device, 0 when the spec does not say."""
+
+    devices: int
+    vendors: tuple[str, ...]
+    vram_mb: int
+    amounts: dict[str, int]
+    selector: dict[str, str]
+    backend: str
+
+    def tolerates(self, taint: Taint) -> bool:
+        """Tell whether the Model's Pod may run beside a taint; engines with devices tolerate those of GPU nodes."""
+        if taint.effect not in _BARRING:
+            return True
+        return self.devices > 0 and (
+            taint.key in _GPU_TAINTS or (taint.key, taint.value) == ("dedicated", "gpu")
+        )
+
+    def runs_on(self, device: Device) -> bool:
+        """Tell whether the engine can use a device at all, its free memory aside."""
+        maxwell = device.vendor == "nvidia" and device.architecture.startswith(_MAXWELL)
+        return device.healthy and not (maxwell and self.backend in _NOT_ON_MAXWELL)
+
+
+def requirements_of(model: Model) -> Requirements:
+    """Return what a Model asks of a node."""
+    gpu, backend = model.spec.gpu, backends.find(model.spec.backend)
+    named = gpu.vendor if gpu is not None else "cpu"
+    offered = backend.vendors if backend is not None else tuple(GPU_RESOURCES)
+    either = tuple(v for v in GPU_RESOURCES if v in offered) or tuple(GPU_RESOURCES)
+    return Requirements(
+        devices=model.spec.devices,
+        vendors=either if named == "auto" else (named,),
+        vram_mb=(gpu.vram_estimate_mb or 0) if gpu is not None else 0,
+        amounts=_amounts(model.spec.resources or Resources()),
+        selector=model.spec.node_selector,
+        backend=backend.name if backend is not None else model.spec.backend,
+    )
+
+
+def _amounts(resources: Resources) -> dict[str, int]:
+    """Return the requests, with limits where there is no request, as Kubernetes itself takes them."""
+    amounts = {"pods": 1000}
+    for name, quantity in (resources.limits | resources.requests).items():
+        try:
+            amounts[name] = milli(quantity)
+        except (ValueError, OverflowError):
+            continue  # the watcher refuses such a spec
+    return amounts

@@ -1,0 +1,1 @@
+"""Resource types and the tables that everything derives from: Model, conditions, reasons, labels, phase, components. Pure."""

@@ -1,0 +1,200 @@
+"""The built-in objects of Kubernetes, reduced to the fields that FlexInfer reads."""
+
+import msgspec
+
+from flexinfer.api.base import Resource
+from flexinfer.api.model import Metadata, Quantity
+
+
+class ContainerState(Resource, frozen=True, kw_only=True):
+    """Why a container waits, since when it runs, or how it ended."""
+
+    class Waiting(Resource, frozen=True, kw_only=True):
+        """A container that has not started."""
+
+        reason: str = ""
+        message: str = ""
+
+    class Running(Resource, frozen=True, kw_only=True):
+        """A container that runs."""
+
+        started_at: str | None = None
+
+    class Terminated(Resource, frozen=True, kw_only=True):
+        """A container that ended."""
+
+        exit_code: int = 0
+        reason: str = ""
+        message: str = ""
+
+    waiting: Waiting | None = None
+    running: Running | None = None
+    terminated: Terminated | None = None
+
+
+class ContainerStatus(Resource, frozen=True, kw_only=True):
+    """One container of a Pod."""
+
+    name: str = ""
+    ready: bool = False
+    restart_count: int = 0
+    state: ContainerState = ContainerState()
+    last_state: ContainerState = ContainerState()
+
+
+class SchedulingGate(Resource, frozen=True, kw_only=True):
+    """A gate that keeps a Pod from being scheduled."""
+
+    name: str
+
+
+class ResourceNeeds(Resource, frozen=True, kw_only=True):
+    """Requests and limits of a container."""
+
+    requests: dict[str, Quantity] = {}
+    limits: dict[str, Quantity] = {}
+
+
+class Container(Resource, frozen=True, kw_only=True):
+    """One container of a Pod's spec."""
+
+    name: str = ""
+    resources: ResourceNeeds = ResourceNeeds()
+
+
+class PodSpec(Resource, frozen=True, kw_only=True):
+    """What a Pod asks for."""
+
+    node_name: str = ""
+    scheduling_gates: tuple[SchedulingGate, ...] = ()
+    containers: tuple[Container, ...] = ()
+
+
+class PodStatus(Resource, frozen=True, kw_only=True):
+    """How a Pod is."""
+
+    phase: str = ""
+    reason: str = ""
+    message: str = ""
+    pod_ip: str = msgspec.field(name="podIP", default="")
+    conditions: tuple["PodCondition", ...] = ()
+    init_container_statuses: tuple[ContainerStatus, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
+
+
+class PodCondition(Resource, frozen=True, kw_only=True):
+    """A condition of a Pod, a Node or a Job (their reasons may be absent)."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    last_transition_time: str | None = None
+
+
+class Pod(Resource, frozen=True, kw_only=True):
+    """A Pod."""
+
+    metadata: Metadata
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+
+class JobStatus(Resource, frozen=True, kw_only=True):
+    """How a Job is."""
+
+    active: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    conditions: tuple[PodCondition, ...] = ()
+
+
+class Job(Resource, frozen=True, kw_only=True):
+    """A Job."""
+
+    metadata: Metadata
+    status: JobStatus = JobStatus()
+
+
+class ClaimStatus(Resource, frozen=True, kw_only=True):
+    """How a claim is."""
+
+    phase: str = ""
+    capacity: dict[str, Quantity] = {}
+
+
+class ClaimSpec(Resource, frozen=True, kw_only=True):
+    """What a claim asks for."""
+
+    storage_class_name: str | None = None
+    volume_name: str = ""
+
+
+class Claim(Resource, frozen=True, kw_only=True):
+    """A PersistentVolumeClaim."""
+
+    metadata: Metadata
+    spec: ClaimSpec = ClaimSpec()
+    status: ClaimStatus = ClaimStatus()
+
+
+class Service(Resource, frozen=True, kw_only=True):
+    """A Service, for its name and owner alone."""
+
+    metadata: Metadata
+
+
+class LeaseSpec(Resource, frozen=True, kw_only=True):
+    """Who holds a Lease; times are RFC 3339 with microseconds."""
+
+    holder_identity: str | None = None
+    lease_duration_seconds: int | None = None
+    acquire_time: str | None = None
+    renew_time: str | None = None
+    lease_transitions: int | None = None
+
+
+class Lease(Resource, frozen=True, kw_only=True):
+    """A Lease."""
+
+    api_version: str = "coordination.k8s.io/v1"
+    kind: str = "Lease"
+    metadata: Metadata
+    spec: LeaseSpec = LeaseSpec()
+
+
+class Taint(Resource, frozen=True, kw_only=True):
+    """A taint of a Node."""
+
+    key: str = ""
+    value: str = ""
+    effect: str = ""
+
+
+class NodeSpec(Resource, frozen=True, kw_only=True):
+    """What an administrator said of a Node."""
+
+    taints: tuple[Taint, ...] = ()
+    unschedulable: bool = False
+
+
+class NodeStatus(Resource, frozen=True, kw_only=True):
+    """What the kubelet said of a Node."""
+
+    allocatable: dict[str, Quantity] = {}
+    conditions: tuple[PodCondition, ...] = ()
+
+
+class Node(Resource, frozen=True, kw_only=True):
+    """A Node."""
+
+    metadata: Metadata
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+
+class ListMetadata(Resource, frozen=True, kw_only=True):
+    """Where a list stands."""
+
+    resource_version: str = ""
+    continue_: str = ""

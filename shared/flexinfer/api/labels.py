@@ -1,0 +1,35 @@
+"""Labels, annotations, finalizers, scheduling gates and taints that others can see. Pure.
+
+The reference page `docs/reference/labels-and-annotations.md` describes each.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+# Labels and annotations of children.
+MODEL_LABEL = "flexinfer.ai/model"
+MODEL_UID_LABEL = "flexinfer.ai/model-uid"
+TURN_LABEL = "flexinfer.ai/turn"
+FETCHES_LABEL = "flexinfer.ai/fetches"
+"""`true` on what goes out for weights: network policies let nothing else out."""
+TEMPLATE_ANNOTATION = "flexinfer.ai/template"
+"""Hash of the Pod template as the launcher rendered it, so that a change is seen without comparing defaults."""
+GENERATION_ANNOTATION = "flexinfer.ai/generation"
+SOURCE_ANNOTATION = "flexinfer.ai/source"
+NAME_LABEL = "app.kubernetes.io/name"
+INSTANCE_LABEL = "app.kubernetes.io/instance"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+PART_OF_LABEL = "app.kubernetes.io/part-of"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+
+LITELLM_PREFIX = "litellm.flexinfer.ai"
+SERVICE_LABELS_ANNOTATION = "flexinfer.ai/service-labels"
+GPU_FREE_MEMORY_ANNOTATION = "flexinfer.ai/gpu-free-memory"
+GPU_VENDOR_LABEL = "flexinfer.ai/gpu.vendor"
+
+RUNNING_FINALIZER = "flexinfer.ai/running"
+GATE_PREFIX = "flexinfer.ai/turn-"
+"""A Pod is born with the scheduling gate `flexinfer.ai/turn-<n>` and loses it when its turn is confirmed."""
+
+GPU_RESOURCES: Mapping[str, str] = MappingProxyType({"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"})
+OUT_OF_SERVICE_TAINT = "node.kubernetes.io/out-of-service"

@@ -1,0 +1,248 @@
+"""Model: the one resource of FlexInfer, as its services see it.
+
+The CRD in `crds/models.yaml` is the public schema; a contract test keeps these structs equal to it.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+
+from flexinfer.api import conditions
+from flexinfer.api.base import Resource
+from flexinfer.api.conditions import Condition
+from flexinfer.api.groupversion import API_VERSION, KIND
+
+Quantity = str | int
+_DURATION_PART = re.compile(r"([0-9]+)(ms|s|m|h)")
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(duration: str) -> float:
+    """Return a duration such as `1h30m` or `500ms` in seconds; ValueError when it is none."""
+    if not re.fullmatch(r"(?:[0-9]+(?:ms|s|m|h))+", duration):
+        raise ValueError(f"{duration!r} is not a duration such as 90s, 5m or 1h30m")
+    return sum(int(n) * _UNIT_SECONDS[unit] for n, unit in _DURATION_PART.findall(duration))
+
+
+class OwnerReference(Resource, frozen=True, kw_only=True):
+    """Who an object belongs to."""
+
+    api_version: str = ""
+    kind: str = ""
+    name: str = ""
+    uid: str = ""
+    controller: bool = False
+    block_owner_deletion: bool = False
+
+
+class Metadata(Resource, frozen=True, kw_only=True):
+    """The part of ObjectMeta that we read."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    finalizers: tuple[str, ...] = ()
+    owner_references: tuple[OwnerReference, ...] = ()
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`, or the name alone of what has no namespace."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+    @property
+    def version(self) -> int:
+        """The resourceVersion as the number it is in every API server (KEP-5504)."""
+        return int(self.resource_version or 0)
+
+
+class Gpu(Resource, frozen=True, kw_only=True):
+    """GPU allocation; `count` None means 1 unless the vendor is cpu."""
+
+    vendor: str = "auto"
+    shared: str = ""
+    priority: int = 100
+    count: int | None = None
+    vram_estimate_mb: int | None = msgspec.field(name="vramEstimateMB", default=None)
+
+    @property
+    def devices(self) -> int:
+        """How many devices the Model needs."""
+        return 0 if self.vendor == "cpu" else (self.count or 1)
+
+
+class Serverless(Resource, frozen=True, kw_only=True):
+    """Scale to zero."""
+
+    enabled: bool = True
+    idle_timeout: str = "5m"
+    cold_start_timeout: str = "60s"
+
+
+class Cache(Resource, frozen=True, kw_only=True):
+    """Where fetched weights are kept; None means the backend's default."""
+
+    strategy: str | None = None
+    pvc_name: str | None = None
+    storage_class: str | None = None
+    size: Quantity | None = None
+
+
+class Resources(Resource, frozen=True, kw_only=True):
+    """Requests and limits of the engine's container, GPUs aside."""
+
+    limits: dict[str, Quantity] = {}
+    requests: dict[str, Quantity] = {}
+
+
+class LiteLLM(Resource, frozen=True, kw_only=True):
+    """How a LiteLLM proxy finds the Model."""
+
+    enabled: bool = True
+    served_model_name: str | None = None
+    aliases: tuple[str, ...] = ()
+    copilot_alias: str | None = None
+
+
+class ModelSpec(Resource, frozen=True, kw_only=True):
+    """What the user asks for."""
+
+    backend: str
+    source: str
+    gpu: Gpu | None = None
+    serverless: Serverless = Serverless()
+    cache: Cache | None = None
+    config: dict[str, Any] = {}
+    resources: Resources | None = None
+    node_selector: dict[str, str] = {}
+    litellm: LiteLLM | None = None
+    service_labels: tuple[str, ...] = ()
+
+    @property
+    def devices(self) -> int:
+        """How many GPU devices the Model needs."""
+        return self.gpu.devices if self.gpu else 0
+
+    @property
+    def group(self) -> str:
+        """The shared group, empty when there is none."""
+        return self.gpu.shared if self.gpu and self.gpu.devices else ""
+
+    @property
+    def priority(self) -> int:
+        """The priority within the shared group."""
+        return self.gpu.priority if self.gpu else 100
+
+
+class SharedGroup(Resource, frozen=True, kw_only=True):
+    """The arbiter's view of a member; `state` is Active, Queued, Releasing or Blocked."""
+
+    group: str = ""
+    state: str = ""
+    turn: int = 0
+    position: int = 0
+    holder: str = ""
+    since: str = ""
+    wait: str = ""
+
+
+class Placement(Resource, frozen=True, kw_only=True):
+    """Where the Model lives; `devices` are uuids, `footprint` is the memory booked, in MB."""
+
+    node: str = ""
+    devices: tuple[str, ...] = ()
+    vendor: str = "cpu"
+    architecture: str = ""
+    binding: str = ""
+    score: int = 0
+    footprint: int = 0
+    reason: str = ""
+
+
+class CacheStatus(Resource, frozen=True, kw_only=True):
+    """The state of the weights; sizes are bytes."""
+
+    strategy: str = ""
+    ready: bool = False
+    pvc_name: str = ""
+    job_name: str = ""
+    job_phase: str = ""
+    revision: str = ""
+    bytes: int = 0
+    total_bytes: int = 0
+    eta_seconds: int = 0
+    message: str = ""
+
+
+class BackendStatus(Resource, frozen=True, kw_only=True):
+    """The running engine; `address` is host:port of its Pod."""
+
+    address: str = ""
+    loading_stage: str = ""
+    load_seconds: float = 0.0
+    restarts: int = 0
+    turn: int = 0
+
+
+class ModelStatus(Resource, frozen=True, kw_only=True):
+    """What the services say of the Model; each field has one owner (`keys.STATUS_FIELDS`)."""
+
+    phase: str = ""
+    observed_generation: int = 0
+    message: str = ""
+    conditions: tuple[Condition, ...] = ()
+    last_active_time: str | None = None
+    shared_group: SharedGroup | None = None
+    placement: Placement | None = None
+    cache: CacheStatus | None = None
+    endpoint: str = ""
+    backend: BackendStatus | None = None
+
+
+class Model(Resource, frozen=True, kw_only=True):
+    """One served model."""
+
+    api_version: str = API_VERSION
+    kind: str = KIND
+    metadata: Metadata
+    spec: ModelSpec
+    status: ModelStatus = ModelStatus()
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        return self.metadata.key
+
+    @property
+    def uid(self) -> str:
+        """The uid: what tells a Model from its later namesake."""
+        return self.metadata.uid
+
+    @property
+    def deleting(self) -> bool:
+        """Whether its deletion has been asked for."""
+        return self.metadata.deletion_timestamp is not None
+
+    def condition(self, kind: str) -> Condition | None:
+        """Return the condition of that type, of whatever generation, or None."""
+        return conditions.find(self.status.conditions, kind)
+
+    def condition_status(self, kind: str) -> str:
+        """Return True, False or Unknown as it stands for the present generation.
+
+        A condition of an older generation is Unknown here (DESIGN: a verdict is of a generation).
+        """
+        found = self.condition(kind)
+        if found is None or found.observed_generation != self.metadata.generation:
+            return conditions.UNKNOWN
+        return found.status
+
+    def is_true(self, kind: str) -> bool:
+        """Tell whether a condition is True at the present generation."""
+        return self.condition_status(kind) == conditions.TRUE

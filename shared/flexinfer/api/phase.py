@@ -1,0 +1,90 @@
+"""The phase of a Model: one word for people, derived from the conditions and never an input to a decision. Pure."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from flexinfer.api import conditions, reasons
+from flexinfer.api.conditions import Condition
+from flexinfer.api.reasons import Reason
+from flexinfer.api.services import OWNERS
+
+
+class Phase(StrEnum):
+    """The phases, as the CRD lists them."""
+
+    IDLE = "Idle"
+    PENDING = "Pending"
+    LOADING = "Loading"
+    READY = "Ready"
+    PREEMPTED = "Preempted"
+    FAILED = "Failed"
+
+
+def phase_of(all_conditions: Sequence[Condition], generation: int) -> Phase:
+    """Return the phase: a total function of the conditions and the Model's generation.
+
+    The first match wins: Ready, Failed, Loading, Idle, else Pending. A condition that is missing or of an older generation counts as
+    Unknown, except Ready: a running engine keeps serving. No component writes what makes the phase Preempted yet.
+    """
+    ready = conditions.find(all_conditions, conditions.READY)
+    current = {c.type: c for c in all_conditions if c.observed_generation == generation}
+    if ready is not None and ready.status == conditions.TRUE:
+        return Phase.READY
+    if _failed(current, ready):
+        return Phase.FAILED
+    if _loading(current, ready):
+        return Phase.LOADING
+    return Phase.IDLE if _idle(current, ready) else Phase.PENDING
+
+
+def explain(all_conditions: Sequence[Condition], generation: int) -> str:
+    """Return the message beside the phase: the first condition that is not True, as its owner worded it."""
+    by_type = {c.type: c for c in all_conditions}
+    for kind in conditions.CONDITIONS:
+        condition = by_type.get(kind)
+        if condition is None:
+            return f"waiting for {kind}: not written yet by the {OWNERS[kind]}"
+        if condition.observed_generation != generation and kind != conditions.READY:
+            return f"waiting for {kind}: it is of generation {condition.observed_generation}, the spec of {generation}"
+        if condition.status != conditions.TRUE:
+            return f"{kind}={condition.status} ({condition.reason}): {condition.message}"
+    return by_type[conditions.READY].message
+
+
+def _is(current: dict[str, Condition], kind: str, status: str) -> bool:
+    condition = current.get(kind)
+    return condition is not None and condition.status == status
+
+
+def _failed(current: dict[str, Condition], ready: Condition | None) -> bool:
+    if _is(current, conditions.ACCEPTED, conditions.FALSE):
+        return True
+    candidates = [*current.values(), *([ready] if ready is not None else [])]
+    return any(c.status == conditions.FALSE and c.reason in reasons.FINAL for c in candidates)
+
+
+def _loading(current: dict[str, Condition], ready: Condition | None) -> bool:
+    """Tell whether the engine starts, or drains to be restarted with another template."""
+    if ready is None or ready.status != conditions.FALSE:
+        return False
+    restarts = _is(current, conditions.WANTED, conditions.TRUE) and _is(
+        current, conditions.GRANTED, conditions.TRUE
+    )
+    return ready.reason in reasons.LOADING or (ready.reason == Reason.DRAINING and restarts)
+
+
+def _idle(current: dict[str, Condition], ready: Condition | None) -> bool:
+    """Tell whether the Model is scaled to zero, or drains to be."""
+    wanted = current.get(conditions.WANTED)
+    stopped = ready is None or (
+        ready.status == conditions.FALSE
+        and (ready.reason in reasons.AT_REST or ready.reason == Reason.DRAINING)
+    )
+    return (
+        wanted is not None
+        and wanted.status == conditions.FALSE
+        and wanted.reason != Reason.DELETING
+        and _is(current, conditions.PLACED, conditions.TRUE)
+        and _is(current, conditions.CACHED, conditions.TRUE)
+        and stopped
+    )

@@ -1,0 +1,387 @@
+"""Reasons: why a condition has its status. One row a reason; everything that depends on a reason reads its row. Pure.
+
+The phase, the proxy, the reaper, the launcher, Events, `flexinfer why` and the reference page `docs/reference/conditions.md` derive
+from `FACTS`. To add a reason, add a member of `Reason` and its row; a contract test checks that some component writes it.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+import msgspec
+
+from flexinfer.api.conditions import ACCEPTED, CACHED, CONDITIONS, GRANTED, PLACED, READY, WANTED
+
+
+class Reason(StrEnum):
+    """The reasons that components write. One reason means the same in every condition that uses it."""
+
+    ACCEPTED = "Accepted"
+    RESERVED_NAMESPACE = "ReservedNamespace"
+    UNKNOWN_BACKEND = "UnknownBackend"
+    UNSUPPORTED_SOURCE = "UnsupportedSource"
+    INVALID_SOURCE = "InvalidSource"
+    INVALID_CONFIG = "InvalidConfig"
+    INVALID_SPEC = "InvalidSpec"
+    UNSUPPORTED_VENDOR = "UnsupportedVendor"
+
+    NOT_ACCEPTED = "NotAccepted"
+    NOT_PLACED = "NotPlaced"
+    NOT_CACHED = "NotCached"
+    NOT_WANTED = "NotWanted"
+
+    PLACED = "Placed"
+    NO_NODE_FITS = "NoNodeFits"
+    NODE_GONE = "NodeGone"
+    NODE_NOT_READY = "NodeNotReady"
+
+    CACHED = "Cached"
+    PULLED_BY_ENGINE = "PulledByEngine"
+    IN_IMAGE = "InImage"
+    CHECKING = "Checking"
+    FETCHING = "Fetching"
+    CLAIM_NOT_FOUND = "ClaimNotFound"
+    SOURCE_NOT_FOUND = "SourceNotFound"
+    FETCH_FAILED = "FetchFailed"
+    NAME_TAKEN = "NameTaken"
+
+    ALWAYS_ON = "AlwaysOn"
+    REQUESTED = "Requested"
+    ACTIVE = "Active"
+    FIRST_START = "FirstStart"
+    FIRST_START_QUEUED = "FirstStartQueued"
+    FIRST_START_FAILED = "FirstStartFailed"
+    START_FAILED = "StartFailed"
+    IDLE = "Idle"
+    DELETING = "Deleting"
+
+    NOT_SHARED = "NotShared"
+    GRANTED = "Granted"
+    QUEUED = "Queued"
+    RELEASED = "Released"
+    BLOCKED = "Blocked"
+    LEAVING_GROUP = "LeavingGroup"
+
+    READY = "Ready"
+    SERVING_OLDER_SPEC = "ServingOlderSpec"
+    NOT_STARTED = "NotStarted"
+    STARTING = "Starting"
+    LOADING = "Loading"
+    RESTARTING = "Restarting"
+    BACK_OFF = "BackOff"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    LOADING_TIMEOUT = "LoadingTimeout"
+    DRAINING = "Draining"
+    STOPPING = "Stopping"
+    STOPPED = "Stopped"
+    NODE_UNREACHABLE = "NodeUnreachable"
+    CREATE_REFUSED = "CreateRefused"
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows from a reason.
+
+    `conditions` are the types that it is written for, `meaning` is one sentence for the reference page, `remedy` what a user can do
+    (`{namespace}` and `{name}` are the Model's).
+    """
+
+    conditions: tuple[str, ...]
+    meaning: str
+    remedy: str = ""
+    loading: bool = False
+    """The engine is being started: the phase is Loading, and the loading deadline runs."""
+    stalled: bool = False
+    """A start that waits without using its node: other initial starts need not wait for it."""
+    at_rest: bool = False
+    """No engine runs and none is being started."""
+    final: bool = False
+    """Waiting does not change it: a False condition with this reason makes the phase Failed."""
+    warning: bool = False
+    """A False condition with this reason is a Warning Event; so is every final one."""
+    rejects_requests: bool = False
+    """No request can start the Model: the proxy answers 503 at once instead of queueing it."""
+
+
+def _invalid(meaning: str, remedy: str) -> Facts:
+    """Return the row of a spec that is refused."""
+    return Facts(
+        conditions=(ACCEPTED,),
+        meaning=meaning,
+        remedy=remedy,
+        final=True,
+        warning=True,
+        rejects_requests=True,
+    )
+
+
+_GATED = (PLACED, CACHED, WANTED, GRANTED, READY)
+_LOGS = "read the engine's log: kubectl logs -n {namespace} {name}-0 --previous"
+
+FACTS: Mapping[Reason, Facts] = MappingProxyType(
+    {
+        Reason.ACCEPTED: Facts(
+            conditions=(ACCEPTED,),
+            meaning="The spec is valid; the message names fields that are accepted but have no effect.",
+        ),
+        Reason.RESERVED_NAMESPACE: _invalid(
+            "Models are not allowed in flexinfer-system.",
+            "create the Model in another namespace, such as default",
+        ),
+        Reason.UNKNOWN_BACKEND: _invalid(
+            "No backend has this name; the message lists the backends.",
+            "set spec.backend to one of those listed",
+        ),
+        Reason.UNSUPPORTED_SOURCE: _invalid(
+            "The backend does not support this source scheme; the message lists those that it supports.",
+            "change spec.source or spec.backend",
+        ),
+        Reason.INVALID_SOURCE: _invalid(
+            "The source does not follow the grammar of its scheme; the message shows the form.",
+            "correct spec.source to the form shown",
+        ),
+        Reason.INVALID_CONFIG: _invalid(
+            "A key of spec.config is unknown, has the wrong type or is unsafe; the message names it.",
+            "correct or remove the key that the message names",
+        ),
+        Reason.INVALID_SPEC: _invalid(
+            "Fields of the spec contradict each other; the message names them.",
+            "correct the fields that the message names",
+        ),
+        Reason.UNSUPPORTED_VENDOR: _invalid(
+            "The backend does not support this GPU vendor.",
+            "set spec.gpu.vendor to one that the message lists, or change spec.backend",
+        ),
+        Reason.NOT_ACCEPTED: Facts(
+            conditions=_GATED, meaning="Waiting for Accepted=True.", remedy="see the condition Accepted"
+        ),
+        Reason.NOT_PLACED: Facts(
+            conditions=(CACHED, GRANTED),
+            meaning="Waiting for Placed=True.",
+            remedy="see the condition Placed",
+        ),
+        Reason.NOT_CACHED: Facts(
+            conditions=(GRANTED,), meaning="Waiting for Cached=True.", remedy="see the condition Cached"
+        ),
+        Reason.NOT_WANTED: Facts(
+            conditions=(GRANTED,), meaning="The Model does not need its shared device now."
+        ),
+        Reason.PLACED: Facts(
+            conditions=(PLACED,), meaning="A node is assigned, and devices where the spec asks for them."
+        ),
+        Reason.NO_NODE_FITS: Facts(
+            conditions=(PLACED,),
+            meaning="No node can run the Model; the message says for each node what is missing.",
+            remedy="free or add what the message names, or lower the requirements in spec",
+            warning=True,
+        ),
+        Reason.NODE_GONE: Facts(
+            conditions=(PLACED,),
+            meaning="The node was deleted, is out of service or was NotReady for too long; the Model is rescheduled.",
+            remedy="nothing: the Model is rescheduled once its Pod on the old node is deleted; kubectl get nodes shows the others",
+            warning=True,
+        ),
+        Reason.NODE_NOT_READY: Facts(
+            conditions=(PLACED,),
+            meaning="The node is NotReady; a Model with devices keeps its assignment until the node returns or is removed.",
+            remedy="bring the node back, or delete it: kubectl get nodes",
+        ),
+        Reason.CACHED: Facts(conditions=(CACHED,), meaning="The weights are complete."),
+        Reason.PULLED_BY_ENGINE: Facts(
+            conditions=(CACHED,),
+            meaning="The weights are downloaded when the engine starts; nothing is cached before that.",
+        ),
+        Reason.IN_IMAGE: Facts(
+            conditions=(CACHED,),
+            meaning="The path is inside the engine's image or, on the local node, on the host.",
+        ),
+        Reason.CHECKING: Facts(
+            conditions=(CACHED,),
+            meaning="A Job checks that the source exists, with the mounts that the engine will have.",
+        ),
+        Reason.FETCHING: Facts(
+            conditions=(CACHED,), meaning="A Job downloads the weights; status.cache has its progress."
+        ),
+        Reason.CLAIM_NOT_FOUND: Facts(
+            conditions=(CACHED,),
+            meaning="The PersistentVolumeClaim that the spec names does not exist in the namespace.",
+            remedy="create the PersistentVolumeClaim, or name another one: kubectl get pvc -n {namespace}",
+            warning=True,
+        ),
+        Reason.SOURCE_NOT_FOUND: Facts(
+            conditions=(CACHED,),
+            meaning="The volume, image or repository exists, the path or file in it does not.",
+            remedy="add the file, or correct spec.source; the message names the Job to delete for another check",
+            final=True,
+            warning=True,
+            rejects_requests=True,
+        ),
+        Reason.FETCH_FAILED: Facts(
+            conditions=(CACHED,),
+            meaning="The download or check failed; the message has the cause and the time of the next retry.",
+            remedy="fix the cause that the message names; the retry is automatic",
+            warning=True,
+        ),
+        Reason.NAME_TAKEN: Facts(
+            conditions=(CACHED, READY),
+            meaning="An object with the required name exists and does not belong to this Model; it is left unchanged.",
+            remedy="delete or rename the object that the message names, or rename the Model",
+            final=True,
+            warning=True,
+            rejects_requests=True,
+        ),
+        Reason.ALWAYS_ON: Facts(
+            conditions=(WANTED,), meaning="serverless.enabled is false: the Model always runs."
+        ),
+        Reason.REQUESTED: Facts(conditions=(WANTED,), meaning="A request is waiting for the Model."),
+        Reason.ACTIVE: Facts(
+            conditions=(WANTED,), meaning="The last request is more recent than idleTimeout."
+        ),
+        Reason.FIRST_START: Facts(
+            conditions=(WANTED,),
+            meaning="Initial start: a new Model is started once to verify that it can serve.",
+        ),
+        Reason.FIRST_START_QUEUED: Facts(
+            conditions=(WANTED,),
+            meaning="The initial start is queued behind another start on the node, or waits for a shared device.",
+            remedy="wait; a request starts the Model before its turn",
+        ),
+        Reason.FIRST_START_FAILED: Facts(
+            conditions=(WANTED,),
+            meaning="The initial start failed; a request or a spec change retries.",
+            remedy="fix the cause that the condition Ready names; a request or a spec change retries",
+            final=True,
+            warning=True,
+        ),
+        Reason.START_FAILED: Facts(
+            conditions=(WANTED,),
+            meaning="The start for a request failed; the next request retries.",
+            remedy="fix the cause that the condition Ready names; the next request retries",
+        ),
+        Reason.IDLE: Facts(
+            conditions=(WANTED,),
+            meaning="No request for longer than idleTimeout: the Model is scaled to zero.",
+            remedy="nothing: the Model is scaled to zero, and the next request starts it",
+        ),
+        Reason.DELETING: Facts(conditions=(WANTED,), meaning="The Model is being deleted."),
+        Reason.NOT_SHARED: Facts(
+            conditions=(GRANTED,), meaning="The Model is in no shared group; no grant is needed."
+        ),
+        Reason.GRANTED: Facts(
+            conditions=(GRANTED,), meaning="The Model holds the devices of its shared group."
+        ),
+        Reason.QUEUED: Facts(
+            conditions=(GRANTED,),
+            meaning="Another Model of the shared group holds the devices; the message names it and the queue position.",
+            remedy="wait until the holder is idle, or lower its spec.serverless.idleTimeout",
+        ),
+        Reason.RELEASED: Facts(
+            conditions=(GRANTED,), meaning="The Model is releasing the devices of its shared group."
+        ),
+        Reason.BLOCKED: Facts(
+            conditions=(GRANTED,),
+            meaning="The devices were not freed in time; the message names Pod, process and node.",
+            remedy="delete the Pod or end the process that the message names",
+            warning=True,
+        ),
+        Reason.LEAVING_GROUP: Facts(
+            conditions=(GRANTED,),
+            meaning="The Model left a shared group whose devices it still holds; it waits until they are free.",
+        ),
+        Reason.READY: Facts(conditions=(READY,), meaning="The engine is healthy and serves requests."),
+        Reason.SERVING_OLDER_SPEC: Facts(
+            conditions=(READY,),
+            meaning="The engine serves the previous spec while the newer one is refused or not ready to start.",
+        ),
+        Reason.NOT_STARTED: Facts(
+            conditions=(READY,), meaning="The engine has not been started.", at_rest=True
+        ),
+        Reason.STARTING: Facts(
+            conditions=(READY,), meaning="The Pod exists; its container has not started.", loading=True
+        ),
+        Reason.LOADING: Facts(
+            conditions=(READY,), meaning="The engine process runs and is loading the weights.", loading=True
+        ),
+        Reason.RESTARTING: Facts(
+            conditions=(READY,),
+            meaning="The engine exited, stopped responding or lost its Pod, and is being restarted.",
+            remedy=_LOGS,
+            loading=True,
+            warning=True,
+        ),
+        Reason.BACK_OFF: Facts(
+            conditions=(READY,),
+            meaning="The engine keeps failing; the next retry is delayed.",
+            remedy=_LOGS,
+            loading=True,
+            stalled=True,
+            warning=True,
+        ),
+        Reason.IMAGE_PULL_FAILED: Facts(
+            conditions=(READY,),
+            meaning="The engine image cannot be pulled; the message has the node's error.",
+            remedy="fix what the message names (image name, registry access, pull secret); the retry is automatic",
+            loading=True,
+            stalled=True,
+            warning=True,
+        ),
+        Reason.LOADING_TIMEOUT: Facts(
+            conditions=(READY,),
+            meaning="The engine made no progress before the loading deadline, or failed too often; the start was given up.",
+            remedy="read the engine's log: kubectl logs -n {namespace} {name}-0; then change the spec or send a request to retry",
+            final=True,
+            warning=True,
+        ),
+        Reason.DRAINING: Facts(
+            conditions=(READY,), meaning="In-flight requests complete before the engine stops."
+        ),
+        Reason.STOPPING: Facts(
+            conditions=(READY,),
+            meaning="The Pod is still terminating after its grace period; the message names it.",
+            remedy="see what keeps the Pod: kubectl describe pod -n {namespace} {name}-0",
+            warning=True,
+        ),
+        Reason.STOPPED: Facts(
+            conditions=(READY,), meaning="The engine has stopped and its Pod is deleted.", at_rest=True
+        ),
+        Reason.NODE_UNREACHABLE: Facts(
+            conditions=(READY,),
+            meaning="The node is NotReady: the state of the engine is unknown, and no requests are routed to it.",
+            remedy="bring the node back: kubectl get nodes",
+            warning=True,
+        ),
+        Reason.CREATE_REFUSED: Facts(
+            conditions=(READY,),
+            meaning="The API server rejected the Pod or Service; the message quotes it.",
+            remedy="fix what the API server names (quota, policy, admission); the retry is automatic",
+            warning=True,
+        ),
+    }
+)
+
+NOT_YET: Mapping[str, Reason] = MappingProxyType(
+    {
+        ACCEPTED: Reason.NOT_ACCEPTED,
+        PLACED: Reason.NOT_PLACED,
+        CACHED: Reason.NOT_CACHED,
+        WANTED: Reason.NOT_WANTED,
+    }
+)
+"""Condition type -> the reason of a condition that waits for it."""
+
+
+def _with(flag: str) -> frozenset[str]:
+    return frozenset(reason for reason, facts in FACTS.items() if getattr(facts, flag))
+
+
+LOADING, STALLED, AT_REST, FINAL = _with("loading"), _with("stalled"), _with("at_rest"), _with("final")
+WARNING, REJECTS_REQUESTS = _with("warning"), _with("rejects_requests")
+FINAL_FOR: Mapping[str, frozenset[str]] = MappingProxyType(
+    {kind: frozenset(r for r in FINAL if kind in FACTS[Reason(r)].conditions) for kind in CONDITIONS}
+)
+"""Condition type -> its final reasons."""
+
+
+def remedy(reason: str, *, namespace: str, name: str) -> str:
+    """Return what a user can do about a condition with this reason; empty if nothing, or if the reason is unknown."""
+    facts = FACTS.get(Reason(reason)) if reason in Reason.__members__.values() else None
+    return facts.remedy.format(namespace=namespace, name=name) if facts is not None else ""

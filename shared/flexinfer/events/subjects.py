@@ -1,0 +1,91 @@
+"""Subjects and streams: where each event travels, and the one encoding of names in a subject."""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
+
+ROOT = "flexinfer"
+STATE_STREAM, LIVE_STREAM, HISTORY_STREAM, DEAD_STREAM = "FI_STATE", "FI_LIVE", "FI_HISTORY", "FI_DEAD"
+STREAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        STATE_STREAM: (f"{ROOT}.model.>", f"{ROOT}.workload.>", f"{ROOT}.node.>", f"{ROOT}.watermark"),
+        LIVE_STREAM: (f"{ROOT}.gpu.>", f"{ROOT}.activity.>"),
+        HISTORY_STREAM: (f"{ROOT}.history.>",),
+        DEAD_STREAM: (f"{ROOT}.dead.>",),
+    }
+)
+_PLAIN = re.compile(r"[A-Za-z0-9-]")
+_ESCAPE = re.compile(r"_([0-9a-f]{2})")
+
+
+def encode(name: str) -> str:
+    """Return a name as one subject token: letters, digits and `-` stay, any other byte is `_xx`.
+
+    Injective, and never empty: the empty name is `_`. Kubernetes names may hold dots and group names anything,
+    both of which would otherwise split or widen a subject.
+    """
+    if not name:
+        return "_"
+    return "".join(
+        c if _PLAIN.match(c) else "".join(f"_{b:02x}" for b in c.encode("utf-8", "surrogatepass"))
+        for c in name
+    )
+
+
+def decode(part: str) -> str:
+    """Return the name that `encode` made a part of a subject of."""
+    if part == "_":
+        return ""
+    raw = re.sub(rb"_([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), part.encode())
+    return raw.decode("utf-8", "surrogatepass")
+
+
+def subject_of(event: AnyEvent) -> str:
+    """Return the subject of an event."""
+    return ".".join((ROOT, *_tokens(event)))
+
+
+def _tokens(event: AnyEvent) -> tuple[str, ...]:
+    match event:
+        case events.ModelObserved(model=model):
+            return "model", encode(model.metadata.namespace), encode(model.metadata.name)
+        case events.ModelDeleted(namespace=namespace, name=name):
+            return "model", encode(namespace), encode(name)
+        case events.WorkloadObserved(namespace=namespace, name=name):
+            return "workload", encode(namespace), encode(name)
+        case events.WorkloadDeleted(namespace=namespace, name=name):
+            return "workload", encode(namespace), encode(name)
+        case events.NodeObserved(name=name) | events.NodeDeleted(name=name):
+            return "node", encode(name)
+        case _:
+            return _passing_tokens(event)
+
+
+def _passing_tokens(event: AnyEvent) -> tuple[str, ...]:
+    match event:
+        case events.Watermark():
+            return ("watermark",)
+        case events.GpusObserved(node=node):
+            return "gpu", encode(node)
+        case events.ActivityObserved(proxy=proxy, namespace=namespace, name=name):
+            return "activity", encode(proxy), encode(namespace), encode(name)
+        case events.ProxyObserved(proxy=proxy):
+            return "activity", encode(proxy)
+        case events.HistoryRecorded(namespace=namespace, name=name):
+            return "history", encode(namespace), encode(name)
+        case events.WakeRequested(namespace=namespace, name=name):
+            return "wake", encode(namespace), encode(name)
+        case events.StatusChanged(owner=owner, namespace=namespace, name=name):
+            return "changed", owner, encode(namespace), encode(name)
+        case events.EngineReady(namespace=namespace, name=name):
+            return "ready", encode(namespace), encode(name)
+        case _:
+            raise TypeError(f"{type(event).__name__} does not travel")
+
+
+def kind_of(subject: str) -> str:
+    """Return the second token of a subject: `model`, `node`, `gpu`, ..."""
+    return subject.split(".", 2)[1]

@@ -1,0 +1,278 @@
+"""Workload: what the cluster runs for one Model, condensed to what a decision needs."""
+
+import hashlib
+
+import msgspec
+
+from flexinfer.api import kube
+from flexinfer.api.labels import (
+    GATE_PREFIX,
+    GENERATION_ANNOTATION,
+    MANAGED_BY_LABEL,
+    MODEL_UID_LABEL,
+    PART_OF_LABEL,
+    TEMPLATE_ANNOTATION,
+    TURN_LABEL,
+)
+from flexinfer.api.model import Metadata
+
+_ENDED = ("Succeeded", "Failed")
+GRANTED, RELEASING, STOPPED, FREED = "Granted", "Releasing", "Stopped", "Freed"
+STEP_ANNOTATION = "flexinfer.ai/step"
+TURN_ANNOTATION = "flexinfer.ai/turn"
+GROUP_ANNOTATION = "flexinfer.ai/group"
+REASON_ANNOTATION = "flexinfer.ai/reason"
+NODE_ANNOTATION = "flexinfer.ai/node"
+DEVICES_ANNOTATION = "flexinfer.ai/devices"
+
+
+class PodFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One Pod of a Model; `exit_code` is None while its container has not ended."""
+
+    name: str
+    uid: str
+    version: int = 0
+    model_uid: str = ""
+    turn: int = 0
+    template: str = ""
+    generation: int = 0
+    gates: tuple[str, ...] = ()
+    node: str = ""
+    ip: str = ""
+    phase: str = ""
+    deleting: bool = False
+    running: bool = False
+    ready: bool = False
+    restarts: int = 0
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    last: str = ""
+    """Why the engine's process ended last, and its last line: `OOMKilled`, `Error: no such file`."""
+
+    @property
+    def gated(self) -> bool:
+        """Whether the Pod still waits for its turn: it then holds nothing."""
+        return any(gate.startswith(GATE_PREFIX) for gate in self.gates)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the Pod will never run again."""
+        return self.phase in _ENDED
+
+
+class JobFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One Job of a Model; `fingerprint` says what it was made for, `report` is its Pod's last word."""
+
+    name: str
+    uid: str
+    fingerprint: str = ""
+    active: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    complete: bool = False
+    failed_reason: str = ""
+    report: str = ""
+    waiting: str = ""
+
+
+class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A claim that a Model mounts."""
+
+    name: str
+    uid: str = ""
+    phase: str = ""
+    storage_class: str = ""
+    model_uid: str = ""
+
+
+class GroupLease(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The turn of a shared group, as its Lease holds it (DESIGN 6, step 5).
+
+    `holder` is a Model's name in the Lease's namespace; `since` is RFC 3339, for people. `node` and `devices` are the holder's placement when it was
+    granted: they outlive the holder and whatever its spec becomes, so that its memory is looked for where it was.
+    """
+
+    namespace: str
+    group: str
+    version: int = 0
+    holder: str = ""
+    holder_uid: str = ""
+    step: str = FREED
+    turn: int = 0
+    reason: str = ""
+    since: str = ""
+    node: str = ""
+    devices: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The Lease's name."""
+        return lease_name(self.group)
+
+
+def lease_name(group: str) -> str:
+    """Return the name of a group's Lease; a group name may hold anything, so it is hashed."""
+    return f"flexinfer-group-{hashlib.sha256(group.encode()).hexdigest()[:16]}"
+
+
+def group_lease(lease: kube.Lease) -> GroupLease | None:
+    """Read a Lease as a group's turn; None when it is not one."""
+    notes = lease.metadata.annotations
+    group = notes.get(GROUP_ANNOTATION)
+    if group is None or lease.metadata.name != lease_name(group):
+        return None
+    _, _, rest = (lease.spec.holder_identity or "").partition("/")
+    name, _, uid = rest.partition("/")
+    return GroupLease(
+        namespace=lease.metadata.namespace,
+        group=group,
+        version=lease.metadata.version,
+        holder=name,
+        holder_uid=uid,
+        step=notes.get(STEP_ANNOTATION, FREED),
+        turn=int(notes.get(TURN_ANNOTATION, "0")),
+        reason=notes.get(REASON_ANNOTATION, ""),
+        since=lease.spec.acquire_time or "",
+        node=notes.get(NODE_ANNOTATION, ""),
+        devices=tuple(uuid for uuid in notes.get(DEVICES_ANNOTATION, "").split(",") if uuid),
+    )
+
+
+def lease_of(turn: GroupLease) -> kube.Lease:
+    """Write a group's turn as the Lease that keeps it."""
+    return kube.Lease(
+        metadata=Metadata(
+            name=turn.name,
+            namespace=turn.namespace,
+            resource_version=str(turn.version) if turn.version else "",
+            labels={PART_OF_LABEL: "flexinfer", MANAGED_BY_LABEL: "flexinfer-arbiter"},
+            annotations={
+                GROUP_ANNOTATION: turn.group,
+                STEP_ANNOTATION: turn.step,
+                TURN_ANNOTATION: str(turn.turn),
+                REASON_ANNOTATION: turn.reason,
+                NODE_ANNOTATION: turn.node,
+                DEVICES_ANNOTATION: ",".join(turn.devices),
+            },
+        ),
+        spec=kube.LeaseSpec(
+            holder_identity=f"Model/{turn.holder}/{turn.holder_uid}" if turn.holder else None,
+            acquire_time=turn.since or None,
+            lease_transitions=turn.turn,
+        ),
+    )
+
+
+def pod_facts(pod: kube.Pod) -> PodFacts:
+    """Condense a Pod."""
+    labels, container = pod.metadata.labels, _engine(pod)
+    state = container.state if container else kube.ContainerState()
+    ended = state.terminated or (container.last_state.terminated if container else None)
+    reason, message = _why(pod, state)
+    return PodFacts(
+        name=pod.metadata.name,
+        uid=pod.metadata.uid,
+        version=pod.metadata.version,
+        model_uid=labels.get(MODEL_UID_LABEL, ""),
+        turn=int(labels.get(TURN_LABEL, "0")),
+        template=pod.metadata.annotations.get(TEMPLATE_ANNOTATION, ""),
+        generation=int(pod.metadata.annotations.get(GENERATION_ANNOTATION, "0")),
+        gates=tuple(gate.name for gate in pod.spec.scheduling_gates),
+        node=pod.spec.node_name,
+        ip=pod.status.pod_ip,
+        phase=pod.status.phase,
+        deleting=pod.metadata.deletion_timestamp is not None,
+        running=state.running is not None,
+        ready=any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions),
+        restarts=container.restart_count if container else 0,
+        reason=reason,
+        message=message,
+        exit_code=ended.exit_code if ended else None,
+        last=_last(ended),
+    )
+
+
+def _last(ended: kube.ContainerState.Terminated | None) -> str:
+    lines = ended.message.strip().splitlines() if ended else []
+    return ": ".join(word for word in (ended.reason if ended else "", lines[-1] if lines else "") if word)
+
+
+def _engine(pod: kube.Pod) -> kube.ContainerStatus | None:
+    return pod.status.container_statuses[0] if pod.status.container_statuses else None
+
+
+def _first_failed(pod: kube.Pod) -> tuple[str, str] | None:
+    """Return why a container that runs before the engine does not get done; its last words end with the cause."""
+    for container in pod.status.init_container_statuses:
+        ended = container.state.terminated or container.last_state.terminated
+        if ended is not None and ended.exit_code:
+            last = ended.message.strip().splitlines()
+            return f"Init{ended.reason or 'Error'}", last[-1] if last else f"exit code {ended.exit_code}"
+    return None
+
+
+def _ended_by_the_node(pod: kube.Pod) -> tuple[str, str] | None:
+    """Return why a node ended a Pod: kubelet says it of the Pod, or in a condition alone, also where the engine left with code 0."""
+    if pod.status.reason:
+        return pod.status.reason, pod.status.message
+    told = next(
+        (c for c in pod.status.conditions if c.type == "DisruptionTarget" and c.status == "True"), None
+    )
+    return None if told is None else (told.reason, told.message)
+
+
+def _why(pod: kube.Pod, state: kube.ContainerState) -> tuple[str, str]:
+    if pod.status.phase in _ENDED and (ended := _ended_by_the_node(pod)) is not None:
+        return ended  # what its containers say is a consequence
+    if state.running is None and (failed := _first_failed(pod)) is not None:
+        return failed
+    if state.waiting is not None:
+        return state.waiting.reason, state.waiting.message
+    if state.terminated is not None:
+        return state.terminated.reason, state.terminated.message
+    unscheduled = next(
+        (c for c in pod.status.conditions if c.type == "PodScheduled" and c.status == "False"), None
+    )
+    if unscheduled is not None:
+        return unscheduled.reason, unscheduled.message
+    return pod.status.reason, pod.status.message
+
+
+FINGERPRINT_ANNOTATION = "flexinfer.ai/fingerprint"
+
+
+def job_facts(job: kube.Job, pods: tuple[kube.Pod, ...] = ()) -> JobFacts:
+    """Condense a Job and the newest of its Pods."""
+    done = {c.type: c for c in job.status.conditions if c.status == "True"}
+    report, waiting = "", ""
+    for pod in sorted(pods, key=lambda p: p.metadata.version):
+        container = _engine(pod)
+        ended = container.state.terminated or container.last_state.terminated if container else None
+        report = ended.message if ended and ended.message else report
+        reason, message = _why(pod, container.state if container else kube.ContainerState())
+        waiting = f"{reason}: {message}" if reason and not ended else ""
+    failed = done.get("Failed")
+    return JobFacts(
+        name=job.metadata.name,
+        uid=job.metadata.uid,
+        fingerprint=job.metadata.annotations.get(FINGERPRINT_ANNOTATION, ""),
+        active=job.status.active,
+        succeeded=job.status.succeeded,
+        failed=job.status.failed,
+        complete="Complete" in done,
+        failed_reason=f"{failed.reason}: {failed.message}" if failed else "",
+        report=report,
+        waiting=waiting,
+    )
+
+
+def claim_facts(claim: kube.Claim) -> ClaimFacts:
+    """Condense a claim."""
+    return ClaimFacts(
+        name=claim.metadata.name,
+        uid=claim.metadata.uid,
+        phase=claim.status.phase or "Pending",
+        storage_class=claim.spec.storage_class_name or "",
+        model_uid=claim.metadata.labels.get(MODEL_UID_LABEL, ""),
+    )

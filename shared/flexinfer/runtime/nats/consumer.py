@@ -1,0 +1,108 @@
+"""Reader: one consumer of a stream, read in order from its beginning, that notices when it was left behind.
+
+An ephemeral push consumer without acks. nats-py's own ordered consumer stays blind for seconds after a server restart, and for ever
+after a store was rolled back; here a gap in the consumer's sequence, silence beyond its heartbeats, or a reconnection ends
+the reading with `Doubt`, and the caller starts anew from a replay.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+from flexinfer.runtime.lean import Msg, NatsError
+from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, server_time
+
+HEARTBEAT_SECONDS = 2.0
+_SILENCE_SECONDS = 2.5 * HEARTBEAT_SECONDS
+_INACTIVE_SECONDS = 30
+_NANO = 1_000_000_000
+
+
+class ReplayRequiredError(Exception):
+    """What was read may not be all there is: read again from the beginning."""
+
+
+class OrderedConsumer:
+    """The messages of one filter of one stream, in order."""
+
+    def __init__(self, connection: Connection, stream: str, pattern: str, *, last_only: bool = False) -> None:
+        self._connection, self._stream, self._pattern = connection, stream, pattern
+        self._policy = "last_per_subject" if last_only else "all"
+        self._queue: asyncio.Queue[Msg | Exception] = asyncio.Queue()
+        self._expected = 1
+        self._server_offset = 0.0
+        self.pending = 0
+        """How many messages the stream held for us at the start."""
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator["OrderedConsumer"]:
+        """Make the consumer and subscribe; BusAwayError or StreamError when that cannot be."""
+        client = self._connection.client
+        inbox = client.new_inbox()
+        name = f"{self._connection.name}-{secrets.token_hex(4)}"
+
+        async def take(message: Msg) -> None:
+            self._queue.put_nowait(message)
+
+        stop = self._connection.notify(
+            lambda up: self._queue.put_nowait(ReplayRequiredError("reconnected" if up else "connection lost"))
+        )
+        try:
+            subscription = await client.subscribe(inbox, cb=take)
+        except (NatsError, OSError) as error:
+            stop()
+            raise NatsUnavailableError(str(error)) from error
+        try:
+            await self._create(name, inbox)
+            yield self
+        finally:
+            stop()
+            with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError):
+                await subscription.unsubscribe()
+
+    async def _create(self, name: str, inbox: str) -> None:
+        config = {
+            "name": name,
+            "deliver_subject": inbox,
+            "deliver_policy": self._policy,
+            "ack_policy": "none",
+            "max_deliver": 1,
+            "replay_policy": "instant",
+            "filter_subject": self._pattern,
+            "idle_heartbeat": int(HEARTBEAT_SECONDS * _NANO),
+            "inactive_threshold": _INACTIVE_SECONDS * _NANO,
+            "mem_storage": True,
+            "num_replicas": 1,
+        }
+        subject = f"CONSUMER.CREATE.{self._stream}.{name}.{self._pattern}"
+        answer = await self._connection.api(subject, {"stream_name": self._stream, "config": config})
+        if "ts" in answer:
+            self._server_offset = server_time(answer["ts"]).timestamp() - time.monotonic()
+        sent = answer.get("delivered", {}).get("consumer_seq", 0)
+        self.pending = int(answer.get("num_pending", 0)) + int(sent)
+
+    async def messages(self) -> AsyncIterator[Msg]:
+        """Yield messages in order; raises DoubtError when one is missing or the server falls silent."""
+        while True:
+            try:
+                async with asyncio.timeout(_SILENCE_SECONDS):
+                    item = await self._queue.get()
+            except TimeoutError as error:
+                raise ReplayRequiredError(f"no heartbeat for {_SILENCE_SECONDS:.0f} s") from error
+            if isinstance(item, Exception):
+                raise item
+            if not item.reply.startswith("$JS.ACK."):
+                continue  # a heartbeat
+            if item.metadata.sequence.consumer != self._expected:
+                raise ReplayRequiredError(
+                    f"expected message {self._expected}, got {item.metadata.sequence.consumer}"
+                )
+            self._expected += 1
+            yield item
+
+    def age(self, stored: datetime) -> float:
+        """Return how long ago, by the server's own clock, a message was stored; seconds, never negative."""
+        return max(0.0, time.monotonic() + self._server_offset - stored.timestamp())

@@ -1,0 +1,228 @@
+"""The status writer: writes an owner's status, then a hint to others, an Event and a line of history.
+
+Server-side apply on the status subresource, always with the owner's full set of fields and with the resourceVersion that it was decided
+from: the API server ignores uid on `/status` of a custom resource (seen), so only resourceVersion keeps a write that was meant for a
+deleted Model off a newer one of the same name. Nothing waits for the Event or the history.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from flexinfer.api import conditions, reasons
+from flexinfer.api.conditions import Condition
+from flexinfer.api.groupversion import API_VERSION, KIND
+from flexinfer.api.model import Model
+from flexinfer.api.services import FORMER_MANAGERS
+from flexinfer.api.status import MonotonicTime, OwnedStatus
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
+from flexinfer.runtime.kubernetes.api import EVENTS, MODELS, ApiError, ConflictError, NotFoundError
+from flexinfer.runtime.runtime import Runtime
+from flexinfer.state.actions import WriteStatus
+
+log = logging.getLogger(__name__)
+_JITTER_SECONDS = 0.02
+_EVENT_DELAY_SECONDS = 0.1
+"""How long an Event is delayed, so that the components that wait for the status read the Model first."""
+_TRIES_WITHOUT_JITTER = 2
+_TRIES = 20
+
+
+async def write_status(
+    runtime: Runtime, action: WriteStatus, *, former_managers: Mapping[str, Sequence[str]] = FORMER_MANAGERS
+) -> list[AnyEvent]:
+    """Write a status; returns the Model as the API server holds it now, or its deletion.
+
+    On a conflict the Model is read once. If its uid, generation, a gating condition or the owner's own condition changed, nothing is
+    written and the newer Model is returned, so that the caller decides again; else the same status is written with the new
+    resourceVersion. Raises ApiError except ConflictError and NotFoundError.
+    """
+    base = action.model
+    for attempt in range(_TRIES):
+        try:
+            written = await _apply(runtime, action.status, base)
+            for manager in former_managers.get(runtime.name, ()):
+                written = await _release_fields(runtime, written, manager)
+        except ConflictError:
+            current = await _read(runtime, base)
+            if current is None:
+                return [model_deleted(base)]
+            if _differs(base, current, action):
+                return [events.ModelObserved(model=current)]
+            base = current
+            if attempt >= _TRIES_WITHOUT_JITTER:
+                await runtime.sleep(runtime.random() * _JITTER_SECONDS)
+        except NotFoundError:
+            return [model_deleted(base)]
+        else:
+            await _publish_transition(runtime, action, base, written)
+            return [events.ModelObserved(model=written)]
+    return [events.ModelObserved(model=base)]
+
+
+def model_deleted(model: Model) -> events.ModelDeleted:
+    """Return the event of a Model that the API server no longer has."""
+    meta = model.metadata
+    return events.ModelDeleted(
+        namespace=meta.namespace, name=meta.name, uid=meta.uid, version=meta.version + 1
+    )
+
+
+def rfc3339(runtime: Runtime) -> str:
+    """Return the wall-clock time in whole seconds, UTC, as conditions hold it."""
+    return runtime.utc_now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _body(model: Model) -> dict[str, Any]:
+    """Return what every status write begins with; the resourceVersion makes it conditional."""
+    meta = model.metadata
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": meta.name, "resourceVersion": meta.resource_version},
+    }
+
+
+async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
+    previous = base.condition(status.condition.type)
+    condition = conditions.stamped(status.condition, previous, rfc3339(runtime))
+    body = _body(base) | {
+        "status": {**_fields(runtime, status), "conditions": [msgspec.to_builtins(condition)]},
+    }
+    manager = f"flexinfer-{runtime.name}"
+    return await runtime.cluster.apply(
+        MODELS, base.metadata.namespace, body, manager=manager, subresource="status"
+    )
+
+
+async def _release_fields(runtime: Runtime, model: Model, manager: str) -> Model:
+    """Make a field manager of a former release own nothing: fields that no present owner took over are deleted with it."""
+    return await runtime.cluster.apply(
+        MODELS, model.metadata.namespace, _body(model), manager=manager, subresource="status"
+    )
+
+
+def _fields(runtime: Runtime, status: OwnedStatus) -> dict[str, Any]:
+    """Return the JSON of an owner's fields without empty ones: a real API server turns an object without fields into null and refuses it."""
+    values = {
+        field.encode_name: _plain(runtime, getattr(status, field.name))
+        for field in msgspec.structs.fields(status)
+        if field.name != "condition"
+    }
+    return {name: value for name, value in values.items() if value is not None and value != {}}
+
+
+def _plain(runtime: Runtime, value: Any) -> Any:
+    if isinstance(value, MonotonicTime):
+        age = timedelta(seconds=max(0.0, runtime.clock() - value.at))
+        return (runtime.utc_now() - age).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return msgspec.to_builtins(value)
+
+
+async def _read(runtime: Runtime, base: Model) -> Model | None:
+    """GET the Model; None if it was deleted, also if another one has its name."""
+    try:
+        current = await runtime.cluster.get(MODELS, base.metadata.namespace, base.metadata.name)
+    except NotFoundError:
+        return None
+    return current if current.uid == base.uid else None
+
+
+def _differs(base: Model, current: Model, action: WriteStatus) -> bool:
+    """Tell whether anything that the status was decided from has changed."""
+    if current.metadata.generation != base.metadata.generation or current.deleting != base.deleting:
+        return True
+    if base.condition(action.condition.type) != current.condition(action.condition.type):
+        return True
+    return any(_gate(base, gate) != _gate(current, gate) for gate in action.gates)
+
+
+def _gate(model: Model, kind: str) -> tuple[str, str, int] | None:
+    condition = model.condition(kind)
+    return (condition.status, condition.reason, condition.observed_generation) if condition else None
+
+
+async def _publish_transition(runtime: Runtime, action: WriteStatus, base: Model, written: Model) -> None:
+    """Publish a hint for the next component, and record a transition; nothing after a quiet write."""
+    if action.quiet:
+        return
+    meta, condition = written.metadata, action.condition
+    hint = events.StatusChanged(
+        owner=runtime.name, namespace=meta.namespace, name=meta.name, uid=meta.uid, version=meta.version
+    )
+    await runtime.bus.publish(hint)
+    previous = base.condition(condition.type)
+    if previous is None or (previous.status, previous.reason) != (condition.status, condition.reason):
+        runtime.spawn_background(record_transition(runtime, written, condition))
+
+
+async def record_transition(
+    runtime: Runtime, model: Model, condition: Condition, seconds: float | None = None
+) -> None:
+    """Record one step of a Model's life: a line of history and a Kubernetes Event. Never raises ApiError."""
+    await runtime.bus.publish(
+        events.HistoryRecorded(
+            namespace=model.metadata.namespace,
+            name=model.metadata.name,
+            uid=model.uid,
+            service=runtime.name,
+            step=f"{condition.type}={condition.status}",
+            reason=condition.reason,
+            message=condition.message,
+            seconds=seconds,
+            at=runtime.utc_now().isoformat(timespec="milliseconds"),
+        )
+    )
+    event = _event(runtime, model, condition)
+    await runtime.sleep(_EVENT_DELAY_SECONDS)
+    try:
+        await runtime.cluster.create(EVENTS, model.metadata.namespace, event)
+    except ApiError as error:
+        log.debug("event %s of %s not written: %s", condition.reason, model.key, error)
+
+
+def _event(runtime: Runtime, model: Model, condition: Condition) -> dict[str, Any]:
+    """Return a transition as an Event.
+
+    Names sort by time: kubectl orders Events by whole seconds, and within a second in the order of the list.
+    """
+    meta, now = model.metadata, rfc3339(runtime)
+    content = f"{meta.uid}/{condition.type}/{condition.reason}/{meta.resource_version}"
+    milliseconds = int(runtime.utc_now().timestamp() * 1000)
+    component = f"flexinfer-{runtime.name}"
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{meta.name}.{milliseconds:012x}{hashlib.sha256(content.encode()).hexdigest()[:8]}",
+            "namespace": meta.namespace,
+        },
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": meta.name,
+            "namespace": meta.namespace,
+            "uid": meta.uid,
+            "resourceVersion": meta.resource_version,
+        },
+        "type": _event_type(condition),
+        "reason": condition.reason,
+        "message": condition.message or f"{condition.type} is {condition.status}",
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+        "source": {"component": component},
+        "reportingComponent": component,
+        "reportingInstance": runtime.settings.identity,
+        "action": condition.type,
+    }
+
+
+def _event_type(condition: Condition) -> str:
+    warning = condition.status == conditions.FALSE and condition.reason in reasons.WARNING
+    return "Warning" if warning or condition.status == conditions.UNKNOWN else "Normal"

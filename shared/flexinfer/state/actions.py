@@ -1,0 +1,114 @@
+"""Actions that every deciding component shares: write its status, and decide again at a given time. Pure.
+
+A component's own effects (create a Pod, create a Job, advance a Lease) are structs beside its `decide`.
+"""
+
+from typing import Any, Protocol
+
+import msgspec
+
+from flexinfer.api import conditions
+from flexinfer.api.conditions import Condition
+from flexinfer.api.model import Model
+from flexinfer.api.status import MonotonicTime, OwnedStatus
+
+FIRST_WRITE_TIMEOUT = 1.0
+"""Seconds that a first condition which needs nothing waits for the ones before it (DESIGN 5)."""
+
+
+class Action(Protocol):
+    """An effect that a decision yields; actions of one key never run at the same time."""
+
+    @property
+    def key(self) -> str:
+        """What the action is about, such as a Model's key."""
+        ...
+
+
+class RequeueAt(msgspec.Struct, frozen=True):
+    """Decide again at a point in time of the monotonic clock, whether or not anything happens."""
+
+    at: float
+
+    @property
+    def key(self) -> str:
+        """Empty: nothing is performed."""
+        return ""
+
+
+class WriteStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Write an owner's status, always as a full set.
+
+    `model` is what the status was decided from: the write carries its resourceVersion. `gates` are the condition types that it depends
+    on: if one of them changed meanwhile, nothing is written and the component decides again. A `quiet` write is no transition: it
+    is followed by no hint, no Event and no line of history.
+    """
+
+    model: Model
+    status: OwnedStatus
+    gates: tuple[str, ...] = ()
+    quiet: bool = False
+
+    @property
+    def key(self) -> str:
+        """The Model's key."""
+        return self.model.key
+
+    @property
+    def condition(self) -> Condition:
+        """The condition that is written."""
+        return self.status.condition
+
+
+def condition(model: Model, kind: str, status: str, reason: str, message: str) -> Condition:
+    """Return a condition of the Model's current generation."""
+    return Condition(
+        type=kind,
+        status=status,
+        reason=str(reason),
+        message=conditions.one_line(message),
+        observed_generation=model.metadata.generation,
+    )
+
+
+def true(model: Model, kind: str, reason: str, message: str) -> Condition:
+    """Return a True condition of the Model's current generation."""
+    return condition(model, kind, conditions.TRUE, reason, message)
+
+
+def false(model: Model, kind: str, reason: str, message: str) -> Condition:
+    """Return a False condition of the Model's current generation."""
+    return condition(model, kind, conditions.FALSE, reason, message)
+
+
+def write_if_changed(model: Model, status: OwnedStatus, gates: tuple[str, ...] = ()) -> WriteStatus | None:
+    """Return the write of an owner's status, or None if the Model has it already."""
+    same = conditions.same(model.condition(status.condition.type), status.condition)
+    if same and all(_plain(getattr(model.status, name)) == _plain(value) for name, value in fields(status)):
+        return None
+    return WriteStatus(model=model, status=status, gates=gates)
+
+
+def fields(status: OwnedStatus) -> list[tuple[str, Any]]:
+    """Return an owner's fields, the condition aside, as (attribute of `Model.status`, value)."""
+    names = [name for name in type(status).__struct_fields__ if name != "condition"]
+    return [(name, getattr(status, name)) for name in names]
+
+
+def unwritten_before(model: Model, kind: str) -> bool:
+    """Tell whether a condition that precedes this one has never been written."""
+    preceding = conditions.CONDITIONS[: conditions.CONDITIONS.index(kind)]
+    return any(model.condition(earlier) is None for earlier in preceding)
+
+
+def first_write_due(model: Model, kind: str, first_seen: float | None, now: float) -> float | None:
+    """Return until when a first condition that needs nothing should wait for those before it; None: write it now."""
+    if model.condition(kind) is not None or not unwritten_before(model, kind) or first_seen is None:
+        return None
+    due = first_seen + FIRST_WRITE_TIMEOUT
+    return due if now < due else None
+
+
+def _plain(value: Any) -> Any:
+    plain = value if isinstance(value, MonotonicTime) else msgspec.to_builtins(value)
+    return None if plain in ("", {}, 0) else plain

@@ -1,0 +1,91 @@
+"""ObservedState: everything that a component last observed. Pure; `state.apply` applies events to it.
+
+Times are seconds of the reader's monotonic clock: the clocks of other processes are not trusted (DESIGN, law 8).
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from flexinfer.api.model import Model
+from flexinfer.events.events import AnyEvent, GpusObserved, WorkloadObserved
+from flexinfer.events.nodes import NodeFacts
+from flexinfer.events.workload import GroupLease
+
+HEARTBEAT_GAP = 15.0
+"""Seconds without a heartbeat after which a proxy counts as silent; it sends one every 5 s."""
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """An event and when it was observed."""
+
+    event: AnyEvent
+    at: float
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """A node's telemetry and when it was taken."""
+
+    observed: GpusObserved
+    at: float
+
+
+class Activity(msgspec.Struct, frozen=True):
+    """One proxy's traffic of one Model; `last` is the time of its last request, `at` that of the report."""
+
+    uid: str
+    last: float
+    in_flight: int
+    waiting: int
+    at: float
+
+
+class ProxyHeartbeat(msgspec.Struct, frozen=True):
+    """A proxy's heartbeats: the last one, whether it was the shutdown message, and since when there was no gap."""
+
+    last: float
+    final: bool
+    since: float
+
+
+class StepSince(msgspec.Struct, frozen=True):
+    """Since when a group's Lease is at its step."""
+
+    turn: int
+    step: str
+    at: float
+
+
+class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything last observed. Never changed in place."""
+
+    models: Mapping[str, Model] = {}  # key -> last observed
+    workloads: Mapping[str, WorkloadObserved] = {}  # key -> its Pods, Jobs, PVCs, Lease
+    leases: Mapping[str, GroupLease] = {}  # "namespace/lease name" -> the group's Lease
+    nodes: Mapping[str, NodeFacts] = {}  # name -> last observed
+    gpus: Mapping[str, Sample] = {}  # node -> last sample
+    activity: Mapping[tuple[str, str], Activity] = {}  # (key, proxy) -> traffic
+    proxies: Mapping[str, ProxyHeartbeat] = {}  # proxy -> heartbeats
+    wakes: Mapping[str, tuple[str, float]] = {}  # key -> (uid, when a request asked for a start)
+    first_seen: Mapping[str, float] = {}  # uid -> when first observed
+    changed_at: Mapping[
+        tuple[str, str], float
+    ] = {}  # (key, condition type) -> when its status or reason last changed
+    step_since: Mapping[str, StepSince] = {}  # "namespace/lease name" -> since when it is at its step
+    deleted_versions: Mapping[
+        str, int
+    ] = {}  # uid of a deleted Model -> the version of its deletion, oldest first
+    connected_since: float | None = None  # since when NATS is connected; None while it is not
+
+    def workload(self, model: Model) -> WorkloadObserved:
+        """Return the Pods, Jobs, PVCs and Lease of a Model; empty if none were observed."""
+        workload = self.workloads.get(model.key)
+        return workload or WorkloadObserved(namespace=model.metadata.namespace, name=model.metadata.name)
+
+    def lease(self, namespace: str, name: str) -> GroupLease | None:
+        """Return a group's Lease by the Lease's name."""
+        return self.leases.get(f"{namespace}/{name}")
+
+    def activity_of(self, model: Model) -> tuple[Activity, ...]:
+        """Return each proxy's traffic of this Model's uid."""
+        return tuple(a for (key, _), a in self.activity.items() if key == model.key and a.uid == model.uid)

@@ -1,0 +1,115 @@
+"""The bus on a real nats-server: memory, watermark, restarts and wiped stores."""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from flexinfer.events import events
+from flexinfer.runtime.nats import connection
+from flexinfer.runtime.nats.state_reader import NatsBus
+from flexinfer.runtime.nats.state_writer import StaleWriteError, StateStream
+from flexinfer.runtime.runtime import Delivery, Disconnected, Snapshot, Subscriptions
+from tests.builders import a_model
+from tests.nats import NatsServer, nats_server
+
+pytestmark = pytest.mark.integration
+
+
+@contextlib.asynccontextmanager
+async def writer(server: NatsServer) -> AsyncIterator[StateStream]:
+    """Open the state stream as the watcher does."""
+    async with (
+        connection.connected("watcher", server.url, "", "") as link,
+        connection.connected("bootstrap", server.url, "", "") as bootstrap,
+    ):
+        stream = StateStream(link, bootstrap)
+        await stream.open()
+        yield stream
+
+
+async def until_snapshot(deliveries: AsyncIterator[Delivery], count: int) -> Snapshot:
+    """Return the first snapshot of that many facts."""
+    async with asyncio.timeout(20):
+        async for delivery in deliveries:
+            if isinstance(delivery, Snapshot) and len(delivery.observations) == count:
+                return delivery
+    raise AssertionError("the bus ended")
+
+
+async def test_a_reader_gets_everything_and_then_the_news(tmp_path: Path) -> None:
+    """The snapshot holds the last fact of each subject; what comes later arrives by itself."""
+    async with nats_server(tmp_path) as server, writer(server) as stream:
+        await stream.publish(events.ModelObserved(model=a_model("a", version=1)))
+        await stream.publish(events.ModelObserved(model=a_model("a", version=2)))
+        await stream.publish(events.ModelObserved(model=a_model("b", version=3)))
+        await stream.watermark()
+        async with connection.connected("placer", server.url, "", "") as link:
+            deliveries = NatsBus(link).deliveries(Subscriptions())
+            snapshot = await until_snapshot(deliveries, 2)
+            versions = sorted(
+                a.event.model.metadata.version
+                for a in snapshot.observations
+                if isinstance(a.event, events.ModelObserved)
+            )
+            assert versions == [2, 3]
+            await stream.publish(events.ModelDeleted(namespace="default", name="b", uid="uid-b"))
+            async with asyncio.timeout(5):
+                news = await anext(deliveries)
+            assert not isinstance(news, Snapshot | Disconnected)
+            assert isinstance(news.event, events.ModelDeleted)
+
+
+async def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    """Whoever does not know the last sequence of a subject may not write it."""
+    async with nats_server(tmp_path) as server, writer(server) as first, writer(server) as second:
+        await first.publish(events.ModelObserved(model=a_model("a", version=1)))
+        with pytest.raises(StaleWriteError):
+            await second.publish(events.ModelObserved(model=a_model("a", version=2)))
+
+
+@pytest.mark.parametrize("wiped", [False, True], ids=["restarted", "wiped"])
+async def test_a_reader_sees_the_truth_again_after_a_restart(tmp_path: Path, *, wiped: bool) -> None:
+    """A killed server, with its store or without, costs one replay: nobody stays blind."""
+    async with nats_server(tmp_path) as server, writer(server) as stream:
+        model = events.ModelObserved(model=a_model("a", version=1))
+        await stream.publish(model)
+        await stream.watermark()
+        async with connection.connected("placer", server.url, "", "") as link:
+            deliveries = NatsBus(link).deliveries(Subscriptions())
+            await until_snapshot(deliveries, 1)
+            await server.stop()
+            if wiped:
+                shutil.rmtree(server.store)
+            await server.start()
+            async with asyncio.timeout(10):
+                await stream.doubted()
+                await stream.open()
+            await stream.publish(model)
+            await stream.publish(events.ModelObserved(model=a_model("b", version=2)))
+            await stream.watermark()
+            await until_snapshot(deliveries, 2)
+
+
+async def test_a_message_that_is_no_event_is_named_and_passed_over(tmp_path: Path) -> None:
+    """What does not decode goes to the dead letters; what follows still arrives."""
+    async with nats_server(tmp_path) as server, writer(server) as stream:
+        await stream.watermark()
+        async with (
+            connection.connected("placer", server.url, "", "") as link,
+            connection.connected("person", server.url, "", "") as person,
+        ):
+            deliveries = NatsBus(link).deliveries(Subscriptions(hints=("wake",)))
+            await until_snapshot(deliveries, 0)
+            dead = await person.client.subscribe("flexinfer.dead.>")
+            await person.client.publish("flexinfer.wake.default.a", b"nonsense")
+            await NatsBus(person).publish(events.WakeRequested(namespace="default", name="a", uid="u"))
+            async with asyncio.timeout(5):
+                news = await anext(deliveries)
+                letter = await dead.next_msg()
+            assert not isinstance(news, Snapshot | Disconnected)
+            assert isinstance(news.event, events.WakeRequested)
+            assert letter.subject == "flexinfer.dead.wake.default.a"
