@@ -18,8 +18,8 @@ from flexinfer.sources import SourceError
 from tests.cases import CASES
 from tests.definitions import MODELS, ROOT, a_plain_model, a_registry, the_crd
 
-VERSION: Object = the_crd()["spec"]["versions"][0]
-SCHEMA: Object = VERSION["schema"]["openAPIV3Schema"]
+SERVED: Object = the_crd()["spec"]["versions"][0]
+SCHEMA: Object = SERVED["schema"]["openAPIV3Schema"]
 EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
 NO_PROSE = {"metadata", "metadata.name"}  # Kubernetes allows none there
 
@@ -121,7 +121,7 @@ def test_is_the_kind_that_the_code_names() -> None:
     spec = the_crd()["spec"]
     assert (
         spec["group"],
-        VERSION["name"],
+        SERVED["name"],
         spec["names"]["kind"],
         spec["names"]["plural"],
         spec["scope"],
@@ -133,8 +133,8 @@ def test_is_the_kind_that_the_code_names() -> None:
         "Namespaced",
     )
     assert (spec["names"]["shortNames"], spec["names"]["categories"]) == (["mdl"], ["ai"])
-    assert VERSION["subresources"] == {"status": {}}
-    assert [field["jsonPath"] for field in VERSION["selectableFields"]] == [
+    assert SERVED["subresources"] == {"status": {}}
+    assert [field["jsonPath"] for field in SERVED["selectableFields"]] == [
         ".spec.gpu.shared",
         ".spec.backend",
     ]
@@ -142,7 +142,7 @@ def test_is_the_kind_that_the_code_names() -> None:
 
 def test_prints_the_columns_that_are_promised() -> None:
     """The plain ones, and those of `-o wide`."""
-    columns = VERSION["additionalPrinterColumns"]
+    columns = SERVED["additionalPrinterColumns"]
     assert [column["name"].upper() for column in columns if not column.get("priority")] == [
         "PHASE",
         "READY",

@@ -12,10 +12,9 @@ from flexinfer.api.model import Model
 from flexinfer.api.phase import Phase
 from flexinfer.local.api.errors import ApiError
 from flexinfer.local.api.requests import DeleteOptions, Options, Patch
-from flexinfer.runtime.controller import Controller
 from tests.simulation.bus import Chances
 from tests.simulation.node import Behaviour
-from tests.simulation.world import World
+from tests.simulation.world import AnyController, World
 
 NAMES = ("a", "b", "c")
 TROUBLE_SECONDS = 30.0
@@ -37,7 +36,7 @@ class Outcome(msgspec.Struct):
     """A hash of every write and its time."""
 
 
-async def play(seed: int, services: Mapping[str, Controller] | None = None) -> Outcome:
+async def play(seed: int, services: Mapping[str, AnyController] | None = None) -> Outcome:
     """Play the history of a seed to its end; `services` are put in place of ours of the same name."""
     world = World(seed, services)
     world.start()

@@ -10,21 +10,23 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.reasons import Reason
-from flexinfer.arbiter.__main__ import SERVICE as ARBITER
+from flexinfer.arbiter.__main__ import controller as arbiter
 from flexinfer.arbiter.decide import Advance
 from flexinfer.arbiter.group import groups_of
 from flexinfer.events.workload import FREED, STOPPED
-from flexinfer.reaper.__main__ import SERVICE as REAPER
-from flexinfer.runtime.controller import Controller
+from flexinfer.reaper.__main__ import controller as reaper
+from flexinfer.reaper.memory import Memory
 from flexinfer.state.actions import WriteStatus
 from flexinfer.state.observed import ObservedState
 from tests.simulation.history import play
 from tests.simulation.loop import run
+from tests.simulation.world import SETTINGS, AnyController
 
 _SEEDS = range(40)
+ARBITER, REAPER = arbiter(SETTINGS), reaper(SETTINGS)
 
 
-def _notices(service: Controller, *words: str) -> bool:
+def _notices(service: AnyController, *words: str) -> bool:
     """Tell whether a seed's judge says any of these words of a house with this service; others may say what else follows from it."""
     return any(
         word in problem
@@ -34,24 +36,24 @@ def _notices(service: Controller, *words: str) -> bool:
     )
 
 
-def _hasty(state: ObservedState, now: float, **options: Any) -> Iterator[Any]:
+def _hasty(state: ObservedState, memory: None, now: float) -> Iterator[Any]:
     """Decide as the arbiter does, but free a device without a look at its memory."""
-    yield from ARBITER.decide(state, now, **options)
+    yield from ARBITER.decide(state, memory, now)
     for group in groups_of(state):
         if group.lease.step == STOPPED:
             yield Advance(lease=group.lease, step=FREED, reason=group.lease.reason)
 
 
-def _sleepless(state: ObservedState, now: float, **options: Any) -> Iterator[Any]:
+def _sleepless(state: ObservedState, memory: Memory, now: float) -> Iterator[Any]:
     """Decide as the reaper does, but let no Model sleep."""
-    for action in REAPER.decide(state, now, **options):
+    for action in REAPER.decide(state, memory, now):
         if not (isinstance(action, WriteStatus) and action.condition.reason == Reason.IDLE):
             yield action
 
 
-def _mute(state: ObservedState, now: float, **options: Any) -> Iterator[Any]:
+def _mute(state: ObservedState, memory: None, now: float) -> Iterator[Any]:
     """Decide as the arbiter does, but tell no Model that its turn has come."""
-    for action in ARBITER.decide(state, now, **options):
+    for action in ARBITER.decide(state, memory, now):
         if not (isinstance(action, WriteStatus) and action.condition.reason == Reason.GRANTED):
             yield action
 

@@ -11,7 +11,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -20,8 +20,8 @@ from flexinfer.api.groupversion import GROUP, PLURAL, VERSION
 from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
-from flexinfer.arbiter.__main__ import SERVICE as ARBITER
-from flexinfer.launcher.__main__ import service as launcher
+from flexinfer.arbiter.__main__ import controller as arbiter
+from flexinfer.launcher.__main__ import controller as launcher
 from flexinfer.launcher.probing import Answer, Ask
 from flexinfer.local.api.controllers.garbage import Garbage
 from flexinfer.local.api.errors import ApiError as StoreError
@@ -29,9 +29,9 @@ from flexinfer.local.api.inprocess import StoreCluster
 from flexinfer.local.api.requests import Options, Patch, Query
 from flexinfer.local.api.resources import Resource
 from flexinfer.local.api.store import Store
-from flexinfer.placer.__main__ import SERVICE as PLACER
-from flexinfer.prefetcher.__main__ import SERVICE as PREFETCHER
-from flexinfer.reaper.__main__ import SERVICE as REAPER
+from flexinfer.placer.__main__ import controller as placer
+from flexinfer.prefetcher.__main__ import controller as prefetcher
+from flexinfer.reaper.__main__ import controller as reaper
 from flexinfer.runtime.controller import Controller, run_controller
 from flexinfer.runtime.kubernetes.api import Change, Cluster, Kind, Listing
 from flexinfer.runtime.runtime import Runtime
@@ -44,11 +44,12 @@ from tests.simulation.node import Node
 from tests.simulation.registry import registry
 
 T = TypeVar("T")
+AnyController: TypeAlias = Controller[Any, Any, Any]
 EPOCH = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SETTINGS = Settings(drain_seconds=5, loading_seconds=15, memory_free_seconds=2, relist_seconds=20)
 LEASE_SECONDS = 6.0
 _LOADS, _STOPS = SETTINGS.loading_seconds, SETTINGS.drain_seconds + 30
-DEADLINES = {
+DEADLINES: Mapping[tuple[str, str], float] = {
     (conditions.READY, Reason.STARTING): _LOADS,
     (conditions.READY, Reason.LOADING): _LOADS,
     (conditions.READY, Reason.RESTARTING): _LOADS,
@@ -192,8 +193,9 @@ class Shaky:
 class World:
     """Everything, in virtual time; `services` are put in place of ours of the same name."""
 
-    def __init__(self, seed: int, services: Mapping[str, Controller] | None = None) -> None:
-        self._services = {s.name: s for s in (PLACER, PREFETCHER, REAPER, ARBITER)} | dict(services or {})
+    def __init__(self, seed: int, services: Mapping[str, AnyController] | None = None) -> None:
+        ours: list[AnyController] = [make(SETTINGS) for make in (placer, prefetcher, reaper, arbiter)]
+        self._services = {controller.name: controller for controller in ours} | dict(services or {})
         self.chance = random.Random(seed)
         self.clock = asyncio.get_running_loop().time
         self.latency = 0.003
@@ -295,7 +297,8 @@ class World:
     def _main(self, name: str) -> Callable[[Runtime], Awaitable[None]]:
         if name == "watcher":
             return lambda runtime: mirror(runtime, SimulatedStream(self.broker))
-        return partial(run_controller, service=self._services.get(name) or launcher(self._asking))
+        controller = self._services.get(name) or launcher(SETTINGS, self._asking)
+        return partial(run_controller, controller=controller)
 
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[Ask]:

@@ -68,7 +68,7 @@ def test_a_verdict_of_an_older_spec_is_marked() -> None:
     assert "(of an older spec)" in list(told(a_model(ACCEPTED, generation=2)))[1]
 
 
-@pytest.mark.parametrize("reason", sorted(reasons.REASONS))
+@pytest.mark.parametrize("reason", sorted(reasons.FACTS))
 def test_every_reason_has_a_next_step(reason: str) -> None:
     """Nobody is left without a word."""
     assert remedy(a_model(("Accepted", "False", reason, "")))

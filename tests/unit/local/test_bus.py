@@ -1,12 +1,11 @@
 """Permissions and configuration of the bus, as values."""
 
-import importlib
 import json
 from pathlib import Path
 
 import pytest
 
-from flexinfer.api.services import CHANGED_RECEIVERS
+from flexinfer.api.services import CHANGED_RECEIVERS, SERVICES
 from flexinfer.events.subjects import STREAMS
 from flexinfer.local import bus
 from flexinfer.local.bus import permissions
@@ -15,17 +14,17 @@ from flexinfer.local.bus import permissions
 def test_only_the_watcher_writes_the_state_stream() -> None:
     """One writer per fact."""
     for subject in STREAMS["FI_STATE"]:
-        assert [name for name in bus.RUNNABLES if subject in permissions(name).publish] == ["watcher"]
+        assert [name for name in bus.SERVICES if subject in permissions(name).publish] == ["watcher"]
 
 
 def test_only_the_reaper_hears_a_wake() -> None:
     """Nobody else listens to who asks for a sleeping Model."""
-    assert [n for n in bus.RUNNABLES if "flexinfer.wake.>" in permissions(n).subscribe] == ["reaper"]
+    assert [n for n in bus.SERVICES if "flexinfer.wake.>" in permissions(n).subscribe] == ["reaper"]
 
 
 def test_only_the_launcher_says_ready() -> None:
     """The proxies honour this hint, so one service alone may give it."""
-    assert [n for n in bus.RUNNABLES if "flexinfer.ready.>" in permissions(n).publish] == ["launcher"]
+    assert [n for n in bus.SERVICES if "flexinfer.ready.>" in permissions(n).publish] == ["launcher"]
 
 
 def test_only_bootstrap_makes_streams_and_nobody_deletes_or_purges_one() -> None:
@@ -58,7 +57,7 @@ def test_status_writes_are_heard_by_their_receivers_only(receiver: str) -> None:
 def test_the_user_of_all_services_may_what_each_of_them_may() -> None:
     """`flexinfer run --all` connects once, for all."""
     told = permissions(bus.ALL_SERVICES)
-    for name in bus.RUNNABLES:
+    for name in bus.SERVICES:
         assert set(permissions(name).publish) <= set(told.publish)
 
 
@@ -80,10 +79,10 @@ def test_the_configuration_syncs_every_write_and_listens_where_told() -> None:
 @pytest.mark.parametrize("name", ["placer", "prefetcher", "launcher", "reaper", "arbiter"])
 def test_a_service_may_hear_what_it_says_it_is_interested_in(name: str) -> None:
     """A refusal by the server would show up as silence, so the two lists must not drift apart."""
-    service = importlib.import_module(f"flexinfer.{name}.__main__").RUNNABLE
+    row = SERVICES[name]
     told = permissions(name)
-    live = {f"$JS.API.CONSUMER.CREATE.FI_LIVE.*.flexinfer.{prefix}.>" for prefix in service.interests.live}
-    heard = {f"flexinfer.{hint}.>" for hint in service.interests.hints}
-    heard |= {f"flexinfer.changed.{owner}.>" for owner in service.interests.changed}
+    live = {f"$JS.API.CONSUMER.CREATE.FI_LIVE.*.flexinfer.{prefix}.>" for prefix in row.live}
+    heard = {f"flexinfer.{hint}.>" for hint in row.hints}
+    heard |= {f"flexinfer.changed.{owner}.>" for owner in row.hears}
     assert live <= set(told.publish)
     assert heard <= set(told.subscribe)

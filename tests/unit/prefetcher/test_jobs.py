@@ -4,8 +4,7 @@ import msgspec
 
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Cache, Gpu, Model, Placement
-from flexinfer.launcher.manifests import LaunchSettings as StartTerms
-from flexinfer.launcher.manifests import template
+from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.prefetcher.jobs import claim, job
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan
 from tests.builders import a_model
@@ -26,7 +25,7 @@ def test_a_job_sees_what_the_engine_will_see() -> None:
     """Same volumes, same mount paths, same node, same tolerations; no device."""
     model = a_model(gpu=GPU, placement=PLACED)
     looks = job(model, planned(model), TERMS)["spec"]["template"]["spec"]
-    engine = template(model, StartTerms())
+    engine = template(model, LaunchSettings())
     assert engine is not None
     for part in ("volumes", "affinity", "tolerations"):
         assert looks[part] == engine.spec[part]
@@ -39,7 +38,7 @@ def test_a_fetch_writes_where_the_engine_reads() -> None:
     """One path, from one function."""
     model = a_model(source="HF://a/b", config={"ggufFile": "q4.gguf", "hfRevision": "v1"})
     container = job(model, planned(model), TERMS)["spec"]["template"]["spec"]["containers"][0]
-    engine = template(model, StartTerms())
+    engine = template(model, LaunchSettings())
     assert engine is not None
     into = container["args"][container["args"].index("--into") + 1]
     assert f"{into}/q4.gguf" in engine.spec["containers"][0]["args"]
