@@ -96,7 +96,10 @@ def sources(service: str) -> list[Path]:
     """Return the files that run in a service's process and may ask the API for something."""
     files = sorted((ROOT / "services" / "flexinfer" / service).rglob("*.py"))
     if service in CONTROLLERS:
-        return [*files, *(RUNTIME / f"{name}.py" for name in ("controller", "status_writer", "leader_election"))]
+        return [
+            *files,
+            *(RUNTIME / f"{name}.py" for name in ("controller", "status_writer", "leader_election")),
+        ]
     own = (RUNTIME / f"{name}.py" for name in ("status_writer", "leader_election"))
     return [*files, *own] if service == "watcher" else files
 

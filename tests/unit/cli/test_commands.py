@@ -25,8 +25,8 @@ CHUNKS = [
 ]
 
 
-class Door(http.server.BaseHTTPRequestHandler):
-    """A door that streams one answer, refuses one model and breaks off for another."""
+class StubProxy(http.server.BaseHTTPRequestHandler):
+    """A proxy that streams one answer, refuses one model and cuts the stream of another."""
 
     def do_POST(self) -> None:
         """Answer a chat completion."""
@@ -51,9 +51,9 @@ class Door(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Serve a door and point the environment at it."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Door) as server:
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Serve a stub proxy and point the environment at it."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), StubProxy) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
@@ -63,16 +63,20 @@ def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         thread.join()
 
 
-@pytest.mark.usefixtures("door")
+@pytest.mark.usefixtures("proxy")
 def test_chat_prints_the_answer_as_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
     """The parts of the stream make up the line."""
     assert main(["chat", "smollm2", "capital of France?"]) == 0
     assert capsys.readouterr().out == "Paris.\n"
 
 
-@pytest.mark.usefixtures("door")
-@pytest.mark.parametrize(("model", "said"), [("unknown", "404: no model unknown"), ("dying", "engine died")])
-def test_chat_says_what_the_door_said(capsys: pytest.CaptureFixture[str], model: str, said: str) -> None:
+@pytest.mark.usefixtures("proxy")
+@pytest.mark.parametrize(
+    ("model", "said"), [("unknown", "request failed: HTTP 404: no model unknown"), ("dying", "engine died")]
+)
+def test_chat_shows_what_the_proxy_answered(
+    capsys: pytest.CaptureFixture[str], model: str, said: str
+) -> None:
     """A refusal and a broken stream are each one sentence, and exit status 1."""
     assert main(["chat", model, "hello"]) == 1
     told = capsys.readouterr().err
@@ -80,10 +84,10 @@ def test_chat_says_what_the_door_said(capsys: pytest.CaptureFixture[str], model:
     assert "\x1b" not in told
 
 
-def test_chat_without_a_door_says_so(
+def test_chat_without_a_proxy_says_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A door that is not there."""
+    """Nothing listens at that address."""
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "key")
     assert main(["chat", "smollm2", "hello"]) == 1
@@ -158,10 +162,10 @@ def test_down_where_nothing_runs_is_no_failure(tmp_path: Path, capsys: pytest.Ca
     assert "nothing" in capsys.readouterr().out
 
 
-def test_run_names_the_services_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    """A typing error is answered with the list."""
+def test_run_lists_the_components(capsys: pytest.CaptureFixture[str]) -> None:
+    """A typing error gets the list."""
     assert main(["run", "placr"]) == 1
-    assert "there is no service 'placr': watcher, agent" in capsys.readouterr().err
+    assert "unknown component 'placr'" in capsys.readouterr().err
 
 
 def test_tap_without_nats_says_where_it_looked(
