@@ -68,9 +68,10 @@ def entries(name: str) -> list[Entry]:
 
 
 def phrase(text: str) -> str:
-    """Return the regular expression of a phrase: whole words, any white space between them."""
-    words = r"\s+".join(re.escape(word) for word in text.removesuffix("*").split())
-    return words + (r"\w*" if text.endswith("*") else "")
+    """Return the regular expression of a phrase: whole words, any white space between them, none of its `!words` behind it."""
+    words = [word for word in text.removesuffix("*").split() if not word.startswith("!")]
+    unless = [rf"(?!\s+{re.escape(word[1:])}\b)" for word in text.split() if word.startswith("!")]
+    return r"\s+".join(map(re.escape, words)) + (r"\w*" if text.endswith("*") else "") + "".join(unless)
 
 
 PHRASES = entries("words.txt")
