@@ -125,7 +125,8 @@ def defined(node: ast.AST) -> list[str]:
             return [name]
         case ast.alias(asname=str(name)) | ast.MatchAs(name=str(name)):
             return [name]
-    return []
+        case _:
+            return []
 
 
 def in_file(path: Path) -> Iterator[Violation]:
