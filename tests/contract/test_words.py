@@ -1,10 +1,11 @@
-"""One vocabulary: phrases and names that may not come back in messages, docs, docstrings, comments and definitions.
+"""One vocabulary: phrases and names that may not come back.
 
-`words.txt` lists the phrases, `words-identifiers.txt` the names; both say what to write instead. The terms are defined in
-docs/reference/glossary.md. `python tests/contract/test_words.py PATH...` prints what is wrong below some paths, without arguments below SCOPE.
+`words.txt` lists phrases of prose, `words-identifiers.txt` names of code; both say what to write instead. The terms
+are defined in docs/reference/glossary.md. `python tests/contract/test_words.py PATH...` prints the violations below
+some paths, without arguments those below SCOPE.
 
-Prose is: all of a text file except `inline code` and fenced code of a Markdown page; in Python the string literals (docstrings among
-them) and the comments. Names are only looked at where they are defined, so a use of another library's name is no fault.
+Prose is: all of a text file except `inline code`; in Python the string literals (docstrings among them) and the
+comments. Names are checked only where they are defined, so the use of a name of another library is no violation.
 """
 
 import ast
@@ -32,13 +33,13 @@ SCOPE = (
     *("docs/reference/glossary.md", "docs/reference/labels-and-annotations.md"),
     *("docs/reference/local-api.md", "docs/reference/local-node.md"),
     *("shared/flexinfer/runtime/design.md", "services/flexinfer/launcher/design.md"),
-    *("deploy/Dockerfile", "deploy/base", "deploy/dev", "deploy/image", "deploy/overlays", "deploy/serving"),
+    *("deploy/Dockerfile", "deploy/kustomization.yaml", "deploy/render.py", "deploy/base", "deploy/dev"),
+    *("deploy/image", "deploy/local", "deploy/overlays", "deploy/serving"),
 )
 """What is held to the lists: to be widened to EVERYTHING."""
 
 SKIPPED_FOLDERS = {"__pycache__", "wheels"}
 SKIPPED_SUFFIXES = {".pyc", ".sum", ".mod", ".gguf"}
-FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 INLINE_CODE = re.compile(r"`[^`\n]+`")
 
 
@@ -68,7 +69,7 @@ def entries(name: str) -> list[Entry]:
 
 
 def phrase(text: str) -> str:
-    """Return the regular expression of a phrase: whole words, any white space between them, none of its `!words` behind it."""
+    """Return the regular expression of a phrase: its words with any white space between, no `!word` behind."""
     words = [word for word in text.removesuffix("*").split() if not word.startswith("!")]
     unless = [rf"(?!\s+{re.escape(word[1:])}\b)" for word in text.split() if word.startswith("!")]
     return r"\s+".join(map(re.escape, words)) + (r"\w*" if text.endswith("*") else "") + "".join(unless)
@@ -90,11 +91,6 @@ def in_prose(path: str, text: str, line: int = 1) -> Iterator[Violation]:
         yield Violation(
             path, found_at, " ".join(match[0].split()), PHRASES[(match.lastindex or 1) - 1].instead
         )
-
-
-def in_markdown(path: str, text: str) -> Iterator[Violation]:
-    """Yield the phrases of a page; fenced code keeps its lines and nothing else."""
-    yield from in_prose(path, FENCE.sub(lambda block: "\n" * block[0].count("\n"), text))
 
 
 def in_python(path: str, text: str) -> Iterator[Violation]:
@@ -136,7 +132,7 @@ def in_file(path: Path) -> Iterator[Violation]:
     except UnicodeDecodeError:
         return
     name = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
-    read = {".py": in_python, ".md": in_markdown}.get(path.suffix, in_prose)
+    read = in_python if path.suffix == ".py" else in_prose
     yield from sorted(set(read(name, text)))
 
 
