@@ -17,7 +17,7 @@ WORLD := $(if $(API),--api $(API))
 CLUSTER := .cluster
 AUDIT := $(CURDIR)/.audit
 
-.PHONY: help install demo up test check fix bench bench-node images cluster-up cluster-down test-cluster node-up node-down test-node image-report
+.PHONY: help install demo up test check lint generate fix bench bench-node images cluster-up cluster-down test-cluster node-up node-down test-node image-report
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ demo: $(LOCAL) ## End to end with a temporary instance: apply, answer, scale to 
 up: $(LOCAL) ## Start everything on this machine (ARGS=--detach: in the background, API=real: on a real control plane)
 	@$(BIN)/flexinfer up $(WORLD) $(ARGS)
 
-test: check ## Check everything, then run all tests
+test: lint ## Check everything, then run all tests
 	$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
 
 test-cluster: $(DEV) ## Run the tests that need a real control plane; the first time it is built, with Go
@@ -56,13 +56,21 @@ test-node: $(DEV) ## Run the tests that need a real node: the product from its i
 	$(BIN)/python deploy/image/build.py fetch
 	$(BIN)/pytest -q tests/node $(ARGS)
 
-check: $(DEV) ## Lint, format, types, the arrow of imports
+check: lint ## Lint, format, types, imports, and that generated files are up to date
+	$(BIN)/pytest -q -m 'not slow' tests/contract
+
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fix: $(DEV) ## Format, and apply automatic fixes
+generate: $(DEV) ## Write every generated file: the CRD's backends, the manifests, the chart, the reference pages
+	$(BIN)/python deploy/crd.py
+	$(BIN)/python deploy/render.py
+	$(BIN)/python docs/generate.py
+
+fix: generate ## Generate, format, and repair what can be repaired by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

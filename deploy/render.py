@@ -1,4 +1,4 @@
-"""Writes the files that are made from others: `python deploy/render.py`. A contract test fails while one is stale.
+"""Writes the manifests that are generated from others; `make generate` runs it. A contract test fails while one is stale.
 
 base/nats/users.conf   from the permissions that flexinfer.local.bus holds
 install.yaml           from the base, by `kubectl kustomize`

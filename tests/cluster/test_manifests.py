@@ -10,6 +10,7 @@ from flexinfer.api.model import Cache, Gpu
 from flexinfer.launcher.manifests import LaunchSettings, engine_pod, template
 from flexinfer.prefetcher.jobs import job
 from flexinfer.prefetcher.plan import PrefetchSettings, plan
+from tests.builders import a_model
 from tests.cluster.installed import CREATE, SYSTEM, Kubectl, namespace, text
 from tests.manifests import DEPLOY, FOLDERS, ROOT, Object, objects, workloads
 

@@ -6,10 +6,9 @@ from flexinfer import backends
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Model, Resources
 from flexinfer.api.quantity import milli
+from flexinfer.backends import UnsupportedArchitecture
 from flexinfer.events.nodes import Device, Taint
 
-_NOT_ON_MAXWELL = frozenset({"vllm", "vllm-omni", "diffusers"})
-_MAXWELL = "sm_5"
 _GPU_TAINTS = frozenset({*GPU_RESOURCES.values()})
 _BARRING = ("NoSchedule", "NoExecute")
 
@@ -23,6 +22,8 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     amounts: dict[str, int]
     selector: dict[str, str]
     backend: str
+    unsupported: tuple[UnsupportedArchitecture, ...] = ()
+    """GPUs that the engine cannot run on, as its backend says."""
 
     def tolerates(self, taint: Taint) -> bool:
         """Tell whether the Model's Pod may run beside a taint; engines with devices tolerate those of GPU nodes."""
@@ -33,9 +34,10 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def runs_on(self, device: Device) -> bool:
-        """Tell whether the engine can use a device at all, its free memory aside."""
-        maxwell = device.vendor == "nvidia" and device.architecture.startswith(_MAXWELL)
-        return device.healthy and not (maxwell and self.backend in _NOT_ON_MAXWELL)
+        """Return whether the engine can use a device at all, its free memory aside."""
+        return device.healthy and not any(
+            gpus.covers(device.vendor, device.architecture) for gpus in self.unsupported
+        )
 
 
 def requirements_of(model: Model) -> Requirements:
@@ -50,7 +52,8 @@ def requirements_of(model: Model) -> Requirements:
         vram_mb=(gpu.vram_estimate_mb or 0) if gpu is not None else 0,
         amounts=_amounts(model.spec.resources or Resources()),
         selector=model.spec.node_selector,
-        backend=backend.name if backend is not None else model.spec.backend,
+        backend=backends.canonical(model.spec.backend),
+        unsupported=backend.unsupported_architectures if backend is not None else (),
     )
 
 

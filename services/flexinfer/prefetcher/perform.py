@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from flexinfer.api import conditions
 from flexinfer.api.labels import MODEL_LABEL, MODEL_UID_LABEL
 from flexinfer.api.model import Model
@@ -39,11 +37,10 @@ class UnpreparedError(Exception):
 
 def settings_of(settings: Settings) -> PrefetchSettings:
     """Return what of the settings shapes a Job."""
-    fields = msgspec.structs.asdict(settings)
     return PrefetchSettings(
         image=settings.image,
         hf_endpoint=settings.hf_endpoint,
-        images={name: value for name, value in fields.items() if name.startswith("image_")},
+        images=settings.images,
     )
 
 

@@ -22,7 +22,8 @@ class PrefetchSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     image: str = ""
     hf_endpoint: str = ""
-    images: Mapping[str, str] = {}  # setting -> image
+    images: Mapping[str, str] = {}
+    """Overrides of images: `vllm_amd` -> image."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

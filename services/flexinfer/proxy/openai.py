@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from flexinfer import backends
 from flexinfer.api.model import Model
 from flexinfer.proxy import routing
 
@@ -71,7 +72,7 @@ def model_entry(model: Model, default: str) -> dict[str, Any]:
             "namespace": model.metadata.namespace,
             "name": model.metadata.name,
             "phase": routing.state(model),
-            "backend": model.spec.backend,
+            "backend": backends.canonical(model.spec.backend),
         },
     }
 

@@ -113,7 +113,7 @@ def server() -> Iterator[str]:
     ("path", "said"),
     [
         ("model.spec.gpu", "enum: auto, nvidia, amd, cpu"),
-        ("mdl.spec.serverless.idleTimeout", "How long nobody must have asked"),
+        ("mdl.spec.serverless.idleTimeout", "How long the model must be without requests"),
         ("model.status.conditions", "-required-"),
         ("pod.spec.containers.readinessProbe", "periodSeconds"),
         ("job.spec", "backoffLimit"),
