@@ -45,8 +45,8 @@ from flexinfer import backends
 from flexinfer.api.model import Model, Placement
 from flexinfer.events.nodes import Device
 from flexinfer.launcher.manifests import engine_pod, template
-from flexinfer.launcher.perform import terms_of
-from flexinfer.placer.requirements import need_of
+from flexinfer.launcher.perform import settings_of
+from flexinfer.placer.requirements import requirements_of
 from flexinfer.runtime.settings import load, warnings
 from flexinfer.watcher.accepted import accepted
 
@@ -59,9 +59,9 @@ def model(**config):
         "status": {"placement": {"node": "a", "vendor": "nvidia", "architecture": "sm_86"}},
     }, Model)
 
-need = need_of(model())
+need = requirements_of(model())
 gpus = {a: Device(uuid="g", vendor="nvidia", architecture=a, total_mb=1) for a in ("sm_75", "sm_86")}
-made = template(model(warp=9), terms_of(load(os.environ)))
+made = template(model(warp=9), settings_of(load(os.environ)))
 json.dump({
     "file": backends.__file__,
     "accepted": accepted(model(warp=9)).status,
