@@ -8,9 +8,6 @@ from pathlib import Path
 import pytest
 
 from flexinfer import backends
-from flexinfer.api import conditions, reasons
-from flexinfer.api.reasons import Reason
-from flexinfer.api.services import OWNERS, STATUS_FIELDS
 from flexinfer.backends.options import DOWNLOAD_KEYS
 from flexinfer.runtime.settings import Settings
 
@@ -92,23 +89,6 @@ def test_every_key_of_a_backend_says_what_it_means_and_becomes(name: str) -> Non
         assert key.flag or key.off or key.becomes or key_name in DOWNLOAD_KEYS, key_name
 
 
-def test_every_reason_has_its_row() -> None:
-    """Meaning for all, a remedy for each that a user can mend; a final reason is a warning too."""
-    assert set(reasons.FACTS) == set(Reason)
-    for reason, facts in reasons.FACTS.items():
-        assert facts.meaning.endswith("."), reason
-        assert facts.conditions, reason
-        assert facts.remedy or not (facts.warning or facts.final or facts.rejects_requests), reason
-        assert facts.warning or not facts.final, reason
-
-
-def test_every_reason_is_written_by_a_component_and_none_is_built_from_strings() -> None:
-    """A reason that nothing writes is a promise that nobody keeps; one that is built cannot be found by its name."""
-    written = set(re.findall(r"\bReason\.([A-Z_]+)", "\n".join(p.read_text() for p in WRITERS)))
-    written |= {reason.name for reason in reasons.NOT_YET.values()}
-    assert set(Reason.__members__) - written == set()
-
-
 def test_the_api_group_is_spelled_in_one_module() -> None:
     """Everything else imports it."""
     spelled = [
@@ -117,14 +97,6 @@ def test_the_api_group_is_spelled_in_one_module() -> None:
         if re.search(r"[\"']ai\.flexinfer", path.read_text()) and path.name != "groupversion.py"
     ]
     assert spelled == []
-
-
-def test_every_condition_and_every_status_field_has_one_owner() -> None:
-    """DESIGN 5: one writer per fact."""
-    assert set(OWNERS) == set(conditions.CONDITIONS)
-    fields = [field for owned in STATUS_FIELDS.values() for field in owned]
-    assert len(fields) == len(set(fields))
-    assert set(STATUS_FIELDS) == set(OWNERS.values())
 
 
 def test_every_page_of_the_docs_can_be_reached_from_its_index() -> None:
