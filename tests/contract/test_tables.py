@@ -3,7 +3,9 @@
 import ast
 import importlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,7 +20,7 @@ from flexinfer.runtime.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [p for root in ("shared", "services") for p in (ROOT / root).rglob("*.py")]
 WRITERS = [p for p in SOURCES if {"services", "backends", "sources"} & set(p.relative_to(ROOT).parts)]
-STATUSES = {
+STATUSES: Mapping[str, type[status.OwnedStatus]] = {
     "watcher": status.AcceptedStatus,
     "placer": status.PlacedStatus,
     "prefetcher": status.CachedStatus,
@@ -48,9 +50,9 @@ def test_an_owner_writes_the_fields_of_its_row(owner: str) -> None:
 )
 def test_a_controller_subscribes_to_what_its_row_says(name: str) -> None:
     """Subscriptions are not written twice."""
-    controller: Controller[object, object, object] = importlib.import_module(
-        f"flexinfer.{name}.__main__"
-    ).controller(Settings())
+    controller: Controller[Any, Any, Any] = importlib.import_module(f"flexinfer.{name}.__main__").controller(
+        Settings()
+    )
     assert controller.name == name
     assert controller.subscriptions == subscriptions_of(SERVICES[name])
 
