@@ -34,7 +34,7 @@ test: lint ## Check everything, then run all tests
 	$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
 
 test-cluster: $(DEV) ## Run the tests that need a real control plane; the first time it is built, with Go
-	$(BIN)/python -m flexinfer.local.kubernetes --with-helm
+	$(BIN)/python -m flexinfer.local.controlplane --with-helm
 	rm -rf $(AUDIT)
 	FLEXINFER_AUDIT=$(AUDIT) $(BIN)/pytest -q -n 2 --dist loadfile --api real tests/conformance tests/e2e tests/cluster $(ARGS)
 	FLEXINFER_AUDIT=$(AUDIT) $(BIN)/pytest -q tests/audit

@@ -1,6 +1,6 @@
 """Writes the manifests that are generated from others; `make generate` runs it. A contract test fails while one is stale.
 
-base/nats/users.conf   from the permissions that flexinfer.local.bus holds
+base/nats/users.conf   from the permissions that flexinfer.events.permissions holds
 install.yaml           from the base, by `kubectl kustomize`
 chart/                 from the same: only what users change becomes a value
 """
@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from flexinfer.credentials.secrets import USERS
-from flexinfer.local.bus import permissions
+from flexinfer.events.permissions import permissions
 
 DEPLOY = Path(__file__).resolve().parent
 ROOT = DEPLOY.parent

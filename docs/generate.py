@@ -21,7 +21,7 @@ from flexinfer.backends.options import Key
 from flexinfer.credentials.secrets import USERS
 from flexinfer.events import events, subjects
 from flexinfer.events.base import Event
-from flexinfer.local.bus import permissions
+from flexinfer.events.permissions import permissions
 from flexinfer.runtime import settings
 
 ROOT = Path(__file__).resolve().parents[1]

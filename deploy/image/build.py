@@ -18,7 +18,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "deploy" / "Dockerfile"
 WHEELS = ROOT / "deploy" / "wheels"
-TARGETS = ("services", "agent-nvidia", "agent-amd", "prefetcher", "llama-cpu", "weights", "nats", "dev")
+TARGETS = (
+    "services",
+    "agent-nvidia",
+    "agent-amd",
+    "prefetcher",
+    "llama-cpu",
+    "volumes",
+    "weights",
+    "nats",
+    "dev",
+)
 REPOSITORY = "flexinfer"
 PACKAGES = "python3,ca-certificates,libgomp1"
 EDITION = "bookworm-2"

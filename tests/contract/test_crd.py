@@ -12,9 +12,9 @@ from flexinfer import backends, sources
 from flexinfer.api.groupversion import GROUP, KIND, PLURAL, VERSION
 from flexinfer.api.model import Model, seconds
 from flexinfer.api.phase import Phase
-from flexinfer.local.api.errors import ApiError
-from flexinfer.local.api.resources import Object
 from flexinfer.sources import SourceError
+from localkube.apiserver.errors import ApiError
+from localkube.apiserver.resources import Object
 from tests.cases import CASES
 from tests.definitions import MODELS, ROOT, a_plain_model, a_registry, the_crd
 

@@ -9,8 +9,8 @@ import kubernetes_validate
 import pytest
 
 from flexinfer.api.installation import PROXY_SERVICE, SYSTEM_NAMESPACE
+from flexinfer.api.services import SERVICES
 from flexinfer.credentials.secrets import AUTHORITY_SECRET, SERVER_SECRET, USERS, names, secret_of
-from flexinfer.local.bus import SERVICES
 from flexinfer.runtime.settings import load, warnings
 from tests.manifests import DEPLOY, FOLDERS, OVERLAYS, ROOT, Object, built, key, objects, workloads
 
@@ -71,7 +71,7 @@ def test_every_container_is_hardened(folder: str) -> None:
         pod = spec["securityContext"]
         assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
         if name == PROVISIONER:
-            assert_provides_folders(spec, added=["DAC_OVERRIDE"] if folder == "overlays/tilt" else [])
+            assert_provides_folders(spec)
             continue
         assert (pod["runAsNonRoot"], pod["runAsUser"], pod["runAsGroup"]) == (True, 65532, 65532), name
         assert not {"hostNetwork", "hostIPC", "initContainers"} & spec.keys()
@@ -87,16 +87,13 @@ def test_every_container_is_hardened(folder: str) -> None:
             assert one["resources"]["requests"] and one["resources"]["limits"]["memory"]
 
 
-def assert_provides_folders(spec: dict[str, Any], *, added: list[str]) -> None:
-    """Assert that what makes the folders of claims in a cluster for development can reach one folder of its node, and nothing else.
-
-    Under Tilt its root may also replace the sources, which belong to the user of all other services.
-    """
+def assert_provides_folders(spec: dict[str, Any]) -> None:
+    """Assert that what makes the folders of claims in a cluster for development can reach one folder of its node, and nothing else."""
     assert [volume["hostPath"]["path"] for volume in spec["volumes"]] == ["/var/lib/flexinfer/volumes"]
     [one] = spec["containers"]
     held = one["securityContext"]
     assert (held["runAsUser"], held["allowPrivilegeEscalation"]) == (0, False)
-    assert held["capabilities"] == {"drop": ["ALL"]} | ({"add": added} if added else {})
+    assert held["capabilities"] == {"drop": ["ALL"]}
     assert not {"hostNetwork", "hostIPC", "hostPID", "initContainers"} & spec.keys()
 
 

@@ -10,8 +10,8 @@ import msgspec
 from flexinfer.api.groupversion import API_VERSION, GROUP, KIND, PLURAL, VERSION
 from flexinfer.api.model import Model
 from flexinfer.api.phase import Phase
-from flexinfer.local.api.errors import ApiError
-from flexinfer.local.api.requests import DeleteOptions, Options, Patch
+from localkube.apiserver.errors import ApiError
+from localkube.apiserver.requests import DeleteOptions, Options, Patch
 from tests.simulation.bus import Chances
 from tests.simulation.node import Behaviour
 from tests.simulation.world import AnyController, World

@@ -14,8 +14,8 @@ import msgspec
 
 from flexinfer.api.labels import MODEL_UID_LABEL
 from flexinfer.events.workload import FREED, GRANTED, RELEASING, STOPPED, GroupLease, group_lease
-from flexinfer.local.api.history import Change
 from flexinfer.runtime.kubernetes.api import LEASES, MODELS, Kind
+from localkube.apiserver.watch_cache import Change
 
 _NEXT = {FREED: GRANTED, GRANTED: RELEASING, RELEASING: STOPPED, STOPPED: FREED}
 _SLACK = 6.0

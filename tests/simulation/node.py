@@ -14,10 +14,10 @@ from flexinfer.api.groupversion import GROUP, PLURAL, VERSION
 from flexinfer.api.labels import GENERATION_ANNOTATION, MODEL_LABEL, MODEL_UID_LABEL, TURN_LABEL
 from flexinfer.events import events
 from flexinfer.events.nodes import Device, DeviceProcess
-from flexinfer.local.api.errors import ApiError
-from flexinfer.local.api.requests import DeleteOptions, Options, Patch, Query
-from flexinfer.local.api.resources import Object, Resource
-from flexinfer.local.api.store import Store
+from localkube.apiserver.errors import ApiError
+from localkube.apiserver.requests import DeleteOptions, Options, Patch, Query
+from localkube.apiserver.resources import Object, Resource
+from localkube.apiserver.store import Store
 from tests.simulation.bus import Broker
 
 NAME, DEVICE, TOTAL_MB, USED_MB = "a", "GPU-1", 8000, 6000

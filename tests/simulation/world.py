@@ -23,12 +23,6 @@ from flexinfer.api.reasons import Reason
 from flexinfer.arbiter.__main__ import controller as arbiter
 from flexinfer.launcher.__main__ import controller as launcher
 from flexinfer.launcher.probing import Answer, Ask
-from flexinfer.local.api.controllers.garbage import Garbage
-from flexinfer.local.api.errors import ApiError as StoreError
-from flexinfer.local.api.inprocess import StoreCluster
-from flexinfer.local.api.requests import Options, Patch, Query
-from flexinfer.local.api.resources import Resource
-from flexinfer.local.api.store import Store
 from flexinfer.placer.__main__ import controller as placer
 from flexinfer.prefetcher.__main__ import controller as prefetcher
 from flexinfer.reaper.__main__ import controller as reaper
@@ -37,11 +31,17 @@ from flexinfer.runtime.kubernetes.api import Change, Cluster, Kind, Listing
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import Settings
 from flexinfer.watcher.__main__ import mirror
+from localkube.apiserver.errors import ApiError as StoreError
+from localkube.apiserver.requests import Options, Patch, Query
+from localkube.apiserver.resources import Resource
+from localkube.apiserver.store import Store
+from localkube.controllers.garbage_collector import Garbage
 from tests.simulation.bus import Broker, SimulatedBus, SimulatedStream
 from tests.simulation.door import Door
 from tests.simulation.judge import Judge
 from tests.simulation.node import Node
 from tests.simulation.registry import registry
+from tests.store_cluster import StoreCluster
 
 T = TypeVar("T")
 AnyController: TypeAlias = Controller[Any, Any, Any]

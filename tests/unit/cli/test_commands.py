@@ -15,7 +15,7 @@ from flexinfer.cli.__main__ import COMMANDS, main, program_name
 from flexinfer.cli.env import shell
 from flexinfer.cli.services import Row, table
 from flexinfer.local import instance as instances
-from flexinfer.local.supervisor import furnish
+from flexinfer.local.supervisor import provisioning
 
 CHUNKS = [
     {"choices": [{"delta": {"role": "assistant", "content": None}}]},
@@ -122,7 +122,7 @@ def test_env_is_a_line_that_a_shell_evaluates(tmp_path: Path) -> None:
 
 def test_env_names_the_four_variables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """kubectl, OpenAI clients and NATS clients need no more."""
-    furnish.write_files(instances.ensure(tmp_path))
+    provisioning.write_files(instances.ensure(tmp_path))
     assert main(["env", "--state", str(tmp_path)]) == 0
     line = capsys.readouterr().out
     assert [word.partition("=")[0] for word in line.split()[1:]] == [
@@ -137,12 +137,12 @@ def test_services_of_an_instance_that_does_not_run_are_down(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every process is listed, none has a pid."""
-    furnish.write_files(instances.ensure(tmp_path))
+    provisioning.write_files(instances.ensure(tmp_path))
     assert main(["services", "--state", str(tmp_path), "-o", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {(row["pid"], row["health"]) for row in rows} == {(None, "down")}
     assert [row["name"] for row in rows][:3] == ["nats", "api", "node"]
-    assert len(rows) == 11
+    assert [row["name"] for row in rows][3:] == ["controllers", "proxy"]
 
 
 def test_the_table_is_aligned() -> None:
@@ -157,7 +157,7 @@ def test_the_table_is_aligned() -> None:
 
 def test_down_where_nothing_runs_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is what the user wanted."""
-    furnish.write_files(instances.ensure(tmp_path))
+    provisioning.write_files(instances.ensure(tmp_path))
     assert main(["down", "--state", str(tmp_path)]) == 0
     assert "nothing" in capsys.readouterr().out
 

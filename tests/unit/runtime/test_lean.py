@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from flexinfer.local.bus import SERVICES
+from flexinfer.events.permissions import SERVICES
 
 _ASK = """
 import importlib, os, sys
