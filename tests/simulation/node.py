@@ -276,9 +276,14 @@ class Node:
         )
         return events.GpusObserved(node=NAME, boot="b", sample=self._samples, devices=(device,))
 
-    def answer(self, address: str) -> bool | None:
-        """Return whether the engine at an address answers; None when there is none."""
+    def engine(self, address: str) -> Engine | None:
+        """Return the engine that listens at an address."""
         for engine in self.engines.values():
             if engine.address == address and not engine.ended:
-                return engine.healthy
+                return engine
         return None
+
+    def answer(self, address: str) -> bool | None:
+        """Return whether the engine at an address answers; None when there is none."""
+        engine = self.engine(address)
+        return engine.healthy if engine is not None else None
