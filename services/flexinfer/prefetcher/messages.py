@@ -93,7 +93,7 @@ def job_name_taken(name: str) -> str:
 def rejected(plan: Plan, error: str) -> str:
     """Return the message of a PVC or Job that the API server refuses to create; `error` is its reply."""
     objects = "the PVC or the Job" if plan.location.owned else "the Job"
-    return f"the API server rejected {objects}: {error}"
+    return f"the API server rejected {objects}: {error}; retrying"
 
 
 def _container(plan: Plan) -> str:
