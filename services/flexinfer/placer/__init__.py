@@ -1,1 +1,1 @@
-"""The placer: assigns each Model a node, and devices of it, or says for every node why it cannot run the Model."""
+"""The placer: assigns each Model a node and devices, or says for every node why it cannot run the Model."""

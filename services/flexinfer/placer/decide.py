@@ -1,9 +1,10 @@
-"""Which node does each Model run on? Pure: yields the Placed condition with its placement, or with the reason why no node fits.
+"""Which node does each Model run on? Decides the condition Placed with its placement. Pure.
 
-A refusal is decided again on every change. A placement is kept: it is checked again only while the Model should run and has no Pod, or when
-its spec changed so that the node cannot run it. A Model with devices never leaves a node just because the node is not ready: its process may
-still hold the device. What this module does not do: whether a node fits (`fit`), what other Models take there (`state`), and making room
-for a Model (the reaper and the arbiter).
+A refusal is decided again on every change. A placement is kept: it is checked again only while the Model
+should run and has no Pod, or when its spec changed so that the node cannot run it. A Model with devices
+never leaves a node just because the node is not ready: its process may still hold the device. What this
+module does not do: whether a node fits (`fit`), what other Models take there (`state`), and making room for
+a Model (the reaper and the arbiter).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ _PASSES = 8
 
 
 def decide(state: ObservedState, now: float) -> Iterator[WriteStatus | RequeueAt]:
-    """Yield the status of each Model whose placement changed, all decided together, and when time alone changes one."""
+    """Yield the status of each Model that changed, all decided together, and when time alone changes one."""
     placements, statuses = _settle(state, now)
     for key in sorted(state.models):
         model, settled = state.models[key], placements.models[key]
@@ -47,10 +48,10 @@ def decide(state: ObservedState, now: float) -> Iterator[WriteStatus | RequeueAt
 
 
 def _settle(state: ObservedState, now: float) -> tuple[PlacementState, Mapping[str, PlacedStatus | None]]:
-    """Decide every Model's placement until none moves any more; returns the placements, and the status of each Model.
+    """Decide every Model's placement until none moves any more; returns the placements and the statuses.
 
-    Each placement takes those before it into account. Placements can displace one another in a circle, so passes are limited; what is not
-    settled by then is settled by the next decision.
+    Each placement takes those before it into account. Placements can displace one another in a circle, so
+    passes are limited; what is not settled by then is settled by the next decision.
     """
     placements, statuses = PlacementState(state, state.models, now), dict[str, PlacedStatus | None]()
     for _ in range(_PASSES):
@@ -121,7 +122,7 @@ def _out_of_service(node: NodeFacts) -> bool:
 
 
 def _reassess(model: Model, node: NodeFacts, placements: PlacementState) -> PlacedStatus | None:
-    """Return the status for a newer spec: the Model keeps a node that could run it, whatever is free there now.
+    """Return the status for a newer spec: a node that could run it is kept, whatever is free there now.
 
     What is free shows the engine of the former spec, which stops before the new one starts.
     """
@@ -172,9 +173,10 @@ def _unhealthy_since(model: Model, placements: PlacementState) -> float | None:
 
 
 def _keep(model: Model, placements: PlacementState) -> PlacedStatus:
-    """Return the status of a Model that keeps its node and devices; a newer spec may have changed its footprint.
+    """Return the status of a Model that keeps its node and devices, with the footprint of its present spec.
 
-    Nothing of the placement but the footprint is computed again: devices and vendor are those that its Pod was started on.
+    Nothing of the placement but the footprint is computed again: devices and vendor are those that its Pod
+    was started on.
     """
     requirements, placement = placements.requirements(model), model.status.placement or Placement()
     kept = msgspec.structs.replace(placement, footprint=requirements.vram_mb * requirements.devices)
@@ -187,7 +189,7 @@ def _node_gone(model: Model, placements: PlacementState, cause: str) -> PlacedSt
 
 
 def _schedule(model: Model, placements: PlacementState) -> PlacedStatus:
-    """Return the status with the best node: its present one if that fits, else the one that leaves the least unused."""
+    """Return the status with the best node: the present one if it fits, else the tightest fit."""
     requirements, current = placements.requirements(model), model.status.placement or Placement()
     nodes, scope = _nodes_to_try(model, placements)
     results = {n: evaluate(requirements, placements.available(model, n, assigned=False)) for n in nodes}
@@ -212,9 +214,10 @@ def _schedule(model: Model, placements: PlacementState) -> PlacedStatus:
 
 
 def _nodes_to_try(model: Model, placements: PlacementState) -> tuple[Sequence[str], str]:
-    """Return the nodes to evaluate, and what narrows them, for the message: members of a shared group share one node.
+    """Return the nodes to evaluate, and what narrows them: members of a shared group share one node.
 
-    A group moves as a whole, and only while no member holds the turn or runs: to a node that could run all of them.
+    A group moves as a whole, and only while no member holds the turn or runs: to a node that could run all
+    of them.
     """
     nodes = sorted(placements.observed.nodes)
     group = placements.group_of(model)
@@ -262,7 +265,7 @@ def _with(model: Model, placed: PlacedStatus) -> Model:
 
 
 def _write(model: Model, placed: PlacedStatus) -> WriteStatus | None:
-    """Return the write of a status; None if the Model has it, nearly equal amounts of free memory included."""
+    """Return the write of a status; None if the Model has it, or one with nearly the same free memory."""
     condition = _with_current_message(placed.condition, model.condition(conditions.PLACED))
     status = PlacedStatus(condition=condition, placement=placed.placement)
     return actions.write_if_changed(model, status, gates=SERVICES["placer"].gates)

@@ -1,7 +1,7 @@
-"""Does a Model fit on a node? Compares requirements with what is available; each refusal has its numbers and a remedy. Pure.
+"""Does a Model fit on a node? Compares requirements with what is available there. Pure.
 
-Looks at one Model and one node: what other Models take is already subtracted by `state.PlacementState.available`, and the choice among nodes
-is `decide`'s.
+Looks at one Model and one node: what other Models take is already subtracted by
+`state.PlacementState.available`, and the choice among nodes is `decide`'s.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,9 +42,10 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 class Available(msgspec.Struct, frozen=True, kw_only=True):
     """What a node has left for one Model: amounts in thousandths, and its devices.
 
-    `fresh`: its telemetry is younger than STALE_SECONDS. `trust`: whether measured free memory counts. It does not where the memory in use
-    will be freed before the Model starts: then a device needs only to be large enough. `models` is how many others are scheduled to the
-    node, `reserved_for` the shared group whose devices were subtracted, `preferred` the devices of the Model's own group.
+    `fresh`: its telemetry is younger than STALE_SECONDS. `trust`: whether measured free memory counts. It
+    does not where the memory in use will be freed before the Model starts: then a device needs only to be
+    large enough. `models` is how many others are scheduled to the node, `reserved_for` the shared group
+    whose devices were subtracted, `preferred` the devices of the Model's own group.
     """
 
     node: NodeFacts
@@ -70,7 +71,7 @@ def evaluate(requirements: Requirements, available: Available) -> Candidate | Un
 
 
 def _unschedulable_reasons(requirements: Requirements, available: Available) -> Iterator[Unschedulable]:
-    """Yield why a node cannot run a Model, free devices and their memory aside; what to fix first comes first."""
+    """Yield why a node cannot run a Model, free devices aside; what to fix first comes first."""
     node = available.node
     if node.ready != conditions.TRUE:
         yield Unschedulable("is not ready", "bring the node back (kubectl get nodes)", Rank.NODE_DOWN)
@@ -129,7 +130,7 @@ def _devices_in_use(requirements: Requirements, available: Available, resource: 
 def _choose_devices(
     requirements: Requirements, available: Available, usable: Sequence[Device]
 ) -> Candidate | Unschedulable:
-    """Choose the devices that the Model fills best; those with the most free memory if its size is unknown."""
+    """Choose the devices that the Model fills best; if its size is unknown, those with most free memory."""
     free = {d.uuid: min(d.free_mb, d.total_mb) if available.trust else d.total_mb for d in usable}
     large_enough = [d for d in usable if free[d.uuid] >= requirements.vram_mb]
     if len(large_enough) < requirements.devices:

@@ -1,4 +1,4 @@
-"""The placer's messages: state, cause with numbers, remedy; and when new numbers are worth a status write. Pure."""
+"""The placer's messages: state, cause with numbers, remedy. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -31,7 +31,8 @@ def no_node_fits(reasons: Mapping[str, Unschedulable], scope: str = "") -> str:
     """
     nodes = f"{counted(len(reasons), 'node')}{f'; {scope}' if scope else ''}"
     if not reasons:
-        return f"no node fits ({nodes}). Remedy: register a node (kubectl get nodes), and check that the watcher runs"
+        remedy = "register a node (kubectl get nodes), and check that the watcher runs"
+        return f"no node fits ({nodes}). Remedy: {remedy}"
     named = sorted(reasons)[:_NAMED_NODES]
     causes = "; ".join(f"{name}: {reasons[name].message}" for name in named)
     rest = f"; and {len(reasons) - len(named)} more" if len(reasons) > len(named) else ""
@@ -45,12 +46,16 @@ def group_scope(group: str, node: str) -> str:
 
 
 def node_unhealthy(node: str, *, devices: bool, seconds: float) -> str:
-    """Return the message of a Model whose node is not ready; `seconds`: after how long it is rescheduled, without devices."""
+    """Return the message of a Model whose node is not ready.
+
+    `seconds`: after how long a Model without devices is rescheduled.
+    """
     if not devices:
         return f"node {node} is not ready; the model is rescheduled if that lasts {seconds:.0f}s"
     return (
         f"node {node} is not ready and its devices may be in use, so the model stays assigned to it. "
-        f"Remedy: bring the node back, delete it (kubectl delete node {node}) or taint it {OUT_OF_SERVICE_TAINT}"
+        f"Remedy: bring the node back, delete it (kubectl delete node {node}) "
+        f"or taint it {OUT_OF_SERVICE_TAINT}"
     )
 
 
@@ -63,8 +68,8 @@ def node_gone(node: str, cause: str, *, pods: bool) -> str:
 def nearly_equal(previous: str, message: str) -> bool:
     """Tell whether two messages differ at most by a tenth in their amounts of memory.
 
-    Free device memory changes with every sample; a status write for each would be noise. All else, node names with digits included, must
-    be the same.
+    Free device memory changes with every sample; a status write for each would be noise. All else, node
+    names with digits included, must be the same.
     """
     if _MEASURED.sub("#", previous) != _MEASURED.sub("#", message):
         return False

@@ -18,7 +18,7 @@ _REPELLING_EFFECTS = ("NoSchedule", "NoExecute")
 
 
 class Requirements(msgspec.Struct, frozen=True, kw_only=True):
-    """A Model's requirements; `amounts` are thousandths, `vram_mb` is MiB on each device, 0 if the spec names no size."""
+    """A Model's requirements; `amounts` are thousandths, `vram_mb` is MiB on each device, 0 if unknown."""
 
     devices: int
     vendors: tuple[str, ...]

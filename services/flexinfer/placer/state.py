@@ -1,8 +1,9 @@
 """PlacementState: what is taken on each node, by which Models, while placements are being decided. Pure.
 
-A placement is an assignment, not a reservation: a Model that is scaled to zero takes nothing, so that many can be assigned to one device. A
-Model that should run but has no Pod on a node yet takes what it will request, so that two never count on the same free device. The devices of
-a shared group are reserved for its members, also while none of them runs. Which node a Model gets is `decide`'s.
+A placement is an assignment, not a reservation: a Model that is scaled to zero takes nothing, so that many
+can be assigned to one device. A Model that should run but has no Pod on a node yet takes what it will
+request, so that two never count on the same free device. The devices of a shared group are reserved for its
+members, also while none of them runs. Which node a Model gets is `decide`'s.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from flexinfer.state.observed import ObservedState
 
 
 class GroupPlacement(msgspec.Struct, frozen=True, kw_only=True):
-    """The node and devices of a shared group; `pinned`: a member holds the turn or has Pods, so the group cannot move."""
+    """The node and devices of a shared group; `pinned`: a member holds the turn or has Pods, so it stays."""
 
     group: str
     node: str
@@ -32,7 +33,7 @@ class GroupPlacement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlacementState:
-    """The observed state, with the placements that are being decided in place of those in the status of Models."""
+    """The observed state, with the placements that are being decided in place of those in status."""
 
     def __init__(self, observed: ObservedState, models: Mapping[str, Model], now: float) -> None:
         self.observed, self.models, self.now = observed, models, now
@@ -70,7 +71,7 @@ class PlacementState:
 
     @cached_property
     def _starting(self) -> Mapping[str, Sequence[Model]]:
-        """Node -> the Models scheduled to it that should run, but whose requests the node does not count yet."""
+        """Node -> the Models scheduled to it that should run, but whose requests it does not count yet."""
         return {
             node: [model for model in models if self._is_starting(model)]
             for node, models in self.scheduled.items()
@@ -86,7 +87,8 @@ class PlacementState:
     def _members(self) -> Mapping[tuple[str, str], Sequence[Model]]:
         """(namespace, group) -> its members, by key.
 
-        A Model whose spec has left a group stays a member while it holds the group's turn: its engine still fills the devices.
+        A Model whose spec has left a group stays a member while it holds the group's turn: its engine still
+        fills the devices.
         """
         members: dict[tuple[str, str], dict[str, Model]] = {}
         by_uid = {model.uid: model for model in self.models.values()}
@@ -105,7 +107,7 @@ class PlacementState:
         return self._members.get(_group(model), ())
 
     def group_of(self, model: Model) -> GroupPlacement | None:
-        """Return the placement of a Model's shared group; None if it is in none, or if no member has a node."""
+        """Return the placement of a Model's shared group; None without a group, or without a placement."""
         return self.groups.get(_group(model)) if model.spec.group else None
 
     def _group_placement(self, group: tuple[str, str]) -> GroupPlacement | None:
@@ -137,11 +139,11 @@ class PlacementState:
         return all(static_mismatch(self.requirements(m), facts, devices) is None for m in self.members(model))
 
     def available(self, model: Model, node: str, *, assigned: bool) -> Available:
-        """Return what a node has left for a Model; `assigned`: it is scheduled there already and is only checked again."""
+        """Return what a node has left for a Model; `assigned`: it is scheduled there already."""
         facts = self.observed.nodes[node]
         free = {name: total - facts.requested.get(name, 0) for name, total in facts.allocatable.items()}
-        # What the node counts for this Model's own Pod, and for other members of its group, is free for it: the old Pod is
-        # replaced, and the holder of the turn stops before the next member starts.
+        # What the node counts for this Model's own Pod, and for other members of its group, is free for it:
+        # the old Pod is replaced, and the holder of the turn stops before the next member starts.
         runs = self._runs_on(model, node)
         group_members = [m for m in self._other_members(model) if self._runs_on(m, node)]
         for leaving in [model, *group_members] if runs else group_members:
@@ -151,8 +153,9 @@ class PlacementState:
             if self._precedes(other, model, assigned=assigned):
                 _add(free, self._requested(other, grouped=False), -1)
         reserved_for = self._reserve_for_groups(free, model, node)
-        # Free memory is measured while those that leave still fill the device, or, for a Model that was wanted a moment ago, maybe
-        # while an engine that has just stopped did. Trusting it would move the Model off a node that is about to be free.
+        # Free memory is not trusted if it was measured while the Pods that leave still fill the device, or,
+        # for a Model that became wanted since, while an engine that has stopped meanwhile may have:
+        # the Model would be moved off a node that is about to be free.
         outdated = assigned and not self._sampled_since_wanted(model, node)
         group = self.groups.get(_group(model))
         return Available(
@@ -167,7 +170,7 @@ class PlacementState:
         )
 
     def _reserve_for_groups(self, free: dict[str, int], model: Model, node: str) -> str:
-        """Subtract the devices of other shared groups on a node from what is free; returns the first such group.
+        """Subtract the devices of other shared groups on a node from what is free; returns the first group.
 
         What running members have requested is subtracted already, so only the rest is.
         """
@@ -184,7 +187,7 @@ class PlacementState:
         return first
 
     def _group_resource(self, placement: GroupPlacement, members: Sequence[Model]) -> str:
-        """Return the resource of a group's devices: a member's, or by telemetry if no member's spec has devices any more.
+        """Return the resource of a group's devices: a member's; by telemetry if no spec has devices any more.
 
         Empty if neither tells: a device whose vendor is unknown is not reserved.
         """
@@ -203,8 +206,8 @@ class PlacementState:
     def _precedes(self, other: Model, model: Model, *, assigned: bool) -> bool:
         """Tell whether a Model that is starting on a node is served before another.
 
-        All of them are before a Model that is new to the node; among those assigned to it, the start order decides. Members of one
-        group take turns, so none takes anything from another.
+        All of them are before a Model that is new to the node; among those assigned to it, the start order
+        decides. Members of one group take turns, so none takes anything from another.
         """
         grouped = bool(model.spec.group) and other in self.members(model)
         first = not assigned or _start_order(other) < _start_order(model)
@@ -234,7 +237,8 @@ class PlacementState:
     def _sampled_since_wanted(self, model: Model, node: str) -> bool:
         """Tell whether a node's telemetry is fresh and newer than the moment when the Model became wanted.
 
-        An older sample may show the memory of an engine that stopped in between, such as the one that made room for this Model.
+        An older sample may show the memory of an engine that stopped in between, such as the one that made
+        room for this Model.
         """
         sample = self.observed.gpus.get(node)
         wanted_at = self.observed.changed_at.get((model.key, conditions.WANTED))
@@ -258,7 +262,7 @@ def _group(model: Model) -> tuple[str, str]:
 
 
 def _start_order(model: Model) -> tuple[str, str]:
-    """Return the sort key of Models that start on one node: the time at which each became wanted, then the key."""
+    """Return the sort key of Models that start on one node: when each became wanted, then the key."""
     wanted = model.condition(conditions.WANTED)
     return (wanted.last_transition_time if wanted is not None and wanted.true else "~", model.key)
 

@@ -1,1 +1,1 @@
-"""The prefetcher: makes sure that a Model's weights are complete before its engine starts, with Jobs on the Model's node."""
+"""The prefetcher: makes sure, with Jobs, that a Model's weights are complete before its engine starts."""

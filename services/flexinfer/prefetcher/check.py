@@ -1,7 +1,8 @@
-"""`python -m flexinfer.prefetcher.check PATH`: check that a path holds data, with the mounts that the engine will have.
+"""`python -m flexinfer.prefetcher.check PATH`: check that a path has data, with the engine's mounts.
 
-Runs inside a Job. Imports nothing but the standard library, so that it takes little more than a process start. The last line of its output,
-which is also the termination message, is a JSON object that `report.JobReport` describes.
+Runs inside a Job. Imports nothing but the standard library, so that it takes little more than a process
+start. The last line of its output, which is also the termination message, is a JSON object that
+`report.JobReport` describes.
 """
 
 import contextlib
@@ -16,13 +17,13 @@ REPORT = "/dev/termination-log"
 NOT_FOUND = 3
 """Exit code of a Job whose source does not exist."""
 MOUNTS_VARIABLE = "FLEXINFER_MOUNTS"
-"""Set on the local node, where a process has no mounts of its own: a JSON object of mount path -> path on the host."""
+"""Set on the local node, where a process has no mounts: a JSON object of mount path -> path on the host."""
 
 Report: TypeAlias = dict[str, str | int | float]
 
 
 def check_path(path: Path) -> Report:
-    """Return the size of a file or folder in bytes, or why there is none; an empty file or folder counts as missing."""
+    """Return the size of a file or folder in bytes, or why there is none; what is empty counts as missing."""
     try:
         size = path.stat().st_size if path.is_file() else sum(_sizes(path))
     except FileNotFoundError:
@@ -46,7 +47,7 @@ def _sizes(folder: Path) -> list[int]:
 
 
 def write_report(report: Report, environment: Mapping[str, str] = os.environ) -> None:
-    """Write a report to the termination log, where Kubernetes reads it, and as the last line of the output."""
+    """Write a report to the termination log, which Kubernetes reads, and as the last line of the output."""
     line = json.dumps(report)
     with contextlib.suppress(OSError, ValueError):
         mounts = json.loads(environment.get(MOUNTS_VARIABLE, "{}"))

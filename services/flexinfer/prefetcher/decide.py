@@ -1,4 +1,4 @@
-"""Are a Model's weights complete, and if not, what is done about it? Pure: yields status writes and what `perform` carries out.
+"""Are a Model's weights complete, and if not, what is done about it? Pure.
 
 For each Model, the first that applies:
   (1) its spec is not accepted: False;
@@ -7,8 +7,9 @@ For each Model, the first that applies:
   (4) the Model has no node: False, waiting for Placed;
   (5) there is no Job of these inputs: create it;
   (6) as the Job says: running, complete, not found, or failed and retried.
-A condition that is True is revoked only by other inputs or a deleted PVC, never by a closed gate. What this module does not do: choosing the
-Job (`plan`), its manifest (`jobs`) and the download itself (`fetch`, inside the Job).
+A condition that is True is revoked only by other inputs or a deleted PVC, never by a closed gate. What this
+module does not do: choosing the Job (`plan`), its manifest (`jobs`) and the download itself (`fetch`,
+inside the Job).
 """
 
 from collections.abc import Iterator
@@ -160,7 +161,7 @@ def _failed(model: Model, plan: Plan, job: JobFacts, state: ObservedState, now: 
 
 
 def _retry(model: Model, plan: Plan, job: JobFacts, state: ObservedState, now: float) -> Iterator[Action]:
-    """Yield the cause of a failure, and the deletion of the Job once its retry is due: then it is created again."""
+    """Yield the cause of a failure; once the retry is due, the deletion of the Job, to create it again."""
     cached = model.condition(conditions.CACHED)
     if cached is not None and cached.reason == Reason.FETCH_FAILED:
         due = state.changed_at.get((model.key, conditions.CACHED), now) + RETRY_SECONDS
@@ -174,9 +175,10 @@ def _retry(model: Model, plan: Plan, job: JobFacts, state: ObservedState, now: f
 
 
 def _obsolete_jobs(model: Model, plan: Plan, state: ObservedState) -> Iterator[DeleteJob]:
-    """Yield the Jobs that are not needed: those of other inputs, and one whose result is recorded in a True condition.
+    """Yield the Jobs that are not needed: those of other inputs, and one whose result is recorded.
 
-    A Job that found nothing stays as evidence. While the uid of the PVC is unknown, no Job can be told to have other inputs.
+    A Job that found nothing stays as evidence. While the uid of the PVC is unknown, no Job can be told to
+    have other inputs.
     """
     prefixes = tuple(f"{model.metadata.name}-{kind}-" for kind in (CHECK, FETCH))
     current = plan.job_name(model) if plan.kind else ""

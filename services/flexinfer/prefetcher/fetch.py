@@ -1,8 +1,9 @@
-"""`python -m flexinfer.prefetcher.fetch`: download a Hugging Face repository into a folder, completely or not at all.
+"""`python -m flexinfer.prefetcher.fetch`: download a Hugging Face repository, completely or not at all.
 
-Runs inside a Job, or as the init container of a Pod. Downloads into a staging folder beside the final one and renames it at the end, so a
-folder of that name is always complete; its manifest says what it contains. Started again after a kill, it keeps the files that were complete
-and downloads the others from their start: the library resumes a broken connection within a process, not across two. Retries are the Job's.
+Runs inside a Job, or as the init container of a Pod. Downloads into a staging folder beside the final one
+and renames it at the end, so a folder of that name is always complete; its manifest says what it contains.
+Started again after a kill, it keeps the files that were complete and downloads the others from their start:
+the library resumes a broken connection within a process, not across two. Retries are the Job's.
 """
 
 import argparse
@@ -108,7 +109,8 @@ def _download(download: Download, staging: Path) -> str:
             ignore_patterns=list(download.ignore) or None,
         )
     except errors.GatedRepoError as error:
-        message = f"{repository} is gated. Remedy: accept its terms on the Hub, and put a token into the Secret hf-token"
+        remedy = "accept its terms on the Hugging Face Hub, and put a token into the Secret hf-token"
+        message = f"{repository} is gated. Remedy: {remedy}"
         raise FetchError("Gated", message) from error
     except errors.RepositoryNotFoundError as error:
         message = (

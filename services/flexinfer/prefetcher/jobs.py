@@ -1,6 +1,6 @@
 """Manifests of the prefetcher's Jobs and of the PVC for a Model's cache. Pure.
 
-A Job mounts exactly what the engine will mount, on the engine's node, with its tolerations, and requests no GPU.
+A Job mounts what the engine will mount, on the engine's node, with its tolerations, and requests no GPU.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from flexinfer.sources import Volume, pod
 Json = dict[str, Any]
 DEFAULT_SIZE = "50Gi"
 CHECK_SECONDS, FETCH_SECONDS = 300, 24 * 3600
-"""Deadline of a Job in seconds, retries included; a download without progress fails sooner, by the timeouts of its HTTP client."""
+"""Deadline of a Job in seconds, retries included; a download without progress fails by a timeout of HTTP."""
 FETCH_RETRIES = 2
 _FIND = (
     'if [ -e "$1" ]; then echo "{\\"found\\": true}"; '
@@ -65,7 +65,7 @@ def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
 
 
 def pvc(model: Model, name: str) -> Json:
-    """Return the PVC for a Model's weights; it has no owner reference, so that it stays when the Model is deleted."""
+    """Return the PVC for a Model's weights; it has no owner reference: it stays when the Model is deleted."""
     cache = model.spec.cache
     size = cache.size if cache is not None and cache.size is not None else DEFAULT_SIZE
     spec: Json = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
@@ -84,7 +84,7 @@ def pvc(model: Model, name: str) -> Json:
 
 
 def _check_container(plan: Plan) -> Json:
-    """Return the container that checks whether a path exists: the engine's image for a path inside it, else our own."""
+    """Return the container that checks a path: in the engine's image if it is inside it, else in our own."""
     path = plan.location.path
     in_image = plan.location.volume is Volume.NOTHING
     command = (

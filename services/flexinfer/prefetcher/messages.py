@@ -28,7 +28,8 @@ def running(model: Model, plan: Plan, job: JobFacts | None = None) -> str:
 def _waiting(model: Model, job: JobFacts) -> str:
     """Return what a Job's Pod waits for.
 
-    The kubelet reports a volume that cannot be mounted only as an Event of the Pod, so the message says where to look.
+    The kubelet reports a volume that cannot be mounted only as an Event of the Pod, so the message says
+    where to look.
     """
     cause = f"its Pod waits: {job.waiting.removesuffix(': ')}"
     if not job.waiting.startswith("ContainerCreating"):
@@ -58,7 +59,8 @@ def not_found(model: Model, plan: Plan, job: JobFacts, report: JobReport) -> str
 
 def unchecked(plan: Plan, cause: str) -> str:
     """Return the message of a path in an image that has no shell to look for it."""
-    return f"{plan.location.path} is a path inside image {plan.image}, which could not be checked before the start: {cause}"
+    path = f"{plan.location.path} is a path inside image {plan.image}"
+    return f"{path}, which could not be checked before the start: {cause}"
 
 
 def failed(plan: Plan, cause: str, retry_seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Carries out the prefetcher's actions: creates PVCs and Jobs, and deletes Jobs.
 
-Every effect can be repeated: the Model is read first, an existing object is used only if it belongs to this very Model, and a deletion names
-the uid. What to do is `decide`'s.
+Every effect can be repeated: the Model is read first, an existing object is used only if it belongs to this
+very Model, and a deletion names the uid. What to do is `decide`'s.
 """
 
 from collections.abc import Sequence
@@ -98,7 +98,7 @@ def _is_verified(model: Model, plan: Plan) -> bool:
 
 
 async def _ensure_pvc(runtime: Runtime, model: Model, plan: Plan) -> str:
-    """Return the uid of the plan's PVC; empty if it needs none. Creates a missing PVC if it is the Model's cache.
+    """Return the uid of the plan's PVC, and create a missing cache; empty if the plan needs no PVC.
 
     Raises PrerequisiteError if it is missing or belongs to something else, and ApiError.
     """
@@ -119,8 +119,8 @@ async def _ensure_pvc(runtime: Runtime, model: Model, plan: Plan) -> str:
 async def _ensure_job(runtime: Runtime, model: Model, plan: Plan, settings: PrefetchSettings) -> None:
     """Create the plan's Job unless the Model has it.
 
-    Raises PrerequisiteError if the Job of that name belongs to something else, ConflictError if it is of a deleted Model of the same name
-    and will be deleted with it, and ApiError.
+    Raises PrerequisiteError if the Job of that name belongs to something else, ConflictError if it is of a
+    deleted Model of the same name and will be deleted with it, and ApiError.
     """
     namespace, name = model.metadata.namespace, plan.job_name(model)
     try:

@@ -1,8 +1,8 @@
 """Plan: which Job, if any, makes sure that a Model's weights are there. Pure.
 
-A Job's name has a digest of everything that its result depends on. So `status.cache.jobName` is the record of what was verified: a generation
-that changes none of it keeps its result without another Job, and a changed file, revision or PVC is another Job. The manifest of the Job is
-`jobs`', its state `decide`'s.
+A Job's name has a digest of everything that its result depends on. So `status.cache.jobName` is the record
+of what was verified: a generation that changes none of it keeps its result without another Job, and a
+changed file, revision or PVC is another Job. The manifest of the Job is `jobs`', its state `decide`'s.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ CHECK, FETCH = "check", "fetch"
 
 
 class PrefetchSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that shape a Job: our own image, the Hub's endpoint, and images of engines that replace the defaults."""
+    """The settings that shape a Job: our own image, the Hub's endpoint, and overrides of engines' images."""
 
     image: str = ""
     hf_endpoint: str = ""

@@ -10,7 +10,7 @@ _LOG_TAIL = 300
 
 
 class JobReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A report; `bytes` and `revision` describe weights that are complete, `reason` and `message` a failure."""
+    """A report; `bytes` and `revision` describe complete weights, `reason` and `message` a failure."""
 
     bytes: int = 0
     revision: str = ""
@@ -24,7 +24,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def report_of(job: JobFacts) -> JobReport:
-    """Return the report of a Job: the last line of its Pod's message that is one; an empty report if there is none."""
+    """Return the report of a Job: the last line of its Pod's message that is one; empty if there is none."""
     for line in reversed(job.report.splitlines()):
         try:
             return msgspec.json.decode(line, type=JobReport)
@@ -34,5 +34,5 @@ def report_of(job: JobFacts) -> JobReport:
 
 
 def failure_cause(job: JobFacts) -> str:
-    """Return why a Job failed: its report's message, else the end of its log, else what the Job controller says."""
+    """Return why a Job failed: its report's message, else the end of its log, else the Job's condition."""
     return report_of(job).message or job.report.strip()[-_LOG_TAIL:] or job.failed_reason

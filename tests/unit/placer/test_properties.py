@@ -1,4 +1,4 @@
-"""For every state: nothing is assigned twice, equal states give equal placements, and written statuses leave nothing to write."""
+"""For every state: nothing is assigned twice, equal states give equal placements, writes are idempotent."""
 
 import msgspec
 from hypothesis import given, settings
@@ -128,7 +128,7 @@ def test_the_order_of_observations_does_not_matter(state: ObservedState, chance:
 @settings(max_examples=80, deadline=None)
 @given(observed_states())
 def test_a_new_placement_never_overcommits_a_node(state: ObservedState) -> None:
-    """Counted are what is requested, all wanted Models without a Pod, and the Model itself if it is wanted."""
+    """Counted are requests, all wanted Models without a Pod, and the Model itself if it is wanted."""
     after = written(state)
     for write in writes(state):
         placement = placement_of(write)
