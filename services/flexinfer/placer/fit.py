@@ -108,7 +108,7 @@ def _with_vendor(requirements: Requirements, available: Available, vendor: str) 
     usable = [d for d in available.devices if d.vendor == vendor and requirements.runs_on(d)]
     if available.fresh and usable:
         return _choose_devices(requirements, available, usable)
-    if not available.trust:  # the devices are the group's or the Model's own already: their number is enough
+    if not available.trust:  # their memory is freed before the start, so their number is enough
         return Candidate(node=available.node.name, vendor=vendor)
     message = f"has sent no GPU telemetry for {STALE_SECONDS:.0f}s"
     return Unschedulable(message, "check that the agent runs on the node", Rank.IN_USE)
