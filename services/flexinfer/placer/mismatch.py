@@ -120,7 +120,8 @@ def _incompatible(requirements: Requirements, reported: Sequence[Device]) -> Uns
     elif not unusable.healthy:
         message, remedy = f"{_named(unusable)} is unhealthy", "repair the device, or use another node"
     else:
-        message = f"{_named(unusable)} cannot run {requirements.backend}"
+        reason = requirements.unsupported_reason(unusable)
+        message = f"{_named(unusable)} cannot run {requirements.backend}{f': {reason}' if reason else ''}"
     return Unschedulable(message, remedy, Rank.INCOMPATIBLE)
 
 

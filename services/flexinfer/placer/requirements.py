@@ -38,9 +38,14 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
 
     def runs_on(self, device: Device) -> bool:
         """Return whether the engine can use a device at all, its free memory aside."""
-        return device.healthy and not any(
-            gpus.covers(device.vendor, device.architecture) for gpus in self.unsupported
-        )
+        return device.healthy and not self._unsupported(device)
+
+    def unsupported_reason(self, device: Device) -> str:
+        """Return why the engine cannot run on a device of this architecture, as its backend says; empty if it can."""
+        return next((gpus.reason for gpus in self._unsupported(device)), "")
+
+    def _unsupported(self, device: Device) -> list[UnsupportedArchitecture]:
+        return [gpus for gpus in self.unsupported if gpus.covers(device.vendor, device.architecture)]
 
 
 def requirements_of(model: Model) -> Requirements:
