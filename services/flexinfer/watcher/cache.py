@@ -276,4 +276,4 @@ def _lease_keys(model: Model) -> list[str]:
     return [f"{model.metadata.namespace}/{workload.lease_name(group)}" for group in groups]
 
 
-__all__ = ["KINDS", "About", "Picture", "in_order", "node_facts", "requests_of"]
+__all__ = ["KINDS", "ClusterCache", "SubjectKey", "in_order", "node_facts", "requests_of"]

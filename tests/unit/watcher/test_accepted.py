@@ -68,7 +68,7 @@ def test_a_refusal_says_what_to_change(model: Model, reason: str, says: str) -> 
 
 def test_every_reason_for_a_refusal_is_final() -> None:
     """Waiting changes no spec: the phase is Failed."""
-    assert {case.values[1] for case in REFUSED} <= reasons.FINAL_REASONS
+    assert {case.values[1] for case in REFUSED} <= reasons.FINAL
 
 
 def test_several_problems_are_told_together() -> None:
