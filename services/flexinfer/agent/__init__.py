@@ -1,1 +1,1 @@
-"""GPU -> bus: what devices a node has and how much of their memory is free."""
+"""The agent: samples the devices of its node, publishes how much of their memory is free, and labels the Node."""

@@ -1,20 +1,20 @@
-"""Vendors: how the devices of one maker are asked, one file each, found by being here.
+"""Vendors: how the devices of each GPU vendor are probed. One file a vendor; to add one, add a file with a `VENDOR`.
 
-A file of this package holds one `VENDOR`. No library, no driver and no device are facts, not errors.
+A node without the vendor's library, driver or devices is a result, never an error.
 """
 
 import importlib
 import pkgutil
 from functools import cache
 
-from flexinfer.agent.vendors.base import Found, Vendor
+from flexinfer.agent.vendors.base import ProbeResult, Vendor
 
-__all__ = ["Found", "Vendor", "all_vendors"]
+__all__ = ["ProbeResult", "Vendor", "all_vendors"]
 
 
 @cache
 def all_vendors() -> tuple[Vendor, ...]:
     """Return every vendor, by name."""
     modules = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
-    found = [vendor for m in modules if isinstance(vendor := getattr(m, "VENDOR", None), Vendor)]
-    return tuple(sorted(found, key=lambda vendor: vendor.name))
+    vendors = [vendor for m in modules if isinstance(vendor := getattr(m, "VENDOR", None), Vendor)]
+    return tuple(sorted(vendors, key=lambda vendor: vendor.name))
