@@ -1,4 +1,7 @@
-"""The watcher on a real nats-server: what readers observe, through restarts, wiped stores and a second watcher."""
+"""The watcher on a real nats-server.
+
+What readers observe, through restarts, wiped stores and a second watcher.
+"""
 
 import asyncio
 import contextlib

@@ -1,1 +1,1 @@
-"""The agent: samples the devices of its node, publishes how much of their memory is free, and labels the Node."""
+"""The agent samples the devices of its node, publishes their available memory, and labels the Node."""

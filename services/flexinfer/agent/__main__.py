@@ -18,7 +18,7 @@ _SAMPLE_SECONDS = 1.0
 
 
 async def main(runtime: Runtime) -> None:
-    """Publish the devices of this node when they change and every ten seconds, and label the Node; until cancelled."""
+    """Publish the devices of this node on change and every 10 s, and label the Node; until cancelled."""
     await publish_samples(runtime, all_vendors())
 
 
@@ -46,7 +46,10 @@ async def publish_samples(runtime: Runtime, vendors: Sequence[Vendor]) -> None:
 
 
 class _NodeLabelWriter:
-    """Writes labels on the Node when they are worth it; an unavailable API server delays them, and nothing else."""
+    """Writes labels on the Node when they are worth it.
+
+    An unavailable API server delays them, and nothing else.
+    """
 
     def __init__(self, runtime: Runtime, node: str) -> None:
         self._runtime, self._node = runtime, node

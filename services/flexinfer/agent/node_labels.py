@@ -1,4 +1,4 @@
-"""NodeLabels: what the agent writes on its own Node for people and schedulers, and when it is worth a write. Pure.
+"""NodeLabels: what the agent writes on its Node for people and schedulers, and when it does so. Pure.
 
 ```yaml
 metadata:

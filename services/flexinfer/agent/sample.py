@@ -1,4 +1,4 @@
-"""DeviceSample: the devices of the node as all vendors report them, and whether a change is significant. Pure but for `sample`."""
+"""DeviceSample: the devices of the node as all vendors report them, and which changes are significant."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,10 @@ class DeviceSample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sample(vendors: Sequence[Vendor], previous: DeviceSample) -> DeviceSample:
-    """Probe every vendor; devices of a vendor whose probe failed are kept from the previous sample, as unhealthy. Blocks."""
+    """Probe every vendor; blocks for milliseconds.
+
+    Devices of a vendor whose probe failed are kept from the previous sample, as unhealthy.
+    """
     probes = [(vendor, vendor.probe()) for vendor in vendors]
     devices = [device for vendor, probe in probes for device in _devices(vendor, probe, previous)]
     return DeviceSample(

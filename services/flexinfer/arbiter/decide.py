@@ -1,9 +1,9 @@
-"""Which Model holds the devices of a shared group. Pure: the steps of each group's Lease, and Granted of every Model.
+"""Which Model holds the devices of a shared group: the steps of each group's Lease. Pure.
 
 The steps of a turn, each a write of the Lease with its resourceVersion:
 
     Freed -> Granted      the first of the queue gets turn n+1
-    Granted -> Releasing  the holder must leave: it is not wanted, left the group, lost its node or was deleted
+    Granted -> Releasing  the holder must leave: not wanted, not in the group, without its node, or deleted
     Releasing -> Stopped  the launcher wrote Ready=False/Stopped with this turn, or the holder was deleted
     Stopped -> Freed      a sample taken after that shows the device's memory free
 """
@@ -45,7 +45,10 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Advance(msgspec.Struct, frozen=True, kw_only=True):
-    """Move a Lease to its next step; `holder` is the Model that this was decided from, None if it was deleted."""
+    """Move a Lease to its next step.
+
+    `holder` is the Model that this was decided from, None if it was deleted.
+    """
 
     lease: GroupLease
     step: str
@@ -61,7 +64,7 @@ class Advance(msgspec.Struct, frozen=True, kw_only=True):
 def decide(
     state: ObservedState, now: float, *, drain_seconds: float = 30.0, memory_free_seconds: float = 5.0
 ) -> Iterator[WriteStatus | Grant | Advance | RequeueAt]:
-    """Yield the next step of every group, Granted of every Model where it changes, and when to decide again."""
+    """Yield the next step of every group, every change of Granted, and when to decide again."""
     members: set[str] = set()
     deadline = drain_seconds + GRACE_SECONDS + PATIENCE_SECONDS
     for group in groups_of(state):
@@ -117,7 +120,7 @@ def _has_stopped(holder: Model, turn: int) -> bool:
 
 
 def _free_at(group: Group, state: ObservedState, now: float, memory_free_seconds: float) -> float | None:
-    """Return from when the device counts as free: now or earlier, a later time, or None if that cannot be said yet."""
+    """Return from when the device counts as free, perhaps later than now; None if in use or unknown."""
     since = group.step_since.at if group.step_since is not None else now
     if any(not pod.gated for pod in _pods(group, state)):
         return None
@@ -138,7 +141,10 @@ def _pods(group: Group, state: ObservedState) -> Sequence[workload.PodFacts]:
 
 
 def _granted_devices(group: Group) -> tuple[str, Sequence[str]]:
-    """Return the node and devices of the turn; a Lease of an earlier release lacks them, so the placement is used."""
+    """Return the node and devices of the turn.
+
+    A Lease of an earlier release lacks them, so the placement is used.
+    """
     if group.lease.node:
         return group.lease.node, group.lease.devices
     placement = group.holder.status.placement if group.holder is not None else None
@@ -146,7 +152,7 @@ def _granted_devices(group: Group) -> tuple[str, Sequence[str]]:
 
 
 def _blocked(group: Group, state: ObservedState, now: float, deadline: float) -> str:
-    """Return what keeps a device from being released for longer than `deadline` seconds, and the remedy; or nothing."""
+    """Return why the device is not released after `deadline` seconds, and the remedy; empty before that."""
     if group.step_since is None or group.lease.step not in (RELEASING, STOPPED):
         return ""
     if now - group.step_since.at < deadline:

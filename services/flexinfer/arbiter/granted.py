@@ -15,7 +15,10 @@ from flexinfer.state.observed import ObservedState
 
 
 def granted_in_group(group: Group, model: Model, blocked: str) -> Iterator[WriteStatus]:
-    """Yield Granted of a member if it changes; `blocked` is what keeps the device from being released, or empty."""
+    """Yield Granted of a member if it changes.
+
+    `blocked` is what keeps the device from being released, or empty.
+    """
     if model.deleting and model.condition(conditions.GRANTED) is None:
         return  # it never held the device and never will
     yield from _write(model, _status(group, model, blocked))

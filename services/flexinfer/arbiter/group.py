@@ -27,8 +27,9 @@ _NOT_WANTED: Mapping[str, str] = {
 class Group(msgspec.Struct, frozen=True, kw_only=True):
     """One group of one namespace.
 
-    `members` are the Models that name it and the one that still holds it; `queue` are those that may hold the device and do not, in
-    the order in which they became wanted. `step_since` is since when the Lease is at its step.
+    `members` are the Models that name it and the one that still holds it; `queue` are those that may hold the
+    device and do not, in the order in which they became wanted. `step_since` is since when the Lease is at
+    its step.
     """
 
     namespace: str
@@ -108,7 +109,7 @@ def first_missing_gate(model: Model) -> str | None:
 
 
 def _wanted_since(model: Model) -> str:
-    """Return since when a Model is wanted, as the API server stamped it (RFC 3339): only compared with its like."""
+    """Return since when a Model is wanted (RFC 3339): wall-clock time, compared with its like alone."""
     wanted = model.condition(conditions.WANTED)
     return wanted.last_transition_time if wanted is not None else ""
 

@@ -1,6 +1,6 @@
 """The arbiter's effects: the steps of a group's Lease, each after another read of what it was decided from.
 
-Every write is a PUT with the resourceVersion just read: a replica that was suspended and resumes writes nothing.
+Every write is a PUT with the resourceVersion just read: a replica that was suspended writes nothing.
 """
 
 from collections.abc import Sequence
@@ -103,7 +103,7 @@ async def _lease(runtime: Runtime, lease: GroupLease) -> GroupLease | None:
 
 
 async def _write(runtime: Runtime, lease: GroupLease, *, new: bool) -> GroupLease:
-    """Create or replace the Lease; returns it as the API server holds it. Raises ApiError, ConflictError if it has changed."""
+    """Create or replace the Lease; returns it as written. Raises ApiError, ConflictError if it changed."""
     body = lease_of(lease)
     if new:
         written = await runtime.cluster.create(LEASES, lease.namespace, body)

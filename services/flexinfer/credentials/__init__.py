@@ -1,1 +1,1 @@
-"""Credentials: certificates and passwords of NATS and its users in a cluster, created once and never overwritten."""
+"""Credentials: certificates and passwords of NATS in a cluster, created once and never overwritten."""

@@ -1,4 +1,7 @@
-"""`python -m flexinfer.credentials`: create the Secrets that are missing, and exit. A Job of the manifests runs it."""
+"""`python -m flexinfer.credentials`: create the Secrets that are missing, and exit.
+
+A Job of the manifests runs it.
+"""
 
 import asyncio
 import logging

@@ -1,7 +1,7 @@
-"""The Secrets of NATS: a certificate authority, the server's certificate signed by it, and one password a user.
+"""The Secrets of NATS: a certificate authority, the server's certificate and one password a user.
 
-Idempotent: an interrupted run is completed by the next. A Secret that exists is never replaced; the authority's is read, to sign what is
-missing. To rotate a password or certificate, delete its Secret and run this again.
+Idempotent: an interrupted run is completed by the next. A Secret that exists is never replaced; the
+authority's is read, to sign what is missing. To rotate a password or certificate, delete its Secret and run this again.
 """
 
 import base64
@@ -26,7 +26,7 @@ USERS = tuple(user for user in bus.USERS if user != bus.ALL_SERVICES)
 SERVER, PEERS = "flexinfer-nats", "flexinfer-nats-peers"
 AUTHORITY_SECRET, SERVER_SECRET = "flexinfer-nats-authority", "flexinfer-nats-server"
 _PASSWORD_BYTES, _LETTER = 32, b"p"
-"""nats-server parses a variable as it parses a value: one that begins with a digit may be read as a number."""
+"""nats-server parses a variable as it parses a value: one that begins with a digit may become a number."""
 
 
 class Secret(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""Whether a Model should run now. Pure: the observed state, the memory and the time in; the condition Wanted out.
+"""Whether a Model should run now: observed state, memory and time in, the condition Wanted out. Pure.
 
 The first that applies:
   (1) the Model is being deleted: no;
@@ -9,8 +9,8 @@ The first that applies:
   (6) its initial start is still to come: yes if it may begin now, else it is queued;
   (7) it is wanted and loading, or was requested within idleTimeout: still yes;
   (8) no.
-What was decided before is read from the condition itself: no `Wanted`, or False/FirstStartQueued, means that the initial start is still
-to come.
+What was decided before is read from the condition itself: no `Wanted`, or False/FirstStartQueued, means that
+the initial start is still to come.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,9 +33,9 @@ from flexinfer.state.observed import ObservedState
 WRITE_SECONDS = 60.0
 """At most this often is lastActiveTime written while a Model is in use."""
 OVERDUE_SECONDS = 1.0
-"""How often a Model is decided again that would be scaled to zero if it were not loading or in use; their end is an event anyway."""
+"""How often a Model past its idleTimeout is decided again while it is loading or in use."""
 _NEWER_SECONDS = 0.5
-"""An activity is newer than the one written if it is by more than this: reports of one request differ by their transport."""
+"""Reports of the same request differ by less: the times of transport differ."""
 
 
 class RecordActivity(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +51,10 @@ class RecordActivity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What the decision on one Model may look at beside it; `initial_starts` is node -> key of the one running there."""
+    """What the decision on one Model may look at beside it.
+
+    `initial_starts` is node -> key of the one running there.
+    """
 
     state: ObservedState
     models: Sequence[ModelState]
@@ -143,7 +146,10 @@ def _idle_or_keep(item: ModelState, context: Context) -> Condition:
 
 
 def _unchanged(item: ModelState) -> Condition:
-    """Return Wanted as it is, for the current generation; only what its message says of the spec follows the spec."""
+    """Return Wanted as it is, for the current generation.
+
+    Only what its message says of the spec follows the spec.
+    """
     if item.wanted is None:
         raise ValueError(f"{item.key} has no condition {conditions.WANTED} to keep")
     message = serving_message(item) if item.reason == Reason.ACTIVE else item.wanted.message

@@ -1,8 +1,8 @@
 """Demand: when a Model was last requested, and since when it counts as idle. Pure.
 
-A Model without reports is not idle: its requests may have gone unobserved. Idle time counts only while NATS is connected, at least one
-proxy sends heartbeats, and no proxy has gone silent without a shutdown message in the last minute. Whatever interrupts that
-restarts the idle time.
+A Model without reports is not idle: its requests may have gone unobserved. Idle time counts only while NATS
+is connected, at least one proxy sends heartbeats, and no proxy has gone silent without a shutdown message in
+the last minute. Whatever interrupts that restarts the idle time.
 """
 
 import msgspec
@@ -12,15 +12,17 @@ from flexinfer.api.model import Model
 from flexinfer.state.observed import HEARTBEAT_GAP, ObservedState
 
 VANISHED_SECONDS = 60.0
-"""How long a proxy that went silent without a shutdown message keeps idle time from counting: it may still serve requests."""
+"""How long a proxy that went silent without a shutdown message keeps idle time from counting.
+
+It may still serve requests."""
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """The requests for one Model; times are monotonic seconds.
 
-    `busy`: a request is in flight or queued. `last_request` is the time of the last one, None if none was observed; `proxy` is the one
-    that reported it, empty if unknown. `idle_since` is from when idle time counts, None while it cannot. `recheck_at` is when
-    it may begin to count although nothing happens.
+    `busy`: a request is in flight or queued. `last_request` is the time of the last one, None if none was
+    observed; `proxy` is the one that reported it, empty if unknown. `idle_since` is from when idle time
+    counts, None while it cannot. `recheck_at` is when it may begin to count although nothing happens.
     """
 
     busy: bool
@@ -58,7 +60,7 @@ def demand_of(model: Model, state: ObservedState, now: float) -> Demand:
 
 
 def _observing_since(state: ObservedState, now: float) -> tuple[float | None, float | None]:
-    """Return since when every request would have been observed, else None; and when that may change by itself."""
+    """Return since when every request would have been observed, else None; and when to look again."""
     if state.connected_since is None:
         return None, None
     running = [proxy for proxy in state.proxies.values() if not proxy.final]

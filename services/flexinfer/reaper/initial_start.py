@@ -1,7 +1,7 @@
 """Initial starts: a new Model is started once, to verify that it can serve. Pure.
 
-They give way to everything else: one at a time per node, none beside a start that a request waits for, and none that would preempt the
-holder of a shared group.
+They give way to everything else: one at a time per node, none beside a start that a request waits for, and
+none that would preempt the holder of a shared group.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

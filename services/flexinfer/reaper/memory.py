@@ -1,4 +1,4 @@
-"""What the reaper remembers beside the observed state: what it has written, and how to tell the time to people. Pure."""
+"""Memory: what the reaper has written, and the offset between its clocks. Pure."""
 
 from collections.abc import Collection, Mapping
 from typing import TypeAlias
@@ -25,7 +25,8 @@ Fact: TypeAlias = ActivityWritten | ClockOffset
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """`written` is uid -> up to when its activity is in its status, in monotonic seconds.
 
-    `clock_offset` turns monotonic into POSIX seconds, in messages alone: nothing is decided by wall-clock time (DESIGN, law 8).
+    `clock_offset` turns monotonic into POSIX seconds, in messages alone: nothing is decided by wall-clock
+    time (DESIGN, law 8).
     """
 
     written: Mapping[str, float] = {}

@@ -1,4 +1,4 @@
-"""Messages of Wanted that carry evidence. Pure; the wall-clock time in them is for people alone (DESIGN, law 8)."""
+"""Messages of Wanted and their evidence: the last request, in wall-clock time, for people only. Pure."""
 
 from flexinfer.reaper.model_state import ModelState
 
@@ -25,7 +25,8 @@ def serving_message(item: ModelState) -> str:
 def last_request(item: ModelState, clock_offset: float | None) -> str:
     """Return when the last request was, in UTC, and which proxy reported it.
 
-    What no proxy has reported since this process started is read from lastActiveTime: it then has no proxy's name.
+    What no proxy has reported since this process started is read from lastActiveTime: it then has no proxy's
+    name.
     """
     demand, written = item.demand, item.model.status.last_active_time
     if demand.last_request is None:

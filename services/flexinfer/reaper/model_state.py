@@ -52,7 +52,7 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def uses_node(self) -> bool:
-        """Whether a start of this Model uses its node: not once it serves, nor while it waits for an image or a back-off."""
+        """Whether a start uses the node: not once it serves, nor while it waits for an image or back-off."""
         return self.ready is None or not (self.ready.true or self.ready.reason in reasons.STALLED)
 
     @property
@@ -91,7 +91,7 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def was_retried(self) -> bool:
-        """Whether a start was requested after the failure that Ready shows: that failure is then not the new start's."""
+        """Whether a start was requested after the failure that Ready shows: it is then not that start's."""
         return (
             self.wanted_changed is not None
             and self.ready_changed is not None

@@ -1,4 +1,4 @@
-"""The reaper's effects: write its condition together with lastActiveTime, and compare the monotonic with the wall clock."""
+"""The reaper's effects: write Wanted together with lastActiveTime, and compare the clocks."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,7 +21,8 @@ async def perform(runtime: Runtime, action: RecordActivity) -> Sequence[AnyEvent
 async def compare_clocks(runtime: Runtime, remember: Callable[[Fact], None]) -> None:
     """Remember the offset between the clocks now and whenever it moves, until cancelled.
 
-    It moves when the wall clock is set, and when a machine that was suspended resumes: the monotonic clock stands still meanwhile.
+    It moves when the wall clock is set, and when a machine that was suspended resumes: the monotonic clock
+    stands still meanwhile.
     """
     remembered: float | None = None
     while True:

@@ -1,1 +1,1 @@
-"""The watcher: the one component that watches Kubernetes. It publishes what it sees, and owns Accepted and the phase."""
+"""The watcher: the one component that watches Kubernetes. It also owns Accepted and the phase."""

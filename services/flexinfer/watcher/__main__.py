@@ -15,7 +15,10 @@ from flexinfer.watcher.watch import follow
 
 
 async def mirror(runtime: Runtime, stream: Stream) -> None:
-    """Keep the state stream equal to the API server, and Accepted and the phase of every Model right; until cancelled."""
+    """Keep the state stream equal to the API server, and the watcher's status of every Model right.
+
+    Runs until cancelled.
+    """
     async with asyncio.TaskGroup() as tasks:
         cache = ClusterCache()
         publisher = StatePublisher(runtime, stream, cache, tasks)
@@ -27,9 +30,9 @@ async def mirror(runtime: Runtime, stream: Stream) -> None:
 
 
 async def main(runtime: Runtime) -> None:
-    """Watch while this replica is the leader, with a second connection of the identity that may create streams.
+    """Watch while this replica is the leader. Raises RuntimeError without a NATS connection.
 
-    Raises RuntimeError without a NATS connection.
+    A second connection has the identity that may create streams.
     """
     settings = runtime.settings
     user = settings.bootstrap_nats_user or settings.nats_user

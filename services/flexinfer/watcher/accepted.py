@@ -1,4 +1,4 @@
-"""Accepted: whether a spec can be served. Pure, and total: any spec that the API server stored gets an answer, never an exception.
+"""Accepted: whether a spec can be served. Pure and total: any spec gets an answer, never an exception.
 
 A refusal says what to change. An acceptance names every field that has no effect.
 """
@@ -60,7 +60,7 @@ def _contradictions(spec: ModelSpec) -> Iterator[str]:
     if gpu.vendor == "cpu" and (gpu.count or gpu.vram_estimate_mb or gpu.shared):
         yield "spec.gpu.vendor cpu takes no count, vramEstimateMB or shared; remove them"
     if gpu.count is not None and gpu.count < 1 and gpu.vendor != "cpu":
-        yield f"spec.gpu.count is {gpu.count}; set it to at least 1, or remove spec.gpu for a Model without a GPU"
+        yield f"spec.gpu.count is {gpu.count}; set it to at least 1, or remove spec.gpu for a CPU Model"
     for name, duration in (
         ("idleTimeout", spec.serverless.idle_timeout),
         ("coldStartTimeout", spec.serverless.cold_start_timeout),

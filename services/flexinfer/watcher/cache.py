@@ -1,7 +1,7 @@
-"""ClusterCache: what the API server was last observed to hold, as one fact a subject. Pure: watches fill it, publishing reads it.
+"""ClusterCache: what the API server was last observed to hold, as one fact a subject. Pure.
 
-A change affects more subjects than its own object: a Pod its Model's workload and its node's sum of requests, a PVC every Model that
-names it, a Lease every member of its group.
+A change affects more subjects than its own object: a Pod its Model's workload and its node's sum of requests,
+a PVC every Model that names it, a Lease every member of its group.
 """
 
 from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ T = TypeVar("T", bound=KubernetesObject)
 
 
 class SubjectKey(NamedTuple):
-    """What a fact is about: the kind of subject (model, workload, node), the namespace (empty for nodes) and the name."""
+    """What a fact is about: a model, workload or node; its namespace (empty for nodes) and name."""
 
     kind: str
     namespace: str
@@ -45,7 +45,8 @@ class SubjectKey(NamedTuple):
 def in_publish_order(keys: Iterable[SubjectKey]) -> list[SubjectKey]:
     """Return subjects in the order in which readers should observe them.
 
-    A Model after its PVCs and Pods, so that they do not seem to be missing; a node's sums after the Pods that they count.
+    A Model after its PVCs and Pods, so that they do not seem to be missing; a node's sums after the Pods that
+    they count.
     """
     return sorted(keys, key=lambda key: (_PUBLISH_ORDER[key.kind], key))
 
@@ -220,7 +221,7 @@ def _claim_names(model: Model) -> list[str]:
 
 
 def _lease_keys(model: Model) -> list[str]:
-    """Return the Leases of a Model's groups: first the one that its status shows, which it may still hold after it left."""
+    """Return the Leases of a Model's groups: first that in its status, which it may hold although it left."""
     shared = model.status.shared_group
     groups = [shared.group] if shared is not None and shared.group else []
     groups += [model.spec.group] if model.spec.group and model.spec.group not in groups else []

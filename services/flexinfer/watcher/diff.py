@@ -1,6 +1,7 @@
 """What to publish: how the cache differs from what the state stream holds. Pure.
 
-The comparison is with the stream, never with a memory of what was published: a wiped or rolled-back store heals like any other loss.
+The comparison is with the stream, never with a memory of what was published: a wiped or rolled-back store
+heals like any other loss.
 """
 
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ def subject_of(key: SubjectKey) -> str:
 
 
 def pending_event(cache: ClusterCache, held: Mapping[str, StreamEntry], key: SubjectKey) -> StateEvent | None:
-    """Return the fact to publish about a subject: its state, or its deletion; None if the stream never held any."""
+    """Return the fact to publish about a subject, or its deletion; None if the stream never held a fact."""
     observed = cache.event(key)
     if observed is not None:
         return observed
@@ -59,7 +60,7 @@ def _differs(cache: ClusterCache, held: Mapping[str, StreamEntry], key: SubjectK
 
 
 def _is_behind(cache: ClusterCache, held: Mapping[str, StreamEntry], key: SubjectKey) -> bool:
-    """Tell whether the stream holds a version that the cache has not reached: what the cache lacks is then late, not deleted.
+    """Tell whether the stream holds a version that the cache has not reached: what it lacks is not deleted.
 
     A watcher that was suspended and reads back what its successor published must not publish that as deleted.
     """

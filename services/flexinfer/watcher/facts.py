@@ -1,4 +1,4 @@
-"""Facts: objects of the Kubernetes API condensed to what components decide from. Pure; what cannot be read is no fact."""
+"""Facts: objects of the Kubernetes API, condensed to what components decide from. Pure."""
 
 from collections.abc import Mapping
 
@@ -43,7 +43,7 @@ def node_facts(node: kube.Node, requested: Mapping[str, int]) -> NodeFacts:
 
 
 def pod_facts(pod: kube.Pod) -> PodFacts | None:
-    """Condense a Pod; None if its labels are not as the launcher writes them: it is then none of FlexInfer's."""
+    """Condense a Pod; None if its labels are not as the launcher writes them: it is another's."""
     try:
         return workload.pod_facts(pod)
     except ValueError:
@@ -59,7 +59,7 @@ def group_lease(lease: kube.Lease) -> GroupLease | None:
 
 
 def model_uid(metadata: Metadata) -> str:
-    """Return the uid of the Model that an object belongs to, by label or by controller owner; empty if there is none."""
+    """Return the uid of an object's Model, by label or else by controller owner; empty if it has none."""
     owner = next((o.uid for o in metadata.owner_references if o.kind == KIND and o.controller), "")
     return metadata.labels.get(MODEL_UID_LABEL, "") or owner
 

@@ -1,4 +1,4 @@
-"""WatchHandler: routes watch events. First to the status reconciler, since every component waits for Accepted, then to the publisher."""
+"""WatchHandler: routes watch events to the status reconciler first, since all wait for it, then to the publisher."""
 
 import asyncio
 

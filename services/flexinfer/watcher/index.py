@@ -57,7 +57,10 @@ class Index(Generic[T]):
         return previous
 
     def replace_all(self, items: Iterable[T]) -> list[T]:
-        """Replace all objects by a list; returns what changed: previous and new states, and what the list lacks."""
+        """Replace all objects by a list.
+
+        Returns what changed: previous and new states, and what the list lacks.
+        """
         listed = {item.metadata.key: item for item in items}
         changed = [item for key in self._objects.keys() - listed.keys() if (item := self.remove(key))]
         for key, item in listed.items():

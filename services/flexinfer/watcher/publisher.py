@@ -1,7 +1,8 @@
-"""StatePublisher: keeps the state stream equal to the cache, subject by subject, with as little delay as possible.
+"""StatePublisher: keeps the state stream equal to the cache, subject by subject, without delay.
 
-Of each subject at most one publish is in flight; what changes meanwhile is published once, in its newest state, so a burst never
-queues up. A publish that is refused or unanswered puts the whole stream in doubt, and the comparison that follows heals it.
+Of each subject at most one publish is in flight; what changes meanwhile is published once, in its newest state,
+so a burst never queues up. A publish that is refused or unanswered puts the whole stream in doubt, and the
+comparison that follows heals it.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ _FAILURES = (StaleWriteError, NatsUnavailableError)
 
 
 class Stream(Protocol):
-    """The state stream as its one writer uses it: `runtime.nats.state_writer.StateStream`, or the simulation's."""
+    """The state stream as its one writer uses it: `StateStream` of the runtime, or the simulation's."""
 
     @property
     def held(self) -> Mapping[str, StreamEntry]:
@@ -46,7 +47,7 @@ class Stream(Protocol):
         ...
 
     async def watermark(self) -> None:
-        """Publish what a reader must hold by now, while no other publish is in flight. Raises as `publish` does."""
+        """Publish what readers must hold by now, while no publish is in flight. Raises as `publish` does."""
         ...
 
     async def doubted(self) -> None:
@@ -105,7 +106,7 @@ class StatePublisher:
             self._published.set()
 
     async def reconcile(self, synced: asyncio.Event) -> None:
-        """Compare the cache with the stream once it is synced, at every doubt, and at intervals; until cancelled."""
+        """Compare cache and stream once the cache is synced, at every doubt and at intervals, until cancelled."""
         await synced.wait()
         while True:
             await self._compare()
@@ -129,7 +130,7 @@ class StatePublisher:
         await self._publish_watermark()
 
     async def publish_watermarks(self) -> None:
-        """Publish the watermark a moment after the last change, and every few seconds without one; until cancelled."""
+        """Publish the watermark 100 ms after the last change, and every 5 s without one, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_WATERMARK_SECONDS):

@@ -1,7 +1,7 @@
-"""Status: what the watcher writes of a Model (Accepted, and the phase that follows from all conditions), and the writing of it.
+"""Status: the watcher's own, which is Accepted and the phase, and the reconciler that writes it.
 
-Accepted is written at once, since every component waits for it. The phase is for people: it is written when no condition has changed
-for a moment, or at once when it becomes Ready (ADR 0017 says how long that moment is).
+Accepted is written at once, since every component waits for it. The phase is for people: it is written when no
+condition has changed for a moment (ADR 0017), or at once when it becomes Ready.
 """
 
 import asyncio
@@ -25,12 +25,15 @@ from flexinfer.watcher.accepted import accepted
 
 log = logging.getLogger(__name__)
 PHASE_DELAY_SECONDS = 0.2
-"""The phase is written when no condition has changed for this long: six writers at once would make six conflicts."""
+"""How long no condition may have changed before the phase is written: six writers at once would conflict."""
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 0.2, 3.0
 
 
 def next_write(model: Model, changed_at: float, now: float) -> WriteStatus | RequeueAt | None:
-    """Return what to write of a Model that last changed at `changed_at`, or when to decide again; None if its status is right."""
+    """Return the write that a Model's status needs, or when to decide again; None if it is right.
+
+    `changed_at` is when the Model last changed.
+    """
     condition, generation = accepted(model), model.metadata.generation
     others = (c for c in model.status.conditions if c.type != conditions.ACCEPTED)
     current = (condition, *others)
@@ -60,7 +63,10 @@ class _Observed(msgspec.Struct):
 
 
 class StatusReconciler:
-    """Writes the status of each Model, one write at a time; knows its newest state from the watch and from replies to its writes."""
+    """Writes the status of each Model, one write at a time.
+
+    It knows the newest state from the watch and from the replies to its writes.
+    """
 
     def __init__(self, runtime: Runtime, tasks: asyncio.TaskGroup) -> None:
         self._runtime, self._tasks = runtime, tasks

@@ -1,7 +1,8 @@
 """List and watch: one kind, from its list's version on, until cancelled.
 
-A watch that is silent for longer than the server's bookmarks take is dead, whatever its socket says. What an ended watch may have
-missed shows in the next list, deletions included. The list is repeated at intervals although all seems well (resync).
+A watch that is silent for longer than the server's bookmarks take is dead, whatever its socket says. What an
+ended watch may have missed shows in the next list, deletions included. The list is repeated at intervals
+although all seems well (resync).
 """
 
 import asyncio
@@ -57,7 +58,10 @@ async def follow(runtime: Runtime, kind: Kind[T], handler: Handler) -> None:
 
 
 async def _watch(runtime: Runtime, kind: Kind[T], version: str, handler: Handler) -> None:
-    """Watch until the next list is due; a watch that ends without an error is resumed from the last version. Raises ApiError."""
+    """Watch until the next list is due; a watch that ends without an error is resumed from the last version.
+
+    Raises ApiError.
+    """
     due = runtime.clock() + runtime.settings.relist_seconds * (0.8 + 0.4 * runtime.random())
     while (left := due - runtime.clock()) > 0:
         started_at, previous = runtime.clock(), version
@@ -73,7 +77,10 @@ async def _watch(runtime: Runtime, kind: Kind[T], version: str, handler: Handler
 async def _until_silent(
     runtime: Runtime, kind: Kind[T], version: str, left: float
 ) -> AsyncIterator[Change[T]]:
-    """Yield changes for at most `left` seconds; ends sooner with the stream, or when it falls silent. Raises ApiError."""
+    """Yield changes for at most `left` seconds; ends sooner with the stream, or when it falls silent.
+
+    Raises ApiError.
+    """
     silence, loop = runtime.settings.silence_seconds, asyncio.get_running_loop()
     end = loop.time() + left
     with contextlib.suppress(TimeoutError):

@@ -36,7 +36,10 @@ class Nodes:
 async def published(
     probe: Callable[[], ProbeResult], number: int, nodes: Nodes, steps: list[float]
 ) -> list[GpusObserved]:
-    """Return what an agent publishes until it has slept `number` times; its clock moves only while it sleeps."""
+    """Return what an agent publishes until it has slept `number` times.
+
+    Its clock moves only while it sleeps.
+    """
     bus, now = ListBus(), 0.0
 
     async def sleep(seconds: float) -> None:

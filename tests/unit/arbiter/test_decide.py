@@ -188,7 +188,7 @@ def on_its_device(event: events.LeaseObserved) -> events.LeaseObserved:
 
 
 def test_memory_is_sampled_where_the_turn_was_granted_though_the_holder_was_deleted() -> None:
-    """Memory of a deleted Model is in use for a moment longer, and no other may be granted the device before."""
+    """Its memory is in use for a moment longer, and no other Model may be granted the device before."""
     stopped = Observation(on_its_device(turn("a", STOPPED)), NOW)
     used = apply_events(a_fleet(member("b")), [stopped, Observation(sample(2, 6000), NOW + 1)])
     assert steps(used, NOW + 9) == []
@@ -205,7 +205,10 @@ def test_memory_is_sampled_where_the_turn_was_granted_though_the_holder_was_resc
 
 
 def test_a_device_that_is_not_released_in_time_blocks_the_group() -> None:
-    """It is never granted blindly; the message names Pod, node and remedy, and stays the same while the group is blocked."""
+    """It is never granted blindly.
+
+    The message names Pod, node and remedy, and stays the same while the group is blocked.
+    """
     holder = member("a", IDLE)
     state = a_fleet(holder, member("b"), turn("a", RELEASING), running(holder, a_pod(holder)))
     now = NOW + 30 + GRACE_SECONDS + PATIENCE_SECONDS

@@ -329,7 +329,10 @@ def test_a_failed_start_is_idle_after_a_change_of_the_spec() -> None:
 
 
 def test_a_model_requested_after_a_failure_stays_wanted_while_a_request_waits() -> None:
-    """The failure is older than the request, so it is not that start's; else reaper and launcher would take turns."""
+    """The failure is older than the request, so it is not that start's.
+
+    Else reaper and launcher would take turns.
+    """
     failed = ("Ready", "False", Reason.LOADING_TIMEOUT)
     stopped = a_model(conditions=(*GATES, ("Wanted", "False", Reason.START_FAILED), "Granted", failed))
     wanted = a_model(conditions=(*GATES, ("Wanted", "True", Reason.REQUESTED), "Granted", failed), version=2)

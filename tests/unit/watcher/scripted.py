@@ -18,7 +18,10 @@ T = TypeVar("T")
 
 
 class ScriptedCluster:
-    """`runtime.kubernetes.api.Cluster` over dicts; `faults` are raised by the next calls of a method, in order."""
+    """`runtime.kubernetes.api.Cluster` over dicts.
+
+    `faults` are raised by the next calls of a method, in order.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {}

@@ -119,7 +119,10 @@ def test_labels_that_cannot_be_read_break_nothing() -> None:
 
 
 def test_a_node_is_condensed_with_the_requests_of_all_its_pods() -> None:
-    """Limits count where there is no request; what has ended takes nothing; what is no quantity does not count."""
+    """Limits count where there is no request; what has ended takes nothing.
+
+    What is no quantity does not count.
+    """
     cache = a_cache()
     cache.upsert(NODES, a_node())
     for name, phase in (("one", "Running"), ("two", "Pending"), ("three", "Succeeded")):
@@ -160,7 +163,7 @@ def test_what_the_stream_holds_and_the_api_server_does_not_is_published_as_delet
 
 
 def test_what_the_stream_holds_in_a_newer_version_is_not_published_as_deleted() -> None:
-    """A watcher that was suspended reads back what its successor published of a Model that it has not observed yet."""
+    """A watcher that was suspended reads back what its successor published meanwhile."""
     newer = codec.encode(events.ModelObserved(model=a_model(version=7)))
     held = {subject_of(MODEL): StreamEntry(1, newer), subject_of(WORKLOAD): StreamEntry(2, b"{}")}
     behind = a_cache()

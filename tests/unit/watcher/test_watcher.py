@@ -1,4 +1,7 @@
-"""The watcher as a whole, in virtual time: what the API server holds reaches the stream, and every Model gets Accepted and a phase."""
+"""The watcher as a whole, in virtual time.
+
+What the API server holds reaches the stream, and every Model gets Accepted and a phase.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine

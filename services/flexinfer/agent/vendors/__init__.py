@@ -1,4 +1,6 @@
-"""Vendors: how the devices of each GPU vendor are probed. One file a vendor; to add one, add a file with a `VENDOR`.
+"""Vendors: how the devices of each GPU vendor are probed.
+
+One file a vendor; to add one, add a file with a `VENDOR`.
 
 A node without the vendor's library, driver or devices is a result, never an error.
 """

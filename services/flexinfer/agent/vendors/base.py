@@ -10,7 +10,8 @@ from flexinfer.events.nodes import Device
 class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one probe; `message` says why there are no devices, or what failed.
 
-    `broken`: the library failed, so devices may exist that this result lacks; nothing may be concluded from their absence.
+    `broken`: the library failed, so devices may exist that this result lacks; nothing may be concluded from
+    their absence.
     """
 
     devices: tuple[Device, ...] = ()

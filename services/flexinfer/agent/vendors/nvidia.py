@@ -1,7 +1,9 @@
-"""NVIDIA, by its management library (NVML) through `nvidia-ml-py`; old devices and drivers lack half of its calls.
+"""NVIDIA, by its management library (NVML) through `nvidia-ml-py`.
 
-The library stays open between probes, since opening it can power up a suspended device. After any error it is closed and opened again:
-else a driver that was reloaded would answer "Unknown Error" to every later probe.
+Old devices and drivers lack half of its calls.
+
+The library stays open between probes, since opening it can power up a suspended device. After any error it is
+closed and opened again: else a driver that was reloaded would answer "Unknown Error" to every later probe.
 """
 
 import contextlib
@@ -70,7 +72,10 @@ def _devices(pynvml: ModuleType) -> Iterator[Device]:
 
 
 def _device(pynvml: ModuleType, handle: object) -> Device:
-    """Describe one device; one that has fallen off the PCI bus is unhealthy, not absent. Raises NVMLError without a uuid."""
+    """Describe one device; one that has fallen off the PCI bus is unhealthy, not absent.
+
+    Raises NVMLError without a uuid.
+    """
 
     def supported(call: Callable[[], T], otherwise: T) -> T:
         try:
@@ -99,7 +104,10 @@ def _device(pynvml: ModuleType, handle: object) -> Device:
 
 
 def _memory(pynvml: ModuleType, handle: object) -> tuple[int, int, int]:
-    """Return total, free and used memory in MB; version 2 of the call does not count the driver's own share as used."""
+    """Return total, free and used memory in MB.
+
+    Version 2 of the call does not count the driver's own share as used.
+    """
     try:
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
     except (pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_NotSupported):
