@@ -83,7 +83,7 @@ def _passing_tokens(event: AnyEvent) -> tuple[str, ...]:
         case events.EngineReady(namespace=namespace, name=name):
             return "ready", encode(namespace), encode(name)
         case _:
-            raise TypeError(f"{type(event).__name__} does not travel")
+            raise TypeError(f"{type(event).__name__} is never published")
 
 
 def kind_of(subject: str) -> str:
