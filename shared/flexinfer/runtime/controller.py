@@ -102,7 +102,7 @@ class _Learned(msgspec.Struct, Generic[F], frozen=True):
 
 
 class _Elected(msgspec.Struct, frozen=True):
-    """This replica is the leader from now on."""
+    """The replica is the leader from now on."""
 
 
 class _Attempt(msgspec.Struct, Generic[A]):
@@ -324,15 +324,3 @@ def stateless(
         return decide(state, now)
 
     return decide_without_memory
-
-
-__all__ = [
-    "Companion",
-    "Controller",
-    "ControllerLoop",
-    "Fold",
-    "Remember",
-    "no_effects",
-    "run_controller",
-    "stateless",
-]

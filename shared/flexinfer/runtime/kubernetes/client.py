@@ -7,12 +7,13 @@ Measured: a Pod costs 4.4 us here against 850 us through the client's own models
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
-from urllib.parse import urlencode
 
+import aiohttp
 import msgspec
 
 from flexinfer.api.model import Metadata
-from flexinfer.runtime.kubernetes import transport as transport
+from flexinfer.runtime.kubernetes import kubeconfig as kubeconfigs
+from flexinfer.runtime.kubernetes import transport
 from flexinfer.runtime.kubernetes.api import (
     AlreadyExistsError,
     ApiError,
@@ -26,7 +27,7 @@ from flexinfer.runtime.kubernetes.api import (
     NotFoundError,
     UnavailableError,
 )
-from flexinfer.runtime.lean import aiohttp
+from flexinfer.runtime.kubernetes.credentials import AccessError
 
 T = TypeVar("T")
 PAGE = 500
@@ -70,36 +71,33 @@ class _Versioned(msgspec.Struct):
 
 @contextlib.asynccontextmanager
 async def connected(kubeconfig: str) -> AsyncIterator["KubernetesClient"]:
-    """Open a client by kubeconfig, or by the Pod's service account when that is empty."""
+    """Open a client by kubeconfig, or by the Pod's service account when that is empty. Raises ApiError if there is no way."""
     try:
-        configuration = await transport.configured(kubeconfig)
-    except (transport.ConfigException, OSError) as error:
+        access = kubeconfigs.access(kubeconfig)
+    except AccessError as error:
         raise ApiError(f"no way to the API server: {error}") from error
-    client = transport.client(configuration)
-    try:
-        yield KubernetesClient(client)
-    finally:
-        await client.close()
+    async with transport.opened(access) as session:
+        yield KubernetesClient(session)
 
 
 class KubernetesClient:
-    """The Kubernetes API over HTTP. `silence` is how long a watch may say nothing, in seconds.
+    """The Kubernetes API over HTTP: `api.Cluster` against a real API server.
 
-    `may_write` is asked before each write: whoever lost the right to act, and has not noticed, sends nothing any more.
+    `silence` is how long a watch may send nothing, in seconds. `may_write` is called before each write: a replica that is no longer the
+    leader, and has not noticed, sends nothing.
     """
 
     def __init__(
-        self, client: Any, silence: float = 70.0, may_write: Callable[[], bool] = lambda: True
+        self,
+        session: transport.Transport,
+        silence: float = 70.0,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._client = client
-        self._may_write = may_write
-        self._session: aiohttp.ClientSession = client.rest_client.pool_manager
-        self._host: str = client.configuration.host
-        self._silence = silence
+        self._transport, self._silence, self._may_write = session, silence, may_write
 
     def writing_while(self, may_write: Callable[[], bool]) -> "KubernetesClient":
-        """Return the same API for somebody who may write only while that is so; reading is free."""
-        return KubernetesClient(self._client, self._silence, may_write)
+        """Return the same client for writes that are allowed only while `may_write()`; reads always are."""
+        return KubernetesClient(self._transport, self._silence, may_write)
 
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
         """Return one object, as the API server holds it now."""
@@ -121,8 +119,8 @@ class KubernetesClient:
     async def watch(self, kind: Kind[T], version: str) -> AsyncIterator[Change[T]]:
         """Yield what changed since version; ends when the stream does, or says nothing for `silence` seconds."""
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_REQUEST_SECONDS, sock_read=self._silence)
-        async with self._request("GET", _path(kind, ""), query=query, timeout=timeout) as response:
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=_REQUEST_SECONDS, sock_read=self._silence)
+        async with self._request("GET", _path(kind, ""), query=query, limits=limits) as response:
             if response.status != 200:  # noqa: PLR2004
                 raise _error(response.status, await response.read(), response.headers)
             async for line in _lines(response):
@@ -183,10 +181,10 @@ class KubernetesClient:
     ) -> bytes:
         if method != "GET" and not self._may_write():
             raise UnavailableError(f"{method} {path}: not sent, since this replica does not hold its Lease")
-        timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
+        limits = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
         data = None if body is None else msgspec.json.encode(body)
         async with self._request(
-            method, path, query=query or {}, data=data, content=content, timeout=timeout
+            method, path, query=query or {}, data=data, content=content, limits=limits
         ) as response:
             answer = await response.read()
             if response.status >= 400:  # noqa: PLR2004
@@ -200,19 +198,17 @@ class KubernetesClient:
         path: str,
         *,
         query: Mapping[str, str],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 -- of aiohttp, not a deadline of ours
+        limits: aiohttp.ClientTimeout,
         data: bytes | None = None,
         content: str = "json",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = {"Accept": "application/json", "Content-Type": f"application/{content}"}
-        await self._client.update_params_for_auth(headers, [], ["BearerToken"])
-        url = f"{self._host}{path}" + (f"?{urlencode(query)}" if query else "")
         try:
-            async with self._session.request(
-                method, url, data=data, headers=headers, timeout=timeout
+            async with self._transport.request(
+                method, path, query=query, headers=headers, data=data, limits=limits
             ) as response:
                 yield response
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        except (TimeoutError, aiohttp.ClientError, AccessError, OSError) as error:
             raise UnavailableError(f"{method} {path}: {error or type(error).__name__}") from error
 
 

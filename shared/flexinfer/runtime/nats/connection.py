@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-
-from flexinfer.runtime.lean import Client, Msg, NatsError, NoRespondersError, nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
 
 log = logging.getLogger(__name__)
 _RECONNECT_SECONDS: Any = 0.25  # nats-py says int and takes any number
@@ -151,6 +153,3 @@ def server_time(stamp: str) -> datetime:
     """Read a time of the server, of any number of decimals."""
     whole, _, decimals = stamp.rstrip("Z").partition(".")
     return datetime.fromisoformat(f"{whole}.{(decimals + '000000')[:6]}+00:00")
-
-
-__all__ = ["BusAwayError", "Connection", "StreamError", "connected", "nats", "secret", "server_time"]

@@ -12,7 +12,9 @@ import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 
-from flexinfer.runtime.lean import Msg, NatsError
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
 from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, server_time
 
 HEARTBEAT_SECONDS = 2.0

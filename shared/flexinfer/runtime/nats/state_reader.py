@@ -11,10 +11,12 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
 from flexinfer.api.services import STATE_KINDS
 from flexinfer.events import events, subjects
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime.lean import Msg, NatsError
 from flexinfer.runtime.nats import codec
 from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, StreamError
 from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError

@@ -10,11 +10,11 @@ import logging
 from collections.abc import AsyncIterator
 
 import msgspec
+from nats.errors import Error as NatsError
 
 from flexinfer.api.services import STATE_KINDS
 from flexinfer.events import events, subjects
 from flexinfer.events.events import StateEvent
-from flexinfer.runtime.lean import NatsError
 from flexinfer.runtime.nats import codec
 from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, StreamError
 from flexinfer.runtime.nats.consumer import OrderedConsumer
