@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from flexinfer import sources
 from flexinfer.api import kube
 from flexinfer.api.groupversion import KIND
+from flexinfer.api.kinds import CLAIMS, JOBS, LEASES, MODELS, NODES, PODS, Kind
 from flexinfer.api.labels import MODEL_UID_LABEL
 from flexinfer.api.model import Metadata, Model
 from flexinfer.api.quantity import milli
@@ -17,7 +18,6 @@ from flexinfer.events import events, workload
 from flexinfer.events.events import StateEvent
 from flexinfer.events.nodes import NodeFacts, Taint
 from flexinfer.events.workload import GroupLease, JobFacts, PodFacts
-from flexinfer.runtime.kubernetes.api import CLAIMS, JOBS, LEASES, MODELS, NODES, PODS, Kind
 from flexinfer.watcher.index import Index
 
 KINDS: tuple[Kind[Any], ...] = (MODELS, PODS, JOBS, CLAIMS, LEASES, NODES)

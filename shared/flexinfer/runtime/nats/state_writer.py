@@ -14,6 +14,7 @@ from nats.errors import Error as NatsError
 
 from flexinfer.api.services import STATE_KINDS
 from flexinfer.events import events, subjects
+from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import StateEvent
 from flexinfer.runtime.nats import codec
 from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, StreamError
@@ -46,13 +47,6 @@ _LIMITS = {
 
 class StaleWriteError(Exception):
     """Somebody else wrote the subject, or the stream is another one: replay, compare, publish the difference."""
-
-
-class StreamEntry(msgspec.Struct, frozen=True):
-    """What the stream holds for a subject; `body` is None after a deletion."""
-
-    sequence: int
-    body: bytes | None
 
 
 class StateStream:
@@ -209,3 +203,6 @@ class StateStream:
         async with self._open:
             await self._quiet.wait()
             yield
+
+
+__all__ = ["STALE_WRITER", "StaleWriteError", "StateStream", "StreamEntry"]
