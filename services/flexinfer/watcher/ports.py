@@ -27,10 +27,10 @@ class Stream(Protocol):
         """Tell what a reader must hold by now; never while a publish is under way."""
         ...
 
-    async def doubted(self) -> None:
+    async def suspect(self) -> None:
         """Return when what is held may no longer be true."""
         ...
 
-    def doubt(self) -> None:
+    def mark_suspect(self) -> None:
         """Say that what is held may no longer be true."""
         ...

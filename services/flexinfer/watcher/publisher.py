@@ -54,7 +54,7 @@ class StatePublisher:
                 await self._publish(about)
         except _TROUBLE as trouble:
             log.info("publishing: %s", trouble)
-            self._stream.doubt()
+            self._stream.mark_suspect()
         finally:
             self._again.discard(about)
             self._under_way.discard(about)
@@ -76,7 +76,7 @@ class StatePublisher:
             interval = self._runtime.settings.relist_seconds * (0.8 + 0.4 * self._runtime.random())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(interval):
-                    await self._stream.doubted()
+                    await self._stream.suspect()
 
     async def _compare(self) -> None:
         """Read back what the stream holds and publish what differs."""
@@ -112,5 +112,5 @@ class StatePublisher:
             await self._stream.watermark()
         except _TROUBLE as trouble:
             log.info("watermark: %s", trouble)
-            self._stream.doubt()
+            self._stream.mark_suspect()
             await self._runtime.sleep(_PAUSE_SECONDS)
