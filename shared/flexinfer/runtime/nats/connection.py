@@ -11,7 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import msgspec
 from nats.aio.client import Client
@@ -20,7 +20,7 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
 log = logging.getLogger(__name__)
-_RECONNECT_SECONDS: Any = 0.25  # nats-py declares int and takes any number
+_RECONNECT_SECONDS = cast("int", 0.25)  # nats-py declares int and takes any number
 _API_SECONDS = 5.0
 
 
@@ -138,9 +138,6 @@ async def connected(
     async def failed(error: Exception) -> None:
         log.warning("NATS: %s", error or type(error).__name__)
 
-    options: dict[str, Any] = {"user": user, "password": secret(password_file)} if user else {}
-    if ca_file:
-        options["tls"] = ssl.create_default_context(cafile=ca_file)
     await client.connect(
         url,
         name=name,
@@ -153,7 +150,9 @@ async def connected(
         reconnected_cb=reconnected,
         error_cb=failed,
         allow_reconnect=True,
-        **options,
+        user=user or None,
+        password=secret(password_file) if user else None,
+        tls=ssl.create_default_context(cafile=ca_file) if ca_file else None,
     )
     try:
         yield connection
