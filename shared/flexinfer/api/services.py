@@ -111,9 +111,9 @@ STATUS_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 CHANGED_RECEIVERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {row.name: row.hears for row in _ROWS if row.hears}
 )
-"""Receiver -> the owners whose status writes it is told about at once."""
+"""Receiver -> the owners whose status writes it receives a hint of."""
 FORMER_MANAGERS: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-"""Component -> the field managers under which earlier releases of it wrote status: each of its writes takes their fields over.
+"""Component -> the field managers under which its earlier releases wrote status; each of its writes takes their fields over.
 
-None was ever released under another name. A name stays here for one release.
+Empty: no component was renamed since a release. An entry stays for one release.
 """

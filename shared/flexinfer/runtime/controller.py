@@ -1,11 +1,10 @@
-"""The controller: turns a pure decision and its effects into a process.
+"""The controller: runs a pure decision and its effects.
 
     observations -> apply to the state -> decide -> perform, one at a time per key -> apply the replies -> wait
 
-The loop owns the observed state and the component's own memory; nothing else changes them. Slow effects run as tasks and come back
-as replies, so that a Model that drains for half a minute delays no other. A decision needs no memory of what was dropped: an action
-whose key is busy is simply decided again. What this module does not do: leader election (`leader_election`), reading NATS
-(`nats.state_reader`), writing status (`status_writer`).
+The loop owns the observed state and the component's own memory; nothing else changes them. Effects run as tasks and return replies, so
+that a Model which drains for half a minute delays no other. An action whose key is busy is dropped: the decision after its reply yields it
+again if it is still due. Leader election is `leader_election`'s, reading NATS `nats.state_reader`'s, writing status `status_writer`'s.
 """
 
 import asyncio
@@ -28,10 +27,11 @@ from flexinfer.state.observed import Observation, ObservedState
 
 log = logging.getLogger(__name__)
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 0.05, 10.0
+"""Seconds between equal actions of a key, doubling: an effect that changes nothing must not become a storm."""
 _UNAVAILABLE_BACK_OFF, _ERROR_BACK_OFF = 0.5, 2.0
 _LONGEST_WAIT = 30.0
 _SHORTEST_WAIT = 0.001
-"""A deadline that is missed by a rounding error must not become a busy loop."""
+"""Seconds: a deadline that is missed by a rounding error must not become a busy loop."""
 
 A = TypeVar("A", bound=Action)
 F = TypeVar("F")
@@ -39,12 +39,14 @@ M = TypeVar("M")
 
 
 Remember: TypeAlias = Callable[[F], None]
-Companion: TypeAlias = Callable[[Runtime, Callable[[F], None]], Awaitable[None]]
+"""Add a fact of the component's own to its memory; the loop decides again. Never blocks."""
+Companion: TypeAlias = Callable[[Runtime, Remember[F]], Awaitable[None]]
+"""Work that runs beside the loop for as long as the controller does."""
 
 
 def no_facts(memory: M, fact: F, _at: float) -> M:
-    """Fold of a component without own facts. Raises TypeError: it was given one."""
-    raise TypeError(f"{type(fact).__name__} is no event, and this component has no memory {memory!r}")
+    """Fold of a component without facts of its own. Raises TypeError."""
+    raise TypeError(f"{type(fact).__name__} is not an event, and the memory {memory!r} folds no facts")
 
 
 def no_memory(memory: M, _uids: Collection[str]) -> M:
@@ -53,27 +55,29 @@ def no_memory(memory: M, _uids: Collection[str]) -> M:
 
 
 class Controller(msgspec.Struct, Generic[A, F, M], frozen=True, kw_only=True):
-    """A deciding component.
-
-    `decide` yields the actions A for the observed state and the component's memory M at a time; `perform` carries one out and returns
-    what it learned: events, which are applied to the state, and own facts F, which `fold` adds to the memory. `forget` drops from the
-    memory what belongs to Models other than those with these uids. `observe` is called after each change, before the decision.
-    """
+    """A deciding component: its actions A, the facts F of its own, and its memory M."""
 
     name: str
     decide: Callable[[ObservedState, M, float], Iterable[A | WriteStatus | RequeueAt]]
+    """Yield the actions that are due now (monotonic seconds), the same for the same arguments: pure, and must not raise."""
     perform: Callable[[Runtime, A], Awaitable[Sequence[AnyEvent | F]]]
+    """Carry an action out and return what it taught: events, which are applied to the state, and facts, which are folded.
+
+    Runs as a task, one at a time per key. May raise ApiError: the action is decided again after a back-off."""
     subscriptions: Subscriptions
     memory: M
+    """The memory to start with; never changed in place."""
     fold: Callable[[M, F, float], M] = no_facts
+    """Return the memory with a fact of this time. Pure."""
     forget: Callable[[M, Collection[str]], M] = no_memory
+    """Return the memory without what belongs to Models other than those with these uids. Pure."""
     observe: Callable[[ObservedState, M], None] | None = None
+    """Called before each decision, for metrics and companions. Must not block."""
     companions: tuple[Companion[F], ...] = ()
-    """What runs beside the loop and may learn facts of its own."""
 
 
 async def run_controller(runtime: Runtime, controller: Controller[A, F, M]) -> None:
-    """Run a controller until it is cancelled; a bug in a decision ends it."""
+    """Run a controller until it is cancelled. Raises an exception group if a decision or an effect has a bug."""
     async with asyncio.TaskGroup() as tasks:
         loop = ControllerLoop(runtime, controller, tasks)
         tasks.create_task(loop.subscribe())
@@ -88,7 +92,7 @@ async def _awaited(work: Awaitable[None]) -> None:
 
 
 class _Finished(msgspec.Struct, Generic[F], frozen=True):
-    """An effect ended; `replies` is what it learned."""
+    """An effect ended; `replies` is what it taught."""
 
     key: str
     replies: Sequence[AnyEvent | F]
@@ -106,7 +110,7 @@ class _Elected(msgspec.Struct, frozen=True):
 
 
 class _Attempt(msgspec.Struct, Generic[A]):
-    """What was last performed for a key, how often in a row, and the end of its back-off."""
+    """What was last performed for a key, how often in a row, and when its back-off ends."""
 
     action: A | WriteStatus
     repeats: int = 0
@@ -126,11 +130,11 @@ class ControllerLoop(Generic[A, F, M]):
         self._attempts: dict[str, _Attempt[A]] = {}
 
     def remember(self, fact: F) -> None:
-        """Take in a fact of the component's own."""
+        """Fold a fact of the component's own, and decide again."""
         self._inbox.put_nowait(_Learned(fact, self._runtime.clock()))
 
     async def subscribe(self) -> None:
-        """Hand what NATS delivers to the loop."""
+        """Pass what NATS delivers to the loop."""
         async for delivery in self._runtime.bus.deliveries(self._controller.subscriptions):
             self._inbox.put_nowait(delivery)
 
@@ -181,7 +185,7 @@ class ControllerLoop(Generic[A, F, M]):
         self._apply(observations)
 
     def _finished(self, finished: _Finished[F]) -> list[Observation]:
-        """Fold the own facts among the replies of an effect; returns the events among them."""
+        """Fold the facts among the replies of an effect; returns the events among them."""
         now = self._runtime.clock()
         self._busy.discard(finished.key)
         for reply in finished.replies:
@@ -202,7 +206,7 @@ class ControllerLoop(Generic[A, F, M]):
             self._attempts = {k: a for k, a in self._attempts.items() if k in models or k in self._busy}
 
     def _resynced(self, snapshot: Sequence[Observation]) -> ObservedState:
-        """Return the state of a replay; what the API has replied since, and what is no part of the stream, is kept."""
+        """Return the state of a replay, with newer replies of the API server and what is not part of the streams."""
         previous, now = self._state, self._runtime.clock()
         start = ObservedState(
             first_seen=previous.first_seen,
@@ -223,7 +227,7 @@ class ControllerLoop(Generic[A, F, M]):
         return apply_events(state, newer)
 
     def _refetch_if_older(self, hint: events.StatusChanged) -> None:
-        """GET a Model whose status was written, unless that version is held."""
+        """GET a Model whose status was written, unless that version was observed."""
         current = self._state.models.get(f"{hint.namespace}/{hint.name}")
         if current is None or current.metadata.version < hint.version:
             self._tasks.create_task(self._refetch(hint.namespace, hint.name))
@@ -232,12 +236,12 @@ class ControllerLoop(Generic[A, F, M]):
         try:
             model = await self._runtime.cluster.get(MODELS, namespace, name)
         except ApiError as error:
-            log.debug("get %s/%s: %s", namespace, name, error)
+            log.debug("model %s/%s not read: %s", namespace, name, error)
             return
         self._inbox.put_nowait(Observation(events.ModelObserved(model=model), self._runtime.clock()))
 
     def _act(self) -> float:
-        """Decide, start what may start, and return how long to wait at most, in seconds."""
+        """Decide, start what is not busy, and return for how long to wait at most, in seconds."""
         if self._controller.observe is not None:
             self._controller.observe(self._state, self._memory)
         now = self._runtime.clock()
@@ -250,7 +254,7 @@ class ControllerLoop(Generic[A, F, M]):
         return max(_SHORTEST_WAIT, until - now)
 
     def _start(self, action: A | WriteStatus, now: float) -> float:
-        """Perform an action beside the loop, unless the same was just performed; returns when to decide again."""
+        """Perform an action in a task, unless the same one is in its back-off; returns when to decide again."""
         attempt = self._attempts.get(action.key)
         if attempt is not None and attempt.action == action:
             if now < attempt.until:
@@ -271,7 +275,7 @@ class ControllerLoop(Generic[A, F, M]):
             else:
                 replies = await self._controller.perform(self._runtime, action)
         except (ConflictError, NotFoundError) as error:
-            log.info("%s: %s; deciding again", action.key, error)
+            log.info("%s: %s; the decision is repeated", action.key, error)
             replies = await self._reread(action.key)
         except ApiError as error:
             unavailable = isinstance(error, UnavailableError)
@@ -281,21 +285,23 @@ class ControllerLoop(Generic[A, F, M]):
         self._inbox.put_nowait(_Finished(action.key, replies))
 
     async def _reread(self, key: str) -> Sequence[AnyEvent]:
-        """GET a Model after a conflict; returns how it looks now, or nothing if the API server cannot be asked."""
-        held = self._state.models.get(key)
-        if held is None:
+        """GET a Model after a conflict; returns how it is now, or nothing without an answer."""
+        observed = self._state.models.get(key)
+        if observed is None:
             return ()
         try:
-            current = await self._runtime.cluster.get(MODELS, held.metadata.namespace, held.metadata.name)
+            current = await self._runtime.cluster.get(
+                MODELS, observed.metadata.namespace, observed.metadata.name
+            )
         except NotFoundError:
-            return (model_deleted(held),)
+            return (model_deleted(observed),)
         except ApiError:
             return ()
-        return _replaced(held, current)
+        return _replacement(observed, current)
 
 
 def _is_event(reply: AnyEvent | F) -> TypeGuard[AnyEvent]:
-    """Tell an event from a fact of the component's own: of the two, only events have a subject."""
+    """Tell an event from a fact of the component's own."""
     return isinstance(reply, Event)
 
 
@@ -303,13 +309,14 @@ def _is_fact(reply: AnyEvent | F) -> TypeGuard[F]:
     return not isinstance(reply, Event)
 
 
-def _replaced(held: Model, current: Model) -> list[AnyEvent]:
+def _replacement(previous: Model, current: Model) -> list[AnyEvent]:
+    """Return the events that lead from a Model to how it is now; another uid means that the previous one was deleted."""
     observed = events.ModelObserved(model=current)
-    return [model_deleted(held), observed] if current.uid != held.uid else [observed]
+    return [model_deleted(previous), observed] if current.uid != previous.uid else [observed]
 
 
 async def no_effects(runtime: Runtime, action: A) -> Sequence[AnyEvent]:
-    """Perform for a component whose only effects are status writes. Raises TypeError: there is nothing else to perform."""
+    """Perform for a component whose only effects are status writes. Raises TypeError."""
     raise TypeError(f"{runtime.name} has no effect {type(action).__name__}")
 
 

@@ -1,4 +1,4 @@
-"""ObservedState: everything that a component last observed. Pure; `state.apply` applies events to it.
+"""ObservedState: everything that a component last observed. Pure. `state.apply` applies events to it.
 
 Times are seconds of the reader's monotonic clock: the clocks of other processes are not trusted (DESIGN, law 8).
 """
@@ -49,7 +49,7 @@ class ProxyHeartbeat(msgspec.Struct, frozen=True):
 
 
 class StepSince(msgspec.Struct, frozen=True):
-    """Since when a group's Lease is at its step."""
+    """Since when a group's Lease has been at its step."""
 
     turn: int
     step: str
