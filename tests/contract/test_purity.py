@@ -1,4 +1,7 @@
-"""A module that calls itself pure has no clock, I/O, log or randomness, directly or through others: enforced, and seen to be enforced."""
+"""A module that calls itself pure has no clock, I/O, log or randomness, directly or through others.
+
+Enforced, and seen to be enforced.
+"""
 
 import ast
 import os

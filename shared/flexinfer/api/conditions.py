@@ -10,7 +10,10 @@ TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 ACCEPTED, PLACED, CACHED = "Accepted", "Placed", "Cached"
 WANTED, GRANTED, READY = "Wanted", "Granted", "Ready"
 CONDITIONS = (ACCEPTED, PLACED, CACHED, WANTED, GRANTED, READY)
-"""The condition types of a Model, in the order in which their first values are written; each has one owner (`api.services`)."""
+"""The condition types of a Model, in the order in which their first values are written.
+
+Each has one owner (`api.services`).
+"""
 MESSAGE_LIMIT = 1024
 """Characters of a condition's message; longer ones are cut."""
 

@@ -127,7 +127,6 @@ class ClaimSpec(Resource, frozen=True, kw_only=True):
     """The spec of a PVC."""
 
     storage_class_name: str | None = None
-    volume_name: str = ""
 
 
 class Claim(Resource, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ TURN_LABEL = "flexinfer.ai/turn"
 FETCHES_LABEL = "flexinfer.ai/fetches"
 """`true` on Pods that download weights: network policies allow egress for no others."""
 TEMPLATE_ANNOTATION = "flexinfer.ai/template"
-"""Hash of the Pod template as the launcher rendered it: a change is detected without comparing defaulted fields."""
+"""Hash of the Pod template as the launcher rendered it: changes are found without comparing defaults."""
 GENERATION_ANNOTATION = "flexinfer.ai/generation"
 SOURCE_ANNOTATION = "flexinfer.ai/source"
 NAME_LABEL = "app.kubernetes.io/name"
@@ -29,7 +29,7 @@ GPU_VENDOR_LABEL = "flexinfer.ai/gpu.vendor"
 
 RUNNING_FINALIZER = "flexinfer.ai/running"
 GATE_PREFIX = "flexinfer.ai/turn-"
-"""A Pod is created with the scheduling gate `flexinfer.ai/turn-<n>`, which is removed when its turn is confirmed."""
+"""A Pod is created with the gate `flexinfer.ai/turn-<n>`, which is removed when its turn is confirmed."""
 
 GPU_RESOURCES: Mapping[str, str] = MappingProxyType({"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"})
 OUT_OF_SERVICE_TAINT = "node.kubernetes.io/out-of-service"

@@ -1,7 +1,7 @@
 """Model: the one resource of FlexInfer, as its components read it. Pure.
 
-The CRD in `crds/models.yaml` is the public schema; a contract test keeps these structs equal to it. Validation is the API server's and
-`flexinfer.watcher.accepted`'s.
+The CRD in `crds/models.yaml` is the public schema; a contract test keeps these structs equal to it.
+Validation is the API server's and `flexinfer.watcher.accepted`'s.
 """
 
 import re
@@ -154,7 +154,10 @@ class SharedGroup(Resource, frozen=True, kw_only=True):
 
 
 class Placement(Resource, frozen=True, kw_only=True):
-    """The node that the Model is scheduled to; `devices` are uuids, `footprint` is the memory reserved, in MB."""
+    """The node that the Model is scheduled to.
+
+    `devices` are uuids, `footprint` is the memory reserved, in MB.
+    """
 
     node: str = ""
     devices: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class UndecodableError(ValueError):
-    """A message is no known event."""
+    """A message is not an event of this release."""
 
 
 class StreamEntry(msgspec.Struct, frozen=True):

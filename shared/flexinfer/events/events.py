@@ -1,7 +1,8 @@
 """Events: everything that is published on NATS. Pure.
 
-An event is an observation and never a command: that one is lost, repeated or late may cost time, never correctness (DESIGN, law 1).
-Events carry ages instead of times, because clocks differ (law 8). Subjects are in `subjects`, who may publish and read in `permissions`.
+An event is an observation and never a command: that one is lost, repeated or late may cost time, never
+correctness (DESIGN, law 1). Events carry ages instead of times, because clocks differ (law 8). Subjects are
+in `subjects`, who may publish and read in `permissions`.
 """
 
 from typing import TypeAlias
@@ -69,7 +70,10 @@ class NodeDeleted(Event, frozen=True, kw_only=True):
 
 
 class Watermark(Event, frozen=True, kw_only=True):
-    """What a reader must have read by now: per kind, the count of subjects and the sum of their digests (`state.apply.digest`)."""
+    """What a reader must have read by now.
+
+    Per kind, the count of subjects and the sum of their digests (`state.apply.digest`).
+    """
 
     stream_created: str
     counts: dict[str, int]
@@ -77,7 +81,10 @@ class Watermark(Event, frozen=True, kw_only=True):
 
 
 class GpusObserved(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """All devices of a node in one sample; `sample` is a counter that starts at 1 with each `boot` of the agent."""
+    """All devices of a node in one sample.
+
+    `sample` is a counter that starts at 1 with each `boot` of the agent.
+    """
 
     node: str
     boot: str
@@ -87,7 +94,10 @@ class GpusObserved(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ActivityObserved(Event, frozen=True, kw_only=True):
-    """One proxy's traffic of one Model; `idle_seconds` is the time since the last request started or ended."""
+    """One proxy's traffic of one Model.
+
+    `idle_seconds` is the time since the last request started or ended.
+    """
 
     proxy: str
     namespace: str

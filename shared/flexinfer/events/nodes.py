@@ -4,7 +4,10 @@ import msgspec
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """One GPU as its vendor's library reports it; memory in units of 2^20 bytes, as the vendors' tools print it."""
+    """One GPU as its vendor's library reports it.
+
+    Memory in units of 2^20 bytes, as the vendors' tools print it.
+    """
 
     uuid: str
     name: str = ""
@@ -36,7 +39,10 @@ class Taint(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 
 
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """One node; `ready` is True, False or Unknown, amounts are in thousandths (of cores, bytes) as `api.quantity.milli` returns them."""
+    """One node; `ready` is True, False or Unknown.
+
+    Amounts are in thousandths (of cores, of bytes), as `api.quantity.milli` returns them.
+    """
 
     name: str
     uid: str = ""

@@ -1,4 +1,4 @@
-"""Subjects and streams: on which subject each event is published, and the encoding of names in subjects. Pure."""
+"""Subjects and streams: the subject of each event, and the encoding of names in subjects. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -18,14 +18,13 @@ STREAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 _PLAIN = re.compile(r"[A-Za-z0-9-]")
-_ESCAPE = re.compile(r"_([0-9a-f]{2})")
 
 
 def encode(name: str) -> str:
     """Return a name as one token of a subject: letters, digits and `-` as they are, any other byte as `_xx`.
 
-    Injective, and never empty: the empty name is `_`. Names in Kubernetes may contain dots and names of groups any character, which would
-    otherwise split a subject or act as a wildcard.
+    Injective, and never empty: the empty name is `_`. Names in Kubernetes may contain dots and names of
+    groups any character, which would otherwise split a subject or act as a wildcard.
     """
     if not name:
         return "_"

@@ -1,6 +1,7 @@
 """Workload: what the cluster runs for one Model, reduced to what decisions need. Pure.
 
-Pods, Jobs, PVCs and Leases are read here into facts, and a group's turn is written as its Lease; who watches them is the watcher.
+Pods, Jobs, PVCs and Leases are read here into facts, and a group's turn is written as its Lease; who watches
+them is the watcher.
 """
 
 import hashlib
@@ -51,7 +52,7 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     message: str = ""
     exit_code: int | None = None
     last: str = ""
-    """Why the engine's process ended last, and the last line of its message: `OOMKilled`, `Error: no such file`."""
+    """Why the engine's process ended last, such as `OOMKilled` or `Error: no such file`."""
 
     @property
     def gated(self) -> bool:
@@ -65,7 +66,10 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
 
 
 class JobFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """One Job of a Model; `fingerprint` identifies what it fetches, `report` is the termination message of its newest Pod."""
+    """One Job of a Model.
+
+    `fingerprint` identifies what it fetches, `report` is the termination message of its newest Pod.
+    """
 
     name: str
     uid: str
@@ -92,8 +96,9 @@ class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 class GroupLease(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """The turn of a shared group, as its Lease holds it (DESIGN 6, step 5).
 
-    `holder` is a Model's name in the Lease's namespace; `since` is RFC 3339, for people. `node` and `devices` are the holder's placement
-    when the turn was granted, kept after the holder is deleted or its spec changes: that is where its memory must become free.
+    `holder` is a Model's name in the Lease's namespace; `since` is RFC 3339, for people. `node` and `devices`
+    are the holder's placement when the turn was granted, kept after the holder is deleted or its spec
+    changes: that is where its memory must become free.
     """
 
     namespace: str
@@ -218,7 +223,8 @@ def _init_failure(pod: kube.Pod) -> tuple[str, str] | None:
 def _eviction(pod: kube.Pod) -> tuple[str, str] | None:
     """Return why a node ended a Pod.
 
-    The kubelet writes it into the Pod's status or only into a condition, also for an engine that ended with exit code 0.
+    The kubelet writes it into the Pod's status or only into a condition, also for an engine that ended with
+    exit code 0.
     """
     if pod.status.reason:
         return pod.status.reason, pod.status.message

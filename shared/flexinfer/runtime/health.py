@@ -1,7 +1,8 @@
 """Health: /healthz, /readyz and /version of a process, on one port.
 
-Ready means that the replay of the state stream is complete, or that the replica is a standby. Served on asyncio streams: three fixed
-responses need no web framework, and half of the components have no other use for one.
+Ready means that the replay of the state stream is complete, or that the replica is a standby. Served on
+asyncio streams: three fixed responses need no web framework, and half of the components have no other use for
+one.
 """
 
 import asyncio
@@ -42,7 +43,10 @@ class Health:
 
 @contextlib.asynccontextmanager
 async def served(health: Health, host: str, port: int, port_file: str = "") -> AsyncIterator[int]:
-    """Serve health on host:port (0: any free port, written to port_file); yields the port. Raises OSError if the port is taken."""
+    """Serve health on host:port (0: any free port, written to port_file); yields the port.
+
+    Raises OSError if the port is taken.
+    """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
@@ -65,8 +69,8 @@ async def served(health: Health, host: str, port: int, port_file: str = "") -> A
 
 def _response(status: int, body: str) -> bytes:
     return (
-        f"HTTP/1.1 {status} {_STATUS_TEXTS[status]}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
-        f"Connection: close\r\n\r\n{body}"
+        f"HTTP/1.1 {status} {_STATUS_TEXTS[status]}\r\nContent-Type: text/plain\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
     ).encode()
 
 

@@ -1,11 +1,14 @@
 """Leader election: the Lease that says which replica of a component may act.
 
-leaseDuration is 6 s, renewals are 2 s apart, and a replica stops acting 4 s after its last renewal by the monotonic clock: a leader that was paused
-stops before a standby may start. What it still has in flight is fenced by resourceVersions. So is a renewal: it is one PUT of the Lease as last written,
-which fails if another replica has written since; a replica whose time has run out reads the Lease first. A replica of the same identity takes its own
-Lease over at once: under `flexinfer up` the supervisor starts the next process only after it has reaped the previous one.
+leaseDuration is 6 s, renewals are 2 s apart, and a replica stops acting 4 s after its last renewal by the
+monotonic clock: a leader that was paused stops before a standby may start. What it still has in flight is
+fenced by resourceVersions. So is a renewal: it is one PUT of the Lease as last written, which fails if
+another replica has written since; a replica whose time has run out reads the Lease first. A replica of the
+same identity takes its own Lease over at once: under `flexinfer up` the supervisor starts the next process
+only after it has reaped the previous one.
 
-Writes are refused for a replica that is not the leader by `kubernetes.client.KubernetesClient.writing_while`, not here.
+Writes are refused for a replica that is not the leader by `kubernetes.client.KubernetesClient.writing_while`,
+not here.
 """
 
 import asyncio
@@ -26,7 +29,7 @@ DURATION_SECONDS, RENEW_SECONDS, ACT_SECONDS = 6, 2.0, 4.0
 _STANDBY_POLL_SECONDS = RENEW_SECONDS / 4
 _RETRY_SECONDS = RENEW_SECONDS / 8
 _RENEWAL_TIMEOUT = 1.5
-"""Seconds after which a renewal is abandoned for another one, which still arrives before the leader must stop."""
+"""Seconds after which a renewal is abandoned for another, which still arrives before the leader must stop."""
 _RELEASE_ATTEMPTS = 3
 
 
@@ -54,7 +57,10 @@ class LeaderElector:
         await self._elected.wait()
 
     async def run(self, runtime: Runtime) -> None:
-        """Acquire and renew the Lease until cancelled; a failed or hanging attempt is repeated while the Lease is still valid."""
+        """Acquire and renew the Lease until cancelled.
+
+        A failed or hanging attempt is repeated while the Lease is still valid.
+        """
         while True:
             was_leader, succeeded = self.is_leader(runtime.clock()), False
             try:
@@ -119,13 +125,19 @@ class LeaderElector:
         self._renewed_at = now
 
     async def _replace(self, runtime: Runtime, lease: kube.Lease, now: float, timestamp: str) -> None:
-        """PUT the Lease as held by this replica; `now` is taken before the request, so that the replica never acts longer than allowed."""
+        """PUT the Lease as held by this replica.
+
+        `now` is taken before the request, so that the replica never acts longer than allowed.
+        """
         renewed = msgspec.structs.replace(lease, spec=self._spec(lease.spec, timestamp))
         self._written = await runtime.cluster.replace(LEASES, SYSTEM_NAMESPACE, self._name, renewed)
         self._renewed_at = now
 
     def _available(self, lease: kube.Lease, now: float) -> bool:
-        """Tell whether the Lease is ours, released, or was seen unchanged for its whole duration: the clocks of others are not trusted."""
+        """Tell whether the Lease is ours, released, or was seen unchanged for its whole duration.
+
+        The clocks of others are not trusted.
+        """
         if lease.spec.holder_identity in (self._identity, None, ""):
             return True
         version = lease.metadata.resource_version
@@ -147,9 +159,10 @@ class LeaderElector:
 
 
 async def while_leading(runtime: Runtime, work: Callable[[], Awaitable[None]]) -> None:
-    """Run `work` whenever this replica is the leader: cancelled when it no longer is, restarted when it is again.
+    """Run `work` whenever this replica is the leader.
 
-    A standby counts as ready: a rolling update waits for it.
+    Cancelled when it no longer is, restarted when it is again. A standby counts as ready: a rolling update
+    waits for it.
     """
     while True:
         await _until_leader(runtime)

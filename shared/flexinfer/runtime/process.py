@@ -1,7 +1,7 @@
 """A process: settings, connections, health, signals, and one or more components; torn down in reverse order.
 
-`run_all` is the body of every component's `__main__`; with several runnables it puts them into one process, for small machines. What a component
-decides is its own; how a decision becomes effects is `controller`'s.
+`run_all` is the body of every component's `__main__`; with several runnables it puts them into one process,
+for small machines. What a component decides is its own; how a decision becomes effects is `control_loop`'s.
 """
 
 import asyncio
@@ -19,7 +19,8 @@ from typing import TypeAlias
 import msgspec
 
 from flexinfer.runtime import health, log
-from flexinfer.runtime.controller import A, Controller, F, M, run_controller
+from flexinfer.runtime.control_loop import run_controller
+from flexinfer.runtime.controller import A, Controller, F, M
 from flexinfer.runtime.kubernetes import client
 from flexinfer.runtime.kubernetes.api import ApiError
 from flexinfer.runtime.leader_election import LeaderElector
@@ -40,7 +41,10 @@ class Runnable(msgspec.Struct, frozen=True):
 
 
 def runnable_of(name: str, controller: Callable[[Settings], Controller[A, F, M]]) -> Runnable:
-    """Return the runnable of a deciding component; its controller is built from the settings of the process."""
+    """Return the runnable of a deciding component.
+
+    Its controller is built from the settings of the process.
+    """
 
     async def main(runtime: Runtime) -> None:
         await run_controller(runtime, controller(runtime.settings))
@@ -49,7 +53,10 @@ def runnable_of(name: str, controller: Callable[[Settings], Controller[A, F, M]]
 
 
 def run_all(runnables: Sequence[Runnable]) -> None:
-    """Run components in this process until SIGTERM or SIGINT. Raises SystemExit: 2 for bad settings, 1 if a component fails."""
+    """Run components in this process until SIGTERM or SIGINT.
+
+    Raises SystemExit: 2 for bad settings, 1 if a component fails.
+    """
     name = runnables[0].name if len(runnables) == 1 else "all"
     try:
         settings = load(os.environ)
@@ -108,7 +115,7 @@ async def _run_one(runnable: Runnable, settings: Settings, set_ready: Callable[[
 
 
 def _fenced(runtime: Runtime, api: client.KubernetesClient, elector: LeaderElector) -> Runtime:
-    """Return the runtime of a replica that writes nothing while it is not the leader, whatever is in flight."""
+    """Return the runtime of a replica that writes nothing while it is not the leader."""
 
     def is_leader() -> bool:
         return elector.is_leader(runtime.clock())

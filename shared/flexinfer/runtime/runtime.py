@@ -1,6 +1,7 @@
-"""Runtime: everything that a component is given. The simulation implements the same interfaces in virtual time.
+"""Runtime: everything that a component is given.
 
-Components take time, chance, sleep and I/O from here and from nowhere else: this is what makes a whole history of them reproducible.
+The simulation implements the same interfaces in virtual time. Components take time, chance, sleep and I/O
+from here and from nowhere else: this is what makes a whole history of them reproducible.
 """
 
 import asyncio
@@ -35,7 +36,10 @@ Delivery: TypeAlias = Snapshot | Observation | Disconnected
 
 
 class Subscriptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a component reads: kinds of the state stream, prefixes of the live stream, hints, and owners whose `changed` hints it receives."""
+    """What a component reads.
+
+    Kinds of the state stream, prefixes of the live stream, hints, and owners whose `changed` hints it receives.
+    """
 
     state: tuple[str, ...] = STATE_KINDS
     live: tuple[str, ...] = ()
@@ -58,9 +62,10 @@ class Bus(Protocol):
         ...
 
     def deliveries(self, subscriptions: Subscriptions) -> AsyncIterator[Delivery]:
-        """Yield a Snapshot, then each observation; Disconnected while NATS is; again a Snapshot whenever one may have been missed.
+        """Yield a Snapshot, then each observation.
 
-        Never ends and never raises. A reader that is slow delays nothing but itself.
+        Disconnected while NATS is; again a Snapshot whenever one may have been missed. Never ends and never
+        raises. A reader that is slow delays nothing but itself.
         """
         ...
 
@@ -90,10 +95,16 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     set_ready: Callable[[bool], None]
     """Set whether /readyz succeeds."""
     spawn_background: Callable[[Work], None]
-    """Run a coroutine that nothing waits for, cancelled when the component stops; its failure is logged. Must not block."""
+    """Run a coroutine that nothing waits for, cancelled when the component stops; its failure is logged.
+
+    Must not block.
+    """
     is_leader: Callable[[], bool]
     """Whether this replica may act, by its own Lease and the monotonic clock."""
     is_standby: Callable[[], bool] = lambda: False
     """Whether another replica was last seen to hold the Lease."""
     became_leader: Callable[[], Awaitable[None]] = _never
-    """Return the next time that this replica becomes the leader; never for a component without leader election."""
+    """Return the next time that this replica becomes the leader.
+
+    Never for a component without leader election.
+    """

@@ -1,8 +1,9 @@
 """The status writer: writes an owner's status, then publishes a hint, a line of history and an Event.
 
-Server-side apply on the status subresource, always with the owner's full set of fields and with the resourceVersion that it was decided
-from: the API server ignores uid on `/status` of a custom resource (measured), so only resourceVersion prevents that a write meant for a
-deleted Model reaches a newer one of the same name. Nothing waits for history and Event. What to write is decided in each component.
+Server-side apply on the status subresource, always with the owner's full set of fields and with the
+resourceVersion that it was decided from: the API server ignores uid on `/status` of a custom resource
+(measured), so only resourceVersion prevents that a write meant for a deleted Model reaches a newer one of the
+same name. Nothing waits for history and Event. What to write is decided in each component.
 """
 
 import hashlib
@@ -40,9 +41,10 @@ async def write_status(
 ) -> list[AnyEvent]:
     """Write a status; returns the Model as the API server holds it now, or its deletion.
 
-    On a conflict the Model is read again. If its uid, its generation, a gating condition or the owner's own condition has changed, nothing
-    is written and the newer Model is returned, so that the caller decides again; else the same status is written with the new
-    resourceVersion. Raises ApiError, but neither ConflictError nor NotFoundError.
+    On a conflict the Model is read again. If its uid, its generation, a gating condition or the owner's own
+    condition has changed, nothing is written and the newer Model is returned, so that the caller decides
+    again; else the same status is written with the new resourceVersion. Raises ApiError, but neither
+    ConflictError nor NotFoundError.
     """
     base = action.model
     for attempt in range(_ATTEMPTS):
@@ -103,7 +105,10 @@ async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
 
 
 async def _release_fields(runtime: Runtime, model: Model, manager: str) -> Model:
-    """Make a field manager of an earlier release own nothing; fields that no current owner took over are deleted."""
+    """Make a field manager of an earlier release own nothing.
+
+    Fields that no current owner took over are deleted.
+    """
     return await runtime.cluster.apply(
         MODELS, model.metadata.namespace, _body(model), manager=manager, subresource="status"
     )
@@ -153,7 +158,10 @@ def _gate(model: Model, kind: str) -> tuple[str, str, int] | None:
 
 
 async def _publish_transition(runtime: Runtime, action: WriteStatus, base: Model, written: Model) -> None:
-    """Publish a hint for the next component, and record a transition in the background; neither after a quiet write."""
+    """Publish a hint for the next component, and record a transition in the background.
+
+    Neither after a quiet write.
+    """
     if action.quiet:
         return
     meta, condition = written.metadata, action.condition
@@ -169,7 +177,10 @@ async def _publish_transition(runtime: Runtime, action: WriteStatus, base: Model
 async def record_transition(
     runtime: Runtime, model: Model, condition: Condition, seconds: float | None = None
 ) -> None:
-    """Record a transition: a line of history and an Event. Never raises ApiError. `seconds` is how long it took."""
+    """Record a transition: a line of history and an Event.
+
+    Never raises ApiError. `seconds` is how long it took.
+    """
     await runtime.bus.publish(
         events.HistoryRecorded(
             namespace=model.metadata.namespace,

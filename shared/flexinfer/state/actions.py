@@ -13,7 +13,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.status import MonotonicTime, OwnedStatus
 
 FIRST_WRITE_TIMEOUT = 1.0
-"""Seconds by which the first value of a condition that waits for nothing is delayed for those before it (DESIGN 5)."""
+"""Seconds by which a first condition that waits for nothing is delayed for those before it (DESIGN 5)."""
 
 
 class Action(Protocol):
@@ -39,9 +39,10 @@ class RequeueAt(msgspec.Struct, frozen=True):
 class WriteStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Write an owner's status, always its full set of fields.
 
-    `model` is what the status was decided from: the write carries its resourceVersion. `gates` are the condition types that it depends on:
-    if one of them has changed meanwhile, nothing is written and the component decides again. A `quiet` write is no transition: no
-    hint, no Event and no line of history follow it.
+    `model` is what the status was decided from: the write carries its resourceVersion. `gates` are the
+    condition types that it depends on: if one of them has changed meanwhile, nothing is written and the
+    component decides again. A `quiet` write is no transition: no hint, no Event and no line of history follow
+    it.
     """
 
     model: Model

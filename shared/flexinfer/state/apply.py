@@ -1,8 +1,8 @@
 """apply_events: the observed state after events. Pure.
 
-A batch of events copies only the maps that it changes. Models and nodes are ordered by resourceVersion, so replies of the API server and
-messages of NATS may mix in any order. What was observed as deleted comes back only with a version above that of its deletion, which no
-deleted object ever has.
+A batch of events copies only the maps that it changes. Models and nodes are ordered by resourceVersion, so
+replies of the API server and messages of NATS may mix in any order. What was observed as deleted comes back
+only with a version above that of its deletion, which no deleted object ever has.
 """
 
 import hashlib

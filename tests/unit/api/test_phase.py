@@ -10,7 +10,7 @@ from flexinfer.api.phase import Phase, explain, phase_of
 from flexinfer.api.reasons import Reason
 from tests.builders import a_condition
 
-CHOICES = {
+CHOICES: dict[str, list[tuple[str, str] | None]] = {
     conditions.ACCEPTED: [None, ("True", "Accepted"), ("False", Reason.INVALID_CONFIG)],
     conditions.PLACED: [
         None,

@@ -1,4 +1,7 @@
-"""Leader election in virtual time: one replica acts, the others are standbys, and one that cannot renew stops by itself."""
+"""Leader election in virtual time.
+
+One replica acts, the others are standbys, and one that cannot renew stops by itself.
+"""
 
 import asyncio
 import contextlib
@@ -269,7 +272,7 @@ def test_a_lease_that_was_deleted_is_created_again() -> None:
 
 
 def test_a_renewal_changes_only_the_time_of_renewal() -> None:
-    """Since when it is held, and the number of transitions, stay."""
+    """The time of acquisition and the number of transitions stay."""
 
     async def main() -> None:
         async with led() as (server, _runtime, _leader, task):

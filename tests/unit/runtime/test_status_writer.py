@@ -1,4 +1,4 @@
-"""The status writer: the full set of fields, on the version that it was decided from, and what happens on a conflict."""
+"""The status writer: full sets of fields, the version that they were decided from, and conflicts."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -122,10 +122,10 @@ def test_events_sort_by_their_names_as_they_came() -> None:
 
 
 def test_a_field_manager_of_a_former_release_loses_all_its_fields() -> None:
-    """The owner takes them over, then the former manager applies an empty status on the version of that write."""
+    """The owner takes them over, then the previous manager applies an empty status on that version."""
     server = Answers(MODEL)
-    former = {"placer": ("flexinfer-scheduler",), "launcher": ("flexinfer-starter",)}
-    written(server, PLACED, former_managers=former)
+    previous = {"placer": ("flexinfer-scheduler",), "launcher": ("flexinfer-starter",)}
+    written(server, PLACED, former_managers=previous)
     assert server.managers == ["flexinfer-placer", "flexinfer-scheduler"]
     assert "status" not in server.bodies[1]
     assert server.bodies[1]["metadata"]["resourceVersion"] == "99"
@@ -171,7 +171,10 @@ def test_a_write_to_a_deleted_model_returns_its_deletion() -> None:
 
 
 def test_a_conflict_with_a_newer_leader_writes_nothing() -> None:
-    """Only another replica of the owner writes this condition: it has decided since, even if only the message differs."""
+    """Only another replica of the owner writes this condition.
+
+    It has decided since, even if only the message differs.
+    """
     first = msgspec.structs.replace(PLACED.condition, message="scheduled to node b")
     newer = a_model(conditions=["Accepted"], version=8)
     status = msgspec.structs.replace(newer.status, conditions=(*newer.status.conditions, first))

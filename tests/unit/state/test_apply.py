@@ -108,7 +108,7 @@ def test_the_last_request_is_dated_by_its_age() -> None:
 
 
 def test_a_gap_in_the_heartbeats_of_a_proxy_starts_a_new_period() -> None:
-    """Nothing is known of the time of its silence."""
+    """What happened during the gap cannot be observed."""
     state = applied(events.ProxyObserved(proxy="p"))
     state = apply_events(state, [Observation(events.ProxyObserved(proxy="p"), NOW + 5)])
     assert state.proxies["p"].since == NOW

@@ -1,7 +1,8 @@
-"""What a component may do with the Kubernetes API: the interface that a real API server and the simulation both implement.
+"""What a component may do with the Kubernetes API.
 
-Bodies are sent as structs or plain JSON values, and come back as the partial structs of `flexinfer.api`: fields that no component reads
-are never built. Nothing here is cached or retried: the caller decides. Exceptions of libraries stop here.
+The interface that a real API server and the simulation both implement. Bodies are sent as structs or plain
+JSON values, and come back as the partial structs of `flexinfer.api`: fields that no component reads are never
+built. Nothing here is cached or retried: the caller decides. Exceptions of libraries stop here.
 
     ApiError
     ├── NotFoundError          404: no such object (or no longer)
@@ -26,7 +27,10 @@ Body: TypeAlias = msgspec.Struct | dict[str, object]
 
 
 class ApiError(Exception):
-    """The API server rejected a request, or did not answer. `code` is its HTTP status, 0 without an answer; `retry_after` is in seconds."""
+    """The API server rejected a request, or did not answer.
+
+    `code` is its HTTP status, 0 without an answer; `retry_after` is in seconds.
+    """
 
     def __init__(self, message: str, code: int = 0, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -80,7 +84,8 @@ class Change(msgspec.Struct, Generic[T], frozen=True):
 class Cluster(Protocol):
     """The Kubernetes API, reduced to what components do with it.
 
-    Every method may raise any ApiError; those that callers are expected to handle are named. A call ends within 10 s, a watch aside.
+    Every method may raise any ApiError; those that callers are expected to handle are named. A call ends
+    within 10 s, a watch aside.
     """
 
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
@@ -92,7 +97,10 @@ class Cluster(Protocol):
         ...
 
     def watch(self, kind: Kind[T], version: str) -> AsyncIterator[Change[T]]:
-        """Yield the changes since a version, in all namespaces, until the stream ends or is silent too long. Raises ExpiredError."""
+        """Yield the changes since a version, in all namespaces, until the stream ends.
+
+        Raises ExpiredError, and UnavailableError if the stream is silent for too long.
+        """
         ...
 
     async def create(self, kind: Kind[T], namespace: str, body: Body) -> T:
@@ -100,13 +108,19 @@ class Cluster(Protocol):
         ...
 
     async def replace(self, kind: Kind[T], namespace: str, name: str, body: Body) -> T:
-        """PUT an object. Raises ConflictError unless its resourceVersion is the current one, NotFoundError."""
+        """PUT an object.
+
+        Raises ConflictError unless its resourceVersion is the current one, NotFoundError.
+        """
         ...
 
     async def apply(
         self, kind: Kind[T], namespace: str, body: dict[str, object], *, manager: str, subresource: str = ""
     ) -> T:
-        """Apply on the server with force. Raises ConflictError if the body has a resourceVersion that is not the current one."""
+        """Apply on the server with force.
+
+        Raises ConflictError if the body has a resourceVersion that is not the current one.
+        """
         ...
 
     async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[object]) -> T:
@@ -120,9 +134,10 @@ class Cluster(Protocol):
     async def delete(
         self, kind: Kind[T], namespace: str, name: str, *, uid: str = "", grace: int | None = None
     ) -> None:
-        """Delete an object; success if there is none. Raises ConflictError if a uid is given and the object has another.
+        """Delete an object; success if there is none.
 
-        `grace` is the grace period in seconds; None: that of the object.
+        Raises ConflictError if a uid is given and the object has another. `grace` is the grace period in
+        seconds; None: that of the object.
         """
         ...
 

@@ -1,7 +1,8 @@
 """Credentials: how a request to the API server authenticates, and how that is renewed while a process runs.
 
-A fixed header, a token file that is read again, or an exec plugin (client.authentication.k8s.io) that is run again. Where credentials come
-from is not decided here but in `kubeconfig`; when they are used, in `transport`.
+A fixed header, a token file that is read again, or an exec plugin (client.authentication.k8s.io) that is run
+again. Where credentials come from is not decided here but in `kubeconfig`; when they are used, in
+`transport`.
 """
 
 import asyncio
@@ -18,7 +19,10 @@ from typing import Protocol
 import msgspec
 
 _TOKEN_SECONDS = 60.0
-"""How long a token file counts as current: the kubelet rotates a service account's token long before it expires."""
+"""How long a token file counts as current.
+
+The kubelet rotates a service account's token long before it expires.
+"""
 _PLUGIN_SECONDS = 60.0
 _EXPIRY_MARGIN_SECONDS = 10.0
 
@@ -31,7 +35,10 @@ class Credentials(Protocol):
     """What authenticates requests."""
 
     async def headers(self) -> Mapping[str, str]:
-        """Return the headers of the next request. Called for each request: must be cheap unless a renewal is due. Raises AccessError."""
+        """Return the headers of the next request.
+
+        Called for each request: must be cheap unless a renewal is due. Raises AccessError.
+        """
         ...
 
     def reject(self) -> None:
@@ -54,7 +61,10 @@ class FixedHeaders:
 
 
 class TokenFile:
-    """A bearer token in a file that others rotate; it is read at least once a minute while requests are made."""
+    """A bearer token in a file that others rotate.
+
+    It is read at least once a minute while requests are made.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -86,7 +96,10 @@ class TokenFile:
 
 
 class PluginCommand(msgspec.Struct, frozen=True, kw_only=True):
-    """An exec plugin as a kubeconfig describes it; `cluster` is what it is told of the cluster, if it asked for that."""
+    """An exec plugin as a kubeconfig describes it.
+
+    `cluster` describes the cluster to it, if it asks for that.
+    """
 
     command: str
     arguments: Sequence[str]
@@ -111,7 +124,10 @@ class _PluginReply(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 class ExecPlugin:
-    """A program that prints an ExecCredential; run again when that expires or is rejected, one run at a time."""
+    """A program that prints an ExecCredential.
+
+    Run again when that expires or is rejected, one run at a time.
+    """
 
     def __init__(self, plugin: PluginCommand, tls: ssl.SSLContext | None) -> None:
         self._plugin, self._tls = plugin, tls
@@ -119,7 +135,10 @@ class ExecPlugin:
         self._lock = asyncio.Lock()
 
     async def headers(self) -> Mapping[str, str]:
-        """Return the plugin's token, if any; a client certificate goes into the TLS context, for connections made from then on."""
+        """Return the plugin's token, if any.
+
+        A client certificate goes into the TLS context, for connections made from then on.
+        """
         async with self._lock:
             if self._status is None or _expired(self._status):
                 self._status = await self._renewed()

@@ -1,6 +1,7 @@
-"""The way to an API server: from kubeconfig files as kubectl reads them, or from the service account of this Pod.
+"""The way to an API server: from kubeconfig files as kubectl reads them, or from a Pod's service account.
 
-What is read, and what is refused with its remedy, is in ADR 0019. It does not write kubeconfigs, and sends nothing: `transport` does.
+What is read, and what is refused with its remedy, is in ADR 0019. It does not write kubeconfigs, and sends
+nothing: `transport` does.
 """
 
 import base64
@@ -40,7 +41,10 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def access(kubeconfig: str) -> Access:
-    """Return the way to the API server; `kubeconfig` as in $KUBECONFIG (files joined by `:`), empty: this Pod. Raises AccessError."""
+    """Return the way to the API server.
+
+    `kubeconfig` as in $KUBECONFIG (files joined by `:`), empty: this Pod. Raises AccessError.
+    """
     return from_files(kubeconfig) if kubeconfig else from_service_account(os.environ)
 
 
@@ -49,7 +53,8 @@ def from_service_account(environment: Mapping[str, str], folder: Path = SERVICE_
     host, port = (environment.get(f"KUBERNETES_SERVICE_{part}", "") for part in ("HOST", "PORT"))
     if not host or not port:
         raise AccessError(
-            "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set: this process is not a Pod; set FLEXINFER_KUBECONFIG"
+            "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set: this process is not a Pod; "
+            "set FLEXINFER_KUBECONFIG"
         )
     source = Source(folder / "ca.crt", "service account")
     tls = _tls(source, source.text("ca.crt", "", "ca.crt"))
@@ -158,7 +163,7 @@ def _plugin(source: Source, command: Exec, cluster: Mapping[str, object]) -> Plu
 
 
 def _cluster_info(source: Source, cluster: Cluster) -> dict[str, object]:
-    """Return what an exec plugin is told of the cluster, in the form of ExecCredential.spec.cluster."""
+    """Return the description of the cluster for an exec plugin: ExecCredential.spec.cluster."""
     authority = source.text(
         "certificate-authority", cluster.certificate_authority_data, cluster.certificate_authority
     )

@@ -1,4 +1,7 @@
-"""The files of a kubeconfig: their form, and what several of them are together. What an entry means is `kubeconfig`'s to decide."""
+"""The files of a kubeconfig: their form, and what several of them are together.
+
+What an entry means is `kubeconfig`'s to decide.
+"""
 
 import base64
 import binascii
@@ -159,8 +162,8 @@ class Files:
     def entry(self, entries: Mapping[str, tuple[Source, T]], field: str, name: str) -> tuple[Source, T]:
         """Return an entry by its name."""
         if name not in entries:
-            known = ", ".join(entries) or "none"
-            raise AccessError(f"{self._names}: {field} has no {name!r} (it has {known}); correct the name")
+            names = ", ".join(entries) or "none"
+            raise AccessError(f"{self._names}: {field} has no {name!r} (it has {names}); correct the name")
         return entries[name]
 
 

@@ -1,6 +1,7 @@
-"""One HTTP session to an API server: addresses, TLS, authentication, proxies. Nothing here knows what is sent or what a status means.
+"""One HTTP session to an API server: addresses, TLS, authentication, proxies.
 
-Where the way comes from is `kubeconfig`'s, requests and errors of the Kubernetes API are `client`'s.
+Nothing here knows what is sent or what a status means. Where the way comes from is `kubeconfig`'s, requests
+and errors of the Kubernetes API are `client`'s.
 """
 
 import contextlib
@@ -18,7 +19,11 @@ _UNAUTHORIZED = 401
 
 
 class Transport:
-    """An open session. Requests raise aiohttp.ClientError, TimeoutError or OSError without an answer, AccessError without credentials."""
+    """An open session.
+
+    Requests raise aiohttp.ClientError, TimeoutError or OSError without an answer, AccessError without
+    credentials.
+    """
 
     def __init__(self, access: Access, session: aiohttp.ClientSession) -> None:
         self._access, self._session = access, session
@@ -54,8 +59,8 @@ class Transport:
 async def opened(access: Access) -> AsyncIterator[Transport]:
     """Open a session, whose requests go by the environment's proxies where it names any.
 
-    `trust_env` is set only then: aiohttp would look for proxies and for ~/.netrc in a thread, for every request: two changes of threads on
-    the way to the API server.
+    `trust_env` is set only then: aiohttp would look for proxies and for ~/.netrc in a thread, for every
+    request: two changes of threads on the way to the API server.
     """
     connector = aiohttp.TCPConnector(ssl=access.tls if access.tls is not None else True)
     async with aiohttp.ClientSession(

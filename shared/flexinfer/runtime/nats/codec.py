@@ -16,8 +16,9 @@ _TRACE_DIGITS = 32
 def headers(event: AnyEvent) -> dict[str, str]:
     """Return the headers of an event.
 
-    The trace of everything that happens to one Model is its uid, which has the form of a W3C trace id: one trace holds its whole life,
-    whichever component published. History carries a message id, so that the stream keeps a repeated step once.
+    The trace of everything that happens to one Model is its uid, which has the form of a W3C trace id: one
+    trace holds its whole life, whichever component published. History carries a message id, so that the
+    stream keeps a repeated step once.
     """
     values = {"Content-Type": CONTENT_TYPE, TRACE_HEADER: traceparent(uid_of(event))}
     if isinstance(event, events.DELETIONS):

@@ -1,7 +1,7 @@
 """One connection to NATS: identity, what happens when it breaks, and raw calls of the JetStream API.
 
-It reconnects for as long as the process lives (`max_reconnect_attempts=-1`): a component outlives any outage. `error_cb` is the only
-place where the server's refusals of a publish or a subscription show up.
+It reconnects for as long as the process lives (`max_reconnect_attempts=-1`): a component outlives any outage.
+`error_cb` is the only place where the server's refusals of a publish or a subscription show up.
 """
 
 import asyncio
@@ -25,7 +25,10 @@ _API_SECONDS = 5.0
 
 
 class StreamError(Exception):
-    """The JetStream API rejected a call; `code` is its error code (10059: no such stream, 10071: stale writer)."""
+    """The JetStream API rejected a call.
+
+    `code` is its error code (10059: no such stream, 10071: stale writer).
+    """
 
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
@@ -84,10 +87,11 @@ class Connection:
     async def request(
         self, subject: str, body: bytes, *, seconds: float, headers: dict[str, str] | None = None
     ) -> Msg:
-        """Return the reply to a request. Raises TimeoutError (at once if the connection breaks), NatsError or OSError.
+        """Return the reply to a request.
 
-        A cancellation that arrives together with the reply is honoured: `asyncio.wait_for` of Python 3.11, on which nats-py waits, drops
-        it, and the caller's loop would then never end.
+        Raises TimeoutError (at once if the connection breaks), NatsError or OSError. A cancellation that
+        arrives together with the reply is honoured: `asyncio.wait_for` of Python 3.11, on which nats-py
+        waits, drops it, and the caller's loop would then never end.
         """
         async with asyncio.timeout(seconds) as timeout:
             self._timeouts.add(timeout)
@@ -101,7 +105,10 @@ class Connection:
         return reply
 
     async def api(self, subject: str, body: object = None) -> ApiReply:
-        """Call the JetStream API. Raises StreamError if it rejects the call, NatsUnavailableError without a reply."""
+        """Call the JetStream API.
+
+        Raises StreamError if it rejects the call, NatsUnavailableError without a reply.
+        """
         data = b"" if body is None else msgspec.json.encode(body)
         try:
             message = await self.request(f"$JS.API.{subject}", data, seconds=_API_SECONDS)
@@ -164,7 +171,10 @@ async def connected(
 
 
 def secret(path: str) -> str:
-    """Return the content of a credential's file without surrounding space; empty without a path. Raises OSError."""
+    """Return the content of a credential's file without surrounding space; empty without a path.
+
+    Raises OSError.
+    """
     return Path(path).read_text().strip() if path else ""
 
 

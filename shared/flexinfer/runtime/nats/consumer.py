@@ -1,8 +1,9 @@
 """One consumer of a stream, read in order from its beginning, that notices when it may have missed a message.
 
-An ephemeral push consumer without acks. nats-py's own ordered consumer delivers nothing for seconds after a restart of the server, and
-never again after a store was rolled back. Here a gap in the consumer's sequence, missing heartbeats or a reconnection end the reading with
-ReplayRequiredError. It does not replay: the caller starts again from the beginning.
+An ephemeral push consumer without acks. nats-py's own ordered consumer delivers nothing for seconds after a
+restart of the server, and never again after a store was rolled back. Here a gap in the consumer's sequence,
+missing heartbeats or a reconnection end the reading with ReplayRequiredError. It does not replay: the caller
+starts again from the beginning.
 """
 
 import asyncio
@@ -28,7 +29,10 @@ class ReplayRequiredError(Exception):
 
 
 class OrderedConsumer:
-    """The messages of a stream that match a pattern, in order; of each subject the last one only, if `last_only`."""
+    """The messages of a stream that match a pattern, in order.
+
+    Of each subject the last one only, if `last_only`.
+    """
 
     def __init__(self, connection: Connection, stream: str, pattern: str, *, last_only: bool = False) -> None:
         self._connection, self._stream, self._pattern = connection, stream, pattern
@@ -86,7 +90,10 @@ class OrderedConsumer:
         self.pending = reply.num_pending + int(reply.delivered.get("consumer_seq", 0))
 
     async def messages(self) -> AsyncIterator[Msg]:
-        """Yield messages in order. Raises ReplayRequiredError if one is missing, heartbeats stop or the connection breaks."""
+        """Yield messages in order.
+
+        Raises ReplayRequiredError if one is missing, heartbeats stop or the connection breaks.
+        """
         while True:
             try:
                 async with asyncio.timeout(_SILENCE_SECONDS):

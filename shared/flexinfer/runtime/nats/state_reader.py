@@ -1,8 +1,9 @@
 """NATS as every component but the watcher uses it: what the streams hold, then what is published.
 
-No queue of work: a start replays the last event of every subject, a reconnection is a replay too, and nothing is acked. A snapshot is
-delivered only once the watermark confirms that it is complete. Publishing is best effort: while NATS is unavailable an event is dropped,
-because a late observation is worse than none, and the API server has the current state. Who writes the state stream is `state_writer`.
+No queue of work: a start replays the last event of every subject, a reconnection is a replay too, and nothing
+is acked. A snapshot is delivered only once the watermark confirms that it is complete. Publishing is best
+effort: while NATS is unavailable an event is dropped, because a late observation is worse than none, and the
+API server has the current state. Who writes the state stream is `state_writer`.
 """
 
 import asyncio
@@ -29,7 +30,10 @@ log = logging.getLogger(__name__)
 _BACK_OFF_SECONDS = 0.1
 _LONGEST_BACK_OFF_SECONDS = 2.0
 _WATERMARK_SECONDS = 20.0
-"""How long no watermark may match before everything is read again; the watcher publishes one every few seconds."""
+"""How long no watermark may match before everything is read again.
+
+The watcher publishes one every few seconds.
+"""
 _MODULUS = 1 << 64
 _READ_ERRORS = (ReplayRequiredError, NatsUnavailableError, StreamError, NatsError)
 
@@ -77,7 +81,10 @@ class NatsBus:
             )
 
     async def deliveries(self, subscriptions: Subscriptions) -> AsyncIterator[Delivery]:
-        """Yield a Snapshot, then what arrives; Disconnected while NATS is unavailable; again a Snapshot if a message may be missing."""
+        """Yield a Snapshot, then what arrives.
+
+        Disconnected while NATS is unavailable; again a Snapshot if a message may be missing.
+        """
         back_off = _BACK_OFF_SECONDS
         while True:
             queue: asyncio.Queue[Delivery | Exception] = asyncio.Queue()

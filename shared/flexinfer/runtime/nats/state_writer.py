@@ -1,8 +1,8 @@
 """The state stream as its one writer, the watcher, uses it.
 
-Each publish carries the sequence that the writer last saw for the subject, so that a second or late writer is rejected (10071). The
-watermark is published while no publish is in flight, so that it never counts less or more than what was acked. What to publish is decided
-in `flexinfer.watcher`; readers use `state_reader`.
+Each publish carries the sequence that the writer last saw for the subject, so that a second or late writer is
+rejected (10071). The watermark is published while no publish is in flight, so that it never counts less or
+more than what was acked. What to publish is decided in `flexinfer.watcher`; readers use `state_reader`.
 """
 
 import asyncio
@@ -42,7 +42,10 @@ _STORAGE: dict[str, dict[str, object]] = {
 
 
 class StaleWriteError(Exception):
-    """Another writer wrote the subject, or the stream is another one: replay, compare, publish the difference."""
+    """Another writer wrote the subject, or the stream is another one.
+
+    Replay, compare, publish the difference.
+    """
 
 
 class _Ack(msgspec.Struct):
@@ -56,8 +59,8 @@ class _Ack(msgspec.Struct):
 class StateStream:
     """Creates the streams, knows what the state stream holds, publishes what differs.
 
-    `writer` is the watcher's own connection, `bootstrap` that of the identity which may create streams. `replicas` is set on streams
-    that are created; one that exists keeps its number.
+    `writer` is the watcher's own connection, `bootstrap` that of the identity which may create streams.
+    `replicas` is set on streams that are created; one that exists keeps its number.
     """
 
     def __init__(self, writer: Connection, bootstrap: Connection, *, replicas: int = 1) -> None:
@@ -150,8 +153,8 @@ class StateStream:
     async def publish(self, event: StateEvent) -> bool:
         """Publish an event unless the stream holds it; returns whether it was published.
 
-        Raises StaleWriteError if the stream is not as it was last seen, NatsUnavailableError without an ack: the event may or may not
-        have been stored.
+        Raises StaleWriteError if the stream is not as it was last seen, NatsUnavailableError without an ack:
+        the event may or may not have been stored.
         """
         subject = subjects.subject_of(event)
         data = codec.encode(event)

@@ -24,7 +24,10 @@ _POD = json.dumps({"metadata": {"name": "one", "namespace": "default"}}).encode(
 
 
 class Server:
-    """A TLS server that returns one Pod and keeps who asked: the Authorization header and the client certificate's name."""
+    """A TLS server that returns one Pod and keeps who asked.
+
+    The Authorization header and the client certificate's name.
+    """
 
     def __init__(self) -> None:
         self.port = 0
@@ -48,7 +51,10 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def serving(authority: Authority, *hosts: str) -> AsyncIterator[Server]:
-    """Serve over TLS on loopback, with a certificate for these hosts; client certificates are asked for, not required."""
+    """Serve over TLS on loopback, with a certificate for these hosts.
+
+    Client certificates are asked for, not required.
+    """
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(*authority.pair("server", *(hosts or ("127.0.0.1",))))
     tls.load_verify_locations(authority.certificate)
@@ -241,7 +247,7 @@ _PRINT = "print(json.dumps({'apiVersion': 'client.authentication.k8s.io/v1', 'ki
 async def test_an_exec_plugin_is_run_once_while_its_token_is_valid_and_again_after_it_is_rejected(
     tmp_path: Path, authority: Authority
 ) -> None:
-    """It is told what the kubeconfig says: arguments, variables, and nothing of a terminal."""
+    """It gets the arguments and variables of the kubeconfig, and no terminal."""
     entry = a_plugin(
         tmp_path,
         *_COUNTING,
@@ -285,7 +291,7 @@ async def test_an_exec_plugin_can_return_a_client_certificate(tmp_path: Path, au
     assert server.requests == [("", "by-plugin")]
 
 
-async def test_an_exec_plugin_is_told_of_the_cluster_where_it_asks_for_that(
+async def test_an_exec_plugin_that_asks_for_it_gets_a_description_of_the_cluster(
     tmp_path: Path, authority: Authority
 ) -> None:
     """In the form of ExecCredential.spec.cluster."""

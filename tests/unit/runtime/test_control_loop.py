@@ -1,4 +1,7 @@
-"""The controller: applies events, decides on the whole state, performs one action at a time per key. In virtual time."""
+"""The control loop: applies events, decides on the whole state, performs one action at a time per key.
+
+In virtual time.
+"""
 
 import asyncio
 import itertools
@@ -9,7 +12,8 @@ import msgspec
 
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime.controller import Controller, Remember, run_controller, stateless
+from flexinfer.runtime.control_loop import run_controller
+from flexinfer.runtime.controller import Controller, Remember, stateless
 from flexinfer.runtime.kubernetes.api import ConflictError, Kind, UnavailableError
 from flexinfer.runtime.runtime import Disconnected, Runtime, Snapshot, Subscriptions
 from flexinfer.state.actions import RequeueAt
@@ -222,17 +226,17 @@ def test_a_replica_acts_as_soon_as_it_becomes_the_leader() -> None:
 
     async def main() -> Recorder:
         recorder, bus, elected = Recorder(Poke("a", "x")), ListBus(), asyncio.Condition()
-        held = False
+        leads = False
 
         async def next_time() -> None:
             async with elected:
                 await elected.wait()
 
         bus.queue.put_nowait(Snapshot([]))
-        runtime = a_runtime(bus=bus, is_leader=lambda: held, became_leader=next_time)
+        runtime = a_runtime(bus=bus, is_leader=lambda: leads, became_leader=next_time)
         task = asyncio.create_task(run_controller(runtime, recorder.controller()))
         await asyncio.sleep(0.3)
-        held = True
+        leads = True
         async with elected:
             elected.notify_all()
         await asyncio.sleep(0.01)
