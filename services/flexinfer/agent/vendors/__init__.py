@@ -1,12 +1,11 @@
-"""Vendors: how the devices of one maker are asked, one file each, found by being here.
+"""Vendors: how the GPUs of one maker are probed, one file each, found because the file is here.
 
-A file of this package holds one `VENDOR`. No library, no driver and no device are facts, not errors.
+A file of this package holds one `VENDOR`. A missing library, driver or device is a fact, not an error.
 """
 
-import importlib
-import pkgutil
 from functools import cache
 
+from flexinfer import plugins
 from flexinfer.agent.vendors.base import Found, Vendor
 
 __all__ = ["Found", "Vendor", "all_vendors"]
@@ -14,7 +13,5 @@ __all__ = ["Found", "Vendor", "all_vendors"]
 
 @cache
 def all_vendors() -> tuple[Vendor, ...]:
-    """Return every vendor, by name."""
-    modules = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
-    found = [vendor for m in modules if isinstance(vendor := getattr(m, "VENDOR", None), Vendor)]
-    return tuple(sorted(found, key=lambda vendor: vendor.name))
+    """Return every vendor, sorted by name."""
+    return tuple(sorted(plugins.discover(__name__, "VENDOR", Vendor), key=lambda vendor: vendor.name))
