@@ -27,7 +27,8 @@ from flexinfer.placer.__main__ import controller as placer
 from flexinfer.prefetcher.__main__ import controller as prefetcher
 from flexinfer.proxy.gateway import Gateway
 from flexinfer.reaper.__main__ import controller as reaper
-from flexinfer.runtime.controller import Controller, run_controller
+from flexinfer.runtime.control_loop import run_controller
+from flexinfer.runtime.controller import Controller
 from flexinfer.runtime.kubernetes.api import Change, Cluster, Kind, Listing
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import Settings

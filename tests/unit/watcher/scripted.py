@@ -164,7 +164,7 @@ class DictStream:
         if self.faults:
             raise self.faults.pop(0)
         if entry != self.store.get(subject):
-            self.doubt()
+            self.mark_suspect()
             raise StaleWriteError(subject)
         self._sequence += 1
         self.store[subject] = self.held[subject] = StreamEntry(self._sequence, None if deletion else body)
@@ -175,11 +175,11 @@ class DictStream:
         """Count."""
         self.marks += 1
 
-    async def doubted(self) -> None:
+    async def suspect(self) -> None:
         """Return once in doubt."""
         await self._doubt.wait()
 
-    def doubt(self) -> None:
+    def mark_suspect(self) -> None:
         """Be in doubt."""
         self._doubt.set()
 

@@ -239,7 +239,7 @@ def test_a_wiped_stream_is_filled_again() -> None:
     async def act(scene: Scene) -> None:
         await scene.until(lambda: scene.published() and scene.ready)
         scene.stream.store.clear()
-        scene.stream.doubt()
+        scene.stream.mark_suspect()
         assert await scene.until(scene.published) < 0.1
 
     play(act, new_model)
