@@ -89,7 +89,7 @@ def a_fleet(
 ) -> ObservedState:
     """Return a fleet that has seen the parts, in their order, at NOW."""
     state = apply_events(ObservedState(), [Observation(_event(part), NOW) for part in parts])
-    return msgspec.structs.replace(state, connected=connected)
+    return msgspec.structs.replace(state, connected_since=connected)
 
 
 def _event(part: Any) -> AnyEvent:

@@ -44,11 +44,11 @@ def a_runtime(name: str = "placer", **parts: Any) -> Runtime:
         "cluster": None,
         "bus": ListBus(),
         "clock": loop.time,
-        "wall": lambda: EPOCH + timedelta(seconds=loop.time()),
+        "utc_now": lambda: EPOCH + timedelta(seconds=loop.time()),
         "sleep": asyncio.sleep,
         "random": lambda: 0.5,
         "set_ready": lambda _up: None,
-        "beside": spawn_background,
-        "holds_lease": lambda: True,
+        "spawn_background": spawn_background,
+        "is_leader": lambda: True,
     }
     return Runtime(name=name, **(given | parts))
