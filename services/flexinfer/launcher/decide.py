@@ -19,7 +19,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher import drain, loading, status
 from flexinfer.launcher.effects import Action, Purpose, Start
-from flexinfer.launcher.manifests import LaunchSettings, template
+from flexinfer.launcher.manifests import LaunchSettings, engine_pod, service, template
 from flexinfer.launcher.memory import Memory
 from flexinfer.launcher.view import ModelContext, context_of
 from flexinfer.state import actions
@@ -35,9 +35,8 @@ def decide(state: ObservedState, memory: Memory, now: float, *, settings: Launch
 
 def _next(context: ModelContext) -> Iterator[Action]:
     """Yield what one Model needs: the list at the head of this module."""
-    cause = drain.stop_cause(context.view, context.release_turn)
     pod = context.pod
-    if cause:
+    if cause := context.view.stop_cause:
         yield from _stop(context, cause)
     elif pod is None:
         yield from _without_pod(context)
@@ -103,8 +102,17 @@ def _retry_if_wanted_again(context: ModelContext) -> Iterator[Action]:
 def _start(context: ModelContext) -> Iterator[Action]:
     view = context.view
     rendered = template(view.model, context.settings)
-    if rendered is not None:
-        yield Start(model=view.model, turn=view.turn, template=rendered)
+    if rendered is None:
+        return
+    # The Service is created with the first status of a generation; if its name was taken then, it is tried again here.
+    again = view.ready.reason == Reason.NAME_TAKEN
+    yield Start(
+        model=view.model,
+        turn=view.turn,
+        pod=engine_pod(view.model, view.turn, rendered),
+        template=rendered.digest,
+        service=service(view.model, context.settings) if again else None,
+    )
 
 
 def _with_pod(context: ModelContext, pod: PodFacts) -> Iterator[Action]:

@@ -1,4 +1,4 @@
-"""Why an engine must stop, and when its in-flight requests have completed. Pure; the stop itself is `stop`."""
+"""The steps before a stop: when a Pod must be replaced, and when in-flight requests have completed. Pure; the stop itself is `stop`."""
 
 from collections.abc import Iterator
 
@@ -16,21 +16,6 @@ from flexinfer.state.observed import HEARTBEAT_GAP
 
 PROXY_QUIET_SECONDS = 1.0
 """A proxy reports changed traffic at most this late, so a heartbeat that much after a stop includes what the proxy knew of it."""
-
-
-def stop_cause(view: ModelView, release_turn: int) -> str:
-    """Return why no Pod of this Model may run; empty if it may.
-
-    A newer spec that is refused does not stop the engine that serves the older one: `Wanted` is then False/NotAccepted.
-    """
-    if view.model.deleting:
-        return "the Model is being deleted"
-    for kind, gate in ((conditions.WANTED, view.wanted), (conditions.GRANTED, view.granted)):
-        if gate.false and gate.reason != Reason.NOT_ACCEPTED:
-            return f"{kind} is False"
-    if view.node_gone:
-        return "its node is gone"
-    return f"turn {release_turn} is to be released" if release_turn else ""
 
 
 def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> str:
@@ -51,7 +36,7 @@ def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> s
 
 def at_rest(context: ModelContext) -> bool:
     """Tell whether a stop has nothing left to do: no Pod, said so, the turn given back, the finalizer removed."""
-    view, owed = context.view, context.release_turn
+    view, owed = context.view, context.view.release_turn
     returned = not owed or (view.ready.reason == Reason.STOPPED and view.backend.turn == owed)
     finalizer = view.model.deleting and RUNNING_FINALIZER in view.model.metadata.finalizers
     return not context.pods and view.ready.at_rest and returned and not finalizer

@@ -6,7 +6,7 @@ The Service leads to the proxy, never past it. An object of its name that does n
 import logging
 from collections.abc import Sequence
 
-from flexinfer.api import conditions, kube
+from flexinfer.api import kube
 from flexinfer.api.labels import (
     LITELLM_PREFIX,
     MODEL_LABEL,
@@ -15,11 +15,10 @@ from flexinfer.api.labels import (
     TEMPLATE_ANNOTATION,
 )
 from flexinfer.api.model import Model
-from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.launcher import status
-from flexinfer.launcher.manifests import Json, LaunchSettings, service
+from flexinfer.launcher.effects import Expose, NameTakenError
+from flexinfer.launcher.manifests import Json
 from flexinfer.launcher.view import view_of
 from flexinfer.runtime.kubernetes.api import MODELS, SERVICES, AlreadyExistsError, ConflictError
 from flexinfer.runtime.runtime import Runtime
@@ -29,60 +28,43 @@ from flexinfer.state.actions import WriteStatus
 log = logging.getLogger(__name__)
 
 
-class NameTakenError(Exception):
-    """An object of the needed name exists and does not belong to the Model."""
+async def expose(runtime: Runtime, action: Expose) -> Sequence[AnyEvent]:
+    """Create or update the Service, then write the status; a running engine is reported Ready in any case.
 
-    def __init__(self, kind: str, namespace: str, name: str) -> None:
-        super().__init__(
-            f"a {kind} named {name} exists and does not belong to this Model; "
-            f"delete it (kubectl delete {kind.lower()} {name} -n {namespace}) or rename the Model"
-        )
-
-
-async def expose(runtime: Runtime, write: WriteStatus, settings: LaunchSettings) -> Sequence[AnyEvent]:
-    """Bring the Service in line with the spec, then write the status; a running engine is reported Ready in any case. Raises ApiError."""
+    Raises NameTakenError, ApiError.
+    """
     try:
-        await ensure_service(runtime, write.model, settings)
+        await ensure_service(runtime, action.write.model, action.service)
     except NameTakenError as error:
-        if not write.condition.true:
-            return await write_refusal(runtime, write.model, settings, Reason.NAME_TAKEN, str(error))
-        log.warning("%s: %s", write.key, error)
-    return await announce(runtime, write)
+        if not action.write.condition.true:
+            raise
+        log.warning("%s: %s", action.key, error)
+    if action.announce:
+        return await announce(runtime, action.write)
+    return await write_status(runtime, action.write)
 
 
 async def announce(runtime: Runtime, write: WriteStatus) -> Sequence[AnyEvent]:
-    """Write the status; if Ready turned True by it, send the proxies a hint, which they check with a read. Raises ApiError."""
+    """Write Ready=True, then send the proxies a hint, which they check with a read. Raises ApiError."""
     replies = await write_status(runtime, write)
-    turned_true = write.condition.true and not view_of(write.model).ready.true
-    if turned_true and _written(replies, write):
+    if _ready(replies):
         meta = write.model.metadata
         await runtime.bus.publish(events.EngineReady(namespace=meta.namespace, name=meta.name, uid=meta.uid))
     return replies
 
 
-def _written(replies: Sequence[AnyEvent], write: WriteStatus) -> bool:
-    """Tell whether the write took place: after a conflict it may have been dropped."""
+def _ready(replies: Sequence[AnyEvent]) -> bool:
+    """Tell whether the Model is Ready now: after a conflict the write may have been dropped."""
     return any(
-        isinstance(reply, events.ModelObserved)
-        and conditions.same(reply.model.condition(conditions.READY), write.condition)
-        for reply in replies
+        isinstance(reply, events.ModelObserved) and view_of(reply.model).ready.true for reply in replies
     )
 
 
-async def write_refusal(
-    runtime: Runtime, model: Model, settings: LaunchSettings, reason: Reason, message: str
-) -> Sequence[AnyEvent]:
-    """Write why an object could not be created. Raises ApiError."""
-    write = status.not_ready(view_of(model), settings, reason, message)
-    return await write_status(runtime, write) if write is not None else ()
-
-
-async def ensure_service(runtime: Runtime, model: Model, settings: LaunchSettings) -> None:
+async def ensure_service(runtime: Runtime, model: Model, body: Json) -> None:
     """Create the Model's Service, or update it.
 
     Raises NameTakenError if its name belongs to another object, ConflictError while a deleted Model of the same name still has it.
     """
-    body = service(model, settings)
     namespace, name = model.metadata.namespace, model.metadata.name
     try:
         await runtime.cluster.create(SERVICES, namespace, body)
@@ -90,7 +72,7 @@ async def ensure_service(runtime: Runtime, model: Model, settings: LaunchSetting
         existing = await runtime.cluster.get(SERVICES, namespace, name)
         owner = existing.metadata.labels.get(MODEL_UID_LABEL)
         if owner is None or existing.metadata.labels.get(MODEL_LABEL) != name:
-            raise NameTakenError("Service", namespace, name) from None
+            raise NameTakenError(model, "Service", name) from None
         if owner != model.uid:
             await _delete_predecessor(runtime, model, existing)
         else:

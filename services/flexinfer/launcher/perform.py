@@ -3,25 +3,32 @@
 from collections.abc import Sequence
 
 from flexinfer.events.events import AnyEvent
-from flexinfer.launcher.effects import Announce, Effect, Expose, Start, Stop
+from flexinfer.launcher.effects import Announce, Effect, Expose, NotCreatedError, Start, Stop
 from flexinfer.launcher.expose import announce, expose
 from flexinfer.launcher.manifests import LaunchSettings
 from flexinfer.launcher.memory import EngineProbed
 from flexinfer.launcher.start import start
+from flexinfer.launcher.status import not_ready
 from flexinfer.launcher.stop import stop
+from flexinfer.launcher.view import view_of
 from flexinfer.runtime.runtime import Runtime
+from flexinfer.runtime.status_writer import write_status
 
 
 async def perform(
     runtime: Runtime, action: Effect, *, settings: LaunchSettings
 ) -> Sequence[AnyEvent | EngineProbed]:
     """Carry out one effect; returns what the API server replied. Raises ApiError."""
-    match action:
-        case Start():
-            return await start(runtime, action, settings)
-        case Stop():
-            return await stop(runtime, action, settings)
-        case Expose():
-            return await expose(runtime, action.write, settings)
-        case Announce():
-            return await announce(runtime, action.write)
+    try:
+        match action:
+            case Start():
+                return await start(runtime, action, settings)
+            case Stop():
+                return await stop(runtime, action, settings)
+            case Expose():
+                return await expose(runtime, action)
+            case Announce():
+                return await announce(runtime, action.write)
+    except NotCreatedError as error:
+        write = not_ready(view_of(error.model), settings, error.reason, str(error))
+        return await write_status(runtime, write) if write is not None else ()

@@ -25,13 +25,12 @@ from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.events.workload import GroupLease, group_lease, pod_facts
-from flexinfer.launcher import lease
-from flexinfer.launcher.effects import Start
-from flexinfer.launcher.expose import NameTakenError, ensure_service, write_refusal
-from flexinfer.launcher.manifests import LaunchSettings, engine_pod, gate, template
+from flexinfer.events.workload import GroupLease, group_lease, lease_name, pod_facts
+from flexinfer.launcher.effects import NameTakenError, NotCreatedError, Start
+from flexinfer.launcher.expose import ensure_service
+from flexinfer.launcher.manifests import LaunchSettings, gate, template
 from flexinfer.launcher.memory import EngineProbed
-from flexinfer.launcher.view import view_of
+from flexinfer.launcher.view import ModelView, view_of
 from flexinfer.runtime.kubernetes.api import (
     LEASES,
     MODELS,
@@ -51,50 +50,48 @@ _FINALIZER_TRIES = 5
 async def start(
     runtime: Runtime, action: Start, settings: LaunchSettings
 ) -> Sequence[AnyEvent | EngineProbed]:
-    """Create the Pod of a turn and open its gate; returns what the API server replied. Raises ApiError."""
-    model = action.model
-    try:
-        pod = await _prepare(runtime, action, settings)
-    except NameTakenError as error:
-        return await write_refusal(runtime, model, settings, Reason.NAME_TAKEN, str(error))
-    except (InvalidError, ForbiddenError) as error:
-        message = f"the API server rejected it: {error}"
-        return await write_refusal(runtime, model, settings, Reason.CREATE_REFUSED, message)
+    """Create the Pod of a turn and open its gate; returns what the API server replied. Raises NotCreatedError, ApiError."""
+    pod = await _prepare(runtime, action)
     if pod is None:
-        return [events.ModelObserved(model=await _read_model(runtime, model))]
+        return [events.ModelObserved(model=await _read_model(runtime, action))]
     # Read after the Pod exists, never before: a release that these reads miss will find the Pod and delete it.
-    current, group = await _read(runtime, model)
-    if _may_open(action, current, group, settings) and runtime.is_leader():
-        pod = await _open_gate(runtime, pod, action.turn)
-    facts = EngineProbed(uid=model.uid, pod_uid=pod.metadata.uid, healthy=False, pod=pod_facts(pod))
-    return [events.ModelObserved(model=current), facts]
+    current = await _read(runtime, action)
+    if _may_open(action, current, settings) and runtime.is_leader():
+        pod = await _open_gate(runtime, pod, gate(action.turn))
+    facts = pod_facts(pod)
+    probed = EngineProbed(uid=action.model.uid, pod_uid=facts.uid, healthy=False, pod=facts)
+    return [events.ModelObserved(model=current.model), probed]
 
 
-def _may_open(action: Start, current: Model, group: GroupLease | None, settings: LaunchSettings) -> bool:
+def _may_open(action: Start, current: ModelView, settings: LaunchSettings) -> bool:
     """Tell whether the start is still right by what was just read: the rule of starting."""
+    rendered = template(current.model, settings)
     return (
-        current.uid == action.model.uid
-        and current.metadata.generation == action.model.metadata.generation
-        and view_of(current).gates_open
-        and RUNNING_FINALIZER in current.metadata.finalizers
-        and lease.grants(group, current, action.turn)
-        and template(current, settings) == action.template
+        current.model.uid == action.model.uid
+        and current.model.metadata.generation == action.model.metadata.generation
+        and current.gates_open
+        and RUNNING_FINALIZER in current.model.metadata.finalizers
+        and current.held_turn == action.turn
+        and rendered is not None
+        and rendered.digest == action.template
     )
 
 
-async def _prepare(runtime: Runtime, action: Start, settings: LaunchSettings) -> kube.Pod | None:
-    """Step (1), finalizer and Pod side by side; returns the gated Pod, None if it could not be created yet.
-
-    The Service is created with the first status of a generation; here only if its name was taken then.
-    """
-    if view_of(action.model).ready.reason == Reason.NAME_TAKEN:
-        await ensure_service(runtime, action.model, settings)
-    _, pod = await asyncio.gather(_put_finalizer(runtime, action.model), _put_pod(runtime, action))
+async def _prepare(runtime: Runtime, action: Start) -> kube.Pod | None:
+    """Step (1), finalizer and Pod side by side; returns the gated Pod, None if it could not be created yet."""
+    try:
+        if action.service is not None:
+            await ensure_service(runtime, action.model, action.service)
+        _, pod = await asyncio.gather(_put_finalizer(runtime, action), _put_pod(runtime, action))
+    except (InvalidError, ForbiddenError) as error:
+        message = f"the API server rejected it: {error}"
+        raise NotCreatedError(action.model, Reason.CREATE_REFUSED, message) from error
     return pod
 
 
-async def _put_finalizer(runtime: Runtime, model: Model) -> None:
+async def _put_finalizer(runtime: Runtime, action: Start) -> None:
     """Keep the Model from being deleted before its engine; one that is being deleted gets none, which the next read shows."""
+    model = action.model
     for _ in range(_FINALIZER_TRIES):
         meta = model.metadata
         if RUNNING_FINALIZER in meta.finalizers or model.deleting:
@@ -102,10 +99,9 @@ async def _put_finalizer(runtime: Runtime, model: Model) -> None:
         try:
             await runtime.cluster.patch(MODELS, meta.namespace, meta.name, _finalizer_patch(model))
         except (InvalidError, ConflictError):
-            current = await _read_model(runtime, model)
-            if current.uid != model.uid:
+            model = await _read_model(runtime, action)
+            if model.uid != action.model.uid:
                 return
-            model = current
         else:
             return
 
@@ -127,12 +123,11 @@ def _finalizer_patch(model: Model) -> list[dict[str, Any]]:
 async def _put_pod(runtime: Runtime, action: Start) -> kube.Pod | None:
     """Return the Pod of this turn, created now or by a predecessor; None if another one has its name.
 
-    Raises NameTakenError if that one is not FlexInfer's.
+    Raises NameTakenError if that one does not belong to a Model of this name.
     """
-    body = engine_pod(action.model, action.turn, action.template)
-    namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+    namespace, name = action.pod["metadata"]["namespace"], action.pod["metadata"]["name"]
     try:
-        return await runtime.cluster.create(PODS, namespace, body)
+        return await runtime.cluster.create(PODS, namespace, action.pod)
     except AlreadyExistsError:
         pass
     try:
@@ -141,7 +136,7 @@ async def _put_pod(runtime: Runtime, action: Start) -> kube.Pod | None:
         return None
     labels = existing.metadata.labels
     if MODEL_UID_LABEL not in labels or labels.get(MODEL_LABEL) != action.model.metadata.name:
-        raise NameTakenError("Pod", namespace, name)
+        raise NameTakenError(action.model, "Pod", name)
     if _is_of(existing, action):
         return existing
     await _make_room(runtime, action, existing)
@@ -153,7 +148,7 @@ def _is_of(pod: kube.Pod, action: Start) -> bool:
     labels, annotations = pod.metadata.labels, pod.metadata.annotations
     return (
         (labels[MODEL_UID_LABEL], labels.get(TURN_LABEL)) == (action.model.uid, str(action.turn))
-        and annotations.get(TEMPLATE_ANNOTATION) == action.template.digest
+        and annotations.get(TEMPLATE_ANNOTATION) == action.template
         and pod.metadata.deletion_timestamp is None
     )
 
@@ -166,23 +161,25 @@ async def _make_room(runtime: Runtime, action: Start, existing: kube.Pod) -> Non
     meta = existing.metadata
     if meta.deletion_timestamp is not None:
         return
-    current, group = await _read(runtime, action.model)
-    if current.uid != action.model.uid or current.deleting:
-        return
-    if lease.grants(group, current, action.turn):
+    current = await _read(runtime, action)
+    if (
+        current.model.uid == action.model.uid
+        and not current.model.deleting
+        and current.held_turn == action.turn
+    ):
         log.info("%s: deleting Pod %s (uid %s) of an earlier start", action.key, meta.name, meta.uid)
         await runtime.cluster.delete(PODS, meta.namespace, meta.name, uid=meta.uid)
 
 
-async def _open_gate(runtime: Runtime, pod: kube.Pod, turn: int) -> kube.Pod:
+async def _open_gate(runtime: Runtime, pod: kube.Pod, gate: str) -> kube.Pod:
     """Step (3): remove the gate of this turn, unless it is removed already. Raises ConflictError if the Pod was deleted meanwhile."""
     gates = [g.name for g in pod.spec.scheduling_gates]
-    if gate(turn) not in gates:
+    if gate not in gates:
         return pod
-    path = f"/spec/schedulingGates/{gates.index(gate(turn))}"
+    path = f"/spec/schedulingGates/{gates.index(gate)}"
     operations = [
         {"op": "test", "path": "/metadata/uid", "value": pod.metadata.uid},
-        {"op": "test", "path": f"{path}/name", "value": gate(turn)},
+        {"op": "test", "path": f"{path}/name", "value": gate},
         {"op": "remove", "path": path},
     ]
     try:
@@ -193,20 +190,22 @@ async def _open_gate(runtime: Runtime, pod: kube.Pod, turn: int) -> kube.Pod:
         ) from error
 
 
-async def _read(runtime: Runtime, model: Model) -> tuple[Model, GroupLease | None]:
+async def _read(runtime: Runtime, action: Start) -> ModelView:
     """Read the Model and its group's Lease, side by side. Raises ApiError."""
-    if not model.spec.group:
-        return await _read_model(runtime, model), None
-    return await asyncio.gather(_read_model(runtime, model), _read_lease(runtime, model))
+    if not action.model.spec.group:
+        return view_of(await _read_model(runtime, action))
+    model, lease = await asyncio.gather(_read_model(runtime, action), _read_lease(runtime, action))
+    return view_of(model, [lease])
 
 
-async def _read_lease(runtime: Runtime, model: Model) -> GroupLease | None:
-    name = lease.names(model)[0]
+async def _read_lease(runtime: Runtime, action: Start) -> GroupLease | None:
+    meta, name = action.model.metadata, lease_name(action.model.spec.group)
     try:
-        return group_lease(await runtime.cluster.get(LEASES, model.metadata.namespace, name))
+        return group_lease(await runtime.cluster.get(LEASES, meta.namespace, name))
     except NotFoundError:
         return None
 
 
-async def _read_model(runtime: Runtime, model: Model) -> Model:
-    return await runtime.cluster.get(MODELS, model.metadata.namespace, model.metadata.name)
+async def _read_model(runtime: Runtime, action: Start) -> Model:
+    meta = action.model.metadata
+    return await runtime.cluster.get(MODELS, meta.namespace, meta.name)

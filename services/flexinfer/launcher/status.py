@@ -13,7 +13,7 @@ from flexinfer.api.conditions import Condition
 from flexinfer.api.model import BackendStatus
 from flexinfer.api.status import ReadyStatus
 from flexinfer.launcher.effects import Action, Announce, Expose
-from flexinfer.launcher.manifests import LaunchSettings, endpoint
+from flexinfer.launcher.manifests import LaunchSettings, endpoint, service
 from flexinfer.launcher.view import ModelContext, ModelView
 from flexinfer.state import actions
 from flexinfer.state.actions import WriteStatus
@@ -61,23 +61,21 @@ def say_not_ready(
     gates: tuple[str, ...] = (),
 ) -> Iterator[Action]:
     """Yield the write of Ready=False, unless the Model has it already."""
-    yield from _publish(
-        context.view, not_ready(context.view, context.settings, reason, message, backend, gates)
-    )
+    yield from _publish(context, not_ready(context.view, context.settings, reason, message, backend, gates))
 
 
 def say_unknown(context: ModelContext, reason: str, message: str) -> Iterator[Action]:
     """Yield the write of Ready=Unknown, unless the Model has it already."""
     view = context.view
     condition = actions.condition(view.model, conditions.READY, conditions.UNKNOWN, reason, message)
-    yield from _publish(view, _write(view, context.settings, condition, no_engine(view)))
+    yield from _publish(context, _write(view, context.settings, condition, no_engine(view)))
 
 
 def say_ready(context: ModelContext, reason: str, message: str, backend: BackendStatus) -> Iterator[Action]:
     """Yield the write of Ready=True, unless the Model has it already."""
     view = context.view
     condition = actions.true(view.model, conditions.READY, reason, message)
-    yield from _publish(view, _write(view, context.settings, condition, backend, RUN_GATES))
+    yield from _publish(context, _write(view, context.settings, condition, backend, RUN_GATES))
 
 
 def _write(
@@ -92,13 +90,15 @@ def _write(
     return actions.write_if_changed(view.model, status, gates)
 
 
-def _publish(view: ModelView, write: WriteStatus | None) -> Iterator[Action]:
+def _publish(context: ModelContext, write: WriteStatus | None) -> Iterator[Action]:
     """Yield a write with what belongs to it: the Service at the first one of a generation, the hint when Ready turns True."""
     if write is None:
         return
+    view = context.view
+    announce = write.condition.true and not view.ready.true
     if view.accepted.true and not (view.ready.current and view.model.status.endpoint):
-        yield Expose(write)
-    elif write.condition.true and not view.ready.true:
-        yield Announce(write)
+        yield Expose(write=write, service=service(view.model, context.settings), announce=announce)
+    elif announce:
+        yield Announce(write=write)
     else:
         yield write

@@ -6,6 +6,7 @@ begins later must see a stop of its own. The finalizer goes last, by the resourc
 happened between the two is lost. A process that was paused deletes at most Pods whose uid it knew before the pause.
 """
 
+import contextlib
 import logging
 from collections.abc import Sequence
 
@@ -15,13 +16,13 @@ from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.events.workload import GroupLease, PodFacts, group_lease
-from flexinfer.launcher import lease, status
-from flexinfer.launcher.drain import renewal_cause, stop_cause
+from flexinfer.events.workload import PodFacts, group_lease
+from flexinfer.launcher import status
+from flexinfer.launcher.drain import renewal_cause
 from flexinfer.launcher.effects import Purpose, Stop
 from flexinfer.launcher.manifests import ENGINE, GRACE_SECONDS, LaunchSettings
 from flexinfer.launcher.memory import EngineProbed
-from flexinfer.launcher.view import ModelView, view_of
+from flexinfer.launcher.view import ModelView, lease_names, view_of
 from flexinfer.runtime.kubernetes.api import LEASES, MODELS, PODS, ConflictError, InvalidError, NotFoundError
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import model_deleted, write_status
@@ -34,56 +35,53 @@ _SHORTEST_POLL, _LONGEST_POLL, _OVERDUE_POLL = 0.01, 0.25, 2.0
 
 async def stop(runtime: Runtime, action: Stop, settings: LaunchSettings) -> Sequence[AnyEvent | EngineProbed]:
     """Stop the engine, to the end; returns what the API server replied. Raises ApiError."""
-    leases = await _read_leases(runtime, action.model)
     try:
-        model = await runtime.cluster.get(MODELS, action.model.metadata.namespace, action.model.metadata.name)
+        current = await _read(runtime, action)
     except NotFoundError:
         return [model_deleted(action.model)]
-    if model.uid != action.model.uid:
-        return [model_deleted(action.model), events.ModelObserved(model=model)]
-    view, turn = view_of(model), lease.release_turn(model, leases)
-    if not _may_stop(action, view, turn, settings) or not runtime.is_leader():
-        return [events.ModelObserved(model=model)]
+    observed = events.ModelObserved(model=current.model)
+    if current.model.uid != action.model.uid:
+        return [model_deleted(action.model), observed]
+    if not _may_stop(action, current, settings) or not runtime.is_leader():
+        return [observed]
     began = runtime.clock()
     for pod in action.pods:
         await _delete(runtime, action, pod)
-    left, cause = await _pods_left(runtime, action, view), stop_cause(view, turn)
+    left = await _pods_left(runtime, action, current)
+    cause = current.stop_cause
     if left is None or (left and action.purpose is Purpose.CLEAR and not cause):
-        return [events.ModelObserved(model=model)]
+        return [observed]
     if left:
-        return await _write(runtime, view, settings, Reason.STOPPING, _overdue(left[0]), 0)
-    deleted = [EngineProbed(uid=model.uid, pod_uid=p.uid, healthy=False, gone=True) for p in action.pods[-1:]]
+        return await _write(runtime, settings, current, Reason.STOPPING, _overdue(left[0]))
+    deleted = _deleted(action)
     if not cause:
-        return [*deleted, events.ModelObserved(model=model)]
-    if model.deleting:
-        return [*deleted, *await _remove_finalizer(runtime, model)]
+        return [*deleted, observed]
+    if current.model.deleting:
+        return [*deleted, *await _remove_finalizer(runtime, current.model)]
     message = _stopped(action, began, runtime.clock())
-    return [*deleted, *await _write(runtime, view, settings, Reason.STOPPED, message, turn)]
+    return [*deleted, *await _write(runtime, settings, current, Reason.STOPPED, message)]
 
 
-def _may_stop(action: Stop, view: ModelView, release_turn: int, settings: LaunchSettings) -> bool:
+async def _read(runtime: Runtime, action: Stop) -> ModelView:
+    """Read the Leases that the Model may hold, then the Model; this stop answers only what they say now. Raises ApiError."""
+    meta, leases = action.model.metadata, []
+    for name in lease_names(action.model):
+        with contextlib.suppress(NotFoundError):
+            leases.append(group_lease(await runtime.cluster.get(LEASES, meta.namespace, name)))
+    return view_of(await runtime.cluster.get(MODELS, meta.namespace, meta.name), leases)
+
+
+def _may_stop(action: Stop, current: ModelView, settings: LaunchSettings) -> bool:
     """Tell whether the stop is still right by what was just read: the rule of stopping."""
-    if stop_cause(view, release_turn):
+    if current.stop_cause:
         return True
     match action.purpose:
         case Purpose.STOP:
             return False
         case Purpose.RENEW:
-            return bool(action.pods) and bool(renewal_cause(view, action.pods[-1], settings))
+            return bool(action.pods) and bool(renewal_cause(current, action.pods[-1], settings))
         case Purpose.CLEAR:
-            return view.ready.failed
-
-
-async def _read_leases(runtime: Runtime, model: Model) -> list[GroupLease]:
-    """Read the Leases that the Model may hold: before anything else, for only what they say now may be answered by this stop."""
-    leases = []
-    for name in lease.names(model):
-        try:
-            group = group_lease(await runtime.cluster.get(LEASES, model.metadata.namespace, name))
-        except NotFoundError:
-            continue
-        leases += [group] if group is not None else []
-    return leases
+            return current.ready.failed
 
 
 async def _delete(runtime: Runtime, action: Stop, pod: PodFacts) -> None:
@@ -98,17 +96,17 @@ async def _delete(runtime: Runtime, action: Stop, pod: PodFacts) -> None:
         return
 
 
-async def _pods_left(runtime: Runtime, action: Stop, view: ModelView) -> Sequence[kube.Pod] | None:
+async def _pods_left(runtime: Runtime, action: Stop, current: ModelView) -> Sequence[kube.Pod] | None:
     """List until no Pod of the Model is left; returns those that are left when the time is over.
 
     None: the decision must be made again, since another live Pod was found, or this replica is no longer the leader.
     """
     known = {pod.uid for pod in action.pods}
-    labels = f"{MODEL_UID_LABEL}={view.model.uid},{COMPONENT_LABEL}={ENGINE}"
-    longest = _OVERDUE_POLL if view.ready.reason == Reason.STOPPING else _LONGEST_POLL
+    labels = f"{MODEL_UID_LABEL}={action.model.uid},{COMPONENT_LABEL}={ENGINE}"
+    longest = _OVERDUE_POLL if current.ready.reason == Reason.STOPPING else _LONGEST_POLL
     deadline, pause = runtime.clock() + STOP_SECONDS, _SHORTEST_POLL
     while True:
-        pods = (await runtime.cluster.list(PODS, view.model.metadata.namespace, labels=labels)).items
+        pods = (await runtime.cluster.list(PODS, action.model.metadata.namespace, labels=labels)).items
         if any(p.metadata.uid not in known and p.metadata.deletion_timestamp is None for p in pods):
             return None
         if not pods or (runtime.clock() >= deadline and runtime.is_leader()):
@@ -137,13 +135,23 @@ def _overdue(pod: kube.Pod) -> str:
     return f"Pod {meta.name}{where}{finalizers} still exists {STOP_SECONDS}s after its deletion: {'; '.join(exits)}"
 
 
+def _deleted(action: Stop) -> list[EngineProbed]:
+    return [
+        EngineProbed(uid=action.model.uid, pod_uid=pod.uid, healthy=False, gone=True)
+        for pod in action.pods[-1:]
+    ]
+
+
 async def _write(
-    runtime: Runtime, view: ModelView, settings: LaunchSettings, reason: Reason, message: str, turn: int
+    runtime: Runtime, settings: LaunchSettings, current: ModelView, reason: Reason, message: str
 ) -> Sequence[AnyEvent]:
-    """Write how the stop ended; with the turn, if that was asked back before this stop began."""
-    backend = status.no_engine(view, turn=turn)
-    write = status.not_ready(view, settings, reason, message, backend, status.STOP_GATES)
-    return [events.ModelObserved(model=view.model)] if write is None else await write_status(runtime, write)
+    """Write how the stop ended; Stopped carries the turn, if that was asked back before this stop began."""
+    turn = current.release_turn if reason is Reason.STOPPED else 0
+    backend = status.no_engine(current, turn=turn)
+    write = status.not_ready(current, settings, reason, message, backend, status.STOP_GATES)
+    if write is None:
+        return [events.ModelObserved(model=current.model)]
+    return await write_status(runtime, write)
 
 
 async def _remove_finalizer(runtime: Runtime, model: Model) -> Sequence[AnyEvent]:

@@ -3,6 +3,8 @@
 Decisions ask a `ModelContext`; effects make a `ModelView` of the Model that they have just read and ask it the same questions.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
 from flexinfer.api import conditions, reasons
@@ -10,8 +12,7 @@ from flexinfer.api.conditions import Condition
 from flexinfer.api.model import BackendStatus, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.services import SERVICES
-from flexinfer.events.workload import PodFacts
-from flexinfer.launcher import lease
+from flexinfer.events.workload import GRANTED, RELEASING, GroupLease, PodFacts, lease_name
 from flexinfer.launcher.manifests import LaunchSettings
 from flexinfer.launcher.memory import Memory, Probe, pods_of
 from flexinfer.state.observed import ObservedState
@@ -86,9 +87,10 @@ class ReadyView(msgspec.Struct, frozen=True):
 
 
 class ModelView(msgspec.Struct, frozen=True, kw_only=True):
-    """One Model and its conditions."""
+    """One Model, its conditions, and the Leases of its shared groups."""
 
     model: Model
+    leases: tuple[GroupLease, ...]
     accepted: ConditionView
     placed: ConditionView
     cached: ConditionView
@@ -109,9 +111,39 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
         return group.turn if self.model.spec.group and group is not None else 0
 
     @property
+    def release_turn(self) -> int:
+        """The turn that it is asked to give back; 0 if none."""
+        uid = self.model.uid
+        return next((g.turn for g in self.leases if g.step == RELEASING and g.holder_uid == uid), 0)
+
+    @property
+    def held_turn(self) -> int | None:
+        """The turn that its group's Lease grants it; None if none. A Model in no shared group needs no Lease, and has turn 0."""
+        group, uid = self.model.spec.group, self.model.uid
+        if not group:
+            return 0
+        turns = (g.turn for g in self.leases if (g.group, g.step, g.holder_uid) == (group, GRANTED, uid))
+        return next(turns, None)
+
+    @property
     def node_gone(self) -> bool:
         """Whether its node is given up: the Pod is then deleted without waiting for the node's kubelet."""
         return self.placed.false and self.placed.reason == Reason.NODE_GONE
+
+    @property
+    def stop_cause(self) -> str:
+        """Why no Pod of this Model may run; empty if it may.
+
+        A newer spec that is refused does not stop the engine that serves the older one: `Wanted` is then False/NotAccepted.
+        """
+        if self.model.deleting:
+            return "the Model is being deleted"
+        for kind, gate in ((conditions.WANTED, self.wanted), (conditions.GRANTED, self.granted)):
+            if gate.false and gate.reason != Reason.NOT_ACCEPTED:
+                return f"{kind} is False"
+        if self.node_gone:
+            return "its node is gone"
+        return f"turn {self.release_turn} is to be released" if self.release_turn else ""
 
     @property
     def backend(self) -> BackendStatus:
@@ -119,8 +151,15 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
         return self.model.status.backend or BackendStatus()
 
 
-def view_of(model: Model) -> ModelView:
-    """Return a Model with its conditions read."""
+def lease_names(model: Model) -> tuple[str, ...]:
+    """Return the names of the Leases that this Model may hold: of its group first, then of one that it is leaving."""
+    status = model.status.shared_group
+    groups = dict.fromkeys((model.spec.group, status.group if status is not None else ""))
+    return tuple(lease_name(group) for group in groups if group)
+
+
+def view_of(model: Model, leases: Iterable[GroupLease | None] = ()) -> ModelView:
+    """Return a Model with its conditions read; `leases` are those of its groups, None for one that does not exist."""
     by_type = {condition.type: condition for condition in model.status.conditions}
     generation = model.metadata.generation
 
@@ -132,6 +171,7 @@ def view_of(model: Model) -> ModelView:
 
     return ModelView(
         model=model,
+        leases=tuple(lease for lease in leases if lease is not None),
         accepted=gate(conditions.ACCEPTED),
         placed=gate(conditions.PLACED),
         cached=gate(conditions.CACHED),
@@ -160,7 +200,6 @@ class ModelContext(msgspec.Struct, frozen=True, kw_only=True):
     state: ObservedState
     settings: LaunchSettings
     now: float
-    release_turn: int  # the turn that it is asked to give back; 0: none
     pods: tuple[PodFacts, ...]  # its Pods, the newest last
     probe: Probe | None  # the last answer of the newest Pod's engine
 
@@ -180,12 +219,12 @@ def context_of(
     """Return a Model with everything that its decision depends on."""
     pods = pods_of(model, state, memory)
     probe = memory.probe(model)
+    leases = (state.lease(model.metadata.namespace, name) for name in lease_names(model))
     return ModelContext(
-        view=view_of(model),
+        view=view_of(model, leases),
         state=state,
         settings=settings,
         now=now,
-        release_turn=lease.release_turn(model, lease.observed(model, state)),
         pods=pods,
         probe=probe if pods and probe is not None and probe.answer.pod_uid == pods[-1].uid else None,
     )

@@ -8,7 +8,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher.effects import Start
-from flexinfer.launcher.manifests import LaunchSettings, endpoint, pod_name, template
+from flexinfer.launcher.manifests import LaunchSettings, endpoint, engine_pod, pod_name, template
 from flexinfer.launcher.memory import EngineProbed, Memory, fold
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW, a_condition, a_fleet, a_model
@@ -77,7 +77,8 @@ def starting(model: Model, turn: int = 0, settings: LaunchSettings = SETTINGS) -
     """Return the start of a Model."""
     rendered = template(model, settings)
     assert rendered is not None
-    return Start(model=model, turn=turn, template=rendered)
+    pod = engine_pod(model, turn, rendered)
+    return Start(model=model, turn=turn, pod=pod, template=rendered.digest)
 
 
 def observed(*parts: Any, at: float = NOW) -> tuple[ObservedState, Memory]:
