@@ -13,17 +13,17 @@ EPOCH = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
 class ListBus:
-    """A bus that is a list: what is told is kept, what is put in is delivered."""
+    """A bus that is a list: what is published is kept, what is put in is delivered."""
 
     def __init__(self) -> None:
         self.told: list[AnyEvent] = []
         self.queue: asyncio.Queue[Delivery] = asyncio.Queue()
 
     async def publish(self, event: AnyEvent) -> None:
-        """Keep what is told."""
+        """Keep the event."""
         self.told.append(event)
 
-    async def deliveries(self, interests: Subscriptions) -> AsyncIterator[Delivery]:
+    async def deliveries(self, subscriptions: Subscriptions) -> AsyncIterator[Delivery]:
         """Yield what a test put into the queue."""
         while True:
             yield await self.queue.get()
@@ -39,7 +39,7 @@ def a_runtime(name: str = "placer", **parts: Any) -> Runtime:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "settings": Settings(),
         "cluster": None,
         "bus": ListBus(),
@@ -51,4 +51,4 @@ def a_runtime(name: str = "placer", **parts: Any) -> Runtime:
         "spawn_background": spawn_background,
         "is_leader": lambda: True,
     }
-    return Runtime(name=name, **(given | parts))
+    return Runtime(name=name, **(defaults | parts))

@@ -138,7 +138,7 @@ def _with_pod(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
 
 
 def _terminating(context: ModelContext) -> Iterator[Action]:
-    """(4) Say so, unless a failure or a stop that does not end has already said more."""
+    """(4) Wait for it; a failure, or a stop that does not end, stays reported meanwhile."""
     ready = context.view.ready
     if ready.reason != Reason.STOPPING and not ready.failed:
         message = "Pod is terminating; a replacement is created once it is deleted"
@@ -178,7 +178,7 @@ def _outdated(context: ModelContext, pod: PodFacts) -> bool:
 
 def _load_seconds(context: ModelContext, *, served: bool) -> float:
     """Return how long the engine took to load: measured when it becomes Ready after a start, else as it was measured."""
-    known = context.view.backend.load_seconds
-    if served or (known and not context.view.ready.loading):
-        return known
+    measured = context.view.backend.load_seconds
+    if served or (measured and not context.view.ready.loading):
+        return measured
     return loading.seconds_since_start(context)

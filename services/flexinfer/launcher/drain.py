@@ -35,7 +35,7 @@ def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> s
 
 
 def at_rest(context: ModelContext) -> bool:
-    """Tell whether a stop has nothing left to do: no Pod, said so, the turn given back, the finalizer removed."""
+    """Tell whether a stop has nothing left to do: no Pod, Ready at rest, the turn given back, the finalizer removed."""
     view, owed = context.view, context.view.release_turn
     returned = not owed or (view.ready.reason == Reason.STOPPED and view.backend.turn == owed)
     finalizer = view.model.deleting and RUNNING_FINALIZER in view.model.metadata.finalizers
@@ -98,10 +98,9 @@ def _confirmed(context: ModelContext, proxy: str, last: float, began: float) -> 
     """Tell whether a proxy has reported, since the stop was published, that it has no request of this Model in flight."""
     model = context.view.model
     activity = context.state.activity.get((model.key, proxy))
-    ours = activity if activity is not None and activity.uid == model.uid else None
-    if ours is not None and ours.in_flight:
-        return False
-    return (ours is not None and ours.at >= began) or last >= began + PROXY_QUIET_SECONDS
+    if activity is None or activity.uid != model.uid:
+        return last >= began + PROXY_QUIET_SECONDS
+    return not activity.in_flight and (activity.at >= began or last >= began + PROXY_QUIET_SECONDS)
 
 
 def _engine_busy(context: ModelContext, began: float) -> bool:

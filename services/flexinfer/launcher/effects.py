@@ -16,7 +16,7 @@ from flexinfer.state.actions import RequeueAt, WriteStatus
 
 
 class Purpose(StrEnum):
-    """Why Pods are deleted; it is checked again by fresh reads before anything is."""
+    """Why Pods are deleted; checked again by new reads before any is."""
 
     STOP = "stop"  # nothing may run; Stopped is written
     RENEW = "renew"  # a Pod of another template or turn replaces them

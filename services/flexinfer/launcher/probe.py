@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
+import aiohttp
 import msgspec
 
 from flexinfer import backends, sources
@@ -21,7 +22,6 @@ from flexinfer.launcher.manifests import pod_name, serving
 from flexinfer.launcher.memory import EngineProbed, Memory, pods_of
 from flexinfer.launcher.view import view_of
 from flexinfer.runtime.kubernetes.api import PODS, ApiError, NotFoundError
-from flexinfer.runtime.lean import aiohttp
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.state.observed import ObservedState
 

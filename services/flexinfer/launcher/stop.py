@@ -101,13 +101,13 @@ async def _pods_left(runtime: Runtime, action: Stop, current: ModelView) -> Sequ
 
     None: the decision must be made again, since another live Pod was found, or this replica is no longer the leader.
     """
-    known = {pod.uid for pod in action.pods}
+    uids = {pod.uid for pod in action.pods}
     labels = f"{MODEL_UID_LABEL}={action.model.uid},{COMPONENT_LABEL}={ENGINE}"
     longest = _OVERDUE_POLL if current.ready.reason == Reason.STOPPING else _LONGEST_POLL
     deadline, pause = runtime.clock() + STOP_SECONDS, _SHORTEST_POLL
     while True:
         pods = (await runtime.cluster.list(PODS, action.model.metadata.namespace, labels=labels)).items
-        if any(p.metadata.uid not in known and p.metadata.deletion_timestamp is None for p in pods):
+        if any(p.metadata.uid not in uids and p.metadata.deletion_timestamp is None for p in pods):
             return None
         if not pods or (runtime.clock() >= deadline and runtime.is_leader()):
             return pods

@@ -53,7 +53,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_model_becomes_the_pod_that_is_written_down(name: str) -> None:
-    """A changed manifest is a changed file, which is reviewed."""
+    """A changed manifest is a changed file, which somebody has looked at."""
     changes = dict(CASES[name])
     gpu = changes.get("gpu")
     vendor = gpu.vendor if gpu else "cpu"
@@ -61,9 +61,10 @@ def test_a_model_becomes_the_pod_that_is_written_down(name: str) -> None:
     backend = backends.find(model.spec.backend)
     assert backend is not None
     assert backend.refuse(model.spec) == ()
-    rendered = template(model, settings_of(Settings()))
-    assert rendered is not None
-    assert json.loads((GOLDEN / f"{name}.json").read_text()) == engine_pod(model, 3, rendered)
+    made = template(model, settings_of(Settings()))
+    assert made is not None
+    found = engine_pod(model, 3, made)
+    assert json.loads((GOLDEN / f"{name}.json").read_text()) == found
 
 
 @pytest.mark.parametrize("name", backends.names())
@@ -181,9 +182,9 @@ def test_resources_of_the_user_and_devices_of_the_placement_stand_side_by_side()
     model = a_model(gpu=NVIDIA, placement=PLACED["nvidia"])
     asked = Resources(requests={"cpu": "2"}, limits={"memory": "8Gi"})
     model = msgspec.structs.replace(model, spec=msgspec.structs.replace(model.spec, resources=asked))
-    rendered = template(model, LaunchSettings())
-    assert rendered is not None
-    assert rendered.spec["containers"][0]["resources"] == {
+    made = template(model, LaunchSettings())
+    assert made is not None
+    assert made.spec["containers"][0]["resources"] == {
         "requests": {"cpu": "2", "nvidia.com/gpu": "2"},
         "limits": {"memory": "8Gi", "nvidia.com/gpu": "2"},
     }

@@ -13,7 +13,7 @@ from flexinfer.launcher.memory import EngineProbed, Memory, fold
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW, a_condition, a_fleet, a_model
 
-SETTINGS = LaunchSettings(image="ours", loading_seconds=60.0, drain_seconds=30.0)
+SETTINGS = LaunchSettings(image="flexinfer", loading_seconds=60.0, drain_seconds=30.0)
 OPEN = ("Accepted", "Placed", "Cached", "Wanted", "Granted")
 IDLE = ("Accepted", "Placed", "Cached", ("Wanted", "False", Reason.IDLE), "Granted")
 ADDRESS = "127.0.0.9:8080"

@@ -18,7 +18,7 @@ from flexinfer.launcher.memory import EngineProbed, Memory, fold
 from flexinfer.launcher.perform import perform as perform_effect
 from flexinfer.launcher.settings import settings_of
 from flexinfer.launcher.stop import STOP_SECONDS
-from flexinfer.runtime.kubernetes.api import MODELS, PODS, ConflictError
+from flexinfer.runtime.kubernetes.api import MODELS, PODS, ConflictError, ForbiddenError
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import Settings
 from flexinfer.runtime.status_writer import write_status
@@ -27,7 +27,7 @@ from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from tests.runtimes import ListBus, a_runtime
 from tests.unit.launcher.models import IDLE, a_start, starting
-from tests.unit.launcher.world import SawnOffError, World, open_gate_of
+from tests.unit.launcher.world import CutOffError, World, open_gate_of
 
 SHARED = Gpu(vendor="nvidia", shared="card")
 SETTINGS = settings_of(Settings())
@@ -75,11 +75,18 @@ def ready_of(world: World) -> tuple[str, str, int]:
     return (ready.status, ready.reason, turn) if ready else ("", "", turn)
 
 
+def ready_message(world: World) -> str:
+    """Return the message of Ready."""
+    ready = there(world).condition(conditions.READY)
+    assert ready is not None
+    return ready.message
+
+
 def pod(world: World) -> dict[str, Any]:
     """Return the Pod, which must be there."""
-    found = world.find("pods", "llama-0")
-    assert found is not None
-    return found
+    body = world.find("pods", "llama-0")
+    assert body is not None
+    return body
 
 
 async def test_a_start_puts_the_finalizer_on_and_opens_the_gate() -> None:
@@ -180,9 +187,7 @@ async def test_a_foreign_pod_is_left_unchanged_and_reported() -> None:
     await started(world, runtime)
     assert pod(world)["metadata"]["uid"] == "foreign"
     assert ready_of(world) == ("False", Reason.NAME_TAKEN, 0)
-    ready = there(world).condition(conditions.READY)
-    assert ready is not None
-    assert "kubectl delete pod llama-0" in ready.message
+    assert "kubectl delete pod llama-0 -n default" in ready_message(world)
 
 
 async def test_a_foreign_service_is_left_unchanged_and_reported() -> None:
@@ -193,6 +198,33 @@ async def test_a_foreign_service_is_left_unchanged_and_reported() -> None:
     [action] = [a for a in decide(state, Memory(), 5.0, settings=SETTINGS) if isinstance(a, Expose)]
     await perform(runtime, action)
     assert ready_of(world) == ("False", Reason.NAME_TAKEN, 0)
+
+
+async def test_a_pod_that_the_api_server_rejects_is_reported() -> None:
+    """With the API server's error; nothing else is done."""
+    world, runtime = a_world(a_start())
+
+    def rejects(call: str) -> None:
+        if call == "create pods":
+            raise ForbiddenError("exceeded quota: gpus", 403)
+
+    world.between = rejects
+    await started(world, runtime)
+    assert ready_of(world) == ("False", Reason.CREATE_REFUSED, 0)
+    assert ready_message(world) == "the API server rejected it: exceeded quota: gpus"
+    assert "patch pods" not in world.calls
+
+
+async def test_a_start_creates_a_service_whose_name_was_taken_before_it_does_anything_else() -> None:
+    """Once the other object is deleted."""
+    model = a_start(ready=("False", Reason.NAME_TAKEN))
+    world, runtime = a_world(model)
+    [action] = decide(observed(world), Memory(), 5.0, settings=SETTINGS)
+    assert isinstance(action, Start)
+    await perform(runtime, action)
+    assert world.calls[0] == "create services"
+    assert world.find("services", "llama") is not None
+    assert open_gate_of(pod(world))
 
 
 async def test_the_service_follows_the_spec() -> None:
@@ -220,7 +252,7 @@ async def test_the_service_follows_the_spec() -> None:
     assert notes["mine"] == "stays"
 
 
-async def test_a_foreign_finalizer_survives_ours() -> None:
+async def test_a_foreign_finalizer_stays() -> None:
     """One is added, none is replaced."""
     world, runtime = a_world(a_start(finalizers=("example.com/other",)))
     await started(world, runtime)
@@ -292,6 +324,27 @@ async def test_a_stop_writes_stopped_once_no_pod_is_left() -> None:
     assert world.find("pods", "llama-0") is None
 
 
+async def test_a_stop_reads_the_lease_first_and_lists_last() -> None:
+    """A release that begins after the first read must see a stop of its own."""
+    world, runtime = a_world(a_member())
+    world.lease(granted())
+    await started(world, runtime, turn=4)
+    world.lease(granted(step=RELEASING))
+    world.calls.clear()
+    await stop(world, runtime)
+    assert world.calls == ["get leases", "get models", "delete pods", "list pods", "apply models"]
+
+
+async def test_a_start_reads_only_after_its_pod_exists() -> None:
+    """A release that these reads miss finds the Pod and deletes it."""
+    world, runtime = a_world(a_member())
+    world.lease(granted())
+    await started(world, runtime, turn=4)
+    assert sorted(world.calls[:2]) == ["create pods", "patch models"]
+    assert sorted(world.calls[2:4]) == ["get leases", "get models"]
+    assert world.calls[4:] == ["patch pods"]
+
+
 async def test_a_stop_that_is_no_longer_right_deletes_nothing() -> None:
     """A request arrived meanwhile."""
     world, runtime = a_world(a_start())
@@ -357,13 +410,6 @@ def with_virtual_time(world: World) -> Runtime:
         clock[0] += seconds
 
     return a_runtime("launcher", cluster=world, clock=lambda: clock[0], sleep=sleep)
-
-
-def ready_message(world: World) -> str:
-    """Return the message of Ready."""
-    ready = there(world).condition(conditions.READY)
-    assert ready is not None
-    return ready.message
 
 
 async def test_a_stop_that_does_not_end_says_what_keeps_the_pod() -> None:
@@ -433,7 +479,7 @@ def deleted(world: World) -> None:
     world.touch("models", "llama", lambda m: m["metadata"].update(deletionTimestamp="2026-11-24T12:00:00Z"))
 
 
-async def test_a_deleted_model_goes_after_its_pods() -> None:
+async def test_a_deleted_model_is_removed_after_its_pods() -> None:
     """The finalizer outlives them."""
     world, runtime = a_world(a_start())
     await started(world, runtime)
@@ -499,14 +545,14 @@ async def replies_of(runtime: Runtime, action: Effect | WriteStatus) -> Sequence
 
 
 @pytest.mark.parametrize("cut", range(12))
-async def test_a_start_cut_off_at_any_call_is_finished_by_the_successor(cut: int) -> None:
-    """One Pod, its gate open, Ready; whatever was done when the process died."""
+async def test_a_start_cut_off_at_any_call_is_completed_by_the_successor(cut: int) -> None:
+    """One Pod, its gate open, Ready; whatever was done when the process ended."""
     world, runtime = a_world(a_member())
     world.lease(granted())
     world.cut = cut
     try:
         await settled(world, runtime, ready=True)
-    except* SawnOffError:
+    except* CutOffError:
         pass
     world.cut = -1
     await settled(world, runtime, ready=True)
@@ -515,7 +561,7 @@ async def test_a_start_cut_off_at_any_call_is_finished_by_the_successor(cut: int
 
 
 @pytest.mark.parametrize("cut", range(10))
-async def test_a_deletion_cut_off_at_any_call_is_finished_by_the_successor(cut: int) -> None:
+async def test_a_deletion_cut_off_at_any_call_is_completed_by_the_successor(cut: int) -> None:
     """Nothing is left, neither Pod nor Model."""
     world, runtime = a_world(a_start())
     await settled(world, runtime, ready=True)
@@ -523,7 +569,7 @@ async def test_a_deletion_cut_off_at_any_call_is_finished_by_the_successor(cut: 
     world.cut = cut
     try:
         await settled(world, runtime)
-    except* SawnOffError:
+    except* CutOffError:
         pass
     world.cut = -1
     await settled(world, runtime)

@@ -1,4 +1,4 @@
-"""The prober: whom it asks, how often, what it believes, and what it tells. In virtual time."""
+"""The prober: which engines it asks, how often, what it trusts, and what it reports. In virtual time."""
 
 import asyncio
 import contextlib
@@ -52,7 +52,7 @@ class Bench:
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[Ask]:
-        """Give the engine."""
+        """Open a client of the engine."""
 
         async def ask(url: str) -> Answer:
             self.asked.append((asyncio.get_running_loop().time(), url))
@@ -97,13 +97,13 @@ def watched(bench: Bench, *story: tuple[float, Callable[[], object]]) -> Bench:
 
 
 def pauses(bench: Bench) -> list[float]:
-    """Return how long the prober waited between two questions."""
+    """Return how long the prober waited between two probes."""
     times = [at for at, _ in bench.asked]
     return [round(b - a, 3) for a, b in itertools.pairwise(times)]
 
 
-def test_asks_eagerly_at_first_and_calmly_later() -> None:
-    """A hundredth of its wait is what it may lose: 5 ms at first, 100 ms from 10 s on."""
+def test_probes_often_at_first_and_less_often_later() -> None:
+    """A hundredth of the wait so far: 5 ms at first, 100 ms from 10 s on."""
     bench = watched(Bench(a_start(ready=("False", Reason.LOADING))), (12, end))
     assert pauses(bench)[0] == 0.005
     assert pauses(bench)[-1] == 0.1
@@ -112,8 +112,8 @@ def test_asks_eagerly_at_first_and_calmly_later() -> None:
     assert len(times) < 600
 
 
-def test_tells_once_that_an_engine_answers_and_asks_on_each_second() -> None:
-    """News, not noise."""
+def test_reports_once_that_an_engine_answers_and_probes_on_each_second() -> None:
+    """Only changes are reported."""
     bench = Bench(a_start(ready=("False", Reason.LOADING)))
     bench.answer = lambda _url: Answer(200)
     watched(bench, (5, end))
@@ -122,7 +122,7 @@ def test_tells_once_that_an_engine_answers_and_asks_on_each_second() -> None:
     assert bench.asked[0][1] == "http://127.0.0.9:8080/health"
 
 
-def test_an_answer_that_is_no_yes_is_not_ready() -> None:
+def test_an_answer_that_is_no_success_is_not_healthy() -> None:
     """503 while it loads."""
     bench = Bench(a_start(ready=("False", Reason.LOADING)))
     bench.answer = lambda _url: Answer(503)
@@ -144,7 +144,7 @@ def test_a_pod_without_an_address_is_read_until_it_has_one() -> None:
 
 
 def test_an_address_of_another_pod_is_not_asked() -> None:
-    """A uid that does not fit is a Pod that is gone."""
+    """Another uid means that the Pod was deleted."""
     bench = Bench(a_start(ready=("False", Reason.LOADING)))
     bench.world.touch("pods", "llama-0", lambda p: p["metadata"].update(uid="another"))
     watched(bench, (0.05, end))
@@ -153,7 +153,7 @@ def test_an_address_of_another_pod_is_not_asked() -> None:
 
 
 def test_a_refused_connection_ends_readiness_at_once() -> None:
-    """The process is dead."""
+    """The process has ended."""
     bench = Bench(a_start(ready=("True", Reason.READY)))
     bench.answer = lambda _url: Answer(200)
 
@@ -165,7 +165,7 @@ def test_a_refused_connection_ends_readiness_at_once() -> None:
 
 
 def test_one_slow_answer_does_not_end_readiness() -> None:
-    """A busy engine is a living one; three in a row are not."""
+    """A busy engine may be late; three in a row are a failure."""
     bench = Bench(a_start(ready=("True", Reason.READY)))
     slow = Answer(0, detail="no answer")
     given = iter([Answer(200), slow, slow, Answer(200), slow, slow, slow])
@@ -176,8 +176,8 @@ def test_one_slow_answer_does_not_end_readiness() -> None:
     assert watched_states in ([True, False], [True])
 
 
-def test_a_pod_that_vanished_is_told() -> None:
-    """Before the watcher knows."""
+def test_a_pod_that_was_deleted_is_reported() -> None:
+    """Before the watch reports it."""
     bench = Bench(a_start(ready=("True", Reason.READY)))
     bench.answer = lambda _url: Answer(200)
 
@@ -190,7 +190,7 @@ def test_a_pod_that_vanished_is_told() -> None:
     assert bench.reported[-1].pod is None
 
 
-def test_a_draining_engine_is_asked_at_once_what_it_works_on() -> None:
+def test_a_draining_engine_is_asked_at_once_for_its_requests_in_flight() -> None:
     """The stop waits for that number."""
     bench = Bench(a_start(ready=("True", Reason.READY)))
     bench.answer = lambda url: Answer(200, "llamacpp:requests_processing 2\n" if "metrics" in url else "")
@@ -211,7 +211,7 @@ def test_a_draining_engine_is_asked_at_once_what_it_works_on() -> None:
     ],
 )
 def test_reads_the_gauges_of_an_engine(text: str, number: int | None) -> None:
-    """Prometheus' text, as far as it is needed."""
+    """The Prometheus text format, as far as it is needed."""
     names = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
     assert in_flight(text, names) == number
 
