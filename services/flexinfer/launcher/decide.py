@@ -3,7 +3,7 @@
 For each Model, the first that applies:
   (1) it must not run: drain, then stop (`drain`); at rest, written once a generation;
   (2) it has no Pod: start it if every gate is open, after the back-off if its last Pod failed;
-  (3) its Pod still has the gate of its turn: start, which also goes on with what a predecessor began;
+  (3) its Pod still has the gate of its turn: start, which also continues what a predecessor began;
   (4) its Pod is terminating: wait for it;
   (5) its Pod failed: report it, delete it, try again after a back-off (`loading`);
   (6) its node is NotReady: Ready=Unknown, and nothing is touched;

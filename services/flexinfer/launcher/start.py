@@ -1,6 +1,6 @@
 """Starting an engine: its finalizer, its Pod, and the gate that lets the Pod be scheduled. May be cut off at any await.
 
-Three steps (DESIGN 6, step 6), each of which a successor can go on from:
+Three steps (DESIGN 6, step 6), after each of which a successor can continue:
   (1) the finalizer, and beside it the Pod with the gate of its turn: while gated it holds no device;
   (2) then, and only then, the Model and its group's Lease are read: still this uid and generation, wanted, and this turn granted;
   (3) the gate is removed by a patch that tests the Pod's uid and the gate's name.
