@@ -3,7 +3,7 @@
 import pytest
 
 from flexinfer import backends
-from flexinfer.launcher.perform import settings_of as launch_settings
+from flexinfer.launcher.settings import settings_of as launch_settings
 from flexinfer.prefetcher.perform import settings_of as prefetch_settings
 from flexinfer.runtime.settings import (
     OTHER_VARIABLES,
