@@ -21,6 +21,7 @@ from flexinfer.runtime.kubernetes.api import (
     Listing,
     NotFoundError,
 )
+from localkube.apiserver.errors import ApiError as ApiServerError
 from localkube.apiserver.patch import json_patch, merge_patch
 
 T = TypeVar("T")
