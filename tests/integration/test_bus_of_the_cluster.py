@@ -1,6 +1,7 @@
 """NATS as deploy/ configures it: encrypted, and every user against every subject, both ways, consumers included."""
 
 import asyncio
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -190,8 +191,8 @@ async def test_three_servers_keep_every_stream_three_times(tmp_path: Path) -> No
             stream = StateStream(link, bootstrap, replicas=3)
             await stream.open()
             for stream_name in STREAMS:
-                info = await bootstrap.api(f"STREAM.INFO.{stream_name}")
-                assert info["config"]["num_replicas"] == 3
+                reply = await bootstrap.request(f"$JS.API.STREAM.INFO.{stream_name}", b"", seconds=5)
+                assert json.loads(reply.data)["config"]["num_replicas"] == 3
             await stream.publish(events.ModelObserved(model=a_model("a", version=1)))
             await stream.watermark()
         await asyncio.to_thread(servers[0].process.kill)

@@ -161,11 +161,11 @@ class SimulatedStream:
         self.held: dict[str, StreamEntry] = {}
         self.created = ""
 
-    async def doubted(self) -> None:
+    async def suspect(self) -> None:
         """Return when the store was lost or rolled back."""
         await self._broker.doubt.wait()
 
-    def doubt(self) -> None:
+    def mark_suspect(self) -> None:
         """Say that what is held may not be true."""
         self._broker.doubt.set()
 

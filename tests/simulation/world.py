@@ -32,7 +32,8 @@ from flexinfer.local.api.store import Store
 from flexinfer.placer.__main__ import SERVICE as PLACER
 from flexinfer.prefetcher.__main__ import SERVICE as PREFETCHER
 from flexinfer.reaper.__main__ import SERVICE as REAPER
-from flexinfer.runtime.controller import Controller, run_controller
+from flexinfer.runtime.control_loop import run_controller
+from flexinfer.runtime.controller import Controller
 from flexinfer.runtime.kubernetes.api import Change, Cluster, Kind, Listing
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import Settings

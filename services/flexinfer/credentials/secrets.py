@@ -88,7 +88,7 @@ def _files(folder: Path, *files: str) -> dict[str, bytes]:
 
 async def _create(cluster: Cluster, name: str, data: Mapping[str, bytes]) -> bool:
     """Create a Secret; returns False if there is one of that name. Raises ApiError."""
-    body = {
+    body: dict[str, object] = {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": "Opaque",

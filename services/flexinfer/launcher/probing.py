@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
+import aiohttp
 import msgspec
 
 from flexinfer import backends, sources
@@ -23,7 +24,6 @@ from flexinfer.launcher import rules
 from flexinfer.launcher.manifests import pod_name, serving
 from flexinfer.launcher.memory import EngineProbed, Memory
 from flexinfer.runtime.kubernetes.api import PODS, ApiError, NotFoundError
-from flexinfer.runtime.lean import aiohttp
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.state.observed import ObservedState
 

@@ -5,7 +5,7 @@ import contextlib
 import os
 import secrets
 
-from flexinfer.runtime.lean import aiohttp
+import aiohttp
 
 # isort: split
 from aiohttp import web

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from flexinfer import sources
 from flexinfer.api import kube
+from flexinfer.api.kinds import CLAIMS, JOBS, LEASES, MODELS, NODES, PODS, Kind
 from flexinfer.api.model import Model
 from flexinfer.events import events, workload
 from flexinfer.events.events import StateEvent
-from flexinfer.runtime.kubernetes.api import CLAIMS, JOBS, LEASES, MODELS, NODES, PODS, Kind
 from flexinfer.watcher.facts import (
     group_lease,
     job_uid,

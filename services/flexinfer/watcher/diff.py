@@ -6,10 +6,9 @@ heals like any other loss.
 
 from collections.abc import Mapping
 
-from flexinfer.events import events, subjects
+from flexinfer.events import codec, events, subjects
+from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import AnyEvent, StateEvent
-from flexinfer.runtime.nats import codec
-from flexinfer.runtime.nats.state_writer import StreamEntry
 from flexinfer.watcher.cache import ClusterCache, SubjectKey
 
 

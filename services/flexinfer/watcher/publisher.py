@@ -1,7 +1,7 @@
 """StatePublisher: keeps the state stream equal to the cache, subject by subject, without delay.
 
 Of each subject at most one publish is in flight; what changes meanwhile is published once, in its newest state,
-so a burst never queues up. A publish that is refused or unanswered puts the whole stream in doubt, and the
+so a burst never queues up. A publish that is refused or unanswered makes the whole stream suspect, and the
 comparison that follows heals it.
 """
 
@@ -11,9 +11,10 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import StateEvent
 from flexinfer.runtime.nats.connection import NatsUnavailableError
-from flexinfer.runtime.nats.state_writer import StaleWriteError, StreamEntry
+from flexinfer.runtime.nats.state_writer import StaleWriteError
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.watcher.cache import ClusterCache, SubjectKey, in_publish_order
 from flexinfer.watcher.diff import differing, pending_event
@@ -50,11 +51,11 @@ class Stream(Protocol):
         """Publish what readers must hold by now, while no publish is in flight. Raises as `publish` does."""
         ...
 
-    async def doubted(self) -> None:
+    async def suspect(self) -> None:
         """Return when `held` may no longer be true."""
         ...
 
-    def doubt(self) -> None:
+    def mark_suspect(self) -> None:
         """Note that `held` may no longer be true."""
         ...
 
@@ -92,7 +93,7 @@ class StatePublisher:
                 await self._publish(key)
         except _FAILURES as failure:
             log.info("publish failed: %s; comparing the stream with the API", failure)
-            self._stream.doubt()
+            self._stream.mark_suspect()
         finally:
             self._changed.discard(key)
             self._in_flight.discard(key)
@@ -106,7 +107,7 @@ class StatePublisher:
             self._published.set()
 
     async def reconcile(self, synced: asyncio.Event) -> None:
-        """Compare cache and stream once the cache is synced, at every doubt and at intervals, until cancelled."""
+        """Compare cache and stream once the cache is synced, when it is suspect and at intervals, until cancelled."""
         await synced.wait()
         while True:
             await self._compare()
@@ -114,7 +115,7 @@ class StatePublisher:
             interval = self._runtime.settings.relist_seconds * (0.8 + 0.4 * self._runtime.random())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(interval):
-                    await self._stream.doubted()
+                    await self._stream.suspect()
 
     async def _compare(self) -> None:
         """Read back what the stream holds and publish what differs."""
@@ -150,5 +151,5 @@ class StatePublisher:
             await self._stream.watermark()
         except _FAILURES as failure:
             log.info("watermark not published: %s; comparing the stream with the API", failure)
-            self._stream.doubt()
+            self._stream.mark_suspect()
             await self._runtime.sleep(_RETRY_SECONDS)

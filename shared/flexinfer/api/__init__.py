@@ -1,1 +1,1 @@
-"""Resource types and the tables that everything derives from: Model, conditions, reasons, labels, phase, components. Pure."""
+"""Resource types, and the tables of reasons, labels and components that everything derives from. Pure."""

@@ -1,4 +1,4 @@
-"""Conditions: what each service says of a Model, and how a verdict is told from the former one."""
+"""Conditions: their types, and how a new value is compared with the previous one. Pure."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,10 @@ TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 ACCEPTED, PLACED, CACHED = "Accepted", "Placed", "Cached"
 WANTED, GRANTED, READY = "Wanted", "Granted", "Ready"
 CONDITIONS = (ACCEPTED, PLACED, CACHED, WANTED, GRANTED, READY)
-"""The condition types of a Model, in the order in which their first values are written; each has one owner (`api.services`)."""
+"""The condition types of a Model, in the order in which their first values are written.
+
+Each has one owner (`api.services`).
+"""
 MESSAGE_LIMIT = 1024
 """Characters of a condition's message; longer ones are cut."""
 
@@ -27,7 +30,7 @@ class Condition(Resource, frozen=True, kw_only=True, omit_defaults=False):
 
     @property
     def true(self) -> bool:
-        """Whether the status is True, of whatever generation."""
+        """Whether the status is True, of any generation."""
         return self.status == TRUE
 
 
@@ -39,30 +42,29 @@ def find(conditions: Iterable[Condition], kind: str) -> Condition | None:
     return None
 
 
-def same(former: Condition | None, verdict: Condition) -> bool:
-    """Tell whether a verdict says nothing new, times aside."""
-    return former is not None and (
-        former.status,
-        former.reason,
-        former.message,
-        former.observed_generation,
-    ) == (verdict.status, verdict.reason, verdict.message, verdict.observed_generation)
+def same(previous: Condition | None, condition: Condition) -> bool:
+    """Tell whether a condition equals the previous one, the transition time aside."""
+    return previous is not None and (
+        previous.status,
+        previous.reason,
+        previous.message,
+        previous.observed_generation,
+    ) == (condition.status, condition.reason, condition.message, condition.observed_generation)
 
 
-def stamped(verdict: Condition, former: Condition | None, now: str) -> Condition:
-    """Return the verdict with its transition time: the former one unless the status changed."""
-    kept = former is not None and former.status == verdict.status and former.last_transition_time
+def stamped(condition: Condition, previous: Condition | None, now: str) -> Condition:
+    """Return the condition with its transition time: the previous one unless the status changed."""
+    unchanged = previous is not None and previous.status == condition.status
+    transition = previous.last_transition_time if previous is not None and unchanged else ""
     return msgspec.structs.replace(
-        verdict,
-        last_transition_time=former.last_transition_time if kept and former else now,
-        message=one_line(verdict.message),
+        condition, last_transition_time=transition or now, message=one_line(condition.message)
     )
 
 
 def one_line(text: str) -> str:
-    """Return text fit for a condition: one line, printable, at most 1,024 characters.
+    """Return text as it may stand in a condition: one line, printable, at most 1,024 characters.
 
-    Engines and users can put anything into a message; terminals should not obey it.
+    Messages quote engines and users; control sequences must not reach a terminal.
     """
     line = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
     return line if len(line) <= MESSAGE_LIMIT else line[: MESSAGE_LIMIT - 1] + "…"

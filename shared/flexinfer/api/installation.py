@@ -1,4 +1,4 @@
-"""Names that every installation has: its namespace, the proxy's Service, the image of the components. Pure."""
+"""Names in every installation: the namespace, the Service of the proxy, the components' image. Pure."""
 
 SYSTEM_NAMESPACE = "flexinfer-system"
 """Namespace of the components; Models are refused in it."""

@@ -1,4 +1,4 @@
-"""The built-in objects of Kubernetes, reduced to the fields that FlexInfer reads."""
+"""The built-in objects of Kubernetes, reduced to the fields that FlexInfer reads. Pure."""
 
 import msgspec
 
@@ -7,7 +7,7 @@ from flexinfer.api.model import Metadata, Quantity
 
 
 class ContainerState(Resource, frozen=True, kw_only=True):
-    """Why a container waits, since when it runs, or how it ended."""
+    """Why a container waits, since when it runs, or how it ended; one of the three."""
 
     class Waiting(Resource, frozen=True, kw_only=True):
         """A container that has not started."""
@@ -63,7 +63,7 @@ class Container(Resource, frozen=True, kw_only=True):
 
 
 class PodSpec(Resource, frozen=True, kw_only=True):
-    """What a Pod asks for."""
+    """The spec of a Pod."""
 
     node_name: str = ""
     scheduling_gates: tuple[SchedulingGate, ...] = ()
@@ -71,7 +71,7 @@ class PodSpec(Resource, frozen=True, kw_only=True):
 
 
 class PodStatus(Resource, frozen=True, kw_only=True):
-    """How a Pod is."""
+    """The status of a Pod."""
 
     phase: str = ""
     reason: str = ""
@@ -101,7 +101,7 @@ class Pod(Resource, frozen=True, kw_only=True):
 
 
 class JobStatus(Resource, frozen=True, kw_only=True):
-    """How a Job is."""
+    """The status of a Job."""
 
     active: int = 0
     succeeded: int = 0
@@ -117,17 +117,16 @@ class Job(Resource, frozen=True, kw_only=True):
 
 
 class ClaimStatus(Resource, frozen=True, kw_only=True):
-    """How a claim is."""
+    """The status of a PVC."""
 
     phase: str = ""
     capacity: dict[str, Quantity] = {}
 
 
 class ClaimSpec(Resource, frozen=True, kw_only=True):
-    """What a claim asks for."""
+    """The spec of a PVC."""
 
     storage_class_name: str | None = None
-    volume_name: str = ""
 
 
 class Claim(Resource, frozen=True, kw_only=True):
@@ -139,13 +138,13 @@ class Claim(Resource, frozen=True, kw_only=True):
 
 
 class Service(Resource, frozen=True, kw_only=True):
-    """A Service, for its name and owner alone."""
+    """A Service, of which only name and owner are read."""
 
     metadata: Metadata
 
 
 class LeaseSpec(Resource, frozen=True, kw_only=True):
-    """Who holds a Lease; times are RFC 3339 with microseconds."""
+    """The holder of a Lease; times are RFC 3339 with microseconds."""
 
     holder_identity: str | None = None
     lease_duration_seconds: int | None = None
@@ -172,14 +171,14 @@ class Taint(Resource, frozen=True, kw_only=True):
 
 
 class NodeSpec(Resource, frozen=True, kw_only=True):
-    """What an administrator said of a Node."""
+    """The spec of a Node."""
 
     taints: tuple[Taint, ...] = ()
     unschedulable: bool = False
 
 
 class NodeStatus(Resource, frozen=True, kw_only=True):
-    """What the kubelet said of a Node."""
+    """The status of a Node, as its kubelet reports it."""
 
     allocatable: dict[str, Quantity] = {}
     conditions: tuple[PodCondition, ...] = ()
@@ -191,10 +190,3 @@ class Node(Resource, frozen=True, kw_only=True):
     metadata: Metadata
     spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
-
-
-class ListMetadata(Resource, frozen=True, kw_only=True):
-    """Where a list stands."""
-
-    resource_version: str = ""
-    continue_: str = ""

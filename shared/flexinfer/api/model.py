@@ -1,6 +1,7 @@
-"""Model: the one resource of FlexInfer, as its services see it.
+"""Model: the one resource of FlexInfer, as its components read it. Pure.
 
 The CRD in `crds/models.yaml` is the public schema; a contract test keeps these structs equal to it.
+Validation is the API server's and `flexinfer.watcher.accepted`'s.
 """
 
 import re
@@ -19,14 +20,14 @@ _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def seconds(duration: str) -> float:
-    """Return a duration such as `1h30m` or `500ms` in seconds; ValueError when it is none."""
+    """Return a duration such as `1h30m` or `500ms` in seconds. Raises ValueError if it is none."""
     if not re.fullmatch(r"(?:[0-9]+(?:ms|s|m|h))+", duration):
         raise ValueError(f"{duration!r} is not a duration such as 90s, 5m or 1h30m")
     return sum(int(n) * _UNIT_SECONDS[unit] for n, unit in _DURATION_PART.findall(duration))
 
 
 class OwnerReference(Resource, frozen=True, kw_only=True):
-    """Who an object belongs to."""
+    """The owner of an object."""
 
     api_version: str = ""
     kind: str = ""
@@ -37,7 +38,7 @@ class OwnerReference(Resource, frozen=True, kw_only=True):
 
 
 class Metadata(Resource, frozen=True, kw_only=True):
-    """The part of ObjectMeta that we read."""
+    """The part of ObjectMeta that components read."""
 
     name: str = ""
     namespace: str = ""
@@ -53,12 +54,12 @@ class Metadata(Resource, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """`namespace/name`, or the name alone of what has no namespace."""
+        """`namespace/name`; the name alone of an object without namespace."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
     @property
     def version(self) -> int:
-        """The resourceVersion as the number it is in every API server (KEP-5504)."""
+        """The resourceVersion as a number, which it is in every API server (KEP-5504)."""
         return int(self.resource_version or 0)
 
 
@@ -86,7 +87,7 @@ class Serverless(Resource, frozen=True, kw_only=True):
 
 
 class Cache(Resource, frozen=True, kw_only=True):
-    """Where fetched weights are kept; None means the backend's default."""
+    """Where fetched weights are stored; None means the backend's default."""
 
     strategy: str | None = None
     pvc_name: str | None = None
@@ -102,7 +103,7 @@ class Resources(Resource, frozen=True, kw_only=True):
 
 
 class LiteLLM(Resource, frozen=True, kw_only=True):
-    """How a LiteLLM proxy finds the Model."""
+    """How a LiteLLM proxy discovers the Model."""
 
     enabled: bool = True
     served_model_name: str | None = None
@@ -111,7 +112,7 @@ class LiteLLM(Resource, frozen=True, kw_only=True):
 
 
 class ModelSpec(Resource, frozen=True, kw_only=True):
-    """What the user asks for."""
+    """The spec, as the user wrote it."""
 
     backend: str
     source: str
@@ -141,7 +142,7 @@ class ModelSpec(Resource, frozen=True, kw_only=True):
 
 
 class SharedGroup(Resource, frozen=True, kw_only=True):
-    """The arbiter's view of a member; `state` is Active, Queued, Releasing or Blocked."""
+    """A member's part in its shared group; `state` is Active, Queued, Releasing or Blocked."""
 
     group: str = ""
     state: str = ""
@@ -153,7 +154,10 @@ class SharedGroup(Resource, frozen=True, kw_only=True):
 
 
 class Placement(Resource, frozen=True, kw_only=True):
-    """Where the Model lives; `devices` are uuids, `footprint` is the memory booked, in MB."""
+    """The node that the Model is scheduled to.
+
+    `devices` are uuids, `footprint` is the memory reserved, in MB.
+    """
 
     node: str = ""
     devices: tuple[str, ...] = ()
@@ -191,7 +195,7 @@ class BackendStatus(Resource, frozen=True, kw_only=True):
 
 
 class ModelStatus(Resource, frozen=True, kw_only=True):
-    """What the services say of the Model; each field has one owner (`keys.STATUS_FIELDS`)."""
+    """The status; each field has one owner (`api.services.STATUS_FIELDS`)."""
 
     phase: str = ""
     observed_generation: int = 0
@@ -221,28 +225,28 @@ class Model(Resource, frozen=True, kw_only=True):
 
     @property
     def uid(self) -> str:
-        """The uid: what tells a Model from its later namesake."""
+        """The uid: what distinguishes a Model from a later one of the same name."""
         return self.metadata.uid
 
     @property
     def deleting(self) -> bool:
-        """Whether its deletion has been asked for."""
+        """Whether its deletion was requested."""
         return self.metadata.deletion_timestamp is not None
 
     def condition(self, kind: str) -> Condition | None:
-        """Return the condition of that type, of whatever generation, or None."""
+        """Return the condition of that type, of any generation, or None."""
         return conditions.find(self.status.conditions, kind)
 
     def condition_status(self, kind: str) -> str:
-        """Return True, False or Unknown as it stands for the present generation.
+        """Return True, False or Unknown for the current generation.
 
-        A condition of an older generation is Unknown here (DESIGN: a verdict is of a generation).
+        A condition of an older generation is Unknown: it was decided from another spec.
         """
-        found = self.condition(kind)
-        if found is None or found.observed_generation != self.metadata.generation:
+        condition = self.condition(kind)
+        if condition is None or condition.observed_generation != self.metadata.generation:
             return conditions.UNKNOWN
-        return found.status
+        return condition.status
 
     def is_true(self, kind: str) -> bool:
-        """Tell whether a condition is True at the present generation."""
+        """Tell whether a condition is True for the current generation."""
         return self.condition_status(kind) == conditions.TRUE

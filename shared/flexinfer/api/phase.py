@@ -1,4 +1,7 @@
-"""The phase of a Model: one word for people, derived from the conditions and never an input to a decision. Pure."""
+"""The phase of a Model: one word for people, derived from the conditions. Pure.
+
+It is never an input to a decision; components read conditions.
+"""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -23,8 +26,9 @@ class Phase(StrEnum):
 def phase_of(all_conditions: Sequence[Condition], generation: int) -> Phase:
     """Return the phase: a total function of the conditions and the Model's generation.
 
-    The first match wins: Ready, Failed, Loading, Idle, else Pending. A condition that is missing or of an older generation counts as
-    Unknown, except Ready: a running engine keeps serving. No component writes what makes the phase Preempted yet.
+    The first match wins: Ready, Failed, Loading, Idle, else Pending. A condition that is missing or of an
+    older generation counts as Unknown, except Ready: a running engine keeps serving. No component writes what
+    makes the phase Preempted yet.
     """
     ready = conditions.find(all_conditions, conditions.READY)
     current = {c.type: c for c in all_conditions if c.observed_generation == generation}

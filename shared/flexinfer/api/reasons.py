@@ -1,7 +1,9 @@
-"""Reasons: why a condition has its status. One row a reason; everything that depends on a reason reads its row. Pure.
+"""Reasons: why a condition has its status.
 
-The phase, the proxy, the reaper, the launcher, Events, `flexinfer why` and the reference page `docs/reference/conditions.md` derive
-from `FACTS`. To add a reason, add a member of `Reason` and its row; a contract test checks that some component writes it.
+One row a reason; everything that depends on a reason reads its row. Pure. The phase, the proxy, the reaper,
+the launcher, Events, `flexinfer why` and the reference page `docs/reference/conditions.md` derive from
+`FACTS`. To add a reason, add a member of `Reason` and its row; a contract test checks that some component
+writes it.
 """
 
 from collections.abc import Mapping
@@ -81,8 +83,8 @@ class Reason(StrEnum):
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What follows from a reason.
 
-    `conditions` are the types that it is written for, `meaning` is one sentence for the reference page, `remedy` what a user can do
-    (`{namespace}` and `{name}` are the Model's).
+    `conditions` are the types that it is written for, `meaning` is one sentence for the reference page,
+    `remedy` what a user can do (`{namespace}` and `{name}` are the Model's).
     """
 
     conditions: tuple[str, ...]
@@ -382,6 +384,9 @@ FINAL_FOR: Mapping[str, frozenset[str]] = MappingProxyType(
 
 
 def remedy(reason: str, *, namespace: str, name: str) -> str:
-    """Return what a user can do about a condition with this reason; empty if nothing, or if the reason is unknown."""
+    """Return what a user can do about a condition with this reason.
+
+    Empty if nothing, or if the reason is unknown.
+    """
     facts = FACTS.get(Reason(reason)) if reason in Reason.__members__.values() else None
     return facts.remedy.format(namespace=namespace, name=name) if facts is not None else ""

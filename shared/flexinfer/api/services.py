@@ -1,7 +1,8 @@
-"""Components: one row each. What a component owns, reads, subscribes to and publishes derives from its row. Pure.
+"""Components: one row each.
 
-Owners of conditions and status fields, subscriptions, NATS permissions, the rights page and tests of the manifests read `SERVICES`.
-To add a component, add a row and its folder under `services/flexinfer/`.
+What a component owns, reads, subscribes to and publishes derives from its row. Pure. Owners of conditions and
+status fields, subscriptions, NATS permissions, the rights page and tests of the manifests read `SERVICES`. To
+add a component, add a row and its folder under `services/flexinfer/`.
 """
 
 from collections.abc import Mapping
@@ -18,9 +19,10 @@ STATE_KINDS = ("model", "workload", "node")
 class Component(msgspec.Struct, frozen=True, kw_only=True):
     """One component.
 
-    `gates` are the condition types that its own condition depends on. `state` are the kinds of the state stream that it reads, `live`
-    the prefixes of the live stream, `hints` the hints that it receives and `hears` the owners whose `changed` hints it receives.
-    `publishes` are the subject prefixes that it publishes, beside `changed` for an owner of a condition and `history` for all.
+    `gates` are the condition types that its own condition depends on. `state` are the kinds of the state
+    stream that it reads, `live` the prefixes of the live stream, `hints` the hints that it receives and
+    `hears` the owners whose `changed` hints it receives. `publishes` are the subject prefixes that it
+    publishes, beside `changed` for an owner of a condition and `history` for all.
     """
 
     name: str
@@ -111,9 +113,10 @@ STATUS_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 CHANGED_RECEIVERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {row.name: row.hears for row in _ROWS if row.hears}
 )
-"""Receiver -> the owners whose status writes it is told about at once."""
+"""Receiver -> the owners whose status writes it receives a hint of."""
 FORMER_MANAGERS: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-"""Component -> the field managers under which earlier releases of it wrote status: each of its writes takes their fields over.
+"""Component -> the field managers under which its earlier releases wrote status.
 
-None was ever released under another name. A name stays here for one release.
+Each of its writes takes their fields over. Empty: no component was renamed since a release. An entry stays
+for one release.
 """

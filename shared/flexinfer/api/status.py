@@ -11,7 +11,10 @@ from flexinfer.api.model import BackendStatus, CacheStatus, Placement, SharedGro
 
 
 class MonotonicTime(msgspec.Struct, frozen=True):
-    """A point in time in seconds of the component's monotonic clock; a status write turns it into wall-clock time."""
+    """A point in time in seconds of the component's monotonic clock.
+
+    A status write turns it into wall-clock time.
+    """
 
     at: float
 

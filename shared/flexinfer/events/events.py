@@ -1,7 +1,8 @@
-"""Events: every fact that travels on the bus, and the few that a service tells itself.
+"""Events: everything that is published on NATS. Pure.
 
-An event says how something looked. It never asks for anything: losing, doubling or delaying one may cost
-time, never correctness (DESIGN, law 1). Ages and remaining times travel instead of foreign clocks (law 8).
+An event is an observation and never a command: that one is lost, repeated or late may cost time, never
+correctness (DESIGN, law 1). Events carry ages instead of times, because clocks differ (law 8). Subjects are
+in `subjects`, who may publish and read in `permissions`.
 """
 
 from typing import TypeAlias
@@ -19,7 +20,7 @@ class ModelObserved(Event, frozen=True, kw_only=True):
 
 
 class ModelDeleted(Event, frozen=True, kw_only=True):
-    """A Model is gone; `version` is the resourceVersion of its deletion or of the list that lacked it."""
+    """A Model was deleted; `version` is the resourceVersion of its deletion, or of a list without it."""
 
     namespace: str
     name: str
@@ -28,9 +29,9 @@ class ModelDeleted(Event, frozen=True, kw_only=True):
 
 
 class WorkloadObserved(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """Everything that the cluster holds for one Model: Pods, Jobs, claims and its group's Lease.
+    """Everything that the cluster holds for one Model: Pods, Jobs, PVCs and the Lease of its shared group.
 
-    `version` only grows for a subject; the stream's order is what counts.
+    `version` only grows for a subject; readers go by the order of the stream.
     """
 
     namespace: str
@@ -48,7 +49,7 @@ class WorkloadObserved(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class WorkloadDeleted(Event, frozen=True, kw_only=True):
-    """Nothing is left of what the cluster held for a Model."""
+    """The cluster holds nothing for a Model any more."""
 
     namespace: str
     name: str
@@ -62,14 +63,17 @@ class NodeObserved(Event, frozen=True, kw_only=True):
 
 
 class NodeDeleted(Event, frozen=True, kw_only=True):
-    """A node is gone."""
+    """A node was deleted."""
 
     name: str
     version: int = 0
 
 
 class Watermark(Event, frozen=True, kw_only=True):
-    """What a reader must hold by now: per kind, the count and the sum of hashes (`fleet.mark_of`)."""
+    """What a reader must have read by now.
+
+    Per kind, the count of subjects and the sum of their digests (`state.apply.digest`).
+    """
 
     stream_created: str
     counts: dict[str, int]
@@ -77,7 +81,10 @@ class Watermark(Event, frozen=True, kw_only=True):
 
 
 class GpusObserved(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """All devices of a node in one sample; `sample` grows by one each time and starts anew with `boot`."""
+    """All devices of a node in one sample.
+
+    `sample` is a counter that starts at 1 with each `boot` of the agent.
+    """
 
     node: str
     boot: str
@@ -87,7 +94,10 @@ class GpusObserved(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ActivityObserved(Event, frozen=True, kw_only=True):
-    """One proxy's traffic of one Model; `idle_seconds` is the age of the last request's end or start."""
+    """One proxy's traffic of one Model.
+
+    `idle_seconds` is the time since the last request started or ended.
+    """
 
     proxy: str
     namespace: str
@@ -99,14 +109,14 @@ class ActivityObserved(Event, frozen=True, kw_only=True):
 
 
 class ProxyObserved(Event, frozen=True, kw_only=True):
-    """A proxy's heartbeat, every 5 s; `final` in its shutdown message."""
+    """A proxy's heartbeat, published every 5 s; `final` in its shutdown message."""
 
     proxy: str
     final: bool = False
 
 
 class HistoryRecorded(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """One step of a Model's life: what, by whom, why, and how long it took."""
+    """One transition of a Model: what changed, which component wrote it, why, and how long it took."""
 
     namespace: str
     name: str
@@ -120,7 +130,7 @@ class HistoryRecorded(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class WakeRequested(Event, frozen=True, kw_only=True):
-    """Somebody asks for a sleeping Model."""
+    """A request is queued for a Model that is scaled to zero."""
 
     namespace: str
     name: str
@@ -128,7 +138,7 @@ class WakeRequested(Event, frozen=True, kw_only=True):
 
 
 class StatusChanged(Event, frozen=True, kw_only=True):
-    """A status write, so that the next service need not wait for the watcher: it GETs the Model."""
+    """A status was written: the next component GETs the Model without waiting for the watcher."""
 
     owner: str
     namespace: str
@@ -138,7 +148,7 @@ class StatusChanged(Event, frozen=True, kw_only=True):
 
 
 class EngineReady(Event, frozen=True, kw_only=True):
-    """The launcher has seen the engine answer: the proxy GETs the Model once."""
+    """The engine answered the launcher's probe: the proxy GETs the Model once."""
 
     namespace: str
     name: str
@@ -146,7 +156,7 @@ class EngineReady(Event, frozen=True, kw_only=True):
 
 
 class LeaseObserved(Event, frozen=True, kw_only=True):
-    """The arbiter's own fact: a group's Lease as its write returned it; never published."""
+    """A group's Lease as the arbiter's write returned it; never published."""
 
     lease: GroupLease
 

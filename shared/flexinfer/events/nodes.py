@@ -1,10 +1,13 @@
-"""Nodes and their devices: what a placement is decided from. Sizes are MB (10^6 B) unless named otherwise."""
+"""Nodes and their devices: what a placement is decided from. Pure."""
 
 import msgspec
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """One GPU as its library tells it; memory in MB (2^20 bytes, as the vendors' tools print)."""
+    """One GPU as its vendor's library reports it.
+
+    Memory in units of 2^20 bytes, as the vendors' tools print it.
+    """
 
     uuid: str
     name: str = ""
@@ -20,7 +23,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
 
 
 class DeviceProcess(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A process that holds memory of a device."""
+    """A process that uses memory of a device."""
 
     pid: int
     used_mb: int = 0
@@ -36,7 +39,10 @@ class Taint(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 
 
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """One node: `ready` is True, False or Unknown; amounts are thousandths (cpu) and bytes x 1000 as `milli` gives."""
+    """One node; `ready` is True, False or Unknown.
+
+    Amounts are in thousandths (of cores, of bytes), as `api.quantity.milli` returns them.
+    """
 
     name: str
     uid: str = ""

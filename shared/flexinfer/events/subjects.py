@@ -1,4 +1,4 @@
-"""Subjects and streams: where each event travels, and the one encoding of names in a subject."""
+"""Subjects and streams: the subject of each event, and the encoding of names in subjects. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -18,14 +18,13 @@ STREAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 _PLAIN = re.compile(r"[A-Za-z0-9-]")
-_ESCAPE = re.compile(r"_([0-9a-f]{2})")
 
 
 def encode(name: str) -> str:
-    """Return a name as one subject token: letters, digits and `-` stay, any other byte is `_xx`.
+    """Return a name as one token of a subject: letters, digits and `-` as they are, any other byte as `_xx`.
 
-    Injective, and never empty: the empty name is `_`. Kubernetes names may hold dots and group names anything,
-    both of which would otherwise split or widen a subject.
+    Injective, and never empty: the empty name is `_`. Names in Kubernetes may contain dots and names of
+    groups any character, which would otherwise split a subject or act as a wildcard.
     """
     if not name:
         return "_"
@@ -36,7 +35,7 @@ def encode(name: str) -> str:
 
 
 def decode(part: str) -> str:
-    """Return the name that `encode` made a part of a subject of."""
+    """Return the name of a token that `encode` returned."""
     if part == "_":
         return ""
     raw = re.sub(rb"_([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), part.encode())
@@ -44,7 +43,7 @@ def decode(part: str) -> str:
 
 
 def subject_of(event: AnyEvent) -> str:
-    """Return the subject of an event."""
+    """Return the subject of an event. Raises TypeError for one that is never published."""
     return ".".join((ROOT, *_tokens(event)))
 
 
@@ -61,10 +60,10 @@ def _tokens(event: AnyEvent) -> tuple[str, ...]:
         case events.NodeObserved(name=name) | events.NodeDeleted(name=name):
             return "node", encode(name)
         case _:
-            return _passing_tokens(event)
+            return _live_tokens(event)
 
 
-def _passing_tokens(event: AnyEvent) -> tuple[str, ...]:
+def _live_tokens(event: AnyEvent) -> tuple[str, ...]:
     match event:
         case events.Watermark():
             return ("watermark",)
@@ -83,7 +82,7 @@ def _passing_tokens(event: AnyEvent) -> tuple[str, ...]:
         case events.EngineReady(namespace=namespace, name=name):
             return "ready", encode(namespace), encode(name)
         case _:
-            raise TypeError(f"{type(event).__name__} does not travel")
+            raise TypeError(f"{type(event).__name__} is never published")
 
 
 def kind_of(subject: str) -> str:

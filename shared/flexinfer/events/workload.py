@@ -1,4 +1,8 @@
-"""Workload: what the cluster runs for one Model, condensed to what a decision needs."""
+"""Workload: what the cluster runs for one Model, reduced to what decisions need. Pure.
+
+Pods, Jobs, PVCs and Leases are read here into facts, and a group's turn is written as its Lease; who watches
+them is the watcher.
+"""
 
 import hashlib
 
@@ -27,7 +31,7 @@ DEVICES_ANNOTATION = "flexinfer.ai/devices"
 
 
 class PodFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """One Pod of a Model; `exit_code` is None while its container has not ended."""
+    """One Pod of a Model; `exit_code` is that of its engine's last end, None if it has not ended yet."""
 
     name: str
     uid: str
@@ -48,21 +52,24 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     message: str = ""
     exit_code: int | None = None
     last: str = ""
-    """Why the engine's process ended last, and its last line: `OOMKilled`, `Error: no such file`."""
+    """Why the engine's process ended last, such as `OOMKilled` or `Error: no such file`."""
 
     @property
     def gated(self) -> bool:
-        """Whether the Pod still waits for its turn: it then holds nothing."""
+        """Whether the Pod still waits for its turn, and uses no device."""
         return any(gate.startswith(GATE_PREFIX) for gate in self.gates)
 
     @property
     def ended(self) -> bool:
-        """Whether the Pod will never run again."""
+        """Whether all containers of the Pod have ended and none will be restarted."""
         return self.phase in _ENDED
 
 
 class JobFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """One Job of a Model; `fingerprint` says what it was made for, `report` is its Pod's last word."""
+    """One Job of a Model.
+
+    `fingerprint` identifies what it fetches, `report` is the termination message of its newest Pod.
+    """
 
     name: str
     uid: str
@@ -77,7 +84,7 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
 
 
 class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A claim that a Model mounts."""
+    """A PVC that a Model mounts."""
 
     name: str
     uid: str = ""
@@ -89,8 +96,9 @@ class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 class GroupLease(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """The turn of a shared group, as its Lease holds it (DESIGN 6, step 5).
 
-    `holder` is a Model's name in the Lease's namespace; `since` is RFC 3339, for people. `node` and `devices` are the holder's placement when it was
-    granted: they outlive the holder and whatever its spec becomes, so that its memory is looked for where it was.
+    `holder` is a Model's name in the Lease's namespace; `since` is RFC 3339, for people. `node` and `devices`
+    are the holder's placement when the turn was granted, kept after the holder is deleted or its spec
+    changes: that is where its memory must become free.
     """
 
     namespace: str
@@ -112,14 +120,14 @@ class GroupLease(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 
 
 def lease_name(group: str) -> str:
-    """Return the name of a group's Lease; a group name may hold anything, so it is hashed."""
+    """Return the name of a group's Lease; the name of a group may contain any character, so it is hashed."""
     return f"flexinfer-group-{hashlib.sha256(group.encode()).hexdigest()[:16]}"
 
 
 def group_lease(lease: kube.Lease) -> GroupLease | None:
-    """Read a Lease as a group's turn; None when it is not one."""
-    notes = lease.metadata.annotations
-    group = notes.get(GROUP_ANNOTATION)
+    """Return the turn that a Lease holds; None if it is not the Lease of a group."""
+    annotations = lease.metadata.annotations
+    group = annotations.get(GROUP_ANNOTATION)
     if group is None or lease.metadata.name != lease_name(group):
         return None
     _, _, rest = (lease.spec.holder_identity or "").partition("/")
@@ -130,17 +138,17 @@ def group_lease(lease: kube.Lease) -> GroupLease | None:
         version=lease.metadata.version,
         holder=name,
         holder_uid=uid,
-        step=notes.get(STEP_ANNOTATION, FREED),
-        turn=int(notes.get(TURN_ANNOTATION, "0")),
-        reason=notes.get(REASON_ANNOTATION, ""),
+        step=annotations.get(STEP_ANNOTATION, FREED),
+        turn=int(annotations.get(TURN_ANNOTATION, "0")),
+        reason=annotations.get(REASON_ANNOTATION, ""),
         since=lease.spec.acquire_time or "",
-        node=notes.get(NODE_ANNOTATION, ""),
-        devices=tuple(uuid for uuid in notes.get(DEVICES_ANNOTATION, "").split(",") if uuid),
+        node=annotations.get(NODE_ANNOTATION, ""),
+        devices=tuple(uuid for uuid in annotations.get(DEVICES_ANNOTATION, "").split(",") if uuid),
     )
 
 
 def lease_of(turn: GroupLease) -> kube.Lease:
-    """Write a group's turn as the Lease that keeps it."""
+    """Return the Lease that holds a group's turn."""
     return kube.Lease(
         metadata=Metadata(
             name=turn.name,
@@ -165,7 +173,7 @@ def lease_of(turn: GroupLease) -> kube.Lease:
 
 
 def pod_facts(pod: kube.Pod) -> PodFacts:
-    """Condense a Pod."""
+    """Return the facts of a Pod."""
     labels, container = pod.metadata.labels, _engine(pod)
     state = container.state if container else kube.ContainerState()
     ended = state.terminated or (container.last_state.terminated if container else None)
@@ -202,8 +210,8 @@ def _engine(pod: kube.Pod) -> kube.ContainerStatus | None:
     return pod.status.container_statuses[0] if pod.status.container_statuses else None
 
 
-def _first_failed(pod: kube.Pod) -> tuple[str, str] | None:
-    """Return why a container that runs before the engine does not get done; its last words end with the cause."""
+def _init_failure(pod: kube.Pod) -> tuple[str, str] | None:
+    """Return why an init container failed: its reason, and the last line of its message."""
     for container in pod.status.init_container_statuses:
         ended = container.state.terminated or container.last_state.terminated
         if ended is not None and ended.exit_code:
@@ -212,20 +220,25 @@ def _first_failed(pod: kube.Pod) -> tuple[str, str] | None:
     return None
 
 
-def _ended_by_the_node(pod: kube.Pod) -> tuple[str, str] | None:
-    """Return why a node ended a Pod: kubelet says it of the Pod, or in a condition alone, also where the engine left with code 0."""
+def _eviction(pod: kube.Pod) -> tuple[str, str] | None:
+    """Return why a node ended a Pod.
+
+    The kubelet writes it into the Pod's status or only into a condition, also for an engine that ended with
+    exit code 0.
+    """
     if pod.status.reason:
         return pod.status.reason, pod.status.message
-    told = next(
+    disruption = next(
         (c for c in pod.status.conditions if c.type == "DisruptionTarget" and c.status == "True"), None
     )
-    return None if told is None else (told.reason, told.message)
+    return None if disruption is None else (disruption.reason, disruption.message)
 
 
 def _why(pod: kube.Pod, state: kube.ContainerState) -> tuple[str, str]:
-    if pod.status.phase in _ENDED and (ended := _ended_by_the_node(pod)) is not None:
+    """Return reason and message of the state that a Pod is in, the cause before its consequences."""
+    if pod.status.phase in _ENDED and (ended := _eviction(pod)) is not None:
         return ended  # what its containers say is a consequence
-    if state.running is None and (failed := _first_failed(pod)) is not None:
+    if state.running is None and (failed := _init_failure(pod)) is not None:
         return failed
     if state.waiting is not None:
         return state.waiting.reason, state.waiting.message
@@ -243,8 +256,8 @@ FINGERPRINT_ANNOTATION = "flexinfer.ai/fingerprint"
 
 
 def job_facts(job: kube.Job, pods: tuple[kube.Pod, ...] = ()) -> JobFacts:
-    """Condense a Job and the newest of its Pods."""
-    done = {c.type: c for c in job.status.conditions if c.status == "True"}
+    """Return the facts of a Job and of the newest of its Pods."""
+    conditions = {c.type: c for c in job.status.conditions if c.status == "True"}
     report, waiting = "", ""
     for pod in sorted(pods, key=lambda p: p.metadata.version):
         container = _engine(pod)
@@ -252,7 +265,7 @@ def job_facts(job: kube.Job, pods: tuple[kube.Pod, ...] = ()) -> JobFacts:
         report = ended.message if ended and ended.message else report
         reason, message = _why(pod, container.state if container else kube.ContainerState())
         waiting = f"{reason}: {message}" if reason and not ended else ""
-    failed = done.get("Failed")
+    failed = conditions.get("Failed")
     return JobFacts(
         name=job.metadata.name,
         uid=job.metadata.uid,
@@ -260,7 +273,7 @@ def job_facts(job: kube.Job, pods: tuple[kube.Pod, ...] = ()) -> JobFacts:
         active=job.status.active,
         succeeded=job.status.succeeded,
         failed=job.status.failed,
-        complete="Complete" in done,
+        complete="Complete" in conditions,
         failed_reason=f"{failed.reason}: {failed.message}" if failed else "",
         report=report,
         waiting=waiting,
@@ -268,7 +281,7 @@ def job_facts(job: kube.Job, pods: tuple[kube.Pod, ...] = ()) -> JobFacts:
 
 
 def claim_facts(claim: kube.Claim) -> ClaimFacts:
-    """Condense a claim."""
+    """Return the facts of a PVC."""
     return ClaimFacts(
         name=claim.metadata.name,
         uid=claim.metadata.uid,

@@ -1,1 +1,1 @@
-"""The shell around every service: the only code that knows NATS, the Kubernetes API, signals and clocks."""
+"""The runtime of a component: the only code that uses NATS, the Kubernetes API, signals and clocks."""

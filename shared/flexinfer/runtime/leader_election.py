@@ -1,9 +1,14 @@
-"""Leadership: the Lease that says which replica of a reactor may act.
+"""Leader election: the Lease that says which replica of a component may act.
 
-leaseDuration 6 s, renewed every 2 s, and acting stops 4 s after the last renewal by the monotonic clock: so a paused holder
-stops before anybody else may start. What it still has in flight is fenced by resourceVersions, and so is a renewal: it is one PUT of the
-Lease as last written, which fails if anybody else has written since; one whose time is over reads first. A replica of the same identity
-takes its own Lease at once: under `flexinfer up` the supervisor starts a successor only after it has reaped the former process.
+leaseDuration is 6 s, renewals are 2 s apart, and a replica stops acting 4 s after its last renewal by the
+monotonic clock: a leader that was paused stops before a standby may start. What it still has in flight is
+fenced by resourceVersions. So is a renewal: it is one PUT of the Lease as last written, which fails if
+another replica has written since; a replica whose time has run out reads the Lease first. A replica of the
+same identity takes its own Lease over at once: under `flexinfer up` the supervisor starts the next process
+only after it has reaped the previous one.
+
+Writes are refused for a replica that is not the leader by `kubernetes.client.KubernetesClient.writing_while`,
+not here.
 """
 
 import asyncio
@@ -21,140 +26,161 @@ from flexinfer.runtime.runtime import Runtime
 
 log = logging.getLogger(__name__)
 DURATION_SECONDS, RENEW_SECONDS, ACT_SECONDS = 6, 2.0, 4.0
-_SOON, _AT_ONCE = RENEW_SECONDS / 4, RENEW_SECONDS / 8
-_ANSWER_SECONDS = 1.5
-"""How long a renewal may take before it is given up for another, which still comes in time."""
-_RETURN_TRIES = 3
+_STANDBY_POLL_SECONDS = RENEW_SECONDS / 4
+_RETRY_SECONDS = RENEW_SECONDS / 8
+_RENEWAL_TIMEOUT = 1.5
+"""Seconds after which a renewal is abandoned for another, which still arrives before the leader must stop."""
+_RELEASE_ATTEMPTS = 3
 
 
 class LeaderElector:
-    """Holds, or waits for, one Lease."""
+    """One replica's part in the election for one Lease."""
 
     def __init__(self, name: str, identity: str) -> None:
         self._name = f"flexinfer-{name}"
         self._identity = f"{name}-{identity}"
-        self._renewed: float | None = None
+        self._renewed_at: float | None = None
         self._written: kube.Lease | None = None
-        self._rival: tuple[str, float] | None = None  # (resourceVersion, when first seen)
-        self._gained = asyncio.Event()
+        self._other: tuple[str, float] | None = None  # another's Lease: (resourceVersion, when first seen)
+        self._elected = asyncio.Event()
 
-    def holds(self, now: float) -> bool:
-        """Tell whether this replica may act, by the monotonic clock."""
-        return self._renewed is not None and now - self._renewed < ACT_SECONDS
+    def is_leader(self, now: float) -> bool:
+        """Tell whether this replica may act; `now` is of the monotonic clock."""
+        return self._renewed_at is not None and now - self._renewed_at < ACT_SECONDS
 
     def is_standby(self) -> bool:
         """Tell whether another replica was last seen to hold the Lease."""
-        return self._renewed is None and self._rival is not None
+        return self._renewed_at is None and self._other is not None
 
-    async def gained(self) -> None:
-        """Return the next time that this replica, which might not act before, may act."""
-        await self._gained.wait()
+    async def became_leader(self) -> None:
+        """Return the next time that this replica becomes the leader."""
+        await self._elected.wait()
 
-    async def keep(self, runtime: Runtime) -> None:
-        """Take and renew the Lease for ever; what fails or hangs is tried again soon, while the Lease is still good."""
+    async def run(self, runtime: Runtime) -> None:
+        """Acquire and renew the Lease until cancelled.
+
+        A failed or hanging attempt is repeated while the Lease is still valid.
+        """
         while True:
-            before, sound = self.holds(runtime.clock()), False
+            was_leader, succeeded = self.is_leader(runtime.clock()), False
             try:
-                async with asyncio.timeout(_ANSWER_SECONDS if before else ACT_SECONDS):
-                    await self._round(runtime)
-                sound = True
+                async with asyncio.timeout(_RENEWAL_TIMEOUT if was_leader else ACT_SECONDS):
+                    await self._acquire_or_renew(runtime)
+                succeeded = True
             except (TimeoutError, ApiError) as error:
-                log.info("lease %s: %s", self._name, error or "no answer")
-            mine = self.holds(runtime.clock())
-            if mine and not before:
-                self._gained.set()
-                self._gained = asyncio.Event()
-            await runtime.sleep(_SOON if not mine else RENEW_SECONDS if sound else _AT_ONCE)
+                log.info("lease %s not renewed: %s; retrying", self._name, error or "timeout")
+            leads = self.is_leader(runtime.clock())
+            if leads and not was_leader:
+                self._elected.set()
+                self._elected = asyncio.Event()
+            if leads:
+                await runtime.sleep(RENEW_SECONDS if succeeded else _RETRY_SECONDS)
+            else:
+                await runtime.sleep(_STANDBY_POLL_SECONDS)
 
-    async def give_back(self, runtime: Runtime) -> None:
-        """Let the next replica start at once."""
-        if not self.holds(runtime.clock()):
+    async def release(self, runtime: Runtime) -> None:
+        """Release the Lease, so that a standby becomes the leader at once. Never raises ApiError."""
+        if not self.is_leader(runtime.clock()):
             return
-        self._renewed = None
+        self._renewed_at = None
         try:
-            for _ in range(_RETURN_TRIES):
-                with contextlib.suppress(ConflictError):  # a renewal that was cut off has arrived after all
-                    await self._return(runtime)
+            for _ in range(_RELEASE_ATTEMPTS):
+                with contextlib.suppress(ConflictError):  # a renewal that was cancelled has arrived after all
+                    await self._clear_holder(runtime)
                     return
         except (TimeoutError, ApiError) as error:
-            log.info("lease %s not given back: %s", self._name, error)
+            log.info("lease %s not released: %s; it expires in %d s", self._name, error, DURATION_SECONDS)
 
-    async def _return(self, runtime: Runtime) -> None:
+    async def _clear_holder(self, runtime: Runtime) -> None:
         lease = await runtime.cluster.get(LEASES, SYSTEM_NAMESPACE, self._name)
         if lease.spec.holder_identity == self._identity:
-            released = msgspec.structs.replace(
-                lease, spec=msgspec.structs.replace(lease.spec, holder_identity=None)
-            )
+            spec = msgspec.structs.replace(lease.spec, holder_identity=None)
+            released = msgspec.structs.replace(lease, spec=spec)
             await runtime.cluster.replace(LEASES, SYSTEM_NAMESPACE, self._name, released)
 
-    async def _round(self, runtime: Runtime) -> None:
-        asked = runtime.clock()
-        stamp = runtime.utc_now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        if self._written is not None and self.holds(asked):
-            with contextlib.suppress(ConflictError, NotFoundError):  # written by somebody else: read it
-                await self._renew(runtime, self._written, asked, stamp)
+    async def _acquire_or_renew(self, runtime: Runtime) -> None:
+        now = runtime.clock()
+        timestamp = runtime.utc_now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        if self._written is not None and self.is_leader(now):
+            with contextlib.suppress(ConflictError, NotFoundError):  # written by another replica: read it
+                await self._replace(runtime, self._written, now, timestamp)
                 return
         self._written = None
         try:
             lease = await runtime.cluster.get(LEASES, SYSTEM_NAMESPACE, self._name)
         except NotFoundError:
-            fresh = kube.Lease(
-                metadata=Metadata(name=self._name, namespace=SYSTEM_NAMESPACE),
-                spec=self._spec(kube.LeaseSpec(), stamp),
-            )
-            self._written = await runtime.cluster.create(LEASES, SYSTEM_NAMESPACE, fresh)
-            self._renewed = asked
+            await self._create(runtime, now, timestamp)
             return
-        if not self._free(lease, asked):
-            self._renewed = None
-            return
-        await self._renew(runtime, lease, asked, stamp)
+        if self._available(lease, now):
+            await self._replace(runtime, lease, now, timestamp)
+        else:
+            self._renewed_at = None
 
-    async def _renew(self, runtime: Runtime, lease: kube.Lease, asked: float, stamp: str) -> None:
-        renewed = msgspec.structs.replace(lease, spec=self._spec(lease.spec, stamp))
+    async def _create(self, runtime: Runtime, now: float, timestamp: str) -> None:
+        lease = kube.Lease(
+            metadata=Metadata(name=self._name, namespace=SYSTEM_NAMESPACE),
+            spec=self._spec(kube.LeaseSpec(), timestamp),
+        )
+        self._written = await runtime.cluster.create(LEASES, SYSTEM_NAMESPACE, lease)
+        self._renewed_at = now
+
+    async def _replace(self, runtime: Runtime, lease: kube.Lease, now: float, timestamp: str) -> None:
+        """PUT the Lease as held by this replica.
+
+        `now` is taken before the request, so that the replica never acts longer than allowed.
+        """
+        renewed = msgspec.structs.replace(lease, spec=self._spec(lease.spec, timestamp))
         self._written = await runtime.cluster.replace(LEASES, SYSTEM_NAMESPACE, self._name, renewed)
-        self._renewed = asked
+        self._renewed_at = now
 
-    def _free(self, lease: kube.Lease, now: float) -> bool:
-        """Tell whether the Lease is ours, given back, or unchanged for its whole duration as we saw it."""
+    def _available(self, lease: kube.Lease, now: float) -> bool:
+        """Tell whether the Lease is ours, released, or was seen unchanged for its whole duration.
+
+        The clocks of others are not trusted.
+        """
         if lease.spec.holder_identity in (self._identity, None, ""):
             return True
         version = lease.metadata.resource_version
-        if self._rival is None or self._rival[0] != version:
-            self._rival = (version, now)
-        return now - self._rival[1] > DURATION_SECONDS
+        if self._other is None or self._other[0] != version:
+            self._other = (version, now)
+        return now - self._other[1] > DURATION_SECONDS
 
-    def _spec(self, former: kube.LeaseSpec, stamp: str) -> kube.LeaseSpec:
-        """Return the Lease renewed, or, if it was another's, taken over."""
-        ours = former.holder_identity == self._identity
-        changes = former.lease_transitions
+    def _spec(self, previous: kube.LeaseSpec, timestamp: str) -> kube.LeaseSpec:
+        """Return the Lease as renewed or, if it was another replica's, as taken over."""
+        ours = previous.holder_identity == self._identity
+        transitions = previous.lease_transitions
         return kube.LeaseSpec(
             holder_identity=self._identity,
             lease_duration_seconds=DURATION_SECONDS,
-            acquire_time=former.acquire_time if ours and former.acquire_time else stamp,
-            renew_time=stamp,
-            lease_transitions=0 if changes is None else changes + (not ours),
+            acquire_time=previous.acquire_time if ours and previous.acquire_time else timestamp,
+            renew_time=timestamp,
+            lease_transitions=0 if transitions is None else transitions + (not ours),
         )
 
 
 async def while_leading(runtime: Runtime, work: Callable[[], Awaitable[None]]) -> None:
-    """Do work while this replica holds its Lease: cut off when it does not, begun anew when it does again; for ever.
+    """Run `work` whenever this replica is the leader.
 
-    One that stands by is as ready as it can be, and a rolling update waits for it to say so.
+    Cancelled when it no longer is, restarted when it is again. A standby counts as ready: a rolling update
+    waits for it.
     """
     while True:
-        while not runtime.is_leader():
-            if runtime.is_standby():
-                runtime.set_ready(True)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_SOON):
-                    await runtime.became_leader()
-        doing = asyncio.ensure_future(work())
+        await _until_leader(runtime)
+        task = asyncio.ensure_future(work())
         try:
-            while runtime.is_leader() and not doing.done():
-                await asyncio.wait({doing}, timeout=_SOON)
+            while runtime.is_leader() and not task.done():
+                await asyncio.wait({task}, timeout=_STANDBY_POLL_SECONDS)
         finally:
-            doing.cancel()
-            await asyncio.wait({doing})
-        if not doing.cancelled():
-            doing.result()
+            task.cancel()
+            await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()
+
+
+async def _until_leader(runtime: Runtime) -> None:
+    while not runtime.is_leader():
+        if runtime.is_standby():
+            runtime.set_ready(True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STANDBY_POLL_SECONDS):
+                await runtime.became_leader()

@@ -8,7 +8,10 @@ import msgspec
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one JSON line: time, level, service, message, and the error if there is one."""
+    """Formats a record as one JSON line.
+
+    Time, level, service, logger, message, and the traceback if there is one.
+    """
 
     def __init__(self, service: str) -> None:
         super().__init__()
@@ -29,7 +32,10 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up(service: str, level: str) -> None:
-    """Send all logs of this process to standard error."""
+    """Send all logs of this process to standard error, at this level (`info`, `debug`, ...).
+
+    Raises ValueError for an unknown level.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
     root = logging.getLogger()

@@ -1,7 +1,7 @@
-"""A process: settings, connections, health, signals, and the work; torn down in reverse order.
+"""A process: settings, connections, health, signals, and one or more components; torn down in reverse order.
 
-`run` is the body of every reactor's `__main__`, `run_main` that of agent and proxy, of which any number may run. `run_all` puts several
-into one process, for small machines.
+`run_all` is the body of every component's `__main__`; with several runnables it puts them into one process,
+for small machines. What a component decides is its own; how a decision becomes effects is `control_loop`'s.
 """
 
 import asyncio
@@ -14,17 +14,18 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
 from flexinfer.runtime import health, log
-from flexinfer.runtime.controller import A, Controller, F, M, run_controller
+from flexinfer.runtime.control_loop import run_controller
+from flexinfer.runtime.controller import A, Controller, F, M
 from flexinfer.runtime.kubernetes import client
 from flexinfer.runtime.kubernetes.api import ApiError
 from flexinfer.runtime.leader_election import LeaderElector
 from flexinfer.runtime.nats import connection, state_reader
-from flexinfer.runtime.runtime import Runtime
+from flexinfer.runtime.runtime import Runtime, Work
 from flexinfer.runtime.settings import Settings, SettingsError, load
 
 Main: TypeAlias = Callable[[Runtime], Awaitable[None]]
@@ -40,7 +41,10 @@ class Runnable(msgspec.Struct, frozen=True):
 
 
 def runnable_of(name: str, controller: Callable[[Settings], Controller[A, F, M]]) -> Runnable:
-    """Return the runnable of a deciding component; its controller is built from the settings of the runnable."""
+    """Return the runnable of a deciding component.
+
+    Its controller is built from the settings of the process.
+    """
 
     async def main(runtime: Runtime) -> None:
         await run_controller(runtime, controller(runtime.settings))
@@ -49,7 +53,10 @@ def runnable_of(name: str, controller: Callable[[Settings], Controller[A, F, M]]
 
 
 def run_all(runnables: Sequence[Runnable]) -> None:
-    """Run several services in one process until told to stop; exits 2 on bad settings, 1 when one fails."""
+    """Run components in this process until SIGTERM or SIGINT.
+
+    Raises SystemExit: 2 for bad settings, 1 if a component fails.
+    """
     name = runnables[0].name if len(runnables) == 1 else "all"
     try:
         settings = load(os.environ)
@@ -73,105 +80,106 @@ def run_all(runnables: Sequence[Runnable]) -> None:
 
 async def _serve(runnables: Sequence[Runnable], settings: Settings) -> None:
     state = health.Health(settings.build)
-    waiting = {runnable.name for runnable in runnables}
+    not_ready = {runnable.name for runnable in runnables}
 
-    def ready(name: str) -> Callable[[bool], None]:
-        def say(up: bool) -> None:  # noqa: FBT001 -- the fact itself
-            waiting.discard(name) if up else waiting.add(name)
-            state.set_ready(not waiting)
+    def readiness_of(name: str) -> Callable[[bool], None]:
+        def set_ready(ready: bool) -> None:  # noqa: FBT001 -- the value itself
+            not_ready.discard(name) if ready else not_ready.add(name)
+            state.set_ready(not not_ready)
 
-        return say
+        return set_ready
 
     async with health.served(state, settings.health_host, settings.health_port, settings.health_port_file):
-        work = [_one(runnable, settings, ready(runnable.name)) for runnable in runnables]
-        await until_stopped(_together(work))
+        work = [_run_one(runnable, settings, readiness_of(runnable.name)) for runnable in runnables]
+        await until_stopped(_run_together(work))
 
 
-async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+async def _run_together(work: Sequence[Work]) -> None:
     async with asyncio.TaskGroup() as tasks:
         for one in work:
             tasks.create_task(one)
 
 
-async def _one(runnable: Runnable, settings: Settings, ready: Callable[[bool], None]) -> None:
-    async with runtime_for(runnable.name, settings, ready) as (runtime, api):
+async def _run_one(runnable: Runnable, settings: Settings, set_ready: Callable[[bool], None]) -> None:
+    async with runtime_for(runnable.name, settings, set_ready) as (runtime, api):
         if not runnable.elects:
             await runnable.main(runtime)
             return
-        leadership = LeaderElector(runnable.name, settings.identity)
+        elector = LeaderElector(runnable.name, settings.identity)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(leadership.keep(runtime))
-                await runnable.main(_fenced(runtime, api, leadership))
+                tasks.create_task(elector.run(runtime))
+                await runnable.main(_fenced(runtime, api, elector))
         finally:
-            await leadership.give_back(runtime)
+            await elector.release(runtime)
 
 
-def _fenced(runtime: Runtime, api: client.KubernetesClient, leadership: LeaderElector) -> Runtime:
-    """Return what a replica acts by: it writes nothing while its Lease is not good, whatever it was about to do."""
+def _fenced(runtime: Runtime, api: client.KubernetesClient, elector: LeaderElector) -> Runtime:
+    """Return the runtime of a replica that writes nothing while it is not the leader."""
 
-    def holds() -> bool:
-        return leadership.holds(runtime.clock())
+    def is_leader() -> bool:
+        return elector.is_leader(runtime.clock())
 
     return msgspec.structs.replace(
         runtime,
-        cluster=api.writing_while(holds),
-        is_leader=holds,
-        is_standby=leadership.is_standby,
-        became_leader=leadership.gained,
+        cluster=api.writing_while(is_leader),
+        is_leader=is_leader,
+        is_standby=elector.is_standby,
+        became_leader=elector.became_leader,
     )
 
 
 @contextlib.asynccontextmanager
 async def runtime_for(
-    name: str, settings: Settings, ready: Callable[[bool], None]
+    name: str, settings: Settings, set_ready: Callable[[bool], None]
 ) -> AsyncIterator[tuple[Runtime, client.KubernetesClient]]:
-    """Connect everything that a service needs."""
-    spawn_background: set[asyncio.Task[object]] = set()
+    """Open the connections of a component; yields its runtime and the client behind `Runtime.cluster`.
 
-    def run_beside(work: Coroutine[Any, Any, object]) -> None:
+    Waits for NATS as long as it takes. Raises ApiError if there is no way to the API server.
+    """
+    background: set[asyncio.Task[object]] = set()
+
+    def spawn_background(work: Work) -> None:
         task = asyncio.create_task(_logged(work))
-        spawn_background.add(task)
-        task.add_done_callback(spawn_background.discard)
+        background.add(task)
+        task.add_done_callback(background.discard)
 
-    async with contextlib.AsyncExitStack() as stack:
-        link = await stack.enter_async_context(
-            connection.connected(
-                name,
-                settings.nats_url,
-                settings.nats_user,
-                settings.nats_password_file,
-                settings.nats_ca_file,
-            )
+    async with _nats(name, settings) as link, client.connected(settings.kubeconfig) as api:
+        yield (
+            Runtime(
+                name=name,
+                settings=settings,
+                cluster=api,
+                bus=state_reader.NatsBus(link),
+                connection=link,
+                clock=time.monotonic,
+                utc_now=lambda: datetime.now(UTC),
+                sleep=asyncio.sleep,
+                random=random.random,
+                set_ready=set_ready,
+                spawn_background=spawn_background,
+                is_leader=lambda: True,
+            ),
+            api,
         )
-        api = await stack.enter_async_context(client.connected(settings.kubeconfig))
-        runtime = Runtime(
-            name=name,
-            settings=settings,
-            cluster=api,
-            bus=state_reader.NatsBus(link),
-            connection=link,
-            clock=time.monotonic,
-            utc_now=lambda: datetime.now(UTC),
-            sleep=asyncio.sleep,
-            random=random.random,
-            set_ready=ready,
-            spawn_background=run_beside,
-            is_leader=lambda: True,
-        )
-        yield runtime, api
-        for task in tuple(spawn_background):
+        for task in tuple(background):
             task.cancel()
 
 
-async def _logged(work: Coroutine[Any, Any, object]) -> None:
+def _nats(name: str, settings: Settings) -> contextlib.AbstractAsyncContextManager[connection.Connection]:
+    return connection.connected(
+        name, settings.nats_url, settings.nats_user, settings.nats_password_file, settings.nats_ca_file
+    )
+
+
+async def _logged(work: Work) -> None:
     try:
         await work
     except Exception:
-        logger.warning("work beside the path failed", exc_info=True)
+        logger.warning("background work failed", exc_info=True)
 
 
-async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
+async def until_stopped(work: Coroutine[object, object, None]) -> None:
     """Run work until it ends or SIGTERM or SIGINT arrives; a second signal ends the process at once."""
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(work)

@@ -1,9 +1,13 @@
-"""Runtime: everything that a component is given. The simulation fills the same interfaces with its own."""
+"""Runtime: everything that a component is given.
+
+The simulation implements the same interfaces in virtual time. Components take time, chance, sleep and I/O
+from here and from nowhere else: this is what makes a whole history of them reproducible.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -13,6 +17,9 @@ from flexinfer.runtime.kubernetes.api import Cluster
 from flexinfer.runtime.nats.connection import Connection
 from flexinfer.runtime.settings import Settings
 from flexinfer.state.observed import Observation
+
+Work: TypeAlias = Coroutine[object, object, object]
+"""A coroutine whose result is not used."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -29,7 +36,10 @@ Delivery: TypeAlias = Snapshot | Observation | Disconnected
 
 
 class Subscriptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a component reads: kinds of the state stream, prefixes of the live stream, hints, and owners whose `changed` hints it receives."""
+    """What a component reads.
+
+    Kinds of the state stream, prefixes of the live stream, hints, and owners whose `changed` hints it receives.
+    """
 
     state: tuple[str, ...] = STATE_KINDS
     live: tuple[str, ...] = ()
@@ -48,11 +58,15 @@ class Bus(Protocol):
     """NATS as components see it: streams to read, and events to publish."""
 
     async def publish(self, event: AnyEvent) -> None:
-        """Publish an event, best effort: never raises because NATS is unavailable."""
+        """Publish an event, at most once: never raises, and drops the event, if NATS is unavailable."""
         ...
 
     def deliveries(self, subscriptions: Subscriptions) -> AsyncIterator[Delivery]:
-        """Yield a Snapshot, then each observation; again a Snapshot whenever something may have been missed."""
+        """Yield a Snapshot, then each observation.
+
+        Disconnected while NATS is; again a Snapshot whenever one may have been missed. Never ends and never
+        raises. A reader that is slow delays nothing but itself.
+        """
         ...
 
 
@@ -75,14 +89,22 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     utc_now: Callable[[], datetime]
     """Wall-clock time, UTC, for people."""
     sleep: Callable[[float], Awaitable[None]]
+    """Wait for some seconds."""
     random: Callable[[], float]
     """0 <= x < 1, for jitter."""
     set_ready: Callable[[bool], None]
-    spawn_background: Callable[[Coroutine[Any, Any, object]], None]
-    """Run a coroutine that nothing waits for; its failure is logged."""
+    """Set whether /readyz succeeds."""
+    spawn_background: Callable[[Work], None]
+    """Run a coroutine that nothing waits for, cancelled when the component stops; its failure is logged.
+
+    Must not block.
+    """
     is_leader: Callable[[], bool]
     """Whether this replica may act, by its own Lease and the monotonic clock."""
     is_standby: Callable[[], bool] = lambda: False
     """Whether another replica was last seen to hold the Lease."""
     became_leader: Callable[[], Awaitable[None]] = _never
-    """Return the next time that this replica becomes the leader; never for a component without leader election."""
+    """Return the next time that this replica becomes the leader.
+
+    Never for a component without leader election.
+    """

@@ -1,15 +1,16 @@
-"""The status writer: writes an owner's status, then a hint to others, an Event and a line of history.
+"""The status writer: writes an owner's status, then publishes a hint, a line of history and an Event.
 
-Server-side apply on the status subresource, always with the owner's full set of fields and with the resourceVersion that it was decided
-from: the API server ignores uid on `/status` of a custom resource (seen), so only resourceVersion keeps a write that was meant for a
-deleted Model off a newer one of the same name. Nothing waits for the Event or the history.
+Server-side apply on the status subresource, always with the owner's full set of fields and with the
+resourceVersion that it was decided from: the API server ignores uid on `/status` of a custom resource
+(measured), so only resourceVersion prevents that a write meant for a deleted Model reaches a newer one of the
+same name. Nothing waits for history and Event. What to write is decided in each component.
 """
 
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TypeAlias
 
 import msgspec
 
@@ -26,11 +27,13 @@ from flexinfer.runtime.runtime import Runtime
 from flexinfer.state.actions import WriteStatus
 
 log = logging.getLogger(__name__)
+Json: TypeAlias = dict[str, object]
+"""A JSON object of the Kubernetes API."""
 _JITTER_SECONDS = 0.02
 _EVENT_DELAY_SECONDS = 0.1
-"""How long an Event is delayed, so that the components that wait for the status read the Model first."""
-_TRIES_WITHOUT_JITTER = 2
-_TRIES = 20
+"""By how long an Event is delayed, so that the components which wait for the status read the Model first."""
+_ATTEMPTS_WITHOUT_JITTER = 2
+_ATTEMPTS = 20
 
 
 async def write_status(
@@ -38,12 +41,13 @@ async def write_status(
 ) -> list[AnyEvent]:
     """Write a status; returns the Model as the API server holds it now, or its deletion.
 
-    On a conflict the Model is read once. If its uid, generation, a gating condition or the owner's own condition changed, nothing is
-    written and the newer Model is returned, so that the caller decides again; else the same status is written with the new
-    resourceVersion. Raises ApiError except ConflictError and NotFoundError.
+    On a conflict the Model is read again. If its uid, its generation, a gating condition or the owner's own
+    condition has changed, nothing is written and the newer Model is returned, so that the caller decides
+    again; else the same status is written with the new resourceVersion. Raises ApiError, but neither
+    ConflictError nor NotFoundError.
     """
     base = action.model
-    for attempt in range(_TRIES):
+    for attempt in range(_ATTEMPTS):
         try:
             written = await _apply(runtime, action.status, base)
             for manager in former_managers.get(runtime.name, ()):
@@ -55,7 +59,7 @@ async def write_status(
             if _differs(base, current, action):
                 return [events.ModelObserved(model=current)]
             base = current
-            if attempt >= _TRIES_WITHOUT_JITTER:
+            if attempt >= _ATTEMPTS_WITHOUT_JITTER:
                 await runtime.sleep(runtime.random() * _JITTER_SECONDS)
         except NotFoundError:
             return [model_deleted(base)]
@@ -78,7 +82,7 @@ def rfc3339(runtime: Runtime) -> str:
     return runtime.utc_now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _body(model: Model) -> dict[str, Any]:
+def _body(model: Model) -> Json:
     """Return what every status write begins with; the resourceVersion makes it conditional."""
     meta = model.metadata
     return {
@@ -101,14 +105,20 @@ async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
 
 
 async def _release_fields(runtime: Runtime, model: Model, manager: str) -> Model:
-    """Make a field manager of a former release own nothing: fields that no present owner took over are deleted with it."""
+    """Make a field manager of an earlier release own nothing.
+
+    Fields that no current owner took over are deleted.
+    """
     return await runtime.cluster.apply(
         MODELS, model.metadata.namespace, _body(model), manager=manager, subresource="status"
     )
 
 
-def _fields(runtime: Runtime, status: OwnedStatus) -> dict[str, Any]:
-    """Return the JSON of an owner's fields without empty ones: a real API server turns an object without fields into null and refuses it."""
+def _fields(runtime: Runtime, status: OwnedStatus) -> Json:
+    """Return an owner's fields as JSON, without empty ones.
+
+    A real API server turns an object without fields into null, and then rejects it.
+    """
     values = {
         field.encode_name: _plain(runtime, getattr(status, field.name))
         for field in msgspec.structs.fields(status)
@@ -117,7 +127,7 @@ def _fields(runtime: Runtime, status: OwnedStatus) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value != {}}
 
 
-def _plain(runtime: Runtime, value: Any) -> Any:
+def _plain(runtime: Runtime, value: object) -> object:
     if isinstance(value, MonotonicTime):
         age = timedelta(seconds=max(0.0, runtime.clock() - value.at))
         return (runtime.utc_now() - age).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -148,7 +158,10 @@ def _gate(model: Model, kind: str) -> tuple[str, str, int] | None:
 
 
 async def _publish_transition(runtime: Runtime, action: WriteStatus, base: Model, written: Model) -> None:
-    """Publish a hint for the next component, and record a transition; nothing after a quiet write."""
+    """Publish a hint for the next component, and record a transition in the background.
+
+    Neither after a quiet write.
+    """
     if action.quiet:
         return
     meta, condition = written.metadata, action.condition
@@ -164,7 +177,10 @@ async def _publish_transition(runtime: Runtime, action: WriteStatus, base: Model
 async def record_transition(
     runtime: Runtime, model: Model, condition: Condition, seconds: float | None = None
 ) -> None:
-    """Record one step of a Model's life: a line of history and a Kubernetes Event. Never raises ApiError."""
+    """Record a transition: a line of history and an Event.
+
+    Never raises ApiError. `seconds` is how long it took.
+    """
     await runtime.bus.publish(
         events.HistoryRecorded(
             namespace=model.metadata.namespace,
@@ -183,13 +199,13 @@ async def record_transition(
     try:
         await runtime.cluster.create(EVENTS, model.metadata.namespace, event)
     except ApiError as error:
-        log.debug("event %s of %s not written: %s", condition.reason, model.key, error)
+        log.debug("event %s of %s not created: %s", condition.reason, model.key, error)
 
 
-def _event(runtime: Runtime, model: Model, condition: Condition) -> dict[str, Any]:
-    """Return a transition as an Event.
+def _event(runtime: Runtime, model: Model, condition: Condition) -> Json:
+    """Return a transition as an Event, whose name sorts by time.
 
-    Names sort by time: kubectl orders Events by whole seconds, and within a second in the order of the list.
+    Kubectl orders Events by whole seconds, and those of one second in the order of the list: by name.
     """
     meta, now = model.metadata, rfc3339(runtime)
     content = f"{meta.uid}/{condition.type}/{condition.reason}/{meta.resource_version}"

@@ -3,7 +3,7 @@
 A component's own effects (create a Pod, create a Job, advance a Lease) are structs beside its `decide`.
 """
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -13,11 +13,11 @@ from flexinfer.api.model import Model
 from flexinfer.api.status import MonotonicTime, OwnedStatus
 
 FIRST_WRITE_TIMEOUT = 1.0
-"""Seconds that a first condition which needs nothing waits for the ones before it (DESIGN 5)."""
+"""Seconds by which a first condition that waits for nothing is delayed for those before it (DESIGN 5)."""
 
 
 class Action(Protocol):
-    """An effect that a decision yields; actions of one key never run at the same time."""
+    """An effect that a decision yields; actions with one key never run at the same time."""
 
     @property
     def key(self) -> str:
@@ -37,11 +37,12 @@ class RequeueAt(msgspec.Struct, frozen=True):
 
 
 class WriteStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Write an owner's status, always as a full set.
+    """Write an owner's status, always its full set of fields.
 
-    `model` is what the status was decided from: the write carries its resourceVersion. `gates` are the condition types that it depends
-    on: if one of them changed meanwhile, nothing is written and the component decides again. A `quiet` write is no transition: it
-    is followed by no hint, no Event and no line of history.
+    `model` is what the status was decided from: the write carries its resourceVersion. `gates` are the
+    condition types that it depends on: if one of them has changed meanwhile, nothing is written and the
+    component decides again. A `quiet` write is no transition: no hint, no Event and no line of history follow
+    it.
     """
 
     model: Model
@@ -89,7 +90,7 @@ def write_if_changed(model: Model, status: OwnedStatus, gates: tuple[str, ...] =
     return WriteStatus(model=model, status=status, gates=gates)
 
 
-def fields(status: OwnedStatus) -> list[tuple[str, Any]]:
+def fields(status: OwnedStatus) -> list[tuple[str, object]]:
     """Return an owner's fields, the condition aside, as (attribute of `Model.status`, value)."""
     names = [name for name in type(status).__struct_fields__ if name != "condition"]
     return [(name, getattr(status, name)) for name in names]
@@ -102,13 +103,17 @@ def unwritten_before(model: Model, kind: str) -> bool:
 
 
 def first_write_due(model: Model, kind: str, first_seen: float | None, now: float) -> float | None:
-    """Return until when a first condition that needs nothing should wait for those before it; None: write it now."""
+    """Return until when the first value of a condition that waits for nothing is delayed; None: write it now.
+
+    Six owners that write at once would conflict with each other.
+    """
     if model.condition(kind) is not None or not unwritten_before(model, kind) or first_seen is None:
         return None
     due = first_seen + FIRST_WRITE_TIMEOUT
     return due if now < due else None
 
 
-def _plain(value: Any) -> Any:
-    plain = value if isinstance(value, MonotonicTime) else msgspec.to_builtins(value)
+def _plain(value: object) -> object:
+    """Return a value of a field in a comparable form; all empty ones are equal."""
+    plain: object = value if isinstance(value, MonotonicTime) else msgspec.to_builtins(value)
     return None if plain in ("", {}, 0) else plain

@@ -1,6 +1,7 @@
-"""ObservedState: everything that a component last observed. Pure; `state.apply` applies events to it.
+"""ObservedState: everything that a component last observed. Pure. `state.apply` applies events to it.
 
-Times are seconds of the reader's monotonic clock: the clocks of other processes are not trusted (DESIGN, law 8).
+Times are seconds of the reader's monotonic clock: the clocks of other processes are not trusted (DESIGN, law
+8).
 """
 
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ class Activity(msgspec.Struct, frozen=True):
 
 
 class ProxyHeartbeat(msgspec.Struct, frozen=True):
-    """A proxy's heartbeats: the last one, whether it was the shutdown message, and since when there was no gap."""
+    """A proxy's heartbeats: the last one, whether it was the last of all, and since when there was no gap."""
 
     last: float
     final: bool
@@ -49,7 +50,7 @@ class ProxyHeartbeat(msgspec.Struct, frozen=True):
 
 
 class StepSince(msgspec.Struct, frozen=True):
-    """Since when a group's Lease is at its step."""
+    """Since when a group's Lease has been at its step."""
 
     turn: int
     step: str

@@ -1,4 +1,4 @@
-"""The bus on a real nats-server: memory, watermark, restarts and wiped stores."""
+"""The streams on a real nats-server: replay, watermark, restarts and wiped stores."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 
 @contextlib.asynccontextmanager
 async def writer(server: NatsServer) -> AsyncIterator[StateStream]:
-    """Open the state stream as the watcher does."""
+    """Open the state stream as the watcher does; yields it."""
     async with (
         connection.connected("watcher", server.url, "", "") as link,
         connection.connected("bootstrap", server.url, "", "") as bootstrap,
@@ -32,16 +32,16 @@ async def writer(server: NatsServer) -> AsyncIterator[StateStream]:
 
 
 async def until_snapshot(deliveries: AsyncIterator[Delivery], count: int) -> Snapshot:
-    """Return the first snapshot of that many facts."""
+    """Return the first snapshot of that many observations."""
     async with asyncio.timeout(20):
         async for delivery in deliveries:
             if isinstance(delivery, Snapshot) and len(delivery.observations) == count:
                 return delivery
-    raise AssertionError("the bus ended")
+    raise AssertionError("the deliveries ended")
 
 
-async def test_a_reader_gets_everything_and_then_the_news(tmp_path: Path) -> None:
-    """The snapshot holds the last fact of each subject; what comes later arrives by itself."""
+async def test_a_reader_gets_a_snapshot_and_then_what_is_published(tmp_path: Path) -> None:
+    """The snapshot holds the last event of each subject."""
     async with nats_server(tmp_path) as server, writer(server) as stream:
         await stream.publish(events.ModelObserved(model=a_model("a", version=1)))
         await stream.publish(events.ModelObserved(model=a_model("a", version=2)))
@@ -58,13 +58,13 @@ async def test_a_reader_gets_everything_and_then_the_news(tmp_path: Path) -> Non
             assert versions == [2, 3]
             await stream.publish(events.ModelDeleted(namespace="default", name="b", uid="uid-b"))
             async with asyncio.timeout(5):
-                news = await anext(deliveries)
-            assert not isinstance(news, Snapshot | Disconnected)
-            assert isinstance(news.event, events.ModelDeleted)
+                delivery = await anext(deliveries)
+            assert not isinstance(delivery, Snapshot | Disconnected)
+            assert isinstance(delivery.event, events.ModelDeleted)
 
 
-async def test_a_second_writer_is_refused(tmp_path: Path) -> None:
-    """Whoever does not know the last sequence of a subject may not write it."""
+async def test_a_second_writer_is_rejected(tmp_path: Path) -> None:
+    """A writer must know the last sequence of the subject."""
     async with nats_server(tmp_path) as server, writer(server) as first, writer(server) as second:
         await first.publish(events.ModelObserved(model=a_model("a", version=1)))
         with pytest.raises(StaleWriteError):
@@ -72,8 +72,8 @@ async def test_a_second_writer_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wiped", [False, True], ids=["restarted", "wiped"])
-async def test_a_reader_sees_the_truth_again_after_a_restart(tmp_path: Path, *, wiped: bool) -> None:
-    """A killed server, with its store or without, costs one replay: nobody stays blind."""
+async def test_a_reader_replays_after_a_restart_of_the_server(tmp_path: Path, *, wiped: bool) -> None:
+    """A killed server, with its store or without, costs one replay."""
     async with nats_server(tmp_path) as server, writer(server) as stream:
         model = events.ModelObserved(model=a_model("a", version=1))
         await stream.publish(model)
@@ -86,7 +86,7 @@ async def test_a_reader_sees_the_truth_again_after_a_restart(tmp_path: Path, *, 
                 shutil.rmtree(server.store)
             await server.start()
             async with asyncio.timeout(10):
-                await stream.doubted()
+                await stream.suspect()
                 await stream.open()
             await stream.publish(model)
             await stream.publish(events.ModelObserved(model=a_model("b", version=2)))
@@ -94,8 +94,8 @@ async def test_a_reader_sees_the_truth_again_after_a_restart(tmp_path: Path, *, 
             await until_snapshot(deliveries, 2)
 
 
-async def test_a_message_that_is_no_event_is_named_and_passed_over(tmp_path: Path) -> None:
-    """What does not decode goes to the dead letters; what follows still arrives."""
+async def test_a_message_that_does_not_decode_becomes_a_dead_letter(tmp_path: Path) -> None:
+    """What follows it still arrives."""
     async with nats_server(tmp_path) as server, writer(server) as stream:
         await stream.watermark()
         async with (
@@ -108,8 +108,8 @@ async def test_a_message_that_is_no_event_is_named_and_passed_over(tmp_path: Pat
             await person.client.publish("flexinfer.wake.default.a", b"nonsense")
             await NatsBus(person).publish(events.WakeRequested(namespace="default", name="a", uid="u"))
             async with asyncio.timeout(5):
-                news = await anext(deliveries)
+                delivery = await anext(deliveries)
                 letter = await dead.next_msg()
-            assert not isinstance(news, Snapshot | Disconnected)
-            assert isinstance(news.event, events.WakeRequested)
+            assert not isinstance(delivery, Snapshot | Disconnected)
+            assert isinstance(delivery.event, events.WakeRequested)
             assert letter.subject == "flexinfer.dead.wake.default.a"

@@ -1,4 +1,4 @@
-"""Model: durations, quantities, devices, and what a verdict of an older generation is worth."""
+"""Model: durations, quantities, devices, and conditions of an older generation."""
 
 import pytest
 from hypothesis import given
@@ -14,12 +14,12 @@ from tests.builders import a_condition, a_model
     ("text", "value"), [("5m", 300.0), ("1h30m", 5400.0), ("500ms", 0.5), ("90s", 90.0), ("0s", 0.0)]
 )
 def test_a_duration_is_read_in_seconds(text: str, value: float) -> None:
-    """As Kubernetes writes them."""
+    """In the form of Kubernetes."""
     assert seconds(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "5", "1 day", "-1s", "5m ", "1.5h", "m"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_text_that_is_no_duration_is_refused(text: str) -> None:
     """The message shows the form."""
     with pytest.raises(ValueError, match="such as 90s"):
         seconds(text)
@@ -30,26 +30,26 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
     [("100m", 100), (2, 2000), ("1.5", 1500), ("4Gi", 4 * 2**30 * 1000), ("1k", 10**6), ("1e3", 10**6)],
 )
 def test_a_quantity_is_read_in_thousandths(quantity: str | int, value: int) -> None:
-    """Rounded up, so that what is asked for is never less."""
+    """Rounded up, so that a request never shrinks."""
     assert milli(quantity) == value
 
 
-def test_what_is_no_quantity_is_refused() -> None:
+def test_text_that_is_no_quantity_is_refused() -> None:
     """Ten gigs are not a quantity."""
     with pytest.raises(ValueError, match=r"quantity|could not convert"):
         milli("10 gigs")
 
 
 def test_a_model_without_gpu_needs_no_device_and_has_no_group() -> None:
-    """CPU-only unless it says otherwise."""
+    """CPU only is the default."""
     assert a_model().spec.devices == 0
     assert a_model(gpu=Gpu(vendor="cpu", shared="g")).spec.group == ""
     assert a_model(gpu=Gpu(vendor="nvidia", shared="g")).spec.group == "g"
     assert a_model(gpu=Gpu(vendor="nvidia", count=2)).spec.devices == 2
 
 
-def test_a_verdict_of_an_older_generation_is_unknown() -> None:
-    """A verdict is of a generation."""
+def test_a_condition_of_an_older_generation_is_unknown() -> None:
+    """It was decided from another spec."""
     model = a_model(generation=2, conditions=[a_condition("Placed", generation=1)])
     assert model.condition_status("Placed") == "Unknown"
     assert not model.is_true("Placed")
@@ -58,9 +58,9 @@ def test_a_verdict_of_an_older_generation_is_unknown() -> None:
 @given(
     st.text(max_size=30), st.integers(0, 1000), st.sampled_from(["Granted", "Releasing", "Stopped", "Freed"])
 )
-def test_a_group_comes_back_from_its_lease(group: str, turn: int, step: str) -> None:
-    """Whatever the group is called."""
-    told = GroupLease(
+def test_a_group_is_read_back_from_its_lease(group: str, turn: int, step: str) -> None:
+    """Groups may have any name."""
+    lease = GroupLease(
         namespace="n", group=group, version=7, holder="a", holder_uid="u-1", step=step, turn=turn
     )
-    assert group_lease(lease_of(told)) == told
+    assert group_lease(lease_of(lease)) == lease

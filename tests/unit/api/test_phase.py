@@ -1,4 +1,4 @@
-"""phase_of: total, and as the contract orders it, over every combination of conditions."""
+"""phase_of: a total function, in the order of the contract, over every combination of conditions."""
 
 import itertools
 
@@ -8,8 +8,9 @@ from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
 from flexinfer.api.phase import Phase, explain, phase_of
 from flexinfer.api.reasons import Reason
+from tests.builders import a_condition
 
-CHOICES = {
+CHOICES: dict[str, list[tuple[str, str] | None]] = {
     conditions.ACCEPTED: [None, ("True", "Accepted"), ("False", Reason.INVALID_CONFIG)],
     conditions.PLACED: [
         None,
@@ -34,7 +35,6 @@ CHOICES = {
         None,
         ("True", Reason.NOT_SHARED),
         ("False", Reason.QUEUED),
-        ("False", Reason.PREEMPTED),
     ],
     conditions.READY: [
         None,
@@ -50,20 +50,17 @@ CHOICES = {
 
 def combinations() -> list[tuple[Condition, ...]]:
     """Return every combination of the choices."""
-    found = []
-    for row in itertools.product(*CHOICES.values()):
-        said = zip(CHOICES, row, strict=True)
-        found.append(
-            tuple(
-                Condition(type=kind, status=verdict[0], reason=verdict[1], observed_generation=1)
-                for kind, verdict in said
-                if verdict is not None
-            )
+    return [
+        tuple(
+            Condition(type=kind, status=choice[0], reason=choice[1], observed_generation=1)
+            for kind, choice in zip(CHOICES, row, strict=True)
+            if choice is not None
         )
-    return found
+        for row in itertools.product(*CHOICES.values())
+    ]
 
 
-def test_every_combination_has_one_of_the_six_phases_and_a_sentence() -> None:
+def test_every_combination_has_one_of_the_phases_and_a_message() -> None:
     """Total: no combination is without a phase."""
     for row in combinations():
         assert phase_of(row, 1) in tuple(Phase)
@@ -71,25 +68,30 @@ def test_every_combination_has_one_of_the_six_phases_and_a_sentence() -> None:
 
 
 def test_the_first_match_wins() -> None:
-    """Ready, Failed, Preempted, Loading, Idle, Pending: judged here by other words for the same rules."""
+    """Ready, Failed, Loading, Idle, Pending: the same rules, stated independently."""
     for row in combinations():
-        said = {c.type: c for c in row}
-        ready = said.get(conditions.READY)
+        by_type = {c.type: c for c in row}
+        ready = by_type.get(conditions.READY)
+        wanted, granted = (_is(by_type, kind, "True") for kind in (conditions.WANTED, conditions.GRANTED))
         if ready is not None and ready.true:
             expected = Phase.READY
-        elif any(c.status == "False" and c.reason in reasons.FINAL_REASONS for c in row) or (
-            conditions.ACCEPTED in said and said[conditions.ACCEPTED].status == "False"
+        elif any(c.status == "False" and c.reason in reasons.FINAL for c in row) or _is(
+            by_type, conditions.ACCEPTED, "False"
         ):
             expected = Phase.FAILED
-        elif _says(said, conditions.WANTED, "True") and _reason(said, conditions.GRANTED) == Reason.PREEMPTED:
-            expected = Phase.PREEMPTED
-        elif _reason(said, conditions.READY) == Reason.LOADING:
+        elif _reason(by_type, conditions.READY) in reasons.LOADING or (
+            _reason(by_type, conditions.READY) == Reason.DRAINING and wanted and granted
+        ):
             expected = Phase.LOADING
         elif (
-            _reason(said, conditions.WANTED) == Reason.IDLE
-            and _says(said, conditions.PLACED, "True")
-            and _says(said, conditions.CACHED, "True")
-            and (ready is None or ready.reason == Reason.STOPPED)
+            _is(by_type, conditions.WANTED, "False")
+            and _reason(by_type, conditions.WANTED) != Reason.DELETING
+            and _is(by_type, conditions.PLACED, "True")
+            and _is(by_type, conditions.CACHED, "True")
+            and (
+                ready is None
+                or (ready.status == "False" and ready.reason in {*reasons.AT_REST, Reason.DRAINING})
+            )
         ):
             expected = Phase.IDLE
         else:
@@ -97,16 +99,27 @@ def test_the_first_match_wins() -> None:
         assert phase_of(row, 1) == expected, row
 
 
-def _says(said: dict[str, Condition], kind: str, status: str) -> bool:
-    return kind in said and said[kind].status == status
+def test_an_engine_that_drains_to_be_restarted_is_loading_and_one_that_drains_to_stop_is_idle() -> None:
+    """Never Pending: nothing is waited for but the in-flight requests."""
+    placed = [a_condition(kind) for kind in (conditions.ACCEPTED, conditions.PLACED, conditions.CACHED)]
+    draining = a_condition(conditions.READY, "False", Reason.DRAINING)
+    granted = a_condition(conditions.GRANTED)
+    restart = (*placed, a_condition(conditions.WANTED), granted, draining)
+    stop = (*placed, a_condition(conditions.WANTED, "False", Reason.IDLE), granted, draining)
+    assert phase_of(restart, 1) == Phase.LOADING
+    assert phase_of(stop, 1) == Phase.IDLE
 
 
-def _reason(said: dict[str, Condition], kind: str) -> str:
-    return said[kind].reason if kind in said else ""
+def _is(by_type: dict[str, Condition], kind: str, status: str) -> bool:
+    return kind in by_type and by_type[kind].status == status
+
+
+def _reason(by_type: dict[str, Condition], kind: str) -> str:
+    return by_type[kind].reason if kind in by_type else ""
 
 
 def test_an_older_generation_counts_as_unknown_except_for_ready() -> None:
-    """An engine goes on answering whatever the spec became; a refusal of a former spec is no failure."""
+    """A running engine keeps serving after a change of the spec; a refusal of an older spec is no failure."""
     old = Condition(
         type=conditions.ACCEPTED, status="False", reason=Reason.INVALID_CONFIG, observed_generation=1
     )
@@ -115,15 +128,17 @@ def test_an_older_generation_counts_as_unknown_except_for_ready() -> None:
     assert phase_of((old, ready), 2) == Phase.READY
 
 
-@pytest.mark.parametrize("reason", sorted(reasons.FINAL_REASONS))
+@pytest.mark.parametrize("reason", sorted(reasons.FINAL))
 def test_a_final_reason_is_a_failure(reason: str) -> None:
-    """What does not change by waiting is said to be failed."""
-    said = Condition(type=conditions.CACHED, status=conditions.FALSE, reason=reason, observed_generation=1)
-    assert phase_of((said,), 1) == Phase.FAILED
+    """Waiting does not change it."""
+    condition = Condition(
+        type=conditions.CACHED, status=conditions.FALSE, reason=reason, observed_generation=1
+    )
+    assert phase_of((condition,), 1) == Phase.FAILED
 
 
 def test_the_message_names_the_first_condition_that_is_not_true() -> None:
-    """A user never has to guess."""
+    """Users need to look at one condition only."""
     placed = Condition(
         type=conditions.PLACED,
         status="False",
@@ -133,4 +148,4 @@ def test_the_message_names_the_first_condition_that_is_not_true() -> None:
     )
     accepted = Condition(type=conditions.ACCEPTED, status="True", reason="Accepted", observed_generation=1)
     assert explain((accepted, placed), 1) == "Placed=False (NoNodeFits): a: no GPU"
-    assert "waits for Placed" in explain((accepted,), 1)
+    assert "waiting for Placed" in explain((accepted,), 1)

@@ -1,10 +1,11 @@
-"""Subjects: injective, never a wildcard, and back again."""
+"""Subjects: an encoding of names that is injective, reversible and free of wildcards."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer.events import events, subjects
+from flexinfer.events.workload import GroupLease
 from tests.builders import a_model
 
 names = st.text(max_size=40)
@@ -12,7 +13,7 @@ names = st.text(max_size=40)
 
 @given(names)
 def test_a_name_comes_back_from_its_part_of_a_subject(name: str) -> None:
-    """Whatever a group or a node is called."""
+    """Groups and nodes may have any name."""
     assert subjects.decode(subjects.encode(name)) == name
 
 
@@ -53,7 +54,8 @@ def test_each_event_has_the_subject_of_the_contract(event: events.AnyEvent, subj
     assert subjects.subject_of(event) == subject
 
 
-def test_a_fact_of_ones_own_does_not_travel() -> None:
-    """EngineProbed and its like have no subject."""
-    with pytest.raises(TypeError, match="does not travel"):
-        subjects.subject_of(events.EngineProbed(key="x/a", pod_uid="p", healthy=True))
+def test_an_event_that_is_never_published_has_no_subject() -> None:
+    """The arbiter applies the Lease that it wrote to its own state; the watcher publishes it."""
+    lease = GroupLease(namespace="x", group="g")
+    with pytest.raises(TypeError, match="LeaseObserved is never published"):
+        subjects.subject_of(events.LeaseObserved(lease=lease))

@@ -1,22 +1,22 @@
-"""What a process says of itself."""
+"""Health: liveness, readiness and version."""
 
 from flexinfer.runtime.health import Health
 
 
 def test_version_is_the_build_that_runs() -> None:
-    """So that who deployed it can tell whether it arrived."""
+    """A rollout can be checked."""
     assert Health("4f2a").answer("/version") == (200, "4f2a")
 
 
-def test_alive_at_once_and_ready_when_told() -> None:
-    """A process that replays is alive; traffic must wait."""
+def test_a_process_is_alive_at_once_and_ready_after_its_replay() -> None:
+    """While it replays it must not be restarted, and must get no traffic."""
     health = Health()
     before = health.answer("/healthz"), health.answer("/readyz")
     health.set_ready(True)
-    assert before == ((200, "ok"), (503, "not ready: has not seen everything yet"))
+    assert before == ((200, "ok"), (503, "not ready: the replay of the state stream is not complete"))
     assert health.answer("/readyz") == (200, "ready")
 
 
-def test_another_path_names_those_there_are() -> None:
-    """Nobody has to guess."""
-    assert Health().answer("/") == (404, "there is /healthz, /readyz and /version")
+def test_any_other_path_is_answered_with_the_paths() -> None:
+    """No documentation is needed."""
+    assert Health().answer("/") == (404, "not found; paths are /healthz, /readyz and /version")

@@ -1,4 +1,7 @@
-"""Leadership in virtual time: one acts, the other waits, and whoever cannot renew stops by itself."""
+"""Leader election in virtual time.
+
+One replica acts, the others are standbys, and one that cannot renew stops by itself.
+"""
 
 import asyncio
 import contextlib
@@ -24,11 +27,11 @@ from tests.simulation.loop import run
 
 
 class OneLease:
-    """An API server that holds one Lease, and can be away."""
+    """An API server that holds one Lease, and can be unavailable."""
 
     def __init__(self) -> None:
         self.lease: kube.Lease | None = None
-        self.away = False
+        self.unavailable = False
         self.hangs = False
         self.conflicts = 0
         self.reads = 0
@@ -64,8 +67,8 @@ class OneLease:
     async def _answer(self) -> None:
         if self.hangs:
             await asyncio.Event().wait()
-        if self.away:
-            raise UnavailableError("away")
+        if self.unavailable:
+            raise UnavailableError("unavailable")
 
     def _store(self, body: kube.Lease) -> kube.Lease:
         version = str(next(self._versions))
@@ -76,35 +79,35 @@ class OneLease:
 
 @contextlib.asynccontextmanager
 async def led() -> AsyncIterator[tuple[OneLease, Runtime, LeaderElector, "asyncio.Task[None]"]]:
-    """Yield a server, and who has held its Lease for a second; the task that keeps it ends with the block."""
+    """Yield a server and a replica that has been the leader for a second; its task ends with the block."""
     server = OneLease()
     runtime = a_runtime(cluster=server)
     leader = LeaderElector("placer", "one")
-    task = asyncio.create_task(leader.keep(runtime))
+    task = asyncio.create_task(leader.run(runtime))
     await asyncio.sleep(1)
     yield server, runtime, leader, task
     task.cancel()
 
 
 async def written_by(server: OneLease, holder: str | None) -> None:
-    """Write the Lease as somebody else would: as taken by a holder, or as given back."""
+    """Write the Lease as another replica would: as taken over, or as released."""
     assert server.lease is not None
     spec = msgspec.structs.replace(server.lease.spec, holder_identity=holder)
     await server.replace(LEASES, "", "", msgspec.structs.replace(server.lease, spec=spec))
 
 
 def test_of_two_replicas_one_acts() -> None:
-    """The second stands by."""
+    """The second is a standby."""
 
     async def main() -> None:
         server = OneLease()
         runtime = a_runtime(cluster=server)
         first, second = LeaderElector("placer", "one"), LeaderElector("placer", "two")
-        tasks = [asyncio.create_task(one.keep(runtime)) for one in (first, second)]
+        tasks = [asyncio.create_task(one.run(runtime)) for one in (first, second)]
         for _ in range(50):
             await asyncio.sleep(1)
-            assert first.holds(runtime.clock())
-            assert not second.holds(runtime.clock())
+            assert first.is_leader(runtime.clock())
+            assert not second.is_leader(runtime.clock())
         for task in tasks:
             task.cancel()
 
@@ -116,27 +119,27 @@ def test_a_leader_that_cannot_renew_stops_before_another_may_start() -> None:
 
     async def main() -> None:
         async with led() as (server, runtime, leader, _task):
-            server.away = True
+            server.unavailable = True
             await asyncio.sleep(ACT_SECONDS - 1.5)
-            assert leader.holds(runtime.clock())
+            assert leader.is_leader(runtime.clock())
             await asyncio.sleep(2)
-            assert not leader.holds(runtime.clock())
+            assert not leader.is_leader(runtime.clock())
 
     run(main())
 
 
-def test_a_successor_waits_out_the_lease_of_one_that_vanished() -> None:
-    """As it saw it itself: foreign clocks are not believed."""
+def test_a_standby_waits_until_the_lease_of_a_lost_leader_has_expired() -> None:
+    """By its own clock: the clocks of others are not trusted."""
 
     async def main() -> None:
         async with led() as (_server, runtime, _leader, task):
             task.cancel()
             successor = LeaderElector("placer", "two")
-            waiting = asyncio.create_task(successor.keep(runtime))
+            waiting = asyncio.create_task(successor.run(runtime))
             await asyncio.sleep(DURATION_SECONDS - 0.5)
-            assert not successor.holds(runtime.clock())
+            assert not successor.is_leader(runtime.clock())
             await asyncio.sleep(2)
-            assert successor.holds(runtime.clock())
+            assert successor.is_leader(runtime.clock())
             waiting.cancel()
 
     run(main())
@@ -149,59 +152,59 @@ def test_the_same_identity_takes_its_own_lease_at_once() -> None:
         async with led() as (_server, runtime, _leader, task):
             task.cancel()
             again = LeaderElector("placer", "one")
-            waiting = asyncio.create_task(again.keep(runtime))
+            waiting = asyncio.create_task(again.run(runtime))
             await asyncio.sleep(0.1)
-            assert again.holds(runtime.clock())
+            assert again.is_leader(runtime.clock())
             waiting.cancel()
 
     run(main())
 
 
-def test_a_lease_given_back_is_free_at_once() -> None:
+def test_a_released_lease_is_available_at_once() -> None:
     """A rolling update does not wait."""
 
     async def main() -> None:
         async with led() as (_server, runtime, leader, task):
             task.cancel()
-            await leader.give_back(runtime)
-            assert not leader.holds(runtime.clock())
+            await leader.release(runtime)
+            assert not leader.is_leader(runtime.clock())
             successor = LeaderElector("placer", "two")
-            waiting = asyncio.create_task(successor.keep(runtime))
+            waiting = asyncio.create_task(successor.run(runtime))
             await asyncio.sleep(0.1)
-            assert successor.holds(runtime.clock())
+            assert successor.is_leader(runtime.clock())
             waiting.cancel()
 
     run(main())
 
 
-def test_one_renewal_that_hangs_costs_nobody_the_lease() -> None:
-    """It is given up and tried again while the Lease is still good."""
+def test_a_renewal_that_hangs_does_not_lose_the_lease() -> None:
+    """It times out and is retried while the Lease is still valid."""
 
     async def main() -> None:
         server = OneLease()
         runtime = a_runtime(cluster=server)
         leader = LeaderElector("placer", "one")
-        task = asyncio.create_task(leader.keep(runtime))
+        task = asyncio.create_task(leader.run(runtime))
         await asyncio.sleep(RENEW_SECONDS - 0.5)
         server.hangs = True
         await asyncio.sleep(1.0)
         server.hangs = False
         for _ in range(40):
             await asyncio.sleep(0.25)
-            assert leader.holds(runtime.clock())
+            assert leader.is_leader(runtime.clock())
         task.cancel()
 
     run(main())
 
 
-def test_a_lease_is_given_back_although_a_last_renewal_crossed_it() -> None:
-    """The write is refused once, and made again on what is there."""
+def test_a_lease_is_released_although_a_last_renewal_arrived_meanwhile() -> None:
+    """The write conflicts once, and is repeated on the current Lease."""
 
     async def main() -> None:
         async with led() as (server, runtime, leader, task):
             task.cancel()
             server.conflicts = 1
-            await leader.give_back(runtime)
+            await leader.release(runtime)
             assert server.lease is not None
             assert server.lease.spec.holder_identity is None
 
@@ -215,61 +218,61 @@ def test_a_renewal_reads_nothing() -> None:
         async with led() as (server, runtime, leader, _task):
             read = server.reads
             await asyncio.sleep(10 * RENEW_SECONDS)
-            assert leader.holds(runtime.clock())
+            assert leader.is_leader(runtime.clock())
             assert server.reads == read
 
     run(main())
 
 
 @pytest.mark.parametrize("holder", ["placer-two", None])
-def test_a_lease_that_somebody_else_has_written_is_read_before_it_is_renewed(holder: str | None) -> None:
-    """One that was taken is lost; one that was given back is taken again."""
+def test_a_lease_that_another_replica_has_written_is_read_before_it_is_renewed(holder: str | None) -> None:
+    """One that was taken over is lost; one that was released is acquired again."""
 
     async def main() -> None:
         async with led() as (server, runtime, leader, _task):
             await written_by(server, holder)
             await asyncio.sleep(RENEW_SECONDS)
-            assert leader.holds(runtime.clock()) is (holder is None)
+            assert leader.is_leader(runtime.clock()) is (holder is None)
             assert server.lease is not None
             assert server.lease.spec.holder_identity == (holder or "placer-one")
 
     run(main())
 
 
-def test_a_leader_whose_time_is_over_reads_before_it_writes() -> None:
-    """Somebody else may hold the Lease by now; what it remembers is not even tried."""
+def test_a_leader_whose_time_has_run_out_reads_before_it_writes() -> None:
+    """Another replica may be the leader by now; the Lease as last written is not even tried."""
 
     async def main() -> None:
         async with led() as (server, runtime, leader, _task):
-            server.away = True
+            server.unavailable = True
             await asyncio.sleep(ACT_SECONDS + 1)
-            assert not leader.holds(runtime.clock())
-            server.away = False
+            assert not leader.is_leader(runtime.clock())
+            server.unavailable = False
             await written_by(server, "placer-two")
-            waiting = asyncio.create_task(LeaderElector("placer", "two").keep(runtime))
+            waiting = asyncio.create_task(LeaderElector("placer", "two").run(runtime))
             await asyncio.sleep(DURATION_SECONDS)
-            assert not leader.holds(runtime.clock())
+            assert not leader.is_leader(runtime.clock())
             assert not server.refused
             waiting.cancel()
 
     run(main())
 
 
-def test_a_lease_that_was_deleted_is_made_again() -> None:
-    """Its holder goes on."""
+def test_a_lease_that_was_deleted_is_created_again() -> None:
+    """Its holder remains the leader."""
 
     async def main() -> None:
         async with led() as (server, runtime, leader, _task):
             server.lease = None
             await asyncio.sleep(RENEW_SECONDS)
-            assert leader.holds(runtime.clock())
+            assert leader.is_leader(runtime.clock())
             assert server.lease is not None
 
     run(main())
 
 
-def test_renewing_moves_only_the_time_of_renewal() -> None:
-    """Since when it is held, and how often it changed hands, stay."""
+def test_a_renewal_changes_only_the_time_of_renewal() -> None:
+    """The time of acquisition and the number of transitions stay."""
 
     async def main() -> None:
         async with led() as (server, _runtime, _leader, task):
@@ -288,8 +291,8 @@ def test_renewing_moves_only_the_time_of_renewal() -> None:
     run(main())
 
 
-def test_work_of_a_leader_is_cut_off_and_begun_anew_with_the_lease() -> None:
-    """One that stands by does nothing, and says that it is ready to."""
+def test_work_of_a_leader_is_cancelled_and_restarted_with_the_lease() -> None:
+    """A standby does nothing, and is ready."""
 
     async def main() -> None:
         server = OneLease()
@@ -304,24 +307,24 @@ def test_work_of_a_leader_is_cut_off_and_begun_anew_with_the_lease() -> None:
         rival, leader = LeaderElector("watcher", "one"), LeaderElector("watcher", "two")
         runtime = a_runtime(
             cluster=server,
-            is_leader=lambda: leader.holds(loop.time()),
-            became_leader=leader.gained,
+            is_leader=lambda: leader.is_leader(loop.time()),
+            became_leader=leader.became_leader,
             is_standby=leader.is_standby,
             set_ready=ready.append,
         )
-        rivals = asyncio.create_task(rival.keep(runtime))
+        rivals = asyncio.create_task(rival.run(runtime))
         await asyncio.sleep(0.1)
-        tasks = [asyncio.create_task(leader.keep(runtime)), asyncio.create_task(while_leading(runtime, work))]
+        tasks = [asyncio.create_task(leader.run(runtime)), asyncio.create_task(while_leading(runtime, work))]
         await asyncio.sleep(10)
         assert not begun
         assert ready
         rivals.cancel()
-        await rival.give_back(runtime)
+        await rival.release(runtime)
         await asyncio.sleep(1)
         assert len(begun) == 1
-        server.away = True
+        server.unavailable = True
         await asyncio.sleep(10)
-        server.away = False
+        server.unavailable = False
         await asyncio.sleep(1)
         assert len(begun) == 2
         for task in tasks:

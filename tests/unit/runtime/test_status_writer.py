@@ -1,4 +1,4 @@
-"""Reporting: the full set, on the version it was decided from, and what happens on a conflict."""
+"""The status writer: full sets of fields, the version that they were decided from, and conflicts."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -10,11 +10,12 @@ from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import BackendStatus, Model, Placement
 from flexinfer.api.reasons import Reason
+from flexinfer.api.status import MonotonicTime, PlacedStatus, ReadyStatus, WantedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.kubernetes.api import EVENTS, ConflictError, Kind, NotFoundError
 from flexinfer.runtime.status_writer import write_status
-from flexinfer.state.actions import MonotonicTime, WriteStatus, condition
+from flexinfer.state.actions import WriteStatus, condition
 from tests.builders import a_model
 from tests.runtimes import ListBus, a_runtime
 from tests.simulation.loop import run
@@ -36,9 +37,9 @@ class Answers:
         if self.script and (failure := self.script.pop(0)) is not None:
             raise failure
         base = self.now or a_model()
-        said = msgspec.convert(body.get("status", {}).get("conditions", ()), tuple[Condition, ...])
+        written = msgspec.convert(body.get("status", {}).get("conditions", ()), tuple[Condition, ...])
         metadata = msgspec.structs.replace(base.metadata, resource_version="99")
-        status = msgspec.structs.replace(base.status, conditions=said)
+        status = msgspec.structs.replace(base.status, conditions=written)
         return msgspec.structs.replace(base, metadata=metadata, status=status)
 
     async def get(self, kind: Kind[Any], namespace: str, name: str) -> Model:
@@ -53,14 +54,14 @@ class Answers:
         self.events.append(body)
 
 
-def told(server: Answers, action: WriteStatus, **options: Any) -> tuple[list[AnyEvent], ListBus]:
-    """Return what a report gave back and what it told the bus."""
+def written(server: Answers, action: WriteStatus, **options: Any) -> tuple[list[AnyEvent], ListBus]:
+    """Return the replies of a status write and the bus that it published on."""
     bus = ListBus()
 
     async def main() -> list[AnyEvent]:
-        found = await write_status(a_runtime(bus=bus, cluster=server), action, **options)
+        replies = await write_status(a_runtime(bus=bus, cluster=server), action, **options)
         await asyncio.sleep(1)
-        return found
+        return replies
 
     return run(main()), bus
 
@@ -68,27 +69,39 @@ def told(server: Answers, action: WriteStatus, **options: Any) -> tuple[list[Any
 MODEL = a_model(conditions=["Accepted"], version=7)
 PLACED = WriteStatus(
     model=MODEL,
-    condition=condition(MODEL, conditions.PLACED, "True", Reason.PLACED, "on node a"),
-    fields={"placement": Placement(node="a"), "lastActiveTime": MonotonicTime(-60.0)},
+    status=PlacedStatus(
+        condition=condition(MODEL, conditions.PLACED, "True", Reason.PLACED, "scheduled to node a"),
+        placement=Placement(node="a"),
+    ),
     gates=(conditions.ACCEPTED,),
 )
 
 
-def test_a_verdict_goes_out_with_the_version_it_was_decided_from() -> None:
-    """And with its owner's full set; a moment becomes wall time."""
+def test_a_status_carries_the_version_that_it_was_decided_from() -> None:
+    """With its owner's full set of fields."""
     server = Answers(MODEL)
-    told(server, PLACED)
+    written(server, PLACED)
     [body] = server.bodies
     assert body["metadata"] == {"name": "llama", "resourceVersion": "7"}
     assert body["status"]["placement"] == {"node": "a"}
-    assert body["status"]["lastActiveTime"] == "2026-11-24T11:59:00Z"
     assert body["status"]["conditions"][0]["lastTransitionTime"] == "2026-11-24T12:00:00Z"
 
 
-def test_whoever_comes_next_is_told_at_once_and_people_beside_the_path() -> None:
-    """A hint, a line of history, a Kubernetes Event."""
+def test_a_monotonic_time_is_written_as_wall_clock_time() -> None:
+    """Seconds of this process's monotonic clock mean nothing to a reader."""
+    status = WantedStatus(
+        condition=condition(MODEL, conditions.WANTED, "False", Reason.IDLE, "idle for 60s"),
+        last_active_time=MonotonicTime(-60.0),
+    )
     server = Answers(MODEL)
-    _, bus = told(server, PLACED)
+    written(server, WriteStatus(model=MODEL, status=status))
+    assert server.bodies[0]["status"]["lastActiveTime"] == "2026-11-24T11:59:00Z"
+
+
+def test_a_transition_is_followed_by_a_hint_history_and_an_event() -> None:
+    """The hint at once, for the next component; the rest in the background, for people."""
+    server = Answers(MODEL)
+    _, bus = written(server, PLACED)
     hint, history = bus.told
     assert hint == events.StatusChanged(
         owner="placer", namespace="default", name="llama", uid="uid-llama", version=99
@@ -97,85 +110,91 @@ def test_whoever_comes_next_is_told_at_once_and_people_beside_the_path() -> None
     assert (history.step, history.reason) == ("Placed=True", "Placed")
     [event] = server.events
     assert event["involvedObject"]["uid"] == "uid-llama"
-    assert (event["type"], event["reason"], event["message"]) == ("Normal", "Placed", "on node a")
+    assert (event["type"], event["reason"], event["message"]) == ("Normal", "Placed", "scheduled to node a")
 
 
 def test_events_sort_by_their_names_as_they_came() -> None:
     """Kubectl orders them by whole seconds, and within one as the API lists them: by name."""
     server = Answers(MODEL)
-    told(server, PLACED)
+    written(server, PLACED)
     now = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
     assert server.events[0]["metadata"]["name"].startswith(f"llama.{int(now.timestamp() * 1000):012x}")
 
 
-def test_a_manager_of_a_former_release_is_left_with_nothing() -> None:
-    """First the owner takes over, then the former name applies an empty status on the version that this gave."""
+def test_a_field_manager_of_a_former_release_loses_all_its_fields() -> None:
+    """The owner takes them over, then the previous manager applies an empty status on that version."""
     server = Answers(MODEL)
-    former = {"placer": ("flexinfer-scheduler",), "launcher": ("flexinfer-starter",)}
-    told(server, PLACED, former=former)
+    previous = {"placer": ("flexinfer-scheduler",), "launcher": ("flexinfer-starter",)}
+    written(server, PLACED, former_managers=previous)
     assert server.managers == ["flexinfer-placer", "flexinfer-scheduler"]
     assert "status" not in server.bodies[1]
     assert server.bodies[1]["metadata"]["resourceVersion"] == "99"
 
 
-def test_a_conflict_with_a_stranger_sends_the_same_verdict_again() -> None:
-    """Somebody else's condition changed: nothing that this verdict hangs on."""
+def test_a_conflict_with_another_owner_repeats_the_same_write() -> None:
+    """The condition that changed is none that the status depends on."""
     newer = a_model(conditions=["Accepted", "Granted"], version=8)
     server = Answers(newer, ConflictError("modified", 409))
-    told(server, PLACED)
+    written(server, PLACED)
     assert [body["metadata"]["resourceVersion"] for body in server.bodies] == ["7", "8"]
 
 
 def test_a_conflict_with_a_new_generation_writes_nothing() -> None:
-    """The decision is made anew."""
+    """The caller decides again."""
     newer = a_model(conditions=["Accepted"], version=8, generation=2)
     server = Answers(newer, ConflictError("modified", 409))
-    found, _ = told(server, PLACED)
+    replies, _ = written(server, PLACED)
     assert len(server.bodies) == 1
-    assert found == [events.ModelObserved(model=newer)]
+    assert replies == [events.ModelObserved(model=newer)]
 
 
 def test_a_conflict_in_a_gate_writes_nothing() -> None:
-    """What it was decided from no longer holds."""
+    """The status was decided from a condition that no longer holds."""
     newer = a_model(conditions=[("Accepted", "False", Reason.INVALID_CONFIG)], version=8)
-    found, _ = told(Answers(newer, ConflictError("modified", 409)), PLACED)
-    assert found == [events.ModelObserved(model=newer)]
+    replies, _ = written(Answers(newer, ConflictError("modified", 409)), PLACED)
+    assert replies == [events.ModelObserved(model=newer)]
 
 
-def test_a_verdict_for_a_deleted_model_never_lands_on_its_namesake() -> None:
-    """The namesake has another uid, and the version is refused."""
-    namesake = a_model(uid="another", version=8)
-    server = Answers(namesake, ConflictError("modified", 409))
-    found, _ = told(server, PLACED)
+def test_a_status_of_a_deleted_model_is_never_written_to_a_newer_one_of_its_name() -> None:
+    """The newer one has another uid, and the API server refuses the version."""
+    newer = a_model(uid="another", version=8)
+    server = Answers(newer, ConflictError("modified", 409))
+    replies, _ = written(server, PLACED)
     assert len(server.bodies) == 1
-    assert isinstance(found[0], events.ModelDeleted)
+    assert isinstance(replies[0], events.ModelDeleted)
 
 
-def test_a_model_that_is_gone_is_said_to_be_gone() -> None:
-    """404 is an answer."""
-    found, _ = told(Answers(None, NotFoundError("not found", 404)), PLACED)
-    assert found[0] == events.ModelDeleted(namespace="default", name="llama", uid="uid-llama", version=8)
+def test_a_write_to_a_deleted_model_returns_its_deletion() -> None:
+    """404 needs no retry."""
+    replies, _ = written(Answers(None, NotFoundError("not found", 404)), PLACED)
+    assert replies[0] == events.ModelDeleted(namespace="default", name="llama", uid="uid-llama", version=8)
 
 
-def test_a_conflict_with_ones_own_successor_writes_nothing() -> None:
-    """Nobody else writes this condition, so whoever did has decided since; even if only the message differs."""
-    first = msgspec.structs.replace(PLACED.condition, message="on node b")
+def test_a_conflict_with_a_newer_leader_writes_nothing() -> None:
+    """Only another replica of the owner writes this condition.
+
+    It has decided since, even if only the message differs.
+    """
+    first = msgspec.structs.replace(PLACED.condition, message="scheduled to node b")
     newer = a_model(conditions=["Accepted"], version=8)
     status = msgspec.structs.replace(newer.status, conditions=(*newer.status.conditions, first))
     newer = msgspec.structs.replace(newer, status=status)
     server = Answers(newer, ConflictError("modified", 409))
-    found, _ = told(server, PLACED)
+    replies, _ = written(server, PLACED)
     assert len(server.bodies) == 1
-    assert found == [events.ModelObserved(model=newer)]
+    assert replies == [events.ModelObserved(model=newer)]
 
 
-def test_an_object_whose_last_field_goes_is_left_out() -> None:
-    """A real API server makes null of an emptied object, and then refuses it."""
+def test_an_object_without_fields_is_left_out() -> None:
+    """A real API server turns an empty object into null, and then refuses it."""
     stopped = WriteStatus(
         model=MODEL,
-        condition=condition(MODEL, conditions.READY, "False", Reason.STOPPED, "gone"),
-        fields={"endpoint": "http://door", "backend": BackendStatus()},
+        status=ReadyStatus(
+            condition=condition(MODEL, conditions.READY, "False", Reason.STOPPED, "stopped"),
+            endpoint="http://proxy",
+            backend=BackendStatus(),
+        ),
     )
     server = Answers(MODEL)
-    told(server, stopped)
+    written(server, stopped)
     assert set(server.bodies[0]["status"]) == {"endpoint", "conditions"}

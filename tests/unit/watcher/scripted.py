@@ -8,11 +8,11 @@ import msgspec
 
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Metadata, Model, ModelStatus
-from flexinfer.events import events, subjects
+from flexinfer.events import codec, events, subjects
+from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import StateEvent
 from flexinfer.runtime.kubernetes.api import MODELS, Change, ConflictError, Kind, Listing, NotFoundError
-from flexinfer.runtime.nats import codec
-from flexinfer.runtime.nats.state_writer import StaleWriteError, StreamEntry
+from flexinfer.runtime.nats.state_writer import StaleWriteError
 
 T = TypeVar("T")
 
@@ -164,7 +164,7 @@ class DictStream:
         if self.faults:
             raise self.faults.pop(0)
         if entry != self.store.get(subject):
-            self.doubt()
+            self.mark_suspect()
             raise StaleWriteError(subject)
         self._sequence += 1
         self.store[subject] = self.held[subject] = StreamEntry(self._sequence, None if deletion else body)
@@ -175,12 +175,12 @@ class DictStream:
         """Count."""
         self.marks += 1
 
-    async def doubted(self) -> None:
-        """Return once in doubt."""
+    async def suspect(self) -> None:
+        """Return once the stream is suspect."""
         await self._doubt.wait()
 
-    def doubt(self) -> None:
-        """Be in doubt."""
+    def mark_suspect(self) -> None:
+        """Make the stream suspect."""
         self._doubt.set()
 
     def event(self, subject: str) -> StateEvent | None:

@@ -16,6 +16,7 @@ from flexinfer.api.model import Metadata, Model
 from flexinfer.api.phase import Phase
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
+from flexinfer.events.codec import StreamEntry
 from flexinfer.runtime.kubernetes.api import (
     CLAIMS,
     LEASES,
@@ -27,7 +28,6 @@ from flexinfer.runtime.kubernetes.api import (
     UnavailableError,
 )
 from flexinfer.runtime.nats.connection import NatsUnavailableError
-from flexinfer.runtime.nats.state_writer import StreamEntry
 from flexinfer.watcher.__main__ import mirror
 from tests.builders import a_condition, a_model
 from tests.runtimes import a_runtime
@@ -239,7 +239,7 @@ def test_a_wiped_stream_is_filled_again() -> None:
     async def act(scene: Scene) -> None:
         await scene.until(lambda: scene.published() and scene.ready)
         scene.stream.store.clear()
-        scene.stream.doubt()
+        scene.stream.mark_suspect()
         assert await scene.until(scene.published) < 0.1
 
     play(act, new_model)

@@ -1,32 +1,36 @@
-"""What a service may do with the Kubernetes API: the seam that a real API server and the simulation both fill.
+"""What a component may do with the Kubernetes API.
 
-Bodies go out as structs or plain JSON values and come back as the partial structs of `contracts`; fields that
-nobody reads are never built. Library exceptions stop here.
+The interface that a real API server and the simulation both implement. Bodies are sent as structs or plain
+JSON values, and come back as the partial structs of `flexinfer.api`: fields that no component reads are never
+built. Nothing here is cached or retried: the caller decides. Exceptions of libraries stop here.
 
     ApiError
-    ├── NotFoundError      404: it is not there (or no longer)
-    ├── ConflictError      409: somebody wrote meanwhile, or a precondition failed
-    │   └── ExistsError    409 AlreadyExists
-    ├── InvalidError       400, 422: the API server refuses the content; its words are the message
-    ├── RefusedError       401, 403: we may not
-    ├── ExpiredError       410: the resourceVersion is too old to watch from
-    └── AwayError          no answer, 429, 5xx: try again later
+    ├── NotFoundError          404: no such object (or no longer)
+    ├── ConflictError          409: written by another client meanwhile, or a precondition failed
+    │   └── AlreadyExistsError 409 AlreadyExists
+    ├── InvalidError           400, 415, 422: the API server rejects the content; the message quotes it
+    ├── ForbiddenError         401, 403: not allowed
+    ├── ExpiredError           410: the resourceVersion is too old to watch from; list again
+    └── UnavailableError       no answer, 429, 5xx: retry later
 """
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from flexinfer.api import kube
-from flexinfer.api.groupversion import API_VERSION, KIND, PLURAL
-from flexinfer.api.model import Model
+from flexinfer.api.kinds import CLAIMS, EVENTS, JOBS, LEASES, MODELS, NODES, PODS, SERVICES, Kind
 
 T = TypeVar("T")
+Body: TypeAlias = msgspec.Struct | dict[str, object]
+"""An object as it is sent: a struct, or plain JSON."""
 
 
 class ApiError(Exception):
-    """The API server said no, or nothing. `code` is its HTTP status, 0 when there was no answer."""
+    """The API server rejected a request, or did not answer.
+
+    `code` is its HTTP status, 0 without an answer; `retry_after` is in seconds.
+    """
 
     def __init__(self, message: str, code: int = 0, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -35,23 +39,23 @@ class ApiError(Exception):
 
 
 class NotFoundError(ApiError):
-    """It is not there."""
+    """There is no such object."""
 
 
 class ConflictError(ApiError):
-    """Somebody wrote meanwhile, or a precondition does not hold."""
+    """Another client wrote the object meanwhile, or a precondition does not hold."""
 
 
 class AlreadyExistsError(ConflictError):
-    """An object of that name is there already."""
+    """There is an object of that name."""
 
 
 class InvalidError(ApiError):
-    """The API server refuses the content."""
+    """The API server rejects the content."""
 
 
 class ForbiddenError(ApiError):
-    """We are not allowed to."""
+    """The client is not allowed to."""
 
 
 class ExpiredError(ApiError):
@@ -62,33 +66,8 @@ class UnavailableError(ApiError):
     """The API server does not answer, or is overloaded."""
 
 
-class Kind(msgspec.Struct, Generic[T], frozen=True):
-    """A kind of object: where it lives in the API, and the struct that its JSON is read into."""
-
-    api_version: str
-    name: str
-    plural: str
-    type: type[T]
-    namespaced: bool = True
-
-    @property
-    def root(self) -> str:
-        """The path of its group and version."""
-        return f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
-
-
-MODELS: Kind[Model] = Kind(API_VERSION, KIND, PLURAL, Model)
-PODS: Kind[kube.Pod] = Kind("v1", "Pod", "pods", kube.Pod)
-JOBS: Kind[kube.Job] = Kind("batch/v1", "Job", "jobs", kube.Job)
-CLAIMS: Kind[kube.Claim] = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims", kube.Claim)
-SERVICES: Kind[kube.Service] = Kind("v1", "Service", "services", kube.Service)
-LEASES: Kind[kube.Lease] = Kind("coordination.k8s.io/v1", "Lease", "leases", kube.Lease)
-NODES: Kind[kube.Node] = Kind("v1", "Node", "nodes", kube.Node, namespaced=False)
-EVENTS: Kind[Any] = Kind("v1", "Event", "events", msgspec.Raw)
-
-
 class Listing(msgspec.Struct, Generic[T], frozen=True):
-    """A list and the version it stands for."""
+    """A list and its resourceVersion."""
 
     items: tuple[T, ...]
     version: str
@@ -103,44 +82,86 @@ class Change(msgspec.Struct, Generic[T], frozen=True):
 
 
 class Cluster(Protocol):
-    """The Kubernetes API, reduced to what services do with it. Every method raises ApiError."""
+    """The Kubernetes API, reduced to what components do with it.
+
+    Every method may raise any ApiError; those that callers are expected to handle are named. A call ends
+    within 10 s, a watch aside.
+    """
 
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
-        """Return one object, as the API server holds it now (a consistent read)."""
+        """Return one object as the API server holds it now (a consistent read). Raises NotFoundError."""
         ...
 
     async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
-        """Return all objects of a kind, of one namespace or of all; a consistent read."""
+        """Return all objects of a kind, of one namespace or of all, at one version; a consistent read."""
         ...
 
     def watch(self, kind: Kind[T], version: str) -> AsyncIterator[Change[T]]:
-        """Yield what changed since version, in all namespaces; ends when the stream does, or falls silent."""
+        """Yield the changes since a version, in all namespaces, until the stream ends.
+
+        Raises ExpiredError, and UnavailableError if the stream is silent for too long.
+        """
         ...
 
-    async def create(self, kind: Kind[T], namespace: str, body: Any) -> T:
-        """Create an object; ExistsError when its name is taken."""
+    async def create(self, kind: Kind[T], namespace: str, body: Body) -> T:
+        """Create an object. Raises AlreadyExistsError."""
         ...
 
-    async def replace(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
-        """PUT an object; its resourceVersion must be the present one, else ConflictError."""
+    async def replace(self, kind: Kind[T], namespace: str, name: str, body: Body) -> T:
+        """PUT an object.
+
+        Raises ConflictError unless its resourceVersion is the current one, NotFoundError.
+        """
         ...
 
     async def apply(
-        self, kind: Kind[T], namespace: str, body: Any, *, manager: str, subresource: str = ""
+        self, kind: Kind[T], namespace: str, body: dict[str, object], *, manager: str, subresource: str = ""
     ) -> T:
-        """Server-side apply with force; a resourceVersion in the body is a precondition."""
+        """Apply on the server with force.
+
+        Raises ConflictError if the body has a resourceVersion that is not the current one.
+        """
         ...
 
-    async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[Any]) -> T:
-        """Apply a JSON patch; InvalidError when one of its tests fails."""
+    async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[object]) -> T:
+        """Apply a JSON patch. Raises InvalidError if one of its tests fails, NotFoundError."""
         ...
 
-    async def merge(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
-        """Apply a JSON merge patch."""
+    async def merge(self, kind: Kind[T], namespace: str, name: str, body: Body) -> T:
+        """Apply a JSON merge patch. Raises NotFoundError."""
         ...
 
     async def delete(
-        self, kind: Kind[Any], namespace: str, name: str, *, uid: str = "", grace: int | None = None
+        self, kind: Kind[T], namespace: str, name: str, *, uid: str = "", grace: int | None = None
     ) -> None:
-        """Delete an object, if uid is given only that one (ConflictError otherwise); gone already is success."""
+        """Delete an object; success if there is none.
+
+        Raises ConflictError if a uid is given and the object has another. `grace` is the grace period in
+        seconds; None: that of the object.
+        """
         ...
+
+
+__all__ = [
+    "CLAIMS",
+    "EVENTS",
+    "JOBS",
+    "LEASES",
+    "MODELS",
+    "NODES",
+    "PODS",
+    "SERVICES",
+    "AlreadyExistsError",
+    "ApiError",
+    "Body",
+    "Change",
+    "Cluster",
+    "ConflictError",
+    "ExpiredError",
+    "ForbiddenError",
+    "InvalidError",
+    "Kind",
+    "Listing",
+    "NotFoundError",
+    "UnavailableError",
+]

@@ -1,28 +1,34 @@
-"""One connection to NATS: who we are, what happens when it breaks, and raw calls of the JetStream API.
+"""One connection to NATS: identity, what happens when it breaks, and raw calls of the JetStream API.
 
-`max_reconnect_attempts=-1`: a service outlives any outage. `error_cb` is where the server's refusals show up, and nowhere else.
+It reconnects for as long as the process lives (`max_reconnect_attempts=-1`): a component outlives any outage.
+`error_cb` is the only place where the server's refusals of a publish or a subscription show up.
 """
 
 import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import msgspec
-
-from flexinfer.runtime.lean import Client, Msg, NatsError, NoRespondersError, nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
 
 log = logging.getLogger(__name__)
-_RECONNECT_SECONDS: Any = 0.25  # nats-py says int and takes any number
+_RECONNECT_SECONDS = cast("int", 0.25)  # nats-py declares int and takes any number
 _API_SECONDS = 5.0
 
 
 class StreamError(Exception):
-    """The JetStream API said no; `code` is its error code (10059: no such stream, 10071: stale writer)."""
+    """The JetStream API rejected a call.
+
+    `code` is its error code (10059: no such stream, 10071: stale writer).
+    """
 
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
@@ -33,92 +39,112 @@ class NatsUnavailableError(Exception):
     """NATS does not answer."""
 
 
+class _ApiError(msgspec.Struct):
+    description: str = ""
+    err_code: int = 0
+
+
+class ApiReply(msgspec.Struct):
+    """A reply of the JetStream API, reduced to the fields that are read; each is set by some calls only."""
+
+    error: _ApiError | None = None
+    created: str = ""
+    """When the stream was created, RFC 3339."""
+    ts: str = ""
+    """The server's time, RFC 3339."""
+    num_pending: int = 0
+    delivered: Mapping[str, int | str] = {}
+
+
 class Connection:
-    """A connection and whoever wants to know that it broke or came back."""
+    """A connection, and the listeners for when it breaks or returns."""
 
     def __init__(self, client: Client, name: str) -> None:
         self.client = client
         self.name = name
         self._listeners: list[Callable[[bool], None]] = []
-        self._asking: set[asyncio.Timeout] = set()
+        self._timeouts: set[asyncio.Timeout] = set()
 
     @property
     def up(self) -> bool:
-        """Whether the connection stands now."""
+        """Whether NATS is connected."""
         return bool(self.client.is_connected)
 
     def notify(self, listener: Callable[[bool], None]) -> Callable[[], None]:
-        """Call listener(up) at every change; returns what ends that."""
+        """Call listener(up) at every change; returns what removes it. A listener must not block."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
     def changed(self, *, up: bool) -> None:
-        """Tell the listeners, and those who wait for an answer that will not come."""
+        """Call the listeners; requests in flight on a broken connection time out at once."""
         now = asyncio.get_running_loop().time()
-        for deadline in () if up else tuple(self._asking):
-            if not deadline.expired():
-                deadline.reschedule(now)
+        for timeout in () if up else tuple(self._timeouts):
+            if not timeout.expired():
+                timeout.reschedule(now)
         for listener in tuple(self._listeners):
             listener(up)
 
     async def request(
-        self, subject: str, body: bytes, *, patience: float, headers: dict[str, str] | None = None
+        self, subject: str, body: bytes, *, seconds: float, headers: dict[str, str] | None = None
     ) -> Msg:
-        """Ask; TimeoutError at once when the connection breaks, since the answer died with it.
+        """Return the reply to a request.
 
-        A cancellation that arrives together with the answer is heeded: `asyncio.wait_for` of Python 3.11, on which nats-py waits, drops
-        it, and a loop would then run on for ever.
+        Raises TimeoutError (at once if the connection breaks), NatsError or OSError. A cancellation that
+        arrives together with the reply is honoured: `asyncio.wait_for` of Python 3.11, on which nats-py
+        waits, drops it, and the caller's loop would then never end.
         """
-        async with asyncio.timeout(patience) as deadline:
-            self._asking.add(deadline)
+        async with asyncio.timeout(seconds) as timeout:
+            self._timeouts.add(timeout)
             try:
-                reply = await self.client.request(subject, body, timeout=patience, headers=headers)
+                reply = await self.client.request(subject, body, timeout=seconds, headers=headers)
             finally:
-                self._asking.discard(deadline)
+                self._timeouts.discard(timeout)
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise asyncio.CancelledError
         return reply
 
-    async def api(self, subject: str, body: Any = None) -> dict[str, Any]:
-        """Ask the JetStream API; StreamError when it refuses, BusAwayError when nobody answers."""
+    async def api(self, subject: str, body: object = None) -> ApiReply:
+        """Call the JetStream API.
+
+        Raises StreamError if it rejects the call, NatsUnavailableError without a reply.
+        """
         data = b"" if body is None else msgspec.json.encode(body)
         try:
-            reply = await self.request(f"$JS.API.{subject}", data, patience=_API_SECONDS)
+            message = await self.request(f"$JS.API.{subject}", data, seconds=_API_SECONDS)
         except NoRespondersError as error:
             raise StreamError(f"{subject}: JetStream does not answer", 503) from error
         except (TimeoutError, NatsError, OSError) as error:
             raise NatsUnavailableError(f"{subject}: {type(error).__name__}") from error
-        answer: dict[str, Any] = msgspec.json.decode(reply.data)
-        if "error" in answer:
-            told = answer["error"]
-            raise StreamError(f"{subject}: {told.get('description', '')}", int(told.get("err_code", 0)))
-        return answer
+        reply = msgspec.json.decode(message.data, type=ApiReply)
+        if reply.error is not None:
+            raise StreamError(f"{subject}: {reply.error.description}", reply.error.err_code)
+        return reply
 
 
 @contextlib.asynccontextmanager
 async def connected(
     name: str, url: str, user: str, password_file: str, ca_file: str = ""
 ) -> AsyncIterator[Connection]:
-    """Connect as a service; waits for the first connection for as long as it takes."""
+    """Connect as a component; waits for the first connection for as long as it takes.
+
+    Raises OSError if one of the files cannot be read, ssl.SSLError if `ca_file` holds no certificate.
+    """
     client = Client()
     connection = Connection(client, name)
 
-    async def lost() -> None:
+    async def disconnected() -> None:
         if not client.is_closed:
-            log.warning("NATS is away")
+            log.warning("NATS is unavailable: reconnecting")
         connection.changed(up=False)
 
-    async def back() -> None:
-        log.info("NATS is back")
+    async def reconnected() -> None:
+        log.info("NATS is connected again")
         connection.changed(up=True)
 
     async def failed(error: Exception) -> None:
         log.warning("NATS: %s", error or type(error).__name__)
 
-    options: dict[str, Any] = {"user": user, "password": secret(password_file)} if user else {}
-    if ca_file:
-        options["tls"] = ssl.create_default_context(cafile=ca_file)
     await client.connect(
         url,
         name=name,
@@ -127,30 +153,32 @@ async def connected(
         reconnect_time_wait=_RECONNECT_SECONDS,
         ping_interval=10,
         max_outstanding_pings=2,
-        disconnected_cb=lost,
-        reconnected_cb=back,
+        disconnected_cb=disconnected,
+        reconnected_cb=reconnected,
         error_cb=failed,
         allow_reconnect=True,
-        **options,
+        user=user or None,
+        password=secret(password_file) if user else None,
+        tls=ssl.create_default_context(cafile=ca_file) if ca_file else None,
     )
     try:
         yield connection
     finally:
         with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError):
             await client.flush(timeout=1)
-        with contextlib.suppress(OSError):  # the server went first: who is leaving does not mind
+        with contextlib.suppress(OSError):  # the server may have closed it first
             await client.close()
 
 
 def secret(path: str) -> str:
-    """Read a credential from its file."""
+    """Return the content of a credential's file without surrounding space; empty without a path.
+
+    Raises OSError.
+    """
     return Path(path).read_text().strip() if path else ""
 
 
 def server_time(stamp: str) -> datetime:
-    """Read a time of the server, of any number of decimals."""
+    """Return a time of the server (RFC 3339 with any number of decimals, UTC). Raises ValueError."""
     whole, _, decimals = stamp.rstrip("Z").partition(".")
     return datetime.fromisoformat(f"{whole}.{(decimals + '000000')[:6]}+00:00")
-
-
-__all__ = ["BusAwayError", "Connection", "StreamError", "connected", "nats", "secret", "server_time"]

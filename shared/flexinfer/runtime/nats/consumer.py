@@ -1,8 +1,9 @@
-"""Reader: one consumer of a stream, read in order from its beginning, that notices when it was left behind.
+"""One consumer of a stream, read in order from its beginning, that notices when it may have missed a message.
 
-An ephemeral push consumer without acks. nats-py's own ordered consumer stays blind for seconds after a server restart, and for ever
-after a store was rolled back; here a gap in the consumer's sequence, silence beyond its heartbeats, or a reconnection ends
-the reading with `Doubt`, and the caller starts anew from a replay.
+An ephemeral push consumer without acks. nats-py's own ordered consumer delivers nothing for seconds after a
+restart of the server, and never again after a store was rolled back. Here a gap in the consumer's sequence,
+missing heartbeats or a reconnection end the reading with ReplayRequiredError. It does not replay: the caller
+starts again from the beginning.
 """
 
 import asyncio
@@ -12,7 +13,9 @@ import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 
-from flexinfer.runtime.lean import Msg, NatsError
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
 from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, server_time
 
 HEARTBEAT_SECONDS = 2.0
@@ -22,44 +25,47 @@ _NANO = 1_000_000_000
 
 
 class ReplayRequiredError(Exception):
-    """What was read may not be all there is: read again from the beginning."""
+    """Messages may have been missed: read again from the beginning."""
 
 
 class OrderedConsumer:
-    """The messages of one filter of one stream, in order."""
+    """The messages of a stream that match a pattern, in order.
+
+    Of each subject the last one only, if `last_only`.
+    """
 
     def __init__(self, connection: Connection, stream: str, pattern: str, *, last_only: bool = False) -> None:
         self._connection, self._stream, self._pattern = connection, stream, pattern
         self._policy = "last_per_subject" if last_only else "all"
         self._queue: asyncio.Queue[Msg | Exception] = asyncio.Queue()
-        self._expected = 1
+        self._next = 1
         self._server_offset = 0.0
         self.pending = 0
-        """How many messages the stream held for us at the start."""
+        """How many messages the stream held when the consumer was created."""
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator["OrderedConsumer"]:
-        """Make the consumer and subscribe; BusAwayError or StreamError when that cannot be."""
+        """Create the consumer and subscribe. Raises NatsUnavailableError or StreamError."""
         client = self._connection.client
         inbox = client.new_inbox()
         name = f"{self._connection.name}-{secrets.token_hex(4)}"
 
-        async def take(message: Msg) -> None:
+        async def enqueue(message: Msg) -> None:
             self._queue.put_nowait(message)
 
-        stop = self._connection.notify(
-            lambda up: self._queue.put_nowait(ReplayRequiredError("reconnected" if up else "connection lost"))
+        remove = self._connection.notify(
+            lambda up: self._queue.put_nowait(ReplayRequiredError("reconnected" if up else "disconnected"))
         )
         try:
-            subscription = await client.subscribe(inbox, cb=take)
+            subscription = await client.subscribe(inbox, cb=enqueue)
         except (NatsError, OSError) as error:
-            stop()
+            remove()
             raise NatsUnavailableError(str(error)) from error
         try:
             await self._create(name, inbox)
             yield self
         finally:
-            stop()
+            remove()
             with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError):
                 await subscription.unsubscribe()
 
@@ -78,14 +84,16 @@ class OrderedConsumer:
             "num_replicas": 1,
         }
         subject = f"CONSUMER.CREATE.{self._stream}.{name}.{self._pattern}"
-        answer = await self._connection.api(subject, {"stream_name": self._stream, "config": config})
-        if "ts" in answer:
-            self._server_offset = server_time(answer["ts"]).timestamp() - time.monotonic()
-        sent = answer.get("delivered", {}).get("consumer_seq", 0)
-        self.pending = int(answer.get("num_pending", 0)) + int(sent)
+        reply = await self._connection.api(subject, {"stream_name": self._stream, "config": config})
+        if reply.ts:
+            self._server_offset = server_time(reply.ts).timestamp() - time.monotonic()
+        self.pending = reply.num_pending + int(reply.delivered.get("consumer_seq", 0))
 
     async def messages(self) -> AsyncIterator[Msg]:
-        """Yield messages in order; raises DoubtError when one is missing or the server falls silent."""
+        """Yield messages in order.
+
+        Raises ReplayRequiredError if one is missing, heartbeats stop or the connection breaks.
+        """
         while True:
             try:
                 async with asyncio.timeout(_SILENCE_SECONDS):
@@ -96,11 +104,10 @@ class OrderedConsumer:
                 raise item
             if not item.reply.startswith("$JS.ACK."):
                 continue  # a heartbeat
-            if item.metadata.sequence.consumer != self._expected:
-                raise ReplayRequiredError(
-                    f"expected message {self._expected}, got {item.metadata.sequence.consumer}"
-                )
-            self._expected += 1
+            sequence = item.metadata.sequence.consumer
+            if sequence != self._next:
+                raise ReplayRequiredError(f"expected message {self._next}, received {sequence}")
+            self._next += 1
             yield item
 
     def age(self, stored: datetime) -> float:

@@ -1,20 +1,24 @@
-"""NatsBus: the bus as every service but the watcher sees it.
+"""NATS as every component but the watcher uses it: what the streams hold, then what is published.
 
-It is a memory, not a queue: a boot replays the last fact of every subject, a reconnection is a small boot, and nothing is acked. A
-snapshot is handed over only once the watermark says that it is whole. What somebody tells is best effort: when NATS is away it is dropped, because
-a fact told late is worse than none, and the API server has the truth.
+No queue of work: a start replays the last event of every subject, a reconnection is a replay too, and nothing
+is acked. A snapshot is delivered only once the watermark confirms that it is complete. Publishing is best
+effort: while NATS is unavailable an event is dropped, because a late observation is worse than none, and the
+API server has the current state. Who writes the state stream is `state_writer`.
 """
 
 import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Coroutine
+
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
 from flexinfer.api.services import STATE_KINDS
 from flexinfer.events import events, subjects
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime.lean import Msg, NatsError
 from flexinfer.runtime.nats import codec
 from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, StreamError
 from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError
@@ -23,50 +27,52 @@ from flexinfer.state.apply import digest
 from flexinfer.state.observed import Observation
 
 log = logging.getLogger(__name__)
-_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE = 2.0
-_UNEQUAL_SECONDS = 20.0
+_BACK_OFF_SECONDS = 0.1
+_LONGEST_BACK_OFF_SECONDS = 2.0
+_WATERMARK_SECONDS = 20.0
+"""How long no watermark may match before everything is read again.
+
+The watcher publishes one every few seconds.
+"""
 _MODULUS = 1 << 64
+_READ_ERRORS = (ReplayRequiredError, NatsUnavailableError, StreamError, NatsError)
 
 
 class StateDigest:
-    """The sums that a watermark is compared with, kept from message metadata alone."""
+    """What a watermark is compared with: per kind, the count of subjects and the sum of their digests."""
 
     def __init__(self) -> None:
-        self._marks: dict[str, int] = {}
+        self._digests: dict[str, int] = {}
         self.counts = dict.fromkeys(STATE_KINDS, 0)
         self.sums = dict.fromkeys(STATE_KINDS, 0)
 
     def take(self, subject: str, sequence: int, *, deletion: bool) -> None:
         """Note the last message of a subject."""
         kind = subjects.kind_of(subject)
-        former = self._marks.pop(subject, None)
-        if former is not None:
-            self._add(kind, -1, -former)
+        previous = self._digests.pop(subject, None)
+        if previous is not None:
+            self._add(kind, -1, -previous)
         if not deletion:
-            mark = self._marks[subject] = digest(subject, sequence)
-            self._add(kind, 1, mark)
+            value = self._digests[subject] = digest(subject, sequence)
+            self._add(kind, 1, value)
 
-    def _add(self, kind: str, count: int, mark: int) -> None:
+    def _add(self, kind: str, count: int, value: int) -> None:
         self.counts[kind] += count
-        self.sums[kind] = (self.sums[kind] + mark) % _MODULUS
+        self.sums[kind] = (self.sums[kind] + value) % _MODULUS
 
-    def equal(self, told: events.Watermark) -> bool:
-        """Tell whether everything that the watcher has published is held."""
-        return told.counts == self.counts and told.sums == self.sums
+    def matches(self, watermark: events.Watermark) -> bool:
+        """Tell whether everything that the watcher had published by then was read."""
+        return watermark.counts == self.counts and watermark.sums == self.sums
 
 
 class NatsBus:
-    """`runtime.Bus` on NATS."""
+    """`runtime.Bus` on a NATS connection."""
 
-    def __init__(
-        self, connection: Connection, on_permission_error: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._on_error = on_permission_error
 
     async def publish(self, event: AnyEvent) -> None:
-        """Tell a fact, unless NATS is away."""
+        """Publish an event; drops it while NATS is unavailable."""
         if not self._connection.up:
             return
         with contextlib.suppress(NatsError, OSError):
@@ -74,116 +80,118 @@ class NatsBus:
                 subjects.subject_of(event), codec.encode(event), headers=codec.headers(event)
             )
 
-    async def deliveries(self, interests: Subscriptions) -> AsyncIterator[Delivery]:
-        """Yield a Snapshot, then what arrives; Lost while NATS is away; again from a Snapshot after any doubt."""
-        pause = _PAUSE_SECONDS
+    async def deliveries(self, subscriptions: Subscriptions) -> AsyncIterator[Delivery]:
+        """Yield a Snapshot, then what arrives.
+
+        Disconnected while NATS is unavailable; again a Snapshot if a message may be missing.
+        """
+        back_off = _BACK_OFF_SECONDS
         while True:
             queue: asyncio.Queue[Delivery | Exception] = asyncio.Queue()
             try:
-                async with _Session(self._connection, interests, queue).opened():
+                async with _Session(self._connection, subscriptions, queue).opened():
                     while True:
                         item = await queue.get()
                         if isinstance(item, Exception):
                             raise item
-                        pause = _PAUSE_SECONDS
+                        back_off = _BACK_OFF_SECONDS
                         yield item
-            except (ReplayRequiredError, NatsUnavailableError, StreamError, NatsError) as doubt:
-                log.info("replaying the bus: %s", doubt)
+            except _READ_ERRORS as error:
+                log.info("replaying the streams: %s", error)
                 if not self._connection.up:
                     yield Disconnected()
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            await asyncio.sleep(back_off)
+            back_off = min(2 * back_off, _LONGEST_BACK_OFF_SECONDS)
 
 
 class _Session:
-    """One replay and what follows it, until the first doubt."""
+    """One replay and what follows it, until a message may be missing: that error ends up in the queue."""
 
     def __init__(
-        self, connection: Connection, interests: Subscriptions, queue: "asyncio.Queue[Delivery | Exception]"
+        self,
+        connection: Connection,
+        subscriptions: Subscriptions,
+        queue: "asyncio.Queue[Delivery | Exception]",
     ) -> None:
-        self._connection, self._interests, self._queue = connection, interests, queue
-        self._marks = StateDigest()
-        self._replayed: list[Observation] | None = []
+        self._connection, self._subscriptions, self._queue = connection, subscriptions, queue
+        self._digest = StateDigest()
+        self._replayed: list[Observation] | None = []  # None: the replay is complete
         self._latest: dict[str, Observation] = {}
         self._created = ""
-        self._equal_at = time.monotonic()
+        self._matched_at = time.monotonic()
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Subscribe to everything of interest; what arrives or goes wrong lands in the queue."""
+        """Subscribe to everything; deliveries and errors arrive in the queue."""
         async with contextlib.AsyncExitStack() as stack:
             for pattern in self._hint_patterns():
                 subscription = await self._connection.client.subscribe(pattern, cb=self._hint)
-                stack.push_async_callback(_unsubscribed, subscription)
-            live = [
-                await stack.enter_async_context(
-                    OrderedConsumer(
-                        self._connection, subjects.LIVE_STREAM, f"{subjects.ROOT}.{prefix}.>", last_only=True
-                    ).opened()
-                )
-                for prefix in self._interests.live
-            ]
-            state = await stack.enter_async_context(
-                OrderedConsumer(self._connection, subjects.STATE_STREAM, f"{subjects.ROOT}.>").opened()
-            )
-            work = [asyncio.create_task(self._guard(self._read_live(reading))) for reading in live]
-            work.append(asyncio.create_task(self._guard(self._read_state(state))))
-            work.append(asyncio.create_task(self._guard(self._watch_marks())))
+                stack.push_async_callback(_unsubscribe, subscription)
+            live = [await self._consumer(stack, prefix) for prefix in self._subscriptions.live]
+            state = OrderedConsumer(self._connection, subjects.STATE_STREAM, f"{subjects.ROOT}.>")
+            await stack.enter_async_context(state.opened())
+            readers = [*map(self._read_live, live), self._read_state(state), self._expect_watermarks()]
+            tasks = [asyncio.create_task(self._guard(reader)) for reader in readers]
             try:
                 yield
             finally:
-                for task in work:
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(*work, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _consumer(self, stack: contextlib.AsyncExitStack, prefix: str) -> OrderedConsumer:
+        pattern = f"{subjects.ROOT}.{prefix}.>"
+        consumer = OrderedConsumer(self._connection, subjects.LIVE_STREAM, pattern, last_only=True)
+        return await stack.enter_async_context(consumer.opened())
 
     def _hint_patterns(self) -> list[str]:
-        hints = [f"{subjects.ROOT}.{hint}.>" for hint in self._interests.hints]
-        return hints + [f"{subjects.ROOT}.changed.{owner}.>" for owner in self._interests.changed]
+        hints = [f"{subjects.ROOT}.{hint}.>" for hint in self._subscriptions.hints]
+        return hints + [f"{subjects.ROOT}.changed.{owner}.>" for owner in self._subscriptions.changed]
 
-    async def _guard(self, work: "asyncio.Future[None] | object") -> None:
+    async def _guard(self, reader: Coroutine[object, object, None]) -> None:
         try:
-            await work  # type: ignore[misc]
-        except (ReplayRequiredError, NatsUnavailableError, StreamError, NatsError) as doubt:
-            self._queue.put_nowait(doubt)
+            await reader
+        except _READ_ERRORS as error:
+            self._queue.put_nowait(error)
 
     async def _hint(self, message: Msg) -> None:
         await self._deliver(message, 0.0)
 
-    async def _read_live(self, reading: OrderedConsumer) -> None:
-        async for message in reading.messages():
-            await self._deliver(message, reading.age(message.metadata.timestamp))
+    async def _read_live(self, consumer: OrderedConsumer) -> None:
+        async for message in consumer.messages():
+            await self._deliver(message, consumer.age(message.metadata.timestamp))
 
-    async def _read_state(self, reading: OrderedConsumer) -> None:
-        async for message in reading.messages():
+    async def _read_state(self, consumer: OrderedConsumer) -> None:
+        async for message in consumer.messages():
             kind = subjects.kind_of(message.subject)
             if kind == "watermark":
                 self._compare(message)
             elif kind in STATE_KINDS:
                 deletion = codec.DELETED_HEADER in (message.headers or {})
-                self._marks.take(message.subject, message.metadata.sequence.stream, deletion=deletion)
-                if kind in self._interests.state:
-                    await self._deliver(message, reading.age(message.metadata.timestamp))
+                self._digest.take(message.subject, message.metadata.sequence.stream, deletion=deletion)
+                if kind in self._subscriptions.state:
+                    await self._deliver(message, consumer.age(message.metadata.timestamp))
 
-    async def _watch_marks(self) -> None:
+    async def _expect_watermarks(self) -> None:
         while True:
-            await asyncio.sleep(_UNEQUAL_SECONDS / 4)
-            if time.monotonic() - self._equal_at > _UNEQUAL_SECONDS:
-                raise ReplayRequiredError(f"no equal watermark for {_UNEQUAL_SECONDS:.0f} s")
+            await asyncio.sleep(_WATERMARK_SECONDS / 4)
+            if time.monotonic() - self._matched_at > _WATERMARK_SECONDS:
+                raise ReplayRequiredError(f"no matching watermark for {_WATERMARK_SECONDS:.0f} s")
 
     def _compare(self, message: Msg) -> None:
-        told = codec.decode(message.data)
-        if not isinstance(told, events.Watermark):
+        watermark = codec.decode(message.data)
+        if not isinstance(watermark, events.Watermark):
             return
-        if self._created and told.stream_created != self._created:
-            raise ReplayRequiredError("the state stream was made anew")
-        if self._marks.equal(told):
-            self._created, self._equal_at = told.stream_created, time.monotonic()
-            self._hand_over()
+        if self._created and watermark.stream_created != self._created:
+            raise ReplayRequiredError("the state stream was created again")
+        if self._digest.matches(watermark):
+            self._created, self._matched_at = watermark.stream_created, time.monotonic()
+            self._complete()
         elif self._replayed is None:
-            raise ReplayRequiredError("the watermark names facts that never arrived")
+            raise ReplayRequiredError("the watermark counts events that never arrived")
 
-    def _hand_over(self) -> None:
-        """End the replay: only the last word on each subject counts."""
+    def _complete(self) -> None:
+        """End the replay: only the last event of each subject counts."""
         if self._replayed is not None:
             self._queue.put_nowait(Snapshot([*self._latest.values(), *self._replayed]))
             self._replayed, self._latest = None, {}
@@ -192,25 +200,26 @@ class _Session:
         try:
             event = codec.decode(message.data)
         except codec.UndecodableError as error:
-            await self._bury(message, str(error))
+            await self._dead_letter(message, str(error))
             return
-        arrival = Observation(event, time.monotonic() - age)
+        observation = Observation(event, time.monotonic() - age)
         if self._replayed is None:
-            self._queue.put_nowait(arrival)
+            self._queue.put_nowait(observation)
         elif subjects.kind_of(message.subject) in STATE_KINDS:
-            self._latest[message.subject] = arrival
+            self._latest[message.subject] = observation
         else:
-            self._replayed.append(arrival)
+            self._replayed.append(observation)
 
-    async def _bury(self, message: Msg, reason: str) -> None:
+    async def _dead_letter(self, message: Msg, reason: str) -> None:
+        """Publish a message that does not decode on its dead-letter subject."""
         log.warning("undecodable message on %s: %s", message.subject, reason)
-        dead = f"{subjects.ROOT}.dead.{message.subject.removeprefix(subjects.ROOT + '.')}"
+        subject = f"{subjects.ROOT}.dead.{message.subject.removeprefix(subjects.ROOT + '.')}"
         with contextlib.suppress(NatsError, OSError):
             await self._connection.client.publish(
-                dead, message.data, headers={"Flexinfer-Reason": reason[:200]}
+                subject, message.data, headers={"Flexinfer-Reason": reason[:200]}
             )
 
 
-async def _unsubscribed(subscription: object) -> None:
+async def _unsubscribe(subscription: Subscription) -> None:
     with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError):
-        await subscription.unsubscribe()  # type: ignore[attr-defined]
+        await subscription.unsubscribe()

@@ -1,4 +1,4 @@
-"""The client of the Kubernetes API on a loopback server: straight there, or by the environment's proxy."""
+"""The transport on a loopback server: directly, or through the proxy of the environment."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ _POD = json.dumps({"metadata": {"name": "one", "namespace": "default"}}).encode(
 
 @contextlib.asynccontextmanager
 async def answering(asked: list[str]) -> AsyncIterator[int]:
-    """Serve a Pod to whoever asks, and note what was asked; yields the port."""
+    """Serve one Pod for every request and keep the request lines; yields the port."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError):
@@ -62,8 +62,8 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_a_request_changes_no_thread(tmp_path: Path) -> None:
-    """Neither ~/.netrc nor a proxy is looked for on the way."""
+def test_a_request_starts_no_thread(tmp_path: Path) -> None:
+    """Neither ~/.netrc nor a proxy is looked up."""
 
     async def main() -> None:
         asked: list[str] = []
@@ -80,8 +80,8 @@ def test_a_request_changes_no_thread(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_proxy_of_the_environment_is_heeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As by kubectl: the name of the server is the proxy's to find."""
+def test_a_proxy_of_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by kubectl: the proxy resolves the name of the server."""
 
     async def main() -> None:
         asked: list[str] = []

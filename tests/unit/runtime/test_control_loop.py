@@ -1,4 +1,7 @@
-"""The reactor: folds, decides on the whole, performs one at a time per key. In virtual time."""
+"""The control loop: applies events, decides on the whole state, performs one action at a time per key.
+
+In virtual time.
+"""
 
 import asyncio
 import itertools
@@ -9,7 +12,8 @@ import msgspec
 
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime.controller import Controller, run_controller
+from flexinfer.runtime.control_loop import run_controller
+from flexinfer.runtime.controller import Controller, Remember, stateless
 from flexinfer.runtime.kubernetes.api import ConflictError, Kind, UnavailableError
 from flexinfer.runtime.runtime import Disconnected, Runtime, Snapshot, Subscriptions
 from flexinfer.state.actions import RequeueAt
@@ -26,14 +30,20 @@ class Poke(msgspec.Struct, frozen=True):
     what: str
 
 
+class Learned(msgspec.Struct, frozen=True):
+    """A fact of the component's own."""
+
+    what: str
+
+
 class Recorder:
-    """A service whose decision a test scripts and whose effects it counts."""
+    """A component whose decision a test scripts and whose effects it counts."""
 
     def __init__(self, *script: Any) -> None:
         self.script = script
         self.decided: list[tuple[float, ObservedState]] = []
         self.performed: list[tuple[float, str]] = []
-        self.under_way: list[str] = []
+        self.in_flight: list[str] = []
         self.most_at_once = 0
         self.seconds = 1.0
         self.fails: list[Exception] = []
@@ -43,26 +53,32 @@ class Recorder:
         self.decided.append((now, state))
         yield from self.script
 
-    async def perform(self, runtime: Runtime, state: ObservedState, action: Poke) -> Sequence[AnyEvent]:
+    async def perform(self, runtime: Runtime, action: Poke) -> Sequence[AnyEvent]:
         """Take a second."""
         self.performed.append((runtime.clock(), action.what))
-        self.under_way.append(action.key)
-        self.most_at_once = max(self.most_at_once, self.under_way.count(action.key))
+        self.in_flight.append(action.key)
+        self.most_at_once = max(self.most_at_once, self.in_flight.count(action.key))
         await runtime.sleep(self.seconds)
-        self.under_way.remove(action.key)
+        self.in_flight.remove(action.key)
         if self.fails:
             raise self.fails.pop(0)
         return []
 
-    def service(self) -> Controller:
-        """Return it as a service."""
-        return Controller(name="test", decide=self.decide, perform=self.perform, interests=Subscriptions())
+    def controller(self) -> Controller[Poke, AnyEvent, None]:
+        """Return it as a controller without memory."""
+        return Controller(
+            name="test",
+            decide=stateless(self.decide),
+            perform=self.perform,
+            subscriptions=Subscriptions(),
+            memory=None,
+        )
 
 
-async def reacting(recorder: Recorder, seconds: float, *, runtime: Runtime, bus: ListBus) -> None:
+async def run_for(recorder: Recorder, seconds: float, *, runtime: Runtime, bus: ListBus) -> None:
     """Run the recorder for some virtual seconds after an empty snapshot."""
     bus.queue.put_nowait(Snapshot([]))
-    task = asyncio.create_task(run_controller(runtime, recorder.service()))
+    task = asyncio.create_task(run_controller(runtime, recorder.controller()))
     await asyncio.sleep(seconds)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -76,14 +92,14 @@ def after(recorder: Recorder, seconds: float, *deliveries: Any, **parts: Any) ->
         runtime = a_runtime(bus=bus, **parts)
         for delivery in deliveries:
             bus.queue.put_nowait(delivery)
-        await reacting(recorder, seconds, runtime=runtime, bus=bus)
+        await run_for(recorder, seconds, runtime=runtime, bus=bus)
 
     run(main())
     return recorder
 
 
 def test_nothing_is_decided_before_the_replay_has_ended() -> None:
-    """Ready means: I have seen everything."""
+    """Ready means that the replay is complete."""
 
     async def main() -> Recorder:
         recorder = Recorder()
@@ -91,7 +107,7 @@ def test_nothing_is_decided_before_the_replay_has_ended() -> None:
         bus = ListBus()
         runtime = a_runtime(bus=bus, set_ready=ready.append)
         bus.queue.put_nowait(Observation(events.ModelObserved(model=a_model()), 0.0))
-        task = asyncio.create_task(run_controller(runtime, recorder.service()))
+        task = asyncio.create_task(run_controller(runtime, recorder.controller()))
         await asyncio.sleep(5)
         assert not recorder.decided
         assert not ready
@@ -105,16 +121,16 @@ def test_nothing_is_decided_before_the_replay_has_ended() -> None:
     assert run(main()).decided
 
 
-def test_what_arrives_together_is_decided_on_together() -> None:
-    """A batch is folded whole."""
+def test_what_arrives_together_is_decided_together() -> None:
+    """A batch is applied whole."""
     batch = [Observation(events.ModelObserved(model=a_model(n)), 0.0) for n in "abc"]
     recorder = after(Recorder(), 1.0, Snapshot([]), *batch)
     assert len(recorder.decided[0][1].models) == 0 or len(recorder.decided[0][1].models) == 3
-    assert len(recorder.decided[-1][1].models) == 0  # the snapshot that came last replaced the picture
+    assert len(recorder.decided[-1][1].models) == 0  # the snapshot that came last replaced the state
 
 
 def test_actions_of_one_key_never_overlap() -> None:
-    """And those of another key do not wait for them."""
+    """Those of another key do not wait for them."""
     recorder = after(Recorder(Poke("a", "one"), Poke("a", "two"), Poke("b", "three")), 0.5)
     assert recorder.most_at_once == 1
     assert [what for _, what in recorder.performed] == ["one", "three"]
@@ -132,15 +148,15 @@ def test_the_same_action_again_waits_longer_each_time() -> None:
 
 
 def test_a_deadline_brings_another_decision() -> None:
-    """Time is an argument, and somebody has to look at it."""
+    """Time is an argument: a decision names the time at which it must be made again."""
     recorder = after(Recorder(RequeueAt(7.0)), 8.0)
     assert 7.0 in [now for now, _ in recorder.decided]
 
 
-def test_an_api_that_is_away_is_tried_again() -> None:
-    """The world being away is no failure of the service."""
+def test_an_unavailable_api_server_is_retried() -> None:
+    """An outage is no failure of the component."""
     recorder = Recorder(Poke("a", "x"))
-    recorder.fails = [UnavailableError("nobody answers"), UnavailableError("nobody answers")]
+    recorder.fails = [UnavailableError("no answer"), UnavailableError("no answer")]
     after(recorder, 10.0)
     assert len(recorder.performed) > 2
 
@@ -158,7 +174,7 @@ class OneModel:
 
 
 def test_a_conflict_is_answered_by_reading_the_model() -> None:
-    """The newer Model is folded and the decision made anew."""
+    """The newer Model is applied and the decision repeated."""
     recorder = Recorder(Poke("default/llama", "x"))
     recorder.fails = [ConflictError("modified", 409)]
     cluster = OneModel(a_model(version=9))
@@ -168,7 +184,7 @@ def test_a_conflict_is_answered_by_reading_the_model() -> None:
         bus = ListBus()
         runtime = a_runtime(bus=bus, cluster=cluster)
         bus.queue.put_nowait(old)
-        task = asyncio.create_task(run_controller(runtime, recorder.service()))
+        task = asyncio.create_task(run_controller(runtime, recorder.controller()))
         await asyncio.sleep(3)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -178,7 +194,7 @@ def test_a_conflict_is_answered_by_reading_the_model() -> None:
 
 
 def test_a_hint_leads_to_one_read_unless_its_version_is_known() -> None:
-    """A hand-over does not wait for the watcher."""
+    """The next component need not wait for the watcher."""
     cluster = OneModel(a_model(version=9))
     hint = events.StatusChanged(owner="placer", namespace="default", name="llama", uid="uid-llama", version=9)
 
@@ -186,7 +202,7 @@ def test_a_hint_leads_to_one_read_unless_its_version_is_known() -> None:
         recorder, bus = Recorder(), ListBus()
         runtime = a_runtime(bus=bus, cluster=cluster)
         bus.queue.put_nowait(Snapshot([]))
-        task = asyncio.create_task(run_controller(runtime, recorder.service()))
+        task = asyncio.create_task(run_controller(runtime, recorder.controller()))
         for _ in range(3):
             bus.queue.put_nowait(Observation(hint, 0.0))
             await asyncio.sleep(1)
@@ -200,29 +216,29 @@ def test_a_hint_leads_to_one_read_unless_its_version_is_known() -> None:
 
 
 def test_without_its_lease_a_replica_decides_nothing() -> None:
-    """A second replica stands by."""
+    """A second replica is a standby."""
     recorder = after(Recorder(Poke("a", "x")), 5.0, is_leader=lambda: False)
     assert not recorder.performed
 
 
-def test_a_replica_acts_the_moment_that_it_gains_its_lease() -> None:
-    """Whatever it waited for."""
+def test_a_replica_acts_as_soon_as_it_becomes_the_leader() -> None:
+    """It waits for no poll."""
 
     async def main() -> Recorder:
-        recorder, bus, gained = Recorder(Poke("a", "x")), ListBus(), asyncio.Condition()
-        held = False
+        recorder, bus, elected = Recorder(Poke("a", "x")), ListBus(), asyncio.Condition()
+        leads = False
 
         async def next_time() -> None:
-            async with gained:
-                await gained.wait()
+            async with elected:
+                await elected.wait()
 
         bus.queue.put_nowait(Snapshot([]))
-        runtime = a_runtime(bus=bus, is_leader=lambda: held, became_leader=next_time)
-        task = asyncio.create_task(run_controller(runtime, recorder.service()))
+        runtime = a_runtime(bus=bus, is_leader=lambda: leads, became_leader=next_time)
+        task = asyncio.create_task(run_controller(runtime, recorder.controller()))
         await asyncio.sleep(0.3)
-        held = True
-        async with gained:
-            gained.notify_all()
+        leads = True
+        async with elected:
+            elected.notify_all()
         await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -231,13 +247,13 @@ def test_a_replica_acts_the_moment_that_it_gains_its_lease() -> None:
     assert run(main()).performed == [(0.3, "x")]
 
 
-def test_a_lost_bus_is_known_to_the_decision() -> None:
-    """Silence is not idleness: the reaper must know."""
+def test_a_decision_knows_that_nats_is_disconnected() -> None:
+    """Silence is not idleness: the reaper must tell the two apart."""
 
     async def main() -> Recorder:
         recorder, bus = Recorder(), ListBus()
         bus.queue.put_nowait(Snapshot([]))
-        task = asyncio.create_task(run_controller(a_runtime(bus=bus), recorder.service()))
+        task = asyncio.create_task(run_controller(a_runtime(bus=bus), recorder.controller()))
         await asyncio.sleep(1)
         bus.queue.put_nowait(Disconnected())
         await asyncio.sleep(1)
@@ -246,5 +262,48 @@ def test_a_lost_bus_is_known_to_the_decision() -> None:
         return recorder
 
     decided = run(main()).decided
-    assert decided[0][1].connected == 0.0
-    assert decided[-1][1].connected is None
+    assert decided[0][1].connected_since == 0.0
+    assert decided[-1][1].connected_since is None
+
+
+def test_facts_of_the_component_are_folded_into_its_memory_and_forgotten_with_the_model() -> None:
+    """What an effect and a companion learn; events among the replies are applied to the shared state."""
+
+    async def learn(runtime: Runtime, action: Poke) -> Sequence[AnyEvent | Learned]:
+        return [Learned(action.what), events.ModelObserved(model=a_model(version=2))]
+
+    async def companion(_runtime: Runtime, remember: Remember[Learned]) -> None:
+        remember(Learned("beside"))
+
+    seen: list[tuple[tuple[str, ...], int]] = []
+
+    def decide(state: ObservedState, memory: tuple[str, ...], _now: float) -> Iterator[Poke]:
+        seen.append((memory, len(state.models)))
+        if "effect" not in memory:
+            yield Poke("a", "effect")
+
+    controller = Controller[Poke, Learned, tuple[str, ...]](
+        name="test",
+        decide=decide,
+        perform=learn,
+        subscriptions=Subscriptions(),
+        memory=(),
+        fold=lambda memory, fact, _at: (*memory, fact.what),
+        forget=lambda memory, uids: memory if uids else (),
+        companions=(companion,),
+    )
+
+    async def main() -> None:
+        bus = ListBus()
+        bus.queue.put_nowait(Snapshot([]))
+        task = asyncio.create_task(run_controller(a_runtime(bus=bus), controller))
+        await asyncio.sleep(1)
+        gone = events.ModelDeleted(namespace="default", name="llama", uid="uid-llama", version=3)
+        bus.queue.put_nowait(Observation(gone, 1.0))
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(main())
+    assert (("beside", "effect"), 1) in seen or (("effect",), 1) in seen
+    assert seen[-1][1] == 0

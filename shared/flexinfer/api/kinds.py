@@ -1,0 +1,36 @@
+"""Kinds of Kubernetes objects: where each is in the API, and the struct that its JSON is read into. Pure."""
+
+from typing import Generic, TypeVar
+
+import msgspec
+
+from flexinfer.api import kube
+from flexinfer.api.groupversion import API_VERSION, KIND, PLURAL
+from flexinfer.api.model import Model
+
+T = TypeVar("T")
+
+
+class Kind(msgspec.Struct, Generic[T], frozen=True):
+    """A kind of object."""
+
+    api_version: str
+    name: str
+    plural: str
+    type: type[T]
+    namespaced: bool = True
+
+    @property
+    def root(self) -> str:
+        """The path of its group and version."""
+        return f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
+
+
+MODELS: Kind[Model] = Kind(API_VERSION, KIND, PLURAL, Model)
+PODS: Kind[kube.Pod] = Kind("v1", "Pod", "pods", kube.Pod)
+JOBS: Kind[kube.Job] = Kind("batch/v1", "Job", "jobs", kube.Job)
+CLAIMS: Kind[kube.Claim] = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims", kube.Claim)
+SERVICES: Kind[kube.Service] = Kind("v1", "Service", "services", kube.Service)
+LEASES: Kind[kube.Lease] = Kind("coordination.k8s.io/v1", "Lease", "leases", kube.Lease)
+NODES: Kind[kube.Node] = Kind("v1", "Node", "nodes", kube.Node, namespaced=False)
+EVENTS: Kind[msgspec.Raw] = Kind("v1", "Event", "events", msgspec.Raw)
