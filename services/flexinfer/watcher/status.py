@@ -1,7 +1,7 @@
 """StatusReconciler: writes the watcher's status of every Model, one write at a time.
 
-It knows the newest state of a Model from the watch and from the replies to its own writes. What to write is decided in
-`status_decision`.
+It knows the newest state of a Model from the watch and from the replies to its own writes. What to write is
+decided in `status_decision`.
 """
 
 import asyncio

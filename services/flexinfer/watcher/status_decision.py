@@ -1,7 +1,7 @@
 """The watcher's status of a Model: Accepted, and the phase that follows from all conditions. Pure.
 
-Accepted is written at once, since every component waits for it. The phase is for people: it is written when no
-condition has changed for a moment (ADR 0017), or at once when it becomes Ready.
+Accepted is written at once, since every component waits for it. The phase is for people: it is written when
+no condition has changed for a moment (ADR 0017), or at once when it becomes Ready.
 """
 
 import msgspec
