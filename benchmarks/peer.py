@@ -24,7 +24,7 @@ from flexinfer.launcher import perform as launching
 from flexinfer.launcher.probing import Ask, asking, loading_pause
 from flexinfer.prefetcher import jobs
 from flexinfer.prefetcher import perform as prefetching
-from flexinfer.prefetcher.plan import plan
+from flexinfer.prefetcher.plan import plan_of
 from flexinfer.runtime.kubernetes.api import CLAIMS, EVENTS, JOBS, MODELS, PODS, SERVICES, Kind, NotFoundError
 from flexinfer.runtime.kubernetes.client import KubernetesClient, connected
 from flexinfer.runtime.settings import Settings
@@ -58,19 +58,21 @@ class Peer:
         model = await self._cluster.create(MODELS, NAMESPACE, body)
         model = await self._say(model, conditions.ACCEPTED)
         model = await self._say(model, conditions.PLACED)
-        wanted = plan(model, self._claim_uid, prefetching.settings_of(_SETTINGS))
-        if wanted is None:
+        settings = prefetching.settings_of(_SETTINGS)
+        plan = plan_of(model, settings)
+        if plan is None:
             raise SystemExit("peer: this Model cannot be planned")
-        job = jobs.job(model, wanted, prefetching.settings_of(_SETTINGS))
+        plan = plan.with_pvc(self._claim_uid)
+        job = jobs.job(model, plan, settings)
         await self._cluster.create(JOBS, NAMESPACE, job)
         model = await self._say(model, conditions.CACHED, ("False", Reason.CHECKING))
         model = await self._say(model, conditions.WANTED, ("False", "FirstStartQueued"))
         model = await self._say(model, conditions.GRANTED)
         await self._cluster.create(SERVICES, NAMESPACE, manifests.service(model, self._terms))
         model = await self._say(model, conditions.READY, ("False", Reason.NOT_STARTED))
-        await self._until(lambda: _complete(self._seen.get(("jobs", wanted.name(model)))))
+        await self._until(lambda: _complete(self._seen.get(("jobs", plan.job_name(model)))))
         model = await self._say(model, conditions.CACHED)
-        self._aside(self._cluster.delete(JOBS, NAMESPACE, wanted.name(model)))
+        self._aside(self._cluster.delete(JOBS, NAMESPACE, plan.job_name(model)))
         model = await self._say(model, conditions.WANTED, ("True", "FirstStart"))
         await self._run(await self._start(model))
 

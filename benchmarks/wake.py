@@ -14,9 +14,9 @@ from typing import Any
 
 from benchmarks import load
 from benchmarks.instance import Instance, bare_spawn, instance
+from flexinfer.backends import llamacpp
 from flexinfer.runtime.kubernetes.api import PODS
 from flexinfer.runtime.kubernetes.client import connected
-from flexinfer.runtime.settings import Settings
 
 WAKES = 30
 REST_SECONDS = 2.0
@@ -29,7 +29,7 @@ POD: dict[str, Any] = {
     "spec": {
         "automountServiceAccountToken": False,
         "containers": [
-            {"name": "engine", "image": Settings().image_llamacpp_cpu, "args": ["--port", "8080"]},
+            {"name": "engine", "image": llamacpp.BACKEND.images["cpu"], "args": ["--port", "8080"]},
         ],
     },
 }

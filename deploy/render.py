@@ -1,6 +1,6 @@
-"""Writes the files that are made from others: `python deploy/render.py`. A contract test fails while one is stale.
+"""Writes the manifests that are generated from others; `make generate` runs it. A contract test fails while one is stale.
 
-base/nats/users.conf   from the permissions that flexinfer.local.bus holds
+base/nats/users.conf   from the permissions that flexinfer.events.permissions holds
 install.yaml           from the base, by `kubectl kustomize`
 chart/                 from the same: only what users change becomes a value
 """
@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from flexinfer.credentials.secrets import USERS
-from flexinfer.local.bus import permissions
+from flexinfer.events.permissions import permissions
 
 DEPLOY = Path(__file__).resolve().parent
 ROOT = DEPLOY.parent
@@ -61,10 +61,10 @@ def kustomized(folder: Path) -> str:
 def chart(built: str) -> dict[Path, str]:
     """Return the chart's files, from what the base builds to."""
     texts = [text for text in re.split(r"^---\n", built, flags=re.MULTILINE) if text.strip()]
-    found = [(yaml.safe_load(text), text) for text in texts]
-    settings = next(obj for obj, _ in found if obj["metadata"]["name"].startswith("flexinfer-settings"))
+    objects = [(yaml.safe_load(text), text) for text in texts]
+    settings = next(obj for obj, _ in objects if obj["metadata"]["name"].startswith("flexinfer-settings"))
     files: dict[Path, str] = {CHART / "crds" / "models.yaml": (ROOT / "crds" / "models.yaml").read_text()}
-    for obj, text in found:
+    for obj, text in objects:
         if obj["kind"] == "CustomResourceDefinition":
             continue
         path = CHART / "templates" / f"{_part(obj)}.yaml"
@@ -94,8 +94,8 @@ def _template(text: str) -> str:
         (r"storage: \S+\n(?=\s*$)", "storage: {{ .Values.nats.storage }}\n      {{- with .Values.nats.storageClassName }}\n      storageClassName: {{ . }}\n      {{- end }}\n"),
         (r"(kind: Deployment\nmetadata:(?:\n .*)*?name: flexinfer-proxy(?:\n.*)*?\n  replicas:) 1\n", r"\1 {{ .Values.proxy.replicas }}\n"),
     )  # fmt: skip
-    for pattern, made in changes:
-        text = re.sub(pattern, made, text)
+    for pattern, replacement in changes:
+        text = re.sub(pattern, replacement, text)
     return text
 
 
@@ -111,9 +111,9 @@ def _settings(obj: Mapping[str, Any]) -> str:
 
 
 def _names(settings: Mapping[str, Any]) -> str:
-    """Return the name of the settings: the base's for the base's settings, another for others, so that Pods are made anew."""
-    told = {name: settings["data"][name] for name in SETTINGS}
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """Return the name of the settings: the base's for the base's settings, another for others, so that Pods are re-created."""
+    values = {name: settings["data"][name] for name in SETTINGS}
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     name = settings["metadata"]["name"]
     return (
         f'{{{{- define "flexinfer.settings" -}}}}\n{{{{- $digest := .Values.settings | toJson | sha256sum -}}}}\n'
@@ -125,14 +125,14 @@ def _names(settings: Mapping[str, Any]) -> str:
 def _values(settings: Mapping[str, Any]) -> str:
     nats = next(obj for obj in _base_objects() if obj["kind"] == "StatefulSet")["spec"]
     claim = nats["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"]
-    told = "".join(f"  {name}: {settings['data'][name]}\n" for name in SETTINGS)
+    values = "".join(f"  {name}: {settings['data'][name]}\n" for name in SETTINGS)
     return (
         f"{MADE}image:\n  # Where the images flexinfer/services, agent-nvidia and prefetcher come from.\n"
         f"  registry: {REGISTRY}\n  tag: {_version()}\n"
         f"nats:\n  image: {nats['template']['spec']['containers'][0]['image']}\n  storage: {claim}\n"
         '  # Empty: the cluster\'s default.\n  storageClassName: ""\n'
         "proxy:\n  replicas: 1\n"
-        f"# Any variable of docs/reference/settings.md may be added.\nsettings:\n{told}"
+        f"# Any variable of docs/reference/settings.md may be added.\nsettings:\n{values}"
     )
 
 
@@ -149,8 +149,8 @@ def _about() -> str:
 
 
 def _version() -> str:
-    found = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    return found[1] if found else ""
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    return version[1] if version else ""
 
 
 def files() -> dict[Path, str]:

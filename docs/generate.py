@@ -1,23 +1,27 @@
-"""The reference pages that are made from code: reasons, subjects, settings, Model fields.
+"""The reference pages that are generated from code: reasons, subjects, settings, backends, Model fields.
 
-`python docs/generate.py` writes them; a contract test fails while one is stale.
+`make generate` writes them; a contract test fails while one is stale.
 """
 
+import ast
 import inspect
-import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
 
+from flexinfer import backends
 from flexinfer.api import conditions, reasons
 from flexinfer.api.groupversion import API_VERSION
 from flexinfer.api.services import CHANGED_RECEIVERS, OWNERS
+from flexinfer.backends.options import Key
 from flexinfer.credentials.secrets import USERS
 from flexinfer.events import events, subjects
-from flexinfer.local.bus import permissions
+from flexinfer.events.base import Event
+from flexinfer.events.permissions import permissions
 from flexinfer.runtime import settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +35,7 @@ def pages() -> dict[Path, str]:
         FOLDER / "conditions.md": MADE + conditions_page(),
         FOLDER / "subjects.md": MADE + subjects_page(),
         FOLDER / "settings.md": MADE + settings_page(),
+        FOLDER / "backends.md": MADE + backends_page(),
         FOLDER / "model.md": MADE + model_page(),
         FOLDER / "rights.md": MADE + rights_page(),
     }
@@ -94,7 +99,7 @@ def subjects_page() -> str:
     kinds = [
         kind
         for _, kind in inspect.getmembers(events, inspect.isclass)
-        if issubclass(kind, events.Event) and kind is not events.Event
+        if issubclass(kind, Event) and kind is not Event
     ]
     rows = "\n".join(
         f"| `{kind.__name__}` | {_first_line(kind)} | {', '.join(f'`{f.encode_name}`' for f in msgspec.structs.fields(kind))} |"
@@ -116,16 +121,109 @@ def subjects_page() -> str:
 
 def settings_page() -> str:
     """Return the page of settings."""
-    source = inspect.getsource(settings.Settings)
-    rows = []
-    for field in msgspec.structs.fields(settings.Settings):
-        match = re.search(rf'^    {field.name}: .*\n(?:    """(.*?)""")?', source, re.MULTILINE | re.DOTALL)
-        text = " ".join((match[1] or "").split()) if match else ""
-        rows.append(f"| `{settings.PREFIX}{field.name.upper()}` | `{field.default!r}` | {text} |")
-    return (
-        "# Settings\n\nEvery service reads these variables; a bad value names its variable and stops the process.\n\n"
-        "| Variable | Default | Meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    meanings = _texts_below_fields(settings.Settings)
+    rows = "\n".join(
+        f"| `{_variable(field.name)}` | {_code(field.default)} | {_cell(meanings[field.name])} |"
+        for field in msgspec.structs.fields(settings.Settings)
     )
+    overrides = "\n".join(
+        f"| `{settings.IMAGE_PREFIX}{key.upper()}` | {_replaced(backend, key)} |"
+        for backend in backends.all_backends()
+        for key in backend.image_keys
+    )
+    others = "\n".join(f"| `{name}` | {text} |" for name, text in settings.OTHER_VARIABLES.items())
+    return (
+        "# Settings\n\nEvery service reads these variables when it starts. A bad value stops the process with a message that names the variable. "
+        "An unknown variable that begins with `FLEXINFER_` is ignored, with a warning in the log that names the nearest known one.\n\n"
+        f"| Variable | Default | Meaning |\n|---|---|---|\n{rows}\n\n"
+        "## Images of engines\n\nA variable with a vendor takes precedence over the one without. Defaults are on [Backends](backends.md).\n\n"
+        f"| Variable | Replaces |\n|---|---|\n{overrides}\n\n"
+        "## Other variables\n\nThese begin with the same prefix and are no settings of a service.\n\n"
+        f"| Variable | Meaning |\n|---|---|\n{others}\n"
+    )
+
+
+def _variable(field: str) -> str:
+    if field == "images":
+        return f"{settings.IMAGE_PREFIX}<BACKEND>[_<VENDOR>]"
+    return f"{settings.PREFIX}{field.upper()}"
+
+
+def _texts_below_fields(kind: type) -> dict[str, str]:
+    """Return the docstring below each field of a class, by the field's name; empty where there is none."""
+    (definition,) = ast.parse(inspect.getsource(kind)).body
+    body = definition.body if isinstance(definition, ast.ClassDef) else []
+    texts = {}
+    for node, following in zip(body, [*body[1:], None], strict=True):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            constant = following.value if isinstance(following, ast.Expr) else None
+            texts[node.target.id] = str(constant.value) if isinstance(constant, ast.Constant) else ""
+    return texts
+
+
+def _replaced(backend: backends.Backend, key: str) -> str:
+    vendor = key.removeprefix(backend.image_key).removeprefix("_")
+    return f"{backend.title} on {vendor}" if vendor else f"{backend.title}, every vendor"
+
+
+def backends_page() -> str:
+    """Return the page of backends: what each is, runs on and accepts."""
+    sections = "\n".join(_backend(backend) for backend in backends.all_backends())
+    return (
+        "# Backends\n\n`spec.backend` of a Model is one of these names or aliases. `spec.config` accepts the keys of its backend; any other key is "
+        "refused by name. `FLEXINFER_IMAGE_<BACKEND>_<VENDOR>`, or else `FLEXINFER_IMAGE_<BACKEND>`, replaces the default image "
+        f"(see [Settings](settings.md)).\n\n{sections}"
+    )
+
+
+def _backend(backend: backends.Backend) -> str:
+    facts = {
+        "Aliases": _codes(backend.aliases) or "none",
+        "Sources": _codes(f"{scheme}://" for scheme in backend.schemes),
+        "Port": f"{backend.port}, probed at `{backend.health}`",
+        "On the local node": _local(backend.local_program),
+        "Tested": "yes" if backend.tried else "no: it follows the engine's documentation",
+    }
+    rows = "".join(f"| {name} | {text} |\n" for name, text in facts.items())
+    images = "".join(
+        f"| {vendor} | `{image}` | `{settings.IMAGE_PREFIX}{backend.image_key.upper()}_{vendor.upper()}` |\n"
+        for vendor, image in backend.images.items()
+    )
+    gpus = "".join(
+        f"Cannot run on {gpu.vendor} `{gpu.prefix}*`: {gpu.reason} ([source]({gpu.source})).\n\n"
+        for gpu in backend.unsupported_architectures
+    )
+    keys_ = "".join(_config_key(name, key) for name, key in sorted(backend.config.items()))
+    return (
+        f"## {backend.name}\n\n{backend.title}.\n\n| | |\n|---|---|\n{rows}\n"
+        f"| Vendor | Default image | Replaced by |\n|---|---|---|\n{images}\n{gpus}"
+        f"| Key of `spec.config` | Type | Becomes | Meaning |\n|---|---|---|---|\n{keys_}"
+    )
+
+
+def _config_key(name: str, key: Key) -> str:
+    kind = f"one of {_codes(key.choices)}" if key.choices else key.type
+    becomes = " or ".join(f"`{text}`" for text in (key.flag or key.becomes, key.off) if text)
+    return f"| `{name}` | {kind} | {becomes} | {_cell(key.doc)} |\n"
+
+
+def _local(program: backends.LocalProgram | None) -> str:
+    if program is None:
+        return "no"
+    fallback = f", else `{program.fallback}`" if program.fallback else ""
+    return f"`{program.program}`{fallback}; {program.install}"
+
+
+def _codes(texts: Iterable[str]) -> str:
+    return ", ".join(f"`{text}`" for text in texts)
+
+
+def _code(value: object) -> str:
+    return f"`{value}`" if isinstance(value, str | float) and value != "" else "empty"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def model_page() -> str:
@@ -147,7 +245,7 @@ def _fields(schema: dict[str, Any], path: str) -> list[str]:
         here = f"{path}.{name}" if path else name
         kind = field.get("type") or ("integer or string" if field.get("x-kubernetes-int-or-string") else "")
         choices = field.get("enum")
-        words = " ".join(str(field.get("description", "")).split()).replace("|", "\\|")
+        words = _cell(str(field.get("description", "")))
         allowed = f" One of {', '.join(f'`{c}`' for c in choices)}." if choices else ""
         default = f"`{field['default']}`" if "default" in field else ""
         if path:

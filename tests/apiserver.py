@@ -245,7 +245,7 @@ def start_local_api(state: Path, port: int = 0) -> LocalApi:
     port_file = state / "port"
     port_file.unlink(missing_ok=True)
     argv = [
-        *(sys.executable, "-m", "flexinfer.local.api", "--state", str(state), "--port", str(port)),
+        *(sys.executable, "-m", "flexinfer.local.apiserver", "--state", str(state), "--port", str(port)),
         *("--certificates", str(state / "certificates"), "--token-file", str(state / "token")),
         *("--port-file", str(port_file)),
     ]

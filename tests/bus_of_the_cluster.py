@@ -17,14 +17,15 @@ from nats.aio.client import Client
 
 from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.credentials.secrets import SECRETS, SERVER_SECRET, USERS, make, secret_of
-from flexinfer.local.api.definitions import Registry
-from flexinfer.local.api.inprocess import StoreCluster
-from flexinfer.local.api.setting import set_up
-from flexinfer.local.api.store import Store
+from flexinfer.local import cluster_content
 from flexinfer.runtime.nats import connection
 from flexinfer.runtime.nats.connection import Connection
+from localkube.apiserver.bootstrap import bootstrap
+from localkube.apiserver.builtin_resources import builtin_registry
+from localkube.apiserver.store import Store
 from tests.manifests import DEPLOY
 from tests.nats import binary
+from tests.store_cluster import StoreCluster
 
 
 class ClusterBus:
@@ -74,9 +75,9 @@ class ClusterBus:
 
 async def credentials(folder: Path) -> None:
     """Make the Secrets and write each as a folder."""
-    registry = Registry()
+    registry = builtin_registry()
     store = Store(registry, now=lambda: datetime(2026, 11, 24, 12, 0, tzinfo=UTC))
-    set_up(store, registry)
+    bootstrap(store, registry, cluster_content.content())
     cluster = StoreCluster(store)
     await make(cluster, "cluster.local")
     for name in (SERVER_SECRET, *(secret_of(user) for user in USERS)):

@@ -6,8 +6,9 @@ from typing import Any
 
 import yaml
 
-from flexinfer.local.api.definitions import Registry
-from flexinfer.local.api.resources import Object, Resource
+from localkube.apiserver.builtin_resources import builtin_registry
+from localkube.apiserver.registry import Registry
+from localkube.apiserver.resources import Object, Resource
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = Resource(
@@ -33,7 +34,7 @@ def the_crd() -> Object:
 @cache
 def a_registry() -> Registry:
     """Return a registry that offers Models."""
-    registry = Registry()
+    registry = builtin_registry()
     registry.install(the_crd())
     return registry
 

@@ -1,5 +1,6 @@
 """What deploy/ builds to, for tests of it: by the kubectl of this environment, as a user's would."""
 
+import copy
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -27,9 +28,14 @@ def built(folder: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
-def objects(folder: str) -> list[Object]:
-    """Return the objects of a folder."""
+@cache
+def _parsed(folder: str) -> list[Object]:
     return [obj for obj in yaml.safe_load_all(built(folder)) if obj]
+
+
+def objects(folder: str) -> list[Object]:
+    """Return the objects of a folder; a copy, which a test may change."""
+    return copy.deepcopy(_parsed(folder))
 
 
 def workloads(found: list[Object]) -> Iterator[tuple[str, Object]]:

@@ -1,7 +1,7 @@
-"""Tells the Tiltfile what there is: `python deploy/dev/detect.py` prints JSON. It changes nothing.
+"""Print what the Tiltfile can use, as JSON: `python deploy/dev/detect.py`. It changes nothing.
 
 engine    docker where its daemon answers, else buildah
-registry  localhost:5000 where a registry answers there: the images' own names then need no other
+registry  localhost:5000 where a registry answers there: the names of the images then need no other
 """
 
 import json

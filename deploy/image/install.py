@@ -1,7 +1,7 @@
-"""Installs what an image needs below our own code, inside an image build: `python3 install.py --venv DIR ...`.
+"""Install the dependencies of an image, inside an image build: `python3 install.py --venv DIR ...`.
 
-Runs on any Python 3.11 with the standard library alone: a Debian without pip or ensurepip takes pip out of its wheel. With wheels beside it
-nothing asks the network. What it leaves behind depends on nothing but its inputs: byte code by hash, no caches, no install times.
+Runs on any Python 3.11 with the standard library alone: a Debian without pip or ensurepip runs pip from its wheel. With wheels beside it
+nothing uses the network. The result depends only on the inputs: byte code by hash, no caches, no install times.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 WHEELS, INPUTS = Path("/wheels"), Path("/build")
 _UNUSED = ("tests", "include")
 _VARYING = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
-"""Files of a package's metadata that say how, not what: nobody reads them at run time."""
+"""Files of a package's metadata about the installation: not read at run time."""
 
 
 def requirements(extras: list[str]) -> list[str]:
@@ -29,13 +29,13 @@ def requirements(extras: list[str]) -> list[str]:
 
 def pip() -> tuple[list[str], dict[str, str]]:
     """Return the command that is pip, and the environment it needs."""
-    found = sorted(WHEELS.glob("pip-*.whl"))
-    spawn_background = {"PYTHONPATH": str(found[-1])} if found else {}
-    return [sys.executable, "-m", "pip"], os.environ | spawn_background
+    wheels = sorted(WHEELS.glob("pip-*.whl"))
+    path = {"PYTHONPATH": str(wheels[-1])} if wheels else {}
+    return [sys.executable, "-m", "pip"], os.environ | path
 
 
 def install(folder: Path, wanted: list[str], added: Path | None) -> None:
-    """Install into the virtual environment, or, of what it lacks, into a tree to be laid over it."""
+    """Install into the virtual environment; with `added`, put what it lacks into a separate tree."""
     command, environment = pip()
     source = ["--no-index", "--find-links", str(WHEELS)] if any(WHEELS.glob("*.whl")) else []
     place = ["--prefix", str(added)] if added else []
@@ -52,7 +52,7 @@ def install(folder: Path, wanted: list[str], added: Path | None) -> None:
 
 
 def slim(folder: Path) -> None:
-    """Take away what no service reads, and compile the rest the same way each time."""
+    """Remove what no service reads, and compile the rest reproducibly."""
     for packages in folder.glob("lib/python3*/site-packages"):
         for name in _UNUSED:
             for path in packages.glob(f"*/{name}"):
@@ -63,7 +63,7 @@ def slim(folder: Path) -> None:
         # fmt: off
         subprocess.run(
             [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", str(packages)],
-            check=False,  # a package may carry files of a newer Python
+            check=False,  # a package may contain files for a newer Python
         )
         # fmt: on
 

@@ -1,4 +1,4 @@
-"""An image as a registry keeps it: its layers, each a tar, whatever engine built it."""
+"""An image as a registry stores it: its layers, each a tar, whichever engine built it."""
 
 import contextlib
 import gzip
@@ -10,12 +10,12 @@ from pathlib import Path
 
 
 class MissingImageError(Exception):
-    """An image that is not on this machine; the message says what makes it."""
+    """The image is not on this machine; the message names the command that builds it."""
 
 
 @contextlib.contextmanager
 def layers(program: str, image: str) -> Iterator[Sequence[Path]]:
-    """Give the files of an image's layers, lowest first; they go with the context. MissingImageError when there is no such image."""
+    """Yield the files of an image's layers, lowest first; they are removed with the context. Raises MissingImageError."""
     with tempfile.TemporaryDirectory() as folder:
         _export(program, image, folder)
         yield listed(Path(folder))
@@ -35,8 +35,8 @@ def listed(folder: Path) -> Sequence[Path]:
 
 def unpacked(layer: Path) -> bytes:
     """Return the tar of a layer."""
-    found = layer.read_bytes()
-    return gzip.decompress(found) if found[:2] == b"\x1f\x8b" else found
+    content = layer.read_bytes()
+    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
 
 
 def _export(program: str, image: str, folder: str) -> None:
@@ -44,7 +44,7 @@ def _export(program: str, image: str, folder: str) -> None:
     words = ["docker", "save", image] if saves else ["buildah", "push", "--quiet", image, f"oci:{folder}"]
     done = subprocess.run(words, capture_output=True, check=False)
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        raise MissingImageError(f"no image {image} to read ({said}): `make images` builds it")
+        stderr = done.stderr.decode(errors="replace").strip()
+        raise MissingImageError(f"no image {image} to read ({stderr}): `make images` builds it")
     if saves:
         subprocess.run(["tar", "-x", "-C", folder], input=done.stdout, check=True)

@@ -1,6 +1,6 @@
-"""Makes the image that holds a Pod's namespaces, for a node that reaches no registry but its own: `python deploy/image/pause.py`.
+"""Build the sandbox image of Pods, for a node that reaches no registry but its own: `python deploy/image/pause.py`.
 
-The container runtime of such a node names it (`sandbox_image`); nothing of the product uses it. With buildah and gcc.
+The container runtime of such a node names it (`sandbox_image`); the product does not use it. Needs buildah and gcc.
 """
 
 import argparse
@@ -16,8 +16,8 @@ RECIPE = 'FROM scratch\nCOPY pause /pause\nENTRYPOINT ["/pause"]\n'
 NAME, VERSION = "pause", "1"
 
 
-def there(registry: str) -> bool:
-    """Tell whether the registry has it."""
+def exists(registry: str) -> bool:
+    """Return whether the registry has it."""
     try:
         with urllib.request.urlopen(f"http://{registry}/v2/{NAME}/tags/list", timeout=5):
             return True
@@ -26,7 +26,7 @@ def there(registry: str) -> bool:
 
 
 def push(registry: str) -> None:
-    """Make it and push it."""
+    """Build and push it."""
     tag = f"{registry}/{NAME}:{VERSION}"
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "Dockerfile").write_text(RECIPE)
@@ -42,11 +42,11 @@ def _run(*words: str) -> None:
 
 
 def main() -> None:
-    """Push it unless it is there."""
+    """Build and push it unless the registry has it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--registry", default="localhost:5000")
     given = parser.parse_args()
-    if not there(given.registry):
+    if not exists(given.registry):
         push(given.registry)
 
 

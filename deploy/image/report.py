@@ -1,8 +1,8 @@
-"""Prints what the images weigh, layer by layer, and how fast services start in them: `python deploy/image/report.py`.
+"""Print the sizes of the images, layer by layer, and how fast services start in them: `python deploy/image/report.py`.
 
 Sizes are of layers as a registry keeps them (compressed) and as a node unpacks them. Starts are measured on a cluster that runs the product and
-whose containers are processes of this machine (`make node-up`): from the start of a container's process to the first yes of its /readyz.
-Without one, sizes alone are printed.
+whose containers are processes of this machine (`make node-up`): from the start of a container's process to the first success of its /readyz.
+Without one, only sizes are printed.
 """
 
 import argparse
@@ -28,9 +28,9 @@ _MEGABYTE = 1_000_000
 
 
 def weights(program: str, image: str) -> list[tuple[int, int]]:
-    """Return what the layers of an image weigh, lowest first: compressed and unpacked bytes."""
-    with oci.layers(program, image) as found:
-        return [_weight(layer) for layer in found]
+    """Return the sizes of an image's layers, lowest first: compressed and unpacked bytes."""
+    with oci.layers(program, image) as layers:
+        return [_weight(layer) for layer in layers]
 
 
 def _weight(layer: Path) -> tuple[int, int]:
@@ -39,12 +39,12 @@ def _weight(layer: Path) -> tuple[int, int]:
 
 
 def sizes(program: str, registry: str, version: str) -> Iterator[str]:
-    """Yield a line for each image; what lies over the base is ours."""
+    """Yield a line for each image; the layers above the base are ours."""
     below = len(weights(program, base(program)))
     yield f"{'image':<14} {'over the base':>14} {'compressed':>11}   layers over the base, MB unpacked"
     for target in TARGETS:
-        found = weights(program, f"{registry}/{REPOSITORY}/{target}:{version}")
-        ours = found if target == "nats" else found[below:]
+        layers = weights(program, f"{registry}/{REPOSITORY}/{target}:{version}")
+        ours = layers if target == "nats" else layers[below:]
         packed, unpacked = (sum(layer[side] for layer in ours) / _MEGABYTE for side in (0, 1))
         shown = " ".join(f"{layer[1] / _MEGABYTE:.1f}" for layer in ours)
         yield f"{target:<14} {unpacked:>11.1f} MB {packed:>8.1f} MB   {shown}"
@@ -54,7 +54,7 @@ def sizes(program: str, registry: str, version: str) -> Iterator[str]:
 
 
 def kubectl(*words: str) -> Any:
-    """Return what kubectl answers in JSON."""
+    """Return kubectl's JSON output."""
     program = str(Path(sys.executable).with_name("kubectl"))
     done = subprocess.run([program, *words, "-o", "json"], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
@@ -67,8 +67,8 @@ def starts() -> Iterator[str]:
 
 
 def start_of(service: str) -> float:
-    """Return the seconds from the start of a new Pod's process to its first yes."""
-    known = {pod["metadata"]["uid"] for pod in _pods(service)}
+    """Return the seconds from the start of a new Pod's process to its first successful /readyz."""
+    previous = {pod["metadata"]["uid"] for pod in _pods(service)}
     kind = "daemonset" if service in ON_EVERY_NODE else "deployment"
     words = ("rollout", "restart", f"{kind}/flexinfer-{service}", "-n", SYSTEM)
     program = str(Path(sys.executable).with_name("kubectl"))
@@ -77,26 +77,26 @@ def start_of(service: str) -> float:
     while time.monotonic() < deadline:
         for pod in _pods(service):
             address = pod["status"].get("podIP")
-            if pod["metadata"]["uid"] not in known and address and _ready(address):
+            if pod["metadata"]["uid"] not in previous and address and _ready(address):
                 return _uptime() - _began(pod["metadata"]["uid"])
     raise SystemExit(f"report: {service} was not ready within {_SECONDS:.0f} s")
 
 
 def _pods(service: str) -> list[Mapping[str, Any]]:
     label = f"app.kubernetes.io/component={service}"
-    found: list[Mapping[str, Any]] = kubectl("get", "pods", "-n", SYSTEM, "-l", label)["items"]
-    return found
+    pods: list[Mapping[str, Any]] = kubectl("get", "pods", "-n", SYSTEM, "-l", label)["items"]
+    return pods
 
 
 def _ready(address: str) -> bool:
-    """Ask one Pod until it says yes; False when it has gone."""
+    """Poll one Pod until it is ready; False when it does not become ready."""
     deadline = time.monotonic() + _SECONDS
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(f"http://{address}:{HEALTH}/readyz", timeout=1):
                 return True
         except OSError:
-            time.sleep(0.01)  # between two looks
+            time.sleep(0.01)  # between two polls
     return False
 
 
@@ -116,7 +116,7 @@ def _began(uid: str) -> float:
 
 
 def _is_service(process: Path, uid: str) -> bool:
-    """Tell whether a process is of a Pod, and runs one of ours."""
+    """Return whether a process belongs to a Pod and runs a service."""
     return uid in (process / "cgroup").read_text() and b"flexinfer." in (process / "cmdline").read_bytes()
 
 
@@ -145,9 +145,7 @@ def main() -> None:
         check=False,
     )
     if not probe.stdout.strip():
-        print(
-            "starts: no cluster with the product on it is at hand (`make node-up`, then docs/how-to/develop.md)"
-        )
+        print("starts: skipped: no cluster runs the product (`make node-up`, then docs/how-to/develop.md)")
         return
     print("start of the process -> ready, in its container")
     for line in starts():

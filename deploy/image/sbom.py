@@ -1,6 +1,6 @@
-"""The bill of materials of an image: what Debian's package manager and Python's say of the files in its layers, as CycloneDX 1.6 in JSON.
+"""The bill of materials of an image: the package records of Debian and Python in its layers, as CycloneDX 1.6 in JSON.
 
-It is read off the finished image, so it holds what is there and not what a build file meant: `build.py build --sbom FOLDER` writes one beside each.
+It is read from the finished image, so it lists what the image holds and not what a build file says: `build.py build --sbom FOLDER` writes one beside each.
 """
 
 import email.parser
@@ -25,45 +25,45 @@ _REMOVED, _OPAQUE = ".wh.", ".wh..wh..opq"
 def write(program: str, image: str, name: str, version: str, file: Path) -> int:
     """Write the bill of an image that was built; returns how many components it names."""
     with oci.layers(program, image) as layers:
-        found = components(records(layers))
+        parts = components(records(layers))
     image_itself = Component(name=f"flexinfer/{name}", version=version, type=ComponentType.CONTAINER)
-    bom = Bom(components=found)
+    bom = Bom(components=parts)
     bom.metadata.component = image_itself
-    bom.register_dependency(image_itself, found)
+    bom.register_dependency(image_itself, parts)
     file.parent.mkdir(parents=True, exist_ok=True)
-    made = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6)
-    file.write_text(made.output_as_string(indent=1) + "\n")
-    return len(found)
+    output = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6)
+    file.write_text(output.output_as_string(indent=1) + "\n")
+    return len(parts)
 
 
 def records(layers: Sequence[Path]) -> dict[str, str]:
     """Return path and text of every package record that the finished image holds: a higher layer replaces and removes."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for layer in layers:
         with tarfile.open(fileobj=io.BytesIO(oci.unpacked(layer))) as archive:
             for member in archive:
                 path = member.name.removeprefix("./").removeprefix("/")
-                _remove(found, path)
+                _remove(texts, path)
                 if member.isfile() and (path == _DEBIAN or _PYTHON.fullmatch(path)):
                     content = archive.extractfile(member)
-                    found[path] = content.read().decode(errors="replace") if content else ""
-    return found
+                    texts[path] = content.read().decode(errors="replace") if content else ""
+    return texts
 
 
-def _remove(found: dict[str, str], path: str) -> None:
-    """Forget what a whiteout of the OCI image format takes away: one path with all below it, or all that a folder held."""
+def _remove(texts: dict[str, str], path: str) -> None:
+    """Drop what a whiteout of the OCI image format removes: one path with everything below it, or the content of a folder."""
     folder, _, name = path.rpartition("/")
     if not name.startswith(_REMOVED):
         return
     gone = folder if name == _OPAQUE else f"{folder}/{name.removeprefix(_REMOVED)}".lstrip("/")
-    for known in [known for known in found if known == gone or known.startswith(f"{gone}/")]:
-        del found[known]
+    for file in [file for file in texts if file == gone or file.startswith(f"{gone}/")]:
+        del texts[file]
 
 
-def components(found: dict[str, str]) -> list[Component]:
+def components(texts: dict[str, str]) -> list[Component]:
     """Return a component for each package, in order."""
     urls = {
-        url for path, text in found.items() for url in (_debian(text) if path == _DEBIAN else _python(text))
+        url for path, text in texts.items() for url in (_debian(text) if path == _DEBIAN else _python(text))
     }
     return [_component(url) for url in sorted(urls, key=str)]
 

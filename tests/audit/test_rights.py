@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flexinfer.local import bus
+from flexinfer.api.services import SERVICES
 from tests.audit import rights
 from tests.audit.keeping import VARIABLE
 from tests.audit.rights import Request
@@ -15,7 +15,7 @@ from tests.audit.rights import Request
 def asked() -> list[Request]:
     """Return every request of the run; there must be some of each service, but for agents: they write of GPUs alone."""
     found = list(rights.requests(Path(os.environ[VARIABLE])))
-    services = {f"flexinfer-{name}" for name in bus.SERVICES if name != "agent"}
+    services = {f"flexinfer-{name}" for name in SERVICES if name != "agent"}
     assert {request.right.account for request in found} >= services
     return found
 

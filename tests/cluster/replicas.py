@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flexinfer.local import instance as instances
-from flexinfer.local.kubernetes import furnish
+from flexinfer.local.controlplane import provisioning
 from tests.instance import Running, until
 from tests.nats import NatsServer, nats_server
 
@@ -123,7 +123,7 @@ class Replicas:
 @contextlib.asynccontextmanager
 async def replicas(plane: Running, folder: Path) -> AsyncIterator[Replicas]:
     """Furnish the plane, run a nats-server, and end every process afterwards."""
-    objects = {"apiVersion": "v1", "kind": "List", "items": list(furnish.objects())}
+    objects = {"apiVersion": "v1", "kind": "List", "items": list(provisioning.objects())}
     listed = folder / "objects.json"
     listed.write_text(json.dumps(objects))
     await asyncio.to_thread(plane.kubectl, "apply", "--server-side", "--force-conflicts", "-f", str(listed))

@@ -111,7 +111,7 @@ NOTES = NodeLabels(labels={"flexinfer.ai/gpu.vendor": "NVIDIA"}, free_mb=1).patc
 async def test_an_agent_writes_its_notes_on_its_own_node(home: Kubectl, tmp_path: Path) -> None:
     """And on no other, nor without a token that says where it is."""
     await patched(home, tmp_path, "home", NOTES)
-    with pytest.raises(ForbiddenError, match="its own Node alone: this one runs on home"):
+    with pytest.raises(ForbiddenError, match="to its own Node: this one runs on home"):
         await patched(home, tmp_path, "other", NOTES)
     with pytest.raises(ForbiddenError, match="runs on none that its token names"):
         await patched(home, tmp_path, "home", NOTES, bound=False)
@@ -131,7 +131,7 @@ async def test_an_agent_touches_nothing_of_a_node_but_what_is_ours(
     home: Kubectl, tmp_path: Path, patch: dict[str, Any]
 ) -> None:
     """A label decides what runs where, and cordoning is for people."""
-    with pytest.raises(ForbiddenError, match="and nothing else of a Node"):
+    with pytest.raises(ForbiddenError, match="may only write labels and annotations"):
         await patched(home, tmp_path, "home", patch)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flexinfer.local.kubernetes import catalogue, programs
+from flexinfer.local.controlplane import programs
+from localkube.controlplane.catalogue import KUBERNETES
 from tests.manifests import DEPLOY, Object, key, objects
 
 NAME = "flexinfer"
@@ -17,12 +18,12 @@ NAME = "flexinfer"
 def helm() -> Path:
     """Helm of this machine, built if need be."""
     told: list[str] = []
-    return programs.locate((catalogue.HELM,), os.environ, told.append)["helm"]
+    return programs.locate((programs.HELM,), os.environ, told.append)["helm"]
 
 
 def rendered(helm: Path, *words: str) -> dict[tuple[str, str, str], Object]:
     """Return what the chart renders to."""
-    version = ("--kube-version", catalogue.KUBERNETES)
+    version = ("--kube-version", KUBERNETES)
     done = subprocess.run(
         [helm, "template", NAME, str(DEPLOY / "chart"), "--include-crds", *version, *words],
         capture_output=True, text=True, check=False,
@@ -39,7 +40,7 @@ def test_by_default_it_is_the_base(helm: Path) -> None:
 def test_it_passes_helms_own_checks(helm: Path) -> None:
     """Names, versions, indentation."""
     done = subprocess.run(
-        [helm, "lint", "--strict", "--kube-version", catalogue.KUBERNETES, str(DEPLOY / "chart")],
+        [helm, "lint", "--strict", "--kube-version", KUBERNETES, str(DEPLOY / "chart")],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

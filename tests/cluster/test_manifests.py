@@ -7,10 +7,9 @@ import msgspec
 import pytest
 
 from flexinfer.api.model import Cache, Gpu
-from flexinfer.launcher.manifests import LaunchSettings as StartTerms
-from flexinfer.launcher.manifests import engine_pod, template
+from flexinfer.launcher.manifests import LaunchSettings, engine_pod, template
 from flexinfer.prefetcher.jobs import job
-from flexinfer.prefetcher.plan import plan
+from flexinfer.prefetcher.plan import PrefetchSettings, plan_of
 from tests.builders import a_model
 from tests.cluster.installed import CREATE, SYSTEM, Kubectl, namespace, text
 from tests.manifests import DEPLOY, FOLDERS, ROOT, Object, objects, workloads
@@ -79,7 +78,7 @@ def test_an_engine_that_fetches_first_is_let_in(prepared: Kubectl, restricted: s
     model = a_model(source="HF://a/b", config={"ggufFile": "q4.gguf"})
     spec = msgspec.structs.replace(model.spec, cache=Cache(strategy=cache))
     model = msgspec.structs.replace(model, spec=spec)
-    made = template(model, StartTerms(image="ours"))
+    made = template(model, LaunchSettings(image="ours"))
     assert made is not None and made.spec["initContainers"]
     prepared.taken(*CREATE, given=within(engine_pod(model, 1, made), restricted))
 
@@ -88,20 +87,20 @@ def test_an_engine_that_fetches_first_is_let_in(prepared: Kubectl, restricted: s
 def test_a_job_of_the_prefetcher_is_let_in(prepared: Kubectl, restricted: str, source: str) -> None:
     """Fetching, looking on a claim, and looking into an engine's image."""
     model = a_model(source=source, config={"ggufFile": "q4.gguf"} if source.startswith("HF") else {})
-    wanted = plan(model, "claim-1", LaunchSettings(image="ours"))
-    assert wanted is not None
-    prepared.taken(
-        *CREATE,
-        given=within(job(model, wanted, LaunchSettings(image="ours"))["spec"]["template"], restricted),
-    )
+    settings = PrefetchSettings(image="ours")
+    plan = plan_of(model, settings)
+    assert plan is not None
+    manifest = job(model, plan.with_pvc("pvc-1"), settings)
+    prepared.taken(*CREATE, given=within(manifest["spec"]["template"], restricted))
 
 
 def test_a_look_into_an_image_on_amd_sees_what_its_engine_sees(prepared: Kubectl, baseline: str) -> None:
     """Same user, same level."""
     model = a_model(source="file:///m.gguf", gpu=Gpu(vendor="amd"))
-    wanted = plan(model, "", LaunchSettings())
-    assert wanted is not None
-    prepared.taken(*CREATE, given=within(job(model, wanted, LaunchSettings())["spec"]["template"], baseline))
+    plan = plan_of(model, PrefetchSettings())
+    assert plan is not None
+    manifest = job(model, plan, PrefetchSettings())
+    prepared.taken(*CREATE, given=within(manifest["spec"]["template"], baseline))
 
 
 @pytest.mark.parametrize("name", [name for name, _ in workloads(objects("base"))])

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from flexinfer.local.kubernetes import catalogue
+from localkube.controlplane import catalogue
 from tests.instance import Running, until
 
 NAMES = [source.name for source in catalogue.CONTROL_PLANE]

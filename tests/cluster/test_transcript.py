@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from flexinfer.local.api.definitions import Registry
+from localkube.apiserver.builtin_resources import builtin_registry
 from tests.apiserver import ApiServer, end_local_api, of_plane, start_local_api
 from tests.cluster.transcript import STEPS, Step
 from tests.definitions import the_crd
@@ -25,8 +25,8 @@ MASKS = (
     (r"(?<=\s)\d+(\.\d+)?[smh](?=\s|$)", "<age>"),
     (r"/\S*/(LIVE|MERGED)-\d+\S*", r"<folder>/\1"),
 )
-OFFERED = {"models"} | {res.plural for res in Registry().resources()}
-GROUPS = {"ai.flexinfer/v1alpha2"} | {res.api_version for res in Registry().resources()}
+OFFERED = {"models"} | {res.plural for res in builtin_registry().resources()}
+GROUPS = {"ai.flexinfer/v1alpha2"} | {res.api_version for res in builtin_registry().resources()}
 
 
 def kinds_not_offered(step: Step, text: str) -> str:

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from flexinfer.local.api.definitions import Registry
+from localkube.apiserver.builtin_resources import builtin_registry
 from tests.apiserver import ApiServer, Object
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
-OFFERED = {(res.api_version, res.plural): res for res in Registry().resources()}
+OFFERED = {(res.api_version, res.plural): res for res in builtin_registry().resources()}
 SUBRESOURCES = {"status", "log", "binding", "finalize"}
 
 

@@ -80,7 +80,7 @@ def test_strictness_holds_for_patches_and_applies(server: ApiServer, space: str)
         (
             {"backend": "llama"},
             "spec.backend",
-            'Unsupported value: "llama": supported values: "ollama", "vllm"',
+            'Unsupported value: "llama": supported values: "comfyui", "diffusers"',
         ),
         ({"gpu": {"priority": 1001}}, "spec.gpu.priority", "should be less than or equal to 1000"),
         ({"gpu": {"count": 0}}, "spec.gpu.count", "should be greater than or equal to 1"),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flexinfer.local.api.errors import ApiError
+from localkube.apiserver.errors import ApiError
 from tests.apiserver import DEFINITIONS, ApiServer, Object
 from tests.cases import CASES
 from tests.conformance.objects import MODELS, a_model, path

@@ -8,7 +8,7 @@ import pytest
 
 from flexinfer.api import model
 from flexinfer.api.services import STATUS_FIELDS
-from flexinfer.local.api.resources import Object
+from localkube.apiserver.resources import Object
 from tests.contract.test_crd import FULL_STATUS
 from tests.definitions import MODELS, a_plain_model, a_registry, the_crd
 

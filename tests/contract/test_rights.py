@@ -23,7 +23,7 @@ VERBS = {
     "merge": "patch",
     "delete": "delete",
 }
-REACTORS = ("placer", "prefetcher", "launcher", "reaper", "arbiter")
+CONTROLLERS = ("placer", "prefetcher", "launcher", "reaper", "arbiter")
 RUNTIME = ROOT / "shared" / "flexinfer" / "runtime"
 
 Grant = tuple[str, str, str, str, tuple[str, ...]]
@@ -95,9 +95,12 @@ def _kind(name: str) -> api.Kind[object]:
 def sources(service: str) -> list[Path]:
     """Return the files that run in a service's process and may ask the API for something."""
     files = sorted((ROOT / "services" / "flexinfer" / service).rglob("*.py"))
-    if service in REACTORS:
-        return [*files, *(RUNTIME / f"{name}.py" for name in ("reactor", "reporting", "leadership"))]
-    own = (RUNTIME / f"{name}.py" for name in ("reporting", "leadership"))
+    if service in CONTROLLERS:
+        return [
+            *files,
+            *(RUNTIME / f"{name}.py" for name in ("controller", "status_writer", "leader_election")),
+        ]
+    own = (RUNTIME / f"{name}.py" for name in ("status_writer", "leader_election"))
     return [*files, *own] if service == "watcher" else files
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from flexinfer.api.services import CHANGED_RECEIVERS
+from flexinfer.api.services import CHANGED_RECEIVERS, SERVICES
 from flexinfer.credentials.secrets import USERS, secret_of
 from flexinfer.events import events
-from flexinfer.local.bus import BOOTSTRAP, SERVICES, TAP
+from flexinfer.events.permissions import BOOTSTRAP, TAP
 from flexinfer.runtime.nats import connection
 from flexinfer.runtime.nats.state_reader import NatsBus
 from flexinfer.runtime.nats.state_writer import StateStream
@@ -65,7 +65,7 @@ MAY_PUBLISH: Mapping[str, frozenset[str]] = {
     # Consumers: on a filtered subject only, and only of what a service reads.
     f"{_CREATE}.FI_STATE.c.flexinfer.>": READERS | {TAP},
     f"{_CREATE}.FI_LIVE.c.flexinfer.gpu.>": users("placer", "arbiter", TAP),
-    f"{_CREATE}.FI_LIVE.c.flexinfer.activity.>": users("launcher", "reaper", "arbiter", TAP),
+    f"{_CREATE}.FI_LIVE.c.flexinfer.activity.>": users("launcher", "reaper", TAP),
     f"{_CREATE}.FI_LIVE.c.flexinfer.>": users(TAP),
     f"{_CREATE}.FI_HISTORY.c.flexinfer.history.>": users(TAP),
     f"{_CREATE}.FI_DEAD.c.flexinfer.dead.>": NOBODY,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flexinfer.local.bus import SERVICES
+from flexinfer.api.services import SERVICES
 from flexinfer.local.instance import lock_holder
 from tests.instance import Running, instance, until
 
@@ -18,7 +18,7 @@ PROCESSES = ("nats", "api", "node", *SERVICES)
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One instance for all tests of this module."""
-    with instance(tmp_path_factory.mktemp("instance") / "state") as found:
+    with instance(tmp_path_factory.mktemp("instance") / "state", "--separate") as found:
         yield found
 
 
@@ -54,7 +54,7 @@ def test_a_second_up_says_what_runs_and_starts_nothing(running: Running) -> None
     """--detach succeeds, since everything answers; the foreground has nothing to stay for."""
     former = running.services()
     again = running.flexinfer("up", "--detach")
-    assert "runs already" in again.stdout
+    assert "is already running" in again.stdout
     assert "export KUBECONFIG=" in again.stdout
     foreground = running.flexinfer("up", check=False)
     assert foreground.returncode == 1
@@ -107,12 +107,12 @@ def test_down_stops_everything_and_the_next_up_has_the_same_addresses(tmp_path: 
 
 def test_down_also_stops_what_a_killed_up_left_running(tmp_path: Path) -> None:
     """Nobody needs to start it again in order to stop it."""
-    with instance(tmp_path / "state", "--one-process") as running:
-        assert set(running.services()) == {"nats", "api", "node", "services"}
+    with instance(tmp_path / "state") as running:
+        assert set(running.services()) == {"nats", "api", "node", "controllers", "proxy"}
         pids = [row["pid"] for row in running.services().values()]
         holder = lock_holder(running.state)
         assert holder
         os.kill(holder, signal.SIGKILL)
         until(lambda: lock_holder(running.state) is None, 5, "the lock is free")
-        assert "stopped nats, api, node, services" in running.flexinfer("down").stdout
+        assert "stopped nats, api, node, controllers, proxy" in running.flexinfer("down").stdout
         assert not [pid for pid in pids if lives(pid)]

@@ -4,6 +4,7 @@ import asyncio
 import json
 import resource
 import signal
+import time
 import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from flexinfer.local.api import certificates
+from flexinfer.local.tls import tls_files
+from localkube import tls
 from tests.apiserver import TOKEN, LocalApi, Stream, end_local_api, start_local_api
 from tests.kubectl import Kubectl
 
@@ -75,9 +77,17 @@ def test_sigterm_ends_watches_cleanly_and_at_once(own_api: LocalApi) -> None:
         assert stream.next() == {}
 
 
+def settled_size(file: Path) -> int:
+    """Return a file's size once it has not grown for a while: the controllers have written what a start makes them write."""
+    size = -1
+    while size != (size := file.stat().st_size):
+        time.sleep(0.3)
+    return size
+
+
 def test_a_journal_that_cannot_be_written_ends_the_process(own_api: LocalApi) -> None:
     """What is not on disk is never told: the write is refused, and the process says why it goes."""
-    size = (own_api.state / "api.journal").stat().st_size
+    size = settled_size(own_api.state / "api.journal")
     resource.prlimit(own_api.process.pid, resource.RLIMIT_FSIZE, (size + 10, size + 10))
     status = refusal(lambda: create(own_api, "lost"))
     assert status["code"] == 500
@@ -194,7 +204,7 @@ class node_on:  # noqa: N801 -- reads as what it does
 
     async def __aenter__(self) -> str:
         await self._runner.setup()
-        context = certificates.server_context(self._api.state / "certificates", "node")
+        context = tls.server_context(tls_files(self._api.state / "certificates", "node"))
         await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context).start()
         port = self._runner.addresses[0][1]
         status = {

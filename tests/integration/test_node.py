@@ -43,7 +43,7 @@ class World:
         argv = [
             sys.executable,
             "-m",
-            "flexinfer.local.node",
+            "flexinfer.local.kubelet",
             "--state",
             str(self.api.state),
             "--name",

@@ -1,4 +1,4 @@
-"""The door on real sockets, before a scripted engine: held, let go, cut, refused."""
+"""The proxy on real sockets, before a scripted engine: queued, released, cut off, rejected."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.proxy import __main__ as proxy
-from flexinfer.proxy import http as door
+from flexinfer.proxy.http import BODY_LIMIT
 from flexinfer.runtime.runtime import Disconnected, Runtime, Snapshot
 from flexinfer.runtime.settings import Settings
 from flexinfer.state.observed import Observation
@@ -30,8 +30,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 async def hello(request: web.Request) -> web.StreamResponse:
-    """Answer at once, with what was asked."""
-    return web.json_response({"asked": await request.json(), "key": request.headers.get("Authorization")})
+    """Respond at once, with what was received."""
+    return web.json_response({"body": await request.json(), "key": request.headers.get("Authorization")})
 
 
 @contextlib.asynccontextmanager
@@ -49,41 +49,41 @@ async def an_engine(handler: Handler) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-class TheDoor:
-    """A running proxy and the bus that it hears."""
+class RunningProxy:
+    """A running proxy and the bus that it reads."""
 
     def __init__(self, base: str, bus: ListBus, runtime: Runtime, session: aiohttp.ClientSession) -> None:
         self.base, self.bus, self.runtime, self.session = base, bus, runtime, session
 
-    def see(self, *models: Model) -> None:
+    def observe(self, *models: Model) -> None:
         """Let it observe Models."""
         for model in models:
-            self.tell(events.ModelObserved(model=model))
+            self.deliver(events.ModelObserved(model=model))
 
-    def tell(self, event: AnyEvent) -> None:
-        """Let it observe a fact."""
+    def deliver(self, event: AnyEvent) -> None:
+        """Deliver an event to it."""
         self.bus.queue.put_nowait(Observation(event, self.runtime.clock()))
 
     def post(self, body: Any = CHAT, path: str = "/v1/chat/completions") -> Any:
-        """Ask."""
+        """Send a request."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.session.post(
             f"{self.base}{path}", data=io.BytesIO(data), headers={"Authorization": "Bearer secret"}
         )
 
-    async def told(self, kind: type[AnyEvent], count: int = 1) -> list[Any]:
-        """Return facts that it told, as soon as there are so many."""
+    async def published(self, kind: type[AnyEvent], count: int = 1) -> list[Any]:
+        """Return events of a kind that it published, as soon as there are so many."""
         async with asyncio.timeout(10):
             while True:
-                found = [e for e in self.bus.told if isinstance(e, kind)]
-                if len(found) >= count:
-                    return found
+                published = [e for e in self.bus.told if isinstance(e, kind)]
+                if len(published) >= count:
+                    return published
                 await asyncio.sleep(0.01)
 
 
 @pytest.fixture
-async def the_door(tmp_path: Any) -> AsyncIterator[TheDoor]:
-    """Run the proxy as its process does, with a hand-made runtime."""
+async def running_proxy(tmp_path: Any) -> AsyncIterator[RunningProxy]:
+    """Run the proxy as its process does, with a runtime made by hand."""
     (tmp_path / "key").write_text("secret\n")
     settings = Settings(
         proxy_port_file=str(tmp_path / "port"), api_key_file=str(tmp_path / "key"), drain_seconds=0.2
@@ -97,75 +97,88 @@ async def the_door(tmp_path: Any) -> AsyncIterator[TheDoor]:
             await asyncio.sleep(0.01)
     async with aiohttp.ClientSession() as session:
         base = f"http://127.0.0.1:{(tmp_path / 'port').read_text().strip()}"
-        yield TheDoor(base, bus, runtime, session)
+        yield RunningProxy(base, bus, runtime, session)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
-def asleep(name: str = "llama", **changes: Any) -> Model:
-    """Return a sleeping Model."""
-    row = ("Accepted", "Placed", "Cached", ("Wanted", "False", Reason.IDLE), "Granted")
-    return a_model(name, conditions=(*row, ("Ready", "False", Reason.STOPPED)), **changes)
+def scaled_to_zero(name: str = "llama", **changes: Any) -> Model:
+    """Return a Model that is scaled to zero."""
+    conditions = ("Accepted", "Placed", "Cached", ("Wanted", "False", Reason.IDLE), "Granted")
+    return a_model(name, conditions=(*conditions, ("Ready", "False", Reason.STOPPED)), **changes)
 
 
-def awake(address: str, version: int = 2, **changes: Any) -> Model:
+def ready(address: str, version: int = 2, **changes: Any) -> Model:
     """Return the same Model, ready."""
-    row = ("Accepted", "Placed", "Cached", "Wanted", "Granted", "Ready")
+    conditions = ("Accepted", "Placed", "Cached", "Wanted", "Granted", "Ready")
     return a_model(
-        "llama", conditions=row, backend_status=BackendStatus(address=address), version=version, **changes
+        "llama",
+        conditions=conditions,
+        backend_status=BackendStatus(address=address),
+        version=version,
+        **changes,
     )
 
 
-async def test_a_ready_model_is_asked_at_once_under_its_own_name(the_door: TheDoor) -> None:
-    """And the caller's key stays at the door."""
+async def test_a_ready_model_serves_at_once_under_its_own_name(running_proxy: RunningProxy) -> None:
+    """The client's API key is not forwarded."""
     async with an_engine(hello) as address:
-        the_door.see(awake(address))
-        async with the_door.post({**CHAT, "model": "default/llama"}) as answer:
-            found = await answer.json()
+        running_proxy.observe(ready(address))
+        async with running_proxy.post({**CHAT, "model": "default/llama"}) as answer:
+            body = await answer.json()
     assert answer.status == 200
-    assert found["asked"]["model"] == "llama"
-    assert found["key"] is None
+    assert body["body"]["model"] == "llama"
+    assert body["key"] is None
 
 
-async def test_a_request_for_a_sleeping_model_is_held_and_wakes_it(the_door: TheDoor) -> None:
-    """It is let go as soon as the Model is ready; the wake is said again while it waits."""
-    the_door.see(asleep())
+async def test_a_request_for_a_model_scaled_to_zero_is_queued_and_publishes_wakes(
+    running_proxy: RunningProxy,
+) -> None:
+    """It is released as soon as the Model is ready; the wake is repeated while it is queued."""
+    running_proxy.observe(scaled_to_zero())
     async with an_engine(hello) as address:
-        asked = asyncio.create_task(the_door.post().__aenter__())
-        [wake, *_] = await the_door.told(events.WakeRequested, 2)
+        response = asyncio.create_task(running_proxy.post().__aenter__())
+        [wake, *_] = await running_proxy.published(events.WakeRequested, 2)
         assert (wake.name, wake.uid) == ("llama", "uid-llama")
-        [busy, *_] = await the_door.told(events.ActivityObserved)
+        [busy, *_] = await running_proxy.published(events.ActivityObserved)
         assert (busy.in_flight, busy.waiting) == (0, 1)
-        the_door.see(awake(address))
-        answer = await asked
+        running_proxy.observe(ready(address))
+        answer = await response
         assert answer.status == 200
         answer.release()
 
 
-async def test_a_hint_that_an_engine_is_ready_leads_to_one_read(tmp_path: Any, the_door: TheDoor) -> None:
-    """Only for a Model and uid that are known; a stranger's hint is passed over."""
-    the_door.see(asleep())
-    the_door.tell(events.EngineReady(namespace="default", name="llama", uid="another"))
-    the_door.tell(events.EngineReady(namespace="default", name="nobody", uid="u"))
-    async with the_door.session.get(
-        f"{the_door.base}/v1/models", headers={"Authorization": "Bearer secret"}
+async def test_a_hint_that_an_engine_is_ready_leads_to_one_read(
+    tmp_path: Any, running_proxy: RunningProxy
+) -> None:
+    """Only for a Model and uid that are known; any other hint is ignored."""
+    running_proxy.observe(scaled_to_zero())
+    running_proxy.deliver(events.EngineReady(namespace="default", name="llama", uid="another"))
+    running_proxy.deliver(events.EngineReady(namespace="default", name="unknown", uid="u"))
+    async with running_proxy.session.get(
+        f"{running_proxy.base}/v1/models", headers={"Authorization": "Bearer secret"}
     ) as answer:
         [listed] = (await answer.json())["data"]
     assert listed["id"] == "llama"
     assert listed["flexinfer"]["phase"] == "Idle"
 
 
-async def test_a_wait_that_is_too_long_ends_in_a_503_that_says_for_what(the_door: TheDoor) -> None:
-    """With Retry-After, and with the condition that is not true."""
-    model = asleep()
+async def test_a_cold_start_past_its_deadline_is_a_503_with_the_condition_that_is_not_true(
+    running_proxy: RunningProxy,
+) -> None:
+    """And with Retry-After."""
+    model = scaled_to_zero()
     spec = msgspec.structs.replace(model.spec, serverless=Serverless(cold_start_timeout="300ms"))
-    the_door.see(msgspec.structs.replace(model, spec=spec))
-    async with the_door.post() as answer:
+    running_proxy.observe(msgspec.structs.replace(model, spec=spec))
+    async with running_proxy.post() as answer:
         body = await answer.json()
     assert answer.status == 503
     assert int(answer.headers["Retry-After"]) <= 120
     assert answer.headers["x-should-retry"] == "true"
     assert body["error"]["code"] == "cold_start_timeout"
+    assert body["error"]["message"].startswith(
+        "model llama was not ready within 0s (coldStartTimeout 300ms): "
+    )
     assert "Wanted" in body["error"]["message"]
 
 
@@ -175,74 +188,79 @@ async def test_a_wait_that_is_too_long_ends_in_a_503_that_says_for_what(the_door
         (b"{not json", 400, "invalid_json"),
         (b"[1]", 400, "invalid_json"),
         (b'{"messages": []}', 400, "missing_required_parameter"),
-        (b'{"model": "nobody"}', 404, "model_not_found"),
-        (b'{"model": "llama", "x": "' + b"x" * (door.BODY_LIMIT + 1) + b'"}', 413, "body_too_large"),
+        (b'{"model": "unknown"}', 404, "model_not_found"),
+        (b'{"model": "llama", "x": "' + b"x" * (BODY_LIMIT + 1) + b'"}', 413, "body_too_large"),
     ],
     ids=["no json", "no object", "no model", "unknown model", "too large"],
 )
-async def test_bad_input_is_refused_before_anything_wakes(
-    the_door: TheDoor, body: bytes, status: int, code: str
+async def test_an_invalid_request_is_rejected_before_any_model_is_started(
+    running_proxy: RunningProxy, body: bytes, status: int, code: str
 ) -> None:
     """In OpenAI's error shape, and the unknown model is named."""
-    the_door.see(asleep())
-    async with the_door.post(body) as answer:
+    running_proxy.observe(scaled_to_zero())
+    async with running_proxy.post(body) as answer:
         error = (await answer.json())["error"]
     assert (answer.status, error["code"]) == (status, code)
     assert answer.headers["x-should-retry"] == "false"
     if code == "model_not_found":
-        assert "nobody" in error["message"]
-    assert not [e for e in the_door.bus.told if isinstance(e, events.WakeRequested)]
+        assert "unknown" in error["message"]
+    assert not [e for e in running_proxy.bus.told if isinstance(e, events.WakeRequested)]
 
 
-async def test_a_key_that_is_missing_or_wrong_is_refused(the_door: TheDoor) -> None:
+async def test_a_key_that_is_missing_or_wrong_is_rejected(running_proxy: RunningProxy) -> None:
     """401, in OpenAI's error shape."""
-    async with the_door.session.get(f"{the_door.base}/v1/models") as answer:
+    async with running_proxy.session.get(f"{running_proxy.base}/v1/models") as answer:
         assert answer.status == 401
         assert (await answer.json())["error"]["code"] == "invalid_api_key"
 
 
-async def test_a_model_that_can_never_run_is_said_to_at_once(the_door: TheDoor) -> None:
-    """With its condition, and no retry."""
-    the_door.see(a_model(conditions=[("Accepted", "False", Reason.INVALID_CONFIG)]))
-    async with the_door.post() as answer:
+async def test_a_permanent_failure_is_answered_at_once(running_proxy: RunningProxy) -> None:
+    """With its condition, and not to be retried."""
+    running_proxy.observe(a_model(conditions=[("Accepted", "False", Reason.INVALID_CONFIG)]))
+    async with running_proxy.post() as answer:
         body = await answer.json()
     assert answer.status == 503
     assert Reason.INVALID_CONFIG in body["error"]["message"]
     assert answer.headers["x-should-retry"] == "false"
 
 
-async def test_a_model_that_is_deleted_while_somebody_waits_is_a_404(the_door: TheDoor) -> None:
-    """Nobody waits for what will never come."""
-    the_door.see(asleep())
-    asked = asyncio.create_task(the_door.post().__aenter__())
-    await the_door.told(events.WakeRequested)
-    the_door.tell(events.ModelDeleted(namespace="default", name="llama", uid="uid-llama", version=9))
-    answer = await asked
+async def test_requests_queued_for_a_model_that_is_deleted_get_a_404(running_proxy: RunningProxy) -> None:
+    """At once, not at their deadline."""
+    running_proxy.observe(scaled_to_zero())
+    response = asyncio.create_task(running_proxy.post().__aenter__())
+    await running_proxy.published(events.WakeRequested)
+    running_proxy.deliver(events.ModelDeleted(namespace="default", name="llama", uid="uid-llama", version=9))
+    answer = await response
     assert answer.status == 404
     answer.release()
 
 
-async def test_while_the_bus_is_away_a_cold_start_is_refused_and_a_ready_model_answers(
-    the_door: TheDoor,
+async def test_while_nats_is_unavailable_a_cold_start_is_rejected_and_a_ready_model_serves(
+    running_proxy: RunningProxy,
 ) -> None:
-    """Running models do not need us."""
+    """Requests to ready Models do not depend on NATS."""
     async with an_engine(hello) as address:
-        the_door.see(awake(address), asleep("other"))
-        async with the_door.post() as answer:
+        running_proxy.observe(ready(address), scaled_to_zero("other"))
+        async with running_proxy.post() as answer:
             assert answer.status == 200
-        the_door.bus.queue.put_nowait(Disconnected())
-        async with the_door.post({**CHAT, "model": "other"}) as answer:
+        running_proxy.bus.queue.put_nowait(Disconnected())
+        async with running_proxy.post({**CHAT, "model": "other"}) as answer:
             assert answer.status == 503
             assert "Retry-After" in answer.headers
-        async with the_door.post() as answer:
+            error = (await answer.json())["error"]
+            assert error["code"] == "nats_unavailable"
+            assert error["message"].startswith(
+                "model other is scaled to zero and cannot be started: NATS is unavailable"
+            )
+        async with running_proxy.post() as answer:
             assert answer.status == 200
 
 
 EVENT = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
 
 
-async def test_a_stream_is_passed_on_event_by_event(the_door: TheDoor) -> None:
-    """Nothing is held back: the next event is sent only after the former was read."""
+async def test_a_stream_is_relayed_event_by_event(running_proxy: RunningProxy) -> None:
+    """Nothing is buffered: the next event is sent only after the one before was read."""
     read = asyncio.Event()
 
     async def stream(request: web.Request) -> web.StreamResponse:
@@ -256,8 +274,8 @@ async def test_a_stream_is_passed_on_event_by_event(the_door: TheDoor) -> None:
         return response
 
     async with an_engine(stream) as address:
-        the_door.see(awake(address))
-        async with the_door.post({**CHAT, "stream": True}) as answer:
+        running_proxy.observe(ready(address))
+        async with running_proxy.post({**CHAT, "stream": True}) as answer:
             for _ in range(3):
                 assert await answer.content.readuntil(b"\n\n") == EVENT
                 read.set()
@@ -267,7 +285,9 @@ async def test_a_stream_is_passed_on_event_by_event(the_door: TheDoor) -> None:
 @pytest.mark.parametrize(
     "sent", [EVENT, EVENT + EVENT[:9]], ids=["at a boundary", "in the middle of an event"]
 )
-async def test_a_stream_whose_engine_died_never_ends_clean(the_door: TheDoor, sent: bytes) -> None:
+async def test_a_stream_whose_engine_died_never_ends_regularly(
+    running_proxy: RunningProxy, sent: bytes
+) -> None:
     """An error event, no [DONE], and an aborted connection."""
 
     async def dies(request: web.Request) -> web.StreamResponse:
@@ -280,8 +300,8 @@ async def test_a_stream_whose_engine_died_never_ends_clean(the_door: TheDoor, se
 
     text = b""
     async with an_engine(dies) as address:
-        the_door.see(awake(address))
-        async with the_door.post({**CHAT, "stream": True}) as answer:
+        running_proxy.observe(ready(address))
+        async with running_proxy.post({**CHAT, "stream": True}) as answer:
             with pytest.raises(aiohttp.ClientPayloadError):
                 async for chunk in answer.content.iter_any():
                     text += chunk
@@ -290,40 +310,42 @@ async def test_a_stream_whose_engine_died_never_ends_clean(the_door: TheDoor, se
     assert b"[DONE]" not in text
 
 
-async def test_an_engine_that_dies_before_it_answers_is_a_502(the_door: TheDoor) -> None:
-    """Said once; a request that may have been taken is not sent again."""
-    asked = 0
+async def test_an_engine_that_dies_before_it_responds_is_a_502(running_proxy: RunningProxy) -> None:
+    """A request that may have been taken is not sent again."""
+    received = 0
 
     async def dies(request: web.Request) -> web.StreamResponse:
-        nonlocal asked
-        asked += 1
+        nonlocal received
+        received += 1
         assert request.transport is not None
         request.transport.abort()
         return web.Response()
 
     async with an_engine(dies) as address:
-        the_door.see(awake(address))
-        async with the_door.post() as answer:
+        running_proxy.observe(ready(address))
+        async with running_proxy.post() as answer:
             assert answer.status == 502
-    assert asked == 1
+    assert received == 1
 
 
-async def test_an_engine_that_refuses_is_asked_where_it_went(the_door: TheDoor) -> None:
+async def test_a_request_whose_connection_was_refused_follows_the_engine_to_its_new_address(
+    running_proxy: RunningProxy,
+) -> None:
     """A connection that was refused took nothing."""
     async with an_engine(hello) as gone:
         pass
     async with an_engine(hello) as address:
-        the_door.see(awake(gone))
-        asked = asyncio.create_task(the_door.post().__aenter__())
-        await the_door.told(events.ActivityObserved)
-        the_door.see(awake(address, version=3))
-        answer = await asked
+        running_proxy.observe(ready(gone))
+        response = asyncio.create_task(running_proxy.post().__aenter__())
+        await running_proxy.published(events.ActivityObserved)
+        running_proxy.observe(ready(address, version=3))
+        answer = await response
         assert answer.status == 200
         answer.release()
 
 
-async def test_a_client_that_leaves_is_seen_by_the_engine(the_door: TheDoor) -> None:
-    """The engine's work ends with the client's interest."""
+async def test_a_client_that_disconnects_is_seen_by_the_engine(running_proxy: RunningProxy) -> None:
+    """The engine stops working for it."""
     left = asyncio.Event()
 
     async def slow(request: web.Request) -> web.StreamResponse:
@@ -335,26 +357,26 @@ async def test_a_client_that_leaves_is_seen_by_the_engine(the_door: TheDoor) -> 
         return web.Response()
 
     async with an_engine(slow) as address:
-        the_door.see(awake(address))
+        running_proxy.observe(ready(address))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
-                await the_door.post().__aenter__()
+                await running_proxy.post().__aenter__()
         async with asyncio.timeout(5):
             await left.wait()
-    [*_, last] = await the_door.told(events.ActivityObserved, 2)
+    [*_, last] = await running_proxy.published(events.ActivityObserved, 2)
     assert (last.in_flight, last.waiting) == (0, 0)
 
 
-async def test_a_model_has_a_path_and_a_list_of_its_own(the_door: TheDoor) -> None:
+async def test_a_model_has_a_path_and_a_list_of_its_own(running_proxy: RunningProxy) -> None:
     """`/model/<namespace>/<name>/v1/...` needs no model in the body."""
     async with an_engine(hello) as address:
-        the_door.see(awake(address), asleep("other"))
-        async with the_door.post({"messages": []}, "/model/default/llama/v1/chat/completions") as answer:
-            assert (await answer.json())["asked"]["model"] == "llama"
+        running_proxy.observe(ready(address), scaled_to_zero("other"))
+        async with running_proxy.post({"messages": []}, "/model/default/llama/v1/chat/completions") as answer:
+            assert (await answer.json())["body"]["model"] == "llama"
         key = {"Authorization": "Bearer secret"}
-        async with the_door.session.get(
-            f"{the_door.base}/model/default/llama/v1/models", headers=key
+        async with running_proxy.session.get(
+            f"{running_proxy.base}/model/default/llama/v1/models", headers=key
         ) as answer:
             assert [m["id"] for m in (await answer.json())["data"]] == ["llama"]
-        async with the_door.session.get(f"{the_door.base}/v1/models/other", headers=key) as answer:
+        async with running_proxy.session.get(f"{running_proxy.base}/v1/models/other", headers=key) as answer:
             assert (await answer.json())["id"] == "other"

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import NoReturn
 
-from flexinfer.local.kubernetes.programs import ProgramError
+from localkube.controlplane.programs import ProgramError
 from tests.node import network, processes, programs, tilt
 from tests.node.cluster import Cluster
 from tests.node.images import ImageError

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from flexinfer.local.api import certificates
-from flexinfer.local.api.certificates import Subject
+from flexinfer.runtime import certificates
+from flexinfer.runtime.certificates import Subject
 from tests.node.layout import (
     API,
     DOMAIN,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from flexinfer.local.supervisor import process
-from flexinfer.local.supervisor.process import Identity
+from localkube import process_identity
+from localkube.process_identity import Identity
 from tests.node import view
 from tests.node.layout import Layout
 from tests.node.parts import Part
@@ -35,7 +35,7 @@ def start(layout: Layout, part: Part, environment: Mapping[str, str]) -> None:
             start_new_session=True,
             env={**environment, MARK: str(layout.root)},
         )
-    identity = process.identify(child.pid)
+    identity = process_identity.identify(child.pid)
     assert identity is not None, f"{part.name} ended at once: {layout.log(part.name).read_text()[-500:]}"
     layout.pid(part.name).write_bytes(msgspec.json.encode(identity))
     _children[child.pid] = child
@@ -52,7 +52,7 @@ def identity(layout: Layout, name: str) -> Identity | None:
         return None
     if (child := _children.get(known.pid)) is not None:
         child.poll()
-    return known if process.alive(known) else None
+    return known if process_identity.alive(known) else None
 
 
 def running(layout: Layout, name: str) -> bool:
@@ -94,4 +94,4 @@ def kill_all(layout: Layout) -> None:
 
 def marked(root: Path) -> list[Identity]:
     """Return the processes that carry a cluster's mark."""
-    return [found.identity for found in process.find(MARK) if found.value == str(root)]
+    return [found.identity for found in process_identity.find(MARK) if found.value == str(root)]

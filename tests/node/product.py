@@ -14,7 +14,7 @@ from tests.node.waiting import until
 
 SYSTEM = "flexinfer-system"
 TAG = "dev"
-IMAGES = ("services", "agent-nvidia", "prefetcher", "llama-cpu", "weights", "nats")
+IMAGES = ("services", "agent-nvidia", "prefetcher", "llama-cpu", "volumes", "weights", "nats")
 OVERLAY, WEIGHTS = ROOT / "deploy" / "overlays" / "dev", ROOT / "deploy" / "dev" / "weights.yaml"
 QUESTION: list[ChatCompletionMessageParam] = [
     {"role": "system", "content": "You are a helpful assistant."},

@@ -4,8 +4,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flexinfer.local.kubernetes import catalogue, programs
-from flexinfer.local.kubernetes.catalogue import Source
+from flexinfer.local.controlplane import programs
+from localkube.controlplane import catalogue
+from localkube.controlplane.catalogue import Source
 
 _CONTAINERD = "github.com/containerd/containerd/v2"
 _CNI = "github.com/containernetworking/plugins"

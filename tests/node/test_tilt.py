@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from flexinfer.local.bus import SERVICES
+from flexinfer.api.services import SERVICES
 from tests.node.cluster import Cluster
 from tests.node.images import ROOT
 from tests.node.layout import FIRST
@@ -98,7 +98,7 @@ def test_a_changed_source_is_live_without_an_image(
 ) -> None:
     """The service itself tells which build it is; no image is built, no Pod replaced. How long it took (goal: 3 s) is printed.
 
-    The source lands in every container of the image, also in that of the volumes, which runs as root with hardly a right of root's.
+    The source lands in every container of the image.
     """
     log = tmp_path / "up.log"
     with running.start(log, "up", "--stream", "--", *SETTINGS) as child:
@@ -128,14 +128,14 @@ def lagging(product: Product, source: str) -> list[str]:
     asks = ("--namespace", SYSTEM, "--", "cat", "/app/services/flexinfer/placer/wording.py")
     return [
         component
-        for component in (*SERVICES, "volumes", "tap")
+        for component in (*SERVICES, "tap")
         if product.cluster.kubectl("exec", workload(component), *asks) != source
     ]
 
 
 def workload(component: str) -> str:
     """Return what runs a component, as kubectl names it."""
-    kind = "daemonset" if component in ("agent", "volumes") else "deployment"
+    kind = "daemonset" if component == "agent" else "deployment"
     return f"{kind}/flexinfer-{component}"
 
 

@@ -10,8 +10,9 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from flexinfer.local.kubernetes import building, programs
-from flexinfer.local.kubernetes.catalogue import Source
+from flexinfer.local.controlplane import programs
+from localkube.controlplane import build
+from localkube.controlplane.catalogue import Source
 
 _MODULE = "github.com/tilt-dev/tilt"
 _PAGE = "pkg/assets/build/index.html"
@@ -51,10 +52,10 @@ def locate(environment: Mapping[str, str], tell: programs.Tell) -> Path:
 def _copy(folder: Path, environment: Mapping[str, str]) -> None:
     """Copy our module, and beside it Tilt's with the page that it lacks."""
     shutil.rmtree(folder, ignore_errors=True)
-    with building.module_folder(source().module) as ours:
+    with build.module_folder(source().module) as ours:
         shutil.copytree(ours, folder)
     clean = {**environment, "GOFLAGS": "", "GOWORK": "off"}
-    go = building.toolchain(folder, environment)
+    go = build.toolchain(folder, environment)
     words = (go, "mod", "download", "-json", _MODULE)
     done = subprocess.run(words, cwd=folder, env=clean, capture_output=True, text=True, check=False)
     told = json.loads(done.stdout or "{}")

@@ -12,7 +12,7 @@ from flexinfer.events import events, subjects
 from flexinfer.events.events import AnyEvent, StateEvent
 from flexinfer.runtime.nats import codec
 from flexinfer.runtime.nats.state_writer import StreamEntry
-from flexinfer.runtime.runtime import Delivery, Snapshot, Subscriptions
+from flexinfer.runtime.runtime import Delivery, Disconnected, Snapshot, Subscriptions
 from flexinfer.state.observed import Observation
 
 
@@ -47,9 +47,26 @@ class Broker:
         self._past: list[dict[str, tuple[int, StateEvent]]] = []
         self._readers: list[Reader] = []
         self._marked = False
+        self._cut_off: set[str] = set()
 
-    async def publish(self, event: AnyEvent) -> None:
-        """Take in what a service tells."""
+    def cut_off(self, name: str) -> None:
+        """Break a service's connection: it hears so, and neither reads nor publishes until `reconnect`."""
+        self._cut_off.add(name)
+        for reader in self._readers:
+            if reader.name == name:
+                reader.queue.put_nowait(Disconnected())
+
+    def reconnect(self, name: str) -> None:
+        """Restore a service's connection; it gets a snapshot at the next watermark."""
+        self._cut_off.discard(name)
+        for reader in self._readers:
+            if reader.name == name:
+                reader.behind = True
+
+    async def publish(self, event: AnyEvent, name: str = "") -> None:
+        """Take in what the service `name` publishes."""
+        if name in self._cut_off:
+            return
         if isinstance(event, events.HistoryRecorded):
             self.history.append(event)
             return
@@ -58,7 +75,7 @@ class Broker:
         if kind in ("gpu", "activity"):
             self.live[subjects.subject_of(event)] = arrival
         for reader in self._readers:
-            if self._hears(reader, event, kind):
+            if reader.name not in self._cut_off and self._hears(reader, event, kind):
                 self._deliver(reader, arrival)
 
     @staticmethod
@@ -75,6 +92,8 @@ class Broker:
         if self._sequence % 10 == 0:
             self._past = [*self._past[-3:], dict(self.state)]
         for reader in self._readers:
+            if reader.name in self._cut_off:
+                continue
             if subjects.kind_of(subject) in reader.interests.state and not reader.behind:
                 if self._chance.random() < self.faults.lost:
                     reader.behind = True
@@ -86,7 +105,7 @@ class Broker:
         """Tell the watermark: whoever is behind replays."""
         self._marked = True
         for reader in self._readers:
-            if reader.behind:
+            if reader.behind and reader.name not in self._cut_off:
                 reader.behind = False
                 reader.queue.put_nowait(self._snapshot(reader))
 
@@ -145,8 +164,8 @@ class SimulatedBus:
         self._broker, self._name = broker, name
 
     async def publish(self, event: AnyEvent) -> None:
-        """Tell a fact."""
-        await self._broker.publish(event)
+        """Publish a fact."""
+        await self._broker.publish(event, self._name)
 
     def deliveries(self, interests: Subscriptions) -> AsyncIterator[Delivery]:
         """Yield what the broker delivers."""

@@ -10,17 +10,18 @@ import msgspec
 from flexinfer.api.groupversion import API_VERSION, GROUP, KIND, PLURAL, VERSION
 from flexinfer.api.model import Model
 from flexinfer.api.phase import Phase
-from flexinfer.local.api.errors import ApiError
-from flexinfer.local.api.requests import DeleteOptions, Options, Patch
-from flexinfer.runtime.controller import Controller
+from flexinfer.proxy.gateway import Gateway
+from localkube.apiserver.errors import ApiError
+from localkube.apiserver.requests import DeleteOptions, Options, Patch
 from tests.simulation.bus import Chances
 from tests.simulation.node import Behaviour
-from tests.simulation.world import World
+from tests.simulation.proxy import GatewayFactory
+from tests.simulation.world import AnyController, World
 
 NAMES = ("a", "b", "c")
 TROUBLE_SECONDS = 30.0
 AFTERMATH_SECONDS = 12.0
-"""How long the last pause, and the Lease that it cost, may still be felt."""
+"""How long the last pause, and the Lease that it cost, or the wait for idle Models is still felt."""
 CALM_SECONDS = 240.0
 STILL_SECONDS = 15.0
 IDLE = "6s"
@@ -37,9 +38,11 @@ class Outcome(msgspec.Struct):
     """A hash of every write and its time."""
 
 
-async def play(seed: int, services: Mapping[str, Controller] | None = None) -> Outcome:
+async def play(
+    seed: int, services: Mapping[str, AnyController] | None = None, gateway: GatewayFactory = Gateway
+) -> Outcome:
     """Play the history of a seed to its end; `services` are put in place of ours of the same name."""
-    world = World(seed, services)
+    world = World(seed, services, gateway)
     world.start()
     history = History(world)
     await history.trouble()
@@ -89,14 +92,27 @@ class History:
     def _something(self) -> None:
         chance, name = self._chance, self._chance.choice(NAMES)
         act = chance.choices(
-            ("ask", "create", "delete", "group", "touch", "kill", "die", "pause", "wipe", "back"),
-            weights=(8, 2, 2, 1, 1, 2, 3, 2, 0.4, 0.4),
+            (
+                "request",
+                "create",
+                "delete",
+                "group",
+                "touch",
+                "kill",
+                "die",
+                "pause",
+                "wipe",
+                "back",
+                "proxy",
+                "cut",
+            ),
+            weights=(8, 2, 2, 1, 1, 2, 3, 2, 0.4, 0.4, 0.4, 0.4),
         )[0]
         service = chance.choice(SERVICES)
         match act:
-            case "ask":
-                self._world.say(f"ask {name}")
-                self._world.spawn_background(self._world.door.ask(f"default/{name}"))
+            case "request":
+                self._world.say(f"request {name}")
+                self._world.spawn_background(self._world.proxy.request(f"default/{name}"))
             case "create":
                 self._create(name)
             case "delete":
@@ -117,6 +133,10 @@ class History:
                 member.dies_at = member.calls + self._chance.randint(1, 12)
             case "pause":
                 world.pause(service, self._chance.choice([1.0, 5.0, 9.0]))
+            case "proxy" if "proxy" in world.members:
+                world.kill(world.members["proxy"])
+            case "cut":
+                world.cut_off("proxy", self._chance.choice([1.0, 8.0]))
             case "wipe":
                 world.say("wipe the stream")
                 world.broker.wipe()
@@ -134,7 +154,10 @@ class History:
         spec: dict[str, Any] = {
             "backend": "llamacpp",
             "source": "pvc://models/x.gguf",
-            "serverless": {"idleTimeout": IDLE},
+            "serverless": {
+                "idleTimeout": IDLE,
+                "coldStartTimeout": self._chance.choice(["5s", "60s"]),
+            },
         }
         gpu = self._chance.choice([None, self._gpu("g"), self._gpu("g")])
         if gpu is not None:
@@ -158,7 +181,7 @@ class History:
     # --- calm
 
     async def calm(self) -> None:
-        """Let faults end and nobody ask; then everything must come to rest where it belongs."""
+        """End all faults and requests; then every Model must come to rest in the phase that it belongs in."""
         world = self._world
         world.broker.faults = Chances()
         for member in world.members.values():
@@ -166,7 +189,7 @@ class History:
         deadline = world.clock() + CALM_SECONDS
         while world.clock() < deadline:
             await asyncio.sleep(1.0)
-            if world.clock() < TROUBLE_SECONDS + AFTERMATH_SECONDS:
+            if world.clock() < max(TROUBLE_SECONDS, world.proxy.missed_until) + AFTERMATH_SECONDS:
                 world.judge.excuse()
             world.judge.look()
             if self._at_rest() and world.clock() - self._last_write > STILL_SECONDS:
@@ -174,7 +197,8 @@ class History:
         self._judge()
 
     def _at_rest(self) -> bool:
-        return all(self._expected(m) == m.status.phase for m in self._world.models().values())
+        phases = all(self._expected(m) == m.status.phase for m in self._world.models().values())
+        return phases and not self._world.judge.open_requests
 
     def _expected(self, model: Model) -> str:
         """Return the phase that a Model's spec and the lack of demand call for."""
@@ -197,9 +221,11 @@ class History:
                     f"{key} is {model.status.phase}, not {self._expected(model)} "
                     f"(generation {model.metadata.generation}): {said}"
                 )
+        if world.judge.open_requests:
+            self.problems.append(f"{world.judge.open_requests} requests were dropped: they have no answer")
         quiet = world.clock() - self._last_write
         if quiet <= STILL_SECONDS:
-            self.problems.append(f"somebody still wrote {quiet:.1f} s ago")
+            self.problems.append(f"the last write was {quiet:.1f} s ago")
         pods = [e.model for e in world.node.engines.values() if not e.ended]
         if pods:
-            self.problems.append(f"engines run that nobody wants: {pods}")
+            self.problems.append(f"engines of Models that are idle still run: {pods}")

@@ -4,6 +4,7 @@
 * A group's Lease takes the steps of DESIGN 6 in their order, and its turn only grows.
 * A gate opens only for a Model that is there.
 * Once faults have stopped, nothing waits past its deadline.
+* Every request is sent to an engine of its Model or answered with an error by its deadline; none is dropped.
 """
 
 import hashlib
@@ -13,13 +14,29 @@ from typing import Any
 import msgspec
 
 from flexinfer.api.labels import MODEL_UID_LABEL
+from flexinfer.api.model import Model, seconds
 from flexinfer.events.workload import FREED, GRANTED, RELEASING, STOPPED, GroupLease, group_lease
-from flexinfer.local.api.history import Change
+from flexinfer.proxy.gateway import RECONNECT_SECONDS
 from flexinfer.runtime.kubernetes.api import LEASES, MODELS, Kind
+from localkube.apiserver.watch_cache import Change
 
 _NEXT = {FREED: GRANTED, GRANTED: RELEASING, RELEASING: STOPPED, STOPPED: FREED}
 _SLACK = 6.0
 """For the reactor, a Lease that changes hands, and the relist after a loss."""
+_REQUEST_SLACK = RECONNECT_SECONDS + 0.01
+"""A connection that is refused just before the deadline is awaited once more at the engine's new address."""
+
+
+SERVED = "served"
+
+
+class _Request(msgspec.Struct):
+    """A request of a Model's uid, which must be sent or answered by its deadline."""
+
+    uid: str
+    deadline: float
+    sent: bool = False
+    late: bool = False
 
 
 class Judge:
@@ -30,6 +47,7 @@ class Judge:
         self._uids: dict[str, str] = {}  # resourceVersion of a Model -> its uid
         self._models: set[str] = set()  # uids that are there
         self._waits: dict[str, dict[tuple[str, str], float]] = {}  # uid -> type and reason -> since when
+        self._requests: dict[int, _Request] = {}  # number -> one that has no answer yet
         self._sums = hashlib.sha256()
         self.problems: list[str] = []
 
@@ -108,6 +126,48 @@ class Judge:
         elif verb == "delete" and not body["uid"]:
             self._wrong(f"a {kind.name} is deleted by name alone")
 
+    # --- the proxy's requests
+
+    @property
+    def open_requests(self) -> int:
+        """How many requests have no answer yet."""
+        return len(self._requests)
+
+    def request_received(self, number: int, model: Model) -> None:
+        """Note a request that named this Model; numbers are never used twice."""
+        budget = seconds(model.spec.serverless.cold_start_timeout)
+        self._requests[number] = _Request(model.uid, self._clock() + budget)
+
+    def request_sent(self, number: int, engine_uid: str) -> None:
+        """Judge where and when a request is sent; `engine_uid` is the Model that the engine was started for."""
+        request = self._requests[number]
+        if engine_uid != request.uid:
+            self._wrong(f"a request for {request.uid} was sent to an engine of {engine_uid}")
+        self._on_time(request, "sent")
+        request.sent = True
+
+    def request_ended(self, number: int, outcome: str) -> None:
+        """Judge an answer."""
+        self._sums.update(f"{self._clock():.6f} request {number} {outcome}\n".encode())
+        request = self._requests.pop(number, None)
+        if request is None:
+            return  # it named no Model
+        if not request.sent:
+            self._on_time(request, f"answered with {outcome}")
+        if outcome == SERVED and not request.sent:
+            self._wrong(f"a request for {request.uid} was served by no engine")
+
+    def _on_time(self, request: "_Request", what: str) -> None:
+        late = self._clock() - request.deadline
+        if late > _REQUEST_SLACK and not request.late:
+            request.late = True
+            self._wrong(f"a request for {request.uid} was {what} {late:.1f} s after its deadline")
+
+    def _overdue(self) -> None:
+        for request in self._requests.values():
+            if not request.sent:
+                self._on_time(request, "not answered")
+
     # --- the clock
 
     def _wait(self, model: Any) -> None:
@@ -120,12 +180,13 @@ class Judge:
         }
 
     def excuse(self) -> None:
-        """Begin every wait anew: faults may have restarted them, as a successor does."""
+        """Restart every wait: faults may have restarted them, as a successor does."""
         for waits in self._waits.values():
             waits.update(dict.fromkeys(waits, self._clock()))
 
     def look(self) -> None:
-        """Judge how long everybody waits."""
+        """Judge how long each Model and each request waits."""
+        self._overdue()
         for uid, waits in self._waits.items():
             for (kind, reason), since in waits.items():
                 waited = self._clock() - since

@@ -14,10 +14,10 @@ from flexinfer.api.groupversion import GROUP, PLURAL, VERSION
 from flexinfer.api.labels import GENERATION_ANNOTATION, MODEL_LABEL, MODEL_UID_LABEL, TURN_LABEL
 from flexinfer.events import events
 from flexinfer.events.nodes import Device, DeviceProcess
-from flexinfer.local.api.errors import ApiError
-from flexinfer.local.api.requests import DeleteOptions, Options, Patch, Query
-from flexinfer.local.api.resources import Object, Resource
-from flexinfer.local.api.store import Store
+from localkube.apiserver.errors import ApiError
+from localkube.apiserver.requests import DeleteOptions, Options, Patch, Query
+from localkube.apiserver.resources import Object, Resource
+from localkube.apiserver.store import Store
 from tests.simulation.bus import Broker
 
 NAME, DEVICE, TOTAL_MB, USED_MB = "a", "GPU-1", 8000, 6000
@@ -276,9 +276,14 @@ class Node:
         )
         return events.GpusObserved(node=NAME, boot="b", sample=self._samples, devices=(device,))
 
-    def answer(self, address: str) -> bool | None:
-        """Return whether the engine at an address answers; None when there is none."""
+    def engine(self, address: str) -> Engine | None:
+        """Return the engine that listens at an address."""
         for engine in self.engines.values():
             if engine.address == address and not engine.ended:
-                return engine.healthy
+                return engine
         return None
+
+    def answer(self, address: str) -> bool | None:
+        """Return whether the engine at an address answers; None when there is none."""
+        engine = self.engine(address)
+        return engine.healthy if engine is not None else None

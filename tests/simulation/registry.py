@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from flexinfer.local.api.definitions import Registry
+from localkube.apiserver.builtin_resources import builtin_registry
+from localkube.apiserver.registry import Registry
 
 CRD = Path(__file__).resolve().parents[2] / "crds" / "models.yaml"
 
@@ -20,6 +21,6 @@ def _crd() -> dict[str, Any]:
 @functools.cache
 def registry() -> Registry:
     """Return the registry; it holds no objects, so all worlds share it."""
-    made = Registry()
+    made = builtin_registry()
     made.install(_crd())
     return made

@@ -1,4 +1,4 @@
-"""A world: store, bus, node, door and the seven services, one seed, faults drawn from it.
+"""A world: store, bus, node, the real proxy and the six services, one seed, faults drawn from it.
 
 A service can be killed between any two of its calls, with the answer of the last one lost, and starts again; or be paused for longer than its
 Lease lasts while a successor acts, and wake up in the middle of what it did.
@@ -11,7 +11,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -20,36 +20,38 @@ from flexinfer.api.groupversion import GROUP, PLURAL, VERSION
 from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
-from flexinfer.arbiter.__main__ import SERVICE as ARBITER
-from flexinfer.launcher.__main__ import service as launcher
+from flexinfer.arbiter.__main__ import controller as arbiter
+from flexinfer.launcher.__main__ import controller as launcher
 from flexinfer.launcher.probing import Answer, Ask
-from flexinfer.local.api.controllers.garbage import Garbage
-from flexinfer.local.api.errors import ApiError as StoreError
-from flexinfer.local.api.inprocess import StoreCluster
-from flexinfer.local.api.requests import Options, Patch, Query
-from flexinfer.local.api.resources import Resource
-from flexinfer.local.api.store import Store
-from flexinfer.placer.__main__ import SERVICE as PLACER
-from flexinfer.prefetcher.__main__ import SERVICE as PREFETCHER
-from flexinfer.reaper.__main__ import SERVICE as REAPER
+from flexinfer.placer.__main__ import controller as placer
+from flexinfer.prefetcher.__main__ import controller as prefetcher
+from flexinfer.proxy.gateway import Gateway
+from flexinfer.reaper.__main__ import controller as reaper
 from flexinfer.runtime.control_loop import run_controller
 from flexinfer.runtime.controller import Controller
 from flexinfer.runtime.kubernetes.api import Change, Cluster, Kind, Listing
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import Settings
 from flexinfer.watcher.__main__ import mirror
+from localkube.apiserver.errors import ApiError as StoreError
+from localkube.apiserver.requests import Options, Patch, Query
+from localkube.apiserver.resources import Resource
+from localkube.apiserver.store import Store
+from localkube.controllers.garbage_collector import Garbage
 from tests.simulation.bus import Broker, SimulatedBus, SimulatedStream
-from tests.simulation.door import Door
 from tests.simulation.judge import Judge
 from tests.simulation.node import Node
+from tests.simulation.proxy import GatewayFactory, Proxy
 from tests.simulation.registry import registry
+from tests.store_cluster import StoreCluster
 
 T = TypeVar("T")
+AnyController: TypeAlias = Controller[Any, Any, Any]
 EPOCH = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SETTINGS = Settings(drain_seconds=5, loading_seconds=15, memory_free_seconds=2, relist_seconds=20)
 LEASE_SECONDS = 6.0
 _LOADS, _STOPS = SETTINGS.loading_seconds, SETTINGS.drain_seconds + 30
-DEADLINES = {
+DEADLINES: Mapping[tuple[str, str], float] = {
     (conditions.READY, Reason.STARTING): _LOADS,
     (conditions.READY, Reason.LOADING): _LOADS,
     (conditions.READY, Reason.RESTARTING): _LOADS,
@@ -193,8 +195,14 @@ class Shaky:
 class World:
     """Everything, in virtual time; `services` are put in place of ours of the same name."""
 
-    def __init__(self, seed: int, services: Mapping[str, Controller] | None = None) -> None:
-        self._services = {s.name: s for s in (PLACER, PREFETCHER, REAPER, ARBITER)} | dict(services or {})
+    def __init__(
+        self,
+        seed: int,
+        services: Mapping[str, AnyController] | None = None,
+        gateway: GatewayFactory = Gateway,
+    ) -> None:
+        ours: list[AnyController] = [make(SETTINGS) for make in (placer, prefetcher, reaper, arbiter)]
+        self._services = {controller.name: controller for controller in ours} | dict(services or {})
         self.chance = random.Random(seed)
         self.clock = asyncio.get_running_loop().time
         self.latency = 0.003
@@ -207,7 +215,7 @@ class World:
         self.broker = Broker(self.chance, self.clock)
         self.node = Node(self.store, self.broker, self.chance, self.clock)
         self._kind = self._named(GROUP, VERSION, PLURAL)
-        self.door = Door(self.broker, self.chance, self.clock, self.models)
+        self.proxy = Proxy(self.node, self.judge, self.chance, gateway)
         self.members: dict[str, Member] = {}
         self.ghosts: list[Member] = []
         self.failures: list[BaseException] = []
@@ -247,7 +255,7 @@ class World:
             self.failures.append(error)
 
     def start(self) -> None:
-        """Start the node, the door and every service."""
+        """Start the node, the proxy and every service."""
         namespaces = self._named("", "v1", "namespaces")
         claims = self._named("", "v1", "persistentvolumeclaims")
         for name in ("default", SYSTEM_NAMESPACE):
@@ -266,8 +274,7 @@ class World:
         self.node.join()
         self.spawn_background(self._collect())
         self.spawn_background(self._telemetry())
-        self.spawn_background(self.door.keep())
-        for name in ("watcher", "placer", "prefetcher", "reaper", "arbiter", "launcher"):
+        for name in ("proxy", "watcher", "placer", "prefetcher", "reaper", "arbiter", "launcher"):
             self.launch(name)
 
     async def _collect(self) -> None:
@@ -294,9 +301,12 @@ class World:
         return member
 
     def _main(self, name: str) -> Callable[[Runtime], Awaitable[None]]:
+        if name == "proxy":
+            return self.proxy.main
         if name == "watcher":
             return lambda runtime: mirror(runtime, SimulatedStream(self.broker))
-        return partial(run_controller, service=self._services.get(name) or launcher(self._asking))
+        controller = self._services.get(name) or launcher(SETTINGS, self._asking)
+        return partial(run_controller, controller=controller)
 
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[Ask]:
@@ -319,6 +329,12 @@ class World:
             del self.members[member.name]
             delay = self.chance.random() * 2 if back_after is None else back_after
             asyncio.get_running_loop().call_later(delay, self.launch, member.name)
+
+    def cut_off(self, name: str, seconds: float) -> None:
+        """Break a service's connection to NATS for so long."""
+        self.say(f"cut {name} off NATS for {seconds:.1f} s")
+        self.broker.cut_off(name)
+        asyncio.get_running_loop().call_later(seconds, self.broker.reconnect, name)
 
     def pause(self, name: str, seconds: float) -> None:
         """SIGSTOP for so long; past its Lease a successor takes over, and what wakes up is a ghost."""

@@ -1,6 +1,6 @@
-"""The entry: reads the command's name, loads that command alone, and turns errors into sentences.
+"""The entry point: loads the module of one command and turns its errors into one line on standard error.
 
-Also `kubectl flexinfer ...`: kubectl runs any `kubectl-flexinfer` that it finds on PATH.
+Also `kubectl flexinfer ...`: kubectl runs any `kubectl-flexinfer` on PATH.
 """
 
 import argparse
@@ -20,13 +20,13 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "up": "start everything on this machine and keep it running",
         "env": "print the variables that kubectl, OpenAI clients and NATS clients need, for eval",
-        "services": "list the processes of `flexinfer up`",
-        "down": "stop everything; Models and weights stay for the next `up`",
-        "chat": "talk to a Model",
-        "why": "say why a Model is in the state it is in, and what would help",
-        "tap": "print what travels on the bus, one readable line an event",
-        "run": "run services in this process, in the foreground",
-        "demo": "show the whole road: apply, answer, sleep, wake",
+        "services": "list the processes of `flexinfer up` and their health",
+        "down": "stop everything; Models and weights are kept for the next `up`",
+        "chat": "send chat completions to a Model",
+        "why": "show why a Model is in its current state, and what to do next",
+        "tap": "print the events on NATS, one readable line each",
+        "run": "run components in this process, in the foreground",
+        "demo": "apply a Model, get an answer, scale to zero, start it again",
     }
 )
 _INTERRUPTED = 130
@@ -38,7 +38,7 @@ def boot() -> None:
 
 
 def program_name(path: str) -> str:
-    """Return how the user calls us."""
+    """Return the command as the user typed it."""
     return "kubectl flexinfer" if Path(path).name == "kubectl-flexinfer" else "flexinfer"
 
 

@@ -1,12 +1,13 @@
-"""`flexinfer chat`: talk to a Model through the door, as any OpenAI client does; a sleeping one wakes."""
+"""`flexinfer chat`: send chat completions to a Model through the proxy, as any OpenAI client does."""
 
 import argparse
-import http.client
+import asyncio
+import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
+import aiohttp
 import msgspec
 
 from flexinfer.api.conditions import one_line
@@ -14,38 +15,38 @@ from flexinfer.cli.errors import CommandError
 from flexinfer.cli.target import state_argument, variable
 
 SYSTEM = "You are a helpful assistant."
-"""Small models drift without one."""
-_WAIT_SECONDS = 600.0
+"""Default system prompt: small models drift without one."""
+_TIMEOUT_SECONDS = 600.0
 _TEXT_LIMIT = 400
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Take a Model, a prompt or none, and how to sample."""
+    """Add the Model, a prompt, and how to sample."""
     parser.add_argument("model", metavar="MODEL", help="a name, or namespace/name")
     parser.add_argument(
         "prompt", nargs="?", metavar="PROMPT", help="without one: a conversation until Ctrl-D"
     )
-    parser.add_argument("--system", default=SYSTEM, help=f"what the Model is told first (default: {SYSTEM})")
+    parser.add_argument("--system", default=SYSTEM, help=f"system prompt (default: {SYSTEM})")
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--max-tokens", type=int, default=512)
     state_argument(parser)
 
 
-def run(given: argparse.Namespace) -> int:
-    """Ask, and print the answer as it comes."""
-    door = Door(variable("OPENAI_BASE_URL", given), variable("OPENAI_API_KEY", given))
-    options = {"temperature": given.temperature, "max_tokens": given.max_tokens}
-    chosen = {name: value for name, value in options.items() if value is not None}
-    said = [{"role": "system", "content": given.system}] if given.system else []
-    prompts = iter([given.prompt]) if given.prompt else _typed()
-    for prompt in prompts:
-        said.append({"role": "user", "content": prompt})
-        answer = "".join(_printed(door.stream({"model": given.model, "messages": said, **chosen})))
-        said.append({"role": "assistant", "content": answer})
+def run(options: argparse.Namespace) -> int:
+    """Send the prompts and print each answer as it arrives. Raises CommandError."""
+    client = ChatClient(variable("OPENAI_BASE_URL", options), variable("OPENAI_API_KEY", options))
+    sampling = {"temperature": options.temperature, "max_tokens": options.max_tokens}
+    body = {"model": options.model} | {name: value for name, value in sampling.items() if value is not None}
+    messages = [{"role": "system", "content": options.system}] if options.system else []
+    for prompt in [options.prompt] if options.prompt else _typed():
+        messages.append({"role": "user", "content": prompt})
+        answer = asyncio.run(_print(client.stream({**body, "messages": messages})))
+        messages.append({"role": "assistant", "content": answer})
     return 0
 
 
 def _typed() -> Iterator[str]:
+    """Yield the lines of a conversation until the end of the input."""
     while True:
         if sys.stdin.isatty():
             print("> ", end="", flush=True)
@@ -56,52 +57,58 @@ def _typed() -> Iterator[str]:
             yield text.strip()
 
 
-def _printed(parts: Iterator[str]) -> Iterator[str]:
-    for part in parts:
+async def _print(parts: AsyncIterator[str]) -> str:
+    """Print the parts of an answer as they arrive; returns the whole."""
+    answer = ""
+    async for part in parts:
         print(part, end="", flush=True)
-        yield part
+        answer += part
     print()
+    return answer
 
 
-class Door:
-    """The OpenAI-compatible door, over plain HTTP or TLS."""
+class ChatClient:
+    """Chat completions at an OpenAI-compatible address. All methods raise CommandError."""
 
     def __init__(self, base_url: str, key: str) -> None:
-        self._url = urlsplit(base_url)
+        self._url = f"{base_url.rstrip('/')}/chat/completions"
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
-    def ask(self, body: dict[str, Any]) -> Any:
-        """Return the answer to one chat completion."""
-        return msgspec.json.decode(self._send(body).read())
+    async def ask(self, body: dict[str, Any]) -> str:
+        """Return the answer of one chat completion."""
+        async with self._sent(body) as response:
+            reply = msgspec.json.decode(await response.read())
+            return str(reply["choices"][0]["message"]["content"])
 
-    def stream(self, body: dict[str, Any]) -> Iterator[str]:
-        """Yield the answer to one chat completion as it comes."""
-        for line in self._send({**body, "stream": True}):
-            data = line.strip().removeprefix(b"data:").strip()
-            if not line.startswith(b"data:"):
-                continue
-            if data == b"[DONE]":
-                return
-            yield _text(msgspec.json.decode(data))
-        raise CommandError("the answer ended before it was complete")
+    async def stream(self, body: dict[str, Any]) -> AsyncIterator[str]:
+        """Yield the answer of one chat completion as it arrives."""
+        async with self._sent({**body, "stream": True}) as response:
+            async for line in response.content:
+                data = line.strip().removeprefix(b"data:").strip()
+                if not line.startswith(b"data:"):
+                    continue
+                if data == b"[DONE]":
+                    return
+                yield _text(msgspec.json.decode(data))
+        raise CommandError("the stream ended before the answer was complete")
 
-    def _send(self, body: dict[str, Any]) -> http.client.HTTPResponse:
-        kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
-        connection = kind(self._url.hostname or "", self._url.port, timeout=_WAIT_SECONDS)
-        try:
-            path = f"{self._url.path.rstrip('/')}/chat/completions"
-            connection.request("POST", path, body=msgspec.json.encode(body), headers=self._headers)
-            response = connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            raise CommandError(f"the door at {self._url.geturl()} does not answer: {error}") from error
-        if response.status != http.HTTPStatus.OK:
-            raise CommandError(f"the door said {response.status}: {_error(response.read())}")
-        return response
+    @contextlib.asynccontextmanager
+    async def _sent(self, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
+        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
+        async with aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session:
+            try:
+                async with session.post(self._url, data=msgspec.json.encode(body)) as response:
+                    if response.status != 200:  # noqa: PLR2004 -- HTTP's own
+                        message = _error(await response.read())
+                        raise CommandError(f"request failed: HTTP {response.status}: {message}")
+                    yield response
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                raise CommandError(f"{self._url} does not answer: {error or type(error).__name__}") from error
 
 
 def _text(chunk: Any) -> str:
     if isinstance(chunk, dict) and "error" in chunk:
-        raise CommandError(f"the answer broke off: {_error(msgspec.json.encode(chunk))}")
+        raise CommandError(f"the stream was cut off: {_error(msgspec.json.encode(chunk))}")
     try:
         return chunk["choices"][0]["delta"].get("content") or "" if chunk["choices"] else ""
     except (KeyError, IndexError, TypeError, AttributeError):

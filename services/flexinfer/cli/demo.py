@@ -1,6 +1,6 @@
-"""`flexinfer demo`: the whole road on this machine, in a folder of its own: apply, answer, sleep, wake, stop.
+"""`flexinfer demo`: apply, answer, scale to zero, cold start, stop; on this machine, in a temporary state folder.
 
-It uses what a user would use: `flexinfer up`, plain kubectl, the OpenAI wire format. Each stage is one line with its time.
+It uses what a user would use: `flexinfer up`, plain kubectl, the OpenAI API. Each stage is one line with its time.
 """
 
 import argparse
@@ -19,26 +19,26 @@ from pathlib import Path
 from typing import Any
 
 from flexinfer.cli import down, why
-from flexinfer.cli.chat import SYSTEM, Door
+from flexinfer.cli.chat import SYSTEM, ChatClient
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.prepare import built
-from flexinfer.cli.stages import ASLEEP, READY, Stages, watched
-from flexinfer.cli.tap import kept, reached
+from flexinfer.cli.stages import IDLE, READY, Stages, watched
+from flexinfer.cli.tap import connect_tap, recorded
 from flexinfer.cli.up import EXAMPLE, detached
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import Instance, InstanceError
 
 MODEL, NAMESPACE = "smollm2", "default"
-QUESTION, TRUTH = "What is the capital of France?", "paris"
+QUESTION, ANSWER = "What is the capital of France?", "paris"
 IDLE_TIMEOUT = "5s"
-_READY_SECONDS, _ASLEEP_SECONDS, _KUBECTL_SECONDS, _SEEN_SECONDS = 120, 90, 150, 30
-_SETTLED_SECONDS, _LOOK_SECONDS = 3.0, 0.1
+_READY_SECONDS, _IDLE_SECONDS, _KUBECTL_SECONDS, _SEEN_SECONDS = 120, 90, 150, 30
+_SETTLED_SECONDS, _POLL_SECONDS = 3.0, 0.1
 _WATCH = ("get", "mdl", MODEL, "--watch", '-o=jsonpath={.status.phase}{"\\n"}')
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the Model's file and the API to show it on."""
-    parser.add_argument("--file", type=Path, default=EXAMPLE, help=f"the Model to show (default {EXAMPLE})")
+    """Add the Model's file and the Kubernetes API to run it on."""
+    parser.add_argument("--file", type=Path, default=EXAMPLE, help=f"the Model to apply (default {EXAMPLE})")
     parser.add_argument(
         "--api",
         choices=(instances.LOCAL, instances.REAL),
@@ -47,26 +47,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(given: argparse.Namespace) -> int:
-    """Show the road; any step that fails ends it with a sentence and the reasons that the Model gives."""
-    if not given.file.exists():
-        raise CommandError(f"{given.file} is not here: run this from the root of the repository")
+def run(options: argparse.Namespace) -> int:
+    """Run the demo. Raises CommandError at the first step that fails, with what `flexinfer why` says of the Model."""
+    if not options.file.exists():
+        raise CommandError(f"{options.file} does not exist: run this from the root of the repository")
     with tempfile.TemporaryDirectory(prefix="flexinfer-demo-", ignore_cleanup_errors=True) as folder:
-        _road(Path(folder), given.file, given.api)
+        _demo(Path(folder), options.file, options.api)
     return 0
 
 
-def _road(folder: Path, file: Path, world: str) -> None:
+def _demo(folder: Path, file: Path, world: str) -> None:
     built(folder, world, print)
     show = Show()
-    show.line("starting", f"nats, the {world} API, node and every service, as processes of this user")
+    show.line(
+        "starting", f"NATS, the {world} Kubernetes API, a node and every component, as processes of this user"
+    )
     try:
         with contextlib.redirect_stdout(None):
             detached(folder, world=world)
         instance = instances.load(folder)
-        show.line("started", "everything answers")
-        with _excused(instance):
-            Demo(instance, show).walk(file)
+        show.line("started", "everything is ready")
+        with _explained(instance):
+            Demo(instance, show).play(file)
     finally:
         with contextlib.redirect_stdout(None), contextlib.suppress(InstanceError):
             down.run(argparse.Namespace(state=str(folder)))
@@ -74,20 +76,20 @@ def _road(folder: Path, file: Path, world: str) -> None:
 
 
 @contextlib.contextmanager
-def _excused(instance: Instance) -> Iterator[None]:
-    """Add what the Model says of itself to the failure of a step."""
+def _explained(instance: Instance) -> Iterator[None]:
+    """Add what `flexinfer why` says to the error of a step."""
     try:
         yield
     except CommandError as error:
-        given = argparse.Namespace(
+        options = argparse.Namespace(
             kubeconfig=str(instance.kubeconfig), namespace=NAMESPACE, model=MODEL, state=None
         )
         show = io.StringIO()
         try:
             with contextlib.redirect_stdout(show):
-                why.run(given)
-        except Exception as silent:  # noqa: BLE001 -- whatever keeps it from answering must not hide the failure
-            show.write(f"`flexinfer why {MODEL}` does not answer: {silent}")
+                why.run(options)
+        except Exception as failure:  # noqa: BLE001 -- it must not hide the error of the step
+            show.write(f"`flexinfer why {MODEL}` failed: {failure}")
         raise CommandError(f"{error}\n\n{show.getvalue()}") from error
 
 
@@ -101,77 +103,82 @@ class Show:
     def line(self, word: str, text: str) -> None:
         """Print one stage."""
         with self._lock:
-            print(f"{time.monotonic() - self._began:6.1f} s  {word:<9} {text}", flush=True)
+            print(f"{time.monotonic() - self._began:6.1f}s  {word:<9} {text}", flush=True)
 
 
 class Demo:
-    """One walk along the road."""
+    """One run of the demo."""
 
     def __init__(self, instance: Instance, show: Show) -> None:
         self._show = show
-        self._asked = 0.0
+        self._asked_at = 0.0
         self._exports = instance.exports()
-        self._door = Door(self._exports["OPENAI_BASE_URL"], self._exports["OPENAI_API_KEY"])
+        self._client = ChatClient(self._exports["OPENAI_BASE_URL"], self._exports["OPENAI_API_KEY"])
 
-    def walk(self, file: Path) -> None:
-        """Apply, answer, sleep, wake, and tell the history."""
+    def play(self, file: Path) -> None:
+        """Apply, answer, scale to zero, start again, and print the history."""
         self._kubectl("apply", "-f", str(file))
         applied = time.monotonic()
         self._show.line("applied", f"kubectl apply -f {file}")
         self._kubectl("wait", "--for=condition=Ready", f"mdl/{MODEL}", f"--timeout={_READY_SECONDS}s")
-        self._show.line("ready", f"{time.monotonic() - applied:.2f} s after it was applied")
+        self._show.line("ready", f"{time.monotonic() - applied:.2f}s after it was applied")
         self._ask()
         self._shorten()
-        stages = Stages(self._tell)
+        stages = Stages(self._report)
         with watched(self._command(*_WATCH), self._environment(), stages):
-            stages.await_word(ASLEEP, _ASLEEP_SECONDS)
-            self._asked = time.monotonic()
+            stages.wait_for(IDLE, _IDLE_SECONDS)
+            self._asked_at = time.monotonic()
             self._ask()
-            stages.await_word(READY, _SEEN_SECONDS)
+            stages.wait_for(READY, _SEEN_SECONDS)
         self._history()
 
-    def _tell(self, word: str) -> None:
-        """Print a stage as it is reached: before the second question, what led to it; then, how long it took."""
-        if self._asked:
-            self._show.line(word, f"{time.monotonic() - self._asked:.2f} s after the question")
-        elif word == ASLEEP:
-            self._show.line(word, f"nobody asked for {IDLE_TIMEOUT}: the engine has stopped")
+    def _report(self, stage: str) -> None:
+        """Print a stage when it is reached; after the second question, how long that took."""
+        if self._asked_at:
+            self._show.line(stage, f"{time.monotonic() - self._asked_at:.2f}s after the request")
+        elif stage == IDLE:
+            self._show.line(stage, f"no request for {IDLE_TIMEOUT}: scaled to zero")
 
     def _ask(self) -> None:
         self._show.line("asking", QUESTION)
         began = time.monotonic()
-        reply = self._door.ask(
-            {
-                "model": MODEL,
-                "messages": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}],
-                "temperature": 0,
-                "max_tokens": 32,
-            }
+        reply = asyncio.run(
+            self._client.ask(
+                {
+                    "model": MODEL,
+                    "messages": [
+                        {"role": "system", "content": SYSTEM},
+                        {"role": "user", "content": QUESTION},
+                    ],
+                    "temperature": 0,
+                    "max_tokens": 32,
+                }
+            )
         )
-        text = " ".join(str(reply["choices"][0]["message"]["content"]).split())
-        self._show.line("answer", f"{text}  ({time.monotonic() - began:.2f} s)")
-        if TRUTH not in text.lower():
-            raise CommandError(f"that is not the capital of France: {text!r}")
+        text = " ".join(reply.split())
+        self._show.line("answer", f"{text}  ({time.monotonic() - began:.2f}s)")
+        if ANSWER not in text.lower():
+            raise CommandError(f"wrong answer: {text!r} does not name {ANSWER}")
 
     def _shorten(self) -> None:
-        former = self._engine()
+        engine = self._engine()
         patch = json.dumps({"spec": {"serverless": {"idleTimeout": IDLE_TIMEOUT}}})
         self._kubectl("patch", "mdl", MODEL, "--type=merge", "-p", patch)
         deadline = time.monotonic() + _SETTLED_SECONDS
         while not self._settled() and time.monotonic() < deadline:
-            time.sleep(_LOOK_SECONDS)
-        if self._engine() != former:
+            time.sleep(_POLL_SECONDS)
+        if self._engine() != engine:
             raise CommandError("the change of idleTimeout restarted the engine")
         self._show.line("patched", f"idleTimeout {IDLE_TIMEOUT}; the engine is the same process")
 
     def _settled(self) -> bool:
-        """Tell whether every service has seen the present spec."""
+        """Tell whether every component has observed the current spec."""
         model = json.loads(self._kubectl("get", "mdl", MODEL, "-o", "json"))
-        seen = {condition["observedGeneration"] for condition in model["status"]["conditions"]}
-        return seen == {model["metadata"]["generation"]}
+        observed = {condition["observedGeneration"] for condition in model["status"]["conditions"]}
+        return observed == {model["metadata"]["generation"]}
 
     def _engine(self) -> tuple[Any, ...]:
-        """Return what tells one engine process from another."""
+        """Return what differs between two engine processes."""
         pod = json.loads(self._kubectl("get", "pod", f"{MODEL}-0", "-o", "json"))
         container = pod["status"]["containerStatuses"][0]
         started = container.get("state", {}).get("running", {}).get("startedAt")
@@ -179,10 +186,10 @@ class Demo:
 
     def _history(self) -> None:
         async def read() -> list[str]:
-            async with reached(self._exports["NATS_URL"]) as link:
-                return await kept(link, f"flexinfer.history.{NAMESPACE}.{MODEL}")
+            async with connect_tap(self._exports["NATS_URL"]) as connection:
+                return await recorded(connection, f"flexinfer.history.{NAMESPACE}.{MODEL}")
 
-        print(f"\nThe history of {MODEL}:")
+        print(f"\nHistory of {MODEL}:")
         print("\n".join(asyncio.run(read())), end="\n\n")
 
     def _kubectl(self, *words: str) -> str:

@@ -1,4 +1,4 @@
-"""`flexinfer down`: stop everything of one instance. Models, weights and history stay for the next `up`."""
+"""`flexinfer down`: stop every process of one instance. Models, weights and history are kept for the next `up`."""
 
 import argparse
 import asyncio
@@ -13,32 +13,32 @@ from flexinfer.cli.target import instance_of, state_argument
 from flexinfer.local.instance import Instance, lock_holder, locked
 from flexinfer.local.supervisor.supervisor import Supervisor
 
-PATIENCE_SECONDS = 120.0
+TIMEOUT_SECONDS = 120.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Take --state."""
+    """Add --state."""
     state_argument(parser)
 
 
-def run(given: argparse.Namespace) -> int:
-    """Stop what runs, by its own `up` if that lives."""
-    instance = instance_of(given)
+def run(options: argparse.Namespace) -> int:
+    """Stop what runs, through its own `up` if that is alive. Raises CommandError, InstanceError."""
+    instance = instance_of(options)
     holder = lock_holder(instance.state)
     if holder:
-        ask(holder)
-        print(f"stopped; Models and weights stay in {instance.state}")
+        stop_up(holder)
+        print(f"stopped; Models and weights are kept in {instance.state}")
         return 0
-    with locked(instance.state) as mine:
-        if not mine:
-            raise CommandError(f"somebody else works on {instance.state} at this moment: try again")
-        ended = asyncio.run(stop_orphans(instance))
-    print(f"stopped {', '.join(ended)}" if ended else f"nothing of {instance.state} runs")
+    with locked(instance.state) as acquired:
+        if not acquired:
+            raise CommandError(f"{instance.state} is locked by another command: try again")
+        stopped = asyncio.run(stop_orphans(instance))
+    print(f"stopped {', '.join(stopped)}" if stopped else f"nothing is running in {instance.state}")
     return 0
 
 
-def ask(pid: int) -> None:
-    """Ask the `up` of that pid to stop everything, and wait until it has."""
+def stop_up(pid: int) -> None:
+    """Make the `up` of that pid stop everything, and wait for it. Raises CommandError after 120 s."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -46,12 +46,12 @@ def ask(pid: int) -> None:
     with contextlib.closing(os.fdopen(descriptor)):
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(descriptor, signal.SIGTERM)
-        if not select.select([descriptor], [], [], PATIENCE_SECONDS)[0]:
-            raise CommandError(f"process {pid} has not stopped after {PATIENCE_SECONDS:.0f} s")
+        if not select.select([descriptor], [], [], TIMEOUT_SECONDS)[0]:
+            raise CommandError(f"process {pid} is still running after {TIMEOUT_SECONDS:.0f}s")
 
 
 async def stop_orphans(instance: Instance) -> list[str]:
-    """Stop what a killed `up` left running; returns the names."""
+    """Stop the processes that a killed `up` left running; returns their names."""
     supervisor = Supervisor(instance, present(instance))
     await supervisor.adopt()
     await supervisor.stop()

@@ -1,4 +1,4 @@
-"""`flexinfer env`: what a shell needs, for `eval "$(flexinfer env)"`."""
+"""`flexinfer env`: the variables that kubectl, OpenAI clients and NATS clients need, for `eval "$(flexinfer env)"`."""
 
 import argparse
 import shlex
@@ -8,13 +8,13 @@ from flexinfer.cli.target import instance_of, state_argument
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Take --state."""
+    """Add --state."""
     state_argument(parser)
 
 
-def run(given: argparse.Namespace) -> int:
-    """Print the exports; they hold credentials."""
-    print(shell(instance_of(given).exports()))
+def run(options: argparse.Namespace) -> int:
+    """Print the exports; they contain credentials."""
+    print(shell(instance_of(options).exports()))
     return 0
 
 

@@ -1,5 +1,5 @@
-"""What a command says when it cannot do what was asked."""
+"""The error that ends a command."""
 
 
 class CommandError(Exception):
-    """One sentence for the user; the exit status is 1."""
+    """A command failed; the message is for the user, the exit status is 1."""

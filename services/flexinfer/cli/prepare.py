@@ -1,4 +1,4 @@
-"""Prepare: what must be in place before the first process of an instance starts: folder, ports, credentials, foreign programs."""
+"""What must be in place before the first process of an instance starts: folder, ports, credentials, control plane programs."""
 
 import contextlib
 import os
@@ -7,26 +7,27 @@ from pathlib import Path
 
 from flexinfer.cli.errors import CommandError
 from flexinfer.local import instance as instances
-from flexinfer.local.bus import ALL_SERVICES
 from flexinfer.local.instance import LOCAL, Instance, InstanceError
-from flexinfer.local.supervisor import furnish, record
-from flexinfer.local.supervisor.process import alive
+from flexinfer.local.supervisor import provisioning, record
+from localkube.process_identity import alive
 
 _PORTS = {
-    ALL_SERVICES: ("proxy",),
     "etcd": ("etcd", "etcd_peer", "etcd_health"),
     "kube-apiserver": ("api",),
     "kube-controller-manager": ("manager",),
     "kube-scheduler": ("scheduler",),
 }
-"""The ports of the processes that are not named after theirs."""
+"""The ports of the processes whose name is not that of their port."""
 
 
 @contextlib.contextmanager
 def prepared(
-    state: Path, world: str, tell: Callable[[str], None], *, audit: bool = False
+    state: Path, world: str, report: Callable[[str], None], *, audit: bool = False
 ) -> Iterator[Instance]:
-    """Yield the instance with everything in place and its ports kept for it; an empty `world` is that of the folder, local for a new one."""
+    """Yield the instance with everything in place and its ports reserved; an empty `world` is that of the folder, local for a new one.
+
+    Raises InstanceError, CommandError.
+    """
     held = frozenset(
         port
         for entry in record.read(state / "processes.json").entries
@@ -34,18 +35,18 @@ def prepared(
         for port in _PORTS.get(entry.name, (entry.name,))
     )
     with instances.opened(state, held=held, world=world) as instance:
-        furnish.write_files(instance)
+        provisioning.write_files(instance)
         if instance.world != LOCAL:
-            from flexinfer.local.kubernetes import files  # noqa: PLC0415 -- a local world needs none
+            from flexinfer.local.controlplane import files  # noqa: PLC0415 -- not needed with the local API
 
-            files.write(instance, _programs(tell), audit=audit)
+            files.write(instance, _programs(report), audit=audit)
         yield instance
 
 
-def built(state: Path, world: str, tell: Callable[[str], None]) -> None:
-    """Make sure that the foreign programs which a folder's world needs are on this machine; the first time takes minutes."""
+def built(state: Path, world: str, report: Callable[[str], None]) -> None:
+    """Build or find the control plane programs that the API of a folder needs; the first time takes minutes. Raises CommandError."""
     if (world or _world_of(state)) != LOCAL:
-        _programs(tell)
+        _programs(report)
 
 
 def _world_of(state: Path) -> str:
@@ -55,10 +56,12 @@ def _world_of(state: Path) -> str:
         return LOCAL
 
 
-def _programs(tell: Callable[[str], None]) -> Mapping[str, Path]:
-    from flexinfer.local.kubernetes import catalogue, programs  # noqa: PLC0415 -- a local world needs none
+def _programs(report: Callable[[str], None]) -> Mapping[str, Path]:
+    from flexinfer.local.controlplane.programs import locate  # noqa: PLC0415 -- not needed with the local API
+    from localkube.controlplane.catalogue import CONTROL_PLANE  # noqa: PLC0415
+    from localkube.controlplane.programs import ProgramError  # noqa: PLC0415
 
     try:
-        return programs.locate(catalogue.CONTROL_PLANE, os.environ, tell)
-    except programs.ProgramError as error:
+        return locate(CONTROL_PLANE, os.environ, report)
+    except ProgramError as error:
         raise CommandError(str(error)) from error

@@ -1,31 +1,38 @@
-"""`flexinfer run`: services in this process, in the foreground; `--all` for small machines."""
+"""`flexinfer run`: components in this process, in the foreground."""
 
 import argparse
 import importlib
 
+from flexinfer.api.services import SERVICES
 from flexinfer.cli.errors import CommandError
-from flexinfer.local.bus import SERVICES
 from flexinfer.runtime.process import Runnable, run_all
+
+CONTROLLERS = tuple(name for name in SERVICES if name != "proxy")
+"""Everything but the data path."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the names of services, or --all."""
-    parser.add_argument("names", nargs="*", metavar="SERVICE", help=", ".join(SERVICES))
-    parser.add_argument("--all", action="store_true", help="every service in this one process")
+    """Add the names of components, --controllers and --all."""
+    parser.add_argument("names", nargs="*", metavar="COMPONENT", help=", ".join(SERVICES))
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--controllers", action="store_true", help="every component but the proxy")
+    group.add_argument("--all", action="store_true", help="every component")
 
 
-def run(given: argparse.Namespace) -> int:
-    """Run the services until told to stop; settings come from FLEXINFER_* variables."""
-    names = SERVICES if given.all else tuple(given.names)
+def run(options: argparse.Namespace) -> int:
+    """Run the components until SIGTERM; settings come from FLEXINFER_* variables. Raises CommandError."""
+    names = tuple(options.names)
+    if options.all or options.controllers:
+        names = tuple(SERVICES) if options.all else CONTROLLERS
     unknown = [name for name in names if name not in SERVICES]
     if unknown or not names:
-        said = f"there is no service {unknown[0]!r}" if unknown else "name a service, or say --all"
-        raise CommandError(f"{said}: {', '.join(SERVICES)}")
+        problem = f"unknown component {unknown[0]!r}" if unknown else "no component named"
+        raise CommandError(f"{problem}; use --all, --controllers or some of: {', '.join(SERVICES)}")
     run_all([runnable(name) for name in names])
     return 0
 
 
 def runnable(name: str) -> Runnable:
     """Return a component as its package defines it."""
-    found: Runnable = importlib.import_module(f"flexinfer.{name}.__main__").RUNNABLE
-    return found
+    component: Runnable = importlib.import_module(f"flexinfer.{name}.__main__").RUNNABLE
+    return component

@@ -1,4 +1,4 @@
-"""Sentences: an event as one readable line. Pure; what it cannot read it shows as it is, made safe for a terminal."""
+"""Sentences: an event as one readable line. Pure. What does not decode is shown as it is, without control characters."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,12 @@ _READINESS = {conditions.TRUE: "ready", conditions.FALSE: "not ready"}
 
 
 def sentence(event: AnyEvent) -> str:
-    """Return what an event says, as one line."""
+    """Return an event as one line."""
     return one_line(_state(event))
 
 
 def raw(body: bytes) -> str:
-    """Return what does not decode, shortened."""
+    """Return a message that does not decode, shortened to 160 characters."""
     text = one_line(body.decode(errors="replace"))
     return text if len(text) <= _RAW_LIMIT else text[: _RAW_LIMIT - 1] + "…"
 
@@ -28,21 +28,21 @@ def _state(event: AnyEvent) -> str:
     match event:
         case events.ModelObserved(model=model):
             status = model.status
-            about = f": {status.message}" if status.message else ""
-            leaving = " and is being deleted" if model.deleting else ""
-            return f"{model.key} is {status.phase or 'new'}{leaving}{about}"
+            message = f": {status.message}" if status.message else ""
+            deleting = ", deleting" if model.deleting else ""
+            return f"{model.key} is {status.phase or 'new'}{deleting}{message}"
         case events.ModelDeleted():
-            return f"{event.namespace}/{event.name} is gone"
+            return f"{event.namespace}/{event.name} deleted"
         case events.WorkloadObserved():
             return f"{event.key} has {_workload(event)}"
         case events.WorkloadDeleted():
-            return f"{event.namespace}/{event.name} has nothing in the cluster any more"
+            return f"{event.namespace}/{event.name} has no Pods, Jobs or PVCs"
         case events.NodeObserved(name=name, node=node):
-            return f"node {name} is {_READINESS.get(node.ready, 'silent')}"
+            return f"node {name} is {_READINESS.get(node.ready, 'unreachable')}"
         case events.NodeDeleted(name=name):
-            return f"node {name} is gone"
+            return f"node {name} deleted"
         case events.Watermark(counts=counts):
-            return "the stream holds " + ", ".join(f"{count} {kind}s" for kind, count in counts.items())
+            return "state stream holds " + ", ".join(f"{count} {kind}s" for kind, count in counts.items())
         case _:
             return _live(event)
 
@@ -53,11 +53,11 @@ def _live(event: AnyEvent) -> str:
             return f"node {node}: {_devices(devices) or message or 'no GPU'}"
         case events.ActivityObserved():
             return (
-                f"{event.namespace}/{event.name} at door {event.proxy}: {event.in_flight} in flight, "
-                f"{event.waiting} waiting, last asked {event.idle_seconds:.1f} s ago"
+                f"{event.namespace}/{event.name} at proxy {event.proxy}: {event.in_flight} in flight, "
+                f"{event.waiting} queued, last request {event.idle_seconds:.1f}s ago"
             )
         case events.ProxyObserved(proxy=proxy, final=final):
-            return f"door {proxy} {'says farewell' if final else 'is there'}"
+            return f"proxy {proxy} {'shut down' if final else 'heartbeat'}"
         case _:
             return _hint(event)
 
@@ -67,38 +67,38 @@ def _hint(event: AnyEvent) -> str:
         case events.HistoryRecorded():
             return f"{event.namespace}/{event.name}: {history(event)}"
         case events.WakeRequested(namespace=namespace, name=name):
-            return f"{namespace}/{name}: somebody asks for it"
+            return f"{namespace}/{name}: a request is waiting for a cold start"
         case events.StatusChanged():
-            return f"{event.namespace}/{event.name}: the {event.owner} wrote its status (version {event.version})"
+            return f"{event.namespace}/{event.name}: status written by the {event.owner} (version {event.version})"
         case events.EngineReady(namespace=namespace, name=name):
-            return f"{namespace}/{name}: its engine answers"
+            return f"{namespace}/{name}: engine ready"
         case _:
             return type(event).__name__
 
 
 def history(event: events.HistoryRecorded) -> str:
-    """Return one step of a Model's life: who, what, why and how long."""
-    why = f" ({event.reason})" if event.reason else ""
-    took = f", took {event.seconds:.2f} s" if event.seconds is not None else ""
-    said = f": {event.message}" if event.message else ""
-    return f"{event.service} {event.step}{why}{took}{said}"
+    """Return one step of a Model's life: component, step, reason, duration, message."""
+    reason = f" ({event.reason})" if event.reason else ""
+    duration = f", took {event.seconds:.2f}s" if event.seconds is not None else ""
+    message = f": {event.message}" if event.message else ""
+    return f"{event.service} {event.step}{reason}{duration}{message}"
 
 
 def _workload(event: events.WorkloadObserved) -> str:
     parts = [_pod(pod) for pod in event.pods]
     parts += [f"Job {job.name} {_job(job)}" for job in event.jobs]
-    parts += [f"claim {claim.name} {claim.phase}".rstrip() for claim in event.claims]
+    parts += [f"PVC {claim.name} {claim.phase}".rstrip() for claim in event.claims]
     if event.lease is not None:
-        holder = event.lease.holder or "nobody"
-        parts.append(f"turn {event.lease.turn} of group {event.lease.group}: {holder} {event.lease.step}")
-    return ", ".join(parts) or "nothing in the cluster"
+        holder = event.lease.holder or "no holder"
+        parts.append(f"turn {event.lease.turn} of group {event.lease.group}: {holder}, {event.lease.step}")
+    return ", ".join(parts) or "no Pods, Jobs or PVCs"
 
 
 def _pod(pod: PodFacts) -> str:
     if pod.deleting:
-        state = "stopping"
+        state = "terminating"
     elif pod.gated:
-        state = "waiting for its turn"
+        state = "gated until its turn is confirmed"
     else:
         state = "ready" if pod.ready else (pod.phase or "new")
     return f"Pod {pod.name} {state}" + (f" ({pod.reason})" if pod.reason else "")
@@ -106,8 +106,8 @@ def _pod(pod: PodFacts) -> str:
 
 def _job(job: JobFacts) -> str:
     if job.complete:
-        return "done"
-    return f"failed ({job.failed_reason})" if job.failed_reason else "under way"
+        return "complete"
+    return f"failed ({job.failed_reason})" if job.failed_reason else "running"
 
 
 def _devices(devices: Sequence[Device]) -> str:

@@ -1,4 +1,4 @@
-"""`flexinfer services`: the processes of one instance, as they are at this moment."""
+"""`flexinfer services`: the processes of one instance and their health."""
 
 import argparse
 import asyncio
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import msgspec
 
 from flexinfer.cli.target import instance_of, state_argument
-from flexinfer.local.bus import ALL_SERVICES
+from flexinfer.events.permissions import CONTROLLERS
 from flexinfer.local.instance import Instance, lock_holder
 from flexinfer.local.supervisor import record
 from flexinfer.local.supervisor.plan import programs
-from flexinfer.local.supervisor.process import alive
 from flexinfer.local.supervisor.program import Program
 from flexinfer.local.supervisor.readiness import ready
+from localkube.process_identity import alive
 
 HEALTHY, NOT_READY, DOWN = "healthy", "not ready", "down"
 
@@ -28,33 +28,34 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Take --state and -o."""
+    """Add --state and -o."""
     state_argument(parser)
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="form of the list")
+    parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="output format")
 
 
-def run(given: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Print the list."""
-    instance = instance_of(given)
-    found = asyncio.run(rows(instance))
-    if given.output == "json":
-        print(msgspec.json.format(msgspec.json.encode(found)).decode())
+    instance = instance_of(options)
+    current = asyncio.run(rows(instance))
+    if options.output == "json":
+        print(msgspec.json.format(msgspec.json.encode(current)).decode())
         return 0
-    print("\n".join(table(found)))
-    if lock_holder(instance.state) is None and any(row.pid for row in found):
-        print("\nNobody watches over these: `flexinfer up` does, and adopts them.")
+    print("\n".join(table(current)))
+    if lock_holder(instance.state) is None and any(row.pid for row in current):
+        print("\nThese run without a supervisor; `flexinfer up` adopts them and restarts what exits.")
     return 0
 
 
 async def rows(instance: Instance) -> list[Row]:
-    """Ask every process how it is."""
+    """Return the health of every process."""
     return list(await asyncio.gather(*(_row(instance, program) for program in present(instance))))
 
 
 def present(instance: Instance) -> list[Program]:
-    """Return the programs of the instance in the form in which it was last started."""
-    known = record.read(instance.record)
-    return programs(instance, one_process=known.entry(ALL_SERVICES) is not None)
+    """Return the programs of the instance as it was last started: together or --separate."""
+    last = record.read(instance.record)
+    separate = bool(last.entries) and last.entry(CONTROLLERS) is None
+    return programs(instance, separate=separate)
 
 
 async def _row(instance: Instance, program: Program) -> Row:
@@ -65,10 +66,10 @@ async def _row(instance: Instance, program: Program) -> Row:
     return Row(program.name, entry.identity.pid, health, entry.restarts)
 
 
-def table(found: Sequence[Row]) -> list[str]:
+def table(current: Sequence[Row]) -> list[str]:
     """Return the list as aligned lines."""
     cells = [("NAME", "PID", "HEALTH", "RESTARTS")]
-    cells += [(row.name, str(row.pid or "-"), row.health, str(row.restarts)) for row in found]
+    cells += [(row.name, str(row.pid or "-"), row.health, str(row.restarts)) for row in current]
     widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

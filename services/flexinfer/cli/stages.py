@@ -1,4 +1,4 @@
-"""Stages: a Model's phases in the words of a story, told as `kubectl get --watch` shows them."""
+"""Stages: the phases of a Model as the demo shows them, followed with `kubectl get --watch`."""
 
 import subprocess
 import threading
@@ -10,13 +10,13 @@ from types import MappingProxyType
 from flexinfer.api.phase import Phase
 from flexinfer.cli.errors import CommandError
 
-ASLEEP, WAKING, READY = "asleep", "waking", "ready"
-WORDS: Mapping[str, str] = MappingProxyType(
+IDLE, STARTING, READY = "idle", "starting", "ready"
+STAGES: Mapping[str, str] = MappingProxyType(
     {
-        Phase.IDLE: ASLEEP,
-        Phase.PENDING: WAKING,
-        Phase.LOADING: WAKING,
-        Phase.PREEMPTED: WAKING,
+        Phase.IDLE: IDLE,
+        Phase.PENDING: STARTING,
+        Phase.LOADING: STARTING,
+        Phase.PREEMPTED: STARTING,
         Phase.READY: READY,
         Phase.FAILED: "failed",
     }
@@ -24,29 +24,31 @@ WORDS: Mapping[str, str] = MappingProxyType(
 
 
 class Stages:
-    """What has been seen so far; `tell` is called once for each new word."""
+    """The stage seen last; `report` is called once for each change."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._word = ""
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self._stage = ""
         self._changed = threading.Condition()
 
     def see(self, phase: str) -> None:
-        """Note a phase; one that says the same in our words is no change."""
-        word = WORDS.get(phase, phase)
+        """Take in a phase; one of the same stage is no change."""
+        stage = STAGES.get(phase, phase)
         with self._changed:
-            if word and word != self._word:
-                self._word = word
-                self._tell(word)
+            if stage and stage != self._stage:
+                self._stage = stage
+                self._report(stage)
                 self._changed.notify_all()
 
-    def await_word(self, word: str, seconds: float) -> None:
-        """Return once that is the stage; CommandError when it takes too long."""
+    def wait_for(self, stage: str, seconds: float) -> None:
+        """Return once that is the stage. Raises CommandError if it is not within `seconds`."""
         deadline = time.monotonic() + seconds
         with self._changed:
-            while self._word != word:
+            while self._stage != stage:
                 if not self._changed.wait(deadline - time.monotonic()):
-                    raise CommandError(f"it was not {word} within {seconds:.0f} s")
+                    raise CommandError(
+                        f"the Model was not {stage} within {seconds:.0f}s (now: {self._stage})"
+                    )
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""`flexinfer tap`: what travels on the bus, one readable line an event.
+"""`flexinfer tap`: the events on NATS, one readable line each.
 
-A plain subscription of a read-only user: whoever listens changes nothing. `--history` shows the kept history first.
+A plain subscription of a read-only user: it changes nothing. `--history` prints the recorded history first.
 """
 
 import argparse
@@ -29,19 +29,21 @@ _SUBJECT_WIDTH = 46
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Take a subject, --history and --state."""
-    parser.add_argument("subject", nargs="?", default=EVERYTHING, help=f"what to hear (default {EVERYTHING})")
-    parser.add_argument("--history", action="store_true", help="show the history of the last 7 days first")
+    """Add a subject, --history and --state."""
+    parser.add_argument(
+        "subject", nargs="?", default=EVERYTHING, help=f"subject to subscribe to (default {EVERYTHING})"
+    )
+    parser.add_argument("--history", action="store_true", help="print the history of the last 7 days first")
     state_argument(parser)
 
 
-def run(given: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Print events until interrupted."""
-    url = variable("NATS_URL", given)
-    if not re.fullmatch(r"[^\s\0]+", given.subject):
-        raise CommandError(f"{given.subject!r} is not a subject, such as {EVERYTHING}")
+    url = variable("NATS_URL", options)
+    if not re.fullmatch(r"[^\s\0]+", options.subject):
+        raise CommandError(f"{options.subject!r} is not a subject, such as {EVERYTHING}")
     try:
-        asyncio.run(_tap(url, given.subject, history=given.history))
+        asyncio.run(_tap(url, options.subject, history=options.history))
     except (StreamError, ReplayRequiredError) as error:
         raise CommandError(str(error)) from error
     return 0
@@ -51,10 +53,10 @@ async def _tap(url: str, subject: str, *, history: bool) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with reached(url) as link:
+    async with connect_tap(url) as link:
         if history:
-            for told in await kept(link, HISTORY):
-                print(told, flush=True)
+            for event in await recorded(link, HISTORY):
+                print(event, flush=True)
 
         async def show(message: Msg) -> None:
             print(line(datetime.now(UTC), message), flush=True)
@@ -65,8 +67,8 @@ async def _tap(url: str, subject: str, *, history: bool) -> None:
 
 
 @contextlib.asynccontextmanager
-async def reached(url: str) -> AsyncIterator[Connection]:
-    """Connect as the tap; CommandError when nobody answers or lets us in."""
+async def connect_tap(url: str) -> AsyncIterator[Connection]:
+    """Connect as the tap. Raises CommandError if NATS does not answer or refuses the credentials."""
     place = urlsplit(url)
     async with contextlib.AsyncExitStack() as stack:
         try:
@@ -76,14 +78,14 @@ async def reached(url: str) -> AsyncIterator[Connection]:
                 link = await stack.enter_async_context(connection.connected("tap", url, "", ""))
         except (TimeoutError, OSError, NatsError) as error:
             raise CommandError(
-                f"NATS at {place.hostname}:{place.port} does not answer or does not let us in; "
+                f"NATS at {place.hostname}:{place.port} does not answer, or refused the credentials; "
                 "is `flexinfer up` running?"
             ) from error
         yield link
 
 
-async def kept(link: Connection, pattern: str) -> list[str]:
-    """Return what the stream of history holds of a subject, as lines."""
+async def recorded(link: Connection, pattern: str) -> list[str]:
+    """Return the recorded history of a subject, as lines."""
     lines: list[str] = []
     async with OrderedConsumer(link, HISTORY_STREAM, pattern).opened() as reading:
         if reading.pending:
@@ -95,10 +97,10 @@ async def kept(link: Connection, pattern: str) -> list[str]:
 
 
 def line(when: datetime, message: Msg) -> str:
-    """Return one event as a line: time, subject, and what it says."""
+    """Return one event as a line: time, subject, sentence."""
     try:
-        told = sentence(codec.decode(message.data))
+        text = sentence(codec.decode(message.data))
     except codec.UndecodableError:
-        told = raw(message.data)
+        text = raw(message.data)
     stamp = when.astimezone().strftime("%H:%M:%S.%f")[:-3]
-    return f"{stamp}  {raw(message.subject.encode()):<{_SUBJECT_WIDTH}}  {told}"
+    return f"{stamp}  {raw(message.subject.encode()):<{_SUBJECT_WIDTH}}  {text}"

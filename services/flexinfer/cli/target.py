@@ -1,4 +1,4 @@
-"""Target: which FlexInfer a command talks to: what the environment names, else the instance of the state folder."""
+"""Which FlexInfer a command talks to: what the environment names, else the instance of the state folder."""
 
 import argparse
 import os
@@ -18,21 +18,24 @@ def state_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def state_of(arguments: argparse.Namespace) -> Path:
-    """Return the state folder that a command is about."""
+    """Return the state folder of a command."""
     return instance.state_folder(arguments.state, os.environ)
 
 
 def instance_of(arguments: argparse.Namespace) -> Instance:
-    """Return the instance that a command is about; InstanceError when there is none."""
+    """Return the instance of a command. Raises InstanceError if there is none."""
     return instance.load(state_of(arguments))
 
 
 def variable(name: str, arguments: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str:
-    """Return one of the exports: of the instance when --state names one, else of the environment, else of the instance."""
-    given = (os.environ if environment is None else environment).get(name)
-    if given and not arguments.state:
-        return given
+    """Return one of the exports: with --state that of the instance, else of the environment, else of the instance.
+
+    Raises CommandError if none has it.
+    """
+    value = (os.environ if environment is None else environment).get(name)
+    if value and not arguments.state:
+        return value
     try:
         return instance_of(arguments).exports()[name]
     except InstanceError as error:
-        raise CommandError(f"{name} is not set, and there is {error}") from error
+        raise CommandError(f"{name} is not set, and {error}") from error

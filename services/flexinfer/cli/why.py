@@ -1,18 +1,18 @@
-"""`flexinfer why`: each condition of a Model in order, in its owner's words, and the one thing that would help next.
+"""`flexinfer why`: each condition of a Model in order, in its owner's words, and what to do next.
 
-Also `kubectl flexinfer why`. It reads the Model and nothing else: what it says is what the services wrote.
+Also `kubectl flexinfer why`. It reads the Model and nothing else: every answer is what the components wrote.
 """
 
 import argparse
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
 
 from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition, one_line
 from flexinfer.api.model import Model
+from flexinfer.api.reasons import Reason
 from flexinfer.api.services import OWNERS
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.target import instance_of, state_argument
@@ -20,11 +20,13 @@ from flexinfer.local.instance import InstanceError
 from flexinfer.runtime.kubernetes import client
 from flexinfer.runtime.kubernetes.api import MODELS, NotFoundError
 
-_MARKS: Mapping[str, str] = MappingProxyType({conditions.TRUE: "✓", conditions.FALSE: "✗"})
+TRUE_MARK, FALSE_MARK, REST_MARK, UNKNOWN_MARK = "✓", "✗", "-", "?"
+_AT_REST = reasons.AT_REST | {Reason.IDLE, Reason.NOT_WANTED, Reason.RELEASED, Reason.DRAINING}
+"""A False condition with one of these is no fault: the Model is scaled to zero, or about to be."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Take a Model's name, its namespace, and where the API server is."""
+    """Add the Model's name, its namespace, and where the API server is."""
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("-n", "--namespace", default="default")
     parser.add_argument(
@@ -33,23 +35,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     state_argument(parser)
 
 
-def run(given: argparse.Namespace) -> int:
-    """Print the answer."""
-    model = asyncio.run(_model(kubeconfig(given), given.namespace, given.model))
-    print("\n".join(told(model)))
+def run(options: argparse.Namespace) -> int:
+    """Print the answer. Raises CommandError if there is no such Model, ApiError."""
+    model = asyncio.run(_model(kubeconfig(options), options.namespace, options.model))
+    print("\n".join(answer(model)))
     return 0
 
 
-def kubeconfig(given: argparse.Namespace) -> str:
-    """Return the kubeconfig file to use."""
-    if given.kubeconfig:
-        return str(given.kubeconfig)
-    if not given.state and os.environ.get("KUBECONFIG"):
+def kubeconfig(options: argparse.Namespace) -> str:
+    """Return the kubeconfig file to use. Raises InstanceError if --state names no instance."""
+    if options.kubeconfig:
+        return str(options.kubeconfig)
+    if not options.state and os.environ.get("KUBECONFIG"):
         return os.environ["KUBECONFIG"]
     try:
-        return str(instance_of(given).kubeconfig)
+        return str(instance_of(options).kubeconfig)
     except InstanceError:
-        if given.state:
+        if options.state:
             raise
         return str(Path("~/.kube/config").expanduser())
 
@@ -60,47 +62,53 @@ async def _model(config: str, namespace: str, name: str) -> Model:
             return await api.get(MODELS, namespace, name)
         except NotFoundError as error:
             raise CommandError(
-                f"there is no Model {name!r} in the namespace {namespace}: kubectl get mdl -A lists all"
+                f"Model {name!r} not found in namespace {namespace}; `kubectl get mdl -A` lists all Models"
             ) from error
 
 
-def told(model: Model) -> Iterator[str]:
+def answer(model: Model) -> Iterator[str]:
     """Yield the answer, line by line."""
-    phase = model.status.phase or "new"
-    yield f"{model.key} is {phase}" + (f": {one_line(model.status.message)}" if model.status.message else "")
-    found = [model.condition(kind) for kind in conditions.CONDITIONS]
-    width = max(len(condition.reason) for condition in found if condition) if any(found) else 0
-    for kind, condition in zip(conditions.CONDITIONS, found, strict=True):
+    message = f": {one_line(model.status.message)}" if model.status.message else ""
+    yield f"{model.key} is {model.status.phase or 'new'}{message}"
+    current = [model.condition(kind) for kind in conditions.CONDITIONS]
+    width = max((len(condition.reason) for condition in current if condition), default=0)
+    for kind, condition in zip(conditions.CONDITIONS, current, strict=True):
         yield f"  {_line(kind, condition, model, width)}"
-    yield f"Next: {remedy(model)}"
+    yield f"Next: {next_step(model)}"
 
 
 def _line(kind: str, condition: Condition | None, model: Model, width: int) -> str:
     if condition is None:
-        return f"? {kind:<9} not written yet by the {OWNERS[kind]}"
-    mark = _MARKS.get(condition.status, "?")
+        return f"{UNKNOWN_MARK} {kind:<9} not written yet by the {OWNERS[kind]}"
     old = "" if condition.observed_generation == model.metadata.generation else " (of an older spec)"
-    return f"{mark} {kind:<9} {condition.reason:<{width}}  {one_line(condition.message)}{old}".rstrip()
+    return f"{_mark(condition)} {kind:<9} {condition.reason:<{width}}  {one_line(condition.message)}{old}".rstrip()
 
 
-def remedy(model: Model) -> str:
-    """Return the one thing that would help next."""
+def _mark(condition: Condition) -> str:
+    if condition.true:
+        return TRUE_MARK
+    if condition.status != conditions.FALSE:
+        return UNKNOWN_MARK
+    return REST_MARK if condition.reason in _AT_REST else FALSE_MARK
+
+
+def next_step(model: Model) -> str:
+    """Return what to do next."""
     ready = model.condition(conditions.READY)
     if ready is not None and ready.true:
-        return f"nothing: it answers at {model.status.endpoint}"
+        return f"nothing: the engine serves requests at {model.status.endpoint}"
     blocking = _blocking(model)
     if blocking is None:
-        return "nothing: it is about to start"
+        return "nothing: the engine is about to start"
     if isinstance(blocking, str):
-        owner = OWNERS[blocking]
-        return f"wait for the {owner}, which writes {blocking}; `flexinfer services` tells whether it is well"
+        return f"wait for the {OWNERS[blocking]}, which writes {blocking}; `flexinfer services` shows whether it runs"
     meta = model.metadata
     remedy = reasons.remedy(blocking.reason, namespace=meta.namespace, name=meta.name)
     return remedy or f"wait: {blocking.type}={blocking.status} ({blocking.reason})"
 
 
 def _blocking(model: Model) -> Condition | str | None:
-    """Return the first condition that keeps the Model from answering, or the name of one that is missing."""
+    """Return the first condition that keeps the Model from serving, or the type of one that is missing."""
     final = [c for c in model.status.conditions if not c.true and c.reason in reasons.FINAL]
     if final:
         return final[0]

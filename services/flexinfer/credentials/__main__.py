@@ -12,7 +12,7 @@ from flexinfer.credentials.secrets import make
 from flexinfer.runtime import log
 from flexinfer.runtime.kubernetes import client
 from flexinfer.runtime.kubernetes.api import ApiError
-from flexinfer.runtime.settings import Settings, SettingsError, load
+from flexinfer.runtime.settings import Settings, SettingsError, load, warnings
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,8 @@ def boot() -> None:
     try:
         settings = load(os.environ)
         log.set_up("credentials", settings.log_level)
+        for sentence in warnings(os.environ):
+            logger.warning(sentence)
         asyncio.run(main(settings))
     except SettingsError as error:
         sys.stderr.write(f"flexinfer-credentials: {error}\n")

@@ -16,13 +16,13 @@ import msgspec
 
 from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.api.labels import PART_OF_LABEL
-from flexinfer.local import bus
-from flexinfer.local.api import certificates
-from flexinfer.local.api.certificates import Subject
+from flexinfer.events import permissions
+from flexinfer.runtime import certificates
+from flexinfer.runtime.certificates import Subject
 from flexinfer.runtime.kubernetes.api import AlreadyExistsError, Cluster, Kind
 
 log = logging.getLogger(__name__)
-USERS = tuple(user for user in bus.USERS if user != bus.ALL_SERVICES)
+USERS = permissions.CLUSTER_USERS
 """The users of a cluster, where every component runs in a process of its own."""
 SERVER, PEERS = "flexinfer-nats", "flexinfer-nats-peers"
 AUTHORITY_SECRET, SERVER_SECRET = "flexinfer-nats-authority", "flexinfer-nats-server"

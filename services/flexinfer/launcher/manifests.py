@@ -39,7 +39,8 @@ class LaunchSettings(msgspec.Struct, frozen=True, kw_only=True):
     loading_seconds: float = 600.0
     image: str = ""
     hf_endpoint: str = ""
-    images: Mapping[str, str] = {}  # setting -> image
+    images: Mapping[str, str] = {}
+    """Overrides of images: `vllm_amd` -> image."""
 
 
 class Template(msgspec.Struct, frozen=True):

@@ -12,8 +12,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from flexinfer.api import conditions, kube
 from flexinfer.api.labels import (
     LITELLM_PREFIX,
@@ -77,7 +75,6 @@ class NameTakenError(Exception):
 
 def settings_of(settings: Settings) -> LaunchSettings:
     """Return what of the settings shapes a start."""
-    fields = msgspec.structs.asdict(settings)
     return LaunchSettings(
         proxy_base_url=settings.proxy_base_url.rstrip("/"),
         cluster_domain=settings.cluster_domain,
@@ -85,7 +82,7 @@ def settings_of(settings: Settings) -> LaunchSettings:
         loading_seconds=settings.loading_seconds,
         image=settings.image,
         hf_endpoint=settings.hf_endpoint,
-        images={name: value for name, value in fields.items() if name.startswith("image_")},
+        images=settings.images,
     )
 
 

@@ -1,1 +1,1 @@
-"""Where does a Model live? Filters with a reason each, then the node that it fills best."""
+"""The placer: assigns each Model a node and devices, or says for every node why it cannot run the Model."""

@@ -1,11 +1,13 @@
-"""Where does each Model live? Pure: verdicts on Placed, with numbers where the answer is no.
+"""Which node does each Model run on? Decides the condition Placed with its placement. Pure.
 
-A refusal is decided anew on every change. A home is kept: it is looked at again only while the Model is wanted and has no Pod, or when its
-spec changed so that it could not live there. Nothing is taken from a Model with devices on a node's silence alone.
+A refusal is decided again on every change. A placement is kept: it is checked again only while the Model
+should run and has no Pod, or when its spec changed so that the node cannot run it. A Model with devices
+never leaves a node just because the node is not ready: its process may still hold the device. What this
+module does not do: whether a node fits (`fit`), what other Models take there (`state`), and making room for
+a Model (the reaper and the arbiter).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
 
 import msgspec
 
@@ -17,252 +19,276 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.services import SERVICES
 from flexinfer.api.status import PlacedStatus
 from flexinfer.events.nodes import NodeFacts
-from flexinfer.placer.fit import Candidate, Unschedulable, evaluate, static_mismatch
-from flexinfer.placer.messages import alike, housed, refusal
-from flexinfer.placer.state import PlacementState, node_of, wanted
+from flexinfer.placer import messages
+from flexinfer.placer.fit import Candidate, evaluate
+from flexinfer.placer.mismatch import Unschedulable, static_mismatch
+from flexinfer.placer.state import PlacementState, node_of, should_run
 from flexinfer.state import actions
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
 
 GONE_SECONDS = 60.0
-"""How long a node may be silent before a Model without devices leaves it."""
+"""How long a node may be not ready before a Model without devices leaves it."""
 BINDING = "DevicePlugin"
 _PASSES = 8
 
-Verdict: TypeAlias = tuple[Condition, Placement | None]
-
 
 def decide(state: ObservedState, now: float) -> Iterator[WriteStatus | RequeueAt]:
-    """Yield every verdict that differs from what the Model says, all of them as they stand together."""
-    world, verdicts = _together(state, now)
+    """Yield the status of each Model that changed, all decided together, and when time alone changes one."""
+    placements, statuses = _settle(state, now)
     for key in sorted(state.models):
-        model, settled = state.models[key], world.models[key]
-        verdict = verdicts[key] or (_standing_verdict(settled) if settled is not model else None)
-        told = _report(model, *verdict) if verdict is not None else None
-        if told is not None:
-            yield told
-        again = _again(model, world)
-        if again is not None and again > now:
-            yield RequeueAt(again)
+        model, settled = state.models[key], placements.models[key]
+        status = statuses[key] or (_current(settled) if settled is not model else None)
+        write = _write(model, status) if status is not None else None
+        if write is not None:
+            yield write
+        due = _due(model, placements)
+        if due is not None and due > now:
+            yield RequeueAt(due)
 
 
-def _together(state: ObservedState, now: float) -> tuple[PlacementState, Mapping[str, Verdict | None]]:
-    """Return the world in which each placement takes the others into account, and the verdicts there."""
-    world, verdicts = PlacementState(state, state.models, now), dict[str, Verdict | None]()
+def _settle(state: ObservedState, now: float) -> tuple[PlacementState, Mapping[str, PlacedStatus | None]]:
+    """Decide every Model's placement until none moves any more; returns the placements and the statuses.
+
+    Each placement takes those before it into account. Placements can displace one another in a circle, so
+    passes are limited; what is not settled by then is settled by the next decision.
+    """
+    placements, statuses = PlacementState(state, state.models, now), dict[str, PlacedStatus | None]()
     for _ in range(_PASSES):
         moved = False
-        for key in sorted(world.models):
-            model, verdict = world.models[key], _judge(world.models[key], world)
-            verdicts[key] = verdict
-            after = _with(model, *verdict) if verdict is not None else model
+        for key in sorted(placements.models):
+            model = placements.models[key]
+            statuses[key] = status = _status(model, placements)
+            after = _with(model, status) if status is not None else model
             if node_of(after) != node_of(model):
-                world, moved = PlacementState(state, {**world.models, key: after}, now), True
+                placements, moved = PlacementState(state, {**placements.models, key: after}, now), True
         if not moved:
             break
-    return world, verdicts
+    return placements, statuses
 
 
-def _standing_verdict(model: Model) -> Verdict | None:
+def _current(model: Model) -> PlacedStatus | None:
     placed = model.condition(conditions.PLACED)
-    return (placed, model.status.placement) if placed is not None else None
+    return PlacedStatus(condition=placed, placement=model.status.placement) if placed is not None else None
 
 
-def _judge(model: Model, world: PlacementState) -> Verdict | None:
-    """Return the verdict on a Model; None when it is not the time for one."""
+def _status(model: Model, placements: PlacementState) -> PlacedStatus | None:
+    """Return the status of a Model; None if it stays as it is."""
     placed = model.condition(conditions.PLACED)
     if model.deleting:
         return None
     if node_of(model):
-        return _housed(model, world)
+        return _assigned(model, placements)
     if not model.is_true(conditions.ACCEPTED):
-        return _unaccepted(model, world)
-    if placed is not None and placed.reason == Reason.NODE_GONE and world.pods(model):
-        return _no(model, Reason.NODE_GONE, placed.message), model.status.placement
-    return _choose(model, world)
+        return _not_accepted(model, placements)
+    if placed is not None and placed.reason == Reason.NODE_GONE and placements.pods(model):
+        return _not_placed(model, Reason.NODE_GONE, placed.message, model.status.placement)
+    return _schedule(model, placements)
 
 
-def _unaccepted(model: Model, world: PlacementState) -> Verdict | None:
-    """Say that Accepted is missing, unless a former verdict stands: gates do not close."""
+def _not_accepted(model: Model, placements: PlacementState) -> PlacedStatus | None:
+    """Return the status of a Model without a node whose spec is not accepted.
+
+    While a newer spec is not judged yet, the status for the former one stays.
+    """
     placed = model.condition(conditions.PLACED)
-    if placed is not None and (
-        placed.true or model.condition_status(conditions.ACCEPTED) == conditions.UNKNOWN
-    ):
+    unjudged = model.condition_status(conditions.ACCEPTED) == conditions.UNKNOWN
+    if placed is not None and (placed.true or unjudged):
         return None
-    if (
-        actions.first_write_due(model, conditions.PLACED, world.state.first_seen.get(model.uid), world.now)
-        is not None
-    ):
+    if _first_write_due(model, placements) is not None:
         return None
-    return _no(model, Reason.NOT_ACCEPTED, "a home needs Accepted"), _kept(model, world)
+    return _not_placed(model, Reason.NOT_ACCEPTED, messages.WAITING, _running_placement(model, placements))
 
 
-def _housed(model: Model, world: PlacementState) -> Verdict | None:
-    """Look at a Model's home again."""
-    home, pods = node_of(model), world.pods(model)
-    facts = world.state.nodes.get(home)
-    fenced = facts is not None and any(t.key == OUT_OF_SERVICE_TAINT for t in facts.taints)
-    if facts is None or fenced:
-        moves = not pods and model.is_true(conditions.ACCEPTED)
-        return _choose(model, world) if moves else _gone(model, "is out of service" if fenced else "is gone")
-    if facts.ready != conditions.TRUE and pods:
-        return _silent(model, world)
+def _assigned(model: Model, placements: PlacementState) -> PlacedStatus | None:
+    """Return the status of a Model that has a node."""
+    pods, accepted = placements.pods(model), model.is_true(conditions.ACCEPTED)
+    node = placements.observed.nodes.get(node_of(model))
+    if node is None or _out_of_service(node):
+        if accepted and not pods:
+            return _schedule(model, placements)
+        return _node_gone(model, placements, "was deleted" if node is None else "is out of service")
+    if node.ready != conditions.TRUE and pods:
+        return _unhealthy(model, placements)
     if model.condition_status(conditions.PLACED) != conditions.TRUE:
-        return _anew(model, facts, world)
-    if wanted(model) and not pods and model.is_true(conditions.ACCEPTED) and not _still_fits(model, world):
-        return _choose(model, world)
-    return _stays(model, world) if _silence_told(model) else None
+        return _reassess(model, node, placements)
+    if accepted and should_run(model) and not pods and not _still_fits(model, placements):
+        return _schedule(model, placements)
+    return _keep(model, placements) if _is_unhealthy(model) else None
 
 
-def _anew(model: Model, facts: NodeFacts, world: PlacementState) -> Verdict | None:
-    """Judge a newer spec: it stays where it could have been put, without another look at what is free."""
+def _out_of_service(node: NodeFacts) -> bool:
+    return any(taint.key == OUT_OF_SERVICE_TAINT for taint in node.taints)
+
+
+def _reassess(model: Model, node: NodeFacts, placements: PlacementState) -> PlacedStatus | None:
+    """Return the status for a newer spec: a node that could run it is kept, whatever is free there now.
+
+    What is free shows the engine of the former spec, which stops before the new one starts.
+    """
     if not model.is_true(conditions.ACCEPTED):
-        return _stays(model, world) if _silence_told(model) else None
-    lacks = static_mismatch(world.need(model), facts, world.devices(facts.name)) is not None
-    return _choose(model, world) if lacks or _resized(model, world) else _stays(model, world)
+        return _keep(model, placements) if _is_unhealthy(model) else None
+    mismatch = static_mismatch(placements.requirements(model), node, placements.devices(node.name))
+    if mismatch is not None or _resized(model, placements):
+        return _schedule(model, placements)
+    return _keep(model, placements)
 
 
-def _still_fits(model: Model, world: PlacementState) -> bool:
-    """Tell whether a Model that is to start can do so at home."""
-    group = world.groups.get((model.metadata.namespace, model.spec.group))
-    if group is not None and model.spec.group and group.node != node_of(model):
+def _still_fits(model: Model, placements: PlacementState) -> bool:
+    """Tell whether a Model that should start can do so on its node."""
+    group = placements.group_of(model)
+    if group is not None and group.node != node_of(model):
         return False
-    return isinstance(
-        evaluate(world.need(model), world.stock(model, node_of(model), settled=True)), Candidate
-    )
+    available = placements.available(model, node_of(model), assigned=True)
+    return isinstance(evaluate(placements.requirements(model), available), Candidate)
 
 
-def _resized(model: Model, world: PlacementState) -> bool:
-    """Tell whether a newer spec asks for another number or make of devices than the home has."""
-    need, placement = world.need(model), model.status.placement or Placement()
-    number = len(placement.devices) or need.devices
-    return number != need.devices or (placement.vendor not in need.vendors)
+def _resized(model: Model, placements: PlacementState) -> bool:
+    """Tell whether a newer spec asks for another number or vendor of devices than the placement has."""
+    requirements, placement = placements.requirements(model), model.status.placement or Placement()
+    number = len(placement.devices) or requirements.devices
+    return number != requirements.devices or placement.vendor not in requirements.vendors
 
 
-def _silent(model: Model, world: PlacementState) -> Verdict:
-    """Judge a Model whose Pods are on a node that is not ready."""
-    home, since = node_of(model), _silent_since(model, world)
-    if not model.spec.devices and since is not None and world.now - since >= GONE_SECONDS:
-        return _gone(model, f"has not been ready for {GONE_SECONDS:.0f} s")
-    if model.spec.devices:
-        exits = (
-            f"{home} is not ready and its devices may be in use: the Model keeps its home until the node returns, "
-            f"is deleted (kubectl delete node {home}) or is tainted {OUT_OF_SERVICE_TAINT}"
-        )
-    else:
-        exits = f"{home} is not ready; after {GONE_SECONDS:.0f} s without a change the Model moves"
-    verdict = actions.condition(model, conditions.PLACED, conditions.TRUE, Reason.NODE_NOT_READY, exits)
-    return _standing(model, verdict), model.status.placement
+def _unhealthy(model: Model, placements: PlacementState) -> PlacedStatus:
+    """Return the status of a Model with Pods on a node that is not ready."""
+    node, since, has_devices = node_of(model), _unhealthy_since(model, placements), model.spec.devices > 0
+    if not has_devices and since is not None and placements.now - since >= GONE_SECONDS:
+        return _node_gone(model, placements, f"was not ready for {GONE_SECONDS:.0f}s")
+    message = messages.node_unhealthy(node, devices=has_devices, seconds=GONE_SECONDS)
+    return _placed(model, model.status.placement, Reason.NODE_NOT_READY, message)
 
 
-def _silence_told(model: Model) -> bool:
+def _is_unhealthy(model: Model) -> bool:
+    """Tell whether the Model's condition says that its node is not ready."""
     placed = model.condition(conditions.PLACED)
     return placed is not None and placed.true and placed.reason == Reason.NODE_NOT_READY
 
 
-def _silent_since(model: Model, world: PlacementState) -> float | None:
-    return world.state.changed_at.get((model.key, conditions.PLACED)) if _silence_told(model) else None
+def _unhealthy_since(model: Model, placements: PlacementState) -> float | None:
+    """Return since when the Model's condition says that its node is not ready."""
+    if not _is_unhealthy(model):
+        return None
+    return placements.observed.changed_at.get((model.key, conditions.PLACED))
 
 
-def _standing(model: Model, verdict: Condition) -> Condition:
-    """Return a verdict that is True of the generation for which it was given, while the newer spec is not accepted."""
-    former = model.condition(conditions.PLACED)
-    if former is None or model.is_true(conditions.ACCEPTED):
-        return verdict
-    return msgspec.structs.replace(verdict, observed_generation=former.observed_generation)
+def _keep(model: Model, placements: PlacementState) -> PlacedStatus:
+    """Return the status of a Model that keeps its node and devices, with the footprint of its present spec.
+
+    Nothing of the placement but the footprint is computed again: devices and vendor are those that its Pod
+    was started on.
+    """
+    requirements, placement = placements.requirements(model), model.status.placement or Placement()
+    kept = msgspec.structs.replace(placement, footprint=requirements.vram_mb * requirements.devices)
+    return _placed(model, kept, Reason.PLACED, messages.scheduled(kept))
 
 
-def _gone(model: Model, how: str) -> Verdict:
-    message = f"{node_of(model)} {how}; the Model gets another home when its Pod there is deleted"
-    return _no(model, Reason.NODE_GONE, message), model.status.placement
+def _node_gone(model: Model, placements: PlacementState, cause: str) -> PlacedStatus:
+    message = messages.node_gone(node_of(model), cause, pods=bool(placements.pods(model)))
+    return _not_placed(model, Reason.NODE_GONE, message, model.status.placement)
 
 
-def _stays(model: Model, world: PlacementState) -> Verdict:
-    """Say again that a Model lives where it lives; a newer spec may have changed its size."""
-    need, placement = world.need(model), model.status.placement or Placement()
-    kept = msgspec.structs.replace(placement, footprint=need.vram_mb * need.devices)
-    return _standing(model, _yes(model, kept)), kept
-
-
-def _choose(model: Model, world: PlacementState) -> Verdict:
-    """Take the node that the Model fills best; with devices the tightest, without the emptiest."""
-    need, present = world.need(model), model.status.placement or Placement()
-    nodes, scope = _candidates(model, world)
-    tried = {name: evaluate(need, world.stock(model, name, settled=False)) for name in nodes}
-    fitting = [t for t in tried.values() if isinstance(t, Candidate)]
-    if not fitting:
-        lacks = {name: t for name, t in tried.items() if isinstance(t, Unschedulable)}
-        return _no(model, Reason.NO_NODE_FITS, refusal(lacks, scope)), _kept(model, world)
-    best = min(fitting, key=lambda fit: (fit.node != present.node, fit.slack, fit.node))
+def _schedule(model: Model, placements: PlacementState) -> PlacedStatus:
+    """Return the status with the best node: the present one if it fits, else the tightest fit."""
+    requirements, current = placements.requirements(model), model.status.placement or Placement()
+    nodes, scope = _nodes_to_try(model, placements)
+    results = {n: evaluate(requirements, placements.available(model, n, assigned=False)) for n in nodes}
+    candidates = [result for result in results.values() if isinstance(result, Candidate)]
+    if not candidates:
+        reasons = {name: result for name, result in results.items() if isinstance(result, Unschedulable)}
+        message = messages.no_node_fits(reasons, scope)
+        return _not_placed(model, Reason.NO_NODE_FITS, message, _running_placement(model, placements))
+    best = min(candidates, key=lambda c: (c.node != current.node, c.slack, c.node))
     placement = Placement(
         node=best.node,
         devices=best.devices,
         vendor=best.vendor,
         architecture=best.architecture,
-        binding=BINDING if need.devices else "",
+        binding=BINDING if requirements.devices else "",
         score=best.score,
-        footprint=need.vram_mb * need.devices,
+        footprint=requirements.vram_mb * requirements.devices,
         reason=best.reason,
     )
-    return _yes(model, placement), placement
+    condition = actions.true(model, conditions.PLACED, Reason.PLACED, messages.scheduled(placement))
+    return PlacedStatus(condition=condition, placement=placement)
 
 
-def _candidates(model: Model, world: PlacementState) -> tuple[Sequence[str], str]:
-    """Return the nodes to try, and what narrows the choice: members of a shared group share one home."""
-    everywhere = sorted(world.state.nodes)
-    group = world.groups.get((model.metadata.namespace, model.spec.group)) if model.spec.group else None
-    if group is None or group.node not in world.state.nodes:
-        return everywhere, ""
-    scope = f" (members of the shared group {group.group} live on {group.node})"
-    if group.live:
+def _nodes_to_try(model: Model, placements: PlacementState) -> tuple[Sequence[str], str]:
+    """Return the nodes to evaluate, and what narrows them: members of a shared group share one node.
+
+    A group moves as a whole, and only while no member holds the turn or runs: to a node that could run all
+    of them.
+    """
+    nodes = sorted(placements.observed.nodes)
+    group = placements.group_of(model)
+    if group is None or group.node not in placements.observed.nodes:
+        return nodes, ""
+    scope = messages.group_scope(group.group, group.node)
+    if group.pinned:
         return [group.node], scope
-    at_home = evaluate(world.need(model), world.stock(model, group.node, settled=False))
-    if isinstance(at_home, Candidate):
+    available = placements.available(model, group.node, assigned=False)
+    if isinstance(evaluate(placements.requirements(model), available), Candidate):
         return [group.node], scope
-    others = [name for name in everywhere if world.suits_all(model, name)]
-    return (others, "") if others else ([group.node], scope)
+    suitable = [name for name in nodes if placements.suits_group(model, name)]
+    return (suitable, "") if suitable else ([group.node], scope)
 
 
-def _kept(model: Model, world: PlacementState) -> Placement | None:
-    """Return where a Model runs although it has no home any more."""
-    return model.status.placement if world.pods(model) else None
+def _running_placement(model: Model, placements: PlacementState) -> Placement | None:
+    """Return the placement of a Model that is not placed any more but still has Pods."""
+    return model.status.placement if placements.pods(model) else None
 
 
-def _yes(model: Model, placement: Placement) -> Condition:
-    return actions.condition(model, conditions.PLACED, conditions.TRUE, Reason.PLACED, housed(placement))
+def _placed(model: Model, placement: Placement | None, reason: Reason, message: str) -> PlacedStatus:
+    """Return the status of a Model that keeps its placement.
+
+    While its newer spec is not accepted, the condition stays one of the generation that it was decided for.
+    """
+    condition = actions.true(model, conditions.PLACED, reason, message)
+    current = model.condition(conditions.PLACED)
+    if current is not None and not model.is_true(conditions.ACCEPTED):
+        condition = msgspec.structs.replace(condition, observed_generation=current.observed_generation)
+    return PlacedStatus(condition=condition, placement=placement)
 
 
-def _no(model: Model, reason: str, message: str) -> Condition:
-    return actions.condition(model, conditions.PLACED, conditions.FALSE, reason, message)
+def _not_placed(model: Model, reason: Reason, message: str, placement: Placement | None) -> PlacedStatus:
+    condition = actions.false(model, conditions.PLACED, reason, message)
+    return PlacedStatus(condition=condition, placement=placement)
 
 
-def _with(model: Model, condition: Condition, placement: Placement | None) -> Model:
-    """Return the Model as it will be once the verdict is written."""
+def _with(model: Model, placed: PlacedStatus) -> Model:
+    """Return the Model as it will be once the status is written."""
     others = tuple(c for c in model.status.conditions if c.type != conditions.PLACED)
-    status = msgspec.structs.replace(model.status, conditions=(*others, condition), placement=placement)
+    status = msgspec.structs.replace(
+        model.status, conditions=(*others, placed.condition), placement=placed.placement
+    )
     return msgspec.structs.replace(model, status=status)
 
 
-def _report(model: Model, condition: Condition, placement: Placement | None) -> WriteStatus | None:
-    """Return the report of a verdict, unless the Model says as much already."""
-    former = model.condition(conditions.PLACED)
-    if former is not None and alike(former.message, condition.message):
-        same = msgspec.structs.replace(condition, message=former.message)
-        condition = same if conditions.same(former, same) else condition
-    return actions.write_if_changed(
-        model, PlacedStatus(condition=condition, placement=placement), gates=SERVICES["placer"].gates
-    )
+def _write(model: Model, placed: PlacedStatus) -> WriteStatus | None:
+    """Return the write of a status; None if the Model has it, or one with nearly the same free memory."""
+    condition = _with_current_message(placed.condition, model.condition(conditions.PLACED))
+    status = PlacedStatus(condition=condition, placement=placed.placement)
+    return actions.write_if_changed(model, status, gates=SERVICES["placer"].gates)
 
 
-def _again(model: Model, world: PlacementState) -> float | None:
-    """Return when time alone changes the verdict."""
-    since = _silent_since(model, world)
+def _with_current_message(condition: Condition, current: Condition | None) -> Condition:
+    if current is None or not messages.nearly_equal(current.message, condition.message):
+        return condition
+    unchanged = msgspec.structs.replace(condition, message=current.message)
+    return unchanged if conditions.same(current, unchanged) else condition
+
+
+def _due(model: Model, placements: PlacementState) -> float | None:
+    """Return when time alone changes the status."""
+    since = _unhealthy_since(model, placements)
     if since is not None and not model.spec.devices:
         return since + GONE_SECONDS
-    if not model.is_true(conditions.ACCEPTED):
-        return actions.first_write_due(
-            model, conditions.PLACED, world.state.first_seen.get(model.uid), world.now
-        )
-    return None
+    return _first_write_due(model, placements) if not model.is_true(conditions.ACCEPTED) else None
+
+
+def _first_write_due(model: Model, placements: PlacementState) -> float | None:
+    first_seen = placements.observed.first_seen.get(model.uid)
+    return actions.first_write_due(model, conditions.PLACED, first_seen, placements.now)
 
 
 __all__ = ["BINDING", "GONE_SECONDS", "decide"]

@@ -1,6 +1,7 @@
-"""Does a Model fit on a node? The filters, each with a sentence that holds the numbers. Pure.
+"""Does a Model fit on a node? Compares requirements with what is available there. Pure.
 
-`obstacle` is about what does not change by waiting: labels, taints, what the hardware is. `fits` adds what is free right now.
+Looks at one Model and one node: what other Models take is already subtracted by
+`state.PlacementState.available`, and the choice among nodes is `decide`'s.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,23 +11,24 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.events.nodes import Device, NodeFacts
+from flexinfer.placer.mismatch import (
+    Rank,
+    Unschedulable,
+    amount_text,
+    counted,
+    hardware_mismatch,
+    memory_needed,
+    nearest,
+    static_mismatches,
+)
 from flexinfer.placer.requirements import Requirements
 
 STALE_SECONDS = 30.0
-"""Older telemetry is not believed for a new start on a device."""
-_MEBI = 1000 * 2**20
-
-
-class Unschedulable(msgspec.Struct, frozen=True):
-    """Why a node will not do, and what would help; the higher the rank, the nearer it came."""
-
-    message: str
-    remedy: str
-    rank: int
+"""Telemetry older than this is not used for a new start on a device."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """How a Model would live on a node; `slack` is what it leaves unused: less is better."""
+    """A node that can run a Model. `slack` is what the Model would leave unused: the lowest is chosen."""
 
     node: str
     vendor: str = "cpu"
@@ -40,8 +42,10 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 class Available(msgspec.Struct, frozen=True, kw_only=True):
     """What a node has left for one Model: amounts in thousandths, and its devices.
 
-    `fresh`: its telemetry is young. `trust`: free memory counts; without it only the size of a device does, since whoever
-    fills it leaves first.
+    `fresh`: its telemetry is younger than STALE_SECONDS. `trust`: whether measured free memory counts. It
+    does not where the memory in use will be freed before the Model starts: then a device needs only to be
+    large enough. `models` is how many others are scheduled to the node, `reserved_for` the shared group
+    whose devices were subtracted, `preferred` the devices of the Model's own group.
     """
 
     node: NodeFacts
@@ -50,147 +54,112 @@ class Available(msgspec.Struct, frozen=True, kw_only=True):
     fresh: bool = False
     trust: bool = True
     models: int = 0
-    kept_for: str = ""
+    reserved_for: str = ""
     preferred: tuple[str, ...] = ()
 
 
-def static_mismatch(need: Requirements, node: NodeFacts, devices: Sequence[Device]) -> Unschedulable | None:
-    """Return why a node can never take a Model, as things are built; None when it could."""
-    return next(_obstacles(need, node, devices), None)
+def evaluate(requirements: Requirements, available: Available) -> Candidate | Unschedulable:
+    """Return how a Model would be placed on a node, or why it cannot be now."""
+    reason = next(_unschedulable_reasons(requirements, available), None)
+    if reason is not None:
+        return reason
+    if not requirements.devices:
+        return _without_devices(available)
+    results = [_with_vendor(requirements, available, vendor) for vendor in requirements.vendors]
+    candidate = next((r for r in results if isinstance(r, Candidate)), None)
+    return candidate or nearest(r for r in results if isinstance(r, Unschedulable))
 
 
-def evaluate(need: Requirements, stock: Available) -> Candidate | Unschedulable:
-    """Return how a Model would live on a node, or why it cannot now."""
-    no = next(_hindrances(need, stock), None)
-    if no is not None:
-        return no
-    if not need.devices:
-        reason = f"{stock.models} other Models live there"
-        architecture = stock.node.labels.get("kubernetes.io/arch", "")
-        return Candidate(
-            node=stock.node.name, architecture=architecture, slack=float(stock.models), reason=reason
-        )
-    tried = [_pick(need, stock, vendor) for vendor in need.vendors]
-    fitting = [t for t in tried if isinstance(t, Candidate)]
-    return (
-        fitting[0]
-        if fitting
-        else max((t for t in tried if isinstance(t, Unschedulable)), key=lambda no: no.rank)
-    )
+def _unschedulable_reasons(requirements: Requirements, available: Available) -> Iterator[Unschedulable]:
+    """Yield why a node cannot run a Model, free devices aside; what to fix first comes first."""
+    node = available.node
+    if node.ready != conditions.TRUE:
+        yield Unschedulable("is not ready", "bring the node back (kubectl get nodes)", Rank.NODE_DOWN)
+    if node.unschedulable:
+        yield Unschedulable("is cordoned", f"run kubectl uncordon {node.name}", Rank.NODE_DOWN)
+    yield from static_mismatches(requirements, node, available.devices)
+    for name, amount in sorted(requirements.amounts.items()):
+        free = max(0, available.free.get(name, 0))
+        if name in node.allocatable and amount > free:
+            yield Unschedulable(
+                f"has {amount_text(name, free)} {name} free, {amount_text(name, amount)} requested",
+                f"stop another workload on the node, or lower spec.resources.requests.{name}",
+                Rank.IN_USE,
+            )
 
 
-def _obstacles(need: Requirements, node: NodeFacts, devices: Sequence[Device]) -> Iterator[Unschedulable]:
-    for taint in node.taints:
-        if not need.tolerates(taint):
-            said = f"{taint.key}={taint.value}" if taint.value else taint.key
-            yield Unschedulable(f"has the taint {said}:{taint.effect}", "remove the taint", 1)
-    for label, value in sorted(need.selector.items()):
-        had = node.labels.get(label)
-        if had != value:
-            said = f"lacks the label {label}={value}" if had is None else f"has {label}={had}, not {value}"
-            yield Unschedulable(said, "label a node, or change spec.nodeSelector", 2)
-    if need.devices:
-        lacks = [_hardware(need, node, devices, vendor) for vendor in need.vendors]
-        if None not in lacks:
-            yield max((no for no in lacks if no is not None), key=lambda no: no.rank)
-    for name, amount in sorted(need.amounts.items()):
-        whole = node.allocatable.get(name)
-        if whole is not None and amount > whole:
-            told = f"has {_amount(name, whole)} {name} in all, {_amount(name, amount)} asked for"
-            yield Unschedulable(told, f"lower spec.resources.requests.{name}", 5)
-
-
-def _hardware(
-    need: Requirements, node: NodeFacts, devices: Sequence[Device], vendor: str
-) -> Unschedulable | None:
-    """Return why a vendor's devices of a node can never do."""
-    resource = GPU_RESOURCES[vendor]
-    offered = node.allocatable.get(resource, 0) // 1000
-    if offered < need.devices:
-        remedy = "use a node that offers them, or change spec.gpu" + (".count" if offered else "")
-        return Unschedulable(
-            f"offers {offered} {resource}, {need.devices} asked for", remedy, 3 if offered else 2
-        )
-    known = [d for d in devices if d.vendor == vendor]
-    usable = [d for d in known if need.runs_on(d)]
-    if known and len(usable) < need.devices:
-        worst = next(d for d in known if not need.runs_on(d)) if len(usable) < len(known) else known[0]
-        state = f"{worst.name or worst.uuid} ({worst.architecture or 'unhealthy'})"
-        return Unschedulable(
-            f"its {state} cannot run {need.backend}", "use another spec.backend or another node", 4
-        )
-    large = [d for d in usable if d.total_mb >= need.vram_mb]
-    if known and len(large) < need.devices:
-        most = max(d.total_mb for d in usable)
-        told = (
-            f"needs {need.vram_mb} MB on each of {need.devices} device(s), the largest has {most} MB in all"
-        )
-        return Unschedulable(told, "lower spec.gpu.vramEstimateMB, for instance by a smaller quantisation", 5)
-    return None
-
-
-def _hindrances(need: Requirements, stock: Available) -> Iterator[Unschedulable]:
-    """Yield what keeps a Model off a node, devices' free memory aside; the first thing to mend comes first."""
-    if stock.node.ready != conditions.TRUE:
-        yield Unschedulable("is not ready", "bring the node back", 0)
-    if stock.node.unschedulable:
-        yield Unschedulable("is cordoned", f"run kubectl uncordon {stock.node.name}", 0)
-    yield from _obstacles(need, stock.node, stock.devices)
-    for name, amount in sorted(need.amounts.items()):
-        if name not in stock.node.allocatable:
-            continue
-        free = max(0, stock.free.get(name, 0))
-        if amount > free:
-            told = f"has {_amount(name, free)} {name} free, {_amount(name, amount)} asked for"
-            yield Unschedulable(told, f"stop something there, or lower spec.resources.requests.{name}", 6)
-
-
-def _pick(need: Requirements, stock: Available, vendor: str) -> Candidate | Unschedulable:
-    """Choose devices of one vendor: those that the Model fills best, or with most room when its size is unknown."""
-    resource = GPU_RESOURCES[vendor]
-    wrong = _hardware(need, stock.node, stock.devices, vendor) or _count(need, stock, resource)
-    if wrong is not None:
-        return wrong
-    known = [d for d in stock.devices if d.vendor == vendor and need.runs_on(d)]
-    if not stock.fresh or not known:
-        if stock.trust:
-            told = f"has sent no telemetry of its devices for {STALE_SECONDS:.0f} s"
-            return Unschedulable(told, "see whether its agent runs", 6)
-        return Candidate(node=stock.node.name, vendor=vendor)
-    room = {d.uuid: min(d.free_mb, d.total_mb) if stock.trust else d.total_mb for d in known}
-    enough = [d for d in known if room[d.uuid] >= need.vram_mb]
-    if len(enough) < need.devices:
-        told = f"needs {need.vram_mb} MB on each of {need.devices} device(s), {max(room.values())} MB free at most"
-        remedy = "stop what fills it, lower spec.gpu.vramEstimateMB, or share the device by spec.gpu.shared"
-        return Unschedulable(told, remedy, 7)
-    sign = 1 if need.vram_mb else -1
-    order = sorted(enough, key=lambda d: (d.uuid not in stock.preferred, sign * room[d.uuid], d.uuid))
-    chosen = order[: need.devices]
-    left = sum(room[d.uuid] for d in chosen)
+def _without_devices(available: Available) -> Candidate:
+    """Return the candidate for a Model without devices: the fewer Models on the node, the better."""
     return Candidate(
-        node=stock.node.name,
-        vendor=vendor,
-        devices=tuple(d.uuid for d in chosen),
-        architecture=chosen[0].architecture,
-        slack=float(left - need.vram_mb * need.devices) if need.vram_mb else -float(left),
-        score=100 * need.vram_mb * need.devices // max(1, left),
-        reason=f"{left} MB free on {len(chosen)} device(s)",
+        node=available.node.name,
+        architecture=available.node.labels.get("kubernetes.io/arch", ""),
+        slack=float(available.models),
+        reason=f"{counted(available.models, 'other model')} scheduled to the node",
     )
 
 
-def _count(need: Requirements, stock: Available, resource: str) -> Unschedulable | None:
-    free = max(0, stock.free.get(resource, 0)) // 1000
-    if free >= need.devices:
+def _with_vendor(requirements: Requirements, available: Available, vendor: str) -> Candidate | Unschedulable:
+    """Return the devices of one vendor that the Model would get, or why it cannot have them."""
+    refusal = hardware_mismatch(requirements, available.node, available.devices, vendor) or _devices_in_use(
+        requirements, available, GPU_RESOURCES[vendor]
+    )
+    if refusal is not None:
+        return refusal
+    usable = [d for d in available.devices if d.vendor == vendor and requirements.runs_on(d)]
+    if available.fresh and usable:
+        return _choose_devices(requirements, available, usable)
+    if not available.trust:  # their memory is freed before the start, so their number is enough
+        return Candidate(node=available.node.name, vendor=vendor)
+    message = f"has sent no GPU telemetry for {STALE_SECONDS:.0f}s"
+    return Unschedulable(message, "check that the agent runs on the node", Rank.IN_USE)
+
+
+def _devices_in_use(requirements: Requirements, available: Available, resource: str) -> Unschedulable | None:
+    free = max(0, available.free.get(resource, 0)) // 1000
+    if free >= requirements.devices:
         return None
-    offered = stock.node.allocatable.get(resource, 0) // 1000
-    told = f"has {free} of {offered} {resource} free, {need.devices} asked for"
-    if stock.kept_for:
-        told += f" (home of the shared group {stock.kept_for})"
-    return Unschedulable(told, "stop a Model there, or let them take turns by the same spec.gpu.shared", 6)
+    offered = available.node.allocatable.get(resource, 0) // 1000
+    reserved = f" (reserved for the shared group {available.reserved_for})" if available.reserved_for else ""
+    return Unschedulable(
+        f"has {free} of {offered} {resource} free, {requirements.devices} requested{reserved}",
+        "stop a model on the node, or let models take turns on the device (the same spec.gpu.shared)",
+        Rank.IN_USE,
+    )
 
 
-def _amount(name: str, thousandths: int) -> str:
-    """Return an amount as people write it."""
-    if name in ("memory", "ephemeral-storage"):
-        return f"{thousandths / _MEBI:.0f}Mi"
-    return f"{thousandths / 1000:g}"
+def _choose_devices(
+    requirements: Requirements, available: Available, usable: Sequence[Device]
+) -> Candidate | Unschedulable:
+    """Choose the devices that the Model fills best; if its size is unknown, those with most free memory."""
+    free = {d.uuid: min(d.free_mb, d.total_mb) if available.trust else d.total_mb for d in usable}
+    large_enough = [d for d in usable if free[d.uuid] >= requirements.vram_mb]
+    if len(large_enough) < requirements.devices:
+        return _memory_in_use(requirements, max(free.values()))
+    sign = 1 if requirements.vram_mb else -1
+    order = sorted(
+        large_enough, key=lambda d: (d.uuid not in available.preferred, sign * free[d.uuid], d.uuid)
+    )
+    return _candidate(requirements, available.node.name, order[: requirements.devices], free)
+
+
+def _memory_in_use(requirements: Requirements, most: int) -> Unschedulable:
+    return Unschedulable(
+        f"{memory_needed(requirements)}, at most {most} MiB free",
+        "free device memory, lower spec.gpu.vramEstimateMB, or share the device with spec.gpu.shared",
+        Rank.MEMORY_IN_USE,
+    )
+
+
+def _candidate(
+    requirements: Requirements, node: str, devices: Sequence[Device], free: Mapping[str, int]
+) -> Candidate:
+    total, needed = sum(free[d.uuid] for d in devices), requirements.vram_mb * requirements.devices
+    return Candidate(
+        node=node,
+        vendor=devices[0].vendor,
+        devices=tuple(d.uuid for d in devices),
+        architecture=devices[0].architecture,
+        slack=float(total - needed) if needed else -float(total),
+        score=100 * needed // max(1, total),
+        reason=f"{total} MiB free on {counted(len(devices), 'device')}",
+    )

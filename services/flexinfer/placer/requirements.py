@@ -1,4 +1,7 @@
-"""What a Model asks of a node. Pure."""
+"""Requirements: what a Model asks of a node. Pure.
+
+What a node has left for a Model is `state`'s, the comparison of the two is `fit`'s.
+"""
 
 import msgspec
 
@@ -6,16 +9,15 @@ from flexinfer import backends
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Model, Resources
 from flexinfer.api.quantity import milli
+from flexinfer.backends import UnsupportedArchitecture
 from flexinfer.events.nodes import Device, Taint
 
-_NOT_ON_MAXWELL = frozenset({"vllm", "vllm-omni", "diffusers"})
-_MAXWELL = "sm_5"
 _GPU_TAINTS = frozenset({*GPU_RESOURCES.values()})
-_BARRING = ("NoSchedule", "NoExecute")
+_REPELLING_EFFECTS = ("NoSchedule", "NoExecute")
 
 
 class Requirements(msgspec.Struct, frozen=True, kw_only=True):
-    """A Model's demands; `amounts` are thousandths, `vram_mb` is for each device, 0 when the spec does not say."""
+    """A Model's requirements; `amounts` are thousandths, `vram_mb` is MiB on each device, 0 if unknown."""
 
     devices: int
     vendors: tuple[str, ...]
@@ -23,39 +25,48 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     amounts: dict[str, int]
     selector: dict[str, str]
     backend: str
+    unsupported: tuple[UnsupportedArchitecture, ...] = ()
+    """GPUs that the engine cannot run on, as its backend says."""
 
     def tolerates(self, taint: Taint) -> bool:
-        """Tell whether the Model's Pod may run beside a taint; engines with devices tolerate those of GPU nodes."""
-        if taint.effect not in _BARRING:
+        """Tell whether the Model's Pod tolerates a taint; a Pod with devices tolerates those of GPU nodes."""
+        if taint.effect not in _REPELLING_EFFECTS:
             return True
         return self.devices > 0 and (
             taint.key in _GPU_TAINTS or (taint.key, taint.value) == ("dedicated", "gpu")
         )
 
     def runs_on(self, device: Device) -> bool:
-        """Tell whether the engine can use a device at all, its free memory aside."""
-        maxwell = device.vendor == "nvidia" and device.architecture.startswith(_MAXWELL)
-        return device.healthy and not (maxwell and self.backend in _NOT_ON_MAXWELL)
+        """Return whether the engine can use a device at all, its free memory aside."""
+        return device.healthy and not self._unsupported(device)
+
+    def unsupported_reason(self, device: Device) -> str:
+        """Return why the engine cannot run on a device of this architecture, as its backend says; empty if it can."""
+        return next((gpus.reason for gpus in self._unsupported(device)), "")
+
+    def _unsupported(self, device: Device) -> list[UnsupportedArchitecture]:
+        return [gpus for gpus in self.unsupported if gpus.covers(device.vendor, device.architecture)]
 
 
 def requirements_of(model: Model) -> Requirements:
     """Return what a Model asks of a node."""
     gpu, backend = model.spec.gpu, backends.find(model.spec.backend)
-    named = gpu.vendor if gpu is not None else "cpu"
-    offered = backend.vendors if backend is not None else tuple(GPU_RESOURCES)
-    either = tuple(v for v in GPU_RESOURCES if v in offered) or tuple(GPU_RESOURCES)
+    vendor = gpu.vendor if gpu is not None else "cpu"
+    supported = backend.vendors if backend is not None else tuple(GPU_RESOURCES)
+    gpu_vendors = tuple(v for v in GPU_RESOURCES if v in supported) or tuple(GPU_RESOURCES)
     return Requirements(
         devices=model.spec.devices,
-        vendors=either if named == "auto" else (named,),
+        vendors=gpu_vendors if vendor == "auto" else (vendor,),
         vram_mb=(gpu.vram_estimate_mb or 0) if gpu is not None else 0,
         amounts=_amounts(model.spec.resources or Resources()),
         selector=model.spec.node_selector,
-        backend=backend.name if backend is not None else model.spec.backend,
+        backend=backends.canonical(model.spec.backend),
+        unsupported=backend.unsupported_architectures if backend is not None else (),
     )
 
 
 def _amounts(resources: Resources) -> dict[str, int]:
-    """Return the requests, with limits where there is no request, as Kubernetes itself takes them."""
+    """Return the requests, and the limits where there is no request, as Kubernetes defaults them."""
     amounts = {"pods": 1000}
     for name, quantity in (resources.limits | resources.requests).items():
         try:

@@ -1,1 +1,1 @@
-"""The prefetcher: makes sure that the weights are there before anybody asks. It owns `Cached` and `cache`."""
+"""The prefetcher: makes sure, with Jobs, that a Model's weights are complete before its engine starts."""

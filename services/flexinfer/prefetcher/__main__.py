@@ -3,7 +3,7 @@
 import functools
 
 from flexinfer.api.services import SERVICES
-from flexinfer.prefetcher.decide import Discard, Prepare, decide
+from flexinfer.prefetcher.decide import DeleteJob, EnsureJob, decide
 from flexinfer.prefetcher.perform import perform, settings_of
 from flexinfer.runtime.controller import Controller, stateless
 from flexinfer.runtime.process import run_all, runnable_of
@@ -11,7 +11,7 @@ from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
 
 
-def controller(settings: Settings) -> Controller[Prepare | Discard, None, None]:
+def controller(settings: Settings) -> Controller[EnsureJob | DeleteJob, None, None]:
     """Return the prefetcher's controller."""
     return Controller(
         name="prefetcher",

@@ -1,7 +1,8 @@
-"""`python -m flexinfer.prefetcher.check PATH`: look whether something is there, with the mounts that the engine will have.
+"""`python -m flexinfer.prefetcher.check PATH`: check that a path has data, with the engine's mounts.
 
-Runs inside a Job. It imports nothing but the standard library, so that it is over in the time of one process start. Its last line, which
-is also its termination message, is a JSON object.
+Runs inside a Job. Imports nothing but the standard library, so that it takes little more than a process
+start. The last line of its output, which is also the termination message, is a JSON object that
+`report.JobReport` describes.
 """
 
 import contextlib
@@ -10,16 +11,19 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 REPORT = "/dev/termination-log"
 NOT_FOUND = 3
+"""Exit code of a Job whose source does not exist."""
 MOUNTS_VARIABLE = "FLEXINFER_MOUNTS"
-"""On the local node a process has no mounts of its own: this JSON object says where its paths really lie."""
+"""Set on the local node, where a process has no mounts: a JSON object of mount path -> path on the host."""
+
+Report: TypeAlias = dict[str, str | int | float]
 
 
-def look(path: Path) -> dict[str, Any]:
-    """Return how many bytes lie at a path, or that nothing does; an empty file or folder is nothing."""
+def check_path(path: Path) -> Report:
+    """Return the size of a file or folder in bytes, or why there is none; what is empty counts as missing."""
     try:
         size = path.stat().st_size if path.is_file() else sum(_sizes(path))
     except FileNotFoundError:
@@ -27,7 +31,7 @@ def look(path: Path) -> dict[str, Any]:
     except OSError as error:
         return {"reason": "Unreadable", "message": f"{path} cannot be read: {error.strerror}"}
     if not size:
-        return {"reason": "SourceNotFound", "message": f"{path} is not there, or is empty"}
+        return {"reason": "SourceNotFound", "message": f"{path} does not exist or is empty"}
     return {"found": True, "bytes": size}
 
 
@@ -42,8 +46,8 @@ def _sizes(folder: Path) -> list[int]:
     ]
 
 
-def tell(report: dict[str, Any], environment: Mapping[str, str] = os.environ) -> None:
-    """Leave the report where Kubernetes looks for it, and as the last line of the log."""
+def write_report(report: Report, environment: Mapping[str, str] = os.environ) -> None:
+    """Write a report to the termination log, which Kubernetes reads, and as the last line of the output."""
     line = json.dumps(report)
     with contextlib.suppress(OSError, ValueError):
         mounts = json.loads(environment.get(MOUNTS_VARIABLE, "{}"))
@@ -54,12 +58,12 @@ def tell(report: dict[str, Any], environment: Mapping[str, str] = os.environ) ->
 
 
 def main(arguments: list[str]) -> int:
-    """Look, tell, and return the exit code."""
+    """Check, write the report, and return the exit code."""
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m flexinfer.prefetcher.check PATH\n")
         return 2
-    report = look(Path(arguments[0]))
-    tell(report)
+    report = check_path(Path(arguments[0]))
+    write_report(report)
     if "found" in report:
         return 0
     return NOT_FOUND if report["reason"] == "SourceNotFound" else 1

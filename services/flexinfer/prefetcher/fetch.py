@@ -1,7 +1,9 @@
-"""`python -m flexinfer.prefetcher.fetch`: bring a Hugging Face repository into a folder, whole or not at all.
+"""`python -m flexinfer.prefetcher.fetch`: download a Hugging Face repository, completely or not at all.
 
-Runs inside a Job, or as the first container of a Pod. It fetches beside the folder and renames at the end, so a folder of that name is always a
-whole one; the manifest in it says of what. Started again after a kill, it goes on where it stopped.
+Runs inside a Job, or as the init container of a Pod. Downloads into a staging folder beside the final one
+and renames it at the end, so a folder of that name is always complete; its manifest says what it contains.
+Started again after a kill, it keeps the files that were complete and downloads the others from their start:
+the library resumes a broken connection within a process, not across two. Retries are the Job's.
 """
 
 import argparse
@@ -13,17 +15,18 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from flexinfer.prefetcher.check import tell
+from flexinfer.prefetcher.check import NOT_FOUND, Report, write_report
 
 MANIFEST = ".flexinfer.json"
-KEPT_FORMER = 1
-"""Former folders that stay: an engine of the former spec may still read one."""
+KEPT_PREVIOUS = 1
+"""Complete folders of other choices that are kept: an engine of the previous spec may still read one."""
+_CAUSE_LIMIT = 300
 
 
-class Wanted(NamedTuple):
-    """What is fetched, and where it goes."""
+class Download(NamedTuple):
+    """A choice of files of a repository, and the folder for them; `fingerprint` identifies the choice."""
 
     repository: str
     into: Path
@@ -33,91 +36,105 @@ class Wanted(NamedTuple):
     ignore: tuple[str, ...] = ()
 
 
+class Manifest(NamedTuple):
+    """What a complete folder contains: the choice, the commit of the repository, and the size in bytes."""
+
+    repository: str
+    fingerprint: str
+    revision: str
+    bytes: int
+
+
 class FetchError(Exception):
-    """The hub or the disk said no; the message is for the user."""
+    """The Hub or the disk prevented a download; reason and message are those of the report."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
 
-def fetch(wanted: Wanted) -> dict[str, Any]:
-    """Make the folder hold what is wanted; returns revision and bytes. FetchError when that cannot be."""
-    known = manifest(wanted.into)
-    if known is not None and known.get("fingerprint") == wanted.fingerprint:
-        return {"revision": known["revision"], "bytes": known["bytes"]}
-    staging = wanted.into.with_name(f".{wanted.into.name}.part")
+def fetch(download: Download) -> Manifest:
+    """Make the folder contain the chosen files; returns its manifest. Raises FetchError."""
+    existing = read_manifest(download.into)
+    if existing is not None and existing.fingerprint == download.fingerprint:
+        return existing
+    staging = download.into.with_name(f".{download.into.name}.part")
     staging.mkdir(parents=True, exist_ok=True)
-    revision = _download(wanted, staging)
+    revision = _download(download, staging)
     shutil.rmtree(staging / ".cache", ignore_errors=True)
     size = sum(f.stat().st_size for f in staging.rglob("*") if f.is_file())
     if not size:
-        chosen = ", ".join(wanted.allow) or "any file"
-        raise FetchError("SourceNotFound", f"{wanted.repository} has no file that matches {chosen}")
-    report = {"revision": revision, "bytes": size}
-    told = report | {"repository": wanted.repository, "fingerprint": wanted.fingerprint}
-    (staging / MANIFEST).write_text(json.dumps(told))
+        patterns = ", ".join(download.allow) or "any file"
+        raise FetchError("SourceNotFound", f"{download.repository} has no file that matches {patterns}")
+    manifest = Manifest(download.repository, download.fingerprint, revision, size)
+    (staging / MANIFEST).write_text(json.dumps(manifest._asdict()))
+    _publish(staging, download.into)
+    _delete_others(download.into)
+    return manifest
+
+
+def _publish(staging: Path, folder: Path) -> None:
+    """Rename the staging folder, with all of it on disk before and after."""
     _sync(staging)
-    if wanted.into.exists():  # without a manifest of this choice, it is not one that we finished
-        shutil.rmtree(wanted.into)
-    staging.rename(wanted.into)
-    _sync(wanted.into.parent)
-    _forget_former(wanted.into)
-    return report
+    if folder.exists():  # without a manifest of this choice it was not completed by this program
+        shutil.rmtree(folder)
+    staging.rename(folder)
+    _sync(folder.parent)
 
 
-def manifest(folder: Path) -> dict[str, Any] | None:
-    """Return what a folder says that it holds, or None when it was never finished."""
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return the manifest of a folder, or None if the folder is not complete."""
     try:
-        found = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError):
+        data = json.loads((folder / MANIFEST).read_text())
+        return Manifest(
+            str(data["repository"]), str(data["fingerprint"]), str(data["revision"]), int(data["bytes"])
+        )
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found if isinstance(found, dict) else None
 
 
-def _download(wanted: Wanted, staging: Path) -> str:
-    """Fetch into the staging folder; returns the commit that it was."""
-    import huggingface_hub as hub  # noqa: PLC0415 -- after the environment is set
+def _download(download: Download, staging: Path) -> str:
+    """Download into the staging folder; returns the commit. Raises FetchError."""
+    import huggingface_hub as hub  # noqa: PLC0415 -- it reads its environment when it is imported
     from huggingface_hub import errors  # noqa: PLC0415
 
+    repository = download.repository
     try:
-        info = hub.HfApi().model_info(wanted.repository, revision=wanted.revision)
+        info = hub.HfApi().model_info(repository, revision=download.revision)
         hub.snapshot_download(
-            wanted.repository,
+            repository,
             revision=info.sha,
             local_dir=staging,
-            allow_patterns=list(wanted.allow) or None,
-            ignore_patterns=list(wanted.ignore) or None,
+            allow_patterns=list(download.allow) or None,
+            ignore_patterns=list(download.ignore) or None,
         )
     except errors.GatedRepoError as error:
-        raise FetchError(
-            "Gated",
-            f"{wanted.repository} is gated: accept its terms and put a token into the Secret hf-token",
-        ) from error
+        remedy = "accept its terms on the Hugging Face Hub, and put a token into the Secret hf-token"
+        message = f"{repository} is gated. Remedy: {remedy}"
+        raise FetchError("Gated", message) from error
     except errors.RepositoryNotFoundError as error:
-        raise FetchError(
-            "SourceNotFound",
-            f"the hub has no repository {wanted.repository}, or it needs a token (Secret hf-token)",
-        ) from error
+        message = (
+            f"the Hugging Face Hub has no repository {repository}, or it needs a token (Secret hf-token)"
+        )
+        raise FetchError("SourceNotFound", message) from error
     except errors.RevisionNotFoundError as error:
-        raise FetchError(
-            "SourceNotFound", f"{wanted.repository} has no revision {wanted.revision}"
-        ) from error
+        message = f"{repository} has no revision {download.revision}"
+        raise FetchError("SourceNotFound", message) from error
     except (errors.HTTPError, errors.LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
-        raise FetchError("Away", f"the hub did not deliver {wanted.repository}: {_line(error)}") from error
+        message = f"the Hugging Face Hub did not serve {repository}: {_line(error)}"
+        raise FetchError("HubUnavailable", message) from error
     except OSError as error:
-        raise FetchError(
-            "Disk", f"{wanted.repository} cannot be written to {staging}: {_line(error)}"
-        ) from error
+        message = f"{repository} cannot be written to {staging}: {_line(error)}"
+        raise FetchError("WriteFailed", message) from error
     return str(info.sha)
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return " ".join(str(error).split())[:_CAUSE_LIMIT] or type(error).__name__
 
 
 def _sync(folder: Path) -> None:
-    """Bring a folder's names to the disk before the rename that says that it is whole."""
+    """Flush a folder and its files to disk; what cannot be flushed is left out."""
     for path in [folder, *(p for p in folder.rglob("*") if p.is_file())] if folder.is_dir() else []:
         with contextlib.suppress(OSError):
             handle = os.open(path, os.O_RDONLY)
@@ -127,41 +144,42 @@ def _sync(folder: Path) -> None:
                 os.close(handle)
 
 
-def _forget_former(folder: Path) -> None:
-    """Remove finished folders of this Model but the newest former one, and what was begun for another choice."""
+def _delete_others(folder: Path) -> None:
+    """Delete the Model's complete folders but the newest other one, and staging folders of other choices."""
     others = [f for f in folder.parent.iterdir() if f.is_dir() and f != folder]
-    finished = sorted((f for f in others if manifest(f) is not None), key=lambda f: f.stat().st_mtime)
-    begun = [f for f in others if f.name.startswith(".") and f.name.endswith(".part")]
-    for stale in [*finished[: max(0, len(finished) - KEPT_FORMER)], *begun]:
-        shutil.rmtree(stale, ignore_errors=True)
+    complete = sorted((f for f in others if read_manifest(f) is not None), key=lambda f: f.stat().st_mtime)
+    staging = [f for f in others if f.name.startswith(".") and f.name.endswith(".part")]
+    for path in [*complete[: max(0, len(complete) - KEPT_PREVIOUS)], *staging]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def parse(arguments: Sequence[str]) -> Wanted:
+def parse(arguments: Sequence[str]) -> Download:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m flexinfer.prefetcher.fetch")
     parser.add_argument("--repository", required=True)
     parser.add_argument("--into", required=True, type=Path)
     parser.add_argument("--fingerprint", required=True)
     parser.add_argument("--revision")
-    parser.add_argument("--allow", type=_texts, default=())
-    parser.add_argument("--ignore", type=_texts, default=())
-    given = parser.parse_args(arguments)
-    return Wanted(given.repository, given.into, given.fingerprint, given.revision, given.allow, given.ignore)
+    parser.add_argument("--allow", type=_patterns, default=())
+    parser.add_argument("--ignore", type=_patterns, default=())
+    args = parser.parse_args(arguments)
+    return Download(args.repository, args.into, args.fingerprint, args.revision, args.allow, args.ignore)
 
 
-def _texts(text: str) -> tuple[str, ...]:
+def _patterns(text: str) -> tuple[str, ...]:
     return tuple(str(item) for item in json.loads(text))
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Fetch, tell, and return the exit code."""
-    began = time.monotonic()
+    """Download, write the report, and return the exit code."""
+    start = time.monotonic()
     try:
-        report = fetch(parse(arguments))
+        manifest = fetch(parse(arguments))
     except FetchError as error:
-        tell({"reason": error.reason, "message": str(error)})
-        return 3 if error.reason == "SourceNotFound" else 1
-    tell(report | {"seconds": round(time.monotonic() - began, 1)})
+        write_report({"reason": error.reason, "message": str(error)})
+        return NOT_FOUND if error.reason == "SourceNotFound" else 1
+    report: Report = {"revision": manifest.revision, "bytes": manifest.bytes}
+    write_report(report | {"seconds": round(time.monotonic() - start, 1)})
     return 0
 
 

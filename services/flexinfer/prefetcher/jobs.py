@@ -1,6 +1,6 @@
-"""The Jobs and the claim that the prefetcher makes. Pure.
+"""Manifests of the prefetcher's Jobs and of the PVC for a Model's cache. Pure.
 
-A Job mounts exactly what the engine will mount, on the engine's node, with its tolerations, and takes no GPU.
+A Job mounts what the engine will mount, on the engine's node, with its tolerations, and requests no GPU.
 """
 
 from typing import Any
@@ -14,29 +14,29 @@ from flexinfer.sources import Volume, pod
 Json = dict[str, Any]
 DEFAULT_SIZE = "50Gi"
 CHECK_SECONDS, FETCH_SECONDS = 300, 24 * 3600
-"""How long a Job may take in all; a download that stalls fails much sooner by itself."""
+"""Deadline of a Job in seconds, retries included; a download without progress fails by a timeout of HTTP."""
 FETCH_RETRIES = 2
-LOOK = (
+_FIND = (
     'if [ -e "$1" ]; then echo "{\\"found\\": true}"; '
     'else echo "{\\"reason\\": \\"SourceNotFound\\"}"; exit 3; fi'
 )
-"""Looks for a file of an engine's image with that image's own shell: nothing else can see into it."""
+"""Looks for a file in an engine's image with that image's own shell: no other process can read the image."""
 
 
 def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
     """Return the Job of a plan."""
-    check = plan.job == CHECK
+    check = plan.kind == CHECK
     container = (
-        _check(plan)
+        _check_container(plan)
         if check
         else pod.fetch_container(model, plan.location, settings.image, settings.hf_endpoint)
     )
-    labels = pod.labels(model, plan.job, "prefetcher")
+    labels = pod.labels(model, plan.kind, "prefetcher")
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": plan.name(model),
+            "name": plan.job_name(model),
             "namespace": model.metadata.namespace,
             "labels": labels,
             "annotations": {
@@ -64,8 +64,8 @@ def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
     }
 
 
-def claim(model: Model, name: str) -> Json:
-    """Return the claim that keeps a Model's weights; it has no owner, so it stays when the Model goes."""
+def pvc(model: Model, name: str) -> Json:
+    """Return the PVC for a Model's weights; it has no owner reference: it stays when the Model is deleted."""
     cache = model.spec.cache
     size = cache.size if cache is not None and cache.size is not None else DEFAULT_SIZE
     spec: Json = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
@@ -83,10 +83,13 @@ def claim(model: Model, name: str) -> Json:
     }
 
 
-def _check(plan: Plan) -> Json:
+def _check_container(plan: Plan) -> Json:
+    """Return the container that checks a path: in the engine's image if it is inside it, else in our own."""
     path = plan.location.path
     in_image = plan.location.volume is Volume.NOTHING
-    command = ["/bin/sh", "-c", LOOK, "look"] if in_image else ["python", "-m", "flexinfer.prefetcher.check"]
+    command = (
+        ["/bin/sh", "-c", _FIND, "check"] if in_image else ["python", "-m", "flexinfer.prefetcher.check"]
+    )
     return {
         "name": "check",
         "image": plan.image,

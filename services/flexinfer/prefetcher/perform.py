@@ -1,9 +1,10 @@
-"""Making claims and Jobs, and clearing Jobs away: read first, create never adopt, delete by uid."""
+"""Carries out the prefetcher's actions: creates PVCs and Jobs, and deletes Jobs.
+
+Every effect can be repeated: the Model is read first, an existing object is used only if it belongs to this
+very Model, and a deletion names the uid. What to do is `decide`'s.
+"""
 
 from collections.abc import Sequence
-from typing import Any
-
-import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.labels import MODEL_LABEL, MODEL_UID_LABEL
@@ -11,9 +12,9 @@ from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.prefetcher import jobs
-from flexinfer.prefetcher.decide import Discard, Prepare, say, under_way
-from flexinfer.prefetcher.plan import FETCH, Plan, PrefetchSettings, plan
+from flexinfer.prefetcher import jobs, messages, status
+from flexinfer.prefetcher.decide import DeleteJob, EnsureJob
+from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
 from flexinfer.runtime.kubernetes.api import (
     CLAIMS,
     JOBS,
@@ -27,112 +28,104 @@ from flexinfer.runtime.kubernetes.api import (
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import Settings
 from flexinfer.runtime.status_writer import write_status
+from flexinfer.state.actions import WriteStatus
 
 
-class UnpreparedError(Exception):
-    """Nothing can be made ready: a reason and a sentence for the condition."""
+class PrerequisiteError(Exception):
+    """A PVC or Job cannot be used or created; `reason` and message are those of the condition."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
 
 def settings_of(settings: Settings) -> PrefetchSettings:
-    """Return what of the settings shapes a Job."""
-    fields = msgspec.structs.asdict(settings)
+    """Return the settings that shape a Job."""
     return PrefetchSettings(
         image=settings.image,
         hf_endpoint=settings.hf_endpoint,
-        images={name: value for name, value in fields.items() if name.startswith("image_")},
+        images=settings.images,
     )
 
 
-async def perform(runtime: Runtime, action: Prepare | Discard) -> Sequence[AnyEvent]:
-    """Carry out one action; returns what the API replied. Raises ApiError."""
-    if isinstance(action, Prepare):
-        return await _prepare(runtime, action.model, settings_of(runtime.settings))
+async def perform(runtime: Runtime, action: EnsureJob | DeleteJob) -> Sequence[AnyEvent]:
+    """Carry out one action; returns what the API server replied. Raises ApiError."""
+    if isinstance(action, EnsureJob):
+        return await _ensure(runtime, action.model, settings_of(runtime.settings))
     namespace = action.model.metadata.namespace
     await runtime.cluster.delete(JOBS, namespace, action.job.name, uid=action.job.uid)
     return ()
 
 
-async def _prepare(runtime: Runtime, model: Model, settings: PrefetchSettings) -> Sequence[AnyEvent]:
-    fresh = await runtime.cluster.get(MODELS, model.metadata.namespace, model.metadata.name)
-    if fresh.uid != model.uid or fresh.deleting or not fresh.is_true(conditions.ACCEPTED):
-        return [events.ModelObserved(model=fresh)]
-    bare = plan(fresh, "", settings)
-    if bare is None or not bare.job:
-        return [events.ModelObserved(model=fresh)]
+async def _ensure(runtime: Runtime, observed: Model, settings: PrefetchSettings) -> Sequence[AnyEvent]:
+    """Create the PVC and the Job of a Model as it is now, and write the status. Raises ApiError."""
+    model = await runtime.cluster.get(MODELS, observed.metadata.namespace, observed.metadata.name)
+    replies: list[AnyEvent] = [events.ModelObserved(model=model)]
+    plan = plan_of(model, settings)
+    replaced = model.uid != observed.uid or model.deleting or not model.is_true(conditions.ACCEPTED)
+    if replaced or plan is None or not plan.kind:
+        return replies
     try:
-        wanted = plan(fresh, await _claim(runtime, fresh, bare), settings) or bare
-        if _verified(fresh, wanted) or not fresh.is_true(conditions.PLACED):
-            return [events.ModelObserved(model=fresh)]
-        await _job(runtime, fresh, wanted, settings)
-    except UnpreparedError as error:
-        return await _said(runtime, fresh, bare, error.reason, str(error))
+        plan = plan.with_pvc(await _ensure_pvc(runtime, model, plan))
+        if _is_verified(model, plan) or not model.is_true(conditions.PLACED):
+            return replies
+        await _ensure_job(runtime, model, plan, settings)
+        progress = status.JobProgress(phase="Pending")
+        writes = status.write(model, plan, status.running(model, plan), progress)
+    except PrerequisiteError as error:
+        writes = _write_failure(model, plan, error.reason, str(error))
     except (InvalidError, ForbiddenError) as error:
-        return await _said(runtime, fresh, bare, Reason.FETCH_FAILED, f"the API server refuses it: {error}")
-    reason = Reason.FETCHING if wanted.job == FETCH else Reason.CHECKING
-    return await _said(runtime, fresh, wanted, reason, under_way(wanted, ""), phase="Pending")
+        writes = _write_failure(model, plan, Reason.FETCH_FAILED, messages.rejected(plan, str(error)))
+    return replies + await _written(runtime, writes)
 
 
-def _verified(fresh: Model, wanted: Plan) -> bool:
-    """Tell whether what stands in the status is the verdict on this very plan."""
-    cached, told = fresh.condition(conditions.CACHED), fresh.status.cache
-    known = cached is not None and told is not None and told.job_name == wanted.name(fresh)
-    return known and cached is not None and cached.true
+def _write_failure(model: Model, plan: Plan, reason: Reason, message: str) -> list[WriteStatus]:
+    """Return the write of a failure; without the uid of its PVC, since a Job on a PVC does not exist yet."""
+    return status.write(model, plan.with_pvc(""), status.false(model, reason, message))
 
 
-async def _said(
-    runtime: Runtime, fresh: Model, wanted: Plan, reason: str, message: str, **facts: Any
-) -> Sequence[AnyEvent]:
-    replies: list[AnyEvent] = [events.ModelObserved(model=fresh)]
-    for told in say(fresh, wanted, conditions.FALSE, reason, message, **facts):
-        replies += await write_status(runtime, told)
-    return replies
+async def _written(runtime: Runtime, writes: Sequence[WriteStatus]) -> list[AnyEvent]:
+    return [reply for action in writes for reply in await write_status(runtime, action)]
 
 
-async def _claim(runtime: Runtime, model: Model, bare: Plan) -> str:
-    """Return the uid of the claim, made now if it is ours to make; empty where none is needed."""
-    if not bare.claim:
+def _is_verified(model: Model, plan: Plan) -> bool:
+    """Tell whether the status is True by this very plan's Job."""
+    cached, cache = model.condition(conditions.CACHED), model.status.cache
+    return cached is not None and cached.true and cache is not None and cache.job_name == plan.job_name(model)
+
+
+async def _ensure_pvc(runtime: Runtime, model: Model, plan: Plan) -> str:
+    """Return the uid of the plan's PVC, and create a missing cache; empty if the plan needs no PVC.
+
+    Raises PrerequisiteError if it is missing or belongs to something else, and ApiError.
+    """
+    if not plan.pvc:
         return ""
-    namespace = model.metadata.namespace
+    namespace, cache = model.metadata.namespace, plan.location.owned
     try:
-        there = await runtime.cluster.get(CLAIMS, namespace, bare.claim)
+        pvc = await runtime.cluster.get(CLAIMS, namespace, plan.pvc)
     except NotFoundError:
-        if not bare.location.owned:
-            raise UnpreparedError(Reason.CLAIM_NOT_FOUND, _missing(model, bare)) from None
-        there = await runtime.cluster.create(CLAIMS, namespace, jobs.claim(model, bare.claim))
-    if bare.location.owned and there.metadata.labels.get(MODEL_LABEL) != model.metadata.name:
-        raise UnpreparedError(
-            Reason.NAME_TAKEN,
-            f"a PersistentVolumeClaim named {bare.claim} is there already and is not of this Model; "
-            "name it in spec.cache.pvcName to use it, or give the Model another name",
-        )
-    return there.metadata.uid
+        if not cache:
+            raise PrerequisiteError(Reason.CLAIM_NOT_FOUND, messages.pvc_not_found(model, plan)) from None
+        pvc = await runtime.cluster.create(CLAIMS, namespace, jobs.pvc(model, plan.pvc))
+    if cache and pvc.metadata.labels.get(MODEL_LABEL) != model.metadata.name:
+        raise PrerequisiteError(Reason.NAME_TAKEN, messages.pvc_name_taken(plan))
+    return pvc.metadata.uid
 
 
-def _missing(model: Model, bare: Plan) -> str:
-    namespace = model.metadata.namespace
-    field = "spec.source" if not bare.location.fetched else "spec.cache.pvcName"
-    return (
-        f"there is no PersistentVolumeClaim {bare.claim} in namespace {namespace}; create it "
-        f"(`kubectl get pvc -n {namespace}` lists those that exist) or name another in {field}"
-    )
+async def _ensure_job(runtime: Runtime, model: Model, plan: Plan, settings: PrefetchSettings) -> None:
+    """Create the plan's Job unless the Model has it.
 
-
-async def _job(runtime: Runtime, model: Model, wanted: Plan, settings: PrefetchSettings) -> None:
-    """Make the Job, or find it made."""
-    namespace, name = model.metadata.namespace, wanted.name(model)
+    Raises PrerequisiteError if the Job of that name belongs to something else, ConflictError if it is of a
+    deleted Model of the same name and will be deleted with it, and ApiError.
+    """
+    namespace, name = model.metadata.namespace, plan.job_name(model)
     try:
-        await runtime.cluster.create(JOBS, namespace, jobs.job(model, wanted, settings))
+        await runtime.cluster.create(JOBS, namespace, jobs.job(model, plan, settings))
     except AlreadyExistsError:
-        there = await runtime.cluster.get(JOBS, namespace, name)
-        labels = there.metadata.labels
-        if MODEL_UID_LABEL not in labels:
-            raise UnpreparedError(
-                Reason.NAME_TAKEN,
-                f"a Job named {name} is there already and is not of this Model; delete it or rename it",
-            ) from None
-        if labels[MODEL_UID_LABEL] != model.uid:
-            raise ConflictError(f"Job {name} is of a former {model.key} and about to go", 409) from None
+        job = await runtime.cluster.get(JOBS, namespace, name)
+        owner = job.metadata.labels.get(MODEL_UID_LABEL)
+        if owner is None:
+            raise PrerequisiteError(Reason.NAME_TAKEN, messages.job_name_taken(name)) from None
+        if owner != model.uid:
+            raise ConflictError(f"Job {name} belongs to a deleted Model {model.key}", 409) from None

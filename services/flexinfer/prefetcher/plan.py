@@ -1,7 +1,8 @@
-"""What must be true before a Model's weights count as there. Pure.
+"""Plan: which Job, if any, makes sure that a Model's weights are there. Pure.
 
-A Job's name holds a digest of everything that it was made for. So the name in `status.cache.jobName` is the memory of what was verified: a
-generation that changes none of it gets its verdict at once, and a changed file, revision or claim is another Job.
+A Job's name has a digest of everything that its result depends on. So `status.cache.jobName` is the record
+of what was verified: a generation that changes none of it keeps its result without another Job, and a
+changed file, revision or PVC is another Job. The manifest of the Job is `jobs`', its state `decide`'s.
 """
 
 import hashlib
@@ -12,78 +13,87 @@ import msgspec
 
 from flexinfer import backends, sources
 from flexinfer.api.model import Model
+from flexinfer.backends import Backend
 from flexinfer.sources import Location, SourceError, Volume, hf
 
 CHECK, FETCH = "check", "fetch"
 
 
 class PrefetchSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What of the settings shapes a Job."""
+    """The settings that shape a Job: our own image, the Hub's endpoint, and overrides of engines' images."""
 
     image: str = ""
     hf_endpoint: str = ""
-    images: Mapping[str, str] = {}  # setting -> image
+    images: Mapping[str, str] = {}
+    """Overrides of images: `vllm_amd` -> image."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a Model's weights need: a Job of a kind, or nothing but the engine itself.
-
-    `digest` is empty while the claim is not known, or where no Job is needed.
-    """
+    """A Job of a kind for a Model's weights; no kind: no Job is needed, and `note` says why."""
 
     location: Location
-    job: str = ""
-    digest: str = ""
+    kind: str = ""
+    inputs: tuple[str, ...] = ()
+    """What the Job's result depends on, the identity of the PVC aside."""
+    pvc_uid: str = ""
     image: str = ""
     root: bool = False
-    """Whether the image that looks is an engine's which runs as root."""
+    """Whether the Job's image is an engine's that runs as root."""
     strategy: str = ""
     note: str = ""
-    """Why no Job is needed, as a sentence."""
 
     @property
-    def claim(self) -> str:
-        """The claim that holds, or will hold, the weights."""
+    def pvc(self) -> str:
+        """The name of the PVC that holds the weights, or will hold them; empty if none does."""
         return self.location.claim
 
-    def name(self, model: Model) -> str:
+    @property
+    def digest(self) -> str:
+        """The digest of all inputs; empty if no Job is needed, or while the uid of the PVC is unknown."""
+        if not self.kind or (self.pvc and not self.pvc_uid):
+            return ""
+        parts = [self.kind, *self.inputs, *([self.pvc, self.pvc_uid] if self.pvc else [])]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+
+    def with_pvc(self, uid: str) -> "Plan":
+        """Return the plan for the PVC with this uid; empty: it is unknown."""
+        return msgspec.structs.replace(self, pvc_uid=uid)
+
+    def job_name(self, model: Model) -> str:
         """Return the Job's name."""
-        return f"{model.metadata.name}-{self.job}-{self.digest}"
+        return f"{model.metadata.name}-{self.kind}-{self.digest}"
 
 
-def plan(model: Model, claim_uid: str, settings: PrefetchSettings) -> Plan | None:
-    """Return what a Model's weights need; None when the spec is not one that we can serve."""
+def plan_of(model: Model, settings: PrefetchSettings) -> Plan | None:
+    """Return what a Model's weights need, without the uid of their PVC; None if the spec cannot be served."""
     source, location = sources.parse(model.spec.source), sources.locate(model)
     backend = backends.find(model.spec.backend)
     if isinstance(source, SourceError) or location is None or backend is None:
         return None
     if source.scheme == "ollama":
-        return Plan(location=location, note="the engine pulls the weights itself when it starts")
+        return Plan(location=location, note="the engine downloads the weights when it starts")
     if location.fetched and location.volume is not Volume.CLAIM:
-        where = "memory" if location.volume is Volume.MEMORY else "the node's disk"
-        return Plan(
-            location=location,
-            strategy=hf.strategy(model.spec),
-            note=f"the weights are fetched into {where} each time the engine starts",
-        )
+        volume = "memory" if location.volume is Volume.MEMORY else "the node's disk"
+        note = f"the weights are downloaded to {volume} at every start of the engine"
+        return Plan(location=location, strategy=hf.strategy(model.spec), note=note)
     if location.fetched:
-        made_for: list[str] = [FETCH, location.path, location.claim, claim_uid]
         return Plan(
-            location=location,
-            job=FETCH,
-            digest=_digest(made_for) if claim_uid else "",
-            image=settings.image,
-            strategy=hf.SHARED,
+            location=location, kind=FETCH, inputs=(location.path,), image=settings.image, strategy=hf.SHARED
         )
     if location.claim:
-        digest = _digest([CHECK, location.path, location.claim, claim_uid]) if claim_uid else ""
-        return Plan(location=location, job=CHECK, digest=digest, image=settings.image)
+        return Plan(location=location, kind=CHECK, inputs=(location.path,), image=settings.image)
+    return _check_in_image(model, location, backend, settings)
+
+
+def _check_in_image(model: Model, location: Location, backend: Backend, settings: PrefetchSettings) -> Plan:
+    """Return the plan of a path inside the image that the engine will run, with that image and its user."""
     placement = model.status.placement
     vendor = placement.vendor if placement is not None and model.spec.devices else "cpu"
     image = backend.image(vendor, settings.images)
-    digest = _digest([CHECK, location.path, image])
-    return Plan(location=location, job=CHECK, digest=digest, image=image, root=backend.needs_root(vendor))
-
-
-def _digest(parts: list[str]) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+    return Plan(
+        location=location,
+        kind=CHECK,
+        inputs=(location.path, image),
+        image=image,
+        root=backend.needs_root(vendor),
+    )

@@ -1,1 +1,1 @@
-"""The proxy: the OpenAI-compatible door, which holds requests while a Model wakes."""
+"""The proxy: an OpenAI-compatible gateway that queues requests during a cold start."""

@@ -6,14 +6,12 @@ import os
 import secrets
 
 import aiohttp
-
-# isort: split
 from aiohttp import web
 
-from flexinfer.proxy.activity import Ledger
-from flexinfer.proxy.gateway import Door
+from flexinfer.proxy.activity import ActivityReporter
+from flexinfer.proxy.gateway import Gateway
 from flexinfer.proxy.http import application
-from flexinfer.proxy.view import View
+from flexinfer.proxy.view import ModelView
 from flexinfer.runtime.health import publish_port
 from flexinfer.runtime.nats.connection import secret
 from flexinfer.runtime.process import Runnable, run_all
@@ -21,16 +19,16 @@ from flexinfer.runtime.runtime import Runtime
 
 
 async def main(runtime: Runtime) -> None:
-    """Serve until told to stop; then finish what is under way and say farewell."""
+    """Serve until cancelled; then let requests in flight end, and publish that this proxy has ended."""
     settings = runtime.settings
-    ledger = Ledger(runtime, f"{settings.identity}-{os.getpid()}-{secrets.token_hex(3)}")
-    view = View(runtime, ledger.answer)
+    activity = ActivityReporter(runtime, f"{settings.identity}-{os.getpid()}-{secrets.token_hex(3)}")
+    view = ModelView(runtime, activity.publish_now)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=15)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as session:
-        door = Door(runtime, view, ledger)
+        gateway = Gateway(runtime, view, activity)
         runner = web.AppRunner(
-            application(door, session, secret(settings.api_key_file)),
+            application(gateway, session, secret(settings.api_key_file)),
             access_log=None,
             shutdown_timeout=settings.drain_seconds,
             handler_cancellation=True,
@@ -39,7 +37,7 @@ async def main(runtime: Runtime) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(view.follow())
-                tasks.create_task(ledger.keep())
+                tasks.create_task(activity.run())
                 site = web.TCPSite(runner, settings.proxy_host, settings.proxy_port)
                 await site.start()
                 if settings.proxy_port_file:
@@ -48,14 +46,14 @@ async def main(runtime: Runtime) -> None:
             runtime.set_ready(False)
             with contextlib.suppress(TimeoutError):
                 await runner.cleanup()
-            await ledger.farewell()
+            await activity.shut_down()
 
 
 RUNNABLE = Runnable("proxy", main)
 
 
 def boot() -> None:
-    """Run the proxy until told to stop."""
+    """Run the proxy until SIGTERM or SIGINT."""
     run_all([RUNNABLE])
 
 

@@ -1,7 +1,9 @@
-"""Activity: what the door tells of its traffic, and when.
+"""Activity: what the proxy publishes about its traffic, and when.
 
-When in flight plus waiting leaves or reaches zero (at most once a second a Model, the last state wins), and every 5 s while it is above zero or a
-request ended since.
+The activity of a Model is published when its requests (in flight and queued) leave or reach zero, at most
+once a second and the last state wins; with each heartbeat while there are requests, or if one ended since;
+and at once when the Model stops being ready, since what stops its engine waits for that. Whether a Model is
+idle is for the reaper to decide.
 """
 
 import asyncio
@@ -9,98 +11,127 @@ import contextlib
 
 import msgspec
 
-from flexinfer.api.model import Model
 from flexinfer.events import events
-from flexinfer.proxy.breaker import Breaker
+from flexinfer.proxy.view import Route
 from flexinfer.runtime.runtime import Runtime
 
-HEARTBEAT_SECONDS, SHORTEST_SECONDS = 5.0, 1.0
+HEARTBEAT_SECONDS, MIN_INTERVAL_SECONDS = 5.0, 1.0
+_MIN_WAIT_SECONDS = 0.001
+"""A time that is missed by a rounding error must not become a busy loop."""
 
 
-class _Traffic(msgspec.Struct):
-    model: Model
-    breaker: Breaker
-    last: float
-    told_at: float = -1e9
-    busy: bool = False
-    news: bool = False
-    owed: bool = False
+class _Activity(msgspec.Struct):
+    """What is known of a Model's traffic, and what of it has been published; times by the monotonic clock."""
+
+    route: Route
+    last_request: float
+    published_at: float = float("-inf")
+    published_busy: bool = False
+    unpublished: bool = False
+    due_now: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether the requests have left or reached zero since the last message."""
+        return self.route.breaker.busy != self.published_busy
 
 
-class Ledger:
-    """Traffic of every Model that was asked, by uid."""
+class ActivityReporter:
+    """Records the traffic of each Model that has any, and publishes it under this proxy's name."""
 
     def __init__(self, runtime: Runtime, proxy: str) -> None:
         self._runtime, self._proxy = runtime, proxy
-        self._traffic: dict[str, _Traffic] = {}
-        self._wanted = asyncio.Event()
+        self._activities: dict[str, _Activity] = {}  # uid -> its traffic
+        self._due = asyncio.Event()
 
-    def touch(self, model: Model, breaker: Breaker) -> None:
-        """Note that a request of this Model came, moved on or ended."""
-        now = self._runtime.clock()
-        known = self._traffic.get(model.uid)
-        if known is None:
-            known = self._traffic[model.uid] = _Traffic(model, breaker, now)
-        known.last = now
-        busy = bool(breaker.in_flight or breaker.waiting)
-        known.news = True
-        if busy != known.busy:
-            self._wanted.set()
+    def record(self, route: Route) -> None:
+        """Record that a request of this Model arrived, was admitted or ended."""
+        activity = self._of(route)
+        activity.last_request, activity.unpublished = self._runtime.clock(), True
+        if activity.changed:
+            self._due.set()
 
-    def answer(self, model: Model, breaker: Breaker) -> None:
-        """Tell at once what is under way of a Model that has begun to stop: it waits for our word."""
-        known = self._traffic.setdefault(model.uid, _Traffic(model, breaker, self._runtime.clock()))
-        known.owed = True
-        self._wanted.set()
+    def publish_now(self, route: Route) -> None:
+        """Have the activity of a Model published at once: it is no longer ready.
 
-    async def keep(self) -> None:
-        """Tell, for ever."""
-        beat = self._runtime.clock()
-        await self._runtime.bus.publish(events.ProxyObserved(proxy=self._proxy))
+        Its engine is stopped as soon as every proxy says that nothing is in flight.
+        """
+        self._of(route).due_now = True
+        self._due.set()
+
+    def _of(self, route: Route) -> _Activity:
+        uid = route.model.uid
+        if uid not in self._activities:
+            self._activities[uid] = _Activity(route, self._runtime.clock())
+        return self._activities[uid]
+
+    async def run(self) -> None:
+        """Publish heartbeats and activity until cancelled."""
+        heartbeat_at = self._runtime.clock()
+        await self._publish_heartbeat()
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._until(beat) - self._runtime.clock()):
-                    await self._wanted.wait()
-            self._wanted.clear()
+            await self._wait(self._next_due(heartbeat_at + HEARTBEAT_SECONDS))
             now = self._runtime.clock()
-            beating = now >= beat + HEARTBEAT_SECONDS
-            if beating:
-                beat = now
-                await self._runtime.bus.publish(events.ProxyObserved(proxy=self._proxy))
-            for traffic in tuple(self._traffic.values()):
-                await self._tell(traffic, now, beating=beating)
-            self._traffic = {
-                u: t for u, t in self._traffic.items() if t.news or t.breaker.in_flight or t.breaker.waiting
-            }
+            heartbeat = now >= heartbeat_at + HEARTBEAT_SECONDS
+            if heartbeat:
+                heartbeat_at = now
+                await self._publish_heartbeat()
+            for activity in tuple(self._activities.values()):
+                if _is_due(activity, now, heartbeat=heartbeat):
+                    await self._publish(activity, now)
+            self._forget(now)
 
-    def _until(self, beat: float) -> float:
-        """Return when there is something to tell at the latest."""
-        turning = [
-            t.told_at + SHORTEST_SECONDS
-            for t in self._traffic.values()
-            if t.news and bool(t.breaker.in_flight or t.breaker.waiting) != t.busy
+    async def shut_down(self) -> None:
+        """Publish that this proxy has ended, so that its silence is not taken for a failure."""
+        await self._runtime.bus.publish(events.ProxyObserved(proxy=self._proxy, final=True))
+
+    async def _wait(self, until: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(_MIN_WAIT_SECONDS, until - self._runtime.clock())):
+                await self._due.wait()
+        self._due.clear()
+
+    def _next_due(self, heartbeat_at: float) -> float:
+        """Return when something is to be published at the latest."""
+        changed = [
+            a.published_at + MIN_INTERVAL_SECONDS
+            for a in self._activities.values()
+            if a.unpublished and a.changed
         ]
-        return min([beat + HEARTBEAT_SECONDS, *turning])
+        return min([heartbeat_at, *changed])
 
-    async def _tell(self, traffic: _Traffic, now: float, *, beating: bool) -> None:
-        busy = bool(traffic.breaker.in_flight or traffic.breaker.waiting)
-        turned = busy != traffic.busy and now - traffic.told_at >= SHORTEST_SECONDS
-        if not turned and not traffic.owed and not (beating and (busy or traffic.news)):
-            return
-        traffic.busy, traffic.told_at, traffic.news, traffic.owed = busy, now, False, False
-        meta = traffic.model.metadata
+    async def _publish_heartbeat(self) -> None:
+        await self._runtime.bus.publish(events.ProxyObserved(proxy=self._proxy))
+
+    async def _publish(self, activity: _Activity, now: float) -> None:
+        breaker, meta = activity.route.breaker, activity.route.model.metadata
+        activity.published_busy, activity.published_at = breaker.busy, now
+        activity.unpublished = activity.due_now = False
         await self._runtime.bus.publish(
             events.ActivityObserved(
                 proxy=self._proxy,
                 namespace=meta.namespace,
                 name=meta.name,
                 uid=meta.uid,
-                idle_seconds=max(0.0, now - traffic.last),
-                in_flight=traffic.breaker.in_flight,
-                waiting=traffic.breaker.waiting,
+                idle_seconds=max(0.0, now - activity.last_request),
+                in_flight=breaker.in_flight,
+                waiting=breaker.queued,
             )
         )
 
-    async def farewell(self) -> None:
-        """Say that this proxy ends in good order."""
-        await self._runtime.bus.publish(events.ProxyObserved(proxy=self._proxy, final=True))
+    def _forget(self, now: float) -> None:
+        """Drop Models without traffic whose next message would not come too early any more."""
+        self._activities = {
+            uid: a
+            for uid, a in self._activities.items()
+            if a.unpublished
+            or a.due_now
+            or a.route.breaker.busy
+            or now < a.published_at + MIN_INTERVAL_SECONDS
+        }
+
+
+def _is_due(activity: _Activity, now: float, *, heartbeat: bool) -> bool:
+    changed = activity.changed and now >= activity.published_at + MIN_INTERVAL_SECONDS
+    beating = heartbeat and (activity.route.breaker.busy or activity.unpublished)
+    return changed or activity.due_now or beating

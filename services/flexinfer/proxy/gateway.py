@@ -1,196 +1,177 @@
-"""The door: from a request to the engine that answers it. It knows no sockets of its own: `http` gives it bodies and takes its answers.
+"""The gateway: takes a request to the engine that serves it.
 
-A request for a sleeping Model is held: it stands in the Model's line, and while anybody stands there the door says so once a second. It goes on as
-soon as the Model is ready, or is answered 503 when its time is up.
+It has no sockets: `http` hands it bodies, and sends them when the gateway says so.
+
+A request for a Model that is not ready is queued, and while any is queued the gateway publishes a wake hint
+once a second. It is released as soon as the Model is ready, or answered with an error: at its deadline, or
+at once when waiting cannot help.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import TypeVar
 
 import msgspec
 
 from flexinfer import backends
 from flexinfer.api.model import Model, seconds
-from flexinfer.api.phase import explain
 from flexinfer.events import events
-from flexinfer.proxy import openai, routing
-from flexinfer.proxy.activity import Ledger
-from flexinfer.proxy.breaker import Breaker, LineFullError
-from flexinfer.proxy.openai import Refusal
-from flexinfer.proxy.view import View
+from flexinfer.proxy import errors, openai, routing
+from flexinfer.proxy.activity import ActivityReporter
+from flexinfer.proxy.breaker import Admission, QueueFullError
+from flexinfer.proxy.errors import ConnectError, RequestError
+from flexinfer.proxy.view import ModelView, Route
 from flexinfer.runtime.runtime import Runtime
 
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 WAKE_SECONDS = 1.0
-RETRY_AFTER = 5
-MOVED_SECONDS = 0.5
+MAX_ATTEMPTS = 20
+RECONNECT_SECONDS = 0.5
+_MAX_LISTED = 20
 
 
-class Errand(msgspec.Struct, frozen=True):
-    """A request that found its Model: what is sent to the engine."""
+class ProxiedRequest(msgspec.Struct, frozen=True):
+    """A request whose Model is known: what is sent to the engine, and until when it may be queued.
 
-    model: Model
+    `received` and `deadline` are seconds of the monotonic clock.
+    """
+
+    route: Route
     path: str
     body: bytes
-    stream: bool
+    received: float
+    deadline: float
 
 
-class Door:
-    """Finds Models, holds requests, counts them."""
+class Gateway:
+    """Finds Models, queues requests, and sends them when their engine is ready."""
 
-    def __init__(self, runtime: Runtime, view: View, ledger: Ledger) -> None:
-        self._runtime, self._view, self._ledger = runtime, view, ledger
-        self._default = runtime.settings.default_namespace
-        self._wakers: dict[str, asyncio.Task[None]] = {}
+    def __init__(self, runtime: Runtime, view: ModelView, activity: ActivityReporter) -> None:
+        self._runtime, self._view, self._activity = runtime, view, activity
+        self.default_namespace = runtime.settings.default_namespace
+        self._wakes: set[str] = set()  # uids of the Models that wake hints are published for
 
     @property
     def models(self) -> list[Model]:
-        """Every Model that is known."""
+        """All Models."""
         return list(self._view.state.models.values())
 
-    @property
-    def default(self) -> str:
-        """The namespace whose Models go by their bare name."""
-        return self._default
-
     def find(self, name: str) -> Model:
-        """Return a Model by what clients call it; Refusal 404 names it."""
+        """Return a Model by the name that clients use; raises RequestError (404)."""
         models = self._view.state.models
-        found = models.get(name) if "/" in name else None
-        found = found or routing.resolve(name, models, self._default)
-        if found is None:
-            known = (
-                ", ".join(sorted(routing.public_id(m, self._default) for m in models.values())[:20]) or "none"
-            )
-            raise Refusal(
-                404,
-                f"the model {name!r} does not exist; there are: {known}",
-                "model_not_found",
-                param="model",
-            )
-        return found
+        model = models.get(name) if "/" in name else None
+        model = model or routing.find_model(name, models, self.default_namespace)
+        if model is None:
+            available = sorted(routing.public_id(m, self.default_namespace) for m in models.values())
+            raise errors.model_not_found(name, available[:_MAX_LISTED])
+        return model
 
-    def errand(self, path: str, host: str, body: bytes) -> Errand:
-        """Return what a POST asks for; Refusal before anything wakes."""
-        goal = routing.target(path, host)
-        asked, whole = openai.read(body)
-        if goal.key is None and not asked.model:
-            raise Refusal(400, "the body names no model", "missing_required_parameter", param="model")
-        model = self.find(goal.key or asked.model)
-        backend = backends.find(model.spec.backend)
-        name = model.metadata.name
-        served = backend.served_name(name, model.spec) if backend is not None else name
-        if whole.get("model") != served:
-            body = msgspec.json.encode(whole | {"model": served})
-        return Errand(model, goal.path, body, bool(asked.stream))
+    def resolve(self, path: str, host: str, body: bytes) -> ProxiedRequest:
+        """Return the request that a POST makes; raises RequestError (400, 404) for what names no Model."""
+        match = routing.match_request(path, host)
+        fields, whole = openai.read(body)
+        if match.key is None and not fields.model:
+            raise errors.model_missing()
+        model = self.find(match.key or fields.model)
+        name = _served_name(model)
+        if whole.get("model") != name:
+            body = msgspec.json.encode(whole | {"model": name})
+        received = self._runtime.clock()
+        deadline = received + _cold_start_seconds(model)
+        return ProxiedRequest(self._view.route(model), match.path, body, received, deadline)
+
+    async def forward(self, request: ProxiedRequest, send: Callable[[str], Awaitable[T]]) -> T:
+        """Return what `send` returns for the engine's host:port; raises RequestError.
+
+        `send` raises ConnectError if the engine took nothing of the request; only then is it sent again.
+        """
+        route = request.route
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            async with self.acquire(request) as address:
+                try:
+                    return await send(address)
+                except ConnectError as error:
+                    log.info("%s at %s refused the connection: %s", route.model.key, address, error)
+            if attempt == MAX_ATTEMPTS or self._runtime.clock() >= request.deadline:
+                break
+            await route.wait_for_change(address, RECONNECT_SECONDS)
+        raise errors.connections_refused(route.model, address, attempt)
 
     @contextlib.asynccontextmanager
-    async def admitted(self, errand: Errand) -> AsyncIterator[str]:
-        """Hold a request until its engine may be asked; yields host:port."""
-        model, breaker = errand.model, self._view.breaker(errand.model)
-        self._refuse_hopeless(model)
-        budget = seconds(model.spec.serverless.cold_start_timeout)
-        until = self._runtime.clock() + budget
-        async with contextlib.AsyncExitStack() as stack:
-            place = asyncio.create_task(stack.enter_async_context(breaker.place(len(errand.body))))
-            try:
-                await asyncio.sleep(0)
-                self._ledger.touch(model, breaker)
-                if not place.done():
-                    await self._held(model, breaker, place, until)
-                await place
-                yield self._address(model)
-            except LineFullError:
-                raise Refusal(
-                    503,
-                    f"too many requests wait for {model.metadata.name}",
-                    "queue_full",
-                    kind="server_error",
-                    retry_after=RETRY_AFTER,
-                ) from None
-            finally:
-                if not place.done():
-                    place.cancel()
-                    await asyncio.gather(place, return_exceptions=True)
-                await stack.aclose()
-                self._ledger.touch(model, breaker)
+    async def acquire(self, request: ProxiedRequest) -> AsyncIterator[str]:
+        """Hold a slot of the request's Model; yields host:port of its engine.
 
-    def _address(self, model: Model) -> str:
-        now = self._view.current(model)
-        if now is None:
-            raise Refusal(
-                404, f"the model {model.metadata.name!r} was deleted", "model_not_found", param="model"
-            )
-        address = routing.ready(now)
-        if not address:
-            raise self._late(now, 0.0)
-        return address
+        Queues the request until the Model is ready and has a slot. Raises RequestError when the Model cannot
+        become ready, the queue is full, or the deadline passes.
+        """
+        route = request.route
+        while (error := self._view.rejection(route)) is None:
+            with self._slot(request) as admission:
+                if not admission.done():
+                    await self._wait(request, admission)
+                if admission.result() and route.address:
+                    yield route.address
+                    return
+        raise error
 
-    async def _held(self, model: Model, breaker: Breaker, place: "asyncio.Task[None]", until: float) -> None:
-        """Wait for a place: wakes the Model, and ends with a Refusal when its time is up or it can never be."""
-        began = self._runtime.clock()
-        self._wake(model, breaker)
-        while not place.done():
-            now = self._view.current(model)
-            if now is None:
-                return
-            self._refuse_hopeless(now)
-            if not self._view.bus_up and not routing.ready(now):
-                raise Refusal(
-                    503,
-                    f"{model.metadata.name} sleeps and cannot be woken while the event bus is away",
-                    "bus_away",
-                    kind="server_error",
-                    retry_after=RETRY_AFTER,
+    @contextlib.contextmanager
+    def _slot(self, request: ProxiedRequest) -> Iterator[Admission]:
+        """Take a slot or join the queue, and record it as activity; raises RequestError when that is full."""
+        route = request.route
+        try:
+            with route.breaker.slot(len(request.body)) as admission:
+                self._activity.record(route)
+                yield admission
+        except QueueFullError as error:
+            raise errors.queue_full(route.model, str(error)) from None
+        finally:
+            self._activity.record(route)
+
+    async def _wait(self, request: ProxiedRequest, admission: Admission) -> None:
+        """Wait in the queue, and have the Model started; raises RequestError at the deadline."""
+        self._ensure_wakes(request.route)
+        try:
+            async with asyncio.timeout(request.deadline - self._runtime.clock()):
+                await admission
+        except TimeoutError:
+            raise self._timed_out(request) from None
+
+    def _timed_out(self, request: ProxiedRequest) -> RequestError:
+        route, waited = request.route, self._runtime.clock() - request.received
+        if route.address:
+            return errors.no_slot_in_time(route.model, waited, route.breaker.in_flight)
+        return errors.not_ready_in_time(route.model, waited)
+
+    def _ensure_wakes(self, route: Route) -> None:
+        if route.model.uid not in self._wakes:
+            self._wakes.add(route.model.uid)
+            self._runtime.spawn_background(self._publish_wakes(route))
+
+    async def _publish_wakes(self, route: Route) -> None:
+        """Publish a wake hint now and every second while requests are queued: hints may be lost."""
+        meta = route.model.metadata
+        try:
+            while route.breaker.queued and not route.deleted:
+                await self._runtime.bus.publish(
+                    events.WakeRequested(namespace=meta.namespace, name=meta.name, uid=meta.uid)
                 )
-            news = asyncio.create_task(self._view.news())
-            left = until - self._runtime.clock()
-            await asyncio.wait({place, news}, timeout=max(0.0, left), return_when=asyncio.FIRST_COMPLETED)
-            news.cancel()
-            if not place.done() and self._runtime.clock() >= until:
-                raise self._late(now, self._runtime.clock() - began)
+                await self._runtime.sleep(WAKE_SECONDS)
+        finally:
+            self._wakes.discard(meta.uid)
 
-    async def moved(self, errand: Errand, address: str) -> None:
-        """Wait until an engine that refused is elsewhere, or a moment has passed."""
-        now = self._view.current(errand.model)
-        if now is not None and routing.ready(now) == address:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(MOVED_SECONDS):
-                    await self._view.news()
 
-    def _late(self, model: Model, waited: float) -> Refusal:
-        why = explain(model.status.conditions, model.metadata.generation)
-        return Refusal(
-            503,
-            f"{model.metadata.name} was not ready within {waited:.0f} s "
-            f"(coldStartTimeout {model.spec.serverless.cold_start_timeout}); {why}",
-            "cold_start_timeout",
-            kind="server_error",
-            retry_after=RETRY_AFTER,
-        )
+def _served_name(model: Model) -> str:
+    """Return the name by which the engine itself knows the Model."""
+    name, backend = model.metadata.name, backends.find(model.spec.backend)
+    return backend.served_name(name, model.spec) if backend is not None else name
 
-    @staticmethod
-    def _refuse_hopeless(model: Model) -> None:
-        said = routing.hopeless(model)
-        if said is not None:
-            raise Refusal(
-                503,
-                f"{model.metadata.name} cannot run: {said.type} is False ({said.reason}): {said.message}",
-                "model_failed",
-                kind="server_error",
-            )
 
-    def _wake(self, model: Model, breaker: Breaker) -> None:
-        """Say that somebody asks, now and once a second while anybody waits."""
-        if model.uid not in self._wakers:
-            task = asyncio.create_task(self._waking(model, breaker))
-            self._wakers[model.uid] = task
-            task.add_done_callback(lambda _: self._wakers.pop(model.uid, None))
-
-    async def _waking(self, model: Model, breaker: Breaker) -> None:
-        meta = model.metadata
-        while breaker.waiting and self._view.current(model) is not None:
-            await self._runtime.bus.publish(
-                events.WakeRequested(namespace=meta.namespace, name=meta.name, uid=meta.uid)
-            )
-            await self._runtime.sleep(WAKE_SECONDS)
+def _cold_start_seconds(model: Model) -> float:
+    """Return how long a request may be queued; 0 for a duration that the Model will not be accepted with."""
+    try:
+        return seconds(model.spec.serverless.cold_start_timeout)
+    except ValueError:
+        return 0.0

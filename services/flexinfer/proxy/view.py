@@ -1,118 +1,178 @@
-"""The view: every Model as last observed, and a breaker for each. It follows the bus and keeps its routes while that is away."""
+"""The Models as last observed, with a route and a queue for each.
+
+The view follows the state stream and applies what changes to the routes. While NATS is unavailable it keeps
+them: Models that are ready go on serving. A hint that an engine is ready only makes it read that Model; it
+believes the API server alone.
+"""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from flexinfer import backends
 from flexinfer.api.model import Model
+from flexinfer.api.services import SERVICES
 from flexinfer.events import events
-from flexinfer.proxy import routing
+from flexinfer.proxy import errors, routing
 from flexinfer.proxy.breaker import UNLIMITED, Breaker
+from flexinfer.proxy.errors import RequestError
 from flexinfer.runtime.kubernetes.api import MODELS, ApiError, NotFoundError
-from flexinfer.runtime.runtime import Disconnected, Runtime, Snapshot, Subscriptions
+from flexinfer.runtime.runtime import Disconnected, Runtime, Snapshot, subscriptions_of
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 
 log = logging.getLogger(__name__)
-_PAUSE_SECONDS = 0.5
-INTERESTS = Subscriptions(state=("model",), hints=("ready",))
+_RETRY_SECONDS = 0.5
 
 
-class View:
-    """What the door knows. `left` is told of each Model that is no longer to be asked: whoever stops it waits for our word."""
+class Route:
+    """The route to one Model (one uid): its latest state, its engine's address if ready, and its requests."""
 
-    def __init__(self, runtime: Runtime, left: Callable[[Model, Breaker], None]) -> None:
-        self._runtime, self._left = runtime, left
-        self.state = ObservedState()
-        self.breakers: dict[str, Breaker] = {}  # uid -> its line
-        self.bus_up = False
-        self._confirming = False
+    def __init__(self, model: Model) -> None:
+        self.breaker = Breaker()
+        self.deleted = False
+        self._changed = asyncio.Event()
+        self.update(model)
+
+    def update(self, model: Model) -> None:
+        """Take over the Model's newest state; admits queued requests when it is ready."""
+        self.model, self.address = model, routing.ready_address(model)
+        self.breaker.resize(_capacity(model) if self.address else 0)
+        self._notify()
+
+    def delete(self) -> None:
+        """Mark the Model as deleted; its engine gets no more requests."""
+        self.deleted, self.address = True, ""
+        self.breaker.resize(0)
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
         self._changed = asyncio.Event()
 
+    async def wait_for_change(self, address: str, timeout: float) -> None:  # noqa: ASYNC109 -- no error
+        """Return when the Model has changed or its engine left this address, or after `timeout` seconds."""
+        if self.address == address:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._changed.wait()
+
+
+class ModelView:
+    """All Models and their routes; calls `on_unready` with the route of each Model that stops being ready."""
+
+    def __init__(self, runtime: Runtime, on_unready: Callable[[Route], None]) -> None:
+        self._runtime, self._on_unready = runtime, on_unready
+        self.state = ObservedState()
+        self.nats_available = False
+        self._routes: dict[str, Route] = {}  # uid -> its route
+        self._confirmed = False
+
+    def route(self, model: Model) -> Route:
+        """Return the route of a Model that is in `state`."""
+        return self._routes[model.uid]
+
+    def rejection(self, route: Route) -> RequestError | None:
+        """Return the error that all requests of a Model get at once, or None if they may be queued."""
+        if route.deleted:
+            return errors.model_deleted(route.model)
+        failure = routing.permanent_failure(route.model)
+        if failure is not None:
+            return errors.model_failed(route.model, failure)
+        if not route.address and not self.nats_available:
+            return errors.nats_unavailable(route.model)
+        return None
+
     async def follow(self) -> None:
-        """Fold what arrives, for ever."""
-        async for delivery in self._runtime.bus.deliveries(INTERESTS):
+        """Apply what the bus delivers, until cancelled."""
+        async for delivery in self._runtime.bus.deliveries(subscriptions_of(SERVICES["proxy"])):
             match delivery:
-                case Snapshot(observations=whole):
-                    self.bus_up = True
-                    former = self.state
-                    self._take(apply_events(ObservedState(deleted_versions=former.deleted_versions), whole))
-                    if not self._confirming:
-                        self._confirming = True
-                        self._runtime.spawn_background(self._confirm())
+                case Snapshot(observations=observations):
+                    self._replay(observations)
                 case Disconnected():
-                    self.bus_up = False
-                    self._news()
+                    self.nats_available = False
+                    for route in self._routes.values():
+                        self._release_rejected(route)
                 case Observation(event=events.EngineReady() as hint):
-                    self._runtime.spawn_background(self._look(hint))
+                    self._runtime.spawn_background(self._read(hint))
                 case Observation():
-                    self._take(apply_events(self.state, [delivery]))
+                    self._apply(apply_events(self.state, [delivery]))
+
+    def _replay(self, observations: Sequence[Observation]) -> None:
+        """Replace the state by a replay of the stream; newer Models, as read from the API server, stay."""
+        self.nats_available = True
+        replayed = apply_events(ObservedState(deleted_versions=self.state.deleted_versions), observations)
+        now = self._runtime.clock()
+        newer = [
+            Observation(events.ModelObserved(model=model), now)
+            for key, model in self.state.models.items()
+            if key in replayed.models and model.metadata.version > replayed.models[key].metadata.version
+        ]
+        self._apply(apply_events(replayed, newer))
+        if not self._confirmed:
+            self._confirmed = True
+            self._runtime.spawn_background(self._confirm())
 
     async def _confirm(self) -> None:
-        """Say ready once the API server itself has answered: what the bus remembers may be from before it went away."""
+        """Report ready once the API server has answered: after an outage the stream may be older."""
         while (model := next(iter(self.state.models.values()), None)) is not None:
             try:
                 await self._runtime.cluster.get(MODELS, model.metadata.namespace, model.metadata.name)
             except NotFoundError:
                 break
             except ApiError as error:
-                log.info("not ready: %s", error)
-                await self._runtime.sleep(_PAUSE_SECONDS)
+                log.info("not ready: %s; retrying in %s s", error, _RETRY_SECONDS)
+                await self._runtime.sleep(_RETRY_SECONDS)
             else:
                 break
         self._runtime.set_ready(True)
 
-    async def _look(self, hint: events.EngineReady) -> None:
-        """GET a Model that is said to be ready: only one that is known, by uid."""
-        known = self.state.models.get(f"{hint.namespace}/{hint.name}")
-        if known is None or known.uid != hint.uid or routing.ready(known):
+    async def _read(self, hint: events.EngineReady) -> None:
+        """Read a Model whose engine is said to be ready, if that uid is known and not ready yet."""
+        route = self._routes.get(hint.uid)
+        if route is None or route.address or route.model.key != f"{hint.namespace}/{hint.name}":
             return
         try:
             model = await self._runtime.cluster.get(MODELS, hint.namespace, hint.name)
         except ApiError as error:
-            log.debug("ready hint for %s: %s", known.key, error)
+            log.debug("ready hint for %s: %s", route.model.key, error)
             return
         now = self._runtime.clock()
-        self._take(apply_events(self.state, [Observation(events.ModelObserved(model=model), now)]))
+        self._apply(apply_events(self.state, [Observation(events.ModelObserved(model=model), now)]))
 
-    def _take(self, state: ObservedState) -> None:
-        former, self.state = self.state, state
-        for key in former.models.keys() | state.models.keys():
-            model, known = state.models.get(key), former.models.get(key)
-            if model is not known and model is not None:
-                self.breaker(model).resize(_capacity(model))
-                if known is not None and routing.ready(known) and not routing.ready(model):
-                    self._left(model, self.breaker(model))
-            if known is not None and (model is None or model.uid != known.uid):
-                gone = self.breakers.pop(known.uid, None)
-                if gone is not None:
-                    gone.resize(UNLIMITED)
-        self._news()
+    def _apply(self, state: ObservedState) -> None:
+        """Replace the state and bring the routes of all Models that changed up to date."""
+        previous, self.state = self.state, state
+        for key in {**previous.models, **state.models}:
+            old, new = previous.models.get(key), state.models.get(key)
+            if old is not None and (new is None or new.uid != old.uid):
+                self._delete(old)
+            if new is not None and new is not old:
+                self._update(new)
 
-    def breaker(self, model: Model) -> Breaker:
-        """Return the line of a Model."""
-        if model.uid not in self.breakers:
-            self.breakers[model.uid] = Breaker()
-        return self.breakers[model.uid]
+    def _delete(self, model: Model) -> None:
+        route = self._routes.pop(model.uid)
+        route.delete()
+        self._release_rejected(route)
 
-    def current(self, model: Model) -> Model | None:
-        """Return the Model as it is now, None when it is gone."""
-        now = self.state.models.get(model.key)
-        return now if now is not None and now.uid == model.uid else None
+    def _update(self, model: Model) -> None:
+        route = self._routes.get(model.uid)
+        if route is None:
+            self._routes[model.uid] = Route(model)
+            return
+        was_ready = bool(route.address)
+        route.update(model)
+        if was_ready and not route.address:
+            self._on_unready(route)
+        self._release_rejected(route)
 
-    def _news(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def news(self) -> None:
-        """Return at the next change."""
-        await self._changed.wait()
+    def _release_rejected(self, route: Route) -> None:
+        if self.rejection(route) is not None:
+            route.breaker.release_queue()
 
 
 def _capacity(model: Model) -> int:
-    if not routing.ready(model):
-        return 0
     backend = backends.find(model.spec.backend)
-    known = backend.capacity(model.spec) if backend is not None else None
-    return known or UNLIMITED
+    capacity = backend.capacity(model.spec) if backend is not None else None
+    return capacity or UNLIMITED

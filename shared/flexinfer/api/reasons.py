@@ -1,107 +1,15 @@
-"""Reasons: why a condition has its status.
+"""The table of reasons: one row each; everything that depends on a reason reads its row. Pure.
 
-One row a reason; everything that depends on a reason reads its row. Pure. The phase, the proxy, the reaper,
-the launcher, Events, `flexinfer why` and the reference page `docs/reference/conditions.md` derive from
-`FACTS`. To add a reason, add a member of `Reason` and its row; a contract test checks that some component
-writes it.
+The phase, the proxy, the reaper, the launcher, Events, `flexinfer why` and `docs/reference/conditions.md`
+derive from `FACTS`. To add a reason, add a member of `Reason` (in `reason`) and its row; a contract test checks
+that some component writes it.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
 from types import MappingProxyType
 
-import msgspec
-
 from flexinfer.api.conditions import ACCEPTED, CACHED, CONDITIONS, GRANTED, PLACED, READY, WANTED
-
-
-class Reason(StrEnum):
-    """The reasons that components write. One reason means the same in every condition that uses it."""
-
-    ACCEPTED = "Accepted"
-    RESERVED_NAMESPACE = "ReservedNamespace"
-    UNKNOWN_BACKEND = "UnknownBackend"
-    UNSUPPORTED_SOURCE = "UnsupportedSource"
-    INVALID_SOURCE = "InvalidSource"
-    INVALID_CONFIG = "InvalidConfig"
-    INVALID_SPEC = "InvalidSpec"
-    UNSUPPORTED_VENDOR = "UnsupportedVendor"
-
-    NOT_ACCEPTED = "NotAccepted"
-    NOT_PLACED = "NotPlaced"
-    NOT_CACHED = "NotCached"
-    NOT_WANTED = "NotWanted"
-
-    PLACED = "Placed"
-    NO_NODE_FITS = "NoNodeFits"
-    NODE_GONE = "NodeGone"
-    NODE_NOT_READY = "NodeNotReady"
-
-    CACHED = "Cached"
-    PULLED_BY_ENGINE = "PulledByEngine"
-    IN_IMAGE = "InImage"
-    CHECKING = "Checking"
-    FETCHING = "Fetching"
-    CLAIM_NOT_FOUND = "ClaimNotFound"
-    SOURCE_NOT_FOUND = "SourceNotFound"
-    FETCH_FAILED = "FetchFailed"
-    NAME_TAKEN = "NameTaken"
-
-    ALWAYS_ON = "AlwaysOn"
-    REQUESTED = "Requested"
-    ACTIVE = "Active"
-    FIRST_START = "FirstStart"
-    FIRST_START_QUEUED = "FirstStartQueued"
-    FIRST_START_FAILED = "FirstStartFailed"
-    START_FAILED = "StartFailed"
-    IDLE = "Idle"
-    DELETING = "Deleting"
-
-    NOT_SHARED = "NotShared"
-    GRANTED = "Granted"
-    QUEUED = "Queued"
-    RELEASED = "Released"
-    BLOCKED = "Blocked"
-    LEAVING_GROUP = "LeavingGroup"
-
-    READY = "Ready"
-    SERVING_OLDER_SPEC = "ServingOlderSpec"
-    NOT_STARTED = "NotStarted"
-    STARTING = "Starting"
-    LOADING = "Loading"
-    RESTARTING = "Restarting"
-    BACK_OFF = "BackOff"
-    IMAGE_PULL_FAILED = "ImagePullFailed"
-    LOADING_TIMEOUT = "LoadingTimeout"
-    DRAINING = "Draining"
-    STOPPING = "Stopping"
-    STOPPED = "Stopped"
-    NODE_UNREACHABLE = "NodeUnreachable"
-    CREATE_REFUSED = "CreateRefused"
-
-
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What follows from a reason.
-
-    `conditions` are the types that it is written for, `meaning` is one sentence for the reference page,
-    `remedy` what a user can do (`{namespace}` and `{name}` are the Model's).
-    """
-
-    conditions: tuple[str, ...]
-    meaning: str
-    remedy: str = ""
-    loading: bool = False
-    """The engine is being started: the phase is Loading, and the loading deadline runs."""
-    stalled: bool = False
-    """A start that waits without using its node: other initial starts need not wait for it."""
-    at_rest: bool = False
-    """No engine runs and none is being started."""
-    final: bool = False
-    """Waiting does not change it: a False condition with this reason makes the phase Failed."""
-    warning: bool = False
-    """A False condition with this reason is a Warning Event; so is every final one."""
-    rejects_requests: bool = False
-    """No request can start the Model: the proxy answers 503 at once instead of queueing it."""
+from flexinfer.api.reason import Facts, Reason
 
 
 def _invalid(meaning: str, remedy: str) -> Facts:
@@ -390,3 +298,6 @@ def remedy(reason: str, *, namespace: str, name: str) -> str:
     """
     facts = FACTS.get(Reason(reason)) if reason in Reason.__members__.values() else None
     return facts.remedy.format(namespace=namespace, name=name) if facts is not None else ""
+
+
+__all__ = ["FACTS", "Facts", "Reason", "remedy"]

@@ -1,37 +1,68 @@
-"""Backends: the engines that FlexInfer can run, one file each, found by being here.
+"""Backends: the engines that FlexInfer can run, one file each, found because the file is here.
 
-A file of this package holds one `BACKEND`. To add an engine, add a file: nothing else names it.
+A module of this package holds one `BACKEND`. To add an engine, add a file and run `make generate`: nothing else names it. The CRD's
+enum, the reference page, image overrides, placement and the local node all read it from here.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from functools import cache
 
-from flexinfer.backends.base import Backend, Problem, Serving
+from flexinfer import plugins
+from flexinfer.backends.base import Backend, LocalProgram, Problem, Serving, UnsupportedArchitecture
 
-__all__ = ["Backend", "Problem", "Serving", "find", "names"]
-
-
-def find(name: str) -> Backend | None:
-    """Return the backend of that name or alias, any case; None when there is none."""
-    return _catalogue().get(name.strip().lower())
-
-
-def names() -> tuple[str, ...]:
-    """Return the names of all backends, without aliases."""
-    return tuple(sorted({backend.name for backend in _catalogue().values()}))
+__all__ = [
+    "Backend",
+    "LocalProgram",
+    "Problem",
+    "Serving",
+    "UnsupportedArchitecture",
+    "all_backends",
+    "canonical",
+    "find",
+    "image_keys",
+    "local_programs",
+    "names",
+    "spellings",
+]
 
 
 @cache
-def _catalogue() -> Mapping[str, Backend]:
-    found: dict[str, Backend] = {}
-    for module in pkgutil.iter_modules(__path__):
-        backend = getattr(importlib.import_module(f"{__name__}.{module.name}"), "BACKEND", None)
-        if not isinstance(backend, Backend):
-            continue
-        for name in (backend.name, *backend.aliases):
-            if name in found:
-                raise ValueError(f"two backends are called {name}: {found[name].name} and {backend.name}")
-            found[name] = backend
-    return found
+def all_backends() -> tuple[Backend, ...]:
+    """Return every backend, sorted by name."""
+    return tuple(sorted(plugins.discover(__name__, "BACKEND", Backend), key=lambda backend: backend.name))
+
+
+def find(name: str) -> Backend | None:
+    """Return the backend of that name or alias, in any case; None when there is none."""
+    return _by_name().get(name.strip().lower())
+
+
+def canonical(name: str) -> str:
+    """Return the name of the backend that a name or alias stands for; the text itself when there is none."""
+    backend = find(name)
+    return name if backend is None else backend.name
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all backends, without aliases, sorted."""
+    return tuple(backend.name for backend in all_backends())
+
+
+def spellings() -> tuple[str, ...]:
+    """Return every value that `spec.backend` may have: the names, then the aliases, both sorted."""
+    return (*names(), *sorted(alias for backend in all_backends() for alias in backend.aliases))
+
+
+def image_keys() -> tuple[str, ...]:
+    """Return the suffix of every `FLEXINFER_IMAGE_` variable that replaces an image, such as `vllm` and `vllm_amd`."""
+    return tuple(key for backend in all_backends() for key in backend.image_keys)
+
+
+def local_programs() -> Mapping[str, LocalProgram]:
+    """Return the programs that run an engine on a machine without containers, by the backend's name."""
+    return {backend.name: backend.local_program for backend in all_backends() if backend.local_program}
+
+
+@cache
+def _by_name() -> Mapping[str, Backend]:
+    return plugins.index(all_backends(), lambda backend: (backend.name, *backend.aliases))

@@ -1,11 +1,6 @@
-"""Backend: what FlexInfer must know of an engine to check a spec for it, start it and ask whether it answers. Pure.
-
-`spec.config` is an allow-list: a key that an engine does not know, or a value of the wrong type, is refused with its name rather
-than dropped.
-"""
+"""Backend: what FlexInfer must know of an engine to check a spec for it, place it, start it and probe it. Pure."""
 
 import difflib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,21 +8,12 @@ import msgspec
 
 from flexinfer.api.model import ModelSpec
 from flexinfer.api.reasons import Reason
+from flexinfer.backends import options
 
-TEXT, INTEGER, NUMBER, SWITCH, TEXTS, PATH = "text", "integer", "number", "switch", "texts", "path"
-_FORMS: Mapping[str, str] = {
-    TEXT: "a text",
-    INTEGER: "a whole number",
-    NUMBER: "a number",
-    SWITCH: "true or false",
-    TEXTS: "a list of texts, or one text with commas",
-    PATH: "a path below the model, without `..`",
-}
-_LONGEST = 4096
 CPU, NVIDIA, AMD = "cpu", "nvidia", "amd"
 GPUS = (NVIDIA, AMD)
-SOMEBODY: Mapping[str, str] = {"HOME": "/tmp", "USER": "flexinfer"}  # noqa: S108 -- inside its container
-"""For engines that ask who they are and where they may write: a user whom the image does not know has neither name nor home."""
+HOME_AND_USER: Mapping[str, str] = {"HOME": "/tmp", "USER": "flexinfer"}  # noqa: S108 -- inside its container
+"""For engines that look up their user and write to its home directory: the image has no entry for the user that they run as."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -37,25 +23,10 @@ class Problem(msgspec.Struct, frozen=True):
     message: str
 
 
-class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """One key of `spec.config`: its type, and the flag that it becomes; an empty flag is read elsewhere.
-
-    `off` is the flag that says false, for switches that are on by themselves.
-    """
-
-    type: str
-    flag: str = ""
-    off: str = ""
-    choices: tuple[str, ...] = ()
-    least: float = 0
-    absolute: bool = False
-    """For a path: whether it may also name a place of its own inside the container."""
-
-
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
-    """One start of an engine: the Model's name and spec, where its weights are, and what it runs on.
+    """One start of an engine: the Model's name and spec, where its weights are, and the devices that it runs on.
 
-    `path` is what the engine is told: a path inside its container, or the name that it pulls by.
+    `path` is what the engine loads: a path inside its container, or the name that it pulls.
     """
 
     name: str
@@ -71,6 +42,41 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         return self.spec.config
 
 
+class UnsupportedArchitecture(msgspec.Struct, frozen=True, kw_only=True):
+    """GPUs that an engine cannot run on: those of `vendor` whose architecture begins with `prefix`, such as sm_5 (NVIDIA Maxwell).
+
+    `reason` is the rest of the sentence "<engine> cannot run there: ..."; `source` is where that is documented.
+    """
+
+    vendor: str
+    prefix: str
+    reason: str
+    source: str
+
+    def covers(self, vendor: str, architecture: str) -> bool:
+        """Return whether a device of that vendor and architecture is one of these GPUs."""
+        return vendor == self.vendor and architecture.startswith(self.prefix)
+
+
+class LocalProgram(msgspec.Struct, frozen=True, kw_only=True):
+    """The program that runs an engine on a machine without containers, in place of its image.
+
+    `images` are patterns (fnmatch) of the images that it stands for. `paths` are the names of the program inside the image: a container
+    command that begins with one of them is replaced by the program. `subcommand` comes first unless the container's command names the
+    program itself; `default_args` are used when the container has neither command nor args.
+    """
+
+    program: str
+    images: tuple[str, ...]
+    paths: tuple[str, ...] = ()
+    subcommand: tuple[str, ...] = ()
+    default_args: tuple[str, ...] = ()
+    fallback: str = ""
+    """A console script of FlexInfer that takes the same command line, used where `program` is not on PATH; empty: none."""
+    install: str = ""
+    """How to install the program, as an imperative."""
+
+
 def no_arguments(_serving: Serving) -> Sequence[str]:
     """Return nothing: the engine is configured by its environment."""
     return ()
@@ -81,15 +87,15 @@ def no_environment(_serving: Serving) -> Mapping[str, str]:
     return {}
 
 
-def nothing_more(_spec: ModelSpec) -> Sequence[str]:
-    """Find nothing wrong beyond what the allow-list says."""
+def no_more_problems(_spec: ModelSpec) -> Sequence[str]:
+    """Return nothing: the allow-list says all that can be wrong."""
     return ()
 
 
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
-    """An engine. `images` is vendor -> its default image; `health` is asked until it answers 2xx.
+    """An engine. `images` is vendor -> default image; `health` is the path that is probed until it answers 2xx.
 
-    `images` are defaults: a setting `FLEXINFER_IMAGE_<NAME>[_<VENDOR>]` goes first.
+    A variable `FLEXINFER_IMAGE_<NAME>_<VENDOR>`, or else `FLEXINFER_IMAGE_<NAME>`, replaces the default image.
     """
 
     name: str
@@ -102,24 +108,28 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     command: tuple[str, ...] = ()
     args: Callable[[Serving], Sequence[str]] = no_arguments
     env: Callable[[Serving], Mapping[str, str]] = no_environment
-    config: Mapping[str, Key] = {}
-    check: Callable[[ModelSpec], Sequence[str]] = nothing_more
-    """Return sentences on what of `spec.config` cannot work."""
+    config: Mapping[str, options.Key] = {}
+    check: Callable[[ModelSpec], Sequence[str]] = no_more_problems
+    """Returns sentences on what of `spec.config` cannot work."""
+    unsupported_architectures: tuple[UnsupportedArchitecture, ...] = ()
+    """GPU generations that the engine cannot run on; the placer never chooses them."""
+    local_program: LocalProgram | None = None
+    """What runs the engine on the local node; None: it needs a cluster."""
     expects: Callable[[Serving], str] = lambda _serving: ""
-    """A text that the health answer must hold before the engine counts as ready."""
+    """A text that the health answer must contain before the engine counts as ready."""
     capacity: Callable[[ModelSpec], int] = lambda _spec: 0
-    """How many requests the engine works on at once; 0: as many as come."""
+    """How many requests the engine works on at once; 0: no limit."""
     served_name: Callable[[str, ModelSpec], str] = lambda name, _spec: name
-    """The `model` that the engine itself knows: the door writes it into the request."""
+    """The `model` that the engine itself knows; the proxy writes it into the request."""
     in_flight: str = ""
-    """Where the engine tells in Prometheus' text how many requests it works on; empty: it does not."""
+    """Path of the engine's Prometheus metrics that count its requests in flight; empty: it has none."""
     in_flight_metrics: tuple[str, ...] = ()
     loading_seconds: float = 0
-    """How long a start may take without progress; 0: as the setting says."""
+    """How long a start may take without progress, in seconds; 0: FLEXINFER_LOADING_SECONDS."""
     shared_memory: str = ""
-    """Size of /dev/shm; empty: the container runtime's own."""
+    """Size of /dev/shm, as a quantity; empty: the container runtime's default."""
     root: bool = False
-    """Whether its image was made to run as root and nobody here has seen it run otherwise."""
+    """Whether its image was made to run as root and has not been seen to run otherwise in our tests."""
     tried: bool = True
     """Whether a test starts this engine or checks its manifest; else it follows the engine's documentation alone."""
 
@@ -128,14 +138,24 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         """What the engine runs on: cpu, nvidia, amd."""
         return tuple(self.images)
 
+    @property
+    def image_key(self) -> str:
+        """The suffix of the variable that replaces the image for all vendors, in lower case, such as `mlc_llm`."""
+        return self.name.replace("-", "_")
+
+    @property
+    def image_keys(self) -> tuple[str, ...]:
+        """The suffixes of all variables that replace an image: for all vendors, then for each."""
+        return (self.image_key, *(f"{self.image_key}_{vendor}" for vendor in self.vendors))
+
     def needs_root(self, vendor: str) -> bool:
-        """Tell whether the engine must be root: AMD's device nodes belong to groups whose numbers differ from node to node."""
+        """Return whether the engine must be root: AMD's device nodes belong to groups whose ids differ from node to node."""
         return self.root or vendor == AMD
 
-    def image(self, vendor: str, settings: Mapping[str, str]) -> str:
-        """Return the image for a vendor; `settings` is name of a setting -> image, such as `image_vllm_amd`."""
-        setting = f"image_{self.name.replace('-', '_')}"
-        return settings.get(f"{setting}_{vendor}") or settings.get(setting) or self.images.get(vendor, "")
+    def image(self, vendor: str, overrides: Mapping[str, str]) -> str:
+        """Return the image for a vendor; `overrides` is the `images` of the settings, such as {"vllm_amd": ...}."""
+        specific = overrides.get(f"{self.image_key}_{vendor}")
+        return specific or overrides.get(self.image_key) or self.images.get(vendor, "")
 
     def refuse(self, spec: ModelSpec) -> tuple[Problem, ...]:
         """Return why a spec cannot be served by this engine; empty when it can."""
@@ -164,98 +184,19 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
     def _config(self, spec: ModelSpec) -> list[Problem]:
-        wrong = [self._key(name, spec.config[name]) for name in sorted(spec.config)]
-        found = [sentence for sentence in wrong if sentence] or list(self.check(spec))
-        return [Problem(Reason.INVALID_CONFIG, sentence) for sentence in found]
+        faults = [self._key(name, spec.config[name]) for name in sorted(spec.config)]
+        sentences = [sentence for sentence in faults if sentence] or list(self.check(spec))
+        return [Problem(Reason.INVALID_CONFIG, sentence) for sentence in sentences]
 
-    def _key(self, name: str, value: Any) -> str:
+    def _key(self, name: str, value: object) -> str:
         key = self.config.get(name)
         if key is None:
             return f"spec.config.{name} is not a key of {self.name}; {self._remedy(name)}"
-        wrong = _wrong(key, value)
-        return f"spec.config.{name} {wrong}" if wrong else ""
+        fault = options.fault(key, value)
+        return f"spec.config.{name} {fault}" if fault else ""
 
     def _remedy(self, name: str) -> str:
         near = difflib.get_close_matches(name, list(self.config), 1)
         if near:
             return f"did you mean {near[0]}?"
         return f"remove it, or use one of {', '.join(sorted(self.config))}" if self.config else "remove it"
-
-
-def flags(serving: Serving, known: Mapping[str, Key]) -> list[str]:
-    """Return the flags of those config keys that are plain flags, in the allow-list's order."""
-    made: list[str] = []
-    for name, key in known.items():
-        value = serving.config.get(name)
-        if value is None or not (key.flag or key.off):
-            continue
-        if key.type == SWITCH:
-            made += [flag for flag in ((key.flag if value else key.off),) if flag]
-        else:
-            made += [key.flag, ",".join(texts(value)) if key.type == TEXTS else _written(value)]
-    return made
-
-
-def texts(value: Any) -> list[str]:
-    """Return a list of texts, or one text with commas, as a list without blanks."""
-    parts = value.split(",") if isinstance(value, str) else value
-    return [part.strip() for part in parts if part.strip()]
-
-
-def whole(config: Mapping[str, Any], name: str, default: int) -> int:
-    """Return a whole number of the config."""
-    value = config.get(name, default)
-    return int(value)
-
-
-def _written(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
-
-
-def _wrong(key: Key, value: Any) -> str:
-    """Return what is wrong with a value, as the end of a sentence; empty when it will do."""
-    form = _FORMS[key.type]
-    if key.type == SWITCH:
-        return "" if isinstance(value, bool) else f"must be {form}"
-    if key.type in (INTEGER, NUMBER):
-        return _wrong_number(key, value, form)
-    if key.type == TEXTS:
-        items = [value] if isinstance(value, str) else value
-        listed = isinstance(items, list) and all(isinstance(i, str) for i in items)
-        return next((w for i in items if (w := _wrong_text(i))), "") if listed else f"must be {form}"
-    if not isinstance(value, str) or not value:
-        return f"must be {form}"
-    if key.type == PATH:
-        return _wrong_text(value) or _wrong_path(key, value)
-    if key.choices and value not in key.choices:
-        return f"must be one of {', '.join(key.choices)}"
-    return _wrong_text(value)
-
-
-def _wrong_number(key: Key, value: Any, form: str) -> str:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or (key.type == INTEGER and value != int(value)):
-        return f"must be {form}"
-    return f"must be at least {key.least:g}" if value < key.least else ""
-
-
-def _wrong_text(value: str) -> str:
-    if value.startswith("-"):
-        return "must not begin with `-`, which the engine would read as a flag"
-    if not value.isprintable() or len(value) > _LONGEST:
-        return f"must be one printable line of at most {_LONGEST} characters"
-    return ""
-
-
-def _wrong_path(key: Key, value: str) -> str:
-    if value.startswith("/") and not key.absolute:
-        return f"must be {_FORMS[PATH]}, and may not begin with /"
-    return f"must be {_FORMS[PATH]}" if ".." in value.split("/") else ""
-
-
-DOWNLOAD_KEYS: dict[str, Key] = {
-    "hfRevision": Key(type=TEXT),
-    "hfAllowPatterns": Key(type=TEXTS),
-    "hfIgnorePatterns": Key(type=TEXTS),
-}
-"""What every engine that takes HF:// knows; `sources` reads them."""

@@ -1,43 +1,50 @@
-"""ComfyUI: image workflows; the source holds its models. Follows its documentation; not started in our tests."""
+"""ComfyUI: image workflows; the source holds its models. Follows its documentation; no test of ours starts it."""
 
 from collections.abc import Sequence
 
-from flexinfer.backends.base import AMD, DOWNLOAD_KEYS, NVIDIA, SWITCH, TEXT, Backend, Key, Serving
+from flexinfer.backends import base, options
+
+CONFIG = {
+    "enableCORS": options.Key(
+        type=options.SWITCH,
+        doc="Let browsers call the API from any origin; true by default.",
+        becomes="--enable-cors-header",
+    ),
+    "modelsPath": options.Key(
+        type=options.TEXT,
+        doc="YAML file inside the container that lists further model folders.",
+        flag="--extra-model-paths-config",
+    ),
+    "customNodesPath": options.Key(
+        type=options.TEXT, doc="Folder of custom nodes inside the container.", flag="--custom-path"
+    ),
+    "outputDirectory": options.Key(
+        type=options.TEXT,
+        doc="Folder inside the container that images are written to.",
+        flag="--output-directory",
+    ),
+}
 
 
-def args(serving: Serving) -> Sequence[str]:
-    """Return ComfyUI's command line; `--base-directory` holds `models/`."""
-    config = serving.config
-    made = ["main.py", "--listen", "$(POD_IP)", "--port", "8188"]
-    if config.get("enableCORS", True):
-        made.append("--enable-cors-header")
-    for key, flag in (
-        ("modelsPath", "--extra-model-paths-config"),
-        ("customNodesPath", "--custom-path"),
-        ("outputDirectory", "--output-directory"),
-    ):
-        if key in config:
-            made += [flag, config[key]]
-    return made
+def args(serving: base.Serving) -> Sequence[str]:
+    """Return ComfyUI's command line."""
+    arguments = ["main.py", "--listen", "$(POD_IP)", "--port", "8188"]
+    if serving.config.get("enableCORS", True):
+        arguments.append("--enable-cors-header")
+    return arguments + options.flags(serving.config, CONFIG)
 
 
-BACKEND = Backend(
+BACKEND = base.Backend(
     name="comfyui",
     title="ComfyUI",
     aliases=("comfy", "comfy-ui", "comfy_ui"),
     port=8188,
-    images={NVIDIA: "comfyanonymous/comfyui:latest", AMD: "comfyanonymous/comfyui:rocm"},
+    images={base.NVIDIA: "comfyanonymous/comfyui:latest", base.AMD: "comfyanonymous/comfyui:rocm"},
     schemes=("HF", "file", "pvc"),
     health="/system_stats",
     command=("python",),
     args=args,
-    config={
-        "enableCORS": Key(type=SWITCH),
-        "modelsPath": Key(type=TEXT),
-        "customNodesPath": Key(type=TEXT),
-        "outputDirectory": Key(type=TEXT),
-    }
-    | DOWNLOAD_KEYS,
+    config=CONFIG | options.DOWNLOAD_KEYS,
     capacity=lambda _spec: 1,
     loading_seconds=900,
     root=True,

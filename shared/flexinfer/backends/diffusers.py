@@ -1,55 +1,82 @@
-"""Diffusers behind a small image API, configured by its environment. Needs an image of yours; not started in our tests."""
+"""Diffusers behind a small image API, configured by its environment. Needs an image of yours; no test of ours starts it."""
 
 from collections.abc import Mapping
 
-from flexinfer.backends.base import (
-    AMD,
-    DOWNLOAD_KEYS,
-    INTEGER,
-    NUMBER,
-    NVIDIA,
-    SWITCH,
-    TEXT,
-    Backend,
-    Key,
-    Serving,
-)
+from flexinfer.backends import base, options
 
 VARIABLES = {
-    "numInferenceSteps": ("DEFAULT_NUM_INFERENCE_STEPS", INTEGER),
-    "guidanceScale": ("DEFAULT_GUIDANCE_SCALE", NUMBER),
-    "scheduler": ("DEFAULT_SCHEDULER", TEXT),
-    "negativePrompt": ("DEFAULT_NEGATIVE_PROMPT", TEXT),
-    "useFp16": ("USE_FP16", SWITCH),
-    "modelFamily": ("MODEL_FAMILY", TEXT),
-    "pipelineMode": ("PIPELINE_MODE", TEXT),
-    "quantization": ("QUANTIZATION", TEXT),
-    "computeDtype": ("BNB_COMPUTE_DTYPE", TEXT),
-    "cpuOffload": ("USE_CPU_OFFLOAD", SWITCH),
-    "skipWarmup": ("SKIP_WARMUP", SWITCH),
-    "warmupResolutions": ("WARMUP_RESOLUTIONS", TEXT),
+    "numInferenceSteps": (
+        "DEFAULT_NUM_INFERENCE_STEPS",
+        options.INTEGER,
+        "Denoising steps of a request that names none.",
+    ),
+    "guidanceScale": (
+        "DEFAULT_GUIDANCE_SCALE",
+        options.NUMBER,
+        "How closely an image follows the prompt, for a request that does not say.",
+    ),
+    "scheduler": ("DEFAULT_SCHEDULER", options.TEXT, "Name of the noise scheduler."),
+    "negativePrompt": (
+        "DEFAULT_NEGATIVE_PROMPT",
+        options.TEXT,
+        "What an image must not show, for a request that does not say.",
+    ),
+    "useFp16": ("USE_FP16", options.SWITCH, "Load the weights in half precision."),
+    "modelFamily": ("MODEL_FAMILY", options.TEXT, "Kind of pipeline, such as flux, sdxl, sd3 or sd15."),
+    "pipelineMode": ("PIPELINE_MODE", options.TEXT, "What the pipeline does, as the image API names it."),
+    "quantization": ("QUANTIZATION", options.TEXT, "Quantise the weights while loading, such as nf4."),
+    "computeDtype": (
+        "BNB_COMPUTE_DTYPE",
+        options.TEXT,
+        "Type in which quantised weights are computed, such as bfloat16.",
+    ),
+    "cpuOffload": (
+        "USE_CPU_OFFLOAD",
+        options.SWITCH,
+        "Keep the parts that are not in use in the CPU's memory.",
+    ),
+    "skipWarmup": ("SKIP_WARMUP", options.SWITCH, "Generate no image at start."),
+    "warmupResolutions": (
+        "WARMUP_RESOLUTIONS",
+        options.TEXT,
+        "Sizes of the images generated at start, such as 512x512,1024x1024.",
+    ),
 }
 
 
-def env(serving: Serving) -> Mapping[str, str]:
+def env(serving: base.Serving) -> Mapping[str, str]:
     """Return the environment that configures the server."""
-    made = {"MODEL": serving.path, "MODEL_ID": serving.path, "HOST": "$(POD_IP)", "PORT": "8000"}
-    for key, (name, _) in VARIABLES.items():
+    variables = {"MODEL": serving.path, "MODEL_ID": serving.path, "HOST": "$(POD_IP)", "PORT": "8000"}
+    for key, (name, _, _) in VARIABLES.items():
         if key in serving.config:
             value = serving.config[key]
-            made[name] = str(value).lower() if isinstance(value, bool) else str(value)
-    return made
+            variables[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    return variables
 
 
-BACKEND = Backend(
+BACKEND = base.Backend(
     name="diffusers",
     title="Diffusers",
     port=8000,
-    images={NVIDIA: "ghcr.io/flexinfer/diffusers-api:cuda", AMD: "ghcr.io/flexinfer/diffusers-api:rocm"},
+    images={
+        base.NVIDIA: "ghcr.io/flexinfer/diffusers-api:cuda",
+        base.AMD: "ghcr.io/flexinfer/diffusers-api:rocm",
+    },
     schemes=("HF", "file", "pvc"),
     health="/health",
     env=env,
-    config={key: Key(type=kind) for key, (_, kind) in VARIABLES.items()} | DOWNLOAD_KEYS,
+    config={
+        key: options.Key(type=kind, doc=doc, becomes=name) for key, (name, kind, doc) in VARIABLES.items()
+    }
+    | options.DOWNLOAD_KEYS,
+    unsupported_architectures=(
+        base.UnsupportedArchitecture(
+            vendor=base.NVIDIA,
+            prefix="sm_5",
+            reason="PyTorch for CUDA 12.8 and newer holds no code for Maxwell",
+            source="https://github.com/pytorch/pytorch/releases/tag/v2.8.0",
+        ),
+    ),
     capacity=lambda _spec: 1,
     loading_seconds=1800,
     shared_memory="8Gi",

@@ -3,59 +3,112 @@
 from collections.abc import Sequence
 
 from flexinfer.api.model import ModelSpec
-from flexinfer.backends.base import (
-    AMD,
-    CPU,
-    DOWNLOAD_KEYS,
-    INTEGER,
-    NVIDIA,
-    PATH,
-    SWITCH,
-    TEXT,
-    Backend,
-    Key,
-    Serving,
-    flags,
-    whole,
-)
+from flexinfer.backends import base, options
 
 PARALLEL = 4
 """Requests at once unless `parallel` says otherwise; they share one context."""
 ALL_LAYERS = 999
 
 FLAGS = {
-    "contextSize": Key(type=INTEGER, flag="--ctx-size"),
-    "batchSize": Key(type=INTEGER, flag="--batch-size", least=1),
-    "ubatchSize": Key(type=INTEGER, flag="--ubatch-size", least=1),
-    "threads": Key(type=INTEGER, flag="--threads", least=1),
-    "cacheTypeK": Key(type=TEXT, flag="--cache-type-k"),
-    "cacheTypeV": Key(type=TEXT, flag="--cache-type-v"),
-    "chatTemplate": Key(type=TEXT, flag="--chat-template"),
-    "jinja": Key(type=SWITCH, flag="--jinja", off="--no-jinja"),
-    "embedding": Key(type=SWITCH, flag="--embeddings"),
-    "reasoningFormat": Key(type=TEXT, flag="--reasoning-format"),
-    "reasoningBudget": Key(type=INTEGER, flag="--reasoning-budget", least=-1),
-    "device": Key(type=TEXT, flag="--device"),
+    "contextSize": options.Key(
+        type=options.INTEGER,
+        flag="--ctx-size",
+        doc="Context in tokens, shared by the requests in flight; 0 or absent: as trained.",
+    ),
+    "batchSize": options.Key(
+        type=options.INTEGER,
+        flag="--batch-size",
+        least=1,
+        doc="Tokens of a prompt that are submitted at once.",
+    ),
+    "ubatchSize": options.Key(
+        type=options.INTEGER, flag="--ubatch-size", least=1, doc="Tokens that are computed at once."
+    ),
+    "threads": options.Key(
+        type=options.INTEGER, flag="--threads", least=1, doc="CPU threads; one per core if absent."
+    ),
+    "cacheTypeK": options.Key(
+        type=options.TEXT, flag="--cache-type-k", doc="Type of the cached keys, such as f16, q8_0 or q4_0."
+    ),
+    "cacheTypeV": options.Key(
+        type=options.TEXT, flag="--cache-type-v", doc="Type of the cached values, such as f16, q8_0 or q4_0."
+    ),
+    "chatTemplate": options.Key(
+        type=options.TEXT,
+        flag="--chat-template",
+        doc="Name of a built-in chat template, or the template itself; the file's own if absent.",
+    ),
+    "jinja": options.Key(
+        type=options.SWITCH,
+        flag="--jinja",
+        off="--no-jinja",
+        doc="Use the Jinja engine for chat templates, which tool calls need.",
+    ),
+    "embedding": options.Key(
+        type=options.SWITCH, flag="--embeddings", doc="Serve embeddings and no completions."
+    ),
+    "reasoningFormat": options.Key(
+        type=options.TEXT,
+        flag="--reasoning-format",
+        doc="How the reasoning part of an answer is returned, such as none, auto or deepseek.",
+    ),
+    "reasoningBudget": options.Key(
+        type=options.INTEGER,
+        flag="--reasoning-budget",
+        least=-1,
+        doc="Tokens of reasoning at most; -1: no limit, 0: none.",
+    ),
+    "device": options.Key(
+        type=options.TEXT, flag="--device", doc="Devices to use, as `llama-server --list-devices` names them."
+    ),
 }
 READ_BELOW = {
-    "parallel": Key(type=INTEGER, least=1),
-    "nGPULayers": Key(type=INTEGER),
-    "flashAttention": Key(type=SWITCH),
-    "fitOff": Key(type=SWITCH),
-    "metrics": Key(type=SWITCH),
-    "ggufFile": Key(type=PATH),
-    "modelFile": Key(type=PATH),
-    "mmproj": Key(type=PATH, absolute=True),
+    "parallel": options.Key(
+        type=options.INTEGER,
+        least=1,
+        becomes="--parallel",
+        doc=f"Requests that are worked on at once; {PARALLEL} by default.",
+    ),
+    "nGPULayers": options.Key(
+        type=options.INTEGER,
+        becomes="--n-gpu-layers",
+        doc="Layers that are kept on the GPU; all of them by default.",
+    ),
+    "flashAttention": options.Key(
+        type=options.SWITCH, becomes="--flash-attn on", doc="Use flash attention; no effect on the CPU."
+    ),
+    "fitOff": options.Key(
+        type=options.SWITCH,
+        becomes="-fit off",
+        doc="Do not adjust unset options to the memory of the device.",
+    ),
+    "metrics": options.Key(
+        type=options.SWITCH,
+        becomes="--metrics",
+        doc="Accepted and without effect: metrics are always served.",
+    ),
+    "ggufFile": options.Key(
+        type=options.PATH,
+        becomes="--model",
+        doc="The .gguf file of a folder or repository; required for HF://.",
+    ),
+    "modelFile": options.Key(type=options.PATH, becomes="--model", doc="Another name of ggufFile."),
+    "mmproj": options.Key(
+        type=options.PATH,
+        absolute=True,
+        becomes="--mmproj",
+        doc="Multi-modal projector file, beside the model or as an absolute path.",
+    ),
 }
 
 
 def file_of(spec: ModelSpec) -> str:
-    """Return the GGUF file that the spec picks from a folder or repository, or nothing."""
+    """Return the GGUF file that the spec picks from a folder or repository; empty when it picks none."""
     return str(spec.config.get("ggufFile") or spec.config.get("modelFile") or "")
 
 
 def check(spec: ModelSpec) -> Sequence[str]:
-    """Say what a GGUF engine cannot start with."""
+    """Return what an engine for GGUF files cannot start with."""
     name = file_of(spec)
     if name and not name.lower().endswith(".gguf"):
         return [f"spec.config.ggufFile is {name}; llama.cpp loads files that end in .gguf"]
@@ -64,53 +117,65 @@ def check(spec: ModelSpec) -> Sequence[str]:
     return ()
 
 
-def model_path(serving: Serving) -> str:
+def model_path(serving: base.Serving) -> str:
     """Return the path of the GGUF file inside the container."""
     name = file_of(serving.spec)
     return serving.path if not name or serving.path.lower().endswith(".gguf") else f"{serving.path}/{name}"
 
 
-def args(serving: Serving) -> Sequence[str]:
+def args(serving: base.Serving) -> Sequence[str]:
     """Return llama-server's command line."""
     config, parallel = serving.config, capacity(serving.spec)
-    made = ["--host", "$(POD_IP)", "--port", "8080", "--model", model_path(serving), "--alias", serving.name]
-    made += ["--parallel", str(parallel), "--metrics"]
+    arguments = ["--host", "$(POD_IP)", "--port", "8080"]
+    arguments += ["--model", model_path(serving), "--alias", serving.name]
+    arguments += ["--parallel", str(parallel), "--metrics"]
     if parallel > 1:
-        made.append("--kv-unified")
-    layers = whole(config, "nGPULayers", ALL_LAYERS) if serving.vendor != CPU else 0
-    made += ["--n-gpu-layers", str(layers)]
-    if config.get("flashAttention") and serving.vendor != CPU:
-        made += ["--flash-attn", "on"]
+        arguments.append("--kv-unified")
+    layers = options.whole(config, "nGPULayers", ALL_LAYERS) if serving.vendor != base.CPU else 0
+    arguments += ["--n-gpu-layers", str(layers)]
+    if config.get("flashAttention") and serving.vendor != base.CPU:
+        arguments += ["--flash-attn", "on"]
     if config.get("fitOff"):
-        made += ["-fit", "off"]
+        arguments += ["-fit", "off"]
     if projector := config.get("mmproj"):
-        folder = (
-            serving.path if not serving.path.lower().endswith(".gguf") else serving.path.rpartition("/")[0]
-        )
-        made += ["--mmproj", projector if projector.startswith("/") else f"{folder}/{projector}"]
-    return made + flags(serving, FLAGS)
+        arguments += ["--mmproj", _beside_model(serving, projector)]
+    return arguments + options.flags(config, FLAGS)
+
+
+def _beside_model(serving: base.Serving, name: str) -> str:
+    """Return the path of a file that a user names: absolute, or in the folder of the model."""
+    is_file = serving.path.lower().endswith(".gguf")
+    folder = serving.path.rpartition("/")[0] if is_file else serving.path
+    return name if name.startswith("/") else f"{folder}/{name}"
 
 
 def capacity(spec: ModelSpec) -> int:
     """Return the number of slots."""
-    return whole(spec.config, "parallel", PARALLEL)
+    return options.whole(spec.config, "parallel", PARALLEL)
 
 
-BACKEND = Backend(
+BACKEND = base.Backend(
     name="llamacpp",
     title="llama.cpp",
     aliases=("llama.cpp", "llama-cpp", "llama_cpp"),
     port=8080,
     images={
-        CPU: "ghcr.io/ggml-org/llama.cpp:server",
-        NVIDIA: "ghcr.io/ggml-org/llama.cpp:server-cuda",
-        AMD: "ghcr.io/ggml-org/llama.cpp:server-rocm",
+        base.CPU: "ghcr.io/ggml-org/llama.cpp:server",
+        base.NVIDIA: "ghcr.io/ggml-org/llama.cpp:server-cuda",
+        base.AMD: "ghcr.io/ggml-org/llama.cpp:server-rocm",
     },
     schemes=("HF", "file", "pvc"),
     health="/health",
     args=args,
-    config=READ_BELOW | FLAGS | DOWNLOAD_KEYS,
+    config=READ_BELOW | FLAGS | options.DOWNLOAD_KEYS,
     check=check,
+    local_program=base.LocalProgram(
+        program="llama-server",
+        images=("ghcr.io/ggml-org/llama.cpp:server*", "ghcr.io/ggerganov/llama.cpp:server*"),
+        paths=("/app/llama-server", "/llama-server", "llama-server"),
+        fallback="flexinfer-llama-server",
+        install="pip install 'flexinfer[local]'",
+    ),
     capacity=capacity,
     in_flight="/metrics",
     in_flight_metrics=("llamacpp:requests_processing", "llamacpp:requests_deferred"),

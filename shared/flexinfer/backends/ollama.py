@@ -1,9 +1,9 @@
-"""Ollama: pulls what it serves by itself when it starts; ready once its own list names the model."""
+"""Ollama: pulls the model when it starts; ready once its own list names it."""
 
 from collections.abc import Mapping, Sequence
 
 from flexinfer.api.model import ModelSpec
-from flexinfer.backends.base import AMD, CPU, INTEGER, NVIDIA, TEXT, Backend, Key, Serving, whole
+from flexinfer.backends import base, options
 
 PARALLEL = 4
 IMAGE = "ollama/ollama:latest"
@@ -13,9 +13,10 @@ SERVE_AND_PULL = (
     "until ollama list >/dev/null 2>&1; do kill -0 $server || exit 1; sleep 0.2; done; "
     'ollama pull "$1" || exit 1; wait $server'
 )
-"""`ollama serve` alone pulls nothing; the name arrives as an argument, so no shell ever reads it.
+"""`ollama serve` alone pulls nothing. The model's name is an argument, so the shell never interprets it.
 
-It keeps what it pulls at home; a user whom the image does not know has none there."""
+Ollama keeps what it pulls in its home directory; a user that the image does not know has none."""
+DEVICES = {"hipVisibleDevices": "HIP_VISIBLE_DEVICES", "rocrVisibleDevices": "ROCR_VISIBLE_DEVICES"}
 
 
 def tag_of(_name: str, spec: ModelSpec) -> str:
@@ -24,41 +25,36 @@ def tag_of(_name: str, spec: ModelSpec) -> str:
     return tag if ":" in tag.rpartition("/")[2] else f"{tag}:latest"
 
 
-def args(serving: Serving) -> Sequence[str]:
+def args(serving: base.Serving) -> Sequence[str]:
     """Return the shell's arguments: the script, its own name, and what it pulls."""
     return [SERVE_AND_PULL, "ollama", tag_of(serving.name, serving.spec)]
 
 
-def env(serving: Serving) -> Mapping[str, str]:
-    """Return Ollama's settings; the Model's life is ours to decide, so it never unloads by itself."""
-    made = {
+def env(serving: base.Serving) -> Mapping[str, str]:
+    """Return Ollama's settings; it never unloads the model by itself, since FlexInfer stops the whole engine."""
+    config = serving.config
+    variables = {
         "OLLAMA_HOST": "$(POD_IP):11434",
         "OLLAMA_KEEP_ALIVE": "-1",
         "OLLAMA_NUM_PARALLEL": str(capacity(serving.spec)),
     }
-    config = serving.config
     if "contextSize" in config:
-        made["OLLAMA_CONTEXT_LENGTH"] = str(whole(config, "contextSize", 0))
-    if serving.vendor == AMD:
-        for key, name in (
-            ("hipVisibleDevices", "HIP_VISIBLE_DEVICES"),
-            ("rocrVisibleDevices", "ROCR_VISIBLE_DEVICES"),
-        ):
-            if key in config:
-                made[name] = str(config[key])
-    return made
+        variables["OLLAMA_CONTEXT_LENGTH"] = str(options.whole(config, "contextSize", 0))
+    if serving.vendor == base.AMD:
+        variables |= {variable: str(config[key]) for key, variable in DEVICES.items() if key in config}
+    return variables
 
 
 def capacity(spec: ModelSpec) -> int:
-    """Return how many requests Ollama is told to work on at once."""
-    return whole(spec.config, "parallel", PARALLEL)
+    """Return how many requests Ollama works on at once."""
+    return options.whole(spec.config, "parallel", PARALLEL)
 
 
-BACKEND = Backend(
+BACKEND = base.Backend(
     name="ollama",
     title="Ollama",
     port=11434,
-    images={CPU: IMAGE, NVIDIA: IMAGE, AMD: "ollama/ollama:rocm"},
+    images={base.CPU: IMAGE, base.NVIDIA: IMAGE, base.AMD: "ollama/ollama:rocm"},
     schemes=("ollama",),
     health="/v1/models",
     expects=lambda serving: f'"{tag_of(serving.name, serving.spec)}"',
@@ -66,11 +62,34 @@ BACKEND = Backend(
     args=args,
     env=env,
     config={
-        "parallel": Key(type=INTEGER, least=1),
-        "contextSize": Key(type=INTEGER, least=1),
-        "hipVisibleDevices": Key(type=TEXT),
-        "rocrVisibleDevices": Key(type=TEXT),
+        "parallel": options.Key(
+            type=options.INTEGER,
+            least=1,
+            becomes="OLLAMA_NUM_PARALLEL",
+            doc=f"Requests that are worked on at once; {PARALLEL} by default.",
+        ),
+        "contextSize": options.Key(
+            type=options.INTEGER,
+            least=1,
+            becomes="OLLAMA_CONTEXT_LENGTH",
+            doc="Context of a request, in tokens.",
+        ),
+        "hipVisibleDevices": options.Key(
+            type=options.TEXT, becomes="HIP_VISIBLE_DEVICES", doc="AMD GPUs that HIP may use, by index."
+        ),
+        "rocrVisibleDevices": options.Key(
+            type=options.TEXT,
+            becomes="ROCR_VISIBLE_DEVICES",
+            doc="AMD GPUs that ROCm may use, by index or uuid.",
+        ),
     },
+    local_program=base.LocalProgram(
+        program="ollama",
+        images=("ollama/ollama", "ollama/ollama:*", "docker.io/ollama/ollama:*"),
+        paths=("ollama", "/bin/ollama", "/usr/bin/ollama", "/usr/local/bin/ollama"),
+        default_args=("serve",),
+        install="install it from https://ollama.com/download",
+    ),
     capacity=capacity,
     served_name=tag_of,
 )

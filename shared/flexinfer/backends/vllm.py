@@ -1,67 +1,136 @@
-"""vLLM: OpenAI-compatible, CUDA and ROCm; not on NVIDIA Maxwell (the placer refuses those devices)."""
+"""vLLM: OpenAI-compatible, on CUDA and ROCm."""
 
 from collections.abc import Mapping, Sequence
 
 from flexinfer.api.model import ModelSpec
-from flexinfer.backends.base import (
-    AMD,
-    DOWNLOAD_KEYS,
-    INTEGER,
-    NUMBER,
-    NVIDIA,
-    PATH,
-    SOMEBODY,
-    SWITCH,
-    TEXT,
-    Backend,
-    Key,
-    Serving,
-    flags,
-    whole,
-)
+from flexinfer.backends import base, options
 
 FLAGS = {
-    "dtype": Key(type=TEXT, flag="--dtype"),
-    "maxModelLen": Key(type=INTEGER, flag="--max-model-len", least=1),
-    "gpuMemoryUtilization": Key(type=NUMBER, flag="--gpu-memory-utilization"),
-    "maxNumSeqs": Key(type=INTEGER, flag="--max-num-seqs", least=1),
-    "maxNumBatchedTokens": Key(type=INTEGER, flag="--max-num-batched-tokens", least=1),
-    "quantization": Key(type=TEXT, flag="--quantization"),
-    "tokenizer": Key(type=TEXT, flag="--tokenizer"),
-    "kvCacheDtype": Key(type=TEXT, flag="--kv-cache-dtype"),
-    "attentionBackend": Key(type=TEXT, flag="--attention-backend"),
-    "cpuOffloadGb": Key(type=NUMBER, flag="--cpu-offload-gb"),
-    "swapSpace": Key(type=NUMBER, flag="--swap-space"),
-    "reasoningParser": Key(type=TEXT, flag="--reasoning-parser"),
-    "enforceEager": Key(type=SWITCH, flag="--enforce-eager"),
-    "trustRemoteCode": Key(type=SWITCH, flag="--trust-remote-code"),
-    "enablePrefixCaching": Key(type=SWITCH, flag="--enable-prefix-caching", off="--no-enable-prefix-caching"),
-    "disableLogStats": Key(type=SWITCH, flag="--disable-log-stats"),
+    "dtype": options.Key(
+        type=options.TEXT,
+        flag="--dtype",
+        doc="Type of weights and activations, such as auto, float16 or bfloat16.",
+    ),
+    "maxModelLen": options.Key(
+        type=options.INTEGER,
+        flag="--max-model-len",
+        least=1,
+        doc="Context of a request, in tokens; as trained if absent.",
+    ),
+    "gpuMemoryUtilization": options.Key(
+        type=options.NUMBER,
+        flag="--gpu-memory-utilization",
+        doc="Share of the GPU's memory that vLLM reserves, from 0 to 1.",
+    ),
+    "maxNumSeqs": options.Key(
+        type=options.INTEGER,
+        flag="--max-num-seqs",
+        least=1,
+        doc="Requests that are worked on at once, at most.",
+    ),
+    "maxNumBatchedTokens": options.Key(
+        type=options.INTEGER,
+        flag="--max-num-batched-tokens",
+        least=1,
+        doc="Tokens that one step computes, at most.",
+    ),
+    "quantization": options.Key(
+        type=options.TEXT,
+        flag="--quantization",
+        doc="How the weights are quantised, such as awq or gptq; read from the model if absent.",
+    ),
+    "tokenizer": options.Key(
+        type=options.TEXT,
+        flag="--tokenizer",
+        doc="Name or path of another tokenizer; the model's own if absent.",
+    ),
+    "kvCacheDtype": options.Key(
+        type=options.TEXT, flag="--kv-cache-dtype", doc="Type of the KV cache, such as auto or fp8."
+    ),
+    "attentionBackend": options.Key(
+        type=options.TEXT, flag="--attention-backend", doc="Attention implementation, such as FLASH_ATTN."
+    ),
+    "cpuOffloadGb": options.Key(
+        type=options.NUMBER,
+        flag="--cpu-offload-gb",
+        doc="Weights kept in the CPU's memory, in GiB for each GPU.",
+    ),
+    "swapSpace": options.Key(
+        type=options.NUMBER, flag="--swap-space", doc="CPU memory for swapped KV cache, in GiB for each GPU."
+    ),
+    "reasoningParser": options.Key(
+        type=options.TEXT,
+        flag="--reasoning-parser",
+        doc="Parser of the reasoning part of an answer, such as deepseek_r1.",
+    ),
+    "enforceEager": options.Key(
+        type=options.SWITCH, flag="--enforce-eager", doc="Use no CUDA graphs: less memory, slower."
+    ),
+    "trustRemoteCode": options.Key(
+        type=options.SWITCH, flag="--trust-remote-code", doc="Run Python code that comes with the model."
+    ),
+    "enablePrefixCaching": options.Key(
+        type=options.SWITCH,
+        flag="--enable-prefix-caching",
+        off="--no-enable-prefix-caching",
+        doc="Reuse the KV cache of prompts that begin alike.",
+    ),
+    "disableLogStats": options.Key(
+        type=options.SWITCH, flag="--disable-log-stats", doc="Log no statistics; its metrics then stay at 0."
+    ),
 }
 READ_BELOW = {
-    "servedModelName": Key(type=TEXT),
-    "tensorParallelSize": Key(type=INTEGER, least=1),
-    "enableToolCalling": Key(type=SWITCH),
-    "toolCallParser": Key(type=TEXT),
-    "ggufFile": Key(type=PATH),
+    "servedModelName": options.Key(
+        type=options.TEXT,
+        becomes="--served-model-name",
+        doc="Name under which vLLM knows the model; the Model's name if absent.",
+    ),
+    "tensorParallelSize": options.Key(
+        type=options.INTEGER,
+        least=1,
+        becomes="--tensor-parallel-size",
+        doc="GPUs that share each layer; spec.gpu.count if absent.",
+    ),
+    "enableToolCalling": options.Key(
+        type=options.SWITCH, becomes="--enable-auto-tool-choice", doc="Let the model call tools."
+    ),
+    "toolCallParser": options.Key(
+        type=options.TEXT,
+        becomes="--tool-call-parser",
+        doc="Parser of tool calls, with enableToolCalling; hermes by default.",
+    ),
+    "ggufFile": options.Key(
+        type=options.PATH, becomes="--model", doc="A .gguf file of the folder or repository to serve."
+    ),
 }
 
-CONFIG = READ_BELOW | FLAGS | DOWNLOAD_KEYS
+CONFIG = READ_BELOW | FLAGS | options.DOWNLOAD_KEYS
+_REQUIREMENTS = "https://docs.vllm.ai/en/latest/getting_started/installation/gpu.html"
+UNSUPPORTED = tuple(
+    base.UnsupportedArchitecture(
+        vendor=base.NVIDIA,
+        prefix=prefix,
+        reason=f"vLLM needs compute capability 7.0, {generation} has {number}.x",
+        source=_REQUIREMENTS,
+    )
+    for prefix, generation, number in (("sm_5", "Maxwell", 5), ("sm_6", "Pascal", 6))
+)
 
 
-def args(serving: Serving) -> Sequence[str]:
+def args(serving: base.Serving) -> Sequence[str]:
     """Return the command line of vLLM's server; several devices are one tensor-parallel group."""
     config = serving.config
     gguf = config.get("ggufFile")
     path = f"{serving.path}/{gguf}" if gguf else serving.path
-    made = ["--host", "$(POD_IP)", "--port", "8000", "--model", path]
-    made += ["--served-model-name", served_name(serving.name, serving.spec)]
-    parallel = whole(config, "tensorParallelSize", max(1, serving.devices))
+    arguments = ["--host", "$(POD_IP)", "--port", "8000", "--model", path]
+    arguments += ["--served-model-name", served_name(serving.name, serving.spec)]
+    parallel = options.whole(config, "tensorParallelSize", max(1, serving.devices))
     if parallel > 1:
-        made += ["--tensor-parallel-size", str(parallel)]
+        arguments += ["--tensor-parallel-size", str(parallel)]
     if config.get("enableToolCalling"):
-        made += ["--enable-auto-tool-choice", "--tool-call-parser", config.get("toolCallParser", "hermes")]
-    return made + flags(serving, FLAGS)
+        parser = config.get("toolCallParser", "hermes")
+        arguments += ["--enable-auto-tool-choice", "--tool-call-parser", parser]
+    return arguments + options.flags(config, FLAGS)
 
 
 def served_name(name: str, spec: ModelSpec) -> str:
@@ -69,27 +138,35 @@ def served_name(name: str, spec: ModelSpec) -> str:
     return str(spec.config.get("servedModelName") or name)
 
 
-def env(serving: Serving) -> Mapping[str, str]:
+def env(serving: base.Serving) -> Mapping[str, str]:
     """Return vLLM's environment."""
-    made = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-    if serving.vendor != AMD:
-        made |= SOMEBODY
-    if serving.vendor == AMD and serving.architecture:
-        made["PYTORCH_ROCM_ARCH"] = serving.architecture
-    return made
+    variables = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    if serving.vendor != base.AMD:
+        variables |= base.HOME_AND_USER
+    if serving.vendor == base.AMD and serving.architecture:
+        variables["PYTORCH_ROCM_ARCH"] = serving.architecture
+    return variables
 
 
-BACKEND = Backend(
+BACKEND = base.Backend(
     name="vllm",
     title="vLLM",
     port=8000,
-    images={NVIDIA: "vllm/vllm-openai:latest", AMD: "rocm/vllm:latest"},
+    images={base.NVIDIA: "vllm/vllm-openai:latest", base.AMD: "rocm/vllm:latest"},
     schemes=("HF", "file", "pvc"),
     health="/health",
     args=args,
     env=env,
     config=CONFIG,
-    capacity=lambda spec: whole(spec.config, "maxNumSeqs", 256),
+    unsupported_architectures=UNSUPPORTED,
+    local_program=base.LocalProgram(
+        program="vllm",
+        images=("vllm/vllm-openai*", "docker.io/vllm/vllm-openai*", "rocm/vllm*", "vllm/vllm-openai-cpu*"),
+        paths=("vllm", "/bin/vllm", "/usr/bin/vllm", "/usr/local/bin/vllm"),
+        subcommand=("serve",),
+        install="pip install vllm",
+    ),
+    capacity=lambda spec: options.whole(spec.config, "maxNumSeqs", 256),
     served_name=served_name,
     in_flight="/metrics",
     in_flight_metrics=("vllm:num_requests_running", "vllm:num_requests_waiting"),

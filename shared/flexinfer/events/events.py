@@ -70,10 +70,7 @@ class NodeDeleted(Event, frozen=True, kw_only=True):
 
 
 class Watermark(Event, frozen=True, kw_only=True):
-    """What a reader must have read by now.
-
-    Per kind, the count of subjects and the sum of their digests (`state.apply.digest`).
-    """
+    """What a reader must have read: per kind, the count of subjects and the sum of their digests."""
 
     stream_created: str
     counts: dict[str, int]
@@ -81,10 +78,7 @@ class Watermark(Event, frozen=True, kw_only=True):
 
 
 class GpusObserved(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """All devices of a node in one sample.
-
-    `sample` is a counter that starts at 1 with each `boot` of the agent.
-    """
+    """All devices of a node in one sample; `sample` counts from 1 after each `boot` of the agent."""
 
     node: str
     boot: str
@@ -94,10 +88,7 @@ class GpusObserved(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ActivityObserved(Event, frozen=True, kw_only=True):
-    """One proxy's traffic of one Model.
-
-    `idle_seconds` is the time since the last request started or ended.
-    """
+    """One proxy's traffic of one Model; `idle_seconds` counts from the start or end of its last request."""
 
     proxy: str
     namespace: str

@@ -26,7 +26,7 @@ from flexinfer.runtime.kubernetes.api import ApiError
 from flexinfer.runtime.leader_election import LeaderElector
 from flexinfer.runtime.nats import connection, state_reader
 from flexinfer.runtime.runtime import Runtime, Work
-from flexinfer.runtime.settings import Settings, SettingsError, load
+from flexinfer.runtime.settings import Settings, SettingsError, load, warnings
 
 Main: TypeAlias = Callable[[Runtime], Awaitable[None]]
 logger = logging.getLogger(__name__)
@@ -64,6 +64,8 @@ def run_all(runnables: Sequence[Runnable]) -> None:
         sys.stderr.write(f"flexinfer-{name}: {error}\n")
         raise SystemExit(2) from error
     log.set_up(name, settings.log_level)
+    for sentence in warnings(os.environ):
+        logger.warning(sentence)
     with contextlib.suppress(ImportError):
         import uvloop  # noqa: PLC0415 -- an extra
 

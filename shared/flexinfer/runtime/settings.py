@@ -1,85 +1,147 @@
 """Settings: what the environment says, as typed fields named after their variable.
 
-`FLEXINFER_HEALTH_PORT` is `health_port`. A bad value names its variable and what it should be.
+`FLEXINFER_HEALTH_PORT` is `health_port`; every variable that begins with `FLEXINFER_IMAGE_` is an entry of `images`. A bad value stops the
+process with its variable and what it should be; an unknown variable is named in a warning, with the nearest known one.
 """
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 
 import msgspec
 
+from flexinfer import backends
+
 PREFIX = "FLEXINFER_"
+IMAGE_PREFIX = f"{PREFIX}IMAGE_"
+_IMAGES_FIELD = "images"
 
 
 class SettingsError(ValueError):
-    """A variable of the environment does not hold what it should."""
+    """A variable of the environment has a value that it cannot have."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """Everything that can be set; seconds unless a field says otherwise."""
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set. The text below a field is its meaning on the settings page."""
 
     nats_url: str = "nats://127.0.0.1:4222"
+    """Address of the NATS server. The default is where `flexinfer up` and a developer's own server listen; manifests set the Service's."""
     nats_user: str = ""
-    """Empty: the server asks for none."""
+    """User at NATS: the name of the service, whose permissions it has. Empty: the server requires no login."""
     nats_password_file: str = ""
+    """File that holds the password of nats_user, read at start. Empty: no password."""
     nats_ca_file: str = ""
-    """The authority that signed NATS' certificate; with one, nothing is said before the connection is encrypted. Empty: plain."""
+    """CA certificate that signed NATS' own; with one, nothing is sent before the connection is encrypted. Empty: no TLS."""
     nats_replicas: int = 1
-    """How many NATS servers keep each stream, once it is made: 3 where there are three."""
+    """How many NATS servers keep a copy of each stream; read when the stream is created. 3 where three servers run."""
     bootstrap_nats_user: str = ""
-    """The identity that makes streams; only the watcher has it."""
+    """User at NATS that may create streams; set for the watcher alone. Empty: nats_user creates them."""
     bootstrap_nats_password_file: str = ""
+    """File that holds the password of bootstrap_nats_user. Empty: no password."""
     kubeconfig: str = ""
-    """Empty: the service account of the Pod that this runs in."""
+    """Kubeconfig file of the Kubernetes API. Empty: the service account of the Pod that the process runs in."""
     identity: str = "local"
-    """Who this replica is in its Lease: the Pod's uid in a cluster, the instance under `flexinfer up`."""
+    """Holder name of this replica in its Lease; it must differ between replicas. Manifests set the Pod's uid, `flexinfer up` the instance."""
     health_port: int = 0
-    """0: any free port, written to health_port_file."""
+    """TCP port of /healthz, /readyz and /version. 0: any free port, written to health_port_file; manifests set 8081."""
     health_port_file: str = ""
+    """File that the port in use for health is written to, for the program that started the process. Empty: none."""
     health_host: str = "127.0.0.1"
+    """Address that the health port listens on. The default is reached from this machine alone; manifests set 0.0.0.0 for the kubelet."""
     node_name: str = ""
+    """Name of the node that an agent reports on; required for the agent, not read by other services."""
     cluster_domain: str = "cluster.local"
+    """DNS domain of the cluster, the last part of the name that a Model's Service points to. The default is that of most clusters."""
     proxy_port: int = 0
+    """TCP port of the proxy. 0: any free port, written to proxy_port_file; manifests set 8080."""
     proxy_host: str = "127.0.0.1"
+    """Address that the proxy listens on. The default is reached from this machine alone; manifests set 0.0.0.0."""
     proxy_port_file: str = ""
+    """File that the port in use for the proxy is written to. Empty: none."""
     proxy_base_url: str = "http://flexinfer-proxy.flexinfer-system.svc"
-    """The door's address as Models name it in status.endpoint."""
+    """Address of the proxy as status.endpoint of a Model begins with it. The default is the proxy's Service in a cluster."""
     default_namespace: str = "default"
-    """Models of this namespace are known at the door by their bare name."""
+    """Models of this namespace can be named without their namespace in a request to the proxy."""
     api_key_file: str = ""
-    """Empty: the door asks for no key."""
+    """File that holds the API key that requests must carry as a bearer token. Empty: the proxy requires no key."""
     drain_seconds: float = 30.0
-    """How long a stop waits for requests under way."""
+    """How long a stop waits for requests in flight, in seconds. The default is a Pod's usual grace period."""
     loading_seconds: float = 600.0
-    """How long an engine may load without progress before its start is given up."""
+    """How long an engine may load without progress before its start fails, in seconds; a backend with slower starts sets more."""
     memory_free_seconds: float = 5.0
-    """Without telemetry: how long after its Pod is gone a device counts as free."""
+    """On nodes without GPU telemetry: how long after its Pod is gone a device counts as free, in seconds. Drivers free memory within one or two."""
     relist_seconds: float = 60.0
-    """How often the watcher compares the API with the stream, +- 20 %, so that any loss heals within it."""
+    """How often the watcher compares all objects of the API with the state stream, in seconds, varied by 20 %: any loss is repaired within it."""
     silence_seconds: float = 70.0
-    """A watch without event or bookmark for this long is taken for dead; servers send bookmarks each minute."""
+    """How long a watch of the API may be silent before it is opened again, in seconds. API servers send a bookmark every minute."""
     image: str = "ghcr.io/flexinfer/flexinfer:latest"
-    """Our own image, for Jobs."""
-    image_llamacpp_cpu: str = "ghcr.io/ggml-org/llama.cpp:server"
-    image_llamacpp_nvidia: str = "ghcr.io/ggml-org/llama.cpp:server-cuda"
-    image_llamacpp_amd: str = "ghcr.io/ggml-org/llama.cpp:server-rocm"
-    image_ollama: str = "ollama/ollama:latest"
-    image_ollama_amd: str = "ollama/ollama:rocm"
-    image_vllm: str = "vllm/vllm-openai:latest"
-    image_vllm_amd: str = "rocm/vllm:latest"
+    """FlexInfer's own image, which Jobs and init containers run. Manifests set the release's."""
+    images: Mapping[str, str] = {}
+    """Images of engines, one variable a backend or a backend on one vendor, such as FLEXINFER_IMAGE_VLLM_AMD. Empty: each backend's default."""
     hf_endpoint: str = ""
-    """A mirror of the Hugging Face hub; empty: the hub itself."""
+    """Base URL of a mirror of the Hugging Face hub. Empty: https://huggingface.co."""
     log_level: str = "info"
+    """Lowest level that is logged: debug, info, warning or error."""
     build: str = "unknown"
-    """What the source that runs calls itself; /version of the health port answers with it. Images set it."""
+    """Identifier of the running source, which /version of the health port returns. Images set it."""
+
+
+OTHER_VARIABLES: Mapping[str, str] = {
+    "FLEXINFER_STATE": "State folder of the command line; without it, the user's state folder.",
+    "FLEXINFER_API_URL": "Set by `flexinfer up`: which API server a process of the instance was started for.",
+    "FLEXINFER_NATS_CONFIG": "Set by `flexinfer up`: digest of the configuration that NATS was started with.",
+    "FLEXINFER_PROCESS": "Set by `flexinfer up`: marks a process as part of the instance.",
+    "FLEXINFER_RUN": "Set by the local node: the folder of a container's run.",
+    "FLEXINFER_MOUNTS": "Set by the local node: JSON of mount path -> folder, for FlexInfer's own Jobs.",
+    "FLEXINFER_AUDIT": "Tests: the folder that audit logs of a control plane are kept in.",
+    "FLEXINFER_SEEDS": "Tests: how many histories the simulation runs.",
+    "FLEXINFER_TEST_CLUSTER": "Tests: marks the processes of a node that a test started.",
+}
+"""Variables that begin with the prefix and are no setting of a service; they cause no warning."""
 
 
 def load(environment: Mapping[str, str]) -> Settings:
-    """Read the settings; SettingsError names the variable that is wrong."""
-    given = {
-        name[len(PREFIX) :].lower(): value for name, value in environment.items() if name.startswith(PREFIX)
-    }
+    """Return the settings. Raises SettingsError, naming the variable, when a value is not of its type."""
+    fields = {field: environment[name] for field, name in _variables().items() if name in environment}
     try:
-        return msgspec.convert(given, Settings, strict=False)
+        return msgspec.convert(fields | {_IMAGES_FIELD: _images(environment)}, Settings, strict=False)
     except msgspec.ValidationError as error:
         field = str(error).rpartition("$.")[2].rstrip("`")
         raise SettingsError(f"{PREFIX}{field.upper()}: {str(error).partition(' - at')[0]}") from error
+
+
+def warnings(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a sentence for every variable with the prefix that nothing reads: its name, and the nearest one that something does."""
+    known = {*_variables().values(), *OTHER_VARIABLES}
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    if not unknown:
+        return ()
+    known |= {*image_variables()}
+    return tuple(
+        f"{name} is not a setting and is ignored; {_remedy(name, known)}"
+        for name in unknown
+        if name not in known
+    )
+
+
+def image_variables() -> tuple[str, ...]:
+    """Return every variable that replaces the image of a backend."""
+    return tuple(f"{IMAGE_PREFIX}{key.upper()}" for key in backends.image_keys())
+
+
+def _remedy(name: str, known: Collection[str]) -> str:
+    nearest = difflib.get_close_matches(name, sorted(known), 1)
+    return f"did you mean {nearest[0]}?" if nearest else "remove it"
+
+
+def _variables() -> dict[str, str]:
+    """Return field -> variable of every setting that is one variable."""
+    fields = (field for field in Settings.__struct_fields__ if field != _IMAGES_FIELD)
+    return {field: f"{PREFIX}{field.upper()}" for field in fields}
+
+
+def _images(environment: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name.removeprefix(IMAGE_PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(IMAGE_PREFIX)
+    }

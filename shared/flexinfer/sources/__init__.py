@@ -1,13 +1,12 @@
-"""Sources: where weights come from, one file a scheme, found by being here.
+"""Sources: where weights come from, one file a scheme, found because the file is here.
 
-A file of this package holds one `SCHEME`. To add a scheme, add a file: nothing else names it (the CRD's rule aside).
+A module of this package holds one `SCHEME`. To add a scheme, add a file and its form to the rule on spec.source in crds/models.yaml.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from functools import cache
 
+from flexinfer import plugins
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.sources.base import MOUNT, Location, Scheme, Source, SourceError, Volume
@@ -25,7 +24,7 @@ __all__ = [
     "scheme",
 ]
 
-_LONGEST = 2048
+_MAX_LENGTH = 2048
 
 
 def names() -> tuple[str, ...]:
@@ -39,36 +38,31 @@ def scheme(name: str) -> Scheme | None:
 
 
 def parse(uri: str) -> Source | SourceError:
-    """Return what a source URI names, or why it names nothing."""
+    """Return what a source URI names, or why it is not valid."""
     name, separator, rest = uri.partition("://")
-    found = scheme(name) if separator else None
-    if found is None:
-        forms = ", ".join(known.form for known in _catalogue().values())
+    known = scheme(name) if separator else None
+    if known is None:
+        forms = ", ".join(one.form for one in _catalogue().values())
         return SourceError(
             Reason.INVALID_SOURCE, f"spec.source {uri!r} has no known scheme; use one of {forms}"
         )
-    wrong = "it is not one printable line" if not uri.isprintable() or len(uri) > _LONGEST else ""
-    parsed = wrong or found.parse(rest)
+    fault = "it is not one printable line" if not uri.isprintable() or len(uri) > _MAX_LENGTH else ""
+    parsed = fault or known.parse(rest)
     if isinstance(parsed, str):
-        return SourceError(Reason.INVALID_SOURCE, f"spec.source {uri!r}: {parsed}; the form is {found.form}")
+        return SourceError(Reason.INVALID_SOURCE, f"spec.source {uri!r}: {parsed}; the form is {known.form}")
     return parsed
 
 
 def locate(model: Model) -> Location | None:
-    """Return where a Model's weights are inside its container, or None when its source is not one."""
+    """Return where a Model's weights are inside its container; None when its source is not valid."""
     source = parse(model.spec.source)
-    found = None if isinstance(source, SourceError) else scheme(source.scheme)
-    return None if found is None or isinstance(source, SourceError) else found.locate(model, source)
+    if isinstance(source, SourceError):
+        return None
+    known = scheme(source.scheme)
+    return None if known is None else known.locate(model, source)
 
 
 @cache
 def _catalogue() -> Mapping[str, Scheme]:
-    found: dict[str, Scheme] = {}
-    for module in pkgutil.iter_modules(__path__):
-        candidate = getattr(importlib.import_module(f"{__name__}.{module.name}"), "SCHEME", None)
-        if not isinstance(candidate, Scheme):
-            continue
-        if candidate.name in found:
-            raise ValueError(f"two files hold the scheme {candidate.name}")
-        found[candidate.name] = candidate
-    return found
+    schemes = sorted(plugins.discover(__name__, "SCHEME", Scheme), key=lambda known: known.name)
+    return plugins.index(schemes, lambda known: (known.name,))

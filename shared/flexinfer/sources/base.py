@@ -1,4 +1,4 @@
-"""Source: what a URI names, and where an engine finds it. Pure: fetching is the prefetcher's."""
+"""Source: what a URI names, and where an engine finds it. Pure: the prefetcher downloads."""
 
 import enum
 from collections.abc import Callable
@@ -8,11 +8,11 @@ import msgspec
 from flexinfer.api.model import Model
 
 MOUNT = "/models"
-"""Where an engine finds its volume."""
+"""Where the volume with the weights is mounted in an engine's container."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """What a URI names: a claim, repository or tag, and a path where the scheme has one."""
+    """What a URI names: a PVC, repository or tag, and a path where the scheme has one."""
 
     scheme: str
     name: str = ""
@@ -20,7 +20,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SourceError(msgspec.Struct, frozen=True):
-    """Why a URI names nothing: a reason for machines, a sentence with the right form for people."""
+    """Why a URI is not valid: a reason for machines, a sentence with the right form for people."""
 
     reason: str
     message: str
@@ -36,21 +36,21 @@ class Volume(enum.Enum):
 
 
 class Location(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the weights are: the path that an engine is told, and what must be mounted for it."""
+    """Where the weights are: the path that an engine loads, and the volume that must be mounted for it."""
 
     path: str
     volume: Volume = Volume.NOTHING
     claim: str = ""
     owned: bool = False
-    """Whether the claim is one that FlexInfer makes when it is missing."""
+    """Whether FlexInfer creates the PVC when it is missing."""
     fetched: bool = False
-    """Whether the bytes are fetched, by a Job or by the Pod's first container, rather than there already."""
+    """Whether the weights are downloaded, by a Job or by an init container of the Pod."""
     pulled: bool = False
-    """Whether the engine itself pulls them when it starts."""
+    """Whether the engine itself downloads them when it starts."""
 
 
 class Scheme(msgspec.Struct, frozen=True, kw_only=True):
-    """A kind of source. `parse` returns a sentence when the rest of the URI is not of its form."""
+    """A kind of source. `parse` returns a sentence when what follows `://` is not of its form."""
 
     name: str
     form: str
@@ -59,7 +59,7 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def wrong_path(path: str) -> str:
-    """Return what is wrong with a path that a user gave, or nothing."""
+    """Return what is wrong with a path of a user; empty when it is valid."""
     parts = path.split("/")
     if ".." in parts or "." in parts:
         return "a path may not hold `.` or `..` as a part"

@@ -1,6 +1,6 @@
-"""file://: a path inside the engine's container: its image's own file or, on the local node, a file of the host.
+"""file://: a path inside the engine's container: a file of its image or, on the local node, a file of the host.
 
-Nothing is ever mounted for it.
+No volume is mounted for it.
 """
 
 from flexinfer.api.model import Model
@@ -16,7 +16,7 @@ def parse(rest: str) -> Source | str:
 
 
 def locate(_model: Model, source: Source) -> Location:
-    """Return the path as it is."""
+    """Return the path unchanged."""
     return Location(path=source.path)
 
 

@@ -1,7 +1,7 @@
-"""HF://: a repository of the Hugging Face hub, fetched into a folder of its own for each choice of revision and files.
+"""HF://: a repository of the Hugging Face hub, downloaded into a separate folder for each selection of revision and files.
 
-The folder's name says what was asked for, so a changed revision is another path and another Pod template: an engine that still runs
-keeps its files, and a half-fetched folder can never be taken for a whole one.
+The folder's name is a digest of that selection, so another revision is another path and another Pod template: an engine that still runs
+keeps its files, and an incomplete folder is never mistaken for another, complete one.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ MEMORY, SHARED, NONE = "Memory", "SharedPVC", "None"
 
 
 class Files(msgspec.Struct, frozen=True, kw_only=True):
-    """Which files of a repository are fetched; no pattern means all."""
+    """Which files of a repository are downloaded; no pattern means all."""
 
     repository: str
     revision: str = ""
@@ -30,9 +30,9 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fingerprint(self) -> str:
-        """What tells one choice of files from another."""
-        told = json.dumps(msgspec.to_builtins(self), sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()[:12]
+        """A digest of the selection: 12 hexadecimal digits."""
+        selection = json.dumps(msgspec.to_builtins(self), sort_keys=True)
+        return hashlib.sha256(selection.encode()).hexdigest()[:12]
 
 
 def parse(rest: str) -> Source | str:
@@ -43,30 +43,30 @@ def parse(rest: str) -> Source | str:
 
 
 def files(spec: ModelSpec) -> Files:
-    """Return what of its repository a Model needs: with `ggufFile`, that file (and `mmproj`) rather than every quantisation."""
+    """Return which files of its repository a Model needs: with `ggufFile`, that file (and `mmproj`) rather than every quantisation."""
     config = spec.config
     named = [str(config[key]) for key in ("ggufFile", "modelFile", "mmproj") if config.get(key)]
-    wanted = [*_patterns(config, "hfAllowPatterns"), *(name for name in named if not name.startswith("/"))]
+    allowed = [*_patterns(config, "hfAllowPatterns"), *(name for name in named if not name.startswith("/"))]
     return Files(
         repository=spec.source.partition("://")[2],
         revision=str(config.get("hfRevision") or ""),
-        allow=tuple(dict.fromkeys(wanted)),
+        allow=tuple(dict.fromkeys(allowed)),
         ignore=_patterns(config, "hfIgnorePatterns"),
     )
 
 
 def strategy(spec: ModelSpec) -> str:
-    """Return where fetched weights are kept: on a claim unless the spec says otherwise."""
+    """Return where downloaded weights are kept: on a PVC unless the spec says otherwise."""
     return (spec.cache.strategy if spec.cache else None) or SHARED
 
 
 def claim(model: Model) -> str:
-    """Return the claim that keeps the weights."""
+    """Return the name of the PVC that keeps the weights."""
     return (model.spec.cache.pvc_name if model.spec.cache else None) or f"{model.metadata.name}-cache"
 
 
 def locate(model: Model, _source: Source) -> Location:
-    """Return the folder of this choice of files."""
+    """Return the folder of this selection of files."""
     path = f"{MOUNT}/{model.metadata.name}/{files(model.spec).fingerprint}"
     kind = strategy(model.spec)
     if kind != SHARED:

@@ -1,4 +1,4 @@
-"""ollama://: a name of the Ollama registry, which the engine pulls by itself when it starts."""
+"""ollama://: a name of the Ollama registry, which the engine itself pulls when it starts."""
 
 import re
 
@@ -17,7 +17,7 @@ def parse(rest: str) -> Source | str:
 
 
 def locate(_model: Model, source: Source) -> Location:
-    """Return the name: the engine keeps what it pulls where it likes."""
+    """Return the name: the engine decides where it keeps what it pulls."""
     return Location(path=source.name, pulled=True)
 
 

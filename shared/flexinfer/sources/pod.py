@@ -1,6 +1,6 @@
-"""The parts of a Pod that an engine and the Job before it have in common: same mounts, same node, same tolerations.
+"""The parts of a Pod that an engine and the Job before it have in common: same mounts, same node, same tolerations. Pure.
 
-Pure: plain JSON values of the Kubernetes API. A Job that sees what the engine will see is the only honest check.
+All values are plain JSON of the Kubernetes API. A check is worth something only if its Job sees what the engine will see.
 """
 
 import json
@@ -35,12 +35,12 @@ HARDENED: Mapping[str, Any] = {
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-NOBODY = 65532
-"""Who runs what needs not be root: the user of our own images, and of distroless ones."""
+UNPRIVILEGED = 65532
+"""The user and group of what needs no root: those of our own images, and of distroless ones."""
 
 
 def owner(model: Model) -> Json:
-    """Return the reference that makes an object go with its Model."""
+    """Return the owner reference that has an object deleted with its Model."""
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -52,7 +52,7 @@ def owner(model: Model) -> Json:
 
 
 def labels(model: Model, component: str, manager: str) -> dict[str, str]:
-    """Return the labels of a child; `component` says what it is for."""
+    """Return the labels of an object that a Model owns; `component` is its role."""
     return {
         MODEL_LABEL: model.metadata.name,
         MODEL_UID_LABEL: model.uid,
@@ -65,32 +65,32 @@ def labels(model: Model, component: str, manager: str) -> dict[str, str]:
 
 
 def where(model: Model) -> Json:
-    """Return what holds a Pod to the Model's home; `nodeName` would bypass the scheduler and is never set."""
+    """Return what keeps a Pod on the Model's node; `nodeName` would bypass the scheduler and is never set."""
     node = model.status.placement.node if model.status.placement else ""
-    made: Json = {"tolerations": [dict(t) for t in TOLERATIONS]} if model.spec.devices else {}
+    spec: Json = {"tolerations": [dict(t) for t in TOLERATIONS]} if model.spec.devices else {}
     if model.spec.node_selector:
-        made["nodeSelector"] = dict(model.spec.node_selector)
+        spec["nodeSelector"] = dict(model.spec.node_selector)
     if node:
         term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
-        made["affinity"] = {
+        spec["affinity"] = {
             "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
         }
-    return made
+    return spec
 
 
 def security(*, root: bool = False, writes: bool = False) -> Json:
-    """Return a Pod's security: what Pod Security calls `restricted`, or `baseline` for what must be root.
+    """Return a Pod's security context: what Pod Security calls `restricted`, or `baseline` for what must be root.
 
-    What writes to a claim owns it by group, since a fresh volume is root's; who only reads leaves a user's files as they are.
+    What writes to a PVC owns it by group, since a new volume belongs to root; what only reads leaves the owner of a user's files as it is.
     """
-    made: Json = {"seccompProfile": {"type": "RuntimeDefault"}}
+    context: Json = {"seccompProfile": {"type": "RuntimeDefault"}}
     if not root:
-        made |= {"runAsNonRoot": True, "runAsUser": NOBODY, "runAsGroup": NOBODY}
-    return made | ({"fsGroup": NOBODY, "fsGroupChangePolicy": "OnRootMismatch"} if writes else {})
+        context |= {"runAsNonRoot": True, "runAsUser": UNPRIVILEGED, "runAsGroup": UNPRIVILEGED}
+    return context | ({"fsGroup": UNPRIVILEGED, "fsGroupChangePolicy": "OnRootMismatch"} if writes else {})
 
 
 def volumes(location: Location) -> list[Json]:
-    """Return the volume that holds the weights, if they lie on one."""
+    """Return the volume that holds the weights, if they are on one."""
     match location.volume:
         case Volume.NOTHING:
             return []
@@ -103,7 +103,7 @@ def volumes(location: Location) -> list[Json]:
 
 
 def mounts(location: Location, *, writable: bool = False) -> list[Json]:
-    """Return the mount of the weights; only what fetches may write."""
+    """Return the mount of the weights; only what downloads may write."""
     if location.volume is Volume.NOTHING:
         return []
     mount: Json = {"name": WEIGHTS, "mountPath": MOUNT}
@@ -111,7 +111,7 @@ def mounts(location: Location, *, writable: bool = False) -> list[Json]:
 
 
 def fetch_container(model: Model, location: Location, image: str, endpoint: str) -> Json:
-    """Return the container that fetches a Hugging Face repository into its folder."""
+    """Return the container that downloads a Hugging Face repository into its folder."""
     files = hf.files(model.spec)
     args = ["--repository", files.repository, "--into", location.path, "--fingerprint", files.fingerprint]
     args += ["--revision", files.revision] if files.revision else []
@@ -134,11 +134,11 @@ def fetch_container(model: Model, location: Location, image: str, endpoint: str)
 
 def _environment(endpoint: str) -> list[Json]:
     secret = {"name": TOKEN_SECRET, "key": TOKEN_KEY, "optional": True}
-    made: list[Json] = [
+    variables: list[Json] = [
         {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}},
         {"name": "HF_HUB_DISABLE_XET", "value": "1"},
         {"name": "HF_HUB_DISABLE_TELEMETRY", "value": "1"},
         {"name": "HF_HUB_DISABLE_PROGRESS_BARS", "value": "1"},
         {"name": "HF_HUB_DISABLE_UPDATE_CHECK", "value": "1"},
     ]
-    return [*made, {"name": "HF_ENDPOINT", "value": endpoint}] if endpoint else made
+    return [*variables, {"name": "HF_ENDPOINT", "value": endpoint}] if endpoint else variables

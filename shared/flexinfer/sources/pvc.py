@@ -1,4 +1,4 @@
-"""pvc://: weights that lie on a claim of the Model's namespace already; mounted read-only, never written."""
+"""pvc://: weights that are already on a PersistentVolumeClaim of the Model's namespace; mounted read-only, never written."""
 
 import re
 
@@ -9,7 +9,7 @@ _CLAIM = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 def parse(rest: str) -> Source | str:
-    """Read `<claim>/<path>`; without a path the whole claim is meant."""
+    """Read `<claim>/<path>`; without a path, the whole volume."""
     claim, _, path = rest.partition("/")
     if not _CLAIM.fullmatch(claim):
         return f"{claim!r} is not the name of a PersistentVolumeClaim"
@@ -18,7 +18,7 @@ def parse(rest: str) -> Source | str:
 
 
 def locate(_model: Model, source: Source) -> Location:
-    """Return the path below the claim's mount."""
+    """Return the path below the mount of the PVC."""
     path = f"{MOUNT}/{source.path}" if source.path else MOUNT
     return Location(path=path, volume=Volume.CLAIM, claim=source.name)
 

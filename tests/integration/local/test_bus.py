@@ -11,11 +11,10 @@ import pytest
 from nats.aio.client import Client
 
 from flexinfer.api.services import CHANGED_RECEIVERS
-from flexinfer.events import events, subjects
-from flexinfer.local import bus
+from flexinfer.events import events, permissions, subjects
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import Instance
-from flexinfer.local.supervisor import furnish
+from flexinfer.local.supervisor import provisioning
 from flexinfer.local.supervisor.plan import nats_server
 from flexinfer.local.supervisor.readiness import Banner, until_ready
 from flexinfer.runtime.nats import connection
@@ -33,7 +32,7 @@ INTERESTS = {
     "prefetcher": Subscriptions(changed=CHANGED_RECEIVERS["prefetcher"]),
     "launcher": Subscriptions(live=("activity",), changed=CHANGED_RECEIVERS["launcher"]),
     "reaper": Subscriptions(live=("activity",), hints=("wake",), changed=CHANGED_RECEIVERS["reaper"]),
-    "arbiter": Subscriptions(live=("gpu", "activity"), changed=CHANGED_RECEIVERS["arbiter"]),
+    "arbiter": Subscriptions(live=("gpu",), changed=CHANGED_RECEIVERS["arbiter"]),
     "proxy": Subscriptions(hints=("ready",)),
 }
 
@@ -42,13 +41,13 @@ INTERESTS = {
 async def served(folder: Path) -> AsyncIterator[Instance]:
     """Run nats-server as `flexinfer up` does, with streams and one Model in them."""
     instance = instances.ensure(folder / "state")
-    furnish.write_files(instance)
+    provisioning.write_files(instance)
     with instance.log("nats").open("wb") as log:
         server = subprocess.Popen([nats_server(), "-c", str(instance.nats_config)], stdout=log, stderr=log)
     try:
         async with asyncio.timeout(10):
             await until_ready(Banner(port=instance.ports.nats, opening=b"INFO "))
-        async with joined(instance, "watcher") as link, joined(instance, bus.BOOTSTRAP) as bootstrap:
+        async with joined(instance, "watcher") as link, joined(instance, permissions.BOOTSTRAP) as bootstrap:
             stream = StateStream(link, bootstrap)
             await stream.open()
             await stream.publish(events.ModelObserved(model=a_model("a", version=1)))
@@ -103,15 +102,17 @@ async def test_every_reader_gets_its_snapshot_with_its_own_user(tmp_path: Path) 
                 assert len(first.observations) == 1, name
 
 
-async def test_one_user_serves_all_services_in_one_process(tmp_path: Path) -> None:
-    """`flexinfer run --all`: each service's interests, over the one user."""
+async def test_one_user_serves_all_controllers_in_one_process(tmp_path: Path) -> None:
+    """`flexinfer run --controllers`: the subscriptions of each, over one user."""
     async with served(tmp_path) as instance:
-        for interests in INTERESTS.values():
-            async with joined(instance, bus.ALL_SERVICES) as link, asyncio.timeout(10):
+        for name, interests in INTERESTS.items():
+            if name == "proxy":
+                continue
+            async with joined(instance, permissions.CONTROLLERS) as link, asyncio.timeout(10):
                 assert isinstance(await anext(NatsBus(link).deliveries(interests)), Snapshot)
 
 
-@pytest.mark.parametrize("user", bus.USERS)
+@pytest.mark.parametrize("user", permissions.USERS)
 async def test_a_user_may_publish_what_is_its_own_and_nothing_else(tmp_path: Path, user: str) -> None:
     """Forging another's fact, and deleting or purging a stream, are refused by the server."""
     foreign = [
@@ -122,20 +123,22 @@ async def test_a_user_may_publish_what_is_its_own_and_nothing_else(tmp_path: Pat
         "elsewhere",
         f"_INBOX_{'tap' if user != 'tap' else 'proxy'}.x",
     ]
-    if user not in {"watcher", bus.ALL_SERVICES}:
+    if user not in {"watcher", *permissions.GROUPS}:
         foreign += ["flexinfer.model.default.a", "flexinfer.watermark"]
     async with served(tmp_path) as instance, watched(instance, user) as (client, refused):
         for subject in foreign:
             await client.publish(subject, b"{}")
         await refusals(client, refused, len(foreign))
-        own = [s for s in bus.permissions(user).publish if s.startswith("flexinfer.") and s.endswith(">")]
+        own = [
+            s for s in permissions.permissions(user).publish if s.startswith("flexinfer.") and s.endswith(">")
+        ]
         for pattern in own:
             await client.publish(pattern.replace(">", "x.y"), b"{}")
         await client.flush()
         assert len(refused) == len(foreign), refused
 
 
-@pytest.mark.parametrize("user", [user for user in bus.USERS if user != bus.TAP])
+@pytest.mark.parametrize("user", [user for user in permissions.USERS if user != permissions.TAP])
 async def test_no_service_may_listen_to_everything_or_to_anothers_replies(tmp_path: Path, user: str) -> None:
     """Only the tap hears all, and nobody hears another's inbox."""
     async with served(tmp_path) as instance, watched(instance, user) as (client, refused):
@@ -152,7 +155,7 @@ async def test_the_tap_hears_everything_and_reads_the_history(tmp_path: Path) ->
     async with (
         served(tmp_path) as instance,
         joined(instance, "placer") as placer,
-        joined(instance, bus.TAP) as tap,
+        joined(instance, permissions.TAP) as tap,
     ):
         heard = await tap.client.subscribe("flexinfer.>")
         await tap.client.flush()

@@ -1,4 +1,4 @@
-"""A Hugging Face hub on loopback: one repository, as much of its protocol as a download needs, and its faults."""
+"""A Hugging Face Hub on loopback: one repository, as much of its protocol as a download needs, and faults."""
 
 import hashlib
 import http.server
@@ -19,7 +19,7 @@ FILES = {
 
 
 class Hub:
-    """What the hub holds, and what it was asked for."""
+    """The state of the Hub: faults to inject, and the files that were downloaded."""
 
     def __init__(self) -> None:
         self.address = ""
@@ -30,7 +30,7 @@ class Hub:
 
 @contextmanager
 def served() -> Iterator[Hub]:
-    """Serve a hub on a free port of loopback."""
+    """Serve a Hub on a free port of loopback."""
     hub = Hub()
 
     class Handler(_Handler):
@@ -54,25 +54,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def do_HEAD(self) -> None:
-        """Answer as GET does, without a body."""
+        """Reply as to GET, without a body."""
         self.do_GET()
 
     def do_GET(self) -> None:
-        """Answer the API and the files."""
+        """Reply with a part of the API or a file."""
         path = self.path.split("?")[0]
         if path.startswith("/api/models/org/tiny"):
-            self._about(path)
+            self._describe(path)
         elif path.startswith("/org/tiny/resolve/"):
             self._file(path.rsplit("/", 1)[1])
         else:
-            self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
+            self._reply(404, b"", {"X-Error-Code": "RepoNotFound"})
 
-    def _about(self, path: str) -> None:
+    def _describe(self, path: str) -> None:
         if self.hub.gated:
-            self._answer(403, b"", {"X-Error-Code": "GatedRepo"})
+            self._reply(403, b"", {"X-Error-Code": "GatedRepo"})
             return
         if "/tree/" in path:
             body: Any = [
@@ -80,18 +80,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 for name, data in FILES.items()
             ]
         elif path.endswith("/revision/missing"):
-            self._answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
+            self._reply(404, b"", {"X-Error-Code": "RevisionNotFound"})
             return
         else:
             sha = OTHER if path.endswith("/revision/v2") else SHA
             siblings = [{"rfilename": name, "size": len(data)} for name, data in FILES.items()]
             body = {"id": "org/tiny", "modelId": "org/tiny", "sha": sha, "siblings": siblings, "tags": []}
-        self._answer(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        self._reply(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
     def _file(self, name: str) -> None:
         data = FILES.get(name)
         if data is None or name in self.hub.failing:
-            self._answer(403 if data else 404, b"")
+            self._reply(403 if data else 404, b"")
             return
         if self.command == "GET":
             self.hub.fetched.append(name)
@@ -100,16 +100,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             "X-Repo-Commit": SHA,
             "Accept-Ranges": "bytes",
         }
-        wanted = self.headers.get("Range")
-        if wanted:
-            start = int(wanted.split("=")[1].split("-")[0])
+        requested = self.headers.get("Range")
+        if requested:
+            start = int(requested.split("=")[1].split("-")[0])
             part = data[start:]
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            self._answer(206, part, headers)
+            self._reply(206, part, headers)
             return
-        self._answer(200, data, headers)
+        self._reply(200, data, headers)
 
-    def _answer(self, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+    def _reply(self, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(code)
         for name, value in (headers or {}).items():
             self.send_header(name, value)

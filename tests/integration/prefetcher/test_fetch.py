@@ -1,4 +1,4 @@
-"""The fetch Job's program against a hub on loopback: whole or not at all, and never twice."""
+"""The download Job's program against a Hub on loopback: completely or not at all, and only once."""
 
 import json
 import os
@@ -44,20 +44,20 @@ def fetched(hub: Hub, into: Path, *arguments: str, fingerprint: str = "one") -> 
 
 
 def names(folder: Path) -> set[str]:
-    """Return what a folder holds, our manifest aside."""
+    """Return the names in a folder, except the manifest."""
     return {path.name for path in folder.iterdir() if path.name != ".flexinfer.json"}
 
 
-def test_a_repository_is_fetched_whole(hub: Hub, tmp_path: Path) -> None:
-    """Every file, the commit that it was, and the size."""
+def test_a_repository_is_downloaded_completely(hub: Hub, tmp_path: Path) -> None:
+    """Every file; the report has the commit and the size."""
     code, report = fetched(hub, tmp_path / "m" / "one")
     assert code == 0
     assert (report["revision"], report["bytes"]) == (SHA, sum(map(len, FILES.values())))
     assert names(tmp_path / "m" / "one") == set(FILES)
 
 
-def test_only_what_the_patterns_choose_is_fetched(hub: Hub, tmp_path: Path) -> None:
-    """One quantisation of many, at the revision asked for."""
+def test_only_files_that_match_the_patterns_are_downloaded(hub: Hub, tmp_path: Path) -> None:
+    """One quantization of many, at the requested revision."""
     allow = json.dumps(["m-Q4.gguf", "*.json"])
     code, report = fetched(hub, tmp_path / "m" / "one", "--allow", allow, "--revision", "v2")
     assert (code, report["revision"]) == (0, OTHER)
@@ -65,27 +65,30 @@ def test_only_what_the_patterns_choose_is_fetched(hub: Hub, tmp_path: Path) -> N
     assert set(hub.fetched) == {"m-Q4.gguf", "config.json"}
 
 
-def test_what_is_there_is_not_fetched_again(hub: Hub, tmp_path: Path) -> None:
-    """The manifest says of what the folder is."""
+def test_a_complete_folder_is_not_downloaded_again(hub: Hub, tmp_path: Path) -> None:
+    """The manifest says which choice the folder contains."""
     fetched(hub, tmp_path / "m" / "one")
     before = list(hub.fetched)
     code, report = fetched(hub, tmp_path / "m" / "one")
     assert (code, report["revision"], hub.fetched) == (0, SHA, before)
 
 
-def test_a_fetch_that_broke_off_leaves_no_folder_and_goes_on(hub: Hub, tmp_path: Path) -> None:
-    """A folder of that name is always a whole one."""
+def test_a_download_that_failed_leaves_no_folder_and_keeps_complete_files(hub: Hub, tmp_path: Path) -> None:
+    """A folder of that name is always complete."""
     hub.failing.add("m-Q8.gguf")
     code, report = fetched(hub, tmp_path / "m" / "one")
-    assert (code, report["reason"]) == (1, "Away")
+    assert (code, report["reason"]) == (1, "HubUnavailable")
     assert not (tmp_path / "m" / "one").exists()
     hub.failing.clear()
+    complete = set(hub.fetched)
+    hub.fetched.clear()
     assert fetched(hub, tmp_path / "m" / "one")[0] == 0
+    assert set(hub.fetched) == set(FILES) - complete
     assert names(tmp_path / "m" / "one") == set(FILES)
 
 
-def test_another_choice_keeps_the_former_one_for_who_still_reads_it(hub: Hub, tmp_path: Path) -> None:
-    """The newest former folder stays, older ones go."""
+def test_the_previous_choice_is_kept_for_an_engine_that_still_reads_it(hub: Hub, tmp_path: Path) -> None:
+    """The newest previous folder stays, older ones are deleted."""
     for name in ("one", "two", "three"):
         assert fetched(hub, tmp_path / "m" / name, fingerprint=name)[0] == 0
     assert names(tmp_path / "m") == {"two", "three"}
@@ -99,26 +102,26 @@ def test_another_choice_keeps_the_former_one_for_who_still_reads_it(hub: Hub, tm
         pytest.param(["--repository", "org/none"], 3, "SourceNotFound", id="no such repository"),
     ],
 )
-def test_what_the_hub_does_not_have_is_said(
+def test_what_the_hub_does_not_have_is_reported(
     hub: Hub, tmp_path: Path, arguments: list[str], code: int, reason: str
 ) -> None:
-    """In a sentence for the user."""
-    found, report = fetched(hub, tmp_path / "m" / "one", *arguments)
-    assert (found, report["reason"]) == (code, reason)
+    """With the exit code and the reason of a source that does not exist."""
+    exit_code, report = fetched(hub, tmp_path / "m" / "one", *arguments)
+    assert (exit_code, report["reason"]) == (code, reason)
 
 
 def test_a_gated_repository_names_the_secret(hub: Hub, tmp_path: Path) -> None:
-    """The user learns where the token goes."""
+    """The message says where the token is read from."""
     hub.gated = True
     code, report = fetched(hub, tmp_path / "m" / "one")
     assert code == 1
     assert "Secret hf-token" in report["message"]
 
 
-def test_a_hub_that_is_away_is_said_in_a_sentence(tmp_path: Path) -> None:
-    """Nobody listens there: the Job fails with a line, not with a page of Python."""
+def test_an_unavailable_hub_is_reported_in_a_sentence(tmp_path: Path) -> None:
+    """The connection is refused: the Job fails with one line, not with a traceback."""
     with served() as gone:
         pass
     code, report = fetched(gone, tmp_path / "m" / "one")
-    assert (code, report["reason"]) == (1, "Away")
-    assert "the hub did not deliver org/tiny" in report["message"]
+    assert (code, report["reason"]) == (1, "HubUnavailable")
+    assert "the Hugging Face Hub did not serve org/tiny" in report["message"]

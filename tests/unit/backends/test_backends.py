@@ -53,7 +53,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_model_becomes_the_pod_that_is_written_down(name: str) -> None:
-    """A changed manifest is a changed file, which somebody has looked at."""
+    """A changed manifest is a changed file, which shows in the review."""
     changes = dict(CASES[name])
     gpu = changes.get("gpu")
     vendor = gpu.vendor if gpu else "cpu"
@@ -69,7 +69,7 @@ def test_a_model_becomes_the_pod_that_is_written_down(name: str) -> None:
 
 @pytest.mark.parametrize("name", backends.names())
 def test_every_backend_is_found_by_its_name_and_aliases_in_any_case(name: str) -> None:
-    """The CRD takes any text: `LLaMA.cpp` is llamacpp."""
+    """A CRD older than this program may let other spellings through: `LLaMA.cpp` is llamacpp."""
     backend = backends.find(name)
     assert backend is not None
     assert all(backends.find(f" {alias.upper()} ") is backend for alias in (name, *backend.aliases))
@@ -93,15 +93,57 @@ def test_arguments_bind_to_the_pod_and_are_texts(name: str, vendor: str) -> None
     assert backend is not None
     spec = ModelSpec(backend=name, source=f"{backend.schemes[0]}://x/y")
     serving = Serving(name="m", spec=spec, path="/models/m", vendor=vendor, devices=1)
-    told = [*backend.args(serving), *backend.env(serving).values()]
-    assert all(isinstance(text, str) for text in told)
-    assert any("$(POD_IP)" in text for text in told)
-    assert not any("0.0.0.0" in text for text in told)
+    texts = [*backend.args(serving), *backend.env(serving).values()]
+    assert all(isinstance(text, str) for text in texts)
+    assert any("$(POD_IP)" in text for text in texts)
+    assert not any("0.0.0.0" in text for text in texts)
 
 
 def test_an_unknown_backend_is_none() -> None:
-    """The watcher says so; nobody raises."""
+    """No error: the watcher refuses the spec."""
     assert backends.find("tensorrt") is None
+    assert backends.canonical("tensorrt") == "tensorrt"
+
+
+def test_an_alias_stands_for_the_name_of_its_backend() -> None:
+    """Every alias of every backend, and none of them names two."""
+    spellings = {
+        name: backends.canonical(name) for b in backends.all_backends() for name in (b.name, *b.aliases)
+    }
+    assert tuple(sorted(spellings)) == tuple(sorted(backends.spellings()))
+    assert set(spellings.values()) == set(backends.names())
+
+
+@pytest.mark.parametrize(
+    ("name", "unsupported"),
+    [
+        ("vllm", ["sm_52", "sm_61"]),
+        ("vllm-omni", ["sm_52", "sm_61"]),
+        ("diffusers", ["sm_52"]),
+        ("llamacpp", []),
+    ],
+)
+def test_a_backend_names_the_gpus_that_it_cannot_run_on(name: str, unsupported: list[str]) -> None:
+    """By vendor and prefix, each with its reason and source; GPUs of another vendor are not meant."""
+    backend = backends.find(name)
+    assert backend is not None
+    gpus = backend.unsupported_architectures
+    architectures = ("sm_52", "sm_61", "sm_70", "sm_86", "")
+    assert [a for a in architectures if any(g.covers("nvidia", a) for g in gpus)] == unsupported
+    assert not any(g.covers("amd", a) for a in architectures for g in gpus)
+    assert all(g.reason and g.source.startswith("https://") for g in gpus)
+
+
+def test_the_local_programs_are_those_of_the_backends() -> None:
+    """What runs on a machine without containers, and how to install it."""
+    programs = backends.local_programs()
+    assert {name: program.program for name, program in programs.items()} == {
+        "llamacpp": "llama-server",
+        "ollama": "ollama",
+        "vllm": "vllm",
+    }
+    assert programs["llamacpp"].fallback == "flexinfer-llama-server"
+    assert all(program.install and program.images and program.paths for program in programs.values())
 
 
 @pytest.mark.parametrize(
@@ -109,15 +151,15 @@ def test_an_unknown_backend_is_none() -> None:
     [
         pytest.param({"contexSize": 1}, "did you mean contextSize?", id="typing error"),
         pytest.param({"zzz": 1}, "is not a key of llamacpp", id="unknown"),
-        pytest.param({"contextSize": "4096"}, "must be a whole number", id="text for a number"),
-        pytest.param({"contextSize": True}, "must be a whole number", id="switch for a number"),
+        pytest.param({"contextSize": "4096"}, "must be an integer", id="text for a number"),
+        pytest.param({"contextSize": True}, "must be an integer", id="switch for a number"),
         pytest.param({"parallel": 0}, "must be at least 1", id="too small"),
         pytest.param({"jinja": "yes"}, "must be true or false", id="text for a switch"),
         pytest.param({"chatTemplate": "--api-key x"}, "must not begin with `-`", id="a flag smuggled in"),
         pytest.param({"ggufFile": "../../etc/passwd.gguf"}, "without `..`", id="traversal"),
         pytest.param({"ggufFile": "/etc/x.gguf"}, "may not begin with /", id="absolute"),
         pytest.param({"ggufFile": "x.bin"}, "end in .gguf", id="no GGUF"),
-        pytest.param({"hfAllowPatterns": [1]}, "must be a list of texts", id="list of numbers"),
+        pytest.param({"hfAllowPatterns": [1]}, "must be a list of strings", id="list of numbers"),
     ],
 )
 def test_a_bad_config_is_refused_by_its_key_with_a_remedy(config: dict[str, Any], sentence: str) -> None:
@@ -173,7 +215,7 @@ def test_a_setting_takes_the_place_of_an_image() -> None:
     """By vendor first, then for all vendors."""
     backend = backends.find("vllm")
     assert backend is not None
-    settings = {"image_vllm": "mine", "image_vllm_amd": "mine-rocm"}
+    settings = {"vllm": "mine", "vllm_amd": "mine-rocm"}
     assert [backend.image(v, settings) for v in ("nvidia", "amd")] == ["mine", "mine-rocm"]
 
 

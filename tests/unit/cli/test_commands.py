@@ -15,7 +15,7 @@ from flexinfer.cli.__main__ import COMMANDS, main, program_name
 from flexinfer.cli.env import shell
 from flexinfer.cli.services import Row, table
 from flexinfer.local import instance as instances
-from flexinfer.local.supervisor import furnish
+from flexinfer.local.supervisor import provisioning
 
 CHUNKS = [
     {"choices": [{"delta": {"role": "assistant", "content": None}}]},
@@ -25,8 +25,8 @@ CHUNKS = [
 ]
 
 
-class Door(http.server.BaseHTTPRequestHandler):
-    """A door that streams one answer, refuses one model and breaks off for another."""
+class StubProxy(http.server.BaseHTTPRequestHandler):
+    """A proxy that streams one answer, refuses one model and cuts the stream of another."""
 
     def do_POST(self) -> None:
         """Answer a chat completion."""
@@ -51,9 +51,9 @@ class Door(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Serve a door and point the environment at it."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Door) as server:
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Serve a stub proxy and point the environment at it."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), StubProxy) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
@@ -63,16 +63,20 @@ def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         thread.join()
 
 
-@pytest.mark.usefixtures("door")
+@pytest.mark.usefixtures("proxy")
 def test_chat_prints_the_answer_as_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
     """The parts of the stream make up the line."""
     assert main(["chat", "smollm2", "capital of France?"]) == 0
     assert capsys.readouterr().out == "Paris.\n"
 
 
-@pytest.mark.usefixtures("door")
-@pytest.mark.parametrize(("model", "said"), [("unknown", "404: no model unknown"), ("dying", "engine died")])
-def test_chat_says_what_the_door_said(capsys: pytest.CaptureFixture[str], model: str, said: str) -> None:
+@pytest.mark.usefixtures("proxy")
+@pytest.mark.parametrize(
+    ("model", "said"), [("unknown", "request failed: HTTP 404: no model unknown"), ("dying", "engine died")]
+)
+def test_chat_shows_what_the_proxy_answered(
+    capsys: pytest.CaptureFixture[str], model: str, said: str
+) -> None:
     """A refusal and a broken stream are each one sentence, and exit status 1."""
     assert main(["chat", model, "hello"]) == 1
     told = capsys.readouterr().err
@@ -80,10 +84,10 @@ def test_chat_says_what_the_door_said(capsys: pytest.CaptureFixture[str], model:
     assert "\x1b" not in told
 
 
-def test_chat_without_a_door_says_so(
+def test_chat_without_a_proxy_says_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A door that is not there."""
+    """Nothing listens at that address."""
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "key")
     assert main(["chat", "smollm2", "hello"]) == 1
@@ -118,7 +122,7 @@ def test_env_is_a_line_that_a_shell_evaluates(tmp_path: Path) -> None:
 
 def test_env_names_the_four_variables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """kubectl, OpenAI clients and NATS clients need no more."""
-    furnish.write_files(instances.ensure(tmp_path))
+    provisioning.write_files(instances.ensure(tmp_path))
     assert main(["env", "--state", str(tmp_path)]) == 0
     line = capsys.readouterr().out
     assert [word.partition("=")[0] for word in line.split()[1:]] == [
@@ -133,12 +137,12 @@ def test_services_of_an_instance_that_does_not_run_are_down(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every process is listed, none has a pid."""
-    furnish.write_files(instances.ensure(tmp_path))
+    provisioning.write_files(instances.ensure(tmp_path))
     assert main(["services", "--state", str(tmp_path), "-o", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {(row["pid"], row["health"]) for row in rows} == {(None, "down")}
     assert [row["name"] for row in rows][:3] == ["nats", "api", "node"]
-    assert len(rows) == 11
+    assert [row["name"] for row in rows][3:] == ["controllers", "proxy"]
 
 
 def test_the_table_is_aligned() -> None:
@@ -153,15 +157,15 @@ def test_the_table_is_aligned() -> None:
 
 def test_down_where_nothing_runs_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is what the user wanted."""
-    furnish.write_files(instances.ensure(tmp_path))
+    provisioning.write_files(instances.ensure(tmp_path))
     assert main(["down", "--state", str(tmp_path)]) == 0
     assert "nothing" in capsys.readouterr().out
 
 
-def test_run_names_the_services_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    """A typing error is answered with the list."""
+def test_run_lists_the_components(capsys: pytest.CaptureFixture[str]) -> None:
+    """A typing error gets the list."""
     assert main(["run", "placr"]) == 1
-    assert "there is no service 'placr': watcher, agent" in capsys.readouterr().err
+    assert "unknown component 'placr'" in capsys.readouterr().err
 
 
 def test_tap_without_nats_says_where_it_looked(

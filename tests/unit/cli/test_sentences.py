@@ -14,7 +14,7 @@ WHO: dict[str, Any] = {"namespace": "default", "name": "a"}
 
 
 @pytest.mark.parametrize(
-    ("event", "said"),
+    ("event", "line"),
     [
         (
             events.HistoryRecorded(
@@ -26,18 +26,18 @@ WHO: dict[str, Any] = {"namespace": "default", "name": "a"}
                 message="up",
                 seconds=0.5,
             ),
-            "default/a: launcher Ready=True (Ready), took 0.50 s: up",
+            "default/a: launcher Ready=True (Ready), took 0.50s: up",
         ),
-        (events.WakeRequested(**WHO, uid="u"), "default/a: somebody asks for it"),
-        (events.EngineReady(**WHO, uid="u"), "default/a: its engine answers"),
+        (events.WakeRequested(**WHO, uid="u"), "default/a: a request is waiting for a cold start"),
+        (events.EngineReady(**WHO, uid="u"), "default/a: engine ready"),
         (
             events.StatusChanged(owner="placer", **WHO, uid="u", version=7),
-            "default/a: the placer wrote its status (version 7)",
+            "default/a: status written by the placer (version 7)",
         ),
-        (events.ProxyObserved(proxy="p", final=True), "door p says farewell"),
+        (events.ProxyObserved(proxy="p", final=True), "proxy p shut down"),
         (
             events.ActivityObserved(proxy="p", **WHO, uid="u", idle_seconds=1.25, in_flight=2, waiting=1),
-            "default/a at door p: 2 in flight, 1 waiting, last asked 1.2 s ago",
+            "default/a at proxy p: 2 in flight, 1 queued, last request 1.2s ago",
         ),
         (
             events.GpusObserved(
@@ -50,8 +50,8 @@ WHO: dict[str, Any] = {"namespace": "default", "name": "a"}
         ),
         (events.GpusObserved(node="n", boot="b", sample=1, message="no driver"), "node n: no driver"),
         (events.NodeObserved(name="n", node=NodeFacts(name="n", ready="True")), "node n is ready"),
-        (events.NodeDeleted(name="n"), "node n is gone"),
-        (events.ModelDeleted(**WHO, uid="u"), "default/a is gone"),
+        (events.NodeDeleted(name="n"), "node n deleted"),
+        (events.ModelDeleted(**WHO, uid="u"), "default/a deleted"),
         (
             events.WorkloadObserved(
                 **WHO, pods=(PodFacts(name="a-0", uid="p", phase="Running", ready=True),)
@@ -60,14 +60,14 @@ WHO: dict[str, Any] = {"namespace": "default", "name": "a"}
         ),
         (
             events.Watermark(stream_created="", counts={"model": 1, "node": 2}, sums={}),
-            "the stream holds 1 models, 2 nodes",
+            "state stream holds 1 models, 2 nodes",
         ),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
 )
-def test_an_event_reads_as_a_sentence(event: AnyEvent, said: str) -> None:
+def test_an_event_reads_as_a_sentence(event: AnyEvent, line: str) -> None:
     """Each kind says what it means."""
-    assert sentence(event) == said
+    assert sentence(event) == line
 
 
 def test_what_an_engine_says_cannot_steer_the_terminal() -> None:
@@ -79,6 +79,6 @@ def test_what_an_engine_says_cannot_steer_the_terminal() -> None:
 
 def test_what_does_not_decode_is_shown_short_and_safe() -> None:
     """Foreign bytes are shown, not obeyed."""
-    told = raw(b"\x1b[2J" + b"x" * 500)
-    assert "\x1b" not in told
-    assert len(told) <= 160
+    shown = raw(b"\x1b[2J" + b"x" * 500)
+    assert "\x1b" not in shown
+    assert len(shown) <= 160

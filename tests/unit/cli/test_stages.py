@@ -1,4 +1,4 @@
-"""Stages: phases in the words of a story."""
+"""Stages: the phases as the demo shows them."""
 
 import os
 import sys
@@ -7,29 +7,29 @@ import pytest
 
 from flexinfer.api.phase import Phase
 from flexinfer.cli.errors import CommandError
-from flexinfer.cli.stages import ASLEEP, READY, WAKING, Stages, watched
+from flexinfer.cli.stages import IDLE, READY, STARTING, Stages, watched
 
 
-def test_every_phase_has_a_word_and_a_word_is_told_once() -> None:
-    """Pending and Loading are both a model that wakes."""
-    told: list[str] = []
-    stages = Stages(told.append)
+def test_every_phase_has_a_stage_and_a_stage_is_reported_once() -> None:
+    """Pending and Loading are both a start."""
+    reported: list[str] = []
+    stages = Stages(reported.append)
     for phase in (Phase.IDLE, Phase.IDLE, Phase.PENDING, Phase.LOADING, Phase.READY, "", Phase.FAILED):
         stages.see(phase)
-    assert told == [ASLEEP, WAKING, READY, "failed"]
+    assert reported == [IDLE, STARTING, READY, "failed"]
 
 
-def test_a_stage_that_never_comes_is_a_sentence() -> None:
-    """Nothing waits for ever."""
+def test_a_stage_that_is_not_reached_is_a_clear_error() -> None:
+    """It names the stage, the time and the current stage."""
     with pytest.raises(CommandError, match="not ready within"):
-        Stages(lambda _: None).await_word(READY, 0.01)
+        Stages(lambda _: None).wait_for(READY, 0.01)
 
 
 def test_stages_follow_what_a_command_prints() -> None:
     """Line by line, while it runs."""
     code = "import time; print('Idle', flush=True); print('Ready', flush=True); time.sleep(60)"
-    told: list[str] = []
-    stages = Stages(told.append)
+    reported: list[str] = []
+    stages = Stages(reported.append)
     with watched([sys.executable, "-c", code], os.environ, stages):
-        stages.await_word(READY, 10)
-    assert told == [ASLEEP, READY]
+        stages.wait_for(READY, 10)
+    assert reported == [IDLE, READY]

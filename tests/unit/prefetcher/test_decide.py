@@ -1,4 +1,4 @@
-"""The prefetcher's decision: what must be there before an engine starts, and what is said until it is."""
+"""The prefetcher's decision: what must be there before an engine starts, and the condition until it is."""
 
 import json
 from typing import Any
@@ -9,157 +9,171 @@ import pytest
 from flexinfer.api import conditions
 from flexinfer.api.model import Cache, CacheStatus, Model
 from flexinfer.api.reasons import Reason
+from flexinfer.api.status import CachedStatus
 from flexinfer.events import events
 from flexinfer.events.workload import ClaimFacts, JobFacts
-from flexinfer.prefetcher.decide import RETRY_SECONDS, Discard, Prepare, decide
-from flexinfer.prefetcher.plan import PrefetchSettings, plan
+from flexinfer.prefetcher.decide import RETRY_SECONDS, DeleteJob, EnsureJob, decide
+from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation
 from tests.builders import NOW, a_condition, a_fleet, a_model
 
-TERMS = PrefetchSettings(image="ours")
-HOME = ("Accepted", "Placed")
+SETTINGS = PrefetchSettings(image="ours")
+PLACED = ("Accepted", "Placed")
 
 
 def decided(*parts: Any, after: float = 0.0) -> list[Any]:
-    """Return what is decided, some seconds after everything was seen."""
-    return list(decide(a_fleet(*parts), NOW + after, settings=TERMS))
+    """Return what is decided, some seconds after everything was observed."""
+    return list(decide(a_fleet(*parts), NOW + after, settings=SETTINGS))
 
 
 def holding(
-    model: Model, *jobs: JobFacts, claim: str = "models", uid: str = "claim-1"
+    model: Model, *jobs: JobFacts, pvc: str = "models", uid: str = "pvc-1"
 ) -> events.WorkloadObserved:
-    """Return the workload of a Model: a claim, and Jobs."""
-    claims = (ClaimFacts(name=claim, uid=uid),) if claim else ()
+    """Return the workload of a Model: a PVC, and Jobs."""
+    claims = (ClaimFacts(name=pvc, uid=uid),) if pvc else ()
     return events.WorkloadObserved(
         namespace=model.metadata.namespace, name=model.metadata.name, jobs=jobs, claims=claims
     )
 
 
-def job_name(model: Model, uid: str = "claim-1") -> str:
+def planned(model: Model, uid: str = "pvc-1") -> Plan:
+    """Return the plan of a Model with a PVC."""
+    plan = plan_of(model, SETTINGS)
+    assert plan is not None
+    return plan.with_pvc(uid)
+
+
+def job_name(model: Model, uid: str = "pvc-1") -> str:
     """Return the name of the Job that a Model needs."""
-    made = plan(model, uid, TERMS)
-    assert made is not None
-    return made.name(model)
+    return planned(model, uid).job_name(model)
 
 
-def a_job(model: Model, uid: str = "claim-1", **changes: Any) -> JobFacts:
+def a_job(model: Model, uid: str = "pvc-1", **changes: Any) -> JobFacts:
     """Return the Job that a Model needs."""
     return JobFacts(**({"name": job_name(model, uid), "uid": "job-1"} | changes))
 
 
-def prepared(model: Model, uid: str = "claim-1") -> Prepare:
-    """Return the preparation of a Model's Job."""
-    made = plan(model, uid, TERMS)
-    assert made is not None
-    return Prepare(model=model, digest=made.digest)
+def ensured(model: Model, uid: str = "pvc-1") -> EnsureJob:
+    """Return the action that creates a Model's Job."""
+    return EnsureJob(model=model, digest=planned(model, uid).digest)
 
 
-def said(action: Any) -> tuple[str, str]:
+def state(action: Any) -> tuple[str, str]:
     """Return status and reason of what an action writes."""
     assert isinstance(action, WriteStatus)
     return action.condition.status, action.condition.reason
 
 
-def test_a_claim_is_looked_into_by_a_job() -> None:
-    """Nothing is believed of a path before somebody saw it with the engine's mounts."""
-    model = a_model(conditions=HOME)
-    assert decided(model, holding(model)) == [prepared(model)]
+def cache_of(action: Any) -> CacheStatus:
+    """Return the cache status that an action writes."""
+    assert isinstance(action, WriteStatus)
+    assert isinstance(action.status, CachedStatus)
+    return action.status.cache
 
 
-def test_nothing_is_looked_for_without_a_home() -> None:
-    """The look is from the engine's node."""
+def test_a_path_on_a_pvc_is_checked_by_a_job() -> None:
+    """With the mounts that the engine will have."""
+    model = a_model(conditions=PLACED)
+    assert decided(model, holding(model)) == [ensured(model)]
+
+
+def test_no_job_is_created_before_the_model_is_placed() -> None:
+    """The check runs on the engine's node."""
     model = a_model(conditions=("Accepted", ("Placed", "False", Reason.NO_NODE_FITS)))
-    assert [said(a) for a in decided(model, holding(model))] == [("False", Reason.NOT_PLACED)]
+    assert [state(a) for a in decided(model, holding(model))] == [("False", Reason.NOT_PLACED)]
 
 
-def test_a_claim_that_was_never_seen_is_asked_for_at_once() -> None:
-    """ClaimNotFound needs no home: the API server is asked."""
+def test_a_pvc_that_was_never_observed_is_read_at_once() -> None:
+    """ClaimNotFound needs no node: the API server knows."""
     model = a_model(conditions=("Accepted",))
-    assert decided(model) == [prepared(model, "")]
+    assert decided(model) == [ensured(model, "")]
 
 
-def test_a_job_under_way_is_said() -> None:
-    """With what it waits for."""
-    model = a_model(conditions=HOME)
+def test_a_running_job_is_reported() -> None:
+    """With what its Pod waits for."""
+    model = a_model(conditions=PLACED)
     [action] = decided(
         model, holding(model, a_job(model, active=1, waiting="ImagePullBackOff: no such image"))
     )
-    assert said(action) == ("False", Reason.CHECKING)
-    assert "ImagePullBackOff: no such image" in action.condition.message
+    assert state(action) == ("False", Reason.CHECKING)
+    assert action.condition.message == (
+        "checking that PVC models contains smollm2.gguf; its Pod waits: ImagePullBackOff: no such image"
+    )
 
 
-def test_a_container_that_does_not_come_to_be_says_where_the_cause_is() -> None:
-    """A volume that will not mount is told in an event of its Pod and nowhere else."""
-    model = a_model(conditions=HOME)
+def test_a_container_that_is_not_created_names_the_command_that_shows_the_cause() -> None:
+    """A volume that cannot be mounted is reported only in an Event of the Pod."""
+    model = a_model(conditions=PLACED)
     [action] = decided(model, holding(model, a_job(model, active=1, waiting="ContainerCreating: ")))
     assert "kubectl describe pods -n" in action.condition.message
 
 
-def test_what_was_found_is_cached() -> None:
-    """With its size, and the Job's name as the memory of it."""
-    model = a_model(conditions=HOME)
+def test_a_completed_check_is_cached() -> None:
+    """With its size, and the Job's name as the record of it."""
+    model = a_model(conditions=PLACED)
     job = a_job(model, complete=True, report=json.dumps({"found": True, "bytes": 1234}))
     [action] = decided(model, holding(model, job))
-    assert said(action) == ("True", Reason.CACHED)
-    cache = action.fields["cache"]
+    assert state(action) == ("True", Reason.CACHED)
+    assert action.condition.message == "PVC models contains smollm2.gguf (1,234 bytes)"
+    cache = cache_of(action)
     assert (cache.ready, cache.bytes, cache.job_name) == (True, 1234, job.name)
 
 
 def verified(**changes: Any) -> Model:
     """Return a Model whose source was verified by the Job of its inputs."""
-    bare = a_model(conditions=HOME, **changes)
-    told = CacheStatus(ready=True, pvc_name="models", job_name=job_name(bare), message="there")
-    cached = a_condition(conditions.CACHED, "True", Reason.CACHED, changes.get("generation_told", 1))
-    status = msgspec.structs.replace(bare.status, conditions=(*bare.status.conditions, cached), cache=told)
+    bare = a_model(conditions=PLACED, **changes)
+    cache = CacheStatus(ready=True, pvc_name="models", job_name=job_name(bare), message="there")
+    cached = a_condition(conditions.CACHED, "True", Reason.CACHED)
+    status = msgspec.structs.replace(bare.status, conditions=(*bare.status.conditions, cached), cache=cache)
     return msgspec.structs.replace(bare, status=status)
 
 
 def at_generation(model: Model, generation: int) -> Model:
-    """Return the Model after a change of its spec, its gates judged again."""
+    """Return the Model after a change of its spec, with its gates written for it."""
     meta = msgspec.structs.replace(model.metadata, generation=generation, resource_version="9")
     gates = tuple(
-        msgspec.structs.replace(c, observed_generation=generation) if c.type in HOME else c
+        msgspec.structs.replace(c, observed_generation=generation) if c.type in PLACED else c
         for c in model.status.conditions
     )
     status = msgspec.structs.replace(model.status, conditions=gates)
     return msgspec.structs.replace(model, metadata=meta, status=status)
 
 
-def test_a_done_job_is_cleared_away() -> None:
-    """An idle Model owns its Service and its claim, nothing else."""
+def test_a_job_whose_result_is_recorded_is_deleted() -> None:
+    """An idle Model owns its Service and its PVC, nothing else."""
     model = verified()
     job = a_job(model, complete=True)
-    assert [a for a in decided(model, holding(model, job)) if isinstance(a, Discard)] == [
-        Discard(model=model, job=job)
+    assert [a for a in decided(model, holding(model, job)) if isinstance(a, DeleteJob)] == [
+        DeleteJob(model=model, job=job)
     ]
 
 
-def test_a_generation_that_changes_no_input_gets_the_same_verdict_at_once() -> None:
+def test_a_generation_that_changes_no_input_keeps_its_result() -> None:
     """No new Job."""
     model = at_generation(verified(), 2)
     [action] = decided(model, holding(model))
-    assert said(action) == ("True", Reason.CACHED)
-    assert action.fields["cache"].job_name == job_name(model)
+    assert state(action) == ("True", Reason.CACHED)
+    assert cache_of(action).job_name == job_name(model)
 
 
-def test_another_claim_of_the_same_name_is_looked_into_anew() -> None:
-    """It may hold anything."""
+def test_another_pvc_of_the_same_name_is_checked_again() -> None:
+    """It may contain anything."""
     model = verified()
-    assert decided(model, holding(model, uid="claim-2")) == [prepared(model, "claim-2")]
+    assert decided(model, holding(model, uid="pvc-2")) == [ensured(model, "pvc-2")]
 
 
-def test_a_changed_path_is_looked_for_anew() -> None:
-    """The verdict was on another file."""
+def test_a_changed_path_is_checked_again() -> None:
+    """The result was that of another file."""
     model = verified()
     spec = msgspec.structs.replace(model.spec, source="pvc://models/other.gguf")
     changed = at_generation(msgspec.structs.replace(model, spec=spec), 2)
-    assert decided(changed, holding(changed)) == [prepared(changed)]
+    assert decided(changed, holding(changed)) == [ensured(changed)]
 
 
-def test_a_verified_model_keeps_its_verdict_while_it_is_placed_anew() -> None:
-    """Gates open; they do not close."""
+def test_a_verified_model_stays_cached_while_it_is_rescheduled() -> None:
+    """A closed gate revokes nothing."""
     model = verified()
     gates = (
         a_condition("Accepted"),
@@ -167,41 +181,40 @@ def test_a_verified_model_keeps_its_verdict_while_it_is_placed_anew() -> None:
         model.status.conditions[-1],
     )
     model = msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, conditions=gates))
-    told = [a for a in decided(model, holding(model)) if said(a)[0] != "True"]
-    assert told == []
+    assert [a for a in decided(model, holding(model)) if state(a)[0] != "True"] == []
 
 
-def test_a_path_that_is_not_there_is_said_with_the_way_out() -> None:
-    """And the Job stays as evidence."""
-    model = a_model(conditions=HOME)
+def test_a_missing_path_is_reported_with_a_remedy() -> None:
+    """And the Job is kept as evidence."""
+    model = a_model(conditions=PLACED)
     job = a_job(
         model, failed=1, failed_reason="BackoffLimitExceeded: x", report='noise\n{"reason": "SourceNotFound"}'
     )
     [action] = decided(model, holding(model, job))
-    assert said(action) == ("False", Reason.SOURCE_NOT_FOUND)
-    assert "claim models holds no smollm2.gguf" in action.condition.message
+    assert state(action) == ("False", Reason.SOURCE_NOT_FOUND)
+    assert "PVC models does not contain smollm2.gguf. Remedy: " in action.condition.message
     assert f"kubectl delete job -n default {job.name}" in action.condition.message
 
 
-def test_a_failed_fetch_is_tried_again_after_a_while() -> None:
-    """The cause is said meanwhile, and the Job goes when its time has come."""
-    model = a_model(conditions=HOME)
+def test_a_failed_job_is_retried() -> None:
+    """The message has the cause, and the Job is deleted once its retry is due."""
+    model = a_model(conditions=PLACED)
     job = a_job(
-        model, failed=1, failed_reason="x: y", report='{"reason": "Away", "message": "the hub is away"}'
+        model, failed=1, failed_reason="x: y", report='{"reason": "Unreadable", "message": "no access"}'
     )
     [first] = decided(model, holding(model, job))
-    assert said(first) == ("False", Reason.FETCH_FAILED)
-    assert "the hub is away" in first.condition.message
-    told = a_model(conditions=(*HOME, first.condition), cache_status=first.fields["cache"])
-    assert decided(told, holding(told, job)) == [RequeueAt(NOW + RETRY_SECONDS)]
-    assert decided(told, holding(told, job), after=RETRY_SECONDS) == [Discard(model=told, job=job)]
+    assert state(first) == ("False", Reason.FETCH_FAILED)
+    assert first.condition.message == "check failed: no access; retrying every 60s"
+    written = a_model(conditions=(*PLACED, first.condition), cache_status=cache_of(first))
+    assert decided(written, holding(written, job)) == [RequeueAt(NOW + RETRY_SECONDS)]
+    assert decided(written, holding(written, job), after=RETRY_SECONDS) == [DeleteJob(model=written, job=job)]
 
 
-def test_a_claim_that_vanished_is_asked_for_again() -> None:
-    """Cached is taken back by facts of its own."""
+def test_a_deleted_pvc_is_read_again() -> None:
+    """Only a change of its own inputs revokes Cached."""
     model = verified()
     gone = events.WorkloadObserved(namespace="default", name="llama")
-    assert decided(model, gone) == [prepared(model, "")]
+    assert decided(model, gone) == [ensured(model, "")]
 
 
 @pytest.mark.parametrize(
@@ -211,57 +224,109 @@ def test_a_claim_that_vanished_is_asked_for_again() -> None:
         pytest.param({"source": "HF://a/b", "config": {"ggufFile": "x.gguf"}}, "Memory", id="memory"),
     ],
 )
-def test_what_the_engine_fetches_itself_holds_nothing_back(
-    changes: dict[str, Any], strategy: str | None
-) -> None:
-    """It is said, so that nobody waits for a download that comes later."""
-    model = a_model(conditions=HOME, **changes)
+def test_what_the_engine_downloads_itself_needs_no_job(changes: dict[str, Any], strategy: str | None) -> None:
+    """The message says when the download happens."""
+    model = a_model(conditions=PLACED, **changes)
     cache = Cache(strategy=strategy) if strategy else None
     model = msgspec.structs.replace(model, spec=msgspec.structs.replace(model.spec, cache=cache))
     [action] = decided(model)
-    assert said(action) == ("True", Reason.PULLED_BY_ENGINE)
+    assert state(action) == ("True", Reason.PULLED_BY_ENGINE)
 
 
-def test_a_file_of_an_image_that_cannot_be_looked_into_is_left_to_the_engine() -> None:
-    """Honest rather than stuck."""
-    model = a_model(conditions=HOME, source="file:///m.gguf")
+def test_a_path_in_an_image_that_cannot_be_checked_is_left_to_the_engine() -> None:
+    """Such as an image without a shell."""
+    model = a_model(conditions=PLACED, source="file:///m.gguf")
     job = a_job(model, "", failed=1, failed_reason="DeadlineExceeded: no shell")
-    [action] = decided(model, holding(model, job, claim=""))
-    assert said(action) == ("True", Reason.IN_IMAGE)
-    assert "could not be looked into" in action.condition.message
+    [action] = decided(model, holding(model, job, pvc=""))
+    assert state(action) == ("True", Reason.IN_IMAGE)
+    assert "could not be checked" in action.condition.message
 
 
-def test_a_file_that_is_missing_from_the_image_is_refused() -> None:
-    """The image's own shell said so."""
-    model = a_model(conditions=HOME, source="file:///m.gguf")
+def test_a_path_that_is_missing_from_the_image_is_not_found() -> None:
+    """As the image's own shell reports."""
+    model = a_model(conditions=PLACED, source="file:///m.gguf")
     job = a_job(model, "", failed=1, failed_reason="x: y", report='{"reason": "SourceNotFound"}')
-    [action] = decided(model, holding(model, job, claim=""))
-    assert said(action) == ("False", Reason.SOURCE_NOT_FOUND)
+    [action] = decided(model, holding(model, job, pvc=""))
+    assert state(action) == ("False", Reason.SOURCE_NOT_FOUND)
 
 
-def test_a_job_of_former_inputs_is_cleared_away() -> None:
-    """Nobody needs its answer."""
-    model = a_model(conditions=HOME)
+def test_a_job_of_other_inputs_is_deleted() -> None:
+    """Its result is not needed."""
+    model = a_model(conditions=PLACED)
     stale = JobFacts(name="llama-check-00000000", uid="job-0", active=1)
-    assert Discard(model=model, job=stale) in decided(model, holding(model, stale))
+    assert DeleteJob(model=model, job=stale) in decided(model, holding(model, stale))
 
 
-def test_a_refused_spec_has_a_verdict_too() -> None:
-    """Never a bare Unknown."""
+def test_a_refused_spec_has_a_condition_too() -> None:
+    """Not Unknown: the condition says what it waits for."""
     model = a_model(conditions=(("Accepted", "False", Reason.UNKNOWN_BACKEND),))
-    assert [said(a) for a in decided(model, after=2)] == [("False", Reason.NOT_ACCEPTED)]
+    assert [state(a) for a in decided(model, after=2)] == [("False", Reason.NOT_ACCEPTED)]
 
 
 def test_a_deleted_model_needs_nothing() -> None:
-    """Its Jobs go with it, its claim stays."""
-    assert decided(a_model(conditions=HOME, deletion_timestamp="2026-11-24T10:00:00Z")) == []
+    """Its Jobs are deleted with it, its PVC stays."""
+    assert decided(a_model(conditions=PLACED, deletion_timestamp="2026-11-24T10:00:00Z")) == []
 
 
-def test_what_was_said_is_not_said_again() -> None:
-    """Idempotent: after its own report is folded, nothing more is written."""
-    model = a_model(conditions=HOME)
+def test_a_written_status_is_not_written_again() -> None:
+    """Idempotent: after its own write is applied, nothing more is written."""
+    model = a_model(conditions=PLACED)
     job = a_job(model, complete=True, report='{"found": true, "bytes": 5}')
     [first] = decided(model, holding(model, job))
-    told = a_model(conditions=(*HOME, first.condition), cache_status=first.fields["cache"], version=2)
-    state = apply_events(a_fleet(model, holding(model)), [Observation(events.ModelObserved(model=told), NOW)])
-    assert list(decide(state, NOW, settings=TERMS)) == []
+    written = a_model(conditions=(*PLACED, first.condition), cache_status=cache_of(first), version=2)
+    observed = apply_events(
+        a_fleet(model, holding(model)), [Observation(events.ModelObserved(model=written), NOW)]
+    )
+    assert list(decide(observed, NOW, settings=SETTINGS)) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "config", "job", "message"),
+    [
+        pytest.param("pvc://models", {}, {}, "checking that PVC models contains files", id="a whole PVC"),
+        pytest.param(
+            "file:///m.gguf",
+            {},
+            {},
+            "checking that image ghcr.io/ggml-org/llama.cpp:server contains /m.gguf",
+            id="a path in the image",
+        ),
+        pytest.param(
+            "HF://org/repo",
+            {"ggufFile": "x.gguf"},
+            {},
+            "downloading org/repo to PVC llama-cache",
+            id="download",
+        ),
+        pytest.param(
+            "HF://org/repo",
+            {"ggufFile": "x.gguf"},
+            {"complete": True, "report": '{"bytes": 105454432, "revision": "abc"}'},
+            "PVC llama-cache contains org/repo (105,454,432 bytes)",
+            id="downloaded",
+        ),
+        pytest.param(
+            "HF://org/repo",
+            {"ggufFile": "x.gguf"},
+            {"failed_reason": "BackoffLimitExceeded: x", "report": "noise\nKilled"},
+            "download failed: noise Killed; retrying every 60s",
+            id="download failed",
+        ),
+    ],
+)
+def test_a_message_names_what_the_user_named(
+    source: str, config: dict[str, Any], job: dict[str, Any], message: str
+) -> None:
+    """The repository, the PVC, the path or the image."""
+    model = a_model(conditions=PLACED, source=source, config=config)
+    plan = planned(model)
+    [action] = decided(model, holding(model, a_job(model, **job), pvc=plan.pvc))
+    assert action.condition.message == message
+
+
+def test_a_line_of_a_log_that_is_no_report_is_skipped() -> None:
+    """Any program may write JSON of its own."""
+    model = a_model(conditions=PLACED)
+    job = a_job(model, complete=True, report='{"bytes": 7}\n{"bytes": "many"}\n[1]')
+    [action] = decided(model, holding(model, job))
+    assert cache_of(action).bytes == 7

@@ -1,5 +1,6 @@
-"""Routing: which Model a request names, and whether asking can bring it up."""
+"""Routing: which Model a request names, and whether that Model can serve it."""
 
+import msgspec
 import pytest
 
 from flexinfer.api.model import BackendStatus, LiteLLM, Model
@@ -8,9 +9,9 @@ from flexinfer.proxy import routing
 from tests.builders import a_model
 
 
-def models(*given: Model) -> dict[str, Model]:
+def by_key(*models: Model) -> dict[str, Model]:
     """Return Models by key."""
-    return {m.key: m for m in given}
+    return {m.key: m for m in models}
 
 
 @pytest.mark.parametrize(
@@ -27,44 +28,44 @@ def models(*given: Model) -> dict[str, Model]:
 )
 def test_path_and_host_name_a_model(path: str, host: str, key: str | None, rest: str) -> None:
     """The path first; a Host of any case, with or without port and final dot."""
-    assert routing.target(path, host) == routing.Target(key, rest)
+    assert routing.match_request(path, host) == routing.RouteMatch(key, rest)
 
 
 def test_a_body_names_a_model_by_its_bare_or_its_long_name() -> None:
-    """Bare only in the door's default namespace."""
-    here, there = a_model("llama"), a_model("llama", namespace="other", uid="u2")
-    known = models(here, there)
-    assert routing.resolve("llama", known, "default") is here
-    assert routing.resolve("other/llama", known, "default") is there
-    assert routing.resolve("default/llama", known, "default") is here
-    assert routing.resolve("nobody", known, "default") is None
+    """Bare only in the proxy's default namespace."""
+    local, remote = a_model("llama"), a_model("llama", namespace="other", uid="u2")
+    models = by_key(local, remote)
+    assert routing.find_model("llama", models, "default") is local
+    assert routing.find_model("other/llama", models, "default") is remote
+    assert routing.find_model("default/llama", models, "default") is local
+    assert routing.find_model("unknown", models, "default") is None
 
 
 def test_an_alias_that_two_models_claim_names_neither() -> None:
     """Never a guess."""
-    import msgspec  # noqa: PLC0415 -- only here
-
-    told = LiteLLM(served_model_name="gpt-4")
+    litellm = LiteLLM(served_model_name="gpt-4")
     one, two = (
-        msgspec.structs.replace(m, spec=msgspec.structs.replace(m.spec, litellm=told))
+        msgspec.structs.replace(m, spec=msgspec.structs.replace(m.spec, litellm=litellm))
         for m in (a_model("a"), a_model("b"))
     )
-    assert routing.resolve("gpt-4", models(one), "default") is one
-    assert routing.resolve("gpt-4", models(one, two), "default") is None
+    assert routing.find_model("gpt-4", by_key(one), "default") is one
+    assert routing.find_model("gpt-4", by_key(one, two), "default") is None
 
 
-def test_only_a_ready_model_that_stays_is_asked() -> None:
-    """Draining and deleting get no new requests."""
-    told = BackendStatus(address="127.0.0.9:8080")
-    assert routing.ready(a_model(conditions=["Ready"], backend_status=told)) == "127.0.0.9:8080"
-    draining = a_model(conditions=[("Ready", "False", Reason.DRAINING)], backend_status=told)
-    assert routing.ready(draining) == ""
-    going = a_model(conditions=["Ready"], backend_status=told, deletion_timestamp="2026-11-24T12:00:00Z")
-    assert routing.ready(going) == ""
+def test_requests_are_sent_only_to_a_ready_model_that_is_not_deleted() -> None:
+    """Models that drain or are being deleted get no new requests."""
+    backend = BackendStatus(address="127.0.0.9:8080")
+    assert routing.ready_address(a_model(conditions=["Ready"], backend_status=backend)) == "127.0.0.9:8080"
+    draining = a_model(conditions=[("Ready", "False", Reason.DRAINING)], backend_status=backend)
+    assert routing.ready_address(draining) == ""
+    deleting = a_model(
+        conditions=["Ready"], backend_status=backend, deletion_timestamp="2026-11-24T12:00:00Z"
+    )
+    assert routing.ready_address(deleting) == ""
 
 
 @pytest.mark.parametrize(
-    ("said", "hopeless"),
+    ("condition", "permanent"),
     [
         (("Accepted", "False", Reason.INVALID_CONFIG), True),
         (("Cached", "False", Reason.SOURCE_NOT_FOUND), True),
@@ -73,8 +74,8 @@ def test_only_a_ready_model_that_stays_is_asked() -> None:
         (("Wanted", "False", Reason.FIRST_START_FAILED), False),
     ],
 )
-def test_a_request_is_held_for_whatever_it_can_still_bring_up(
-    said: tuple[str, str, str], *, hopeless: bool
+def test_a_request_is_queued_unless_no_request_can_make_the_model_ready(
+    condition: tuple[str, str, str], *, permanent: bool
 ) -> None:
-    """A failed start is tried again by a request; a refused spec is not."""
-    assert (routing.hopeless(a_model(conditions=[said])) is not None) == hopeless
+    """A request retries a failed start, not a spec that was not accepted."""
+    assert (routing.permanent_failure(a_model(conditions=[condition])) is not None) == permanent

@@ -1,4 +1,4 @@
-/* The process that holds a Pod's namespaces open: it waits, and ends when told to. Built static, it is an image by itself. */
+/* The process that holds a Pod's namespaces open: it waits until SIGTERM. Built statically, it is an image alone. */
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>

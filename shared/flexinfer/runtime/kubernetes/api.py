@@ -14,7 +14,7 @@ built. Nothing here is cached or retried: the caller decides. Exceptions of libr
     └── UnavailableError       no answer, 429, 5xx: retry later
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -22,7 +22,7 @@ import msgspec
 from flexinfer.api.kinds import CLAIMS, EVENTS, JOBS, LEASES, MODELS, NODES, PODS, SERVICES, Kind
 
 T = TypeVar("T")
-Body: TypeAlias = msgspec.Struct | dict[str, object]
+Body: TypeAlias = msgspec.Struct | Mapping[str, object]
 """An object as it is sent: a struct, or plain JSON."""
 
 
@@ -115,7 +115,13 @@ class Cluster(Protocol):
         ...
 
     async def apply(
-        self, kind: Kind[T], namespace: str, body: dict[str, object], *, manager: str, subresource: str = ""
+        self,
+        kind: Kind[T],
+        namespace: str,
+        body: Mapping[str, object],
+        *,
+        manager: str,
+        subresource: str = "",
     ) -> T:
         """Apply on the server with force.
 

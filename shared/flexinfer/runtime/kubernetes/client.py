@@ -149,7 +149,13 @@ class KubernetesClient:
         return _decode(kind, await self._call("PUT", _path(kind, namespace, name), body=body))
 
     async def apply(
-        self, kind: Kind[T], namespace: str, body: dict[str, object], *, manager: str, subresource: str = ""
+        self,
+        kind: Kind[T],
+        namespace: str,
+        body: Mapping[str, object],
+        *,
+        manager: str,
+        subresource: str = "",
     ) -> T:
         """Apply on the server with force. Raises ConflictError if the body has another resourceVersion."""
         path = _path(kind, namespace, _name_of(body)) + (f"/{subresource}" if subresource else "")
@@ -235,7 +241,7 @@ def _decode(kind: Kind[T], raw: bytes | msgspec.Raw) -> T:
     return msgspec.json.decode(raw, type=kind.type)
 
 
-def _name_of(body: dict[str, object]) -> str:
+def _name_of(body: Mapping[str, object]) -> str:
     """Return the name of an object that is applied. Raises msgspec.ValidationError if it has none."""
     return msgspec.convert(body, _Named).metadata.name
 

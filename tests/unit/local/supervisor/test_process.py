@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 from flexinfer.local.supervisor import process
-from flexinfer.local.supervisor.process import Identity, Process, adopt, alive, identify
+from flexinfer.local.supervisor.process import Process, adopt
 from flexinfer.local.supervisor.program import MARKER_VARIABLE
+from localkube import process_identity
+from localkube.process_identity import Identity, alive, identify
 
 
 async def reaped(former: Process) -> None:
@@ -48,9 +50,9 @@ async def test_the_marker_is_found_in_the_environment_of_a_process(tmp_path: Pat
     """A process can be told from its environment, whoever wrote it down."""
     child = process.start(("/bin/sleep", "30"), os.environ | {MARKER_VARIABLE: "x/one/f"}, tmp_path / "log")
     try:
-        assert [found.argv for found in process.find(MARKER_VARIABLE) if found.value == "x/one/f"] == [
-            ("/bin/sleep", "30")
-        ]
+        assert [
+            found.argv for found in process_identity.find(MARKER_VARIABLE) if found.value == "x/one/f"
+        ] == [("/bin/sleep", "30")]
     finally:
         child.send(signal.SIGKILL)
         await reaped(child)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flexinfer.local.supervisor import record
-from flexinfer.local.supervisor.process import Identity
+from localkube.process_identity import Identity
 
 
 def test_a_record_of_another_boot_counts_for_nothing(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import msgspec
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import Instance
 from flexinfer.local.supervisor import record
-from flexinfer.local.supervisor.process import Process, alive, identify
+from flexinfer.local.supervisor.process import Process
 from flexinfer.local.supervisor.program import SERVICES, STORES, Program
 from flexinfer.local.supervisor.readiness import Page, ready
 from flexinfer.local.supervisor.supervisor import Supervisor, supervised
+from localkube.process_identity import alive, identify
 
 SERVER = """
 import http.server, os, pathlib, sys

@@ -1,0 +1,32 @@
+"""What the local API server holds before its first request: our CustomResourceDefinitions, namespaces, StorageClass and PVC."""
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import yaml
+
+from flexinfer.api.installation import SYSTEM_NAMESPACE
+from flexinfer.local.storage import CLASS, MODELS_CLAIM
+from localkube.apiserver.bootstrap import NAMESPACES, Content
+
+MANAGER = "flexinfer-local"
+
+
+def crd_files() -> list[Traversable]:
+    """Return the definitions' files: inside the package when installed from a wheel, in the repository's crds/ otherwise."""
+    packaged = files("flexinfer.local") / "crds"
+    folder: Traversable = packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / "crds"
+    found = [entry for entry in folder.iterdir() if entry.name.endswith(".yaml")]
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def content() -> Content:
+    """Return the initial content."""
+    documents = [doc for file in crd_files() for doc in yaml.safe_load_all(file.read_text())]
+    return Content(
+        definitions=[document for document in documents if document],
+        namespaces=(*NAMESPACES, SYSTEM_NAMESPACE),
+        objects=[CLASS, MODELS_CLAIM],
+        manager=MANAGER,
+    )

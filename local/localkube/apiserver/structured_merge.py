@@ -1,0 +1,216 @@
+"""The walks over objects that server-side apply is made of: what a value claims, merging, comparing, pruning.
+
+Maps merge by field, lists by key, sets by value, atoms whole, as their shape says. Whatever a walk leaves alone is shared with
+what came in, so "is it the same" is mostly one comparison of identities. Ownership lives in `apply`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from localkube.apiserver.managed_fields import Fields, as_member, member
+from localkube.apiserver.merge_schema import ANYTHING, Shape
+from localkube.apiserver.resources import Object
+
+_LEAF: Final[Fields] = {}
+
+
+class DuplicateKeyError(Exception):
+    """Two items of an applied list have the same keys. `path` leads to the list, as elements of a set of fields."""
+
+    def __init__(self, element: str) -> None:
+        super().__init__(element)
+        self.element = element
+        self.path: list[str] = []
+
+
+def same(left: Any, right: Any) -> bool:
+    """Say whether two JSON values are equal, where `true` is not 1."""
+    if left is right:
+        return True
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    return bool(left == right) and isinstance(left, bool) == isinstance(right, bool)
+
+
+def owned(value: Any, shape: Shape) -> Fields:
+    """Return the fields that an applied value claims, as a node; DuplicateKeyError when two items claim the same ones."""
+    if isinstance(value, dict) and not shape.whole:
+        return {f"f:{name}": _owned_field(below, name, shape) for name, below in value.items()}
+    if isinstance(value, list) and shape.listing != "atomic":
+        return _owned_items(value, shape)
+    return _LEAF
+
+
+def _owned_items(value: list[Any], shape: Shape) -> Fields:
+    items = shape.items or ANYTHING
+    claimed: Fields = {}
+    for item in value:
+        element = shape.element(item)
+        if element in claimed:
+            raise DuplicateKeyError(element)
+        try:
+            claimed[element] = as_member(owned(item, items))
+        except DuplicateKeyError as error:
+            error.path.insert(0, element)
+            raise
+    return claimed
+
+
+def _owned_field(value: Any, name: str, shape: Shape) -> Fields:
+    if not isinstance(value, dict | list):
+        return _LEAF
+    try:
+        node = owned(value, shape.child(name))
+    except DuplicateKeyError as error:
+        error.path.insert(0, f"f:{name}")
+        raise
+    return node if name in shape.fields else as_member(node)
+
+
+def everything(value: Any, shape: Shape) -> Fields:
+    """Return the fields of a value that has just come or gone: its leaves and all that holds them, as a node."""
+    if isinstance(value, dict) and not shape.whole:
+        below = {f"f:{name}": everything(each, shape.child(name)) for name, each in value.items()}
+    elif isinstance(value, list) and shape.listing != "atomic":
+        items = shape.items or ANYTHING
+        below = {shape.element(item): everything(item, items) for item in value}
+    else:
+        return _LEAF
+    return as_member(below)
+
+
+def merge(live: Any, applied: Any, shape: Shape) -> Any:
+    """Return live with what was applied laid over it; live itself where that changes nothing."""
+    if isinstance(live, dict) and isinstance(applied, dict) and not shape.whole:
+        return _merge_map(live, applied, shape)
+    if isinstance(live, list) and isinstance(applied, list) and shape.listing != "atomic":
+        return _merge_list(live, applied, shape)
+    return live if same(live, applied) else applied
+
+
+def _merge_map(live: Object, applied: Object, shape: Shape) -> Object:
+    out = live
+    for name, value in applied.items():
+        merged = merge(live[name], value, shape.child(name)) if name in live else value
+        if name not in live or merged is not live[name]:
+            if out is live:
+                out = dict(live)
+            out[name] = merged
+    return out
+
+
+def _merge_list(live: list[Any], applied: list[Any], shape: Shape) -> list[Any]:
+    items = shape.items or ANYTHING
+    before = {shape.element(item): item for item in live}
+    wanted = {shape.element(item): item for item in applied}
+    merged = {
+        element: merge(before[element], item, items) if element in before else item
+        for element, item in wanted.items()
+    }
+    out = [{**before, **merged}[element] for element in _order(list(before), list(wanted))]
+    return live if len(out) == len(live) and all(a is b for a, b in zip(out, live, strict=True)) else out
+
+
+def _order(live: Sequence[str], applied: Sequence[str]) -> Sequence[str]:
+    """Keep the order that was applied, and each other item behind the one it followed."""
+    known = set(live)
+    if [element for element in live if element in set(applied)] == list(applied):
+        return live
+    if known.isdisjoint(applied):
+        return [*live, *applied]
+    rank = {element: place for place, element in enumerate(applied)}
+    out: list[str] = []
+    left = list(applied)
+    for element in live:
+        if element not in rank:
+            out.append(element)
+        elif element in left:
+            upto = left.index(element) + 1
+            out.extend(left[:upto])
+            left = left[upto:]
+    return [*out, *left]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What differs between two values: fields new or changed, and fields gone, as nodes; None: none."""
+
+    changed: Fields | None = None
+    removed: Fields | None = None
+
+
+NO_DIFFERENCE: Final = Difference()
+_ALL_NEW: Final = Difference(changed=_LEAF)
+
+
+def compare(old: Any, new: Any, shape: Shape) -> Difference:
+    """Return what a change from old to new touched."""
+    if old is new:
+        return NO_DIFFERENCE
+    if isinstance(old, dict) and isinstance(new, dict) and not shape.whole and (old or new):
+        return _compare_items(old, new, shape, "f:")
+    if isinstance(old, list) and isinstance(new, list) and shape.listing != "atomic" and (old or new):
+        below = Shape(other=shape.items)
+        left = {shape.element(item): item for item in old}
+        return _compare_items(left, {shape.element(item): item for item in new}, below, "")
+    return NO_DIFFERENCE if same(old, new) else _ALL_NEW
+
+
+def _compare_items(old: Object, new: Object, shape: Shape, prefix: str) -> Difference:
+    changed: Fields = {}
+    removed: Fields = {}
+    for name, value in new.items():
+        if name not in old:
+            changed[prefix + name] = everything(value, shape.child(name))
+            continue
+        below = compare(old[name], value, shape.child(name))
+        if below.changed is not None:
+            changed[prefix + name] = below.changed
+        if below.removed is not None:
+            removed[prefix + name] = below.removed
+    for name in old.keys() - new.keys():
+        removed[prefix + name] = everything(old[name], shape.child(name))
+    return Difference(changed or None, removed or None) if changed or removed else NO_DIFFERENCE
+
+
+def prune(value: Any, shape: Shape, former: Fields, managed: Fields) -> Any:
+    """Return the value without what its applier claimed formerly and nobody claims now."""
+    if isinstance(value, dict) and not shape.whole:
+        kept = {
+            name: below
+            for name, old in value.items()
+            if (
+                below := _pruned(
+                    old, f"f:{name}", shape.child(name), (former, managed), declared=name in shape.fields
+                )
+            )
+            is not _GONE
+        }
+        unchanged = len(kept) == len(value) and all(kept[name] is value[name] for name in kept)
+        return value if unchanged else kept
+    if isinstance(value, list) and shape.listing != "atomic":
+        items = shape.items or ANYTHING
+        left = [
+            _pruned(item, shape.element(item), items, (former, managed), declared=False) for item in value
+        ]
+        stay = [item for item in left if item is not _GONE]
+        unchanged = len(stay) == len(value) and all(a is b for a, b in zip(stay, value, strict=True))
+        return value if unchanged else stay
+    return value
+
+
+_GONE: Final[Any] = object()
+
+
+def _pruned(value: Any, name: str, shape: Shape, sets: tuple[Fields, Fields], *, declared: bool) -> Any:
+    former, managed = sets
+    before, now = former.get(name), managed.get(name)
+    if before is None:
+        return value
+    claimed = now is not None and (declared or member(now))
+    if (declared or member(before)) and not claimed:
+        return _GONE
+    return prune(value, shape, before, now or {}) if before else value

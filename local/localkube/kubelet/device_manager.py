@@ -1,0 +1,98 @@
+"""Devices: which Pod has which device of this node. A device is given again only when nothing of its former Pod runs.
+
+A device is an index of an extended resource (`nvidia.com/gpu` 0, 1, ...). A Pod asks for a number of them; it waits while others, even
+deleted or force-deleted ones, still run on them.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from localkube.kubelet.client import Object
+
+Held: TypeAlias = dict[str, list[int]]  # resource -> indices
+NVIDIA, AMD = "nvidia.com/gpu", "amd.com/gpu"
+_VISIBLE: Mapping[str, tuple[str, ...]] = {
+    NVIDIA: ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
+    AMD: ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+}
+
+
+class Devices:
+    """The ledger of one node."""
+
+    def __init__(self, capacity: Mapping[str, int]) -> None:
+        self.capacity = dict(capacity)
+        self._held: dict[str, Held] = {}  # Pod uid -> what it has
+        self._changed = asyncio.Event()
+
+    async def take(self, uid: str, wanted: Mapping[str, int]) -> Held:
+        """Give a Pod its devices, as soon as they are free."""
+        while (given := self.offer(wanted)) is None:
+            self._changed.clear()
+            await self._changed.wait()
+        if given:
+            self._held[uid] = given
+        return given
+
+    def offer(self, wanted: Mapping[str, int]) -> Held | None:
+        """Return devices that could be given now; None when there are too few."""
+        given: Held = {}
+        for resource, number in wanted.items():
+            taken = {index for held in self._held.values() for index in held.get(resource, ())}
+            free = [index for index in range(self.capacity.get(resource, 0)) if index not in taken]
+            if len(free) < number:
+                return None
+            given[resource] = free[:number]
+        return given
+
+    def holders(self, wanted: Mapping[str, int]) -> list[str]:
+        """Return the uids of the Pods that have devices of the wanted kinds."""
+        return sorted(uid for uid, held in self._held.items() if any(resource in held for resource in wanted))
+
+    def keep(self, uid: str, held: Held) -> None:
+        """Note what a Pod of a former node process has."""
+        if held:
+            self._held[uid] = held
+
+    def release(self, uid: str) -> None:
+        """Take back a Pod's devices; nothing of it runs any more."""
+        self._held.pop(uid, None)
+        self._changed.set()
+
+
+def wanted(pod: Object, capacity: Mapping[str, int]) -> dict[str, int]:
+    """Return how many devices of each kind a Pod asks for."""
+    total: dict[str, int] = {}
+    for container in pod["spec"]["containers"]:
+        resources = container.get("resources") or {}
+        asked = {**(resources.get("requests") or {}), **(resources.get("limits") or {})}
+        for resource, number in asked.items():
+            if resource in capacity or resource in _VISIBLE:
+                total[resource] = total.get(resource, 0) + int(number)
+    return {resource: number for resource, number in total.items() if number}
+
+
+def variables(held: Held, capacity: Mapping[str, int]) -> dict[str, str]:
+    """Return the variables that show a process its devices and no others."""
+    told: dict[str, str] = {}
+    for resource, names in _VISIBLE.items():
+        if resource in capacity:
+            indices = ",".join(map(str, held.get(resource, [])))
+            told |= dict.fromkeys(names, indices)
+    return told
+
+
+def parsed(pairs: Sequence[str]) -> dict[str, int]:
+    """Return extended resources written as NAME=NUMBER. Raises ValueError."""
+    split = [text.partition("=") for text in pairs]
+    return {name: int(number) for name, _, number in split}
+
+
+def found(root: Path = Path("/dev")) -> dict[str, int]:
+    """Return the GPUs whose device files this machine has."""
+    nvidia = sum(path.name.removeprefix("nvidia").isdigit() for path in root.glob("nvidia*"))
+    amd = len(list((root / "dri").glob("renderD*"))) if (root / "kfd").exists() else 0
+    counted = {NVIDIA: nvidia, AMD: amd}
+    return {resource: number for resource, number in counted.items() if number}

@@ -1,0 +1,181 @@
+"""Local volumes: PersistentVolumeClaims of one StorageClass, each a folder `volumes/<namespace>/<claim>` of this node.
+
+The class binds late (WaitForFirstConsumer): a claim gets a PersistentVolume over its folder when a scheduler chose this node for it, or
+when a Pod bound to this node uses it; the API server's controllers then bind the two. The folder outlives claim and volume: weights
+that took an hour to fetch are removed by a person, not by a deleted object.
+"""
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from localkube.kubelet.api_errors import AlreadyExistsError, ApiError, NotFoundError
+from localkube.kubelet.client import Client, Object
+from localkube.kubelet.list_watch import mirror
+from localkube.kubelet.volumes import VolumeError
+
+STORAGE_CLASS: Object = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {"name": "local"},
+    "provisioner": "localkube/local",
+    "reclaimPolicy": "Retain",
+    "volumeBindingMode": "WaitForFirstConsumer",
+}
+SELECTED_NODE = "volume.kubernetes.io/selected-node"
+_CLAIMS = "/api/v1/persistentvolumeclaims"
+_VOLUMES = "/api/v1/persistentvolumes"
+_CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
+_BINDING_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class LocalClaims:
+    """The claims that this node knows, and their folders below `root`. `storage_class` is the object whose claims it serves."""
+
+    def __init__(self, client: Client, root: Path, node: str, storage_class: Object) -> None:
+        self._class = storage_class
+        self.storage_class = str(storage_class["metadata"]["name"])
+        self._client = client
+        self._root = root
+        self._node = node
+        self._known: dict[tuple[str, str], Object] = {}  # (namespace, name) -> last seen
+        self._changed = asyncio.Condition()
+
+    async def run(self) -> None:
+        """Follow all claims for ever, and bind those for which this node was chosen."""
+        with contextlib.suppress(ApiError):  # there already, or not ours to make
+            await self._client.create(_CLASSES, self._class)
+        async for change, claim in mirror(self._client, _CLAIMS):
+            await self._note(change, claim)
+            try:
+                if change == "DELETED":
+                    await self._forget(claim)
+                elif self._chosen(claim):
+                    await self._provide(claim)
+            except (OSError, ApiError) as error:
+                log.warning("claim %s/%s: %s", *_key(claim), error)
+
+    async def _note(self, change: str, claim: Object) -> None:
+        if change == "DELETED":
+            self._known.pop(_key(claim), None)
+        else:
+            self._known[_key(claim)] = claim
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def folder(self, namespace: str, name: str) -> Path:
+        """Return the folder behind a claim, bound now if need be; VolumeError when it cannot be had."""
+        claim = self._known.get((namespace, name))
+        if claim is None or not _bound(claim):
+            claim = await self._get(namespace, name)
+        if claim["spec"].get("storageClassName") != self.storage_class:
+            return await self._foreign(claim)
+        folder = await self._provide(claim)
+        if not _bound(claim):
+            await self._until_bound(_key(claim))
+        return folder
+
+    async def _provide(self, claim: Object) -> Path:
+        """Make the folder, and the volume over it unless the claim has one."""
+        folder = self._root.joinpath(*_key(claim))
+        folder.mkdir(parents=True, exist_ok=True)
+        if not claim["spec"].get("volumeName"):
+            with contextlib.suppress(AlreadyExistsError):
+                await self._client.create(_VOLUMES, _volume(claim, folder, self._node, self._class))
+        return folder
+
+    async def _until_bound(self, key: tuple[str, str]) -> None:
+        try:
+            async with asyncio.timeout(_BINDING_SECONDS), self._changed:
+                await self._changed.wait_for(lambda: _bound(self._known.get(key, {})))
+        except TimeoutError:
+            raise VolumeError(f'persistentvolumeclaim "{key[1]}" is not bound to its volume yet') from None
+
+    async def _get(self, namespace: str, name: str) -> Object:
+        try:
+            return await self._client.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}")
+        except NotFoundError as error:
+            raise VolumeError(f'persistentvolumeclaim "{name}" not found') from error
+
+    async def _foreign(self, claim: Object) -> Path:
+        """Return the folder of a claim that somebody else bound to a volume over a folder of this machine."""
+        volume = claim["spec"].get("volumeName")
+        if volume:
+            found = await self._client.get(f"{_VOLUMES}/{volume}")
+            place = (found["spec"].get("hostPath") or found["spec"].get("local") or {}).get("path")
+            if place and Path(place).is_dir():  # noqa: ASYNC240 -- one stat
+                return Path(place)
+        raise VolumeError(
+            f'persistentvolumeclaim "{claim["metadata"]["name"]}" has StorageClass '
+            f'"{claim["spec"].get("storageClassName", "")}": the local node mounts claims of "{self.storage_class}"'
+        )
+
+    async def _forget(self, claim: Object) -> None:
+        """Take away the volume of a claim that is gone; its folder stays."""
+        name = claim["spec"].get("volumeName", "")
+        if claim["spec"].get("storageClassName") != self.storage_class or not name:
+            return
+        with contextlib.suppress(NotFoundError):
+            volume = await self._client.get(f"{_VOLUMES}/{name}")
+            reference = volume["spec"].get("claimRef", {})
+            if reference.get("uid") == claim["metadata"]["uid"] and _ours(
+                volume, self._node, str(self._class["provisioner"])
+            ):
+                await self._client.delete(f"{_VOLUMES}/{name}", uid=volume["metadata"]["uid"])
+
+    def _chosen(self, claim: Object) -> bool:
+        annotations: dict[str, Any] = claim["metadata"].get("annotations") or {}
+        ours = claim["spec"].get("storageClassName") == self.storage_class
+        return ours and not _bound(claim) and annotations.get(SELECTED_NODE) == self._node
+
+
+def _key(claim: Object) -> tuple[str, str]:
+    return claim["metadata"]["namespace"], claim["metadata"]["name"]
+
+
+def _bound(claim: Object) -> bool:
+    return (claim.get("status") or {}).get("phase") == "Bound"
+
+
+def _ours(volume: Object, node: str, provisioner: str) -> bool:
+    annotations = volume["metadata"].get("annotations") or {}
+    return bool(
+        annotations.get("pv.kubernetes.io/provisioned-by") == provisioner
+        and annotations.get(SELECTED_NODE) == node
+    )
+
+
+def _volume(claim: Object, folder: Path, node: str, storage_class: Object) -> Object:
+    metadata, spec = claim["metadata"], claim["spec"]
+    affinity = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {
+            "name": f"pvc-{metadata['uid']}",
+            "annotations": {
+                "pv.kubernetes.io/provisioned-by": storage_class["provisioner"],
+                SELECTED_NODE: node,
+            },
+        },
+        "spec": {
+            "capacity": {"storage": spec.get("resources", {}).get("requests", {}).get("storage", "1Gi")},
+            "accessModes": spec.get("accessModes", ["ReadWriteOnce"]),
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": storage_class["metadata"]["name"],
+            "volumeMode": "Filesystem",
+            "hostPath": {"path": str(folder), "type": "DirectoryOrCreate"},
+            "claimRef": {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "namespace": metadata["namespace"],
+                "name": metadata["name"],
+                "uid": metadata["uid"],
+            },
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [affinity]}]}},
+        },
+    }

@@ -1,0 +1,155 @@
+"""The kubelet as a process: its node's object, its endpoint, and the Pods bound to it.
+
+SIGTERM ends it and leaves the Pods' processes running, for the next kubelet to take over; SIGUSR1 stops those first.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from localkube import tls
+from localkube.kubelet import node_registration
+from localkube.kubelet.backoff import BackOff
+from localkube.kubelet.checkpoint import Records, boot_id
+from localkube.kubelet.client import Client, Object, connected
+from localkube.kubelet.device_manager import Devices
+from localkube.kubelet.event_recorder import Events
+from localkube.kubelet.image_runtimes import ImageRuntimes
+from localkube.kubelet.kubelet import Kubelet
+from localkube.kubelet.local_volumes import STORAGE_CLASS, LocalClaims
+from localkube.kubelet.node_context import Host, Layout
+from localkube.kubelet.pod_ips import Addresses
+from localkube.kubelet.pod_status import HOST
+from localkube.kubelet.server import application
+from localkube.kubelet.volume_mounts import VARIABLE
+from localkube.tls import TlsFiles
+
+log = logging.getLogger("localkube.kubelet")
+
+
+class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a kubelet is started with.
+
+    `state` is the folder of everything that it keeps, `images` says which program runs which image, and claims of `storage_class` are
+    folders below `state`. `volumes_kubeconfig` is used to write volumes, which a real API server permits no node. `back_off` is in
+    seconds before the second restart of a container. `resources` are extended resources such as `nvidia.com/gpu`. Without `tls` the
+    endpoint of logs is plain HTTP, as the API server's must be then.
+    """
+
+    state: Path
+    name: str = "local"
+    kubeconfig: str
+    volumes_kubeconfig: str = ""
+    port: int = 0
+    tls: TlsFiles | None = None
+    back_off: float = 10.0
+    resources: Mapping[str, int] = {}
+    images: ImageRuntimes = ImageRuntimes()
+    storage_class: Object = msgspec.field(default_factory=lambda: STORAGE_CLASS)
+    mounts_variable: str = VARIABLE
+
+
+def run(options: NodeOptions) -> None:
+    """Run the node until a signal ends it."""
+    if sys.platform != "linux":
+        sys.exit("the local node runs on Linux only")
+    options.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    asyncio.run(_serve(options))
+
+
+async def _serve(options: NodeOptions) -> None:
+    leave, stop = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number, event in ((signal.SIGTERM, leave), (signal.SIGINT, leave), (signal.SIGUSR1, stop)):
+        loop.add_signal_handler(number, event.set)
+    async with _host_of(options) as host:
+        kubelet = Kubelet(host)
+        async with asyncio.TaskGroup() as tasks, _endpoint(options, host, kubelet) as port:
+            jobs = [
+                tasks.create_task(host.events.run()),
+                tasks.create_task(host.claims.run()),
+                tasks.create_task(kubelet.run()),
+                tasks.create_task(_register(host.client, options, port)),
+            ]
+            await _either(leave, stop)
+            if stop.is_set():
+                await kubelet.end_all()
+            for job in jobs:
+                job.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _host_of(options: NodeOptions) -> AsyncIterator[Host]:
+    """Open what all Pods of the node share."""
+    layout = Layout(options.state)
+    timeout = aiohttp.ClientTimeout(total=None)
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with (
+        connected(options.kubeconfig) as client,
+        connected(options.volumes_kubeconfig or options.kubeconfig) as provisioner,
+        aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+    ):
+        with contextlib.closing(Addresses(str(options.state))) as addresses:
+            claims = LocalClaims(provisioner, layout.claims, options.name, options.storage_class)
+            yield _host(options, client, claims, session, addresses)
+
+
+def _host(
+    options: NodeOptions,
+    client: Client,
+    claims: LocalClaims,
+    session: aiohttp.ClientSession,
+    addresses: Addresses,
+) -> Host:
+    layout = Layout(options.state)
+    return Host(
+        name=options.name,
+        layout=layout,
+        client=client,
+        session=session,
+        addresses=addresses,
+        devices=Devices(options.resources),
+        claims=claims,
+        events=Events(client, options.name),
+        records=Records(layout.records),
+        back_off=BackOff(options.back_off),
+        boot=boot_id(),
+        images=options.images,
+        mounts_variable=options.mounts_variable,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _endpoint(options: NodeOptions, host: Host, kubelet: Kubelet) -> AsyncIterator[int]:
+    """Listen on the node's own endpoint; yields its port."""
+    app = application(kubelet, host.layout, host.client.bearer(), secure=options.tls is not None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        context = tls.server_context(options.tls) if options.tls else None
+        site = web.TCPSite(runner, HOST, options.port, ssl_context=context)
+        await site.start()
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
+
+
+async def _register(client: Client, options: NodeOptions, port: int) -> None:
+    await node_registration.register(client, options.name, port, options.resources)
+    log.info("node %s is registered; logs on port %d", options.name, port)
+    await node_registration.beat(client, options.name, port, options.resources)
+
+
+async def _either(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()

@@ -1,0 +1,72 @@
+"""Host: what all Pods of one node share, and where their files lie. No behaviour lives here."""
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from localkube.kubelet.backoff import BackOff
+from localkube.kubelet.checkpoint import Records
+from localkube.kubelet.client import Client, Object
+from localkube.kubelet.device_manager import Devices
+from localkube.kubelet.event_recorder import Events
+from localkube.kubelet.image_runtimes import ImageRuntimes
+from localkube.kubelet.local_volumes import LocalClaims
+from localkube.kubelet.pod_ips import Addresses
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The folders of one node below its state folder."""
+
+    state: Path
+
+    @property
+    def records(self) -> Path:
+        """One record a Pod."""
+        return self.state / "node" / "pods"
+
+    @property
+    def runs(self) -> Path:
+        """What the shells beside the containers write (see `process`)."""
+        return self.state / "node" / "runs"
+
+    @property
+    def claims(self) -> Path:
+        """The folders of claims, by namespace and name."""
+        return self.state / "volumes"
+
+    def scratch(self, pod: Object) -> Path:
+        """Return the folder that lives as long as a Pod: its volumes and where its processes start."""
+        return self.state / "node" / "scratch" / str(pod["metadata"]["uid"])
+
+    def log(self, pod: Object, container: str, attempt: int) -> Path:
+        """Return the file that holds what one run of a container printed."""
+        return self.logs(pod) / container / f"{attempt - 1}.log"
+
+    def logs(self, pod: Object) -> Path:
+        """Return the folder of a Pod's logs."""
+        metadata = pod["metadata"]
+        name = f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
+        return self.state / "logs" / "pods" / name
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One node: its name, its ledgers, its connections. `listed` is set once the API has told which Pods there are."""
+
+    name: str
+    layout: Layout
+    client: Client
+    session: aiohttp.ClientSession
+    addresses: Addresses
+    devices: Devices
+    claims: LocalClaims
+    events: Events
+    records: Records
+    back_off: BackOff
+    boot: str
+    images: ImageRuntimes
+    mounts_variable: str
+    listed: asyncio.Event = field(default_factory=asyncio.Event)

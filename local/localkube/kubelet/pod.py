@@ -1,0 +1,242 @@
+"""Pod: one Pod on this node, from its first sight to its last trace.
+
+Three things go on beside each other: its containers live, its status is published as soon as it changes (the latest only), and
+somebody may ask it to stop. It stops in one of three ways: deleted (the API is told and the object removed), gone (nobody to tell) or
+with the node (it comes back when the node does).
+"""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from localkube.kubelet import admission, device_manager, pod_status, volumes
+from localkube.kubelet.api_errors import ApiError, ConflictError, InvalidError, NotFoundError
+from localkube.kubelet.checkpoint import PodRecord
+from localkube.kubelet.client import Object, pod_path
+from localkube.kubelet.container import Container
+from localkube.kubelet.node_context import Host
+from localkube.kubelet.volumes import VolumeError
+
+Ending: TypeAlias = Literal["deleted", "gone", "with the node"]
+_FIRST_RETRY, _LONGEST_RETRY = 0.2, 5.0
+_VOLUME_RETRY = 1.0
+DEFAULT_GRACE = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class Pod:
+    """One Pod of this node. `released` is called once nothing of it runs and its record is gone."""
+
+    def __init__(self, host: Host, record: PodRecord, released: Callable[["Pod"], None]) -> None:
+        self.record = record
+        self._host = host
+        self._released = released
+        spec = record.pod["spec"]
+        self._inits = [Container(host, record, c, self._save) for c in spec.get("initContainers") or ()]
+        self._mains = [Container(host, record, c, self._save) for c in spec["containers"]]
+        self._ending: Ending | None = None
+        self._grace = DEFAULT_GRACE
+        self._asked = asyncio.Event()
+        self._dirty = asyncio.Event()
+        self._sent: Object = {}
+
+    @property
+    def containers(self) -> list[Container]:
+        """All containers, init containers first."""
+        return [*self._inits, *self._mains]
+
+    def see(self, pod: Object) -> None:
+        """Take in what the API says of it now."""
+        self.record.pod = {**self.record.pod, "metadata": pod["metadata"], "status": pod.get("status") or {}}
+        if pod["metadata"].get("deletionTimestamp"):
+            self.end("deleted", float(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
+
+    def end(self, how: Ending, grace: float | None = None) -> None:
+        """Ask it to stop; asked again with a shorter grace, that one counts from now."""
+        allowed = self._own_grace() if grace is None else grace
+        if self._asked.is_set():
+            if allowed < self._grace:
+                asyncio.get_running_loop().call_later(allowed, self._kill)
+            if how == "gone":
+                self._ending = how
+            return
+        self._ending, self._grace = how, allowed
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Run it until it has been asked to stop, and has stopped. Cancelling leaves its processes running."""
+        async with asyncio.TaskGroup() as tasks:
+            publishing = tasks.create_task(self._publish())
+            living = tasks.create_task(self._live())
+            await self._asked.wait()
+            living.cancel()
+            await asyncio.wait([living])
+            await self._take_down()
+            publishing.cancel()
+        await self._leave()
+
+    async def _live(self) -> None:
+        refused = admission.objection(self.record.pod)
+        if refused and not self.record.failed:
+            self.record.failed = (admission.REASON, refused)
+            self._host.events.tell(self.record.pod, admission.REASON, refused, warning=True)
+        try:
+            if not self.record.failed:
+                async with asyncio.timeout(self._deadline()):
+                    await self._work()
+        except TimeoutError:
+            await self._fail(
+                "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
+            )
+        except Exception as error:  # one broken Pod must not take the node down
+            log.exception("pod %s", self.record.uid)
+            await self._fail("NodeError", f"the local node failed to run it: {error}")
+        self._save()
+
+    async def _work(self) -> None:
+        await self._devices()
+        folders = await self._volumes()
+        for container in self._inits:
+            await container.live(folders)
+            ended = container.record.state.get("terminated") or {}
+            if ended.get("exitCode") != 0:
+                return
+        async with asyncio.TaskGroup() as tasks:
+            for container in self._mains:
+                tasks.create_task(container.live(folders))
+
+    async def _devices(self) -> None:
+        wanted = device_manager.wanted(self.record.pod, self._host.devices.capacity)
+        if self.record.devices or not wanted:
+            return
+        if self._host.devices.offer(wanted) is None:
+            holders = ", ".join(self._host.devices.holders(wanted)) or "nobody"
+            text = f"waits for {_counted(wanted)}: held by Pods with uid {holders}, whose processes still run"
+            self._wait_for("DeviceBusy", text)
+        self.record.devices = await self._host.devices.take(self.record.uid, wanted)
+
+    async def _volumes(self) -> dict[str, Path]:
+        scratch = self._host.layout.scratch(self.record.pod)
+        scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        retry = _VOLUME_RETRY
+        while True:
+            try:
+                return await volumes.prepare(
+                    self.record.pod, scratch / "volumes", self._host.client, self._host.claims
+                )
+            except (VolumeError, OSError) as error:
+                self._wait_for("FailedMount", f"Unable to attach or mount volumes: {error}")
+            except ApiError as error:
+                log.warning("pod %s: its volumes wait: %s", self.record.uid, error)
+            await asyncio.sleep(retry)
+            retry = min(2 * retry, 8 * _VOLUME_RETRY)
+
+    def _wait_for(self, reason: str, message: str) -> None:
+        self._host.events.tell(self.record.pod, reason, message, warning=True)
+        for container in self.containers:
+            if not container.record.attempt:
+                container.record.state = {"waiting": {"reason": "ContainerCreating", "message": message}}
+        self._save()
+
+    async def _fail(self, reason: str, message: str) -> None:
+        self.record.failed = (reason, message)
+        await self._stop_all(self._own_grace())
+        self._save()
+
+    async def _stop_all(self, grace: float) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for container in self.containers:
+                tasks.create_task(container.stop(grace))
+
+    async def _take_down(self) -> None:
+        await self._stop_all(self._grace)
+        self._host.records.save(self.record)
+        if self._ending == "with the node":
+            with contextlib.suppress(ApiError):  # its successor tells
+                await self._send(over=False)
+            return
+        self._host.devices.release(self.record.uid)
+        if self._ending == "deleted":
+            await self._told()
+
+    async def _told(self) -> None:
+        """Tell the API that nothing of the Pod runs any more; it removes the object."""
+        retry = _FIRST_RETRY
+        while self._ending == "deleted":
+            try:
+                if self.record.pod["metadata"].get("finalizers"):
+                    await self._send(over=True)
+                await self._host.client.delete(pod_path(self.record.pod), uid=self.record.uid, grace=0)
+            except ApiError as error:
+                log.warning("pod %s: its end cannot be told yet: %s", self.record.uid, error)
+                await asyncio.sleep(retry)
+                retry = min(2 * retry, _LONGEST_RETRY)
+            else:
+                return
+
+    async def _leave(self) -> None:
+        if self._ending != "with the node":
+            layout, pod = self._host.layout, self.record.pod
+            for folder in (layout.scratch(pod), layout.runs / self.record.uid, layout.logs(pod)):
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            self._host.records.remove(self.record)
+            self._host.addresses.release(self.record.address)
+        self._released(self)
+
+    def _save(self) -> None:
+        """Write the record, and let the status be published."""
+        self._host.records.save(self.record)
+        self._dirty.set()
+
+    async def _publish(self) -> None:
+        """Publish the latest status whenever it changed; the API being away only delays it."""
+        retry = _FIRST_RETRY
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            try:
+                await self._send(over=False)
+                retry = _FIRST_RETRY
+            except (NotFoundError, ConflictError, InvalidError) as error:
+                log.info("pod %s: its status is not taken: %s", self.record.uid, error)
+            except ApiError as error:
+                log.warning("pod %s: its status waits: %s", self.record.uid, error)
+                await asyncio.sleep(retry)
+                retry = min(2 * retry, _LONGEST_RETRY)
+                self._dirty.set()
+
+    async def _send(self, *, over: bool) -> None:
+        told = pod_status.of(self.record, datetime.now(UTC), over=over)
+        if told == self._sent:
+            return
+        body = {"metadata": {"uid": self.record.uid}, "status": told}
+        suppressed = () if not over else (NotFoundError, ConflictError)
+        with contextlib.suppress(*suppressed):
+            await self._host.client.merge(pod_path(self.record.pod, "status"), body)
+        self._sent = told
+        self.record.pod["status"] = {**(self.record.pod.get("status") or {}), **told}
+
+    def _kill(self) -> None:
+        for container in self.containers:
+            if container.process is not None:
+                container.process.kill()
+
+    def _own_grace(self) -> float:
+        return float(self.record.pod["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE))
+
+    def _deadline(self) -> float | None:
+        seconds = self.record.pod["spec"].get("activeDeadlineSeconds")
+        if seconds is None:
+            return None
+        begun = datetime.fromisoformat(self.record.started_at)
+        return max(float(seconds) - (datetime.now(UTC) - begun).total_seconds(), 0.0)
+
+
+def _counted(wanted: dict[str, int]) -> str:
+    return ", ".join(f"{number} {resource}" for resource, number in sorted(wanted.items()))

@@ -1,0 +1,133 @@
+"""Status: what a Pod's record means in the words of the Pod API. Pure: a record and a time in, a status out."""
+
+from datetime import datetime
+
+from localkube.kubelet.checkpoint import ContainerRecord, PodRecord
+from localkube.kubelet.client import Object
+
+HOST = "127.0.0.1"
+
+
+def stamp(now: datetime) -> str:
+    """Return a time as the API writes it."""
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def of(record: PodRecord, now: datetime, *, over: bool = False) -> Object:
+    """Return a Pod's whole status; `over` when it has been taken down and nothing of it runs."""
+    pod = record.pod
+    phase = "Failed" if record.failed else phase_of(record, over=over)
+    status: Object = {
+        "phase": phase,
+        "hostIP": HOST,
+        "hostIPs": [{"ip": HOST}],
+        "podIP": record.address,
+        "podIPs": [{"ip": record.address}],
+        "startTime": record.started_at,
+        "conditions": _conditions(record, phase, now),
+        "containerStatuses": [_container(c, record) for c in pod["spec"]["containers"]],
+        "reason": record.failed[0] if record.failed else None,
+        "message": record.failed[1] if record.failed else None,
+    }
+    if pod["spec"].get("initContainers"):
+        status["initContainerStatuses"] = [_container(c, record) for c in pod["spec"]["initContainers"]]
+    return status
+
+
+def phase_of(record: PodRecord, *, over: bool = False) -> str:
+    """Return the phase, by kubelet's rules."""
+    spec = record.pod["spec"]
+    policy = spec.get("restartPolicy", "Always")
+    codes = [_code(record.container(c["name"])) for c in spec["containers"]]
+    finished = [code for code in codes if code is not None]
+    if over:
+        return "Succeeded" if len(finished) == len(codes) and not any(finished) else "Failed"
+    if not initialized(record):
+        failed = any(_code(record.container(c["name"])) for c in spec.get("initContainers", ()))
+        return "Failed" if failed and policy == "Never" else "Pending"
+    states = [record.container(c["name"]) for c in spec["containers"]]
+    if any("running" not in s.state and not _ended(s) for s in states):
+        return "Pending"
+    if any("running" in s.state for s in states) or policy == "Always":
+        return "Running"
+    if not any(finished):
+        return "Succeeded"
+    return "Failed" if policy == "Never" else "Running"
+
+
+def initialized(record: PodRecord) -> bool:
+    """Tell whether every init container has done its work."""
+    names = [c["name"] for c in record.pod["spec"].get("initContainers", ())]
+    return all(_code(record.container(name)) == 0 for name in names)
+
+
+def _ended(container: ContainerRecord) -> bool:
+    return "terminated" in container.state or "terminated" in container.last
+
+
+def _code(container: ContainerRecord) -> int | None:
+    """Return how the container ended; None while it runs, or never ran."""
+    if "running" in container.state:
+        return None
+    ended = container.state.get("terminated") or container.last.get("terminated")
+    return None if ended is None else int(ended["exitCode"])
+
+
+def _container(spec: Object, record: PodRecord) -> Object:
+    container = record.container(spec["name"])
+    return {
+        "name": spec["name"],
+        "image": spec.get("image", ""),
+        "imageID": "",
+        "containerID": container.id,
+        "ready": container.ready,
+        "started": container.started,
+        "restartCount": container.restarts,
+        "state": container.state or _waiting(record),
+        "lastState": container.last,
+    }
+
+
+def _waiting(record: PodRecord) -> Object:
+    return {"waiting": {"reason": "ContainerCreating" if initialized(record) else "PodInitializing"}}
+
+
+def _conditions(record: PodRecord, phase: str, now: datetime) -> list[Object]:
+    names = [c["name"] for c in record.pod["spec"]["containers"]]
+    unready = [name for name in names if not record.container(name).ready]
+    done = phase in ("Succeeded", "Failed")
+    ready = not unready and not done
+    why = "PodCompleted" if phase == "Succeeded" else "ContainersNotReady"
+    message = "" if phase == "Succeeded" else f"containers with unready status: [{' '.join(unready)}]"
+    former = {c["type"]: c for c in (record.pod.get("status") or {}).get("conditions") or ()}
+    gates = [gate["conditionType"] for gate in record.pod["spec"].get("readinessGates", ())]
+    opened = all(former.get(gate, {}).get("status") == "True" for gate in gates)
+    made = [
+        _condition("PodReadyToStartContainers", met=not done),
+        _condition("Initialized", met=initialized(record), reason="ContainersNotInitialized"),
+        _condition(
+            "Ready",
+            met=ready and opened,
+            reason=why if unready or done else "ReadinessGatesNotReady",
+            message=message,
+        ),
+        _condition("ContainersReady", met=ready, reason=why, message=message),
+        _condition("PodScheduled", met=True),
+    ]
+    ours = {condition["type"] for condition in made}
+    others = [condition for kind, condition in former.items() if kind not in ours]
+    return [_dated(condition, former.get(condition["type"]), now) for condition in made] + others
+
+
+def _condition(kind: str, *, met: bool, reason: str = "", message: str = "") -> Object:
+    if met:
+        return {"type": kind, "status": "True"}
+    told = {"reason": reason, "message": message}
+    return {"type": kind, "status": "False", **{key: text for key, text in told.items() if text}}
+
+
+def _dated(condition: Object, former: Object | None, now: datetime) -> Object:
+    """Keep the time of the last change of the status."""
+    if former is not None and former["status"] == condition["status"] and former.get("lastTransitionTime"):
+        return {**condition, "lastTransitionTime": former["lastTransitionTime"]}
+    return {**condition, "lastTransitionTime": stamp(now)}

@@ -1,0 +1,70 @@
+"""Mounts: where the folders that a container mounts really lie.
+
+A process has no mount namespace, so `/models` inside a container's command is turned into the folder behind it: in command, arguments
+and variables, a value (or what follows the first `=` of a `--flag=value`) that is a mount path or lies below one is rewritten,
+longest mount first. A program that knows of this node reads the rest from a variable (default LOCALKUBE_MOUNTS), a JSON object of mount path -> folder.
+`readOnly` cannot be enforced on a process of the same user; what relies on it is only as safe as the program that runs.
+"""
+
+import posixpath
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+VARIABLE = "LOCALKUBE_MOUNTS"
+
+
+class UnsafePathError(ValueError):
+    """A subPath leaves its volume."""
+
+
+class Mount(msgspec.Struct, frozen=True):
+    """One path inside a container and the folder or file behind it."""
+
+    path: str
+    folder: str
+    read_only: bool = False
+
+
+class Mounts:
+    """All mounts of one container."""
+
+    def __init__(self, mounts: Sequence[Mount]) -> None:
+        cleaned = [Mount(posixpath.normpath(m.path), m.folder, m.read_only) for m in mounts]
+        self._mounts = sorted(cleaned, key=lambda mount: len(mount.path), reverse=True)
+
+    def variable(self) -> str:
+        """Return the content of that variable."""
+        table = {mount.path: mount.folder for mount in self._mounts}
+        return msgspec.json.encode(table, order="deterministic").decode()
+
+    def translate(self, value: str) -> str:
+        """Return a value with its mount path replaced by the folder behind it."""
+        found = self.find(value)
+        if found is not None:
+            return found
+        flag, equals, rest = value.partition("=")
+        found = self.find(rest) if equals and flag.startswith("-") else None
+        return value if found is None else f"{flag}={found}"
+
+    def find(self, path: str) -> str | None:
+        """Return where a path inside the container lies; None when it is below no mount, or leaves it by `..`."""
+        if not path.startswith("/"):
+            return None
+        clean = posixpath.normpath(path)
+        for mount in self._mounts:
+            if clean == mount.path or clean.startswith(mount.path.rstrip("/") + "/"):
+                return mount.folder + clean[len(mount.path.rstrip("/")) :]
+        return None
+
+
+def below(folder: Path, sub_path: str) -> Path:
+    """Return a path inside a volume; UnsafePathError when it would leave it, by `..` or by a link."""
+    parts = Path(sub_path).parts
+    if Path(sub_path).is_absolute() or ".." in parts:
+        raise UnsafePathError(f"subPath {sub_path!r} must be a relative path without ..")
+    target = folder.joinpath(*parts)
+    if not target.resolve().is_relative_to(folder.resolve()):
+        raise UnsafePathError(f"subPath {sub_path!r} leads out of its volume")
+    return target

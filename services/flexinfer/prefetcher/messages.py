@@ -1,0 +1,111 @@
+"""The prefetcher's messages: state, cause with numbers, remedy. Pure."""
+
+from flexinfer.api.model import Model
+from flexinfer.events.workload import JobFacts
+from flexinfer.prefetcher.plan import FETCH, Plan
+from flexinfer.prefetcher.report import JobReport
+from flexinfer.sources import MOUNT
+
+WAITING_FOR_ACCEPTED = "waiting for Accepted"
+
+
+def waiting_for_placed(plan: Plan) -> str:
+    """Return the message of a Model whose Job has no node yet."""
+    job = "download" if plan.kind == FETCH else "check"
+    return f"waiting for Placed: the {job} runs on the model's node"
+
+
+def running(model: Model, plan: Plan, job: JobFacts | None = None) -> str:
+    """Return the message of a Job that has not ended; None: it was created just now."""
+    state = (
+        f"downloading {_content(model, plan)} to {_container(plan)}"
+        if plan.kind == FETCH
+        else f"checking that {_container(plan)} contains {_content(model, plan)}"
+    )
+    return state if job is None or not job.waiting else f"{state}; {_waiting(model, job)}"
+
+
+def _waiting(model: Model, job: JobFacts) -> str:
+    """Return what a Job's Pod waits for.
+
+    The kubelet reports a volume that cannot be mounted only as an Event of the Pod, so the message says
+    where to look.
+    """
+    cause = f"its Pod waits: {job.waiting.removesuffix(': ')}"
+    if not job.waiting.startswith("ContainerCreating"):
+        return cause
+    return (
+        f"{cause}; if that lasts: kubectl describe pods -n {model.metadata.namespace} -l job-name={job.name}"
+    )
+
+
+def contains(model: Model, plan: Plan, size: int) -> str:
+    """Return the message of weights that are complete; `size` is in bytes, 0 if unknown."""
+    amount = f" ({size:,} bytes)" if size else ""
+    return f"{_container(plan)} contains {_content(model, plan)}{amount}"
+
+
+def not_found(model: Model, plan: Plan, job: JobFacts, report: JobReport) -> str:
+    """Return the message of a source that does not exist."""
+    if plan.kind == FETCH:
+        cause = report.message or f"the Hugging Face Hub has no {_content(model, plan)}"
+        remedy = "grant access"
+    else:
+        cause = f"{_container(plan)} does not contain {_content(model, plan)}"
+        remedy = "add the file" if plan.pvc else "fix the image"
+    retry = f"kubectl delete job -n {model.metadata.namespace} {job.name}"
+    return f"{cause}. Remedy: correct spec.source; or {remedy} and retry: {retry}"
+
+
+def unchecked(plan: Plan, cause: str) -> str:
+    """Return the message of a path in an image that has no shell to look for it."""
+    path = f"{plan.location.path} is a path inside image {plan.image}"
+    return f"{path}, which could not be checked before the start: {cause}"
+
+
+def failed(plan: Plan, cause: str, retry_seconds: float) -> str:
+    """Return the message of a Job that failed and is retried."""
+    job = "download" if plan.kind == FETCH else "check"
+    return f"{job} failed: {cause}; retrying every {retry_seconds:.0f}s"
+
+
+def pvc_not_found(model: Model, plan: Plan) -> str:
+    """Return the message of a PVC that the spec names and that does not exist."""
+    namespace = model.metadata.namespace
+    field = "spec.cache.pvcName" if plan.location.fetched else "spec.source"
+    return (
+        f"PersistentVolumeClaim {plan.pvc} does not exist in namespace {namespace}. "
+        f"Remedy: create it, or name another one in {field} (kubectl get pvc -n {namespace})"
+    )
+
+
+def pvc_name_taken(plan: Plan) -> str:
+    """Return the message of a PVC with the name of this Model's cache that belongs to something else."""
+    return (
+        f"PersistentVolumeClaim {plan.pvc} exists and does not belong to this model. "
+        "Remedy: set spec.cache.pvcName to use it, or rename the model"
+    )
+
+
+def job_name_taken(name: str) -> str:
+    """Return the message of a Job with the name of this Model's Job that belongs to something else."""
+    return f"Job {name} exists and does not belong to this model. Remedy: delete it, or rename the model"
+
+
+def rejected(plan: Plan, error: str) -> str:
+    """Return the message of a PVC or Job that the API server refuses to create; `error` is its reply."""
+    objects = "the PVC or the Job" if plan.location.owned else "the Job"
+    return f"the API server rejected {objects}: {error}; retrying"
+
+
+def _container(plan: Plan) -> str:
+    return f"PVC {plan.pvc}" if plan.pvc else f"image {plan.image}"
+
+
+def _content(model: Model, plan: Plan) -> str:
+    """Return what is looked for, as the user names it: a repository, a path on the PVC or in the image."""
+    if plan.kind == FETCH:
+        return model.spec.source.partition("://")[2]
+    if plan.pvc:
+        return plan.location.path.removeprefix(f"{MOUNT}/") if plan.location.path != MOUNT else "files"
+    return plan.location.path

@@ -1,0 +1,38 @@
+"""JobReport: the result that the program of a Job leaves as its termination message. Pure."""
+
+import msgspec
+
+from flexinfer.api.reasons import Reason
+from flexinfer.events.workload import JobFacts
+
+_LOG_TAIL = 300
+"""Characters of a log that stand for the cause when a Job ended without a report."""
+
+
+class JobReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A report; `bytes` and `revision` describe complete weights, `reason` and `message` a failure."""
+
+    bytes: int = 0
+    revision: str = ""
+    reason: str = ""
+    message: str = ""
+
+    @property
+    def not_found(self) -> bool:
+        """Whether the source does not exist, as opposed to a failure of the Job."""
+        return self.reason == Reason.SOURCE_NOT_FOUND
+
+
+def report_of(job: JobFacts) -> JobReport:
+    """Return the report of a Job: the last line of its Pod's message that is one; empty if there is none."""
+    for line in reversed(job.report.splitlines()):
+        try:
+            return msgspec.json.decode(line, type=JobReport)
+        except msgspec.DecodeError:
+            continue
+    return JobReport()
+
+
+def failure_cause(job: JobFacts) -> str:
+    """Return why a Job failed: its report's message, else the end of its log, else the Job's condition."""
+    return report_of(job).message or job.report.strip()[-_LOG_TAIL:] or job.failed_reason

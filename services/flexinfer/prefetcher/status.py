@@ -1,0 +1,65 @@
+"""The prefetcher's status: the Cached condition with the fields of status.cache. Pure."""
+
+import msgspec
+
+from flexinfer.api import conditions
+from flexinfer.api.conditions import Condition
+from flexinfer.api.model import CacheStatus, Model
+from flexinfer.api.reasons import Reason
+from flexinfer.api.services import SERVICES
+from flexinfer.api.status import CachedStatus
+from flexinfer.events.workload import JobFacts
+from flexinfer.prefetcher import messages
+from flexinfer.prefetcher.plan import FETCH, Plan
+from flexinfer.state import actions
+from flexinfer.state.actions import WriteStatus
+
+
+class JobProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """What status.cache has of a Job; `size` is in bytes."""
+
+    phase: str = ""
+    revision: str = ""
+    size: int = 0
+
+
+_NO_PROGRESS = JobProgress()
+
+
+def true(model: Model, reason: str, message: str) -> Condition:
+    """Return the True condition of a Model's current generation."""
+    return actions.true(model, conditions.CACHED, reason, message)
+
+
+def false(model: Model, reason: str, message: str) -> Condition:
+    """Return the False condition of a Model's current generation."""
+    return actions.false(model, conditions.CACHED, reason, message)
+
+
+def running(model: Model, plan: Plan, job: JobFacts | None = None) -> Condition:
+    """Return the condition of a Job that has not ended; None: it was created just now."""
+    reason = Reason.FETCHING if plan.kind == FETCH else Reason.CHECKING
+    return false(model, reason, messages.running(model, plan, job))
+
+
+def write(
+    model: Model,
+    plan: Plan | None,
+    condition: Condition,
+    progress: JobProgress = _NO_PROGRESS,
+) -> list[WriteStatus]:
+    """Return the write of a condition with its cache status; empty if the Model has both."""
+    cache = CacheStatus(
+        strategy=plan.strategy if plan is not None else "",
+        ready=condition.true,
+        pvc_name=plan.pvc if plan is not None else "",
+        job_name=plan.job_name(model) if plan is not None and plan.digest else "",
+        job_phase=progress.phase,
+        revision=progress.revision,
+        bytes=progress.size,
+        total_bytes=progress.size,
+        message=condition.message,
+    )
+    status = CachedStatus(condition=condition, cache=cache)
+    action = actions.write_if_changed(model, status, gates=SERVICES["prefetcher"].gates)
+    return [action] if action is not None else []

@@ -1,0 +1,167 @@
+"""Errors that the proxy answers itself, in OpenAI's shape: their status codes, codes and wording. Pure.
+
+Every message says the state, its cause with numbers, and what to do. OpenAI's SDKs retry a request only
+when the header `x-should-retry` says so; what may be retried carries Retry-After as well.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from flexinfer.api.conditions import Condition
+from flexinfer.api.model import Model
+from flexinfer.api.phase import Phase, explain, phase_of
+
+RETRY_AFTER_SECONDS = 5
+
+
+class RequestError(Exception):
+    """An error that is answered to the client; `code` is what programs match on, `message` is for people."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str,
+        *,
+        kind: str = "invalid_request_error",
+        param: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code = status, message, code
+        self.kind, self.param, self.retry_after = kind, param, retry_after
+
+    def body(self) -> bytes:
+        """Return the error body."""
+        return msgspec.json.encode(
+            {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+        )
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that tell a client whether and when to retry."""
+        headers = {"x-should-retry": "true" if self.retry_after is not None else "false"}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+        return headers
+
+
+class ConnectError(Exception):
+    """The connection to an engine was refused: no byte of the request was sent, so it may be sent again."""
+
+
+# --- what the client sent
+
+
+def invalid_api_key() -> RequestError:
+    """401."""
+    message = "API key is missing or wrong; send it in the header `Authorization: Bearer KEY`"
+    return RequestError(401, message, "invalid_api_key", kind="authentication_error")
+
+
+def invalid_body(cause: Exception) -> RequestError:
+    """400: not a JSON object with the fields that the proxy reads."""
+    return RequestError(400, f"invalid request body: {cause}", "invalid_json")
+
+
+def model_missing() -> RequestError:
+    """400: neither the path, nor the Host header, nor the body names a Model."""
+    message = "the request names no model; set `model` in the request body"
+    return RequestError(400, message, "missing_required_parameter", param="model")
+
+
+def body_too_large(limit: int) -> RequestError:
+    """413; `limit` is in bytes."""
+    return RequestError(413, f"the request body is larger than {limit >> 20} MiB", "body_too_large")
+
+
+def model_not_found(name: str, available: Sequence[str]) -> RequestError:
+    """404; `available` are the names to choose from."""
+    message = f"model {name!r} does not exist; available models: {', '.join(available) or 'none'}"
+    return RequestError(404, message, "model_not_found", param="model")
+
+
+# --- what the Model is
+
+
+def model_deleted(model: Model) -> RequestError:
+    """404: deleted after the request arrived."""
+    message = f"model {model.metadata.name} was deleted"
+    return RequestError(404, message, "model_not_found", param="model")
+
+
+def model_failed(model: Model, condition: Condition) -> RequestError:
+    """503, not to be retried: a condition that no request can change is False."""
+    message = (
+        f"model {model.metadata.name} cannot serve requests: "
+        f"{condition.type}=False ({condition.reason}): {condition.message}"
+    )
+    return RequestError(503, message, "model_failed", kind="server_error")
+
+
+def nats_unavailable(model: Model) -> RequestError:
+    """503: the Model is not ready, and without NATS nothing starts it."""
+    phase = phase_of(model.status.conditions, model.metadata.generation)
+    state = "scaled to zero" if phase == Phase.IDLE else f"not ready (phase {phase})"
+    message = (
+        f"model {model.metadata.name} is {state} and cannot be started: NATS is unavailable; "
+        f"retry in {RETRY_AFTER_SECONDS}s"
+    )
+    return _retryable(message, "nats_unavailable")
+
+
+def queue_full(model: Model, limit: str) -> RequestError:
+    """503; `limit` is what the queue holds at most."""
+    message = (
+        f"request queue of model {model.metadata.name} is full ({limit}); retry in {RETRY_AFTER_SECONDS}s"
+    )
+    return _retryable(message, "queue_full")
+
+
+def not_ready_in_time(model: Model, waited: float) -> RequestError:
+    """503: the Model was not ready by the request's deadline; `waited` is in seconds."""
+    conditions = explain(model.status.conditions, model.metadata.generation)
+    message = f"model {model.metadata.name} was not ready within {_budget(model, waited)}: {conditions}"
+    return _retryable(message, "cold_start_timeout")
+
+
+def no_slot_in_time(model: Model, waited: float, in_flight: int) -> RequestError:
+    """503: the Model is ready, but others used its whole capacity until the request's deadline."""
+    message = (
+        f"model {model.metadata.name} had no capacity within {_budget(model, waited)}: "
+        f"{in_flight} requests in flight; retry in {RETRY_AFTER_SECONDS}s"
+    )
+    return _retryable(message, "cold_start_timeout")
+
+
+def _budget(model: Model, waited: float) -> str:
+    return f"{waited:.0f}s (coldStartTimeout {model.spec.serverless.cold_start_timeout})"
+
+
+def _retryable(message: str, code: str) -> RequestError:
+    return RequestError(503, message, code, kind="server_error", retry_after=RETRY_AFTER_SECONDS)
+
+
+# --- what the engine did
+
+
+def connections_refused(model: Model, address: str, attempts: int) -> RequestError:
+    """502: the engine is said to be ready and accepts no connection."""
+    message = (
+        f"the engine of model {model.metadata.name} at {address} refused the connection "
+        f"({attempts} attempts); retry in {RETRY_AFTER_SECONDS}s"
+    )
+    return RequestError(502, message, "bad_gateway", kind="upstream_error", retry_after=RETRY_AFTER_SECONDS)
+
+
+def no_response(model: Model, cause: Exception) -> RequestError:
+    """502, not to be retried: the engine may have taken the request."""
+    detail = str(cause) or type(cause).__name__
+    message = f"the engine of model {model.metadata.name} closed the connection before it responded: {detail}"
+    return RequestError(502, message, "bad_gateway", kind="upstream_error")
+
+
+def response_cut() -> RequestError:
+    """Sent as the last event of a stream: the status code has been sent already."""
+    message = "the engine closed the connection before the response was complete"
+    return RequestError(502, message, "upstream_disconnected", kind="upstream_error")

@@ -1,0 +1,169 @@
+"""StoreCluster: the Kubernetes API for services that run in the store's own process, without HTTP.
+
+It fills the same seam as `runtime.cluster.ApiCluster`, so the simulation runs the very services on it. Every call lets others run first, as a
+request over a wire would.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from flexinfer.runtime.kubernetes.api import (
+    AlreadyExistsError,
+    ApiError,
+    Change,
+    ConflictError,
+    ExpiredError,
+    ForbiddenError,
+    InvalidError,
+    Kind,
+    Listing,
+    NotFoundError,
+    UnavailableError,
+)
+from localkube.apiserver.errors import ApiError as StoreError
+from localkube.apiserver.requests import DeleteOptions, Options, Patch, Query
+from localkube.apiserver.resources import Object, Resource
+from localkube.apiserver.store import Store
+
+T = TypeVar("T")
+_BY_CODE: Mapping[int, type[ApiError]] = {
+    400: InvalidError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    410: ExpiredError,
+    422: InvalidError,
+}
+
+
+class StoreCluster:
+    """`runtime.api.Cluster` over a Store. `pause` is awaited before every call: the way there."""
+
+    def __init__(self, store: Store, pause: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._store = store
+        self._pause = pause or _step_aside
+        self._resources: dict[tuple[str, str], Resource] = {}
+
+    async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
+        """Return one object."""
+        await self._pause()
+        return _typed(kind, self._do(lambda: self._store.get(self._resource(kind), namespace or None, name)))
+
+    async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
+        """Return all objects of a kind."""
+        await self._pause()
+        query = Query(label_selector=labels)
+        found = self._do(lambda: self._store.list(self._resource(kind), namespace or None, query))
+        return Listing(tuple(_typed(kind, item) for item in found.items), found.resource_version)
+
+    async def watch(self, kind: Kind[T], version: str) -> AsyncIterator[Change[T]]:
+        """Yield what changed since version, for ever."""
+        await self._pause()
+        queue: asyncio.Queue[Change[T]] = asyncio.Queue()
+
+        def take(event: Any) -> None:
+            known = _typed(kind, event.obj)
+            queue.put_nowait(Change(event.type, known, event.obj["metadata"]["resourceVersion"]))
+
+        end = self._do(
+            lambda: self._store.subscribe(self._resource(kind), None, Query(), take, since=version)
+        )
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            end()
+
+    async def create(self, kind: Kind[T], namespace: str, body: Any) -> T:
+        """Create an object."""
+        await self._pause()
+        plain = {"apiVersion": kind.api_version, "kind": kind.name} | _plain(body)
+        written = self._do(
+            lambda: self._store.create(self._resource(kind), namespace or None, plain, Options())
+        )
+        return _typed(kind, written.obj)
+
+    async def replace(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
+        """PUT an object by its resourceVersion."""
+        await self._pause()
+        plain = {"apiVersion": kind.api_version, "kind": kind.name} | _plain(body)
+        written = self._do(
+            lambda: self._store.update(self._resource(kind), namespace or None, name, plain, Options())
+        )
+        return _typed(kind, written.obj)
+
+    async def apply(
+        self, kind: Kind[T], namespace: str, body: Any, *, manager: str, subresource: str = ""
+    ) -> T:
+        """Server-side apply with force."""
+        options = Options(manager=manager, force=True)
+        name = body["metadata"]["name"]
+        return await self._patched(kind, namespace, name, Patch("apply", body), options, subresource)
+
+    async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[Any]) -> T:
+        """Apply a JSON patch."""
+        return await self._patched(kind, namespace, name, Patch("json", list(operations)), Options())
+
+    async def merge(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
+        """Apply a JSON merge patch."""
+        return await self._patched(kind, namespace, name, Patch("merge", body), Options())
+
+    async def delete(
+        self, kind: Kind[Any], namespace: str, name: str, *, uid: str = "", grace: int | None = None
+    ) -> None:
+        """Delete an object; gone already is success."""
+        await self._pause()
+        options = DeleteOptions(uid=uid or None, grace_seconds=grace, propagation="Background")
+        try:
+            self._do(lambda: self._store.delete(self._resource(kind), namespace or None, name, options))
+        except NotFoundError:
+            return
+
+    async def _patched(
+        self, kind: Kind[T], namespace: str, name: str, patch: Patch, options: Options, subresource: str = ""
+    ) -> T:
+        await self._pause()
+        plain = Patch(patch.kind, _plain(patch.body))
+        written = self._do(
+            lambda: self._store.patch(
+                self._resource(kind), namespace or None, name, plain, options, subresource=subresource
+            )
+        )
+        return _typed(kind, written.obj)
+
+    def _resource(self, kind: Kind[Any]) -> Resource:
+        found = self._resources.get((kind.api_version, kind.plural))
+        if found is None:
+            group, _, version = kind.api_version.rpartition("/")
+            known = self._store.registry.find(group, version, kind.plural)
+            if known is None:
+                raise NotFoundError("the server could not find the requested resource", 404)
+            found = self._resources[(kind.api_version, kind.plural)] = known
+        return found
+
+    @staticmethod
+    def _do(call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except StoreError as error:
+            if error.reason == "AlreadyExists":
+                raise AlreadyExistsError(error.message, error.code) from error
+            raise _BY_CODE.get(error.code, UnavailableError)(error.message, error.code) from error
+
+
+def _typed(kind: Kind[T], plain: Object) -> T:
+    if kind.type is msgspec.Raw:
+        return msgspec.Raw(msgspec.json.encode(plain))  # type: ignore[return-value]
+    return msgspec.convert(plain, kind.type)
+
+
+def _plain(body: Any) -> Any:
+    """Return a body as it would arrive over a wire: tuples are lists there."""
+    return msgspec.json.decode(msgspec.json.encode(body))
+
+
+async def _step_aside() -> None:
+    await asyncio.sleep(0)

@@ -1,0 +1,79 @@
+"""Images: what stands for an image on this machine."""
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from flexinfer.api.installation import IMAGE
+from flexinfer.local.images import IMAGES
+from localkube.kubelet.image_runtimes import NoRuntimeError
+
+LLAMA = "ghcr.io/ggml-org/llama.cpp:server-cuda"
+
+
+def installed(*names: str) -> Callable[[str], str | None]:
+    """Return a `which` that knows these programs."""
+    return lambda name: f"/opt/{name}" if name in names else None
+
+
+@pytest.mark.parametrize(
+    ("image", "programs", "command", "args", "expected"),
+    [
+        pytest.param(
+            LLAMA, ("llama-server",), [], ["-m", "x"], ("/opt/llama-server", "-m", "x"), id="on PATH"
+        ),
+        pytest.param(
+            LLAMA, (), [], ["-m", "x"], (sys.executable, "-m", "flexinfer.local.llama", "-m", "x"), id="ours"
+        ),
+        pytest.param(
+            LLAMA,
+            (),
+            ["/app/llama-server"],
+            ["-m", "x"],
+            (sys.executable, "-m", "flexinfer.local.llama", "-m", "x"),
+            id="named",
+        ),
+        pytest.param(LLAMA, (), ["/bin/sh", "-c", "ls"], [], ("/bin/sh", "-c", "ls"), id="another program"),
+        pytest.param(
+            f"{IMAGE}:0.1.0",
+            (),
+            ["python", "-m", "a.b"],
+            ["x"],
+            (sys.executable, "-m", "a.b", "x"),
+            id="our python",
+        ),
+        pytest.param(
+            IMAGE,
+            (),
+            [],
+            ["flexinfer.placer"],
+            (sys.executable, "-m", "flexinfer.placer"),
+            id="our module",
+        ),
+        pytest.param("vllm/vllm-openai:v1", ("vllm",), [], ["m"], ("/opt/vllm", "serve", "m"), id="vllm"),
+        pytest.param("ollama/ollama:1", ("ollama",), [], [], ("/opt/ollama", "serve"), id="ollama's default"),
+        pytest.param(
+            "ollama/ollama", ("ollama",), ["ollama"], ["pull"], ("/opt/ollama", "pull"), id="ollama's verb"
+        ),
+        pytest.param("flexinfer.local/process", (), ["true"], [], ("true",), id="as is"),
+    ],
+)
+def test_an_image_is_run_by_its_entry(
+    image: str, programs: tuple[str, ...], command: list[str], args: list[str], expected: tuple[str, ...]
+) -> None:
+    """Command and args as a container runtime would join them."""
+    assert IMAGES.find(image, installed(*programs)).command(command, args) == expected
+
+
+@pytest.mark.parametrize(
+    ("image", "remedy"),
+    [
+        pytest.param("vllm/vllm-openai:v1", "pip install vllm", id="not installed"),
+        pytest.param("nginx", "no local runtime for image 'nginx'", id="unknown"),
+    ],
+)
+def test_an_image_without_a_runtime_says_what_to_do(image: str, remedy: str) -> None:
+    """A sentence for the container's status."""
+    with pytest.raises(NoRuntimeError, match=remedy):
+        IMAGES.find(image, installed())

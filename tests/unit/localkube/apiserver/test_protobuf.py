@@ -1,0 +1,70 @@
+"""Bodies of kubectl's typed client."""
+
+import pytest
+
+from localkube.apiserver import protobuf
+from localkube.apiserver.errors import ApiError
+
+
+def field(number: int, content: bytes) -> bytes:
+    """Return a field of bytes."""
+    assert len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def body(kind: str, raw: bytes) -> bytes:
+    """Return what kubectl sends for an object of the core group."""
+    return b"k8s\x00" + field(1, field(1, b"v1") + field(2, kind.encode())) + field(2, raw) + field(3, b"")
+
+
+def test_a_namespace_has_its_name_and_labels() -> None:
+    """`kubectl create namespace`."""
+    meta = field(1, b"more") + field(3, b"") + field(11, field(1, b"a") + field(2, b"b"))
+    assert protobuf.obj(body("Namespace", field(1, meta) + field(2, b"") + field(3, b""))) == {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": "more", "labels": {"a": "b"}},
+    }
+
+
+def test_a_secret_is_base64_in_json() -> None:
+    """`kubectl create secret`; an immutable one, too."""
+    raw = (
+        field(1, field(1, b"s"))
+        + field(2, field(1, b"k") + field(2, b"\xff"))
+        + field(3, b"Opaque")
+        + b"\x28\x01"
+    )
+    assert protobuf.obj(body("Secret", raw)) == {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "s"},
+        "data": {"k": "/w=="},
+        "type": "Opaque",
+        "immutable": True,
+    }
+
+
+def test_a_config_map_may_have_empty_values() -> None:
+    """An absent value is an empty one."""
+    raw = field(1, field(1, b"c")) + field(2, field(1, b"k")) + field(3, field(1, b"b") + field(2, b"x"))
+    made = protobuf.obj(body("ConfigMap", raw))
+    assert (made["data"], made["binaryData"]) == ({"k": ""}, {"b": "eA=="})
+
+
+def test_another_kind_is_415() -> None:
+    """With a sentence that says what is taken."""
+    with pytest.raises(ApiError, match="a Job is taken as JSON or YAML only") as refused:
+        protobuf.obj(body("Job", b""))
+    assert refused.value.code == 415
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"k8s\x00\x0a\xff", b"k8s\x00\x0a\x05v1", b"k8s\x00\x0b\x00", b"k8s\x00" + b"\xff" * 20],
+)
+def test_what_is_no_message_is_400(content: bytes) -> None:
+    """Cut short, or of another language."""
+    with pytest.raises(ApiError) as refused:
+        protobuf.obj(content)
+    assert refused.value.code in (400, 415)

@@ -1,0 +1,148 @@
+"""The proxy's parts put together as in its process, on a bus that is a list and a cluster that is a dict."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import msgspec
+
+from flexinfer.api.model import BackendStatus, Model
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
+from flexinfer.proxy.activity import ActivityReporter
+from flexinfer.proxy.gateway import Gateway, ProxiedRequest
+from flexinfer.proxy.view import ModelView
+from flexinfer.runtime.kubernetes.api import Kind, NotFoundError
+from flexinfer.runtime.runtime import Snapshot
+from flexinfer.state.observed import Observation
+from tests.builders import a_model
+from tests.runtimes import ListBus, a_runtime
+from tests.simulation.loop import run
+
+T = TypeVar("T")
+ADDRESS = "127.0.0.9:8080"
+_RUNNING = ("Accepted", "Placed", "Cached")
+
+
+class ScriptedCluster:
+    """`get` of `runtime.api.Cluster` over a dict; `faults` are raised by the next calls, in order."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, Model] = {}
+        self.faults: list[Exception] = []
+        self.reads: list[str] = []
+
+    async def get(self, kind: Kind[Any], namespace: str, name: str) -> Model:
+        """Return a Model."""
+        self.reads.append(f"{namespace}/{name}")
+        if self.faults:
+            raise self.faults.pop(0)
+        if f"{namespace}/{name}" not in self.models:
+            raise NotFoundError(f"{kind.plural} {name} not found", 404)
+        return self.models[f"{namespace}/{name}"]
+
+
+class Parts:
+    """A running proxy without sockets."""
+
+    def __init__(self) -> None:
+        self.bus, self.cluster = ListBus(), ScriptedCluster()
+        self.ready: list[bool] = []
+        runtime = a_runtime("proxy", bus=self.bus, cluster=self.cluster, set_ready=self.ready.append)
+        self.clock = runtime.clock
+        self.activity = ActivityReporter(runtime, "proxy-0")
+        self.view = ModelView(runtime, self.activity.publish_now)
+        self.gateway = Gateway(runtime, self.view, self.activity)
+
+    async def replay(self, *models: Model) -> None:
+        """Deliver a snapshot of these Models."""
+        await self.deliver(
+            Snapshot([Observation(events.ModelObserved(model=m), self.clock()) for m in models])
+        )
+
+    async def observe(self, *observed: Model | AnyEvent) -> None:
+        """Deliver events; a Model stands for its own observation."""
+        for item in observed:
+            event = events.ModelObserved(model=item) if isinstance(item, Model) else item
+            self.bus.queue.put_nowait(Observation(event, self.clock()))
+        await settle()
+
+    async def deliver(self, delivery: Any) -> None:
+        """Deliver anything that a bus delivers."""
+        self.bus.queue.put_nowait(delivery)
+        await settle()
+
+    def published(self, kind: type[T]) -> list[T]:
+        """Return the events of a kind that were published, in order."""
+        return [event for event in self.bus.told if isinstance(event, kind)]
+
+    def request(self, name: str = "llama", body: bytes = b"{}") -> ProxiedRequest:
+        """Return a request of a Model in the default namespace."""
+        return self.gateway.resolve(f"/model/default/{name}/v1/completions", "proxy", body)
+
+    def send(
+        self, request: ProxiedRequest | None = None, engine: Callable[[str], Awaitable[str]] | None = None
+    ) -> "asyncio.Task[str]":
+        """Start to forward a request; the engine responds at once with its address unless given."""
+        return asyncio.create_task(self.gateway.forward(request or self.request(), engine or respond))
+
+
+async def respond(address: str) -> str:
+    """Respond at once, as an engine at this address."""
+    return address
+
+
+async def settle() -> None:
+    """Let everything run that can, without letting time pass."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def with_parts(test: Callable[[Parts], Coroutine[Any, Any, None]]) -> None:
+    """Run a test with a proxy that follows its bus and publishes its activity."""
+
+    async def main() -> None:
+        parts = Parts()
+        work = [asyncio.create_task(parts.view.follow()), asyncio.create_task(parts.activity.run())]
+        await parts.replay()
+        await test(parts)
+        for task in work:
+            assert not task.done(), task
+            task.cancel()
+
+    run(main())
+
+
+def scaled_to_zero(name: str = "llama", **changes: Any) -> Model:
+    """Return a Model that is scaled to zero."""
+    conditions = (*_RUNNING, ("Wanted", "False", Reason.IDLE), ("Ready", "False", Reason.STOPPED))
+    return a_model(name, conditions=conditions, **changes)
+
+
+def ready(name: str = "llama", address: str = ADDRESS, version: int = 2, **changes: Any) -> Model:
+    """Return the same Model, ready at an address."""
+    status = BackendStatus(address=address)
+    conditions = (*_RUNNING, "Wanted", "Granted", "Ready")
+    return a_model(name, conditions=conditions, backend_status=status, version=version, **changes)
+
+
+def draining(name: str = "llama", version: int = 3) -> Model:
+    """Return the same Model, no longer ready."""
+    conditions = (*_RUNNING, "Wanted", ("Ready", "False", Reason.DRAINING))
+    return a_model(
+        name, conditions=conditions, backend_status=BackendStatus(address=ADDRESS), version=version
+    )
+
+
+def failed(condition: str, reason: str, message: str, version: int = 3) -> Model:
+    """Return the same Model with a condition that is False."""
+    model = a_model(conditions=[(condition, "False", reason)], version=version)
+    conditions = tuple(msgspec.structs.replace(c, message=message) for c in model.status.conditions)
+    return msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, conditions=conditions))
+
+
+def deleted(model: Model, version: int = 9) -> events.ModelDeleted:
+    """Return the event of a Model's deletion."""
+    meta = model.metadata
+    return events.ModelDeleted(namespace=meta.namespace, name=meta.name, uid=meta.uid, version=version)

@@ -1,0 +1,137 @@
+"""Activity: published when traffic leaves or reaches zero, and with heartbeats."""
+
+import asyncio
+
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.proxy.activity import HEARTBEAT_SECONDS, MIN_INTERVAL_SECONDS
+from tests.unit.proxy.parts import Parts, draining, failed, ready, scaled_to_zero, settle, with_parts
+
+
+def counts(parts: Parts) -> list[tuple[int, int]]:
+    """Return what was published of requests in flight and queued."""
+    return [(a.in_flight, a.waiting) for a in parts.published(events.ActivityObserved)]
+
+
+async def shortly(address: str) -> str:
+    """Respond after a moment."""
+    await asyncio.sleep(0.05)
+    return address
+
+
+async def never(_address: str) -> str:
+    """Never respond."""
+    return await asyncio.Future()
+
+
+def test_activity_is_published_when_traffic_leaves_zero_and_when_it_reaches_zero() -> None:
+    """In flight and queued count alike; what lies between is not published."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(scaled_to_zero())
+        first, second = parts.send(), parts.send()
+        await settle()
+        assert counts(parts) == [(0, 2)]
+        await asyncio.sleep(2)
+        first.cancel()
+        await settle()
+        assert counts(parts) == [(0, 2)]
+        second.cancel()
+        await settle()
+        assert counts(parts) == [(0, 2), (0, 0)]
+        [_, last] = parts.published(events.ActivityObserved)
+        assert (last.proxy, last.namespace, last.name, last.uid) == (
+            "proxy-0",
+            "default",
+            "llama",
+            "uid-llama",
+        )
+        assert last.idle_seconds == 0
+
+    with_parts(main)
+
+
+def test_at_most_one_message_a_second_and_the_last_state_wins() -> None:
+    """However many requests begin and end."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready())
+        for _ in range(35):
+            await parts.send(engine=shortly)
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(MIN_INTERVAL_SECONDS)
+        assert len(counts(parts)) <= 5
+        assert counts(parts)[-1] == (0, 0)
+
+    with_parts(main)
+
+
+def test_activity_is_published_with_every_heartbeat_while_there_are_requests() -> None:
+    """And no more once the last word on it is published."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready())
+        request = parts.send(engine=never)
+        await asyncio.sleep(3 * HEARTBEAT_SECONDS + 0.5)
+        assert counts(parts) == [(1, 0)] * 4
+        request.cancel()
+        await asyncio.sleep(3 * HEARTBEAT_SECONDS)
+        assert counts(parts)[4:] == [(0, 0)]
+        assert len(parts.published(events.ProxyObserved)) == 7
+
+    with_parts(main)
+
+
+def test_the_end_of_a_request_between_heartbeats_is_published_with_its_age() -> None:
+    """Idle seconds are those since the last request began or ended."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready())
+        long = parts.send(engine=never)
+        await asyncio.sleep(2)
+        await parts.send()
+        await asyncio.sleep(HEARTBEAT_SECONDS - 2)
+        await settle()
+        assert counts(parts) == [(1, 0), (1, 0)]
+        assert parts.published(events.ActivityObserved)[-1].idle_seconds == HEARTBEAT_SECONDS - 2
+        long.cancel()
+
+    with_parts(main)
+
+
+def test_a_model_that_stops_being_ready_has_its_activity_published_at_once() -> None:
+    """With and without requests: its engine is stopped only after that."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready(), ready("other"))
+        request = parts.send(engine=never)
+        await settle()
+        await parts.observe(draining(), draining("other"))
+        published = [(a.name, a.in_flight) for a in parts.published(events.ActivityObserved)]
+        assert published == [("llama", 1), ("llama", 1), ("other", 0)]
+        request.cancel()
+
+    with_parts(main)
+
+
+def test_a_rejected_request_is_no_activity() -> None:
+    """A Model that no request can start is not kept from anything by requests."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(failed("Accepted", Reason.INVALID_CONFIG, "set spec.gpu"))
+        request = parts.send()
+        await asyncio.sleep(2 * HEARTBEAT_SECONDS)
+        assert request.exception() is not None
+        assert counts(parts) == []
+
+    with_parts(main)
+
+
+def test_the_last_message_says_that_the_proxy_has_ended() -> None:
+    """Its silence is then no failure."""
+
+    async def main(parts: Parts) -> None:
+        await parts.activity.shut_down()
+        assert [p.final for p in parts.published(events.ProxyObserved)] == [False, True]
+
+    with_parts(main)

@@ -1,0 +1,337 @@
+"""The gateway: queued until the engine is ready, or answered with an error that says why not."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from flexinfer.api.model import Model, Serverless
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.proxy.breaker import MAX_QUEUED, MAX_QUEUED_BYTES
+from flexinfer.proxy.errors import ConnectError, RequestError
+from flexinfer.proxy.gateway import MAX_ATTEMPTS, RECONNECT_SECONDS
+from flexinfer.runtime.runtime import Disconnected
+from tests.unit.proxy.parts import (
+    ADDRESS,
+    Parts,
+    deleted,
+    failed,
+    ready,
+    scaled_to_zero,
+    settle,
+    with_parts,
+)
+
+
+def error_of(task: "asyncio.Task[str]") -> RequestError:
+    """Return the error that a request was answered with."""
+    error = task.exception()
+    assert isinstance(error, RequestError)
+    return error
+
+
+def impatient(model: Model, timeout: str) -> Model:
+    """Return a Model with another coldStartTimeout."""
+    spec = msgspec.structs.replace(model.spec, serverless=Serverless(cold_start_timeout=timeout))
+    return msgspec.structs.replace(model, spec=spec)
+
+
+def test_a_request_for_a_ready_model_is_sent_at_once() -> None:
+    """To its engine, without a wake."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready())
+        assert await parts.send() == ADDRESS
+        assert not parts.published(events.WakeRequested)
+
+    with_parts(main)
+
+
+def test_a_request_for_a_model_scaled_to_zero_publishes_a_wake_once_a_second_while_it_is_queued() -> None:
+    """And is sent as soon as the Model is ready."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(scaled_to_zero())
+        requests = [parts.send(), parts.send()]
+        for seconds in range(4):
+            await settle()
+            assert len(parts.published(events.WakeRequested)) == seconds + 1
+            await asyncio.sleep(1)
+        await parts.observe(ready())
+        assert await asyncio.gather(*requests) == [ADDRESS, ADDRESS]
+        wakes = len(parts.published(events.WakeRequested))
+        await asyncio.sleep(5)
+        assert len(parts.published(events.WakeRequested)) == wakes
+
+    with_parts(main)
+
+
+def test_a_second_cold_start_publishes_a_wake_again() -> None:
+    """Nothing is left of the first."""
+
+    async def main(parts: Parts) -> None:
+        for version in (1, 3):
+            await parts.observe(scaled_to_zero(version=version))
+            request = parts.send()
+            await settle()
+            await parts.observe(ready(version=version + 1))
+            assert await request == ADDRESS
+            await asyncio.sleep(2)
+        assert len(parts.published(events.WakeRequested)) == 2
+
+    with_parts(main)
+
+
+def test_a_cancelled_request_leaves_no_slot_behind() -> None:
+    """Whether it is queued or in flight."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(scaled_to_zero())
+        queued = parts.send()
+        await settle()
+        breaker = parts.request().route.breaker
+        assert (breaker.queued, breaker.in_flight) == (1, 0)
+        queued.cancel()
+        await settle()
+        assert (breaker.queued, breaker.in_flight) == (0, 0)
+        await parts.observe(ready())
+        in_flight = parts.send(engine=lambda _address: asyncio.Future())
+        await settle()
+        assert (breaker.queued, breaker.in_flight) == (0, 1)
+        in_flight.cancel()
+        await settle()
+        assert (breaker.queued, breaker.in_flight) == (0, 0)
+
+    with_parts(main)
+
+
+def test_a_request_that_is_cancelled_as_it_is_admitted_leaves_no_slot_behind() -> None:
+    """In the same moment, before it could run."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(scaled_to_zero())
+        request = parts.send()
+        await settle()
+        breaker = parts.request().route.breaker
+        breaker.resize(1)
+        request.cancel()
+        await settle()
+        assert (request.cancelled(), breaker.queued, breaker.in_flight) == (True, 0, 0)
+
+    with_parts(main)
+
+
+def test_a_request_that_is_not_ready_by_its_deadline_is_answered_with_the_condition_that_is_not_true() -> (
+    None
+):
+    """Exactly at coldStartTimeout, and may be retried."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(impatient(scaled_to_zero(), "7s"))
+        began, request = parts.clock(), parts.send()
+        await asyncio.wait([request])
+        assert parts.clock() - began == pytest.approx(7)
+        error = error_of(request)
+        assert (error.status, error.code, error.retry_after) == (503, "cold_start_timeout", 5)
+        assert error.message == (
+            "model llama was not ready within 7s (coldStartTimeout 7s): Wanted=False (Idle): "
+        )
+        assert not parts.request().route.breaker.busy
+
+    with_parts(main)
+
+
+def test_a_ready_model_whose_capacity_is_used_says_so_at_the_deadline() -> None:
+    """It is not the Model that is late."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(impatient(ready(), "2s"))
+        parts.request().route.breaker.resize(1)
+        first = parts.send(engine=lambda _address: asyncio.Future())
+        second = parts.send()
+        await asyncio.wait([second])
+        first.cancel()
+        assert error_of(second).message.startswith(
+            "model llama had no capacity within 2s (coldStartTimeout 2s): 1 requests in flight"
+        )
+
+    with_parts(main)
+
+
+def test_a_full_queue_rejects_the_next_request() -> None:
+    """In number and in bytes; with the limit, and to be retried."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(scaled_to_zero(), scaled_to_zero("other"))
+        requests = [parts.send() for _ in range(MAX_QUEUED + 1)]
+        large = parts.request("other")
+        large = msgspec.structs.replace(large, body=b"x" * (MAX_QUEUED_BYTES + 1))
+        too_large = parts.send(large)
+        await settle()
+        error = error_of(requests[-1])
+        assert (error.status, error.code, error.retry_after) == (503, "queue_full", 5)
+        assert error.message == "request queue of model llama is full (512 requests); retry in 5s"
+        assert "(64 MiB of request bodies)" in error_of(too_large).message
+        assert not any(request.done() for request in requests[:-1])
+        for request in requests:
+            request.cancel()
+
+    with_parts(main)
+
+
+def test_while_nats_is_unavailable_a_model_that_is_not_ready_is_rejected_at_once() -> None:
+    """Those queued already and those that arrive; a ready Model goes on serving."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(scaled_to_zero(), ready("other"))
+        queued = parts.send()
+        await settle()
+        await parts.deliver(Disconnected())
+        arriving = parts.send()
+        await settle()
+        for request in (queued, arriving):
+            error = error_of(request)
+            assert (error.status, error.code, error.retry_after) == (503, "nats_unavailable", 5)
+            assert error.message == (
+                "model llama is scaled to zero and cannot be started: NATS is unavailable; retry in 5s"
+            )
+        assert await parts.send(parts.request("other")) == ADDRESS
+        await parts.replay(scaled_to_zero())
+        again = parts.send()
+        await parts.observe(ready())
+        assert await again == ADDRESS
+
+    with_parts(main)
+
+
+def test_requests_queued_for_a_model_that_is_deleted_are_answered_at_once() -> None:
+    """Also when a Model of the same name takes its place; that one has a queue of its own."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(scaled_to_zero())
+        request = parts.send()
+        await settle()
+        await parts.observe(deleted(scaled_to_zero()), ready(uid="uid-2", version=10))
+        error = error_of(request)
+        assert (error.status, error.code) == (404, "model_not_found")
+        assert error.message == "model llama was deleted"
+        assert await parts.send() == ADDRESS
+
+    with_parts(main)
+
+
+def test_a_request_whose_model_was_deleted_while_its_engine_was_tried_is_answered() -> None:
+    """The next attempt finds no Model."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready())
+        request = parts.send(engine=refuse)
+        await settle()
+        await parts.observe(deleted(ready()))
+        await settle()
+        assert error_of(request).message == "model llama was deleted"
+
+    with_parts(main)
+
+
+@pytest.mark.parametrize(
+    ("condition", "reason"),
+    [("Accepted", Reason.INVALID_CONFIG), ("Cached", Reason.SOURCE_NOT_FOUND)],
+)
+def test_a_permanent_failure_is_answered_at_once(condition: str, reason: str) -> None:
+    """When a request arrives, and when it is queued already; not to be retried."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(scaled_to_zero())
+        queued = parts.send()
+        await settle()
+        await parts.observe(failed(condition, reason, "set spec.source"))
+        arriving = parts.send()
+        await settle()
+        for request in (queued, arriving):
+            error = error_of(request)
+            assert (error.status, error.code, error.retry_after) == (503, "model_failed", None)
+            assert error.message == (
+                f"model llama cannot serve requests: {condition}=False ({reason}): set spec.source"
+            )
+
+    with_parts(main)
+
+
+async def refuse(address: str) -> str:
+    """Refuse the connection, as an address without an engine does."""
+    raise ConnectError(f"{address}: connection refused")
+
+
+def test_a_refused_connection_is_tried_again_at_the_new_address_at_once() -> None:
+    """As soon as the Model says it; the request took nothing with it."""
+
+    async def main(parts: Parts) -> None:
+        async def engine(address: str) -> str:
+            return await refuse(address) if address == ADDRESS else address
+
+        await parts.observe(ready())
+        began, request = parts.clock(), parts.send(engine=engine)
+        await settle()
+        await parts.observe(ready(address="127.0.0.10:8080", version=3))
+        assert await request == "127.0.0.10:8080"
+        assert parts.clock() == began
+
+    with_parts(main)
+
+
+def test_connections_that_are_refused_again_and_again_end_in_a_502() -> None:
+    """After a bounded number of attempts, half a second apart."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready())
+        began, request = parts.clock(), parts.send(engine=refuse)
+        await asyncio.wait([request])
+        assert parts.clock() - began == pytest.approx((MAX_ATTEMPTS - 1) * RECONNECT_SECONDS)
+        error = error_of(request)
+        assert (error.status, error.code, error.retry_after) == (502, "bad_gateway", 5)
+        assert f"at {ADDRESS} refused the connection (20 attempts)" in error.message
+
+    with_parts(main)
+
+
+def test_connections_are_tried_no_longer_than_to_the_deadline() -> None:
+    """A short coldStartTimeout is kept."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(impatient(ready(), "1s"))
+        began, request = parts.clock(), parts.send(engine=refuse)
+        await asyncio.wait([request])
+        assert parts.clock() - began <= 1 + RECONNECT_SECONDS
+        assert error_of(request).code == "bad_gateway"
+
+    with_parts(main)
+
+
+def test_what_names_no_model_is_rejected_with_the_models_there_are() -> None:
+    """Before anything is queued."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready(), ready("other"))
+        with pytest.raises(RequestError) as unknown:
+            parts.gateway.resolve("/v1/completions", "proxy", b'{"model": "x"}')
+        assert unknown.value.message == "model 'x' does not exist; available models: llama, other"
+        with pytest.raises(RequestError) as unnamed:
+            parts.gateway.resolve("/v1/completions", "proxy", b"{}")
+        assert (unnamed.value.status, unnamed.value.param) == (400, "model")
+
+    with_parts(main)
+
+
+def test_the_engine_gets_the_name_that_it_knows() -> None:
+    """Whatever name the client used; the rest of the body stays as it is."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready())
+        same = b'{"model": "llama",  "n": 1}'
+        assert parts.gateway.resolve("/v1/completions", "proxy", same).body == same
+        long = parts.gateway.resolve("/v1/completions", "proxy", b'{"model": "default/llama", "n": 1}')
+        assert msgspec.json.decode(long.body) == {"model": "llama", "n": 1}
+
+    with_parts(main)

@@ -1,0 +1,83 @@
+"""Settings: the environment as typed fields, image overrides for every backend, and a warning for what nothing reads."""
+
+import pytest
+
+from flexinfer import backends
+from flexinfer.launcher.perform import terms_of as launch_settings
+from flexinfer.prefetcher.perform import terms_of as prefetch_settings
+from flexinfer.runtime.settings import (
+    OTHER_VARIABLES,
+    Settings,
+    SettingsError,
+    image_variables,
+    load,
+    warnings,
+)
+
+
+def test_an_empty_environment_is_the_defaults() -> None:
+    """Nothing has to be set."""
+    assert load({}) == Settings()
+    assert warnings({"PATH": "/bin"}) == ()
+
+
+def test_a_variable_is_the_field_of_its_name() -> None:
+    """Typed."""
+    settings = load({"FLEXINFER_DRAIN_SECONDS": "5", "FLEXINFER_NATS_REPLICAS": "3", "FLEXINFER_BUILD": "b"})
+    assert (settings.drain_seconds, settings.nats_replicas, settings.build) == (5.0, 3, "b")
+
+
+def test_a_bad_value_names_its_variable() -> None:
+    """And what it should be."""
+    with pytest.raises(SettingsError, match=r"FLEXINFER_HEALTH_PORT: Expected `int`, got `str`"):
+        load({"FLEXINFER_HEALTH_PORT": "http"})
+
+
+@pytest.mark.parametrize("name", backends.names())
+def test_the_image_of_every_backend_can_be_replaced(name: str) -> None:
+    """For all vendors and for one, in launcher and prefetcher alike."""
+    backend = backends.find(name)
+    assert backend is not None
+    vendor = backend.vendors[-1]
+    variable = f"FLEXINFER_IMAGE_{name.upper().replace('-', '_')}"
+    environment = {variable: "mine:1", f"{variable}_{vendor.upper()}": "mine:2"}
+    settings = load(environment)
+    assert warnings(environment) == ()
+    for images in (launch_settings(settings).images, prefetch_settings(settings).images):
+        assert backend.image(vendor, images) == "mine:2"
+        assert {backend.image(other, images) for other in backend.vendors[:-1]} <= {"mine:1"}
+
+
+def test_the_own_image_is_no_image_of_a_backend() -> None:
+    """FLEXINFER_IMAGE is a setting, what begins with it and an underscore is an override."""
+    settings = load({"FLEXINFER_IMAGE": "ours"})
+    assert (settings.image, dict(settings.images)) == ("ours", {})
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("FLEXINFER_DRIAN_SECONDS", "FLEXINFER_DRAIN_SECONDS"),
+        ("FLEXINFER_IMAGE_VLM_AMD", "FLEXINFER_IMAGE_VLLM_AMD"),
+        ("FLEXINFER_IMAGES", "FLEXINFER_IMAGE"),
+        ("FLEXINFER_IMAGE_LLAMACP", "FLEXINFER_IMAGE_LLAMACPP"),
+    ],
+)
+def test_an_unknown_variable_is_named_with_the_nearest_known_one(variable: str, nearest: str) -> None:
+    """Nothing is ignored in silence."""
+    assert warnings({variable: "5"}) == (
+        f"{variable} is not a setting and is ignored; did you mean {nearest}?",
+    )
+    assert load({variable: "5"}).drain_seconds == Settings().drain_seconds
+
+
+def test_a_variable_like_no_other_is_to_be_removed() -> None:
+    """There is no nearest one."""
+    assert warnings({"FLEXINFER_QQQQQQQQQQQQQQQQQQQQQQ": ""}) == (
+        "FLEXINFER_QQQQQQQQQQQQQQQQQQQQQQ is not a setting and is ignored; remove it",
+    )
+
+
+def test_what_is_read_elsewhere_causes_no_warning() -> None:
+    """Nor does any image override."""
+    assert warnings(dict.fromkeys((*OTHER_VARIABLES, *image_variables()), "x")) == ()
