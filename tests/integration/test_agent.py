@@ -16,13 +16,13 @@ STUB = r"""
 typedef struct {unsigned long long total, free, used;} mem1;
 typedef struct {unsigned int version; unsigned long long total, reserved, free, used;} mem2;
 typedef struct {unsigned int gpu, memory;} utilization;
-static int looks = 0;
+static int probes = 0;
 int nvmlInitWithFlags(unsigned f){return getenv("STUB_DRIVER_MISSING") ? 9 : 0;}
 int nvmlInit_v2(void){return 0;}
 int nvmlShutdown(void){return 0;}
 const char* nvmlErrorString(int code){return code == 9 ? "Driver Not Loaded" : "Unknown Error";}
 int nvmlDeviceGetCount_v2(unsigned*c){
-  if (getenv("STUB_BREAKS") && looks++ == 1) return 999;
+  if (getenv("STUB_BREAKS") && probes++ == 1) return 999;
   *c=2; return 0;}
 int nvmlDeviceGetHandleByIndex_v2(unsigned i,void**h){*h=(void*)(long)(i+1);return 0;}
 int nvmlDeviceGetName(void*h,char*b,unsigned n){strncpy(b,(long)h==1?"NVIDIA GeForce RTX 3090":"NVIDIA GeForce GTX 980 Ti",n);return 0;}
@@ -35,56 +35,58 @@ int nvmlDeviceGetUtilizationRates(void*h,utilization*u){u->gpu=42;u->memory=7;re
 #endif
 int nvmlDeviceGetCudaComputeCapability(void*h,int*a,int*b){*a=(long)h==1?8:5;*b=(long)h==1?6:2;return 0;}
 """
-LOOK = """
+SCRIPT = """
 import msgspec, sys
-from flexinfer.agent.sample import Sight, look
+from flexinfer.agent.sample import DeviceSample, sample
 from flexinfer.agent.vendors import all_vendors
-sight, told = Sight(), []
+current, samples = DeviceSample(), []
 for _ in range(int(sys.argv[1])):
-    sight = look(all_vendors(), sight)
-    told.append(sight)
-sys.stdout.buffer.write(msgspec.json.encode(told))
+    current = sample(all_vendors(), current)
+    samples.append(current)
+sys.stdout.buffer.write(msgspec.json.encode(samples))
 """
 
 
 @pytest.fixture
 def compiler() -> str:
     """Return a C compiler, or skip."""
-    found = shutil.which("cc") or shutil.which("gcc")
-    if found is None:
+    path = shutil.which("cc") or shutil.which("gcc")
+    if path is None:
         pytest.skip("no C compiler")
-    return found
+    return path
 
 
-def looks(folder: Path, compiler: str, number: int = 1, *defines: str, **variables: str) -> list[Any]:
-    """Return what a process with the stub on its library path sees in some looks."""
+def samples_with_stub(
+    folder: Path, compiler: str, number: int = 1, *defines: str, **variables: str
+) -> list[Any]:
+    """Return the samples of a process with the stub on its library path."""
     (folder / "stub.c").write_text(STUB)
     library = folder / "libnvidia-ml.so.1"
     subprocess.run(
         [compiler, "-shared", "-fPIC", *defines, "-o", str(library), str(folder / "stub.c")], check=True
     )
-    return seen(number, LD_LIBRARY_PATH=str(folder), **variables)
+    return samples(number, LD_LIBRARY_PATH=str(folder), **variables)
 
 
-def seen(number: int = 1, **variables: str) -> list[Any]:
-    """Return what a process sees in some looks."""
+def samples(number: int = 1, **variables: str) -> list[Any]:
+    """Return the samples of a process."""
     environment = os.environ | variables
-    done = subprocess.run(
-        [sys.executable, "-c", LOOK, str(number)],
+    process = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(number)],
         env=environment,
         capture_output=True,
         check=True,
         timeout=60,
     )
-    found: list[Any] = json.loads(done.stdout)
-    return found
+    result: list[Any] = json.loads(process.stdout)
+    return result
 
 
 @pytest.mark.integration
-def test_each_device_is_told_with_its_memory_and_architecture(tmp_path: Path, compiler: str) -> None:
-    """What the driver keeps for itself is neither free nor used."""
-    (sight,) = looks(tmp_path, compiler)
-    assert sight["devices"] == [
+def test_each_device_is_sampled_with_its_memory_and_architecture(tmp_path: Path, compiler: str) -> None:
+    """The driver's own share is neither free nor used."""
+    (first,) = samples_with_stub(tmp_path, compiler)
+    assert first["devices"] == [
         {
             "uuid": "GPU-aaaa",
             "name": "NVIDIA GeForce RTX 3090",
@@ -109,38 +111,38 @@ def test_each_device_is_told_with_its_memory_and_architecture(tmp_path: Path, co
 @pytest.mark.integration
 def test_an_old_driver_without_half_of_the_calls_is_enough(tmp_path: Path, compiler: str) -> None:
     """The first version of the memory call, and no utilisation."""
-    (sight,) = looks(tmp_path, compiler, 1, "-DOLD_DRIVER")
-    assert [(d["totalMb"], d["freeMb"], d.get("utilisation", 0)) for d in sight["devices"]] == [
+    (first,) = samples_with_stub(tmp_path, compiler, 1, "-DOLD_DRIVER")
+    assert [(d["totalMb"], d["freeMb"], d.get("utilisation", 0)) for d in first["devices"]] == [
         (6144, 5120, 0)
     ] * 2
 
 
 @pytest.mark.integration
-def test_an_error_in_mid_life_leaves_unhealthy_devices_and_the_library_is_opened_anew(
+def test_after_an_error_devices_are_unhealthy_and_the_library_is_opened_again(
     tmp_path: Path, compiler: str
 ) -> None:
-    """A reloaded driver answers "unknown error" until then."""
-    sights = looks(tmp_path, compiler, 3, STUB_BREAKS="1")
-    assert [[d.get("healthy", True) for d in s["devices"]] for s in sights] == [
+    """A reloaded driver answers "Unknown Error" until then."""
+    taken = samples_with_stub(tmp_path, compiler, 3, STUB_BREAKS="1")
+    assert [[d.get("healthy", True) for d in s["devices"]] for s in taken] == [
         [True, True],
         [False, False],
         [True, True],
     ]
-    assert "NVML" in sights[1]["message"]
+    assert "NVML" in taken[1]["message"]
 
 
 @pytest.mark.integration
-def test_a_library_without_a_driver_is_a_fact(tmp_path: Path, compiler: str) -> None:
+def test_a_library_without_a_driver_is_no_error(tmp_path: Path, compiler: str) -> None:
     """As in a container without a device."""
-    (sight,) = looks(tmp_path, compiler, STUB_DRIVER_MISSING="1")
-    assert (sight.get("devices", []), "Driver" in sight["message"]) == ([], True)
+    (first,) = samples_with_stub(tmp_path, compiler, STUB_DRIVER_MISSING="1")
+    assert (first.get("devices", []), "Driver" in first["message"]) == ([], True)
 
 
 @pytest.mark.integration
-def test_no_library_is_a_fact_with_its_name() -> None:
-    """A node without NVIDIA says so."""
+def test_no_library_is_no_error() -> None:
+    """The message of a node without NVIDIA devices names it."""
     if any(Path("/dev").glob("nvidia*")):
         pytest.skip("this machine has one")
-    (sight,) = seen()
-    assert sight["devices"] == []
-    assert "NVML" in sight["message"]
+    (first,) = samples()
+    assert first["devices"] == []
+    assert "NVML" in first["message"]

@@ -1,4 +1,7 @@
-"""The watcher on a real nats-server: what readers see, through restarts, wiped stores and rivals."""
+"""The watcher on a real nats-server.
+
+What readers observe, through restarts, wiped stores and a second watcher.
+"""
 
 import asyncio
 import contextlib
@@ -31,14 +34,14 @@ pytestmark = pytest.mark.integration
 
 @contextlib.asynccontextmanager
 async def watching(server: NatsServer, cluster: ScriptedCluster) -> AsyncIterator[asyncio.Event]:
-    """Run a watcher; yields what is set once it is ready."""
-    async with connection.connected("watcher", server.url, "", "") as link:
+    """Run a watcher; yields an event that is set once it is ready."""
+    async with connection.connected("watcher", server.url, "", "") as nats:
         ready = asyncio.Event()
         runtime = a_runtime(
             "watcher",
             cluster=cluster,
-            connection=link,
-            bus=NatsBus(link),
+            connection=nats,
+            bus=NatsBus(nats),
             clock=time.monotonic,
             settings=Settings(nats_url=server.url),
             set_ready=lambda up: ready.set() if up else ready.clear(),
@@ -53,18 +56,18 @@ async def watching(server: NatsServer, cluster: ScriptedCluster) -> AsyncIterato
 
 
 class Reader:
-    """A service's picture of the world."""
+    """A component's observed state."""
 
     def __init__(self) -> None:
         self.state = ObservedState()
         self.snapshots = 0
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def reading(self, server: NatsServer) -> AsyncIterator["Reader"]:
-        """Fold what the bus delivers."""
-        async with connection.connected("placer", server.url, "", "") as link:
-            work = asyncio.create_task(self._read(NatsBus(link)))
+        """Apply what the bus delivers."""
+        async with connection.connected("placer", server.url, "", "") as nats:
+            work = asyncio.create_task(self._read(NatsBus(nats)))
             try:
                 yield self
             finally:
@@ -80,26 +83,26 @@ class Reader:
                 )
             elif isinstance(delivery, Observation):
                 self.state = apply_events(self.state, [delivery])
-            self._news.set()
+            self._changed.set()
 
     async def until(self, true: Callable[[ObservedState], object], within: float = 15.0) -> float:
-        """Wait until the picture is as asked; returns how long it took."""
-        began = time.monotonic()
+        """Wait until something is true of the state; returns the seconds that it took."""
+        started_at = time.monotonic()
         async with asyncio.timeout(within):
             while not true(self.state):
-                self._news.clear()
-                await self._news.wait()
-        return time.monotonic() - began
+                self._changed.clear()
+                await self._changed.wait()
+        return time.monotonic() - started_at
 
 
 def accepted(state: ObservedState, name: str = "llama") -> bool:
-    """Tell whether a reader knows that a Model was accepted."""
+    """Tell whether a reader has observed that a Model was accepted."""
     model = state.models.get(f"default/{name}")
     return model is not None and model.is_true(conditions.ACCEPTED)
 
 
-async def test_readers_see_a_model_its_verdict_and_its_pod(tmp_path: Path) -> None:
-    """From the API to a fleet, by way of a real stream."""
+async def test_readers_observe_a_model_its_conditions_and_its_pod(tmp_path: Path) -> None:
+    """From the API server to the observed state, by a real stream."""
     cluster = ScriptedCluster()
     async with nats_server(tmp_path) as server, watching(server, cluster), Reader().reading(server) as reader:
         cluster.put(MODELS, a_model(placement=None))
@@ -117,8 +120,8 @@ async def test_readers_see_a_model_its_verdict_and_its_pod(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("wiped", [False, True], ids=["restarted", "wiped"])
-async def test_a_server_that_was_killed_costs_a_moment(tmp_path: Path, *, wiped: bool) -> None:
-    """With its store or without: nothing is lost, and what changed meanwhile is told."""
+async def test_nothing_is_lost_when_the_nats_server_was_killed(tmp_path: Path, *, wiped: bool) -> None:
+    """With its store or without; what changed meanwhile is published."""
     cluster = ScriptedCluster()
     async with nats_server(tmp_path) as server, watching(server, cluster), Reader().reading(server) as reader:
         cluster.put(MODELS, a_model(placement=None))
@@ -134,7 +137,7 @@ async def test_a_server_that_was_killed_costs_a_moment(tmp_path: Path, *, wiped:
 
 
 async def test_a_store_that_was_rolled_back_is_brought_forward(tmp_path: Path) -> None:
-    """As after a restored volume: readers must not be left with an older truth."""
+    """As after a restored volume: readers must not keep an older state."""
     cluster = ScriptedCluster()
     async with nats_server(tmp_path) as server, watching(server, cluster), Reader().reading(server) as reader:
         cluster.put(MODELS, a_model(placement=None))
@@ -152,7 +155,7 @@ async def test_a_store_that_was_rolled_back_is_brought_forward(tmp_path: Path) -
         await reader.until(lambda state: reader.snapshots > before and accepted(state, "second"))
 
 
-async def test_what_was_deleted_while_no_watcher_ran_is_told_at_boot(tmp_path: Path) -> None:
+async def test_what_was_deleted_while_no_watcher_ran_is_published_at_start(tmp_path: Path) -> None:
     """The comparison is with the stream."""
     cluster = ScriptedCluster()
     async with nats_server(tmp_path) as server, Reader().reading(server) as reader:
@@ -165,7 +168,7 @@ async def test_what_was_deleted_while_no_watcher_ran_is_told_at_boot(tmp_path: P
             await reader.until(lambda state: not state.models)
 
 
-async def test_two_watchers_cost_work_but_tell_no_lies(tmp_path: Path) -> None:
+async def test_two_watchers_publish_nothing_wrong(tmp_path: Path) -> None:
     """A late or second writer is refused, reads back and publishes the difference."""
     cluster = ScriptedCluster()
     async with (
@@ -183,7 +186,7 @@ async def test_two_watchers_cost_work_but_tell_no_lies(tmp_path: Path) -> None:
 
 
 async def test_a_change_reaches_a_reader_quickly(tmp_path: Path) -> None:
-    """It lies on the way of every wake: a few milliseconds, store and all."""
+    """Every cold start waits for it: a few milliseconds, store included."""
     cluster = ScriptedCluster()
     async with nats_server(tmp_path) as server, watching(server, cluster), Reader().reading(server) as reader:
         cluster.put(MODELS, a_model(placement=None))
@@ -201,13 +204,13 @@ async def test_a_change_reaches_a_reader_quickly(tmp_path: Path) -> None:
         assert sorted(took)[10] < 0.25, took
 
 
-async def test_a_stream_that_somebody_deletes_under_us_is_made_anew(tmp_path: Path) -> None:
-    """No connection breaks; the next watermark finds out."""
+async def test_a_stream_that_is_deleted_while_the_watcher_runs_is_created_again(tmp_path: Path) -> None:
+    """No connection breaks; the next watermark shows it."""
     cluster = ScriptedCluster()
     async with nats_server(tmp_path) as server, watching(server, cluster), Reader().reading(server) as reader:
         cluster.put(MODELS, a_model(placement=None))
         await reader.until(accepted)
         before = reader.snapshots
-        async with connection.connected("person", server.url, "", "") as person:
-            await person.api("STREAM.DELETE.FI_STATE")
+        async with connection.connected("operator", server.url, "", "") as operator:
+            await operator.api("STREAM.DELETE.FI_STATE")
         await reader.until(lambda state: reader.snapshots > before and accepted(state))

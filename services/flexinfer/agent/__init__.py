@@ -1,1 +1,1 @@
-"""GPU -> bus: what devices a node has and how much of their memory is free."""
+"""The agent samples the devices of its node, publishes their available memory, and labels the Node."""

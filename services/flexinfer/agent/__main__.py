@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 
 from flexinfer.agent.node_labels import NodeLabels, labels_of, worth_writing
-from flexinfer.agent.sample import HEARTBEAT_SECONDS, Sight, is_news, look, observed
+from flexinfer.agent.sample import HEARTBEAT_SECONDS, DeviceSample, event_of, is_significant, sample
 from flexinfer.agent.vendors import Vendor, all_vendors
 from flexinfer.runtime.kubernetes.api import NODES, ApiError
 from flexinfer.runtime.process import Runnable, run_all
@@ -14,58 +14,66 @@ from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import SettingsError
 
 log = logging.getLogger(__name__)
-_LOOK_SECONDS = 1.0
+_SAMPLE_SECONDS = 1.0
 
 
 async def main(runtime: Runtime) -> None:
-    """Tell what devices this node has, on change and every ten seconds, and note it on the Node."""
-    await tell(runtime, all_vendors())
+    """Publish the devices of this node on change and every 10 s, and label the Node; until cancelled."""
+    await publish_samples(runtime, all_vendors())
 
 
-async def tell(runtime: Runtime, vendors: Sequence[Vendor]) -> None:
-    """Look once a second where there are devices, else at each heartbeat; for ever."""
+async def publish_samples(runtime: Runtime, vendors: Sequence[Vendor]) -> None:
+    """Sample once a second where there are devices, else at each heartbeat; until cancelled.
+
+    Raises SettingsError if the name of the node is not set.
+    """
     node = runtime.settings.node_name
     if not node:
-        raise SettingsError("FLEXINFER_NODE_NAME: an agent needs the name of its node")
-    boot, number, told, told_at = secrets.token_hex(4), 0, Sight(), -HEARTBEAT_SECONDS
-    note = _Noter(runtime, node)
+        raise SettingsError("FLEXINFER_NODE_NAME is not set; the agent needs the name of its node")
+    boot, number = secrets.token_hex(4), 0
+    published, published_at = DeviceSample(), -HEARTBEAT_SECONDS
+    labels = _NodeLabelWriter(runtime, node)
     while True:
-        sight = await asyncio.to_thread(look, vendors, told)
+        current = await asyncio.to_thread(sample, vendors, published)
         now = runtime.clock()
-        if not number or is_news(told, sight) or now - told_at >= HEARTBEAT_SECONDS:
-            number, told, told_at = number + 1, sight, now
-            await runtime.bus.publish(observed(sight, node, boot, number))
+        due = not number or now - published_at >= HEARTBEAT_SECONDS
+        if due or is_significant(published, current):
+            number, published, published_at = number + 1, current, now
+            await runtime.bus.publish(event_of(current, node, boot, number))
             runtime.set_ready(True)
-        await note.write(labels_of(sight.devices))
-        await runtime.sleep(_LOOK_SECONDS if sight.devices else HEARTBEAT_SECONDS)
+        await labels.write(labels_of(current.devices))
+        await runtime.sleep(_SAMPLE_SECONDS if current.devices else HEARTBEAT_SECONDS)
 
 
-class _Noter:
-    """Writes notes on the node when they are worth it; the API server being away costs nothing but a later note."""
+class _NodeLabelWriter:
+    """Writes labels on the Node when they are worth it.
+
+    An unavailable API server delays them, and nothing else.
+    """
 
     def __init__(self, runtime: Runtime, node: str) -> None:
         self._runtime, self._node = runtime, node
         self._written: NodeLabels | None = None
-        self._at = 0.0
+        self._written_at = 0.0
 
-    async def write(self, notes: NodeLabels | None) -> None:
-        """Patch the node, unless it says nearly as much already."""
+    async def write(self, labels: NodeLabels | None) -> None:
+        """Patch the Node, unless it holds nearly the same; None: there is nothing to write."""
         now = self._runtime.clock()
-        if notes is None or not worth_writing(self._written, notes, now - self._at):
+        if labels is None or not worth_writing(self._written, labels, now - self._written_at):
             return
         try:
-            await self._runtime.cluster.merge(NODES, "", self._node, notes.patch())
+            await self._runtime.cluster.merge(NODES, "", self._node, labels.patch())
         except ApiError as error:
-            log.info("the node %s was not annotated: %s", self._node, error)
+            log.info("labels of node %s not written: %s; retrying with the next sample", self._node, error)
             return
-        self._written, self._at = notes, now
+        self._written, self._written_at = labels, now
 
 
 RUNNABLE = Runnable("agent", main)
 
 
 def boot() -> None:
-    """Run the agent until told to stop."""
+    """Run the agent until SIGTERM."""
     run_all([RUNNABLE])
 
 

@@ -1,4 +1,4 @@
-"""Notes: what the agent writes on its own Node for people and for schedulers, and when it is worth a write. Pure.
+"""NodeLabels: what the agent writes on its Node for people and schedulers, and when it does so. Pure.
 
 ```yaml
 metadata:
@@ -13,7 +13,6 @@ metadata:
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -21,24 +20,26 @@ from flexinfer.api.labels import GPU_FREE_MEMORY_ANNOTATION, GPU_VENDOR_LABEL
 from flexinfer.events.nodes import Device
 
 INTERVAL_SECONDS = 60.0
-_SHARE = 0.05
+"""A small change of the free memory is written at most this often."""
+_SIGNIFICANT_SHARE = 0.05
+"""A change of the free memory by more than this share is written at once."""
 _PREFIX = GPU_VENDOR_LABEL.removesuffix("vendor")
 
 
 class NodeLabels(msgspec.Struct, frozen=True, kw_only=True):
-    """Labels and the sum of free memory, in MB."""
+    """Labels, and the sum of free memory in MB."""
 
     labels: dict[str, str]
     free_mb: int
 
-    def patch(self) -> dict[str, Any]:
+    def patch(self) -> dict[str, object]:
         """Return the merge patch that writes them."""
         annotations = {GPU_FREE_MEMORY_ANNOTATION: str(self.free_mb)}
         return {"metadata": {"labels": self.labels, "annotations": annotations}}
 
 
 def labels_of(devices: Sequence[Device]) -> NodeLabels | None:
-    """Return what to note of a node's devices; None when it has none."""
+    """Return the labels of a node with these devices; None without any."""
     if not devices:
         return None
     largest = max(devices, key=lambda device: (device.total_mb, device.uuid))
@@ -54,9 +55,10 @@ def labels_of(devices: Sequence[Device]) -> NodeLabels | None:
     )
 
 
-def worth_writing(former: NodeLabels | None, now: NodeLabels, age: float) -> bool:
-    """Tell whether notes differ enough from those written `age` seconds ago, or are due."""
-    if former is None or former.labels != now.labels:
+def worth_writing(previous: NodeLabels | None, current: NodeLabels, age: float) -> bool:
+    """Tell whether labels differ enough from those written `age` seconds ago, or are due."""
+    if previous is None or previous.labels != current.labels:
         return True
-    moved = abs(former.free_mb - now.free_mb)
-    return moved > _SHARE * max(former.free_mb, 1) or (age >= INTERVAL_SECONDS and moved > 0)
+    change = abs(previous.free_mb - current.free_mb)
+    significant = change > _SIGNIFICANT_SHARE * max(previous.free_mb, 1)
+    return significant or (age >= INTERVAL_SECONDS and change > 0)

@@ -1,48 +1,51 @@
-"""Samples: what all vendors found in one look, and whether it is news. Pure, but for the look itself."""
+"""DeviceSample: the devices of the node as all vendors report them, and which changes are significant."""
 
 from collections.abc import Sequence
 
 import msgspec
 
-from flexinfer.agent.vendors import Found, Vendor
+from flexinfer.agent.vendors import ProbeResult, Vendor
 from flexinfer.events.events import GpusObserved
 from flexinfer.events.nodes import Device
 
 HEARTBEAT_SECONDS = 10.0
 _MEMORY_MB, _UTILISATION, _POWER_WATTS = 16, 10, 25
-"""Smaller differences are not news: they come with the next heartbeat."""
+"""Smaller changes are published with the next heartbeat: MB, percent, watts."""
 
 
-class Sight(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that one look found."""
+class DeviceSample(msgspec.Struct, frozen=True, kw_only=True):
+    """All devices at one time; `message` says why there are none, or what failed."""
 
     devices: tuple[Device, ...] = ()
     message: str = ""
 
 
-def look(vendors: Sequence[Vendor], former: Sight) -> Sight:
-    """Ask every vendor; devices of a vendor that cannot be asked now stay known, as unhealthy."""
-    found = [(vendor, vendor.probe()) for vendor in vendors]
-    devices = [device for vendor, answer in found for device in _known(vendor, answer, former)]
-    return Sight(
+def sample(vendors: Sequence[Vendor], previous: DeviceSample) -> DeviceSample:
+    """Probe every vendor; blocks for milliseconds.
+
+    Devices of a vendor whose probe failed are kept from the previous sample, as unhealthy.
+    """
+    probes = [(vendor, vendor.probe()) for vendor in vendors]
+    devices = [device for vendor, probe in probes for device in _devices(vendor, probe, previous)]
+    return DeviceSample(
         devices=tuple(sorted(devices, key=lambda device: device.uuid)),
-        message="; ".join(answer.message for _, answer in found if answer.message),
+        message="; ".join(probe.message for _, probe in probes if probe.message),
     )
 
 
-def _known(vendor: Vendor, answer: Found, former: Sight) -> Sequence[Device]:
-    if not answer.broken:
-        return answer.devices
-    mine = [device for device in former.devices if device.vendor == vendor.name]
-    return [msgspec.structs.replace(device, healthy=False) for device in mine]
+def _devices(vendor: Vendor, probe: ProbeResult, previous: DeviceSample) -> Sequence[Device]:
+    if not probe.broken:
+        return probe.devices
+    last_known = [device for device in previous.devices if device.vendor == vendor.name]
+    return [msgspec.structs.replace(device, healthy=False) for device in last_known]
 
 
-def is_news(former: Sight, now: Sight) -> bool:
-    """Tell whether a sight differs enough from what was told to be told at once."""
-    before = {device.uuid: device for device in former.devices}
-    if former.message != now.message or len(before) != len(now.devices):
+def is_significant(published: DeviceSample, current: DeviceSample) -> bool:
+    """Tell whether a sample differs enough from the one published to be published at once."""
+    before = {device.uuid: device for device in published.devices}
+    if published.message != current.message or len(before) != len(current.devices):
         return True
-    return any(d.uuid not in before or _differs(before[d.uuid], d) for d in now.devices)
+    return any(d.uuid not in before or _differs(before[d.uuid], d) for d in current.devices)
 
 
 def _differs(before: Device, now: Device) -> bool:
@@ -55,6 +58,6 @@ def _differs(before: Device, now: Device) -> bool:
     )
 
 
-def observed(sight: Sight, node: str, boot: str, number: int) -> GpusObserved:
-    """Return the event of a sight."""
-    return GpusObserved(node=node, boot=boot, sample=number, devices=sight.devices, message=sight.message)
+def event_of(current: DeviceSample, node: str, boot: str, number: int) -> GpusObserved:
+    """Return the event of a sample; `number` counts from 1 for each `boot` of the agent."""
+    return GpusObserved(node=node, boot=boot, sample=number, devices=current.devices, message=current.message)

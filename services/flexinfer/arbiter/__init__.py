@@ -1,1 +1,1 @@
-"""The arbiter decides whose turn it is in a shared group."""
+"""The arbiter grants the devices of a shared group to one Model at a time: it owns the condition Granted."""

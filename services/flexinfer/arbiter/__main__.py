@@ -13,12 +13,12 @@ from flexinfer.runtime.settings import Settings
 
 def controller(settings: Settings) -> Controller[Grant | Advance, None, None]:
     """Return the arbiter's controller."""
-    timed = functools.partial(
+    with_settings = functools.partial(
         decide, drain_seconds=settings.drain_seconds, memory_free_seconds=settings.memory_free_seconds
     )
     return Controller(
         name="arbiter",
-        decide=stateless(timed),
+        decide=stateless(with_settings),
         perform=perform,
         subscriptions=subscriptions_of(SERVICES["arbiter"]),
         memory=None,

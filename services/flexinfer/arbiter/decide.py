@@ -1,38 +1,39 @@
-"""Whose turn is it? Pure: the steps of each group's Lease, and what its members are told.
+"""Which Model holds the devices of a shared group: the steps of each group's Lease. Pure.
 
 The steps of a turn, each a write of the Lease with its resourceVersion:
 
     Freed -> Granted      the first of the queue gets turn n+1
-    Granted -> Releasing  the holder must leave: nobody wants it, it left the group, or it is gone
-    Releasing -> Stopped  the launcher said Ready=False/Stopped with this turn, or the holder is gone from the API
-    Stopped -> Freed      the device's memory was seen free in a sample taken after that
+    Granted -> Releasing  the holder must leave: not wanted, not in the group, without its node, or deleted
+    Releasing -> Stopped  the launcher wrote Ready=False/Stopped with this turn, or the holder was deleted
+    Stopped -> Freed      a sample taken after that shows the device's memory free
 """
 
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from flexinfer.api import conditions, reasons
-from flexinfer.api.conditions import Condition
-from flexinfer.api.model import Model, SharedGroup
+from flexinfer.api import conditions
+from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
-from flexinfer.api.status import GrantedStatus
-from flexinfer.arbiter.group import Group, groups_of, left_group, may_hold, must_leave
-from flexinfer.events.workload import FREED, GRANTED, RELEASING, STOPPED, GroupLease
-from flexinfer.state import actions
+from flexinfer.arbiter.granted import granted_in_group, granted_without_group
+from flexinfer.arbiter.group import Group, groups_of, left_group, must_leave
+from flexinfer.events import workload
+from flexinfer.events.workload import FREED, RELEASING, STOPPED, GroupLease
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
 
 GRACE_SECONDS = 30.0
 """terminationGracePeriodSeconds of every engine Pod."""
 PATIENCE_SECONDS = 60.0
+"""How long a release may take beyond draining and the grace period before the group counts as blocked."""
 _STALE_SECONDS = 30.0
+"""An older sample of the device says nothing about it: the agent sends one every 10 s."""
 _MEMORY_SLACK_MB = 512
 """What a driver keeps for itself on an empty device."""
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """Give a free device to a Model, as the next turn."""
+    """Grant a free device to a Model, as the next turn."""
 
     lease: GroupLease
     model: Model
@@ -44,7 +45,10 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Advance(msgspec.Struct, frozen=True, kw_only=True):
-    """Move a Lease to its next step; `holder` is the Model it was decided from, None when that is gone."""
+    """Move a Lease to its next step.
+
+    `holder` is the Model that this was decided from, None if it was deleted.
+    """
 
     lease: GroupLease
     step: str
@@ -60,39 +64,40 @@ class Advance(msgspec.Struct, frozen=True, kw_only=True):
 def decide(
     state: ObservedState, now: float, *, drain_seconds: float = 30.0, memory_free_seconds: float = 5.0
 ) -> Iterator[WriteStatus | Grant | Advance | RequeueAt]:
-    """Yield the next step of every group and the verdict of every Model."""
-    told: set[str] = set()
-    patience = drain_seconds + GRACE_SECONDS + PATIENCE_SECONDS
+    """Yield the next step of every group, every change of Granted, and when to decide again."""
+    members: set[str] = set()
+    deadline = drain_seconds + GRACE_SECONDS + PATIENCE_SECONDS
     for group in groups_of(state):
-        yield from _step(group, state, now, memory_free_seconds)
-        blocked = _blocked(group, state, now, patience)
-        if group.held is not None and group.lease.step in (RELEASING, STOPPED) and not blocked:
-            yield RequeueAt(group.held.at + patience)
+        members |= {model.key for model in group.members}
+        yield from _next_step(group, state, now, memory_free_seconds)
+        blocked = _blocked(group, state, now, deadline)
+        if group.step_since is not None and group.lease.step in (RELEASING, STOPPED) and not blocked:
+            yield RequeueAt(group.step_since.at + deadline)
         for model in group.members:
-            told.add(model.key)
             left = left_group(model, state)
-            if left is None or left.group == group.name:
-                yield from _member(group, model, blocked)
+            if left is None or left.group == group.name:  # else the group that it left writes Granted
+                yield from granted_in_group(group, model, blocked)
     for key in sorted(state.models):
-        if key not in told:
-            yield from _unshared(state.models[key], state, now)
+        model = state.models[key]
+        if key not in members and left_group(model, state) is None:
+            yield from granted_without_group(model, state, now)
 
 
-def _step(
+def _next_step(
     group: Group, state: ObservedState, now: float, memory_free_seconds: float
 ) -> Iterator[Grant | Advance | RequeueAt]:
     lease, holder = group.lease, group.holder
     match lease.step:
-        case "Freed" if group.queue:
+        case workload.FREED if group.queue:
             yield Grant(lease=lease, model=group.queue[0])
-        case "Granted":
-            why = "the holder is gone" if holder is None else must_leave(holder, group)
-            if why:
-                yield Advance(lease=lease, step=RELEASING, holder=holder, reason=why)
-        case "Releasing":
-            if holder is None or _reported(holder, lease.turn):
+        case workload.GRANTED:
+            reason = "its Model was deleted" if holder is None else must_leave(holder, group)
+            if reason:
+                yield Advance(lease=lease, step=RELEASING, holder=holder, reason=reason)
+        case workload.RELEASING:
+            if holder is None or _has_stopped(holder, lease.turn):
                 yield Advance(lease=lease, step=STOPPED, holder=holder, reason=lease.reason)
-        case "Stopped":
+        case workload.STOPPED:
             free_at = _free_at(group, state, now, memory_free_seconds)
             if free_at is not None and free_at <= now:
                 yield Advance(lease=lease, step=FREED, reason=lease.reason)
@@ -102,8 +107,8 @@ def _step(
             return
 
 
-def _reported(holder: Model, turn: int) -> bool:
-    """Tell whether the launcher has said that this very turn's engine is gone."""
+def _has_stopped(holder: Model, turn: int) -> bool:
+    """Tell whether the launcher wrote that the engine of this very turn has stopped."""
     ready, backend = holder.condition(conditions.READY), holder.status.backend
     return (
         ready is not None
@@ -115,132 +120,50 @@ def _reported(holder: Model, turn: int) -> bool:
 
 
 def _free_at(group: Group, state: ObservedState, now: float, memory_free_seconds: float) -> float | None:
-    """Return from when the device counts as free: now or earlier, a later moment, or None for not yet."""
-    since = group.held.at if group.held is not None else now
-    holder = group.holder
-    if holder is not None and any(not pod.gated for pod in state.workload(holder).pods):
+    """Return from when the device counts as free, perhaps later than now; None if in use or unknown."""
+    since = group.step_since.at if group.step_since is not None else now
+    if any(not pod.gated for pod in _pods(group, state)):
         return None
-    node, uuids = _held_devices(group)
+    node, uuids = _granted_devices(group)
     sample = state.gpus.get(node)
     if sample is None or not uuids or now - sample.at > _STALE_SECONDS:
         return since + memory_free_seconds
     if sample.at <= since:
-        return None
+        return None  # taken before the engine had stopped
     devices = [d for d in sample.observed.devices if d.uuid in uuids]
-    held = [d for d in devices if d.used_mb > _MEMORY_SLACK_MB and d.processes]
-    return None if held else sample.at
+    in_use = any(d.used_mb > _MEMORY_SLACK_MB and d.processes for d in devices)
+    return None if in_use else sample.at
 
 
-def _held_devices(group: Group) -> tuple[str, Sequence[str]]:
-    """Return the node and the devices that the turn was granted on; a Lease of an earlier version leaves that to the placement."""
+def _pods(group: Group, state: ObservedState) -> Sequence[workload.PodFacts]:
+    """Return the holder's Pods; none if it was deleted, since its finalizer outlives them."""
+    return state.workload(group.holder).pods if group.holder is not None else ()
+
+
+def _granted_devices(group: Group) -> tuple[str, Sequence[str]]:
+    """Return the node and devices of the turn.
+
+    A Lease of an earlier release lacks them, so the placement is used.
+    """
     if group.lease.node:
         return group.lease.node, group.lease.devices
     placement = group.holder.status.placement if group.holder is not None else None
     return (placement.node, placement.devices) if placement is not None else ("", ())
 
 
-def _blocked(group: Group, state: ObservedState, now: float, patience: float) -> str:
-    """Return what keeps a device from coming free for longer than it may take, or nothing."""
-    if group.held is None or group.lease.step not in (RELEASING, STOPPED):
+def _blocked(group: Group, state: ObservedState, now: float, deadline: float) -> str:
+    """Return why the device is not released after `deadline` seconds, and the remedy; empty before that."""
+    if group.step_since is None or group.lease.step not in (RELEASING, STOPPED):
         return ""
-    waited = now - group.held.at
-    if waited < patience:
+    if now - group.step_since.at < deadline:
         return ""
-    holder = group.holder
-    node = _held_devices(group)[0] or "an unknown node"
-    pods = [pod.name for pod in state.workload(holder).pods] if holder is not None else []
-    named = f"Pod {', '.join(pods)}" if pods else "its memory"
+    node = _granted_devices(group)[0]
+    where = f"on node {node}" if node else "on an unknown node"
+    when = f"after {deadline:.0f}s (step {group.lease.step})"
+    pods = ", ".join(pod.name for pod in _pods(group, state))
+    if pods:
+        remedy = "delete the Pod or end the process that uses the device"
+        return f"Pod {pods} of {group.lease.holder} is still {where} {when}; {remedy}"
     return (
-        f"{named} of {group.lease.holder} on {node} has not gone in {waited:.0f} s (step {group.lease.step}); "
-        "delete the Pod or the process that holds the device"
+        f"memory of {group.lease.holder} is still in use {where} {when}; end the process that uses the device"
     )
-
-
-def _member(group: Group, model: Model, blocked: str) -> Iterator[WriteStatus]:
-    if model.deleting and model.condition(conditions.GRANTED) is None:
-        return
-    condition, shared = _verdict(group, model, blocked)
-    told = actions.write_if_changed(model, GrantedStatus(condition=condition, shared_group=shared))
-    if told is not None:
-        yield told
-
-
-def _verdict(group: Group, model: Model, blocked: str) -> tuple[Condition, SharedGroup]:
-    lease = group.lease
-    holds = lease.holder_uid == model.uid and lease.step != FREED
-    if holds and model.spec.group != group.name:
-        return _no(model, Reason.LEAVING_GROUP, f"leaves {group.name} when its device is free"), _shared(
-            group, "Releasing"
-        )
-    if blocked and (holds or may_hold(model)):
-        return _no(model, Reason.BLOCKED, blocked), _shared(group, "Blocked", _position(group, model))
-    if holds and lease.step == GRANTED:
-        condition = actions.condition(
-            model,
-            conditions.GRANTED,
-            conditions.TRUE,
-            Reason.GRANTED,
-            f"turn {lease.turn} of group {group.name}",
-        )
-        return condition, _shared(group, "Active")
-    if holds:
-        return _no(model, Reason.RELEASED, f"turn {lease.turn} ends: {lease.reason}"), _shared(
-            group, "Releasing"
-        )
-    if may_hold(model):
-        return _queued(group, model)
-    missing = next(
-        (
-            k
-            for k in (conditions.ACCEPTED, conditions.PLACED, conditions.CACHED, conditions.WANTED)
-            if not model.is_true(k)
-        ),
-        conditions.WANTED,
-    )
-    return _no(model, reasons.NOT_YET[missing], f"a turn needs {missing}"), SharedGroup(
-        group=group.name, state="Idle"
-    )
-
-
-def _queued(group: Group, model: Model) -> tuple[Condition, SharedGroup]:
-    position = _position(group, model)
-    holder = group.lease.holder if group.lease.step != FREED else ""
-    what = f"{holder} holds the device" if holder else "the device is being granted"
-    message = f"{what}; position {position} of {len(group.queue)} in group {group.name}"
-    return _no(model, Reason.QUEUED, message), _shared(group, "Queued", position)
-
-
-def _position(group: Group, model: Model) -> int:
-    uids = [m.uid for m in group.queue]
-    return uids.index(model.uid) + 1 if model.uid in uids else 0
-
-
-def _shared(group: Group, state: str, position: int = 0) -> SharedGroup:
-    lease = group.lease
-    return SharedGroup(
-        group=group.name,
-        state=state,
-        turn=lease.turn,
-        position=position,
-        holder=lease.holder if lease.step != FREED else "",
-        since=lease.since,
-    )
-
-
-def _unshared(model: Model, state: ObservedState, now: float) -> Iterator[WriteStatus | RequeueAt]:
-    if left_group(model, state) is not None:
-        return
-    waits = actions.first_write_due(model, conditions.GRANTED, state.first_seen.get(model.uid), now)
-    if waits is not None:
-        yield RequeueAt(waits)
-        return
-    condition = actions.condition(
-        model, conditions.GRANTED, conditions.TRUE, Reason.NOT_SHARED, "shares its device with no other Model"
-    )
-    told = actions.write_if_changed(model, GrantedStatus(condition=condition, shared_group=None))
-    if told is not None:
-        yield told
-
-
-def _no(model: Model, reason: str, message: str) -> Condition:
-    return actions.condition(model, conditions.GRANTED, conditions.FALSE, reason, message)

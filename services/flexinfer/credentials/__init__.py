@@ -1,1 +1,1 @@
-"""Credentials: what NATS and its users show each other in a cluster, made once and never overwritten."""
+"""Credentials: certificates and passwords of NATS in a cluster, created once and never overwritten."""

@@ -1,4 +1,7 @@
-"""`python -m flexinfer.credentials`: make what is missing, and end. A Job of the manifests runs it."""
+"""`python -m flexinfer.credentials`: create the Secrets that are missing, and exit.
+
+A Job of the manifests runs it.
+"""
 
 import asyncio
 import logging
@@ -15,14 +18,14 @@ logger = logging.getLogger(__name__)
 
 
 async def main(settings: Settings) -> None:
-    """Make what is missing."""
+    """Create the Secrets that are missing. Raises ApiError."""
     async with client.connected(settings.kubeconfig) as api:
-        made = await make(api, settings.cluster_domain)
-    logger.info("%d Secrets made", len(made))
+        created = await make(api, settings.cluster_domain)
+    logger.info("%d Secrets created", len(created))
 
 
 def boot() -> None:
-    """Run once; exits 2 on bad settings, 1 when the API server says no, so that the Job tries again."""
+    """Run once; exits 2 on bad settings, 1 on an error of the API server, so that the Job retries."""
     try:
         settings = load(os.environ)
         log.set_up("credentials", settings.log_level)

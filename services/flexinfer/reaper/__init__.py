@@ -1,1 +1,1 @@
-"""The reaper judges whether a Model should be running now."""
+"""The reaper decides whether a Model should run now: it owns the condition Wanted."""

@@ -2,15 +2,15 @@
 
 from flexinfer.api.services import SERVICES
 from flexinfer.reaper.decide import RecordActivity, decide
-from flexinfer.reaper.memory import ActivityWritten, Memory, fold, forget
-from flexinfer.reaper.perform import perform
+from flexinfer.reaper.memory import Fact, Memory, fold, forget
+from flexinfer.reaper.perform import compare_clocks, perform
 from flexinfer.runtime.controller import Controller
 from flexinfer.runtime.process import run_all, runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
 
 
-def controller(_settings: Settings) -> Controller[RecordActivity, ActivityWritten, Memory]:
+def controller(_settings: Settings) -> Controller[RecordActivity, Fact, Memory]:
     """Return the reaper's controller."""
     return Controller(
         name="reaper",
@@ -20,6 +20,7 @@ def controller(_settings: Settings) -> Controller[RecordActivity, ActivityWritte
         memory=Memory(),
         fold=fold,
         forget=forget,
+        companions=(compare_clocks,),
     )
 
 

@@ -1,7 +1,8 @@
-"""Demand: whether somebody asks for a Model, and since when nobody does. Pure.
+"""Demand: when a Model was last requested, and since when it counts as idle. Pure.
 
-Silence is not idleness. Idle time counts only while our own connection stands, a proxy is heard, and no proxy has vanished without a farewell in
-the last minute; whatever interrupts that starts the count anew, since requests may have passed unseen.
+A Model without reports is not idle: its requests may have gone unobserved. Idle time counts only while NATS
+is connected, at least one proxy sends heartbeats, and no proxy has gone silent without a shutdown message in
+the last minute. Whatever interrupts that restarts the idle time.
 """
 
 import msgspec
@@ -11,50 +12,61 @@ from flexinfer.api.model import Model
 from flexinfer.state.observed import HEARTBEAT_GAP, ObservedState
 
 VANISHED_SECONDS = 60.0
-"""For how long a proxy that fell silent without a farewell keeps Models awake."""
+"""How long a proxy that went silent without a shutdown message keeps idle time from counting.
+
+It may still serve requests."""
 
 
-class Demand(msgspec.Struct, frozen=True):
-    """What is known of the requests for one Model; times are monotonic seconds.
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
+    """The requests for one Model; times are monotonic seconds.
 
-    `asked` is when the last request was, None if never seen. `idle_since` is from when idle time counts, None while it cannot.
-    `recount` is when an uncountable time may become countable without any news.
+    `busy`: a request is in flight or queued. `last_request` is the time of the last one, None if none was
+    observed; `proxy` is the one that reported it, empty if unknown. `idle_since` is from when idle time
+    counts, None while it cannot. `recheck_at` is when it may begin to count although nothing happens.
     """
 
     busy: bool
-    asked: float | None
+    last_request: float | None
+    proxy: str
     idle_since: float | None
-    recount: float | None = None
+    recheck_at: float | None
 
 
 def demand_of(model: Model, state: ObservedState, now: float) -> Demand:
-    """Return who asks for a Model."""
-    traffic = state.activity_of(model)
-    fresh = [a for a in traffic if now - a.at <= HEARTBEAT_GAP]
-    busy = any(a.in_flight or a.waiting for a in fresh)
-    asked = [a.last for a in traffic]
-    uid, woken = state.wakes.get(model.key, ("", 0.0))
+    """Return the demand for a Model."""
+    traffic = [
+        (activity, proxy)
+        for (key, proxy), activity in state.activity.items()
+        if key == model.key and activity.uid == model.uid
+    ]
+    requests = [(activity.last, proxy) for activity, proxy in traffic]
+    uid, wake_at = state.wakes.get(model.key, ("", 0.0))
     if uid == model.uid:
-        asked.append(woken)
-    counted_from, recount = _countable(state, now)
-    last = max(asked, default=None)
-    if counted_from is None:
-        return Demand(busy, last, None, recount)
-    marks = [counted_from, *asked, state.changed_at.get((model.key, conditions.READY), counted_from)]
-    return Demand(busy, last, max(marks))
+        requests.append((wake_at, ""))
+    last_request, proxy = max(requests, default=(None, ""))
+    observing_since, recheck_at = _observing_since(state, now)
+    idle_since = observing_since
+    if observing_since is not None:
+        # A Model that has just become ready gets the whole timeout, however long it took to load.
+        ready_changed = state.changed_at.get((model.key, conditions.READY), observing_since)
+        idle_since = max(observing_since, ready_changed, *(at for at, _ in requests))
+    return Demand(
+        busy=any((a.in_flight or a.waiting) and now - a.at <= HEARTBEAT_GAP for a, _ in traffic),
+        last_request=last_request,
+        proxy=proxy,
+        idle_since=idle_since,
+        recheck_at=recheck_at,
+    )
 
 
-def _countable(state: ObservedState, now: float) -> tuple[float | None, float | None]:
-    """Return since when every request would have been seen; else None and when to look again."""
+def _observing_since(state: ObservedState, now: float) -> tuple[float | None, float | None]:
+    """Return since when every request would have been observed, else None; and when to look again."""
     if state.connected_since is None:
         return None, None
-    heard = [p for p in state.proxies.values() if not p.final and now - p.last <= HEARTBEAT_GAP]
-    vanished = [
-        p.last + VANISHED_SECONDS
-        for p in state.proxies.values()
-        if not p.final and now - p.last > HEARTBEAT_GAP
-    ]
-    missing = [until for until in vanished if until > now]
-    if missing or not heard:
-        return None, max(missing, default=None)
-    return max(state.connected_since, min(p.since for p in heard), *vanished, 0.0), None
+    running = [proxy for proxy in state.proxies.values() if not proxy.final]
+    heard = [proxy.since for proxy in running if now - proxy.last <= HEARTBEAT_GAP]
+    vanished = [proxy.last + VANISHED_SECONDS for proxy in running if now - proxy.last > HEARTBEAT_GAP]
+    pending = [until for until in vanished if until > now]
+    if pending or not heard:
+        return None, max(pending, default=None)
+    return max(state.connected_since, min(heard), *vanished, 0.0), None

@@ -1,6 +1,7 @@
-"""What the reaper remembers beside the observed state: up to when the activity of each Model is in its status. Pure."""
+"""Memory: what the reaper has written, and the offset between its clocks. Pure."""
 
 from collections.abc import Collection, Mapping
+from typing import TypeAlias
 
 import msgspec
 
@@ -12,17 +13,36 @@ class ActivityWritten(msgspec.Struct, frozen=True):
     last: float
 
 
-class Memory(msgspec.Struct, frozen=True):
-    """uid -> up to when its activity is in its status, in monotonic seconds."""
+class ClockOffset(msgspec.Struct, frozen=True):
+    """Seconds from the monotonic clock to POSIX time, as last measured."""
+
+    seconds: float
+
+
+Fact: TypeAlias = ActivityWritten | ClockOffset
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """`written` is uid -> up to when its activity is in its status, in monotonic seconds.
+
+    `clock_offset` turns monotonic into POSIX seconds, in messages alone: nothing is decided by wall-clock
+    time (DESIGN, law 8).
+    """
 
     written: Mapping[str, float] = {}
+    clock_offset: float | None = None
 
 
-def fold(memory: Memory, fact: ActivityWritten, _at: float) -> Memory:
-    """Return the memory after a write of lastActiveTime."""
-    return Memory({**memory.written, fact.uid: fact.last})
+def fold(memory: Memory, fact: Fact, _at: float) -> Memory:
+    """Return the memory after a write of lastActiveTime, or after the clocks were compared."""
+    match fact:
+        case ActivityWritten(uid=uid, last=last):
+            return msgspec.structs.replace(memory, written={**memory.written, uid: last})
+        case ClockOffset(seconds=seconds):
+            return msgspec.structs.replace(memory, clock_offset=seconds)
 
 
 def forget(memory: Memory, uids: Collection[str]) -> Memory:
     """Return the memory without Models other than these."""
-    return Memory({uid: last for uid, last in memory.written.items() if uid in uids})
+    written = {uid: last for uid, last in memory.written.items() if uid in uids}
+    return msgspec.structs.replace(memory, written=written)

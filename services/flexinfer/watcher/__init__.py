@@ -1,1 +1,1 @@
-"""Kubernetes -> bus: the one service that watches, and that says whether a Model can be served at all."""
+"""The watcher: the one component that watches Kubernetes. It also owns Accepted and the phase."""

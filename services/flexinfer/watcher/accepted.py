@@ -1,6 +1,6 @@
-"""Accepted: is this a spec that we can serve? Pure, and total: whatever got past the CRD gets a sentence here.
+"""Accepted: whether a spec can be served. Pure and total: any spec gets an answer, never an exception.
 
-A refusal says what to change. An acceptance names every field that was taken but has no effect, so that nobody wonders why.
+A refusal says what to change. An acceptance names every field that has no effect.
 """
 
 from collections.abc import Iterator
@@ -22,49 +22,45 @@ _DOWNLOAD_KEYS = ("hfRevision", "hfAllowPatterns", "hfIgnorePatterns")
 
 
 def accepted(candidate: Model) -> Condition:
-    """Return the verdict on a Model's spec."""
+    """Return Accepted of a Model."""
     problems = list(_problems(candidate))
     if problems:
-        first = problems[0]
-        more = [p.message for p in problems[1:_NAMED_PROBLEMS]]
-        message = "; also ".join([first.message, *more])
-        return actions.condition(candidate, conditions.ACCEPTED, conditions.FALSE, first.reason, message)
-    idle = list(without_effect(candidate.spec))
-    message = (
-        f"the spec can be served; without effect: {'; '.join(idle)}" if idle else "the spec can be served"
-    )
-    return actions.condition(candidate, conditions.ACCEPTED, conditions.TRUE, Reason.ACCEPTED, message)
+        message = "; also ".join(problem.message for problem in problems[:_NAMED_PROBLEMS])
+        return actions.false(candidate, conditions.ACCEPTED, problems[0].reason, message)
+    unused = "; ".join(without_effect(candidate.spec))
+    message = f"the spec is valid; without effect: {unused}" if unused else "the spec is valid"
+    return actions.true(candidate, conditions.ACCEPTED, Reason.ACCEPTED, message)
 
 
 def _problems(candidate: Model) -> Iterator[Problem]:
-    """Yield what is wrong, the most telling first."""
+    """Yield what is wrong, the most useful first: the reason of the condition is that of the first."""
     spec = candidate.spec
     if candidate.metadata.namespace == SYSTEM_NAMESPACE:
         yield Problem(
             Reason.RESERVED_NAMESPACE,
-            f"Models may not live in {SYSTEM_NAMESPACE}, where FlexInfer keeps its own objects; "
-            "create it in another namespace",
+            f"Models are not allowed in {SYSTEM_NAMESPACE}, which holds FlexInfer's own objects; "
+            "create the Model in another namespace, such as default",
         )
     backend = backends.find(spec.backend)
     if backend is None:
-        known = ", ".join(backends.names())
-        yield Problem(Reason.UNKNOWN_BACKEND, f"spec.backend {spec.backend!r} is none of {known}")
+        names = ", ".join(backends.names())
+        yield Problem(Reason.UNKNOWN_BACKEND, f"spec.backend {spec.backend!r} is unknown; use one of {names}")
     source = sources.parse(spec.source)
     if isinstance(source, sources.SourceError):
         yield Problem(source.reason, source.message)
     elif backend is not None:
         yield from backend.refuse(spec)
-    for sentence in _contradictions(spec):
-        yield Problem(Reason.INVALID_SPEC, sentence)
+    for message in _contradictions(spec):
+        yield Problem(Reason.INVALID_SPEC, message)
 
 
 def _contradictions(spec: ModelSpec) -> Iterator[str]:
-    """Yield what the CRD's own rules should have refused: a CRD may be older than this program."""
+    """Yield what the rules of the CRD refuse too: the installed CRD may be older than this program."""
     gpu = spec.gpu or Gpu()
     if gpu.vendor == "cpu" and (gpu.count or gpu.vram_estimate_mb or gpu.shared):
         yield "spec.gpu.vendor cpu takes no count, vramEstimateMB or shared; remove them"
     if gpu.count is not None and gpu.count < 1 and gpu.vendor != "cpu":
-        yield f"spec.gpu.count is {gpu.count}; it must be at least 1, or remove spec.gpu for a CPU-only Model"
+        yield f"spec.gpu.count is {gpu.count}; set it to at least 1, or remove spec.gpu for a CPU Model"
     for name, duration in (
         ("idleTimeout", spec.serverless.idle_timeout),
         ("coldStartTimeout", spec.serverless.cold_start_timeout),
@@ -77,47 +73,53 @@ def _contradictions(spec: ModelSpec) -> Iterator[str]:
 
 
 def _quantities(spec: ModelSpec) -> Iterator[str]:
-    needs = spec.resources or model.Resources()
-    named = [("spec.cache.size", spec.cache.size)] if spec.cache is not None and spec.cache.size else []
-    named += [(f"spec.resources.requests.{name}", amount) for name, amount in needs.requests.items()]
-    named += [(f"spec.resources.limits.{name}", amount) for name, amount in needs.limits.items()]
-    for path, amount in named:
+    """Yield amounts that are no quantities, and devices that are requested in the wrong place."""
+    resources = spec.resources or model.Resources()
+    amounts = [("spec.cache.size", spec.cache.size)] if spec.cache is not None and spec.cache.size else []
+    amounts += [(f"spec.resources.requests.{name}", amount) for name, amount in resources.requests.items()]
+    amounts += [(f"spec.resources.limits.{name}", amount) for name, amount in resources.limits.items()]
+    for path, amount in amounts:
         try:
             milli(amount)
         except (ValueError, OverflowError):
             yield f"{path} {amount!r} is not a quantity such as 500m or 4Gi"
         if path.rpartition("resources.")[2].partition(".")[2] in GPU_RESOURCES.values():
-            yield f"{path}: ask for devices with spec.gpu.count instead"
+            yield f"{path}: remove it; devices are requested by spec.gpu.count"
 
 
 def without_effect(spec: ModelSpec) -> Iterator[str]:
-    """Yield each field that is accepted but does nothing, and why."""
-    scheme = spec.source.partition("://")[0]
-    cache = spec.cache
-    if cache is not None and scheme in _OWN_VOLUME:
-        yield f"spec.cache ({scheme}:// is used where it lies)"
-    elif cache is not None and cache.strategy in ("Memory", "None"):
-        given = [
-            name
-            for name, value in (
-                ("pvcName", cache.pvc_name),
-                ("storageClass", cache.storage_class),
-                ("size", cache.size if cache.strategy == "None" else None),
-            )
-            if value
-        ]
-        if given:
-            yield f"spec.cache.{', '.join(given)} (only strategy SharedPVC has a claim)"
+    """Yield each field that is accepted but has no effect, and why."""
+    yield from _unused_cache(spec)
     if spec.gpu is not None and spec.gpu.priority != Gpu().priority and not spec.gpu.shared:
         yield "spec.gpu.priority (only members of a shared group compete)"
-    unread = [name for name in _DOWNLOAD_KEYS if name in spec.config] if scheme != "HF" else []
-    if unread:
-        yield f"spec.config.{', '.join(unread)} (only HF:// sources are fetched from the hub)"
+    keys = [name for name in _DOWNLOAD_KEYS if name in spec.config]
+    if keys and _scheme(spec) != "HF":
+        yield f"spec.config.{', '.join(keys)} (only HF:// sources are downloaded from the hub)"
     if not spec.serverless.enabled and spec.serverless.idle_timeout != Serverless().idle_timeout:
-        yield "spec.serverless.idleTimeout (serverless is off: the Model always runs)"
-    if (
-        spec.litellm is not None
-        and not spec.litellm.enabled
-        and (spec.litellm.aliases or spec.litellm.copilot_alias)
-    ):
-        yield "spec.litellm.aliases (litellm is off)"
+        yield "spec.serverless.idleTimeout (serverless.enabled is false: always running)"
+    litellm = spec.litellm
+    if litellm is not None and not litellm.enabled and (litellm.aliases or litellm.copilot_alias):
+        yield "spec.litellm.aliases (litellm.enabled is false)"
+
+
+def _unused_cache(spec: ModelSpec) -> Iterator[str]:
+    cache = spec.cache
+    if cache is None:
+        return
+    if _scheme(spec) in _OWN_VOLUME:
+        yield f"spec.cache ({_scheme(spec)}:// is used in place, nothing is cached)"
+        return
+    if cache.strategy not in ("Memory", "None"):
+        return
+    fields = {
+        "pvcName": cache.pvc_name,
+        "storageClass": cache.storage_class,
+        "size": cache.size if cache.strategy == "None" else None,
+    }
+    unused = [name for name, value in fields.items() if value]
+    if unused:
+        yield f"spec.cache.{', '.join(unused)} (only strategy SharedPVC uses a PVC)"
+
+
+def _scheme(spec: ModelSpec) -> str:
+    return spec.source.partition("://")[0]

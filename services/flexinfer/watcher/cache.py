@@ -1,264 +1,216 @@
-"""The picture: what the API holds, condensed to one fact a subject. Pure: it is told, and it answers.
+"""ClusterCache: what the API server was last observed to hold, as one fact a subject. Pure.
 
-It never forgets to say what a change touches: a Pod belongs to its Model's workload and to its node's sum of requests, a claim to
-every Model that names it, a Lease to every member of its group.
+A change affects more subjects than its own object: a Pod its Model's workload and its node's sum of requests,
+a PVC every Model that names it, a Lease every member of its group.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar, cast
 
 from flexinfer import sources
 from flexinfer.api import kube
-from flexinfer.api.groupversion import KIND
 from flexinfer.api.kinds import CLAIMS, JOBS, LEASES, MODELS, NODES, PODS, Kind
-from flexinfer.api.labels import MODEL_UID_LABEL
-from flexinfer.api.model import Metadata, Model
-from flexinfer.api.quantity import milli
+from flexinfer.api.model import Model
 from flexinfer.events import events, workload
 from flexinfer.events.events import StateEvent
-from flexinfer.events.nodes import NodeFacts, Taint
-from flexinfer.events.workload import GroupLease, JobFacts, PodFacts
-from flexinfer.watcher.index import Index
+from flexinfer.watcher.facts import (
+    group_lease,
+    job_uid,
+    model_uid,
+    node_facts,
+    pod_facts,
+    requests_of,
+)
+from flexinfer.watcher.index import Index, KubernetesObject
 
 KINDS: tuple[Kind[Any], ...] = (MODELS, PODS, JOBS, CLAIMS, LEASES, NODES)
-_ENDED = ("Succeeded", "Failed")
-_ORDER = {"workload": 0, "model": 1, "node": 2}
+"""The kinds that are watched."""
+_PUBLISH_ORDER = {"workload": 0, "model": 1, "node": 2}
+T = TypeVar("T", bound=KubernetesObject)
 
 
 class SubjectKey(NamedTuple):
-    """What a fact is about: the kind of subject, the namespace (empty for nodes) and the name."""
+    """What a fact is about: a model, workload or node; its namespace (empty for nodes) and name."""
 
     kind: str
     namespace: str
     name: str
 
     @property
-    def key(self) -> str:
+    def object_key(self) -> str:
         """`namespace/name`, or the name alone."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
-def in_order(abouts: Iterable[SubjectKey]) -> list[SubjectKey]:
-    """Return subjects in the order in which readers should learn of them.
+def in_publish_order(keys: Iterable[SubjectKey]) -> list[SubjectKey]:
+    """Return subjects in the order in which readers should observe them.
 
-    A Model after its claims and Pods, so that nobody misses them at first sight; a node's sums after the Pods that they count.
+    A Model after its PVCs and Pods, so that they do not seem to be missing; a node's sums after the Pods that
+    they count.
     """
-    return sorted(abouts, key=lambda about: (_ORDER[about.kind], about))
+    return sorted(keys, key=lambda key: (_PUBLISH_ORDER[key.kind], key))
 
 
 class ClusterCache:
-    """Everything that the API was last seen to hold."""
+    """Everything last observed, by kind. Each change returns the subjects that it affects."""
 
     def __init__(self) -> None:
-        self._shelves: dict[str, Index[Any]] = {
-            MODELS.plural: Index(_model_tags),
-            PODS.plural: Index(_pod_tags),
-            JOBS.plural: Index(_owned_tags),
-            CLAIMS.plural: Index(_no_tags),
-            LEASES.plural: Index(_no_tags),
-            NODES.plural: Index(_no_tags),
+        self._models: Index[Model] = Index(_model_tags)
+        self._pods: Index[kube.Pod] = Index(_pod_tags)
+        self._jobs: Index[kube.Job] = Index(_owner_tags)
+        self._claims: Index[kube.Claim] = Index()
+        self._leases: Index[kube.Lease] = Index()
+        self._nodes: Index[kube.Node] = Index()
+        self._indexes: dict[str, object] = {
+            MODELS.plural: self._models,
+            PODS.plural: self._pods,
+            JOBS.plural: self._jobs,
+            CLAIMS.plural: self._claims,
+            LEASES.plural: self._leases,
+            NODES.plural: self._nodes,
         }
-        self._missing = {kind.plural for kind in KINDS}
-        self.versions: dict[str, int] = {}  # plural -> the latest version seen
+        self._unlisted = set(self._indexes)
+        self.versions: dict[str, int] = {}  # plural -> the latest resourceVersion observed
 
     @property
-    def whole(self) -> bool:
+    def synced(self) -> bool:
         """Whether every kind has been listed: before that, what is missing proves nothing."""
-        return not self._missing
+        return not self._unlisted
 
-    def listed(self, kind: Kind[Any], items: Iterable[Any], version: str) -> set[SubjectKey]:
-        """Take a whole list of a kind; returns what it touches."""
-        self._missing.discard(kind.plural)
+    def replace_all(self, kind: Kind[T], items: Iterable[T], version: str) -> set[SubjectKey]:
+        """Take a list of a kind, with its version; returns the subjects that it affects."""
+        self._unlisted.discard(kind.plural)
         self.versions[kind.plural] = int(version or 0)
-        changed = self._shelves[kind.plural].swap(item for item in items if _relevant(item))
-        return {about for thing in changed for about in self._touched(thing)}
+        changed = self._index(kind).replace_all(item for item in items if _is_relevant(item))
+        return {key for item in changed for key in self._affected(item)}
 
-    def seen(self, kind: Kind[Any], thing: Any) -> set[SubjectKey]:
-        """Take an object that was added or changed; returns what it touches."""
-        if not _relevant(thing):
-            return self.gone(kind, thing)
-        shelf, key = self._shelves[kind.plural], thing.metadata.key
-        before = self._touched(shelf.find(key))
-        self.versions[kind.plural] = thing.metadata.version
-        shelf.put(thing)
-        return before | self._touched(thing)
+    def upsert(self, kind: Kind[T], item: T) -> set[SubjectKey]:
+        """Take an object that was added or changed; returns the subjects that it affects."""
+        if not _is_relevant(item):
+            return self.remove(kind, item)
+        self.versions[kind.plural] = item.metadata.version
+        index = self._index(kind)
+        before = self._affected(index.find(item.metadata.key))
+        index.upsert(item)
+        return before | self._affected(item)
 
-    def gone(self, kind: Kind[Any], thing: Any) -> set[SubjectKey]:
-        """Take the news that an object was deleted; returns what it touches."""
-        self.versions[kind.plural] = thing.metadata.version
-        touched = self._touched(self._shelves[kind.plural].find(thing.metadata.key))
-        self._shelves[kind.plural].drop(thing.metadata.key)
-        return touched
+    def remove(self, kind: Kind[T], item: T) -> set[SubjectKey]:
+        """Take an object that was deleted; returns the subjects that it affects."""
+        self.versions[kind.plural] = item.metadata.version
+        index, key = self._index(kind), item.metadata.key
+        affected = self._affected(index.find(key))
+        index.remove(key)
+        return affected
 
     def model(self, key: str) -> Model | None:
-        """Return a Model."""
-        found: Model | None = self._shelves[MODELS.plural].find(key)
-        return found
+        """Return a Model, or None."""
+        return self._models.find(key)
 
-    def abouts(self) -> Iterator[SubjectKey]:
-        """Yield everything that there is something to say about."""
-        for model in self._shelves[MODELS.plural]:
-            about = SubjectKey("model", model.metadata.namespace, model.metadata.name)
-            yield about
-            yield about._replace(kind="workload")
-        for node in self._shelves[NODES.plural]:
+    def subjects(self) -> Iterator[SubjectKey]:
+        """Yield every subject that there may be a fact about."""
+        for model in self._models:
+            yield from _subjects_of(model)
+        for node in self._nodes:
             yield SubjectKey("node", "", node.metadata.name)
 
-    def event(self, about: SubjectKey) -> StateEvent | None:
-        """Return how something looks now; None when there is nothing."""
-        if about.kind == "node":
-            node = self._shelves[NODES.plural].find(about.key)
+    def event(self, key: SubjectKey) -> StateEvent | None:
+        """Return the fact about a subject as it is now; None if there is none."""
+        if key.kind == "node":
+            node = self._nodes.find(key.object_key)
             return self._node(node) if node is not None else None
-        model = self.model(about.key)
+        model = self.model(key.object_key)
         if model is None:
             return None
-        return events.ModelObserved(model=model) if about.kind == "model" else self._workload(model)
+        return events.ModelObserved(model=model) if key.kind == "model" else self._workload(model)
 
-    def _touched(self, thing: Any) -> set[SubjectKey]:
-        match thing:
-            case Model(metadata=meta):
-                return {
-                    SubjectKey("model", meta.namespace, meta.name),
-                    SubjectKey("workload", meta.namespace, meta.name),
-                }
+    def _index(self, kind: Kind[T]) -> Index[T]:
+        return cast("Index[T]", self._indexes[kind.plural])
+
+    def _affected(self, item: KubernetesObject | None) -> set[SubjectKey]:
+        match item:
+            case Model():
+                return set(_subjects_of(item))
             case kube.Pod():
-                on = {SubjectKey("node", "", thing.spec.node_name)} if thing.spec.node_name else set()
-                return on | self._of_models(_pod_tags(thing))
+                node = item.spec.node_name
+                on = {SubjectKey("node", "", node)} if node else set()
+                return on | self._workloads_tagged(_pod_tags(item))
             case kube.Job():
-                return self._of_models(_owned_tags(thing))
+                return self._workloads_tagged(_owner_tags(item))
             case kube.Claim():
-                return self._of_models([f"claim/{thing.metadata.key}"])
+                return self._workloads_tagged([f"claim/{item.metadata.key}"])
             case kube.Lease():
-                return self._of_models([f"lease/{thing.metadata.key}"])
+                return self._workloads_tagged([f"lease/{item.metadata.key}"])
             case kube.Node():
-                return {SubjectKey("node", "", thing.metadata.name)}
+                return {SubjectKey("node", "", item.metadata.name)}
             case _:
                 return set()
 
-    def _of_models(self, tags: Iterable[str]) -> set[SubjectKey]:
+    def _workloads_tagged(self, tags: Iterable[str]) -> set[SubjectKey]:
         return {
             SubjectKey("workload", model.metadata.namespace, model.metadata.name)
             for tag in tags
-            for model in self._shelves[MODELS.plural].tagged(tag)
+            for model in self._models.tagged(tag)
         }
 
     def _workload(self, model: Model) -> events.WorkloadObserved | None:
+        """Return the workload of a Model; None if the cluster runs and holds nothing for it."""
         meta, tag = model.metadata, f"model/{model.uid}"
-        pods: list[kube.Pod] = self._shelves[PODS.plural].tagged(tag)
-        jobs: list[kube.Job] = self._shelves[JOBS.plural].tagged(tag)
-        claims = [self._shelves[CLAIMS.plural].find(f"{meta.namespace}/{name}") for name in _claims(model)]
-        leases = [self._shelves[LEASES.plural].find(key) for key in _lease_keys(model)]
+        pods = self._pods.tagged(tag)
+        jobs = self._jobs.tagged(tag)
+        claims = [self._claims.find(f"{meta.namespace}/{name}") for name in _claim_names(model)]
+        leases = [self._leases.find(key) for key in _lease_keys(model)]
+        groups = (group_lease(lease) for lease in leases if lease is not None)
+        # Pods of a Job are the Job's: a download must not look like an engine.
+        engines = (pod_facts(pod) for pod in pods if not job_uid(pod))
         observed = events.WorkloadObserved(
             namespace=meta.namespace,
             name=meta.name,
-            pods=tuple(f for pod in pods if not _job_uid(pod) and (f := _pod(pod)) is not None),
-            jobs=tuple(self._job(job, pods) for job in jobs),
+            pods=tuple(facts for facts in engines if facts is not None),
+            jobs=tuple(workload.job_facts(job, _pods_of(job, pods)) for job in jobs),
             claims=tuple(workload.claim_facts(claim) for claim in claims if claim is not None),
-            lease=next((turn for lease in leases if lease is not None and (turn := _turn(lease))), None),
+            lease=next((lease for lease in groups if lease is not None), None),
         )
-        said = observed.pods or observed.jobs or observed.claims or observed.lease
-        return observed if said else None
-
-    def _job(self, job: kube.Job, pods: Iterable[kube.Pod]) -> JobFacts:
-        return workload.job_facts(job, tuple(pod for pod in pods if _job_uid(pod) == job.metadata.uid))
+        return observed if observed.pods or observed.jobs or observed.claims or observed.lease else None
 
     def _node(self, node: kube.Node) -> events.NodeObserved:
         requested: dict[str, int] = {}
-        for pod in self._shelves[PODS.plural].tagged(f"node/{node.metadata.name}"):
+        for pod in self._pods.tagged(f"node/{node.metadata.name}"):
             for name, amount in requests_of(pod).items():
                 requested[name] = requested.get(name, 0) + amount
         return events.NodeObserved(name=node.metadata.name, node=node_facts(node, requested))
 
 
-def requests_of(pod: kube.Pod) -> dict[str, int]:
-    """Return what a Pod takes from its node, in thousandths; nothing once it has ended."""
-    if pod.status.phase in _ENDED:
-        return {}
-    total = {"pods": 1000}
-    for container in pod.spec.containers:
-        needs = container.resources.limits | container.resources.requests
-        for name, amount in _amounts(needs).items():
-            total[name] = total.get(name, 0) + amount
-    return total
+def _subjects_of(model: Model) -> tuple[SubjectKey, SubjectKey]:
+    key = SubjectKey("model", model.metadata.namespace, model.metadata.name)
+    return key, key._replace(kind="workload")
 
 
-def node_facts(node: kube.Node, requested: Mapping[str, int]) -> NodeFacts:
-    """Condense a Node."""
-    ready = next((c.status for c in node.status.conditions if c.type == "Ready"), "Unknown")
-    return NodeFacts(
-        name=node.metadata.name,
-        uid=node.metadata.uid,
-        version=node.metadata.version,
-        ready=ready,
-        unschedulable=node.spec.unschedulable,
-        labels=node.metadata.labels,
-        taints=tuple(Taint(key=t.key, value=t.value, effect=t.effect) for t in node.spec.taints),
-        allocatable=_amounts(node.status.allocatable),
-        requested=dict(sorted(requested.items())),
-    )
+def _is_relevant(item: KubernetesObject) -> bool:
+    """Tell whether components may need an object: of the Leases, only those of shared groups."""
+    return not isinstance(item, kube.Lease) or workload.GROUP_ANNOTATION in item.metadata.annotations
 
 
-def _amounts(quantities: Mapping[str, Any]) -> dict[str, int]:
-    """Return quantities in thousandths; what is none does not count."""
-    amounts: dict[str, int] = {}
-    for name in sorted(quantities):
-        try:
-            amounts[name] = milli(quantities[name])
-        except (ValueError, OverflowError):
-            continue
-    return amounts
-
-
-def _relevant(thing: Any) -> bool:
-    """Tell whether an object can matter to us: of the Leases, only those that keep a group's turn."""
-    return not isinstance(thing, kube.Lease) or workload.GROUP_ANNOTATION in thing.metadata.annotations
-
-
-def _pod(pod: kube.Pod) -> PodFacts | None:
-    """Condense a Pod; one whose labels of ours were tampered with is none of ours."""
-    try:
-        return workload.pod_facts(pod)
-    except ValueError:
-        return None
-
-
-def _turn(lease: kube.Lease) -> GroupLease | None:
-    try:
-        return workload.group_lease(lease)
-    except ValueError:
-        return None
-
-
-def _no_tags(_thing: Any) -> tuple[str, ...]:
-    return ()
-
-
-def _owned_tags(thing: kube.Job | kube.Pod) -> set[str]:
-    uid = _model_uid(thing.metadata)
+def _owner_tags(item: kube.Job | kube.Pod) -> set[str]:
+    uid = model_uid(item.metadata)
     return {f"model/{uid}"} if uid else set()
 
 
 def _pod_tags(pod: kube.Pod) -> set[str]:
-    return _owned_tags(pod) | ({f"node/{pod.spec.node_name}"} if pod.spec.node_name else set())
+    return _owner_tags(pod) | ({f"node/{pod.spec.node_name}"} if pod.spec.node_name else set())
 
 
 def _model_tags(model: Model) -> set[str]:
     namespace = model.metadata.namespace
     tags = {f"model/{model.uid}", *(f"lease/{key}" for key in _lease_keys(model))}
-    return tags | {f"claim/{namespace}/{name}" for name in _claims(model)}
+    return tags | {f"claim/{namespace}/{name}" for name in _claim_names(model)}
 
 
-def _model_uid(meta: Metadata) -> str:
-    owner = next((o.uid for o in meta.owner_references if o.kind == KIND and o.controller), "")
-    return meta.labels.get(MODEL_UID_LABEL, "") or owner
+def _pods_of(job: kube.Job, pods: Iterable[kube.Pod]) -> tuple[kube.Pod, ...]:
+    return tuple(pod for pod in pods if job_uid(pod) == job.metadata.uid)
 
 
-def _job_uid(pod: kube.Pod) -> str:
-    return next((o.uid for o in pod.metadata.owner_references if o.kind == "Job"), "")
-
-
-def _claims(model: Model) -> list[str]:
-    """Return the claims that a Model names or would be given."""
+def _claim_names(model: Model) -> list[str]:
+    """Return the PVCs that a Model names or that would be created for it."""
     names = {f"{model.metadata.name}-cache"}
     if model.spec.cache is not None and model.spec.cache.pvc_name:
         names.add(model.spec.cache.pvc_name)
@@ -269,11 +221,8 @@ def _claims(model: Model) -> list[str]:
 
 
 def _lease_keys(model: Model) -> list[str]:
-    """Return the Leases of the groups that a Model is in: first the one that it holds on to, if that is another."""
+    """Return the Leases of a Model's groups: first that in its status, which it may hold although it left."""
     shared = model.status.shared_group
     groups = [shared.group] if shared is not None and shared.group else []
     groups += [model.spec.group] if model.spec.group and model.spec.group not in groups else []
     return [f"{model.metadata.namespace}/{workload.lease_name(group)}" for group in groups]
-
-
-__all__ = ["KINDS", "About", "Picture", "in_order", "node_facts", "requests_of"]

@@ -1,6 +1,7 @@
-"""What the stream should be told: how the picture differs from what the stream holds. Pure.
+"""What to publish: how the cache differs from what the state stream holds. Pure.
 
-The comparison is with the stream, never with a memory of what was published: so a wiped or rolled-back store heals like any other loss.
+The comparison is with the stream, never with a memory of what was published: a wiped or rolled-back store
+heals like any other loss.
 """
 
 from collections.abc import Mapping
@@ -12,64 +13,65 @@ from flexinfer.watcher.cache import ClusterCache, SubjectKey
 
 
 def key_of(subject: str) -> SubjectKey | None:
-    """Return what a subject of the state stream is about; None for one that we never publish."""
-    _, kind, *names = subject.split(".")
-    decoded = [subjects.decode(name) for name in names]
-    if kind == "node" and len(decoded) == 1:
-        return SubjectKey(kind, "", decoded[0])
-    if kind in ("model", "workload") and len(decoded) == 2:  # noqa: PLR2004 -- namespace and name
-        return SubjectKey(kind, decoded[0], decoded[1])
+    """Return the key of a subject of the state stream; None for one that the watcher never publishes."""
+    _, kind, *tokens = subject.split(".")
+    names = [subjects.decode(token) for token in tokens]
+    if kind == "node" and len(names) == 1:
+        return SubjectKey(kind, "", names[0])
+    if kind in ("model", "workload") and len(names) == 2:  # noqa: PLR2004 -- namespace and name
+        return SubjectKey(kind, names[0], names[1])
     return None
 
 
-def pending_event(
-    picture: ClusterCache, held: Mapping[str, StreamEntry], about: SubjectKey
-) -> StateEvent | None:
-    """Return the fact to publish about something: how it looks, or that it is gone; None when nothing was ever said."""
-    observed = picture.event(about)
+def subject_of(key: SubjectKey) -> str:
+    """Return the subject of a key."""
+    names = [key.namespace, key.name] if key.kind != "node" else [key.name]
+    return ".".join((subjects.ROOT, key.kind, *(subjects.encode(name) for name in names)))
+
+
+def pending_event(cache: ClusterCache, held: Mapping[str, StreamEntry], key: SubjectKey) -> StateEvent | None:
+    """Return the fact to publish about a subject, or its deletion; None if the stream never held a fact."""
+    observed = cache.event(key)
     if observed is not None:
         return observed
-    known = held.get(subject_of(about))
-    if known is None or known.body is None or _behind(picture, held, about):
+    entry = held.get(subject_of(key))
+    if entry is None or entry.body is None or _is_behind(cache, held, key):
         return None
-    return _deletion(about, known.body, picture)
+    return _deletion(key, entry.body, cache)
 
 
-def differing(picture: ClusterCache, held: Mapping[str, StreamEntry]) -> set[SubjectKey]:
-    """Return everything about which the stream does not hold what the API holds; deletions are inferred."""
-    known = {about for subject, was in held.items() if was.body is not None and (about := key_of(subject))}
-    return {about for about in known | set(picture.abouts()) if _differs(picture, held, about)}
+def differing(cache: ClusterCache, held: Mapping[str, StreamEntry]) -> set[SubjectKey]:
+    """Return the subjects of which the stream does not hold what the API server holds, deletions included."""
+    published = {
+        key for subject, entry in held.items() if entry.body is not None and (key := key_of(subject))
+    }
+    return {key for key in published | set(cache.subjects()) if _differs(cache, held, key)}
 
 
-def subject_of(about: SubjectKey) -> str:
-    """Return the subject that facts about something travel on."""
-    names = [about.namespace, about.name] if about.kind != "node" else [about.name]
-    return ".".join((subjects.ROOT, about.kind, *(subjects.encode(name) for name in names)))
-
-
-def _differs(picture: ClusterCache, held: Mapping[str, StreamEntry], about: SubjectKey) -> bool:
-    observed, known = picture.event(about), held.get(subject_of(about))
+def _differs(cache: ClusterCache, held: Mapping[str, StreamEntry], key: SubjectKey) -> bool:
+    observed, entry = cache.event(key), held.get(subject_of(key))
+    published = entry.body if entry is not None else None
     if observed is None:
-        return known is not None and known.body is not None and not _behind(picture, held, about)
-    if known is None or known.body is None:
+        return published is not None and not _is_behind(cache, held, key)
+    if published is None:
         return True
-    return known.body != codec.encode(observed) and not _behind(picture, held, about)
+    return published != codec.encode(observed) and not _is_behind(cache, held, key)
 
 
-def _behind(picture: ClusterCache, held: Mapping[str, StreamEntry], about: SubjectKey) -> bool:
-    """Tell whether the stream knows of a version that the picture has not come to: what it lacks is then late, not gone.
+def _is_behind(cache: ClusterCache, held: Mapping[str, StreamEntry], key: SubjectKey) -> bool:
+    """Tell whether the stream holds a version that the cache has not reached: what it lacks is not deleted.
 
-    So a watcher that was paused, and reads back what its successor published, does not call that deleted.
+    A watcher that was suspended and reads back what its successor published must not publish that as deleted.
     """
-    if about.kind == "node":
-        return _version(held.get(subject_of(about))) > picture.versions.get("nodes", 0)
-    model = subject_of(about._replace(kind="model"))
-    return _version(held.get(model)) > picture.versions.get("models", 0)
+    if key.kind == "node":
+        return _version(held.get(subject_of(key))) > cache.versions.get("nodes", 0)
+    model = subject_of(key._replace(kind="model"))
+    return _version(held.get(model)) > cache.versions.get("models", 0)
 
 
-def _version(known: StreamEntry | None) -> int:
+def _version(entry: StreamEntry | None) -> int:
     """Return the resourceVersion of a Model or Node that the stream holds; 0 for anything else."""
-    match _decoded(known.body) if known is not None and known.body is not None else None:
+    match _decoded(entry.body) if entry is not None and entry.body is not None else None:
         case events.ModelObserved(model=model):
             return model.metadata.version
         case events.NodeObserved(node=node):
@@ -85,15 +87,15 @@ def _decoded(body: bytes) -> AnyEvent | None:
         return None
 
 
-def _deletion(about: SubjectKey, body: bytes, picture: ClusterCache) -> StateEvent:
-    if about.kind == "workload":
-        return events.WorkloadDeleted(namespace=about.namespace, name=about.name)
-    if about.kind == "node":
-        return events.NodeDeleted(name=about.name, version=picture.versions.get("nodes", 0))
-    version = picture.versions.get("models", 0)
-    return events.ModelDeleted(namespace=about.namespace, name=about.name, uid=_uid(body), version=version)
+def _deletion(key: SubjectKey, body: bytes, cache: ClusterCache) -> StateEvent:
+    if key.kind == "workload":
+        return events.WorkloadDeleted(namespace=key.namespace, name=key.name)
+    if key.kind == "node":
+        return events.NodeDeleted(name=key.name, version=cache.versions.get("nodes", 0))
+    version = cache.versions.get("models", 0)
+    return events.ModelDeleted(namespace=key.namespace, name=key.name, uid=_uid(body), version=version)
 
 
 def _uid(body: bytes) -> str:
-    held = _decoded(body)
-    return held.model.uid if isinstance(held, events.ModelObserved) else ""
+    published = _decoded(body)
+    return published.model.uid if isinstance(published, events.ModelObserved) else ""

@@ -1,13 +1,13 @@
-"""Shelf: objects of one kind, found by key and by whatever they are tagged with."""
+"""Index: the objects of one kind, by key and by tags. Pure."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from flexinfer.api.model import Metadata
 
 
-class Thing(Protocol):
-    """Anything of the Kubernetes API."""
+class KubernetesObject(Protocol):
+    """Any object of the Kubernetes API."""
 
     @property
     def metadata(self) -> Metadata:
@@ -15,53 +15,57 @@ class Thing(Protocol):
         ...
 
 
-T = TypeVar("T", bound=Thing)
+T = TypeVar("T", bound=KubernetesObject)
 
 
 class Index(Generic[T]):
-    """The objects last seen of one kind. `tags` says what each is found by, beside its key."""
+    """The objects last observed of one kind. `tags` returns what an object is found by, beside its key."""
 
-    def __init__(self, tags: Callable[[T], Iterable[str]]) -> None:
+    def __init__(self, tags: Callable[[T], Iterable[str]] = lambda _: ()) -> None:
         self._tags = tags
-        self._things: dict[str, T] = {}
-        self._tagged: dict[str, set[str]] = {}  # tag -> keys
+        self._objects: dict[str, T] = {}
+        self._keys: dict[str, set[str]] = {}  # tag -> keys
 
     def __iter__(self) -> Iterator[T]:
-        return iter(self._things.values())
+        return iter(self._objects.values())
 
     def find(self, key: str) -> T | None:
-        """Return the object of that key, or None."""
-        return self._things.get(key)
+        """Return the object of a key, or None."""
+        return self._objects.get(key)
 
     def tagged(self, tag: str) -> list[T]:
         """Return the objects of a tag, by key."""
-        return [self._things[key] for key in sorted(self._tagged.get(tag, ()))]
+        return [self._objects[key] for key in sorted(self._keys.get(tag, ()))]
 
-    def put(self, thing: T) -> T | None:
-        """Take in an object; returns the one that it replaces."""
-        former = self.drop(thing.metadata.key)
-        self._things[thing.metadata.key] = thing
-        for tag in self._tags(thing):
-            self._tagged.setdefault(tag, set()).add(thing.metadata.key)
-        return former
+    def upsert(self, item: T) -> T | None:
+        """Add or replace an object; returns the one that it replaces."""
+        key = item.metadata.key
+        previous = self.remove(key)
+        self._objects[key] = item
+        for tag in self._tags(item):
+            self._keys.setdefault(tag, set()).add(key)
+        return previous
 
-    def drop(self, key: str) -> T | None:
-        """Forget an object; returns it if it was there."""
-        former = self._things.pop(key, None)
-        for tag in self._tags(former) if former is not None else ():
-            keys = self._tagged.get(tag, set())
+    def remove(self, key: str) -> T | None:
+        """Remove an object; returns it, or None if there was none."""
+        previous = self._objects.pop(key, None)
+        for tag in self._tags(previous) if previous is not None else ():
+            keys = self._keys.get(tag, set())
             keys.discard(key)
             if not keys:
-                self._tagged.pop(tag, None)
-        return former
+                self._keys.pop(tag, None)
+        return previous
 
-    def swap(self, things: Iterable[T]) -> list[T]:
-        """Take a whole list in place of what was there; returns what differs: old and new states, and the missing."""
-        listed: Mapping[str, T] = {thing.metadata.key: thing for thing in things}
-        changed = [former for key in self._things.keys() - listed.keys() if (former := self.drop(key))]
-        for key, thing in listed.items():
-            known = self._things.get(key)
-            if known != thing:
-                changed += [known, thing] if known is not None else [thing]
-                self.put(thing)
+    def replace_all(self, items: Iterable[T]) -> list[T]:
+        """Replace all objects by a list.
+
+        Returns what changed: previous and new states, and what the list lacks.
+        """
+        listed = {item.metadata.key: item for item in items}
+        changed = [item for key in self._objects.keys() - listed.keys() if (item := self.remove(key))]
+        for key, item in listed.items():
+            previous = self._objects.get(key)
+            if previous != item:
+                changed += [previous, item] if previous is not None else [item]
+                self.upsert(item)
         return changed

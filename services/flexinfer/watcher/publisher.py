@@ -1,75 +1,114 @@
-"""The courier: keeps the state stream equal to the picture, subject by subject, with as little delay as there can be.
+"""StatePublisher: keeps the state stream equal to the cache, subject by subject, without delay.
 
-Of each subject at most one publish is under way; what changes meanwhile is published once, in its newest state, so a burst never
-queues up. A refused or unanswered publish puts the whole stream in doubt, and the comparison that follows heals it.
+Of each subject at most one publish is in flight; what changes meanwhile is published once, in its newest state,
+so a burst never queues up. A publish that is refused or unanswered marks the whole stream as suspect, and the
+comparison that follows heals it.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
+from flexinfer.events.codec import StreamEntry
+from flexinfer.events.events import StateEvent
 from flexinfer.runtime.nats.connection import NatsUnavailableError
 from flexinfer.runtime.nats.state_writer import StaleWriteError
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.watcher.cache import ClusterCache, SubjectKey, in_order
+from flexinfer.watcher.cache import ClusterCache, SubjectKey, in_publish_order
 from flexinfer.watcher.diff import differing, pending_event
-from flexinfer.watcher.ports import Stream
 
 log = logging.getLogger(__name__)
-_MARK_SECONDS, _STILL_SECONDS, _SETTLE_SECONDS, _PAUSE_SECONDS = 5.0, 0.1, 10.0, 0.25
-_TROUBLE = (StaleWriteError, NatsUnavailableError)
+_WATERMARK_SECONDS = 5.0
+"""A watermark is published this often without a change."""
+_QUIET_SECONDS = 0.1
+"""It is published as soon as this long nothing was."""
+_SETTLE_SECONDS, _RETRY_SECONDS = 10.0, 0.25
+_FAILURES = (StaleWriteError, NatsUnavailableError)
+
+
+class Stream(Protocol):
+    """The state stream as its one writer uses it: `StateStream` of the runtime, or the simulation's."""
+
+    @property
+    def held(self) -> Mapping[str, StreamEntry]:
+        """Subject -> what the stream holds, by its own replay and acknowledgements."""
+        ...
+
+    async def open(self) -> None:
+        """Create what is missing and read back what the stream holds; waits for NATS."""
+        ...
+
+    async def publish(self, event: StateEvent) -> bool:
+        """Publish a fact unless the stream holds it; returns whether it was published.
+
+        Raises StaleWriteError if the stream is not what it was, NatsUnavailableError without an answer.
+        """
+        ...
+
+    async def watermark(self) -> None:
+        """Publish what readers must hold by now, while no publish is in flight. Raises as `publish` does."""
+        ...
+
+    async def suspect(self) -> None:
+        """Return when `held` may no longer be true."""
+        ...
+
+    def mark_suspect(self) -> None:
+        """Note that `held` may no longer be true."""
+        ...
 
 
 class StatePublisher:
-    """Publishes; says nothing before the first comparison, since a picture that is not whole proves nothing."""
+    """Publishes nothing before the first comparison: a cache that is not synced proves nothing."""
 
     def __init__(
-        self, runtime: Runtime, stream: Stream, picture: ClusterCache, tasks: asyncio.TaskGroup
+        self, runtime: Runtime, stream: Stream, cache: ClusterCache, tasks: asyncio.TaskGroup
     ) -> None:
-        self._runtime, self._stream, self._picture, self._tasks = runtime, stream, picture, tasks
+        self._runtime, self._stream, self._cache, self._tasks = runtime, stream, cache, tasks
         self._open = False
-        self._under_way: set[SubjectKey] = set()
-        self._again: set[SubjectKey] = set()
-        self._moved = asyncio.Event()
+        self._in_flight: set[SubjectKey] = set()
+        self._changed: set[SubjectKey] = set()  # while in flight
+        self._published = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
 
-    def touch(self, abouts: Iterable[SubjectKey]) -> None:
-        """Publish how these things look now."""
+    def enqueue(self, keys: Iterable[SubjectKey]) -> None:
+        """Publish the state of these subjects."""
         if not self._open:
             return
-        for about in in_order(abouts):
-            if about in self._under_way:
-                self._again.add(about)
+        for key in in_publish_order(keys):
+            if key in self._in_flight:
+                self._changed.add(key)
                 continue
-            self._under_way.add(about)
+            self._in_flight.add(key)
             self._settled.clear()
-            self._tasks.create_task(self._carry(about))
+            self._tasks.create_task(self._publish_until_current(key))
 
-    async def _carry(self, about: SubjectKey) -> None:
+    async def _publish_until_current(self, key: SubjectKey) -> None:
         try:
-            await self._publish(about)
-            while about in self._again:
-                await self._publish(about)
-        except _TROUBLE as trouble:
-            log.info("publishing: %s", trouble)
+            await self._publish(key)
+            while key in self._changed:
+                await self._publish(key)
+        except _FAILURES as failure:
+            log.info("publish failed: %s; comparing the stream with the API", failure)
             self._stream.mark_suspect()
         finally:
-            self._again.discard(about)
-            self._under_way.discard(about)
-            if not self._under_way:
+            self._changed.discard(key)
+            self._in_flight.discard(key)
+            if not self._in_flight:
                 self._settled.set()
 
-    async def _publish(self, about: SubjectKey) -> None:
-        self._again.discard(about)
-        event = pending_event(self._picture, self._stream.held, about)
+    async def _publish(self, key: SubjectKey) -> None:
+        self._changed.discard(key)
+        event = pending_event(self._cache, self._stream.held, key)
         if event is not None and await self._stream.publish(event):
-            self._moved.set()
+            self._published.set()
 
-    async def keep(self, whole: asyncio.Event) -> None:
-        """Compare the picture with the stream: once it is whole, at every doubt, and at intervals."""
-        await whole.wait()
+    async def reconcile(self, synced: asyncio.Event) -> None:
+        """Compare cache and stream once the cache is synced, when the stream is suspect and at intervals, until cancelled."""
+        await synced.wait()
         while True:
             await self._compare()
             self._runtime.set_ready(True)
@@ -82,35 +121,35 @@ class StatePublisher:
         """Read back what the stream holds and publish what differs."""
         await self._stream.open()
         self._open = True
-        different = differing(self._picture, self._stream.held)
-        if different:
-            log.info("the stream differs from the API in %d subjects", len(different))
-        self.touch(different)
+        keys = differing(self._cache, self._stream.held)
+        if keys:
+            log.info("the state stream differs from the API in %d subjects: publishing them", len(keys))
+        self.enqueue(keys)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SETTLE_SECONDS):
                 await self._settled.wait()
-        await self._mark()
+        await self._publish_watermark()
 
-    async def mark(self) -> None:
-        """Tell the watermark a moment after the last change, and every few seconds without one."""
+    async def publish_watermarks(self) -> None:
+        """Publish the watermark 100 ms after the last change, and every 5 s without one, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_MARK_SECONDS):
-                    await self._still()
+                async with asyncio.timeout(_WATERMARK_SECONDS):
+                    await self._quiet_after_publish()
             if self._open:
-                await self._mark()
+                await self._publish_watermark()
 
-    async def _still(self) -> None:
+    async def _quiet_after_publish(self) -> None:
         """Return when something was published, and then nothing for a moment."""
-        await self._moved.wait()
-        while self._moved.is_set():
-            self._moved.clear()
-            await self._runtime.sleep(_STILL_SECONDS)
+        await self._published.wait()
+        while self._published.is_set():
+            self._published.clear()
+            await self._runtime.sleep(_QUIET_SECONDS)
 
-    async def _mark(self) -> None:
+    async def _publish_watermark(self) -> None:
         try:
             await self._stream.watermark()
-        except _TROUBLE as trouble:
-            log.info("watermark: %s", trouble)
+        except _FAILURES as failure:
+            log.info("watermark not published: %s; comparing the stream with the API", failure)
             self._stream.mark_suspect()
-            await self._runtime.sleep(_PAUSE_SECONDS)
+            await self._runtime.sleep(_RETRY_SECONDS)

@@ -1,4 +1,8 @@
-"""The scribe: writes what `judge` says, one write at a time for a Model, and again as long as there is something to say."""
+"""Status: the watcher's own, which is Accepted and the phase, and the reconciler that writes it.
+
+Accepted is written at once, since every component waits for it. The phase is for people: it is written when no
+condition has changed for a moment (ADR 0017), or at once when it becomes Ready.
+"""
 
 import asyncio
 import logging
@@ -6,96 +10,132 @@ from collections.abc import Sequence
 
 import msgspec
 
+from flexinfer.api import conditions
 from flexinfer.api.model import Model
+from flexinfer.api.phase import Phase, explain, phase_of
+from flexinfer.api.status import AcceptedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.kubernetes.api import ApiError
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import write_status
+from flexinfer.state import actions
 from flexinfer.state.actions import RequeueAt, WriteStatus
-from flexinfer.watcher.judge import judge
+from flexinfer.watcher.accepted import accepted
 
 log = logging.getLogger(__name__)
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 3.0
+PHASE_DELAY_SECONDS = 0.2
+"""How long no condition may have changed before the phase is written: six writers at once would conflict."""
+_FIRST_BACK_OFF, _LONGEST_BACK_OFF = 0.2, 3.0
 
 
-class _Seen(msgspec.Struct):
+def next_write(model: Model, changed_at: float, now: float) -> WriteStatus | RequeueAt | None:
+    """Return the write that a Model's status needs, or when to decide again; None if it is right.
+
+    `changed_at` is when the Model last changed.
+    """
+    condition, generation = accepted(model), model.metadata.generation
+    others = (c for c in model.status.conditions if c.type != conditions.ACCEPTED)
+    current = (condition, *others)
+    phase = phase_of(current, generation)
+    status = AcceptedStatus(
+        condition=condition,
+        phase=phase,
+        observed_generation=generation,
+        message=conditions.one_line(explain(current, generation)),
+    )
+    write = actions.write_if_changed(model, status)
+    if write is None or not conditions.same(model.condition(conditions.ACCEPTED), condition):
+        return write
+    becomes_ready = phase == Phase.READY != model.status.phase
+    due = changed_at if becomes_ready else changed_at + PHASE_DELAY_SECONDS
+    if now < due:
+        return RequeueAt(due)
+    return msgspec.structs.replace(write, gates=conditions.CONDITIONS, quiet=True)
+
+
+class _Observed(msgspec.Struct):
+    """The newest state of a Model, when it changed, and a signal of the next change."""
+
     model: Model
-    at: float
-    news: asyncio.Event
+    changed_at: float
+    changed: asyncio.Event
 
 
 class StatusReconciler:
-    """Knows the newest state of each Model, from the watch and from the replies to its own writes."""
+    """Writes the status of each Model, one write at a time.
+
+    It knows the newest state from the watch and from the replies to its writes.
+    """
 
     def __init__(self, runtime: Runtime, tasks: asyncio.TaskGroup) -> None:
         self._runtime, self._tasks = runtime, tasks
-        self._seen: dict[str, _Seen] = {}
-        self._tended: set[str] = set()
+        self._observed: dict[str, _Observed] = {}
+        self._reconciling: set[str] = set()
 
-    def see(self, model: Model) -> None:
-        """Take in a Model, unless a newer state of it is known, and write what there is to say."""
-        known, now = self._seen.get(model.key), self._runtime.clock()
-        if known is None:
-            known = self._seen[model.key] = _Seen(model, now, asyncio.Event())
-        elif known.model.metadata.version < model.metadata.version:
-            known.model, known.at = model, now
-        known.news.set()
-        if model.key not in self._tended:
-            self._tended.add(model.key)
-            self._tasks.create_task(self._tend(model.key))
+    def upsert(self, model: Model) -> None:
+        """Take a Model, unless a newer state of it is known, and write what its status lacks."""
+        observed, now = self._observed.get(model.key), self._runtime.clock()
+        if observed is None:
+            observed = self._observed[model.key] = _Observed(model, now, asyncio.Event())
+        elif observed.model.metadata.version < model.metadata.version:
+            observed.model, observed.changed_at = model, now
+        observed.changed.set()
+        if model.key not in self._reconciling:
+            self._reconciling.add(model.key)
+            self._tasks.create_task(self._reconcile(model.key))
 
-    def forget(self, key: str) -> None:
-        """Say that a Model is gone."""
-        known = self._seen.pop(key, None)
-        if known is not None:
-            known.news.set()
+    def remove(self, key: str) -> None:
+        """Forget a deleted Model."""
+        observed = self._observed.pop(key, None)
+        if observed is not None:
+            observed.changed.set()
 
-    async def _tend(self, key: str) -> None:
-        """Write until nothing is left to say."""
-        pause, former = _FIRST_PAUSE, None
-        while (seen := self._seen.get(key)) is not None:
-            seen.news.clear()
-            action = judge(seen.model, seen.at, self._runtime.clock())
+    async def _reconcile(self, key: str) -> None:
+        """Write until the status is right."""
+        back_off, previous = _FIRST_BACK_OFF, None
+        while (observed := self._observed.get(key)) is not None:
+            observed.changed.clear()
+            action = next_write(observed.model, observed.changed_at, self._runtime.clock())
             if action is None:
                 break
             if isinstance(action, RequeueAt):
-                await self._until(action.at, seen.news)
+                await self._until(action.at, observed.changed)
                 continue
             written = await self._write(action)
-            again = action.status == former
-            if again or not written:  # refused, or it did not stick
-                await self._runtime.sleep(pause * (0.5 + self._runtime.random()))
-                pause = min(2 * pause, _LONGEST_PAUSE)
-            former = action.status
-        self._tended.discard(key)
+            if not written or action.status == previous:  # refused, or it was reverted
+                await self._runtime.sleep(back_off * (0.5 + self._runtime.random()))
+                back_off = min(2 * back_off, _LONGEST_BACK_OFF)
+            previous = action.status
+        self._reconciling.discard(key)
 
-    async def _until(self, at: float, news: asyncio.Event) -> None:
+    async def _until(self, at: float, changed: asyncio.Event) -> None:
+        """Return at a time of the monotonic clock, or at the next change."""
         try:
             async with asyncio.timeout(max(0.0, at - self._runtime.clock())):
-                await news.wait()
+                await changed.wait()
         except TimeoutError:
             return
 
     async def _write(self, action: WriteStatus) -> bool:
         try:
-            self._take(await write_status(self._runtime, action))
+            self._apply(await write_status(self._runtime, action))
         except ApiError as error:
-            log.info("%s: %s", action.key, error)
+            log.info("status of %s not written: %s; retrying", action.key, error)
             return False
         return True
 
-    def _take(self, replies: Sequence[AnyEvent]) -> None:
+    def _apply(self, replies: Sequence[AnyEvent]) -> None:
         for reply in replies:
             match reply:
-                case events.ModelObserved(model=model) if self._is(model.key, model.uid):
-                    self.see(model)
+                case events.ModelObserved(model=model) if self._is_current(model.key, model.uid):
+                    self.upsert(model)
                 case events.ModelDeleted(namespace=namespace, name=name, uid=uid):
-                    if self._is(f"{namespace}/{name}", uid):
-                        self.forget(f"{namespace}/{name}")
+                    if self._is_current(f"{namespace}/{name}", uid):
+                        self.remove(f"{namespace}/{name}")
                 case _:
                     continue
 
-    def _is(self, key: str, uid: str) -> bool:
-        known = self._seen.get(key)
-        return known is not None and known.model.uid == uid
+    def _is_current(self, key: str, uid: str) -> bool:
+        observed = self._observed.get(key)
+        return observed is not None and observed.model.uid == uid

@@ -1,77 +1,86 @@
-"""List, then watch from the list's version: for one kind, for ever.
+"""List and watch: one kind, from its list's version on, until cancelled.
 
-A watch that says nothing for longer than the server's bookmarks take is dead, whatever its socket says. What an ended watch may have
-missed shows in the next list, deletions included. A list is made again at intervals even when all seems well.
+A watch that is silent for longer than the server's bookmarks take is dead, whatever its socket says. What an
+ended watch may have missed shows in the next list, deletions included. The list is repeated at intervals
+although all seems well (resync).
 """
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 
 from flexinfer.runtime.kubernetes.api import ApiError, Change, ExpiredError, Kind, Listing
 from flexinfer.runtime.runtime import Runtime
+from flexinfer.watcher.cache import T
 
 log = logging.getLogger(__name__)
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 2.0
-_SOUND_SECONDS = 1.0
-T = TypeVar("T")
+_FIRST_BACK_OFF, _LONGEST_BACK_OFF = 0.2, 2.0
+_SHORTEST_WATCH_SECONDS = 1.0
+"""A watch that ends sooner and without a change is followed by a pause: the next would end as soon."""
 
 
-class Take(Protocol):
-    """Where what is seen goes; it must not wait."""
+class Handler(Protocol):
+    """What takes lists and changes; it must not block."""
 
-    def listed(self, kind: Kind[Any], listing: Listing[Any]) -> None:
-        """Take a whole list."""
+    def on_list(self, kind: Kind[T], listing: Listing[T]) -> None:
+        """Take a list."""
         ...
 
-    def changed(self, kind: Kind[Any], change: Change[Any]) -> None:
+    def on_change(self, kind: Kind[T], change: Change[T]) -> None:
         """Take one change."""
         ...
 
 
-async def follow(runtime: Runtime, kind: Kind[Any], take: Take) -> None:
-    """Tell everything about a kind, through every outage."""
-    pause = _FIRST_PAUSE
+async def follow(runtime: Runtime, kind: Kind[T], handler: Handler) -> None:
+    """Hand the lists and changes of a kind to a handler, through every outage; until cancelled."""
+    back_off = _FIRST_BACK_OFF
     while True:
-        began, asked = runtime.clock(), 0.0
+        started_at, retry_after = runtime.clock(), 0.0
         try:
             listing = await runtime.cluster.list(kind)
-            take.listed(kind, listing)
-            await _watch(runtime, kind, listing.version, take)
-            continue  # time for another list
+            handler.on_list(kind, listing)
+            await _watch(runtime, kind, listing.version, handler)
+            continue  # the next list is due
         except ExpiredError as error:
-            log.info("%s: listing again: %s", kind.plural, error)
+            log.info("watch of %s expired: %s; listing again", kind.plural, error)
         except ApiError as error:
-            log.info("%s: %s", kind.plural, error)
-            asked = error.retry_after or 0.0
+            log.info("list or watch of %s failed: %s; retrying", kind.plural, error)
+            retry_after = error.retry_after or 0.0
         except msgspec.DecodeError as error:
-            log.warning("%s: the API holds something unreadable: %s", kind.plural, error)
-        pause = _FIRST_PAUSE if runtime.clock() - began > _LONGEST_PAUSE else pause
-        await runtime.sleep(max(asked, pause) * (0.5 + runtime.random()))
-        pause = min(2 * pause, _LONGEST_PAUSE)
+            log.warning("%s: the API server holds an object that cannot be read: %s", kind.plural, error)
+        back_off = _FIRST_BACK_OFF if runtime.clock() - started_at > _LONGEST_BACK_OFF else back_off
+        await runtime.sleep(max(retry_after, back_off) * (0.5 + runtime.random()))
+        back_off = min(2 * back_off, _LONGEST_BACK_OFF)
 
 
-async def _watch(runtime: Runtime, kind: Kind[Any], version: str, take: Take) -> None:
-    """Watch until it is time for another list; a watch that ended in good order goes on from where it was."""
+async def _watch(runtime: Runtime, kind: Kind[T], version: str, handler: Handler) -> None:
+    """Watch until the next list is due; a watch that ends without an error is resumed from the last version.
+
+    Raises ApiError.
+    """
     due = runtime.clock() + runtime.settings.relist_seconds * (0.8 + 0.4 * runtime.random())
     while (left := due - runtime.clock()) > 0:
-        began, seen = runtime.clock(), version
+        started_at, previous = runtime.clock(), version
         async for change in _until_silent(runtime, kind, version, left):
             version = change.version or version
             if change.object is not None:
-                take.changed(kind, change)
-        if seen == version and runtime.clock() - began < min(_SOUND_SECONDS, left):
-            await runtime.sleep(_FIRST_PAUSE)  # it ended before it began: do not ask in a tight loop
+                handler.on_change(kind, change)
+        too_short = runtime.clock() - started_at < min(_SHORTEST_WATCH_SECONDS, left)
+        if too_short and version == previous:
+            await runtime.sleep(_FIRST_BACK_OFF)  # else this would be a tight loop of requests
 
 
 async def _until_silent(
     runtime: Runtime, kind: Kind[T], version: str, left: float
 ) -> AsyncIterator[Change[T]]:
-    """Yield changes for `left` seconds at most; ends early when the stream does, or when it falls silent."""
+    """Yield changes for at most `left` seconds; ends sooner with the stream, or when it falls silent.
+
+    Raises ApiError.
+    """
     silence, loop = runtime.settings.silence_seconds, asyncio.get_running_loop()
     end = loop.time() + left
     with contextlib.suppress(TimeoutError):

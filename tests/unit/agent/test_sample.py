@@ -1,41 +1,41 @@
-"""Samples: what one look says, and when it is news."""
+"""Samples: what they hold, and which changes are significant."""
 
 import msgspec
 import pytest
 
-from flexinfer.agent.sample import Sight, is_news, look
-from flexinfer.agent.vendors import Found, Vendor, all_vendors
+from flexinfer.agent.sample import DeviceSample, is_significant, sample
+from flexinfer.agent.vendors import ProbeResult, Vendor, all_vendors
 from flexinfer.events.nodes import Device, DeviceProcess
 
 CARD = Device(uuid="GPU-1", total_mb=24576, free_mb=20000, used_mb=4000)
 
 
-def a_vendor(*answers: Found) -> Vendor:
-    """Return a vendor that gives these answers, one a look."""
-    given = iter(answers)
-    return Vendor(name="nvidia", probe=lambda: next(given))
+def a_vendor(*results: ProbeResult) -> Vendor:
+    """Return a vendor with these results, one a probe."""
+    remaining = iter(results)
+    return Vendor(name="nvidia", probe=lambda: next(remaining))
 
 
 def test_every_file_of_a_vendor_is_found() -> None:
-    """Adding one is adding a file."""
+    """A vendor is added by adding a file."""
     assert [vendor.name for vendor in all_vendors()] == ["nvidia"]
 
 
-def test_nothing_found_is_a_fact_with_a_reason() -> None:
+def test_no_device_is_a_sample_with_a_reason() -> None:
     """Not an error."""
-    sight = look([a_vendor(Found(message="NVML: no library"))], Sight())
-    assert sight == Sight(message="NVML: no library")
+    current = sample([a_vendor(ProbeResult(message="NVML: no library"))], DeviceSample())
+    assert current == DeviceSample(message="NVML: no library")
 
 
-def test_devices_that_cannot_be_asked_any_more_are_unhealthy_not_absent() -> None:
-    """Nobody may conclude that they are free."""
-    vendor = a_vendor(Found(devices=(CARD,)), Found(message="NVML: Unknown Error", broken=True))
-    sight = look([vendor], look([vendor], Sight()))
-    assert sight.devices == (msgspec.structs.replace(CARD, healthy=False),)
+def test_devices_that_can_no_longer_be_probed_are_unhealthy_not_absent() -> None:
+    """They must not be taken for available."""
+    vendor = a_vendor(ProbeResult(devices=(CARD,)), ProbeResult(message="NVML: Unknown Error", broken=True))
+    current = sample([vendor], sample([vendor], DeviceSample()))
+    assert current.devices == (msgspec.structs.replace(CARD, healthy=False),)
 
 
 @pytest.mark.parametrize(
-    ("now", "news"),
+    ("now", "significant"),
     [
         pytest.param(CARD, False, id="the same"),
         pytest.param(msgspec.structs.replace(CARD, free_mb=20001), False, id="a megabyte"),
@@ -47,6 +47,6 @@ def test_devices_that_cannot_be_asked_any_more_are_unhealthy_not_absent() -> Non
         pytest.param(msgspec.structs.replace(CARD, uuid="GPU-2"), True, id="another device"),
     ],
 )
-def test_only_what_matters_is_news(now: Device, news: bool) -> None:  # noqa: FBT001
-    """The rest comes with the heartbeat."""
-    assert is_news(Sight(devices=(CARD,)), Sight(devices=(now,))) is news
+def test_only_large_changes_are_significant(now: Device, significant: bool) -> None:  # noqa: FBT001
+    """The others are published with the heartbeat."""
+    assert is_significant(DeviceSample(devices=(CARD,)), DeviceSample(devices=(now,))) is significant

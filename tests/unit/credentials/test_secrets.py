@@ -1,4 +1,4 @@
-"""Credentials are made once: nothing is overwritten, and what was cut off is gone on with."""
+"""Credentials are created once: nothing is overwritten, and an interrupted run is completed by the next."""
 
 import base64
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ DOMAIN = "cluster.local"
 
 @pytest.fixture
 def cluster() -> StoreCluster:
-    """A Kubernetes API that is new."""
+    """A Kubernetes API without objects."""
     registry = builtin_registry()
     store = Store(registry, now=lambda: datetime(2026, 11, 24, 12, 0, tzinfo=UTC))
     bootstrap(store, registry, content())
@@ -36,15 +36,15 @@ def cluster() -> StoreCluster:
 
 
 async def held(cluster: StoreCluster, name: str) -> dict[str, bytes]:
-    """Return what a Secret holds."""
-    found = await cluster.get(SECRETS, SYSTEM_NAMESPACE, name)
-    return {key: base64.b64decode(value) for key, value in found.data.items()}
+    """Return the data of a Secret."""
+    secret = await cluster.get(SECRETS, SYSTEM_NAMESPACE, name)
+    return {key: base64.b64decode(value) for key, value in secret.data.items()}
 
 
 async def everything(cluster: StoreCluster) -> dict[str, dict[str, bytes]]:
-    """Return what all Secrets of ours hold."""
-    found = (AUTHORITY_SECRET, SERVER_SECRET, *(secret_of(user) for user in USERS))
-    return {name: await held(cluster, name) for name in found}
+    """Return the data of all Secrets of NATS."""
+    expected = (AUTHORITY_SECRET, SERVER_SECRET, *(secret_of(user) for user in USERS))
+    return {name: await held(cluster, name) for name in expected}
 
 
 def certificate(pem: bytes) -> x509.Certificate:
@@ -53,9 +53,9 @@ def certificate(pem: bytes) -> x509.Certificate:
 
 
 async def test_a_new_cluster_gets_an_authority_a_server_and_its_users(cluster: StoreCluster) -> None:
-    """Each user has a password of its own, and what the server is to be known by."""
-    made = await make(cluster, DOMAIN)
-    assert sorted(made) == sorted((AUTHORITY_SECRET, SERVER_SECRET, *(secret_of(user) for user in USERS)))
+    """Each user has another password, and the certificate that verifies the server."""
+    created = await make(cluster, DOMAIN)
+    assert sorted(created) == sorted((AUTHORITY_SECRET, SERVER_SECRET, *(secret_of(user) for user in USERS)))
     authority = await held(cluster, AUTHORITY_SECRET)
     passwords = [(await held(cluster, secret_of(user)))["password"] for user in USERS]
     assert len(set(passwords)) == len(USERS)
@@ -64,28 +64,28 @@ async def test_a_new_cluster_gets_an_authority_a_server_and_its_users(cluster: S
         assert (await held(cluster, secret_of(user)))["ca.crt"] == authority["ca.crt"]
 
 
-async def test_the_server_is_certified_for_every_name_that_it_has(cluster: StoreCluster) -> None:
-    """By the authority that the users hold, and to its peers as well as to clients."""
+async def test_the_servers_certificate_has_every_dns_name(cluster: StoreCluster) -> None:
+    """Signed by the authority that the users trust, for its peers as well as for clients."""
     await make(cluster, DOMAIN)
     server = await held(cluster, SERVER_SECRET)
     leaf = certificate(server["tls.crt"])
     leaf.verify_directly_issued_by(certificate(server["ca.crt"]))
-    told = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert set(names(DOMAIN)) <= set(told.get_values_for_type(x509.DNSName))
+    alternatives = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert set(names(DOMAIN)) <= set(alternatives.get_values_for_type(x509.DNSName))
     usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert {use._name for use in usage} == {"serverAuth", "clientAuth"}
 
 
-async def test_nobody_but_its_own_secret_holds_the_authoritys_key(cluster: StoreCluster) -> None:
-    """Whoever holds it can stand in for NATS."""
+async def test_only_the_authoritys_secret_holds_its_key(cluster: StoreCluster) -> None:
+    """With the key one can impersonate NATS."""
     await make(cluster, DOMAIN)
     assert [name for name, files in (await everything(cluster)).items() if "ca.key" in files] == [
         AUTHORITY_SECRET
     ]
 
 
-async def test_what_is_there_stays(cluster: StoreCluster) -> None:
-    """The next apply runs it again."""
+async def test_a_secret_that_exists_is_left_unchanged(cluster: StoreCluster) -> None:
+    """The next `kubectl apply` runs the Job again."""
     await make(cluster, DOMAIN)
     before = await everything(cluster)
     assert await make(cluster, DOMAIN) == []
@@ -93,10 +93,8 @@ async def test_what_is_there_stays(cluster: StoreCluster) -> None:
 
 
 @pytest.mark.parametrize("lost", [SERVER_SECRET, secret_of("placer")])
-async def test_what_is_missing_is_made_by_the_authority_that_there_is(
-    cluster: StoreCluster, lost: str
-) -> None:
-    """A run that was cut off, or a Secret that somebody deleted to have another."""
+async def test_a_missing_secret_is_signed_by_the_existing_authority(cluster: StoreCluster, lost: str) -> None:
+    """After an interrupted run, or to rotate a password or certificate."""
     await make(cluster, DOMAIN)
     before = await everything(cluster)
     await cluster.delete(SECRETS, SYSTEM_NAMESPACE, lost)

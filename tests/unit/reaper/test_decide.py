@@ -1,5 +1,6 @@
-"""The reaper: who runs, who sleeps, who starts first."""
+"""Wanted: which Models run, which are scaled to zero, and which initial start comes first."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -8,263 +9,388 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer.api import conditions
+from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.workload import GRANTED, GroupLease
 from flexinfer.reaper.decide import RecordActivity, decide
+from flexinfer.reaper.memory import ActivityWritten, Memory, fold
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, SHARED, a_fleet, a_model
 
-NEED = ("Accepted", "Placed", "Cached")
-IDLE = (*NEED, ("Wanted", "False", Reason.IDLE), "Granted", ("Ready", "False", Reason.STOPPED))
-SERVING = (*NEED, ("Wanted", "True", Reason.ACTIVE), "Granted", "Ready")
-HEARD = events.ProxyObserved(proxy="p")
+GATES = ("Accepted", "Placed", "Cached")
+IDLE = (*GATES, ("Wanted", "False", Reason.IDLE), "Granted", ("Ready", "False", Reason.STOPPED))
+SERVING = (*GATES, ("Wanted", "True", Reason.ACTIVE), "Granted", "Ready")
+INITIAL = (*GATES, ("Wanted", "True", Reason.FIRST_START), "Granted", "Ready")
+HEARTBEAT = events.ProxyObserved(proxy="p")
+NOON = 12 * 3600.0
+CLOCK = Memory(clock_offset=NOON - NOW)
+"""At NOW it is noon."""
 
 
-def told(state: ObservedState, now: float = NOW) -> dict[str, tuple[str, str]]:
-    """Return key -> (status, reason) of every verdict that changes."""
-    found = {}
-    for action in decide(state, now):
-        report = action.report if isinstance(action, RecordActivity) else action
-        if isinstance(report, WriteStatus) and not report.quiet and _differs(report):
-            found[report.key] = (report.condition.status, report.condition.reason)
-    return found
+def writes(state: ObservedState, now: float = NOW, memory: Memory = CLOCK) -> Iterator[WriteStatus]:
+    """Yield every status write of a decision."""
+    for action in decide(state, memory, now):
+        if isinstance(action, RecordActivity):
+            yield action.write
+        elif isinstance(action, WriteStatus):
+            yield action
 
 
-def _differs(report: WriteStatus) -> bool:
-    """Tell whether more than the wording changes."""
-    said, standing = report.condition, report.model.condition(conditions.WANTED)
-    return standing is None or (said.status, said.reason, said.observed_generation) != (
-        standing.status,
-        standing.reason,
-        standing.observed_generation,
-    )
+def changes(state: ObservedState, now: float = NOW) -> dict[str, tuple[str, str]]:
+    """Return key -> (status, reason) of every condition that changes; another message alone is no change."""
+    return {
+        write.key: (write.condition.status, write.condition.reason)
+        for write in writes(state, now)
+        if not write.quiet and _differs(write)
+    }
 
 
-def asked(model: Model, **changes: Any) -> AnyEvent:
-    """Return a proxy's word that somebody waits."""
-    facts = {"idle_seconds": 0.0, "in_flight": 0, "waiting": 1} | changes
+def message(state: ObservedState, now: float = NOW, memory: Memory = CLOCK) -> str:
+    """Return the message of the one condition that is written."""
+    [write] = writes(state, now, memory)
+    return write.condition.message
+
+
+def _differs(write: WriteStatus) -> bool:
+    previous, current = write.model.condition(conditions.WANTED), write.condition
+    return previous is None or _facts(previous) != _facts(current)
+
+
+def _facts(condition: Condition) -> tuple[str, str, int]:
+    return condition.status, condition.reason, condition.observed_generation
+
+
+def activity(model: Model, **fields: Any) -> AnyEvent:
+    """Return a proxy's report: one request is queued, unless the fields say otherwise."""
+    facts: dict[str, Any] = {"proxy": "p", "idle_seconds": 0.0, "in_flight": 0, "waiting": 1}
     meta = model.metadata
-    return events.ActivityObserved(proxy="p", namespace=meta.namespace, name=meta.name, uid=meta.uid, **facts)
+    return events.ActivityObserved(namespace=meta.namespace, name=meta.name, uid=meta.uid, **(facts | fields))
 
 
 def wake(model: Model) -> AnyEvent:
-    """Return a proxy's wake."""
+    """Return a proxy's hint that a request is queued."""
     return events.WakeRequested(namespace=model.metadata.namespace, name=model.metadata.name, uid=model.uid)
 
 
 def later(state: ObservedState, now: float, *facts: AnyEvent) -> ObservedState:
-    """Return the fleet after facts at a later moment."""
+    """Return the state after events at a later time."""
     return apply_events(state, [Observation(fact, now) for fact in facts])
 
 
 def test_a_model_that_is_not_serverless_always_runs() -> None:
-    """Once it is accepted; nobody has to ask."""
-    model = a_model(serverless={"enabled": False}, conditions=NEED)
-    assert told(a_fleet(model)) == {"default/llama": ("True", Reason.ALWAYS_ON)}
+    """Once it is accepted; no request is needed."""
+    state = a_fleet(a_model(serverless={"enabled": False}, conditions=GATES))
+    assert changes(state) == {"default/llama": ("True", Reason.ALWAYS_ON)}
+    assert message(state) == "serverless.enabled is false: always running"
+
+
+def test_a_model_that_becomes_serverless_no_longer_counts_as_always_on() -> None:
+    """Its message must not outlive its cause."""
+    always_on = (*GATES, ("Wanted", "True", Reason.ALWAYS_ON), "Granted", "Ready")
+    state = a_fleet(a_model(conditions=always_on), HEARTBEAT)
+    assert changes(state) == {"default/llama": ("True", Reason.ACTIVE)}
+    assert message(state) == "serving; scales to zero after 5m without requests"
 
 
 def test_a_new_model_starts_once() -> None:
     """Creation counts as activity."""
-    assert told(a_fleet(a_model(conditions=NEED))) == {"default/llama": ("True", Reason.FIRST_START)}
+    state = a_fleet(a_model(conditions=GATES))
+    assert changes(state) == {"default/llama": ("True", Reason.FIRST_START)}
+    assert message(state) == "initial start, to verify that the model can serve"
 
 
-def test_a_first_start_waits_for_what_it_needs() -> None:
-    """It says for what."""
-    model = a_model(conditions=("Accepted", "Placed", ("Cached", "False", Reason.CHECKING)))
-    assert told(a_fleet(model)) == {"default/llama": ("False", Reason.FIRST_START_QUEUED)}
+def test_an_initial_start_waits_for_its_gates() -> None:
+    """The message names the first that is missing."""
+    state = a_fleet(a_model(conditions=("Accepted", ("Placed", "False", Reason.NO_NODE_FITS), "Cached")))
+    assert changes(state) == {"default/llama": ("False", Reason.FIRST_START_QUEUED)}
+    assert message(state) == "queued for its initial start: waiting for Placed"
 
 
-def test_first_starts_run_one_at_a_time_per_node() -> None:
-    """By name; the second queues."""
-    first, second = a_model("a", conditions=NEED), a_model("b", conditions=NEED)
-    assert told(a_fleet(first, second)) == {
+def test_initial_starts_run_one_at_a_time_per_node() -> None:
+    """By name; the second is queued."""
+    state = a_fleet(a_model("a", conditions=GATES), a_model("b", conditions=GATES))
+    assert changes(state) == {
         "default/a": ("True", Reason.FIRST_START),
         "default/b": ("False", Reason.FIRST_START_QUEUED),
     }
-
-
-@pytest.mark.parametrize("held_up", [Reason.IMAGE_PULL_FAILED, Reason.BACK_OFF])
-@pytest.mark.parametrize("wanted", [Reason.FIRST_START, Reason.REQUESTED])
-def test_nobody_waits_for_a_start_that_is_held_up(held_up: str, wanted: str) -> None:
-    """An image that cannot be had, and a Pod that failed, use nothing of the node."""
-    stuck = a_model(
-        "a", conditions=(*NEED, ("Wanted", "True", wanted), "Granted", ("Ready", "False", held_up))
+    assert [write.condition.message for write in writes(state)][1] == (
+        "queued for its initial start: the initial start of default/a is running on node a"
     )
-    state = a_fleet(stuck, a_model("b", conditions=NEED))
-    assert told(state)["default/b"] == ("True", Reason.FIRST_START)
 
 
-def test_a_first_start_makes_no_member_of_a_group_leave() -> None:
-    """It waits until the device is free."""
-    model = a_model(gpu=SHARED, conditions=NEED)
+def test_an_initial_start_waits_for_a_start_that_was_requested() -> None:
+    """Requests come first."""
+    loading = (*GATES, ("Wanted", "True", Reason.REQUESTED), "Granted", ("Ready", "False", Reason.LOADING))
+    state = a_fleet(a_model("a", conditions=loading), a_model("b", conditions=GATES))
+    assert changes(state) == {"default/b": ("False", Reason.FIRST_START_QUEUED)}
+    assert message(state) == "queued for its initial start: default/a is starting for a request on node a"
+
+
+@pytest.mark.parametrize("stalled", [Reason.IMAGE_PULL_FAILED, Reason.BACK_OFF])
+@pytest.mark.parametrize("wanted", [Reason.FIRST_START, Reason.REQUESTED])
+def test_no_initial_start_waits_for_a_stalled_start(stalled: str, wanted: str) -> None:
+    """An image that cannot be pulled, and a Pod in back-off, use nothing of the node."""
+    stuck = a_model(
+        "a", conditions=(*GATES, ("Wanted", "True", wanted), "Granted", ("Ready", "False", stalled))
+    )
+    state = a_fleet(stuck, a_model("b", conditions=GATES))
+    assert changes(state)["default/b"] == ("True", Reason.FIRST_START)
+
+
+def test_an_initial_start_does_not_preempt_the_holder_of_a_group() -> None:
+    """It is queued until the device is free."""
+    model = a_model(gpu=SHARED, conditions=GATES)
     lease = GroupLease(
         namespace="default", group="card", version=1, holder="other", holder_uid="o", step=GRANTED, turn=1
     )
     state = a_fleet(model, events.LeaseObserved(lease=lease))
-    assert told(state) == {"default/llama": ("False", Reason.FIRST_START_QUEUED)}
+    assert changes(state) == {"default/llama": ("False", Reason.FIRST_START_QUEUED)}
+    assert message(state) == (
+        "queued for its initial start: other holds group card, and an initial start does not preempt"
+    )
 
 
-def test_a_sleeping_model_wakes_when_somebody_asks() -> None:
-    """By the hint as by the proxy's numbers."""
+def test_a_request_starts_a_model_that_is_scaled_to_zero() -> None:
+    """By the hint as by the proxy's report; the idle message ends with it."""
     model = a_model(conditions=IDLE)
-    state = a_fleet(model, HEARD)
-    assert told(state, NOW + 1) == {}
-    assert told(later(state, NOW + 1, wake(model)), NOW + 1) == {"default/llama": ("True", Reason.REQUESTED)}
-    assert told(later(state, NOW + 1, asked(model)), NOW + 1) == {"default/llama": ("True", Reason.REQUESTED)}
+    state = a_fleet(model, HEARTBEAT)
+    assert changes(state, NOW + 1) == {}
+    for fact in (wake(model), activity(model)):
+        requested = later(state, NOW + 1, fact)
+        assert changes(requested, NOW + 1) == {"default/llama": ("True", Reason.REQUESTED)}
+        assert message(requested, NOW + 1) == "a request is waiting"
 
 
-def test_a_wake_for_a_former_namesake_wakes_nobody() -> None:
+def test_a_hint_for_a_deleted_namesake_starts_nothing() -> None:
     """The uid counts."""
     model = a_model(conditions=IDLE)
-    stale = events.WakeRequested(namespace="default", name="llama", uid="former")
-    assert told(later(a_fleet(model, HEARD), NOW + 1, stale), NOW + 1) == {}
+    stale = events.WakeRequested(namespace="default", name="llama", uid="deleted")
+    assert changes(later(a_fleet(model, HEARTBEAT), NOW + 1, stale), NOW + 1) == {}
 
 
-def test_a_model_sleeps_after_its_idle_timeout() -> None:
-    """Not a moment before, and it asks to look again then."""
+def test_a_model_scales_to_zero_after_its_idle_timeout() -> None:
+    """Not a moment before, and the decision is due again then."""
     model = a_model(conditions=SERVING, serverless={"idle_timeout": "10s"})
-    state = a_fleet(model, HEARD)
-    assert told(state, NOW + 9.9) == {}
-    assert RequeueAt(NOW + 10) in list(decide(state, NOW + 9.9))
-    assert told(state, NOW + 10) == {"default/llama": ("False", Reason.IDLE)}
+    state = a_fleet(model, HEARTBEAT)
+    assert changes(state, NOW + 9.9) == {}
+    assert RequeueAt(NOW + 10) in list(decide(state, CLOCK, NOW + 9.9))
+    assert changes(state, NOW + 10) == {"default/llama": ("False", Reason.IDLE)}
 
 
-def test_a_request_under_way_keeps_a_model_awake() -> None:
+def test_the_idle_message_names_the_last_request_and_its_proxy() -> None:
+    """Evidence: when it was, and which proxy reported it."""
+    model = a_model(conditions=SERVING, serverless={"idle_timeout": "10s"})
+    reports = (
+        activity(model, proxy="proxy-1", idle_seconds=3.0, waiting=0),
+        activity(model, proxy="proxy-0", idle_seconds=1.0, waiting=0),
+    )
+    state = later(a_fleet(model, HEARTBEAT), NOW + 5, HEARTBEAT, *reports)
+    assert message(state, NOW + 14) == (
+        "idle for 10s (last request 12:00:04 by proxy-0); the next request starts it"
+    )
+    assert message(state, NOW + 14, Memory()) == (
+        "idle for 10s (last request by proxy-0); the next request starts it"
+    )
+
+
+def test_the_idle_message_reads_the_status_for_what_no_proxy_reported_since() -> None:
+    """As after a restart of the reaper."""
+    model = a_model(conditions=SERVING, serverless={"idle_timeout": "10s"})
+    status = msgspec.structs.replace(model.status, last_active_time="2026-11-24T11:58:09Z")
+    state = a_fleet(msgspec.structs.replace(model, status=status), HEARTBEAT)
+    assert message(state, NOW + 10) == "idle for 10s (last request 11:58:09); the next request starts it"
+
+
+def test_a_model_without_requests_is_idle_since_its_initial_start() -> None:
+    """There is no request to name."""
+    model = a_model(conditions=INITIAL, serverless={"idle_timeout": "10s"})
+    state = a_fleet(model, HEARTBEAT)
+    assert message(state, NOW + 1) == "serving; scales to zero after 10s without requests"
+    assert message(state, NOW + 10) == (
+        "idle for 10s (no request since its initial start); the next request starts it"
+    )
+
+
+def test_an_idle_model_keeps_its_message() -> None:
+    """A report that comes late, or another clock, changes no word of it."""
+    model = a_model(conditions=SERVING, serverless={"idle_timeout": "10s"})
+    state = a_fleet(model, HEARTBEAT)
+    [write] = writes(state, NOW + 10)
+    state = later(state, NOW + 10, *_written(write))
+    state = later(state, NOW + 11, activity(model, proxy="q", waiting=0))
+    moved = Memory(clock_offset=0.0, written={model.uid: NOW + 11})
+    assert list(decide(state, moved, NOW + 12)) == []
+
+
+def test_a_serving_message_follows_the_spec() -> None:
+    """A longer idleTimeout shows with the generation that has it."""
+    model = a_model(conditions=SERVING, generation=2, serverless={"idle_timeout": "10m"})
+    assert message(a_fleet(model, HEARTBEAT)) == "serving; scales to zero after 10m without requests"
+
+
+def test_a_request_in_flight_keeps_a_model_running() -> None:
     """However long it takes."""
     model = a_model(conditions=SERVING, serverless={"idle_timeout": "10s"})
-    state = later(a_fleet(model, HEARD), NOW + 60, HEARD, asked(model, waiting=0, in_flight=1))
-    assert told(state, NOW + 61) == {}
+    state = later(a_fleet(model, HEARTBEAT), NOW + 60, HEARTBEAT, activity(model, waiting=0, in_flight=1))
+    assert changes(state, NOW + 61) == {}
 
 
 @pytest.mark.parametrize("reason", [Reason.STARTING, Reason.LOADING, Reason.RESTARTING])
-def test_a_model_that_loads_does_not_fall_asleep(reason: str) -> None:
-    """The idle timer must not run while loading."""
+def test_a_model_that_is_loading_is_not_scaled_to_zero(reason: str) -> None:
+    """The idle timeout does not run while loading."""
     model = a_model(
-        conditions=(*NEED, ("Wanted", "True", Reason.ACTIVE), "Granted", ("Ready", "False", reason)),
+        conditions=(*GATES, ("Wanted", "True", Reason.ACTIVE), "Granted", ("Ready", "False", reason)),
         serverless={"idle_timeout": "1s"},
     )
-    assert told(a_fleet(model, HEARD), NOW + 14) == {}
+    assert changes(a_fleet(model, HEARTBEAT), NOW + 14) == {}
 
 
 @pytest.mark.parametrize(
     ("connected", "proxies"),
     [
-        pytest.param(None, (HEARD,), id="the bus is away"),
-        pytest.param(0.0, (), id="no proxy was ever heard"),
+        pytest.param(None, (HEARTBEAT,), id="NATS is not connected"),
+        pytest.param(0.0, (), id="no proxy has sent a heartbeat"),
         pytest.param(
             0.0,
             (events.ProxyObserved(proxy="p", final=True),),
-            id="the only proxy said farewell",
+            id="the only proxy has shut down",
         ),
     ],
 )
-def test_silence_is_not_idleness(connected: float | None, proxies: tuple[AnyEvent, ...]) -> None:
-    """Requests may pass unseen."""
+def test_a_model_without_reports_is_not_idle(connected: float | None, proxies: tuple[AnyEvent, ...]) -> None:
+    """Requests may go unobserved."""
     model = a_model(conditions=SERVING, serverless={"idle_timeout": "1s"})
     state = a_fleet(model, *proxies, connected=connected)
-    assert told(state, NOW + 10) == {}
+    assert changes(state, NOW + 10) == {}
 
 
-def test_a_proxy_that_vanished_keeps_models_awake_for_a_minute() -> None:
-    """It may still be answering them; then the count starts anew."""
+def test_a_proxy_that_vanished_keeps_models_running_for_a_minute() -> None:
+    """It may still be serving requests; then the idle time starts again."""
     model = a_model(conditions=SERVING, serverless={"idle_timeout": "5s"})
-    state = later(a_fleet(model, HEARD), NOW + 40, events.ProxyObserved(proxy="q"))
-    assert told(later(state, NOW + 55, events.ProxyObserved(proxy="q")), NOW + 59) == {}
+    state = later(a_fleet(model, HEARTBEAT), NOW + 40, events.ProxyObserved(proxy="q"))
+    assert changes(later(state, NOW + 55, events.ProxyObserved(proxy="q")), NOW + 59) == {}
     state = later(state, NOW + 55, events.ProxyObserved(proxy="q"))
     state = later(state, NOW + 60, events.ProxyObserved(proxy="q"))
-    assert told(state, NOW + 64) == {}
-    assert told(state, NOW + 66) == {"default/llama": ("False", Reason.IDLE)}
+    assert changes(state, NOW + 64) == {}
+    assert changes(state, NOW + 66) == {"default/llama": ("False", Reason.IDLE)}
 
 
-def test_a_reconnection_starts_the_count_anew() -> None:
-    """What was said meanwhile is not known."""
+def test_a_reconnection_restarts_the_idle_time() -> None:
+    """What was published meanwhile is unknown."""
     model = a_model(conditions=SERVING, serverless={"idle_timeout": "5s"})
-    state = msgspec.structs.replace(a_fleet(model, HEARD), connected=NOW + 4)
-    assert told(state, NOW + 6) == {}
-    assert told(state, NOW + 9) == {"default/llama": ("False", Reason.IDLE)}
+    state = a_fleet(model, HEARTBEAT, connected=NOW + 4)
+    assert changes(state, NOW + 6) == {}
+    assert changes(state, NOW + 9) == {"default/llama": ("False", Reason.IDLE)}
 
 
-def test_a_change_of_the_spec_leaves_a_sleeper_asleep() -> None:
-    """Only the generation of the verdict moves."""
+def test_a_change_of_the_spec_does_not_start_an_idle_model() -> None:
+    """Only the generation of the condition moves."""
     model = msgspec.structs.replace(a_model(generation=2), status=a_model(conditions=IDLE).status)
-    assert told(a_fleet(model, HEARD)) == {"default/llama": ("False", Reason.IDLE)}
+    assert changes(a_fleet(model, HEARTBEAT)) == {"default/llama": ("False", Reason.IDLE)}
 
 
-def test_deleting_means_not_wanted() -> None:
+def test_a_model_that_is_being_deleted_is_not_wanted() -> None:
     """Whatever else is true."""
     model = a_model(conditions=SERVING, deletion_timestamp="2026-11-24T10:00:00Z")
-    assert told(a_fleet(model, HEARD, asked(model))) == {"default/llama": ("False", Reason.DELETING)}
+    assert changes(a_fleet(model, HEARTBEAT, activity(model))) == {
+        "default/llama": ("False", Reason.DELETING)
+    }
 
 
-def test_a_failed_first_start_is_over_until_somebody_asks() -> None:
-    """With the cause in its message; a request tries again."""
+def test_a_failed_initial_start_is_retried_by_a_request() -> None:
+    """The message names the cause and the remedy."""
     failed = ("Ready", "False", Reason.LOADING_TIMEOUT)
-    model = a_model(conditions=(*NEED, ("Wanted", "True", Reason.FIRST_START), "Granted", failed))
-    state = a_fleet(model, HEARD)
-    assert told(state, NOW + 1) == {"default/llama": ("False", Reason.FIRST_START_FAILED)}
-    assert told(later(state, NOW + 2, wake(model)), NOW + 2) == {"default/llama": ("True", Reason.REQUESTED)}
+    model = a_model(conditions=(*GATES, ("Wanted", "True", Reason.FIRST_START), "Granted", failed))
+    state = a_fleet(model, HEARTBEAT)
+    assert changes(state, NOW + 1) == {"default/llama": ("False", Reason.FIRST_START_FAILED)}
+    assert message(state, NOW + 1) == (
+        "the initial start failed (LoadingTimeout); a request or a spec change retries"
+    )
+    requested = later(state, NOW + 2, wake(model))
+    assert changes(requested, NOW + 2) == {"default/llama": ("True", Reason.REQUESTED)}
 
 
-def test_who_was_asked_for_after_a_failure_stays_wanted_while_somebody_waits() -> None:
-    """The failure is older than the wish, so it is not yet the launcher's word on it; else the two would take turns."""
+def test_a_failed_start_is_idle_after_a_change_of_the_spec() -> None:
+    """The failure was another spec's; the next request starts the new one."""
     failed = ("Ready", "False", Reason.LOADING_TIMEOUT)
-    gone = a_model(conditions=(*NEED, ("Wanted", "False", Reason.START_FAILED), "Granted", failed))
-    wanted = a_model(conditions=(*NEED, ("Wanted", "True", Reason.REQUESTED), "Granted", failed), version=2)
-    state = later(a_fleet(gone, HEARD), NOW + 1, wake(gone), asked(gone))
-    assert told(state, NOW + 1) == {"default/llama": ("True", Reason.REQUESTED)}
+    model = a_model(
+        conditions=(*GATES, ("Wanted", "False", Reason.START_FAILED), "Granted", failed), generation=2
+    )
+    state = a_fleet(model, HEARTBEAT)
+    assert changes(state) == {"default/llama": ("False", Reason.IDLE)}
+    assert message(state) == (
+        "no request is waiting (no request since its initial start); the next request starts it"
+    )
+
+
+def test_a_model_requested_after_a_failure_stays_wanted_while_a_request_waits() -> None:
+    """The failure is older than the request, so it is not that start's.
+
+    Else reaper and launcher would take turns.
+    """
+    failed = ("Ready", "False", Reason.LOADING_TIMEOUT)
+    stopped = a_model(conditions=(*GATES, ("Wanted", "False", Reason.START_FAILED), "Granted", failed))
+    wanted = a_model(conditions=(*GATES, ("Wanted", "True", Reason.REQUESTED), "Granted", failed), version=2)
+    state = later(a_fleet(stopped, HEARTBEAT), NOW + 1, wake(stopped), activity(stopped))
+    assert changes(state, NOW + 1) == {"default/llama": ("True", Reason.REQUESTED)}
     state = later(state, NOW + 2, events.ModelObserved(model=wanted))
-    assert told(state, NOW + 2) == {}
-    state = later(state, NOW + 3, asked(wanted, waiting=0))
-    assert told(state, NOW + 3) == {"default/llama": ("False", Reason.START_FAILED)}
+    assert changes(state, NOW + 2) == {}
+    state = later(state, NOW + 3, activity(wanted, waiting=0))
+    assert changes(state, NOW + 3) == {"default/llama": ("False", Reason.START_FAILED)}
+    assert message(state, NOW + 3) == "the start failed (LoadingTimeout); the next request retries"
 
 
 def test_activity_is_written_once_a_minute_at_most() -> None:
-    """Coalesced: a busy Model does not storm the API server."""
+    """A busy Model does not flood the API server."""
     model = a_model(conditions=SERVING)
-    state = later(a_fleet(model, HEARD), NOW + 1, asked(model, waiting=0, in_flight=1))
-    [touch] = [action for action in decide(state, NOW + 1) if isinstance(action, RecordActivity)]
-    state = later(state, NOW + 1, events.ActivityWritten(key=model.key, last=touch.last))
-    state = later(state, NOW + 30, HEARD, asked(model, waiting=0, in_flight=1))
-    assert not [action for action in decide(state, NOW + 30) if isinstance(action, RecordActivity)]
-    state = later(state, NOW + 62, HEARD, asked(model, waiting=0, in_flight=1))
-    assert [action for action in decide(state, NOW + 62) if isinstance(action, RecordActivity)]
+    settled = next(writes(a_fleet(model)))
+    state = later(a_fleet(model, HEARTBEAT), NOW, *_written(settled))
+    state = later(state, NOW + 1, activity(model, waiting=0, in_flight=1))
+    [record] = [action for action in decide(state, CLOCK, NOW + 1) if isinstance(action, RecordActivity)]
+    assert record.write.quiet
+    memory = fold(CLOCK, ActivityWritten(model.uid, record.last), NOW + 1)
+    state = later(state, NOW + 30, HEARTBEAT, activity(model, waiting=0, in_flight=1))
+    assert not list(writes(state, NOW + 30, memory))
+    state = later(state, NOW + 62, HEARTBEAT, activity(model, waiting=0, in_flight=1))
+    assert list(writes(state, NOW + 62, memory))
 
 
 @given(
-    st.lists(st.sampled_from(["wake", "asked", "heard", "busy"]), max_size=6),
-    st.sampled_from([IDLE, SERVING, NEED]),
+    st.lists(st.sampled_from(["wake", "queued", "heartbeat", "in flight"]), max_size=6),
+    st.sampled_from([IDLE, SERVING, INITIAL, GATES]),
     st.floats(0, 700),
 )
-def test_a_verdict_once_written_is_not_written_again(
-    news: list[str], conditions: tuple[Any, ...], wait: float
+def test_what_is_written_is_not_written_again(
+    facts: list[str], conditions: tuple[Any, ...], wait: float
 ) -> None:
-    """Deciding again on what it wrote changes nothing: nobody writes about a Model at rest."""
+    """Deciding again on what was written changes nothing: a Model at rest costs no write."""
     model = a_model(conditions=conditions)
-    facts = {
+    by_name = {
         "wake": wake(model),
-        "asked": asked(model),
-        "heard": HEARD,
-        "busy": asked(model, waiting=0, in_flight=2),
+        "queued": activity(model),
+        "heartbeat": HEARTBEAT,
+        "in flight": activity(model, waiting=0, in_flight=2),
     }
-    state = later(a_fleet(model), NOW, *(facts[n] for n in news))
+    state, memory = later(a_fleet(model), NOW, *(by_name[name] for name in facts)), CLOCK
     now = NOW + wait
-    for action in list(decide(state, now)):
-        report = action.report if isinstance(action, RecordActivity) else action
-        if isinstance(report, WriteStatus):
-            state = later(state, now, *_written(report))
-            if isinstance(action, RecordActivity):
-                state = later(state, now, events.ActivityWritten(key=action.key, last=action.last))
-    assert [action for action in decide(state, now) if not isinstance(action, RequeueAt)] == []
+    for action in list(decide(state, memory, now)):
+        if isinstance(action, RecordActivity):
+            state = later(state, now, *_written(action.write))
+            memory = fold(memory, ActivityWritten(action.write.model.uid, action.last), now)
+        elif isinstance(action, WriteStatus):
+            state = later(state, now, *_written(action))
+    assert not list(writes(state, now, memory))
 
 
-def _written(report: WriteStatus) -> list[AnyEvent]:
-    model = report.model
-    kept = tuple(c for c in model.status.conditions if c.type != report.condition.type)
-    status = msgspec.structs.replace(model.status, conditions=(*kept, report.condition))
+def _written(write: WriteStatus) -> list[AnyEvent]:
+    """Return the Model as the API server holds it after a write."""
+    model = write.model
+    kept = tuple(c for c in model.status.conditions if c.type != write.condition.type)
+    status = msgspec.structs.replace(model.status, conditions=(*kept, write.condition))
     metadata = msgspec.structs.replace(model.metadata, resource_version=str(model.metadata.version + 1))
     return [events.ModelObserved(model=msgspec.structs.replace(model, metadata=metadata, status=status))]

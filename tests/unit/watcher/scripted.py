@@ -1,4 +1,4 @@
-"""A small API server in memory whose faults are scripted, and a stream that is a dict."""
+"""A small API server in memory whose failures are scripted, and a stream that is a dict."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -8,17 +8,20 @@ import msgspec
 
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Metadata, Model, ModelStatus
-from flexinfer.events import events, subjects
+from flexinfer.events import codec, events, subjects
+from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import StateEvent
 from flexinfer.runtime.kubernetes.api import MODELS, Change, ConflictError, Kind, Listing, NotFoundError
-from flexinfer.runtime.nats import codec
-from flexinfer.runtime.nats.state_writer import StaleWriteError, StreamEntry
+from flexinfer.runtime.nats.state_writer import StaleWriteError
 
 T = TypeVar("T")
 
 
 class ScriptedCluster:
-    """`runtime.api.Cluster` over dicts; `faults` are raised by the next calls of a method, in order."""
+    """`runtime.kubernetes.api.Cluster` over dicts.
+
+    `faults` are raised by the next calls of a method, in order.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {}
@@ -29,27 +32,27 @@ class ScriptedCluster:
         self.deaf = False
         self._watchers: dict[str, list[asyncio.Queue[Change[Any] | None]]] = {}
 
-    def put(self, kind: Kind[T], thing: T) -> T:
-        """Store an object under a new version and tell the watchers."""
+    def put(self, kind: Kind[T], item: T) -> T:
+        """Store an object under a new version and notify the watches."""
         self.version += 1
-        stored = _versioned(thing, self.version)
-        shelf, key = self.objects.setdefault(kind.plural, {}), stored.metadata.key
-        self._tell(kind, Change("MODIFIED" if key in shelf else "ADDED", stored, str(self.version)))
-        shelf[key] = stored
+        stored = _versioned(item, self.version)
+        objects, key = self.objects.setdefault(kind.plural, {}), stored.metadata.key
+        self._notify(kind, Change("MODIFIED" if key in objects else "ADDED", stored, str(self.version)))
+        objects[key] = stored
         return stored  # type: ignore[no-any-return]
 
     def drop(self, kind: Kind[Any], key: str) -> None:
-        """Delete an object and tell the watchers."""
+        """Delete an object and notify the watches."""
         self.version += 1
-        gone = _versioned(self.objects[kind.plural].pop(key), self.version)
-        self._tell(kind, Change("DELETED", gone, str(self.version)))
+        deleted = _versioned(self.objects[kind.plural].pop(key), self.version)
+        self._notify(kind, Change("DELETED", deleted, str(self.version)))
 
     def bookmark(self, kind: Kind[Any], version: str) -> None:
         """Send a bookmark."""
-        self._tell(kind, Change("BOOKMARK", None, version))
+        self._notify(kind, Change("BOOKMARK", None, version))
 
     def end_watches(self, kind: Kind[Any]) -> None:
-        """End the watches of a kind in good order."""
+        """End the watches of a kind without an error."""
         for queue in self._watchers.get(kind.plural, []):
             queue.put_nowait(None)
 
@@ -57,7 +60,7 @@ class ScriptedCluster:
         """Return how many watches of a kind are open."""
         return len(self._watchers.get(kind.plural, []))
 
-    def _tell(self, kind: Kind[Any], change: Change[Any]) -> None:
+    def _notify(self, kind: Kind[Any], change: Change[Any]) -> None:
         for queue in self._watchers.get(kind.plural, []) if not self.deaf else []:
             queue.put_nowait(change)
 
@@ -88,10 +91,10 @@ class ScriptedCluster:
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
         """Return one object."""
         await asyncio.sleep(0)
-        found = self.objects.get(kind.plural, {}).get(f"{namespace}/{name}")
-        if found is None:
+        stored = self.objects.get(kind.plural, {}).get(f"{namespace}/{name}")
+        if stored is None:
             raise NotFoundError(f"{kind.plural} {name} not found", 404)
-        return found  # type: ignore[no-any-return]
+        return stored  # type: ignore[no-any-return]
 
     async def apply(
         self, kind: Kind[T], namespace: str, body: Any, *, manager: str, subresource: str = ""
@@ -99,22 +102,22 @@ class ScriptedCluster:
         """Merge a status: conditions by type, fields by name."""
         await asyncio.sleep(0)
         self._fail("apply")
-        former: Any = await self.get(kind, namespace, body["metadata"]["name"])
-        if former.metadata.resource_version != body["metadata"]["resourceVersion"]:
+        previous: Any = await self.get(kind, namespace, body["metadata"]["name"])
+        if previous.metadata.resource_version != body["metadata"]["resourceVersion"]:
             raise ConflictError("the object has been modified", 409)
         self.written.append(body["status"])
-        return self.put(MODELS, _with_status(former, body["status"]))  # type: ignore[return-value]
+        return self.put(MODELS, _with_status(previous, body["status"]))  # type: ignore[return-value]
 
     async def create(self, kind: Kind[T], namespace: str, body: Any) -> T:
-        """Take a Kubernetes Event."""
+        """Accept a Kubernetes Event."""
         return body  # type: ignore[no-any-return]
 
     async def replace(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
-        """Refuse: nobody here replaces."""
+        """Raise NotImplementedError: the watcher never replaces."""
         raise NotImplementedError
 
     async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[Any]) -> T:
-        """Refuse: nobody here patches."""
+        """Raise NotImplementedError: the watcher never patches."""
         raise NotImplementedError
 
     async def merge(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
@@ -126,12 +129,12 @@ class ScriptedCluster:
     async def delete(
         self, kind: Kind[Any], namespace: str, name: str, *, uid: str = "", grace: int | None = None
     ) -> None:
-        """Refuse: nobody here deletes."""
+        """Raise NotImplementedError: the watcher never deletes."""
         raise NotImplementedError
 
 
 class DictStream:
-    """`watcher.ports.Stream` over a dict."""
+    """`watcher.publisher.Stream` over a dict."""
 
     def __init__(self) -> None:
         self.store: dict[str, StreamEntry] = {}
@@ -141,26 +144,26 @@ class DictStream:
         self.faults: list[Exception] = []
         self.gate: asyncio.Event | None = None
         self._sequence = 0
-        self._doubt = asyncio.Event()
+        self._suspect = asyncio.Event()
 
     async def open(self) -> None:
         """Read back the store."""
-        self._doubt.clear()
+        self._suspect.clear()
         await asyncio.sleep(0)
         self.held = dict(self.store)
 
     async def publish(self, event: StateEvent) -> bool:
-        """Store a fact unless it is held; a sequence that is not the store's own is refused."""
+        """Store a fact unless it is held. Raises StaleWriteError if what is held is not what is stored."""
         subject, deletion = subjects.subject_of(event), isinstance(event, events.DELETIONS)
-        body, known = codec.encode(event), self.held.get(subject)
-        if known is not None and (known.body is None if deletion else known.body == body):
+        body, entry = codec.encode(event), self.held.get(subject)
+        if entry is not None and (entry.body is None if deletion else entry.body == body):
             return False
         if self.gate is not None:
             await self.gate.wait()
         await asyncio.sleep(0)
         if self.faults:
             raise self.faults.pop(0)
-        if known != self.store.get(subject):
+        if entry != self.store.get(subject):
             self.mark_suspect()
             raise StaleWriteError(subject)
         self._sequence += 1
@@ -173,33 +176,33 @@ class DictStream:
         self.marks += 1
 
     async def suspect(self) -> None:
-        """Return when in doubt."""
-        await self._doubt.wait()
+        """Return once suspect."""
+        await self._suspect.wait()
 
     def mark_suspect(self) -> None:
-        """Be in doubt."""
-        self._doubt.set()
+        """Become suspect."""
+        self._suspect.set()
 
-    def tells(self, subject: str) -> StateEvent | None:
-        """Return what the store holds for a subject, as a reader sees it."""
-        held = self.store.get(subject)
-        return codec.decode(held.body) if held is not None and held.body is not None else None  # type: ignore[return-value]
+    def event(self, subject: str) -> StateEvent | None:
+        """Return what the store holds for a subject, as a reader observes it."""
+        entry = self.store.get(subject)
+        return codec.decode(entry.body) if entry is not None and entry.body is not None else None  # type: ignore[return-value]
 
 
-def _versioned(thing: Any, version: int) -> Any:
-    meta: Metadata = msgspec.structs.replace(thing.metadata, resource_version=str(version))
-    return msgspec.structs.replace(thing, metadata=meta)
+def _versioned(item: Any, version: int) -> Any:
+    meta: Metadata = msgspec.structs.replace(item.metadata, resource_version=str(version))
+    return msgspec.structs.replace(item, metadata=meta)
 
 
 def _with_status(model: Model, status: dict[str, Any]) -> Model:
-    said = [msgspec.convert(c, Condition) for c in status["conditions"]]
-    kept = tuple(c for c in model.status.conditions if c.type not in {c.type for c in said})
+    written = [msgspec.convert(c, Condition) for c in status["conditions"]]
+    kept = tuple(c for c in model.status.conditions if c.type not in {c.type for c in written})
     own = msgspec.convert({k: v for k, v in status.items() if k != "conditions"}, ModelStatus)
     after = msgspec.structs.replace(
         model.status,
         phase=own.phase,
         message=own.message,
         observed_generation=own.observed_generation,
-        conditions=(*kept, *said),
+        conditions=(*kept, *written),
     )
     return msgspec.structs.replace(model, status=after)

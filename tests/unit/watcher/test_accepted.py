@@ -1,4 +1,4 @@
-"""Accepted: which specs can be served, and what is said of the others."""
+"""Accepted: which specs can be served, and what the message says of the others."""
 
 import msgspec
 import pytest
@@ -13,7 +13,7 @@ from tests.builders import a_model
 
 
 def with_spec(**changes: object) -> Model:
-    """Return a Model that can be served, but for the changes of its spec."""
+    """Return a valid Model with changes of its spec."""
     model = a_model()
     return msgspec.structs.replace(model, spec=msgspec.structs.replace(model.spec, **changes))
 
@@ -60,26 +60,26 @@ REFUSED = [
 
 @pytest.mark.parametrize(("model", "reason", "says"), REFUSED)
 def test_a_refusal_says_what_to_change(model: Model, reason: str, says: str) -> None:
-    """One reason for machines, one sentence for people."""
-    verdict = accepted(model)
-    assert (verdict.status, verdict.reason) == (conditions.FALSE, reason)
-    assert says in verdict.message
+    """One reason for machines, one message for people."""
+    condition = accepted(model)
+    assert (condition.status, condition.reason) == (conditions.FALSE, reason)
+    assert says in condition.message
 
 
 def test_every_reason_for_a_refusal_is_final() -> None:
     """Waiting changes no spec: the phase is Failed."""
-    assert {case.values[1] for case in REFUSED} <= reasons.FINAL_REASONS
+    assert {case.values[1] for case in REFUSED} <= reasons.FINAL
 
 
-def test_several_problems_are_told_together() -> None:
-    """Nobody likes to be told one at a time."""
+def test_several_problems_are_named_together() -> None:
+    """One round of corrections, not one a problem."""
     message = accepted(with_spec(backend="x", source="y")).message
     assert "spec.backend" in message
     assert "spec.source" in message
 
 
-IDLE = [
-    pytest.param(with_spec(cache=Cache(strategy="SharedPVC")), "spec.cache (pvc://", id="cache of a claim"),
+UNUSED = [
+    pytest.param(with_spec(cache=Cache(strategy="SharedPVC")), "spec.cache (pvc://", id="cache of a PVC"),
     pytest.param(
         with_spec(source="HF://a/b", cache=Cache(strategy="Memory", pvc_name="x")),
         "spec.cache.pvcName",
@@ -94,16 +94,23 @@ IDLE = [
 ]
 
 
-@pytest.mark.parametrize(("model", "says"), IDLE)
+@pytest.mark.parametrize(("model", "says"), UNUSED)
 def test_what_has_no_effect_is_named(model: Model, says: str) -> None:
-    """Accepted, but not in silence."""
-    assert any(says in sentence for sentence in without_effect(model.spec))
+    """Accepted, but not silently."""
+    assert any(says in text for text in without_effect(model.spec))
 
 
 def test_a_plain_model_is_accepted_without_a_remark() -> None:
     """The usual case."""
-    verdict = accepted(a_model())
-    assert (verdict.status, verdict.message) == (conditions.TRUE, "the spec can be served")
+    condition = accepted(a_model())
+    assert (condition.status, condition.message) == (conditions.TRUE, "the spec is valid")
+
+
+def test_an_accepted_model_names_what_has_no_effect() -> None:
+    """In its message."""
+    assert accepted(with_spec(gpu=Gpu(vendor="nvidia", priority=5))).message == (
+        "the spec is valid; without effect: spec.gpu.priority (only members of a shared group compete)"
+    )
 
 
 @given(
@@ -113,11 +120,11 @@ def test_a_plain_model_is_accepted_without_a_remark() -> None:
         st.text(max_size=8), st.recursive(st.none() | st.text(max_size=5), st.lists, max_leaves=3)
     ),
 )
-def test_whatever_got_past_the_crd_gets_a_verdict(
+def test_any_spec_that_the_api_server_stored_gets_an_answer(
     backend: str, source: str, config: dict[str, object]
 ) -> None:
-    """Total: a hostile spec gets a sentence, never a crash."""
+    """Total: a hostile spec gets a message, never an exception."""
     for spec in ({"backend": backend, "source": source}, {"config": config}):
-        verdict = accepted(with_spec(**spec))
-        assert verdict.status in (conditions.TRUE, conditions.FALSE)
-        assert len(verdict.message) <= 1024
+        condition = accepted(with_spec(**spec))
+        assert condition.status in (conditions.TRUE, conditions.FALSE)
+        assert len(condition.message) <= 1024

@@ -1,4 +1,7 @@
-"""The watcher as a whole, in virtual time: what the API holds reaches the stream, and every Model gets its verdict."""
+"""The watcher as a whole, in virtual time.
+
+What the API server holds reaches the stream, and every Model gets Accepted and a phase.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -13,6 +16,7 @@ from flexinfer.api.model import Metadata, Model
 from flexinfer.api.phase import Phase
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
+from flexinfer.events.codec import StreamEntry
 from flexinfer.runtime.kubernetes.api import (
     CLAIMS,
     LEASES,
@@ -24,7 +28,6 @@ from flexinfer.runtime.kubernetes.api import (
     UnavailableError,
 )
 from flexinfer.runtime.nats.connection import NatsUnavailableError
-from flexinfer.runtime.nats.state_writer import StreamEntry
 from flexinfer.watcher.__main__ import mirror
 from tests.builders import a_condition, a_model
 from tests.runtimes import a_runtime
@@ -42,21 +45,21 @@ class Scene:
         self.ready = False
 
     async def until(self, true: Callable[[], object], within: float = 300.0) -> float:
-        """Wait for a condition; returns how long it took."""
-        began = asyncio.get_running_loop().time()
+        """Wait until something is true; returns the seconds that it took."""
+        started_at = asyncio.get_running_loop().time()
         async with asyncio.timeout(within):
             while not true():
                 await asyncio.sleep(0.001)
-        return asyncio.get_running_loop().time() - began
+        return asyncio.get_running_loop().time() - started_at
 
     def model(self, name: str = "llama") -> Model:
-        """Return a Model as the API holds it."""
-        found: Model = self.cluster.objects["models"][f"default/{name}"]
-        return found
+        """Return a Model as the API server holds it."""
+        model: Model = self.cluster.objects["models"][f"default/{name}"]
+        return model
 
-    def told(self) -> Model | None:
-        """Return the Model as readers of the stream see it."""
-        event = self.stream.tells(MODEL)
+    def published(self) -> Model | None:
+        """Return the Model as readers of the stream observe it."""
+        event = self.stream.event(MODEL)
         return event.model if isinstance(event, events.ModelObserved) else None
 
 
@@ -93,14 +96,14 @@ def a_pod(model: Model, **changes: Any) -> kube.Pod:
 
 
 def a_claim(name: str) -> kube.Claim:
-    """Return a bound claim."""
+    """Return a bound PVC."""
     return kube.Claim(
         metadata=Metadata(name=name, namespace="default"), status=kube.ClaimStatus(phase="Bound")
     )
 
 
 def new_model(scene: Scene) -> None:
-    """Put a Model into the API."""
+    """Create a Model."""
     scene.cluster.put(MODELS, a_model(placement=None))
 
 
@@ -110,19 +113,19 @@ def test_a_new_model_is_accepted_and_reaches_the_stream() -> None:
     async def act(scene: Scene) -> None:
         await scene.until(lambda: scene.ready)
         scene.cluster.put(MODELS, a_model(placement=None))
-        await scene.until(lambda: (told := scene.told()) and told.is_true(conditions.ACCEPTED))
+        await scene.until(lambda: (model := scene.published()) and model.is_true(conditions.ACCEPTED))
         assert scene.model().status.phase == Phase.PENDING
-        assert scene.model().status.message == "waits for Placed, which the placer has not written yet"
+        assert scene.model().status.message == "waiting for Placed: not written yet by the placer"
 
     play(act)
 
 
 def test_nothing_is_published_before_every_kind_was_listed() -> None:
-    """What is missing from a picture that is not whole proves nothing."""
+    """What a cache that is not synced lacks proves nothing."""
 
     def prepare(scene: Scene) -> None:
         scene.stream.store["flexinfer.node.b"] = StreamEntry(1, b"{}")
-        scene.cluster.faults["list"] = [UnavailableError("gone")] * 3
+        scene.cluster.faults["list"] = [UnavailableError("no answer")] * 3
 
     async def act(scene: Scene) -> None:
         await asyncio.sleep(0.05)
@@ -133,7 +136,7 @@ def test_nothing_is_published_before_every_kind_was_listed() -> None:
     play(act, prepare)
 
 
-def test_accepted_is_written_although_the_bus_is_behind() -> None:
+def test_accepted_is_written_although_nats_does_not_answer() -> None:
     """Validation waits for nothing."""
 
     async def act(scene: Scene) -> None:
@@ -148,8 +151,8 @@ def test_accepted_is_written_although_the_bus_is_behind() -> None:
     play(act, prepare)
 
 
-def test_a_models_claim_is_told_before_the_model() -> None:
-    """Nobody may think that it is missing."""
+def test_a_models_pvc_is_published_before_the_model() -> None:
+    """It must not seem to be missing."""
 
     def prepare(scene: Scene) -> None:
         scene.cluster.put(CLAIMS, a_claim("models"))
@@ -157,21 +160,21 @@ def test_a_models_claim_is_told_before_the_model() -> None:
     async def act(scene: Scene) -> None:
         await scene.until(lambda: scene.ready)
         new_model(scene)
-        await scene.until(scene.told)
+        await scene.until(scene.published)
         kinds = [type(event) for event in scene.stream.published]
         assert kinds[:2] == [events.WorkloadObserved, events.ModelObserved]
 
     play(act, prepare)
 
 
-def test_a_pods_address_is_told_at_once() -> None:
-    """It lies on the way from a request to its answer."""
+def test_a_pods_address_is_published_at_once() -> None:
+    """A request waits for it."""
 
     async def act(scene: Scene) -> None:
         await scene.until(lambda: scene.ready)
         scene.cluster.put(PODS, a_pod(scene.model(), ip="127.0.0.9"))
         took = await scene.until(
-            lambda: isinstance(e := scene.stream.tells(WORKLOAD), events.WorkloadObserved) and e.pods
+            lambda: isinstance(e := scene.stream.event(WORKLOAD), events.WorkloadObserved) and e.pods
         )
         assert took < 0.005
 
@@ -179,7 +182,7 @@ def test_a_pods_address_is_told_at_once() -> None:
 
 
 def test_a_burst_of_changes_does_not_queue_up() -> None:
-    """Of each subject one publish is under way, and then the newest state follows."""
+    """Of each subject one publish is in flight, and then the newest state follows."""
 
     async def act(scene: Scene) -> None:
         await scene.until(lambda: scene.model().status.phase and scene.ready)
@@ -196,17 +199,17 @@ def test_a_burst_of_changes_does_not_queue_up() -> None:
             )
             await asyncio.sleep(0.001)
         scene.stream.gate.set()
-        await scene.until(lambda: (told := scene.told()) and told.metadata.labels.get("burst") == "99")
+        await scene.until(lambda: (model := scene.published()) and model.metadata.labels.get("burst") == "99")
         assert len(scene.stream.published) - before == 2
 
     play(act, new_model)
 
 
-def test_a_deleted_model_is_told_with_its_uid() -> None:
-    """So that its namesake is not taken for it."""
+def test_a_deleted_model_is_published_with_its_uid() -> None:
+    """So that a later namesake is not taken for it."""
 
     async def act(scene: Scene) -> None:
-        await scene.until(scene.told)
+        await scene.until(scene.published)
         scene.cluster.drop(MODELS, "default/llama")
         await scene.until(lambda: isinstance(scene.stream.published[-1], events.ModelDeleted))
         assert scene.stream.published[-1].uid == "uid-llama"  # type: ignore[union-attr]
@@ -214,53 +217,53 @@ def test_a_deleted_model_is_told_with_its_uid() -> None:
     play(act, new_model)
 
 
-def test_what_happened_while_the_watch_was_deaf_shows_in_the_next_list() -> None:
+def test_what_a_silent_watch_missed_shows_in_the_next_list() -> None:
     """Deletions included."""
 
     async def act(scene: Scene) -> None:
-        await scene.until(scene.told)
+        await scene.until(scene.published)
         scene.cluster.deaf = True
         scene.cluster.drop(MODELS, "default/llama")
         scene.cluster.put(MODELS, a_model("other", placement=None))
         await scene.until(
             lambda: MODEL in scene.stream.held and scene.stream.held[MODEL].body is None, within=75
         )
-        assert scene.stream.tells("flexinfer.model.default.other") is not None
+        assert scene.stream.event("flexinfer.model.default.other") is not None
 
     play(act, new_model)
 
 
 def test_a_wiped_stream_is_filled_again() -> None:
-    """The comparison is with the stream, never with a memory of what was said."""
+    """The comparison is with the stream, never with a memory of what was published."""
 
     async def act(scene: Scene) -> None:
-        await scene.until(lambda: scene.told() and scene.ready)
+        await scene.until(lambda: scene.published() and scene.ready)
         scene.stream.store.clear()
         scene.stream.mark_suspect()
-        assert await scene.until(scene.told) < 0.1
+        assert await scene.until(scene.published) < 0.1
 
     play(act, new_model)
 
 
-def test_a_rolled_back_stream_heals_within_a_relist_without_anybody_noticing() -> None:
+def test_a_rolled_back_stream_heals_at_the_next_resync() -> None:
     """Even a loss that no connection shows."""
 
     async def act(scene: Scene) -> None:
-        await scene.until(lambda: scene.told() and scene.ready)
+        await scene.until(lambda: scene.published() and scene.ready)
         scene.stream.store.clear()
-        assert await scene.until(scene.told, within=75) > 1
+        assert await scene.until(scene.published, within=75) > 1
 
     play(act, new_model)
 
 
 def test_a_refused_publish_is_followed_by_a_comparison() -> None:
-    """Somebody else wrote the subject, or the bus did not answer."""
+    """Another writer wrote the subject, or NATS did not answer."""
 
     async def act(scene: Scene) -> None:
-        await scene.until(lambda: scene.told() and scene.ready)
+        await scene.until(lambda: scene.published() and scene.ready)
         scene.stream.faults = [NatsUnavailableError("no answer")]
         scene.cluster.put(PODS, a_pod(scene.model()))
-        assert await scene.until(lambda: scene.stream.tells(WORKLOAD)) < 1
+        assert await scene.until(lambda: scene.stream.event(WORKLOAD)) < 1
 
     play(act, new_model)
 
@@ -269,7 +272,7 @@ def test_the_watermark_follows_the_last_change_and_the_clock() -> None:
     """100 ms after a change, and every 5 s without one."""
 
     async def act(scene: Scene) -> None:
-        await scene.until(lambda: scene.told() and scene.ready)
+        await scene.until(lambda: scene.published() and scene.ready)
         await asyncio.sleep(2)
         before = scene.stream.marks
         scene.cluster.put(PODS, a_pod(scene.model()))
@@ -286,8 +289,8 @@ def test_the_phase_is_written_a_moment_after_the_last_change() -> None:
 
     async def act(scene: Scene) -> None:
         await scene.until(lambda: scene.model().is_true(conditions.ACCEPTED))
-        say(scene, "Placed", "Cached")
-        say(scene, ("Wanted", "False", Reason.IDLE))
+        write(scene, "Placed", "Cached")
+        write(scene, ("Wanted", "False", Reason.IDLE))
         took = await scene.until(lambda: scene.model().status.phase == Phase.IDLE)
         assert 0.2 <= took < 0.21
         assert len(scene.cluster.written) == 2
@@ -296,23 +299,23 @@ def test_the_phase_is_written_a_moment_after_the_last_change() -> None:
 
 
 def test_the_phase_is_written_at_once_when_it_becomes_ready() -> None:
-    """Somebody runs kubectl wait."""
+    """A user runs kubectl wait."""
 
     async def act(scene: Scene) -> None:
         await scene.until(lambda: scene.model().is_true(conditions.ACCEPTED))
-        say(scene, "Placed", "Cached", "Wanted", "Granted", "Ready")
+        write(scene, "Placed", "Cached", "Wanted", "Granted", "Ready")
         assert await scene.until(lambda: scene.model().status.phase == Phase.READY) < 0.005
 
     play(act, new_model)
 
 
-def test_a_phase_is_judged_anew_after_a_conflict() -> None:
-    """Written from older conditions it would be a lie."""
+def test_a_phase_is_derived_again_after_a_conflict() -> None:
+    """From older conditions it would be wrong."""
 
     async def act(scene: Scene) -> None:
         await scene.until(lambda: scene.model().is_true(conditions.ACCEPTED))
         scene.cluster.faults["apply"] = [ConflictError("modified", 409)]
-        say(scene, "Placed")
+        write(scene, "Placed")
         await scene.until(lambda: "Cached" in scene.model().status.message)
         phases = {status["phase"] for status in scene.cluster.written}
         assert phases == {Phase.PENDING}
@@ -320,11 +323,11 @@ def test_a_phase_is_judged_anew_after_a_conflict() -> None:
     play(act, new_model)
 
 
-def test_an_api_server_that_is_away_is_asked_again_patiently() -> None:
-    """At most a few requests a second, and the verdict comes when it is back."""
+def test_an_unavailable_api_server_is_retried_with_back_off() -> None:
+    """At most a few requests a second, and Accepted is written once it answers."""
 
     def prepare(scene: Scene) -> None:
-        scene.cluster.faults["apply"] = [UnavailableError("away")] * 3
+        scene.cluster.faults["apply"] = [UnavailableError("no answer")] * 3
         new_model(scene)
 
     async def act(scene: Scene) -> None:
@@ -334,7 +337,7 @@ def test_an_api_server_that_is_away_is_asked_again_patiently() -> None:
     play(act, prepare)
 
 
-def test_silence_writes_nothing() -> None:
+def test_a_watcher_at_rest_writes_nothing() -> None:
     """Ten quiet minutes cost no status write and no message but watermarks."""
 
     async def act(scene: Scene) -> None:
@@ -347,11 +350,11 @@ def test_silence_writes_nothing() -> None:
     play(act, new_model)
 
 
-def test_leases_of_others_are_no_news() -> None:
-    """Every kubelet and every reactor renews one all the time."""
+def test_other_leases_are_not_published() -> None:
+    """Every kubelet and every component renews one all the time."""
 
     async def act(scene: Scene) -> None:
-        await scene.until(lambda: scene.told() and scene.ready)
+        await scene.until(lambda: scene.published() and scene.ready)
         before = len(scene.stream.published)
         scene.cluster.put(LEASES, kube.Lease(metadata=Metadata(name="node-a", namespace="kube-node-lease")))
         await asyncio.sleep(1)
@@ -360,8 +363,8 @@ def test_leases_of_others_are_no_news() -> None:
     play(act, new_model)
 
 
-def test_a_pod_is_told_before_the_sums_of_its_node() -> None:
-    """Else the placer would see a full node and no reason for it."""
+def test_a_pod_is_published_before_the_sums_of_its_node() -> None:
+    """Else the placer would observe a full node without the Pods that fill it."""
 
     def prepare(scene: Scene) -> None:
         new_model(scene)
@@ -380,19 +383,19 @@ def test_a_pod_is_told_before_the_sums_of_its_node() -> None:
 
 
 def test_an_expired_watch_lists_again() -> None:
-    """410 at the start and in mid-stream."""
+    """410 at the start and later."""
 
     async def act(scene: Scene) -> None:
-        await scene.until(lambda: scene.told() and scene.ready)
+        await scene.until(lambda: scene.published() and scene.ready)
         scene.cluster.faults["change"] = [ExpiredError("too old", 410)]
         scene.cluster.put(MODELS, a_model("second", placement=None))
-        await scene.until(lambda: scene.stream.tells("flexinfer.model.default.second"), within=1)
+        await scene.until(lambda: scene.stream.event("flexinfer.model.default.second"), within=1)
 
     play(act, new_model)
 
 
-def test_a_watch_that_ends_in_good_order_goes_on_from_where_it_was() -> None:
-    """From the last version seen, a bookmark's included; never from an object's own."""
+def test_a_watch_that_ends_without_an_error_is_resumed() -> None:
+    """From the last version observed, a bookmark's included."""
 
     async def act(scene: Scene) -> None:
         await scene.until(lambda: scene.ready and scene.cluster.watched(MODELS))
@@ -405,12 +408,12 @@ def test_a_watch_that_ends_in_good_order_goes_on_from_where_it_was() -> None:
 
 
 @pytest.mark.parametrize("conditions", [(), ("Accepted",)])
-def test_a_verdict_that_stands_is_not_written_again(conditions: tuple[str, ...]) -> None:
-    """A watcher that starts again finds everything said."""
+def test_what_is_written_is_not_written_again(conditions: tuple[str, ...]) -> None:
+    """By a watcher that restarts."""
 
     def prepare(scene: Scene) -> None:
-        said = [a_condition(kind) for kind in conditions]
-        scene.cluster.put(MODELS, a_model(conditions=said, placement=None))
+        current = [a_condition(kind) for kind in conditions]
+        scene.cluster.put(MODELS, a_model(conditions=current, placement=None))
 
     async def act(scene: Scene) -> None:
         await scene.until(lambda: scene.model().status.phase)
@@ -420,9 +423,9 @@ def test_a_verdict_that_stands_is_not_written_again(conditions: tuple[str, ...])
     play(act, prepare)
 
 
-def say(scene: Scene, *said: str | tuple[str, str, str]) -> None:
-    """Let the other owners write conditions."""
+def write(scene: Scene, *written: str | tuple[str, str, str]) -> None:
+    """Write conditions of other owners."""
     model = scene.model()
-    added = tuple(a_condition(c) if isinstance(c, str) else a_condition(*c) for c in said)
+    added = tuple(a_condition(c) if isinstance(c, str) else a_condition(*c) for c in written)
     status = msgspec.structs.replace(model.status, conditions=(*model.status.conditions, *added))
     scene.cluster.put(MODELS, msgspec.structs.replace(model, status=status))

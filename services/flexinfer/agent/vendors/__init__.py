@@ -1,14 +1,16 @@
-"""Vendors: how the GPUs of one maker are probed, one file each, found because the file is here.
+"""Vendors: how the devices of each GPU vendor are probed.
 
-A file of this package holds one `VENDOR`. A missing library, driver or device is a fact, not an error.
+One file a vendor; to add one, add a file with a `VENDOR`.
+
+A node without the vendor's library, driver or devices is a result, never an error.
 """
 
 from functools import cache
 
 from flexinfer import plugins
-from flexinfer.agent.vendors.base import Found, Vendor
+from flexinfer.agent.vendors.base import ProbeResult, Vendor
 
-__all__ = ["Found", "Vendor", "all_vendors"]
+__all__ = ["ProbeResult", "Vendor", "all_vendors"]
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What every vendor answers."""
+"""What every vendor implements."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,11 @@ import msgspec
 from flexinfer.events.nodes import Device
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What one look found; `message` says why there is nothing, or what went wrong.
+class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of one probe; `message` says why there are no devices, or what failed.
 
-    `broken`: devices that were there a moment ago cannot be asked now, so nothing may be concluded from their absence.
+    `broken`: the library failed, so devices may exist that this result lacks; nothing may be concluded from
+    their absence.
     """
 
     devices: tuple[Device, ...] = ()
@@ -19,7 +20,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Vendor(msgspec.Struct, frozen=True, kw_only=True):
-    """One maker. `probe` may block for milliseconds; it never raises for what a machine lacks."""
+    """A GPU vendor. `probe` may block for milliseconds; it never raises for what a machine lacks."""
 
     name: str
-    probe: Callable[[], Found]
+    probe: Callable[[], ProbeResult]

@@ -1,7 +1,9 @@
-"""NVIDIA, by its management library through `nvidia-ml-py`; old cards and drivers lack half of the calls.
+"""NVIDIA, by its management library (NVML) through `nvidia-ml-py`.
 
-The library stays open between looks, since opening it can wake a sleeping card. After any error it is closed and opened anew: a driver that
-was reloaded underneath would else answer "unknown error" for ever.
+Old devices and drivers lack half of its calls.
+
+The library stays open between probes, since opening it can power up a suspended device. After any error it is
+closed and opened again: else a driver that was reloaded would answer "Unknown Error" to every later probe.
 """
 
 import contextlib
@@ -9,42 +11,42 @@ import ctypes
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from flexinfer.agent.vendors.base import Found, Vendor
+from flexinfer.agent.vendors.base import ProbeResult, Vendor
 from flexinfer.events.nodes import Device, DeviceProcess
 
 _LIBRARY = "libnvidia-ml.so.1"
 _NO_LIBRARY = "NVML: NVML Shared Library Not Found"
-"""What pynvml itself would say."""
+"""pynvml's own message for this."""
 _MIB = 2**20
 _ABSENT = ("NVMLError_LibraryNotFound", "NVMLError_DriverNotLoaded", "NVMLError_NoPermission")
 T = TypeVar("T")
 
 
 class Library:
-    """The management library, open or not."""
+    """The management library."""
 
     def __init__(self) -> None:
         self._open = False
 
-    def probe(self) -> Found:
-        """Return the devices that the library tells of."""
+    def probe(self) -> ProbeResult:
+        """Return the devices that the library lists."""
         if not (self._open or _loadable()):
-            return Found(message=_NO_LIBRARY)
+            return ProbeResult(message=_NO_LIBRARY)
         try:
             import pynvml  # noqa: PLC0415 -- an extra, slow to import, and 2 MiB that a machine without the library does not pay
         except ImportError:
-            return Found(message="nvidia-ml-py is not installed")
+            return ProbeResult(message="nvidia-ml-py is not installed; install flexinfer[agent]")
         try:
-            self._ensure(pynvml)
-            return Found(devices=tuple(_devices(pynvml)))
+            self._ensure_open(pynvml)
+            return ProbeResult(devices=tuple(_devices(pynvml)))
         except pynvml.NVMLError as error:
             self._close(pynvml)
             absent = tuple(getattr(pynvml, name) for name in _ABSENT)
-            return Found(message=f"NVML: {error}", broken=not isinstance(error, absent))
+            return ProbeResult(message=f"NVML: {error}", broken=not isinstance(error, absent))
 
-    def _ensure(self, pynvml: ModuleType) -> None:
+    def _ensure_open(self, pynvml: ModuleType) -> None:
         if not self._open:
             pynvml.nvmlInit()
             self._open = True
@@ -56,7 +58,7 @@ class Library:
 
 
 def _loadable() -> bool:
-    """Tell whether there is a library: it comes with NVIDIA's driver."""
+    """Tell whether the library is installed: it comes with NVIDIA's driver."""
     try:
         ctypes.CDLL(_LIBRARY)
     except OSError:
@@ -69,19 +71,22 @@ def _devices(pynvml: ModuleType) -> Iterator[Device]:
         yield _device(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index))
 
 
-def _device(pynvml: ModuleType, handle: Any) -> Device:
-    """Describe one device; one that has fallen off the bus is unhealthy, not absent."""
+def _device(pynvml: ModuleType, handle: object) -> Device:
+    """Describe one device; one that has fallen off the PCI bus is unhealthy, not absent.
 
-    def told(call: Callable[[], T], otherwise: T) -> T:
+    Raises NVMLError without a uuid.
+    """
+
+    def supported(call: Callable[[], T], otherwise: T) -> T:
         try:
             return call()
         except pynvml.NVMLError:
             return otherwise
 
     uuid = str(pynvml.nvmlDeviceGetUUID(handle))
-    name = told(lambda: str(pynvml.nvmlDeviceGetName(handle)), "")
-    capability = told(lambda: pynvml.nvmlDeviceGetCudaComputeCapability(handle), None)
-    memory = told(lambda: _memory(pynvml, handle), None)
+    name = supported(lambda: str(pynvml.nvmlDeviceGetName(handle)), "")
+    capability = supported(lambda: pynvml.nvmlDeviceGetCudaComputeCapability(handle), None)
+    memory = supported(lambda: _memory(pynvml, handle), None)
     total, free, used = memory or (0, 0, 0)
     return Device(
         uuid=uuid,
@@ -91,35 +96,38 @@ def _device(pynvml: ModuleType, handle: Any) -> Device:
         total_mb=total,
         free_mb=free,
         used_mb=used,
-        utilisation=told(lambda: int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu), 0),
-        power_watts=told(lambda: int(pynvml.nvmlDeviceGetPowerUsage(handle) // 1000), 0),
+        utilisation=supported(lambda: int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu), 0),
+        power_watts=supported(lambda: int(pynvml.nvmlDeviceGetPowerUsage(handle) // 1000), 0),
         healthy=memory is not None and total > 0,
-        processes=told(lambda: _processes(pynvml, handle), ()),
+        processes=supported(lambda: _processes(pynvml, handle), ()),
     )
 
 
-def _memory(pynvml: ModuleType, handle: Any) -> tuple[int, int, int]:
-    """Return total, free and used MB; version 2 of the call leaves out what the driver keeps for itself."""
+def _memory(pynvml: ModuleType, handle: object) -> tuple[int, int, int]:
+    """Return total, free and used memory in MB.
+
+    Version 2 of the call does not count the driver's own share as used.
+    """
     try:
-        told = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
     except (pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_NotSupported):
-        told = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    total = max(0, int(told.total))
-    free, used = (min(max(0, int(value)), total) for value in (told.free, told.used))
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    total = max(0, int(memory.total))
+    free, used = (min(max(0, int(value)), total) for value in (memory.free, memory.used))
     return total // _MIB, free // _MIB, used // _MIB
 
 
-def _processes(pynvml: ModuleType, handle: Any) -> tuple[DeviceProcess, ...]:
-    """Return who holds memory; a library that does not tell how much says None."""
+def _processes(pynvml: ModuleType, handle: object) -> tuple[DeviceProcess, ...]:
+    """Return the processes that hold memory; how much is None where the driver does not report it."""
     try:
         running = pynvml.nvmlDeviceGetComputeRunningProcesses_v3(handle)
     except pynvml.NVMLError_FunctionNotFound:
         running = pynvml.nvmlDeviceGetComputeRunningProcesses_v2(handle)
-    found = [
+    processes = [
         DeviceProcess(pid=int(p.pid), used_mb=int(p.usedGpuMemory or 0) // _MIB, name=_name(int(p.pid)))
         for p in running
     ]
-    return tuple(sorted(found, key=lambda process: process.pid))
+    return tuple(sorted(processes, key=lambda process: process.pid))
 
 
 def _name(pid: int) -> str:

@@ -1,0 +1,100 @@
+"""Granted, as each Model shows it: what its group's Lease says, and its place in the queue. Pure."""
+
+from collections.abc import Iterator
+
+from flexinfer.api import conditions, reasons
+from flexinfer.api.conditions import Condition
+from flexinfer.api.model import Model, SharedGroup
+from flexinfer.api.reasons import Reason
+from flexinfer.api.status import GrantedStatus
+from flexinfer.arbiter.group import Group, first_missing_gate, may_hold
+from flexinfer.events.workload import GRANTED
+from flexinfer.state import actions
+from flexinfer.state.actions import RequeueAt, WriteStatus
+from flexinfer.state.observed import ObservedState
+
+
+def granted_in_group(group: Group, model: Model, blocked: str) -> Iterator[WriteStatus]:
+    """Yield Granted of a member if it changes.
+
+    `blocked` is what keeps the device from being released, or empty.
+    """
+    if model.deleting and model.condition(conditions.GRANTED) is None:
+        return  # it never held the device and never will
+    yield from _write(model, _status(group, model, blocked))
+
+
+def granted_without_group(
+    model: Model, state: ObservedState, now: float
+) -> Iterator[WriteStatus | RequeueAt]:
+    """Yield Granted of a Model that shares its devices with none, if it changes, or when to write it."""
+    due = actions.first_write_due(model, conditions.GRANTED, state.first_seen.get(model.uid), now)
+    if due is not None:
+        yield RequeueAt(due)
+        return
+    condition = _true(model, Reason.NOT_SHARED, "not in a shared group: no grant is needed")
+    yield from _write(model, GrantedStatus(condition=condition, shared_group=None))
+
+
+def _write(model: Model, status: GrantedStatus) -> Iterator[WriteStatus]:
+    write = actions.write_if_changed(model, status)
+    if write is not None:
+        yield write
+
+
+def _status(group: Group, model: Model, blocked: str) -> GrantedStatus:
+    """Return Granted of a member and its view of the group."""
+    lease, holds = group.lease, group.is_held_by(model)
+    if holds and model.spec.group != group.name:
+        message = f"leaving group {group.name}: turn {lease.turn} is not released yet"
+        return _shared(group, "Releasing", _false(model, Reason.LEAVING_GROUP, message))
+    if blocked and (holds or may_hold(model)):
+        condition = _false(model, Reason.BLOCKED, blocked)
+        return _shared(group, "Blocked", condition, group.position(model))
+    if holds and lease.step == GRANTED:
+        message = f"turn {lease.turn} of group {group.name}"
+        return _shared(group, "Active", _true(model, Reason.GRANTED, message))
+    if holds:
+        message = f"releasing turn {lease.turn}: {lease.reason}"
+        return _shared(group, "Releasing", _false(model, Reason.RELEASED, message))
+    if may_hold(model):
+        return _queued(group, model)
+    return GrantedStatus(
+        condition=_not_needed(model), shared_group=SharedGroup(group=group.name, state="Idle")
+    )
+
+
+def _queued(group: Group, model: Model) -> GrantedStatus:
+    position = group.position(model)
+    holder = "the device is being granted" if group.is_free else f"holder: {group.lease.holder}"
+    message = f"queued: position {position} of {len(group.queue)} in group {group.name}; {holder}"
+    return _shared(group, "Queued", _false(model, Reason.QUEUED, message), position)
+
+
+def _not_needed(model: Model) -> Condition:
+    """Return Granted of a Model that is not queued: the first condition that it waits for."""
+    gate = first_missing_gate(model) or conditions.WANTED  # a deleted Model may lack none
+    waiting = f"waiting for {gate}"
+    message = f"does not need the device: {waiting}" if gate == conditions.WANTED else waiting
+    return _false(model, reasons.NOT_YET[gate], message)
+
+
+def _shared(group: Group, state: str, condition: Condition, position: int = 0) -> GrantedStatus:
+    lease = group.lease
+    shared = SharedGroup(
+        group=group.name,
+        state=state,
+        turn=lease.turn,
+        position=position,
+        holder="" if group.is_free else lease.holder,
+        since=lease.since,
+    )
+    return GrantedStatus(condition=condition, shared_group=shared)
+
+
+def _true(model: Model, reason: str, message: str) -> Condition:
+    return actions.true(model, conditions.GRANTED, reason, message)
+
+
+def _false(model: Model, reason: str, message: str) -> Condition:
+    return actions.false(model, conditions.GRANTED, reason, message)

@@ -1,0 +1,80 @@
+"""Facts: objects of the Kubernetes API, condensed to what components decide from. Pure."""
+
+from collections.abc import Mapping
+
+from flexinfer.api import kube
+from flexinfer.api.groupversion import KIND
+from flexinfer.api.labels import MODEL_UID_LABEL
+from flexinfer.api.model import Metadata, Quantity
+from flexinfer.api.quantity import milli
+from flexinfer.events import workload
+from flexinfer.events.nodes import NodeFacts, Taint
+from flexinfer.events.workload import GroupLease, PodFacts
+
+_ENDED = ("Succeeded", "Failed")
+
+
+def requests_of(pod: kube.Pod) -> dict[str, int]:
+    """Return what a Pod takes from its node, in thousandths; nothing once it has ended."""
+    if pod.status.phase in _ENDED:
+        return {}
+    total = {"pods": 1000}
+    for container in pod.spec.containers:
+        # A limit without a request is the request, as the API server defaults it.
+        for name, amount in _amounts(container.resources.limits | container.resources.requests).items():
+            total[name] = total.get(name, 0) + amount
+    return total
+
+
+def node_facts(node: kube.Node, requested: Mapping[str, int]) -> NodeFacts:
+    """Condense a Node; `requested` is the sum over its Pods, in thousandths."""
+    ready = next((c.status for c in node.status.conditions if c.type == "Ready"), "Unknown")
+    return NodeFacts(
+        name=node.metadata.name,
+        uid=node.metadata.uid,
+        version=node.metadata.version,
+        ready=ready,
+        unschedulable=node.spec.unschedulable,
+        labels=node.metadata.labels,
+        taints=tuple(Taint(key=t.key, value=t.value, effect=t.effect) for t in node.spec.taints),
+        allocatable=_amounts(node.status.allocatable),
+        requested=dict(sorted(requested.items())),
+    )
+
+
+def pod_facts(pod: kube.Pod) -> PodFacts | None:
+    """Condense a Pod; None if its labels are not as the launcher writes them: it is another's."""
+    try:
+        return workload.pod_facts(pod)
+    except ValueError:
+        return None
+
+
+def group_lease(lease: kube.Lease) -> GroupLease | None:
+    """Read a Lease as a shared group's; None if it is none, or not as the arbiter writes it."""
+    try:
+        return workload.group_lease(lease)
+    except ValueError:
+        return None
+
+
+def model_uid(metadata: Metadata) -> str:
+    """Return the uid of an object's Model, by label or else by controller owner; empty if it has none."""
+    owner = next((o.uid for o in metadata.owner_references if o.kind == KIND and o.controller), "")
+    return metadata.labels.get(MODEL_UID_LABEL, "") or owner
+
+
+def job_uid(pod: kube.Pod) -> str:
+    """Return the uid of the Job that a Pod belongs to; empty if there is none."""
+    return next((o.uid for o in pod.metadata.owner_references if o.kind == "Job"), "")
+
+
+def _amounts(quantities: Mapping[str, Quantity]) -> dict[str, int]:
+    """Return quantities in thousandths, without those that are none."""
+    amounts: dict[str, int] = {}
+    for name in sorted(quantities):
+        try:
+            amounts[name] = milli(quantities[name])
+        except (ValueError, OverflowError):
+            continue
+    return amounts

@@ -1,0 +1,44 @@
+"""WatchHandler: routes watch events to the status reconciler first, since all wait for it, then to the publisher."""
+
+import asyncio
+
+from flexinfer.api.model import Model
+from flexinfer.runtime.kubernetes.api import Change, Kind, Listing
+from flexinfer.watcher.cache import ClusterCache, T
+from flexinfer.watcher.publisher import StatePublisher
+from flexinfer.watcher.status import StatusReconciler
+
+
+class WatchHandler:
+    """Takes the lists and changes of every kind; `synced` is set once each kind was listed."""
+
+    def __init__(self, cache: ClusterCache, status: StatusReconciler, publisher: StatePublisher) -> None:
+        self._cache, self._status, self._publisher = cache, status, publisher
+        self.synced = asyncio.Event()
+
+    def on_list(self, kind: Kind[T], listing: Listing[T]) -> None:
+        """Take a list; what it lacks was deleted."""
+        affected = self._cache.replace_all(kind, listing.items, listing.version)
+        for key in affected:
+            if key.kind == "model" and self._cache.model(key.object_key) is None:
+                self._status.remove(key.object_key)
+        for item in listing.items:
+            if isinstance(item, Model):
+                self._status.upsert(item)
+        self._publisher.enqueue(affected)
+        if self._cache.synced:
+            self.synced.set()
+
+    def on_change(self, kind: Kind[T], change: Change[T]) -> None:
+        """Take one change; a bookmark changes nothing."""
+        item = change.object
+        if item is None:
+            return
+        if change.type == "DELETED":
+            if isinstance(item, Model):
+                self._status.remove(item.key)
+            self._publisher.enqueue(self._cache.remove(kind, item))
+            return
+        if isinstance(item, Model):
+            self._status.upsert(item)
+        self._publisher.enqueue(self._cache.upsert(kind, item))
