@@ -59,7 +59,7 @@ def conditions_page() -> str:
 
 
 def rights_page() -> str:
-    """Return the page of what each service may do in a cluster, from the manifests and the permissions of the bus."""
+    """Return the page of what each component may do in a cluster, from the manifests and the NATS permissions."""
     built = (ROOT / "deploy" / "install.yaml").read_text()
     roles = [obj for obj in yaml.safe_load_all(built) if obj and obj["kind"] in ("ClusterRole", "Role")]
     api = "\n".join(
@@ -73,21 +73,21 @@ def rights_page() -> str:
         for user in USERS
     )
     return (
-        "# Rights\n\nWhat each service may do in a cluster. Admission policies narrow it further: an agent writes on its own Node, and on "
-        "labels and annotations of ours, alone; launcher, prefetcher and arbiter write what carries our label, and Leases of ours, alone.\n\n"
-        f"## The Kubernetes API\n\n| Service | Verbs | Resources | Where |\n|---|---|---|---|\n{api}\n\n"
-        f"## NATS\n\n| User | Publishes | Hears |\n|---|---|---|\n{bus}\n"
+        "# Rights\n\nWhat each component may do in a cluster. Admission policies narrow it further: an agent may only write FlexInfer's labels and "
+        "annotations on its own Node; launcher, prefetcher and arbiter may only write objects with FlexInfer's labels, and FlexInfer's Leases.\n\n"
+        f"## The Kubernetes API\n\n| Component | Verbs | Resources | Where |\n|---|---|---|---|\n{api}\n\n"
+        f"## NATS\n\n| User | Publishes | Subscribes to |\n|---|---|---|\n{bus}\n"
     )
 
 
 def _where(role: dict[str, Any], rule: dict[str, Any]) -> str:
     place = "everywhere" if role["kind"] == "ClusterRole" else "`flexinfer-system`"
     names = rule.get("resourceNames")
-    return f"{place}, {', '.join(f'`{name}`' for name in names)} alone" if names else place
+    return f"{place}, only {', '.join(f'`{name}`' for name in names)}" if names else place
 
 
-def _subjects(found: tuple[str, ...]) -> str:
-    return "<br>".join(f"`{subject}`" for subject in found)
+def _subjects(patterns: tuple[str, ...]) -> str:
+    return "<br>".join(f"`{subject}`" for subject in patterns)
 
 
 def subjects_page() -> str:
@@ -115,7 +115,7 @@ def subjects_page() -> str:
         "Names are encoded: letters, digits and `-` stay, any other byte is `_xx`. Hints (`flexinfer.wake`, `.changed`, `.ready`) are "
         "on core NATS and kept nowhere.\n\n"
         f"| Event | What it says | Fields |\n|---|---|---|\n{rows}\n\n"
-        f"| Receiver | hears of status writes by |\n|---|---|\n{hears}\n"
+        f"| Receiver | receives hints of status writes by |\n|---|---|\n{hears}\n"
     )
 
 

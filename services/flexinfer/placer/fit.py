@@ -42,7 +42,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 class Available(msgspec.Struct, frozen=True, kw_only=True):
     """What a node has left for one Model: amounts in thousandths, and its devices.
 
-    `fresh`: its telemetry is younger than STALE_SECONDS. `trust`: whether measured free memory counts. It
+    `recent`: its telemetry is younger than STALE_SECONDS. `trust`: whether measured free memory counts. It
     does not where the memory in use will be freed before the Model starts: then a device needs only to be
     large enough. `models` is how many others are scheduled to the node, `reserved_for` the shared group
     whose devices were subtracted, `preferred` the devices of the Model's own group.
@@ -51,7 +51,7 @@ class Available(msgspec.Struct, frozen=True, kw_only=True):
     node: NodeFacts
     free: Mapping[str, int]
     devices: Sequence[Device] = ()
-    fresh: bool = False
+    recent: bool = False
     trust: bool = True
     models: int = 0
     reserved_for: str = ""
@@ -106,7 +106,7 @@ def _with_vendor(requirements: Requirements, available: Available, vendor: str) 
     if refusal is not None:
         return refusal
     usable = [d for d in available.devices if d.vendor == vendor and requirements.runs_on(d)]
-    if available.fresh and usable:
+    if available.recent and usable:
         return _choose_devices(requirements, available, usable)
     if not available.trust:  # their memory is freed before the start, so their number is enough
         return Candidate(node=available.node.name, vendor=vendor)

@@ -54,7 +54,7 @@ class PlacementState:
         sample = self.observed.gpus.get(node)
         return sample.observed.devices if sample is not None else ()
 
-    def fresh(self, node: str) -> bool:
+    def has_recent_telemetry(self, node: str) -> bool:
         """Tell whether a node's telemetry is recent enough for a new start on a device."""
         sample = self.observed.gpus.get(node)
         return sample is not None and self.now - sample.at <= STALE_SECONDS
@@ -163,7 +163,7 @@ class PlacementState:
             reserved_for=reserved_for,
             free=free,
             devices=self.devices(node),
-            fresh=self.fresh(node),
+            recent=self.has_recent_telemetry(node),
             trust=not (runs or group_members or outdated),
             models=len(self.scheduled.get(node, ())) - (node_of(model) == node),
             preferred=group.uuids if group is not None and group.node == node else (),
@@ -235,14 +235,14 @@ class PlacementState:
         return GPU_RESOURCES.get(vendor) or GPU_RESOURCES[self.requirements(model).vendors[0]]
 
     def _sampled_since_wanted(self, model: Model, node: str) -> bool:
-        """Tell whether a node's telemetry is fresh and newer than the moment when the Model became wanted.
+        """Tell whether a node's telemetry is recent and newer than the moment when the Model became wanted.
 
         An older sample may show the memory of an engine that stopped in between, such as the one that made
         room for this Model.
         """
         sample = self.observed.gpus.get(node)
         wanted_at = self.observed.changed_at.get((model.key, conditions.WANTED))
-        return self.fresh(node) and sample is not None and (wanted_at is None or sample.at > wanted_at)
+        return self.has_recent_telemetry(node) and sample is not None and (wanted_at is None or sample.at > wanted_at)
 
 
 def node_of(model: Model) -> str:

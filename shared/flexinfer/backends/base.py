@@ -178,7 +178,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         scheme = spec.source.partition("://")[0]
         if scheme in self.schemes:
             return []
-        forms = ", ".join(f"{known}://" for known in self.schemes)
+        forms = ", ".join(f"{scheme}://" for scheme in self.schemes)
         return [
             Problem(Reason.UNSUPPORTED_SOURCE, f"{self.name} cannot serve {scheme}://; it serves {forms}")
         ]

@@ -51,10 +51,10 @@ DOWNLOAD_KEYS: dict[str, Key] = {
 """Accepted by every engine that serves HF:// sources; `sources.hf` reads them."""
 
 
-def flags(config: Mapping[str, Any], known: Mapping[str, Key]) -> list[str]:
+def flags(config: Mapping[str, Any], keys: Mapping[str, Key]) -> list[str]:
     """Return the flags of those config keys that are plain flags, in the allow-list's order."""
     arguments: list[str] = []
-    for name, key in known.items():
+    for name, key in keys.items():
         value = config.get(name)
         if value is None or not (key.flag or key.off):
             continue

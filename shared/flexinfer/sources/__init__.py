@@ -40,16 +40,16 @@ def scheme(name: str) -> Scheme | None:
 def parse(uri: str) -> Source | SourceError:
     """Return what a source URI names, or why it is not valid."""
     name, separator, rest = uri.partition("://")
-    known = scheme(name) if separator else None
-    if known is None:
+    parser = scheme(name) if separator else None
+    if parser is None:
         forms = ", ".join(one.form for one in _catalogue().values())
         return SourceError(
             Reason.INVALID_SOURCE, f"spec.source {uri!r} has no known scheme; use one of {forms}"
         )
     fault = "it is not one printable line" if not uri.isprintable() or len(uri) > _MAX_LENGTH else ""
-    parsed = fault or known.parse(rest)
+    parsed = fault or parser.parse(rest)
     if isinstance(parsed, str):
-        return SourceError(Reason.INVALID_SOURCE, f"spec.source {uri!r}: {parsed}; the form is {known.form}")
+        return SourceError(Reason.INVALID_SOURCE, f"spec.source {uri!r}: {parsed}; the form is {parser.form}")
     return parsed
 
 
@@ -58,11 +58,11 @@ def locate(model: Model) -> Location | None:
     source = parse(model.spec.source)
     if isinstance(source, SourceError):
         return None
-    known = scheme(source.scheme)
-    return None if known is None else known.locate(model, source)
+    locator = scheme(source.scheme)
+    return None if locator is None else locator.locate(model, source)
 
 
 @cache
 def _catalogue() -> Mapping[str, Scheme]:
-    schemes = sorted(plugins.discover(__name__, "SCHEME", Scheme), key=lambda known: known.name)
-    return plugins.index(schemes, lambda known: (known.name,))
+    schemes = sorted(plugins.discover(__name__, "SCHEME", Scheme), key=lambda scheme: scheme.name)
+    return plugins.index(schemes, lambda scheme: (scheme.name,))
