@@ -8,10 +8,9 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 
-from flexinfer.events import events, subjects
+from flexinfer.events import codec, events, subjects
+from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import AnyEvent, StateEvent
-from flexinfer.runtime.nats import codec
-from flexinfer.runtime.nats.state_writer import StreamEntry
 from flexinfer.runtime.runtime import Delivery, Disconnected, Snapshot, Subscriptions
 from flexinfer.state.observed import Observation
 
@@ -42,7 +41,7 @@ class Broker:
         self.live: dict[str, Observation] = {}
         self.history: list[events.HistoryRecorded] = []
         self.created = 1
-        self.doubt = asyncio.Event()
+        self.suspect = asyncio.Event()
         self._sequence = 0
         self._past: list[dict[str, tuple[int, StateEvent]]] = []
         self._readers: list[Reader] = []
@@ -152,7 +151,7 @@ class Broker:
 
     def _remade(self) -> None:
         self.created += 1
-        self.doubt.set()
+        self.suspect.set()
         for reader in self._readers:
             reader.behind = True
 
@@ -182,15 +181,15 @@ class SimulatedStream:
 
     async def suspect(self) -> None:
         """Return when the store was lost or rolled back."""
-        await self._broker.doubt.wait()
+        await self._broker.suspect.wait()
 
     def mark_suspect(self) -> None:
         """Say that what is held may not be true."""
-        self._broker.doubt.set()
+        self._broker.suspect.set()
 
     async def open(self) -> None:
         """Read back what the stream holds."""
-        self._broker.doubt.clear()
+        self._broker.suspect.clear()
         self.created = str(self._broker.created)
         self.held = {}
         for subject, (sequence, event) in self._broker.state.items():

@@ -8,11 +8,11 @@ import msgspec
 
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Metadata, Model, ModelStatus
-from flexinfer.events import events, subjects
+from flexinfer.events import codec, events, subjects
+from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import StateEvent
 from flexinfer.runtime.kubernetes.api import MODELS, Change, ConflictError, Kind, Listing, NotFoundError
-from flexinfer.runtime.nats import codec
-from flexinfer.runtime.nats.state_writer import StaleWriteError, StreamEntry
+from flexinfer.runtime.nats.state_writer import StaleWriteError
 
 T = TypeVar("T")
 
@@ -176,11 +176,11 @@ class DictStream:
         self.marks += 1
 
     async def suspect(self) -> None:
-        """Return once in doubt."""
+        """Return once the stream is suspect."""
         await self._doubt.wait()
 
     def mark_suspect(self) -> None:
-        """Be in doubt."""
+        """Make the stream suspect."""
         self._doubt.set()
 
     def event(self, subject: str) -> StateEvent | None:

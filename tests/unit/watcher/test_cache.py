@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from flexinfer.api import kube
 from flexinfer.api.labels import MODEL_UID_LABEL, TURN_LABEL
 from flexinfer.api.model import Gpu, Metadata, Model, OwnerReference, SharedGroup
-from flexinfer.events import events, workload
+from flexinfer.events import codec, events, workload
+from flexinfer.events.codec import StreamEntry
 from flexinfer.runtime.kubernetes.api import CLAIMS, JOBS, LEASES, MODELS, NODES, PODS
-from flexinfer.runtime.nats import codec
-from flexinfer.runtime.nats.state_writer import StreamEntry
 from flexinfer.watcher.cache import KINDS, ClusterCache, SubjectKey
 from flexinfer.watcher.diff import differing, key_of, pending_event, subject_of
 from flexinfer.watcher.facts import requests_of

@@ -16,6 +16,7 @@ from flexinfer.api.model import Metadata, Model
 from flexinfer.api.phase import Phase
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
+from flexinfer.events.codec import StreamEntry
 from flexinfer.runtime.kubernetes.api import (
     CLAIMS,
     LEASES,
@@ -27,7 +28,6 @@ from flexinfer.runtime.kubernetes.api import (
     UnavailableError,
 )
 from flexinfer.runtime.nats.connection import NatsUnavailableError
-from flexinfer.runtime.nats.state_writer import StreamEntry
 from flexinfer.watcher.__main__ import mirror
 from tests.builders import a_condition, a_model
 from tests.runtimes import a_runtime

@@ -211,4 +211,4 @@ class StateStream:
             yield
 
 
-__all__ = ["StaleWriteError", "StateStream", "StreamEntry"]
+__all__ = ["StaleWriteError", "StateStream"]
