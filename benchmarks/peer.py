@@ -20,8 +20,8 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.services import OWNERS, STATUS_FIELDS
 from flexinfer.events.workload import pod_facts
 from flexinfer.launcher import manifests
-from flexinfer.launcher import perform as launching
-from flexinfer.launcher.probing import Ask, asking, loading_pause
+from flexinfer.launcher import settings as launching
+from flexinfer.launcher.probe import Ask, http_client, loading_interval
 from flexinfer.prefetcher import jobs
 from flexinfer.prefetcher import perform as prefetching
 from flexinfer.prefetcher.plan import plan_of
@@ -114,7 +114,7 @@ class Peer:
         url = f"http://{self._address(name)}:{backend.port}{backend.health}"
         began = time.monotonic()
         while not (await self._ask(url)).good:
-            await asyncio.sleep(loading_pause(time.monotonic() - began))
+            await asyncio.sleep(loading_interval(time.monotonic() - began))
         await self._say(await saying, conditions.READY)
 
     async def _loading(self, model: Model, pod: str) -> Model:
@@ -183,7 +183,7 @@ class Peer:
 @contextlib.asynccontextmanager
 async def peer(kubeconfig: str, status: Mapping[str, Any]) -> AsyncIterator[Peer]:
     """Open the peer's process: its client, its two watches."""
-    async with connected(kubeconfig) as cluster, asking() as ask:
+    async with connected(kubeconfig) as cluster, http_client() as ask:
         claim = await cluster.get(CLAIMS, NAMESPACE, "models")
         made = Peer(cluster, ask, status, claim.metadata.uid)
         kinds: tuple[Kind[Any], ...] = (JOBS, PODS)

@@ -45,7 +45,7 @@ from flexinfer import backends
 from flexinfer.api.model import Model, Placement
 from flexinfer.events.nodes import Device
 from flexinfer.launcher.manifests import engine_pod, template
-from flexinfer.launcher.perform import settings_of
+from flexinfer.launcher.settings import settings_of
 from flexinfer.placer.requirements import requirements_of
 from flexinfer.runtime.settings import load, warnings
 from flexinfer.watcher.accepted import accepted

@@ -22,7 +22,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.arbiter.__main__ import controller as arbiter
 from flexinfer.launcher.__main__ import controller as launcher
-from flexinfer.launcher.probing import Answer, Ask
+from flexinfer.launcher.probe import Answer, Ask
 from flexinfer.placer.__main__ import controller as placer
 from flexinfer.prefetcher.__main__ import controller as prefetcher
 from flexinfer.proxy.gateway import Gateway

@@ -5,10 +5,12 @@ import functools
 from collections.abc import Callable
 
 from flexinfer.api.services import SERVICES
-from flexinfer.launcher.decide import Effect, decide
+from flexinfer.launcher.decide import decide
+from flexinfer.launcher.effects import Effect
 from flexinfer.launcher.memory import EngineProbed, Memory, fold, forget
-from flexinfer.launcher.perform import perform, settings_of
-from flexinfer.launcher.probing import Ask, Prober, asking
+from flexinfer.launcher.perform import perform
+from flexinfer.launcher.probe import Ask, Prober, http_client
+from flexinfer.launcher.settings import settings_of
 from flexinfer.runtime.controller import Controller
 from flexinfer.runtime.process import run_all, runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
@@ -16,14 +18,15 @@ from flexinfer.runtime.settings import Settings
 
 
 def controller(
-    settings: Settings, opened: Callable[[], contextlib.AbstractAsyncContextManager[Ask]] = asking
+    settings: Settings, opened: Callable[[], contextlib.AbstractAsyncContextManager[Ask]] = http_client
 ) -> Controller[Effect, EngineProbed, Memory]:
     """Return the launcher's controller; `opened` gives the client that engines are probed with."""
     prober = Prober(opened)
+    launch_settings = settings_of(settings)
     return Controller(
         name="launcher",
-        decide=functools.partial(decide, settings=settings_of(settings)),
-        perform=perform,
+        decide=functools.partial(decide, settings=launch_settings),
+        perform=functools.partial(perform, settings=launch_settings),
         subscriptions=subscriptions_of(SERVICES["launcher"]),
         memory=Memory(),
         fold=fold,

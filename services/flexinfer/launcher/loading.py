@@ -1,133 +1,198 @@
-"""How far a start has come, how long it may stay there, and what follows a failure. Pure."""
+"""An engine that does not answer yet: how far its start has come, how long that may take, and what follows a failure. Pure."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from flexinfer import backends
 from flexinfer.api import conditions
-from flexinfer.api.conditions import Condition
-from flexinfer.api.model import BackendStatus, Model
+from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
-from flexinfer.launcher import rules
-from flexinfer.launcher.manifests import LaunchSettings, template
-from flexinfer.launcher.memory import Probe
-from flexinfer.state.observed import ObservedState
+from flexinfer.launcher import status
+from flexinfer.launcher.effects import Action, Purpose, Stop
+from flexinfer.launcher.manifests import LaunchSettings
+from flexinfer.launcher.view import GATES, ModelContext
+from flexinfer.state.actions import RequeueAt
 
-TRIES = 5
+ATTEMPTS = 6
 """Pods in a row that may fail before the start is given up."""
 IMAGE_SECONDS = 120.0
-"""A node tries to get an image some four times in it."""
+"""How long an image may fail to be pulled: a kubelet tries some four times in it."""
 BINDING_SECONDS = 0.25
-"""A scheduler takes some 10 ms for a Pod that fits: one that is bound within this long is not said to wait, which saves a wake a write."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-_NO_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+"""A scheduler needs some 10 ms for a Pod that fits: one that is bound within this long is not reported as waiting, which saves a write."""
+_FIRST_BACK_OFF, _LONGEST_BACK_OFF = 1.0, 60.0
+_IMAGE_BACK_OFF = "ImagePullBackOff"
+_NO_IMAGE = frozenset({"ErrImagePull", _IMAGE_BACK_OFF, "InvalidImageName", "ErrImageNeverPull"})
 _ORDINARY = frozenset({"ContainerCreating", "PodInitializing"})
-"""What every container waits for: no news without a message."""
+"""What every container waits for: worth reporting only with a message."""
 _WAS_GATED = "SchedulingGated"
-"""What a Pod's condition says on, for a moment, after its gate has opened."""
+"""What a Pod's condition still says for a moment after its gate has opened."""
 SCHEDULING, IMAGE, WEIGHTS, RESTART = "Scheduling", "Image", "Weights", "Restart"
 
 
 class Stage(NamedTuple):
-    """A stage of loading, and how it is said."""
+    """A stage of loading: reason and message of Ready, and `status.backend.loadingStage`."""
 
     reason: str
     message: str
-    stage: str
+    name: str
 
 
-def stage(pod: PodFacts, reason: str, ready: Condition | None, probe: Probe | None) -> Stage:
+def load(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
+    """Yield how far an engine that does not answer has come, or that it made no progress before its deadline."""
+    if _not_asked_yet(context, pod):
+        return
+    view, stage = context.view, stage_of(context, pod)
+    if stage.name == SCHEDULING and context.now < (bound_by := _bound_by(context)):
+        yield RequeueAt(bound_by)
+        return
+    seconds = stage_seconds(view.model, context.settings, stage.reason)
+    deadline = context.since(conditions.READY) + seconds
+    if view.ready.reason == stage.reason and view.gates_open:
+        if context.now >= deadline:
+            yield from _give_up(context, pod, stage, seconds)
+            return
+        yield RequeueAt(deadline)
+    restarts = max(pod.restarts, view.backend.restarts if view.ready.loading else 0)
+    backend = status.at_stage(view, stage.name, restarts)
+    yield from status.say_not_ready(context, stage.reason, stage.message, backend, status.RUN_GATES)
+
+
+def _not_asked_yet(context: ModelContext, pod: PodFacts) -> bool:
+    """Tell whether an engine that is Ready has only not been asked since this process started: it stays Ready until it has been."""
+    answer = context.probe.answer if context.probe is not None else None
+    unknown = answer is None or (not answer.detail and not answer.healthy)
+    view = context.view
+    return view.ready.true and unknown and view.backend.address == address(view.model, pod)
+
+
+def _bound_by(context: ModelContext) -> float:
+    """Return until when a Pod without a node is not reported as waiting; a start that was reported already goes on being reported."""
+    began = started_at(context)
+    return context.now if context.view.ready.loading or began is None else began + BINDING_SECONDS
+
+
+def _give_up(context: ModelContext, pod: PodFacts, stage: Stage, seconds: float) -> Iterator[Action]:
+    namespace = context.view.model.metadata.namespace
+    yield from status.say_not_ready(
+        context,
+        Reason.LOADING_TIMEOUT,
+        f"no progress for {seconds:g}s: {stage.message}; see kubectl logs -n {namespace} {pod.name}",
+        status.at_stage(context.view, stage.name, pod.restarts),
+        status.RUN_GATES,
+    )
+
+
+def stage_of(context: ModelContext, pod: PodFacts) -> Stage:
     """Return how far a Pod whose engine does not answer has come.
 
-    A restart is no progress: who restarted once says so until it answers, and the deadline runs on. The same for an image that cannot be had.
+    A restart is no progress: an engine that restarted once is Restarting until it answers, and its deadline runs on. The same holds for
+    an image that cannot be pulled.
     """
-    if pod.reason in _NO_IMAGE or (reason == Reason.IMAGE_PULL_FAILED and not pod.running):
-        told = f"{pod.reason}: {pod.message}" if pod.reason in _NO_IMAGE else ready.message if ready else ""
-        return Stage(Reason.IMAGE_PULL_FAILED, told, IMAGE)
-    answered = ready is not None and ready.true
-    if answered or pod.restarts or reason == Reason.RESTARTING:
-        return Stage(Reason.RESTARTING, _restarting(pod, probe), RESTART)
+    ready = context.view.ready
+    if pod.reason in _NO_IMAGE or (ready.reason == Reason.IMAGE_PULL_FAILED and not pod.running):
+        return Stage(Reason.IMAGE_PULL_FAILED, _image_failure(context, pod), IMAGE)
+    if ready.true or pod.restarts or ready.reason == Reason.RESTARTING:
+        return Stage(Reason.RESTARTING, _restart(context, pod), RESTART)
     if pod.running:
-        return Stage(Reason.LOADING, f"the engine loads on node {pod.node}", WEIGHTS)
+        return Stage(Reason.LOADING, f"engine process runs on node {pod.node} and loads the weights", WEIGHTS)
     if not pod.node:
-        why = f": {pod.message}" if pod.message and pod.reason != _WAS_GATED else ""
-        return Stage(Reason.STARTING, f"its Pod waits for the scheduler{why}", SCHEDULING)
-    told = "" if pod.reason in _ORDINARY and not pod.message else pod.reason
-    why = f" ({told}: {pod.message})".replace(": )", ")") if told else ""
-    return Stage(Reason.STARTING, f"its Pod starts on node {pod.node}{why}", IMAGE)
+        cause = f": {pod.message}" if pod.message and pod.reason != _WAS_GATED else ""
+        return Stage(Reason.STARTING, f"Pod is waiting for the scheduler{cause}", SCHEDULING)
+    reason = "" if pod.reason in _ORDINARY and not pod.message else pod.reason
+    cause = f" ({_joined(reason, pod.message)})" if reason else ""
+    return Stage(Reason.STARTING, f"Pod is starting on node {pod.node}{cause}", IMAGE)
 
 
-def _restarting(pod: PodFacts, probe: Probe | None) -> str:
+def _image_failure(context: ModelContext, pod: PodFacts) -> str:
+    """Return the node's error. Between two tries the kubelet only says that it backs off: the error of the try is kept."""
+    ready = context.view.ready
+    reported = ready.reason == Reason.IMAGE_PULL_FAILED
+    if reported and (pod.reason == _IMAGE_BACK_OFF or pod.reason not in _NO_IMAGE):
+        return ready.message
+    return f"image pull failed: {_joined(pod.reason, pod.message)}"
+
+
+def _restart(context: ModelContext, pod: PodFacts) -> str:
     if pod.exit_code is None:
-        detail = f" ({probe.answer.detail})" if probe is not None and probe.answer.detail else ""
-        return f"the engine stopped answering{detail}"
-    told = pod.last or pod.message
-    why = f": {told}" if told else ""
-    return f"the engine ended with exit code {pod.exit_code} and is started again, {pod.restarts} times so far{why}{_remedy(pod)}"
+        detail = context.probe.answer.detail if context.probe is not None else ""
+        return f"engine stopped responding ({detail})" if detail else "engine stopped responding"
+    last = pod.last or pod.message
+    cause = f" ({last})" if last else ""
+    return f"engine ended with exit code {pod.exit_code}{cause}; {_times(pod.restarts)}{_remedy(pod)}"
+
+
+def _times(restarts: int) -> str:
+    return f"restarted {restarts} time{'' if restarts == 1 else 's'}"
 
 
 def _remedy(pod: PodFacts) -> str:
-    """Return what helps an engine that had no memory left, or that this node cannot run, or nothing."""
+    """Return what helps an engine that exceeded its memory, or that this node cannot run; else nothing."""
     if pod.last.startswith("OOMKilled"):
-        return "; it needs more memory than it may have: raise spec.resources.limits.memory"
+        return "; raise spec.resources.limits.memory"
     if "exec format error" in pod.last:
         return f"; its image is built for another architecture than that of node {pod.node}"
     return ""
 
 
+def _joined(reason: str, message: str) -> str:
+    return f"{reason}: {message}" if message else reason
+
+
 def address(model: Model, pod: PodFacts) -> str:
-    """Return host:port of a Pod's engine."""
+    """Return host:port of a Pod's engine; empty while it has no address."""
     backend = backends.find(model.spec.backend)
     return f"{pod.ip}:{backend.port}" if backend is not None and pod.ip else ""
 
 
-def outdated(model: Model, pod: PodFacts, settings: LaunchSettings) -> bool:
-    """Tell whether the running engine is not what the newer spec asks for; a spec that nobody has judged yet says nothing."""
-    if not model.is_true(conditions.ACCEPTED):
-        return model.condition_status(conditions.ACCEPTED) == conditions.FALSE
-    made = template(model, settings)
-    return made is None or made.digest != pod.template
-
-
-def patience(model: Model, settings: LaunchSettings, reason: str) -> float:
-    """Return how long a stage of loading may last, in seconds; an image that cannot be had is not worth the whole of it."""
+def stage_seconds(model: Model, settings: LaunchSettings, reason: str) -> float:
+    """Return how long a stage of loading may last, in seconds; an image that cannot be pulled is given up sooner."""
     if reason == Reason.IMAGE_PULL_FAILED:
         return min(settings.loading_seconds, IMAGE_SECONDS)
     backend = backends.find(model.spec.backend)
     return max(settings.loading_seconds, backend.loading_seconds if backend is not None else 0)
 
 
-def started_at(state: ObservedState, model: Model) -> float | None:
-    """Return when the last gate opened, or the former process died; None when nobody saw it."""
-    ready = model.condition(conditions.READY)
-    restarted = ready is not None and ready.reason == Reason.RESTARTING
-    kinds = (conditions.READY,) if restarted else rules.GATES
-    since = [state.changed_at[model.key, kind] for kind in kinds if (model.key, kind) in state.changed_at]
-    return max(since, default=None)
+def started_at(context: ModelContext) -> float | None:
+    """Return when the last gate opened or the previous process ended; None if that was not observed."""
+    changed, key = context.state.changed_at, context.view.model.key
+    kinds = (conditions.READY,) if context.view.ready.reason == Reason.RESTARTING else GATES
+    return max((changed[key, kind] for kind in kinds if (key, kind) in changed), default=None)
 
 
-def seconds_since_start(state: ObservedState, model: Model, now: float) -> float:
-    """Return how long this start has taken; 0 when nobody saw its beginning."""
-    began = started_at(state, model)
-    return round(now - began, 3) if began is not None else 0.0
+def seconds_since_start(context: ModelContext) -> float:
+    """Return how long this start has taken; 0 if its beginning was not observed."""
+    began = started_at(context)
+    return round(context.now - began, 3) if began is not None else 0.0
 
 
-def after_failure(pod: PodFacts, tries: int) -> tuple[str, str]:
-    """Return what is said of a Pod that failed: wait for the next try, or give up."""
+def failed(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
+    """Yield what follows a Pod that will never run again: report it, then delete it; the next one is created after the back-off."""
+    view = context.view
+    if view.ready.failed:
+        yield Stop(model=view.model, pods=context.pods, purpose=Purpose.CLEAR, cause="its Pod failed")
+        return
+    failures = view.backend.restarts + 1 if view.ready.loading else 1
+    reason, message = after_failure(pod, failures)
+    backend = status.at_stage(view, "", failures)
+    yield from status.say_not_ready(context, reason, message, backend, status.RUN_GATES)
+
+
+def after_failure(pod: PodFacts, failures: int) -> tuple[Reason, str]:
+    """Return reason and message after so many Pods in a row failed: the next attempt, or that the start is given up."""
     code = f" with exit code {pod.exit_code}" if pod.exit_code is not None else ""
-    why = f"its Pod failed{code} ({pod.reason or pod.phase}{': ' + pod.message if pod.message else ''})"
-    if tries > TRIES:
-        return (
-            Reason.LOADING_TIMEOUT,
-            f"{why}, {tries} times in a row; a change of the spec or a request tries again",
-        )
-    return Reason.BACK_OFF, f"{why}; try {tries + 1} of {TRIES + 1} follows in {_pause(tries):g} s"
+    cause = f"Pod failed{code} ({_joined(pod.reason or pod.phase, pod.message)})"
+    if failures >= ATTEMPTS:
+        message = f"{cause}, {failures} times in a row; a request or a change of the spec retries"
+        return Reason.LOADING_TIMEOUT, message
+    seconds = _back_off(failures)
+    return Reason.BACK_OFF, f"{cause}; back-off: attempt {failures + 1} of {ATTEMPTS} in {seconds:g}s"
 
 
-def next_try(told: BackendStatus, failed: float) -> float:
-    """Return when the next Pod may be made."""
-    return failed + _pause(told.restarts)
+def next_attempt(context: ModelContext) -> float:
+    """Return when the next Pod may be created."""
+    return context.since(conditions.READY) + _back_off(context.view.backend.restarts)
 
 
-def _pause(tries: int) -> float:
-    return float(min(_FIRST_PAUSE * 2 ** max(0, tries - 1), _LONGEST_PAUSE))
+def _back_off(failures: int) -> float:
+    return float(min(_FIRST_BACK_OFF * 2 ** max(0, failures - 1), _LONGEST_BACK_OFF))

@@ -1,4 +1,4 @@
-"""The objects that a Model becomes: one Pod while it runs, one Service always. Pure."""
+"""The objects of a Model: one Pod while its engine runs, one Service always. Pure."""
 
 import hashlib
 import json
@@ -27,11 +27,11 @@ Json = dict[str, Any]
 ENGINE = "engine"
 GRACE_SECONDS = 30
 _NEVER_KILL = 86_400
-"""A startup probe that fails this often, once a second, is left to our own loading deadline."""
+"""Failures of the startup probe, one a second, before the kubelet kills: never before the launcher's own loading deadline."""
 
 
 class LaunchSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What of the settings shapes a start."""
+    """What of the settings concerns a start; times are seconds."""
 
     proxy_base_url: str = "http://flexinfer-proxy.flexinfer-system.svc"
     cluster_domain: str = "cluster.local"
@@ -44,22 +44,22 @@ class LaunchSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Template(msgspec.Struct, frozen=True):
-    """A Pod's spec and what tells it from another."""
+    """A Pod's spec and its digest, by which two are compared without the API server's defaults."""
 
     spec: Json
     digest: str
     fetches: bool = False
-    """Whether its start goes out for weights."""
+    """Whether its start downloads weights: network policies let no other Pod out."""
 
 
 def endpoint(model: Model, settings: LaunchSettings) -> str:
-    """Return the door's address of a Model."""
+    """Return the proxy's address of a Model."""
     meta = model.metadata
     return f"{settings.proxy_base_url}/model/{meta.namespace}/{meta.name}/v1"
 
 
 def pod_name(model: Model) -> str:
-    """Return the one name that a Model's Pod may have: it is what keeps two engines apart."""
+    """Return the one name that a Model's engine Pod may have: it excludes a second engine (ADR 0010)."""
     return f"{model.metadata.name}-0"
 
 
@@ -69,18 +69,21 @@ def gate(turn: int) -> str:
 
 
 def template(model: Model, settings: LaunchSettings) -> Template | None:
-    """Return the Pod template of a Model as it is placed; None when its spec is not one we can serve."""
+    """Return the Pod template of a Model on its placement; None if no backend or source can serve its spec."""
     backend, location = backends.find(model.spec.backend), sources.locate(model)
     if backend is None or location is None:
         return None
     spec = _pod_spec(model, backend, location, settings)
-    told = json.dumps(spec, sort_keys=True, separators=(",", ":"))
     fetches = location.pulled or "initContainers" in spec
-    return Template(spec, hashlib.sha256(told.encode()).hexdigest()[:16], fetches)
+    return Template(spec, _digest(json.dumps(spec, sort_keys=True, separators=(",", ":"))), fetches)
 
 
-def engine_pod(model: Model, turn: int, made: Template) -> Json:
-    """Return the Pod of one turn, born with the gate of that turn."""
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def engine_pod(model: Model, turn: int, rendered: Template) -> Json:
+    """Return the Pod of one turn, created with the scheduling gate of that turn."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -88,36 +91,35 @@ def engine_pod(model: Model, turn: int, made: Template) -> Json:
             "name": pod_name(model),
             "namespace": model.metadata.namespace,
             "labels": pod.labels(model, ENGINE, "launcher")
-            | ({FETCHES_LABEL: "true"} if made.fetches else {})
+            | ({FETCHES_LABEL: "true"} if rendered.fetches else {})
             | {TURN_LABEL: str(turn)},
             "annotations": {
-                TEMPLATE_ANNOTATION: made.digest,
+                TEMPLATE_ANNOTATION: rendered.digest,
                 GENERATION_ANNOTATION: str(model.metadata.generation),
             },
             "ownerReferences": [pod.owner(model)],
         },
-        "spec": {**made.spec, "schedulingGates": [{"name": gate(turn)}]},
+        "spec": {**rendered.spec, "schedulingGates": [{"name": gate(turn)}]},
     }
 
 
 def service(model: Model, settings: LaunchSettings) -> Json:
-    """Return the Model's Service: another name of the door, never a way round it."""
+    """Return the Model's Service: another name of the proxy, never a way past it."""
     spec = {
         "type": "ExternalName",
         "externalName": f"{PROXY_SERVICE}.{SYSTEM_NAMESPACE}.svc.{settings.cluster_domain}",
         "ports": [{"name": "http", "port": 80, "targetPort": 80, "protocol": "TCP"}],
     }
-    notes = _notes(model, settings)
-    told = json.dumps([notes, spec], sort_keys=True)
-    digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+    annotations = _litellm_annotations(model, settings)
+    digest = _digest(json.dumps([annotations, spec], sort_keys=True))
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
             "name": model.metadata.name,
             "namespace": model.metadata.namespace,
-            "labels": pod.labels(model, "door", "launcher"),
-            "annotations": notes | {TEMPLATE_ANNOTATION: digest},
+            "labels": pod.labels(model, "proxy", "launcher"),
+            "annotations": annotations | {TEMPLATE_ANNOTATION: digest},
             "ownerReferences": [pod.owner(model)],
         },
         "spec": spec,
@@ -125,7 +127,7 @@ def service(model: Model, settings: LaunchSettings) -> Json:
 
 
 def serving(model: Model, path: str) -> Serving:
-    """Return what the backend is asked about a start of this Model."""
+    """Return a start of this Model as a backend sees it; `path` is where the weights are in the container."""
     placement = model.status.placement
     vendor = placement.vendor if placement is not None and model.spec.devices else "cpu"
     return Serving(
@@ -139,10 +141,10 @@ def serving(model: Model, path: str) -> Serving:
 
 
 def _pod_spec(model: Model, backend: Backend, location: Location, settings: LaunchSettings) -> Json:
-    first = _fetching(model, location, settings)
+    init_containers = _init_containers(model, location, settings)
     return {
         **pod.where(model),
-        **({"initContainers": first} if first else {}),
+        **({"initContainers": init_containers} if init_containers else {}),
         "containers": [_container(model, backend, location, settings)],
         "volumes": [*pod.volumes(location), *_shared_memory(backend)],
         "securityContext": pod.security(root=backend.needs_root(serving(model, location.path).vendor)),
@@ -153,8 +155,8 @@ def _pod_spec(model: Model, backend: Backend, location: Location, settings: Laun
     }
 
 
-def _fetching(model: Model, location: Location, settings: LaunchSettings) -> list[Json]:
-    """Return the container that fetches first, where nothing keeps the weights between two starts."""
+def _init_containers(model: Model, location: Location, settings: LaunchSettings) -> list[Json]:
+    """Return the container that downloads the weights, where no volume keeps them between two starts."""
     if not location.fetched or location.volume is Volume.CLAIM:
         return []
     return [pod.fetch_container(model, location, settings.image, settings.hf_endpoint)]
@@ -164,7 +166,7 @@ def _container(model: Model, backend: Backend, location: Location, settings: Lau
     start = serving(model, location.path)
     address = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
     probe = {"httpGet": {"path": backend.health, "port": "http"}, "timeoutSeconds": 1}
-    made: Json = {
+    container: Json = {
         "name": ENGINE,
         "image": backend.image(start.vendor, settings.images),
         "imagePullPolicy": "IfNotPresent",
@@ -178,13 +180,13 @@ def _container(model: Model, backend: Backend, location: Location, settings: Lau
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": dict(pod.HARDENED),
     }
-    return made | ({"command": list(backend.command)} if backend.command else {})
+    return container | ({"command": list(backend.command)} if backend.command else {})
 
 
 def _resources(model: Model, vendor: str) -> Json:
-    asked = model.spec.resources
-    requests = dict(asked.requests) if asked else {}
-    limits = dict(asked.limits) if asked else {}
+    resources = model.spec.resources
+    requests = dict(resources.requests) if resources else {}
+    limits = dict(resources.limits) if resources else {}
     device = GPU_RESOURCES.get(vendor)
     if device and model.spec.devices:
         requests[device] = limits[device] = str(model.spec.devices)
@@ -200,18 +202,18 @@ def _shared_memory_mount(backend: Backend) -> list[Json]:
     return [{"name": "shm", "mountPath": "/dev/shm"}] if backend.shared_memory else []  # noqa: S108
 
 
-def _notes(model: Model, settings: LaunchSettings) -> dict[str, str]:
+def _litellm_annotations(model: Model, settings: LaunchSettings) -> dict[str, str]:
     """Return the annotations by which a LiteLLM proxy finds the Model."""
     labels, lite = model.spec.service_labels, model.spec.litellm
-    notes = {SERVICE_LABELS_ANNOTATION: ",".join(labels)} if labels else {}
+    annotations = {SERVICE_LABELS_ANNOTATION: ",".join(labels)} if labels else {}
     if lite is None or not lite.enabled:
-        return notes
+        return annotations
     served = lite.served_model_name or model.metadata.name
     aliases = sorted({*labels, *lite.aliases} - {served})
-    found = {
+    values = {
         "served-model": served,
         "api-base": endpoint(model, settings),
         "aliases": ",".join(aliases),
         "copilot-model": lite.copilot_alias or "",
     }
-    return notes | {f"{LITELLM_PREFIX}/{name}": value for name, value in found.items() if value}
+    return annotations | {f"{LITELLM_PREFIX}/{name}": value for name, value in values.items() if value}

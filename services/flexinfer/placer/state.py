@@ -242,7 +242,11 @@ class PlacementState:
         """
         sample = self.observed.gpus.get(node)
         wanted_at = self.observed.changed_at.get((model.key, conditions.WANTED))
-        return self.has_recent_telemetry(node) and sample is not None and (wanted_at is None or sample.at > wanted_at)
+        return (
+            self.has_recent_telemetry(node)
+            and sample is not None
+            and (wanted_at is None or sample.at > wanted_at)
+        )
 
 
 def node_of(model: Model) -> str:

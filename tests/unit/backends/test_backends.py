@@ -14,7 +14,7 @@ from flexinfer.api.model import Gpu, ModelSpec, Placement, Resources
 from flexinfer.api.reasons import Reason
 from flexinfer.backends import Serving
 from flexinfer.launcher.manifests import LaunchSettings, engine_pod, template
-from flexinfer.launcher.perform import settings_of
+from flexinfer.launcher.settings import settings_of
 from flexinfer.runtime.settings import Settings
 from tests.builders import a_model
 

@@ -1,6 +1,6 @@
-"""A small world for the launcher's effects: an API of dictionaries, a bus that is a list, and a saw that cuts a call off.
+"""A small world for the launcher's effects: an API of dictionaries, and a process that can be cut off at any call.
 
-It keeps to what the effects rely on: names are exclusive, a resourceVersion or uid that does not fit is refused, JSON patches test.
+It has what the effects rely on: names are exclusive, another resourceVersion or uid is a conflict, JSON patches test.
 """
 
 import asyncio
@@ -21,19 +21,19 @@ from flexinfer.runtime.kubernetes.api import (
     Listing,
     NotFoundError,
 )
-from localkube.apiserver.errors import ApiError as Refusal
+from localkube.apiserver.errors import ApiError as ApiServerError
 from localkube.apiserver.patch import json_patch, merge_patch
 
 T = TypeVar("T")
 Json = dict[str, Any]
 
 
-class SawnOffError(Exception):
-    """The process died at this call."""
+class CutOffError(Exception):
+    """The process ended at this call."""
 
 
 class World:
-    """`runtime.api.Cluster` over dictionaries. `between` runs before each call; `cut` calls later the process dies."""
+    """The Kubernetes API over dictionaries. `between` runs before each call; `cut` calls later the process dies."""
 
     def __init__(self) -> None:
         self.things: dict[tuple[str, str, str], Json] = {}
@@ -47,7 +47,7 @@ class World:
     # --- what tests do
 
     def put(self, kind: str, body: Json, namespace: str = "default") -> Json:
-        """Put an object there, as somebody else would."""
+        """Write an object, as another client would."""
         body = msgspec.json.decode(msgspec.json.encode(body))
         meta = body.setdefault("metadata", {})
         self._count += 1
@@ -58,11 +58,11 @@ class World:
         return body
 
     def find(self, kind: str, name: str, namespace: str = "default") -> Json | None:
-        """Return an object as it stands."""
+        """Return an object as it is now."""
         return self.things.get((kind, namespace, name))
 
     def touch(self, kind: str, name: str, change: Callable[[Json], object]) -> None:
-        """Change an object, as somebody else would."""
+        """Change an object, as another client would."""
         thing = copy.deepcopy(self.things[kind, "default", name])
         change(thing)
         self.put(kind, thing)
@@ -72,26 +72,26 @@ class World:
         self.put("leases", msgspec.to_builtins(lease_of(turn)))
 
     def end_pods(self) -> None:
-        """Let every terminating Pod go."""
+        """Delete every terminating Pod."""
         for key in [k for k, thing in self.things.items() if "deletionTimestamp" in thing["metadata"]]:
             if key[0] == "pods":
                 del self.things[key]
 
-    # --- what services do
+    # --- what components do
 
     async def _step(self, call: str) -> None:
         await asyncio.sleep(0)
         self.calls.append(call)
         if self.cut == 0:
-            raise SawnOffError(call)
+            raise CutOffError(call)
         self.cut -= 1
         self.between(call)
 
     def _at(self, kind: Kind[Any], namespace: str, name: str) -> Json:
-        found = self.find(kind.plural, name, namespace)
-        if found is None:
+        thing = self.find(kind.plural, name, namespace)
+        if thing is None:
             raise NotFoundError(f"{kind.plural} {name} not found", 404)
-        return found
+        return thing
 
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
         """Return one object."""
@@ -99,17 +99,17 @@ class World:
         return msgspec.convert(self._at(kind, namespace, name), kind.type)
 
     async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
-        """Return what carries the labels."""
+        """Return the objects with these labels."""
         await self._step(f"list {kind.plural}")
         wanted = dict(pair.split("=") for pair in labels.split(",") if pair)
-        found = [
+        items = [
             msgspec.convert(thing, kind.type)
             for (plural, there, _), thing in self.things.items()
             if plural == kind.plural
             and there == namespace
             and wanted.items() <= thing["metadata"].get("labels", {}).items()
         ]
-        return Listing(tuple(found), str(self._count))
+        return Listing(tuple(items), str(self._count))
 
     async def watch(self, kind: Kind[T], version: str) -> AsyncIterator[Change[T]]:
         """Yield nothing."""
@@ -125,7 +125,7 @@ class World:
         return msgspec.convert(self.put(kind.plural, copy.deepcopy(body), namespace), kind.type)
 
     async def replace(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
-        """Nobody here does."""
+        """Replace nothing: no effect of the launcher does."""
         raise NotImplementedError
 
     async def apply(
@@ -137,9 +137,9 @@ class World:
         if body["metadata"]["resourceVersion"] != thing["metadata"]["resourceVersion"]:
             raise ConflictError("modified", 409)
         status = thing.setdefault("status", {})
-        said = {c["type"]: c for c in status.get("conditions", [])}
-        said |= {c["type"]: c for c in body["status"]["conditions"]}
-        status |= {**body["status"], "conditions": list(said.values())}
+        by_type = {c["type"]: c for c in status.get("conditions", [])}
+        by_type |= {c["type"]: c for c in body["status"]["conditions"]}
+        status |= {**body["status"], "conditions": list(by_type.values())}
         return msgspec.convert(self.put(kind.plural, thing, namespace), kind.type)
 
     async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[Any]) -> T:
@@ -148,7 +148,7 @@ class World:
         thing = copy.deepcopy(self._at(kind, namespace, name))
         try:
             thing = json_patch(thing, list(operations))
-        except Refusal as error:
+        except ApiServerError as error:
             raise InvalidError(error.message, error.code) from error
         if "deletionTimestamp" in thing["metadata"] and not thing["metadata"].get("finalizers"):
             del self.things[kind.plural, namespace, name]

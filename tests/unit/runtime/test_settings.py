@@ -3,8 +3,8 @@
 import pytest
 
 from flexinfer import backends
-from flexinfer.launcher.perform import terms_of as launch_settings
-from flexinfer.prefetcher.perform import terms_of as prefetch_settings
+from flexinfer.launcher.settings import settings_of as launch_settings
+from flexinfer.prefetcher.perform import settings_of as prefetch_settings
 from flexinfer.runtime.settings import (
     OTHER_VARIABLES,
     Settings,

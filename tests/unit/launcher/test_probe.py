@@ -1,4 +1,4 @@
-"""The prober: whom it asks, how often, what it believes, and what it tells. In virtual time."""
+"""The prober: which engines it asks, how often, what it trusts, and what it reports. In virtual time."""
 
 import asyncio
 import contextlib
@@ -13,24 +13,17 @@ from aiohttp import web
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
-from flexinfer.events.events import AnyEvent, EngineProbed
+from flexinfer.events.events import AnyEvent
 from flexinfer.events.workload import pod_facts
-from flexinfer.launcher import rules
 from flexinfer.launcher.manifests import engine_pod, template
-from flexinfer.launcher.probing import (
-    STEADY,
-    Answer,
-    Ask,
-    Prober,
-    asking,
-    in_flight,
-)
+from flexinfer.launcher.memory import EngineProbed, Memory, fold
+from flexinfer.launcher.probe import STEADY, Answer, Ask, Prober, http_client, in_flight
 from flexinfer.runtime.kubernetes.api import PODS
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from tests.runtimes import a_runtime
 from tests.simulation.loop import run
-from tests.unit.launcher.models import ASLEEP, TERMS, a_start, answers
+from tests.unit.launcher.models import IDLE, SETTINGS, a_probe, a_start
 from tests.unit.launcher.world import World
 
 REFUSED = Answer(0, detail="no connection", refused=True)
@@ -41,28 +34,25 @@ class Bench:
 
     def __init__(self, model: Model, ip: str = "127.0.0.9") -> None:
         self.model, self.world = model, World()
-        made = template(model, TERMS)
-        assert made is not None
-        body = msgspec.to_builtins(engine_pod(model, 0, made))
+        rendered = template(model, SETTINGS)
+        assert rendered is not None
+        body = msgspec.to_builtins(engine_pod(model, 0, rendered))
         body["spec"]["schedulingGates"] = []
         body["status"] = {"podIP": ip, "containerStatuses": [{"name": "engine", "state": {"running": {}}}]}
         self.world.put("pods", body)
         self.asked: list[tuple[float, str]] = []
-        self.told: list[EngineProbed] = []
+        self.reported: list[EngineProbed] = []
         self.answer: Callable[[str], Answer] = lambda _url: REFUSED
         self.prober = Prober(self.opened)
         facts = pod_facts(msgspec.convert(self.world.find("pods", "llama-0"), PODS.type))
         self.state = apply_events(
-            ObservedState(connected=0.0),
-            [
-                Observation(events.ModelObserved(model=model), 0.0),
-                Observation(answers(model, facts, healthy=False), 0.0),
-            ],
+            ObservedState(connected_since=0.0), [Observation(events.ModelObserved(model=model), 0.0)]
         )
+        self.memory = fold(Memory(), a_probe(model, facts, healthy=False), 0.0)
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[Ask]:
-        """Give the engine."""
+        """Open a client of the engine."""
 
         async def ask(url: str) -> Answer:
             self.asked.append((asyncio.get_running_loop().time(), url))
@@ -70,22 +60,23 @@ class Bench:
 
         yield ask
 
-    def tell(self, event: AnyEvent) -> None:
-        """Fold what the prober tells, as the reactor would."""
-        assert isinstance(event, EngineProbed)
-        self.told.append(event)
-        self.see(event)
+    def remember(self, fact: EngineProbed) -> None:
+        """Fold what the prober reports, as the controller would."""
+        self.reported.append(fact)
+        self.memory = fold(self.memory, fact, asyncio.get_running_loop().time())
+        self.prober.observe(self.state, self.memory)
 
     def see(self, event: AnyEvent) -> None:
-        """Fold anything, and decide."""
+        """Apply an event, as the controller would."""
         now = asyncio.get_running_loop().time()
         self.state = apply_events(self.state, [Observation(event, now)])
-        list(self.prober.heard(lambda _state, _now: ())(self.state, now))
+        self.prober.observe(self.state, self.memory)
 
     async def watched(self, *story: tuple[float, Callable[[], object]]) -> None:
         """Let the prober watch while things happen, each some seconds after the one before."""
         runtime = a_runtime("launcher", cluster=self.world)
-        watch = asyncio.create_task(self.prober.watch(runtime, lambda: self.state, self.tell))
+        self.prober.observe(self.state, self.memory)
+        watch = asyncio.create_task(self.prober.watch(runtime, self.remember))
         for seconds, happens in story:
             await asyncio.sleep(seconds)
             happens()
@@ -106,13 +97,13 @@ def watched(bench: Bench, *story: tuple[float, Callable[[], object]]) -> Bench:
 
 
 def pauses(bench: Bench) -> list[float]:
-    """Return how long the prober waited between two questions."""
+    """Return how long the prober waited between two probes."""
     times = [at for at, _ in bench.asked]
     return [round(b - a, 3) for a, b in itertools.pairwise(times)]
 
 
-def test_asks_eagerly_at_first_and_calmly_later() -> None:
-    """A hundredth of its wait is what it may lose: 5 ms at first, 100 ms from 10 s on."""
+def test_probes_often_at_first_and_less_often_later() -> None:
+    """A hundredth of the wait so far: 5 ms at first, 100 ms from 10 s on."""
     bench = watched(Bench(a_start(ready=("False", Reason.LOADING))), (12, end))
     assert pauses(bench)[0] == 0.005
     assert pauses(bench)[-1] == 0.1
@@ -121,22 +112,22 @@ def test_asks_eagerly_at_first_and_calmly_later() -> None:
     assert len(times) < 600
 
 
-def test_tells_once_that_an_engine_answers_and_asks_on_each_second() -> None:
-    """News, not noise."""
+def test_reports_once_that_an_engine_answers_and_probes_on_each_second() -> None:
+    """Only changes are reported."""
     bench = Bench(a_start(ready=("False", Reason.LOADING)))
     bench.answer = lambda _url: Answer(200)
     watched(bench, (5, end))
-    assert [t.healthy for t in bench.told] == [True]
+    assert [r.healthy for r in bench.reported] == [True]
     assert pauses(bench) == [STEADY] * 4
     assert bench.asked[0][1] == "http://127.0.0.9:8080/health"
 
 
-def test_an_answer_that_is_no_yes_is_not_ready() -> None:
+def test_an_answer_that_is_no_success_is_not_healthy() -> None:
     """503 while it loads."""
     bench = Bench(a_start(ready=("False", Reason.LOADING)))
     bench.answer = lambda _url: Answer(503)
     watched(bench, (1, end))
-    assert [(t.healthy, t.detail) for t in bench.told] == [(False, "its health answers 503")]
+    assert [(r.healthy, r.detail) for r in bench.reported] == [(False, "health check: HTTP 503")]
 
 
 def test_a_pod_without_an_address_is_read_until_it_has_one() -> None:
@@ -153,16 +144,16 @@ def test_a_pod_without_an_address_is_read_until_it_has_one() -> None:
 
 
 def test_an_address_of_another_pod_is_not_asked() -> None:
-    """A uid that does not fit is a Pod that is gone."""
+    """Another uid means that the Pod was deleted."""
     bench = Bench(a_start(ready=("False", Reason.LOADING)))
     bench.world.touch("pods", "llama-0", lambda p: p["metadata"].update(uid="another"))
     watched(bench, (0.05, end))
     assert bench.asked == []
-    assert bench.told[0].detail == rules.GONE
+    assert bench.reported[0].gone
 
 
 def test_a_refused_connection_ends_readiness_at_once() -> None:
-    """The process is dead."""
+    """The process has ended."""
     bench = Bench(a_start(ready=("True", Reason.READY)))
     bench.answer = lambda _url: Answer(200)
 
@@ -170,23 +161,23 @@ def test_a_refused_connection_ends_readiness_at_once() -> None:
         bench.answer = lambda _url: REFUSED
 
     watched(bench, (2.5, dies), (0.6, end))
-    assert [t.healthy for t in bench.told] == [True, False]
+    assert [r.healthy for r in bench.reported] == [True, False]
 
 
 def test_one_slow_answer_does_not_end_readiness() -> None:
-    """A busy engine is a living one; three in a row are not."""
+    """A busy engine may be late; three in a row are a failure."""
     bench = Bench(a_start(ready=("True", Reason.READY)))
     slow = Answer(0, detail="no answer")
     given = iter([Answer(200), slow, slow, Answer(200), slow, slow, slow])
     bench.answer = lambda _url: next(given, slow)
     watched(bench, (3, end))
-    assert [t.healthy for t in bench.told][:1] == [True]
-    watched_states = [t.healthy for t in bench.told]
+    assert [r.healthy for r in bench.reported][:1] == [True]
+    watched_states = [r.healthy for r in bench.reported]
     assert watched_states in ([True, False], [True])
 
 
-def test_a_pod_that_vanished_is_told() -> None:
-    """Before the watcher knows."""
+def test_a_pod_that_was_deleted_is_reported() -> None:
+    """Before the watch reports it."""
     bench = Bench(a_start(ready=("True", Reason.READY)))
     bench.answer = lambda _url: Answer(200)
 
@@ -195,20 +186,20 @@ def test_a_pod_that_vanished_is_told() -> None:
         bench.answer = lambda _url: REFUSED
 
     watched(bench, (0.5, vanishes), (1, end))
-    assert bench.told[-1].detail == rules.GONE
-    assert bench.told[-1].pod is None
+    assert bench.reported[-1].gone
+    assert bench.reported[-1].pod is None
 
 
-def test_a_draining_engine_is_asked_at_once_what_it_works_on() -> None:
+def test_a_draining_engine_is_asked_at_once_for_its_requests_in_flight() -> None:
     """The stop waits for that number."""
     bench = Bench(a_start(ready=("True", Reason.READY)))
     bench.answer = lambda url: Answer(200, "llamacpp:requests_processing 2\n" if "metrics" in url else "")
 
     def drains() -> None:
-        bench.see(events.ModelObserved(model=a_start(*ASLEEP, ready=("False", Reason.DRAINING), version=2)))
+        bench.see(events.ModelObserved(model=a_start(*IDLE, ready=("False", Reason.DRAINING), version=2)))
 
     watched(bench, (0.5, drains), (0.05, end))
-    assert bench.told[-1].in_flight == 2
+    assert bench.reported[-1].in_flight == 2
 
 
 @pytest.mark.parametrize(
@@ -220,7 +211,7 @@ def test_a_draining_engine_is_asked_at_once_what_it_works_on() -> None:
     ],
 )
 def test_reads_the_gauges_of_an_engine(text: str, number: int | None) -> None:
-    """Prometheus' text, as far as it is needed."""
+    """The Prometheus text format, as far as it is needed."""
     names = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
     assert in_flight(text, names) == number
 
@@ -238,7 +229,7 @@ async def test_asks_over_http() -> None:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
-    async with asking() as ask:
+    async with http_client() as ask:
         assert await ask(f"http://127.0.0.1:{port}/health") == Answer(200, "ok")
         await runner.cleanup()
         silent = await ask(f"http://127.0.0.1:{port}/health")

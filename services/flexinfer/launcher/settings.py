@@ -1,0 +1,17 @@
+"""What of the settings concerns a start."""
+
+from flexinfer.launcher.manifests import LaunchSettings
+from flexinfer.runtime.settings import Settings
+
+
+def settings_of(settings: Settings) -> LaunchSettings:
+    """Return what of the settings concerns a start."""
+    return LaunchSettings(
+        proxy_base_url=settings.proxy_base_url.rstrip("/"),
+        cluster_domain=settings.cluster_domain,
+        drain_seconds=settings.drain_seconds,
+        loading_seconds=settings.loading_seconds,
+        image=settings.image,
+        hf_endpoint=settings.hf_endpoint,
+        images=settings.images,
+    )

@@ -1,0 +1,211 @@
+"""Starting an engine: its finalizer, its Pod, and the gate that lets the Pod be scheduled. May be cut off at any await.
+
+Three steps (DESIGN 6, step 6), after each of which a successor can continue:
+  (1) the finalizer, and beside it the Pod with the gate of its turn: while gated it holds no device;
+  (2) then, and only then, the Model and its group's Lease are read: still this uid and generation, wanted, and this turn granted;
+  (3) the gate is removed by a patch that tests the Pod's uid and the gate's name.
+A release that begins after (2) deletes the Pod of (1), so that (3) is refused, whatever any clock says. A process that was paused
+anywhere in here leaves at most a gated Pod, or a patch that no longer applies.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from flexinfer.api import kube
+from flexinfer.api.labels import (
+    MODEL_LABEL,
+    MODEL_UID_LABEL,
+    RUNNING_FINALIZER,
+    TEMPLATE_ANNOTATION,
+    TURN_LABEL,
+)
+from flexinfer.api.model import Model
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
+from flexinfer.events.workload import GroupLease, group_lease, lease_name, pod_facts
+from flexinfer.launcher.effects import NameTakenError, NotCreatedError, Start
+from flexinfer.launcher.expose import ensure_service
+from flexinfer.launcher.manifests import LaunchSettings, gate, template
+from flexinfer.launcher.memory import EngineProbed
+from flexinfer.launcher.view import ModelView, view_of
+from flexinfer.runtime.kubernetes.api import (
+    LEASES,
+    MODELS,
+    PODS,
+    AlreadyExistsError,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+)
+from flexinfer.runtime.runtime import Runtime
+
+log = logging.getLogger(__name__)
+_FINALIZER_TRIES = 5
+
+
+async def start(
+    runtime: Runtime, action: Start, settings: LaunchSettings
+) -> Sequence[AnyEvent | EngineProbed]:
+    """Create the Pod of a turn and open its gate; returns what the API server replied. Raises NotCreatedError, ApiError."""
+    pod = await _prepare(runtime, action)
+    if pod is None:
+        return [events.ModelObserved(model=await _read_model(runtime, action))]
+    # Read after the Pod exists, never before: a release that these reads miss will find the Pod and delete it.
+    current = await _read(runtime, action)
+    if _may_open(action, current, settings) and runtime.is_leader():
+        pod = await _open_gate(runtime, pod, gate(action.turn))
+    facts = pod_facts(pod)
+    probed = EngineProbed(uid=action.model.uid, pod_uid=facts.uid, healthy=False, pod=facts)
+    return [events.ModelObserved(model=current.model), probed]
+
+
+def _may_open(action: Start, current: ModelView, settings: LaunchSettings) -> bool:
+    """Tell whether the start is still right by what was just read: the rule of starting."""
+    rendered = template(current.model, settings)
+    return (
+        current.model.uid == action.model.uid
+        and current.model.metadata.generation == action.model.metadata.generation
+        and current.gates_open
+        and RUNNING_FINALIZER in current.model.metadata.finalizers
+        and current.held_turn == action.turn
+        and rendered is not None
+        and rendered.digest == action.template
+    )
+
+
+async def _prepare(runtime: Runtime, action: Start) -> kube.Pod | None:
+    """Step (1), finalizer and Pod side by side; returns the gated Pod, None if it could not be created yet."""
+    try:
+        if action.service is not None:
+            await ensure_service(runtime, action.model, action.service)
+        _, pod = await asyncio.gather(_put_finalizer(runtime, action), _put_pod(runtime, action))
+    except (InvalidError, ForbiddenError) as error:
+        message = f"the API server rejected it: {error}"
+        raise NotCreatedError(action.model, Reason.CREATE_REFUSED, message) from error
+    return pod
+
+
+async def _put_finalizer(runtime: Runtime, action: Start) -> None:
+    """Keep the Model from being deleted before its engine; one that is being deleted gets none, which the next read shows."""
+    model = action.model
+    for _ in range(_FINALIZER_TRIES):
+        meta = model.metadata
+        if RUNNING_FINALIZER in meta.finalizers or model.deleting:
+            return
+        try:
+            await runtime.cluster.patch(MODELS, meta.namespace, meta.name, _finalizer_patch(model))
+        except (InvalidError, ConflictError):
+            model = await _read_model(runtime, action)
+            if model.uid != action.model.uid:
+                return
+        else:
+            return
+
+
+def _finalizer_patch(model: Model) -> list[dict[str, Any]]:
+    """Return the JSON patch that adds the finalizer to this uid.
+
+    An empty list cannot be tested for, and `add` would replace the list that another client has put there meanwhile: the
+    resourceVersion is tested instead.
+    """
+    meta = model.metadata
+    uid = {"op": "test", "path": "/metadata/uid", "value": meta.uid}
+    if meta.finalizers:
+        return [uid, {"op": "add", "path": "/metadata/finalizers/-", "value": RUNNING_FINALIZER}]
+    version = {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version}
+    return [uid, version, {"op": "add", "path": "/metadata/finalizers", "value": [RUNNING_FINALIZER]}]
+
+
+async def _put_pod(runtime: Runtime, action: Start) -> kube.Pod | None:
+    """Return the Pod of this turn, created now or by a predecessor; None if another one has its name.
+
+    Raises NameTakenError if that one does not belong to a Model of this name.
+    """
+    namespace, name = action.pod["metadata"]["namespace"], action.pod["metadata"]["name"]
+    try:
+        return await runtime.cluster.create(PODS, namespace, action.pod)
+    except AlreadyExistsError:
+        pass
+    try:
+        existing = await runtime.cluster.get(PODS, namespace, name)
+    except NotFoundError:
+        return None
+    labels = existing.metadata.labels
+    if MODEL_UID_LABEL not in labels or labels.get(MODEL_LABEL) != action.model.metadata.name:
+        raise NameTakenError(action.model, "Pod", name)
+    if _is_of(existing, action):
+        return existing
+    await _make_room(runtime, action, existing)
+    return None
+
+
+def _is_of(pod: kube.Pod, action: Start) -> bool:
+    """Tell whether a Pod is the one that this start creates: of this uid, turn and template, and not terminating."""
+    labels, annotations = pod.metadata.labels, pod.metadata.annotations
+    return (
+        (labels[MODEL_UID_LABEL], labels.get(TURN_LABEL)) == (action.model.uid, str(action.turn))
+        and annotations.get(TEMPLATE_ANNOTATION) == action.template
+        and pod.metadata.deletion_timestamp is None
+    )
+
+
+async def _make_room(runtime: Runtime, action: Start, existing: kube.Pod) -> None:
+    """Delete a Pod of another turn, template or Model, if reads made after it was seen still grant this turn to this uid.
+
+    A process that was paused may hold a turn that is over: without these reads it would delete the Pod of its successor.
+    """
+    meta = existing.metadata
+    if meta.deletion_timestamp is not None:
+        return
+    current = await _read(runtime, action)
+    if (
+        current.model.uid == action.model.uid
+        and not current.model.deleting
+        and current.held_turn == action.turn
+    ):
+        log.info("%s: deleting Pod %s (uid %s) of an earlier start", action.key, meta.name, meta.uid)
+        await runtime.cluster.delete(PODS, meta.namespace, meta.name, uid=meta.uid)
+
+
+async def _open_gate(runtime: Runtime, pod: kube.Pod, gate: str) -> kube.Pod:
+    """Step (3): remove the gate of this turn, unless it is removed already. Raises ConflictError if the Pod was deleted meanwhile."""
+    gates = [g.name for g in pod.spec.scheduling_gates]
+    if gate not in gates:
+        return pod
+    path = f"/spec/schedulingGates/{gates.index(gate)}"
+    operations = [
+        {"op": "test", "path": "/metadata/uid", "value": pod.metadata.uid},
+        {"op": "test", "path": f"{path}/name", "value": gate},
+        {"op": "remove", "path": path},
+    ]
+    try:
+        return await runtime.cluster.patch(PODS, pod.metadata.namespace, pod.metadata.name, operations)
+    except InvalidError as error:
+        raise ConflictError(
+            f"Pod {pod.metadata.name} changed before its gate opened: {error}", 409
+        ) from error
+
+
+async def _read(runtime: Runtime, action: Start) -> ModelView:
+    """Read the Model and its group's Lease, side by side. Raises ApiError."""
+    if not action.model.spec.group:
+        return view_of(await _read_model(runtime, action))
+    model, lease = await asyncio.gather(_read_model(runtime, action), _read_lease(runtime, action))
+    return view_of(model, [lease])
+
+
+async def _read_lease(runtime: Runtime, action: Start) -> GroupLease | None:
+    meta, name = action.model.metadata, lease_name(action.model.spec.group)
+    try:
+        return group_lease(await runtime.cluster.get(LEASES, meta.namespace, name))
+    except NotFoundError:
+        return None
+
+
+async def _read_model(runtime: Runtime, action: Start) -> Model:
+    meta = action.model.metadata
+    return await runtime.cluster.get(MODELS, meta.namespace, meta.name)

@@ -1,0 +1,104 @@
+"""Ready as it is written: the one place where the launcher's status is put together. Pure.
+
+A message says only what the launcher itself knows, never what another condition says; and it holds no number that changes while nothing
+else does, for each change of a message is a write.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from flexinfer.api import conditions
+from flexinfer.api.conditions import Condition
+from flexinfer.api.model import BackendStatus
+from flexinfer.api.status import ReadyStatus
+from flexinfer.launcher.effects import Action, Announce, Expose
+from flexinfer.launcher.manifests import LaunchSettings, endpoint, service
+from flexinfer.launcher.view import ModelContext, ModelView
+from flexinfer.state import actions
+from flexinfer.state.actions import WriteStatus
+
+RUN_GATES = (conditions.WANTED, conditions.GRANTED)
+"""What a running engine depends on: a write about one is not made if these changed meanwhile."""
+STOP_GATES = (conditions.WANTED, conditions.GRANTED, conditions.PLACED)
+NOT_STARTED = "the engine starts once Accepted, Placed, Cached, Wanted and Granted are True"
+"""Which of them is missing is not named: it would be a write at each step of a Model that is at rest."""
+
+
+def no_engine(view: ModelView, *, turn: int = 0) -> BackendStatus:
+    """Return the backend of an engine that cannot be asked: no address, no stage; what was measured stays."""
+    return BackendStatus(load_seconds=view.backend.load_seconds, restarts=view.backend.restarts, turn=turn)
+
+
+def at_stage(view: ModelView, stage: str, restarts: int) -> BackendStatus:
+    """Return the backend of an engine that loads."""
+    return msgspec.structs.replace(no_engine(view), loading_stage=stage, restarts=restarts)
+
+
+def healthy(view: ModelView, address: str, seconds: float, restarts: int) -> BackendStatus:
+    """Return the backend of an engine that answers."""
+    return msgspec.structs.replace(no_engine(view), address=address, load_seconds=seconds, restarts=restarts)
+
+
+def not_ready(
+    view: ModelView,
+    settings: LaunchSettings,
+    reason: str,
+    message: str,
+    backend: BackendStatus | None = None,
+    gates: tuple[str, ...] = (),
+) -> WriteStatus | None:
+    """Return the write of Ready=False, or None if the Model has it already."""
+    condition = actions.false(view.model, conditions.READY, reason, message)
+    return _write(view, settings, condition, backend or no_engine(view), gates)
+
+
+def say_not_ready(
+    context: ModelContext,
+    reason: str,
+    message: str,
+    backend: BackendStatus | None = None,
+    gates: tuple[str, ...] = (),
+) -> Iterator[Action]:
+    """Yield the write of Ready=False, unless the Model has it already."""
+    yield from _publish(context, not_ready(context.view, context.settings, reason, message, backend, gates))
+
+
+def say_unknown(context: ModelContext, reason: str, message: str) -> Iterator[Action]:
+    """Yield the write of Ready=Unknown, unless the Model has it already."""
+    view = context.view
+    condition = actions.condition(view.model, conditions.READY, conditions.UNKNOWN, reason, message)
+    yield from _publish(context, _write(view, context.settings, condition, no_engine(view)))
+
+
+def say_ready(context: ModelContext, reason: str, message: str, backend: BackendStatus) -> Iterator[Action]:
+    """Yield the write of Ready=True, unless the Model has it already."""
+    view = context.view
+    condition = actions.true(view.model, conditions.READY, reason, message)
+    yield from _publish(context, _write(view, context.settings, condition, backend, RUN_GATES))
+
+
+def _write(
+    view: ModelView,
+    settings: LaunchSettings,
+    condition: Condition,
+    backend: BackendStatus,
+    gates: tuple[str, ...] = (),
+) -> WriteStatus | None:
+    address = endpoint(view.model, settings) if view.accepted.true else view.model.status.endpoint
+    status = ReadyStatus(condition=condition, endpoint=address, backend=backend)
+    return actions.write_if_changed(view.model, status, gates)
+
+
+def _publish(context: ModelContext, write: WriteStatus | None) -> Iterator[Action]:
+    """Yield a write with what belongs to it: the Service at the first one of a generation, the hint when Ready turns True."""
+    if write is None:
+        return
+    view = context.view
+    announce = write.condition.true and not view.ready.true
+    if view.accepted.true and not (view.ready.current and view.model.status.endpoint):
+        yield Expose(write=write, service=service(view.model, context.settings), announce=announce)
+    elif announce:
+        yield Announce(write=write)
+    else:
+        yield write

@@ -1,0 +1,171 @@
+"""Stopping an engine: read, delete by uid, list until no Pod is left, and only then write `Stopped`. May be cut off at any await.
+
+Deleted is what was known before the reads that allow it; a list that shows another live Pod means that a new start took place, so the
+decision is made again. The status carries the turn only if the Lease, read before this stop began, asked for it back: a release that
+begins later must see a stop of its own. The finalizer goes last, by the resourceVersion read before the list, so that nothing that
+happened between the two is lost. A process that was paused deletes at most Pods whose uid it knew before the pause.
+"""
+
+import contextlib
+import logging
+from collections.abc import Sequence
+
+from flexinfer.api import kube
+from flexinfer.api.labels import COMPONENT_LABEL, MODEL_UID_LABEL, RUNNING_FINALIZER
+from flexinfer.api.model import Model
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
+from flexinfer.events.workload import PodFacts, group_lease
+from flexinfer.launcher import status
+from flexinfer.launcher.drain import renewal_cause
+from flexinfer.launcher.effects import Purpose, Stop
+from flexinfer.launcher.manifests import ENGINE, GRACE_SECONDS, LaunchSettings
+from flexinfer.launcher.memory import EngineProbed
+from flexinfer.launcher.view import ModelView, lease_names, view_of
+from flexinfer.runtime.kubernetes.api import LEASES, MODELS, PODS, ConflictError, InvalidError, NotFoundError
+from flexinfer.runtime.runtime import Runtime
+from flexinfer.runtime.status_writer import model_deleted, write_status
+
+log = logging.getLogger(__name__)
+STOP_SECONDS = GRACE_SECONDS + 30
+"""How long after its deletion a Pod may exist before Ready says `Stopping`."""
+_SHORTEST_POLL, _LONGEST_POLL, _OVERDUE_POLL = 0.01, 0.25, 2.0
+
+
+async def stop(runtime: Runtime, action: Stop, settings: LaunchSettings) -> Sequence[AnyEvent | EngineProbed]:
+    """Stop the engine, to the end; returns what the API server replied. Raises ApiError."""
+    try:
+        current = await _read(runtime, action)
+    except NotFoundError:
+        return [model_deleted(action.model)]
+    observed = events.ModelObserved(model=current.model)
+    if current.model.uid != action.model.uid:
+        return [model_deleted(action.model), observed]
+    if not _may_stop(action, current, settings) or not runtime.is_leader():
+        return [observed]
+    began = runtime.clock()
+    for pod in action.pods:
+        await _delete(runtime, action, pod)
+    left = await _pods_left(runtime, action, current)
+    cause = current.stop_cause
+    if left is None or (left and action.purpose is Purpose.CLEAR and not cause):
+        return [observed]
+    if left:
+        return await _write(runtime, settings, current, Reason.STOPPING, _overdue(left[0]))
+    deleted = _deleted(action)
+    if not cause:
+        return [*deleted, observed]
+    if current.model.deleting:
+        return [*deleted, *await _remove_finalizer(runtime, current.model)]
+    message = _stopped(action, began, runtime.clock())
+    return [*deleted, *await _write(runtime, settings, current, Reason.STOPPED, message)]
+
+
+async def _read(runtime: Runtime, action: Stop) -> ModelView:
+    """Read the Leases that the Model may hold, then the Model; this stop answers only what they say now. Raises ApiError."""
+    meta, leases = action.model.metadata, []
+    for name in lease_names(action.model):
+        with contextlib.suppress(NotFoundError):
+            leases.append(group_lease(await runtime.cluster.get(LEASES, meta.namespace, name)))
+    return view_of(await runtime.cluster.get(MODELS, meta.namespace, meta.name), leases)
+
+
+def _may_stop(action: Stop, current: ModelView, settings: LaunchSettings) -> bool:
+    """Tell whether the stop is still right by what was just read: the rule of stopping."""
+    if current.stop_cause:
+        return True
+    match action.purpose:
+        case Purpose.STOP:
+            return False
+        case Purpose.RENEW:
+            return bool(action.pods) and bool(renewal_cause(current, action.pods[-1], settings))
+        case Purpose.CLEAR:
+            return current.ready.failed
+
+
+async def _delete(runtime: Runtime, action: Stop, pod: PodFacts) -> None:
+    """Delete one Pod by its uid; another Pod of its name is left alone."""
+    if pod.deleting and not action.force:
+        return
+    namespace, grace = action.model.metadata.namespace, 0 if action.force else None
+    log.info("%s: deleting Pod %s (uid %s): %s", action.key, pod.name, pod.uid, action.cause)
+    try:
+        await runtime.cluster.delete(PODS, namespace, pod.name, uid=pod.uid, grace=grace)
+    except ConflictError:
+        return
+
+
+async def _pods_left(runtime: Runtime, action: Stop, current: ModelView) -> Sequence[kube.Pod] | None:
+    """List until no Pod of the Model is left; returns those that are left when the time is over.
+
+    None: the decision must be made again, since another live Pod was found, or this replica is no longer the leader.
+    """
+    uids = {pod.uid for pod in action.pods}
+    labels = f"{MODEL_UID_LABEL}={action.model.uid},{COMPONENT_LABEL}={ENGINE}"
+    longest = _OVERDUE_POLL if current.ready.reason == Reason.STOPPING else _LONGEST_POLL
+    deadline, pause = runtime.clock() + STOP_SECONDS, _SHORTEST_POLL
+    while True:
+        pods = (await runtime.cluster.list(PODS, action.model.metadata.namespace, labels=labels)).items
+        if any(p.metadata.uid not in uids and p.metadata.deletion_timestamp is None for p in pods):
+            return None
+        if not pods or (runtime.clock() >= deadline and runtime.is_leader()):
+            return pods
+        if not runtime.is_leader():
+            return None
+        await runtime.sleep(pause)
+        pause = min(2 * pause, longest)
+
+
+def _stopped(action: Stop, began: float, now: float) -> str:
+    if not action.pods:
+        return "stopped: no Pod is left"
+    drain = f"{began - action.draining_since:.1f}s of drain and " if action.draining_since is not None else ""
+    return f"stopped: Pod {action.pods[-1].name} deleted after {drain}{now - began:.1f}s of termination"
+
+
+def _overdue(pod: kube.Pod) -> str:
+    """Return the message of a stop that does not end; equal at each attempt."""
+    meta, node = pod.metadata, pod.spec.node_name
+    finalizers = f" with finalizers {', '.join(meta.finalizers)}" if meta.finalizers else ""
+    where = f" on node {node}" if node else ""
+    exits = [f"see kubectl describe pod {meta.name} -n {meta.namespace}"]
+    exits += ["remove what its finalizers wait for"] if meta.finalizers else []
+    exits += [f"if node {node} is lost, delete it: kubectl delete node {node}"] if node else []
+    return f"Pod {meta.name}{where}{finalizers} still exists {STOP_SECONDS}s after its deletion: {'; '.join(exits)}"
+
+
+def _deleted(action: Stop) -> list[EngineProbed]:
+    return [
+        EngineProbed(uid=action.model.uid, pod_uid=pod.uid, healthy=False, gone=True)
+        for pod in action.pods[-1:]
+    ]
+
+
+async def _write(
+    runtime: Runtime, settings: LaunchSettings, current: ModelView, reason: Reason, message: str
+) -> Sequence[AnyEvent]:
+    """Write how the stop ended; Stopped carries the turn, if that was asked back before this stop began."""
+    turn = current.release_turn if reason is Reason.STOPPED else 0
+    backend = status.no_engine(current, turn=turn)
+    write = status.not_ready(current, settings, reason, message, backend, status.STOP_GATES)
+    if write is None:
+        return [events.ModelObserved(model=current.model)]
+    return await write_status(runtime, write)
+
+
+async def _remove_finalizer(runtime: Runtime, model: Model) -> Sequence[AnyEvent]:
+    """Remove the finalizer by the resourceVersion read before the list. Raises ConflictError if the Model was written since."""
+    meta = model.metadata
+    if RUNNING_FINALIZER not in meta.finalizers:
+        return [events.ModelObserved(model=model)]
+    rest = [name for name in meta.finalizers if name != RUNNING_FINALIZER]
+    operations = [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version},
+        {"op": "replace", "path": "/metadata/finalizers", "value": rest},
+    ]
+    try:
+        await runtime.cluster.patch(MODELS, meta.namespace, meta.name, operations)
+    except InvalidError as error:
+        raise ConflictError(f"{meta.key} was written during its stop: {error}", 409) from error
+    return [] if rest else [model_deleted(model)]

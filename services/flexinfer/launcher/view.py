@@ -1,0 +1,230 @@
+"""A Model as the launcher sees it: its conditions read once into values, and beside them what else was observed of it. Pure.
+
+Decisions ask a `ModelContext`; effects make a `ModelView` of the Model that they have just read and ask it the same questions.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from flexinfer.api import conditions, reasons
+from flexinfer.api.conditions import Condition
+from flexinfer.api.model import BackendStatus, Model
+from flexinfer.api.reasons import Reason
+from flexinfer.api.services import SERVICES
+from flexinfer.events.workload import GRANTED, RELEASING, GroupLease, PodFacts, lease_name
+from flexinfer.launcher.manifests import LaunchSettings
+from flexinfer.launcher.memory import Memory, Probe, pods_of
+from flexinfer.state.observed import ObservedState
+
+GATES = SERVICES["launcher"].gates
+"""The condition types that must be True before an engine starts."""
+_AT_REST = reasons.AT_REST | reasons.FINAL_FOR[conditions.READY]
+"""Reasons of Ready with which no engine runs, and none is started before something changes."""
+
+
+class ConditionView(msgspec.Struct, frozen=True):
+    """Another component's condition as it counts now: of an older generation it is Unknown, without a reason."""
+
+    status: str = conditions.UNKNOWN
+    reason: str = ""
+
+    @property
+    def true(self) -> bool:
+        """Whether it is True at the current generation."""
+        return self.status == conditions.TRUE
+
+    @property
+    def false(self) -> bool:
+        """Whether it is False at the current generation."""
+        return self.status == conditions.FALSE
+
+
+class ReadyView(msgspec.Struct, frozen=True):
+    """The launcher's own condition, of whatever generation: a running engine keeps serving."""
+
+    status: str = ""  # empty: never written
+    reason: str = ""  # why it is not True; empty while it is
+    message: str = ""
+    current: bool = False  # of the current generation
+    older_spec: bool = False  # True, with the reason ServingOlderSpec
+
+    @property
+    def written(self) -> bool:
+        """Whether it was ever written."""
+        return bool(self.status)
+
+    @property
+    def true(self) -> bool:
+        """Whether requests are routed to the engine."""
+        return self.status == conditions.TRUE
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether it says that no engine runs and none is being started."""
+        return not self.written or self.reason in _AT_REST
+
+    @property
+    def loading(self) -> bool:
+        """Whether it says that the engine is being started."""
+        return self.reason in reasons.LOADING
+
+    @property
+    def draining(self) -> bool:
+        """Whether a stop was published and in-flight requests complete."""
+        return self.reason == Reason.DRAINING
+
+    @property
+    def failed(self) -> bool:
+        """Whether it says that the Pod failed, so that the Pod is deleted before another attempt or for a rest."""
+        return self.reason in (Reason.BACK_OFF, Reason.LOADING_TIMEOUT)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the start of the current generation was given up."""
+        timeout = self.status == conditions.FALSE and self.reason == Reason.LOADING_TIMEOUT
+        return timeout and self.current
+
+
+class ModelView(msgspec.Struct, frozen=True, kw_only=True):
+    """One Model, its conditions, and the Leases of its shared groups."""
+
+    model: Model
+    leases: tuple[GroupLease, ...]
+    accepted: ConditionView
+    placed: ConditionView
+    cached: ConditionView
+    wanted: ConditionView
+    granted: ConditionView
+    ready: ReadyView
+
+    @property
+    def gates_open(self) -> bool:
+        """Whether everything that a start needs is True at the current generation."""
+        gates = (self.accepted, self.placed, self.cached, self.wanted, self.granted)
+        return not self.model.deleting and all(gate.true for gate in gates)
+
+    @property
+    def turn(self) -> int:
+        """The turn that a start needs; 0 for a Model in no shared group."""
+        group = self.model.status.shared_group
+        return group.turn if self.model.spec.group and group is not None else 0
+
+    @property
+    def release_turn(self) -> int:
+        """The turn that it is asked to give back; 0 if none."""
+        uid = self.model.uid
+        return next((g.turn for g in self.leases if g.step == RELEASING and g.holder_uid == uid), 0)
+
+    @property
+    def held_turn(self) -> int | None:
+        """The turn that its group's Lease grants it; None if none. A Model in no shared group needs no Lease, and has turn 0."""
+        group, uid = self.model.spec.group, self.model.uid
+        if not group:
+            return 0
+        turns = (g.turn for g in self.leases if (g.group, g.step, g.holder_uid) == (group, GRANTED, uid))
+        return next(turns, None)
+
+    @property
+    def node_gone(self) -> bool:
+        """Whether its node is given up: the Pod is then deleted without waiting for the node's kubelet."""
+        return self.placed.false and self.placed.reason == Reason.NODE_GONE
+
+    @property
+    def stop_cause(self) -> str:
+        """Why no Pod of this Model may run; empty if it may.
+
+        A newer spec that is refused does not stop the engine that serves the older one: `Wanted` is then False/NotAccepted.
+        """
+        if self.model.deleting:
+            return "the Model is being deleted"
+        for kind, gate in ((conditions.WANTED, self.wanted), (conditions.GRANTED, self.granted)):
+            if gate.false and gate.reason != Reason.NOT_ACCEPTED:
+                return f"{kind} is False"
+        if self.node_gone:
+            return "its node is gone"
+        return f"turn {self.release_turn} is to be released" if self.release_turn else ""
+
+    @property
+    def backend(self) -> BackendStatus:
+        """The backend as the status has it."""
+        return self.model.status.backend or BackendStatus()
+
+
+def lease_names(model: Model) -> tuple[str, ...]:
+    """Return the names of the Leases that this Model may hold: of its group first, then of one that it is leaving."""
+    status = model.status.shared_group
+    groups = dict.fromkeys((model.spec.group, status.group if status is not None else ""))
+    return tuple(lease_name(group) for group in groups if group)
+
+
+def view_of(model: Model, leases: Iterable[GroupLease | None] = ()) -> ModelView:
+    """Return a Model with its conditions read; `leases` are those of its groups, None for one that does not exist."""
+    by_type = {condition.type: condition for condition in model.status.conditions}
+    generation = model.metadata.generation
+
+    def gate(kind: str) -> ConditionView:
+        condition = by_type.get(kind)
+        if condition is None or condition.observed_generation != generation:
+            return ConditionView()
+        return ConditionView(condition.status, condition.reason)
+
+    return ModelView(
+        model=model,
+        leases=tuple(lease for lease in leases if lease is not None),
+        accepted=gate(conditions.ACCEPTED),
+        placed=gate(conditions.PLACED),
+        cached=gate(conditions.CACHED),
+        wanted=gate(conditions.WANTED),
+        granted=gate(conditions.GRANTED),
+        ready=_ready(by_type.get(conditions.READY), generation),
+    )
+
+
+def _ready(condition: Condition | None, generation: int) -> ReadyView:
+    if condition is None:
+        return ReadyView()
+    return ReadyView(
+        status=condition.status,
+        reason="" if condition.true else condition.reason,
+        message=condition.message,
+        current=condition.observed_generation == generation,
+        older_spec=condition.true and condition.reason != Reason.READY,
+    )
+
+
+class ModelContext(msgspec.Struct, frozen=True, kw_only=True):
+    """One Model and everything else that its decision depends on; times are monotonic seconds."""
+
+    view: ModelView
+    state: ObservedState
+    settings: LaunchSettings
+    now: float
+    pods: tuple[PodFacts, ...]  # its Pods, the newest last
+    probe: Probe | None  # the last answer of the newest Pod's engine
+
+    @property
+    def pod(self) -> PodFacts | None:
+        """Its newest Pod."""
+        return self.pods[-1] if self.pods else None
+
+    def since(self, kind: str) -> float:
+        """Return when the status or reason of a condition last changed, as observed here."""
+        return self.state.changed_at.get((self.view.model.key, kind), self.now)
+
+
+def context_of(
+    model: Model, state: ObservedState, memory: Memory, now: float, settings: LaunchSettings
+) -> ModelContext:
+    """Return a Model with everything that its decision depends on."""
+    pods = pods_of(model, state, memory)
+    probe = memory.probe(model)
+    leases = (state.lease(model.metadata.namespace, name) for name in lease_names(model))
+    return ModelContext(
+        view=view_of(model, leases),
+        state=state,
+        settings=settings,
+        now=now,
+        pods=pods,
+        probe=probe if pods and probe is not None and probe.answer.pod_uid == pods[-1].uid else None,
+    )

@@ -1,0 +1,220 @@
+"""An engine that does not answer yet: its stages, deadlines, failures and back-off."""
+
+import msgspec
+
+from flexinfer.api import kube
+from flexinfer.api.model import BackendStatus
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.events.workload import pod_facts
+from flexinfer.launcher.decide import decide
+from flexinfer.launcher.effects import Purpose, Stop
+from flexinfer.launcher.memory import Memory
+from flexinfer.state.actions import RequeueAt
+from flexinfer.state.apply import apply_events
+from flexinfer.state.observed import Observation
+from tests.builders import NOW, a_fleet
+from tests.unit.launcher.deciding import (
+    LOADING,
+    READY,
+    STOPPED,
+    decided,
+    message,
+    outcome,
+    ready,
+    with_messages,
+)
+from tests.unit.launcher.models import (
+    IDLE,
+    SETTINGS,
+    a_probe,
+    a_start,
+    holding,
+    its_pod,
+    starting,
+)
+
+
+def test_a_pod_that_waits_for_its_process_is_starting() -> None:
+    """The message names the node."""
+    model = a_start(ready=STOPPED)
+    [action] = decided(model, holding(model, its_pod(model, running=False, ip="", phase="Pending")))
+    assert outcome(action) == ("False", Reason.STARTING)
+    assert message(action) == "Pod is starting on node a"
+
+
+def test_a_running_engine_that_does_not_answer_loads() -> None:
+    """Until the first probe says otherwise."""
+    model = a_start(ready=("False", Reason.STARTING))
+    [action] = decided(model, holding(model, its_pod(model)))
+    assert outcome(action) == ("False", Reason.LOADING)
+
+
+def test_an_engine_that_died_is_restarting() -> None:
+    """The kubelet restarts it; the proxies stop routing."""
+    model = a_start(ready=READY)
+    pod = its_pod(model, restarts=1, exit_code=137)
+    [action] = decided(model, holding(model, pod), a_probe(model, pod, healthy=False, detail="no connection"))
+    assert outcome(action) == ("False", Reason.RESTARTING)
+    assert "exit code 137" in message(action)
+
+
+def test_an_engine_that_ran_out_of_memory_says_what_to_raise() -> None:
+    """The kubelet's back-off explains nothing; the end of the last process does."""
+    ended = {"exitCode": 137, "reason": "OOMKilled"}
+    state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting failed container"}}
+    container = {"name": "engine", "restartCount": 3, "state": state, "lastState": {"terminated": ended}}
+    facts = pod_facts(
+        msgspec.convert(
+            {"metadata": {"name": "llama-0"}, "status": {"containerStatuses": [container]}}, kube.Pod
+        )
+    )
+    model = a_start(ready=LOADING)
+    pod = its_pod(model, running=False, restarts=3, exit_code=facts.exit_code, last=facts.last)
+    [action] = decided(model, holding(model, pod))
+    assert outcome(action) == ("False", Reason.RESTARTING)
+    assert "OOMKilled" in message(action)
+    assert "spec.resources.limits.memory" in message(action)
+
+
+def test_an_image_for_another_architecture_is_named() -> None:
+    """The kernel's error alone names no remedy."""
+    model = a_start(ready=LOADING)
+    last = "Error: exec /usr/bin/python: exec format error"
+    pod = its_pod(model, running=False, restarts=1, exit_code=255, last=last)
+    [action] = decided(model, holding(model, pod))
+    assert "another architecture than that of node a" in message(action)
+
+
+def test_a_pod_that_its_node_ended_says_why_and_not_how() -> None:
+    """An evicted engine was killed, but that is the consequence."""
+    killed = {"terminated": {"exitCode": 137, "reason": "Error", "message": ""}}
+    status = {
+        "phase": "Failed",
+        "reason": "Evicted",
+        "message": "The node was low on resource: ephemeral-storage.",
+        "containerStatuses": [{"name": "engine", "state": killed}],
+    }
+    pod = pod_facts(msgspec.convert({"metadata": {"name": "llama-0"}, "status": status}, kube.Pod))
+    assert (pod.reason, pod.message) == ("Evicted", "The node was low on resource: ephemeral-storage.")
+    disrupted = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "TerminationByKubelet",
+        "message": "low on resource",
+    }
+    status = {k: v for k, v in status.items() if k not in ("reason", "message")} | {"conditions": [disrupted]}
+    pod = pod_facts(msgspec.convert({"metadata": {"name": "llama-0"}, "status": status}, kube.Pod))
+    assert (pod.reason, pod.message) == ("TerminationByKubelet", "low on resource")
+
+
+def test_an_image_that_cannot_be_pulled_has_the_nodes_error() -> None:
+    """So that the user knows what to install."""
+    model = a_start(ready=("False", Reason.STARTING))
+    pod = its_pod(
+        model, running=False, ip="", phase="Pending", reason="ErrImagePull", message="no runtime for vllm"
+    )
+    [action] = decided(model, holding(model, pod))
+    assert outcome(action) == ("False", Reason.IMAGE_PULL_FAILED)
+    assert "no runtime for vllm" in message(action)
+
+
+def test_a_failed_init_container_has_its_error_in_the_message() -> None:
+    """The cause is in the Pod's first container."""
+    words = {"exitCode": 1, "reason": "Error", "message": "noise\nthe hub is unavailable"}
+    status = {
+        "phase": "Pending",
+        "initContainerStatuses": [{"name": "fetch", "lastState": {"terminated": words}}],
+    }
+    pod = pod_facts(msgspec.convert({"metadata": {"name": "llama-0"}, "status": status}, kube.Pod))
+    assert (pod.reason, pod.message) == ("InitError", "the hub is unavailable")
+
+
+def test_loading_has_a_deadline() -> None:
+    """No progress for loading_seconds ends the start."""
+    model = a_start(ready=LOADING)
+    early, late = (
+        decided(model, holding(model, its_pod(model)), after=SETTINGS.loading_seconds + x) for x in (-1, 1)
+    )
+    assert early[0] == RequeueAt(NOW + SETTINGS.loading_seconds)
+    assert outcome(late[0]) == ("False", Reason.LOADING_TIMEOUT)
+
+
+def test_progress_extends_the_deadline() -> None:
+    """From Starting to Loading the deadline is set again."""
+    model = a_start(ready=("False", Reason.STARTING))
+    [action] = decided(model, holding(model, its_pod(model)), after=SETTINGS.loading_seconds + 1)
+    assert outcome(action) == ("False", Reason.LOADING)
+
+
+def test_a_crash_loop_is_no_progress() -> None:
+    """However often it restarts, the deadline runs on."""
+    model = a_start(ready=("False", Reason.RESTARTING))
+    pod = its_pod(model, restarts=9, exit_code=1)
+    [action] = decided(model, holding(model, pod), after=SETTINGS.loading_seconds + 1)
+    assert outcome(action) == ("False", Reason.LOADING_TIMEOUT)
+
+
+def test_a_start_that_was_given_up_is_deleted_and_not_retried() -> None:
+    """Final until the spec changes or a request arrives."""
+    model = a_start(ready=("False", Reason.LOADING_TIMEOUT))
+    pod = its_pod(model)
+    [action] = decided(model, holding(model, pod))
+    assert isinstance(action, Stop)
+    assert action.purpose is Purpose.CLEAR
+    assert decided(model) == []
+
+
+def test_a_request_after_a_failed_start_tries_again() -> None:
+    """Wanted turned True after Ready turned LoadingTimeout. That is written first: a Pod under LoadingTimeout is deleted as failed."""
+    failed = a_start(*IDLE, ready=("False", Reason.LOADING_TIMEOUT))
+    asked = a_start(ready=("False", Reason.LOADING_TIMEOUT), version=2)
+    state = apply_events(a_fleet(failed), [Observation(events.ModelObserved(model=asked), NOW + 5)])
+    assert [outcome(a) for a in decide(state, Memory(), NOW + 5, settings=SETTINGS)] == [
+        ("False", Reason.STARTING)
+    ]
+    retried = a_start(ready=("False", Reason.STARTING))
+    assert decided(retried) == [starting(retried)]
+
+
+def test_a_failed_pod_is_replaced_after_a_back_off() -> None:
+    """Written, deleted, waited, started."""
+    model = a_start(ready=LOADING)
+    pod = its_pod(model, phase="Failed", running=False, reason="Evicted", message="low on memory")
+    [first] = decided(model, holding(model, pod))
+    assert outcome(first) == ("False", Reason.BACK_OFF)
+    assert ready(first).backend.restarts == 1
+    backing_off = a_start(ready=("False", Reason.BACK_OFF), backend_status=BackendStatus(restarts=3))
+    [second] = decided(backing_off, holding(backing_off, pod))
+    assert isinstance(second, Stop)
+    assert second.purpose is Purpose.CLEAR
+    assert decided(backing_off) == [RequeueAt(NOW + 4)]
+    assert decided(backing_off, after=4) == [starting(backing_off)]
+
+
+def test_pods_that_fail_without_end_are_given_up() -> None:
+    """No wait is without a deadline."""
+    model = a_start(ready=LOADING, backend_status=BackendStatus(restarts=5))
+    [action] = decided(model, holding(model, its_pod(model, phase="Failed", running=False)))
+    assert outcome(action) == ("False", Reason.LOADING_TIMEOUT)
+
+
+def test_the_error_of_a_failed_pull_is_kept_while_the_kubelet_backs_off() -> None:
+    """It alternates between the two, every few seconds: no write for that."""
+    model = a_start(ready=("False", Reason.IMAGE_PULL_FAILED))
+    model = with_messages(model, Ready="image pull failed: ErrImagePull: no such tag")
+    pod = its_pod(
+        model, running=False, phase="Pending", reason="ImagePullBackOff", message="Back-off pulling image"
+    )
+    writes = [a for a in decided(model, holding(model, pod)) if not isinstance(a, RequeueAt)]
+    assert [message(a) for a in writes] == [
+        "image pull failed: ErrImagePull: no such tag"
+    ]  # stage and restarts
+
+
+def test_a_failed_pod_says_when_the_next_attempt_is() -> None:
+    """Which of how many, and in how many seconds."""
+    model = a_start(ready=LOADING, backend_status=BackendStatus(restarts=2))
+    pod = its_pod(model, phase="Failed", running=False, exit_code=1, reason="Error")
+    [action] = decided(model, holding(model, pod))
+    assert message(action) == "Pod failed with exit code 1 (Error); back-off: attempt 4 of 6 in 4s"

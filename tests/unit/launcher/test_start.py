@@ -1,0 +1,189 @@
+"""Starting: what is read before the gate opens, and that being cut off at any call loses nothing."""
+
+import msgspec
+import pytest
+
+from flexinfer.api.labels import RUNNING_FINALIZER, TURN_LABEL
+from flexinfer.api.reasons import Reason
+from flexinfer.events.workload import RELEASING, GroupLease
+from flexinfer.launcher.decide import decide
+from flexinfer.launcher.effects import Start
+from flexinfer.launcher.memory import EngineProbed, Memory
+from flexinfer.runtime.kubernetes.api import ConflictError, ForbiddenError
+from tests.unit.launcher.acting import (
+    SETTINGS,
+    a_member,
+    a_world,
+    granted,
+    observed,
+    perform,
+    pod,
+    ready_message,
+    ready_of,
+    settled,
+    started,
+    there,
+)
+from tests.unit.launcher.models import IDLE, a_start
+from tests.unit.launcher.world import CutOffError, open_gate_of
+
+
+async def test_a_start_puts_the_finalizer_on_and_opens_the_gate() -> None:
+    """In three round trips."""
+    world, runtime = a_world(a_start())
+    replies = await started(world, runtime)
+    assert RUNNING_FINALIZER in there(world).metadata.finalizers
+    assert open_gate_of(pod(world))
+    assert any(isinstance(r, EngineProbed) and r.pod and not r.pod.gates for r in replies)
+    assert sorted(world.calls[:2]) == ["create pods", "patch models"]
+
+
+async def test_the_gate_stays_closed_for_a_model_that_is_no_longer_wanted() -> None:
+    """What was decided is read again before it counts."""
+    world, runtime = a_world(a_start())
+
+    def becomes_idle(call: str) -> None:
+        if call == "get models":
+            world.put("models", msgspec.to_builtins(a_start(*IDLE, finalizers=(RUNNING_FINALIZER,))))
+
+    world.between = becomes_idle
+    await started(world, runtime)
+    assert not open_gate_of(pod(world))
+
+
+@pytest.mark.parametrize(
+    "lease",
+    [
+        pytest.param(None, id="no Lease"),
+        pytest.param(granted(turn=5), id="a later turn"),
+        pytest.param(granted(step=RELEASING), id="asked back"),
+        pytest.param(granted(holder="another"), id="another holder"),
+    ],
+)
+async def test_the_gate_stays_closed_without_the_turn(lease: GroupLease | None) -> None:
+    """The Lease is the only place where exclusivity is decided."""
+    world, runtime = a_world(a_member())
+    if lease is not None:
+        world.lease(lease)
+    await started(world, runtime, turn=4)
+    assert not open_gate_of(pod(world))
+
+
+async def test_the_gate_opens_on_the_turn_that_the_lease_grants() -> None:
+    """Granted, to the uid, in the turn that was decided on."""
+    world, runtime = a_world(a_member())
+    world.lease(granted())
+    await started(world, runtime, turn=4)
+    assert open_gate_of(pod(world))
+
+
+async def test_a_pod_deleted_after_the_reads_refuses_the_patch_of_its_gate() -> None:
+    """A release that begins after the reads wins, whatever any clock says."""
+    world, runtime = a_world(a_member())
+    world.lease(granted())
+
+    def deletes(call: str) -> None:
+        if call == "patch pods":
+            previous = world.things.pop(("pods", "default", "llama-0"))
+            previous["metadata"] = {k: v for k, v in previous["metadata"].items() if k != "uid"}
+            world.put("pods", previous)
+
+    world.between = deletes
+    with pytest.raises(ConflictError):
+        await started(world, runtime, turn=4)
+    assert not open_gate_of(pod(world))
+
+
+async def test_a_gated_pod_of_an_earlier_turn_is_replaced() -> None:
+    """Only after reads that still grant this turn; the next attempt creates the right one."""
+    world, runtime = a_world(a_member(turn=3))
+    world.lease(granted(turn=3))
+    world.between = lambda call: world.lease(granted(turn=4)) if call == "get models" else None
+    await started(world, runtime, turn=3)
+    world.between = lambda _call: None
+    world.touch("models", "llama", lambda m: m["status"]["sharedGroup"].update(turn=4))
+    await started(world, runtime, turn=4)
+    assert world.find("pods", "llama-0") is None
+    await started(world, runtime, turn=4)
+    assert pod(world)["metadata"]["labels"][TURN_LABEL] == "4"
+    assert open_gate_of(pod(world))
+
+
+async def test_the_pod_of_a_later_turn_is_not_deleted() -> None:
+    """A launcher that was paused reads the Lease before it deletes."""
+    world, runtime = a_world(a_member())
+    world.lease(granted())
+    await started(world, runtime, turn=4)
+    uid = pod(world)["metadata"]["uid"]
+    await started(world, runtime, turn=3)
+    assert pod(world)["metadata"]["uid"] == uid
+
+
+async def test_a_foreign_pod_is_left_unchanged_and_reported() -> None:
+    """With its kind and the remedy."""
+    world, runtime = a_world(a_start())
+    world.put("pods", {"metadata": {"name": "llama-0", "uid": "foreign"}, "spec": {}})
+    await started(world, runtime)
+    assert pod(world)["metadata"]["uid"] == "foreign"
+    assert ready_of(world) == ("False", Reason.NAME_TAKEN, 0)
+    assert "kubectl delete pod llama-0 -n default" in ready_message(world)
+
+
+async def test_a_pod_that_the_api_server_rejects_is_reported() -> None:
+    """With the API server's error; nothing else is done."""
+    world, runtime = a_world(a_start())
+
+    def rejects(call: str) -> None:
+        if call == "create pods":
+            raise ForbiddenError("exceeded quota: gpus", 403)
+
+    world.between = rejects
+    await started(world, runtime)
+    assert ready_of(world) == ("False", Reason.CREATE_REFUSED, 0)
+    assert ready_message(world) == "the API server rejected it: exceeded quota: gpus"
+    assert "patch pods" not in world.calls
+
+
+async def test_a_start_creates_a_service_whose_name_was_taken_before_it_does_anything_else() -> None:
+    """Once the other object is deleted."""
+    model = a_start(ready=("False", Reason.NAME_TAKEN))
+    world, runtime = a_world(model)
+    [action] = decide(observed(world), Memory(), 5.0, settings=SETTINGS)
+    assert isinstance(action, Start)
+    await perform(runtime, action)
+    assert world.calls[0] == "create services"
+    assert world.find("services", "llama") is not None
+    assert open_gate_of(pod(world))
+
+
+async def test_a_foreign_finalizer_stays() -> None:
+    """One is added, none is replaced."""
+    world, runtime = a_world(a_start(finalizers=("example.com/other",)))
+    await started(world, runtime)
+    assert there(world).metadata.finalizers == ("example.com/other", RUNNING_FINALIZER)
+
+
+async def test_a_start_reads_only_after_its_pod_exists() -> None:
+    """A release that these reads miss finds the Pod and deletes it."""
+    world, runtime = a_world(a_member())
+    world.lease(granted())
+    await started(world, runtime, turn=4)
+    assert sorted(world.calls[:2]) == ["create pods", "patch models"]
+    assert sorted(world.calls[2:4]) == ["get leases", "get models"]
+    assert world.calls[4:] == ["patch pods"]
+
+
+@pytest.mark.parametrize("cut", range(12))
+async def test_a_start_cut_off_at_any_call_is_completed_by_the_successor(cut: int) -> None:
+    """One Pod, its gate open, Ready; whatever was done when the process ended."""
+    world, runtime = a_world(a_member())
+    world.lease(granted())
+    world.cut = cut
+    try:
+        await settled(world, runtime, ready=True)
+    except* CutOffError:
+        pass
+    world.cut = -1
+    await settled(world, runtime, ready=True)
+    assert open_gate_of(pod(world))
+    assert ready_of(world)[:2] == ("True", Reason.READY)

@@ -1,0 +1,216 @@
+"""Stopping: what is read before anything is deleted, when Stopped is written, and what a stop that does not end says."""
+
+import msgspec
+import pytest
+
+from flexinfer.api.labels import RUNNING_FINALIZER
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.events.workload import RELEASING
+from flexinfer.launcher.decide import decide
+from flexinfer.launcher.effects import Stop
+from flexinfer.launcher.memory import Memory
+from flexinfer.launcher.stop import STOP_SECONDS
+from flexinfer.runtime.kubernetes.api import ConflictError
+from tests.unit.launcher.acting import (
+    SETTINGS,
+    a_member,
+    a_stuck_pod,
+    a_world,
+    deleted,
+    granted,
+    idle,
+    observed,
+    perform,
+    pod,
+    ready_message,
+    ready_of,
+    settled,
+    started,
+    stop,
+    there,
+    with_virtual_time,
+)
+from tests.unit.launcher.models import IDLE, a_start
+from tests.unit.launcher.world import CutOffError
+
+
+async def test_a_stop_writes_stopped_once_no_pod_is_left() -> None:
+    """And not before: the Pod terminates for its grace period."""
+    world, runtime = a_world(a_start())
+    await started(world, runtime)
+    idle(world)
+    world.lingering = True
+    lists = iter(range(100))
+
+    def terminates(call: str) -> None:
+        if call == "list pods" and next(lists) == 2:
+            world.end_pods()
+
+    world.between = terminates
+    await stop(world, runtime)
+    assert ready_of(world) == ("False", Reason.STOPPED, 0)
+    assert world.calls.count("list pods") == 3
+    assert world.find("pods", "llama-0") is None
+
+
+async def test_a_stop_reads_the_lease_first_and_lists_last() -> None:
+    """A release that begins after the first read must see a stop of its own."""
+    world, runtime = a_world(a_member())
+    world.lease(granted())
+    await started(world, runtime, turn=4)
+    world.lease(granted(step=RELEASING))
+    world.calls.clear()
+    await stop(world, runtime)
+    assert world.calls == ["get leases", "get models", "delete pods", "list pods", "apply models"]
+
+
+async def test_a_stop_that_is_no_longer_right_deletes_nothing() -> None:
+    """A request arrived meanwhile."""
+    world, runtime = a_world(a_start())
+    await started(world, runtime)
+    idle(world)
+    state = observed(world)
+    [action] = [a for a in decide(state, Memory(), 1e6, settings=SETTINGS) if isinstance(a, Stop)]
+    world.put("models", msgspec.to_builtins(a_start(finalizers=(RUNNING_FINALIZER,))))
+    await perform(runtime, action)
+    assert pod(world)
+
+
+async def test_a_stop_never_deletes_a_pod_that_it_did_not_know() -> None:
+    """The Pod of a new start under the same name is another decision."""
+    world, runtime = a_world(a_start())
+    await started(world, runtime)
+    idle(world)
+    state = observed(world)
+    [action] = [a for a in decide(state, Memory(), 1e6, settings=SETTINGS) if isinstance(a, Stop)]
+    newer = world.things.pop(("pods", "default", "llama-0"))
+    newer["metadata"]["uid"] = "newer"
+    world.put("pods", newer)
+    await perform(runtime, action)
+    assert pod(world)["metadata"]["uid"] == "newer"
+    assert ready_of(world)[1] != Reason.STOPPED
+
+
+async def test_a_turn_asked_back_is_returned_with_the_status() -> None:
+    """The Lease, read before the stop, said Releasing for this uid."""
+    world, runtime = a_world(a_member())
+    world.lease(granted())
+    await started(world, runtime, turn=4)
+    world.lease(granted(step=RELEASING))
+    await stop(world, runtime)
+    assert ready_of(world) == ("False", Reason.STOPPED, 4)
+
+
+async def test_a_turn_asked_back_in_the_middle_of_a_stop_is_not_returned_by_it() -> None:
+    """That stop began before; the next one returns it, though nothing runs."""
+    world, runtime = a_world(a_member())
+    world.lease(granted())
+    await started(world, runtime, turn=4)
+    idle(world)
+    world.between = lambda call: world.lease(granted(step=RELEASING)) if call == "list pods" else None
+    await stop(world, runtime)
+    assert ready_of(world) == ("False", Reason.STOPPED, 0)
+    await stop(world, runtime)
+    assert ready_of(world) == ("False", Reason.STOPPED, 4)
+
+
+async def test_a_stop_that_does_not_end_says_what_keeps_the_pod() -> None:
+    """Pod, node, finalizers and the exits; written once, however often the stop is retried."""
+    world, _ = a_world(a_start())
+    runtime = with_virtual_time(world)
+    await started(world, runtime)
+    idle(world)
+    a_stuck_pod(world, node="a")
+    await stop(world, runtime)
+    assert runtime.clock() >= STOP_SECONDS
+    assert ready_of(world) == ("False", Reason.STOPPING, 0)
+    assert ready_message(world) == (
+        "Pod llama-0 on node a with finalizers example.com/hold still exists 60s after its deletion: "
+        "see kubectl describe pod llama-0 -n default; remove what its finalizers wait for; "
+        "if node a is lost, delete it: kubectl delete node a"
+    )
+    version = there(world).metadata.resource_version
+    await stop(world, runtime)
+    assert there(world).metadata.resource_version == version
+    world.end_pods()
+    await stop(world, runtime)
+    assert ready_of(world) == ("False", Reason.STOPPED, 0)
+
+
+async def test_a_stop_that_does_not_end_returns_no_turn() -> None:
+    """The arbiter must not take the device for free; once the Pod is deleted, the turn goes back."""
+    world, _ = a_world(a_member())
+    runtime = with_virtual_time(world)
+    world.lease(granted())
+    await started(world, runtime, turn=4)
+    world.lease(granted(step=RELEASING))
+    a_stuck_pod(world)
+    await stop(world, runtime)
+    assert ready_of(world) == ("False", Reason.STOPPING, 0)
+    world.end_pods()
+    await stop(world, runtime)
+    assert ready_of(world) == ("False", Reason.STOPPED, 4)
+
+
+async def test_stopped_says_how_long_it_took() -> None:
+    """Drain and termination, in seconds."""
+    world, _ = a_world(a_start())
+    runtime = with_virtual_time(world)
+    await started(world, runtime)
+    idle(world)
+    [action] = [a for a in decide(observed(world), Memory(), 0.0, settings=SETTINGS) if isinstance(a, Stop)]
+    await runtime.sleep(1.2)
+    await perform(runtime, msgspec.structs.replace(action, draining_since=0.0))
+    assert ready_message(world) == "stopped: Pod llama-0 deleted after 1.2s of drain and 0.0s of termination"
+
+
+async def test_a_failed_pod_that_does_not_go_keeps_its_condition() -> None:
+    """Its back-off, and that a start was given up, must not be lost."""
+    world, _ = a_world(a_start())
+    runtime = with_virtual_time(world)
+    await started(world, runtime)
+    given_up = a_start(ready=("False", Reason.LOADING_TIMEOUT), finalizers=(RUNNING_FINALIZER,))
+    world.put("models", msgspec.to_builtins(given_up))
+    a_stuck_pod(world)
+    await stop(world, runtime)
+    assert ready_of(world) == ("False", Reason.LOADING_TIMEOUT, 0)
+
+
+async def test_a_deleted_model_is_removed_after_its_pods() -> None:
+    """The finalizer outlives them."""
+    world, runtime = a_world(a_start())
+    await started(world, runtime)
+    deleted(world)
+    replies = await stop(world, runtime)
+    assert world.find("pods", "llama-0") is None
+    assert world.find("models", "llama") is None
+    assert any(isinstance(r, events.ModelDeleted) for r in replies)
+
+
+async def test_a_finalizer_stays_when_the_model_was_written_after_the_read() -> None:
+    """By the resourceVersion read before the list, so that nothing between the two is lost."""
+    world, runtime = a_world(a_start(*IDLE, finalizers=(RUNNING_FINALIZER,), deletion_timestamp="x"))
+    world.between = lambda call: (
+        world.touch("models", "llama", lambda _m: None) if call == "list pods" else None
+    )
+    with pytest.raises(ConflictError):
+        await stop(world, runtime)
+    assert RUNNING_FINALIZER in there(world).metadata.finalizers
+
+
+@pytest.mark.parametrize("cut", range(10))
+async def test_a_deletion_cut_off_at_any_call_is_completed_by_the_successor(cut: int) -> None:
+    """Nothing is left, neither Pod nor Model."""
+    world, runtime = a_world(a_start())
+    await settled(world, runtime, ready=True)
+    deleted(world)
+    world.cut = cut
+    try:
+        await settled(world, runtime)
+    except* CutOffError:
+        pass
+    world.cut = -1
+    await settled(world, runtime)
+    assert world.find("models", "llama") is None
+    assert world.find("pods", "llama-0") is None
