@@ -24,7 +24,6 @@ class _Activity(msgspec.Struct):
     """What is known of a Model's traffic, and what of it has been published; times by the monotonic clock."""
 
     route: Route
-    last_request: float
     published_at: float = float("-inf")
     published_busy: bool = False
     unpublished: bool = False
@@ -41,13 +40,14 @@ class ActivityReporter:
 
     def __init__(self, runtime: Runtime, proxy: str) -> None:
         self._runtime, self._proxy = runtime, proxy
+        self._started = runtime.clock()
         self._activities: dict[str, _Activity] = {}  # uid -> its traffic
         self._due = asyncio.Event()
 
     def record(self, route: Route) -> None:
         """Record that a request of this Model arrived, was admitted or ended."""
         activity = self._of(route)
-        activity.last_request, activity.unpublished = self._runtime.clock(), True
+        route.last_request, activity.unpublished = self._runtime.clock(), True
         if activity.changed:
             self._due.set()
 
@@ -62,7 +62,7 @@ class ActivityReporter:
     def _of(self, route: Route) -> _Activity:
         uid = route.model.uid
         if uid not in self._activities:
-            self._activities[uid] = _Activity(route, self._runtime.clock())
+            self._activities[uid] = _Activity(route)
         return self._activities[uid]
 
     async def run(self) -> None:
@@ -113,11 +113,15 @@ class ActivityReporter:
                 namespace=meta.namespace,
                 name=meta.name,
                 uid=meta.uid,
-                idle_seconds=max(0.0, now - activity.last_request),
+                idle_seconds=max(0.0, now - self._last_request(activity.route)),
                 in_flight=breaker.in_flight,
                 waiting=breaker.queued,
             )
         )
+
+    def _last_request(self, route: Route) -> float:
+        """Return the time of a Model's last request here; of one without any, when this proxy started: it has seen none since."""
+        return self._started if route.last_request is None else route.last_request
 
     def _forget(self, now: float) -> None:
         """Drop Models without traffic whose next message would not come too early any more."""

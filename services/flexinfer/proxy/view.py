@@ -31,6 +31,8 @@ class Route:
 
     def __init__(self, model: Model) -> None:
         self.breaker = Breaker()
+        self.last_request: float | None = None
+        """When a request of this Model last arrived, was admitted or ended, by the monotonic clock."""
         self.deleted = False
         self._changed = asyncio.Event()
         self.update(model)

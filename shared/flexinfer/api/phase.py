@@ -23,6 +23,9 @@ class Phase(StrEnum):
     FAILED = "Failed"
 
 
+_FAILED_STARTS = frozenset({Reason.FIRST_START_FAILED, Reason.START_FAILED})
+
+
 def phase_of(all_conditions: Sequence[Condition], generation: int) -> Phase:
     """Return the phase: a total function of the conditions and the Model's generation.
 
@@ -42,8 +45,14 @@ def phase_of(all_conditions: Sequence[Condition], generation: int) -> Phase:
 
 
 def explain(all_conditions: Sequence[Condition], generation: int) -> str:
-    """Return the message beside the phase: the first condition that is not True, as its owner worded it."""
+    """Return the message beside the phase: the first condition that is not True, as its owner worded it.
+
+    A start that failed is explained by Ready, which has the cause, and not by Wanted, which says that it is over.
+    """
     by_type = {c.type: c for c in all_conditions}
+    wanted, ready = by_type.get(conditions.WANTED), by_type.get(conditions.READY)
+    if wanted is not None and wanted.reason in _FAILED_STARTS and ready is not None and not ready.true:
+        return _explained(ready)
     for kind in conditions.CONDITIONS:
         condition = by_type.get(kind)
         if condition is None:
@@ -51,8 +60,12 @@ def explain(all_conditions: Sequence[Condition], generation: int) -> str:
         if condition.observed_generation != generation and kind != conditions.READY:
             return f"waiting for {kind}: it is of generation {condition.observed_generation}, the spec of {generation}"
         if condition.status != conditions.TRUE:
-            return f"{kind}={condition.status} ({condition.reason}): {condition.message}"
+            return _explained(condition)
     return by_type[conditions.READY].message
+
+
+def _explained(condition: Condition) -> str:
+    return f"{condition.type}={condition.status} ({condition.reason}): {condition.message}"
 
 
 def _is(current: dict[str, Condition], kind: str, status: str) -> bool:

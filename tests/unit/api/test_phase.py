@@ -2,6 +2,7 @@
 
 import itertools
 
+import msgspec
 import pytest
 
 from flexinfer.api import conditions, reasons
@@ -149,3 +150,18 @@ def test_the_message_names_the_first_condition_that_is_not_true() -> None:
     accepted = Condition(type=conditions.ACCEPTED, status="True", reason="Accepted", observed_generation=1)
     assert explain((accepted, placed), 1) == "Placed=False (NoNodeFits): a: no GPU"
     assert "waiting for Placed" in explain((accepted,), 1)
+
+
+def test_a_failed_start_is_explained_by_its_cause() -> None:
+    """Wanted says that the start is over, Ready why: the message beside the phase has the cause."""
+    cause = a_condition(conditions.READY, "False", Reason.LOADING_TIMEOUT)
+    cause = msgspec.structs.replace(cause, message="exit code 1: no such file")
+    failed = [
+        a_condition(conditions.ACCEPTED, "True", "Accepted"),
+        a_condition(conditions.PLACED, "True", "Placed"),
+        a_condition(conditions.CACHED, "True", "Cached"),
+        a_condition(conditions.WANTED, "False", Reason.FIRST_START_FAILED),
+        a_condition(conditions.GRANTED, "True", Reason.NOT_SHARED),
+        cause,
+    ]
+    assert explain(failed, 1) == "Ready=False (LoadingTimeout): exit code 1: no such file"

@@ -114,6 +114,34 @@ def test_a_model_that_stops_being_ready_has_its_activity_published_at_once() -> 
     with_parts(main)
 
 
+def test_a_model_without_requests_is_as_idle_as_this_proxy_is_old() -> None:
+    """A stop asks for its activity: that is no request, and must not look like one."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready())
+        await asyncio.sleep(40)
+        await parts.observe(draining())
+        await settle()
+        [activity] = parts.published(events.ActivityObserved)
+        assert activity.idle_seconds >= 40
+
+    with_parts(main)
+
+
+def test_the_time_of_the_last_request_survives_a_quiet_time() -> None:
+    """Traffic that was published and forgotten still has its age when the Model stops."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready())
+        await parts.send(engine=shortly)
+        await asyncio.sleep(30)
+        await parts.observe(draining())
+        await settle()
+        assert 29 <= parts.published(events.ActivityObserved)[-1].idle_seconds <= 31
+
+    with_parts(main)
+
+
 def test_a_rejected_request_is_no_activity() -> None:
     """A Model that no request can start is not kept from anything by requests."""
 
