@@ -15,7 +15,7 @@ from localkube.tls import TlsFiles
 
 
 def options(arguments: Sequence[str]) -> ServerOptions:
-    """Parse the command line. Exits with code 2 on wrong arguments, and on TLS without a key, a CA or a token."""
+    """Parse the command line. Exits with code 2 on wrong arguments and on incomplete TLS options."""
     parser = argparse.ArgumentParser(prog="python -m localkube.apiserver", description=__doc__)
     parser.add_argument("--state", type=Path, required=True, help="directory of the journal")
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: any)")

@@ -1,8 +1,9 @@
 """Server-side apply and field ownership: conflicts, and the removal of fields that no applier sets any more.
 
-Like apimachinery/pkg/util/managedfields and the merge package of structured-merge-diff. Entries of `managedFields`
-are kept as the object carries them, undecoded. An applier is identified by its name and subresource, an updater by
-its API version too. Fields are not converted between versions, and results are not validated here: `registry` does.
+Like apimachinery/pkg/util/managedfields and the merge package of structured-merge-diff. Entries of
+`managedFields` are kept as the object carries them, undecoded. An applier is identified by its name and
+subresource, an updater by its API version too. Fields are not converted between versions, and results are not
+validated here: `registry` does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ OWNED_METADATA: Final = ("labels", "annotations", "finalizers", "ownerReferences
 
 @dataclass(frozen=True, slots=True)
 class FieldManager:
-    """The manager of one write: its name, the API version and subresource of the request, and the time (RFC 3339)."""
+    """The manager of one write: its name, the request's API version and subresource, the time (RFC 3339)."""
 
     name: str
     api_version: str
@@ -56,11 +57,11 @@ class FieldManager:
 def server_side_apply(
     live: Object, config: Object, manager: FieldManager, shape: Shape, *, force: bool
 ) -> Object | None:
-    """Return live with config applied and managedFields updated; None if nothing changes, managedFields included.
+    """Return live with config applied and managedFields updated; None if neither changes.
 
-    `config` must hold only fields that this request may own (`strip_reset_fields`). Raises ApiError 409 if it sets
-    fields that other managers own to other values, unless `force` takes them over, and 500 if two items of a list
-    have the same keys (the code of a real API server).
+    `config` must hold only fields that this request may own (`strip_reset_fields`). Raises ApiError 409 if it
+    sets fields that other managers own to other values, unless `force` takes them over, and 500 if two items
+    of a list have the same keys (the code of a real API server).
     """
     entries = live["metadata"].get("managedFields") or _before_first_apply(live, shape)
     own = next((entry for entry in entries if manager.owns(entry, "Apply")), None)
@@ -85,7 +86,7 @@ def server_side_apply(
 def managed_fields_after_update(
     old: Object, new: Object, manager: FieldManager, shape: Shape
 ) -> ManagedFields:
-    """Return the managedFields of new after a create, update or patch: changed fields belong to the manager alone."""
+    """Return the managedFields after a create, update or patch; the manager alone owns the changed fields."""
     entries = _entries_to_update(old, new, manager)
     delta = compare(_tracked_part(old), _tracked_part(new), shape)
     if delta.changed is None and delta.removed is None:
@@ -152,7 +153,10 @@ def _applied_fields(live: Object, config: Object, shape: Shape) -> Fields:
 
 
 def _entries_to_update(old: Object, new: Object, manager: FieldManager) -> ManagedFields:
-    """Return the entries that the request sets (kubectl migrates client-side apply so; `[{}]` resets), else old's."""
+    """Return the entries that the request itself sets, else those of old.
+
+    kubectl sets them to migrate from client-side apply; `[{}]` resets them.
+    """
     current: ManagedFields = old.get("metadata", {}).get("managedFields", [])
     requested = new["metadata"].get("managedFields")
     if manager.subresource or not requested or requested is current:
@@ -229,7 +233,7 @@ def _manager_name(entry: Object) -> str:
 
 
 def validate_apply_body(config: Any, manager: str) -> Object:
-    """Return the body of an apply patch, with metadata. Raises ApiError 400, and 422 without a field manager."""
+    """Return the body of an apply patch. Raises ApiError 400, or 422 without a field manager."""
     if not isinstance(config, dict) or not isinstance(config.get("metadata", {}), dict):
         raise bad_request("error decoding YAML: the body of an apply patch must be an object")
     if not manager:

@@ -48,8 +48,8 @@ class TokenAuthenticator:
 class LoopbackAuthenticator:
     """Accepts every local program: for a server without TLS, to which kubectl sends no token.
 
-    Web pages are refused, else any page in the user's browser could create Pods: a browser sends `Origin` with a
-    cross-site request, and a page that rebinds its DNS name to loopback sends that name as `Host`.
+    Web pages are refused, else any page in the user's browser could create Pods: a browser sends `Origin`
+    with a cross-site request, and a page that rebinds its DNS name to loopback sends that name as `Host`.
     """
 
     def authenticate(self, path: str, headers: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The initial content of a store: CustomResourceDefinitions, namespaces and other objects, written before it serves.
+"""The initial content of a store: definitions, namespaces and other objects, written before it serves.
 
 Which content that is, is the caller's to say; only the namespaces of every cluster are the default here.
 """

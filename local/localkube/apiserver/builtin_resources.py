@@ -1,8 +1,8 @@
 """The built-in resources: their schema, selectable fields, defaulting and validation, in one table.
 
-Like the REST storage providers of kube-apiserver (pkg/registry). Kinds that no component here uses (Deployments,
-Endpoints, RBAC, ...) are not served. What depends on the lifecycle of an object (first status, generation, grace
-period) is in `resource_strategy`.
+Like the REST storage providers of kube-apiserver (pkg/registry). Kinds that no component here uses
+(Deployments, Endpoints, RBAC, ...) are not served. What depends on the lifecycle of an object (first status,
+generation, grace period) is in `resource_strategy`.
 """
 
 from collections.abc import Iterable

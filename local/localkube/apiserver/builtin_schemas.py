@@ -1,7 +1,8 @@
 """The schemas of the built-in kinds other than Pods and Jobs: the fields that FlexInfer and kubectl use.
 
-A subset of the OpenAPI schemas of Kubernetes with the same names, types and defaults; other fields are unknown here,
-and so pruned with a warning or refused under strict validation. Pods and Jobs are in `workload_schemas`.
+A subset of the OpenAPI schemas of Kubernetes with the same names, types and defaults; other fields are
+unknown here, and so pruned with a warning or refused under strict validation. Pods and Jobs are in
+`workload_schemas`.
 """
 
 from typing import Final

@@ -1,7 +1,7 @@
 """Defaulting, validation and admission of built-in kinds, as far as a schema cannot express them.
 
-Like SetDefaults_* of pkg/apis, validation.ValidatePodUpdate and the default admission plugins. A function that
-changes nothing returns its argument itself, so that an unchanged write is recognised by identity.
+Like SetDefaults_* of pkg/apis, validation.ValidatePodUpdate and the default admission plugins. A function
+that changes nothing returns its argument itself, so that an unchanged write is recognised by identity.
 """
 
 import base64
@@ -60,7 +60,7 @@ def validate_event(new: Object, _old: Object | None) -> Iterable[Cause]:
 
 
 def validate_pod_update(new: Object, old: Object | None) -> Iterable[Cause]:
-    """Yield the forbidden changes of a Pod's spec: a node is assigned once, scheduling gates are only removed."""
+    """Yield the forbidden changes of a Pod: a node is assigned once, scheduling gates are only removed."""
     spec = new["spec"]
     if old is None or spec is old["spec"]:
         return
@@ -79,7 +79,7 @@ def validate_pod_update(new: Object, old: Object | None) -> Iterable[Cause]:
 
 
 def _immutable_part(spec: Object, *, gated: bool, bound: bool) -> Object:
-    """Return the fields of a Pod's spec that may not change; a gated Pod's scheduling directives still may."""
+    """Return the fields of a Pod's spec that may not change; the node selector of a gated Pod may."""
     mutable = {*_MUTABLE_POD_FIELDS, "schedulingGates"}
     mutable |= {"nodeSelector", "affinity"} if gated else set()
     mutable |= set() if bound else {"nodeName"}
@@ -90,7 +90,7 @@ def _immutable_part(spec: Object, *, gated: bool, bound: bool) -> Object:
 
 
 def default_pod(pod: Object, old: Object | None) -> Object:
-    """Return a Pod with the defaults of pull policies, of requests (the limits) and of `enableServiceLinks`."""
+    """Return a Pod with defaults for pull policies, requests (the limits) and `enableServiceLinks`."""
     spec = pod.get("spec")
     if old is not None and spec is old.get("spec"):
         return pod
@@ -103,8 +103,8 @@ def default_pod(pod: Object, old: Object | None) -> Object:
 def admit_pod(pod: Object) -> Object:
     """Return a new Pod with what the default admission plugins add.
 
-    ServiceAccount (its name; no token is mounted), Priority, and DefaultTolerationSeconds: 300 s on a node that is
-    not ready or unreachable.
+    ServiceAccount (its name; no token is mounted), Priority, and DefaultTolerationSeconds: 300 s on a node
+    that is not ready or unreachable.
     """
     spec = pod["spec"]
     name = spec.get("serviceAccountName") or "default"

@@ -1,8 +1,9 @@
-"""CEL validation rules of a schema (`x-kubernetes-validations`): compiled once, evaluated for every changed value.
+"""CEL validation rules of a schema (`x-kubernetes-validations`): compiled once, evaluated on changes.
 
-Like apiextensions-apiserver/pkg/apiserver/schema/cel. The engine has the core of CEL (`has`, `all`, `exists`, `size`,
-`matches`, `startsWith`, `in`, `duration`, `timestamp`, ...). Rules that use the libraries of Kubernetes (quantity,
-url, ip, format, optional values) are refused when a definition is installed, never ignored. There are no cost limits.
+Like apiextensions-apiserver/pkg/apiserver/schema/cel. The engine has the core of CEL (`has`, `all`, `exists`,
+`size`, `matches`, `startsWith`, `in`, `duration`, `timestamp`, ...). Rules that use the libraries of
+Kubernetes (quantity, url, ip, format, optional values) are refused when a definition is installed, never
+ignored. There are no cost limits.
 """
 
 import re
@@ -70,7 +71,7 @@ class Rule:
         return self._results[key]
 
     def reads_nothing_new(self, value: Any, old: Any) -> bool:
-        """Return whether everything that the rule reads is unchanged, so that it need not hold (ratcheting)."""
+        """Return whether all that the rule reads is unchanged, so that it need not hold (ratcheting)."""
         if self.transition or self.reads is None or not isinstance(old, dict):
             return False
         return all(_same(value.get(name), old.get(name)) for name in self.reads)
@@ -154,7 +155,7 @@ def _same(value: Any, old: Any) -> bool:
 
 
 def _key(value: Any) -> Any:
-    """Return a cache key of a value, None if it is too large. Types are in the key, since `1 == True` in Python."""
+    """Return a cache key, None if the value is too large. It has the type, since `1 == True` in Python."""
     if isinstance(value, dict):
         if len(value) > 16 or not all(isinstance(one, _SCALARS) for one in value.values()):  # noqa: PLR2004
             return None

@@ -1,7 +1,7 @@
 """Content negotiation: the Accept header to a representation (`as=Table`, `as=PartialObjectMetadata`, ...).
 
-Like apiserver/pkg/endpoints/handlers/negotiation. Answers are always JSON: no protobuf, YAML or CBOR. Quality values
-(`q=`) are ignored, since clients of the Kubernetes API list their preferred type first.
+Like apiserver/pkg/endpoints/handlers/negotiation. Answers are always JSON: no protobuf, YAML or CBOR. Quality
+values (`q=`) are ignored, since clients of the Kubernetes API list their preferred type first.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Deletion of one object: preconditions, finalizers, grace period and propagation policy, as pure functions.
 
-Like rest.BeforeDelete and registry/generic/registry/store.go. Dependents are not deleted here: the garbage collector
-does it, and reads the finalizers that are set here.
+Like rest.BeforeDelete and registry/generic/registry/store.go. Dependents are not deleted here: the garbage
+collector does it, and reads the finalizers that are set here.
 """
 
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ def _grace_period(rules: Strategy, live: Object, options: DeleteOptions) -> int:
 
 
 def _with_finalizers(rules: Strategy, live: Object, options: DeleteOptions) -> Object:
-    """Set the finalizers that tell the garbage collector how to treat dependents (deletionFinalizersForGarbageCollection)."""
+    """Set the finalizers that tell the garbage collector how to treat dependents."""
     before = live["metadata"].get("finalizers") or []
     if options.propagation is None and (ORPHAN in before or FOREGROUND in before):
         return live
@@ -128,7 +128,7 @@ def _graceful(obj: Object, grace: int) -> DeletionResult:
 
 
 def should_delete_during_update(new: Object, live: Object) -> bool:
-    """Return whether a write removes the last finalizer of an object under deletion, which then is removed."""
+    """Return whether a write removes the last finalizer of an object under deletion; it is then removed."""
     meta = live["metadata"]
     if "deletionTimestamp" not in meta or meta.get("deletionGracePeriodSeconds"):
         return False

@@ -1,7 +1,8 @@
-"""Discovery: /api, /apis and /version in the aggregated and the unaggregated form, and the index of /openapi/v3.
+"""Discovery: /api, /apis and /version in aggregated and unaggregated form, and the index of /openapi/v3.
 
-Like apiserver/pkg/endpoints/discovery. Documents are cached until the set of resources changes, that is until a
-CustomResourceDefinition is added, changed or removed. The OpenAPI documents themselves are built in `openapi`.
+Like apiserver/pkg/endpoints/discovery. Documents are cached until the set of resources changes, that is until
+a CustomResourceDefinition is added, changed or removed. The OpenAPI documents themselves are built in
+`openapi`.
 """
 
 import base64
@@ -66,8 +67,8 @@ _OPENAPI_V2 = _with_etag(
     b"\x42\x00",  # paths: none
     "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
 )
-"""kubectl 1.37 requests OpenAPI v2, in protobuf alone, before it applies a `kind: List`. Without definitions in it kubectl
-leaves the validation to the server (`fieldValidation=Strict`)."""
+"""kubectl 1.37 requests OpenAPI v2, in protobuf alone, before it applies a `kind: List`. Without definitions in
+it kubectl leaves the validation to the server (`fieldValidation=Strict`)."""
 
 
 class Discovery:
@@ -116,7 +117,7 @@ class Discovery:
                 return None
 
     def _versions(self, *, core: bool | None = None) -> list[tuple[str, str, list[Resource]]]:
-        """Return (group, version, resources), sorted: the core group comes first. `core` selects or excludes it."""
+        """Return (group, version, resources), the core group first; `core` selects or excludes that group."""
         selected = [res for res in self._resources if core is None or (res.group == "") is core]
         ordered = sorted(selected, key=lambda res: (res.group, res.version, res.plural))
         grouped = groupby(ordered, key=lambda res: (res.group, res.version))

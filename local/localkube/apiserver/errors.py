@@ -1,7 +1,7 @@
 """The errors of the API: code, reason and message of a real API server (apimachinery/pkg/api/errors).
 
-One exception, and one constructor for each kind of error. kubectl prints the messages as they are, so their wording
-follows Kubernetes to the letter.
+One exception, and one constructor for each kind of error. kubectl prints the messages as they are, so their
+wording follows Kubernetes to the letter.
 """
 
 import json
@@ -16,7 +16,7 @@ OPTIMISTIC_LOCK = (
 
 
 class ApiError(Exception):
-    """A failed request: HTTP status code, reason (metav1.StatusReason), message, and StatusDetails if there are any."""
+    """A failed request: HTTP status code, reason (metav1.StatusReason), message, StatusDetails or None."""
 
     def __init__(self, code: int, reason: str, message: str, details: Object | None = None) -> None:
         super().__init__(message)
@@ -80,7 +80,7 @@ def conflict(res: Resource, name: str, why: str = OPTIMISTIC_LOCK) -> ApiError:
 
 
 def invalid(res: Resource, name: str, causes: Sequence[Cause]) -> ApiError:
-    """Return a 422 with the invalid fields; several stand in brackets, as in field.ErrorList.ToAggregate()."""
+    """Return a 422 with the invalid fields; several stand in brackets, as in an ErrorList."""
     problems = [f"{cause.field}: {cause.message}" for cause in causes]
     what = problems[0] if len(problems) == 1 else "[" + ", ".join(problems) + "]"
     more = {

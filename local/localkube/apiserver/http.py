@@ -1,8 +1,8 @@
 """The HTTP handlers: one per verb, from a request to a call of the store and back to JSON.
 
-Like apiserver/pkg/endpoints/handlers. Each request is one synchronous call of the store, so no other write comes
-between its read and its write. Only watches and Pod logs are streamed. Paths are parsed in `routing`, options in
-`query_options`, bodies in `request_body`.
+Like apiserver/pkg/endpoints/handlers. Each request is one synchronous call of the store, so no other write
+comes between its read and its write. Only watches and Pod logs are streamed. Paths are parsed in `routing`,
+options in `query_options`, bodies in `request_body`.
 """
 
 import logging
@@ -76,7 +76,7 @@ class ApiHandler:
         }
 
     async def listen(self, context: ssl.SSLContext | None, port: int) -> tuple[web.AppRunner, int]:
-        """Listen on loopback; port 0 takes any. Return the runner, to be cleaned up, and the port. Raises OSError."""
+        """Listen on loopback (port 0: any); return the runner, to be cleaned up, and the port. Raises OSError."""
         app = web.Application(client_max_size=request_body.LARGEST)
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(

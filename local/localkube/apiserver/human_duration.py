@@ -42,7 +42,7 @@ def parse_time(text: str) -> datetime | None:
 
 
 def since(text: str | None, now: datetime) -> str:
-    """Return the time since a timestamp; `<unknown>` without one, `<invalid>` if it is malformed or has no zone."""
+    """Return the time since a timestamp: `<unknown>` without one, `<invalid>` if it cannot be parsed."""
     if not text:
         return UNKNOWN
     then = parse_time(text)

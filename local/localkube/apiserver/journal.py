@@ -1,9 +1,9 @@
-"""The journal: one append-only file of JSON lines from which the store is restored after a restart (etcd's part).
+"""The journal: an append-only file of JSON lines, from which the store is restored after a restart.
 
-A write is acknowledged only after its line was written, whole, in one system call, so a SIGKILL at any moment loses no
-acknowledged write. The file is synced (fsync) at every compaction, at `sync` and when it is closed, not at every
-line: a power failure may lose the last seconds. An incomplete last line was never acknowledged and is dropped.
-Compaction writes the live objects to a new file and renames it over the old one.
+A write is acknowledged only after its line was written, whole, in one system call, so a SIGKILL at any moment
+loses no acknowledged write. The file is synced (fsync) at every compaction, at `sync` and when it is closed,
+not at every line: a power failure may lose the last seconds. An incomplete last line was never acknowledged
+and is dropped. Compaction writes the live objects to a new file and renames it over the old one.
 """
 
 import contextlib
@@ -48,8 +48,8 @@ class _Header(msgspec.Struct, frozen=True):
 class Journal:
     """The file and its lock, held by one process at a time; a context manager closes both.
 
-    A file smaller than `min_compaction_bytes` needs no compaction. Raises JournalError if another process holds the
-    lock, OSError if the file cannot be opened.
+    A file smaller than `min_compaction_bytes` needs no compaction. Raises JournalError if another process
+    holds the lock, OSError if the file cannot be opened.
     """
 
     def __init__(self, path: Path, *, min_compaction_bytes: int = MIN_COMPACTION_BYTES) -> None:
@@ -69,7 +69,7 @@ class Journal:
         self.close()
 
     def replay(self) -> Iterator[Record]:
-        """Yield every record, oldest first, then truncate an incomplete last line. Raises JournalError on a damaged file."""
+        """Yield every record, oldest first, then cut off an incomplete last line. Raises JournalError."""
         with self._path.open("rb") as lines:
             whole = 0
             for number, line in enumerate(lines, 1):
@@ -105,7 +105,7 @@ class Journal:
         return self._size > max(self._min_compaction_bytes, _COMPACTION_FACTOR * self._compacted_size)
 
     def compact(self, revision: int, records: Iterable[Record]) -> None:
-        """Replace the file atomically by one with only these records, at the store's current revision. Raises OSError."""
+        """Replace the file atomically by one with only these records, at a revision. Raises OSError."""
         draft = self._path.with_name(self._path.name + ".new")
         with draft.open("wb") as out:
             os.fchmod(out.fileno(), 0o600)
@@ -134,7 +134,7 @@ class Journal:
             self._file = -1
 
     def _decode(self, line: bytes, number: int, *, at_end: bool) -> Record | None:
-        """Return the record of a line, None for the header and for a last line that is no record. Raises JournalError."""
+        """Return the record of a line, None for the header and a broken last line. Raises JournalError."""
         try:
             if number == 1:
                 self.base_revision = self._read_header(line)

@@ -1,7 +1,7 @@
-"""JSONPath of printer columns and selectable fields: names, indexes, `[*]` and filters such as `[?(@.type=="Ready")]`.
+"""JSONPath of printer columns and selectable fields: names, indexes, `[*]`, `[?(@.type=="Ready")]`.
 
-The subset of client-go/util/jsonpath that CustomResourceDefinitions use: no recursive descent, unions, slices or
-templates.
+The subset of client-go/util/jsonpath that CustomResourceDefinitions use: no recursive descent, unions, slices
+or templates.
 """
 
 import re

@@ -1,9 +1,9 @@
-"""Sets of fields in their wire format (FieldsV1), like fieldpath.Set of structured-merge-diff; nothing is decoded.
+"""Sets of fields in their wire format (FieldsV1), like fieldpath.Set; nothing is decoded.
 
-A set is a tree of dicts. A node that is empty, or has the key ".", is itself a member; the other keys are path
-elements: `f:name` a field, `k:{...}` a list item by its keys, `v:...` an item of a set, `i:...` an index. The root
-is no member: an empty root is the empty set. Union and difference return their first argument itself if they change
-nothing.
+A set is a tree of dicts. A node that is empty, or has the key ".", is itself a member; the other keys are
+path elements: `f:name` a field, `k:{...}` a list item by its keys, `v:...` an item of a set, `i:...` an
+index. The root is no member: an empty root is the empty set. Union and difference return their first argument
+itself if they change nothing.
 """
 
 from collections.abc import Iterator
@@ -109,7 +109,7 @@ def _shared_children(left: Fields, right: Fields) -> Fields:
 
 
 def paths(fields: Fields) -> Iterator[str]:
-    """Yield the members as error messages show them, sorted: `.spec.replicas`, `.status.conditions[type="Ready"].reason`."""
+    """Yield the members as error messages show them, like `.status.conditions[type="Ready"].reason`."""
     for name in sorted(fields):
         if name != ".":
             path, node = readable(name), fields[name]

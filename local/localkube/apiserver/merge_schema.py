@@ -1,7 +1,7 @@
 """The merge schema of a resource: how each field of its objects merges, and how list items are identified.
 
-Compiled from the OpenAPI schema (`x-kubernetes-list-type`, `-list-map-keys`, `-map-type`), like the typed schema of
-structured-merge-diff. `structured_merge` merges, compares and prunes by it.
+Compiled from the OpenAPI schema (`x-kubernetes-list-type`, `-list-map-keys`, `-map-type`), like the typed
+schema of structured-merge-diff. `structured_merge` merges, compares and prunes by it.
 """
 
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ class Shape:
         return self.fields.get(name) or self.other or ANYTHING
 
     def element(self, item: Any) -> str:
-        """Return the path element of a list item: by its value in a set, by its keys (or their defaults) in a map."""
+        """Return the path element of an item: by value in a set, by the keys or their defaults in a map."""
         if self.listing == "set" or not isinstance(item, dict):
             return value_element(item)
         if len(self.keys) == 1 and isinstance(item.get(self.keys[0]), str):
@@ -79,7 +79,7 @@ METADATA: Final = Shape(
 
 
 def compile_shape(schema: Object | None, *, builtin: bool = False) -> Shape:
-    """Return the shape of an object with a schema (None: none); lists of built-ins without keys have LIST_MAP_KEYS."""
+    """Return the shape of an object; `builtin` uses LIST_MAP_KEYS for lists whose schema has no keys."""
     shape = _compile(schema or {}, "", builtin=builtin)
     shape.fields["metadata"] = METADATA
     return shape

@@ -74,7 +74,7 @@ OBJECT_META: Final[Object] = {
 
 
 def object_meta_schema(declared: Object | None) -> Object:
-    """Return the schema of ObjectMeta with the restrictions that a CRD declares for `name` and `generateName`.
+    """Return the schema of ObjectMeta with what a CRD declares for `name` and `generateName`.
 
     The other fields of metadata cannot be restricted, as in Kubernetes.
     """

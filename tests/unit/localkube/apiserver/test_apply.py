@@ -43,7 +43,7 @@ def test_creates_an_absent_object(stage: Stage) -> None:
 
 
 def test_gives_a_creator_its_fields(stage: Stage) -> None:
-    """A create owns all its fields and their defaults, enclosing maps and lists included, as in Kubernetes."""
+    """A create owns all its fields, the defaults and the enclosing maps and lists, as in Kubernetes."""
     sent = a_widget(parts=[{"name": "x", "image": "i"}])
     sent["metadata"]["labels"] = {"a": "b"}
     assert owners(stage.create("widgets", sent, manager="me")) == [

@@ -1,4 +1,4 @@
-"""CEL rules: evaluated if a field that they read changed; unsupported functions are refused at compilation."""
+"""CEL rules: evaluated on changes; unsupported functions are refused at compilation."""
 
 from typing import Any
 
@@ -87,7 +87,7 @@ def test_a_transition_rule_compares_with_the_old_value() -> None:
 
 
 def test_a_rule_is_not_evaluated_for_unchanged_fields() -> None:
-    """Ratcheting: an old value that a new rule refuses stays valid until a field that the rule reads changes."""
+    """Ratcheting: an invalid old value is kept until a field that the rule reads changes."""
     part = schema({"rule": "self.a < 3", "message": "small"})
     assert errors(part, {"a": 5, "b": "new"}, {"a": 5, "b": "old"}) == []
 
