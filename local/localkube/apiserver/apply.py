@@ -153,7 +153,7 @@ def _applied_fields(live: Object, config: Object, shape: Shape) -> Fields:
 
 
 def _entries_to_update(old: Object, new: Object, manager: FieldManager) -> ManagedFields:
-    """Return the entries that the request itself sets, else those of old.
+    """Return the entries that the request itself sets, else the current ones.
 
     kubectl sets them to migrate from client-side apply; `[{}]` resets them.
     """

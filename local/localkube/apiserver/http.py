@@ -76,7 +76,7 @@ class ApiHandler:
         }
 
     async def listen(self, context: ssl.SSLContext | None, port: int) -> tuple[web.AppRunner, int]:
-        """Listen on loopback (port 0: any); return the runner, to be cleaned up, and the port. Raises OSError."""
+        """Listen on loopback (port 0: any); return the runner and its port. Raises OSError."""
         app = web.Application(client_max_size=request_body.LARGEST)
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(
