@@ -1,4 +1,7 @@
-"""`python -m localkube.apiserver`: an API server on loopback, plain HTTP unless certificates are given."""
+"""`python -m localkube.apiserver`: the command line of an API server that listens on loopback.
+
+Without certificates it serves plain HTTP. `server` runs it.
+"""
 
 import argparse
 import logging
@@ -12,31 +15,37 @@ from localkube.tls import TlsFiles
 
 
 def options(arguments: Sequence[str]) -> ServerOptions:
-    """Read the command line."""
+    """Parse the command line. Exits with code 2 on wrong arguments and on incomplete TLS options."""
     parser = argparse.ArgumentParser(prog="python -m localkube.apiserver", description=__doc__)
-    parser.add_argument("--state", type=Path, required=True, help="folder of the journal")
+    parser.add_argument("--state", type=Path, required=True, help="directory of the journal")
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: any)")
     parser.add_argument("--port-file", type=Path, help="file to write the port to")
-    parser.add_argument("--crds", type=Path, action="append", default=[], help="YAML file or folder to apply")
     parser.add_argument(
-        "--token-file", type=Path, help="file with the bearer token (default: none is asked for)"
+        "--crds",
+        type=Path,
+        action="append",
+        default=[],
+        help="YAML file or directory of definitions to apply",
     )
-    parser.add_argument("--tls-cert-file", type=Path, help="certificate (default: plain HTTP)")
-    parser.add_argument("--tls-private-key-file", type=Path, help="its key")
     parser.add_argument(
-        "--client-ca-file", type=Path, help="authority of clients' and kubelets' certificates"
+        "--token-file", type=Path, help="file with the bearer token (default: no authentication)"
     )
-    given = parser.parse_args(arguments)
-    secure = (given.tls_cert_file, given.tls_private_key_file, given.client_ca_file)
-    if any(secure) and not all((*secure, given.token_file)):
+    parser.add_argument("--tls-cert-file", type=Path, help="server certificate (default: plain HTTP)")
+    parser.add_argument("--tls-private-key-file", type=Path, help="private key of the server certificate")
+    parser.add_argument(
+        "--client-ca-file", type=Path, help="CA that signs the certificates of clients and kubelets"
+    )
+    parsed = parser.parse_args(arguments)
+    secure = (parsed.tls_cert_file, parsed.tls_private_key_file, parsed.client_ca_file)
+    if any(secure) and not all((*secure, parsed.token_file)):
         parser.error("TLS needs --tls-cert-file, --tls-private-key-file, --client-ca-file and --token-file")
     return ServerOptions(
-        state=given.state,
-        port=given.port,
-        port_file=given.port_file,
+        state=parsed.state,
+        port=parsed.port,
+        port_file=parsed.port_file,
         tls=TlsFiles(*secure) if all(secure) else None,
-        token_file=given.token_file,
-        content=Content(definitions=read_definitions(given.crds)),
+        token_file=parsed.token_file,
+        content=Content(definitions=read_definitions(parsed.crds)),
     )
 
 

@@ -1,7 +1,9 @@
-"""Server-side apply and the ownership of fields: who wrote what, what a conflict is, and what goes when its owner drops it.
+"""Server-side apply and field ownership: conflicts, and the removal of fields that no applier sets any more.
 
-An entry of `managedFields` is kept as the object carries it. Appliers are known by name and subresource; those who update are
-known by their API version as well. Whether a result is valid is for the catalogue to say.
+Like apimachinery/pkg/util/managedfields and the merge package of structured-merge-diff. Entries of
+`managedFields` are kept as the object carries them, undecoded. An applier is identified by its name and
+subresource, an updater by its API version too. Fields are not converted between versions, and results are not
+validated here: `registry` does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,86 +17,93 @@ from localkube.apiserver.merge_schema import Shape
 from localkube.apiserver.resources import Object
 from localkube.apiserver.structured_merge import DuplicateKeyError, compare, merge, owned, prune
 
-Entries = list[Object]
+ManagedFields = list[Object]
 OWNED_METADATA: Final = ("labels", "annotations", "finalizers", "ownerReferences", "generateName")
 
 
 @dataclass(frozen=True, slots=True)
-class Writer:
-    """In whose name, through which version and subresource, and when something is written."""
+class FieldManager:
+    """The manager of one write: its name, the request's API version and subresource, the time (RFC 3339)."""
 
-    manager: str
+    name: str
     api_version: str
     subresource: str
     time: str
 
-    def entry(self, operation: str, claimed: Fields) -> Object:
-        """Return the entry of managedFields for these fields."""
+    def entry(self, operation: str, fields: Fields) -> Object:
+        """Return the managedFields entry of these fields; `operation` is `Apply` or `Update`."""
         entry: Object = {
-            "manager": self.manager,
+            "manager": self.name,
             "operation": operation,
             "apiVersion": self.api_version,
             "time": self.time,
             "fieldsType": "FieldsV1",
-            "fieldsV1": claimed,
+            "fieldsV1": fields,
         }
         if self.subresource:
             entry["subresource"] = self.subresource
         return entry
 
-    def wrote(self, entry: Object, operation: str) -> bool:
-        """Say whether an entry is this writer's own."""
+    def owns(self, entry: Object, operation: str) -> bool:
+        """Return whether an entry is this manager's entry for the operation."""
         return (
-            entry["manager"] == self.manager
+            entry["manager"] == self.name
             and entry["operation"] == operation
             and entry.get("subresource", "") == self.subresource
             and (operation == "Apply" or entry.get("apiVersion") == self.api_version)
         )
 
 
-def applied(live: Object, config: Object, writer: Writer, shape: Shape, *, force: bool) -> Object | None:
-    """Return live with config applied and managedFields brought up to date; None when nothing at all changes.
+def server_side_apply(
+    live: Object, config: Object, manager: FieldManager, shape: Shape, *, force: bool
+) -> Object | None:
+    """Return live with config applied and managedFields updated; None if neither changes.
 
-    `config` must be reduced to what this writer may own here (`claimable`). ApiError 409 when others own, with other values,
-    what it sets, unless `force` takes it over.
+    `config` must hold only fields that this request may own (`strip_reset_fields`). Raises ApiError 409 if it
+    sets fields that other managers own to other values, unless `force` takes them over, and 500 if two items
+    of a list have the same keys (the code of a real API server).
     """
-    entries = live["metadata"].get("managedFields") or _before_first(live, shape)
-    mine = next((entry for entry in entries if writer.wrote(entry, "Apply")), None)
-    others = [entry for entry in entries if entry is not mine]
-    claimed = _claimed(live, config, shape)
-    former = mine["fieldsV1"] if mine else {}
+    entries = live["metadata"].get("managedFields") or _before_first_apply(live, shape)
+    own = next((entry for entry in entries if manager.owns(entry, "Apply")), None)
+    others = [entry for entry in entries if entry is not own]
+    applied = _applied_fields(live, config, shape)
+    previous = own["fieldsV1"] if own else {}
     merged = merge(live, config, shape)
-    if former and managed_fields.difference(former, claimed):
-        managed = managed_fields.union(claimed, {"f:metadata": {".": {}}})  # never pruned itself
+    if previous and managed_fields.difference(previous, applied):
+        managed = managed_fields.union(applied, {"f:metadata": {".": {}}})  # metadata itself is never pruned
         for entry in others:
             managed = managed_fields.union(managed, entry["fieldsV1"])
-        merged = prune(merged, shape, former, managed)
+        merged = prune(merged, shape, previous, managed)
     delta = compare(live, merged, shape)
-    left = _yielded(others, delta.changed, delta.removed, force=force)
-    if merged is live and left is others and claimed == former:
+    remaining = _without_lost_fields(others, delta.changed, delta.removed, force=force)
+    if merged is live and remaining is others and applied == previous:
         return None
-    if claimed:
-        left = [*left, writer.entry("Apply", claimed)]
-    return _with_entries(merged, left)
+    if applied:
+        remaining = [*remaining, manager.entry("Apply", applied)]
+    return _with_managed_fields(merged, remaining)
 
 
-def updated(old: Object, new: Object, writer: Writer, shape: Shape) -> Entries:
-    """Return the managedFields of new after an update from old: what changed belongs to the writer, and to nobody else."""
-    entries = _given_or_kept(old, new, writer)
-    delta = compare(_claimable_view(old), _claimable_view(new), shape)
+def managed_fields_after_update(
+    old: Object, new: Object, manager: FieldManager, shape: Shape
+) -> ManagedFields:
+    """Return the managedFields after a create, update or patch; the manager alone owns the changed fields."""
+    entries = _entries_to_update(old, new, manager)
+    delta = compare(_tracked_part(old), _tracked_part(new), shape)
     if delta.changed is None and delta.removed is None:
         return entries
-    left = _yielded(entries, delta.changed, delta.removed, force=True)
+    remaining = _without_lost_fields(entries, delta.changed, delta.removed, force=True)
     if delta.changed is None:
-        return left
-    mine = next((entry for entry in left if writer.wrote(entry, "Update")), None)
-    former = mine["fieldsV1"] if mine else {}
-    claimed = managed_fields.union(former, delta.changed)
-    return in_order([*(entry for entry in left if entry is not mine), writer.entry("Update", claimed)])
+        return remaining
+    own = next((entry for entry in remaining if manager.owns(entry, "Update")), None)
+    fields = managed_fields.union(own["fieldsV1"] if own else {}, delta.changed)
+    return _sorted([*(entry for entry in remaining if entry is not own), manager.entry("Update", fields)])
 
 
-def claimable(config: Object, subresource: str, *, has_status: bool) -> Object:
-    """Return the part of an applied body that may be owned through this path."""
+def strip_reset_fields(config: Object, subresource: str, *, has_status: bool) -> Object:
+    """Return an applied body without the fields that this endpoint ignores (GetResetFields of a strategy).
+
+    The main endpoint owns neither status nor most of metadata, a subresource only its own field.
+    """
     if subresource:
         return {subresource: config[subresource]} if subresource in config else {}
     rest = {
@@ -106,73 +115,82 @@ def claimable(config: Object, subresource: str, *, has_status: bool) -> Object:
     return {"metadata": meta, **rest} if meta else rest
 
 
-def in_order(entries: Sequence[Object]) -> Entries:
-    """Return entries as Kubernetes sorts them: appliers first, then by time and name."""
+def _sorted(entries: Sequence[Object]) -> ManagedFields:
+    """Return entries in the order of Kubernetes: appliers first, then by time and manager."""
     return sorted(entries, key=lambda entry: (entry["operation"], entry.get("time", ""), entry["manager"]))
 
 
-def _before_first(live: Object, shape: Shape) -> Entries:
-    """Hold what was there before anybody was tracked."""
-    content = compare({"metadata": {}}, _claimable_view(live), shape).changed
-    if content is None:
+def _before_first_apply(live: Object, shape: Shape) -> ManagedFields:
+    """Return the owner of the fields of an object that has no managedFields yet."""
+    fields = compare({"metadata": {}}, _tracked_part(live), shape).changed
+    if fields is None:
         return []
-    entry = Writer("before-first-apply", live.get("apiVersion", ""), "", "").entry("Update", content)
+    entry = FieldManager("before-first-apply", live.get("apiVersion", ""), "", "").entry("Update", fields)
     del entry["time"]
     return [entry]
 
 
-def _claimable_view(obj: Object) -> Object:
+def _tracked_part(obj: Object) -> Object:
     view = {name: value for name, value in obj.items() if name not in ("apiVersion", "kind")}
     meta = obj.get("metadata", {})
     view["metadata"] = {name: meta[name] for name in OWNED_METADATA if name in meta}
     return view
 
 
-def _claimed(live: Object, config: Object, shape: Shape) -> Fields:
+def _applied_fields(live: Object, config: Object, shape: Shape) -> Fields:
     try:
-        claimed = owned(config, shape)
+        fields = owned(config, shape)
     except DuplicateKeyError as error:
         meta = live["metadata"]
         where = "/".join(part for part in (meta.get("namespace"), meta["name"]) if part)
         path = "".join(map(managed_fields.readable, error.path))
-        words = f"{path}: duplicate entries for key {managed_fields.readable(error.element)}"
+        problem = f"{path}: duplicate entries for key {managed_fields.readable(error.element)}"
         kind = f"{live['apiVersion']}, Kind={live['kind']}"
-        raise ApiError(500, "", f"failed to create typed patch object ({where}; {kind}): {words}") from error
-    return {name: node for name, node in claimed.items() if name != "f:metadata" or node}
+        raise ApiError(
+            500, "", f"failed to create typed patch object ({where}; {kind}): {problem}"
+        ) from error
+    return {name: node for name, node in fields.items() if name != "f:metadata" or node}
 
 
-def _given_or_kept(old: Object, new: Object, writer: Writer) -> Entries:
-    """Take managedFields that the writer sets himself (kubectl moves client-side owners so), else those known."""
-    known: Entries = old.get("metadata", {}).get("managedFields", [])
-    given = new["metadata"].get("managedFields")
-    if writer.subresource or not given or given is known:
-        return known
-    if given == [{}]:
+def _entries_to_update(old: Object, new: Object, manager: FieldManager) -> ManagedFields:
+    """Return the entries that the request itself sets, else the current ones.
+
+    kubectl sets them to migrate from client-side apply; `[{}]` resets them.
+    """
+    current: ManagedFields = old.get("metadata", {}).get("managedFields", [])
+    requested = new["metadata"].get("managedFields")
+    if manager.subresource or not requested or requested is current:
+        return current
+    if requested == [{}]:
         return []
-    if all(isinstance(entry, dict) and isinstance(entry.get("fieldsV1"), dict) for entry in given):
-        return list(given)
-    return known
+    if all(isinstance(entry, dict) and isinstance(entry.get("fieldsV1"), dict) for entry in requested):
+        return list(requested)
+    return current
 
 
-def _yielded(entries: Entries, changed: Fields | None, removed: Fields | None, *, force: bool) -> Entries:
-    """Return others' entries without what they lose; the same list when they lose nothing."""
-    lost: dict[int, Fields] = {}  # place of the entry -> what is in dispute
-    for place, entry in enumerate(entries):
-        dispute = managed_fields.intersection(entry["fieldsV1"], changed) if changed else {}
-        if dispute:
-            lost[place] = dispute
-    if lost and not force:
-        raise _conflict([(entries[place], dispute) for place, dispute in lost.items()])
-    gone = managed_fields.union(removed or {}, {})
-    out: Entries = []
-    for place, entry in enumerate(entries):
-        left = managed_fields.difference(
-            managed_fields.difference(entry["fieldsV1"], lost.get(place, {})), gone
+def _without_lost_fields(
+    entries: ManagedFields, changed: Fields | None, removed: Fields | None, *, force: bool
+) -> ManagedFields:
+    """Return other managers' entries without the fields that they lose; the same list if they lose none.
+
+    Raises ApiError 409 if they own changed fields, unless `force`.
+    """
+    conflicts: dict[int, Fields] = {}  # index of the entry -> its fields in conflict
+    for index, entry in enumerate(entries):
+        fields = managed_fields.intersection(entry["fieldsV1"], changed) if changed else {}
+        if fields:
+            conflicts[index] = fields
+    if conflicts and not force:
+        raise _conflict([(entries[index], fields) for index, fields in conflicts.items()])
+    out: ManagedFields = []
+    for index, entry in enumerate(entries):
+        remaining = managed_fields.difference(
+            managed_fields.difference(entry["fieldsV1"], conflicts.get(index, {})), removed or {}
         )
-        if left is entry["fieldsV1"]:
+        if remaining is entry["fieldsV1"]:
             out.append(entry)
-        elif left:
-            out.append({**entry, "fieldsV1": left})
+        elif remaining:
+            out.append({**entry, "fieldsV1": remaining})
     return entries if len(out) == len(entries) and all(map(_identical, out, entries)) else out
 
 
@@ -180,25 +198,25 @@ def _identical(left: Any, right: Any) -> bool:
     return left is right
 
 
-def _with_entries(obj: Object, entries: Entries) -> Object:
-    return {**obj, "metadata": {**obj["metadata"], "managedFields": in_order(entries)}}
+def _with_managed_fields(obj: Object, entries: ManagedFields) -> Object:
+    return {**obj, "metadata": {**obj["metadata"], "managedFields": _sorted(entries)}}
 
 
-def _conflict(disputes: Sequence[tuple[Object, Fields]]) -> ApiError:
+def _conflict(conflicts: Sequence[tuple[Object, Fields]]) -> ApiError:
     causes = [
-        Cause("FieldManagerConflict", f"conflict with {_named(entry)}", path)
-        for entry, dispute in disputes
-        for path in managed_fields.paths(dispute)
+        Cause("FieldManagerConflict", f"conflict with {_manager_name(entry)}", path)
+        for entry, fields in conflicts
+        for path in managed_fields.paths(fields)
     ]
-    message = _conflict_words(disputes, causes)
+    message = _conflict_message(conflicts, causes)
     return ApiError(409, "Conflict", message, {"causes": [cause.json() for cause in causes]})
 
 
-def _conflict_words(disputes: Sequence[tuple[Object, Fields]], causes: Sequence[Cause]) -> str:
+def _conflict_message(conflicts: Sequence[tuple[Object, Fields]], causes: Sequence[Cause]) -> str:
     if len(causes) == 1:
         return f"Apply failed with 1 conflict: {causes[0].message}: {causes[0].field}"
     by_manager: Mapping[str, list[str]] = {
-        _named(entry): list(managed_fields.paths(dispute)) for entry, dispute in disputes
+        _manager_name(entry): list(managed_fields.paths(fields)) for entry, fields in conflicts
     }
     lines = []
     for manager in sorted(by_manager):
@@ -207,15 +225,15 @@ def _conflict_words(disputes: Sequence[tuple[Object, Fields]], causes: Sequence[
     return f"Apply failed with {len(causes)} conflicts: " + "\n".join(lines)
 
 
-def _named(entry: Object) -> str:
+def _manager_name(entry: Object) -> str:
     name = f'"{entry["manager"]}"'
     if entry.get("subresource"):
         name += f' with subresource "{entry["subresource"]}"'
     return f"{name} using {entry['apiVersion']}" if entry["operation"] == "Update" else name
 
 
-def check_applied(config: Any, manager: str) -> Object:
-    """Return the body of an apply; ApiError when it cannot be one."""
+def validate_apply_body(config: Any, manager: str) -> Object:
+    """Return the body of an apply patch. Raises ApiError 400, or 422 without a field manager."""
     if not isinstance(config, dict) or not isinstance(config.get("metadata", {}), dict):
         raise bad_request("error decoding YAML: the body of an apply patch must be an object")
     if not manager:

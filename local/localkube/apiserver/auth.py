@@ -1,6 +1,7 @@
-"""Authentication: one bearer token, or none on a server without TLS. Whether the server is alive may be asked without a token.
+"""Authentication: one bearer token, or, on a server without TLS, every local program.
 
-There is one user. Permissions per user (RBAC) belong to a real cluster.
+Health checks need no token. There is one user and no authorization: permissions per user (RBAC) belong to a
+real cluster.
 """
 
 import hmac
@@ -16,40 +17,43 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", ""})
 
 
 class Authenticator(Protocol):
-    """Decides whether a request is let through."""
+    """Decides whether a request is served."""
 
-    def check(self, path: str, headers: Mapping[str, str]) -> None:
-        """Raise ApiError 401 or 403 if it is not."""
+    def authenticate(self, path: str, headers: Mapping[str, str]) -> None:
+        """Return if the request may be served. Raises ApiError 401 or 403."""
         ...
 
 
-class Gate:
-    """Lets requests with the right token through."""
+class TokenAuthenticator:
+    """Accepts requests with the right bearer token. Raises ValueError if the token is empty."""
 
     def __init__(self, token: str) -> None:
         if not token:
             raise ValueError("the token is empty")
         self._token = token.encode()
 
-    def check(self, path: str, headers: Mapping[str, str]) -> None:
-        """Raise a 401 unless the path is open to all or the header holds the token; takes the same time for any wrong one."""
+    def authenticate(self, path: str, headers: Mapping[str, str]) -> None:
+        """Check the Authorization header, except on health checks. Raises ApiError 401.
+
+        Any wrong token takes the same time to refuse.
+        """
         if path in OPEN_PATHS:
             return
         scheme, _, token = headers.get("Authorization", "").partition(" ")
-        right = hmac.compare_digest(token.strip().encode("utf-8", "surrogateescape"), self._token)
-        if scheme.lower() != _SCHEME or not right:
+        matches = hmac.compare_digest(token.strip().encode("utf-8", "surrogateescape"), self._token)
+        if scheme.lower() != _SCHEME or not matches:
             raise ApiError(401, "Unauthorized", "Unauthorized")
 
 
-class Anonymous:
-    """Lets every local program through: for a server without TLS, to which kubectl sends no token.
+class LoopbackAuthenticator:
+    """Accepts every local program: for a server without TLS, to which kubectl sends no token.
 
-    Web pages are kept out: a browser sends `Origin` with a request across sites, and a page that rebinds its name to loopback sends
-    its own name as `Host`.
+    Web pages are refused, else any page in the user's browser could create Pods: a browser sends `Origin`
+    with a cross-site request, and a page that rebinds its DNS name to loopback sends that name as `Host`.
     """
 
-    def check(self, path: str, headers: Mapping[str, str]) -> None:
-        """Raise a 403 for a request of a web page."""
+    def authenticate(self, path: str, headers: Mapping[str, str]) -> None:
+        """Check the Host and Origin headers, except on health checks. Raises ApiError 403."""
         if path in OPEN_PATHS:
             return
         host = headers.get("Host", "")
@@ -60,7 +64,10 @@ class Anonymous:
             )
 
 
-def gate(token_file: Path) -> tuple[Gate, str]:
-    """Return a gate for the token in a file, and the token. Raises ValueError if it is empty, OSError if it cannot be read."""
+def read_token(token_file: Path) -> tuple[TokenAuthenticator, str]:
+    """Return an authenticator for the token in a file, and the token.
+
+    Raises ValueError if the file is empty, OSError if it cannot be read.
+    """
     token = token_file.read_text().strip()
-    return Gate(token), token
+    return TokenAuthenticator(token), token

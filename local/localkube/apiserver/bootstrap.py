@@ -1,4 +1,7 @@
-"""What a store holds before its first request: CustomResourceDefinitions, namespaces and other objects, passed in."""
+"""The initial content of a store: definitions, namespaces and other objects, written before it serves.
+
+Which content that is, is the caller's to say; only the namespaces of every cluster are the default here.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +19,9 @@ NAMESPACES = ("default", "kube-system")
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
-    """The initial content. `definitions` are applied at every start, the rest is created if absent.
+    """The initial content: `definitions` are applied at every start, the rest is created if absent.
 
-    `manager` is the field manager of all writes.
+    `manager` is the field manager of all these writes.
     """
 
     definitions: Sequence[Object] = ()
@@ -28,7 +31,10 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bootstrap(store: Store, registry: Registry, content: Content) -> None:
-    """Write the initial content; what is so already is not written. Raises LookupError for a kind that is not served."""
+    """Write the initial content; unchanged definitions and existing objects are not written.
+
+    Raises LookupError for a kind that is not served, ApiError if the store refuses an object.
+    """
     force = Options(manager=content.manager, force=True)
     for obj in content.definitions:
         store.patch(_resource(registry, obj), None, obj["metadata"]["name"], Patch("apply", obj), force)
@@ -40,7 +46,10 @@ def bootstrap(store: Store, registry: Registry, content: Content) -> None:
 
 
 def read_definitions(paths: Sequence[Path]) -> list[Object]:
-    """Return the objects in YAML files; a folder stands for its `*.yaml`. Raises OSError."""
+    """Return the objects in YAML files; a directory stands for its `*.yaml`, in the order of their names.
+
+    Raises OSError and yaml.YAMLError.
+    """
     files = [file for path in paths for file in (sorted(path.glob("*.yaml")) if path.is_dir() else [path])]
     return [obj for file in files for obj in yaml.safe_load_all(file.read_text()) if obj]
 

@@ -1,16 +1,21 @@
-"""The built-in kinds that the local API offers, and what Kubernetes asks of them that a schema cannot say."""
+"""The built-in resources: their schema, selectable fields, defaulting and validation, in one table.
+
+Like the REST storage providers of kube-apiserver (pkg/registry). Kinds that no component here uses
+(Deployments, Endpoints, RBAC, ...) are not served. What depends on the lifecycle of an object (first status,
+generation, grace period) is in `resource_strategy`.
+"""
 
 from collections.abc import Iterable
 from typing import Any, Final
 
 from localkube.apiserver import builtin_schemas, workload_schemas
 from localkube.apiserver.builtin_strategy import (
-    complete_job,
-    complete_pod,
-    complete_secret,
-    frozen,
-    judge_event,
-    judge_pod,
+    default_job,
+    default_pod,
+    default_secret,
+    immutable,
+    validate_event,
+    validate_pod_update,
 )
 from localkube.apiserver.errors import ApiError, Cause
 from localkube.apiserver.registry import Definition, Registry, define, definitions_of
@@ -20,18 +25,18 @@ from localkube.apiserver.schema_validation import INVALID
 _STATUS: Final = frozenset({"status"})
 
 
-def complete_definition(crd: Object, _old: Object | None) -> Object:
-    """Complete a definition's names."""
+def default_definition(crd: Object, _old: Object | None) -> Object:
+    """Return a CustomResourceDefinition with `singular` and `listKind`; a malformed one as it is."""
     spec = crd.get("spec")
     names = spec.get("names") if isinstance(spec, dict) else None
     if not isinstance(spec, dict) or not isinstance(names, dict) or not isinstance(names.get("kind"), str):
         return crd
-    full = {"singular": names["kind"].lower(), "listKind": f"{names['kind']}List"} | names
-    return crd if full == names else crd | {"spec": spec | {"names": full}}
+    defaulted = {"singular": names["kind"].lower(), "listKind": f"{names['kind']}List"} | names
+    return crd if defaulted == names else crd | {"spec": spec | {"names": defaulted}}
 
 
-def judge_definition(new: Object, old: Object | None) -> Iterable[Cause]:
-    """Refuse a definition under a wrong name or group, or with a schema that does not compile."""
+def validate_definition(new: Object, old: Object | None) -> Iterable[Cause]:
+    """Yield what is wrong with the name, group, versions and schemas of a CustomResourceDefinition."""
     spec, name = new["spec"], new["metadata"].get("name", "")
     if name != f"{spec['names']['plural']}.{spec['group']}":
         message = f'Invalid value: "{name}": must be spec.names.plural+"."+spec.group'
@@ -44,9 +49,9 @@ def judge_definition(new: Object, old: Object | None) -> Iterable[Cause]:
             INVALID, "Invalid value: must have exactly one version marked as storage version", "spec.versions"
         )
     versions = {version["name"] for version in spec["versions"]}
-    for place, former in enumerate((new.get("status") or {}).get("storedVersions") or ()):
-        if former not in versions:
-            yield Cause(INVALID, _stored(former), f"status.storedVersions[{place}]")
+    for index, stored in enumerate((new.get("status") or {}).get("storedVersions") or ()):
+        if stored not in versions:
+            yield Cause(INVALID, _missing_stored_version(stored), f"status.storedVersions[{index}]")
     if old is None or spec["versions"] is not old["spec"]["versions"]:
         try:
             definitions_of(new)
@@ -55,8 +60,7 @@ def judge_definition(new: Object, old: Object | None) -> Iterable[Cause]:
                 yield Cause(cause["reason"], cause["message"], cause["field"])
 
 
-def _stored(version: str) -> str:
-    """Say why a version may not go yet."""
+def _missing_stored_version(version: str) -> str:
     return (
         f'Invalid value: "{version}": missing from spec.versions; {version} was previously a storage version, and must remain in '
         f"spec.versions until a storage migration ensures no data remains persisted in {version} and removes {version} from "
@@ -65,7 +69,7 @@ def _stored(version: str) -> str:
 
 
 def _core_v1(plural: str, kind: str, short: str = "", **more: Any) -> Resource:
-    """Return a resource of the core group; short names are written with spaces between."""
+    """Return a resource of the core group; short names are separated by spaces."""
     return Resource(
         "",
         "v1",
@@ -94,8 +98,8 @@ BUILTINS: Final[tuple[Definition, ...]] = (
             "status.podIP",
             "status.nominatedNodeName",
         ),
-        normalise=complete_pod,
-        judge=judge_pod,
+        normalise=default_pod,
+        judge=validate_pod_update,
     ),
     define(
         Resource(
@@ -110,8 +114,8 @@ BUILTINS: Final[tuple[Definition, ...]] = (
         ),
         workload_schemas.JOB,
         selectable=("status.successful",),
-        normalise=complete_job,
-        judge=frozen("spec.template", "spec.selector", "spec.completions", "spec.completionMode"),
+        normalise=default_job,
+        judge=immutable("spec.template", "spec.selector", "spec.completions", "spec.completionMode"),
     ),
     define(
         _core_v1("services", "Service", "svc", categories=("all",), subresources=_STATUS),
@@ -121,16 +125,16 @@ BUILTINS: Final[tuple[Definition, ...]] = (
     ),
     define(_core_v1("configmaps", "ConfigMap", "cm"), builtin_schemas.CONFIG_MAP),
     define(
-        _core_v1("secrets", "Secret"), builtin_schemas.SECRET, selectable=("type",), normalise=complete_secret
+        _core_v1("secrets", "Secret"), builtin_schemas.SECRET, selectable=("type",), normalise=default_secret
     ),
     define(
         _core_v1("persistentvolumeclaims", "PersistentVolumeClaim", "pvc", subresources=_STATUS),
-        builtin_schemas.CLAIM,
-        judge=frozen("spec.accessModes", "spec.volumeMode", "spec.selector", "spec.storageClassName"),
+        builtin_schemas.PERSISTENT_VOLUME_CLAIM,
+        judge=immutable("spec.accessModes", "spec.volumeMode", "spec.selector", "spec.storageClassName"),
     ),
     define(
         _core_v1("persistentvolumes", "PersistentVolume", "pv", namespaced=False, subresources=_STATUS),
-        builtin_schemas.VOLUME,
+        builtin_schemas.PERSISTENT_VOLUME,
     ),
     define(
         _core_v1("nodes", "Node", "no", namespaced=False, subresources=_STATUS),
@@ -153,7 +157,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
     define(
         _core_v1("events", "Event", "ev"),
         builtin_schemas.EVENT,
-        judge=judge_event,
+        judge=validate_event,
         selectable=(
             "involvedObject.kind",
             "involvedObject.namespace",
@@ -183,7 +187,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
             short_names=("sc",),
         ),
         builtin_schemas.STORAGE_CLASS,
-        judge=frozen("provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"),
+        judge=immutable("provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"),
     ),
     define(
         Resource(
@@ -197,13 +201,13 @@ BUILTINS: Final[tuple[Definition, ...]] = (
             categories=("api-extensions",),
             subresources=_STATUS,
         ),
-        builtin_schemas.DEFINITION,
-        normalise=complete_definition,
-        judge=judge_definition,
+        builtin_schemas.CUSTOM_RESOURCE_DEFINITION,
+        normalise=default_definition,
+        judge=validate_definition,
     ),
 )
 
 
 def builtin_registry() -> Registry:
-    """Return a registry of the built-in kinds, to which CustomResourceDefinitions add theirs."""
+    """Return a new registry of the built-in resources, to which CustomResourceDefinitions add theirs."""
     return Registry(BUILTINS)

@@ -1,4 +1,9 @@
-"""The schemas of the built-in kinds that are not workloads: the fields that our manifests and our services use."""
+"""The schemas of the built-in kinds other than Pods and Jobs: the fields that FlexInfer and kubectl use.
+
+A subset of the OpenAPI schemas of Kubernetes with the same names, types and defaults; other fields are
+unknown here, and so pruned with a warning or refused under strict validation. Pods and Jobs are in
+`workload_schemas`.
+"""
 
 from typing import Final
 
@@ -60,25 +65,26 @@ SERVICE: Final[Object] = described(
                 ipFamilies=several(TEXT),
                 ipFamilyPolicy=TEXT,
             ),
-            "Which name, and what it leads to.",
+            "Ports, selector and type of the service.",
         ),
         status=record(loadBalancer=ANYTHING, conditions=conditions()),
     ),
-    "Service is a name for something that answers.",
+    "Service is a stable name and port for the Pods that its selector matches.",
 )
 CONFIG_MAP: Final[Object] = described(
-    record(data=TEXTS, binaryData=_BYTES, immutable=FLAG), "ConfigMap holds configuration."
+    record(data=TEXTS, binaryData=_BYTES, immutable=FLAG),
+    "ConfigMap holds configuration data for Pods to consume.",
 )
 SECRET: Final[Object] = described(
     record(
         type=by_default(TEXT, "Opaque"),
         data=_BYTES,
-        stringData=described(TEXTS, "Written as text, stored and read back as data."),
+        stringData=described(TEXTS, "Write-only: values as text, stored base64-encoded in data."),
         immutable=FLAG,
     ),
-    "Secret holds what only some may read.",
+    "Secret holds confidential data.",
 )
-CLAIM: Final[Object] = described(
+PERSISTENT_VOLUME_CLAIM: Final[Object] = described(
     record(
         "spec",
         spec=described(
@@ -93,7 +99,7 @@ CLAIM: Final[Object] = described(
                 dataSourceRef=ANYTHING,
                 volumeAttributesClassName=TEXT,
             ),
-            "How much, and of which kind.",
+            "The requested size, access modes and storage class.",
         ),
         status=record(
             phase=one_of("Pending", "Bound", "Lost"),
@@ -103,9 +109,9 @@ CLAIM: Final[Object] = described(
             conditions=conditions(more=True),
         ),
     ),
-    "PersistentVolumeClaim asks for a volume that outlives Pods.",
+    "PersistentVolumeClaim is a request for a PersistentVolume.",
 )
-VOLUME: Final[Object] = described(
+PERSISTENT_VOLUME: Final[Object] = described(
     record(
         "spec",
         spec=record(
@@ -129,7 +135,7 @@ VOLUME: Final[Object] = described(
             lastPhaseTransitionTime=TIME,
         ),
     ),
-    "PersistentVolume is storage that a claim is bound to.",
+    "PersistentVolume is a storage resource of the cluster.",
 )
 NODE: Final[Object] = described(
     record(
@@ -155,14 +161,14 @@ NODE: Final[Object] = described(
             features=ANYTHING,
         ),
     ),
-    "Node is a machine that runs Pods.",
+    "Node is a worker node of the cluster.",
 )
 NAMESPACE: Final[Object] = described(
     record(
         spec=record(finalizers=several(TEXT)),
         status=record(phase=one_of("Active", "Terminating"), conditions=conditions()),
     ),
-    "Namespace keeps names apart.",
+    "Namespace provides a scope for names.",
 )
 EVENT: Final[Object] = described(
     record(
@@ -182,7 +188,7 @@ EVENT: Final[Object] = described(
         reportingComponent=TEXT,
         reportingInstance=TEXT,
     ),
-    "Event tells what happened to an object.",
+    "Event is a report of an event somewhere in the cluster.",
 )
 LEASE: Final[Object] = described(
     record(
@@ -196,7 +202,7 @@ LEASE: Final[Object] = described(
             preferredHolder=TEXT,
         )
     ),
-    "Lease says who holds something, and until when.",
+    "Lease defines a lease concept: its holder, duration and renewal time.",
 )
 STORAGE_CLASS: Final[Object] = described(
     record(
@@ -209,7 +215,7 @@ STORAGE_CLASS: Final[Object] = described(
         mountOptions=several(TEXT),
         allowedTopologies=several(ANYTHING),
     ),
-    "StorageClass says how volumes are made.",
+    "StorageClass describes how PersistentVolumes are provisioned.",
 )
 _NAMES: Final = record(
     "plural kind",
@@ -242,7 +248,7 @@ _VERSION: Final = record(
     ),
     selectableFields=several(record("jsonPath", jsonPath=TEXT)),
 )
-DEFINITION: Final[Object] = described(
+CUSTOM_RESOURCE_DEFINITION: Final[Object] = described(
     record(
         "spec",
         spec=record(
@@ -261,5 +267,5 @@ DEFINITION: Final[Object] = described(
             observedGeneration=LONG,
         ),
     ),
-    "CustomResourceDefinition adds a kind to the API.",
+    "CustomResourceDefinition adds a resource to the API.",
 )

@@ -1,4 +1,8 @@
-"""What a real API server computes for built-in objects, and what it lets nobody change in them: what no schema can say."""
+"""Defaulting, validation and admission of built-in kinds, as far as a schema cannot express them.
+
+Like SetDefaults_* of pkg/apis, validation.ValidatePodUpdate and the default admission plugins. A function
+that changes nothing returns its argument itself, so that an unchanged write is recognised by identity.
+"""
 
 import base64
 from collections.abc import Callable, Iterable
@@ -9,14 +13,14 @@ from localkube.apiserver.resources import Object
 from localkube.apiserver.schema_validation import INVALID
 
 _FORBIDDEN: Final = "FieldValueForbidden"
-_POD_FREE: Final = ("activeDeadlineSeconds", "tolerations")
+_MUTABLE_POD_FIELDS: Final = ("activeDeadlineSeconds", "tolerations")
 _CONTAINERS: Final = "Forbidden: pod updates may not add or remove containers"
 _POD_UPDATES: Final = (
     "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,"
     "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
     "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
 )
-_PATIENCE: Final[tuple[Object, ...]] = tuple(
+_DEFAULT_TOLERATIONS: Final[tuple[Object, ...]] = tuple(
     {
         "key": f"node.kubernetes.io/{why}",
         "operator": "Exists",
@@ -29,16 +33,16 @@ _JOB_LABELS: Final = ("batch.kubernetes.io/controller-uid", "controller-uid")
 _JOB_NAMES: Final = ("batch.kubernetes.io/job-name", "job-name")
 
 
-def frozen(*paths: str) -> Callable[[Object, Object | None], Iterable[Cause]]:
-    """Return a judge that refuses a change of what lies at any of the paths."""
+def immutable(*paths: str) -> Callable[[Object, Object | None], Iterable[Cause]]:
+    """Return a validation that refuses updates of the fields at the given paths, written with dots."""
     split = [(path, path.split(".")) for path in paths]
 
-    def judge(new: Object, old: Object | None) -> Iterable[Cause]:
+    def validate(new: Object, old: Object | None) -> Iterable[Cause]:
         for path, names in split if old is not None else ():
             if _at(new, names) != _at(old, names):
                 yield Cause(INVALID, "Invalid value: field is immutable", path)
 
-    return judge
+    return validate
 
 
 def _at(obj: Any, names: Iterable[str]) -> Any:
@@ -47,68 +51,74 @@ def _at(obj: Any, names: Iterable[str]) -> Any:
     return obj
 
 
-def judge_event(new: Object, _old: Object | None) -> Iterable[Cause]:
-    """Refuse an Event that lies elsewhere than what it is about."""
-    about = new["involvedObject"].get("namespace", "")
-    if about and about != new["metadata"]["namespace"]:
-        message = f'Invalid value: "{about}": does not match event.namespace'
+def validate_event(new: Object, _old: Object | None) -> Iterable[Cause]:
+    """Yield an error if an Event is in another namespace than the object that it is about."""
+    namespace = new["involvedObject"].get("namespace", "")
+    if namespace and namespace != new["metadata"]["namespace"]:
+        message = f'Invalid value: "{namespace}": does not match event.namespace'
         yield Cause(INVALID, message, "involvedObject.namespace")
 
 
-def judge_pod(new: Object, old: Object | None) -> Iterable[Cause]:
-    """Refuse what may not change in a Pod; a node is given once, a gate only goes."""
+def validate_pod_update(new: Object, old: Object | None) -> Iterable[Cause]:
+    """Yield the forbidden changes of a Pod: a node is assigned once, scheduling gates are only removed."""
     spec = new["spec"]
     if old is None or spec is old["spec"]:
         return
-    was = old["spec"]
-    gates = {gate["name"] for gate in was.get("schedulingGates", ())}
+    previous = old["spec"]
+    gates = {gate["name"] for gate in previous.get("schedulingGates", ())}
     added = [gate["name"] for gate in spec.get("schedulingGates", ()) if gate["name"] not in gates]
     if added:
         message = f"Forbidden: only deletion is allowed, but found new scheduling gate '{added[0]}'"
         yield Cause(_FORBIDDEN, message, "spec.schedulingGates")
-    if len(spec["containers"]) != len(was["containers"]):
+    if len(spec["containers"]) != len(previous["containers"]):
         yield Cause(_FORBIDDEN, _CONTAINERS, "spec.containers")
         return
-    if _core(spec, gated=bool(gates), bound=bool(was.get("nodeName"))) != _core(
-        was, gated=bool(gates), bound=bool(was.get("nodeName"))
-    ):
+    gated, bound = bool(gates), bool(previous.get("nodeName"))
+    if _immutable_part(spec, gated=gated, bound=bound) != _immutable_part(previous, gated=gated, bound=bound):
         yield Cause(_FORBIDDEN, _POD_UPDATES, "spec")
 
 
-def _core(spec: Object, *, gated: bool, bound: bool) -> Object:
-    """Return of a Pod's spec what may not change; while it is gated it may still be told where to go."""
-    free = {*_POD_FREE, "schedulingGates"}
-    free |= {"nodeSelector", "affinity"} if gated else set()
-    free |= set() if bound else {"nodeName"}
-    core = {key: value for key, value in spec.items() if key not in free}
+def _immutable_part(spec: Object, *, gated: bool, bound: bool) -> Object:
+    """Return the fields of a Pod's spec that may not change; the node selector of a gated Pod may."""
+    mutable = {*_MUTABLE_POD_FIELDS, "schedulingGates"}
+    mutable |= {"nodeSelector", "affinity"} if gated else set()
+    mutable |= set() if bound else {"nodeName"}
+    fixed = {key: value for key, value in spec.items() if key not in mutable}
     for name in ("containers", "initContainers"):
-        core[name] = [one | {"image": ""} for one in spec.get(name, ())]
-    return core
+        fixed[name] = [one | {"image": ""} for one in spec.get(name, ())]
+    return fixed
 
 
-def complete_pod(pod: Object, old: Object | None) -> Object:
-    """Fill in what a server computes for a Pod: how its images are pulled, and that its requests are its limits unless they are given."""
+def default_pod(pod: Object, old: Object | None) -> Object:
+    """Return a Pod with defaults for pull policies, requests (the limits) and `enableServiceLinks`."""
     spec = pod.get("spec")
     if old is not None and spec is old.get("spec"):
         return pod
-    full = _without_gates(_with_requests(_with_pull_policies(spec)))
-    if isinstance(full, dict) and "enableServiceLinks" not in full:
-        full = full | {"enableServiceLinks": True}
-    return pod if full is spec else pod | {"spec": full}
+    defaulted = _without_gates(_with_requests(_with_pull_policies(spec)))
+    if isinstance(defaulted, dict) and "enableServiceLinks" not in defaulted:
+        defaulted = defaulted | {"enableServiceLinks": True}
+    return pod if defaulted is spec else pod | {"spec": defaulted}
 
 
-def admitted_pod(pod: Object) -> Object:
-    """Add to a new Pod what admission adds everywhere: account, priority, and patience with a node that is away."""
+def admit_pod(pod: Object) -> Object:
+    """Return a new Pod with what the default admission plugins add.
+
+    ServiceAccount (its name; no token is mounted), Priority, and DefaultTolerationSeconds: 300 s on a node
+    that is not ready or unreachable.
+    """
     spec = pod["spec"]
-    account = spec.get("serviceAccountName") or "default"
-    named = {"serviceAccountName": account, "serviceAccount": account}
-    patient = [*spec.get("tolerations", ()), *(one for one in _PATIENCE if not _tolerates(spec, one["key"]))]
-    ranked = {"priority": 0, "preemptionPolicy": "PreemptLowerPriority"}
-    return pod | {"spec": ranked | named | spec | {"tolerations": patient}}
+    name = spec.get("serviceAccountName") or "default"
+    account = {"serviceAccountName": name, "serviceAccount": name}
+    tolerations = [
+        *spec.get("tolerations", ()),
+        *(one for one in _DEFAULT_TOLERATIONS if not _tolerates(spec, one["key"])),
+    ]
+    priority = {"priority": 0, "preemptionPolicy": "PreemptLowerPriority"}
+    return pod | {"spec": priority | account | spec | {"tolerations": tolerations}}
 
 
 def _tolerates(spec: Object, key: str) -> bool:
-    """Say whether a Pod says by itself how long it stays on a node with this taint."""
+    """Return whether a Pod tolerates the NoExecute taint with this key already."""
     return any(
         one.get("key") in (key, None, "") and one.get("effect") in ("NoExecute", None, "")
         for one in spec.get("tolerations", ())
@@ -116,49 +126,49 @@ def _tolerates(spec: Object, key: str) -> bool:
 
 
 def _without_gates(spec: Any) -> Any:
-    """Return a Pod's spec without an empty list of gates, as it is stored once the last has gone."""
+    """Return a Pod's spec without an empty list of scheduling gates: omitempty in Kubernetes."""
     if not isinstance(spec, dict) or spec.get("schedulingGates") != []:
         return spec
     return {key: value for key, value in spec.items() if key != "schedulingGates"}
 
 
 def _each_container(spec: Any, change: Callable[[Any], Any]) -> Any:
-    """Return a Pod's spec with every container changed; the very same where nothing is."""
+    """Return a Pod's spec with a change made to every container; the same object if nothing changes."""
     if not isinstance(spec, dict):
         return spec
     lists = {
         name: spec[name] for name in ("containers", "initContainers") if isinstance(spec.get(name), list)
     }
-    full = {name: [change(one) for one in containers] for name, containers in lists.items()}
-    return spec if full == lists else spec | full
+    changed = {name: [change(one) for one in containers] for name, containers in lists.items()}
+    return spec if changed == lists else spec | changed
 
 
 def _with_requests(spec: Any) -> Any:
-    """Return a Pod's spec in which each container asks for what it is limited to; the very same where each says so."""
+    """Return a Pod's spec in which missing requests of a container are its limits."""
     return _each_container(spec, _with_request)
 
 
 def _with_request(container: Any) -> Any:
-    told = container.get("resources") if isinstance(container, dict) else None
-    if not isinstance(told, dict):
+    resources = container.get("resources") if isinstance(container, dict) else None
+    if not isinstance(resources, dict):
         return container
-    limits, requests = told.get("limits"), told.get("requests") or {}
+    limits, requests = resources.get("limits"), resources.get("requests") or {}
     if not isinstance(limits, dict) or not isinstance(requests, dict):
         return container
-    asked = limits | requests
-    return (
-        container if asked == told.get("requests") else container | {"resources": told | {"requests": asked}}
-    )
+    defaulted = limits | requests
+    if defaulted == resources.get("requests"):
+        return container
+    return container | {"resources": resources | {"requests": defaulted}}
 
 
-def complete_job(job: Object, old: Object | None) -> Object:
-    """Fill in for a Job what its Pods will be given, and how they are known by it."""
+def default_job(job: Object, old: Object | None) -> Object:
+    """Return a Job with pull policies, and, when it is created, the generated selector and Pod labels."""
     spec = job.get("spec")
     template = spec.get("template") if isinstance(spec, dict) else None
     if not isinstance(spec, dict) or not isinstance(template, dict) or spec is (old or {}).get("spec"):
         return job
-    full = _with_pull_policies(template.get("spec"))
-    template = template if full is template.get("spec") else template | {"spec": full}
+    pod_spec = _with_pull_policies(template.get("spec"))
+    template = template if pod_spec is template.get("spec") else template | {"spec": pod_spec}
     uid, name = job["metadata"].get("uid"), job["metadata"].get("name")
     if old is None and uid and not spec.get("manualSelector"):
         metadata = template.get("metadata") or {}
@@ -167,17 +177,17 @@ def complete_job(job: Object, old: Object | None) -> Object:
         spec = spec | {"selector": {"matchLabels": {_JOB_LABELS[0]: uid}}}
     if template is spec.get("template"):
         return job
-    return _labelled(job | {"spec": spec | {"template": template}}, template)
+    return _with_labels(job | {"spec": spec | {"template": template}}, template)
 
 
-def _labelled(job: Object, template: Object) -> Object:
-    """Return a Job with labels; one without any carries those of its Pods, as a real server has it."""
+def _with_labels(job: Object, template: Object) -> Object:
+    """Return a Job with labels; without any it gets those of its Pod template (SetDefaults_Job)."""
     metadata, labels = job["metadata"], (template.get("metadata") or {}).get("labels")
     return job if metadata.get("labels") or not labels else job | {"metadata": metadata | {"labels": labels}}
 
 
 def _with_pull_policies(spec: Any) -> Any:
-    """Return a Pod's spec with a policy for each container; the very same where each has one."""
+    """Return a Pod's spec with an imagePullPolicy for each container."""
     return _each_container(spec, _with_pull_policy)
 
 
@@ -190,11 +200,11 @@ def _with_pull_policy(container: Any) -> Any:
     return container | {"imagePullPolicy": "Always" if latest else "IfNotPresent"}
 
 
-def complete_secret(secret: Object, _old: Object | None) -> Object:
-    """Store as data what was written as text."""
-    said = secret.get("stringData")
-    if not isinstance(said, dict):
+def default_secret(secret: Object, _old: Object | None) -> Object:
+    """Return a Secret with `stringData` moved to `data`, base64-encoded."""
+    texts = secret.get("stringData")
+    if not isinstance(texts, dict):
         return secret
-    encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in said.items()}
+    encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in texts.items()}
     rest = {key: value for key, value in secret.items() if key != "stringData"}
     return rest | {"data": (secret.get("data") or {}) | encoded}

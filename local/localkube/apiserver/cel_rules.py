@@ -1,7 +1,9 @@
-"""CEL rules of a schema (`x-kubernetes-validations`): compiled once, asked for every value that changed.
+"""CEL validation rules of a schema (`x-kubernetes-validations`): compiled once, evaluated on changes.
 
-The engine knows CEL's core: `has`, `all`, `exists`, `size`, `matches`, `startsWith`, `in`, `duration`, `timestamp` and their kin. Kubernetes' own
-libraries (quantity, url, ip, format, optional values) are refused when a definition is installed, never ignored.
+Like apiextensions-apiserver/pkg/apiserver/schema/cel. The engine has the core of CEL (`has`, `all`, `exists`,
+`size`, `matches`, `startsWith`, `in`, `duration`, `timestamp`, ...). Rules that use the libraries of
+Kubernetes (quantity, url, ip, format, optional values) are refused when a definition is installed, never
+ignored. There are no cost limits.
 """
 
 import re
@@ -14,11 +16,13 @@ import cel
 from localkube.apiserver.resources import Object
 
 _STRINGS: Final = re.compile(r"""r?("(\\.|[^"\\])*"|'(\\.|[^'\\])*')""")
-_WORD: Final = re.compile(r"\b(self|oldSelf)\b(\.([A-Za-z_]\w*)(?!\w|\s*\())?")  # a call takes self whole
-_FOREIGN: Final = re.compile(
+_REFERENCE: Final = re.compile(
+    r"\b(self|oldSelf)\b(\.([A-Za-z_]\w*)(?!\w|\s*\())?"
+)  # of a method call, self as a whole
+_UNSUPPORTED: Final = re.compile(
     r"\b(quantity|isQuantity|url|isURL|ip|isIP|cidr|isCIDR|format|semver|isSemver|optional)\s*\("
 )
-_KEPT: Final = 4096
+_CACHE_SIZE: Final = 4096  # results per rule
 _SCALARS: Final = (str, int, float, bool, type(None))
 _REASONS: Final = frozenset(
     {"FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"}
@@ -30,20 +34,20 @@ _CONVERTED: Final = {"duration": "google.protobuf.Duration", "timestamp": "googl
 
 
 class RuleError(ValueError):
-    """A rule that cannot be compiled."""
+    """A rule cannot be compiled; the message begins with its path in the schema."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a rule does not hold: in its own words, or because it could not be asked of such a value."""
+class Violation:
+    """Why a value is invalid: the message of the rule, or the error of its evaluation (`is_error`)."""
 
-    words: str
-    unanswerable: bool = False
+    message: str
+    is_error: bool = False
 
 
 @dataclass(slots=True)
 class Rule:
-    """One rule. `reads` are the fields of self that it looks at, None when that cannot be told."""
+    """One compiled rule. `reads` are the fields of self that it reads, None if it may read all of them."""
 
     text: str
     program: Any
@@ -53,47 +57,47 @@ class Rule:
     field_path: str = ""
     transition: bool = False
     reads: frozenset[str] | None = None
-    _answers: dict[Any, Refusal | None] = field(default_factory=dict)
+    _results: dict[Any, Violation | None] = field(default_factory=dict)
 
-    def ask(self, value: Any, old: Any = None) -> Refusal | None:
-        """Return why a value is refused, None when it is not."""
+    def evaluate(self, value: Any, old: Any = None) -> Violation | None:
+        """Return why a value is invalid, None if it is valid; results for small values are cached."""
         key = None if self.transition else _key(value)
         if key is None:
             return self._evaluate(value, old)
-        if key not in self._answers:
-            if len(self._answers) >= _KEPT:
-                self._answers.clear()
-            self._answers[key] = self._evaluate(value, old)
-        return self._answers[key]
+        if key not in self._results:
+            if len(self._results) >= _CACHE_SIZE:
+                self._results.clear()
+            self._results[key] = self._evaluate(value, old)
+        return self._results[key]
 
-    def untouched(self, value: Any, old: Any) -> bool:
-        """Tell whether all that the rule looks at is as it was."""
+    def reads_nothing_new(self, value: Any, old: Any) -> bool:
+        """Return whether all that the rule reads is unchanged, so that it need not hold (ratcheting)."""
         if self.transition or self.reads is None or not isinstance(old, dict):
             return False
         return all(_same(value.get(name), old.get(name)) for name in self.reads)
 
-    def _evaluate(self, value: Any, old: Any) -> Refusal | None:
+    def _evaluate(self, value: Any, old: Any) -> Violation | None:
         names = {"self": value, "oldSelf": old} if self.transition else {"self": value}
         try:
-            kept = self.program.execute(names)
+            valid = self.program.execute(names)
         except (RuntimeError, LookupError, TypeError, ValueError, OverflowError) as error:
-            said = f"{_fault(error)} evaluating rule: {self.message or self.text}"
-            return Refusal(said, unanswerable=True)
-        return None if kept is True else Refusal(self._message(names))
+            message = f"{_error_message(error)} evaluating rule: {self.message or self.text}"
+            return Violation(message, is_error=True)
+        return None if valid is True else Violation(self._message(names))
 
     def _message(self, names: Object) -> str:
         if self.expression is not None:
             try:
-                said = self.expression.execute(names)
+                message = self.expression.execute(names)
             except (RuntimeError, KeyError, TypeError, ValueError):
-                said = ""
-            if isinstance(said, str) and said.strip():
-                return said
+                message = ""
+            if isinstance(message, str) and message.strip():
+                return message
         return self.message or f"failed rule: {self.text}"
 
 
 def compile_rules(rules: Iterable[Object], path: str) -> tuple[Rule, ...]:
-    """Return the rules of one part of a schema; RuleError names the one that is wrong."""
+    """Return the compiled rules of one part of a schema, which is at `path`. Raises RuleError."""
     return tuple(_compile(rule, f"{path}.x-kubernetes-validations[{i}]") for i, rule in enumerate(rules))
 
 
@@ -106,7 +110,7 @@ def _compile(rule: Object, path: str) -> Rule:
     reason = rule.get("reason", "FieldValueInvalid")
     if reason not in _REASONS:
         raise RuleError(f'{path}.reason: Unsupported value: "{reason}"')
-    bare = _STRINGS.sub("''", text)
+    code = _STRINGS.sub("''", text)  # without the contents of its string literals
     expression = rule.get("messageExpression")
     return Rule(
         text=text.strip(),
@@ -115,29 +119,29 @@ def _compile(rule: Object, path: str) -> Rule:
         expression=_program(expression, f"{path}.messageExpression") if expression else None,
         reason=reason,
         field_path=rule.get("fieldPath", ""),
-        transition="oldSelf" in bare,
-        reads=_reads(bare),
+        transition="oldSelf" in code,
+        reads=_reads(code),
     )
 
 
 def _program(text: str, path: str) -> Any:
-    foreign = _FOREIGN.search(_STRINGS.sub("''", text))
-    if foreign:
-        raise RuleError(f"{path}: Forbidden: the local API does not offer {foreign[1]}() in rules")
+    unsupported = _UNSUPPORTED.search(_STRINGS.sub("''", text))
+    if unsupported:
+        raise RuleError(f"{path}: Forbidden: the local API does not offer {unsupported[1]}() in rules")
     try:
         return cel.compile(text)
     except ValueError as error:
         raise RuleError(f"{path}: Invalid value: compilation failed: {error}") from error
 
 
-def _reads(bare: str) -> frozenset[str] | None:
-    """Return the fields of self that a rule names, None when it also uses self whole."""
-    names = [match[3] for match in _WORD.finditer(bare)]
+def _reads(code: str) -> frozenset[str] | None:
+    """Return the fields of self that a rule reads, None if it also uses self as a whole."""
+    names = [match[3] for match in _REFERENCE.finditer(code)]
     return None if None in names else frozenset(names)
 
 
-def _fault(error: Exception) -> str:
-    """Return what went wrong in the words of a real API server, where they are known."""
+def _error_message(error: Exception) -> str:
+    """Return the message of a real API server (cel-go), where this engine's differs."""
     if isinstance(error, KeyError):
         return f"no such key: {error.args[0]}"
     conversion = _CONVERSION.search(str(error))
@@ -151,7 +155,7 @@ def _same(value: Any, old: Any) -> bool:
 
 
 def _key(value: Any) -> Any:
-    """Return what tells a value from others, None when it is too deep to be worth it."""
+    """Return a cache key, None if the value is too large. It has the type, since `1 == True` in Python."""
     if isinstance(value, dict):
         if len(value) > 16 or not all(isinstance(one, _SCALARS) for one in value.values()):  # noqa: PLR2004
             return None

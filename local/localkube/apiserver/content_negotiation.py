@@ -1,6 +1,7 @@
-"""What a client accepts, from its Accept header: which media type, and in which form (`as=Table` and its like).
+"""Content negotiation: the Accept header to a representation (`as=Table`, `as=PartialObjectMetadata`, ...).
 
-Weights (`q=`) are not looked at: clients of the Kubernetes API put what they like best first.
+Like apiserver/pkg/endpoints/handlers/negotiation. Answers are always JSON: no protobuf, YAML or CBOR. Quality
+values (`q=`) are ignored, since clients of the Kubernetes API list their preferred type first.
 """
 
 from collections.abc import Iterator
@@ -16,24 +17,24 @@ _DISCOVERY = frozenset({"v2", "v2beta1"})
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class MediaTypeOptions:
     """One alternative of an Accept header that can be served."""
 
     form: str = ""  # "" is the object itself
-    discovery: str = ""  # a version of aggregated discovery, "" is the old one
+    discovery: str = ""  # the version of aggregated discovery, "" is the unaggregated one
 
 
 @lru_cache(maxsize=256)
-def object_form(accept: str) -> Accepted:
-    """Return the first alternative for objects; a 406 when there is none."""
+def negotiate_object(accept: str) -> MediaTypeOptions:
+    """Return the first alternative for objects that can be served. Raises ApiError 406 if there is none."""
     for media, parameters in _alternatives(accept):
         if media not in _ANY:
             continue
         form = parameters.get("as", "")
         if not form:
-            return Accepted()
+            return MediaTypeOptions()
         if form in _FORMS and parameters.get("g", "meta.k8s.io") == "meta.k8s.io" and _v1(parameters):
-            return Accepted(form=form)
+            return MediaTypeOptions(form=form)
     raise ApiError(
         406,
         "NotAcceptable",
@@ -42,17 +43,17 @@ def object_form(accept: str) -> Accepted:
 
 
 @lru_cache(maxsize=64)
-def discovery_form(accept: str) -> Accepted:
-    """Return the first alternative for discovery documents; whoever asks for none gets the old form."""
+def negotiate_discovery(accept: str) -> MediaTypeOptions:
+    """Return the first alternative for discovery documents; the default is the unaggregated form."""
     for media, parameters in _alternatives(accept):
         if media not in _ANY:
             continue
         version = parameters.get("v", "")
         if parameters.get("as") == "APIGroupDiscoveryList" and version in _DISCOVERY:
-            return Accepted(discovery=version)
+            return MediaTypeOptions(discovery=version)
         if "as" not in parameters:
             break
-    return Accepted()
+    return MediaTypeOptions()
 
 
 def _alternatives(accept: str) -> Iterator[tuple[str, dict[str, str]]]:

@@ -1,6 +1,7 @@
-"""What a deletion does to an object: a pure decision on preconditions, finalizers, grace and propagation.
+"""Deletion of one object: preconditions, finalizers, grace period and propagation policy, as pure functions.
 
-Removing dependents is left to the garbage controller, which reads the finalizers that are set here.
+Like rest.BeforeDelete and registry/generic/registry/store.go. Dependents are not deleted here: the garbage
+collector does it, and reads the finalizers that are set here.
 """
 
 from dataclasses import dataclass
@@ -19,32 +20,36 @@ _FINISHED: Final = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What becomes of the object: its next state, and whether it goes at once."""
+class DeletionResult:
+    """The next state of an object under deletion, and whether it is removed immediately."""
 
     obj: Object
-    gone: bool
+    immediate: bool
 
 
-def decide(res: Resource, live: Object, options: DeleteOptions, now: datetime) -> Verdict:
-    """Return what becomes of an object; ApiError 409 when a precondition does not hold."""
-    _check(res, live, options)
+def before_delete(res: Resource, live: Object, options: DeleteOptions, now: datetime) -> DeletionResult:
+    """Return the effect of a DELETE on an object; an unchanged object is returned as it is.
+
+    Raises ApiError 409 if a precondition does not hold, 403 if the object may not be deleted.
+    """
+    _check_preconditions(res, live, options)
     rules = strategy(res)
     rules.check_delete(live)
-    grace = _grace(rules, live, options)
+    grace = _grace_period(rules, live, options)
     meta = live["metadata"]
     deleting = "deletionTimestamp" in meta
     if deleting and rules.graceful and meta.get("deletionGracePeriodSeconds") is not None:
         if options.grace_seconds is None or grace >= meta["deletionGracePeriodSeconds"]:
-            return Verdict(live, gone=not meta["deletionGracePeriodSeconds"] and not meta.get("finalizers"))
-        return _marked(_shortened(live, grace), grace)
+            immediate = not meta["deletionGracePeriodSeconds"] and not meta.get("finalizers")
+            return DeletionResult(live, immediate=immediate)
+        return _graceful(_with_shorter_grace_period(live, grace), grace)
     obj = live if deleting and not options.propagation else _with_finalizers(rules, live, options)
-    if (rules.graceful and grace > 0) or obj["metadata"].get("finalizers") or _held(obj):
-        return _marked(_begun(obj, now, grace), grace)
-    return Verdict(obj, gone=True)
+    if (rules.graceful and grace > 0) or obj["metadata"].get("finalizers") or _has_spec_finalizers(obj):
+        return _graceful(_with_deletion_timestamp(obj, now, grace), grace)
+    return DeletionResult(obj, immediate=True)
 
 
-def _check(res: Resource, live: Object, options: DeleteOptions) -> None:
+def _check_preconditions(res: Resource, live: Object, options: DeleteOptions) -> None:
     meta = live["metadata"]
     if options.uid and options.uid != meta["uid"]:
         raise conflict(
@@ -62,37 +67,37 @@ def _check(res: Resource, live: Object, options: DeleteOptions) -> None:
         )
 
 
-def _grace(rules: Strategy, live: Object, options: DeleteOptions) -> int:
-    """Return how many seconds the object has left: none, unless a node has to stop something first."""
+def _grace_period(rules: Strategy, live: Object, options: DeleteOptions) -> int:
+    """Return the grace period in seconds: 0 unless a kubelet has to stop the Pod first."""
     spec = live.get("spec") or {}
     phase = (live.get("status") or {}).get("phase")
     if not rules.graceful or not spec.get("nodeName") or phase in _FINISHED:
         return 0
-    asked = options.grace_seconds
-    if asked is None:
-        asked = spec.get("terminationGracePeriodSeconds", 30)
-    return int(asked) if asked >= 0 else 1
+    seconds = options.grace_seconds
+    if seconds is None:
+        seconds = spec.get("terminationGracePeriodSeconds", 30)
+    return int(seconds) if seconds >= 0 else 1
 
 
 def _with_finalizers(rules: Strategy, live: Object, options: DeleteOptions) -> Object:
-    """Put on, and take off, the finalizers that tell the garbage controller how to treat dependents."""
+    """Set the finalizers that tell the garbage collector how to treat dependents."""
     before = live["metadata"].get("finalizers") or []
     if options.propagation is None and (ORPHAN in before or FOREGROUND in before):
         return live
-    chosen = options.propagation or rules.propagation
-    wanted = {"Orphan": ORPHAN, "Foreground": FOREGROUND}.get(chosen)
+    policy = options.propagation or rules.propagation
+    finalizer = {"Orphan": ORPHAN, "Foreground": FOREGROUND}.get(policy)
     after = [each for each in before if each not in (ORPHAN, FOREGROUND)]
-    if wanted:
-        after.append(wanted)
+    if finalizer:
+        after.append(finalizer)
     return live if after == before else with_finalizers(live, after)
 
 
-def _held(obj: Object) -> bool:
-    """Say whether a namespace still has to be emptied."""
+def _has_spec_finalizers(obj: Object) -> bool:
+    """Return whether the content of a namespace still has to be deleted."""
     return obj.get("kind") == "Namespace" and bool((obj.get("spec") or {}).get("finalizers"))
 
 
-def _begun(obj: Object, now: datetime, grace: int) -> Object:
+def _with_deletion_timestamp(obj: Object, now: datetime, grace: int) -> Object:
     meta = obj["metadata"]
     if "deletionTimestamp" in meta:
         return obj
@@ -109,22 +114,23 @@ def _begun(obj: Object, now: datetime, grace: int) -> Object:
     return {**obj, "metadata": marked}
 
 
-def _shortened(obj: Object, grace: int) -> Object:
+def _with_shorter_grace_period(obj: Object, grace: int) -> Object:
     meta = obj["metadata"]
     deadline = datetime.strptime(meta["deletionTimestamp"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    sooner = deadline - timedelta(seconds=meta["deletionGracePeriodSeconds"] - grace)
-    changed = {**meta, "deletionTimestamp": rfc3339(sooner), "deletionGracePeriodSeconds": grace}
+    earlier = deadline - timedelta(seconds=meta["deletionGracePeriodSeconds"] - grace)
+    changed = {**meta, "deletionTimestamp": rfc3339(earlier), "deletionGracePeriodSeconds": grace}
     return {**obj, "metadata": changed}
 
 
-def _marked(obj: Object, grace: int) -> Verdict:
-    return Verdict(obj, gone=grace == 0 and not obj["metadata"].get("finalizers") and not _held(obj))
+def _graceful(obj: Object, grace: int) -> DeletionResult:
+    kept = bool(obj["metadata"].get("finalizers")) or _has_spec_finalizers(obj)
+    return DeletionResult(obj, immediate=grace == 0 and not kept)
 
 
-def ended(new: Object, live: Object) -> bool:
-    """Say whether a write takes the last thing away that kept an object which is being deleted."""
+def should_delete_during_update(new: Object, live: Object) -> bool:
+    """Return whether a write removes the last finalizer of an object under deletion; it is then removed."""
     meta = live["metadata"]
     if "deletionTimestamp" not in meta or meta.get("deletionGracePeriodSeconds"):
         return False
-    was_kept = bool(meta.get("finalizers")) or _held(live)
-    return was_kept and not new["metadata"].get("finalizers") and not _held(new)
+    was_kept = bool(meta.get("finalizers")) or _has_spec_finalizers(live)
+    return was_kept and not new["metadata"].get("finalizers") and not _has_spec_finalizers(new)

@@ -1,6 +1,8 @@
-"""Discovery: what the API offers, told in both forms that clients ask for, and the index of its OpenAPI documents.
+"""Discovery: /api, /apis and /version in aggregated and unaggregated form, and the index of /openapi/v3.
 
-Documents are made once for a set of resources, and again only when a definition came or went.
+Like apiserver/pkg/endpoints/discovery. Documents are cached until the set of resources changes, that is until
+a CustomResourceDefinition is added, changed or removed. The OpenAPI documents themselves are built in
+`openapi`.
 """
 
 import base64
@@ -12,7 +14,7 @@ from itertools import groupby
 import msgspec
 
 from localkube.apiserver import openapi
-from localkube.apiserver.content_negotiation import JSON, discovery_form
+from localkube.apiserver.content_negotiation import JSON, negotiate_discovery
 from localkube.apiserver.errors import no_such_resource
 from localkube.apiserver.registry import Registry
 from localkube.apiserver.resource_strategy import builtin
@@ -46,61 +48,61 @@ _SUBRESOURCE_KINDS = {"binding": "Binding"}
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One answer, ready to send."""
+    """The body of a response and its headers."""
 
     body: bytes
     content_type: str
     etag: str
 
 
-def _sealed(body: bytes, content_type: str) -> Document:
-    """Return a document whose tag changes with it: kubectl keeps answers on disk, by address alone."""
+def _with_etag(body: bytes, content_type: str) -> Document:
+    """Return a document whose ETag is the hash of its type and body: kubectl caches answers by URL alone."""
     tag = hashlib.sha256(content_type.encode() + b"\0" + body).hexdigest()[:32].upper()
     return Document(body, content_type, f'"{tag}"')
 
 
-_OPENAPI_V2 = _sealed(
+_OPENAPI_V2 = _with_etag(
     b"\x0a\x032.0"  # swagger: "2.0"
     b"\x12\x0f\x0a\x09localkube\x12\x02v1"  # info: title, version
     b"\x42\x00",  # paths: none
     "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
 )
-"""kubectl 1.37 asks for version 2 before it applies a `kind: List`, in protobuf alone. A document without definitions makes it
-leave the checking to the server, which is asked to be strict."""
+"""kubectl 1.37 requests OpenAPI v2, in protobuf alone, before it applies a `kind: List`. Without definitions in
+it kubectl leaves the validation to the server (`fieldValidation=Strict`)."""
 
 
 class Discovery:
-    """Answers /api, /apis, /version and /openapi/v3 for what the registry offers now."""
+    """Serves /api, /apis, /version and /openapi for the current resources of a registry."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._resources: Sequence[Resource] = ()
-        self._made_for = 0
-        self._made: dict[tuple[str, str], Document] = {}
+        self._cached_version = 0
+        self._cache: dict[tuple[str, str], Document] = {}
 
     def answer(self, path: str, accept: str) -> Document | None:
-        """Return the document of a path; None when the path is none of discovery's."""
-        if self._registry.version != self._made_for:
-            self._made_for, self._made = self._registry.version, {}
+        """Return the document of a path, None if it is no discovery path. Raises ApiError 404 and 406."""
+        if self._registry.version != self._cached_version:
+            self._cached_version, self._cache = self._registry.version, {}
             self._resources = self._registry.resources()
         if path == "/openapi/v2":
             return _OPENAPI_V2
-        form = discovery_form(accept).discovery if path in ("/api", "/apis") else ""
-        known = self._made.get((path, form))
-        if known is None:
+        form = negotiate_discovery(accept).discovery if path in ("/api", "/apis") else ""
+        document = self._cache.get((path, form))
+        if document is None:
             content = self._content(path, form)
             if content is None:
                 return None
-            kind = f"{JSON};g=apidiscovery.k8s.io;v={form};as=APIGroupDiscoveryList" if form else JSON
-            known = self._made[(path, form)] = _document(content, kind)
-        return known
+            media_type = f"{JSON};g=apidiscovery.k8s.io;v={form};as=APIGroupDiscoveryList" if form else JSON
+            document = self._cache[(path, form)] = _document(content, media_type)
+        return document
 
     def _content(self, path: str, form: str) -> Object | None:
         match path.strip("/").split("/"):
             case ["version"]:
                 return VERSION
             case ["api"]:
-                return self._aggregated(form, core=True) if form else _legacy_versions()
+                return self._aggregated(form, core=True) if form else _core_versions()
             case ["apis"]:
                 return self._aggregated(form, core=False) if form else self._group_list()
             case ["apis", group]:
@@ -115,17 +117,17 @@ class Discovery:
                 return None
 
     def _versions(self, *, core: bool | None = None) -> list[tuple[str, str, list[Resource]]]:
-        """Return (group, version, resources) in a stable order: the core group first."""
-        chosen = [res for res in self._resources if core is None or (res.group == "") is core]
-        ordered = sorted(chosen, key=lambda res: (res.group, res.version, res.plural))
+        """Return (group, version, resources), the core group first; `core` selects or excludes that group."""
+        selected = [res for res in self._resources if core is None or (res.group == "") is core]
+        ordered = sorted(selected, key=lambda res: (res.group, res.version, res.plural))
         grouped = groupby(ordered, key=lambda res: (res.group, res.version))
         return [(group, version, list(members)) for (group, version), members in grouped]
 
     def _group_list(self) -> Object:
         groups = sorted({res.group for res in self._resources if res.group})
         entries = [self._group(group) for group in groups]
-        plain = [{k: v for k, v in entry.items() if k not in ("kind", "apiVersion")} for entry in entries]
-        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": plain}
+        untyped = [{k: v for k, v in entry.items() if k not in ("kind", "apiVersion")} for entry in entries]
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": untyped}
 
     def _group(self, name: str) -> Object:
         versions = [
@@ -144,8 +146,8 @@ class Discovery:
         }
 
     def _resource_list(self, group: str, version: str) -> Object:
-        for known_group, known_version, members in self._versions():
-            if (known_group, known_version) == (group, version):
+        for served_group, served_version, members in self._versions():
+            if (served_group, served_version) == (group, version):
                 entries = [entry for res in members for entry in _entries(res)]
                 return {
                     "kind": "APIResourceList",
@@ -158,7 +160,7 @@ class Discovery:
     def _aggregated(self, form: str, *, core: bool) -> Object:
         items = []
         for group, versions in groupby(self._versions(core=core), key=lambda entry: entry[0]):
-            told = [
+            entries = [
                 {
                     "version": version,
                     "resources": [_aggregate(res) for res in members],
@@ -167,7 +169,7 @@ class Discovery:
                 for _, version, members in versions
             ]
             metadata: Object = {"creationTimestamp": None} | ({"name": group} if group else {})
-            items.append({"metadata": metadata, "versions": told})
+            items.append({"metadata": metadata, "versions": entries})
         return {
             "kind": "APIGroupDiscoveryList",
             "apiVersion": f"apidiscovery.k8s.io/{form}",
@@ -179,9 +181,9 @@ class Discovery:
         paths = {}
         for group, version, _ in self._versions():
             path = f"apis/{group}/{version}" if group else f"api/{version}"
-            made = self.answer(f"/openapi/v3/{path}", "")
-            if made is not None:
-                tag = made.etag.strip('"')
+            document = self.answer(f"/openapi/v3/{path}", "")
+            if document is not None:
+                tag = document.etag.strip('"')
                 paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={tag}"}
         return {"paths": paths}
 
@@ -199,10 +201,10 @@ class Discovery:
 
 
 def _document(content: Object, content_type: str) -> Document:
-    return _sealed(msgspec.json.encode(content) + b"\n", content_type)
+    return _with_etag(msgspec.json.encode(content) + b"\n", content_type)
 
 
-def _legacy_versions() -> Object:
+def _core_versions() -> Object:
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
 
 
@@ -230,13 +232,13 @@ def _entries(res: Resource) -> Iterable[Object]:
 
 
 def _verbs(res: Resource) -> list[str]:
-    """Return the verbs in the order in which a real server tells them."""
+    """Return the verbs in the order of a real API server, which for custom resources is another one."""
     order = VERBS if builtin(res) else _CUSTOM_VERBS
     return [verb for verb in order if verb in res.verbs]
 
 
 def _storage_hash(res: Resource) -> str:
-    """Return how a real server tells in which version it stores a kind, made as it is made there."""
+    """Return the storageVersionHash, computed as discovery.StorageVersionHash does."""
     digest = hashlib.sha256(f"{res.group}/{res.version}/{res.kind}".encode()).digest()
     return base64.b64encode(digest[:8]).decode()
 

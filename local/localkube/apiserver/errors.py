@@ -1,6 +1,7 @@
-"""What the local API answers when it says no: code, reason and words of a real API server.
+"""The errors of the API: code, reason and message of a real API server (apimachinery/pkg/api/errors).
 
-One exception, and one function for each kind of refusal; kubectl prints these texts as they are.
+One exception, and one constructor for each kind of error. kubectl prints the messages as they are, so their
+wording follows Kubernetes to the letter.
 """
 
 import json
@@ -15,7 +16,7 @@ OPTIMISTIC_LOCK = (
 
 
 class ApiError(Exception):
-    """A refusal, with its HTTP status, the machine's reason and a sentence for a person."""
+    """A failed request: HTTP status code, reason (metav1.StatusReason), message, StatusDetails or None."""
 
     def __init__(self, code: int, reason: str, message: str, details: Object | None = None) -> None:
         super().__init__(message)
@@ -25,7 +26,7 @@ class ApiError(Exception):
         self.details = details
 
     def status(self) -> Object:
-        """Return it as a metav1.Status."""
+        """Return the error as a metav1.Status."""
         status: Object = {
             "kind": "Status",
             "apiVersion": "v1",
@@ -40,48 +41,48 @@ class ApiError(Exception):
         return status | {"code": self.code}
 
 
-class StrictError(ApiError):
-    """Fields that nobody knows, where a client asked for none of them; `words` says which."""
+class StrictDecodingError(ApiError):
+    """400: unknown or duplicate fields under `fieldValidation=Strict`; `problem` lists them."""
 
-    def __init__(self, kind: str, version: str, words: str) -> None:
-        text = f'{kind} in version "{version}" cannot be handled as a {kind}: {words}'
-        super().__init__(400, "BadRequest", text)
-        self.words = words
+    def __init__(self, kind: str, version: str, problem: str) -> None:
+        message = f'{kind} in version "{version}" cannot be handled as a {kind}: {problem}'
+        super().__init__(400, "BadRequest", message)
+        self.problem = problem
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One field and what is wrong with it."""
+    """One field and what is wrong with it (metav1.StatusCause)."""
 
     reason: str  # FieldValueRequired, FieldValueInvalid, FieldManagerConflict, ...
     message: str
     field: str
 
     def json(self) -> Object:
-        """Return it as a metav1.StatusCause."""
+        """Return the cause as JSON."""
         return {"reason": self.reason, "message": self.message, "field": self.field}
 
 
 def not_found(res: Resource, name: str) -> ApiError:
-    """Say that there is no object of that name."""
+    """Return a 404: there is no object of that name."""
     return ApiError(404, "NotFound", f'{res.qualified} "{name}" not found', details(res, name))
 
 
-def exists(res: Resource, name: str) -> ApiError:
-    """Say that the name is taken."""
+def already_exists(res: Resource, name: str) -> ApiError:
+    """Return a 409: there is already an object of that name."""
     return ApiError(409, "AlreadyExists", f'{res.qualified} "{name}" already exists', details(res, name))
 
 
 def conflict(res: Resource, name: str, why: str = OPTIMISTIC_LOCK) -> ApiError:
-    """Say that a precondition does not hold."""
+    """Return a 409: a precondition, by default the resourceVersion, does not hold."""
     message = f'Operation cannot be fulfilled on {res.qualified} "{name}": {why}'
     return ApiError(409, "Conflict", message, details(res, name))
 
 
 def invalid(res: Resource, name: str, causes: Sequence[Cause]) -> ApiError:
-    """Say which fields are wrong; one is named plainly, several stand in brackets as kubectl users know them."""
-    words = [f"{cause.field}: {cause.message}" for cause in causes]
-    what = words[0] if len(words) == 1 else "[" + ", ".join(words) + "]"
+    """Return a 422 with the invalid fields; several stand in brackets, as in an ErrorList."""
+    problems = [f"{cause.field}: {cause.message}" for cause in causes]
+    what = problems[0] if len(problems) == 1 else "[" + ", ".join(problems) + "]"
     more = {
         "name": name,
         "group": res.group,
@@ -91,8 +92,8 @@ def invalid(res: Resource, name: str, causes: Sequence[Cause]) -> ApiError:
     return ApiError(422, "Invalid", f'{res.qualified_kind} "{name}" is invalid: {what}', _without_empty(more))
 
 
-def version_required(res: Resource, name: str) -> ApiError:
-    """Say that a PUT of such an object must name the version that it replaces."""
+def resource_version_required(res: Resource, name: str) -> ApiError:
+    """Return a 422: a PUT of this resource needs metadata.resourceVersion."""
     cause = Cause(
         "FieldValueInvalid", "Invalid value: 0: must be specified for an update", "metadata.resourceVersion"
     )
@@ -101,12 +102,12 @@ def version_required(res: Resource, name: str) -> ApiError:
 
 
 def bad_request(message: str) -> ApiError:
-    """Say that the request itself cannot be understood."""
+    """Return a 400: the request cannot be decoded or has wrong options."""
     return ApiError(400, "BadRequest", message)
 
 
 def forbidden(res: Resource, name: str, why: str, causes: Sequence[Cause] = ()) -> ApiError:
-    """Say that the object is known, and this is not allowed with it."""
+    """Return a 403: the object, or what the request does to it, is not allowed."""
     more = details(res, name)
     if causes:
         more["causes"] = [cause.json() for cause in causes]
@@ -114,12 +115,12 @@ def forbidden(res: Resource, name: str, why: str, causes: Sequence[Cause] = ()) 
 
 
 def expired(message: str) -> ApiError:
-    """Say that the version asked for is older than what is kept."""
+    """Return a 410: the requested resourceVersion is older than the history that is kept."""
     return ApiError(410, "Expired", message)
 
 
 def method_not_allowed(res: Resource) -> ApiError:
-    """Say that this resource has no such verb."""
+    """Return a 405: the resource does not support the verb."""
     return ApiError(
         405,
         "MethodNotAllowed",
@@ -129,30 +130,30 @@ def method_not_allowed(res: Resource) -> ApiError:
 
 
 def no_such_resource() -> ApiError:
-    """Say that the path names nothing that is offered."""
+    """Return a 404: no resource is served at the path."""
     return ApiError(404, "NotFound", "the server could not find the requested resource", {})
 
 
 def unprocessable(message: str) -> ApiError:
-    """Say that a patch is well formed and does not fit the object."""
+    """Return a 422: a well-formed patch cannot be applied to the object."""
     return ApiError(422, "Invalid", message, {})
 
 
-def unfit_patch(text: str, words: str) -> ApiError:
-    """Say that what a patch makes of an object, as JSON, has fields that nobody knows."""
+def invalid_patch(result: str, problem: str) -> ApiError:
+    """Return a 422: the result of a patch, given as JSON, fails strict decoding."""
     cause = Cause(
-        "FieldValueInvalid", f"Invalid value: {json.dumps(text, ensure_ascii=False)}: {words}", "patch"
+        "FieldValueInvalid", f"Invalid value: {json.dumps(result, ensure_ascii=False)}: {problem}", "patch"
     )
     return ApiError(422, "Invalid", f' "" is invalid: patch: {cause.message}', {"causes": [cause.json()]})
 
 
-def unsupported_media(message: str) -> ApiError:
-    """Say that the body's type is none that is taken here."""
+def unsupported_media_type(message: str) -> ApiError:
+    """Return a 415: the Content-Type of the body is not supported."""
     return ApiError(415, "UnsupportedMediaType", message)
 
 
 def details(res: Resource, name: str) -> Object:
-    """Return the StatusDetails that name an object."""
+    """Return the StatusDetails of an object; fields without a value are left out."""
     return _without_empty({"name": name, "group": res.group, "kind": res.plural})
 
 

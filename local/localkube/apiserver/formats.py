@@ -1,4 +1,7 @@
-"""The formats of OpenAPI that Kubernetes checks and our definitions use; an unknown one checks nothing, as there."""
+"""Validation of OpenAPI formats: those of the formats that Kubernetes validates which the schemas here use.
+
+An unknown format accepts every value, as in Kubernetes.
+"""
 
 import base64
 import binascii
@@ -10,9 +13,9 @@ _TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{
 
 
 def matches_format(name: str, value: str) -> bool:
-    """Tell whether a text has the format of that name."""
-    known = _FORMATS.get(name)
-    return known is None or known(value)
+    """Return whether a text has the format, for example `date-time` or `byte`."""
+    matches = _FORMATS.get(name)
+    return matches is None or matches(value)
 
 
 def _is_time(value: str) -> bool:

@@ -1,7 +1,8 @@
-"""The HTTP face of the store: paths, verbs, options, bodies and errors as kubectl and every client of Kubernetes know them.
+"""The HTTP handlers: one per verb, from a request to a call of the store and back to JSON.
 
-Each request is one synchronous call of the store, so nothing happens between its read and its write. Watches and logs are the only
-answers that last.
+Like apiserver/pkg/endpoints/handlers. Each request is one synchronous call of the store, so no other write
+comes between its read and its write. Only watches and Pod logs are streamed. Paths are parsed in `routing`,
+options in `query_options`, bodies in `request_body`.
 """
 
 import logging
@@ -15,7 +16,7 @@ from aiohttp import web
 
 from localkube.apiserver import pod_logs, query_options, request_body, routing
 from localkube.apiserver.auth import OPEN_PATHS, Authenticator
-from localkube.apiserver.content_negotiation import JSON, object_form
+from localkube.apiserver.content_negotiation import JSON, negotiate_object
 from localkube.apiserver.discovery import Discovery
 from localkube.apiserver.errors import ApiError, expired, no_such_resource
 from localkube.apiserver.journal import JournalError
@@ -28,41 +29,41 @@ from localkube.apiserver.watch_stream import Watch, too_large
 
 HOST = "127.0.0.1"
 _ENCODER = msgspec.json.Encoder()
-_GOODBYE_SECONDS = 1.0
+_SHUTDOWN_SECONDS = 1.0  # for requests in flight, after the watches have ended
 _UNAUTHORIZED = 401
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What the face stands on. `lost` is called with the error when the journal cannot be written any more."""
+class HandlerConfig:
+    """What the handlers need. `on_journal_error` is called when the journal cannot be written."""
 
     store: Store
     shaper: Shaper
     discovery: Discovery
-    gate: Authenticator
+    authenticator: Authenticator
     node_logs: pod_logs.NodeLogs
-    lost: Callable[[JournalError], None]
+    on_journal_error: Callable[[JournalError], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
-    """One request for a resource."""
+class _ResourceRequest:
+    """One request for a resource, with its parsed path and the representation to answer in."""
 
     request: web.Request
-    aim: Target
+    target: Target
     query: Mapping[str, str]
     form: Form
 
 
-class Face:
-    """The aiohttp application around a store."""
+class ApiHandler:
+    """The aiohttp application that serves a store."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._store = parts.store
+    def __init__(self, config: HandlerConfig) -> None:
+        self._config = config
+        self._store = config.store
         self._watches: set[Watch] = set()
-        self._verbs: Mapping[str, Callable[[_Call], Any]] = {
+        self._verbs: Mapping[str, Callable[[_ResourceRequest], Any]] = {
             "list": self._list,
             "get": self._get,
             "create": self._create,
@@ -75,11 +76,11 @@ class Face:
         }
 
     async def listen(self, context: ssl.SSLContext | None, port: int) -> tuple[web.AppRunner, int]:
-        """Listen on loopback; returns what `cleanup` ends, and the port."""
+        """Listen on loopback (port 0: any); return the runner and its port. Raises OSError."""
         app = web.Application(client_max_size=request_body.LARGEST)
-        app.router.add_route("*", "/{path:.*}", self._answer)
+        app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(
-            app, access_log=None, handler_cancellation=True, shutdown_timeout=_GOODBYE_SECONDS
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS
         )
         await runner.setup()
         site = web.TCPSite(runner, HOST, port, ssl_context=context, backlog=1024)
@@ -87,103 +88,103 @@ class Face:
         return runner, int(runner.addresses[0][1])
 
     def end_watches(self) -> None:
-        """End all watches after what they have to say."""
+        """End all watches after the events that are already queued."""
         for watch in self._watches:
             watch.end()
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
         try:
-            self._parts.gate.check(request.path, request.headers)
+            self._config.authenticator.authenticate(request.path, request.headers)
             return await self._dispatch(request)
         except ApiError as error:
-            return _refusal(error)
+            return _failure(error)
         except web.HTTPRequestEntityTooLarge:
-            return _refusal(request_body.too_large())
+            return _failure(request_body.too_large())
         except OSError:
-            raise  # the client went
+            raise  # the client disconnected
         except JournalError as error:
-            self._parts.lost(error)
-            return _refusal(ApiError(500, "InternalError", f"Internal error occurred: {error}"))
+            self._config.on_journal_error(error)
+            return _failure(ApiError(500, "InternalError", f"Internal error occurred: {error}"))
         except Exception as error:
             logger.exception("%s %s", request.method, request.path_qs)
-            return _refusal(ApiError(500, "InternalError", f"Internal error occurred: {error}"))
+            return _failure(ApiError(500, "InternalError", f"Internal error occurred: {error}"))
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         path = request.path
-        aim = routing.target(self._store.registry, path) if path.startswith("/api") else None
-        if aim is None:
+        target = routing.target(self._store.registry, path) if path.startswith("/api") else None
+        if target is None:
             return self._document(request, path)
         query = request.query
-        accepted = object_form(request.headers.get("Accept", ""))
-        call = _Call(request, aim, query, form(accepted.form, query.get("includeObject", "")))
-        wanted = routing.verb(request.method, aim)
-        if wanted in ("list", "get") and not aim.subresource and query_options.truth(query, "watch"):
+        accepted = negotiate_object(request.headers.get("Accept", ""))
+        call = _ResourceRequest(request, target, query, form(accepted.form, query.get("includeObject", "")))
+        verb = routing.verb(request.method, target)
+        if verb in ("list", "get") and not target.subresource and query_options.truth(query, "watch"):
             return await self._watch(call)
-        answer: web.StreamResponse = await self._verbs[wanted](call)
-        return answer
+        response: web.StreamResponse = await self._verbs[verb](call)
+        return response
 
     def _document(self, request: web.Request, path: str) -> web.Response:
         if path in OPEN_PATHS:
             return web.Response(text="ok")
-        found = self._parts.discovery.answer(path, request.headers.get("Accept", ""))
-        if found is None or request.method not in ("GET", "HEAD"):
+        document = self._config.discovery.answer(path, request.headers.get("Accept", ""))
+        if document is None or request.method not in ("GET", "HEAD"):
             raise no_such_resource()
-        headers = {"ETag": found.etag, "Vary": "Accept"}
-        if request.headers.get("If-None-Match") == found.etag:
+        headers = {"ETag": document.etag, "Vary": "Accept"}
+        if request.headers.get("If-None-Match") == document.etag:
             return web.Response(status=304, headers=headers)
-        return web.Response(body=found.body, headers=headers | {"Content-Type": found.content_type})
+        return web.Response(body=document.body, headers=headers | {"Content-Type": document.content_type})
 
-    async def _list(self, call: _Call) -> web.Response:
-        aim, asked = call.aim, query_options.listed_version(call.query)
+    async def _list(self, call: _ResourceRequest) -> web.Response:
+        target, requested = call.target, query_options.listed_version(call.query)
         current = self._store.revision
-        if asked.version and int(asked.version) > current:
-            raise too_large(asked.version, current)
-        found = self._store.list(aim.res, aim.namespace, query_options.selection(call.query))
-        if asked.match == "Exact" and asked.version != found.resource_version:
+        if requested.version and int(requested.version) > current:
+            raise too_large(requested.version, current)
+        listing = self._store.list(target.res, target.namespace, query_options.selection(call.query))
+        if requested.match == "Exact" and requested.version != listing.resource_version:
             raise expired("The provided resource version is too old; only the newest state is kept.")
-        return self._listed(call, found)
+        return self._list_response(call, listing)
 
-    async def _get(self, call: _Call) -> web.Response:
-        aim = call.aim
-        found = self._store.get(aim.res, aim.namespace, aim.name)
-        return _json(self._parts.shaper.one(aim.res, found, call.form))
+    async def _get(self, call: _ResourceRequest) -> web.Response:
+        target = call.target
+        obj = self._store.get(target.res, target.namespace, target.name)
+        return _json(self._config.shaper.one(target.res, obj, call.form))
 
-    async def _create(self, call: _Call) -> web.Response:
-        aim, request = call.aim, call.request
-        obj = request_body.obj(await request.read(), request.content_type, aim)
+    async def _create(self, call: _ResourceRequest) -> web.Response:
+        target, request = call.target, call.request
+        obj = request_body.obj(await request.read(), request.content_type, target)
         written = self._store.create(
-            aim.res, aim.namespace, obj, query_options.writing(call.query, _agent(call))
+            target.res, target.namespace, obj, query_options.writing(call.query, _agent(call))
         )
-        return self._written(call, written.obj, written.warnings, created=True)
+        return self._write_response(call, written.obj, written.warnings, created=True)
 
-    async def _update(self, call: _Call) -> web.Response:
-        aim, request = call.aim, call.request
-        obj = request_body.obj(await request.read(), request.content_type, aim)
+    async def _update(self, call: _ResourceRequest) -> web.Response:
+        target, request = call.target, call.request
+        obj = request_body.obj(await request.read(), request.content_type, target)
         options = query_options.writing(call.query, _agent(call))
         written = self._store.update(
-            aim.res, aim.namespace, aim.name, obj, options, subresource=aim.subresource
+            target.res, target.namespace, target.name, obj, options, subresource=target.subresource
         )
-        return self._written(call, written.obj, written.warnings, created=written.created)
+        return self._write_response(call, written.obj, written.warnings, created=written.created)
 
-    async def _patch(self, call: _Call) -> web.Response:
-        aim, request = call.aim, call.request
-        patch = request_body.patch(await request.read(), request.content_type, aim)
+    async def _patch(self, call: _ResourceRequest) -> web.Response:
+        target, request = call.target, call.request
+        patch = request_body.patch(await request.read(), request.content_type, target)
         options = query_options.patching(call.query, _agent(call), apply=patch.kind == "apply")
         written = self._store.patch(
-            aim.res, aim.namespace, aim.name, patch, options, subresource=aim.subresource
+            target.res, target.namespace, target.name, patch, options, subresource=target.subresource
         )
-        return self._written(call, written.obj, written.warnings, created=written.created)
+        return self._write_response(call, written.obj, written.warnings, created=written.created)
 
-    async def _delete(self, call: _Call) -> web.Response:
-        aim = call.aim
+    async def _delete(self, call: _ResourceRequest) -> web.Response:
+        target = call.target
         options = query_options.deleting(call.query, request_body.options(await call.request.read()))
-        last = self._store.delete(aim.res, aim.namespace, aim.name, options)
-        if not options.dry_run and self._is_there(aim, last):
-            return _json(self._parts.shaper.one(aim.res, last, call.form))
+        last = self._store.delete(target.res, target.namespace, target.name, options)
+        if not options.dry_run and self._still_exists(target, last):
+            return _json(self._config.shaper.one(target.res, last, call.form))
         details = {
-            "name": aim.name,
-            "group": aim.res.group,
-            "kind": aim.res.plural,
+            "name": target.name,
+            "group": target.res.group,
+            "kind": target.res.plural,
             "uid": last["metadata"]["uid"],
         }
         return _json(
@@ -196,49 +197,49 @@ class Face:
             }
         )
 
-    def _is_there(self, aim: Target, last: Object) -> bool:
+    def _still_exists(self, target: Target, last: Object) -> bool:
         try:
-            found = self._store.get(aim.res, aim.namespace, aim.name)
+            current = self._store.get(target.res, target.namespace, target.name)
         except ApiError:
             return False
-        return bool(found["metadata"]["uid"] == last["metadata"]["uid"])
+        return bool(current["metadata"]["uid"] == last["metadata"]["uid"])
 
-    async def _delete_collection(self, call: _Call) -> web.Response:
-        aim = call.aim
+    async def _delete_collection(self, call: _ResourceRequest) -> web.Response:
+        target = call.target
         options = query_options.deleting(call.query, request_body.options(await call.request.read()))
-        found = self._store.delete_collection(
-            aim.res, aim.namespace, query_options.selection(call.query), options
+        listing = self._store.delete_collection(
+            target.res, target.namespace, query_options.selection(call.query), options
         )
-        return self._listed(call, found)
+        return self._list_response(call, listing)
 
-    async def _bind(self, call: _Call) -> web.Response:
-        aim, request = call.aim, call.request
-        binding = request_body.obj(await request.read(), request.content_type, aim)
+    async def _bind(self, call: _ResourceRequest) -> web.Response:
+        target, request = call.target, call.request
+        binding = request_body.obj(await request.read(), request.content_type, target)
         options = query_options.writing(call.query, _agent(call))
-        self._store.update(aim.res, aim.namespace, aim.name, binding, options, subresource="binding")
+        self._store.update(target.res, target.namespace, target.name, binding, options, subresource="binding")
         return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, 201)
 
-    async def _log(self, call: _Call) -> web.StreamResponse:
-        aim, registry = call.aim, self._store.registry
-        pod = self._store.get(aim.res, aim.namespace, aim.name)
+    async def _log(self, call: _ResourceRequest) -> web.StreamResponse:
+        target, registry = call.target, self._store.registry
+        pod = self._store.get(target.res, target.namespace, target.name)
         container = pod_logs.container_of(pod, call.query.get("container", ""))
         name = pod.get("spec", {}).get("nodeName")
         if not name:
             return web.Response(status=204)
         nodes = registry.find("", "v1", "nodes")
         node = self._store.get(nodes, None, name) if nodes else None
-        where = pod_logs.place(pod, node, container, self._parts.node_logs.scheme)
+        where = pod_logs.place(pod, node, container, self._config.node_logs.scheme)
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
-        async with self._parts.node_logs.chunks(where, call.query) as chunks:
+        async with self._config.node_logs.chunks(where, call.query) as chunks:
             await response.prepare(call.request)
             async for chunk in chunks:
                 await response.write(chunk)
         return response
 
-    async def _watch(self, call: _Call) -> web.StreamResponse:
-        aim, options = call.aim, query_options.watching(call.query)
-        watch = Watch(self._store, self._parts.shaper, aim.res, call.form)
-        watch.open(aim.namespace, query_options.selection(call.query, aim.name), options)
+    async def _watch(self, call: _ResourceRequest) -> web.StreamResponse:
+        target, options = call.target, query_options.watching(call.query)
+        watch = Watch(self._store, self._config.shaper, target.res, call.form)
+        watch.open(target.namespace, query_options.selection(call.query, target.name), options)
         self._watches.add(watch)
         try:
             response = web.StreamResponse(
@@ -253,15 +254,17 @@ class Face:
             self._watches.discard(watch)
             watch.close()
 
-    def _listed(self, call: _Call, found: Listing) -> web.Response:
-        return _json(self._parts.shaper.many(call.aim.res, found, call.form))
+    def _list_response(self, call: _ResourceRequest, listing: Listing) -> web.Response:
+        return _json(self._config.shaper.many(call.target.res, listing, call.form))
 
-    def _written(self, call: _Call, obj: Object, warnings: Sequence[str], *, created: bool) -> web.Response:
-        shaped = self._parts.shaper.one(call.aim.res, obj, call.form)
+    def _write_response(
+        self, call: _ResourceRequest, obj: Object, warnings: Sequence[str], *, created: bool
+    ) -> web.Response:
+        shaped = self._config.shaper.one(call.target.res, obj, call.form)
         return _json(shaped, 201 if created else 200, warnings)
 
 
-def _agent(call: _Call) -> str:
+def _agent(call: _ResourceRequest) -> str:
     return call.request.headers.get("User-Agent", "")
 
 
@@ -275,7 +278,7 @@ def _json(content: Object, status: int = 200, warnings: Sequence[str] = ()) -> w
     return response
 
 
-def _refusal(error: ApiError) -> web.Response:
+def _failure(error: ApiError) -> web.Response:
     response = _json(error.status(), error.code)
     if error.code == _UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = 'Bearer realm="localkube"'

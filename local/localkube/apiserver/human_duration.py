@@ -1,4 +1,4 @@
-"""Ages as kubectl's users know them: 5s, 3m12s, 4h, 2d7h."""
+"""Ages in the columns of tables: 5s, 3m12s, 4h, 2d7h (apimachinery/pkg/util/duration)."""
 
 from datetime import datetime
 
@@ -8,20 +8,20 @@ UNKNOWN, INVALID = "<unknown>", "<invalid>"
 _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86400, 365 * 86400
 
 
-def human(seconds: float) -> str:
-    """Return a duration in the one or two units that matter at its size."""
+def format_duration(seconds: float) -> str:
+    """Return a duration, given in seconds, in one or two units (duration.HumanDuration)."""
     whole = int(seconds)
     if whole < 0:
         return INVALID if whole < -1 else "0s"
-    for below, unit, sign, finer, finer_sign in _SCALE:
-        if whole < below:
-            big, rest = divmod(whole, unit)
-            small = rest // finer if finer else 0
-            return f"{big}{sign}" + (f"{small}{finer_sign}" if small else "")
+    for limit, unit, suffix, minor_unit, minor_suffix in _SCALE:
+        if whole < limit:
+            major, rest = divmod(whole, unit)
+            minor = rest // minor_unit if minor_unit else 0
+            return f"{major}{suffix}" + (f"{minor}{minor_suffix}" if minor else "")
     return f"{whole // _YEAR}y"
 
 
-_SCALE = (  # below, unit, its sign, finer unit (0: none), its sign
+_SCALE = (  # limit, unit, its suffix, minor unit (0: none), its suffix
     (2 * _MINUTE, 1, "s", 0, ""),
     (10 * _MINUTE, _MINUTE, "m", 1, "s"),
     (3 * _HOUR, _MINUTE, "m", 0, ""),
@@ -33,8 +33,8 @@ _SCALE = (  # below, unit, its sign, finer unit (0: none), its sign
 )
 
 
-def moment(text: str) -> datetime | None:
-    """Return a timestamp of the API; None when it is not one."""
+def parse_time(text: str) -> datetime | None:
+    """Return an API timestamp (RFC 3339), None if it is malformed."""
     try:
         return datetime.fromisoformat(text)
     except ValueError:
@@ -42,13 +42,13 @@ def moment(text: str) -> datetime | None:
 
 
 def since(text: str | None, now: datetime) -> str:
-    """Return how long ago a timestamp was."""
+    """Return the time since a timestamp: `<unknown>` without one, `<invalid>` if it cannot be parsed."""
     if not text:
         return UNKNOWN
-    then = moment(text)
-    return human((now - then).total_seconds()) if then and then.tzinfo else INVALID
+    then = parse_time(text)
+    return format_duration((now - then).total_seconds()) if then and then.tzinfo else INVALID
 
 
 def age(obj: Object, now: datetime) -> str:
-    """Return how long ago an object was created."""
+    """Return the time since an object was created."""
     return since(obj["metadata"].get("creationTimestamp"), now)

@@ -1,9 +1,9 @@
-"""The journal: one append-only file of JSON lines that brings the store back exactly as its clients were told it is.
+"""The journal: an append-only file of JSON lines, from which the store is restored after a restart.
 
-A write is acknowledged only after its line was handed to the kernel, whole, in one call; so a SIGKILL at any moment loses
-nothing that was acknowledged. The disk is told to keep it (fsync) at every compaction, at `sync` and at the end, not at
-every line: a power cut may lose the last seconds, like any write that is not synchronous. A last line that was cut short was
-never acknowledged and is dropped. Compaction writes what is alive to a new file and renames it over the old one.
+A write is acknowledged only after its line was written, whole, in one system call, so a SIGKILL at any moment
+loses no acknowledged write. The file is synced (fsync) at every compaction, at `sync` and when it is closed,
+not at every line: a power failure may lose the last seconds. An incomplete last line was never acknowledged
+and is dropped. Compaction writes the live objects to a new file and renames it over the old one.
 """
 
 import contextlib
@@ -21,45 +21,46 @@ from localkube.apiserver.resources import Object
 log = logging.getLogger(__name__)
 
 _VERSION: Final = 1
-GROWN_BYTES: Final = 8 * 2**20
-_GROWN_TIMES: Final = 4  # as large as what was alive at the last compaction
+MIN_COMPACTION_BYTES: Final = 8 * 2**20
+_COMPACTION_FACTOR: Final = 4  # times the size after the last compaction
 
 
 class JournalError(Exception):
-    """The file cannot be used; the message says why, and what to do."""
+    """The file cannot be read, locked or written; the message says why, and what to do."""
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line: an object as it became, or the place of one that is gone."""
+    """One line: an object after a write, or the namespace and name of a deleted one."""
 
     revision: int
     group: str
     plural: str
     obj: Object | None = None
-    namespace: str = ""  # of what is gone
+    namespace: str = ""  # of a deleted object
     name: str = ""
 
 
 class _Header(msgspec.Struct, frozen=True):
-    journal: int  # the version of this format
-    revision: int  # the latest when the file was begun
+    journal: int  # the version of the format
+    revision: int  # the store's revision at the compaction that wrote the file
 
 
 class Journal:
-    """The file and its lock; used by one process at a time, closed as a context manager.
+    """The file and its lock, held by one process at a time; a context manager closes both.
 
-    A file smaller than `grown_bytes` is left to grow.
+    A file smaller than `min_compaction_bytes` needs no compaction. Raises JournalError if another process
+    holds the lock, OSError if the file cannot be opened.
     """
 
-    def __init__(self, path: Path, *, grown_bytes: int = GROWN_BYTES) -> None:
+    def __init__(self, path: Path, *, min_compaction_bytes: int = MIN_COMPACTION_BYTES) -> None:
         self._path = path
         self._encoder = msgspec.json.Encoder()
-        self._lock = _locked(path.with_name(path.name + ".lock"))
+        self._lock = _lock(path.with_name(path.name + ".lock"))
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._size = os.fstat(self._file).st_size
         self._compacted_size = 0
-        self._grown_bytes = grown_bytes
-        self.started_at = 0  # the revision that the file began with
+        self._min_compaction_bytes = min_compaction_bytes
+        self.base_revision = 0  # the revision of the last compaction
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +69,7 @@ class Journal:
         self.close()
 
     def replay(self) -> Iterator[Record]:
-        """Yield every record, oldest first, and cut off a last line that is not whole."""
+        """Yield every record, oldest first, then cut off an incomplete last line. Raises JournalError."""
         with self._path.open("rb") as lines:
             whole = 0
             for number, line in enumerate(lines, 1):
@@ -86,12 +87,12 @@ class Journal:
             self._size = whole
 
     def append(self, record: Record) -> None:
-        """Hand a record to the kernel, whole or not at all; JournalError when it does not take it."""
+        """Write a record, whole or not at all. Raises JournalError, after which the file is as before."""
         line = self._encoder.encode(record) + b"\n"
         try:
             written = os.pwrite(self._file, line, self._size)
             if written != len(line):
-                raise OSError(0, "the disk took only a part of it")  # noqa: TRY301
+                raise OSError(0, "short write")  # noqa: TRY301
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._size)
@@ -99,33 +100,33 @@ class Journal:
         self._size += len(line)
 
     @property
-    def grown(self) -> bool:
-        """Whether most of the file is history by now."""
-        return self._size > max(self._grown_bytes, _GROWN_TIMES * self._compacted_size)
+    def needs_compaction(self) -> bool:
+        """Whether most of the file is history."""
+        return self._size > max(self._min_compaction_bytes, _COMPACTION_FACTOR * self._compacted_size)
 
     def compact(self, revision: int, records: Iterable[Record]) -> None:
-        """Put a file with only these records in the old one's place, in one step."""
-        fresh = self._path.with_name(self._path.name + ".new")
-        with fresh.open("wb") as out:
+        """Replace the file atomically by one with only these records, at a revision. Raises OSError."""
+        draft = self._path.with_name(self._path.name + ".new")
+        with draft.open("wb") as out:
             os.fchmod(out.fileno(), 0o600)
             out.write(self._encoder.encode(_Header(_VERSION, revision)) + b"\n")
             for record in records:
                 out.write(self._encoder.encode(record) + b"\n")
             out.flush()
             os.fsync(out.fileno())
-        fresh.replace(self._path)
-        _sync_folder(self._path.parent)
+        draft.replace(self._path)
+        _sync_directory(self._path.parent)
         os.close(self._file)
         self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         self._size = self._compacted_size = os.fstat(self._file).st_size
-        self.started_at = revision
+        self.base_revision = revision
 
     def sync(self) -> None:
-        """Have the disk keep all that was written so far."""
+        """Flush everything written so far to the disk (fsync)."""
         os.fsync(self._file)
 
     def close(self) -> None:
-        """Sync, and let another process use the file."""
+        """Sync, close the file and release the lock. Closing twice is no error."""
         if self._file >= 0:
             self.sync()
             os.close(self._file)
@@ -133,17 +134,17 @@ class Journal:
             self._file = -1
 
     def _decode(self, line: bytes, number: int, *, at_end: bool) -> Record | None:
-        """Return the record of a line; None for the header, and for a last line that is no JSON."""
+        """Return the record of a line, None for the header and a broken last line. Raises JournalError."""
         try:
             if number == 1:
-                self.started_at = self._read_header(line)
+                self.base_revision = self._read_header(line)
                 return None
             return msgspec.json.decode(line, type=Record)
         except msgspec.MsgspecError as error:
             if at_end and number > 1:
                 return None
             raise JournalError(
-                f"{self._path}, line {number}: not a line of a journal ({error}); move the file away to begin anew"
+                f"{self._path}, line {number}: not a line of a journal ({error}); move the file away to start with an empty store"
             ) from error
 
     def _read_header(self, line: bytes) -> int:
@@ -155,7 +156,7 @@ class Journal:
         return header.revision
 
 
-def _locked(path: Path) -> int:
+def _lock(path: Path) -> int:
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -165,8 +166,8 @@ def _locked(path: Path) -> int:
     return lock
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

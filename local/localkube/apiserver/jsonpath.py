@@ -1,6 +1,7 @@
-"""JSONPath as printer columns use it: names, indexes, `[*]` and filters such as `[?(@.type=="Ready")]`.
+"""JSONPath of printer columns and selectable fields: names, indexes, `[*]`, `[?(@.type=="Ready")]`.
 
-Not the whole language of kubectl: no recursive descent, unions, slices or scripts.
+The subset of client-go/util/jsonpath that CustomResourceDefinitions use: no recursive descent, unions, slices
+or templates.
 """
 
 import re
@@ -23,22 +24,25 @@ _TOKEN = re.compile(
 )
 
 
-class PathError(ValueError):
-    """The path is none that columns can use."""
+class JsonPathError(ValueError):
+    """The path is malformed or outside the supported subset."""
 
 
 @lru_cache(maxsize=512)
-def compiled(path: str) -> Callable[[Any], list[Any]]:
-    """Return a function that finds the values of a path in an object; a missing key is no value."""
+def compile_path(path: str) -> Callable[[Any], list[Any]]:
+    """Return a function from an object to the values at the path; missing and null fields give none.
+
+    Raises JsonPathError.
+    """
     steps = tuple(_steps(path))
 
     def find(value: Any) -> list[Any]:
-        found = [value]
+        values = [value]
         for step in steps:
-            found = [inner for outer in found for inner in step(outer)]
-            if not found:
+            values = [inner for outer in values for inner in step(outer)]
+            if not values:
                 break
-        return found
+        return values
 
     return find
 
@@ -48,7 +52,7 @@ def _steps(path: str) -> Iterator[Step]:
     while position < len(path):
         match = _TOKEN.match(path, position)
         if match is None:
-            raise PathError(f"unrecognized column definition {path!r}")
+            raise JsonPathError(f"unrecognized column definition {path!r}")
         position = match.end()
         yield _step(match)
 
@@ -61,8 +65,8 @@ def _step(match: re.Match[str]) -> Step:
         return _index(int(part["index"]))
     if part["path"] is not None:
         return _filter(part["path"], part["sign"], part["value"])
-    plain = re.sub(r"\\(.)", r"\1", part["name"]) if part["name"] else part["quoted"] or part["double"]
-    return _child(plain)
+    name = re.sub(r"\\(.)", r"\1", part["name"]) if part["name"] else part["quoted"] or part["double"]
+    return _child(name)
 
 
 def _child(name: str) -> Step:
@@ -89,18 +93,18 @@ def _all(value: Any) -> Iterator[Any]:
 
 
 def _filter(path: str, sign: str | None, literal: str | None) -> Step:
-    inner = compiled(path)
-    wanted = _literal(literal) if literal is not None else None
+    find = compile_path(path)
+    operand = _literal(literal) if literal is not None else None
 
-    def holds(item: Any) -> bool:
-        found = inner(item)
+    def matches(item: Any) -> bool:
+        values = find(item)
         if sign is None:
-            return bool(found)
-        return bool(found) and (found[0] == wanted) is (sign == "==")
+            return bool(values)
+        return bool(values) and (values[0] == operand) is (sign == "==")
 
     def step(value: Any) -> Iterator[Any]:
         if isinstance(value, list):
-            yield from (item for item in value if holds(item))
+            yield from (item for item in value if matches(item))
 
     return step
 
@@ -113,4 +117,4 @@ def _literal(text: str) -> Any:
     try:
         return float(text) if "." in text else int(text)
     except ValueError as error:
-        raise PathError(f"unrecognized literal {text!r}") from error
+        raise JsonPathError(f"unrecognized literal {text!r}") from error

@@ -1,8 +1,9 @@
-"""Sets of fields, in the very form in which an object carries them (FieldsV1), so that nothing is ever decoded.
+"""Sets of fields in their wire format (FieldsV1), like fieldpath.Set; nothing is decoded.
 
-A set is a tree of dicts. A node that is empty, or has the key ".", is itself a member; other keys lead on: `f:name` a field,
-`k:{...}` a list item by its keys, `v:...` a member of a list that is a set. The root is no member: there, empty means empty.
-Union and difference return their first argument itself where they change nothing.
+A set is a tree of dicts. A node that is empty, or has the key ".", is itself a member; the other keys are
+path elements: `f:name` a field, `k:{...}` a list item by its keys, `v:...` an item of a set, `i:...` an
+index. The root is no member: an empty root is the empty set. Union and difference return their first argument
+itself if they change nothing.
 """
 
 from collections.abc import Iterator
@@ -16,17 +17,17 @@ _ITSELF: Final[Fields] = {}
 
 
 def member(node: Fields) -> bool:
-    """Say whether the node itself belongs to the set."""
+    """Return whether the node itself is a member."""
     return not node or "." in node
 
 
 def as_member(node: Fields) -> Fields:
-    """Return the node, made a member."""
+    """Return the node as a member."""
     return node if not node or "." in node else {".": _ITSELF, **node}
 
 
 def union(left: Fields, right: Fields) -> Fields:
-    """Return what is in either set."""
+    """Return the members of either set."""
     if not right:
         return left
     return _union(left, right) if left else right
@@ -41,9 +42,9 @@ def _union(left: Fields, right: Fields) -> Fields:
         return as_member(left)
     out = left
     for name, node in right.items():
-        known = left.get(name)
-        merged = node if known is None else _union(known, node)
-        if merged is not known:
+        current = left.get(name)
+        merged = node if current is None else _union(current, node)
+        if merged is not current:
             if out is left:
                 out = dict(left)
             out[name] = merged
@@ -51,16 +52,16 @@ def _union(left: Fields, right: Fields) -> Fields:
 
 
 def difference(left: Fields, right: Fields) -> Fields:
-    """Return what is in the first set and not in the second."""
+    """Return the members of the first set that are not in the second."""
     if not left or not right:
         return left
-    kept = _children_left(left, right)
+    kept = _remaining_children(left, right)
     return left if _shares_all(kept, left) else kept
 
 
 def _difference(left: Fields, right: Fields) -> Fields | None:
-    """Return the node without what right has; None when nothing is left."""
-    kept = _children_left(left, right)
+    """Return the node without the members of right; None if none remain."""
+    kept = _remaining_children(left, right)
     if member(left) and not member(right):
         return left if _shares_all(kept, left) else as_member(kept)
     if not kept:
@@ -68,7 +69,7 @@ def _difference(left: Fields, right: Fields) -> Fields | None:
     return left if not member(left) and _shares_all(kept, left) else kept
 
 
-def _children_left(left: Fields, right: Fields) -> Fields:
+def _remaining_children(left: Fields, right: Fields) -> Fields:
     kept = {}
     for name, node in left.items():
         if name == ".":
@@ -85,18 +86,18 @@ def _shares_all(kept: Fields, node: Fields) -> bool:
 
 
 def intersection(left: Fields, right: Fields) -> Fields:
-    """Return what is in both sets."""
-    return _children_shared(left, right)
+    """Return the members of both sets."""
+    return _shared_children(left, right)
 
 
 def _intersection(left: Fields, right: Fields) -> Fields | None:
-    both = _children_shared(left, right)
+    both = _shared_children(left, right)
     if member(left) and member(right):
         return as_member(both)
     return both or None
 
 
-def _children_shared(left: Fields, right: Fields) -> Fields:
+def _shared_children(left: Fields, right: Fields) -> Fields:
     both = {}
     for name, node in left.items():
         other = right.get(name) if name != "." else None
@@ -108,33 +109,33 @@ def _children_shared(left: Fields, right: Fields) -> Fields:
 
 
 def paths(fields: Fields) -> Iterator[str]:
-    """Yield the members as people read them: `.spec.replicas`, `.status.conditions[type="Ready"].reason`."""
+    """Yield the members as error messages show them, like `.status.conditions[type="Ready"].reason`."""
     for name in sorted(fields):
         if name != ".":
-            here, node = readable(name), fields[name]
+            path, node = readable(name), fields[name]
             if member(node):
-                yield here
-            for below in paths(node):
-                yield here + below
+                yield path
+            for rest in paths(node):
+                yield path + rest
 
 
 def key_element(keys: dict[str, Any]) -> str:
-    """Return the name of a list item that is known by its keys."""
+    """Return the path element of an item of a list of type `map`."""
     return "k:" + msgspec.json.encode(keys, order="deterministic").decode()
 
 
 def value_element(value: Any) -> str:
-    """Return the name of a member of a list that is a set."""
+    """Return the path element of an item of a list of type `set`."""
     return "v:" + msgspec.json.encode(value, order="deterministic").decode()
 
 
 def readable(name: str) -> str:
-    """Return one element of a path as people read it."""
+    """Return a path element as error messages show it."""
     kind, _, rest = name.partition(":")
     if kind == "f":
         return f".{rest}"
     if kind == "k":
         keys = msgspec.json.decode(rest)
-        words = ",".join(f"{key}={msgspec.json.encode(keys[key]).decode()}" for key in sorted(keys))
-        return f"[{words}]"
+        pairs = ",".join(f"{key}={msgspec.json.encode(keys[key]).decode()}" for key in sorted(keys))
+        return f"[{pairs}]"
     return f"[={rest}]" if kind == "v" else f"[{rest}]"

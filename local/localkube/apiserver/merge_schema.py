@@ -1,6 +1,7 @@
-"""The shape of a resource's objects, compiled from its schema: how each place merges, and what the items of a list are called.
+"""The merge schema of a resource: how each field of its objects merges, and how list items are identified.
 
-What merging does with it is in `merging`.
+Compiled from the OpenAPI schema (`x-kubernetes-list-type`, `-list-map-keys`, `-map-type`), like the typed
+schema of structured-merge-diff. `structured_merge` merges, compares and prunes by it.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,9 @@ from typing import Any, Final, Literal
 from localkube.apiserver.managed_fields import key_element, value_element
 from localkube.apiserver.resources import Object
 
-KNOWN_KEYS: Final[Mapping[str, tuple[str, ...]]] = {  # of built-ins whose schema does not say
+LIST_MAP_KEYS: Final[
+    Mapping[str, tuple[str, ...]]
+] = {  # of built-in lists, whose schemas here leave them out
     "addresses": ("type",),
     "conditions": ("type",),
     "containers": ("name",),
@@ -28,41 +31,41 @@ KNOWN_KEYS: Final[Mapping[str, tuple[str, ...]]] = {  # of built-ins whose schem
     "volumeMounts": ("mountPath",),
     "volumes": ("name",),
 }
-PORT_KEYS: Final = (("containerPort", "protocol"), ("port", "protocol"))
+_PORT_KEYS: Final = (("containerPort", "protocol"), ("port", "protocol"))
 
 
 @dataclass(slots=True)
 class Shape:
-    """How one place of an object merges; what is not declared merges as `other`."""
+    """How one value merges; undeclared fields of a map merge as `other`, items of a list as `items`."""
 
     fields: dict[str, "Shape"] = field(default_factory=dict)
     other: "Shape | None" = None
     items: "Shape | None" = None
-    whole: bool = False  # a map that is one value
-    listing: Literal["atomic", "set", "map"] = "atomic"
+    whole: bool = False  # an atomic map
+    listing: Literal["atomic", "set", "map"] = "atomic"  # x-kubernetes-list-type
     keys: tuple[str, ...] = ()
     key_defaults: Object = field(default_factory=dict)
 
     def child(self, name: str) -> "Shape":
-        """Return the shape of a field."""
+        """Return the shape of a field of a map."""
         return self.fields.get(name) or self.other or ANYTHING
 
     def element(self, item: Any) -> str:
-        """Return the name of a list's item in a set of fields."""
+        """Return the path element of an item: by value in a set, by the keys or their defaults in a map."""
         if self.listing == "set" or not isinstance(item, dict):
             return value_element(item)
         if len(self.keys) == 1 and isinstance(item.get(self.keys[0]), str):
-            return _named(self.keys[0], item[self.keys[0]])
+            return _single_key_element(self.keys[0], item[self.keys[0]])
         keys = {key: item.get(key, self.key_defaults.get(key)) for key in self.keys}
         return key_element({key: value for key, value in keys.items() if value is not None})
 
 
 @lru_cache(maxsize=4096)
-def _named(key: str, value: str) -> str:
+def _single_key_element(key: str, value: str) -> str:
     return key_element({key: value})
 
 
-ANYTHING: Final = Shape()  # maps by field, lists whole: what Kubernetes deduces without a schema
+ANYTHING: Final = Shape()  # granular maps and atomic lists: what Kubernetes deduces without a schema
 _ATOM: Final = Shape(whole=True)
 METADATA: Final = Shape(
     fields={
@@ -76,7 +79,7 @@ METADATA: Final = Shape(
 
 
 def compile_shape(schema: Object | None, *, builtin: bool = False) -> Shape:
-    """Return the shape of a whole object of that schema; a built-in's lists merge by their known keys, said or not."""
+    """Return the shape of an object; `builtin` uses LIST_MAP_KEYS for lists whose schema has no keys."""
     shape = _compile(schema or {}, "", builtin=builtin)
     shape.fields["metadata"] = METADATA
     return shape
@@ -87,7 +90,7 @@ def _compile(schema: Object, name: str, *, builtin: bool) -> Shape:
     extra = schema.get("additionalProperties")
     shape = Shape(
         fields={
-            key: _compile(below, key, builtin=builtin) for key, below in schema.get("properties", {}).items()
+            key: _compile(child, key, builtin=builtin) for key, child in schema.get("properties", {}).items()
         },
         other=_compile(extra, "", builtin=builtin) if isinstance(extra, dict) else None,
         items=_compile(items, "", builtin=builtin) if isinstance(items, dict) else None,
@@ -97,7 +100,7 @@ def _compile(schema: Object, name: str, *, builtin: bool) -> Shape:
         shape.listing = schema.get("x-kubernetes-list-type", "atomic")
         shape.keys = tuple(schema.get("x-kubernetes-list-map-keys", ()))
         if builtin and "x-kubernetes-list-type" not in schema:
-            shape.keys = _known_keys(name, items.get("properties", {}))
+            shape.keys = _builtin_keys(name, items.get("properties", {}))
             shape.listing = "map" if shape.keys else "atomic"
         properties = items.get("properties", {})
         shape.key_defaults = {
@@ -106,8 +109,8 @@ def _compile(schema: Object, name: str, *, builtin: bool) -> Shape:
     return shape
 
 
-def _known_keys(name: str, properties: Mapping[str, Any]) -> tuple[str, ...]:
+def _builtin_keys(name: str, properties: Mapping[str, Any]) -> tuple[str, ...]:
     if name == "ports":
-        return next((keys for keys in PORT_KEYS if keys[0] in properties), ())
-    keys = KNOWN_KEYS.get(name, ())
+        return next((keys for keys in _PORT_KEYS if keys[0] in properties), ())
+    keys = LIST_MAP_KEYS.get(name, ())
     return keys if all(key in properties for key in keys) else ()

@@ -1,4 +1,7 @@
-"""ObjectMeta: the schema of the metadata that every kind shares. What names and labels must look like stands in `naming`."""
+"""The schema of metav1.ObjectMeta, which all kinds share.
+
+The syntax of names, labels, annotations and finalizers is validated in `metadata_validation`.
+"""
 
 from typing import Final
 
@@ -26,52 +29,58 @@ OBJECT_META: Final[Object] = {
     "description": "ObjectMeta is metadata that all persisted resources must have.",
     "properties": {
         "name": _STRING | {"description": "Name must be unique within a namespace."},
-        "generateName": _STRING | {"description": "Prefix of a name that the server completes."},
+        "generateName": _STRING
+        | {"description": "Prefix for a unique name that the server generates if name is empty."},
         "namespace": _STRING
         | {"description": "Namespace defines the space within which each name is unique."},
         "uid": _STRING | {"description": "UID is unique in time and space; the server sets it."},
-        "resourceVersion": _STRING | {"description": "The version of the object; for conflicts and watches."},
+        "resourceVersion": _STRING
+        | {"description": "Opaque version of the object, for optimistic concurrency and watches."},
         "generation": {
             "type": "integer",
             "format": "int64",
-            "description": "Counts the changes of the desired state.",
+            "description": "Sequence number of the desired state.",
         },
         "selfLink": _STRING | {"description": "Deprecated and never set."},
-        "creationTimestamp": _TIME | {"description": "When the server made the object."},
-        "deletionTimestamp": _TIME | {"description": "When its deletion was asked for."},
+        "creationTimestamp": _TIME | {"description": "When the object was created; set by the server."},
+        "deletionTimestamp": _TIME
+        | {"description": "When the object will be deleted; set by the server on a graceful deletion."},
         "deletionGracePeriodSeconds": {
             "type": "integer",
             "format": "int64",
-            "description": "How long it may take to end.",
+            "description": "Seconds the object has to terminate gracefully before it is removed.",
         },
-        "labels": _TEXTS | {"description": "Labels organise and select objects."},
+        "labels": _TEXTS | {"description": "Labels are used to organize and to select objects."},
         "annotations": _TEXTS | {"description": "Annotations hold arbitrary metadata."},
         "finalizers": {
             "type": "array",
             "items": _STRING,
             "x-kubernetes-list-type": "set",
-            "description": "Who must let go before the object is gone.",
+            "description": "Must be empty before the object is removed; each names a responsible component.",
         },
         "ownerReferences": {
             "type": "array",
             "items": _OWNER,
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["uid"],
-            "description": "What the object depends on.",
+            "description": "Objects that this object depends on; it is deleted when all of them are.",
         },
         "managedFields": {
             "type": "array",
-            "description": "Which manager owns which fields.",
+            "description": "Which field manager owns which fields.",
         },
     },
 }
 
 
-def meta_for(said: Object | None) -> Object:
-    """Return ObjectMeta's schema with what a CRD says beside it of `name` and `generateName`."""
-    more = (said or {}).get("properties", {})
-    if not more:
+def object_meta_schema(declared: Object | None) -> Object:
+    """Return the schema of ObjectMeta with what a CRD declares for `name` and `generateName`.
+
+    The other fields of metadata cannot be restricted, as in Kubernetes.
+    """
+    restrictions = (declared or {}).get("properties", {})
+    if not restrictions:
         return OBJECT_META
-    known: Object = OBJECT_META["properties"]
-    named = {key: known[key] | more[key] for key in ("name", "generateName") if key in more}
-    return OBJECT_META | {"properties": known | named}
+    fields: Object = OBJECT_META["properties"]
+    names = {key: fields[key] | restrictions[key] for key in ("name", "generateName") if key in restrictions}
+    return OBJECT_META | {"properties": fields | names}

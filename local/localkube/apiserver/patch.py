@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from localkube.apiserver.errors import ApiError, bad_request, unprocessable
-from localkube.apiserver.merge_schema import KNOWN_KEYS
+from localkube.apiserver.merge_schema import LIST_MAP_KEYS
 from localkube.apiserver.resources import Object
 from localkube.apiserver.structured_merge import same
 
@@ -249,5 +249,5 @@ def _key_of(name: str, items: Sequence[Any]) -> str | None:
         return None
     if name == "ports":
         return next((key for key in _SERVICE_PORTS if any(key in item for item in items)), None)
-    keys = KNOWN_KEYS.get(name)
+    keys = LIST_MAP_KEYS.get(name)
     return keys[0] if keys else None

@@ -96,7 +96,7 @@ def _duration(status: Object, now: datetime) -> str:
     start, end = status.get("startTime"), status.get("completionTime")
     if not start:
         return ""
-    return human_duration.since(start, (human_duration.moment(end) if end else None) or now)
+    return human_duration.since(start, (human_duration.parse_time(end) if end else None) or now)
 
 
 def _service(service: Object, now: datetime) -> list[Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from localkube.apiserver.errors import bad_request, unsupported_media
+from localkube.apiserver.errors import bad_request, unsupported_media_type
 from localkube.apiserver.resources import Object
 
 MEDIA = "application/vnd.kubernetes.protobuf"
@@ -64,7 +64,7 @@ def obj(content: bytes) -> Object:
         type_meta = _message(envelope.get(_ENVELOPE_TYPE, b""), _TYPE_META)
         known = _KINDS.get((type_meta.get("apiVersion", ""), type_meta.get("kind", "")))
         if known is None:
-            raise unsupported_media(f"a {type_meta.get('kind', 'body')} is taken as JSON or YAML only")
+            raise unsupported_media_type(f"a {type_meta.get('kind', 'body')} is taken as JSON or YAML only")
         return type_meta | _message(envelope.get(_ENVELOPE_RAW, b""), known)
     except (IndexError, UnicodeDecodeError, TypeError, ValueError) as error:
         raise bad_request(f"error decoding protobuf: {error}") from error

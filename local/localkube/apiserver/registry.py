@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from localkube.apiserver.cel_rules import Rule, RuleError
-from localkube.apiserver.errors import Cause, StrictError, invalid
-from localkube.apiserver.metadata_schema import meta_for
+from localkube.apiserver.errors import Cause, StrictDecodingError, invalid
+from localkube.apiserver.metadata_schema import object_meta_schema
 from localkube.apiserver.metadata_validation import NameStyle, check_metadata
 from localkube.apiserver.pruning_and_defaulting import shape
 from localkube.apiserver.resources import Object, Resource
@@ -105,7 +105,7 @@ def _with_metadata(schema: Object) -> Object:
     whole = {
         "apiVersion": {"type": "string"} | said.get("apiVersion", {}),
         "kind": {"type": "string"} | said.get("kind", {}),
-        "metadata": meta_for(said.get("metadata")),
+        "metadata": object_meta_schema(said.get("metadata")),
     }
     rest = {name: below for name, below in said.items() if name not in whole}
     return {"type": "object"} | schema | {"properties": whole | rest}
@@ -250,7 +250,7 @@ def _key(res: Resource) -> tuple[str, str, str]:
 def _refuse_unknown(res: Resource, unknown: Sequence[str], validation: str) -> tuple[str, ...]:
     said = tuple(f'unknown field "{path}"' for path in unknown)
     if said and validation == "Strict":
-        raise StrictError(res.kind, res.version, f"strict decoding error: {', '.join(said)}")
+        raise StrictDecodingError(res.kind, res.version, f"strict decoding error: {', '.join(said)}")
     return said if validation == "Warn" else ()
 
 

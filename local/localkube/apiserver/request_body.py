@@ -7,7 +7,7 @@ import yaml
 
 from localkube.apiserver import protobuf
 from localkube.apiserver.builtin_resources import BUILTINS
-from localkube.apiserver.errors import ApiError, bad_request, unsupported_media
+from localkube.apiserver.errors import ApiError, bad_request, unsupported_media_type
 from localkube.apiserver.requests import Patch, PatchKind
 from localkube.apiserver.resources import Object
 from localkube.apiserver.routing import Target
@@ -45,7 +45,7 @@ def obj(content: bytes, content_type: str, aim: Target) -> Object:
     elif media == protobuf.MEDIA:
         value = protobuf.obj(content)
     else:
-        raise unsupported_media(
+        raise unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: "
             "application/json, application/yaml"
         )
@@ -59,7 +59,7 @@ def patch(content: bytes, content_type: str, aim: Target) -> Patch:
     kind = _PATCHES.get(media)
     if kind is None or (custom and kind == "strategic"):
         taken = _CUSTOM_PATCHES if custom else tuple(_PATCHES)
-        raise unsupported_media(
+        raise unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: "
             + ", ".join(taken)
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from localkube.apiserver.builtin_strategy import admitted_pod
+from localkube.apiserver.builtin_strategy import admit_pod
 from localkube.apiserver.errors import Cause, forbidden
 from localkube.apiserver.pod_strategy import first_status
 from localkube.apiserver.requests import Propagation
@@ -124,7 +124,7 @@ _NAMESPACES: Final = Resource("", "v1", "namespaces", "Namespace", namespaced=Fa
 _CUSTOM: Final = Strategy()
 _PLAIN: Final = Strategy(generations=False, unconditional=True)
 _TABLE: Final[Mapping[tuple[str, str], Strategy]] = {
-    ("", "pods"): Strategy(unconditional=True, graceful=True, begin=_begin_pod, admitted=admitted_pod),
+    ("", "pods"): Strategy(unconditional=True, graceful=True, begin=_begin_pod, admitted=admit_pod),
     ("", "namespaces"): Strategy(
         generations=False,
         begin=_begin_namespace,

@@ -213,18 +213,18 @@ def ask_rule(rule: Rule, value: Any, old: Any, path: str) -> Iterable[Cause]:
     """Yield what a rule has against a value, unless all that it looks at is as it was."""
     if rule.transition and old is MISSING:
         return
-    if rule.untouched(value, old):
+    if rule.reads_nothing_new(value, old):
         return
-    refusal = rule.ask(value, old)
+    refusal = rule.evaluate(value, old)
     if refusal is None:
         return
-    if refusal.unanswerable:
-        yield Cause(INVALID, f'Invalid value: "{kind_of(value)}": {refusal.words}', path)
+    if refusal.is_error:
+        yield Cause(INVALID, f'Invalid value: "{kind_of(value)}": {refusal.message}', path)
         return
     shown = "" if isinstance(value, dict | list) else f"{_quoted(value)}: "
     prefix = _PREFIXES.get(rule.reason, f"Invalid value: {shown}")
     yield Cause(
-        rule.reason, f"{prefix}{refusal.words}", f"{path}{rule.field_path}" if path else rule.field_path[1:]
+        rule.reason, f"{prefix}{refusal.message}", f"{path}{rule.field_path}" if path else rule.field_path[1:]
     )
 
 

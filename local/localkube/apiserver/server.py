@@ -18,7 +18,7 @@ from localkube.apiserver import auth
 from localkube.apiserver.bootstrap import Content, bootstrap
 from localkube.apiserver.builtin_resources import builtin_registry
 from localkube.apiserver.discovery import Discovery
-from localkube.apiserver.http import Face, Parts
+from localkube.apiserver.http import ApiHandler, HandlerConfig
 from localkube.apiserver.journal import Journal, JournalError
 from localkube.apiserver.pod_logs import NodeLogs
 from localkube.apiserver.store import Store
@@ -86,15 +86,20 @@ async def _serve(options: ServerOptions, journal: Journal) -> int:
     registry = builtin_registry()
     store = Store(registry, now=_now, journal=journal)
     bootstrap(store, registry, options.content)
-    gate, token = auth.gate(options.token_file) if options.token_file else (auth.Anonymous(), "")
+    authenticator, token = (
+        auth.read_token(options.token_file) if options.token_file else (auth.LoopbackAuthenticator(), "")
+    )
     context = tls.server_context(options.tls) if options.tls else None
     async with NodeLogs(options.tls.authority if options.tls else None, token).opened() as node_logs:
-        face = Face(Parts(store, Shaper(registry, _now), Discovery(registry), gate, node_logs, lose))
-        runner, port = await face.listen(context, options.port)
+        config = HandlerConfig(
+            store, Shaper(registry, _now), Discovery(registry), authenticator, node_logs, lose
+        )
+        handler = ApiHandler(config)
+        runner, port = await handler.listen(context, options.port)
         _announce(options, port)
         async with driven(store, controllers(store), _now, lose):
             await ended.wait()
-        face.end_watches()
+        handler.end_watches()
         await runner.cleanup()
     if lost:
         logger.critical("%s", lost[0])

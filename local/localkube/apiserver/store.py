@@ -14,7 +14,15 @@ from datetime import datetime
 from typing import Final
 
 from localkube.apiserver import deletion
-from localkube.apiserver.errors import ApiError, Cause, bad_request, conflict, exists, forbidden, not_found
+from localkube.apiserver.errors import (
+    ApiError,
+    Cause,
+    already_exists,
+    bad_request,
+    conflict,
+    forbidden,
+    not_found,
+)
 from localkube.apiserver.journal import Journal
 from localkube.apiserver.object_metadata import rfc3339
 from localkube.apiserver.pagination import Page, token_of
@@ -116,9 +124,9 @@ class Store:
                 break
             if (obj.get("metadata") or {}).get("name"):
                 self._check_namespace(res, namespace, name)
-                raise exists(res, name)
+                raise already_exists(res, name)
         else:
-            raise exists(res, name)
+            raise already_exists(res, name)
         return self._insert(on, namespace, draft)
 
     def update(
@@ -165,13 +173,13 @@ class Store:
     ) -> Object:
         """Delete an object, or mark it as being deleted; returns it as it is then, or as it was last."""
         live = self.get(res, namespace, name)
-        verdict = deletion.decide(res, live, options, self._now())
-        if options.dry_run or (not verdict.gone and verdict.obj is live):
-            return verdict.obj
-        if verdict.gone:
+        result = deletion.before_delete(res, live, options, self._now())
+        if options.dry_run or (not result.immediate and result.obj is live):
+            return result.obj
+        if result.immediate:
             self._ledger.commit((res.group, res.plural), _key(res, namespace, name), None)
-            return verdict.obj
-        return self._ledger.commit((res.group, res.plural), _key(res, namespace, name), verdict.obj)
+            return result.obj
+        return self._ledger.commit((res.group, res.plural), _key(res, namespace, name), result.obj)
 
     def delete_collection(
         self,
@@ -249,7 +257,7 @@ class Store:
             return Written(draft.obj, draft.warnings)
         place: Place = (on.res.group, on.res.plural)
         key = (meta.get("namespace", ""), meta["name"])
-        if deletion.ended(draft.obj, live):
+        if deletion.should_delete_during_update(draft.obj, live):
             self._ledger.commit(place, key, None)
             return Written(draft.obj, draft.warnings)
         return Written(self._ledger.commit(place, key, draft.obj), draft.warnings)

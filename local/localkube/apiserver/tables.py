@@ -125,7 +125,7 @@ def printer_of(registry: Registry, res: Resource) -> Printer:
 
 
 def _by_columns(columns: Sequence[Column]) -> Printer:
-    finders = [(column, jsonpath.compiled(column.json_path)) for column in columns]
+    finders = [(column, jsonpath.compile_path(column.json_path)) for column in columns]
 
     def cells(obj: Object, now: datetime) -> list[Any]:
         return [obj["metadata"]["name"]] + [_cell(column, find(obj), now) for column, find in finders]

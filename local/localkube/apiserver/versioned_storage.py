@@ -84,7 +84,7 @@ class Ledger:
         if self._journal is not None:
             self._journal.append(_record(change))
         self._keep(change)
-        if self._journal is not None and self._journal.grown:
+        if self._journal is not None and self._journal.needs_compaction:
             self._journal.compact(self.revision, self._records())
         self._tell(change)
         return new or old or {}
@@ -131,13 +131,13 @@ class Ledger:
             key = _key_of(record)
             change = Change(record.revision, place, key, self.table(place).objects.get(key), record.obj)
             self._before(change)
-            if record.revision > journal.started_at:
-                self._history.begin_at(journal.started_at)
+            if record.revision > journal.base_revision:
+                self._history.begin_at(journal.base_revision)
                 self._keep(change)
             elif record.obj is not None:
                 self.table(place).put(key, record.obj)
-        self.revision = max(self.revision, journal.started_at)
-        self._history.begin_at(journal.started_at)
+        self.revision = max(self.revision, journal.base_revision)
+        self._history.begin_at(journal.base_revision)
         journal.compact(self.revision, self._records())
 
     def _records(self) -> Iterator[Record]:

@@ -9,15 +9,21 @@ from typing import Any, Final
 
 import msgspec
 
-from localkube.apiserver.apply import Writer, applied, check_applied, claimable, updated
+from localkube.apiserver.apply import (
+    FieldManager,
+    managed_fields_after_update,
+    server_side_apply,
+    strip_reset_fields,
+    validate_apply_body,
+)
 from localkube.apiserver.errors import (
-    StrictError,
+    StrictDecodingError,
     bad_request,
     invalid,
+    invalid_patch,
     no_such_resource,
-    unfit_patch,
-    unsupported_media,
-    version_required,
+    resource_version_required,
+    unsupported_media_type,
 )
 from localkube.apiserver.merge_schema import Shape, compile_shape
 from localkube.apiserver.object_metadata import Birth, born, check_address, check_finalizers, rewritten, typed
@@ -49,10 +55,10 @@ class Request:
     time: str
 
     @property
-    def writer(self) -> Writer:
+    def writer(self) -> FieldManager:
         """Return in whose name fields become owned."""
         manager = self.options.manager or "unknown"
-        return Writer(manager, self.res.api_version, self.subresource, self.time)
+        return FieldManager(manager, self.res.api_version, self.subresource, self.time)
 
     @property
     def has_status(self) -> bool:
@@ -92,7 +98,7 @@ class Composer:
             origin |= {"spec": _held_of(draft.obj.get("spec")), "status": {}}
         if on.has_status and not strategy(on.res).creates_status and "status" in draft.obj:
             origin["status"] = draft.obj["status"]
-        entries = updated(origin, draft.obj, on.writer, self.shape(on.res))
+        entries = managed_fields_after_update(origin, draft.obj, on.writer, self.shape(on.res))
         meta = {**draft.obj["metadata"], "managedFields": entries}
         new = strategy(on.res).admitted({**draft.obj, "metadata": meta})
         return Draft(new, draft.warnings)
@@ -101,9 +107,9 @@ class Composer:
         """Return a new object; the applier owns what it says, nobody what is filled in."""
         origin = _born(on, namespace, {**config, "metadata": {"name": config["metadata"]["name"]}}, uid)
         bare = {"apiVersion": origin["apiVersion"], "kind": origin["kind"], "metadata": origin["metadata"]}
-        part = claimable(config, "", has_status=on.has_status)
+        part = strip_reset_fields(config, "", has_status=on.has_status)
         named = {**part, "metadata": {**origin["metadata"], **part.get("metadata", {})}}
-        new = applied(bare, part, on.writer, self.shape(on.res), force=True) or bare
+        new = server_side_apply(bare, part, on.writer, self.shape(on.res), force=True) or bare
         begun = _born(on, namespace, {**named, "apiVersion": bare["apiVersion"], "kind": bare["kind"]}, uid)
         entries = new["metadata"].get("managedFields", [])
         draft = self._admitted(
@@ -121,7 +127,7 @@ class Composer:
         new = draft.obj
         entries: list[Object] = live["metadata"].get("managedFields", [])
         if on.subresource not in _UNTRACKED:
-            entries = updated(live, new, on.writer, self.shape(on.res))
+            entries = managed_fields_after_update(live, new, on.writer, self.shape(on.res))
         new = _stamped(on, live, new, entries)
         return Draft(live if same(new, live) else new, draft.warnings)
 
@@ -129,7 +135,7 @@ class Composer:
         """Return what a PUT makes of a live object; ApiError when it must name a version and does not."""
         version = (wanted.get("metadata") or {}).get("resourceVersion")
         if not version and on.subresource != "binding" and not strategy(on.res).unconditional:
-            raise version_required(on.res, live["metadata"]["name"])
+            raise resource_version_required(on.res, live["metadata"]["name"])
         if on.subresource != "binding":
             typed(on.res, wanted)
         return self.changed(on, live, wanted, patched=False)
@@ -143,22 +149,22 @@ class Composer:
         if patch.kind == "merge":
             return self._changed_by(on, live, merge_patch(live, patch.body))
         if not builtin(on.res):
-            raise unsupported_media(_MEDIA)
+            raise unsupported_media_type(_MEDIA)
         return self.changed(on, live, strategic_merge(live, patch.body))
 
     def _changed_by(self, on: Request, live: Object, wanted: Any) -> Draft:
         """Return what a patch makes of an object; what strictness finds in it is the patch's fault, as a real server has it."""
         try:
             return self.changed(on, live, wanted)
-        except StrictError as error:
+        except StrictDecodingError as error:
             text = msgspec.json.encode(wanted, order="sorted").decode()
-            raise unfit_patch(text, error.words) from error
+            raise invalid_patch(text, error.problem) from error
 
     def applied(self, on: Request, live: Object, config: Object) -> Draft:
         """Return what a server-side apply makes of a live object."""
         check_address(on.res, live, config, uid_matters=not on.subresource, patched=True)
-        part = claimable(config, on.subresource, has_status=on.has_status)
-        new = applied(live, part, on.writer, self.shape(on.res), force=on.options.force)
+        part = strip_reset_fields(config, on.subresource, has_status=on.has_status)
+        new = server_side_apply(live, part, on.writer, self.shape(on.res), force=on.options.force)
         if new is None:
             return Draft(live)
         draft = self._admitted(on, new, live)
@@ -178,7 +184,7 @@ class Composer:
 
 def check_config(on: Request, name: str, body: Any) -> Object:
     """Return the body of an apply, with the name that its path says; ApiError when they do not go together."""
-    config = check_applied(body, on.options.manager)
+    config = validate_apply_body(body, on.options.manager)
     typed(on.res, config)
     if (config["metadata"].get("name") or name) != name:
         raise bad_request(

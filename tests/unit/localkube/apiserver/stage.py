@@ -1,4 +1,4 @@
-"""A store with a clock that stands still unless told otherwise, two namespaces, and a custom resource with every way to merge."""
+"""A store for tests: a manual clock, two namespaces, and a custom resource with every kind of list and map."""
 
 import itertools
 from datetime import UTC, datetime, timedelta
@@ -85,7 +85,7 @@ WIDGETS: Object = {
 
 
 class Stage:
-    """The store under test, and short words for what is done to it."""
+    """The store under test, with short methods for requests."""
 
     def __init__(self, journal: Journal | None = None) -> None:
         self.now = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
@@ -107,11 +107,11 @@ class Stage:
         return next(res for res in self.registry.resources() if res.plural == plural)
 
     def space(self, plural: str) -> str | None:
-        """Return the namespace that is used when none is named."""
+        """Return the namespace of the requests, None for a cluster-scoped resource."""
         return "default" if self.res(plural).namespaced else None
 
     def pass_time(self, seconds: float) -> None:
-        """Move the clock."""
+        """Advance the clock."""
         self.now += timedelta(seconds=seconds)
 
     def create(self, plural: str, obj: Object, **options: Any) -> Object:
@@ -155,24 +155,24 @@ class Stage:
         return self.store.delete(self.res(plural), self.space(plural), name, DeleteOptions(**options))
 
     def names(self, plural: str, namespace: str | None = None, **query: Any) -> list[str]:
-        """Return the names of what is there."""
-        found = self.store.list(self.res(plural), namespace, Query(**query))
-        return [obj["metadata"]["name"] for obj in found.items]
+        """Return the names of the listed objects."""
+        listing = self.store.list(self.res(plural), namespace, Query(**query))
+        return [obj["metadata"]["name"] for obj in listing.items]
 
     def watch(self, plural: str, since: str | None = None, **query: Any) -> list[WatchEvent]:
-        """Return the list that events come into."""
+        """Start a watch, and return the list that it appends events to."""
         events: list[WatchEvent] = []
         self.store.subscribe(self.res(plural), None, Query(**query), events.append, since=since)
         return events
 
 
 def a_widget(name: str = "w", **spec: Any) -> Object:
-    """Return a Widget to be created."""
+    """Return a new Widget."""
     return {"apiVersion": "example.org/v1", "kind": "Widget", "metadata": {"name": name}, "spec": spec}
 
 
 def a_pod(name: str = "p", **spec: Any) -> Object:
-    """Return a Pod to be created."""
+    """Return a new Pod."""
     containers = [{"name": "main", "image": "image:1"}]
     return {
         "apiVersion": "v1",
@@ -191,5 +191,5 @@ def owned_by(owner: Object, obj: Object, *, blocks: bool = False) -> Object:
         "uid": owner["metadata"]["uid"],
         "blockOwnerDeletion": blocks,
     }
-    known = obj["metadata"].get("ownerReferences", [])
-    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [*known, reference]}}
+    current = obj["metadata"].get("ownerReferences", [])
+    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [*current, reference]}}

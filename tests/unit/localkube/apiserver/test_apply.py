@@ -1,4 +1,4 @@
-"""Server-side apply: who owns what, what a conflict is, and what goes when its owner drops it."""
+"""Server-side apply: field ownership, conflicts, and the removal of fields that no applier sets any more."""
 
 import copy
 from typing import Any
@@ -32,10 +32,10 @@ def condition(kind: str, status: str = "True") -> Object:
     return {"type": kind, "status": status}
 
 
-def test_creates_what_is_not_there(stage: Stage) -> None:
-    """The applier owns what it said, not what was filled in."""
-    made = stage.apply("me", {"metadata": {"labels": {"a": "b"}}, "spec": {"colour": "red"}})
-    assert (made["spec"], owners(made), made["metadata"]["generation"]) == (
+def test_creates_an_absent_object(stage: Stage) -> None:
+    """The applier owns the fields that it set, not the defaulted ones."""
+    created = stage.apply("me", {"metadata": {"labels": {"a": "b"}}, "spec": {"colour": "red"}})
+    assert (created["spec"], owners(created), created["metadata"]["generation"]) == (
         {"colour": "red", "size": 1},
         [("me", "Apply", "", {"f:metadata": {"f:labels": {"f:a": {}}}, "f:spec": {"f:colour": {}}})],
         1,
@@ -43,7 +43,7 @@ def test_creates_what_is_not_there(stage: Stage) -> None:
 
 
 def test_gives_a_creator_its_fields(stage: Stage) -> None:
-    """A plain create owns all it wrote and the defaults, containers included, as Kubernetes records it."""
+    """A create owns all its fields, the defaults and the enclosing maps and lists, as in Kubernetes."""
     sent = a_widget(parts=[{"name": "x", "image": "i"}])
     sent["metadata"]["labels"] = {"a": "b"}
     assert owners(stage.create("widgets", sent, manager="me")) == [
@@ -63,8 +63,8 @@ def test_gives_a_creator_its_fields(stage: Stage) -> None:
     ]
 
 
-def test_says_whose_field_is_in_conflict(stage: Stage) -> None:
-    """One conflict in one line, several by manager, with causes for machines."""
+def test_names_the_owners_of_fields_in_conflict(stage: Stage) -> None:
+    """One conflict in one line, several by manager; each is a cause in the details."""
     stage.apply("me", {"spec": {"colour": "red", "size": 3}})
     with pytest.raises(ApiError) as one:
         stage.apply("you", {"spec": {"colour": "blue"}})
@@ -85,7 +85,7 @@ def test_says_whose_field_is_in_conflict(stage: Stage) -> None:
     )
 
 
-def test_names_version_and_subresource_of_who_updated(stage: Stage) -> None:
+def test_names_the_version_and_subresource_of_an_updater(stage: Stage) -> None:
     """An updater is named with its API version, a writer of status with the subresource."""
     stage.create("widgets", a_widget(colour="red"), manager="kubectl-create")
     stage.merge(
@@ -104,8 +104,8 @@ def test_names_version_and_subresource_of_who_updated(stage: Stage) -> None:
     ]
 
 
-def test_shares_a_field_that_has_the_same_value(stage: Stage) -> None:
-    """Agreeing is no conflict; both own it, and it stays when one drops it."""
+def test_shares_ownership_of_an_equal_value(stage: Stage) -> None:
+    """An equal value is no conflict; both managers own it, and it stays when one of them drops it."""
     stage.apply("me", {"spec": {"colour": "red", "size": 3}})
     stage.apply("you", {"spec": {"colour": "red"}})
     after = stage.apply("me", {"spec": {"size": 3}})
@@ -119,14 +119,14 @@ def test_shares_a_field_that_has_the_same_value(stage: Stage) -> None:
 
 
 def test_takes_over_by_force(stage: Stage) -> None:
-    """The former owner loses the field, and all of his entry when nothing is left."""
+    """The previous owner loses the field, and its entry once that is empty."""
     stage.apply("me", {"spec": {"colour": "red"}})
     after = stage.apply("you", {"spec": {"colour": "blue"}}, force=True)
     assert (after["spec"]["colour"], [name for name, *_ in owners(after)]) == ("blue", ["you"])
 
 
-def test_removes_what_its_only_owner_drops(stage: Stage) -> None:
-    """Fields, list items, set members and map entries go; what is filled in comes back."""
+def test_removes_fields_that_their_only_owner_drops(stage: Stage) -> None:
+    """Fields, list items, set members and map entries are removed; defaults are set again."""
     full = {
         "colour": "red",
         "size": 9,
@@ -145,8 +145,8 @@ def test_removes_what_its_only_owner_drops(stage: Stage) -> None:
     assert (after["spec"], "labels" in after["metadata"]) == ({**less, "size": 1}, False)
 
 
-def test_keeps_in_a_list_what_others_put_there(stage: Stage) -> None:
-    """Items are owned one by one; order is the applier's, others' stay where they were."""
+def test_keeps_list_items_of_other_managers(stage: Stage) -> None:
+    """Items are owned one by one; the applier's come in its order, the others keep their place."""
     stage.apply("me", {"spec": {"parts": [{"name": "a"}, {"name": "b"}], "tags": ["x"]}})
     stage.apply("you", {"spec": {"parts": [{"name": "c", "image": "i"}], "tags": ["y"]}})
     after = stage.apply("me", {"spec": {"parts": [{"name": "d"}, {"name": "b", "image": "j"}]}})
@@ -154,8 +154,8 @@ def test_keeps_in_a_list_what_others_put_there(stage: Stage) -> None:
     assert after["spec"]["tags"] == ["y"]
 
 
-def test_owns_atomic_parts_whole(stage: Stage) -> None:
-    """A plain list and an atomic map are one value each."""
+def test_owns_atomic_values_as_a_whole(stage: Stage) -> None:
+    """A list without a type and an atomic map are one value each."""
     stage.apply("me", {"spec": {"steps": ["a", "b"], "place": {"x": 1, "y": 2}}})
     with pytest.raises(ApiError) as error:
         stage.apply("you", {"spec": {"steps": ["a"], "place": {"x": 1}}})
@@ -164,8 +164,8 @@ def test_owns_atomic_parts_whole(stage: Stage) -> None:
     assert (after["spec"]["steps"], after["spec"]["place"]) == (["c"], {"y": 3})
 
 
-def test_an_update_takes_what_it_changes(stage: Stage) -> None:
-    """A plain patch owns the fields it changed, and their former owners no longer."""
+def test_an_update_takes_ownership_of_changed_fields(stage: Stage) -> None:
+    """A merge patch owns the fields that it changed, and their previous owners no longer do."""
     stage.apply("me", {"spec": {"colour": "red", "size": 3}})
     stage.pass_time(60)
     after = stage.merge("widgets", "w", {"spec": {"colour": "blue"}}, manager="kubectl-edit")
@@ -179,15 +179,15 @@ def test_an_update_takes_what_it_changes(stage: Stage) -> None:
     ]
 
 
-def test_an_update_that_removes_a_field_takes_it_from_all(stage: Stage) -> None:
-    """Nobody owns what is not there."""
+def test_an_update_that_removes_a_field_removes_its_ownership(stage: Stage) -> None:
+    """An absent field has no owner."""
     stage.apply("me", {"spec": {"colour": "red", "limits": {"x": "1"}}})
     after = stage.merge("widgets", "w", {"spec": {"limits": None}}, manager="you")
     assert owners(after) == [("me", "Apply", "", {"f:spec": {"f:colour": {}}})]
 
 
-def test_status_owners_write_status_only(stage: Stage) -> None:
-    """Each owner of a condition keeps its own; spec and labels in such an apply are ignored."""
+def test_an_apply_of_status_writes_status_alone(stage: Stage) -> None:
+    """Managers own their conditions one by one; spec and labels are ignored."""
     stage.apply("me", {"spec": {"colour": "red"}})
     stage.apply("a", {"status": {"conditions": [condition("A")], "phase": "x"}}, "status")
     stage.apply("b", {"status": {"conditions": [condition("B")]}}, "status")
@@ -211,14 +211,14 @@ def test_status_owners_write_status_only(stage: Stage) -> None:
     )
 
 
-def test_ignores_status_on_the_main_path(stage: Stage) -> None:
-    """Status has its own path."""
+def test_ignores_status_on_the_main_endpoint(stage: Stage) -> None:
+    """Status is a reset field there."""
     after = stage.apply("me", {"spec": {"colour": "red"}, "status": {"phase": "x"}})
     assert ("status" in after, owners(after)[0][3]) == (False, {"f:spec": {"f:colour": {}}})
 
 
 def test_writes_nothing_when_nothing_changes(stage: Stage) -> None:
-    """The same apply again keeps version, times and owners, and tells nobody."""
+    """A repeated apply keeps version, times and owners, and sends no event."""
     first = stage.apply("me", {"spec": {"colour": "red"}})
     events = stage.watch("widgets")
     stage.pass_time(60)
@@ -226,7 +226,7 @@ def test_writes_nothing_when_nothing_changes(stage: Stage) -> None:
 
 
 def test_a_resource_version_is_a_precondition(stage: Stage) -> None:
-    """A stale one is a conflict whatever force says; of an object that is not there it is none, as on a real server."""
+    """A stale one is a conflict even with force; for an absent object it is ignored, as by a real server."""
     stage.apply("me", {"spec": {"colour": "red"}})
     stale = {"metadata": {"resourceVersion": "1"}, "status": {"phase": "x"}}
     for subresource in ("", "status"):
@@ -238,7 +238,7 @@ def test_a_resource_version_is_a_precondition(stage: Stage) -> None:
 
 
 def test_does_not_create_through_status_or_for_a_uid(stage: Stage) -> None:
-    """A status needs an object, and a uid names one that was there."""
+    """An apply of status needs an object, and one with a uid the object of that uid."""
     with pytest.raises(ApiError) as status:
         stage.apply("me", {"status": {"phase": "x"}}, "status")
     with pytest.raises(ApiError, match="uid mismatch: the provided object specified uid u") as uid:
@@ -259,15 +259,15 @@ def test_does_not_create_through_status_or_for_a_uid(stage: Stage) -> None:
         pytest.param({}, "", "fieldManager: Required value", id="no manager"),
     ],
 )
-def test_refuses_what_is_no_apply(stage: Stage, body: Any, manager: str, words: str) -> None:
-    """Each with its own sentence."""
+def test_refuses_an_invalid_apply_body(stage: Stage, body: Any, manager: str, words: str) -> None:
+    """Each with its own message."""
     with pytest.raises(ApiError) as error:
         stage.patch("widgets", "w", Patch("apply", body), manager=manager)
     assert (error.value.code in (400, 422), words in error.value.message) == (True, True)
 
 
 def test_refuses_two_items_with_one_key(stage: Stage) -> None:
-    """In the words, and with the code, of a real API server."""
+    """With the message and the code of a real API server."""
     with pytest.raises(ApiError) as error:
         stage.apply("me", {"spec": {"parts": [{"name": "x"}, {"name": "x"}]}})
     assert (error.value.code, error.value.message) == (
@@ -279,20 +279,20 @@ def test_refuses_two_items_with_one_key(stage: Stage) -> None:
     )
 
 
-def test_moves_owners_when_kubectl_asks_for_it(stage: Stage) -> None:
-    """ManagedFields can be written by a plain patch, and reset; a status path cannot touch them."""
-    made = stage.create("widgets", a_widget(colour="red"), manager="kubectl-client-side-apply")
-    entry = {**made["metadata"]["managedFields"][0], "manager": "kubectl", "operation": "Apply"}
-    moved = stage.patch(
+def test_migrates_and_resets_managed_fields(stage: Stage) -> None:
+    """A patch can replace managedFields (as kubectl does) and reset them; one of status cannot."""
+    created = stage.create("widgets", a_widget(colour="red"), manager="kubectl-client-side-apply")
+    entry = {**created["metadata"]["managedFields"][0], "manager": "kubectl", "operation": "Apply"}
+    migrated = stage.patch(
         "widgets",
         "w",
         Patch("json", [{"op": "replace", "path": "/metadata/managedFields", "value": [entry]}]),
     )
-    kept = stage.merge("widgets", "w", {"metadata": {"managedFields": [{}]}}, "status")
+    unchanged = stage.merge("widgets", "w", {"metadata": {"managedFields": [{}]}}, "status")
     reset = stage.merge("widgets", "w", {"metadata": {"managedFields": [{}]}})
     first = stage.apply("me", {"spec": {"colour": "blue"}}, force=True)
-    assert [name for name, *_ in owners(moved)] == ["kubectl"]
-    assert kept == moved
+    assert [name for name, *_ in owners(migrated)] == ["kubectl"]
+    assert unchanged == migrated
     assert owners(reset) == []
     assert [(name, operation) for name, operation, *_ in owners(first)] == [
         ("me", "Apply"),
@@ -328,7 +328,7 @@ APPLIES = st.lists(st.tuples(st.sampled_from(["me", "you", "edit"]), SPEC), max_
 
 
 def run(stage: Stage, steps: list[tuple[str, Object]]) -> None:
-    """Apply by force in turn; `edit` patches."""
+    """Apply with force, in order; the manager `edit` sends merge patches instead."""
     for manager, spec in steps:
         if manager == "edit" and stage.find("widgets", "w"):
             stage.merge("widgets", "w", {"spec": spec}, manager=manager)
@@ -339,7 +339,7 @@ def run(stage: Stage, steps: list[tuple[str, Object]]) -> None:
 @settings(max_examples=50, deadline=None)
 @given(APPLIES, SPEC)
 def test_an_apply_is_idempotent_and_touches_no_stored_object(steps: Any, spec: Object) -> None:
-    """Applied twice is applied once, and objects handed out earlier never change."""
+    """A repeated apply changes nothing, and objects returned earlier never change."""
     stage = Stage()
     run(stage, steps)
     before = stage.find("widgets", "w")
@@ -351,8 +351,8 @@ def test_an_apply_is_idempotent_and_touches_no_stored_object(steps: Any, spec: O
 
 @settings(max_examples=50, deadline=None)
 @given(APPLIES, SPEC)
-def test_what_was_applied_is_there_and_owned(steps: Any, spec: Object) -> None:
-    """After a forced apply every value said is in the object, and the applier's entry is exactly what it said."""
+def test_applied_values_are_set_and_owned(steps: Any, spec: Object) -> None:
+    """After a forced apply the object has every applied value, and the applier owns exactly these."""
     stage = Stage()
     run(stage, steps)
     after = stage.apply("me", {"spec": spec}, force=True)
@@ -363,15 +363,15 @@ def test_what_was_applied_is_there_and_owned(steps: Any, spec: Object) -> None:
             assert value.items() <= after["spec"][name].items()
         else:
             assert after["spec"][name] == value
-    fresh = Stage().apply("me", {"spec": spec})
-    mine = [fields for name, operation, _, fields in owners(after) if (name, operation) == ("me", "Apply")]
-    assert mine == [fields for _, _, _, fields in owners(fresh)]
+    only = Stage().apply("me", {"spec": spec})
+    own = [fields for name, operation, _, fields in owners(after) if (name, operation) == ("me", "Apply")]
+    assert own == [fields for _, _, _, fields in owners(only)]
 
 
 @settings(max_examples=50, deadline=None)
 @given(APPLIES)
-def test_one_applier_leaves_nothing_behind(steps: Any) -> None:
-    """Whatever one manager applied before, an empty apply leaves an object as if it had never been."""
+def test_an_empty_apply_removes_all_fields_of_an_only_applier(steps: Any) -> None:
+    """Whatever the manager applied before; only the defaults remain."""
     stage = Stage()
     run(stage, [("me", spec) for _, spec in steps])
     after = stage.apply("me", {})

@@ -1,4 +1,4 @@
-"""Ages: the same words as kubectl's users know."""
+"""Ages in tables, as in Kubernetes."""
 
 from datetime import UTC, datetime
 
@@ -10,7 +10,7 @@ NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "text"),
     [
         (-5, "<invalid>"),
         (-0.5, "0s"),
@@ -30,13 +30,13 @@ NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
         (9 * 365 * 86400, "9y"),
     ],
 )
-def test_a_duration_is_told_in_the_units_that_matter(seconds: float, words: str) -> None:
-    """One or two units, coarser with size."""
-    assert human_duration.human(seconds) == words
+def test_a_duration_has_one_or_two_units(seconds: float, text: str) -> None:
+    """The longer, the coarser."""
+    assert human_duration.format_duration(seconds) == text
 
 
-def test_an_absent_time_is_unknown_and_a_wrong_one_invalid() -> None:
-    """Never an exception: a table must print."""
+def test_an_absent_time_is_unknown_and_a_malformed_one_invalid() -> None:
+    """Never an exception, which would fail the whole table."""
     assert [human_duration.since(text, NOW) for text in (None, "", "soon", "2026-11-24T11:59:00Z")] == [
         "<unknown>",
         "<unknown>",

@@ -1,4 +1,4 @@
-"""The journal brings the store back as its clients were told it is."""
+"""The journal restores every acknowledged write of the store."""
 
 import contextlib
 import os
@@ -29,14 +29,14 @@ STEPS = st.lists(
 
 
 def snapshot(stage: Stage) -> tuple[int, list[Any]]:
-    """Return all that a client can see."""
+    """Return the revision and all objects."""
     return stage.store.revision, sorted(
         ((place, key, obj) for place, key, obj in stage.store.each()), key=lambda entry: entry[:2]
     )
 
 
 def act(stage: Stage, step: tuple[str, str, str]) -> None:
-    """Write something, refused or not."""
+    """Make a write, which the store may refuse."""
     what, name, colour = step
     with contextlib.suppress(ApiError):
         if what == "create":
@@ -53,8 +53,8 @@ def act(stage: Stage, step: tuple[str, str, str]) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(STEPS)
-def test_replaying_gives_the_very_same_store(steps: Any) -> None:
-    """Whatever was written, and however often it was started again meanwhile: same objects, same revision."""
+def test_replay_restores_the_store(steps: Any) -> None:
+    """After any writes and restarts: the same objects, the same revision."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal"
         journal = Journal(path)
@@ -73,14 +73,14 @@ def test_replaying_gives_the_very_same_store(steps: Any) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(STEPS, st.integers(0, 4000))
-def test_a_torn_end_loses_only_what_was_not_acknowledged(steps: Any, cut: int) -> None:
-    """A file cut anywhere after its start gives the store as it was after its last whole line."""
+def test_a_torn_file_loses_only_incomplete_records(steps: Any, cut: int) -> None:
+    """A file truncated anywhere after its header restores the store as of the last complete line."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal"
         with Journal(path) as journal:
             stage = Stage(journal)
             start = path.stat().st_size
-            states = {start: snapshot(stage)}  # size of the file -> what was acknowledged then
+            states = {start: snapshot(stage)}  # by size of the file
             for step in steps:
                 act(stage, step)
                 states[path.stat().st_size] = snapshot(stage)
@@ -90,8 +90,8 @@ def test_a_torn_end_loses_only_what_was_not_acknowledged(steps: Any, cut: int) -
             assert snapshot(Stage(again)) == states[max(each for each in states if each <= size)]
 
 
-def test_watches_go_on_over_a_restart(tmp_path: Path) -> None:
-    """What was written since the last compaction can be watched again; what is older is Expired."""
+def test_watches_resume_after_a_restart(tmp_path: Path) -> None:
+    """From any revision since the last compaction; an older one is Expired."""
     with Journal(tmp_path / "journal") as journal:
         stage = Stage(journal)
         start = str(stage.store.revision)
@@ -111,18 +111,18 @@ def test_watches_go_on_over_a_restart(tmp_path: Path) -> None:
         assert error.value.code == 410
 
 
-def test_offers_restored_definitions(tmp_path: Path) -> None:
-    """A custom resource is there again with its definition."""
+def test_serves_restored_definitions(tmp_path: Path) -> None:
+    """A custom object is restored with its definition."""
     with Journal(tmp_path / "journal") as journal:
         Stage(journal).create("widgets", a_widget(colour="red"))
     with Journal(tmp_path / "journal") as journal:
         assert Stage(journal).get("widgets", "w")["spec"]["colour"] == "red"
 
 
-def test_compacts_a_grown_file(tmp_path: Path) -> None:
-    """History does not pile up: the file stays within a few times of what is alive."""
+def test_compacts_a_large_file(tmp_path: Path) -> None:
+    """The size of the file is bounded by a multiple of the size of the live objects."""
     path = tmp_path / "journal"
-    with Journal(path, grown_bytes=20_000) as journal:
+    with Journal(path, min_compaction_bytes=20_000) as journal:
         stage = Stage(journal)
         stage.create("widgets", a_widget())
         for number in range(200):
@@ -133,7 +133,7 @@ def test_compacts_a_grown_file(tmp_path: Path) -> None:
         assert snapshot(Stage(journal)) == before
 
 
-def test_refuses_a_second_user(tmp_path: Path) -> None:
+def test_refuses_a_second_process(tmp_path: Path) -> None:
     """Two processes must not write one file."""
     with (
         Journal(tmp_path / "journal"),
@@ -152,16 +152,16 @@ def test_refuses_a_second_user(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_refuses_a_file_that_it_did_not_write(tmp_path: Path, content: bytes) -> None:
-    """Damage in the middle is said, with the line, and nothing is thrown away."""
+def test_refuses_a_foreign_or_damaged_file(tmp_path: Path, content: bytes) -> None:
+    """The error names the line, and the file is left as it is."""
     (tmp_path / "journal").write_bytes(content)
     with Journal(tmp_path / "journal") as journal, pytest.raises(JournalError):
         list(journal.replay())
     assert (tmp_path / "journal").read_bytes() == content
 
 
-def test_a_write_that_the_disk_does_not_take_is_not_acknowledged(tmp_path: Path) -> None:
-    """A full disk refuses the write; the store and its watchers never saw it."""
+def test_a_failed_write_is_not_acknowledged(tmp_path: Path) -> None:
+    """On a full disk the write fails; the store does not change and sends no event."""
     code = """
 import resource, signal, sys
 from pathlib import Path
@@ -179,14 +179,14 @@ with Journal(Path(sys.argv[1])) as journal:
         assert (stage.names("widgets"), events, Path(sys.argv[1]).stat().st_size) == ([], [], size)
         print("refused")
 """
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "journal")], capture_output=True, text=True, check=True
     )
-    assert done.stdout == "refused\n"
+    assert completed.stdout == "refused\n"
 
 
-def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
-    """SIGKILL in the middle of writing: every revision that was told is there."""
+def test_a_killed_process_loses_no_acknowledged_write(tmp_path: Path) -> None:
+    """After a SIGKILL between or during writes, every acknowledged revision is restored."""
     code = """
 import sys
 from pathlib import Path
@@ -204,24 +204,24 @@ while True:
         [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        told = [int(process.stdout.readline()) for _ in range(50)]
+        acknowledged = [int(process.stdout.readline()) for _ in range(50)]
         process.send_signal(signal.SIGKILL)
-        told += [int(line) for line in process.stdout if line.endswith("\n")]
+        acknowledged += [int(line) for line in process.stdout if line.endswith("\n")]
     with Journal(path) as journal:
         stage = Stage(journal)
-        assert stage.store.revision >= max(told)
+        assert stage.store.revision >= max(acknowledged)
         assert stage.get("widgets", "w")["metadata"]["resourceVersion"] == str(stage.store.revision)
 
 
 def test_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
-    """Secrets lie in it."""
+    """It contains Secrets."""
     with Journal(tmp_path / "journal") as journal:
         Stage(journal)
         assert (tmp_path / "journal").stat().st_mode & 0o777 == 0o600
 
 
 def test_writes_each_record_as_a_line(tmp_path: Path) -> None:
-    """A person can read it."""
+    """The format of the file."""
     obj: Object = {"metadata": {"name": "a", "resourceVersion": "7"}}
     with Journal(tmp_path / "journal") as journal:
         journal.compact(6, [])

@@ -1,8 +1,8 @@
-"""JSONPath as printer columns use it."""
+"""JSONPath of printer columns."""
 
 import pytest
 
-from localkube.apiserver.jsonpath import PathError, compiled
+from localkube.apiserver.jsonpath import JsonPathError, compile_path
 
 MODEL = {
     "metadata": {"name": "m", "annotations": {"a.b/c": "x"}},
@@ -13,18 +13,18 @@ MODEL = {
         ],
         "nodes": [1, 2, 3],
         "nothing": None,
-        "asleep": False,
+        "idle": False,
     },
 }
 
 
 @pytest.mark.parametrize(
-    ("path", "found"),
+    ("path", "values"),
     [
         (".metadata.name", ["m"]),
         (".metadata.absent.name", []),
         (".status.nothing", []),
-        (".status.asleep", [False]),
+        (".status.idle", [False]),
         ('.status.conditions[?(@.type=="Ready")].reason', ["Up"]),
         (".status.conditions[?(@.type=='Ready')].status", ["True"]),
         ('.status.conditions[?(@.type!="Ready")].status', ["False"]),
@@ -40,13 +40,13 @@ MODEL = {
         (".metadata.name.inner", []),
     ],
 )
-def test_a_path_finds_its_values(path: str, found: list[object]) -> None:
-    """Names, escapes, indexes, filters; what is missing is no value."""
-    assert compiled(path)(MODEL) == found
+def test_a_path_selects_values(path: str, values: list[object]) -> None:
+    """Names, escapes, indexes, filters; a missing or null field has no value."""
+    assert compile_path(path)(MODEL) == values
 
 
 @pytest.mark.parametrize("path", ["status", "..name", ".a[1:2]", ".a[?(@.b==c)]", ".a["])
-def test_a_path_beyond_the_language_is_refused(path: str) -> None:
-    """Said when a column is defined, not when it is printed."""
-    with pytest.raises(PathError):
-        compiled(path)
+def test_an_unsupported_path_is_refused(path: str) -> None:
+    """At compilation, not when it is evaluated."""
+    with pytest.raises(JsonPathError):
+        compile_path(path)

@@ -1,4 +1,4 @@
-"""Sets of fields behave as sets."""
+"""Set operations on FieldsV1."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ NAMES = st.sampled_from(["f:a", "f:b", 'k:{"name":"x"}', 'v:"y"'])
 
 
 def node(below: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Return nodes, some of them members themselves."""
+    """Return inner nodes, some of which are members themselves."""
     children = st.dictionaries(NAMES, below, min_size=1, max_size=3)
     return children | children.map(lambda fields: {".": {}, **fields})
 
@@ -22,13 +22,13 @@ SETS: st.SearchStrategy[Any] = st.dictionaries(
 
 
 def members(fields: Any) -> set[str]:
-    """Return the set in the plain way."""
+    """Return the members as a Python set."""
     return set(paths(fields))
 
 
 @given(SETS, SETS)
-def test_they_follow_the_algebra_of_sets(left: Any, right: Any) -> None:
-    """Union, difference and intersection are those of their members."""
+def test_operations_equal_those_of_sets(left: Any, right: Any) -> None:
+    """Union, difference and intersection of the members."""
     assert (
         members(union(left, right)),
         members(difference(left, right)),
@@ -37,16 +37,16 @@ def test_they_follow_the_algebra_of_sets(left: Any, right: Any) -> None:
 
 
 @given(SETS)
-def test_they_are_themselves_where_nothing_changes(fields: Any) -> None:
-    """Identity tells that nothing happened."""
+def test_an_operation_without_effect_returns_its_argument(fields: Any) -> None:
+    """Callers compare by identity."""
     assert union(fields, fields) is fields
     assert union(fields, {}) is fields
     assert difference(fields, {}) is fields
     assert difference(fields, {"f:zzz": {}}) is fields
 
 
-def test_they_are_told_as_kubernetes_tells_them() -> None:
-    """Fields by dots, items by keys."""
+def test_paths_are_written_as_in_kubernetes() -> None:
+    """Fields with dots, list items by their keys."""
     fields: Any = {
         "f:spec": {"f:size": {}, 'k:{"name":"x","port":80}': {".": {}, "f:image": {}}, 'v:"y"': {}, "i:0": {}}
     }
