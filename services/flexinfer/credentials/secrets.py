@@ -1,7 +1,8 @@
 """The Secrets of NATS: a certificate authority, the server's certificate and one password a user.
 
 Idempotent: an interrupted run is completed by the next. A Secret that exists is never replaced; the
-authority's is read, to sign what is missing. To rotate a password or certificate, delete its Secret and run this again.
+authority's is read, to sign what is missing. To rotate a password or certificate, delete its Secret and run
+this again.
 """
 
 import base64
@@ -88,7 +89,7 @@ def _files(folder: Path, *files: str) -> dict[str, bytes]:
 
 async def _create(cluster: Cluster, name: str, data: Mapping[str, bytes]) -> bool:
     """Create a Secret; returns False if there is one of that name. Raises ApiError."""
-    body = {
+    body: dict[str, object] = {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": "Opaque",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flexinfer.api.services import SERVICES
 from flexinfer.launcher.decide import decide
 from flexinfer.launcher.effects import Effect
-from flexinfer.launcher.memory import EngineProbed, Memory, fold, forget
+from flexinfer.launcher.memory import EngineProbed, Memory, forget, remember
 from flexinfer.launcher.perform import perform
 from flexinfer.launcher.probe import Ask, Prober, http_client
 from flexinfer.launcher.settings import settings_of
@@ -29,7 +29,7 @@ def controller(
         perform=functools.partial(perform, settings=launch_settings),
         subscriptions=subscriptions_of(SERVICES["launcher"]),
         memory=Memory(),
-        fold=fold,
+        remember=remember,
         forget=forget,
         observe=prober.observe,
         companions=(prober.watch,),

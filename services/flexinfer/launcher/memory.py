@@ -44,7 +44,7 @@ class Memory(msgspec.Struct, frozen=True):
         return self.probes.get(model.uid)
 
 
-def fold(memory: Memory, fact: EngineProbed, at: float) -> Memory:
+def remember(memory: Memory, fact: EngineProbed, at: float) -> Memory:
     """Return the memory after an answer."""
     return Memory({**memory.probes, fact.uid: Probe(fact, at)})
 

@@ -2,7 +2,7 @@
 
 from flexinfer.api.services import SERVICES
 from flexinfer.reaper.decide import RecordActivity, decide
-from flexinfer.reaper.memory import Fact, Memory, fold, forget
+from flexinfer.reaper.memory import Fact, Memory, forget, remember
 from flexinfer.reaper.perform import compare_clocks, perform
 from flexinfer.runtime.controller import Controller
 from flexinfer.runtime.process import run_all, runnable_of
@@ -18,7 +18,7 @@ def controller(_settings: Settings) -> Controller[RecordActivity, Fact, Memory]:
         perform=perform,
         subscriptions=subscriptions_of(SERVICES["reaper"]),
         memory=Memory(),
-        fold=fold,
+        remember=remember,
         forget=forget,
         companions=(compare_clocks,),
     )

@@ -33,7 +33,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     clock_offset: float | None = None
 
 
-def fold(memory: Memory, fact: Fact, _at: float) -> Memory:
+def remember(memory: Memory, fact: Fact, _at: float) -> Memory:
     """Return the memory after a write of lastActiveTime, or after the clocks were compared."""
     match fact:
         case ActivityWritten(uid=uid, last=last):

@@ -1,4 +1,4 @@
-"""WatchHandler: routes watch events to the status reconciler first, since all wait for it, then to the publisher."""
+"""WatchHandler: routes watch events to the status reconciler, which all wait for, then to the publisher."""
 
 import asyncio
 

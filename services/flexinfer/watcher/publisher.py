@@ -1,8 +1,8 @@
 """StatePublisher: keeps the state stream equal to the cache, subject by subject, without delay.
 
-Of each subject at most one publish is in flight; what changes meanwhile is published once, in its newest state,
-so a burst never queues up. A publish that is refused or unanswered marks the whole stream as suspect, and the
-comparison that follows heals it.
+Of each subject at most one publish is in flight; what changes meanwhile is published once, in its newest
+state, so a burst never queues up. A publish that is refused or unanswered makes the whole stream suspect, and
+the comparison that follows heals it.
 """
 
 import asyncio
@@ -107,7 +107,7 @@ class StatePublisher:
             self._published.set()
 
     async def reconcile(self, synced: asyncio.Event) -> None:
-        """Compare cache and stream once the cache is synced, when the stream is suspect and at intervals, until cancelled."""
+        """Compare the synced cache with the stream, at intervals and when it is suspect; until cancelled."""
         await synced.wait()
         while True:
             await self._compare()

@@ -1,7 +1,7 @@
-"""Status: the watcher's own, which is Accepted and the phase, and the reconciler that writes it.
+"""StatusReconciler: writes the watcher's status of every Model, one write at a time.
 
-Accepted is written at once, since every component waits for it. The phase is for people: it is written when no
-condition has changed for a moment (ADR 0017), or at once when it becomes Ready.
+It knows the newest state of a Model from the watch and from the replies to its own writes. What to write is
+decided in `status_decision`.
 """
 
 import asyncio
@@ -10,48 +10,17 @@ from collections.abc import Sequence
 
 import msgspec
 
-from flexinfer.api import conditions
 from flexinfer.api.model import Model
-from flexinfer.api.phase import Phase, explain, phase_of
-from flexinfer.api.status import AcceptedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.kubernetes.api import ApiError
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import write_status
-from flexinfer.state import actions
 from flexinfer.state.actions import RequeueAt, WriteStatus
-from flexinfer.watcher.accepted import accepted
+from flexinfer.watcher.status_decision import next_write
 
 log = logging.getLogger(__name__)
-PHASE_DELAY_SECONDS = 0.2
-"""How long no condition may have changed before the phase is written: six writers at once would conflict."""
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 0.2, 3.0
-
-
-def next_write(model: Model, changed_at: float, now: float) -> WriteStatus | RequeueAt | None:
-    """Return the write that a Model's status needs, or when to decide again; None if it is right.
-
-    `changed_at` is when the Model last changed.
-    """
-    condition, generation = accepted(model), model.metadata.generation
-    others = (c for c in model.status.conditions if c.type != conditions.ACCEPTED)
-    current = (condition, *others)
-    phase = phase_of(current, generation)
-    status = AcceptedStatus(
-        condition=condition,
-        phase=phase,
-        observed_generation=generation,
-        message=conditions.one_line(explain(current, generation)),
-    )
-    write = actions.write_if_changed(model, status)
-    if write is None or not conditions.same(model.condition(conditions.ACCEPTED), condition):
-        return write
-    becomes_ready = phase == Phase.READY != model.status.phase
-    due = changed_at if becomes_ready else changed_at + PHASE_DELAY_SECONDS
-    if now < due:
-        return RequeueAt(due)
-    return msgspec.structs.replace(write, gates=conditions.CONDITIONS, quiet=True)
 
 
 class _Observed(msgspec.Struct):
@@ -63,10 +32,7 @@ class _Observed(msgspec.Struct):
 
 
 class StatusReconciler:
-    """Writes the status of each Model, one write at a time.
-
-    It knows the newest state from the watch and from the replies to its writes.
-    """
+    """The reconciler of all Models; each has one task while its status is not right."""
 
     def __init__(self, runtime: Runtime, tasks: asyncio.TaskGroup) -> None:
         self._runtime, self._tasks = runtime, tasks

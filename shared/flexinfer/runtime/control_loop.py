@@ -145,7 +145,7 @@ class ControllerLoop(Generic[A, F, M]):
                 case _Elected():
                     log.info("this replica is the leader")
                 case _Learned(fact=fact, at=at):
-                    self._memory = self._controller.fold(self._memory, fact, at)
+                    self._memory = self._controller.remember(self._memory, fact, at)
                 case _Finished():
                     observations += self._finished(item)
         self._apply(observations)
@@ -156,7 +156,7 @@ class ControllerLoop(Generic[A, F, M]):
         self._busy.discard(finished.key)
         for reply in finished.replies:
             if _is_fact(reply):
-                self._memory = self._controller.fold(self._memory, reply, now)
+                self._memory = self._controller.remember(self._memory, reply, now)
         return [Observation(reply, now) for reply in finished.replies if _is_event(reply)]
 
     def _apply(self, observations: Sequence[Observation]) -> None:

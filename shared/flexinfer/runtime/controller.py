@@ -51,7 +51,7 @@ class Controller(msgspec.Struct, Generic[A, F, M], frozen=True, kw_only=True):
     subscriptions: Subscriptions
     memory: M
     """The memory to start with; never changed in place."""
-    fold: Callable[[M, F, float], M] = no_facts
+    remember: Callable[[M, F, float], M] = no_facts
     """Return the memory with a fact of this time. Pure."""
     forget: Callable[[M, Collection[str]], M] = no_memory
     """Return the memory without what belongs to Models other than those with these uids. Pure."""

@@ -12,7 +12,7 @@ from flexinfer.events import events
 from flexinfer.events.workload import GRANTED, GroupLease, pod_facts
 from flexinfer.launcher.decide import decide
 from flexinfer.launcher.effects import Announce, Effect, Expose, Start, Stop
-from flexinfer.launcher.memory import EngineProbed, Memory, fold
+from flexinfer.launcher.memory import EngineProbed, Memory, remember
 from flexinfer.launcher.perform import perform as perform_effect
 from flexinfer.launcher.settings import settings_of
 from flexinfer.runtime.kubernetes.api import PODS, ConflictError
@@ -157,7 +157,7 @@ async def settled(world: World, runtime: Runtime, ready: bool = False) -> None: 
     for _ in range(40):
         state = observed(world, state)
         if ready and (running := world.find("pods", "llama-0")) and open_gate_of(running):
-            memory = fold(memory, answering(running), 0.0)
+            memory = remember(memory, answering(running), 0.0)
         todo = [
             a
             for a in decide(state, memory, 1e6, settings=SETTINGS)
@@ -168,7 +168,7 @@ async def settled(world: World, runtime: Runtime, ready: bool = False) -> None: 
         for action in todo:
             for reply in await replies_of(runtime, action):
                 if isinstance(reply, EngineProbed):
-                    memory = fold(memory, reply, 0.0)
+                    memory = remember(memory, reply, 0.0)
                 else:
                     state = apply_events(state, [Observation(reply, 0.0)])
     raise AssertionError("it does not come to rest")

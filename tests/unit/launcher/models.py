@@ -9,7 +9,7 @@ from flexinfer.events import events
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher.effects import Start
 from flexinfer.launcher.manifests import LaunchSettings, endpoint, engine_pod, pod_name, template
-from flexinfer.launcher.memory import EngineProbed, Memory, fold
+from flexinfer.launcher.memory import EngineProbed, Memory, remember
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW, a_condition, a_fleet, a_model
 
@@ -85,5 +85,5 @@ def observed(*parts: Any, at: float = NOW) -> tuple[ObservedState, Memory]:
     """Return state and memory after the parts were observed, in their order."""
     memory = Memory()
     for part in parts:
-        memory = fold(memory, part, at) if isinstance(part, EngineProbed) else memory
+        memory = remember(memory, part, at) if isinstance(part, EngineProbed) else memory
     return a_fleet(*(part for part in parts if not isinstance(part, EngineProbed))), memory

@@ -16,7 +16,7 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.workload import pod_facts
 from flexinfer.launcher.manifests import engine_pod, template
-from flexinfer.launcher.memory import EngineProbed, Memory, fold
+from flexinfer.launcher.memory import EngineProbed, Memory, remember
 from flexinfer.launcher.probe import STEADY, Answer, Ask, Prober, http_client, in_flight
 from flexinfer.runtime.kubernetes.api import PODS
 from flexinfer.state.apply import apply_events
@@ -48,7 +48,7 @@ class Bench:
         self.state = apply_events(
             ObservedState(connected_since=0.0), [Observation(events.ModelObserved(model=model), 0.0)]
         )
-        self.memory = fold(Memory(), a_probe(model, facts, healthy=False), 0.0)
+        self.memory = remember(Memory(), a_probe(model, facts, healthy=False), 0.0)
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[Ask]:
@@ -63,7 +63,7 @@ class Bench:
     def remember(self, fact: EngineProbed) -> None:
         """Fold what the prober reports, as the controller would."""
         self.reported.append(fact)
-        self.memory = fold(self.memory, fact, asyncio.get_running_loop().time())
+        self.memory = remember(self.memory, fact, asyncio.get_running_loop().time())
         self.prober.observe(self.state, self.memory)
 
     def see(self, event: AnyEvent) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flexinfer.reaper.memory import ActivityWritten, ClockOffset, Fact, Memory, fold, forget
+from flexinfer.reaper.memory import ActivityWritten, ClockOffset, Fact, Memory, forget, remember
 from flexinfer.reaper.perform import compare_clocks
 from tests.runtimes import a_runtime
 
@@ -15,7 +15,7 @@ def test_facts_are_folded_beside_each_other() -> None:
     memory = Memory()
     facts: list[Fact] = [ActivityWritten("a", 1.0), ClockOffset(50.0), ActivityWritten("a", 2.0)]
     for fact in facts:
-        memory = fold(memory, fact, 0.0)
+        memory = remember(memory, fact, 0.0)
     assert memory == Memory(written={"a": 2.0}, clock_offset=50.0)
 
 

@@ -288,7 +288,7 @@ def test_facts_of_the_component_are_folded_into_its_memory_and_forgotten_with_th
         perform=learn,
         subscriptions=Subscriptions(),
         memory=(),
-        fold=lambda memory, fact, _at: (*memory, fact.what),
+        remember=lambda memory, fact, _at: (*memory, fact.what),
         forget=lambda memory, uids: memory if uids else (),
         companions=(companion,),
     )

@@ -144,11 +144,11 @@ class DictStream:
         self.faults: list[Exception] = []
         self.gate: asyncio.Event | None = None
         self._sequence = 0
-        self._suspect = asyncio.Event()
+        self._doubt = asyncio.Event()
 
     async def open(self) -> None:
         """Read back the store."""
-        self._suspect.clear()
+        self._doubt.clear()
         await asyncio.sleep(0)
         self.held = dict(self.store)
 
@@ -176,12 +176,12 @@ class DictStream:
         self.marks += 1
 
     async def suspect(self) -> None:
-        """Return once suspect."""
-        await self._suspect.wait()
+        """Return once the stream is suspect."""
+        await self._doubt.wait()
 
     def mark_suspect(self) -> None:
-        """Become suspect."""
-        self._suspect.set()
+        """Make the stream suspect."""
+        self._doubt.set()
 
     def event(self, subject: str) -> StateEvent | None:
         """Return what the store holds for a subject, as a reader observes it."""

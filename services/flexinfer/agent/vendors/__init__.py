@@ -1,8 +1,7 @@
 """Vendors: how the devices of each GPU vendor are probed.
 
-One file a vendor; to add one, add a file with a `VENDOR`.
-
-A node without the vendor's library, driver or devices is a result, never an error.
+One file a vendor; to add one, add a file with a `VENDOR`. A node without the library, driver or devices is
+a result, never an error.
 """
 
 from functools import cache

@@ -35,7 +35,8 @@ class Library:
         if not (self._open or _loadable()):
             return ProbeResult(message=_NO_LIBRARY)
         try:
-            import pynvml  # noqa: PLC0415 -- an extra, slow to import, and 2 MiB that a machine without the library does not pay
+            # An extra, slow to import, and 2 MiB that a machine without the library need not spend.
+            import pynvml  # noqa: PLC0415
         except ImportError:
             return ProbeResult(message="nvidia-ml-py is not installed; install flexinfer[agent]")
         try:

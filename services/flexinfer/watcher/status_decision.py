@@ -1,0 +1,43 @@
+"""The watcher's status of a Model: Accepted, and the phase that follows from all conditions. Pure.
+
+Accepted is written at once, since every component waits for it. The phase is for people: it is written when
+no condition has changed for a moment (ADR 0017), or at once when it becomes Ready.
+"""
+
+import msgspec
+
+from flexinfer.api import conditions
+from flexinfer.api.model import Model
+from flexinfer.api.phase import Phase, explain, phase_of
+from flexinfer.api.status import AcceptedStatus
+from flexinfer.state import actions
+from flexinfer.state.actions import RequeueAt, WriteStatus
+from flexinfer.watcher.accepted import accepted
+
+PHASE_DELAY_SECONDS = 0.2
+"""How long no condition may have changed before the phase is written: six writers at once would conflict."""
+
+
+def next_write(model: Model, changed_at: float, now: float) -> WriteStatus | RequeueAt | None:
+    """Return the write that a Model's status needs, or when to decide again; None if it is right.
+
+    `changed_at` is when the Model last changed.
+    """
+    condition, generation = accepted(model), model.metadata.generation
+    others = (c for c in model.status.conditions if c.type != conditions.ACCEPTED)
+    current = (condition, *others)
+    phase = phase_of(current, generation)
+    status = AcceptedStatus(
+        condition=condition,
+        phase=phase,
+        observed_generation=generation,
+        message=conditions.one_line(explain(current, generation)),
+    )
+    write = actions.write_if_changed(model, status)
+    if write is None or not conditions.same(model.condition(conditions.ACCEPTED), condition):
+        return write
+    becomes_ready = phase == Phase.READY != model.status.phase
+    due = changed_at if becomes_ready else changed_at + PHASE_DELAY_SECONDS
+    if now < due:
+        return RequeueAt(due)
+    return msgspec.structs.replace(write, gates=conditions.CONDITIONS, quiet=True)
