@@ -41,7 +41,7 @@ class Parts:
     shaper: Shaper
     discovery: Discovery
     gate: Authenticator
-    node_logs: pod_logs.NodeLogs
+    node_logs: pod_logs.KubeletLogs
     lost: Callable[[JournalError], None]
 
 
@@ -227,7 +227,7 @@ class Face:
             return web.Response(status=204)
         nodes = registry.find("", "v1", "nodes")
         node = self._store.get(nodes, None, name) if nodes else None
-        where = pod_logs.place(pod, node, container, self._parts.node_logs.scheme)
+        where = pod_logs.log_location(pod, node, container, self._parts.node_logs.scheme)
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         async with self._parts.node_logs.chunks(where, call.query) as chunks:
             await response.prepare(call.request)

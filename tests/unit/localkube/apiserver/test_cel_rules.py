@@ -6,10 +6,10 @@ import pytest
 
 from localkube.apiserver.cel_rules import Refusal, RuleError, compile_rules
 from localkube.apiserver.schema_validation import check
-from localkube.apiserver.structural_schema import MISSING, Part, compile_schema
+from localkube.apiserver.structural_schema import MISSING, SchemaNode, compile_schema
 
 
-def schema(*rules: dict[str, Any], **properties: Any) -> Part:
+def schema(*rules: dict[str, Any], **properties: Any) -> SchemaNode:
     """Return an object's schema with rules."""
     properties = properties or {"a": {"type": "integer"}, "b": {"type": "string"}}
     return compile_schema(
@@ -17,7 +17,7 @@ def schema(*rules: dict[str, Any], **properties: Any) -> Part:
     )
 
 
-def said(part: Part, value: Any, old: Any = MISSING) -> list[str]:
+def said(part: SchemaNode, value: Any, old: Any = MISSING) -> list[str]:
     """Return what is said against a value."""
     return [f"{cause.field}: {cause.message}" for cause in check(part, value, old, "spec")]
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from localkube.apiserver.errors import ApiError
-from localkube.apiserver.pod_logs import Place, container_of, place
+from localkube.apiserver.pod_logs import LogLocation, container_of, log_location
 
 NODE = {
     "status": {
@@ -50,7 +50,7 @@ def test_an_unclear_container_is_refused_with_the_choice(pod: dict[str, Any], as
 
 def test_the_node_says_where_it_serves_logs() -> None:
     """By its internal address and its endpoint's port."""
-    assert place(a_pod("engine"), NODE, "engine") == Place(
+    assert log_location(a_pod("engine"), NODE, "engine") == LogLocation(
         "https://127.0.0.1:7403/containerLogs/a/p/engine", "local"
     )
 
@@ -58,5 +58,5 @@ def test_the_node_says_where_it_serves_logs() -> None:
 @pytest.mark.parametrize("node", [None, {}, {"status": {"addresses": NODE["status"]["addresses"]}}])
 def test_a_node_that_says_nothing_is_named(node: dict[str, Any] | None) -> None:
     """Gone, or not yet registered."""
-    with pytest.raises(ApiError, match='node "local" has not said where it serves logs'):
-        place(a_pod("engine"), node, "engine")
+    with pytest.raises(ApiError, match='node "local" has no InternalIP or kubelet port in its status yet'):
+        log_location(a_pod("engine"), node, "engine")

@@ -3,7 +3,7 @@
 import pytest
 
 from localkube.apiserver.errors import ApiError
-from localkube.apiserver.pod_strategy import quality
+from localkube.apiserver.pod_strategy import qos_class
 from localkube.apiserver.resources import Object
 from tests.unit.localkube.apiserver.stage import Stage, a_pod
 
@@ -147,4 +147,4 @@ def test_keeps_a_stopped_pod_with_a_finalizer(stage: Stage) -> None:
 )
 def test_knows_the_quality_of_service(resources: list[Object], expected: str) -> None:
     """By cpu and memory alone, as Kubernetes does."""
-    assert quality({"containers": [{"resources": each} for each in resources]}) == expected
+    assert qos_class({"containers": [{"resources": each} for each in resources]}) == expected

@@ -51,7 +51,7 @@ class World:
 
     def watch(self, options: WatchOptions, query: Query = ALL, form: Form | None = None) -> "Lines":
         """Open a watch of ConfigMaps."""
-        watch = Watch(self.store, self.shaper, self.maps, form or Form(), longest=10)
+        watch = Watch(self.store, self.shaper, self.maps, form or Form(), max_queue=10)
         watch.open("a", query, options)
         return Lines(watch, watch.lines(options, period=0.01))
 
