@@ -50,7 +50,7 @@ def unchanged(obj: Object, _old: Object | None) -> Object:
     return obj
 
 
-def content(_obj: Object, _old: Object | None) -> Iterable[Cause]:
+def no_causes(_obj: Object, _old: Object | None) -> Iterable[Cause]:
     """Return no causes: the schema alone validates the kind."""
     return ()
 
@@ -71,7 +71,7 @@ class Definition:
     selectable: tuple[str, ...] = ()
     name_style: NameStyle = "subdomain"
     normalise: Normalise = unchanged
-    judge: Judge = content
+    judge: Judge = no_causes
 
 
 def define(  # noqa: PLR0913 -- the fields of a Definition
@@ -82,7 +82,7 @@ def define(  # noqa: PLR0913 -- the fields of a Definition
     selectable: tuple[str, ...] = (),
     name_style: NameStyle = "subdomain",
     normalise: Normalise = unchanged,
-    judge: Judge = content,
+    judge: Judge = no_causes,
 ) -> Definition:
     """Return the definition of a kind; ObjectMeta and TypeMeta are added to its schema.
 

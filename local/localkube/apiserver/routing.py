@@ -74,15 +74,15 @@ _SUBRESOURCE_VERBS = {
 def verb(method: str, target: Target) -> str:
     """Return the verb of a method on a target; raises ApiError 405 when the resource does not support it."""
     if target.subresource:
-        verb_name = _SUBRESOURCE_VERBS.get((target.subresource, method))
-        offered = verb_name is not None
+        name = _SUBRESOURCE_VERBS.get((target.subresource, method))
+        offered = name is not None
     else:
-        verb_name = _VERBS.get((method, bool(target.name)))
-        offered = verb_name in target.res.verbs
-    if verb_name is None or not offered or _lacks_namespace(verb_name, target):
+        name = _VERBS.get((method, bool(target.name)))
+        offered = name in target.res.verbs
+    if name is None or not offered or _lacks_namespace(name, target):
         raise method_not_allowed(target.res)
-    return verb_name
+    return name
 
 
-def _lacks_namespace(verb_name: str, target: Target) -> bool:
-    return verb_name == "create" and target.res.namespaced and target.namespace is None
+def _lacks_namespace(name: str, target: Target) -> bool:
+    return name == "create" and target.res.namespaced and target.namespace is None

@@ -53,7 +53,7 @@ def predicate(res: Resource, query: Query, selectable: tuple[str, ...] = ()) -> 
 def _unsupported_field(res: Resource, path: str, selectable: tuple[str, ...]) -> str:
     """Return the message of a real API server, which differs for kinds with field labels of their own."""
     if _ALWAYS.union(selectable) == _ALWAYS and builtin(res):
-        return f'"{path}" is not a supported field selector: only "metadata.name", "metadata.namespace"'
+        return f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"'
     return f"field label not supported: {path}"
 
 

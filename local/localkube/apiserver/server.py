@@ -41,8 +41,8 @@ logger = logging.getLogger("localkube.apiserver")
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of an API server.
 
-    `state` is the directory of its journal. Without `tls` it serves plain HTTP, and without `token_file` it
-    authenticates no client; TLS requires a token. `port` 0 chooses a free port. The port is written to
+    `state` is the directory of its journal. Without `tls` it serves plain HTTP, and without `token_file` it accepts
+    every request from this machine; TLS requires a token. `port` 0 chooses a free port. The port is written to
     `port_file`.
     """
 

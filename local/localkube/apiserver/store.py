@@ -1,8 +1,8 @@
-"""The store: the operations of the API on all resources, like apiserver/pkg/registry/generic/registry/store.go.
+"""The store: the operations of the API on all resources.
 
-It is synchronous, and its clock, its uids and its journal are passed in, so that simulations can use it too. What a
-write makes of an object is computed by `write_pipeline` and `deletion`; objects, revisions and subscribers are kept
-by `versioned_storage`. HTTP is in `http`, authentication in `auth`; there is no authorization.
+Like apiserver/pkg/registry/generic/registry/store.go. It is synchronous, and its clock, uids and journal are passed
+in, so that simulations can use it too. What a write makes of an object is computed by `write_pipeline` and
+`deletion`; objects, revisions and subscribers are kept by `versioned_storage`. There is no authorization.
 """
 
 import builtins

@@ -95,7 +95,7 @@ def compile_schema(schema: Object, path: str = "") -> SchemaNode:
     """
     for unknown in ("$ref", "patternProperties", "dependencies", "definitions", "additionalItems"):
         if unknown in schema:
-            raise SchemaError(f"{path or 'schema'}.{unknown}: Forbidden: is not node of a structural schema")
+            raise SchemaError(f"{path or 'schema'}.{unknown}: Forbidden: is not part of a structural schema")
     node = SchemaNode(
         types=_types(schema),
         properties={
