@@ -95,7 +95,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
             "status.nominatedNodeName",
         ),
         normalise=complete_pod,
-        judge=judge_pod,
+        validate=judge_pod,
     ),
     define(
         Resource(
@@ -111,7 +111,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
         workload_schemas.JOB,
         selectable=("status.successful",),
         normalise=complete_job,
-        judge=frozen("spec.template", "spec.selector", "spec.completions", "spec.completionMode"),
+        validate=frozen("spec.template", "spec.selector", "spec.completions", "spec.completionMode"),
     ),
     define(
         _core_v1("services", "Service", "svc", categories=("all",), subresources=_STATUS),
@@ -126,7 +126,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
     define(
         _core_v1("persistentvolumeclaims", "PersistentVolumeClaim", "pvc", subresources=_STATUS),
         builtin_schemas.CLAIM,
-        judge=frozen("spec.accessModes", "spec.volumeMode", "spec.selector", "spec.storageClassName"),
+        validate=frozen("spec.accessModes", "spec.volumeMode", "spec.selector", "spec.storageClassName"),
     ),
     define(
         _core_v1("persistentvolumes", "PersistentVolume", "pv", namespaced=False, subresources=_STATUS),
@@ -153,7 +153,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
     define(
         _core_v1("events", "Event", "ev"),
         builtin_schemas.EVENT,
-        judge=judge_event,
+        validate=judge_event,
         selectable=(
             "involvedObject.kind",
             "involvedObject.namespace",
@@ -183,7 +183,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
             short_names=("sc",),
         ),
         builtin_schemas.STORAGE_CLASS,
-        judge=frozen("provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"),
+        validate=frozen("provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"),
     ),
     define(
         Resource(
@@ -199,7 +199,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
         ),
         builtin_schemas.DEFINITION,
         normalise=complete_definition,
-        judge=judge_definition,
+        validate=judge_definition,
     ),
 )
 

@@ -23,7 +23,7 @@ from localkube.apiserver.requests import Listing
 from localkube.apiserver.resources import Object
 from localkube.apiserver.routing import Target
 from localkube.apiserver.store import Store
-from localkube.apiserver.tables import Form, Shaper, form
+from localkube.apiserver.tables import Form, ResponseTransformer, form
 from localkube.apiserver.watch_stream import Watch, too_large
 
 HOST = "127.0.0.1"
@@ -38,7 +38,7 @@ class Parts:
     """What the face stands on. `lost` is called with the error when the journal cannot be written any more."""
 
     store: Store
-    shaper: Shaper
+    transformer: ResponseTransformer
     discovery: Discovery
     gate: Authenticator
     node_logs: pod_logs.KubeletLogs
@@ -76,7 +76,7 @@ class Face:
 
     async def listen(self, context: ssl.SSLContext | None, port: int) -> tuple[web.AppRunner, int]:
         """Listen on loopback; returns what `cleanup` ends, and the port."""
-        app = web.Application(client_max_size=request_body.LARGEST)
+        app = web.Application(client_max_size=request_body.MAX_BYTES)
         app.router.add_route("*", "/{path:.*}", self._answer)
         runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=_GOODBYE_SECONDS
@@ -110,14 +110,14 @@ class Face:
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         path = request.path
-        aim = routing.target(self._store.registry, path) if path.startswith("/api") else None
+        aim = routing.resolve(self._store.registry, path) if path.startswith("/api") else None
         if aim is None:
             return self._document(request, path)
         query = request.query
         accepted = object_form(request.headers.get("Accept", ""))
         call = _Call(request, aim, query, form(accepted.form, query.get("includeObject", "")))
         wanted = routing.verb(request.method, aim)
-        if wanted in ("list", "get") and not aim.subresource and query_options.truth(query, "watch"):
+        if wanted in ("list", "get") and not aim.subresource and query_options.parse_bool(query, "watch"):
             return await self._watch(call)
         answer: web.StreamResponse = await self._verbs[wanted](call)
         return answer
@@ -134,11 +134,11 @@ class Face:
         return web.Response(body=found.body, headers=headers | {"Content-Type": found.content_type})
 
     async def _list(self, call: _Call) -> web.Response:
-        aim, asked = call.aim, query_options.listed_version(call.query)
+        aim, asked = call.aim, query_options.list_version(call.query)
         current = self._store.revision
         if asked.version and int(asked.version) > current:
             raise too_large(asked.version, current)
-        found = self._store.list(aim.res, aim.namespace, query_options.selection(call.query))
+        found = self._store.list(aim.res, aim.namespace, query_options.list_query(call.query))
         if asked.match == "Exact" and asked.version != found.resource_version:
             raise expired("The provided resource version is too old; only the newest state is kept.")
         return self._listed(call, found)
@@ -146,20 +146,20 @@ class Face:
     async def _get(self, call: _Call) -> web.Response:
         aim = call.aim
         found = self._store.get(aim.res, aim.namespace, aim.name)
-        return _json(self._parts.shaper.one(aim.res, found, call.form))
+        return _json(self._parts.transformer.one(aim.res, found, call.form))
 
     async def _create(self, call: _Call) -> web.Response:
         aim, request = call.aim, call.request
-        obj = request_body.obj(await request.read(), request.content_type, aim)
+        obj = request_body.decode_object(await request.read(), request.content_type, aim)
         written = self._store.create(
-            aim.res, aim.namespace, obj, query_options.writing(call.query, _agent(call))
+            aim.res, aim.namespace, obj, query_options.write_options(call.query, _agent(call))
         )
         return self._written(call, written.obj, written.warnings, created=True)
 
     async def _update(self, call: _Call) -> web.Response:
         aim, request = call.aim, call.request
-        obj = request_body.obj(await request.read(), request.content_type, aim)
-        options = query_options.writing(call.query, _agent(call))
+        obj = request_body.decode_object(await request.read(), request.content_type, aim)
+        options = query_options.write_options(call.query, _agent(call))
         written = self._store.update(
             aim.res, aim.namespace, aim.name, obj, options, subresource=aim.subresource
         )
@@ -167,8 +167,8 @@ class Face:
 
     async def _patch(self, call: _Call) -> web.Response:
         aim, request = call.aim, call.request
-        patch = request_body.patch(await request.read(), request.content_type, aim)
-        options = query_options.patching(call.query, _agent(call), apply=patch.kind == "apply")
+        patch = request_body.decode_patch(await request.read(), request.content_type, aim)
+        options = query_options.patch_options(call.query, _agent(call), apply=patch.kind == "apply")
         written = self._store.patch(
             aim.res, aim.namespace, aim.name, patch, options, subresource=aim.subresource
         )
@@ -176,10 +176,12 @@ class Face:
 
     async def _delete(self, call: _Call) -> web.Response:
         aim = call.aim
-        options = query_options.deleting(call.query, request_body.options(await call.request.read()))
+        options = query_options.delete_options(
+            call.query, request_body.decode_delete_options(await call.request.read())
+        )
         last = self._store.delete(aim.res, aim.namespace, aim.name, options)
         if not options.dry_run and self._is_there(aim, last):
-            return _json(self._parts.shaper.one(aim.res, last, call.form))
+            return _json(self._parts.transformer.one(aim.res, last, call.form))
         details = {
             "name": aim.name,
             "group": aim.res.group,
@@ -205,23 +207,25 @@ class Face:
 
     async def _delete_collection(self, call: _Call) -> web.Response:
         aim = call.aim
-        options = query_options.deleting(call.query, request_body.options(await call.request.read()))
+        options = query_options.delete_options(
+            call.query, request_body.decode_delete_options(await call.request.read())
+        )
         found = self._store.delete_collection(
-            aim.res, aim.namespace, query_options.selection(call.query), options
+            aim.res, aim.namespace, query_options.list_query(call.query), options
         )
         return self._listed(call, found)
 
     async def _bind(self, call: _Call) -> web.Response:
         aim, request = call.aim, call.request
-        binding = request_body.obj(await request.read(), request.content_type, aim)
-        options = query_options.writing(call.query, _agent(call))
+        binding = request_body.decode_object(await request.read(), request.content_type, aim)
+        options = query_options.write_options(call.query, _agent(call))
         self._store.update(aim.res, aim.namespace, aim.name, binding, options, subresource="binding")
         return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, 201)
 
     async def _log(self, call: _Call) -> web.StreamResponse:
         aim, registry = call.aim, self._store.registry
         pod = self._store.get(aim.res, aim.namespace, aim.name)
-        container = pod_logs.container_of(pod, call.query.get("container", ""))
+        container = pod_logs.log_container(pod, call.query.get("container", ""))
         name = pod.get("spec", {}).get("nodeName")
         if not name:
             return web.Response(status=204)
@@ -236,9 +240,9 @@ class Face:
         return response
 
     async def _watch(self, call: _Call) -> web.StreamResponse:
-        aim, options = call.aim, query_options.watching(call.query)
-        watch = Watch(self._store, self._parts.shaper, aim.res, call.form)
-        watch.open(aim.namespace, query_options.selection(call.query, aim.name), options)
+        aim, options = call.aim, query_options.watch_options(call.query)
+        watch = Watch(self._store, self._parts.transformer, aim.res, call.form)
+        watch.open(aim.namespace, query_options.list_query(call.query, aim.name), options)
         self._watches.add(watch)
         try:
             response = web.StreamResponse(
@@ -254,10 +258,10 @@ class Face:
             watch.close()
 
     def _listed(self, call: _Call, found: Listing) -> web.Response:
-        return _json(self._parts.shaper.many(call.aim.res, found, call.form))
+        return _json(self._parts.transformer.many(call.aim.res, found, call.form))
 
     def _written(self, call: _Call, obj: Object, warnings: Sequence[str], *, created: bool) -> web.Response:
-        shaped = self._parts.shaper.one(call.aim.res, obj, call.form)
+        shaped = self._parts.transformer.one(call.aim.res, obj, call.form)
         return _json(shaped, 201 if created else 200, warnings)
 
 

@@ -41,7 +41,7 @@ class LogLocation:
     node: str
 
 
-def container_of(pod: Object, requested: str) -> str:
+def log_container(pod: Object, requested: str) -> str:
     """Return the name of the container whose log is requested; an empty name means the only one.
 
     Raises ApiError 400 when there is no such container, or several and no name.

@@ -56,7 +56,7 @@ _TYPE_META = {1: _Field("apiVersion", "text"), 2: _Field("kind", "text")}
 _ENVELOPE_TYPE, _ENVELOPE_RAW = 1, 2
 
 
-def obj(content: bytes) -> Object:
+def decode(content: bytes) -> Object:
     """Return the object of a body.
 
     Raises ApiError 415 for an unsupported kind, 400 for malformed protobuf.

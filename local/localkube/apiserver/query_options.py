@@ -18,7 +18,7 @@ DEFAULT_SECONDS = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class ListVersion:
     """The resourceVersion and resourceVersionMatch of a list."""
 
     version: str
@@ -52,12 +52,12 @@ class WatchOptions:
         return self.initial if self.initial is not None else self.since in ("", "0")
 
 
-def truth(query: Mapping[str, str], name: str) -> bool:
+def parse_bool(query: Mapping[str, str], name: str) -> bool:
     """Return a boolean parameter: any value except a spelling of false is true, as in Kubernetes."""
     return query.get(name, "") not in _FALSE
 
 
-def selection(query: Mapping[str, str], name: str = "") -> Query:
+def list_query(query: Mapping[str, str], name: str = "") -> Query:
     """Return the selectors, limit and continue token; `name` restricts the selection to one object."""
     fields = query.get("fieldSelector", "")
     if name:
@@ -70,18 +70,18 @@ def selection(query: Mapping[str, str], name: str = "") -> Query:
     )
 
 
-def watching(query: Mapping[str, str]) -> WatchOptions:
+def watch_options(query: Mapping[str, str]) -> WatchOptions:
     """Return the options of a watch; raises ApiError 400 for a timeout that is no number."""
     return WatchOptions(
         since=query.get("resourceVersion", ""),
-        bookmarks=truth(query, "allowWatchBookmarks"),
-        initial=truth(query, "sendInitialEvents") if "sendInitialEvents" in query else None,
+        bookmarks=parse_bool(query, "allowWatchBookmarks"),
+        initial=parse_bool(query, "sendInitialEvents") if "sendInitialEvents" in query else None,
         match=query.get("resourceVersionMatch", ""),
         seconds=float(_integer(query, "timeoutSeconds") or DEFAULT_SECONDS),
     )
 
 
-def listed_version(query: Mapping[str, str]) -> Version:
+def list_version(query: Mapping[str, str]) -> ListVersion:
     """Return the version that a list has to show; raises ApiError 422 or 400 when it is malformed."""
     version, match = query.get("resourceVersion", ""), query.get("resourceVersionMatch", "")
     if match and not version:
@@ -96,10 +96,10 @@ def listed_version(query: Mapping[str, str]) -> Version:
         raise bad_request(
             f'Invalid value: "{version}": strconv.ParseUint: parsing "{version}": invalid syntax'
         )
-    return Version(version, match)
+    return ListVersion(version, match)
 
 
-def writing(query: Mapping[str, str], agent: str, *, apply: bool = False) -> Options:
+def write_options(query: Mapping[str, str], agent: str, *, apply: bool = False) -> Options:
     """Return the options of a write; the default field manager is the User-Agent up to its first slash.
 
     Raises ApiError 422 for an invalid option, and for an apply without a fieldManager.
@@ -111,23 +111,23 @@ def writing(query: Mapping[str, str], agent: str, *, apply: bool = False) -> Opt
         manager=manager or agent.partition("/")[0][:_MAX_MANAGER_LENGTH],
         dry_run=_dry_run(query),
         validation=_validation(query),
-        force=truth(query, "force"),
+        force=parse_bool(query, "force"),
     )
 
 
-def patching(query: Mapping[str, str], agent: str, *, apply: bool) -> Options:
-    """Return the options of a patch; raises ApiError 422 as `writing`, and for `force` without apply."""
+def patch_options(query: Mapping[str, str], agent: str, *, apply: bool) -> Options:
+    """Return the options of a patch; raises ApiError 422 as `write_options`, and for `force` without apply."""
     if "force" in query and not apply:
         raise _invalid_options("PatchOptions", "force: Forbidden: may not be specified for non-apply patch")
-    return writing(query, agent, apply=apply)
+    return write_options(query, agent, apply=apply)
 
 
-def deleting(query: Mapping[str, str], body: Object | None) -> DeleteOptions:
+def delete_options(query: Mapping[str, str], body: Object | None) -> DeleteOptions:
     """Return the options of a deletion; those of the body take precedence over the query's."""
     options = body or {}
     conditions = options.get("preconditions") or {}
     policy = options.get("propagationPolicy") or query.get("propagationPolicy") or None
-    if options.get("orphanDependents") is True or truth(query, "orphanDependents"):
+    if options.get("orphanDependents") is True or parse_bool(query, "orphanDependents"):
         policy = "Orphan"
     if policy not in (None, *get_args(Propagation)):
         raise _invalid_options(

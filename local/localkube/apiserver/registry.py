@@ -18,7 +18,7 @@ from localkube.apiserver.schema_validation import BLOCKING, INVALID, check, eval
 from localkube.apiserver.structural_schema import MISSING, SchemaError, SchemaNode, compile_schema
 
 Normalise = Callable[[Object, Object | None], Object]
-Judge = Callable[[Object, Object | None], Iterable[Cause]]
+Validate = Callable[[Object, Object | None], Iterable[Cause]]
 _ALWAYS_SELECTABLE = ("metadata.name", "metadata.namespace")
 
 
@@ -59,7 +59,7 @@ def no_causes(_obj: Object, _old: Object | None) -> Iterable[Cause]:
 class Definition:
     """A served kind: its resource, its schema, as JSON and compiled, and what a schema cannot express.
 
-    `normalise` completes an object before it is validated; `judge` validates it against the previous one,
+    `normalise` completes an object before it is validated; `validate` validates it against the previous one,
     None for a new one.
     """
 
@@ -71,7 +71,7 @@ class Definition:
     selectable: tuple[str, ...] = ()
     name_style: NameStyle = "subdomain"
     normalise: Normalise = unchanged
-    judge: Judge = no_causes
+    validate: Validate = no_causes
 
 
 def define(  # noqa: PLR0913 -- the fields of a Definition
@@ -82,7 +82,7 @@ def define(  # noqa: PLR0913 -- the fields of a Definition
     selectable: tuple[str, ...] = (),
     name_style: NameStyle = "subdomain",
     normalise: Normalise = unchanged,
-    judge: Judge = no_causes,
+    validate: Validate = no_causes,
 ) -> Definition:
     """Return the definition of a kind; ObjectMeta and TypeMeta are added to its schema.
 
@@ -102,7 +102,7 @@ def define(  # noqa: PLR0913 -- the fields of a Definition
         selectable=(*_ALWAYS_SELECTABLE, *selectable),
         name_style=name_style,
         normalise=normalise,
-        judge=judge,
+        validate=validate,
     )
 
 
@@ -280,7 +280,7 @@ def _causes(definition: Definition, new: Object, old: Object | None) -> list[Cau
         for rule in definition.rules:
             causes.extend(evaluate_rule(rule, view, old_view, ""))
     if not causes:
-        causes.extend(definition.judge(new, old))
+        causes.extend(definition.validate(new, old))
     return causes
 
 

@@ -16,7 +16,7 @@ from localkube.apiserver.requests import Patch, PatchKind
 from localkube.apiserver.resources import Object
 from localkube.apiserver.routing import Target
 
-LARGEST = 3 * 1024 * 1024  # bytes, as a real API server
+MAX_BYTES = 3 * 1024 * 1024  # bytes, as a real API server
 BUILT_IN = frozenset(one.resource.group for one in BUILTINS)
 _JSON = frozenset({"application/json", "", "*/*"})
 _YAML = frozenset({"application/yaml", "application/x-yaml"})
@@ -39,7 +39,7 @@ class _Loader(yaml.SafeLoader):
     }
 
 
-def obj(content: bytes, content_type: str, target: Target) -> Object:
+def decode_object(content: bytes, content_type: str, target: Target) -> Object:
     """Return the object of a POST or PUT; type, name and namespace default to those of the path.
 
     Raises ApiError 400 when it is malformed or contradicts the path, 415 for another content type.
@@ -50,7 +50,7 @@ def obj(content: bytes, content_type: str, target: Target) -> Object:
     elif media in _YAML:
         value = _yaml(content)
     elif media == protobuf.MEDIA:
-        value = protobuf.obj(content)
+        value = protobuf.decode(content)
     else:
         raise unsupported_media(
             "the body of the request was in an unknown format - accepted media types include: "
@@ -59,7 +59,7 @@ def obj(content: bytes, content_type: str, target: Target) -> Object:
     return _check_target(_mapping(value), target)
 
 
-def patch(content: bytes, content_type: str, target: Target) -> Patch:
+def decode_patch(content: bytes, content_type: str, target: Target) -> Patch:
     """Return the patch of a PATCH.
 
     Raises ApiError 415 for a patch type that the resource does not support, else 400.
@@ -84,14 +84,14 @@ def patch(content: bytes, content_type: str, target: Target) -> Patch:
     return Patch(kind, value)
 
 
-def options(content: bytes) -> Object | None:
+def decode_delete_options(content: bytes) -> Object | None:
     """Return the DeleteOptions in the body of a DELETE, None if it is empty; raises ApiError 400."""
     return _mapping(_json(content)) if content.strip() else None
 
 
 def too_large() -> ApiError:
-    """Return the error of a body that is larger than LARGEST."""
-    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {LARGEST}")
+    """Return the error of a body that is larger than MAX_BYTES."""
+    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_BYTES}")
 
 
 def _media(content_type: str) -> str:

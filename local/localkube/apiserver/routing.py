@@ -26,7 +26,7 @@ class Target:
     subresource: str
 
 
-def target(registry: Registry, path: str) -> Target | None:
+def resolve(registry: Registry, path: str) -> Target | None:
     """Return what a path names, None if it is no resource path.
 
     Raises ApiError 404 when the resource is not served.

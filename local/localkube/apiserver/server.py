@@ -24,7 +24,7 @@ from localkube.apiserver.http import Face, Parts
 from localkube.apiserver.journal import Journal, JournalError
 from localkube.apiserver.pod_logs import KubeletLogs
 from localkube.apiserver.store import Store
-from localkube.apiserver.tables import Shaper
+from localkube.apiserver.tables import ResponseTransformer
 from localkube.controllers.content_deletion import Definitions, Namespaces
 from localkube.controllers.crd_establishing import Establishing
 from localkube.controllers.garbage_collector import Garbage
@@ -92,7 +92,9 @@ async def _serve(options: ServerOptions, journal: Journal) -> int:
     gate, token = auth.gate(options.token_file) if options.token_file else (auth.Anonymous(), "")
     context = tls.server_context(options.tls) if options.tls else None
     async with KubeletLogs(options.tls.authority if options.tls else None, token).opened() as node_logs:
-        face = Face(Parts(store, Shaper(registry, _now), Discovery(registry), gate, node_logs, fail))
+        face = Face(
+            Parts(store, ResponseTransformer(registry, _now), Discovery(registry), gate, node_logs, fail)
+        )
         runner, port = await face.listen(context, options.port)
         _announce(options, port)
         async with driven(store, controllers(store), _now, fail):

@@ -31,13 +31,13 @@ from localkube.apiserver.requests import (
 from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.selectors import Predicate, predicate
 from localkube.apiserver.versioned_storage import Observer, Table, VersionedStorage
-from localkube.apiserver.watch_cache import Change, Key, Place, parse_revision, watch_event
+from localkube.apiserver.watch_cache import Change, GroupResource, Key, parse_revision, watch_event
 from localkube.apiserver.write_pipeline import Draft, WritePipeline, WriteRequest, check_config
 
 Listener = Callable[[WatchEvent], None]
 
-DEFINITIONS: Final[Place] = ("apiextensions.k8s.io", "customresourcedefinitions")
-NAMESPACES: Final[Place] = ("", "namespaces")
+DEFINITIONS: Final[GroupResource] = ("apiextensions.k8s.io", "customresourcedefinitions")
+NAMESPACES: Final[GroupResource] = ("", "namespaces")
 _NAME_TRIES: Final = 8
 _ALL: Final = Query()
 _DEFAULT_OPTIONS: Final = Options()
@@ -103,16 +103,18 @@ class Store:
             items.append(convert(res, obj))
         return Listing(tuple(items), str(page.revision))
 
-    def each(self) -> Iterator[tuple[Place, Key, Object]]:
+    def each(self) -> Iterator[tuple[GroupResource, Key, Object]]:
         """Yield every object, with its resource and its namespace and name."""
         return self._storage.each()
 
-    def resource(self, place: Place) -> Resource | None:
+    def resource(self, group_resource: GroupResource) -> Resource | None:
         """Return the resource, in any served version, of a group and plural name.
 
         None if it is not served.
         """
-        return next((res for res in self.registry.resources() if (res.group, res.plural) == place), None)
+        return next(
+            (res for res in self.registry.resources() if (res.group, res.plural) == group_resource), None
+        )
 
     # -- writing
 
@@ -275,12 +277,12 @@ class Store:
         meta = live["metadata"]
         if draft.obj is live or request.options.dry_run:
             return WriteResult(draft.obj, draft.warnings)
-        place: Place = (request.res.group, request.res.plural)
+        group_resource: GroupResource = (request.res.group, request.res.plural)
         key = (meta.get("namespace", ""), meta["name"])
         if deletion.ended(draft.obj, live):
-            self._storage.commit(place, key, None)
+            self._storage.commit(group_resource, key, None)
             return WriteResult(draft.obj, draft.warnings)
-        return WriteResult(self._storage.commit(place, key, draft.obj), draft.warnings)
+        return WriteResult(self._storage.commit(group_resource, key, draft.obj), draft.warnings)
 
     def _check_namespace(self, res: Resource, namespace: str | None, name: str) -> None:
         if res.namespaced:
@@ -288,7 +290,7 @@ class Store:
             namespace_lifecycle.check_create(res, name, namespace, existing)
 
     def _before_commit(self, change: Change) -> None:
-        if change.place == DEFINITIONS:
+        if change.group_resource == DEFINITIONS:
             self._crds.handle(change.old, change.new)
 
 

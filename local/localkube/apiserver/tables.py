@@ -60,7 +60,7 @@ def form(kind: str, include: str) -> Form:
     return Form(kind.removesuffix("List"), include)
 
 
-class Shaper:
+class ResponseTransformer:
     """Transforms stored objects to the representation that a client requested."""
 
     def __init__(self, registry: Registry, now: Callable[[], datetime]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from localkube.apiserver.journal import Journal, Record
 from localkube.apiserver.resources import Object
-from localkube.apiserver.watch_cache import Change, History, Key, Place
+from localkube.apiserver.watch_cache import Change, GroupResource, History, Key
 
 Observer = Callable[[Change], None]
 
@@ -53,45 +53,45 @@ class VersionedStorage:
         self.revision = 0
         self._before_commit = before_commit
         self._journal = journal
-        self._tables: dict[Place, Table] = {}
+        self._tables: dict[GroupResource, Table] = {}
         self._history = History()
-        self._listeners: dict[Place, dict[object, Observer]] = {}
+        self._listeners: dict[GroupResource, dict[object, Observer]] = {}
         self._observers: dict[object, Observer] = {}
         self._undelivered: deque[Change] = deque()
         self._delivering = False
         if journal is not None:
             self._restore(journal)
 
-    def table(self, place: Place) -> Table:
+    def table(self, group_resource: GroupResource) -> Table:
         """Return the current objects of a resource."""
-        return self._tables.setdefault(place, Table())
+        return self._tables.setdefault(group_resource, Table())
 
-    def at(self, place: Place, revision: int) -> Table:
+    def at(self, group_resource: GroupResource, revision: int) -> Table:
         """Return the objects of a resource at a revision; raises ApiError 410 when it is no longer kept."""
-        table = self.table(place)
+        table = self.table(group_resource)
         if revision == self.revision:
             return table
-        past = self._history.state_at(place, table.objects, revision, self.revision)
+        past = self._history.state_at(group_resource, table.objects, revision, self.revision)
         return Table(past, sorted(past))
 
-    def each(self) -> Iterator[tuple[Place, Key, Object]]:
+    def each(self) -> Iterator[tuple[GroupResource, Key, Object]]:
         """Yield every object, with its resource and its namespace and name."""
-        for place, table in list(self._tables.items()):
+        for group_resource, table in list(self._tables.items()):
             for key in list(table.keys):
-                yield place, key, table.objects[key]
+                yield group_resource, key, table.objects[key]
 
-    def commit(self, place: Place, key: Key, new: Object | None) -> Object:
+    def commit(self, group_resource: GroupResource, key: Key, new: Object | None) -> Object:
         """Store an object (None: delete it) under the next revision and deliver the change.
 
         Returns it with its resourceVersion, or the last state of a deleted one. Raises JournalError when it
         cannot be written to disk, and whatever `before_commit` raises; nothing is stored then.
         """
-        table = self.table(place)
+        table = self.table(group_resource)
         old = table.objects.get(key)
         revision = self.revision + 1
         if new is not None:
             new = {**new, "metadata": {**new["metadata"], "resourceVersion": str(revision)}}
-        change = Change(revision, place, key, old, new)
+        change = Change(revision, group_resource, key, old, new)
         self._before_commit(change)
         if self._journal is not None:
             self._journal.append(_record(change))
@@ -101,7 +101,9 @@ class VersionedStorage:
         self._deliver(change)
         return new or old or {}
 
-    def listen(self, place: Place, observer: Observer, since: int | None) -> Callable[[], None]:
+    def listen(
+        self, group_resource: GroupResource, observer: Observer, since: int | None
+    ) -> Callable[[], None]:
         """Subscribe to the changes of a resource after a revision (None: from now on).
 
         Return what unsubscribes. Past changes are delivered before this returns. Raises ApiError 410 when
@@ -109,9 +111,9 @@ class VersionedStorage:
         """
         if since is not None:
             for change in self._history.since(since, self.revision):
-                if change.place == place:
+                if change.group_resource == group_resource:
                     observer(change)
-        return _added(self._listeners.setdefault(place, {}), observer)
+        return _added(self._listeners.setdefault(group_resource, {}), observer)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Subscribe to every change from now on; return what unsubscribes."""
@@ -119,7 +121,7 @@ class VersionedStorage:
 
     def _keep(self, change: Change) -> None:
         self.revision = change.revision
-        table = self.table(change.place)
+        table = self.table(change.group_resource)
         if change.new is not None:
             table.put(change.key, change.new)
         else:
@@ -135,7 +137,10 @@ class VersionedStorage:
         try:
             while self._undelivered:
                 change = self._undelivered.popleft()
-                for observer in (*self._listeners.get(change.place, {}).values(), *self._observers.values()):
+                for observer in (
+                    *self._listeners.get(change.group_resource, {}).values(),
+                    *self._observers.values(),
+                ):
                     observer(change)
         finally:
             self._delivering = False
@@ -146,28 +151,30 @@ class VersionedStorage:
         Its changes since the last snapshot are kept as history, so watches can resume from them.
         """
         for record in journal.replay():
-            place = (record.group, record.plural)
+            group_resource = (record.group, record.plural)
             key = _key_of(record)
-            change = Change(record.revision, place, key, self.table(place).objects.get(key), record.obj)
+            change = Change(
+                record.revision, group_resource, key, self.table(group_resource).objects.get(key), record.obj
+            )
             self._before_commit(change)
             if record.revision > journal.started_at:
                 self._history.begin_at(journal.started_at)
                 self._keep(change)
             elif record.obj is not None:
-                self.table(place).put(key, record.obj)
+                self.table(group_resource).put(key, record.obj)
         self.revision = max(self.revision, journal.started_at)
         self._history.begin_at(journal.started_at)
         journal.compact(self.revision, self._records())
 
     def _records(self) -> Iterator[Record]:
-        for place, _, obj in self.each():
-            yield Record(int(obj["metadata"]["resourceVersion"]), *place, obj)
+        for group_resource, _, obj in self.each():
+            yield Record(int(obj["metadata"]["resourceVersion"]), *group_resource, obj)
 
 
 def _record(change: Change) -> Record:
     if change.new is not None:
-        return Record(change.revision, *change.place, change.new)
-    return Record(change.revision, *change.place, None, *change.key)
+        return Record(change.revision, *change.group_resource, change.new)
+    return Record(change.revision, *change.group_resource, None, *change.key)
 
 
 def _key_of(record: Record) -> Key:

@@ -14,7 +14,7 @@ from localkube.apiserver.requests import WatchEvent
 from localkube.apiserver.resources import Object
 from localkube.apiserver.selectors import Predicate
 
-Place = tuple[str, str]  # group and plural of a resource
+GroupResource = tuple[str, str]  # group and plural of a resource
 Key = tuple[str, str]  # namespace, "" for none, and name
 WINDOW: Final = 5000  # changes
 
@@ -24,7 +24,7 @@ class Change:
     """One write: the object before and after it; None: it did not or does not exist."""
 
     revision: int
-    place: Place
+    group_resource: GroupResource
     key: Key
     old: Object | None
     new: Object | None
@@ -76,7 +76,7 @@ class History:
         return reversed(tail)
 
     def state_at(
-        self, place: Place, objects: dict[Key, Object], revision: int, latest: int
+        self, group_resource: GroupResource, objects: dict[Key, Object], revision: int, latest: int
     ) -> dict[Key, Object]:
         """Return the objects of a resource at a revision, from those at the latest.
 
@@ -86,7 +86,7 @@ class History:
             return objects
         past = dict(objects)
         for change in reversed(list(self.since(revision, latest))):
-            if change.place != place:
+            if change.group_resource != group_resource:
                 continue
             if change.old is None:
                 past.pop(change.key, None)

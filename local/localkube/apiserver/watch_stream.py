@@ -16,7 +16,7 @@ from localkube.apiserver.query_options import WatchOptions
 from localkube.apiserver.requests import Query, WatchEvent
 from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.store import Store
-from localkube.apiserver.tables import META, Form, Shaper, partial
+from localkube.apiserver.tables import META, Form, ResponseTransformer, partial
 from localkube.apiserver.watch_cache import parse_revision
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
@@ -29,10 +29,16 @@ class Watch:
     """The watch of one client: `open` reads and subscribes, `lines` is then iterated to send the response."""
 
     def __init__(
-        self, store: Store, shaper: Shaper, res: Resource, form: Form, *, max_queue: int = _MAX_QUEUE
+        self,
+        store: Store,
+        transformer: ResponseTransformer,
+        res: Resource,
+        form: Form,
+        *,
+        max_queue: int = _MAX_QUEUE,
     ) -> None:
         self._store = store
-        self._shaper = shaper
+        self._shaper = transformer
         self._res = res
         self._form = form
         self._max_queue = max_queue

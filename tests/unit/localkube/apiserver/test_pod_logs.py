@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from localkube.apiserver.errors import ApiError
-from localkube.apiserver.pod_logs import LogLocation, container_of, log_location
+from localkube.apiserver.pod_logs import LogLocation, log_container, log_location
 
 NODE = {
     "status": {
@@ -30,8 +30,8 @@ def a_pod(*containers: str, initial: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def test_the_only_container_is_the_default() -> None:
     """Init containers must be named."""
-    assert container_of(a_pod("engine"), "") == "engine"
-    assert container_of(a_pod("engine", initial=("fetch",)), "fetch") == "fetch"
+    assert log_container(a_pod("engine"), "") == "engine"
+    assert log_container(a_pod("engine", initial=("fetch",)), "fetch") == "fetch"
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_the_only_container_is_the_default() -> None:
 def test_an_ambiguous_container_is_refused(pod: dict[str, Any], requested: str, message: str) -> None:
     """With the message of a real API server, which lists the choices."""
     with pytest.raises(ApiError, match=message):
-        container_of(pod, requested)
+        log_container(pod, requested)
 
 
 def test_the_location_is_the_kubelet_endpoint_of_the_node() -> None:

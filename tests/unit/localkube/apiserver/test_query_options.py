@@ -16,21 +16,21 @@ from localkube.apiserver.requests import DeleteOptions, Options, Query
 )
 def test_a_flag_is_true_unless_it_spells_false(text: str, expected: bool) -> None:  # noqa: FBT001 -- a case of a table
     """The Python client sends True."""
-    assert query_options.truth({"watch": text}, "watch") is expected
+    assert query_options.parse_bool({"watch": text}, "watch") is expected
 
 
 def test_the_default_field_manager_is_from_the_user_agent() -> None:
     """Up to its first slash."""
     agent = "kubectl/v1.37.1 (linux/amd64) kubernetes/abc"
-    assert query_options.writing({}, agent) == Options(manager="kubectl")
-    assert query_options.writing(
+    assert query_options.write_options({}, agent) == Options(manager="kubectl")
+    assert query_options.write_options(
         {"fieldManager": "me", "dryRun": "All", "fieldValidation": "Strict"}, agent
     ) == Options(manager="me", dry_run=True, validation="Strict")
 
 
 def test_a_single_object_is_a_selection_by_name() -> None:
     """As in a watch of one object."""
-    assert query_options.selection({"fieldSelector": "spec.a=b", "limit": "5"}, "x") == Query(
+    assert query_options.list_query({"fieldSelector": "spec.a=b", "limit": "5"}, "x") == Query(
         field_selector="spec.a=b,metadata.name=x", limit=5
     )
 
@@ -43,22 +43,24 @@ def test_the_body_of_a_delete_takes_precedence_over_its_query() -> None:
         "preconditions": {"uid": "u"},
     }
     query = {"propagationPolicy": "Foreground", "gracePeriodSeconds": "9"}
-    assert query_options.deleting(query, body) == DeleteOptions(
+    assert query_options.delete_options(query, body) == DeleteOptions(
         uid="u", propagation="Orphan", grace_seconds=0
     )
-    assert query_options.deleting(query, None) == DeleteOptions(propagation="Foreground", grace_seconds=9)
+    assert query_options.delete_options(query, None) == DeleteOptions(
+        propagation="Foreground", grace_seconds=9
+    )
 
 
 def _patching(query: Mapping[str, str]) -> object:
-    return query_options.patching(query, "", apply=False)
+    return query_options.patch_options(query, "", apply=False)
 
 
 def _applying(query: Mapping[str, str]) -> object:
-    return query_options.patching(query, "kubectl/1", apply=True)
+    return query_options.patch_options(query, "kubectl/1", apply=True)
 
 
 def _deleting(query: Mapping[str, str]) -> object:
-    return query_options.deleting(query, None)
+    return query_options.delete_options(query, None)
 
 
 @pytest.mark.parametrize(
@@ -70,12 +72,12 @@ def _deleting(query: Mapping[str, str]) -> object:
         (_patching, {"fieldValidation": "Hard"}, "fieldValidation: Unsupported value"),
         (_deleting, {"propagationPolicy": "Sideways"}, "propagationPolicy: Unsupported value"),
         (
-            query_options.listed_version,
+            query_options.list_version,
             {"resourceVersionMatch": "Exact"},
             "forbidden unless resourceVersion is provided",
         ),
-        (query_options.listed_version, {"resourceVersion": "x"}, "invalid syntax"),
-        (query_options.selection, {"limit": "many"}, "invalid syntax"),
+        (query_options.list_version, {"resourceVersion": "x"}, "invalid syntax"),
+        (query_options.list_query, {"limit": "many"}, "invalid syntax"),
     ],
 )
 def test_invalid_options_are_refused(

@@ -4,7 +4,7 @@ import pytest
 
 from localkube.apiserver.builtin_resources import builtin_registry
 from localkube.apiserver.errors import ApiError
-from localkube.apiserver.routing import target, verb
+from localkube.apiserver.routing import resolve, verb
 
 REGISTRY = builtin_registry()
 
@@ -28,7 +28,7 @@ def test_a_path_names_resource_namespace_object_and_subresource(
     path: str, named: tuple[str, str | None, str, str]
 ) -> None:
     """Also where a namespace is itself the object."""
-    actual = target(REGISTRY, path)
+    actual = resolve(REGISTRY, path)
     assert actual is not None
     assert (actual.res.plural, actual.namespace, actual.name, actual.subresource) == named
 
@@ -36,7 +36,7 @@ def test_a_path_names_resource_namespace_object_and_subresource(
 @pytest.mark.parametrize("path", ["/api", "/apis/", "/api/v1", "/apis/batch", "/apis/batch/v1", "/version"])
 def test_a_path_of_discovery_names_no_resource(path: str) -> None:
     """Discovery serves it."""
-    assert target(REGISTRY, path) is None
+    assert resolve(REGISTRY, path) is None
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_path_of_discovery_names_no_resource(path: str) -> None:
 def test_a_path_of_no_served_resource_is_404(path: str) -> None:
     """Before the body is read."""
     with pytest.raises(ApiError) as refused:
-        target(REGISTRY, path)
+        resolve(REGISTRY, path)
     assert refused.value.code == 404
 
 
@@ -70,7 +70,7 @@ def test_a_path_of_no_served_resource_is_404(path: str) -> None:
 )
 def test_a_method_that_a_path_does_not_take_is_405(method: str, path: str) -> None:
     """As a real API server says."""
-    actual = target(REGISTRY, path)
+    actual = resolve(REGISTRY, path)
     assert actual is not None
     with pytest.raises(ApiError) as refused:
         verb(method, actual)

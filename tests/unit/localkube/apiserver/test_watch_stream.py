@@ -15,7 +15,7 @@ from localkube.apiserver.query_options import WatchOptions
 from localkube.apiserver.requests import Options, Patch, Query
 from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.store import Store
-from localkube.apiserver.tables import Form, Shaper
+from localkube.apiserver.tables import Form, ResponseTransformer
 from localkube.apiserver.watch_cache import WINDOW
 from localkube.apiserver.watch_stream import INITIAL_EVENTS_END, Watch
 
@@ -30,7 +30,7 @@ class Setup:
     def __init__(self) -> None:
         self.registry = builtin_registry()
         self.store = Store(self.registry, now=lambda: NOW)
-        self.shaper = Shaper(self.registry, lambda: NOW)
+        self.transformer = ResponseTransformer(self.registry, lambda: NOW)
         self.maps = self.res("configmaps")
         self.store.create(self.res("namespaces"), None, {"metadata": {"name": "a"}}, Options())
 
@@ -51,7 +51,7 @@ class Setup:
 
     def watch(self, options: WatchOptions, query: Query = ALL, form: Form | None = None) -> "Lines":
         """Open a watch of ConfigMaps."""
-        watch = Watch(self.store, self.shaper, self.maps, form or Form(), max_queue=10)
+        watch = Watch(self.store, self.transformer, self.maps, form or Form(), max_queue=10)
         watch.open("a", query, options)
         return Lines(watch, watch.lines(options, period=0.01))
 
