@@ -130,7 +130,7 @@ def _schemas(registry: Registry, res: Resource) -> Object:
 def _published(schema: Any) -> Any:
     """Return a schema as a real server publishes it: without CEL rules, int-or-string as `oneOf`."""
     if isinstance(schema, list):
-        return [_published(one) for one in schema]
+        return [_published(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     kept = {
@@ -151,19 +151,19 @@ def _published(schema: Any) -> Any:
 def _paths(res: Resource) -> Object:
     root = f"/apis/{res.group}/{res.version}" if res.group else f"/api/{res.version}"
     space = "/namespaces/{namespace}" if res.namespaced else ""
-    many, one = f"{root}{space}/{res.plural}", f"{root}{space}/{res.plural}/{{name}}"
+    collection, item = f"{root}{space}/{res.plural}", f"{root}{space}/{res.plural}/{{name}}"
     named = [_parameter("namespace", "path")] if res.namespaced else []
     paths: Object = {
-        many: _operations(res, {"get": "list", "post": "create", "delete": "deletecollection"})
+        collection: _operations(res, {"get": "list", "post": "create", "delete": "deletecollection"})
         | ({"parameters": named} if named else {}),
-        one: _operations(res, {"get": "get", "put": "update", "patch": "patch", "delete": "delete"})
+        item: _operations(res, {"get": "get", "put": "update", "patch": "patch", "delete": "delete"})
         | {"parameters": [_parameter("name", "path"), *named]},
     }
     if res.namespaced:
         paths[f"{root}/{res.plural}"] = _operations(res, {"get": "list"})
     if "status" in res.subresources:
         status = _operations(res, {"get": "get", "put": "update", "patch": "patch"})
-        paths[f"{one}/status"] = status | {"parameters": [_parameter("name", "path"), *named]}
+        paths[f"{item}/status"] = status | {"parameters": [_parameter("name", "path"), *named]}
     return paths
 
 

@@ -45,7 +45,7 @@ def _same_types(value: Any, old: Any) -> bool:
     if value is old:
         return True
     if isinstance(value, dict):
-        return all(_same_types(one, old[name]) for name, one in value.items())
+        return all(_same_types(item, old[name]) for name, item in value.items())
     if isinstance(value, list):
         return all(map(_same_types, value, old))
     return isinstance(value, bool) == isinstance(old, bool)
@@ -54,21 +54,21 @@ def _same_types(value: Any, old: Any) -> bool:
 def _shape_object(node: SchemaNode, value: Object, old: Any, path: str, unknown: list[str]) -> Any:
     previous = old if isinstance(old, dict) else {}
     shaped: Object = {}
-    for name, one in value.items():
-        below = node.child(name)
+    for name, item in value.items():
+        child = node.child(name)
         where = f"{path}.{name}" if path else name
-        if below is None:
+        if child is None:
             if node.preserve:
-                shaped[name] = one
+                shaped[name] = item
             else:
                 unknown.append(where)
-        elif one is not None or below.nullable:  # any other null is dropped, so that a default applies
-            shaped[name] = shape(below, one, previous.get(name, MISSING), where, unknown)
+        elif item is not None or child.nullable:  # any other null is dropped, so that a default applies
+            shaped[name] = shape(child, item, previous.get(name, MISSING), where, unknown)
     for name, default in node.defaults:
         if name not in shaped:
             copied = copy.deepcopy(default) if isinstance(default, dict | list) else default
-            below = node.properties[name]
-            shaped[name] = shape(below, copied, previous.get(name, MISSING), f"{path}.{name}", unknown)
+            child = node.properties[name]
+            shaped[name] = shape(child, copied, previous.get(name, MISSING), f"{path}.{name}", unknown)
     return shaped
 
 
@@ -78,9 +78,9 @@ def _shape_list(node: SchemaNode, value: list[Any], old: Any, path: str, unknown
         return value
     previous = correlate(node, old)
     shaped = []
-    for index, one in enumerate(value):
-        match = previous.get(identity(node, one), MISSING) if previous else MISSING
-        shaped.append(shape(items, one, match, f"{path}[{index}]", unknown))
+    for index, item in enumerate(value):
+        match = previous.get(identity(node, item), MISSING) if previous else MISSING
+        shaped.append(shape(items, item, match, f"{path}[{index}]", unknown))
     return shaped
 
 
@@ -91,7 +91,7 @@ def correlate(node: SchemaNode, old: Any) -> dict[Any, Any]:
     """
     if node.merging != "map" or not isinstance(old, list):
         return {}
-    return {identity(node, one): one for one in old}
+    return {identity(node, item): item for item in old}
 
 
 def identity(node: SchemaNode, item: Any) -> Any:
@@ -103,5 +103,5 @@ def identity(node: SchemaNode, item: Any) -> Any:
 
 
 def _default(node: SchemaNode, key: str) -> Any:
-    below = node.items.properties.get(key) if node.items else None
-    return None if below is None or below.default is MISSING else below.default
+    child = node.items.properties.get(key) if node.items else None
+    return None if child is None or child.default is MISSING else child.default

@@ -116,7 +116,7 @@ def write_options(query: Mapping[str, str], agent: str, *, apply: bool = False) 
 
 
 def patch_options(query: Mapping[str, str], agent: str, *, apply: bool) -> Options:
-    """Return the options of a patch; raises ApiError 422 as `write_options`, and for `force` without apply."""
+    """Return the options of a patch; ApiError 422 as `write_options`, and for `force` without apply."""
     if "force" in query and not apply:
         raise _invalid_options("PatchOptions", "force: Forbidden: may not be specified for non-apply patch")
     return write_options(query, agent, apply=apply)

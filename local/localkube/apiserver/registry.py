@@ -59,7 +59,7 @@ def no_causes(_obj: Object, _old: Object | None) -> Iterable[Cause]:
 class Definition:
     """A served kind: its resource, its schema, as JSON and compiled, and what a schema cannot express.
 
-    `normalise` completes an object before it is validated; `validate` validates it against the previous one,
+    `normalise` completes an object before it is validated; `validate` compares it with the previous one,
     None for a new one.
     """
 
@@ -126,11 +126,11 @@ class Registry:
 
     def __init__(self, definitions: Iterable[Definition]) -> None:
         self.version = 1
-        self._definitions = {_key(one.resource): one for one in definitions}
+        self._definitions = {_key(definition.resource): definition for definition in definitions}
 
     def resources(self) -> Sequence[Resource]:
         """Return all resources, built-ins first."""
-        return tuple(one.resource for one in self._definitions.values())
+        return tuple(definition.resource for definition in self._definitions.values())
 
     def find(self, group: str, version: str, plural: str) -> Resource | None:
         """Return the resource of a group, version and plural name; None if it is not served."""
@@ -139,9 +139,9 @@ class Registry:
 
     def kind(self, api_version: str, kind: str) -> Resource | None:
         """Return the resource of an apiVersion and kind; None if it is not served."""
-        for one in self._definitions.values():
-            if one.resource.kind == kind and one.resource.api_version == api_version:
-                return one.resource
+        for definition in self._definitions.values():
+            if definition.resource.kind == kind and definition.resource.api_version == api_version:
+                return definition.resource
         return None
 
     def schema(self, res: Resource) -> Object | None:
@@ -190,7 +190,7 @@ class Registry:
         """
         definitions = definitions_of(crd)
         self._drop(crd)
-        self._definitions |= {_key(one.resource): one for one in definitions}
+        self._definitions |= {_key(definition.resource): definition for definition in definitions}
         self.version += 1
 
     def remove(self, crd: Object) -> None:
@@ -201,7 +201,9 @@ class Registry:
     def _drop(self, crd: Object) -> None:
         group, plural = crd["spec"]["group"], crd["spec"]["names"]["plural"]
         self._definitions = {
-            key: one for key, one in self._definitions.items() if (key[0], key[2]) != (group, plural)
+            key: definition
+            for key, definition in self._definitions.items()
+            if (key[0], key[2]) != (group, plural)
         }
 
 
@@ -242,8 +244,10 @@ def _of_version(spec: Object, version: Object) -> Definition:
     return define(
         resource,
         version["schema"]["openAPIV3Schema"],
-        columns=tuple(_column(one) for one in version.get("additionalPrinterColumns", ())) or (AGE,),
-        selectable=tuple(one["jsonPath"].removeprefix(".") for one in version.get("selectableFields", ())),
+        columns=tuple(_column(column) for column in version.get("additionalPrinterColumns", ())) or (AGE,),
+        selectable=tuple(
+            field["jsonPath"].removeprefix(".") for field in version.get("selectableFields", ())
+        ),
     )
 
 

@@ -17,7 +17,7 @@ from localkube.apiserver.resources import Object
 from localkube.apiserver.routing import Target
 
 MAX_BYTES = 3 * 1024 * 1024  # bytes, as a real API server
-BUILT_IN = frozenset(one.resource.group for one in BUILTINS)
+BUILT_IN = frozenset(definition.resource.group for definition in BUILTINS)
 _JSON = frozenset({"application/json", "", "*/*"})
 _YAML = frozenset({"application/yaml", "application/x-yaml"})
 _PATCHES: dict[str, PatchKind] = {

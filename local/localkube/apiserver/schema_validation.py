@@ -50,8 +50,8 @@ def _check_structure(node: SchemaNode, value: Any, old: Any, path: str, causes: 
     if node.types and not _has_type(node, value):
         causes.append(_wrong_type(node, value, path))
         return
-    if node.enum and not any(value == one and type(value) is type(one) for one in node.enum):
-        choices = ", ".join(_quoted(one) for one in node.enum)
+    if node.enum and not any(value == item and type(value) is type(item) for item in node.enum):
+        choices = ", ".join(_quoted(item) for item in node.enum)
         message = f"Unsupported value: {_quoted(value)}: supported values: {choices}"
         causes.append(Cause(UNSUPPORTED, message, path))
     if node.limits or node.pattern or node.format:
@@ -87,11 +87,11 @@ def _check_object(node: SchemaNode, value: Object, old: Any, path: str, causes: 
         Cause(REQUIRED, "Required value", _join(path, name)) for name in node.required if name not in value
     )
     previous = old if isinstance(old, dict) else {}
-    for name, one in value.items():
-        below = node.child(name)
+    for name, item in value.items():
+        child = node.child(name)
         old_value = previous.get(name, MISSING)
-        if below is not None and one is not old_value:
-            _check_structure(below, one, old_value, _join(path, name), causes)
+        if child is not None and item is not old_value:
+            _check_structure(child, item, old_value, _join(path, name), causes)
 
 
 def _check_list(node: SchemaNode, value: list[Any], old: Any, path: str, causes: list[Cause]) -> None:
@@ -100,14 +100,14 @@ def _check_list(node: SchemaNode, value: list[Any], old: Any, path: str, causes:
         return
     previous = correlate(node, old)
     seen: set[Any] = set()
-    for index, one in enumerate(value):
+    for index, item in enumerate(value):
         where = f"{path}[{index}]"
-        unique = _uniqueness_key(node, one)
+        unique = _uniqueness_key(node, item)
         if unique is not None and unique in seen:
-            shown = {key: one.get(key) for key in node.keys} if node.merging == "map" else one
+            shown = {key: item.get(key) for key in node.keys} if node.merging == "map" else item
             causes.append(Cause(DUPLICATE, f"Duplicate value: {_quoted(shown)}", where))
         seen.add(unique)
-        _check_structure(items, one, previous.get(identity(node, one), MISSING), where, causes)
+        _check_structure(items, item, previous.get(identity(node, item), MISSING), where, causes)
 
 
 def _uniqueness_key(node: SchemaNode, item: Any) -> Any:
@@ -171,12 +171,12 @@ def _check_number(limits: Limits, value: float, path: str) -> Iterable[Cause]:
 
 
 def _check_junctors(node: SchemaNode, value: Any, path: str) -> Iterable[Cause]:
-    for one in node.all_of:
-        yield from check(one, value, path=path)
+    for child in node.all_of:
+        yield from check(child, value, path=path)
     prefix = f"Invalid value: {_quoted(value)}: {path} in body must validate"
-    if node.any_of and all(check(one, value, path=path) for one in node.any_of):
+    if node.any_of and all(check(child, value, path=path) for child in node.any_of):
         yield Cause(INVALID, f"{prefix} at least one schema (anyOf)", path)
-    if node.one_of and sum(not check(one, value, path=path) for one in node.one_of) != 1:
+    if node.one_of and sum(not check(child, value, path=path) for child in node.one_of) != 1:
         yield Cause(INVALID, f"{prefix} one and only one schema (oneOf)", path)
     if node.negation is not None and not check(node.negation, value, path=path):
         yield Cause(
@@ -200,15 +200,15 @@ class _RuleWalk:
             self._causes.extend(evaluate_rule(rule, value, old, path))
         if isinstance(value, dict):
             previous = old if isinstance(old, dict) else {}
-            for name, one in value.items():
-                below = node.child(name)
-                if below is not None:
-                    self.visit(below, one, previous.get(name, MISSING), _join(path, name))
+            for name, item in value.items():
+                child = node.child(name)
+                if child is not None:
+                    self.visit(child, item, previous.get(name, MISSING), _join(path, name))
         elif isinstance(value, list) and node.items is not None:
             matches = correlate(node, old)
-            for index, one in enumerate(value):
-                old_item = matches.get(identity(node, one), MISSING)
-                self.visit(node.items, one, old_item, f"{path}[{index}]")
+            for index, item in enumerate(value):
+                old_item = matches.get(identity(node, item), MISSING)
+                self.visit(node.items, item, old_item, f"{path}[{index}]")
 
 
 def evaluate_rule(rule: Rule, value: Any, old: Any, path: str) -> Iterable[Cause]:
@@ -239,4 +239,4 @@ def _quoted(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)

@@ -181,7 +181,7 @@ def _compile_junctors(node: SchemaNode, schema: Object, path: str) -> None:
 
 
 def _compile_all(schema: Object, name: str, path: str) -> tuple[SchemaNode, ...]:
-    return tuple(compile_schema(one, f"{path}.{name}[{i}]") for i, one in enumerate(schema.get(name, ())))
+    return tuple(compile_schema(child, f"{path}.{name}[{i}]") for i, child in enumerate(schema.get(name, ())))
 
 
 def _derive(node: SchemaNode) -> None:

@@ -257,7 +257,7 @@ def _for_subresource(request: WriteRequest, live: Object, desired: Object) -> Ob
 
 
 def _with_system_changes(request: WriteRequest, live: Object, new: Object, entries: list[Object]) -> Object:
-    """Return new with its managedFields; the generation increases if more than metadata and status changed."""
+    """Return new with its managedFields, and the next generation if its spec (or data) changed."""
     meta, current = new["metadata"], live["metadata"]
     more: Object = {}
     if entries is not meta.get("managedFields") and (entries or "managedFields" in meta):

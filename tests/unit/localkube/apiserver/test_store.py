@@ -348,32 +348,34 @@ def test_refuses_a_watch_from_an_old_or_future_version(stage: Stage) -> None:
     assert old.value.message.startswith("too old resource version: 1 (")
 
 
-def test_tells_a_listeners_own_writes_after_what_it_heard(stage: Stage) -> None:
-    """Nobody hears of an effect before its cause."""
-    heard: list[str] = []
+def test_delivers_the_writes_of_a_listener_after_their_cause(stage: Stage) -> None:
+    """All listeners get the events in the order of versions."""
+    colours: list[str] = []
 
-    def answer(event: WatchEvent) -> None:
+    def write(event: WatchEvent) -> None:
         if event.obj["spec"].get("colour") == "red":
             stage.merge("widgets", "w", {"spec": {"colour": "blue"}})
 
     widgets = stage.res("widgets")
-    stage.store.subscribe(widgets, None, Query(), answer, since=None)
-    stage.store.subscribe(widgets, None, Query(), lambda e: heard.append(e.obj["spec"]["colour"]), since=None)
+    stage.store.subscribe(widgets, None, Query(), write, since=None)
+    stage.store.subscribe(
+        widgets, None, Query(), lambda e: colours.append(e.obj["spec"]["colour"]), since=None
+    )
     stage.create("widgets", a_widget(colour="red"))
-    assert heard == ["red", "blue"]
+    assert colours == ["red", "blue"]
 
 
-def test_stops_telling_when_told_to(stage: Stage) -> None:
-    """An ended subscription hears nothing."""
+def test_an_ended_subscription_gets_no_events(stage: Stage) -> None:
+    """As when a client disconnects."""
     events: list[WatchEvent] = []
-    stop = stage.store.subscribe(stage.res("widgets"), None, Query(), events.append, since=None)
-    stop()
+    unsubscribe = stage.store.subscribe(stage.res("widgets"), None, Query(), events.append, since=None)
+    unsubscribe()
     stage.create("widgets", a_widget())
     assert events == []
 
 
-def test_keeps_a_deleted_object_until_its_last_finalizer_goes(stage: Stage) -> None:
-    """Deletion marks it, bumps its generation, and the write that empties the finalizers removes it."""
+def test_keeps_a_deleted_object_until_its_last_finalizer_is_removed(stage: Stage) -> None:
+    """Deletion sets deletionTimestamp and increases the generation; removing the last finalizer deletes it."""
     sent = a_widget()
     sent["metadata"]["finalizers"] = ["a/b", "c/d"]
     stage.create("widgets", sent)
@@ -396,8 +398,8 @@ def test_keeps_a_deleted_object_until_its_last_finalizer_goes(stage: Stage) -> N
     assert ("finalizers" in last["metadata"], stage.find("widgets", "w")) == (False, None)
 
 
-def test_deletes_only_what_was_meant(stage: Stage) -> None:
-    """Uid and resourceVersion are preconditions of a deletion."""
+def test_a_deletion_has_preconditions(stage: Stage) -> None:
+    """Of uid and resourceVersion."""
     uid = stage.create("widgets", a_widget())["metadata"]["uid"]
     with pytest.raises(
         ApiError, match=r"the UID in the precondition \(other\) does not match the UID in record"
