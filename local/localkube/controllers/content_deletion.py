@@ -45,7 +45,7 @@ class Namespaces:
             self._empty(res, namespace)
 
     def _take(self, change: Change) -> None:
-        if change.place == NAMESPACES:
+        if change.group_resource == NAMESPACES:
             if change.new is not None and "deletionTimestamp" in change.new["metadata"]:
                 self._work.add(change.key[1])
         elif change.new is None and change.key[0]:
@@ -117,11 +117,11 @@ class Definitions:
             self._empty(res, crd)
 
     def _take(self, change: Change) -> None:
-        if change.place == DEFINITIONS:
+        if change.group_resource == DEFINITIONS:
             if change.new is not None and "deletionTimestamp" in change.new["metadata"]:
                 self._work.add(change.key[1])
-        elif change.new is None and "." in change.place[0]:
-            self._work.add(f"{change.place[1]}.{change.place[0]}")
+        elif change.new is None and "." in change.group_resource[0]:
+            self._work.add(f"{change.group_resource[1]}.{change.group_resource[0]}")
 
     def _empty(self, res: Resource, crd: Object) -> None:
         custom = self._store.resource((crd["spec"]["group"], crd["spec"]["names"]["plural"]))

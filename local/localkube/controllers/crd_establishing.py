@@ -40,7 +40,7 @@ class Establishing:
             attempt(lambda: self._store.update(res, None, name, wanted, _OPTIONS, subresource="status"))
 
     def _take(self, change: Change) -> None:
-        if change.place == DEFINITIONS and change.new is not None:
+        if change.group_resource == DEFINITIONS and change.new is not None:
             self._work.add(change.key[1])
 
     def _status(self, definition: Object) -> Object:

@@ -12,10 +12,10 @@ from localkube.apiserver.deletion import FOREGROUND, ORPHAN
 from localkube.apiserver.requests import DeleteOptions, Options, Patch, Propagation
 from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.store import Store
-from localkube.apiserver.watch_cache import Change, Key, Place
+from localkube.apiserver.watch_cache import Change, GroupResource, Key
 from localkube.controllers.workqueue import Work, attempt
 
-Node = tuple[Place, Key]
+Node = tuple[GroupResource, Key]
 State = Literal["solid", "waiting", "absent"]
 _OPTIONS = Options(manager="garbage-collector")
 
@@ -55,7 +55,7 @@ class Garbage:
             self._look(res, live)
 
     def _take(self, change: Change) -> None:
-        self._follow((change.place, change.key), change.old, change.new)
+        self._follow((change.group_resource, change.key), change.old, change.new)
 
     def _follow(self, node: Node, old: Object | None, new: Object | None) -> None:
         before, after = _owner_uids(old), _owner_uids(new)

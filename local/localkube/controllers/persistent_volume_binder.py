@@ -38,9 +38,9 @@ class Claims:
         return self._work.drain(self._look)
 
     def _take(self, change: Change) -> None:
-        if change.place == VOLUMES and change.new is not None:
+        if change.group_resource == VOLUMES and change.new is not None:
             self._work.add(change.key[1])
-        elif change.place == CLAIMS:
+        elif change.group_resource == CLAIMS:
             for name in self._volumes_for(change.key):
                 self._work.add(name)
 
