@@ -25,7 +25,7 @@ Companion: TypeAlias = Callable[[Runtime, Remember[F]], Awaitable[None]]
 
 
 def no_facts(memory: M, fact: F, _at: float) -> M:
-    """The `remember` of a component without facts of its own. Raises TypeError."""
+    """Reject every fact: the `remember` of a component that has none of its own. Raises TypeError."""
     raise TypeError(f"{type(fact).__name__} is not an event, and the memory {memory!r} holds no facts")
 
 

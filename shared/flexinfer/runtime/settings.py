@@ -129,7 +129,7 @@ def image_variables() -> tuple[str, ...]:
 
 
 def _remedy(name: str, readable: Collection[str]) -> str:
-    nearest = difflib.get_close_matches(name, sorted(known), 1)
+    nearest = difflib.get_close_matches(name, sorted(readable), 1)
     return f"did you mean {nearest[0]}?" if nearest else "remove it"
 
 
