@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import cel
-
+from localkube.apiserver.cel_extension import compile_expression
 from localkube.apiserver.resources import Object
 
 _STRINGS: Final = re.compile(r"""r?("(\\.|[^"\\])*"|'(\\.|[^'\\])*')""")
@@ -125,7 +124,7 @@ def _program(text: str, path: str) -> Any:
     if foreign:
         raise RuleError(f"{path}: Forbidden: the local API does not offer {foreign[1]}() in rules")
     try:
-        return cel.compile(text)
+        return compile_expression(text)
     except ValueError as error:
         raise RuleError(f"{path}: Invalid value: compilation failed: {error}") from error
 

@@ -14,6 +14,7 @@ from flexinfer.local.instance import LOCAL, PLANE, REAL, Instance, InstanceError
 from flexinfer.local.ports import HOST
 from flexinfer.local.supervisor.program import NODE, STORES, Program
 from flexinfer.local.supervisor.readiness import Banner, Page
+from flexinfer.local.tls import AUTHORITY
 
 NODE_GRACE = 45.0
 """Longer than an engine's own grace."""
@@ -46,6 +47,8 @@ def _local_api(instance: Instance) -> Program:
             *("--state", str(instance.state), "--port", str(instance.ports.api)),
             *("--certificates", str(instance.certificates), "--token-file", str(instance.token_file)),
         ),
+        # It connects to this instance's nodes alone: the system's authorities would only take memory.
+        variables={"SSL_CERT_FILE": str(instance.certificates / AUTHORITY)},
         probe=Page(port=instance.ports.api, tls=True),
     )
 

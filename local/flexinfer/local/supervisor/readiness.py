@@ -1,15 +1,16 @@
-"""Readiness: whether a process answers, probed from outside with the standard library, so that the supervisor stays small."""
+"""Readiness: whether a process answers, probed from outside with asyncio alone: an HTTP client would double the supervisor."""
 
 import asyncio
 import contextlib
 import ssl
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
 
+_HOST = "127.0.0.1"
+_REQUEST = "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
 _ANSWER_SECONDS = 2.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
 
@@ -39,8 +40,8 @@ async def ready(probe: Probe) -> bool:
         async with asyncio.timeout(_ANSWER_SECONDS):
             if isinstance(probe, Banner):
                 return await _speaks(probe)
-            return await asyncio.to_thread(_answers, probe)
-    except (OSError, TimeoutError, ValueError, HTTPException, asyncio.IncompleteReadError):
+            return await _answers(probe)
+    except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
         return False
 
 
@@ -53,24 +54,22 @@ async def until_ready(probe: Probe) -> None:
 
 
 async def _speaks(probe: Banner) -> bool:
-    reader, writer = await asyncio.open_connection("127.0.0.1", probe.port)
+    reader, writer = await asyncio.open_connection(_HOST, probe.port)
     try:
         return await reader.readexactly(len(probe.opening)) == probe.opening
     finally:
         await _closed(writer)
 
 
-def _answers(probe: Page) -> bool:
+async def _answers(probe: Page) -> bool:
     port = probe.port or _port_in(probe.port_file)
-    host, seconds = "127.0.0.1", _ANSWER_SECONDS
-    connection = (
-        HTTPSConnection(host, port, timeout=seconds, context=_unverified())
-        if probe.tls
-        else HTTPConnection(host, port, timeout=seconds)
-    )
-    with contextlib.closing(connection):
-        connection.request("GET", probe.path)
-        return connection.getresponse().status == HTTPStatus.OK
+    reader, writer = await asyncio.open_connection(_HOST, port, ssl=_unverified() if probe.tls else None)
+    try:
+        writer.write(_REQUEST.format(path=probe.path, host=_HOST).encode())
+        version, status, *_ = (await reader.readline()).split(maxsplit=2)
+        return version.startswith(b"HTTP/") and int(status) == HTTPStatus.OK
+    finally:
+        writer.transport.abort()  # the answer is complete: no TLS shutdown to wait for
 
 
 def _port_in(file: str) -> int:
