@@ -33,7 +33,7 @@ def options(arguments: Sequence[str]) -> NodeOptions:
         port=given.port,
         tls=tls_files(given.certificates or state / "certificates", _CERTIFICATE),
         back_off=given.back_off,
-        resources=device_manager.parsed(given.resource) or device_manager.found(),
+        resources=device_manager.parsed_quantities(given.resource) or device_manager.detected(),
         images=IMAGES,
         storage_class=CLASS,
         mounts_variable=MOUNTS_VARIABLE,

@@ -48,7 +48,7 @@ def options(arguments: Sequence[str]) -> NodeOptions:
         port=given.port,
         back_off=given.back_off,
         tls=TlsFiles(*secure) if all(secure) else None,
-        resources=device_manager.parsed(given.resource) or device_manager.found(),
+        resources=device_manager.parsed_quantities(given.resource) or device_manager.detected(),
         images=ImageRuntimes((PROCESS, *map(_entry, given.image))),
     )
 

@@ -5,7 +5,7 @@ from localkube.kubelet.client import Object
 REASON = "NotOffered"
 
 
-def objection(pod: Object) -> str:
+def rejection(pod: Object) -> str:
     """Return why a Pod cannot be run here at all; empty when it can."""
     spec = pod["spec"]
     for container in spec.get("initContainers") or ():

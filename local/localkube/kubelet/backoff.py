@@ -2,8 +2,8 @@
 
 import msgspec
 
-LONGEST = 300.0
-CALM = 600.0
+MAX_DELAY = 300.0
+RESET_AFTER = 600.0
 """A container that ran for so long starts with a clean slate."""
 
 
@@ -14,16 +14,16 @@ class BackOff(msgspec.Struct, frozen=True):
 
     def streak(self, former: int, ran: float) -> int:
         """Return how many ends in a row this is, after a run of so many seconds."""
-        return 1 if ran >= CALM else former + 1
+        return 1 if ran >= RESET_AFTER else former + 1
 
     def delay(self, streak: int) -> float:
         """Return the seconds to wait after the end that is number `streak` in a row."""
         if streak <= 1:
             return 0.0
-        return min(self.first * 2.0 ** min(streak - 2, 30), LONGEST)
+        return min(self.first * 2.0 ** min(streak - 2, 30), MAX_DELAY)
 
 
-def words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a duration as kubelet prints it: `10s`, `2m40s`."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"

@@ -1,4 +1,4 @@
-"""Records: what the node remembers of its Pods on disk, so that its successor goes on where it was killed.
+"""CheckpointManager: what the node remembers of its Pods on disk, so that its successor goes on where it was killed.
 
 One small file a Pod, replaced as a whole. It says what was begun, never what is true now: whether a process lives is asked of the kernel.
 """
@@ -55,7 +55,7 @@ class PodRecord(msgspec.Struct, kw_only=True):
         return self.containers.setdefault(name, ContainerRecord())
 
 
-class Records:
+class CheckpointManager:
     """The folder of records."""
 
     def __init__(self, folder: Path) -> None:

@@ -75,7 +75,7 @@ class Process:
         self.signal(signal.SIGKILL)
 
     async def stop(self, grace: float) -> int | None:
-        """Ask it to end, end it when the grace is over, and return its exit code."""
+        """Prober it to end, end it when the grace is over, and return its exit code."""
         if grace > 0:
             self.signal(signal.SIGTERM)
             try:
@@ -135,7 +135,7 @@ def adopt(folder: Path, known: Identity | None) -> Process | None:
     return Process(folder, shim if _marked(shim, folder) else 0, living, ours=False)
 
 
-def end_all(below: Path, keep: frozenset[Path]) -> None:
+def kill_all_except(below: Path, keep: frozenset[Path]) -> None:
     """End every process of a run below a folder, except below those to be kept."""
     for process in find(VARIABLE):
         folder = Path(process.value)

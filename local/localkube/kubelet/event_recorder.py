@@ -1,4 +1,4 @@
-"""Events: what the node tells people about a Pod, beside the path: nothing waits for them.
+"""EventRecorder: what the node tells people about a Pod, beside the path: nothing waits for them.
 
 The same words about the same Pod count up one Event instead of making many.
 """
@@ -18,23 +18,23 @@ _YIELD = 0.03
 """Seconds for which Events let status writes go first."""
 
 
-class Said(msgspec.Struct):
+class RecordedEvent(msgspec.Struct):
     """An Event that exists."""
 
     path: str
     count: int = 1
 
 
-class Events:
+class EventRecorder:
     """The Events of one node. When the API is away they are dropped, oldest first: they are a courtesy."""
 
     def __init__(self, client: Client, node: str) -> None:
         self._client = client
         self._node = node
         self._queue: asyncio.Queue[tuple[Object, str, str, str, datetime]] = asyncio.Queue()
-        self._said: dict[tuple[str, str, str], Said] = {}
+        self._said: dict[tuple[str, str, str], RecordedEvent] = {}
 
-    def tell(self, pod: Object, reason: str, message: str, *, warning: bool = False) -> None:
+    def record(self, pod: Object, reason: str, message: str, *, warning: bool = False) -> None:
         """Say something about a Pod."""
         kind = "Warning" if warning else "Normal"
         if self._queue.qsize() >= _ROOM:
@@ -68,7 +68,7 @@ class Events:
         await self._client.create(root, event)
         if len(self._said) > _ROOM:
             self._said.pop(next(iter(self._said)))
-        self._said[key] = Said(f"{root}/{event['metadata']['name']}")
+        self._said[key] = RecordedEvent(f"{root}/{event['metadata']['name']}")
 
 
 def _event(pod: Object, kind: str, reason: str, message: str, now: datetime) -> Object:

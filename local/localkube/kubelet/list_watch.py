@@ -17,8 +17,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 log = logging.getLogger(__name__)
 
 
-async def mirror(client: Client, path: str, *, marks: bool = False, **query: str) -> AsyncIterator[Change]:
-    """Yield every change of a resource; with `marks`, also ("LISTED", {}) when a list has been told whole."""
+async def list_and_watch(
+    client: Client, path: str, *, report_lists: bool = False, **query: str
+) -> AsyncIterator[Change]:
+    """Yield every change of a resource; with `report_lists`, also ("LISTED", {}) when a list has been told whole."""
     known: dict[str, Object] = {}  # uid -> last told
     version, pause = "", _FIRST_PAUSE
     while True:
@@ -28,7 +30,7 @@ async def mirror(client: Client, path: str, *, marks: bool = False, **query: str
                 version = listing["metadata"]["resourceVersion"]
                 for change in difference(known, listing["items"]):
                     yield change
-                if marks:
+                if report_lists:
                     yield "LISTED", {}
             async for kind, found in client.watch(path, version, **query):
                 version, pause = found["metadata"]["resourceVersion"], _FIRST_PAUSE

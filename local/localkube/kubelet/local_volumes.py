@@ -13,7 +13,7 @@ from typing import Any
 
 from localkube.kubelet.api_errors import AlreadyExistsError, ApiError, NotFoundError
 from localkube.kubelet.client import Client, Object
-from localkube.kubelet.list_watch import mirror
+from localkube.kubelet.list_watch import list_and_watch
 from localkube.kubelet.volumes import VolumeError
 
 STORAGE_CLASS: Object = {
@@ -33,7 +33,7 @@ _BINDING_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-class LocalClaims:
+class LocalVolumeProvisioner:
     """The claims that this node knows, and their folders below `root`. `storage_class` is the object whose claims it serves."""
 
     def __init__(self, client: Client, root: Path, node: str, storage_class: Object) -> None:
@@ -49,7 +49,7 @@ class LocalClaims:
         """Follow all claims for ever, and bind those for which this node was chosen."""
         with contextlib.suppress(ApiError):  # there already, or not ours to make
             await self._client.create(_CLASSES, self._class)
-        async for change, claim in mirror(self._client, _CLAIMS):
+        async for change, claim in list_and_watch(self._client, _CLAIMS):
             await self._note(change, claim)
             try:
                 if change == "DELETED":

@@ -7,13 +7,13 @@ from pathlib import Path
 import aiohttp
 
 from localkube.kubelet.backoff import BackOff
-from localkube.kubelet.checkpoint import Records
+from localkube.kubelet.checkpoint import CheckpointManager
 from localkube.kubelet.client import Client, Object
-from localkube.kubelet.device_manager import Devices
-from localkube.kubelet.event_recorder import Events
+from localkube.kubelet.device_manager import DeviceManager
+from localkube.kubelet.event_recorder import EventRecorder
 from localkube.kubelet.image_runtimes import ImageRuntimes
-from localkube.kubelet.local_volumes import LocalClaims
-from localkube.kubelet.pod_ips import Addresses
+from localkube.kubelet.local_volumes import LocalVolumeProvisioner
+from localkube.kubelet.pod_ips import PodIPAllocator
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Layout:
     state: Path
 
     @property
-    def records(self) -> Path:
+    def checkpoints(self) -> Path:
         """One record a Pod."""
         return self.state / "node" / "pods"
 
@@ -53,18 +53,18 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class NodeContext:
     """One node: its name, its ledgers, its connections. `listed` is set once the API has told which Pods there are."""
 
     name: str
     layout: Layout
     client: Client
     session: aiohttp.ClientSession
-    addresses: Addresses
-    devices: Devices
-    claims: LocalClaims
-    events: Events
-    records: Records
+    pod_ips: PodIPAllocator
+    devices: DeviceManager
+    claims: LocalVolumeProvisioner
+    events: EventRecorder
+    checkpoints: CheckpointManager
     back_off: BackOff
     boot: str
     images: ImageRuntimes

@@ -1,4 +1,4 @@
-"""Addresses: one loopback address per Pod, out of 127.64.0.0/10, that no other instance on this machine uses.
+"""PodIPAllocator: one loopback address per Pod, out of 127.64.0.0/10, that no other instance on this machine uses.
 
 Linux answers on all of 127.0.0.0/8 without any set-up. An instance begins at a place of its own in the range; an abstract Unix
 socket named after the address is held while the address is in use (so two instances cannot share one), and an address on which
@@ -20,7 +20,7 @@ class NoAddressError(Exception):
     """Every address of the range is taken."""
 
 
-class Addresses:
+class PodIPAllocator:
     """The addresses that this node's Pods have. `seed` says where in the range to begin."""
 
     def __init__(self, seed: str) -> None:
@@ -28,7 +28,7 @@ class Addresses:
         self._next = int.from_bytes(digest[:4], "big") % RANGE.num_addresses
         self._guards: dict[str, socket.socket] = {}
 
-    def take(self) -> str:
+    def allocate(self) -> str:
         """Return an address that nobody uses, and hold it."""
         busy = listening()
         for address in self._candidates():
@@ -36,7 +36,7 @@ class Addresses:
                 return address
         raise NoAddressError(f"no free address in {RANGE}")
 
-    def keep(self, address: str) -> None:
+    def reserve(self, address: str) -> None:
         """Hold an address that a Pod of a former node process has; its engine listens on it, so nobody else is asked."""
         self._guard(address)
 

@@ -13,10 +13,10 @@ def stamp(now: datetime) -> str:
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def of(record: PodRecord, now: datetime, *, over: bool = False) -> Object:
-    """Return a Pod's whole status; `over` when it has been taken down and nothing of it runs."""
+def of(record: PodRecord, now: datetime, *, terminated: bool = False) -> Object:
+    """Return a Pod's whole status; `terminated` when it has been taken down and nothing of it runs."""
     pod = record.pod
-    phase = "Failed" if record.failed else phase_of(record, over=over)
+    phase = "Failed" if record.failed else phase_of(record, terminated=terminated)
     status: Object = {
         "phase": phase,
         "hostIP": HOST,
@@ -34,13 +34,13 @@ def of(record: PodRecord, now: datetime, *, over: bool = False) -> Object:
     return status
 
 
-def phase_of(record: PodRecord, *, over: bool = False) -> str:
+def phase_of(record: PodRecord, *, terminated: bool = False) -> str:
     """Return the phase, by kubelet's rules."""
     spec = record.pod["spec"]
     policy = spec.get("restartPolicy", "Always")
     codes = [_code(record.container(c["name"])) for c in spec["containers"]]
     finished = [code for code in codes if code is not None]
-    if over:
+    if terminated:
         return "Succeeded" if len(finished) == len(codes) and not any(finished) else "Failed"
     if not initialized(record):
         failed = any(_code(record.container(c["name"])) for c in spec.get("initContainers", ()))

@@ -1,6 +1,6 @@
 """Probes: startup, readiness and liveness, at the periods asked for.
 
-`Tally` is the state machine and knows no clock; `follow` asks and waits.
+`ProbeResults` is the state machine and knows no clock; `follow` asks and waits.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import msgspec
 
 from localkube.kubelet.client import Object
 
-Ask = Callable[[], Awaitable[str]]
+Prober = Callable[[], Awaitable[str]]
 """Asks once; empty when the answer was good, else what was wrong with it."""
 _FIRST_FAILURE = 400
 _KEPT_OUTPUT = 200
@@ -29,7 +29,7 @@ class Timing(msgspec.Struct, frozen=True, rename="camel"):
     failure_threshold: int = 3
 
 
-class Tally:
+class ProbeResults:
     """Answers in a row. `verdict` is None until enough of one kind came."""
 
     def __init__(self, timing: Timing) -> None:
@@ -66,11 +66,11 @@ def timing(probe: Object) -> Timing:
 
 
 async def follow(
-    probe: Object, ask: Ask, judge: Callable[[bool], Awaitable[bool]], complain: Callable[[str], None]
+    probe: Object, ask: Prober, judge: Callable[[bool], Awaitable[bool]], complain: Callable[[str], None]
 ) -> None:
-    """Ask at the probe's period. `judge` hears verdicts and ends it by returning True; `complain` hears every failure."""
+    """Prober at the probe's period. `judge` hears verdicts and ends it by returning True; `complain` hears every failure."""
     timed = timing(probe)
-    tally = Tally(timed)
+    tally = ProbeResults(timed)
     loop = asyncio.get_running_loop()
     await asyncio.sleep(timed.initial_delay_seconds)
     due = loop.time()
@@ -84,7 +84,7 @@ async def follow(
         await asyncio.sleep(due - loop.time())
 
 
-async def _in_time(ask: Ask, seconds: float) -> str:
+async def _in_time(ask: Prober, seconds: float) -> str:
     try:
         async with asyncio.timeout(seconds):
             return await ask()
@@ -92,7 +92,7 @@ async def _in_time(ask: Ask, seconds: float) -> str:
         return f"no answer within {seconds:g}s"
 
 
-def asker(probe: Object, target: Target, session: aiohttp.ClientSession) -> Ask:
+def prober(probe: Object, target: Target, session: aiohttp.ClientSession) -> Prober:
     """Return what asks as the probe says; ValueError for a kind that is not offered."""
     if "httpGet" in probe:
         return lambda: http_get(probe["httpGet"], target, session)
@@ -104,7 +104,7 @@ def asker(probe: Object, target: Target, session: aiohttp.ClientSession) -> Ask:
 
 
 async def http_get(action: Object, target: Target, session: aiohttp.ClientSession) -> str:
-    """Ask by HTTP: any status from 200 to 399 is good."""
+    """Prober by HTTP: any status from 200 to 399 is good."""
     scheme = str(action.get("scheme") or "HTTP").lower()
     host = action.get("host") or target.address
     url = f"{scheme}://{host}:{_port(action['port'], target)}/{str(action.get('path') or '/').lstrip('/')}"

@@ -3,13 +3,13 @@
 from typing import Any
 
 from localkube.apiserver.resources import Object
-from localkube.controllers.jobs import JOB_NAME, Jobs
+from localkube.controllers.jobs import JOB_NAME, JobController
 from tests.unit.localkube.controllers.ground import Ground
 
 
 def a_job(**spec: Any) -> Ground:
     """Return a ground with a Job named `check`, looked at once."""
-    ground = Ground(Jobs)
+    ground = Ground(JobController)
     template = {
         "metadata": {"labels": {"a": "b"}},
         "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]},

@@ -3,13 +3,13 @@
 from typing import Any
 
 from localkube.apiserver.resources import Object
-from localkube.controllers.persistent_volume_binder import Claims
+from localkube.controllers.persistent_volume_binder import PersistentVolumeController
 from tests.unit.localkube.controllers.ground import NAMESPACE, Ground
 
 
 def a_ground() -> Ground:
     """Return a ground with a claim that waits."""
-    ground = Ground(lambda store, _now: Claims(store))
+    ground = Ground(lambda store, _now: PersistentVolumeController(store))
     add_claim(ground)
     return ground
 

@@ -4,13 +4,13 @@ from typing import Any
 
 from localkube.apiserver.requests import Patch
 from localkube.apiserver.resources import Object
-from localkube.controllers.scheduler import SELECTED_NODE, Binding
+from localkube.controllers.scheduler import SELECTED_NODE, Scheduler
 from tests.unit.localkube.controllers.ground import NAMESPACE, Ground
 
 
 def a_ground() -> Ground:
     """Return a ground with a ready node."""
-    ground = Ground(Binding)
+    ground = Ground(Scheduler)
     add_node(ground, "local")
     return ground
 
@@ -76,7 +76,7 @@ def test_a_pod_that_fits_nowhere_is_unschedulable_until_there_is_room() -> None:
 
 def test_without_nodes_there_is_nowhere_to_go() -> None:
     """As kube-scheduler says it."""
-    ground = Ground(Binding)
+    ground = Ground(Scheduler)
     add_pod(ground, "p")
     ground.settle()
     assert scheduled(ground.get("pods", "p"))["message"] == "no nodes available to schedule pods"
