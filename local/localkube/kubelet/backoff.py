@@ -1,20 +1,21 @@
-"""Back-off: how long a container that keeps ending waits for its next start. Pure."""
+"""Back-off: the delay before a container is restarted (CrashLoopBackOff), with kubelet's limits. Pure."""
 
 import msgspec
 
 MAX_DELAY = 300.0
+"""Seconds."""
 RESET_AFTER = 600.0
-"""A container that ran for so long starts with a clean slate."""
+"""Seconds of running after which the back-off of a container starts from the beginning."""
 
 
 class BackOff(msgspec.Struct, frozen=True):
-    """The delay before each start: none, then `first`, doubling up to five minutes."""
+    """No delay after the first end in a row, then `first` seconds, doubling up to MAX_DELAY."""
 
     first: float = 10.0
 
-    def streak(self, former: int, ran: float) -> int:
-        """Return how many ends in a row this is, after a run of so many seconds."""
-        return 1 if ran >= RESET_AFTER else former + 1
+    def streak(self, previous: int, ran: float) -> int:
+        """Return how many ends in a row this is, after a run of `ran` seconds."""
+        return 1 if ran >= RESET_AFTER else previous + 1
 
     def delay(self, streak: int) -> float:
         """Return the seconds to wait after the end that is number `streak` in a row."""

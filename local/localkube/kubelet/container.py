@@ -1,6 +1,6 @@
-"""Container: one container of a Pod through all of its runs: start, probes, end, back-off, start again.
+"""Container: one container of a Pod through all of its runs: start, probes, end, back-off, restart.
 
-Cancelling `live` leaves the process running: an engine does not die with its node.
+The container part of kubelet's pod workers. Cancelling `run` leaves the process running: an engine outlives its kubelet.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class Container:
         self._folders: Mapping[str, Path] = {}
 
     async def run(self, folders: Mapping[str, Path]) -> None:
-        """Run it, again and again where the Pod's restartPolicy says so; return when it has ended for good."""
+        """Run it, and restart it as the Pod's restartPolicy says; return when it has ended permanently."""
         self._folders = folders
         if (left := self._previous_run()) is not None:
             await self._supervise(left, await self._target())
@@ -57,7 +57,7 @@ class Container:
                 await self._supervise(*started)
 
     async def stop(self, grace: float) -> None:
-        """End it, with its preStop hook if it has one; return once nothing of it runs."""
+        """Run its preStop hook, then stop it within `grace` seconds; return once none of its processes runs."""
         if self.process is None:
             self.process = self._previous_run()
         if self.process is None:
@@ -76,13 +76,13 @@ class Container:
         return "terminated" in self.record.state
 
     def _previous_run(self) -> Process | None:
-        """Return the run that a former node process began and whose end nobody has noted yet."""
+        """Return the run that an earlier kubelet process started and whose end is not recorded yet."""
         if not self.record.attempt or self.ended or "waiting" in self.record.state:
             return None
         return container_process.adopt(self._run_folder(), self.record.identity)
 
     def _run_folder(self) -> Path:
-        """Return the folder of the last run."""
+        """Return the folder of the latest run."""
         return self._node.layout.runs / self._pod.uid / self.name / str(self.record.attempt)
 
     def _log_file(self) -> Path:
@@ -98,22 +98,23 @@ class Container:
         return policy != "Never" and bool(ended["exitCode"])
 
     async def _wait_for_back_off(self) -> None:
-        """Wait out the back-off after an end."""
+        """Wait for the back-off after an end."""
         if not self.ended:
             return
         delay = self._node.back_off.delay(self.record.streak)
         self.record.last = self.record.state
         if delay:
-            whom = f"{self.name} pod={self._pod_reference()}"
+            reference = f"{self.name} pod={self._pod_reference()}"
             self._set_waiting(
-                "CrashLoopBackOff", f"back-off {format_duration(delay)} restarting failed container={whom}"
+                "CrashLoopBackOff",
+                f"back-off {format_duration(delay)} restarting failed container={reference}",
             )
             text = f"Back-off restarting failed container {self.name} in pod {self._pod_reference()}"
             self._node.events.record(self._pod.pod, "BackOff", text, warning=True)
             await asyncio.sleep(delay)
 
     async def _start(self) -> tuple[Process, Target] | None:
-        """Start the next run; None when its program cannot be started, which counts as an end."""
+        """Start the next run; None if its program cannot be started, which counts as an end."""
         try:
             launch, target = await self._prepared()
             self.record.attempt += 1
@@ -155,15 +156,15 @@ class Container:
         await asyncio.sleep(retry / 2)
 
     async def _target(self) -> Target | None:
-        """Return how probes reach an adopted run; None without probes, or while that cannot be known."""
+        """Return how probes reach an adopted run; None if that is unknown, and then it is not probed."""
         try:
             return (await container_launch.prepare(self._node, self._pod, self._spec, self._folders))[1]
         except (NoRuntimeError, ConfigError, VolumeError, StartError, ApiError) as error:
-            log.warning("%s: its probes are not asked: %s", self._pod_reference(), error)
+            log.warning("%s: it is not probed: %s", self._pod_reference(), error)
             return None
 
     async def _supervise(self, running: Process, target: Target | None) -> None:
-        """Note that it runs, ask its probes, and note how it ends."""
+        """Record the start of a run, probe it, and record its end."""
         self.process = running
         self._record_start(running)
         code: int | None = None
@@ -191,30 +192,34 @@ class Container:
     def _record_end(self, code: int | None) -> None:
         now = datetime.now(UTC)
         started = self.record.state.get("running", {}).get("startedAt", stamp(now))
-        told: Object = {"reason": "Completed" if code == 0 else "Error", "exitCode": code}
+        state: Object = {"reason": "Completed" if code == 0 else "Error", "exitCode": code}
         if code is None:
-            told = {"reason": "Unknown", "exitCode": _UNKNOWN, "message": "nobody saw how the process ended"}
+            state = {
+                "reason": "Unknown",
+                "exitCode": _UNKNOWN,
+                "message": "exit code unknown: the process and its parent ended while the kubelet was down",
+            }
         message = termination_message.message(
             self._spec, self._run_folder(), self._log_file(), failed=bool(code)
         )
         if message:
-            told["message"] = message
+            state["message"] = message
         ran = (now - datetime.fromisoformat(started)).total_seconds()
         self.record.streak = self._node.back_off.streak(self.record.streak, ran)
-        self._terminated(
-            {**told, "startedAt": started, "finishedAt": stamp(now), "containerID": self.record.id}
+        self._set_terminated(
+            {**state, "startedAt": started, "finishedAt": stamp(now), "containerID": self.record.id}
         )
 
     def _record_start_error(self, why: str) -> None:
         now = stamp(datetime.now(UTC))
         self.record.streak += 1
-        told = {"reason": "StartError", "exitCode": _CANNOT_START, "message": why[:_MAX_MESSAGE]}
+        state = {"reason": "StartError", "exitCode": _CANNOT_START, "message": why[:_MAX_MESSAGE]}
         self._node.events.record(self._pod.pod, "Failed", f"Error: {why}", warning=True)
-        self._terminated({**told, "startedAt": now, "finishedAt": now})
+        self._set_terminated({**state, "startedAt": now, "finishedAt": now})
 
-    def _terminated(self, told: Object) -> None:
-        self.record.state = {"terminated": told}
-        self.record.ready = self._init and told["exitCode"] == 0
+    def _set_terminated(self, state: Object) -> None:
+        self.record.state = {"terminated": state}
+        self.record.ready = self._init and state["exitCode"] == 0
         self.record.started = False
         self.process = None
         self._save()
@@ -235,7 +240,11 @@ class Container:
             async with asyncio.timeout(grace):
                 await self._hook(hook)
         except TimeoutError:
-            log.warning("%s: the preStop hook of %s took all of its grace", self._pod_reference(), self.name)
+            log.warning(
+                "%s: the preStop hook of %s did not end within the grace period",
+                self._pod_reference(),
+                self.name,
+            )
 
     async def _hook(self, hook: Object) -> None:
         if "sleep" in hook:
@@ -243,7 +252,7 @@ class Container:
             return
         target = await self._target()
         if target is not None and ("exec" in hook or "httpGet" in hook):
-            wrong = await probes.prober(hook, target, self._node.session)()
+            wrong = await probes.prober_of(hook, target, self._node.session)()
             if wrong:
                 self._node.events.record(self._pod.pod, "FailedPreStopHook", wrong, warning=True)
 
@@ -260,25 +269,25 @@ class Container:
     async def _follow(self, kind: str, running: Process, target: Target) -> None:
         probe = self._spec[f"{kind}Probe"]
 
-        async def judge(good: bool) -> bool:  # noqa: FBT001 -- the verdict itself
+        async def on_result(good: bool) -> bool:  # noqa: FBT001 -- the result itself
             if not good and kind != "readiness":
                 await self._fail(kind, probe, running)
                 return True
             return self._apply_result(kind, good=good)
 
-        def complain(wrong: str) -> None:
+        def on_failure(wrong: str) -> None:
             text = f"{kind.capitalize()} probe failed: {wrong}"
             self._node.events.record(self._pod.pod, "Unhealthy", text, warning=True)
 
         try:
-            ask = probes.prober(probe, target, self._node.session)
+            probe_once = probes.prober_of(probe, target, self._node.session)
         except ValueError as error:
-            complain(str(error))
+            on_failure(str(error))
             return
-        await probes.follow(probe, ask, judge, complain)
+        await probes.follow(probe, probe_once, on_result, on_failure)
 
     def _apply_result(self, kind: str, *, good: bool) -> bool:
-        """Note a verdict; tells whether the probe is done."""
+        """Record a success or a readiness result; returns whether the probe is finished."""
         if kind == "startup":
             self.record.started, self.record.ready = True, "readinessProbe" not in self._spec
             self._save()

@@ -1,4 +1,4 @@
-"""Launching: from a container's spec to the command line, variables and folders that its process starts with."""
+"""Container launch: turns a container's spec into the command line, variables and folders of its process."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ _PLURALS = {"configMapRef": "configmaps", "secretRef": "secrets"}
 
 
 class StartError(Exception):
-    """The process cannot be started: its program is not there."""
+    """The process cannot be started: its program is not on this machine."""
 
 
 async def prepare(
@@ -29,7 +29,7 @@ async def prepare(
 ) -> tuple[Launch, Target]:
     """Return how to start the next run of a container, and how its probes reach it.
 
-    NoRuntimeError, ConfigError, VolumeError and StartError say why it cannot be started now.
+    Raises NoRuntimeError, ConfigError, VolumeError and StartError if it cannot be started now; ApiError.
     """
     runtime = node.images.find(str(container.get("image", "")))
     attempt = record.container(container["name"]).attempt + 1
@@ -37,14 +37,14 @@ async def prepare(
     table = Mounts(
         [*volumes.mounts(container, folders, record.pod), termination_message.mount(container, folder)]
     )
-    own = environment.variables(container, await _facts(node, record, container))
-    values = environment.inherited(os.environ) | _given(node, record, table)
-    values |= {name: table.translate(value) for name, value in own.items()}
+    container_variables = environment.variables(container, await _facts(node, record, container))
+    values = environment.inherited(os.environ) | _node_variables(node, record, table)
+    values |= {name: table.translate(value) for name, value in container_variables.items()}
     command, args = (
-        [table.translate(expand(word, own)) for word in container.get(key) or ()]
+        [table.translate(expand(word, container_variables)) for word in container.get(key) or ()]
         for key in ("command", "args")
     )
-    argv = _resolved(runtime.command(command, args), values)
+    argv = _resolve(runtime.command(command, args), values)
     directory = _directory(node, record, container, table)
     launch = Launch(
         argv=argv,
@@ -66,18 +66,18 @@ async def _facts(node: NodeContext, record: PodRecord, container: Object) -> Fac
 
 async def _source(node: NodeContext, namespace: str, kind: str, name: str) -> dict[str, str] | None:
     try:
-        found = await node.client.get(f"/api/v1/namespaces/{namespace}/{_PLURALS[kind]}/{name}")
+        source = await node.client.get(f"/api/v1/namespaces/{namespace}/{_PLURALS[kind]}/{name}")
     except NotFoundError:
         return None
-    return environment.secret_data(found) if kind == "secretRef" else dict(found.get("data") or {})
+    return environment.secret_data(source) if kind == "secretRef" else dict(source.get("data") or {})
 
 
-def _given(node: NodeContext, record: PodRecord, table: Mounts) -> dict[str, str]:
-    shown = device_manager.variables(record.devices, node.devices.capacity)
-    return {"HOSTNAME": record.pod["metadata"]["name"], node.mounts_variable: table.variable(), **shown}
+def _node_variables(node: NodeContext, record: PodRecord, table: Mounts) -> dict[str, str]:
+    devices = device_manager.variables(record.devices, node.devices.capacity)
+    return {"HOSTNAME": record.pod["metadata"]["name"], node.mounts_variable: table.variable(), **devices}
 
 
-def _resolved(argv: tuple[str, ...], values: Mapping[str, str]) -> tuple[str, ...]:
+def _resolve(argv: tuple[str, ...], values: Mapping[str, str]) -> tuple[str, ...]:
     if not argv:
         raise ConfigError("no command specified")
     program = shutil.which(argv[0], path=values.get("PATH"))
@@ -87,8 +87,8 @@ def _resolved(argv: tuple[str, ...], values: Mapping[str, str]) -> tuple[str, ..
 
 
 def _directory(node: NodeContext, record: PodRecord, container: Object, table: Mounts) -> Path:
-    """Return where to start: the workingDir if it is below a mount, else the Pod's own folder."""
-    asked = table.find(container.get("workingDir") or "")
-    directory = Path(asked) if asked else node.layout.scratch(record.pod)
+    """Return the working directory: the workingDir if it is below a mount, else the Pod's container_variables folder."""
+    mounted = table.find(container.get("workingDir") or "")
+    directory = Path(mounted) if mounted else node.layout.scratch(record.pod)
     directory.mkdir(parents=True, exist_ok=True)
     return directory

@@ -1,6 +1,7 @@
 """Image runtimes: which program of this machine runs a container image. The table is an argument of the node.
 
-Nothing is pulled. An image without an entry, or whose program is not installed, is an ErrImagePull whose message says what to install.
+It takes the place of an image service: nothing is pulled. An image without an entry, or whose program is not installed, is an
+ErrImagePull whose message names the remedy.
 """
 
 import shutil

@@ -1,6 +1,6 @@
-"""Kubelet: which Pods run here. It follows the Pods bound to this node and keeps one `Pod` for each.
+"""Kubelet: follows the Pods bound to this node and runs one `Pod` for each; kubelet's sync loop.
 
-After a start it first takes over what its records tell of, alive or ended; what the API no longer knows is stopped.
+After a start it first restores the Pods of its checkpoints, running or ended, and stops those that the API server no longer has.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ class Kubelet:
     def __init__(self, node: NodeContext) -> None:
         self._node = node
         self._pods: dict[str, Pod] = {}  # uid -> Pod
-        self._present: set[str] = set()  # uids that the API has
+        self._present: set[str] = set()  # uids that the API server has
         self._spare: str | None = None
         self._pod_released = asyncio.Event()
         self._stopping = False
 
     async def run(self) -> None:
-        """Follow the Pods for ever. Cancelling leaves their processes running."""
+        """Follow the Pods until cancelled, which leaves their processes running."""
         async with asyncio.TaskGroup() as tasks:
             self._restore(tasks)
             self._spare = self._node.pod_ips.allocate()
@@ -49,16 +49,16 @@ class Kubelet:
                     self._handle_pod(pod, tasks)
 
     async def stop_all(self) -> None:
-        """Stop every Pod's processes, with their grace; their records stay, so that they come back with the node."""
-        self._stopping = True  # what the API says of a Pod from now on is for the next node
+        """Stop every Pod within its grace period; the checkpoints stay, so that the next kubelet process starts them again."""
+        self._stopping = True  # later changes are for the next kubelet process
         for pod in self._pods.values():
-            pod.stop("with the node")
+            pod.stop("node shutdown")
         while self._pods:
             self._pod_released.clear()
             await self._pod_released.wait()
 
     def find(self, namespace: str, name: str) -> PodRecord | None:
-        """Return the record of a Pod; of several by one name, the newest."""
+        """Return the record of a Pod; of several with one name, the newest."""
         for pod in reversed(self._pods.values()):
             metadata = pod.record.pod["metadata"]
             if (metadata["namespace"], metadata["name"]) == (namespace, name):
@@ -73,7 +73,7 @@ class Kubelet:
             _clear_stale_identities(record, self._node.boot)
             self._node.pod_ips.reserve(record.address)
             self._node.devices.restore(record.uid, record.devices)
-            log.info("takes over pod %s", record.uid)
+            log.info("restores pod %s", record.uid)
             self._start(record, tasks)
 
     def _handle_pod(self, pod: Object, tasks: asyncio.TaskGroup) -> None:
@@ -93,7 +93,7 @@ class Kubelet:
         asyncio.get_running_loop().call_later(0.1, self._allocate_spare)
 
     def _allocate_spare(self) -> None:
-        """Look for the next Pod's address before it is needed."""
+        """Allocate the next Pod's address before it is needed: that reads /proc."""
         self._spare = self._spare or self._node.pod_ips.allocate()
 
     def _start(self, record: PodRecord, tasks: asyncio.TaskGroup) -> Pod:
@@ -102,7 +102,7 @@ class Kubelet:
         return pod
 
     def _handle_list(self) -> None:
-        """Stop what the API does not have; from now on Pods may start new processes."""
+        """Stop the Pods that the list lacks; from now on Pods may start processes."""
         self._node.listed.set()
         for uid in [uid for uid in self._pods if uid not in self._present]:
             self._handle_deleted(uid)
@@ -110,7 +110,7 @@ class Kubelet:
     def _handle_deleted(self, uid: str) -> None:
         self._present.discard(uid)
         if uid in self._pods:
-            self._pods[uid].stop("gone")
+            self._pods[uid].stop("removed")
 
     def _released(self, pod: Pod) -> None:
         self._pods.pop(pod.record.uid, None)
@@ -118,7 +118,7 @@ class Kubelet:
 
 
 def _clear_stale_identities(record: PodRecord, boot: str) -> None:
-    """Forget process numbers of before the machine was booted: they mean others now."""
+    """Drop process ids of an earlier boot: other processes have them now."""
     if record.boot != boot:
         record.boot = boot
         for container in record.containers.values():

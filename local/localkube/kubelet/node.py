@@ -1,6 +1,6 @@
-"""The kubelet as a process: its node's object, its endpoint, and the Pods bound to it.
+"""The node as a process: registration, heartbeat, the HTTPS endpoint, and the kubelet with its Pods.
 
-SIGTERM ends it and leaves the Pods' processes running, for the next kubelet to take over; SIGUSR1 stops those first.
+SIGTERM ends it and leaves the Pods' processes running, for the next process to adopt; SIGUSR1 stops those first.
 """
 
 import asyncio
@@ -36,10 +36,10 @@ log = logging.getLogger("localkube.kubelet")
 
 
 class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a kubelet is started with.
+    """The options of a node.
 
-    `state` is the folder of everything that it keeps, `images` says which program runs which image, and claims of `storage_class` are
-    folders below `state`. `volumes_kubeconfig` is used to write volumes, which a real API server permits no node. `back_off` is in
+    `state` is the folder of everything that it keeps, `images` says which program runs which image, and PVCs of `storage_class` are
+    folders below `state`. `volumes_kubeconfig` is used to write volumes, which a real API server does not permit to nodes. `back_off` is in
     seconds before the second restart of a container. `resources` are extended resources such as `nvidia.com/gpu`. Without `tls` the
     endpoint of logs is plain HTTP, as the API server's must be then.
     """
@@ -88,7 +88,7 @@ async def _serve(options: NodeOptions) -> None:
 
 @contextlib.asynccontextmanager
 async def _node_context(options: NodeOptions) -> AsyncIterator[NodeContext]:
-    """Open what all Pods of the node share."""
+    """Open the connections and allocators that all Pods of the node share."""
     layout = Layout(options.state)
     timeout = aiohttp.ClientTimeout(total=None)
     connector = aiohttp.TCPConnector(force_close=True)
@@ -129,7 +129,7 @@ def _new_context(
 
 @contextlib.asynccontextmanager
 async def _endpoint(options: NodeOptions, node: NodeContext, kubelet: Kubelet) -> AsyncIterator[int]:
-    """Listen on the node's own endpoint; yields its port."""
+    """Serve the node's endpoint; yields its port."""
     app = application(kubelet, node.layout, node.client.bearer(), secure=options.tls is not None)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
@@ -145,7 +145,7 @@ async def _endpoint(options: NodeOptions, node: NodeContext, kubelet: Kubelet) -
 async def _register(client: Client, options: NodeOptions, port: int) -> None:
     await node_registration.register(client, options.name, port, options.resources)
     log.info("node %s is registered; logs on port %d", options.name, port)
-    await node_registration.beat(client, options.name, port, options.resources)
+    await node_registration.heartbeat(client, options.name, port, options.resources)
 
 
 async def _either(*events: asyncio.Event) -> None:

@@ -1,4 +1,4 @@
-"""Host: what all Pods of one node share, and where their files lie. No behaviour lives here."""
+"""NodeContext: the dependencies that all Pods of one node share, and the layout of its state folder. It has no behaviour."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -24,21 +24,21 @@ class Layout:
 
     @property
     def checkpoints(self) -> Path:
-        """One record a Pod."""
+        """One checkpoint file a Pod."""
         return self.state / "node" / "pods"
 
     @property
     def runs(self) -> Path:
-        """What the shells beside the containers write (see `process`)."""
+        """What the shells beside the containers write (see `container_process`)."""
         return self.state / "node" / "runs"
 
     @property
     def claims(self) -> Path:
-        """The folders of claims, by namespace and name."""
+        """The folders of PVCs, by namespace and name."""
         return self.state / "volumes"
 
     def scratch(self, pod: Object) -> Path:
-        """Return the folder that lives as long as a Pod: its volumes and where its processes start."""
+        """Return the folder that is removed with a Pod: its volumes and the working directory of its processes."""
         return self.state / "node" / "scratch" / str(pod["metadata"]["uid"])
 
     def log(self, pod: Object, container: str, attempt: int) -> Path:
@@ -54,7 +54,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class NodeContext:
-    """One node: its name, its ledgers, its connections. `listed` is set once the API has told which Pods there are."""
+    """One node: its name, its allocators, its connections. `listed` is set once its Pods have been listed."""
 
     name: str
     layout: Layout

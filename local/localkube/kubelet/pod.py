@@ -1,8 +1,8 @@
-"""Pod: one Pod on this node, from its first sight to its last trace.
+"""Pod: one Pod on this node, from its first sight until nothing of it is left; one of kubelet's pod workers.
 
-Three things go on beside each other: its containers live, its status is published as soon as it changes (the latest only), and
-somebody may ask it to stop. It stops in one of three ways: deleted (the API is told and the object removed), gone (nobody to tell) or
-with the node (it comes back when the node does).
+Three tasks run at once: its containers, the publishing of its latest status, and waiting for a request to stop. A Pod is stopped because
+it was deleted (the API server still has the object: it is removed once nothing runs), because it was removed (the API server no longer
+has it), or for a node shutdown (its checkpoint stays, and the next kubelet process starts it again).
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from localkube.kubelet.container import Container
 from localkube.kubelet.node_context import NodeContext
 from localkube.kubelet.volumes import VolumeError
 
-Ending: TypeAlias = Literal["deleted", "gone", "with the node"]
+Ending: TypeAlias = Literal["deleted", "removed", "node shutdown"]
 _FIRST_RETRY, _LONGEST_RETRY = 0.2, 5.0
 _VOLUME_RETRY = 1.0
 DEFAULT_GRACE = 30.0
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Pod:
-    """One Pod of this node. `released` is called once nothing of it runs and its record is gone."""
+    """One Pod of this node. `released` is called once nothing of it runs and its checkpoint is removed."""
 
     def __init__(self, node: NodeContext, record: PodRecord, released: Callable[["Pod"], None]) -> None:
         self.record = record
@@ -54,25 +54,25 @@ class Pod:
         return [*self._init_containers, *self._containers]
 
     def update(self, pod: Object) -> None:
-        """Take in what the API says of it now."""
+        """Apply a change of the Pod object."""
         self.record.pod = {**self.record.pod, "metadata": pod["metadata"], "status": pod.get("status") or {}}
         if pod["metadata"].get("deletionTimestamp"):
             self.stop("deleted", float(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
 
     def stop(self, how: Ending, grace: float | None = None) -> None:
-        """Prober it to stop; asked again with a shorter grace, that one counts from now."""
+        """Request a stop within `grace` seconds (default: the Pod's own); a shorter grace of a later request counts from then."""
         allowed = self._grace_period() if grace is None else grace
         if self._stop_requested.is_set():
             if allowed < self._grace:
                 asyncio.get_running_loop().call_later(allowed, self._kill)
-            if how == "gone":
+            if how == "removed":
                 self._ending = how
             return
         self._ending, self._grace = how, allowed
         self._stop_requested.set()
 
     async def run(self) -> None:
-        """Run it until it has been asked to stop, and has stopped. Cancelling leaves its processes running."""
+        """Run it until it was requested to stop and has stopped. Cancelling leaves its processes running."""
         async with asyncio.TaskGroup() as tasks:
             publishing = tasks.create_task(self._publish())
             running_containers = tasks.create_task(self._run_containers())
@@ -84,10 +84,10 @@ class Pod:
         await self._clean_up()
 
     async def _run_containers(self) -> None:
-        refused = admission.rejection(self.record.pod)
-        if refused and not self.record.failed:
-            self.record.failed = (admission.REASON, refused)
-            self._node.events.record(self.record.pod, admission.REASON, refused, warning=True)
+        rejection = admission.rejection(self.record.pod)
+        if rejection and not self.record.failed:
+            self.record.failed = (admission.REASON, rejection)
+            self._node.events.record(self.record.pod, admission.REASON, rejection, warning=True)
         try:
             if not self.record.failed:
                 async with asyncio.timeout(self._deadline()):
@@ -96,7 +96,7 @@ class Pod:
             await self._fail(
                 "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
             )
-        except Exception as error:  # one broken Pod must not take the node down
+        except Exception as error:  # one broken Pod must not stop the node
             log.exception("pod %s", self.record.uid)
             await self._fail("NodeError", f"the local node failed to run it: {error}")
         self._save()
@@ -118,7 +118,7 @@ class Pod:
         if self.record.devices or not requested:
             return
         if self._node.devices.available(requested) is None:
-            holders = ", ".join(self._node.devices.holders(requested)) or "nobody"
+            holders = ", ".join(self._node.devices.holders(requested)) or "no Pod"
             text = (
                 f"waits for {_counted(requested)}: held by Pods with uid {holders}, whose processes still run"
             )
@@ -137,7 +137,7 @@ class Pod:
             except (VolumeError, OSError) as error:
                 self._set_waiting("FailedMount", f"Unable to attach or mount volumes: {error}")
             except ApiError as error:
-                log.warning("pod %s: its volumes wait: %s", self.record.uid, error)
+                log.warning("pod %s: its volumes are not ready: %s", self.record.uid, error)
             await asyncio.sleep(retry)
             retry = min(2 * retry, 8 * _VOLUME_RETRY)
 
@@ -161,8 +161,8 @@ class Pod:
     async def _terminate(self) -> None:
         await self._stop_all(self._grace)
         self._node.checkpoints.save(self.record)
-        if self._ending == "with the node":
-            with contextlib.suppress(ApiError):  # its successor tells
+        if self._ending == "node shutdown":
+            with contextlib.suppress(ApiError):  # the next kubelet process publishes it
                 await self._send(terminated=False)
             return
         self._node.devices.release(self.record.uid)
@@ -170,7 +170,7 @@ class Pod:
             await self._confirm_deletion()
 
     async def _confirm_deletion(self) -> None:
-        """Tell the API that nothing of the Pod runs any more; it removes the object."""
+        """Delete the object with a grace period of 0: nothing of the Pod runs any more."""
         retry = _FIRST_RETRY
         while self._ending == "deleted":
             try:
@@ -178,14 +178,14 @@ class Pod:
                     await self._send(terminated=True)
                 await self._node.client.delete(pod_path(self.record.pod), uid=self.record.uid, grace=0)
             except ApiError as error:
-                log.warning("pod %s: its end cannot be told yet: %s", self.record.uid, error)
+                log.warning("pod %s: its deletion is not confirmed yet: %s", self.record.uid, error)
                 await asyncio.sleep(retry)
                 retry = min(2 * retry, _LONGEST_RETRY)
             else:
                 return
 
     async def _clean_up(self) -> None:
-        if self._ending != "with the node":
+        if self._ending != "node shutdown":
             layout, pod = self._node.layout, self.record.pod
             for folder in (layout.scratch(pod), layout.runs / self.record.uid, layout.logs(pod)):
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -194,12 +194,12 @@ class Pod:
         self._released(self)
 
     def _save(self) -> None:
-        """Write the record, and let the status be published."""
+        """Write the checkpoint, and have the status published."""
         self._node.checkpoints.save(self.record)
         self._dirty.set()
 
     async def _publish(self) -> None:
-        """Publish the latest status whenever it changed; the API being away only delays it."""
+        """Publish the latest status whenever it changed; retries while the API server is unavailable."""
         retry = _FIRST_RETRY
         while True:
             await self._dirty.wait()
@@ -208,23 +208,23 @@ class Pod:
                 await self._send(terminated=False)
                 retry = _FIRST_RETRY
             except (NotFoundError, ConflictError, InvalidError) as error:
-                log.info("pod %s: its status is not taken: %s", self.record.uid, error)
+                log.info("pod %s: its status was rejected: %s", self.record.uid, error)
             except ApiError as error:
-                log.warning("pod %s: its status waits: %s", self.record.uid, error)
+                log.warning("pod %s: its status is not published yet: %s", self.record.uid, error)
                 await asyncio.sleep(retry)
                 retry = min(2 * retry, _LONGEST_RETRY)
                 self._dirty.set()
 
     async def _send(self, *, terminated: bool) -> None:
-        told = pod_status.of(self.record, datetime.now(UTC), terminated=terminated)
-        if told == self._sent:
+        status = pod_status.of(self.record, datetime.now(UTC), terminated=terminated)
+        if status == self._sent:
             return
-        body = {"metadata": {"uid": self.record.uid}, "status": told}
+        body = {"metadata": {"uid": self.record.uid}, "status": status}
         suppressed = () if not terminated else (NotFoundError, ConflictError)
         with contextlib.suppress(*suppressed):
             await self._node.client.merge(pod_path(self.record.pod, "status"), body)
-        self._sent = told
-        self.record.pod["status"] = {**(self.record.pod.get("status") or {}), **told}
+        self._sent = status
+        self.record.pod["status"] = {**(self.record.pod.get("status") or {}), **status}
 
     def _kill(self) -> None:
         for container in self.containers:
@@ -238,8 +238,8 @@ class Pod:
         seconds = self.record.pod["spec"].get("activeDeadlineSeconds")
         if seconds is None:
             return None
-        begun = datetime.fromisoformat(self.record.started_at)
-        return max(float(seconds) - (datetime.now(UTC) - begun).total_seconds(), 0.0)
+        started = datetime.fromisoformat(self.record.started_at)
+        return max(float(seconds) - (datetime.now(UTC) - started).total_seconds(), 0.0)
 
 
 def _counted(requested: dict[str, int]) -> str:

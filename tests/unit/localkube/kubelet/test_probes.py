@@ -23,7 +23,7 @@ def test_a_verdict_needs_enough_answers_in_a_row(answers: list[bool], verdicts: 
     seen = []
     for good in answers:
         tally.count(good=good)
-        seen.append(tally.condition_status)
+        seen.append(tally.healthy)
     assert seen == verdicts
 
 
