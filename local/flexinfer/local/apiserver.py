@@ -1,4 +1,4 @@
-"""`python -m flexinfer.local.apiserver`: localkube's API server with our definitions and this instance's certificates."""
+"""`python -m flexinfer.local.apiserver`: localkube's API server with FlexInfer's CRDs and this instance's certificates."""
 
 import argparse
 import logging

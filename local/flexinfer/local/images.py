@@ -64,8 +64,8 @@ def _console_script(name: str, which: Which) -> str | None:
     """Return a console script of this installation, beside the interpreter or else on PATH; None if there is none."""
     if not name:
         return None
-    beside = Path(sys.executable).with_name(name)
-    return str(beside) if beside.exists() else which(name)
+    path = Path(sys.executable).with_name(name)
+    return str(path) if path.exists() else which(name)
 
 
 def _component(_which: Which) -> Runtime:

@@ -8,7 +8,7 @@ from flexinfer.local.instance import Instance
 
 
 def kubeconfig(instance: Instance, who: str, user: Mapping[str, str], namespace: str = "") -> bytes:
-    """Return a kubeconfig for somebody who shows what `user` says, such as a token."""
+    """Return a kubeconfig of this instance's API server; `user` holds the credentials, such as a token."""
     cluster = {
         "server": instance.api_url,
         "certificate-authority": str(instance.certificates / "ca.crt"),

@@ -185,7 +185,7 @@ FLAGS: tuple[Flag, ...] = (
 
 
 def parse(arguments: Sequence[str]) -> list[tuple[Flag, Any]]:
-    """Return the flags given, with their values; ends the process with a sentence when one is unknown or wrong."""
+    """Return the flags of a command line and their values; exits with a message if one is unknown or wrong."""
     parser = argparse.ArgumentParser(
         prog="flexinfer-llama-server",
         description="llama.cpp's server from the xllamacpp wheel, with llama-server's flags.",
@@ -193,10 +193,10 @@ def parse(arguments: Sequence[str]) -> list[tuple[Flag, Any]]:
     )
     for index, flag in enumerate(FLAGS):
         _declare(parser, index, flag)
-    found, unknown = parser.parse_known_args(arguments)
+    namespace, unknown = parser.parse_known_args(arguments)
     if unknown:
         parser.error(f"unknown flag {unknown[0]}: install llama.cpp's own llama-server if you need it")
-    values = vars(found)
+    values = vars(namespace)
     given = [(flag, values[str(index)]) for index, flag in enumerate(FLAGS) if values[str(index)] is not None]
     if not any("--model" in flag.names for flag, _ in given):
         parser.error("--model is missing: name a .gguf file")

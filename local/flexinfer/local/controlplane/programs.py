@@ -1,4 +1,4 @@
-"""The programs of a real control plane, and Helm for the tests of our chart: found on this machine or built into our cache."""
+"""The programs of a real control plane, and Helm for the tests of the chart: found on this machine or built into the cache."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,17 +20,17 @@ HELM = Source(
     version_args=("version",),
     minutes=2,
 )
-"""What renders the chart of deploy/chart in the tests."""
+"""Renders deploy/chart in the tests."""
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
-    """Return the user's folder for programs that we built."""
+    """Return the user's cache folder of built programs."""
     base = environment.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser().absolute() / "flexinfer" / "programs"
 
 
 def locate(sources: Sequence[Source], environment: Mapping[str, str], report: Report) -> dict[str, Path]:
-    """Return name -> path of every program, built if need be. Raises ProgramError for the first that can be neither found nor built."""
+    """Return name -> path of every program, built if necessary. Raises ProgramError for the first that can be neither found nor built."""
     return programs.locate(sources, environment, report, cache_folder(environment))
 
 
@@ -40,5 +40,5 @@ def find(source: Source, environment: Mapping[str, str], report: Report) -> Loca
 
 
 def target(source: Source, environment: Mapping[str, str]) -> Path:
-    """Return the path of a program once we have built it."""
+    """Return the path of a program in the cache."""
     return programs.target(source, cache_folder(environment))

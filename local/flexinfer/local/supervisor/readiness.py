@@ -1,4 +1,4 @@
-"""Readiness: whether a process answers, probed from outside with asyncio alone: an HTTP client would double the supervisor."""
+"""Readiness: probes a process from outside, with asyncio alone: an HTTP client would double the supervisor's memory."""
 
 import asyncio
 import contextlib
@@ -12,18 +12,18 @@ import msgspec
 _HOST = "127.0.0.1"
 _REQUEST = "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
 _ANSWER_SECONDS = 2.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
+_FIRST_DELAY, _MAX_DELAY = 0.02, 0.25
 
 
 class Banner(msgspec.Struct, frozen=True, tag=True):
-    """Ready when it accepts a connection and speaks first, with these bytes (empty: accepting is enough)."""
+    """Ready when it accepts a connection and sends these bytes first (empty: accepting is enough)."""
 
     port: int
     opening: bytes = b""
 
 
 class Page(msgspec.Struct, frozen=True, tag=True):
-    """Ready when its path answers 200; `port_file` holds the port of a process that chose its own."""
+    """Ready when a GET of its path returns 200; `port_file` holds the port of a process that chose its own."""
 
     port: int = 0
     port_file: str = ""
@@ -35,25 +35,25 @@ Probe: TypeAlias = Banner | Page
 
 
 async def ready(probe: Probe) -> bool:
-    """Ask once."""
+    """Probe once; returns whether it is ready."""
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
             if isinstance(probe, Banner):
-                return await _speaks(probe)
-            return await _answers(probe)
+                return await _sends_banner(probe)
+            return await _returns_200(probe)
     except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
         return False
 
 
 async def until_ready(probe: Probe) -> None:
-    """Ask until the answer is yes."""
-    pause = _FIRST_PAUSE
+    """Probe until it is ready."""
+    delay = _FIRST_DELAY
     while not await ready(probe):
-        await asyncio.sleep(pause)
-        pause = min(1.5 * pause, _LONGEST_PAUSE)
+        await asyncio.sleep(delay)
+        delay = min(1.5 * delay, _MAX_DELAY)
 
 
-async def _speaks(probe: Banner) -> bool:
+async def _sends_banner(probe: Banner) -> bool:
     reader, writer = await asyncio.open_connection(_HOST, probe.port)
     try:
         return await reader.readexactly(len(probe.opening)) == probe.opening
@@ -61,7 +61,7 @@ async def _speaks(probe: Banner) -> bool:
         await _closed(writer)
 
 
-async def _answers(probe: Page) -> bool:
+async def _returns_200(probe: Page) -> bool:
     port = probe.port or _port_in(probe.port_file)
     reader, writer = await asyncio.open_connection(_HOST, port, ssl=_unverified() if probe.tls else None)
     try:
@@ -83,7 +83,7 @@ async def _closed(writer: asyncio.StreamWriter) -> None:
 
 
 def _unverified() -> ssl.SSLContext:
-    """Return a context that asks for no proof: the question is whether it answers, and no secret is sent."""
+    """Return a context that verifies nothing: only availability is probed, and no secret is sent."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
