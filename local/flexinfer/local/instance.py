@@ -129,9 +129,9 @@ class _Saved(msgspec.Struct, frozen=True):
     api: str = LOCAL
 
 
-def state_folder(given: str | None, environment: Mapping[str, str]) -> Path:
+def state_folder(folder: str | None, environment: Mapping[str, str]) -> Path:
     """Return the state folder: as given, else $FLEXINFER_STATE, else the user's state folder."""
-    chosen = given or environment.get(STATE_VARIABLE)
+    chosen = folder or environment.get(STATE_VARIABLE)
     if chosen:
         return Path(chosen).expanduser().absolute()
     base = environment.get("XDG_STATE_HOME") or "~/.local/state"

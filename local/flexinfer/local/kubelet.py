@@ -23,17 +23,17 @@ _CERTIFICATE = "node"
 
 def options(arguments: Sequence[str]) -> NodeOptions:
     """Read the command line; certificates that are missing are issued."""
-    given = _parser().parse_args(arguments)
-    state = given.state.absolute()
+    parsed = _parser().parse_args(arguments)
+    state = parsed.state.absolute()
     return NodeOptions(
         state=state,
-        name=given.name,
-        kubeconfig=given.kubeconfig,
-        volumes_kubeconfig=given.volumes_kubeconfig,
-        port=given.port,
-        tls=tls_files(given.certificates or state / "certificates", _CERTIFICATE),
-        back_off=given.back_off,
-        resources=device_manager.parsed_quantities(given.resource) or device_manager.detected(),
+        name=parsed.name,
+        kubeconfig=parsed.kubeconfig,
+        volumes_kubeconfig=parsed.volumes_kubeconfig,
+        port=parsed.port,
+        tls=tls_files(parsed.certificates or state / "certificates", _CERTIFICATE),
+        back_off=parsed.back_off,
+        resources=device_manager.parsed_quantities(parsed.resource) or device_manager.detected(),
         images=IMAGES,
         storage_class=CLASS,
         mounts_variable=MOUNTS_VARIABLE,

@@ -45,11 +45,11 @@ def boot() -> None:
     parser.add_argument("--kubeconfig", default="", help="empty: the service account of the Pod")
     parser.add_argument("--storage-class", required=True, help="StorageClass to provision")
     parser.add_argument("--provisioner", required=True, help="the provisioner that the class names")
-    given = parser.parse_args()
-    named = {"metadata": {"name": given.storage_class}, "provisioner": given.provisioner}
+    parsed = parser.parse_args()
+    named = {"metadata": {"name": parsed.storage_class}, "provisioner": parsed.provisioner}
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     os.umask(0)  # any user of any container may write to a volume
-    asyncio.run(serve(given.root, given.node, given.kubeconfig, STORAGE_CLASS | named))
+    asyncio.run(serve(parsed.root, parsed.node, parsed.kubeconfig, STORAGE_CLASS | named))
 
 
 if __name__ == "__main__":
