@@ -24,6 +24,7 @@ from localkube.kubelet.probes import Target
 from localkube.kubelet.volumes import VolumeError
 
 _UNKNOWN, _CANNOT_START = 255, 128
+_UNKNOWN_EXIT = "exit code unknown: the process and its parent ended while the kubelet was down"
 _FIRST_RETRY, _LONGEST_RETRY = 2.0, 60.0
 _MAX_MESSAGE = 2048
 
@@ -62,7 +63,7 @@ class Container:
             self.process = self._previous_run()
         if self.process is None:
             return
-        self._node.events.record(self._pod.pod, "Killing", f"Stopping container {self.name}")
+        self._event("Killing", f"Stopping container {self.name}")
         loop = asyncio.get_running_loop()
         until = loop.time() + grace
         await self._pre_stop(grace)
@@ -110,7 +111,7 @@ class Container:
                 f"back-off {format_duration(delay)} restarting failed container={reference}",
             )
             text = f"Back-off restarting failed container {self.name} in pod {self._pod_reference()}"
-            self._node.events.record(self._pod.pod, "BackOff", text, warning=True)
+            self._event("BackOff", text, warning=True)
             await asyncio.sleep(delay)
 
     async def _start(self) -> tuple[Process, Target] | None:
@@ -136,7 +137,7 @@ class Container:
                 await self._retry_image(str(error), retry)
             except (ConfigError, VolumeError) as error:
                 self._set_waiting("CreateContainerConfigError", str(error))
-                self._node.events.record(self._pod.pod, "Failed", f"Error: {error}", warning=True)
+                self._event("Failed", f"Error: {error}", warning=True)
                 await asyncio.sleep(retry)
             except ApiError as error:
                 log.warning("%s: %s", self._pod_reference(), error)
@@ -146,13 +147,11 @@ class Container:
     async def _retry_image(self, why: str, retry: float) -> None:
         image = self._spec.get("image", "")
         self._set_waiting("ErrImagePull", why)
-        self._node.events.record(
-            self._pod.pod, "Failed", f'Failed to pull image "{image}": {why}', warning=True
-        )
-        self._node.events.record(self._pod.pod, "Failed", "Error: ErrImagePull", warning=True)
+        self._event("Failed", f'Failed to pull image "{image}": {why}', warning=True)
+        self._event("Failed", "Error: ErrImagePull", warning=True)
         await asyncio.sleep(retry / 2)
         self._set_waiting("ImagePullBackOff", f'Back-off pulling image "{image}": ErrImagePull: {why}')
-        self._node.events.record(self._pod.pod, "BackOff", f'Back-off pulling image "{image}"')
+        self._event("BackOff", f'Back-off pulling image "{image}"')
         await asyncio.sleep(retry / 2)
 
     async def _target(self) -> Target | None:
@@ -185,7 +184,7 @@ class Container:
                 ("Created", f"Created container: {self.name}"),
                 ("Started", f"Started container {self.name}"),
             ):
-                self._node.events.record(self._pod.pod, reason, text)
+                self._event(reason, text)
         self.record.identity = running.identity or self.record.identity
         self._save()
 
@@ -194,11 +193,7 @@ class Container:
         started = self.record.state.get("running", {}).get("startedAt", stamp(now))
         state: Object = {"reason": "Completed" if code == 0 else "Error", "exitCode": code}
         if code is None:
-            state = {
-                "reason": "Unknown",
-                "exitCode": _UNKNOWN,
-                "message": "exit code unknown: the process and its parent ended while the kubelet was down",
-            }
+            state = {"reason": "Unknown", "exitCode": _UNKNOWN, "message": _UNKNOWN_EXIT}
         message = termination_message.message(
             self._spec, self._run_folder(), self._log_file(), failed=bool(code)
         )
@@ -214,7 +209,7 @@ class Container:
         now = stamp(datetime.now(UTC))
         self.record.streak += 1
         state = {"reason": "StartError", "exitCode": _CANNOT_START, "message": why[:_MAX_MESSAGE]}
-        self._node.events.record(self._pod.pod, "Failed", f"Error: {why}", warning=True)
+        self._event("Failed", f"Error: {why}", warning=True)
         self._set_terminated({**state, "startedAt": now, "finishedAt": now})
 
     def _set_terminated(self, state: Object) -> None:
@@ -228,6 +223,9 @@ class Container:
         self.record.state = {"waiting": {"reason": reason, "message": message[:_MAX_MESSAGE]}}
         self._save()
 
+    def _event(self, reason: str, message: str, *, warning: bool = False) -> None:
+        self._node.events.record(self._pod.pod, reason, message, warning=warning)
+
     def _pod_reference(self) -> str:
         metadata = self._pod.pod["metadata"]
         return f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})"
@@ -240,11 +238,7 @@ class Container:
             async with asyncio.timeout(grace):
                 await self._hook(hook)
         except TimeoutError:
-            log.warning(
-                "%s: the preStop hook of %s did not end within the grace period",
-                self._pod_reference(),
-                self.name,
-            )
+            log.warning("%s: the preStop hook did not end within the grace period", self._pod_reference())
 
     async def _hook(self, hook: Object) -> None:
         if "sleep" in hook:
@@ -254,7 +248,7 @@ class Container:
         if target is not None and ("exec" in hook or "httpGet" in hook):
             wrong = await probes.prober_of(hook, target, self._node.session)()
             if wrong:
-                self._node.events.record(self._pod.pod, "FailedPreStopHook", wrong, warning=True)
+                self._event("FailedPreStopHook", wrong, warning=True)
 
     async def _probe(self, running: Process, target: Target | None) -> None:
         if target is None or self._init:
@@ -277,7 +271,7 @@ class Container:
 
         def on_failure(wrong: str) -> None:
             text = f"{kind.capitalize()} probe failed: {wrong}"
-            self._node.events.record(self._pod.pod, "Unhealthy", text, warning=True)
+            self._event("Unhealthy", text, warning=True)
 
         try:
             probe_once = probes.prober_of(probe, target, self._node.session)
@@ -299,7 +293,7 @@ class Container:
 
     async def _fail(self, kind: str, probe: Object, running: Process) -> None:
         text = f"Container {self.name} failed {kind} probe, will be restarted"
-        self._node.events.record(self._pod.pod, "Killing", text)
+        self._event("Killing", text)
         grace = probe.get("terminationGracePeriodSeconds") or self._pod.pod["spec"].get(
             "terminationGracePeriodSeconds", 30
         )

@@ -1,8 +1,8 @@
-"""Local volumes: PersistentVolumeClaims of one StorageClass, each a folder `volumes/<namespace>/<claim>` of this node.
+"""Local volumes: a dynamic provisioner for one StorageClass. A PVC is a folder `volumes/<namespace>/<claim>` of this node.
 
-The class binds late (WaitForFirstConsumer): a claim gets a PersistentVolume over its folder when a scheduler chose this node for it, or
-when a Pod bound to this node uses it; the API server's controllers then bind the two. The folder outlives claim and volume: weights
-that took an hour to fetch are removed by a person, not by a deleted object.
+The class has WaitForFirstConsumer: a PVC gets a PersistentVolume over its folder when the scheduler selected this node for it, or when a
+Pod bound to this node uses it; the controllers of the API server then bind the two. The folder outlives PVC and volume: weights that
+took an hour to download are removed by a user, never because an object was deleted.
 """
 
 import asyncio

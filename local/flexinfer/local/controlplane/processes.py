@@ -95,7 +95,6 @@ def _etcd(instance: Instance, path: str) -> Program:
 
 def _api_server(instance: Instance, path: str) -> Program:
     home, ports, certificates = folder(instance), instance.ports, instance.certificates
-    audited = audit_policy(instance).exists()
     arguments = (
         f"--bind-address={HOST}",
         f"--advertise-address={HOST}",
@@ -123,7 +122,7 @@ def _api_server(instance: Instance, path: str) -> Program:
         "--allow-privileged=true",
         *(
             (f"--audit-policy-file={audit_policy(instance)}", f"--audit-log-path={audit_log(instance)}")
-            if audited
+            if audit_policy(instance).exists()
             else ()
         ),
     )
