@@ -37,7 +37,7 @@ from localkube.apiserver.errors import ApiError as StoreError
 from localkube.apiserver.requests import Options, Patch, Query
 from localkube.apiserver.resources import Resource
 from localkube.apiserver.store import Store
-from localkube.controllers.garbage_collector import Garbage
+from localkube.controllers.garbage_collector import GarbageCollector
 from tests.simulation.bus import Broker, SimulatedBus, SimulatedStream
 from tests.simulation.judge import Judge
 from tests.simulation.node import Node
@@ -279,7 +279,7 @@ class World:
 
     async def _collect(self) -> None:
         """Collect garbage a moment after every change, as the API's own controller does."""
-        garbage, wake = Garbage(self.store), asyncio.Event()
+        garbage, wake = GarbageCollector(self.store), asyncio.Event()
         self.store.observe(lambda _change: wake.set())
         while True:
             await wake.wait()

@@ -25,13 +25,13 @@ from localkube.apiserver.journal import Journal, JournalError
 from localkube.apiserver.pod_logs import KubeletLogs
 from localkube.apiserver.store import Store
 from localkube.apiserver.tables import ResponseTransformer
-from localkube.controllers.content_deletion import Definitions, Namespaces
-from localkube.controllers.crd_establishing import Establishing
-from localkube.controllers.garbage_collector import Garbage
-from localkube.controllers.jobs import Jobs
-from localkube.controllers.manager import driven
-from localkube.controllers.persistent_volume_binder import Claims
-from localkube.controllers.scheduler import Binding
+from localkube.controllers.content_deletion import CRDFinalizer, NamespaceController
+from localkube.controllers.crd_establishing import EstablishingController
+from localkube.controllers.garbage_collector import GarbageCollector
+from localkube.controllers.jobs import JobController
+from localkube.controllers.manager import run_controllers
+from localkube.controllers.persistent_volume_binder import PersistentVolumeController
+from localkube.controllers.scheduler import Scheduler
 from localkube.controllers.workqueue import Controller
 from localkube.tls import TlsFiles
 
@@ -100,7 +100,7 @@ async def _serve(options: ServerOptions, journal: Journal) -> int:
         handler = ApiHandler(config)
         runner, port = await handler.listen(context, options.port)
         _announce(options, port)
-        async with driven(store, controllers(store), _now, fail):
+        async with run_controllers(store, controllers(store), _now, fail):
             await stop.wait()
         handler.end_watches()
         await runner.cleanup()
@@ -112,13 +112,13 @@ async def _serve(options: ServerOptions, journal: Journal) -> int:
 def controllers(store: Store) -> Sequence[Controller]:
     """Return the controllers that run in the process of the API server."""
     return (
-        Establishing(store, _now),
-        Namespaces(store, _now),
-        Definitions(store),
-        Garbage(store),
-        Jobs(store, _now),
-        Claims(store),
-        Binding(store, _now),
+        EstablishingController(store, _now),
+        NamespaceController(store, _now),
+        CRDFinalizer(store),
+        GarbageCollector(store),
+        JobController(store, _now),
+        PersistentVolumeController(store),
+        Scheduler(store, _now),
     )
 
 
