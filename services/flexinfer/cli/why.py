@@ -104,7 +104,7 @@ def next_step(model: Model) -> str:
         return f"wait for the {OWNERS[blocking]}, which writes {blocking}; `flexinfer services` shows whether it runs"
     meta = model.metadata
     remedy = reasons.remedy(blocking.reason, namespace=meta.namespace, name=meta.name)
-    return remedy or f"wait: {blocking.type}={blocking.status} ({blocking.reason})"
+    return remedy or f"wait: no action is needed ({blocking.type} is {blocking.status}: {blocking.reason})"
 
 
 def _blocking(model: Model) -> Condition | str | None:

@@ -24,6 +24,7 @@ class Phase(StrEnum):
 
 
 _FAILED_STARTS = frozenset({Reason.FIRST_START_FAILED, Reason.START_FAILED})
+_STOPS = frozenset({Reason.DRAINING, Reason.STOPPING})
 
 
 def phase_of(all_conditions: Sequence[Condition], generation: int) -> Phase:
@@ -48,11 +49,12 @@ def explain(all_conditions: Sequence[Condition], generation: int) -> str:
     """Return the message beside the phase: the first condition that is not True, as its owner worded it.
 
     A start that failed is explained by Ready, which has the cause, and not by Wanted, which says that it is over.
+    So is a deletion while its engine stops.
     """
     by_type = {c.type: c for c in all_conditions}
-    wanted, ready = by_type.get(conditions.WANTED), by_type.get(conditions.READY)
-    if wanted is not None and wanted.reason in _FAILED_STARTS and ready is not None and not ready.true:
-        return _explained(ready)
+    ended = _ended(by_type.get(conditions.WANTED), by_type.get(conditions.READY))
+    if ended is not None:
+        return _explained(ended)
     for kind in conditions.CONDITIONS:
         condition = by_type.get(kind)
         if condition is None:
@@ -62,6 +64,15 @@ def explain(all_conditions: Sequence[Condition], generation: int) -> str:
         if condition.status != conditions.TRUE:
             return _explained(condition)
     return by_type[conditions.READY].message
+
+
+def _ended(wanted: Condition | None, ready: Condition | None) -> Condition | None:
+    """Return what explains a Model whose start failed or that is being deleted, or None."""
+    if wanted is None or wanted.reason not in {*_FAILED_STARTS, Reason.DELETING}:
+        return None
+    if ready is not None and not ready.true and (wanted.reason in _FAILED_STARTS or ready.reason in _STOPS):
+        return ready
+    return wanted if wanted.reason == Reason.DELETING else None
 
 
 def _explained(condition: Condition) -> str:
