@@ -83,7 +83,7 @@ def test_after_a_sigkill_of_up_the_next_one_adopts_what_runs(running: Running) -
     assert holder
     os.kill(holder, signal.SIGKILL)
     until(lambda: lock_holder(running.state) is None, 5, "the lock is free")
-    told = running.flexinfer("up", "--detach").stdout
+    told = running.flexinfer("up", "--detach", "--separate").stdout
     assert "adopted" in told
     assert {name: row["pid"] for name, row in running.services().items()} == former
     os.kill(former["placer"], signal.SIGKILL)
