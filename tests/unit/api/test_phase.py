@@ -169,10 +169,8 @@ def test_a_failed_start_is_explained_by_its_cause() -> None:
 
 def test_a_deletion_is_explained_by_the_stop_of_its_engine_and_never_by_an_older_generation() -> None:
     """A deletion raises the generation, which no condition but Wanted and Ready follows."""
-    placed = a_condition("Placed", "True", Reason.PLACED)
-    wanted = a_condition(
-        "Wanted", "False", Reason.DELETING, message="the Model is being deleted", generation=2
-    )
-    ready = a_condition("Ready", "False", Reason.DRAINING, message="draining", generation=2)
-    assert explain((placed, wanted, ready), 2) == "Ready=False (Draining): draining"
-    assert explain((placed, wanted), 2) == "Wanted=False (Deleting): the Model is being deleted"
+    placed = a_condition(conditions.PLACED)
+    wanted = a_condition(conditions.WANTED, "False", Reason.DELETING, generation=2)
+    ready = a_condition(conditions.READY, "False", Reason.DRAINING, generation=2)
+    assert explain((placed, wanted, ready), 2) == "Ready=False (Draining): "
+    assert explain((placed, wanted), 2) == "Wanted=False (Deleting): "
