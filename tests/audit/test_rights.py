@@ -7,7 +7,7 @@ import pytest
 
 from flexinfer.api.services import SERVICES
 from tests.audit import rights
-from tests.audit.keeping import VARIABLE
+from tests.audit.logs import VARIABLE
 from tests.audit.rights import Request
 
 

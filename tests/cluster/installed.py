@@ -18,11 +18,11 @@ class Kubectl:
     def __init__(self, plane: Running) -> None:
         self._environment = plane.environment()
 
-    def __call__(self, *words: str, given: str = "") -> "subprocess.CompletedProcess[str]":
+    def __call__(self, *words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
         """Run it."""
         return subprocess.run(
             [str(BIN / "kubectl"), *words],
-            input=given,
+            input=stdin,
             env=self._environment,
             capture_output=True,
             text=True,
@@ -30,15 +30,15 @@ class Kubectl:
             timeout=60,
         )
 
-    def taken(self, *words: str, given: str = "") -> str:
+    def taken(self, *words: str, stdin: str = "") -> str:
         """Run it; it must succeed."""
-        done = self(*words, given=given)
+        done = self(*words, stdin=stdin)
         assert done.returncode == 0, f"{words}: {done.stderr}"
         return done.stdout
 
-    def refused(self, *words: str, given: str = "") -> str:
+    def refused(self, *words: str, stdin: str = "") -> str:
         """Run it; it must fail. Returns the complaint."""
-        done = self(*words, given=given)
+        done = self(*words, stdin=stdin)
         assert done.returncode != 0, f"{words}: {done.stdout}"
         return done.stderr
 
@@ -50,16 +50,16 @@ def text(*found: Object) -> str:
 
 def first(kubectl: Kubectl) -> None:
     """Apply the Namespace and the definitions, and wait until Models are known."""
-    kubectl.taken("apply", "--server-side", "-f", "-", given=text(*_of(*_FIRST)))
+    kubectl.taken("apply", "--server-side", "-f", "-", stdin=text(*_of(*_FIRST)))
     kubectl.taken("wait", "--for=condition=Established", "crd/models.ai.flexinfer", "--timeout=30s")
 
 
 def rest(kubectl: Kubectl) -> None:
     """Apply rights, policies and Services, and wait until the policies hold."""
     others = [obj for obj in objects("base") if obj["kind"] not in (*WORKLOADS, *_FIRST)]
-    kubectl.taken("apply", "--server-side", "-f", "-", given=text(*others))
+    kubectl.taken("apply", "--server-side", "-f", "-", stdin=text(*others))
     model = a_model("default", source="file:///x.gguf")
-    until(lambda: kubectl(*CREATE, given=text(model)).returncode != 0, 30, "the policies hold")
+    until(lambda: kubectl(*CREATE, stdin=text(model)).returncode != 0, 30, "the policies hold")
 
 
 def _of(*kinds: str) -> list[Object]:
@@ -83,6 +83,6 @@ def a_model(namespace: str, **spec: Any) -> Object:
 def namespace(kubectl: Kubectl, name: str, **meta: dict[str, str]) -> str:
     """Make a namespace with labels or annotations, and wait for its own ServiceAccount; returns its name."""
     made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, **meta}}
-    kubectl.taken("apply", "--server-side", "-f", "-", given=text(made))
+    kubectl.taken("apply", "--server-side", "-f", "-", stdin=text(made))
     until(lambda: kubectl("get", "serviceaccount", "default", "-n", name).returncode == 0, 30, "it is whole")
     return name

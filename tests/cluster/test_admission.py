@@ -21,17 +21,17 @@ def test_a_file_source_needs_a_namespace_that_allows_it(installed: Kubectl) -> N
     """The message holds the command."""
     closed = namespace(installed, "closed")
     opened = namespace(installed, "opened", labels={"flexinfer.ai/file-sources": "allowed"})
-    complaint = installed.refused(*CREATE, given=text(a_model(closed, source="file:///w.gguf")))
+    complaint = installed.refused(*CREATE, stdin=text(a_model(closed, source="file:///w.gguf")))
     assert "use HF:// or pvc://" in complaint
     assert f"kubectl label namespace {closed} flexinfer.ai/file-sources=allowed" in complaint
-    installed.taken(*CREATE, given=text(a_model(opened, source="file:///w.gguf")))
-    installed.taken(*CREATE, given=text(a_model(closed)))
+    installed.taken(*CREATE, stdin=text(a_model(opened, source="file:///w.gguf")))
+    installed.taken(*CREATE, stdin=text(a_model(closed)))
 
 
 def test_a_model_that_was_let_in_can_still_be_written_when_its_namespace_closes(installed: Kubectl) -> None:
     """Nobody could take its finalizer off otherwise."""
     space = namespace(installed, "closing", labels={"flexinfer.ai/file-sources": "allowed"})
-    installed.taken("create", "-f", "-", given=text(a_model(space, source="file:///w.gguf")))
+    installed.taken("create", "-f", "-", stdin=text(a_model(space, source="file:///w.gguf")))
     installed.taken("label", "namespace", space, "flexinfer.ai/file-sources-")
     installed.taken("label", "model", "m", "-n", space, "a=b")
     change = ("patch", "model", "m", "-n", space, "--type=merge", "-p")
@@ -60,9 +60,9 @@ def test_a_priority_has_the_cap_of_its_namespace(
     gpu: dict[str, Any] = {"vendor": "nvidia"} | ({} if priority is None else {"priority": priority})
     given = text(a_model(space, gpu=gpu))
     if complaint:
-        assert complaint in installed.refused(*CREATE, given=given)
+        assert complaint in installed.refused(*CREATE, stdin=given)
     else:
-        installed.taken(*CREATE, given=given)
+        installed.taken(*CREATE, stdin=given)
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +70,7 @@ def home(installed: Kubectl) -> Kubectl:
     """Plain kubectl on a cluster of two nodes, an agent on the first."""
     for name in NODES:
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"zone": "a"}}}
-        installed.taken("apply", "--server-side", "-f", "-", given=text(node))
+        installed.taken("apply", "--server-side", "-f", "-", stdin=text(node))
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -81,7 +81,7 @@ def home(installed: Kubectl) -> Kubectl:
             "containers": [{"name": "agent", "image": "x"}],
         },
     }
-    installed.taken("apply", "--server-side", "-f", "-", given=text(pod))
+    installed.taken("apply", "--server-side", "-f", "-", stdin=text(pod))
     return installed
 
 
@@ -145,12 +145,12 @@ def test_the_launcher_writes_what_is_ours_alone(installed: Kubectl) -> None:
     """A Pod or Service of somebody else is as safe from it as RBAC could make it, could RBAC tell."""
     space = namespace(installed, "neighbours")
     launcher = ("--as", account("launcher"))
-    installed.taken("create", "-f", "-", given=service(space, "foreign"))
+    installed.taken("create", "-f", "-", stdin=service(space, "foreign"))
     complaint = installed.refused(*launcher, "delete", "service", "foreign", "-n", space, "--dry-run=server")
     assert "what carries the label flexinfer.ai/model-uid" in complaint
-    installed.refused(*launcher, *CREATE, given=service(space, "x"))
+    installed.refused(*launcher, *CREATE, stdin=service(space, "x"))
     ours = service(space, "ours", **{"flexinfer.ai/model-uid": "u"})
-    installed.taken(*launcher, "create", "-f", "-", given=ours)
+    installed.taken(*launcher, "create", "-f", "-", stdin=ours)
     installed.taken(*launcher, "delete", "service", "ours", "-n", space)
 
 
@@ -163,9 +163,9 @@ def test_the_arbiter_writes_no_lease_but_ours(installed: Kubectl) -> None:
         return text({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": {}})
 
     assert "names begin with flexinfer-" in installed.refused(
-        *arbiter, *CREATE, given=lease("kube-scheduler")
+        *arbiter, *CREATE, stdin=lease("kube-scheduler")
     )
-    installed.taken(*arbiter, *CREATE, given=lease("flexinfer-group-x"))
+    installed.taken(*arbiter, *CREATE, stdin=lease("flexinfer-group-x"))
 
 
 def test_the_policies_are_sound(installed: Kubectl) -> None:

@@ -63,13 +63,13 @@ def within(pod: Object, space: str) -> str:
 def test_an_engine_is_let_in(prepared: Kubectl, restricted: str, baseline: str, file: Path) -> None:
     """Everywhere, but on AMD's cards: their device files belong to groups whose numbers differ, so that engine is root."""
     pod = json.loads(file.read_text())
-    prepared.taken(*CREATE, given=within(pod, baseline))
+    prepared.taken(*CREATE, stdin=within(pod, baseline))
     if "-amd" in file.stem:
-        complaint = prepared.refused(*CREATE, given=within(pod, restricted))
+        complaint = prepared.refused(*CREATE, stdin=within(pod, restricted))
         assert "runAsNonRoot != true" in complaint
         assert "seccomp" not in complaint and "capabilities" not in complaint
     else:
-        prepared.taken(*CREATE, given=within(pod, restricted))
+        prepared.taken(*CREATE, stdin=within(pod, restricted))
 
 
 @pytest.mark.parametrize("cache", ["Memory", "None"])
@@ -80,7 +80,7 @@ def test_an_engine_that_fetches_first_is_let_in(prepared: Kubectl, restricted: s
     model = msgspec.structs.replace(model, spec=spec)
     made = template(model, LaunchSettings(image="ours"))
     assert made is not None and made.spec["initContainers"]
-    prepared.taken(*CREATE, given=within(engine_pod(model, 1, made), restricted))
+    prepared.taken(*CREATE, stdin=within(engine_pod(model, 1, made), restricted))
 
 
 @pytest.mark.parametrize("source", ["HF://a/b", "pvc://models/m.gguf", "file:///m.gguf"])
@@ -91,7 +91,7 @@ def test_a_job_of_the_prefetcher_is_let_in(prepared: Kubectl, restricted: str, s
     plan = plan_of(model, settings)
     assert plan is not None
     manifest = job(model, plan.with_pvc("pvc-1"), settings)
-    prepared.taken(*CREATE, given=within(manifest["spec"]["template"], restricted))
+    prepared.taken(*CREATE, stdin=within(manifest["spec"]["template"], restricted))
 
 
 def test_a_look_into_an_image_on_amd_sees_what_its_engine_sees(prepared: Kubectl, baseline: str) -> None:
@@ -100,7 +100,7 @@ def test_a_look_into_an_image_on_amd_sees_what_its_engine_sees(prepared: Kubectl
     plan = plan_of(model, PrefetchSettings())
     assert plan is not None
     manifest = job(model, plan, PrefetchSettings())
-    prepared.taken(*CREATE, given=within(manifest["spec"]["template"], baseline))
+    prepared.taken(*CREATE, stdin=within(manifest["spec"]["template"], baseline))
 
 
 @pytest.mark.parametrize("name", [name for name, _ in workloads(objects("base"))])
@@ -113,11 +113,11 @@ def test_our_own_pods_are_let_in_where_nothing_is_but_what_is_hardened(
         spec = spec | {"volumes": [*spec["volumes"], {"name": "data", "emptyDir": {}}]}
     pod = within({"metadata": {}, "spec": spec}, restricted)
     if name == "flexinfer-agent":
-        complaint = prepared.refused(*CREATE, given=pod)
+        complaint = prepared.refused(*CREATE, stdin=pod)
         assert "hostPID=true" in complaint
         assert "unrestricted" not in complaint and "runAsNonRoot" not in complaint
     else:
-        prepared.taken(*CREATE, given=pod)
+        prepared.taken(*CREATE, stdin=pod)
 
 
 def test_every_object_of_ours_is_in_one_namespace() -> None:

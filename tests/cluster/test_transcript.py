@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from localkube.apiserver.builtin_resources import builtin_registry
-from tests.apiserver import ApiServer, end_local_api, of_plane, start_local_api
+from tests.apiserver import ApiServer, control_plane_api, kill_local_api, start_local_api
 from tests.cluster.transcript import STEPS, Step
 from tests.definitions import the_crd
 from tests.instance import BIN, Running
@@ -75,18 +75,18 @@ RULES: tuple[Callable[[Step, str], str], ...] = (
 @pytest.fixture(scope="module")
 def worlds(plane: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ApiServer, ApiServer]]:
     """Return a real API server and ours, both with our definition."""
-    real = of_plane(plane)
+    real = control_plane_api(plane)
     real.define(the_crd())
     ours = start_local_api(tmp_path_factory.mktemp("transcript") / "state")
     yield real, ours
-    end_local_api(ours)
+    kill_local_api(ours)
 
 
 def typed(server: ApiServer, home: Path, step: Step) -> tuple[int, str, str]:
     """Return exit code, output and complaint of a line, masked and filtered."""
     done = subprocess.run(
         [BIN / "kubectl", "--namespace=transcript", *step.words],
-        env=dict(os.environ, HOME=str(home / server.world), KUBECONFIG=str(server.kubeconfig)),
+        env=dict(os.environ, HOME=str(home / server.kind), KUBECONFIG=str(server.kubeconfig)),
         input=step.given,
         capture_output=True,
         text=True,

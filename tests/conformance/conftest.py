@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from flexinfer.local.instance import LOCAL
-from tests.apiserver import ApiServer, end_local_api, of_plane, start_local_api
+from tests.apiserver import ApiServer, control_plane_api, kill_local_api, start_local_api
 from tests.definitions import the_crd
 from tests.kubectl import Kubectl, kubectl_on
 
@@ -16,17 +16,17 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def server(
-    world: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    api: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ApiServer]:
     """One API server for all tests of a worker; they keep apart by namespaces."""
-    if world == LOCAL:
-        api = start_local_api(tmp_path_factory.mktemp("api") / "state")
-        yield api
-        end_local_api(api)
+    if api == LOCAL:
+        local = start_local_api(tmp_path_factory.mktemp("api") / "state")
+        yield local
+        kill_local_api(local)
     else:
-        found = of_plane(request.getfixturevalue("plane"))
-        found.define(the_crd())
-        yield found
+        real = control_plane_api(request.getfixturevalue("plane"))
+        real.define(the_crd())
+        yield real
 
 
 @pytest.fixture
@@ -40,4 +40,4 @@ def space(server: ApiServer) -> str:
 @pytest.fixture
 def kubectl(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
     """Plain kubectl, in a namespace of its own."""
-    return kubectl_on(server, tmp_path_factory.getbasetemp() / f"home-{server.world}")
+    return kubectl_on(server, tmp_path_factory.getbasetemp() / f"home-{server.kind}")

@@ -141,7 +141,10 @@ def test_openapi_holds_the_schema_of_a_model(server: ApiServer) -> None:
         {"group": "ai.flexinfer", "kind": "Model", "version": "v1alpha2"}
     ]
     assert model["properties"]["metadata"]["allOf"][0]["$ref"].endswith("v1.ObjectMeta")
-    assert (spec["gpu"]["properties"]["priority"]["default"], "ollama" in spec["backend"]["enum"]) == (100, True)
+    assert (spec["gpu"]["properties"]["priority"]["default"], "ollama" in spec["backend"]["enum"]) == (
+        100,
+        True,
+    )
     assert spec["source"]["description"].startswith("Where the weights come from")
 
 

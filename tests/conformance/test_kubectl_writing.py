@@ -57,7 +57,7 @@ def test_a_stale_replace_is_a_conflict(kubectl: Kubectl) -> None:
 def test_diff_shows_what_an_apply_would_change(kubectl: Kubectl) -> None:
     """By a dry run on the server, which leaves everything as it is."""
     kubectl("apply -f -", MODEL)
-    answer = kubectl.run("diff", "-f", "-", given=MODEL.replace("size: small", "size: large"))
+    answer = kubectl.run("diff", "-f", "-", stdin=MODEL.replace("size: small", "size: large"))
     assert answer.code == 1, answer.err
     assert "-    size: small\n+    size: large\n" in answer.out
     assert kubectl("apply --dry-run=server -f -", MODEL.replace("small", "large")) == (

@@ -54,7 +54,7 @@ def stored(server: ApiServer, space: str) -> Iterator[str]:
 
 def test_an_older_object_is_read_with_the_defaults_of_today(server: ApiServer, stored: str) -> None:
     """One by one, and in a list. Our own API fills them in with the next change of its spec: a limit that its page names."""
-    if server.world == LOCAL:
+    if server.kind == LOCAL:
         assert "serverless" not in server.get(stored)["spec"]
         assert server.patch(stored, {"spec": {"nodeSelector": {"disk": "fast"}}}).code == 200
     found = server.get(stored)["spec"]

@@ -11,10 +11,10 @@ pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_demo_answers_sleeps_wakes_and_leaves_nothing_behind(world: str) -> None:
+def test_the_demo_answers_sleeps_wakes_and_leaves_nothing_behind(api: str) -> None:
     """`make demo API=...` runs exactly this."""
     done = subprocess.run(
-        [BIN / "flexinfer", "demo", "--api", world],
+        [BIN / "flexinfer", "demo", "--api", api],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.apiserver import LocalApi, end_local_api, start_local_api
+from tests.apiserver import LocalApi, kill_local_api, start_local_api
 from tests.kubectl import Kubectl, kubectl_on
 
 
@@ -13,7 +13,7 @@ def local_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApi]:
     """One local API for all tests of a run; they keep apart by namespaces."""
     api = start_local_api(tmp_path_factory.mktemp("api") / "state")
     yield api
-    end_local_api(api)
+    kill_local_api(api)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from flexinfer.local.tls import tls_files
 from localkube import tls
-from tests.apiserver import TOKEN, LocalApi, Stream, end_local_api, start_local_api
+from tests.apiserver import TOKEN, LocalApi, Stream, kill_local_api, start_local_api
 from tests.kubectl import Kubectl
 
 pytestmark = pytest.mark.integration
@@ -27,7 +27,7 @@ def own_api(tmp_path: Path) -> Iterator[LocalApi]:
     """Start a local API that a test may end."""
     api = start_local_api(tmp_path / "state")
     yield api
-    end_local_api(api)
+    kill_local_api(api)
 
 
 def a_map(name: str, **data: str) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def test_what_was_acknowledged_is_there_after_a_kill(own_api: LocalApi) -> None:
             event = stream.next()
             assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", "later")
     finally:
-        end_local_api(again)
+        kill_local_api(again)
 
 
 def test_sigterm_ends_watches_cleanly_and_at_once(own_api: LocalApi) -> None:
@@ -163,7 +163,7 @@ def test_a_large_list_comes_in_pages(local_api: LocalApi, kubectl: Kubectl) -> N
 def test_unknown_fields_are_warned_of(local_api: LocalApi, kubectl: Kubectl) -> None:
     """Unless a client asks for more, or for less."""
     odd = json.dumps(a_map("odd") | {"flavour": "sweet"})
-    warned = kubectl.run("create", "-f", "-", "--validate=warn", given=odd)
+    warned = kubectl.run("create", "-f", "-", "--validate=warn", stdin=odd)
     assert (warned.code, warned.err) == (0, 'Warning: unknown field "flavour"\n')
 
 

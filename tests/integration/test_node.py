@@ -18,7 +18,7 @@ from urllib.error import HTTPError
 import msgspec
 import pytest
 
-from tests.apiserver import LocalApi, end_local_api, start_local_api
+from tests.apiserver import LocalApi, kill_local_api, start_local_api
 
 Object = dict[str, Any]
 PROCESS = "flexinfer.local/process"
@@ -173,7 +173,7 @@ def only_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     finally:
         if world.node.poll() is None:
             world.end_node(signal.SIGUSR1)
-        end_local_api(api)
+        kill_local_api(api)
 
 
 @pytest.fixture

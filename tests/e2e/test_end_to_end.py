@@ -1,4 +1,4 @@
-"""The whole road with a real llama.cpp: apply, ask, sleep, wake, delete; and every process killed on the way."""
+"""The whole instance with a real llama.cpp: apply, ask, sleep, wake, delete; and every process killed on the way."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
 from benchmarks.instance import Instance
-from tests.audit import keeping
+from tests.audit import logs
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,16 +28,16 @@ QUESTION: list[ChatCompletionMessageParam] = [
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory: pytest.TempPathFactory, world: str) -> Iterator[Instance]:
+def instance(tmp_path_factory: pytest.TempPathFactory, api: str) -> Iterator[Instance]:
     """Return an instance with the example Model, ready and never idle."""
-    running = Instance(tmp_path_factory.mktemp("road"), *keeping.options(world), stub=False)
+    running = Instance(tmp_path_factory.mktemp("instance"), *logs.options(api), stub=False)
     try:
         running.kubectl("apply", "-f", str(EXAMPLE))
         running.until("smollm2", "condition=Ready", 120)
         yield running
     finally:
         running.down()
-        keeping.keep(running.folder / "state")
+        logs.keep(running.folder / "state")
 
 
 def client(running: Instance) -> openai.OpenAI:
@@ -93,15 +93,15 @@ def eventually(what: str, seconds: float, check: Any) -> Any:
     raise AssertionError(f"{what}: not within {seconds} s; last: {last}")
 
 
-def test_a_question_gets_a_true_answer(road: Instance) -> None:
+def test_a_question_gets_a_true_answer(instance: Instance) -> None:
     """Through the door, in OpenAI's wire format, from a real engine."""
-    assert "Paris" in answer(road)
+    assert "Paris" in answer(instance)
 
 
-def test_the_sdk_lists_the_model_and_streams(road: Instance) -> None:
+def test_the_sdk_lists_the_model_and_streams(instance: Instance) -> None:
     """As any OpenAI client does."""
-    assert "smollm2" in [m.id for m in client(road).models.list()]
-    stream = client(road).chat.completions.create(
+    assert "smollm2" in [m.id for m in client(instance).models.list()]
+    stream = client(instance).chat.completions.create(
         model="smollm2",
         messages=QUESTION,
         temperature=0,
@@ -112,27 +112,27 @@ def test_the_sdk_lists_the_model_and_streams(road: Instance) -> None:
     assert "Paris" in text
 
 
-def test_events_tell_the_story(road: Instance) -> None:
+def test_events_tell_the_story(instance: Instance) -> None:
     """`kubectl describe` shows each step."""
-    told = road.kubectl("describe", "mdl", "smollm2")
+    told = instance.kubectl("describe", "mdl", "smollm2")
     for reason in ("Accepted", "Placed", "Cached", "FirstStart", "NotShared", "Ready"):
         assert reason in told
 
 
-def test_a_changed_idle_timeout_restarts_nothing(road: Instance) -> None:
+def test_a_changed_idle_timeout_restarts_nothing(instance: Instance) -> None:
     """The engine is the same process afterwards."""
-    before = engine(road)
+    before = engine(instance)
     patch = json.dumps({"spec": {"serverless": {"idleTimeout": "7m"}}})
-    road.kubectl("patch", "mdl", "smollm2", "--type=merge", "-p", patch)
-    generation = model(road)["metadata"]["generation"]
+    instance.kubectl("patch", "mdl", "smollm2", "--type=merge", "-p", patch)
+    generation = model(instance)["metadata"]["generation"]
 
     def settled() -> bool:
-        conditions = model(road)["status"]["conditions"]
+        conditions = model(instance)["status"]["conditions"]
         return all(c["observedGeneration"] == generation for c in conditions)
 
     eventually("every verdict is of the new generation", 15, settled)
-    assert engine(road) == before
-    assert model(road)["status"]["phase"] == "Ready"
+    assert engine(instance) == before
+    assert model(instance)["status"]["phase"] == "Ready"
 
 
 SERVICES = ("watcher", "agent", "placer", "prefetcher", "launcher", "reaper", "arbiter", "proxy")
@@ -143,34 +143,34 @@ SERVERS = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Name every process of the world that is tested."""
+    """Name every process of the api that is tested."""
     if "victim" in metafunc.fixturenames:
-        world = metafunc.config.getoption("--api")
-        metafunc.parametrize("victim", [*SERVICES, "node", *SERVERS[world], "nats"])
+        api = metafunc.config.getoption("--api")
+        metafunc.parametrize("victim", [*SERVICES, "node", *SERVERS[api], "nats"])
 
 
-def test_killing_any_one_process_harms_nobody(road: Instance, victim: str) -> None:
+def test_killing_any_one_process_harms_nobody(instance: Instance, victim: str) -> None:
     """The Model keeps its phase and its engine; it answers meanwhile, unless the door itself was killed."""
-    before, former = engine(road), process(road, victim)
+    before, former = engine(instance), process(instance, victim)
     os.kill(int(former["pid"]), signal.SIGKILL)
     if victim != "proxy":
-        assert "Paris" in answer(road)
+        assert "Paris" in answer(instance)
 
     def back() -> bool:
-        now = process(road, victim)
+        now = process(instance, victim)
         return bool(now["pid"] != former["pid"] and now["health"] == "healthy")
 
     eventually(f"{victim} is back", 15, back)
-    eventually("the phase is right", 10, lambda: model(road)["status"]["phase"] == "Ready")
-    assert engine(road) == before
-    assert "Paris" in eventually("an answer", 10, lambda: answer(road))
+    eventually("the phase is right", 10, lambda: model(instance)["status"]["phase"] == "Ready")
+    assert engine(instance) == before
+    assert "Paris" in eventually("an answer", 10, lambda: answer(instance))
 
 
-def test_bad_input_gets_its_own_clear_error(road: Instance) -> None:
+def test_bad_input_gets_its_own_clear_error(instance: Instance) -> None:
     """And disturbs nothing else."""
-    base = road.environment["OPENAI_BASE_URL"]
+    base = instance.environment["OPENAI_BASE_URL"]
     key = {
-        "Authorization": f"Bearer {road.environment['OPENAI_API_KEY']}",
+        "Authorization": f"Bearer {instance.environment['OPENAI_API_KEY']}",
         "Content-Type": "application/json",
     }
     request = urllib.request.Request(f"{base}/chat/completions", b"{not json", key)
@@ -179,7 +179,7 @@ def test_bad_input_gets_its_own_clear_error(road: Instance) -> None:
     assert refused.value.code == 400
     refused.value.close()
     with pytest.raises(openai.NotFoundError, match="nobody"):
-        client(road).chat.completions.create(model="nobody", messages=QUESTION)
+        client(instance).chat.completions.create(model="nobody", messages=QUESTION)
     for field, value in (("backend", "nonsense"), ("source", "pvc://models/../x"), ("source", "ftp://x/y")):
         spec = {"backend": "llamacpp", "source": "pvc://models/x.gguf", field: value}
         body = {
@@ -189,12 +189,12 @@ def test_bad_input_gets_its_own_clear_error(road: Instance) -> None:
             "spec": spec,
         }
         with pytest.raises(subprocess.CalledProcessError) as failed:
-            road.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+            instance.kubectl("apply", "-f", "-", stdin=json.dumps(body))
         assert f"spec.{field}" in failed.value.stderr or "spec" in failed.value.stderr
-    assert "Paris" in answer(road)
+    assert "Paris" in answer(instance)
 
 
-def test_a_model_whose_claim_is_missing_says_so_and_recovers(road: Instance) -> None:
+def test_a_model_whose_claim_is_missing_says_so_and_recovers(instance: Instance) -> None:
     """The condition names the claim."""
     body = {
         "apiVersion": "ai.flexinfer/v1alpha2",
@@ -202,26 +202,26 @@ def test_a_model_whose_claim_is_missing_says_so_and_recovers(road: Instance) -> 
         "metadata": {"name": "lonely"},
         "spec": {"backend": "llamacpp", "source": "pvc://nowhere/x.gguf"},
     }
-    road.kubectl("apply", "-f", "-", stdin=json.dumps(body))
-    road.until("lonely", "jsonpath={.status.conditions[?(@.type=='Cached')].reason}=ClaimNotFound", 20)
-    road.kubectl("delete", "mdl", "lonely", "--timeout=20s")
+    instance.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+    instance.until("lonely", "jsonpath={.status.conditions[?(@.type=='Cached')].reason}=ClaimNotFound", 20)
+    instance.kubectl("delete", "mdl", "lonely", "--timeout=20s")
 
 
-def test_it_sleeps_wakes_for_a_request_and_goes_when_deleted(road: Instance) -> None:
+def test_it_sleeps_wakes_for_a_request_and_goes_when_deleted(instance: Instance) -> None:
     """The last of this file: the whole circle."""
     patch = json.dumps({"spec": {"serverless": {"idleTimeout": "2s"}}})
-    road.kubectl("patch", "mdl", "smollm2", "--type=merge", "-p", patch)
-    road.until("smollm2", "jsonpath={.status.phase}=Idle", 60)
-    assert "No resources found" in road.kubectl("get", "pods", "--ignore-not-found") or not road.kubectl(
-        "get", "pods", "-o", "name"
-    )
-    assert "Paris" in answer(road)
-    road.kubectl("delete", "mdl", "smollm2", "--timeout=60s")
+    instance.kubectl("patch", "mdl", "smollm2", "--type=merge", "-p", patch)
+    instance.until("smollm2", "jsonpath={.status.phase}=Idle", 60)
+    assert "No resources found" in instance.kubectl(
+        "get", "pods", "--ignore-not-found"
+    ) or not instance.kubectl("get", "pods", "-o", "name")
+    assert "Paris" in answer(instance)
+    instance.kubectl("delete", "mdl", "smollm2", "--timeout=60s")
     with pytest.raises(openai.NotFoundError):
-        answer(road)
+        answer(instance)
 
 
-async def test_tap_sees_the_subjects_of_the_contract(road: Instance) -> None:
+async def test_tap_sees_the_subjects_of_the_contract(instance: Instance) -> None:
     """A plain NATS client with the credentials of `env`."""
     import nats  # noqa: PLC0415 -- a plain client, as a person would use
 
@@ -230,7 +230,7 @@ async def test_tap_sees_the_subjects_of_the_contract(road: Instance) -> None:
     async def take(message: Any) -> None:
         found.put_nowait(message.subject)
 
-    link = await nats.connect(road.environment["NATS_URL"])
+    link = await nats.connect(instance.environment["NATS_URL"])
     await link.subscribe("flexinfer.>", cb=take)
     async with asyncio.timeout(20):
         while not (await found.get()).startswith("flexinfer.watermark"):

@@ -18,7 +18,7 @@ from flexinfer.runtime.nats.state_reader import NatsBus
 from flexinfer.runtime.nats.state_writer import StateStream
 from flexinfer.runtime.runtime import Snapshot, Subscriptions
 from tests.builders import a_model
-from tests.bus_of_the_cluster import cluster_bus, three_servers
+from tests.deployed_nats import single_server, three_servers
 
 pytestmark = pytest.mark.integration
 
@@ -113,7 +113,7 @@ MAY_HEAR: Mapping[str, frozenset[str]] = {
 @pytest.mark.parametrize("user", USERS)
 async def test_every_user_against_every_subject(tmp_path: Path, user: str) -> None:
     """What is not granted is refused by the server; the tables are DESIGN's, written down once more."""
-    async with cluster_bus(tmp_path) as bus, bus.watched(user) as (client, refused):
+    async with single_server(tmp_path) as bus, bus.watched(user) as (client, refused):
         for subject in MAY_PUBLISH:
             await client.publish(subject, b"{}")
         assert await refusals(client, refused) == _without(MAY_PUBLISH, user)
@@ -144,7 +144,7 @@ async def refusals(client: Client, refused: list[str]) -> set[str]:
 async def test_services_tell_and_hear_over_an_encrypted_connection(tmp_path: Path) -> None:
     """The settings of the manifests are enough: authority, user and password from files."""
     async with (
-        cluster_bus(tmp_path) as bus,
+        single_server(tmp_path) as bus,
         bus.joined("watcher") as link,
         bus.joined(BOOTSTRAP) as bootstrap,
     ):
@@ -163,7 +163,7 @@ async def test_a_server_of_another_authority_gets_no_password(tmp_path: Path) ->
     """Whoever stands in for NATS learns nothing."""
     (tmp_path / "ours").mkdir()
     (tmp_path / "theirs").mkdir()
-    async with cluster_bus(tmp_path / "ours") as bus, cluster_bus(tmp_path / "theirs") as other:
+    async with single_server(tmp_path / "ours") as bus, single_server(tmp_path / "theirs") as other:
         held = bus.folder / secret_of("placer")
         wrong = connection.connected(
             "placer", other.url, "placer", str(held / "password"), str(held / "ca.crt")
@@ -176,7 +176,7 @@ async def test_a_server_of_another_authority_gets_no_password(tmp_path: Path) ->
 
 async def test_nothing_is_answered_in_the_clear(tmp_path: Path) -> None:
     """A client that does not encrypt is sent away before it has said who it is."""
-    async with cluster_bus(tmp_path) as bus, asyncio.timeout(10):
+    async with single_server(tmp_path) as bus, asyncio.timeout(10):
         reader, writer = await asyncio.open_connection("127.0.0.1", bus.port)
         writer.write(b'CONNECT {"user": "tap", "pass": "x", "verbose": true}\r\nPING\r\n')
         told = await reader.read()

@@ -7,9 +7,9 @@ from pathlib import Path
 VARIABLE = "FLEXINFER_AUDIT"
 
 
-def options(world: str) -> tuple[str, ...]:
+def options(api: str) -> tuple[str, ...]:
     """Return what `flexinfer up` is told so that there is a log to keep."""
-    return ("--api", world, "--audit") if world != "local" and VARIABLE in os.environ else ("--api", world)
+    return ("--api", api, "--audit") if api != "local" and VARIABLE in os.environ else ("--api", api)
 
 
 def keep(state: Path) -> None:
