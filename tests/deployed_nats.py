@@ -52,10 +52,10 @@ class DeployedNats:
     @contextlib.asynccontextmanager
     async def watched(self, user: str) -> AsyncIterator[tuple[Client, list[str]]]:
         """Connect as a user; yield the client and the list of the errors that the server reports to it."""
-        refused: list[str] = []
+        errors: list[str] = []
 
         async def note(error: Exception) -> None:
-            refused.append(str(error))
+            errors.append(str(error))
 
         async with self.joined(user) as trusted:  # the same options, with a client that records errors
             options = trusted.client.options
@@ -68,7 +68,7 @@ class DeployedNats:
                 error_cb=note,
             )
         try:
-            yield client, refused
+            yield client, errors
         finally:
             await client.close()
 

@@ -1,1 +1,1 @@
-"""After the cluster tier: what its API servers noted of every request, held against the rights that the manifests give."""
+"""Run after the cluster tests: compares the audit logs of their API servers with the rights that the manifests grant."""

@@ -1,4 +1,4 @@
-"""Keeping: where the audit logs of a test run are gathered. $FLEXINFER_AUDIT names the folder; without it nothing is kept."""
+"""Collects the audit logs of a test run in the folder $FLEXINFER_AUDIT; without it nothing is kept."""
 
 import os
 import shutil
@@ -8,12 +8,12 @@ VARIABLE = "FLEXINFER_AUDIT"
 
 
 def options(api: str) -> tuple[str, ...]:
-    """Return what `flexinfer up` is told so that there is a log to keep."""
+    """Return the options of `flexinfer up` for an API, with an audit log if it is to be kept."""
     return ("--api", api, "--audit") if api != "local" and VARIABLE in os.environ else ("--api", api)
 
 
 def keep(state: Path) -> None:
-    """Keep the log of an instance that has stopped."""
+    """Copy the audit log of a stopped instance to the folder."""
     log, folder = state / "plane" / "audit.log", os.environ.get(VARIABLE)
     if folder and log.exists():
         Path(folder).mkdir(parents=True, exist_ok=True)

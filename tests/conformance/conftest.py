@@ -1,4 +1,4 @@
-"""The API server that the suite asks: our own as a process, or, with `--api real`, a real one that has our definition."""
+"""The API server under test: the local API as a process, or with `--api real` a real one with the CRD."""
 
 import itertools
 import os
@@ -18,7 +18,7 @@ _numbers = itertools.count(1)
 def server(
     api: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ApiServer]:
-    """One API server for all tests of a worker; they keep apart by namespaces."""
+    """One API server for all tests of a worker, which use separate namespaces."""
     if api == LOCAL:
         local = start_local_api(tmp_path_factory.mktemp("api") / "state")
         yield local
@@ -31,7 +31,7 @@ def server(
 
 @pytest.fixture
 def space(server: ApiServer) -> str:
-    """Return a namespace of the test's own."""
+    """Return a new namespace for one test."""
     name = f"space-{os.getpid()}-{next(_numbers)}"
     server.make_namespace(name)
     return name
@@ -39,5 +39,5 @@ def space(server: ApiServer) -> str:
 
 @pytest.fixture
 def kubectl(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
-    """Plain kubectl, in a namespace of its own."""
+    """A kubectl in a new namespace."""
     return kubectl_on(server, tmp_path_factory.getbasetemp() / f"home-{server.kind}")

@@ -1,4 +1,4 @@
-"""The whole instance with a real llama.cpp: apply, ask, sleep, wake, delete; and every process killed on the way."""
+"""End to end with a real llama.cpp: apply, request, scale to zero, cold start, delete; and every process is killed once."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ def instance(tmp_path_factory: pytest.TempPathFactory, api: str) -> Iterator[Ins
 
 
 def client(running: Instance) -> openai.OpenAI:
-    """Return the SDK's client for the door."""
+    """Return an OpenAI client for the proxy."""
     return openai.OpenAI(
         base_url=running.environment["OPENAI_BASE_URL"],
         api_key=running.environment["OPENAI_API_KEY"],
@@ -51,7 +51,7 @@ def client(running: Instance) -> openai.OpenAI:
 
 
 def answer(running: Instance) -> str:
-    """Ask the question and return the answer."""
+    """Send the question and return the answer."""
     done = client(running).chat.completions.create(
         model="smollm2",
         messages=QUESTION,
@@ -62,25 +62,25 @@ def answer(running: Instance) -> str:
 
 
 def engine(running: Instance) -> tuple[str, int]:
-    """Return the engine's Pod uid and its process."""
+    """Return the uid of the engine's Pod and the pid of its process."""
     pod = json.loads(running.kubectl("get", "pod", "smollm2-0", "-o", "json"))
     container = pod["status"]["containerStatuses"][0]
     return pod["metadata"]["uid"], int(container["containerID"].removeprefix("process://").split(".")[0])
 
 
 def process(running: Instance, name: str) -> dict[str, Any]:
-    """Return what `flexinfer services` says of a process."""
+    """Return the row of a process in `flexinfer services`."""
     return next(s for s in running.services() if s["name"] == name)
 
 
 def model(running: Instance) -> dict[str, Any]:
     """Return the Model as kubectl shows it."""
-    found: dict[str, Any] = json.loads(running.kubectl("get", "mdl", "smollm2", "-o", "json"))
-    return found
+    obj: dict[str, Any] = json.loads(running.kubectl("get", "mdl", "smollm2", "-o", "json"))
+    return obj
 
 
 def eventually(what: str, seconds: float, check: Any) -> Any:
-    """Return what check returns as soon as it is true; asks often until the deadline."""
+    """Return the first true result of `check`, which is polled until the deadline."""
     deadline, last = time.monotonic() + seconds, None
     while time.monotonic() < deadline:
         try:
@@ -89,17 +89,17 @@ def eventually(what: str, seconds: float, check: Any) -> Any:
             last = error
         if last and not isinstance(last, BaseException):
             return last
-        time.sleep(0.1)  # between two looks, not instead of one
+        time.sleep(0.1)  # the polling interval
     raise AssertionError(f"{what}: not within {seconds} s; last: {last}")
 
 
-def test_a_question_gets_a_true_answer(instance: Instance) -> None:
-    """Through the door, in OpenAI's wire format, from a real engine."""
+def test_a_request_gets_a_correct_answer(instance: Instance) -> None:
+    """Through the proxy, by the OpenAI API, from a real engine."""
     assert "Paris" in answer(instance)
 
 
 def test_the_sdk_lists_the_model_and_streams(instance: Instance) -> None:
-    """As any OpenAI client does."""
+    """By the OpenAI API, as for any model."""
     assert "smollm2" in [m.id for m in client(instance).models.list()]
     stream = client(instance).chat.completions.create(
         model="smollm2",
@@ -112,15 +112,15 @@ def test_the_sdk_lists_the_model_and_streams(instance: Instance) -> None:
     assert "Paris" in text
 
 
-def test_events_tell_the_story(instance: Instance) -> None:
-    """`kubectl describe` shows each step."""
-    told = instance.kubectl("describe", "mdl", "smollm2")
+def test_every_transition_has_an_event(instance: Instance) -> None:
+    """`kubectl describe` shows them."""
+    description = instance.kubectl("describe", "mdl", "smollm2")
     for reason in ("Accepted", "Placed", "Cached", "FirstStart", "NotShared", "Ready"):
-        assert reason in told
+        assert reason in description
 
 
 def test_a_changed_idle_timeout_restarts_nothing(instance: Instance) -> None:
-    """The engine is the same process afterwards."""
+    """The engine is still the same process."""
     before = engine(instance)
     patch = json.dumps({"spec": {"serverless": {"idleTimeout": "7m"}}})
     instance.kubectl("patch", "mdl", "smollm2", "--type=merge", "-p", patch)
@@ -130,7 +130,7 @@ def test_a_changed_idle_timeout_restarts_nothing(instance: Instance) -> None:
         conditions = model(instance)["status"]["conditions"]
         return all(c["observedGeneration"] == generation for c in conditions)
 
-    eventually("every verdict is of the new generation", 15, settled)
+    eventually("every condition is of the new generation", 15, settled)
     assert engine(instance) == before
     assert model(instance)["status"]["phase"] == "Ready"
 
@@ -143,31 +143,31 @@ SERVERS = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Name every process of the api that is tested."""
+    """Parametrize `victim` with every process of the instance."""
     if "victim" in metafunc.fixturenames:
         api = metafunc.config.getoption("--api")
         metafunc.parametrize("victim", [*SERVICES, "node", *SERVERS[api], "nats"])
 
 
-def test_killing_any_one_process_harms_nobody(instance: Instance, victim: str) -> None:
-    """The Model keeps its phase and its engine; it answers meanwhile, unless the door itself was killed."""
-    before, former = engine(instance), process(instance, victim)
-    os.kill(int(former["pid"]), signal.SIGKILL)
+def test_killing_any_process_does_not_affect_the_model(instance: Instance, victim: str) -> None:
+    """The Model keeps its phase and its engine; requests succeed meanwhile, unless the proxy was killed."""
+    before, previous = engine(instance), process(instance, victim)
+    os.kill(int(previous["pid"]), signal.SIGKILL)
     if victim != "proxy":
         assert "Paris" in answer(instance)
 
     def back() -> bool:
         now = process(instance, victim)
-        return bool(now["pid"] != former["pid"] and now["health"] == "healthy")
+        return bool(now["pid"] != previous["pid"] and now["health"] == "healthy")
 
-    eventually(f"{victim} is back", 15, back)
-    eventually("the phase is right", 10, lambda: model(instance)["status"]["phase"] == "Ready")
+    eventually(f"{victim} is healthy", 15, back)
+    eventually("the phase is Ready", 10, lambda: model(instance)["status"]["phase"] == "Ready")
     assert engine(instance) == before
     assert "Paris" in eventually("an answer", 10, lambda: answer(instance))
 
 
-def test_bad_input_gets_its_own_clear_error(instance: Instance) -> None:
-    """And disturbs nothing else."""
+def test_invalid_input_gets_a_specific_error(instance: Instance) -> None:
+    """The Model is not affected."""
     base = instance.environment["OPENAI_BASE_URL"]
     key = {
         "Authorization": f"Bearer {instance.environment['OPENAI_API_KEY']}",
@@ -178,8 +178,8 @@ def test_bad_input_gets_its_own_clear_error(instance: Instance) -> None:
         urllib.request.urlopen(request, timeout=10)
     assert refused.value.code == 400
     refused.value.close()
-    with pytest.raises(openai.NotFoundError, match="nobody"):
-        client(instance).chat.completions.create(model="nobody", messages=QUESTION)
+    with pytest.raises(openai.NotFoundError, match="unknown"):
+        client(instance).chat.completions.create(model="unknown", messages=QUESTION)
     for field, value in (("backend", "nonsense"), ("source", "pvc://models/../x"), ("source", "ftp://x/y")):
         spec = {"backend": "llamacpp", "source": "pvc://models/x.gguf", field: value}
         body = {
@@ -194,21 +194,21 @@ def test_bad_input_gets_its_own_clear_error(instance: Instance) -> None:
     assert "Paris" in answer(instance)
 
 
-def test_a_model_whose_claim_is_missing_says_so_and_recovers(instance: Instance) -> None:
-    """The condition names the claim."""
+def test_a_model_whose_pvc_is_missing_names_it_and_can_be_deleted(instance: Instance) -> None:
+    """Cached is False/ClaimNotFound."""
     body = {
         "apiVersion": "ai.flexinfer/v1alpha2",
         "kind": "Model",
-        "metadata": {"name": "lonely"},
+        "metadata": {"name": "no-pvc"},
         "spec": {"backend": "llamacpp", "source": "pvc://nowhere/x.gguf"},
     }
     instance.kubectl("apply", "-f", "-", stdin=json.dumps(body))
-    instance.until("lonely", "jsonpath={.status.conditions[?(@.type=='Cached')].reason}=ClaimNotFound", 20)
-    instance.kubectl("delete", "mdl", "lonely", "--timeout=20s")
+    instance.until("no-pvc", "jsonpath={.status.conditions[?(@.type=='Cached')].reason}=ClaimNotFound", 20)
+    instance.kubectl("delete", "mdl", "no-pvc", "--timeout=20s")
 
 
-def test_it_sleeps_wakes_for_a_request_and_goes_when_deleted(instance: Instance) -> None:
-    """The last of this file: the whole circle."""
+def test_a_model_scales_to_zero_starts_for_a_request_and_is_deleted(instance: Instance) -> None:
+    """It deletes the Model of this file, so it runs last."""
     patch = json.dumps({"spec": {"serverless": {"idleTimeout": "2s"}}})
     instance.kubectl("patch", "mdl", "smollm2", "--type=merge", "-p", patch)
     instance.until("smollm2", "jsonpath={.status.phase}=Idle", 60)
@@ -221,18 +221,18 @@ def test_it_sleeps_wakes_for_a_request_and_goes_when_deleted(instance: Instance)
         answer(instance)
 
 
-async def test_tap_sees_the_subjects_of_the_contract(instance: Instance) -> None:
-    """A plain NATS client with the credentials of `env`."""
-    import nats  # noqa: PLC0415 -- a plain client, as a person would use
+async def test_the_tap_user_receives_the_watermark(instance: Instance) -> None:
+    """With a plain NATS client and the URL of `flexinfer env`."""
+    import nats  # noqa: PLC0415 -- a plain client, as a user would use it
 
-    found: asyncio.Queue[str] = asyncio.Queue()
+    subjects: asyncio.Queue[str] = asyncio.Queue()
 
     async def take(message: Any) -> None:
-        found.put_nowait(message.subject)
+        subjects.put_nowait(message.subject)
 
     link = await nats.connect(instance.environment["NATS_URL"])
     await link.subscribe("flexinfer.>", cb=take)
     async with asyncio.timeout(20):
-        while not (await found.get()).startswith("flexinfer.watermark"):
+        while not (await subjects.get()).startswith("flexinfer.watermark"):
             continue
     await link.close()
