@@ -29,8 +29,8 @@ from benchmarks.wake import spawn_background
 from flexinfer.runtime.kubernetes.api import PODS, NotFoundError
 from flexinfer.runtime.kubernetes.client import KubernetesClient, connected
 from tests.node import images
-from tests.node.__main__ import tell
-from tests.node.cluster import borrowed
+from tests.node.__main__ import report
+from tests.node.cluster import running_cluster
 from tests.node.layout import REGISTRY, layout
 from tests.node.product import IMAGES, SYSTEM, TAG, Product
 from tests.node.waiting import until
@@ -127,7 +127,7 @@ async def wakes(product: Product, count: int) -> None:
     """Wake a Model again and again, start bare Pods between, and print both."""
     product.model("sleeper", serverless={"idleTimeout": "1s"})
     product.ready("sleeper")
-    door, loads = product.door, []
+    door, loads = product.proxy_url, []
     found: list[Start | None] = []
     bare: dict[str, list[Start]] = {"": [], "models": []}
     async with connected(str(product.cluster.layout.kubeconfig())) as cluster:
@@ -265,7 +265,7 @@ def main() -> None:
     """Print the row."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else WAKES
     sleeping = int(sys.argv[2]) if len(sys.argv) > 2 else SLEEPERS
-    with borrowed(layout(), tell) as cluster, tempfile.TemporaryDirectory() as folder:
+    with running_cluster(layout(), report) as cluster, tempfile.TemporaryDirectory() as folder:
         images.push_product(IMAGES, TAG)
         Path(folder, "Dockerfile").write_text(_DOCKERFILE)
         shutil.copy(Path(__file__).with_name("stub_engine.py"), folder)

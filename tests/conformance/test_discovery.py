@@ -145,7 +145,7 @@ def test_openapi_has_the_schema_of_a_model(server: ApiServer) -> None:
         100,
         True,
     )
-    assert spec["source"]["description"].startswith("Where the weights come from")
+    assert spec["source"]["description"].startswith("Source of the weights")
 
 
 def test_openapi_lists_the_patch_types_and_parameters_of_a_path(server: ApiServer) -> None:

@@ -11,7 +11,7 @@ from tests.apiserver import DEFINITIONS, ApiServer, Object
 from tests.conformance.objects import MODELS, a_model, managers, path, ready
 from tests.definitions import the_crd
 
-GROUP = "older_crd.example.com"
+GROUP = "older.example.com"
 KIND = (f"/apis/{GROUP}/v1alpha2", "models")
 NAME = f"models.{GROUP}"
 _NEWER = ("x-kubernetes-validations", "maxLength", "maxItems", "maxProperties", "maximum", "pattern", "enum")
