@@ -27,7 +27,7 @@ class Right(NamedTuple):
 
 _OWNERS = Right(
     MODELS, "models/finalizers", ("update",),
-    seldom="where the admission plugin OwnerReferencesPermissionEnforcement runs; no request of FlexInfer names it",
+    seldom="where the admission plugin OwnerReferencesPermissionEnforcement runs; no request of ours names it",
 )  # fmt: skip
 _STATUS_AND_EVENTS = (Right(MODELS, "models/status", ("patch",)), Right(CORE, "events", ("create",)))
 
