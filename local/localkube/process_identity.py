@@ -1,4 +1,4 @@
-"""Process identity: a process is told from any other by pid and start time, so a pid that was given again is never mistaken."""
+"""Process identity: pid and start time together, so that a reused pid is never mistaken for the process that had it before."""
 
 import contextlib
 from pathlib import Path
@@ -11,14 +11,14 @@ _DEAD = frozenset("ZXx")
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Which process: `started` is in clock ticks since boot, and no two of one pid share it."""
+    """A process. `started` is in clock ticks since boot: no two processes with one pid share it."""
 
     pid: int
     started: int
 
 
 def identify(pid: int, *, zombie: bool = False) -> Identity | None:
-    """Return the identity of the process that has this pid and lives; `zombie` accepts one that ended and was not reaped."""
+    """Return the identity of the running process with this pid, None if there is none; `zombie` accepts one that is not reaped yet."""
     try:
         stat = (_PROC / str(pid) / "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -28,33 +28,33 @@ def identify(pid: int, *, zombie: bool = False) -> Identity | None:
 
 
 def alive(identity: Identity) -> bool:
-    """Tell whether exactly this process lives."""
+    """Return whether exactly this process still runs."""
     return identify(identity.pid) == identity
 
 
-class Found(msgspec.Struct, frozen=True):
-    """A process that carries a variable in its environment."""
+class MarkedProcess(msgspec.Struct, frozen=True):
+    """A process with a certain variable in its environment; `value` is that of the variable."""
 
     identity: Identity
     value: str
     argv: tuple[str, ...]
 
 
-def find(variable: str) -> list[Found]:
-    """Return this user's living processes whose environment has a variable."""
-    found = []
+def find(variable: str) -> list[MarkedProcess]:
+    """Return this user's running processes whose environment has a variable."""
+    processes = []
     for folder in _PROC.iterdir():
         if folder.name.isdigit():
-            with contextlib.suppress(OSError):  # gone meanwhile, or somebody else's
-                found += _carrying(variable.encode() + b"=", folder)
-    return found
+            with contextlib.suppress(OSError):  # ended meanwhile, or of another user
+                processes += _marked(variable.encode() + b"=", folder)
+    return processes
 
 
-def _carrying(prefix: bytes, folder: Path) -> list[Found]:
-    told = next((v for v in (folder / "environ").read_bytes().split(b"\0") if v.startswith(prefix)), None)
+def _marked(prefix: bytes, folder: Path) -> list[MarkedProcess]:
+    entry = next((v for v in (folder / "environ").read_bytes().split(b"\0") if v.startswith(prefix)), None)
     identity = identify(int(folder.name))
-    if told is None or identity is None:
+    if entry is None or identity is None:
         return []
     words = (folder / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-    value = told.removeprefix(prefix).decode(errors="replace")
-    return [Found(identity, value, tuple(word.decode(errors="replace") for word in words))]
+    value = entry.removeprefix(prefix).decode(errors="replace")
+    return [MarkedProcess(identity, value, tuple(word.decode(errors="replace") for word in words))]

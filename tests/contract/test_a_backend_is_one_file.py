@@ -74,6 +74,23 @@ json.dump({
 }, sys.stdout)
 """
 
+STARTED = """
+import asyncio, json, os, sys
+from pathlib import Path
+from flexinfer.local.images import IMAGES
+from localkube.kubelet import container_process
+from localkube.kubelet.container_process import Launch
+
+async def exit_code(argv, folder):
+    launch = Launch(argv, dict(os.environ), folder / "run", folder, folder / "log")
+    process = await container_process.start(launch)
+    return await process.ended()
+
+folder = Path(sys.argv[1])
+argv = IMAGES.find("example.org/made-up:1").command([], sys.argv[2:])
+json.dump([asyncio.run(exit_code(argv, folder)), (folder / "log").read_text()], sys.stdout)
+"""
+
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -99,7 +116,7 @@ def result(tree: Path) -> dict[str, Any]:
 
 def run(folder: Path, *arguments: str, **environment: str) -> str:
     """Return what Python prints with the sources of the copied project."""
-    path = f"{folder / 'shared'}{os.pathsep}{folder / 'services'}"
+    path = os.pathsep.join(map(str, (folder / "shared", folder / "services", ROOT / "local")))
     done = subprocess.run(
         [sys.executable, *arguments],
         env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"} | environment,
@@ -150,6 +167,17 @@ def test_the_launcher_starts_it_with_the_image_of_the_settings(result: dict[str,
 def test_the_local_node_finds_its_program(result: dict[str, Any]) -> None:
     """The program and the images that it stands for are in the same file."""
     assert result["program"] == "made-up-server"
+
+
+def test_the_local_node_starts_it(tree: Path, tmp_path: Path) -> None:
+    """Its image is run by its program on PATH, as a process of the kubelet."""
+    program = tmp_path / "bin" / "made-up-server"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "serving with $*"\nexit 7\n')
+    program.chmod(0o755)
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    output = run(tree, "-c", STARTED, str(tmp_path), "--model", "/models/m", PATH=path)
+    assert json.loads(output) == [7, "serving with --model /models/m\n"]
 
 
 def test_the_pages_tell_it(tree: Path) -> None:

@@ -34,7 +34,7 @@ def _containerd(name: str, flag: str) -> Source:
         oldest=(2, 1),  # the first whose CRI tells kubelet its cgroup driver
         below=(3, 0),
         settings=(f"{_CONTAINERD}/version.Version=2.4.2",),
-        asks=(flag,),
+        version_args=(flag,),
     )
 
 
@@ -57,7 +57,7 @@ COREDNS = Source(
     package="github.com/coredns/coredns",
     oldest=(1, 11),
     below=(2, 0),
-    asks=("-version",),
+    version_args=("-version",),
     minutes=2,
 )
 NODE: Sequence[Source] = (
@@ -75,7 +75,7 @@ class MissingError(Exception):
     """Programs of a node are not installed on this machine; the message names all of them."""
 
 
-def everything(environment: Mapping[str, str], report: programs.Tell) -> dict[str, Path]:
+def everything(environment: Mapping[str, str], report: programs.Report) -> dict[str, Path]:
     """Return name -> path of all programs of control plane and node, built where necessary. Raises MissingError."""
     lacking = {package for name, package in DEBIAN.items() if not shutil.which(name, path=_path(environment))}
     if lacking:

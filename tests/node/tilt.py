@@ -31,12 +31,12 @@ def source(module: str = "node/tilt") -> Source:
         below=(1, 0),
         settings=(f"main.version={VERSION}",),
         cgo=True,
-        asks=("version",),
+        version_args=("version",),
         minutes=4,
     )
 
 
-def locate(environment: Mapping[str, str], report: programs.Tell) -> Path:
+def locate(environment: Mapping[str, str], report: programs.Report) -> Path:
     """Return the path of Tilt, built if it is not installed."""
     program = programs.find(source(), environment, lambda _: None)
     if program is not None:

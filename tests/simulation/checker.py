@@ -63,8 +63,10 @@ class Checker:
 
     def written(self, change: Change) -> None:
         """Check the change that a write made."""
-        self._sums.update(f"{self._clock():.6f} {change.revision} {change.place} {change.key}\n".encode())
-        match change.place[1]:
+        self._sums.update(
+            f"{self._clock():.6f} {change.revision} {change.group_resource} {change.key}\n".encode()
+        )
+        match change.group_resource[1]:
             case "models":
                 self._model(change)
             case "leases":

@@ -37,7 +37,7 @@ from localkube.apiserver.errors import ApiError as StoreError
 from localkube.apiserver.requests import Options, Patch, Query
 from localkube.apiserver.resources import Resource
 from localkube.apiserver.store import Store
-from localkube.controllers.garbage_collector import Garbage
+from localkube.controllers.garbage_collector import GarbageCollector
 from tests.simulation.bus import Broker, SimulatedBus, SimulatedStream
 from tests.simulation.checker import Checker
 from tests.simulation.node import Node
@@ -281,12 +281,12 @@ class Simulation:
 
     async def _collect(self) -> None:
         """Collect garbage shortly after every change, as the controller of Kubernetes does."""
-        garbage, wake = Garbage(self.store), asyncio.Event()
-        self.store.observe(lambda _change: wake.set())
+        garbage, changed = GarbageCollector(self.store), asyncio.Event()
+        self.store.observe(lambda _change: changed.set())
         while True:
-            await wake.wait()
+            await changed.wait()
             await asyncio.sleep(self.chance.random() * GARBAGE_SECONDS)
-            wake.clear()
+            changed.clear()
             garbage.step()
 
     async def _telemetry(self) -> None:

@@ -1,1 +1,1 @@
-"""One machine, no cluster: a local API, a local node, and the supervisor that keeps everything running."""
+"""FlexInfer on one machine without a cluster: a local API server, a local node, and the supervisor of `flexinfer up`."""

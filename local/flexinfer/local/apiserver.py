@@ -1,4 +1,4 @@
-"""`python -m flexinfer.local.apiserver`: localkube's API server with our definitions and this instance's certificates."""
+"""`python -m flexinfer.local.apiserver`: localkube's API server with FlexInfer's CRDs and this instance's certificates."""
 
 import argparse
 import logging
@@ -21,13 +21,13 @@ def options(arguments: Sequence[str]) -> ServerOptions:
     )
     parser.add_argument("--token-file", type=Path, required=True, help="file with the bearer token")
     parser.add_argument("--port-file", type=Path, help="file to write the port to")
-    given = parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
     return ServerOptions(
-        state=given.state,
-        port=given.port,
-        port_file=given.port_file,
-        tls=tls_files(given.certificates),
-        token_file=given.token_file,
+        state=parsed.state,
+        port=parsed.port,
+        port_file=parsed.port_file,
+        tls=tls_files(parsed.certificates),
+        token_file=parsed.token_file,
         content=content(),
     )
 

@@ -1,4 +1,4 @@
-"""What the local API server holds before its first request: our CustomResourceDefinitions, namespaces, StorageClass and PVC."""
+"""The objects that the local API server holds before its first request: CRDs, namespaces, StorageClass and PVC."""
 
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -14,11 +14,11 @@ MANAGER = "flexinfer-local"
 
 
 def crd_files() -> list[Traversable]:
-    """Return the definitions' files: inside the package when installed from a wheel, in the repository's crds/ otherwise."""
+    """Return the files of the CRDs: inside the package when installed from a wheel, in the repository's crds/ otherwise."""
     packaged = files("flexinfer.local") / "crds"
     folder: Traversable = packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / "crds"
-    found = [entry for entry in folder.iterdir() if entry.name.endswith(".yaml")]
-    return sorted(found, key=lambda entry: entry.name)
+    paths = [entry for entry in folder.iterdir() if entry.name.endswith(".yaml")]
+    return sorted(paths, key=lambda entry: entry.name)
 
 
 def content() -> Content:

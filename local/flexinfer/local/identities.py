@@ -1,4 +1,4 @@
-"""Identities: the names by which the parts of an instance know each other."""
+"""Names that the parts of an instance share."""
 
 NODE_NAME = "local"
 """The only node of an instance."""

@@ -1,75 +1,88 @@
-"""Images: which program of this machine runs the image of a backend, and our own. The table that the local node is started with."""
+"""Images: which program of this machine runs which container image. The table that the local node is started with.
+
+The engines' entries are read from their backends (`LocalProgram`); only the image of our own components and the two that stand for
+"a plain process" are named here.
+"""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from flexinfer import backends
 from flexinfer.api.installation import IMAGE
+from flexinfer.backends import LocalProgram
 from localkube.kubelet.image_runtimes import (
     PROCESS,
     ImageRuntime,
     ImageRuntimes,
+    NoRuntimeError,
     Runtime,
     Which,
     bare,
-    program,
 )
 
 _PYTHONS = ("python", "python3")
 
 
-def _llama(which: Which) -> Runtime:
-    aliases = ("/app/llama-server", "/llama-server", "llama-server")
-    found = which("llama-server")
-    return Runtime((found,) if found else (sys.executable, "-m", "flexinfer.local.llama"), aliases)
+class EngineRuntime(Runtime, frozen=True):
+    """An engine's program. Its `subcommand` is part of the image's entry point: a command that names the program replaces both."""
 
-
-def _own(_which: Which) -> Runtime:
-    return _Own((sys.executable, "-m"))
-
-
-class _Own(Runtime, frozen=True):
-    """Our own image: this interpreter stands for its python, and bare arguments name a module."""
+    subcommand: tuple[str, ...] = ()
 
     def command(self, command: Sequence[str], args: Sequence[str]) -> tuple[str, ...]:
-        """Return the command line, with this interpreter in place of any python."""
+        """Return the whole command line, as a container runtime would put it together."""
+        if not command:
+            return (*self.entrypoint, *self.subcommand, *(args or self.arguments))
+        return super().command(command, args)
+
+
+class ComponentRuntime(Runtime, frozen=True):
+    """Our own image: this interpreter takes the place of its Python, and bare arguments name a module."""
+
+    def command(self, command: Sequence[str], args: Sequence[str]) -> tuple[str, ...]:
+        """Return the command line, with this interpreter in place of any Python."""
         words = (*command, *args)
         if words and words[0].rpartition("/")[2] in _PYTHONS:
             return (sys.executable, *words[1:])
         return words if command else (*self.entrypoint, *words)
 
 
-def _ollama(which: Which) -> Runtime:
-    found = program("ollama", "install it from https://ollama.com/download")(which)
-    return Runtime(found.entrypoint, found.aliases, arguments=("serve",))
+def engine(local: LocalProgram) -> Callable[[Which], Runtime]:
+    """Return what finds an engine's program. It raises NoRuntimeError, with how to install it, if there is none."""
+
+    def resolve(which: Which) -> Runtime:
+        path = which(local.program) or _console_script(local.fallback, which)
+        if not path:
+            remedy = f": {local.install}, then it starts by itself" if local.install else ""
+            raise NoRuntimeError(f"{local.program} is not on PATH{remedy}")
+        return EngineRuntime((path,), (local.program, *local.paths), local.default_args, local.subcommand)
+
+    return resolve
 
 
-def _vllm(which: Which) -> Runtime:
-    found = program("vllm", "pip install vllm", "serve")(which)
-    return _Vllm(found.entrypoint, found.aliases)
+def _console_script(name: str, which: Which) -> str | None:
+    """Return a console script of this installation, beside the interpreter or else on PATH; None if there is none."""
+    if not name:
+        return None
+    path = Path(sys.executable).with_name(name)
+    return str(path) if path.exists() else which(name)
 
 
-class _Vllm(Runtime, frozen=True):
-    """vllm's image: its entry point is `vllm serve`; a command that names `vllm` brings its own verb."""
+def _component(_which: Which) -> Runtime:
+    return ComponentRuntime((sys.executable, "-m"))
 
-    def command(self, command: Sequence[str], args: Sequence[str]) -> tuple[str, ...]:
-        """Return the command line."""
-        words = (*command, *args)
-        if command and command[0] in self.aliases:
-            return (self.entrypoint[0], *words[1:])
-        return words if command else (*self.entrypoint, *args)
+
+def _engines() -> tuple[ImageRuntime, ...]:
+    return tuple(ImageRuntime(local.images, engine(local)) for local in backends.local_programs().values())
 
 
 IMAGES = ImageRuntimes(
     (
-        ImageRuntime(("ghcr.io/ggml-org/llama.cpp:server*", "ghcr.io/ggerganov/llama.cpp:server*"), _llama),
-        ImageRuntime((IMAGE, f"{IMAGE}:*", f"{IMAGE}@*"), _own),
-        ImageRuntime(("ollama/ollama", "ollama/ollama:*", "docker.io/ollama/ollama:*"), _ollama),
-        ImageRuntime(
-            ("vllm/vllm-openai*", "docker.io/vllm/vllm-openai*", "rocm/vllm*", "vllm/vllm-openai-cpu*"), _vllm
-        ),
+        *_engines(),
+        ImageRuntime((IMAGE, f"{IMAGE}:*", f"{IMAGE}@*"), _component),
         ImageRuntime(("flexinfer.local/process", "flexinfer.local/process:*"), bare),
         PROCESS,
     ),
-    advice="it runs llama.cpp, ollama and vllm by programs installed on this machine. Choose one of those backends, "
-    "or move to a Kubernetes cluster",
+    advice=f"it runs {', '.join(backends.local_programs())} by programs installed on this machine. "
+    "Choose one of those backends, or move to a Kubernetes cluster",
 )

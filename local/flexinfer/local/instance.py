@@ -1,7 +1,7 @@
-"""Instance: where one FlexInfer on this machine keeps its files and credentials, and which ports are its own.
+"""Instance: the state folder of one FlexInfer on this machine, its files and credentials, and its ports.
 
-One folder is one instance, so several live side by side. Everything listens on loopback and asks for a credential; what holds one
-is a file of mode 0600 in a folder of mode 0700. This module starts nothing.
+Several instances run side by side, one per folder. Everything listens on loopback and requires a credential; files with credentials
+have mode 0600 in folders of mode 0700. This module starts no process.
 """
 
 import contextlib
@@ -20,22 +20,22 @@ from flexinfer.local.ports import HOST, Ports
 
 STATE_VARIABLE = "FLEXINFER_STATE"
 LOCAL, REAL, PLANE = "local", "real", "plane"
-"""Worlds: the local API; a real control plane in its place; that control plane and nothing else."""
-WORLDS = (LOCAL, REAL, PLANE)
+"""Which Kubernetes API: the local one; a real control plane in its place; that control plane and nothing else."""
+APIS = (LOCAL, REAL, PLANE)
 _SECRET_BYTES = 24
 
 
 class InstanceError(Exception):
-    """The state folder is not what it should be; the message says what to do."""
+    """The state folder cannot be used; the message has the remedy."""
 
 
 class Instance(msgspec.Struct, frozen=True):
-    """One instance: a folder, a name, ports and the world that its API server is of."""
+    """One instance: its folder, its name, its ports, and which Kubernetes API it runs (LOCAL, REAL or PLANE)."""
 
     state: Path
     identity: str
     ports: Ports
-    world: str = LOCAL
+    api: str = LOCAL
 
     @property
     def logs(self) -> Path:
@@ -44,17 +44,17 @@ class Instance(msgspec.Struct, frozen=True):
 
     @property
     def run(self) -> Path:
-        """What lives only while processes do: health ports, the record of processes."""
+        """Files of running processes: health ports."""
         return self.state / "run"
 
     @property
     def certificates(self) -> Path:
-        """The authority of this instance, and the certificates that it signed."""
+        """Folder of the certificate authority of this instance and its certificates."""
         return self.state / "certificates"
 
     @property
     def record(self) -> Path:
-        """Which processes run: pid, start time, restarts."""
+        """The record of processes: pid, start time, restarts."""
         return self.state / "processes.json"
 
     @property
@@ -90,27 +90,27 @@ class Instance(msgspec.Struct, frozen=True):
         return self.run / f"{name}.port"
 
     def claim(self, namespace: str, name: str) -> Path:
-        """Return the folder behind a claim of StorageClass flexinfer-local."""
+        """Return the folder of a PVC of StorageClass flexinfer-local."""
         return self.state / "volumes" / namespace / name
 
     @property
     def api_url(self) -> str:
-        """The API server."""
+        """URL of the API server."""
         return f"https://{HOST}:{self.ports.api}"
 
     @property
     def proxy_url(self) -> str:
-        """The proxy's address, without a path."""
+        """URL of the proxy, without a path."""
         return f"http://{HOST}:{self.ports.proxy}"
 
     @property
     def nats_url(self) -> str:
-        """The bus, without credentials."""
+        """URL of NATS, without credentials."""
         return f"nats://{HOST}:{self.ports.nats}"
 
     def exports(self) -> dict[str, str]:
-        """Return what a shell needs to use this instance; it holds credentials."""
-        if self.world == PLANE:
+        """Return the environment variables for clients of this instance, credentials included. Raises InstanceError."""
+        if self.api == PLANE:
             return {"KUBECONFIG": str(self.kubeconfig)}
         password = quote(read_secret(self.nats_password_file("tap")), safe="")
         return {
@@ -126,12 +126,12 @@ class _Saved(msgspec.Struct, frozen=True):
 
     identity: str
     ports: Ports
-    world: str = LOCAL
+    api: str = LOCAL
 
 
-def state_folder(given: str | None, environment: Mapping[str, str]) -> Path:
+def state_folder(folder: str | None, environment: Mapping[str, str]) -> Path:
     """Return the state folder: as given, else $FLEXINFER_STATE, else the user's state folder."""
-    chosen = given or environment.get(STATE_VARIABLE)
+    chosen = folder or environment.get(STATE_VARIABLE)
     if chosen:
         return Path(chosen).expanduser().absolute()
     base = environment.get("XDG_STATE_HOME") or "~/.local/state"
@@ -139,70 +139,70 @@ def state_folder(given: str | None, environment: Mapping[str, str]) -> Path:
 
 
 def load(state: Path) -> Instance:
-    """Read an instance that exists; InstanceError when there is none."""
+    """Read an existing instance. Raises InstanceError."""
     path = state / "instance.json"
     try:
         saved = msgspec.json.decode(path.read_bytes(), type=_Saved)
     except FileNotFoundError as error:
-        raise InstanceError(f"no FlexInfer in {state}: `flexinfer up` makes one") from error
+        raise InstanceError(f"no FlexInfer in {state}: `flexinfer up` creates one") from error
     except (OSError, msgspec.MsgspecError) as error:
         raise InstanceError(f"{path} cannot be read: {error}") from error
-    return Instance(state, saved.identity, saved.ports, saved.world)
+    return Instance(state, saved.identity, saved.ports, saved.api)
 
 
-def ensure(state: Path, *, held: frozenset[str] = frozenset(), world: str = "") -> Instance:
-    """Return the instance of a folder, made if need be, with ports that are free.
+def ensure(state: Path, *, held: frozenset[str] = frozenset(), api: str = "") -> Instance:
+    """Return the instance of a folder, created if there is none, with ports that are free.
 
-    A port keeps its number over restarts unless somebody else has it meanwhile; `held` names the ports that our own running
-    processes listen on. `world` is that of a new instance (default: local); one that exists stays in its own, since what one API
-    server keeps another does not know: InstanceError when another is asked for.
+    A port keeps its number over restarts unless another program uses it meanwhile; `held` names the ports that processes of this
+    instance listen on. `api` is for a new instance (default: local); an existing one keeps its own, since the objects of one API server
+    are unknown to another. Raises InstanceError if `api` differs from it, and if the folder or a port cannot be used.
     """
     try:
         _private(state)
     except OSError as error:
         raise InstanceError(f"{state} cannot be used as state folder: {error.strerror}") from error
     try:
-        former: Instance | None = load(state)
+        previous: Instance | None = load(state)
     except InstanceError:
         if (state / "instance.json").exists():
             raise
-        former = None
-    chosen = world or (former.world if former else LOCAL)
-    if former and former.world != chosen:
+        previous = None
+    chosen = api or (previous.api if previous else LOCAL)
+    if previous and previous.api != chosen:
         raise InstanceError(
-            f"{state} was made for the {former.world} API, not for the {chosen} one: give another folder with --state"
+            f"{state} was created for the {previous.api} API, not for the {chosen} one: choose another folder with --state"
         )
-    identity = former.identity if former else secrets.token_hex(4)
+    identity = previous.identity if previous else secrets.token_hex(4)
     try:
-        own = ports.chosen(former.ports if former else None, held, plane=chosen != LOCAL)
+        own = ports.chosen(previous.ports if previous else None, held, plane=chosen != LOCAL)
     except ports.PortError as error:
         raise InstanceError(str(error)) from error
-    found = Instance(state, identity, own, chosen)
-    for folder in (found.logs, found.run, state / "secrets"):
+    instance = Instance(state, identity, own, chosen)
+    for folder in (instance.logs, instance.run, state / "secrets"):
         _private(folder)
     write_private(
         state / "instance.json",
         msgspec.json.format(msgspec.json.encode(_Saved(identity, own, chosen))),
     )
-    return found
+    return instance
 
 
 @contextlib.contextmanager
-def opened(state: Path, *, held: frozenset[str] = frozenset(), world: str = "") -> Iterator[Instance]:
+def opened(state: Path, *, held: frozenset[str] = frozenset(), api: str = "") -> Iterator[Instance]:
     """Yield the instance of a folder (see `ensure`), with its ports kept for it until the block ends.
 
-    Two that are started in the same moment choose one after the other: between a choice and its reservation nobody else chooses.
+    Two instances that start at once choose one after the other: nothing else chooses a port between a choice and its reservation.
     """
     with contextlib.ExitStack() as stack:
         with ports.choosing():
-            instance = ensure(state, held=held, world=world)
+            instance = ensure(state, held=held, api=api)
             stack.enter_context(ports.reserved(instance.ports))
         yield instance
 
 
 @contextlib.contextmanager
 def locked(state: Path) -> Iterator[bool]:
-    """Hold the folder's lock; yields False when another process holds it. It ends with its process, however that ends."""
+    """Hold the folder's lock inside the block; yields False if another process holds it. The kernel frees it when this process ends."""
     _private(state)
     descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -217,7 +217,7 @@ def locked(state: Path) -> Iterator[bool]:
 
 
 def _lock(descriptor: int) -> bool:
-    """Take the lock; tried thrice, since `lock_holder` touches it for a moment."""
+    """Take the lock; three tries, since `lock_holder` takes it for a moment."""
     for pause in (0.02, 0.02, 0.0):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -229,7 +229,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def lock_holder(state: Path) -> int | None:
-    """Return the pid of whoever holds the folder's lock, or None when nobody does."""
+    """Return the pid of the process that holds the folder's lock; 0: unknown; None: it is free."""
     try:
         descriptor = os.open(state / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -245,14 +245,14 @@ def lock_holder(state: Path) -> int | None:
 
 
 def secret(path: Path) -> str:
-    """Return the credential in a file, made at random if there is none."""
+    """Return the credential in a file, generated if there is none. Raises InstanceError."""
     if not path.exists():
         write_private(path, (secrets.token_urlsafe(_SECRET_BYTES) + "\n").encode())
     return read_secret(path)
 
 
 def read_secret(path: Path) -> str:
-    """Return the credential in a file; InstanceError when it cannot be read."""
+    """Return the credential in a file. Raises InstanceError if it cannot be read."""
     try:
         return path.read_text().strip()
     except OSError as error:
@@ -260,7 +260,7 @@ def read_secret(path: Path) -> str:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600, whole or not at all."""
+    """Write a file of mode 0600 atomically."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:

@@ -1,6 +1,6 @@
-"""`python -m flexinfer.local.kubelet`: localkube's kubelet with our image runtimes, StorageClass and certificates.
+"""`python -m flexinfer.local.kubelet`: localkube's kubelet with FlexInfer's image runtimes, StorageClass and certificates.
 
-SIGTERM ends it and leaves the Pods' processes running, for the next one to take over; SIGUSR1 stops those first.
+SIGTERM ends it and leaves the Pods' processes running, for the next one to adopt; SIGUSR1 stops those first.
 """
 
 import argparse
@@ -23,17 +23,17 @@ _CERTIFICATE = "node"
 
 def options(arguments: Sequence[str]) -> NodeOptions:
     """Read the command line; certificates that are missing are issued."""
-    given = _parser().parse_args(arguments)
-    state = given.state.absolute()
+    parsed = _parser().parse_args(arguments)
+    state = parsed.state.absolute()
     return NodeOptions(
         state=state,
-        name=given.name,
-        kubeconfig=given.kubeconfig,
-        volumes_kubeconfig=given.volumes_kubeconfig,
-        port=given.port,
-        tls=tls_files(given.certificates or state / "certificates", _CERTIFICATE),
-        back_off=given.back_off,
-        resources=device_manager.parsed(given.resource) or device_manager.found(),
+        name=parsed.name,
+        kubeconfig=parsed.kubeconfig,
+        volumes_kubeconfig=parsed.volumes_kubeconfig,
+        port=parsed.port,
+        tls=tls_files(parsed.certificates or state / "certificates", _CERTIFICATE),
+        back_off=parsed.back_off,
+        resources=device_manager.parsed_quantities(parsed.resource) or device_manager.detected(),
         images=IMAGES,
         storage_class=CLASS,
         mounts_variable=MOUNTS_VARIABLE,
@@ -42,15 +42,15 @@ def options(arguments: Sequence[str]) -> NodeOptions:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m flexinfer.local.kubelet", description=__doc__)
-    parser.add_argument("--state", type=Path, required=True, help="folder for everything that the node keeps")
+    parser.add_argument("--state", type=Path, required=True, help="state folder of the node")
     parser.add_argument("--name", default=NODE_NAME, help="the Node's name (default: %(default)s)")
     parser.add_argument(
-        "--kubeconfig", default=os.environ.get("KUBECONFIG", ""), help="how to reach the API server"
+        "--kubeconfig", default=os.environ.get("KUBECONFIG", ""), help="kubeconfig of the API server"
     )
     parser.add_argument(
         "--volumes-kubeconfig",
         default="",
-        help="as whom to make volumes, which no node may (default: as this node)",
+        help="identity that creates volumes, which nodes may not on a real API server (default: this node)",
     )
     parser.add_argument("--port", type=int, default=0, help="of its own endpoint (default: any)")
     parser.add_argument(

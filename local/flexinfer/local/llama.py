@@ -185,7 +185,7 @@ FLAGS: tuple[Flag, ...] = (
 
 
 def parse(arguments: Sequence[str]) -> list[tuple[Flag, Any]]:
-    """Return the flags given, with their values; ends the process with a sentence when one is unknown or wrong."""
+    """Return the flags of a command line and their values; exits with a message if one is unknown or wrong."""
     parser = argparse.ArgumentParser(
         prog="flexinfer-llama-server",
         description="llama.cpp's server from the xllamacpp wheel, with llama-server's flags.",
@@ -193,14 +193,14 @@ def parse(arguments: Sequence[str]) -> list[tuple[Flag, Any]]:
     )
     for index, flag in enumerate(FLAGS):
         _declare(parser, index, flag)
-    found, unknown = parser.parse_known_args(arguments)
+    namespace, unknown = parser.parse_known_args(arguments)
     if unknown:
         parser.error(f"unknown flag {unknown[0]}: install llama.cpp's own llama-server if you need it")
-    values = vars(found)
-    given = [(flag, values[str(index)]) for index, flag in enumerate(FLAGS) if values[str(index)] is not None]
-    if not any("--model" in flag.names for flag, _ in given):
+    values = vars(namespace)
+    flags = [(flag, values[str(index)]) for index, flag in enumerate(FLAGS) if values[str(index)] is not None]
+    if not any("--model" in flag.names for flag, _ in flags):
         parser.error("--model is missing: name a .gguf file")
-    return given
+    return flags
 
 
 def _declare(parser: argparse.ArgumentParser, index: int, flag: Flag) -> None:
@@ -219,12 +219,12 @@ def _declare(parser: argparse.ArgumentParser, index: int, flag: Flag) -> None:
     )
 
 
-def parameters(given: Sequence[tuple[Flag, Any]]) -> Any:
+def parameters(flags: Sequence[tuple[Flag, Any]]) -> Any:
     """Return xllamacpp's parameters, with llama-server's defaults where xllamacpp has others."""
     params = _library().CommonParams()
     params.port = 8080
     keys: list[Any] = []
-    for flag, value in given:
+    for flag, value in flags:
         if flag.apply is _add_keys:
             keys += value
         else:
@@ -239,9 +239,9 @@ def _library() -> Any:
 
 def boot() -> NoReturn:
     """Serve until SIGTERM. While the weights load, a signal ends the process by its default action, at once."""
-    given = parse(sys.argv[1:])
+    flags = parse(sys.argv[1:])
     try:
-        params = parameters(given)
+        params = parameters(flags)
     except ImportError as error:
         sys.exit(f"flexinfer-llama-server needs xllamacpp ({error}): pip install 'flexinfer[local]'")
     path = Path(params.model.path)

@@ -1,4 +1,4 @@
-"""nats-server's configuration for one machine: loopback, a file store that syncs every write, one user a service."""
+"""nats-server's configuration for one machine: loopback, a file store that syncs every write, one user per component."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Ports: which of this machine are an instance's own, chosen so that several instances never meet."""
+"""Ports: the ports of an instance, chosen so that several instances on one machine never share one."""
 
 import contextlib
 import fcntl
@@ -21,7 +21,7 @@ class PortError(Exception):
 
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
-    """The ports that must stay the same over restarts, since others know them. Those of a real control plane are 0 without one."""
+    """The ports that stay the same over restarts, since clients know them. Those of a real control plane are 0 without one."""
 
     proxy: int
     api: int
@@ -34,20 +34,23 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     scheduler: int = 0
 
 
-def chosen(former: Ports | None, held: frozenset[str], *, plane: bool) -> Ports:
-    """Return ports that are free: the former ones unless somebody else has them meanwhile; `held` names those that our own processes listen on."""
-    found: dict[str, int] = {}
+def chosen(previous: Ports | None, held: frozenset[str], *, plane: bool) -> Ports:
+    """Return free ports: the previous ones unless other programs use them; `held` names those that this instance itself listens on.
+
+    Raises PortError.
+    """
+    numbers: dict[str, int] = {}
     for name, preferred in (PREFERRED_PORTS | (PLANE_PORTS if plane else {})).items():
-        kept: int = getattr(former, name) if former else 0
+        kept: int = getattr(previous, name) if previous else 0
         if kept and (name in held or not _answers(kept)):
-            found[name] = kept
+            numbers[name] = kept
         else:
-            found[name] = _free_port(preferred)
-    return Ports(**found)
+            numbers[name] = _free_port(preferred)
+    return Ports(**numbers)
 
 
 def _free_port(preferred: int) -> int:
-    """Return the preferred port, or the next of its row that nobody has."""
+    """Return the preferred port, or the next free one in steps of _STRIDE. Raises PortError."""
     for port in range(preferred, preferred + _STRIDE * _TRIES, _STRIDE):
         with socket.socket() as probe:
             try:
@@ -59,7 +62,7 @@ def _free_port(preferred: int) -> int:
 
 
 def _answers(port: int) -> bool:
-    """Tell whether somebody listens; connections that linger from a former run do not count."""
+    """Return whether a program listens on a port; lingering connections of an earlier run do not count."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -72,7 +75,7 @@ def _answers(port: int) -> bool:
 
 @contextlib.contextmanager
 def choosing() -> Iterator[None]:
-    """Keep others of this user from choosing meanwhile."""
+    """Keep other processes of this user from choosing ports inside the block."""
     path = Path(tempfile.gettempdir()) / f"flexinfer-ports-{os.getuid()}.lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:

@@ -99,7 +99,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
             "status.nominatedNodeName",
         ),
         normalise=default_pod,
-        judge=validate_pod_update,
+        validate=validate_pod_update,
     ),
     define(
         Resource(
@@ -115,7 +115,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
         workload_schemas.JOB,
         selectable=("status.successful",),
         normalise=default_job,
-        judge=immutable("spec.template", "spec.selector", "spec.completions", "spec.completionMode"),
+        validate=immutable("spec.template", "spec.selector", "spec.completions", "spec.completionMode"),
     ),
     define(
         _core_v1("services", "Service", "svc", categories=("all",), subresources=_STATUS),
@@ -130,7 +130,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
     define(
         _core_v1("persistentvolumeclaims", "PersistentVolumeClaim", "pvc", subresources=_STATUS),
         builtin_schemas.PERSISTENT_VOLUME_CLAIM,
-        judge=immutable("spec.accessModes", "spec.volumeMode", "spec.selector", "spec.storageClassName"),
+        validate=immutable("spec.accessModes", "spec.volumeMode", "spec.selector", "spec.storageClassName"),
     ),
     define(
         _core_v1("persistentvolumes", "PersistentVolume", "pv", namespaced=False, subresources=_STATUS),
@@ -157,7 +157,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
     define(
         _core_v1("events", "Event", "ev"),
         builtin_schemas.EVENT,
-        judge=validate_event,
+        validate=validate_event,
         selectable=(
             "involvedObject.kind",
             "involvedObject.namespace",
@@ -187,7 +187,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
             short_names=("sc",),
         ),
         builtin_schemas.STORAGE_CLASS,
-        judge=immutable("provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"),
+        validate=immutable("provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"),
     ),
     define(
         Resource(
@@ -203,7 +203,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
         ),
         builtin_schemas.CUSTOM_RESOURCE_DEFINITION,
         normalise=default_definition,
-        judge=validate_definition,
+        validate=validate_definition,
     ),
 )
 

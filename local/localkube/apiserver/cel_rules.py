@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import cel
-
+from localkube.apiserver.cel_extension import compile_expression
 from localkube.apiserver.resources import Object
 
 _STRINGS: Final = re.compile(r"""r?("(\\.|[^"\\])*"|'(\\.|[^'\\])*')""")
@@ -129,7 +128,7 @@ def _program(text: str, path: str) -> Any:
     if unsupported:
         raise RuleError(f"{path}: Forbidden: the local API does not offer {unsupported[1]}() in rules")
     try:
-        return cel.compile(text)
+        return compile_expression(text)
     except ValueError as error:
         raise RuleError(f"{path}: Invalid value: compilation failed: {error}") from error
 

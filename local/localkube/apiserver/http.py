@@ -24,7 +24,7 @@ from localkube.apiserver.requests import Listing
 from localkube.apiserver.resources import Object
 from localkube.apiserver.routing import Target
 from localkube.apiserver.store import Store
-from localkube.apiserver.tables import Form, Shaper, form
+from localkube.apiserver.tables import Form, ResponseTransformer, form
 from localkube.apiserver.watch_stream import Watch, too_large
 
 HOST = "127.0.0.1"
@@ -39,10 +39,10 @@ class HandlerConfig:
     """What the handlers need. `on_journal_error` is called when the journal cannot be written."""
 
     store: Store
-    shaper: Shaper
+    transformer: ResponseTransformer
     discovery: Discovery
     authenticator: Authenticator
-    node_logs: pod_logs.NodeLogs
+    node_logs: pod_logs.KubeletLogs
     on_journal_error: Callable[[JournalError], None]
 
 
@@ -77,7 +77,7 @@ class ApiHandler:
 
     async def listen(self, context: ssl.SSLContext | None, port: int) -> tuple[web.AppRunner, int]:
         """Listen on loopback (port 0: any); return the runner and its port. Raises OSError."""
-        app = web.Application(client_max_size=request_body.LARGEST)
+        app = web.Application(client_max_size=request_body.MAX_BYTES)
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS
@@ -111,14 +111,14 @@ class ApiHandler:
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         path = request.path
-        target = routing.target(self._store.registry, path) if path.startswith("/api") else None
+        target = routing.resolve(self._store.registry, path) if path.startswith("/api") else None
         if target is None:
             return self._document(request, path)
         query = request.query
         accepted = negotiate_object(request.headers.get("Accept", ""))
         call = _ResourceRequest(request, target, query, form(accepted.form, query.get("includeObject", "")))
         verb = routing.verb(request.method, target)
-        if verb in ("list", "get") and not target.subresource and query_options.truth(query, "watch"):
+        if verb in ("list", "get") and not target.subresource and query_options.parse_bool(query, "watch"):
             return await self._watch(call)
         response: web.StreamResponse = await self._verbs[verb](call)
         return response
@@ -135,11 +135,11 @@ class ApiHandler:
         return web.Response(body=document.body, headers=headers | {"Content-Type": document.content_type})
 
     async def _list(self, call: _ResourceRequest) -> web.Response:
-        target, requested = call.target, query_options.listed_version(call.query)
+        target, requested = call.target, query_options.list_version(call.query)
         current = self._store.revision
         if requested.version and int(requested.version) > current:
             raise too_large(requested.version, current)
-        listing = self._store.list(target.res, target.namespace, query_options.selection(call.query))
+        listing = self._store.list(target.res, target.namespace, query_options.list_query(call.query))
         if requested.match == "Exact" and requested.version != listing.resource_version:
             raise expired("The provided resource version is too old; only the newest state is kept.")
         return self._list_response(call, listing)
@@ -147,20 +147,20 @@ class ApiHandler:
     async def _get(self, call: _ResourceRequest) -> web.Response:
         target = call.target
         obj = self._store.get(target.res, target.namespace, target.name)
-        return _json(self._config.shaper.one(target.res, obj, call.form))
+        return _json(self._config.transformer.one(target.res, obj, call.form))
 
     async def _create(self, call: _ResourceRequest) -> web.Response:
         target, request = call.target, call.request
-        obj = request_body.obj(await request.read(), request.content_type, target)
+        obj = request_body.decode_object(await request.read(), request.content_type, target)
         written = self._store.create(
-            target.res, target.namespace, obj, query_options.writing(call.query, _agent(call))
+            target.res, target.namespace, obj, query_options.write_options(call.query, _agent(call))
         )
         return self._write_response(call, written.obj, written.warnings, created=True)
 
     async def _update(self, call: _ResourceRequest) -> web.Response:
         target, request = call.target, call.request
-        obj = request_body.obj(await request.read(), request.content_type, target)
-        options = query_options.writing(call.query, _agent(call))
+        obj = request_body.decode_object(await request.read(), request.content_type, target)
+        options = query_options.write_options(call.query, _agent(call))
         written = self._store.update(
             target.res, target.namespace, target.name, obj, options, subresource=target.subresource
         )
@@ -168,8 +168,8 @@ class ApiHandler:
 
     async def _patch(self, call: _ResourceRequest) -> web.Response:
         target, request = call.target, call.request
-        patch = request_body.patch(await request.read(), request.content_type, target)
-        options = query_options.patching(call.query, _agent(call), apply=patch.kind == "apply")
+        patch = request_body.decode_patch(await request.read(), request.content_type, target)
+        options = query_options.patch_options(call.query, _agent(call), apply=patch.kind == "apply")
         written = self._store.patch(
             target.res, target.namespace, target.name, patch, options, subresource=target.subresource
         )
@@ -177,10 +177,12 @@ class ApiHandler:
 
     async def _delete(self, call: _ResourceRequest) -> web.Response:
         target = call.target
-        options = query_options.deleting(call.query, request_body.options(await call.request.read()))
+        options = query_options.delete_options(
+            call.query, request_body.decode_delete_options(await call.request.read())
+        )
         last = self._store.delete(target.res, target.namespace, target.name, options)
         if not options.dry_run and self._still_exists(target, last):
-            return _json(self._config.shaper.one(target.res, last, call.form))
+            return _json(self._config.transformer.one(target.res, last, call.form))
         details = {
             "name": target.name,
             "group": target.res.group,
@@ -206,29 +208,31 @@ class ApiHandler:
 
     async def _delete_collection(self, call: _ResourceRequest) -> web.Response:
         target = call.target
-        options = query_options.deleting(call.query, request_body.options(await call.request.read()))
+        options = query_options.delete_options(
+            call.query, request_body.decode_delete_options(await call.request.read())
+        )
         listing = self._store.delete_collection(
-            target.res, target.namespace, query_options.selection(call.query), options
+            target.res, target.namespace, query_options.list_query(call.query), options
         )
         return self._list_response(call, listing)
 
     async def _bind(self, call: _ResourceRequest) -> web.Response:
         target, request = call.target, call.request
-        binding = request_body.obj(await request.read(), request.content_type, target)
-        options = query_options.writing(call.query, _agent(call))
+        binding = request_body.decode_object(await request.read(), request.content_type, target)
+        options = query_options.write_options(call.query, _agent(call))
         self._store.update(target.res, target.namespace, target.name, binding, options, subresource="binding")
         return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, 201)
 
     async def _log(self, call: _ResourceRequest) -> web.StreamResponse:
         target, registry = call.target, self._store.registry
         pod = self._store.get(target.res, target.namespace, target.name)
-        container = pod_logs.container_of(pod, call.query.get("container", ""))
+        container = pod_logs.log_container(pod, call.query.get("container", ""))
         name = pod.get("spec", {}).get("nodeName")
         if not name:
             return web.Response(status=204)
         nodes = registry.find("", "v1", "nodes")
         node = self._store.get(nodes, None, name) if nodes else None
-        where = pod_logs.place(pod, node, container, self._config.node_logs.scheme)
+        where = pod_logs.log_location(pod, node, container, self._config.node_logs.scheme)
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         async with self._config.node_logs.chunks(where, call.query) as chunks:
             await response.prepare(call.request)
@@ -237,9 +241,9 @@ class ApiHandler:
         return response
 
     async def _watch(self, call: _ResourceRequest) -> web.StreamResponse:
-        target, options = call.target, query_options.watching(call.query)
-        watch = Watch(self._store, self._config.shaper, target.res, call.form)
-        watch.open(target.namespace, query_options.selection(call.query, target.name), options)
+        target, options = call.target, query_options.watch_options(call.query)
+        watch = Watch(self._store, self._config.transformer, target.res, call.form)
+        watch.open(target.namespace, query_options.list_query(call.query, target.name), options)
         self._watches.add(watch)
         try:
             response = web.StreamResponse(
@@ -255,12 +259,12 @@ class ApiHandler:
             watch.close()
 
     def _list_response(self, call: _ResourceRequest, listing: Listing) -> web.Response:
-        return _json(self._config.shaper.many(call.target.res, listing, call.form))
+        return _json(self._config.transformer.many(call.target.res, listing, call.form))
 
     def _write_response(
         self, call: _ResourceRequest, obj: Object, warnings: Sequence[str], *, created: bool
     ) -> web.Response:
-        shaped = self._config.shaper.one(call.target.res, obj, call.form)
+        shaped = self._config.transformer.one(call.target.res, obj, call.form)
         return _json(shaped, 201 if created else 200, warnings)
 
 

@@ -1,6 +1,7 @@
-"""What the API itself keeps in an object's metadata: name, uid, times, generation, version; and what a writer may say of them.
+"""System metadata: the fields of ObjectMeta that the API server sets, and checks of what clients send there.
 
-Whether names, labels and annotations are well formed is for the registry to say.
+Like apiserver/pkg/registry/rest/{create,update,meta}.go. It does not validate the syntax of names, labels and
+annotations; `metadata_validation` does.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Final
 from localkube.apiserver.errors import ApiError, Cause, bad_request, conflict, invalid
 from localkube.apiserver.resources import Object, Resource
 
-SYSTEM: Final = (  # what stays as it was, whatever a writer sends
+SYSTEM_FIELDS: Final = (  # keep their values, whatever a client sends
     "name",
     "namespace",
     "uid",
@@ -29,22 +30,27 @@ _SUFFIX_LENGTH: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Birth:
-    """What a new object gets from the API."""
+class SystemFields:
+    """What the API server sets in the metadata of a new object; `time` is RFC 3339."""
 
     uid: str
     time: str
-    generation: int | None  # None: this resource has no generations
+    generation: int | None  # None: the resource has no generations
 
 
-def rfc3339(moment: datetime) -> str:
-    """Return a moment as the API writes it, in whole seconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def rfc3339(time: datetime) -> str:
+    """Return a time as metav1.Time serializes it: RFC 3339, UTC, whole seconds."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def generated_name(prefix: str, uid: str) -> str:
-    """Return a name made from a prefix and, for its last five letters, a uid."""
-    number = int.from_bytes(uid.encode(), "big") % 2_147_483_647  # a prime: every digit of the uid counts
+    """Return prefix plus a suffix of five letters derived from the uid, like names.SimpleNameGenerator.
+
+    At most 63 characters.
+    """
+    number = (
+        int.from_bytes(uid.encode(), "big") % 2_147_483_647
+    )  # a prime, so every character of the uid counts
     letters = []
     for _ in range(_SUFFIX_LENGTH):
         number, place = divmod(number, len(_SUFFIX_LETTERS))
@@ -52,22 +58,26 @@ def generated_name(prefix: str, uid: str) -> str:
     return prefix[: _LONGEST_GENERATED - _SUFFIX_LENGTH] + "".join(letters)
 
 
-def born(res: Resource, namespace: str | None, obj: Object, birth: Birth) -> Object:
-    """Return a new object with the metadata that it starts with; ApiError when what was sent contradicts the request."""
+def prepare_for_create(res: Resource, namespace: str | None, obj: Object, system: SystemFields) -> Object:
+    """Return a new object with its system metadata, whatever the client sent there.
+
+    Raises ApiError: 500 for a resourceVersion, 400 for another namespace, apiVersion or kind, 422 without a
+    name.
+    """
     sent = obj.get("metadata") or {}
     if sent.get("resourceVersion"):
-        # a bare error there, so an internal one here
+        # a real API server returns a plain Go error here, which clients see as a 500
         raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
-    system = {"name": _name(res, sent, birth.uid)}
+    meta = {"name": _name(res, sent, system.uid)}
     if res.namespaced:
         if (sent.get("namespace") or namespace) != namespace:
             raise bad_request(_OTHER_NAMESPACE)
-        system["namespace"] = namespace or ""
-    system |= {"uid": birth.uid, "creationTimestamp": birth.time}
-    kept = {key: value for key, value in sent.items() if key not in SYSTEM and value is not None}
-    generation = {} if birth.generation is None else {"generation": birth.generation}
+        meta["namespace"] = namespace or ""
+    meta |= {"uid": system.uid, "creationTimestamp": system.time}
+    kept = {key: value for key, value in sent.items() if key not in SYSTEM_FIELDS and value is not None}
+    generation = {} if system.generation is None else {"generation": system.generation}
     rest = {name: value for name, value in obj.items() if name not in ("apiVersion", "kind", "metadata")}
-    return {**typed(res, obj), "metadata": {**system, **generation, **kept}, **rest}
+    return {**type_meta(res, obj), "metadata": {**meta, **generation, **kept}, **rest}
 
 
 def _name(res: Resource, sent: Object, uid: str) -> str:
@@ -80,8 +90,11 @@ def _name(res: Resource, sent: Object, uid: str) -> str:
     return name
 
 
-def typed(res: Resource, obj: Object) -> Object:
-    """Return apiVersion and kind; ApiError when the body says that it is something else."""
+def type_meta(res: Resource, obj: Object) -> Object:
+    """Return the apiVersion and kind of a body, the resource's own by default.
+
+    Raises ApiError 400 for any other.
+    """
     version, kind = obj.get("apiVersion") or res.api_version, obj.get("kind") or res.kind
     if version != res.api_version:
         raise bad_request(
@@ -92,69 +105,74 @@ def typed(res: Resource, obj: Object) -> Object:
     return {"apiVersion": version, "kind": kind}
 
 
-def check_address(
-    res: Resource, live: Object, wanted: Object, *, uid_matters: bool, patched: bool = False
+def check_identity(
+    res: Resource, live: Object, new: Object, *, check_uid: bool, patched: bool = False
 ) -> None:
-    """Raise ApiError when a body names another object, another uid or another version than the one it is written to.
+    """Raise ApiError when a body has another name, namespace, uid or resourceVersion than the live object.
 
-    A uid that a PUT brings is a precondition, one that a patch makes is a change of what nobody may change.
+    400 for name and namespace, 409 for resourceVersion and for the uid of a PUT, which is a precondition; the
+    uid of a patched object is an immutable field instead, so 422.
     """
-    meta, known = wanted.get("metadata") or {}, live["metadata"]
-    if meta is known:
+    meta, current = new.get("metadata") or {}, live["metadata"]
+    if meta is current:
         return
-    name = known["name"]
+    name = current["name"]
     if (meta.get("name") or name) != name:
         raise bad_request(
             f"the name of the object ({meta['name']}) does not match the name on the URL ({name})"
         )
-    if res.namespaced and (meta.get("namespace") or known["namespace"]) != known["namespace"]:
+    if res.namespaced and (meta.get("namespace") or current["namespace"]) != current["namespace"]:
         raise bad_request(_OTHER_NAMESPACE)
-    if uid_matters and (meta.get("uid") or known["uid"]) != known["uid"]:
+    if check_uid and (meta.get("uid") or current["uid"]) != current["uid"]:
         if patched:
             words = f'Invalid value: "{meta["uid"]}": field is immutable'
             raise invalid(res, name, [Cause("FieldValueInvalid", words, "metadata.uid")])
-        raise conflict(res, name, _uid_words(res, known, meta["uid"]))
-    if (meta.get("resourceVersion") or known["resourceVersion"]) != known["resourceVersion"]:
+        raise conflict(res, name, _uid_precondition_message(res, current, meta["uid"]))
+    if (meta.get("resourceVersion") or current["resourceVersion"]) != current["resourceVersion"]:
         raise conflict(res, name)
 
 
-def _uid_words(res: Resource, known: Object, uid: str) -> str:
-    folders = (res.group if "." in res.group else "", res.plural, known.get("namespace", ""))
-    where = "/".join(folder for folder in ("/registry", *folders) if folder)
+def _uid_precondition_message(res: Resource, current: Object, uid: str) -> str:
+    """Return the error of the etcd3 storage, with the key of the object as etcd would have it."""
+    folders = (res.group if "." in res.group else "", res.plural, current.get("namespace", ""))
+    prefix = "/".join(folder for folder in ("/registry", *folders) if folder)
     return (
-        f"StorageError: invalid object, Code: 4, Key: {where}/{known['name']}, ResourceVersion: 0, AdditionalErrorMsg: "
-        f"Precondition failed: UID in precondition: {uid}, UID in object meta: {known['uid']}"
+        f"StorageError: invalid object, Code: 4, Key: {prefix}/{current['name']}, ResourceVersion: 0, AdditionalErrorMsg: "
+        f"Precondition failed: UID in precondition: {uid}, UID in object meta: {current['uid']}"
     )
 
 
-def rewritten(live: Object, wanted: Object) -> Object:
-    """Return the metadata of wanted, with what is the API's own taken from live; live's own where nothing was sent anew."""
-    known: Object = live["metadata"]
-    sent = wanted.get("metadata") or {}
-    if sent is known:
-        return known
-    meta: Object = {key: known[key] for key in SYSTEM if key in known}
-    meta |= {key: value for key, value in sent.items() if key not in SYSTEM and value is not None}
-    meta.setdefault("managedFields", known.get("managedFields", []))
+def metadata_for_update(live: Object, new: Object) -> Object:
+    """Return the metadata of new with the system fields of live.
+
+    The very metadata of live if new shares it.
+    """
+    current: Object = live["metadata"]
+    sent = new.get("metadata") or {}
+    if sent is current:
+        return current
+    meta: Object = {key: current[key] for key in SYSTEM_FIELDS if key in current}
+    meta |= {key: value for key, value in sent.items() if key not in SYSTEM_FIELDS and value is not None}
+    meta.setdefault("managedFields", current.get("managedFields", []))
     return meta
 
 
 def check_finalizers(res: Resource, new: Object, live: Object) -> None:
-    """Raise ApiError 422 when a finalizer is added to what is being deleted."""
-    known = live["metadata"]
-    before, after = known.get("finalizers") or [], new["metadata"].get("finalizers") or []
+    """Raise ApiError 422 when a finalizer is added to an object that is being deleted."""
+    current = live["metadata"]
+    before, after = current.get("finalizers") or [], new["metadata"].get("finalizers") or []
     added = [finalizer for finalizer in after if finalizer not in before]
-    if added and "deletionTimestamp" in known:
+    if added and "deletionTimestamp" in current:
         words = ", ".join(f'"{finalizer}"' for finalizer in added)
         message = (
             "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers "
             f"[]string{{{words}}}"
         )
-        raise invalid(res, known["name"], [Cause("FieldValueForbidden", message, "metadata.finalizers")])
+        raise invalid(res, current["name"], [Cause("FieldValueForbidden", message, "metadata.finalizers")])
 
 
 def with_finalizers(obj: Object, finalizers: list[str]) -> Object:
-    """Return the object with these finalizers; without the field when there are none."""
+    """Return the object with these finalizers; without the field if there are none."""
     meta = {key: value for key, value in obj["metadata"].items() if key != "finalizers"}
     if finalizers:
         meta["finalizers"] = finalizers

@@ -1,7 +1,8 @@
-"""OpenAPI v3 documents, one a group and version, made from the registry.
+"""OpenAPI v3 documents of `/openapi/v3`, one for each group and version, generated from the registry.
 
-kubectl reads from them what `explain` prints, how objects are named, and that the server can validate fields and run dry. They hold what
-kubectl and client libraries ask for: paths, verbs, query parameters and schemas; not the text of every response.
+Like kube-openapi and apiextensions-apiserver/pkg/controller/openapi. kubectl reads them for `explain` and to
+learn that the server supports field validation and dry runs. They hold paths, verbs, query parameters and
+schemas; error responses and the descriptions of responses are left out, and there is no `/openapi/v2`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,7 +33,7 @@ _SHARED: Final[Mapping[str, str]] = {
     f"the client submits requests to. Cannot be updated. In CamelCase. More info: {_CONVENTIONS}#types-kinds",
     "metadata": f"Standard object's metadata. More info: {_CONVENTIONS}#metadata",
 }
-"""What a real API server says of these three, whatever a definition says of them."""
+"""The descriptions that a real API server publishes, whatever the CustomResourceDefinition says."""
 _LIST_META: Final[Object] = {
     "type": "object",
     "description": "ListMeta describes a list.",
@@ -76,11 +77,11 @@ _ACTIONS: Final[Mapping[str, str]] = {
 
 
 def document(registry: Registry, group: str, version: str) -> Object:
-    """Return the document of one group and version as the registry has it now."""
-    offered = [res for res in registry.resources() if (res.group, res.version) == (group, version)]
+    """Return the document of a group and version for the resources that are in the registry now."""
+    resources = [res for res in registry.resources() if (res.group, res.version) == (group, version)]
     schemas: Object = {f"{_META}ObjectMeta": OBJECT_META, f"{_META}ListMeta": _LIST_META}
     paths: Object = {}
-    for res in offered:
+    for res in resources:
         schemas |= _schemas(registry, res)
         paths |= _paths(res)
     return {
@@ -92,15 +93,15 @@ def document(registry: Registry, group: str, version: str) -> Object:
 
 
 def schema_name(res: Resource) -> str:
-    """Return the name of a resource's schema: Kubernetes' own for built-ins, the group reversed for others."""
+    """Return the name of a resource's schema: the Go package of a built-in kind, else the reversed group."""
     package = _PACKAGES.get(res.group) or ".".join(reversed(res.group.split(".")))
     return f"{package}.{res.version}.{res.kind}"
 
 
 def _schemas(registry: Registry, res: Resource) -> Object:
-    known = registry.schema(res) or {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = registry.schema(res) or {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     name = schema_name(res)
-    whole = _published(known)
+    whole = _published(schema)
     metadata: Object = {"allOf": [{"$ref": f"{_PREFIX}{_META}ObjectMeta"}], "default": {}}
     whole["properties"] = whole.get("properties", {}) | {
         field: below | {"description": _SHARED[field]}
@@ -111,7 +112,7 @@ def _schemas(registry: Registry, res: Resource) -> Object:
         )
     }
     whole["x-kubernetes-group-version-kind"] = [_kind(res)]
-    listed = {
+    object_list = {
         "type": "object",
         "description": f"{res.kind}List is a list of {res.kind}.",
         "required": ["items"],
@@ -123,13 +124,13 @@ def _schemas(registry: Registry, res: Resource) -> Object:
         },
         "x-kubernetes-group-version-kind": [_kind(res) | {"kind": f"{res.kind}List"}],
     }
-    return {name: whole, f"{name}List": listed}
+    return {name: whole, f"{name}List": object_list}
 
 
 def _published(schema: Any) -> Any:
-    """Return a schema without what a real server keeps to itself, and with int-or-string as it is published."""
+    """Return a schema as a real server publishes it: without CEL rules, int-or-string as `oneOf`."""
     if isinstance(schema, list):
-        return [_published(one) for one in schema]
+        return [_published(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     kept = {
@@ -150,19 +151,19 @@ def _published(schema: Any) -> Any:
 def _paths(res: Resource) -> Object:
     root = f"/apis/{res.group}/{res.version}" if res.group else f"/api/{res.version}"
     space = "/namespaces/{namespace}" if res.namespaced else ""
-    many, one = f"{root}{space}/{res.plural}", f"{root}{space}/{res.plural}/{{name}}"
+    collection, item = f"{root}{space}/{res.plural}", f"{root}{space}/{res.plural}/{{name}}"
     named = [_parameter("namespace", "path")] if res.namespaced else []
     paths: Object = {
-        many: _operations(res, {"get": "list", "post": "create", "delete": "deletecollection"})
+        collection: _operations(res, {"get": "list", "post": "create", "delete": "deletecollection"})
         | ({"parameters": named} if named else {}),
-        one: _operations(res, {"get": "get", "put": "update", "patch": "patch", "delete": "delete"})
+        item: _operations(res, {"get": "get", "put": "update", "patch": "patch", "delete": "delete"})
         | {"parameters": [_parameter("name", "path"), *named]},
     }
     if res.namespaced:
         paths[f"{root}/{res.plural}"] = _operations(res, {"get": "list"})
     if "status" in res.subresources:
         status = _operations(res, {"get": "get", "put": "update", "patch": "patch"})
-        paths[f"{one}/status"] = status | {"parameters": [_parameter("name", "path"), *named]}
+        paths[f"{item}/status"] = status | {"parameters": [_parameter("name", "path"), *named]}
     return paths
 
 
@@ -172,12 +173,12 @@ def _operations(res: Resource, verbs: Mapping[str, str]) -> Object:
 
 def _operation(res: Resource, verb: str) -> Object:
     name = f"{schema_name(res)}List" if verb == "list" else schema_name(res)
-    told = {"application/json": {"schema": {"$ref": f"{_PREFIX}{name}"}}}
+    content = {"application/json": {"schema": {"$ref": f"{_PREFIX}{name}"}}}
     operation: Object = {
         "description": f"{verb} {res.kind}",
         "operationId": f"{verb}{res.group.title().replace('.', '')}{res.version.title()}{res.kind}",
         "parameters": [_parameter(each, "query") for each in _queries(verb)],
-        "responses": {"200": {"description": "OK", "content": told}},
+        "responses": {"200": {"description": "OK", "content": content}},
         "x-kubernetes-action": _ACTIONS[verb],
         "x-kubernetes-group-version-kind": _kind(res),
     }
@@ -209,10 +210,10 @@ def _queries(verb: str) -> Iterable[str]:
             return ()
 
 
-def _parameter(name: str, place: str) -> Object:
+def _parameter(name: str, location: str) -> Object:
     kind = _KINDS.get(name, "string")
-    return {"name": name, "in": place, "schema": {"type": kind, "uniqueItems": True}} | (
-        {"required": True} if place == "path" else {}
+    return {"name": name, "in": location, "schema": {"type": kind, "uniqueItems": True}} | (
+        {"required": True} if location == "path" else {}
     )
 
 

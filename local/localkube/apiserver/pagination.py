@@ -1,4 +1,7 @@
-"""Pages of a listing: where the next one begins, and which revision all of them show."""
+"""Chunked lists: continue tokens, and the revision that all chunks of a list share.
+
+Like apiserver/pkg/storage/continue.go.
+"""
 
 import base64
 from dataclasses import dataclass
@@ -24,14 +27,17 @@ class _Token(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page: of which revision, and from which key on (None: from the first)."""
+    """One chunk of a list: its revision, and the key that it starts at (None: the first)."""
 
     revision: int
     start: Key | None = None
 
     @classmethod
     def of(cls, query: Query, latest: int) -> "Page":
-        """Return the page that a query asks for."""
+        """Return the page that a query asks for, the first one without a continue token.
+
+        Raises ApiError 400 for a token that cannot be decoded, 410 for one of a revision later than `latest`.
+        """
         if not query.continue_token:
             return cls(latest)
         try:
@@ -43,13 +49,13 @@ class Page:
         return cls(token.rv, token.start)
 
     def start_in(self, keys: list[Key]) -> int:
-        """Return the place in sorted keys at which the page begins."""
+        """Return the index in sorted keys at which the page starts."""
         if self.start is None:
             return 0
-        return next((place for place, key in enumerate(keys) if key >= self.start), len(keys))
+        return next((index for index, key in enumerate(keys) if key >= self.start), len(keys))
 
 
-def token_of(revision: int, start: Key) -> str:
-    """Return the token of the page that begins at a key."""
+def continue_token(revision: int, start: Key) -> str:
+    """Return the continue token of the page that starts at a key."""
     token = _Token("meta.k8s.io/v1", revision, start)
     return base64.urlsafe_b64encode(msgspec.json.encode(token)).decode()

@@ -1,7 +1,9 @@
-"""Three patch languages as pure functions: JSON merge patch, JSON patch and strategic merge patch.
+"""Three patch types as pure functions: JSON merge patch, JSON patch and strategic merge patch.
 
-Each returns a new value that shares what it did not touch with the old one. Server-side apply, which knows owners, is in
-`apply`; what may be patched is the store's business.
+Like apiserver/pkg/endpoints/handlers/patch.go and apimachinery/pkg/util/strategicpatch. Each returns a new
+value that shares its unchanged parts with the old one. Server-side apply is in `apply`; which fields a patch
+may change is decided in `write_pipeline`. Strategic merge knows the merge keys of `merge_schema.LIST_MAP_KEYS`,
+not those of every built-in type.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,9 +14,9 @@ from localkube.apiserver.merge_schema import LIST_MAP_KEYS
 from localkube.apiserver.resources import Object
 from localkube.apiserver.structured_merge import same
 
-_REFUSED: Final = "the server rejected our request due to an error in our request"
+_NOT_APPLICABLE: Final = "the server rejected our request due to an error in our request"
 _MERGED_SETS: Final = frozenset({"finalizers"})
-_SERVICE_PORTS: Final = ("containerPort", "port")
+_PORT_MERGE_KEYS: Final = ("containerPort", "port")
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -33,42 +35,45 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 
 def json_patch(target: Any, operations: Any) -> Any:
-    """Return target after a JSON patch (RFC 6902); ApiError 422 when a test fails or a path leads nowhere."""
+    """Return target after a JSON patch (RFC 6902).
+
+    Raises ApiError 400 when it is malformed, 422 when a test fails or a path does not exist.
+    """
     if not isinstance(operations, list) or not all(isinstance(each, dict) for each in operations):
         raise bad_request("error decoding patch: a JSON patch is an array of operations")
     for operation in operations:
-        target = _operate(target, operation)
+        target = _apply_operation(target, operation)
     return target
 
 
-def _operate(target: Any, operation: Object) -> Any:
+def _apply_operation(target: Any, operation: Object) -> Any:
     name, path = operation.get("op"), _pointer(operation.get("path"))
     if name == "test":
-        return _tested(target, path, operation.get("value"))
+        return _test(target, path, operation.get("value"))
     if name == "remove":
         return _edit(target, path, _Remove())
     if name in ("add", "replace"):
         if "value" not in operation:
-            raise _does_not_fit()
+            raise _not_applicable()
         return _edit(target, path, (_Add if name == "add" else _Replace)(operation["value"]))
     if name in ("move", "copy"):
         source = _pointer(operation.get("from"))
-        value = _look(target, source) if name == "move" else _found(target, source)
+        value = _value_at(target, source) if name == "move" else _value_or_null(target, source)
         rest = _edit(target, source, _Remove()) if name == "move" else target
         return _edit(rest, path, _Add(value))
-    raise _does_not_fit()
+    raise _not_applicable()
 
 
-def _tested(target: Any, path: Sequence[str], expected: Any) -> Any:
-    if not same(_found(target, path), expected):
-        raise _does_not_fit()
+def _test(target: Any, path: Sequence[str], expected: Any) -> Any:
+    if not same(_value_or_null(target, path), expected):
+        raise _not_applicable()
     return target
 
 
-def _found(target: Any, path: Sequence[str]) -> Any:
-    """Return what is at a place; a missing field equals null, as in Kubernetes."""
+def _value_or_null(target: Any, path: Sequence[str]) -> Any:
+    """Return the value at a path; a missing one equals null, as in Kubernetes."""
     try:
-        return _look(target, path)
+        return _value_at(target, path)
     except ApiError:
         return None
 
@@ -79,23 +84,23 @@ def _pointer(path: Any) -> tuple[str, ...]:
     return tuple(part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:])
 
 
-def _look(target: Any, path: Sequence[str]) -> Any:
+def _value_at(target: Any, path: Sequence[str]) -> Any:
     for part in path:
         if isinstance(target, dict) and part in target:
             target = target[part]
         elif isinstance(target, list):
             target = target[_index(target, part)]
         else:
-            raise _does_not_fit()
+            raise _not_applicable()
     return target
 
 
 class _Remove:
-    """Take a place away."""
+    """Remove the value at a path."""
 
     def of_map(self, obj: Object, name: str) -> None:
         if name not in obj:
-            raise _does_not_fit()
+            raise _not_applicable()
         del obj[name]
 
     def of_list(self, items: list[Any], name: str) -> None:
@@ -106,7 +111,7 @@ class _Remove:
 
 
 class _Add:
-    """Put a value there, before what is there in a list."""
+    """Set a value at a path; in a list, insert it before the item at that index."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -115,22 +120,22 @@ class _Add:
         obj[name] = self._value
 
     def of_list(self, items: list[Any], name: str) -> None:
-        place = len(items) if name == "-" else _index([*items, None], name)
-        items.insert(place, self._value)
+        index = len(items) if name == "-" else _index([*items, None], name)
+        items.insert(index, self._value)
 
     def whole(self) -> Any:
         return self._value
 
 
 class _Replace(_Add):
-    """Put a value where one is already; in an object also where none is, as a real server does."""
+    """Replace the value at a path; a missing field of an object is added, as a real API server does."""
 
     def of_list(self, items: list[Any], name: str) -> None:
         items[_index(items, name)] = self._value
 
 
 def _edit(target: Any, path: Sequence[str], edit: _Remove | _Add) -> Any:
-    """Return target with one place edited; only the containers on the way to it are new."""
+    """Return target with the value at a path edited; only the containers on that path are copied."""
     if not path:
         return edit.whole()
     first, rest = path[0], path[1:]
@@ -138,7 +143,7 @@ def _edit(target: Any, path: Sequence[str], edit: _Remove | _Add) -> Any:
         obj = dict(target)
         if rest:
             if first not in obj:
-                raise _does_not_fit()
+                raise _not_applicable()
             obj[first] = _edit(obj[first], rest, edit)
         else:
             edit.of_map(obj, first)
@@ -146,12 +151,12 @@ def _edit(target: Any, path: Sequence[str], edit: _Remove | _Add) -> Any:
     if isinstance(target, list):
         items = list(target)
         if rest:
-            place = _index(items, first)
-            items[place] = _edit(items[place], rest, edit)
+            index = _index(items, first)
+            items[index] = _edit(items[index], rest, edit)
         else:
             edit.of_list(items, first)
         return items
-    raise _does_not_fit()
+    raise _not_applicable()
 
 
 def _index(items: Sequence[Any], part: str) -> int:
@@ -160,22 +165,25 @@ def _index(items: Sequence[Any], part: str) -> int:
         or (part != "0" and part.startswith("0"))
         or int(part) >= len(items)
     ):
-        raise _does_not_fit()
+        raise _not_applicable()
     return int(part)
 
 
-def _does_not_fit() -> ApiError:
-    return unprocessable(_REFUSED)
+def _not_applicable() -> ApiError:
+    return unprocessable(_NOT_APPLICABLE)
 
 
 def strategic_merge(target: Any, patch: Any) -> Any:
-    """Return target after a strategic merge patch: as a merge patch, but known lists merge by the key of their items."""
+    """Return target after a strategic merge patch: a merge patch that merges lists by their merge keys.
+
+    Raises ApiError 400 when the patch is no object, or an item lacks the merge key of its list.
+    """
     if not isinstance(patch, dict):
         raise bad_request("error decoding patch: a strategic merge patch is an object")
-    return _strategic(target if isinstance(target, dict) else {}, patch)
+    return _merge_object(target if isinstance(target, dict) else {}, patch)
 
 
-def _strategic(target: Object, patch: Object) -> Any:
+def _merge_object(target: Object, patch: Object) -> Any:
     directive = patch.get("$patch")
     if directive == "replace":
         return {name: value for name, value in patch.items() if name != "$patch"}
@@ -189,9 +197,9 @@ def _strategic(target: Object, patch: Object) -> Any:
             out.pop(name, None)
         elif isinstance(value, dict):
             old = out.get(name)
-            out[name] = _strategic(old if isinstance(old, dict) else {}, value)
+            out[name] = _merge_object(old if isinstance(old, dict) else {}, value)
         elif isinstance(value, list):
-            out[name] = _strategic_list(name, out.get(name), value)
+            out[name] = _merge_list(name, out.get(name), value)
         else:
             out[name] = value
     _apply_list_directives(out, patch)
@@ -212,16 +220,16 @@ def _apply_list_directives(out: Object, patch: Object) -> None:
         if kind == "$deleteFromPrimitiveList":
             out[name] = [item for item in items if item not in value]
         elif kind == "$setElementOrder":
-            out[name] = _ordered(name, items, value)
+            out[name] = _reorder(name, items, value)
 
 
-def _strategic_list(name: str, old: Any, patch: Sequence[Any]) -> list[Any]:
+def _merge_list(name: str, old: Any, patch: Sequence[Any]) -> list[Any]:
     before = list(old) if isinstance(old, list) else []
     if name in _MERGED_SETS:
         return before + [item for item in patch if item not in before]
     if {"$patch": "replace"} in patch:
         return [item for item in patch if item != {"$patch": "replace"}]
-    key = _key_of(name, patch or before)
+    key = _merge_key(name, patch or before)
     if key is None:
         return list(patch)
     items: dict[Any, Any] = {item.get(key): item for item in before}
@@ -232,22 +240,22 @@ def _strategic_list(name: str, old: Any, patch: Sequence[Any]) -> list[Any]:
         if item.get("$patch") == "delete":
             items.pop(value, None)
         else:
-            items[value] = _strategic(items.get(value, {}), item)
+            items[value] = _merge_object(items.get(value, {}), item)
     return list(items.values())
 
 
-def _ordered(name: str, items: Sequence[Any], order: Sequence[Any]) -> list[Any]:
-    key = _key_of(name, order)
-    places = {each[key] if key else each: place for place, each in enumerate(order)}
-    known = [item for item in items if (item.get(key) if key else item) in places]
-    rest = [item for item in items if item not in known]
-    return sorted(known, key=lambda item: places[item.get(key) if key else item]) + rest
+def _reorder(name: str, items: Sequence[Any], order: Sequence[Any]) -> list[Any]:
+    key = _merge_key(name, order)
+    ranks = {each[key] if key else each: rank for rank, each in enumerate(order)}
+    ranked = [item for item in items if (item.get(key) if key else item) in ranks]
+    rest = [item for item in items if item not in ranked]
+    return sorted(ranked, key=lambda item: ranks[item.get(key) if key else item]) + rest
 
 
-def _key_of(name: str, items: Sequence[Any]) -> str | None:
+def _merge_key(name: str, items: Sequence[Any]) -> str | None:
     if not items or not all(isinstance(item, Mapping) for item in items):
         return None
     if name == "ports":
-        return next((key for key in _SERVICE_PORTS if any(key in item for item in items)), None)
+        return next((key for key in _PORT_MERGE_KEYS if any(key in item for item in items)), None)
     keys = LIST_MAP_KEYS.get(name)
     return keys[0] if keys else None

@@ -1,7 +1,9 @@
-"""Logs of Pods, fetched from the node that runs them and passed on as they come.
+"""Pod logs: the `log` subresource, streamed from the kubelet of the Pod's node.
 
-The kubelet is asked as a real API server asks it: `/containerLogs/<namespace>/<pod>/<container>`, over TLS where there is an authority.
-The kubelet's certificate must be signed by that authority, since the token goes with the request.
+Like registry/core/pod/{rest/log.go,strategy.go}: the request goes to the kubelet's
+`/containerLogs/<namespace>/<pod>/<container>`. With TLS the kubelet's certificate must be signed by the
+cluster's CA, since the request carries the API server's token. `exec`, `attach` and `port-forward` are not
+served.
 """
 
 import contextlib
@@ -16,7 +18,7 @@ import aiohttp
 from localkube.apiserver.errors import ApiError, bad_request
 from localkube.apiserver.resources import Object
 
-_PASSED_ON = (
+_LOG_OPTIONS = (
     "follow",
     "previous",
     "tailLines",
@@ -32,44 +34,55 @@ _FIRST_FAILURE = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a container's log is to be had."""
+class LogLocation:
+    """The kubelet's URL of a container's log, and the name of its node."""
 
     url: str
     node: str
 
 
-def container_of(pod: Object, asked: str) -> str:
-    """Return the container whose log is meant; a 400 in a real API server's words when that is not clear."""
+def log_container(pod: Object, requested: str) -> str:
+    """Return the name of the container whose log is requested; an empty name means the only one.
+
+    Raises ApiError 400 when there is no such container, or several and no name.
+    """
     spec, name = pod.get("spec", {}), pod["metadata"]["name"]
-    main: list[str] = [known["name"] for known in spec.get("containers") or ()]
-    initial = [known["name"] for known in spec.get("initContainers") or ()]
-    if asked:
-        if asked not in main + initial:
-            raise bad_request(f"container {asked} is not valid for pod {name}")
-        return asked
+    main: list[str] = [container["name"] for container in spec.get("containers") or ()]
+    initial = [container["name"] for container in spec.get("initContainers") or ()]
+    if requested:
+        if requested not in main + initial:
+            raise bad_request(f"container {requested} is not valid for pod {name}")
+        return requested
     if len(main) + len(initial) == 1:
         return main[0]
-    words = f"a container name must be specified for pod {name}, choose one of: [{' '.join(main)}]"
+    message = f"a container name must be specified for pod {name}, choose one of: [{' '.join(main)}]"
     if initial:
-        words += f" or one of the init containers: [{' '.join(initial)}]"
-    raise bad_request(words)
+        message += f" or one of the init containers: [{' '.join(initial)}]"
+    raise bad_request(message)
 
 
-def place(pod: Object, node: Object | None, container: str, scheme: str = "https") -> Place:
-    """Return the node's address for a container's log."""
+def log_location(pod: Object, node: Object | None, container: str, scheme: str = "https") -> LogLocation:
+    """Return where the kubelet serves a container's log.
+
+    Raises ApiError 500 when the node has no address or port yet.
+    """
     metadata, name = pod["metadata"], pod["spec"]["nodeName"]
     status = (node or {}).get("status", {})
     address = next((a["address"] for a in status.get("addresses") or () if a["type"] == "InternalIP"), "")
     port = status.get("daemonEndpoints", {}).get("kubeletEndpoint", {}).get("Port", 0)
     if not address or not port:
-        raise ApiError(500, "InternalError", f'node "{name}" has not said where it serves logs')
+        raise ApiError(
+            500, "InternalError", f'node "{name}" has no InternalIP or kubelet port in its status yet'
+        )
     path = f"/containerLogs/{metadata['namespace']}/{metadata['name']}/{container}"
-    return Place(f"{scheme}://{address}:{port}{path}", name)
+    return LogLocation(f"{scheme}://{address}:{port}{path}", name)
 
 
-class NodeLogs:
-    """Fetches logs; `authority` is the certificate that kubelets' certificates must be signed by, None for plain HTTP."""
+class KubeletLogs:
+    """A client of the kubelets' log endpoint.
+
+    `authority` is the CA certificate of the kubelets, None for plain HTTP.
+    """
 
     def __init__(self, authority: Path | None, token: str) -> None:
         self._authority = authority
@@ -77,8 +90,8 @@ class NodeLogs:
         self._session: aiohttp.ClientSession | None = None
 
     @contextlib.asynccontextmanager
-    async def opened(self) -> AsyncIterator["NodeLogs"]:
-        """Hold connections to nodes."""
+    async def opened(self) -> AsyncIterator["KubeletLogs"]:
+        """Keep the HTTP session open."""
         context = ssl.create_default_context(cafile=str(self._authority)) if self._authority else True
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
         connector = aiohttp.TCPConnector(ssl=context, limit=0, force_close=True)
@@ -88,22 +101,27 @@ class NodeLogs:
 
     @property
     def scheme(self) -> str:
-        """The scheme of kubelets' URLs."""
+        """Return the scheme of the kubelets' URLs."""
         return "https" if self._authority else "http"
 
     @contextlib.asynccontextmanager
-    async def chunks(self, where: Place, query: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open a log; what the node refuses is an ApiError with its own words."""
+    async def chunks(
+        self, location: LogLocation, query: Mapping[str, str]
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a log stream, passing on the log options of the query.
+
+        Raises ApiError with the kubelet's own message when it refuses, 500 when it cannot be reached.
+        """
         if self._session is None:
-            raise RuntimeError("not opened")
-        passed = urlencode({key: query[key] for key in _PASSED_ON if key in query})
-        url = f"{where.url}?{passed}" if passed else where.url
+            raise RuntimeError("used outside of opened()")
+        parameters = urlencode({key: query[key] for key in _LOG_OPTIONS if key in query})
+        url = f"{location.url}?{parameters}" if parameters else location.url
         try:
             async with self._session.get(url, headers=self._headers) as response:
                 if response.status >= _FIRST_FAILURE:
-                    words = (await response.text()).strip()
+                    message = (await response.text()).strip()
                     reason = _REASONS.get(response.status, "InternalError")
-                    raise ApiError(response.status if reason != "InternalError" else 500, reason, words)
+                    raise ApiError(response.status if reason != "InternalError" else 500, reason, message)
                 yield response.content.iter_any()
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
             raise ApiError(500, "InternalError", f'Get "{url}": {error}') from error

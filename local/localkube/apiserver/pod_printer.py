@@ -1,4 +1,7 @@
-"""How a Pod is printed: one word for what its containers are up to, by a real API server's rules."""
+"""The columns of a Pod, by the rules of printPod in kubernetes/pkg/printers/internalversion/printers.go.
+
+Restartable init containers (sidecars) are not counted among the containers.
+"""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,15 +15,15 @@ _ENDED = ("Succeeded", "Failed")
 
 
 def pod_cells(pod: Object, now: datetime) -> list[Any]:
-    """Return the cells of `kubectl get pods -o wide`."""
+    """Return the cells of `kubectl get pods -o wide`, in the order of its columns."""
     status, spec = pod.get("status", {}), pod.get("spec", {})
     containers = status.get("containerStatuses") or []
-    ready = sum(1 for known in containers if known.get("ready") and "running" in known.get("state", {}))
+    ready = sum(1 for entry in containers if entry.get("ready") and "running" in entry.get("state", {}))
     addresses = status.get("podIPs") or ([{"ip": status["podIP"]}] if status.get("podIP") else [])
     return [
         pod["metadata"]["name"],
         f"{ready}/{len(spec.get('containers') or ())}",
-        _word(pod),
+        _status(pod),
         _restarts(status, now),
         human_duration.age(pod, now),
         addresses[0]["ip"] if addresses else _NONE,
@@ -30,7 +33,7 @@ def pod_cells(pod: Object, now: datetime) -> list[Any]:
     ]
 
 
-def _word(pod: Object) -> str:
+def _status(pod: Object) -> str:
     status = pod.get("status", {})
     phase = status.get("phase", "")
     deleting = bool(pod["metadata"].get("deletionTimestamp"))
@@ -38,64 +41,64 @@ def _word(pod: Object) -> str:
         return "Unknown"
     if deleting and phase not in _ENDED:
         return "Terminating"
-    word = status.get("reason") or phase
+    reason = status.get("reason") or phase
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("reason") == "SchedulingGated":
-        word = "SchedulingGated"
-    initial = _initial(pod)
-    if initial and _condition(pod, "Initialized").get("status") != "True":
-        return initial
-    return _of_containers(pod, word)
+        reason = "SchedulingGated"
+    init_status = _init_status(pod)
+    if init_status and _condition(pod, "Initialized").get("status") != "True":
+        return init_status
+    return _container_status(pod, reason)
 
 
-def _initial(pod: Object) -> str:
-    """Return what the first unfinished init container is up to; empty when all are done."""
+def _init_status(pod: Object) -> str:
+    """Return the state of the first unfinished init container; empty when all have completed."""
     total = len(pod.get("spec", {}).get("initContainers") or ())
-    for number, known in enumerate(pod.get("status", {}).get("initContainerStatuses") or ()):
-        state = known.get("state", {})
-        ended, waiting = state.get("terminated"), state.get("waiting") or {}
-        if ended is not None and not ended.get("exitCode"):
+    for number, container in enumerate(pod.get("status", {}).get("initContainerStatuses") or ()):
+        state = container.get("state", {})
+        terminated, waiting = state.get("terminated"), state.get("waiting") or {}
+        if terminated is not None and not terminated.get("exitCode"):
             continue
-        if ended is not None:
-            return f"Init:{_ending(ended)}"
+        if terminated is not None:
+            return f"Init:{_termination(terminated)}"
         if waiting.get("reason") and waiting["reason"] != "PodInitializing":
             return f"Init:{waiting['reason']}"
         return f"Init:{number}/{total}"
     return ""
 
 
-def _of_containers(pod: Object, word: str) -> str:
-    """Return the word of the first container that waits or ended, unless another runs on."""
+def _container_status(pod: Object, reason: str) -> str:
+    """Return the reason of the first container that waits or has terminated, unless another is running."""
     running, failure = False, ""
-    for known in reversed(pod.get("status", {}).get("containerStatuses") or []):
-        state = known.get("state", {})
-        ended, waiting = state.get("terminated"), state.get("waiting") or {}
+    for container in reversed(pod.get("status", {}).get("containerStatuses") or []):
+        state = container.get("state", {})
+        terminated, waiting = state.get("terminated"), state.get("waiting") or {}
         if waiting.get("reason"):
-            word = waiting["reason"]
-        elif ended is not None:
-            word = _ending(ended)
-            failure = word if ended.get("exitCode") else failure
-        elif known.get("ready") and "running" in state:
+            reason = waiting["reason"]
+        elif terminated is not None:
+            reason = _termination(terminated)
+            failure = reason if terminated.get("exitCode") else failure
+        elif container.get("ready") and "running" in state:
             running = True
-    if word != "Completed":
-        return word
+    if reason != "Completed":
+        return reason
     if running and _condition(pod, "Ready").get("status") == "True":
         return "Running"
-    return failure or ("NotReady" if running else word)
+    return failure or ("NotReady" if running else reason)
 
 
-def _ending(ended: Object) -> str:
-    if ended.get("reason"):
-        return str(ended["reason"])
-    if ended.get("signal"):
-        return f"Signal:{ended['signal']}"
-    return f"ExitCode:{ended.get('exitCode', 0)}"
+def _termination(terminated: Object) -> str:
+    if terminated.get("reason"):
+        return str(terminated["reason"])
+    if terminated.get("signal"):
+        return f"Signal:{terminated['signal']}"
+    return f"ExitCode:{terminated.get('exitCode', 0)}"
 
 
 def _restarts(status: Object, now: datetime) -> str:
     containers = list(_containers(status))
-    count = sum(known.get("restartCount", 0) for known in containers)
-    ends = [known.get("lastState", {}).get("terminated", {}).get("finishedAt") for known in containers]
+    count = sum(entry.get("restartCount", 0) for entry in containers)
+    ends = [entry.get("lastState", {}).get("terminated", {}).get("finishedAt") for entry in containers]
     latest = max((end for end in ends if end), default="")
     return f"{count} ({human_duration.since(latest, now)} ago)" if count and latest else str(count)
 
@@ -113,5 +116,5 @@ def _gates(pod: Object) -> str:
 
 
 def _condition(pod: Object, kind: str) -> Object:
-    known = pod.get("status", {}).get("conditions") or ()
-    return next((entry for entry in known if entry.get("type") == kind), {})
+    conditions = pod.get("status", {}).get("conditions") or ()
+    return next((entry for entry in conditions if entry.get("type") == kind), {})

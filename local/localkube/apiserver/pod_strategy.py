@@ -1,6 +1,7 @@
-"""What the API does with a Pod until a node has it: its first status, its quality of service, its gates, its binding.
+"""Strategy of Pods: their initial status, their QoS class and the `binding` subresource.
 
-Running it is the node's business; choosing a node for it the binding controller's.
+Like registry/core/pod/{strategy.go,storage/storage.go} and apis/core/v1/helper/qos. The scheduler controller
+chooses the node; the kubelet writes the status from then on.
 """
 
 from typing import Any, Final
@@ -12,10 +13,10 @@ _BINDING: Final = Resource("", "v1", "pods/binding", "Binding", namespaced=True)
 _COMPUTE: Final = ("cpu", "memory")
 
 
-def first_status(pod: Object, time: str) -> Object:
-    """Return the status of a new Pod."""
+def initial_status(pod: Object, time: str) -> Object:
+    """Return the status of a new Pod: Pending, and PodScheduled=False when it has scheduling gates."""
     spec = pod.get("spec") or {}
-    status: Object = {"phase": "Pending", "qosClass": quality(spec)}
+    status: Object = {"phase": "Pending", "qosClass": qos_class(spec)}
     if spec.get("schedulingGates"):
         status["conditions"] = [
             {
@@ -30,16 +31,16 @@ def first_status(pod: Object, time: str) -> Object:
     return status
 
 
-def quality(spec: Object) -> str:
-    """Return the class of a Pod: Guaranteed when each container's limits are its requests, BestEffort without any."""
+def qos_class(spec: Object) -> str:
+    """Return the QoS class: Guaranteed if limits equal requests, BestEffort without both, else Burstable."""
     containers = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
-    asked = [_compute(container) for container in containers]
-    if not any(requests or limits for requests, limits in asked):
+    resources = [_compute(container) for container in containers]
+    if not any(requests or limits for requests, limits in resources):
         return "BestEffort"
     guaranteed = all(
         set(limits) == set(_COMPUTE)
         and all(str(requests.get(key, limits[key])) == str(limits[key]) for key in limits)
-        for requests, limits in asked
+        for requests, limits in resources
     )
     return "Guaranteed" if guaranteed else "Burstable"
 
@@ -47,18 +48,21 @@ def quality(spec: Object) -> str:
 def _compute(container: Object) -> tuple[Object, Object]:
     resources = container.get("resources") or {}
 
-    def reduced(kind: str) -> Object:
+    def compute_only(kind: str) -> Object:
         return {
             key: value
             for key, value in (resources.get(kind) or {}).items()
             if key in _COMPUTE and str(value) != "0"
         }
 
-    return reduced("requests"), reduced("limits")
+    return compute_only("requests"), compute_only("limits")
 
 
-def bound(pod: Object, binding: Object, time: str) -> Object:
-    """Return a Pod given to a node; ApiError 409 when it cannot be."""
+def bind(pod: Object, binding: Object, time: str) -> Object:
+    """Return the Pod assigned to the node of a binding, with the binding's annotations.
+
+    Raises ApiError 409 when it is being deleted, is already assigned or has scheduling gates.
+    """
     name, spec = pod["metadata"]["name"], pod["spec"]
     if "deletionTimestamp" in pod["metadata"]:
         raise conflict(_BINDING, name, f"pod {name} is being deleted, cannot be assigned to a host")
@@ -66,10 +70,10 @@ def bound(pod: Object, binding: Object, time: str) -> Object:
         raise conflict(_BINDING, name, f'pod {name} is already assigned to node "{spec["nodeName"]}"')
     if spec.get("schedulingGates"):
         raise conflict(_BINDING, name, f"pod {name} has non-empty .spec.schedulingGates")
-    notes = (binding.get("metadata") or {}).get("annotations") or {}
+    annotations = (binding.get("metadata") or {}).get("annotations") or {}
     meta = pod["metadata"]
-    if notes:
-        meta = {**meta, "annotations": {**meta.get("annotations", {}), **notes}}
+    if annotations:
+        meta = {**meta, "annotations": {**meta.get("annotations", {}), **annotations}}
     status = pod.get("status") or {}
     return {
         **pod,
@@ -80,5 +84,5 @@ def bound(pod: Object, binding: Object, time: str) -> Object:
 
 
 def _scheduled(conditions: list[Any], time: str) -> list[Any]:
-    done = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": time}
-    return [*(each for each in conditions if each.get("type") != "PodScheduled"), done]
+    scheduled = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": time}
+    return [*(each for each in conditions if each.get("type") != "PodScheduled"), scheduled]

@@ -1,6 +1,7 @@
-"""Protobuf, as far as kubectl insists on it: the bodies of `kubectl create namespace`, `configmap` and `secret`.
+"""Decoding of protobuf bodies: those of `kubectl create namespace`, `configmap` and `secret`.
 
-Everything else that clients send is JSON; another kind in protobuf is a 415.
+Like apimachinery/pkg/runtime/serializer/protobuf, with the fields of k8s.io/api/core/v1/generated.proto that
+these commands set. Any other kind in protobuf is a 415, and no response is ever protobuf.
 """
 
 import base64
@@ -19,7 +20,7 @@ _Shape = Literal["text", "texts", "bytes", "map", "bytes map", "flag", "message"
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """One field of a message: its name in JSON, and what its bytes mean."""
+    """One field of a message: its name in JSON, and the type that its bytes encode."""
 
     name: str
     shape: _Shape
@@ -55,52 +56,55 @@ _TYPE_META = {1: _Field("apiVersion", "text"), 2: _Field("kind", "text")}
 _ENVELOPE_TYPE, _ENVELOPE_RAW = 1, 2
 
 
-def obj(content: bytes) -> Object:
-    """Return the object in a body; a 415 for a kind that only JSON is taken of."""
+def decode(content: bytes) -> Object:
+    """Return the object of a body.
+
+    Raises ApiError 415 for an unsupported kind, 400 for malformed protobuf.
+    """
     if not content.startswith(_MAGIC):
         raise bad_request("provided data does not appear to be a protobuf message, expected prefix")
     try:
         envelope = dict(_fields(content[len(_MAGIC) :]))
         type_meta = _message(envelope.get(_ENVELOPE_TYPE, b""), _TYPE_META)
-        known = _KINDS.get((type_meta.get("apiVersion", ""), type_meta.get("kind", "")))
-        if known is None:
+        fields = _KINDS.get((type_meta.get("apiVersion", ""), type_meta.get("kind", "")))
+        if fields is None:
             raise unsupported_media_type(f"a {type_meta.get('kind', 'body')} is taken as JSON or YAML only")
-        return type_meta | _message(envelope.get(_ENVELOPE_RAW, b""), known)
+        return type_meta | _message(envelope.get(_ENVELOPE_RAW, b""), fields)
     except (IndexError, UnicodeDecodeError, TypeError, ValueError) as error:
         raise bad_request(f"error decoding protobuf: {error}") from error
 
 
-def _message(content: Any, known: Mapping[int, _Field]) -> Object:
-    made: Object = {}
+def _message(content: Any, fields: Mapping[int, _Field]) -> Object:
+    message: Object = {}
     for number, value in _fields(content):
-        field = known.get(number)
+        field = fields.get(number)
         if field is not None:
-            _put(made, field, value)
-    return made
+            _put(message, field, value)
+    return message
 
 
-def _put(made: Object, field: _Field, value: Any) -> None:
+def _put(message: Object, field: _Field, value: Any) -> None:
     match field.shape:
         case "text":
             if value:
-                made[field.name] = value.decode()
+                message[field.name] = value.decode()
         case "texts":
-            made.setdefault(field.name, []).append(value.decode())
+            message.setdefault(field.name, []).append(value.decode())
         case "bytes":
-            made[field.name] = base64.b64encode(value).decode()
+            message[field.name] = base64.b64encode(value).decode()
         case "flag":
-            made[field.name] = bool(value)
+            message[field.name] = bool(value)
         case "message":
-            made[field.name] = _message(value, field.message or {})
+            message[field.name] = _message(value, field.message or {})
         case "map" | "bytes map":
             shape: _Shape = "text" if field.shape == "map" else "bytes"
             entry = {"key": "", "value": ""}
             entry |= _message(value, {1: _Field("key", "text"), 2: _Field("value", shape)})
-            made.setdefault(field.name, {})[entry["key"]] = entry["value"]
+            message.setdefault(field.name, {})[entry["key"]] = entry["value"]
 
 
 def _fields(content: bytes) -> Iterator[tuple[int, Any]]:
-    """Yield (number, value) of a message: bytes as bytes, varints as numbers."""
+    """Yield the (number, value) pairs of a message; raises ValueError or IndexError when it is malformed."""
     position = 0
     while position < len(content):
         key, position = _varint(content, position)

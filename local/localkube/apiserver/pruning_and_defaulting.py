@@ -1,33 +1,37 @@
-"""Shaping: what becomes of an object before it is judged. Unknown fields go, nulls go, defaults come.
+"""Pruning of unknown fields, dropping of nulls and defaulting, in one walk over an object.
 
-What equals its former self comes back as that very object, so that checking, rules and memory cost nothing for it.
+Like apiextensions-apiserver/pkg/apiserver/schema/{pruning,defaulting}. A value that equals the previous one
+is returned as that very object, so later walks (validation, CEL, comparison) skip it by identity.
 """
 
 import copy
 from typing import Any
 
 from localkube.apiserver.resources import Object
-from localkube.apiserver.structural_schema import MISSING, Part
+from localkube.apiserver.structural_schema import MISSING, SchemaNode
 
 
 def shape(
-    part: Part, value: Any, old: Any = MISSING, path: str = "", unknown: list[str] | None = None
+    node: SchemaNode, value: Any, old: Any = MISSING, path: str = "", unknown: list[str] | None = None
 ) -> Any:
-    """Return value as the schema has it, without changing what was given; unknown fields are noted by path."""
+    """Return value pruned and defaulted by its schema, as a copy.
+
+    The paths of unknown fields are added to `unknown`.
+    """
     if value is old:
         return old
     if isinstance(value, dict | list):
         if _unchanged(value, old):
             return old
-        if part.opaque:
+        if node.opaque:
             return value
-        noted = [] if unknown is None else unknown
+        paths = [] if unknown is None else unknown
         if isinstance(value, dict):
-            shaped = _shape_object(part, value, old, path, noted)
+            shaped = _shape_object(node, value, old, path, paths)
         else:
-            shaped = _shape_list(part, value, old, path, noted)
+            shaped = _shape_list(node, value, old, path, paths)
         return old if _unchanged(shaped, old) else shaped
-    if isinstance(value, float) and part.types == ("integer",) and value.is_integer():
+    if isinstance(value, float) and node.types == ("integer",) and value.is_integer():
         return int(value)
     return value
 
@@ -37,64 +41,67 @@ def _unchanged(value: Any, old: Any) -> bool:
 
 
 def _same_types(value: Any, old: Any) -> bool:
-    """Tell whether equal values are the same JSON: to Python, true equals 1."""
+    """Return whether equal values are the same JSON: in Python, True equals 1."""
     if value is old:
         return True
     if isinstance(value, dict):
-        return all(_same_types(one, old[name]) for name, one in value.items())
+        return all(_same_types(item, old[name]) for name, item in value.items())
     if isinstance(value, list):
         return all(map(_same_types, value, old))
     return isinstance(value, bool) == isinstance(old, bool)
 
 
-def _shape_object(part: Part, value: Object, old: Any, path: str, unknown: list[str]) -> Any:
-    former = old if isinstance(old, dict) else {}
+def _shape_object(node: SchemaNode, value: Object, old: Any, path: str, unknown: list[str]) -> Any:
+    previous = old if isinstance(old, dict) else {}
     shaped: Object = {}
-    for name, one in value.items():
-        below = part.child(name)
+    for name, item in value.items():
+        child = node.child(name)
         where = f"{path}.{name}" if path else name
-        if below is None:
-            if part.preserve:
-                shaped[name] = one
+        if child is None:
+            if node.preserve:
+                shaped[name] = item
             else:
                 unknown.append(where)
-        elif one is not None or below.nullable:  # else a null means the default, or nothing
-            shaped[name] = shape(below, one, former.get(name, MISSING), where, unknown)
-    for name, default in part.defaults:
+        elif item is not None or child.nullable:  # any other null is dropped, so that a default applies
+            shaped[name] = shape(child, item, previous.get(name, MISSING), where, unknown)
+    for name, default in node.defaults:
         if name not in shaped:
-            fresh = copy.deepcopy(default) if isinstance(default, dict | list) else default
-            below = part.properties[name]
-            shaped[name] = shape(below, fresh, former.get(name, MISSING), f"{path}.{name}", unknown)
+            copied = copy.deepcopy(default) if isinstance(default, dict | list) else default
+            child = node.properties[name]
+            shaped[name] = shape(child, copied, previous.get(name, MISSING), f"{path}.{name}", unknown)
     return shaped
 
 
-def _shape_list(part: Part, value: list[Any], old: Any, path: str, unknown: list[str]) -> Any:
-    items = part.items
+def _shape_list(node: SchemaNode, value: list[Any], old: Any, path: str, unknown: list[str]) -> Any:
+    items = node.items
     if items is None:
         return value
-    former = correlate(part, old)
+    previous = correlate(node, old)
     shaped = []
-    for index, one in enumerate(value):
-        match = former.get(identity(part, one), MISSING) if former else MISSING
-        shaped.append(shape(items, one, match, f"{path}[{index}]", unknown))
+    for index, item in enumerate(value):
+        match = previous.get(identity(node, item), MISSING) if previous else MISSING
+        shaped.append(shape(items, item, match, f"{path}[{index}]", unknown))
     return shaped
 
 
-def correlate(part: Part, old: Any) -> dict[Any, Any]:
-    """Return the items of a former list map by their keys; other lists are one value and tell no items apart."""
-    if part.merging != "map" or not isinstance(old, list):
+def correlate(node: SchemaNode, old: Any) -> dict[Any, Any]:
+    """Return the previous items of a `map` list by their keys.
+
+    The items of other lists are not correlated.
+    """
+    if node.merging != "map" or not isinstance(old, list):
         return {}
-    return {identity(part, one): one for one in old}
+    return {identity(node, item): item for item in old}
 
 
-def identity(part: Part, item: Any) -> Any:
-    """Return what tells an item of a list map from the others."""
+def identity(node: SchemaNode, item: Any) -> Any:
+    """Return the values of the list-map-keys of an item, MISSING when it is no object."""
     if not isinstance(item, dict):
         return MISSING
-    names = [item.get(key, _default(part, key)) for key in part.keys]
+    names = [item.get(key, _default(node, key)) for key in node.keys]
     return tuple(str(name) if isinstance(name, dict | list) else name for name in names)
 
 
-def _default(part: Part, key: str) -> Any:
-    below = part.items.properties.get(key) if part.items else None
-    return None if below is None or below.default is MISSING else below.default
+def _default(node: SchemaNode, key: str) -> Any:
+    child = node.items.properties.get(key) if node.items else None
+    return None if child is None or child.default is MISSING else child.default

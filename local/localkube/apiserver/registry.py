@@ -1,6 +1,7 @@
-"""The registry: what kinds the local API offers, and whether an object of one of them may be stored.
+"""The registry of served kinds: their resources, schemas and columns, and the validation of their objects.
 
-Built-in kinds stand in `builtin_resources`; every CustomResourceDefinition that is written adds its own. It holds no objects.
+Built-in kinds come from `builtin_resources`; CustomResourceDefinitions are installed and removed as they are
+written, like apiextensions-apiserver/pkg/apiserver/customresource_handler.go. The registry stores no objects.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,17 +14,17 @@ from localkube.apiserver.metadata_schema import object_meta_schema
 from localkube.apiserver.metadata_validation import NameStyle, check_metadata
 from localkube.apiserver.pruning_and_defaulting import shape
 from localkube.apiserver.resources import Object, Resource
-from localkube.apiserver.schema_validation import BLOCKING, INVALID, ask_rule, check
-from localkube.apiserver.structural_schema import MISSING, Part, SchemaError, compile_schema
+from localkube.apiserver.schema_validation import BLOCKING, INVALID, check, evaluate_rule
+from localkube.apiserver.structural_schema import MISSING, SchemaError, SchemaNode, compile_schema
 
 Normalise = Callable[[Object, Object | None], Object]
-Judge = Callable[[Object, Object | None], Iterable[Cause]]
+Validate = Callable[[Object, Object | None], Iterable[Cause]]
 _ALWAYS_SELECTABLE = ("metadata.name", "metadata.namespace")
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One printer column of a custom resource; priority 1 is shown by `-o wide` alone."""
+    """An additionalPrinterColumn of a custom resource; priority 1 is shown by `-o wide` only."""
 
     name: str
     type: str
@@ -38,41 +39,42 @@ AGE = Column("Age", "date", ".metadata.creationTimestamp")
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """An object as it is to be stored, and what its writer should be told."""
+    """An object as it is to be stored, and the warnings for the client that wrote it."""
 
     obj: Object
     warnings: tuple[str, ...] = ()
 
 
 def unchanged(obj: Object, _old: Object | None) -> Object:
-    """Leave an object as it is."""
+    """Return the object itself."""
     return obj
 
 
-def content(_obj: Object, _old: Object | None) -> Iterable[Cause]:
-    """Find nothing wrong beyond the schema."""
+def no_causes(_obj: Object, _old: Object | None) -> Iterable[Cause]:
+    """Return no causes: the schema alone validates the kind."""
     return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """One kind: its resource, its schema as told and as compiled, and what a schema cannot say of it.
+    """A served kind: its resource, its schema, as JSON and compiled, and what a schema cannot express.
 
-    `normalise` completes an object before it is judged; `judge` compares it with the former one.
+    `normalise` completes an object before it is validated; `validate` compares it with the previous one,
+    None for a new one.
     """
 
     resource: Resource
     schema: Object
-    part: Part
+    node: SchemaNode
     rules: tuple[Rule, ...] = ()
     columns: tuple[Column, ...] = ()
     selectable: tuple[str, ...] = ()
     name_style: NameStyle = "subdomain"
     normalise: Normalise = unchanged
-    judge: Judge = content
+    validate: Validate = no_causes
 
 
-def define(  # noqa: PLR0913 -- a definition is what it is made of
+def define(  # noqa: PLR0913 -- the fields of a Definition
     resource: Resource,
     schema: Object,
     *,
@@ -80,70 +82,75 @@ def define(  # noqa: PLR0913 -- a definition is what it is made of
     selectable: tuple[str, ...] = (),
     name_style: NameStyle = "subdomain",
     normalise: Normalise = unchanged,
-    judge: Judge = content,
+    validate: Validate = no_causes,
 ) -> Definition:
-    """Return the definition of a kind whose schema speaks of spec, status and their like; metadata is added."""
+    """Return the definition of a kind; ObjectMeta and TypeMeta are added to its schema.
+
+    Raises SchemaError or RuleError when the schema or one of its CEL rules does not compile.
+    """
     whole = _with_metadata(schema)
-    part = compile_schema(whole, "openAPIV3Schema")
-    rules, part.rules = part.rules, ()
-    part.ruled = any(below.ruled for below in part.properties.values())
+    node = compile_schema(whole, "openAPIV3Schema")
+    # the rules of the root see only the names in metadata, so _causes evaluates them on a view
+    rules, node.rules = node.rules, ()
+    node.has_rules = any(below.has_rules for below in node.properties.values())
     return Definition(
         resource=resource,
         schema=whole,
-        part=part,
+        node=node,
         rules=rules,
         columns=columns,
         selectable=(*_ALWAYS_SELECTABLE, *selectable),
         name_style=name_style,
         normalise=normalise,
-        judge=judge,
+        validate=validate,
     )
 
 
 def _with_metadata(schema: Object) -> Object:
-    said = schema.get("properties", {})
+    properties = schema.get("properties", {})
     whole = {
-        "apiVersion": {"type": "string"} | said.get("apiVersion", {}),
-        "kind": {"type": "string"} | said.get("kind", {}),
-        "metadata": object_meta_schema(said.get("metadata")),
+        "apiVersion": {"type": "string"} | properties.get("apiVersion", {}),
+        "kind": {"type": "string"} | properties.get("kind", {}),
+        "metadata": object_meta_schema(properties.get("metadata")),
     }
-    rest = {name: below for name, below in said.items() if name not in whole}
+    rest = {name: below for name, below in properties.items() if name not in whole}
     return {"type": "object"} | schema | {"properties": whole | rest}
 
 
 class Registry:
-    """The kinds that the API offers: built-ins plus every CustomResourceDefinition installed.
+    """The kinds that are served: built-ins plus every installed CustomResourceDefinition.
 
-    `version` grows with every definition that comes, goes or changes, so that documents made from here know when they are stale.
+    `version` increases with every change, so that caches of discovery and OpenAPI documents can tell that
+    they are stale.
     """
 
     def __init__(self, definitions: Iterable[Definition]) -> None:
         self.version = 1
-        self._definitions = {_key(one.resource): one for one in definitions}
+        self._definitions = {_key(definition.resource): definition for definition in definitions}
 
     def resources(self) -> Sequence[Resource]:
         """Return all resources, built-ins first."""
-        return tuple(one.resource for one in self._definitions.values())
+        return tuple(definition.resource for definition in self._definitions.values())
 
     def find(self, group: str, version: str, plural: str) -> Resource | None:
-        """Return the resource that a path names, None when there is none."""
-        known = self._definitions.get((group, version, plural))
-        return known.resource if known else None
+        """Return the resource of a group, version and plural name; None if it is not served."""
+        definition = self._definitions.get((group, version, plural))
+        return definition.resource if definition else None
 
     def kind(self, api_version: str, kind: str) -> Resource | None:
-        """Return the resource of an object by its apiVersion and kind, None when there is none."""
-        for one in self._definitions.values():
-            if one.resource.kind == kind and one.resource.api_version == api_version:
-                return one.resource
+        """Return the resource of an apiVersion and kind; None if it is not served."""
+        for definition in self._definitions.values():
+            if definition.resource.kind == kind and definition.resource.api_version == api_version:
+                return definition.resource
         return None
 
     def schema(self, res: Resource) -> Object | None:
-        """Return the schema of the whole object, None for a resource that is not offered."""
-        known = self._definitions.get(_key(res))
-        return known.schema if known else None
+        """Return the schema of the whole object; None if the resource is not served."""
+        definition = self._definitions.get(_key(res))
+        return definition.schema if definition else None
 
     def columns(self, res: Resource) -> Sequence[Column]:
-        """Return the printer columns after the name; built-ins have printers of their own."""
+        """Return the printer columns after the name; built-in kinds are printed by `printers` instead."""
         return self._definitions[_key(res)].columns
 
     def selectable_fields(self, res: Resource) -> tuple[str, ...]:
@@ -159,42 +166,52 @@ class Registry:
         validation: str = "Warn",
         subresource: str = "",
     ) -> Admitted:
-        """Return the object as it is to be stored: pruned, defaulted and found valid; ApiError says what is wrong.
+        """Return the object as it is to be stored: pruned, defaulted and validated.
 
-        Neither `new` nor `old` is changed; what is as it was in `old` is shared with it and not judged again.
+        Neither `new` nor `old` is changed; unchanged parts are shared with `old` and not validated again
+        (ratcheting). Raises ApiError 422 when it is invalid, StrictDecodingError for unknown fields under
+        `validation="Strict"`.
         """
-        known = self._definitions[_key(res)]
+        definition = self._definitions[_key(res)]
         unknown: list[str] = []
-        shaped = shape(known.part, new, MISSING if old is None else old, "", unknown)
+        shaped = shape(definition.node, new, MISSING if old is None else old, "", unknown)
         if not subresource:
-            shaped = known.normalise(shaped, old)
-        warnings = _refuse_unknown(res, sorted(unknown), validation)
-        causes = _causes(known, shaped, old)
+            shaped = definition.normalise(shaped, old)
+        warnings = _unknown_field_warnings(res, sorted(unknown), validation)
+        causes = _causes(definition, shaped, old)
         if causes:
             raise invalid(res, str(new.get("metadata", {}).get("name", "")), causes)
         return Admitted(shaped, warnings)
 
     def install(self, crd: Object) -> None:
-        """Offer what a CustomResourceDefinition defines, in place of what it defined before; ApiError when it is wrong."""
-        made = definitions_of(crd)
+        """Serve the versions of a CustomResourceDefinition instead of its previous ones.
+
+        Raises ApiError 422.
+        """
+        definitions = definitions_of(crd)
         self._drop(crd)
-        self._definitions |= {_key(one.resource): one for one in made}
+        self._definitions |= {_key(definition.resource): definition for definition in definitions}
         self.version += 1
 
     def remove(self, crd: Object) -> None:
-        """Offer no longer what a CustomResourceDefinition defined."""
+        """Stop serving the versions of a CustomResourceDefinition."""
         self._drop(crd)
         self.version += 1
 
     def _drop(self, crd: Object) -> None:
         group, plural = crd["spec"]["group"], crd["spec"]["names"]["plural"]
         self._definitions = {
-            key: one for key, one in self._definitions.items() if (key[0], key[2]) != (group, plural)
+            key: definition
+            for key, definition in self._definitions.items()
+            if (key[0], key[2]) != (group, plural)
         }
 
 
 def definitions_of(crd: Object) -> tuple[Definition, ...]:
-    """Return one definition for each version that a CustomResourceDefinition serves; ApiError names what is wrong."""
+    """Return a definition for each served version of a CustomResourceDefinition.
+
+    Raises ApiError 422 with the path of the part of its schema that is not supported.
+    """
     spec = crd["spec"]
     try:
         return tuple(_of_version(spec, version) for version in spec["versions"] if version["served"])
@@ -206,8 +223,8 @@ def definitions_of(crd: Object) -> tuple[Definition, ...]:
             "CustomResourceDefinition",
             namespaced=False,
         )
-        where, _, why = str(error).partition(": ")
-        cause = Cause(INVALID, why or str(error), f"spec.versions.schema.{where}")
+        path, _, message = str(error).partition(": ")
+        cause = Cause(INVALID, message or str(error), f"spec.versions.schema.{path}")
         raise invalid(res, crd["metadata"]["name"], [cause]) from error
 
 
@@ -227,19 +244,21 @@ def _of_version(spec: Object, version: Object) -> Definition:
     return define(
         resource,
         version["schema"]["openAPIV3Schema"],
-        columns=tuple(_column(one) for one in version.get("additionalPrinterColumns", ())) or (AGE,),
-        selectable=tuple(one["jsonPath"].removeprefix(".") for one in version.get("selectableFields", ())),
+        columns=tuple(_column(column) for column in version.get("additionalPrinterColumns", ())) or (AGE,),
+        selectable=tuple(
+            field["jsonPath"].removeprefix(".") for field in version.get("selectableFields", ())
+        ),
     )
 
 
-def _column(said: Object) -> Column:
+def _column(spec: Object) -> Column:
     return Column(
-        name=said["name"],
-        type=said["type"],
-        json_path=said["jsonPath"],
-        format=said.get("format", ""),
-        priority=said.get("priority", 0),
-        description=said.get("description", ""),
+        name=spec["name"],
+        type=spec["type"],
+        json_path=spec["jsonPath"],
+        format=spec.get("format", ""),
+        priority=spec.get("priority", 0),
+        description=spec.get("description", ""),
     )
 
 
@@ -247,29 +266,29 @@ def _key(res: Resource) -> tuple[str, str, str]:
     return (res.group, res.version, res.plural)
 
 
-def _refuse_unknown(res: Resource, unknown: Sequence[str], validation: str) -> tuple[str, ...]:
-    said = tuple(f'unknown field "{path}"' for path in unknown)
-    if said and validation == "Strict":
-        raise StrictDecodingError(res.kind, res.version, f"strict decoding error: {', '.join(said)}")
-    return said if validation == "Warn" else ()
+def _unknown_field_warnings(res: Resource, unknown: Sequence[str], validation: str) -> tuple[str, ...]:
+    warnings = tuple(f'unknown field "{path}"' for path in unknown)
+    if warnings and validation == "Strict":
+        raise StrictDecodingError(res.kind, res.version, f"strict decoding error: {', '.join(warnings)}")
+    return warnings if validation == "Warn" else ()
 
 
-def _causes(known: Definition, new: Object, old: Object | None) -> list[Cause]:
-    former: Any = MISSING if old is None else old
-    causes = check(known.part, new, former)
-    metadata, was = new.get("metadata"), (old or {}).get("metadata")
-    if not causes and isinstance(metadata, dict) and metadata is not was:
-        causes = check_metadata(metadata, was, known.name_style)
-    if known.rules and not any(cause.reason in BLOCKING for cause in causes):
-        view, before = _view(new), MISSING if old is None else _view(old)
-        for rule in known.rules:
-            causes.extend(ask_rule(rule, view, before, ""))
+def _causes(definition: Definition, new: Object, old: Object | None) -> list[Cause]:
+    previous: Any = MISSING if old is None else old
+    causes = check(definition.node, new, previous)
+    metadata, old_metadata = new.get("metadata"), (old or {}).get("metadata")
+    if not causes and isinstance(metadata, dict) and metadata is not old_metadata:
+        causes = check_metadata(metadata, old_metadata, definition.name_style)
+    if definition.rules and not any(cause.reason in BLOCKING for cause in causes):
+        view, old_view = _view(new), MISSING if old is None else _view(old)
+        for rule in definition.rules:
+            causes.extend(evaluate_rule(rule, view, old_view, ""))
     if not causes:
-        causes.extend(known.judge(new, old))
+        causes.extend(definition.validate(new, old))
     return causes
 
 
 def _view(obj: Object) -> Object:
-    """Return what a rule at the root may look at: of metadata, only the names."""
+    """Return what a CEL rule at the root can access: of metadata, only name and generateName."""
     metadata = obj.get("metadata", {})
     return obj | {"metadata": {key: metadata[key] for key in ("name", "generateName") if key in metadata}}

@@ -1,4 +1,8 @@
-"""Bodies: what a request carries, decoded by its content type and checked against the path that it came by."""
+"""Request bodies: decoded by their content type, and checked against the resource that the path names.
+
+Like apiserver/pkg/endpoints/handlers/{create,update,patch}.go. Bodies are JSON, YAML or, for a few kinds,
+protobuf.
+"""
 
 from typing import Any
 
@@ -12,8 +16,8 @@ from localkube.apiserver.requests import Patch, PatchKind
 from localkube.apiserver.resources import Object
 from localkube.apiserver.routing import Target
 
-LARGEST = 3 * 1024 * 1024
-BUILT_IN = frozenset(one.resource.group for one in BUILTINS)
+MAX_BYTES = 3 * 1024 * 1024  # bytes, as a real API server
+BUILT_IN = frozenset(definition.resource.group for definition in BUILTINS)
 _JSON = frozenset({"application/json", "", "*/*"})
 _YAML = frozenset({"application/yaml", "application/x-yaml"})
 _PATCHES: dict[str, PatchKind] = {
@@ -27,61 +31,67 @@ _DECODER = msgspec.json.Decoder()
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain JSON only: a time stays the text it is."""
+    """YAML with the types of JSON only: timestamps stay strings."""
 
     yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
-        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
 
-def obj(content: bytes, content_type: str, aim: Target) -> Object:
-    """Return the object of a POST or PUT, with the path's kind if it says none; a 400 when it does not belong to the path."""
+def decode_object(content: bytes, content_type: str, target: Target) -> Object:
+    """Return the object of a POST or PUT; type, name and namespace default to those of the path.
+
+    Raises ApiError 400 when it is malformed or contradicts the path, 415 for another content type.
+    """
     media = _media(content_type)
     if media in _JSON:
         value = _json(content)
     elif media in _YAML:
         value = _yaml(content)
     elif media == protobuf.MEDIA:
-        value = protobuf.obj(content)
+        value = protobuf.decode(content)
     else:
         raise unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: "
             "application/json, application/yaml"
         )
-    return _belonging(_mapping(value), aim)
+    return _check_target(_mapping(value), target)
 
 
-def patch(content: bytes, content_type: str, aim: Target) -> Patch:
-    """Return the patch of a PATCH; a 415 for a language that the resource does not take."""
+def decode_patch(content: bytes, content_type: str, target: Target) -> Patch:
+    """Return the patch of a PATCH.
+
+    Raises ApiError 415 for a patch type that the resource does not support, else 400.
+    """
     media = _media(content_type)
-    custom = aim.res.group not in BUILT_IN
+    custom = target.res.group not in BUILT_IN
     kind = _PATCHES.get(media)
     if kind is None or (custom and kind == "strategic"):
-        taken = _CUSTOM_PATCHES if custom else tuple(_PATCHES)
+        accepted = _CUSTOM_PATCHES if custom else tuple(_PATCHES)
         raise unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: "
-            + ", ".join(taken)
+            + ", ".join(accepted)
         )
     if kind == "apply":
         value = _json(content) if content.lstrip().startswith(b"{") else _yaml(content)
-        return Patch(kind, _belonging(_mapping(value), aim))
+        return Patch(kind, _check_target(_mapping(value), target))
     value = _json(content)
-    wanted = list if kind == "json" else dict
-    if not isinstance(value, wanted):
+    expected = list if kind == "json" else dict
+    if not isinstance(value, expected):
         what = "an array of operations" if kind == "json" else "an object"
         raise bad_request(f"error decoding patch: {what} is wanted")
     return Patch(kind, value)
 
 
-def options(content: bytes) -> Object | None:
-    """Return the options that a DELETE carries, if any."""
+def decode_delete_options(content: bytes) -> Object | None:
+    """Return the DeleteOptions in the body of a DELETE, None if it is empty; raises ApiError 400."""
     return _mapping(_json(content)) if content.strip() else None
 
 
 def too_large() -> ApiError:
-    """Say that a body is larger than is taken."""
-    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {LARGEST}")
+    """Return the error of a body that is larger than MAX_BYTES."""
+    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_BYTES}")
 
 
 def _media(content_type: str) -> str:
@@ -97,7 +107,7 @@ def _json(content: bytes) -> Any:
 
 def _yaml(content: bytes) -> Any:
     try:
-        return yaml.load(content, Loader=_Loader)  # noqa: S506 -- a safe one
+        return yaml.load(content, Loader=_Loader)  # noqa: S506 -- a subclass of SafeLoader
     except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
         raise bad_request(f"error decoding YAML: {error}") from error
 
@@ -108,38 +118,38 @@ def _mapping(value: Any) -> Object:
     return value
 
 
-def _belonging(value: Object, aim: Target) -> Object:
-    kind, version = _wanted(aim)
-    given_kind, given_version = value.get("kind") or kind, value.get("apiVersion") or version
-    if given_version != version:
+def _check_target(value: Object, target: Target) -> Object:
+    kind, version = _expected_type(target)
+    body_kind, body_version = value.get("kind") or kind, value.get("apiVersion") or version
+    if body_version != version:
         raise bad_request(
-            f"the API version in the data ({given_version}) does not match the expected API version ({version})"
+            f"the API version in the data ({body_version}) does not match the expected API version ({version})"
         )
-    if given_kind != kind:
+    if body_kind != kind:
         raise bad_request(
-            f'{given_kind} in version "{aim.res.version}" cannot be handled as a {kind}: the kinds do not match'
+            f'{body_kind} in version "{target.res.version}" cannot be handled as a {kind}: the kinds do not match'
         )
     metadata = value.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise bad_request("metadata: an object is wanted")
-    return value | {"apiVersion": version, "kind": kind, "metadata": _placed(metadata, aim)}
+    return value | {"apiVersion": version, "kind": kind, "metadata": _metadata_for(metadata, target)}
 
 
-def _wanted(aim: Target) -> tuple[str, str]:
-    return ("Binding", "v1") if aim.subresource == "binding" else (aim.res.kind, aim.res.api_version)
+def _expected_type(target: Target) -> tuple[str, str]:
+    return ("Binding", "v1") if target.subresource == "binding" else (target.res.kind, target.res.api_version)
 
 
-def _placed(metadata: Object, aim: Target) -> Object:
-    """Return metadata with the path's namespace; a 400 when it says another one, or another name."""
-    if aim.name and metadata.get("name") not in (None, "", aim.name):
+def _metadata_for(metadata: Object, target: Target) -> Object:
+    """Return metadata with the name and namespace of the path; raises ApiError 400 for any others."""
+    if target.name and metadata.get("name") not in (None, "", target.name):
         raise bad_request(
-            f"the name of the object ({metadata['name']}) does not match the name on the URL ({aim.name})"
+            f"the name of the object ({metadata['name']}) does not match the name on the URL ({target.name})"
         )
-    named = metadata | {"name": aim.name} if aim.name else metadata
-    if aim.namespace is None:
+    named = metadata | {"name": target.name} if target.name else metadata
+    if target.namespace is None:
         return named
-    if named.get("namespace") not in (None, "", aim.namespace):
+    if named.get("namespace") not in (None, "", target.namespace):
         raise bad_request(
             "the namespace of the provided object does not match the namespace sent on the request"
         )
-    return named | {"namespace": aim.namespace}
+    return named | {"namespace": target.namespace}

@@ -1,4 +1,8 @@
-"""What callers ask of the store and what it answers: plain values, no behaviour."""
+"""The parameters and results of the store's operations, as plain values.
+
+Options correspond to ListOptions, CreateOptions, PatchOptions and DeleteOptions of
+apimachinery/pkg/apis/meta/v1.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +17,10 @@ WatchType = Literal["ADDED", "MODIFIED", "DELETED"]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which objects of a resource, and how many of them at once (0: all)."""
+    """The selectors of a list or watch.
+
+    A list has at most `limit` items (0: all), from a continue token on.
+    """
 
     label_selector: str = ""
     field_selector: str = ""
@@ -23,7 +30,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list, the version it stands for, and where its next page begins."""
+    """A list at a resourceVersion, the continue token of its next chunk and the number of remaining items."""
 
     items: tuple[Object, ...]
     resource_version: str
@@ -33,7 +40,10 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to write: in whose name, for show only, how strictly, and whether to take over others' fields."""
+    """The options of a write: field manager, dry run, field validation.
+
+    `force` lets an apply take over fields.
+    """
 
     manager: str = ""
     dry_run: bool = False
@@ -43,7 +53,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A change in one of the four languages of the API."""
+    """A patch of one of the four types that the API supports."""
 
     kind: PatchKind
     body: Any
@@ -51,18 +61,18 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class DeleteOptions:
-    """What must hold for a deletion, how soon it is to happen, and what becomes of dependents."""
+    """The preconditions, propagation policy and grace period (seconds) of a deletion."""
 
     uid: str | None = None
     resource_version: str | None = None
-    propagation: Propagation | None = None  # None: Background, except where finalizers say otherwise
+    propagation: Propagation | None = None  # None: by the finalizers, else the default of the resource
     grace_seconds: int | None = None
     dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """An object after a write, and what the writer should be told."""
+class WriteResult:
+    """An object after a write, and the warnings for the client."""
 
     obj: Object
     warnings: tuple[str, ...] = ()
@@ -71,7 +81,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """One change, as a subscriber with its own selectors sees it."""
+    """A watch event, as the selectors of the subscriber see the change."""
 
     type: WatchType
     obj: Object

@@ -1,7 +1,8 @@
-"""What Kubernetes does by itself when objects of a certain kind are created, changed or deleted, as a table by resource.
+"""The create, update and delete strategy of each resource, as a table.
 
-Defaults, types and bounds are the registry's; here is what depends on the life of an object: its first
-status, its generations, how it may be deleted.
+Like the strategy.go files of kubernetes/pkg/registry and rest.RESTCreateStrategy. Defaults and validation by
+schema are in `registry`; this is about the lifecycle of an object: initial status, generation, immutability,
+graceful deletion.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from typing import Final
 
 from localkube.apiserver.builtin_strategy import admit_pod
 from localkube.apiserver.errors import Cause, forbidden
-from localkube.apiserver.pod_strategy import first_status
+from localkube.apiserver.pod_strategy import initial_status
 from localkube.apiserver.requests import Propagation
 from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.structured_merge import same
@@ -19,55 +20,53 @@ CLEANUP_FINALIZER: Final = "customresourcecleanup.apiextensions.k8s.io"
 _PROTECTED_NAMESPACES: Final = frozenset({"default", "kube-system", "kube-public"})
 
 
-def _as_it_is(obj: Object, _: str) -> Object:
+def _keep(obj: Object, _: str) -> Object:
     return obj
 
 
-def _untouched(obj: Object) -> Object:
+def _unmodified(obj: Object) -> Object:
     return obj
 
 
-def _anything(_new: Object, _old: Object) -> list[Cause]:
+def _allow_update(_new: Object, _old: Object) -> list[Cause]:
     return []
 
 
-def _nobody(_: Object) -> None:
+def _allow_delete(_: Object) -> None:
     return
 
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """The rules of one resource."""
+    """The strategy of one resource."""
 
     generations: bool = True
-    unconditional: bool = False  # whether a PUT may leave out resourceVersion
-    graceful: bool = False  # whether deletion waits for a grace period
-    creates_status: bool = False  # whether a creator's status is kept
+    unconditional: bool = False  # AllowUnconditionalUpdate: a PUT may omit resourceVersion
+    graceful: bool = False  # whether deletion has a grace period
+    creates_status: bool = False  # whether a create may set status
     propagation: Propagation = "Background"
-    begin: Callable[[Object, str], Object] = _as_it_is
-    admitted: Callable[[Object], Object] = _untouched  # what admission adds to a new object; nobody owns it
-    frozen: Callable[[Object, Object], list[Cause]] = _anything
-    check_delete: Callable[[Object], None] = _nobody
+    prepare: Callable[[Object, str], Object] = _keep
+    admit: Callable[[Object], Object] = _unmodified  # mutating admission; has no field manager
+    check_update: Callable[[Object, Object], list[Cause]] = _allow_update
+    check_delete: Callable[[Object], None] = _allow_delete
 
 
 def builtin(res: Resource) -> bool:
-    """Say whether Kubernetes itself defines the resource."""
+    """Return whether a resource belongs to Kubernetes itself, as opposed to a CustomResourceDefinition."""
     return "." not in res.group or res.group.endswith(".k8s.io")
 
 
 def strategy(res: Resource) -> Strategy:
-    """Return the rules of a resource."""
-    found = _TABLE.get((res.group, res.plural))
-    if found is None:
-        found = _PLAIN if builtin(res) else _CUSTOM
-    return found
+    """Return the strategy of a resource."""
+    default = _PLAIN if builtin(res) else _CUSTOM
+    return _TABLE.get((res.group, res.plural), default)
 
 
-def _begin_pod(pod: Object, time: str) -> Object:
-    return {**pod, "status": first_status(pod, time)}
+def _prepare_pod(pod: Object, time: str) -> Object:
+    return {**pod, "status": initial_status(pod, time)}
 
 
-def _begin_namespace(namespace: Object, _: str) -> Object:
+def _prepare_namespace(namespace: Object, _: str) -> Object:
     meta = namespace["metadata"]
     labels = {**(meta.get("labels") or {}), "kubernetes.io/metadata.name": meta["name"]}
     return {
@@ -78,20 +77,20 @@ def _begin_namespace(namespace: Object, _: str) -> Object:
     }
 
 
-def _begin_pending(obj: Object, _: str) -> Object:
+def _prepare_pending(obj: Object, _: str) -> Object:
     return {**obj, "status": {"phase": "Pending"}}
 
 
-def _begin_job(job: Object, _: str) -> Object:
+def _prepare_job(job: Object, _: str) -> Object:
     return {**job, "status": {}}
 
 
-def _begin_service(service: Object, _: str) -> Object:
+def _prepare_service(service: Object, _: str) -> Object:
     return {**service, "status": {"loadBalancer": {}}}
 
 
-def _begin_definition(crd: Object, _: str) -> Object:
-    """Keep it until its objects are gone."""
+def _prepare_definition(crd: Object, _: str) -> Object:
+    """Add the finalizer that keeps the definition until its objects are deleted."""
     meta = crd["metadata"]
     finalizers = [
         *(each for each in meta.get("finalizers") or [] if each != CLEANUP_FINALIZER),
@@ -100,8 +99,8 @@ def _begin_definition(crd: Object, _: str) -> Object:
     return {**crd, "metadata": {**meta, "finalizers": finalizers}}
 
 
-def _sealed(new: Object, old: Object) -> list[Cause]:
-    """Let nothing change in a ConfigMap or Secret that says it is immutable."""
+def _check_immutable(new: Object, old: Object) -> list[Cause]:
+    """Return the changed fields of a ConfigMap or Secret with `immutable: true`."""
     if not old.get("immutable"):
         return []
     return [
@@ -124,19 +123,19 @@ _NAMESPACES: Final = Resource("", "v1", "namespaces", "Namespace", namespaced=Fa
 _CUSTOM: Final = Strategy()
 _PLAIN: Final = Strategy(generations=False, unconditional=True)
 _TABLE: Final[Mapping[tuple[str, str], Strategy]] = {
-    ("", "pods"): Strategy(unconditional=True, graceful=True, begin=_begin_pod, admitted=admit_pod),
+    ("", "pods"): Strategy(unconditional=True, graceful=True, prepare=_prepare_pod, admit=admit_pod),
     ("", "namespaces"): Strategy(
         generations=False,
-        begin=_begin_namespace,
+        prepare=_prepare_namespace,
         check_delete=_check_namespace_delete(_NAMESPACES),
     ),
     ("", "nodes"): Strategy(generations=False, unconditional=True, creates_status=True),
-    ("", "secrets"): Strategy(generations=False, unconditional=True, frozen=_sealed),
-    ("", "configmaps"): Strategy(generations=False, unconditional=True, frozen=_sealed),
-    ("", "services"): Strategy(generations=False, unconditional=True, begin=_begin_service),
-    ("", "persistentvolumeclaims"): Strategy(generations=False, unconditional=True, begin=_begin_pending),
-    ("", "persistentvolumes"): Strategy(generations=False, unconditional=True, begin=_begin_pending),
-    ("batch", "jobs"): Strategy(unconditional=True, propagation="Orphan", begin=_begin_job),
+    ("", "secrets"): Strategy(generations=False, unconditional=True, check_update=_check_immutable),
+    ("", "configmaps"): Strategy(generations=False, unconditional=True, check_update=_check_immutable),
+    ("", "services"): Strategy(generations=False, unconditional=True, prepare=_prepare_service),
+    ("", "persistentvolumeclaims"): Strategy(generations=False, unconditional=True, prepare=_prepare_pending),
+    ("", "persistentvolumes"): Strategy(generations=False, unconditional=True, prepare=_prepare_pending),
+    ("batch", "jobs"): Strategy(unconditional=True, propagation="Orphan", prepare=_prepare_job),
     ("coordination.k8s.io", "leases"): Strategy(generations=False),
-    ("apiextensions.k8s.io", "customresourcedefinitions"): Strategy(begin=_begin_definition),
+    ("apiextensions.k8s.io", "customresourcedefinitions"): Strategy(prepare=_prepare_definition),
 }

@@ -1,16 +1,19 @@
-"""What a path of the API names: a resource, its verbs and its subresources. No behaviour lives here."""
+"""The types of resources and objects.
+
+Resource corresponds to metav1.APIResource with its group and version.
+"""
 
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-Object: TypeAlias = dict[str, Any]  # plain JSON; whoever gets one from the store must not change it
+Object: TypeAlias = dict[str, Any]  # plain JSON; objects of the store are shared and must not be modified
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One kind of object as the API offers it."""
+    """A resource of one group and version, as discovery describes it."""
 
     group: str
     version: str
@@ -30,10 +33,10 @@ class Resource:
 
     @property
     def qualified(self) -> str:
-        """Return the name that error texts use: `pods`, `widgets.example.org`."""
+        """Return the GroupResource of error messages: `pods`, `widgets.example.org`."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
     def qualified_kind(self) -> str:
-        """Return the kind that error texts use: `Pod`, `Widget.example.org`."""
+        """Return the GroupKind of error messages: `Pod`, `Widget.example.org`."""
         return f"{self.kind}.{self.group}" if self.group else self.kind

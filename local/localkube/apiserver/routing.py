@@ -1,4 +1,8 @@
-"""Routing: which resource, object and subresource a path names."""
+"""Routing: from the path and method of a request to a resource, an object, a subresource and a verb.
+
+Like apiserver/pkg/endpoints/request/requestinfo.go. Paths of discovery, OpenAPI and health are not resource
+paths.
+"""
 
 from dataclasses import dataclass
 
@@ -6,12 +10,15 @@ from localkube.apiserver.errors import method_not_allowed, no_such_resource
 from localkube.apiserver.registry import Registry
 from localkube.apiserver.resources import Resource
 
-_OF_NAMESPACES = frozenset({"status", "finalize"})
+_NS_SUBRESOURCES = frozenset({"status", "finalize"})
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a request is about. `name` is empty for a collection, `namespace` is None for all namespaces and none."""
+    """What a path names. `name` is empty for a collection.
+
+    `namespace` is None for all namespaces and cluster scope.
+    """
 
     res: Resource
     namespace: str | None
@@ -19,8 +26,11 @@ class Target:
     subresource: str
 
 
-def target(registry: Registry, path: str) -> Target | None:
-    """Return what a path names; None when it is not a path of resources; a 404 when nothing offered bears the name."""
+def resolve(registry: Registry, path: str) -> Target | None:
+    """Return what a path names, None if it is no resource path.
+
+    Raises ApiError 404 when the resource is not served.
+    """
     match path.strip("/").split("/"):
         case ["api", version, *rest] if rest:
             group = ""
@@ -29,7 +39,7 @@ def target(registry: Registry, path: str) -> Target | None:
         case _:
             return None
     namespace: str | None = None
-    if rest[0] == "namespaces" and len(rest) > 2 and not (rest[2] in _OF_NAMESPACES and len(rest) == 3):  # noqa: PLR2004
+    if rest[0] == "namespaces" and len(rest) > 2 and not (rest[2] in _NS_SUBRESOURCES and len(rest) == 3):  # noqa: PLR2004
         _, namespace, *rest = rest
     plural, name, subresource = (*rest, "", "")[:3]
     res = registry.find(group, version, plural)
@@ -61,18 +71,18 @@ _SUBRESOURCE_VERBS = {
 }
 
 
-def verb(method: str, aim: Target) -> str:
-    """Return what is to be done; a 405 when the resource does not take the method."""
-    if aim.subresource:
-        found = _SUBRESOURCE_VERBS.get((aim.subresource, method))
-        offered = found is not None
+def verb(method: str, target: Target) -> str:
+    """Return the verb of a method on a target; raises ApiError 405 when the resource does not support it."""
+    if target.subresource:
+        name = _SUBRESOURCE_VERBS.get((target.subresource, method))
+        offered = name is not None
     else:
-        found = _VERBS.get((method, bool(aim.name)))
-        offered = found in aim.res.verbs
-    if found is None or not offered or _nowhere(found, aim):
-        raise method_not_allowed(aim.res)
-    return found
+        name = _VERBS.get((method, bool(target.name)))
+        offered = name in target.res.verbs
+    if name is None or not offered or _lacks_namespace(name, target):
+        raise method_not_allowed(target.res)
+    return name
 
 
-def _nowhere(found: str, aim: Target) -> bool:
-    return found == "create" and aim.res.namespaced and aim.namespace is None
+def _lacks_namespace(name: str, target: Target) -> bool:
+    return name == "create" and target.res.namespaced and target.namespace is None

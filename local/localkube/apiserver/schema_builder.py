@@ -1,4 +1,4 @@
-"""The words in which the schemas of built-in kinds are written: a field in a call."""
+"""Builders of the OpenAPI schemas of built-in kinds: each function returns a schema."""
 
 from typing import Any, Final
 
@@ -22,17 +22,20 @@ INT_OR_TEXT: Final[Object] = {
 TEXTS: Final[Object] = {"type": "object", "additionalProperties": TEXT}
 QUANTITIES: Final[Object] = {"type": "object", "additionalProperties": QUANTITY}
 ANYTHING: Final[Object] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-"""What is stored as it is given, because nothing here reads it."""
+"""Any object; stored without validation, because no component of localkube reads it."""
 
 
 def record(required: str = "", /, **properties: Object) -> Object:
-    """Return an object with these fields; the required ones are named with spaces between."""
+    """Return the schema of an object with these properties.
+
+    `required` names the required ones, separated by spaces.
+    """
     schema: Object = {"type": "object", "properties": properties}
     return schema | ({"required": required.split()} if required else {})
 
 
 def several(items: Object, keys: str = "") -> Object:
-    """Return a list: told apart by keys, named with spaces between, else one value."""
+    """Return the schema of a list: a `map` list with these keys, separated by spaces, else an atomic one."""
     if not keys:
         return {"type": "array", "items": items, "x-kubernetes-list-type": "atomic"}
     return {
@@ -44,22 +47,22 @@ def several(items: Object, keys: str = "") -> Object:
 
 
 def one_of(*choices: str, default: str = "") -> Object:
-    """Return a text that is one of the choices."""
+    """Return the schema of an enum of strings."""
     return TEXT | {"enum": list(choices)} | ({"default": default} if default else {})
 
 
 def by_default(field: Object, value: Any) -> Object:
-    """Return the field with a default."""
+    """Return the schema with a default."""
     return field | {"default": value}
 
 
 def described(field: Object, text: str) -> Object:
-    """Return the field with a description."""
+    """Return the schema with a description."""
     return field | {"description": text}
 
 
 def conditions(*, more: bool = False) -> Object:
-    """Return a list of conditions; `more` adds the probe and heartbeat times that Pods, Jobs and Nodes carry."""
+    """Return the schema of conditions; `more` adds the probe and heartbeat times of Pods, Jobs and Nodes."""
     times = {"lastProbeTime": TIME, "lastHeartbeatTime": TIME} if more else {}
     condition = record(
         "type status",

@@ -1,6 +1,8 @@
-"""Checking: whether a shaped object is one that its schema allows, in the words of a real API server.
+"""Validation of an object by its structural schema and CEL rules, with the messages of a real API server.
 
-What did not change is not judged again, as Kubernetes has it since 1.33, so a stricter schema locks nobody out of an old object.
+Like apiextensions-apiserver/pkg/apiserver/{validation,schema/cel}. Unchanged values are not validated again
+(ratcheting, GA in Kubernetes 1.33), so an object stored under a less strict schema can still be updated.
+Objects are pruned and defaulted before, by `pruning_and_defaulting`.
 """
 
 import json
@@ -12,13 +14,13 @@ from localkube.apiserver.errors import Cause
 from localkube.apiserver.formats import matches_format
 from localkube.apiserver.pruning_and_defaulting import correlate, identity
 from localkube.apiserver.resources import Object
-from localkube.apiserver.structural_schema import MISSING, Limits, Part, kind_of, whole_range
+from localkube.apiserver.structural_schema import MISSING, Limits, SchemaNode, kind_of, whole_range
 
 INVALID, REQUIRED, UNSUPPORTED = "FieldValueInvalid", "FieldValueRequired", "FieldValueNotSupported"
 TYPE_INVALID, TOO_LONG, TOO_MANY = "FieldValueTypeInvalid", "FieldValueTooLong", "FieldValueTooMany"
 DUPLICATE: Final = "FieldValueDuplicate"
 BLOCKING: Final = frozenset({REQUIRED, UNSUPPORTED, TYPE_INVALID, TOO_LONG, TOO_MANY})
-_NOT_ASKED: Final = Cause(
+_RULES_SKIPPED: Final = Cause(
     INVALID,
     "Invalid value: null: some validation rules were not checked because the object was invalid; "
     "correct the existing errors to complete validation",
@@ -30,120 +32,120 @@ _PREFIXES: Final = {
 }
 
 
-def check(part: Part, value: Any, old: Any = MISSING, path: str = "") -> list[Cause]:
-    """Return what is wrong with a value: its types and bounds first, then its rules."""
+def check(node: SchemaNode, value: Any, old: Any = MISSING, path: str = "") -> list[Cause]:
+    """Return the violations of the schema and, unless those prevent it, of its CEL rules."""
     causes: list[Cause] = []
-    _check_structure(part, value, old, path, causes)
+    _check_structure(node, value, old, path, causes)
     if any(cause.reason in BLOCKING for cause in causes):
-        return [*causes, _NOT_ASKED] if part.ruled else causes
-    _Asked(causes).ask(part, value, old, path)
+        return [*causes, _RULES_SKIPPED] if node.has_rules else causes
+    _RuleWalk(causes).visit(node, value, old, path)
     return causes
 
 
-def _check_structure(part: Part, value: Any, old: Any, path: str, causes: list[Cause]) -> None:
+def _check_structure(node: SchemaNode, value: Any, old: Any, path: str, causes: list[Cause]) -> None:
     if value is old:
         return
-    if value is None and part.nullable:
+    if value is None and node.nullable:
         return
-    if part.types and not _fits(part, value):
-        causes.append(_wrong_type(part, value, path))
+    if node.types and not _has_type(node, value):
+        causes.append(_wrong_type(node, value, path))
         return
-    if part.enum and not any(value == one and type(value) is type(one) for one in part.enum):
-        choices = ", ".join(_quoted(one) for one in part.enum)
+    if node.enum and not any(value == item and type(value) is type(item) for item in node.enum):
+        choices = ", ".join(_quoted(item) for item in node.enum)
         message = f"Unsupported value: {_quoted(value)}: supported values: {choices}"
         causes.append(Cause(UNSUPPORTED, message, path))
-    if part.limits or part.pattern or part.format:
-        causes.extend(_bounds(part, value, path))
-    if part.all_of or part.any_of or part.one_of or part.negated:
-        causes.extend(_junctors(part, value, path))
+    if node.limits or node.pattern or node.format:
+        causes.extend(_check_limits(node, value, path))
+    if node.all_of or node.any_of or node.one_of or node.negation:
+        causes.extend(_check_junctors(node, value, path))
     if isinstance(value, dict):
-        _check_object(part, value, old, path, causes)
-    elif isinstance(value, list) and part.items is not None:
-        _check_list(part, value, old, path, causes)
+        _check_object(node, value, old, path, causes)
+    elif isinstance(value, list) and node.items is not None:
+        _check_list(node, value, old, path, causes)
 
 
-def _fits(part: Part, value: Any) -> bool:
+def _has_type(node: SchemaNode, value: Any) -> bool:
     kind = kind_of(value)
     if kind == "integer":
-        least, most = whole_range(part)
-        return "number" in part.types or ("integer" in part.types and least <= value <= most)
-    return kind in part.types
+        least, most = whole_range(node)
+        return "number" in node.types or ("integer" in node.types and least <= value <= most)
+    return kind in node.types
 
 
-def _wrong_type(part: Part, value: Any, path: str) -> Cause:
+def _wrong_type(node: SchemaNode, value: Any, path: str) -> Cause:
     kind = kind_of(value)
-    wanted = ",".join(part.types)
+    expected = ",".join(node.types)
     return Cause(
         TYPE_INVALID,
-        f'Invalid value: "{kind}": {path or "body"} in body must be of type {wanted}: "{kind}"',
+        f'Invalid value: "{kind}": {path or "body"} in body must be of type {expected}: "{kind}"',
         path,
     )
 
 
-def _check_object(part: Part, value: Object, old: Any, path: str, causes: list[Cause]) -> None:
+def _check_object(node: SchemaNode, value: Object, old: Any, path: str, causes: list[Cause]) -> None:
     causes.extend(
-        Cause(REQUIRED, "Required value", _join(path, name)) for name in part.required if name not in value
+        Cause(REQUIRED, "Required value", _join(path, name)) for name in node.required if name not in value
     )
-    former = old if isinstance(old, dict) else {}
-    for name, one in value.items():
-        below = part.child(name)
-        was = former.get(name, MISSING)
-        if below is not None and one is not was:
-            _check_structure(below, one, was, _join(path, name), causes)
+    previous = old if isinstance(old, dict) else {}
+    for name, item in value.items():
+        child = node.child(name)
+        old_value = previous.get(name, MISSING)
+        if child is not None and item is not old_value:
+            _check_structure(child, item, old_value, _join(path, name), causes)
 
 
-def _check_list(part: Part, value: list[Any], old: Any, path: str, causes: list[Cause]) -> None:
-    items = part.items
+def _check_list(node: SchemaNode, value: list[Any], old: Any, path: str, causes: list[Cause]) -> None:
+    items = node.items
     if items is None:
         return
-    former = correlate(part, old)
+    previous = correlate(node, old)
     seen: set[Any] = set()
-    for index, one in enumerate(value):
+    for index, item in enumerate(value):
         where = f"{path}[{index}]"
-        mark = _mark(part, one)
-        if mark is not None and mark in seen:
-            shown = {key: one.get(key) for key in part.keys} if part.merging == "map" else one
+        unique = _uniqueness_key(node, item)
+        if unique is not None and unique in seen:
+            shown = {key: item.get(key) for key in node.keys} if node.merging == "map" else item
             causes.append(Cause(DUPLICATE, f"Duplicate value: {_quoted(shown)}", where))
-        seen.add(mark)
-        _check_structure(items, one, former.get(identity(part, one), MISSING), where, causes)
+        seen.add(unique)
+        _check_structure(items, item, previous.get(identity(node, item), MISSING), where, causes)
 
 
-def _mark(part: Part, item: Any) -> Any:
-    """Return what no other item of the list may have, None where items may be alike."""
-    if part.merging == "map" and isinstance(item, dict):
-        return identity(part, item)
-    return json.dumps(item, sort_keys=True) if part.merging == "set" else None
+def _uniqueness_key(node: SchemaNode, item: Any) -> Any:
+    """Return what must be unique among the items of a `map` or `set` list, None for atomic lists."""
+    if node.merging == "map" and isinstance(item, dict):
+        return identity(node, item)
+    return json.dumps(item, sort_keys=True) if node.merging == "set" else None
 
 
-def _bounds(part: Part, value: Any, path: str) -> Iterable[Cause]:
-    limits = part.limits or Limits()
+def _check_limits(node: SchemaNode, value: Any, path: str) -> Iterable[Cause]:
+    limits = node.limits or Limits()
     if isinstance(value, str):
-        yield from _text_bounds(part, limits, value, path)
+        yield from _check_string(node, limits, value, path)
     elif isinstance(value, list):
-        yield from _size_bounds(len(value), (limits.min_items, limits.max_items), "items", path)
+        yield from _check_size(len(value), (limits.min_items, limits.max_items), "items", path)
     elif isinstance(value, dict):
         sizes = (limits.min_properties, limits.max_properties)
-        yield from _size_bounds(len(value), sizes, "properties", path)
+        yield from _check_size(len(value), sizes, "properties", path)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield from _number_bounds(limits, value, path)
+        yield from _check_number(limits, value, path)
 
 
-def _text_bounds(part: Part, limits: Limits, value: str, path: str) -> Iterable[Cause]:
+def _check_string(node: SchemaNode, limits: Limits, value: str, path: str) -> Iterable[Cause]:
     if limits.max_length is not None and len(value) > limits.max_length:
         unit = "byte" if limits.max_length == 1 else "bytes"
         yield Cause(TOO_LONG, f"Too long: may not be more than {limits.max_length} {unit}", path)
         return
-    said = f"Invalid value: {_quoted(value)}: {path} in body"
+    prefix = f"Invalid value: {_quoted(value)}: {path} in body"
     if limits.min_length is not None and len(value) < limits.min_length:
-        yield Cause(INVALID, f"{said} should be at least {limits.min_length} chars long", path)
+        yield Cause(INVALID, f"{prefix} should be at least {limits.min_length} chars long", path)
         return
-    if part.pattern is not None and not part.pattern.search(value):
-        yield Cause(INVALID, f"{said} should match '{part.pattern_text}'", path)
-    if part.format and not matches_format(part.format, value):
-        yield Cause(INVALID, f"{said} must be of type {part.format}: {_quoted(value)}", path)
+    if node.pattern is not None and not node.pattern.search(value):
+        yield Cause(INVALID, f"{prefix} should match '{node.pattern_text}'", path)
+    if node.format and not matches_format(node.format, value):
+        yield Cause(INVALID, f"{prefix} must be of type {node.format}: {_quoted(value)}", path)
 
 
-def _size_bounds(size: int, bounds: tuple[int | None, int | None], unit: str, path: str) -> Iterable[Cause]:
+def _check_size(size: int, bounds: tuple[int | None, int | None], unit: str, path: str) -> Iterable[Cause]:
     least, most = bounds
     if most is not None and size > most:
         word = "item" if most == 1 else "items"
@@ -154,29 +156,29 @@ def _size_bounds(size: int, bounds: tuple[int | None, int | None], unit: str, pa
         )
 
 
-def _number_bounds(limits: Limits, value: float, path: str) -> Iterable[Cause]:
-    said = f"Invalid value: {value}: {path} in body should be"
+def _check_number(limits: Limits, value: float, path: str) -> Iterable[Cause]:
+    prefix = f"Invalid value: {value}: {path} in body should be"
     least, most = limits.minimum, limits.maximum
     if most is not None and (value > most or (limits.exclusive_maximum and value == most)):
         yield Cause(
-            INVALID, f"{said} less than {'' if limits.exclusive_maximum else 'or equal to '}{most}", path
+            INVALID, f"{prefix} less than {'' if limits.exclusive_maximum else 'or equal to '}{most}", path
         )
     if least is not None and (value < least or (limits.exclusive_minimum and value == least)):
         word = "" if limits.exclusive_minimum else "or equal to "
-        yield Cause(INVALID, f"{said} greater than {word}{least}", path)
+        yield Cause(INVALID, f"{prefix} greater than {word}{least}", path)
     if limits.multiple_of and value % limits.multiple_of:
-        yield Cause(INVALID, f"{said} a multiple of {limits.multiple_of}", path)
+        yield Cause(INVALID, f"{prefix} a multiple of {limits.multiple_of}", path)
 
 
-def _junctors(part: Part, value: Any, path: str) -> Iterable[Cause]:
-    for one in part.all_of:
-        yield from check(one, value, path=path)
-    said = f"Invalid value: {_quoted(value)}: {path} in body must validate"
-    if part.any_of and all(check(one, value, path=path) for one in part.any_of):
-        yield Cause(INVALID, f"{said} at least one schema (anyOf)", path)
-    if part.one_of and sum(not check(one, value, path=path) for one in part.one_of) != 1:
-        yield Cause(INVALID, f"{said} one and only one schema (oneOf)", path)
-    if part.negated is not None and not check(part.negated, value, path=path):
+def _check_junctors(node: SchemaNode, value: Any, path: str) -> Iterable[Cause]:
+    for child in node.all_of:
+        yield from check(child, value, path=path)
+    prefix = f"Invalid value: {_quoted(value)}: {path} in body must validate"
+    if node.any_of and all(check(child, value, path=path) for child in node.any_of):
+        yield Cause(INVALID, f"{prefix} at least one schema (anyOf)", path)
+    if node.one_of and sum(not check(child, value, path=path) for child in node.one_of) != 1:
+        yield Cause(INVALID, f"{prefix} one and only one schema (oneOf)", path)
+    if node.negation is not None and not check(node.negation, value, path=path):
         yield Cause(
             INVALID,
             f"Invalid value: {_quoted(value)}: {path} in body must not validate the schema (not)",
@@ -184,33 +186,33 @@ def _junctors(part: Part, value: Any, path: str) -> Iterable[Cause]:
         )
 
 
-class _Asked:
-    """One walk that asks the rules of every changed part, also of one that has another fault."""
+class _RuleWalk:
+    """A walk that evaluates the CEL rules of every changed value, also of one that has other violations."""
 
     def __init__(self, causes: list[Cause]) -> None:
         self._causes = causes
 
-    def ask(self, part: Part, value: Any, old: Any, path: str) -> None:
-        """Ask here, then below."""
-        if not part.ruled or (value is old and not part.transitions):
+    def visit(self, node: SchemaNode, value: Any, old: Any, path: str) -> None:
+        """Evaluate the rules of this node, then those below."""
+        if not node.has_rules or (value is old and not node.has_transition_rules):
             return
-        for rule in part.rules:
-            self._causes.extend(ask_rule(rule, value, old, path))
+        for rule in node.rules:
+            self._causes.extend(evaluate_rule(rule, value, old, path))
         if isinstance(value, dict):
-            former = old if isinstance(old, dict) else {}
-            for name, one in value.items():
-                below = part.child(name)
-                if below is not None:
-                    self.ask(below, one, former.get(name, MISSING), _join(path, name))
-        elif isinstance(value, list) and part.items is not None:
-            matches = correlate(part, old)
-            for index, one in enumerate(value):
-                was = matches.get(identity(part, one), MISSING)
-                self.ask(part.items, one, was, f"{path}[{index}]")
+            previous = old if isinstance(old, dict) else {}
+            for name, item in value.items():
+                child = node.child(name)
+                if child is not None:
+                    self.visit(child, item, previous.get(name, MISSING), _join(path, name))
+        elif isinstance(value, list) and node.items is not None:
+            matches = correlate(node, old)
+            for index, item in enumerate(value):
+                old_item = matches.get(identity(node, item), MISSING)
+                self.visit(node.items, item, old_item, f"{path}[{index}]")
 
 
-def ask_rule(rule: Rule, value: Any, old: Any, path: str) -> Iterable[Cause]:
-    """Yield what a rule has against a value, unless all that it looks at is as it was."""
+def evaluate_rule(rule: Rule, value: Any, old: Any, path: str) -> Iterable[Cause]:
+    """Yield the violation of a rule, if any; a rule whose fields are all unchanged is not evaluated."""
     if rule.transition and old is MISSING:
         return
     if rule.reads_nothing_new(value, old):
@@ -233,8 +235,8 @@ def _join(path: str, name: str) -> str:
 
 
 def _quoted(value: Any) -> str:
-    """Return a value as JSON, fit for a terminal: what cannot be printed is escaped."""
+    """Return a value as JSON with unprintable characters escaped."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)

@@ -1,4 +1,7 @@
-"""Label and field selectors, parsed into predicates. A selector that cannot be read is a 400 in Kubernetes' words."""
+"""Label and field selectors, parsed into predicates.
+
+Like apimachinery/pkg/{labels,fields}; a malformed selector is a 400 with their messages.
+"""
 
 import re
 from collections.abc import Callable, Mapping
@@ -25,18 +28,19 @@ def everything(_: Object) -> bool:
 
 
 def predicate(res: Resource, query: Query, selectable: tuple[str, ...] = ()) -> Predicate:
-    """Return whether an object is what a query asks for; ApiError 400 when the query cannot be read.
+    """Return a predicate of the objects that match the selectors of a query.
 
-    `selectable` are the fields of that resource that may be named besides name and namespace.
+    `selectable` are the fields that the resource supports besides metadata.name and metadata.namespace.
+    Raises ApiError 400 when a selector is malformed or names another field.
     """
     if not query.label_selector and not query.field_selector:
         return everything
     labels = label_predicate(query.label_selector)
     requirements = _field_requirements(query.field_selector)
-    known = _ALWAYS.union(path.lstrip(".") for path in selectable)
+    supported = _ALWAYS.union(path.lstrip(".") for path in selectable)
     for path, _, _ in requirements:
-        if path not in known:
-            raise bad_request(_unknown(res, path, selectable))
+        if path not in supported:
+            raise bad_request(_unsupported_field(res, path, selectable))
 
     def selects(obj: Object) -> bool:
         return labels(obj["metadata"].get("labels") or {}) and all(
@@ -46,8 +50,8 @@ def predicate(res: Resource, query: Query, selectable: tuple[str, ...] = ()) -> 
     return selects
 
 
-def _unknown(res: Resource, path: str, selectable: tuple[str, ...]) -> str:
-    """Return a real server's words: kinds that name fields of their own use others than those that do not."""
+def _unsupported_field(res: Resource, path: str, selectable: tuple[str, ...]) -> str:
+    """Return the message of a real API server, which differs for kinds with field labels of their own."""
     if _ALWAYS.union(selectable) == _ALWAYS and builtin(res):
         return f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"'
     return f"field label not supported: {path}"
@@ -68,20 +72,23 @@ def _field(obj: Object, path: str) -> str:
 
 @lru_cache(maxsize=256)
 def _field_requirements(selector: str) -> tuple[tuple[str, str, bool], ...]:
-    """Return (path, value, equal or not) of each requirement."""
-    found = []
+    """Return the (path, value, whether equal) of each requirement."""
+    requirements = []
     for term in filter(None, re.split(r"(?<!\\),", selector)):
         parts = re.match(r"(.*?)(?<!\\)(!=|==|=)(.*)", term)
         if parts is None:
             raise bad_request(f"invalid selector: '{selector}'; can't understand '{term}'")
         value = re.sub(r"\\([\\,=])", r"\1", parts[3])
-        found.append((parts[1].strip(), value, parts[2] != "!="))
-    return tuple(found)
+        requirements.append((parts[1].strip(), value, parts[2] != "!="))
+    return tuple(requirements)
 
 
 @lru_cache(maxsize=256)
 def label_predicate(selector: str) -> Callable[[Mapping[str, str]], bool]:
-    """Return whether labels satisfy a selector, equality or set based; ApiError 400 when it cannot be read."""
+    """Return a predicate of labels for an equality- or set-based selector.
+
+    Raises ApiError 400 when it is malformed.
+    """
     requirements = _Parser(selector).requirements() if selector.strip() else []
 
     def selects(labels: Mapping[str, str]) -> bool:
@@ -113,28 +120,28 @@ class _Requirement:
 
 
 class _Parser:
-    """Read a label selector, word by word."""
+    """A recursive-descent parser of label selectors."""
 
     def __init__(self, selector: str) -> None:
         self._selector = selector
         self._tokens = self._split(selector)
 
     def requirements(self) -> list[_Requirement]:
-        found = [self._requirement()]
+        requirements = [self._requirement()]
         while self._tokens:
             self._expect(",")
-            found.append(self._requirement())
-        return found
+            requirements.append(self._requirement())
+        return requirements
 
     def _requirement(self) -> _Requirement:
         if self._peek() == "!":
-            self._take()
+            self._next()
             return _Requirement(self._key(), "!")
         key = self._key()
         operator = self._peek()
         if operator in ("", ","):
             return _Requirement(key, "exists")
-        self._take()
+        self._next()
         if operator in ("=", "=="):
             return _Requirement(key, "in", frozenset({self._value()}))
         if operator == "!=":
@@ -143,58 +150,58 @@ class _Parser:
             return _Requirement(key, operator, frozenset({self._number()}))
         if operator in ("in", "notin"):
             return _Requirement(key, operator, self._values())
-        raise self._wrong(f"found '{operator}', expected: in, notin, =, ==, !=, gt, lt")
+        raise self._parse_error(f"found '{operator}', expected: in, notin, =, ==, !=, gt, lt")
 
     def _values(self) -> frozenset[str]:
         self._expect("(")
         values = {self._value()}
         while self._peek() == ",":
-            self._take()
+            self._next()
             values.add(self._value())
         self._expect(")")
         return frozenset(values)
 
     def _key(self) -> str:
-        key = self._take()
+        key = self._next()
         if not _KEY.fullmatch(key):
-            raise self._wrong(f"found '{key}', expected: identifier")
+            raise self._parse_error(f"found '{key}', expected: identifier")
         return key
 
     def _value(self) -> str:
         if self._peek() in ("", ",", ")"):
             return ""
-        value = self._take()
+        value = self._next()
         if not _VALUE.fullmatch(value):
-            raise self._wrong(f"found '{value}', expected: a label value")
+            raise self._parse_error(f"found '{value}', expected: a label value")
         return value
 
     def _number(self) -> str:
-        value = self._take()
+        value = self._next()
         if not re.fullmatch(r"-?\d+", value):
-            raise self._wrong(f"found '{value}', expected: an integer")
+            raise self._parse_error(f"found '{value}', expected: an integer")
         return value
 
     def _split(self, selector: str) -> list[str]:
-        tokens, place = [], 0
+        tokens, position = [], 0
         text = selector.rstrip()
-        while place < len(text):
-            token = _TOKEN.match(text, place)
+        while position < len(text):
+            token = _TOKEN.match(text, position)
             if token is None:
-                raise self._wrong(f"found '{text[place]}', expected: identifier")
+                raise self._parse_error(f"found '{text[position]}', expected: identifier")
             tokens.append(token[1])
-            place = token.end()
+            position = token.end()
         return tokens
 
     def _peek(self) -> str:
         return self._tokens[0] if self._tokens else ""
 
-    def _take(self) -> str:
+    def _next(self) -> str:
         return self._tokens.pop(0) if self._tokens else ""
 
     def _expect(self, token: str) -> None:
-        found = self._take()
-        if found != token:
-            raise self._wrong(f"found '{found}', expected: '{token}'")
+        actual = self._next()
+        if actual != token:
+            raise self._parse_error(f"found '{actual}', expected: '{token}'")
 
-    def _wrong(self, why: str) -> Exception:
-        return bad_request(f"unable to parse requirement: {why}")
+    def _parse_error(self, message: str) -> Exception:
+        return bad_request(f"unable to parse requirement: {message}")

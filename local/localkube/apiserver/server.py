@@ -1,6 +1,8 @@
-"""The API server as a process: a store with its journal, the controllers beside it, and the HTTP interface in front.
+"""The API server process: the store with its journal, the HTTP server, and the controllers.
 
-It ends at a SIGTERM, watches first, and with exit code 1 when its journal cannot be written: what is not on disk is never answered.
+Like kube-apiserver and kube-controller-manager in one process. It stops at SIGTERM or SIGINT, after its
+watches have ended, and exits with 1 when the journal cannot be written, since a write must not be
+acknowledged before it is on disk.
 """
 
 import asyncio
@@ -20,16 +22,16 @@ from localkube.apiserver.builtin_resources import builtin_registry
 from localkube.apiserver.discovery import Discovery
 from localkube.apiserver.http import ApiHandler, HandlerConfig
 from localkube.apiserver.journal import Journal, JournalError
-from localkube.apiserver.pod_logs import NodeLogs
+from localkube.apiserver.pod_logs import KubeletLogs
 from localkube.apiserver.store import Store
-from localkube.apiserver.tables import Shaper
-from localkube.controllers.content_deletion import Definitions, Namespaces
-from localkube.controllers.crd_establishing import Establishing
-from localkube.controllers.garbage_collector import Garbage
-from localkube.controllers.jobs import Jobs
-from localkube.controllers.manager import driven
-from localkube.controllers.persistent_volume_binder import Claims
-from localkube.controllers.scheduler import Binding
+from localkube.apiserver.tables import ResponseTransformer
+from localkube.controllers.content_deletion import CRDFinalizer, NamespaceController
+from localkube.controllers.crd_establishing import EstablishingController
+from localkube.controllers.garbage_collector import GarbageCollector
+from localkube.controllers.jobs import JobController
+from localkube.controllers.manager import run_controllers
+from localkube.controllers.persistent_volume_binder import PersistentVolumeController
+from localkube.controllers.scheduler import Scheduler
 from localkube.controllers.workqueue import Controller
 from localkube.tls import TlsFiles
 
@@ -37,10 +39,11 @@ logger = logging.getLogger("localkube.apiserver")
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What an API server is started with.
+    """The options of an API server.
 
-    `state` is the folder of its journal. Without `tls` it serves plain HTTP, and then without `token_file` to anyone on this machine;
-    with TLS a token is required. `port` 0 takes any, which is then written to `port_file`.
+    `state` is the directory of its journal. Without `tls` it serves plain HTTP, and without `token_file` it accepts
+    every request from this machine; TLS requires a token. `port` 0 chooses a free port. The port is written to
+    `port_file`.
     """
 
     state: Path
@@ -51,15 +54,15 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     content: Content = Content()
 
     def __post_init__(self) -> None:
-        """Refuse TLS without a token."""
+        """Raise ValueError for TLS without a token."""
         if self.tls and not self.token_file:
             raise ValueError("a server with TLS needs a token file")
 
 
 def run(options: ServerOptions) -> int:
-    """Serve until a signal ends it; returns the exit code."""
+    """Serve until a signal; return the exit code."""
     try:
-        with _opened(options.state) as journal:
+        with _open_journal(options.state) as journal:
             return asyncio.run(_serve(options, journal))
     except JournalError as error:
         logger.critical("%s", error)
@@ -67,22 +70,22 @@ def run(options: ServerOptions) -> int:
 
 
 @contextlib.contextmanager
-def _opened(state: Path) -> Iterator[Journal]:
+def _open_journal(state: Path) -> Iterator[Journal]:
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with Journal(state / "api.journal") as journal:
         yield journal
 
 
 async def _serve(options: ServerOptions, journal: Journal) -> int:
-    ended = asyncio.Event()
-    lost: list[JournalError] = []
+    stop = asyncio.Event()
+    failures: list[JournalError] = []
 
-    def lose(error: JournalError) -> None:
-        lost.append(error)
-        ended.set()
+    def fail(error: JournalError) -> None:
+        failures.append(error)
+        stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     registry = builtin_registry()
     store = Store(registry, now=_now, journal=journal)
     bootstrap(store, registry, options.content)
@@ -90,32 +93,32 @@ async def _serve(options: ServerOptions, journal: Journal) -> int:
         auth.read_token(options.token_file) if options.token_file else (auth.LoopbackAuthenticator(), "")
     )
     context = tls.server_context(options.tls) if options.tls else None
-    async with NodeLogs(options.tls.authority if options.tls else None, token).opened() as node_logs:
+    async with KubeletLogs(options.tls.authority if options.tls else None, token).opened() as node_logs:
         config = HandlerConfig(
-            store, Shaper(registry, _now), Discovery(registry), authenticator, node_logs, lose
+            store, ResponseTransformer(registry, _now), Discovery(registry), authenticator, node_logs, fail
         )
         handler = ApiHandler(config)
         runner, port = await handler.listen(context, options.port)
         _announce(options, port)
-        async with driven(store, controllers(store), _now, lose):
-            await ended.wait()
+        async with run_controllers(store, controllers(store), _now, fail):
+            await stop.wait()
         handler.end_watches()
         await runner.cleanup()
-    if lost:
-        logger.critical("%s", lost[0])
-    return 1 if lost else 0
+    if failures:
+        logger.critical("%s", failures[0])
+    return 1 if failures else 0
 
 
 def controllers(store: Store) -> Sequence[Controller]:
-    """Return the controllers that run beside the store."""
+    """Return the controllers that run in the process of the API server."""
     return (
-        Establishing(store, _now),
-        Namespaces(store, _now),
-        Definitions(store),
-        Garbage(store),
-        Jobs(store, _now),
-        Claims(store),
-        Binding(store, _now),
+        EstablishingController(store, _now),
+        NamespaceController(store, _now),
+        CRDFinalizer(store),
+        GarbageCollector(store),
+        JobController(store, _now),
+        PersistentVolumeController(store),
+        Scheduler(store, _now),
     )
 
 
@@ -126,6 +129,6 @@ def _now() -> datetime:
 def _announce(options: ServerOptions, port: int) -> None:
     logger.info("listens on %s://127.0.0.1:%d", "https" if options.tls else "http", port)
     if options.port_file:
-        draft = options.port_file.with_name(f".{options.port_file.name}.draft")
-        draft.write_text(f"{port}\n")
-        draft.replace(options.port_file)
+        temporary = options.port_file.with_name(f".{options.port_file.name}.tmp")
+        temporary.write_text(f"{port}\n")
+        temporary.replace(options.port_file)  # readers never see a partial file

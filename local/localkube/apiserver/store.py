@@ -1,54 +1,51 @@
-"""The store: every object of the local API, its versions and its watchers, as a real API server would keep them.
+"""The store: the operations of the API on all resources.
 
-It is synchronous and has no clock, no network and no file but its journal, so the same store is the world of a simulation. What
-a write makes of an object is worked out in `writing` and `deletion`, what is true is kept in the `ledger`; here requests are
-answered.
+Like apiserver/pkg/registry/generic/registry/store.go. It is synchronous, and its clock, uids and journal are passed
+in, so that simulations can use it too. What a write makes of an object is computed by `write_pipeline` and
+`deletion`; objects, revisions and subscribers are kept by `versioned_storage`. There is no authorization.
 """
 
-import bisect
 import builtins
-import logging
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final
 
-from localkube.apiserver import deletion
-from localkube.apiserver.errors import (
-    ApiError,
-    Cause,
-    already_exists,
-    bad_request,
-    conflict,
-    forbidden,
-    not_found,
-)
+from localkube.apiserver import deletion, namespace_lifecycle
+from localkube.apiserver.conversion import convert, convert_event
+from localkube.apiserver.crd_handler import CrdHandler
+from localkube.apiserver.errors import already_exists, conflict, not_found
 from localkube.apiserver.journal import Journal
 from localkube.apiserver.object_metadata import rfc3339
-from localkube.apiserver.pagination import Page, token_of
+from localkube.apiserver.pagination import Page, continue_token
 from localkube.apiserver.registry import Registry
-from localkube.apiserver.requests import DeleteOptions, Listing, Options, Patch, Query, WatchEvent, Written
+from localkube.apiserver.requests import (
+    DeleteOptions,
+    Listing,
+    Options,
+    Patch,
+    Query,
+    WatchEvent,
+    WriteResult,
+)
 from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.selectors import Predicate, predicate
-from localkube.apiserver.structured_merge import same
-from localkube.apiserver.versioned_storage import Ledger, Observer, Table
-from localkube.apiserver.watch_cache import Change, Key, Place, seen
-from localkube.apiserver.write_pipeline import Composer, Draft, Request, check_config
-
-log = logging.getLogger(__name__)
+from localkube.apiserver.versioned_storage import Observer, Table, VersionedStorage
+from localkube.apiserver.watch_cache import Change, GroupResource, Key, parse_revision, watch_event
+from localkube.apiserver.write_pipeline import Draft, WritePipeline, WriteRequest, check_config
 
 Listener = Callable[[WatchEvent], None]
 
-DEFINITIONS: Final[Place] = ("apiextensions.k8s.io", "customresourcedefinitions")
-NAMESPACES: Final[Place] = ("", "namespaces")
+DEFINITIONS: Final[GroupResource] = ("apiextensions.k8s.io", "customresourcedefinitions")
+NAMESPACES: Final[GroupResource] = ("", "namespaces")
 _NAME_TRIES: Final = 8
-_EVERYTHING: Final = Query()
-_PLAINLY: Final = Options()
-_PLAIN_DELETE: Final = DeleteOptions()
+_ALL: Final = Query()
+_DEFAULT_OPTIONS: Final = Options()
+_DEFAULT_DELETE: Final = DeleteOptions()
 
 
 class Store:
-    """All objects. Whoever gets one must not change it, and neither what was handed in."""
+    """All objects. Objects passed in and returned are shared with the store: callers must not modify them."""
 
     def __init__(
         self,
@@ -61,64 +58,76 @@ class Store:
         self.registry = registry
         self._now = now
         self._new_uid = new_uid
-        self._composer = Composer(registry)
-        self._restored = False
-        self._ledger = Ledger(self._redefine, journal)
-        self._restored = True
+        self._pipeline = WritePipeline(registry)
+        self._crds = CrdHandler(registry)
+        self._storage = VersionedStorage(self._before_commit, journal)
+        self._crds.restored = True
 
     @property
     def revision(self) -> int:
-        """Return the latest version of all."""
-        return self._ledger.revision
+        """Return the latest revision: the resourceVersion of the last write to any resource."""
+        return self._storage.revision
 
     # -- reading
 
     def get(self, res: Resource, namespace: str | None, name: str) -> Object:
-        """Return an object; ApiError 404 when it is not there."""
+        """Return an object; raises ApiError 404 if it does not exist."""
         obj = self._table(res).objects.get(_key(res, namespace, name))
         if obj is None:
             raise not_found(res, name)
-        return _seen_as(res, obj)
+        return convert(res, obj)
 
     def find(self, res: Resource, namespace: str | None, name: str) -> Object | None:
-        """Return an object, None when it is not there."""
+        """Return an object, None if it does not exist."""
         return self._table(res).objects.get(_key(res, namespace, name))
 
-    def list(self, res: Resource, namespace: str | None, query: Query = _EVERYTHING) -> Listing:
-        """Return the objects that a query asks for, by name; further pages show the same revision as the first."""
+    def list(self, res: Resource, namespace: str | None, query: Query = _ALL) -> Listing:
+        """Return the objects that match a query, by namespace and name.
+
+        All chunks of a list are of one revision. Raises ApiError 400 for an invalid selector or continue
+        token, 410 when the revision is no longer kept.
+        """
         selects = self._predicate(res, query)
         page = Page.of(query, self.revision)
-        table = self._ledger.at((res.group, res.plural), page.revision)
-        objects, keys = table.objects, _of_namespace(table.keys, namespace if res.namespaced else None)
+        table = self._storage.at((res.group, res.plural), page.revision)
+        objects, keys = table.objects, table.keys_in(namespace if res.namespaced else None)
         items: builtins.list[Object] = []
-        for place in range(page.start_in(keys), len(keys)):
-            obj = objects[keys[place]]
+        for index in range(page.start_in(keys), len(keys)):
+            obj = objects[keys[index]]
             if not selects(obj):
                 continue
             if query.limit and len(items) == query.limit:
                 plain = not query.label_selector and not query.field_selector
-                token = token_of(page.revision, keys[place])
-                return Listing(tuple(items), str(page.revision), token, len(keys) - place if plain else None)
-            items.append(_seen_as(res, obj))
+                token = continue_token(page.revision, keys[index])
+                return Listing(tuple(items), str(page.revision), token, len(keys) - index if plain else None)
+            items.append(convert(res, obj))
         return Listing(tuple(items), str(page.revision))
 
-    def each(self) -> Iterator[tuple[Place, Key, Object]]:
-        """Yield every object there is."""
-        return self._ledger.each()
+    def each(self) -> Iterator[tuple[GroupResource, Key, Object]]:
+        """Yield every object, with its resource and its namespace and name."""
+        return self._storage.each()
 
-    def resource(self, place: Place) -> Resource | None:
-        """Return the resource, in any served version, that is kept in a place."""
-        return next((res for res in self.registry.resources() if (res.group, res.plural) == place), None)
+    def resource(self, group_resource: GroupResource) -> Resource | None:
+        """Return the resource, in any served version, of a group and plural name.
+
+        None if it is not served.
+        """
+        return next(
+            (res for res in self.registry.resources() if (res.group, res.plural) == group_resource), None
+        )
 
     # -- writing
 
     def create(
-        self, res: Resource, namespace: str | None, obj: Object, options: Options = _PLAINLY
-    ) -> Written:
-        """Add an object; ApiError 409 when its name is taken."""
-        on = self._request(res, options)
+        self, res: Resource, namespace: str | None, obj: Object, options: Options = _DEFAULT_OPTIONS
+    ) -> WriteResult:
+        """Create an object.
+
+        Raises ApiError 409 if it already_exists, 404 or 403 by the state of its namespace, 422 if it is invalid.
+        """
+        request = self._request(res, options)
         for _ in range(_NAME_TRIES):
-            draft = self._composer.created(on, namespace, obj, self._new_uid())
+            draft = self._pipeline.created(request, namespace, obj, self._new_uid())
             name = draft.obj["metadata"]["name"]
             if self.find(res, namespace, name) is None:
                 break
@@ -127,7 +136,7 @@ class Store:
                 raise already_exists(res, name)
         else:
             raise already_exists(res, name)
-        return self._insert(on, namespace, draft)
+        return self._commit_create(request, namespace, draft)
 
     def update(
         self,
@@ -135,13 +144,16 @@ class Store:
         namespace: str | None,
         name: str,
         obj: Object,
-        options: Options = _PLAINLY,
+        options: Options = _DEFAULT_OPTIONS,
         subresource: str = "",
-    ) -> Written:
-        """PUT an object, or a part of it; `binding` gives a Pod to a node, `finalize` lets a namespace go."""
-        on = self._request(res, options, subresource)
+    ) -> WriteResult:
+        """Replace an object or a subresource; `binding` assigns a Pod, `finalize` sets spec.finalizers.
+
+        Raises ApiError 404, 409 for a stale resourceVersion, 422 if the result is invalid.
+        """
+        request = self._request(res, options, subresource)
         live = self.get(res, namespace, name)
-        return self._settle(on, live, self._composer.replaced(on, live, obj))
+        return self._commit_update(request, live, self._pipeline.replaced(request, live, obj))
 
     def patch(
         self,
@@ -149,193 +161,138 @@ class Store:
         namespace: str | None,
         name: str,
         patch: Patch,
-        options: Options = _PLAINLY,
+        options: Options = _DEFAULT_OPTIONS,
         subresource: str = "",
-    ) -> Written:
-        """Change an object by a patch; an apply creates what is not there yet."""
-        on = self._request(res, options, subresource)
+    ) -> WriteResult:
+        """Patch an object; an apply creates it if it does not exist.
+
+        Raises ApiError 404, 409 for a conflict of versions or field managers, 422 if the result is invalid.
+        """
+        request = self._request(res, options, subresource)
         if patch.kind != "apply":
             live = self.get(res, namespace, name)
-            return self._settle(on, live, self._composer.patched(on, live, patch))
-        config = check_config(on, name, patch.body)
-        found = self.find(res, namespace, name)
-        if found is None:
-            return self._apply_anew(on, namespace, config)
-        live = _seen_as(res, found)
-        return self._settle(on, live, self._composer.applied(on, live, config))
+            return self._commit_update(request, live, self._pipeline.patched(request, live, patch))
+        config = check_config(request, name, patch.body)
+        existing = self.find(res, namespace, name)
+        if existing is None:
+            return self._create_by_apply(request, namespace, config)
+        live = convert(res, existing)
+        return self._commit_update(request, live, self._pipeline.applied(request, live, config))
 
     def delete(
         self,
         res: Resource,
         namespace: str | None,
         name: str,
-        options: DeleteOptions = _PLAIN_DELETE,
+        options: DeleteOptions = _DEFAULT_DELETE,
     ) -> Object:
-        """Delete an object, or mark it as being deleted; returns it as it is then, or as it was last."""
+        """Delete an object, or set its deletionTimestamp; return its new or its last state.
+
+        Raises ApiError 404, 409 when a precondition does not hold, 403 for a protected namespace.
+        """
         live = self.get(res, namespace, name)
-        result = deletion.before_delete(res, live, options, self._now())
-        if options.dry_run or (not result.immediate and result.obj is live):
-            return result.obj
-        if result.immediate:
-            self._ledger.commit((res.group, res.plural), _key(res, namespace, name), None)
-            return result.obj
-        return self._ledger.commit((res.group, res.plural), _key(res, namespace, name), result.obj)
+        outcome = deletion.before_delete(res, live, options, self._now())
+        if options.dry_run or (not outcome.immediate and outcome.obj is live):
+            return outcome.obj
+        if outcome.immediate:
+            self._storage.commit((res.group, res.plural), _key(res, namespace, name), None)
+            return outcome.obj
+        return self._storage.commit((res.group, res.plural), _key(res, namespace, name), outcome.obj)
 
     def delete_collection(
         self,
         res: Resource,
         namespace: str | None,
-        query: Query = _EVERYTHING,
-        options: DeleteOptions = _PLAIN_DELETE,
+        query: Query = _ALL,
+        options: DeleteOptions = _DEFAULT_DELETE,
     ) -> Listing:
-        """Delete whatever a query asks for; returns each as `delete` does."""
-        found = self.list(res, namespace, query)
-        last = [
+        """Delete all objects that match a query; return what `delete` returns for each."""
+        listing = self.list(res, namespace, query)
+        deleted = [
             self.delete(res, obj["metadata"].get("namespace"), obj["metadata"]["name"], options)
-            for obj in found.items
+            for obj in listing.items
         ]
-        return Listing(tuple(last), str(self.revision), found.continue_token, found.remaining)
+        return Listing(tuple(deleted), str(self.revision), listing.continue_token, listing.remaining)
 
-    # -- listening
+    # -- watching
 
     def subscribe(
         self, res: Resource, namespace: str | None, query: Query, listener: Listener, *, since: str | None
     ) -> Callable[[], None]:
-        """Tell of every change after a revision (None: from now on), in order; returns how to stop it.
+        """Call the listener with every change after a revision (None: from now on); return what unsubscribes.
 
-        What is known is told before this returns; ApiError 410 when the revision is older than what is kept.
+        Changes are delivered in order, past ones before this returns. Raises ApiError 410 when the revision
+        is older than the history, 504 when it is in the future.
         """
         selects = self._predicate(res, query)
-        wanted = namespace if res.namespaced else None
+        scope = namespace if res.namespaced else None
+        after = None if since is None else parse_revision(since)
 
-        def tell(change: Change) -> None:
-            if wanted is None or change.key[0] == wanted:
-                event = seen(change, selects)
+        def deliver(change: Change) -> None:
+            if scope is None or change.key[0] == scope:
+                event = watch_event(change, selects)
                 if event is not None:
-                    listener(_event_as(res, event))
+                    listener(convert_event(res, event))
 
-        return self._ledger.listen((res.group, res.plural), tell, _revision(since))
+        return self._storage.listen((res.group, res.plural), deliver, after)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Tell of every change of every resource from now on; returns how to stop it."""
-        return self._ledger.observe(observer)
+        """Call the observer with every change from now on; return what unsubscribes."""
+        return self._storage.observe(observer)
 
-    # -- within
+    # -- internal
 
-    def _request(self, res: Resource, options: Options, subresource: str = "") -> Request:
-        return Request(res, subresource, options, rfc3339(self._now()))
+    def _request(self, res: Resource, options: Options, subresource: str = "") -> WriteRequest:
+        return WriteRequest(res, subresource, options, rfc3339(self._now()))
 
     def _predicate(self, res: Resource, query: Query) -> Predicate:
         selectable = self.registry.selectable_fields(res) if query.field_selector else ()
         return predicate(res, query, selectable)
 
     def _table(self, res: Resource) -> Table:
-        return self._ledger.table((res.group, res.plural))
+        return self._storage.table((res.group, res.plural))
 
-    def _insert(self, on: Request, namespace: str | None, draft: Draft) -> Written:
+    def _commit_create(self, request: WriteRequest, namespace: str | None, draft: Draft) -> WriteResult:
         name = draft.obj["metadata"]["name"]
-        self._check_namespace(on.res, namespace, name)
-        if on.options.dry_run:
-            return Written(draft.obj, draft.warnings, created=True)
-        obj = self._ledger.commit((on.res.group, on.res.plural), _key(on.res, namespace, name), draft.obj)
-        return Written(obj, draft.warnings, created=True)
+        self._check_namespace(request.res, namespace, name)
+        if request.options.dry_run:
+            return WriteResult(draft.obj, draft.warnings, created=True)
+        obj = self._storage.commit(
+            (request.res.group, request.res.plural), _key(request.res, namespace, name), draft.obj
+        )
+        return WriteResult(obj, draft.warnings, created=True)
 
-    def _apply_anew(self, on: Request, namespace: str | None, config: Object) -> Written:
+    def _create_by_apply(self, request: WriteRequest, namespace: str | None, config: Object) -> WriteResult:
         name, meta = config["metadata"]["name"], config["metadata"]
-        if on.subresource:
-            raise not_found(on.res, name)
+        if request.subresource:
+            raise not_found(request.res, name)
         if meta.get("uid"):
-            why = f"uid mismatch: the provided object specified uid {meta['uid']}, and no existing object was found"
-            raise conflict(on.res, name, why)
-        return self._insert(
-            on, namespace, self._composer.created_by_apply(on, namespace, config, self._new_uid())
+            message = f"uid mismatch: the provided object specified uid {meta['uid']}, and no existing object was found"
+            raise conflict(request.res, name, message)
+        return self._commit_create(
+            request, namespace, self._pipeline.created_by_apply(request, namespace, config, self._new_uid())
         )
 
-    def _settle(self, on: Request, live: Object, draft: Draft) -> Written:
+    def _commit_update(self, request: WriteRequest, live: Object, draft: Draft) -> WriteResult:
         meta = live["metadata"]
-        if draft.obj is live or on.options.dry_run:
-            return Written(draft.obj, draft.warnings)
-        place: Place = (on.res.group, on.res.plural)
+        if draft.obj is live or request.options.dry_run:
+            return WriteResult(draft.obj, draft.warnings)
+        group_resource: GroupResource = (request.res.group, request.res.plural)
         key = (meta.get("namespace", ""), meta["name"])
         if deletion.should_delete_during_update(draft.obj, live):
-            self._ledger.commit(place, key, None)
-            return Written(draft.obj, draft.warnings)
-        return Written(self._ledger.commit(place, key, draft.obj), draft.warnings)
+            self._storage.commit(group_resource, key, None)
+            return WriteResult(draft.obj, draft.warnings)
+        return WriteResult(self._storage.commit(group_resource, key, draft.obj), draft.warnings)
 
     def _check_namespace(self, res: Resource, namespace: str | None, name: str) -> None:
-        """Refuse what is created in a namespace that is not there, or is going."""
-        if not res.namespaced:
-            return
-        found = self._ledger.table(NAMESPACES).objects.get(("", namespace or ""))
-        if found is None:
-            raise ApiError(
-                404,
-                "NotFound",
-                f'namespaces "{namespace}" not found',
-                {"name": namespace, "kind": "namespaces"},
-            )
-        if "deletionTimestamp" in found["metadata"]:
-            why = f"unable to create new content in namespace {namespace} because it is being terminated"
-            cause = Cause(
-                "NamespaceTerminating", f"namespace {namespace} is being terminated", "metadata.namespace"
-            )
-            raise forbidden(res, name, why, [cause])
+        if res.namespaced:
+            existing = self._storage.table(NAMESPACES).objects.get(("", namespace or ""))
+            namespace_lifecycle.check_create(res, name, namespace, existing)
 
-    def _redefine(self, change: Change) -> None:
-        """Offer what a definition defines, from the moment it is there until it is gone; ApiError when it is wrong."""
-        if change.place != DEFINITIONS:
-            return
-        old, new = change.old, change.new
-        if new is not None and (old is None or not same(old.get("spec"), new.get("spec"))):
-            self._install(new)
-        elif new is None and old is not None:
-            self.registry.remove(old)
-
-    def _install(self, crd: Object) -> None:
-        try:
-            self.registry.install(crd)
-        except ApiError as error:
-            if self._restored:
-                raise
-            # written under other rules; whoever set it up writes it anew, and its objects wait for that
-            log.warning("%s is not offered: %s", crd["metadata"]["name"], error)
+    def _before_commit(self, change: Change) -> None:
+        if change.group_resource == DEFINITIONS:
+            self._crds.handle(change.old, change.new)
 
 
 def _key(res: Resource, namespace: str | None, name: str) -> Key:
     return (namespace or "" if res.namespaced else "", name)
-
-
-def _of_namespace(keys: list[Key], namespace: str | None) -> list[Key]:
-    if namespace is None:
-        return keys
-    return keys[bisect.bisect_left(keys, (namespace, "")) : bisect.bisect_left(keys, (namespace + "\0", ""))]
-
-
-def _seen_as(res: Resource, obj: Object) -> Object:
-    """Return an object in the version that was asked for: all versions of a resource have the same fields."""
-    return obj if obj["apiVersion"] == res.api_version else {**obj, "apiVersion": res.api_version}
-
-
-def _event_as(res: Resource, event: WatchEvent) -> WatchEvent:
-    obj = _seen_as(res, event.obj)
-    return event if obj is event.obj else WatchEvent(event.type, obj, event.revision)
-
-
-def _revision(since: str | None) -> int | None:
-    if since is None:
-        return None
-    if not since.isdigit():
-        raise bad_request(f'Invalid value: "{since}": strconv.ParseUint: parsing "{since}": invalid syntax')
-    return int(since)
-
-
-__all__ = [
-    "DeleteOptions",
-    "Listing",
-    "Options",
-    "Patch",
-    "Query",
-    "Store",
-    "WatchEvent",
-    "Written",
-]

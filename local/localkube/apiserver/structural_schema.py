@@ -1,7 +1,8 @@
-"""Structural schemas, compiled: a CRD's OpenAPI v3 schema as a tree of parts that is walked for every write.
+"""Structural schemas: a CRD's OpenAPI v3 schema compiled to a tree, once for each version of a definition.
 
-Compiling happens once a definition. What a walk does lies in `shaping` (prune, default) and `checking` (validate); this module
-only knows what a schema says.
+Like apiextensions-apiserver/pkg/apiserver/schema. The walks over this tree are in `pruning_and_defaulting`
+and `schema_validation`. Schemas are not checked for all rules of structural schemas; what is not supported is
+a SchemaError.
 """
 
 import re
@@ -14,7 +15,7 @@ from localkube.apiserver.resources import Object
 
 
 class _Missing:
-    """Tell an absent value from null."""
+    """The type of MISSING, which stands for an absent value, as opposed to null."""
 
     def __repr__(self) -> str:
         return "MISSING"
@@ -27,12 +28,15 @@ Merging = Literal["atomic", "set", "map", "granular"]
 
 
 class SchemaError(ValueError):
-    """A schema that cannot be compiled, with the path of the part that is wrong."""
+    """A schema that cannot be compiled.
+
+    The message begins with the path of the unsupported or invalid part.
+    """
 
 
 @dataclass(slots=True)
 class Limits:
-    """The bounds of one part; a None bounds nothing."""
+    """The value validations of a node; None: not limited."""
 
     minimum: float | None = None
     maximum: float | None = None
@@ -48,17 +52,20 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Part:
-    """One node of a schema. `opaque`: nothing below it is pruned, defaulted or coerced."""
+class SchemaNode:
+    """One node of a schema.
+
+    `opaque`: nothing below it is pruned, defaulted or coerced, so walks can skip it.
+    """
 
     types: tuple[str, ...] = ()
-    properties: dict[str, "Part"] = field(default_factory=dict)
-    additional: "Part | None" = None
-    items: "Part | None" = None
+    properties: dict[str, "SchemaNode"] = field(default_factory=dict)
+    additional: "SchemaNode | None" = None
+    items: "SchemaNode | None" = None
     preserve: bool = False
     nullable: bool = False
     default: Any = MISSING
-    defaults: tuple[tuple[str, Any], ...] = ()  # those of the properties, as (name, value)
+    defaults: tuple[tuple[str, Any], ...] = ()  # of the properties, as (name, value)
     required: tuple[str, ...] = ()
     enum: tuple[Any, ...] = ()
     limits: Limits | None = None
@@ -68,31 +75,34 @@ class Part:
     merging: Merging = "granular"
     keys: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
-    transitions: bool = False  # whether a rule here or below compares with the former value
-    all_of: tuple["Part", ...] = ()
-    any_of: tuple["Part", ...] = ()
-    one_of: tuple["Part", ...] = ()
-    negated: "Part | None" = None
+    has_transition_rules: bool = False  # whether a rule here or below uses oldSelf
+    all_of: tuple["SchemaNode", ...] = ()
+    any_of: tuple["SchemaNode", ...] = ()
+    one_of: tuple["SchemaNode", ...] = ()
+    negation: "SchemaNode | None" = None
     opaque: bool = False
-    ruled: bool = False  # whether there is a rule here or below
+    has_rules: bool = False  # whether there is a rule here or below
 
-    def child(self, name: str) -> "Part | None":
-        """Return what a field of that name must look like, None where nothing is said."""
+    def child(self, name: str) -> "SchemaNode | None":
+        """Return the schema of a field, None if the field is not specified."""
         return self.properties.get(name) or self.additional
 
 
-def compile_schema(schema: Object, path: str = "") -> Part:
-    """Return the compiled schema; SchemaError when it says something that is not offered here."""
+def compile_schema(schema: Object, path: str = "") -> SchemaNode:
+    """Return the compiled schema.
+
+    Raises SchemaError for what is not supported, RuleError for an invalid CEL rule.
+    """
     for unknown in ("$ref", "patternProperties", "dependencies", "definitions", "additionalItems"):
         if unknown in schema:
             raise SchemaError(f"{path or 'schema'}.{unknown}: Forbidden: is not part of a structural schema")
-    part = Part(
+    node = SchemaNode(
         types=_types(schema),
         properties={
             name: compile_schema(below, f"{path}.properties[{name}]")
             for name, below in schema.get("properties", {}).items()
         },
-        additional=_additional(schema, path),
+        additional=_compile_additional(schema, path),
         items=compile_schema(schema["items"], f"{path}.items") if "items" in schema else None,
         preserve=bool(schema.get("x-kubernetes-preserve-unknown-fields")),
         nullable=bool(schema.get("nullable")),
@@ -106,10 +116,10 @@ def compile_schema(schema: Object, path: str = "") -> Part:
         keys=tuple(schema.get("x-kubernetes-list-map-keys", ())),
         rules=compile_rules(schema.get("x-kubernetes-validations", ()), path),
     )
-    part.pattern = _pattern(part.pattern_text, path)
-    _compile_junctors(part, schema, path)
-    _derive(part)
-    return part
+    node.pattern = _pattern(node.pattern_text, path)
+    _compile_junctors(node, schema, path)
+    _derive(node)
+    return node
 
 
 def _types(schema: Object) -> tuple[str, ...]:
@@ -119,11 +129,11 @@ def _types(schema: Object) -> tuple[str, ...]:
     return (kind,) if kind else ()
 
 
-def _additional(schema: Object, path: str) -> Part | None:
+def _compile_additional(schema: Object, path: str) -> SchemaNode | None:
     below = schema.get("additionalProperties")
     if isinstance(below, dict):
         return compile_schema(below, f"{path}.additionalProperties")
-    return Part(preserve=True, opaque=True) if below is True else None
+    return SchemaNode(preserve=True, opaque=True) if below is True else None
 
 
 def _limits(schema: Object) -> Limits | None:
@@ -140,19 +150,19 @@ def _limits(schema: Object) -> Limits | None:
         "maxProperties": "max_properties",
         "multipleOf": "multiple_of",
     }
-    said = {ours: schema[theirs] for theirs, ours in names.items() if theirs in schema}
-    return Limits(**said) if said else None
+    values = {field: schema[keyword] for keyword, field in names.items() if keyword in schema}
+    return Limits(**values) if values else None
 
 
 def _merging(schema: Object) -> Merging:
     if schema.get("type") == "array":
-        said: Merging = schema.get("x-kubernetes-list-type", "atomic")
-        return said
+        list_type: Merging = schema.get("x-kubernetes-list-type", "atomic")
+        return list_type
     return "atomic" if schema.get("x-kubernetes-map-type") == "atomic" else "granular"
 
 
 def _pattern(text: str, path: str) -> re.Pattern[str] | None:
-    """Compile a pattern as Go reads it, where `$` is the very end and never before a last line break."""
+    """Compile a pattern with the semantics of Go: `$` matches only at the very end, not before a newline."""
     if not text:
         return None
     try:
@@ -161,40 +171,42 @@ def _pattern(text: str, path: str) -> re.Pattern[str] | None:
         raise SchemaError(f'{path}.pattern: Invalid value: "{text}": {error}') from error
 
 
-def _compile_junctors(part: Part, schema: Object, path: str) -> None:
+def _compile_junctors(node: SchemaNode, schema: Object, path: str) -> None:
     if schema.get("x-kubernetes-int-or-string"):
         schema = {key: value for key, value in schema.items() if key not in ("anyOf", "allOf")}
-    part.all_of = _several(schema, "allOf", path)
-    part.any_of = _several(schema, "anyOf", path)
-    part.one_of = _several(schema, "oneOf", path)
-    part.negated = compile_schema(schema["not"], f"{path}.not") if "not" in schema else None
+    node.all_of = _compile_all(schema, "allOf", path)
+    node.any_of = _compile_all(schema, "anyOf", path)
+    node.one_of = _compile_all(schema, "oneOf", path)
+    node.negation = compile_schema(schema["not"], f"{path}.not") if "not" in schema else None
 
 
-def _several(schema: Object, name: str, path: str) -> tuple[Part, ...]:
-    return tuple(compile_schema(one, f"{path}.{name}[{i}]") for i, one in enumerate(schema.get(name, ())))
+def _compile_all(schema: Object, name: str, path: str) -> tuple[SchemaNode, ...]:
+    return tuple(compile_schema(child, f"{path}.{name}[{i}]") for i, child in enumerate(schema.get(name, ())))
 
 
-def _derive(part: Part) -> None:
-    """Note what the walks want to know at once."""
-    below = [*part.properties.values(), *(p for p in (part.additional, part.items) if p)]
-    part.transitions = any(rule.transition for rule in part.rules) or any(p.transitions for p in below)
-    part.ruled = bool(part.rules) or any(p.ruled for p in below)
-    part.defaults = tuple(
-        (name, p.default) for name, p in part.properties.items() if p.default is not MISSING
+def _derive(node: SchemaNode) -> None:
+    """Set the fields that summarize the nodes below, so that walks can skip whole subtrees."""
+    below = [*node.properties.values(), *(p for p in (node.additional, node.items) if p)]
+    node.has_transition_rules = any(rule.transition for rule in node.rules) or any(
+        p.has_transition_rules for p in below
     )
-    integer = part.types == ("integer",)
-    prunes = "object" in part.types and not part.preserve
-    part.opaque = not prunes and not integer and all(p.opaque for p in below)
+    node.has_rules = bool(node.rules) or any(p.has_rules for p in below)
+    node.defaults = tuple(
+        (name, p.default) for name, p in node.properties.items() if p.default is not MISSING
+    )
+    integer = node.types == ("integer",)
+    prunes = "object" in node.types and not node.preserve
+    node.opaque = not prunes and not integer and all(p.opaque for p in below)
 
 
-def whole_range(part: Part) -> tuple[int, int]:
-    """Return the least and the greatest whole number that the format can hold."""
-    bound = _INT32 if part.format == "int32" else _INT64
+def whole_range(node: SchemaNode) -> tuple[int, int]:
+    """Return the least and the greatest integer of the format, int64 by default."""
+    bound = _INT32 if node.format == "int32" else _INT64
     return -bound, bound - 1
 
 
 def kind_of(value: Any) -> str:
-    """Return JSON's word for a value's type."""
+    """Return the JSON type of a value."""
     kinds: Mapping[type, str] = _KINDS
     return kinds.get(type(value), "object")
 

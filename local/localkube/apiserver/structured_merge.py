@@ -1,7 +1,8 @@
-"""The walks over objects that server-side apply is made of: what a value claims, merging, comparing, pruning.
+"""The typed operations of server-side apply: the field set of a value, merge, compare and prune.
 
-Maps merge by field, lists by key, sets by value, atoms whole, as their shape says. Whatever a walk leaves alone is shared with
-what came in, so "is it the same" is mostly one comparison of identities. Ownership lives in `apply`.
+Like sigs.k8s.io/structured-merge-diff/typed. Objects merge by field, `map` lists by key, `set` lists by
+value, atomic values as a whole, as their Shape says. Results share unchanged parts with their inputs, so most
+comparisons end at an identity. Conflicts and managers are handled in `apply`.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,10 @@ _LEAF: Final[Fields] = {}
 
 
 class DuplicateKeyError(Exception):
-    """Two items of an applied list have the same keys. `path` leads to the list, as elements of a set of fields."""
+    """Two items of an applied list have the same keys.
+
+    `path` leads to the list, as fieldsV1 path elements.
+    """
 
     def __init__(self, element: str) -> None:
         super().__init__(element)
@@ -25,7 +29,7 @@ class DuplicateKeyError(Exception):
 
 
 def same(left: Any, right: Any) -> bool:
-    """Say whether two JSON values are equal, where `true` is not 1."""
+    """Return whether two JSON values are equal; True does not equal 1."""
     if left is right:
         return True
     if isinstance(left, dict) and isinstance(right, dict):
@@ -36,7 +40,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 def owned(value: Any, shape: Shape) -> Fields:
-    """Return the fields that an applied value claims, as a node; DuplicateKeyError when two items claim the same ones."""
+    """Return the field set that an applied value owns, as a fieldsV1 node; raises DuplicateKeyError."""
     if isinstance(value, dict) and not shape.whole:
         return {f"f:{name}": _owned_field(below, name, shape) for name, below in value.items()}
     if isinstance(value, list) and shape.listing != "atomic":
@@ -71,7 +75,7 @@ def _owned_field(value: Any, name: str, shape: Shape) -> Fields:
 
 
 def everything(value: Any, shape: Shape) -> Fields:
-    """Return the fields of a value that has just come or gone: its leaves and all that holds them, as a node."""
+    """Return the field set of an added or removed value: its leaves and the containers around them."""
     if isinstance(value, dict) and not shape.whole:
         below = {f"f:{name}": everything(each, shape.child(name)) for name, each in value.items()}
     elif isinstance(value, list) and shape.listing != "atomic":
@@ -83,7 +87,7 @@ def everything(value: Any, shape: Shape) -> Fields:
 
 
 def merge(live: Any, applied: Any, shape: Shape) -> Any:
-    """Return live with what was applied laid over it; live itself where that changes nothing."""
+    """Return live with the applied value merged into it; live itself if that changes nothing."""
     if isinstance(live, dict) and isinstance(applied, dict) and not shape.whole:
         return _merge_map(live, applied, shape)
     if isinstance(live, list) and isinstance(applied, list) and shape.listing != "atomic":
@@ -105,23 +109,22 @@ def _merge_map(live: Object, applied: Object, shape: Shape) -> Object:
 def _merge_list(live: list[Any], applied: list[Any], shape: Shape) -> list[Any]:
     items = shape.items or ANYTHING
     before = {shape.element(item): item for item in live}
-    wanted = {shape.element(item): item for item in applied}
+    desired = {shape.element(item): item for item in applied}
     merged = {
         element: merge(before[element], item, items) if element in before else item
-        for element, item in wanted.items()
+        for element, item in desired.items()
     }
-    out = [{**before, **merged}[element] for element in _order(list(before), list(wanted))]
+    out = [{**before, **merged}[element] for element in _order(list(before), list(desired))]
     return live if len(out) == len(live) and all(a is b for a, b in zip(out, live, strict=True)) else out
 
 
 def _order(live: Sequence[str], applied: Sequence[str]) -> Sequence[str]:
-    """Keep the order that was applied, and each other item behind the one it followed."""
-    known = set(live)
+    """Return the merged order: applied items in their order, every other item behind the one it followed."""
     if [element for element in live if element in set(applied)] == list(applied):
         return live
-    if known.isdisjoint(applied):
+    if set(live).isdisjoint(applied):
         return [*live, *applied]
-    rank = {element: place for place, element in enumerate(applied)}
+    rank = {element: index for index, element in enumerate(applied)}
     out: list[str] = []
     left = list(applied)
     for element in live:
@@ -136,7 +139,7 @@ def _order(live: Sequence[str], applied: Sequence[str]) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What differs between two values: fields new or changed, and fields gone, as nodes; None: none."""
+    """The field sets in which two values differ: changed or added, and removed; None: empty."""
 
     changed: Fields | None = None
     removed: Fields | None = None
@@ -147,7 +150,7 @@ _ALL_NEW: Final = Difference(changed=_LEAF)
 
 
 def compare(old: Any, new: Any, shape: Shape) -> Difference:
-    """Return what a change from old to new touched."""
+    """Return the difference of two values."""
     if old is new:
         return NO_DIFFERENCE
     if isinstance(old, dict) and isinstance(new, dict) and not shape.whole and (old or new):
@@ -176,15 +179,15 @@ def _compare_items(old: Object, new: Object, shape: Shape, prefix: str) -> Diffe
     return Difference(changed or None, removed or None) if changed or removed else NO_DIFFERENCE
 
 
-def prune(value: Any, shape: Shape, former: Fields, managed: Fields) -> Any:
-    """Return the value without what its applier claimed formerly and nobody claims now."""
+def prune(value: Any, shape: Shape, previous: Fields, managed: Fields) -> Any:
+    """Return the value without the fields that its applier owned before and that no manager owns now."""
     if isinstance(value, dict) and not shape.whole:
         kept = {
             name: below
             for name, old in value.items()
             if (
                 below := _pruned(
-                    old, f"f:{name}", shape.child(name), (former, managed), declared=name in shape.fields
+                    old, f"f:{name}", shape.child(name), (previous, managed), declared=name in shape.fields
                 )
             )
             is not _GONE
@@ -194,7 +197,7 @@ def prune(value: Any, shape: Shape, former: Fields, managed: Fields) -> Any:
     if isinstance(value, list) and shape.listing != "atomic":
         items = shape.items or ANYTHING
         left = [
-            _pruned(item, shape.element(item), items, (former, managed), declared=False) for item in value
+            _pruned(item, shape.element(item), items, (previous, managed), declared=False) for item in value
         ]
         stay = [item for item in left if item is not _GONE]
         unchanged = len(stay) == len(value) and all(a is b for a, b in zip(stay, value, strict=True))
@@ -206,8 +209,8 @@ _GONE: Final[Any] = object()
 
 
 def _pruned(value: Any, name: str, shape: Shape, sets: tuple[Fields, Fields], *, declared: bool) -> Any:
-    former, managed = sets
-    before, now = former.get(name), managed.get(name)
+    previous, managed = sets
+    before, now = previous.get(name), managed.get(name)
     if before is None:
         return value
     claimed = now is not None and (declared or member(now))

@@ -1,6 +1,8 @@
-"""Tables: objects as rows of cells, and as metadata alone, in the forms that kubectl asks for by its Accept header.
+"""Tables and PartialObjectMetadata: the representations that clients request by the Accept header.
 
-Columns come from the kind's definition by JSONPath, or from printers.py; a kind with neither shows its name and age.
+Like apiserver/pkg/endpoints/handlers/response.go and registry/rest/table.go. The columns of built-in kinds
+come from `printers`, those of custom resources from additionalPrinterColumns; a kind with neither has its
+name and age.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +14,8 @@ import msgspec
 
 from localkube.apiserver import human_duration, jsonpath
 from localkube.apiserver.errors import bad_request
-from localkube.apiserver.printers import PRINTERS, Printer
+from localkube.apiserver.printers import PRINTERS
+from localkube.apiserver.printing import Printer
 from localkube.apiserver.registry import Column, Registry
 from localkube.apiserver.requests import Listing
 from localkube.apiserver.resources import Object, Resource
@@ -30,19 +33,25 @@ _NAME_COLUMN = {
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How an answer is to look: whole objects, their metadata, or a Table of them with so much of the object beside each row."""
+    """The representation of a response: whole objects, their metadata, or a Table.
+
+    `include` is its includeObject.
+    """
 
     name: str = ""  # "", "Table" or "PartialObjectMetadata"
     include: str = ""
 
     @property
     def is_table(self) -> bool:
-        """Tell whether objects become rows."""
+        """Return whether the response is a Table."""
         return self.name == "Table"
 
 
 def form(kind: str, include: str) -> Form:
-    """Return the form that the Accept header's `as` and the query's includeObject ask for."""
+    """Return the form of the Accept header's `as` and the query's includeObject.
+
+    Raises ApiError 400 for another value.
+    """
     if kind == "Table" and include not in INCLUDES:
         raise bad_request(
             f'Unable to convert to Table as requested: includeObject: Invalid value: "{include}": '
@@ -51,32 +60,32 @@ def form(kind: str, include: str) -> Form:
     return Form(kind.removesuffix("List"), include)
 
 
-class Shaper:
-    """Turns stored objects into what a client asked for."""
+class ResponseTransformer:
+    """Transforms stored objects to the representation that a client requested."""
 
     def __init__(self, registry: Registry, now: Callable[[], datetime]) -> None:
         self._registry = registry
         self._now = now
 
     def one(self, res: Resource, obj: Object, form: Form) -> Object:
-        """Return one object in the form asked for."""
+        """Return an object in a form."""
         if form.is_table:
             return self.table(
                 res, [obj], form, {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
             )
         return partial(obj) if form.name else obj
 
-    def many(self, res: Resource, found: Listing, form: Form) -> Object:
-        """Return a list in the form asked for."""
-        metadata: Object = {"resourceVersion": found.resource_version}
-        if found.continue_token:
-            metadata["continue"] = found.continue_token
-        if found.remaining is not None:
-            metadata["remainingItemCount"] = found.remaining
+    def many(self, res: Resource, listing: Listing, form: Form) -> Object:
+        """Return a list in a form."""
+        metadata: Object = {"resourceVersion": listing.resource_version}
+        if listing.continue_token:
+            metadata["continue"] = listing.continue_token
+        if listing.remaining is not None:
+            metadata["remainingItemCount"] = listing.remaining
         if form.is_table:
-            return self.table(res, found.items, form, metadata)
+            return self.table(res, listing.items, form, metadata)
         if form.name:
-            items = [partial(item) for item in found.items]
+            items = [partial(item) for item in listing.items]
             return {
                 "kind": "PartialObjectMetadataList",
                 "apiVersion": META,
@@ -87,13 +96,13 @@ class Shaper:
             "kind": f"{res.kind}List",
             "apiVersion": res.api_version,
             "metadata": metadata,
-            "items": found.items,
+            "items": listing.items,
         }
 
     def table(
         self, res: Resource, items: Iterable[Object], form: Form, metadata: Object, *, headers: bool = True
     ) -> Object:
-        """Return a Table; `headers` is False for all but the first of a watch."""
+        """Return a Table; `headers` is False for all but the first event of a watch."""
         printer = printer_of(self._registry, res)
         now = self._now()
         return {
@@ -102,26 +111,27 @@ class Shaper:
             "metadata": metadata,
             "columnDefinitions": printer.columns if headers else None,
             "rows": [
-                {"cells": printer.cells(item, now), "object": _beside(item, form.include)} for item in items
+                {"cells": printer.cells(item, now), "object": _row_object(item, form.include)}
+                for item in items
             ],
         }
 
 
 def partial(obj: Object) -> Object:
-    """Return an object's metadata alone."""
+    """Return an object as PartialObjectMetadata."""
     return {"kind": "PartialObjectMetadata", "apiVersion": META, "metadata": obj["metadata"]}
 
 
-def _beside(obj: Object, include: str) -> Object | None:
+def _row_object(obj: Object, include: str) -> Object | None:
     if include == "None":
         return None
     return obj if include == "Object" else partial(obj)
 
 
 def printer_of(registry: Registry, res: Resource) -> Printer:
-    """Return how a resource is printed."""
-    known = PRINTERS.get((res.group, res.kind))
-    return known or _by_columns(registry.columns(res))
+    """Return the printer of a resource."""
+    printer = PRINTERS.get((res.group, res.kind))
+    return printer or _by_columns(registry.columns(res))
 
 
 def _by_columns(columns: Sequence[Column]) -> Printer:
@@ -134,18 +144,18 @@ def _by_columns(columns: Sequence[Column]) -> Printer:
 
 
 def _header(column: Column) -> Object:
-    words = f"Custom resource definition column (in JSONPath format): {column.json_path}"
+    description = f"Custom resource definition column (in JSONPath format): {column.json_path}"
     return {
         "name": column.name,
         "type": column.type,
         "format": column.format,
-        "description": column.description or words,
+        "description": column.description or description,
         "priority": column.priority,
     }
 
 
-def _cell(column: Column, found: Sequence[Any], now: datetime) -> Any:
-    value = found[0] if found else None
+def _cell(column: Column, matches: Sequence[Any], now: datetime) -> Any:
+    value = matches[0] if matches else None
     if value is None:
         return None
     match column.type:

@@ -1,7 +1,9 @@
-"""Watching: the changes of a resource as a stream of lines, from a version on, until the client, its deadline or the server ends it.
+"""Watches: the changes of a resource after a version, as a stream of JSON lines.
 
-Listening begins in the same instant in which the initial state is read, so nothing falls between. A client too slow to follow is cut
-off rather than kept in memory; it lists again, as after any end.
+Like apiserver/pkg/endpoints/handlers/watch.go. The stream ends at its timeout, when the client disconnects or
+when the server stops. Reading the initial state and subscribing are one synchronous step, so no change is
+missed in between. A client that does not keep up is disconnected rather than buffered without limit; it lists
+again, as after any end of a watch.
 """
 
 import asyncio
@@ -9,30 +11,37 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
-from localkube.apiserver.errors import ApiError, bad_request
+from localkube.apiserver.errors import ApiError
 from localkube.apiserver.query_options import WatchOptions
 from localkube.apiserver.requests import Query, WatchEvent
 from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.store import Store
-from localkube.apiserver.tables import META, Form, Shaper, partial
+from localkube.apiserver.tables import META, Form, ResponseTransformer, partial
+from localkube.apiserver.watch_cache import parse_revision
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 BOOKMARK_SECONDS = 30.0
-_LONGEST_QUEUE = 10_000
+_MAX_QUEUE = 10_000
 _ENCODER = msgspec.json.Encoder()
 
 
 class Watch:
-    """One client's watch: opened where the store is read, then iterated where lines are sent."""
+    """The watch of one client: `open` reads and subscribes, `lines` is then iterated to send the response."""
 
     def __init__(
-        self, store: Store, shaper: Shaper, res: Resource, form: Form, *, longest: int = _LONGEST_QUEUE
+        self,
+        store: Store,
+        transformer: ResponseTransformer,
+        res: Resource,
+        form: Form,
+        *,
+        max_queue: int = _MAX_QUEUE,
     ) -> None:
         self._store = store
-        self._shaper = shaper
+        self._shaper = transformer
         self._res = res
         self._form = form
-        self._longest = longest
+        self._max_queue = max_queue
         self._queue: asyncio.Queue[WatchEvent | None] = asyncio.Queue()
         self._backlog: list[Object] = []
         self._last_lines: list[bytes] = []
@@ -41,37 +50,44 @@ class Watch:
         self._close: Callable[[], None] = lambda: None
 
     def open(self, namespace: str | None, query: Query, options: WatchOptions) -> None:
-        """Read the state and begin to listen, in one step; what went wrong is said in the stream, as a real server does."""
+        """Read the initial state and subscribe, in one step.
+
+        A resourceVersion that is too old becomes an ERROR event of the stream, as in a real API server; other
+        errors are raised: ApiError 400, 422 for invalid options, 504 for a version in the future.
+        """
         options.check()
         selectors = Query(label_selector=query.label_selector, field_selector=query.field_selector)
         since = self._check_version(options.since)
         self._opened_at = str(self._store.revision)
         if options.from_now:
-            found = self._store.list(self._res, namespace, selectors)
-            self._backlog = list(found.items)
-            since = found.resource_version
+            listing = self._store.list(self._res, namespace, selectors)
+            self._backlog = list(listing.items)
+            since = listing.resource_version
         elif options.initial is False and since in ("", "0"):
             since = str(self._store.revision)
         try:
-            self._close = self._store.subscribe(self._res, namespace, selectors, self._take, since=since)
+            self._close = self._store.subscribe(self._res, namespace, selectors, self._enqueue, since=since)
         except ApiError as error:
             if error.code != 410:  # noqa: PLR2004
                 raise
             self._last_lines = [_line("ERROR", error.status())]
 
     def close(self) -> None:
-        """Stop listening."""
+        """Unsubscribe."""
         self._close()
 
     def end(self) -> None:
-        """End the stream after what is in it: the server goes."""
+        """End the stream after the events that are queued; used when the server stops."""
         self._queue.put_nowait(None)
 
     async def lines(self, options: WatchOptions, period: float = BOOKMARK_SECONDS) -> AsyncIterator[bytes]:
-        """Yield chunks of whole lines until the deadline, `end`, or an error that ends a watch."""
+        """Yield chunks of whole lines until the timeout, `end` or an error.
+
+        Bookmarks every `period` seconds if requested.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + options.seconds
-        if first := self._first(options):
+        if first := self._initial_events(options):
             yield first
         if self._last_lines:
             return
@@ -83,29 +99,25 @@ class Watch:
                 if options.bookmarks and self._queue.empty():
                     yield self._bookmark(str(self._store.revision))
                 continue
-            chunk, ended = self._drain(event)
+            chunk, at_end = self._drain(event)
             if chunk:
                 yield chunk
-            if ended:
+            if at_end:
                 return
 
     def _check_version(self, since: str) -> str:
-        if since and not since.isdigit():
-            raise bad_request(
-                f'Invalid value: "{since}": strconv.ParseUint: parsing "{since}": invalid syntax'
-            )
-        if since and int(since) > self._store.revision:
+        if since and parse_revision(since) > self._store.revision:
             raise too_large(since, self._store.revision)
         return since
 
-    def _take(self, event: WatchEvent) -> None:
-        if self._queue.qsize() < self._longest:
+    def _enqueue(self, event: WatchEvent) -> None:
+        if self._queue.qsize() < self._max_queue:
             self._queue.put_nowait(event)
             return
         self._close()
         self._queue.put_nowait(None)
 
-    def _first(self, options: WatchOptions) -> bytes:
+    def _initial_events(self, options: WatchOptions) -> bytes:
         lines = [self._event("ADDED", obj) for obj in self._backlog]
         if options.initial and options.bookmarks and not self._last_lines:
             lines.append(self._bookmark(self._opened_at, initial=True))
@@ -113,7 +125,7 @@ class Watch:
         return b"".join(lines + self._last_lines)
 
     def _drain(self, event: WatchEvent | None) -> tuple[bytes, bool]:
-        """Return all that waits, as one chunk, and whether the end is among it."""
+        """Return the event and all queued ones as one chunk, and whether the stream ends with them."""
         lines = []
         while event is not None:
             lines.append(self._event(event.type, event.obj))
@@ -134,7 +146,7 @@ class Watch:
         return table
 
     def _bookmark(self, version: str, *, initial: bool = False) -> bytes:
-        """Return a bookmark: the stream has said all up to that version."""
+        """Return a bookmark: all changes up to that version have been sent."""
         metadata: Object = {"resourceVersion": version, "creationTimestamp": None}
         if initial:
             metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
@@ -153,14 +165,14 @@ class Watch:
         }
 
 
-def too_large(asked: str, current: int) -> ApiError:
-    """Say that a version is of the future; clients wait a second and ask again."""
+def too_large(requested: str, current: int) -> ApiError:
+    """Return the error for a version in the future; clients retry after a second."""
     details = {
         "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
         "retryAfterSeconds": 1,
     }
     return ApiError(
-        504, "Timeout", f"Timeout: Too large resource version: {asked}, current: {current}", details
+        504, "Timeout", f"Timeout: Too large resource version: {requested}, current: {current}", details
     )
 
 

@@ -1,7 +1,7 @@
-"""The schemas of Pod and Job: the fields that our manifests use and those that people write beside them.
+"""The schemas of Pod and Job: the fields that FlexInfer's manifests use, and other common ones.
 
-A field that a real API server knows and this one does not is refused by name under strict validation, and named in a warning
-otherwise.
+A subset of k8s.io/api/core/v1 and batch/v1. Fields of a real API server that are missing here are treated as
+unknown: an error under strict field validation, else a warning and pruned.
 """
 
 from typing import Final
@@ -128,7 +128,7 @@ _AFFINITY: Final = record(
     podAntiAffinity=ANYTHING,
 )
 TOLERATION: Final = record(key=TEXT, operator=TEXT, value=TEXT, effect=TEXT, tolerationSeconds=LONG)
-# a volume of a kind that nobody here mounts is kept, so that the node can name it in an Event
+# sources of unsupported volume types are kept, so that the kubelet can name them in an Event
 _VOLUME: Final = record(
     "name",
     name=TEXT | {"minLength": 1},
@@ -218,8 +218,8 @@ _POD_STATUS: Final = record(
 POD: Final[Object] = described(
     record(
         "spec",
-        spec=described(_POD_SPEC, "What runs, and where."),
-        status=described(_POD_STATUS, "How it runs; the node writes it."),
+        spec=described(_POD_SPEC, "PodSpec is a description of a pod."),
+        status=described(_POD_STATUS, "Most recently observed status of the pod, written by the kubelet."),
     ),
     "Pod is a collection of containers that run on one node.",
 )
@@ -246,7 +246,7 @@ JOB: Final[Object] = described(
                 podReplacementPolicy=by_default(TEXT, "TerminatingOrFailed"),
                 podFailurePolicy=ANYTHING,
             ),
-            "What is run to its end, and how often it is tried.",
+            "Specification of the desired behavior of a job.",
         ),
         status=described(
             record(
@@ -260,8 +260,8 @@ JOB: Final[Object] = described(
                 failed=WHOLE,
                 uncountedTerminatedPods=ANYTHING,
             ),
-            "How far it is.",
+            "Current status of a job.",
         ),
     ),
-    "Job runs Pods until enough of them have ended well.",
+    "Job runs Pods until a number of them have succeeded.",
 )

@@ -1,7 +1,9 @@
-"""What an object becomes by a write: pure in the store's objects, with everything that Kubernetes does on the way in.
+"""The write path of an object, from the body of a request to the object to be stored.
 
-A draft whose object is the live one itself is a write that changes nothing. Keeping objects, versions and watchers is the
-store's; which fields there are and what they may hold is the registry's.
+Pure functions of the live object. Like apiserver/pkg/registry/rest/{create,update}.go and
+endpoints/handlers/fieldmanager: system metadata, strategy, pruning, defaulting and validation (by
+`registry`), managedFields, generation. A draft whose object is the live one itself is a no-op write. Storing,
+resourceVersions and watches are in `store` and `versioned_storage`.
 """
 
 from dataclasses import dataclass
@@ -26,28 +28,34 @@ from localkube.apiserver.errors import (
     unsupported_media_type,
 )
 from localkube.apiserver.merge_schema import Shape, compile_shape
-from localkube.apiserver.object_metadata import Birth, born, check_address, check_finalizers, rewritten, typed
+from localkube.apiserver.object_metadata import (
+    SystemFields,
+    check_finalizers,
+    check_identity,
+    metadata_for_update,
+    prepare_for_create,
+    type_meta,
+)
 from localkube.apiserver.patch import json_patch, merge_patch, strategic_merge
-from localkube.apiserver.pod_strategy import bound
+from localkube.apiserver.pod_strategy import bind
 from localkube.apiserver.registry import Registry
 from localkube.apiserver.requests import Options, Patch
 from localkube.apiserver.resource_strategy import builtin, strategy
 from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.structured_merge import same
 
-_UNTRACKED: Final = {"binding", "finalize"}  # no owner of fields comes from these
-_MEDIA: Final = (
+_UNTRACKED: Final = {"binding", "finalize"}  # subresources that record no managedFields
+_UNSUPPORTED_PATCH: Final = (
     "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, "
     "application/merge-patch+json, application/apply-patch+yaml"
 )
-_HELD: Final[Object] = {
-    "template": {"metadata": {}, "spec": {}}
-}  # structs that are there without being written
+# struct fields that Go always serializes, so no manager owns them by creating the object
+_IMPLIED_SPEC: Final[Object] = {"template": {"metadata": {}, "spec": {}}}
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """Where a write goes, how, and when."""
+class WriteRequest:
+    """The parameters of a write that are the same for all verbs; `time` is RFC 3339."""
 
     res: Resource
     subresource: str
@@ -56,136 +64,165 @@ class Request:
 
     @property
     def writer(self) -> FieldManager:
-        """Return in whose name fields become owned."""
+        """Return the managedFields entry's manager, version, subresource and time."""
         manager = self.options.manager or "unknown"
         return FieldManager(manager, self.res.api_version, self.subresource, self.time)
 
     @property
     def has_status(self) -> bool:
-        """Say whether status is written through its own path alone."""
+        """Return whether status is written only through the status subresource."""
         return "status" in self.res.subresources
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An object as it would be stored, and what its writer should be told."""
+    """An object as it would be stored, and the warnings for the client."""
 
     obj: Object
     warnings: tuple[str, ...] = ()
 
 
-class Composer:
-    """Work out drafts; keeps how each resource merges, compiled once a schema."""
+class WritePipeline:
+    """Computes drafts; caches the compiled merge Shape of each resource."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._shapes: dict[Resource, tuple[Object | None, Shape]] = {}
 
     def shape(self, res: Resource) -> Shape:
-        """Return how the parts of a resource's objects merge."""
+        """Return the merge Shape of a resource by its current schema."""
         schema = self._registry.schema(res)
-        known = self._shapes.get(res)
-        if known is None or known[0] is not schema:
-            known = self._shapes[res] = (schema, compile_shape(schema, builtin=builtin(res)))
-        return known[1]
+        cached = self._shapes.get(res)
+        if cached is None or cached[0] is not schema:
+            cached = self._shapes[res] = (schema, compile_shape(schema, builtin=builtin(res)))
+        return cached[1]
 
-    def created(self, on: Request, namespace: str | None, obj: Object, uid: str) -> Draft:
-        """Return a new object; the creator owns what it says and what is filled in by default."""
-        obj = _born(on, namespace, obj, uid)
-        draft = self._admitted(on, obj, None)
+    def created(self, request: WriteRequest, namespace: str | None, obj: Object, uid: str) -> Draft:
+        """Return a new object; its manager owns the fields it sent and the defaults.
+
+        Raises ApiError as `prepare_for_create` and `Registry.admit`.
+        """
+        obj = _prepare(request, namespace, obj, uid)
+        draft = self._admitted(request, obj, None)
         origin: Object = {"metadata": {"managedFields": []}}
-        if builtin(on.res):
-            origin |= {"spec": _held_of(draft.obj.get("spec")), "status": {}}
-        if on.has_status and not strategy(on.res).creates_status and "status" in draft.obj:
+        if builtin(request.res):
+            origin |= {"spec": _implied_spec(draft.obj.get("spec")), "status": {}}
+        if request.has_status and not strategy(request.res).creates_status and "status" in draft.obj:
             origin["status"] = draft.obj["status"]
-        entries = managed_fields_after_update(origin, draft.obj, on.writer, self.shape(on.res))
+        entries = managed_fields_after_update(origin, draft.obj, request.writer, self.shape(request.res))
         meta = {**draft.obj["metadata"], "managedFields": entries}
-        new = strategy(on.res).admitted({**draft.obj, "metadata": meta})
+        new = strategy(request.res).admit({**draft.obj, "metadata": meta})
         return Draft(new, draft.warnings)
 
-    def created_by_apply(self, on: Request, namespace: str | None, config: Object, uid: str) -> Draft:
-        """Return a new object; the applier owns what it says, nobody what is filled in."""
-        origin = _born(on, namespace, {**config, "metadata": {"name": config["metadata"]["name"]}}, uid)
+    def created_by_apply(
+        self, request: WriteRequest, namespace: str | None, config: Object, uid: str
+    ) -> Draft:
+        """Return a new object of an apply; its manager owns the fields it sent, no manager the defaults."""
+        origin = _prepare(
+            request, namespace, {**config, "metadata": {"name": config["metadata"]["name"]}}, uid
+        )
         bare = {"apiVersion": origin["apiVersion"], "kind": origin["kind"], "metadata": origin["metadata"]}
-        part = strip_reset_fields(config, "", has_status=on.has_status)
+        part = strip_reset_fields(config, "", has_status=request.has_status)
         named = {**part, "metadata": {**origin["metadata"], **part.get("metadata", {})}}
-        new = server_side_apply(bare, part, on.writer, self.shape(on.res), force=True) or bare
-        begun = _born(on, namespace, {**named, "apiVersion": bare["apiVersion"], "kind": bare["kind"]}, uid)
+        new = server_side_apply(bare, part, request.writer, self.shape(request.res), force=True) or bare
+        begun = _prepare(
+            request, namespace, {**named, "apiVersion": bare["apiVersion"], "kind": bare["kind"]}, uid
+        )
         entries = new["metadata"].get("managedFields", [])
         draft = self._admitted(
-            on, {**begun, "metadata": {**begun["metadata"], "managedFields": entries}}, None
+            request, {**begun, "metadata": {**begun["metadata"], "managedFields": entries}}, None
         )
-        return Draft(strategy(on.res).admitted(draft.obj), draft.warnings)
+        return Draft(strategy(request.res).admit(draft.obj), draft.warnings)
 
-    def changed(self, on: Request, live: Object, wanted: Any, *, patched: bool = True) -> Draft:
-        """Return what a live object becomes when it is to look like `wanted`, as far as this path may change it."""
-        if not isinstance(wanted, dict) or not isinstance(wanted.get("metadata", {}), dict):
+    def changed(self, request: WriteRequest, live: Object, desired: Any, *, patched: bool = True) -> Draft:
+        """Return the update of a live object to `desired`, within what the resource or subresource covers.
+
+        Raises ApiError as `check_identity` and `Registry.admit`.
+        """
+        if not isinstance(desired, dict) or not isinstance(desired.get("metadata", {}), dict):
             raise bad_request("the object provided is unrecognized: it and its metadata must be objects")
-        uid_matters = on.subresource not in ("status", "finalize")
-        check_address(on.res, live, wanted, uid_matters=uid_matters, patched=patched)
-        draft = self._admitted(on, _within(on, live, wanted), live)
+        check_uid = request.subresource not in ("status", "finalize")
+        check_identity(request.res, live, desired, check_uid=check_uid, patched=patched)
+        draft = self._admitted(request, _for_subresource(request, live, desired), live)
         new = draft.obj
         entries: list[Object] = live["metadata"].get("managedFields", [])
-        if on.subresource not in _UNTRACKED:
-            entries = managed_fields_after_update(live, new, on.writer, self.shape(on.res))
-        new = _stamped(on, live, new, entries)
+        if request.subresource not in _UNTRACKED:
+            entries = managed_fields_after_update(live, new, request.writer, self.shape(request.res))
+        new = _with_system_changes(request, live, new, entries)
         return Draft(live if same(new, live) else new, draft.warnings)
 
-    def replaced(self, on: Request, live: Object, wanted: Object) -> Draft:
-        """Return what a PUT makes of a live object; ApiError when it must name a version and does not."""
-        version = (wanted.get("metadata") or {}).get("resourceVersion")
-        if not version and on.subresource != "binding" and not strategy(on.res).unconditional:
-            raise resource_version_required(on.res, live["metadata"]["name"])
-        if on.subresource != "binding":
-            typed(on.res, wanted)
-        return self.changed(on, live, wanted, patched=False)
+    def replaced(self, request: WriteRequest, live: Object, desired: Object) -> Draft:
+        """Return the result of a PUT.
 
-    def patched(self, on: Request, live: Object, patch: Patch) -> Draft:
-        """Return what one of the three plain patch languages makes of a live object."""
+        Raises ApiError 422 when a required resourceVersion is missing, else as `changed`.
+        """
+        version = (desired.get("metadata") or {}).get("resourceVersion")
+        if not version and request.subresource != "binding" and not strategy(request.res).unconditional:
+            raise resource_version_required(request.res, live["metadata"]["name"])
+        if request.subresource != "binding":
+            type_meta(request.res, desired)
+        return self.changed(request, live, desired, patched=False)
+
+    def patched(self, request: WriteRequest, live: Object, patch: Patch) -> Draft:
+        """Return the result of a JSON, merge or strategic merge patch.
+
+        Raises ApiError 415 for a strategic merge patch of a custom resource, 400 or 422 for an invalid patch.
+        """
         if patch.kind == "json":
-            return self._changed_by(on, live, json_patch(live, patch.body))
+            return self._changed_by_patch(request, live, json_patch(live, patch.body))
         if not isinstance(patch.body, dict):
             raise bad_request("error decoding patch: a merge patch is an object")
         if patch.kind == "merge":
-            return self._changed_by(on, live, merge_patch(live, patch.body))
-        if not builtin(on.res):
-            raise unsupported_media_type(_MEDIA)
-        return self.changed(on, live, strategic_merge(live, patch.body))
+            return self._changed_by_patch(request, live, merge_patch(live, patch.body))
+        if not builtin(request.res):
+            raise unsupported_media_type(_UNSUPPORTED_PATCH)
+        return self.changed(request, live, strategic_merge(live, patch.body))
 
-    def _changed_by(self, on: Request, live: Object, wanted: Any) -> Draft:
-        """Return what a patch makes of an object; what strictness finds in it is the patch's fault, as a real server has it."""
+    def _changed_by_patch(self, request: WriteRequest, live: Object, desired: Any) -> Draft:
+        """Return the result of a patch.
+
+        A strict decoding error is reported as one of the patch, as in a real API server.
+        """
         try:
-            return self.changed(on, live, wanted)
+            return self.changed(request, live, desired)
         except StrictDecodingError as error:
-            text = msgspec.json.encode(wanted, order="sorted").decode()
+            text = msgspec.json.encode(desired, order="sorted").decode()
             raise invalid_patch(text, error.problem) from error
 
-    def applied(self, on: Request, live: Object, config: Object) -> Draft:
-        """Return what a server-side apply makes of a live object."""
-        check_address(on.res, live, config, uid_matters=not on.subresource, patched=True)
-        part = strip_reset_fields(config, on.subresource, has_status=on.has_status)
-        new = server_side_apply(live, part, on.writer, self.shape(on.res), force=on.options.force)
+    def applied(self, request: WriteRequest, live: Object, config: Object) -> Draft:
+        """Return the result of a server-side apply; raises ApiError 409 for conflicts with other managers."""
+        check_identity(request.res, live, config, check_uid=not request.subresource, patched=True)
+        part = strip_reset_fields(config, request.subresource, has_status=request.has_status)
+        new = server_side_apply(
+            live, part, request.writer, self.shape(request.res), force=request.options.force
+        )
         if new is None:
             return Draft(live)
-        draft = self._admitted(on, new, live)
-        return Draft(_stamped(on, live, draft.obj, draft.obj["metadata"]["managedFields"]), draft.warnings)
+        draft = self._admitted(request, new, live)
+        return Draft(
+            _with_system_changes(request, live, draft.obj, draft.obj["metadata"]["managedFields"]),
+            draft.warnings,
+        )
 
-    def _admitted(self, on: Request, new: Object, live: Object | None) -> Draft:
+    def _admitted(self, request: WriteRequest, new: Object, live: Object | None) -> Draft:
         admitted = self._registry.admit(
-            on.res, new, live, validation=on.options.validation, subresource=on.subresource
+            request.res, new, live, validation=request.options.validation, subresource=request.subresource
         )
         if live is not None:
-            check_finalizers(on.res, admitted.obj, live)
-            causes = strategy(on.res).frozen(admitted.obj, live)
+            check_finalizers(request.res, admitted.obj, live)
+            causes = strategy(request.res).check_update(admitted.obj, live)
             if causes:
-                raise invalid(on.res, live["metadata"]["name"], causes)
+                raise invalid(request.res, live["metadata"]["name"], causes)
         return Draft(admitted.obj, admitted.warnings)
 
 
-def check_config(on: Request, name: str, body: Any) -> Object:
-    """Return the body of an apply, with the name that its path says; ApiError when they do not go together."""
-    config = validate_apply_body(body, on.options.manager)
-    typed(on.res, config)
+def check_config(request: WriteRequest, name: str, body: Any) -> Object:
+    """Return the configuration of an apply with its name set.
+
+    Raises ApiError 400 when it contradicts the path.
+    """
+    config = validate_apply_body(body, request.options.manager)
+    type_meta(request.res, config)
     if (config["metadata"].get("name") or name) != name:
         raise bad_request(
             f"the name of the object ({config['metadata']['name']}) does not match the name on the URL ({name})"
@@ -193,50 +230,52 @@ def check_config(on: Request, name: str, body: Any) -> Object:
     return {**config, "metadata": {**config["metadata"], "name": name}}
 
 
-def _born(on: Request, namespace: str | None, obj: Object, uid: str) -> Object:
-    rules = strategy(on.res)
-    obj = born(on.res, namespace, obj, Birth(uid, on.time, 1 if rules.generations else None))
-    if on.has_status and not rules.creates_status:
+def _prepare(request: WriteRequest, namespace: str | None, obj: Object, uid: str) -> Object:
+    rules = strategy(request.res)
+    obj = prepare_for_create(
+        request.res, namespace, obj, SystemFields(uid, request.time, 1 if rules.generations else None)
+    )
+    if request.has_status and not rules.creates_status:
         obj = {name: value for name, value in obj.items() if name != "status"}
-    return rules.begin(obj, on.time)
+    return rules.prepare(obj, request.time)
 
 
-def _held_of(spec: Any) -> Object:
-    return _HELD if isinstance(spec, dict) and "template" in spec else {}
+def _implied_spec(spec: Any) -> Object:
+    return _IMPLIED_SPEC if isinstance(spec, dict) and "template" in spec else {}
 
 
-def _within(on: Request, live: Object, wanted: Object) -> Object:
-    """Return live with what this path may change taken from wanted."""
-    if on.subresource == "binding":
-        if not isinstance((wanted.get("target") or {}).get("name"), str):
+def _for_subresource(request: WriteRequest, live: Object, desired: Object) -> Object:
+    """Return live with the fields that the resource or subresource may change taken from desired."""
+    if request.subresource == "binding":
+        if not isinstance((desired.get("target") or {}).get("name"), str):
             raise bad_request("target.name: Required value: a binding names a node")
-        return bound(live, wanted, on.time)
-    if on.subresource == "finalize":
-        finalizers = (wanted.get("spec") or {}).get("finalizers") or []
+        return bind(live, desired, request.time)
+    if request.subresource == "finalize":
+        finalizers = (desired.get("spec") or {}).get("finalizers") or []
         return {**live, "spec": {**(live.get("spec") or {}), "finalizers": finalizers}}
-    if on.subresource == "status":
+    if request.subresource == "status":
         rest = {name: value for name, value in live.items() if name != "status"}
-        return {**rest, "status": wanted["status"]} if "status" in wanted else rest
-    if on.subresource:
+        return {**rest, "status": desired["status"]} if "status" in desired else rest
+    if request.subresource:
         raise no_such_resource()
-    kept = {"status"} if on.has_status else set()
-    new = {**typed(on.res, wanted), "metadata": rewritten(live, wanted)}
-    new |= {name: value for name, value in wanted.items() if name not in new and name not in kept}
+    kept = {"status"} if request.has_status else set()
+    new = {**type_meta(request.res, desired), "metadata": metadata_for_update(live, desired)}
+    new |= {name: value for name, value in desired.items() if name not in new and name not in kept}
     return new | {name: live[name] for name in kept if name in live}
 
 
-def _stamped(on: Request, live: Object, new: Object, entries: list[Object]) -> Object:
-    """Return new with its owners, and the next generation when what is desired changed."""
-    meta, known = new["metadata"], live["metadata"]
+def _with_system_changes(request: WriteRequest, live: Object, new: Object, entries: list[Object]) -> Object:
+    """Return new with its managedFields, and the next generation if its spec (or data) changed."""
+    meta, current = new["metadata"], live["metadata"]
     more: Object = {}
     if entries is not meta.get("managedFields") and (entries or "managedFields" in meta):
         more["managedFields"] = entries
-    if not on.subresource and "generation" in known and _desire_changed(on, live, new):
-        more["generation"] = known["generation"] + 1
+    if not request.subresource and "generation" in current and _spec_changed(request, live, new):
+        more["generation"] = current["generation"] + 1
     return {**new, "metadata": {**meta, **more}} if more else new
 
 
-def _desire_changed(on: Request, live: Object, new: Object) -> bool:
-    aside = {"metadata", "apiVersion", "kind"} | ({"status"} if on.has_status else set())
-    names = (live.keys() | new.keys()) - aside
+def _spec_changed(request: WriteRequest, live: Object, new: Object) -> bool:
+    ignored = {"metadata", "apiVersion", "kind"} | ({"status"} if request.has_status else set())
+    names = (live.keys() | new.keys()) - ignored
     return any(not same(live.get(name), new.get(name)) for name in names)

@@ -1,6 +1,7 @@
-"""Deletion with contents: a namespace goes when everything in it is gone, a definition when its objects are.
+"""Deletion with contents: a namespace is removed once everything in it is, a CustomResourceDefinition once its objects are.
 
-What has finalizers, or runs on a node, keeps its namespace waiting until whoever is in charge of it lets it go.
+The namespace controller of kube-controller-manager and the CRD finalizer of apiextensions. Objects with finalizers, and Pods that run
+on a node, keep their namespace `Terminating` until their own controllers have finished with them.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,70 +14,72 @@ from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.store import DEFINITIONS, NAMESPACES, Store
 from localkube.apiserver.watch_cache import Change
 from localkube.controllers import namespace_conditions
-from localkube.controllers.workqueue import Work, attempt
+from localkube.controllers.workqueue import WorkQueue, try_write
 
 _KUBERNETES = "kubernetes"
 
 
-class Namespaces:
-    """Follows namespaces that are being deleted, and what is left in them."""
+class NamespaceController:
+    """Deletes the content of terminating namespaces, then removes their finalizer."""
 
     def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
         self._store = store
         self._now = now
-        self._work: Work[str] = Work()
+        self._queue: WorkQueue[str] = WorkQueue()
         for place, (_, name), obj in store.each():
             if place == NAMESPACES and "deletionTimestamp" in obj["metadata"]:
-                self._work.add(name)
-        self._stop = store.observe(self._take)
+                self._queue.add(name)
+        self._stop = store.observe(self._on_change)
 
     def close(self) -> None:
-        """Follow no longer."""
+        """Unsubscribe from the store."""
         self._stop()
 
     def step(self) -> bool:
-        """Empty namespaces as far as it goes, and let those go that are empty; returns whether there was any."""
-        return self._work.drain(self._look_at)
+        """Delete what terminating namespaces hold, and finalize those that are empty; returns whether there were any."""
+        return self._queue.drain(self._sync)
 
-    def _look_at(self, name: str) -> None:
+    def _sync(self, name: str) -> None:
         res = self._store.resource(NAMESPACES)
         namespace = self._store.find(res, None, name) if res is not None else None
         if res is not None and namespace is not None and "deletionTimestamp" in namespace["metadata"]:
-            self._empty(res, namespace)
+            self._delete_content(res, namespace)
 
-    def _take(self, change: Change) -> None:
-        if change.place == NAMESPACES:
+    def _on_change(self, change: Change) -> None:
+        if change.group_resource == NAMESPACES:
             if change.new is not None and "deletionTimestamp" in change.new["metadata"]:
-                self._work.add(change.key[1])
+                self._queue.add(change.key[1])
         elif change.new is None and change.key[0]:
-            self._work.add(change.key[0])
+            self._queue.add(change.key[0])
 
-    def _empty(self, res: Resource, namespace: Object) -> None:
+    def _delete_content(self, res: Resource, namespace: Object) -> None:
         name = namespace["metadata"]["name"]
-        left: list[Object] = []
+        remaining: list[Object] = []
         for content_res in _namespaced(self._store):
             _delete_all(self._store, content_res, name)
-            left.extend(self._store.list(content_res, name).items)
-        if left:
-            self._say(
+            remaining.extend(self._store.list(content_res, name).items)
+        if remaining:
+            self._write_status(
                 res,
                 namespace,
-                namespace_conditions.status(namespace["status"], self._counted(left), rfc3339(self._now())),
+                namespace_conditions.status(
+                    namespace["status"], self._count(remaining), rfc3339(self._now())
+                ),
             )
             return
         finalizers = [each for each in namespace["spec"].get("finalizers", ()) if each != _KUBERNETES]
-        wanted = {
+        updated = {
             **namespace,
             "spec": {**namespace["spec"], "finalizers": finalizers},
         }
         options = Options(manager="namespace-controller")
-        attempt(lambda: self._store.update(res, None, name, wanted, options, subresource="finalize"))
+        try_write(lambda: self._store.update(res, None, name, updated, options, subresource="finalize"))
 
-    def _counted(self, left: Iterable[Object]) -> namespace_conditions.Counts:
-        """Count what is left by resource, and by the finalizers that keep it."""
+    def _count(self, remaining: Iterable[Object]) -> namespace_conditions.Counts:
+        """Count objects by resource, and by the finalizers that block them."""
         kinds: dict[str, int] = {}
         finalizers: dict[str, int] = {}
-        for obj in left:
+        for obj in remaining:
             res = self._store.registry.kind(obj["apiVersion"], obj["kind"])
             name = f"{res.plural}.{res.group}" if res is not None else obj["kind"]
             kinds[name] = kinds.get(name, 0) + 1
@@ -84,56 +87,56 @@ class Namespaces:
                 finalizers[finalizer] = finalizers.get(finalizer, 0) + 1
         return namespace_conditions.Counts(kinds, finalizers)
 
-    def _say(self, res: Resource, namespace: Object, status: Object) -> None:
+    def _write_status(self, res: Resource, namespace: Object, status: Object) -> None:
         if status != namespace["status"]:
             name, options = namespace["metadata"]["name"], Options(manager="kube-controller-manager")
-            wanted = namespace | {"status": status}
-            attempt(lambda: self._store.update(res, None, name, wanted, options, subresource="status"))
+            updated = namespace | {"status": status}
+            try_write(lambda: self._store.update(res, None, name, updated, options, subresource="status"))
 
 
-class Definitions:
-    """Follows CustomResourceDefinitions that are being deleted, and what is left of their objects."""
+class CRDFinalizer:
+    """Deletes the objects of terminating CustomResourceDefinitions, then removes their finalizer."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._work: Work[str] = Work()
+        self._queue: WorkQueue[str] = WorkQueue()
         for place, (_, name), obj in store.each():
             if place == DEFINITIONS and "deletionTimestamp" in obj["metadata"]:
-                self._work.add(name)
-        self._stop = store.observe(self._take)
+                self._queue.add(name)
+        self._stop = store.observe(self._on_change)
 
     def close(self) -> None:
-        """Follow no longer."""
+        """Unsubscribe from the store."""
         self._stop()
 
     def step(self) -> bool:
-        """Delete the objects of definitions, and let those go that have none; returns whether there was any."""
-        return self._work.drain(self._look_at)
+        """Delete the objects of terminating definitions, and finalize those that have none; returns whether there were any."""
+        return self._queue.drain(self._sync)
 
-    def _look_at(self, name: str) -> None:
+    def _sync(self, name: str) -> None:
         res = self._store.resource(DEFINITIONS)
         crd = self._store.find(res, None, name) if res is not None else None
         if res is not None and crd is not None and "deletionTimestamp" in crd["metadata"]:
-            self._empty(res, crd)
+            self._delete_content(res, crd)
 
-    def _take(self, change: Change) -> None:
-        if change.place == DEFINITIONS:
+    def _on_change(self, change: Change) -> None:
+        if change.group_resource == DEFINITIONS:
             if change.new is not None and "deletionTimestamp" in change.new["metadata"]:
-                self._work.add(change.key[1])
-        elif change.new is None and "." in change.place[0]:
-            self._work.add(f"{change.place[1]}.{change.place[0]}")
+                self._queue.add(change.key[1])
+        elif change.new is None and "." in change.group_resource[0]:
+            self._queue.add(f"{change.group_resource[1]}.{change.group_resource[0]}")
 
-    def _empty(self, res: Resource, crd: Object) -> None:
+    def _delete_content(self, res: Resource, crd: Object) -> None:
         custom = self._store.resource((crd["spec"]["group"], crd["spec"]["names"]["plural"]))
         if custom is not None:
             _delete_all(self._store, custom, None)
             if self._store.list(custom, None).items:
                 return
         meta = crd["metadata"]
-        left = [each for each in meta.get("finalizers") or () if each != CLEANUP_FINALIZER]
-        body = {"metadata": {"uid": meta["uid"], "finalizers": left or None}}
+        remaining = [each for each in meta.get("finalizers") or () if each != CLEANUP_FINALIZER]
+        body = {"metadata": {"uid": meta["uid"], "finalizers": remaining or None}}
         options = Options(manager="definition-controller")
-        attempt(lambda: self._store.patch(res, None, meta["name"], Patch("merge", body), options))
+        try_write(lambda: self._store.patch(res, None, meta["name"], Patch("merge", body), options))
 
 
 def _namespaced(store: Store) -> Iterator[Resource]:
@@ -146,12 +149,12 @@ def _namespaced(store: Store) -> Iterator[Resource]:
 
 
 def _delete_all(store: Store, res: Resource, namespace: str | None) -> None:
-    """Delete what is not being deleted yet."""
+    """Delete every object that is not terminating yet."""
     for obj in store.list(res, namespace).items:
         meta = obj["metadata"]
         if "deletionTimestamp" not in meta:
             options = DeleteOptions(uid=meta["uid"], propagation="Background")
-            attempt(
+            try_write(
                 lambda meta=meta, options=options: store.delete(  # type: ignore[misc]
                     res, meta.get("namespace"), meta["name"], options
                 )

@@ -1,4 +1,8 @@
-"""Establishing: a definition that is stored is offered at once; its status says so for those who wait for it."""
+"""Establishing: writes the status of CustomResourceDefinitions (`NamesAccepted`, `Established`, `storedVersions`).
+
+The naming and establishing controllers of apiextensions. The store serves a definition as soon as it is stored, so this only tells
+clients that wait for `Established`; conflicts of names are refused by the store and not reported here.
+"""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -8,47 +12,47 @@ from localkube.apiserver.requests import Options
 from localkube.apiserver.resources import Object
 from localkube.apiserver.store import DEFINITIONS, Store
 from localkube.apiserver.watch_cache import Change
-from localkube.controllers.workqueue import Work, attempt
+from localkube.controllers.workqueue import WorkQueue, try_write
 
 _OPTIONS = Options(manager="kube-apiserver")
 
 
-class Establishing:
-    """Follows definitions, and writes the status of those whose status does not fit."""
+class EstablishingController:
+    """Keeps the status of every definition up to date."""
 
     def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
         self._store = store
         self._now = now
-        self._work: Work[str] = Work()
+        self._queue: WorkQueue[str] = WorkQueue()
         for place, (_, name), _obj in store.each():
             if place == DEFINITIONS:
-                self._work.add(name)
-        store.observe(self._take)
+                self._queue.add(name)
+        store.observe(self._on_change)
 
     def step(self) -> bool:
-        """Write every status that has to be written; returns whether a definition had changed."""
-        return self._work.drain(self._look)
+        """Write every status that is out of date; returns whether a definition had changed."""
+        return self._queue.drain(self._sync)
 
-    def _look(self, name: str) -> None:
+    def _sync(self, name: str) -> None:
         res = self._store.resource(DEFINITIONS)
-        live = self._store.find(res, None, name) if res is not None else None
-        if res is None or live is None:
+        definition = self._store.find(res, None, name) if res is not None else None
+        if res is None or definition is None:
             return
-        status = self._status(live)
-        if status != live.get("status"):
-            wanted = live | {"status": status}
-            attempt(lambda: self._store.update(res, None, name, wanted, _OPTIONS, subresource="status"))
+        status = self._status(definition)
+        if status != definition.get("status"):
+            updated = definition | {"status": status}
+            try_write(lambda: self._store.update(res, None, name, updated, _OPTIONS, subresource="status"))
 
-    def _take(self, change: Change) -> None:
-        if change.place == DEFINITIONS and change.new is not None:
-            self._work.add(change.key[1])
+    def _on_change(self, change: Change) -> None:
+        if change.group_resource == DEFINITIONS and change.new is not None:
+            self._queue.add(change.key[1])
 
     def _status(self, definition: Object) -> Object:
-        known, spec = definition.get("status") or {}, definition["spec"]
+        current, spec = definition.get("status") or {}, definition["spec"]
         storage = [version["name"] for version in spec["versions"] if version["storage"]]
-        stored = known.get("storedVersions") or []
-        return known | {
-            "conditions": known.get("conditions") or self._conditions(),
+        stored = current.get("storedVersions") or []
+        return current | {
+            "conditions": current.get("conditions") or self._conditions(),
             "acceptedNames": spec["names"],
             "storedVersions": stored + [name for name in storage if name not in stored],
         }

@@ -1,6 +1,6 @@
-"""Notes: the Kubernetes Events that controllers write, held back until what they tell of has been told.
+"""EventRecorder: writes the Kubernetes Events of a controller, a moment after the write that they report.
 
-An Event is for people; nobody may wait for it.
+client-go's record.EventRecorder without aggregation or rate limits. An Event is best effort: a failed write is dropped.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from localkube.apiserver.object_metadata import rfc3339
 from localkube.apiserver.resources import Object
 from localkube.apiserver.store import Store
 
-_HELD = timedelta(milliseconds=20)
+_WRITE_DELAY = timedelta(milliseconds=20)
 
 
-class Notes:
-    """The Events of one controller that are not written yet."""
+class EventRecorder:
+    """The Events of one controller. `due` is when `write` has something to do; None: nothing is pending."""
 
     def __init__(self, store: Store, now: Callable[[], datetime], component: str) -> None:
         events = store.registry.find("", "v1", "events")
@@ -23,39 +23,39 @@ class Notes:
             raise LookupError("the registry offers no Events")
         self._store, self._now, self._component = store, now, component
         self._events = events
-        self._waiting: list[Object] = []
+        self._pending: list[Object] = []
         self._count = 0
         self.due: datetime | None = None
 
-    def tell(self, about: Object, reason: str, message: str, *, warning: bool = False) -> None:
-        """Say something about an object, a moment from now."""
+    def record(self, obj: Object, reason: str, message: str, *, warning: bool = False) -> None:
+        """Queue an Event about an object; `write` creates it."""
         now = self._now()
         self._count += 1
-        self._waiting.append(self._event(about, reason, message, "Warning" if warning else "Normal", now))
-        self.due = self.due or now + _HELD
+        self._pending.append(self._event(obj, reason, message, "Warning" if warning else "Normal", now))
+        self.due = self.due or now + _WRITE_DELAY
 
     def write(self) -> bool:
-        """Write what is due; returns whether there was any."""
+        """Create the Events that are due; returns whether there were any."""
         if self.due is None or self._now() < self.due:
             return False
-        waiting, self._waiting, self.due = self._waiting, [], None
-        for event in waiting:
+        pending, self._pending, self.due = self._pending, [], None
+        for event in pending:
             try:
                 self._store.create(self._events, event["metadata"]["namespace"], event)
-            except ApiError:  # its namespace is gone, or the name is taken: it was only a courtesy
+            except ApiError:  # its namespace is deleted, or the name is taken: Events are best effort
                 continue
         return True
 
-    def _event(self, about: Object, reason: str, message: str, kind: str, now: datetime) -> Object:
-        metadata = about["metadata"]
+    def _event(self, obj: Object, reason: str, message: str, kind: str, now: datetime) -> Object:
+        metadata = obj["metadata"]
         unique = f"{int(now.timestamp() * 1e6):x}{self._count % 0x1000:03x}"
         return {
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {"name": f"{metadata['name']}.{unique}", "namespace": metadata["namespace"]},
             "involvedObject": {
-                "apiVersion": about["apiVersion"],
-                "kind": about["kind"],
+                "apiVersion": obj["apiVersion"],
+                "kind": obj["kind"],
                 "namespace": metadata["namespace"],
                 "name": metadata["name"],
                 "uid": metadata["uid"],

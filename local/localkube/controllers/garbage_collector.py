@@ -1,7 +1,7 @@
-"""Garbage collection: what is owned goes when its owner is gone, goes before it, or is set free, as the deletion asked for.
+"""Garbage collector: deletes objects whose owners are deleted, in the background, in the foreground or not at all (orphan).
 
-An owner is known by its uid: an object of the same name that was made later owns nothing of its namesake's. Everything is
-read from the store at the moment of acting; the graph only says where to look.
+The garbage collector of kube-controller-manager. An owner is identified by its uid: a later object of the same name does not own the
+dependents of its predecessor. The graph only says which objects to examine; every decision reads the current objects from the store.
 """
 
 from collections.abc import Iterator
@@ -12,120 +12,122 @@ from localkube.apiserver.deletion import FOREGROUND, ORPHAN
 from localkube.apiserver.requests import DeleteOptions, Options, Patch, Propagation
 from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.store import Store
-from localkube.apiserver.watch_cache import Change, Key, Place
-from localkube.controllers.workqueue import Work, attempt
+from localkube.apiserver.watch_cache import Change, GroupResource, Key
+from localkube.controllers.workqueue import WorkQueue, try_write
 
-Node = tuple[Place, Key]
+Node = tuple[GroupResource, Key]
 State = Literal["solid", "waiting", "absent"]
 _OPTIONS = Options(manager="garbage-collector")
 
 
 @dataclass(frozen=True, slots=True)
 class _Owners:
-    """References of one object, by the state of what they name."""
+    """The owner references of one object, by the state of the owner."""
 
     solid: tuple[Object, ...]
     waiting: tuple[Object, ...]  # being deleted in the foreground, and waiting for this one
     absent: tuple[Object, ...]
 
 
-class Garbage:
-    """Follows all objects; a step looks at those that may have to go, or whose dependents may."""
+class GarbageCollector:
+    """The dependency graph of all objects, and the objects that have to be examined."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._work: Work[Node] = Work()
-        self._dependents: dict[str, dict[Node, None]] = {}  # uid of an owner -> what names it, in order
+        self._queue: WorkQueue[Node] = WorkQueue()
+        self._dependents: dict[
+            str, dict[Node, None]
+        ] = {}  # uid of an owner -> the objects that reference it, in order
         for place, key, obj in store.each():
-            self._follow((place, key), None, obj)
-        self._stop = store.observe(self._take)
+            self._index((place, key), None, obj)
+        self._stop = store.observe(self._on_change)
 
     def close(self) -> None:
-        """Follow no longer."""
+        """Unsubscribe from the store."""
         self._stop()
 
     def step(self) -> bool:
-        """Delete, set free and let go whatever is due; returns whether there was anything to look at."""
-        return self._work.drain(self._look_at)
+        """Examine every queued object; returns whether there were any."""
+        return self._queue.drain(self._sync)
 
-    def _look_at(self, node: Node) -> None:
+    def _sync(self, node: Node) -> None:
         res = self._store.resource(node[0])
         live = self._store.find(res, *node[1]) if res is not None else None
         if res is not None and live is not None:
-            self._look(res, live)
+            self._process(res, live)
 
-    def _take(self, change: Change) -> None:
-        self._follow((change.place, change.key), change.old, change.new)
+    def _on_change(self, change: Change) -> None:
+        self._index((change.group_resource, change.key), change.old, change.new)
 
-    def _follow(self, node: Node, old: Object | None, new: Object | None) -> None:
+    def _index(self, node: Node, old: Object | None, new: Object | None) -> None:
         before, after = _owner_uids(old), _owner_uids(new)
         same_one = old is not None and new is not None and _uid(old) == _uid(new)
         if before != after or not same_one:
-            self._relink(node, before, after)
+            self._update_edges(node, before, after)
         if new is None or (old is not None and not same_one):
-            self._bring_up_family(old)
+            self._enqueue_relatives(old)
         if new is not None and (after != before or "deletionTimestamp" in new["metadata"]):
-            self._work.add(node)
+            self._queue.add(node)
             for dependent in self._dependents.get(_uid(new), ()):
-                self._work.add(dependent)
+                self._queue.add(dependent)
 
-    def _relink(self, node: Node, before: tuple[str, ...], after: tuple[str, ...]) -> None:
+    def _update_edges(self, node: Node, before: tuple[str, ...], after: tuple[str, ...]) -> None:
         for uid in before:
-            known = self._dependents.get(uid, {})
-            known.pop(node, None)
-            if not known:
+            dependents = self._dependents.get(uid, {})
+            dependents.pop(node, None)
+            if not dependents:
                 self._dependents.pop(uid, None)
         for uid in after:
             self._dependents.setdefault(uid, {})[node] = None
 
-    def _bring_up_family(self, gone: Object | None) -> None:
-        """Have a look at those that an object leaves behind, and at those that waited for it."""
-        if gone is None:
+    def _enqueue_relatives(self, deleted: Object | None) -> None:
+        """Queue the dependents of a deleted object, and the owners that may have waited for it."""
+        if deleted is None:
             return
-        for dependent in self._dependents.get(_uid(gone), ()):
-            self._work.add(dependent)
-        namespace = gone["metadata"].get("namespace")
-        for reference in gone["metadata"].get("ownerReferences") or ():
+        for dependent in self._dependents.get(_uid(deleted), ()):
+            self._queue.add(dependent)
+        namespace = deleted["metadata"].get("namespace")
+        for reference in deleted["metadata"].get("ownerReferences") or ():
             owner = self._resource_of(reference)
             if owner is not None:
                 where = namespace or "" if owner.namespaced else ""
-                self._work.add(((owner.group, owner.plural), (where, reference["name"])))
+                self._queue.add(((owner.group, owner.plural), (where, reference["name"])))
 
-    def _look(self, res: Resource, live: Object) -> None:
+    def _process(self, res: Resource, live: Object) -> None:
         meta = live["metadata"]
         if "deletionTimestamp" in meta:
             finalizers = meta.get("finalizers") or []
             if ORPHAN in finalizers:
-                self._set_free(res, live)
+                self._orphan_dependents(res, live)
             elif FOREGROUND in finalizers:
-                self._empty(res, live)
+                self._delete_dependents(res, live)
             return
         references = meta.get("ownerReferences")
         if references:
-            self._judge(res, live)
+            self._attempt_to_delete(res, live)
 
-    def _judge(self, res: Resource, live: Object) -> None:
-        """Delete a dependent whose owners are all gone or waiting for it; drop references to those that are gone."""
+    def _attempt_to_delete(self, res: Resource, live: Object) -> None:
+        """Delete a dependent whose owners are all absent or waiting for it; else drop its references to those."""
         owners = self._owners(live)
         if owners.solid:
-            lost = [reference["uid"] for reference in (*owners.absent, *owners.waiting)]
-            if lost:
-                self._drop_owners(res, live, lost)
+            stale = [reference["uid"] for reference in (*owners.absent, *owners.waiting)]
+            if stale:
+                self._drop_owners(res, live, stale)
             return
         if owners.waiting and self._dependents.get(_uid(live)):
             self._delete(res, live, "Foreground")
         elif owners.waiting or owners.absent:
-            self._delete(res, live, _chosen(live))
+            self._delete(res, live, _propagation_of(live))
 
     def _owners(self, live: Object) -> _Owners:
         namespace = live["metadata"].get("namespace")
-        sorted_by: dict[State, list[Object]] = {"solid": [], "waiting": [], "absent": []}
+        by_state: dict[State, list[Object]] = {"solid": [], "waiting": [], "absent": []}
         for reference in live["metadata"].get("ownerReferences") or ():
-            sorted_by[self._state(namespace, reference)].append(reference)
-        return _Owners(tuple(sorted_by["solid"]), tuple(sorted_by["waiting"]), tuple(sorted_by["absent"]))
+            by_state[self._state(namespace, reference)].append(reference)
+        return _Owners(tuple(by_state["solid"]), tuple(by_state["waiting"]), tuple(by_state["absent"]))
 
     def _state(self, namespace: str | None, reference: Object) -> State:
-        """Say whether an owner is there. One of a kind that is not offered counts as there: nothing is known of it."""
+        """Return the state of an owner. One of a kind that is not served counts as solid: its existence is unknown."""
         res = self._resource_of(reference)
         if res is None:
             return "solid"
@@ -137,14 +139,14 @@ class Garbage:
             return "waiting"
         return "solid"
 
-    def _set_free(self, res: Resource, owner: Object) -> None:
-        """Take the owner out of its dependents' references, then let it go."""
+    def _orphan_dependents(self, res: Resource, owner: Object) -> None:
+        """Remove the owner from its dependents' references, then its orphan finalizer."""
         for dependent_res, dependent in self._dependents_of(owner):
             self._drop_owners(dependent_res, dependent, [_uid(owner)])
         self._drop_finalizer(res, owner, ORPHAN)
 
-    def _empty(self, res: Resource, owner: Object) -> None:
-        """Have dependents deleted; the owner goes when none is left that blocks it."""
+    def _delete_dependents(self, res: Resource, owner: Object) -> None:
+        """Queue the dependents for deletion; remove the foreground finalizer once none of them blocks the owner."""
         uid = _uid(owner)
         blocked = False
         for dependent_res, dependent in self._dependents_of(owner):
@@ -155,7 +157,7 @@ class Garbage:
             blocked = blocked or blocks
             if "deletionTimestamp" not in dependent["metadata"]:
                 key = (dependent["metadata"].get("namespace", ""), dependent["metadata"]["name"])
-                self._work.add(((dependent_res.group, dependent_res.plural), key))
+                self._queue.add(((dependent_res.group, dependent_res.plural), key))
         if not blocked:
             self._drop_finalizer(res, owner, FOREGROUND)
 
@@ -171,21 +173,21 @@ class Garbage:
         options = DeleteOptions(
             uid=meta["uid"], resource_version=meta["resourceVersion"], propagation=propagation
         )
-        attempt(lambda: self._store.delete(res, meta.get("namespace"), meta["name"], options))
+        try_write(lambda: self._store.delete(res, meta.get("namespace"), meta["name"], options))
 
     def _drop_owners(self, res: Resource, live: Object, uids: list[str]) -> None:
         left = [each for each in live["metadata"]["ownerReferences"] if each["uid"] not in uids]
-        self._change(res, live, {"ownerReferences": left or None})
+        self._patch_metadata(res, live, {"ownerReferences": left or None})
 
     def _drop_finalizer(self, res: Resource, live: Object, finalizer: str) -> None:
         left = [each for each in live["metadata"]["finalizers"] if each != finalizer]
-        self._change(res, live, {"finalizers": left or None})
+        self._patch_metadata(res, live, {"finalizers": left or None})
 
-    def _change(self, res: Resource, live: Object, fields: Object) -> None:
+    def _patch_metadata(self, res: Resource, live: Object, fields: Object) -> None:
         meta = live["metadata"]
         body = {"metadata": {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"], **fields}}
         patch = Patch("merge", body)
-        attempt(lambda: self._store.patch(res, meta.get("namespace"), meta["name"], patch, _OPTIONS))
+        try_write(lambda: self._store.patch(res, meta.get("namespace"), meta["name"], patch, _OPTIONS))
 
     def _resource_of(self, reference: Object) -> Resource | None:
         group, _, version = reference["apiVersion"].rpartition("/")
@@ -210,7 +212,7 @@ def _owner_uids(obj: Object | None) -> tuple[str, ...]:
     return tuple(reference["uid"] for reference in obj["metadata"].get("ownerReferences") or ())
 
 
-def _chosen(live: Object) -> Propagation:
+def _propagation_of(live: Object) -> Propagation:
     finalizers = live["metadata"].get("finalizers") or ()
     if ORPHAN in finalizers:
         return "Orphan"

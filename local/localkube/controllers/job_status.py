@@ -1,4 +1,4 @@
-"""Tally: what a Job's Pods amount to: how many run, succeeded and failed, and what follows. Pure."""
+"""Job status: counts a Job's Pods and decides what follows: Pods to create or delete, completion, failure. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,27 +7,27 @@ from datetime import datetime, timedelta
 from localkube.apiserver.resources import Object
 
 FIRST_DELAY, LONGEST_DELAY = timedelta(seconds=10), timedelta(minutes=6)
-_OVER = ("Succeeded", "Failed")
+_TERMINAL_PHASES = ("Succeeded", "Failed")
 _DEFAULT_LIMIT = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is to be done for a Job.
+class JobDecision:
+    """What to do for a Job.
 
-    `failure` is a reason and its message; `again` when to look again; `surplus` are Pods to delete; `missing` counts those to make.
+    `failure` is a reason and its message; `requeue_at` is when to sync again; `surplus` are Pods to delete; `missing` counts Pods to create.
     """
 
     complete: bool = False
     failure: tuple[str, str] | None = None
-    again: datetime | None = None
+    requeue_at: datetime | None = None
     surplus: tuple[Object, ...] = ()
     missing: int = 0
     suspended: bool = False
 
 
 def finished(job: Object) -> bool:
-    """Tell whether a Job is Complete or Failed."""
+    """Return whether a Job is Complete or Failed."""
     return _finish(job) is not None
 
 
@@ -37,37 +37,37 @@ def ended_at(job: Object) -> datetime:
     return datetime.fromisoformat(condition["lastTransitionTime"])
 
 
-def judge(job: Object, pods: Sequence[Object], now: datetime) -> Verdict:
-    """Return what is to be done for a Job that is not finished."""
+def decide(job: Object, pods: Sequence[Object], now: datetime) -> JobDecision:
+    """Return what to do for a Job that is not finished."""
     spec = job["spec"]
     active = _active(pods)
     succeeded, failed = _count(pods, "Succeeded"), _count(pods, "Failed")
-    wanted = int(spec.get("completions") or 1)
+    completions = int(spec.get("completions") or 1)
     deadline = _deadline(job)
-    if succeeded >= wanted:
-        return Verdict(complete=True, surplus=tuple(active))
-    if failed > _limit(job) or _worn(active, job):
+    if succeeded >= completions:
+        return JobDecision(complete=True, surplus=tuple(active))
+    if failed > _limit(job) or _restarted_too_often(active, job):
         message = "Job has reached the specified backoff limit"
-        return Verdict(failure=("BackoffLimitExceeded", message), surplus=tuple(active))
+        return JobDecision(failure=("BackoffLimitExceeded", message), surplus=tuple(active))
     if deadline is not None and now >= deadline:
         message = "Job was active longer than specified deadline"
-        return Verdict(failure=("DeadlineExceeded", message), surplus=tuple(active))
+        return JobDecision(failure=("DeadlineExceeded", message), surplus=tuple(active))
     if spec.get("suspend"):
-        return Verdict(surplus=tuple(active), suspended=True)
-    missing = min(int(spec.get("parallelism", 1)), wanted - succeeded) - len(active)
+        return JobDecision(surplus=tuple(active), suspended=True)
+    missing = min(int(spec.get("parallelism", 1)), completions - succeeded) - len(active)
     return _fill(pods, failed, missing, now, deadline)
 
 
 def _fill(
     pods: Sequence[Object], failed: int, missing: int, now: datetime, deadline: datetime | None
-) -> Verdict:
-    """Make the missing Pods, after a failure only once its delay is over."""
+) -> JobDecision:
+    """Create the missing Pods, after a failure only once its back-off is over."""
     if missing <= 0:
-        return Verdict(again=deadline)
+        return JobDecision(requeue_at=deadline)
     due = _last_failure(pods) + delay(failed) if failed else now
     if due <= now:
-        return Verdict(missing=missing, again=deadline)
-    return Verdict(again=min(due, deadline) if deadline else due)
+        return JobDecision(missing=missing, requeue_at=deadline)
+    return JobDecision(requeue_at=min(due, deadline) if deadline else due)
 
 
 def delay(failed: int) -> timedelta:
@@ -75,55 +75,59 @@ def delay(failed: int) -> timedelta:
     return min(FIRST_DELAY * 2.0 ** min(failed - 1, 20), LONGEST_DELAY)
 
 
-def status(job: Object, pods: Sequence[Object], verdict: Verdict, time: str) -> Object:
-    """Return a Job's whole status after a verdict; `time` is now."""
-    former = job.get("status") or {}
-    ended = verdict.complete or verdict.failure is not None
+def status(job: Object, pods: Sequence[Object], decision: JobDecision, time: str) -> Object:
+    """Return a Job's whole status after a decision; `time` is now."""
+    previous = job.get("status") or {}
+    ended = decision.complete or decision.failure is not None
     active = [] if ended else _active(pods)
-    made: Object = {
-        "active": len(active) + verdict.missing,
+    fields: Object = {
+        "active": len(active) + decision.missing,
         "ready": sum(map(_ready, active)),
         "succeeded": _count(pods, "Succeeded"),
         "failed": _count(pods, "Failed"),
-        "terminating": len(_terminating(pods)) + len(verdict.surplus),
-        "startTime": "" if verdict.suspended else former.get("startTime", time),
+        "terminating": len(_terminating(pods)) + len(decision.surplus),
+        "startTime": "" if decision.suspended else previous.get("startTime", time),
         "conditions": [
-            *_suspension(former.get("conditions") or [], verdict, time),
-            *_conditions(verdict, time),
+            *_suspension(previous.get("conditions") or [], decision, time),
+            *_conditions(decision, time),
         ],
-        **({"completionTime": time} if verdict.complete else {}),
+        **({"completionTime": time} if decision.complete else {}),
     }
-    return {key: value for key, value in made.items() if value or key in ("ready", "terminating")}
+    return {key: value for key, value in fields.items() if value or key in ("ready", "terminating")}
 
 
-def _suspension(former: list[Object], verdict: Verdict, time: str) -> list[Object]:
-    """Return the conditions with whether the Job is suspended; one that never was has no word of it."""
-    known = next((one for one in former if one["type"] == "Suspended"), None)
-    if known is None and not verdict.suspended:
-        return former
-    told = _told("JobSuspended", "Job suspended") if verdict.suspended else _told("JobResumed", "Job resumed")
-    said = {"type": "Suspended", "status": "True" if verdict.suspended else "False", **told}
-    if known is not None and known["status"] == said["status"]:
-        return former
-    said |= {"lastProbeTime": time, "lastTransitionTime": time}
-    return [*(one for one in former if one is not known), said]
+def _suspension(previous: list[Object], decision: JobDecision, time: str) -> list[Object]:
+    """Return the conditions with `Suspended` up to date; a Job that never was suspended has no such condition."""
+    current = next((one for one in previous if one["type"] == "Suspended"), None)
+    if current is None and not decision.suspended:
+        return previous
+    fields = (
+        _reason("JobSuspended", "Job suspended")
+        if decision.suspended
+        else _reason("JobResumed", "Job resumed")
+    )
+    condition = {"type": "Suspended", "status": "True" if decision.suspended else "False", **fields}
+    if current is not None and current["status"] == condition["status"]:
+        return previous
+    condition |= {"lastProbeTime": time, "lastTransitionTime": time}
+    return [*(one for one in previous if one is not current), condition]
 
 
-def _told(reason: str, message: str) -> Object:
+def _reason(reason: str, message: str) -> Object:
     return {"reason": reason, "message": message}
 
 
-def _conditions(verdict: Verdict, time: str) -> list[Object]:
-    if verdict.complete:
+def _conditions(decision: JobDecision, time: str) -> list[Object]:
+    if decision.complete:
         reason, message = "CompletionsReached", "Reached expected number of succeeded pods"
         types = ("SuccessCriteriaMet", "Complete")
-    elif verdict.failure is not None:
-        reason, message = verdict.failure
+    elif decision.failure is not None:
+        reason, message = decision.failure
         types = ("FailureTarget", "Failed")
     else:
         return []
-    told = {"status": "True", "reason": reason, "message": message}
-    return [{"type": kind, **told, "lastProbeTime": time, "lastTransitionTime": time} for kind in types]
+    fields = {"status": "True", "reason": reason, "message": message}
+    return [{"type": kind, **fields, "lastProbeTime": time, "lastTransitionTime": time} for kind in types]
 
 
 def _finish(job: Object) -> Object | None:
@@ -142,11 +146,11 @@ def _count(pods: Sequence[Object], phase: str) -> int:
 
 
 def _active(pods: Sequence[Object]) -> list[Object]:
-    return [p for p in pods if _phase(p) not in _OVER and "deletionTimestamp" not in p["metadata"]]
+    return [p for p in pods if _phase(p) not in _TERMINAL_PHASES and "deletionTimestamp" not in p["metadata"]]
 
 
 def _terminating(pods: Sequence[Object]) -> list[Object]:
-    return [p for p in pods if _phase(p) not in _OVER and "deletionTimestamp" in p["metadata"]]
+    return [p for p in pods if _phase(p) not in _TERMINAL_PHASES and "deletionTimestamp" in p["metadata"]]
 
 
 def _ready(pod: Object) -> bool:
@@ -158,8 +162,8 @@ def _limit(job: Object) -> int:
     return int(job["spec"].get("backoffLimit", _DEFAULT_LIMIT))
 
 
-def _worn(active: Sequence[Object], job: Object) -> bool:
-    """Tell whether containers were restarted in place too often; with restartPolicy Never they never are."""
+def _restarted_too_often(active: Sequence[Object], job: Object) -> bool:
+    """Return whether containers were restarted in place more often than backoffLimit; restartPolicy Never: False."""
     if job["spec"]["template"]["spec"].get("restartPolicy") != "OnFailure":
         return False
     statuses = [c for pod in active for c in (pod.get("status") or {}).get("containerStatuses") or ()]
@@ -175,7 +179,7 @@ def _deadline(job: Object) -> datetime | None:
 
 
 def _last_failure(pods: Sequence[Object]) -> datetime:
-    """Return when the latest failed Pod's last container ended; its creation when it does not say."""
+    """Return when the latest failed Pod's last container ended; its creation if its status does not say."""
     ends = [_ended(pod) for pod in pods if _phase(pod) == "Failed"]
     return max(datetime.fromisoformat(end) for end in ends)
 

@@ -1,6 +1,7 @@
-"""Driving: lets the small controllers take their steps after every change of the store, in the process that holds it.
+"""Manager: calls the controllers after every change of the store, in the process that holds it.
 
-A controller listens to the store itself and remembers what it has to look at; `step` does it. Nothing here knows what they do.
+kube-controller-manager without leader election. A controller subscribes to the store itself and queues what it has to sync; `step` does
+it. A controller that fails is logged and called again after a second.
 """
 
 import asyncio
@@ -19,26 +20,28 @@ _AFTER_FAILURE_SECONDS = 1.0
 
 
 @runtime_checkable
-class Timed(Protocol):
-    """A controller that has to look again at a time of its own."""
+class HasDeadline(Protocol):
+    """A controller that has something to do at a certain time, without a change of the store."""
 
     def next_deadline(self) -> datetime | None:
-        """Return when, None: after the next change."""
+        """Return that time; None: only after the next change."""
         ...
 
 
 @contextlib.asynccontextmanager
-async def driven(
+async def run_controllers(
     store: Store,
     controllers: Sequence[Controller],
     now: Callable[[], datetime],
-    lost: Callable[[JournalError], None],
+    on_journal_error: Callable[[JournalError], None],
 ) -> AsyncIterator[None]:
-    """Drive controllers as long as the block lasts; `lost` hears of a journal that cannot be written."""
-    wake = asyncio.Event()
-    wake.set()
-    stop = store.observe(lambda _change: wake.set())
-    task = asyncio.get_running_loop().create_task(_Driver(controllers, now, lost).run(wake))
+    """Run the controllers inside the block; `on_journal_error` is called if the journal cannot be written."""
+    changed = asyncio.Event()
+    changed.set()
+    stop = store.observe(lambda _change: changed.set())
+    task = asyncio.get_running_loop().create_task(
+        _ControllerLoop(controllers, now, on_journal_error).run(changed)
+    )
     try:
         yield
     finally:
@@ -48,34 +51,34 @@ async def driven(
             await task
 
 
-class _Driver:
+class _ControllerLoop:
     def __init__(
         self,
         controllers: Sequence[Controller],
         now: Callable[[], datetime],
-        lost: Callable[[JournalError], None],
+        on_journal_error: Callable[[JournalError], None],
     ) -> None:
         self._controllers = controllers
         self._now = now
-        self._lost = lost
+        self._on_journal_error = on_journal_error
         self._failed = False
 
-    async def run(self, wake: asyncio.Event) -> None:
-        pause: float | None = None
+    async def run(self, changed: asyncio.Event) -> None:
+        timeout: float | None = None
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await wake.wait()
-            wake.clear()
+                async with asyncio.timeout(timeout):
+                    await changed.wait()
+            changed.clear()
             self._failed = False
-            if self._round():
-                wake.set()
-                await asyncio.sleep(0)  # requests have their turn
+            if self._step_all():
+                changed.set()
+                await asyncio.sleep(0)  # let requests run in between
                 continue
-            pause = self._pause()
+            timeout = self._time_to_deadline()
 
-    def _round(self) -> bool:
-        """Have every controller take a step; returns whether one had something to do."""
+    def _step_all(self) -> bool:
+        """Step every controller; returns whether one had something to do."""
         worked = [self._step(controller) for controller in self._controllers]
         return any(worked)
 
@@ -83,14 +86,18 @@ class _Driver:
         try:
             return controller.step()
         except JournalError as error:
-            self._lost(error)
+            self._on_journal_error(error)
         except Exception:
             self._failed = True
             logger.exception("%s failed", type(controller).__name__)
         return False
 
-    def _pause(self) -> float | None:
-        times = [known.next_deadline() for known in self._controllers if isinstance(known, Timed)]
+    def _time_to_deadline(self) -> float | None:
+        times = [
+            controller.next_deadline()
+            for controller in self._controllers
+            if isinstance(controller, HasDeadline)
+        ]
         now = self._now()
         waits = [max(0.0, (time - now).total_seconds()) for time in times if time is not None]
         return min([*waits, _AFTER_FAILURE_SECONDS] if self._failed else waits, default=None)

@@ -1,4 +1,4 @@
-"""Remaining: what a namespace that is being deleted says of what still keeps it. Pure."""
+"""Conditions of a terminating namespace: what remains in it, in the words of the namespace controller. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Final
 
 from localkube.apiserver.resources import Object
 
-_FINE: Final = (
+_SUCCEEDED: Final = (
     ("NamespaceDeletionDiscoveryFailure", "ResourcesDiscovered", "All resources successfully discovered"),
     (
         "NamespaceDeletionGroupVersionParsingFailure",
@@ -23,18 +23,18 @@ _FINE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many objects are left, by resource and by finalizer."""
+    """How many objects remain, by resource and by finalizer."""
 
     kinds: Mapping[str, int]
     finalizers: Mapping[str, int]
 
 
-def status(former: Object, left: Counts, time: str) -> Object:
-    """Return the status of a namespace in which something is left, in the words of a real namespace controller."""
-    kinds = _listed(left.kinds, "{} has {} resource instances")
-    finalizers = _listed(left.finalizers, "{} in {} resource instances")
-    told = [
-        *((kind, "False", reason, message) for kind, reason, message in _FINE),
+def status(previous: Object, remaining: Counts, time: str) -> Object:
+    """Return the status of a terminating namespace in which objects remain; `time` is now."""
+    kinds = _listed(remaining.kinds, "{} has {} resource instances")
+    finalizers = _listed(remaining.finalizers, "{} in {} resource instances")
+    conditions = [
+        *((kind, "False", reason, message) for kind, reason, message in _SUCCEEDED),
         (
             "NamespaceContentRemaining",
             "True",
@@ -50,17 +50,17 @@ def status(former: Object, left: Counts, time: str) -> Object:
             else "All content-preserving finalizers finished",
         ),
     ]
-    known = {one["type"]: one for one in former.get("conditions") or ()}
-    return former | {"conditions": [_condition(*one, known.get(one[0]), time) for one in told]}
+    current = {one["type"]: one for one in previous.get("conditions") or ()}
+    return previous | {"conditions": [_condition(*one, current.get(one[0]), time) for one in conditions]}
 
 
 def _condition(
-    kind: str, verdict: str, reason: str, message: str, former: Object | None, time: str
+    kind: str, value: str, reason: str, message: str, previous: Object | None, time: str
 ) -> Object:
-    since = former["lastTransitionTime"] if former is not None and former["status"] == verdict else time
+    since = previous["lastTransitionTime"] if previous is not None and previous["status"] == value else time
     return {
         "type": kind,
-        "status": verdict,
+        "status": value,
         "lastTransitionTime": since,
         "reason": reason,
         "message": message,

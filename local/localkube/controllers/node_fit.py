@@ -1,4 +1,8 @@
-"""Fitting: may this Pod run on that node, and if not, in kube-scheduler's words why. Pure."""
+"""Node fit: whether a node can run a Pod, and the reasons if not, in kube-scheduler's words. Pure.
+
+The Filter plugins NodeUnschedulable, TaintToleration, NodeAffinity, VolumeBinding and NodeResourcesFit, in that order; no Pod affinity,
+topology spread or host ports.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,16 +11,16 @@ from dataclasses import dataclass
 from localkube.apiserver.resources import Object
 from localkube.quantity import milli
 
-_OVER = ("Succeeded", "Failed")
+_TERMINAL_PHASES = ("Succeeded", "Failed")
 _NOT_READY = "node.kubernetes.io/not-ready"
-_REPELLING = ("NoSchedule", "NoExecute")
+_BLOCKING_EFFECTS = ("NoSchedule", "NoExecute")
 _NO_MATCH = "node(s) didn't match Pod's node affinity/selector"
 _NO_VOLUME = "node(s) didn't match PersistentVolume's node affinity"
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """A node, what its Pods ask for already (in thousandths), and how many they are."""
+class NodeInfo:
+    """A node with the requests of its Pods (in thousandths) and their number."""
 
     node: Object
     used: Mapping[str, int]
@@ -28,63 +32,63 @@ class Room:
         return str(self.node["metadata"]["name"])
 
 
-def room(node: Object, pods: Iterable[Object]) -> Room:
-    """Count what a node's Pods ask for."""
+def node_info(node: Object, pods: Iterable[Object]) -> NodeInfo:
+    """Sum up the requests of the Pods on a node that have not ended."""
     used: Counter[str] = Counter()
     count = 0
     for pod in pods:
-        if (pod.get("status") or {}).get("phase") not in _OVER:
+        if (pod.get("status") or {}).get("phase") not in _TERMINAL_PHASES:
             used.update(requests(pod))
             count += 1
-    return Room(node, used, count)
+    return NodeInfo(node, used, count)
 
 
 def requests(pod: Object) -> dict[str, int]:
-    """Return what a Pod asks for, in thousandths: the sum of its containers, or its largest init container."""
+    """Return a Pod's requests in thousandths: the sum of its containers or its largest init container, and its overhead."""
     total: Counter[str] = Counter()
     for container in pod["spec"].get("containers") or ():
-        total.update(_asked(container))
+        total.update(_container_requests(container))
     for container in pod["spec"].get("initContainers") or ():
-        for resource, amount in _asked(container).items():
+        for resource, amount in _container_requests(container).items():
             total[resource] = max(total[resource], amount)
     total.update({key: milli(value) for key, value in (pod["spec"].get("overhead") or {}).items()})
     return dict(total)
 
 
-def obstacles(pod: Object, there: Room, volumes: Iterable[Object] = ()) -> list[str]:
-    """Return why a Pod may not run on a node; empty when it may."""
-    node = there.node
+def unschedulable_reasons(pod: Object, info: NodeInfo, volumes: Iterable[Object] = ()) -> list[str]:
+    """Return why a node cannot run a Pod, in kube-scheduler's words; empty if it can."""
+    node = info.node
     labels = node["metadata"].get("labels") or {}
     if (node.get("spec") or {}).get("unschedulable") and not _tolerates(pod, _cordoned()):
         return ["node(s) were unschedulable"]
-    repelled = next((taint for taint in _taints(node) if not _tolerates(pod, taint)), None)
-    if repelled is not None:
-        return [f"node(s) had untolerated taint {{{repelled['key']}: {repelled.get('value', '')}}}"]
-    if not _selected(pod, labels, there.name):
+    untolerated = next((taint for taint in _taints(node) if not _tolerates(pod, taint)), None)
+    if untolerated is not None:
+        return [f"node(s) had untolerated taint {{{untolerated['key']}: {untolerated.get('value', '')}}}"]
+    if not _matches_node_selector(pod, labels, info.name):
         return [_NO_MATCH]
-    if not all(_reachable(volume, labels, there.name) for volume in volumes):
+    if not all(_matches_volume(volume, labels, info.name) for volume in volumes):
         return [_NO_VOLUME]
-    return list(_lacking(pod, there))
+    return list(_insufficient(pod, info))
 
 
-def refusal(found: Mapping[str, list[str]]) -> str:
-    """Return kube-scheduler's sentence over all nodes: name -> obstacles."""
-    if not found:
+def fit_error(reasons: Mapping[str, list[str]]) -> str:
+    """Return kube-scheduler's message over all nodes; `reasons` is node name -> reasons."""
+    if not reasons:
         return "no nodes available to schedule pods"
-    counted = Counter(why for obstacle in found.values() for why in obstacle)
+    counted = Counter(why for node in reasons.values() for why in node)
     short = sum(
-        all("Insufficient" in why or why == "Too many pods" for why in each) for each in found.values()
+        all("Insufficient" in why or why == "Too many pods" for why in node) for node in reasons.values()
     )
-    others = len(found) - short
+    others = len(reasons) - short
     helps = [f"{short} No preemption victims found for incoming pod"] if short else []
     helps += [f"{others} Preemption is not helpful for scheduling"] if others else []
-    head = f"0/{len(found)} nodes are available"
+    head = f"0/{len(reasons)} nodes are available"
     words = ", ".join(sorted(f"{count} {why}" for why, count in counted.items()))
     return f"{head}: {words}. preemption: {head}: {', '.join(helps)}."
 
 
 def matches_terms(terms: Iterable[Object], labels: Mapping[str, str], name: str) -> bool:
-    """Tell whether one term of a node selector matches; a term that asks nothing matches nothing."""
+    """Return whether one term of a node selector matches; an empty term matches nothing."""
     return any(_matches_term(term, labels, name) for term in terms)
 
 
@@ -97,31 +101,31 @@ def _matches_term(term: Object, labels: Mapping[str, str], name: str) -> bool:
 
 
 def _matches(requirement: Object, values: Mapping[str, str]) -> bool:
-    value, wanted = values.get(requirement["key"]), requirement.get("values") or ()
+    value, expected = values.get(requirement["key"]), requirement.get("values") or ()
     match requirement["operator"]:
         case "In":
-            return value in wanted
+            return value in expected
         case "NotIn":
-            return value not in wanted
+            return value not in expected
         case "Exists":
             return value is not None
         case "DoesNotExist":
             return value is None
         case "Gt" | "Lt" as order:
-            return _compares(order, value, wanted)
+            return _compares(order, value, expected)
         case _:
             return False
 
 
-def _compares(order: str, value: str | None, wanted: Iterable[str]) -> bool:
+def _compares(order: str, value: str | None, expected: Iterable[str]) -> bool:
     try:
-        have, limit = int(value or ""), int(next(iter(wanted), ""))
+        have, limit = int(value or ""), int(next(iter(expected), ""))
     except ValueError:
         return False
     return have > limit if order == "Gt" else have < limit
 
 
-def _selected(pod: Object, labels: Mapping[str, str], name: str) -> bool:
+def _matches_node_selector(pod: Object, labels: Mapping[str, str], name: str) -> bool:
     selector = pod["spec"].get("nodeSelector") or {}
     if any(labels.get(key) != value for key, value in selector.items()):
         return False
@@ -130,13 +134,15 @@ def _selected(pod: Object, labels: Mapping[str, str], name: str) -> bool:
     return required is None or matches_terms(required.get("nodeSelectorTerms") or (), labels, name)
 
 
-def _reachable(volume: Object, labels: Mapping[str, str], name: str) -> bool:
+def _matches_volume(volume: Object, labels: Mapping[str, str], name: str) -> bool:
     required = (volume["spec"].get("nodeAffinity") or {}).get("required")
     return required is None or matches_terms(required.get("nodeSelectorTerms") or (), labels, name)
 
 
 def _taints(node: Object) -> Iterator[Object]:
-    yield from (t for t in (node.get("spec") or {}).get("taints") or () if t.get("effect") in _REPELLING)
+    yield from (
+        t for t in (node.get("spec") or {}).get("taints") or () if t.get("effect") in _BLOCKING_EFFECTS
+    )
     conditions = (node.get("status") or {}).get("conditions") or ()
     if not any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
         yield {"key": _NOT_READY, "effect": "NoSchedule"}
@@ -161,16 +167,16 @@ def _tolerated(toleration: Object, taint: Object) -> bool:
     return exists or (toleration.get("value") or "") == (taint.get("value") or "")
 
 
-def _lacking(pod: Object, there: Room) -> Iterator[str]:
-    allocatable = (there.node.get("status") or {}).get("allocatable") or {}
-    if there.pods + 1 > milli(allocatable.get("pods", "110")) // 1000:
+def _insufficient(pod: Object, info: NodeInfo) -> Iterator[str]:
+    allocatable = (info.node.get("status") or {}).get("allocatable") or {}
+    if info.pods + 1 > milli(allocatable.get("pods", "110")) // 1000:
         yield "Too many pods"
     for resource, amount in sorted(requests(pod).items()):
-        if amount and amount > milli(allocatable.get(resource, "0")) - there.used.get(resource, 0):
+        if amount and amount > milli(allocatable.get(resource, "0")) - info.used.get(resource, 0):
             yield f"Insufficient {resource}"
 
 
-def _asked(container: Object) -> dict[str, int]:
+def _container_requests(container: Object) -> dict[str, int]:
     resources = container.get("resources") or {}
-    asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
-    return {resource: milli(amount) for resource, amount in asked.items()}
+    amounts = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+    return {resource: milli(amount) for resource, amount in amounts.items()}

@@ -1,6 +1,6 @@
-"""What a controller is to whoever drives it: something that, told to, does what there is to do, and then has nothing to do.
+"""Work queue: keys to sync, and what a controller is to the code that runs it.
 
-A simulation takes steps when it likes; the API's process takes them after each change. No controller here waits or reads a clock.
+client-go's workqueue without rate limits. A simulation calls `step` when it likes; the API server calls it after each change.
 """
 
 from collections import deque
@@ -13,38 +13,38 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Controller(Protocol):
-    """Reacts to what it was told of the store."""
+    """Reconciles objects of the store. It subscribes to changes itself."""
 
     def step(self) -> bool:
-        """Do all that there is to do now; returns whether there was anything."""
+        """Do everything that can be done now; returns whether there was anything."""
         ...
 
 
-class Work(Generic[K]):
-    """Keys that need a look, each once, in the order in which they came up."""
+class WorkQueue(Generic[K]):
+    """Keys to sync, each at most once, in the order in which they were added."""
 
     def __init__(self) -> None:
-        self._line: deque[K] = deque()
-        self._known: set[K] = set()
+        self._queue: deque[K] = deque()
+        self._pending: set[K] = set()
 
     def add(self, key: K) -> None:
-        """Have a key looked at, unless it is to be looked at anyway."""
-        if key not in self._known:
-            self._known.add(key)
-            self._line.append(key)
+        """Add a key unless it is queued already."""
+        if key not in self._pending:
+            self._pending.add(key)
+            self._queue.append(key)
 
-    def drain(self, look: Callable[[K], None]) -> bool:
-        """Have every key looked at, those included that come up meanwhile; returns whether there was any."""
-        found = bool(self._line)
-        while self._line:
-            key = self._line.popleft()
-            self._known.discard(key)
-            look(key)
-        return found
+    def drain(self, sync: Callable[[K], None]) -> bool:
+        """Sync every key, including those that are added meanwhile; returns whether there were any."""
+        had_work = bool(self._queue)
+        while self._queue:
+            key = self._queue.popleft()
+            self._pending.discard(key)
+            sync(key)
+        return had_work
 
 
-def attempt(write: Callable[[], object]) -> bool:
-    """Write what may have been overtaken; returns False when it was (the change that did so brings the key up again)."""
+def try_write(write: Callable[[], object]) -> bool:
+    """Call a write that may conflict; False on 404 and 409: the change that caused them queues the key again. Raises ApiError."""
     try:
         write()
     except ApiError as error:

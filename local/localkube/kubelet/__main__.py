@@ -37,19 +37,19 @@ def options(arguments: Sequence[str]) -> NodeOptions:
     parser.add_argument(
         "--client-ca-file", type=Path, help="authority of the API server's client certificate"
     )
-    given = parser.parse_args(arguments)
-    secure = (given.tls_cert_file, given.tls_private_key_file, given.client_ca_file)
+    parsed = parser.parse_args(arguments)
+    secure = (parsed.tls_cert_file, parsed.tls_private_key_file, parsed.client_ca_file)
     if any(secure) and not all(secure):
         parser.error("TLS needs --tls-cert-file, --tls-private-key-file and --client-ca-file")
     return NodeOptions(
-        state=given.state.absolute(),
-        name=given.name,
-        kubeconfig=given.kubeconfig,
-        port=given.port,
-        back_off=given.back_off,
+        state=parsed.state.absolute(),
+        name=parsed.name,
+        kubeconfig=parsed.kubeconfig,
+        port=parsed.port,
+        back_off=parsed.back_off,
         tls=TlsFiles(*secure) if all(secure) else None,
-        resources=device_manager.parsed(given.resource) or device_manager.found(),
-        images=ImageRuntimes((PROCESS, *map(_entry, given.image))),
+        resources=device_manager.parsed_quantities(parsed.resource) or device_manager.detected(),
+        images=ImageRuntimes((PROCESS, *map(_entry, parsed.image))),
     )
 
 

@@ -1,12 +1,12 @@
-"""Admission: what a Pod asks for that the local node does not offer. Pure; nothing is ignored silently."""
+"""Admission: rejects Pods that use what this node does not support, as kubelet's admit handlers do. Pure; nothing is ignored silently."""
 
 from localkube.kubelet.client import Object
 
 REASON = "NotOffered"
 
 
-def objection(pod: Object) -> str:
-    """Return why a Pod cannot be run here at all; empty when it can."""
+def rejection(pod: Object) -> str:
+    """Return why this node can never run a Pod; empty if it can."""
     spec = pod["spec"]
     for container in spec.get("initContainers") or ():
         if container.get("restartPolicy"):

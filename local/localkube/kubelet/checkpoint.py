@@ -1,6 +1,6 @@
-"""Records: what the node remembers of its Pods on disk, so that its successor goes on where it was killed.
+"""Checkpoints: what the kubelet keeps of its Pods on disk, so that the next process continues where this one was killed.
 
-One small file a Pod, replaced as a whole. It says what was begun, never what is true now: whether a process lives is asked of the kernel.
+One small file a Pod, replaced as a whole. It records what was started, never whether it still runs: the kernel is asked for that.
 """
 
 import contextlib
@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 
 
 class ContainerRecord(msgspec.Struct, kw_only=True):
-    """One container: `attempt` counts the starts that were begun, `streak` the ends in a row (see `backoff`)."""
+    """One container: `attempt` counts its starts, `streak` its ends in a row (see `backoff`); `state` and `last` are containerStatus fields."""
 
     attempt: int = 0
     restarts: int = 0
     streak: int = 0
-    state: Object = {}  # as in a containerStatus
+    state: Object = {}
     last: Object = {}
     ready: bool = False
     started: bool = False
@@ -30,12 +30,12 @@ class ContainerRecord(msgspec.Struct, kw_only=True):
 
     @property
     def id(self) -> str:
-        """Return what tells this run from all others on this machine since it was booted."""
+        """The containerID: unique among the processes of this boot of the machine."""
         return f"process://{self.identity.pid}.{self.identity.started}" if self.identity else ""
 
 
 class PodRecord(msgspec.Struct, kw_only=True):
-    """One Pod. `failed` holds reason and message when the node refused it, or took it down."""
+    """One Pod. `failed` holds reason and message if the node rejected it or stopped it."""
 
     pod: Object
     address: str
@@ -51,27 +51,27 @@ class PodRecord(msgspec.Struct, kw_only=True):
         return str(self.pod["metadata"]["uid"])
 
     def container(self, name: str) -> ContainerRecord:
-        """Return the record of a container, new if there is none."""
+        """Return the record of a container, created if absent."""
         return self.containers.setdefault(name, ContainerRecord())
 
 
-class Records:
-    """The folder of records."""
+class CheckpointManager:
+    """The folder of checkpoints."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def load(self) -> list[PodRecord]:
-        """Return all records; one that cannot be read is left aside and said."""
-        found = []
+        """Return the records of all Pods; a file that cannot be read is renamed and logged."""
+        records = []
         for path in sorted(self._folder.glob("*.json")):
             try:
-                found.append(msgspec.json.decode(path.read_bytes(), type=PodRecord))
+                records.append(msgspec.json.decode(path.read_bytes(), type=PodRecord))
             except (OSError, msgspec.MsgspecError) as error:
-                log.warning("%s cannot be read, and is left aside: %s", path, error)
+                log.warning("%s cannot be read and is renamed: %s", path, error)
                 path.rename(path.with_suffix(".unreadable"))
-        return found
+        return records
 
     def save(self, record: PodRecord) -> None:
         """Write a record, whole or not at all."""
@@ -83,12 +83,12 @@ class Records:
         draft.replace(path)
 
     def remove(self, record: PodRecord) -> None:
-        """Forget a Pod."""
+        """Delete the record of a Pod."""
         (self._folder / f"{record.uid}.json").unlink(missing_ok=True)
 
 
 def boot_id() -> str:
-    """Return what changes whenever this machine boots; processes of another boot are gone, whatever their numbers."""
+    """Return the boot id of this machine: process ids of another boot mean nothing."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""

@@ -18,7 +18,7 @@ Object: TypeAlias = dict[str, Any]
 
 _REQUEST_SECONDS = 10.0
 _SILENCE_SECONDS = 90.0
-"""A watch that says nothing for so long, not even a bookmark, is taken for dead."""
+"""A watch without any event for so long, not even a bookmark, has lost its connection."""
 _FIRST_FAILURE = 400
 
 
@@ -51,7 +51,7 @@ class Client:
         return await self._call("PATCH", path, body=body, content="merge-patch+json")
 
     async def delete(self, path: str, *, uid: str, grace: int | None = None) -> None:
-        """Delete an object of that uid; gone already, or another one by that name, is success."""
+        """Delete an object of that uid; success too if it is deleted already or another object has its name."""
         body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         if grace is not None:
             body["gracePeriodSeconds"] = grace

@@ -1,6 +1,6 @@
-"""Container: one container of a Pod through all of its runs: start, probes, end, back-off, start again.
+"""Container: one container of a Pod through all of its runs: start, probes, end, back-off, restart.
 
-Cancelling `live` leaves the process running: an engine does not die with its node.
+The container part of kubelet's pod workers. Cancelling `run` leaves the process running: an engine outlives its kubelet.
 """
 
 import asyncio
@@ -11,21 +11,22 @@ from pathlib import Path
 
 from localkube.kubelet import container_launch, container_process, probes, termination_message
 from localkube.kubelet.api_errors import ApiError
-from localkube.kubelet.backoff import words
+from localkube.kubelet.backoff import format_duration
 from localkube.kubelet.checkpoint import PodRecord
 from localkube.kubelet.client import Object
 from localkube.kubelet.container_launch import StartError
 from localkube.kubelet.container_process import Launch, Process
 from localkube.kubelet.environment import ConfigError
 from localkube.kubelet.image_runtimes import NoRuntimeError
-from localkube.kubelet.node_context import Host
+from localkube.kubelet.node_context import NodeContext
 from localkube.kubelet.pod_status import stamp
 from localkube.kubelet.probes import Target
 from localkube.kubelet.volumes import VolumeError
 
 _UNKNOWN, _CANNOT_START = 255, 128
+_UNKNOWN_EXIT = "exit code unknown: the process and its parent ended while the kubelet was down"
 _FIRST_RETRY, _LONGEST_RETRY = 2.0, 60.0
-_KEPT_MESSAGE = 2048
+_MAX_MESSAGE = 2048
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ log = logging.getLogger(__name__)
 class Container:
     """One container. `save` writes the Pod's record and publishes its status."""
 
-    def __init__(self, host: Host, pod: PodRecord, spec: Object, save: Callable[[], None]) -> None:
-        self._host = host
+    def __init__(self, node: NodeContext, pod: PodRecord, spec: Object, save: Callable[[], None]) -> None:
+        self._node = node
         self._pod = pod
         self._spec = spec
         self._save = save
@@ -44,51 +45,51 @@ class Container:
         self.process: Process | None = None
         self._folders: Mapping[str, Path] = {}
 
-    async def live(self, folders: Mapping[str, Path]) -> None:
-        """Run it, again and again where the Pod's restartPolicy says so; return when it has ended for good."""
+    async def run(self, folders: Mapping[str, Path]) -> None:
+        """Run it, and restart it as the Pod's restartPolicy says; return when it has ended permanently."""
         self._folders = folders
-        if (left := self._left_behind()) is not None:
-            await self._attend(left, await self._target())
-        while self._again():
-            await self._pause()
-            await self._host.listed.wait()
+        if (left := self._previous_run()) is not None:
+            await self._supervise(left, await self._target())
+        while self._should_restart():
+            await self._wait_for_back_off()
+            await self._node.listed.wait()
             started = await self._start()
             if started is not None:
-                await self._attend(*started)
+                await self._supervise(*started)
 
     async def stop(self, grace: float) -> None:
-        """End it, with its preStop hook if it has one; return once nothing of it runs."""
+        """Run its preStop hook, then stop it within `grace` seconds; return once none of its processes runs."""
         if self.process is None:
-            self.process = self._left_behind()
+            self.process = self._previous_run()
         if self.process is None:
             return
-        self._host.events.tell(self._pod.pod, "Killing", f"Stopping container {self.name}")
+        self._event("Killing", f"Stopping container {self.name}")
         loop = asyncio.get_running_loop()
         until = loop.time() + grace
         await self._pre_stop(grace)
         code = await self.process.stop(max(until - loop.time(), 0.0))
         if "running" in self.record.state:
-            self._note_end(code)
+            self._record_end(code)
 
     @property
     def ended(self) -> bool:
         """Whether its last run is over."""
         return "terminated" in self.record.state
 
-    def _left_behind(self) -> Process | None:
-        """Return the run that a former node process began and whose end nobody has noted yet."""
+    def _previous_run(self) -> Process | None:
+        """Return the run that an earlier kubelet process started and whose end is not recorded yet."""
         if not self.record.attempt or self.ended or "waiting" in self.record.state:
             return None
-        return container_process.adopt(self._run(), self.record.identity)
+        return container_process.adopt(self._run_folder(), self.record.identity)
 
-    def _run(self) -> Path:
-        """Return the folder of the last run."""
-        return self._host.layout.runs / self._pod.uid / self.name / str(self.record.attempt)
+    def _run_folder(self) -> Path:
+        """Return the folder of the latest run."""
+        return self._node.layout.runs / self._pod.uid / self.name / str(self.record.attempt)
 
-    def _log(self) -> Path:
-        return self._host.layout.log(self._pod.pod, self.name, self.record.attempt)
+    def _log_file(self) -> Path:
+        return self._node.layout.log(self._pod.pod, self.name, self.record.attempt)
 
-    def _again(self) -> bool:
+    def _should_restart(self) -> bool:
         ended = self.record.state.get("terminated")
         if ended is None:
             return True
@@ -97,30 +98,33 @@ class Container:
             return True
         return policy != "Never" and bool(ended["exitCode"])
 
-    async def _pause(self) -> None:
-        """Wait out the back-off after an end."""
+    async def _wait_for_back_off(self) -> None:
+        """Wait for the back-off after an end."""
         if not self.ended:
             return
-        delay = self._host.back_off.delay(self.record.streak)
+        delay = self._node.back_off.delay(self.record.streak)
         self.record.last = self.record.state
         if delay:
-            whom = f"{self.name} pod={self._where()}"
-            self._wait_for("CrashLoopBackOff", f"back-off {words(delay)} restarting failed container={whom}")
-            text = f"Back-off restarting failed container {self.name} in pod {self._where()}"
-            self._host.events.tell(self._pod.pod, "BackOff", text, warning=True)
+            reference = f"{self.name} pod={self._pod_reference()}"
+            self._set_waiting(
+                "CrashLoopBackOff",
+                f"back-off {format_duration(delay)} restarting failed container={reference}",
+            )
+            text = f"Back-off restarting failed container {self.name} in pod {self._pod_reference()}"
+            self._event("BackOff", text, warning=True)
             await asyncio.sleep(delay)
 
     async def _start(self) -> tuple[Process, Target] | None:
-        """Start the next run; None when its program cannot be started, which counts as an end."""
+        """Start the next run; None if its program cannot be started, which counts as an end."""
         try:
             launch, target = await self._prepared()
             self.record.attempt += 1
             self.record.restarts = self.record.attempt - 1
             self.record.state, self.record.identity = {}, None
-            self._host.records.save(self._pod)
+            self._node.checkpoints.save(self._pod)
             self.process = await container_process.start(launch)
         except (StartError, OSError, TimeoutError) as error:
-            self._cannot_start(str(error))
+            self._record_start_error(str(error))
             return None
         return self.process, target
 
@@ -128,50 +132,48 @@ class Container:
         retry = _FIRST_RETRY
         while True:
             try:
-                return await container_launch.prepare(self._host, self._pod, self._spec, self._folders)
+                return await container_launch.prepare(self._node, self._pod, self._spec, self._folders)
             except NoRuntimeError as error:
-                await self._without_image(str(error), retry)
+                await self._retry_image(str(error), retry)
             except (ConfigError, VolumeError) as error:
-                self._wait_for("CreateContainerConfigError", str(error))
-                self._host.events.tell(self._pod.pod, "Failed", f"Error: {error}", warning=True)
+                self._set_waiting("CreateContainerConfigError", str(error))
+                self._event("Failed", f"Error: {error}", warning=True)
                 await asyncio.sleep(retry)
             except ApiError as error:
-                log.warning("%s: %s", self._where(), error)
+                log.warning("%s: %s", self._pod_reference(), error)
                 await asyncio.sleep(retry)
             retry = min(2 * retry, _LONGEST_RETRY)
 
-    async def _without_image(self, why: str, retry: float) -> None:
+    async def _retry_image(self, why: str, retry: float) -> None:
         image = self._spec.get("image", "")
-        self._wait_for("ErrImagePull", why)
-        self._host.events.tell(
-            self._pod.pod, "Failed", f'Failed to pull image "{image}": {why}', warning=True
-        )
-        self._host.events.tell(self._pod.pod, "Failed", "Error: ErrImagePull", warning=True)
+        self._set_waiting("ErrImagePull", why)
+        self._event("Failed", f'Failed to pull image "{image}": {why}', warning=True)
+        self._event("Failed", "Error: ErrImagePull", warning=True)
         await asyncio.sleep(retry / 2)
-        self._wait_for("ImagePullBackOff", f'Back-off pulling image "{image}": ErrImagePull: {why}')
-        self._host.events.tell(self._pod.pod, "BackOff", f'Back-off pulling image "{image}"')
+        self._set_waiting("ImagePullBackOff", f'Back-off pulling image "{image}": ErrImagePull: {why}')
+        self._event("BackOff", f'Back-off pulling image "{image}"')
         await asyncio.sleep(retry / 2)
 
     async def _target(self) -> Target | None:
-        """Return how probes reach an adopted run; None without probes, or while that cannot be known."""
+        """Return how probes reach an adopted run; None if that is unknown, and then it is not probed."""
         try:
-            return (await container_launch.prepare(self._host, self._pod, self._spec, self._folders))[1]
+            return (await container_launch.prepare(self._node, self._pod, self._spec, self._folders))[1]
         except (NoRuntimeError, ConfigError, VolumeError, StartError, ApiError) as error:
-            log.warning("%s: its probes are not asked: %s", self._where(), error)
+            log.warning("%s: it is not probed: %s", self._pod_reference(), error)
             return None
 
-    async def _attend(self, running: Process, target: Target | None) -> None:
-        """Note that it runs, ask its probes, and note how it ends."""
+    async def _supervise(self, running: Process, target: Target | None) -> None:
+        """Record the start of a run, probe it, and record its end."""
         self.process = running
-        self._note_start(running)
+        self._record_start(running)
         code: int | None = None
         async with asyncio.TaskGroup() as tasks:
             probing = tasks.create_task(self._probe(running, target))
             code = await running.ended()
             probing.cancel()
-        self._note_end(code)
+        self._record_end(code)
 
-    def _note_start(self, running: Process) -> None:
+    def _record_start(self, running: Process) -> None:
         if "running" not in self.record.state:
             self.record.state = {"running": {"startedAt": stamp(datetime.now(UTC))}}
             self.record.started = self._init or "startupProbe" not in self._spec
@@ -182,44 +184,49 @@ class Container:
                 ("Created", f"Created container: {self.name}"),
                 ("Started", f"Started container {self.name}"),
             ):
-                self._host.events.tell(self._pod.pod, reason, text)
+                self._event(reason, text)
         self.record.identity = running.identity or self.record.identity
         self._save()
 
-    def _note_end(self, code: int | None) -> None:
+    def _record_end(self, code: int | None) -> None:
         now = datetime.now(UTC)
         started = self.record.state.get("running", {}).get("startedAt", stamp(now))
-        told: Object = {"reason": "Completed" if code == 0 else "Error", "exitCode": code}
+        state: Object = {"reason": "Completed" if code == 0 else "Error", "exitCode": code}
         if code is None:
-            told = {"reason": "Unknown", "exitCode": _UNKNOWN, "message": "nobody saw how the process ended"}
-        message = termination_message.message(self._spec, self._run(), self._log(), failed=bool(code))
+            state = {"reason": "Unknown", "exitCode": _UNKNOWN, "message": _UNKNOWN_EXIT}
+        message = termination_message.message(
+            self._spec, self._run_folder(), self._log_file(), failed=bool(code)
+        )
         if message:
-            told["message"] = message
+            state["message"] = message
         ran = (now - datetime.fromisoformat(started)).total_seconds()
-        self.record.streak = self._host.back_off.streak(self.record.streak, ran)
-        self._terminated(
-            {**told, "startedAt": started, "finishedAt": stamp(now), "containerID": self.record.id}
+        self.record.streak = self._node.back_off.streak(self.record.streak, ran)
+        self._set_terminated(
+            {**state, "startedAt": started, "finishedAt": stamp(now), "containerID": self.record.id}
         )
 
-    def _cannot_start(self, why: str) -> None:
+    def _record_start_error(self, why: str) -> None:
         now = stamp(datetime.now(UTC))
         self.record.streak += 1
-        told = {"reason": "StartError", "exitCode": _CANNOT_START, "message": why[:_KEPT_MESSAGE]}
-        self._host.events.tell(self._pod.pod, "Failed", f"Error: {why}", warning=True)
-        self._terminated({**told, "startedAt": now, "finishedAt": now})
+        state = {"reason": "StartError", "exitCode": _CANNOT_START, "message": why[:_MAX_MESSAGE]}
+        self._event("Failed", f"Error: {why}", warning=True)
+        self._set_terminated({**state, "startedAt": now, "finishedAt": now})
 
-    def _terminated(self, told: Object) -> None:
-        self.record.state = {"terminated": told}
-        self.record.ready = self._init and told["exitCode"] == 0
+    def _set_terminated(self, state: Object) -> None:
+        self.record.state = {"terminated": state}
+        self.record.ready = self._init and state["exitCode"] == 0
         self.record.started = False
         self.process = None
         self._save()
 
-    def _wait_for(self, reason: str, message: str) -> None:
-        self.record.state = {"waiting": {"reason": reason, "message": message[:_KEPT_MESSAGE]}}
+    def _set_waiting(self, reason: str, message: str) -> None:
+        self.record.state = {"waiting": {"reason": reason, "message": message[:_MAX_MESSAGE]}}
         self._save()
 
-    def _where(self) -> str:
+    def _event(self, reason: str, message: str, *, warning: bool = False) -> None:
+        self._node.events.record(self._pod.pod, reason, message, warning=warning)
+
+    def _pod_reference(self) -> str:
         metadata = self._pod.pod["metadata"]
         return f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})"
 
@@ -231,7 +238,7 @@ class Container:
             async with asyncio.timeout(grace):
                 await self._hook(hook)
         except TimeoutError:
-            log.warning("%s: the preStop hook of %s took all of its grace", self._where(), self.name)
+            log.warning("%s: the preStop hook did not end within the grace period", self._pod_reference())
 
     async def _hook(self, hook: Object) -> None:
         if "sleep" in hook:
@@ -239,9 +246,9 @@ class Container:
             return
         target = await self._target()
         if target is not None and ("exec" in hook or "httpGet" in hook):
-            wrong = await probes.asker(hook, target, self._host.session)()
+            wrong = await probes.prober_of(hook, target, self._node.session)()
             if wrong:
-                self._host.events.tell(self._pod.pod, "FailedPreStopHook", wrong, warning=True)
+                self._event("FailedPreStopHook", wrong, warning=True)
 
     async def _probe(self, running: Process, target: Target | None) -> None:
         if target is None or self._init:
@@ -256,25 +263,25 @@ class Container:
     async def _follow(self, kind: str, running: Process, target: Target) -> None:
         probe = self._spec[f"{kind}Probe"]
 
-        async def judge(good: bool) -> bool:  # noqa: FBT001 -- the verdict itself
+        async def on_result(good: bool) -> bool:  # noqa: FBT001 -- the result itself
             if not good and kind != "readiness":
                 await self._fail(kind, probe, running)
                 return True
-            return self._judged(kind, good=good)
+            return self._apply_result(kind, good=good)
 
-        def complain(wrong: str) -> None:
+        def on_failure(wrong: str) -> None:
             text = f"{kind.capitalize()} probe failed: {wrong}"
-            self._host.events.tell(self._pod.pod, "Unhealthy", text, warning=True)
+            self._event("Unhealthy", text, warning=True)
 
         try:
-            ask = probes.asker(probe, target, self._host.session)
+            probe_once = probes.prober_of(probe, target, self._node.session)
         except ValueError as error:
-            complain(str(error))
+            on_failure(str(error))
             return
-        await probes.follow(probe, ask, judge, complain)
+        await probes.follow(probe, probe_once, on_result, on_failure)
 
-    def _judged(self, kind: str, *, good: bool) -> bool:
-        """Note a verdict; tells whether the probe is done."""
+    def _apply_result(self, kind: str, *, good: bool) -> bool:
+        """Record a success or a readiness result; returns whether the probe is finished."""
         if kind == "startup":
             self.record.started, self.record.ready = True, "readinessProbe" not in self._spec
             self._save()
@@ -286,7 +293,7 @@ class Container:
 
     async def _fail(self, kind: str, probe: Object, running: Process) -> None:
         text = f"Container {self.name} failed {kind} probe, will be restarted"
-        self._host.events.tell(self._pod.pod, "Killing", text)
+        self._event("Killing", text)
         grace = probe.get("terminationGracePeriodSeconds") or self._pod.pod["spec"].get(
             "terminationGracePeriodSeconds", 30
         )

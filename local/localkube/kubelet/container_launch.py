@@ -1,4 +1,4 @@
-"""Launching: from a container's spec to the command line, variables and folders that its process starts with."""
+"""Container launch: turns a container's spec into the command line, variables and folders of its process."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from localkube.kubelet.checkpoint import PodRecord
 from localkube.kubelet.client import Object
 from localkube.kubelet.container_process import Launch
 from localkube.kubelet.environment import ConfigError, Facts
-from localkube.kubelet.node_context import Host
+from localkube.kubelet.node_context import NodeContext
 from localkube.kubelet.pod_status import HOST
 from localkube.kubelet.probes import Target, ports_of
 from localkube.kubelet.variable_expansion import expand
@@ -21,63 +21,63 @@ _PLURALS = {"configMapRef": "configmaps", "secretRef": "secrets"}
 
 
 class StartError(Exception):
-    """The process cannot be started: its program is not there."""
+    """The process cannot be started: its program is not on this machine."""
 
 
 async def prepare(
-    host: Host, record: PodRecord, container: Object, folders: Mapping[str, Path]
+    node: NodeContext, record: PodRecord, container: Object, folders: Mapping[str, Path]
 ) -> tuple[Launch, Target]:
     """Return how to start the next run of a container, and how its probes reach it.
 
-    NoRuntimeError, ConfigError, VolumeError and StartError say why it cannot be started now.
+    Raises NoRuntimeError, ConfigError, VolumeError and StartError if it cannot be started now; ApiError.
     """
-    runtime = host.images.find(str(container.get("image", "")))
+    runtime = node.images.find(str(container.get("image", "")))
     attempt = record.container(container["name"]).attempt + 1
-    folder = host.layout.runs / record.uid / container["name"] / str(attempt)
+    folder = node.layout.runs / record.uid / container["name"] / str(attempt)
     table = Mounts(
         [*volumes.mounts(container, folders, record.pod), termination_message.mount(container, folder)]
     )
-    own = environment.variables(container, await _facts(host, record, container))
-    values = environment.inherited(os.environ) | _given(host, record, table)
-    values |= {name: table.translate(value) for name, value in own.items()}
+    container_variables = environment.variables(container, await _facts(node, record, container))
+    values = environment.inherited(os.environ) | _node_variables(node, record, table)
+    values |= {name: table.translate(value) for name, value in container_variables.items()}
     command, args = (
-        [table.translate(expand(word, own)) for word in container.get(key) or ()]
+        [table.translate(expand(word, container_variables)) for word in container.get(key) or ()]
         for key in ("command", "args")
     )
-    argv = _resolved(runtime.command(command, args), values)
-    directory = _directory(host, record, container, table)
+    argv = _resolve(runtime.command(command, args), values)
+    directory = _directory(node, record, container, table)
     launch = Launch(
         argv=argv,
         environment=values,
         folder=folder,
         directory=directory,
-        log=host.layout.log(record.pod, container["name"], attempt),
+        log=node.layout.log(record.pod, container["name"], attempt),
     )
     return launch, Target(record.address, ports_of(container), values, str(directory), table.translate)
 
 
-async def _facts(host: Host, record: PodRecord, container: Object) -> Facts:
+async def _facts(node: NodeContext, record: PodRecord, container: Object) -> Facts:
     sources: dict[tuple[str, str], dict[str, str] | None] = {}
     for kind, name in environment.references(container):
         if (kind, name) not in sources:
-            sources[kind, name] = await _source(host, record.pod["metadata"]["namespace"], kind, name)
+            sources[kind, name] = await _source(node, record.pod["metadata"]["namespace"], kind, name)
     return Facts(record.pod, record.address, HOST, sources)
 
 
-async def _source(host: Host, namespace: str, kind: str, name: str) -> dict[str, str] | None:
+async def _source(node: NodeContext, namespace: str, kind: str, name: str) -> dict[str, str] | None:
     try:
-        found = await host.client.get(f"/api/v1/namespaces/{namespace}/{_PLURALS[kind]}/{name}")
+        source = await node.client.get(f"/api/v1/namespaces/{namespace}/{_PLURALS[kind]}/{name}")
     except NotFoundError:
         return None
-    return environment.secret_data(found) if kind == "secretRef" else dict(found.get("data") or {})
+    return environment.secret_data(source) if kind == "secretRef" else dict(source.get("data") or {})
 
 
-def _given(host: Host, record: PodRecord, table: Mounts) -> dict[str, str]:
-    shown = device_manager.variables(record.devices, host.devices.capacity)
-    return {"HOSTNAME": record.pod["metadata"]["name"], host.mounts_variable: table.variable(), **shown}
+def _node_variables(node: NodeContext, record: PodRecord, table: Mounts) -> dict[str, str]:
+    devices = device_manager.variables(record.devices, node.devices.capacity)
+    return {"HOSTNAME": record.pod["metadata"]["name"], node.mounts_variable: table.variable(), **devices}
 
 
-def _resolved(argv: tuple[str, ...], values: Mapping[str, str]) -> tuple[str, ...]:
+def _resolve(argv: tuple[str, ...], values: Mapping[str, str]) -> tuple[str, ...]:
     if not argv:
         raise ConfigError("no command specified")
     program = shutil.which(argv[0], path=values.get("PATH"))
@@ -86,9 +86,9 @@ def _resolved(argv: tuple[str, ...], values: Mapping[str, str]) -> tuple[str, ..
     return (str(Path(program).absolute()), *argv[1:])
 
 
-def _directory(host: Host, record: PodRecord, container: Object, table: Mounts) -> Path:
-    """Return where to start: the workingDir if it is below a mount, else the Pod's own folder."""
-    asked = table.find(container.get("workingDir") or "")
-    directory = Path(asked) if asked else host.layout.scratch(record.pod)
+def _directory(node: NodeContext, record: PodRecord, container: Object, table: Mounts) -> Path:
+    """Return the working directory: the workingDir if it is below a mount, else the Pod's container_variables folder."""
+    mounted = table.find(container.get("workingDir") or "")
+    directory = Path(mounted) if mounted else node.layout.scratch(record.pod)
     directory.mkdir(parents=True, exist_ok=True)
     return directory

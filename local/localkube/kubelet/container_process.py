@@ -1,9 +1,9 @@
-"""Process: one run of a container, started so that it outlives this node and its exit code is still told.
+"""Container process: one run of a container, started so that it outlives the kubelet and its exit code is not lost.
 
-Each run has a parent of its own, a few lines of /bin/sh: it writes who it started (`pid`), waits, writes how that ended (`exit`) and
-takes what is left of the process group with it, as the end of a container's first process would. A node that was killed
-meanwhile reads both files later, so no exit code is guessed. The shell costs about a millisecond and 1 MiB; a Python
-shim would cost 20 ms of every wake. Ends are told by pidfds: nothing polls.
+The counterpart of a containerd shim. Each run has a parent of its own, a few lines of /bin/sh: it writes the process ids (`pid`),
+waits, writes the exit code (`exit`), and then kills what is left of the process group, as the end of a container's first process would.
+A kubelet that was killed meanwhile reads both files later, so no exit code is guessed. The shell costs about a millisecond and 1 MiB; a
+Python shim would cost 20 ms of every cold start. Ends are reported by pidfds: nothing polls.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import msgspec
 from localkube.process_identity import Identity, alive, find, identify
 
 VARIABLE = "LOCALKUBE_RUN"
-"""In the environment of every process of a run: the run's folder."""
+"""Set in the environment of every process of a run to the run's folder."""
 KILLED = 128 + signal.SIGKILL
 _START_SECONDS = 10.0
 _SHIM = """trap : TERM INT HUP
@@ -36,23 +36,23 @@ kill -KILL 0
 
 
 class Launch(msgspec.Struct, frozen=True):
-    """What to start, and where it writes."""
+    """What to start and where it writes. `argv` begins with an absolute path; `folder` is that of the run, `directory` the working directory."""
 
-    argv: Sequence[str]  # the first word is an absolute path
+    argv: Sequence[str]
     environment: Mapping[str, str]
-    folder: Path  # of this run
-    directory: Path  # to start in
+    folder: Path
+    directory: Path
     log: Path
 
 
 class Process:
-    """A run under way, or one that has just ended."""
+    """A run in progress, or one that has just ended. `is_child` is False if an earlier kubelet process started it."""
 
-    def __init__(self, folder: Path, shim: int, engine: Identity | None, *, ours: bool) -> None:
+    def __init__(self, folder: Path, shim: int, engine: Identity | None, *, is_child: bool) -> None:
         self.identity = engine
         self._folder = folder
         self._group = shim or _group(engine)
-        self._ours = ours
+        self._is_child = is_child
         self._killed = False
         self._descriptors = [
             fd for pid in (shim, engine.pid if engine else 0) if (fd := _open(pid)) is not None
@@ -60,7 +60,7 @@ class Process:
         self._ended = asyncio.get_running_loop().create_task(self._wait())
 
     async def ended(self) -> int | None:
-        """Return the exit code (128 + n for signal n) once every process is gone; None when nobody knows it."""
+        """Return the exit code (128 + n for signal n) once every process has ended; None if it is unknown."""
         return await asyncio.shield(self._ended)
 
     def signal(self, number: signal.Signals) -> None:
@@ -71,11 +71,11 @@ class Process:
                 os.killpg(self._group, number)
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
         self.signal(signal.SIGKILL)
 
     async def stop(self, grace: float) -> int | None:
-        """Ask it to end, end it when the grace is over, and return its exit code."""
+        """Send SIGTERM, then SIGKILL after `grace` seconds; return its exit code."""
         if grace > 0:
             self.signal(signal.SIGTERM)
             try:
@@ -90,7 +90,7 @@ class Process:
         for descriptor in self._descriptors:
             await _readable(descriptor)
             os.close(descriptor)
-        if self._ours:
+        if self._is_child:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self._group, 0)  # noqa: ASYNC222 -- it has ended
         code = exit_code(self._folder)
@@ -98,7 +98,7 @@ class Process:
 
 
 async def start(launch: Launch) -> Process:
-    """Start a run and return once its process exists."""
+    """Start a run and return once its process exists. Raises OSError, TimeoutError."""
     launch.folder.mkdir(parents=True, exist_ok=True)
     launch.log.parent.mkdir(parents=True, exist_ok=True)
     reader, writer = os.pipe()
@@ -110,7 +110,7 @@ async def start(launch: Launch) -> Process:
     finally:
         os.close(writer)
     try:
-        pid = await _first_word(reader)
+        pid = await _read_pid(reader)
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(shim, signal.SIGKILL)
@@ -118,25 +118,25 @@ async def start(launch: Launch) -> Process:
         raise
     finally:
         os.close(reader)
-    return Process(launch.folder, shim, identify(pid) if pid else None, ours=True)
+    return Process(launch.folder, shim, identify(pid) if pid else None, is_child=True)
 
 
-def adopt(folder: Path, known: Identity | None) -> Process | None:
-    """Return the run of a folder, alive or ended, as a former node left it; None when nothing was ever started in it.
+def adopt(folder: Path, recorded: Identity | None) -> Process | None:
+    """Return the run of a folder, alive or ended, as an earlier kubelet process left it; None if nothing was started in it.
 
-    `known` is the engine's identity if that node had time to write it down.
+    `recorded` is the process's identity if that kubelet had time to save it.
     """
     shim, engine = _pids(folder)
     if not shim:
-        _end_strays(folder)
+        _kill_strays(folder)
         return None
-    found = known or _marked(engine, folder)
-    living = found if found and alive(found) else None
-    return Process(folder, shim if _marked(shim, folder) else 0, living, ours=False)
+    identity = recorded or _marked(engine, folder)
+    living = identity if identity and alive(identity) else None
+    return Process(folder, shim if _marked(shim, folder) else 0, living, is_child=False)
 
 
-def end_all(below: Path, keep: frozenset[Path]) -> None:
-    """End every process of a run below a folder, except below those to be kept."""
+def kill_all_except(below: Path, keep: frozenset[Path]) -> None:
+    """Kill every process of a run below a folder, except below the folders in `keep`."""
     for process in find(VARIABLE):
         folder = Path(process.value)
         if folder.is_relative_to(below) and not keep.intersection(folder.parents):
@@ -144,7 +144,7 @@ def end_all(below: Path, keep: frozenset[Path]) -> None:
 
 
 def exit_code(folder: Path) -> int | None:
-    """Return what the run's shell wrote when it ended; None when it wrote nothing."""
+    """Return the exit code that the run's shell wrote; None if it wrote none."""
     try:
         text = (folder / "exit").read_text().strip()
     except OSError:
@@ -169,7 +169,7 @@ def _spawn(launch: Launch, writer: int) -> int:
     )
 
 
-async def _first_word(reader: int) -> int:
+async def _read_pid(reader: int) -> int:
     async with asyncio.timeout(_START_SECONDS):
         await _readable(reader)
     text = os.read(reader, 32).strip()
@@ -213,14 +213,14 @@ def _marked(pid: int, folder: Path) -> Identity | None:
     return identify(pid) if marker in carried else None
 
 
-def _end_strays(folder: Path) -> None:
+def _kill_strays(folder: Path) -> None:
     for process in find(VARIABLE):
         if process.value == str(folder):
             _kill_group(process.identity.pid)
 
 
 def _group(process: Identity | None) -> int:
-    """Return the process group of a process; 0, which nobody is sent a signal by, when there is none."""
+    """Return the process group of a process; 0, to which no signal is sent, if there is none."""
     if process is None:
         return 0
     with contextlib.suppress(ProcessLookupError):

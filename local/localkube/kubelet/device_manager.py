@@ -1,7 +1,7 @@
-"""Devices: which Pod has which device of this node. A device is given again only when nothing of its former Pod runs.
+"""Device manager: which Pod has which device of this node; kubelet's device manager without plugins.
 
-A device is an index of an extended resource (`nvidia.com/gpu` 0, 1, ...). A Pod asks for a number of them; it waits while others, even
-deleted or force-deleted ones, still run on them.
+A device is an index of an extended resource (`nvidia.com/gpu` 0, 1, ...). A Pod requests a number of them, and waits while other Pods
+still run on them, deleted or force-deleted ones included: a device is allocated again only once no process of its last Pod runs.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from localkube.kubelet.client import Object
 
-Held: TypeAlias = dict[str, list[int]]  # resource -> indices
+Allocation: TypeAlias = dict[str, list[int]]  # resource -> indices
 NVIDIA, AMD = "nvidia.com/gpu", "amd.com/gpu"
 _VISIBLE: Mapping[str, tuple[str, ...]] = {
     NVIDIA: ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
@@ -19,78 +19,80 @@ _VISIBLE: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class Devices:
-    """The ledger of one node."""
+class DeviceManager:
+    """The devices of one node and their allocations. `capacity` is resource -> number."""
 
     def __init__(self, capacity: Mapping[str, int]) -> None:
         self.capacity = dict(capacity)
-        self._held: dict[str, Held] = {}  # Pod uid -> what it has
+        self._allocations: dict[str, Allocation] = {}  # by Pod uid
         self._changed = asyncio.Event()
 
-    async def take(self, uid: str, wanted: Mapping[str, int]) -> Held:
-        """Give a Pod its devices, as soon as they are free."""
-        while (given := self.offer(wanted)) is None:
+    async def allocate(self, uid: str, requested: Mapping[str, int]) -> Allocation:
+        """Allocate a Pod's devices; waits until they are free."""
+        while (allocation := self.available(requested)) is None:
             self._changed.clear()
             await self._changed.wait()
-        if given:
-            self._held[uid] = given
-        return given
+        if allocation:
+            self._allocations[uid] = allocation
+        return allocation
 
-    def offer(self, wanted: Mapping[str, int]) -> Held | None:
-        """Return devices that could be given now; None when there are too few."""
-        given: Held = {}
-        for resource, number in wanted.items():
-            taken = {index for held in self._held.values() for index in held.get(resource, ())}
+    def available(self, requested: Mapping[str, int]) -> Allocation | None:
+        """Return devices that could be allocated now; None if there are too few."""
+        allocation: Allocation = {}
+        for resource, number in requested.items():
+            taken = {index for held in self._allocations.values() for index in held.get(resource, ())}
             free = [index for index in range(self.capacity.get(resource, 0)) if index not in taken]
             if len(free) < number:
                 return None
-            given[resource] = free[:number]
-        return given
+            allocation[resource] = free[:number]
+        return allocation
 
-    def holders(self, wanted: Mapping[str, int]) -> list[str]:
-        """Return the uids of the Pods that have devices of the wanted kinds."""
-        return sorted(uid for uid, held in self._held.items() if any(resource in held for resource in wanted))
+    def holders(self, requested: Mapping[str, int]) -> list[str]:
+        """Return the uids of the Pods that hold devices of the requested resources."""
+        return sorted(
+            uid for uid, held in self._allocations.items() if any(resource in held for resource in requested)
+        )
 
-    def keep(self, uid: str, held: Held) -> None:
-        """Note what a Pod of a former node process has."""
+    def restore(self, uid: str, held: Allocation) -> None:
+        """Record the devices of a Pod that an earlier kubelet process started."""
         if held:
-            self._held[uid] = held
+            self._allocations[uid] = held
 
     def release(self, uid: str) -> None:
-        """Take back a Pod's devices; nothing of it runs any more."""
-        self._held.pop(uid, None)
+        """Free the devices of a Pod of which no process runs any more."""
+        self._allocations.pop(uid, None)
         self._changed.set()
 
 
-def wanted(pod: Object, capacity: Mapping[str, int]) -> dict[str, int]:
-    """Return how many devices of each kind a Pod asks for."""
+def requested(pod: Object, capacity: Mapping[str, int]) -> dict[str, int]:
+    """Return how many devices of each resource a Pod requests."""
     total: dict[str, int] = {}
     for container in pod["spec"]["containers"]:
         resources = container.get("resources") or {}
-        asked = {**(resources.get("requests") or {}), **(resources.get("limits") or {})}
-        for resource, number in asked.items():
+        amounts = {**(resources.get("requests") or {}), **(resources.get("limits") or {})}
+        for resource, number in amounts.items():
             if resource in capacity or resource in _VISIBLE:
                 total[resource] = total.get(resource, 0) + int(number)
     return {resource: number for resource, number in total.items() if number}
 
 
-def variables(held: Held, capacity: Mapping[str, int]) -> dict[str, str]:
-    """Return the variables that show a process its devices and no others."""
-    told: dict[str, str] = {}
+def variables(held: Allocation, capacity: Mapping[str, int]) -> dict[str, str]:
+    """Return the variables that make only these devices visible to a process."""
+    values: dict[str, str] = {}
     for resource, names in _VISIBLE.items():
         if resource in capacity:
             indices = ",".join(map(str, held.get(resource, [])))
-            told |= dict.fromkeys(names, indices)
-    return told
+            values |= dict.fromkeys(names, indices)
+    return values
 
 
-def parsed(pairs: Sequence[str]) -> dict[str, int]:
+def parsed_quantities(pairs: Sequence[str]) -> dict[str, int]:
     """Return extended resources written as NAME=NUMBER. Raises ValueError."""
     split = [text.partition("=") for text in pairs]
     return {name: int(number) for name, _, number in split}
 
 
-def found(root: Path = Path("/dev")) -> dict[str, int]:
+def detected(root: Path = Path("/dev")) -> dict[str, int]:
     """Return the GPUs whose device files this machine has."""
     nvidia = sum(path.name.removeprefix("nvidia").isdigit() for path in root.glob("nvidia*"))
     amd = len(list((root / "dri").glob("renderD*"))) if (root / "kfd").exists() else 0

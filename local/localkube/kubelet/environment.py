@@ -1,7 +1,7 @@
 """Environment: the variables of a container's process, by kubelet's rules.
 
-A container's own variables come on top of the few of the node's that any program of this machine needs (PATH and the like); nothing
-else of the node's environment leaks in. ConfigMaps and Secrets are handed in, so that nothing here waits.
+A container's own variables are added to a few of the node's that any program of this machine needs (PATH and the like); nothing else of
+the node's environment is passed on. ConfigMaps and Secrets are arguments, so nothing here does I/O.
 """
 
 import base64
@@ -61,7 +61,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what of the node's own variables every process gets."""
+    """Return those of the node's variables that every process gets."""
     return {name: value for name, value in environment.items() if name in INHERITED}
 
 

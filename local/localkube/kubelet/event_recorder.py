@@ -1,6 +1,6 @@
-"""Events: what the node tells people about a Pod, beside the path: nothing waits for them.
+"""EventRecorder: the Events about Pods, written in the background: nothing waits for them.
 
-The same words about the same Pod count up one Event instead of making many.
+client-go's record.EventRecorder: the same reason and message about the same Pod increments the count of one Event.
 """
 
 import asyncio
@@ -13,62 +13,64 @@ from localkube.kubelet.api_errors import ApiError, NotFoundError
 from localkube.kubelet.client import Client, Object
 from localkube.kubelet.pod_status import stamp
 
-_ROOM = 500
-_YIELD = 0.03
-"""Seconds for which Events let status writes go first."""
+_MAX_QUEUED = 500
+_DELAY = 0.03
+"""Seconds before an Event is written, so that status writes go first."""
 
 
-class Said(msgspec.Struct):
+class RecordedEvent(msgspec.Struct):
     """An Event that exists."""
 
     path: str
     count: int = 1
 
 
-class Events:
-    """The Events of one node. When the API is away they are dropped, oldest first: they are a courtesy."""
+class EventRecorder:
+    """The Events of one node. They are best effort: while the API server is unavailable, the oldest are dropped."""
 
     def __init__(self, client: Client, node: str) -> None:
         self._client = client
         self._node = node
         self._queue: asyncio.Queue[tuple[Object, str, str, str, datetime]] = asyncio.Queue()
-        self._said: dict[tuple[str, str, str], Said] = {}
+        self._recorded: dict[tuple[str, str, str], RecordedEvent] = {}
 
-    def tell(self, pod: Object, reason: str, message: str, *, warning: bool = False) -> None:
-        """Say something about a Pod."""
+    def record(self, pod: Object, reason: str, message: str, *, warning: bool = False) -> None:
+        """Queue an Event about a Pod."""
         kind = "Warning" if warning else "Normal"
-        if self._queue.qsize() >= _ROOM:
+        if self._queue.qsize() >= _MAX_QUEUED:
             self._queue.get_nowait()
         self._queue.put_nowait((pod, kind, reason, message, datetime.now(UTC)))
 
     async def run(self) -> None:
-        """Write what was said, for ever."""
+        """Write queued Events until cancelled."""
         while True:
-            told = await self._queue.get()
-            await asyncio.sleep(_YIELD)
+            event = await self._queue.get()
+            await asyncio.sleep(_DELAY)
             while True:
                 with contextlib.suppress(ApiError):
-                    await self._write(*told)
+                    await self._write(*event)
                 if self._queue.empty():
                     break
-                told = self._queue.get_nowait()
+                event = self._queue.get_nowait()
 
     async def _write(self, pod: Object, kind: str, reason: str, message: str, now: datetime) -> None:
         key = (pod["metadata"]["uid"], reason, message)
-        said = self._said.get(key)
-        if said is not None:
-            said.count += 1
+        recorded = self._recorded.get(key)
+        if recorded is not None:
+            recorded.count += 1
             with contextlib.suppress(NotFoundError):
-                await self._client.merge(said.path, {"count": said.count, "lastTimestamp": stamp(now)})
+                await self._client.merge(
+                    recorded.path, {"count": recorded.count, "lastTimestamp": stamp(now)}
+                )
                 return
         event = _event(pod, kind, reason, message, now)
         event["source"] = {"component": "kubelet", "host": self._node}
         event["reportingComponent"], event["reportingInstance"] = "kubelet", self._node
         root = f"/api/v1/namespaces/{pod['metadata']['namespace']}/events"
         await self._client.create(root, event)
-        if len(self._said) > _ROOM:
-            self._said.pop(next(iter(self._said)))
-        self._said[key] = Said(f"{root}/{event['metadata']['name']}")
+        if len(self._recorded) > _MAX_QUEUED:
+            self._recorded.pop(next(iter(self._recorded)))
+        self._recorded[key] = RecordedEvent(f"{root}/{event['metadata']['name']}")
 
 
 def _event(pod: Object, kind: str, reason: str, message: str, now: datetime) -> Object:

@@ -1,6 +1,7 @@
-"""Image runtimes: which program of this machine runs a container image. The table is passed in by whoever starts the kubelet.
+"""Image runtimes: which program of this machine runs a container image. The table is an argument of the node.
 
-Nothing is pulled. An image without an entry, or whose program is not installed, is an ErrImagePull whose message says what to install.
+It takes the place of an image service: nothing is pulled. An image without an entry, or whose program is not installed, is an
+ErrImagePull whose message names the remedy.
 """
 
 import shutil
@@ -55,19 +56,6 @@ class ImageRuntimes(msgspec.Struct, frozen=True):
         raise NoRuntimeError(
             f"no local runtime for image {image!r}: the local node starts no containers; {self.advice}"
         )
-
-
-def program(name: str, remedy: str, *arguments: str) -> Callable[[Which], Runtime]:
-    """Return what finds a program on PATH to run an image; NoRuntimeError ends with the remedy."""
-
-    def resolve(which: Which) -> Runtime:
-        path = which(name)
-        if not path:
-            raise NoRuntimeError(f"{name} is not on PATH: {remedy}, then it starts by itself")
-        aliases = (name, f"/bin/{name}", f"/usr/bin/{name}", f"/usr/local/bin/{name}")
-        return Runtime((path, *arguments), aliases)
-
-    return resolve
 
 
 def bare(_which: Which) -> Runtime:

@@ -1,6 +1,10 @@
-"""How to reach an API server: from a kubeconfig, or from a Pod's service account when there is none."""
+"""Access to an API server: by a kubeconfig, or by a Pod's service account without one; client-go's clientcmd, reduced.
+
+No exec plugins, auth providers or proxies.
+"""
 
 import base64
+import contextlib
 import os
 import ssl
 import tempfile
@@ -9,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class KubeconfigError(Exception):
-    """There is no usable way to an API server; the message names what is missing."""
+    """A kubeconfig or service account cannot be used; the message names what is missing."""
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -35,7 +38,7 @@ def access(kubeconfig: str, environment: Mapping[str, str] = os.environ) -> Acce
     """Return the access by the current context of a kubeconfig, or by the service account. Raises KubeconfigError."""
     try:
         return _from_file(Path(kubeconfig)) if kubeconfig else _in_cluster(environment)
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         where = kubeconfig or "the Pod's service account"
         raise KubeconfigError(f"{where}: {error!r}") from error
 
@@ -48,7 +51,7 @@ def _in_cluster(environment: Mapping[str, str]) -> Access:
 
 
 def _from_file(path: Path) -> Access:
-    config = yaml.safe_load(path.read_text())
+    config = _parsed(path.read_text())
     context = _named(config["contexts"], config["current-context"])["context"]
     cluster = _named(config["clusters"], context["cluster"])["cluster"]
     user = _named(config["users"], context["user"])["user"]
@@ -60,6 +63,18 @@ def _from_file(path: Path) -> Access:
         token=str(user.get("token") or ""),
         token_file=str(path.parent / user["tokenFile"]) if user.get("tokenFile") else "",
     )
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """Return the content of a kubeconfig. Raises ValueError."""
+    with contextlib.suppress(msgspec.DecodeError):
+        return msgspec.json.decode(text, type=dict[str, Any])
+    import yaml  # noqa: PLC0415 -- 1 MiB, for the kubeconfigs that are not JSON only
+
+    try:
+        return dict(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
 
 
 def _named(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Mirror: list, then watch, for ever: whatever happens to the API server, the reader ends up with the truth.
+"""List and watch: every change of a resource, across errors, expired versions and lost connections; client-go's Reflector.
 
-What a new list lacks is told as DELETED, so a reader never misses an end, however long the API was away.
+Objects that a new list lacks are reported as DELETED, so no deletion is missed, however long the API server was unavailable.
 """
 
 import asyncio
@@ -12,57 +12,57 @@ from localkube.kubelet.api_errors import ApiError, ExpiredError
 from localkube.kubelet.client import Client, Object
 
 Change: TypeAlias = tuple[str, Object]  # ADDED, MODIFIED, DELETED or LISTED, with the object ({} for LISTED)
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+_FIRST_DELAY, _MAX_DELAY = 0.05, 2.0
 
 log = logging.getLogger(__name__)
 
 
-async def mirror(client: Client, path: str, *, marks: bool = False, **query: str) -> AsyncIterator[Change]:
-    """Yield every change of a resource; with `marks`, also ("LISTED", {}) when a list has been told whole."""
-    known: dict[str, Object] = {}  # uid -> last told
-    version, pause = "", _FIRST_PAUSE
+async def list_and_watch(
+    client: Client, path: str, *, report_lists: bool = False, **query: str
+) -> AsyncIterator[Change]:
+    """Yield every change of a resource; with `report_lists`, also ("LISTED", {}) after the objects of each list."""
+    cache: dict[str, Object] = {}  # by uid
+    version, delay = "", _FIRST_DELAY
     while True:
         try:
             if not version:
                 listing = await client.get(path, **query)
                 version = listing["metadata"]["resourceVersion"]
-                for change in difference(known, listing["items"]):
+                for change in difference(cache, listing["items"]):
                     yield change
-                if marks:
+                if report_lists:
                     yield "LISTED", {}
-            async for kind, found in client.watch(path, version, **query):
-                version, pause = found["metadata"]["resourceVersion"], _FIRST_PAUSE
+            async for kind, obj in client.watch(path, version, **query):
+                version, delay = obj["metadata"]["resourceVersion"], _FIRST_DELAY
                 if kind != "BOOKMARK":
-                    _note(known, kind, found)
-                    yield kind, found
-            await asyncio.sleep(
-                _FIRST_PAUSE
-            )  # a server that ends every watch at once is not asked without a breath
+                    _store(cache, kind, obj)
+                    yield kind, obj
+            await asyncio.sleep(_FIRST_DELAY)  # in case the server ends every watch at once
         except ExpiredError:
             version = ""
         except ApiError as error:
             log.warning("%s: %s", path, error)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _MAX_DELAY)
 
 
-def _note(known: dict[str, Object], kind: str, found: Object) -> None:
+def _store(cache: dict[str, Object], kind: str, obj: Object) -> None:
     if kind == "DELETED":
-        known.pop(found["metadata"]["uid"], None)
+        cache.pop(obj["metadata"]["uid"], None)
     else:
-        known[found["metadata"]["uid"]] = found
+        cache[obj["metadata"]["uid"]] = obj
 
 
-def difference(known: dict[str, Object], items: list[Object]) -> list[Change]:
-    """Return what turns the known objects into the listed ones, ends first; updates `known`."""
+def difference(cache: dict[str, Object], items: list[Object]) -> list[Change]:
+    """Return what turns the cached objects into the listed ones, deletions first; updates `cache`."""
     listed = {item["metadata"]["uid"]: item for item in items}
-    changes: list[Change] = [("DELETED", gone) for uid, gone in known.items() if uid not in listed]
+    changes: list[Change] = [("DELETED", obj) for uid, obj in cache.items() if uid not in listed]
     for uid, item in listed.items():
-        former = known.get(uid)
-        if former is None:
+        previous = cache.get(uid)
+        if previous is None:
             changes.append(("ADDED", item))
-        elif former["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
+        elif previous["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
             changes.append(("MODIFIED", item))
-    known.clear()
-    known.update(listed)
+    cache.clear()
+    cache.update(listed)
     return changes

@@ -1,8 +1,8 @@
-"""Local volumes: PersistentVolumeClaims of one StorageClass, each a folder `volumes/<namespace>/<claim>` of this node.
+"""Local volumes: a dynamic provisioner for one StorageClass. A PVC is a folder `volumes/<namespace>/<claim>` of this node.
 
-The class binds late (WaitForFirstConsumer): a claim gets a PersistentVolume over its folder when a scheduler chose this node for it, or
-when a Pod bound to this node uses it; the API server's controllers then bind the two. The folder outlives claim and volume: weights
-that took an hour to fetch are removed by a person, not by a deleted object.
+The class has WaitForFirstConsumer: a PVC gets a PersistentVolume over its folder when the scheduler selected this node for it, or when a
+Pod bound to this node uses it; the controllers of the API server then bind the two. The folder outlives PVC and volume: weights that
+took an hour to download are removed by a user, never because an object was deleted.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Any
 
 from localkube.kubelet.api_errors import AlreadyExistsError, ApiError, NotFoundError
 from localkube.kubelet.client import Client, Object
-from localkube.kubelet.list_watch import mirror
+from localkube.kubelet.list_watch import list_and_watch
 from localkube.kubelet.volumes import VolumeError
 
 STORAGE_CLASS: Object = {
@@ -33,8 +33,8 @@ _BINDING_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-class LocalClaims:
-    """The claims that this node knows, and their folders below `root`. `storage_class` is the object whose claims it serves."""
+class LocalVolumeProvisioner:
+    """Provisions the PVCs of `storage_class` (an object) for one node, as folders below `root`."""
 
     def __init__(self, client: Client, root: Path, node: str, storage_class: Object) -> None:
         self._class = storage_class
@@ -42,45 +42,45 @@ class LocalClaims:
         self._client = client
         self._root = root
         self._node = node
-        self._known: dict[tuple[str, str], Object] = {}  # (namespace, name) -> last seen
+        self._cache: dict[tuple[str, str], Object] = {}  # by (namespace, name)
         self._changed = asyncio.Condition()
 
     async def run(self) -> None:
-        """Follow all claims for ever, and bind those for which this node was chosen."""
-        with contextlib.suppress(ApiError):  # there already, or not ours to make
+        """Follow all PVCs until cancelled, and provision those for which this node was selected."""
+        with contextlib.suppress(ApiError):  # exists already, or may not be created by this identity
             await self._client.create(_CLASSES, self._class)
-        async for change, claim in mirror(self._client, _CLAIMS):
-            await self._note(change, claim)
+        async for change, claim in list_and_watch(self._client, _CLAIMS):
+            await self._update_cache(change, claim)
             try:
                 if change == "DELETED":
-                    await self._forget(claim)
-                elif self._chosen(claim):
-                    await self._provide(claim)
+                    await self._delete_volume(claim)
+                elif self._selected(claim):
+                    await self._provision(claim)
             except (OSError, ApiError) as error:
                 log.warning("claim %s/%s: %s", *_key(claim), error)
 
-    async def _note(self, change: str, claim: Object) -> None:
+    async def _update_cache(self, change: str, claim: Object) -> None:
         if change == "DELETED":
-            self._known.pop(_key(claim), None)
+            self._cache.pop(_key(claim), None)
         else:
-            self._known[_key(claim)] = claim
+            self._cache[_key(claim)] = claim
         async with self._changed:
             self._changed.notify_all()
 
     async def folder(self, namespace: str, name: str) -> Path:
-        """Return the folder behind a claim, bound now if need be; VolumeError when it cannot be had."""
-        claim = self._known.get((namespace, name))
+        """Return the folder of a PVC, provisioned and bound if necessary. Raises VolumeError, ApiError."""
+        claim = self._cache.get((namespace, name))
         if claim is None or not _bound(claim):
             claim = await self._get(namespace, name)
         if claim["spec"].get("storageClassName") != self.storage_class:
-            return await self._foreign(claim)
-        folder = await self._provide(claim)
+            return await self._folder_of_other_class(claim)
+        folder = await self._provision(claim)
         if not _bound(claim):
             await self._until_bound(_key(claim))
         return folder
 
-    async def _provide(self, claim: Object) -> Path:
-        """Make the folder, and the volume over it unless the claim has one."""
+    async def _provision(self, claim: Object) -> Path:
+        """Create the folder, and a volume for it unless the PVC has one."""
         folder = self._root.joinpath(*_key(claim))
         folder.mkdir(parents=True, exist_ok=True)
         if not claim["spec"].get("volumeName"):
@@ -91,7 +91,7 @@ class LocalClaims:
     async def _until_bound(self, key: tuple[str, str]) -> None:
         try:
             async with asyncio.timeout(_BINDING_SECONDS), self._changed:
-                await self._changed.wait_for(lambda: _bound(self._known.get(key, {})))
+                await self._changed.wait_for(lambda: _bound(self._cache.get(key, {})))
         except TimeoutError:
             raise VolumeError(f'persistentvolumeclaim "{key[1]}" is not bound to its volume yet') from None
 
@@ -101,21 +101,21 @@ class LocalClaims:
         except NotFoundError as error:
             raise VolumeError(f'persistentvolumeclaim "{name}" not found') from error
 
-    async def _foreign(self, claim: Object) -> Path:
-        """Return the folder of a claim that somebody else bound to a volume over a folder of this machine."""
+    async def _folder_of_other_class(self, claim: Object) -> Path:
+        """Return the folder of a PVC of another class that is bound to a hostPath or local volume of this machine."""
         volume = claim["spec"].get("volumeName")
         if volume:
-            found = await self._client.get(f"{_VOLUMES}/{volume}")
-            place = (found["spec"].get("hostPath") or found["spec"].get("local") or {}).get("path")
-            if place and Path(place).is_dir():  # noqa: ASYNC240 -- one stat
-                return Path(place)
+            obj = await self._client.get(f"{_VOLUMES}/{volume}")
+            folder = (obj["spec"].get("hostPath") or obj["spec"].get("local") or {}).get("path")
+            if folder and Path(folder).is_dir():  # noqa: ASYNC240 -- one stat
+                return Path(folder)
         raise VolumeError(
             f'persistentvolumeclaim "{claim["metadata"]["name"]}" has StorageClass '
             f'"{claim["spec"].get("storageClassName", "")}": the local node mounts claims of "{self.storage_class}"'
         )
 
-    async def _forget(self, claim: Object) -> None:
-        """Take away the volume of a claim that is gone; its folder stays."""
+    async def _delete_volume(self, claim: Object) -> None:
+        """Delete the volume of a deleted PVC; its folder stays."""
         name = claim["spec"].get("volumeName", "")
         if claim["spec"].get("storageClassName") != self.storage_class or not name:
             return
@@ -127,7 +127,7 @@ class LocalClaims:
             ):
                 await self._client.delete(f"{_VOLUMES}/{name}", uid=volume["metadata"]["uid"])
 
-    def _chosen(self, claim: Object) -> bool:
+    def _selected(self, claim: Object) -> bool:
         annotations: dict[str, Any] = claim["metadata"].get("annotations") or {}
         ours = claim["spec"].get("storageClassName") == self.storage_class
         return ours and not _bound(claim) and annotations.get(SELECTED_NODE) == self._node

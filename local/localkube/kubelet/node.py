@@ -1,6 +1,6 @@
-"""The kubelet as a process: its node's object, its endpoint, and the Pods bound to it.
+"""The node as a process: registration, heartbeat, the HTTPS endpoint, and the kubelet with its Pods.
 
-SIGTERM ends it and leaves the Pods' processes running, for the next kubelet to take over; SIGUSR1 stops those first.
+SIGTERM ends it and leaves the Pods' processes running, for the next process to adopt; SIGUSR1 stops those first.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from aiohttp import web
 from localkube import tls
 from localkube.kubelet import node_registration
 from localkube.kubelet.backoff import BackOff
-from localkube.kubelet.checkpoint import Records, boot_id
+from localkube.kubelet.checkpoint import CheckpointManager, boot_id
 from localkube.kubelet.client import Client, Object, connected
-from localkube.kubelet.device_manager import Devices
-from localkube.kubelet.event_recorder import Events
+from localkube.kubelet.device_manager import DeviceManager
+from localkube.kubelet.event_recorder import EventRecorder
 from localkube.kubelet.image_runtimes import ImageRuntimes
 from localkube.kubelet.kubelet import Kubelet
-from localkube.kubelet.local_volumes import STORAGE_CLASS, LocalClaims
-from localkube.kubelet.node_context import Host, Layout
-from localkube.kubelet.pod_ips import Addresses
+from localkube.kubelet.local_volumes import STORAGE_CLASS, LocalVolumeProvisioner
+from localkube.kubelet.node_context import Layout, NodeContext
+from localkube.kubelet.pod_ips import PodIPAllocator
 from localkube.kubelet.pod_status import HOST
 from localkube.kubelet.server import application
 from localkube.kubelet.volume_mounts import VARIABLE
@@ -36,10 +36,10 @@ log = logging.getLogger("localkube.kubelet")
 
 
 class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a kubelet is started with.
+    """The options of a node.
 
-    `state` is the folder of everything that it keeps, `images` says which program runs which image, and claims of `storage_class` are
-    folders below `state`. `volumes_kubeconfig` is used to write volumes, which a real API server permits no node. `back_off` is in
+    `state` is the folder of everything that it keeps, `images` says which program runs which image, and PVCs of `storage_class` are
+    folders below `state`. `volumes_kubeconfig` is used to write volumes, which a real API server does not permit to nodes. `back_off` is in
     seconds before the second restart of a container. `resources` are extended resources such as `nvidia.com/gpu`. Without `tls` the
     endpoint of logs is plain HTTP, as the API server's must be then.
     """
@@ -70,25 +70,25 @@ async def _serve(options: NodeOptions) -> None:
     loop = asyncio.get_running_loop()
     for number, event in ((signal.SIGTERM, leave), (signal.SIGINT, leave), (signal.SIGUSR1, stop)):
         loop.add_signal_handler(number, event.set)
-    async with _host_of(options) as host:
-        kubelet = Kubelet(host)
-        async with asyncio.TaskGroup() as tasks, _endpoint(options, host, kubelet) as port:
+    async with _node_context(options) as node:
+        kubelet = Kubelet(node)
+        async with asyncio.TaskGroup() as tasks, _endpoint(options, node, kubelet) as port:
             jobs = [
-                tasks.create_task(host.events.run()),
-                tasks.create_task(host.claims.run()),
+                tasks.create_task(node.events.run()),
+                tasks.create_task(node.claims.run()),
                 tasks.create_task(kubelet.run()),
-                tasks.create_task(_register(host.client, options, port)),
+                tasks.create_task(_register(node.client, options, port)),
             ]
             await _either(leave, stop)
             if stop.is_set():
-                await kubelet.end_all()
+                await kubelet.stop_all()
             for job in jobs:
                 job.cancel()
 
 
 @contextlib.asynccontextmanager
-async def _host_of(options: NodeOptions) -> AsyncIterator[Host]:
-    """Open what all Pods of the node share."""
+async def _node_context(options: NodeOptions) -> AsyncIterator[NodeContext]:
+    """Open the connections and allocators that all Pods of the node share."""
     layout = Layout(options.state)
     timeout = aiohttp.ClientTimeout(total=None)
     connector = aiohttp.TCPConnector(force_close=True)
@@ -97,29 +97,29 @@ async def _host_of(options: NodeOptions) -> AsyncIterator[Host]:
         connected(options.volumes_kubeconfig or options.kubeconfig) as provisioner,
         aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
     ):
-        with contextlib.closing(Addresses(str(options.state))) as addresses:
-            claims = LocalClaims(provisioner, layout.claims, options.name, options.storage_class)
-            yield _host(options, client, claims, session, addresses)
+        with contextlib.closing(PodIPAllocator(str(options.state))) as pod_ips:
+            claims = LocalVolumeProvisioner(provisioner, layout.claims, options.name, options.storage_class)
+            yield _new_context(options, client, claims, session, pod_ips)
 
 
-def _host(
+def _new_context(
     options: NodeOptions,
     client: Client,
-    claims: LocalClaims,
+    claims: LocalVolumeProvisioner,
     session: aiohttp.ClientSession,
-    addresses: Addresses,
-) -> Host:
+    pod_ips: PodIPAllocator,
+) -> NodeContext:
     layout = Layout(options.state)
-    return Host(
+    return NodeContext(
         name=options.name,
         layout=layout,
         client=client,
         session=session,
-        addresses=addresses,
-        devices=Devices(options.resources),
+        pod_ips=pod_ips,
+        devices=DeviceManager(options.resources),
         claims=claims,
-        events=Events(client, options.name),
-        records=Records(layout.records),
+        events=EventRecorder(client, options.name),
+        checkpoints=CheckpointManager(layout.checkpoints),
         back_off=BackOff(options.back_off),
         boot=boot_id(),
         images=options.images,
@@ -128,9 +128,9 @@ def _host(
 
 
 @contextlib.asynccontextmanager
-async def _endpoint(options: NodeOptions, host: Host, kubelet: Kubelet) -> AsyncIterator[int]:
-    """Listen on the node's own endpoint; yields its port."""
-    app = application(kubelet, host.layout, host.client.bearer(), secure=options.tls is not None)
+async def _endpoint(options: NodeOptions, node: NodeContext, kubelet: Kubelet) -> AsyncIterator[int]:
+    """Serve the node's endpoint; yields its port."""
+    app = application(kubelet, node.layout, node.client.bearer(), secure=options.tls is not None)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -145,7 +145,7 @@ async def _endpoint(options: NodeOptions, host: Host, kubelet: Kubelet) -> Async
 async def _register(client: Client, options: NodeOptions, port: int) -> None:
     await node_registration.register(client, options.name, port, options.resources)
     log.info("node %s is registered; logs on port %d", options.name, port)
-    await node_registration.beat(client, options.name, port, options.resources)
+    await node_registration.heartbeat(client, options.name, port, options.resources)
 
 
 async def _either(*events: asyncio.Event) -> None:

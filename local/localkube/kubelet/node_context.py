@@ -1,4 +1,4 @@
-"""Host: what all Pods of one node share, and where their files lie. No behaviour lives here."""
+"""NodeContext: the dependencies that all Pods of one node share, and the layout of its state folder. It has no behaviour."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -7,13 +7,13 @@ from pathlib import Path
 import aiohttp
 
 from localkube.kubelet.backoff import BackOff
-from localkube.kubelet.checkpoint import Records
+from localkube.kubelet.checkpoint import CheckpointManager
 from localkube.kubelet.client import Client, Object
-from localkube.kubelet.device_manager import Devices
-from localkube.kubelet.event_recorder import Events
+from localkube.kubelet.device_manager import DeviceManager
+from localkube.kubelet.event_recorder import EventRecorder
 from localkube.kubelet.image_runtimes import ImageRuntimes
-from localkube.kubelet.local_volumes import LocalClaims
-from localkube.kubelet.pod_ips import Addresses
+from localkube.kubelet.local_volumes import LocalVolumeProvisioner
+from localkube.kubelet.pod_ips import PodIPAllocator
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +23,22 @@ class Layout:
     state: Path
 
     @property
-    def records(self) -> Path:
-        """One record a Pod."""
+    def checkpoints(self) -> Path:
+        """One checkpoint file a Pod."""
         return self.state / "node" / "pods"
 
     @property
     def runs(self) -> Path:
-        """What the shells beside the containers write (see `process`)."""
+        """What the shells beside the containers write (see `container_process`)."""
         return self.state / "node" / "runs"
 
     @property
     def claims(self) -> Path:
-        """The folders of claims, by namespace and name."""
+        """The folders of PVCs, by namespace and name."""
         return self.state / "volumes"
 
     def scratch(self, pod: Object) -> Path:
-        """Return the folder that lives as long as a Pod: its volumes and where its processes start."""
+        """Return the folder that is removed with a Pod: its volumes and the working directory of its processes."""
         return self.state / "node" / "scratch" / str(pod["metadata"]["uid"])
 
     def log(self, pod: Object, container: str, attempt: int) -> Path:
@@ -53,18 +53,18 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
-    """One node: its name, its ledgers, its connections. `listed` is set once the API has told which Pods there are."""
+class NodeContext:
+    """One node: its name, its allocators, its connections. `listed` is set once its Pods have been listed."""
 
     name: str
     layout: Layout
     client: Client
     session: aiohttp.ClientSession
-    addresses: Addresses
-    devices: Devices
-    claims: LocalClaims
-    events: Events
-    records: Records
+    pod_ips: PodIPAllocator
+    devices: DeviceManager
+    claims: LocalVolumeProvisioner
+    events: EventRecorder
+    checkpoints: CheckpointManager
     back_off: BackOff
     boot: str
     images: ImageRuntimes

@@ -1,6 +1,6 @@
-"""Registration: the node's own object, its Lease, and the heartbeat of both.
+"""Node registration: the Node object, its Lease, and the heartbeat of both, as kubelet's nodestatus and nodelease do.
 
-Labels and taints that others put on the Node stay; only what the node itself knows is written.
+Labels and taints of other clients stay: only the fields that a node itself knows are written.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 async def register(client: Client, name: str, port: int, extended: Mapping[str, int]) -> None:
-    """Write the Node, made if need be; returns once the API server has it."""
+    """Create or update the Node; retries until the API server has accepted it."""
     retry = _FIRST_RETRY
     while True:
         try:
@@ -43,8 +43,8 @@ async def register(client: Client, name: str, port: int, extended: Mapping[str, 
             return
 
 
-async def beat(client: Client, name: str, port: int, extended: Mapping[str, int]) -> None:
-    """Renew the Lease for ever, and the Node's status every five minutes or when somebody deleted the Node."""
+async def heartbeat(client: Client, name: str, port: int, extended: Mapping[str, int]) -> None:
+    """Renew the Lease every ten seconds and the Node's status every five minutes, until cancelled."""
     count = 0
     while True:
         try:
@@ -60,14 +60,14 @@ async def beat(client: Client, name: str, port: int, extended: Mapping[str, int]
 async def _write(client: Client, name: str, port: int, extended: Mapping[str, int]) -> None:
     labels = _labels(name)
     try:
-        former = await client.get(f"{NODES}/{name}")
-        if any(former["metadata"].get("labels", {}).get(key) != value for key, value in labels.items()):
+        previous = await client.get(f"{NODES}/{name}")
+        if any(previous["metadata"].get("labels", {}).get(key) != value for key, value in labels.items()):
             await client.merge(f"{NODES}/{name}", {"metadata": {"labels": labels}})
     except NotFoundError:
         body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": {}}
-        former = await client.create(NODES, body)
+        previous = await client.create(NODES, body)
     now = stamp(datetime.now(UTC))
-    await client.merge(f"{NODES}/{name}/status", {"status": _status(former, name, port, extended, now)})
+    await client.merge(f"{NODES}/{name}/status", {"status": _status(previous, name, port, extended, now)})
 
 
 async def _renew(client: Client, name: str) -> None:
@@ -96,19 +96,19 @@ def _labels(name: str) -> dict[str, str]:
     }
 
 
-def _status(former: Object, name: str, port: int, extended: Mapping[str, int], now: str) -> Object:
+def _status(previous: Object, name: str, port: int, extended: Mapping[str, int], now: str) -> Object:
     capacity = {
         "cpu": str(os.cpu_count() or 1),
         "memory": f"{_memory_kib()}Ki",
         "pods": str(_MAX_PODS),
         **{resource: str(number) for resource, number in extended.items()},
     }
-    known = {c["type"]: c for c in (former.get("status") or {}).get("conditions") or ()}
+    current = {c["type"]: c for c in (previous.get("status") or {}).get("conditions") or ()}
     conditions = [
-        _condition(known, now, "MemoryPressure", "False", "KubeletHasSufficientMemory"),
-        _condition(known, now, "DiskPressure", "False", "KubeletHasNoDiskPressure"),
-        _condition(known, now, "PIDPressure", "False", "KubeletHasSufficientPID"),
-        _condition(known, now, "Ready", "True", "KubeletReady"),
+        _condition(current, now, "MemoryPressure", "False", "KubeletHasSufficientMemory"),
+        _condition(current, now, "DiskPressure", "False", "KubeletHasNoDiskPressure"),
+        _condition(current, now, "PIDPressure", "False", "KubeletHasSufficientPID"),
+        _condition(current, now, "Ready", "True", "KubeletReady"),
     ]
     return {
         "capacity": capacity,
@@ -116,19 +116,19 @@ def _status(former: Object, name: str, port: int, extended: Mapping[str, int], n
         "conditions": conditions,
         "addresses": [{"type": "InternalIP", "address": HOST}, {"type": "Hostname", "address": name}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
-        "nodeInfo": _about(),
+        "nodeInfo": _node_info(),
     }
 
 
-def _condition(known: Mapping[str, Object], now: str, kind: str, value: str, reason: str) -> Object:
-    former = known.get(kind, {})
-    since = former.get("lastTransitionTime") if former.get("status") == value else None
+def _condition(current: Mapping[str, Object], now: str, kind: str, value: str, reason: str) -> Object:
+    previous = current.get(kind, {})
+    since = previous.get("lastTransitionTime") if previous.get("status") == value else None
     message = "the local node runs Pods as processes" if kind == "Ready" else "not measured by the local node"
-    told = {"type": kind, "status": value, "reason": reason, "message": message}
-    return {**told, "lastHeartbeatTime": now, "lastTransitionTime": since or now}
+    condition = {"type": kind, "status": value, "reason": reason, "message": message}
+    return {**condition, "lastHeartbeatTime": now, "lastTransitionTime": since or now}
 
 
-def _about() -> Object:
+def _node_info() -> Object:
     machine = ""
     if Path("/etc/machine-id").exists():
         machine = Path("/etc/machine-id").read_text().strip()

@@ -1,8 +1,8 @@
-"""Addresses: one loopback address per Pod, out of 127.64.0.0/10, that no other instance on this machine uses.
+"""Pod IPs: one loopback address per Pod, out of 127.64.0.0/10, that no other instance on this machine uses.
 
-Linux answers on all of 127.0.0.0/8 without any set-up. An instance begins at a place of its own in the range; an abstract Unix
-socket named after the address is held while the address is in use (so two instances cannot share one), and an address on which
-anybody listens already is stepped over.
+Linux answers on all of 127.0.0.0/8 without any set-up. An instance begins at an address derived from its state folder. While an address
+is in use, an abstract Unix socket named after it is held, so that two instances cannot share it; an address on which another program
+listens already is skipped.
 """
 
 import hashlib
@@ -17,37 +17,37 @@ _LISTEN = "0A"
 
 
 class NoAddressError(Exception):
-    """Every address of the range is taken."""
+    """Every address of the range is in use."""
 
 
-class Addresses:
-    """The addresses that this node's Pods have. `seed` says where in the range to begin."""
+class PodIPAllocator:
+    """The addresses of this node's Pods. `seed` determines the first one."""
 
     def __init__(self, seed: str) -> None:
         digest = hashlib.sha256(seed.encode()).digest()
         self._next = int.from_bytes(digest[:4], "big") % RANGE.num_addresses
         self._guards: dict[str, socket.socket] = {}
 
-    def take(self) -> str:
-        """Return an address that nobody uses, and hold it."""
+    def allocate(self) -> str:
+        """Return an unused address, and hold it. Raises NoAddressError."""
         busy = listening()
         for address in self._candidates():
             if address not in busy and self._guard(address):
                 return address
         raise NoAddressError(f"no free address in {RANGE}")
 
-    def keep(self, address: str) -> None:
-        """Hold an address that a Pod of a former node process has; its engine listens on it, so nobody else is asked."""
+    def reserve(self, address: str) -> None:
+        """Hold the address of a restored Pod, whose engine may listen on it already."""
         self._guard(address)
 
     def release(self, address: str) -> None:
-        """Give an address back; it is not taken again until all others have been."""
+        """Free an address; it is allocated again only after all others."""
         guard = self._guards.pop(address, None)
         if guard is not None:
             guard.close()
 
     def close(self) -> None:
-        """Hold no address any longer."""
+        """Free all addresses."""
         for address in list(self._guards):
             self.release(address)
 
@@ -72,7 +72,7 @@ class Addresses:
 
 
 def listening(table: Path = _SOCKETS) -> frozenset[str]:
-    """Return the addresses on which anybody on this machine listens for TCP."""
+    """Return the addresses on which a program of this machine listens for TCP."""
     try:
         lines = table.read_text().splitlines()[1:]
     except OSError:

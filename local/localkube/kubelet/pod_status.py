@@ -1,4 +1,4 @@
-"""Status: what a Pod's record means in the words of the Pod API. Pure: a record and a time in, a status out."""
+"""Pod status: what a Pod's record means in the fields of the Pod API, by kubelet's rules. Pure: record and time in, status out."""
 
 from datetime import datetime
 
@@ -13,10 +13,10 @@ def stamp(now: datetime) -> str:
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def of(record: PodRecord, now: datetime, *, over: bool = False) -> Object:
-    """Return a Pod's whole status; `over` when it has been taken down and nothing of it runs."""
+def of(record: PodRecord, now: datetime, *, terminated: bool = False) -> Object:
+    """Return a Pod's whole status; `terminated`: it was stopped and nothing of it runs."""
     pod = record.pod
-    phase = "Failed" if record.failed else phase_of(record, over=over)
+    phase = "Failed" if record.failed else phase_of(record, terminated=terminated)
     status: Object = {
         "phase": phase,
         "hostIP": HOST,
@@ -34,13 +34,13 @@ def of(record: PodRecord, now: datetime, *, over: bool = False) -> Object:
     return status
 
 
-def phase_of(record: PodRecord, *, over: bool = False) -> str:
+def phase_of(record: PodRecord, *, terminated: bool = False) -> str:
     """Return the phase, by kubelet's rules."""
     spec = record.pod["spec"]
     policy = spec.get("restartPolicy", "Always")
     codes = [_code(record.container(c["name"])) for c in spec["containers"]]
     finished = [code for code in codes if code is not None]
-    if over:
+    if terminated:
         return "Succeeded" if len(finished) == len(codes) and not any(finished) else "Failed"
     if not initialized(record):
         failed = any(_code(record.container(c["name"])) for c in spec.get("initContainers", ()))
@@ -56,7 +56,7 @@ def phase_of(record: PodRecord, *, over: bool = False) -> str:
 
 
 def initialized(record: PodRecord) -> bool:
-    """Tell whether every init container has done its work."""
+    """Return whether every init container has succeeded."""
     names = [c["name"] for c in record.pod["spec"].get("initContainers", ())]
     return all(_code(record.container(name)) == 0 for name in names)
 
@@ -99,10 +99,10 @@ def _conditions(record: PodRecord, phase: str, now: datetime) -> list[Object]:
     ready = not unready and not done
     why = "PodCompleted" if phase == "Succeeded" else "ContainersNotReady"
     message = "" if phase == "Succeeded" else f"containers with unready status: [{' '.join(unready)}]"
-    former = {c["type"]: c for c in (record.pod.get("status") or {}).get("conditions") or ()}
+    previous = {c["type"]: c for c in (record.pod.get("status") or {}).get("conditions") or ()}
     gates = [gate["conditionType"] for gate in record.pod["spec"].get("readinessGates", ())]
-    opened = all(former.get(gate, {}).get("status") == "True" for gate in gates)
-    made = [
+    opened = all(previous.get(gate, {}).get("status") == "True" for gate in gates)
+    conditions = [
         _condition("PodReadyToStartContainers", met=not done),
         _condition("Initialized", met=initialized(record), reason="ContainersNotInitialized"),
         _condition(
@@ -114,20 +114,26 @@ def _conditions(record: PodRecord, phase: str, now: datetime) -> list[Object]:
         _condition("ContainersReady", met=ready, reason=why, message=message),
         _condition("PodScheduled", met=True),
     ]
-    ours = {condition["type"] for condition in made}
-    others = [condition for kind, condition in former.items() if kind not in ours]
-    return [_dated(condition, former.get(condition["type"]), now) for condition in made] + others
+    own_types = {condition["type"] for condition in conditions}
+    others = [condition for kind, condition in previous.items() if kind not in own_types]
+    return [
+        _with_transition_time(condition, previous.get(condition["type"]), now) for condition in conditions
+    ] + others
 
 
 def _condition(kind: str, *, met: bool, reason: str = "", message: str = "") -> Object:
     if met:
         return {"type": kind, "status": "True"}
-    told = {"reason": reason, "message": message}
-    return {"type": kind, "status": "False", **{key: text for key, text in told.items() if text}}
+    details = {"reason": reason, "message": message}
+    return {"type": kind, "status": "False", **{key: text for key, text in details.items() if text}}
 
 
-def _dated(condition: Object, former: Object | None, now: datetime) -> Object:
-    """Keep the time of the last change of the status."""
-    if former is not None and former["status"] == condition["status"] and former.get("lastTransitionTime"):
-        return {**condition, "lastTransitionTime": former["lastTransitionTime"]}
+def _with_transition_time(condition: Object, previous: Object | None, now: datetime) -> Object:
+    """Return a condition with the time of its last transition."""
+    if (
+        previous is not None
+        and previous["status"] == condition["status"]
+        and previous.get("lastTransitionTime")
+    ):
+        return {**condition, "lastTransitionTime": previous["lastTransitionTime"]}
     return {**condition, "lastTransitionTime": stamp(now)}

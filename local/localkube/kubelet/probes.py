@@ -1,6 +1,6 @@
-"""Probes: startup, readiness and liveness, at the periods asked for.
+"""Probes: startup, readiness and liveness, at their periods and thresholds; kubelet's prober. No gRPC probes.
 
-`Tally` is the state machine and knows no clock; `follow` asks and waits.
+`ProbeResults` is the state machine and reads no clock; `follow` probes and waits.
 """
 
 import asyncio
@@ -13,14 +13,14 @@ import msgspec
 
 from localkube.kubelet.client import Object
 
-Ask = Callable[[], Awaitable[str]]
-"""Asks once; empty when the answer was good, else what was wrong with it."""
+Prober = Callable[[], Awaitable[str]]
+"""Probes once; returns an empty string on success, else the reason of the failure."""
 _FIRST_FAILURE = 400
 _KEPT_OUTPUT = 200
 
 
 class Timing(msgspec.Struct, frozen=True, rename="camel"):
-    """When to ask, and how many answers of one kind count; Kubernetes' names and defaults."""
+    """Period, timeout and thresholds of a probe; Kubernetes' names and defaults, in seconds."""
 
     initial_delay_seconds: float = 0
     period_seconds: float = 10
@@ -29,28 +29,28 @@ class Timing(msgspec.Struct, frozen=True, rename="camel"):
     failure_threshold: int = 3
 
 
-class Tally:
-    """Answers in a row. `verdict` is None until enough of one kind came."""
+class ProbeResults:
+    """Results in a row. `healthy` is None until one of the thresholds was reached."""
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
         self._good = True
         self._row = 0
-        self.condition_status: bool | None = None
+        self.healthy: bool | None = None
 
     def count(self, *, good: bool) -> bool:
-        """Note an answer; tells whether it made a verdict, also when that is the former one."""
+        """Count a result; returns whether its threshold is reached, also if `healthy` does not change."""
         self._row = self._row + 1 if good == self._good else 1
         self._good = good
         enough = self._timing.success_threshold if good else self._timing.failure_threshold
         if self._row >= enough:
-            self.condition_status = good
+            self.healthy = good
             return True
         return False
 
 
 class Target(msgspec.Struct, frozen=True):
-    """What a probe asks: the Pod's address, the container's named ports, and how to run a command like its process."""
+    """What is probed: the Pod's address, the container's named ports, and how to run a command like its process."""
 
     address: str
     ports: Mapping[str, int]
@@ -60,40 +60,46 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def timing(probe: Object) -> Timing:
-    """Read a probe's timing; fields that are absent or zero where that makes no sense get their defaults."""
-    told = {key: probe[key] for key in Timing.__struct_encode_fields__ if probe.get(key)}
-    return msgspec.convert(told, Timing)
+    """Return a probe's timing; absent and zero fields get their defaults."""
+    fields = {key: probe[key] for key in Timing.__struct_encode_fields__ if probe.get(key)}
+    return msgspec.convert(fields, Timing)
 
 
 async def follow(
-    probe: Object, ask: Ask, judge: Callable[[bool], Awaitable[bool]], complain: Callable[[str], None]
+    probe: Object,
+    prober: Prober,
+    on_result: Callable[[bool], Awaitable[bool]],
+    on_failure: Callable[[str], None],
 ) -> None:
-    """Ask at the probe's period. `judge` hears verdicts and ends it by returning True; `complain` hears every failure."""
-    timed = timing(probe)
-    tally = Tally(timed)
+    """Probe at the probe's period.
+
+    `on_failure` is called for each failure, `on_result` whenever a threshold is reached; it returns True to end the probing.
+    """
+    times = timing(probe)
+    results = ProbeResults(times)
     loop = asyncio.get_running_loop()
-    await asyncio.sleep(timed.initial_delay_seconds)
+    await asyncio.sleep(times.initial_delay_seconds)
     due = loop.time()
     while True:
-        wrong = await _in_time(ask, timed.timeout_seconds)
+        wrong = await _within(prober, times.timeout_seconds)
         if wrong:
-            complain(wrong)
-        if tally.count(good=not wrong) and await judge(not wrong):
+            on_failure(wrong)
+        if results.count(good=not wrong) and await on_result(not wrong):
             return
-        due = max(due + timed.period_seconds, loop.time())
+        due = max(due + times.period_seconds, loop.time())
         await asyncio.sleep(due - loop.time())
 
 
-async def _in_time(ask: Ask, seconds: float) -> str:
+async def _within(prober: Prober, seconds: float) -> str:
     try:
         async with asyncio.timeout(seconds):
-            return await ask()
+            return await prober()
     except TimeoutError:
         return f"no answer within {seconds:g}s"
 
 
-def asker(probe: Object, target: Target, session: aiohttp.ClientSession) -> Ask:
-    """Return what asks as the probe says; ValueError for a kind that is not offered."""
+def prober_of(probe: Object, target: Target, session: aiohttp.ClientSession) -> Prober:
+    """Return the prober of a probe or hook. Raises ValueError for a kind that is not supported."""
     if "httpGet" in probe:
         return lambda: http_get(probe["httpGet"], target, session)
     if "tcpSocket" in probe:
@@ -104,7 +110,7 @@ def asker(probe: Object, target: Target, session: aiohttp.ClientSession) -> Ask:
 
 
 async def http_get(action: Object, target: Target, session: aiohttp.ClientSession) -> str:
-    """Ask by HTTP: any status from 200 to 399 is good."""
+    """Send a GET: any status from 200 to 399 is a success."""
     scheme = str(action.get("scheme") or "HTTP").lower()
     host = action.get("host") or target.address
     url = f"{scheme}://{host}:{_port(action['port'], target)}/{str(action.get('path') or '/').lstrip('/')}"
@@ -132,7 +138,7 @@ async def _tcp_socket(action: Object, target: Target) -> str:
 
 
 async def run(command: list[str], target: Target) -> str:
-    """Run a command as the container's process is run: exit code 0 is good."""
+    """Run a command like the container's process: exit code 0 is a success."""
     argv = [target.translate(word) for word in command]
     try:
         process = await asyncio.create_subprocess_exec(

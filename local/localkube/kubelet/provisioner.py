@@ -1,7 +1,7 @@
-"""The provisioner alone: claims of one StorageClass on a node whose Pods a real kubelet runs.
+"""The volume provisioner alone, for a node whose Pods a real kubelet runs.
 
-`python -m localkube.kubelet.provisioner --root FOLDER --node NAME` makes each claim's folder on that node and a hostPath volume over
-it, as the local node does for its own. For clusters of a developer: it measures and limits nothing, and any Pod may write what it made.
+`python -m localkube.kubelet.provisioner --root FOLDER --node NAME` creates a folder and a hostPath volume for each PVC of one
+StorageClass, as the local node does for its own. For development clusters: it enforces no size, and any Pod may write to what it made.
 """
 
 import argparse
@@ -14,20 +14,20 @@ import sys
 from pathlib import Path
 
 from localkube.kubelet.client import Object, connected
-from localkube.kubelet.local_volumes import STORAGE_CLASS, LocalClaims
+from localkube.kubelet.local_volumes import STORAGE_CLASS, LocalVolumeProvisioner
 
 log = logging.getLogger("localkube.provisioner")
 
 
 async def serve(root: Path, node: str, kubeconfig: str, storage_class: Object) -> None:
-    """Serve claims until a signal ends it."""
+    """Provision PVCs until a signal ends it."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with connected(kubeconfig) as client:
-        serving = asyncio.create_task(LocalClaims(client, root, node, storage_class).run())
+        serving = asyncio.create_task(LocalVolumeProvisioner(client, root, node, storage_class).run())
         ended = asyncio.create_task(stop.wait())
-        log.info("claims of node %s lie in %s", node, root)
+        log.info("PVCs of node %s are in %s", node, root)
         await asyncio.wait((serving, ended), return_when=asyncio.FIRST_COMPLETED)
         for task in (serving, ended):
             task.cancel()
@@ -40,16 +40,16 @@ def boot() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m localkube.kubelet.provisioner", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--root", type=Path, required=True, help="the folder of this node that holds claims")
+    parser.add_argument("--root", type=Path, required=True, help="folder of this node for the volumes")
     parser.add_argument("--node", required=True, help="this node's name")
     parser.add_argument("--kubeconfig", default="", help="empty: the service account of the Pod")
-    parser.add_argument("--storage-class", required=True, help="the class whose claims are served")
+    parser.add_argument("--storage-class", required=True, help="StorageClass to provision")
     parser.add_argument("--provisioner", required=True, help="the provisioner that the class names")
-    given = parser.parse_args()
-    named = {"metadata": {"name": given.storage_class}, "provisioner": given.provisioner}
+    parsed = parser.parse_args()
+    named = {"metadata": {"name": parsed.storage_class}, "provisioner": parsed.provisioner}
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    os.umask(0)  # a claim belongs to whoever mounts it, whatever that container's user is
-    asyncio.run(serve(given.root, given.node, given.kubeconfig, STORAGE_CLASS | named))
+    os.umask(0)  # any user of any container may write to a volume
+    asyncio.run(serve(parsed.root, parsed.node, parsed.kubeconfig, STORAGE_CLASS | named))
 
 
 if __name__ == "__main__":

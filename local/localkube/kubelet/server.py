@@ -1,9 +1,9 @@
-"""Server: the node's own HTTPS endpoint, as an API server uses a kubelet's: logs of containers.
+"""Server: the node's HTTPS endpoint for the API server: `/containerLogs`, as kubelet serves it, and `/healthz`.
 
-It lets in whoever shows the bearer token that the node itself shows to the API, or, where the node has a certificate in place of a
-token, a certificate of the same authority in the name of the API server. Lines carry no time of their own (processes write their logs
-themselves, so that they outlive the node): `timestamps` prefixes the time of the last write to the file, and `sinceSeconds` shows
-nothing when that is longer ago, else everything.
+A request needs the bearer token that the node itself sends to the API server or, where the node has a certificate in place of a token,
+the API server's client certificate of the same authority. Log lines have no timestamps (processes write their logs themselves, so that
+they outlive the node): `timestamps` prefixes the time of the last write to the file, and `sinceSeconds` returns nothing if that is
+longer ago, else everything.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ from localkube.kubelet.checkpoint import ContainerRecord, PodRecord
 from localkube.kubelet.kubelet import Kubelet
 from localkube.kubelet.node_context import Layout
 
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _CHUNK = 64 * 1024
 
 
 def application(kubelet: Kubelet, layout: Layout, token: str, *, secure: bool) -> web.Application:
-    """Return the endpoint; an empty token lets in only the API server's certificate, and every local program where TLS is off."""
+    """Return the endpoint; without a token only the API server's certificate is accepted, and every request if TLS is off."""
     logs = Logs(kubelet, layout)
     app = web.Application(middlewares=[_guard(token)] if secure or token else [])
     app.router.add_get("/healthz", _healthy)
@@ -38,7 +38,7 @@ def application(kubelet: Kubelet, layout: Layout, token: str, *, secure: bool) -
 
 
 class Logs:
-    """What containers printed."""
+    """The logs of containers."""
 
     def __init__(self, kubelet: Kubelet, layout: Layout) -> None:
         self._kubelet = kubelet
@@ -50,27 +50,27 @@ class Logs:
         pod = self._kubelet.find(namespace, name)
         if pod is None:
             raise web.HTTPNotFound(text=f'pod "{name}" not found on this node')
-        known = pod.containers.get(container)
-        if known is None or not known.attempt:
+        record = pod.containers.get(container)
+        if record is None or not record.attempt:
             raise web.HTTPBadRequest(
                 text=f'container "{container}" in pod "{name}" is waiting to start: ContainerCreating'
             )
         previous = _flag(request, "previous")
-        if previous and known.attempt <= 1:
+        if previous and record.attempt <= 1:
             text = f'previous terminated container "{container}" in pod "{name}" not found'
             raise web.HTTPBadRequest(text=text)
-        path = self._layout.log(pod.pod, container, known.attempt - int(previous))
+        path = self._layout.log(pod.pod, container, record.attempt - int(previous))
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
-        attempt = known.attempt
+        attempt = record.attempt
         follow = _flag(request, "follow") and not previous
 
-        def goes_on() -> bool:
+        def is_running() -> bool:
             gone = request.transport is None or request.transport.is_closing()
-            return follow and not gone and known.attempt == attempt and self._runs(pod, known)
+            return follow and not gone and record.attempt == attempt and self._runs(pod, record)
 
-        with contextlib.suppress(ConnectionResetError):  # whoever asked has heard enough
-            await _send(path, request, response, goes_on)
+        with contextlib.suppress(ConnectionResetError):  # the client closed the connection
+            await _send(path, request, response, is_running)
             await response.write_eof()
         return response
 
@@ -83,28 +83,28 @@ class Logs:
 
 
 async def _send(
-    path: Path, request: web.Request, response: web.StreamResponse, goes_on: Callable[[], bool]
+    path: Path, request: web.Request, response: web.StreamResponse, is_running: Callable[[], bool]
 ) -> None:
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return
     with file:
-        shape = _shaper(file, timestamps=_flag(request, "timestamps"))
+        format_chunk = _formatter(file, timestamps=_flag(request, "timestamps"))
         left = int(request.query.get("limitBytes") or 0) or None
         _seek(file, request)
         while True:
-            more = goes_on()  # asked before the read, so that the last words are not missed
+            more = is_running()  # before the read, so that the last lines are not missed
             while chunk := file.read(_CHUNK if left is None else min(left, _CHUNK)):
-                await response.write(shape(chunk))
+                await response.write(format_chunk(chunk))
                 left = None if left is None else left - len(chunk)
             if not more or left == 0:
                 return
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 def _seek(file: BinaryIO, request: web.Request) -> None:
-    """Go to where the request wants to begin."""
+    """Seek to the first byte that the request asks for."""
     since = request.query.get("sinceSeconds")
     age = datetime.now(UTC).timestamp() - os.fstat(file.fileno()).st_mtime
     if since and age > float(since):
@@ -124,21 +124,23 @@ def _seek_tail(file: BinaryIO, lines: int) -> None:
         file.seek(begins[0])
 
 
-def _shaper(file: BinaryIO, *, timestamps: bool) -> Callable[[bytes], bytes]:
+def _formatter(file: BinaryIO, *, timestamps: bool) -> Callable[[bytes], bytes]:
     if not timestamps:
         return lambda chunk: chunk
-    fresh = True
+    at_line_start = True
 
-    def shape(chunk: bytes) -> bytes:
-        nonlocal fresh
+    def format_chunk(chunk: bytes) -> bytes:
+        nonlocal at_line_start
         when = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
         prefix = when.strftime("%Y-%m-%dT%H:%M:%S.%fZ ").encode()
         lines = chunk.splitlines(keepends=True)
-        shaped = b"".join((b"" if i == 0 and not fresh else prefix) + line for i, line in enumerate(lines))
-        fresh = chunk.endswith(b"\n")
+        shaped = b"".join(
+            (b"" if i == 0 and not at_line_start else prefix) + line for i, line in enumerate(lines)
+        )
+        at_line_start = chunk.endswith(b"\n")
         return shaped
 
-    return shape
+    return format_chunk
 
 
 def _flag(request: web.Request, name: str) -> bool:
@@ -154,10 +156,10 @@ def _guard(token: str) -> Middleware:
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let only those in who know the token or are the API server; health may be asked by anybody."""
+        """Require the token or the API server's certificate, except for health."""
         shown = request.headers.get("Authorization", "").encode()
-        known = bool(token) and hmac.compare_digest(shown, expected)
-        if request.path != "/healthz" and not known and _peer(request) != API_SERVER:
+        record = bool(token) and hmac.compare_digest(shown, expected)
+        if request.path != "/healthz" and not record and _peer(request) != API_SERVER:
             raise web.HTTPUnauthorized(text="Unauthorized")
         return await handler(request)
 
@@ -165,7 +167,7 @@ def _guard(token: str) -> Middleware:
 
 
 def _peer(request: web.Request) -> str:
-    """Return the common name in the certificate that the other side showed; it was verified when the connection began."""
+    """Return the common name of the client certificate, which was verified in the handshake; empty: none."""
     shown = request.get_extra_info("peercert") or {}
     return next(
         (value for part in shown.get("subject", ()) for key, value in part if key == "commonName"), ""

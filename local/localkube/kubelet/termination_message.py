@@ -1,8 +1,8 @@
-"""Termination: the last words of a container, as its status repeats them.
+"""Termination message: the message of a container's terminated state.
 
-`terminationMessagePath` cannot exist for a process; the file beside its run stands for it and is named in the variable of mounts. A program that
-does not look there is heard by its log: with `FallbackToLogsOnError`, after a failure, as in kubelet, the end of it; and, since the
-path itself was not to be had, after a success its last line.
+`terminationMessagePath` cannot exist for a process: a file beside the run takes its place, and the variable of mounts names it. A program
+that does not read that variable leaves its message in its log: with `FallbackToLogsOnError`, after a failure, as in kubelet, the end of
+the log; and, since the path did not exist for it, after a success the last line.
 """
 
 from pathlib import Path
@@ -20,10 +20,10 @@ def mount(container: Object, run: Path) -> Mount:
 
 
 def message(container: Object, run: Path, log: Path, *, failed: bool) -> str:
-    """Return a run's last words; empty when it left none."""
-    told = _end(run / "termination", _FROM_FILE)
-    if told or container.get("terminationMessagePolicy") != "FallbackToLogsOnError":
-        return told
+    """Return the message of a run; empty if it left none."""
+    written = _end(run / "termination", _FROM_FILE)
+    if written or container.get("terminationMessagePolicy") != "FallbackToLogsOnError":
+        return written
     lines = _end(log, _FROM_LOG).splitlines()
     return "\n".join(lines[-_LINES if failed else -1 :])
 

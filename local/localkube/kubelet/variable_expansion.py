@@ -1,4 +1,4 @@
-"""Expansion: `$(NAME)` in commands, arguments and variables, by kubelet's rules. Pure."""
+"""Variable expansion: `$(NAME)` in commands, arguments and variables, by kubelet's rules. Pure."""
 
 import re
 from collections.abc import Mapping

@@ -1,9 +1,9 @@
-"""Mounts: where the folders that a container mounts really lie.
+"""Volume mounts: the folders behind the paths that a container mounts.
 
 A process has no mount namespace, so `/models` inside a container's command is turned into the folder behind it: in command, arguments
-and variables, a value (or what follows the first `=` of a `--flag=value`) that is a mount path or lies below one is rewritten,
-longest mount first. A program that knows of this node reads the rest from a variable (default LOCALKUBE_MOUNTS), a JSON object of mount path -> folder.
-`readOnly` cannot be enforced on a process of the same user; what relies on it is only as safe as the program that runs.
+and variables, a value (or what follows the first `=` of a `--flag=value`) that is a mount path or below one is rewritten, longest mount
+first. A program that knows this node reads all mounts from a variable (default LOCALKUBE_MOUNTS), a JSON object of mount path -> folder.
+`readOnly` cannot be enforced on a process of the same user.
 """
 
 import posixpath
@@ -35,21 +35,21 @@ class Mounts:
         self._mounts = sorted(cleaned, key=lambda mount: len(mount.path), reverse=True)
 
     def variable(self) -> str:
-        """Return the content of that variable."""
+        """Return the value of the variable of mounts."""
         table = {mount.path: mount.folder for mount in self._mounts}
         return msgspec.json.encode(table, order="deterministic").decode()
 
     def translate(self, value: str) -> str:
         """Return a value with its mount path replaced by the folder behind it."""
-        found = self.find(value)
-        if found is not None:
-            return found
+        folder = self.find(value)
+        if folder is not None:
+            return folder
         flag, equals, rest = value.partition("=")
-        found = self.find(rest) if equals and flag.startswith("-") else None
-        return value if found is None else f"{flag}={found}"
+        folder = self.find(rest) if equals and flag.startswith("-") else None
+        return value if folder is None else f"{flag}={folder}"
 
     def find(self, path: str) -> str | None:
-        """Return where a path inside the container lies; None when it is below no mount, or leaves it by `..`."""
+        """Return the path on this machine of a path inside the container; None if it is below no mount, or leaves it by `..`."""
         if not path.startswith("/"):
             return None
         clean = posixpath.normpath(path)
@@ -60,7 +60,7 @@ class Mounts:
 
 
 def below(folder: Path, sub_path: str) -> Path:
-    """Return a path inside a volume; UnsafePathError when it would leave it, by `..` or by a link."""
+    """Return a path inside a volume. Raises UnsafePathError if it would leave it, by `..` or by a link."""
     parts = Path(sub_path).parts
     if Path(sub_path).is_absolute() or ".." in parts:
         raise UnsafePathError(f"subPath {sub_path!r} must be a relative path without ..")

@@ -1,8 +1,8 @@
-"""Volumes: the folders behind a Pod's volumes, made before its first container starts.
+"""Volumes: the folders behind a Pod's volumes, created before its first container starts; kubelet's volume manager.
 
-emptyDir, configMap, secret and persistentVolumeClaim; anything else is refused with a sentence, hostPath included: a process of the
-user can read the host's files anyway, and a manifest that mounts them would do more on a real node. ConfigMaps and Secrets are written
-once, at the start of the Pod. A claim's `readOnly` is as safe as the program (see `mounts`).
+emptyDir, configMap, secret and persistentVolumeClaim. Other types are rejected, hostPath included: a process of the user can read the
+host's files anyway, and a manifest that mounts them would do more on a real node. ConfigMaps and Secrets are written once, at the start
+of the Pod; later changes are not followed.
 """
 
 import base64
@@ -18,21 +18,21 @@ OFFERED = ("emptyDir", "configMap", "secret", "persistentVolumeClaim")
 
 
 class VolumeError(Exception):
-    """A volume cannot be had (yet); the message names it and says why."""
+    """A volume is not available (yet); the message names it and the cause."""
 
 
 class Claims(Protocol):
-    """Where the folders of claims are. `storage_class` is the name of the class whose claims are served."""
+    """Provisions PVCs. `storage_class` is the name of the class that it serves."""
 
     storage_class: str
 
     async def folder(self, namespace: str, name: str) -> Path:
-        """Return the folder behind a claim, bound now if need be; VolumeError when it cannot be had."""
+        """Return the folder of a PVC, provisioned and bound if necessary. Raises VolumeError, ApiError."""
         ...
 
 
 async def prepare(pod: Object, root: Path, client: Client, claims: Claims) -> dict[str, Path]:
-    """Return volume name -> folder for every volume of a Pod; VolumeError names the first that cannot be had."""
+    """Return volume name -> folder of every volume of a Pod. Raises VolumeError for the first that is not available; ApiError."""
     folders: dict[str, Path] = {}
     for volume in pod["spec"].get("volumes", ()):
         kind = next((key for key in volume if key != "name"), "emptyDir")
@@ -50,7 +50,7 @@ async def prepare(pod: Object, root: Path, client: Client, claims: Claims) -> di
 
 
 def mounts(container: Object, folders: Mapping[str, Path], pod: Object) -> Iterator[Mount]:
-    """Yield a container's mounts; VolumeError for a subPath that leaves its volume."""
+    """Yield a container's mounts. Raises VolumeError for a subPath that leaves its volume."""
     claimed = {
         v["name"]: v["persistentVolumeClaim"]
         for v in pod["spec"].get("volumes", ())
@@ -93,22 +93,22 @@ async def _fill(folder: Path, kind: str, volume: Object, namespace: str, client:
         ("configmaps", origin.get("name")) if kind == "configMap" else ("secrets", origin.get("secretName"))
     )
     try:
-        found = await client.get(f"/api/v1/namespaces/{namespace}/{plural}/{name}")
+        source = await client.get(f"/api/v1/namespaces/{namespace}/{plural}/{name}")
     except NotFoundError as error:
         if origin.get("optional"):
             return
         raise VolumeError(f'volume {volume["name"]}: {plural[:-1]} "{name}" not found') from error
-    _write(folder, content(found), origin, volume["name"])
+    _write(folder, content(source), origin, volume["name"])
 
 
-def content(found: Object) -> dict[str, bytes]:
-    """Return the files that a ConfigMap or Secret stands for."""
-    binary = dict(found.get("binaryData") or {})
-    if found.get("kind") == "Secret":
-        binary |= found.get("data") or {}
+def content(source: Object) -> dict[str, bytes]:
+    """Return the files of a ConfigMap or Secret, by key."""
+    binary = dict(source.get("binaryData") or {})
+    if source.get("kind") == "Secret":
+        binary |= source.get("data") or {}
         plain: Mapping[str, str] = {}
     else:
-        plain = found.get("data") or {}
+        plain = source.get("data") or {}
     files = {key: str(value).encode() for key, value in plain.items()}
     return files | {key: base64.b64decode(value) for key, value in binary.items()}
 

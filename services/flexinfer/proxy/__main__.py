@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import secrets
 
 import aiohttp
@@ -21,7 +20,7 @@ from flexinfer.runtime.runtime import Runtime
 async def main(runtime: Runtime) -> None:
     """Serve until cancelled; then let requests in flight end, and publish that this proxy has ended."""
     settings = runtime.settings
-    activity = ActivityReporter(runtime, f"{settings.identity}-{os.getpid()}-{secrets.token_hex(3)}")
+    activity = ActivityReporter(runtime, f"proxy-{settings.identity[:8]}-{secrets.token_hex(3)}")
     view = ModelView(runtime, activity.publish_now)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=15)

@@ -1,8 +1,6 @@
-"""The table of reasons: one row each; everything that depends on a reason reads its row. Pure.
+"""The table of reasons: one row each; everything that depends on a reason derives from its row. Pure.
 
-The phase, the proxy, the reaper, the launcher, Events, `flexinfer why` and `docs/reference/conditions.md`
-derive from `FACTS`. To add a reason, add a member of `Reason` (in `reason`) and its row; a contract test checks
-that some component writes it.
+To add a reason, add a member of `reason.Reason` and its row; a contract test checks that a component writes it.
 """
 
 from collections.abc import Mapping
@@ -10,6 +8,8 @@ from types import MappingProxyType
 
 from flexinfer.api.conditions import ACCEPTED, CACHED, CONDITIONS, GRANTED, PLACED, READY, WANTED
 from flexinfer.api.reason import Facts, Reason
+
+__all__ = ["FACTS", "Facts", "Reason", "remedy"]
 
 
 def _invalid(meaning: str, remedy: str) -> Facts:
@@ -298,6 +298,3 @@ def remedy(reason: str, *, namespace: str, name: str) -> str:
     """
     facts = FACTS.get(Reason(reason)) if reason in Reason.__members__.values() else None
     return facts.remedy.format(namespace=namespace, name=name) if facts is not None else ""
-
-
-__all__ = ["FACTS", "Facts", "Reason", "remedy"]

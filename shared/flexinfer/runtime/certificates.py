@@ -56,15 +56,15 @@ def issue(folder: Path, name: str, subject: Subject | None = None) -> None:
     if authority is None:
         authority = _authority()
         _save(folder, AUTHORITY, authority)
-    known = _load(folder, name)
-    if known is None or not _signed(known, authority):
-        _save(folder, name, _made(subject or Subject(f"flexinfer-local-{name}"), authority))
+    current = _load(folder, name)
+    if current is None or not _signed(current, authority):
+        _save(folder, name, _issue(subject or Subject(f"flexinfer-local-{name}"), authority))
 
 
 def _signed(pair: _Pair, authority: _Pair) -> bool:
     try:
         pair.certificate.verify_directly_issued_by(authority.certificate)
-    except Exception:  # noqa: BLE001 -- whatever is wrong with it, it is made anew
+    except Exception:  # noqa: BLE001 -- whatever is wrong with it, a new one is issued
         return False
     return True
 
@@ -81,7 +81,7 @@ def _authority() -> _Pair:
     return _Pair(key, builder.sign(key, hashes.SHA256()))
 
 
-def _made(subject: Subject, authority: _Pair) -> _Pair:
+def _issue(subject: Subject, authority: _Pair) -> _Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if subject.client else [])]
     names = [

@@ -96,7 +96,7 @@ class ControllerLoop(Generic[A, F, M]):
         self._attempts: dict[str, _Attempt[A]] = {}
 
     def remember(self, fact: F) -> None:
-        """Fold a fact of the component's own, and decide again."""
+        """Remember a fact of the component's own, and decide again."""
         self._inbox.put_nowait(_Learned(fact, self._runtime.clock()))
 
     async def subscribe(self) -> None:
@@ -151,7 +151,7 @@ class ControllerLoop(Generic[A, F, M]):
         self._apply(observations)
 
     def _finished(self, finished: _Finished[F]) -> list[Observation]:
-        """Fold the facts among the replies of an effect; returns the events among them."""
+        """Remember the facts among the replies of an effect; returns the events among them."""
         now = self._runtime.clock()
         self._busy.discard(finished.key)
         for reply in finished.replies:

@@ -25,8 +25,8 @@ Companion: TypeAlias = Callable[[Runtime, Remember[F]], Awaitable[None]]
 
 
 def no_facts(memory: M, fact: F, _at: float) -> M:
-    """Fold of a component without facts of its own. Raises TypeError."""
-    raise TypeError(f"{type(fact).__name__} is not an event, and the memory {memory!r} folds no facts")
+    """Reject every fact: the `remember` of a component that has none of its own. Raises TypeError."""
+    raise TypeError(f"{type(fact).__name__} is not an event, and the memory {memory!r} holds no facts")
 
 
 def no_memory(memory: M, _uids: Collection[str]) -> M:
@@ -44,7 +44,7 @@ class Controller(msgspec.Struct, Generic[A, F, M], frozen=True, kw_only=True):
     Pure, and must not raise.
     """
     perform: Callable[[Runtime, A], Awaitable[Sequence[AnyEvent | F]]]
-    """Carry an action out and return events, which are applied to the state, and facts, which are folded.
+    """Carry an action out and return events, which are applied to the state, and facts, which are remembered.
 
     Runs as a task, one at a time per key. May raise ApiError: the action is decided again after a back-off.
     """

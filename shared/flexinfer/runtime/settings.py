@@ -111,15 +111,15 @@ def load(environment: Mapping[str, str]) -> Settings:
 
 def warnings(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Return a sentence for every variable with the prefix that nothing reads: its name, and the nearest one that something does."""
-    known = {*_variables().values(), *OTHER_VARIABLES}
-    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    readable = {*_variables().values(), *OTHER_VARIABLES}
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in readable)
     if not unknown:
         return ()
-    known |= {*image_variables()}
+    readable |= {*image_variables()}
     return tuple(
-        f"{name} is not a setting and is ignored; {_remedy(name, known)}"
+        f"{name} is not a setting and is ignored; {_remedy(name, readable)}"
         for name in unknown
-        if name not in known
+        if name not in readable
     )
 
 
@@ -128,8 +128,8 @@ def image_variables() -> tuple[str, ...]:
     return tuple(f"{IMAGE_PREFIX}{key.upper()}" for key in backends.image_keys())
 
 
-def _remedy(name: str, known: Collection[str]) -> str:
-    nearest = difflib.get_close_matches(name, sorted(known), 1)
+def _remedy(name: str, readable: Collection[str]) -> str:
+    nearest = difflib.get_close_matches(name, sorted(readable), 1)
     return f"did you mean {nearest[0]}?" if nearest else "remove it"
 
 

@@ -15,7 +15,7 @@ from flexinfer.events import events, permissions, subjects
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import Instance
 from flexinfer.local.supervisor import provisioning
-from flexinfer.local.supervisor.plan import nats_server
+from flexinfer.local.supervisor.instance_programs import nats_server
 from flexinfer.local.supervisor.readiness import Banner, until_ready
 from flexinfer.runtime.nats import connection
 from flexinfer.runtime.nats.connection import Connection

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from flexinfer.local.images import IMAGES
 from localkube.kubelet.image_runtimes import NoRuntimeError
 
 LLAMA = "ghcr.io/ggml-org/llama.cpp:server-cuda"
+OUR_LLAMA = str(Path(sys.executable).with_name("flexinfer-llama-server"))
 
 
 def installed(*names: str) -> Callable[[str], str | None]:
@@ -23,15 +25,13 @@ def installed(*names: str) -> Callable[[str], str | None]:
         pytest.param(
             LLAMA, ("llama-server",), [], ["-m", "x"], ("/opt/llama-server", "-m", "x"), id="on PATH"
         ),
-        pytest.param(
-            LLAMA, (), [], ["-m", "x"], (sys.executable, "-m", "flexinfer.local.llama", "-m", "x"), id="ours"
-        ),
+        pytest.param(LLAMA, (), [], ["-m", "x"], (OUR_LLAMA, "-m", "x"), id="ours"),
         pytest.param(
             LLAMA,
             (),
             ["/app/llama-server"],
             ["-m", "x"],
-            (sys.executable, "-m", "flexinfer.local.llama", "-m", "x"),
+            (OUR_LLAMA, "-m", "x"),
             id="named",
         ),
         pytest.param(LLAMA, (), ["/bin/sh", "-c", "ls"], [], ("/bin/sh", "-c", "ls"), id="another program"),
@@ -52,6 +52,14 @@ def installed(*names: str) -> Callable[[str], str | None]:
             id="our module",
         ),
         pytest.param("vllm/vllm-openai:v1", ("vllm",), [], ["m"], ("/opt/vllm", "serve", "m"), id="vllm"),
+        pytest.param(
+            "vllm/vllm-openai:v1",
+            ("vllm",),
+            ["vllm"],
+            ["bench", "m"],
+            ("/opt/vllm", "bench", "m"),
+            id="vllm's own subcommand",
+        ),
         pytest.param("ollama/ollama:1", ("ollama",), [], [], ("/opt/ollama", "serve"), id="ollama's default"),
         pytest.param(
             "ollama/ollama", ("ollama",), ["ollama"], ["pull"], ("/opt/ollama", "pull"), id="ollama's verb"
@@ -64,6 +72,19 @@ def test_an_image_is_run_by_its_entry(
 ) -> None:
     """Command and args as a container runtime would join them."""
     assert IMAGES.find(image, installed(*programs)).command(command, args) == expected
+
+
+def test_a_fallback_is_looked_for_on_path_when_it_is_not_beside_the_interpreter(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Such as an interpreter of a distribution, whose scripts are in another folder."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    runtime = IMAGES.find(LLAMA, installed("flexinfer-llama-server"))
+    assert runtime.command([], ["-m", "x"]) == ("/opt/flexinfer-llama-server", "-m", "x")
+    with pytest.raises(
+        NoRuntimeError, match=r"llama-server is not on PATH: pip install 'flexinfer\[local\]'"
+    ):
+        IMAGES.find(LLAMA, installed())
 
 
 @pytest.mark.parametrize(

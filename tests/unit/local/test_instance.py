@@ -14,7 +14,7 @@ from flexinfer.local import instance as instances
 from flexinfer.local.instance import InstanceError, ensure, load, lock_holder, locked, opened, state_folder
 from flexinfer.local.ports import reserved
 from flexinfer.local.supervisor import provisioning
-from flexinfer.local.supervisor.plan import programs
+from flexinfer.local.supervisor.instance_programs import programs
 
 
 def listening(port: int) -> socket.socket:

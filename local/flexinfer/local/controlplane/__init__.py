@@ -1,1 +1,1 @@
-"""A real control plane on loopback: its processes, their files, and what its API server must hold for us."""
+"""A real control plane on loopback: its processes, their files, and the objects that its API server needs."""

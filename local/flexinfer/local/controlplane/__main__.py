@@ -1,4 +1,4 @@
-"""`python -m flexinfer.local.controlplane [--with-helm]`: make sure that the programs of a control plane are on this machine."""
+"""`python -m flexinfer.local.controlplane [--with-helm]`: find or build the programs of a control plane."""
 
 import os
 import sys
@@ -10,10 +10,10 @@ from localkube.controlplane.programs import ProgramError
 
 
 def main(words: Sequence[str]) -> int:
-    """Find or build all; returns the exit code."""
-    wanted = [*catalogue.CONTROL_PLANE, *([HELM] if "--with-helm" in words else [])]
+    """Find or build all programs; returns the exit code."""
+    sources = [*catalogue.CONTROL_PLANE, *([HELM] if "--with-helm" in words else [])]
     try:
-        locate(wanted, os.environ, lambda line: print(line, flush=True))
+        locate(sources, os.environ, lambda line: print(line, flush=True))
     except ProgramError as error:
         sys.stderr.write(f"{error}\n")
         return 1

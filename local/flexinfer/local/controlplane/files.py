@@ -1,4 +1,4 @@
-"""Files: what the four processes of the plane start from: certificates, kubeconfigs, tokens, the audit policy."""
+"""The files of a real control plane: certificates, kubeconfigs, tokens, the audit policy."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,23 +44,23 @@ _AUDIT: Mapping[str, object] = {
 
 
 def write(instance: Instance, programs: Mapping[str, Path], *, audit: bool = False) -> None:
-    """Write what the four start from; certificates that are there stay. Once audited, always audited."""
+    """Write the files; existing certificates stay. Once `audit` was set, the audit log stays enabled."""
     home = processes.folder(instance)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, subject in _SUBJECTS.items():
         certificates.issue(instance.certificates, _file(name), subject)
-    for who in _WITH_KUBECONFIG:
-        mine = instance.certificates / _file(who)
-        user = {"client-certificate": f"{mine}.crt", "client-key": f"{mine}.key"}
-        write_private(processes.kubeconfig(instance, who), kubeconfig(instance, who, user))
+    for component in _WITH_KUBECONFIG:
+        path = instance.certificates / _file(component)
+        user = {"client-certificate": f"{path}.crt", "client-key": f"{path}.key"}
+        write_private(processes.kubeconfig(instance, component), kubeconfig(instance, component, user))
     token = read_secret(instance.token_file)
     write_private(home / "tokens.csv", f'{token},flexinfer,flexinfer,"system:masters"\n'.encode())
     if audit:
         write_private(processes.audit_policy(instance), msgspec.json.encode(_AUDIT))
-    told = {name: str(path) for name, path in programs.items()}
-    write_private(processes.programs_file(instance), msgspec.json.format(msgspec.json.encode(told)))
+    paths = {name: str(path) for name, path in programs.items()}
+    write_private(processes.programs_file(instance), msgspec.json.format(msgspec.json.encode(paths)))
 
 
 def _file(name: str) -> str:
-    """Return the name of a certificate's file: `node` alone is what the node serves with."""
+    """Return the name of a certificate's file. `node` itself is the node's server certificate."""
     return f"{name}-client" if name in _WITH_KUBECONFIG else name

@@ -1,8 +1,8 @@
-"""Provisioning: what a real API server must hold before node and services start on it. Our local API sets itself up.
+"""Provisioning: creates the objects that a real API server needs before node and components start. The local one creates its own.
 
-Definitions, ServiceAccounts, rights, policies and Services are those of `deploy/install.yaml`, so that services have here the very rights
-that they have in a cluster; what runs there as a Pod runs here as a process and is left out. All is written anew at every start of
-`up`, by server-side apply: a release that brings another definition brings it here too.
+CRDs, ServiceAccounts, RBAC, policies and Services are those of `deploy/install.yaml`, so that the components have the rights that they
+have in a cluster; what runs there as a Pod runs here as a process and is left out. Everything is applied again (server-side apply) at
+every start of `up`: an upgrade brings its CRDs along.
 """
 
 import asyncio
@@ -26,12 +26,12 @@ from flexinfer.runtime.kubernetes.client import KubernetesClient
 
 Object: TypeAlias = dict[str, Any]
 MANAGER = "flexinfer-local"
-ELSEWHERE = frozenset({"Deployment", "DaemonSet", "StatefulSet", "Job", "ConfigMap"})
-"""What `up` runs as processes, and what only those Pods read."""
+NOT_APPLIED = frozenset({"Deployment", "DaemonSet", "StatefulSet", "Job", "ConfigMap"})
+"""Kinds that `up` replaces by processes, and those that only their Pods read."""
 _TOKEN_SECONDS = 365 * 24 * 3600
 _PAUSE_SECONDS = 0.1
 _TRIES, _PAUSE = 50, 0.2
-_TOLD_EVERY = 50
+_REPORT_EVERY = 50
 _VOLUMES_ROLE = "flexinfer:local-volumes"
 _VOLUMES_RULES: list[Object] = [
     {
@@ -75,31 +75,31 @@ DEFINITIONS: Kind[_Definition] = Kind(
 
 
 class NotYetError(Exception):
-    """The API server does not serve something yet."""
+    """The API server does not serve a CRD yet."""
 
 
-async def furnished(instance: Instance, tell: Callable[[str], None]) -> None:
-    """Write everything and return once it holds; an API server that does not answer, or refuses, is asked again for ever."""
+async def provision(instance: Instance, report: Callable[[str], None]) -> None:
+    """Apply all objects and write the kubeconfigs; retries until the API server has accepted them. `report` gets errors."""
     tries = 0
     while True:
         try:
-            await _furnish(instance)
+            await _apply_all(instance)
         except (ApiError, NotYetError) as error:
             tries += 1
-            if tries % _TOLD_EVERY == 0:
-                tell(f"  {instance.world} API: {error}")
+            if tries % _REPORT_EVERY == 0:
+                report(f"  {instance.api} API: {error}")
             await asyncio.sleep(_PAUSE_SECONDS)
         else:
             return
 
 
-async def _furnish(instance: Instance) -> None:
-    wanted = list(objects())
+async def _apply_all(instance: Instance) -> None:
+    manifests = list(objects())
     async with client.connected(str(instance.kubeconfig)) as api:
-        for obj in wanted:
+        for obj in manifests:
             namespace = obj["metadata"].get("namespace", "")
             await api.apply(kind_of(obj), namespace, obj, manager=MANAGER)
-        for obj in wanted:
+        for obj in manifests:
             if obj["kind"] == DEFINITIONS.name:
                 await _established(api, obj["metadata"]["name"])
         for service in SERVICES:
@@ -108,9 +108,9 @@ async def _furnish(instance: Instance) -> None:
 
 
 def objects() -> Iterator[Object]:
-    """Yield what is to be there, namespaces and definitions first."""
+    """Yield the objects to apply, namespaces and CRDs first."""
     for obj in filter(None, yaml.safe_load_all(_manifests())):
-        if obj["kind"] not in ELSEWHERE:
+        if obj["kind"] not in NOT_APPLIED:
             yield obj
     meta, rights = {"name": _VOLUMES_ROLE}, "rbac.authorization.k8s.io"
     yield {"apiVersion": f"{rights}/v1", "kind": "ClusterRole", "metadata": meta, "rules": _VOLUMES_RULES}

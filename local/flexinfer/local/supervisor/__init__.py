@@ -1,1 +1,1 @@
-"""The supervisor: keeps the processes of one instance running, and adopts those that outlived their former one."""
+"""The supervisor of `flexinfer up`: starts the processes of an instance in order, keeps them running, and stops them."""

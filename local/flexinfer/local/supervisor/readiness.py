@@ -1,28 +1,29 @@
-"""Readiness: whether a process answers, probed from outside with the standard library, so that the supervisor stays small."""
+"""Readiness: probes a process from outside, with asyncio alone: an HTTP client would double the supervisor's memory."""
 
 import asyncio
 import contextlib
 import ssl
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
 
+_HOST = "127.0.0.1"
+_REQUEST = "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
 _ANSWER_SECONDS = 2.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
+_FIRST_DELAY, _MAX_DELAY = 0.02, 0.25
 
 
 class Banner(msgspec.Struct, frozen=True, tag=True):
-    """Ready when it accepts a connection and speaks first, with these bytes (empty: accepting is enough)."""
+    """Ready when it accepts a connection and sends these bytes first (empty: accepting is enough)."""
 
     port: int
     opening: bytes = b""
 
 
 class Page(msgspec.Struct, frozen=True, tag=True):
-    """Ready when its path answers 200; `port_file` holds the port of a process that chose its own."""
+    """Ready when a GET of its path returns 200; `port_file` holds the port of a process that chose its own."""
 
     port: int = 0
     port_file: str = ""
@@ -34,43 +35,41 @@ Probe: TypeAlias = Banner | Page
 
 
 async def ready(probe: Probe) -> bool:
-    """Ask once."""
+    """Probe once; returns whether it is ready."""
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
             if isinstance(probe, Banner):
-                return await _speaks(probe)
-            return await asyncio.to_thread(_answers, probe)
-    except (OSError, TimeoutError, ValueError, HTTPException, asyncio.IncompleteReadError):
+                return await _sends_banner(probe)
+            return await _returns_200(probe)
+    except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
         return False
 
 
 async def until_ready(probe: Probe) -> None:
-    """Ask until the answer is yes."""
-    pause = _FIRST_PAUSE
+    """Probe until it is ready."""
+    delay = _FIRST_DELAY
     while not await ready(probe):
-        await asyncio.sleep(pause)
-        pause = min(1.5 * pause, _LONGEST_PAUSE)
+        await asyncio.sleep(delay)
+        delay = min(1.5 * delay, _MAX_DELAY)
 
 
-async def _speaks(probe: Banner) -> bool:
-    reader, writer = await asyncio.open_connection("127.0.0.1", probe.port)
+async def _sends_banner(probe: Banner) -> bool:
+    reader, writer = await asyncio.open_connection(_HOST, probe.port)
     try:
         return await reader.readexactly(len(probe.opening)) == probe.opening
     finally:
         await _closed(writer)
 
 
-def _answers(probe: Page) -> bool:
+async def _returns_200(probe: Page) -> bool:
     port = probe.port or _port_in(probe.port_file)
-    host, seconds = "127.0.0.1", _ANSWER_SECONDS
-    connection = (
-        HTTPSConnection(host, port, timeout=seconds, context=_unverified())
-        if probe.tls
-        else HTTPConnection(host, port, timeout=seconds)
-    )
-    with contextlib.closing(connection):
-        connection.request("GET", probe.path)
-        return connection.getresponse().status == HTTPStatus.OK
+    reader, writer = await asyncio.open_connection(_HOST, port, ssl=_unverified() if probe.tls else None)
+    try:
+        writer.write(_REQUEST.format(path=probe.path, host=_HOST).encode())
+        version, status, *_ = (await reader.readline()).split(maxsplit=2)
+        return version.startswith(b"HTTP/") and int(status) == HTTPStatus.OK
+    finally:
+        writer.transport.abort()  # the answer is complete: no TLS shutdown to wait for
 
 
 def _port_in(file: str) -> int:
@@ -84,7 +83,7 @@ async def _closed(writer: asyncio.StreamWriter) -> None:
 
 
 def _unverified() -> ssl.SSLContext:
-    """Return a context that asks for no proof: the question is whether it answers, and no secret is sent."""
+    """Return a context that verifies nothing: only availability is probed, and no secret is sent."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

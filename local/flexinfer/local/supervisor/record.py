@@ -1,6 +1,6 @@
-"""The record: which processes of an instance run, as a file that outlives the supervisor.
+"""The record of the processes of an instance: a file that outlives the supervisor.
 
-It is what `flexinfer services` reads and what the next supervisor adopts from. The supervisor alone writes it, whole or not at all.
+`flexinfer services` reads it, and the next supervisor adopts the processes in it. Only the supervisor writes it, atomically.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from localkube.process_identity import Identity
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One process as last started; `fingerprint` tells whether it was started as it would be today."""
+    """One process as last started; `fingerprint` is that of its program then."""
 
     name: str
     identity: Identity | None = None
@@ -34,20 +34,20 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def boot_id() -> str:
-    """Return what tells this boot of the machine from another, in which start times mean nothing."""
+    """Return the boot id of this machine: start times of another boot mean nothing."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""
 
 
 def read(path: Path) -> Record:
-    """Return the record; an empty one when there is none, it is damaged, or of another boot."""
-    fresh = Record(boot=boot_id())
+    """Return the record; an empty one if there is none, or it is damaged or of another boot."""
+    empty = Record(boot=boot_id())
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Record)
+        record = msgspec.json.decode(path.read_bytes(), type=Record)
     except (OSError, msgspec.MsgspecError):
-        return fresh
-    return found if found.boot == fresh.boot else fresh
+        return empty
+    return record if record.boot == empty.boot else empty
 
 
 def write(path: Path, record: Record) -> None:

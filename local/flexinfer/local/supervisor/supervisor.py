@@ -1,7 +1,7 @@
-"""Supervisor: all programs of an instance, started in order, kept running, stopped in reverse order.
+"""Supervisor: all programs of an instance, started in stages, kept running, and stopped in reverse order.
 
-A supervisor that was killed leaves its processes running. The next one adopts those that were started as it would start
-them, ends the others first, and says so: there are never two of one kind.
+The processes of a supervisor that was killed keep running. The next supervisor adopts those whose program is unchanged and stops the
+others before it starts new ones, so that no program ever runs twice.
 """
 
 import asyncio
@@ -11,98 +11,104 @@ from typing import TypeAlias
 
 from flexinfer.local.instance import Instance
 from flexinfer.local.supervisor import process, record
-from flexinfer.local.supervisor.keeper import Keeper
 from flexinfer.local.supervisor.process import Process
+from flexinfer.local.supervisor.process_supervisor import ProcessSupervisor
 from flexinfer.local.supervisor.program import MARKER_VARIABLE, Program
 from flexinfer.local.supervisor.readiness import until_ready
 from localkube import process_identity
 
-Furnish: TypeAlias = Callable[[], Awaitable[None]]
+Provision: TypeAlias = Callable[[], Awaitable[None]]
 
 STAGE_SECONDS = 20.0
-"""How long a stage waits for the one before it; then it starts anyway, since every program can wait by itself."""
+"""How long a stage waits for the previous one; then it starts anyway, since every program retries by itself."""
 _LEFTOVER_GRACE = 10.0
 
 
 class Supervisor:
-    """The keepers of one instance."""
+    """The supervised processes of one instance, by the names of their programs."""
 
     def __init__(
-        self, instance: Instance, programs: Sequence[Program], before: Mapping[int, Furnish] | None = None
+        self, instance: Instance, programs: Sequence[Program], before: Mapping[int, Provision] | None = None
     ) -> None:
         self._instance, self._before = instance, dict(before or {})
-        self.keepers = {
-            program.name: Keeper(program, instance.identity, instance.log(program.name), self._write)
+        self.processes = {
+            program.name: ProcessSupervisor(
+                program, instance.identity, instance.log(program.name), self._write
+            )
             for program in programs
         }
         self.adopted: list[str] = []
 
     def _write(self) -> None:
-        entries = tuple(keeper.entry for keeper in self.keepers.values())
+        entries = tuple(managed.entry for managed in self.processes.values())
         record.write(self._instance.record, record.Record(boot=record.boot_id(), entries=entries))
 
     async def adopt(self) -> None:
-        """Take over what a former supervisor left running; end what would be started otherwise today."""
+        """Adopt the processes that an earlier supervisor left running; stop those whose program has changed."""
         leftovers: list[Process] = []
-        former = record.read(self._instance.record)
-        for entry in former.entries:
-            found = process.adopt(entry.identity) if entry.identity else None
-            if found is None:
+        previous = record.read(self._instance.record)
+        for entry in previous.entries:
+            running = process.adopt(entry.identity) if entry.identity else None
+            if running is None:
                 continue
-            keeper = self.keepers.get(entry.name)
-            if keeper is None or entry.fingerprint != keeper.program.fingerprint:
-                leftovers.append(found)
+            managed = self.processes.get(entry.name)
+            if managed is None or entry.fingerprint != managed.program.fingerprint:
+                leftovers.append(running)
             else:
-                keeper.take(found, entry.restarts)
-        leftovers += self._unrecorded({entry.identity.pid for entry in former.entries if entry.identity})
-        self.adopted = [name for name, keeper in self.keepers.items() if keeper.process]
-        await _ended(leftovers)
+                managed.adopt(running, entry.restarts)
+        leftovers += self._unrecorded({entry.identity.pid for entry in previous.entries if entry.identity})
+        self.adopted = [name for name, managed in self.processes.items() if managed.process]
+        await _stop_all(leftovers)
         self._write()
 
-    def _unrecorded(self, known: set[int]) -> Iterator[Process]:
-        """Take what was started in the very moment in which its supervisor was killed; yield what is one too many."""
-        by_marker = {k.program.marker(self._instance.identity): k for k in self.keepers.values()}
-        for told in process_identity.find(MARKER_VARIABLE):
-            keeper = by_marker.get(told.value)
-            if keeper is None or told.argv != keeper.program.argv or told.identity.pid in known:
+    def _unrecorded(self, recorded: set[int]) -> Iterator[Process]:
+        """Adopt processes whose supervisor was killed before it could record them; yield the surplus ones."""
+        by_marker = {each.program.marker(self._instance.identity): each for each in self.processes.values()}
+        for marked in process_identity.find(MARKER_VARIABLE):
+            managed = by_marker.get(marked.value)
+            if managed is None or marked.argv != managed.program.argv or marked.identity.pid in recorded:
                 continue  # an engine inherits the variable, but not the command line
-            found = process.adopt(told.identity)
-            if found is not None and keeper.process is None:
-                keeper.take(found, 0)
-            elif found is not None:
-                yield found
+            running = process.adopt(marked.identity)
+            if running is not None and managed.process is None:
+                managed.adopt(running, 0)
+            elif running is not None:
+                yield running
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Start what does not run, stage by stage, and keep everything running until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for stage in sorted({keeper.program.stage for keeper in self.keepers.values()}):
+            for stage in self._stages():
                 if stage in self._before:
                     await self._before[stage]()
-                now = [keeper for keeper in self.keepers.values() if keeper.program.stage == stage]
-                for keeper in now:
-                    tasks.create_task(keeper.keep())
+                members = self._members(stage)
+                for managed in members:
+                    tasks.create_task(managed.run())
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(STAGE_SECONDS):
-                        await self.until_ready(keeper.program.name for keeper in now)
+                        await self.until_ready(managed.program.name for managed in members)
 
     async def until_ready(self, names: Iterable[str] | None = None) -> None:
-        """Return once each of these programs, or all, has answered that it is ready."""
-        wanted = list(self.keepers) if names is None else list(names)
+        """Return once each of these programs (default: all) is ready."""
+        selected = list(self.processes) if names is None else list(names)
         async with asyncio.TaskGroup() as tasks:
-            for name in wanted:
-                tasks.create_task(until_ready(self.keepers[name].program.probe))
+            for name in selected:
+                tasks.create_task(until_ready(self.processes[name].program.probe))
 
     async def stop(self) -> None:
-        """End all processes, the last stage first."""
-        stages = sorted({keeper.program.stage for keeper in self.keepers.values()}, reverse=True)
-        for stage in stages:
-            ending = [keeper for keeper in self.keepers.values() if keeper.program.stage == stage]
+        """Stop all processes, the last stage first."""
+        for stage in reversed(self._stages()):
             async with asyncio.TaskGroup() as tasks:
-                for keeper in ending:
-                    tasks.create_task(keeper.stop())
+                for managed in self._members(stage):
+                    tasks.create_task(managed.stop())
+
+    def _stages(self) -> list[int]:
+        return sorted({managed.program.stage for managed in self.processes.values()})
+
+    def _members(self, stage: int) -> list[ProcessSupervisor]:
+        return [managed for managed in self.processes.values() if managed.program.stage == stage]
 
 
-async def _ended(leftovers: Sequence[Process]) -> None:
+async def _stop_all(leftovers: Sequence[Process]) -> None:
     async with asyncio.TaskGroup() as tasks:
         for leftover in leftovers:
             tasks.create_task(leftover.stop(_LEFTOVER_GRACE))
@@ -112,20 +118,20 @@ async def _ended(leftovers: Sequence[Process]) -> None:
 
 @contextlib.asynccontextmanager
 async def supervised(
-    instance: Instance, programs: Sequence[Program], before: Mapping[int, Furnish] | None = None
+    instance: Instance, programs: Sequence[Program], before: Mapping[int, Provision] | None = None
 ) -> AsyncIterator[Supervisor]:
-    """Keep all programs running inside the block; on its end, stop all of them in order.
+    """Keep all programs running inside the block; stop them in reverse order at its end.
 
-    `before` is stage -> what is to be done before its programs start, every time that this begins.
+    `before` is stage -> what has to be done each time before its programs start.
     """
     supervisor = Supervisor(instance, programs, before)
     await supervisor.adopt()
     try:
         async with asyncio.TaskGroup() as tasks:
-            keeping = tasks.create_task(supervisor.keep())
+            running = tasks.create_task(supervisor.run())
             try:
                 yield supervisor
             finally:
-                keeping.cancel()
+                running.cancel()
     finally:
         await supervisor.stop()

@@ -84,6 +84,17 @@ class Connection:
         for listener in tuple(self._listeners):
             listener(up)
 
+    async def disconnected(self) -> None:
+        """Handle a broken connection; nats-py reconnects by itself."""
+        if not self.client.is_closed:
+            log.warning("NATS is unavailable: reconnecting")
+        self.changed(up=False)
+
+    async def reconnected(self) -> None:
+        """Handle a new connection."""
+        log.info("NATS is connected again")
+        self.changed(up=True)
+
     async def request(
         self, subject: str, body: bytes, *, seconds: float, headers: dict[str, str] | None = None
     ) -> Msg:
@@ -122,6 +133,10 @@ class Connection:
         return reply
 
 
+async def _failed(error: Exception) -> None:
+    log.warning("NATS: %s", error or type(error).__name__)
+
+
 @contextlib.asynccontextmanager
 async def connected(
     name: str, url: str, user: str, password_file: str, ca_file: str = ""
@@ -132,19 +147,6 @@ async def connected(
     """
     client = Client()
     connection = Connection(client, name)
-
-    async def disconnected() -> None:
-        if not client.is_closed:
-            log.warning("NATS is unavailable: reconnecting")
-        connection.changed(up=False)
-
-    async def reconnected() -> None:
-        log.info("NATS is connected again")
-        connection.changed(up=True)
-
-    async def failed(error: Exception) -> None:
-        log.warning("NATS: %s", error or type(error).__name__)
-
     await client.connect(
         url,
         name=name,
@@ -153,9 +155,9 @@ async def connected(
         reconnect_time_wait=_RECONNECT_SECONDS,
         ping_interval=10,
         max_outstanding_pings=2,
-        disconnected_cb=disconnected,
-        reconnected_cb=reconnected,
-        error_cb=failed,
+        disconnected_cb=connection.disconnected,
+        reconnected_cb=connection.reconnected,
+        error_cb=_failed,
         allow_reconnect=True,
         user=user or None,
         password=secret(password_file) if user else None,

@@ -19,7 +19,7 @@ PATHS = {source.name: Path("/programs") / source.name for source in catalogue.CO
 
 def an_instance(folder: Path, world: str = REAL, *, audit: bool = False) -> Instance:
     """Return an instance with its files in place."""
-    instance = ensure(folder, world=world)
+    instance = ensure(folder, api=world)
     provisioning.write_files(instance)
     files.write(instance, PATHS, audit=audit)
     return instance
@@ -103,9 +103,9 @@ def test_a_folder_that_lost_its_files_says_what_to_do(tmp_path: Path) -> None:
         processes.processes(instance)
 
 
-def test_a_folder_stays_in_its_world(tmp_path: Path) -> None:
+def test_a_folder_keeps_its_api(tmp_path: Path) -> None:
     """What one API server keeps another does not know."""
-    ensure(tmp_path, world=REAL)
-    assert ensure(tmp_path).world == REAL
-    with pytest.raises(InstanceError, match="was made for the real API, not for the local one"):
-        ensure(tmp_path, world="local")
+    ensure(tmp_path, api=REAL)
+    assert ensure(tmp_path).api == REAL
+    with pytest.raises(InstanceError, match="was created for the real API, not for the local one"):
+        ensure(tmp_path, api="local")

@@ -49,19 +49,19 @@ def a_program(instance: Instance, name: str, stage: int = SERVICES, **more: str)
 
 async def until_other(supervisor: Supervisor, name: str, former: int) -> int:
     """Return the pid of the successor of a process, once it answers."""
-    keeper = supervisor.keepers[name]
+    managed = supervisor.processes[name]
     while (
-        keeper.process is None
-        or keeper.process.identity.pid == former
-        or not await ready(keeper.program.probe)
+        managed.process is None
+        or managed.process.identity.pid == former
+        or not await ready(managed.program.probe)
     ):
         await asyncio.sleep(0.01)
-    return keeper.process.identity.pid
+    return managed.process.identity.pid
 
 
 def pid_of(supervisor: Supervisor, name: str) -> int:
     """Return the pid of a process that runs."""
-    running = supervisor.keepers[name].process
+    running = supervisor.processes[name].process
     assert running is not None
     return running.identity.pid
 
@@ -97,7 +97,7 @@ async def test_a_later_stage_starts_once_the_former_one_answers(tmp_path: Path) 
     instance = an_instance(tmp_path)
     store, service = a_program(instance, "store", STORES), a_program(instance, "service")
     async with supervised(instance, [service, store]) as supervisor, asyncio.timeout(20):
-        while supervisor.keepers["service"].process is None:
+        while supervisor.processes["service"].process is None:
             answered = await ready(store.probe)
             await asyncio.sleep(0.005)
         assert answered or await ready(store.probe)
@@ -107,12 +107,12 @@ async def abandoned(instance: Instance, programs: list[Program]) -> list[Process
     """Leave processes running as a supervisor does that was killed; the test is their parent, as init would be."""
     supervisor = Supervisor(instance, programs)
     await supervisor.adopt()
-    keeping = asyncio.create_task(supervisor.keep())
+    keeping = asyncio.create_task(supervisor.run())
     async with asyncio.timeout(20):
         await supervisor.until_ready()
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
-    return [keeper.process for keeper in supervisor.keepers.values() if keeper.process]
+    return [managed.process for managed in supervisor.processes.values() if managed.process]
 
 
 async def reaped(former: Process) -> None:
@@ -181,4 +181,4 @@ async def test_a_program_that_is_not_installed_does_not_stop_the_others(tmp_path
     missing = Program(name="missing", argv=("/nonexistent",), probe=Page(port=1))
     async with supervised(instance, [missing, a_program(instance, "one")]) as supervisor, asyncio.timeout(20):
         await supervisor.until_ready(["one"])
-    assert "missing does not start" in instance.log("missing").read_text()
+    assert "missing cannot be started" in instance.log("missing").read_text()

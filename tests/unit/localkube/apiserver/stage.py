@@ -1,4 +1,4 @@
-"""A store for tests: a manual clock, two namespaces, and a custom resource with every kind of list and map."""
+"""A store with a manual clock, two namespaces and a custom resource with every list and map type."""
 
 import itertools
 from datetime import UTC, datetime, timedelta
@@ -85,7 +85,7 @@ WIDGETS: Object = {
 
 
 class Stage:
-    """The store under test, with short methods for requests."""
+    """The store under test, with shorthands for its operations; `now` moves only by `pass_time`."""
 
     def __init__(self, journal: Journal | None = None) -> None:
         self.now = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
@@ -111,7 +111,7 @@ class Stage:
         return "default" if self.res(plural).namespaced else None
 
     def pass_time(self, seconds: float) -> None:
-        """Advance the clock."""
+        """Advance the clock by seconds."""
         self.now += timedelta(seconds=seconds)
 
     def create(self, plural: str, obj: Object, **options: Any) -> Object:
@@ -144,7 +144,7 @@ class Stage:
     def apply(
         self, manager: str, body: Object, subresource: str = "", *, name: str = "w", force: bool = False
     ) -> Object:
-        """PATCH a widget with a server-side apply of these parts."""
+        """PATCH a widget with a server-side apply of these fields."""
         meta = {"name": name, **body.get("metadata", {})}
         config = {"apiVersion": "example.org/v1", "kind": "Widget", **body, "metadata": meta}
         patch = Patch("apply", config)
@@ -155,12 +155,12 @@ class Stage:
         return self.store.delete(self.res(plural), self.space(plural), name, DeleteOptions(**options))
 
     def names(self, plural: str, namespace: str | None = None, **query: Any) -> list[str]:
-        """Return the names of the listed objects."""
+        """Return the names of the objects that match."""
         listing = self.store.list(self.res(plural), namespace, Query(**query))
         return [obj["metadata"]["name"] for obj in listing.items]
 
     def watch(self, plural: str, since: str | None = None, **query: Any) -> list[WatchEvent]:
-        """Start a watch, and return the list that it appends events to."""
+        """Subscribe, and return the list that the events are appended to."""
         events: list[WatchEvent] = []
         self.store.subscribe(self.res(plural), None, Query(**query), events.append, since=since)
         return events
@@ -191,5 +191,5 @@ def owned_by(owner: Object, obj: Object, *, blocks: bool = False) -> Object:
         "uid": owner["metadata"]["uid"],
         "blockOwnerDeletion": blocks,
     }
-    current = obj["metadata"].get("ownerReferences", [])
-    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [*current, reference]}}
+    references = obj["metadata"].get("ownerReferences", [])
+    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [*references, reference]}}

@@ -6,10 +6,10 @@ import pytest
 
 from localkube.apiserver.cel_rules import RuleError, Violation, compile_rules
 from localkube.apiserver.schema_validation import check
-from localkube.apiserver.structural_schema import MISSING, Part, compile_schema
+from localkube.apiserver.structural_schema import MISSING, SchemaNode, compile_schema
 
 
-def schema(*rules: dict[str, Any], **properties: Any) -> Part:
+def schema(*rules: dict[str, Any], **properties: Any) -> SchemaNode:
     """Return an object's schema with rules."""
     properties = properties or {"a": {"type": "integer"}, "b": {"type": "string"}}
     return compile_schema(
@@ -17,9 +17,9 @@ def schema(*rules: dict[str, Any], **properties: Any) -> Part:
     )
 
 
-def errors(part: Part, value: Any, old: Any = MISSING) -> list[str]:
+def errors(node: SchemaNode, value: Any, old: Any = MISSING) -> list[str]:
     """Return the errors of a value."""
-    return [f"{cause.field}: {cause.message}" for cause in check(part, value, old, "spec")]
+    return [f"{cause.field}: {cause.message}" for cause in check(node, value, old, "spec")]
 
 
 def test_a_violation_has_the_message_of_the_rule() -> None:

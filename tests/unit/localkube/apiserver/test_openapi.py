@@ -1,4 +1,4 @@
-"""OpenAPI documents: what kubectl reads from them."""
+"""OpenAPI v3 documents, checked for what kubectl reads from them."""
 
 import http.server
 import os
@@ -34,34 +34,34 @@ def references(value: Any) -> Iterator[str]:
 
 def operations(group: str, version: str) -> Iterator[tuple[str, str, Object]]:
     """Yield path, method and operation of a document."""
-    for path, known in document(a_registry(), group, version)["paths"].items():
-        for method, operation in known.items():
+    for path, item in document(a_registry(), group, version)["paths"].items():
+        for method, operation in item.items():
             if method != "parameters":
                 yield path, method, operation
 
 
 @pytest.mark.parametrize(("group", "version"), GROUPS)
-def test_every_reference_leads_somewhere(group: str, version: str) -> None:
-    """A document is whole in itself."""
-    made = document(a_registry(), group, version)
-    known = {f"#/components/schemas/{name}" for name in made["components"]["schemas"]}
-    assert set(references(made)) - known == set()
+def test_every_reference_resolves(group: str, version: str) -> None:
+    """Within the document itself."""
+    content = document(a_registry(), group, version)
+    schemas = {f"#/components/schemas/{name}" for name in content["components"]["schemas"]}
+    assert set(references(content)) - schemas == set()
 
 
 @pytest.mark.parametrize(("group", "version"), GROUPS)
-def test_says_that_writes_can_be_validated_and_run_dry(group: str, version: str) -> None:
-    """Without these two parameters kubectl validates by itself, and refuses to diff."""
+def test_writes_support_field_validation_and_dry_run(group: str, version: str) -> None:
+    """Without these parameters kubectl validates on the client, and refuses to diff."""
     names = {
         (path, method): {parameter["name"] for parameter in operation["parameters"]}
         for path, method, operation in operations(group, version)
         if method in ("post", "put", "patch")
     }
-    assert [where for where, known in names.items() if not {"fieldValidation", "dryRun"} <= known] == []
+    assert [key for key, parameters in names.items() if not {"fieldValidation", "dryRun"} <= parameters] == []
 
 
 @pytest.mark.parametrize(("group", "version"), GROUPS)
 def test_every_operation_names_its_kind_and_action(group: str, version: str) -> None:
-    """By them kubectl finds a kind's operations."""
+    """Kubectl finds the operations of a kind by them."""
     for _, _, operation in operations(group, version):
         kind = operation["x-kubernetes-group-version-kind"]
         assert (kind["group"], kind["version"], bool(operation["x-kubernetes-action"])) == (
@@ -72,7 +72,7 @@ def test_every_operation_names_its_kind_and_action(group: str, version: str) -> 
 
 
 def test_publishes_the_model_without_its_rules() -> None:
-    """Rules are the server's; int-or-string is published as Kubernetes does."""
+    """CEL rules are not published; int-or-string is published as `oneOf`, as in Kubernetes."""
     schema = document(a_registry(), "ai.flexinfer", "v1alpha2")["components"]["schemas"][
         "flexinfer.ai.v1alpha2.Model"
     ]
@@ -88,29 +88,29 @@ def server() -> Iterator[str]:
     """Serve the discovery of a registry over plain HTTP, and yield its address."""
     discovery = Discovery(a_registry())
 
-    class Face(http.server.BaseHTTPRequestHandler):
+    class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found = discovery.answer(urlsplit(self.path).path, self.headers.get("Accept", ""))
-            body = found.body if found else b""
-            self.send_response(200 if found else 404)
-            self.send_header("Content-Type", found.content_type if found else "text/plain")
+            answer = discovery.answer(urlsplit(self.path).path, self.headers.get("Accept", ""))
+            body = answer.body if answer else b""
+            self.send_response(200 if answer else 404)
+            self.send_header("Content-Type", answer.content_type if answer else "text/plain")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- as above
-            """Say nothing."""
+            """Log nothing."""
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Face) as made:
-        thread = threading.Thread(target=made.serve_forever)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
+        thread = threading.Thread(target=http_server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{made.server_port}"
-        made.shutdown()
+        yield f"http://127.0.0.1:{http_server.server_port}"
+        http_server.shutdown()
         thread.join()
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "line"),
     [
         ("model.spec.gpu", "enum: auto, nvidia, amd, cpu"),
         ("mdl.spec.serverless.idleTimeout", "How long the model must be without requests"),
@@ -120,10 +120,10 @@ def server() -> Iterator[str]:
         ("crd.spec.versions", "additionalPrinterColumns"),
     ],
 )
-def test_kubectl_explains(server: str, path: str, said: str, tmp_path: Path) -> None:
+def test_kubectl_explains(server: str, path: str, line: str, tmp_path: Path) -> None:
     """The real kubectl reads the documents."""
     kubectl = Path(sys.executable).parent / "kubectl"
-    told = subprocess.run(
+    explained = subprocess.run(
         [kubectl, "--server", server, "explain", path],
         env=os.environ | {"HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "none")},
         capture_output=True,
@@ -131,4 +131,4 @@ def test_kubectl_explains(server: str, path: str, said: str, tmp_path: Path) -> 
         check=True,
         timeout=30,
     )
-    assert said in told.stdout
+    assert line in explained.stdout

@@ -1,4 +1,4 @@
-"""The patch languages, by their RFCs' own examples and as Kubernetes answers."""
+"""The patch types, by the examples of their RFCs and by what Kubernetes answers."""
 
 import copy
 from typing import Any
@@ -46,7 +46,7 @@ def test_merges_as_its_rfc_says(target: Any, patch: Any, result: Any) -> None:
 
 @given(JSON, JSON)
 def test_a_merge_patch_twice_is_once_and_changes_nothing_in_place(target: Any, patch: Any) -> None:
-    """It is idempotent, and leaves its arguments alone."""
+    """It is idempotent, and does not modify its arguments."""
     before = copy.deepcopy((target, patch))
     once = merge_patch(target, patch)
     assert same(merge_patch(once, patch), once)
@@ -115,15 +115,15 @@ def test_applies_operations_as_their_rfc_says(target: Any, operations: Any, resu
         pytest.param({"op": "add"}, 400, id="no list"),
     ],
 )
-def test_refuses_operations_that_do_not_fit(operations: Any, code: int) -> None:
-    """What does not fit the object is 422, what is no JSON patch 400."""
+def test_refuses_inapplicable_operations(operations: Any, code: int) -> None:
+    """422 for what does not apply to the object, 400 for what is no JSON patch."""
     with pytest.raises(ApiError) as error:
         json_patch({"a": 1, "l": [1]}, operations)
     assert error.value.code == code
 
 
-def test_says_of_a_failed_test_what_kubernetes_says() -> None:
-    """The words of a real API server, for kubectl to print."""
+def test_a_failed_test_has_the_message_of_kubernetes() -> None:
+    """Which kubectl prints."""
     with pytest.raises(ApiError) as error:
         json_patch({}, [{"op": "test", "path": "/a", "value": 1}])
     assert (error.value.reason, error.value.message) == (

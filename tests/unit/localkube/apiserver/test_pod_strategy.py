@@ -1,9 +1,9 @@
-"""Pods until a node has them, and how they go."""
+"""Creation, scheduling gates, binding and graceful deletion of Pods."""
 
 import pytest
 
 from localkube.apiserver.errors import ApiError
-from localkube.apiserver.pod_strategy import quality
+from localkube.apiserver.pod_strategy import qos_class
 from localkube.apiserver.resources import Object
 from tests.unit.localkube.apiserver.stage import Stage, a_pod
 
@@ -26,14 +26,14 @@ def binding(node: str, **meta: str) -> Object:
     }
 
 
-def test_begins_pending(stage: Stage) -> None:
-    """A new Pod has a phase and a class, whatever status was sent."""
-    made = stage.create("pods", a_pod() | {"status": {"phase": "Running"}})
-    assert made["status"] == {"phase": "Pending", "qosClass": "BestEffort"}
+def test_a_new_pod_is_pending(stage: Stage) -> None:
+    """It gets a phase and a QoS class, whatever status was sent."""
+    pod = stage.create("pods", a_pod() | {"status": {"phase": "Running"}})
+    assert pod["status"] == {"phase": "Pending", "qosClass": "BestEffort"}
 
 
-def test_says_that_it_is_gated(stage: Stage) -> None:
-    """PodScheduled is False/SchedulingGated from the first."""
+def test_a_gated_pod_has_a_condition(stage: Stage) -> None:
+    """PodScheduled is False with reason SchedulingGated from the start."""
     (condition,) = stage.create("pods", a_pod(schedulingGates=GATES))["status"]["conditions"]
     assert (condition["type"], condition["status"], condition["reason"]) == (
         "PodScheduled",
@@ -42,22 +42,22 @@ def test_says_that_it_is_gated(stage: Stage) -> None:
     )
 
 
-def test_gates_only_go(stage: Stage) -> None:
-    """A gate can be taken away, not added, and meanwhile the Pod can be aimed."""
+def test_gates_can_only_be_removed(stage: Stage) -> None:
+    """And the nodeSelector of a gated Pod can be extended."""
     stage.create("pods", a_pod(schedulingGates=GATES[:1], nodeSelector={"a": "b"}))
     with pytest.raises(
         ApiError, match=r"only deletion is allowed, but found new scheduling gate 'a\.b/turn-2'"
     ):
         stage.merge("pods", "p", {"spec": {"schedulingGates": GATES}})
-    aimed = stage.merge("pods", "p", {"spec": {"nodeSelector": {"a": "b", "c": "d"}}})
-    opened = stage.merge("pods", "p", {"spec": {"schedulingGates": None}})
-    assert (aimed["spec"]["nodeSelector"], "schedulingGates" in opened["spec"]) == (
+    narrowed = stage.merge("pods", "p", {"spec": {"nodeSelector": {"a": "b", "c": "d"}}})
+    ungated = stage.merge("pods", "p", {"spec": {"schedulingGates": None}})
+    assert (narrowed["spec"]["nodeSelector"], "schedulingGates" in ungated["spec"]) == (
         {"a": "b", "c": "d"},
         False,
     )
 
 
-def test_is_given_to_a_node_once(stage: Stage) -> None:
+def test_a_pod_is_bound_once(stage: Stage) -> None:
     """Binding sets node and condition; a second one is a conflict."""
     stage.create("pods", a_pod())
     bound = stage.put("pods", binding("n1"), "binding")
@@ -80,23 +80,23 @@ def test_is_given_to_a_node_once(stage: Stage) -> None:
         pytest.param(a_pod(), binding("n", resourceVersion="1"), "the object has been modified", id="stale"),
     ],
 )
-def test_is_not_bound_against_its_will(stage: Stage, pod: Object, sent: Object, words: str) -> None:
-    """Gates, uid and version are respected."""
+def test_a_binding_is_refused(stage: Stage, pod: Object, sent: Object, words: str) -> None:
+    """When the Pod is gated, or the uid or resourceVersion of the binding does not match."""
     stage.create("pods", pod)
     with pytest.raises(ApiError) as error:
         stage.put("pods", sent, "binding")
     assert (error.value.code, words in error.value.message) == (409, True)
 
 
-def test_goes_at_once_when_no_node_has_it(stage: Stage) -> None:
-    """Nothing has to be stopped."""
+def test_an_unscheduled_pod_is_deleted_at_once(stage: Stage) -> None:
+    """There is no kubelet that has to stop it."""
     stage.create("pods", a_pod())
     stage.delete("pods", "p")
     assert stage.names("pods") == []
 
 
-def test_waits_for_its_node(stage: Stage) -> None:
-    """A bound Pod is marked with its deadline, may be hurried, and goes when it is deleted with grace 0."""
+def test_a_bound_pod_is_deleted_gracefully(stage: Stage) -> None:
+    """It gets a deadline that can only be shortened, and is removed when it is deleted with grace period 0."""
     stage.create("pods", a_pod(terminationGracePeriodSeconds=20))
     stage.put("pods", binding("n1"), "binding")
     marked = stage.delete("pods", "p")
@@ -147,4 +147,4 @@ def test_keeps_a_stopped_pod_with_a_finalizer(stage: Stage) -> None:
 )
 def test_knows_the_quality_of_service(resources: list[Object], expected: str) -> None:
     """By cpu and memory alone, as Kubernetes does."""
-    assert quality({"containers": [{"resources": each} for each in resources]}) == expected
+    assert qos_class({"containers": [{"resources": each} for each in resources]}) == expected

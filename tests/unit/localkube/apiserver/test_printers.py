@@ -73,7 +73,7 @@ def pod(status: dict[str, Any], **metadata: Any) -> list[Any]:
         pytest.param(
             {"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"exitCode": 7}}}]},
             ["0/1", "ExitCode:7", "0"],
-            id="failed without a word",
+            id="failed without a reason",
         ),
         pytest.param(
             {
@@ -85,18 +85,18 @@ def pod(status: dict[str, Any], **metadata: Any) -> list[Any]:
         ),
     ],
 )
-def test_a_pod_says_in_a_word_what_it_is_up_to(status: dict[str, Any], cells: list[str]) -> None:
-    """By a real API server's rules."""
+def test_the_status_column_of_a_pod(status: dict[str, Any], cells: list[str]) -> None:
+    """As a real API server prints it."""
     assert pod(status) == cells
 
 
-def test_a_pod_that_goes_is_terminating() -> None:
-    """Whatever its containers do."""
+def test_a_pod_that_is_being_deleted_is_terminating() -> None:
+    """Whatever the state of its containers."""
     assert pod({"phase": "Running"}, deletionTimestamp=BORN)[1] == "Terminating"
 
 
 def test_a_bound_claim_shows_its_volume() -> None:
-    """And an unbound one shows no size that it does not have."""
+    """An unbound one has no capacity."""
     spec = {"storageClassName": "flexinfer-local", "volumeName": "pv", "volumeMode": "Filesystem"}
     status = {"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "100Gi"}}
     bound = printed("PersistentVolumeClaim", spec=spec, status=status)
@@ -105,7 +105,7 @@ def test_a_bound_claim_shows_its_volume() -> None:
     assert open_[1:6] == ["Pending", "", "", "", "flexinfer-local"]
 
 
-def test_an_event_tells_when_what_and_about_whom() -> None:
+def test_the_columns_of_an_event() -> None:
     """The row of `kubectl get events`."""
     cells = printed(
         "Event",
@@ -120,7 +120,7 @@ def test_an_event_tells_when_what_and_about_whom() -> None:
     assert cells[6] == "the engine answers"
 
 
-def test_a_job_tells_how_far_it_is() -> None:
+def test_the_columns_of_a_job() -> None:
     """Status, completions and duration."""
     job = printed(
         "Job",

@@ -1,4 +1,4 @@
-"""Bodies of kubectl's typed client."""
+"""Protobuf bodies as kubectl's typed client sends them."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def body(kind: str, raw: bytes) -> bytes:
 def test_a_namespace_has_its_name_and_labels() -> None:
     """`kubectl create namespace`."""
     meta = field(1, b"more") + field(3, b"") + field(11, field(1, b"a") + field(2, b"b"))
-    assert protobuf.obj(body("Namespace", field(1, meta) + field(2, b"") + field(3, b""))) == {
+    assert protobuf.decode(body("Namespace", field(1, meta) + field(2, b"") + field(3, b""))) == {
         "apiVersion": "v1",
         "kind": "Namespace",
         "metadata": {"name": "more", "labels": {"a": "b"}},
@@ -35,7 +35,7 @@ def test_a_secret_is_base64_in_json() -> None:
         + field(3, b"Opaque")
         + b"\x28\x01"
     )
-    assert protobuf.obj(body("Secret", raw)) == {
+    assert protobuf.decode(body("Secret", raw)) == {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": "s"},
@@ -48,14 +48,14 @@ def test_a_secret_is_base64_in_json() -> None:
 def test_a_config_map_may_have_empty_values() -> None:
     """An absent value is an empty one."""
     raw = field(1, field(1, b"c")) + field(2, field(1, b"k")) + field(3, field(1, b"b") + field(2, b"x"))
-    made = protobuf.obj(body("ConfigMap", raw))
-    assert (made["data"], made["binaryData"]) == ({"k": ""}, {"b": "eA=="})
+    config_map = protobuf.decode(body("ConfigMap", raw))
+    assert (config_map["data"], config_map["binaryData"]) == ({"k": ""}, {"b": "eA=="})
 
 
 def test_another_kind_is_415() -> None:
-    """With a sentence that says what is taken."""
+    """The message names the accepted formats."""
     with pytest.raises(ApiError, match="a Job is taken as JSON or YAML only") as refused:
-        protobuf.obj(body("Job", b""))
+        protobuf.decode(body("Job", b""))
     assert refused.value.code == 415
 
 
@@ -64,7 +64,7 @@ def test_another_kind_is_415() -> None:
     [b"", b"{}", b"k8s\x00\x0a\xff", b"k8s\x00\x0a\x05v1", b"k8s\x00\x0b\x00", b"k8s\x00" + b"\xff" * 20],
 )
 def test_what_is_no_message_is_400(content: bytes) -> None:
-    """Cut short, or of another language."""
+    """Truncated, or another format."""
     with pytest.raises(ApiError) as refused:
-        protobuf.obj(content)
+        protobuf.decode(content)
     assert refused.value.code in (400, 415)

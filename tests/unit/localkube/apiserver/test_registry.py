@@ -1,4 +1,4 @@
-"""The registry: built-ins, definitions that come and go, and what may be stored."""
+"""Built-in kinds, installed definitions, and the validation of objects."""
 
 import copy
 import time
@@ -41,8 +41,8 @@ WIDGETS: Object = {
 }
 
 
-def found(registry: Registry, group: str, version: str, plural: str) -> Resource:
-    """Return a resource that must be there."""
+def resource(registry: Registry, group: str, version: str, plural: str) -> Resource:
+    """Return a resource that must be served."""
     res = registry.find(group, version, plural)
     assert res is not None
     return res
@@ -51,14 +51,14 @@ def found(registry: Registry, group: str, version: str, plural: str) -> Resource
 def refused(
     registry: Registry, res: Resource, obj: Object, old: Object | None = None, **options: Any
 ) -> ApiError:
-    """Return why an object is refused."""
+    """Return the error of an object that must be refused."""
     with pytest.raises(ApiError) as error:
         registry.admit(res, obj, old, **options)
     return error.value
 
 
 def test_offers_the_built_in_kinds() -> None:
-    """Those of the design, by group, version and plural."""
+    """By group, version and plural name."""
     names = {f"{res.api_version}/{res.plural}" for res in builtin_registry().resources()}
     assert names == {
         "v1/pods",
@@ -78,9 +78,9 @@ def test_offers_the_built_in_kinds() -> None:
 
 
 def test_offers_what_a_definition_defines_until_it_is_removed() -> None:
-    """A kind comes and goes with its CustomResourceDefinition; the registry's version grows each time."""
+    """The version of the registry increases each time."""
     registry = builtin_registry()
-    crd = registry.admit(found(registry, *CRD), WIDGETS, None, validation="Strict").obj
+    crd = registry.admit(resource(registry, *CRD), WIDGETS, None, validation="Strict").obj
     registry.install(crd)
     offered = registry.find("example.org", "v1", "widgets")
     registry.remove(crd)
@@ -91,8 +91,8 @@ def test_offers_what_a_definition_defines_until_it_is_removed() -> None:
     )
 
 
-def test_a_changed_definition_takes_the_place_of_the_former() -> None:
-    """A field that it no longer knows is pruned."""
+def test_a_changed_definition_replaces_the_previous_one() -> None:
+    """A field that is no longer specified is pruned."""
     registry, crd = builtin_registry(), copy.deepcopy(WIDGETS)
     registry.install(crd)
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"] = {
@@ -100,35 +100,35 @@ def test_a_changed_definition_takes_the_place_of_the_former() -> None:
     }
     registry.install(crd)
     widget = {"metadata": {"name": "w"}, "spec": {"size": 1, "depth": 2}}
-    assert registry.admit(found(registry, "example.org", "v1", "widgets"), widget, None).obj["spec"] == {
+    assert registry.admit(resource(registry, "example.org", "v1", "widgets"), widget, None).obj["spec"] == {
         "depth": 2
     }
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"metadata": {"name": "gadgets.example.org"}}, 'must be spec.names.plural+"."+spec.group'),
         ({"spec": WIDGETS["spec"] | {"scope": "Galaxy"}}, 'spec.scope: Unsupported value: "Galaxy"'),
         ({"spec": WIDGETS["spec"] | {"versions": []}}, "exactly one version marked as storage version"),
     ],
 )
-def test_refuses_a_definition_that_is_wrong(change: Object, said: str) -> None:
+def test_refuses_a_definition_that_is_wrong(change: Object, message: str) -> None:
     """At once, when it is written."""
     registry = builtin_registry()
-    assert said in refused(registry, found(registry, *CRD), WIDGETS | change).message
+    assert message in refused(registry, resource(registry, *CRD), WIDGETS | change).message
 
 
 def test_refuses_a_definition_whose_rule_does_not_compile() -> None:
     """With the path of the rule."""
     registry, crd = builtin_registry(), copy.deepcopy(WIDGETS)
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["x-kubernetes-validations"] = [{"rule": "self.("}]
-    error = refused(registry, found(registry, *CRD), crd)
+    error = refused(registry, resource(registry, *CRD), crd)
     assert (error.code, "x-kubernetes-validations[0].rule" in error.message) == (422, True)
 
 
 def test_strict_validation_refuses_unknown_fields_by_name() -> None:
-    """In the words that kubectl users know."""
+    """With the message of a real API server."""
     registry = a_registry()
     model = a_plain_model()
     model["spec"] |= {"foo": 1, "gpu": {"bar": 2}}
@@ -164,8 +164,8 @@ def test_unknown_metadata_is_unknown_too() -> None:
     )
 
 
-def test_names_every_fault_at_once() -> None:
-    """Several faults stand in brackets, each as a cause."""
+def test_reports_all_violations_at_once() -> None:
+    """Each as a cause."""
     model = a_plain_model() | {"spec": {"source": "HF://a/b", "config": 5}}
     error = refused(a_registry(), MODELS, model)
     assert [cause["field"] for cause in (error.details or {})["causes"]] == [
@@ -186,10 +186,12 @@ def test_names_every_fault_at_once() -> None:
     ],
 )
 def test_refuses_a_name_that_is_none(plural: str, name: str) -> None:
-    """Each kind by its own grammar."""
+    """By the rules of its kind."""
     registry = builtin_registry()
     obj = {"metadata": {"name": name}, "spec": {"containers": [{"name": "a"}]} if plural == "pods" else {}}
-    assert "metadata.name: Invalid value" in refused(registry, found(registry, "", "v1", plural), obj).message
+    assert (
+        "metadata.name: Invalid value" in refused(registry, resource(registry, "", "v1", plural), obj).message
+    )
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ def a_pod(**spec: Any) -> Object:
     """Return a Pod as it is stored."""
     registry = builtin_registry()
     pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a", "image": "x:1"}]} | spec}
-    stored: Object = registry.admit(found(registry, "", "v1", "pods"), pod, None, validation="Strict").obj
+    stored: Object = registry.admit(resource(registry, "", "v1", "pods"), pod, None, validation="Strict").obj
     return stored
 
 
@@ -225,47 +227,47 @@ GATED = a_pod(schedulingGates=[{"name": "g"}])
 @pytest.mark.parametrize(
     ("old", "change"),
     [
-        pytest.param(GATED, {"schedulingGates": []}, id="a gate goes"),
-        pytest.param(GATED, {"nodeSelector": {"a": "b"}}, id="a gated Pod is told where to go"),
-        pytest.param(a_pod(), {"nodeName": "n"}, id="a node is given"),
-        pytest.param(a_pod(), {"tolerations": [{"key": "k"}]}, id="a toleration comes"),
+        pytest.param(GATED, {"schedulingGates": []}, id="a gate is removed"),
+        pytest.param(GATED, {"nodeSelector": {"a": "b"}}, id="a gated Pod gets a selector"),
+        pytest.param(a_pod(), {"nodeName": "n"}, id="a node is set"),
+        pytest.param(a_pod(), {"tolerations": [{"key": "k"}]}, id="a toleration is added"),
         pytest.param(a_pod(), {"containers": [{"name": "a", "image": "x:2"}]}, id="an image changes"),
     ],
 )
-def test_a_pod_may_change_in_little(old: Object, change: Object) -> None:
-    """What Kubernetes allows."""
+def test_a_pod_has_mutable_fields(old: Object, change: Object) -> None:
+    """Those of Kubernetes."""
     registry = builtin_registry()
     new = copy.deepcopy(old)
     new["spec"] |= change
-    registry.admit(found(registry, "", "v1", "pods"), new, old)
+    registry.admit(resource(registry, "", "v1", "pods"), new, old)
 
 
 @pytest.mark.parametrize(
     ("old", "change", "field"),
     [
         pytest.param(
-            a_pod(), {"schedulingGates": [{"name": "g"}]}, "spec.schedulingGates", id="a gate comes"
+            a_pod(), {"schedulingGates": [{"name": "g"}]}, "spec.schedulingGates", id="a gate is added"
         ),
-        pytest.param(a_pod(), {"nodeSelector": {"a": "b"}}, "spec", id="a selector comes"),
+        pytest.param(a_pod(), {"nodeSelector": {"a": "b"}}, "spec", id="a selector is added"),
         pytest.param(a_pod(nodeName="n"), {"nodeName": "m"}, "spec", id="another node"),
         pytest.param(
             a_pod(), {"containers": [{"name": "a", "image": "x:1", "args": ["b"]}]}, "spec", id="an argument"
         ),
     ],
 )
-def test_a_pod_may_not_change_in_more(old: Object, change: Object, field: str) -> None:
-    """It is made anew instead."""
+def test_other_fields_of_a_pod_are_immutable(old: Object, change: Object, field: str) -> None:
+    """A Pod is re-created instead."""
     registry = builtin_registry()
     new = copy.deepcopy(old)
     new["spec"] |= change
-    error = refused(registry, found(registry, "", "v1", "pods"), new, old)
+    error = refused(registry, resource(registry, "", "v1", "pods"), new, old)
     assert [cause["field"] for cause in (error.details or {})["causes"]] == [field]
 
 
-def test_a_job_knows_its_pods_and_keeps_its_template() -> None:
-    """Labels and selector are made from its uid; the template stays."""
+def test_a_job_gets_a_selector_and_its_template_is_immutable() -> None:
+    """Labels and selector are derived from its uid."""
     registry = builtin_registry()
-    jobs = found(registry, "batch", "v1", "jobs")
+    jobs = resource(registry, "batch", "v1", "jobs")
     job = {
         "metadata": {"name": "j", "uid": "u"},
         "spec": {
@@ -281,8 +283,8 @@ def test_a_job_knows_its_pods_and_keeps_its_template() -> None:
     assert error.message == 'Job.batch "j" is invalid: spec.template: Invalid value: field is immutable'
 
 
-def test_fills_in_what_a_server_computes_for_a_pod() -> None:
-    """Policies, grace, probes: so that a node finds them written."""
+def test_defaults_the_fields_of_a_pod() -> None:
+    """Policies, grace period and probes, as the kubelet expects them."""
     registry = builtin_registry()
     pod = {
         "metadata": {"name": "p"},
@@ -293,7 +295,7 @@ def test_fills_in_what_a_server_computes_for_a_pod() -> None:
             ]
         },
     }
-    spec = registry.admit(found(registry, "", "v1", "pods"), pod, None, validation="Strict").obj["spec"]
+    spec = registry.admit(resource(registry, "", "v1", "pods"), pod, None, validation="Strict").obj["spec"]
     first, second = spec["containers"]
     assert (first["imagePullPolicy"], second["imagePullPolicy"]) == ("IfNotPresent", "Always")
     assert first["readinessProbe"] == {
@@ -306,28 +308,28 @@ def test_fills_in_what_a_server_computes_for_a_pod() -> None:
     assert (spec["restartPolicy"], spec["terminationGracePeriodSeconds"]) == ("Always", 30)
 
 
-def test_keeps_a_volume_that_nobody_here_mounts() -> None:
-    """The node names it in an Event; it is not lost in silence."""
+def test_keeps_a_volume_of_an_unsupported_type() -> None:
+    """The kubelet names it in an Event."""
     registry = builtin_registry()
     volume = {"name": "v", "nfs": {"server": "s", "path": "/"}}
     pod = {
         "metadata": {"name": "p"},
         "spec": {"containers": [{"name": "a", "image": "x"}], "volumes": [volume]},
     }
-    admitted = registry.admit(found(registry, "", "v1", "pods"), pod, None, validation="Strict")
+    admitted = registry.admit(resource(registry, "", "v1", "pods"), pod, None, validation="Strict")
     assert admitted.obj["spec"]["volumes"] == [volume]
 
 
-def test_stores_the_text_of_a_secret_as_data() -> None:
-    """It is written as stringData, and read as data."""
+def test_stores_the_string_data_of_a_secret_as_data() -> None:
+    """The field stringData is write-only."""
     registry = builtin_registry()
     secret = {"metadata": {"name": "s"}, "stringData": {"key": "word"}}
-    admitted = registry.admit(found(registry, "", "v1", "secrets"), secret, None).obj
+    admitted = registry.admit(resource(registry, "", "v1", "secrets"), secret, None).obj
     assert (admitted["data"], "stringData" in admitted) == ({"key": "d29yZA=="}, False)
 
 
-def test_tells_the_columns_and_the_fields_to_select_by() -> None:
-    """As the definition has them."""
+def test_returns_columns_and_selectable_fields() -> None:
+    """Those of the definition."""
     registry = a_registry()
     assert [(column.name, column.priority) for column in registry.columns(MODELS)] == [
         ("Phase", 0),
@@ -346,21 +348,21 @@ def test_tells_the_columns_and_the_fields_to_select_by() -> None:
 
 
 def test_a_schema_is_the_same_object_until_it_changes() -> None:
-    """What others compile from it is kept by identity."""
+    """Caches of compiled schemas compare it by identity."""
     registry = a_registry()
     assert registry.schema(MODELS) is registry.schema(MODELS)
 
 
 def test_finds_a_kind_by_its_api_version() -> None:
-    """As an object's own apiVersion and kind name it."""
+    """And kind; None if it is not served."""
     registry = a_registry()
     assert [registry.kind("ai.flexinfer/v1alpha2", "Model"), registry.kind("v1", "Model")] == [MODELS, None]
 
 
 def test_a_definition_comes_from_yaml_with_its_names_completed() -> None:
-    """The singular and the list's kind are filled in."""
+    """The fields singular and listKind are defaulted."""
     registry = builtin_registry()
-    admitted = registry.admit(found(registry, *CRD), yaml.safe_load(yaml.safe_dump(WIDGETS)), None).obj
+    admitted = registry.admit(resource(registry, *CRD), yaml.safe_load(yaml.safe_dump(WIDGETS)), None).obj
     assert admitted["spec"]["names"] == {
         "plural": "widgets",
         "kind": "Widget",
@@ -370,7 +372,7 @@ def test_a_definition_comes_from_yaml_with_its_names_completed() -> None:
 
 
 def test_a_status_write_costs_little() -> None:
-    """The simulation makes thousands a second: the best of many stays far below a millisecond."""
+    """Simulations do thousands a second: the best of many takes far less than a millisecond."""
     registry = a_registry()
     old = registry.admit(MODELS, a_plain_model(), None).obj
     conditions = [

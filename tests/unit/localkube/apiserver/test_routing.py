@@ -1,10 +1,10 @@
-"""Which resource a path names."""
+"""The resource, object, subresource and verb of a request."""
 
 import pytest
 
 from localkube.apiserver.builtin_resources import builtin_registry
 from localkube.apiserver.errors import ApiError
-from localkube.apiserver.routing import target, verb
+from localkube.apiserver.routing import resolve, verb
 
 REGISTRY = builtin_registry()
 
@@ -28,15 +28,15 @@ def test_a_path_names_resource_namespace_object_and_subresource(
     path: str, named: tuple[str, str | None, str, str]
 ) -> None:
     """Also where a namespace is itself the object."""
-    found = target(REGISTRY, path)
-    assert found is not None
-    assert (found.res.plural, found.namespace, found.name, found.subresource) == named
+    actual = resolve(REGISTRY, path)
+    assert actual is not None
+    assert (actual.res.plural, actual.namespace, actual.name, actual.subresource) == named
 
 
 @pytest.mark.parametrize("path", ["/api", "/apis/", "/api/v1", "/apis/batch", "/apis/batch/v1", "/version"])
 def test_a_path_of_discovery_names_no_resource(path: str) -> None:
-    """It is somebody else's."""
-    assert target(REGISTRY, path) is None
+    """Discovery serves it."""
+    assert resolve(REGISTRY, path) is None
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,10 @@ def test_a_path_of_discovery_names_no_resource(path: str) -> None:
         "/api/v1/namespaces/a/pods/p/log/more",
     ],
 )
-def test_a_path_that_names_nothing_offered_is_404(path: str) -> None:
-    """Clear, and before the body is read."""
+def test_a_path_of_no_served_resource_is_404(path: str) -> None:
+    """Before the body is read."""
     with pytest.raises(ApiError) as refused:
-        target(REGISTRY, path)
+        resolve(REGISTRY, path)
     assert refused.value.code == 404
 
 
@@ -70,8 +70,8 @@ def test_a_path_that_names_nothing_offered_is_404(path: str) -> None:
 )
 def test_a_method_that_a_path_does_not_take_is_405(method: str, path: str) -> None:
     """As a real API server says."""
-    found = target(REGISTRY, path)
-    assert found is not None
+    actual = resolve(REGISTRY, path)
+    assert actual is not None
     with pytest.raises(ApiError) as refused:
-        verb(method, found)
+        verb(method, actual)
     assert refused.value.code == 405

@@ -22,18 +22,18 @@ def stage() -> Stage:
     return Stage()
 
 
-def refusal(error: pytest.ExceptionInfo[ApiError]) -> tuple[int, str, str]:
-    """Return what a client is told."""
+def failure(error: pytest.ExceptionInfo[ApiError]) -> tuple[int, str, str]:
+    """Return code, reason and message of an error."""
     return error.value.code, error.value.reason, error.value.message
 
 
 def test_gives_a_new_object_its_identity(stage: Stage) -> None:
-    """Uid, time, generation and version are the API's own; status is not the creator's to set."""
+    """A client cannot set uid, time, generation, version and status."""
     sent = a_widget(colour="red") | {"status": {"phase": "Done"}}
     sent["metadata"] |= {"uid": "mine", "generation": 7, "creationTimestamp": "2000-01-01T00:00:00Z"}
-    made = stage.create("widgets", sent, manager="me")
-    meta = {key: value for key, value in made["metadata"].items() if key != "managedFields"}
-    assert made | {"metadata": meta} == {
+    created = stage.create("widgets", sent, manager="me")
+    meta = {key: value for key, value in created["metadata"].items() if key != "managedFields"}
+    assert created | {"metadata": meta} == {
         "apiVersion": "example.org/v1",
         "kind": "Widget",
         "metadata": {
@@ -53,11 +53,11 @@ def test_refuses_a_taken_name(stage: Stage) -> None:
     stage.create("widgets", a_widget())
     with pytest.raises(ApiError) as error:
         stage.create("widgets", a_widget())
-    assert refusal(error) == (409, "AlreadyExists", 'widgets.example.org "w" already exists')
+    assert failure(error) == (409, "AlreadyExists", 'widgets.example.org "w" already exists')
 
 
-def test_does_not_find_what_is_not_there(stage: Stage) -> None:
-    """The text names the resource as kubectl does."""
+def test_a_missing_object_is_not_found(stage: Stage) -> None:
+    """The message names the resource and the object."""
     with pytest.raises(ApiError) as error:
         stage.get("pods", "x")
     assert error.value.status() == {
@@ -72,8 +72,8 @@ def test_does_not_find_what_is_not_there(stage: Stage) -> None:
     }
 
 
-def test_makes_a_name_from_a_prefix(stage: Stage) -> None:
-    """GenerateName gets five letters behind it, others each time."""
+def test_generates_a_name(stage: Stage) -> None:
+    """From generateName and five letters, different each time."""
     sent = {**a_widget(), "metadata": {"generateName": "w-"}}
     names = {stage.create("widgets", sent)["metadata"]["name"] for _ in range(3)}
     assert len(names) == 3
@@ -98,24 +98,24 @@ def test_makes_a_name_from_a_prefix(stage: Stage) -> None:
         ),
     ],
 )
-def test_refuses_a_new_object_that_cannot_be(stage: Stage, meta: Object, code: int, words: str) -> None:
-    """What contradicts the request, or has no name, is not created."""
+def test_refuses_invalid_metadata(stage: Stage, meta: Object, code: int, words: str) -> None:
+    """Without a name, or with one that contradicts the request."""
     with pytest.raises(ApiError) as error:
         stage.create("widgets", {**a_widget(), "metadata": meta})
     assert (error.value.code, words in error.value.message) == (code, True)
 
 
-def test_counts_generations_of_the_desired_state_only(stage: Stage) -> None:
-    """Labels and status leave the generation alone."""
+def test_the_generation_counts_changes_of_the_spec_only(stage: Stage) -> None:
+    """Not those of labels and status."""
     stage.create("widgets", a_widget(colour="red"))
-    seen = [
+    results = [
         stage.merge("widgets", "w", {"metadata": {"labels": {"a": "b"}}}),
         stage.merge("widgets", "w", {"status": {"phase": "Done"}}, "status"),
         stage.merge("widgets", "w", {"spec": {"colour": "blue"}}),
         stage.merge("widgets", "w", {"spec": {"colour": "green"}, "status": {"phase": "Lost"}}),
         stage.merge("widgets", "w", {"spec": {"colour": "white"}, "status": {"phase": "Late"}}, "status"),
     ]
-    assert [(obj["metadata"]["generation"], obj["spec"]["colour"], obj.get("status")) for obj in seen] == [
+    assert [(obj["metadata"]["generation"], obj["spec"]["colour"], obj.get("status")) for obj in results] == [
         (1, "red", None),
         (1, "red", {"phase": "Done"}),
         (2, "blue", {"phase": "Done"}),
@@ -124,27 +124,29 @@ def test_counts_generations_of_the_desired_state_only(stage: Stage) -> None:
     ]
 
 
-def test_writes_and_tells_nothing_when_nothing_changes(stage: Stage) -> None:
-    """The same content again gets the same version and no event."""
-    made = stage.create("widgets", a_widget(colour="red"), manager="me")
+def test_a_write_that_changes_nothing_is_a_no_op(stage: Stage) -> None:
+    """It keeps the resourceVersion, and there is no event."""
+    created = stage.create("widgets", a_widget(colour="red"), manager="me")
     events = stage.watch("widgets")
     same = [
-        stage.put("widgets", made, manager="you"),
+        stage.put("widgets", created, manager="you"),
         stage.merge("widgets", "w", {"spec": {"colour": "red"}}, manager="you"),
         stage.merge("widgets", "w", {}, "status"),
     ]
-    assert [obj["metadata"]["resourceVersion"] for obj in same] == [made["metadata"]["resourceVersion"]] * 3
+    assert [obj["metadata"]["resourceVersion"] for obj in same] == [
+        created["metadata"]["resourceVersion"]
+    ] * 3
     assert events == []
 
 
 def test_refuses_a_write_from_an_older_version(stage: Stage) -> None:
     """PUT and PATCH with a stale resourceVersion are conflicts, on status too."""
-    made = stage.create("widgets", a_widget(colour="red"))
+    created = stage.create("widgets", a_widget(colour="red"))
     stage.merge("widgets", "w", {"spec": {"colour": "blue"}})
-    stale = {"metadata": {"resourceVersion": made["metadata"]["resourceVersion"]}}
+    stale = {"metadata": {"resourceVersion": created["metadata"]["resourceVersion"]}}
     writes: list[Callable[[], Object]] = [
-        lambda: stage.put("widgets", made),
-        lambda: stage.put("widgets", made, "status"),
+        lambda: stage.put("widgets", created),
+        lambda: stage.put("widgets", created, "status"),
         lambda: stage.merge("widgets", "w", stale | {"spec": {"colour": "red"}}),
         lambda: stage.merge("widgets", "w", stale | {"status": {"phase": "a"}}, "status"),
     ]
@@ -152,16 +154,16 @@ def test_refuses_a_write_from_an_older_version(stage: Stage) -> None:
         with pytest.raises(ApiError) as error:
             write()
         expected = f'Operation cannot be fulfilled on widgets.example.org "w": {LOCK}'
-        assert refusal(error) == (409, "Conflict", expected)
+        assert failure(error) == (409, "Conflict", expected)
 
 
-def test_asks_for_a_version_where_kubernetes_does(stage: Stage) -> None:
-    """A custom resource is not replaced blindly; a ConfigMap is."""
+def test_requires_a_version_where_kubernetes_does(stage: Stage) -> None:
+    """For a PUT of a custom resource, not of a ConfigMap."""
     stage.create("widgets", a_widget())
     stage.create("configmaps", {"metadata": {"name": "c"}, "data": {"a": "1"}})
     with pytest.raises(ApiError) as error:
         stage.put("widgets", a_widget(colour="red"))
-    assert refusal(error) == (
+    assert failure(error) == (
         422,
         "Invalid",
         'widgets.example.org "w" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update',
@@ -169,8 +171,8 @@ def test_asks_for_a_version_where_kubernetes_does(stage: Stage) -> None:
     assert stage.put("configmaps", {"metadata": {"name": "c"}, "data": {"a": "2"}})["data"] == {"a": "2"}
 
 
-def test_takes_a_wrong_uid_for_a_conflict_but_not_on_status(stage: Stage) -> None:
-    """The status path of a custom resource ignores the uid, as a real API server was seen to do."""
+def test_another_uid_is_a_conflict_but_not_on_status(stage: Stage) -> None:
+    """The status path of a custom resource ignores the uid, as observed on a real API server."""
     stage.create("widgets", a_widget())
     wrong = {"metadata": {"uid": "other"}}
     with pytest.raises(ApiError, match="UID in precondition: other"):
@@ -190,9 +192,9 @@ def test_takes_a_wrong_uid_for_a_conflict_but_not_on_status(stage: Stage) -> Non
     }
 
 
-def test_keeps_what_is_its_own_in_metadata(stage: Stage) -> None:
-    """Whatever a patch says, uid-free system fields stay; another name is refused."""
-    made = stage.create("widgets", a_widget())
+def test_keeps_system_metadata(stage: Stage) -> None:
+    """A patch of system fields other than uid has no effect; another name is refused."""
+    created = stage.create("widgets", a_widget())
     after = stage.merge(
         "widgets",
         "w",
@@ -204,31 +206,31 @@ def test_keeps_what_is_its_own_in_metadata(stage: Stage) -> None:
             }
         },
     )
-    assert after == made
+    assert after == created
     with pytest.raises(
         ApiError, match=r"the name of the object \(v\) does not match the name on the URL \(w\)"
     ):
         stage.merge("widgets", "w", {"metadata": {"name": "v"}})
 
 
-def test_shows_but_does_not_keep_a_dry_run(stage: Stage) -> None:
-    """Create, change and delete for show leave no trace."""
-    made = stage.create("widgets", a_widget(colour="red"))
+def test_a_dry_run_changes_nothing(stage: Stage) -> None:
+    """Create, patch and delete return their result only."""
+    created = stage.create("widgets", a_widget(colour="red"))
     assert stage.create("widgets", a_widget("v"), dry_run=True)["metadata"]["name"] == "v"
     assert stage.merge("widgets", "w", {"spec": {"colour": "blue"}}, dry_run=True)["spec"]["colour"] == "blue"
     stage.delete("widgets", "w", dry_run=True)
-    assert (stage.names("widgets"), stage.get("widgets", "w")) == (["w"], made)
+    assert (stage.names("widgets"), stage.get("widgets", "w")) == (["w"], created)
 
 
-def test_creates_only_in_a_namespace_that_is_there_and_stays(stage: Stage) -> None:
-    """A missing namespace is not found; one that is going is forbidden."""
+def test_creates_only_in_an_active_namespace(stage: Stage) -> None:
+    """404 for a missing namespace, 403 for one that is being deleted."""
     widgets = stage.res("widgets")
     with pytest.raises(ApiError) as missing:
         stage.store.create(widgets, "nowhere", a_widget())
     stage.delete("namespaces", "other")
     with pytest.raises(ApiError) as going:
         stage.store.create(widgets, "other", a_widget())
-    assert [refusal(missing), refusal(going)] == [
+    assert [failure(missing), failure(going)] == [
         (404, "NotFound", 'namespaces "nowhere" not found'),
         (
             403,
@@ -264,8 +266,8 @@ def test_lists_by_namespace_and_selectors(stage: Stage) -> None:
     ] == [["a", "b", "c", "d"], ["d"], ["a"], ["a", "c"], ["b", "c"]]
 
 
-def test_pages_show_the_first_pages_world(stage: Stage) -> None:
-    """What changes between pages does not move their borders."""
+def test_chunks_are_of_the_revision_of_the_first(stage: Stage) -> None:
+    """Changes between chunks do not show."""
     for name in "abcdef":
         stage.create("widgets", a_widget(name))
     widgets = stage.res("widgets")
@@ -286,8 +288,8 @@ def test_pages_show_the_first_pages_world(stage: Stage) -> None:
     assert "colour" not in second.items[1]["spec"]
 
 
-def test_refuses_a_page_of_a_forgotten_world(stage: Stage) -> None:
-    """A token older than the window is Expired; one that is none is a bad request."""
+def test_refuses_an_old_continue_token(stage: Stage) -> None:
+    """410 when the history no longer has its revision, 400 when it cannot be decoded."""
     stage.create("widgets", a_widget("a"))
     stage.create("widgets", a_widget("b"))
     widgets = stage.res("widgets")
@@ -304,8 +306,8 @@ def test_refuses_a_page_of_a_forgotten_world(stage: Stage) -> None:
     ]
 
 
-def test_tells_of_changes_in_order_and_from_a_version_on(stage: Stage) -> None:
-    """A watch from the past sees what one from then on saw."""
+def test_delivers_changes_in_order_and_after_a_version(stage: Stage) -> None:
+    """A watch from a past version gets what a watch since then got."""
     start = str(stage.store.revision)
     live = stage.watch("widgets")
     stage.create("widgets", a_widget(colour="red"))
@@ -317,8 +319,8 @@ def test_tells_of_changes_in_order_and_from_a_version_on(stage: Stage) -> None:
     assert stage.watch("widgets", since=start) == live
 
 
-def test_tells_selections_what_enters_and_leaves_them(stage: Stage) -> None:
-    """What no longer matches is DELETED to a watcher with a selector, as it last matched."""
+def test_a_watch_with_a_selector_gets_additions_and_deletions(stage: Stage) -> None:
+    """An object that no longer matches is DELETED, in its last matching state."""
     red = stage.watch("widgets", field_selector="spec.colour=red")
     stage.create("widgets", a_widget(colour="blue"))
     for colour in ("red", "blue"):
@@ -330,8 +332,8 @@ def test_tells_selections_what_enters_and_leaves_them(stage: Stage) -> None:
     assert red[1].obj["metadata"]["resourceVersion"] == str(stage.store.revision)
 
 
-def test_does_not_watch_from_what_is_forgotten_or_to_come(stage: Stage) -> None:
-    """Too old is Expired; too large is a timeout, as in Kubernetes."""
+def test_refuses_a_watch_from_an_old_or_future_version(stage: Stage) -> None:
+    """410 Expired and 504 Timeout, as in Kubernetes."""
     stage.create("widgets", a_widget())
     for number in range(WINDOW + 1):
         stage.merge("widgets", "w", {"status": {"phase": str(number)}}, "status")
@@ -346,32 +348,34 @@ def test_does_not_watch_from_what_is_forgotten_or_to_come(stage: Stage) -> None:
     assert old.value.message.startswith("too old resource version: 1 (")
 
 
-def test_tells_a_listeners_own_writes_after_what_it_heard(stage: Stage) -> None:
-    """Nobody hears of an effect before its cause."""
-    heard: list[str] = []
+def test_delivers_the_writes_of_a_listener_after_their_cause(stage: Stage) -> None:
+    """All listeners get the events in the order of versions."""
+    colours: list[str] = []
 
-    def answer(event: WatchEvent) -> None:
+    def write(event: WatchEvent) -> None:
         if event.obj["spec"].get("colour") == "red":
             stage.merge("widgets", "w", {"spec": {"colour": "blue"}})
 
     widgets = stage.res("widgets")
-    stage.store.subscribe(widgets, None, Query(), answer, since=None)
-    stage.store.subscribe(widgets, None, Query(), lambda e: heard.append(e.obj["spec"]["colour"]), since=None)
+    stage.store.subscribe(widgets, None, Query(), write, since=None)
+    stage.store.subscribe(
+        widgets, None, Query(), lambda e: colours.append(e.obj["spec"]["colour"]), since=None
+    )
     stage.create("widgets", a_widget(colour="red"))
-    assert heard == ["red", "blue"]
+    assert colours == ["red", "blue"]
 
 
-def test_stops_telling_when_told_to(stage: Stage) -> None:
-    """An ended subscription hears nothing."""
+def test_an_ended_subscription_gets_no_events(stage: Stage) -> None:
+    """As when a client disconnects."""
     events: list[WatchEvent] = []
-    stop = stage.store.subscribe(stage.res("widgets"), None, Query(), events.append, since=None)
-    stop()
+    unsubscribe = stage.store.subscribe(stage.res("widgets"), None, Query(), events.append, since=None)
+    unsubscribe()
     stage.create("widgets", a_widget())
     assert events == []
 
 
-def test_keeps_a_deleted_object_until_its_last_finalizer_goes(stage: Stage) -> None:
-    """Deletion marks it, bumps its generation, and the write that empties the finalizers removes it."""
+def test_keeps_a_deleted_object_until_its_last_finalizer_is_removed(stage: Stage) -> None:
+    """Deletion sets deletionTimestamp and increases the generation; removing the last finalizer deletes it."""
     sent = a_widget()
     sent["metadata"]["finalizers"] = ["a/b", "c/d"]
     stage.create("widgets", sent)
@@ -394,8 +398,8 @@ def test_keeps_a_deleted_object_until_its_last_finalizer_goes(stage: Stage) -> N
     assert ("finalizers" in last["metadata"], stage.find("widgets", "w")) == (False, None)
 
 
-def test_deletes_only_what_was_meant(stage: Stage) -> None:
-    """Uid and resourceVersion are preconditions of a deletion."""
+def test_a_deletion_has_preconditions(stage: Stage) -> None:
+    """Of uid and resourceVersion."""
     uid = stage.create("widgets", a_widget())["metadata"]["uid"]
     with pytest.raises(
         ApiError, match=r"the UID in the precondition \(other\) does not match the UID in record"
@@ -408,7 +412,7 @@ def test_deletes_only_what_was_meant(stage: Stage) -> None:
 
 
 def test_deletes_a_collection(stage: Stage) -> None:
-    """Whatever is selected goes."""
+    """The objects that match the selectors."""
     for name in "abc":
         stage.create("widgets", a_widget(name, colour="red" if name < "c" else "blue"))
     gone = stage.store.delete_collection(
@@ -417,16 +421,16 @@ def test_deletes_a_collection(stage: Stage) -> None:
     assert ([obj["metadata"]["name"] for obj in gone.items], stage.names("widgets")) == (["a", "b"], ["c"])
 
 
-def test_protects_the_namespaces_that_are_always_there(stage: Stage) -> None:
+def test_protects_system_namespaces(stage: Stage) -> None:
     """The namespace default may not be deleted."""
     with pytest.raises(ApiError) as error:
         stage.delete("namespaces", "default")
     expected = 'namespaces "default" is forbidden: this namespace may not be deleted'
-    assert refusal(error) == (403, "Forbidden", expected)
+    assert failure(error) == (403, "Forbidden", expected)
 
 
-def test_offers_a_resource_while_its_definition_is_there(stage: Stage) -> None:
-    """Removing the definition's last finalizer takes its resource away."""
+def test_serves_a_resource_until_its_definition_is_deleted(stage: Stage) -> None:
+    """Which is when its last finalizer is removed."""
     stage.delete("customresourcedefinitions", "widgets.example.org")
     assert stage.res("widgets").kind == "Widget"
     stage.merge("customresourcedefinitions", "widgets.example.org", {"metadata": {"finalizers": None}})
@@ -453,7 +457,7 @@ _STEPS = st.lists(
 
 
 def act(stage: Stage, step: tuple[str, str, str]) -> None:
-    """Do something; what is refused changes nothing."""
+    """Try an operation; 404 and 409 are ignored."""
     what, name, colour = step
     actions: dict[str, Any] = {
         "create": lambda: stage.create("widgets", a_widget(name, colour=colour)),
@@ -468,21 +472,21 @@ def act(stage: Stage, step: tuple[str, str, str]) -> None:
         assert error.code in (404, 409)
 
 
-def folded(objects: dict[str, Object], events: list[WatchEvent]) -> dict[str, Object]:
-    """Return what a watcher knows after these events."""
-    known = dict(objects)
+def apply_events(objects: dict[str, Object], events: list[WatchEvent]) -> dict[str, Object]:
+    """Return the objects of an informer after these events."""
+    cache = dict(objects)
     for event in events:
         if event.type == "DELETED":
-            del known[event.obj["metadata"]["name"]]
+            del cache[event.obj["metadata"]["name"]]
         else:
-            known[event.obj["metadata"]["name"]] = event.obj
-    return known
+            cache[event.obj["metadata"]["name"]] = event.obj
+    return cache
 
 
 @settings(max_examples=50, deadline=None)
 @given(_STEPS, _STEPS, st.sampled_from(["", "spec.colour=red"]))
 def test_a_list_and_its_watch_make_the_next_list(before: Any, after: Any, selector: str) -> None:
-    """Whatever happens: list, then every event since, is what another list shows; with and without a selector."""
+    """A list plus all events since equals the next list, with and without a selector."""
     stage = Stage()
     widgets, query = stage.res("widgets"), Query(field_selector=selector)
     for step in before:
@@ -491,15 +495,15 @@ def test_a_list_and_its_watch_make_the_next_list(before: Any, after: Any, select
     for step in after:
         act(stage, step)
     events = stage.watch("widgets", since=first.resource_version, field_selector=selector)
-    known = {obj["metadata"]["name"]: obj for obj in first.items}
+    listed = {obj["metadata"]["name"]: obj for obj in first.items}
     last = stage.store.list(widgets, None, query)
-    assert folded(known, events) == {obj["metadata"]["name"]: obj for obj in last.items}
+    assert apply_events(listed, events) == {obj["metadata"]["name"]: obj for obj in last.items}
 
 
 @settings(max_examples=50, deadline=None)
 @given(_STEPS)
-def test_versions_only_grow_and_each_is_told_once(steps: Any) -> None:
-    """Every write has its own version, and events come in their order."""
+def test_each_write_has_a_version_and_an_event(steps: Any) -> None:
+    """Events are delivered in the order of versions."""
     stage = Stage()
     events = stage.watch("widgets")
     start = stage.store.revision

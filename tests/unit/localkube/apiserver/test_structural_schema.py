@@ -1,4 +1,4 @@
-"""Schemas: what is pruned, what is filled in, what is refused, and in which words."""
+"""Pruning, defaulting and validation by structural schemas."""
 
 from typing import Any
 
@@ -49,29 +49,29 @@ SCHEMA = {
         "tags": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"},
     },
 }
-PART = compile_schema(SCHEMA)
+NODE = compile_schema(SCHEMA)
 FILLED = {"name": "a", "colour": "red", "sleep": {"after": "5m"}}
 
 
 def shaped(value: Any, old: Any = MISSING) -> tuple[Any, list[str]]:
-    """Return a value as the schema has it, and the unknown fields that went."""
+    """Return a value pruned and defaulted, and the paths of its unknown fields."""
     unknown: list[str] = []
-    return shape(PART, value, old, "", unknown), unknown
+    return shape(NODE, value, old, "", unknown), unknown
 
 
 def wrong(**fields: Any) -> list[str]:
-    """Return what is said against an object with these fields beside a good name."""
+    """Return the violations of an object with these fields and a valid name."""
     value, _ = shaped({"name": "a"} | fields)
-    return [f"{cause.field}: {cause.message}" for cause in check(PART, value)]
+    return [f"{cause.field}: {cause.message}" for cause in check(NODE, value)]
 
 
-def test_fills_in_defaults_also_below_an_object_that_is_absent() -> None:
-    """An absent `sleep` gets its default, and that gets its own."""
+def test_defaults_apply_below_a_defaulted_object() -> None:
+    """An absent `sleep` is defaulted, and so is its field."""
     assert shaped({"name": "a"}) == (FILLED, [])
 
 
-def test_a_null_means_the_default_or_nothing() -> None:
-    """Null in a field that may not be null takes the default, or goes; a nullable field keeps it."""
+def test_a_null_is_defaulted_or_dropped() -> None:
+    """Unless the field is nullable."""
     assert shaped({"name": "a", "colour": None, "count": None, "maybe": None}) == (
         FILLED | {"maybe": None},
         [],
@@ -85,49 +85,49 @@ def test_prunes_unknown_fields_and_names_each_by_its_path() -> None:
 
 
 def test_a_null_in_a_map_is_no_entry() -> None:
-    """As Kubernetes has it; seen."""
+    """As observed on a real API server."""
     assert shaped({"name": "a", "words": {"k": None, "l": "x"}})[0]["words"] == {"l": "x"}
 
 
-def test_a_refusal_is_fit_for_a_terminal() -> None:
-    """What cannot be printed is escaped."""
+def test_messages_escape_unprintable_characters() -> None:
+    """They are printed to terminals."""
     assert wrong(colour="\u202ex")[0].startswith('colour: Unsupported value: "\\u202ex"')
 
 
-def test_keeps_what_a_free_object_holds() -> None:
-    """x-kubernetes-preserve-unknown-fields: nothing below is touched."""
+def test_preserves_unknown_fields() -> None:
+    """x-kubernetes-preserve-unknown-fields: everything below is kept, nulls too."""
     assert shaped({"name": "a", "free": {"deep": {"er": None}}})[0]["free"] == {"deep": {"er": None}}
 
 
 def test_reads_a_whole_float_as_an_integer() -> None:
-    """JSON has one kind of number."""
+    """JSON has one number type."""
     count = shaped({"name": "a", "count": 3.0})[0]["count"]
     assert (count, type(count)) == (3, int)
 
 
-def test_does_not_change_what_it_was_given() -> None:
-    """Defaults land in a copy."""
-    given_value: dict[str, Any] = {"name": "a", "sleep": {}}
-    shaped(given_value)
-    assert given_value == {"name": "a", "sleep": {}}
+def test_does_not_modify_its_argument() -> None:
+    """Defaults are set in a copy."""
+    value: dict[str, Any] = {"name": "a", "sleep": {}}
+    shaped(value)
+    assert value == {"name": "a", "sleep": {}}
 
 
-def test_shares_what_did_not_change_with_the_former_object() -> None:
-    """An equal part comes back as the former one itself."""
+def test_shares_unchanged_values_with_the_previous_object() -> None:
+    """An equal value is returned as the previous one itself."""
     old, _ = shaped({"name": "a", "parts": [{"name": "x"}, {"name": "y"}]})
     new, _ = shaped({"name": "b", "parts": [{"name": "y"}, {"name": "z"}]}, old)
     assert (new["sleep"] is old["sleep"], new["parts"][0] is old["parts"][1]) == (True, True)
 
 
-def test_a_true_in_place_of_a_one_is_a_change() -> None:
+def test_replacing_1_by_true_is_a_change() -> None:
     """They are equal in Python, and not in JSON."""
     old, _ = shaped({"name": "a", "parts": [{"name": "x", "size": 1}]})
     new, _ = shaped({"name": "a", "parts": [{"name": "x", "size": True}]}, old)
-    assert [cause.field for cause in check(PART, new, old)] == ["parts[0].size"]
+    assert [cause.field for cause in check(NODE, new, old)] == ["parts[0].size"]
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         pytest.param(
             {"name": 3},
@@ -231,15 +231,15 @@ def test_a_true_in_place_of_a_one_is_a_change() -> None:
         pytest.param({"parts": [{}]}, "parts[0].name: Required value", id="required"),
     ],
 )
-def test_says_what_is_wrong_as_kubernetes_does(fields: dict[str, Any], said: str) -> None:
-    """One field is wrong, and one sentence names it."""
-    assert wrong(**fields) == [said]
+def test_violations_have_the_messages_of_kubernetes(fields: dict[str, Any], message: str) -> None:
+    """One violation, one message."""
+    assert wrong(**fields) == [message]
 
 
 def test_requires_what_is_required() -> None:
     """The name is missing."""
     value, _ = shaped({})
-    assert [(cause.field, cause.message) for cause in check(PART, value)] == [("name", "Required value")]
+    assert [(cause.field, cause.message) for cause in check(NODE, value)] == [("name", "Required value")]
 
 
 @pytest.mark.parametrize(
@@ -251,27 +251,27 @@ def test_requires_what_is_required() -> None:
         {"numbers": [1, 2], "tags": ["a", "b"], "maybe": None},
     ],
 )
-def test_says_nothing_against_what_fits(fields: dict[str, Any]) -> None:
+def test_accepts_valid_values(fields: dict[str, Any]) -> None:
     """Bounds include their ends."""
     assert wrong(**fields) == []
 
 
-def test_does_not_judge_again_what_stayed() -> None:
-    """An old object that a later schema would refuse can still be changed elsewhere."""
+def test_does_not_validate_unchanged_values() -> None:
+    """An object that a later schema would refuse can still be changed elsewhere (ratcheting)."""
     old = FILLED | {"name": "toolong"}
     new, _ = shaped(old | {"count": 2}, old)
-    assert check(PART, new, old) == []
+    assert check(NODE, new, old) == []
 
 
-def test_judges_an_item_of_a_list_map_that_changed_and_no_other() -> None:
-    """Items are told apart by their key, not their place."""
+def test_validates_only_the_changed_items_of_a_map_list() -> None:
+    """Items are correlated by their keys, not their index."""
     old = FILLED | {"parts": [{"name": "x", "size": 50}]}
     new, _ = shaped(FILLED | {"parts": [{"name": "y", "size": 60}, {"name": "x", "size": 50}]}, old)
-    assert [cause.field for cause in check(PART, new, old)] == ["parts[0].size"]
+    assert [cause.field for cause in check(NODE, new, old)] == ["parts[0].size"]
 
 
 @pytest.mark.parametrize(
-    ("schema", "value", "said"),
+    ("schema", "value", "message"),
     [
         (
             {"anyOf": [{"type": "string"}, {"type": "integer"}]},
@@ -284,15 +284,15 @@ def test_judges_an_item_of_a_list_map_that_changed_and_no_other() -> None:
         ({"multipleOf": 2}, 5, "should be a multiple of 2"),
     ],
 )
-def test_knows_the_junctors(schema: dict[str, Any], value: Any, said: str) -> None:
+def test_validates_junctors(schema: dict[str, Any], value: Any, message: str) -> None:
     """allOf, anyOf, oneOf and not are checked on the value."""
-    part = compile_schema({"type": "object", "properties": {"x": schema}})
-    assert [said in cause.message for cause in check(part, {"x": value})] == [True]
+    node = compile_schema({"type": "object", "properties": {"x": schema}})
+    assert [message in cause.message for cause in check(node, {"x": value})] == [True]
 
 
 @pytest.mark.parametrize("schema", [{"$ref": "#/x"}, {"pattern": "("}, {"patternProperties": {}}])
 def test_refuses_a_schema_that_is_not_structural(schema: dict[str, Any]) -> None:
-    """What cannot be honoured is refused when it is installed."""
+    """What is not supported is refused when the definition is installed."""
     with pytest.raises(SchemaError):
         compile_schema({"type": "object", "properties": {"x": schema}})
 
@@ -307,10 +307,10 @@ JSON = st.recursive(
 
 
 @given(JSON, JSON)
-def test_whatever_comes_is_shaped_once_and_judged_without_a_crash(value: Any, old: Any) -> None:
-    """Shaping twice adds nothing, and no input makes it fail."""
-    old = shape(PART, old)
-    first = shape(PART, value, old)
-    check(PART, first, old)
-    assert shape(PART, first, first) is first
-    assert shape(PART, first) == first
+def test_any_value_can_be_pruned_and_validated(value: Any, old: Any) -> None:
+    """Pruning and defaulting is idempotent, and no input makes it fail."""
+    old = shape(NODE, old)
+    first = shape(NODE, value, old)
+    check(NODE, first, old)
+    assert shape(NODE, first, first) is first
+    assert shape(NODE, first) == first

@@ -10,7 +10,7 @@ from localkube.apiserver.errors import ApiError
 from localkube.apiserver.registry import Registry
 from localkube.apiserver.requests import Listing
 from localkube.apiserver.resources import Resource
-from localkube.apiserver.tables import Form, Shaper, form
+from localkube.apiserver.tables import Form, ResponseTransformer, form
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 COLUMNS: list[dict[str, Any]] = [
@@ -47,24 +47,24 @@ def a_definition() -> dict[str, Any]:
 
 @pytest.fixture
 def registry() -> Registry:
-    """Return a registry that offers things."""
-    made = builtin_registry()
-    made.install(a_definition())
-    return made
+    """Return a registry that serves things."""
+    registry = builtin_registry()
+    registry.install(a_definition())
+    return registry
 
 
 @pytest.fixture
 def things(registry: Registry) -> Resource:
     """Return the resource of things."""
-    found = registry.find("example.com", "v1", "things")
-    assert found is not None
-    return found
+    res = registry.find("example.com", "v1", "things")
+    assert res is not None
+    return res
 
 
 @pytest.fixture
-def shaper(registry: Registry) -> Shaper:
-    """Return a shaper at a fixed time."""
-    return Shaper(registry, lambda: NOW)
+def transformer(registry: Registry) -> ResponseTransformer:
+    """Return a transformer at a fixed time."""
+    return ResponseTransformer(registry, lambda: NOW)
 
 
 def a_thing(**status: Any) -> dict[str, Any]:
@@ -78,29 +78,33 @@ def a_thing(**status: Any) -> dict[str, Any]:
     return {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": metadata, "status": status}
 
 
-def cells(shaper: Shaper, things: Resource, obj: dict[str, Any]) -> list[Any]:
+def cells(transformer: ResponseTransformer, things: Resource, obj: dict[str, Any]) -> list[Any]:
     """Return the cells of the only row."""
-    return list(shaper.one(things, obj, Form("Table"))["rows"][0]["cells"])
+    return list(transformer.one(things, obj, Form("Table"))["rows"][0]["cells"])
 
 
-def test_each_type_of_column_shows_values_of_its_type(shaper: Shaper, things: Resource) -> None:
-    """And an age in place of a date."""
+def test_each_type_of_column_shows_values_of_its_type(
+    transformer: ResponseTransformer, things: Resource
+) -> None:
+    """Dates as ages."""
     full = a_thing(
         phase="Ready", position=3, share=1, calm=True, conditions=[{"type": "Ready", "status": "True"}]
     )
-    assert cells(shaper, things, full) == ["t", "Ready", "True", 3, 1.0, True, "61s"]
+    assert cells(transformer, things, full) == ["t", "Ready", "True", 3, 1.0, True, "61s"]
 
 
-def test_what_is_missing_or_of_another_type_is_null(shaper: Shaper, things: Resource) -> None:
-    """Kubectl prints <none> there."""
-    assert cells(shaper, things, a_thing()) == ["t", None, None, None, None, None, "61s"]
+def test_what_is_missing_or_of_another_type_is_null(
+    transformer: ResponseTransformer, things: Resource
+) -> None:
+    """Kubectl prints <none> then."""
+    assert cells(transformer, things, a_thing()) == ["t", None, None, None, None, None, "61s"]
     wrong = a_thing(phase={"a": 1}, position="3", share="x", calm="yes")
-    assert cells(shaper, things, wrong) == ["t", '{"a":1}', None, None, None, None, "61s"]
+    assert cells(transformer, things, wrong) == ["t", '{"a":1}', None, None, None, None, "61s"]
 
 
-def test_a_list_is_a_table_with_the_version_of_the_list(shaper: Shaper, things: Resource) -> None:
-    """And with the place where its next page begins."""
-    table = shaper.many(things, Listing((a_thing(),), "9", "next", 4), Form("Table"))
+def test_a_table_has_the_metadata_of_the_list(transformer: ResponseTransformer, things: Resource) -> None:
+    """Its resourceVersion and continue token."""
+    table = transformer.many(things, Listing((a_thing(),), "9", "next", 4), Form("Table"))
     assert table["metadata"] == {"resourceVersion": "9", "continue": "next", "remainingItemCount": 4}
     assert [column["name"] for column in table["columnDefinitions"]] == [
         "Name",
@@ -112,37 +116,39 @@ def test_a_list_is_a_table_with_the_version_of_the_list(shaper: Shaper, things: 
     ("include", "kind"),
     [("", "PartialObjectMetadata"), ("Metadata", "PartialObjectMetadata"), ("Object", "Thing")],
 )
-def test_beside_a_row_lies_as_much_of_the_object_as_asked_for(
-    shaper: Shaper, things: Resource, include: str, kind: str
+def test_a_row_has_the_included_object(
+    transformer: ResponseTransformer, things: Resource, include: str, kind: str
 ) -> None:
-    """Metadata unless said otherwise."""
-    row = shaper.one(things, a_thing(), Form("Table", include))["rows"][0]
+    """Metadata by default."""
+    row = transformer.one(things, a_thing(), Form("Table", include))["rows"][0]
     assert row["object"]["kind"] == kind
 
 
-def test_a_row_may_come_alone(shaper: Shaper, things: Resource) -> None:
+def test_a_row_may_have_no_object(transformer: ResponseTransformer, things: Resource) -> None:
     """includeObject=None."""
-    assert shaper.one(things, a_thing(), Form("Table", "None"))["rows"][0]["object"] is None
+    assert transformer.one(things, a_thing(), Form("Table", "None"))["rows"][0]["object"] is None
 
 
 def test_an_unknown_include_is_refused() -> None:
-    """A 400, not a guess."""
+    """With a 400."""
     with pytest.raises(ApiError) as refused:
         form("Table", "Everything")
     assert refused.value.code == 400
 
 
-def test_metadata_can_be_had_without_the_rest(shaper: Shaper, things: Resource) -> None:
-    """For collectors of garbage and their like."""
-    only = shaper.many(things, Listing((a_thing(),), "9"), form("PartialObjectMetadataList", ""))
+def test_a_list_may_have_metadata_only(transformer: ResponseTransformer, things: Resource) -> None:
+    """As garbage collectors request it."""
+    only = transformer.many(things, Listing((a_thing(),), "9"), form("PartialObjectMetadataList", ""))
     assert only["kind"] == "PartialObjectMetadataList"
     assert set(only["items"][0]) == {"kind", "apiVersion", "metadata"}
 
 
-def test_whole_objects_come_as_a_list_of_their_kind(shaper: Shaper, things: Resource) -> None:
+def test_whole_objects_come_as_a_list_of_their_kind(
+    transformer: ResponseTransformer, things: Resource
+) -> None:
     """As they are stored."""
     thing = a_thing()
-    whole = shaper.many(things, Listing((thing,), "9"), Form())
+    whole = transformer.many(things, Listing((thing,), "9"), Form())
     assert (whole["kind"], whole["apiVersion"], list(whole["items"])) == (
         "ThingList",
         "example.com/v1",

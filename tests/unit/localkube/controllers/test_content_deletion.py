@@ -3,7 +3,7 @@
 import pytest
 
 from localkube.apiserver.requests import DeleteOptions
-from localkube.controllers.content_deletion import Definitions, Namespaces
+from localkube.controllers.content_deletion import CRDFinalizer, NamespaceController
 from tests.controllers import run_until_quiet
 from tests.unit.localkube.apiserver.stage import Stage, a_pod, a_widget
 
@@ -16,7 +16,7 @@ def stage() -> Stage:
 
 def test_a_namespace_goes_with_its_contents(stage: Stage) -> None:
     """Terminating first, then empty, then gone; others keep theirs."""
-    controller = Namespaces(stage.store, lambda: stage.now)
+    controller = NamespaceController(stage.store, lambda: stage.now)
     events = stage.watch("namespaces")
     for namespace in ("default", "other"):
         stage.store.create(stage.res("widgets"), namespace, a_widget())
@@ -36,7 +36,7 @@ def test_a_namespace_goes_with_its_contents(stage: Stage) -> None:
 
 def test_a_namespace_waits_for_what_somebody_must_let_go(stage: Stage) -> None:
     """A finalizer and a Pod on a node keep it; it goes when they do."""
-    controller = Namespaces(stage.store, lambda: stage.now)
+    controller = NamespaceController(stage.store, lambda: stage.now)
     held = a_widget()
     held["metadata"]["finalizers"] = ["a/b"]
     widgets, pods = stage.res("widgets"), stage.res("pods")
@@ -58,13 +58,13 @@ def test_a_namespace_waits_for_what_somebody_must_let_go(stage: Stage) -> None:
 def test_a_controller_that_starts_late_finds_what_is_terminating(stage: Stage) -> None:
     """What was asked for before it started is done too."""
     stage.delete("namespaces", "other")
-    run_until_quiet([Namespaces(stage.store, lambda: stage.now)])
+    run_until_quiet([NamespaceController(stage.store, lambda: stage.now)])
     assert stage.names("namespaces") == ["default"]
 
 
 def test_a_definition_goes_with_its_objects(stage: Stage) -> None:
     """The objects first, then the definition, then the resource is offered no more."""
-    controller = Definitions(stage.store)
+    controller = CRDFinalizer(stage.store)
     events = stage.watch("widgets")
     stage.create("widgets", a_widget())
     stage.delete("customresourcedefinitions", "widgets.example.org")
@@ -76,7 +76,7 @@ def test_a_definition_goes_with_its_objects(stage: Stage) -> None:
 
 def test_a_definition_waits_for_an_object_with_a_finalizer(stage: Stage) -> None:
     """It goes with the last of its objects."""
-    controller = Definitions(stage.store)
+    controller = CRDFinalizer(stage.store)
     held = a_widget()
     held["metadata"]["finalizers"] = ["a/b"]
     stage.create("widgets", held)

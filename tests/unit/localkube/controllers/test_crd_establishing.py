@@ -7,7 +7,7 @@ from localkube.apiserver.bootstrap import bootstrap
 from localkube.apiserver.builtin_resources import builtin_registry
 from localkube.apiserver.requests import Patch
 from localkube.apiserver.store import DEFINITIONS, Store
-from localkube.controllers.crd_establishing import Establishing
+from localkube.controllers.crd_establishing import EstablishingController
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -16,7 +16,7 @@ def test_a_definition_is_established_once() -> None:
     """And keeps its status when something else of it changes."""
     registry = builtin_registry()
     store = Store(registry, now=lambda: NOW)
-    establishing = Establishing(store, lambda: NOW)
+    establishing = EstablishingController(store, lambda: NOW)
     bootstrap(store, registry, content())
     res = store.resource(DEFINITIONS)
     assert res is not None

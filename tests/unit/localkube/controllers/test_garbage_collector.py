@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localkube.apiserver.resources import Object
-from localkube.controllers.garbage_collector import Garbage
+from localkube.controllers.garbage_collector import GarbageCollector
 from tests.controllers import run_until_quiet
 from tests.unit.localkube.apiserver.stage import Stage, a_pod, a_widget, owned_by
 
@@ -25,7 +25,7 @@ def a_map(name: str) -> Object:
 
 def test_dependents_follow_their_owner(stage: Stage) -> None:
     """In the background, over generations; what others own, or nobody, stays."""
-    garbage = Garbage(stage.store)
+    garbage = GarbageCollector(stage.store)
     owner, other = stage.create("widgets", a_widget("a")), stage.create("widgets", a_widget("b"))
     child = stage.create("configmaps", owned_by(owner, a_map("child")))
     stage.create("pods", owned_by(child, a_pod("grandchild")))
@@ -38,7 +38,7 @@ def test_dependents_follow_their_owner(stage: Stage) -> None:
 
 def test_an_owner_is_known_by_its_uid(stage: Stage) -> None:
     """A namesake that was made later owns nothing; what names a uid that never was goes too."""
-    garbage = Garbage(stage.store)
+    garbage = GarbageCollector(stage.store)
     owner = stage.create("widgets", a_widget("a"))
     stage.create("configmaps", owned_by(owner, a_map("child")))
     stage.delete("widgets", "a")
@@ -51,7 +51,7 @@ def test_an_owner_is_known_by_its_uid(stage: Stage) -> None:
 
 def test_a_second_owner_keeps_what_the_first_leaves(stage: Stage) -> None:
     """Only the reference to the one that is gone is dropped."""
-    garbage = Garbage(stage.store)
+    garbage = GarbageCollector(stage.store)
     first, second = stage.create("widgets", a_widget("a")), stage.create("widgets", a_widget("b"))
     stage.create("configmaps", owned_by(second, owned_by(first, a_map("child"))))
     stage.delete("widgets", "a")
@@ -62,7 +62,7 @@ def test_a_second_owner_keeps_what_the_first_leaves(stage: Stage) -> None:
 
 def test_orphans_are_set_free(stage: Stage) -> None:
     """The owner goes, its dependents stay without it."""
-    garbage = Garbage(stage.store)
+    garbage = GarbageCollector(stage.store)
     owner = stage.create("widgets", a_widget("a"))
     stage.create("configmaps", owned_by(owner, a_map("child")))
     stage.delete("widgets", "a", propagation="Orphan")
@@ -73,7 +73,7 @@ def test_orphans_are_set_free(stage: Stage) -> None:
 
 def test_in_the_foreground_the_owner_goes_last(stage: Stage) -> None:
     """It waits for what blocks it, here a Pod that its node has to stop."""
-    garbage = Garbage(stage.store)
+    garbage = GarbageCollector(stage.store)
     events = stage.watch("widgets")
     owner = stage.create("widgets", a_widget("a"))
     stage.create("pods", owned_by(owner, a_pod(nodeName="n1"), blocks=True))
@@ -89,7 +89,7 @@ def test_in_the_foreground_the_owner_goes_last(stage: Stage) -> None:
 
 def test_what_does_not_block_goes_after_its_owner(stage: Stage) -> None:
     """In the foreground too, an owner does not wait for dependents that do not ask for it."""
-    garbage = Garbage(stage.store)
+    garbage = GarbageCollector(stage.store)
     owner = stage.create("widgets", a_widget("a"))
     child = owned_by(owner, a_map("child"))
     child["metadata"]["finalizers"] = ["a/b"]
@@ -104,7 +104,7 @@ def test_what_does_not_block_goes_after_its_owner(stage: Stage) -> None:
 
 def test_jobs_leave_their_pods_unless_told_otherwise(stage: Stage) -> None:
     """A plain deletion of a Job orphans, as in Kubernetes; kubectl says Background."""
-    garbage = Garbage(stage.store)
+    garbage = GarbageCollector(stage.store)
     template = {"spec": {"containers": [{"name": "a", "image": "i"}], "restartPolicy": "Never"}}
     for name, propagation in (("kept", None), ("gone", "Background")):
         job = {
@@ -125,7 +125,7 @@ def test_begins_with_what_is_there(stage: Stage) -> None:
     owner = stage.create("widgets", a_widget("a"))
     stage.create("configmaps", owned_by(owner, a_map("child")))
     stage.delete("widgets", "a")
-    run_until_quiet([Garbage(stage.store)])
+    run_until_quiet([GarbageCollector(stage.store)])
     assert stage.names("configmaps") == []
 
 
@@ -133,7 +133,7 @@ def test_lets_be_what_belongs_to_an_unknown_kind(stage: Stage) -> None:
     """Of a kind that is not offered nothing is known, so nothing is deleted."""
     owner = {"apiVersion": "x.org/v1", "kind": "Unknown", "metadata": {"name": "a", "uid": "u"}}
     stage.create("configmaps", owned_by(owner, a_map("child")))
-    run_until_quiet([Garbage(stage.store)])
+    run_until_quiet([GarbageCollector(stage.store)])
     assert stage.names("configmaps") == ["child"]
 
 
@@ -168,7 +168,7 @@ def do(stage: Stage, deed: tuple[Any, int, int, bool]) -> None:
 def test_in_the_end_nothing_is_left_half_done(deeds: Any, eager: bool) -> None:  # noqa: FBT001
     """Whenever it runs: no reference to what is gone, nothing waiting to be deleted."""
     stage = Stage()
-    garbage = Garbage(stage.store)
+    garbage = GarbageCollector(stage.store)
     for deed in deeds:
         do(stage, deed)
         if eager:

@@ -9,7 +9,7 @@ from localkube.apiserver.builtin_resources import builtin_registry
 from localkube.apiserver.journal import JournalError
 from localkube.apiserver.requests import Options
 from localkube.apiserver.store import Store
-from localkube.controllers.manager import driven
+from localkube.controllers.manager import run_controllers
 
 
 def now() -> datetime:
@@ -70,7 +70,7 @@ def no_loss(error: JournalError) -> None:
 async def test_a_controller_steps_at_the_start_and_after_each_change() -> None:
     """What was there before it counts as well."""
     store, controller = a_store(), Counting()
-    async with driven(store, [controller], now, no_loss):
+    async with run_controllers(store, [controller], now, no_loss):
         await stepped(controller)
         change(store, "a")
         await stepped(controller)
@@ -81,7 +81,7 @@ async def test_a_controller_steps_at_the_start_and_after_each_change() -> None:
 async def test_a_controller_is_asked_again_at_its_own_time() -> None:
     """Without any change."""
     alarm = Alarm()
-    async with driven(a_store(), [alarm], now, no_loss):
+    async with run_controllers(a_store(), [alarm], now, no_loss):
         for _ in range(3):
             await stepped(alarm)
     assert alarm.steps == 3
@@ -90,7 +90,7 @@ async def test_a_controller_is_asked_again_at_its_own_time() -> None:
 async def test_one_that_fails_neither_stops_the_others_nor_itself() -> None:
     """It is tried again."""
     store, broken, sound = a_store(), Counting(RuntimeError("boom")), Counting()
-    async with driven(store, [broken, sound], now, no_loss):
+    async with run_controllers(store, [broken, sound], now, no_loss):
         await stepped(sound)
         broken.stepped.clear()
         change(store, "a")
@@ -103,6 +103,6 @@ async def test_a_journal_that_cannot_be_written_is_told() -> None:
     lost: list[JournalError] = []
     error = JournalError("the disk is full")
     controller = Counting(error)
-    async with driven(a_store(), [controller], now, lost.append):
+    async with run_controllers(a_store(), [controller], now, lost.append):
         await stepped(controller)
     assert lost == [error]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from localkube.apiserver.resources import Object
-from localkube.controllers.node_fit import obstacles, refusal, requests, room
+from localkube.controllers.node_fit import fit_error, node_info, requests, unschedulable_reasons
 
 GPU = "nvidia.com/gpu"
 NO_MATCH = ["node(s) didn't match Pod's node affinity/selector"]
@@ -96,14 +96,14 @@ GPU_NODE = a_node(allocatable={GPU: "1"}, labels={"zone": "a", "slots": "4"})
 )
 def test_a_pod_fits_or_is_told_why_not(pod: Object, node: Object, expected: list[str]) -> None:
     """One rule at a time."""
-    assert obstacles(pod, room(node, [])) == expected
+    assert unschedulable_reasons(pod, node_info(node, [])) == expected
 
 
 def test_what_other_pods_ask_for_is_taken_and_what_ended_is_free() -> None:
     """Requests, not use."""
     others = [a_pod({"cpu": "1500m"}), {**a_pod({"cpu": "1500m"}), "status": {"phase": "Succeeded"}}]
-    assert obstacles(a_pod({"cpu": "600m"}), room(a_node(), others)) == ["Insufficient cpu"]
-    assert obstacles(a_pod({"cpu": "500m"}), room(a_node(), others)) == []
+    assert unschedulable_reasons(a_pod({"cpu": "600m"}), node_info(a_node(), others)) == ["Insufficient cpu"]
+    assert unschedulable_reasons(a_pod({"cpu": "500m"}), node_info(a_node(), others)) == []
 
 
 def test_a_pod_asks_for_its_containers_together_or_its_largest_init_container() -> None:
@@ -122,7 +122,7 @@ def test_a_pod_asks_for_its_containers_together_or_its_largest_init_container() 
 
 def test_the_refusal_counts_nodes_by_reason() -> None:
     """In kube-scheduler's words."""
-    assert refusal({"a": ["Insufficient cpu"], "b": ["Insufficient cpu"], "c": NO_MATCH}) == (
+    assert fit_error({"a": ["Insufficient cpu"], "b": ["Insufficient cpu"], "c": NO_MATCH}) == (
         "0/3 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 2 Insufficient cpu. preemption: "
         "0/3 nodes are available: 2 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling."
     )

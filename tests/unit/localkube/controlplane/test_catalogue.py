@@ -24,9 +24,9 @@ def test_a_version_is_read_from_what_a_program_prints(
 
 def test_a_minor_release_of_kubernetes_will_do_and_its_neighbours_will_not() -> None:
     """Their APIs differ, and transcripts with them."""
-    assert catalogue.API_SERVER.suits((1, 37, 0))
-    assert not catalogue.API_SERVER.suits((1, 36, 9))
-    assert not catalogue.API_SERVER.suits((1, 38, 0))
+    assert catalogue.API_SERVER.accepts((1, 37, 0))
+    assert not catalogue.API_SERVER.accepts((1, 36, 9))
+    assert not catalogue.API_SERVER.accepts((1, 38, 0))
 
 
 @pytest.mark.parametrize("source", catalogue.CONTROL_PLANE, ids=lambda source: source.name)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from localkube.kubelet.admission import objection
+from localkube.kubelet.admission import rejection
 from localkube.kubelet.client import Object
 
 PLAIN: Object = {"name": "c", "image": "i"}
@@ -29,5 +29,5 @@ PLAIN: Object = {"name": "c", "image": "i"}
 )
 def test_a_pod_is_taken_or_told_what_is_not_offered(spec: Object, words: str) -> None:
     """Before anything of it starts."""
-    said = objection({"spec": spec})
+    said = rejection({"spec": spec})
     assert said.count(words) == 1 if words else said == ""

@@ -1,6 +1,6 @@
 """Back-off: kubelet's delays."""
 
-from localkube.kubelet.backoff import BackOff, words
+from localkube.kubelet.backoff import BackOff, format_duration
 
 
 def test_the_first_restart_is_immediate_and_the_next_delays_double_up_to_five_minutes() -> None:
@@ -16,4 +16,4 @@ def test_ten_calm_minutes_begin_a_new_streak() -> None:
 
 def test_delays_read_as_kubelet_prints_them() -> None:
     """Short and without decimals."""
-    assert [words(seconds) for seconds in (10.0, 160.0, 300.0)] == ["10s", "2m40s", "5m0s"]
+    assert [format_duration(seconds) for seconds in (10.0, 160.0, 300.0)] == ["10s", "2m40s", "5m0s"]

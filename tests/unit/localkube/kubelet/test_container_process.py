@@ -129,7 +129,7 @@ async def test_processes_whose_records_are_gone_are_ended(tmp_path: Path) -> Non
     """And those that are to be kept are not."""
     kept = await container_process.start(a_launch(tmp_path / "kept", "exec sleep 60"))
     stray = await container_process.start(a_launch(tmp_path / "stray", "exec sleep 60"))
-    container_process.end_all(tmp_path, frozenset({tmp_path / "kept"}))
+    container_process.kill_all_except(tmp_path, frozenset({tmp_path / "kept"}))
     assert await ended(stray) in (None, 137)
     assert kept.identity is not None
     assert alive(kept.identity)

@@ -3,16 +3,16 @@
 import asyncio
 from pathlib import Path
 
-from localkube.kubelet.device_manager import Devices, found, variables, wanted
+from localkube.kubelet.device_manager import DeviceManager, detected, requested, variables
 
 GPU = "nvidia.com/gpu"
 
 
 async def test_a_pod_waits_until_the_former_holder_is_gone() -> None:
     """Deleted is not gone."""
-    devices = Devices({GPU: 1})
-    assert await devices.take("former", {GPU: 1}) == {GPU: [0]}
-    waiting = asyncio.create_task(devices.take("next", {GPU: 1}))
+    devices = DeviceManager({GPU: 1})
+    assert await devices.allocate("former", {GPU: 1}) == {GPU: [0]}
+    waiting = asyncio.create_task(devices.allocate("next", {GPU: 1}))
     await asyncio.sleep(0)
     assert not waiting.done()
     devices.release("former")
@@ -21,16 +21,16 @@ async def test_a_pod_waits_until_the_former_holder_is_gone() -> None:
 
 async def test_devices_of_adopted_pods_are_taken() -> None:
     """A new node process gives only what is left."""
-    devices = Devices({GPU: 2})
-    devices.keep("former", {GPU: [0]})
-    assert await devices.take("next", {GPU: 1}) == {GPU: [1]}
+    devices = DeviceManager({GPU: 2})
+    devices.restore("former", {GPU: [0]})
+    assert await devices.allocate("next", {GPU: 1}) == {GPU: [1]}
     assert devices.holders({GPU: 1}) == ["former", "next"]
 
 
 def test_a_pod_asks_by_its_limits() -> None:
     """Extended resources only."""
     resources = {"limits": {GPU: "2", "cpu": "1"}}
-    assert wanted({"spec": {"containers": [{"resources": resources}]}}, {GPU: 4}) == {GPU: 2}
+    assert requested({"spec": {"containers": [{"resources": resources}]}}, {GPU: 4}) == {GPU: 2}
 
 
 def test_a_process_is_shown_its_devices_and_no_others() -> None:
@@ -43,4 +43,4 @@ def test_gpus_are_counted_by_their_device_files(tmp_path: Path) -> None:
     """`nvidiactl` is no GPU."""
     for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
         (tmp_path / name).touch()
-    assert found(tmp_path) == {GPU: 2}
+    assert detected(tmp_path) == {GPU: 2}

@@ -51,7 +51,7 @@ def test_the_phase_follows_kubelets_rules(policy: str, states: list[Object], pha
 
 def test_a_pod_that_was_taken_down_is_over_whatever_its_policy() -> None:
     """So that owners and finalizers see an end."""
-    assert phase_of(a_record(c=ended(143)), over=True) == "Failed"
+    assert phase_of(a_record(c=ended(143)), terminated=True) == "Failed"
 
 
 def test_the_address_is_told_with_the_first_status() -> None:

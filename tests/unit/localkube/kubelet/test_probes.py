@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from localkube.kubelet.probes import Tally, Timing, follow, timing
+from localkube.kubelet.probes import ProbeResults, Timing, follow, timing
 
 
 @pytest.mark.parametrize(
@@ -19,11 +19,11 @@ from localkube.kubelet.probes import Tally, Timing, follow, timing
 )
 def test_a_verdict_needs_enough_answers_in_a_row(answers: list[bool], verdicts: list[bool | None]) -> None:
     """Three failures or one success, by default."""
-    tally = Tally(Timing())
+    tally = ProbeResults(Timing())
     seen = []
     for good in answers:
         tally.count(good=good)
-        seen.append(tally.condition_status)
+        seen.append(tally.healthy)
     assert seen == verdicts
 
 

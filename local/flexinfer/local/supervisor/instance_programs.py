@@ -1,4 +1,4 @@
-"""The plan: which programs make up an instance, with what command lines and settings, and in which order they start."""
+"""The programs of an instance: their command lines, their environment, and the stages in which they start."""
 
 import hashlib
 import shutil
@@ -14,16 +14,17 @@ from flexinfer.local.instance import LOCAL, PLANE, REAL, Instance, InstanceError
 from flexinfer.local.ports import HOST
 from flexinfer.local.supervisor.program import NODE, STORES, Program
 from flexinfer.local.supervisor.readiness import Banner, Page
+from flexinfer.local.tls import AUTHORITY
 
 NODE_GRACE = 45.0
-"""Longer than an engine's own grace."""
+"""Seconds: longer than the termination grace period of an engine."""
 
 
 def programs(instance: Instance, *, separate: bool) -> list[Program]:
-    """Return all programs of an instance, in the order in which they start."""
-    if instance.world == PLANE:
+    """Return all programs of an instance in their start order; `separate`: one process per component. Raises InstanceError."""
+    if instance.api == PLANE:
         return processes.processes(instance)
-    server = [_local_api(instance)] if instance.world == LOCAL else processes.processes(instance)
+    server = [_local_api(instance)] if instance.api == LOCAL else processes.processes(instance)
     return [_nats(instance), *server, _node(instance), *_components(instance, separate=separate)]
 
 
@@ -46,16 +47,19 @@ def _local_api(instance: Instance) -> Program:
             *("--state", str(instance.state), "--port", str(instance.ports.api)),
             *("--certificates", str(instance.certificates), "--token-file", str(instance.token_file)),
         ),
+        # It connects to this instance's nodes alone: the system's authorities would only take memory.
+        variables={"SSL_CERT_FILE": str(instance.certificates / AUTHORITY)},
         probe=Page(port=instance.ports.api, tls=True),
     )
 
 
 def _node(instance: Instance) -> Program:
-    if instance.world == LOCAL:
+    if instance.api == LOCAL:
         credentials: tuple[str, ...] = ("--kubeconfig", str(instance.kubeconfig))
     else:
         node, volumes = (
-            str(processes.kubeconfig(instance, who)) for who in (processes.NODE_USER, processes.VOLUMES)
+            str(processes.kubeconfig(instance, component))
+            for component in (processes.NODE_USER, processes.VOLUMES)
         )
         credentials = ("--kubeconfig", node, "--volumes-kubeconfig", volumes)
     return Program(
@@ -75,7 +79,7 @@ def _node(instance: Instance) -> Program:
 
 
 def _components(instance: Instance, *, separate: bool) -> list[Program]:
-    """Return the components: each in a process of its own, or all controllers in one and the proxy in another."""
+    """Return the components: one process each, or one for all controllers and one for the proxy."""
     if separate:
         return [_component(instance, name) for name in SERVICES]
     argv = (sys.executable, "-m", "flexinfer.cli", "run", "--controllers")
@@ -96,11 +100,11 @@ def _process(instance: Instance, name: str, argv: tuple[str, ...], variables: di
 
 
 def _variables(instance: Instance, name: str) -> dict[str, str]:
-    """Return the settings of one service, by their names in the environment.
+    """Return the settings of one component, as environment variables.
 
-    FLEXINFER_API_URL is read by nobody: with it, a process that knows the API by another address is not taken for ours.
+    No component reads FLEXINFER_API_URL: it makes the fingerprint of a process depend on the API server's address.
     """
-    told = {
+    common = {
         "FLEXINFER_API_URL": instance.api_url,
         "FLEXINFER_NATS_URL": instance.nats_url,
         "FLEXINFER_NATS_USER": name,
@@ -123,17 +127,17 @@ def _variables(instance: Instance, name: str) -> dict[str, str]:
             "FLEXINFER_API_KEY_FILE": str(instance.api_key_file),
         },
     }
-    return told | own.get(name, {})
+    return common | own.get(name, {})
 
 
 def _kubeconfig(instance: Instance, name: str) -> Path:
-    """Return as whom a service knows the API server: by its own account on a real one, but for all services in one process."""
-    own = instance.world == REAL and name in SERVICES
+    """Return a component's kubeconfig: with its own ServiceAccount on a real API server, unless it shares a process."""
+    own = instance.api == REAL and name in SERVICES
     return processes.kubeconfig(instance, name) if own else instance.kubeconfig
 
 
 def _digest(file: Path) -> str:
-    """Return a hash of a file's content: nats-server started with another one is not the one we want."""
+    """Return a hash of a file's content, so that nats-server is restarted when its configuration changes; empty: no file."""
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     except OSError:
@@ -141,9 +145,9 @@ def _digest(file: Path) -> str:
 
 
 def nats_server() -> str:
-    """Return nats-server's path: beside this interpreter, else on PATH."""
-    beside = Path(sys.executable).with_name("nats-server")
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
-    if not found:
+    """Return the path of nats-server: next to this interpreter, else on PATH. Raises InstanceError."""
+    neighbour = Path(sys.executable).with_name("nats-server")
+    path = str(neighbour) if neighbour.exists() else shutil.which("nats-server")
+    if not path:
         raise InstanceError("nats-server is not installed: pip install 'flexinfer[local]'")
-    return found
+    return path

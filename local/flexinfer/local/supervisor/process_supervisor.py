@@ -1,4 +1,4 @@
-"""Keeper: keeps one program running, with a bounded back-off between a death and the next start."""
+"""ProcessSupervisor: keeps one program running, with a bounded back-off between its end and the next start."""
 
 import asyncio
 import os
@@ -6,36 +6,36 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flexinfer.local.supervisor import process
+from flexinfer.local.supervisor import process as processes
 from flexinfer.local.supervisor.process import Process
 from flexinfer.local.supervisor.program import Program
 from flexinfer.local.supervisor.readiness import Page
 from flexinfer.local.supervisor.record import Entry
 
-FIRST_PAUSE, LONGEST_PAUSE, CALM_SECONDS = 0.1, 5.0, 30.0
+FIRST_DELAY, MAX_DELAY, RESET_SECONDS = 0.1, 5.0, 30.0
 
 
-def next_pause(former: float, alive_seconds: float) -> float:
-    """Return how long to wait before the next start: doubling while it keeps dying young."""
-    if alive_seconds >= CALM_SECONDS or former <= 0:
-        return FIRST_PAUSE
-    return min(2 * former, LONGEST_PAUSE)
+def next_delay(previous: float, alive_seconds: float) -> float:
+    """Return the seconds before the next start: doubled after each end within RESET_SECONDS of its start."""
+    if alive_seconds >= RESET_SECONDS or previous <= 0:
+        return FIRST_DELAY
+    return min(2 * previous, MAX_DELAY)
 
 
-class Keeper:
-    """One program and its present process. A successor starts only after the former one has been reaped."""
+class ProcessSupervisor:
+    """One program and its current process. The next process starts only after the previous one has been reaped."""
 
     def __init__(self, program: Program, instance: str, log: Path, changed: Callable[[], None]) -> None:
         self.program = program
         self._instance, self._log, self._changed = instance, log, changed
         self.process: Process | None = None
         self.restarts = 0
-        self.begun = False
-        """Whether its turn to start has come."""
+        self.started = False
+        """Whether its stage has been reached."""
 
     @property
     def entry(self) -> Entry:
-        """What the record holds of it."""
+        """Its entry in the record of processes."""
         return Entry(
             name=self.program.name,
             identity=self.process.identity if self.process else None,
@@ -44,24 +44,24 @@ class Keeper:
             adopted=self.process is not None and self.process.adopted,
         )
 
-    def take(self, found: Process, restarts: int) -> None:
-        """Go on with a process that a former supervisor started."""
-        self.process, self.restarts = found, restarts
+    def adopt(self, process: Process, restarts: int) -> None:
+        """Continue with a process that an earlier supervisor started."""
+        self.process, self.restarts = process, restarts
 
-    async def keep(self) -> None:
-        """Keep it running until cancelled; the process itself outlives that."""
-        pause, self.begun = 0.0, True
+    async def run(self) -> None:
+        """Keep the process running until cancelled, which leaves it running."""
+        delay, self.started = 0.0, True
         while True:
             if self.process is None:
                 self._start()
-            began = time.monotonic()
+            start = time.monotonic()
             await self._ended()
-            pause = next_pause(pause, time.monotonic() - began)
-            await asyncio.sleep(pause)
+            delay = next_delay(delay, time.monotonic() - start)
+            await asyncio.sleep(delay)
             self.restarts += 1
 
     async def stop(self) -> None:
-        """End the process for good, if there is one; call it once `keep` has been cancelled."""
+        """Stop the process if there is one; to be called once `run` has been cancelled."""
         if self.process is not None:
             await self.process.stop(self.program.grace, self.program.down_signal)
             self._forget()
@@ -71,10 +71,10 @@ class Keeper:
             Path(self.program.probe.port_file).unlink(missing_ok=True)
         environment = self.program.environment(os.environ, self._instance)
         try:
-            self.process = process.start(self.program.argv, environment, self._log)
-        except OSError as error:  # not installed, no memory: a death like any other
+            self.process = processes.start(self.program.argv, environment, self._log)
+        except OSError as error:  # not installed, no memory: retried like an end
             with self._log.open("a") as log:
-                log.write(f"flexinfer: {self.program.name} does not start: {error}\n")
+                log.write(f"flexinfer: {self.program.name} cannot be started: {error}\n")
         self._changed()
 
     async def _ended(self) -> None:

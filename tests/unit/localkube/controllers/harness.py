@@ -17,8 +17,8 @@ _GROUPS = {"jobs": "batch"}
 _WIDE = frozenset({"nodes", "namespaces", "persistentvolumes"})
 
 
-class Ground:
-    """What a controller stands on."""
+class Harness:
+    """A store with the built-in kinds, a manual clock, and the controllers under test."""
 
     def __init__(self, *controllers: Callable[[Store, Callable[[], datetime]], Controller]) -> None:
         self.now = START
