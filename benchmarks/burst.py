@@ -1,4 +1,4 @@
-"""Row 7: 1,000 Models at once, then every component is killed: time to all conditions, and writes without a change.
+"""Row 7: 1,000 Models at once, then every component is killed: time to all conditions, needless writes.
 
 On the local API and on a real one. No node fits these Models, so no engine takes part: every owner writes its
 condition, and nothing else happens. Writes after the kill are counted by the resourceVersions of all Models,
@@ -58,7 +58,7 @@ def settle(running: Instance) -> None:
 
 
 def restart(running: Instance) -> tuple[float, int]:
-    """Kill every component; return the seconds until all are ready again, and how many resourceVersions differ."""
+    """Kill every component; return the seconds until all are ready, and how many resourceVersions differ."""
     before = versions(running)
     previous = {s["name"]: s["pid"] for s in running.services() if s["name"] in SERVICES}
     killed = time.monotonic()

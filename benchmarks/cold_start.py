@@ -1,9 +1,10 @@
-"""Row 5: cold start overhead = (engine process started - request) + (response - engine ready), beside a bare spawn.
+"""Row 5: cold start overhead = (engine process started - request) + (response - engine ready).
 
-On the local API and on a real one. Before each cold start the load of the machine is measured for two seconds and
-the same stub is spawned, so both are measured under the same load. On the real API bare Pods are measured too: the
-same stub in a Pod without FlexInfer, from its POST to the start of its process, which is the time of API server,
-scheduler and node. Measured elsewhere with random readiness: llama-swap 454 ms, KubeAI 1,883 ms, LLMKube 9,577 ms.
+Compared with a bare spawn, on the local API and on a real one. Before each cold start the load of the machine
+is measured for two seconds and the same stub is spawned, so both are measured under the same load. On the
+real API bare Pods are measured too: the same stub in a Pod without FlexInfer, from its POST to the start of
+its process, which is the time of API server, scheduler and node. Measured elsewhere with random readiness:
+llama-swap 454 ms, KubeAI 1,883 ms, LLMKube 9,577 ms.
 """
 
 import asyncio
@@ -81,7 +82,7 @@ def bare_pod(running: Instance) -> float:
 
 
 def _sample(running: Instance) -> tuple[float, float, float]:
-    """Return the overhead of one cold start and of a bare spawn before it, both in seconds, and the load of the machine."""
+    """Return the seconds of overhead of a cold start, those of a bare spawn before it, and the load."""
     running.until("idle", "jsonpath={.status.phase}=Idle")
     busy = load.rest(REST_SECONDS)
     spawn = bare_spawn(running.folder / "bare.log")

@@ -1,8 +1,8 @@
 """Row 6: apply -> Ready through all components, compared with one process that makes the same writes.
 
-On the local API and on a real one. Both have their own API server and node; the components of the peer's instance
-are stopped. They alternate, Model by Model. The time of the engine, from the start of its process to its readiness,
-is subtracted from both.
+On the local API and on a real one. Both have their own API server and node; the components of the peer's
+instance are stopped. They alternate, Model by Model. The time of the engine, from the start of its process to
+its readiness, is subtracted from both.
 """
 
 import asyncio
@@ -64,7 +64,10 @@ def model_of(name: str) -> dict[str, Any]:
 
 
 async def measure(running: Instance, alone: Instance, count: int) -> list[tuple[float, float, float]]:
-    """Return the time of FlexInfer, of the peer and the load of the machine for each Model; a first Model of both is not counted."""
+    """Return the time of FlexInfer, of the peer and the load of the machine for each Model.
+
+    A first Model of both is not counted.
+    """
     samples = []
     async with connected(running.environment["KUBECONFIG"]) as cluster:
         await of_flexinfer(running, cluster, "sample")

@@ -1,8 +1,8 @@
-"""Row 8: memory of an idle installation (sum of PSS), with the controllers in one process and in one for each.
+"""Row 8: memory of an idle installation (sum of PSS), with the controllers in one process and separate.
 
-Counted are the components, nats-server and their supervisor (`up`: `flexinfer up` itself); not the engine, the local
-API and the local node, which replace parts of a cluster. PSS divides a page among all processes that map it: another
-instance on the machine would reduce the result.
+Counted are the components, nats-server and their supervisor (`up`: `flexinfer up` itself); not the engine,
+the local API and the local node, which replace parts of a cluster. PSS divides a page among all processes
+that map it: another instance on the machine would reduce the result.
 """
 
 from pathlib import Path

@@ -30,7 +30,7 @@ class Instance:
         self.log.touch()
         self._suspended = False
         self.environment = os.environ | {"FLEXINFER_STATE": str(folder / "state")}
-        # With it every process would compile all modules at its start and keep that memory, unlike in an installation.
+        # With it every process would compile all modules at its start and keep that memory.
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
         if stub:
             self.environment |= self._stubbed()
@@ -46,7 +46,7 @@ class Instance:
         programs.mkdir()
         stub = programs / "llama-server"
         engine = Path(__file__).with_name("stub_engine.py")
-        # A container does not get the node's environment, so the start script sets the path of the stub's log.
+        # A container does not get the node's environment: the start script sets the path of the log.
         stub.write_text(f'#!/bin/sh\nSTUB_LOG={self.log} exec {sys.executable} -S -E {engine} "$@"\n')
         stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
         return {"PATH": f"{programs}:{os.environ['PATH']}"}

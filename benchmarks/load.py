@@ -11,7 +11,7 @@ _BUSY = (0, 1, 2, 5, 6, 7)  # user, nice, system, irq, softirq, steal
 
 
 def rest(seconds: float) -> float:
-    """Sleep and return the load meanwhile in cores, including idle processes of the instance, which use almost nothing."""
+    """Sleep and return the load meanwhile in cores, including the idle processes of the instance."""
     began, before = time.monotonic(), _busy()
     time.sleep(seconds)
     return (_busy() - before) / (time.monotonic() - began)

@@ -1,11 +1,11 @@
-"""On a real node (`make bench-node`, root): cold starts compared with bare Pods, and the cost of 100 idle Models.
+"""On a real node (`make bench-node`, root): cold starts and bare Pods, and the cost of 100 idle Models.
 
-The engine is the stub in a container. Overhead = (engine process started - request) + (first byte - engine ready),
-through the Service of the proxy. Between cold starts the same stub is started as a bare Pod: POSTed, its address
-read from a watch, then polled every 5 ms; without a PVC (the baseline of the peers: 252 ms) and with the PVC of the
-Model: any volume costs 300 ms, since kubelet checks whether the volumes of a Pod are mounted at once and then every
-300 ms (`podAttachAndMountRetryInterval` of its volume manager). Peers measured elsewhere on such a node: KubeAI
-1,883 ms, LLMKube 9,577 ms.
+The engine is the stub in a container. Overhead = (engine process started - request) + (first byte - engine
+ready), through the Service of the proxy. Between cold starts the same stub is started as a bare Pod: POSTed,
+its address read from a watch, then polled every 5 ms; without a PVC (the baseline of the peers: 252 ms) and
+with the PVC of the Model: any volume costs 300 ms, since kubelet checks whether the volumes of a Pod are
+mounted at once and then every 300 ms (`podAttachAndMountRetryInterval` of its volume manager). Peers measured
+elsewhere on such a node: KubeAI 1,883 ms, LLMKube 9,577 ms.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ ENTRYPOINT ["python", "-S", "-E", "/stub_engine.py"]
 
 
 class Start(msgspec.Struct, frozen=True):
-    """One start, in seconds: until the engine's process ran, and from its readiness to the first byte of the response."""
+    """One start, in seconds: until the engine's process ran, and from readiness to the first byte."""
 
     spawned: float
     answered: float
@@ -61,7 +61,10 @@ class Start(msgspec.Struct, frozen=True):
 
 
 def start_of(requested: float, first_byte: float, answer: bytes) -> Start:
-    """Return the start that the response of a stub reports; all times are of the machine's monotonic clock."""
+    """Return the start that the response of a stub reports.
+
+    All times are of the machine's monotonic clock.
+    """
     times = msgspec.json.decode(answer)
     return Start(times["started"] - requested, first_byte - times["ready"])
 
@@ -214,7 +217,10 @@ def idle_models(product: Product, count: int) -> None:
 
 
 def _scaled_to_zero(product: Product) -> int:
-    """Return how many Models have been started and stopped again; one that is still queued for its initial start is not counted."""
+    """Return how many Models have been started and stopped again.
+
+    One that is still queued for its initial start is not counted.
+    """
     items = product.cluster.object("mdl")["items"]
     reasons = ({c["reason"] for c in item.get("status", {}).get("conditions", ())} for item in items)
     return sum(current >= {"Idle", "Stopped"} for current in reasons)

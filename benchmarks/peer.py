@@ -1,9 +1,10 @@
 """The peer of row 6: one process that does the work of all components.
 
 It creates the same objects from the same manifests, writes the same conditions in the same order by the same
-server-side applies, posts the same Events in the background, and waits for the same things: the end of the Job, the
-address of the Pod, the health of the engine at the same intervals. It omits the cost of distribution: NATS, hints,
-reads that guard against another writer, and `phase`, which is not on the critical path either.
+server-side applies, posts the same Events in the background, and waits for the same things: the end of the
+Job, the address of the Pod, the health of the engine at the same intervals. It omits the cost of
+distribution: NATS, hints, reads that guard against another writer, and `phase`, which is not on the critical
+path either.
 """
 
 import asyncio
@@ -37,7 +38,10 @@ _TIMEOUT = 60.0
 
 
 class Peer:
-    """The process, with one API server. It writes `status`, which is that of a Model that the components brought to Ready."""
+    """The process, with one API server.
+
+    It writes `status`, which is that of a Model that the components brought to Ready.
+    """
 
     def __init__(
         self, cluster: KubernetesClient, ask: Ask, status: Mapping[str, Any], claim_uid: str
@@ -128,7 +132,7 @@ class Peer:
         return pod_facts(seen).ip if seen is not None else ""
 
     async def _write_condition(self, model: Model, kind: str, other: tuple[str, str] | None = None) -> Model:
-        """Write a condition as in the status of the sample Model, or with other values, and post an Event in the background."""
+        """Write a condition of the sample status, or with other values, and post an Event in the background."""
         condition = dict(next(c for c in self._status["conditions"] if c["type"] == kind))
         if other is not None:
             condition["status"], condition["reason"] = other

@@ -1,8 +1,8 @@
 """A stub llama-server: ready a random 0.3 to 2.3 s after its start, then it responds at once.
 
-Standard library only, so that its start is as fast as possible for a Python process. It reports in each response,
-and in the file $STUB_LOG if set, when its process started and when it was ready, in seconds of the monotonic clock,
-which all processes and containers of a machine share.
+Standard library only, so that its start is as fast as possible for a Python process. It reports in each
+response, and in the file $STUB_LOG if set, when its process started and when it was ready, in seconds of the
+monotonic clock, which all processes and containers of a machine share.
 """
 
 import os

@@ -63,7 +63,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class ApiServer:
-    """A running API server: its URL, the credentials of the tests and its certificates; `kind` is LOCAL or REAL."""
+    """A running API server: its URL, the credentials of the tests and its certificates.
+
+    `kind` is LOCAL or REAL.
+    """
 
     url: str
     kubeconfig: Path
@@ -156,7 +159,7 @@ class ApiServer:
         until(lambda: self.ask("GET", path).code == 404, 30, f"{path} is gone")
 
     def make_namespace(self, name: str) -> None:
-        """Create a namespace; on a real API server, wait for its ServiceAccount, without which no Pod can be created."""
+        """Create a namespace; on a real API server, wait for its ServiceAccount, which Pods need."""
         self.create(
             "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         )

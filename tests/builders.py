@@ -24,7 +24,7 @@ def a_condition(kind: str, status: str = "True", reason: str = "", generation: i
 
 
 def a_model(name: str = "llama", **changes: Any) -> Model:
-    """Return a Model; each of `conditions` is a Condition, (type, status, reason), or the name of a type that is True."""
+    """Return a Model; `conditions` are Conditions, (type, status, reason), or names of types that are True."""
     status_conditions = tuple(
         a_condition(c) if isinstance(c, str) else a_condition(*c) if isinstance(c, tuple) else c
         for c in changes.pop("conditions", ())
@@ -109,7 +109,7 @@ def running(model: Model, *pods: PodFacts, **changes: Any) -> WorkloadObserved:
 
 
 def all_true(*but: str | tuple[str, str, str]) -> Iterable[Any]:
-    """Return all condition types as True, except those named (left out) and those given as (type, status, reason)."""
+    """Return all condition types as True, except those named (left out) or given as (type, status, reason)."""
     left_out = {b for b in but if isinstance(b, str)}
     replaced = {b[0]: b for b in but if isinstance(b, tuple)}
     return tuple(replaced.get(kind, kind) for kind in conditions.CONDITIONS if kind not in left_out)

@@ -24,7 +24,10 @@ def api(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One real control plane for all tests of a worker, which use separate namespaces. Its API server writes an audit log."""
+    """One real control plane for all tests of a worker, which use separate namespaces.
+
+    Its API server writes an audit log.
+    """
     with instance(tmp_path_factory.mktemp("plane"), "--api", "plane", "--audit") as running:
         yield running
 

@@ -1,4 +1,4 @@
-"""NATS as deploy/ configures it: a real nats-server with the files of deploy/base (only paths and ports replaced) and generated credentials."""
+"""NATS as deploy/ configures it: a real nats-server with the files of deploy/base and generated credentials."""
 
 import asyncio
 import base64
@@ -168,7 +168,10 @@ async def single_server(folder: Path) -> AsyncIterator[DeployedNats]:
 
 @contextlib.asynccontextmanager
 async def three_servers(folder: Path) -> AsyncIterator[list[DeployedNats]]:
-    """Run a cluster of three servers, as in the overlay `ha`; routes are ports of loopback instead of DNS names."""
+    """Run a cluster of three servers, as in the overlay `ha`.
+
+    Routes are ports of loopback instead of DNS names.
+    """
     await credentials(folder)
     text = (DEPLOY / "overlays" / "ha" / "cluster.conf").read_text()
     routes, clients = free_ports(3), free_ports(3)

@@ -59,7 +59,10 @@ class Running:
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
-    """Wait until a condition holds and return how long that took in seconds. Fails after `seconds`, naming `what`."""
+    """Wait until a condition holds and return how long that took in seconds.
+
+    Fails after `seconds`, naming `what`.
+    """
     began = time.monotonic()
     while not condition():
         waited = time.monotonic() - began

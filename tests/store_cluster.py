@@ -1,7 +1,7 @@
 """StoreCluster: an in-process Kubernetes client on the store of localkube, without HTTP.
 
-It has the interface of `runtime.kubernetes.client.KubernetesClient`, so the simulation runs the real components on it. Every call first lets
-other tasks run, as a request over the network would.
+It has the interface of `runtime.kubernetes.client.KubernetesClient`, so the simulation runs the real
+components on it. Every call first lets other tasks run, as a request over the network would.
 """
 
 import asyncio
@@ -40,7 +40,10 @@ _BY_CODE: Mapping[int, type[ApiError]] = {
 
 
 class StoreCluster:
-    """`runtime.kubernetes.api.Cluster` on a Store; `pause` is awaited before every call and simulates latency."""
+    """`runtime.kubernetes.api.Cluster` on a Store.
+
+    `pause` is awaited before every call and simulates latency.
+    """
 
     def __init__(self, store: Store, pause: Callable[[], Awaitable[None]] | None = None) -> None:
         self._store = store

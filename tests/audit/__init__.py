@@ -1,1 +1,1 @@
-"""Run after the cluster tests: compares the audit logs of their API servers with the rights that the manifests grant."""
+"""Run after the cluster tests: compares their audit logs with the rights that the manifests grant."""

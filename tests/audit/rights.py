@@ -1,4 +1,4 @@
-"""The rights that the manifests grant to each component, and the requests that it made by an API server's audit log."""
+"""The rights that the manifests grant to each component, and its requests in the audit log of an API server."""
 
 import re
 from collections.abc import Iterator
@@ -23,14 +23,20 @@ class Right(msgspec.Struct, frozen=True, order=True):
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """A right that a manifest grants; `explained` if a comment at its rule says when the verb is used (`delete: ...`)."""
+    """A right that a manifest grants.
+
+    `explained` if a comment at its rule says when the verb is used (`delete: ...`).
+    """
 
     right: Right
     explained: bool
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One request of a FlexInfer ServiceAccount; `rule` is the FlexInfer binding that allowed it, or empty."""
+    """One request of a FlexInfer ServiceAccount.
+
+    `rule` is the FlexInfer binding that allowed it, or empty.
+    """
 
     right: Right
     path: str
@@ -58,7 +64,10 @@ def _granted(text: str) -> Iterator[Grant]:
 
 
 def _rules(account: str, text: str, rules: list[dict[str, Any]]) -> Iterator[Grant]:
-    """Yield the rights of a role; the comments of a rule are those between its first line and the next rule."""
+    """Yield the rights of a role.
+
+    The comments of a rule are those between its first line and the next rule.
+    """
     parts = re.split(r"^  - ", text.partition("\nrules:")[2], flags=re.MULTILINE)[1:]
     for rule, part in zip(rules, parts, strict=True):
         when = " ".join(re.findall(r"# (.*)", part))

@@ -13,7 +13,10 @@ from tests.audit.rights import Request
 
 @pytest.fixture(scope="module")
 def asked() -> list[Request]:
-    """Return every request of the run; every component must have made some, except agents, which write only on nodes with GPUs."""
+    """Return every request of the run.
+
+    Every component must have made some, except agents, which write only on nodes with GPUs.
+    """
     entries = list(rights.requests(Path(os.environ[VARIABLE])))
     services = {f"flexinfer-{name}" for name in SERVICES if name != "agent"}
     assert {request.right.account for request in entries} >= services
@@ -27,7 +30,7 @@ def test_every_request_was_allowed_by_a_binding_of_flexinfer(asked: list[Request
 
 
 def test_only_granted_requests_were_refused(asked: list[Request]) -> None:
-    """An API server refuses granted requests for some milliseconds after its start, until RBAC is loaded: seen after each SIGKILL."""
+    """For some milliseconds after its start an API server refuses granted requests: RBAC is not loaded yet."""
     refused = {request.right for request in asked if request.decision != "allow"}
     assert not refused - {grant.right for grant in rights.grants()}
 

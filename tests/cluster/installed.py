@@ -1,4 +1,4 @@
-"""The objects of `kubectl apply -k deploy/` on a real API server, without workloads, since there is no node."""
+"""The objects of `kubectl apply -k deploy/` on a real API server, without workloads: there is no node."""
 
 import subprocess
 from typing import Any

@@ -1,4 +1,4 @@
-"""The components that a test plays itself, so that conditions change exactly when it says: each is written by its owner's field manager."""
+"""The components that a test plays itself: it writes each condition as the field manager of its owner."""
 
 import asyncio
 import contextlib

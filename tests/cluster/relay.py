@@ -1,7 +1,7 @@
-"""A relay between one component and the API server that can hold a request, or its response, until a test releases it.
+"""A relay between a component and the API server that holds a request, or its response, for a test.
 
-To the component it is the API server over plain HTTP; to the API server it is a client that forwards each request unchanged. A held request stands
-for one that is in flight in the network while its sender is paused.
+To the component it is the API server over plain HTTP; to the API server it is a client that forwards each
+request unchanged. A held request stands for one that is in flight in the network while its sender is paused.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Call:
 
 @dataclass
 class HeldRequest:
-    """A rule that holds one request: the first that matches, before it is forwarded or (`answered`) before its response is returned."""
+    """Holds the first request that matches: before it is forwarded or (`answered`) before its response is."""
 
     method: str
     ending: str

@@ -1,4 +1,4 @@
-"""Components as processes on a real control plane, any number of replicas of each, with their own nats-server."""
+"""Components as processes on a real control plane, with any number of replicas and their own nats-server."""
 
 import asyncio
 import contextlib
@@ -61,7 +61,10 @@ class Replicas:
         self.running: list[Replica] = []
 
     def kubeconfig(self, server: str) -> Path:
-        """Write a kubeconfig with the token of the control plane for another address of it; return its file."""
+        """Write a kubeconfig with the token of the control plane for another address of it.
+
+        Return its file.
+        """
         token = instances.load(self.plane.state).token_file.read_text().strip()
         path = self._folder / f"{server.rpartition(':')[2]}.kubeconfig"
         config = {
@@ -113,7 +116,10 @@ class Replicas:
         return str(self.lease(name).get("holderIdentity", ""))
 
     def holders_since(self, name: str, version: str) -> list[str]:
-        """Return the holder in each later version of a controller's Lease, as a watch replays them; "" where it has none."""
+        """Return the holder in each later version of a controller's Lease, as a watch replays them.
+
+        "" where it has none.
+        """
         query = f"watch=1&resourceVersion={version}&timeoutSeconds=1&fieldSelector=metadata.name%3Dflexinfer-{name}"
         path = f"/apis/coordination.k8s.io/v1/namespaces/flexinfer-system/leases?{query}"
         changes = (json.loads(line) for line in self.plane.kubectl("get", "--raw", path).splitlines())

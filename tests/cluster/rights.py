@@ -1,7 +1,8 @@
-"""The rights of each ServiceAccount of the manifests in the Kubernetes API, and why: one table for every test of RBAC.
+"""The rights of each ServiceAccount of the manifests, and why: one table for every test of RBAC.
 
-`tests/contract/test_rights.py` compares it with the Roles and with the calls in the code, `tests/cluster/test_rights.py` with a real API server;
-`tests/audit` checks which right allowed a request and which was never used.
+`tests/contract/test_rights.py` compares it with the Roles and with the calls in the code,
+`tests/cluster/test_rights.py` with a real API server; `tests/audit` checks which right allowed a request and
+which was never used.
 """
 
 from collections.abc import Mapping
@@ -33,7 +34,7 @@ _STATUS_AND_EVENTS = (Right(MODELS, "models/status", ("patch",)), Right(CORE, "e
 
 
 def _controller(name: str, *models: str) -> tuple[Right, ...]:
-    """Return the rights of every controller: read Models, write their status and Events, hold its own Lease."""
+    """Return the rights of every controller: read Models, write status and Events, hold its own Lease."""
     return (
         Right(MODELS, "models", ("get", *models)),
         *_STATUS_AND_EVENTS,

@@ -1,4 +1,4 @@
-"""The admission policies on a real API server: each accepts and refuses, and the message of a refusal names the remedy."""
+"""The admission policies on a real API server: what each accepts and refuses, and the remedy in its message."""
 
 import json
 from pathlib import Path
@@ -88,7 +88,10 @@ def two_nodes(installed: Kubectl) -> Kubectl:
 
 
 def token(kubectl: Kubectl, *, bound: bool) -> str:
-    """Return a token of the agent; one that is bound to its Pod names the Pod's node, as a token mounted by the kubelet does."""
+    """Return a token of the agent.
+
+    One that is bound to its Pod names the Pod's node, as a token mounted by the kubelet does.
+    """
     words = ["create", "token", "flexinfer-agent", "-n", SYSTEM]
     if bound:
         uid = kubectl.accepted("get", "pod", "agent", "-n", SYSTEM, "-o", "jsonpath={.metadata.uid}")

@@ -1,4 +1,4 @@
-"""The real scheduler binds every Pod, and the real garbage collector deletes exactly the objects that a deleted Model owned."""
+"""The real scheduler binds every Pod, and the garbage collector deletes exactly what a deleted Model owned."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""EndpointSlices refuse loopback addresses, and FlexInfer needs none: serving a Model creates no failed EndpointSlice."""
+"""EndpointSlices refuse loopback addresses; serving a Model needs none."""
 
 import json
 from pathlib import Path

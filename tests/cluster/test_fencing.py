@@ -1,8 +1,9 @@
-"""A paused leader that resumes changes nothing: the real API server refuses each of its writes in flight, and it sends no other.
+"""A paused leader that resumes changes nothing: the API server refuses its writes in flight; it sends no other.
 
-The leader runs behind a relay that holds its requests at named steps of a start, a stop and a grant (DESIGN 6, steps 5 and 6), one Model for each
-step. Then it is paused (SIGSTOP), its Lease expires, and a second replica takes over and writes; at last the held requests are forwarded and the
-first replica resumes (SIGCONT). The scenario of launcher and arbiter runs once each; every test checks one step of it.
+The leader runs behind a relay that holds its requests at named steps of a start, a stop and a grant (DESIGN
+6, steps 5 and 6), one Model for each step. Then it is paused (SIGSTOP), its Lease expires, and a second
+replica takes over and writes; at last the held requests are forwarded and the first replica resumes
+(SIGCONT). The scenario of launcher and arbiter runs once each; every test checks one step of it.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ TEST_FAILED = 422
 
 @dataclass
 class Outcome:
-    """The status of each held request, facts about the objects at the end, and the writes of the resumed replica."""
+    """The status of each held request, facts about the final objects, and the writes of the resumed replica."""
 
     statuses: dict[str, int] = field(default_factory=dict)
     facts: dict[str, object] = field(default_factory=dict)
@@ -50,7 +51,7 @@ class ReplicaPair:
         self.held: dict[str, HeldRequest] = {}
 
     async def start(self) -> None:
-        """Start the watcher, then the first replica, which becomes leader, then the second, which is a standby."""
+        """Start the watcher, then the first replica, which becomes leader, then the second, a standby."""
         start = self._processes.start
         await asyncio.to_thread(start, "watcher", "one")
         config = self._processes.kubeconfig(self._relay.url)
@@ -79,7 +80,7 @@ class ReplicaPair:
         self._first.signal(number)
 
     async def resume(self, outcome: Outcome) -> None:
-        """Forward the held requests, resume the first replica, and wait until it has read its Lease LEASE_READS times."""
+        """Forward the held requests, resume the first replica, and wait for LEASE_READS reads of its Lease."""
         for step, held in self.held.items():
             outcome.statuses[step] = await held.release()
         before = len(self._relay.calls)
@@ -217,7 +218,7 @@ def test_a_start_paused_before_the_finalizer_does_not_add_it_to_a_namesake(launc
 
 
 def test_a_start_paused_after_it_read_the_lease_removes_no_gate(launcher: Outcome) -> None:
-    """The group's Lease that it read is `Granted`, but its leader Lease has expired by its own clock: it sends no patch."""
+    """The group's Lease is `Granted`, but its leader Lease has expired by its own clock: it sends no patch."""
     assert launcher.statuses["look"] == 200
     assert launcher.facts["look"] is None
     assert not [call for call in launcher.writes_after_resume if "look-0" in call.path]
@@ -236,7 +237,10 @@ def test_a_stop_paused_before_the_delete_does_not_delete_another_pod(launcher: O
 
 
 def test_a_stop_paused_before_its_status_write_does_not_overwrite_a_new_start(launcher: Outcome) -> None:
-    """The status write has the resourceVersion; after the conflict it is not repeated on the newer version."""
+    """The status write has the resourceVersion.
+
+    After the conflict it is not repeated on the newer version.
+    """
     assert launcher.statuses["stopped"] == CONFLICT
     assert launcher.facts["stopped"] == Reason.STARTING
     assert launcher.facts["pod of stopped"] == launcher.facts["pod of stopped afterwards"]
@@ -326,7 +330,10 @@ def test_a_grant_of_a_device_that_another_model_holds_is_refused(arbiter: Outcom
 
 @pytest.mark.parametrize("step", ["first", "release", "stop", "free"])
 def test_every_other_step_of_a_turn_is_refused_too(arbiter: Outcome, step: str) -> None:
-    """The new leader has made the step, so the resourceVersion is stale; a first grant conflicts with the existing Lease."""
+    """The new leader has made the step, so the resourceVersion is stale.
+
+    A first grant conflicts with the existing Lease.
+    """
     assert arbiter.statuses[step] == CONFLICT
     lease = arbiter.facts[step]
     assert isinstance(lease, GroupLease)

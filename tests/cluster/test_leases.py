@@ -1,4 +1,7 @@
-"""Of several replicas of a controller only the leader acts, by its Lease on a real API server; a standby takes over when the leader ends."""
+"""Of several replicas of a controller only the leader acts, by its Lease on a real API server.
+
+A standby takes over when the leader ends.
+"""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""A real API server accepts the manifests with strict validation, and Pod Security admits the Pods that they create."""
+"""A real API server accepts the manifests with strict validation, and Pod Security admits their Pods."""
 
 import json
 from pathlib import Path
@@ -61,7 +61,7 @@ def within(pod: Object, space: str) -> str:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_an_engine_is_admitted(prepared: Kubectl, restricted: str, baseline: str, file: Path) -> None:
-    """By both levels, except AMD by `restricted`: the group ids of its device files differ per node, so that engine is root."""
+    """By both levels, except AMD by `restricted`: group ids of its device files differ, so the engine is root."""
     pod = json.loads(file.read_text())
     prepared.accepted(*CREATE, stdin=within(pod, baseline))
     if "-amd" in file.stem:

@@ -1,4 +1,4 @@
-"""The API server or etcd is killed and stays unavailable while a Model serves: no request fails, and every status recovers."""
+"""The API server or etcd is unavailable while a Model serves: no request fails, and every status recovers."""
 
 import contextlib
 import json
@@ -134,7 +134,7 @@ def test_no_request_fails_and_every_phase_recovers(instance: Instance, victim: s
 
 
 def test_a_cold_start_works_after_the_outage(instance: Instance) -> None:
-    """All components act again; the watches of kube-scheduler reconnect after a back-off that grew during the outage."""
+    """All components act again; kube-scheduler reconnects after a back-off that grew during the outage."""
     patch = json.dumps({"spec": {"serverless": {"coldStartTimeout": "60s"}}})
     instance.kubectl("patch", "mdl", "idle", "--type=merge", "-p", patch)
     generation = instance.kubectl("get", "mdl", "idle", "-o", "jsonpath={.metadata.generation}")
@@ -143,7 +143,10 @@ def test_a_cold_start_works_after_the_outage(instance: Instance) -> None:
 
 
 def test_a_proxy_restarted_during_an_outage_is_not_ready(instance: Instance) -> None:
-    """The state stream may be older than the API server's state; requests to a Model that is serving succeed all the same."""
+    """The state stream may be older than the API server's state.
+
+    Requests to a Model that is serving succeed all the same.
+    """
     previous = pid(instance, "proxy")
     folder = Path(f"/proc/{previous}")
     words = (folder / "cmdline").read_text().split("\0")[:-1]

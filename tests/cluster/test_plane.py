@@ -1,4 +1,4 @@
-"""The control plane of the tests is a real one: four processes, RBAC is enforced, and its data survives the death of each."""
+"""The control plane of the tests is a real one: four processes, RBAC, and data that survives their death."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Every ServiceAccount with every verb on every resource of a real API server: allowed is what the table grants, and nothing more."""
+"""Every ServiceAccount, verb and resource on a real API server: allowed is exactly what the table grants."""
 
 import asyncio
 import itertools
@@ -63,7 +63,7 @@ def resources(kubectl: Kubectl) -> set[tuple[str, str]]:
 
 
 def accesses(service: str, offered: set[tuple[str, str]]) -> list[Access]:
-    """Return the accesses to review for a component: all verbs on all resources, and for each narrower right also other namespaces and names."""
+    """Return the accesses to review for a component: all, and for narrower rights other namespaces and names."""
     asked = [Access(verb, *resource) for verb, resource in itertools.product(VERBS, sorted(offered))]
     for right in RIGHTS[service]:
         names = ("", *right.names, "another")
@@ -117,7 +117,10 @@ async def test_a_component_has_the_rights_of_the_table_and_no_others(
 
 
 async def test_a_service_account_without_bindings_has_few_rights(plane: Running, installed: Kubectl) -> None:
-    """Reviews of itself, and the certificate authorities that every client may read; so the test above is not vacuous."""
+    """Reviews of itself, and the certificate authorities that every client may read.
+
+    So the test above is not vacuous.
+    """
     asked = [Access(verb, *res) for verb, res in itertools.product(VERBS, sorted(resources(installed)))]
     async with client.connected(plane.environment()["KUBECONFIG"]) as api:
         decisions = await reviews(api, UNBOUND, asked)

@@ -1,7 +1,7 @@
-"""One kubectl session on a real API server and on localkube: every output, error and exit code must be the same.
+"""One kubectl session on a real API server and on localkube: output, errors and exit codes must be the same.
 
-Times, uids, resourceVersions, ages and temporary paths always differ and are masked; each other permitted difference is removed by a rule, whose
-docstring gives the reason.
+Times, uids, resourceVersions, ages and temporary paths always differ and are masked; each other permitted
+difference is removed by a rule, whose docstring gives the reason.
 """
 
 import os
@@ -30,7 +30,7 @@ GROUPS = {"ai.flexinfer/v1alpha2"} | {res.api_version for res in builtin_registr
 
 
 def kinds_not_offered(step: Step, text: str) -> str:
-    """Remove the kinds and groups that localkube does not serve, and the column widths that depend on them."""
+    """Remove the kinds and groups that localkube does not serve, and the widths of their columns."""
     if step.line.startswith("api-versions"):
         return "\n".join(line for line in text.splitlines() if line in GROUPS)
     if not step.line.startswith("api-resources"):
@@ -53,7 +53,7 @@ def build_of_the_server(step: Step, text: str) -> str:
 
 
 def difference_of_pods(step: Step, text: str) -> str:
-    """Remove the diff of internal structures that the real server appends when it refuses the change of a Pod."""
+    """Remove the diff of Go structures that the real server appends when it refuses the change of a Pod."""
     head, sign, _ = text.partition("(allow it to be set to 1 if it was previously negative)")
     return head + sign
 

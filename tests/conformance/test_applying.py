@@ -1,4 +1,4 @@
-"""Server-side apply: field ownership, conflicts, force, and the deletion of fields that their owner leaves out."""
+"""Server-side apply: field ownership, conflicts, force, and the deletion of fields that an owner leaves out."""
 
 from typing import Any
 
@@ -121,7 +121,7 @@ def test_an_apply_on_a_stale_version_is_refused_even_by_force(server: ApiServer,
 def test_an_apply_with_a_uid_does_not_create_and_one_with_a_version_does(
     server: ApiServer, space: str
 ) -> None:
-    """To never re-create a deleted Model, an apply sets the uid or applies to a subresource, which is never created."""
+    """To never re-create a deleted Model, an apply sets the uid or applies to a subresource."""
     one = path(MODELS, space, "smollm2")
     refused = server.apply(one, a_model(meta={"uid": "gone"}), "one")
     assert (refused.code, "no existing object was found" in refused.message) == (409, True)

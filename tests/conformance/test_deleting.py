@@ -1,4 +1,4 @@
-"""Deletion: preconditions, finalizers, garbage collection of owned objects, and namespaces with their contents."""
+"""Deletion: preconditions, finalizers, garbage collection, and namespaces with their contents."""
 
 import pytest
 
@@ -100,7 +100,10 @@ def test_a_collection_is_deleted_by_selection(server: ApiServer, space: str) -> 
 
 
 def family(server: ApiServer, space: str, **reference: object) -> Object:
-    """Create a Model, a Pod and a ConfigMap that it owns, and a ConfigMap without an owner; return the Model."""
+    """Create a Model, a Pod and a ConfigMap that it owns, and a ConfigMap without an owner.
+
+    Return the Model.
+    """
     owner: Object = server.create(path(MODELS, space), a_model())
     meta = owned_by(owner, **reference)
     server.create(path(PODS, space), a_pod("waits", meta))

@@ -1,4 +1,4 @@
-"""Discovery and OpenAPI, which clients read first: each kind of the local API is described as by a real API server."""
+"""Discovery and OpenAPI: each kind of the local API is described as by a real API server."""
 
 from typing import Any
 

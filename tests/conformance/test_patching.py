@@ -82,7 +82,10 @@ def test_a_json_patch_that_fails_changes_nothing(
 
 
 def test_a_json_patch_may_replace_a_missing_field(server: ApiServer, one: str) -> None:
-    """It sets it, other than RFC 6902 says; a missing item of a list is refused. A missing field is copied as null."""
+    """It sets it, other than RFC 6902 says; a missing item of a list is refused.
+
+    A missing field is copied as null.
+    """
     steps = [
         {"op": "replace", "path": "/spec/serviceLabels", "value": ["code"]},
         {"op": "copy", "from": "/spec/litellm", "path": "/spec/cache"},

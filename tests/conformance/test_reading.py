@@ -1,4 +1,4 @@
-"""Reads: ordered and paged lists, label and field selectors, and responses as objects, as a Table or as metadata only."""
+"""Reads: ordered and paged lists, selectors, and responses as objects, as a Table or as metadata only."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Every validation rule of the CRD: this API server accepts and refuses the same Models as localkube, with the same messages."""
+"""Every validation rule of the CRD: the API server accepts and refuses as localkube, with the same messages."""
 
 from typing import Any
 

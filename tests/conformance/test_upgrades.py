@@ -1,4 +1,4 @@
-"""Upgrades: objects stored under an older_crd CRD stay readable and writable, and field managers of an older_crd release own nothing."""
+"""Upgrades: objects of an older CRD stay readable and writable; field managers of older releases own nothing."""
 
 import copy
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def current_crd() -> Object:
 
 
 def older_crd() -> Object:
-    """Return the CRD of an older_crd release: without rules and bounds, without `serverless` and `nodeSelector`."""
+    """Return the CRD of an older release: no rules, bounds, `serverless` or `nodeSelector`."""
     crd = _loose(current_crd())
     spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
     del spec["serverless"], spec["nodeSelector"]
@@ -102,7 +102,10 @@ def test_a_stored_version_cannot_be_removed_from_the_crd(server: ApiServer, stor
 
 
 def test_a_previous_field_manager_leaves_nothing_behind(server: ApiServer, space: str) -> None:
-    """The current manager takes over the fields; then the previous one applies an empty set, which deletes what only it owned."""
+    """The current manager takes over the fields.
+
+    Then the previous one applies an empty set, which deletes what only it owned.
+    """
     server.create(path(MODELS, space), a_model())
     where = path(MODELS, space, "smollm2", "status")
     body = {"apiVersion": "ai.flexinfer/v1alpha2", "kind": "Model", "metadata": {"name": "smollm2"}}

@@ -1,4 +1,4 @@
-"""PVCs and the PersistentVolumes created for them: the controller binds them by claimRef, whatever their sizes."""
+"""PVCs and the PersistentVolumes created for them: the controller binds them by claimRef, not by size."""
 
 from typing import Any
 

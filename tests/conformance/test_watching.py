@@ -17,7 +17,10 @@ def version(server: ApiServer, space: str) -> str:
 
 
 def test_a_watch_sends_the_changes_after_a_version(server: ApiServer, space: str) -> None:
-    """Added, modified by metadata and by status, deleted; each with a greater resourceVersion than the one before."""
+    """Added, modified by metadata and by status, deleted.
+
+    Each with a greater resourceVersion than the one before.
+    """
     with server.watch(path(MODELS, space), resourceVersion=version(server, space)) as stream:
         server.create(path(MODELS, space), a_model())
         server.patch(path(MODELS, space, "smollm2"), {"metadata": {"labels": {"a": "b"}}})

@@ -1,4 +1,7 @@
-"""Writes: names, resourceVersions and generations; fields that only the server sets; status and spec; dry runs."""
+"""Writes: names, resourceVersions and generations; fields that only the server sets; status and spec; dry runs.
+
+Dry runs.
+"""
 
 from typing import Any
 

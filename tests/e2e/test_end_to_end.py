@@ -1,4 +1,7 @@
-"""End to end with a real llama.cpp: apply, request, scale to zero, cold start, delete; and every process is killed once."""
+"""End to end with a real llama.cpp: apply, request, scale to zero, cold start, delete; and kills.
+
+And every process is killed once.
+"""
 
 import asyncio
 import json

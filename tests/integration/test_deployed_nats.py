@@ -1,4 +1,4 @@
-"""NATS as deploy/ configures it: encryption, and the permissions of every user on every subject and consumer."""
+"""NATS as deploy/ configures it: encryption, and the permissions of every user on subjects and consumers."""
 
 import asyncio
 import json
@@ -127,9 +127,9 @@ def _without(table: Mapping[str, frozenset[str]], user: str) -> set[str]:
 
 
 async def refusals(client: Client, errors: list[str]) -> set[str]:
-    """Return the subjects that the server has refused since the last call, in lower case as the client reports them.
+    """Return the subjects that the server has refused since the last call, in lower case.
 
-    The server answers in order: once it has refused the last subject, which no user may publish, it has answered all previous ones.
+    The server answers in order: it refuses the last subject, which no user may publish, after all others.
     """
     await client.publish(_LAST, b"")
     async with asyncio.timeout(5):

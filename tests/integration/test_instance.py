@@ -1,4 +1,4 @@
-"""`flexinfer up` and `down`: all processes become ready, are restarted when killed, are adopted by the next `up`, and are stopped."""
+"""`flexinfer up` and `down`: all processes become ready, are restarted when killed, adopted and stopped."""
 
 import os
 import signal
@@ -64,7 +64,10 @@ def test_a_second_up_reports_the_running_instance_and_starts_nothing(running: Ru
 
 @pytest.mark.parametrize("name", PROCESSES)
 def test_a_killed_process_is_restarted_and_ready(running: Running, name: str) -> None:
-    """After a SIGKILL a new process runs within 2 s and is healthy within 10 s; no other process is affected."""
+    """After a SIGKILL a new process runs within 2 s and is healthy within 10 s.
+
+    No other process is affected.
+    """
     previous = running.services()
     os.kill(previous[name]["pid"], signal.SIGKILL)
     until(lambda: running.pid(name) not in {None, previous[name]["pid"]}, 2, f"{name} runs again")

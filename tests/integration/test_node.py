@@ -184,7 +184,7 @@ def node(shared_node: LocalNode) -> LocalNode:
 
 
 def test_a_pod_serves_from_its_own_address_with_its_pvc_mounted(node: LocalNode) -> None:
-    """The PVC is bound, paths are translated, the Pod has an IP, readiness is probed, and the log is readable."""
+    """The PVC is bound, paths are translated, readiness is probed, and the log is readable."""
     claim = {
         "storageClassName": "flexinfer-local",
         "accessModes": ["ReadWriteOnce"],

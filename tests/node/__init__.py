@@ -1,1 +1,1 @@
-"""A real node for tests: kubelet, containerd, Pod network, DNS and a registry on this machine, with FlexInfer deployed from its images."""
+"""A real node for tests: kubelet, containerd, Pod network, DNS and registry, with FlexInfer from its images."""

@@ -1,4 +1,4 @@
-"""`python -m tests.node programs|up|down|status|run`: a real Kubernetes cluster of one node on this machine, for tests and development."""
+"""`python -m tests.node programs|up|down|status|run`: a real cluster of one node, for tests and development."""
 
 import argparse
 import os

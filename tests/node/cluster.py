@@ -127,7 +127,10 @@ class Cluster:
         )
 
     def remove(self, machine: Machine) -> None:
-        """Remove a node from the cluster and from this machine; its Pods are force-deleted, since its kubelet is gone."""
+        """Remove a node from the cluster and from this machine.
+
+        Its Pods are force-deleted, since its kubelet is gone.
+        """
         shown = "" if machine == FIRST else f"-{machine.name}"
         for name in ("kubelet", "kube-proxy", "containerd"):
             processes.stop(self.layout, name + shown)
@@ -152,7 +155,10 @@ class Cluster:
 
 @contextlib.contextmanager
 def running_cluster(layout: Layout, report: Report) -> Iterator[Cluster]:
-    """Use the cluster of `make node-up`, or a temporary one; meanwhile this process is in its network, which has no route to the internet."""
+    """Use the cluster of `make node-up`, or a temporary one.
+
+    Meanwhile this process is in its network, which has no route to the internet.
+    """
     cluster = Cluster(layout, report)
     temporary = not cluster.answers() if network.exists(FIRST) else True
     with contextlib.ExitStack() as stack:

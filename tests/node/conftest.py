@@ -30,7 +30,7 @@ def cluster(tilt: Path) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def product(cluster: Cluster) -> Iterator[Product]:
-    """Return the deployed product: images are built and pushed, all workloads are ready, and a PVC has a small model."""
+    """Return the product: images are built and pushed, all workloads are ready, a PVC has a small model."""
     images.push_product(IMAGES, TAG)
     running = Product(cluster)
     running.apply()

@@ -69,7 +69,10 @@ def write_plane(files: Layout) -> None:
 
 
 def write_node(files: Layout, machine: Machine, programs: dict[str, Path], *, evict_below: str = "") -> None:
-    """Write the files of one node; `evict_below` is the free disk space below which it evicts, such as `90%`."""
+    """Write the files of one node.
+
+    `evict_below` is the free disk space below which it evicts, such as `90%`.
+    """
     home = files.home(machine)
     for folder in ("cni/bin", "cni/conf", f"certs.d/{REGISTRY}", "kubelet", "pods"):
         (home / folder).mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ _SECONDS = 20.0
 
 
 def hierarchies() -> list[Path]:
-    """Return the roots of the control groups: one folder (version 2), or one for each controller (version 1)."""
+    """Return the roots of the control groups: one (version 2), or one for each controller (version 1)."""
     if (_GROUPS / "cgroup.controllers").exists():
         return [_GROUPS]
     folders = (path for path in _GROUPS.iterdir() if not path.is_symlink())

@@ -1,4 +1,4 @@
-"""The images of a test cluster in its registry: those of FlexInfer, built by deploy/image/build.py, and the pause image."""
+"""The images of a test cluster in its registry: those of deploy/image/build.py, and the pause image."""
 
 import os
 import subprocess

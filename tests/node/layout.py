@@ -16,7 +16,7 @@ LAN_BITS = 24
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """One node: a network namespace with an address on the shared network and an address range for its Pods."""
+    """One node: a network namespace with an address on the shared network and a range for its Pods."""
 
     name: str
     number: int

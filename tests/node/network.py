@@ -1,4 +1,7 @@
-"""The network of a test cluster: one namespace for each node, joined by a bridge in the first. No traffic leaves the machine."""
+"""The network of a test cluster: one namespace for each node, joined by a bridge in the first.
+
+No traffic leaves the machine.
+"""
 
 import contextlib
 import ctypes
@@ -14,7 +17,10 @@ _NAMESPACES = Path("/run/netns")
 
 
 def command(machine: Machine) -> tuple[str, ...]:
-    """Return the prefix that runs a command in the namespace of a node; `ip netns exec` would hide the control groups."""
+    """Return the prefix that runs a command in the namespace of a node.
+
+    `ip netns exec` would hide the control groups.
+    """
     return ("nsenter", f"--net={_NAMESPACES / machine.namespace}")
 
 

@@ -68,7 +68,7 @@ def api_server(layout: Layout, programs: Programs) -> Part:
 
 
 def manager(layout: Layout, programs: Programs) -> Part:
-    """Return the controller manager, which detects a lost node after 12 s instead of 50 s, to shorten the tests."""
+    """Return the controller manager; it detects a lost node after 12 s instead of 50 s to shorten the tests."""
     certs = layout.certificates
     arguments = (
         f"--kubeconfig={layout.kubeconfig('kube-controller-manager')}",
@@ -100,8 +100,9 @@ def names(layout: Layout, programs: Programs) -> Part:
 def containerd(layout: Layout, machine: Machine, programs: Programs) -> Part:
     """Return the container runtime of a node.
 
-    The shim must be on PATH: with `runtime_path` containerd finds it for a start, but after its own restart for sandboxes only, and treats all
-    other containers as dead (`failed to resolve runtime path`, seen with 2.4.2).
+    The shim must be on PATH: with `runtime_path` containerd finds it for a start, but after its own restart
+    for sandboxes only, and treats all other containers as dead (`failed to resolve runtime path`, seen with
+    2.4.2).
     """
     part = _part("containerd", machine, programs, "--config", f"{layout.home(machine)}/containerd.toml")
     path = f"PATH={programs['containerd-shim-runc-v2'].parent}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
@@ -122,7 +123,10 @@ def kubelet(layout: Layout, machine: Machine, programs: Programs) -> Part:
 
 
 def services(layout: Layout, machine: Machine, programs: Programs) -> Part:
-    """Return kube-proxy of a node; it does not change the limits of connection tracking, which belong to the machine."""
+    """Return kube-proxy of a node.
+
+    It does not change the limits of connection tracking, which belong to the machine.
+    """
     arguments = (
         f"--kubeconfig={layout.kubeconfig('kube-proxy')}",
         "--proxy-mode=nftables",

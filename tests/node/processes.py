@@ -1,4 +1,4 @@
-"""The processes of a test cluster: they outlive the command that starts them, and are identified by pid and start time."""
+"""The processes of a test cluster, which outlive the command that starts them: pid and start time identify them."""
 
 import contextlib
 import os

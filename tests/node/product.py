@@ -1,4 +1,4 @@
-"""FlexInfer on a test cluster, used as after `kubectl apply` of its manifests: by kubectl and an OpenAI client through the proxy's Service."""
+"""FlexInfer on a test cluster, used by kubectl and by an OpenAI client through the proxy's Service."""
 
 import json
 import time

@@ -76,7 +76,10 @@ class MissingError(Exception):
 
 
 def everything(environment: Mapping[str, str], report: programs.Report) -> dict[str, Path]:
-    """Return name -> path of all programs of control plane and node, built where necessary. Raises MissingError."""
+    """Return name -> path of all programs of control plane and node, built where necessary.
+
+    Raises MissingError.
+    """
     lacking = {package for name, package in DEBIAN.items() if not shutil.which(name, path=_path(environment))}
     if lacking:
         raise MissingError(

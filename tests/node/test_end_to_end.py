@@ -1,4 +1,4 @@
-"""FlexInfer from its manifests on a real node: requests, two Models, scale to zero and cold start, through the proxy's Service."""
+"""FlexInfer from its manifests on a real node: requests through the Service, scale to zero and cold start."""
 
 import json
 import time

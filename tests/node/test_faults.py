@@ -1,4 +1,4 @@
-"""Faults that only a real node has: each is reported by a condition with its reason, and ends when its cause is removed."""
+"""Faults of a real node: a condition reports each with its reason, and it ends when its cause is removed."""
 
 import json
 import shutil
@@ -107,7 +107,7 @@ def test_an_evicted_engine_is_started_again(steady: Product) -> None:
 
 
 def test_a_pvc_that_cannot_be_mounted_is_reported_and_mounted_once_it_can(without_model: Product) -> None:
-    """Its folder is missing: kubelet reports that in an Event only, so the message of Cached says where to look."""
+    """Its folder is missing; kubelet reports that in an Event only, so Cached says where to look."""
     folder = without_model.cluster.layout.claims(FIRST) / "broken"
     without_model.kubectl("apply", "-f", "-", stdin=json.dumps(a_claim("broken", view.VOLUMES / "broken")))
     try:

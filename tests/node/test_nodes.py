@@ -1,4 +1,4 @@
-"""A second node: Models run on the selected node, an unreachable node is reported, and a node under disk pressure evicts and recovers."""
+"""A second node: node selectors, an unreachable node, and eviction and recovery under disk pressure."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ SPARE_BYTES = 6 << 30
 
 @pytest.fixture(scope="module")
 def guest(product: Product) -> Iterator[Product]:
-    """Return the product on two nodes, with a Model that is ready on the second, with weights on a PVC selector."""
+    """Return the product on two nodes, with a Model that is ready on the second with weights on a PVC there."""
     cluster = product.cluster
     folder = cluster.layout.claims(SECOND) / "default" / "guests"
     folder.mkdir(parents=True)
@@ -59,7 +59,10 @@ def test_an_unreachable_node_is_reported_and_its_model_is_ready_when_it_is_back(
 
 
 def test_a_node_with_disk_pressure_evicts_and_its_model_recovers(guest: Product) -> None:
-    """An Event has the cause of the eviction, Placed the reason why it cannot be placed; recovery needs no manual step."""
+    """An Event has the cause of the eviction, Placed the reason why it cannot be placed.
+
+    Recovery needs no manual step.
+    """
     ballast = guest.cluster.layout.root / "ballast"
     with ballast.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, 2 * SPARE_BYTES)

@@ -1,4 +1,4 @@
-"""Tilt on a real node: `tilt ci` succeeds, and a changed source runs in its container without an image build."""
+"""Tilt on a real node: `tilt ci` succeeds, and a changed source runs without an image build."""
 
 import os
 import shutil
@@ -83,7 +83,7 @@ def running(tilt: Path, product: Product, copy: Path) -> Running:
 
 
 def test_tilt_ci_succeeds(running: Running, tmp_path: Path, measured: Callable[[str, float], None]) -> None:
-    """Images, manifests, components and the example Models, from the sources and the downloads of `make images`."""
+    """Images, manifests, components and Models, from the sources and the downloads of `make images`."""
     began, log = time.monotonic(), tmp_path / "ci.log"
     with running.start(log, "ci") as child:
         code = child.wait(_CI_SECONDS)

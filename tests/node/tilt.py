@@ -1,7 +1,7 @@
 """Tilt, found on this machine or built from its Go module.
 
-The published module lacks the web page, without which Tilt does not start: it is built from a copy with an empty page, so its web interface is
-empty here. `tilt ci` and `tilt up --stream` work.
+The published module lacks the web page, without which Tilt does not start: it is built from a copy with an
+empty page, so its web interface is empty here. `tilt ci` and `tilt up --stream` work.
 """
 
 import json
@@ -17,7 +17,7 @@ from localkube.controlplane.catalogue import Source
 _MODULE = "github.com/tilt-dev/tilt"
 _PAGE = "pkg/assets/build/index.html"
 VERSION = "0.37.5"
-"""The newest version that the module proxy had completely when this was written: 0.37.6 needs a tilt-apiserver that it lacked."""
+"""The newest version that the module proxy had completely: 0.37.6 needs a tilt-apiserver that it lacked."""
 
 
 def source(module: str = "node/tilt") -> Source:

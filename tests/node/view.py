@@ -1,4 +1,4 @@
-"""The mount namespace of a node: the folders that kubelet and its helpers write are private and initially empty.
+"""The mount namespace of a node: the folders that kubelet and its helpers write are private and empty.
 
 So two nodes do not conflict, no mount is visible outside, and all mounts disappear with the namespace.
 """

@@ -1,7 +1,7 @@
 """The bus of the simulation: in memory, with the guarantees of NATS and with faults.
 
-State messages may be lost, duplicated or late; the next watermark then makes the reader replay, as on the real bus.
-Hints may be lost, duplicated or late without a remedy. The store can be wiped or rolled back.
+State messages may be lost, duplicated or late; the next watermark then makes the reader replay, as on the
+real bus. Hints may be lost, duplicated or late without a remedy. The store can be wiped or rolled back.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ class Broker:
         self._cut_off: set[str] = set()
 
     def cut_off(self, name: str) -> None:
-        """Disconnect a component: it gets `Disconnected`, and neither receives nor publishes until `reconnect`."""
+        """Disconnect a component: it gets `Disconnected`, and nothing passes until `reconnect`."""
         self._cut_off.add(name)
         for reader in self._readers:
             if reader.name == name:

@@ -1,6 +1,7 @@
 """The invariants, checked at the store with each write, at each request, and by the clock.
 
-* A write for one Model never changes its namesake: it has the resourceVersion or uid that it was decided from.
+* A write for one Model never changes its namesake: it has the resourceVersion or uid that it was decided
+  from.
 * The Lease of a group goes through the steps of DESIGN 6 in their order, and its turn only increases.
 * A gate is removed only for a Model that exists.
 * After the faults have ended, nothing waits past its deadline.
@@ -24,7 +25,7 @@ _NEXT = {FREED: GRANTED, GRANTED: RELEASING, RELEASING: STOPPED, STOPPED: FREED}
 _SLACK = 6.0
 """For the control loop, a change of the leader, and the resync after a loss; in seconds."""
 _REQUEST_SLACK = RECONNECT_SECONDS + 0.01
-"""After a connection is refused just before the deadline, the gateway waits once more for the engine's new address."""
+"""If a connection is refused just before the deadline, the gateway waits once more for a new address."""
 
 
 SERVED = "served"
@@ -40,7 +41,10 @@ class _Request(msgspec.Struct):
 
 
 class Checker:
-    """Checks every write and request; `deadlines` is condition type and reason -> the seconds that it may last."""
+    """Checks every write and request.
+
+    `deadlines` is condition type and reason -> the seconds that it may last.
+    """
 
     def __init__(self, clock: Callable[[], float], deadlines: Mapping[tuple[str, str], float]) -> None:
         self._clock, self._deadlines = clock, deadlines
@@ -141,7 +145,10 @@ class Checker:
         self._requests[number] = _Request(model.uid, self._clock() + budget)
 
     def request_sent(self, number: int, engine_uid: str) -> None:
-        """Check where and when a request is sent; `engine_uid` is the Model that the engine was started for."""
+        """Check where and when a request is sent.
+
+        `engine_uid` is the Model that the engine was started for.
+        """
         request = self._requests[number]
         if engine_uid != request.uid:
             self._report(f"a request for {request.uid} was sent to an engine of {engine_uid}")

@@ -181,7 +181,10 @@ class History:
     # --- recovery
 
     async def settle(self) -> None:
-        """End all faults and requests; then every Model must reach its expected phase, and writes must stop."""
+        """End all faults and requests.
+
+        Then every Model must reach its expected phase, and writes must stop.
+        """
         simulation = self._simulation
         simulation.broker.faults = Chances()
         for member in simulation.members.values():

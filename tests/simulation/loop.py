@@ -1,6 +1,7 @@
 """Virtual time: an event loop whose clock jumps to the next timer when no task is ready.
 
-Hours pass in milliseconds, and the same seed gives the same history: no socket, thread or real clock is involved.
+Hours pass in milliseconds, and the same seed gives the same history: no socket, thread or real clock is
+involved.
 """
 
 import asyncio

@@ -1,6 +1,8 @@
-"""The node of the simulation: its engines are records. It starts every Pod at once, so it hides no error in the turns of a group.
+"""The node of the simulation, whose engines are records.
 
-It reports two violations of DESIGN: two running engines of one shared group, and an engine that starts while the memory of another is in use.
+It starts every Pod at once, so it hides no error in the turns of a group, and reports two violations of
+DESIGN: two running engines of one shared group, and an engine that starts while the memory of another is in
+use.
 """
 
 import asyncio
@@ -24,7 +26,7 @@ NAME, DEVICE, TOTAL_MB, USED_MB = "a", "GPU-1", 8000, 6000
 
 
 class Engine(msgspec.Struct):
-    """One process: it uses memory from `started` until `freed`, answers while `healthy`, and has exited when `ended`."""
+    """One process: it uses memory from `started` until `freed`, answers while `healthy`, and has `ended`."""
 
     pod: str
     model: str

@@ -1,4 +1,7 @@
-"""The proxy of the simulation: the real Gateway, ModelView and ActivityReporter with simulated engines; and its clients."""
+"""The proxy of the simulation: the real Gateway, ModelView and ActivityReporter with simulated engines.
+
+And its clients.
+"""
 
 import asyncio
 import random

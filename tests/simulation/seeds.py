@@ -1,4 +1,7 @@
-"""The seeds to play, in chunks for several workers. FLEXINFER_SEEDS is their number or a range `first-last`."""
+"""The seeds to play, in chunks for several workers.
+
+FLEXINFER_SEEDS is their number or a range `first-last`.
+"""
 
 import os
 from collections.abc import Sequence

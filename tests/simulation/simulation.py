@@ -1,7 +1,8 @@
-"""A simulation: API store, bus, node, the real proxy and the six controllers, with faults drawn from one seed.
+"""A simulation: API store, bus, node, the real proxy and the six controllers, with faults from one seed.
 
-A component can be killed between any two of its calls, with the response to the last one lost, and is restarted; or it is paused for longer than
-its Lease lasts while a new leader acts, and resumes in the middle of its work.
+A component can be killed between any two of its calls, with the response to the last one lost, and is
+restarted; or it is paused for longer than its Lease lasts while a new leader acts, and resumes in the middle
+of its work.
 """
 
 import asyncio
@@ -64,7 +65,10 @@ DEADLINES: Mapping[tuple[str, str], float] = {
     (conditions.WANTED, Reason.FIRST_START): 2 * _LOADS,
     (conditions.WANTED, Reason.FIRST_START_QUEUED): 3 * (_LOADS + _STOPS),
 }
-"""How long each wait may last with these settings, in seconds; a queued Model also waits for all before it."""
+"""How long each wait may last with these settings, in seconds.
+
+A queued Model also waits for all before it.
+"""
 GARBAGE_SECONDS = 0.5
 
 
@@ -114,7 +118,7 @@ class Member:
 
 
 class InterruptibleCluster:
-    """A Kubernetes client whose calls can be interrupted twice: before the request, and before the response is seen."""
+    """A Kubernetes client whose calls can be interrupted before the request and before the response is seen."""
 
     def __init__(self, inner: Cluster, member: Member) -> None:
         self._inner, self._member = inner, member
@@ -339,7 +343,10 @@ class Simulation:
         asyncio.get_running_loop().call_later(seconds, self.broker.reconnect, name)
 
     def pause(self, name: str, seconds: float) -> None:
-        """Pause a replica for some seconds; if its Lease expires, a new leader takes over and the resumed replica is deposed."""
+        """Pause a replica for some seconds.
+
+        If its Lease expires, a new leader takes over and the resumed replica is deposed.
+        """
         member = self.members.get(name)
         if member is None:
             return

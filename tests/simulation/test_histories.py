@@ -1,4 +1,7 @@
-"""Every seed is a history of user actions and faults; each must keep all invariants and settle in the expected state."""
+"""Every seed is a history of user actions and faults.
+
+Each must keep all invariants and settle in the expected state.
+"""
 
 from collections.abc import Callable
 
