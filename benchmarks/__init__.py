@@ -1,1 +1,1 @@
-"""What we measure, always as a ratio against something in the same run. `make bench` runs all of it."""
+"""Benchmarks, each a ratio to a baseline of the same run. `make bench` runs all of them."""

@@ -1,13 +1,13 @@
-"""`python -m benchmarks`: every row, one after the other."""
+"""`python -m benchmarks`: run every benchmark, one after the other."""
 
-from benchmarks import burst, converge, footprint, wake
+from benchmarks import burst, cold_start, converge, footprint
 
 
 def main() -> None:
-    """Run all."""
-    for row in (wake, converge, burst, footprint):
-        print(f"\n{(row.__doc__ or '').partition(chr(10))[0]}", flush=True)
-        row.main()
+    """Run all benchmarks."""
+    for benchmark in (cold_start, converge, burst, footprint):
+        print(f"\n{(benchmark.__doc__ or '').partition(chr(10))[0]}", flush=True)
+        benchmark.main()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Row 7: 1,000 Models at once, then every service killed: how soon all is said, and how little is written when nothing changed; on both worlds.
+"""Row 7: 1,000 Models at once, then every component is killed: time to all conditions, needless writes.
 
-No node fits these Models, so no engine takes part: every owner has its verdict to write, and that is all. What is written after the kill is counted by
-resourceVersions: those of all Models, Services, Pods, Jobs and claims, before and after.
+On the local API and on a real one. No node fits these Models, so no engine takes part: every owner writes its
+condition, and nothing else happens. Writes after the kill are counted by the resourceVersions of all Models,
+Services, Pods, Jobs and PVCs, before and after.
 """
 
 import json
@@ -16,15 +17,15 @@ from benchmarks import load
 from benchmarks.instance import Instance, instance
 
 MODELS = 1000
-WORLDS = ("local", "real")
+APIS = ("local", "real")
 SERVICES = ("watcher", "placer", "prefetcher", "reaper", "arbiter", "launcher", "proxy", "agent")
 KINDS = "models,services,pods,jobs,persistentvolumeclaims"
-VERDICTS = 6
-_CALM_SECONDS, _SETTLE_SECONDS, _LONGEST_SECONDS = 3.0, 10.0, 600.0
+CONDITIONS = 6
+_QUIET_SECONDS, _SETTLE_SECONDS, _LONGEST_SECONDS = 3.0, 10.0, 600.0
 
 
 def burst(running: Instance, count: int) -> float:
-    """Apply Models that fit nowhere; returns how long until every owner has said so, in seconds."""
+    """Create Models that fit no node; return the seconds until every owner has written its condition."""
     items = [
         {
             "apiVersion": "ai.flexinfer/v1alpha2",
@@ -34,39 +35,39 @@ def burst(running: Instance, count: int) -> float:
         }
         for number in range(count)
     ]
-    asked = time.monotonic()
+    created = time.monotonic()
     running.kubectl(
         "create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
     )
-    _until(lambda: said(running) == count)
-    return time.monotonic() - asked
+    _until(lambda: complete_models(running) == count)
+    return time.monotonic() - created
 
 
-def said(running: Instance) -> int:
-    """Return how many Models have every verdict."""
-    found: list[dict[str, Any]] = json.loads(running.kubectl("get", "mdl", "-o", "json"))["items"]
-    return sum(len(item.get("status", {}).get("conditions", ())) == VERDICTS for item in found)
+def complete_models(running: Instance) -> int:
+    """Return how many Models have all conditions."""
+    items: list[dict[str, Any]] = json.loads(running.kubectl("get", "mdl", "-o", "json"))["items"]
+    return sum(len(item.get("status", {}).get("conditions", ())) == CONDITIONS for item in items)
 
 
 def settle(running: Instance) -> None:
-    """Wait until nothing is written any more: the phase comes last."""
-    former: set[tuple[str, str, str]] = set()
-    while (now := versions(running)) != former:
-        former = now
-        time.sleep(_CALM_SECONDS)
+    """Wait until writes stop: the phase is written last."""
+    previous: set[tuple[str, str, str]] = set()
+    while (now := versions(running)) != previous:
+        previous = now
+        time.sleep(_QUIET_SECONDS)
 
 
 def restart(running: Instance) -> tuple[float, int]:
-    """Kill every service; returns how long until all are ready again, in seconds, and how many versions came or went."""
+    """Kill every component; return the seconds until all are ready, and how many resourceVersions differ."""
     before = versions(running)
-    former = {s["name"]: s["pid"] for s in running.services() if s["name"] in SERVICES}
+    previous = {s["name"]: s["pid"] for s in running.services() if s["name"] in SERVICES}
     killed = time.monotonic()
-    for pid in former.values():
+    for pid in previous.values():
         os.kill(int(pid), signal.SIGKILL)
 
     def back() -> bool:
         rows = [s for s in running.services() if s["name"] in SERVICES]
-        return all(s["health"] == "healthy" and s["pid"] != former[s["name"]] for s in rows)
+        return all(s["health"] == "healthy" and s["pid"] != previous[s["name"]] for s in rows)
 
     _until(back)
     ready = time.monotonic() - killed
@@ -75,7 +76,7 @@ def restart(running: Instance) -> tuple[float, int]:
 
 
 def versions(running: Instance) -> set[tuple[str, str, str]]:
-    """Return kind, name and resourceVersion of everything that we write."""
+    """Return kind, name and resourceVersion of every object that FlexInfer writes."""
     items = json.loads(running.kubectl("get", KINDS, "-A", "-o", "json"))["items"]
     return {(i["kind"], i["metadata"]["name"], i["metadata"]["resourceVersion"]) for i in items}
 
@@ -89,21 +90,21 @@ def _until(true: Callable[[], bool]) -> None:
 
 
 def main() -> None:
-    """Print both worlds and their ratio."""
+    """Print the results of the local and of a real API, and their ratio."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else MODELS
     seconds: dict[str, float] = {}
-    for world in WORLDS:
+    for api in APIS:
         busy = load.rest(2.0)
-        with instance("--api", world) as running:
-            seconds[world] = burst(running, count)
+        with instance("--api", api) as running:
+            seconds[api] = burst(running, count)
             settle(running)
             ready, written = restart(running)
         print(
-            f"{world} API, others used {busy:.2f} of a core: {count} Models said by every owner in {seconds[world]:.1f} s"
+            f"{api} API, other load {busy:.2f} of a core: {count} Models with all conditions after {seconds[api]:.1f} s"
         )
         goal = "met" if not written else "missed"
         print(
-            f"  every service killed: all ready {ready:.1f} s later, {written} versions of objects came or went (goal 0: {goal})"
+            f"  every component killed: all ready after {ready:.1f} s, {written} resourceVersions differ (goal 0: {goal})"
         )
     print(f"ratio of the real API to the local one: {seconds['real'] / seconds['local']:.2f}")
 

@@ -1,7 +1,8 @@
-"""Row 8: memory of everything idle, as the sum of PSS, with the controllers in one process and with one process a component.
+"""Row 8: memory of an idle installation (sum of PSS), with the controllers in one process and separate.
 
-Counted are the services, nats-server and the process that keeps them (`up`: `flexinfer up` itself); not the engine, the local API and the local node,
-which stand for what a cluster brings. PSS shares a page among all who map it: another instance on the machine would make each of them look smaller.
+Counted are the components, nats-server and their supervisor (`up`: `flexinfer up` itself); not the engine,
+the local API and the local node, which replace parts of a cluster. PSS divides a page among all processes
+that map it: another instance on the machine would reduce the result.
 """
 
 from pathlib import Path
@@ -15,7 +16,7 @@ SETTLED_SECONDS = 5.0
 
 
 def pss(pid: int) -> float:
-    """Return a process's proportional set size in MiB."""
+    """Return the proportional set size of a process in MiB."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024
@@ -23,7 +24,7 @@ def pss(pid: int) -> float:
 
 
 def main() -> None:
-    """Print the memory of both shapes against their goals."""
+    """Print the memory of both forms and their goals."""
     totals = {}
     for options, goal in GOALS.items():
         with instance(*options) as running:
@@ -34,13 +35,15 @@ def main() -> None:
             each = {name: pss(pid) for name, pid in pids.items()}
         counted = {name: size for name, size in each.items() if name not in NOT_COUNTED}
         total = totals[options] = sum(counted.values())
-        print(f"everything, idle with one Model ready, used {busy:.2f} of a core")
+        print(f"load while idle with one ready Model: {busy:.2f} of a core")
         print(
             f"{' '.join(options) or 'controllers in one process'}: "
             + ", ".join(f"{n} {s:.0f}" for n, s in counted.items())
         )
         print(f"  sum {total:.0f} MiB, goal {goal} MiB ({'met' if total <= goal else 'missed'})")
-    print(f"ratio of two processes to one a component: {totals[()] / totals['--separate',]:.2f}")
+    print(
+        f"ratio of the controllers in one process to one process per component: {totals[()] / totals['--separate',]:.2f}"
+    )
 
 
 if __name__ == "__main__":

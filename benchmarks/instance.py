@@ -1,4 +1,4 @@
-"""An instance of its own, for a benchmark or a test; its `llama-server` is the stub unless told otherwise."""
+"""A separate instance for a benchmark or a test; its `llama-server` is the stub engine by default."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ BIN = Path(sys.executable).parent
 
 
 class Instance:
-    """A running FlexInfer: its state folder, its environment, and what the stubs logged."""
+    """A running instance: its state folder, its environment, and the log of the stub engines."""
 
     def __init__(self, folder: Path, *options: str, stub: bool = True) -> None:
         self.folder = folder
@@ -30,13 +30,13 @@ class Instance:
         self.log.touch()
         self._suspended = False
         self.environment = os.environ | {"FLEXINFER_STATE": str(folder / "state")}
-        # With it every process would compile all of our modules at its start, and keep what that leaves: nobody's installation does.
+        # With it every process would compile all modules at its start and keep that memory.
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
         if stub:
             self.environment |= self._stubbed()
         self._flexinfer("up", "--detach", *options)
-        told = self._flexinfer("env")
-        for word in shlex.split(told.replace("export ", " ")):
+        exports = self._flexinfer("env")
+        for word in shlex.split(exports.replace("export ", " ")):
             name, _, value = word.partition("=")
             if value:
                 self.environment[name] = value
@@ -46,7 +46,7 @@ class Instance:
         programs.mkdir()
         stub = programs / "llama-server"
         engine = Path(__file__).with_name("stub_engine.py")
-        # A container sees none of the node's environment, so the stub is told where its log lies by its own start.
+        # A container does not get the node's environment: the start script sets the path of the log.
         stub.write_text(f'#!/bin/sh\nSTUB_LOG={self.log} exec {sys.executable} -S -E {engine} "$@"\n')
         stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
         return {"PATH": f"{programs}:{os.environ['PATH']}"}
@@ -59,7 +59,7 @@ class Instance:
         return done.stdout
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
-        """Run kubectl against the instance."""
+        """Run kubectl on the instance and return its output. Raises subprocess.CalledProcessError."""
         command = [str(BIN / "kubectl"), *arguments]
         try:
             return subprocess.run(
@@ -70,7 +70,7 @@ class Instance:
             raise
 
     def apply(self, *names: str, idle: str = "1h") -> None:
-        """Apply Models that the stub serves."""
+        """Apply Models that the stub engine serves."""
         items = [
             {
                 "apiVersion": "ai.flexinfer/v1alpha2",
@@ -89,7 +89,7 @@ class Instance:
         )
 
     def ask(self, model: str) -> None:
-        """Ask a Model once and wait for its whole answer."""
+        """Send one request to a Model and wait for the whole response. Raises SystemExit if it fails."""
         body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
         request = urllib.request.Request(
             f"{self.environment['OPENAI_BASE_URL']}/chat/completions",
@@ -106,26 +106,26 @@ class Instance:
             raise SystemExit(f"{model}: HTTP {error.code}: {error.read().decode()}") from error
 
     def stubs(self, skip: int = 0) -> list[tuple[str, float]]:
-        """Return what the stubs logged since line `skip`."""
+        """Return event and time of each line of the stub engines' log after line `skip`."""
         lines = self.log.read_text().splitlines()[skip:]
         return [(line.split()[0], float(line.split()[1])) for line in lines]
 
     def services(self) -> list[dict[str, Any]]:
         """Return the processes of the instance."""
-        found: Any = json.loads(self._flexinfer("services", "-o", "json"))
-        return found if isinstance(found, list) else list(found.get("services", []))
+        rows: Any = json.loads(self._flexinfer("services", "-o", "json"))
+        return rows if isinstance(rows, list) else list(rows.get("services", []))
 
     def until(self, model: str, condition: str, seconds: int = 60) -> None:
-        """Wait for a condition such as `condition=Ready` or `jsonpath={.status.phase}=Idle`."""
+        """Run `kubectl wait` for a condition such as `condition=Ready` or `jsonpath={.status.phase}=Idle`."""
         self.kubectl("wait", f"--for={condition}", f"mdl/{model}", f"--timeout={seconds}s")
 
     @property
     def supervisor(self) -> int:
-        """The process that keeps the others: `flexinfer up` itself, which holds the folder's lock."""
+        """The pid of the supervisor, `flexinfer up` itself, which holds the lock of the folder."""
         return int((self.folder / "state" / "lock").read_text())
 
     def end_services(self) -> None:
-        """End all services and keep them ended: API server, node and bus go on alone."""
+        """Kill all components and prevent their restart; API server, node and NATS keep running."""
         os.kill(self.supervisor, signal.SIGSTOP)
         self._suspended = True
         for service in self.services():
@@ -141,7 +141,7 @@ class Instance:
 
 @contextlib.contextmanager
 def instance(*options: str) -> Iterator[Instance]:
-    """Start an instance and stop it afterwards."""
+    """Run an instance for the duration of the block."""
     with tempfile.TemporaryDirectory(prefix="flexinfer-bench-") as folder:
         running = Instance(Path(folder), *options)
         try:
@@ -151,16 +151,16 @@ def instance(*options: str) -> Iterator[Instance]:
 
 
 def bare_spawn(log: Path) -> float:
-    """Return how long the stub takes from being spawned to its first line, in seconds."""
+    """Return the seconds from the spawn of the stub engine to the first line of its log."""
     engine = Path(__file__).with_name("stub_engine.py")
     log.write_text("")
-    asked = time.monotonic()
+    spawned = time.monotonic()
     command = [sys.executable, "-S", "-E", str(engine), "--port", "0"]
     process = subprocess.Popen(command, env=os.environ | {"STUB_LOG": str(log)})
     try:
         while not log.read_text().endswith("\n"):
             time.sleep(0.001)
-        return float(log.read_text().split()[1]) - asked
+        return float(log.read_text().split()[1]) - spawned
     finally:
         process.kill()
         process.wait()

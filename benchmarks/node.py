@@ -1,10 +1,11 @@
-"""On a real node (`make bench-node`, root): wakes beside bare Pods, and what 100 sleeping Models cost.
+"""On a real node (`make bench-node`, root): cold starts and bare Pods, and the cost of 100 idle Models.
 
-The engine is the stub in a container. Wake overhead = (engine's process started - request) + (first byte - engine ready), through the door's Service.
-Between wakes the same stub is started as a bare Pod: POSTed, its address taken from a watch, then asked every 5 ms; without a claim (the floor that the
-peers were measured beside: 252 ms) and with the Model's own claim mounted: any volume costs 300 ms, since kubelet looks whether a Pod's volumes are
-mounted at once and then every 300 ms (`podAttachAndMountRetryInterval` of its volume manager). Peers measured elsewhere on such a node: KubeAI 1,883 ms,
-LLMKube 9,577 ms.
+The engine is the stub in a container. Overhead = (engine process started - request) + (first byte - engine
+ready), through the Service of the proxy. Between cold starts the same stub is started as a bare Pod: POSTed,
+its address read from a watch, then polled every 5 ms; without a PVC (the baseline of the peers: 252 ms) and
+with the PVC of the Model: any volume costs 300 ms, since kubelet checks whether the volumes of a Pod are
+mounted at once and then every 300 ms (`podAttachAndMountRetryInterval` of its volume manager). Peers measured
+elsewhere on such a node: KubeAI 1,883 ms, LLMKube 9,577 ms.
 """
 
 import asyncio
@@ -25,22 +26,22 @@ from typing import Any
 import msgspec
 
 from benchmarks import load
-from benchmarks.wake import spawn_background
+from benchmarks.cold_start import compare_with_peers
 from flexinfer.runtime.kubernetes.api import PODS, NotFoundError
 from flexinfer.runtime.kubernetes.client import KubernetesClient, connected
 from tests.node import images
-from tests.node.__main__ import tell
-from tests.node.cluster import borrowed
+from tests.node.__main__ import report
+from tests.node.cluster import running_cluster
 from tests.node.layout import REGISTRY, layout
 from tests.node.product import IMAGES, SYSTEM, TAG, Product
 from tests.node.waiting import until
 
-WAKES, PODS_EVERY, SLEEPERS = 100, 5, 100
+COLD_STARTS, PODS_EVERY, IDLE_MODELS = 100, 5, 100
 PEERS = ("KubeAI", "LLMKube")
 GOAL_MEDIAN, GOAL_MAX, GOAL_FIRST_BYTE = 0.350, 0.600, 0.025
 GOAL_MILLICORES = 5.0
 STUB = f"{REGISTRY}/flexinfer/stub:bench"
-_REST_SECONDS, _WATCHED_SECONDS, _CALM_SECONDS, _PATIENCE_SECONDS = 1.0, 60.0, 20.0, 1200.0
+_REST_SECONDS, _WATCHED_SECONDS, _SETTLE_SECONDS, _TIMEOUT_SECONDS = 1.0, 60.0, 20.0, 1200.0
 _DOCKERFILE = f"""FROM {REGISTRY}/flexinfer/services:{TAG}
 COPY stub_engine.py /stub_engine.py
 ENTRYPOINT ["python", "-S", "-E", "/stub_engine.py"]
@@ -48,60 +49,63 @@ ENTRYPOINT ["python", "-S", "-E", "/stub_engine.py"]
 
 
 class Start(msgspec.Struct, frozen=True):
-    """One start, in seconds: until the engine's process ran, and from its being ready to the first byte of an answer."""
+    """One start, in seconds: until the engine's process ran, and from readiness to the first byte."""
 
     spawned: float
     answered: float
 
     @property
     def overhead(self) -> float:
-        """All that was not the engine's own."""
+        """The time without that of the engine."""
         return self.spawned + self.answered
 
 
-def start_of(asked: float, first_byte: float, answer: bytes) -> Start:
-    """Return what a stub's answer says of its start; all times are of the machine's one monotonic clock."""
-    told = msgspec.json.decode(answer)
-    return Start(told["started"] - asked, first_byte - told["ready"])
+def start_of(requested: float, first_byte: float, answer: bytes) -> Start:
+    """Return the start that the response of a stub reports.
+
+    All times are of the machine's monotonic clock.
+    """
+    times = msgspec.json.decode(answer)
+    return Start(times["started"] - requested, first_byte - times["ready"])
 
 
-def wake(door: str, model: str) -> Start | None:
-    """Ask a sleeping Model; None where the answer was not the engine's."""
+def cold_start(proxy_url: str, model: str) -> Start | None:
+    """Send a request to an idle Model; return None if it fails."""
     body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
     request = urllib.request.Request(
-        f"{door}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        f"{proxy_url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    asked = time.monotonic()
+    requested = time.monotonic()
     try:
         with urllib.request.urlopen(request, timeout=120) as answer:
-            return start_of(asked, time.monotonic(), answer.read())
+            return start_of(requested, time.monotonic(), answer.read())
     except urllib.error.HTTPError as error:
         print(f"  a request failed: HTTP {error.code} {error.read().decode()}", flush=True)
         return None
 
 
 async def bare_pod(cluster: KubernetesClient, claim: str) -> Start:
-    """Start the stub by hand, and ask it every 5 ms."""
+    """Start the stub as a bare Pod, and poll it every 5 ms."""
     version = (await cluster.list(PODS, "default")).version
-    asked = time.monotonic()
+    requested = time.monotonic()
     await cluster.create(PODS, "default", _pod(claim))
     address, answer = await _address(cluster, version), b""
     while not answer:
         try:
-            with urllib.request.urlopen(f"http://{address}:8080/health", timeout=1) as told:
+            with urllib.request.urlopen(f"http://{address}:8080/health", timeout=1) as response:
                 first_byte = time.monotonic()
-                answer = told.read()
+                answer = response.read()
         except OSError:
             time.sleep(0.005)
     await cluster.delete(PODS, "default", "bare", grace=0)
     with contextlib.suppress(NotFoundError):
         while await cluster.get(PODS, "default", "bare"):
             await asyncio.sleep(0.05)
-    return start_of(asked, first_byte, answer)
+    return start_of(requested, first_byte, answer)
 
 
 async def _address(cluster: KubernetesClient, version: str) -> str:
-    """Return the bare Pod's address once a watch tells it."""
+    """Return the address of the bare Pod as soon as a watch sends it."""
     async for change in cluster.watch(PODS, version):
         pod = change.object
         if pod is not None and pod.metadata.name == "bare" and pod.status.pod_ip:
@@ -123,103 +127,107 @@ def _pod(claim: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bare"}, "spec": spec}
 
 
-async def wakes(product: Product, count: int) -> None:
-    """Wake a Model again and again, start bare Pods between, and print both."""
-    product.model("sleeper", serverless={"idleTimeout": "1s"})
-    product.ready("sleeper")
-    door, loads = product.door, []
-    found: list[Start | None] = []
+async def cold_starts(product: Product, count: int) -> None:
+    """Start a Model repeatedly by a request, with bare Pods in between, and print both."""
+    product.model("idle", serverless={"idleTimeout": "1s"})
+    product.ready("idle")
+    proxy_url, loads = product.proxy_url, []
+    requests: list[Start | None] = []
     bare: dict[str, list[Start]] = {"": [], "models": []}
     async with connected(str(product.cluster.layout.kubeconfig())) as cluster:
         for number in range(count):
-            product.until_phase("sleeper", "Idle", 60)
+            product.until_phase("idle", "Idle", 60)
             loads.append(load.rest(_REST_SECONDS))
-            found.append(wake(door, "sleeper"))
+            requests.append(cold_start(proxy_url, "idle"))
             if number % PODS_EVERY == 0:
-                product.until_phase("sleeper", "Idle", 60)
+                product.until_phase("idle", "Idle", 60)
                 for claim, starts in bare.items():
                     starts.append(await bare_pod(cluster, claim))
-    product.delete("sleeper")
-    print(load.told(loads))
-    print("seconds, least / median / most")
-    _tell("a bare Pod", bare[""])
-    _tell("a bare Pod with the claim", bare["models"])
-    _compare(found, statistics.median(start.overhead for start in bare["models"]))
+    product.delete("idle")
+    print(load.summary(loads))
+    print("seconds, minimum / median / maximum")
+    _print("a bare Pod", bare[""])
+    _print("a bare Pod with the PVC", bare["models"])
+    _compare(requests, statistics.median(start.overhead for start in bare["models"]))
 
 
-def _compare(found: Sequence[Start | None], floor: float) -> None:
-    """Print the wakes beside the bare Pod's median, the peers and the goals."""
-    answered = [start for start in found if start is not None]
-    _tell(f"{len(answered)} wakes", answered)
+def _compare(requests: Sequence[Start | None], floor: float) -> None:
+    """Print the cold starts compared with the median of the bare Pod, the peers and the goals."""
+    answered = [start for start in requests if start is not None]
+    _print(f"{len(answered)} cold starts", answered)
     overheads = [start.overhead for start in answered]
-    median, most = statistics.median(overheads), max(overheads)
-    print(f"  ratio to the bare Pod with the claim {median / floor:.2f}; {spawn_background(median, PEERS)}")
-    _goal(
-        f"overhead: median {GOAL_MEDIAN:.3f}, most {GOAL_MAX:.3f}", median <= GOAL_MEDIAN and most <= GOAL_MAX
+    median, maximum = statistics.median(overheads), max(overheads)
+    print(f"  ratio to the bare Pod with the PVC {median / floor:.2f}; {compare_with_peers(median, PEERS)}")
+    _print_goal(
+        f"overhead: median {GOAL_MEDIAN:.3f}, maximum {GOAL_MAX:.3f}",
+        median <= GOAL_MEDIAN and maximum <= GOAL_MAX,
     )
     print(f"  over {GOAL_MAX:.3f}: {sum(overhead > GOAL_MAX for overhead in overheads)} of {len(overheads)}")
     first = statistics.median(start.answered for start in answered)
-    _goal(f"engine ready -> first byte: median {GOAL_FIRST_BYTE:.3f}", first <= GOAL_FIRST_BYTE)
-    print(f"  failed first requests: {len(found) - len(answered)} of {len(found)}")
-    _goal("none failed", len(found) == len(answered))
+    _print_goal(f"engine ready -> first byte: median {GOAL_FIRST_BYTE:.3f}", first <= GOAL_FIRST_BYTE)
+    print(f"  failed first requests: {len(requests) - len(answered)} of {len(requests)}")
+    _print_goal("none failed", len(requests) == len(answered))
 
 
-def _goal(what: str, met: bool) -> None:  # noqa: FBT001 -- the verdict is what is told
+def _print_goal(what: str, met: bool) -> None:  # noqa: FBT001 -- the only thing to print
     print(f"  goal: {what} ({'met' if met else 'missed'})", flush=True)
 
 
-def _tell(what: str, starts: Sequence[Start]) -> None:
+def _print(what: str, starts: Sequence[Start]) -> None:
     columns = {
         "overhead": [start.overhead for start in starts],
-        "asked -> process": [start.spawned for start in starts],
+        "request -> process": [start.spawned for start in starts],
         "ready -> first byte": [start.answered for start in starts],
     }
-    told = "; ".join(
+    text = "; ".join(
         f"{name} {min(each):.3f} / {statistics.median(each):.3f} / {max(each):.3f}"
         for name, each in columns.items()
     )
-    print(f"{what}: {told}", flush=True)
+    print(f"{what}: {text}", flush=True)
 
 
-def sleepers(product: Product, count: int) -> None:
-    """Print what sleeping Models cost: the processor, the API server and the eye."""
-    names = [f"sleeper-{number:03}" for number in range(count)]
-    idle = _measured(product)
+def idle_models(product: Product, count: int) -> None:
+    """Print the cost of idle Models: CPU time, API writes and objects."""
+    names = [f"idle-{number:03}" for number in range(count)]
+    baseline = _measured(product)
     for name in names:
         product.model(name, serverless={"idleTimeout": "1s"})
     began = time.monotonic()
-    until(lambda: _asleep(product) == count, _PATIENCE_SECONDS, f"{count} Models sleep")
-    print(f"{count} Models applied, started once and asleep after {time.monotonic() - began:.0f} s")
-    time.sleep(_CALM_SECONDS)  # what was written last is reported on
-    asleep = _measured(product)
-    for what, (cores, written) in (("no Model", idle), (f"{count} asleep", asleep)):
+    until(lambda: _scaled_to_zero(product) == count, _TIMEOUT_SECONDS, f"{count} Models are idle")
+    print(f"{count} Models applied, started once and idle after {time.monotonic() - began:.0f} s")
+    time.sleep(_SETTLE_SECONDS)  # the effects of the last writes
+    idle = _measured(product)
+    for what, (cores, written) in (("no Model", baseline), (f"{count} idle Models", idle)):
         total = sum(cores.values()) * 1000
         each = ", ".join(
             f"{name} {share * 1000:.1f}" for name, share in sorted(cores.items(), key=lambda one: -one[1])
         )
         others = ", ".join(f"{name} {times}" for name, times in written.items() if name != "leases") or "none"
         print(f"{what}: {total:.1f} milli-cores ({each})")
-        print(f"  API writes a minute: {written['leases']} lease renewals, others: {others}")
-    cost = (sum(asleep[0].values()) - sum(idle[0].values())) * 1000
-    print(f"  {cost / count:+.3f} milli-cores a Model")
-    _goal(
-        f"{GOAL_MILLICORES:.0f} milli-cores of everything", sum(asleep[0].values()) * 1000 <= GOAL_MILLICORES
+        print(f"  API writes per minute: {written['leases']} lease renewals, others: {others}")
+    cost = (sum(idle[0].values()) - sum(baseline[0].values())) * 1000
+    print(f"  {cost / count:+.3f} milli-cores per Model")
+    _print_goal(
+        f"{GOAL_MILLICORES:.0f} milli-cores in total", sum(idle[0].values()) * 1000 <= GOAL_MILLICORES
     )
-    _goal("lease renewals only", set(asleep[1]) <= {"leases"})
+    _print_goal("lease renewals only", set(idle[1]) <= {"leases"})
     owned = _owned(product)
     print(f"  objects owned: {dict(owned)}")
-    _goal("the Service alone", owned == {"Service": count})
+    _print_goal("only the Service", owned == {"Service": count})
 
 
-def _asleep(product: Product) -> int:
-    """Return how many Models have been started and stopped again; one that still queues for that is not asleep."""
+def _scaled_to_zero(product: Product) -> int:
+    """Return how many Models have been started and stopped again.
+
+    One that is still queued for its initial start is not counted.
+    """
     items = product.cluster.object("mdl")["items"]
     reasons = ({c["reason"] for c in item.get("status", {}).get("conditions", ())} for item in items)
-    return sum(told >= {"Idle", "Stopped"} for told in reasons)
+    return sum(current >= {"Idle", "Stopped"} for current in reasons)
 
 
 def _measured(product: Product) -> tuple[dict[str, float], Counter[str]]:
-    """Watch for a minute: cores by component, and writes by resource."""
+    """Measure for a minute: cores by component, and API writes by resource."""
     log = product.cluster.layout.audit
     pods = {
         pod["metadata"]["uid"]: pod["metadata"]["labels"]["app.kubernetes.io/component"]
@@ -237,7 +245,7 @@ def _measured(product: Product) -> tuple[dict[str, float], Counter[str]]:
 
 
 def _spent(pods: dict[str, str]) -> dict[str, float]:
-    """Return the processor's seconds that Pods have used, by component: the containers are processes of this machine."""
+    """Return the CPU seconds of the Pods by component; their containers are processes of this machine."""
     spent = dict.fromkeys(pods.values(), 0.0)
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
@@ -251,7 +259,7 @@ def _spent(pods: dict[str, str]) -> dict[str, float]:
 
 
 def _owned(product: Product) -> Counter[str]:
-    """Return how many objects Models own, by kind; of all kinds that can be listed, but Events."""
+    """Return how many objects Models own, by kind: all listable kinds except Events."""
     kinds = product.kubectl("api-resources", "--namespaced", "--verbs=list", "-o", "name").split()
     listed = product.cluster.object(",".join(kind for kind in kinds if not kind.startswith("events")))
     return Counter(
@@ -262,10 +270,10 @@ def _owned(product: Product) -> Counter[str]:
 
 
 def main() -> None:
-    """Print the row."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else WAKES
-    sleeping = int(sys.argv[2]) if len(sys.argv) > 2 else SLEEPERS
-    with borrowed(layout(), tell) as cluster, tempfile.TemporaryDirectory() as folder:
+    """Print the results."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else COLD_STARTS
+    idle_count = int(sys.argv[2]) if len(sys.argv) > 2 else IDLE_MODELS
+    with running_cluster(layout(), report) as cluster, tempfile.TemporaryDirectory() as folder:
         images.push_product(IMAGES, TAG)
         Path(folder, "Dockerfile").write_text(_DOCKERFILE)
         shutil.copy(Path(__file__).with_name("stub_engine.py"), folder)
@@ -279,9 +287,9 @@ def main() -> None:
         for name in ("launcher", "prefetcher"):
             product.kubectl("rollout", "status", f"deployment/flexinfer-{name}", "-n", SYSTEM)
         try:
-            asyncio.run(wakes(product, count))
-            if sleeping:
-                sleepers(product, sleeping)
+            asyncio.run(cold_starts(product, count))
+            if idle_count:
+                idle_models(product, idle_count)
         finally:
             product.remove_models()
             product.apply()

@@ -1,8 +1,10 @@
-"""The peer of row 6: one process that does by itself what our services do between them.
+"""The peer of row 6: one process that does the work of all components.
 
-It makes the same objects by the same manifests, writes the same verdicts in the same order by the same server-side applies, posts the same Events
-beside the path, and waits for the same things: the Job's end, the Pod's address, the engine's health at our own intervals. What it leaves out is
-what distribution adds: NATS, hints, reads that guard against another writer, and `phase`, which we too write beside the path.
+It creates the same objects from the same manifests, writes the same conditions in the same order by the same
+server-side applies, posts the same Events in the background, and waits for the same things: the end of the
+Job, the address of the Pod, the health of the engine at the same intervals. It omits the cost of
+distribution: NATS, hints, reads that guard against another writer, and `phase`, which is not on the critical
+path either.
 """
 
 import asyncio
@@ -36,28 +38,31 @@ _TIMEOUT = 60.0
 
 
 class Peer:
-    """One process against one API server. `status` is that of a Model which our services brought to Ready: what is written, word for word."""
+    """The process, with one API server.
+
+    It writes `status`, which is that of a Model that the components brought to Ready.
+    """
 
     def __init__(
         self, cluster: KubernetesClient, ask: Ask, status: Mapping[str, Any], claim_uid: str
     ) -> None:
         self._cluster, self._ask, self._status, self._claim_uid = cluster, ask, status, claim_uid
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._seen: dict[tuple[str, str], Any] = {}
-        self._beside: set[asyncio.Task[Any]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
 
     async def follow(self, kind: Kind[Any], version: str) -> None:
-        """Keep the latest of each object of a kind, for ever."""
+        """Keep the latest version of each object of a kind; does not return."""
         async for change in self._cluster.watch(kind, version):
             if change.object is not None:
                 self._seen[kind.plural, change.object.metadata.name] = change.object
-                self._news.set()
+                self._changed.set()
 
     async def converge(self, body: dict[str, Any]) -> None:
         """Bring a Model from its POST to Ready."""
         model = await self._cluster.create(MODELS, NAMESPACE, body)
-        model = await self._say(model, conditions.ACCEPTED)
-        model = await self._say(model, conditions.PLACED)
+        model = await self._write_condition(model, conditions.ACCEPTED)
+        model = await self._write_condition(model, conditions.PLACED)
         settings = prefetching.settings_of(_SETTINGS)
         plan = plan_of(model, settings)
         if plan is None:
@@ -65,25 +70,25 @@ class Peer:
         plan = plan.with_pvc(self._claim_uid)
         job = jobs.job(model, plan, settings)
         await self._cluster.create(JOBS, NAMESPACE, job)
-        model = await self._say(model, conditions.CACHED, ("False", Reason.CHECKING))
-        model = await self._say(model, conditions.WANTED, ("False", "FirstStartQueued"))
-        model = await self._say(model, conditions.GRANTED)
-        await self._cluster.create(SERVICES, NAMESPACE, manifests.service(model, self._terms))
-        model = await self._say(model, conditions.READY, ("False", Reason.NOT_STARTED))
+        model = await self._write_condition(model, conditions.CACHED, ("False", Reason.CHECKING))
+        model = await self._write_condition(model, conditions.WANTED, ("False", "FirstStartQueued"))
+        model = await self._write_condition(model, conditions.GRANTED)
+        await self._cluster.create(SERVICES, NAMESPACE, manifests.service(model, self._launch_settings))
+        model = await self._write_condition(model, conditions.READY, ("False", Reason.NOT_STARTED))
         await self._until(lambda: _complete(self._seen.get(("jobs", plan.job_name(model)))))
-        model = await self._say(model, conditions.CACHED)
-        self._aside(self._cluster.delete(JOBS, NAMESPACE, plan.job_name(model)))
-        model = await self._say(model, conditions.WANTED, ("True", "FirstStart"))
+        model = await self._write_condition(model, conditions.CACHED)
+        self._spawn(self._cluster.delete(JOBS, NAMESPACE, plan.job_name(model)))
+        model = await self._write_condition(model, conditions.WANTED, ("True", "FirstStart"))
         await self._run(await self._start(model))
 
     @property
-    def _terms(self) -> manifests.LaunchSettings:
+    def _launch_settings(self) -> manifests.LaunchSettings:
         return launching.settings_of(_SETTINGS)
 
     async def _start(self, model: Model) -> Model:
-        """Put the finalizer on and make the Pod, read the Model, open the gate."""
-        made = manifests.template(model, self._terms)
-        if made is None:
+        """Add the finalizer, create the Pod, read the Model, and remove the scheduling gate."""
+        pod_template = manifests.template(model, self._launch_settings)
+        if pod_template is None:
             raise SystemExit("peer: this Model has no template")
         meta = model.metadata
         finalizer = [
@@ -92,21 +97,21 @@ class Peer:
         ]
         _, pod = await asyncio.gather(
             self._cluster.patch(MODELS, NAMESPACE, meta.name, finalizer),
-            self._cluster.create(PODS, NAMESPACE, manifests.engine_pod(model, 0, made)),
+            self._cluster.create(PODS, NAMESPACE, manifests.engine_pod(model, 0, pod_template)),
         )
-        fresh = await self._cluster.get(MODELS, NAMESPACE, meta.name)
+        current = await self._cluster.get(MODELS, NAMESPACE, meta.name)
         opened = [
             {"op": "test", "path": "/metadata/uid", "value": pod.metadata.uid},
             {"op": "test", "path": "/spec/schedulingGates/0/name", "value": manifests.gate(0)},
             {"op": "remove", "path": "/spec/schedulingGates/0"},
         ]
         await self._cluster.patch(PODS, NAMESPACE, pod.metadata.name, opened)
-        return fresh
+        return current
 
     async def _run(self, model: Model) -> None:
-        """Wait for the engine and say so; that it starts and loads is said beside."""
+        """Wait for the engine and write Ready; Starting and Loading are written in the background."""
         name = manifests.pod_name(model)
-        saying = asyncio.create_task(self._loading(model, name))
+        loading = asyncio.create_task(self._loading(model, name))
         await self._until(lambda: self._address(name))
         backend = backends.find(model.spec.backend)
         if backend is None:
@@ -115,19 +120,19 @@ class Peer:
         began = time.monotonic()
         while not (await self._ask(url)).good:
             await asyncio.sleep(loading_interval(time.monotonic() - began))
-        await self._say(await saying, conditions.READY)
+        await self._write_condition(await loading, conditions.READY)
 
     async def _loading(self, model: Model, pod: str) -> Model:
-        model = await self._say(model, conditions.READY, ("False", Reason.STARTING))
+        model = await self._write_condition(model, conditions.READY, ("False", Reason.STARTING))
         await self._until(lambda: self._address(pod))
-        return await self._say(model, conditions.READY, ("False", Reason.LOADING))
+        return await self._write_condition(model, conditions.READY, ("False", Reason.LOADING))
 
     def _address(self, pod: str) -> str:
         seen = self._seen.get(("pods", pod))
         return pod_facts(seen).ip if seen is not None else ""
 
-    async def _say(self, model: Model, kind: str, other: tuple[str, str] | None = None) -> Model:
-        """Write a verdict, as it stands in the model status or another one, and an Event beside it."""
+    async def _write_condition(self, model: Model, kind: str, other: tuple[str, str] | None = None) -> Model:
+        """Write a condition of the sample status, or with other values, and post an Event in the background."""
         condition = dict(next(c for c in self._status["conditions"] if c["type"] == kind))
         if other is not None:
             condition["status"], condition["reason"] = other
@@ -150,23 +155,23 @@ class Peer:
             manager=f"peer-{owner}",
             subresource="status",
         )
-        self._aside(self._cluster.create(EVENTS, NAMESPACE, _event(written, condition, owner)))
+        self._spawn(self._cluster.create(EVENTS, NAMESPACE, _event(written, condition, owner)))
         return written
 
-    async def _until(self, found: Any) -> None:
+    async def _until(self, predicate: Any) -> None:
         async with asyncio.timeout(_TIMEOUT):
-            while not found():
-                self._news.clear()
-                await self._news.wait()
+            while not predicate():
+                self._changed.clear()
+                await self._changed.wait()
 
-    def _aside(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._beside.add(task)
-        task.add_done_callback(self._beside.discard)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def clear(self, name: str) -> None:
-        """Take a Model away again, engine first."""
-        await asyncio.gather(*self._beside)
+        """Delete a Model, engine first."""
+        await asyncio.gather(*self._background)
         await self._cluster.delete(PODS, NAMESPACE, f"{name}-0")
         await self._gone(PODS, f"{name}-0")
         await self._cluster.merge(PLAIN, NAMESPACE, name, {"metadata": {"finalizers": None}})
@@ -182,16 +187,17 @@ class Peer:
 
 @contextlib.asynccontextmanager
 async def peer(kubeconfig: str, status: Mapping[str, Any]) -> AsyncIterator[Peer]:
-    """Open the peer's process: its client, its two watches."""
+    """Run the peer with its client and its two watches."""
     async with connected(kubeconfig) as cluster, http_client() as ask:
         claim = await cluster.get(CLAIMS, NAMESPACE, "models")
-        made = Peer(cluster, ask, status, claim.metadata.uid)
+        peer_process = Peer(cluster, ask, status, claim.metadata.uid)
         kinds: tuple[Kind[Any], ...] = (JOBS, PODS)
         watches = [
-            asyncio.create_task(made.follow(kind, (await cluster.list(kind)).version)) for kind in kinds
+            asyncio.create_task(peer_process.follow(kind, (await cluster.list(kind)).version))
+            for kind in kinds
         ]
         try:
-            yield made
+            yield peer_process
         finally:
             for task in watches:
                 task.cancel()

@@ -1,7 +1,8 @@
-"""A stub llama-server: ready a random 0.3 to 2.3 s after its start, then it answers at once.
+"""A stub llama-server: ready a random 0.3 to 2.3 s after its start, then it responds at once.
 
-Standard library only, so that its own start costs as little as a Python process can. It tells in each answer, and appends to $STUB_LOG where there is
-one, when its process started and when it was ready, as seconds of the system's monotonic clock, which all processes and containers of a machine share.
+Standard library only, so that its start is as fast as possible for a Python process. It reports in each
+response, and in the file $STUB_LOG if set, when its process started and when it was ready, in seconds of the
+monotonic clock, which all processes and containers of a machine share.
 """
 
 import os
@@ -20,7 +21,7 @@ ANSWER = (
 
 
 def note(what: str, when: float) -> None:
-    """Append one line to the log, where there is one."""
+    """Append a line to the log, if there is one."""
     if "STUB_LOG" not in os.environ:
         return
     with open(os.environ["STUB_LOG"], "a") as log:  # noqa: PTH123 -- pathlib would cost more than the stub
@@ -33,29 +34,27 @@ def option(name: str, default: str) -> str:
 
 
 def main() -> None:
-    """Listen, become ready, answer."""
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(0)
-    )  # the first process of a container ignores it otherwise
+    """Listen, become ready, and respond."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the first process of a container would ignore it
     note("started", STARTED)
     ready_at = STARTED + random.uniform(0.3, 2.3)
     server = socket.create_server((option("--host", "127.0.0.1"), int(option("--port", "8080"))), backlog=64)
-    said = False
+    is_ready = False
     while True:
-        if not said:
+        if not is_ready:
             server.settimeout(max(0.0005, ready_at - time.monotonic()))
         try:
             client, _ = server.accept()
         except TimeoutError:
             note("ready", time.monotonic())
-            said = True
+            is_ready = True
             server.settimeout(None)
             continue
-        answer(client, ready_at, ready=said or time.monotonic() >= ready_at)
+        answer(client, ready_at, ready=is_ready or time.monotonic() >= ready_at)
 
 
 def answer(client: socket.socket, ready_at: float, *, ready: bool) -> None:
-    """Answer one request and close."""
+    """Respond to one request and close the connection."""
     with client:
         client.settimeout(5)
         data = b""
@@ -70,8 +69,8 @@ def answer(client: socket.socket, ready_at: float, *, ready: bool) -> None:
         )
         while len(rest) < length:
             rest += client.recv(65536)
-        told = (ANSWER % (STARTED, ready_at)).encode()
-        status, body = (b"200 OK", told) if ready else (b"503 Service Unavailable", b"{}")
+        success = (ANSWER % (STARTED, ready_at)).encode()
+        status, body = (b"200 OK", success) if ready else (b"503 Service Unavailable", b"{}")
         client.sendall(
             b"HTTP/1.1 " + status + b"\r\nContent-Type: application/json\r\nConnection: close\r\n"
             b"Content-Length: " + str(len(body)).encode() + b"\r\n\r\n" + body

@@ -1,1 +1,1 @@
-"""The tests; `builders` is their vocabulary."""
+"""The tests; `builders` builds the Models, Pods and nodes that they use."""

@@ -1,4 +1,4 @@
-"""An API server as tests see it: plain requests, whichever API it is; and our own, as a process."""
+"""Plain requests to a Kubernetes API server, the local API or a real one; and the local API as a process."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ _REQUEST_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Reply:
-    """What was answered."""
+    """A response of the API server."""
 
     code: int
     body: bytes
@@ -44,17 +44,17 @@ class Reply:
 
     @property
     def json(self) -> Any:
-        """The body, read."""
+        """The decoded body."""
         return json.loads(self.body)
 
     @property
     def message(self) -> str:
-        """What a refusal says; empty when it is none."""
+        """The message of an error response; empty for a success."""
         return str(self.json.get("message", "")) if self.code >= 400 else ""
 
     @property
     def causes(self) -> list[tuple[str, str, str]]:
-        """Field, reason and message of everything that a refusal finds wrong, sorted."""
+        """Field, reason and message of each cause of an error response, sorted."""
         causes = (self.json.get("details") or {}).get("causes") or ()
         return sorted(
             {(one.get("field", ""), one.get("reason", ""), one.get("message", "")) for one in causes}
@@ -63,26 +63,29 @@ class Reply:
 
 @dataclass(frozen=True)
 class ApiServer:
-    """A running API server: where it is, who we are to it, and its certificates."""
+    """A running API server: its URL, the credentials of the tests and its certificates.
+
+    `kind` is LOCAL or REAL.
+    """
 
     url: str
     kubeconfig: Path
     certificates: Path
     token: str
-    world: str
+    kind: str
 
     @property
     def authority(self) -> Path:
-        """The certificate to trust."""
+        """The file of the certificate authority."""
         return self.certificates / "ca.crt"
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The TCP port that it listens on."""
         return int(self.url.rpartition(":")[2])
 
     def connect(self) -> HTTPSConnection:
-        """Open a connection."""
+        """Return a new connection."""
         return HTTPSConnection(
             "127.0.0.1", self.port, timeout=_REQUEST_SECONDS, context=_trusting(self.authority)
         )
@@ -98,17 +101,19 @@ class ApiServer:
         headers: Mapping[str, str] | None = None,
         **query: Any,
     ) -> Reply:
-        """Make one request and return the answer, whatever it is."""
+        """Send one request and return the response, success or error."""
         headers = {"Authorization": f"Bearer {self.token}", "User-Agent": "tests/1"} | dict(headers or {})
         headers |= {"Accept": accept} if accept else {}
         data = None
         if body is not None:
             data, headers["Content-Type"] = msgspec.json.encode(body), content
-        asked = urlencode(
+        query_string = urlencode(
             {name: str(value).lower() if value in (True, False) else value for name, value in query.items()}
         )
         with contextlib.closing(self.connect()) as connection:
-            connection.request(method, f"{path}{'?' if asked else ''}{asked}", body=data, headers=headers)
+            connection.request(
+                method, f"{path}{'?' if query_string else ''}{query_string}", body=data, headers=headers
+            )
             response = connection.getresponse()
             return Reply(
                 response.status,
@@ -117,49 +122,49 @@ class ApiServer:
             )
 
     def get(self, path: str, **query: Any) -> Any:
-        """Return what is there; it must be."""
-        return _taken(self.ask("GET", path, **query))
+        """Return the object or list at a path; fails if there is none."""
+        return _accepted(self.ask("GET", path, **query))
 
     def create(self, path: str, body: object, **query: Any) -> Any:
-        """Create an object that must be taken."""
-        return _taken(self.ask("POST", path, body, **query))
+        """Create an object and return it; fails if the API server refuses it."""
+        return _accepted(self.ask("POST", path, body, **query))
 
     def patch(self, path: str, body: object, content: str = MERGE, **query: Any) -> Reply:
-        """Patch an object, whatever comes of it."""
+        """Patch an object and return the response, success or error."""
         return self.ask("PATCH", path, body, content=content, **query)
 
     def apply(self, path: str, body: object, manager: str, **query: Any) -> Reply:
-        """Apply on the server in the name of a manager, whatever comes of it."""
+        """Apply an object server-side as a field manager and return the response, success or error."""
         return self.ask("PATCH", path, body, content=APPLY, fieldManager=manager, **query)
 
     def watch(self, path: str, *, accept: str = "application/json", **query: Any) -> "Stream":
-        """Watch a path."""
+        """Open a watch on a path."""
         return Stream(self, f"{path}?{urlencode({'watch': 'true'} | query)}", accept)
 
     def define(self, crd: Object) -> None:
-        """Have a CustomResourceDefinition as given, in place of what was there, and wait until its objects can be listed."""
+        """Create or replace a CustomResourceDefinition, and wait until its objects can be listed."""
         name, group = crd["metadata"]["name"], crd["spec"]["group"]
-        _taken(self.apply(f"{DEFINITIONS}/{name}", crd, "definer", force=True))
+        _accepted(self.apply(f"{DEFINITIONS}/{name}", crd, "definer", force=True))
         plural, versions = crd["spec"]["names"]["plural"], crd["spec"]["versions"]
         for version in (one["name"] for one in versions if one["served"]):
             path = f"/apis/{group}/{version}/{plural}"
-            until(lambda path=path: self.ask("GET", path).code == 200, 20, f"{path} is offered")  # type: ignore[misc]
+            until(lambda path=path: self.ask("GET", path).code == 200, 20, f"{path} is served")  # type: ignore[misc]
 
     def eventually(self, condition: Callable[[], bool]) -> None:
-        """Wait until something holds, as long as a controller may take."""
-        until(condition, 30, "it holds")
+        """Wait until a condition holds, for at most the 30 s that a controller may take."""
+        until(condition, 30, "the condition holds")
 
     def until_gone(self, path: str) -> None:
-        """Wait until there is nothing at a path."""
+        """Wait until the object at a path is deleted."""
         until(lambda: self.ask("GET", path).code == 404, 30, f"{path} is gone")
 
     def make_namespace(self, name: str) -> None:
-        """Make a namespace in which Pods can be created: on a real server that takes the ServiceAccount that a controller makes."""
+        """Create a namespace; on a real API server, wait for its ServiceAccount, which Pods need."""
         self.create(
             "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         )
         account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-        until(lambda: self.world == LOCAL or self.ask("GET", account).code == 200, 20, f"{account} is there")
+        until(lambda: self.kind == LOCAL or self.ask("GET", account).code == 200, 20, f"{account} exists")
 
 
 @cache
@@ -167,13 +172,13 @@ def _trusting(authority: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(authority))
 
 
-def _taken(reply: Reply) -> Any:
+def _accepted(reply: Reply) -> Any:
     assert reply.code < 300, f"{reply.code}: {reply.message}"
     return reply.json
 
 
 class Stream:
-    """A watch over its own connection."""
+    """A watch on a connection of its own."""
 
     def __init__(self, server: ApiServer, path: str, accept: str = "application/json") -> None:
         self._connection = server.connect()
@@ -188,43 +193,43 @@ class Stream:
         self._connection.close()
 
     def next(self) -> Object:
-        """Return the next event; empty at a clean end."""
+        """Return the next event; empty when the watch has ended cleanly."""
         line = self._response.readline()
         event: Object = json.loads(line) if line else {}
         return event
 
     def until(self, kind: str) -> list[Object]:
-        """Return the events up to the first of a kind, that one included."""
-        found = [self.next()]
-        while found[-1].get("type", kind) != kind:
-            found.append(self.next())
-        return found
+        """Return the events up to and including the first of a type."""
+        events = [self.next()]
+        while events[-1].get("type", kind) != kind:
+            events.append(self.next())
+        return events
 
 
 @dataclass(frozen=True)
 class LocalApi(ApiServer):
-    """A running local API, as a process that a test may end."""
+    """The local API as a process, which a test may kill."""
 
     state: Path
     process: subprocess.Popen[bytes]
 
     def open(self, path: str, *, method: str = "GET", body: object = None, **headers: str) -> bytes:
-        """Make one request with the token; urllib's HTTPError on a refusal."""
+        """Send one request with the token and return the body. Raises urllib.error.HTTPError."""
         data = None if body is None else msgspec.json.encode(body)
-        told = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"} | headers
-        request = urllib.request.Request(self.url + path, data=data, method=method, headers=told)
+        sent = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"} | headers
+        request = urllib.request.Request(self.url + path, data=data, method=method, headers=sent)
         context = ssl.create_default_context(cafile=str(self.authority))
         with urllib.request.urlopen(request, timeout=10, context=context) as response:
             return bytes(response.read())
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End the process and return its exit code."""
+        """Stop the process and return its exit code."""
         self.process.send_signal(number)
         return self.process.wait(_END_SECONDS)
 
 
 def kubeconfig_of(url: str, authority: Path) -> bytes:
-    """Return a kubeconfig; JSON is YAML."""
+    """Return a kubeconfig as JSON, which is YAML."""
     cluster = {"server": url, "certificate-authority": str(authority)}
     return msgspec.json.encode(
         {
@@ -239,7 +244,7 @@ def kubeconfig_of(url: str, authority: Path) -> bytes:
 
 
 def start_local_api(state: Path, port: int = 0) -> LocalApi:
-    """Start a local API on a folder and wait until it answers."""
+    """Start a local API with its data in a folder, and wait until it listens."""
     state.mkdir(parents=True, exist_ok=True)
     (state / "token").write_text(TOKEN)
     port_file = state / "port"
@@ -262,14 +267,16 @@ def start_local_api(state: Path, port: int = 0) -> LocalApi:
     return LocalApi(url, config, state / "certificates", TOKEN, LOCAL, state, process)
 
 
-def end_local_api(api: LocalApi) -> None:
-    """End it, however it is."""
+def kill_local_api(api: LocalApi) -> None:
+    """Kill the process if it still runs, and reap it."""
     if api.process.poll() is None:
         api.process.kill()
     api.process.wait(_END_SECONDS)
 
 
-def of_plane(plane: Running) -> ApiServer:
-    """Return the API server of a running control plane."""
-    held = instances.load(plane.state)
-    return ApiServer(held.api_url, held.kubeconfig, held.certificates, read_secret(held.token_file), REAL)
+def control_plane_api(plane: Running) -> ApiServer:
+    """Return the API server of a running real control plane."""
+    instance = instances.load(plane.state)
+    return ApiServer(
+        instance.api_url, instance.kubeconfig, instance.certificates, read_secret(instance.token_file), REAL
+    )

@@ -1,4 +1,4 @@
-"""The vocabulary of the tests: Models, nodes and fleets in a word."""
+"""Builders of Models, Pods, nodes and observed states for tests."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,17 +15,17 @@ from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 
 NOW = 1000.0
-"""A moment of the monotonic clock."""
+"""A time of the monotonic clock, in seconds."""
 
 
 def a_condition(kind: str, status: str = "True", reason: str = "", generation: int = 1) -> Condition:
-    """Return a condition; the reason is the type unless given."""
+    """Return a condition; the reason defaults to the type."""
     return Condition(type=kind, status=status, reason=reason or kind, observed_generation=generation)
 
 
 def a_model(name: str = "llama", **changes: Any) -> Model:
-    """Return a Model; `conditions` are (type, status, reason) or types that are True."""
-    said = tuple(
+    """Return a Model; `conditions` are Conditions, (type, status, reason), or names of types that are True."""
+    status_conditions = tuple(
         a_condition(c) if isinstance(c, str) else a_condition(*c) if isinstance(c, tuple) else c
         for c in changes.pop("conditions", ())
     )
@@ -38,7 +38,7 @@ def a_model(name: str = "llama", **changes: Any) -> Model:
         node_selector=changes.pop("node_selector", {}),
     )
     status = ModelStatus(
-        conditions=said,
+        conditions=status_conditions,
         placement=changes.pop("placement", Placement(node="a")),
         shared_group=changes.pop("shared_group", None),
         backend=changes.pop("backend_status", None),
@@ -74,7 +74,7 @@ def a_pod(model: Model, **changes: Any) -> PodFacts:
 
 
 def a_node(name: str = "a", **changes: Any) -> NodeFacts:
-    """Return a ready node with 8 processors and 16 GiB."""
+    """Return a ready node with 8 CPUs and 16 GiB of memory."""
     facts: dict[str, Any] = {
         "name": name,
         "uid": f"uid-{name}",
@@ -84,10 +84,10 @@ def a_node(name: str = "a", **changes: Any) -> NodeFacts:
     return NodeFacts(**(facts | changes))
 
 
-def a_fleet(
+def a_state(
     *parts: Model | NodeFacts | WorkloadObserved | AnyEvent, connected: float | None = 0.0
 ) -> ObservedState:
-    """Return a fleet that has seen the parts, in their order, at NOW."""
+    """Return the observed state after the parts were observed at NOW, in their order."""
     state = apply_events(ObservedState(), [Observation(_event(part), NOW) for part in parts])
     return msgspec.structs.replace(state, connected_since=connected)
 
@@ -102,17 +102,17 @@ def _event(part: Any) -> AnyEvent:
 
 
 def running(model: Model, *pods: PodFacts, **changes: Any) -> WorkloadObserved:
-    """Return the workload of a Model: the Pods given."""
+    """Return the observed workload of a Model with these Pods."""
     return WorkloadObserved(
         namespace=model.metadata.namespace, name=model.metadata.name, pods=pods, **changes
     )
 
 
 def all_true(*but: str | tuple[str, str, str]) -> Iterable[Any]:
-    """Return every condition as True, except those given as (type, status, reason) or left out by name."""
+    """Return all condition types as True, except those named (left out) or given as (type, status, reason)."""
     left_out = {b for b in but if isinstance(b, str)}
-    given = {b[0]: b for b in but if isinstance(b, tuple)}
-    return tuple(given.get(kind, kind) for kind in conditions.CONDITIONS if kind not in left_out)
+    replaced = {b[0]: b for b in but if isinstance(b, tuple)}
+    return tuple(replaced.get(kind, kind) for kind in conditions.CONDITIONS if kind not in left_out)
 
 
 SHARED = Gpu(vendor="nvidia", shared="card", vram_estimate_mb=4000)

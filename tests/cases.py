@@ -1,4 +1,4 @@
-"""One accepted and one refused Model for each rule of the definition: part of its message -> (accepted, refused)."""
+"""An accepted and a refused Model for each rule of the CRD: part of its message -> (accepted, refused)."""
 
 from typing import Any, TypeAlias
 

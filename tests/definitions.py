@@ -1,4 +1,4 @@
-"""The vocabulary of tests about definitions: the registry with the CRD of this repository, and the least of a Model."""
+"""The CRD of this repository, a registry that serves it, and a minimal Model, for tests of definitions."""
 
 from functools import cache
 from pathlib import Path
@@ -26,21 +26,21 @@ MODELS = Resource(
 
 @cache
 def the_crd() -> Object:
-    """Return the definition of Model as it stands in the repository."""
+    """Return the CustomResourceDefinition of Model from crds/models.yaml."""
     crd: Object = yaml.safe_load((ROOT / "crds" / "models.yaml").read_text())
     return crd
 
 
 @cache
 def a_registry() -> Registry:
-    """Return a registry that offers Models."""
+    """Return a registry that serves Models."""
     registry = builtin_registry()
     registry.install(the_crd())
     return registry
 
 
 def a_plain_model(name: str = "llama", **spec: Any) -> Object:
-    """Return the least of a Model, with more of its spec as given."""
+    """Return a minimal Model, with `spec` merged into its spec."""
     return {
         "apiVersion": "ai.flexinfer/v1alpha2",
         "kind": "Model",

@@ -1,4 +1,4 @@
-"""A whole instance for tests: `flexinfer up --detach` in a folder of its own, stopped again whatever happens."""
+"""A whole instance for tests: `flexinfer up --detach` in a temporary folder, always stopped at the end."""
 
 import contextlib
 import json
@@ -14,20 +14,20 @@ BIN = Path(sys.executable).parent
 
 
 class Running:
-    """An instance as a user sees it: by its command line and its exports."""
+    """A running instance, used as by a user: through the command line and `flexinfer env`."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
 
     def flexinfer(self, command: str, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
-        """Run one of our commands on this instance."""
-        return self._ran([str(BIN / "flexinfer"), command, "--state", str(self.state), *words], check=check)
+        """Run a `flexinfer` command on this instance."""
+        return self._run([str(BIN / "flexinfer"), command, "--state", str(self.state), *words], check=check)
 
     def kubectl(self, *words: str, check: bool = True) -> str:
-        """Run plain kubectl; returns what it printed."""
-        return self._ran([str(BIN / "kubectl"), *words], check=check).stdout
+        """Run kubectl and return its output."""
+        return self._run([str(BIN / "kubectl"), *words], check=check).stdout
 
-    def _ran(self, words: list[str], *, check: bool) -> "subprocess.CompletedProcess[str]":
+    def _run(self, words: list[str], *, check: bool) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
             words, env=self.environment(), capture_output=True, text=True, check=False, timeout=150
         )
@@ -48,29 +48,32 @@ class Running:
         return clean | dict(zip(names, done.stdout.splitlines(), strict=True))
 
     def services(self) -> dict[str, dict[str, Any]]:
-        """Return the processes by name."""
+        """Return the rows of `flexinfer services` by process name."""
         rows = json.loads(self.flexinfer("services", "-o", "json").stdout)
         return {row["name"]: row for row in rows}
 
     def pid(self, name: str) -> int | None:
-        """Return the pid of one process, or None while it does not run."""
-        found = self.services()[name]["pid"]
-        return int(found) if found else None
+        """Return the pid of a process, or None while it does not run."""
+        pid = self.services()[name]["pid"]
+        return int(pid) if pid else None
 
 
-def until(condition: Callable[[], bool], seconds: float, told: str) -> float:
-    """Wait for a condition; returns how long that took, fails when it takes longer than it may."""
+def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
+    """Wait until a condition holds and return how long that took in seconds.
+
+    Fails after `seconds`, naming `what`.
+    """
     began = time.monotonic()
     while not condition():
         waited = time.monotonic() - began
-        assert waited < seconds, f"not within {seconds} s: {told}"
+        assert waited < seconds, f"not within {seconds} s: {what}"
         time.sleep(0.02)
     return time.monotonic() - began
 
 
 @contextlib.contextmanager
 def instance(state: Path, *options: str) -> Iterator[Running]:
-    """Run an instance for the length of the block."""
+    """Run an instance for the duration of the block."""
     running = Running(state)
     try:
         running.flexinfer("up", "--detach", *options)

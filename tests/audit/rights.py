@@ -1,4 +1,4 @@
-"""Rights: what the manifests grant to each service, and what an API server's audit log says that it asked for."""
+"""The rights that the manifests grant to each component, and its requests in the audit log of an API server."""
 
 import re
 from collections.abc import Iterator
@@ -23,14 +23,20 @@ class Right(msgspec.Struct, frozen=True, order=True):
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """A right that a manifest gives; `explained` when a comment at its rule says of this verb when it is used (`delete: ...`)."""
+    """A right that a manifest grants.
+
+    `explained` if a comment at its rule says when the verb is used (`delete: ...`).
+    """
 
     right: Right
     explained: bool
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One request of a ServiceAccount of ours; `rule` is the binding that allowed it, empty when none of ours did."""
+    """One request of a FlexInfer ServiceAccount.
+
+    `rule` is the FlexInfer binding that allowed it, or empty.
+    """
 
     right: Right
     path: str
@@ -58,7 +64,10 @@ def _granted(text: str) -> Iterator[Grant]:
 
 
 def _rules(account: str, text: str, rules: list[dict[str, Any]]) -> Iterator[Grant]:
-    """Yield the rights of a role; a rule's comments are those between its first line and the next rule's."""
+    """Yield the rights of a role.
+
+    The comments of a rule are those between its first line and the next rule.
+    """
     parts = re.split(r"^  - ", text.partition("\nrules:")[2], flags=re.MULTILINE)[1:]
     for rule, part in zip(rules, parts, strict=True):
         when = " ".join(re.findall(r"# (.*)", part))
@@ -71,13 +80,13 @@ def _rules(account: str, text: str, rules: list[dict[str, Any]]) -> Iterator[Gra
 
 
 def requests(folder: Path) -> Iterator[Request]:
-    """Yield what our ServiceAccounts asked for, by every log of a folder."""
+    """Yield the requests of FlexInfer ServiceAccounts in all logs of a folder."""
     for log in sorted(folder.glob("*.log")):
         for line in log.read_bytes().splitlines():
             entry = msgspec.json.decode(line)
             account = _ACCOUNT.fullmatch(
                 entry["user"].get("username", "")
-            )  # none where the request was cut off before it was known who asked
+            )  # no username if the request was aborted before authentication
             if account:
                 yield _request(account[1], entry)
 

@@ -1,21 +1,21 @@
-"""What the real control plane of the tests holds in this folder."""
+"""The real control plane of these tests, with the manifests of deploy/base."""
 
 import pytest
 
-from tests.cluster.installed import Kubectl, first, rest
+from tests.cluster.installed import Kubectl, apply_definitions, apply_policies
 from tests.instance import Running
 
 
 @pytest.fixture(scope="session")
 def prepared(plane: Running) -> Kubectl:
-    """Plain kubectl on a plane that knows Models and the namespace flexinfer-system, and nothing more of ours."""
+    """A kubectl on a control plane with the CRD and the namespace flexinfer-system only."""
     kubectl = Kubectl(plane)
-    first(kubectl)
+    apply_definitions(kubectl)
     return kubectl
 
 
 @pytest.fixture(scope="session")
 def installed(prepared: Kubectl) -> Kubectl:
-    """Plain kubectl on a plane that holds the rights, policies and Services of deploy/base."""
-    rest(prepared)
+    """A kubectl on a control plane with the RBAC rules, admission policies and Services of deploy/base."""
+    apply_policies(prepared)
     return prepared

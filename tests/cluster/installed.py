@@ -1,4 +1,4 @@
-"""What `kubectl apply -k deploy/` brings, on a real API server, but for what would run: there is no node."""
+"""The objects of `kubectl apply -k deploy/` on a real API server, without workloads: there is no node."""
 
 import subprocess
 from typing import Any
@@ -13,16 +13,16 @@ _FIRST = ("Namespace", "CustomResourceDefinition")
 
 
 class Kubectl:
-    """Plain kubectl with something to read, whatever comes of it."""
+    """kubectl against a control plane."""
 
     def __init__(self, plane: Running) -> None:
         self._environment = plane.environment()
 
-    def __call__(self, *words: str, given: str = "") -> "subprocess.CompletedProcess[str]":
-        """Run it."""
+    def __call__(self, *words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+        """Run kubectl and return its output, success or failure."""
         return subprocess.run(
             [str(BIN / "kubectl"), *words],
-            input=given,
+            input=stdin,
             env=self._environment,
             capture_output=True,
             text=True,
@@ -30,36 +30,36 @@ class Kubectl:
             timeout=60,
         )
 
-    def taken(self, *words: str, given: str = "") -> str:
-        """Run it; it must succeed."""
-        done = self(*words, given=given)
+    def accepted(self, *words: str, stdin: str = "") -> str:
+        """Run kubectl, which must succeed; return its standard output."""
+        done = self(*words, stdin=stdin)
         assert done.returncode == 0, f"{words}: {done.stderr}"
         return done.stdout
 
-    def refused(self, *words: str, given: str = "") -> str:
-        """Run it; it must fail. Returns the complaint."""
-        done = self(*words, given=given)
+    def refused(self, *words: str, stdin: str = "") -> str:
+        """Run kubectl, which must fail; return its standard error."""
+        done = self(*words, stdin=stdin)
         assert done.returncode != 0, f"{words}: {done.stdout}"
         return done.stderr
 
 
-def text(*found: Object) -> str:
-    """Return objects as a file."""
-    return yaml.safe_dump_all(found)
+def text(*manifests: Object) -> str:
+    """Return objects as YAML documents."""
+    return yaml.safe_dump_all(manifests)
 
 
-def first(kubectl: Kubectl) -> None:
-    """Apply the Namespace and the definitions, and wait until Models are known."""
-    kubectl.taken("apply", "--server-side", "-f", "-", given=text(*_of(*_FIRST)))
-    kubectl.taken("wait", "--for=condition=Established", "crd/models.ai.flexinfer", "--timeout=30s")
+def apply_definitions(kubectl: Kubectl) -> None:
+    """Apply the Namespace and the CRD, and wait until Models are served."""
+    kubectl.accepted("apply", "--server-side", "-f", "-", stdin=text(*_of(*_FIRST)))
+    kubectl.accepted("wait", "--for=condition=Established", "crd/models.ai.flexinfer", "--timeout=30s")
 
 
-def rest(kubectl: Kubectl) -> None:
-    """Apply rights, policies and Services, and wait until the policies hold."""
+def apply_policies(kubectl: Kubectl) -> None:
+    """Apply RBAC rules, admission policies and Services, and wait until the policies are in effect."""
     others = [obj for obj in objects("base") if obj["kind"] not in (*WORKLOADS, *_FIRST)]
-    kubectl.taken("apply", "--server-side", "-f", "-", given=text(*others))
+    kubectl.accepted("apply", "--server-side", "-f", "-", stdin=text(*others))
     model = a_model("default", source="file:///x.gguf")
-    until(lambda: kubectl(*CREATE, given=text(model)).returncode != 0, 30, "the policies hold")
+    until(lambda: kubectl(*CREATE, stdin=text(model)).returncode != 0, 30, "the policies are in effect")
 
 
 def _of(*kinds: str) -> list[Object]:
@@ -67,7 +67,7 @@ def _of(*kinds: str) -> list[Object]:
 
 
 CREATE = ("create", "--dry-run=server", "-f", "-")
-"""All that admission says, and nothing is kept."""
+"""Runs admission and stores nothing."""
 
 
 def a_model(namespace: str, **spec: Any) -> Object:
@@ -81,8 +81,12 @@ def a_model(namespace: str, **spec: Any) -> Object:
 
 
 def namespace(kubectl: Kubectl, name: str, **meta: dict[str, str]) -> str:
-    """Make a namespace with labels or annotations, and wait for its own ServiceAccount; returns its name."""
-    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, **meta}}
-    kubectl.taken("apply", "--server-side", "-f", "-", given=text(made))
-    until(lambda: kubectl("get", "serviceaccount", "default", "-n", name).returncode == 0, 30, "it is whole")
+    """Create a namespace with labels or annotations, and wait for its ServiceAccount; return its name."""
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, **meta}}
+    kubectl.accepted("apply", "--server-side", "-f", "-", stdin=text(body))
+    until(
+        lambda: kubectl("get", "serviceaccount", "default", "-n", name).returncode == 0,
+        30,
+        f"the ServiceAccount of {name} exists",
+    )
     return name

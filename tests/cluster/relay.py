@@ -1,7 +1,7 @@
-"""A relay between one service and the API server: it can hold a request, or its answer, for as long as a test needs the world to move on.
+"""A relay between a component and the API server that holds a request, or its response, for a test.
 
-To the service it is the API server over plain HTTP; to the API server it is a client that passes on what it got, byte for byte. A request that waits
-here is one that is under way in the network while its sender is paused.
+To the component it is the API server over plain HTTP; to the API server it is a client that forwards each
+request unchanged. A held request stands for one that is in flight in the network while its sender is paused.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import aiohttp
 from aiohttp import web
 
-_PASSED = ("Authorization", "Content-Type", "Accept")
+_FORWARDED = ("Authorization", "Content-Type", "Accept")
 
 
 @dataclass
 class Call:
-    """One request, and the status that the API server gave it."""
+    """One request and the HTTP status of its response."""
 
     method: str
     path: str
@@ -27,13 +27,13 @@ class Call:
 
     @property
     def writes(self) -> bool:
-        """Whether it would change something."""
+        """Whether the request is a write."""
         return self.method != "GET"
 
 
 @dataclass
-class Held:
-    """A place for one request: the first that fits waits, before it is passed on or (`answered`) before its answer is."""
+class HeldRequest:
+    """Holds the first request that matches: before it is forwarded or (`answered`) before its response is."""
 
     method: str
     ending: str
@@ -41,83 +41,83 @@ class Held:
     answered: bool = False
     call: Call | None = None
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    _let_go: asyncio.Event = field(default_factory=asyncio.Event)
+    _released: asyncio.Event = field(default_factory=asyncio.Event)
     _done: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def fits(self, call: Call) -> bool:
-        """Tell whether this is the request that is waited for."""
+    def matches(self, call: Call) -> bool:
+        """Return whether this is the request to be held."""
         named = call.method == self.method and call.path.endswith(self.ending)
         return self.call is None and named and self.having in call.body
 
     async def wait(self, call: Call) -> None:
-        """Hold a request until it is let go."""
+        """Hold a request until it is released."""
         self.call = call
         self._arrived.set()
-        await self._let_go.wait()
+        await self._released.wait()
 
     async def arrived(self) -> None:
-        """Return once it waits here."""
+        """Return as soon as the request is held."""
         await self._arrived.wait()
 
-    async def let_go(self) -> int:
-        """Pass it on; returns the status that the API server gave it."""
-        self._let_go.set()
+    async def release(self) -> int:
+        """Release the request; return the HTTP status of its response."""
+        self._released.set()
         await self._done.wait()
         return self.call.status if self.call else 0
 
-    def answer_seen(self) -> None:
-        """Say that the API server has answered."""
+    def set_done(self) -> None:
+        """Note that the API server has responded."""
         self._done.set()
 
 
 class Relay:
-    """What one service asked, in order, and what of it waits."""
+    """The requests of one component in their order, and the rules that hold some of them."""
 
     def __init__(self, session: aiohttp.ClientSession, upstream: str) -> None:
         self._session, self._upstream = session, upstream
         self.calls: list[Call] = []
-        self._places: list[Held] = []
+        self._rules: list[HeldRequest] = []
         self.url = ""
 
-    def hold(self, method: str, ending: str, having: str = "", *, answered: bool = False) -> Held:
-        """Hold the next request with this method, this end of its path, and this in its body."""
-        place = Held(method, ending, having, answered)
-        self._places.append(place)
-        return place
+    def hold(self, method: str, ending: str, having: str = "", *, answered: bool = False) -> HeldRequest:
+        """Hold the next request with this method, path ending and part of the body."""
+        rule = HeldRequest(method, ending, having, answered)
+        self._rules.append(rule)
+        return rule
 
-    async def passed(self, request: web.Request) -> web.Response:
-        """Pass a request on."""
+    async def forward(self, request: web.Request) -> web.Response:
+        """Forward a request and return the response."""
         body = await request.read()
         call = Call(request.method, request.path, body.decode())
         self.calls.append(call)
-        place = next((place for place in self._places if place.fits(call)), None)
-        if place is not None and not place.answered:
-            await place.wait(call)
-        headers = {name: request.headers[name] for name in _PASSED if name in request.headers}
+        rule = next((rule for rule in self._rules if rule.matches(call)), None)
+        if rule is not None and not rule.answered:
+            await rule.wait(call)
+        headers = {name: request.headers[name] for name in _FORWARDED if name in request.headers}
         url = f"{self._upstream}{request.path_qs}"
         async with self._session.request(request.method, url, data=body, headers=headers) as response:
             answer, call.status = await response.read(), response.status
-        if place is not None and place.answered:
-            await place.wait(call)
-        if place is not None:
-            place.answer_seen()
+        if rule is not None and rule.answered:
+            await rule.wait(call)
+        if rule is not None:
+            rule.set_done()
         return web.Response(status=call.status, body=answer, content_type="application/json")
 
 
 @contextlib.asynccontextmanager
 async def relay(upstream: str, authority: str) -> AsyncIterator[Relay]:
-    """Run a relay for the length of the block."""
+    """Run a relay for the duration of the block."""
     trusted = ssl.create_default_context(cafile=authority)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusted, limit=0)) as session:
-        made = Relay(session, upstream)
+        server = Relay(session, upstream)
         application = web.Application()
-        application.router.add_route("*", "/{rest:.*}", made.passed)
+        application.router.add_route("*", "/{rest:.*}", server.forward)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
-            made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-            yield made
+            server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            yield server
         finally:
             await runner.cleanup()

@@ -1,4 +1,4 @@
-"""Our services as processes on a real control plane, as many replicas of each as a test needs, with a nats-server of their own."""
+"""Components as processes on a real control plane, with any number of replicas and their own nats-server."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ BOOT_SECONDS = 40.0
 
 @dataclass
 class Replica:
-    """One process of a service."""
+    """One process of a component."""
 
     name: str
     identity: str
@@ -33,7 +33,7 @@ class Replica:
 
     @property
     def ready(self) -> bool:
-        """Whether it says so."""
+        """Whether its readiness probe succeeds."""
         assert self.process.poll() is None, f"{self.name} {self.identity} has ended"
         try:
             with urllib.request.urlopen(
@@ -44,27 +44,30 @@ class Replica:
             return False
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to the process."""
         self.process.send_signal(number)
 
     def end(self) -> None:
-        """Kill and reap it, paused or not."""
+        """Kill and reap the process, paused or not."""
         self.process.kill()
         self.process.wait()
 
 
 class Replicas:
-    """All processes of ours on one plane."""
+    """All component processes on one control plane."""
 
     def __init__(self, plane: Running, folder: Path, bus: NatsServer) -> None:
         self.plane, self._folder, self._bus = plane, folder, bus
         self.running: list[Replica] = []
 
     def kubeconfig(self, server: str) -> Path:
-        """Return a kubeconfig with the plane's own token, for another address of it."""
+        """Write a kubeconfig with the token of the control plane for another address of it.
+
+        Return its file.
+        """
         token = instances.load(self.plane.state).token_file.read_text().strip()
         path = self._folder / f"{server.rpartition(':')[2]}.kubeconfig"
-        told = {
+        config = {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "it",
@@ -72,15 +75,15 @@ class Replicas:
             "users": [{"name": "it", "user": {"token": token}}],
             "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
         }
-        path.write_text(json.dumps(told))
+        path.write_text(json.dumps(config))
         return path
 
     def start(self, name: str, identity: str, kubeconfig: Path | None = None) -> Replica:
-        """Start one replica and return once it is ready: it has seen everything, and leads or stands by."""
+        """Start one replica and return when it is ready: synced, and leader or standby."""
         port_file = self._folder / f"{name}-{identity}.port"
         port_file.unlink(missing_ok=True)
         clean = {key: value for key, value in os.environ.items() if not key.startswith("FLEXINFER_")}
-        told = {
+        settings = {
             "FLEXINFER_NATS_URL": self._bus.url,
             "FLEXINFER_KUBECONFIG": str(kubeconfig or self.plane.state / "kubeconfig"),
             "FLEXINFER_IDENTITY": identity,
@@ -90,7 +93,7 @@ class Replicas:
         }
         with (self._folder / f"{name}-{identity}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", f"flexinfer.{name}"], env=clean | told, stdout=log, stderr=log
+                [sys.executable, "-m", f"flexinfer.{name}"], env=clean | settings, stdout=log, stderr=log
             )
         replica = Replica(name, identity, process, port_file)
         self.running.append(replica)
@@ -98,22 +101,25 @@ class Replicas:
         return replica
 
     def lease(self, name: str) -> dict[str, Any]:
-        """Return the spec of a reactor's Lease."""
+        """Return the spec of a controller's Lease; empty if there is none."""
         words = ("get", "lease", "-n", "flexinfer-system", f"flexinfer-{name}", "-o", "jsonpath={.spec}")
-        told = self.plane.kubectl(*words, check=False)
-        return json.loads(told) if told else {}
+        spec = self.plane.kubectl(*words, check=False)
+        return json.loads(spec) if spec else {}
 
     def version(self, name: str) -> str:
-        """Return the version of a reactor's Lease."""
+        """Return the resourceVersion of a controller's Lease."""
         words = ("get", "lease", "-n", "flexinfer-system", f"flexinfer-{name}", "-o")
         return self.plane.kubectl(*words, "jsonpath={.metadata.resourceVersion}")
 
     def holder(self, name: str) -> str:
-        """Return whose Lease it is."""
+        """Return the holder of a controller's Lease; empty if there is none."""
         return str(self.lease(name).get("holderIdentity", ""))
 
     def holders_since(self, name: str, version: str) -> list[str]:
-        """Return who held a reactor's Lease in each of its versions after that one, as the API server remembers them; "" for nobody."""
+        """Return the holder in each later version of a controller's Lease, as a watch replays them.
+
+        "" where it has none.
+        """
         query = f"watch=1&resourceVersion={version}&timeoutSeconds=1&fieldSelector=metadata.name%3Dflexinfer-{name}"
         path = f"/apis/coordination.k8s.io/v1/namespaces/flexinfer-system/leases?{query}"
         changes = (json.loads(line) for line in self.plane.kubectl("get", "--raw", path).splitlines())
@@ -122,17 +128,17 @@ class Replicas:
 
 @contextlib.asynccontextmanager
 async def replicas(plane: Running, folder: Path) -> AsyncIterator[Replicas]:
-    """Furnish the plane, run a nats-server, and end every process afterwards."""
+    """Provision the control plane, run a nats-server, and kill every replica at the end."""
     objects = {"apiVersion": "v1", "kind": "List", "items": list(provisioning.objects())}
     listed = folder / "objects.json"
     listed.write_text(json.dumps(objects))
     await asyncio.to_thread(plane.kubectl, "apply", "--server-side", "--force-conflicts", "-f", str(listed))
     await asyncio.to_thread(plane.kubectl, "wait", "--for=condition=Established", "crd/models.ai.flexinfer")
     async with nats_server(folder) as bus:
-        made = Replicas(plane, folder, bus)
+        group = Replicas(plane, folder, bus)
         try:
-            yield made
+            yield group
         finally:
-            for replica in made.running:
+            for replica in group.running:
                 replica.end()
             plane.kubectl("delete", "lease", "-n", "flexinfer-system", "--all", check=False)

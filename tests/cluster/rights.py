@@ -1,7 +1,8 @@
-"""The rights: what each ServiceAccount of the manifests may ask of the Kubernetes API, and why. One table, for every test of rights.
+"""The rights of each ServiceAccount of the manifests, and why: one table for every test of RBAC.
 
-`tests/contract/test_rights.py` holds it against the Roles and against the calls in the code, `test_rights.py` beside it against a real API
-server; an audit of a whole run may ask it which right allowed a request, and which was never used.
+`tests/contract/test_rights.py` compares it with the Roles and with the calls in the code,
+`tests/cluster/test_rights.py` with a real API server; `tests/audit` checks which right allowed a request and
+which was never used.
 """
 
 from collections.abc import Mapping
@@ -12,9 +13,9 @@ MODELS, CORE, BATCH, COORDINATION = "ai.flexinfer", "", "batch", "coordination.k
 
 
 class Right(NamedTuple):
-    """Some verbs on a resource: everywhere, or in one namespace, or on some names there.
+    """Some verbs on a resource: in all namespaces, in one namespace, or on some names in it.
 
-    `seldom` says when verbs are used that no request of a usual run needs; empty where tests use every verb.
+    `seldom` says when verbs are used that a usual run does not need; empty where the tests use every verb.
     """
 
     group: str
@@ -29,24 +30,22 @@ _OWNERS = Right(
     MODELS, "models/finalizers", ("update",),
     seldom="where the admission plugin OwnerReferencesPermissionEnforcement runs; no request of ours names it",
 )  # fmt: skip
-_SAYS = (Right(MODELS, "models/status", ("patch",)), Right(CORE, "events", ("create",)))
+_STATUS_AND_EVENTS = (Right(MODELS, "models/status", ("patch",)), Right(CORE, "events", ("create",)))
 
 
-def _reactor(name: str, *models: str) -> tuple[Right, ...]:
-    """Return what every deciding service may: read Models, write its verdict and an Event, hold its own Lease."""
+def _controller(name: str, *models: str) -> tuple[Right, ...]:
+    """Return the rights of every controller: read Models, write status and Events, hold its own Lease."""
     return (
         Right(MODELS, "models", ("get", *models)),
-        *_SAYS,
-        Right(
-            COORDINATION, "leases", ("create",), SYSTEM, seldom="the very first time that the service runs"
-        ),
+        *_STATUS_AND_EVENTS,
+        Right(COORDINATION, "leases", ("create",), SYSTEM, seldom="at the first start of the component"),
         Right(COORDINATION, "leases", ("get", "update"), SYSTEM, (f"flexinfer-{name}",)),
     )
 
 
 RIGHTS: Mapping[str, tuple[Right, ...]] = {
     "watcher": (
-        *_reactor("watcher", "list", "watch"),
+        *_controller("watcher", "list", "watch"),
         Right(CORE, "pods", ("list", "watch")),
         Right(CORE, "persistentvolumeclaims", ("list", "watch")),
         Right(CORE, "nodes", ("list", "watch")),
@@ -54,22 +53,22 @@ RIGHTS: Mapping[str, tuple[Right, ...]] = {
         Right(COORDINATION, "leases", ("list", "watch")),
     ),
     "agent": (Right(CORE, "nodes", ("patch",), seldom="where there are devices"),),
-    "placer": _reactor("placer"),
+    "placer": _controller("placer"),
     "prefetcher": (
-        *_reactor("prefetcher"),
+        *_controller("prefetcher"),
         Right(BATCH, "jobs", ("get", "create", "delete")),
         Right(CORE, "persistentvolumeclaims", ("get", "create")),
         _OWNERS,
     ),
     "launcher": (
-        *_reactor("launcher", "patch"),
+        *_controller("launcher", "patch"),
         Right(CORE, "pods", ("get", "list", "create", "patch", "delete")),
-        Right(CORE, "services", ("get", "create", "patch", "delete"), seldom="delete: what a former Model of the name left"),
+        Right(CORE, "services", ("get", "create", "patch", "delete"), seldom="delete: a Service left by a previous Model of the same name"),
         Right(COORDINATION, "leases", ("get",)),
         _OWNERS,
     ),
-    "reaper": _reactor("reaper"),
-    "arbiter": (*_reactor("arbiter"), Right(COORDINATION, "leases", ("get", "create", "update"))),
+    "reaper": _controller("reaper"),
+    "arbiter": (*_controller("arbiter"), Right(COORDINATION, "leases", ("get", "create", "update"))),
     "proxy": (Right(MODELS, "models", ("get",)),),
     "credentials": (
         Right(CORE, "secrets", ("create",), SYSTEM),
@@ -79,12 +78,12 @@ RIGHTS: Mapping[str, tuple[Right, ...]] = {
 
 
 def account(service: str) -> str:
-    """Return the user name that a service's ServiceAccount has at the API server."""
+    """Return the user name of a component's ServiceAccount."""
     return f"system:serviceaccount:{SYSTEM}:flexinfer-{service}"
 
 
 def allowing(service: str, verb: str, group: str, resource: str, namespace: str, name: str) -> Right | None:
-    """Return the right that allows a request, None when none does; an empty namespace asks for all of them."""
+    """Return the right that allows a request, or None; an empty namespace means all namespaces."""
     for right in RIGHTS[service]:
         same = (right.group, right.resource) == (group, resource) and verb in right.verbs
         if same and right.namespace in ("", namespace) and (not right.names or name in right.names):

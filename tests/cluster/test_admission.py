@@ -1,4 +1,4 @@
-"""The admission policies on a real API server: each accepts and refuses, and a refusal says what helps."""
+"""The admission policies on a real API server: what each accepts and refuses, and the remedy in its message."""
 
 import json
 from pathlib import Path
@@ -14,32 +14,34 @@ from tests.cluster.installed import CREATE, SYSTEM, Kubectl, a_model, namespace,
 from tests.cluster.rights import account
 from tests.instance import until
 
-NODES = ("home", "other")
+NODES = ("own", "other")
 
 
 def test_a_file_source_needs_a_namespace_that_allows_it(installed: Kubectl) -> None:
-    """The message holds the command."""
+    """The message contains the command that allows it."""
     closed = namespace(installed, "closed")
     opened = namespace(installed, "opened", labels={"flexinfer.ai/file-sources": "allowed"})
-    complaint = installed.refused(*CREATE, given=text(a_model(closed, source="file:///w.gguf")))
+    complaint = installed.refused(*CREATE, stdin=text(a_model(closed, source="file:///w.gguf")))
     assert "use HF:// or pvc://" in complaint
     assert f"kubectl label namespace {closed} flexinfer.ai/file-sources=allowed" in complaint
-    installed.taken(*CREATE, given=text(a_model(opened, source="file:///w.gguf")))
-    installed.taken(*CREATE, given=text(a_model(closed)))
+    installed.accepted(*CREATE, stdin=text(a_model(opened, source="file:///w.gguf")))
+    installed.accepted(*CREATE, stdin=text(a_model(closed)))
 
 
-def test_a_model_that_was_let_in_can_still_be_written_when_its_namespace_closes(installed: Kubectl) -> None:
-    """Nobody could take its finalizer off otherwise."""
+def test_an_admitted_model_can_still_be_written_after_its_namespace_loses_the_label(
+    installed: Kubectl,
+) -> None:
+    """Otherwise its finalizer could not be removed."""
     space = namespace(installed, "closing", labels={"flexinfer.ai/file-sources": "allowed"})
-    installed.taken("create", "-f", "-", given=text(a_model(space, source="file:///w.gguf")))
-    installed.taken("label", "namespace", space, "flexinfer.ai/file-sources-")
-    installed.taken("label", "model", "m", "-n", space, "a=b")
+    installed.accepted("create", "-f", "-", stdin=text(a_model(space, source="file:///w.gguf")))
+    installed.accepted("label", "namespace", space, "flexinfer.ai/file-sources-")
+    installed.accepted("label", "model", "m", "-n", space, "a=b")
     change = ("patch", "model", "m", "-n", space, "--type=merge", "-p")
     until(
         lambda: installed(*change, '{"spec": {"source": "file:///other.gguf"}}', "--dry-run=server").returncode != 0,
         20, "another file is refused",
     )  # fmt: skip
-    installed.taken(*change, '{"spec": {"source": "pvc://models/m.gguf"}}')
+    installed.accepted(*change, '{"spec": {"source": "pvc://models/m.gguf"}}')
 
 
 @pytest.mark.parametrize(
@@ -52,87 +54,90 @@ def test_a_model_that_was_let_in_can_still_be_written_when_its_namespace_closes(
         pytest.param("capped-bad", "many", 1, "flexinfer.ai/max-priority=100", id="no number"),
     ],
 )
-def test_a_priority_has_the_cap_of_its_namespace(
+def test_a_priority_is_capped_by_the_annotation_of_its_namespace(
     installed: Kubectl, name: str, cap: str | None, priority: int | None, complaint: str
 ) -> None:
-    """Who may annotate the namespace decides."""
+    """The right to annotate the namespace is the right to set the cap."""
     space = namespace(installed, name, annotations={"flexinfer.ai/max-priority": cap} if cap else {})
     gpu: dict[str, Any] = {"vendor": "nvidia"} | ({} if priority is None else {"priority": priority})
-    given = text(a_model(space, gpu=gpu))
+    manifest = text(a_model(space, gpu=gpu))
     if complaint:
-        assert complaint in installed.refused(*CREATE, given=given)
+        assert complaint in installed.refused(*CREATE, stdin=manifest)
     else:
-        installed.taken(*CREATE, given=given)
+        installed.accepted(*CREATE, stdin=manifest)
 
 
 @pytest.fixture(scope="session")
-def home(installed: Kubectl) -> Kubectl:
-    """Plain kubectl on a cluster of two nodes, an agent on the first."""
+def two_nodes(installed: Kubectl) -> Kubectl:
+    """A kubectl on a cluster of two nodes with an agent on the first."""
     for name in NODES:
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"zone": "a"}}}
-        installed.taken("apply", "--server-side", "-f", "-", given=text(node))
+        installed.accepted("apply", "--server-side", "-f", "-", stdin=text(node))
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "agent", "namespace": SYSTEM},
         "spec": {
             "serviceAccountName": "flexinfer-agent",
-            "nodeName": "home",
+            "nodeName": "own",
             "containers": [{"name": "agent", "image": "x"}],
         },
     }
-    installed.taken("apply", "--server-side", "-f", "-", given=text(pod))
+    installed.accepted("apply", "--server-side", "-f", "-", stdin=text(pod))
     return installed
 
 
 def token(kubectl: Kubectl, *, bound: bool) -> str:
-    """Return an agent's token; one that is bound to its Pod names the Pod's node, as those do that a kubelet mounts."""
+    """Return a token of the agent.
+
+    One that is bound to its Pod names the Pod's node, as a token mounted by the kubelet does.
+    """
     words = ["create", "token", "flexinfer-agent", "-n", SYSTEM]
     if bound:
-        uid = kubectl.taken("get", "pod", "agent", "-n", SYSTEM, "-o", "jsonpath={.metadata.uid}")
+        uid = kubectl.accepted("get", "pod", "agent", "-n", SYSTEM, "-o", "jsonpath={.metadata.uid}")
         words += ["--bound-object-kind=Pod", "--bound-object-name=agent", f"--bound-object-uid={uid}"]
-    return kubectl.taken(*words).strip()
+    return kubectl.accepted(*words).strip()
 
 
 async def patched(
     kubectl: Kubectl, folder: Path, node: str, patch: dict[str, Any], *, bound: bool = True
 ) -> None:
-    """Patch a node as the agent does, by its own client and one of its tokens."""
-    config = json.loads(kubectl.taken("config", "view", "--raw", "-o", "json"))
+    """Patch a node with the agent's client and one of its tokens."""
+    config = json.loads(kubectl.accepted("config", "view", "--raw", "-o", "json"))
     config["users"][0]["user"] = {"token": token(kubectl, bound=bound)}
     (folder / "agent").write_text(json.dumps(config))
     async with client.connected(str(folder / "agent")) as api:
         await api.merge(NODES_OF_THE_API, "", node, patch)
 
 
-NOTES = NodeLabels(labels={"flexinfer.ai/gpu.vendor": "NVIDIA"}, free_mb=1).patch()
+LABELS = NodeLabels(labels={"flexinfer.ai/gpu.vendor": "NVIDIA"}, free_mb=1).patch()
 
 
-async def test_an_agent_writes_its_notes_on_its_own_node(home: Kubectl, tmp_path: Path) -> None:
-    """And on no other, nor without a token that says where it is."""
-    await patched(home, tmp_path, "home", NOTES)
-    with pytest.raises(ForbiddenError, match="to its own Node: this one runs on home"):
-        await patched(home, tmp_path, "other", NOTES)
+async def test_an_agent_labels_its_own_node_only(two_nodes: Kubectl, tmp_path: Path) -> None:
+    """A token that names no node may patch none."""
+    await patched(two_nodes, tmp_path, "own", LABELS)
+    with pytest.raises(ForbiddenError, match="to its own Node: this one runs on own"):
+        await patched(two_nodes, tmp_path, "other", LABELS)
     with pytest.raises(ForbiddenError, match="runs on none that its token names"):
-        await patched(home, tmp_path, "home", NOTES, bound=False)
+        await patched(two_nodes, tmp_path, "own", LABELS, bound=False)
 
 
 @pytest.mark.parametrize(
     "patch",
     [
         pytest.param({"metadata": {"labels": {"zone": "b"}}}, id="label changed"),
-        pytest.param({"metadata": {"labels": {"zone": None}}}, id="label taken"),
-        pytest.param({"metadata": {"labels": {"else": "x"}}}, id="label of others"),
-        pytest.param({"metadata": {"annotations": {"else": "x"}}}, id="annotation of others"),
+        pytest.param({"metadata": {"labels": {"zone": None}}}, id="label removed"),
+        pytest.param({"metadata": {"labels": {"else": "x"}}}, id="foreign label"),
+        pytest.param({"metadata": {"annotations": {"else": "x"}}}, id="foreign annotation"),
         pytest.param({"spec": {"unschedulable": True}}, id="cordoned"),
     ],
 )
-async def test_an_agent_touches_nothing_of_a_node_but_what_is_ours(
-    home: Kubectl, tmp_path: Path, patch: dict[str, Any]
+async def test_an_agent_changes_nothing_of_a_node_but_the_labels_of_flexinfer(
+    two_nodes: Kubectl, tmp_path: Path, patch: dict[str, Any]
 ) -> None:
-    """A label decides what runs where, and cordoning is for people."""
+    """Labels decide where Pods are scheduled, and cordoning is for administrators."""
     with pytest.raises(ForbiddenError, match="may only write labels and annotations"):
-        await patched(home, tmp_path, "home", patch)
+        await patched(two_nodes, tmp_path, "own", patch)
 
 
 def service(space: str, name: str, **labels: str) -> str:
@@ -141,21 +146,21 @@ def service(space: str, name: str, **labels: str) -> str:
     return text({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 80}]}})
 
 
-def test_the_launcher_writes_what_is_ours_alone(installed: Kubectl) -> None:
-    """A Pod or Service of somebody else is as safe from it as RBAC could make it, could RBAC tell."""
+def test_the_launcher_deletes_only_objects_of_flexinfer(installed: Kubectl) -> None:
+    """The policy protects Pods and Services of other owners, which RBAC cannot distinguish."""
     space = namespace(installed, "neighbours")
     launcher = ("--as", account("launcher"))
-    installed.taken("create", "-f", "-", given=service(space, "foreign"))
+    installed.accepted("create", "-f", "-", stdin=service(space, "foreign"))
     complaint = installed.refused(*launcher, "delete", "service", "foreign", "-n", space, "--dry-run=server")
     assert "what carries the label flexinfer.ai/model-uid" in complaint
-    installed.refused(*launcher, *CREATE, given=service(space, "x"))
-    ours = service(space, "ours", **{"flexinfer.ai/model-uid": "u"})
-    installed.taken(*launcher, "create", "-f", "-", given=ours)
-    installed.taken(*launcher, "delete", "service", "ours", "-n", space)
+    installed.refused(*launcher, *CREATE, stdin=service(space, "x"))
+    labelled = service(space, "labelled", **{"flexinfer.ai/model-uid": "u"})
+    installed.accepted(*launcher, "create", "-f", "-", stdin=labelled)
+    installed.accepted(*launcher, "delete", "service", "labelled", "-n", space)
 
 
-def test_the_arbiter_writes_no_lease_but_ours(installed: Kubectl) -> None:
-    """The Leases of the cluster's own controllers lie in reach of its verbs."""
+def test_the_arbiter_writes_only_leases_of_flexinfer(installed: Kubectl) -> None:
+    """Its RBAC verbs would allow it to write the Leases of the cluster's own controllers."""
     arbiter = ("--as", account("arbiter"))
 
     def lease(name: str) -> str:
@@ -163,17 +168,17 @@ def test_the_arbiter_writes_no_lease_but_ours(installed: Kubectl) -> None:
         return text({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": {}})
 
     assert "names begin with flexinfer-" in installed.refused(
-        *arbiter, *CREATE, given=lease("kube-scheduler")
+        *arbiter, *CREATE, stdin=lease("kube-scheduler")
     )
-    installed.taken(*arbiter, *CREATE, given=lease("flexinfer-group-x"))
+    installed.accepted(*arbiter, *CREATE, stdin=lease("flexinfer-group-x"))
 
 
-def test_the_policies_are_sound(installed: Kubectl) -> None:
-    """The API server checks the types of their expressions and has nothing to say."""
+def test_the_policies_pass_the_type_check(installed: Kubectl) -> None:
+    """The API server type-checks their expressions and reports no warning."""
 
     def checked() -> list[dict[str, Any]]:
-        told = json.loads(installed.taken("get", "validatingadmissionpolicies", "-o", "json"))
-        return [item.get("status", {}) for item in told["items"]]
+        policies = json.loads(installed.accepted("get", "validatingadmissionpolicies", "-o", "json"))
+        return [item.get("status", {}) for item in policies["items"]]
 
-    until(lambda: all("typeChecking" in status for status in checked()), 20, "all are checked")
+    until(lambda: all("typeChecking" in status for status in checked()), 20, "all policies are type-checked")
     assert [status["typeChecking"] for status in checked()] == [{}] * 4

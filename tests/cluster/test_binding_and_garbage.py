@@ -1,4 +1,4 @@
-"""The real scheduler binds every Pod of ours, and the real garbage collector takes what a deleted Model owned and nothing else."""
+"""The real scheduler binds every Pod, and the garbage collector deletes exactly what a deleted Model owned."""
 
 import json
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ MODELS = ("kept", "doomed")
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    """An instance on a real control plane with two Models, of which neither is idle."""
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """An instance on a real control plane with two Models that are never idle."""
     running = Instance(tmp_path_factory.mktemp("garbage"), "--api", "real")
     try:
         running.apply(*MODELS)
@@ -26,31 +26,31 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
         running.down()
 
 
-def objects(house: Instance, kinds: str) -> list[dict[str, Any]]:
-    """Return objects of these kinds in the Models' namespace."""
-    found: list[dict[str, Any]] = json.loads(house.kubectl("get", kinds, "-o", "json"))["items"]
-    return found
+def objects(instance: Instance, kinds: str) -> list[dict[str, Any]]:
+    """Return the objects of these kinds in the namespace of the Models."""
+    items: list[dict[str, Any]] = json.loads(instance.kubectl("get", kinds, "-o", "json"))["items"]
+    return items
 
 
-def names(house: Instance, kinds: str) -> set[str]:
-    """Return them as kind/name."""
-    return {f"{o['kind']}/{o['metadata']['name']}" for o in objects(house, kinds)}
+def names(instance: Instance, kinds: str) -> set[str]:
+    """Return the objects of these kinds as kind/name."""
+    return {f"{o['kind']}/{o['metadata']['name']}" for o in objects(instance, kinds)}
 
 
-def test_the_real_scheduler_binds_every_pod(house: Instance) -> None:
-    """Engines and the Pods of Jobs alike: each has its `Scheduled` Event, and nobody else bound any."""
-    pods = {pod["metadata"]["name"] for pod in objects(house, "pods")}
+def test_the_real_scheduler_binds_every_pod(instance: Instance) -> None:
+    """Engines and the Pods of Jobs: each has its `Scheduled` Event, and no other component bound one."""
+    pods = {pod["metadata"]["name"] for pod in objects(instance, "pods")}
     assert {f"{name}-0" for name in MODELS} <= pods
-    told = [e for e in objects(house, "events") if e["reason"] == "Scheduled"]
-    bound = {event["involvedObject"]["name"] for event in told}
+    scheduled = [e for e in objects(instance, "events") if e["reason"] == "Scheduled"]
+    bound = {event["involvedObject"]["name"] for event in scheduled}
     assert pods <= bound
     assert any("-check-" in name for name in bound), "the presence check ran as a Pod of a Job"
-    assert {event["reportingComponent"] for event in told} == {SCHEDULER}
+    assert {event["reportingComponent"] for event in scheduled} == {SCHEDULER}
 
 
-def test_what_a_deleted_model_owned_goes_and_nothing_else(house: Instance) -> None:
-    """Claims stay, and what is not ours stays although it bears our labels."""
-    doomed = json.loads(house.kubectl("get", "mdl", "doomed", "-o", "json"))["metadata"]
+def test_deleting_a_model_deletes_what_it_owned_and_nothing_else(instance: Instance) -> None:
+    """PVCs stay, and so do foreign objects with the labels of FlexInfer."""
+    doomed = json.loads(instance.kubectl("get", "mdl", "doomed", "-o", "json"))["metadata"]
     labels = {"flexinfer.ai/model": "doomed", "flexinfer.ai/model-uid": doomed["uid"]}
     foreign = {
         "apiVersion": "v1",
@@ -74,14 +74,14 @@ def test_what_a_deleted_model_owned_goes_and_nothing_else(house: Instance) -> No
             },
         },
     }
-    house.kubectl(
+    instance.kubectl(
         "apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [foreign, owned]})
     )
     kinds = "pods,services,jobs,configmaps,persistentvolumeclaims"
-    before = names(house, kinds)
+    before = names(instance, kinds)
     gone = {"Pod/doomed-0", "Service/doomed", "Job/owned"}
     assert gone < before
-    house.kubectl("delete", "mdl", "doomed", "--timeout=60s")
-    until(lambda: not gone & names(house, kinds), 30, "what it owned is gone")
-    assert names(house, kinds) == before - gone
+    instance.kubectl("delete", "mdl", "doomed", "--timeout=60s")
+    until(lambda: not gone & names(instance, kinds), 30, "the objects that it owned are deleted")
+    assert names(instance, kinds) == before - gone
     assert {"ConfigMap/foreign", "PersistentVolumeClaim/models", "Pod/kept-0"} <= before - gone

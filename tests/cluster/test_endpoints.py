@@ -1,4 +1,4 @@
-"""EndpointSlices refuse loopback addresses, and nothing of ours needs one: none is tried for a Model that was served."""
+"""EndpointSlices refuse loopback addresses; serving a Model needs none."""
 
 import json
 from pathlib import Path
@@ -10,13 +10,13 @@ from tests.instance import until
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "local" / "smollm2.yaml"
 
 
-def test_serving_a_model_tries_no_endpoint_slice(tmp_path: Path) -> None:
-    """No event of that kind, whatever it is about."""
+def test_serving_a_model_fails_no_endpoint_slice(tmp_path: Path) -> None:
+    """No Event FailedToUpdateEndpointSlices on any object."""
     running = Instance(tmp_path, "--api", REAL, stub=False)
     try:
         running.kubectl("apply", "-f", str(EXAMPLE))
         running.until("smollm2", "condition=Ready", 120)
-        until(lambda: "Ready" in reasons(running), 10, "an Event says that it is ready")
+        until(lambda: "Ready" in reasons(running), 10, "the Event Ready exists")
         assert "FailedToUpdateEndpointSlices" not in reasons(running)
     finally:
         running.down()
@@ -24,5 +24,5 @@ def test_serving_a_model_tries_no_endpoint_slice(tmp_path: Path) -> None:
 
 def reasons(running: Instance) -> set[str]:
     """Return the reasons of all Events."""
-    found = json.loads(running.kubectl("get", "events", "--all-namespaces", "-o", "json"))["items"]
-    return {event["reason"] for event in found}
+    items = json.loads(running.kubectl("get", "events", "--all-namespaces", "-o", "json"))["items"]
+    return {event["reason"] for event in items}

@@ -1,4 +1,7 @@
-"""Of several replicas of a reactor one acts, by its Lease on the real API server; another takes over when that one ends, however it ends."""
+"""Of several replicas of a controller only the leader acts, by its Lease on a real API server.
+
+A standby takes over when the leader ends.
+"""
 
 import asyncio
 import itertools
@@ -17,25 +20,25 @@ from flexinfer.runtime.leader_election import ACT_SECONDS, DURATION_SECONDS, REN
 from tests.cluster.replicas import Replica, Replicas, replicas
 from tests.instance import Running, until
 
-REACTORS = ("watcher", "placer", "prefetcher", "reaper", "arbiter", "launcher")
+CONTROLLERS = ("watcher", "placer", "prefetcher", "reaper", "arbiter", "launcher")
 OWNED = {owner: kind for kind, owner in OWNERS.items()}
-A_BIT = 3.0
+SLACK_SECONDS = 3.0
 
 
-class House:
-    """One leading replica of every reactor, and who it is."""
+class Leaders:
+    """The leading replica of each controller."""
 
     def __init__(self, processes: Replicas) -> None:
         self.processes = processes
-        self.leading = {name: processes.start(name, "one") for name in REACTORS}
+        self.leading = {name: processes.start(name, "one") for name in CONTROLLERS}
 
     def second(self, name: str) -> Replica:
-        """Start another replica of a reactor."""
-        former = self.leading[name].identity
-        return self.processes.start(name, "two" if former == "one" else "one")
+        """Start a second replica of a controller."""
+        previous = self.leading[name].identity
+        return self.processes.start(name, "two" if previous == "one" else "one")
 
     def apply(self, name: str) -> None:
-        """Make a Model, on which every owner has a verdict."""
+        """Create a Model; every owner writes a condition of it."""
         body = {
             "apiVersion": API_VERSION,
             "kind": KIND,
@@ -47,32 +50,32 @@ class House:
         self.processes.plane.kubectl("create", "-f", str(file))
 
     def authors(self, service: str, model: str) -> set[str]:
-        """Return the identities of the replicas of a service that have said something of a Model."""
+        """Return the identities of the replicas of a component that posted Events on a Model."""
         words = ("get", "events", "--field-selector", f"involvedObject.name={model}", "-o", "json")
-        told = json.loads(self.processes.plane.kubectl(*words))["items"]
-        return {e["reportingInstance"] for e in told if e["reportingComponent"] == f"flexinfer-{service}"}
+        items = json.loads(self.processes.plane.kubectl(*words))["items"]
+        return {e["reportingInstance"] for e in items if e["reportingComponent"] == f"flexinfer-{service}"}
 
 
 @pytest.fixture(scope="module")
-def house(plane: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """All reactors, one replica of each."""
+def leaders(plane: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leaders]:
+    """One replica of each controller."""
     with asyncio.Runner() as runner:
-        whole = replicas(plane, tmp_path_factory.mktemp("replicas"))
-        processes = runner.run(whole.__aenter__())
+        context = replicas(plane, tmp_path_factory.mktemp("replicas"))
+        processes = runner.run(context.__aenter__())
         try:
-            yield House(processes)
+            yield Leaders(processes)
         finally:
-            runner.run(whole.__aexit__(None, None, None))
+            runner.run(context.__aexit__(None, None, None))
 
 
-def test_a_lease_says_who_holds_it_and_since_when(house: House) -> None:
-    """Renewed every 2 s, for 6 s; the time of its acquisition stays."""
-    first = house.processes.lease("placer")
+def test_a_lease_names_its_holder_and_the_time_of_acquisition(leaders: Leaders) -> None:
+    """It is renewed every 2 s and lasts 6 s; acquireTime does not change."""
+    first = leaders.processes.lease("placer")
     assert (first["holderIdentity"], first["leaseDurationSeconds"]) == ("placer-one", DURATION_SECONDS)
 
-    def renewed(former: dict[str, Any]) -> dict[str, Any]:
-        until(lambda: _at(house.processes.lease("placer")) > _at(former), 6, "it is renewed")
-        return house.processes.lease("placer")
+    def renewed(previous: dict[str, Any]) -> dict[str, Any]:
+        until(lambda: _at(leaders.processes.lease("placer")) > _at(previous), 6, "the Lease is renewed")
+        return leaders.processes.lease("placer")
 
     second = renewed(first)
     third = renewed(second)
@@ -84,41 +87,50 @@ def _at(lease: dict[str, Any]) -> float:
     return datetime.fromisoformat(lease["renewTime"]).timestamp()
 
 
-@pytest.mark.parametrize("name", REACTORS)
-def test_a_replica_told_to_end_hands_over_at_once(
-    house: House, name: str, record_property: Callable[[str, object], None]
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_a_terminated_replica_hands_over_at_once(
+    leaders: Leaders, name: str, record_property: Callable[[str, object], None]
 ) -> None:
-    """It gives its Lease back, so that the other, which stood by, need not wait until that has run out."""
-    first, second = house.leading[name], house.second(name)
-    house.apply(f"{name}-before")
-    until(lambda: bool(house.authors(name, f"{name}-before")), 20, f"{name} acts")
-    assert house.authors(name, f"{name}-before") == {first.identity}
-    assert house.processes.holder(name) == f"{name}-{first.identity}"
-    began, version = time.monotonic(), house.processes.version(name)
+    """It releases its Lease, so the standby does not wait until it expires."""
+    first, second = leaders.leading[name], leaders.second(name)
+    leaders.apply(f"{name}-before")
+    until(lambda: bool(leaders.authors(name, f"{name}-before")), 20, f"{name} acts")
+    assert leaders.authors(name, f"{name}-before") == {first.identity}
+    assert leaders.processes.holder(name) == f"{name}-{first.identity}"
+    began, version = time.monotonic(), leaders.processes.version(name)
     first.signal(signal.SIGTERM)
-    house.apply(f"{name}-after")
-    until(lambda: second.identity in house.authors(name, f"{name}-after"), 20, f"the other {name} acts")
+    leaders.apply(f"{name}-after")
+    until(lambda: second.identity in leaders.authors(name, f"{name}-after"), 20, f"the standby {name} acts")
     seconds = time.monotonic() - began
-    record_property("measured", f"{name} hands over: {seconds:.2f} s from SIGTERM to the other's verdict")
+    record_property(
+        "measured",
+        f"{name} hands over: {seconds:.2f} s from SIGTERM to the first condition of the new leader",
+    )
     assert first.process.wait(10) == 0
-    house.leading[name] = second
+    leaders.leading[name] = second
     one, two = f"{name}-{first.identity}", f"{name}-{second.identity}"
-    holders = [holder for holder, _ in itertools.groupby(house.processes.holders_since(name, version))]
+    holders = [holder for holder, _ in itertools.groupby(leaders.processes.holders_since(name, version))]
     assert holders in (["", two], [one, "", two])
 
 
 @pytest.mark.parametrize("name", ["watcher", "launcher"])
-def test_a_replica_that_is_killed_is_followed_when_its_lease_has_run_out(
-    house: House, name: str, record_property: Callable[[str, object], None]
+def test_a_killed_replica_is_replaced_when_its_lease_expires(
+    leaders: Leaders, name: str, record_property: Callable[[str, object], None]
 ) -> None:
-    """Not before: nobody knows yet that it is gone."""
-    first, second = house.leading[name], house.second(name)
+    """And not earlier: until then no replica can know that it is gone."""
+    first, second = leaders.leading[name], leaders.second(name)
     began = time.monotonic()
     first.signal(signal.SIGKILL)
-    until(lambda: house.processes.holder(name) == f"{name}-{second.identity}", 30, "the other holds it")
+    until(
+        lambda: leaders.processes.holder(name) == f"{name}-{second.identity}",
+        30,
+        "the standby holds the Lease",
+    )
     seconds = time.monotonic() - began
-    record_property("measured", f"{name} is followed {seconds:.2f} s after a SIGKILL")
-    house.apply(f"{name}-followed")
-    until(lambda: second.identity in house.authors(name, f"{name}-followed"), 20, f"the other {name} acts")
-    house.leading[name] = second
-    assert DURATION_SECONDS - RENEW_SECONDS - 0.5 < seconds < DURATION_SECONDS + A_BIT
+    record_property("measured", f"{name} is replaced {seconds:.2f} s after a SIGKILL")
+    leaders.apply(f"{name}-replaced")
+    until(
+        lambda: second.identity in leaders.authors(name, f"{name}-replaced"), 20, f"the standby {name} acts"
+    )
+    leaders.leading[name] = second
+    assert DURATION_SECONDS - RENEW_SECONDS - 0.5 < seconds < DURATION_SECONDS + SLACK_SECONDS

@@ -1,4 +1,4 @@
-"""Every ServiceAccount against every verb on every resource that a real API server has: what the table grants, and nothing more."""
+"""Every ServiceAccount, verb and resource on a real API server: allowed is exactly what the table grants."""
 
 import asyncio
 import itertools
@@ -17,19 +17,19 @@ from tests.instance import Running
 
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 GROUPS = ["system:serviceaccounts", f"system:serviceaccounts:{SYSTEM}", "system:authenticated"]
-ELSEWHERE = f"system:serviceaccount:{SYSTEM}:nobody"
-"""A ServiceAccount to which nothing is bound: what it may, every ServiceAccount of any cluster may."""
+UNBOUND = f"system:serviceaccount:{SYSTEM}:unbound"
+"""A ServiceAccount without bindings: it has the rights of every ServiceAccount of any cluster."""
 _AT_ONCE = 32
 
 
 class Status(msgspec.Struct):
-    """The verdict."""
+    """The status of a SubjectAccessReview."""
 
     allowed: bool = False
 
 
 class Review(msgspec.Struct):
-    """A SubjectAccessReview, as the API server answers it."""
+    """A SubjectAccessReview as the API server returns it."""
 
     status: Status
 
@@ -39,8 +39,8 @@ REVIEWS: Kind[Review] = Kind(
 )
 
 
-class Ask(NamedTuple):
-    """One question; an empty namespace asks for all of them."""
+class Access(NamedTuple):
+    """One access to review; an empty namespace means all namespaces."""
 
     verb: str
     group: str
@@ -50,77 +50,81 @@ class Ask(NamedTuple):
 
 
 def resources(kubectl: Kubectl) -> set[tuple[str, str]]:
-    """Return group and name of everything that the API server offers, subresources included."""
+    """Return group and name of every resource of the API server, with subresources."""
     paths = ["/api/v1"]
-    groups = json.loads(kubectl.taken("get", "--raw", "/apis"))["groups"]
+    groups = json.loads(kubectl.accepted("get", "--raw", "/apis"))["groups"]
     paths += [f"/apis/{version['groupVersion']}" for group in groups for version in group["versions"]]
-    found = set()
+    names = set()
     for path in paths:
-        told = json.loads(kubectl.taken("get", "--raw", path))
-        group = told["groupVersion"].rpartition("/")[0]
-        found |= {(group, resource["name"]) for resource in told["resources"]}
-    return found | {("ai.flexinfer", "models/finalizers")}
+        listing = json.loads(kubectl.accepted("get", "--raw", path))
+        group = listing["groupVersion"].rpartition("/")[0]
+        names |= {(group, resource["name"]) for resource in listing["resources"]}
+    return names | {("ai.flexinfer", "models/finalizers")}
 
 
-def questions(service: str, offered: set[tuple[str, str]]) -> list[Ask]:
-    """Return every question about a service: everything everywhere, and where a right is narrower, beside it too."""
-    asked = [Ask(verb, *resource) for verb, resource in itertools.product(VERBS, sorted(offered))]
+def accesses(service: str, offered: set[tuple[str, str]]) -> list[Access]:
+    """Return the accesses to review for a component: all, and for narrower rights other namespaces and names."""
+    asked = [Access(verb, *resource) for verb, resource in itertools.product(VERBS, sorted(offered))]
     for right in RIGHTS[service]:
         names = ("", *right.names, "another")
         places = ("default", "kube-system", SYSTEM)
         asked += [
-            Ask(verb, right.group, right.resource, place, name)
+            Access(verb, right.group, right.resource, place, name)
             for verb, place, name in itertools.product(VERBS, places, names)
         ]
     return list(dict.fromkeys(asked))
 
 
-async def verdicts(api: Cluster, user: str, asked: list[Ask]) -> Mapping[Ask, bool]:
-    """Put all questions to the API server."""
-    turn = asyncio.Semaphore(_AT_ONCE)
+async def reviews(api: Cluster, user: str, asked: list[Access]) -> Mapping[Access, bool]:
+    """Return user's access as the API server decides it."""
+    slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(ask: Ask) -> bool:
-        resource, _, subresource = ask.resource.partition("/")
+    async def one(access: Access) -> bool:
+        resource, _, subresource = access.resource.partition("/")
         attributes: dict[str, Any] = {
-            "verb": ask.verb,
-            "group": ask.group,
+            "verb": access.verb,
+            "group": access.group,
             "resource": resource,
             "subresource": subresource,
-            "namespace": ask.namespace,
-            "name": ask.name,
+            "namespace": access.namespace,
+            "name": access.name,
         }
         spec = {"user": user, "groups": GROUPS, "resourceAttributes": attributes}
         body = {"apiVersion": REVIEWS.api_version, "kind": REVIEWS.name, "spec": spec}
-        async with turn:
+        async with slots:
             return (await api.create(REVIEWS, "", body)).status.allowed
 
-    return dict(zip(asked, await asyncio.gather(*(one(ask) for ask in asked)), strict=True))
+    return dict(zip(asked, await asyncio.gather(*(one(access) for access in asked)), strict=True))
 
 
 @pytest.mark.parametrize("service", RIGHTS)
-async def test_a_service_may_what_the_table_says_and_nothing_else(
+async def test_a_component_has_the_rights_of_the_table_and_no_others(
     plane: Running, installed: Kubectl, service: str
 ) -> None:
-    """Thousands of SubjectAccessReviews; what any ServiceAccount may is not ours to refuse."""
-    asked = questions(service, resources(installed))
+    """Thousands of SubjectAccessReviews; rights that every ServiceAccount has are not counted."""
+    asked = accesses(service, resources(installed))
     async with client.connected(plane.environment()["KUBECONFIG"]) as api:
-        anybody = await verdicts(api, ELSEWHERE, asked)
-        found = await verdicts(api, account(service), asked)
-    wanted = {
-        ask: anybody[ask]
-        or allowing(service, ask.verb, ask.group, ask.resource, ask.namespace, ask.name) is not None
-        for ask in asked
+        unbound = await reviews(api, UNBOUND, asked)
+        allowed = await reviews(api, account(service), asked)
+    expected = {
+        access: unbound[access]
+        or allowing(service, access.verb, access.group, access.resource, access.namespace, access.name)
+        is not None
+        for access in asked
     }
-    assert {ask: allowed for ask, allowed in found.items() if allowed != wanted[ask]} == {}
-    assert sum(found.values()) > sum(anybody.values())
+    assert {access: yes for access, yes in allowed.items() if yes != expected[access]} == {}
+    assert sum(allowed.values()) > sum(unbound.values())
 
 
-async def test_what_any_service_account_may_is_little(plane: Running, installed: Kubectl) -> None:
-    """So that the test above proves something: reviews of itself, and the authorities that a cluster shows to all."""
-    asked = [Ask(verb, *res) for verb, res in itertools.product(VERBS, sorted(resources(installed)))]
+async def test_a_service_account_without_bindings_has_few_rights(plane: Running, installed: Kubectl) -> None:
+    """Reviews of itself, and the certificate authorities that every client may read.
+
+    So the test above is not vacuous.
+    """
+    asked = [Access(verb, *res) for verb, res in itertools.product(VERBS, sorted(resources(installed)))]
     async with client.connected(plane.environment()["KUBECONFIG"]) as api:
-        found = await verdicts(api, ELSEWHERE, asked)
-    allowed = {(ask.group, ask.resource) for ask, yes in found.items() if yes}
+        decisions = await reviews(api, UNBOUND, asked)
+    allowed = {(access.group, access.resource) for access, yes in decisions.items() if yes}
     assert {group for group, _ in allowed} <= {
         "authentication.k8s.io",
         "authorization.k8s.io",

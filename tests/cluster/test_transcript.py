@@ -1,7 +1,7 @@
-"""One session of kubectl on a real API server and on ours: every line, every complaint and every exit code must be the same.
+"""One kubectl session on a real API server and on localkube: output, errors and exit codes must be the same.
 
-What differs by its nature (times, uids, versions, ages, temporary paths) is masked; what differs for a reason is taken out by a rule
-that has a name and says the reason.
+Times, uids, resourceVersions, ages and temporary paths always differ and are masked; each other permitted
+difference is removed by a rule, whose docstring gives the reason.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from localkube.apiserver.builtin_resources import builtin_registry
-from tests.apiserver import ApiServer, end_local_api, of_plane, start_local_api
+from tests.apiserver import ApiServer, control_plane_api, kill_local_api, start_local_api
 from tests.cluster.transcript import STEPS, Step
 from tests.definitions import the_crd
 from tests.instance import BIN, Running
@@ -30,7 +30,7 @@ GROUPS = {"ai.flexinfer/v1alpha2"} | {res.api_version for res in builtin_registr
 
 
 def kinds_not_offered(step: Step, text: str) -> str:
-    """Leave out the kinds and groups that our API does not offer, and the width of columns that follows from them."""
+    """Remove the kinds and groups that localkube does not serve, and the widths of their columns."""
     if step.line.startswith("api-versions"):
         return "\n".join(line for line in text.splitlines() if line in GROUPS)
     if not step.line.startswith("api-resources"):
@@ -42,24 +42,24 @@ def kinds_not_offered(step: Step, text: str) -> str:
 
 
 def server_address(step: Step, text: str) -> str:
-    """Leave out where clients are sent by their own address: every server has another, ours tells none."""
+    """Remove serverAddressByClientCIDRs: it differs for every server, and localkube sends none."""
     return re.sub(r'"serverAddressByClientCIDRs":\[.*?\]', "", text)
 
 
 def build_of_the_server(step: Step, text: str) -> str:
-    """Leave out of what commit and by which compiler a server was built."""
-    told = r"^  (compiler|gitCommit|gitTreeState|gitVersion|goVersion|buildDate|platform):.*$"
-    return re.sub(told, "", text, flags=re.MULTILINE) if step.line.startswith("version") else text
+    """Remove commit and compiler of the server's build."""
+    fields = r"^  (compiler|gitCommit|gitTreeState|gitVersion|goVersion|buildDate|platform):.*$"
+    return re.sub(fields, "", text, flags=re.MULTILINE) if step.line.startswith("version") else text
 
 
 def difference_of_pods(step: Step, text: str) -> str:
-    """Leave out the comparison of internal structures that Go prints behind the refusal of a Pod's change."""
+    """Remove the diff of Go structures that the real server appends when it refuses the change of a Pod."""
     head, sign, _ = text.partition("(allow it to be set to 1 if it was previously negative)")
     return head + sign
 
 
 def protection_of_claims(step: Step, text: str) -> str:
-    """Leave out the finalizer that keeps a claim in use: ours has no controller that would take it off."""
+    """Remove the finalizer pvc-protection: localkube has no controller that would remove it."""
     return text.replace("  finalizers:\n  - kubernetes.io/pvc-protection\n", "")
 
 
@@ -73,21 +73,23 @@ RULES: tuple[Callable[[Step, str], str], ...] = (
 
 
 @pytest.fixture(scope="module")
-def worlds(plane: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ApiServer, ApiServer]]:
-    """Return a real API server and ours, both with our definition."""
-    real = of_plane(plane)
+def servers(
+    plane: Running, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ApiServer, ApiServer]]:
+    """Return a real API server and localkube, both with the CRD."""
+    real = control_plane_api(plane)
     real.define(the_crd())
-    ours = start_local_api(tmp_path_factory.mktemp("transcript") / "state")
-    yield real, ours
-    end_local_api(ours)
+    local = start_local_api(tmp_path_factory.mktemp("transcript") / "state")
+    yield real, local
+    kill_local_api(local)
 
 
-def typed(server: ApiServer, home: Path, step: Step) -> tuple[int, str, str]:
-    """Return exit code, output and complaint of a line, masked and filtered."""
+def run_step(server: ApiServer, home: Path, step: Step) -> tuple[int, str, str]:
+    """Return exit code, output and error output of a step, masked and filtered."""
     done = subprocess.run(
         [BIN / "kubectl", "--namespace=transcript", *step.words],
-        env=dict(os.environ, HOME=str(home / server.world), KUBECONFIG=str(server.kubeconfig)),
-        input=step.given,
+        env=dict(os.environ, HOME=str(home / server.kind), KUBECONFIG=str(server.kubeconfig)),
+        input=step.stdin,
         capture_output=True,
         text=True,
         timeout=60,
@@ -97,7 +99,7 @@ def typed(server: ApiServer, home: Path, step: Step) -> tuple[int, str, str]:
 
 
 def plain(step: Step, text: str) -> str:
-    """Return a text without what may differ."""
+    """Return a text without the permitted differences."""
     for rule in RULES:
         text = rule(step, text)
     for pattern, word in MASKS:
@@ -106,7 +108,7 @@ def plain(step: Step, text: str) -> str:
 
 
 def test_the_session_is_long_enough() -> None:
-    """Fifty commands, of every kind."""
+    """At least fifty commands, and every subcommand."""
     assert len(STEPS) >= 50
     assert {
         *("apply", "create", "delete", "get", "patch", "diff", "explain", "describe", "label", "annotate"),
@@ -114,16 +116,16 @@ def test_the_session_is_long_enough() -> None:
     } <= {step.line.split()[0] for step in STEPS}
 
 
-def test_every_rule_says_its_reason() -> None:
-    """A filter without a reason hides a bug."""
+def test_every_rule_has_a_reason() -> None:
+    """A filter without a reason would hide a bug."""
     assert all(rule.__doc__ for rule in RULES)
 
 
-def test_both_servers_say_the_same_line_by_line(
-    worlds: tuple[ApiServer, ApiServer], tmp_path: Path, subtests: pytest.Subtests
+def test_both_servers_give_the_same_output_line_by_line(
+    servers: tuple[ApiServer, ApiServer], tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    """One step after the other, in both."""
-    real, ours = worlds
+    """Each step runs on both servers before the next one."""
+    real, local = servers
     for number, step in enumerate(STEPS):
         with subtests.test(number=number, line=step.line):
-            assert typed(ours, tmp_path, step) == typed(real, tmp_path, step)
+            assert run_step(local, tmp_path, step) == run_step(real, tmp_path, step)

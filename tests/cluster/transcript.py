@@ -1,4 +1,4 @@
-"""What somebody types in an afternoon with kubectl: the session whose every line must be the same on both API servers."""
+"""A kubectl session: the output of every line must be the same on both API servers."""
 
 import re
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ LEASE = """
 apiVersion: coordination.k8s.io/v1
 kind: Lease
 metadata: {name: turn}
-spec: {holderIdentity: somebody, leaseDurationSeconds: 6}
+spec: {holderIdentity: first, leaseDurationSeconds: 6}
 """
 EVENT = """
 apiVersion: v1
@@ -55,7 +55,7 @@ spec: {accessModes: [ReadWriteOnce], storageClassName: none-such, resources: {re
 SERVICE = """
 apiVersion: v1
 kind: Service
-metadata: {name: door, labels: {app: door}}
+metadata: {name: proxy, labels: {app: proxy}}
 spec: {type: ExternalName, externalName: flexinfer-proxy.flexinfer-system.svc.cluster.local}
 """
 JOB = """
@@ -73,14 +73,14 @@ spec:
 
 @dataclass(frozen=True)
 class Step:
-    """A line that is typed, and what is piped into it."""
+    """A command line and its standard input."""
 
     line: str
-    given: str = ""
+    stdin: str = ""
 
     @property
     def words(self) -> list[str]:
-        """The words of the line; single quotes hold together what has blanks."""
+        """The words of the line; single quotes enclose a word with blanks."""
         return [word.strip("'") for word in re.findall(r"'[^']*'|\S+", self.line)]
 
 
@@ -148,7 +148,7 @@ STEPS = (
     Step(
         'patch mdl smollm2 --subresource=status --type=merge -p {"status":{"phase":"Ready","conditions":[{"type":"Ready","status":"True","reason":"Up","message":"","lastTransitionTime":"2026-11-24T12:00:00Z"}]}}'
     ),
-    Step('patch mdl smollm2 --subresource=status --type=merge -p {"status":{"phase":"Asleep"}}'),
+    Step('patch mdl smollm2 --subresource=status --type=merge -p {"status":{"phase":"Nonsense"}}'),
     Step("get mdl smollm2"),
     Step("wait --for=condition=Ready mdl/smollm2 --timeout=5s"),
     Step("wait --for=jsonpath={.status.phase}=Ready mdl/smollm2 --timeout=5s"),
@@ -194,8 +194,8 @@ STEPS = (
     Step("get pvc"),
     Step("get pvc weights -o yaml"),
     Step("create -f -", SERVICE),
-    Step("get service door"),
-    Step("get service door -o yaml"),
+    Step("get service proxy"),
+    Step("get service proxy -o yaml"),
     Step("create --dry-run=server -o yaml -f -", JOB),
     Step("create -f -", JOB),
     Step("get job once"),

@@ -1,4 +1,4 @@
-"""The API server that the suite asks: our own as a process, or, with `--api real`, a real one that has our definition."""
+"""The API server under test: the local API as a process, or with `--api real` a real one with the CRD."""
 
 import itertools
 import os
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from flexinfer.local.instance import LOCAL
-from tests.apiserver import ApiServer, end_local_api, of_plane, start_local_api
+from tests.apiserver import ApiServer, control_plane_api, kill_local_api, start_local_api
 from tests.definitions import the_crd
 from tests.kubectl import Kubectl, kubectl_on
 
@@ -16,22 +16,22 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def server(
-    world: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    api: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ApiServer]:
-    """One API server for all tests of a worker; they keep apart by namespaces."""
-    if world == LOCAL:
-        api = start_local_api(tmp_path_factory.mktemp("api") / "state")
-        yield api
-        end_local_api(api)
+    """One API server for all tests of a worker, which use separate namespaces."""
+    if api == LOCAL:
+        local = start_local_api(tmp_path_factory.mktemp("api") / "state")
+        yield local
+        kill_local_api(local)
     else:
-        found = of_plane(request.getfixturevalue("plane"))
-        found.define(the_crd())
-        yield found
+        real = control_plane_api(request.getfixturevalue("plane"))
+        real.define(the_crd())
+        yield real
 
 
 @pytest.fixture
 def space(server: ApiServer) -> str:
-    """Return a namespace of the test's own."""
+    """Return a new namespace for one test."""
     name = f"space-{os.getpid()}-{next(_numbers)}"
     server.make_namespace(name)
     return name
@@ -39,5 +39,5 @@ def space(server: ApiServer) -> str:
 
 @pytest.fixture
 def kubectl(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
-    """Plain kubectl, in a namespace of its own."""
-    return kubectl_on(server, tmp_path_factory.getbasetemp() / f"home-{server.world}")
+    """A kubectl in a new namespace."""
+    return kubectl_on(server, tmp_path_factory.getbasetemp() / f"home-{server.kind}")

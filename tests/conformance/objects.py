@@ -1,4 +1,4 @@
-"""The vocabulary of the suite: small objects, where they live, and what a service or a controller would write to them."""
+"""Small objects for the suite, their paths, and what a component or a controller would write to them."""
 
 from typing import Any
 
@@ -16,17 +16,17 @@ MODELS, PODS, MAPS, CLAIMS, LEASES, EVENTS, JOBS = (
 NAMESPACES, NODES, VOLUMES = "/api/v1/namespaces", "/api/v1/nodes", "/api/v1/persistentvolumes"
 FINALIZER = "ai.flexinfer/test"
 GATE = "ai.flexinfer/turn-1"
-FAR = "a-node-that-is-not-there"
+FAR = "a-node-that-does-not-exist"
 
 
 def path(kind: tuple[str, str], space: str, name: str = "", subresource: str = "") -> str:
-    """Return where the objects of a kind live in a namespace, or one of them, or a part of it."""
+    """Return the path of the objects of a kind in a namespace, of one of them, or of a subresource."""
     root, plural = kind
     return "/".join(part for part in (f"{root}/namespaces/{space}/{plural}", name, subresource) if part)
 
 
 def a_model(name: str = "smollm2", meta: Object | None = None, **spec: Any) -> Object:
-    """Return the least of a Model, with more of its metadata and spec as given."""
+    """Return a minimal Model, with `meta` and `spec` merged into its metadata and spec."""
     return {
         "apiVersion": "ai.flexinfer/v1alpha2",
         "kind": "Model",
@@ -52,7 +52,7 @@ def a_pod(name: str = "waits", meta: Object | None = None, **spec: Any) -> Objec
 
 
 def owned_by(owner: Object, **more: Any) -> Object:
-    """Return metadata that names an owner."""
+    """Return metadata with an owner reference."""
     meta = owner["metadata"]
     reference = {
         "apiVersion": owner["apiVersion"],
@@ -64,23 +64,23 @@ def owned_by(owner: Object, **more: Any) -> Object:
 
 
 def ready(reason: str = "Up") -> list[Object]:
-    """Return conditions of a Model that answers."""
+    """Return the conditions of a Model that is ready."""
     condition = {"type": "Ready", "status": "True", "reason": reason, "message": "the engine answers"}
     return [condition | {"lastTransitionTime": "2026-11-24T12:00:00Z"}]
 
 
 def set_status(server: ApiServer, space: str, name: str = "smollm2", **status: Any) -> None:
-    """Write a Model's status as a service does."""
+    """Write the status of a Model as a component does."""
     done = server.patch(path(MODELS, space, name, "status"), {"status": status}, MERGE)
     assert done.code == 200, done.message
 
 
-def names(found: Object) -> list[str]:
-    """Return the names in a list."""
-    return [item["metadata"]["name"] for item in found["items"]]
+def names(listing: Object) -> list[str]:
+    """Return the names of the items of a list."""
+    return [item["metadata"]["name"] for item in listing["items"]]
 
 
 def managers(obj: Object) -> list[tuple[str, str, str]]:
-    """Return who owns fields of an object: name, operation and subresource, sorted."""
+    """Return the field managers of an object: name, operation and subresource, sorted."""
     entries = obj["metadata"].get("managedFields", ())
     return sorted((entry["manager"], entry["operation"], entry.get("subresource", "")) for entry in entries)

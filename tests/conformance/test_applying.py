@@ -1,4 +1,4 @@
-"""Server-side apply: who owns which field, what a conflict is, what force takes, and what goes when its owner drops it."""
+"""Server-side apply: field ownership, conflicts, force, and the deletion of fields that an owner leaves out."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def a_condition(kind: str, status: str = "True") -> Object:
 def a_status(
     name: str = "smollm2", *conditions: Object, meta: Object | None = None, **fields: object
 ) -> Object:
-    """Return what a service applies to a status."""
+    """Return an apply of a status as a component sends it."""
     return {
         "apiVersion": "ai.flexinfer/v1alpha2",
         "kind": "Model",
@@ -25,8 +25,8 @@ def a_status(
     }
 
 
-def test_an_apply_creates_and_then_changes(server: ApiServer, space: str) -> None:
-    """201, 200, and nothing when there is nothing to change."""
+def test_an_apply_creates_and_then_updates(server: ApiServer, space: str) -> None:
+    """201, then 200; an apply without changes does not change the resourceVersion."""
     one = path(MODELS, space, "smollm2")
     sources = ("pvc://models/smollm2.gguf", "pvc://models/other.gguf")
     replies = [server.apply(one, a_model(source=source), "one") for source in sources for _ in "12"]
@@ -39,10 +39,10 @@ def test_an_apply_creates_and_then_changes(server: ApiServer, space: str) -> Non
     )
 
 
-def test_the_applier_owns_what_he_says_and_nobody_what_is_filled_in(server: ApiServer, space: str) -> None:
-    """Field by field."""
-    made = server.apply(path(MODELS, space, "smollm2"), a_model(meta={"labels": {"a": "b"}}), "one").json
-    (entry,) = made["metadata"]["managedFields"]
+def test_an_apply_owns_the_fields_that_it_sets_but_not_defaults(server: ApiServer, space: str) -> None:
+    """In managedFields."""
+    created = server.apply(path(MODELS, space, "smollm2"), a_model(meta={"labels": {"a": "b"}}), "one").json
+    (entry,) = created["metadata"]["managedFields"]
     assert (entry["manager"], entry["operation"], entry["apiVersion"]) == (
         "one",
         "Apply",
@@ -54,16 +54,16 @@ def test_the_applier_owns_what_he_says_and_nobody_what_is_filled_in(server: ApiS
     }
 
 
-def test_a_creator_owns_also_what_is_filled_in(server: ApiServer, space: str) -> None:
-    """By an update in the name of his program."""
-    made = server.create(path(MODELS, space), a_model(gpu={}))
-    (entry,) = made["metadata"]["managedFields"]
+def test_a_create_owns_defaults_too(server: ApiServer, space: str) -> None:
+    """As an Update by the manager of its user agent."""
+    created = server.create(path(MODELS, space), a_model(gpu={}))
+    (entry,) = created["metadata"]["managedFields"]
     assert (entry["manager"], entry["operation"]) == ("tests", "Update")
     assert entry["fieldsV1"]["f:spec"]["f:gpu"] == {".": {}, "f:priority": {}, "f:vendor": {}}
 
 
 def test_a_conflict_names_the_owner_and_the_field(server: ApiServer, space: str) -> None:
-    """One by one, and together."""
+    """For one conflict and for several."""
     one = path(MODELS, space, "smollm2")
     server.apply(one, a_model(), "one")
     refused = server.apply(one, a_model(source="pvc://models/other.gguf"), "two")
@@ -77,8 +77,8 @@ def test_a_conflict_names_the_owner_and_the_field(server: ApiServer, space: str)
     )
 
 
-def test_agreement_is_no_conflict_and_makes_two_owners(server: ApiServer, space: str) -> None:
-    """Then what one drops stays, since the other holds it."""
+def test_applying_the_same_value_makes_two_owners(server: ApiServer, space: str) -> None:
+    """A field that one of them drops stays, since the other still owns it."""
     one = path(MODELS, space, "smollm2")
     for manager in ("one", "two"):
         server.apply(one, a_model(gpu={"shared": "card"}), manager)
@@ -88,19 +88,19 @@ def test_agreement_is_no_conflict_and_makes_two_owners(server: ApiServer, space:
     assert "gpu" not in gone["spec"]
 
 
-def test_force_takes_the_field_over(server: ApiServer, space: str) -> None:
-    """The former owner loses it, and only it."""
+def test_force_takes_over_the_field(server: ApiServer, space: str) -> None:
+    """The previous owner loses this field only."""
     one = path(MODELS, space, "smollm2")
     server.apply(one, a_model(), "one")
     other = {**a_model(), "spec": {"source": "pvc://models/other.gguf"}}
-    taken = server.apply(one, other, "two", force=True).json
-    owned = {entry["manager"]: entry["fieldsV1"]["f:spec"] for entry in taken["metadata"]["managedFields"]}
+    forced = server.apply(one, other, "two", force=True).json
+    owned = {entry["manager"]: entry["fieldsV1"]["f:spec"] for entry in forced["metadata"]["managedFields"]}
     assert owned == {"one": {"f:backend": {}}, "two": {"f:source": {}}}
-    assert taken["spec"]["source"] == "pvc://models/other.gguf"
+    assert forced["spec"]["source"] == "pvc://models/other.gguf"
 
 
-def test_what_an_owner_leaves_out_goes(server: ApiServer, space: str) -> None:
-    """A field left out of an apply is deleted; a field of others is not."""
+def test_a_field_that_its_owner_leaves_out_is_deleted(server: ApiServer, space: str) -> None:
+    """Fields of other owners stay."""
     one = path(MODELS, space, "smollm2")
     server.apply(one, a_model(meta={"labels": {"mine": "a"}}, nodeSelector={"disk": "fast"}), "one")
     server.apply(one, {**a_model(meta={"labels": {"theirs": "b"}}), "spec": {}}, "two")
@@ -109,7 +109,7 @@ def test_what_an_owner_leaves_out_goes(server: ApiServer, space: str) -> None:
 
 
 def test_an_apply_on_a_stale_version_is_refused_even_by_force(server: ApiServer, space: str) -> None:
-    """The fence of every report of ours."""
+    """Every status write of a component relies on it."""
     one = path(MODELS, space, "smollm2")
     version = server.apply(one, a_model(), "one").json["metadata"]["resourceVersion"]
     server.patch(one, {"metadata": {"labels": {"a": "b"}}})
@@ -118,8 +118,10 @@ def test_an_apply_on_a_stale_version_is_refused_even_by_force(server: ApiServer,
     assert (refused.code, refused.json["reason"]) == (409, "Conflict")
 
 
-def test_a_uid_keeps_an_apply_from_creating_and_a_version_does_not(server: ApiServer, space: str) -> None:
-    """Whoever must not bring a deleted Model back says its uid, or applies to a subresource: that is never created."""
+def test_an_apply_with_a_uid_does_not_create_and_one_with_a_version_does(
+    server: ApiServer, space: str
+) -> None:
+    """To never re-create a deleted Model, an apply sets the uid or applies to a subresource."""
     one = path(MODELS, space, "smollm2")
     refused = server.apply(one, a_model(meta={"uid": "gone"}), "one")
     assert (refused.code, "no existing object was found" in refused.message) == (409, True)
@@ -128,8 +130,8 @@ def test_a_uid_keeps_an_apply_from_creating_and_a_version_does_not(server: ApiSe
     assert server.apply(one, a_model(meta={"resourceVersion": "1"}), "one").code == 201
 
 
-def test_services_own_their_conditions_side_by_side(server: ApiServer, space: str) -> None:
-    """In one list, by type, on the status."""
+def test_components_own_their_conditions_side_by_side(server: ApiServer, space: str) -> None:
+    """Each owns the condition of its type in the list."""
     server.create(path(MODELS, space), a_model())
     status = path(MODELS, space, "smollm2", "status")
     for owner, kind in (("placer", "Placed"), ("launcher", "Ready")):
@@ -149,19 +151,19 @@ def test_services_own_their_conditions_side_by_side(server: ApiServer, space: st
     ]
 
 
-def test_a_service_that_writes_its_whole_set_clears_what_it_leaves_out(server: ApiServer, space: str) -> None:
-    """Endpoint and backend of a stopped Model, for one."""
+def test_an_apply_of_a_status_clears_the_fields_that_it_leaves_out(server: ApiServer, space: str) -> None:
+    """Such as the endpoint of a stopped Model."""
     server.create(path(MODELS, space), a_model())
     status = path(MODELS, space, "smollm2", "status")
     server.apply(
-        status, a_status("smollm2", a_condition("Ready"), endpoint="http://door"), "flexinfer-launcher"
+        status, a_status("smollm2", a_condition("Ready"), endpoint="http://llama"), "flexinfer-launcher"
     )
     left = server.apply(status, a_status("smollm2", a_condition("Ready", "False")), "flexinfer-launcher").json
     assert "endpoint" not in left["status"]
 
 
-def test_an_update_takes_ownership_of_what_it_changes(server: ApiServer, space: str) -> None:
-    """And of nothing else."""
+def test_an_update_takes_ownership_of_the_fields_that_it_changes(server: ApiServer, space: str) -> None:
+    """And of no other field."""
     one = path(MODELS, space, "smollm2")
     server.apply(one, a_model(), "one")
     patched = server.patch(
@@ -185,23 +187,23 @@ def test_an_update_takes_ownership_of_what_it_changes(server: ApiServer, space: 
     ],
     ids=["no manager", "managed fields", "another name"],
 )
-def test_what_cannot_be_applied_is_said(
+def test_an_invalid_apply_is_refused(
     server: ApiServer, space: str, body: Object, query: dict[str, Any], code: int, message: str
 ) -> None:
-    """Before anything is done."""
+    """Before anything is written."""
     reply = server.ask("PATCH", path(MODELS, space, "smollm2"), body, content=APPLY, **query)
     assert (reply.code, message in reply.message) == (code, True), reply.message
 
 
-def test_force_is_for_applies_alone(server: ApiServer, space: str) -> None:
-    """A merge patch that is forced is a mistake."""
+def test_force_is_refused_for_other_patches(server: ApiServer, space: str) -> None:
+    """422 for a merge patch."""
     server.create(path(MODELS, space), a_model())
     reply = server.patch(path(MODELS, space, "smollm2"), {}, MERGE, force=True)
     assert (reply.code, "force: Forbidden" in reply.message) == (422, True)
 
 
-def test_a_built_in_is_applied_the_same_way(server: ApiServer, space: str) -> None:
-    """A ConfigMap, key by key."""
+def test_a_built_in_kind_is_applied_the_same_way(server: ApiServer, space: str) -> None:
+    """The keys of a ConfigMap are owned one by one."""
     one = path(MAPS, space, "m")
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}}
     server.apply(one, body | {"data": {"a": "1"}}, "one")

@@ -1,4 +1,4 @@
-"""Discovery and OpenAPI: what clients read before they do anything; what our API offers is told as a real one tells it."""
+"""Discovery and OpenAPI: each kind of the local API is described as by a real API server."""
 
 from typing import Any
 
@@ -14,18 +14,18 @@ SUBRESOURCES = {"status", "log", "binding", "finalize"}
 
 
 def root(version: str) -> str:
-    """Return where a version's resources are."""
+    """Return the path of the resources of a version."""
     return f"/apis/{version}" if "/" in version else f"/api/{version}"
 
 
 def test_the_legacy_index_names_the_core_version(server: ApiServer) -> None:
-    """And nothing else."""
-    found = server.get("/api")
-    assert (found["kind"], found["versions"]) == ("APIVersions", ["v1"])
+    """The only version."""
+    index = server.get("/api")
+    assert (index["kind"], index["versions"]) == ("APIVersions", ["v1"])
 
 
-def test_every_group_that_is_offered_is_in_the_index(server: ApiServer) -> None:
-    """With the version that is preferred."""
+def test_every_served_group_is_in_the_index(server: ApiServer) -> None:
+    """With its preferred version."""
     groups = {group["name"]: group for group in server.get("/apis")["groups"]}
     version = {"groupVersion": "ai.flexinfer/v1alpha2", "version": "v1alpha2"}
     assert groups["ai.flexinfer"] == {
@@ -36,7 +36,7 @@ def test_every_group_that_is_offered_is_in_the_index(server: ApiServer) -> None:
     assert {version.partition("/")[0] for version, _ in OFFERED if "/" in version} <= set(groups)
 
 
-def test_a_model_is_told_with_its_names_verbs_and_status(server: ApiServer) -> None:
+def test_a_model_is_listed_with_its_names_verbs_and_status(server: ApiServer) -> None:
     """The whole document."""
     assert server.get("/apis/ai.flexinfer/v1alpha2") == {
         "kind": "APIResourceList",
@@ -65,24 +65,24 @@ def test_a_model_is_told_with_its_names_verbs_and_status(server: ApiServer) -> N
 
 
 @pytest.mark.parametrize("plural", sorted(f"{version} {plural}" for version, plural in OFFERED))
-def test_a_built_in_kind_is_told_as_a_real_server_tells_it(server: ApiServer, plural: str) -> None:
-    """Each kind of our registry, field by field: this is what the expectation is made from."""
+def test_a_built_in_kind_is_listed_as_by_a_real_server(server: ApiServer, plural: str) -> None:
+    """Each kind of the registry of localkube, field by field."""
     version, _, name = plural.partition(" ")
     res = OFFERED[version, name]
     listed = {one["name"]: one for one in server.get(root(version))["resources"]}
-    told = listed[name]
-    assert (told["kind"], told["namespaced"], told["singularName"]) == (
+    resource = listed[name]
+    assert (resource["kind"], resource["namespaced"], resource["singularName"]) == (
         res.kind,
         res.namespaced,
         res.singular,
     )
-    assert (told["verbs"], tuple(told.get("shortNames", ()))) == (list(res.verbs), res.short_names)
-    assert tuple(told.get("categories", ())) == res.categories
+    assert (resource["verbs"], tuple(resource.get("shortNames", ()))) == (list(res.verbs), res.short_names)
+    assert tuple(resource.get("categories", ())) == res.categories
     assert {f"{name}/{part}" for part in res.subresources} <= set(listed)
 
 
-def test_both_forms_of_discovery_tell_the_same(server: ApiServer) -> None:
-    """The aggregated one in one answer, in the form that kubectl asks for."""
+def test_aggregated_discovery_has_the_same_content(server: ApiServer) -> None:
+    """In one response, with the content type that kubectl requests."""
     reply = server.ask("GET", "/apis", accept=AGGREGATED)
     assert "as=APIGroupDiscoveryList" in reply.headers["content-type"].replace(" ", "")
     (item,) = [one for one in reply.json["items"] if one["metadata"]["name"] == "ai.flexinfer"]
@@ -101,28 +101,28 @@ def test_both_forms_of_discovery_tell_the_same(server: ApiServer) -> None:
 
 
 def test_the_core_group_is_aggregated_too(server: ApiServer) -> None:
-    """Under /api."""
+    """At /api."""
     (item,) = server.ask("GET", "/api", accept=AGGREGATED).json["items"]
-    told = {one["resource"] for one in item["versions"][0]["resources"]}
-    assert {plural for version, plural in OFFERED if version == "v1"} <= told
+    plurals = {one["resource"] for one in item["versions"][0]["resources"]}
+    assert {plural for version, plural in OFFERED if version == "v1"} <= plurals
 
 
 @pytest.mark.parametrize(
     "path", ["/apis/none.such", "/apis/none.such/v1", "/apis/ai.flexinfer/v9", "/api/v9"]
 )
-def test_what_is_not_offered_is_not_found(server: ApiServer, path: str) -> None:
-    """By group, version or both."""
+def test_a_group_or_version_that_is_not_served_is_not_found(server: ApiServer, path: str) -> None:
+    """Group, version or both."""
     assert server.ask("GET", path).code == 404
 
 
-def test_the_version_is_that_of_a_kubernetes(server: ApiServer) -> None:
+def test_the_version_is_that_of_a_kubernetes_release(server: ApiServer) -> None:
     """1.37."""
-    told = server.get("/version")
-    assert (told["major"], told["minor"], told["gitVersion"][:6]) == ("1", "37", "v1.37.")
+    info = server.get("/version")
+    assert (info["major"], info["minor"], info["gitVersion"][:6]) == ("1", "37", "v1.37.")
 
 
 def test_openapi_of_version_3_has_a_document_for_each_group(server: ApiServer) -> None:
-    """Each by an address that changes with it."""
+    """At a URL with a hash of its content."""
     paths = server.get("/openapi/v3")["paths"]
     assert {root(version).removeprefix("/") for version, _ in OFFERED} | {
         "apis/ai.flexinfer/v1alpha2"
@@ -132,8 +132,8 @@ def test_openapi_of_version_3_has_a_document_for_each_group(server: ApiServer) -
     assert server.ask("GET", address).code == 200
 
 
-def test_openapi_holds_the_schema_of_a_model(server: ApiServer) -> None:
-    """Types, prose, bounds, defaults and what kubectl finds a kind by."""
+def test_openapi_has_the_schema_of_a_model(server: ApiServer) -> None:
+    """Types, descriptions, bounds, defaults and the extension by which kubectl finds a kind."""
     schemas = server.get("/openapi/v3/apis/ai.flexinfer/v1alpha2")["components"]["schemas"]
     model = schemas["flexinfer.ai.v1alpha2.Model"]
     spec = model["properties"]["spec"]["properties"]
@@ -145,11 +145,11 @@ def test_openapi_holds_the_schema_of_a_model(server: ApiServer) -> None:
         100,
         True,
     )
-    assert spec["source"]["description"].startswith("Where the weights come from")
+    assert spec["source"]["description"].startswith("Source of the weights")
 
 
-def test_openapi_tells_which_patches_and_options_a_path_takes(server: ApiServer) -> None:
-    """From there kubectl knows that the server applies, runs dry and validates fields."""
+def test_openapi_lists_the_patch_types_and_parameters_of_a_path(server: ApiServer) -> None:
+    """Kubectl reads there that the server supports apply, dry run and field validation."""
     document: Object = server.get("/openapi/v3/apis/ai.flexinfer/v1alpha2")
     one = document["paths"]["/apis/ai.flexinfer/v1alpha2/namespaces/{namespace}/models/{name}"]
     patches: Any = one["patch"]["requestBody"]["content"]
@@ -159,14 +159,14 @@ def test_openapi_tells_which_patches_and_options_a_path_takes(server: ApiServer)
 
 
 def test_openapi_of_version_2_comes_in_protobuf(server: ApiServer) -> None:
-    """Kubectl asks for it before it applies a list."""
+    """Kubectl requests it before it applies a list."""
     reply = server.ask(
         "GET", "/openapi/v2", accept="application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
     )
     assert (reply.code, reply.headers["content-type"]) == (200, PROTOBUF)
 
 
-def test_a_document_that_is_known_is_not_sent_again(server: ApiServer) -> None:
+def test_a_cached_document_is_not_sent_again(server: ApiServer) -> None:
     """By its ETag."""
     first = server.ask("GET", "/apis", accept=AGGREGATED)
     again = server.ask("GET", "/apis", accept=AGGREGATED, headers={"If-None-Match": first.headers["etag"]})

@@ -1,4 +1,4 @@
-"""Plain kubectl: what people type, and what they read then. Times, uids and versions are left out."""
+"""The output of kubectl for common commands, without times, uids and versions."""
 
 import json
 import re
@@ -32,7 +32,7 @@ FINALIZER = "ai.flexinfer/test"
 
 
 def crd(name: str) -> str:
-    """Return a small definition."""
+    """Return a small CustomResourceDefinition."""
     return json.dumps(
         {
             "apiVersion": "apiextensions.k8s.io/v1",
@@ -63,26 +63,28 @@ def crd(name: str) -> str:
 
 
 def columns(table: str) -> list[list[str]]:
-    """Return a printed table as rows of words."""
+    """Return a printed table as rows of cells."""
     return [re.split(r"\s{2,}", line.strip()) for line in table.splitlines()]
 
 
-def test_apply_says_what_it_did_and_does_nothing_twice(kubectl: Kubectl) -> None:
-    """Created, then unchanged, then configured."""
+def test_apply_prints_created_unchanged_and_configured(kubectl: Kubectl) -> None:
+    """For the first apply, the same object, and a changed one."""
     changed = MODEL.replace("pvc://models/smollm2.gguf", "pvc://models/other.gguf")
-    said = [kubectl("apply -f -", given) for given in (MODEL, MODEL, changed)]
-    assert said == [f"model.ai.flexinfer/smollm2 {word}" for word in ("created", "unchanged", "configured")]
+    outputs = [kubectl("apply -f -", manifest) for manifest in (MODEL, MODEL, changed)]
+    assert outputs == [
+        f"model.ai.flexinfer/smollm2 {word}" for word in ("created", "unchanged", "configured")
+    ]
 
 
-def test_a_list_is_applied_item_by_item_and_checked_as_strictly(kubectl: Kubectl) -> None:
-    """Kubectl asks for version 2 of OpenAPI before it applies a `kind: List`."""
+def test_a_list_is_applied_item_by_item(kubectl: Kubectl) -> None:
+    """Kubectl requests version 2 of OpenAPI before it applies a `kind: List`."""
     item = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}}
     whole = {"apiVersion": "v1", "kind": "List", "items": [item, {**item, "metadata": {"name": "two"}}]}
     assert kubectl("apply -f -", json.dumps(whole)) == "configmap/one created\nconfigmap/two created"
 
 
-def test_get_prints_the_columns_of_the_definition(server: ApiServer, kubectl: Kubectl) -> None:
-    """By short name and by category; wide shows more."""
+def test_get_prints_the_columns_of_the_crd(server: ApiServer, kubectl: Kubectl) -> None:
+    """By short name and by category; `-o wide` prints more."""
     kubectl("create -f -", MODEL)
     set_status(server, kubectl.namespace, phase="Ready", conditions=ready())
     header, row = columns(kubectl("get mdl"))
@@ -92,8 +94,8 @@ def test_get_prints_the_columns_of_the_definition(server: ApiServer, kubectl: Ku
     assert wide[0][6:] == ["AGE", "SHARED", "PRIORITY", "POSITION", "ENDPOINT", "SOURCE"]
 
 
-def test_get_gives_the_object_in_other_forms(kubectl: Kubectl) -> None:
-    """As JSON, YAML, a path of it, or its name."""
+def test_get_prints_the_object_in_other_formats(kubectl: Kubectl) -> None:
+    """JSON, YAML, JSONPath and name."""
     kubectl("create -f -", MODEL)
     assert json.loads(kubectl("get model smollm2 -o json"))["spec"]["backend"] == "llamacpp"
     assert "source: pvc://models/smollm2.gguf" in kubectl("get model smollm2 -o yaml")
@@ -102,7 +104,7 @@ def test_get_gives_the_object_in_other_forms(kubectl: Kubectl) -> None:
 
 
 def test_get_selects_by_labels_and_fields(kubectl: Kubectl) -> None:
-    """Labels, the fields that the definition offers, and all namespaces."""
+    """Labels, the selectable fields of the CRD, and all namespaces."""
     kubectl("apply -f -", MODEL + "---" + MODEL.replace("smollm2", "other").replace("small", "large"))
     assert kubectl("get mdl -l size=large -o name") == "model.ai.flexinfer/other"
     assert kubectl("get mdl -l size!=large -o name") == "model.ai.flexinfer/smollm2"
@@ -114,8 +116,8 @@ def test_get_selects_by_labels_and_fields(kubectl: Kubectl) -> None:
     )
 
 
-def test_nothing_found_is_said(kubectl: Kubectl) -> None:
-    """By name as an error, in a list as a remark."""
+def test_get_reports_when_nothing_is_found(kubectl: Kubectl) -> None:
+    """An error for a name, a note for a list."""
     assert kubectl.run("get", "mdl").err == f"No resources found in {kubectl.namespace} namespace.\n"
     assert kubectl.refused("get mdl x") == 'Error from server (NotFound): models.ai.flexinfer "x" not found'
     assert kubectl.refused("get nonesuches") == (
@@ -123,18 +125,18 @@ def test_nothing_found_is_said(kubectl: Kubectl) -> None:
     )
 
 
-def test_explain_has_a_sentence_for_each_field(kubectl: Kubectl) -> None:
+def test_explain_describes_each_field(kubectl: Kubectl) -> None:
     """From the OpenAPI documents."""
-    told = kubectl("explain model.spec.gpu")
-    assert told.startswith(
+    output = kubectl("explain model.spec.gpu")
+    assert output.startswith(
         "GROUP:      ai.flexinfer\nKIND:       Model\nVERSION:    v1alpha2\n\nFIELD: gpu <Object>"
     )
-    assert re.search(r"shared\t<string>\n    \S", told)
+    assert re.search(r"shared\t<string>\n    \S", output)
     assert "FIELD: containers <[]" in kubectl("explain pod.spec.containers")
 
 
-def test_an_object_that_breaks_a_rule_is_refused_in_words(kubectl: Kubectl) -> None:
-    """Types, enums, rules and unknown fields, each by its path."""
+def test_an_invalid_object_is_refused_with_field_and_reason(kubectl: Kubectl) -> None:
+    """Unknown fields and validation rules, each with the path of the field."""
     unknown = kubectl.refused("apply -f -", MODEL + "  flavour: sweet\n")
     assert 'strict decoding error: unknown field "spec.flavour"' in unknown
     wrong = kubectl.refused("apply -f -", MODEL.replace("pvc://models/smollm2.gguf", "../../etc/passwd"))
@@ -142,8 +144,8 @@ def test_an_object_that_breaks_a_rule_is_refused_in_words(kubectl: Kubectl) -> N
     assert "spec.source: Invalid value" in wrong
 
 
-def test_describe_ends_in_the_events_that_tell_the_story(kubectl: Kubectl) -> None:
-    """Events are found by the uid of what they are about."""
+def test_describe_prints_the_events_of_the_object(kubectl: Kubectl) -> None:
+    """Events are selected by the uid of their involvedObject."""
     kubectl("create -f -", MODEL)
     uid = kubectl("get mdl smollm2 -o jsonpath={.metadata.uid}")
     event = {
@@ -166,15 +168,15 @@ def test_describe_ends_in_the_events_that_tell_the_story(kubectl: Kubectl) -> No
         "source": {"component": "flexinfer-placer"},
     }
     kubectl("create -f -", json.dumps(event))
-    told = kubectl("describe mdl smollm2")
-    assert "Backend:  llamacpp" in told
-    assert re.search(r"Normal  Placed  .*  flexinfer-placer  runs on local", told)
+    output = kubectl("describe mdl smollm2")
+    assert "Backend:  llamacpp" in output
+    assert re.search(r"Normal  Placed  .*  flexinfer-placer  runs on local", output)
     assert columns(kubectl("get events"))[1][1:] == ["Normal", "Placed", "model/smollm2", "runs on local"]
     assert "runs on local" in kubectl("events --for model/smollm2")
 
 
-def test_wait_returns_when_the_condition_is_there(server: ApiServer, kubectl: Kubectl) -> None:
-    """Begun before, ended by the write; also for a path, and for deletion."""
+def test_wait_returns_when_the_condition_is_met(server: ApiServer, kubectl: Kubectl) -> None:
+    """For a condition, a JSONPath and a deletion."""
     kubectl("create -f -", MODEL)
     waiting = kubectl.start("wait", "--for=condition=Ready", "mdl/smollm2", "--timeout=15s")
     deleting = kubectl.start("wait", "--for=delete", "mdl/smollm2", "--timeout=15s")
@@ -189,8 +191,8 @@ def test_wait_returns_when_the_condition_is_there(server: ApiServer, kubectl: Ku
     assert deleting.returncode == 0
 
 
-def test_wait_gives_up_when_told(kubectl: Kubectl) -> None:
-    """With its own words, at its own deadline."""
+def test_wait_fails_at_its_timeout(kubectl: Kubectl) -> None:
+    """With the message of kubectl."""
     kubectl("create -f -", MODEL)
     assert kubectl.refused("wait --for=condition=Ready mdl/smollm2 --timeout=300ms") == (
         "error: timed out waiting for the condition on models/smollm2"
@@ -198,7 +200,7 @@ def test_wait_gives_up_when_told(kubectl: Kubectl) -> None:
 
 
 def test_a_watch_prints_a_line_for_each_change(server: ApiServer, kubectl: Kubectl) -> None:
-    """The header once, then what becomes of it."""
+    """The header is printed once."""
     kubectl("create -f -", MODEL)
     watching = kubectl.start("get", "mdl", "-w")
     assert watching.stdout is not None
@@ -214,8 +216,8 @@ def test_a_watch_prints_a_line_for_each_change(server: ApiServer, kubectl: Kubec
     ]
 
 
-def test_a_pod_prints_as_people_know_it(kubectl: Kubectl) -> None:
-    """A gated Pod, its default fields, and a log that it does not have yet."""
+def test_a_pod_is_printed_with_the_usual_columns(kubectl: Kubectl) -> None:
+    """A gated Pod; its log is still empty."""
     kubectl("create -f -", POD)
     header, row = columns(kubectl("get pods"))
     assert header == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
@@ -227,8 +229,8 @@ def test_a_pod_prints_as_people_know_it(kubectl: Kubectl) -> None:
     )
 
 
-def test_a_namespace_goes_with_its_contents(kubectl: Kubectl) -> None:
-    """Created by kubectl's typed client, deleted with what is in it."""
+def test_a_namespace_is_deleted_with_its_contents(kubectl: Kubectl) -> None:
+    """It is created by the typed client of kubectl."""
     name = f"{kubectl.namespace}-more"
     assert kubectl(f"create namespace {name}") == f"namespace/{name} created"
     kubectl(f"create configmap kept --from-literal=a=b -n {name}")
@@ -240,8 +242,8 @@ def test_a_namespace_goes_with_its_contents(kubectl: Kubectl) -> None:
     )
 
 
-def test_a_definition_is_offered_at_once_and_explained(kubectl: Kubectl) -> None:
-    """And its objects go with it."""
+def test_the_kind_of_a_new_crd_is_served_and_explained(kubectl: Kubectl) -> None:
+    """It is no longer served once the CRD is deleted."""
     kubectl("apply -f -", crd("widget"))
     assert kubectl("wait --for=condition=Established crd/widgets.example.com --timeout=5s")
     widget = {
@@ -257,8 +259,8 @@ def test_a_definition_is_offered_at_once_and_explained(kubectl: Kubectl) -> None
     assert kubectl.run("get", "--raw", "/apis/example.com/v1").code != 0
 
 
-def test_what_is_offered_can_be_listed(kubectl: Kubectl) -> None:
-    """Kinds, versions and the server's own."""
+def test_kinds_and_versions_can_be_listed(kubectl: Kubectl) -> None:
+    """With api-resources, api-versions and version."""
     kinds = [line[0] for line in columns(kubectl("api-resources --no-headers -o wide"))]
     assert {"models", "pods", "jobs", "leases", "storageclasses", "customresourcedefinitions"} <= set(kinds)
     assert {"v1", "ai.flexinfer/v1alpha2", "batch/v1"} <= set(kubectl("api-versions").splitlines())
@@ -266,11 +268,11 @@ def test_what_is_offered_can_be_listed(kubectl: Kubectl) -> None:
     assert json.loads(kubectl("get --raw /api"))["versions"] == ["v1"]
 
 
-def test_without_the_token_there_is_nothing(server: ApiServer, kubectl: Kubectl, tmp_path: Path) -> None:
-    """Another user of the machine gets nothing, not even discovery."""
+def test_nothing_is_readable_without_the_token(server: ApiServer, kubectl: Kubectl, tmp_path: Path) -> None:
+    """Another user of the machine cannot read anything, not even discovery."""
     stripped = json.loads(server.kubeconfig.read_bytes())
     stripped["users"][0]["user"] = {"token": "wrong"}
     (tmp_path / "kubeconfig").write_text(json.dumps(stripped))
-    answer = kubectl.run("get", "mdl", "--kubeconfig", str(tmp_path / "kubeconfig"))
-    assert answer.code == 1
-    assert answer.err.endswith("error: You must be logged in to the server (Unauthorized)\n")
+    output = kubectl.run("get", "mdl", "--kubeconfig", str(tmp_path / "kubeconfig"))
+    assert output.code == 1
+    assert output.err.endswith("error: You must be logged in to the server (Unauthorized)\n")

@@ -1,4 +1,4 @@
-"""Plain kubectl that changes something: patches, applies, diffs, deletions, and what it says then."""
+"""The output of kubectl commands that write: patches, applies, diffs and deletions."""
 
 import json
 
@@ -8,8 +8,8 @@ from tests.conformance.test_kubectl import FINALIZER, MODEL, POD
 from tests.kubectl import Kubectl
 
 
-def test_patch_label_and_annotate_change_what_they_name(kubectl: Kubectl) -> None:
-    """Merge and JSON patches, on a Model; a strategic one, on a built-in."""
+def test_patch_label_and_annotate_change_the_object(kubectl: Kubectl) -> None:
+    """Merge and JSON patches of a Model; a strategic merge patch of a built-in kind."""
     kubectl("create -f -", MODEL)
     merge = ("patch", "mdl", "smollm2", "--type=merge", "-p", '{"spec":{"gpu":{"shared":"g"}}}')
     assert kubectl.run(*merge).out == "model.ai.flexinfer/smollm2 patched\n"
@@ -18,9 +18,9 @@ def test_patch_label_and_annotate_change_what_they_name(kubectl: Kubectl) -> Non
     assert kubectl.run("patch", "mdl", "smollm2", "--type=json", "-p", move).code == 0
     assert kubectl("label mdl smollm2 size=large --overwrite") == "model.ai.flexinfer/smollm2 labeled"
     assert kubectl("annotate mdl smollm2 note=hello") == "model.ai.flexinfer/smollm2 annotated"
-    found = json.loads(kubectl("get mdl smollm2 -o json"))
-    assert "gpu" not in found["spec"]
-    assert found["metadata"]["labels"] == {"size": "large"}
+    model = json.loads(kubectl("get mdl smollm2 -o json"))
+    assert "gpu" not in model["spec"]
+    assert model["metadata"]["labels"] == {"size": "large"}
     kubectl("create -f -", POD)
     assert kubectl.run("patch", "pod", "waits", "-p", '{"metadata":{"labels":{"a":"b"}}}').code == 0
     assert kubectl.refused("patch mdl smollm2 -p {}") == (
@@ -30,7 +30,7 @@ def test_patch_label_and_annotate_change_what_they_name(kubectl: Kubectl) -> Non
 
 
 def test_server_side_apply_keeps_owners_apart(kubectl: Kubectl) -> None:
-    """A conflict names the other manager; force takes over."""
+    """A conflict names the other manager; force takes over the field."""
     assert kubectl("apply --server-side -f - --field-manager=one", MODEL) == (
         "model.ai.flexinfer/smollm2 serverside-applied"
     )
@@ -43,11 +43,11 @@ def test_server_side_apply_keeps_owners_apart(kubectl: Kubectl) -> None:
 
 
 def test_a_stale_replace_is_a_conflict(kubectl: Kubectl) -> None:
-    """What `kubectl edit` and `replace` send."""
+    """As sent by `kubectl edit` and `replace`."""
     kubectl("create -f -", MODEL)
-    former = kubectl("get mdl smollm2 -o json")
+    stale = kubectl("get mdl smollm2 -o json")
     kubectl("label mdl smollm2 a=b")
-    assert kubectl.refused("replace -f -", former).endswith(
+    assert kubectl.refused("replace -f -", stale).endswith(
         'Operation cannot be fulfilled on models.ai.flexinfer "smollm2": the object has been modified; '
         "please apply your changes to the latest version and try again"
     )
@@ -55,11 +55,11 @@ def test_a_stale_replace_is_a_conflict(kubectl: Kubectl) -> None:
 
 
 def test_diff_shows_what_an_apply_would_change(kubectl: Kubectl) -> None:
-    """By a dry run on the server, which leaves everything as it is."""
+    """By a server-side dry run, which writes nothing."""
     kubectl("apply -f -", MODEL)
-    answer = kubectl.run("diff", "-f", "-", given=MODEL.replace("size: small", "size: large"))
-    assert answer.code == 1, answer.err
-    assert "-    size: small\n+    size: large\n" in answer.out
+    diff = kubectl.run("diff", "-f", "-", stdin=MODEL.replace("size: small", "size: large"))
+    assert diff.code == 1, diff.err
+    assert "-    size: small\n+    size: large\n" in diff.out
     assert kubectl("apply --dry-run=server -f -", MODEL.replace("small", "large")) == (
         "model.ai.flexinfer/smollm2 configured (server dry run)"
     )
@@ -67,7 +67,7 @@ def test_diff_shows_what_an_apply_would_change(kubectl: Kubectl) -> None:
 
 
 def test_delete_waits_for_finalizers(kubectl: Kubectl) -> None:
-    """The object stays, on its way out, until the last one is gone."""
+    """The object stays, with a deletionTimestamp, until its last finalizer is removed."""
     kubectl("create -f -", MODEL.replace("name: smollm2\n", f"name: smollm2\n  finalizers: [{FINALIZER}]\n"))
     deleting = kubectl.start("delete", "mdl", "--all")
     kubectl("wait --for=jsonpath={.metadata.deletionTimestamp} mdl/smollm2 --timeout=5s")
@@ -94,8 +94,10 @@ def owned_pod(kubectl: Kubectl) -> str:
 @pytest.mark.parametrize(
     ("cascade", "left"), [("background", ""), ("foreground", ""), ("orphan", "pod/waits")]
 )
-def test_what_a_model_owns_goes_with_it_unless_orphaned(kubectl: Kubectl, cascade: str, left: str) -> None:
-    """The garbage collector's three ways."""
+def test_deleting_a_model_deletes_what_it_owns_unless_orphaned(
+    kubectl: Kubectl, cascade: str, left: str
+) -> None:
+    """With the three values of --cascade."""
     kubectl("create -f -", MODEL)
     kubectl("create -f -", owned_pod(kubectl))
     kubectl(f"delete mdl smollm2 --cascade={cascade}")

@@ -1,4 +1,4 @@
-"""Leases and Events: what fences our services, and what tells people their story."""
+"""Leases, which fence the components, Events, which users read, and logs of Pods."""
 
 from tests.apiserver import ApiServer, Object
 from tests.conformance.objects import EVENTS, LEASES, PODS, a_pod, names, path
@@ -7,7 +7,7 @@ MODELS_OF = "involvedObject.kind=Model"
 
 
 def a_lease(holder: str, version: str = "") -> Object:
-    """Return a Lease as a service writes it."""
+    """Return a Lease as a component writes it."""
     meta = {"name": "turn"} | ({"resourceVersion": version} if version else {})
     spec = {
         "holderIdentity": holder,
@@ -33,19 +33,19 @@ def an_event(space: str, name: str, reason: str, model: str = "smollm2") -> Obje
         "metadata": {"name": name},
         "involvedObject": about,
         "reason": reason,
-        "message": "it was so",
+        "message": "the message",
         "type": "Normal",
     }
 
 
 def test_a_lease_keeps_microseconds(server: ApiServer, space: str) -> None:
-    """Clocks of holders are compared by them."""
-    made = server.create(path(LEASES, space), a_lease("a"))
-    assert made["spec"] == a_lease("a")["spec"]
+    """Leader election compares renewTime."""
+    created = server.create(path(LEASES, space), a_lease("a"))
+    assert created["spec"] == a_lease("a")["spec"]
 
 
 def test_a_stale_renewal_of_a_lease_is_refused(server: ApiServer, space: str) -> None:
-    """Whoever was paused meanwhile holds it no longer."""
+    """A holder that was paused meanwhile has lost it."""
     where = path(LEASES, space, "turn")
     version = server.create(path(LEASES, space), a_lease("a"))["metadata"]["resourceVersion"]
     assert server.ask("PUT", where, a_lease("b", version)).code == 200
@@ -54,8 +54,8 @@ def test_a_stale_renewal_of_a_lease_is_refused(server: ApiServer, space: str) ->
     assert server.get(where)["spec"]["holderIdentity"] == "b"
 
 
-def test_events_are_found_by_what_they_are_about(server: ApiServer, space: str) -> None:
-    """As `kubectl describe` looks for them; listed by name."""
+def test_events_are_selected_by_their_involved_object(server: ApiServer, space: str) -> None:
+    """As `kubectl describe` does; they are listed by name."""
     server.create(path(EVENTS, space), an_event(space, "b", "Ready"))
     server.create(path(EVENTS, space), an_event(space, "a", "Loading"))
     server.create(path(EVENTS, space), an_event(space, "c", "Ready", model="another"))
@@ -66,23 +66,23 @@ def test_events_are_found_by_what_they_are_about(server: ApiServer, space: str) 
 
 
 def test_an_event_about_another_namespace_is_refused(server: ApiServer, space: str) -> None:
-    """It lies where its object lies."""
+    """An Event must be in the namespace of its object."""
     refused = server.ask("POST", path(EVENTS, space), an_event("default", "a", "Ready"))
     assert refused.code == 422
     assert "involvedObject.namespace" in refused.message
 
 
 def test_a_pod_without_a_node_has_no_log_yet(server: ApiServer, space: str) -> None:
-    """Empty and no error: nothing has run."""
+    """It is empty, and no error."""
     server.create(path(PODS, space), a_pod())
-    told = server.ask("GET", path(PODS, space, "waits", "log"))
-    assert (told.code, told.body) == (204, b"")
+    response = server.ask("GET", path(PODS, space, "waits", "log"))
+    assert (response.code, response.body) == (204, b"")
 
 
-def test_the_log_of_nothing_is_not_found(server: ApiServer, space: str) -> None:
-    """By the name that was asked for; a container that is not there is a bad request."""
-    missing = server.ask("GET", path(PODS, space, "nobody", "log"))
-    assert (missing.code, missing.message) == (404, 'pods "nobody" not found')
+def test_the_log_of_a_pod_that_does_not_exist_is_not_found(server: ApiServer, space: str) -> None:
+    """An unknown container of an existing Pod is a bad request."""
+    missing = server.ask("GET", path(PODS, space, "unknown", "log"))
+    assert (missing.code, missing.message) == (404, 'pods "unknown" not found')
     server.create(path(PODS, space), a_pod())
     other = server.ask("GET", path(PODS, space, "waits", "log"), container="other")
     assert (other.code, other.message) == (400, "container other is not valid for pod waits")

@@ -1,4 +1,4 @@
-"""Models as the definition has them: filled in, pruned, checked strictly or not, and refused in words."""
+"""Models by their CRD: defaults, pruning, field validation, and the messages of refusals."""
 
 import pytest
 
@@ -7,22 +7,22 @@ from tests.conformance.objects import MAPS, MODELS, a_map, a_model, path, set_st
 
 
 def test_defaults_are_filled_in(server: ApiServer, space: str) -> None:
-    """Serverless always, gpu only where it is given, a count never."""
+    """Always for serverless, for gpu only if it is set, and never gpu.count."""
     plain = server.create(path(MODELS, space), a_model("plain"))["spec"]
     on_gpu = server.create(path(MODELS, space), a_model("gpu", gpu={}))["spec"]
     assert plain["serverless"] == {"enabled": True, "idleTimeout": "5m", "coldStartTimeout": "60s"}
     assert ("gpu" in plain, on_gpu["gpu"]) == (False, {"vendor": "auto", "priority": 100})
 
 
-def test_a_default_comes_back_where_a_patch_takes_it_away(server: ApiServer, space: str) -> None:
-    """Null is what is filled in."""
+def test_a_field_that_a_patch_removes_gets_its_default(server: ApiServer, space: str) -> None:
+    """A merge patch with null."""
     server.create(path(MODELS, space), a_model(gpu={"priority": 7}))
-    found = server.patch(path(MODELS, space, "smollm2"), {"spec": {"gpu": {"priority": None}}}).json
-    assert found["spec"]["gpu"]["priority"] == 100
+    model = server.patch(path(MODELS, space, "smollm2"), {"spec": {"gpu": {"priority": None}}}).json
+    assert model["spec"]["gpu"]["priority"] == 100
 
 
 def test_unknown_fields_are_pruned_with_a_warning(server: ApiServer, space: str) -> None:
-    """Unless they lie where everything is kept, as in config."""
+    """Except in `config`, which preserves unknown fields."""
     body = a_model(flavour="sweet", config={"anything": {"goes": [1]}}) | {"more": 1}
     reply = server.ask("POST", path(MODELS, space), body)
     assert (
@@ -35,7 +35,7 @@ def test_unknown_fields_are_pruned_with_a_warning(server: ApiServer, space: str)
 
 
 def test_unknown_fields_can_be_ignored(server: ApiServer, space: str) -> None:
-    """Without a word."""
+    """Without a warning."""
     reply = server.ask("POST", path(MODELS, space), a_model(flavour="sweet"), fieldValidation="Ignore")
     assert (reply.code, "warning" in reply.headers) == (201, False)
 
@@ -48,21 +48,21 @@ def test_unknown_fields_can_be_ignored(server: ApiServer, space: str) -> None:
     ],
     ids=["a Model", "a ConfigMap"],
 )
-def test_unknown_fields_are_refused_by_strictness(
+def test_unknown_fields_are_refused_by_strict_validation(
     server: ApiServer, space: str, kind: tuple[str, str], body: Object, fields: list[str]
 ) -> None:
-    """All of them by name; on creation, in a patch and in an apply."""
-    said = ", ".join(f'unknown field "{field}"' for field in fields)
+    """All of them are named."""
+    errors = ", ".join(f'unknown field "{field}"' for field in fields)
     reply = server.ask("POST", path(kind, space), body, fieldValidation="Strict")
-    assert (reply.code, reply.json["reason"], f"strict decoding error: {said}" in reply.message) == (
+    assert (reply.code, reply.json["reason"], f"strict decoding error: {errors}" in reply.message) == (
         400,
         "BadRequest",
         True,
     )
 
 
-def test_strictness_holds_for_patches_and_applies(server: ApiServer, space: str) -> None:
-    """A merge patch that brings an unknown field is unfit, an apply is refused by its schema."""
+def test_strict_validation_applies_to_patches_and_applies(server: ApiServer, space: str) -> None:
+    """A merge patch with an unknown field is unprocessable, an apply is refused by its schema."""
     server.create(path(MODELS, space), a_model())
     one = path(MODELS, space, "smollm2")
     patched = server.patch(one, {"spec": {"flavour": "sweet"}}, fieldValidation="Strict")
@@ -96,14 +96,14 @@ def test_strictness_holds_for_patches_and_applies(server: ApiServer, space: str)
 def test_a_value_out_of_bounds_is_refused_at_its_field(
     server: ApiServer, space: str, spec: Object, field: str, words: str
 ) -> None:
-    """422, in a real server's words."""
+    """422, with the message of a real API server."""
     reply = server.ask("POST", path(MODELS, space), a_model(**spec))
-    found = [message for where, _, message in reply.causes if where == field]
-    assert (reply.code, [words in message for message in found]) == (422, [True]), reply.message
+    messages = [message for where, _, message in reply.causes if where == field]
+    assert (reply.code, [words in message for message in messages]) == (422, [True]), reply.message
 
 
-def test_a_value_that_a_rule_cannot_be_asked_of_has_two_faults(server: ApiServer, space: str) -> None:
-    """Its form, and that no duration can be made of it."""
+def test_a_value_that_a_rule_cannot_be_evaluated_for_has_two_causes(server: ApiServer, space: str) -> None:
+    """Its pattern, and the conversion to a duration."""
     reply = server.ask("POST", path(MODELS, space), a_model(serverless={"idleTimeout": "1 day"}))
     rule = "must be between 1s and 168h; write it like 90s, 5m or 1h30m"
     conversion = "type conversion error from 'string' to 'google.protobuf.Duration'"
@@ -113,8 +113,8 @@ def test_a_value_that_a_rule_cannot_be_asked_of_has_two_faults(server: ApiServer
     ]
 
 
-def test_what_is_missing_is_named(server: ApiServer, space: str) -> None:
-    """Every required field that is not there, and that the rules could not be asked."""
+def test_missing_required_fields_are_named(server: ApiServer, space: str) -> None:
+    """Every missing required field, and that the rules could not be evaluated."""
     reply = server.ask("POST", path(MODELS, space), {**a_model(), "spec": {}})
     assert [(field, reason) for field, reason, _ in reply.causes] == [
         ("<nil>", "FieldValueInvalid"),
@@ -123,15 +123,15 @@ def test_what_is_missing_is_named(server: ApiServer, space: str) -> None:
     ]
 
 
-def test_a_status_is_checked_too(server: ApiServer, space: str) -> None:
+def test_a_status_is_validated_too(server: ApiServer, space: str) -> None:
     """By its own schema."""
     server.create(path(MODELS, space), a_model())
-    reply = server.patch(path(MODELS, space, "smollm2", "status"), {"status": {"phase": "Asleep"}})
+    reply = server.patch(path(MODELS, space, "smollm2", "status"), {"status": {"phase": "Nonsense"}})
     assert (reply.code, [field for field, _, _ in reply.causes]) == (422, ["<nil>", "status.phase"])
 
 
-def test_a_condition_stands_once_for_its_type(server: ApiServer, space: str) -> None:
-    """A list map has no two of a key."""
+def test_a_type_of_condition_is_allowed_once(server: ApiServer, space: str) -> None:
+    """A list map has no two items with the same key."""
     server.create(path(MODELS, space), a_model())
     condition = {"type": "Ready", "status": "True", "reason": "Up", "message": ""}
     condition["lastTransitionTime"] = "2026-11-24T12:00:00Z"
@@ -143,8 +143,8 @@ def test_a_condition_stands_once_for_its_type(server: ApiServer, space: str) -> 
     )
 
 
-def test_what_was_refused_leaves_no_trace(server: ApiServer, space: str) -> None:
-    """A change that breaks a rule changes nothing, whatever else it brings."""
+def test_a_refused_change_writes_nothing(server: ApiServer, space: str) -> None:
+    """Not even its valid fields."""
     server.create(path(MODELS, space), a_model())
     one = path(MODELS, space, "smollm2")
     set_status(server, space, phase="Ready")

@@ -1,4 +1,4 @@
-"""Patches: merge, JSON and strategic, each with what it refuses."""
+"""Merge patches, JSON patches and strategic merge patches, and what each refuses."""
 
 import pytest
 
@@ -16,20 +16,20 @@ def one(server: ApiServer, space: str) -> str:
 def test_a_merge_patch_sets_and_removes(server: ApiServer, one: str) -> None:
     """Null removes, lists are replaced."""
     body = {"spec": {"gpu": None, "serviceLabels": ["code"]}, "metadata": {"labels": {"a": "b"}}}
-    found = server.patch(one, body, MERGE).json
-    assert ("gpu" in found["spec"], found["spec"]["serviceLabels"]) == (False, ["code"])
-    assert found["spec"]["nodeSelector"] == {"disk": "fast"}
+    obj = server.patch(one, body, MERGE).json
+    assert ("gpu" in obj["spec"], obj["spec"]["serviceLabels"]) == (False, ["code"])
+    assert obj["spec"]["nodeSelector"] == {"disk": "fast"}
 
 
-def test_a_merge_patch_may_name_the_version_that_it_means(server: ApiServer, one: str) -> None:
+def test_a_merge_patch_may_have_a_resource_version_as_precondition(server: ApiServer, one: str) -> None:
     """A stale one is a conflict."""
     version = server.get(one)["metadata"]["resourceVersion"]
     bodies = [{"metadata": {"resourceVersion": version, "labels": {"a": letter}}} for letter in "bc"]
     assert [server.patch(one, body, MERGE).code for body in bodies] == [200, 409]
 
 
-def test_a_json_patch_does_its_steps_in_order(server: ApiServer, one: str) -> None:
-    """Test, replace, add, remove, copy and move."""
+def test_a_json_patch_applies_its_operations_in_order(server: ApiServer, one: str) -> None:
+    """Test, replace, add, copy and remove."""
     steps = [
         {"op": "test", "path": "/spec/gpu/shared", "value": "card"},
         {"op": "replace", "path": "/spec/gpu/shared", "value": "other"},
@@ -40,10 +40,10 @@ def test_a_json_patch_does_its_steps_in_order(server: ApiServer, one: str) -> No
         {"op": "add", "path": "/metadata/labels", "value": {"a~b": "c"}},
     ]
     reply = server.patch(one, steps, JSON_PATCH)
-    assert reply.code == 422  # a~b is no label
-    found = server.patch(one, steps[:-1], JSON_PATCH).json["spec"]
-    assert (found["gpu"]["shared"], found["serviceLabels"]) == ("code", ["code", "chat"])
-    assert "nodeSelector" not in found
+    assert reply.code == 422  # a~b is no valid label
+    obj = server.patch(one, steps[:-1], JSON_PATCH).json["spec"]
+    assert (obj["gpu"]["shared"], obj["serviceLabels"]) == ("code", ["code", "chat"])
+    assert "nodeSelector" not in obj
 
 
 @pytest.mark.parametrize(
@@ -66,29 +66,32 @@ def test_a_json_patch_does_its_steps_in_order(server: ApiServer, one: str) -> No
         "remove nothing",
         "replace below nothing",
         "move nothing",
-        "no such step",
+        "no such operation",
         "add below nothing",
-        "add past",
+        "add past the end",
     ],
 )
-def test_a_json_patch_that_does_not_fit_changes_nothing(
+def test_a_json_patch_that_fails_changes_nothing(
     server: ApiServer, one: str, steps: list[Object], code: int
 ) -> None:
-    """All or none."""
+    """All operations are applied or none."""
     before = server.get(one)
     more = [{"op": "add", "path": "/metadata/annotations", "value": {"a": "b"}}, *steps]
     assert server.patch(one, more, JSON_PATCH).code == code
     assert server.get(one) == before
 
 
-def test_a_json_patch_may_replace_a_field_that_is_not_there(server: ApiServer, one: str) -> None:
-    """It sets it; the standard would refuse. A list's missing item is refused there too. A missing field copies as null."""
+def test_a_json_patch_may_replace_a_missing_field(server: ApiServer, one: str) -> None:
+    """It sets it, other than RFC 6902 says; a missing item of a list is refused.
+
+    A missing field is copied as null.
+    """
     steps = [
         {"op": "replace", "path": "/spec/serviceLabels", "value": ["code"]},
         {"op": "copy", "from": "/spec/litellm", "path": "/spec/cache"},
     ]
-    found = server.patch(one, steps, JSON_PATCH).json["spec"]
-    assert (found["serviceLabels"], "cache" in found) == (["code"], False)
+    obj = server.patch(one, steps, JSON_PATCH).json["spec"]
+    assert (obj["serviceLabels"], "cache" in obj) == (["code"], False)
     past = [{"op": "replace", "path": "/spec/serviceLabels/1", "value": "chat"}]
     assert server.patch(one, past, JSON_PATCH).code == 422
 
@@ -98,37 +101,37 @@ def test_a_json_patch_may_replace_a_field_that_is_not_there(server: ApiServer, o
     [({"spec": []}, MERGE, 422), ([1], MERGE, 400), ({"op": "add"}, JSON_PATCH, 400)],
     ids=["a list for an object", "no object", "no list"],
 )
-def test_a_patch_that_is_none_is_refused(
+def test_a_malformed_patch_is_refused(
     server: ApiServer, one: str, body: object, content: str, code: int
 ) -> None:
-    """As one that does not fit, or as a bad request."""
+    """As unprocessable or as a bad request."""
     assert server.patch(one, body, content).code == code
 
 
-def test_a_strategic_patch_is_for_built_ins(server: ApiServer, one: str, space: str) -> None:
-    """It merges lists by their keys; a Model takes none."""
+def test_a_strategic_merge_patch_is_for_built_in_kinds(server: ApiServer, one: str, space: str) -> None:
+    """It merges lists by their keys; it is refused for a Model."""
     refused = server.patch(one, {}, STRATEGIC)
     assert (refused.code, refused.json["reason"]) == (415, "UnsupportedMediaType")
     server.create(path(PODS, space), a_pod())
     body = {"spec": {"containers": [{"name": "engine", "image": "example.com/engine:2"}]}}
-    found = server.patch(path(PODS, space, "waits"), body, STRATEGIC).json["spec"]["containers"]
-    assert [(one["image"], one["args"]) for one in found] == [("example.com/engine:2", ["--port", "80"])]
+    obj = server.patch(path(PODS, space, "waits"), body, STRATEGIC).json["spec"]["containers"]
+    assert [(one["image"], one["args"]) for one in obj] == [("example.com/engine:2", ["--port", "80"])]
 
 
-def test_a_strategic_patch_deletes_by_directive(server: ApiServer, space: str) -> None:
-    """A key by null, a whole map by replacement."""
+def test_a_strategic_merge_patch_deletes_by_directive(server: ApiServer, space: str) -> None:
+    """A key by null, a whole map by `$patch: replace`."""
     server.create(path(MAPS, space), a_map("m", a="1", b="2"))
     one = path(MAPS, space, "m")
     assert server.patch(one, {"data": {"a": None}}, STRATEGIC).json["data"] == {"b": "2"}
     assert server.patch(one, {"data": {"$patch": "replace", "c": "3"}}, STRATEGIC).json["data"] == {"c": "3"}
 
 
-def test_a_patch_of_what_is_not_there_is_not_found(server: ApiServer, space: str) -> None:
+def test_a_patch_of_a_missing_object_is_not_found(server: ApiServer, space: str) -> None:
     """It creates nothing."""
     assert server.patch(path(MODELS, space, "none"), {}, MERGE).code == 404
 
 
 @pytest.mark.parametrize("content", ["text/plain", "application/yaml"])
-def test_a_patch_of_another_type_is_not_taken(server: ApiServer, one: str, content: str) -> None:
+def test_a_patch_of_another_content_type_is_refused(server: ApiServer, one: str, content: str) -> None:
     """415."""
     assert server.patch(one, {}, content).code == 415

@@ -1,4 +1,4 @@
-"""Pods: born gated, opened by a patch that tests what it opens, bound once, and kept as they were asked for."""
+"""Pods: scheduling gates and their removal by a patch with tests, one binding, and immutable fields."""
 
 import pytest
 
@@ -9,13 +9,13 @@ from tests.instance import until
 
 @pytest.fixture
 def pod(server: ApiServer, space: str) -> Object:
-    """Return a Pod behind its gate."""
-    made: Object = server.create(path(PODS, space), a_pod())
-    return made
+    """Return a Pod with a scheduling gate."""
+    created: Object = server.create(path(PODS, space), a_pod())
+    return created
 
 
 def opening(pod: Object, gate: str = GATE, uid: str = "") -> list[Object]:
-    """Return the patch that opens a gate: of this Pod, and of no other."""
+    """Return the patch that removes the gate of this Pod only."""
     return [
         {"op": "test", "path": "/metadata/uid", "value": uid or pod["metadata"]["uid"]},
         {"op": "test", "path": "/spec/schedulingGates/0/name", "value": gate},
@@ -24,19 +24,19 @@ def opening(pod: Object, gate: str = GATE, uid: str = "") -> list[Object]:
 
 
 def scheduled(pod: Object) -> tuple[str, str]:
-    """Return status and reason of the condition that says whether a Pod has a node."""
-    told = pod["status"].get("conditions", ())
-    (found,) = [one for one in told if one["type"] == "PodScheduled"]
-    return found["status"], found.get("reason", "")
+    """Return status and reason of the condition PodScheduled."""
+    conditions = pod["status"].get("conditions", ())
+    (condition,) = [one for one in conditions if one["type"] == "PodScheduled"]
+    return condition["status"], condition.get("reason", "")
 
 
-def test_a_gated_pod_waits(server: ApiServer, pod: Object, space: str) -> None:
-    """Pending, and it says why."""
+def test_a_gated_pod_is_pending(server: ApiServer, pod: Object, space: str) -> None:
+    """With the reason SchedulingGated."""
     assert (pod["status"]["phase"], scheduled(pod)) == ("Pending", ("False", "SchedulingGated"))
 
 
 def test_the_defaults_of_a_pod(pod: Object) -> None:
-    """Those of its containers, and what admission adds."""
+    """Of its spec and containers, and from admission."""
     spec = pod["spec"]
     assert {
         key: spec[key]
@@ -58,23 +58,23 @@ def test_the_defaults_of_a_pod(pod: Object) -> None:
     )
 
 
-def test_a_container_asks_for_what_it_is_limited_to(server: ApiServer, space: str) -> None:
-    """Unless it says what it asks for; the whole is Guaranteed then."""
+def test_requests_default_to_limits(server: ApiServer, space: str) -> None:
+    """The QoS class of the Pod is Guaranteed then."""
     container = {
         "name": "engine",
         "image": "example.com/engine",
         "resources": {"limits": {"cpu": "1", "memory": "1Gi"}},
     }
-    made = server.create(path(PODS, space), a_pod("asks", containers=[container]))
-    assert made["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "1", "memory": "1Gi"}
-    assert (made["spec"]["containers"][0]["imagePullPolicy"], made["status"]["qosClass"]) == (
+    created = server.create(path(PODS, space), a_pod("asks", containers=[container]))
+    assert created["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "1", "memory": "1Gi"}
+    assert (created["spec"]["containers"][0]["imagePullPolicy"], created["status"]["qosClass"]) == (
         "Always",
         "Guaranteed",
     )
 
 
-def test_nobody_owns_what_admission_adds(server: ApiServer, pod: Object) -> None:
-    """The creator owns his fields and their defaults."""
+def test_fields_that_admission_adds_have_no_owner(server: ApiServer, pod: Object) -> None:
+    """The creator owns the fields that it sets and the defaults."""
     (owned,) = [
         one["fieldsV1"]["f:spec"] for one in pod["metadata"]["managedFields"] if one["manager"] == "tests"
     ]
@@ -85,10 +85,8 @@ def test_nobody_owns_what_admission_adds(server: ApiServer, pod: Object) -> None
     )
 
 
-def test_the_gate_opens_by_a_patch_that_tests_uid_and_gate(
-    server: ApiServer, pod: Object, space: str
-) -> None:
-    """Once: the second finds nothing to open."""
+def test_a_patch_that_tests_uid_and_gate_removes_the_gate(server: ApiServer, pod: Object, space: str) -> None:
+    """The second patch fails: there is no gate left."""
     one = path(PODS, space, "waits")
     first, second = (server.patch(one, opening(pod), JSON_PATCH) for _ in "12")
     assert (first.code, first.json["spec"].get("schedulingGates"), second.code) == (200, None, 422)
@@ -97,7 +95,7 @@ def test_the_gate_opens_by_a_patch_that_tests_uid_and_gate(
 @pytest.mark.parametrize(
     "wrong", [{"uid": "another"}, {"gate": "ai.flexinfer/turn-2"}], ids=["another Pod", "another turn"]
 )
-def test_a_stale_opening_is_refused(
+def test_a_stale_removal_of_a_gate_is_refused(
     server: ApiServer, pod: Object, space: str, wrong: dict[str, str]
 ) -> None:
     """422, and the gate stays."""
@@ -106,8 +104,8 @@ def test_a_stale_opening_is_refused(
     assert server.get(one)["spec"]["schedulingGates"] == [{"name": GATE}]
 
 
-def test_gates_only_go(server: ApiServer, pod: Object, space: str) -> None:
-    """No Pod can be held again."""
+def test_gates_can_only_be_removed(server: ApiServer, pod: Object, space: str) -> None:
+    """A Pod cannot be gated again."""
     one = path(PODS, space, "waits")
     reply = server.patch(one, {"spec": {"schedulingGates": [{"name": GATE}, {"name": "a/b"}]}}, MERGE)
     assert (reply.code, "only deletion is allowed" in reply.message) == (422, True)
@@ -120,7 +118,7 @@ def binding(node: str = FAR, **meta: str) -> Object:
 
 
 def test_a_gated_pod_cannot_be_bound(server: ApiServer, pod: Object, space: str) -> None:
-    """Whoever tries is told so."""
+    """409, with the reason."""
     reply = server.ask("POST", path(PODS, space, "waits", "binding"), binding())
     assert (reply.code, reply.message) == (
         409,
@@ -128,23 +126,25 @@ def test_a_gated_pod_cannot_be_bound(server: ApiServer, pod: Object, space: str)
     )
 
 
-def test_an_open_pod_is_bound_once(server: ApiServer, space: str) -> None:
-    """By whoever is its scheduler."""
+def test_an_ungated_pod_is_bound_once(server: ApiServer, space: str) -> None:
+    """By its scheduler."""
     server.create(path(PODS, space), a_pod(schedulingGates=[], schedulerName="by-hand"))
     where = path(PODS, space, "waits", "binding")
     first, second = (server.ask("POST", where, binding()) for _ in "12")
-    found = server.get(path(PODS, space, "waits"))
-    assert (first.code, found["spec"]["nodeName"], scheduled(found)[0]) == (201, FAR, "True")
+    obj = server.get(path(PODS, space, "waits"))
+    assert (first.code, obj["spec"]["nodeName"], scheduled(obj)[0]) == (201, FAR, "True")
     assert (second.code, "already assigned to node" in second.message) == (409, True)
 
 
-def test_an_opened_pod_that_fits_nowhere_says_why(server: ApiServer, pod: Object, space: str) -> None:
-    """By the scheduler's condition."""
+def test_an_ungated_pod_that_fits_no_node_is_unschedulable(
+    server: ApiServer, pod: Object, space: str
+) -> None:
+    """In the condition that the scheduler writes."""
     one = path(PODS, space, "waits")
     narrow = {"spec": {"nodeSelector": {"none": "such"}}}
     assert server.patch(one, narrow, MERGE).code == 200
     server.patch(one, opening(pod), JSON_PATCH)
-    until(lambda: scheduled(server.get(one)) == ("False", "Unschedulable"), 15, "the scheduler has said so")
+    until(lambda: scheduled(server.get(one)) == ("False", "Unschedulable"), 15, "the Pod is unschedulable")
 
 
 @pytest.mark.parametrize(
@@ -160,16 +160,16 @@ def test_an_opened_pod_that_fits_nowhere_says_why(server: ApiServer, pod: Object
     ],
     ids=["image", "deadline", "grace", "restarts", "command", "another container", "scheduler"],
 )
-def test_a_pod_stays_what_it_was_asked_to_be(
+def test_most_fields_of_a_pod_are_immutable(
     server: ApiServer, pod: Object, space: str, spec: Object, code: int
 ) -> None:
-    """But for its image and a few more."""
+    """Except the image and a few more."""
     reply = server.patch(path(PODS, space, "waits"), {"spec": spec}, STRATEGIC)
     assert reply.code == code, reply.message
 
 
-def test_a_bound_pod_gets_its_time_to_end(server: ApiServer, space: str) -> None:
-    """An unbound one goes at once; a bound one when its node says so, or when nobody waits for that."""
+def test_a_bound_pod_gets_its_grace_period(server: ApiServer, space: str) -> None:
+    """An unbound Pod is deleted at once, a bound one by its kubelet, or at once with a grace period of 0."""
     server.create(path(PODS, space), a_pod())
     server.create(path(PODS, space), a_pod("sits", schedulingGates=[], nodeName=FAR))
     for name in ("waits", "sits"):
@@ -182,10 +182,12 @@ def test_a_bound_pod_gets_its_time_to_end(server: ApiServer, space: str) -> None
     assert server.ask("GET", path(PODS, space, "sits")).code == 404
 
 
-def test_the_status_of_a_pod_is_its_nodes(server: ApiServer, pod: Object, space: str) -> None:
-    """Written by its own path; the list of conditions merges by type."""
+def test_the_status_of_a_pod_is_written_by_its_subresource(
+    server: ApiServer, pod: Object, space: str
+) -> None:
+    """The list of conditions is merged by type."""
     one = path(PODS, space, "waits", "status")
     body = {"status": {"conditions": [{"type": "Ready", "status": "False"}], "podIP": "127.0.0.9"}}
-    found = server.patch(one, body, STRATEGIC).json["status"]
-    assert sorted(each["type"] for each in found["conditions"]) == ["PodScheduled", "Ready"]
-    assert found["podIP"] == "127.0.0.9"
+    obj = server.patch(one, body, STRATEGIC).json["status"]
+    assert sorted(each["type"] for each in obj["conditions"]) == ["PodScheduled", "Ready"]
+    assert obj["podIP"] == "127.0.0.9"

@@ -1,4 +1,4 @@
-"""Reading: lists in order and in pages, selected by labels and fields, as objects, as a Table or as metadata alone."""
+"""Reads: ordered and paged lists, selectors, and responses as objects, as a Table or as metadata only."""
 
 from typing import Any
 
@@ -32,30 +32,30 @@ def three(server: ApiServer, space: str) -> None:
     server.create(path(MODELS, space), a_model("c", gpu={"shared": "card"}))
 
 
-def test_a_list_is_of_a_version_and_its_items_are_in_order(server: ApiServer, space: str) -> None:
-    """By name, each whole."""
+def test_a_list_has_a_resource_version_and_sorted_items(server: ApiServer, space: str) -> None:
+    """By name, each a complete object."""
     three(server, space)
-    found = server.get(path(MODELS, space))
-    assert (found["kind"], found["apiVersion"], names(found)) == (
+    listing = server.get(path(MODELS, space))
+    assert (listing["kind"], listing["apiVersion"], names(listing)) == (
         "ModelList",
         "ai.flexinfer/v1alpha2",
         ["a", "b", "c"],
     )
-    assert int(found["metadata"]["resourceVersion"]) >= max(
-        int(item["metadata"]["resourceVersion"]) for item in found["items"]
+    assert int(listing["metadata"]["resourceVersion"]) >= max(
+        int(item["metadata"]["resourceVersion"]) for item in listing["items"]
     )
-    assert [item["kind"] for item in found["items"]] == ["Model"] * 3
+    assert [item["kind"] for item in listing["items"]] == ["Model"] * 3
 
 
-def test_a_list_over_all_namespaces_holds_ours(server: ApiServer, space: str) -> None:
-    """Namespaces first, then names."""
+def test_a_list_over_all_namespaces_is_sorted(server: ApiServer, space: str) -> None:
+    """By namespace, then by name."""
     three(server, space)
-    found = server.get("/apis/ai.flexinfer/v1alpha2/models", fieldSelector=f"metadata.namespace={space}")
-    assert names(found) == ["a", "b", "c"]
+    listing = server.get("/apis/ai.flexinfer/v1alpha2/models", fieldSelector=f"metadata.namespace={space}")
+    assert names(listing) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
-    ("selector", "wanted"),
+    ("selector", "expected"),
     [
         ("size=small", ["a"]),
         ("size==large", ["b"]),
@@ -67,14 +67,14 @@ def test_a_list_over_all_namespaces_holds_ours(server: ApiServer, space: str) ->
         ("size=none", []),
     ],
 )
-def test_labels_select(server: ApiServer, space: str, selector: str, wanted: list[str]) -> None:
-    """Equality, sets, presence, and what has no such label."""
+def test_label_selectors(server: ApiServer, space: str, selector: str, expected: list[str]) -> None:
+    """Equality, sets, presence and absence."""
     three(server, space)
-    assert names(server.get(path(MODELS, space), labelSelector=selector)) == wanted
+    assert names(server.get(path(MODELS, space), labelSelector=selector)) == expected
 
 
 @pytest.mark.parametrize(
-    ("selector", "wanted"),
+    ("selector", "expected"),
     [
         ("metadata.name=b", ["b"]),
         ("metadata.name!=b", ["a", "c"]),
@@ -83,10 +83,10 @@ def test_labels_select(server: ApiServer, space: str, selector: str, wanted: lis
         ("spec.gpu.shared=", ["a", "b"]),
     ],
 )
-def test_fields_select(server: ApiServer, space: str, selector: str, wanted: list[str]) -> None:
-    """Names, and the fields that the definition makes selectable."""
+def test_field_selectors(server: ApiServer, space: str, selector: str, expected: list[str]) -> None:
+    """Names, and the selectable fields of the CRD."""
     three(server, space)
-    assert names(server.get(path(MODELS, space), fieldSelector=selector)) == wanted
+    assert names(server.get(path(MODELS, space), fieldSelector=selector)) == expected
 
 
 @pytest.mark.parametrize(
@@ -101,16 +101,16 @@ def test_fields_select(server: ApiServer, space: str, selector: str, wanted: lis
         ),
     ],
 )
-def test_other_fields_do_not(
+def test_other_fields_are_refused_in_selectors(
     server: ApiServer, space: str, kind: tuple[str, str], selector: str, message: str
 ) -> None:
-    """And that is said, not ignored."""
+    """They are not ignored."""
     reply = server.ask("GET", path(kind, space), fieldSelector=selector)
     assert (reply.code, reply.message) == (400, message)
 
 
 def test_pods_are_selected_by_node_and_phase(server: ApiServer, space: str) -> None:
-    """As a node and a controller do."""
+    """As a kubelet and a controller do."""
     server.create(path(PODS, space), a_pod("waits"))
     server.create(path(PODS, space), a_pod("sits", schedulingGates=[], nodeName=FAR))
     chosen = [
@@ -125,8 +125,8 @@ def test_pods_are_selected_by_node_and_phase(server: ApiServer, space: str) -> N
     assert chosen == [["sits"], ["waits"], ["sits", "waits"], []]
 
 
-def test_a_large_list_comes_in_pages_of_one_version(server: ApiServer, space: str) -> None:
-    """With what remains; what is written meanwhile is not in it."""
+def test_all_pages_of_a_list_have_the_same_version(server: ApiServer, space: str) -> None:
+    """With remainingItemCount; objects created meanwhile are not included."""
     for number in range(5):
         server.create(path(MAPS, space), a_map(f"m{number}", {"labels": {"paged": "yes"}}))
     first = server.get(path(MAPS, space), limit=2)
@@ -139,8 +139,8 @@ def test_a_large_list_comes_in_pages_of_one_version(server: ApiServer, space: st
     assert "continue" not in rest["metadata"]
 
 
-def test_pages_of_a_selection_do_not_say_what_remains(server: ApiServer, space: str) -> None:
-    """It is not known."""
+def test_pages_of_a_selection_have_no_remaining_item_count(server: ApiServer, space: str) -> None:
+    """The server does not know it."""
     three(server, space)
     first = server.get(path(MODELS, space), limit=1, labelSelector="size")
     assert (names(first), "remainingItemCount" in first["metadata"]) == (["a"], False)
@@ -162,16 +162,16 @@ def test_pages_of_a_selection_do_not_say_what_remains(server: ApiServer, space: 
         ({"watch": "1", "sendInitialEvents": "true"}, 422),
     ],
 )
-def test_a_question_that_cannot_be_understood_is_a_status(
+def test_an_invalid_query_is_answered_with_a_status(
     server: ApiServer, space: str, query: dict[str, Any], code: int
 ) -> None:
-    """Never a trace, never a hang."""
+    """Never with a traceback, and without a hang."""
     reply = server.ask("GET", path(MODELS, space), **query)
     assert (reply.code, reply.json["kind"]) == (code, "Status")
 
 
-def test_a_model_is_a_row_with_the_columns_of_its_definition(server: ApiServer, space: str) -> None:
-    """Cells, priorities and, unless told otherwise, the metadata of each."""
+def test_a_model_is_a_table_row_with_the_columns_of_its_crd(server: ApiServer, space: str) -> None:
+    """Cells, column priorities and, by default, the metadata of each object."""
     server.create(path(MODELS, space), a_model(gpu={"shared": "card"}))
     set_status(server, space, phase="Ready", conditions=ready())
     table = server.ask("GET", path(MODELS, space), accept=TABLE).json
@@ -185,19 +185,19 @@ def test_a_model_is_a_row_with_the_columns_of_its_definition(server: ApiServer, 
     assert (row["object"]["kind"], "spec" in row["object"]) == ("PartialObjectMetadata", False)
 
 
-@pytest.mark.parametrize(("include", "wanted"), [("Object", "Model"), ("None", None)])
-def test_a_row_holds_as_much_of_its_object_as_is_asked_for(
-    server: ApiServer, space: str, include: str, wanted: str | None
+@pytest.mark.parametrize(("include", "expected"), [("Object", "Model"), ("None", None)])
+def test_a_row_has_as_much_of_its_object_as_requested(
+    server: ApiServer, space: str, include: str, expected: str | None
 ) -> None:
-    """The whole, or nothing."""
+    """The complete object or nothing, by includeObject."""
     server.create(path(MODELS, space), a_model())
     table = server.ask("GET", path(MODELS, space, "smollm2"), accept=TABLE, includeObject=include).json
     (row,) = table["rows"]
-    assert (row.get("object") or {}).get("kind") == wanted
+    assert (row.get("object") or {}).get("kind") == expected
 
 
-def test_a_pod_is_a_row_as_people_know_it(server: ApiServer, space: str) -> None:
-    """One word for what it is up to."""
+def test_a_pod_is_a_table_row_with_the_usual_columns(server: ApiServer, space: str) -> None:
+    """Its status is one word."""
     server.create(path(PODS, space), a_pod())
     table = server.ask("GET", path(PODS, space), accept=TABLE).json
     assert [one["name"] for one in table["columnDefinitions"]] == [
@@ -207,12 +207,12 @@ def test_a_pod_is_a_row_as_people_know_it(server: ApiServer, space: str) -> None
     assert table["rows"][0]["cells"][:4] == ["waits", "0/1", "SchedulingGated", "0"]
 
 
-def test_metadata_alone_can_be_asked_for(server: ApiServer, space: str) -> None:
+def test_metadata_only_can_be_requested(server: ApiServer, space: str) -> None:
     """As the garbage collector does."""
     server.create(path(MODELS, space), a_model(meta={"labels": {"a": "b"}}))
-    found = server.ask("GET", path(MODELS, space), accept=PARTIAL).json
-    (item,) = found["items"]
-    assert (found["kind"], item["kind"], sorted(item)) == (
+    listing = server.ask("GET", path(MODELS, space), accept=PARTIAL).json
+    (item,) = listing["items"]
+    assert (listing["kind"], item["kind"], sorted(item)) == (
         "PartialObjectMetadataList",
         "PartialObjectMetadata",
         ["apiVersion", "kind", "metadata"],

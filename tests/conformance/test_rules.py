@@ -1,4 +1,4 @@
-"""Every rule of the definition: the verdict and the message of this API server beside those of our own, equal."""
+"""Every validation rule of the CRD: the API server accepts and refuses as localkube, with the same messages."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from tests.definitions import MODELS as RESOURCE
 from tests.definitions import a_plain_model, a_registry, the_crd
 
 
-def ours(name: str = "llama", **spec: Any) -> list[tuple[str, str, str]]:
-    """Return what our own API has against a Model, asked in this very process."""
+def local_causes(name: str = "llama", **spec: Any) -> list[tuple[str, str, str]]:
+    """Return the causes for which localkube refuses a Model, called in this process."""
     try:
         a_registry().admit(RESOURCE, a_plain_model(name, **spec), None)
     except ApiError as error:
@@ -22,26 +22,28 @@ def ours(name: str = "llama", **spec: Any) -> list[tuple[str, str, str]]:
     return []
 
 
-def theirs(server: ApiServer, space: str, name: str = "llama", **spec: Any) -> list[tuple[str, str, str]]:
-    """Return what the server has against it, asked dry."""
+def server_causes(
+    server: ApiServer, space: str, name: str = "llama", **spec: Any
+) -> list[tuple[str, str, str]]:
+    """Return the causes for which the API server refuses a Model, by a dry run."""
     reply = server.ask("POST", path(MODELS, space), a_model(name, **spec), dryRun="All")
     assert (reply.code == 201) == (not reply.causes), reply.body
     return reply.causes
 
 
 @pytest.mark.parametrize("part", sorted(CASES))
-def test_a_rule_accepts_and_refuses_as_ours_does(server: ApiServer, space: str, part: str) -> None:
-    """Field, reason and message."""
+def test_a_rule_accepts_and_refuses_as_localkube_does(server: ApiServer, space: str, part: str) -> None:
+    """Field, reason and message are equal."""
     good, bad = CASES[part]
-    assert theirs(server, space, **good) == []
-    refused = theirs(server, space, **bad)
+    assert server_causes(server, space, **good) == []
+    refused = server_causes(server, space, **bad)
     assert [message for _, _, message in refused if part in message] != []
-    assert refused == ours(**bad)
+    assert refused == local_causes(**bad)
 
 
-def test_the_definition_is_established_without_a_complaint(server: ApiServer) -> None:
-    """No cost of a rule is too great, and the schema is structural."""
-    found: Object = server.get(f"{DEFINITIONS}/{the_crd()['metadata']['name']}")
-    conditions = {one["type"]: one["status"] for one in found["status"]["conditions"]}
+def test_the_crd_is_established(server: ApiServer) -> None:
+    """The cost of no rule exceeds the limit, and the schema is structural."""
+    crd: Object = server.get(f"{DEFINITIONS}/{the_crd()['metadata']['name']}")
+    conditions = {one["type"]: one["status"] for one in crd["status"]["conditions"]}
     assert conditions == {"NamesAccepted": "True", "Established": "True"}
-    assert found["status"]["storedVersions"] == ["v1alpha2"]
+    assert crd["status"]["storedVersions"] == ["v1alpha2"]

@@ -1,4 +1,4 @@
-"""Upgrades: what was stored under an older definition stays readable and patchable, and nobody of a former release owns anything."""
+"""Upgrades: objects of an older CRD stay readable and writable; field managers of older releases own nothing."""
 
 import copy
 from collections.abc import Iterator
@@ -17,16 +17,16 @@ NAME = f"models.{GROUP}"
 _NEWER = ("x-kubernetes-validations", "maxLength", "maxItems", "maxProperties", "maximum", "pattern", "enum")
 
 
-def todays() -> Object:
-    """Return today's definition, under a name of its own."""
+def current_crd() -> Object:
+    """Return the current CRD, in another group."""
     crd = copy.deepcopy(the_crd())
     crd["metadata"]["name"], crd["spec"]["group"] = NAME, GROUP
     return crd
 
 
-def older() -> Object:
-    """Return one of a former release: without rules and bounds, without `serverless` and `nodeSelector`."""
-    crd = _loose(todays())
+def older_crd() -> Object:
+    """Return the CRD of an older release: no rules, bounds, `serverless` or `nodeSelector`."""
+    crd = _loose(current_crd())
     spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
     del spec["serverless"], spec["nodeSelector"]
     return dict(crd)
@@ -40,31 +40,31 @@ def _loose(part: Any) -> Any:
 
 @pytest.fixture
 def stored(server: ApiServer, space: str) -> Iterator[str]:
-    """Return the path of an object that breaks three rules of today, stored before they were."""
-    server.define(older())
+    """Return the path of an object that violates three current rules, stored before they existed."""
+    server.define(older_crd())
     body = a_model(source="s3://bucket/key", gpu={"vendor": "cpu", "count": 1}) | {
         "apiVersion": f"{GROUP}/v1alpha2"
     }
     server.create(path(KIND, space), body)
-    server.define(todays())
+    server.define(current_crd())
     yield path(KIND, space, "smollm2")
     server.ask("DELETE", f"{DEFINITIONS}/{NAME}")
     server.until_gone(f"{DEFINITIONS}/{NAME}")
 
 
-def test_an_older_object_is_read_with_the_defaults_of_today(server: ApiServer, stored: str) -> None:
-    """One by one, and in a list. Our own API fills them in with the next change of its spec: a limit that its page names."""
-    if server.world == LOCAL:
+def test_an_older_object_is_read_with_the_current_defaults(server: ApiServer, stored: str) -> None:
+    """By get and list. The local API sets them at the next change of the spec, a documented limit."""
+    if server.kind == LOCAL:
         assert "serverless" not in server.get(stored)["spec"]
         assert server.patch(stored, {"spec": {"nodeSelector": {"disk": "fast"}}}).code == 200
-    found = server.get(stored)["spec"]
+    obj = server.get(stored)["spec"]
     listed = server.get(stored.rpartition("/")[0])["items"][0]["spec"]
-    assert found == listed
-    assert (found["source"], found["serverless"]["idleTimeout"]) == ("s3://bucket/key", "5m")
+    assert obj == listed
+    assert (obj["source"], obj["serverless"]["idleTimeout"]) == ("s3://bucket/key", "5m")
 
 
-def test_an_older_object_takes_a_status(server: ApiServer, stored: str) -> None:
-    """By the apply that every service makes."""
+def test_the_status_of_an_older_object_can_be_written(server: ApiServer, stored: str) -> None:
+    """By a server-side apply, as every component does."""
     body = {"apiVersion": f"{GROUP}/v1alpha2", "kind": "Model", "metadata": {"name": "smollm2"}}
     reply = server.apply(
         f"{stored}/status", body | {"status": {"conditions": ready()}}, "flexinfer-launcher", force=True
@@ -72,20 +72,22 @@ def test_an_older_object_takes_a_status(server: ApiServer, stored: str) -> None:
     assert (reply.code, reply.json.get("status")) == (200, {"conditions": ready()}), reply.message
 
 
-def test_what_is_wrong_in_an_older_object_may_stay_and_may_be_mended(server: ApiServer, stored: str) -> None:
-    """A field that did not change is not judged again; one that changes is."""
+def test_invalid_fields_of_an_older_object_may_stay_and_may_be_corrected(
+    server: ApiServer, stored: str
+) -> None:
+    """An unchanged field is not validated again; a changed one is."""
     assert server.patch(stored, {"spec": {"nodeSelector": {"disk": "fast"}}}).code == 200
     worse = server.patch(stored, {"spec": {"source": "s3://bucket/other"}})
     assert (worse.code, [field for field, _, _ in worse.causes]) == (422, ["spec.source"])
     assert server.patch(stored, {"spec": {"source": "pvc://models/smollm2.gguf", "gpu": None}}).code == 200
 
 
-def test_a_version_that_was_stored_may_not_be_dropped(server: ApiServer, stored: str) -> None:
-    """Both are told as stored; whoever has migrated takes the former off the list, and may then drop it."""
-    crd = todays()
-    (former,) = crd["spec"]["versions"]
-    newer = copy.deepcopy(former) | {"name": "v1"}
-    crd["spec"]["versions"] = [newer, former | {"storage": False}]
+def test_a_stored_version_cannot_be_removed_from_the_crd(server: ApiServer, stored: str) -> None:
+    """It can after the migration of its objects, once it is removed from storedVersions."""
+    crd = current_crd()
+    (previous,) = crd["spec"]["versions"]
+    newer = copy.deepcopy(previous) | {"name": "v1"}
+    crd["spec"]["versions"] = [newer, previous | {"storage": False}]
     server.define(crd)
     where = f"{DEFINITIONS}/{NAME}"
     server.eventually(lambda: server.get(where)["status"]["storedVersions"] == ["v1alpha2", "v1"])
@@ -99,17 +101,20 @@ def test_a_version_that_was_stored_may_not_be_dropped(server: ApiServer, stored:
     assert server.apply(where, crd, "definer", force=True).code == 200
 
 
-def test_a_former_manager_leaves_no_ghost(server: ApiServer, space: str) -> None:
-    """The present owner takes the fields over; then the former applies nothing, and what nobody else has goes."""
+def test_a_previous_field_manager_leaves_nothing_behind(server: ApiServer, space: str) -> None:
+    """The current manager takes over the fields.
+
+    Then the previous one applies an empty set, which deletes what only it owned.
+    """
     server.create(path(MODELS, space), a_model())
     where = path(MODELS, space, "smollm2", "status")
     body = {"apiVersion": "ai.flexinfer/v1alpha2", "kind": "Model", "metadata": {"name": "smollm2"}}
-    former = body | {"status": {"phase": "Ready", "endpoint": "http://door"}}
-    server.apply(where, former, "former", force=True)
+    previous = body | {"status": {"phase": "Ready", "endpoint": "http://llama"}}
+    server.apply(where, previous, "previous", force=True)
     server.apply(where, body | {"status": {"phase": "Idle"}}, "flexinfer-watcher", force=True)
-    left = server.apply(where, body, "former").json
+    left = server.apply(where, body, "previous").json
     assert (left["status"], managers(left)) == (
         {"phase": "Idle"},
         [("flexinfer-watcher", "Apply", "status"), ("tests", "Update", "")],
     )
-    assert server.apply(where, body, "former").json["metadata"] == left["metadata"]
+    assert server.apply(where, body, "previous").json["metadata"] == left["metadata"]

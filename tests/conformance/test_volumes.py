@@ -1,4 +1,4 @@
-"""Claims and the volumes made for them: bound to each other by whoever watches both, and by nobody's size."""
+"""PVCs and the PersistentVolumes created for them: the controller binds them by claimRef, not by size."""
 
 from typing import Any
 
@@ -11,19 +11,19 @@ from tests.instance import until
 
 @pytest.fixture
 def claim(server: ApiServer, space: str) -> Object:
-    """Return a claim that binds late."""
+    """Return a PVC of a class without a provisioner."""
     spec = {
         "accessModes": ["ReadWriteOnce"],
-        "storageClassName": f"nobody-makes-{space}",
+        "storageClassName": f"no-provisioner-{space}",
         "resources": {"requests": {"storage": "1Gi"}},
     }
     body = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "models"}, "spec": spec}
-    made: Object = server.create(path(CLAIMS, space), body)
-    return made
+    created: Object = server.create(path(CLAIMS, space), body)
+    return created
 
 
 def volume_for(claim: Object, **reference: Any) -> Object:
-    """Return a volume that names its claim, as a provisioner makes it."""
+    """Return a PersistentVolume with a claimRef, as a provisioner creates it."""
     meta = claim["metadata"]
     named = {key: meta[key] for key in ("namespace", "name", "uid")}
     return {
@@ -42,20 +42,22 @@ def volume_for(claim: Object, **reference: Any) -> Object:
 
 
 def phase(server: ApiServer, where: str) -> str:
-    """Return the phase of a claim or volume."""
+    """Return the phase of a PVC or PersistentVolume."""
     return str(server.get(where)["status"].get("phase", ""))
 
 
-def test_a_claim_waits_until_there_is_a_volume(server: ApiServer, claim: Object, space: str) -> None:
-    """Pending, with the mode of a file system."""
+def test_a_pvc_without_a_volume_is_pending(server: ApiServer, claim: Object, space: str) -> None:
+    """Its volumeMode defaults to Filesystem."""
     assert (claim["status"]["phase"], claim["spec"]["volumeMode"]) == ("Pending", "Filesystem")
 
 
-def test_a_claim_and_the_volume_that_names_it_are_bound(server: ApiServer, claim: Object, space: str) -> None:
-    """The claim says which volume and how much it really has; the volume outlives the claim, and says that too."""
+def test_a_pvc_and_the_volume_with_its_claim_ref_are_bound(
+    server: ApiServer, claim: Object, space: str
+) -> None:
+    """The PVC has the name and the capacity of the volume; the volume outlives the PVC and is Released."""
     where = path(CLAIMS, space, "models")
     volume = server.create(VOLUMES, volume_for(claim))["metadata"]["name"]
-    until(lambda: phase(server, where) == "Bound", 15, "the claim is bound")
+    until(lambda: phase(server, where) == "Bound", 15, "the PVC is bound")
     bound = server.get(where)
     assert (bound["spec"]["volumeName"], bound["status"]["capacity"]) == (volume, {"storage": "2Gi"})
     until(lambda: phase(server, f"{VOLUMES}/{volume}") == "Bound", 15, "the volume is bound")
@@ -64,18 +66,16 @@ def test_a_claim_and_the_volume_that_names_it_are_bound(server: ApiServer, claim
     assert server.ask("DELETE", f"{VOLUMES}/{volume}").code == 200
 
 
-def test_a_volume_for_a_namesake_that_is_gone_is_not_taken(
-    server: ApiServer, claim: Object, space: str
-) -> None:
-    """Its uid is another's: what the former claim held is not given to the new one."""
-    made = server.create(VOLUMES, volume_for(claim, uid="11111111-0000-4000-8000-000000000000"))
-    where = f"{VOLUMES}/{made['metadata']['name']}"
+def test_a_volume_of_a_deleted_namesake_is_not_bound(server: ApiServer, claim: Object, space: str) -> None:
+    """The uid differs: the data of the previous PVC is not given to the new one."""
+    created = server.create(VOLUMES, volume_for(claim, uid="11111111-0000-4000-8000-000000000000"))
+    where = f"{VOLUMES}/{created['metadata']['name']}"
     until(lambda: phase(server, where) == "Released", 15, "the volume is released")
     assert phase(server, path(CLAIMS, space, "models")) == "Pending"
     assert server.ask("DELETE", where).code == 200
 
 
-def test_what_a_claim_asks_for_does_not_change(server: ApiServer, claim: Object, space: str) -> None:
-    """Its class, for one."""
+def test_the_spec_of_a_pvc_is_immutable(server: ApiServer, claim: Object, space: str) -> None:
+    """Such as its storage class."""
     refused = server.patch(path(CLAIMS, space, "models"), {"spec": {"storageClassName": "another"}}, MERGE)
     assert refused.code == 422

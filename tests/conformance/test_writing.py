@@ -1,4 +1,7 @@
-"""Writing: names, versions and generations; what a writer may not decide; status beside spec; dry runs."""
+"""Writes: names, resourceVersions and generations; fields that only the server sets; status and spec; dry runs.
+
+Dry runs.
+"""
 
 from typing import Any
 
@@ -19,16 +22,16 @@ from tests.conformance.objects import (
 STALE = "the object has been modified; please apply your changes to the latest version and try again"
 
 
-def test_a_new_object_gets_what_the_server_decides(server: ApiServer, space: str) -> None:
-    """Uid, time, version and generation; what a client says of them is not believed."""
+def test_a_new_object_gets_the_fields_that_the_server_sets(server: ApiServer, space: str) -> None:
+    """Uid, creationTimestamp and generation; values of the client are ignored."""
     claimed = {"uid": "mine", "generation": 7, "creationTimestamp": "2001-01-01T00:00:00Z"}
-    made = server.create(path(MODELS, space), a_model(meta=claimed))["metadata"]
-    assert (made["generation"], len(made["uid"]), made["namespace"]) == (1, 36, space)
-    assert made["creationTimestamp"] > "2026"
+    created = server.create(path(MODELS, space), a_model(meta=claimed))["metadata"]
+    assert (created["generation"], len(created["uid"]), created["namespace"]) == (1, 36, space)
+    assert created["creationTimestamp"] > "2026"
 
 
-def test_a_taken_name_is_said(server: ApiServer, space: str) -> None:
-    """AlreadyExists, with what it is about."""
+def test_an_existing_name_is_refused(server: ApiServer, space: str) -> None:
+    """AlreadyExists, with the object in its details."""
     server.create(path(MODELS, space), a_model())
     reply = server.ask("POST", path(MODELS, space), a_model())
     assert (reply.code, reply.json["reason"], reply.message) == (
@@ -39,8 +42,8 @@ def test_a_taken_name_is_said(server: ApiServer, space: str) -> None:
     assert reply.json["details"] == {"name": "smollm2", "group": "ai.flexinfer", "kind": "models"}
 
 
-def test_a_name_can_be_completed(server: ApiServer, space: str) -> None:
-    """By five letters."""
+def test_a_name_can_be_generated(server: ApiServer, space: str) -> None:
+    """With a suffix of five characters."""
     one, two = (
         server.create(path(MAPS, space), {"metadata": {"generateName": "part-"}})["metadata"]["name"]
         for _ in range(2)
@@ -77,25 +80,25 @@ def test_a_name_can_be_completed(server: ApiServer, space: str) -> None:
         "another kind",
     ],
 )
-def test_what_cannot_be_created_is_said(
+def test_an_invalid_object_is_refused(
     server: ApiServer, space: str, body: dict[str, object], code: int, message: str
 ) -> None:
-    """By its field, where there is one."""
+    """With the field in the message, if there is one."""
     reply = server.ask("POST", path(MAPS, space), body)
     assert (reply.code, message in reply.message) == (code, True), reply.message
 
 
 def test_a_stale_put_is_a_conflict(server: ApiServer, space: str) -> None:
-    """In the words that every client knows."""
-    made = server.create(path(MODELS, space), a_model())
+    """With the message of a real API server."""
+    created = server.create(path(MODELS, space), a_model())
     server.patch(path(MODELS, space, "smollm2"), {"metadata": {"labels": {"a": "b"}}})
-    reply = server.ask("PUT", path(MODELS, space, "smollm2"), made)
+    reply = server.ask("PUT", path(MODELS, space, "smollm2"), created)
     assert (reply.code, reply.json["reason"]) == (409, "Conflict")
     assert reply.message == f'Operation cannot be fulfilled on models.ai.flexinfer "smollm2": {STALE}'
 
 
-def test_a_put_of_a_custom_resource_or_lease_must_name_a_version(server: ApiServer, space: str) -> None:
-    """A ConfigMap need not."""
+def test_a_put_of_a_custom_resource_or_lease_needs_a_resource_version(server: ApiServer, space: str) -> None:
+    """A put of a ConfigMap does not."""
     server.create(path(MODELS, space), a_model())
     server.create(path(LEASES, space), {"metadata": {"name": "turn"}})
     server.create(path(MAPS, space), a_map("m"))
@@ -107,14 +110,12 @@ def test_a_put_of_a_custom_resource_or_lease_must_name_a_version(server: ApiServ
     assert server.ask("PUT", path(MAPS, space, "m"), a_map("m", a="b")).code == 200
 
 
-def test_what_is_meant_for_a_deleted_object_does_not_reach_its_namesake(
-    server: ApiServer, space: str
-) -> None:
-    """Another uid is a conflict in a PUT, and a change of what is immutable in a patch or an apply."""
+def test_a_write_for_a_deleted_object_does_not_reach_its_namesake(server: ApiServer, space: str) -> None:
+    """Another uid is a conflict in a PUT, and the change of an immutable field in a patch or an apply."""
     one = path(MODELS, space, "smollm2")
-    made = server.create(path(MODELS, space), a_model())
+    created = server.create(path(MODELS, space), a_model())
     meta = {"uid": "another", "labels": {"a": "b"}}
-    put = server.ask("PUT", one, made | {"metadata": made["metadata"] | meta})
+    put = server.ask("PUT", one, created | {"metadata": created["metadata"] | meta})
     assert (put.code, "Precondition failed: UID in precondition: another" in put.message) == (409, True)
     for reply in (
         server.patch(one, {"metadata": meta}),
@@ -127,7 +128,7 @@ def test_what_is_meant_for_a_deleted_object_does_not_reach_its_namesake(
 
 
 def test_a_wrong_uid_on_the_status_of_a_model_is_ignored(server: ApiServer, space: str) -> None:
-    """There, only resourceVersion keeps a write that was meant for a deleted Model off its namesake."""
+    """There, only the resourceVersion protects a namesake from a write for a deleted Model."""
     server.create(path(MODELS, space), a_model())
     status = path(MODELS, space, "smollm2", "status")
     body = {"metadata": {"uid": "another"}, "status": {"phase": "Ready"}}
@@ -149,26 +150,26 @@ def test_generation_counts_changes_of_the_spec_alone(server: ApiServer, space: s
 
 
 def test_status_is_written_by_its_own_path_alone(server: ApiServer, space: str) -> None:
-    """The object's path leaves it, its path leaves the rest."""
-    made = server.create(path(MODELS, space), a_model() | {"status": {"phase": "Ready"}})
+    """A write of the object ignores the status; a write of the subresource changes only the status."""
+    created = server.create(path(MODELS, space), a_model() | {"status": {"phase": "Ready"}})
     one = path(MODELS, space, "smollm2")
-    assert "status" not in made
+    assert "status" not in created
     server.patch(one, {"status": {"phase": "Ready"}})
     assert "status" not in server.get(one)
     server.patch(f"{one}/status", {"status": {"conditions": ready()}, "spec": {"backend": "vllm"}})
-    found = server.get(one)
-    assert (found["spec"]["backend"], found["status"]["conditions"]) == ("llamacpp", ready())
+    obj = server.get(one)
+    assert (obj["spec"]["backend"], obj["status"]["conditions"]) == ("llamacpp", ready())
 
 
-def test_a_write_that_changes_nothing_makes_no_version(server: ApiServer, space: str) -> None:
-    """And wakes no watcher."""
-    made = server.create(path(MODELS, space), a_model())
-    again = server.patch(path(MODELS, space, "smollm2"), {"spec": made["spec"]}).json
-    assert again["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+def test_a_write_without_changes_keeps_the_resource_version(server: ApiServer, space: str) -> None:
+    """So watchers get no event."""
+    created = server.create(path(MODELS, space), a_model())
+    again = server.patch(path(MODELS, space, "smollm2"), {"spec": created["spec"]}).json
+    assert again["metadata"]["resourceVersion"] == created["metadata"]["resourceVersion"]
 
 
-def test_a_dry_run_says_what_would_be_and_leaves_it(server: ApiServer, space: str) -> None:
-    """For creation, change and deletion."""
+def test_a_dry_run_returns_the_result_and_writes_nothing(server: ApiServer, space: str) -> None:
+    """For create, patch and delete."""
     assert (
         server.create(path(MODELS, space), a_model(), dryRun="All")["spec"]["serverless"]["enabled"] is True
     )
@@ -187,21 +188,21 @@ def test_a_dry_run_says_what_would_be_and_leaves_it(server: ApiServer, space: st
         ({"fieldValidation": "Hard"}, "fieldValidation: Unsupported value"),
     ],
 )
-def test_an_option_of_no_meaning_is_refused(
+def test_an_invalid_option_is_refused(
     server: ApiServer, space: str, query: dict[str, Any], message: str
 ) -> None:
-    """Rather than ignored."""
+    """It is not ignored."""
     reply = server.ask("POST", path(MODELS, space), a_model(), **query)
     assert (reply.code, message in reply.message) == (422, True), reply.message
 
 
-def test_nothing_is_created_in_a_namespace_that_is_not_there(server: ApiServer) -> None:
-    """404, which names it."""
+def test_nothing_is_created_in_a_namespace_that_does_not_exist(server: ApiServer) -> None:
+    """404, with its name."""
     reply = server.ask("POST", path(MODELS, "none-such"), a_model())
     assert (reply.code, reply.message) == (404, 'namespaces "none-such" not found')
 
 
-def test_without_the_token_there_is_nothing(server: ApiServer) -> None:
+def test_nothing_is_readable_without_the_token(server: ApiServer) -> None:
     """Not even discovery."""
     for where in ("/api", "/openapi/v3", path(MODELS, "default")):
         reply = server.ask("GET", where, headers={"Authorization": "Bearer wrong"})

@@ -1,4 +1,4 @@
-"""The local API's process over plain HTTP: durability, ends, limits, and logs from a node."""
+"""The process of the local API over HTTP: durability, termination, limits, and logs from a node."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from aiohttp import web
 
 from flexinfer.local.tls import tls_files
 from localkube import tls
-from tests.apiserver import TOKEN, LocalApi, Stream, end_local_api, start_local_api
+from tests.apiserver import TOKEN, LocalApi, Stream, kill_local_api, start_local_api
 from tests.kubectl import Kubectl
 
 pytestmark = pytest.mark.integration
@@ -24,10 +24,10 @@ MAPS = "/api/v1/namespaces/default/configmaps"
 
 @pytest.fixture
 def own_api(tmp_path: Path) -> Iterator[LocalApi]:
-    """Start a local API that a test may end."""
+    """Start a local API that a test may kill."""
     api = start_local_api(tmp_path / "state")
     yield api
-    end_local_api(api)
+    kill_local_api(api)
 
 
 def a_map(name: str, **data: str) -> dict[str, Any]:
@@ -37,12 +37,12 @@ def a_map(name: str, **data: str) -> dict[str, Any]:
 
 def create(api: LocalApi, name: str, **data: str) -> dict[str, Any]:
     """Create a ConfigMap."""
-    made: dict[str, Any] = json.loads(api.open(MAPS, method="POST", body=a_map(name, **data)))
-    return made
+    created: dict[str, Any] = json.loads(api.open(MAPS, method="POST", body=a_map(name, **data)))
+    return created
 
 
 def refusal(call: Callable[[], object]) -> dict[str, Any]:
-    """Return the Status of a request that is refused."""
+    """Return the Status of a refused request."""
     with pytest.raises(urllib.error.HTTPError) as refused:
         call()
     with refused.value as answer:
@@ -52,24 +52,24 @@ def refusal(call: Callable[[], object]) -> dict[str, Any]:
     return status
 
 
-def test_what_was_acknowledged_is_there_after_a_kill(own_api: LocalApi) -> None:
-    """With its uid and version, and a watch goes on from the version it knew."""
-    made = create(own_api, "kept", a="b")
+def test_acknowledged_writes_survive_a_kill(own_api: LocalApi) -> None:
+    """With uid and resourceVersion, and a watch continues from that version."""
+    created = create(own_api, "kept", a="b")
     own_api.stop(signal.SIGKILL)
     again = start_local_api(own_api.state, own_api.port)
     try:
-        assert json.loads(again.open(f"{MAPS}/kept")) == made
-        version = made["metadata"]["resourceVersion"]
+        assert json.loads(again.open(f"{MAPS}/kept")) == created
+        version = created["metadata"]["resourceVersion"]
         with Stream(again, f"{MAPS}?watch=true&resourceVersion={version}") as stream:
             create(again, "later")
             event = stream.next()
             assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", "later")
     finally:
-        end_local_api(again)
+        kill_local_api(again)
 
 
 def test_sigterm_ends_watches_cleanly_and_at_once(own_api: LocalApi) -> None:
-    """Exit code 0; the stream ends, it does not break."""
+    """Exit code 0; the stream ends without an error."""
     with Stream(own_api, f"{MAPS}?watch=True") as stream:
         create(own_api, "one")
         assert stream.next()["type"] == "ADDED"
@@ -78,7 +78,7 @@ def test_sigterm_ends_watches_cleanly_and_at_once(own_api: LocalApi) -> None:
 
 
 def settled_size(file: Path) -> int:
-    """Return a file's size once it has not grown for a while: the controllers have written what a start makes them write."""
+    """Return the size of a file once it stops growing: the controllers have created the writes of a start."""
     size = -1
     while size != (size := file.stat().st_size):
         time.sleep(0.3)
@@ -86,7 +86,7 @@ def settled_size(file: Path) -> int:
 
 
 def test_a_journal_that_cannot_be_written_ends_the_process(own_api: LocalApi) -> None:
-    """What is not on disk is never told: the write is refused, and the process says why it goes."""
+    """A write that is not on disk is not acknowledged, and the log has the reason of the exit."""
     size = settled_size(own_api.state / "api.journal")
     resource.prlimit(own_api.process.pid, resource.RLIMIT_FSIZE, (size + 10, size + 10))
     status = refusal(lambda: create(own_api, "lost"))
@@ -96,14 +96,14 @@ def test_a_journal_that_cannot_be_written_ends_the_process(own_api: LocalApi) ->
 
 
 def test_a_second_process_on_the_same_journal_is_refused(local_api: LocalApi, tmp_path: Path) -> None:
-    """Two writers would tear it."""
+    """Two writers would corrupt it."""
     with pytest.raises(AssertionError, match="journal"):
         start_local_api(local_api.state)
     (local_api.state / "port").write_text(str(local_api.port))
 
 
-def test_health_needs_no_token_and_all_else_does(local_api: LocalApi) -> None:
-    """And nothing is told to the curious."""
+def test_only_health_is_readable_without_the_token(local_api: LocalApi) -> None:
+    """Any other path is 401."""
     assert [local_api.open(path, Authorization="") for path in ("/healthz", "/livez", "/readyz")] == [
         b"ok"
     ] * 3
@@ -126,15 +126,15 @@ def test_health_needs_no_token_and_all_else_does(local_api: LocalApi) -> None:
         ("GET", f"{MAPS}?continue=nonsense", 400),
     ],
 )
-def test_what_is_not_offered_or_not_understood_is_a_status(
+def test_an_unsupported_or_invalid_request_is_answered_with_a_status(
     local_api: LocalApi, method: str, path: str, code: int
 ) -> None:
-    """Never a trace, never a hang."""
+    """Never with a traceback, and without a hang."""
     assert refusal(lambda: local_api.open(path, method=method))["code"] == code
 
 
-def test_bodies_are_bounded_and_typed(local_api: LocalApi) -> None:
-    """413, 415 and 400, and the server goes on."""
+def test_bodies_are_limited_in_size_and_type(local_api: LocalApi) -> None:
+    """413, 415 and 400, and the server continues."""
     huge = a_map("huge", a="x" * (3 * 1024 * 1024))
     assert refusal(lambda: local_api.open(MAPS, method="POST", body=huge))["code"] == 413
     typed = {"Content-Type": "text/plain"}
@@ -145,8 +145,8 @@ def test_bodies_are_bounded_and_typed(local_api: LocalApi) -> None:
     assert refusal(lambda: local_api.open(model, method="PATCH", body={}, **strategic))["code"] == 415
 
 
-def test_a_large_list_comes_in_pages(local_api: LocalApi, kubectl: Kubectl) -> None:
-    """Each of the same version, with what remains."""
+def test_a_large_list_is_paged(local_api: LocalApi, kubectl: Kubectl) -> None:
+    """Each page has the same resourceVersion and remainingItemCount."""
     path = f"/api/v1/namespaces/{kubectl.namespace}/configmaps"
     for number in range(5):
         local_api.open(path, method="POST", body=a_map(f"m{number}"))
@@ -160,19 +160,19 @@ def test_a_large_list_comes_in_pages(local_api: LocalApi, kubectl: Kubectl) -> N
     assert json.loads(local_api.open(path))["items"] == []
 
 
-def test_unknown_fields_are_warned_of(local_api: LocalApi, kubectl: Kubectl) -> None:
-    """Unless a client asks for more, or for less."""
+def test_unknown_fields_get_a_warning(local_api: LocalApi, kubectl: Kubectl) -> None:
+    """With --validate=warn."""
     odd = json.dumps(a_map("odd") | {"flavour": "sweet"})
-    warned = kubectl.run("create", "-f", "-", "--validate=warn", given=odd)
-    assert (warned.code, warned.err) == (0, 'Warning: unknown field "flavour"\n')
+    output = kubectl.run("create", "-f", "-", "--validate=warn", stdin=odd)
+    assert (output.code, output.err) == (0, 'Warning: unknown field "flavour"\n')
 
 
-async def test_logs_come_from_the_node_as_they_are_written(kubectl: Kubectl, local_api: LocalApi) -> None:
-    """Followed over TLS with the token, to the end; the node's refusals in its own words."""
-    asked: list[tuple[str, str]] = []
+async def test_logs_are_streamed_from_the_node(kubectl: Kubectl, local_api: LocalApi) -> None:
+    """Over TLS with the token; an error of the node is passed on."""
+    requests: list[tuple[str, str]] = []
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        asked.append((request.path_qs, request.headers["Authorization"]))
+        requests.append((request.path_qs, request.headers["Authorization"]))
         if "previous" in request.query:
             raise web.HTTPBadRequest(text='previous terminated container "engine" in pod "p" not found')
         response = web.StreamResponse()
@@ -190,11 +190,11 @@ async def test_logs_come_from_the_node_as_they_are_written(kubectl: Kubectl, loc
         'Error from server (BadRequest): previous terminated container "engine" in pod "p" not found'
     )
     path = f"/containerLogs/{kubectl.namespace}/p/engine"
-    assert asked[0] == (f"{path}?follow=true&tailLines=5", f"Bearer {TOKEN}")
+    assert requests[0] == (f"{path}?follow=true&tailLines=5", f"Bearer {TOKEN}")
 
 
-class node_on:  # noqa: N801 -- reads as what it does
-    """A node that serves logs by a handler, for the length of a block."""
+class node_on:  # noqa: N801 -- used as a function
+    """A node whose logs come from a handler, for the duration of the block."""
 
     def __init__(self, api: LocalApi, handler: Callable[[web.Request], Any]) -> None:
         self._api = api
@@ -221,7 +221,7 @@ class node_on:  # noqa: N801 -- reads as what it does
 
 
 def bound_pod(api: LocalApi, kubectl: Kubectl, node: str) -> None:
-    """Make a Pod that is on a node already."""
+    """Create a Pod that is bound to a node."""
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",

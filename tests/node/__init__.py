@@ -1,1 +1,1 @@
-"""A real node for tests: kubelet, containerd, pod network, DNS and a registry on this machine, and the product on it from its image."""
+"""A real node for tests: kubelet, containerd, Pod network, DNS and registry, with FlexInfer from its images."""

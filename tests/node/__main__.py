@@ -1,4 +1,4 @@
-"""`python -m tests.node programs|up|down|status|run`: a real Kubernetes of one node on this machine, for tests and for developers without kind."""
+"""`python -m tests.node programs|up|down|status|run`: a real cluster of one node, for tests and development."""
 
 import argparse
 import os
@@ -15,45 +15,47 @@ from tests.node.programs import MissingError
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command of the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.node", description=__doc__)
     parser.add_argument("command", choices=("programs", "up", "down", "status", "run"))
-    parser.add_argument("words", nargs=argparse.REMAINDER, help="for run: the command to run beside it")
-    given = parser.parse_args()
+    parser.add_argument(
+        "words", nargs=argparse.REMAINDER, help="for run: the command to run in the cluster's network"
+    )
+    options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("node: namespaces, mounts and control groups need root")
-    cluster = Cluster(layout(), tell)
+    cluster = Cluster(layout(), report)
     try:
-        if given.command == "run":
-            run(cluster, given.words or [os.environ.get("SHELL", "sh")])
-        {"programs": build, "up": up, "down": down, "status": status}[given.command](cluster)
+        if options.command == "run":
+            run(cluster, options.words or [os.environ.get("SHELL", "sh")])
+        {"programs": build, "up": up, "down": down, "status": status}[options.command](cluster)
     except (MissingError, ImageError, ProgramError, AssertionError) as error:
         sys.exit(f"node: {error}")
 
 
 def build(cluster: Cluster) -> None:
-    """Find or build every program that the tests need, Tilt too, and show how far that has come."""
-    programs.everything(os.environ, tell)
-    tilt.locate(os.environ, tell)
+    """Find or build every program that the tests need, including Tilt, and report the progress."""
+    programs.everything(os.environ, report)
+    tilt.locate(os.environ, report)
 
 
 def up(cluster: Cluster) -> None:
-    """Bring it up and say how it is reached."""
+    """Start the cluster and print how to reach it."""
     began = time.monotonic()
     cluster.up()
-    tell(f"up after {time.monotonic() - began:.1f} s; to reach it:")
+    report(f"up after {time.monotonic() - began:.1f} s; to reach it:")
     print("  .venv/bin/python -m tests.node run            a shell in its network, with its kubeconfig")
     print("  .venv/bin/python -m tests.node run COMMAND")
 
 
 def down(cluster: Cluster) -> None:
-    """Take it away."""
+    """Stop the cluster and delete its files."""
     cluster.down()
-    tell("nothing is left")
+    report("nothing is left")
 
 
 def run(cluster: Cluster, words: list[str]) -> NoReturn:
-    """Become a command in its network, with its kubeconfig."""
+    """Replace this process by a command in the cluster's network, with its kubeconfig."""
     environment = {**os.environ, "KUBECONFIG": str(cluster.layout.kubeconfig())}
     if not network.exists(FIRST):
         sys.exit("node: there is no cluster: make node-up")
@@ -62,16 +64,16 @@ def run(cluster: Cluster, words: list[str]) -> NoReturn:
 
 
 def status(cluster: Cluster) -> None:
-    """Say which processes run, and show its nodes and Pods."""
+    """Print which processes run, and the nodes and Pods."""
     for path in sorted((cluster.layout.root / "pid").glob("*")):
-        tell(f"{path.name:<24} {'runs' if processes.running(cluster.layout, path.name) else 'has ended'}")
+        report(f"{path.name:<24} {'runs' if processes.running(cluster.layout, path.name) else 'has ended'}")
     if cluster.answers():
         print(cluster.kubectl("get", "nodes,pods", "--all-namespaces", "-o", "wide"))
 
 
-def tell(sentence: str) -> None:
+def report(line: str) -> None:
     """Print a line."""
-    print(f"node: {sentence}", flush=True)
+    print(f"node: {line}", flush=True)
 
 
 if __name__ == "__main__":

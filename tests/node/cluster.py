@@ -1,4 +1,4 @@
-"""A test cluster as a whole: brought up, given a second node, taken down so that nothing stays."""
+"""A test cluster: start it, add a second node, and stop it without leaving anything behind."""
 
 import contextlib
 import json
@@ -19,61 +19,63 @@ from tests.node.waiting import until
 
 _API_SECONDS, _NODE_SECONDS, _KUBECTL_SECONDS = 60.0, 90.0, 150.0
 _KUBECTL = Path(sys.executable).with_name("kubectl")
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 class Cluster:
-    """A cluster in a folder of this machine."""
+    """A cluster with its files in a folder of this machine."""
 
-    def __init__(self, layout: Layout, tell: Tell) -> None:
+    def __init__(self, layout: Layout, report: Report) -> None:
         self.layout = layout
-        self._told = layout.root / "programs.json"
-        self._tell = tell
+        self._programs_file = layout.root / "programs.json"
+        self._report = report
 
     @property
     def programs(self) -> dict[str, Path]:
-        """The programs that it was brought up with."""
-        told = msgspec.json.decode(self._told.read_bytes(), type=dict[str, str])
-        return {name: Path(path) for name, path in told.items()}
+        """The programs that the cluster was started with."""
+        paths = msgspec.json.decode(self._programs_file.read_bytes(), type=dict[str, str])
+        return {name: Path(path) for name, path in paths.items()}
 
     def up(self) -> None:
-        """Bring up control plane and first node; what runs already stays."""
-        found = programs.everything(os.environ, self._tell)
+        """Start control plane and first node; processes that already run are kept."""
+        located = programs.everything(os.environ, self._report)
         network.make_first()
         view.make(self.layout, FIRST)
         files.write_plane(self.layout)
-        self._told.write_bytes(msgspec.json.encode({name: str(path) for name, path in found.items()}))
-        for part in (parts.store(self.layout, found), parts.api_server(self.layout, found)):
+        self._programs_file.write_bytes(
+            msgspec.json.encode({name: str(path) for name, path in located.items()})
+        )
+        for part in (parts.store(self.layout, located), parts.api_server(self.layout, located)):
             self.start(part)
         until(self.answers, _API_SECONDS, "the API server is ready")
-        self._tell("the API server is ready")
+        self._report("the API server is ready")
         for part in (
-            parts.manager(self.layout, found),
-            parts.scheduler(self.layout, found),
-            parts.registry(self.layout, found),
-            parts.names(self.layout, found),
+            parts.manager(self.layout, located),
+            parts.scheduler(self.layout, located),
+            parts.registry(self.layout, located),
+            parts.names(self.layout, located),
         ):
             self.start(part)
-        until(self.stores, _API_SECONDS, "the registry is ready")
+        until(self.registry_answers, _API_SECONDS, "the registry is ready")
         images.push_pause()
         self.add(FIRST)
 
     def add(self, machine: Machine, *, evict_below: str = "") -> None:
         """Add a node and wait until it is ready."""
-        found = self.programs
+        programs_of_node = self.programs
         if machine != FIRST:
             network.join(machine)
         view.make(self.layout, machine)
         groups.make(machine)
-        files.write_node(self.layout, machine, found, evict_below=evict_below)
+        files.write_node(self.layout, machine, programs_of_node, evict_below=evict_below)
         self.start_runtime(machine)
-        self.start(parts.kubelet(self.layout, machine, found))
-        self.start(parts.services(self.layout, machine, found))
-        self.await_node(machine)
-        self._tell(f"{machine.name} is ready")
+        self.start(parts.kubelet(self.layout, machine, programs_of_node))
+        self.start(parts.services(self.layout, machine, programs_of_node))
+        self.wait_for_node(machine)
+        self._report(f"{machine.name} is ready")
 
     def start_runtime(self, machine: Machine) -> None:
-        """Start a node's containerd and wait for its socket: kubelet gives up without it."""
+        """Start containerd of a node and wait for its socket, without which kubelet exits."""
         self.start(parts.containerd(self.layout, machine, self.programs))
         until(self.layout.socket(machine).exists, _NODE_SECONDS, "containerd listens")
 
@@ -81,38 +83,38 @@ class Cluster:
         """Start one process."""
         processes.start(self.layout, part, os.environ)
 
-    def await_node(self, machine: Machine, status: str = "True") -> None:
-        """Wait until a node is ready, or has another word for it."""
+    def wait_for_node(self, machine: Machine, status: str = "True") -> None:
+        """Wait until the Ready condition of a node has this status."""
         until(lambda: self.node_ready(machine) == status, _NODE_SECONDS, f"{machine.name}: Ready={status}")
 
     def node_ready(self, machine: Machine) -> str:
-        """Return what a node's Ready condition says; nothing where there is no such node."""
+        """Return the status of a node's Ready condition; empty if there is no such node."""
         words = ("get", "node", machine.name, "--ignore-not-found", "-o", "json")
-        told = json.loads(self.kubectl(*words) or "{}")
-        found = (c["status"] for c in told.get("status", {}).get("conditions", ()) if c["type"] == "Ready")
-        return next(found, "")
+        node = json.loads(self.kubectl(*words) or "{}")
+        statuses = (c["status"] for c in node.get("status", {}).get("conditions", ()) if c["type"] == "Ready")
+        return next(statuses, "")
 
     def answers(self) -> bool:
-        """Tell whether the API server is ready."""
-        return self._ran("get", "--raw", "/readyz").returncode == 0
+        """Report whether the API server is ready."""
+        return self._run("get", "--raw", "/readyz").returncode == 0
 
-    def stores(self) -> bool:
-        """Tell whether the registry answers."""
+    def registry_answers(self) -> bool:
+        """Report whether the registry answers."""
         words = (*network.command(FIRST), "curl", "-fsS", "--max-time", "1", "http://127.0.0.1:5000/v2/")
         return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
     def kubectl(self, *words: str, stdin: str = "") -> str:
-        """Run kubectl as administrator; returns what it printed, fails with what it said."""
-        done = self._ran(*words, stdin=stdin)
+        """Run kubectl as administrator and return its output; fails with its error output."""
+        done = self._run(*words, stdin=stdin)
         assert done.returncode == 0, f"kubectl {' '.join(words)}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def object(self, *words: str) -> dict[str, Any]:
-        """Return what `kubectl get` finds."""
-        found: dict[str, Any] = json.loads(self.kubectl("get", *words, "-o", "json"))
-        return found
+        """Return the result of `kubectl get -o json`."""
+        obj: dict[str, Any] = json.loads(self.kubectl("get", *words, "-o", "json"))
+        return obj
 
-    def _ran(self, *words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+    def _run(self, *words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             (*network.command(FIRST), str(_KUBECTL), *words),
             env={**os.environ, "KUBECONFIG": str(self.layout.kubeconfig())},
@@ -125,7 +127,10 @@ class Cluster:
         )
 
     def remove(self, machine: Machine) -> None:
-        """Take a node away, from the cluster and from this machine; nobody is left to end its Pods, so they go by force."""
+        """Remove a node from the cluster and from this machine.
+
+        Its Pods are force-deleted, since its kubelet is gone.
+        """
         shown = "" if machine == FIRST else f"-{machine.name}"
         for name in ("kubelet", "kube-proxy", "containerd"):
             processes.stop(self.layout, name + shown)
@@ -135,7 +140,7 @@ class Cluster:
         self._forget(machine)
 
     def down(self) -> None:
-        """Take everything away."""
+        """Stop all processes and delete all files."""
         processes.kill_all(self.layout)
         for machine in (SECOND, FIRST):
             self._forget(machine)
@@ -149,13 +154,16 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def borrowed(layout: Layout, tell: Tell) -> Iterator[Cluster]:
-    """Use the cluster of `make node-up`, or one that goes afterwards; meanwhile this process is in its network, out of which nothing is fetched."""
-    found = Cluster(layout, tell)
-    ours = not found.answers() if network.exists(FIRST) else True
+def running_cluster(layout: Layout, report: Report) -> Iterator[Cluster]:
+    """Use the cluster of `make node-up`, or a temporary one.
+
+    Meanwhile this process is in its network, which has no route to the internet.
+    """
+    cluster = Cluster(layout, report)
+    temporary = not cluster.answers() if network.exists(FIRST) else True
     with contextlib.ExitStack() as stack:
-        if ours:
-            stack.callback(found.down)
-        found.up()
+        if temporary:
+            stack.callback(cluster.down)
+        cluster.up()
         stack.enter_context(network.inside(FIRST))
-        yield found
+        yield cluster

@@ -1,4 +1,4 @@
-"""One cluster for all tests of this folder, with the product on it as its manifests ship it."""
+"""One cluster for all tests of this folder, with FlexInfer deployed by its manifests."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,28 +9,28 @@ import pytest
 
 from tests.node import images
 from tests.node import tilt as tilts
-from tests.node.__main__ import tell
-from tests.node.cluster import Cluster, borrowed
+from tests.node.__main__ import report
+from tests.node.cluster import Cluster, running_cluster
 from tests.node.layout import layout
 from tests.node.product import IMAGES, TAG, Product
 
 
 @pytest.fixture(scope="session")
 def tilt() -> Path:
-    """Return Tilt, built if need be."""
-    return tilts.locate(os.environ, tell)
+    """Return the path of Tilt, built if it is not installed."""
+    return tilts.locate(os.environ, report)
 
 
 @pytest.fixture(scope="session")
 def cluster(tilt: Path) -> Iterator[Cluster]:
-    """Return the cluster; what is built is built before, as nothing can be fetched from within it."""
-    with borrowed(layout(), tell) as found:
-        yield found
+    """Return the cluster; programs are built before, since nothing can be downloaded from its network."""
+    with running_cluster(layout(), report) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
 def product(cluster: Cluster) -> Iterator[Product]:
-    """Return the product: images built and pushed, manifests applied, everything ready, a small model on a claim."""
+    """Return the product: images are built and pushed, all workloads are ready, a PVC has a small model."""
     images.push_product(IMAGES, TAG)
     running = Product(cluster)
     running.apply()
@@ -40,13 +40,13 @@ def product(cluster: Cluster) -> Iterator[Product]:
 
 @pytest.fixture
 def measured(record_property: Callable[[str, object], None]) -> Callable[[str, float], None]:
-    """Return what notes a measurement for the last lines of the run."""
+    """Return a function that records a measurement for the last lines of the run."""
     return lambda what, seconds: record_property("measured", f"{what}: {seconds:.2f} s")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print what was measured."""
-    for report in terminalreporter.stats.get("passed", ()):
-        for name, value in report.user_properties:
-            if name == "measured" and report.when == "teardown":
+    """Print all measurements."""
+    for result in terminalreporter.stats.get("passed", ()):
+        for name, value in result.user_properties:
+            if name == "measured" and result.when == "teardown":
                 terminalreporter.write_line(str(value))

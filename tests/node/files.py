@@ -1,4 +1,4 @@
-"""What the parts of a test cluster start from: certificates, kubeconfigs and configuration files."""
+"""Certificates, kubeconfigs and configuration files of a test cluster."""
 
 import json
 from pathlib import Path
@@ -43,14 +43,14 @@ def write_plane(files: Layout) -> None:
     _issue(files, SERVER, Subject("kube-apiserver", dns=_DNS, addresses=(FIRST.address, FIRST_SERVICE)))
     _issue(files, CLIENT, Subject("kube-apiserver-kubelet-client", "system:masters", client=True))
     _issue(files, ACCOUNTS, Subject("service-accounts"))
-    people = {
+    clients = {
         "admin": Subject("admin", "system:masters", client=True),
         "kube-controller-manager": Subject("system:kube-controller-manager", client=True),
         "kube-scheduler": Subject("system:kube-scheduler", client=True),
         "kube-proxy": Subject("system:kube-proxy", client=True),
     }
-    for name, subject in people.items():
-        _person(files, name, subject)
+    for name, subject in clients.items():
+        _kubeconfig(files, name, subject)
     (files.root / "audit.json").write_text(_json(_AUDIT))
     (files.root / "Corefile").write_text(_corefile(files))
     (files.root / "registry.json").write_text(
@@ -69,14 +69,17 @@ def write_plane(files: Layout) -> None:
 
 
 def write_node(files: Layout, machine: Machine, programs: dict[str, Path], *, evict_below: str = "") -> None:
-    """Write the files of one node; `evict_below` is the free disk below which it evicts, such as `90%`."""
+    """Write the files of one node.
+
+    `evict_below` is the free disk space below which it evicts, such as `90%`.
+    """
     home = files.home(machine)
     for folder in ("cni/bin", "cni/conf", f"certs.d/{REGISTRY}", "kubelet", "pods"):
         (home / folder).mkdir(parents=True, exist_ok=True)
     subject = Subject(
         f"system:node:{machine.name}", "system:nodes", (machine.name,), (machine.address,), client=True
     )
-    _person(files, machine.name, subject)
+    _kubeconfig(files, machine.name, subject)
     for name in ("bridge", "host-local", "loopback", "portmap"):
         link = home / "cni" / "bin" / name
         link.unlink(missing_ok=True)
@@ -101,18 +104,18 @@ def _issue(files: Layout, name: str, subject: Subject) -> None:
     certificates.issue(files.certificates, name, subject)
 
 
-def _person(files: Layout, name: str, subject: Subject) -> None:
+def _kubeconfig(files: Layout, name: str, subject: Subject) -> None:
     _issue(files, name, subject)
-    held = files.certificates
+    certs = files.certificates
     content = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "flexinfer-node",
-        "clusters": [{"name": "c", "cluster": {"server": API, "certificate-authority": f"{held}/ca.crt"}}],
+        "clusters": [{"name": "c", "cluster": {"server": API, "certificate-authority": f"{certs}/ca.crt"}}],
         "users": [
             {
                 "name": name,
-                "user": {"client-certificate": f"{held}/{name}.crt", "client-key": f"{held}/{name}.key"},
+                "user": {"client-certificate": f"{certs}/{name}.crt", "client-key": f"{certs}/{name}.key"},
             }
         ],
         "contexts": [{"name": "flexinfer-node", "context": {"cluster": "c", "user": name}}],
@@ -153,29 +156,29 @@ def _network(machine: Machine) -> dict[str, object]:
 
 def _containerd(files: Layout, machine: Machine, programs: dict[str, Path]) -> str:
     home = files.home(machine)
-    told = json.dumps  # a TOML basic string is a JSON string for what stands here
+    toml = json.dumps  # for these values a JSON string is a TOML basic string
     return f"""version = 2
-root = {told(f"{home}/containerd")}
+root = {toml(f"{home}/containerd")}
 state = "/run/containerd/state"
 [grpc]
-  address = {told(str(files.socket(machine)))}
+  address = {toml(str(files.socket(machine)))}
 [plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = {told(PAUSE_IMAGE)}
+  sandbox_image = {toml(PAUSE_IMAGE)}
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = {told(f"{home}/cni/bin")}
-    conf_dir = {told(f"{home}/cni/conf")}
+    bin_dir = {toml(f"{home}/cni/bin")}
+    conf_dir = {toml(f"{home}/cni/conf")}
   [plugins."io.containerd.grpc.v1.cri".registry]
-    config_path = {told(f"{home}/certs.d")}
+    config_path = {toml(f"{home}/certs.d")}
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-      BinaryName = {told(str(programs["runc"]))}
+      BinaryName = {toml(str(programs["runc"]))}
 """
 
 
 def _kubelet(files: Layout, machine: Machine, home: Path, evict_below: str) -> dict[str, object]:
-    held = files.certificates
+    certs = files.certificates
     least = evict_below or "1%"
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -193,12 +196,12 @@ def _kubelet(files: Layout, machine: Machine, home: Path, evict_below: str) -> d
         "podLogsDir": f"{home}/pods",
         "authentication": {
             "anonymous": {"enabled": False},
-            "x509": {"clientCAFile": f"{held}/ca.crt"},
+            "x509": {"clientCAFile": f"{certs}/ca.crt"},
             "webhook": {"enabled": True},
         },
         "authorization": {"mode": "Webhook"},
-        "tlsCertFile": f"{held}/{machine.name}.crt",
-        "tlsPrivateKeyFile": f"{held}/{machine.name}.key",
+        "tlsCertFile": f"{certs}/{machine.name}.crt",
+        "tlsPrivateKeyFile": f"{certs}/{machine.name}.key",
         "address": machine.address,
         "healthzBindAddress": machine.address,
         "nodeStatusUpdateFrequency": "2s",

@@ -1,4 +1,4 @@
-"""Control groups: where a node keeps its Pods apart, and how all that runs in them is ended."""
+"""The control groups of a node's Pods, and how all processes in them are killed."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ _SECONDS = 20.0
 
 
 def hierarchies() -> list[Path]:
-    """Return where control groups lie: one folder (version 2), or one for each controller (version 1)."""
+    """Return the roots of the control groups: one (version 2), or one for each controller (version 1)."""
     if (_GROUPS / "cgroup.controllers").exists():
         return [_GROUPS]
     folders = (path for path in _GROUPS.iterdir() if not path.is_symlink())
@@ -22,7 +22,7 @@ def hierarchies() -> list[Path]:
 
 
 def make(machine: Machine) -> None:
-    """Make the control group below which a kubelet keeps its Pods, in every hierarchy."""
+    """Create the control group for the Pods of a kubelet in every hierarchy."""
     for hierarchy in hierarchies():
         group = hierarchy / machine.cgroup.strip("/")
         group.mkdir(exist_ok=True)
@@ -32,14 +32,14 @@ def make(machine: Machine) -> None:
 
 
 def clear(machine: Machine) -> None:
-    """End every process in a node's control groups, and take the groups away."""
+    """Kill every process in the control groups of a node, and remove the groups."""
 
     def gone() -> bool:
-        found = set(_members(machine))
-        for pid in found:
+        pids = set(_members(machine))
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        return not found
+        return not pids
 
     until(gone, _SECONDS, f"the containers of {machine.name} are gone")
     for group in _groups(machine):
@@ -48,12 +48,12 @@ def clear(machine: Machine) -> None:
 
 def _members(machine: Machine) -> Iterator[int]:
     for group in _groups(machine):
-        with contextlib.suppress(OSError):  # gone meanwhile
+        with contextlib.suppress(OSError):  # removed meanwhile
             yield from (int(pid) for pid in (group / "cgroup.procs").read_text().split())
 
 
 def _groups(machine: Machine) -> Iterator[Path]:
-    """Yield a node's control groups, the innermost first."""
+    """Yield the control groups of a node, innermost first."""
     for hierarchy in hierarchies():
         for folder, _, _ in os.walk(hierarchy / machine.cgroup.strip("/"), topdown=False):
             yield Path(folder)

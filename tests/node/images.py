@@ -1,4 +1,4 @@
-"""The images of a test cluster: ours, built by deploy/image/build.py, and the one that holds Pods open; all lie in the cluster's own registry."""
+"""The images of a test cluster in its registry: those of deploy/image/build.py, and the pause image."""
 
 import os
 import subprocess
@@ -16,16 +16,16 @@ _QUIET = ("--quiet", "--isolation", "chroot", "--timestamp", "0", "--pull-never"
 
 
 class ImageError(Exception):
-    """An image cannot be made; the message says why."""
+    """An image cannot be built or pushed; the message has the reason."""
 
 
 def push_pause() -> None:
-    """Make the image of the process that holds a Pod's namespaces, and push it."""
+    """Build and push the pause image, whose process keeps the namespaces of a Pod."""
     _run(*network.command(FIRST), sys.executable, str(_PAUSE), "--registry", REGISTRY)
 
 
 def push_foreign(name: str, folder: Path, platform: str) -> None:
-    """Push an index of images that has one of a single, foreign platform."""
+    """Push an image index with a single image for another platform."""
     (folder / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
     listed = "localhost/flexinfer/foreign"
     _run("sh", "-c", f"buildah manifest rm {listed} >/dev/null 2>&1 || true")
@@ -35,14 +35,14 @@ def push_foreign(name: str, folder: Path, platform: str) -> None:
 
 
 def push_folder(name: str, folder: Path) -> None:
-    """Build what a folder's Dockerfile says, and push it."""
+    """Build and push the image of a folder's Dockerfile."""
     _run("buildah", "bud", *_QUIET, "--tag", name, str(folder))
     push = ("buildah", "push", "--quiet", "--tls-verify=false", name)
     _run(*network.command(FIRST), *push)
 
 
 def push_product(targets: Sequence[str], version: str) -> None:
-    """Build our own images and push them. What they are made of has been fetched by `make images`."""
+    """Build and push the images of FlexInfer; `make images` has downloaded their inputs before."""
     command = (
         *network.command(FIRST),
         sys.executable,

@@ -1,4 +1,4 @@
-"""Where a test cluster keeps its files, and which names and addresses it uses."""
+"""The files, names and addresses of a test cluster."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ LAN_BITS = 24
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """One node: a network namespace with an address on the common network and a range for its Pods."""
+    """One node: a network namespace with an address on the shared network and a range for its Pods."""
 
     name: str
     number: int
@@ -28,22 +28,22 @@ class Machine(msgspec.Struct, frozen=True):
 
     @property
     def address(self) -> str:
-        """Its address on the common network."""
+        """Its address on the shared network."""
         return f"10.251.0.{self.number}"
 
     @property
     def pods(self) -> str:
-        """The addresses of its Pods."""
+        """The address range of its Pods."""
         return f"10.244.{self.number - 1}.0/24"
 
     @property
     def gateway(self) -> str:
-        """Its own address on its Pods' bridge."""
+        """Its address on the bridge of its Pods."""
         return f"10.244.{self.number - 1}.1"
 
     @property
     def cgroup(self) -> str:
-        """The control group below which it keeps its Pods, so that two kubelets of one machine do not meet."""
+        """The control group of its Pods, which separates two kubelets on one machine."""
         return f"/flexinfer-{self.name}"
 
 
@@ -52,7 +52,7 @@ API = f"https://{FIRST.address}:6443"
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """The files of a cluster, below one folder. The folder's path is short: sockets lie in it."""
+    """The files of a cluster in one folder, whose path must be short because it contains sockets."""
 
     root: Path
 
@@ -63,11 +63,11 @@ class Layout(msgspec.Struct, frozen=True):
 
     @property
     def audit(self) -> Path:
-        """What our own services wrote, as the API server notes it: one JSON object a line."""
+        """The audit log of the writes of FlexInfer: one JSON object per line."""
         return self.root / "audit.log"
 
     def kubeconfig(self, who: str = "admin") -> Path:
-        """Return the kubeconfig of a person or part."""
+        """Return the kubeconfig of a user or component."""
         return self.root / f"{who}.kubeconfig"
 
     def log(self, process: str) -> Path:
@@ -83,7 +83,7 @@ class Layout(msgspec.Struct, frozen=True):
         return self.root / machine.name
 
     def claims(self, machine: Machine) -> Path:
-        """Return the folder of a node's claims."""
+        """Return the folder of the PVCs of a node."""
         return self.home(machine) / "claims"
 
     def socket(self, machine: Machine) -> Path:
@@ -92,5 +92,5 @@ class Layout(msgspec.Struct, frozen=True):
 
 
 def layout() -> Layout:
-    """Return the layout that $NODE_STATE names, or the usual one."""
+    """Return the layout in the folder $NODE_STATE, or in the default folder."""
     return Layout(Path(os.environ.get("NODE_STATE", "/var/lib/flexinfer-node")))

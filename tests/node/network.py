@@ -1,4 +1,7 @@
-"""The network of a test cluster: one namespace a node, joined by a bridge in the first. Nothing leaves the machine."""
+"""The network of a test cluster: one namespace for each node, joined by a bridge in the first.
+
+No traffic leaves the machine.
+"""
 
 import contextlib
 import ctypes
@@ -14,24 +17,27 @@ _NAMESPACES = Path("/run/netns")
 
 
 def command(machine: Machine) -> tuple[str, ...]:
-    """Return what runs a command in a node's namespace; `ip netns exec` would hide the control groups."""
+    """Return the prefix that runs a command in the namespace of a node.
+
+    `ip netns exec` would hide the control groups.
+    """
     return ("nsenter", f"--net={_NAMESPACES / machine.namespace}")
 
 
 def exists(machine: Machine) -> bool:
-    """Tell whether a node's namespace is there."""
+    """Return whether the namespace of a node exists."""
     return (_NAMESPACES / machine.namespace).exists()
 
 
 @contextlib.contextmanager
 def inside(machine: Machine) -> Iterator[None]:
-    """Be in a node's network for the length of the block: this thread, and those that it starts."""
-    with Path("/proc/thread-self/ns/net").open("rb") as home:
+    """Put this thread, and those that it starts, in the network of a node for the duration of the block."""
+    with Path("/proc/thread-self/ns/net").open("rb") as original:
         _enter(_NAMESPACES / machine.namespace)
         try:
             yield
         finally:
-            _set(home.fileno())
+            _set(original.fileno())
 
 
 def _enter(namespace: Path) -> None:
@@ -46,11 +52,11 @@ def _set(descriptor: int) -> None:
 
 
 def make_first() -> None:
-    """Make the first node's namespace, with the bridge that carries its address; all that is there stays."""
+    """Create the namespace of the first node, with the bridge that has its address, unless they exist."""
     if not exists(FIRST):
         _run("ip", "netns", "add", FIRST.namespace)
     _inside(FIRST, "ip", "link", "set", "lo", "up")
-    if not _there(FIRST, LAN):
+    if not _exists(FIRST, LAN):
         _inside(FIRST, "ip", "link", "add", LAN, "type", "bridge")
         _inside(FIRST, "ip", "link", "set", LAN, "up")
         _inside(FIRST, "ip", "addr", "add", f"{FIRST.address}/{LAN_BITS}", "dev", LAN)
@@ -60,7 +66,7 @@ def make_first() -> None:
 
 
 def _hold_up() -> None:
-    """Give the bridge a port: without one it has no carrier, and its routes are dead."""
+    """Add a port to the bridge: without one it has no carrier, and its routes are unusable."""
     _inside(FIRST, "ip", "link", "add", "held0", "type", "veth", "peer", "name", "held1")
     for port in ("held0", "held1"):
         _inside(FIRST, "ip", "link", "set", port, "up")
@@ -68,11 +74,11 @@ def _hold_up() -> None:
 
 
 def join(machine: Machine) -> None:
-    """Make another node's namespace and join it to the first's bridge."""
+    """Create the namespace of another node and connect it to the bridge of the first."""
     if not exists(machine):
         _run("ip", "netns", "add", machine.namespace)
     _inside(machine, "ip", "link", "set", "lo", "up")
-    if not _there(machine, LAN):
+    if not _exists(machine, LAN):
         port = f"port{machine.number}"
         peer = ("peer", "name", LAN, "netns", machine.namespace)
         _inside(FIRST, "ip", "link", "add", port, "type", "veth", *peer)
@@ -85,18 +91,18 @@ def join(machine: Machine) -> None:
     _forward(machine)
 
 
-def part(machine: Machine) -> None:
-    """Cut a node off, as a pulled cable does."""
+def disconnect(machine: Machine) -> None:
+    """Disconnect a node, as a pulled cable does."""
     _inside(FIRST, "ip", "link", "set", f"port{machine.number}", "down")
 
 
-def rejoin(machine: Machine) -> None:
-    """Plug the cable in again; a route of a link that was down has to be made anew."""
+def reconnect(machine: Machine) -> None:
+    """Connect a node again."""
     _inside(FIRST, "ip", "link", "set", f"port{machine.number}", "up")
 
 
 def remove(machine: Machine) -> None:
-    """Remove a node's namespace, and with it all that it held."""
+    """Remove the namespace of a node with all its devices."""
     if exists(machine):
         with contextlib.suppress(subprocess.CalledProcessError):
             _run("ip", "netns", "del", machine.namespace)
@@ -109,7 +115,7 @@ def _forward(machine: Machine) -> None:
     _inside(machine, "sysctl", "-qw", "net.ipv4.ip_forward=1")
 
 
-def _there(machine: Machine, device: str) -> bool:
+def _exists(machine: Machine, device: str) -> bool:
     words = (*command(machine), "ip", "link", "show", device)
     return subprocess.run(words, capture_output=True, check=False).returncode == 0
 

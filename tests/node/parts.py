@@ -1,4 +1,4 @@
-"""The processes of a test cluster: their command lines, in the order in which they start."""
+"""The processes of a test cluster with their command lines, in the order of their start."""
 
 import os
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ Programs = Mapping[str, Path]
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One process: its name in this cluster, in whose namespace it runs, and how it is started."""
+    """One process: its name in this cluster, the node in whose namespace it runs, and its command line."""
 
     name: str
     machine: Machine
@@ -29,7 +29,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 def store(layout: Layout, programs: Programs) -> Part:
-    """Return etcd; a test's data may go with the machine, so it waits for no disk."""
+    """Return etcd, without fsync, since the data of a test need not survive the machine."""
     peer = "http://127.0.0.1:2380"
     arguments = (
         f"--data-dir={layout.root}/etcd",
@@ -43,21 +43,21 @@ def store(layout: Layout, programs: Programs) -> Part:
 
 def api_server(layout: Layout, programs: Programs) -> Part:
     """Return the API server, on the first node's address."""
-    held = layout.certificates
+    certs = layout.certificates
     arguments = (
         f"--etcd-servers={_STORE}",
         *(f"--bind-address={FIRST.address}", f"--advertise-address={FIRST.address}", "--secure-port=6443"),
         f"--cert-dir={layout.root}",
-        f"--tls-cert-file={held}/{files.SERVER}.crt",
-        f"--tls-private-key-file={held}/{files.SERVER}.key",
-        f"--client-ca-file={held}/ca.crt",
-        f"--kubelet-client-certificate={held}/{files.CLIENT}.crt",
-        f"--kubelet-client-key={held}/{files.CLIENT}.key",
-        f"--kubelet-certificate-authority={held}/ca.crt",
+        f"--tls-cert-file={certs}/{files.SERVER}.crt",
+        f"--tls-private-key-file={certs}/{files.SERVER}.key",
+        f"--client-ca-file={certs}/ca.crt",
+        f"--kubelet-client-certificate={certs}/{files.CLIENT}.crt",
+        f"--kubelet-client-key={certs}/{files.CLIENT}.key",
+        f"--kubelet-certificate-authority={certs}/ca.crt",
         "--kubelet-preferred-address-types=InternalIP",
         "--service-account-issuer=https://kubernetes.default.svc",
-        f"--service-account-key-file={held}/{files.ACCOUNTS}.crt",
-        f"--service-account-signing-key-file={held}/{files.ACCOUNTS}.key",
+        f"--service-account-key-file={certs}/{files.ACCOUNTS}.crt",
+        f"--service-account-signing-key-file={certs}/{files.ACCOUNTS}.key",
         f"--service-cluster-ip-range={SERVICE_RANGE}",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
@@ -68,12 +68,12 @@ def api_server(layout: Layout, programs: Programs) -> Part:
 
 
 def manager(layout: Layout, programs: Programs) -> Part:
-    """Return the controllers; they notice a lost node after 12 s instead of 50, so that a test need not wait for it."""
-    held = layout.certificates
+    """Return the controller manager; it detects a lost node after 12 s instead of 50 s to shorten the tests."""
+    certs = layout.certificates
     arguments = (
         f"--kubeconfig={layout.kubeconfig('kube-controller-manager')}",
-        f"--service-account-private-key-file={held}/{files.ACCOUNTS}.key",
-        f"--root-ca-file={held}/ca.crt",
+        f"--service-account-private-key-file={certs}/{files.ACCOUNTS}.key",
+        f"--root-ca-file={certs}/ca.crt",
         "--use-service-account-credentials",
         *("--node-monitor-period=2s", "--node-monitor-grace-period=12s"),
         _ALONE,
@@ -93,15 +93,16 @@ def registry(layout: Layout, programs: Programs) -> Part:
 
 
 def names(layout: Layout, programs: Programs) -> Part:
-    """Return the DNS server; kubelets name the first node's address to their Pods."""
+    """Return the DNS server; kubelets configure the address of the first node in their Pods."""
     return _part("coredns", FIRST, programs, "-conf", f"{layout.root}/Corefile")
 
 
 def containerd(layout: Layout, machine: Machine, programs: Programs) -> Part:
     """Return the container runtime of a node.
 
-    Its helper must be on PATH: named by `runtime_path` it is found for a start, but after a restart of containerd for sandboxes alone, and all
-    other containers are taken for dead (`failed to resolve runtime path`, seen with 2.4.2).
+    The shim must be on PATH: with `runtime_path` containerd finds it for a start, but after its own restart
+    for sandboxes only, and treats all other containers as dead (`failed to resolve runtime path`, seen with
+    2.4.2).
     """
     part = _part("containerd", machine, programs, "--config", f"{layout.home(machine)}/containerd.toml")
     path = f"PATH={programs['containerd-shim-runc-v2'].parent}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
@@ -122,7 +123,10 @@ def kubelet(layout: Layout, machine: Machine, programs: Programs) -> Part:
 
 
 def services(layout: Layout, machine: Machine, programs: Programs) -> Part:
-    """Return kube-proxy of a node; limits of connection tracking belong to the machine, so they stay as they are."""
+    """Return kube-proxy of a node.
+
+    It does not change the limits of connection tracking, which belong to the machine.
+    """
     arguments = (
         f"--kubeconfig={layout.kubeconfig('kube-proxy')}",
         "--proxy-mode=nftables",

@@ -1,4 +1,4 @@
-"""The processes of a test cluster on this machine: they outlive the command that starts them, and are known by pid and start time."""
+"""The processes of a test cluster, which outlive the command that starts them: pid and start time identify them."""
 
 import contextlib
 import os
@@ -17,12 +17,12 @@ from tests.node.parts import Part
 from tests.node.waiting import until
 
 MARK = "FLEXINFER_TEST_CLUSTER"
-"""What every process of a cluster carries in its environment: the cluster's folder."""
+"""The environment variable of every process of a cluster: the cluster's folder."""
 _GRACE_SECONDS = 20.0
 
 
 def start(layout: Layout, part: Part, environment: Mapping[str, str]) -> None:
-    """Start a part unless it runs already; what it prints goes to its log."""
+    """Start a part unless it already runs; its output goes to its log."""
     if running(layout, part.name):
         return
     words = (*view.command(layout, part.machine), *part.argv)
@@ -41,34 +41,34 @@ def start(layout: Layout, part: Part, environment: Mapping[str, str]) -> None:
     _children[child.pid] = child
 
 
-_children: dict[int, "subprocess.Popen[bytes]"] = {}  # pid -> what this very process started, to be reaped
+_children: dict[int, "subprocess.Popen[bytes]"] = {}  # pid -> child of this process, to be reaped
 
 
 def identity(layout: Layout, name: str) -> Identity | None:
-    """Return the process of a part that lives."""
+    """Return the identity of a running part, or None."""
     try:
-        known = msgspec.json.decode(layout.pid(name).read_bytes(), type=Identity)
+        recorded = msgspec.json.decode(layout.pid(name).read_bytes(), type=Identity)
     except FileNotFoundError:
         return None
-    if (child := _children.get(known.pid)) is not None:
+    if (child := _children.get(recorded.pid)) is not None:
         child.poll()
-    return known if process_identity.alive(known) else None
+    return recorded if process_identity.alive(recorded) else None
 
 
 def running(layout: Layout, name: str) -> bool:
-    """Tell whether a part runs."""
+    """Return whether a part runs."""
     return identity(layout, name) is not None
 
 
 def send(layout: Layout, name: str, number: signal.Signals) -> None:
     """Send a signal to a part."""
-    found = identity(layout, name)
-    if found is not None:
-        os.kill(found.pid, number)
+    process = identity(layout, name)
+    if process is not None:
+        os.kill(process.pid, number)
 
 
 def stop(layout: Layout, name: str, number: signal.Signals = signal.SIGTERM) -> None:
-    """Stop a part, and wait until it is gone."""
+    """Stop a part and wait until it has exited."""
     send(layout, name, signal.SIGCONT)
     send(layout, name, number)
     try:
@@ -80,18 +80,18 @@ def stop(layout: Layout, name: str, number: signal.Signals = signal.SIGTERM) -> 
 
 
 def kill_all(layout: Layout) -> None:
-    """End whatever carries this cluster's mark, the runtime's helpers included."""
+    """Kill every process with the mark of this cluster, including the shims of the runtime."""
 
     def gone() -> bool:
-        found = marked(layout.root)
-        for one in found:
+        identities = marked(layout.root)
+        for one in identities:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one.pid, signal.SIGKILL)
-        return not found
+        return not identities
 
     until(gone, _GRACE_SECONDS, "the processes of the cluster are gone")
 
 
 def marked(root: Path) -> list[Identity]:
-    """Return the processes that carry a cluster's mark."""
-    return [found.identity for found in process_identity.find(MARK) if found.value == str(root)]
+    """Return the processes with the mark of a cluster."""
+    return [match.identity for match in process_identity.find(MARK) if match.value == str(root)]

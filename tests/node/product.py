@@ -1,4 +1,4 @@
-"""The product on a test cluster, as somebody meets it who applied its manifests: kubectl, the door's Service, OpenAI's SDK."""
+"""FlexInfer on a test cluster, used by kubectl and by an OpenAI client through the proxy's Service."""
 
 import json
 import time
@@ -24,14 +24,14 @@ _READY_SECONDS = 120.0
 
 
 class Product:
-    """The product, running."""
+    """The deployed product."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.kubectl = cluster.kubectl
 
     def apply(self) -> None:
-        """Apply the overlay as a user does, and wait until everything is ready."""
+        """Apply the overlay as a user does, and wait until all workloads are ready."""
         self.kubectl("apply", "-k", str(OVERLAY))
         self.kubectl("apply", "-f", str(WEIGHTS))
         workloads = self.kubectl("get", "deployments,daemonsets,statefulsets", "-n", SYSTEM, "-o", "name")
@@ -42,24 +42,24 @@ class Product:
         )
 
     def remove(self) -> None:
-        """Remove everything as docs/how-to/uninstall.md says: the Models first."""
+        """Remove everything as described in docs/how-to/uninstall.md, Models first."""
         self.remove_models()
         self.kubectl("delete", "-f", str(WEIGHTS), "--ignore-not-found", "--timeout=60s")
         self.kubectl("delete", "-k", str(OVERLAY), "--ignore-not-found", "--timeout=120s")
 
     def model(self, name: str, **spec: Any) -> None:
-        """Apply a Model that llama.cpp serves from the claim, unless the spec says otherwise."""
-        usual = {"backend": "llamacpp", "source": "pvc://models/smollm2.gguf"}
+        """Apply a Model, by default one that llama.cpp serves from the PVC."""
+        default = {"backend": "llamacpp", "source": "pvc://models/smollm2.gguf"}
         body = {
             "apiVersion": "ai.flexinfer/v1alpha2",
             "kind": "Model",
             "metadata": {"name": name},
-            "spec": usual | spec,
+            "spec": default | spec,
         }
         self.kubectl("apply", "-f", "-", stdin=json.dumps(body))
 
     def claim(self, name: str) -> None:
-        """Apply a claim of the node's own storage."""
+        """Apply a PVC of the node's local storage."""
         spec = {
             "storageClassName": "flexinfer-local",
             "accessModes": ["ReadWriteOnce"],
@@ -69,11 +69,11 @@ class Product:
         self.kubectl("apply", "-f", "-", stdin=json.dumps(body))
 
     def patch(self, name: str, **spec: Any) -> None:
-        """Change a Model's spec."""
+        """Change the spec of a Model."""
         self.kubectl("patch", "mdl", name, "--type=merge", "-p", json.dumps({"spec": spec}))
 
     def delete(self, *names: str) -> None:
-        """Delete Models and wait until they are gone."""
+        """Delete Models and wait until they are deleted."""
         self.kubectl("delete", "mdl", *names, "--ignore-not-found", "--timeout=90s")
 
     def remove_models(self) -> None:
@@ -81,59 +81,59 @@ class Product:
         self.kubectl("delete", "mdl", "--all", "--all-namespaces", "--timeout=120s")
 
     def condition(self, name: str, kind: str = "Ready") -> dict[str, Any]:
-        """Return a condition of a Model; empty while it has none."""
-        told = self.cluster.object("mdl", name).get("status", {}).get("conditions", [])
-        return next((c for c in told if c["type"] == kind), {})
+        """Return a condition of a Model; empty if it has none."""
+        conditions = self.cluster.object("mdl", name).get("status", {}).get("conditions", [])
+        return next((c for c in conditions if c["type"] == kind), {})
 
     def ready(self, name: str, seconds: float = _READY_SECONDS) -> float:
-        """Wait until a Model is Ready; returns how long that took."""
+        """Wait until a Model is Ready; return how long that took in seconds."""
         began = time.monotonic()
         self.until(name, "Ready", "Ready", seconds)
         return time.monotonic() - began
 
     def until(self, name: str, kind: str, reason: str, seconds: float, *words: str) -> str:
-        """Wait until a condition has a reason and its message holds the words; returns the message."""
+        """Wait until a condition has a reason and its message contains the words; return the message."""
 
-        def told() -> tuple[bool, str, str]:
-            found = self.condition(name, kind)
-            message = str(found.get("message", ""))
-            seen = found.get("reason") == reason and all(word in message for word in words)
-            return seen, str(found.get("reason")), message
+        def look() -> tuple[bool, str, str]:
+            condition = self.condition(name, kind)
+            message = str(condition.get("message", ""))
+            seen = condition.get("reason") == reason and all(word in message for word in words)
+            return seen, str(condition.get("reason")), message
 
-        def looked() -> str:
-            self._last = told()
+        def matching_message() -> str:
+            self._last = look()
             return self._last[2] if self._last[0] else ""
 
         self._last = (False, "", "")
         try:
-            return until(looked, seconds, f"{name}: {kind} has reason {reason} {words}")
+            return until(matching_message, seconds, f"{name}: {kind} has reason {reason} {words}")
         except AssertionError as error:
-            raise AssertionError(f"{error}; last told: {self._last[1:]}\n{self.story(name)}") from error
+            raise AssertionError(f"{error}; last seen: {self._last[1:]}\n{self.diagnosis(name)}") from error
 
-    def story(self, name: str) -> str:
-        """Return what a user would look at when a Model is not as expected."""
+    def diagnosis(self, name: str) -> str:
+        """Return what a user would inspect when a Model is not as expected."""
         return self.kubectl("describe", "mdl", name) + self.kubectl("get", "pods", "-A", "-o", "wide")
 
     def phase(self, name: str) -> str:
-        """Return a Model's phase."""
+        """Return the phase of a Model."""
         return str(self.cluster.object("mdl", name).get("status", {}).get("phase", ""))
 
     def until_phase(self, name: str, phase: str, seconds: float) -> None:
-        """Wait for a Model's phase."""
+        """Wait until a Model has a phase."""
         until(lambda: self.phase(name) == phase, seconds, f"{name} is {phase}")
 
     @property
-    def door(self) -> str:
-        """The address of the door's Service."""
+    def proxy_url(self) -> str:
+        """The URL of the proxy's Service."""
         service = self.cluster.object("service", "flexinfer-proxy", "-n", SYSTEM)
         return f"http://{service['spec']['clusterIP']}"
 
     def client(self) -> openai.OpenAI:
-        """Return the SDK's client for the door."""
-        return openai.OpenAI(base_url=f"{self.door}/v1", api_key="none", max_retries=0, timeout=90)
+        """Return an OpenAI client for the proxy."""
+        return openai.OpenAI(base_url=f"{self.proxy_url}/v1", api_key="none", max_retries=0, timeout=90)
 
     def ask(self, model: str) -> str:
-        """Ask a Model the question, and return the answer."""
+        """Send the question to a Model and return the answer."""
         with self.client() as client:
             done = client.chat.completions.create(
                 model=model, messages=QUESTION, temperature=0, max_tokens=24
@@ -141,13 +141,13 @@ class Product:
         return done.choices[0].message.content or ""
 
     def engine(self, name: str) -> dict[str, Any]:
-        """Return the engine's Pod; empty when there is none."""
-        found = self.kubectl("get", "pod", f"{name}-0", "--ignore-not-found", "-o", "json")
-        pod: dict[str, Any] = json.loads(found or "{}")
+        """Return the Pod of the engine; empty if there is none."""
+        output = self.kubectl("get", "pod", f"{name}-0", "--ignore-not-found", "-o", "json")
+        pod: dict[str, Any] = json.loads(output or "{}")
         return pod
 
     def pods(self, component: str) -> Sequence[dict[str, Any]]:
-        """Return the Pods of one of our services."""
+        """Return the Pods of a component."""
         label = f"app.kubernetes.io/component={component}"
         listed: list[dict[str, Any]] = self.cluster.object("pods", "-n", SYSTEM, "-l", label)["items"]
         return listed

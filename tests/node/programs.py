@@ -1,4 +1,4 @@
-"""The programs of a real node: Go programs built from pinned modules, and Debian's packages for the rest."""
+"""The programs of a real node: Go programs built from pinned modules, the others from Debian packages."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ DEBIAN: Mapping[str, str] = {
     "nsenter": "util-linux",
     "runc": "runc",
 }
-"""What Debian's packages bring: program -> package."""
+"""The programs from Debian: program -> package."""
 
 
 def _containerd(name: str, flag: str) -> Source:
@@ -72,25 +72,28 @@ NODE: Sequence[Source] = (
 
 
 class MissingError(Exception):
-    """Something that a node needs is not on this machine; the message says all of it."""
+    """Programs of a node are not installed on this machine; the message names all of them."""
 
 
-def everything(environment: Mapping[str, str], tell: programs.Report) -> dict[str, Path]:
-    """Return name -> path of all programs of control plane and node, built if need be; MissingError says what lacks."""
+def everything(environment: Mapping[str, str], report: programs.Report) -> dict[str, Path]:
+    """Return name -> path of all programs of control plane and node, built where necessary.
+
+    Raises MissingError.
+    """
     lacking = {package for name, package in DEBIAN.items() if not shutil.which(name, path=_path(environment))}
     if lacking:
         raise MissingError(
-            f"this machine lacks {', '.join(sorted(lacking))}: apt-get install {' '.join(sorted(lacking))}"
+            f"programs are missing: {', '.join(sorted(lacking))}: apt-get install {' '.join(sorted(lacking))}"
         )
     debian = {name: Path(shutil.which(name, path=_path(environment)) or name) for name in DEBIAN}
     try:
-        return debian | programs.locate([*catalogue.CONTROL_PLANE, *NODE], environment, tell)
+        return debian | programs.locate([*catalogue.CONTROL_PLANE, *NODE], environment, report)
     except programs.ProgramError as error:
         raise MissingError(str(error)) from error
 
 
 def _path(environment: Mapping[str, str]) -> str:
-    """Return PATH with the folders of an administrator, where Debian keeps half of these."""
+    """Return PATH with the sbin folders, where Debian installs some of the programs."""
     return f"{environment.get('PATH', '')}:/usr/sbin:/sbin"
 
 

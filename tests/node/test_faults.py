@@ -1,4 +1,4 @@
-"""Faults that only a real node shows: each is told by a condition with its reason, and each heals by itself once its cause is gone."""
+"""Faults of a real node: a condition reports each with its reason, and it ends when its cause is removed."""
 
 import json
 import shutil
@@ -16,13 +16,13 @@ from tests.node.layout import FIRST, REGISTRY
 from tests.node.product import TAG, Product
 
 ENGINE_IMAGE = f"{REGISTRY}/flexinfer/llama-cpu:{TAG}"
-NAME = "patient"
-DNS_AWAY_SECONDS = 30.0
+NAME = "steady"
+DNS_OUTAGE_SECONDS = 30.0
 
 
 @pytest.fixture
-def patient(product: Product) -> Iterator[Product]:
-    """Return the product with a Model that answers and is never idle."""
+def steady(product: Product) -> Iterator[Product]:
+    """Return the product with a Model that is ready and never idle."""
     product.model(NAME, serverless={"enabled": False})
     product.ready(NAME)
     yield product
@@ -30,112 +30,112 @@ def patient(product: Product) -> Iterator[Product]:
 
 
 @pytest.fixture
-def empty(product: Product) -> Iterator[Product]:
-    """Return the product without that Model; what a test makes of it goes."""
+def without_model(product: Product) -> Iterator[Product]:
+    """Return the product without that Model; a Model that the test creates is deleted afterwards."""
     yield product
     product.delete(NAME)
 
 
-def test_an_engine_without_memory_says_so_and_starts_when_it_gets_more(empty: Product) -> None:
-    """OOM-killed by the kernel: Restarting, with what to raise."""
-    empty.model(NAME, resources={"limits": {"memory": "48Mi"}})
-    empty.until(NAME, "Ready", "Restarting", 60, "OOMKilled", "spec.resources.limits.memory")
-    empty.patch(NAME, resources={"limits": {"memory": "1Gi"}})
-    empty.ready(NAME)
+def test_an_oom_killed_engine_is_reported_and_starts_with_more_memory(without_model: Product) -> None:
+    """Ready is False/Restarting, and its message names the field to increase."""
+    without_model.model(NAME, resources={"limits": {"memory": "48Mi"}})
+    without_model.until(NAME, "Ready", "Restarting", 60, "OOMKilled", "spec.resources.limits.memory")
+    without_model.patch(NAME, resources={"limits": {"memory": "1Gi"}})
+    without_model.ready(NAME)
 
 
-def test_an_image_that_does_not_exist_is_said_and_got_once_it_does(empty: Product) -> None:
-    """ImagePullFailed in the node's words; kubelet tries again by itself."""
-    forget_image(empty.cluster)
-    empty.model(NAME)
-    empty.until(NAME, "Ready", "ImagePullFailed", 60, ENGINE_IMAGE)
+def test_a_missing_image_is_reported_and_pulled_once_it_exists(without_model: Product) -> None:
+    """ImagePullFailed with the message of kubelet, which retries."""
+    forget_image(without_model.cluster)
+    without_model.model(NAME)
+    without_model.until(NAME, "Ready", "ImagePullFailed", 60, ENGINE_IMAGE)
     images.push_product(["llama-cpu"], TAG)
-    empty.ready(NAME)
+    without_model.ready(NAME)
 
 
-def test_an_image_of_another_architecture_is_said_and_got_once_it_fits(
-    empty: Product, tmp_path: Path
+def test_an_image_of_another_architecture_is_reported_and_pulled_once_it_matches(
+    without_model: Product, tmp_path: Path
 ) -> None:
-    """ImagePullFailed: nothing of it suits this machine."""
-    forget_image(empty.cluster)
+    """ImagePullFailed: the index has no image for this platform."""
+    forget_image(without_model.cluster)
     push_foreign_image(tmp_path)
-    empty.model(NAME)
-    empty.until(NAME, "Ready", "ImagePullFailed", 60, "platform")
+    without_model.model(NAME)
+    without_model.until(NAME, "Ready", "ImagePullFailed", 60, "platform")
     images.push_product(["llama-cpu"], TAG)
-    empty.ready(NAME)
+    without_model.ready(NAME)
 
 
-def test_a_kubelet_that_restarts_disturbs_nobody(patient: Product) -> None:
-    """The engine is the same process, and answers meanwhile."""
-    before = container(patient)
-    processes.stop(patient.cluster.layout, "kubelet", signal.SIGKILL)
-    assert "Paris" in patient.ask(NAME)
-    start_kubelet(patient.cluster)
-    patient.cluster.await_node(FIRST)
-    assert "Paris" in patient.ask(NAME)
-    assert container(patient) == before
+def test_a_restart_of_kubelet_does_not_affect_the_model(steady: Product) -> None:
+    """The engine is the same process, and requests succeed meanwhile."""
+    before = container(steady)
+    processes.stop(steady.cluster.layout, "kubelet", signal.SIGKILL)
+    assert "Paris" in steady.ask(NAME)
+    start_kubelet(steady.cluster)
+    steady.cluster.wait_for_node(FIRST)
+    assert "Paris" in steady.ask(NAME)
+    assert container(steady) == before
 
 
-def test_a_containerd_that_restarts_disturbs_nobody(patient: Product) -> None:
-    """Its helpers keep the containers; a Model applied meanwhile starts when it is back."""
-    before = container(patient)
-    processes.stop(patient.cluster.layout, "containerd", signal.SIGKILL)
-    assert "Paris" in patient.ask(NAME)
-    patient.model("meanwhile")
+def test_a_restart_of_containerd_does_not_affect_the_model(steady: Product) -> None:
+    """Its shims keep the containers; a Model applied meanwhile starts after the restart."""
+    before = container(steady)
+    processes.stop(steady.cluster.layout, "containerd", signal.SIGKILL)
+    assert "Paris" in steady.ask(NAME)
+    steady.model("meanwhile")
     try:
-        patient.cluster.start_runtime(FIRST)
-        patient.ready("meanwhile")
-        assert container(patient) == before
+        steady.cluster.start_runtime(FIRST)
+        steady.ready("meanwhile")
+        assert container(steady) == before
     finally:
-        patient.delete("meanwhile")
+        steady.delete("meanwhile")
 
 
-def test_an_evicted_engine_comes_back(patient: Product) -> None:
-    """By the eviction API, as `kubectl drain` does."""
-    before = patient.engine(NAME)["metadata"]["uid"]
+def test_an_evicted_engine_is_started_again(steady: Product) -> None:
+    """After an eviction by the API, as by `kubectl drain`."""
+    before = steady.engine(NAME)["metadata"]["uid"]
     eviction = {
         "apiVersion": "policy/v1",
         "kind": "Eviction",
         "metadata": {"name": f"{NAME}-0", "namespace": "default"},
     }
     path = f"/api/v1/namespaces/default/pods/{NAME}-0/eviction"
-    patient.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
-    patient.until(NAME, "Ready", "Restarting", 40, "Pod")
-    patient.ready(NAME)
-    assert patient.engine(NAME)["metadata"]["uid"] != before
-    assert "Paris" in patient.ask(NAME)
+    steady.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+    steady.until(NAME, "Ready", "Restarting", 40, "Pod")
+    steady.ready(NAME)
+    assert steady.engine(NAME)["metadata"]["uid"] != before
+    assert "Paris" in steady.ask(NAME)
 
 
-def test_a_claim_that_will_not_mount_is_said_and_mounted_once_it_does(empty: Product) -> None:
-    """The folder behind it is missing: kubelet says so in an event alone, so Cached says where to look."""
-    folder = empty.cluster.layout.claims(FIRST) / "broken"
-    empty.kubectl("apply", "-f", "-", stdin=json.dumps(a_claim("broken", view.VOLUMES / "broken")))
+def test_a_pvc_that_cannot_be_mounted_is_reported_and_mounted_once_it_can(without_model: Product) -> None:
+    """Its folder is missing; kubelet reports that in an Event only, so Cached says where to look."""
+    folder = without_model.cluster.layout.claims(FIRST) / "broken"
+    without_model.kubectl("apply", "-f", "-", stdin=json.dumps(a_claim("broken", view.VOLUMES / "broken")))
     try:
-        empty.model(NAME, source="pvc://broken/smollm2.gguf")
-        empty.until(NAME, "Cached", "Checking", 60, "ContainerCreating", "kubectl describe pods")
-        weights = empty.cluster.layout.claims(FIRST) / "default" / "models" / "smollm2.gguf"
+        without_model.model(NAME, source="pvc://broken/smollm2.gguf")
+        without_model.until(NAME, "Cached", "Checking", 60, "ContainerCreating", "kubectl describe pods")
+        weights = without_model.cluster.layout.claims(FIRST) / "default" / "models" / "smollm2.gguf"
         folder.mkdir()
         (folder / weights.name).hardlink_to(weights)
-        empty.ready(NAME)
+        without_model.ready(NAME)
     finally:
-        empty.delete(NAME)
-        empty.kubectl("delete", "pvc,pv", "broken", "--timeout=60s")
+        without_model.delete(NAME)
+        without_model.kubectl("delete", "pvc,pv", "broken", "--timeout=60s")
 
 
-def test_dns_away_for_half_a_minute_loses_no_answer(patient: Product) -> None:
-    """Nothing on the way of an answer asks for a name; connections that stand need none."""
-    over = time.monotonic() + DNS_AWAY_SECONDS
-    processes.send(patient.cluster.layout, "coredns", signal.SIGSTOP)
+def test_a_dns_outage_of_half_a_minute_fails_no_request(steady: Product) -> None:
+    """No request needs a DNS lookup; established connections need none either."""
+    deadline = time.monotonic() + DNS_OUTAGE_SECONDS
+    processes.send(steady.cluster.layout, "coredns", signal.SIGSTOP)
     try:
-        while time.monotonic() < over:
-            assert "Paris" in patient.ask(NAME)
-            assert patient.phase(NAME) == "Ready"
+        while time.monotonic() < deadline:
+            assert "Paris" in steady.ask(NAME)
+            assert steady.phase(NAME) == "Ready"
     finally:
-        processes.send(patient.cluster.layout, "coredns", signal.SIGCONT)
+        processes.send(steady.cluster.layout, "coredns", signal.SIGCONT)
 
 
 def container(product: Product) -> str:
-    """Return which container the engine is."""
+    """Return the container ID of the engine."""
     (status,) = product.engine(NAME)["status"]["containerStatuses"]
     return str(status["containerID"])
 
@@ -146,7 +146,7 @@ def start_kubelet(cluster: Cluster) -> None:
 
 
 def a_claim(name: str, folder: Path) -> dict[str, object]:
-    """Return a claim that is bound to a folder of the node, which must exist."""
+    """Return a PVC and its PersistentVolume on a folder of the node, which must exist."""
     size, modes = {"storage": "1Gi"}, ["ReadWriteOnce"]
     common: dict[str, object] = {"storageClassName": "", "accessModes": modes, "volumeName": name}
     volume = {
@@ -171,7 +171,7 @@ def a_claim(name: str, folder: Path) -> dict[str, object]:
 
 
 def forget_image(cluster: Cluster) -> None:
-    """Take the engine's image away, from the node and from the registry."""
+    """Delete the engine's image from the node and from the registry."""
     layout, programs = cluster.layout, cluster.programs
     words = (str(programs["ctr"]), "--address", str(layout.socket(FIRST)), "--namespace", "k8s.io")
     subprocess.run(
@@ -184,5 +184,5 @@ def forget_image(cluster: Cluster) -> None:
 
 
 def push_foreign_image(folder: Path) -> None:
-    """Push an index under the engine's name that has an image for another architecture alone."""
+    """Push an index under the name of the engine's image that only has an image for another architecture."""
     images.push_foreign(ENGINE_IMAGE, folder, "linux/s390x")

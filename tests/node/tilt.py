@@ -1,7 +1,7 @@
-"""Tilt: found on this machine, or built from its module.
+"""Tilt, found on this machine or built from its Go module.
 
-Its module as published lacks the web page that Tilt shows, and Tilt refuses to start without one: it is built from a copy with an empty page,
-so its web interface stays empty here. Everything that `tilt ci` and `tilt up --stream` do works.
+The published module lacks the web page, without which Tilt does not start: it is built from a copy with an
+empty page, so its web interface is empty here. `tilt ci` and `tilt up --stream` work.
 """
 
 import json
@@ -17,11 +17,11 @@ from localkube.controlplane.catalogue import Source
 _MODULE = "github.com/tilt-dev/tilt"
 _PAGE = "pkg/assets/build/index.html"
 VERSION = "0.37.5"
-"""The newest whose parts the module proxy gave when this was written: 0.37.6 needs a tilt-apiserver that it withholds."""
+"""The newest version that the module proxy had completely: 0.37.6 needs a tilt-apiserver that it lacked."""
 
 
 def source(module: str = "node/tilt") -> Source:
-    """Return how Tilt is built, out of which module."""
+    """Return how Tilt is built, and from which module."""
     return Source(
         name="tilt",
         version=VERSION,
@@ -36,32 +36,34 @@ def source(module: str = "node/tilt") -> Source:
     )
 
 
-def locate(environment: Mapping[str, str], tell: programs.Report) -> Path:
-    """Return the path of Tilt, built if need be."""
-    found = programs.find(source(), environment, lambda _: None)
-    if found is not None:
-        return found.path
+def locate(environment: Mapping[str, str], report: programs.Report) -> Path:
+    """Return the path of Tilt, built if it is not installed."""
+    program = programs.find(source(), environment, lambda _: None)
+    if program is not None:
+        return program.path
     folder = programs.target(source(), environment).parent / "module"
     _copy(folder, environment)
     try:
-        return programs.locate([source(str(folder))], environment, tell)["tilt"]
+        return programs.locate([source(str(folder))], environment, report)["tilt"]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy(folder: Path, environment: Mapping[str, str]) -> None:
-    """Copy our module, and beside it Tilt's with the page that it lacks."""
+    """Copy the module of this repository, and beside it that of Tilt with the missing page."""
     shutil.rmtree(folder, ignore_errors=True)
-    with build.module_folder(source().module) as ours:
-        shutil.copytree(ours, folder)
+    with build.module_folder(source().module) as module:
+        shutil.copytree(module, folder)
     clean = {**environment, "GOFLAGS": "", "GOWORK": "off"}
     go = build.toolchain(folder, environment)
     words = (go, "mod", "download", "-json", _MODULE)
     done = subprocess.run(words, cwd=folder, env=clean, capture_output=True, text=True, check=False)
-    told = json.loads(done.stdout or "{}")
-    if "Dir" not in told:
-        raise programs.ProgramError(f"Tilt cannot be fetched: {told.get('Error') or done.stderr.strip()}")
-    shutil.copytree(told["Dir"], folder / "tilt", copy_function=shutil.copyfile)
+    download = json.loads(done.stdout or "{}")
+    if "Dir" not in download:
+        raise programs.ProgramError(
+            f"Tilt cannot be downloaded: {download.get('Error') or done.stderr.strip()}"
+        )
+    shutil.copytree(download["Dir"], folder / "tilt", copy_function=shutil.copyfile)
     for part in (folder / "tilt", *(folder / "tilt").rglob("*")):
         if part.is_dir():
             part.chmod(0o755)  # the module cache is read-only

@@ -1,6 +1,6 @@
-"""A node's own view of this machine's files: a mount namespace in which the folders that kubelet and its helpers fill are empty ones of its own.
+"""The mount namespace of a node: the folders that kubelet and its helpers write are private and empty.
 
-So two nodes do not meet, nothing is mounted where others see it, and all of it is gone with the namespace.
+So two nodes do not conflict, no mount is visible outside, and all mounts disappear with the namespace.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from tests.node import network
 from tests.node.layout import Layout, Machine
 
 VOLUMES = Path("/var/lib/flexinfer/volumes")
-"""Where deploy/overlays/dev keeps claims on a node: here a folder of the cluster's own."""
+"""The folder of PVCs in deploy/overlays/dev; on a test node a folder of the test cluster is mounted there."""
 _OWN = (
     "/run/netns",
     "/run/containerd",
@@ -25,42 +25,44 @@ _MAKE = (
     ' && for folder in "$@"; do mkdir -p "$folder" && mount -t tmpfs -o mode=755 own "$folder"; done'
     ' && mkdir -p "$VOLUMES" "$CLAIMS" && mount --bind "$CLAIMS" "$VOLUMES"'
 )
-"""Private first: a mount that is still a peer of the machine's would show there."""
+"""Private first: a mount that is still a peer of the machine's mount would be visible there."""
 
 
 def command(layout: Layout, machine: Machine) -> tuple[str, ...]:
-    """Return what runs a command on a node: in its network and with its view of the files."""
+    """Return the prefix that runs a command on a node: in its network and mount namespaces."""
     return (*network.command(machine), f"--mount={_handle(layout, machine)}")
 
 
 def make(layout: Layout, machine: Machine) -> None:
-    """Make a node's view unless it is there."""
+    """Create the mount namespace of a node unless it exists."""
     handle = _handle(layout, machine)
     if _mounted(handle):
         return
     handle.parent.mkdir(parents=True, exist_ok=True)
-    if not _mounted(handle.parent):  # what holds a mount namespace must not be shared itself
+    if not _mounted(handle.parent):  # the mount that keeps a mount namespace must be private
         _run("mount", "--bind", str(handle.parent), str(handle.parent))
         _run("mount", "--make-private", str(handle.parent))
     handle.touch()
-    told = ("env", f"VOLUMES={VOLUMES}", f"CLAIMS={layout.claims(machine)}")
-    _run(*told, "unshare", f"--mount={handle}", "--propagation", "private", "sh", "-c", _MAKE, "sh", *_OWN)
+    variables = ("env", f"VOLUMES={VOLUMES}", f"CLAIMS={layout.claims(machine)}")
+    _run(
+        *variables, "unshare", f"--mount={handle}", "--propagation", "private", "sh", "-c", _MAKE, "sh", *_OWN
+    )
 
 
 def remove(layout: Layout, machine: Machine) -> None:
-    """Take a node's view away; its mounts go when its last process does."""
+    """Remove the mount namespace of a node; its mounts disappear with its last process."""
     handle = _handle(layout, machine)
     if _mounted(handle):
         _run("umount", "--lazy", str(handle))
 
 
 def remove_all(layout: Layout) -> None:
-    """Take away what held the views, and the folders that were made to be covered."""
+    """Remove the mount of all namespaces, and the folders that were created as mount points."""
     folder = layout.root / "view"
     if _mounted(folder):
         _run("umount", "--lazy", str(folder))
     for covered in (*_OWN[1:], VOLUMES, VOLUMES.parent):
-        with contextlib.suppress(OSError):  # somebody keeps something in it
+        with contextlib.suppress(OSError):  # it is not empty
             Path(covered).rmdir()
 
 

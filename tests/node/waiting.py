@@ -1,4 +1,4 @@
-"""Waiting for a condition, by looking often."""
+"""Waiting for a condition by polling."""
 
 import time
 from collections.abc import Callable
@@ -8,10 +8,10 @@ Seen = TypeVar("Seen")
 _LOOK_SECONDS = 0.1
 
 
-def until(look: Callable[[], Seen], seconds: float, told: str) -> Seen:
-    """Return what a look returns as soon as it is true; fails with what was seen last."""
+def until(look: Callable[[], Seen], seconds: float, what: str) -> Seen:
+    """Return the first true result of `look`, which is polled; fails after `seconds` with the last result."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {told}; last seen: {seen!r}"
-        time.sleep(_LOOK_SECONDS)  # between two looks, not instead of one
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}; last seen: {seen!r}"
+        time.sleep(_LOOK_SECONDS)  # the polling interval
     return seen

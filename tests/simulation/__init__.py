@@ -1,1 +1,1 @@
-"""All reactors on the in-memory API and bus, in virtual time: thousands of seeded histories with faults."""
+"""All controllers on an in-memory API and bus in virtual time: thousands of seeded histories with faults."""

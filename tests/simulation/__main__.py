@@ -1,4 +1,4 @@
-"""`python -m tests.simulation SEED...` plays histories again, and tells each as it went."""
+"""`python -m tests.simulation SEED...` replays histories and prints what happened in each."""
 
 import sys
 
@@ -6,25 +6,25 @@ from tests.simulation.history import Outcome, play
 from tests.simulation.loop import run
 
 
-def told(outcome: Outcome) -> str:
-    """Return a history for a person: what happened, what is wrong, and how to see it again."""
-    problems = outcome.problems or ["nothing is wrong"]
+def report(outcome: Outcome) -> str:
+    """Return a readable report of a history: its log, its problems, and how to replay it."""
+    problems = outcome.problems or ["no problems"]
     return "\n".join(
         [
             f"seed {outcome.seed}",
             *outcome.log,
             *(f"  {problem}" for problem in problems),
-            f"play it again: python -m tests.simulation {outcome.seed}",
+            f"replay it: python -m tests.simulation {outcome.seed}",
         ]
     )
 
 
 def main() -> int:
-    """Play the seeds that are named; returns 1 when one of them shows a problem."""
+    """Replay the seeds of the command line; return 1 if one of them has a problem."""
     bad = False
     for seed in map(int, sys.argv[1:]):
         outcome = run(play(seed))
-        print(told(outcome))  # noqa: T201
+        print(report(outcome))  # noqa: T201
         bad = bad or bool(outcome.problems)
     return int(bad)
 

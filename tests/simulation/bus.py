@@ -1,7 +1,7 @@
-"""The bus of the simulation: a memory with the promises of NATS and the faults of a bad day.
+"""The bus of the simulation: in memory, with the guarantees of NATS and with faults.
 
-State messages may be lost, doubled or late; the watermark, which a reader compares, then brings a fresh snapshot as it does on
-the real bus. Hints may be lost, doubled or late without any remedy. The store can be wiped or rolled back.
+State messages may be lost, duplicated or late; the next watermark then makes the reader replay, as on the
+real bus. Hints may be lost, duplicated or late without a remedy. The store can be wiped or rolled back.
 """
 
 import asyncio
@@ -16,23 +16,23 @@ from flexinfer.state.observed import Observation
 
 
 class Chances:
-    """How likely a message meets each fault, and how late it may be in seconds."""
+    """The probability of each fault of a message; `late` is the greatest delay in seconds."""
 
     def __init__(self, *, lost: float = 0.0, doubled: float = 0.0, late: float = 0.0) -> None:
         self.lost, self.doubled, self.late = lost, doubled, late
 
 
 class Reader:
-    """One service's subscription."""
+    """The subscription of one component; `behind` while it needs a replay."""
 
-    def __init__(self, name: str, interests: Subscriptions) -> None:
-        self.name, self.interests = name, interests
+    def __init__(self, name: str, subscriptions: Subscriptions) -> None:
+        self.name, self.subscriptions = name, subscriptions
         self.queue: asyncio.Queue[Delivery] = asyncio.Queue()
         self.behind = True
 
 
 class Broker:
-    """Streams and subscribers."""
+    """The streams and their subscribers."""
 
     def __init__(self, chance: random.Random, clock: Callable[[], float]) -> None:
         self._chance, self._clock = chance, clock
@@ -49,42 +49,42 @@ class Broker:
         self._cut_off: set[str] = set()
 
     def cut_off(self, name: str) -> None:
-        """Break a service's connection: it hears so, and neither reads nor publishes until `reconnect`."""
+        """Disconnect a component: it gets `Disconnected`, and nothing passes until `reconnect`."""
         self._cut_off.add(name)
         for reader in self._readers:
             if reader.name == name:
                 reader.queue.put_nowait(Disconnected())
 
     def reconnect(self, name: str) -> None:
-        """Restore a service's connection; it gets a snapshot at the next watermark."""
+        """Reconnect a component; it gets a snapshot at the next watermark."""
         self._cut_off.discard(name)
         for reader in self._readers:
             if reader.name == name:
                 reader.behind = True
 
     async def publish(self, event: AnyEvent, name: str = "") -> None:
-        """Take in what the service `name` publishes."""
+        """Publish an event of the component `name`."""
         if name in self._cut_off:
             return
         if isinstance(event, events.HistoryRecorded):
             self.history.append(event)
             return
         kind = subjects.kind_of(subjects.subject_of(event))
-        arrival = Observation(event, self._clock())
+        observation = Observation(event, self._clock())
         if kind in ("gpu", "activity"):
-            self.live[subjects.subject_of(event)] = arrival
+            self.live[subjects.subject_of(event)] = observation
         for reader in self._readers:
-            if reader.name not in self._cut_off and self._hears(reader, event, kind):
-                self._deliver(reader, arrival)
+            if reader.name not in self._cut_off and self._is_subscribed(reader, event, kind):
+                self._deliver(reader, observation)
 
     @staticmethod
-    def _hears(reader: Reader, event: AnyEvent, kind: str) -> bool:
+    def _is_subscribed(reader: Reader, event: AnyEvent, kind: str) -> bool:
         if isinstance(event, events.StatusChanged):
-            return event.owner in reader.interests.changed
-        return kind in reader.interests.live or kind in reader.interests.hints
+            return event.owner in reader.subscriptions.changed
+        return kind in reader.subscriptions.live or kind in reader.subscriptions.hints
 
     def store(self, event: StateEvent) -> int:
-        """Take in what the watcher publishes; returns its sequence."""
+        """Publish an event to the state stream; return its sequence."""
         self._sequence += 1
         subject = subjects.subject_of(event)
         self.state[subject] = (self._sequence, event)
@@ -93,7 +93,7 @@ class Broker:
         for reader in self._readers:
             if reader.name in self._cut_off:
                 continue
-            if subjects.kind_of(subject) in reader.interests.state and not reader.behind:
+            if subjects.kind_of(subject) in reader.subscriptions.state and not reader.behind:
                 if self._chance.random() < self.faults.lost:
                     reader.behind = True
                 else:
@@ -101,7 +101,7 @@ class Broker:
         return self._sequence
 
     def mark(self) -> None:
-        """Tell the watermark: whoever is behind replays."""
+        """Publish the watermark: every reader that is behind gets a snapshot."""
         self._marked = True
         for reader in self._readers:
             if reader.behind and reader.name not in self._cut_off:
@@ -110,28 +110,28 @@ class Broker:
 
     def _snapshot(self, reader: Reader) -> Snapshot:
         now = self._clock()
-        held = [
+        retained = [
             Observation(event, now)
             for _, event in sorted(self.state.values(), key=lambda pair: pair[0])
-            if subjects.kind_of(subjects.subject_of(event)) in reader.interests.state
+            if subjects.kind_of(subjects.subject_of(event)) in reader.subscriptions.state
         ]
-        live = [a for s, a in sorted(self.live.items()) if subjects.kind_of(s) in reader.interests.live]
-        return Snapshot([*held, *(a for a in live if now - a.at < 30)])
+        live = [a for s, a in sorted(self.live.items()) if subjects.kind_of(s) in reader.subscriptions.live]
+        return Snapshot([*retained, *(a for a in live if now - a.at < 30)])
 
-    def _deliver(self, reader: Reader, arrival: Observation, *, lossless: bool = False) -> None:
+    def _deliver(self, reader: Reader, observation: Observation, *, lossless: bool = False) -> None:
         if not lossless and self._chance.random() < self.faults.lost:
             return
         copies = 2 if self._chance.random() < self.faults.doubled else 1
         for _ in range(copies):
             delay = self._chance.random() * self.faults.late
             if delay and not lossless:
-                asyncio.get_running_loop().call_later(delay, reader.queue.put_nowait, arrival)
+                asyncio.get_running_loop().call_later(delay, reader.queue.put_nowait, observation)
             else:
-                reader.queue.put_nowait(arrival)
+                reader.queue.put_nowait(observation)
 
-    async def read(self, name: str, interests: Subscriptions) -> AsyncIterator[Delivery]:
-        """Yield a snapshot at the next watermark, then what arrives."""
-        reader = Reader(name, interests)
+    async def read(self, name: str, subscriptions: Subscriptions) -> AsyncIterator[Delivery]:
+        """Yield a snapshot at the next watermark, then the deliveries."""
+        reader = Reader(name, subscriptions)
         self._readers.append(reader)
         try:
             while True:
@@ -140,16 +140,16 @@ class Broker:
             self._readers.remove(reader)
 
     def wipe(self) -> None:
-        """Lose everything, as a deleted store does."""
+        """Lose all state, as when the store is deleted."""
         self.state = {}
-        self._remade()
+        self._replace()
 
     def roll_back(self) -> None:
-        """Go back to an older copy, as a restored volume does."""
+        """Return to an older copy, as when a volume is restored."""
         self.state = dict(self._past[0]) if self._past else {}
-        self._remade()
+        self._replace()
 
-    def _remade(self) -> None:
+    def _replace(self) -> None:
         self.created += 1
         self.suspect.set()
         for reader in self._readers:
@@ -157,22 +157,22 @@ class Broker:
 
 
 class SimulatedBus:
-    """`runtime.Bus` on the broker."""
+    """`runtime.runtime.Bus` on the broker."""
 
     def __init__(self, broker: Broker, name: str) -> None:
         self._broker, self._name = broker, name
 
     async def publish(self, event: AnyEvent) -> None:
-        """Publish a fact."""
+        """Publish an event."""
         await self._broker.publish(event, self._name)
 
-    def deliveries(self, interests: Subscriptions) -> AsyncIterator[Delivery]:
-        """Yield what the broker delivers."""
-        return self._broker.read(self._name, interests)
+    def deliveries(self, subscriptions: Subscriptions) -> AsyncIterator[Delivery]:
+        """Yield the deliveries of the broker."""
+        return self._broker.read(self._name, subscriptions)
 
 
 class SimulatedStream:
-    """The state stream as the watcher sees it, with the interface of `runtime.stream.StateStream`."""
+    """The state stream of the watcher, with the interface of `runtime.nats.state_writer.StateStream`."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -180,33 +180,33 @@ class SimulatedStream:
         self.created = ""
 
     async def suspect(self) -> None:
-        """Return when the store was lost or rolled back."""
+        """Return when the store has been lost or rolled back."""
         await self._broker.suspect.wait()
 
     def mark_suspect(self) -> None:
-        """Say that what is held may not be true."""
+        """Mark the content of the stream as doubtful."""
         self._broker.suspect.set()
 
     async def open(self) -> None:
-        """Read back what the stream holds."""
+        """Read the content of the stream."""
         self._broker.suspect.clear()
         self.created = str(self._broker.created)
         self.held = {}
         for subject, (sequence, event) in self._broker.state.items():
-            gone = isinstance(event, events.DELETIONS)
-            self.held[subject] = StreamEntry(sequence, None if gone else codec.encode(event))
+            deleted = isinstance(event, events.DELETIONS)
+            self.held[subject] = StreamEntry(sequence, None if deleted else codec.encode(event))
 
     async def publish(self, event: StateEvent) -> bool:
-        """Publish a fact unless it is held already."""
+        """Publish an event unless the stream has it already; return whether it was published."""
         subject, body = subjects.subject_of(event), codec.encode(event)
-        gone, known = isinstance(event, events.DELETIONS), self.held.get(subject)
-        if known is not None and (known.body is None if gone else known.body == body):
+        deleted, entry = isinstance(event, events.DELETIONS), self.held.get(subject)
+        if entry is not None and (entry.body is None if deleted else entry.body == body):
             return False
-        if known is None and gone:
+        if entry is None and deleted:
             return False
-        self.held[subject] = StreamEntry(self._broker.store(event), None if gone else body)
+        self.held[subject] = StreamEntry(self._broker.store(event), None if deleted else body)
         return True
 
     async def watermark(self) -> None:
-        """Tell the watermark."""
+        """Publish the watermark."""
         self._broker.mark()

@@ -1,6 +1,7 @@
-"""Virtual time: an event loop whose clock jumps to the next timer as soon as nothing else can run.
+"""Virtual time: an event loop whose clock jumps to the next timer when no task is ready.
 
-Hours pass in milliseconds, and the same seed gives the same history: there is no socket, no thread and no real clock in it.
+Hours pass in milliseconds, and the same seed gives the same history: no socket, thread or real clock is
+involved.
 """
 
 import asyncio
@@ -12,18 +13,18 @@ T = TypeVar("T")
 
 
 class DeadlockError(Exception):
-    """Nothing can run and no timer is set: everything waits for something that will never come."""
+    """No task is ready and no timer is set: all tasks wait without end."""
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Selects nothing, and moves the clock by the time it was asked to wait."""
+    """Selects nothing, and advances the clock by the timeout."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        """Jump to the next timer."""
+        """Advance the clock to the next timer. Raises DeadlockError if there is none."""
         if timeout is None:
             raise DeadlockError
         self.now += max(0.0, timeout)
@@ -31,7 +32,7 @@ class _JumpingSelector(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop in virtual time, which starts at 0 s."""
+    """An event loop in virtual time, which starts at 0 seconds."""
 
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()

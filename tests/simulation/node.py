@@ -1,6 +1,8 @@
-"""A node of the simulation: runs Pods as numbers. It starts any Pod at once, so that turn-taking is judged and not helped.
+"""The node of the simulation, whose engines are records.
 
-It counts what DESIGN asks to be counted at the node: engines alive of one shared group, and engines that start while another's memory is in use.
+It starts every Pod at once, so it hides no error in the turns of a group, and reports two violations of
+DESIGN: two running engines of one shared group, and an engine that starts while the memory of another is in
+use.
 """
 
 import asyncio
@@ -24,12 +26,12 @@ NAME, DEVICE, TOTAL_MB, USED_MB = "a", "GPU-1", 8000, 6000
 
 
 class Engine(msgspec.Struct):
-    """One process: it holds memory from `started` until `freed`, answers while `healthy`, and is gone when `ended`."""
+    """One process: it uses memory from `started` until `freed`, answers while `healthy`, and has `ended`."""
 
     pod: str
     model: str
     holder: tuple[str, str]
-    """The Model's uid and the turn: the one holder of a group may start again within its turn."""
+    """The uid of the Model and the turn: the holder of a group may restart within its turn."""
     group: str
     address: str
     started: bool = False
@@ -40,7 +42,7 @@ class Engine(msgspec.Struct):
 
 
 class Behaviour(msgspec.Struct):
-    """How engines of this history behave; seconds."""
+    """How engines of this history behave, in seconds; `dies` is a probability."""
 
     starts: float = 0.2
     loads: float = 2.0
@@ -51,14 +53,14 @@ class Behaviour(msgspec.Struct):
 
 
 class Node:
-    """Kubelet, Job controller and scheduler of a world with one node."""
+    """Kubelet, Job controller and scheduler of a cluster with one node."""
 
     def __init__(
         self, store: Store, broker: Broker, chance: random.Random, clock: Callable[[], float]
     ) -> None:
         self._store, self._broker, self._chance, self._clock = store, broker, chance, clock
         self.behaviour = Behaviour()
-        self.engines: dict[str, Engine] = {}  # Pod uid -> its engine
+        self.engines: dict[str, Engine] = {}  # Pod uid -> engine
         self.violations: list[str] = []
         self._pods, self._jobs = self._named("", "v1", "pods"), self._named("batch", "v1", "jobs")
         self._models = self._named(GROUP, VERSION, PLURAL)
@@ -70,12 +72,12 @@ class Node:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _named(self, group: str, version: str, plural: str) -> Resource:
-        found = self._store.registry.find(group, version, plural)
-        assert found is not None
-        return found
+        resource = self._store.registry.find(group, version, plural)
+        assert resource is not None
+        return resource
 
     def join(self) -> None:
-        """Register and watch."""
+        """Register the node and start its watches."""
         nodes = self._named("", "v1", "nodes")
         allocatable = {"cpu": "64", "memory": "256Gi", "pods": "1000", "nvidia.com/gpu": "64"}
         body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NAME, "labels": {}}}
@@ -93,7 +95,7 @@ class Node:
         self._store.subscribe(self._jobs, None, Query(), self._job, since=None)
 
     def run(self, work: Any) -> None:
-        """Run something beside."""
+        """Run a coroutine in the background."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -124,7 +126,7 @@ class Node:
             self.run(self._start(pod, engine))
 
     def _model(self, event: Any) -> None:
-        """Note which group each spec asks for: what a Pod was made for does not change with its Model."""
+        """Note the group of each generation: the group of a Pod does not change with its Model."""
         meta = event.obj["metadata"]
         group = (event.obj["spec"].get("gpu") or {}).get("shared", "")
         named = f"{meta['namespace']}/{group}" if group else ""
@@ -138,7 +140,7 @@ class Node:
         await asyncio.sleep(self._chance.random() * self.behaviour.starts)
         if engine.ended or engine.stopping:
             return
-        self._judge(engine)
+        self._check(engine)
         engine.started = True
         self._running(pod, engine, restarts=0)
         self._sample()
@@ -153,7 +155,7 @@ class Node:
             await self._restart(pod, engine)
 
     async def _restart(self, pod: Object, engine: Engine) -> None:
-        """Let the process die and come back in the same Pod."""
+        """Restart the process in the same Pod."""
         if engine.ended:
             return
         engine.healthy = False
@@ -161,8 +163,8 @@ class Node:
         await asyncio.sleep(self._chance.random() * self.behaviour.loads)
         engine.healthy = not engine.ended and not engine.stopping
 
-    def _judge(self, engine: Engine) -> None:
-        """Note what must never be: two engines of a group, or a start into memory in use."""
+    def _check(self, engine: Engine) -> None:
+        """Report two engines of a group, or a start while the memory is in use."""
         if not engine.group:
             return
         others = [
@@ -215,8 +217,8 @@ class Node:
     def _patch(self, pod: Object, body: Object, subresource: str) -> None:
         meta = pod["metadata"]
         try:
-            there = self._store.get(self._pods, meta["namespace"], meta["name"])
-            if there["metadata"]["uid"] != meta["uid"]:
+            current = self._store.get(self._pods, meta["namespace"], meta["name"])
+            if current["metadata"]["uid"] != meta["uid"]:
                 return
             if "spec" in body:
                 target = {"target": {"kind": "Node", "name": NAME}}
@@ -266,7 +268,7 @@ class Node:
         self.run(self._broker.publish(self.telemetry()))
 
     def telemetry(self) -> events.GpusObserved:
-        """Return what the node's device looks like now."""
+        """Return a sample of the node's device."""
         self._samples += 1
         holds = [e for e in self.engines.values() if e.group and e.started and not e.freed]
         processes = tuple(DeviceProcess(pid=n, used_mb=USED_MB) for n, _ in enumerate(holds, 1))
@@ -277,13 +279,13 @@ class Node:
         return events.GpusObserved(node=NAME, boot="b", sample=self._samples, devices=(device,))
 
     def engine(self, address: str) -> Engine | None:
-        """Return the engine that listens at an address."""
+        """Return the engine at an address, or None."""
         for engine in self.engines.values():
             if engine.address == address and not engine.ended:
                 return engine
         return None
 
     def answer(self, address: str) -> bool | None:
-        """Return whether the engine at an address answers; None when there is none."""
+        """Return whether the engine at an address is healthy; None if there is none."""
         engine = self.engine(address)
         return engine.healthy if engine is not None else None

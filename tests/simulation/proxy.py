@@ -1,4 +1,7 @@
-"""The proxy of the simulation: the real gateway, view and activity, before simulated engines; and its clients."""
+"""The proxy of the simulation: the real Gateway, ModelView and ActivityReporter with simulated engines.
+
+And its clients.
+"""
 
 import asyncio
 import random
@@ -14,7 +17,7 @@ from flexinfer.proxy.gateway import Gateway
 from flexinfer.proxy.view import ModelView
 from flexinfer.reaper.demand import VANISHED_SECONDS
 from flexinfer.runtime.runtime import Runtime
-from tests.simulation.judge import SERVED, Judge
+from tests.simulation.checker import SERVED, Checker
 from tests.simulation.node import Node
 
 GatewayFactory = Callable[[Runtime, ModelView, ActivityReporter], Gateway]
@@ -22,19 +25,19 @@ _RESPONSE_SECONDS = 2.0
 
 
 class Proxy:
-    """The proxy's process: its parts as `flexinfer.proxy` puts them together, without sockets."""
+    """The process of the proxy: the parts of `flexinfer.proxy`, without sockets."""
 
-    def __init__(self, node: Node, judge: Judge, chance: random.Random, gateway: GatewayFactory) -> None:
-        self._node, self._judge, self._chance, self._make = node, judge, chance, gateway
+    def __init__(self, node: Node, checker: Checker, chance: random.Random, gateway: GatewayFactory) -> None:
+        self._node, self._check, self._chance, self._make = node, checker, chance, gateway
         self._gateway: Gateway | None = None
         self._requests: set[asyncio.Task[None]] = set()
         self._starts = self._received = 0
         self.missed_until = 0.0
-        """Until when no Model may count as idle, since a proxy ended without its final message."""
+        """Until when no Model counts as idle, because a proxy ended without its shutdown message."""
         self.outcomes: Counter[str] = Counter()
 
     async def main(self, runtime: Runtime) -> None:
-        """Run until cancelled, as by SIGKILL: whatever is queued or in flight goes with it."""
+        """Run until cancelled, as by SIGKILL: requests that are queued or in flight are lost."""
         self._starts += 1
         activity = ActivityReporter(runtime, f"proxy-{self._starts}")
         view = ModelView(runtime, activity.publish_now)
@@ -50,7 +53,7 @@ class Proxy:
                 request.cancel()
 
     async def request(self, key: str) -> None:
-        """Send one request as a client does, and have the judge see what becomes of it."""
+        """Send one request as a client does, and report its outcome to the checker."""
         if self._gateway is None:
             return  # connection refused
         self._received += 1
@@ -65,20 +68,20 @@ class Proxy:
         outcome = "killed with its proxy"
         try:
             request = gateway.resolve(f"/model/{key}/v1/completions", "proxy", b"{}")
-            self._judge.request_received(number, request.route.model)
+            self._check.request_received(number, request.route.model)
             await gateway.forward(request, partial(self._send, request.route.model, number))
             outcome = SERVED
         except RequestError as error:
             outcome = error.code
         finally:
             self.outcomes[outcome] += 1
-            self._judge.request_ended(number, outcome)
+            self._check.request_ended(number, outcome)
 
     async def _send(self, model: Model, number: int, address: str) -> None:
         engine = self._node.engine(address.partition(":")[0])
         if engine is None:
             raise ConnectError("connection refused")
-        self._judge.request_sent(number, engine.holder[0])
+        self._check.request_sent(number, engine.holder[0])
         await asyncio.sleep(self._chance.random() * _RESPONSE_SECONDS)
         if engine.ended:
             raise errors.no_response(model, ConnectionResetError("the process ended"))

@@ -1,4 +1,4 @@
-"""The resources of the simulation: the built-ins and the CRD, read once."""
+"""The resources of the simulation: the built-in kinds and the CRD, loaded once."""
 
 import functools
 from pathlib import Path
@@ -14,13 +14,13 @@ CRD = Path(__file__).resolve().parents[2] / "crds" / "models.yaml"
 
 @functools.cache
 def _crd() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(CRD.read_text())
-    return found
+    crd: dict[str, Any] = yaml.safe_load(CRD.read_text())
+    return crd
 
 
 @functools.cache
 def registry() -> Registry:
-    """Return the registry; it holds no objects, so all worlds share it."""
-    made = builtin_registry()
-    made.install(_crd())
-    return made
+    """Return the registry; it has no objects, so all simulations share it."""
+    shared = builtin_registry()
+    shared.install(_crd())
+    return shared

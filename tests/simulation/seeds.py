@@ -1,4 +1,7 @@
-"""Which seeds are played: a range, cut into chunks so that several workers share it. FLEXINFER_SEEDS is how many, or `from-to`."""
+"""The seeds to play, in chunks for several workers.
+
+FLEXINFER_SEEDS is their number or a range `first-last`.
+"""
 
 import os
 from collections.abc import Sequence
@@ -7,8 +10,8 @@ DEFAULT = 1000
 _CHUNKS = 40
 
 
-def wanted(setting: str | None = None) -> range:
-    """Return the seeds that are asked for."""
+def requested_seeds(setting: str | None = None) -> range:
+    """Return the seeds that the setting, by default the environment, requests."""
     text = os.environ.get("FLEXINFER_SEEDS", "") if setting is None else setting
     first, dash, last = text.partition("-")
     if dash:
@@ -17,6 +20,6 @@ def wanted(setting: str | None = None) -> range:
 
 
 def chunks(seeds: range) -> Sequence[range]:
-    """Return the seeds in chunks of nearly the same size, none of them empty."""
+    """Return the seeds in chunks of nearly equal size, none of them empty."""
     size = max(1, -(-len(seeds) // _CHUNKS))
     return [seeds[start : start + size] for start in range(0, len(seeds), size)]

@@ -1,25 +1,28 @@
-"""Every seed is a history of people, faults and time; whatever befalls, each must keep its promises and come to rest."""
+"""Every seed is a history of user actions and faults.
+
+Each must keep all invariants and settle in the expected state.
+"""
 
 from collections.abc import Callable
 
 import pytest
 
-from tests.simulation.__main__ import told
+from tests.simulation.__main__ import report
 from tests.simulation.history import play
 from tests.simulation.loop import run
-from tests.simulation.seeds import chunks, wanted
+from tests.simulation.seeds import chunks, requested_seeds
 
 
 def _name(seeds: range) -> str:
     return f"{seeds[0]}-{seeds[-1]}"
 
 
-@pytest.mark.parametrize("seeds", chunks(wanted()), ids=_name)
-def test_every_history_keeps_its_promises(
+@pytest.mark.parametrize("seeds", chunks(requested_seeds()), ids=_name)
+def test_every_history_keeps_the_invariants_and_settles(
     seeds: range, record_property: Callable[[str, object], None]
 ) -> None:
-    """At most one holder a group, nothing lost, and rest in the right phase once faults stop."""
+    """At most one holder for each group, no lost request, and the expected phases after the faults end."""
     outcomes = [run(play(seed)) for seed in seeds]
     bad = [outcome for outcome in outcomes if outcome.problems]
-    assert not bad, "\n\n".join(["", *map(told, bad)])
+    assert not bad, "\n\n".join(["", *map(report, bad)])
     record_property("seeds", [seeds[0], seeds[-1]])

@@ -19,7 +19,7 @@ def not_requested_message(item: ModelState, clock_offset: float | None) -> str:
 
 def serving_message(item: ModelState) -> str:
     """Return until when a Model keeps running."""
-    return f"serving; scales to zero after {item.model.spec.serverless.idle_timeout} without requests"
+    return f"active; scales to zero after {item.model.spec.serverless.idle_timeout} without requests"
 
 
 def last_request(item: ModelState, clock_offset: float | None) -> str:

@@ -59,7 +59,7 @@ async def published(
     )
     with pytest.raises(asyncio.CancelledError):
         await publish_samples(runtime, [Vendor(name="nvidia", probe=probe)])
-    return [event for event in bus.told if isinstance(event, GpusObserved)]
+    return [event for event in bus.published if isinstance(event, GpusObserved)]
 
 
 async def test_a_sample_without_a_change_is_published_every_ten_seconds() -> None:

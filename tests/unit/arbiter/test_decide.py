@@ -17,7 +17,7 @@ from flexinfer.events.workload import FREED, GRANTED, RELEASING, STOPPED, GroupL
 from flexinfer.state.actions import WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
-from tests.builders import NOW, SHARED, a_condition, a_fleet, a_model, a_pod, running
+from tests.builders import NOW, SHARED, a_condition, a_model, a_pod, a_state, running
 
 WANTED = ("Accepted", "Placed", "Cached", ("Wanted", "True", Reason.REQUESTED))
 IDLE = ("Accepted", "Placed", "Cached", ("Wanted", "False", Reason.IDLE))
@@ -73,25 +73,25 @@ def messages(state: ObservedState, now: float = NOW) -> dict[str, str]:
 def test_a_model_in_no_group_needs_no_grant() -> None:
     """Whatever Wanted says."""
     model = a_model(conditions=("Accepted", "Placed", "Cached", ("Wanted", "False", Reason.IDLE)))
-    assert changes(a_fleet(model)) == {"default/llama": ("True", Reason.NOT_SHARED)}
+    assert changes(a_state(model)) == {"default/llama": ("True", Reason.NOT_SHARED)}
 
 
 def test_the_first_of_the_queue_is_granted_the_free_device() -> None:
     """By when they became wanted; at equal times by name."""
-    state = a_fleet(member("b"), member("c", since="2026-11-24T09:00:00Z"), member("a"))
+    state = a_state(member("b"), member("c", since="2026-11-24T09:00:00Z"), member("a"))
     assert steps(state) == [("Grant", "c")]
 
 
 def test_a_model_that_still_downloads_is_not_granted_the_device() -> None:
     """Nor any other that lacks a condition."""
     lacking = member("a", ("Accepted", "Placed", ("Cached", "False", Reason.FETCHING), "Wanted"))
-    assert steps(a_fleet(lacking)) == []
-    assert messages(a_fleet(lacking)) == {"default/a": "waiting for Cached"}
+    assert steps(a_state(lacking)) == []
+    assert messages(a_state(lacking)) == {"default/a": "waiting for Cached"}
 
 
 def test_members_show_the_holder_and_their_position() -> None:
     """The holder its turn, those that are queued their place, the others what they wait for."""
-    state = a_fleet(member("a"), member("b"), member("c", IDLE), turn("a"))
+    state = a_state(member("a"), member("b"), member("c", IDLE), turn("a"))
     assert changes(state) == {
         "default/a": ("True", Reason.GRANTED),
         "default/b": ("False", Reason.QUEUED),
@@ -107,7 +107,7 @@ def test_members_show_the_holder_and_their_position() -> None:
 
 def test_a_holder_that_is_idle_releases_the_device() -> None:
     """The first step of a stop."""
-    assert steps(a_fleet(member("a", IDLE), member("b"), turn("a"))) == [("Advance", RELEASING)]
+    assert steps(a_state(member("a", IDLE), member("b"), turn("a"))) == [("Advance", RELEASING)]
 
 
 @pytest.mark.parametrize(
@@ -133,10 +133,10 @@ def test_the_lease_and_the_holder_name_the_reason_of_a_release(
 ) -> None:
     """In plain words of its own: the conditions behind it may change meanwhile."""
     holder = member("a", conditions, **changes)
-    [advance] = [a for a in decide(a_fleet(holder, turn("a")), NOW) if isinstance(a, Advance)]
+    [advance] = [a for a in decide(a_state(holder, turn("a")), NOW) if isinstance(a, Advance)]
     assert advance.reason == reason
     lease = msgspec.structs.replace(turn("a", RELEASING).lease, reason=reason)
-    state = a_fleet(holder, events.LeaseObserved(lease=lease))
+    state = a_state(holder, events.LeaseObserved(lease=lease))
     assert messages(state) == {"default/a": f"releasing turn 1: {reason}"}
 
 
@@ -144,24 +144,24 @@ def test_a_release_ends_only_when_the_engine_of_this_very_turn_has_stopped() -> 
     """The stop of an earlier turn proves nothing."""
     stopped = (*IDLE, ("Granted", "False", Reason.RELEASED), ("Ready", "False", Reason.STOPPED))
     earlier = member("a", stopped, backend_status=BackendStatus(turn=1))
-    assert steps(a_fleet(earlier, turn("a", RELEASING, 2))) == []
+    assert steps(a_state(earlier, turn("a", RELEASING, 2))) == []
     current = member("a", stopped, backend_status=BackendStatus(turn=2))
-    assert steps(a_fleet(current, turn("a", RELEASING, 2))) == [("Advance", STOPPED)]
+    assert steps(a_state(current, turn("a", RELEASING, 2))) == [("Advance", STOPPED)]
 
 
 def test_a_holder_that_was_deleted_counts_as_stopped() -> None:
     """Its finalizer outlived its Pods."""
-    assert steps(a_fleet(member("b"), turn("a"))) == [("Advance", RELEASING)]
-    assert steps(a_fleet(member("b"), turn("a", RELEASING))) == [("Advance", STOPPED)]
+    assert steps(a_state(member("b"), turn("a"))) == [("Advance", RELEASING)]
+    assert steps(a_state(member("b"), turn("a", RELEASING))) == [("Advance", STOPPED)]
 
 
 def test_without_telemetry_a_device_is_free_some_seconds_after_its_pod_was_deleted() -> None:
     """Five, unless set otherwise."""
     holder = member("a", IDLE)
-    state = a_fleet(holder, turn("a", STOPPED))
+    state = a_state(holder, turn("a", STOPPED))
     assert steps(state, NOW + 4.9) == []
     assert steps(state, NOW + 5) == [("Advance", FREED)]
-    still = a_fleet(holder, turn("a", STOPPED), running(holder, a_pod(holder)))
+    still = a_state(holder, turn("a", STOPPED), running(holder, a_pod(holder)))
     assert steps(still, NOW + 60) == []
 
 
@@ -174,7 +174,7 @@ def sample(number: int, used_mb: int) -> events.GpusObserved:
 
 def test_a_device_is_free_when_a_later_sample_shows_it() -> None:
     """A sample from before the stop proves nothing, and memory in use is not free."""
-    state = apply_events(a_fleet(member("a", IDLE), sample(1, 0)), [Observation(turn("a", STOPPED), NOW)])
+    state = apply_events(a_state(member("a", IDLE), sample(1, 0)), [Observation(turn("a", STOPPED), NOW)])
     assert steps(state, NOW + 9) == []
     used = apply_events(state, [Observation(sample(2, 6000), NOW + 1)])
     assert steps(used, NOW + 9) == []
@@ -190,7 +190,7 @@ def on_its_device(event: events.LeaseObserved) -> events.LeaseObserved:
 def test_memory_is_sampled_where_the_turn_was_granted_though_the_holder_was_deleted() -> None:
     """Its memory is in use for a moment longer, and no other Model may be granted the device before."""
     stopped = Observation(on_its_device(turn("a", STOPPED)), NOW)
-    used = apply_events(a_fleet(member("b")), [stopped, Observation(sample(2, 6000), NOW + 1)])
+    used = apply_events(a_state(member("b")), [stopped, Observation(sample(2, 6000), NOW + 1)])
     assert steps(used, NOW + 9) == []
     free = apply_events(used, [Observation(sample(3, 0), NOW + 2)])
     assert steps(free, NOW + 9) == [("Advance", FREED)]
@@ -200,7 +200,7 @@ def test_memory_is_sampled_where_the_turn_was_granted_though_the_holder_was_resc
     """A Model that no longer needs a device may be scheduled elsewhere while its engine still stops."""
     rescheduled = a_model("a", conditions=IDLE, placement=Placement(node="b"))
     stopped = Observation(on_its_device(turn("a", STOPPED)), NOW)
-    used = apply_events(a_fleet(rescheduled, member("b")), [stopped, Observation(sample(2, 6000), NOW + 1)])
+    used = apply_events(a_state(rescheduled, member("b")), [stopped, Observation(sample(2, 6000), NOW + 1)])
     assert steps(used, NOW + 9) == []
 
 
@@ -210,7 +210,7 @@ def test_a_device_that_is_not_released_in_time_blocks_the_group() -> None:
     The message names Pod, node and remedy, and stays the same while the group is blocked.
     """
     holder = member("a", IDLE)
-    state = a_fleet(holder, member("b"), turn("a", RELEASING), running(holder, a_pod(holder)))
+    state = a_state(holder, member("b"), turn("a", RELEASING), running(holder, a_pod(holder)))
     now = NOW + 30 + GRACE_SECONDS + PATIENCE_SECONDS
     assert changes(state, now)["default/b"] == ("False", Reason.BLOCKED)
     text = (
@@ -227,7 +227,7 @@ def test_a_model_that_leaves_a_group_stays_its_member_until_the_device_is_free()
     leaver = msgspec.structs.replace(
         member("a"), spec=msgspec.structs.replace(member("a").spec, gpu=Gpu(vendor="nvidia", shared="other"))
     )
-    state = a_fleet(leaver, turn("a"))
+    state = a_state(leaver, turn("a"))
     assert steps(state) == [("Advance", RELEASING)]
     assert changes(state) == {"default/a": ("False", Reason.LEAVING_GROUP)}
     assert messages(state) == {"default/a": "leaving group card: turn 1 is not released yet"}
@@ -235,7 +235,7 @@ def test_a_model_that_leaves_a_group_stays_its_member_until_the_device_is_free()
 
 def test_a_group_belongs_to_one_namespace() -> None:
     """The same name elsewhere is another group."""
-    state = a_fleet(member("a"), member("b", namespace="other"))
+    state = a_state(member("a"), member("b", namespace="other"))
     assert steps(state) == [("Grant", "a"), ("Grant", "b")]
 
 
@@ -247,7 +247,7 @@ def test_a_group_belongs_to_one_namespace() -> None:
 def test_there_is_never_more_than_one_holder(members: list[tuple[str, bool]], holder: str, step: str) -> None:
     """Granted is True for the Lease's holder alone, and a grant needs a free Lease."""
     models = [member(name, WANTED if wanted else IDLE) for name, wanted in members]
-    state = a_fleet(*models, turn(holder, step))
+    state = a_state(*models, turn(holder, step))
     granted = [key for key, change in changes(state).items() if change == ("True", Reason.GRANTED)]
     assert granted in ([], [f"default/{holder}"])
     grants = [model for effect, model in steps(state) if effect == "Grant"]
@@ -256,7 +256,7 @@ def test_there_is_never_more_than_one_holder(members: list[tuple[str, bool]], ho
 
 def test_what_is_written_is_not_written_again() -> None:
     """A group at rest costs no write."""
-    state = a_fleet(member("a"), member("b"), turn("a"))
+    state = a_state(member("a"), member("b"), turn("a"))
     for write in [action for action in decide(state, NOW) if isinstance(action, WriteStatus)]:
         assert isinstance(write.status, GrantedStatus)
         model = write.model
@@ -273,5 +273,5 @@ def test_what_is_written_is_not_written_again() -> None:
 def test_a_first_condition_waits_for_those_before_it_for_a_second_at_most() -> None:
     """Six writers at once would make ten conflicts."""
     model = a_model(conditions=[a_condition("Accepted")])
-    assert changes(a_fleet(model)) == {}
-    assert changes(a_fleet(model), NOW + 1) == {"default/llama": ("True", Reason.NOT_SHARED)}
+    assert changes(a_state(model)) == {}
+    assert changes(a_state(model), NOW + 1) == {"default/llama": ("True", Reason.NOT_SHARED)}

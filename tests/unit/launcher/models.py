@@ -11,7 +11,7 @@ from flexinfer.launcher.effects import Start
 from flexinfer.launcher.manifests import LaunchSettings, endpoint, engine_pod, pod_name, template
 from flexinfer.launcher.memory import EngineProbed, Memory, remember
 from flexinfer.state.observed import ObservedState
-from tests.builders import NOW, a_condition, a_fleet, a_model
+from tests.builders import NOW, a_condition, a_model, a_state
 
 SETTINGS = LaunchSettings(image="flexinfer", loading_seconds=60.0, drain_seconds=30.0)
 OPEN = ("Accepted", "Placed", "Cached", "Wanted", "Granted")
@@ -86,4 +86,4 @@ def observed(*parts: Any, at: float = NOW) -> tuple[ObservedState, Memory]:
     memory = Memory()
     for part in parts:
         memory = remember(memory, part, at) if isinstance(part, EngineProbed) else memory
-    return a_fleet(*(part for part in parts if not isinstance(part, EngineProbed))), memory
+    return a_state(*(part for part in parts if not isinstance(part, EngineProbed))), memory

@@ -55,6 +55,6 @@ async def test_the_proxies_get_a_hint_once_the_model_is_ready() -> None:
     world, runtime = a_world(a_start())
     await settled(world, runtime, ready=True)
     assert isinstance(runtime.bus, ListBus)
-    hints = [e for e in runtime.bus.told if isinstance(e, events.EngineReady)]
+    hints = [e for e in runtime.bus.published if isinstance(e, events.EngineReady)]
     assert [h.uid for h in hints] == ["uid-llama"]
     assert (await world.get(MODELS, "default", "llama")).condition(conditions.READY) is not None

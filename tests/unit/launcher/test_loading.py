@@ -13,7 +13,7 @@ from flexinfer.launcher.memory import Memory
 from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation
-from tests.builders import NOW, a_fleet
+from tests.builders import NOW, a_state
 from tests.unit.launcher.deciding import (
     LOADING,
     READY,
@@ -169,7 +169,7 @@ def test_a_request_after_a_failed_start_tries_again() -> None:
     """Wanted turned True after Ready turned LoadingTimeout. That is written first: a Pod under LoadingTimeout is deleted as failed."""
     failed = a_start(*IDLE, ready=("False", Reason.LOADING_TIMEOUT))
     asked = a_start(ready=("False", Reason.LOADING_TIMEOUT), version=2)
-    state = apply_events(a_fleet(failed), [Observation(events.ModelObserved(model=asked), NOW + 5)])
+    state = apply_events(a_state(failed), [Observation(events.ModelObserved(model=asked), NOW + 5)])
     assert [outcome(a) for a in decide(state, Memory(), NOW + 5, settings=SETTINGS)] == [
         ("False", Reason.STARTING)
     ]

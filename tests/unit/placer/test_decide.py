@@ -17,7 +17,7 @@ from flexinfer.placer.decide import GONE_SECONDS, decide
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
-from tests.builders import NOW, a_condition, a_fleet, a_model, a_node, a_pod, all_true, running
+from tests.builders import NOW, a_condition, a_model, a_node, a_pod, a_state, all_true, running
 
 CARD = Gpu(vendor="nvidia", vram_estimate_mb=8000)
 TEAM = Gpu(vendor="nvidia", shared="card", vram_estimate_mb=8000)
@@ -83,7 +83,7 @@ def node(write: WriteStatus) -> str:
 
 def only_write(*parts: Any, now: float = NOW) -> WriteStatus:
     """Return the only status write for the observed parts."""
-    (write,) = writes(a_fleet(*parts), now).values()
+    (write,) = writes(a_state(*parts), now).values()
     return write
 
 
@@ -234,14 +234,14 @@ def test_gpu_models_tolerate_the_taints_of_gpu_nodes() -> None:
 
 def test_stale_telemetry_is_not_used_for_a_new_placement() -> None:
     """The device may have been filled since."""
-    state = a_fleet(a_gpu_node("a"), telemetry("a", 24000), a_new(gpu=CARD))
+    state = a_state(a_gpu_node("a"), telemetry("a", 24000), a_new(gpu=CARD))
     (write,) = writes(state, NOW + 31).values()
     assert write.condition.reason == Reason.NO_NODE_FITS
 
 
 def test_a_placed_model_is_left_as_it_is() -> None:
     """Running or scaled to zero."""
-    state = a_fleet(
+    state = a_state(
         a_node(),
         a_placed("active"),
         running(a_placed("active"), a_pod(a_placed("active"))),
@@ -252,7 +252,7 @@ def test_a_placed_model_is_left_as_it_is() -> None:
 
 def test_the_first_status_waits_for_accepted_at_most_a_second() -> None:
     """First statuses are written in the order of the conditions: six writers at once would conflict."""
-    state = a_fleet(a_node(), a_model(placement=None))
+    state = a_state(a_node(), a_model(placement=None))
     assert list(decide(state, NOW + 0.5)) == [RequeueAt(NOW + 1.0)]
     (write,) = writes(state, NOW + 1.0).values()
     assert (write.condition.status, write.condition.reason) == ("False", Reason.NOT_ACCEPTED)
@@ -261,7 +261,7 @@ def test_the_first_status_waits_for_accepted_at_most_a_second() -> None:
 def test_a_placement_stays_while_a_newer_spec_is_not_accepted() -> None:
     """An unjudged spec revokes nothing."""
     model = a_placed(generation=2, wanted=False)
-    assert list(decide(a_fleet(a_node(), model), NOW)) == []
+    assert list(decide(a_state(a_node(), model), NOW)) == []
 
 
 def test_a_spec_change_without_new_requirements_keeps_the_node() -> None:
@@ -299,7 +299,7 @@ def test_a_running_model_whose_newer_spec_fits_nowhere_keeps_its_placement_in_st
 def test_an_idle_model_keeps_its_node_while_others_use_it() -> None:
     """A placement is not a reservation."""
     idle = a_placed(gpu=CARD, wanted=False)
-    state = a_fleet(a_gpu_node("a", requested={"nvidia.com/gpu": 1000}), telemetry("a", 0), idle)
+    state = a_state(a_gpu_node("a", requested={"nvidia.com/gpu": 1000}), telemetry("a", 0), idle)
     assert list(decide(state, NOW)) == []
 
 
@@ -314,7 +314,7 @@ def test_a_wanted_model_without_a_pod_moves_when_its_device_is_in_use() -> None:
 
 def test_memory_measured_before_the_model_became_wanted_moves_nothing() -> None:
     """It may show an engine that has just stopped."""
-    state = a_fleet(telemetry("a", 100), a_gpu_node("a"))
+    state = a_state(telemetry("a", 100), a_gpu_node("a"))
     state = later(state, NOW + 1, events.ModelObserved(model=a_placed(gpu=CARD)))
     assert list(decide(state, NOW + 1)) == []
     after = later(state, NOW + 2, telemetry("a", 100))
@@ -324,7 +324,7 @@ def test_memory_measured_before_the_model_became_wanted_moves_nothing() -> None:
 def test_two_always_on_models_do_not_get_the_same_device() -> None:
     """The second does not fit."""
     on = {"enabled": False}
-    state = a_fleet(
+    state = a_state(
         a_gpu_node("a"),
         telemetry("a", 24000),
         a_new("one", gpu=CARD, serverless=on),
@@ -375,7 +375,7 @@ def test_a_model_that_left_a_group_but_holds_its_turn_keeps_the_devices_reserved
     busy = a_gpu_node("a", requested={"nvidia.com/gpu": 1000})
     other = a_new("other", gpu=Gpu(vendor="nvidia", shared="third"))
     assert (
-        writes(a_fleet(busy, telemetry("a", 24000), left, held, other))["default/other"].condition.reason
+        writes(a_state(busy, telemetry("a", 24000), left, held, other))["default/other"].condition.reason
         == Reason.NO_NODE_FITS
     )
     assert lease.step != FREED
@@ -395,7 +395,7 @@ def test_a_turn_keeps_devices_reserved_after_the_spec_of_its_holder_has_none() -
         devices=("a-0",),
     )
     parts = (a_gpu_node("a"), telemetry("a", 24000), left, running(left, a_pod(left), lease=lease))
-    write = writes(a_fleet(*parts, a_new("other", gpu=CARD)))["default/other"]
+    write = writes(a_state(*parts, a_new("other", gpu=CARD)))["default/other"]
     assert "reserved for the shared group old" in write.condition.message
 
 
@@ -406,7 +406,7 @@ def test_a_turn_without_devices_or_telemetry_blocks_no_other_model() -> None:
         namespace="default", group="old", holder="left", holder_uid=left.uid, step=GRANTED, turn=1
     )
     other = a_new("other")
-    by_key = writes(a_fleet(a_gpu_node("a"), left, running(left, a_pod(left), lease=lease), other))
+    by_key = writes(a_state(a_gpu_node("a"), left, running(left, a_pod(left), lease=lease), other))
     assert node(by_key["default/other"]) == "a"
 
 
@@ -414,7 +414,7 @@ def test_a_member_that_the_node_of_its_group_cannot_run_says_so() -> None:
     """A group does not move while a member runs."""
     first = a_placed("first", gpu=TEAM)
     large = a_new("large", gpu=Gpu(vendor="nvidia", shared="card", vram_estimate_mb=40000))
-    state = a_fleet(
+    state = a_state(
         a_gpu_node("a", requested={"nvidia.com/gpu": 1000}),
         telemetry("a", 9000),
         a_gpu_node("b"),
@@ -431,7 +431,7 @@ def test_a_member_that_the_node_of_its_group_cannot_run_says_so() -> None:
 def test_a_model_without_devices_leaves_a_node_that_is_not_ready_for_a_minute() -> None:
     """The condition announces it first."""
     model = a_placed()
-    state = a_fleet(a_node("a", ready="Unknown"), a_node("b"), model, running(model, a_pod(model)))
+    state = a_state(a_node("a", ready="Unknown"), a_node("b"), model, running(model, a_pod(model)))
     (write,) = writes(state).values()
     assert (write.condition.status, write.condition.reason) == ("True", Reason.NODE_NOT_READY)
     state = apply(state, write, NOW)
@@ -448,7 +448,7 @@ def test_a_model_without_devices_leaves_a_node_that_is_not_ready_for_a_minute() 
 def test_a_model_with_devices_stays_on_a_node_that_is_not_ready_and_the_message_names_the_remedies() -> None:
     """Its process may still hold the device."""
     model = a_placed(gpu=CARD)
-    state = a_fleet(
+    state = a_state(
         a_gpu_node("a", ready="Unknown"),
         a_gpu_node("b"),
         telemetry("b", 24000),
@@ -485,12 +485,12 @@ def test_a_model_is_placed_as_before_when_its_node_is_ready_again() -> None:
 
 def test_a_deleted_model_is_left_alone() -> None:
     """It needs no node."""
-    assert list(decide(a_fleet(a_node(), a_new(deletion_timestamp="2026-11-24T12:00:00Z")), NOW)) == []
+    assert list(decide(a_state(a_node(), a_new(deletion_timestamp="2026-11-24T12:00:00Z")), NOW)) == []
 
 
 def test_free_memory_that_hardly_moves_is_not_written_again() -> None:
     """Telemetry comes every second; status does not."""
-    state = a_fleet(a_gpu_node("a"), telemetry("a", 3000), a_new(gpu=CARD))
+    state = a_state(a_gpu_node("a"), telemetry("a", 3000), a_new(gpu=CARD))
     state = apply(state, writes(state)["default/llama"], NOW)
     assert writes(later(state, NOW + 1, telemetry("a", 3100)), NOW + 1) == {}
     assert writes(later(state, NOW + 1, telemetry("a", 5000)), NOW + 1) != {}

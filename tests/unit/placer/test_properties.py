@@ -12,7 +12,7 @@ from flexinfer.placer.decide import decide
 from flexinfer.placer.state import should_run
 from flexinfer.state.actions import WriteStatus
 from flexinfer.state.observed import ObservedState
-from tests.builders import NOW, a_condition, a_fleet, a_model, a_node, a_pod, running
+from tests.builders import NOW, a_condition, a_model, a_node, a_pod, a_state, running
 from tests.unit.placer.test_decide import apply, placement_of
 
 NODES = ("a", "b", "c")
@@ -83,7 +83,7 @@ def observed_states(draw: st.DrawFn) -> ObservedState:
         parts.append(model)
         if model.status.placement is not None and draw(st.booleans()):
             parts.append(running(model, a_pod(model, node=model.status.placement.node)))
-    return a_fleet(*parts)  # type: ignore[arg-type]
+    return a_state(*parts)  # type: ignore[arg-type]
 
 
 def writes(state: ObservedState) -> list[WriteStatus]:

@@ -17,7 +17,7 @@ from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation
-from tests.builders import NOW, a_condition, a_fleet, a_model
+from tests.builders import NOW, a_condition, a_model, a_state
 
 SETTINGS = PrefetchSettings(image="ours")
 PLACED = ("Accepted", "Placed")
@@ -25,7 +25,7 @@ PLACED = ("Accepted", "Placed")
 
 def decided(*parts: Any, after: float = 0.0) -> list[Any]:
     """Return what is decided, some seconds after everything was observed."""
-    return list(decide(a_fleet(*parts), NOW + after, settings=SETTINGS))
+    return list(decide(a_state(*parts), NOW + after, settings=SETTINGS))
 
 
 def holding(
@@ -275,7 +275,7 @@ def test_a_written_status_is_not_written_again() -> None:
     [first] = decided(model, holding(model, job))
     written = a_model(conditions=(*PLACED, first.condition), cache_status=cache_of(first), version=2)
     observed = apply_events(
-        a_fleet(model, holding(model)), [Observation(events.ModelObserved(model=written), NOW)]
+        a_state(model, holding(model)), [Observation(events.ModelObserved(model=written), NOW)]
     )
     assert list(decide(observed, NOW, settings=SETTINGS)) == []
 

@@ -75,7 +75,7 @@ class Parts:
 
     def published(self, kind: type[T]) -> list[T]:
         """Return the events of a kind that were published, in order."""
-        return [event for event in self.bus.told if isinstance(event, kind)]
+        return [event for event in self.bus.published if isinstance(event, kind)]
 
     def request(self, name: str = "llama", body: bytes = b"{}") -> ProxiedRequest:
         """Return a request of a Model in the default namespace."""

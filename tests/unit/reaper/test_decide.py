@@ -20,7 +20,7 @@ from flexinfer.reaper.memory import ActivityWritten, Memory, remember
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
-from tests.builders import NOW, SHARED, a_fleet, a_model
+from tests.builders import NOW, SHARED, a_model, a_state
 
 GATES = ("Accepted", "Placed", "Cached")
 IDLE = (*GATES, ("Wanted", "False", Reason.IDLE), "Granted", ("Ready", "False", Reason.STOPPED))
@@ -84,7 +84,7 @@ def later(state: ObservedState, now: float, *facts: AnyEvent) -> ObservedState:
 
 def test_a_model_that_is_not_serverless_always_runs() -> None:
     """Once it is accepted; no request is needed."""
-    state = a_fleet(a_model(serverless={"enabled": False}, conditions=GATES))
+    state = a_state(a_model(serverless={"enabled": False}, conditions=GATES))
     assert changes(state) == {"default/llama": ("True", Reason.ALWAYS_ON)}
     assert message(state) == "serverless.enabled is false: always running"
 
@@ -92,28 +92,28 @@ def test_a_model_that_is_not_serverless_always_runs() -> None:
 def test_a_model_that_becomes_serverless_no_longer_counts_as_always_on() -> None:
     """Its message must not outlive its cause."""
     always_on = (*GATES, ("Wanted", "True", Reason.ALWAYS_ON), "Granted", "Ready")
-    state = a_fleet(a_model(conditions=always_on), HEARTBEAT)
+    state = a_state(a_model(conditions=always_on), HEARTBEAT)
     assert changes(state) == {"default/llama": ("True", Reason.ACTIVE)}
-    assert message(state) == "serving; scales to zero after 5m without requests"
+    assert message(state) == "active; scales to zero after 5m without requests"
 
 
 def test_a_new_model_starts_once() -> None:
     """Creation counts as activity."""
-    state = a_fleet(a_model(conditions=GATES))
+    state = a_state(a_model(conditions=GATES))
     assert changes(state) == {"default/llama": ("True", Reason.FIRST_START)}
     assert message(state) == "initial start, to verify that the model can serve"
 
 
 def test_an_initial_start_waits_for_its_gates() -> None:
     """The message names the first that is missing."""
-    state = a_fleet(a_model(conditions=("Accepted", ("Placed", "False", Reason.NO_NODE_FITS), "Cached")))
+    state = a_state(a_model(conditions=("Accepted", ("Placed", "False", Reason.NO_NODE_FITS), "Cached")))
     assert changes(state) == {"default/llama": ("False", Reason.FIRST_START_QUEUED)}
     assert message(state) == "queued for its initial start: waiting for Placed"
 
 
 def test_initial_starts_run_one_at_a_time_per_node() -> None:
     """By name; the second is queued."""
-    state = a_fleet(a_model("a", conditions=GATES), a_model("b", conditions=GATES))
+    state = a_state(a_model("a", conditions=GATES), a_model("b", conditions=GATES))
     assert changes(state) == {
         "default/a": ("True", Reason.FIRST_START),
         "default/b": ("False", Reason.FIRST_START_QUEUED),
@@ -126,7 +126,7 @@ def test_initial_starts_run_one_at_a_time_per_node() -> None:
 def test_an_initial_start_waits_for_a_start_that_was_requested() -> None:
     """Requests come first."""
     loading = (*GATES, ("Wanted", "True", Reason.REQUESTED), "Granted", ("Ready", "False", Reason.LOADING))
-    state = a_fleet(a_model("a", conditions=loading), a_model("b", conditions=GATES))
+    state = a_state(a_model("a", conditions=loading), a_model("b", conditions=GATES))
     assert changes(state) == {"default/b": ("False", Reason.FIRST_START_QUEUED)}
     assert message(state) == "queued for its initial start: default/a is starting for a request on node a"
 
@@ -138,7 +138,7 @@ def test_no_initial_start_waits_for_a_stalled_start(stalled: str, wanted: str) -
     stuck = a_model(
         "a", conditions=(*GATES, ("Wanted", "True", wanted), "Granted", ("Ready", "False", stalled))
     )
-    state = a_fleet(stuck, a_model("b", conditions=GATES))
+    state = a_state(stuck, a_model("b", conditions=GATES))
     assert changes(state)["default/b"] == ("True", Reason.FIRST_START)
 
 
@@ -148,7 +148,7 @@ def test_an_initial_start_does_not_preempt_the_holder_of_a_group() -> None:
     lease = GroupLease(
         namespace="default", group="card", version=1, holder="other", holder_uid="o", step=GRANTED, turn=1
     )
-    state = a_fleet(model, events.LeaseObserved(lease=lease))
+    state = a_state(model, events.LeaseObserved(lease=lease))
     assert changes(state) == {"default/llama": ("False", Reason.FIRST_START_QUEUED)}
     assert message(state) == (
         "queued for its initial start: other holds group card, and an initial start does not preempt"
@@ -158,7 +158,7 @@ def test_an_initial_start_does_not_preempt_the_holder_of_a_group() -> None:
 def test_a_request_starts_a_model_that_is_scaled_to_zero() -> None:
     """By the hint as by the proxy's report; the idle message ends with it."""
     model = a_model(conditions=IDLE)
-    state = a_fleet(model, HEARTBEAT)
+    state = a_state(model, HEARTBEAT)
     assert changes(state, NOW + 1) == {}
     for fact in (wake(model), activity(model)):
         requested = later(state, NOW + 1, fact)
@@ -170,13 +170,13 @@ def test_a_hint_for_a_deleted_namesake_starts_nothing() -> None:
     """The uid counts."""
     model = a_model(conditions=IDLE)
     stale = events.WakeRequested(namespace="default", name="llama", uid="deleted")
-    assert changes(later(a_fleet(model, HEARTBEAT), NOW + 1, stale), NOW + 1) == {}
+    assert changes(later(a_state(model, HEARTBEAT), NOW + 1, stale), NOW + 1) == {}
 
 
 def test_a_model_scales_to_zero_after_its_idle_timeout() -> None:
     """Not a moment before, and the decision is due again then."""
     model = a_model(conditions=SERVING, serverless={"idle_timeout": "10s"})
-    state = a_fleet(model, HEARTBEAT)
+    state = a_state(model, HEARTBEAT)
     assert changes(state, NOW + 9.9) == {}
     assert RequeueAt(NOW + 10) in list(decide(state, CLOCK, NOW + 9.9))
     assert changes(state, NOW + 10) == {"default/llama": ("False", Reason.IDLE)}
@@ -189,7 +189,7 @@ def test_the_idle_message_names_the_last_request_and_its_proxy() -> None:
         activity(model, proxy="proxy-1", idle_seconds=3.0, waiting=0),
         activity(model, proxy="proxy-0", idle_seconds=1.0, waiting=0),
     )
-    state = later(a_fleet(model, HEARTBEAT), NOW + 5, HEARTBEAT, *reports)
+    state = later(a_state(model, HEARTBEAT), NOW + 5, HEARTBEAT, *reports)
     assert message(state, NOW + 14) == (
         "idle for 10s (last request 12:00:04 by proxy-0); the next request starts it"
     )
@@ -202,15 +202,15 @@ def test_the_idle_message_reads_the_status_for_what_no_proxy_reported_since() ->
     """As after a restart of the reaper."""
     model = a_model(conditions=SERVING, serverless={"idle_timeout": "10s"})
     status = msgspec.structs.replace(model.status, last_active_time="2026-11-24T11:58:09Z")
-    state = a_fleet(msgspec.structs.replace(model, status=status), HEARTBEAT)
+    state = a_state(msgspec.structs.replace(model, status=status), HEARTBEAT)
     assert message(state, NOW + 10) == "idle for 10s (last request 11:58:09); the next request starts it"
 
 
 def test_a_model_without_requests_is_idle_since_its_initial_start() -> None:
     """There is no request to name."""
     model = a_model(conditions=INITIAL, serverless={"idle_timeout": "10s"})
-    state = a_fleet(model, HEARTBEAT)
-    assert message(state, NOW + 1) == "serving; scales to zero after 10s without requests"
+    state = a_state(model, HEARTBEAT)
+    assert message(state, NOW + 1) == "active; scales to zero after 10s without requests"
     assert message(state, NOW + 10) == (
         "idle for 10s (no request since its initial start); the next request starts it"
     )
@@ -219,7 +219,7 @@ def test_a_model_without_requests_is_idle_since_its_initial_start() -> None:
 def test_an_idle_model_keeps_its_message() -> None:
     """A report that comes late, or another clock, changes no word of it."""
     model = a_model(conditions=SERVING, serverless={"idle_timeout": "10s"})
-    state = a_fleet(model, HEARTBEAT)
+    state = a_state(model, HEARTBEAT)
     [write] = writes(state, NOW + 10)
     state = later(state, NOW + 10, *_written(write))
     state = later(state, NOW + 11, activity(model, proxy="q", waiting=0))
@@ -230,13 +230,13 @@ def test_an_idle_model_keeps_its_message() -> None:
 def test_a_serving_message_follows_the_spec() -> None:
     """A longer idleTimeout shows with the generation that has it."""
     model = a_model(conditions=SERVING, generation=2, serverless={"idle_timeout": "10m"})
-    assert message(a_fleet(model, HEARTBEAT)) == "serving; scales to zero after 10m without requests"
+    assert message(a_state(model, HEARTBEAT)) == "active; scales to zero after 10m without requests"
 
 
 def test_a_request_in_flight_keeps_a_model_running() -> None:
     """However long it takes."""
     model = a_model(conditions=SERVING, serverless={"idle_timeout": "10s"})
-    state = later(a_fleet(model, HEARTBEAT), NOW + 60, HEARTBEAT, activity(model, waiting=0, in_flight=1))
+    state = later(a_state(model, HEARTBEAT), NOW + 60, HEARTBEAT, activity(model, waiting=0, in_flight=1))
     assert changes(state, NOW + 61) == {}
 
 
@@ -247,7 +247,7 @@ def test_a_model_that_is_loading_is_not_scaled_to_zero(reason: str) -> None:
         conditions=(*GATES, ("Wanted", "True", Reason.ACTIVE), "Granted", ("Ready", "False", reason)),
         serverless={"idle_timeout": "1s"},
     )
-    assert changes(a_fleet(model, HEARTBEAT), NOW + 14) == {}
+    assert changes(a_state(model, HEARTBEAT), NOW + 14) == {}
 
 
 @pytest.mark.parametrize(
@@ -265,14 +265,14 @@ def test_a_model_that_is_loading_is_not_scaled_to_zero(reason: str) -> None:
 def test_a_model_without_reports_is_not_idle(connected: float | None, proxies: tuple[AnyEvent, ...]) -> None:
     """Requests may go unobserved."""
     model = a_model(conditions=SERVING, serverless={"idle_timeout": "1s"})
-    state = a_fleet(model, *proxies, connected=connected)
+    state = a_state(model, *proxies, connected=connected)
     assert changes(state, NOW + 10) == {}
 
 
 def test_a_proxy_that_vanished_keeps_models_running_for_a_minute() -> None:
     """It may still be serving requests; then the idle time starts again."""
     model = a_model(conditions=SERVING, serverless={"idle_timeout": "5s"})
-    state = later(a_fleet(model, HEARTBEAT), NOW + 40, events.ProxyObserved(proxy="q"))
+    state = later(a_state(model, HEARTBEAT), NOW + 40, events.ProxyObserved(proxy="q"))
     assert changes(later(state, NOW + 55, events.ProxyObserved(proxy="q")), NOW + 59) == {}
     state = later(state, NOW + 55, events.ProxyObserved(proxy="q"))
     state = later(state, NOW + 60, events.ProxyObserved(proxy="q"))
@@ -283,7 +283,7 @@ def test_a_proxy_that_vanished_keeps_models_running_for_a_minute() -> None:
 def test_a_reconnection_restarts_the_idle_time() -> None:
     """What was published meanwhile is unknown."""
     model = a_model(conditions=SERVING, serverless={"idle_timeout": "5s"})
-    state = a_fleet(model, HEARTBEAT, connected=NOW + 4)
+    state = a_state(model, HEARTBEAT, connected=NOW + 4)
     assert changes(state, NOW + 6) == {}
     assert changes(state, NOW + 9) == {"default/llama": ("False", Reason.IDLE)}
 
@@ -291,13 +291,13 @@ def test_a_reconnection_restarts_the_idle_time() -> None:
 def test_a_change_of_the_spec_does_not_start_an_idle_model() -> None:
     """Only the generation of the condition moves."""
     model = msgspec.structs.replace(a_model(generation=2), status=a_model(conditions=IDLE).status)
-    assert changes(a_fleet(model, HEARTBEAT)) == {"default/llama": ("False", Reason.IDLE)}
+    assert changes(a_state(model, HEARTBEAT)) == {"default/llama": ("False", Reason.IDLE)}
 
 
 def test_a_model_that_is_being_deleted_is_not_wanted() -> None:
     """Whatever else is true."""
     model = a_model(conditions=SERVING, deletion_timestamp="2026-11-24T10:00:00Z")
-    assert changes(a_fleet(model, HEARTBEAT, activity(model))) == {
+    assert changes(a_state(model, HEARTBEAT, activity(model))) == {
         "default/llama": ("False", Reason.DELETING)
     }
 
@@ -306,7 +306,7 @@ def test_a_failed_initial_start_is_retried_by_a_request() -> None:
     """The message names the cause and the remedy."""
     failed = ("Ready", "False", Reason.LOADING_TIMEOUT)
     model = a_model(conditions=(*GATES, ("Wanted", "True", Reason.FIRST_START), "Granted", failed))
-    state = a_fleet(model, HEARTBEAT)
+    state = a_state(model, HEARTBEAT)
     assert changes(state, NOW + 1) == {"default/llama": ("False", Reason.FIRST_START_FAILED)}
     assert message(state, NOW + 1) == (
         "the initial start failed (LoadingTimeout); a request or a spec change retries"
@@ -321,7 +321,7 @@ def test_a_failed_start_is_idle_after_a_change_of_the_spec() -> None:
     model = a_model(
         conditions=(*GATES, ("Wanted", "False", Reason.START_FAILED), "Granted", failed), generation=2
     )
-    state = a_fleet(model, HEARTBEAT)
+    state = a_state(model, HEARTBEAT)
     assert changes(state) == {"default/llama": ("False", Reason.IDLE)}
     assert message(state) == (
         "no request is waiting (no request since its initial start); the next request starts it"
@@ -336,7 +336,7 @@ def test_a_model_requested_after_a_failure_stays_wanted_while_a_request_waits() 
     failed = ("Ready", "False", Reason.LOADING_TIMEOUT)
     stopped = a_model(conditions=(*GATES, ("Wanted", "False", Reason.START_FAILED), "Granted", failed))
     wanted = a_model(conditions=(*GATES, ("Wanted", "True", Reason.REQUESTED), "Granted", failed), version=2)
-    state = later(a_fleet(stopped, HEARTBEAT), NOW + 1, wake(stopped), activity(stopped))
+    state = later(a_state(stopped, HEARTBEAT), NOW + 1, wake(stopped), activity(stopped))
     assert changes(state, NOW + 1) == {"default/llama": ("True", Reason.REQUESTED)}
     state = later(state, NOW + 2, events.ModelObserved(model=wanted))
     assert changes(state, NOW + 2) == {}
@@ -348,8 +348,8 @@ def test_a_model_requested_after_a_failure_stays_wanted_while_a_request_waits() 
 def test_activity_is_written_once_a_minute_at_most() -> None:
     """A busy Model does not flood the API server."""
     model = a_model(conditions=SERVING)
-    settled = next(writes(a_fleet(model)))
-    state = later(a_fleet(model, HEARTBEAT), NOW, *_written(settled))
+    settled = next(writes(a_state(model)))
+    state = later(a_state(model, HEARTBEAT), NOW, *_written(settled))
     state = later(state, NOW + 1, activity(model, waiting=0, in_flight=1))
     [record] = [action for action in decide(state, CLOCK, NOW + 1) if isinstance(action, RecordActivity)]
     assert record.write.quiet
@@ -376,7 +376,7 @@ def test_what_is_written_is_not_written_again(
         "heartbeat": HEARTBEAT,
         "in flight": activity(model, waiting=0, in_flight=2),
     }
-    state, memory = later(a_fleet(model), NOW, *(by_name[name] for name in facts)), CLOCK
+    state, memory = later(a_state(model), NOW, *(by_name[name] for name in facts)), CLOCK
     now = NOW + wait
     for action in list(decide(state, memory, now)):
         if isinstance(action, RecordActivity):

@@ -102,7 +102,7 @@ def test_a_transition_is_followed_by_a_hint_history_and_an_event() -> None:
     """The hint at once, for the next component; the rest in the background, for people."""
     server = Answers(MODEL)
     _, bus = written(server, PLACED)
-    hint, history = bus.told
+    hint, history = bus.published
     assert hint == events.StatusChanged(
         owner="placer", namespace="default", name="llama", uid="uid-llama", version=99
     )

@@ -12,7 +12,7 @@ from flexinfer.events.events import AnyEvent
 from flexinfer.events.workload import FREED, GRANTED, GroupLease
 from flexinfer.state.apply import apply_events, digest
 from flexinfer.state.observed import HEARTBEAT_GAP, Observation, ObservedState
-from tests.builders import NOW, a_condition, a_fleet, a_model, a_node
+from tests.builders import NOW, a_condition, a_model, a_node, a_state
 
 
 def applied(*facts: AnyEvent, at: float = NOW) -> ObservedState:
@@ -69,13 +69,13 @@ def test_a_newer_model_of_the_same_name_inherits_nothing() -> None:
 
 def test_no_events_change_nothing() -> None:
     """The same object: deciding on it again gives the same."""
-    state = a_fleet(a_model(), a_node())
+    state = a_state(a_model(), a_node())
     assert apply_events(state, []) is state
 
 
 def test_the_previous_state_is_not_changed() -> None:
     """An observed state is a value."""
-    state = a_fleet(a_model())
+    state = a_state(a_model())
     apply_events(
         state, [Observation(events.ModelDeleted(namespace="default", name="llama", uid="uid-llama"), NOW)]
     )

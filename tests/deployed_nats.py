@@ -1,4 +1,4 @@
-"""NATS as deploy/ configures it: the real nats-server with the very files, but for paths and ports, and with credentials as they are made."""
+"""NATS as deploy/ configures it: a real nats-server with the files of deploy/base and generated credentials."""
 
 import asyncio
 import base64
@@ -28,36 +28,36 @@ from tests.nats import binary
 from tests.store_cluster import StoreCluster
 
 
-class ClusterBus:
-    """One server; `folder` holds its credentials, a folder a Secret, as Pods mount them."""
+class DeployedNats:
+    """One server; `folder` has a subfolder for each Secret, as Pods mount them."""
 
     def __init__(self, folder: Path, process: "subprocess.Popen[bytes]", port: int) -> None:
         self.folder, self.process, self.port = folder, process, port
 
     @property
     def url(self) -> str:
-        """Where clients connect: by a name that the certificate bears."""
+        """The URL for clients, with a host name that is in the certificate."""
         return f"tls://localhost:{self.port}"
 
     @property
     def authority(self) -> str:
-        """The file to know the server by."""
+        """The file of the certificate authority."""
         return str(self.folder / secret_of("tap") / "ca.crt")
 
     def joined(self, user: str) -> contextlib.AbstractAsyncContextManager[Connection]:
-        """Connect as a service does."""
-        held = self.folder / secret_of(user)
-        return connection.connected(user, self.url, user, str(held / "password"), str(held / "ca.crt"))
+        """Connect as a component does, with the user's password from its Secret."""
+        secret = self.folder / secret_of(user)
+        return connection.connected(user, self.url, user, str(secret / "password"), str(secret / "ca.crt"))
 
     @contextlib.asynccontextmanager
     async def watched(self, user: str) -> AsyncIterator[tuple[Client, list[str]]]:
-        """Connect as a user and collect what the server refuses."""
-        refused: list[str] = []
+        """Connect as a user; yield the client and the list of the errors that the server reports to it."""
+        errors: list[str] = []
 
         async def note(error: Exception) -> None:
-            refused.append(str(error))
+            errors.append(str(error))
 
-        async with self.joined(user) as trusted:  # its options, and a client that keeps what it is told
+        async with self.joined(user) as trusted:  # the same options, with a client that records errors
             options = trusted.client.options
             client = await nats.connect(
                 self.url,
@@ -68,13 +68,13 @@ class ClusterBus:
                 error_cb=note,
             )
         try:
-            yield client, refused
+            yield client, errors
         finally:
             await client.close()
 
 
 async def credentials(folder: Path) -> None:
-    """Make the Secrets and write each as a folder."""
+    """Generate the Secrets and write each as a folder."""
     registry = builtin_registry()
     store = Store(registry, now=lambda: datetime(2026, 11, 24, 12, 0, tzinfo=UTC))
     bootstrap(store, registry, cluster_content.content())
@@ -88,16 +88,16 @@ async def credentials(folder: Path) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of loopback that nobody uses now."""
+    """Return unused TCP ports of the loopback interface."""
     with contextlib.ExitStack() as stack:
-        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in taken:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
             one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in taken]
+        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def configured(folder: Path, home: Path, cluster: str, port: int) -> Path:
-    """Write the configuration below `home`, with this machine's paths and ports; returns its file."""
+    """Write the configuration to `home` with paths and ports of this machine; return its file."""
     home.mkdir()
     base = DEPLOY / "base" / "nats"
     text = (base / "nats.conf").read_text()
@@ -106,9 +106,9 @@ def configured(folder: Path, home: Path, cluster: str, port: int) -> Path:
         (r"/data", str(home / "data")),
         (r"0\.0\.0\.0", "127.0.0.1"),
     )
-    for pattern, here in changes:
+    for pattern, replacement in changes:
         assert re.search(pattern, text)
-        text = re.sub(pattern, here, text)
+        text = re.sub(pattern, replacement, text)
     text = text.replace("\nport: 4222", f"\nport: {port}").replace("http_port: 8222", "http_port: -1")
     (home / "nats.conf").write_text(text)
     (home / "users.conf").write_text((base / "users.conf").read_text())
@@ -117,7 +117,7 @@ def configured(folder: Path, home: Path, cluster: str, port: int) -> Path:
 
 
 def environment(folder: Path, pod: str) -> dict[str, str]:
-    """Return what the Pod's environment holds: its name, and a password a user."""
+    """Return the environment of the Pod: its name, and the password of each user."""
     passwords = {
         f"NATS_PASSWORD_{user.upper()}": (folder / secret_of(user) / "password").read_text() for user in USERS
     }
@@ -133,19 +133,19 @@ def started(config: Path, folder: Path, pod: str) -> "subprocess.Popen[bytes]":
 
 
 async def listening(process: "subprocess.Popen[bytes]", home: Path) -> int:
-    """Wait until a server says where it listens."""
+    """Wait until a server listens; return its port."""
     ports = home / f"nats-server_{process.pid}.ports"
     async with asyncio.timeout(15):
         while not ports.exists() or not ports.read_text():
             assert process.poll() is None, (home / "log").read_text()
             await asyncio.sleep(0.01)
-    told = json.loads(ports.read_text())
-    return int((told.get("tls") or told["nats"])[0].rpartition(":")[2])
+    listeners = json.loads(ports.read_text())
+    return int((listeners.get("tls") or listeners["nats"])[0].rpartition(":")[2])
 
 
 @contextlib.contextmanager
 def reaped(processes: Sequence["subprocess.Popen[bytes]"]) -> Iterator[None]:
-    """End them all, whatever happens."""
+    """Kill and reap the processes when the block ends."""
     try:
         yield
     finally:
@@ -155,20 +155,23 @@ def reaped(processes: Sequence["subprocess.Popen[bytes]"]) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def cluster_bus(folder: Path) -> AsyncIterator[ClusterBus]:
-    """Run one server, as the base has it."""
+async def single_server(folder: Path) -> AsyncIterator[DeployedNats]:
+    """Run one server, as in deploy/base."""
     await credentials(folder)
     config = configured(
         folder, folder / "nats-0", (DEPLOY / "base" / "nats" / "cluster.conf").read_text(), -1
     )
     process = started(config, folder, "flexinfer-nats-0")
     with reaped([process]):
-        yield ClusterBus(folder, process, await listening(process, config.parent))
+        yield DeployedNats(folder, process, await listening(process, config.parent))
 
 
 @contextlib.asynccontextmanager
-async def three_servers(folder: Path) -> AsyncIterator[list[ClusterBus]]:
-    """Run three, as the overlay `ha` has them; they find each other by ports instead of names."""
+async def three_servers(folder: Path) -> AsyncIterator[list[DeployedNats]]:
+    """Run a cluster of three servers, as in the overlay `ha`.
+
+    Routes are ports of loopback instead of DNS names.
+    """
     await credentials(folder)
     text = (DEPLOY / "overlays" / "ha" / "cluster.conf").read_text()
     routes, clients = free_ports(3), free_ports(3)
@@ -178,9 +181,9 @@ async def three_servers(folder: Path) -> AsyncIterator[list[ClusterBus]]:
     processes: list[subprocess.Popen[bytes]] = []
     with reaped(processes):
         for number, (port, client) in enumerate(zip(routes, clients, strict=True)):
-            mine = text.replace("port: 6222", f"port: {port}").replace("0.0.0.0", "127.0.0.1")
-            config = configured(folder, folder / f"nats-{number}", mine, client)
+            cluster = text.replace("port: 6222", f"port: {port}").replace("0.0.0.0", "127.0.0.1")
+            config = configured(folder, folder / f"nats-{number}", cluster, client)
             processes.append(started(config, folder, f"flexinfer-nats-{number}"))
         for number, process in enumerate(processes):
             await listening(process, folder / f"nats-{number}")
-        yield [ClusterBus(folder, p, port) for p, port in zip(processes, clients, strict=True)]
+        yield [DeployedNats(folder, p, port) for p, port in zip(processes, clients, strict=True)]

@@ -1,4 +1,4 @@
-"""Every user of the bus on a real nats-server: what it may do works, anything else is refused."""
+"""Every user of the local NATS on a real nats-server: what it may do works, anything else is refused."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from tests.builders import a_model
 
 pytestmark = pytest.mark.integration
 
-INTERESTS = {
+SUBSCRIPTIONS = {
     "placer": Subscriptions(live=("gpu",), changed=CHANGED_RECEIVERS["placer"]),
     "prefetcher": Subscriptions(changed=CHANGED_RECEIVERS["prefetcher"]),
     "launcher": Subscriptions(live=("activity",), changed=CHANGED_RECEIVERS["launcher"]),
@@ -39,7 +39,7 @@ INTERESTS = {
 
 @contextlib.asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[Instance]:
-    """Run nats-server as `flexinfer up` does, with streams and one Model in them."""
+    """Run nats-server as `flexinfer up` does, with streams and the event of one Model."""
     instance = instances.ensure(folder / "state")
     provisioning.write_files(instance)
     with instance.log("nats").open("wb") as log:
@@ -59,17 +59,17 @@ async def served(folder: Path) -> AsyncIterator[Instance]:
 
 
 def joined(instance: Instance, user: str) -> contextlib.AbstractAsyncContextManager[Connection]:
-    """Connect as a service does."""
+    """Connect as a component does."""
     return connection.connected(user, instance.nats_url, user, str(instance.nats_password_file(user)))
 
 
 @contextlib.asynccontextmanager
 async def watched(instance: Instance, user: str) -> AsyncIterator[tuple[Client, list[str]]]:
-    """Connect as a user and collect what the server refuses."""
-    refused: list[str] = []
+    """Connect as a user; yield the client and the list of the errors that the server reports to it."""
+    errors: list[str] = []
 
     async def note(error: Exception) -> None:
-        refused.append(str(error))
+        errors.append(str(error))
 
     client = await nats.connect(
         instance.nats_url,
@@ -79,25 +79,25 @@ async def watched(instance: Instance, user: str) -> AsyncIterator[tuple[Client, 
         error_cb=note,
     )
     try:
-        yield client, refused
+        yield client, errors
     finally:
         await client.close()
 
 
-async def refusals(client: Client, refused: list[str], count: int) -> None:
-    """Wait until the server has refused that much."""
+async def refusals(client: Client, errors: list[str], count: int) -> None:
+    """Wait until the server has reported `count` errors."""
     async with asyncio.timeout(5):
-        while len(refused) < count:
+        while len(errors) < count:
             await client.flush()
             await asyncio.sleep(0.01)
 
 
 async def test_every_reader_gets_its_snapshot_with_its_own_user(tmp_path: Path) -> None:
-    """The permissions are enough for what the services really do."""
+    """The permissions suffice for the subscriptions of the components."""
     async with served(tmp_path) as instance:
-        for name, interests in INTERESTS.items():
+        for name, subscriptions in SUBSCRIPTIONS.items():
             async with joined(instance, name) as link, asyncio.timeout(10):
-                first = await anext(NatsBus(link).deliveries(interests))
+                first = await anext(NatsBus(link).deliveries(subscriptions))
                 assert isinstance(first, Snapshot), name
                 assert len(first.observations) == 1, name
 
@@ -105,16 +105,16 @@ async def test_every_reader_gets_its_snapshot_with_its_own_user(tmp_path: Path) 
 async def test_one_user_serves_all_controllers_in_one_process(tmp_path: Path) -> None:
     """`flexinfer run --controllers`: the subscriptions of each, over one user."""
     async with served(tmp_path) as instance:
-        for name, interests in INTERESTS.items():
+        for name, subscriptions in SUBSCRIPTIONS.items():
             if name == "proxy":
                 continue
             async with joined(instance, permissions.CONTROLLERS) as link, asyncio.timeout(10):
-                assert isinstance(await anext(NatsBus(link).deliveries(interests)), Snapshot)
+                assert isinstance(await anext(NatsBus(link).deliveries(subscriptions)), Snapshot)
 
 
 @pytest.mark.parametrize("user", permissions.USERS)
-async def test_a_user_may_publish_what_is_its_own_and_nothing_else(tmp_path: Path, user: str) -> None:
-    """Forging another's fact, and deleting or purging a stream, are refused by the server."""
+async def test_a_user_may_publish_its_own_subjects_and_no_others(tmp_path: Path, user: str) -> None:
+    """The server refuses events of other users and the deletion or purge of a stream."""
     foreign = [
         "$JS.API.STREAM.DELETE.FI_STATE",
         "$JS.API.STREAM.PURGE.FI_STATE",
@@ -125,31 +125,33 @@ async def test_a_user_may_publish_what_is_its_own_and_nothing_else(tmp_path: Pat
     ]
     if user not in {"watcher", *permissions.GROUPS}:
         foreign += ["flexinfer.model.default.a", "flexinfer.watermark"]
-    async with served(tmp_path) as instance, watched(instance, user) as (client, refused):
+    async with served(tmp_path) as instance, watched(instance, user) as (client, errors):
         for subject in foreign:
             await client.publish(subject, b"{}")
-        await refusals(client, refused, len(foreign))
+        await refusals(client, errors, len(foreign))
         own = [
             s for s in permissions.permissions(user).publish if s.startswith("flexinfer.") and s.endswith(">")
         ]
         for pattern in own:
             await client.publish(pattern.replace(">", "x.y"), b"{}")
         await client.flush()
-        assert len(refused) == len(foreign), refused
+        assert len(errors) == len(foreign), errors
 
 
 @pytest.mark.parametrize("user", [user for user in permissions.USERS if user != permissions.TAP])
-async def test_no_service_may_listen_to_everything_or_to_anothers_replies(tmp_path: Path, user: str) -> None:
-    """Only the tap hears all, and nobody hears another's inbox."""
-    async with served(tmp_path) as instance, watched(instance, user) as (client, refused):
+async def test_no_component_may_subscribe_to_all_subjects_or_to_foreign_replies(
+    tmp_path: Path, user: str
+) -> None:
+    """Only the tap user may subscribe to all subjects, and no user to the inbox of another."""
+    async with served(tmp_path) as instance, watched(instance, user) as (client, errors):
         for pattern in (">", "flexinfer.>", "_INBOX_tap.>"):
             await client.subscribe(pattern)
-        await refusals(client, refused, 3)
+        await refusals(client, errors, 3)
 
 
-async def test_the_tap_hears_everything_and_reads_the_history(tmp_path: Path) -> None:
-    """For people: a plain subscription, and the stream of history from its beginning."""
-    told = events.HistoryRecorded(
+async def test_the_tap_user_subscribes_to_everything_and_reads_the_history(tmp_path: Path) -> None:
+    """With a plain subscription, and a consumer from the beginning of the history stream."""
+    event = events.HistoryRecorded(
         namespace="default", name="a", uid="u", service="placer", step="Placed=True"
     )
     async with (
@@ -157,24 +159,24 @@ async def test_the_tap_hears_everything_and_reads_the_history(tmp_path: Path) ->
         joined(instance, "placer") as placer,
         joined(instance, permissions.TAP) as tap,
     ):
-        heard = await tap.client.subscribe("flexinfer.>")
+        subscription = await tap.client.subscribe("flexinfer.>")
         await tap.client.flush()
-        await NatsBus(placer).publish(told)
-        assert (await heard.next_msg(timeout=5)).subject == "flexinfer.history.default.a"
-        async with OrderedConsumer(tap, subjects.HISTORY_STREAM, "flexinfer.history.>").opened() as reading:
+        await NatsBus(placer).publish(event)
+        assert (await subscription.next_msg(timeout=5)).subject == "flexinfer.history.default.a"
+        async with OrderedConsumer(tap, subjects.HISTORY_STREAM, "flexinfer.history.>").opened() as consumer:
             async with asyncio.timeout(5):
-                message = await anext(reading.messages())
+                message = await anext(consumer.messages())
             assert message.subject == "flexinfer.history.default.a"
 
 
 @pytest.mark.parametrize("credentials", [b"{}", b'{"user": "tap", "pass": "wrong"}'], ids=["none", "wrong"])
-async def test_without_a_password_nobody_gets_in(tmp_path: Path, credentials: bytes) -> None:
-    """Another user of the machine gets nothing."""
+async def test_a_client_without_a_password_is_refused(tmp_path: Path, credentials: bytes) -> None:
+    """Another user of the machine cannot connect."""
     async with served(tmp_path) as instance, asyncio.timeout(10):
         reader, writer = await asyncio.open_connection("127.0.0.1", instance.ports.nats)
         writer.write(b"CONNECT " + credentials + b"\r\nPING\r\n")
-        told = await reader.read()
+        response = await reader.read()
         writer.close()
         await writer.wait_closed()
-        assert b"Authorization Violation" in told
-        assert b"PONG" not in told
+        assert b"Authorization Violation" in response
+        assert b"PONG" not in response

@@ -1,7 +1,8 @@
-"""A world: store, bus, node, the real proxy and the six services, one seed, faults drawn from it.
+"""A simulation: API store, bus, node, the real proxy and the six controllers, with faults from one seed.
 
-A service can be killed between any two of its calls, with the answer of the last one lost, and starts again; or be paused for longer than its
-Lease lasts while a successor acts, and wake up in the middle of what it did.
+A component can be killed between any two of its calls, with the response to the last one lost, and is
+restarted; or it is paused for longer than its Lease lasts while a new leader acts, and resumes in the middle
+of its work.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ from localkube.apiserver.resources import Resource
 from localkube.apiserver.store import Store
 from localkube.controllers.garbage_collector import GarbageCollector
 from tests.simulation.bus import Broker, SimulatedBus, SimulatedStream
-from tests.simulation.judge import Judge
+from tests.simulation.checker import Checker
 from tests.simulation.node import Node
 from tests.simulation.proxy import GatewayFactory, Proxy
 from tests.simulation.registry import registry
@@ -64,80 +65,85 @@ DEADLINES: Mapping[tuple[str, str], float] = {
     (conditions.WANTED, Reason.FIRST_START): 2 * _LOADS,
     (conditions.WANTED, Reason.FIRST_START_QUEUED): 3 * (_LOADS + _STOPS),
 }
-"""How long each wait of a history may last, in seconds, by these settings; a queue's is that of everybody before."""
+"""How long each wait may last with these settings, in seconds.
+
+A queued Model also waits for all before it.
+"""
 GARBAGE_SECONDS = 0.5
 
 
 class Member:
-    """One running instance of a service: what may kill it, and how long it is paused."""
+    """One replica of a component: when it is killed, and until when it is paused."""
 
-    def __init__(self, world: "World", name: str, main: Callable[[Runtime], Awaitable[None]]) -> None:
-        self.world, self.name, self.main = world, name, main
+    def __init__(
+        self, simulation: "Simulation", name: str, main: Callable[[Runtime], Awaitable[None]]
+    ) -> None:
+        self.simulation, self.name, self.main = simulation, name, main
         self.calls = 0
         self.dies_at: int | None = None
         self.paused_until = 0.0
-        self.ghost = False
+        self.is_deposed = False
         self.task: asyncio.Task[None] | None = None
 
     async def step(self) -> None:
-        """Pass one point at which a process may be cut off or held up."""
+        """Pass a point at which the process may be killed or paused."""
         self.calls += 1
-        if self.dies_at is not None and self.calls >= self.dies_at and not self.ghost:
-            self.world.kill(self)
+        if self.dies_at is not None and self.calls >= self.dies_at and not self.is_deposed:
+            self.simulation.kill(self)
             await asyncio.Event().wait()
-        await asyncio.sleep(self.world.chance.random() * self.world.latency)
-        while self.world.clock() < self.paused_until:
-            await asyncio.sleep(self.paused_until - self.world.clock() + 0.001)
+        await asyncio.sleep(self.simulation.chance.random() * self.simulation.latency)
+        while self.simulation.clock() < self.paused_until:
+            await asyncio.sleep(self.paused_until - self.simulation.clock() + 0.001)
 
     def runtime(self) -> Runtime:
-        """Return what the service is given."""
-        world = self.world
+        """Return the Runtime of the component."""
+        simulation = self.simulation
         return Runtime(
             name=self.name,
             settings=SETTINGS,
-            cluster=Shaky(StoreCluster(world.store), self),
-            bus=SimulatedBus(world.broker, self.name),
-            clock=world.clock,
-            utc_now=world.utc_now,
+            cluster=InterruptibleCluster(StoreCluster(simulation.store), self),
+            bus=SimulatedBus(simulation.broker, self.name),
+            clock=simulation.clock,
+            utc_now=simulation.utc_now,
             sleep=asyncio.sleep,
-            random=world.chance.random,
+            random=simulation.chance.random,
             set_ready=lambda _up: None,
-            spawn_background=world.spawn_background,
-            is_leader=lambda: not self.ghost,
+            spawn_background=simulation.spawn_background,
+            is_leader=lambda: not self.is_deposed,
         )
 
     async def live(self) -> None:
-        """Run the service."""
+        """Run the component."""
         await self.main(self.runtime())
 
 
-class Shaky:
-    """A cluster whose every call passes two of its caller's points: before it is made, and before its answer is seen."""
+class InterruptibleCluster:
+    """A Kubernetes client whose calls can be interrupted before the request and before the response is seen."""
 
     def __init__(self, inner: Cluster, member: Member) -> None:
         self._inner, self._member = inner, member
 
-    async def _around(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _interruptible(self, call: Callable[[], Awaitable[T]]) -> T:
         await self._member.step()
         answer = await call()
         await self._member.step()
         return answer
 
     async def _write(self, verb: str, kind: Kind[Any], body: Any, call: Callable[[], Awaitable[T]]) -> T:
-        async def judged() -> T:
+        async def checked() -> T:
             answer = await call()
-            self._member.world.judge.sent(verb, kind, body, answer)
+            self._member.simulation.checker.sent(verb, kind, body, answer)
             return answer
 
-        return await self._around(judged)
+        return await self._interruptible(checked)
 
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
         """GET."""
-        return await self._around(lambda: self._inner.get(kind, namespace, name))
+        return await self._interruptible(lambda: self._inner.get(kind, namespace, name))
 
     async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
         """LIST."""
-        return await self._around(lambda: self._inner.list(kind, namespace, labels=labels))
+        return await self._interruptible(lambda: self._inner.list(kind, namespace, labels=labels))
 
     async def watch(self, kind: Kind[T], version: str) -> AsyncIterator[Change[T]]:
         """WATCH."""
@@ -147,8 +153,8 @@ class Shaky:
     async def create(self, kind: Kind[T], namespace: str, body: Any) -> T:
         """POST."""
         if kind.name == "Event":
-            return body  # type: ignore[no-any-return] # people are not simulated
-        return await self._around(lambda: self._inner.create(kind, namespace, body))
+            return body  # type: ignore[no-any-return] # Events are not simulated
+        return await self._interruptible(lambda: self._inner.create(kind, namespace, body))
 
     async def replace(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
         """PUT."""
@@ -178,7 +184,7 @@ class Shaky:
 
     async def merge(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
         """Merge."""
-        return await self._around(lambda: self._inner.merge(kind, namespace, name, body))
+        return await self._interruptible(lambda: self._inner.merge(kind, namespace, name, body))
 
     async def delete(
         self, kind: Kind[Any], namespace: str, name: str, *, uid: str = "", grace: int | None = None
@@ -192,8 +198,8 @@ class Shaky:
         )
 
 
-class World:
-    """Everything, in virtual time; `services` are put in place of ours of the same name."""
+class Simulation:
+    """The whole system in virtual time; `services` replace the controllers of the same name."""
 
     def __init__(
         self,
@@ -210,41 +216,41 @@ class World:
         self.store = Store(
             registry(), now=self.utc_now, new_uid=lambda: f"{next(self._uids):08d}-0000-4000-8000-0"
         )
-        self.judge = Judge(self.clock, DEADLINES)
-        self.store.observe(self.judge.written)
+        self.checker = Checker(self.clock, DEADLINES)
+        self.store.observe(self.checker.written)
         self.broker = Broker(self.chance, self.clock)
         self.node = Node(self.store, self.broker, self.chance, self.clock)
         self._kind = self._named(GROUP, VERSION, PLURAL)
-        self.proxy = Proxy(self.node, self.judge, self.chance, gateway)
+        self.proxy = Proxy(self.node, self.checker, self.chance, gateway)
         self.members: dict[str, Member] = {}
-        self.ghosts: list[Member] = []
+        self.deposed: list[Member] = []
         self.failures: list[BaseException] = []
         self.log: list[str] = []
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def _named(self, group: str, version: str, plural: str) -> Resource:
-        found = self.store.registry.find(group, version, plural)
-        assert found is not None
-        return found
+        resource = self.store.registry.find(group, version, plural)
+        assert resource is not None
+        return resource
 
     def utc_now(self) -> datetime:
-        """Return the wall time."""
+        """Return the wall-clock time."""
         return EPOCH + timedelta(seconds=self.clock())
 
     def models(self) -> dict[str, Model]:
-        """Return every Model as the API holds it."""
-        found = self.store.list(self._kind, None, Query()).items
-        models = [msgspec.convert(item, Model) for item in found]
+        """Return every Model of the API server by key."""
+        items = self.store.list(self._kind, None, Query()).items
+        models = [msgspec.convert(item, Model) for item in items]
         return {model.key: model for model in models}
 
-    def say(self, what: str) -> None:
-        """Note what happened, for a failing seed."""
+    def record(self, what: str) -> None:
+        """Add a line to the log, which is printed for a seed with problems."""
         self.log.append(f"{self.clock():8.3f} {what}")
 
     # --- processes
 
     def spawn_background(self, work: Any) -> None:
-        """Run something beside."""
+        """Run a coroutine in the background."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -255,7 +261,7 @@ class World:
             self.failures.append(error)
 
     def start(self) -> None:
-        """Start the node, the proxy and every service."""
+        """Start the node, the proxy and every controller."""
         namespaces = self._named("", "v1", "namespaces")
         claims = self._named("", "v1", "persistentvolumeclaims")
         for name in ("default", SYSTEM_NAMESPACE):
@@ -278,13 +284,13 @@ class World:
             self.launch(name)
 
     async def _collect(self) -> None:
-        """Collect garbage a moment after every change, as the API's own controller does."""
-        garbage, wake = GarbageCollector(self.store), asyncio.Event()
-        self.store.observe(lambda _change: wake.set())
+        """Collect garbage shortly after every change, as the controller of Kubernetes does."""
+        garbage, changed = GarbageCollector(self.store), asyncio.Event()
+        self.store.observe(lambda _change: changed.set())
         while True:
-            await wake.wait()
+            await changed.wait()
             await asyncio.sleep(self.chance.random() * GARBAGE_SECONDS)
-            wake.clear()
+            changed.clear()
             garbage.step()
 
     async def _telemetry(self) -> None:
@@ -293,7 +299,7 @@ class World:
             await asyncio.sleep(10)
 
     def launch(self, name: str) -> Member:
-        """Start a fresh instance of a service."""
+        """Start a new replica of a component."""
         member = self.members[name] = Member(self, name, self._main(name))
         member.task = asyncio.get_running_loop().create_task(member.live())
         self._tasks.add(member.task)
@@ -305,11 +311,11 @@ class World:
             return self.proxy.main
         if name == "watcher":
             return lambda runtime: mirror(runtime, SimulatedStream(self.broker))
-        controller = self._services.get(name) or launcher(SETTINGS, self._asking)
+        controller = self._services.get(name) or launcher(SETTINGS, self._http_client)
         return partial(run_controller, controller=controller)
 
     @contextlib.asynccontextmanager
-    async def _asking(self) -> AsyncIterator[Ask]:
+    async def _http_client(self) -> AsyncIterator[Ask]:
         async def ask(url: str) -> Answer:
             await asyncio.sleep(0.001)
             address = url.partition("//")[2].partition(":")[0]
@@ -321,8 +327,8 @@ class World:
         yield ask
 
     def kill(self, member: Member, back_after: float | None = None) -> None:
-        """SIGKILL, and a supervisor that starts it again."""
-        self.say(f"kill {member.name} at its call {member.calls}")
+        """Kill a replica; it is restarted after `back_after` seconds, or after a random delay."""
+        self.record(f"kill {member.name} at its call {member.calls}")
         if member.task is not None:
             member.task.cancel()
         if self.members.get(member.name) is member:
@@ -331,30 +337,33 @@ class World:
             asyncio.get_running_loop().call_later(delay, self.launch, member.name)
 
     def cut_off(self, name: str, seconds: float) -> None:
-        """Break a service's connection to NATS for so long."""
-        self.say(f"cut {name} off NATS for {seconds:.1f} s")
+        """Disconnect a component from NATS for some seconds."""
+        self.record(f"cut {name} off NATS for {seconds:.1f} s")
         self.broker.cut_off(name)
         asyncio.get_running_loop().call_later(seconds, self.broker.reconnect, name)
 
     def pause(self, name: str, seconds: float) -> None:
-        """SIGSTOP for so long; past its Lease a successor takes over, and what wakes up is a ghost."""
+        """Pause a replica for some seconds.
+
+        If its Lease expires, a new leader takes over and the resumed replica is deposed.
+        """
         member = self.members.get(name)
         if member is None:
             return
-        self.say(f"pause {name} for {seconds:.1f} s")
+        self.record(f"pause {name} for {seconds:.1f} s")
         member.paused_until = self.clock() + seconds
         if seconds > LEASE_SECONDS:
-            self.ghosts.append(member)
+            self.deposed.append(member)
             loop = asyncio.get_running_loop()
-            loop.call_later(LEASE_SECONDS, self._supplant, member)
-            loop.call_later(seconds + 3, self._bury, member)
+            loop.call_later(LEASE_SECONDS, self._depose, member)
+            loop.call_later(seconds + 3, self._cancel, member)
 
-    def _supplant(self, member: Member) -> None:
-        member.ghost = True
+    def _depose(self, member: Member) -> None:
+        member.is_deposed = True
         if self.members.get(member.name) is member:
             self.launch(member.name)
 
     @staticmethod
-    def _bury(member: Member) -> None:
+    def _cancel(member: Member) -> None:
         if member.task is not None:
             member.task.cancel()

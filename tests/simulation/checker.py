@@ -1,9 +1,10 @@
-"""What must be true at every step, judged where the truth is: at the store, as each write lands, and by the clock.
+"""The invariants, checked at the store with each write, at each request, and by the clock.
 
-* A write made for one Model never lands on its namesake: each is fenced by the resourceVersion or uid that it was decided from.
-* A group's Lease takes the steps of DESIGN 6 in their order, and its turn only grows.
-* A gate opens only for a Model that is there.
-* Once faults have stopped, nothing waits past its deadline.
+* A write for one Model never changes its namesake: it has the resourceVersion or uid that it was decided
+  from.
+* The Lease of a group goes through the steps of DESIGN 6 in their order, and its turn only increases.
+* A gate is removed only for a Model that exists.
+* After the faults have ended, nothing waits past its deadline.
 * Every request is sent to an engine of its Model or answered with an error by its deadline; none is dropped.
 """
 
@@ -22,16 +23,16 @@ from localkube.apiserver.watch_cache import Change
 
 _NEXT = {FREED: GRANTED, GRANTED: RELEASING, RELEASING: STOPPED, STOPPED: FREED}
 _SLACK = 6.0
-"""For the reactor, a Lease that changes hands, and the relist after a loss."""
+"""For the control loop, a change of the leader, and the resync after a loss; in seconds."""
 _REQUEST_SLACK = RECONNECT_SECONDS + 0.01
-"""A connection that is refused just before the deadline is awaited once more at the engine's new address."""
+"""If a connection is refused just before the deadline, the gateway waits once more for a new address."""
 
 
 SERVED = "served"
 
 
 class _Request(msgspec.Struct):
-    """A request of a Model's uid, which must be sent or answered by its deadline."""
+    """A request for a Model's uid, which must be sent or answered by its deadline."""
 
     uid: str
     deadline: float
@@ -39,30 +40,33 @@ class _Request(msgspec.Struct):
     late: bool = False
 
 
-class Judge:
-    """Sees every write, and says what was wrong with it; `deadlines` is condition type and reason -> seconds that it may last."""
+class Checker:
+    """Checks every write and request.
+
+    `deadlines` is condition type and reason -> the seconds that it may last.
+    """
 
     def __init__(self, clock: Callable[[], float], deadlines: Mapping[tuple[str, str], float]) -> None:
         self._clock, self._deadlines = clock, deadlines
         self._uids: dict[str, str] = {}  # resourceVersion of a Model -> its uid
-        self._models: set[str] = set()  # uids that are there
+        self._models: set[str] = set()  # uids of existing Models
         self._waits: dict[str, dict[tuple[str, str], float]] = {}  # uid -> type and reason -> since when
-        self._requests: dict[int, _Request] = {}  # number -> one that has no answer yet
+        self._requests: dict[int, _Request] = {}  # number -> a request without a response
         self._sums = hashlib.sha256()
         self.problems: list[str] = []
 
     @property
     def digest(self) -> str:
-        """A hash of all writes and their times: the same seed gives the same."""
+        """A hash of all writes with their times: the same for the same seed."""
         return self._sums.hexdigest()
 
-    def _wrong(self, what: str) -> None:
+    def _report(self, what: str) -> None:
         self.problems.append(f"{what} at {self._clock():.3f}")
 
     # --- the store
 
     def written(self, change: Change) -> None:
-        """Judge what a write did."""
+        """Check the change that a write made."""
         self._sums.update(
             f"{self._clock():.6f} {change.revision} {change.group_resource} {change.key}\n".encode()
         )
@@ -95,11 +99,11 @@ class Judge:
             return
         begins = (old.step, new.step) == (FREED, GRANTED)
         if new.step not in (old.step, _NEXT[old.step]) or new.turn != old.turn + begins:
-            self._wrong(
+            self._report(
                 f"the Lease of {new.group} went from {old.step} of turn {old.turn} to {new.step} of turn {new.turn}"
             )
         if not begins and new.step != FREED and new.holder_uid != old.holder_uid:
-            self._wrong(f"turn {new.turn} of {new.group} changed hands")
+            self._report(f"turn {new.turn} of {new.group} changed its holder")
 
     def _pod(self, change: Change) -> None:
         old, new = change.old, change.new
@@ -107,63 +111,66 @@ class Judge:
             return
         uid = new["metadata"]["labels"].get(MODEL_UID_LABEL, "")
         if not new["spec"].get("schedulingGates") and uid not in self._models:
-            self._wrong(f"the gate of {change.key[1]} opened for a Model that is gone")
+            self._report(f"the gate of {change.key[1]} was removed for a Model that does not exist")
 
-    # --- the services' calls
+    # --- the calls of components
 
     def sent(self, verb: str, kind: Kind[Any], body: Any, answer: Any) -> None:
-        """Judge a write that a service made and that the API took."""
+        """Check a write of a component that the API server accepted."""
         if kind is MODELS and verb == "apply":
             meant = self._uids.get(str(body["metadata"].get("resourceVersion", "")))
             if meant is None:
-                self._wrong(
-                    f"a status of {answer.key} is written without the version that it was decided from"
+                self._report(
+                    f"a status of {answer.key} is written without the resourceVersion that it was decided from"
                 )
             elif meant != answer.uid:
-                self._wrong(f"what was meant for {meant} was written on its namesake {answer.uid}")
+                self._report(f"a write for {meant} changed its namesake {answer.uid}")
         elif verb == "patch" and not _tests_identity(body):
-            self._wrong(f"a patch of a {kind.name} tests neither uid nor version")
+            self._report(f"a patch of a {kind.name} tests neither uid nor version")
         elif verb == "replace" and kind is LEASES and not body["metadata"].get("resourceVersion"):
-            self._wrong("a Lease is replaced whatever it holds")
+            self._report("a Lease is replaced without a resourceVersion")
         elif verb == "delete" and not body["uid"]:
-            self._wrong(f"a {kind.name} is deleted by name alone")
+            self._report(f"a {kind.name} is deleted by name alone")
 
     # --- the proxy's requests
 
     @property
     def open_requests(self) -> int:
-        """How many requests have no answer yet."""
+        """The number of requests without a response."""
         return len(self._requests)
 
     def request_received(self, number: int, model: Model) -> None:
-        """Note a request that named this Model; numbers are never used twice."""
+        """Note a request for a Model; numbers are unique."""
         budget = seconds(model.spec.serverless.cold_start_timeout)
         self._requests[number] = _Request(model.uid, self._clock() + budget)
 
     def request_sent(self, number: int, engine_uid: str) -> None:
-        """Judge where and when a request is sent; `engine_uid` is the Model that the engine was started for."""
+        """Check where and when a request is sent.
+
+        `engine_uid` is the Model that the engine was started for.
+        """
         request = self._requests[number]
         if engine_uid != request.uid:
-            self._wrong(f"a request for {request.uid} was sent to an engine of {engine_uid}")
+            self._report(f"a request for {request.uid} was sent to an engine of {engine_uid}")
         self._on_time(request, "sent")
         request.sent = True
 
     def request_ended(self, number: int, outcome: str) -> None:
-        """Judge an answer."""
+        """Check the response to a request."""
         self._sums.update(f"{self._clock():.6f} request {number} {outcome}\n".encode())
         request = self._requests.pop(number, None)
         if request is None:
-            return  # it named no Model
+            return  # it was not routed to a Model
         if not request.sent:
             self._on_time(request, f"answered with {outcome}")
         if outcome == SERVED and not request.sent:
-            self._wrong(f"a request for {request.uid} was served by no engine")
+            self._report(f"a request for {request.uid} was served without an engine")
 
     def _on_time(self, request: "_Request", what: str) -> None:
         late = self._clock() - request.deadline
         if late > _REQUEST_SLACK and not request.late:
             request.late = True
-            self._wrong(f"a request for {request.uid} was {what} {late:.1f} s after its deadline")
+            self._report(f"a request for {request.uid} was {what} {late:.1f} s after its deadline")
 
     def _overdue(self) -> None:
         for request in self._requests.values():
@@ -173,27 +180,27 @@ class Judge:
     # --- the clock
 
     def _wait(self, model: Any) -> None:
-        """Note for what a Model waits from now on."""
+        """Note what a Model waits for from now on."""
         uid = model["metadata"]["uid"]
         reasons = {(c["type"], c["reason"]) for c in (model.get("status") or {}).get("conditions") or ()}
-        known = self._waits.get(uid, {})
+        previous = self._waits.get(uid, {})
         self._waits[uid] = {
-            wait: known.get(wait, self._clock()) for wait in sorted(reasons & set(self._deadlines))
+            wait: previous.get(wait, self._clock()) for wait in sorted(reasons & set(self._deadlines))
         }
 
-    def excuse(self) -> None:
-        """Restart every wait: faults may have restarted them, as a successor does."""
+    def restart_waits(self) -> None:
+        """Restart the time of every wait: a fault may have restarted it, as a new leader does."""
         for waits in self._waits.values():
             waits.update(dict.fromkeys(waits, self._clock()))
 
-    def look(self) -> None:
-        """Judge how long each Model and each request waits."""
+    def check_waits(self) -> None:
+        """Check how long each Model and each request waits."""
         self._overdue()
         for uid, waits in self._waits.items():
             for (kind, reason), since in waits.items():
                 waited = self._clock() - since
                 if waited > self._deadlines[kind, reason] + _SLACK:
-                    self._wrong(f"the Model {uid} has been {kind}/{reason} for {waited:.0f} s")
+                    self._report(f"the Model {uid} has been {kind}/{reason} for {waited:.0f} s")
                     waits[kind, reason] = self._clock()
 
 

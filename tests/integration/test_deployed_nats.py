@@ -1,4 +1,4 @@
-"""NATS as deploy/ configures it: encrypted, and every user against every subject, both ways, consumers included."""
+"""NATS as deploy/ configures it: encryption, and the permissions of every user on subjects and consumers."""
 
 import asyncio
 import json
@@ -18,11 +18,11 @@ from flexinfer.runtime.nats.state_reader import NatsBus
 from flexinfer.runtime.nats.state_writer import StateStream
 from flexinfer.runtime.runtime import Snapshot, Subscriptions
 from tests.builders import a_model
-from tests.bus_of_the_cluster import cluster_bus, three_servers
+from tests.deployed_nats import single_server, three_servers
 
 pytestmark = pytest.mark.integration
 
-ALL, NOBODY = frozenset(SERVICES), frozenset[str]()
+ALL, NO_USER = frozenset(SERVICES), frozenset[str]()
 READERS = ALL - {"agent"}
 STATUS = ("watcher", "placer", "prefetcher", "reaper", "arbiter", "launcher")
 STREAMS = ("FI_STATE", "FI_LIVE", "FI_HISTORY", "FI_DEAD")
@@ -48,40 +48,40 @@ MAY_PUBLISH: Mapping[str, frozenset[str]] = {
     "flexinfer.history.default.a": ALL,
     "flexinfer.dead.wake.default.a": ALL,
     **{f"flexinfer.changed.{owner}.default.a": users(owner) for owner in STATUS},
-    "flexinfer.changed.proxy.default.a": NOBODY,
-    "flexinfer.changed.agent.default.a": NOBODY,
-    "flexinfer": NOBODY,
-    "elsewhere": NOBODY,
-    # Streams: made by one identity, and never changed, emptied or taken away.
+    "flexinfer.changed.proxy.default.a": NO_USER,
+    "flexinfer.changed.agent.default.a": NO_USER,
+    "flexinfer": NO_USER,
+    "elsewhere": NO_USER,
+    # Streams: created by one user, and never updated, purged or deleted.
     **{f"$JS.API.STREAM.{verb}.{stream}": users(BOOTSTRAP) for verb in ("INFO", "CREATE") for stream in STREAMS},
-    **{f"$JS.API.STREAM.{verb}.FI_STATE": NOBODY for verb in ("UPDATE", "DELETE", "PURGE", "SNAPSHOT", "RESTORE")},
-    "$JS.API.STREAM.CREATE.FI_OTHER": NOBODY,
-    "$JS.API.STREAM.MSG.DELETE.FI_STATE": NOBODY,
-    "$JS.API.STREAM.MSG.GET.FI_STATE": NOBODY,
-    "$JS.API.DIRECT.GET.FI_STATE": NOBODY,
-    "$JS.API.STREAM.NAMES": NOBODY,
-    "$JS.API.STREAM.LIST": NOBODY,
-    "$JS.API.INFO": NOBODY,
-    # Consumers: on a filtered subject only, and only of what a service reads.
+    **{f"$JS.API.STREAM.{verb}.FI_STATE": NO_USER for verb in ("UPDATE", "DELETE", "PURGE", "SNAPSHOT", "RESTORE")},
+    "$JS.API.STREAM.CREATE.FI_OTHER": NO_USER,
+    "$JS.API.STREAM.MSG.DELETE.FI_STATE": NO_USER,
+    "$JS.API.STREAM.MSG.GET.FI_STATE": NO_USER,
+    "$JS.API.DIRECT.GET.FI_STATE": NO_USER,
+    "$JS.API.STREAM.NAMES": NO_USER,
+    "$JS.API.STREAM.LIST": NO_USER,
+    "$JS.API.INFO": NO_USER,
+    # Consumers: with a filter subject only, and only for the subjects that a component reads.
     f"{_CREATE}.FI_STATE.c.flexinfer.>": READERS | {TAP},
     f"{_CREATE}.FI_LIVE.c.flexinfer.gpu.>": users("placer", "arbiter", TAP),
     f"{_CREATE}.FI_LIVE.c.flexinfer.activity.>": users("launcher", "reaper", TAP),
     f"{_CREATE}.FI_LIVE.c.flexinfer.>": users(TAP),
     f"{_CREATE}.FI_HISTORY.c.flexinfer.history.>": users(TAP),
-    f"{_CREATE}.FI_DEAD.c.flexinfer.dead.>": NOBODY,
-    f"{_CREATE}.FI_STATE": NOBODY,
-    f"{_CREATE}.FI_STATE.c": NOBODY,
-    f"{_CREATE}.FI_STATE.c.>": NOBODY,
-    f"{_CREATE}.FI_STATE.c.flexinfer.model.>": READERS | {TAP},  # a part of what they may read anyway
-    "$JS.API.CONSUMER.DURABLE.CREATE.FI_STATE.c": NOBODY,
-    "$JS.API.CONSUMER.DELETE.FI_STATE.c": NOBODY,
-    "$JS.API.CONSUMER.INFO.FI_STATE.c": NOBODY,
-    "$JS.API.CONSUMER.MSG.NEXT.FI_STATE.c": NOBODY,
-    "$JS.ACK.FI_STATE.c.1.1.1.1.1": NOBODY,
-    "$SYS.REQ.SERVER.PING": NOBODY,
-    **{f"_INBOX_{user}.x": NOBODY for user in USERS},
+    f"{_CREATE}.FI_DEAD.c.flexinfer.dead.>": NO_USER,
+    f"{_CREATE}.FI_STATE": NO_USER,
+    f"{_CREATE}.FI_STATE.c": NO_USER,
+    f"{_CREATE}.FI_STATE.c.>": NO_USER,
+    f"{_CREATE}.FI_STATE.c.flexinfer.model.>": READERS | {TAP},  # a subset of what they may read
+    "$JS.API.CONSUMER.DURABLE.CREATE.FI_STATE.c": NO_USER,
+    "$JS.API.CONSUMER.DELETE.FI_STATE.c": NO_USER,
+    "$JS.API.CONSUMER.INFO.FI_STATE.c": NO_USER,
+    "$JS.API.CONSUMER.MSG.NEXT.FI_STATE.c": NO_USER,
+    "$JS.ACK.FI_STATE.c.1.1.1.1.1": NO_USER,
+    "$SYS.REQ.SERVER.PING": NO_USER,
+    **{f"_INBOX_{user}.x": NO_USER for user in USERS},
 }  # fmt: skip
-MAY_HEAR: Mapping[str, frozenset[str]] = {
+MAY_SUBSCRIBE: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(
         (
             f"flexinfer.{kind}.>"
@@ -100,51 +100,51 @@ MAY_HEAR: Mapping[str, frozenset[str]] = {
     "flexinfer.changed.launcher.>": users(TAP, "arbiter"),
     "flexinfer.changed.>": users(TAP),
     "flexinfer.>": users(TAP),
-    ">": NOBODY,
-    "*": NOBODY,
-    "$JS.API.>": NOBODY,
-    "$JS.EVENT.>": NOBODY,
-    "$SYS.>": NOBODY,
-    "_INBOX.>": NOBODY,
+    ">": NO_USER,
+    "*": NO_USER,
+    "$JS.API.>": NO_USER,
+    "$JS.EVENT.>": NO_USER,
+    "$SYS.>": NO_USER,
+    "_INBOX.>": NO_USER,
     **{f"_INBOX_{user}.>": users(user) for user in USERS},
 }
 
 
 @pytest.mark.parametrize("user", USERS)
-async def test_every_user_against_every_subject(tmp_path: Path, user: str) -> None:
-    """What is not granted is refused by the server; the tables are DESIGN's, written down once more."""
-    async with cluster_bus(tmp_path) as bus, bus.watched(user) as (client, refused):
+async def test_every_user_has_the_permissions_of_the_tables(tmp_path: Path, user: str) -> None:
+    """The server refuses all other subjects; the tables repeat those of DESIGN."""
+    async with single_server(tmp_path) as bus, bus.watched(user) as (client, errors):
         for subject in MAY_PUBLISH:
             await client.publish(subject, b"{}")
-        assert await refusals(client, refused) == _without(MAY_PUBLISH, user)
-        for pattern in MAY_HEAR:
+        assert await refusals(client, errors) == _without(MAY_PUBLISH, user)
+        for pattern in MAY_SUBSCRIBE:
             await client.subscribe(pattern)
-        assert await refusals(client, refused) == _without(MAY_HEAR, user)
+        assert await refusals(client, errors) == _without(MAY_SUBSCRIBE, user)
 
 
 def _without(table: Mapping[str, frozenset[str]], user: str) -> set[str]:
     return {subject.lower() for subject, who in table.items() if user not in who}
 
 
-async def refusals(client: Client, refused: list[str]) -> set[str]:
-    """Return the subjects that the server refused since last asked, in small letters as the client tells them.
+async def refusals(client: Client, errors: list[str]) -> set[str]:
+    """Return the subjects that the server has refused since the last call, in lower case.
 
-    It answers in order: once what nobody may is refused, everything before it has been answered.
+    The server answers in order: it refuses the last subject, which no user may publish, after all others.
     """
     await client.publish(_LAST, b"")
     async with asyncio.timeout(5):
-        while not any(_LAST in sentence for sentence in refused):
+        while not any(_LAST in sentence for sentence in errors):
             await asyncio.sleep(0.01)
-    found = [re.search(r'(?:publish|subscription) to "([^"]+)"', sentence.lower()) for sentence in refused]
-    assert all(found), refused
-    refused.clear()
-    return {match[1] for match in found if match} - {_LAST}
+    matches = [re.search(r'(?:publish|subscription) to "([^"]+)"', sentence.lower()) for sentence in errors]
+    assert all(matches), errors
+    errors.clear()
+    return {match[1] for match in matches if match} - {_LAST}
 
 
-async def test_services_tell_and_hear_over_an_encrypted_connection(tmp_path: Path) -> None:
-    """The settings of the manifests are enough: authority, user and password from files."""
+async def test_components_publish_and_subscribe_over_an_encrypted_connection(tmp_path: Path) -> None:
+    """With the settings of the manifests: certificate authority, user and password from files."""
     async with (
-        cluster_bus(tmp_path) as bus,
+        single_server(tmp_path) as bus,
         bus.joined("watcher") as link,
         bus.joined(BOOTSTRAP) as bootstrap,
     ):
@@ -153,39 +153,39 @@ async def test_services_tell_and_hear_over_an_encrypted_connection(tmp_path: Pat
         await stream.publish(events.ModelObserved(model=a_model("a", version=1)))
         await stream.watermark()
         async with bus.joined("placer") as placer, asyncio.timeout(10):
-            interests = Subscriptions(live=("gpu",), changed=CHANGED_RECEIVERS["placer"])
-            first = await anext(NatsBus(placer).deliveries(interests))
+            subscriptions = Subscriptions(live=("gpu",), changed=CHANGED_RECEIVERS["placer"])
+            first = await anext(NatsBus(placer).deliveries(subscriptions))
             assert isinstance(first, Snapshot)
             assert len(first.observations) == 1
 
 
-async def test_a_server_of_another_authority_gets_no_password(tmp_path: Path) -> None:
-    """Whoever stands in for NATS learns nothing."""
+async def test_a_server_with_a_foreign_certificate_gets_no_password(tmp_path: Path) -> None:
+    """A server that impersonates NATS learns no credentials."""
     (tmp_path / "ours").mkdir()
     (tmp_path / "theirs").mkdir()
-    async with cluster_bus(tmp_path / "ours") as bus, cluster_bus(tmp_path / "theirs") as other:
-        held = bus.folder / secret_of("placer")
+    async with single_server(tmp_path / "ours") as bus, single_server(tmp_path / "theirs") as other:
+        secret = bus.folder / secret_of("placer")
         wrong = connection.connected(
-            "placer", other.url, "placer", str(held / "password"), str(held / "ca.crt")
+            "placer", other.url, "placer", str(secret / "password"), str(secret / "ca.crt")
         )
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1), wrong:
-                pytest.fail("it was believed")
+                pytest.fail("the certificate was accepted")
         assert "authorization" not in (other.folder / "nats-0" / "log").read_text().lower()
 
 
-async def test_nothing_is_answered_in_the_clear(tmp_path: Path) -> None:
-    """A client that does not encrypt is sent away before it has said who it is."""
-    async with cluster_bus(tmp_path) as bus, asyncio.timeout(10):
+async def test_an_unencrypted_client_is_disconnected(tmp_path: Path) -> None:
+    """Before it is authenticated."""
+    async with single_server(tmp_path) as bus, asyncio.timeout(10):
         reader, writer = await asyncio.open_connection("127.0.0.1", bus.port)
         writer.write(b'CONNECT {"user": "tap", "pass": "x", "verbose": true}\r\nPING\r\n')
-        told = await reader.read()
+        response = await reader.read()
         writer.close()
-        assert b"PONG" not in told
+        assert b"PONG" not in response
 
 
-async def test_three_servers_keep_every_stream_three_times(tmp_path: Path) -> None:
-    """The overlay `ha`: one of them may go, and what was told is there."""
+async def test_three_servers_replicate_every_stream(tmp_path: Path) -> None:
+    """In the overlay `ha` one server may fail, and no published event is lost."""
     async with three_servers(tmp_path) as servers, asyncio.timeout(60):
         async with servers[0].joined("watcher") as link, servers[0].joined(BOOTSTRAP) as bootstrap:
             stream = StateStream(link, bootstrap, replicas=3)
