@@ -14,11 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import load
-from benchmarks.instance import Instance, instance
+from benchmarks.instance import PROCESSES, Instance, instance
 
 MODELS = 1000
 APIS = ("local", "real")
-SERVICES = ("watcher", "placer", "prefetcher", "reaper", "arbiter", "launcher", "proxy", "agent")
 KINDS = "models,services,pods,jobs,persistentvolumeclaims"
 CONDITIONS = 6
 _QUIET_SECONDS, _SETTLE_SECONDS, _LONGEST_SECONDS = 3.0, 10.0, 600.0
@@ -60,13 +59,13 @@ def settle(running: Instance) -> None:
 def restart(running: Instance) -> tuple[float, int]:
     """Kill every component; return the seconds until all are ready, and how many resourceVersions differ."""
     before = versions(running)
-    previous = {s["name"]: s["pid"] for s in running.services() if s["name"] in SERVICES}
+    previous = {s["name"]: s["pid"] for s in running.services() if s["name"] in PROCESSES}
     killed = time.monotonic()
     for pid in previous.values():
         os.kill(int(pid), signal.SIGKILL)
 
     def back() -> bool:
-        rows = [s for s in running.services() if s["name"] in SERVICES]
+        rows = [s for s in running.services() if s["name"] in PROCESSES]
         return all(s["health"] == "healthy" and s["pid"] != previous[s["name"]] for s in rows)
 
     _until(back)

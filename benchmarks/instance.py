@@ -19,6 +19,8 @@ from typing import Any
 from flexinfer.api.services import SERVICES
 
 BIN = Path(sys.executable).parent
+PROCESSES = ("controllers", *SERVICES)
+"""The processes of the components: one for all controllers, or with `--separate` one each."""
 
 
 class Instance:
@@ -129,7 +131,7 @@ class Instance:
         os.kill(self.supervisor, signal.SIGSTOP)
         self._suspended = True
         for service in self.services():
-            if service["name"] in SERVICES and service["pid"]:
+            if service["name"] in PROCESSES and service["pid"]:
                 os.kill(int(service["pid"]), signal.SIGKILL)
 
     def down(self) -> None:

@@ -33,7 +33,7 @@ QUESTION: list[ChatCompletionMessageParam] = [
 @pytest.fixture(scope="module")
 def instance(tmp_path_factory: pytest.TempPathFactory, api: str) -> Iterator[Instance]:
     """Return an instance with the example Model, ready and never idle."""
-    running = Instance(tmp_path_factory.mktemp("instance"), *logs.options(api), stub=False)
+    running = Instance(tmp_path_factory.mktemp("instance"), "--separate", *logs.options(api), stub=False)
     try:
         running.kubectl("apply", "-f", str(EXAMPLE))
         running.until("smollm2", "condition=Ready", 120)
