@@ -23,7 +23,7 @@ def test_the_demo_answers_scales_to_zero_starts_again_and_leaves_nothing_behind(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     words = [
-        line.split()[2] for line in done.stdout.splitlines() if line[:6].strip().replace(".", "").isdigit()
+        line.split()[1] for line in done.stdout.splitlines() if line[:6].strip().replace(".", "").isdigit()
     ]
     assert words[:6] == ["starting", "started", "applied", "ready", "asking", "answer"]
     assert words[6:8] == ["patched", "idle"]
