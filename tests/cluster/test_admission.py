@@ -152,7 +152,7 @@ def test_the_launcher_deletes_only_objects_of_flexinfer(installed: Kubectl) -> N
     launcher = ("--as", account("launcher"))
     installed.accepted("create", "-f", "-", stdin=service(space, "foreign"))
     complaint = installed.refused(*launcher, "delete", "service", "foreign", "-n", space, "--dry-run=server")
-    assert "what carries the label flexinfer.ai/model-uid" in complaint
+    assert "may only write objects with the label flexinfer.ai/model-uid" in complaint
     installed.refused(*launcher, *CREATE, stdin=service(space, "x"))
     labelled = service(space, "labelled", **{"flexinfer.ai/model-uid": "u"})
     installed.accepted(*launcher, "create", "-f", "-", stdin=labelled)
