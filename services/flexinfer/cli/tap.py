@@ -20,7 +20,7 @@ from flexinfer.cli.sentences import raw, sentence
 from flexinfer.cli.target import state_argument, variable
 from flexinfer.events.subjects import HISTORY_STREAM, ROOT
 from flexinfer.runtime.nats import codec, connection
-from flexinfer.runtime.nats.connection import Connection, StreamError
+from flexinfer.runtime.nats.connection import Connection, StreamError, flush
 from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError
 
 EVERYTHING, HISTORY = f"{ROOT}.>", f"{ROOT}.history.>"
@@ -62,7 +62,7 @@ async def _tap(url: str, subject: str, *, history: bool) -> None:
             print(line(datetime.now(UTC), message), flush=True)
 
         await link.client.subscribe(subject, cb=show)
-        await link.client.flush()
+        await flush(link.client)
         await stopping.wait()
 
 

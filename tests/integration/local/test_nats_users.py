@@ -134,7 +134,7 @@ async def test_a_user_may_publish_its_own_subjects_and_no_others(tmp_path: Path,
         ]
         for pattern in own:
             await client.publish(pattern.replace(">", "x.y"), b"{}")
-        await client.flush()
+        await connection.flush(client)
         assert len(errors) == len(foreign), errors
 
 
@@ -160,7 +160,7 @@ async def test_the_tap_user_subscribes_to_everything_and_reads_the_history(tmp_p
         joined(instance, permissions.TAP) as tap,
     ):
         subscription = await tap.client.subscribe("flexinfer.>")
-        await tap.client.flush()
+        await connection.flush(tap.client)
         await NatsBus(placer).publish(event)
         assert (await subscription.next_msg(timeout=5)).subject == "flexinfer.history.default.a"
         async with OrderedConsumer(tap, subjects.HISTORY_STREAM, "flexinfer.history.>").opened() as consumer:

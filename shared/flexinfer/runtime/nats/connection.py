@@ -133,6 +133,16 @@ class Connection:
         return reply
 
 
+async def flush(client: Client) -> None:
+    """Wait until the server has processed everything that was sent before, subscriptions included.
+
+    Two round trips: nats-py writes the PING of its own `flush` ahead of the pending buffer, so the reply to the
+    first says nothing about it (seen in `nats-server -DV`: PING, PONG, then SUB). Raises nats.errors.Error.
+    """
+    for _ in range(2):
+        await client.flush()
+
+
 async def _failed(error: Exception) -> None:
     log.warning("NATS: %s", error or type(error).__name__)
 
