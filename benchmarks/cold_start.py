@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from benchmarks import load
-from benchmarks.instance import Instance, bare_spawn, instance
+from benchmarks.instance import STOPPED, Instance, bare_spawn, instance
 from flexinfer.backends import llamacpp
 from flexinfer.runtime.kubernetes.api import PODS
 from flexinfer.runtime.kubernetes.client import connected
@@ -63,7 +63,7 @@ def main() -> None:
 
 def bare_pod(running: Instance) -> float:
     """Return the seconds from the POST of a Pod with the stub to the start of its process."""
-    running.until("idle", "jsonpath={.status.phase}=Idle")
+    running.until("idle", STOPPED)
     before = len(running.stubs())
 
     async def post() -> float:
@@ -83,7 +83,7 @@ def bare_pod(running: Instance) -> float:
 
 def _sample(running: Instance) -> tuple[float, float, float]:
     """Return the seconds of overhead of a cold start, those of a bare spawn before it, and the load."""
-    running.until("idle", "jsonpath={.status.phase}=Idle")
+    running.until("idle", STOPPED)
     busy = load.rest(REST_SECONDS)
     spawn = bare_spawn(running.folder / "bare.log")
     before = len(running.stubs())

@@ -19,6 +19,8 @@ from typing import Any
 from flexinfer.api.services import SERVICES
 
 BIN = Path(sys.executable).parent
+STOPPED = 'jsonpath={.status.conditions[?(@.type=="Ready")].reason}=Stopped'
+"""For `until`: scaled to zero, the engine's Pod deleted."""
 PROCESSES = ("controllers", *SERVICES)
 """The processes of the components: one for all controllers, or with `--separate` one each."""
 

@@ -136,11 +136,11 @@ async def cold_starts(product: Product, count: int) -> None:
     bare: dict[str, list[Start]] = {"": [], "models": []}
     async with connected(str(product.cluster.layout.kubeconfig())) as cluster:
         for number in range(count):
-            product.until_phase("idle", "Idle", 60)
+            product.until("idle", "Ready", "Stopped", 60)
             loads.append(load.rest(_REST_SECONDS))
             requests.append(cold_start(proxy_url, "idle"))
             if number % PODS_EVERY == 0:
-                product.until_phase("idle", "Idle", 60)
+                product.until("idle", "Ready", "Stopped", 60)
                 for claim, starts in bare.items():
                     starts.append(await bare_pod(cluster, claim))
     product.delete("idle")

