@@ -42,7 +42,7 @@ def test_network_policies_are_valid(product: Product) -> None:
     """They pass strict validation; the bridge plugin of this cluster does not enforce them."""
     product.kubectl("apply", "-k", str(ROOT / "deploy/overlays/dev"), "--dry-run=server", "--validate=strict")
     policies = product.cluster.object("networkpolicies", "-n", SYSTEM)["items"]
-    assert "flexinfer-nothing-else" in [p["metadata"]["name"] for p in policies]
+    assert "flexinfer-default-deny" in [p["metadata"]["name"] for p in policies]
 
 
 def test_a_request_gets_a_correct_answer(serving: Product) -> None:

@@ -19,7 +19,17 @@ from tests.node.product import SYSTEM, Product
 from tests.node.waiting import until
 
 PORT = "10360"
-COPIED = ("Tiltfile", "constraints.txt", "crds", "deploy", "examples", "pyproject.toml", "services", "shared")
+COPIED = (
+    "Tiltfile",
+    "constraints.txt",
+    "crds",
+    "deploy",
+    "examples",
+    "pyproject.toml",
+    "services",
+    "local",
+    "shared",
+)
 _CI_SECONDS, _UP_SECONDS = 420, 240
 LAST = ("flexinfer-placer", "fake-gpus", "smollm2-again-healthy")
 """The resources to wait for; not all, because finished Jobs are deleted after a while."""
