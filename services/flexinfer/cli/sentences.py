@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import one_line
+from flexinfer.api.model import Model
+from flexinfer.api.phase import explain, phase_of
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import Device
@@ -27,10 +29,7 @@ def raw(body: bytes) -> str:
 def _state(event: AnyEvent) -> str:
     match event:
         case events.ModelObserved(model=model):
-            status = model.status
-            message = f": {status.message}" if status.message else ""
-            deleting = ", deleting" if model.deleting else ""
-            return f"{model.key} is {status.phase or 'new'}{deleting}{message}"
+            return f"{model.key} is {summary(model)}"
         case events.ModelDeleted():
             return f"{event.namespace}/{event.name} deleted"
         case events.WorkloadObserved():
@@ -45,6 +44,18 @@ def _state(event: AnyEvent) -> str:
             return "state stream holds " + ", ".join(f"{count} {kind}s" for kind, count in counts.items())
         case _:
             return _live(event)
+
+
+def summary(model: Model) -> str:
+    """Return the phase of a Model and its explanation.
+
+    Derived from the conditions: `status.phase` is written only when a start has settled, and would be old here.
+    """
+    written, generation = model.status.conditions, model.metadata.generation
+    if not written:
+        return "new"
+    deleting = ", deleting" if model.deleting else ""
+    return f"{phase_of(written, generation)}{deleting}: {explain(written, generation)}"
 
 
 def _live(event: AnyEvent) -> str:

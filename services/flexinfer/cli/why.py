@@ -15,6 +15,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.services import OWNERS
 from flexinfer.cli.errors import CommandError
+from flexinfer.cli.sentences import summary
 from flexinfer.cli.target import instance_of, state_argument
 from flexinfer.local.instance import InstanceError
 from flexinfer.runtime.kubernetes import client
@@ -68,8 +69,7 @@ async def _model(config: str, namespace: str, name: str) -> Model:
 
 def answer(model: Model) -> Iterator[str]:
     """Yield the answer, line by line."""
-    message = f": {one_line(model.status.message)}" if model.status.message else ""
-    yield f"{model.key} is {model.status.phase or 'new'}{message}"
+    yield f"{model.key} is {one_line(summary(model))}"
     current = [model.condition(kind) for kind in conditions.CONDITIONS]
     width = max((len(condition.reason) for condition in current if condition), default=0)
     for kind, condition in zip(conditions.CONDITIONS, current, strict=True):

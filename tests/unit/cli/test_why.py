@@ -26,7 +26,7 @@ ACCEPTED = ("Accepted", "True", Reason.ACCEPTED, "")
 PLACED = ("Placed", "True", Reason.PLACED, "on local")
 
 
-def test_every_condition_has_a_line_in_the_order_of_the_road() -> None:
+def test_every_condition_has_a_line_in_the_order_of_the_conditions() -> None:
     """Also one that nobody has written yet."""
     lines = list(answer(a_model(PLACED, ACCEPTED)))
     assert [line.split()[1] for line in lines[1:-1]] == list(conditions.CONDITIONS)
@@ -75,3 +75,11 @@ def test_a_verdict_of_an_older_spec_is_marked() -> None:
 def test_every_reason_has_a_next_step(reason: str) -> None:
     """Nobody is left without a word."""
     assert next_step(a_model(("Accepted", "False", reason, "")))
+
+
+def test_the_first_line_is_derived_from_the_conditions() -> None:
+    """`status.phase` is written later than the conditions; a new Model has none."""
+    ready = ("Ready", "True", Reason.READY, "engine healthy")
+    every = [(kind, "True", kind, "") for kind in conditions.CONDITIONS if kind != conditions.READY]
+    assert next(iter(answer(a_model(*every, ready)))) == "default/a is Ready: engine healthy"
+    assert next(iter(answer(a_model()))) == "default/a is new"
