@@ -4,30 +4,33 @@ The namespace controller of kube-controller-manager and the CRD finalizer of api
 on a node, keep their namespace `Terminating` until their own controllers have finished with them.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from typing import ClassVar
 
 from localkube.apiserver.object_metadata import rfc3339
 from localkube.apiserver.requests import DeleteOptions, Options, Patch
 from localkube.apiserver.resource_strategy import CLEANUP_FINALIZER
 from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.store import DEFINITIONS, NAMESPACES, Store
-from localkube.apiserver.watch_cache import Change
+from localkube.apiserver.watch_cache import Change, GroupResource
 from localkube.controllers import namespace_conditions
 from localkube.controllers.workqueue import WorkQueue, try_write
 
 _KUBERNETES = "kubernetes"
 
 
-class NamespaceController:
-    """Deletes the content of terminating namespaces, then removes their finalizer."""
+class _ContentDeletion(ABC):
+    """Deletes what belongs to terminating objects of one resource, then removes their finalizer."""
 
-    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+    _owner_resource: ClassVar[GroupResource]
+
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._now = now
         self._queue: WorkQueue[str] = WorkQueue()
-        for place, (_, name), obj in store.each():
-            if place == NAMESPACES and "deletionTimestamp" in obj["metadata"]:
+        for group_resource, (_, name), obj in store.each():
+            if group_resource == self._owner_resource and "deletionTimestamp" in obj["metadata"]:
                 self._queue.add(name)
         self._stop = store.observe(self._on_change)
 
@@ -36,24 +39,45 @@ class NamespaceController:
         self._stop()
 
     def step(self) -> bool:
-        """Delete what terminating namespaces hold, and finalize those that are empty; returns whether there were any."""
+        """Delete what terminating objects hold, and finalize those that are empty; returns whether there were any."""
         return self._queue.drain(self._sync)
 
     def _sync(self, name: str) -> None:
-        res = self._store.resource(NAMESPACES)
-        namespace = self._store.find(res, None, name) if res is not None else None
-        if res is not None and namespace is not None and "deletionTimestamp" in namespace["metadata"]:
-            self._delete_content(res, namespace)
+        res = self._store.resource(self._owner_resource)
+        owner = self._store.find(res, None, name) if res is not None else None
+        if res is not None and owner is not None and "deletionTimestamp" in owner["metadata"]:
+            self._delete_content(res, owner)
 
     def _on_change(self, change: Change) -> None:
-        if change.group_resource == NAMESPACES:
+        if change.group_resource == self._owner_resource:
             if change.new is not None and "deletionTimestamp" in change.new["metadata"]:
                 self._queue.add(change.key[1])
-        elif change.new is None and change.key[0]:
-            self._queue.add(change.key[0])
+        elif change.new is None and (owner := self._owner_of(change)):
+            self._queue.add(owner)
 
-    def _delete_content(self, res: Resource, namespace: Object) -> None:
-        name = namespace["metadata"]["name"]
+    @abstractmethod
+    def _owner_of(self, change: Change) -> str:
+        """Return the name of the object that a deleted one belonged to; empty if to none."""
+
+    @abstractmethod
+    def _delete_content(self, res: Resource, owner: Object) -> None:
+        """Delete what an object holds; remove its finalizer once that is nothing."""
+
+
+class NamespaceController(_ContentDeletion):
+    """Deletes the content of terminating namespaces, then removes their finalizer."""
+
+    _owner_resource = NAMESPACES
+
+    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+        self._now = now
+        super().__init__(store)
+
+    def _owner_of(self, change: Change) -> str:
+        return change.key[0]
+
+    def _delete_content(self, res: Resource, owner: Object) -> None:
+        name = owner["metadata"]["name"]
         remaining: list[Object] = []
         for content_res in _namespaced(self._store):
             _delete_all(self._store, content_res, name)
@@ -61,16 +85,14 @@ class NamespaceController:
         if remaining:
             self._write_status(
                 res,
-                namespace,
-                namespace_conditions.status(
-                    namespace["status"], self._count(remaining), rfc3339(self._now())
-                ),
+                owner,
+                namespace_conditions.status(owner["status"], self._count(remaining), rfc3339(self._now())),
             )
             return
-        finalizers = [each for each in namespace["spec"].get("finalizers", ()) if each != _KUBERNETES]
+        finalizers = [each for each in owner["spec"].get("finalizers", ()) if each != _KUBERNETES]
         updated = {
-            **namespace,
-            "spec": {**namespace["spec"], "finalizers": finalizers},
+            **owner,
+            "spec": {**owner["spec"], "finalizers": finalizers},
         }
         options = Options(manager="namespace-controller")
         try_write(lambda: self._store.update(res, None, name, updated, options, subresource="finalize"))
@@ -94,45 +116,22 @@ class NamespaceController:
             try_write(lambda: self._store.update(res, None, name, updated, options, subresource="status"))
 
 
-class CRDFinalizer:
+class CRDFinalizer(_ContentDeletion):
     """Deletes the objects of terminating CustomResourceDefinitions, then removes their finalizer."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._queue: WorkQueue[str] = WorkQueue()
-        for place, (_, name), obj in store.each():
-            if place == DEFINITIONS and "deletionTimestamp" in obj["metadata"]:
-                self._queue.add(name)
-        self._stop = store.observe(self._on_change)
+    _owner_resource = DEFINITIONS
 
-    def close(self) -> None:
-        """Unsubscribe from the store."""
-        self._stop()
+    def _owner_of(self, change: Change) -> str:
+        group, plural = change.group_resource
+        return f"{plural}.{group}" if "." in group else ""
 
-    def step(self) -> bool:
-        """Delete the objects of terminating definitions, and finalize those that have none; returns whether there were any."""
-        return self._queue.drain(self._sync)
-
-    def _sync(self, name: str) -> None:
-        res = self._store.resource(DEFINITIONS)
-        crd = self._store.find(res, None, name) if res is not None else None
-        if res is not None and crd is not None and "deletionTimestamp" in crd["metadata"]:
-            self._delete_content(res, crd)
-
-    def _on_change(self, change: Change) -> None:
-        if change.group_resource == DEFINITIONS:
-            if change.new is not None and "deletionTimestamp" in change.new["metadata"]:
-                self._queue.add(change.key[1])
-        elif change.new is None and "." in change.group_resource[0]:
-            self._queue.add(f"{change.group_resource[1]}.{change.group_resource[0]}")
-
-    def _delete_content(self, res: Resource, crd: Object) -> None:
-        custom = self._store.resource((crd["spec"]["group"], crd["spec"]["names"]["plural"]))
+    def _delete_content(self, res: Resource, owner: Object) -> None:
+        custom = self._store.resource((owner["spec"]["group"], owner["spec"]["names"]["plural"]))
         if custom is not None:
             _delete_all(self._store, custom, None)
             if self._store.list(custom, None).items:
                 return
-        meta = crd["metadata"]
+        meta = owner["metadata"]
         remaining = [each for each in meta.get("finalizers") or () if each != CLEANUP_FINALIZER]
         body = {"metadata": {"uid": meta["uid"], "finalizers": remaining or None}}
         options = Options(manager="definition-controller")
