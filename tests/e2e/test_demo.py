@@ -27,7 +27,7 @@ def test_the_demo_answers_scales_to_zero_starts_again_and_leaves_nothing_behind(
     ]
     assert words[:6] == ["starting", "started", "applied", "ready", "asking", "answer"]
     assert words[6:8] == ["patched", "idle"]
-    assert "ready" in words[8:]  # "starting" is missing when a start is over before its phase is written
+    assert "starting" in words[8:]
     assert words[-1] == "stopped"
     assert done.stdout.count("Paris") == 2
     assert "History of smollm2:" in done.stdout

@@ -22,7 +22,7 @@ from flexinfer.cli import down, why
 from flexinfer.cli.chat import SYSTEM, ChatClient
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.prepare import built
-from flexinfer.cli.stages import IDLE, READY, Stages, watched
+from flexinfer.cli.stages import CONDITIONS_PATH, IDLE, READY, Stages, observed_phase, watched
 from flexinfer.cli.tap import connect_tap, recorded
 from flexinfer.cli.up import EXAMPLE, detached
 from flexinfer.local import instance as instances
@@ -33,7 +33,7 @@ QUESTION, ANSWER = "What is the capital of France?", "paris"
 IDLE_TIMEOUT = "5s"
 _READY_SECONDS, _IDLE_SECONDS, _KUBECTL_SECONDS, _SEEN_SECONDS = 120, 90, 150, 30
 _SETTLED_SECONDS, _POLL_SECONDS = 3.0, 0.1
-_WATCH = ("get", "mdl", MODEL, "--watch", '-o=jsonpath={.status.phase}{"\\n"}')
+_WATCH = ("get", "mdl", MODEL, "--watch", f"-o=jsonpath={CONDITIONS_PATH}")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +125,7 @@ class Demo:
         self._ask()
         self._shorten()
         stages = Stages(self._report)
-        with watched(self._command(*_WATCH), self._environment(), stages):
+        with watched(self._command(*_WATCH), self._environment(), stages, observed_phase):
             stages.wait_for(IDLE, _IDLE_SECONDS)
             self._asked_at = time.monotonic()
             self._ask()

@@ -7,9 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 
-from flexinfer.api.phase import Phase
+import msgspec
+
+from flexinfer.api import conditions
+from flexinfer.api.conditions import Condition
+from flexinfer.api.phase import Phase, phase_of
+from flexinfer.api.reasons import Reason
 from flexinfer.cli.errors import CommandError
 
+CONDITIONS_PATH = '{.metadata.generation} {.status.conditions}{"\\n"}'
+"""JSONPath of a Model that prints what `observed_phase` reads."""
 IDLE, STARTING, READY = "idle", "starting", "ready"
 STAGES: Mapping[str, str] = MappingProxyType(
     {
@@ -51,9 +58,28 @@ class Stages:
                     )
 
 
+def observed_phase(line: str) -> str:
+    """Return the phase of a line that CONDITIONS_PATH prints; empty without conditions and while an engine drains.
+
+    Derived from the conditions: `status.phase` is written only when a start has settled, so a short start would
+    not be seen.
+    """
+    generation, _, printed = line.strip().partition(" ")
+    written = msgspec.json.decode(printed, type=tuple[Condition, ...]) if printed else ()
+    ready = conditions.find(written, conditions.READY)
+    if not written or (ready is not None and ready.reason == Reason.DRAINING):
+        return ""
+    return phase_of(written, int(generation))
+
+
 @contextmanager
-def watched(command: Sequence[str], environment: Mapping[str, str], stages: Stages) -> Iterator[None]:
-    """Follow what a watching command prints, one phase a line, for the length of the block."""
+def watched(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    stages: Stages,
+    phase: Callable[[str], str] = str.strip,
+) -> Iterator[None]:
+    """Follow what a watching command prints for the length of the block; `phase` returns the phase of a line."""
     with subprocess.Popen(
         command,
         env=dict(environment),
@@ -64,7 +90,7 @@ def watched(command: Sequence[str], environment: Mapping[str, str], stages: Stag
 
         def read() -> None:
             for line in watch.stdout or ():
-                stages.see(line.strip())
+                stages.see(phase(line))
 
         reader = threading.Thread(target=read, daemon=True)
         reader.start()

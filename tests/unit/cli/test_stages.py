@@ -7,7 +7,7 @@ import pytest
 
 from flexinfer.api.phase import Phase
 from flexinfer.cli.errors import CommandError
-from flexinfer.cli.stages import IDLE, READY, STARTING, Stages, watched
+from flexinfer.cli.stages import IDLE, READY, STARTING, Stages, observed_phase, watched
 
 
 def test_every_phase_has_a_stage_and_a_stage_is_reported_once() -> None:
@@ -33,3 +33,17 @@ def test_stages_follow_what_a_command_prints() -> None:
     with watched([sys.executable, "-c", code], os.environ, stages):
         stages.wait_for(READY, 10)
     assert reported == [IDLE, READY]
+
+
+@pytest.mark.parametrize(
+    ("line", "phase"),
+    [
+        ("1 \n", ""),
+        ('1 [{"type":"Ready","status":"True","reason":"Ready","observedGeneration":1}]\n', Phase.READY),
+        ('2 [{"type":"Ready","status":"False","reason":"Loading","observedGeneration":2}]\n', Phase.LOADING),
+        ('2 [{"type":"Ready","status":"False","reason":"Draining","observedGeneration":2}]\n', ""),
+    ],
+)
+def test_the_phase_is_derived_from_the_conditions_of_a_line(line: str, phase: str) -> None:
+    """A Model without conditions has none, and one that drains is not scaled to zero yet."""
+    assert observed_phase(line) == phase
