@@ -179,7 +179,7 @@ def _keep(model: Model, placements: PlacementState) -> PlacedStatus:
     was started on.
     """
     requirements, placement = placements.requirements(model), model.status.placement or Placement()
-    kept = msgspec.structs.replace(placement, footprint=requirements.vram_mb * requirements.devices)
+    kept = msgspec.structs.replace(placement, footprint=requirements.footprint)
     return _placed(model, kept, Reason.PLACED, messages.scheduled(kept))
 
 
@@ -206,7 +206,7 @@ def _schedule(model: Model, placements: PlacementState) -> PlacedStatus:
         architecture=best.architecture,
         binding=BINDING if requirements.devices else "",
         score=best.score,
-        footprint=requirements.vram_mb * requirements.devices,
+        footprint=requirements.footprint,
         reason=best.reason,
     )
     condition = actions.true(model, conditions.PLACED, Reason.PLACED, messages.scheduled(placement))

@@ -5,6 +5,7 @@ It keeps no cache and retries nothing: the caller knows better. Measured: decodi
 """
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ import msgspec
 
 from flexinfer.api.model import Metadata
 from flexinfer.runtime.kubernetes import kubeconfig as kubeconfigs
-from flexinfer.runtime.kubernetes import transport
+from flexinfer.runtime.kubernetes import objects, transport
 from flexinfer.runtime.kubernetes.api import (
     AlreadyExistsError,
     ApiError,
@@ -30,6 +31,7 @@ from flexinfer.runtime.kubernetes.api import (
 )
 from flexinfer.runtime.kubernetes.credentials import AccessError
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 PAGE = 500
 _REQUEST_SECONDS = 10.0
@@ -115,14 +117,12 @@ class KubernetesClient:
         return _decode(kind, await self._call("GET", _path(kind, namespace, name)))
 
     async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
-        """Return all objects of a kind, read page by page at one version."""
+        """Return all objects of a kind, read page by page at one version; skips those that cannot be read."""
         items: list[T] = []
         query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
         while True:
-            page = msgspec.json.decode(
-                await self._call("GET", _path(kind, namespace), query=query), type=_List
-            )
-            items += [_decode(kind, item) for item in page.items]
+            page = _parsed(await self._call("GET", _path(kind, namespace), query=query), _List)
+            items += [item for raw in page.items if (item := _readable(kind, raw)) is not None]
             if not page.metadata.next_page:
                 return Listing(tuple(items), page.metadata.resource_version)
             query["continue"] = page.metadata.next_page
@@ -237,8 +237,29 @@ def _path(kind: Kind[T], namespace: str, name: str = "") -> str:
     return f"{kind.root}{inside}/{kind.plural}" + (f"/{name}" if name else "")
 
 
-def _decode(kind: Kind[T], raw: bytes | msgspec.Raw) -> T:
-    return msgspec.json.decode(raw, type=kind.type)
+def _decode(kind: Kind[T], raw: bytes) -> T:
+    """Return the object of a reply. Raises ApiError if it cannot be read."""
+    try:
+        return objects.read(kind, raw)
+    except objects.UnreadableError as error:
+        raise ApiError(f"{kind.name} {objects.name_of(raw)} cannot be read: {error}") from error
+
+
+def _parsed(raw: bytes | msgspec.Raw, type_: type[T]) -> T:
+    """Return what surrounds objects. Raises UnavailableError if it is not the JSON of an API server."""
+    try:
+        return objects.decode(raw, type_)
+    except objects.UnreadableError as error:
+        raise UnavailableError(f"the API server's reply cannot be read: {error}") from error
+
+
+def _readable(kind: Kind[T], raw: msgspec.Raw) -> T | None:
+    """Return an object of a list or a watch; None, with a log line, if it cannot be read."""
+    try:
+        return objects.read(kind, raw)
+    except objects.UnreadableError as error:
+        log.warning("%s %s cannot be read and is left out: %s", kind.name, objects.name_of(raw), error)
+        return None
 
 
 def _name_of(body: Mapping[str, object]) -> str:
@@ -247,12 +268,12 @@ def _name_of(body: Mapping[str, object]) -> str:
 
 
 def _change(kind: Kind[T], line: bytes) -> Change[T]:
-    event = msgspec.json.decode(line, type=_WatchLine)
+    event = _parsed(line, _WatchLine)
     if event.type == "ERROR":
-        status = msgspec.json.decode(event.object, type=_Status)
+        status = _parsed(event.object, _Status)
         raise _BY_CODE.get(status.code, UnavailableError)(status.message, status.code)
-    version = msgspec.json.decode(event.object, type=_Versioned).metadata.resource_version
-    object_ = None if event.type == "BOOKMARK" else _decode(kind, event.object)
+    version = _parsed(event.object, _Versioned).metadata.resource_version
+    object_ = None if event.type == "BOOKMARK" else _readable(kind, event.object)
     return Change(event.type, object_, version)
 
 
@@ -269,7 +290,7 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 def _error(code: int, answer: bytes, headers: Mapping[str, str]) -> ApiError:
     try:
         status = msgspec.json.decode(answer, type=_Status)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         status = _Status(message=answer[:200].decode(errors="replace") or f"HTTP {code}")
     if status.reason == "AlreadyExists":
         return AlreadyExistsError(status.message, code)
