@@ -180,7 +180,7 @@ def lease_of(turn: GroupLease) -> kube.Lease:
 def pod_facts(pod: kube.Pod) -> PodFacts:
     """Return the facts of a Pod.
 
-    A turn that is no number is NO_TURN, a generation that is none is 0: whoever may label Pods may write
+    A turn that is no number is NO_TURN, a generation that is none is 0: every user who may label Pods may write
     anything there. Texts are cut to what a condition quotes.
     """
     labels, container = pod.metadata.labels, _engine(pod)

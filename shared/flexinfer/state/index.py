@@ -12,6 +12,8 @@ from flexinfer.api.reasons import Reason
 
 REASONS = frozenset(
     {
+        (conditions.CACHED, Reason.CHECKING),
+        (conditions.CACHED, Reason.CHECK_QUEUED),
         (conditions.READY, Reason.DRAINING),
         (conditions.WANTED, Reason.FIRST_START),
         (conditions.WANTED, Reason.FIRST_START_QUEUED),

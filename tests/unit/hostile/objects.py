@@ -1,4 +1,4 @@
-"""Objects of the API server in which somebody wrote anything, anywhere, and a cluster that holds them."""
+"""Objects of the API server in which any value may be anything."""
 
 import copy
 from collections.abc import Iterator
@@ -223,7 +223,7 @@ def hostile_clusters(draw: st.DrawFn) -> list[tuple[Kind[Any], Json]]:
     """Draw a cluster in which up to four values are something else, most of them of the right type."""
     objects = copy.deepcopy(_CLUSTER)
     for index, path in draw(st.lists(st.sampled_from(PATHS), min_size=1, max_size=4, unique=True)):
-        present = _CLUSTER[index][1]
+        present: Any = _CLUSTER[index][1]
         for key in path:
             present = present[key]
         value = draw(OF_TYPE.get(type(present), ANYTHING) if draw(st.integers(0, 3)) else ANYTHING)

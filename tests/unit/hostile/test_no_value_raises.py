@@ -1,8 +1,9 @@
-"""Whatever somebody writes where they may write: no function of a shared component raises because of it.
+"""Whatever a tenant, an engine or a client writes: no function of a shared component raises because of it.
 
 What cannot be read is left out or said in a condition; the other objects are served as before.
 """
 
+import itertools
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -73,8 +74,8 @@ def observed(observations: Iterable[events.AnyEvent]) -> ObservedState:
 def decide_everything(state: ObservedState) -> None:
     """Let every component decide, now and later, and encode what it would write."""
     for controller in CONTROLLERS:
-        for now in (NOW, NOW + 5, NOW + 700):
-            for action in controller.decide(state, controller.memory, now):
+        for key, now in itertools.product(controller.keys(state), (NOW, NOW + 5, NOW + 700)):
+            for action in controller.decide(state, controller.memory, key, now):
                 if isinstance(action, WriteStatus):
                     msgspec.json.encode(action.status)
 
@@ -138,7 +139,7 @@ def test_no_message_on_nats_ends_a_reader(body: bytes) -> None:
 @QUICK
 @given(st.text())
 def test_no_subject_ends_a_reader(subject: str) -> None:
-    """Whoever may publish may choose any."""
+    """A client that may publish may choose any."""
     subjects.kind_of(subject)
     key_of(subject)
     key_of(f"flexinfer.model.{subject}.x")
@@ -175,7 +176,7 @@ def test_a_model_that_cannot_be_read_says_which_field() -> None:
 
 @pytest.mark.parametrize("levels", [33, 500, 5000])
 def test_a_config_that_is_nested_deeper_than_any_program_reads_is_refused(levels: int) -> None:
-    """5,000 levels fit into an object of the API server, and end whoever recurses."""
+    """5,000 levels fit into an object of the API server, and end a program that recurses."""
     body = msgspec.json.encode(a_model()).replace(
         b'"contextSize":4096', b'"contextSize":' + b"[" * levels + b"]" * levels
     )
@@ -199,7 +200,7 @@ def test_an_object_that_cannot_be_read_is_left_out_alone() -> None:
 @settings(max_examples=25, deadline=None)
 @given(ANYTHING)
 def test_no_value_of_a_config_ends_a_component(backend: backends.Backend, value: object) -> None:
-    """Of any key of any engine, also while Accepted is still that of an earlier spec, or was written by somebody else."""
+    """Of any key of any engine, also while Accepted is still that of an earlier spec, or was written by another client."""
     for key in (*backend.config, "unknown"):
         body = a_model()
         body["spec"] |= {"backend": backend.name, "source": "HF://o/r", "config": {key: value}}

@@ -119,7 +119,7 @@ def test_labels_that_cannot_be_read_break_nothing() -> None:
 
 
 def test_a_pod_of_another_namespace_is_not_the_models() -> None:
-    """Whoever may create Pods elsewhere may copy a uid into a label."""
+    """A user who may create Pods elsewhere may copy a uid into a label."""
     cache = a_cache(a_model())
     pod = a_pod()
     elsewhere = msgspec.structs.replace(pod.metadata, namespace="other")
@@ -142,7 +142,7 @@ def test_a_request_beyond_all_numbers_leaves_the_node_readable() -> None:
 
 
 def test_what_others_write_on_pods_fits_into_a_message() -> None:
-    """One annotation may have 256 KiB, and anybody may label hundreds of Pods."""
+    """One annotation may have 256 KiB, and a user may label hundreds of Pods."""
     cache = a_cache(a_model())
     for index in range(300):
         pod = a_pod(f"p{index}")
