@@ -5,7 +5,7 @@ its own node does, members of a group with each other. A Model that was not deci
 events brought it into the queue. Whatever else a Model has, it keeps.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -17,6 +17,7 @@ from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import NodeFacts
 from flexinfer.events.workload import GroupLease
 from flexinfer.placer.fit import STALE_SECONDS
+from flexinfer.placer.state import start_order
 from flexinfer.state.index import STARTING, is_starting, scheduled_to
 from flexinfer.state.observed import ObservedState, Sample
 from flexinfer.state.touched import touches_its_model
@@ -27,7 +28,8 @@ class _Share(msgspec.Struct, frozen=True):
 
     uid: str
     node: str
-    starting: bool
+    start: tuple[float, str] | None
+    """Its place among those that start on the node; None if it does not start."""
     asks: object
     groups: frozenset[tuple[str, str]]
     placement: object
@@ -36,7 +38,7 @@ class _Share(msgspec.Struct, frozen=True):
     @property
     def takes(self) -> bool:
         """Whether the Model alters what is free for others; one that is scaled to zero takes nothing."""
-        return self.starting or bool(self.groups) or any(node for node, _ in self.pods)
+        return self.start is not None or bool(self.groups) or any(node for node, _ in self.pods)
 
 
 def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterator[str]:
@@ -63,14 +65,41 @@ def _beside(key: str, before: ObservedState, after: ObservedState) -> Iterator[s
     if old == new:
         return
     shares = [share for share in (old, new) if share is not None]
-    groups = {group for share in shares for group in share.groups}
-    for namespace, group in sorted(groups):
-        yield from after.members(namespace, group)
-    if not any(share.takes for share in shares):
-        return
-    yield from _refused(after)
-    for node in {node for share in shares for node in (share.node, *(pod for pod, _ in share.pods)) if node}:
+    if any(share.takes for share in shares):
+        yield from _refused(after)
+    if not _only_starts(old, new):
+        yield from _of_groups(shares, before, after)
+    yield from _starting_later(shares, after)
+
+
+def _only_starts(old: _Share | None, new: _Share | None) -> bool:
+    """Tell whether a Model is to run, or no longer, and takes the same part in its groups."""
+    return old is not None and new is not None and msgspec.structs.replace(old, start=new.start) == new
+
+
+def _of_groups(shares: Sequence[_Share], before: ObservedState, after: ObservedState) -> Iterator[str]:
+    """Yield the members of a Model's groups, and the Models that start where the groups reserve devices."""
+    members = {
+        key
+        for share in shares
+        for namespace, group in share.groups
+        for state in (before, after)
+        for key in state.members(namespace, group)
+    }
+    yield from (key for key in sorted(members) if key in after.models)
+    others = [_share(key, state) for key in sorted(members) for state in (before, after)]
+    grouped = [share for share in (*shares, *others) if share is not None and share.groups]
+    for node in {node for share in grouped for node in (share.node, *(pod for pod, _ in share.pods)) if node}:
         yield from after.found(STARTING, node)
+
+
+def _starting_later(shares: Sequence[_Share], state: ObservedState) -> Iterator[str]:
+    """Yield the Models that start after one that starts, or did, on its node: it is served before them."""
+    for share in shares:
+        for key in state.found(STARTING, share.node) if share.start is not None else ():
+            model = state.effective(key)
+            if model is not None and share.start is not None and start_order(state, model) > share.start:
+                yield key
 
 
 def _of_node(name: str, before: ObservedState, after: ObservedState) -> Iterator[str]:
@@ -134,7 +163,7 @@ def _share(key: str, state: ObservedState) -> _Share | None:
     return _Share(
         uid=model.uid,
         node=scheduled_to(model),
-        starting=is_starting(model, workload) and bool(scheduled_to(model)),
+        start=start_order(state, model) if scheduled_to(model) and is_starting(model, workload) else None,
         asks=(model.spec.resources, model.spec.gpu, model.spec.node_selector, model.spec.backend),
         groups=_groups(model),
         placement=model.status.placement,

@@ -7,7 +7,7 @@ import msgspec
 
 from flexinfer import backends
 from flexinfer.api.labels import GPU_RESOURCES
-from flexinfer.api.model import Model, Resources
+from flexinfer.api.model import Model, ModelSpec, Resources
 from flexinfer.api.numbers import bounded
 from flexinfer.api.quantity import milli
 from flexinfer.backends import UnsupportedArchitecture
@@ -54,8 +54,24 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
         return [gpus for gpus in self.unsupported if gpus.covers(device.vendor, device.architecture)]
 
 
+_known: dict[
+    int, tuple[ModelSpec, Requirements]
+] = {}  # id of a spec -> the spec, so that the id stays its own
+_MOST_KNOWN = 8192
+
+
 def requirements_of(model: Model) -> Requirements:
-    """Return what a Model asks of a node."""
+    """Return what a Model asks of a node; computed once for each spec."""
+    known = _known.get(id(model.spec))
+    if known is not None and known[0] is model.spec:
+        return known[1]
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known[id(model.spec)] = model.spec, _computed(model)
+    return _known[id(model.spec)][1]
+
+
+def _computed(model: Model) -> Requirements:
     gpu, backend = model.spec.gpu, backends.find(model.spec.backend)
     vendor = gpu.vendor if gpu is not None else "cpu"
     supported = backend.vendors if backend is not None else tuple(GPU_RESOURCES)

@@ -22,7 +22,7 @@ from flexinfer.state.index import GROUPED, SCHEDULED, STARTING, should_run
 from flexinfer.state.index import scheduled_to as node_of
 from flexinfer.state.observed import ObservedState
 
-__all__ = ["GroupPlacement", "PlacementState", "node_of", "should_run"]
+__all__ = ["GroupPlacement", "PlacementState", "node_of", "should_run", "start_order"]
 
 
 class GroupPlacement(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +40,6 @@ class PlacementState:
 
     def __init__(self, observed: ObservedState, model: Model, now: float) -> None:
         self.observed, self.model, self.now = observed, model, now
-        self._requirements: dict[str, Requirements] = {}
         self._groups: dict[tuple[str, str], GroupPlacement | None] = {}
         self._members: dict[tuple[str, str], Sequence[Model]] = {}
 
@@ -53,9 +52,7 @@ class PlacementState:
 
     def requirements(self, model: Model) -> Requirements:
         """Return what a Model asks of a node."""
-        if model.key not in self._requirements:
-            self._requirements[model.key] = requirements_of(model)
-        return self._requirements[model.key]
+        return requirements_of(model)
 
     def pods(self, model: Model) -> Sequence[PodFacts]:
         """Return a Model's Pods that can still run."""
@@ -81,11 +78,16 @@ class PlacementState:
         """Return the Models scheduled to a node that should run, but whose requests it does not count yet."""
         return self._models(self.observed.found(STARTING, node))
 
-    def _groups_on(self, node: str) -> Mapping[tuple[str, str], GroupPlacement]:
-        """Return the groups placed on a node, by (namespace, group)."""
-        groups = {group for m in self._models(self.observed.found(GROUPED, node)) for group in self._named(m)}
-        placements = {group: self._group(group) for group in sorted(groups)}
-        return {key: group for key, group in placements.items() if group is not None and group.node == node}
+    def _groups_on(self, node: str) -> Iterator[tuple[tuple[str, str], GroupPlacement]]:
+        """Yield the groups placed on a node, each once, in the order of their Models there."""
+        seen: set[tuple[str, str]] = set()
+        for key in sorted(self.observed.found(GROUPED, node)):
+            for model in self._models((key,)):
+                for group in self._named(model):
+                    placement = self._group(group) if group not in seen else None
+                    seen.add(group)
+                    if placement is not None and placement.node == node:
+                        yield group, placement
 
     def _named(self, model: Model) -> Iterator[tuple[str, str]]:
         """Yield the groups that a Model belongs to, or whose turn it may hold."""
@@ -189,10 +191,16 @@ class PlacementState:
     def _reserve_for_groups(self, free: dict[str, int], model: Model, node: str) -> str:
         """Subtract the devices of other shared groups on a node from what is free; returns the first group.
 
-        What running members have requested is subtracted already, so only the rest is.
+        What running members have requested is subtracted already, so only the rest is. Nothing is subtracted for a
+        Model that needs no device, or once none is left for it.
         """
-        first = ""
-        for key, placement in self._groups_on(node).items():
+        requirements, first = self.requirements(model), ""
+        usable = [
+            GPU_RESOURCES[v] for v in requirements.vendors if v in GPU_RESOURCES and requirements.devices
+        ]
+        for key, placement in self._groups_on(node):
+            if all(free.get(resource, 0) <= 0 for resource in usable):
+                break
             if key == _group(model):
                 continue
             members = self._members_of(key)
@@ -227,19 +235,8 @@ class PlacementState:
         decides. Members of one group take turns, so none takes anything from another.
         """
         grouped = bool(model.spec.group) and other in self.members(model)
-        first = not assigned or self._start_order(other) < self._start_order(model)
+        first = not assigned or start_order(self.observed, other) < start_order(self.observed, model)
         return other.uid != model.uid and not grouped and first
-
-    def _start_order(self, model: Model) -> tuple[float, str]:
-        """Return the sort key of Models that start on one node: when each was seen to become wanted, then the key.
-
-        The clocks of those who wrote the conditions are not compared.
-        """
-        wanted = model.condition(conditions.WANTED)
-        since = (
-            self.observed.changed(model, conditions.WANTED) if wanted is not None and wanted.true else None
-        )
-        return (since if since is not None else float("inf"), model.key)
 
     def _requested(self, model: Model, *, grouped: bool = True) -> dict[str, int]:
         """Return what a Model's Pod requests, in thousandths.
@@ -270,6 +267,16 @@ class PlacementState:
             and sample is not None
             and (wanted_at is None or sample.at > wanted_at)
         )
+
+
+def start_order(observed: ObservedState, model: Model) -> tuple[float, str]:
+    """Return the sort key of Models that start on one node: when each was seen to become wanted, then the key.
+
+    The clocks of those who wrote the conditions are not compared.
+    """
+    wanted = model.condition(conditions.WANTED)
+    since = observed.changed(model, conditions.WANTED) if wanted is not None and wanted.true else None
+    return (since if since is not None else float("inf"), model.key)
 
 
 def _group(model: Model) -> tuple[str, str]:
