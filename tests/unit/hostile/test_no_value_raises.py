@@ -40,7 +40,7 @@ from tests.builders import NOW
 from tests.unit.hostile.objects import ANYTHING, a_model, cluster, hostile_clusters
 
 CONTROLLERS = [part.controller(Settings()) for part in (placer, prefetcher, reaper, arbiter, launcher)]
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def readable(cluster_: Iterable[tuple[Kind[Any], Any]]) -> list[tuple[Kind[Any], Any]]:
@@ -197,7 +197,7 @@ def test_an_object_that_cannot_be_read_is_left_out_alone() -> None:
 
 
 @pytest.mark.parametrize("backend", backends.all_backends(), ids=lambda backend: backend.name)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(ANYTHING)
 def test_no_value_of_a_config_ends_a_component(backend: backends.Backend, value: object) -> None:
     """Of any key of any engine, also while Accepted is still that of an earlier spec, or was written by another client."""
