@@ -34,8 +34,9 @@ class RequestError(Exception):
 
     def body(self) -> bytes:
         """Return the error body."""
+        message = self.message.encode(errors="replace").decode()  # it may quote what is not UTF-8
         return msgspec.json.encode(
-            {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+            {"error": {"message": message, "type": self.kind, "param": self.param, "code": self.code}}
         )
 
     def headers(self) -> dict[str, str]:
@@ -62,6 +63,18 @@ def invalid_api_key() -> RequestError:
 def invalid_body(cause: Exception) -> RequestError:
     """400: not a JSON object with the fields that the proxy reads."""
     return RequestError(400, f"invalid request body: {cause}", "invalid_json")
+
+
+def invalid_header(name: str) -> RequestError:
+    """400: a header whose value is not UTF-8."""
+    return RequestError(400, f"header {name} is not UTF-8; send it as UTF-8 or ASCII", "invalid_header")
+
+
+def invalid_path() -> RequestError:
+    """400: a path that leaves the one that it names."""
+    return RequestError(
+        400, "the path contains `..`; send the path of the engine's API itself", "invalid_path"
+    )
 
 
 def model_missing() -> RequestError:
@@ -140,6 +153,12 @@ def _budget(model: Model, waited: float) -> str:
 
 def _retryable(message: str, code: str) -> RequestError:
     return RequestError(503, message, code, kind="server_error", retry_after=RETRY_AFTER_SECONDS)
+
+
+def internal() -> RequestError:
+    """500: an error of the proxy itself."""
+    message = "the proxy failed to handle the request; its log has the cause"
+    return RequestError(500, message, "internal_error", kind="server_error")
 
 
 # --- what the engine did

@@ -6,15 +6,19 @@ A stream whose engine died ends in an error event and an aborted connection, nev
 engine is asked, and when, is for the gateway to decide.
 """
 
+import contextlib
 import hmac
 import io
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
+from urllib.parse import unquote
 
 import aiohttp
 import msgspec
 from aiohttp import web
+from yarl import URL
 
 from flexinfer.proxy import errors, openai, routing
 from flexinfer.proxy.errors import ConnectError, RequestError
@@ -24,7 +28,7 @@ log = logging.getLogger(__name__)
 BODY_LIMIT = 16 << 20
 _CHUNKED_SIZE = 1 << 19
 """aiohttp sends a body of this size piece by piece only when it is given as a file."""
-_NOT_FORWARDED = frozenset(
+_HOP_BY_HOP = frozenset(
     {
         "connection",
         "keep-alive",
@@ -35,13 +39,42 @@ _NOT_FORWARDED = frozenset(
         "transfer-encoding",
         "upgrade",
         "content-length",
-        "host",
-        "authorization",
-        "accept-encoding",
-        "content-encoding",
     }
 )
+_NOT_FOR_ENGINES = _HOP_BY_HOP | {
+    "host",
+    "authorization",
+    "accept-encoding",
+    "content-encoding",
+    # aiohttp would wait for the engine's "100 Continue", which many never send.
+    "expect",
+}
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+"""Seconds and probes after which a node that vanished without a word has closed its connections."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def engine_session() -> aiohttp.ClientSession:
+    """Return the client that engines are asked with.
+
+    It keeps no cookies, which would pass from one client to another, and notices a node that is gone.
+    """
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15, socket_factory=_engine_socket),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+    )
+
+
+def _engine_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    engine = socket.socket(family, kind, protocol)
+    engine.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            engine.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return engine
 
 
 def application(gateway: Gateway, session: aiohttp.ClientSession, key: str) -> web.Application:
@@ -58,8 +91,11 @@ def application(gateway: Gateway, session: aiohttp.ClientSession, key: str) -> w
             return _error_response(errors.body_too_large(BODY_LIMIT))
         except web.HTTPException as error:
             code = "not_found" if error.status == 404 else "invalid_request"  # noqa: PLR2004
-            message = f"{request.method} {request.path}: {error.reason}"
+            message = f"{request.method} {request.rel_url.raw_path}: {error.reason}"
             return _error_response(RequestError(error.status, message, code))
+        except Exception:
+            log.exception("%s %s failed", request.method, request.rel_url.raw_path)
+            return _error_response(errors.internal())
 
     app = web.Application(client_max_size=BODY_LIMIT, middlewares=[answer_errors])
     handlers = _Handlers(gateway, session)
@@ -76,7 +112,8 @@ def _authorize(request: web.Request, key: str) -> None:
     if not key or request.path == "/healthz":
         return
     token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    if not hmac.compare_digest(token.encode(), key.encode()):
+    # A header may hold any bytes; what is not UTF-8 arrives as surrogates.
+    if not hmac.compare_digest(token.encode(errors="surrogateescape"), key.encode()):
         raise errors.invalid_api_key()
 
 
@@ -98,7 +135,7 @@ class _Handlers:
 
     async def models(self, request: web.Request) -> web.Response:
         """List the Models; below a Model's own path, that one alone."""
-        key = routing.match_request(request.path, request.host).key
+        key = routing.match_request(request.rel_url.raw_path, request.host).key
         models = [self._gateway.find(key)] if key else self._gateway.models
         body = openai.listing(models, self._gateway.default_namespace)
         return web.Response(body=body, content_type="application/json")
@@ -111,38 +148,83 @@ class _Handlers:
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Forward a request to its Model's engine, as soon as that is ready."""
-        proxied = self._gateway.resolve(request.path, request.host, await request.read())
+        path = request.rel_url.raw_path
+        proxied = self._gateway.resolve(path, request.host, await _read_body(request))
         return await self._gateway.forward(proxied, partial(self._send, request, proxied))
 
     async def _send(self, request: web.Request, proxied: ProxiedRequest, address: str) -> web.StreamResponse:
         """Send a request to an engine and its response to the client.
 
-        Raises ConnectError, or RequestError (502).
+        Raises ConnectError, or RequestError (400, 502).
         """
-        query = f"?{request.query_string}" if request.query_string else ""
         body = proxied.body
         try:
             async with self._session.post(
-                f"http://{address}{proxied.path}{query}",
+                _engine_url(request, proxied.path, address),
                 data=body if len(body) < _CHUNKED_SIZE else io.BytesIO(body),
-                headers={k: v for k, v in request.headers.items() if k.lower() not in _NOT_FORWARDED},
+                headers=_engine_headers(request),
                 allow_redirects=False,
+                timeout=self._timeout(proxied),
             ) as upstream:
                 return await _relay(request, upstream)
-        except aiohttp.ClientConnectorError as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise ConnectError(str(error)) from error
         except (aiohttp.ClientError, OSError) as error:
             raise errors.no_response(proxied.route.model, error) from error
 
+    def _timeout(self, proxied: ProxiedRequest) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=None, sock_connect=self._gateway.connect_seconds(proxied))
+
+
+async def _read_body(request: web.Request) -> bytes:
+    """Return the body of a request; raises RequestError (400) for one that its Content-Encoding does not describe."""
+    try:
+        return await request.read()
+    except (web.RequestPayloadError, aiohttp.http.HttpProcessingError) as error:
+        raise errors.invalid_body(error) from error
+
+
+def _engine_url(request: web.Request, path: str, address: str) -> URL:
+    """Return what the engine is asked for, with the escapes that the client sent; raises RequestError, ConnectError."""
+    if ".." in unquote(path).split("/"):
+        raise errors.invalid_path()
+    query = request.rel_url.raw_query_string
+    try:
+        return URL(f"http://{address}{path}{'?' if query else ''}{query}", encoded=True)
+    except ValueError as error:
+        raise ConnectError(f"{address!r} is no address: {error}") from error
+
+
+def _engine_headers(request: web.Request) -> dict[str, str]:
+    """Return the headers for the engine; raises RequestError (400) for one that is not UTF-8."""
+    headers = {k: v for k, v in request.headers.items() if k.lower() not in _NOT_FOR_ENGINES}
+    for name, value in headers.items():
+        if not _is_text(value):
+            raise errors.invalid_header(name)
+    # The client accepts what it accepts; the engine's response passes through as it is.
+    return headers | {"Accept-Encoding": "identity"}
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether a header can be sent: what was not UTF-8 when it arrived cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
 
 async def _relay(request: web.Request, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
-    """Send an engine's response to the client, chunk by chunk as it arrives."""
+    """Send an engine's response to the client, chunk by chunk as it arrives.
+
+    Once it has begun nothing else can be answered: any failure aborts the connection.
+    """
     response = web.StreamResponse(status=upstream.status)
     for name, value in upstream.headers.items():
-        if name.lower() not in _NOT_FORWARDED:
+        if name.lower() not in _HOP_BY_HOP and _is_text(value):
             response.headers.add(name, value)
-    length = upstream.headers.get("Content-Length")
-    if length is not None:
+    length = upstream.headers.get("Content-Length", "")
+    if length.isdecimal():
         response.content_length = int(length)
     await response.prepare(request)
     tail = b"\n\n"
@@ -150,11 +232,10 @@ async def _relay(request: web.Request, upstream: aiohttp.ClientResponse) -> web.
         async for chunk in upstream.content.iter_any():
             await response.write(chunk)
             tail = (tail + chunk)[-2:]
-    except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError) as error:
-        log.info("the engine closed the connection before the response was complete: %s", error)
+        await response.write_eof()
+    except (aiohttp.ClientError, OSError) as error:
+        log.info("the response of the engine was cut off: %s", error)
         await _abort(request, response, tail, sse=upstream.content_type == "text/event-stream")
-        return response
-    await response.write_eof()
     return response
 
 
@@ -162,6 +243,7 @@ async def _abort(request: web.Request, response: web.StreamResponse, tail: bytes
     """Abort the connection to the client; a stream first gets an error event, at an event's boundary."""
     if sse:
         separator = b"" if tail == b"\n\n" else b"\n\n"
-        await response.write(separator + b"data: " + errors.response_cut().body() + b"\n\n")
+        with contextlib.suppress(OSError):  # the client may be gone
+            await response.write(separator + b"data: " + errors.response_cut().body() + b"\n\n")
     if request.transport is not None:
         request.transport.abort() if not sse else request.transport.close()

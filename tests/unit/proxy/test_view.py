@@ -92,6 +92,49 @@ def test_an_older_state_does_not_replace_a_newer_one() -> None:
     with_parts(main)
 
 
+def test_a_replay_does_not_take_it_back_behind_what_the_api_server_answered() -> None:
+    """The stream may be a moment behind."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(scaled_to_zero(version=5))
+        parts.cluster.models["default/llama"] = ready(version=9)
+        await parts.observe(a_hint())
+        assert parts.request().route.address == ADDRESS
+        await parts.replay(scaled_to_zero(version=5))
+        assert parts.request().route.address == ADDRESS
+
+    with_parts(main)
+
+
+def test_a_replay_with_another_model_of_the_name_replaces_a_newer_one() -> None:
+    """After the API server was restored from a backup, versions begin again from a lower one."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready(version=9))
+        route = parts.request().route
+        await parts.replay(scaled_to_zero(version=6, uid="uid-2"))
+        assert (route.deleted, parts.request().route.model.uid) == (True, "uid-2")
+
+    with_parts(main)
+
+
+def test_an_answer_that_is_older_than_what_arrived_meanwhile_is_asked_for_again() -> None:
+    """The stream says a thing once: an answer that took long must not undo it."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(scaled_to_zero(version=5))
+        late: asyncio.Future[None] = asyncio.Future()
+        parts.cluster.delays = [late]
+        await parts.observe(a_hint())
+        await parts.observe(ready(version=9))
+        late.set_result(None)
+        await settle()
+        assert parts.request().route.address == ADDRESS
+        assert len(parts.cluster.reads) == 2
+
+    with_parts(main)
+
+
 def test_a_replay_without_a_model_deletes_it() -> None:
     """Its queued requests are answered."""
 
