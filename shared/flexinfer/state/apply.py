@@ -112,7 +112,7 @@ class _Draft:
     def _apply_live(self, event: AnyEvent, at: float) -> None:
         match event:
             case events.GpusObserved(node=node):
-                self.gpus.write()[node] = Sample(event, at - event.age_seconds)
+                self.gpus.write()[node] = Sample(event, at - max(0.0, event.age_seconds))
             case events.ActivityObserved():
                 self._activity(event, at)
             case events.ProxyObserved(proxy=proxy, final=final):

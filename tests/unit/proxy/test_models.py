@@ -195,7 +195,8 @@ def test_a_model_with_a_config_that_is_no_number_serves_without_a_limit() -> Non
     """Its spec is not accepted, and costs nobody else anything."""
 
     async def main(parts: Parts) -> None:
-        for version, parallel in enumerate(("abc", None, [], float("inf"), -3, 0), 2):
+        odd: tuple[Any, ...] = ("abc", None, [], float("inf"), -3, 0)
+        for version, parallel in enumerate(odd, 2):
             await parts.observe(ready(version=version, config={"parallel": parallel}))
             assert await parts.send() == "127.0.0.9:8080"
 

@@ -8,10 +8,11 @@ closed and opened again: else a driver that was reloaded would answer "Unknown E
 
 import contextlib
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from flexinfer.agent.vendors.base import ProbeResult, Vendor
 from flexinfer.events.nodes import Device, DeviceProcess
@@ -41,11 +42,14 @@ class Library:
             return ProbeResult(message="nvidia-ml-py is not installed; install flexinfer[agent]")
         try:
             self._ensure_open(pynvml)
-            return ProbeResult(devices=tuple(_devices(pynvml)))
+            devices, failures = _devices(pynvml)
         except pynvml.NVMLError as error:
             self._close(pynvml)
             absent = tuple(getattr(pynvml, name) for name in _ABSENT)
             return ProbeResult(message=f"NVML: {error}", broken=not isinstance(error, absent))
+        if failures:
+            self._close(pynvml)
+        return ProbeResult(devices=tuple(devices), message="; ".join(failures), broken=bool(failures))
 
     def _ensure_open(self, pynvml: ModuleType) -> None:
         if not self._open:
@@ -67,13 +71,22 @@ def _loadable() -> bool:
     return True
 
 
-def _devices(pynvml: ModuleType) -> Iterator[Device]:
+def _devices(pynvml: ModuleType) -> tuple[list[Device], list[str]]:
+    """Return the devices that can be described, and why others cannot.
+
+    One that has fallen off the PCI bus must not hide the others. Raises NVMLError if the devices cannot be counted.
+    """
+    devices, failures = [], []
     for index in range(pynvml.nvmlDeviceGetCount()):
-        yield _device(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index))
+        try:
+            devices.append(_device(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index)))
+        except pynvml.NVMLError as error:
+            failures.append(f"NVML: device {index}: {error}")
+    return devices, failures
 
 
 def _device(pynvml: ModuleType, handle: object) -> Device:
-    """Describe one device; one that has fallen off the PCI bus is unhealthy, not absent.
+    """Describe one device; one whose memory cannot be read is unhealthy, not free.
 
     Raises NVMLError without a uuid.
     """
@@ -89,6 +102,7 @@ def _device(pynvml: ModuleType, handle: object) -> Device:
     capability = supported(lambda: pynvml.nvmlDeviceGetCudaComputeCapability(handle), None)
     memory = supported(lambda: _memory(pynvml, handle), None)
     total, free, used = memory or (0, 0, 0)
+    processes = supported(lambda: _processes(pynvml, handle), None)
     return Device(
         uuid=uuid,
         name=name,
@@ -100,7 +114,10 @@ def _device(pynvml: ModuleType, handle: object) -> Device:
         utilisation=supported(lambda: int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu), 0),
         power_watts=supported(lambda: int(pynvml.nvmlDeviceGetPowerUsage(handle) // 1000), 0),
         healthy=memory is not None and total > 0,
-        processes=supported(lambda: _processes(pynvml, handle), ()),
+        processes_known=processes is not None
+        and not _in_wsl()
+        and all(p.used is not None for p in processes),
+        processes=tuple(_process(p) for p in processes or ()),
     )
 
 
@@ -118,17 +135,34 @@ def _memory(pynvml: ModuleType, handle: object) -> tuple[int, int, int]:
     return total // _MIB, free // _MIB, used // _MIB
 
 
-def _processes(pynvml: ModuleType, handle: object) -> tuple[DeviceProcess, ...]:
-    """Return the processes that hold memory; how much is None where the driver does not report it."""
+class _Process(NamedTuple):
+    """A process that holds memory, in bytes; None where the driver does not report how much."""
+
+    pid: int
+    used: int | None
+
+
+def _processes(pynvml: ModuleType, handle: object) -> list[_Process]:
+    """Return the processes that hold memory. Raises NVMLError where the driver does not list them."""
     try:
         running = pynvml.nvmlDeviceGetComputeRunningProcesses_v3(handle)
     except pynvml.NVMLError_FunctionNotFound:
         running = pynvml.nvmlDeviceGetComputeRunningProcesses_v2(handle)
-    processes = [
-        DeviceProcess(pid=int(p.pid), used_mb=int(p.usedGpuMemory or 0) // _MIB, name=_name(int(p.pid)))
-        for p in running
-    ]
-    return tuple(sorted(processes, key=lambda process: process.pid))
+    used = ((int(p.pid), p.usedGpuMemory) for p in running)
+    return sorted(
+        (_Process(pid, None if memory is None else int(memory)) for pid, memory in used),
+        key=lambda process: process.pid,
+    )
+
+
+def _process(process: _Process) -> DeviceProcess:
+    return DeviceProcess(pid=process.pid, used_mb=(process.used or 0) // _MIB, name=_name(process.pid))
+
+
+@cache
+def _in_wsl() -> bool:
+    """Tell whether Windows owns the devices: then the list of processes succeeds and stays empty."""
+    return Path("/dev/dxg").exists()
 
 
 def _name(pid: int) -> str:
