@@ -65,9 +65,9 @@ def invalid_body(cause: Exception) -> RequestError:
     return RequestError(400, f"invalid request body: {cause}", "invalid_json")
 
 
-def invalid_header(name: str) -> RequestError:
-    """400: a header whose value is not UTF-8."""
-    return RequestError(400, f"header {name} is not UTF-8; send it as UTF-8 or ASCII", "invalid_header")
+def invalid_header(name: str, cause: str, status: int = 400) -> RequestError:
+    """400 or 417: a header that the proxy cannot act upon; `cause` says what is wrong and what to send."""
+    return RequestError(status, f"header {name} {cause}", "invalid_header")
 
 
 def invalid_path() -> RequestError:

@@ -10,6 +10,7 @@ import contextlib
 import hmac
 import io
 import logging
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -51,6 +52,7 @@ _NOT_FOR_ENGINES = _HOP_BY_HOP | {
 }
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """Seconds and probes after which a node that vanished without a word has closed its connections."""
+_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -99,12 +101,23 @@ def application(gateway: Gateway, session: aiohttp.ClientSession, key: str) -> w
 
     app = web.Application(client_max_size=BODY_LIMIT, middlewares=[answer_errors])
     handlers = _Handlers(gateway, session)
-    app.router.add_get("/healthz", handlers.health)
+    routes: list[tuple[str, str, Handler]] = [("GET", "/healthz", handlers.health)]
     for prefix in ("", "/model/{namespace}/{name}"):
-        app.router.add_get(f"{prefix}/v1/models", handlers.models)
-        app.router.add_get(f"{prefix}/v1/models/{{model:.+}}", handlers.model)
-        app.router.add_post(f"{prefix}/v1/{{rest:.+}}", handlers.post)
+        routes.append(("GET", f"{prefix}/v1/models", handlers.models))
+        routes.append(("GET", f"{prefix}/v1/models/{{model:.+}}", handlers.model))
+        routes.append(("POST", f"{prefix}/v1/{{rest:.+}}", handlers.post))
+    for method, path, handler in [*routes, ("*", "/{path:.*}", handlers.unknown)]:
+        app.router.add_route(method, path, handler, expect_handler=_expect)
     return app
+
+
+async def _expect(request: web.Request) -> web.StreamResponse | None:
+    """Ask for the body of a client that waits for it; any other expectation is answered with an error."""
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        return _error_response(errors.invalid_header("Expect", "is not 100-continue; leave it out", 417))
+    if request.version >= aiohttp.HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return None
 
 
 def _authorize(request: web.Request, key: str) -> None:
@@ -132,6 +145,13 @@ class _Handlers:
     async def health(self, _request: web.Request) -> web.Response:
         """Answer that the proxy listens."""
         return web.Response(text="ok")
+
+    async def unknown(self, request: web.Request) -> web.StreamResponse:
+        """Answer what no other route does."""
+        path = routing.match_request(request.rel_url.raw_path, request.host).path
+        if path == "/healthz" or path.startswith("/v1/"):
+            raise web.HTTPMethodNotAllowed(request.method, ())
+        raise web.HTTPNotFound
 
     async def models(self, request: web.Request) -> web.Response:
         """List the Models; below a Model's own path, that one alone."""
@@ -190,28 +210,28 @@ def _engine_url(request: web.Request, path: str, address: str) -> URL:
         raise errors.invalid_path()
     query = request.rel_url.raw_query_string
     try:
-        return URL(f"http://{address}{path}{'?' if query else ''}{query}", encoded=True)
-    except ValueError as error:
-        raise ConnectError(f"{address!r} is no address: {error}") from error
+        url = URL(f"http://{address}{path}{'?' if query else ''}{query}", encoded=True)
+        valid = bool(url.host and url.port and not url.user) and url.raw_authority == address
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ConnectError(f"{address!r} is no host:port")
+    return url
 
 
 def _engine_headers(request: web.Request) -> dict[str, str]:
-    """Return the headers for the engine; raises RequestError (400) for one that is not UTF-8."""
+    """Return the headers for the engine; raises RequestError (400) for one that cannot be sent."""
     headers = {k: v for k, v in request.headers.items() if k.lower() not in _NOT_FOR_ENGINES}
     for name, value in headers.items():
         if not _is_text(value):
-            raise errors.invalid_header(name)
+            raise errors.invalid_header(name, "holds bytes that are no text; send it as UTF-8 or ASCII")
     # The client accepts what it accepts; the engine's response passes through as it is.
     return headers | {"Accept-Encoding": "identity"}
 
 
 def _is_text(value: str) -> bool:
-    """Tell whether a header can be sent: what was not UTF-8 when it arrived cannot."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    """Tell whether a header can be sent on: neither bytes that were not UTF-8 when it arrived nor control characters."""
+    return not _UNSENDABLE.search(value)
 
 
 async def _relay(request: web.Request, upstream: aiohttp.ClientResponse) -> web.StreamResponse:

@@ -437,3 +437,14 @@ def test_the_engine_gets_the_name_that_it_knows() -> None:
         assert msgspec.json.decode(long.body) == {"model": "llama", "n": 1}
 
     with_parts(main)
+
+
+@pytest.mark.parametrize(("timeout", "connect"), [("60s", 5.0), ("3s", 3.0), ("0s", 0.5)])
+def test_a_connection_to_an_engine_takes_no_longer_than_the_request_has(timeout: str, connect: float) -> None:
+    """But long enough that one can be made at all."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(impatient(ready(), timeout))
+        assert parts.gateway.connect_seconds(parts.request()) == connect
+
+    with_parts(main)
