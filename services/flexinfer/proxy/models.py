@@ -2,7 +2,9 @@
 
 What one change costs does not depend on the number of Models. The API server's own answer always counts, also
 one that is older than what was observed: it may have been restored from a backup. A message of the stream
-counts unless it is older than what is held, and a replay keeps a Model of the same uid that is newer.
+counts unless an answer told something newer. The stream delivers the versions of an object in their order, so
+that one below the version before means a restored API server, and counts too. A replay is everything that the
+stream holds; only what a newer answer told of the same Model outlives it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +33,8 @@ class ModelTable:
     def __init__(self) -> None:
         self._models: dict[str, Model] = {}
         self._claims: dict[str, dict[str, None]] = {}  # alias -> keys of the Models that have it
-        self._deleted: dict[str, int] = {}  # uid -> version of its deletion, oldest first
+        self._streamed: dict[str, int] = {}  # key -> the version that the stream delivered last
+        self._answered: set[str] = set()  # keys of the Models that are held as the API server answered
         self.models: Mapping[str, Model] = MappingProxyType(self._models)
         self.version = 0
 
@@ -42,13 +45,14 @@ class ModelTable:
     def observe(self, model: Model) -> Change | None:
         """Take a Model from the stream; None if that changes nothing."""
         version = version_of(model.metadata)
-        if version is None or version <= self._deleted.get(model.uid, -1):
+        if version is None:
             return None
         self.version = max(self.version, version)
+        restored = self._stream(model.key, version)
         current = self._models.get(model.key)
-        if current is not None and (version < current.metadata.version or _same(current, model.uid, version)):
+        if current is not None and not restored and version < current.metadata.version:
             return None
-        return self._put(model)
+        return self._put(model, answered=False)
 
     def confirm(self, model: Model) -> Change | None:
         """Take a Model as the API server answered, whatever was observed before; None if that changes nothing."""
@@ -56,40 +60,30 @@ class ModelTable:
         if version is None:
             return None
         self.version = max(self.version, version)
-        self._deleted.pop(model.uid, None)
-        current = self._models.get(model.key)
-        if current is not None and _same(current, model.uid, version):
-            return None
-        return self._put(model)
+        return self._put(model, answered=True)
 
-    def delete(self, key: str, uid: str, version: int) -> Change | None:
-        """Drop a Model of that uid; it returns only with a higher version. None if that changes nothing."""
-        version = min(version, _LARGEST_VERSION)
-        self.version = max(self.version, version)
-        self._note_deleted(uid, version)
+    def delete(self, key: str, uid: str) -> Change | None:
+        """Drop a Model if it has this uid; None if that changes nothing."""
         current = self._models.get(key)
         if current is None or current.uid != uid:
             return None
         del self._models[key]
+        self._answered.discard(key)
         self._claim(current, None)
         return Change(current, None)
 
     def replace(self, observed: Iterable[events.AnyEvent]) -> list[Change]:
-        """Replace all Models by a replay of the stream, but for those of the same uid that are newer here."""
+        """Replace all Models by a replay of the stream, but for those that a newer answer told of."""
         replayed = ModelTable()
-        replayed._deleted = dict(self._deleted)
         for event in observed:
             replayed.apply(event)
-        newer = [
-            model
-            for key, model in self._models.items()
-            if (other := replayed.models.get(key)) is not None
-            and other.uid == model.uid
-            and other.metadata.version < model.metadata.version
-        ]
-        for model in newer:
-            replayed.observe(model)
-        self._deleted, self.version = replayed._deleted, replayed.version
+        for key in self._answered:
+            model, other = self._models[key], replayed.models.get(key)
+            newer = other is not None and other.metadata.version < model.metadata.version
+            if other is not None and other.uid == model.uid and newer:
+                replayed.confirm(model)
+        self._streamed, self._answered = replayed._streamed, replayed._answered
+        self.version = replayed.version
         return list(self._become(replayed.models))
 
     def apply(self, event: events.AnyEvent) -> Change | None:
@@ -98,9 +92,20 @@ class ModelTable:
             case events.ModelObserved(model=model):
                 return self.observe(model)
             case events.ModelDeleted(namespace=namespace, name=name, uid=uid, version=version):
-                return self.delete(f"{namespace}/{name}", uid, version)
+                version = min(version, _LARGEST_VERSION)
+                self.version = max(self.version, version)
+                self._stream(f"{namespace}/{name}", version)
+                return self.delete(f"{namespace}/{name}", uid)
             case _:
                 return None
+
+    def _stream(self, key: str, version: int) -> bool:
+        """Note a version that the stream delivered; tell whether it is below the one before."""
+        before = self._streamed.get(key)
+        self._streamed[key] = version
+        if len(self._streamed) > 2 * len(self._models) + _DELETIONS_KEPT:
+            self._streamed = {k: v for k, v in self._streamed.items() if k in self._models or k == key}
+        return before is not None and version < before
 
     def _become(self, models: Mapping[str, Model]) -> Iterable[Change]:
         for key in [key for key in self._models if key not in models]:
@@ -108,13 +113,15 @@ class ModelTable:
             self._claim(current, None)
             yield Change(current, None)
         for key, model in models.items():
-            if self._models.get(key) is not model:
-                yield self._put(model)
+            change = self._put(model, answered=key in self._answered)
+            if change is not None:
+                yield change
 
-    def _put(self, model: Model) -> Change:
+    def _put(self, model: Model, *, answered: bool) -> Change | None:
+        (self._answered.add if answered else self._answered.discard)(model.key)
         current = self._models.get(model.key)
-        if current is not None and current.uid != model.uid:
-            self._note_deleted(current.uid, model.metadata.version)
+        if current is not None and _same(current, model):
+            return None
         self._models[model.key] = model
         self._claim(current, model)
         return Change(current, model)
@@ -130,11 +137,6 @@ class ModelTable:
         if after is not None:
             for alias in aliases(after):
                 self._claims.setdefault(alias, {})[after.key] = None
-
-    def _note_deleted(self, uid: str, version: int) -> None:
-        self._deleted[uid] = max(version, self._deleted.get(uid, 0))
-        if len(self._deleted) > _DELETIONS_KEPT:
-            self._deleted.pop(next(iter(self._deleted)))
 
 
 def aliases(model: Model) -> tuple[str, ...]:
@@ -157,5 +159,5 @@ def version_of(metadata: Metadata) -> int | None:
     return version if 0 <= version <= _LARGEST_VERSION else None
 
 
-def _same(current: Model, uid: str, version: int) -> bool:
-    return current.uid == uid and current.metadata.version == version
+def _same(one: Model, other: Model) -> bool:
+    return (one.uid, one.metadata.version) == (other.uid, other.metadata.version)

@@ -78,7 +78,9 @@ class ModelView:
         self._confirmed = False
 
     def route(self, model: Model) -> Route:
-        """Return the route of a Model of the table."""
+        """Return the route of a Model of the table; raises RequestError (500) if an error left it without one."""
+        if model.uid not in self._routes:
+            raise errors.internal()
         return self._routes[model.uid]
 
     def rejection(self, route: Route) -> RequestError | None:
@@ -172,12 +174,20 @@ class ModelView:
         if model is not None:
             self._apply(self.table.confirm(model))
         else:
-            self._apply(self.table.delete(held.key, held.uid, held.metadata.version))
+            self._apply(self.table.delete(held.key, held.uid))
 
     def _apply(self, change: Change | None) -> None:
-        """Bring the route of a Model up to date."""
-        if change is None:
+        """Bring the route of a Model up to date; an unexpected error costs this Model, and nothing else."""
+        model = (change.after or change.before) if change is not None else None
+        if change is None or model is None:
             return
+        try:
+            self._reroute(change)
+        except Exception as error:
+            log.exception("%s: its route could not be brought up to date", model.key)
+            self._runtime.report_failure(model.key, error)
+
+    def _reroute(self, change: Change) -> None:
         before, after = change
         if before is not None and (after is None or after.uid != before.uid):
             self._delete(before)
@@ -185,9 +195,10 @@ class ModelView:
             self._update(after)
 
     def _delete(self, model: Model) -> None:
-        route = self._routes.pop(model.uid)
-        route.delete()
-        self._release_rejected(route)
+        route = self._routes.pop(model.uid, None)
+        if route is not None:
+            route.delete()
+            self._release_rejected(route)
 
     def _update(self, model: Model) -> None:
         route = self._routes.get(model.uid)

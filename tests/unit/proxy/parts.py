@@ -55,7 +55,14 @@ class Parts:
     def __init__(self) -> None:
         self.bus, self.cluster = ListBus(), ScriptedCluster()
         self.ready: list[bool] = []
-        runtime = a_runtime("proxy", bus=self.bus, cluster=self.cluster, set_ready=self.ready.append)
+        self.failures: list[str] = []
+        runtime = a_runtime(
+            "proxy",
+            bus=self.bus,
+            cluster=self.cluster,
+            set_ready=self.ready.append,
+            report_failure=lambda key, _error: self.failures.append(key),
+        )
         self.clock = runtime.clock
         table = ModelTable()
         self.activity = ActivityReporter(runtime, table, "proxy-0")
@@ -122,6 +129,7 @@ def with_parts(test: Callable[[Parts], Coroutine[Any, Any, None]]) -> None:
         work = [asyncio.create_task(parts.view.follow()), asyncio.create_task(parts.activity.run())]
         await parts.replay()
         await test(parts)
+        assert parts.failures == []
         for task in work:
             assert not task.done(), task
             task.cancel()

@@ -2,7 +2,12 @@
 
 import asyncio
 
+import pytest
+
+from flexinfer.api.model import Model
 from flexinfer.events import events
+from flexinfer.proxy import routing
+from flexinfer.proxy.errors import RequestError
 from flexinfer.runtime.kubernetes.api import UnavailableError
 from flexinfer.runtime.runtime import Disconnected
 from tests.simulation.loop import run
@@ -79,11 +84,13 @@ def test_an_address_that_changes_is_where_the_next_request_goes() -> None:
     with_parts(main)
 
 
-def test_an_older_state_does_not_replace_a_newer_one() -> None:
+def test_an_older_state_does_not_replace_a_newer_one_that_the_api_server_returned() -> None:
     """Neither as an event nor in a replay of a stream that is behind."""
 
     async def main(parts: Parts) -> None:
-        await parts.observe(ready(version=5))
+        await parts.observe(scaled_to_zero(version=3))
+        parts.cluster.models["default/llama"] = ready(version=5)
+        await parts.observe(a_hint())
         await parts.observe(scaled_to_zero(version=4))
         assert parts.request().route.address == ADDRESS
         await parts.replay(scaled_to_zero(version=4))
@@ -196,6 +203,33 @@ def test_the_proxy_is_ready_once_the_api_server_has_answered() -> None:
         assert (parts.ready, len(parts.cluster.reads)) == ([True], 3)
         await parts.replay(ready())
         assert parts.ready == [True]
+        follow.cancel()
+
+    run(main())
+
+
+def test_an_unexpected_error_costs_one_model_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is logged and reported; the stream is followed further."""
+
+    async def main() -> None:
+        parts = Parts()
+        follow = asyncio.create_task(parts.view.follow())
+        address = routing.ready_address
+
+        def broken(model: Model) -> str:
+            if model.metadata.name == "broken":
+                raise RuntimeError("a bug")
+            return address(model)
+
+        monkeypatch.setattr(routing, "ready_address", broken)
+        await parts.replay(ready("a"), ready("broken"), ready("b"))
+        await parts.observe(ready("broken", version=3), ready("c"))
+        assert parts.failures == ["default/broken", "default/broken"]
+        for name in "abc":
+            assert parts.request(name).route.address == ADDRESS
+        with pytest.raises(RequestError):
+            parts.request("broken")
+        assert not follow.done()
         follow.cancel()
 
     run(main())
