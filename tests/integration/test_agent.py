@@ -34,7 +34,10 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void*h,unsigned*n,process*p){
   if (!how) {*n=0;return 0;}
   if (!strcmp(how,"forbidden")) return 4;
   if (*n<1) {*n=1;return 7;}
-  *n=1; p->pid=4194999; p->used=strcmp(how,"listed")?~0ull:3ull<<30; p->gpu=p->compute=~0u;
+  static int lists = 0;
+  unsigned long long grown = (unsigned long long)(lists++ % 2) << 30;
+  *n=1; p->pid=4194999; p->gpu=p->compute=~0u;
+  p->used=!strcmp(how,"listed")?3ull<<30:!strcmp(how,"growing")?(1ull<<30)+grown:~0ull;
   return 0;}
 int nvmlDeviceGetName(void*h,char*b,unsigned n){strncpy(b,(long)h==1?"NVIDIA GeForce RTX 3090":"NVIDIA GeForce GTX 980 Ti",n);return 0;}
 int nvmlDeviceGetUUID(void*h,char*b,unsigned n){strncpy(b,(long)h==1?"GPU-aaaa":"GPU-bbbb",n);return 0;}
@@ -161,6 +164,7 @@ def test_a_device_that_fell_off_the_bus_is_unhealthy_and_hides_no_other(
     ("how", "known", "processes"),
     [
         ("listed", True, [{"pid": 4194999, "usedMb": 3072}]),
+        ("growing", True, [{"pid": 4194999, "usedMb": 1024}]),
         ("without memory", False, [{"pid": 4194999}]),
         ("forbidden", False, []),
     ],

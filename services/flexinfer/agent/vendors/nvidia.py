@@ -8,11 +8,11 @@ closed and opened again: else a driver that was reloaded would answer "Unknown E
 
 import contextlib
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple, TypeVar
+from typing import TypeAlias, TypeVar
 
 from flexinfer.agent.vendors.base import ProbeResult, Vendor
 from flexinfer.events.nodes import Device, DeviceProcess
@@ -100,9 +100,11 @@ def _device(pynvml: ModuleType, handle: object) -> Device:
     uuid = str(pynvml.nvmlDeviceGetUUID(handle))
     name = supported(lambda: str(pynvml.nvmlDeviceGetName(handle)), "")
     capability = supported(lambda: pynvml.nvmlDeviceGetCudaComputeCapability(handle), None)
+    before = supported(lambda: _processes(pynvml, handle), None)
     memory = supported(lambda: _memory(pynvml, handle), None)
     total, free, used = memory or (0, 0, 0)
-    processes = supported(lambda: _processes(pynvml, handle), None)
+    after = supported(lambda: _processes(pynvml, handle), None)
+    processes = None if before is None or after is None else _smaller(before, after)
     return Device(
         uuid=uuid,
         name=name,
@@ -114,10 +116,8 @@ def _device(pynvml: ModuleType, handle: object) -> Device:
         utilisation=supported(lambda: int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu), 0),
         power_watts=supported(lambda: int(pynvml.nvmlDeviceGetPowerUsage(handle) // 1000), 0),
         healthy=memory is not None and total > 0,
-        processes_known=processes is not None
-        and not _in_wsl()
-        and all(p.used is not None for p in processes),
-        processes=tuple(_process(p) for p in processes or ()),
+        processes_known=processes is not None and _known(processes),
+        processes=tuple(_process(pid, used) for pid, used in (processes or {}).items()),
     )
 
 
@@ -135,28 +135,36 @@ def _memory(pynvml: ModuleType, handle: object) -> tuple[int, int, int]:
     return total // _MIB, free // _MIB, used // _MIB
 
 
-class _Process(NamedTuple):
-    """A process that holds memory, in bytes; None where the driver does not report how much."""
-
-    pid: int
-    used: int | None
+Processes: TypeAlias = Mapping[int, int | None]
+"""pid -> the memory that it holds, in bytes; None where the driver does not report how much."""
 
 
-def _processes(pynvml: ModuleType, handle: object) -> list[_Process]:
+def _processes(pynvml: ModuleType, handle: object) -> Processes:
     """Return the processes that hold memory. Raises NVMLError where the driver does not list them."""
     try:
         running = pynvml.nvmlDeviceGetComputeRunningProcesses_v3(handle)
     except pynvml.NVMLError_FunctionNotFound:
         running = pynvml.nvmlDeviceGetComputeRunningProcesses_v2(handle)
-    used = ((int(p.pid), p.usedGpuMemory) for p in running)
-    return sorted(
-        (_Process(pid, None if memory is None else int(memory)) for pid, memory in used),
-        key=lambda process: process.pid,
-    )
+    return {int(p.pid): None if p.usedGpuMemory is None else int(p.usedGpuMemory) for p in running}
 
 
-def _process(process: _Process) -> DeviceProcess:
-    return DeviceProcess(pid=process.pid, used_mb=(process.used or 0) // _MIB, name=_name(process.pid))
+def _smaller(before: Processes, after: Processes) -> Processes:
+    """Return the processes of two lists, each with the smaller figure.
+
+    The memory in use was read between the two. What a process took or freed meanwhile must not be taken for its share
+    of that: memory that nobody is seen to hold is waited for, memory that is counted twice would look free.
+    """
+    pids = sorted(before.keys() | after.keys())
+    pairs = ((pid, before.get(pid, 0), after.get(pid, 0)) for pid in pids)
+    return {pid: None if one is None or two is None else min(one, two) for pid, one, two in pairs}
+
+
+def _known(processes: Processes) -> bool:
+    return not _in_wsl() and None not in processes.values()
+
+
+def _process(pid: int, used: int | None) -> DeviceProcess:
+    return DeviceProcess(pid=pid, used_mb=(used or 0) // _MIB, name=_name(pid))
 
 
 @cache
