@@ -2,9 +2,9 @@
 
 What one change costs does not depend on the number of Models. The API server's own answer always counts, also
 one that is older than what was observed: it may have been restored from a backup. A message of the stream
-counts unless an answer told something newer. The stream delivers the versions of an object in their order, so
+counts unless a newer answer was received. The stream delivers the versions of an object in their order, so
 that one below the version before means a restored API server, and counts too. A replay is everything that the
-stream holds; only what a newer answer told of the same Model outlives it.
+stream holds; only a newer answer about the same Model outlives it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,7 +73,7 @@ class ModelTable:
         return Change(current, None)
 
     def replace(self, observed: Iterable[events.AnyEvent]) -> list[Change]:
-        """Replace all Models by a replay of the stream, but for those that a newer answer told of."""
+        """Replace all Models by a replay of the stream, but for those with a newer answer."""
         replayed = ModelTable()
         for event in observed:
             replayed.apply(event)

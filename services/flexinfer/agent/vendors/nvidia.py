@@ -116,7 +116,7 @@ def _device(pynvml: ModuleType, handle: object) -> Device:
         utilisation=supported(lambda: int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu), 0),
         power_watts=supported(lambda: int(pynvml.nvmlDeviceGetPowerUsage(handle) // 1000), 0),
         healthy=memory is not None and total > 0,
-        processes_known=processes is not None and _known(processes),
+        processes_known=processes is not None and _complete(processes),
         processes=tuple(_process(pid, used) for pid, used in (processes or {}).items()),
     )
 
@@ -152,14 +152,14 @@ def _smaller(before: Processes, after: Processes) -> Processes:
     """Return the processes of two lists, each with the smaller figure.
 
     The memory in use was read between the two. What a process took or freed meanwhile must not be taken for its share
-    of that: memory that nobody is seen to hold is waited for, memory that is counted twice would look free.
+    of that: memory in use without a process is waited for, memory that is counted twice would look free.
     """
     pids = sorted(before.keys() | after.keys())
     pairs = ((pid, before.get(pid, 0), after.get(pid, 0)) for pid in pids)
     return {pid: None if one is None or two is None else min(one, two) for pid, one, two in pairs}
 
 
-def _known(processes: Processes) -> bool:
+def _complete(processes: Processes) -> bool:
     return not _in_wsl() and None not in processes.values()
 
 
