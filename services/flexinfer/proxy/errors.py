@@ -88,6 +88,12 @@ def body_too_large(limit: int) -> RequestError:
     return RequestError(413, f"the request body is larger than {limit >> 20} MiB", "body_too_large")
 
 
+def body_too_slow(seconds: float) -> RequestError:
+    """408; `seconds` is how long the body may take."""
+    message = f"the request body did not arrive within {seconds:g}s; send all that Content-Length announces"
+    return RequestError(408, message, "request_timeout")
+
+
 def model_not_found(name: str, available: Sequence[str]) -> RequestError:
     """404; `available` are the names to choose from."""
     message = f"model {name!r} does not exist; available models: {', '.join(available) or 'none'}"

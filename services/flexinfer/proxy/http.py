@@ -6,13 +6,14 @@ A stream whose engine died ends in an error event and an aborted connection, nev
 engine is asked, and when, is for the gateway to decide.
 """
 
+import asyncio
 import contextlib
 import hmac
 import io
 import logging
 import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from urllib.parse import unquote
 
@@ -52,6 +53,9 @@ _NOT_FOR_ENGINES = _HOP_BY_HOP | {
 }
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """Seconds and probes after which a node that vanished without a word has closed its connections."""
+BODY_SECONDS = STALLED_SECONDS = 300.0
+"""A client has so long to send its whole body, and to take each piece of a response: it holds a slot meanwhile."""
+_ABORT_SECONDS = 1.0
 _UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -197,9 +201,15 @@ class _Handlers:
 
 
 async def _read_body(request: web.Request) -> bytes:
-    """Return the body of a request; raises RequestError (400) for one that its Content-Encoding does not describe."""
+    """Return the body of a request.
+
+    Raises RequestError: 400 for one that its Content-Encoding does not describe, 408 for one that does not arrive.
+    """
     try:
-        return await request.read()
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError as error:
+        raise errors.body_too_slow(BODY_SECONDS) from error
     except (web.RequestPayloadError, aiohttp.http.HttpProcessingError) as error:
         raise errors.invalid_body(error) from error
 
@@ -221,12 +231,18 @@ def _engine_url(request: web.Request, path: str, address: str) -> URL:
 
 def _engine_headers(request: web.Request) -> dict[str, str]:
     """Return the headers for the engine; raises RequestError (400) for one that cannot be sent."""
-    headers = {k: v for k, v in request.headers.items() if k.lower() not in _NOT_FOR_ENGINES}
+    dropped = _NOT_FOR_ENGINES | _connection_options(request.headers)
+    headers = {k: v for k, v in request.headers.items() if k.lower() not in dropped}
     for name, value in headers.items():
         if not _is_text(value):
             raise errors.invalid_header(name, "holds bytes that are no text; send it as UTF-8 or ASCII")
     # The client accepts what it accepts; the engine's response passes through as it is.
     return headers | {"Accept-Encoding": "identity"}
+
+
+def _connection_options(headers: Mapping[str, str]) -> frozenset[str]:
+    """Return the names that the header Connection lists: they concern this connection alone (RFC 9110, 7.6.1)."""
+    return frozenset(name.strip().lower() for name in headers.get("Connection", "").split(","))
 
 
 def _is_text(value: str) -> bool:
@@ -239,23 +255,35 @@ async def _relay(request: web.Request, upstream: aiohttp.ClientResponse) -> web.
 
     Once it has begun nothing else can be answered: any failure aborts the connection.
     """
-    response = web.StreamResponse(status=upstream.status)
-    for name, value in upstream.headers.items():
-        if name.lower() not in _HOP_BY_HOP and _is_text(value):
-            response.headers.add(name, value)
-    length = upstream.headers.get("Content-Length", "")
-    if length.isdecimal():
-        response.content_length = int(length)
+    response = _begun(upstream)
     await response.prepare(request)
     tail = b"\n\n"
     try:
         async for chunk in upstream.content.iter_any():
-            await response.write(chunk)
+            async with asyncio.timeout(STALLED_SECONDS):
+                await response.write(chunk)
             tail = (tail + chunk)[-2:]
-        await response.write_eof()
+        async with asyncio.timeout(STALLED_SECONDS):
+            await response.write_eof()
+    except TimeoutError:
+        log.info("the client has taken nothing of the response for %g s: aborted", STALLED_SECONDS)
+        await _abort(request, response, tail, sse=False)
     except (aiohttp.ClientError, OSError) as error:
         log.info("the response of the engine was cut off: %s", error)
         await _abort(request, response, tail, sse=upstream.content_type == "text/event-stream")
+    return response
+
+
+def _begun(upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+    """Return the response to the client, with the engine's status and those of its headers that can be sent on."""
+    response = web.StreamResponse(status=upstream.status)
+    dropped = _HOP_BY_HOP | _connection_options(upstream.headers)
+    for name, value in upstream.headers.items():
+        if name.lower() not in dropped and _is_text(value):
+            response.headers.add(name, value)
+    length = upstream.headers.get("Content-Length", "")
+    if length.isdecimal():
+        response.content_length = int(length)
     return response
 
 
@@ -263,7 +291,8 @@ async def _abort(request: web.Request, response: web.StreamResponse, tail: bytes
     """Abort the connection to the client; a stream first gets an error event, at an event's boundary."""
     if sse:
         separator = b"" if tail == b"\n\n" else b"\n\n"
-        with contextlib.suppress(OSError):  # the client may be gone
-            await response.write(separator + b"data: " + errors.response_cut().body() + b"\n\n")
+        with contextlib.suppress(OSError):  # the client may be gone, or take nothing
+            async with asyncio.timeout(_ABORT_SECONDS):
+                await response.write(separator + b"data: " + errors.response_cut().body() + b"\n\n")
     if request.transport is not None:
         request.transport.abort() if not sse else request.transport.close()

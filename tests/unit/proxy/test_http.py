@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
 from flexinfer.api.address import host_port
+from flexinfer.proxy import http
 from flexinfer.proxy.http import application, engine_session
 from tests.unit.proxy.parts import Parts, ready
 
@@ -274,3 +275,48 @@ async def test_an_address_that_is_none_is_an_engine_that_refuses(address: str) -
     async with a_proxy(address, cold_start_timeout="100ms") as client:
         response = await client.post(PATH, json={}, headers=KEY)
         assert (response.status, (await response.json())["error"]["code"]) == (502, "bad_gateway")
+
+
+async def test_a_body_that_does_not_arrive_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits without an end."""
+    monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
+    async with a_client() as client, asyncio.timeout(5):
+        assert client.port is not None
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(b"POST " + PATH.encode() + b" HTTP/1.1\r\nHost: proxy\r\nContent-Length: 2\r\n")
+        writer.write(b"Authorization: Bearer secret\r\n\r\n{")
+        answer = await reader.read(4096)
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"request_timeout" in answer
+
+
+async def test_a_client_that_takes_nothing_gives_its_slot_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine sees that as the end of the request."""
+    monkeypatch.setattr(http, "STALLED_SECONDS", 0.1)
+    ended = asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"x" * (1 << 20))
+        finally:
+            ended.set()
+
+    async with a_client(endless) as client, asyncio.timeout(20):
+        assert client.port is not None
+        _, writer = await asyncio.open_connection(client.host, client.port, limit=1024)
+        writer.write(b"POST " + PATH.encode() + b" HTTP/1.1\r\nHost: proxy\r\nContent-Length: 2\r\n")
+        writer.write(b"Authorization: Bearer secret\r\n\r\n{}")
+        await ended.wait()
+        writer.close()
+
+
+async def test_headers_that_concern_one_connection_alone_are_not_passed_on() -> None:
+    """The header Connection names them."""
+    async with a_client() as client:
+        headers = KEY | {"Connection": "close, X-Hop", "X-Hop": "1", "X-End": "1"}
+        received = await (await client.post(PATH, json={}, headers=headers)).json()
+    assert ("x-hop" in received["headers"], "x-end" in received["headers"]) == (False, True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flexinfer.api.model import LiteLLM, Model
@@ -63,6 +63,7 @@ def by_scan(name: str, table: ModelTable) -> Model | None:
     return named or (claimed[0] if len(claimed) == 1 else None)
 
 
+@settings(deadline=None)
 @given(st.lists(steps(), max_size=20))
 def test_names_are_found_as_a_search_through_all_models_finds_them(history: list[Step]) -> None:
     """After any history, and each change says what was before and after."""
@@ -79,6 +80,7 @@ def test_names_are_found_as_a_search_through_all_models_finds_them(history: list
             assert routing.find_model(name, table, "default") is by_scan(name, table)
 
 
+@settings(deadline=None)
 @given(st.lists(steps(), max_size=12))
 def test_routes_kept_by_changes_equal_those_built_from_scratch(history: list[Step]) -> None:
     """One route for each Model that there is, to its engine's address, and no other."""
