@@ -7,8 +7,9 @@ import secrets
 from aiohttp import web
 
 from flexinfer.proxy.activity import ActivityReporter
+from flexinfer.proxy.engine import engine_session
 from flexinfer.proxy.gateway import Gateway
-from flexinfer.proxy.http import application, engine_session
+from flexinfer.proxy.http import application
 from flexinfer.proxy.models import ModelTable
 from flexinfer.proxy.view import ModelView
 from flexinfer.runtime.health import publish_port

@@ -10,7 +10,8 @@ from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flexinfer.proxy.http import application, engine_session
+from flexinfer.proxy.engine import engine_session
+from flexinfer.proxy.http import application
 from tests.unit.proxy.parts import Parts, ready
 
 FEW = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

@@ -13,8 +13,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
 from flexinfer.api.address import host_port
-from flexinfer.proxy import http
-from flexinfer.proxy.http import application, engine_session
+from flexinfer.proxy import engine, http
+from flexinfer.proxy.engine import engine_session
+from flexinfer.proxy.http import application
 from tests.unit.proxy.parts import Parts, ready
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -293,7 +294,7 @@ async def test_a_body_that_does_not_arrive_is_answered(monkeypatch: pytest.Monke
 
 async def test_a_client_that_takes_nothing_gives_its_slot_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine sees that as the end of the request."""
-    monkeypatch.setattr(http, "STALLED_SECONDS", 0.1)
+    monkeypatch.setattr(engine, "STALLED_SECONDS", 0.1)
     ended = asyncio.Event()
 
     async def endless(request: web.Request) -> web.StreamResponse:
