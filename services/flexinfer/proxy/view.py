@@ -23,6 +23,8 @@ from flexinfer.runtime.runtime import Disconnected, Runtime, Snapshot, subscript
 from flexinfer.state.observed import Observation
 
 log = logging.getLogger(__name__)
+OUTAGE_SECONDS = 5.0
+"""How long NATS may be unavailable before requests that wait for a cold start are rejected."""
 _RETRY_SECONDS, _RECHECK_SECONDS = 0.5, 1.0
 
 
@@ -74,6 +76,7 @@ class ModelView:
         self._runtime, self._on_unready = runtime, on_unready
         self.table = table
         self.nats_available = False
+        self._outages = 0  # counts beginnings and ends: what waits for one sees that it has passed
         self._routes: dict[str, Route] = {}  # uid -> its route
         self._confirmed = False
 
@@ -111,15 +114,24 @@ class ModelView:
                 case Snapshot(observations=observations):
                     self._replay(observations)
                 case Disconnected():
-                    self.nats_available = False
-                    for route in self._routes.values():
-                        self._release_rejected(route)
+                    self._outages += 1
+                    self._runtime.spawn_background(self._outage(self._outages))
                 case Observation(event=events.EngineReady() as hint):
                     self._take_hint(hint)
                 case Observation(event=event):
                     self._apply(self.table.apply(event))
 
+    async def _outage(self, number: int) -> None:
+        """Reject the requests of Models that are not ready, unless this outage ends soon: NATS may only restart."""
+        await self._runtime.sleep(OUTAGE_SECONDS)
+        if number != self._outages:
+            return
+        self.nats_available = False
+        for route in self._routes.values():
+            self._release_rejected(route)
+
     def _replay(self, observations: Sequence[Observation]) -> None:
+        self._outages += 1
         self.nats_available = True
         for change in self.table.replace(observation.event for observation in observations):
             self._apply(change)

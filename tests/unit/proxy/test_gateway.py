@@ -11,6 +11,7 @@ from flexinfer.events import events
 from flexinfer.proxy.breaker import MAX_QUEUED, MAX_QUEUED_BYTES
 from flexinfer.proxy.errors import ConnectError, RequestError
 from flexinfer.proxy.gateway import MAX_ATTEMPTS, RECONNECT_SECONDS
+from flexinfer.proxy.view import OUTAGE_SECONDS
 from flexinfer.runtime.runtime import Disconnected
 from tests.unit.proxy.parts import (
     ADDRESS,
@@ -181,7 +182,24 @@ def test_a_full_queue_rejects_the_next_request() -> None:
     with_parts(main)
 
 
-def test_while_nats_is_unavailable_a_model_that_is_not_ready_is_rejected_at_once() -> None:
+def test_a_short_outage_of_nats_rejects_no_request() -> None:
+    """A restart of nats-server takes a second or two: who waits for a cold start goes on waiting."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(scaled_to_zero())
+        await parts.deliver(Disconnected())
+        arriving = parts.send()
+        await asyncio.sleep(OUTAGE_SECONDS - 1)
+        await parts.replay(scaled_to_zero())
+        await asyncio.sleep(OUTAGE_SECONDS)
+        assert not arriving.done()
+        await parts.observe(ready())
+        assert await arriving == ADDRESS
+
+    with_parts(main)
+
+
+def test_while_nats_is_unavailable_a_model_that_is_not_ready_is_rejected() -> None:
     """Those queued already and those that arrive; a ready Model goes on serving."""
 
     async def main(parts: Parts) -> None:
@@ -189,6 +207,7 @@ def test_while_nats_is_unavailable_a_model_that_is_not_ready_is_rejected_at_once
         queued = parts.send()
         await settle()
         await parts.deliver(Disconnected())
+        await asyncio.sleep(OUTAGE_SECONDS)
         arriving = parts.send()
         await settle()
         for request in (queued, arriving):

@@ -8,6 +8,7 @@ from flexinfer.api.model import Model
 from flexinfer.events import events
 from flexinfer.proxy import routing
 from flexinfer.proxy.errors import RequestError
+from flexinfer.proxy.view import OUTAGE_SECONDS
 from flexinfer.runtime.kubernetes.api import UnavailableError
 from flexinfer.runtime.runtime import Disconnected
 from tests.simulation.loop import run
@@ -163,6 +164,7 @@ def test_routes_stay_while_nats_is_unavailable() -> None:
     async def main(parts: Parts) -> None:
         await parts.observe(ready())
         await parts.deliver(Disconnected())
+        await asyncio.sleep(OUTAGE_SECONDS)
         assert not parts.view.nats_available
         assert await parts.send() == ADDRESS
 
