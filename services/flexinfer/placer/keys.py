@@ -45,7 +45,7 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
     """Yield the Models whose placement an event may alter."""
     for key in touches_its_model(before, after, event):
         yield key
-        yield from _beside(key, before, after)
+        yield from _altered_by(key, before, after)
     match event:
         case events.NodeObserved(name=name) | events.NodeDeleted(name=name):
             yield from _of_node(name, before, after)
@@ -59,7 +59,7 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
             return
 
 
-def _beside(key: str, before: ObservedState, after: ObservedState) -> Iterator[str]:
+def _altered_by(key: str, before: ObservedState, after: ObservedState) -> Iterator[str]:
     """Yield the Models that count what a Model takes, if that has changed."""
     old, new = _share(key, before), _share(key, after)
     if old == new:
@@ -90,13 +90,13 @@ def _of_groups(shares: Sequence[_Share], before: ObservedState, after: ObservedS
     others = [_share(key, state) for key in sorted(members) for state in (before, after)]
     grouped = [share for share in (*shares, *others) if share is not None and share.groups]
     for node in {node for share in grouped for node in (share.node, *(pod for pod, _ in share.pods)) if node}:
-        yield from after.found(STARTING, node)
+        yield from after.under(STARTING, node)
 
 
 def _starting_later(shares: Sequence[_Share], state: ObservedState) -> Iterator[str]:
     """Yield the Models that start after one that starts, or did, on its node: it is served before them."""
     for share in shares:
-        for key in state.found(STARTING, share.node) if share.start is not None else ():
+        for key in state.under(STARTING, share.node) if share.start is not None else ():
             model = state.effective(key)
             if model is not None and share.start is not None and start_order(state, model) > share.start:
                 yield key
@@ -107,7 +107,7 @@ def _of_node(name: str, before: ObservedState, after: ObservedState) -> Iterator
     if _facts(old) == _facts(new):
         return
     yield from _refused(after)
-    yield from after.found(STARTING, name)
+    yield from after.under(STARTING, name)
     if old is None or new is None or (old.ready, old.taints) != (new.ready, new.taints):
         yield from after.on_node(name)
 
@@ -119,7 +119,7 @@ def _facts(node: NodeFacts | None) -> NodeFacts | None:
 
 def _of_sample(node: str, before: ObservedState, after: ObservedState) -> Iterator[str]:
     """Yield the Models with devices that a sample concerns; those that start also wait for a newer one."""
-    yield from _with_devices(after, after.found(STARTING, node))
+    yield from _with_devices(after, after.under(STARTING, node))
     old, new = before.gpus.get(node), after.gpus.get(node)
     if _is_news(old, new):
         yield from _with_devices(after, _refused(after))
@@ -146,7 +146,7 @@ def _of_turn(lease: GroupLease, before: ObservedState, after: ObservedState) -> 
     yield from after.members(lease.namespace, lease.group)
     yield from _refused(after)
     for node in {turn.node for turn in (before.leases.get(at), after.leases.get(at)) if turn is not None}:
-        yield from after.found(STARTING, node)
+        yield from after.under(STARTING, node)
 
 
 def _refused(state: ObservedState) -> Collection[str]:

@@ -54,21 +54,21 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
         return [gpus for gpus in self.unsupported if gpus.covers(device.vendor, device.architecture)]
 
 
-_known: dict[
+_cached: dict[
     int, tuple[ModelSpec, Requirements]
 ] = {}  # id of a spec -> the spec, so that the id stays its own
-_MOST_KNOWN = 8192
+_MOST_CACHED = 8192
 
 
 def requirements_of(model: Model) -> Requirements:
     """Return what a Model asks of a node; computed once for each spec."""
-    known = _known.get(id(model.spec))
-    if known is not None and known[0] is model.spec:
-        return known[1]
-    if len(_known) >= _MOST_KNOWN:
-        _known.clear()
-    _known[id(model.spec)] = model.spec, _computed(model)
-    return _known[id(model.spec)][1]
+    cached = _cached.get(id(model.spec))
+    if cached is not None and cached[0] is model.spec:
+        return cached[1]
+    if len(_cached) >= _MOST_CACHED:
+        _cached.clear()
+    _cached[id(model.spec)] = model.spec, _computed(model)
+    return _cached[id(model.spec)][1]
 
 
 def _computed(model: Model) -> Requirements:

@@ -45,10 +45,10 @@ class PlacementState:
 
     def _models(self, keys: Iterable[str]) -> list[Model]:
         """Return Models by key."""
-        found = (
+        models = (
             self.model if key == self.model.key else self.observed.effective(key) for key in sorted(keys)
         )
-        return [model for model in found if model is not None]
+        return [model for model in models if model is not None]
 
     def requirements(self, model: Model) -> Requirements:
         """Return what a Model asks of a node."""
@@ -76,12 +76,12 @@ class PlacementState:
 
     def _starting(self, node: str) -> Sequence[Model]:
         """Return the Models scheduled to a node that should run, but whose requests it does not count yet."""
-        return self._models(self.observed.found(STARTING, node))
+        return self._models(self.observed.under(STARTING, node))
 
     def _groups_on(self, node: str) -> Iterator[tuple[tuple[str, str], GroupPlacement]]:
         """Yield the groups placed on a node, each once, in the order of their Models there."""
         seen: set[tuple[str, str]] = set()
-        for key in sorted(self.observed.found(GROUPED, node)):
+        for key in sorted(self.observed.under(GROUPED, node)):
             for model in self._models((key,)):
                 for group in self._named(model):
                     placement = self._group(group) if group not in seen else None
@@ -171,7 +171,7 @@ class PlacementState:
             if self._precedes(other, model, assigned=assigned):
                 _add(free, self._requested(other, grouped=False), -1)
         reserved_for = self._reserve_for_groups(free, model, node)
-        scheduled = self.observed.found(SCHEDULED, node)
+        scheduled = self.observed.under(SCHEDULED, node)
         # Free memory is not trusted if it was measured while the Pods that leave still fill the device, or,
         # for a Model that became wanted since, while an engine that has stopped meanwhile may have:
         # the Model would be moved off a node that is about to be free.

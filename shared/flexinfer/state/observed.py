@@ -112,7 +112,7 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
         """Return the keys of the Models whose placement names a node."""
         return self.index.get(("node", node), frozenset())
 
-    def found(self, entry: str, name: str) -> Collection[str]:
+    def under(self, entry: str, name: str) -> Collection[str]:
         """Return the keys of the Models under an entry of `state.index`."""
         return self.index.get((entry, name), frozenset())
 

@@ -26,6 +26,7 @@ from flexinfer.placer import __main__ as placer
 from flexinfer.prefetcher import __main__ as prefetcher
 from flexinfer.prefetcher.report import report_of
 from flexinfer.proxy import openai, routing
+from flexinfer.proxy.models import ModelTable
 from flexinfer.proxy.view import Route
 from flexinfer.reaper import __main__ as reaper
 from flexinfer.runtime.kubernetes import objects
@@ -86,7 +87,9 @@ def show(model: Model) -> None:
     list(why.answer(model))
     sentences.summary(model)
     openai.listing([model], "default")
-    routing.find_model("llama", {model.key: model}, "default")
+    table = ModelTable()
+    table.observe(model)
+    routing.find_model("llama", table, "default")
     routing.permanent_failure(model)
     Route(model).update(model)
 
