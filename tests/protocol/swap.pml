@@ -13,6 +13,11 @@
    livelock: spin -DLIVE=1 ... -a swap.pml && gcc -O2 -DCOLLAPSE -DNOREDUCE -o pan pan.c && ./pan -a -m3000000 -n
    large:  gcc -O2 -DSAFETY -DBITSTATE -o pan pan.c && ./pan -w33 -k3 -m3000000 -n   (says its coverage as hash factor)
    trail:  gcc ... -DBFS, then spin <same -D> -t -p -g swap.pml
+   in tests: runs.py has the runs and what each must find; make protocol
+   OFF, with the smallest run that shows it: 1, 4, 256: NLAU=2; 8, 512, 8192: NLAU=2 EV=1; 16: NLAU=1 EV=1; 32, 64, 1024, 2048: NLAU=1; 128: NLAU=1 EV=2; 4096: NARB=2 NLAU=1.
+   No run of less than a minute shows 2 (budget.pml, 2, does) and 16384 (8192 covers it).
+   Verified, states and seconds on one core (0.3 to 1.1 GiB each): NLAU=1 EV=31 1.4 M 4; NARB=2 NLAU=1 0.6 M 1; NLAU=1 CLOCK=1 0.2 M 1; NLAU=2 3.2 M 6; NLAU=2 EV=2 6.6 M 13;
+   NLAU=2 EV=8 3.5 M 8; NLAU=2 EV=16 3.8 M 8; NLAU=2 EV=4 8.9 M 24; NLAU=2 EV=1 20.6 M 52; NARB=2 NLAU=1 EV=3 6.2 M 13; livelock NLAU=1 EV=20 0.4 M 2.
    No counter anywhere: a resourceVersion, a uid or a turn that a process remembers is one bit, "still the present one",
    cleared by every write (deletion, grant). So demand, faults and turns are unbounded and the state space finite.
    Lost, stale or doubled messages: an instance may decide at any moment, and preempt at any moment; only what

@@ -1,7 +1,7 @@
 """The rules of the sharing protocol are enough, and each of them is needed.
 
-FLEXINFER_PROTOCOL is the length in seconds of the longest run to make; a `make test` makes the short ones, `make protocol` those
-of CI, `make protocol LONGEST=100` all.
+FLEXINFER_PROTOCOL is the length in seconds of the longest run to make; `make test` makes the short ones,
+`make protocol` those of CI, `make protocol LONGEST=100` all.
 """
 
 import os
