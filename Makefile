@@ -61,8 +61,8 @@ test-node: $(DEV) ## Run the tests that need a real node: the product from its i
 check: lint ## Lint, format, types, imports, and that generated files are up to date
 	$(BIN)/pytest -q -m 'not slow' tests/contract
 
-protocol: $(DEV) ## Check the models of the sharing protocol with Spin: five minutes of one core (LONGEST=100: also runs of up to 100 s)
-	FLEXINFER_PROTOCOL=$(LONGEST) $(BIN)/pytest -q -p no:xdist tests/protocol $(ARGS)
+protocol: $(DEV) ## Check the models of the sharing protocol with Spin: four minutes on two cores (LONGEST=100: also runs of up to 100 s)
+	FLEXINFER_PROTOCOL=$(LONGEST) $(BIN)/pytest -q -n 2 tests/protocol $(ARGS)
 
 mutants: $(DEV) ## Plant each fault of tests/mutants and see which tests notice it: half an hour on two cores (ARGS='NAME...': only these)
 	@$(BIN)/python -m tests.mutants.run $(ARGS)

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.mutants.patches import HERE, Patch, PatchError, apply, patches, read
+from tests.mutants.survivors import SURVIVORS, differences, listed
 from tests.mutants.trial import ROOT
 
 
@@ -31,3 +32,20 @@ def test_a_patch_without_a_head_is_an_error(tmp_path_factory: pytest.TempPathFac
 def test_all_patches_are_read() -> None:
     """None is left out by its name."""
     assert len(patches()) == len(list(HERE.glob("*.patch")))
+
+
+def test_every_listed_survivor_has_its_reason() -> None:
+    """What is not worth a test says why."""
+    reasons = listed(SURVIVORS.read_text())
+    assert list(differences({*reasons}, reasons)) == []
+
+
+def test_a_survivor_that_is_not_listed_is_named_and_so_is_one_that_does_not_survive() -> None:
+    """A change may hold a bar of its own."""
+    reasons = listed("| Mutant | Reason |\n|---|---|\n| a: `x | y` -> `x` | same |\n| b: `1` -> `2` | |\n")
+    assert reasons == {"a: `x | y` -> `x`": "same", "b: `1` -> `2`": ""}
+    assert [*differences({"c", "b: `1` -> `2`"}, reasons)] == [
+        "survives, and is not in survivors.md: c",
+        "listed, and does not survive: a: `x | y` -> `x`",
+        "listed without a reason: b: `1` -> `2`",
+    ]

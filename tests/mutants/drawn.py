@@ -19,10 +19,10 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
+from tests.mutants.survivors import SURVIVORS, differences, listed
 from tests.mutants.trial import ROOT, Verdict, copy_of_the_tree, pool, run_tests, simulate
 
 SEED, COUNT, SEEDS = 14, 60, 100
-SURVIVORS = Path(__file__).parent / "survivors.md"
 _UNION = "core/ReplaceBinaryOperator_BitOr_"
 """Left out: nearly all of them change an annotation, which fails at the import."""
 
@@ -114,22 +114,6 @@ def attempt(mutant: Mutant) -> Trial:
         return Trial(mutant, unit, simulate(tree, SEEDS) if missed else None)
 
 
-def listed() -> dict[str, str]:
-    """Return the survivors of survivors.md with their reasons: rows `| component/module: ... | reason |`."""
-    rows = [line for line in SURVIVORS.read_text().splitlines() if line.startswith("| ")][1:]
-    cells = [line.removeprefix("| ").removesuffix("|").rpartition(" | ") for line in rows]
-    return {name.strip(): reason.strip() for name, _, reason in cells}
-
-
-def differences(survivors: set[str], reasons: dict[str, str]) -> Iterator[str]:
-    """Yield what survivors.md lacks or has too much."""
-    yield from (
-        f"survives, and is not in {SURVIVORS.name}: {name}" for name in sorted(survivors - {*reasons})
-    )
-    yield from (f"listed, and does not survive: {name}" for name in sorted({*reasons} - survivors))
-    yield from (f"listed without a reason: {name}" for name, reason in reasons.items() if not reason)
-
-
 def main() -> int:
     """Draw, try, print, and compare the survivors with the list."""
     parser = argparse.ArgumentParser()
@@ -143,7 +127,7 @@ def main() -> int:
             print(trial, flush=True)
             survivors |= {str(trial.mutant)} if trial.survives else set()
     print(f"{arguments.count} mutants, {len(survivors)} survive")
-    wrong = [*differences(survivors, listed())]
+    wrong = [*differences(survivors, listed(SURVIVORS.read_text()))]
     print(*wrong, sep="\n")
     return 1 if wrong else 0
 

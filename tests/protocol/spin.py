@@ -12,6 +12,8 @@ PROGRAMS = ("spin", "gcc")
 _MEMORY_MB = 3000
 """Where a run stops by itself, as not complete."""
 _LIMIT_SECONDS = 600
+_QUICK_SECONDS = 2
+"""Up to this length of a run, gcc's optimisation takes longer than it saves."""
 
 
 class Run(NamedTuple):
@@ -65,7 +67,8 @@ def _build(run: Run, folder: Path) -> None:
     defines = [f"-D{switch}" for switch in run.switches.split()]
     _output(folder, "spin", *defines, "-a", f"{run.model}.pml")
     kind = "-DNOREDUCE" if run.cycles else "-DSAFETY"
-    options = ["-w", "-O2", "-DCOLLAPSE", f"-DMEMLIM={_MEMORY_MB}", kind]
+    optimised = "-O2" if run.seconds > _QUICK_SECONDS else "-O0"
+    options = ["-w", optimised, "-DCOLLAPSE", f"-DMEMLIM={_MEMORY_MB}", kind]
     _output(folder, "gcc", *options, "-o", "pan", "pan.c")
 
 

@@ -1,6 +1,6 @@
 """The rules of the sharing protocol are enough, and each of them is needed.
 
-FLEXINFER_PROTOCOL is the length in seconds of the longest run to make; `make test` makes the short ones,
+FLEXINFER_PROTOCOL is the length in seconds of the longest run to make; `make test` makes the shortest,
 `make protocol` those of CI, `make protocol LONGEST=100` all.
 """
 
@@ -13,7 +13,7 @@ import pytest
 from tests.protocol.runs import BREAK, HOLD, OVERLAPPING, broken
 from tests.protocol.spin import HERE, Result, Run, check, missing_programs
 
-LONGEST = int(os.environ.get("FLEXINFER_PROTOCOL", "1"))
+LONGEST = int(os.environ.get("FLEXINFER_PROTOCOL", "0"))
 MISSING = missing_programs()
 BROKEN = [broken(model, bit) for model, bits in BREAK.items() for bit in bits]
 Record = Callable[[str, object], None]
