@@ -7,9 +7,10 @@ from collections.abc import Callable
 from flexinfer.api.services import SERVICES
 from flexinfer.launcher.decide import decide
 from flexinfer.launcher.effects import Effect
+from flexinfer.launcher.engine_client import Ask, http_client
 from flexinfer.launcher.memory import EngineProbed, Memory, forget, remember
 from flexinfer.launcher.perform import perform
-from flexinfer.launcher.probe import Ask, Prober, http_client
+from flexinfer.launcher.probe import Prober
 from flexinfer.launcher.settings import settings_of
 from flexinfer.runtime.controller import Controller
 from flexinfer.runtime.process import run_all, runnable_of

@@ -7,24 +7,26 @@ that it has taken so far, so that at most 1 % is lost to not knowing (5 ms at fi
 
 import asyncio
 import contextlib
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+import logging
+from collections.abc import Callable
 from typing import TypeAlias
 
-import aiohttp
 import msgspec
 
 from flexinfer import backends, sources
 from flexinfer.api.model import Model
 from flexinfer.backends import Backend
 from flexinfer.events.workload import PodFacts, pod_facts
+from flexinfer.launcher.engine_client import Answer, Ask, http_client
 from flexinfer.launcher.manifests import pod_name, serving
 from flexinfer.launcher.memory import EngineProbed, Memory, pods_of
+from flexinfer.launcher.metrics import in_flight
 from flexinfer.launcher.view import view_of
 from flexinfer.runtime.kubernetes.api import PODS, ApiError, NotFoundError
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.state.observed import ObservedState
 
+log = logging.getLogger(__name__)
 EAGER_SECONDS = 5.0
 """How long a new Pod is probed eagerly even if no request for it is known yet."""
 DRAINING, STEADY = 0.1, 1.0
@@ -33,45 +35,7 @@ _ADDRESS = 0.1
 """How often the API server is asked for an address that no watch has reported yet: while a Pod starts it has others to serve."""
 _FAILURES = 3
 """Answers in a row that must fail before a healthy engine counts as unhealthy; a refused connection counts at once."""
-_ANSWER_SECONDS = 1.0
-_LONGEST_BODY = 1 << 18
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What an engine answered; `code` 0 with a `detail` when it did not."""
-
-    code: int
-    body: str = ""
-    detail: str = ""
-    refused: bool = False
-
-    @property
-    def good(self) -> bool:
-        """Whether it was a success."""
-        return 200 <= self.code < 300  # noqa: PLR2004 -- HTTP's own
-
-
-Ask: TypeAlias = Callable[[str], Awaitable[Answer]]
 Remember: TypeAlias = Callable[[EngineProbed], None]
-
-
-@contextlib.asynccontextmanager
-async def http_client() -> AsyncIterator[Ask]:
-    """Open a client that asks engines over HTTP."""
-    timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
-    async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
-
-        async def ask(url: str) -> Answer:
-            try:
-                async with session.get(url, allow_redirects=False) as response:
-                    body = await response.content.read(_LONGEST_BODY)
-                    return Answer(response.status, body.decode(errors="replace"))
-            except aiohttp.ClientConnectorError as error:
-                return Answer(0, detail=f"no connection: {error.strerror or error}", refused=True)
-            except (TimeoutError, aiohttp.ClientError, OSError) as error:
-                return Answer(0, detail=f"no answer: {error or type(error).__name__}")
-
-        yield ask
 
 
 class _Reported(msgspec.Struct, frozen=True):
@@ -163,7 +127,12 @@ class Prober:
             target.draining, target.due = draining, now
 
     async def _probe(self, attempt: "_ProbeAttempt", state: ObservedState) -> None:
-        await attempt.run(draining=view_of(attempt.model).ready.draining)
+        try:
+            await attempt.run(draining=view_of(attempt.model).ready.draining)
+        except Exception:
+            # What one engine answers must not end the probing of all others: it counts as not answering, and is asked again.
+            log.exception("%s: its engine was not probed", attempt.model.key)
+            attempt.target.failures += 1
         attempt.target.due = attempt.runtime.clock() + _interval(attempt, state)
         attempt.target.busy = False
         self._changed.set()
@@ -192,12 +161,12 @@ class _ProbeAttempt:
         target.failures = 0 if good else target.failures + 1
         # A busy engine may be late once or twice; a refused connection means that its process is gone.
         target.healthy = good or (was_healthy and not answer.refused and target.failures < _FAILURES)
-        in_flight = await self._in_flight(root, backend) if draining and good else None
+        requests = await self._in_flight(root, backend, answer) if draining else None
         if was_healthy and not target.healthy:
             target.since = self.runtime.clock()
             if not await self._confirm():
                 return
-        self._report(self._detail(answer, good=good), in_flight, always=draining)
+        self._report(self._detail(answer, good=good), requests, always=draining)
 
     def _detail(self, answer: Answer, *, good: bool) -> str:
         if good or self.target.healthy:
@@ -223,9 +192,11 @@ class _ProbeAttempt:
         target.pod, target.confirmed = facts, bool(facts.ip)
         return True
 
-    async def _in_flight(self, root: str, backend: Backend) -> int | None:
-        """Return how many requests the engine itself reports, or None if it does not."""
-        if not backend.in_flight:
+    async def _in_flight(self, root: str, backend: Backend, health: Answer) -> int | None:
+        """Return how many requests the engine itself reports, or None if that is unknown; a process that has ended has none."""
+        if health.refused:
+            return 0
+        if not backend.in_flight or not health.good:
             return None
         answer = await self._ask(f"{root}{backend.in_flight}")
         return in_flight(answer.body, backend.in_flight_metrics) if answer.good else None
@@ -246,16 +217,6 @@ class _ProbeAttempt:
                 pod=pod,
             )
         )
-
-
-def in_flight(text: str, metrics: tuple[str, ...]) -> int | None:
-    """Return the sum of gauges in the Prometheus text format, or None if it has none of them."""
-    values = [
-        float(value)
-        for name in metrics
-        for value in re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? ([0-9.e+]+)\s*$", text, re.MULTILINE)
-    ]
-    return round(sum(values)) if values else None
 
 
 def _expected(model: Model, backend: Backend) -> str:
