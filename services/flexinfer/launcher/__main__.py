@@ -8,6 +8,7 @@ from flexinfer.api.services import SERVICES
 from flexinfer.launcher.decide import decide
 from flexinfer.launcher.effects import Effect
 from flexinfer.launcher.engine_client import Ask, http_client
+from flexinfer.launcher.keys import touched, touched_by
 from flexinfer.launcher.memory import EngineProbed, Memory, forget, remember
 from flexinfer.launcher.perform import perform
 from flexinfer.launcher.probe import Prober
@@ -30,6 +31,8 @@ def controller(
         perform=functools.partial(perform, settings=launch_settings),
         subscriptions=subscriptions_of(SERVICES["launcher"]),
         memory=Memory(),
+        touched=touched,
+        touched_by=touched_by,
         remember=remember,
         forget=forget,
         observe=prober.observe,
