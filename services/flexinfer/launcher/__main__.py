@@ -9,7 +9,7 @@ from flexinfer.launcher.decide import decide
 from flexinfer.launcher.effects import Effect
 from flexinfer.launcher.engine_client import Ask, http_client
 from flexinfer.launcher.keys import touched, touched_by
-from flexinfer.launcher.memory import EngineProbed, Memory, forget, remember
+from flexinfer.launcher.memory import Fact, Memory, forget, remember
 from flexinfer.launcher.perform import perform
 from flexinfer.launcher.probe import Prober
 from flexinfer.launcher.settings import settings_of
@@ -21,7 +21,7 @@ from flexinfer.runtime.settings import Settings
 
 def controller(
     settings: Settings, opened: Callable[[], contextlib.AbstractAsyncContextManager[Ask]] = http_client
-) -> Controller[Effect, EngineProbed, Memory]:
+) -> Controller[Effect, Fact, Memory]:
     """Return the launcher's controller; `opened` gives the client that engines are probed with."""
     prober = Prober(opened)
     launch_settings = settings_of(settings)

@@ -6,7 +6,7 @@ from flexinfer.events.events import AnyEvent
 from flexinfer.launcher.effects import Announce, Effect, Expose, NotCreatedError, Start, Stop
 from flexinfer.launcher.expose import announce, expose
 from flexinfer.launcher.manifests import LaunchSettings
-from flexinfer.launcher.memory import EngineProbed
+from flexinfer.launcher.memory import CreationRejected, Fact
 from flexinfer.launcher.start import start
 from flexinfer.launcher.status import not_ready
 from flexinfer.launcher.stop import stop
@@ -15,9 +15,7 @@ from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import write_status
 
 
-async def perform(
-    runtime: Runtime, action: Effect, *, settings: LaunchSettings
-) -> Sequence[AnyEvent | EngineProbed]:
+async def perform(runtime: Runtime, action: Effect, *, settings: LaunchSettings) -> Sequence[AnyEvent | Fact]:
     """Carry out one effect; returns what the API server replied. Raises ApiError."""
     try:
         match action:
@@ -30,5 +28,6 @@ async def perform(
             case Announce():
                 return await announce(runtime, action.write)
     except NotCreatedError as error:
+        rejected = CreationRejected(key=action.key, uid=error.model.uid)
         write = not_ready(view_of(error.model), settings, error.reason, str(error))
-        return await write_status(runtime, write) if write is not None else ()
+        return [*(await write_status(runtime, write) if write is not None else ()), rejected]

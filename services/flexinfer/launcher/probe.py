@@ -129,9 +129,10 @@ class Prober:
     async def _probe(self, attempt: "_ProbeAttempt", state: ObservedState) -> None:
         try:
             await attempt.run(draining=view_of(attempt.model).ready.draining)
-        except Exception:
+        except Exception as error:
             # What one engine answers must not end the probing of all others: it counts as not answering, and is asked again.
             log.exception("%s: its engine was not probed", attempt.model.key)
+            attempt.runtime.report_failure(attempt.model.key, error)
             attempt.target.failures += 1
         attempt.target.due = attempt.runtime.clock() + _interval(attempt, state)
         attempt.target.busy = False
