@@ -88,7 +88,11 @@ class GpusObserved(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ActivityObserved(Event, frozen=True, kw_only=True):
-    """One proxy's traffic of one Model; `idle_seconds` counts from the start or end of its last request."""
+    """One proxy's traffic of one Model; `idle_seconds` counts from the start or end of its last request.
+
+    `version` is the resourceVersion of the Model as this proxy has observed it: what it says of requests holds
+    for a stop only if the version is not below that of the write which began the stop.
+    """
 
     proxy: str
     namespace: str
@@ -97,13 +101,18 @@ class ActivityObserved(Event, frozen=True, kw_only=True):
     idle_seconds: float
     in_flight: int
     waiting: int
+    version: int = 0
 
 
 class ProxyObserved(Event, frozen=True, kw_only=True):
-    """A proxy's heartbeat, published every 5 s; `final` in its shutdown message."""
+    """A proxy's heartbeat, published every 5 s; `final` in its shutdown message.
+
+    `version` is the highest resourceVersion of any Model that this proxy has observed; 0 before its first replay.
+    """
 
     proxy: str
     final: bool = False
+    version: int = 0
 
 
 class HistoryRecorded(Event, frozen=True, kw_only=True, omit_defaults=True):
