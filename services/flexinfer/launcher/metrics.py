@@ -25,10 +25,10 @@ def in_flight(text: str, metrics: tuple[str, ...]) -> int | None:
     """
     samples = [sample for name in metrics for sample in _samples(text[:LONGEST_TEXT], name)]
     values = [_requests(sample) for sample in samples]
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values) or len(values) > _MOST_SAMPLES:
+    numbers = [value for value in values if value is not None]
+    if not numbers or len(numbers) < len(values) or len(values) > _MOST_SAMPLES:
         return None
-    return round(sum(known))
+    return round(sum(numbers))
 
 
 def _samples(text: str, name: str) -> list[str]:
