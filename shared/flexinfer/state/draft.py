@@ -279,7 +279,9 @@ class Draft:
 
     def _activity(self, event: events.ActivityObserved, at: float) -> None:
         key = f"{event.namespace}/{event.name}"
-        report = Activity(event.uid, at - event.idle_seconds, event.in_flight, event.waiting, at, event.version)
+        report = Activity(
+            event.uid, at - event.idle_seconds, event.in_flight, event.waiting, at, event.version
+        )
         current = self.proxies.read().get(event.proxy)
         if current is None or current.last < at:
             self._heartbeat(event.proxy, at, final=False)
