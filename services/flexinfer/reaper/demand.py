@@ -51,13 +51,13 @@ def demand_of(model: Model, state: ObservedState, now: float) -> Demand:
         # A Model that has just become ready gets the whole timeout, however long it took to load.
         ready_changed = state.changed(model, conditions.READY) or 0.0
         idle_since = max(observing_since, ready_changed, *(at for at, _ in requests))
-    fresh = [(a, name) for a, name in traffic if now < a.at + HEARTBEAT_GAP]
-    busy_until = max((a.at + HEARTBEAT_GAP for a, _ in fresh if a.in_flight or a.waiting), default=None)
-    queued_since, queued_by = min(((a.last, name) for a, name in fresh if a.waiting), default=(None, ""))
+    recent = [(a, name) for a, name in traffic if now < a.at + HEARTBEAT_GAP]
+    busy_until = max((a.at + HEARTBEAT_GAP for a, _ in recent if a.in_flight or a.waiting), default=None)
+    queued_since, queued_by = min(((a.last, name) for a, name in recent if a.waiting), default=(None, ""))
     return Demand(
         busy=busy_until is not None,
         busy_until=busy_until,
-        queued=sum(a.waiting for a, _ in fresh),
+        queued=sum(a.waiting for a, _ in recent),
         queued_since=queued_since,
         queued_by=queued_by,
         last_request=last_request,

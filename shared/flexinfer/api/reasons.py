@@ -263,6 +263,7 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             conditions=(READY,),
             meaning="The API server rejected the Pod or Service; the message quotes it. The start is given up at the loading deadline, unless serverless.enabled is false.",
             remedy="fix what the API server names (quota, policy, admission); the retry is automatic, at most 60 s apart",
+            loading=True,
             stalled=True,
             warning=True,
         ),

@@ -55,7 +55,7 @@ def test_a_start_without_progress_gives_its_place_to_the_next(reason: str, wante
 
 
 def test_progress_keeps_the_place() -> None:
-    """Each change of Ready begins the 30 s anew."""
+    """Each change of Ready begins the 30 s again."""
     state = a_state(starting("a", Reason.STARTING), queued(), HEARTBEAT)
     loading = starting("a", Reason.LOADING, version=2)
     state = later(state, NOW + 20, events.ModelObserved(model=loading))
