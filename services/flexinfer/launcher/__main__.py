@@ -11,31 +11,38 @@ from flexinfer.launcher.engine_client import Ask, http_client
 from flexinfer.launcher.keys import touched, touched_by
 from flexinfer.launcher.memory import Fact, Memory, forget, remember
 from flexinfer.launcher.perform import perform
+from flexinfer.launcher.pods_gone import PodsGone
 from flexinfer.launcher.probe import Prober
 from flexinfer.launcher.settings import settings_of
 from flexinfer.runtime.controller import Controller
 from flexinfer.runtime.process import run_all, runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
+from flexinfer.state.observed import ObservedState
 
 
 def controller(
     settings: Settings, opened: Callable[[], contextlib.AbstractAsyncContextManager[Ask]] = http_client
 ) -> Controller[Effect, Fact, Memory]:
     """Return the launcher's controller; `opened` gives the client that engines are probed with."""
-    prober = Prober(opened)
+    prober, gone = Prober(opened), PodsGone()
+
+    def observe(state: ObservedState, memory: Memory) -> None:
+        prober.observe(state, memory)
+        gone.observe(state, memory)
+
     launch_settings = settings_of(settings)
     return Controller(
         name="launcher",
         decide=functools.partial(decide, settings=launch_settings),
-        perform=functools.partial(perform, settings=launch_settings),
+        perform=functools.partial(perform, settings=launch_settings, gone=gone),
         subscriptions=subscriptions_of(SERVICES["launcher"]),
         memory=Memory(),
         touched=touched,
         touched_by=touched_by,
         remember=remember,
         forget=forget,
-        observe=prober.observe,
+        observe=observe,
         companions=(prober.watch,),
     )
 

@@ -19,8 +19,8 @@ from flexinfer.api import conditions
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher import drain, loading, status
-from flexinfer.launcher.effects import Action, Purpose, Start
-from flexinfer.launcher.manifests import LaunchSettings, engine_pod, service, template
+from flexinfer.launcher.effects import Action, Purpose, Start, Stop
+from flexinfer.launcher.manifests import STOP_SECONDS, LaunchSettings, engine_pod, service, template
 from flexinfer.launcher.memory import Memory
 from flexinfer.launcher.view import ModelContext, context_of
 from flexinfer.state import actions
@@ -173,21 +173,28 @@ def _with_pod(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
 
 def _unreachable(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     """(4) Nothing ends there, and nothing is started elsewhere while its engine may run: the one wait without a deadline."""
-    node = pod.node
     state = f"Pod {pod.name} cannot be deleted" if pod.deleting else "engine state unknown"
     message = (
-        f"node {node} is not ready; {state}, no requests are routed to it; bring the node back, delete it (kubectl delete node {node}), "
-        f"or if it is switched off: kubectl taint node {node} node.kubernetes.io/out-of-service=:NoExecute"
+        f"node {pod.node} is not ready; {state}, no requests are routed to it; "
+        f"bring the node back, or give it up: {status.node_exits(pod.node)}"
     )
     yield from status.say_unknown(context, Reason.NODE_UNREACHABLE, message)
 
 
 def _terminating(context: ModelContext) -> Iterator[Action]:
-    """(4) Wait for it; a failure, or a stop that does not end, stays reported meanwhile."""
-    ready = context.view.ready
-    if ready.reason != Reason.STOPPING and not ready.failed:
+    """(5) Wait for it; a failure, or a stop that does not end, stays reported meanwhile."""
+    view, ready = context.view, context.view.ready
+    if ready.reason == Reason.STOPPING:
+        return
+    if ready.reason != Reason.RESTARTING and not ready.failed:
         message = "Pod is terminating; a replacement is created once it is deleted"
         yield from status.say_not_ready(context, Reason.RESTARTING, message)
+        return
+    overdue_at = context.since(conditions.READY) + STOP_SECONDS
+    if context.now < overdue_at:
+        yield RequeueAt(overdue_at)
+        return
+    yield Stop(model=view.model, pods=context.pods, purpose=Purpose.AWAIT, cause="its Pod does not terminate")
 
 
 def _healthy(context: ModelContext, pod: PodFacts) -> Iterator[Action]:

@@ -21,6 +21,7 @@ class Purpose(StrEnum):
     STOP = "stop"  # nothing may run; Stopped is written
     RENEW = "renew"  # a Pod of another template or turn replaces them
     CLEAR = "clear"  # they failed; the condition stays as it is
+    AWAIT = "await"  # another client deleted them, and they do not go: nothing is deleted, only said
 
 
 class NotCreatedError(Exception):

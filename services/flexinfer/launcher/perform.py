@@ -7,6 +7,7 @@ from flexinfer.launcher.effects import Announce, Effect, Expose, NotCreatedError
 from flexinfer.launcher.expose import announce, expose
 from flexinfer.launcher.manifests import LaunchSettings
 from flexinfer.launcher.memory import CreationRejected, Fact
+from flexinfer.launcher.pods_gone import PodsGone
 from flexinfer.launcher.start import start
 from flexinfer.launcher.status import not_ready
 from flexinfer.launcher.stop import stop
@@ -15,14 +16,16 @@ from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import write_status
 
 
-async def perform(runtime: Runtime, action: Effect, *, settings: LaunchSettings) -> Sequence[AnyEvent | Fact]:
+async def perform(
+    runtime: Runtime, action: Effect, *, settings: LaunchSettings, gone: PodsGone
+) -> Sequence[AnyEvent | Fact]:
     """Carry out one effect; returns what the API server replied. Raises ApiError."""
     try:
         match action:
             case Start():
                 return await start(runtime, action, settings)
             case Stop():
-                return await stop(runtime, action, settings)
+                return await stop(runtime, action, settings, gone)
             case Expose():
                 return await expose(runtime, action)
             case Announce():
