@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable
 
 from flexinfer.api.services import SERVICES
+from flexinfer.launcher.audit import ServiceAudit
 from flexinfer.launcher.decide import decide
 from flexinfer.launcher.effects import Effect
 from flexinfer.launcher.engine_client import Ask, http_client
@@ -25,13 +26,14 @@ def controller(
     settings: Settings, opened: Callable[[], contextlib.AbstractAsyncContextManager[Ask]] = http_client
 ) -> Controller[Effect, Fact, Memory]:
     """Return the launcher's controller; `opened` gives the client that engines are probed with."""
-    prober, gone = Prober(opened), PodsGone()
+    launch_settings = settings_of(settings)
+    prober, gone, audit = Prober(opened), PodsGone(), ServiceAudit(launch_settings)
 
     def observe(state: ObservedState, memory: Memory) -> None:
         prober.observe(state, memory)
         gone.observe(state, memory)
+        audit.observe(state, memory)
 
-    launch_settings = settings_of(settings)
     return Controller(
         name="launcher",
         decide=functools.partial(decide, settings=launch_settings),
@@ -43,7 +45,7 @@ def controller(
         remember=remember,
         forget=forget,
         observe=observe,
-        companions=(prober.watch,),
+        companions=(prober.watch, audit.watch),
     )
 
 

@@ -16,10 +16,11 @@ import math
 from collections.abc import Iterator
 
 from flexinfer.api import conditions
+from flexinfer.api.labels import RUNNING_FINALIZER
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher import drain, loading, status
-from flexinfer.launcher.effects import Action, Purpose, Start, Stop
+from flexinfer.launcher.effects import Action, Protect, Purpose, RestoreService, Start, Stop
 from flexinfer.launcher.manifests import STOP_SECONDS, LaunchSettings, engine_pod, service, template
 from flexinfer.launcher.memory import Memory
 from flexinfer.launcher.view import ModelContext, context_of
@@ -34,7 +35,20 @@ def decide(
     """Yield what a Model's engine needs next; `now` is monotonic seconds."""
     model = state.models.get(key)
     if model is not None:
-        yield from _next(context_of(model, state, memory, now, settings))
+        context = context_of(model, state, memory, now, settings)
+        if not model.deleting:
+            yield from _restore(context, service_drifted=model.uid in memory.drifted)
+        yield from _next(context)
+
+
+def _restore(context: ModelContext, *, service_drifted: bool) -> Iterator[Action]:
+    """Restore what another client removed or edited: the finalizer of a Model whose engine may run, and its Service."""
+    model = context.view.model
+    engine = any(not (pod.gated or pod.ended or pod.deleting) for pod in context.pods)
+    if engine and RUNNING_FINALIZER not in model.metadata.finalizers:
+        yield Protect(model=model)
+    if service_drifted and context.view.accepted.true:
+        yield RestoreService(model=model, service=service(model, context.settings))
 
 
 def _next(context: ModelContext) -> Iterator[Action]:

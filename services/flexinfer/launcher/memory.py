@@ -48,6 +48,20 @@ class CreationRejected(msgspec.Struct, frozen=True, kw_only=True):
     uid: str
 
 
+class ServiceDrifted(msgspec.Struct, frozen=True, kw_only=True):
+    """The Service of a Model is not as it should be."""
+
+    key: str
+    uid: str
+
+
+class ServiceRestored(msgspec.Struct, frozen=True, kw_only=True):
+    """It was seen to after that."""
+
+    key: str
+    uid: str
+
+
 class Rejections(msgspec.Struct, frozen=True):
     """How often in a row the API server rejected a Model's Pod, and when it did last (monotonic seconds)."""
 
@@ -55,7 +69,7 @@ class Rejections(msgspec.Struct, frozen=True):
     at: float
 
 
-Fact: TypeAlias = EngineProbed | CreationRejected
+Fact: TypeAlias = EngineProbed | CreationRejected | ServiceDrifted | ServiceRestored
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -63,6 +77,8 @@ class Memory(msgspec.Struct, frozen=True):
 
     probes: Mapping[str, Probe] = {}
     rejections: Mapping[str, Rejections] = {}
+    drifted: frozenset[str] = frozenset()
+    """uids of the Models whose Service is to be restored."""
 
     def probe(self, model: Model) -> Probe | None:
         """Return the last answer of a Model's engine."""
@@ -73,16 +89,21 @@ def remember(memory: Memory, fact: Fact, at: float) -> Memory:
     """Return the memory after an answer or a rejection."""
     match fact:
         case EngineProbed(uid=uid):
-            return Memory({**memory.probes, uid: Probe(fact, at)}, _without(memory.rejections, uid))
+            probes, rejections = {**memory.probes, uid: Probe(fact, at)}, _without(memory.rejections, uid)
+            return Memory(probes, rejections, memory.drifted)
         case CreationRejected(uid=uid):
             previous = memory.rejections.get(uid)
             count = previous.count + 1 if previous is not None else 1
-            return Memory(memory.probes, {**memory.rejections, uid: Rejections(count, at)})
+            return Memory(memory.probes, {**memory.rejections, uid: Rejections(count, at)}, memory.drifted)
+        case ServiceDrifted(uid=uid):
+            return msgspec.structs.replace(memory, drifted=memory.drifted | {uid})
+        case ServiceRestored(uid=uid):
+            return msgspec.structs.replace(memory, drifted=memory.drifted - {uid})
 
 
 def forget(memory: Memory, uid: str) -> Memory:
     """Return the memory without a Model."""
-    return Memory(_without(memory.probes, uid), _without(memory.rejections, uid))
+    return Memory(_without(memory.probes, uid), _without(memory.rejections, uid), memory.drifted - {uid})
 
 
 def _without(by_uid: Mapping[str, T], uid: str) -> Mapping[str, T]:
