@@ -15,7 +15,7 @@ from flexinfer.launcher.perform import perform
 from flexinfer.launcher.pods_gone import PodsGone
 from flexinfer.launcher.probe import Prober
 from flexinfer.launcher.settings import settings_of
-from flexinfer.runtime.controller import Controller
+from flexinfer.runtime.controller import Controller, model_keys
 from flexinfer.runtime.process import run_all, runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
@@ -40,8 +40,9 @@ def controller(
         perform=functools.partial(perform, settings=launch_settings, gone=gone),
         subscriptions=subscriptions_of(SERVICES["launcher"]),
         memory=Memory(),
-        touched=touched,
-        touched_by=touched_by,
+        touched=lambda before, after, event: prober.touch(touched(before, after, event)),
+        touched_by=lambda state, fact: prober.touch(touched_by(state, fact)),
+        keys=lambda state: prober.touch(model_keys(state)),
         remember=remember,
         forget=forget,
         observe=observe,

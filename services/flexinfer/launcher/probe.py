@@ -7,8 +7,9 @@ that it has taken so far, so that at most 1 % is lost to not knowing (5 ms at fi
 
 import asyncio
 import contextlib
+import heapq
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 import msgspec
@@ -64,7 +65,10 @@ class _ProbeTarget(msgspec.Struct):
 
 
 class Prober:
-    """Probes every engine that is up. `opened` gives the client: HTTP, or the simulation's own."""
+    """Probes every engine that is up. `opened` gives the client: HTTP, or the simulation's own.
+
+    What a change costs is the Models that it touches, and what a probe costs is that engine: neither walks all of them.
+    """
 
     def __init__(
         self, opened: Callable[[], contextlib.AbstractAsyncContextManager[Ask]] = http_client
@@ -72,13 +76,21 @@ class Prober:
         self._opened = opened
         self._changed = asyncio.Event()
         self._targets: dict[str, _ProbeTarget] = {}
+        self._touched: set[str] = set()
+        self._heap: list[tuple[float, str]] = []  # when a target is due; may hold times that no longer count
         self._state, self._memory = ObservedState(), Memory()
-        self._selected: tuple[ObservedState, Memory] | None = None
+
+    def touch(self, keys: Iterable[str]) -> Iterable[str]:
+        """Look at these Models again when the newest state has come; returns the keys."""
+        touched = tuple(keys)
+        self._touched.update(touched)
+        return touched
 
     def observe(self, state: ObservedState, memory: Memory) -> None:
         """Take the newest state: a Pod that is new is probed at once."""
         self._state, self._memory = state, memory
-        self._changed.set()
+        if self._touched:
+            self._changed.set()
 
     async def watch(self, runtime: Runtime, remember: Remember) -> None:
         """Probe until cancelled: the companion of the launcher's controller."""
@@ -87,55 +99,66 @@ class Prober:
                 self._changed.clear()
                 state, now = self._state, runtime.clock()
                 self._select(state, now)
-                for key, target in self._targets.items():
-                    if not target.busy and target.due <= now:
-                        target.busy = True
-                        attempt = _ProbeAttempt(runtime, state.models[key], target, ask, remember)
-                        tasks.create_task(self._probe(attempt, state))
+                for model, target in self._due(state, now):
+                    target.busy = True
+                    attempt = _ProbeAttempt(runtime, model, target, ask, remember)
+                    tasks.create_task(self._probe(attempt, state))
                 await self._wait(now)
 
     async def _wait(self, now: float) -> None:
         """Return when a target is due or the state has changed."""
-        due = min((target.due for target in self._targets.values() if not target.busy), default=None)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if due is None else max(0.0, due - now)):
+            async with asyncio.timeout(max(0.0, self._heap[0][0] - now) if self._heap else None):
                 await self._changed.wait()
+
+    def _due(self, state: ObservedState, now: float) -> Iterator[tuple[Model, _ProbeTarget]]:
+        """Yield the targets that are due."""
+        while self._heap and self._heap[0][0] <= now:
+            at, key = heapq.heappop(self._heap)
+            model, target = state.models.get(key), self._targets.get(key)
+            if model is not None and target is not None and not target.busy and target.due == at:
+                yield model, target
+
+    def _schedule(self, key: str, target: _ProbeTarget, due: float) -> None:
+        target.due = due
+        heapq.heappush(self._heap, (due, key))
 
     def _select(self, state: ObservedState, now: float) -> None:
         """Keep exactly the Pods that are up as targets; one that is new, newer or begins to drain is due at once."""
-        if self._selected is not None and self._selected[0] is state and self._selected[1] is self._memory:
-            return
-        self._selected = (state, self._memory)
-        up = {
-            model.key: pod
-            for model in state.models.values()
-            if (pod := _pod_up(model, state, self._memory)) is not None
-        }
-        targets = self._targets.items()
-        self._targets = {k: target for k, target in targets if k in up and up[k].uid == target.pod.uid}
-        for key, pod in up.items():
-            self._update(state.models[key], pod, now)
+        for key in sorted(self._touched):
+            model = state.models.get(key)
+            pod = _pod_up(model, state, self._memory) if model is not None else None
+            target = self._targets.get(key)
+            if target is not None and (pod is None or pod.uid != target.pod.uid):
+                del self._targets[key]
+            if model is not None and pod is not None:
+                self._update(model, pod, now)
+        self._touched.clear()
 
     def _update(self, model: Model, pod: PodFacts, now: float) -> None:
-        target = self._targets.get(model.key)
+        target, draining = self._targets.get(model.key), view_of(model).ready.draining
         if target is None:
             target = self._targets[model.key] = _ProbeTarget(pod, now, healthy=_was_ready(model, pod))
+            self._schedule(model.key, target, now)
         elif pod.version > target.pod.version:
-            target.pod, target.due = pod, min(target.due, now)
-        draining = view_of(model).ready.draining
+            target.pod = pod
+            self._schedule(model.key, target, min(target.due, now))
         if target.draining != draining:
-            target.draining, target.due = draining, now
+            target.draining = draining
+            self._schedule(model.key, target, now)
 
     async def _probe(self, attempt: "_ProbeAttempt", state: ObservedState) -> None:
+        target, key, draining = attempt.target, attempt.model.key, view_of(attempt.model).ready.draining
         try:
-            await attempt.run(draining=view_of(attempt.model).ready.draining)
+            await attempt.run(draining=draining)
         except Exception as error:
             # What one engine answers must not end the probing of all others: it counts as not answering, and is asked again.
-            log.exception("%s: its engine was not probed", attempt.model.key)
-            attempt.runtime.report_failure(attempt.model.key, error)
-            attempt.target.failures += 1
-        attempt.target.due = attempt.runtime.clock() + _interval(attempt, state)
-        attempt.target.busy = False
+            log.exception("%s: its engine was not probed", key)
+            attempt.runtime.report_failure(key, error)
+            target.failures += 1
+        target.busy = False
+        seconds = 0.0 if target.draining and not draining else _interval(attempt, state)
+        self._schedule(key, target, attempt.runtime.clock() + seconds)
         self._changed.set()
 
 

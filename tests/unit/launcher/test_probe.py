@@ -63,18 +63,23 @@ class Bench:
         """Fold what the prober reports, as the controller would."""
         self.reported.append(fact)
         self.memory = remember(self.memory, fact, asyncio.get_running_loop().time())
-        self.prober.observe(self.state, self.memory)
+        self.observe()
 
     def see(self, event: AnyEvent) -> None:
         """Apply an event, as the controller would."""
         now = asyncio.get_running_loop().time()
         self.state = apply_events(self.state, [Observation(event, now)])
+        self.observe()
+
+    def observe(self) -> None:
+        """Let the prober see what the controller sees: what was touched, and the newest state."""
+        self.prober.touch([self.model.key])
         self.prober.observe(self.state, self.memory)
 
     async def watched(self, *story: tuple[float, Callable[[], object]]) -> None:
         """Let the prober watch while things happen, each some seconds after the one before."""
         runtime = a_runtime("launcher", cluster=self.world)
-        self.prober.observe(self.state, self.memory)
+        self.observe()
         watch = asyncio.create_task(self.prober.watch(runtime, self.remember))
         for seconds, happens in story:
             await asyncio.sleep(seconds)
@@ -220,3 +225,40 @@ def test_one_engine_that_cannot_be_probed_does_not_end_the_probing() -> None:
     bench.answer = fails
     watched(bench, (0.5, recovers), (1, end))
     assert [r.healthy for r in bench.reported] == [True]
+
+
+class CountedModels(dict[str, Model]):
+    """Models that count how many of them were looked at."""
+
+    looked_at = 0
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a Model."""
+        self.looked_at += 1
+        return super().get(key, default)
+
+    def __iter__(self) -> Any:
+        """Fail: a change must not walk all Models."""
+        raise AssertionError("all Models were walked")
+
+    values = items = keys = __iter__
+
+
+def test_a_change_costs_the_models_that_it_touches() -> None:
+    """However many others there are."""
+    bench = Bench(a_start(ready=("False", Reason.LOADING)))
+    models = CountedModels({f"default/m{n}": a_start(*IDLE, name=f"m{n}") for n in range(2000)})
+    models[bench.model.key] = bench.model
+    bench.state = msgspec.structs.replace(bench.state, models=models)
+    bench.answer = lambda _url: Answer(200)
+    watched(bench, (2.5, end))
+    assert [r.healthy for r in bench.reported] == [True]
+    assert models.looked_at < 20
+
+
+def test_a_running_engine_that_is_observed_again_is_not_probed_again() -> None:
+    """Its next probe is a second after the last, whatever else happens."""
+    bench = Bench(a_start(ready=("True", Reason.READY)))
+    bench.answer = lambda _url: Answer(200)
+    watched(bench, *[(0.1, bench.observe)] * 25)
+    assert pauses(bench) == [STEADY] * 2
