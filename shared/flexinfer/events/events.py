@@ -78,11 +78,16 @@ class Watermark(Event, frozen=True, kw_only=True):
 
 
 class GpusObserved(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """All devices of a node in one sample; `sample` counts from 1 after each `boot` of the agent."""
+    """All devices of a node in one sample; `sample` counts from 1 after each `boot` of the agent.
+
+    `age_seconds` is the time from the moment before the devices were read until it was published, by the agent's
+    own monotonic clock: an agent that was paused in between publishes an old state.
+    """
 
     node: str
     boot: str
     sample: int
+    age_seconds: float = 0.0
     devices: tuple[Device, ...] = ()
     message: str = ""
 
