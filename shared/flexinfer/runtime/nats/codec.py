@@ -10,6 +10,9 @@ CONTENT_TYPE = "application/json"
 DELETED_HEADER = "Flexinfer-Deleted"
 TRACE_HEADER = "traceparent"
 ID_HEADER = "Nats-Msg-Id"
+EXPECTED_HEADER = "Nats-Expected-Last-Subject-Sequence"
+EXPIRY_HEADER = "Nats-TTL"
+"""Seconds after which the server drops a message, of a stream that allows it."""
 _TRACE_DIGITS = 32
 
 
