@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flexinfer.local.supervisor.readiness import Banner, Page, ready, until_ready
+from flexinfer.local.supervisor.readiness import Banner, Page, ready, reason, until_ready
 from flexinfer.runtime.health import Health, served
 from flexinfer.runtime.readiness import Readiness
 
@@ -54,10 +54,12 @@ async def test_a_service_is_ready_when_its_page_says_so(tmp_path: Path) -> None:
     assert not await ready(Page(port_file=file))
     async with served(Health("", [component]), "127.0.0.1", 0, file):
         assert not await ready(Page(port_file=file))
+        assert await reason(Page(port_file=file)) == "the replay of the state stream is not complete"
         waiting = asyncio.create_task(until_ready(Page(port_file=file)))
         component.set_ready(True)
         async with asyncio.timeout(5):
             await waiting
+        assert await reason(Page(port_file=file)) == ""
 
 
 async def test_a_port_file_without_a_port_is_not_ready(tmp_path: Path) -> None:
