@@ -87,7 +87,7 @@ def _is_behind(
     """Tell whether the stream holds a version that the cache has not reached: what it lacks is not deleted.
 
     A watcher that was suspended and reads back what its successor published must not publish that as deleted. A
-    version that the API server itself has not reached is nobody's: it was restored to a state before that.
+    version that the API server itself has not reached is void: it was restored to a state before that.
     """
     plural, version = _object_version(held, key)
     return cache.versions.get(plural, 0) < version <= reached.get(plural, version)

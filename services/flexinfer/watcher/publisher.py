@@ -141,7 +141,7 @@ class StatePublisher:
         """Return the version that the API server has reached now, of each kind of which the stream is ahead.
 
         Asked after the stream was read: where it is lower still, the API server was restored from a backup. Asked
-        for each comparison: a version is nobody's only until the API server reaches it again.
+        for each comparison: a version is void only until the API server reaches it again.
         """
         later = ahead(self._cache, self._stream.held)
         reached = {

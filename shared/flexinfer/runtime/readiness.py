@@ -30,13 +30,13 @@ def no_reporter(cause: str, problem: str | None, since: float | None = None) -> 
 class Readiness:
     """Whether one component is ready, and if not, why.
 
-    A problem that lasts longer than `patience` seconds makes it not ready; None: no problem does, as for a proxy,
+    A problem that lasts longer than `timeout` seconds makes it not ready; None: no problem does, as for a proxy,
     which goes on answering without NATS and without the API server.
     """
 
-    def __init__(self, name: str, clock: Callable[[], float], patience: float | None = BLIND_SECONDS) -> None:
+    def __init__(self, name: str, clock: Callable[[], float], timeout: float | None = BLIND_SECONDS) -> None:
         self.name = name
-        self._clock, self._patience = clock, patience
+        self._clock, self._timeout = clock, timeout
         self._started = False
         self._problems: dict[str, tuple[float, str]] = {}
 
@@ -62,7 +62,7 @@ class Readiness:
             (since, problem)
             for cause, (since, problem) in self._problems.items()
             if not (cause in _FOLLOWING and "nats" in self._problems)
-            if not self._started or (self._patience is not None and now - since >= self._patience)
+            if not self._started or (self._timeout is not None and now - since >= self._timeout)
         )
         if lasting:
             return "; ".join(f"{problem} (for {now - since:.0f}s)" for since, problem in lasting)

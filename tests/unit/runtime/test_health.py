@@ -9,9 +9,9 @@ from flexinfer.runtime.readiness import Readiness
 class Scene:
     """A process of one or more components, on a clock that the test sets."""
 
-    def __init__(self, *names: str, patience: float | None = 30.0) -> None:
+    def __init__(self, *names: str, timeout: float | None = 30.0) -> None:
         self.now = 100.0
-        self.components = [Readiness(name, lambda: self.now, patience) for name in names]
+        self.components = [Readiness(name, lambda: self.now, timeout) for name in names]
         self.health = Health("4f2a", self.components)
 
     def readyz(self) -> tuple[int, str]:
@@ -74,7 +74,7 @@ def test_what_follows_from_a_lost_connection_is_not_named_beside_it() -> None:
 @pytest.mark.parametrize("seconds", [0, 3600])
 def test_a_proxy_stays_ready_however_long_it_is_blind(seconds: float) -> None:
     """Running engines must be reached without NATS and without the API server."""
-    scene = Scene("proxy", patience=None)
+    scene = Scene("proxy", timeout=None)
     scene.components[0].set_ready(True)
     scene.components[0].report_problem("nats", "NATS is not connected")
     scene.now += seconds

@@ -1,7 +1,7 @@
 """One connection to NATS: identity, what happens when it breaks, and raw calls of the JetStream API.
 
 It reconnects for as long as the process lives (`max_reconnect_attempts=-1`): a component outlives any outage.
-Password and certificate are read from their files for each attempt. nats-py gives a connection up for good at most
+Password and certificate are read from their files for each attempt. nats-py gives a connection up at most
 errors of the server (authorization, connection limits, ...): that ends the work which the connection was opened for
 with NatsClosedError, and so the process, whose successor begins with the credentials of that moment. `error_cb` is
 the only place where the server's refusals of a publish or a subscription show up.

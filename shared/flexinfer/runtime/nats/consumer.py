@@ -145,13 +145,13 @@ class OrderedConsumer:
     def age(self, stored: datetime) -> float:
         """Return how long ago the message last received was stored, in seconds, whatever the server's clock did.
 
-        The server stamps messages by its wall clock, which somebody may set. A message that arrives live was stored
-        after the one before it arrived, a heartbeat included, give or take what may be delayed on the way: its age
-        never exceeds that, by however much the clock was put back (-1 h would make all messages an hour old), and is
-        never negative (+1 h). A replayed message from the server's future was stored before its clock was put back,
-        nobody knows when: it counts as old, so that a silent agent or proxy does not seem to have just spoken. One
-        from before the clock was put forward looks older than it is, which is on the safe side too; whoever lives
-        speaks again within seconds.
+        The server stamps messages by its wall clock, which may be set. A message that arrives live was stored after
+        the one before it arrived, a heartbeat included, give or take what may be delayed on the way: its age never
+        exceeds that, by however much the clock was put back (-1 h would make all messages an hour old), and is never
+        negative (+1 h). A replayed message from the server's future was stored before its clock was put back, an
+        unknown time ago: it counts as old, so that a silent agent or proxy does not seem to have just published. One
+        from before the clock was put forward looks older than it is, which is the safe side too; a live agent or
+        proxy publishes again within seconds.
         """
         age = self._clock.age(stored)
         if self.is_replayed():
