@@ -92,7 +92,9 @@ async def _serve(runnables: Sequence[Runnable], settings: Settings) -> None:
     ]
     state = Health(settings.build, readiness)
     async with served(state, settings.health_host, settings.health_port, settings.health_port_file):
-        work = [_run_one(runnable, settings, own) for runnable, own in zip(runnables, readiness, strict=True)]
+        work = [
+            run_component(runnable, settings, own) for runnable, own in zip(runnables, readiness, strict=True)
+        ]
         await until_stopped(_run_together(work))
 
 
@@ -102,7 +104,11 @@ async def _run_together(work: Sequence[Work]) -> None:
             tasks.create_task(one)
 
 
-async def _run_one(runnable: Runnable, settings: Settings, readiness: Readiness) -> None:
+async def run_component(runnable: Runnable, settings: Settings, readiness: Readiness) -> None:
+    """Run one component until it ends; of several replicas of one that is elected only the leader writes.
+
+    Raises NatsClosedError, ApiError, and what its main raises.
+    """
     async with runtime_for(runnable.name, settings, readiness) as (runtime, api):
         if not runnable.elects:
             await runnable.main(runtime)
@@ -151,16 +157,10 @@ async def runtime_for(
 
     Waits for NATS as long as it takes. Raises ApiError if there is no way to the API server.
     """
-    background: set[asyncio.Task[object]] = set()
-
-    def spawn_background(work: Work) -> None:
-        task = asyncio.create_task(_logged(work))
-        background.add(task)
-        task.add_done_callback(background.discard)
-
     async with (
         _nats(name, settings, readiness) as link,
         client.connected(settings.kubeconfig, readiness.report_problem) as api,
+        _background() as spawn_background,
     ):
         yield (
             Runtime(
@@ -180,14 +180,31 @@ async def runtime_for(
             ),
             api,
         )
+
+
+@contextlib.asynccontextmanager
+async def _background() -> AsyncIterator[Callable[[Work], None]]:
+    """Yield what runs a coroutine that nothing waits for; all are cancelled at the end, however that comes."""
+    background: set[asyncio.Task[object]] = set()
+
+    def spawn(work: Work) -> None:
+        task = asyncio.create_task(_logged(work))
+        background.add(task)
+        task.add_done_callback(background.discard)
+
+    try:
+        yield spawn
+    finally:
         for task in tuple(background):
             task.cancel()
 
 
 @contextlib.asynccontextmanager
 async def _nats(name: str, settings: Settings, readiness: Readiness) -> AsyncIterator[connection.Connection]:
+    address = settings.nats_url.rpartition("@")[2]  # without a password
+
     def report(up: bool) -> None:  # noqa: FBT001 -- the value itself
-        readiness.report_problem("nats", None if up else f"NATS is not connected at {settings.nats_url}")
+        readiness.report_problem("nats", None if up else f"NATS is not connected at {address}")
 
     report(up=False)
     async with connection.connected(

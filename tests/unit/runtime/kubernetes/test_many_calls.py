@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,43 +9,9 @@ import pytest
 
 from flexinfer.runtime.kubernetes.api import JOBS, LEASES, PODS, UnavailableError
 from flexinfer.runtime.kubernetes.client import CALLS_AT_ONCE, KubernetesClient, connected
+from tests.slow_api import SlowServer, slow_server
 
 CALLS = 500
-_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
-
-
-class SlowServer:
-    """Answers Leases and watches at once, and everything else when `release` is set; keeps what was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.release = asyncio.Event()
-        self.waiting = 0
-        self.most = 0
-        self.full = asyncio.Event()
-
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection."""
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                path = head.split()[1].partition("?")[0]
-                if "/leases" not in path and "watch=true" not in head:
-                    await self._wait(path)
-                body = json.dumps(
-                    {"metadata": {"name": path.rpartition("/")[2], "namespace": "default"}}
-                ).encode()
-                writer.write(_HEAD % (len(body), body))
-        writer.close()
-
-    async def _wait(self, path: str) -> None:
-        self.asked.append(path.rpartition("/")[2])
-        self.waiting += 1
-        self.most = max(self.most, self.waiting)
-        if self.waiting == CALLS_AT_ONCE:
-            self.full.set()
-        await self.release.wait()
-        self.waiting -= 1
 
 
 @contextlib.asynccontextmanager
@@ -54,15 +19,7 @@ async def burst(
     folder: Path,
 ) -> AsyncIterator[tuple[SlowServer, KubernetesClient, list[asyncio.Task[object]]]]:
     """Start 500 calls that the server does not answer; yields it, the client and the calls."""
-    slow = SlowServer()
-    server = await asyncio.start_server(slow.answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    config = folder / "kubeconfig"
-    config.write_text(
-        "{current-context: c, contexts: [{name: c, context: {cluster: k, user: u}}], users: [{name: u, user: {}}],"
-        f" clusters: [{{name: k, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]}}"
-    )
-    async with connected(str(config)) as api, asyncio.timeout(20):
+    async with slow_server(folder) as (slow, config), connected(config) as api, asyncio.timeout(20):
         calls = [asyncio.create_task(_get(api, f"p{number}")) for number in range(CALLS)]
         await slow.full.wait()
         try:
@@ -70,7 +27,6 @@ async def burst(
         finally:
             slow.release.set()
             await asyncio.gather(*calls)
-            server.close()
 
 
 async def _get(api: KubernetesClient, name: str) -> object:
@@ -121,3 +77,20 @@ async def test_a_write_that_waited_is_not_sent_by_a_replica_that_leads_no_more(t
         slow.release.set()
         with pytest.raises(UnavailableError, match="not the leader"):
             await write
+
+
+async def test_an_api_server_that_no_call_reaches_is_a_problem_until_one_does(tmp_path: Path) -> None:
+    """It is what /readyz says of it; a refusal is an answer."""
+    problems: list[str | None] = []
+
+    def report(cause: str, problem: str | None, since: float | None = None) -> None:
+        problems.append(problem)
+
+    async with slow_server(tmp_path) as (_, config), connected(config, report) as api:
+        await api.get(LEASES, "default", "a")
+    async with connected(config, report) as api:
+        with pytest.raises(UnavailableError):
+            await api.get(LEASES, "default", "a")
+    assert problems[0] is None
+    assert problems[1] is not None
+    assert "no call to the API server succeeds: GET " in problems[1]
