@@ -21,10 +21,17 @@ class SlowServer:
         self.most = 0
         self.full = asyncio.Event()
         self.renewals = 0
+        self.connections: set[asyncio.Task[object]] = set()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        task = asyncio.current_task()
+        assert task is not None
+        self.connections.add(task)
+        with (
+            contextlib.closing(writer),
+            contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError),
+        ):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 length = head.lower().partition("content-length: ")[2].partition("\r\n")[0]
@@ -37,7 +44,6 @@ class SlowServer:
                     {"metadata": {"name": path.rpartition("/")[2], "namespace": "default"}}
                 ).encode()
                 writer.write(_HEAD % (len(body), body))
-        writer.close()
 
     async def _wait(self, path: str) -> None:
         self.asked.append(path.rpartition("/")[2])
@@ -64,3 +70,6 @@ async def slow_server(folder: Path) -> AsyncIterator[tuple[SlowServer, str]]:
         yield slow, str(config)
     finally:
         server.close()
+        for task in slow.connections:
+            task.cancel()
+        await asyncio.gather(*slow.connections)
