@@ -153,7 +153,7 @@ class Draft:
     def _apply_live(self, event: AnyEvent, at: float) -> None:
         match event:
             case events.GpusObserved(node=node):
-                self.gpus.write()[node] = Sample(event, at)
+                self.gpus.write()[node] = Sample(event, at - max(0.0, event.age_seconds))
             case events.ActivityObserved():
                 self._activity(event, at)
             case events.ProxyObserved(proxy=proxy, final=final):
