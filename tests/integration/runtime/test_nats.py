@@ -12,6 +12,7 @@ from nats.js.api import StreamConfig
 from flexinfer.events import codec, events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.subjects import STATE_STREAM, STREAMS
+from flexinfer.runtime.clock import monotonic
 from flexinfer.runtime.nats import connection
 from flexinfer.runtime.nats.state_reader import NatsBus
 from flexinfer.runtime.nats.state_writer import StaleWriteError, StateStream
@@ -185,6 +186,36 @@ async def test_a_reader_replays_after_a_restart_of_the_server(tmp_path: Path, *,
             await stream.publish(events.ModelObserved(model=a_model("b", version=2)))
             await stream.watermark()
             await until_snapshot(deliveries, 2)
+
+
+async def test_a_reader_that_sees_nothing_reports_it_until_a_watermark_matches_again(tmp_path: Path) -> None:
+    """Since the last one that did: this is what makes a blind component not ready."""
+    problems: list[tuple[str | None, float | None]] = []
+
+    def report(cause: str, problem: str | None, since: float | None = None) -> None:
+        problems.append((problem, since))
+
+    async with nats_server(tmp_path) as server, writer(server) as stream:
+        await stream.watermark()
+        async with connection.connected("placer", server.url, "", "") as link:
+            deliveries = NatsBus(link, report).deliveries(Subscriptions())
+            await until_snapshot(deliveries, 0)
+            matched = monotonic()
+            assert problems == [(None, None)]
+            await server.stop()
+            async with asyncio.timeout(10):
+                assert isinstance(await anext(deliveries), Disconnected)
+            problem, since = problems[-1]
+            assert problem == "reading the state stream: disconnected"
+            assert since is not None
+            assert since <= matched
+            await server.start()
+            async with asyncio.timeout(10):
+                await stream.suspect()
+                await stream.open()
+            await stream.watermark()
+            await until_snapshot(deliveries, 0)
+            assert problems[-1] == (None, None)
 
 
 async def test_a_message_that_does_not_decode_becomes_a_dead_letter(tmp_path: Path) -> None:
