@@ -19,42 +19,22 @@ from flexinfer.api.model import Metadata
 from flexinfer.runtime.kubernetes import kubeconfig as kubeconfigs
 from flexinfer.runtime.kubernetes import transport
 from flexinfer.runtime.kubernetes.api import (
-    AlreadyExistsError,
     ApiError,
     Body,
     Change,
-    ConflictError,
-    ExpiredError,
-    ForbiddenError,
-    InvalidError,
     Kind,
     Listing,
     NotFoundError,
     UnavailableError,
 )
 from flexinfer.runtime.kubernetes.credentials import AccessError
+from flexinfer.runtime.kubernetes.errors import error_in_watch, error_of
 from flexinfer.runtime.readiness import ProblemReporter, no_reporter
 
 T = TypeVar("T")
 PAGE = 500
 CALLS_AT_ONCE = 32
 _REQUEST_SECONDS = 10.0
-_BY_CODE: Mapping[int, type[ApiError]] = {
-    400: InvalidError,
-    401: ForbiddenError,
-    403: ForbiddenError,
-    404: NotFoundError,
-    409: ConflictError,
-    410: ExpiredError,
-    415: InvalidError,
-    422: InvalidError,
-}
-
-
-class _Status(msgspec.Struct, rename="camel"):
-    message: str = ""
-    reason: str = ""
-    code: int = 0
 
 
 class _ListMetadata(msgspec.Struct):
@@ -155,7 +135,7 @@ class KubernetesClient:
         limits = aiohttp.ClientTimeout(total=None, sock_connect=_REQUEST_SECONDS, sock_read=self._silence)
         async with self._request("GET", _path(kind, ""), query=query, limits=limits) as response:
             if response.status != 200:  # noqa: PLR2004
-                raise _error(response.status, await response.read(), response.headers)
+                raise error_of(response.status, await response.read(), response.headers)
             async for line in _lines(response):
                 yield _change(kind, line)
 
@@ -242,7 +222,7 @@ class KubernetesClient:
         ) as response:
             answer = await response.read()
             if response.status >= 400:  # noqa: PLR2004
-                raise _error(response.status, answer, response.headers)
+                raise error_of(response.status, answer, response.headers)
             return answer
 
     @contextlib.asynccontextmanager
@@ -283,8 +263,7 @@ def _name_of(body: Mapping[str, object]) -> str:
 def _change(kind: Kind[T], line: bytes) -> Change[T]:
     event = msgspec.json.decode(line, type=_WatchLine)
     if event.type == "ERROR":
-        status = msgspec.json.decode(event.object, type=_Status)
-        raise _BY_CODE.get(status.code, UnavailableError)(status.message, status.code)
+        raise error_in_watch(event.object)
     version = msgspec.json.decode(event.object, type=_Versioned).metadata.resource_version
     object_ = None if event.type == "BOOKMARK" else _decode(kind, event.object)
     return Change(event.type, object_, version)
@@ -298,15 +277,3 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         for line in lines:
             if line.strip():
                 yield line
-
-
-def _error(code: int, answer: bytes, headers: Mapping[str, str]) -> ApiError:
-    try:
-        status = msgspec.json.decode(answer, type=_Status)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        status = _Status(message=answer[:200].decode(errors="replace") or f"HTTP {code}")
-    if status.reason == "AlreadyExists":
-        return AlreadyExistsError(status.message, code)
-    after = headers.get("Retry-After", "")
-    wait = float(after) if after.isdigit() else None
-    return _BY_CODE.get(code, UnavailableError)(status.message, code, retry_after=wait)
