@@ -188,6 +188,23 @@ async def test_a_reader_replays_after_a_restart_of_the_server(tmp_path: Path, *,
             await until_snapshot(deliveries, 2)
 
 
+async def test_a_watermark_of_another_state_ends_no_replay(tmp_path: Path) -> None:
+    """The stream holds a watermark that was published before the last change of a Model: the next one counts."""
+    async with nats_server(tmp_path) as server, writer(server) as stream:
+        await stream.publish(events.ModelObserved(model=a_model("a", version=1)))
+        await stream.watermark()
+        await stream.publish(events.ModelObserved(model=a_model("a", version=2)))
+        async with connection.connected("placer", server.url, "", "") as link, asyncio.timeout(10):
+            deliveries = NatsBus(link).deliveries(Subscriptions())
+            first = asyncio.ensure_future(anext(deliveries))
+            while not (await link.client.jetstream().stream_info(STATE_STREAM)).state.consumer_count:
+                await asyncio.sleep(0.01)
+            await stream.watermark()
+            snapshot = await first
+            assert isinstance(snapshot, Snapshot)
+            assert len(snapshot.observations) == 1
+
+
 async def test_a_reader_that_sees_nothing_reports_it_until_a_watermark_matches_again(tmp_path: Path) -> None:
     """Since the last one that did: this is what makes a blind component not ready."""
     problems: list[tuple[str | None, float | None]] = []
