@@ -71,8 +71,8 @@ def gate(turn: int) -> str:
 def template(model: Model, settings: LaunchSettings) -> Template | None:
     """Return the Pod template of a Model on its placement; None if no backend or source can serve its spec."""
     backend, location = backends.find(model.spec.backend), sources.locate(model)
-    if backend is None or location is None:
-        return None
+    if backend is None or location is None or backend.refuse(model.spec):
+        return None  # also when Accepted does not say so yet
     spec = _pod_spec(model, backend, location, settings)
     fetches = location.pulled or "initContainers" in spec
     return Template(spec, _digest(json.dumps(spec, sort_keys=True, separators=(",", ":"))), fetches)

@@ -19,7 +19,7 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import seconds
+from flexinfer.api.model import Serverless, seconds_or
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import MonotonicTime, WantedStatus
 from flexinfer.reaper.initial_start import queued_because
@@ -191,5 +191,5 @@ def _recheck_at(item: ModelState, condition: Condition, now: float) -> float | N
 
 
 def _idle_timeout(item: ModelState) -> float:
-    """Return idleTimeout in seconds."""
-    return seconds(item.model.spec.serverless.idle_timeout)
+    """Return idleTimeout in seconds; the default's for a text that is no duration."""
+    return seconds_or(item.model.spec.serverless.idle_timeout, Serverless().idle_timeout)

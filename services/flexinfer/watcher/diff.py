@@ -21,7 +21,7 @@ _NOTHING_REACHED: Versions = MappingProxyType({"models": 0, "nodes": 0})
 
 def key_of(subject: str) -> SubjectKey | None:
     """Return the key of a subject of the state stream; None for one that the watcher never publishes."""
-    _, kind, *tokens = subject.split(".")
+    kind, tokens = subjects.kind_of(subject), subject.split(".")[2:]
     names = [subjects.decode(token) for token in tokens]
     if kind == "node" and len(names) == 1:
         return SubjectKey(kind, "", names[0])

@@ -3,9 +3,12 @@
 import asyncio
 import logging
 
+from flexinfer.api import kube
 from flexinfer.api.model import Model
+from flexinfer.events.workload import odd_numbers
 from flexinfer.runtime.kubernetes.api import Change, Kind, Listing
 from flexinfer.watcher.cache import ClusterCache, T
+from flexinfer.watcher.facts import model_uid
 from flexinfer.watcher.publisher import StatePublisher
 from flexinfer.watcher.status import StatusReconciler
 
@@ -52,4 +55,15 @@ class WatchHandler:
             return
         if isinstance(item, Model):
             self._status.upsert(item)
+        if isinstance(item, kube.Pod):
+            _log_odd_numbers(item)
         self._publisher.enqueue(self._cache.upsert(kind, item))
+
+
+def _log_odd_numbers(pod: kube.Pod) -> None:
+    """Log what is no number on a Pod that claims to be a Model's."""
+    odd = odd_numbers(pod) if model_uid(pod.metadata) else []
+    if odd:
+        log.warning(
+            "Pod %s: %s: not a number, so it counts as none of ours", pod.metadata.key, ", ".join(odd)
+        )

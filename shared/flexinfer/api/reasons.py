@@ -108,6 +108,10 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             conditions=(CACHED,),
             meaning="A Job checks that the source exists, with the mounts that the engine will have.",
         ),
+        Reason.CHECK_QUEUED: Facts(
+            conditions=(CACHED,),
+            meaning="The source is checked once one of the checks that run on the node has ended.",
+        ),
         Reason.FETCHING: Facts(
             conditions=(CACHED,), meaning="A Job downloads the weights; status.cache has its progress."
         ),

@@ -138,10 +138,10 @@ class Draft:
             case events.ModelDeleted():
                 self._model_deleted(event, reply=observation.reply)
             case events.WorkloadObserved():
-                self.workloads.write()[event.key] = event
+                self._workload(event.key, event)
                 self._lease(event.lease, at)
             case events.WorkloadDeleted(namespace=namespace, name=name):
-                self.workloads.drop(f"{namespace}/{name}")
+                self._workload(f"{namespace}/{name}", None)
             case events.NodeObserved(name=name, node=node):
                 self._node(name, node)
             case events.NodeDeleted(name=name):
@@ -179,10 +179,24 @@ class Draft:
     def _effective(self, key: str) -> Model | None:
         return self.assumed.read().get(key) or self.models.read().get(key)
 
+    def _workload(self, key: str, workload: events.WorkloadObserved | None) -> None:
+        """Take the workload of a Model, which may be unknown yet."""
+        before, model = self.workloads.read().get(key), self._effective(key)
+        if workload is not None:
+            self.workloads.write()[key] = workload
+        else:
+            self.workloads.drop(key)
+        if model is not None:
+            self._move(key, entries(model, before), entries(model, workload))
+
     def _reindex(self, key: str, before: Model | None, after: Model | None) -> None:
         """Move a Model to where it is found from now on."""
-        old = entries(before) if before is not None else frozenset()
-        new = entries(after) if after is not None else frozenset()
+        workload = self.workloads.read().get(key)
+        old = entries(before, workload) if before is not None else frozenset()
+        new = entries(after, workload) if after is not None else frozenset()
+        self._move(key, old, new)
+
+    def _move(self, key: str, old: frozenset[tuple[str, str]], new: frozenset[tuple[str, str]]) -> None:
         if old == new:
             return
         index = self.index.write()

@@ -112,6 +112,10 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
         """Return the keys of the Models whose placement names a node."""
         return self.index.get(("node", node), frozenset())
 
+    def under(self, entry: str, name: str) -> Collection[str]:
+        """Return the keys of the Models under an entry of `state.index`."""
+        return self.index.get((entry, name), frozenset())
+
     def with_reason(self, kind: str, reason: str) -> Collection[str]:
         """Return the keys of the Models whose condition has a reason of `state.index.REASONS`."""
         return self.index.get((kind, reason), frozenset())

@@ -9,6 +9,7 @@ Measured: decoding a Pod takes 4.4 us here and
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ import msgspec
 
 from flexinfer.api.model import Metadata
 from flexinfer.runtime.kubernetes import kubeconfig as kubeconfigs
-from flexinfer.runtime.kubernetes import transport
+from flexinfer.runtime.kubernetes import objects, transport
 from flexinfer.runtime.kubernetes.api import (
     ApiError,
     Body,
@@ -28,9 +29,10 @@ from flexinfer.runtime.kubernetes.api import (
     UnavailableError,
 )
 from flexinfer.runtime.kubernetes.credentials import AccessError
-from flexinfer.runtime.kubernetes.errors import error_in_watch, error_of
+from flexinfer.runtime.kubernetes.errors import Status, error_in_watch, error_of
 from flexinfer.runtime.readiness import ProblemReporter, no_reporter
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 PAGE = 500
 CALLS_AT_ONCE = 32
@@ -114,14 +116,12 @@ class KubernetesClient:
         return _decode(kind, await self._call("GET", _path(kind, namespace, name)))
 
     async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
-        """Return all objects of a kind, read page by page at one version."""
+        """Return all objects of a kind, read page by page at one version; skips those that cannot be read."""
         items: list[T] = []
         query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
         while True:
-            page = msgspec.json.decode(
-                await self._call("GET", _path(kind, namespace), query=query), type=_List
-            )
-            items += [_decode(kind, item) for item in page.items]
+            page = _parsed(await self._call("GET", _path(kind, namespace), query=query), _List)
+            items += [item for raw in page.items if (item := _readable(kind, raw)) is not None]
             if not page.metadata.next_page:
                 return Listing(tuple(items), page.metadata.resource_version)
             query["continue"] = page.metadata.next_page
@@ -251,8 +251,29 @@ def _path(kind: Kind[T], namespace: str, name: str = "") -> str:
     return f"{kind.root}{inside}/{kind.plural}" + (f"/{name}" if name else "")
 
 
-def _decode(kind: Kind[T], raw: bytes | msgspec.Raw) -> T:
-    return msgspec.json.decode(raw, type=kind.type)
+def _decode(kind: Kind[T], raw: bytes) -> T:
+    """Return the object of a reply. Raises ApiError if it cannot be read."""
+    try:
+        return objects.read(kind, raw)
+    except objects.UnreadableError as error:
+        raise ApiError(f"{kind.name} {objects.name_of(raw)} cannot be read: {error}") from error
+
+
+def _parsed(raw: bytes | msgspec.Raw, type_: type[T]) -> T:
+    """Return what surrounds objects. Raises UnavailableError if it is not the JSON of an API server."""
+    try:
+        return objects.decode(raw, type_)
+    except objects.UnreadableError as error:
+        raise UnavailableError(f"the API server's reply cannot be read: {error}") from error
+
+
+def _readable(kind: Kind[T], raw: msgspec.Raw) -> T | None:
+    """Return an object of a list or a watch; None, with a log line, if it cannot be read."""
+    try:
+        return objects.read(kind, raw)
+    except objects.UnreadableError as error:
+        log.warning("%s %s cannot be read and is left out: %s", kind.name, objects.name_of(raw), error)
+        return None
 
 
 def _name_of(body: Mapping[str, object]) -> str:
@@ -261,11 +282,11 @@ def _name_of(body: Mapping[str, object]) -> str:
 
 
 def _change(kind: Kind[T], line: bytes) -> Change[T]:
-    event = msgspec.json.decode(line, type=_WatchLine)
+    event = _parsed(line, _WatchLine)
     if event.type == "ERROR":
-        raise error_in_watch(event.object)
-    version = msgspec.json.decode(event.object, type=_Versioned).metadata.resource_version
-    object_ = None if event.type == "BOOKMARK" else _decode(kind, event.object)
+        raise error_in_watch(_parsed(event.object, Status))
+    version = _parsed(event.object, _Versioned).metadata.resource_version
+    object_ = None if event.type == "BOOKMARK" else _readable(kind, event.object)
     return Change(event.type, object_, version)
 
 

@@ -27,7 +27,9 @@ _BY_CODE: Mapping[int, type[ApiError]] = {
 }
 
 
-class _Status(msgspec.Struct, rename="camel"):
+class Status(msgspec.Struct, rename="camel"):
+    """The Status object of the API, reduced to what is read."""
+
     message: str = ""
     reason: str = ""
     code: int = 0
@@ -36,9 +38,9 @@ class _Status(msgspec.Struct, rename="camel"):
 def error_of(code: int, answer: bytes, headers: Mapping[str, str]) -> ApiError:
     """Return the error of a response that refuses, by its status and the Status object in its body."""
     try:
-        status = msgspec.json.decode(answer, type=_Status)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        status = _Status(message=answer[:200].decode(errors="replace") or f"HTTP {code}")
+        status = msgspec.json.decode(answer, type=Status)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        status = Status(message=answer[:200].decode(errors="replace") or f"HTTP {code}")
     if status.reason == "AlreadyExists":
         return AlreadyExistsError(status.message, code)
     after = headers.get("Retry-After", "")
@@ -46,7 +48,6 @@ def error_of(code: int, answer: bytes, headers: Mapping[str, str]) -> ApiError:
     return _BY_CODE.get(code, UnavailableError)(status.message, code, retry_after=wait)
 
 
-def error_in_watch(raw: msgspec.Raw) -> ApiError:
-    """Return the error that ends a watch. Raises msgspec.DecodeError for one that is no Status."""
-    status = msgspec.json.decode(raw, type=_Status)
+def error_in_watch(status: Status) -> ApiError:
+    """Return the error that ends a watch."""
     return _BY_CODE.get(status.code, UnavailableError)(status.message, status.code)
