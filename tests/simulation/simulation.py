@@ -23,7 +23,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.arbiter.__main__ import controller as arbiter
 from flexinfer.launcher.__main__ import controller as launcher
-from flexinfer.launcher.probe import Answer, Ask
+from flexinfer.launcher.engine_client import Answer, Ask
 from flexinfer.placer.__main__ import controller as placer
 from flexinfer.prefetcher.__main__ import controller as prefetcher
 from flexinfer.proxy.gateway import Gateway
@@ -322,7 +322,7 @@ class Simulation:
             healthy = self.node.answer(address)
             if healthy is None:
                 return Answer(0, detail="no connection: refused", refused=True)
-            return Answer(200 if healthy else 503)
+            return Answer(200 if healthy else 503, "llamacpp:requests_processing 0\n")
 
         yield ask
 

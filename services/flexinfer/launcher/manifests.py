@@ -26,6 +26,8 @@ from flexinfer.sources import Location, Volume, pod
 Json = dict[str, Any]
 ENGINE = "engine"
 GRACE_SECONDS = 30
+STOP_SECONDS = GRACE_SECONDS + 30
+"""How long after its deletion a Pod may exist before Ready says `Stopping`."""
 _NEVER_KILL = 86_400
 """Failures of the startup probe, one a second, before the kubelet kills: never before the launcher's own loading deadline."""
 

@@ -156,8 +156,8 @@ class Draft:
                 self.gpus.write()[node] = Sample(event, at - max(0.0, event.age_seconds))
             case events.ActivityObserved():
                 self._activity(event, at)
-            case events.ProxyObserved(proxy=proxy, final=final):
-                self._heartbeat(proxy, at, final=final)
+            case events.ProxyObserved():
+                self._heartbeat(event.proxy, at, final=event.final, version=event.version)
             case events.WakeRequested(namespace=namespace, name=name, uid=uid):
                 self.wakes.write()[f"{namespace}/{name}"] = (uid, at)
             case events.LeaseObserved(lease=lease):
@@ -293,7 +293,9 @@ class Draft:
 
     def _activity(self, event: events.ActivityObserved, at: float) -> None:
         key = f"{event.namespace}/{event.name}"
-        report = Activity(event.uid, at - event.idle_seconds, event.in_flight, event.waiting, at)
+        report = Activity(
+            event.uid, at - event.idle_seconds, event.in_flight, event.waiting, at, event.version
+        )
         current = self.proxies.read().get(event.proxy)
         if current is None or current.last < at:
             self._heartbeat(event.proxy, at, final=False)
@@ -303,12 +305,17 @@ class Draft:
         }
         self.activity.write()[key] = {**kept, event.proxy: report}
 
-    def _heartbeat(self, proxy: str, at: float, *, final: bool) -> None:
+    def _heartbeat(self, proxy: str, at: float, *, final: bool, version: int | None = None) -> None:
         current = self.proxies.read().get(proxy)
         gap = current is None or current.final or at - current.last > HEARTBEAT_GAP
         since = at if gap or current is None else current.since
         proxies = self.proxies.write()
-        proxies[proxy] = ProxyHeartbeat(at, final, since)
+        if version is not None:
+            proxies[proxy] = ProxyHeartbeat(at, final, since, version, at)
+        elif current is not None:
+            proxies[proxy] = ProxyHeartbeat(at, final, since, current.version, current.version_at)
+        else:
+            proxies[proxy] = ProxyHeartbeat(at, final, since)
         for silent in [
             name for name, heartbeat in proxies.items() if at - heartbeat.last > _PROXY_KEPT_SECONDS
         ]:
