@@ -23,15 +23,23 @@ class WatchHandler:
         self.synced = asyncio.Event()
 
     def on_list(self, kind: Kind[T], listing: Listing[T]) -> None:
-        """Take a list; what it lacks was deleted."""
+        """Take a list; what it lacks was deleted.
+
+        One of a lower version than was seen before is of an API server that was restored from a backup: what was
+        observed of its former life is void, and all is compared again.
+        """
+        restored = int(listing.version or 0) < self._cache.versions.get(kind.plural, 0)
         affected = self._cache.replace_all(kind, listing.items, listing.version)
         for key in affected:
             if key.kind == "model" and self._cache.model(key.object_key) is None:
                 self._status.remove(key.object_key)
         for item in listing.items:
             if isinstance(item, Model):
-                self._status.upsert(item)
+                self._status.upsert(item, restored=restored)
         self._publisher.enqueue(affected)
+        if restored:
+            log.warning("the API server went back to version %s of %s", listing.version, kind.plural)
+            self._publisher.compare()
         if self._cache.synced:
             self.synced.set()
 

@@ -14,7 +14,7 @@ from flexinfer.events import codec, events, workload
 from flexinfer.events.codec import StreamEntry
 from flexinfer.runtime.kubernetes.api import CLAIMS, JOBS, LEASES, MODELS, NODES, PODS
 from flexinfer.watcher.cache import KINDS, ClusterCache, SubjectKey
-from flexinfer.watcher.diff import differing, key_of, pending_event, subject_of
+from flexinfer.watcher.diff import ahead, differing, key_of, pending_event, subject_of
 from flexinfer.watcher.facts import requests_of
 from tests.builders import a_model
 
@@ -204,8 +204,22 @@ def test_what_the_stream_holds_in_a_newer_version_is_not_published_as_deleted() 
     assert differing(behind, held) == set()
     assert pending_event(behind, held, MODEL) is None
     assert differing(a_cache(a_model(version=6)), {subject_of(MODEL): StreamEntry(1, newer)}) == set()
+    assert ahead(behind, held) == {"models": 7}
+    assert differing(behind, held, {"models": 7}) == set()
     behind.replace_all(MODELS, [], "8")
     assert differing(behind, held) == {MODEL, WORKLOAD}
+    assert ahead(behind, held) == {}
+
+
+def test_what_the_stream_holds_in_a_version_that_the_api_server_has_not_reached_is_void() -> None:
+    """The API server was restored from a backup; what it reaches again counts again."""
+    newer = codec.encode(events.ModelObserved(model=a_model(version=7)))
+    held = {subject_of(MODEL): StreamEntry(1, newer)}
+    assert differing(a_cache(), held, {"models": 5}) == {MODEL}
+    assert isinstance(pending_event(a_cache(), held, MODEL, {"models": 5}), events.ModelDeleted)
+    older = a_cache(a_model(version=3))
+    assert differing(older, held, {"models": 5}) == {MODEL}
+    assert pending_event(older, held, MODEL) == events.ModelObserved(model=a_model(version=3))
 
 
 def test_what_the_stream_holds_already_is_not_published() -> None:
