@@ -143,7 +143,7 @@ class Draft:
             case events.WorkloadDeleted(namespace=namespace, name=name):
                 self._workload(f"{namespace}/{name}", None)
             case events.NodeObserved(name=name, node=node):
-                self._node(name, node)
+                self._node(name, node, reply=observation.reply)
             case events.NodeDeleted(name=name):
                 self.nodes.drop(name)
                 self.gpus.drop(name)
@@ -207,9 +207,10 @@ class Draft:
         for entry in new - old:
             index[entry] = index.get(entry, frozenset()) | {key}
 
-    def _node(self, name: str, node: NodeFacts) -> None:
+    def _node(self, name: str, node: NodeFacts, *, reply: bool) -> None:
+        """Apply a node; a stream delivers its versions in their order, also those of a restored API server."""
         current = self.nodes.read().get(name)
-        if current is None or current.uid != node.uid or current.version <= node.version:
+        if not reply or current is None or current.uid != node.uid or current.version <= node.version:
             self.nodes.write()[name] = node
 
     def _model(self, model: Model, at: float, *, reply: bool) -> None:
