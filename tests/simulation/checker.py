@@ -2,7 +2,7 @@
 
 * A write for one Model never changes its namesake: it has the resourceVersion or uid that it was decided
   from.
-* The Lease of a group goes through the steps of DESIGN 6 in their order, and its turn only increases.
+* The holders of a SharedGroup go through the steps of DESIGN 6 in their order, one at a time, and turns only increase.
 * A gate is removed only for a Model that exists.
 * After the faults have ended, nothing waits past its deadline.
 * Every request is sent to an engine of its Model or answered with an error by its deadline; none is dropped.
@@ -16,9 +16,9 @@ import msgspec
 
 from flexinfer.api.labels import MODEL_UID_LABEL
 from flexinfer.api.model import Model, seconds
-from flexinfer.events.workload import FREED, GRANTED, RELEASING, STOPPED, GroupLease, group_lease
+from flexinfer.api.sharedgroup import FREED, GRANTED, RELEASING, STOPPED, Holder, SharedGroup
 from flexinfer.proxy.gateway import RECONNECT_SECONDS
-from flexinfer.runtime.kubernetes.api import LEASES, MODELS, Kind
+from flexinfer.runtime.kubernetes.api import MODELS, SHARED_GROUPS, Kind
 from localkube.apiserver.watch_cache import Change
 
 _NEXT = {FREED: GRANTED, GRANTED: RELEASING, RELEASING: STOPPED, STOPPED: FREED}
@@ -73,8 +73,8 @@ class Checker:
         match change.group_resource[1]:
             case "models":
                 self._model(change)
-            case "leases":
-                self._lease(change)
+            case "sharedgroups":
+                self._group(change)
             case "pods":
                 self._pod(change)
             case _:
@@ -91,19 +91,26 @@ class Checker:
         self._uids[str(meta["resourceVersion"])] = meta["uid"]
         self._wait(change.new)
 
-    def _lease(self, change: Change) -> None:
+    def _group(self, change: Change) -> None:
         if change.new is None or change.old is None:
             return
-        old, new = _turn(change.old), _turn(change.new)
-        if old is None or new is None:
-            return
-        begins = (old.step, new.step) == (FREED, GRANTED)
-        if new.step not in (old.step, _NEXT[old.step]) or new.turn != old.turn + begins:
-            self._report(
-                f"the Lease of {new.group} went from {old.step} of turn {old.turn} to {new.step} of turn {new.turn}"
-            )
-        if not begins and new.step != FREED and new.holder_uid != old.holder_uid:
-            self._report(f"turn {new.turn} of {new.group} changed its holder")
+        old, new = (msgspec.convert(body, SharedGroup) for body in (change.old, change.new))
+        if not old.initialized or not new.initialized:
+            return  # at the first look, holders are found as they are
+        if new.status.turn < old.status.turn:
+            self._report(f"the highest turn of {new.name} fell from {old.status.turn} to {new.status.turn}")
+        before = {holder.uid: holder for holder in old.status.holders}
+        after = {holder.uid: holder for holder in new.status.holders}
+        for uid in before.keys() | after.keys():
+            self._step(new.name, before.get(uid), after.get(uid), old.status.turn)
+        if after.keys() - before.keys() and before:
+            self._report(f"{new.name} is granted while {len(before)} hold it")
+
+    def _step(self, group: str, old: Holder | None, new: Holder | None, highest: int) -> None:
+        left, right = (old.step if old else FREED), (new.step if new else FREED)
+        turns = (old.turn if old else highest + 1, new.turn if new else old.turn if old else 0)
+        if right not in (left, _NEXT[left]) or turns[0] != turns[1]:
+            self._report(f"{group} went from {left} of turn {turns[0]} to {right} of turn {turns[1]}")
 
     def _pod(self, change: Change) -> None:
         old, new = change.old, change.new
@@ -127,8 +134,8 @@ class Checker:
                 self._report(f"a write for {meant} changed its namesake {answer.uid}")
         elif verb == "patch" and not _tests_identity(body):
             self._report(f"a patch of a {kind.name} tests neither uid nor version")
-        elif verb == "replace" and kind is LEASES and not body["metadata"].get("resourceVersion"):
-            self._report("a Lease is replaced without a resourceVersion")
+        elif verb == "replace" and kind is SHARED_GROUPS and not body["metadata"].get("resourceVersion"):
+            self._report("a SharedGroup is replaced without a resourceVersion")
         elif verb == "delete" and not body["uid"]:
             self._report(f"a {kind.name} is deleted by name alone")
 
@@ -202,10 +209,6 @@ class Checker:
                 if waited > self._deadlines[kind, reason] + _SLACK:
                     self._report(f"the Model {uid} has been {kind}/{reason} for {waited:.0f} s")
                     waits[kind, reason] = self._clock()
-
-
-def _turn(lease: Any) -> GroupLease | None:
-    return group_lease(msgspec.convert(lease, LEASES.type))
 
 
 def _tests_identity(operations: Sequence[Any]) -> bool:

@@ -156,13 +156,15 @@ class InterruptibleCluster:
             return body  # type: ignore[no-any-return] # Events are not simulated
         return await self._interruptible(lambda: self._inner.create(kind, namespace, body))
 
-    async def replace(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
+    async def replace(
+        self, kind: Kind[T], namespace: str, name: str, body: Any, *, subresource: str = ""
+    ) -> T:
         """PUT."""
         return await self._write(
             "replace",
             kind,
             msgspec.to_builtins(body),
-            lambda: self._inner.replace(kind, namespace, name, body),
+            lambda: self._inner.replace(kind, namespace, name, body, subresource=subresource),
         )
 
     async def apply(

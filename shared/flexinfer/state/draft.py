@@ -11,10 +11,10 @@ from immutables import Map, MapMutation
 
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Model
+from flexinfer.api.sharedgroup import GRANTED, SharedGroup
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import NodeFacts
-from flexinfer.events.workload import GroupLease
 from flexinfer.state.index import entries
 from flexinfer.state.observed import (
     HEARTBEAT_GAP,
@@ -107,7 +107,9 @@ class Draft:
         self.models = _ByModel(state.models)
         self.assumed = _Map(state.assumed)
         self.workloads = _ByModel(state.workloads)
-        self.leases = _Map(state.leases)
+        self.groups = _ByModel(state.groups)
+        self.holding = _ByModel(state.holding)
+        self._leaving = state.leaving
         self.nodes = _Map(state.nodes)
         self.gpus = _Map(state.gpus)
         self.activity = _ByModel(state.activity)
@@ -125,6 +127,8 @@ class Draft:
         parts: list[tuple[str, _Part]] = [(n, p) for n, p in vars(self).items() if not n.startswith("_")]
         changed = {name: part.changed() for name, part in parts}
         changed = {name: value for name, value in changed.items() if value is not None}
+        if self._leaving != state.leaving:
+            return msgspec.structs.replace(state, **changed, leaving=self._leaving)
         return msgspec.structs.replace(state, **changed) if changed else state
 
     def apply(self, observation: Observation) -> None:
@@ -139,9 +143,12 @@ class Draft:
                 self._model_deleted(event, reply=observation.reply)
             case events.WorkloadObserved():
                 self._workload(event.key, event)
-                self._lease(event.lease, at)
             case events.WorkloadDeleted(namespace=namespace, name=name):
                 self._workload(f"{namespace}/{name}", None)
+            case events.GroupObserved(group=group):
+                self._group(group, at, reply=observation.reply)
+            case events.GroupDeleted():
+                self._group_deleted(event, reply=observation.reply)
             case events.NodeObserved(name=name, node=node):
                 self._node(name, node, reply=observation.reply)
             case events.NodeDeleted(name=name):
@@ -160,8 +167,6 @@ class Draft:
                 self._heartbeat(event.proxy, at, final=event.final, version=event.version)
             case events.WakeRequested(namespace=namespace, name=name, uid=uid):
                 self.wakes.write()[f"{namespace}/{name}"] = (uid, at)
-            case events.LeaseObserved(lease=lease):
-                self._lease(lease, at)
             case _:
                 return  # hints, history and watermarks are not part of the state
 
@@ -280,17 +285,54 @@ class Draft:
         self.first_seen.drop(uid)
         self.changed_at.drop(uid)
 
-    def _lease(self, lease: GroupLease | None, at: float) -> None:
-        if lease is None:
+    def _group(self, group: SharedGroup, at: float, *, reply: bool) -> None:
+        """Apply a SharedGroup unless something newer is known; what the stream takes back counts, as for a Model."""
+        version, current = group.metadata.version, self.groups.read().get(group.key)
+        restored = not reply and self._streamed(f"group/{group.key}", version)
+        if restored:
+            self.deleted_versions.drop(group.metadata.uid)
+        elif version <= self.deleted_versions.read().get(group.metadata.uid, -1) or (
+            current is not None and current.metadata.version > version
+        ):
             return
-        key = f"{lease.namespace}/{lease.name}"
-        current = self.leases.read().get(key)
-        if current is not None and current.version > lease.version:
-            return
-        self.leases.write()[key] = lease
-        step = self.step_since.read().get(key)
-        if step is None or (step.turn, step.step) != (lease.turn, lease.step):
-            self.step_since.write()[key] = StepSince(lease.turn, lease.step, at)
+        self._reindex_group(group.key, current, group)
+        self.groups.write()[group.key] = group
+        for holder in group.status.holders:
+            step, pair = (group.metadata.uid, holder.turn, holder.step), (group.key, holder.uid)
+            since = self.step_since.read().get(pair)
+            if since is None or (since.group, since.turn, since.step) != step:
+                self.step_since.write()[pair] = StepSince(*step, at)
+
+    def _group_deleted(self, event: events.GroupDeleted, *, reply: bool) -> None:
+        key = f"{event.namespace}/{event.name}"
+        if not reply:
+            self._streamed(f"group/{key}", event.version)
+        current = self.groups.read().get(key)
+        if current is not None and event.uid in ("", current.metadata.uid):
+            self._reindex_group(key, current, None)
+            self.groups.drop(key)
+        if event.uid:
+            self._note_deleted(event.uid, event.version)
+
+    def _reindex_group(self, key: str, before: SharedGroup | None, after: SharedGroup | None) -> None:
+        """Note who holds devices of the group from now on, and whether one of them is about to leave."""
+        old = {holder.uid for holder in before.status.holders} if before is not None else set()
+        holders = after.status.holders if after is not None and after.counts else ()
+        new = {holder.uid for holder in holders}
+        for uid in old - new:
+            self.step_since.drop((key, uid))
+            self._hold(uid, {*self.holding.read().get(uid, ())} - {key})
+        for uid in new - old:
+            self._hold(uid, {*self.holding.read().get(uid, ()), key})
+        leaving = any(holder.step != GRANTED for holder in holders)
+        if leaving != (key in self._leaving):
+            self._leaving = self._leaving | {key} if leaving else self._leaving - {key}
+
+    def _hold(self, uid: str, keys: set[str]) -> None:
+        if keys:
+            self.holding.write()[uid] = tuple(sorted(keys))
+        else:
+            self.holding.drop(uid)
 
     def _activity(self, event: events.ActivityObserved, at: float) -> None:
         key = f"{event.namespace}/{event.name}"
