@@ -14,14 +14,8 @@ __all__ = ["FACTS", "Facts", "Reason", "remedy"]
 
 def _invalid(meaning: str, remedy: str) -> Facts:
     """Return the row of a spec that is refused."""
-    return Facts(
-        conditions=(ACCEPTED,),
-        meaning=meaning,
-        remedy=remedy,
-        final=True,
-        warning=True,
-        rejects_requests=True,
-    )
+    flags = {"final": True, "warning": True, "rejects_requests": True}
+    return Facts(conditions=(ACCEPTED,), meaning=meaning, remedy=remedy, **flags)
 
 
 _GATED = (PLACED, CACHED, WANTED, GRANTED, READY)

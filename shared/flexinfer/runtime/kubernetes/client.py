@@ -136,7 +136,7 @@ class KubernetesClient:
         async with self._request("GET", _path(kind, ""), query=query, limits=limits) as response:
             if response.status != 200:  # noqa: PLR2004
                 raise error_of(response.status, await response.read(), response.headers)
-            async for line in _lines(response):
+            async for line in transport.lines(response):
                 yield _change(kind, line)
 
     async def create(self, kind: Kind[T], namespace: str, body: Body) -> T:
@@ -291,13 +291,3 @@ def _change(kind: Kind[T], line: bytes) -> Change[T]:
     version = _parsed(event.object, _Versioned).metadata.resource_version
     object_ = None if event.type == "BOOKMARK" else _readable(kind, event.object)
     return Change(event.type, object_, version)
-
-
-async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Yield the lines of a watch; an object may be larger than aiohttp's own limit for a line."""
-    rest = b""
-    async for chunk in response.content.iter_any():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line.strip():
-                yield line

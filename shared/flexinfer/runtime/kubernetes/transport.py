@@ -72,3 +72,13 @@ async def opened(access: Access) -> AsyncIterator[Transport]:
 def proxied(proxies: Mapping[str, str]) -> bool:
     """Tell whether an environment names a proxy; a list of hosts to reach without one (`no`) is none."""
     return any(scheme != "no" for scheme in proxies)
+
+
+async def lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Yield the lines of a watch; an object may be larger than aiohttp's own limit for a line."""
+    rest = b""
+    async for chunk in response.content.iter_any():
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            if line.strip():
+                yield line
