@@ -56,24 +56,24 @@ class _Dropping(Gateway):
         return await super().forward(request, send)
 
 
-def _free_at_once(state: ObservedState, memory: None, now: float) -> Iterator[Any]:
+def _free_at_once(state: ObservedState, memory: None, key: str, now: float) -> Iterator[Any]:
     """Decide as the arbiter does, but free a device without a check of its memory."""
-    yield from ARBITER.decide(state, memory, now)
+    yield from ARBITER.decide(state, memory, key, now)
     for group in groups_of(state):
         if group.lease.step == STOPPED:
             yield Advance(lease=group.lease, step=FREED, reason=group.lease.reason)
 
 
-def _never_idle(state: ObservedState, memory: Memory, now: float) -> Iterator[Any]:
+def _never_idle(state: ObservedState, memory: Memory, key: str, now: float) -> Iterator[Any]:
     """Decide as the reaper does, but scale no Model to zero."""
-    for action in REAPER.decide(state, memory, now):
+    for action in REAPER.decide(state, memory, key, now):
         if not (isinstance(action, WriteStatus) and action.condition.reason == Reason.IDLE):
             yield action
 
 
-def _without_grants(state: ObservedState, memory: None, now: float) -> Iterator[Any]:
+def _without_grants(state: ObservedState, memory: None, key: str, now: float) -> Iterator[Any]:
     """Decide as the arbiter does, but write no Granted condition."""
-    for action in ARBITER.decide(state, memory, now):
+    for action in ARBITER.decide(state, memory, key, now):
         if not (isinstance(action, WriteStatus) and action.condition.reason == Reason.GRANTED):
             yield action
 

@@ -5,7 +5,7 @@ import functools
 from flexinfer.api.services import SERVICES
 from flexinfer.arbiter.decide import Advance, Grant, decide
 from flexinfer.arbiter.perform import perform
-from flexinfer.runtime.controller import Controller, stateless
+from flexinfer.runtime.controller import Controller, everything, on_everything, touches_everything
 from flexinfer.runtime.process import run_all, runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
@@ -18,7 +18,9 @@ def controller(settings: Settings) -> Controller[Grant | Advance, None, None]:
     )
     return Controller(
         name="arbiter",
-        decide=stateless(with_settings),
+        decide=on_everything(with_settings),
+        keys=everything,
+        touched=touches_everything,
         perform=perform,
         subscriptions=subscriptions_of(SERVICES["arbiter"]),
         memory=None,

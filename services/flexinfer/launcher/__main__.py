@@ -7,6 +7,7 @@ from collections.abc import Callable
 from flexinfer.api.services import SERVICES
 from flexinfer.launcher.decide import decide
 from flexinfer.launcher.effects import Effect
+from flexinfer.launcher.keys import touched, touched_by
 from flexinfer.launcher.memory import EngineProbed, Memory, forget, remember
 from flexinfer.launcher.perform import perform
 from flexinfer.launcher.probe import Ask, Prober, http_client
@@ -29,6 +30,8 @@ def controller(
         perform=functools.partial(perform, settings=launch_settings),
         subscriptions=subscriptions_of(SERVICES["launcher"]),
         memory=Memory(),
+        touched=touched,
+        touched_by=touched_by,
         remember=remember,
         forget=forget,
         observe=prober.observe,

@@ -27,10 +27,13 @@ from flexinfer.state.actions import RequeueAt
 from flexinfer.state.observed import ObservedState
 
 
-def decide(state: ObservedState, memory: Memory, now: float, *, settings: LaunchSettings) -> Iterator[Action]:
-    """Yield what every Model's engine needs next; `now` is monotonic seconds."""
-    for key in sorted(state.models):
-        yield from _next(context_of(state.models[key], state, memory, now, settings))
+def decide(
+    state: ObservedState, memory: Memory, key: str, now: float, *, settings: LaunchSettings
+) -> Iterator[Action]:
+    """Yield what a Model's engine needs next; `now` is monotonic seconds."""
+    model = state.models.get(key)
+    if model is not None:
+        yield from _next(context_of(model, state, memory, now, settings))
 
 
 def _next(context: ModelContext) -> Iterator[Action]:

@@ -68,7 +68,8 @@ def stop(context: ModelContext, cause: str, purpose: Purpose) -> Iterator[Action
 
 def _draining(context: ModelContext, cause: str) -> str:
     """Return the message of a drain as it begins; the number of requests is that of its beginning."""
-    requests = sum(activity.in_flight for activity in context.state.activity_of(context.view.model))
+    traffic = context.state.activity_of(context.view.model)
+    requests = sum(activity.in_flight for activity in traffic.values())
     seconds = f"{context.settings.drain_seconds:g}s"
     noun = "request was" if requests == 1 else "requests were"
     return (
@@ -97,8 +98,8 @@ def _drained_by(context: ModelContext) -> float | None:
 def _confirmed(context: ModelContext, proxy: str, last: float, began: float) -> bool:
     """Tell whether a proxy has reported, since the stop was published, that it has no request of this Model in flight."""
     model = context.view.model
-    activity = context.state.activity.get((model.key, proxy))
-    if activity is None or activity.uid != model.uid:
+    activity = context.state.activity_of(model).get(proxy)
+    if activity is None:
         return last >= began + PROXY_QUIET_SECONDS
     return not activity.in_flight and (activity.at >= began or last >= began + PROXY_QUIET_SECONDS)
 

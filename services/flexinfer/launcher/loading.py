@@ -155,9 +155,9 @@ def stage_seconds(model: Model, settings: LaunchSettings, reason: str) -> float:
 
 def started_at(context: ModelContext) -> float | None:
     """Return when the last gate opened or the previous process ended; None if that was not observed."""
-    changed, key = context.state.changed_at, context.view.model.key
     kinds = (conditions.READY,) if context.view.ready.reason == Reason.RESTARTING else GATES
-    return max((changed[key, kind] for kind in kinds if (key, kind) in changed), default=None)
+    changed = (context.state.changed(context.view.model, kind) for kind in kinds)
+    return max((at for at in changed if at is not None), default=None)
 
 
 def seconds_since_start(context: ModelContext) -> float:

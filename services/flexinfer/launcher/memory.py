@@ -1,6 +1,6 @@
 """What the launcher remembers beside the observed state: the last answer of each engine, and Pods as it read them itself. Pure."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -13,11 +13,12 @@ from flexinfer.state.observed import ObservedState
 class EngineProbed(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine answered, or what the launcher's own read of its Pod returned.
 
-    `uid` is the Model's. `pod` is the Pod as the API server returned it to the launcher, which may be newer than the observed state;
+    `key` and `uid` are the Model's. `pod` is the Pod as the API server returned it to the launcher, which may be newer than the observed state;
     `gone` means that the API server no longer has that Pod. `in_flight` is the engine's own number of requests, None if it was not
     asked or does not report one.
     """
 
+    key: str
     uid: str
     pod_uid: str
     healthy: bool
@@ -49,9 +50,11 @@ def remember(memory: Memory, fact: EngineProbed, at: float) -> Memory:
     return Memory({**memory.probes, fact.uid: Probe(fact, at)})
 
 
-def forget(memory: Memory, uids: Collection[str]) -> Memory:
-    """Return the memory without Models other than these."""
-    return Memory({uid: probe for uid, probe in memory.probes.items() if uid in uids})
+def forget(memory: Memory, uid: str) -> Memory:
+    """Return the memory without a Model."""
+    if uid not in memory.probes:
+        return memory
+    return Memory({other: probe for other, probe in memory.probes.items() if other != uid})
 
 
 def pods_of(model: Model, state: ObservedState, memory: Memory) -> tuple[PodFacts, ...]:

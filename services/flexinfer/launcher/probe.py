@@ -214,7 +214,11 @@ class _ProbeAttempt:
         except ApiError:
             return False
         if pod is None or pod.metadata.uid != target.pod.uid:
-            self._remember(EngineProbed(uid=meta.uid, pod_uid=target.pod.uid, healthy=False, gone=True))
+            self._remember(
+                EngineProbed(
+                    key=self.model.key, uid=meta.uid, pod_uid=target.pod.uid, healthy=False, gone=True
+                )
+            )
             return False
         facts = pod_facts(pod)
         owned = any(owner.uid == meta.uid and owner.controller for owner in pod.metadata.owner_references)
@@ -238,6 +242,7 @@ class _ProbeAttempt:
         target.reported = report
         self._remember(
             EngineProbed(
+                key=self.model.key,
                 uid=self.model.uid,
                 pod_uid=pod.uid,
                 healthy=target.healthy,
@@ -286,7 +291,7 @@ def _interval(attempt: _ProbeAttempt, state: ObservedState) -> float:
     if not target.pod.ip:
         return _ADDRESS
     waited = attempt.runtime.clock() - target.since
-    requested = any(a.waiting for (key, _), a in state.activity.items() if key == view.model.key)
+    requested = any(activity.waiting for activity in state.activity_of(view.model).values())
     eager = waited <= EAGER_SECONDS or requested or view.wanted.true
     return loading_interval(waited) if eager else STEADY
 

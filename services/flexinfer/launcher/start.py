@@ -59,7 +59,7 @@ async def start(
     if _may_open(action, current, settings) and runtime.is_leader():
         pod = await _open_gate(runtime, pod, gate(action.turn))
     facts = pod_facts(pod)
-    probed = EngineProbed(uid=action.model.uid, pod_uid=facts.uid, healthy=False, pod=facts)
+    probed = EngineProbed(key=action.key, uid=action.model.uid, pod_uid=facts.uid, healthy=False, pod=facts)
     return [events.ModelObserved(model=current.model), probed]
 
 

@@ -137,7 +137,7 @@ def _overdue(pod: kube.Pod) -> str:
 
 def _deleted(action: Stop) -> list[EngineProbed]:
     return [
-        EngineProbed(uid=action.model.uid, pod_uid=pod.uid, healthy=False, gone=True)
+        EngineProbed(key=action.key, uid=action.model.uid, pod_uid=pod.uid, healthy=False, gone=True)
         for pod in action.pods[-1:]
     ]
 

@@ -210,7 +210,8 @@ class ModelContext(msgspec.Struct, frozen=True, kw_only=True):
 
     def since(self, kind: str) -> float:
         """Return when the status or reason of a condition last changed, as observed here."""
-        return self.state.changed_at.get((self.view.model.key, kind), self.now)
+        changed = self.state.changed(self.view.model, kind)
+        return changed if changed is not None else self.now
 
 
 def context_of(

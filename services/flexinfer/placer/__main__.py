@@ -2,7 +2,13 @@
 
 from flexinfer.api.services import SERVICES
 from flexinfer.placer.decide import decide
-from flexinfer.runtime.controller import Controller, no_effects, stateless
+from flexinfer.runtime.controller import (
+    Controller,
+    everything,
+    no_effects,
+    on_everything,
+    touches_everything,
+)
 from flexinfer.runtime.process import run_all, runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
@@ -13,7 +19,9 @@ def controller(_settings: Settings) -> Controller[WriteStatus, None, None]:
     """Return the placer's controller; its only effects are status writes."""
     return Controller(
         name="placer",
-        decide=stateless(decide),
+        decide=on_everything(decide),
+        keys=everything,
+        touched=touches_everything,
         perform=no_effects,
         subscriptions=subscriptions_of(SERVICES["placer"]),
         memory=None,

@@ -169,7 +169,7 @@ def _unhealthy_since(model: Model, placements: PlacementState) -> float | None:
     """Return since when the Model's condition says that its node is not ready."""
     if not _is_unhealthy(model):
         return None
-    return placements.observed.changed_at.get((model.key, conditions.PLACED))
+    return placements.observed.changed(model, conditions.PLACED)
 
 
 def _keep(model: Model, placements: PlacementState) -> PlacedStatus:

@@ -241,7 +241,7 @@ class PlacementState:
         room for this Model.
         """
         sample = self.observed.gpus.get(node)
-        wanted_at = self.observed.changed_at.get((model.key, conditions.WANTED))
+        wanted_at = self.observed.changed(model, conditions.WANTED)
         return (
             self.has_recent_telemetry(node)
             and sample is not None

@@ -9,6 +9,7 @@ from flexinfer.runtime.controller import Controller, stateless
 from flexinfer.runtime.process import run_all, runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
+from flexinfer.state.touched import touches_its_model
 
 
 def controller(settings: Settings) -> Controller[EnsureJob | DeleteJob, None, None]:
@@ -17,6 +18,7 @@ def controller(settings: Settings) -> Controller[EnsureJob | DeleteJob, None, No
         name="prefetcher",
         decide=stateless(functools.partial(decide, settings=settings_of(settings))),
         perform=perform,
+        touched=touches_its_model,
         subscriptions=subscriptions_of(SERVICES["prefetcher"]),
         memory=None,
     )

@@ -63,12 +63,11 @@ class DeleteJob(msgspec.Struct, frozen=True, kw_only=True):
 Action: TypeAlias = EnsureJob | DeleteJob | WriteStatus | RequeueAt
 
 
-def decide(state: ObservedState, now: float, *, settings: PrefetchSettings) -> Iterator[Action]:
-    """Yield what every Model's weights need next."""
-    for key in sorted(state.models):
-        model = state.models[key]
-        if not model.deleting:
-            yield from _decide(model, state, now, settings)
+def decide(state: ObservedState, key: str, now: float, *, settings: PrefetchSettings) -> Iterator[Action]:
+    """Yield what a Model's weights need next."""
+    model = state.models.get(key)
+    if model is not None and not model.deleting:
+        yield from _decide(model, state, now, settings)
 
 
 def _decide(model: Model, state: ObservedState, now: float, settings: PrefetchSettings) -> Iterator[Action]:
@@ -164,7 +163,8 @@ def _retry(model: Model, plan: Plan, job: JobFacts, state: ObservedState, now: f
     """Yield the cause of a failure; once the retry is due, the deletion of the Job, to create it again."""
     cached = model.condition(conditions.CACHED)
     if cached is not None and cached.reason == Reason.FETCH_FAILED:
-        due = state.changed_at.get((model.key, conditions.CACHED), now) + RETRY_SECONDS
+        changed = state.changed(model, conditions.CACHED)
+        due = (changed if changed is not None else now) + RETRY_SECONDS
         if now >= due:
             yield DeleteJob(model=model, job=job)
             return

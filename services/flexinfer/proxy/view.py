@@ -19,7 +19,7 @@ from flexinfer.proxy.breaker import UNLIMITED, Breaker
 from flexinfer.proxy.errors import RequestError
 from flexinfer.runtime.kubernetes.api import MODELS, ApiError, NotFoundError
 from flexinfer.runtime.runtime import Disconnected, Runtime, Snapshot, subscriptions_of
-from flexinfer.state.apply import apply_events
+from flexinfer.state.apply import apply_events, resync
 from flexinfer.state.observed import Observation, ObservedState
 
 log = logging.getLogger(__name__)
@@ -104,14 +104,7 @@ class ModelView:
     def _replay(self, observations: Sequence[Observation]) -> None:
         """Replace the state by a replay of the stream; newer Models, as read from the API server, stay."""
         self.nats_available = True
-        replayed = apply_events(ObservedState(deleted_versions=self.state.deleted_versions), observations)
-        now = self._runtime.clock()
-        newer = [
-            Observation(events.ModelObserved(model=model), now)
-            for key, model in self.state.models.items()
-            if key in replayed.models and model.metadata.version > replayed.models[key].metadata.version
-        ]
-        self._apply(apply_events(replayed, newer))
+        self._apply(resync(self.state, observations, self._runtime.clock()))
         if not self._confirmed:
             self._confirmed = True
             self._runtime.spawn_background(self._confirm())
@@ -140,8 +133,8 @@ class ModelView:
         except ApiError as error:
             log.debug("ready hint for %s: %s", route.model.key, error)
             return
-        now = self._runtime.clock()
-        self._apply(apply_events(self.state, [Observation(events.ModelObserved(model=model), now)]))
+        reply = Observation(events.ModelObserved(model=model), self._runtime.clock(), reply=True)
+        self._apply(apply_events(self.state, [reply]))
 
     def _apply(self, state: ObservedState) -> None:
         """Replace the state and bring the routes of all Models that changed up to date."""

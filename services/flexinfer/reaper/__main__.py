@@ -1,7 +1,8 @@
 """`python -m flexinfer.reaper`."""
 
 from flexinfer.api.services import SERVICES
-from flexinfer.reaper.decide import RecordActivity, decide
+from flexinfer.reaper.decide import RecordActivity, decide, status_write
+from flexinfer.reaper.keys import touched, touched_by
 from flexinfer.reaper.memory import Fact, Memory, forget, remember
 from flexinfer.reaper.perform import compare_clocks, perform
 from flexinfer.runtime.controller import Controller
@@ -16,6 +17,9 @@ def controller(_settings: Settings) -> Controller[RecordActivity, Fact, Memory]:
         name="reaper",
         decide=decide,
         perform=perform,
+        status_write=status_write,
+        touched=touched,
+        touched_by=touched_by,
         subscriptions=subscriptions_of(SERVICES["reaper"]),
         memory=Memory(),
         remember=remember,

@@ -13,7 +13,7 @@ What was decided before is read from the condition itself: no `Wanted`, or False
 the initial start is still to come.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import msgspec
 
@@ -22,7 +22,7 @@ from flexinfer.api.conditions import Condition
 from flexinfer.api.model import seconds
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import MonotonicTime, WantedStatus
-from flexinfer.reaper.initial_start import queued_because, running_initial_starts
+from flexinfer.reaper.initial_start import queued_because
 from flexinfer.reaper.memory import Memory
 from flexinfer.reaper.messages import idle_message, not_requested_message, serving_message
 from flexinfer.reaper.model_state import ModelState, has_new_request, model_state
@@ -51,41 +51,32 @@ class RecordActivity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What the decision on one Model may look at beside it.
-
-    `initial_starts` is node -> key of the one running there.
-    """
+    """What the decision on one Model may look at beside it."""
 
     state: ObservedState
-    models: Sequence[ModelState]
-    initial_starts: Mapping[str, str]
     clock_offset: float | None
     now: float
 
 
+def status_write(action: RecordActivity) -> WriteStatus:
+    """Return the status that an effect writes."""
+    return action.write
+
+
 def decide(
-    state: ObservedState, memory: Memory, now: float
+    state: ObservedState, memory: Memory, key: str, now: float
 ) -> Iterator[WriteStatus | RecordActivity | RequeueAt]:
-    """Yield Wanted of every Model where it changes, newer activity, and when to decide again."""
-    models = [model_state(state.models[key], state, now) for key in sorted(state.models)]
-    initial_starts = running_initial_starts(models)
-    context = Context(
-        state=state,
-        models=models,
-        initial_starts=initial_starts,
-        clock_offset=memory.clock_offset,
-        now=now,
-    )
-    for item in models:
-        model = item.model
-        due = actions.first_write_due(model, conditions.WANTED, state.first_seen.get(model.uid), now)
-        if due is not None and not item.demand.busy and not model.deleting:
-            yield RequeueAt(due)
-            continue
-        condition = wanted_condition(item, context)
-        if condition.reason == Reason.FIRST_START and not model.spec.group and item.uses_node:
-            initial_starts[item.node] = item.key  # later Models of this round queue behind it
-        yield from _emit(item, memory, condition, now)
+    """Yield Wanted of a Model if it changes, newer activity, and when to decide again."""
+    model = state.models.get(key)
+    if model is None:
+        return
+    item = model_state(model, state, now)
+    due = actions.first_write_due(model, conditions.WANTED, state.first_seen.get(model.uid), now)
+    if due is not None and not item.demand.busy and not model.deleting:
+        yield RequeueAt(due)
+        return
+    context = Context(state=state, clock_offset=memory.clock_offset, now=now)
+    yield from _emit(item, memory, wanted_condition(item, context), now)
 
 
 def wanted_condition(item: ModelState, context: Context) -> Condition:
@@ -121,7 +112,7 @@ def _requested(item: ModelState) -> Condition:
 
 
 def _initial_start(item: ModelState, context: Context) -> Condition:
-    cause = queued_because(item, context.models, context.state, context.initial_starts)
+    cause = queued_because(item, context.state, context.now)
     if cause:
         return _false(item, Reason.FIRST_START_QUEUED, f"queued for its initial start: {cause}")
     return _true(item, Reason.FIRST_START, "initial start, to verify that the model can serve")

@@ -34,11 +34,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
 
 def demand_of(model: Model, state: ObservedState, now: float) -> Demand:
     """Return the demand for a Model."""
-    traffic = [
-        (activity, proxy)
-        for (key, proxy), activity in state.activity.items()
-        if key == model.key and activity.uid == model.uid
-    ]
+    traffic = [(activity, proxy) for proxy, activity in state.activity_of(model).items()]
     requests = [(activity.last, proxy) for activity, proxy in traffic]
     uid, wake_at = state.wakes.get(model.key, ("", 0.0))
     if uid == model.uid:
@@ -48,7 +44,7 @@ def demand_of(model: Model, state: ObservedState, now: float) -> Demand:
     idle_since = observing_since
     if observing_since is not None:
         # A Model that has just become ready gets the whole timeout, however long it took to load.
-        ready_changed = state.changed_at.get((model.key, conditions.READY), observing_since)
+        ready_changed = state.changed(model, conditions.READY) or 0.0
         idle_since = max(observing_since, ready_changed, *(at for at, _ in requests))
     return Demand(
         busy=any((a.in_flight or a.waiting) and now - a.at <= HEARTBEAT_GAP for a, _ in traffic),

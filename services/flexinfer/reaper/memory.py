@@ -1,14 +1,15 @@
 """Memory: what the reaper has written, and the offset between its clocks. Pure."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import msgspec
 
 
 class ActivityWritten(msgspec.Struct, frozen=True):
-    """lastActiveTime of a Model was written, up to `last` (monotonic seconds)."""
+    """lastActiveTime of the Model of this key and uid was written, up to `last` (monotonic seconds)."""
 
+    key: str
     uid: str
     last: float
 
@@ -42,7 +43,7 @@ def remember(memory: Memory, fact: Fact, _at: float) -> Memory:
             return msgspec.structs.replace(memory, clock_offset=seconds)
 
 
-def forget(memory: Memory, uids: Collection[str]) -> Memory:
-    """Return the memory without Models other than these."""
-    written = {uid: last for uid, last in memory.written.items() if uid in uids}
+def forget(memory: Memory, uid: str) -> Memory:
+    """Return the memory without a Model."""
+    written = {other: last for other, last in memory.written.items() if other != uid}
     return msgspec.structs.replace(memory, written=written)

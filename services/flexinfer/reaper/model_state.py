@@ -108,8 +108,8 @@ def model_state(model: Model, state: ObservedState, now: float) -> ModelState:
         demand=demand_of(model, state, now),
         wanted=model.condition(conditions.WANTED),
         ready=model.condition(conditions.READY),
-        wanted_changed=state.changed_at.get((model.key, conditions.WANTED)),
-        ready_changed=state.changed_at.get((model.key, conditions.READY)),
+        wanted_changed=state.changed(model, conditions.WANTED),
+        ready_changed=state.changed(model, conditions.READY),
     )
 
 
@@ -123,5 +123,5 @@ def has_new_request(item: ModelState, state: ObservedState) -> bool:
         return True
     return item.demand.busy and any(
         activity.waiting and (answered is None or activity.at > answered)
-        for activity in state.activity_of(item.model)
+        for activity in state.activity_of(item.model).values()
     )

@@ -15,7 +15,7 @@ _TOLERANCE_SECONDS = 0.5
 async def perform(runtime: Runtime, action: RecordActivity) -> Sequence[AnyEvent | Fact]:
     """Write condition and lastActiveTime together. Raises ApiError."""
     replies = await write_status(runtime, action.write)
-    return [*replies, ActivityWritten(action.write.model.uid, action.last)]
+    return [*replies, ActivityWritten(action.key, action.write.model.uid, action.last)]
 
 
 async def compare_clocks(runtime: Runtime, remember: Callable[[Fact], None]) -> None:

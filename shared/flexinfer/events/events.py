@@ -146,6 +146,15 @@ class EngineReady(Event, frozen=True, kw_only=True):
     uid: str
 
 
+class ModelRestored(Event, frozen=True, kw_only=True):
+    """A Model of an API server that was restored from a backup; never published.
+
+    Its version is below one that the API server had returned before, and it is what counts.
+    """
+
+    model: Model
+
+
 class LeaseObserved(Event, frozen=True, kw_only=True):
     """A group's Lease as the arbiter's write returned it; never published."""
 
@@ -165,6 +174,7 @@ AnyEvent: TypeAlias = (
     | WakeRequested
     | StatusChanged
     | EngineReady
+    | ModelRestored
     | LeaseObserved
 )
 DELETIONS = (ModelDeleted, WorkloadDeleted, NodeDeleted)

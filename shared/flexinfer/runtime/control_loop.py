@@ -1,17 +1,18 @@
 """The control loop: runs a controller.
 
-    observations -> apply to the state -> decide -> perform, one at a time per key -> apply the replies -> wait
+    observations -> apply to the state -> the keys that they touch -> decide on each -> perform -> apply the replies
 
 The loop owns the observed state and the component's own memory; nothing else changes them. Effects run as
-tasks and return replies, so that a Model which drains for half a minute delays no other. An action whose key
-is busy is dropped: the decision after its reply yields it again if it is still due. Leader election is
+tasks and return replies, so that a Model which drains for half a minute delays no other. While a status write is in
+flight the state counts the Model as it will be, so that decisions on other keys do. An error that is not the API's
+costs its key a back-off and never the process. What runs and waits is `work_queue`'s, leader election
 `leader_election`'s, reading NATS `nats.state_reader`'s, writing status `status_writer`'s.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Sequence
-from typing import Generic, TypeGuard
+from collections.abc import Awaitable, Sequence
+from typing import Generic, TypeAlias, TypeGuard
 
 import msgspec
 
@@ -22,28 +23,23 @@ from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.controller import A, Controller, F, M
 from flexinfer.runtime.kubernetes.api import MODELS, ApiError, ConflictError, NotFoundError, UnavailableError
 from flexinfer.runtime.runtime import Delivery, Disconnected, Runtime, Snapshot
-from flexinfer.runtime.status_writer import model_deleted, write_status
-from flexinfer.state.actions import RequeueAt, WriteStatus
-from flexinfer.state.apply import apply_events
+from flexinfer.runtime.status_writer import model_deleted, model_observed, write_status
+from flexinfer.runtime.work_queue import Attempt, WorkQueue
+from flexinfer.state.actions import RequeueAt, WriteStatus, written
+from flexinfer.state.apply import apply_events, assume, resync, settle
 from flexinfer.state.observed import Observation, ObservedState
 
 log = logging.getLogger(__name__)
-_FIRST_BACK_OFF, _LONGEST_BACK_OFF = 0.05, 10.0
-"""Seconds between equal actions of a key, doubling.
-
-An effect that changes nothing must not become a storm.
-"""
 _UNAVAILABLE_BACK_OFF, _ERROR_BACK_OFF = 0.5, 2.0
-_LONGEST_WAIT = 30.0
+_STANDBY_WAIT = 1.0
+_KEYS_AT_ONCE = 32
+"""How many keys are decided on before the loop takes what has arrived meanwhile, and other tasks run."""
 _SHORTEST_WAIT = 0.001
 """Seconds: a deadline that is missed by a rounding error must not become a busy loop."""
 
 
 async def run_controller(runtime: Runtime, controller: Controller[A, F, M]) -> None:
-    """Run a controller until it is cancelled.
-
-    Raises an exception group if a decision or an effect has a bug.
-    """
+    """Run a controller until it is cancelled."""
     async with asyncio.TaskGroup() as tasks:
         loop = ControllerLoop(runtime, controller, tasks)
         tasks.create_task(loop.subscribe())
@@ -57,10 +53,20 @@ async def _awaited(work: Awaitable[None]) -> None:
     await work
 
 
+class _Started(msgspec.Struct, Generic[A], frozen=True):
+    """An action that runs: the key that was decided on, and the key of the Model whose status it writes, if any."""
+
+    key: str
+    action: A | WriteStatus
+    model: str
+
+
 class _Finished(msgspec.Struct, Generic[F], frozen=True):
     """An effect ended; `replies` is what it taught."""
 
-    key: str
+    action_key: str
+    model: str
+    """Key of the Model whose status it wrote, else empty."""
     replies: Sequence[AnyEvent | F]
 
 
@@ -75,12 +81,7 @@ class _Elected(msgspec.Struct, frozen=True):
     """The replica is the leader from now on."""
 
 
-class _Attempt(msgspec.Struct, Generic[A]):
-    """What was last performed for a key, how often in a row, and when its back-off ends."""
-
-    action: A | WriteStatus
-    repeats: int = 0
-    until: float = 0.0
+_Item: TypeAlias = Delivery | _Finished[F] | _Learned[F] | _Elected
 
 
 class ControllerLoop(Generic[A, F, M]):
@@ -88,15 +89,14 @@ class ControllerLoop(Generic[A, F, M]):
 
     def __init__(self, runtime: Runtime, controller: Controller[A, F, M], tasks: asyncio.TaskGroup) -> None:
         self._runtime, self._controller, self._tasks = runtime, controller, tasks
-        self._inbox: asyncio.Queue[Delivery | _Finished[F] | _Learned[F] | _Elected] = asyncio.Queue()
+        self._inbox: asyncio.Queue[_Item[F]] = asyncio.Queue()
         self._state = ObservedState()
         self._memory = controller.memory
         self._synced = False
-        self._busy: set[str] = set()
-        self._attempts: dict[str, _Attempt[A]] = {}
+        self._queue: WorkQueue[A | WriteStatus] = WorkQueue()
 
     def remember(self, fact: F) -> None:
-        """Remember a fact of the component's own, and decide again."""
+        """Remember a fact of the component's own, and decide on what it touches."""
         self._inbox.put_nowait(_Learned(fact, self._runtime.clock()))
 
     async def subscribe(self) -> None:
@@ -114,83 +114,99 @@ class ControllerLoop(Generic[A, F, M]):
         """Apply, decide, perform, wait; until cancelled."""
         wait: float | None = None
         while True:
-            self._take(await self._batch(wait))
-            wait = self._act() if self._synced and self._runtime.is_leader() else 1.0
+            for item in await self._batch(wait):
+                self._take(item)
+            wait = self._act() if self._synced and self._runtime.is_leader() else _STANDBY_WAIT
 
-    async def _batch(self, wait: float | None) -> list[Delivery | _Finished[F] | _Learned[F] | _Elected]:
+    async def _batch(self, wait: float | None) -> list[_Item[F]]:
         """Return everything that has arrived, after at most `wait` seconds."""
-        batch: list[Delivery | _Finished[F] | _Learned[F] | _Elected] = []
-        try:
-            async with asyncio.timeout(wait):
-                batch.append(await self._inbox.get())
-        except TimeoutError:
-            return batch
+        batch: list[_Item[F]] = []
+        if wait == 0:
+            await asyncio.sleep(0)
+        else:
+            try:
+                async with asyncio.timeout(wait):
+                    batch.append(await self._inbox.get())
+            except TimeoutError:
+                return batch
         while not self._inbox.empty():
             batch.append(self._inbox.get_nowait())
         return batch
 
-    def _take(self, batch: Iterable[Delivery | _Finished[F] | _Learned[F] | _Elected]) -> None:
-        observations: list[Observation] = []
-        for item in batch:
-            match item:
-                case Snapshot(observations=snapshot):
-                    self._state, observations = self._resynced(snapshot), []
-                    self._forget()
-                case Disconnected():
-                    self._state = msgspec.structs.replace(self._state, connected_since=None)
-                case Observation(event=events.StatusChanged() as hint):
-                    self._refetch_if_older(hint)
-                case Observation():
-                    observations.append(item)
-                case _Elected():
-                    log.info("this replica is the leader")
-                case _Learned(fact=fact, at=at):
-                    self._memory = self._controller.remember(self._memory, fact, at)
-                case _Finished():
-                    observations += self._finished(item)
-        self._apply(observations)
+    def _take(self, item: _Item[F]) -> None:
+        match item:
+            case Snapshot(observations=snapshot):
+                self._resync(snapshot)
+            case Disconnected():
+                self._state = msgspec.structs.replace(self._state, connected_since=None)
+                self._touch_all()
+            case Observation(event=events.StatusChanged() as hint):
+                self._refetch_if_older(hint)
+            case Observation():
+                self._observe(item)
+            case _Elected():
+                log.info("this replica is the leader")
+                self._touch_all()
+            case _Learned(fact=fact, at=at):
+                self._learn(fact, at)
+            case _Finished():
+                self._finish(item)
 
-    def _finished(self, finished: _Finished[F]) -> list[Observation]:
-        """Remember the facts among the replies of an effect; returns the events among them."""
-        now = self._runtime.clock()
-        self._busy.discard(finished.key)
-        for reply in finished.replies:
-            if _is_fact(reply):
-                self._memory = self._controller.remember(self._memory, reply, now)
-        return [Observation(reply, now) for reply in finished.replies if _is_event(reply)]
+    def _touch_all(self) -> None:
+        self._queue.touch(sorted(self._controller.keys(self._state)))
 
-    def _apply(self, observations: Sequence[Observation]) -> None:
-        before, self._state = self._state, apply_events(self._state, observations)
-        if self._state.deleted_versions is not before.deleted_versions:
-            self._forget()
+    def _learn(self, fact: F, at: float) -> None:
+        self._memory = self._controller.remember(self._memory, fact, at)
+        self._queue.touch(sorted(set(self._controller.touched_by(self._state, fact))))
 
-    def _forget(self) -> None:
-        """Drop what belongs to deleted Models."""
-        models = self._state.models
-        self._memory = self._controller.forget(self._memory, {model.uid for model in models.values()})
-        if len(self._attempts) > 4 * len(models) + 64:
-            self._attempts = {k: a for k, a in self._attempts.items() if k in models or k in self._busy}
+    def _observe(self, observation: Observation) -> None:
+        """Apply an observation; what it touches is dirty."""
+        before, after = self._state, apply_events(self._state, [observation])
+        self._state = after
+        touched = self._controller.touched(before, after, observation.event)
+        self._queue.touch(sorted(set(touched)))
+        if after.deleted_versions is not before.deleted_versions:
+            self._forget(before, after)
 
-    def _resynced(self, snapshot: Sequence[Observation]) -> ObservedState:
-        """Return the state of a replay, with newer replies of the API server and what no stream holds."""
-        previous, now = self._state, self._runtime.clock()
-        start = ObservedState(
-            first_seen=previous.first_seen,
-            deleted_versions=previous.deleted_versions,
-            changed_at=previous.changed_at,
-            step_since=previous.step_since,
-            wakes=previous.wakes,
-            connected_since=now,
-        )
-        state = apply_events(start, snapshot)
-        newer = [
-            Observation(events.ModelObserved(model=model), now)
-            for key, model in previous.models.items()
-            if key in state.models and model.metadata.version > state.models[key].metadata.version
-        ]
+    def _forget(self, before: ObservedState, after: ObservedState) -> None:
+        """Drop what belongs to the Model that one event deleted."""
+        for uid in after.deleted_versions.keys() - before.deleted_versions.keys():
+            self._memory = self._controller.forget(self._memory, uid)
+        for key in before.models.keys() - after.models.keys():
+            self._queue.forget(key)
+
+    def _resync(self, snapshot: Sequence[Observation]) -> None:
+        """Replace the state by a replay, and decide on everything."""
+        before = self._state
+        self._state = resync(before, snapshot, self._runtime.clock())
+        left = {model.uid for model in self._state.models.values()}
+        for model in before.models.values():
+            if model.uid not in left:
+                self._memory = self._controller.forget(self._memory, model.uid)
+        self._queue.touch(sorted(self._controller.keys(before)))
+        self._touch_all()
         self._synced = True
         self._runtime.set_ready(True)
-        return apply_events(state, newer)
+
+    def _finish(self, finished: _Finished[F]) -> None:
+        """Apply what an effect taught; its key is dirty."""
+        if finished.model:
+            self._settle(finished.model)
+        now = self._runtime.clock()
+        for reply in finished.replies:
+            if _is_fact(reply):
+                self._learn(reply, now)
+            elif _is_event(reply):
+                self._observe(Observation(reply, now, reply=True))
+        self._queue.finish(finished.action_key)
+
+    def _settle(self, key: str) -> None:
+        """Count a Model as it is observed again; what that touches is dirty."""
+        model = self._state.models.get(key)
+        before, self._state = self._state, settle(self._state, key)
+        if model is not None:
+            event = events.ModelObserved(model=model)
+            self._queue.touch(sorted(set(self._controller.touched(before, self._state, event))))
 
     def _refetch_if_older(self, hint: events.StatusChanged) -> None:
         """GET a Model whose status was written, unless that version was observed."""
@@ -204,45 +220,69 @@ class ControllerLoop(Generic[A, F, M]):
         except ApiError as error:
             log.debug("model %s/%s not read: %s", namespace, name, error)
             return
-        self._inbox.put_nowait(Observation(events.ModelObserved(model=model), self._runtime.clock()))
+        observed = events.ModelObserved(model=model)
+        self._inbox.put_nowait(Observation(observed, self._runtime.clock(), reply=True))
 
-    def _act(self) -> float:
-        """Decide, start what is not busy, and return for how long to wait at most, in seconds."""
+    def _act(self) -> float | None:
+        """Decide on some keys, start what may run, and return for how long to wait at most, in seconds."""
         if self._controller.observe is not None:
             self._controller.observe(self._state, self._memory)
+        for _ in range(_KEYS_AT_ONCE):
+            key = self._queue.pop(self._runtime.clock())
+            if key is None:
+                due = self._queue.next_due()
+                return None if due is None else max(_SHORTEST_WAIT, due - self._runtime.clock())
+            self._decide(key)
+        return 0
+
+    def _decide(self, key: str) -> None:
+        """Decide on a key; one whose decision raises an error is left alone for a while."""
         now = self._runtime.clock()
-        until = now + _LONGEST_WAIT
-        for action in self._controller.decide(self._state, self._memory, now):
+        try:
+            decided = list(self._controller.decide(self._state, self._memory, key, now))
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it is this key's alone
+            self._queue.wait(key, self._failed(key, error))
+            return
+        for action in decided:
             if isinstance(action, RequeueAt):
-                until = min(until, action.at)
-            elif action.key not in self._busy:
-                until = min(until, self._start(action, now))
-        return max(_SHORTEST_WAIT, until - now)
+                self._queue.wait(key, max(action.at, now + _SHORTEST_WAIT))
+            else:
+                self._start(key, action, now)
 
-    def _start(self, action: A | WriteStatus, now: float) -> float:
-        """Perform an action in a task, unless the same one is in its back-off.
+    def _failed(self, key: str, error: Exception) -> float:
+        """Report an error that is a bug or a value that was not foreseen; returns until when the key is left alone."""
+        until = self._queue.failed(key, self._runtime.clock())
+        seconds = until - self._runtime.clock()
+        log.error("%s: %s: retrying in %.0f s", key, type(error).__name__, seconds, exc_info=error)
+        self._runtime.report_failure(key, error)
+        return until
 
-        Returns when to decide again.
-        """
-        attempt = self._attempts.get(action.key)
-        if attempt is not None and attempt.action == action:
-            if now < attempt.until:
-                return attempt.until
-            attempt.repeats += 1
-        else:
-            attempt = self._attempts[action.key] = _Attempt(action)
-        attempt.until = now + min(_FIRST_BACK_OFF * 2**attempt.repeats, _LONGEST_BACK_OFF)
-        self._busy.add(action.key)
-        self._tasks.create_task(self._perform(action, attempt))
-        return now + _LONGEST_WAIT
+    def _start(self, key: str, action: A | WriteStatus, now: float) -> None:
+        attempt = self._queue.start(key, action, now)
+        if attempt is None:
+            return
+        write = action if isinstance(action, WriteStatus) else self._controller.status_write(action)
+        if write is not None:
+            self._assume(write)
+        model = write.key if write is not None else ""
+        self._tasks.create_task(self._perform(_Started(key, action, model), attempt))
 
-    async def _perform(self, action: A | WriteStatus, attempt: _Attempt[A]) -> None:
+    def _assume(self, write: WriteStatus) -> None:
+        """Count the Model as it will be; what that touches is dirty, its own key aside."""
+        if write.model.uid != getattr(self._state.models.get(write.key), "uid", None):
+            return
+        model = written(write)
+        before, self._state = self._state, assume(self._state, model)
+        event = events.ModelObserved(model=model)
+        touched = set(self._controller.touched(before, self._state, event)) - {write.key}
+        self._queue.touch(sorted(touched))
+
+    async def _perform(self, started: _Started[A], attempt: Attempt[A | WriteStatus]) -> None:
+        key, action = started.key, started.action
         replies: Sequence[AnyEvent | F] = ()
         try:
-            if isinstance(action, WriteStatus):
-                replies = await write_status(self._runtime, action)
-            else:
-                replies = await self._controller.perform(self._runtime, action)
+            replies = await self._effect(action)
+            self._queue.succeeded(key)
         except (ConflictError, NotFoundError) as error:
             log.info("%s: %s; the decision is repeated", action.key, error)
             replies = await self._reread(action.key)
@@ -250,8 +290,15 @@ class ControllerLoop(Generic[A, F, M]):
             unavailable = isinstance(error, UnavailableError)
             log.log(logging.INFO if unavailable else logging.WARNING, "%s: %s", action.key, error)
             delay = error.retry_after or (_UNAVAILABLE_BACK_OFF if unavailable else _ERROR_BACK_OFF)
-            attempt.until = self._runtime.clock() + delay
-        self._inbox.put_nowait(_Finished(action.key, replies))
+            attempt.until = max(attempt.until, self._runtime.clock() + delay)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it is this key's alone
+            attempt.until = max(attempt.until, self._failed(key, error))
+        self._inbox.put_nowait(_Finished(action.key, started.model, replies))
+
+    async def _effect(self, action: A | WriteStatus) -> Sequence[AnyEvent | F]:
+        if isinstance(action, WriteStatus):
+            return await write_status(self._runtime, action)
+        return await self._controller.perform(self._runtime, action)
 
     async def _reread(self, key: str) -> Sequence[AnyEvent]:
         """GET a Model after a conflict; returns how it is now, or nothing without an answer."""
@@ -283,5 +330,5 @@ def _replacement(previous: Model, current: Model) -> list[AnyEvent]:
 
     Another uid means that the previous one was deleted.
     """
-    observed = events.ModelObserved(model=current)
+    observed = model_observed(previous, current)
     return [model_deleted(previous), observed] if current.uid != previous.uid else [observed]

@@ -1,9 +1,11 @@
-"""A controller: a pure decision, its effects, and the memory of a deciding component.
+"""A controller: a pure decision by key, its effects, and the memory of a deciding component.
 
-Components define one in `<component>/__main__.py`; `control_loop` runs it.
+A key is what one decision is about: the key of a Model, or one of the component's own such as a group. What an
+event costs is the decisions on the keys that it touches, not one on every Model. Components define a controller in
+`<component>/__main__.py`; `control_loop` runs it.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -19,9 +21,11 @@ M = TypeVar("M")
 
 
 Remember: TypeAlias = Callable[[F], None]
-"""Add a fact of the component's own to its memory; the loop decides again. Never blocks."""
+"""Add a fact of the component's own to its memory; what it touches is decided again. Never blocks."""
 Companion: TypeAlias = Callable[[Runtime, Remember[F]], Awaitable[None]]
 """Work that runs beside the loop for as long as the controller does."""
+Touched: TypeAlias = Callable[[ObservedState, ObservedState, AnyEvent], Iterable[str]]
+"""Return the keys whose decision an event may alter; the state before the event, and after it."""
 
 
 def no_facts(memory: M, fact: F, _at: float) -> M:
@@ -29,34 +33,57 @@ def no_facts(memory: M, fact: F, _at: float) -> M:
     raise TypeError(f"{type(fact).__name__} is not an event, and the memory {memory!r} holds no facts")
 
 
-def no_memory(memory: M, _uids: Collection[str]) -> M:
+def touches_nothing(_state: ObservedState, _fact: F) -> Iterable[str]:
+    """Return no key: the `touched_by` of a component whose facts alter no decision."""
+    return ()
+
+
+def no_memory(memory: M, _uid: str) -> M:
     """Return the memory as it is: it holds nothing by Model."""
     return memory
+
+
+def no_status(_action: A) -> WriteStatus | None:
+    """Return None: the `status_write` of a component whose effects write no status."""
+    return None
+
+
+def model_keys(state: ObservedState) -> Iterable[str]:
+    """Return the key of every Model."""
+    return state.models
 
 
 class Controller(msgspec.Struct, Generic[A, F, M], frozen=True, kw_only=True):
     """A deciding component: its actions A, the facts F of its own, and its memory M."""
 
     name: str
-    decide: Callable[[ObservedState, M, float], Iterable[A | WriteStatus | RequeueAt]]
-    """Yield the actions that are due now (monotonic seconds), the same for the same arguments.
+    decide: Callable[[ObservedState, M, str, float], Iterable[A | WriteStatus | RequeueAt]]
+    """Yield the actions that are due now (monotonic seconds) for one key, the same for the same arguments.
 
-    Pure, and must not raise.
+    Pure. Between two RequeueAt of a key, time alone changes nothing.
     """
     perform: Callable[[Runtime, A], Awaitable[Sequence[AnyEvent | F]]]
     """Carry an action out and return events, which are applied to the state, and facts, which are remembered.
 
-    Runs as a task, one at a time per key. May raise ApiError: the action is decided again after a back-off.
+    Runs as a task, one at a time per action key. After an exception the key is decided again after a back-off.
     """
+    status_write: Callable[[A], WriteStatus | None] = no_status
+    """Return the status that an effect writes, if it writes one: other decisions count it meanwhile."""
     subscriptions: Subscriptions
     memory: M
     """The memory to start with; never changed in place."""
+    touched: Touched
+    """What an event touches. Pure: for every other key the decision is the same before and after it."""
+    keys: Callable[[ObservedState], Iterable[str]] = model_keys
+    """Every key there is: after a replay, an election or a disconnection all of them are decided on."""
+    touched_by: Callable[[ObservedState, F], Iterable[str]] = touches_nothing
+    """What a fact of the component's own touches. Pure."""
     remember: Callable[[M, F, float], M] = no_facts
     """Return the memory with a fact of this time. Pure."""
-    forget: Callable[[M, Collection[str]], M] = no_memory
-    """Return the memory without what belongs to Models other than those with these uids. Pure."""
+    forget: Callable[[M, str], M] = no_memory
+    """Return the memory without what belongs to the Model of this uid, which was deleted. Pure."""
     observe: Callable[[ObservedState, M], None] | None = None
-    """Called before each decision, for metrics and companions. Must not block."""
+    """Called before each round of decisions, for metrics and companions. Must not block."""
     companions: tuple[Companion[F], ...] = ()
 
 
@@ -66,13 +93,40 @@ async def no_effects(runtime: Runtime, action: A) -> Sequence[AnyEvent]:
 
 
 def stateless(
-    decide: Callable[[ObservedState, float], Iterable[A | WriteStatus | RequeueAt]],
-) -> Callable[[ObservedState, None, float], Iterable[A | WriteStatus | RequeueAt]]:
+    decide: Callable[[ObservedState, str, float], Iterable[A | WriteStatus | RequeueAt]],
+) -> Callable[[ObservedState, None, str, float], Iterable[A | WriteStatus | RequeueAt]]:
     """Return the decision of a component without a memory in the form that a controller calls."""
 
     def decide_without_memory(
-        state: ObservedState, _memory: None, now: float
+        state: ObservedState, _memory: None, key: str, now: float
+    ) -> Iterable[A | WriteStatus | RequeueAt]:
+        return decide(state, key, now)
+
+    return decide_without_memory
+
+
+EVERYTHING = "*"
+"""The one key of a component that decides on everything at once."""
+
+
+def on_everything(
+    decide: Callable[[ObservedState, float], Iterable[A | WriteStatus | RequeueAt]],
+) -> Callable[[ObservedState, None, str, float], Iterable[A | WriteStatus | RequeueAt]]:
+    """Return a decision on everything at once in the form that a controller calls."""
+
+    def decide_on_everything(
+        state: ObservedState, _memory: None, _key: str, now: float
     ) -> Iterable[A | WriteStatus | RequeueAt]:
         return decide(state, now)
 
-    return decide_without_memory
+    return decide_on_everything
+
+
+def everything(_state: ObservedState) -> Iterable[str]:
+    """Return the one key."""
+    return (EVERYTHING,)
+
+
+def touches_everything(before: ObservedState, after: ObservedState, _event: AnyEvent) -> Iterable[str]:
+    """Return the one key, unless the event changed nothing."""
+    return () if after is before else (EVERYTHING,)

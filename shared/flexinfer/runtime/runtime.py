@@ -108,3 +108,5 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
 
     Never for a component without leader election.
     """
+    report_failure: Callable[[str, Exception], None] = lambda _key, _error: None
+    """Count an error that is not the API's, which cost a key its decision or effect."""

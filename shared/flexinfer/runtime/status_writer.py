@@ -57,7 +57,7 @@ async def write_status(
             if current is None:
                 return [model_deleted(base)]
             if _differs(base, current, action):
-                return [events.ModelObserved(model=current)]
+                return [model_observed(action.model, current)]
             base = current
             if attempt >= _ATTEMPTS_WITHOUT_JITTER:
                 await runtime.sleep(runtime.random() * _JITTER_SECONDS)
@@ -67,6 +67,16 @@ async def write_status(
             await _publish_transition(runtime, action, base, written)
             return [events.ModelObserved(model=written)]
     return [events.ModelObserved(model=base)]
+
+
+def model_observed(base: Model, current: Model) -> events.ModelObserved | events.ModelRestored:
+    """Return the event of a Model as the API server returned it after a conflict with an observed version of it.
+
+    A version below the observed one means that the API server was restored from a backup: later versions no
+    longer count.
+    """
+    went_back = current.uid == base.uid and current.metadata.version < base.metadata.version
+    return events.ModelRestored(model=current) if went_back else events.ModelObserved(model=current)
 
 
 def model_deleted(model: Model) -> events.ModelDeleted:

@@ -90,6 +90,15 @@ def write_if_changed(model: Model, status: OwnedStatus, gates: tuple[str, ...] =
     return WriteStatus(model=model, status=status, gates=gates)
 
 
+def written(write: WriteStatus) -> Model:
+    """Return the Model as it will be once the write has arrived; times for people stay as they are."""
+    status, model = write.status, write.model
+    others = tuple(c for c in model.status.conditions if c.type != status.condition.type)
+    values = {name: value for name, value in fields(status) if not isinstance(value, MonotonicTime)}
+    next_status = msgspec.structs.replace(model.status, conditions=(*others, status.condition), **values)
+    return msgspec.structs.replace(model, status=next_status)
+
+
 def fields(status: OwnedStatus) -> list[tuple[str, object]]:
     """Return an owner's fields, the condition aside, as (attribute of `Model.status`, value)."""
     names = [name for name in type(status).__struct_fields__ if name != "condition"]

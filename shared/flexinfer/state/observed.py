@@ -4,7 +4,7 @@ Times are seconds of the reader's monotonic clock: the clocks of other processes
 8).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -18,10 +18,11 @@ HEARTBEAT_GAP = 15.0
 
 
 class Observation(msgspec.Struct, frozen=True):
-    """An event and when it was observed."""
+    """An event and when it was observed; `reply`: the API server returned it, no stream delivered it."""
 
     event: AnyEvent
     at: float
+    reply: bool = False
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -61,21 +62,24 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     """Everything last observed. Never changed in place."""
 
     models: Mapping[str, Model] = {}  # key -> last observed
+    assumed: Mapping[str, Model] = {}  # key -> the Model as it will be once the write in flight has arrived
     workloads: Mapping[str, WorkloadObserved] = {}  # key -> its Pods, Jobs, PVCs, Lease
     leases: Mapping[str, GroupLease] = {}  # "namespace/lease name" -> the group's Lease
     nodes: Mapping[str, NodeFacts] = {}  # name -> last observed
     gpus: Mapping[str, Sample] = {}  # node -> last sample
-    activity: Mapping[tuple[str, str], Activity] = {}  # (key, proxy) -> traffic
+    activity: Mapping[str, Mapping[str, Activity]] = {}  # key -> proxy -> traffic
     proxies: Mapping[str, ProxyHeartbeat] = {}  # proxy -> heartbeats
     wakes: Mapping[str, tuple[str, float]] = {}  # key -> (uid, when a request asked for a start)
     first_seen: Mapping[str, float] = {}  # uid -> when first observed
     changed_at: Mapping[
-        tuple[str, str], float
-    ] = {}  # (key, condition type) -> when its status or reason last changed
+        str, Mapping[str, float]
+    ] = {}  # uid -> condition type -> when its status or reason last changed
     step_since: Mapping[str, StepSince] = {}  # "namespace/lease name" -> since when it is at its step
     deleted_versions: Mapping[
         str, int
     ] = {}  # uid of a deleted Model -> the version of its deletion, oldest first
+    streamed_versions: Mapping[str, int] = {}  # key -> the version that the stream delivered last
+    index: Mapping[tuple[str, str], frozenset[str]] = {}  # see `state.index`
     connected_since: float | None = None  # since when NATS is connected; None while it is not
 
     def workload(self, model: Model) -> WorkloadObserved:
@@ -87,6 +91,27 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
         """Return a group's Lease by the Lease's name."""
         return self.leases.get(f"{namespace}/{name}")
 
-    def activity_of(self, model: Model) -> tuple[Activity, ...]:
-        """Return each proxy's traffic of this Model's uid."""
-        return tuple(a for (key, _), a in self.activity.items() if key == model.key and a.uid == model.uid)
+    def activity_of(self, model: Model) -> Mapping[str, Activity]:
+        """Return the traffic of this Model's uid by proxy."""
+        by_proxy = self.activity.get(model.key, {})
+        return {proxy: activity for proxy, activity in by_proxy.items() if activity.uid == model.uid}
+
+    def changed(self, model: Model, kind: str) -> float | None:
+        """Return when status or reason of a condition last changed, as observed here; None if never."""
+        return self.changed_at.get(model.uid, {}).get(kind)
+
+    def effective(self, key: str) -> Model | None:
+        """Return a Model as it will be once the write in flight has arrived, else as last observed."""
+        return self.assumed.get(key) or self.models.get(key)
+
+    def members(self, namespace: str, group: str) -> Collection[str]:
+        """Return the keys of the Models whose spec or status names a shared group."""
+        return self.index.get(("group", f"{namespace}/{group}"), frozenset())
+
+    def on_node(self, node: str) -> Collection[str]:
+        """Return the keys of the Models whose placement names a node."""
+        return self.index.get(("node", node), frozenset())
+
+    def with_reason(self, kind: str, reason: str) -> Collection[str]:
+        """Return the keys of the Models whose condition has a reason of `state.index.REASONS`."""
+        return self.index.get((kind, reason), frozenset())

@@ -10,7 +10,7 @@ from flexinfer.api.model import Gpu, Model, SharedGroup
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.workload import GRANTED, GroupLease, pod_facts
-from flexinfer.launcher.decide import decide
+from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Announce, Effect, Expose, Start, Stop
 from flexinfer.launcher.memory import EngineProbed, Memory, remember
 from flexinfer.launcher.perform import perform as perform_effect
@@ -22,9 +22,12 @@ from flexinfer.runtime.status_writer import write_status
 from flexinfer.state.actions import WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
+from tests.keyed import on_all_models
 from tests.runtimes import a_runtime
 from tests.unit.launcher.models import a_start, starting
 from tests.unit.launcher.world import World, open_gate_of
+
+decide = on_all_models(deciding.decide)
 
 SHARED = Gpu(vendor="nvidia", shared="card")
 SETTINGS = settings_of(Settings())
@@ -178,7 +181,7 @@ def answering(running: dict[str, Any]) -> EngineProbed:
     """Return the answer of the engine of a Pod, which runs by now."""
     facts = pod_facts(msgspec.convert(running, PODS.type))
     facts = msgspec.structs.replace(facts, node="a", ip="127.0.0.9", running=True)
-    return EngineProbed(uid="uid-llama", pod_uid=facts.uid, healthy=True, pod=facts)
+    return EngineProbed(key="default/llama", uid="uid-llama", pod_uid=facts.uid, healthy=True, pod=facts)
 
 
 async def replies_of(runtime: Runtime, action: Effect | WriteStatus) -> Sequence[Any]:

@@ -9,11 +9,12 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.status import ReadyStatus
 from flexinfer.events import events
 from flexinfer.events.workload import GroupLease, PodFacts
-from flexinfer.launcher.decide import decide
+from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Announce, Expose
 from flexinfer.launcher.memory import EngineProbed
 from flexinfer.state.actions import WriteStatus
 from tests.builders import NOW
+from tests.keyed import on_all_models
 from tests.unit.launcher.models import (
     IDLE,
     SETTINGS,
@@ -21,6 +22,8 @@ from tests.unit.launcher.models import (
     a_start,
     observed,
 )
+
+decide = on_all_models(deciding.decide)
 
 CARD = Gpu(vendor="cpu")
 SHARED = Gpu(vendor="nvidia", shared="card")

@@ -70,7 +70,7 @@ def holding(model: Model, *pods: PodFacts) -> events.WorkloadObserved:
 
 def a_probe(model: Model, pod: PodFacts, *, healthy: bool = True, **changes: Any) -> EngineProbed:
     """Return what the prober learned of a Pod."""
-    return EngineProbed(uid=model.uid, pod_uid=pod.uid, healthy=healthy, pod=pod, **changes)
+    return EngineProbed(key=model.key, uid=model.uid, pod_uid=pod.uid, healthy=healthy, pod=pod, **changes)
 
 
 def starting(model: Model, turn: int = 0, settings: LaunchSettings = SETTINGS) -> Start:

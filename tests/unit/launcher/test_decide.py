@@ -11,12 +11,13 @@ from flexinfer.api import conditions
 from flexinfer.api.model import Metadata, SharedGroup
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
-from flexinfer.launcher.decide import decide
+from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Announce, Expose, Start, Stop
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, a_condition, a_node
+from tests.keyed import on_all_models
 from tests.unit.launcher.deciding import (
     LOADING,
     READY,
@@ -41,6 +42,8 @@ from tests.unit.launcher.models import (
     observed,
     starting,
 )
+
+decide = on_all_models(deciding.decide)
 
 
 def test_starts_once_every_gate_is_open() -> None:

@@ -7,12 +7,13 @@ from flexinfer.api.model import BackendStatus, SharedGroup
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.workload import GRANTED, RELEASING
-from flexinfer.launcher.decide import decide
+from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Announce, Expose, Purpose, Stop
 from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation
 from tests.builders import NOW, a_condition
+from tests.keyed import on_all_models
 from tests.unit.launcher.deciding import (
     LOADING,
     READY,
@@ -37,6 +38,8 @@ from tests.unit.launcher.models import (
     observed,
     starting,
 )
+
+decide = on_all_models(deciding.decide)
 
 
 def test_an_idle_model_drains_before_it_stops() -> None:

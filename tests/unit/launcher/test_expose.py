@@ -6,13 +6,16 @@ from flexinfer.api import conditions
 from flexinfer.api.labels import SERVICE_LABELS_ANNOTATION
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
-from flexinfer.launcher.decide import decide
+from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Expose
 from flexinfer.launcher.memory import Memory
 from flexinfer.runtime.kubernetes.api import MODELS
+from tests.keyed import on_all_models
 from tests.runtimes import ListBus
 from tests.unit.launcher.acting import SETTINGS, a_world, observed, perform, ready_of, settled, there
 from tests.unit.launcher.models import a_start
+
+decide = on_all_models(deciding.decide)
 
 
 async def test_a_foreign_service_is_left_unchanged_and_reported() -> None:

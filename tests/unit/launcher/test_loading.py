@@ -7,13 +7,14 @@ from flexinfer.api.model import BackendStatus
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.workload import pod_facts
-from flexinfer.launcher.decide import decide
+from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Purpose, Stop
 from flexinfer.launcher.memory import Memory
 from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation
 from tests.builders import NOW, a_state
+from tests.keyed import on_all_models
 from tests.unit.launcher.deciding import (
     LOADING,
     READY,
@@ -33,6 +34,8 @@ from tests.unit.launcher.models import (
     its_pod,
     starting,
 )
+
+decide = on_all_models(deciding.decide)
 
 
 def test_a_pod_that_waits_for_its_process_is_starting() -> None:

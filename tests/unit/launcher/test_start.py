@@ -6,10 +6,11 @@ import pytest
 from flexinfer.api.labels import RUNNING_FINALIZER, TURN_LABEL
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import RELEASING, GroupLease
-from flexinfer.launcher.decide import decide
+from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Start
 from flexinfer.launcher.memory import EngineProbed, Memory
 from flexinfer.runtime.kubernetes.api import ConflictError, ForbiddenError
+from tests.keyed import on_all_models
 from tests.unit.launcher.acting import (
     SETTINGS,
     a_member,
@@ -26,6 +27,8 @@ from tests.unit.launcher.acting import (
 )
 from tests.unit.launcher.models import IDLE, a_start
 from tests.unit.launcher.world import CutOffError, open_gate_of
+
+decide = on_all_models(deciding.decide)
 
 
 async def test_a_start_puts_the_finalizer_on_and_opens_the_gate() -> None:

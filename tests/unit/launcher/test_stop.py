@@ -7,11 +7,12 @@ from flexinfer.api.labels import RUNNING_FINALIZER
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.workload import RELEASING
-from flexinfer.launcher.decide import decide
+from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Stop
 from flexinfer.launcher.memory import Memory
 from flexinfer.launcher.stop import STOP_SECONDS
 from flexinfer.runtime.kubernetes.api import ConflictError
+from tests.keyed import on_all_models
 from tests.unit.launcher.acting import (
     SETTINGS,
     a_member,
@@ -33,6 +34,8 @@ from tests.unit.launcher.acting import (
 )
 from tests.unit.launcher.models import IDLE, a_start
 from tests.unit.launcher.world import CutOffError
+
+decide = on_all_models(deciding.decide)
 
 
 async def test_a_stop_writes_stopped_once_no_pod_is_left() -> None:

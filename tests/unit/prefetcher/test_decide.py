@@ -12,12 +12,16 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.status import CachedStatus
 from flexinfer.events import events
 from flexinfer.events.workload import ClaimFacts, JobFacts
-from flexinfer.prefetcher.decide import RETRY_SECONDS, DeleteJob, EnsureJob, decide
+from flexinfer.prefetcher import decide as deciding
+from flexinfer.prefetcher.decide import RETRY_SECONDS, DeleteJob, EnsureJob
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation
 from tests.builders import NOW, a_condition, a_model, a_state
+from tests.keyed import on_all_models
+
+decide = on_all_models(deciding.decide)
 
 SETTINGS = PrefetchSettings(image="ours")
 PLACED = ("Accepted", "Placed")

@@ -5,6 +5,7 @@ import asyncio
 from flexinfer.events import events
 from flexinfer.runtime.kubernetes.api import UnavailableError
 from flexinfer.runtime.runtime import Disconnected
+from flexinfer.state.observed import Observation
 from tests.simulation.loop import run
 from tests.unit.proxy.parts import ADDRESS, Parts, draining, ready, scaled_to_zero, settle, with_parts
 
@@ -79,11 +80,13 @@ def test_an_address_that_changes_is_where_the_next_request_goes() -> None:
     with_parts(main)
 
 
-def test_an_older_state_does_not_replace_a_newer_one() -> None:
+def test_an_older_state_does_not_replace_a_newer_one_that_the_api_server_returned() -> None:
     """Neither as an event nor in a replay of a stream that is behind."""
 
     async def main(parts: Parts) -> None:
-        await parts.observe(ready(version=5))
+        await parts.observe(scaled_to_zero(version=3))
+        reply = Observation(events.ModelObserved(model=ready(version=5)), parts.clock(), reply=True)
+        await parts.deliver(reply)
         await parts.observe(scaled_to_zero(version=4))
         assert parts.request().route.address == ADDRESS
         await parts.replay(scaled_to_zero(version=4))

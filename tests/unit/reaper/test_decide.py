@@ -15,12 +15,16 @@ from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.workload import GRANTED, GroupLease
-from flexinfer.reaper.decide import RecordActivity, decide
+from flexinfer.reaper import decide as deciding
+from flexinfer.reaper.decide import RecordActivity
 from flexinfer.reaper.memory import ActivityWritten, Memory, remember
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, SHARED, a_model, a_state
+from tests.keyed import on_all_models
+
+decide = on_all_models(deciding.decide)
 
 GATES = ("Accepted", "Placed", "Cached")
 IDLE = (*GATES, ("Wanted", "False", Reason.IDLE), "Granted", ("Ready", "False", Reason.STOPPED))
@@ -353,7 +357,7 @@ def test_activity_is_written_once_a_minute_at_most() -> None:
     state = later(state, NOW + 1, activity(model, waiting=0, in_flight=1))
     [record] = [action for action in decide(state, CLOCK, NOW + 1) if isinstance(action, RecordActivity)]
     assert record.write.quiet
-    memory = remember(CLOCK, ActivityWritten(model.uid, record.last), NOW + 1)
+    memory = remember(CLOCK, ActivityWritten(model.key, model.uid, record.last), NOW + 1)
     state = later(state, NOW + 30, HEARTBEAT, activity(model, waiting=0, in_flight=1))
     assert not list(writes(state, NOW + 30, memory))
     state = later(state, NOW + 62, HEARTBEAT, activity(model, waiting=0, in_flight=1))
@@ -381,7 +385,7 @@ def test_what_is_written_is_not_written_again(
     for action in list(decide(state, memory, now)):
         if isinstance(action, RecordActivity):
             state = later(state, now, *_written(action.write))
-            memory = remember(memory, ActivityWritten(action.write.model.uid, action.last), now)
+            memory = remember(memory, ActivityWritten(action.key, action.write.model.uid, action.last), now)
         elif isinstance(action, WriteStatus):
             state = later(state, now, *_written(action))
     assert not list(writes(state, now, memory))

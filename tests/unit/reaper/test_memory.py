@@ -13,7 +13,11 @@ from tests.runtimes import a_runtime
 def test_facts_are_folded_beside_each_other() -> None:
     """Neither replaces the other; the newest of each counts."""
     memory = Memory()
-    facts: list[Fact] = [ActivityWritten("a", 1.0), ClockOffset(50.0), ActivityWritten("a", 2.0)]
+    facts: list[Fact] = [
+        ActivityWritten("default/a", "a", 1.0),
+        ClockOffset(50.0),
+        ActivityWritten("default/a", "a", 2.0),
+    ]
     for fact in facts:
         memory = remember(memory, fact, 0.0)
     assert memory == Memory(written={"a": 2.0}, clock_offset=50.0)
@@ -22,7 +26,7 @@ def test_facts_are_folded_beside_each_other() -> None:
 def test_deleted_models_are_forgotten() -> None:
     """By uid."""
     memory = Memory(written={"a": 1.0, "b": 2.0}, clock_offset=50.0)
-    assert forget(memory, {"b"}) == Memory(written={"b": 2.0}, clock_offset=50.0)
+    assert forget(memory, "a") == Memory(written={"b": 2.0}, clock_offset=50.0)
 
 
 async def test_the_clocks_are_compared_at_once_and_whenever_they_part() -> None:

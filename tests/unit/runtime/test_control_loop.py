@@ -5,19 +5,29 @@ In virtual time.
 
 import asyncio
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
+from flexinfer.api.conditions import PLACED, Condition
+from flexinfer.api.model import Placement
+from flexinfer.api.status import PlacedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.control_loop import run_controller
-from flexinfer.runtime.controller import Controller, Remember, stateless
+from flexinfer.runtime.controller import (
+    Controller,
+    Remember,
+    everything,
+    on_everything,
+    stateless,
+)
 from flexinfer.runtime.kubernetes.api import ConflictError, Kind, UnavailableError
 from flexinfer.runtime.runtime import Disconnected, Runtime, Snapshot, Subscriptions
-from flexinfer.state.actions import RequeueAt
+from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import Observation, ObservedState
+from flexinfer.state.touched import touches_its_model
 from tests.builders import a_model
 from tests.runtimes import ListBus, a_runtime
 from tests.simulation.loop import run
@@ -68,7 +78,9 @@ class Recorder:
         """Return it as a controller without memory."""
         return Controller(
             name="test",
-            decide=stateless(self.decide),
+            decide=on_everything(self.decide),
+            keys=everything,
+            touched=lambda _before, _after, _event: ("*",),
             perform=self.perform,
             subscriptions=Subscriptions(),
             memory=None,
@@ -277,7 +289,7 @@ def test_facts_of_the_component_are_folded_into_its_memory_and_forgotten_with_th
 
     seen: list[tuple[tuple[str, ...], int]] = []
 
-    def decide(state: ObservedState, memory: tuple[str, ...], _now: float) -> Iterator[Poke]:
+    def decide(state: ObservedState, memory: tuple[str, ...], _key: str, _now: float) -> Iterator[Poke]:
         seen.append((memory, len(state.models)))
         if "effect" not in memory:
             yield Poke("a", "effect")
@@ -289,7 +301,10 @@ def test_facts_of_the_component_are_folded_into_its_memory_and_forgotten_with_th
         subscriptions=Subscriptions(),
         memory=(),
         remember=lambda memory, fact, _at: (*memory, fact.what),
-        forget=lambda memory, uids: memory if uids else (),
+        forget=lambda _memory, _uid: (),
+        keys=everything,
+        touched=lambda _before, _after, _event: ("*",),
+        touched_by=lambda _state, _fact: ("*",),
         companions=(companion,),
     )
 
@@ -307,3 +322,149 @@ def test_facts_of_the_component_are_folded_into_its_memory_and_forgotten_with_th
     run(main())
     assert (("beside", "effect"), 1) in seen or (("effect",), 1) in seen
     assert seen[-1][1] == 0
+
+
+class Keyed:
+    """A component that decides on each Model by itself, by a script."""
+
+    def __init__(self, script: Callable[[str], Iterable[Any]] = lambda _key: ()) -> None:
+        self.script = script
+        self.decided: list[str] = []
+        self.states: list[ObservedState] = []
+        self.failures: list[str] = []
+        self.performed: list[tuple[float, str]] = []
+        self.neighbours: dict[str, tuple[str, ...]] = {}
+
+    def decide(self, state: ObservedState, key: str, _now: float) -> Iterator[Any]:
+        """Yield the script of the key."""
+        self.decided.append(key)
+        self.states.append(state)
+        yield from self.script(key)
+
+    async def perform(self, runtime: Runtime, action: Poke) -> Sequence[AnyEvent]:
+        """Take a second; fail for what is named so."""
+        self.performed.append((runtime.clock(), action.key))
+        if action.what == "poison":
+            raise ValueError("not a number")
+        await runtime.sleep(1.0)
+        return []
+
+    def touched(self, before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterator[str]:
+        """Yield the Model of an event and its neighbours."""
+        for key in touches_its_model(before, after, event):
+            yield key
+            yield from self.neighbours.get(key, ())
+
+    def run(self, seconds: float, *names: str, then: Sequence[tuple[float, Any]] = (), **parts: Any) -> None:
+        """Run for some virtual seconds with Models of these names; `then` are deliveries at a time."""
+
+        async def main() -> None:
+            bus = ListBus()
+            runtime = a_runtime(
+                bus=bus, report_failure=lambda key, _error: self.failures.append(key), **parts
+            )
+            controller = Controller[Poke, AnyEvent, None](
+                name="test",
+                decide=stateless(self.decide),
+                touched=self.touched,
+                perform=self.perform,
+                subscriptions=Subscriptions(),
+                memory=None,
+            )
+            models = [events.ModelObserved(model=a_model(name)) for name in names]
+            bus.queue.put_nowait(Snapshot([Observation(model, 0.0) for model in models]))
+            task = asyncio.create_task(run_controller(runtime, controller))
+            for at, delivery in then:
+                await asyncio.sleep(at - runtime.clock())
+                bus.queue.put_nowait(delivery)
+            await asyncio.sleep(seconds - runtime.clock())
+            assert not task.done()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        run(main())
+
+
+def changed(name: str, version: int = 2) -> Observation:
+    """Return a change of a Model."""
+    return Observation(events.ModelObserved(model=a_model(name, version=version)), 0.0)
+
+
+def test_an_event_costs_the_decisions_that_it_touches() -> None:
+    """After a replay all Models are decided on, after a change the Model and those that it concerns."""
+    keyed = Keyed()
+    keyed.neighbours = {"default/b": ("default/c",)}
+    keyed.run(3.0, "a", "b", "c", then=[(1.0, changed("a")), (2.0, changed("b"))])
+    assert keyed.decided[:3] == ["default/a", "default/b", "default/c"]
+    assert keyed.decided[3:] == ["default/a", "default/b", "default/c"]
+
+
+def test_an_event_about_nothing_that_is_decided_costs_no_decision() -> None:
+    """A heartbeat decides nothing."""
+    keyed = Keyed()
+    keyed.run(3.0, "a", then=[(1.0, Observation(events.ProxyObserved(proxy="p"), 1.0))])
+    assert keyed.decided == ["default/a"]
+
+
+def test_a_bug_in_an_effect_costs_its_key_and_not_the_process() -> None:
+    """It is reported, and tried again ever less often; the other Model is served."""
+    keyed = Keyed(lambda key: [Poke(key, "poison" if key == "default/a" else "well")])
+    keyed.run(300.0, "a", "b")
+    times = [when for when, key in keyed.performed if key == "default/a"]
+    assert 5 < len(times) < 12
+    assert keyed.failures == ["default/a"] * len(times)
+    assert any(key == "default/b" for _, key in keyed.performed)
+
+
+def test_a_bug_in_a_decision_costs_its_key_and_not_the_process() -> None:
+    """The key is left alone for ever longer, at most a minute, unless something touches it."""
+
+    def script(key: str) -> Iterable[Any]:
+        if key == "default/a":
+            raise ValueError("not a number")
+        return [RequeueAt(250.0)]
+
+    keyed = Keyed(script)
+    keyed.run(300.0, "a", "b")
+    assert 5 < len(keyed.failures) < 12
+    assert "default/b" in keyed.decided[-5:]
+
+
+def test_the_same_action_for_a_day_ends_nothing() -> None:
+    """The back-off's exponent is bounded: 2 to the 1024th is no float."""
+    keyed = Keyed(lambda key: [Poke(key, "again")])
+    keyed.run(86_400.0, "a")
+    assert 1024 < len(keyed.performed) < 86_400 / 9
+    assert not keyed.failures
+
+
+def test_a_decision_on_another_key_counts_a_write_in_flight() -> None:
+    """Two decisions must not give the same place away twice."""
+    model = a_model("a")
+    status = PlacedStatus(
+        condition=Condition(type=PLACED, status="True", reason="Placed"), placement=Placement(node="box")
+    )
+    keyed = Keyed(lambda key: [WriteStatus(model=model, status=status)] if key == "default/a" else [])
+
+    class Slow:
+        async def apply(self, *_args: Any, **_kwargs: Any) -> Any:
+            await asyncio.sleep(1.5)
+            raise UnavailableError("no answer")
+
+    keyed.neighbours = {"default/a": ("default/b",)}
+    keyed.run(2.0, "a", "b", cluster=Slow(), then=[(1.0, changed("b"))])
+    seen = [state.effective("default/a") for state in keyed.states]
+    nodes = [m.status.placement.node if m is not None and m.status.placement else "" for m in seen]
+    assert nodes[0] == "a"
+    assert keyed.decided[1:3] == ["default/b", "default/b"]
+    assert nodes[1:3] == ["box", "box"]
+    assert nodes[-1] == "a"  # the write failed
+
+
+def test_facts_and_replies_beside_a_replay_are_kept() -> None:
+    """A replay replaces the state, not what the API server and the component itself told meanwhile."""
+    reply = Observation(events.ModelObserved(model=a_model("a", version=7)), 1.0, reply=True)
+    again = Snapshot([Observation(events.ModelObserved(model=a_model("a", version=1)), 1.0)])
+    keyed = Keyed()
+    keyed.run(2.0, "a", then=[(1.0, reply), (1.0, again)])
+    assert keyed.states[-1].models["default/a"].metadata.version == 7

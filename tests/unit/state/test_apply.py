@@ -7,17 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer.api import conditions
+from flexinfer.api.model import Gpu, Placement
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.workload import FREED, GRANTED, GroupLease
-from flexinfer.state.apply import apply_events, digest
+from flexinfer.state.apply import apply_events, assume, digest, resync, settle
+from flexinfer.state.index import entries
 from flexinfer.state.observed import HEARTBEAT_GAP, Observation, ObservedState
 from tests.builders import NOW, a_condition, a_model, a_node, a_state
 
 
-def applied(*facts: AnyEvent, at: float = NOW) -> ObservedState:
-    """Return the state after the events, in this order."""
-    return apply_events(ObservedState(), [Observation(fact, at) for fact in facts])
+def applied(*facts: AnyEvent, at: float = NOW, reply: bool = False) -> ObservedState:
+    """Return the state after the events, in this order; `reply`: the API server returned them."""
+    return apply_events(ObservedState(), [Observation(fact, at, reply) for fact in facts])
 
 
 versions = st.lists(st.integers(1, 6), min_size=1, max_size=12)
@@ -26,18 +28,122 @@ versions = st.lists(st.integers(1, 6), min_size=1, max_size=12)
 @given(versions, st.randoms(use_true_random=False))
 def test_the_newest_version_wins_in_any_order(seen: list[int], chance: random.Random) -> None:
     """Replies of the API server and messages of NATS may mix."""
-    facts = [events.ModelObserved(model=a_model(version=v)) for v in seen]
-    chance.shuffle(facts)
-    state = applied(*facts, *facts)
+    streamed = [Observation(events.ModelObserved(model=a_model(version=v)), NOW) for v in sorted(seen)]
+    replies = [Observation(one.event, NOW, reply=True) for one in streamed]
+    chance.shuffle(replies)
+    mixed = [*streamed]
+    for reply in replies:
+        mixed.insert(chance.randrange(len(mixed) + 1), reply)
+    state = apply_events(ObservedState(), mixed)
     assert state.models["default/llama"].metadata.version == max(seen)
+
+
+def test_a_stream_that_goes_back_tells_of_a_restored_api_server() -> None:
+    """Whatever a reply had told: the older version is the one that counts now."""
+    state = applied(events.ModelObserved(model=a_model(version=5)))
+    newer = events.ModelObserved(model=a_model(version=9))
+    state = apply_events(state, [Observation(newer, NOW, reply=True)])
+    for version in (7, 4):
+        observed = events.ModelObserved(model=a_model(version=version))
+        state = apply_events(state, [Observation(observed, NOW)])
+        assert state.models["default/llama"].metadata.version == {7: 9, 4: 4}[version]
+
+
+def test_a_deleted_model_of_a_restored_api_server_is_there_again() -> None:
+    """Its uid is the same, and its version below that of the deletion."""
+    gone = events.ModelDeleted(namespace="default", name="llama", uid="uid-llama", version=9)
+    state = applied(events.ModelObserved(model=a_model(version=5)), gone)
+    assert not state.models
+    state = apply_events(state, [Observation(events.ModelObserved(model=a_model(version=4)), NOW)])
+    assert state.models["default/llama"].metadata.version == 4
+
+
+def test_a_reply_of_a_restored_api_server_wins_over_memory() -> None:
+    """A GET after a conflict returned a version below the known one."""
+    state = applied(events.ModelObserved(model=a_model(version=5)))
+    restored = events.ModelRestored(model=a_model(version=3))
+    state = apply_events(state, [Observation(restored, NOW, reply=True)])
+    assert state.models["default/llama"].metadata.version == 3
+
+
+def test_a_namesake_inherits_no_time_of_its_former() -> None:
+    """Times are kept by uid."""
+    first = a_model(uid="old", version=2, conditions=[(conditions.READY, "False", "Stopped")])
+    second = a_model(uid="new", version=5, conditions=[(conditions.READY, "False", "Stopped")])
+    state = applied(events.ModelObserved(model=first))
+    state = apply_events(state, [Observation(events.ModelObserved(model=second), NOW + 60)])
+    assert state.changed(second, conditions.READY) == NOW + 60
+    assert state.changed(first, conditions.READY) is None
+
+
+def test_a_replay_keeps_the_time_of_what_did_not_change_and_dates_what_did() -> None:
+    """It tells nothing of when the conditions changed."""
+    model = a_model(
+        version=2, conditions=[(conditions.READY, "False", "Stopped"), (conditions.WANTED, "True", "Active")]
+    )
+    later = a_model(
+        version=3, conditions=[(conditions.READY, "True", "Ready"), (conditions.WANTED, "True", "Active")]
+    )
+    before = applied(events.ModelObserved(model=model))
+    state = resync(before, [Observation(events.ModelObserved(model=later), NOW + 50)], NOW + 50)
+    assert state.changed(later, conditions.WANTED) == NOW
+    assert state.changed(later, conditions.READY) == NOW + 50
+
+
+def test_a_replay_keeps_what_the_api_server_told_since() -> None:
+    """A reply may be newer than the stream."""
+    before = apply_events(
+        ObservedState(), [Observation(events.ModelObserved(model=a_model(version=9)), NOW, reply=True)]
+    )
+    state = resync(before, [Observation(events.ModelObserved(model=a_model(version=7)), NOW)], NOW)
+    assert state.models["default/llama"].metadata.version == 9
+
+
+def test_a_model_counts_as_it_will_be_while_its_write_is_in_flight() -> None:
+    """It is found on its new node by other decisions, and on the former one once the write has failed."""
+    model = a_model(version=2)
+    moved = msgspec.structs.replace(model.status, placement=Placement(node="new"))
+    state = assume(applied(events.ModelObserved(model=model)), msgspec.structs.replace(model, status=moved))
+    assert state.on_node("new") == {"default/llama"}
+    assert state.models["default/llama"] == model
+    assert settle(state, "default/llama").on_node("new") == frozenset()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abc"), st.sampled_from(["", "g", "h"]), st.sampled_from(["", "n"]), st.booleans()
+        ),
+        max_size=30,
+    )
+)
+def test_the_index_is_that_of_the_models(history: list[tuple[str, str, str, bool]]) -> None:
+    """However it came about, by events, by assumptions and by their ends."""
+    state = ObservedState()
+    for version, (name, group, node, assumed) in enumerate(history, start=1):
+        model = a_model(name, version=version, gpu=Gpu(vendor="nvidia", shared=group) if group else None)
+        status = msgspec.structs.replace(model.status, placement=Placement(node=node) if node else None)
+        model = msgspec.structs.replace(model, status=status)
+        if assumed and model.key in state.models:
+            state = assume(state, model)
+        else:
+            state = settle(
+                apply_events(state, [Observation(events.ModelObserved(model=model), NOW)]), model.key
+            )
+    expected: dict[tuple[str, str], set[str]] = {}
+    for key in state.models:
+        for entry in entries(state.effective(key)):  # type: ignore[arg-type] # it is there
+            expected.setdefault(entry, set()).add(key)
+    assert state.index == expected
 
 
 def test_a_deleted_model_stays_deleted_and_a_newer_one_of_its_name_appears() -> None:
     """A deletion is of a uid."""
     old, new = a_model(uid="old", version=5), a_model(uid="new", version=9)
     gone = events.ModelDeleted(namespace="default", name="llama", uid="old", version=6)
-    state = applied(events.ModelObserved(model=old), gone, events.ModelObserved(model=old))
-    assert not state.models
+    state = applied(events.ModelObserved(model=old), gone)
+    late = Observation(events.ModelObserved(model=old), NOW, reply=True)
+    assert not apply_events(state, [late]).models
     state = apply_events(state, [Observation(events.ModelObserved(model=new), NOW)])
     assert state.models["default/llama"].uid == "new"
 
@@ -91,9 +197,9 @@ def test_a_change_of_a_condition_is_dated_by_the_readers_own_clock() -> None:
     other = a_model(version=3, conditions=[("Ready", "False", "Stopped")])
     state = applied(events.ModelObserved(model=first))
     state = apply_events(state, [Observation(events.ModelObserved(model=again), NOW + 5)])
-    assert state.changed_at[("default/llama", conditions.READY)] == NOW
+    assert state.changed(first, conditions.READY) == NOW
     state = apply_events(state, [Observation(events.ModelObserved(model=other), NOW + 9)])
-    assert state.changed_at[("default/llama", conditions.READY)] == NOW + 9
+    assert state.changed(first, conditions.READY) == NOW + 9
 
 
 def test_the_last_request_is_dated_by_its_age() -> None:
@@ -103,7 +209,7 @@ def test_the_last_request_is_dated_by_its_age() -> None:
             proxy="p", namespace="default", name="llama", uid="u", idle_seconds=7.0, in_flight=0, waiting=0
         )
     )
-    assert state.activity[("default/llama", "p")].last == NOW - 7
+    assert state.activity["default/llama"]["p"].last == NOW - 7
     assert state.proxies["p"].last == NOW
 
 

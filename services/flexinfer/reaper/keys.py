@@ -1,0 +1,66 @@
+"""Which Models an event concerns, as the reaper sees it. Pure."""
+
+from collections.abc import Iterable, Iterator
+
+from flexinfer.api import conditions
+from flexinfer.api.model import Model
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
+from flexinfer.events.workload import GroupLease
+from flexinfer.reaper.memory import ActivityWritten, Fact
+from flexinfer.state.observed import ObservedState, ProxyHeartbeat
+from flexinfer.state.touched import touches_its_model
+
+
+def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterator[str]:
+    """Yield the Models that an event may start or scale to zero."""
+    key = next(iter(touches_its_model(before, after, event)), None)
+    if key is not None:
+        yield key
+        yield from _queued_behind(before.effective(key), after.effective(key), after)
+    if _gaps(before) != _gaps(after):
+        yield from after.models
+    match event:
+        case events.LeaseObserved(lease=lease):
+            yield from after.members(lease.namespace, lease.group)
+        case events.WorkloadObserved(lease=GroupLease() as lease):
+            yield from after.members(lease.namespace, lease.group)
+        case _:
+            return
+
+
+def touched_by(_state: ObservedState, fact: Fact) -> Iterable[str]:
+    """Return the Model whose activity was written."""
+    return (fact.key,) if isinstance(fact, ActivityWritten) else ()
+
+
+def _queued_behind(before: Model | None, after: Model | None, state: ObservedState) -> Iterator[str]:
+    """Yield the Models whose initial start waits on the nodes of a Model whose own start began or ended."""
+    if _start(before) == _start(after):
+        return
+    queued = state.with_reason(conditions.WANTED, Reason.FIRST_START_QUEUED)
+    for node in {_node(model) for model in (before, after) if model is not None}:
+        yield from (key for key in state.on_node(node) if key in queued)
+
+
+def _start(model: Model | None) -> tuple[object, ...] | None:
+    """Return what other Models on the node see of a Model's start."""
+    if model is None:
+        return None
+    current = [model.condition(kind) for kind in (conditions.WANTED, conditions.READY)]
+    statuses = [(c.status, c.reason, c.observed_generation) if c is not None else None for c in current]
+    return (model.uid, model.deleting, model.metadata.generation, _node(model), *statuses)
+
+
+def _node(model: Model) -> str:
+    return model.status.placement.node if model.status.placement is not None else ""
+
+
+def _gaps(state: ObservedState) -> dict[str, tuple[float, bool]]:
+    """Return since when each proxy is heard without a gap: a heartbeat alone changes nothing of it."""
+
+    def seen(heartbeat: ProxyHeartbeat) -> tuple[float, bool]:
+        return (heartbeat.since, heartbeat.final)
+
+    return {proxy: seen(heartbeat) for proxy, heartbeat in state.proxies.items()}

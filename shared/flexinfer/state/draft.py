@@ -1,0 +1,271 @@
+"""Draft: an observed state being changed, event by event. Pure.
+
+Only the maps that change are copied. Which event wins where two are about one object is decided here.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from flexinfer.api.conditions import Condition
+from flexinfer.api.model import Model
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
+from flexinfer.events.nodes import NodeFacts
+from flexinfer.events.workload import GroupLease
+from flexinfer.state.index import entries
+from flexinfer.state.observed import (
+    HEARTBEAT_GAP,
+    Activity,
+    Observation,
+    ObservedState,
+    ProxyHeartbeat,
+    Sample,
+    StepSince,
+)
+
+K = TypeVar("K")
+V = TypeVar("V")
+_DELETIONS_KEPT = 4096
+_PROXY_KEPT_SECONDS = 600.0
+"""How long a proxy that went silent is remembered: its traffic is a part of a Model's for as long."""
+
+
+class _Map(Generic[K, V]):
+    """A map that is copied at its first change."""
+
+    def __init__(self, original: Mapping[K, V]) -> None:
+        self._original = original
+        self.copy: dict[K, V] | None = None
+
+    def read(self) -> Mapping[K, V]:
+        """Return the map with all changes."""
+        return self._original if self.copy is None else self.copy
+
+    def write(self) -> dict[K, V]:
+        """Return the map to change it."""
+        if self.copy is None:
+            self.copy = dict(self._original)
+        return self.copy
+
+    def drop(self, key: K) -> None:
+        """Remove a key, if the map has it."""
+        if key in self.read():
+            del self.write()[key]
+
+
+class Draft:
+    """A state being changed; `previous` are the Models before a replay, with which conditions are compared."""
+
+    def __init__(self, state: ObservedState, previous: Mapping[str, Model] | None = None) -> None:
+        self._previous = {} if previous is None else previous
+        self._maps: dict[str, _Map[Any, Any]] = {}
+        self.models = self._map("models", state.models)
+        self.assumed = self._map("assumed", state.assumed)
+        self.workloads = self._map("workloads", state.workloads)
+        self.leases = self._map("leases", state.leases)
+        self.nodes = self._map("nodes", state.nodes)
+        self.gpus = self._map("gpus", state.gpus)
+        self.activity = self._map("activity", state.activity)
+        self.proxies = self._map("proxies", state.proxies)
+        self.wakes = self._map("wakes", state.wakes)
+        self.first_seen = self._map("first_seen", state.first_seen)
+        self.changed_at = self._map("changed_at", state.changed_at)
+        self.step_since = self._map("step_since", state.step_since)
+        self.deleted_versions = self._map("deleted_versions", state.deleted_versions)
+        self.streamed_versions = self._map("streamed_versions", state.streamed_versions)
+        self.index = self._map("index", state.index)
+
+    def _map(self, name: str, original: Mapping[K, V]) -> _Map[K, V]:
+        part = self._maps[name] = _Map(original)
+        return part
+
+    def result(self, state: ObservedState) -> ObservedState:
+        """Return the state with the maps that were changed."""
+        changed = {name: part.copy for name, part in self._maps.items() if part.copy is not None}
+        return msgspec.structs.replace(state, **changed) if changed else state
+
+    def apply(self, observation: Observation) -> None:
+        """Apply an event of the state stream, or else a live one."""
+        event, at = observation.event, observation.at
+        match event:
+            case events.ModelObserved(model=model):
+                self._model(model, at, reply=observation.reply)
+            case events.ModelRestored(model=model):
+                self._restore(model, at)
+            case events.ModelDeleted():
+                self._model_deleted(event, reply=observation.reply)
+            case events.WorkloadObserved():
+                self.workloads.write()[event.key] = event
+                self._lease(event.lease, at)
+            case events.WorkloadDeleted(namespace=namespace, name=name):
+                self.workloads.drop(f"{namespace}/{name}")
+            case events.NodeObserved(name=name, node=node):
+                self._node(name, node)
+            case events.NodeDeleted(name=name):
+                self.nodes.drop(name)
+                self.gpus.drop(name)
+            case _:
+                self._apply_live(event, at)
+
+    def _apply_live(self, event: AnyEvent, at: float) -> None:
+        match event:
+            case events.GpusObserved(node=node):
+                self.gpus.write()[node] = Sample(event, at)
+            case events.ActivityObserved():
+                self._activity(event, at)
+            case events.ProxyObserved(proxy=proxy, final=final):
+                self._heartbeat(proxy, at, final=final)
+            case events.WakeRequested(namespace=namespace, name=name, uid=uid):
+                self.wakes.write()[f"{namespace}/{name}"] = (uid, at)
+            case events.LeaseObserved(lease=lease):
+                self._lease(lease, at)
+            case _:
+                return  # hints, history and watermarks are not part of the state
+
+    def assume(self, model: Model) -> None:
+        """Count a Model as it will be once the write in flight has arrived."""
+        self._reindex(model.key, self._effective(model.key), model)
+        self.assumed.write()[model.key] = model
+
+    def settle(self, key: str) -> None:
+        """Count a Model as observed again: its write has ended."""
+        if key in self.assumed.read():
+            self._reindex(key, self.assumed.read()[key], self.models.read().get(key))
+            self.assumed.drop(key)
+
+    def _effective(self, key: str) -> Model | None:
+        return self.assumed.read().get(key) or self.models.read().get(key)
+
+    def _reindex(self, key: str, before: Model | None, after: Model | None) -> None:
+        """Move a Model to where it is found from now on."""
+        old = entries(before) if before is not None else frozenset()
+        new = entries(after) if after is not None else frozenset()
+        if old == new:
+            return
+        index = self.index.write()
+        for entry in old - new:
+            index[entry] = index.get(entry, frozenset()) - {key}
+            if not index[entry]:
+                del index[entry]
+        for entry in new - old:
+            index[entry] = index.get(entry, frozenset()) | {key}
+
+    def _node(self, name: str, node: NodeFacts) -> None:
+        current = self.nodes.read().get(name)
+        if current is None or current.uid != node.uid or current.version <= node.version:
+            self.nodes.write()[name] = node
+
+    def _model(self, model: Model, at: float, *, reply: bool) -> None:
+        """Apply a Model unless something newer is known.
+
+        A stream delivers the versions of an object in their order: one below the version that it delivered before
+        means that the API server was restored to an older state, which then counts.
+        """
+        key, version = model.key, model.metadata.version
+        current = self.models.read().get(key)
+        if not reply and self._streamed(key, version):
+            self._restore(model, at)
+            return
+        if version <= self.deleted_versions.read().get(model.uid, -1):
+            return
+        if current is None or current.metadata.version < version:
+            self._put(current, model, at)
+
+    def _streamed(self, key: str, version: int) -> bool:
+        """Note a version that the stream delivered; tell whether it is below the one before."""
+        before, streamed = self.streamed_versions.read().get(key), self.streamed_versions.write()
+        streamed[key] = version
+        if len(streamed) > 2 * len(self.models.read()) + _DELETIONS_KEPT:
+            for gone in [name for name in streamed if name not in self.models.read() and name != key]:
+                del streamed[gone]
+        return before is not None and version < before
+
+    def _restore(self, model: Model, at: float) -> None:
+        """Apply a Model of an API server that was restored to an older state, whatever is known of it."""
+        self.deleted_versions.drop(model.uid)
+        self._put(self.models.read().get(model.key), model, at)
+
+    def _put(self, current: Model | None, model: Model, at: float) -> None:
+        if current is not None and current.uid != model.uid:
+            self._note_deleted(current.uid, model.metadata.version)
+            self.assumed.drop(model.key)
+        if model.uid not in self.first_seen.read():
+            self.first_seen.write()[model.uid] = at
+        if model.key not in self.assumed.read():
+            self._reindex(model.key, current, model)
+        self.models.write()[model.key] = model
+        previous = current if current is not None else self._previous.get(model.key)
+        self._conditions(previous if previous is not None and previous.uid == model.uid else None, model, at)
+
+    def _conditions(self, previous: Model | None, model: Model, at: float) -> None:
+        """Note when status or reason of each condition changed, by the reader's own clock."""
+        recorded = self.changed_at.read().get(model.uid, {})
+        changed = {
+            c.type: at for c in model.status.conditions if c.type not in recorded or _moved(previous, c)
+        }
+        if changed:
+            self.changed_at.write()[model.uid] = {**recorded, **changed}
+
+    def _model_deleted(self, event: events.ModelDeleted, *, reply: bool) -> None:
+        key = f"{event.namespace}/{event.name}"
+        if not reply:
+            self._streamed(key, event.version)
+        current = self.models.read().get(key)
+        if current is not None and current.uid == event.uid:
+            self._reindex(key, self._effective(key), None)
+            for part in (self.models, self.assumed, self.wakes, self.activity):
+                part.drop(key)
+        self._note_deleted(event.uid, event.version)
+
+    def _note_deleted(self, uid: str, version: int) -> None:
+        deleted = self.deleted_versions.write()
+        deleted[uid] = max(version, deleted.get(uid, 0))
+        if len(deleted) > _DELETIONS_KEPT:
+            deleted.pop(next(iter(deleted)))
+        self.first_seen.drop(uid)
+        self.changed_at.drop(uid)
+
+    def _lease(self, lease: GroupLease | None, at: float) -> None:
+        if lease is None:
+            return
+        key = f"{lease.namespace}/{lease.name}"
+        current = self.leases.read().get(key)
+        if current is not None and current.version > lease.version:
+            return
+        self.leases.write()[key] = lease
+        step = self.step_since.read().get(key)
+        if step is None or (step.turn, step.step) != (lease.turn, lease.step):
+            self.step_since.write()[key] = StepSince(lease.turn, lease.step, at)
+
+    def _activity(self, event: events.ActivityObserved, at: float) -> None:
+        key = f"{event.namespace}/{event.name}"
+        report = Activity(event.uid, at - event.idle_seconds, event.in_flight, event.waiting, at)
+        current = self.proxies.read().get(event.proxy)
+        if current is None or current.last < at:
+            self._heartbeat(event.proxy, at, final=False)
+        proxies = self.proxies.read()
+        kept = {
+            p: a for p, a in self.activity.read().get(key, {}).items() if p in proxies and a.uid == event.uid
+        }
+        self.activity.write()[key] = {**kept, event.proxy: report}
+
+    def _heartbeat(self, proxy: str, at: float, *, final: bool) -> None:
+        current = self.proxies.read().get(proxy)
+        gap = current is None or current.final or at - current.last > HEARTBEAT_GAP
+        since = at if gap or current is None else current.since
+        proxies = self.proxies.write()
+        proxies[proxy] = ProxyHeartbeat(at, final, since)
+        for silent in [
+            name for name, heartbeat in proxies.items() if at - heartbeat.last > _PROXY_KEPT_SECONDS
+        ]:
+            del proxies[silent]
+
+
+def _moved(previous: Model | None, condition: Condition) -> bool:
+    """Tell whether status or reason of a condition is not as it was; not if nothing is known of before."""
+    if previous is None:
+        return False
+    before = previous.condition(condition.type)
+    return before is None or (before.status, before.reason) != (condition.status, condition.reason)

@@ -1,0 +1,26 @@
+"""Decisions by key, for tests that look at what is decided of all Models."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from flexinfer.state.actions import WriteStatus, written
+from flexinfer.state.apply import assume
+from flexinfer.state.observed import ObservedState
+
+
+def on_all_models(decide: Callable[..., Iterable[Any]]) -> Callable[..., Iterator[Any]]:
+    """Return a decision on every Model, by key; its arguments are those of `decide` without the key.
+
+    Each counts what was decided before it, as in the control loop.
+    """
+
+    def decide_on_all(state: ObservedState, *memory_and_now: Any, **settings: Any) -> Iterator[Any]:
+        *memory, now = memory_and_now
+        for key in sorted(state.models):
+            for action in decide(state, *memory, key, now, **settings):
+                yield action
+                write = action if isinstance(action, WriteStatus) else getattr(action, "write", None)
+                if write is not None:
+                    state = assume(state, written(write))
+
+    return decide_on_all
