@@ -5,6 +5,7 @@ the rules of the API server keeps a history within its time.
 """
 
 import itertools
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -19,14 +20,20 @@ T = TypeVar("T")
 class LeaseTable(StoreCluster):
     """`runtime.kubernetes.api.Cluster` of the leader Leases alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._leases: dict[str, kube.Lease] = {}
+        self._written: dict[str, float] = {}
+        self._holders: dict[str, str] = {}
+        self._clock = clock
         self._versions = itertools.count(1)
 
     def holder(self, component: str) -> str:
-        """Return the identity that holds the Lease of a component; empty if none does."""
-        lease = self._leases.get(f"flexinfer-{component}")
-        return (lease.spec.holder_identity or "") if lease is not None else ""
+        """Return the identity that last held the Lease of a component, also if somebody deleted it since."""
+        return self._holders.get(f"flexinfer-{component}", "")
+
+    def renewed(self, component: str, now: float) -> float:
+        """Return how many seconds ago the Lease of a component was written."""
+        return now - self._written.get(f"flexinfer-{component}", 0.0)
 
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
         """Return a Lease."""
@@ -51,6 +58,8 @@ class LeaseTable(StoreCluster):
         metadata = msgspec.structs.replace(lease.metadata, resource_version=str(next(self._versions)))
         kept = msgspec.structs.replace(lease, metadata=metadata)
         self._leases[lease.metadata.name] = kept
+        self._written[lease.metadata.name] = self._clock()
+        self._holders[lease.metadata.name] = lease.spec.holder_identity or ""
         return kept
 
     def expire(self, component: str) -> None:

@@ -5,9 +5,12 @@ involved.
 """
 
 import asyncio
+import contextlib
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
+
+from flexinfer.runtime.nats import consumer, state_reader
 
 T = TypeVar("T")
 
@@ -43,8 +46,36 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
 
+class _VirtualTime:
+    """What `runtime.nats` calls of the module `time`, in virtual time."""
+
+    @staticmethod
+    def monotonic() -> float:
+        """Return the virtual time in seconds."""
+        return asyncio.get_running_loop().time()
+
+
+@contextlib.contextmanager
+def _virtual_time() -> Iterator[None]:
+    """Let the readers of NATS count by the virtual clock: they count by `time.monotonic` themselves."""
+    modules: tuple[Any, ...] = (consumer, state_reader)
+    real = [module.time for module in modules]
+    for module in modules:
+        module.time = _VirtualTime
+    try:
+        yield
+    finally:
+        for module, original in zip(modules, real, strict=True):
+            module.time = original
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in virtual time, from second 0."""
+    with _virtual_time():
+        return _run(main)
+
+
+def _run(main: Coroutine[Any, Any, T]) -> T:
     loop = VirtualLoop()
     try:
         return loop.run_until_complete(main)

@@ -19,7 +19,7 @@ from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import StateEvent
 from flexinfer.runtime.nats import codec
 from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, StreamError
-from flexinfer.runtime.nats.consumer import OrderedConsumer
+from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError
 from flexinfer.runtime.nats.state_reader import StateDigest
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class StateStream:
                     for name in subjects.STREAMS:
                         await self._ensure(name)
                     await self._replay()
-                except (NatsUnavailableError, StreamError, NatsError, TimeoutError) as error:
+                except (ReplayRequiredError, NatsUnavailableError, StreamError, NatsError, TimeoutError) as error:
                     log.info("state stream not read: %s; retrying", error)
                     await asyncio.sleep(_RETRY_SECONDS)
                 else:

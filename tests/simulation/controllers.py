@@ -1,0 +1,86 @@
+"""The controllers of the simulation: the real ones, with what the checker needs to see of them.
+
+`touched` promises that every other key's decision is the same before and after an event; of all events, some are
+checked.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from flexinfer.arbiter.__main__ import controller as arbiter
+from flexinfer.events.events import AnyEvent
+from flexinfer.launcher.__main__ import controller as launcher
+from flexinfer.launcher.probe import Ask
+from flexinfer.placer.__main__ import controller as placer
+from flexinfer.prefetcher.__main__ import controller as prefetcher
+from flexinfer.reaper.__main__ import controller as reaper
+from flexinfer.runtime.controller import Controller
+from flexinfer.runtime.settings import Settings
+from flexinfer.state.observed import ObservedState
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from tests.simulation.simulation import Simulation
+
+AnyController: TypeAlias = Controller[Any, Any, Any]
+Controllers: TypeAlias = Mapping[str, Callable[[], AnyController]]
+_CHECKED = 0.02
+"""The share of events for which the keys that they do not touch are decided on twice."""
+
+
+def controllers(
+    settings: Settings,
+    opened: "Callable[[], AbstractAsyncContextManager[Ask]]",
+    replaced: Mapping[str, AnyController],
+) -> Controllers:
+    """Return what makes each controller; `replaced` are used in place of the real ones."""
+    makers: dict[str, Callable[[], AnyController]] = {
+        "placer": lambda: placer(settings),
+        "prefetcher": lambda: prefetcher(settings),
+        "reaper": lambda: reaper(settings),
+        "arbiter": lambda: arbiter(settings),
+        "launcher": lambda: launcher(settings, opened),
+    }
+    return makers | {name: lambda made=controller: made for name, controller in replaced.items()}
+
+
+def observed(controller: AnyController, simulation: "Simulation") -> AnyController:
+    """Return a controller whose state the checker sees, and whose `touched` it checks."""
+    latest: list[Any] = [ObservedState(), controller.memory]
+
+    def observe(state: ObservedState, memory: Any) -> None:
+        latest[:] = state, memory
+        if controller.observe is not None:
+            controller.observe(state, memory)
+
+    def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterable[str]:
+        keys = set(controller.touched(before, after, event))
+        latest[0] = after
+        if simulation.sampling.random() < _CHECKED:
+            check_untouched(controller, simulation, (before, after, latest[1]), keys, event)
+        return keys
+
+    simulation.observed[controller.name] = lambda: latest[0]
+    return msgspec.structs.replace(controller, observe=observe, touched=touched)
+
+
+def check_untouched(
+    controller: AnyController,
+    simulation: "Simulation",
+    states: tuple[ObservedState, ObservedState, Any],
+    touched: set[str],
+    event: AnyEvent,
+) -> None:
+    """Report each key whose decision an event alters although it does not touch it."""
+    before, after, memory = states
+    now = simulation.clock()
+    for key in sorted({*controller.keys(before), *controller.keys(after)} - touched):
+        was = list(controller.decide(before, memory, key, now))
+        if was != list(controller.decide(after, memory, key, now)):
+            simulation.checker.report(
+                f"{type(event).__name__} alters what the {controller.name} decides on {key}, "
+                "which it does not touch"
+            )

@@ -1,0 +1,55 @@
+"""Nothing of a Model runs when it is said so: at `Stopped` with a turn, at the group's `Stopped`, at the last finalizer.
+
+A Pod whose gate is closed holds nothing and may be left behind by a process that was paused.
+"""
+
+from flexinfer.api import conditions
+from flexinfer.api.labels import RUNNING_FINALIZER
+from flexinfer.api.reasons import Reason
+from flexinfer.events.workload import STOPPED
+from localkube.apiserver.watch_cache import Change
+from tests.simulation.laws.base import Law, Object
+from tests.simulation.laws.facts import GROUP_KIND, condition, gates, grants_of
+
+
+class Stops(Law):
+    """Judges what says that an engine has stopped, against the Pods of the store."""
+
+    kinds = ("models", GROUP_KIND)
+
+    def written(self, change: Change) -> None:
+        """Judge a Model or the object of a group."""
+        if change.group_resource[1] == "models":
+            self._model(change)
+            return
+        before = grants_of(change.old)
+        for uid, grant in grants_of(change.new).items():
+            if grant.step == STOPPED and grant != before.get(uid) and (left := self._left(uid)):
+                self.report(f"turn {grant.turn} of {grant.group} is Stopped while Pod {left} exists")
+
+    def _model(self, change: Change) -> None:
+        old, new = change.old, change.new
+        if old is None:
+            return
+        uid = old["metadata"]["uid"]
+        if new is None or _has_finalizer(old) > _has_finalizer(new):
+            if left := self._left(uid):
+                self.report(f"the finalizer of {uid} was removed while Pod {left} exists")
+        elif _stopped_turn(new) and _stopped_turn(new) != _stopped_turn(old) and (left := self._left(uid)):
+            self.report(f"{uid} reports turn {_stopped_turn(new)} as stopped while Pod {left} exists")
+
+    def _left(self, uid: str) -> str:
+        """Return the name of an open Pod of a Model that is left; empty if there is none."""
+        return next((pod["metadata"]["name"] for pod in self.checker.pods_of(uid) if not gates(pod)), "")
+
+
+def _has_finalizer(model: Object) -> bool:
+    return RUNNING_FINALIZER in (model["metadata"].get("finalizers") or ())
+
+
+def _stopped_turn(model: Object) -> int:
+    """Return the turn that a Model reports as stopped; 0 if it reports none."""
+    if condition(model, conditions.READY).get("reason") != Reason.STOPPED:
+        return 0
+    backend = (model.get("status") or {}).get("backend") or {}
+    return int(backend.get("turn", 0))
