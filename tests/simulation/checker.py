@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from localkube.apiserver.watch_cache import Change
 from tests.simulation.laws.base import Call, Law, Object
@@ -12,6 +12,7 @@ from tests.simulation.laws.table import LAWS
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
+L = TypeVar("L", bound=Law)
 Deadlines = Mapping[tuple[str, str], float]
 
 
@@ -30,11 +31,15 @@ class Checker:
         self.problems: list[str] = []
         self._sums = hashlib.sha256()
         self.laws: list[Law] = [law(self) for law in LAWS]
-        self.requests = next(law for law in self.laws if isinstance(law, Requests))
+        self.requests = self.law(Requests)
         self._by_kind: dict[str, list[Law]] = {}
         for law in self.laws:
             for kind in law.kinds:
                 self._by_kind.setdefault(kind, []).append(law)
+
+    def law(self, kind: type[L]) -> L:
+        """Return one of the laws."""
+        return next(law for law in self.laws if isinstance(law, kind))
 
     @property
     def digest(self) -> str:
@@ -110,5 +115,3 @@ class Checker:
         """Judge how the history ended."""
         for law in self.laws:
             law.ends_history()
-
-

@@ -58,7 +58,7 @@ class ApiFaults(msgspec.Struct):
 def refusal(chance: random.Random) -> ApiError:
     """Return an error as an overloaded API server answers."""
     code = chance.choice((429, 500, 503, 0))
-    retry_after = 1.0 if code == 429 else None  # noqa: PLR2004 -- HTTP's own
+    retry_after = 1.0 if code == 429 else None
     return UnavailableError(f"HTTP {code}" if code else "no answer", code, retry_after=retry_after)
 
 

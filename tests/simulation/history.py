@@ -1,15 +1,19 @@
 """One history: what users do, the faults, and what must be true during and after them."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from flexinfer.api import conditions
 from flexinfer.proxy.gateway import Gateway
 from tests.simulation.controllers import AnyController
 from tests.simulation.faults.table import CLIMATES, FAULTS
 from tests.simulation.laws.convergence import Convergence
+from tests.simulation.laws.requests import SERVED
+from tests.simulation.laws.streams import Streams
 from tests.simulation.proxy import GatewayFactory
 from tests.simulation.simulation import Simulation
 from tests.simulation.users import ACTIONS, NAMES, WEIGHTS, Users
@@ -21,6 +25,8 @@ AFTERMATH_SECONDS = 14.0
 """How long, in seconds, the last pause and its expired Lease, or a vanished proxy, still delays decisions."""
 SETTLE_SECONDS = 300.0
 QUIET_SECONDS = 15.0
+DEMAND_SECONDS = 120.0
+"""How long it may take until a Model that is asked for again and again answers, all before it in its group included."""
 DEMANDED = 0.3
 """The share of histories whose Models must answer a request after the faults."""
 
@@ -61,7 +67,8 @@ class History:
         self._simulation, self._chance = simulation, simulation.chance
         self._users = Users(simulation)
         self._last_write = 0.0
-        self._convergence = next(law for law in simulation.checker.laws if isinstance(law, Convergence))
+        self._convergence = simulation.checker.law(Convergence)
+        self._streams = simulation.checker.law(Streams)
         simulation.store.observe(self._written)
 
     def _written(self, _change: Any) -> None:
@@ -108,18 +115,24 @@ class History:
             simulation.checker.report(f"the last write was {quiet:.1f} s ago")
 
     def _has_settled(self) -> bool:
-        return self._convergence.reached() and not self._simulation.checker.requests.open
+        done = self._convergence.reached() and not self._simulation.checker.requests.open
+        return done and not self._streams.behind()
 
     async def _demand(self) -> None:
         """Let every Model answer a request: whoever can run does so at last."""
         simulation = self._simulation
         await asyncio.sleep(AFTERMATH_SECONDS)
         for key, model in sorted(simulation.models().items()):
-            if model.deleting or key in simulation.machines.behaviour.never_ready:
+            if (
+                model.deleting
+                or not model.is_true(conditions.ACCEPTED)
+                or key in simulation.machines.behaviour.never_ready
+            ):
                 continue
-            proxy = next(p for p in simulation.proxies.values() if p.available)
-            outcomes = [await proxy.request(key, 0.1) for _ in range(1)]
-            if "served" not in outcomes:
-                outcomes.append(await proxy.request(key, 0.1))
-            if "served" not in outcomes:
-                simulation.checker.report(f"{key} was asked for after the faults: {outcomes}")
+            outcomes, until = Counter[str](), simulation.clock() + DEMAND_SECONDS
+            while SERVED not in outcomes and simulation.clock() < until:
+                proxy = next(p for p in simulation.proxies.values() if p.available)
+                outcomes[await proxy.request(key, 0.1)] += 1
+                await asyncio.sleep(0.5)
+            if SERVED not in outcomes:
+                simulation.checker.report(f"{key} was asked for after the faults: {dict(outcomes)}")

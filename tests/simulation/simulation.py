@@ -90,11 +90,8 @@ class Simulation:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def _judge_machines(self) -> None:
-        for law in self.checker.laws:
-            if isinstance(law, Memory):
-                self.machines.started = law.starts
-            elif isinstance(law, Streams):
-                self.nats.published.append(law.published)
+        self.machines.started = self.checker.law(Memory).starts
+        self.nats.published.append(self.checker.law(Streams).published)
 
     def named(self, group: str, version: str, plural: str) -> Resource:
         """Return a resource of the store."""

@@ -87,5 +87,3 @@ class Users:
 
 def _gpu(group: str) -> dict[str, Any]:
     return {"vendor": "nvidia", "shared": group, "vramEstimateMB": 4000}
-
-

@@ -15,13 +15,13 @@ Act: TypeAlias = "Callable[[Simulation, random.Random], None]"
 class Fault(msgspec.Struct, frozen=True):
     """One fault; `weight` is how often it is drawn, a request has 10.
 
-    `off` is the weakness of the present code that it shows, in words: such a fault is not drawn.
+    `shows` names the weakness that it shows: while `weaknesses` has it, the fault is not drawn.
     """
 
     name: str
     weight: float
     act: Any
-    off: str = ""
+    shows: str = ""
 
 
 class Climate(msgspec.Struct, frozen=True):
@@ -30,4 +30,4 @@ class Climate(msgspec.Struct, frozen=True):
     name: str
     share: float
     act: Any
-    off: str = ""
+    shows: str = ""

@@ -4,7 +4,6 @@ import random
 
 from flexinfer.events import codec, events, subjects
 from tests.simulation.faults.base import Fault
-from tests.simulation.laws.streams import Streams
 from tests.simulation.simulation import SERVICES, Simulation
 
 
@@ -15,18 +14,24 @@ def _publish(simulation: Simulation, subject: str, data: bytes, headers: dict[st
 
 
 def deletion(simulation: Simulation, chance: random.Random) -> None:
-    """Publish that a Model was deleted which was not."""
+    """Publish that a Model was deleted which was not, as of an older version."""
+    _delete(simulation, chance, -1)
+
+
+def later_deletion(simulation: Simulation, chance: random.Random) -> None:
+    """Publish that a Model was deleted which was not, as of a version that it has not reached."""
+    _delete(simulation, chance, 1)
+
+
+def _delete(simulation: Simulation, chance: random.Random, newer: int) -> None:
     if models := simulation.models():
         model = models[chance.choice(sorted(models))]
         meta = model.metadata
-        version = meta.version + chance.choice([0, 1])
-        event = events.ModelDeleted(
-            namespace=meta.namespace, name=meta.name, uid=model.uid, version=version
-        )
+        version = meta.version + newer
+        event = events.ModelDeleted(namespace=meta.namespace, name=meta.name, uid=model.uid, version=version)
         simulation.record(f"a forged deletion of {meta.name}")
         subject = subjects.subject_of(event)
         _publish(simulation, subject, codec.encode(event), {"Flexinfer-Deleted": "true"})
-        _forget(simulation)
 
 
 def garbage(simulation: Simulation, chance: random.Random) -> None:
@@ -35,7 +40,6 @@ def garbage(simulation: Simulation, chance: random.Random) -> None:
         event = events.ModelObserved(model=models[chance.choice(sorted(models))])
         simulation.record(f"a message that is no event about {event.model.key}")
         _publish(simulation, subjects.subject_of(event), b'{"type":', {})
-        _forget(simulation)
 
 
 def hint(simulation: Simulation, chance: random.Random) -> None:
@@ -55,14 +59,14 @@ def hint(simulation: Simulation, chance: random.Random) -> None:
             _publish(simulation, subjects.subject_of(event), codec.encode(event), {})
 
 
-def _forget(simulation: Simulation) -> None:
-    for law in simulation.checker.laws:
-        if isinstance(law, Streams):
-            law.forget()
-
-
 FAULTS = (
-    Fault("a forged deletion", 0.4, deletion),
+    Fault("a forged deletion", 0.5, deletion),
+    Fault(
+        "a forged deletion of a later version",
+        0.3,
+        later_deletion,
+        shows="a later deletion",
+    ),
     Fault("a message that is no event", 0.2, garbage),
     Fault("a forged hint", 0.3, hint),
 )

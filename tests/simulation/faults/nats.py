@@ -5,7 +5,6 @@ import random
 
 from tests.simulation.faults.base import Climate, Fault
 from tests.simulation.jetstream.server import Chances
-from tests.simulation.laws.streams import Streams
 from tests.simulation.simulation import SERVICES, Simulation
 
 
@@ -54,9 +53,6 @@ def roll_back(simulation: Simulation, _chance: random.Random) -> None:
     """Return to an older copy of the state stream."""
     simulation.record("roll the stream back")
     simulation.lose_reports(1.0)
-    for law in simulation.checker.laws:
-        if isinstance(law, Streams):
-            law.forget()
     simulation.nats.roll_back()
 
 
@@ -93,6 +89,6 @@ FAULTS = (
     Fault("wipe the stream", 0.3, wipe),
     Fault("roll the stream back", 0.3, roll_back),
     Fault("lag", 0.3, lag),
-    Fault("step the clock of NATS", 0.2, step, off="ages count from the server's clock as it was at first"),
+    Fault("step the clock of NATS", 0.2, step, shows="the clock of NATS"),
 )
 CLIMATES = (Climate("messages", 1.0, messages),)

@@ -41,7 +41,7 @@ def failing(simulation: Simulation, chance: random.Random) -> None:
 
 
 FAULTS = (
-    Fault("delete a group's object", 0.3, group, off="a group's object that somebody deletes wedges the group"),
+    Fault("delete a group's object", 0.3, group, shows="a deleted group object"),
     Fault("delete a Service", 0.3, service),
     Fault("delete the PVC", 0.2, claim),
 )

@@ -1,4 +1,4 @@
-"""All faults, by kind. One that shows a known weakness is off, and says which."""
+"""All faults, by kind. Those that show a weakness of the present code are not drawn."""
 
 from tests.simulation.faults import (
     api,
@@ -14,6 +14,7 @@ from tests.simulation.faults import (
     telemetry,
 )
 from tests.simulation.faults.base import Climate, Fault
+from tests.simulation.weaknesses import shown
 
 ALL: tuple[Fault, ...] = (
     *processes.FAULTS,
@@ -37,5 +38,5 @@ ALL_CLIMATES: tuple[Climate, ...] = (
     *engines.CLIMATES,
     *objects.CLIMATES,
 )
-FAULTS = tuple(fault for fault in ALL if not fault.off)
-CLIMATES = tuple(climate for climate in ALL_CLIMATES if not climate.off)
+FAULTS = tuple(fault for fault in ALL if shown(fault.shows))
+CLIMATES = tuple(climate for climate in ALL_CLIMATES if shown(climate.shows))

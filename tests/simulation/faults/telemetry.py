@@ -26,15 +26,10 @@ def foreign(simulation: Simulation, chance: random.Random) -> None:
 
 
 FAULTS = (
-    Fault("a silent agent", 0.3, _lie("silent_until"), off="memory counts as free when telemetry has ended"),
-    Fault("an old sample", 0.3, _lie("old_until"), off="a sample carries no age"),
-    Fault(
-        "no process list",
-        0.3,
-        _lie("without_processes_until"),
-        off="memory in use counts as free without a process list",
-    ),
-    Fault("a device missing", 0.2, _lie("missing_until"), off="a device that is not told counts as free"),
-    Fault("an unhealthy device", 0.2, _lie("unhealthy_until"), off="an unhealthy device counts as free"),
+    Fault("a silent agent", 0.3, _lie("silent_until"), shows="telemetry that ends"),
+    Fault("an old sample", 0.3, _lie("old_until"), shows="old samples"),
+    Fault("no process list", 0.3, _lie("without_processes_until"), shows="no process list"),
+    Fault("a device missing", 0.2, _lie("missing_until"), shows="a device missing"),
+    Fault("an unhealthy device", 0.2, _lie("unhealthy_until"), shows="an unhealthy device"),
 )
-CLIMATES = (Climate("a foreign process", 0.15, foreign, off="foreign memory blocks a group without end"),)
+CLIMATES = (Climate("a foreign process", 0.15, foreign, shows="foreign memory"),)

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import msgspec
 from nats.aio.client import Client
@@ -53,7 +53,7 @@ class SimulatedClient:
 
     @property
     def nats(self) -> Client:
-        """This client as the type that `runtime.nats` names."""
+        """The client as the type that `runtime.nats` names."""
         return cast("Client", self)
 
     @property
@@ -79,9 +79,7 @@ class SimulatedClient:
         if self.connected and self.server.up and not self._closed:
             self.server.publish(subject, data, headers or {}, self.name)
 
-    async def request(
-        self, subject: str, data: bytes, timeout: float, headers: Headers | None = None  # noqa: ASYNC109
-    ) -> Msg:
+    async def request(self, subject: str, data: bytes, timeout: float, headers: Headers | None = None) -> Msg:
         """Return the reply to a request; the caller's time limit ends it if there is none."""
         await asyncio.sleep(_LATENCY * self.server.chance.random())
         while (until := max(self._paused_until(), self.server.frozen_until)) > self._loop.time():
@@ -101,7 +99,7 @@ class SimulatedClient:
         while not self.connected:
             await asyncio.sleep(0.1)
 
-    async def flush(self, timeout: float = 0.0) -> None:  # noqa: ASYNC109
+    async def flush(self, timeout: float = 0.0) -> None:
         """Nothing is buffered."""
 
     # --- what the server calls

@@ -19,7 +19,7 @@ from flexinfer.events import subjects
 from tests.simulation.jetstream.stream import Headers, StoredMessage, Stream, matches
 
 if TYPE_CHECKING:
-    from tests.simulation.jetstream.client import SimulatedClient, Subscription
+    from tests.simulation.jetstream.client import SimulatedClient
 
 EXPECTED_HEADER = "Nats-Expected-Last-Subject-Sequence"
 NO_STREAM, STALE, NO_SPACE = 10059, 10071, 10077
@@ -210,5 +210,3 @@ def _refused(code: int, description: str) -> Reply:
 
 def _rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-

@@ -1,7 +1,9 @@
 """Every Model reaches the phase that it must have without requests, and what should run does; no engine is left."""
 
+from flexinfer.api import conditions
 from flexinfer.api.model import Model
 from flexinfer.api.phase import Phase
+from flexinfer.api.reasons import Reason
 from tests.simulation.laws.base import Law
 
 
@@ -15,6 +17,11 @@ class Convergence(Law):
         never = simulation.machines.behaviour.never_ready
         if model.key in never:
             return frozenset({Phase.FAILED, Phase.IDLE, Phase.PENDING, Phase.LOADING})
+        if model.condition_status(conditions.ACCEPTED) == conditions.FALSE:
+            return frozenset({Phase.FAILED})
+        wanted = model.condition(conditions.WANTED)
+        if wanted is not None and wanted.reason in (Reason.START_FAILED, Reason.FIRST_START_FAILED):
+            return frozenset({Phase.FAILED})
         if model.key in always_on:
             return frozenset({Phase.READY})
         mates = [m for m in simulation.models().values() if m.spec.group == model.spec.group]
@@ -25,7 +32,15 @@ class Convergence(Law):
     def reached(self) -> bool:
         """Tell whether every Model has its phase."""
         models = self.checker.simulation.models().values()
-        return all(model.status.phase in self.expected(model) and not model.deleting for model in models)
+        reached = all(m.status.phase in self.expected(m) and not m.deleting for m in models)
+        return reached and not self._left()
+
+    def _left(self) -> list[str]:
+        """Return the Models that are idle or deleted, and have an engine."""
+        simulation = self.checker.simulation
+        may_run = {k for k, m in simulation.models().items() if self.expected(m) != {Phase.IDLE}}
+        engines = simulation.machines.engines.values()
+        return [e.model for e in engines if not e.ended and e.model not in may_run]
 
     def ends_history(self) -> None:
         """Judge phases, deletions and engines."""
@@ -36,10 +51,8 @@ class Convergence(Law):
                 self.report(f"{key} is still being deleted")
             elif model.status.phase not in expected:
                 self.report(_wrong(model, expected))
-        may_run = {k for k, m in simulation.models().items() if self.expected(m) != {Phase.IDLE}}
-        left = [e.model for e in simulation.machines.engines.values() if not e.ended]
-        if idle := [model for model in left if model not in may_run]:
-            self.report(f"engines of Models that are idle still run: {idle}")
+        if left := self._left():
+            self.report(f"engines of Models that are idle still run: {left}")
 
 
 def _wrong(model: Model, expected: frozenset[str]) -> str:

@@ -38,7 +38,7 @@ class Drains(Law):
             return
         simulation = self.checker.simulation
         engine = simulation.machines.engines.get(call.body["uid"])
-        if engine is None or not engine.requests or engine.ended or engine.stuck:
+        if engine is None or not engine.requests or engine.ended or engine.stuck or engine.stopping:
             return
         uid = engine.holder[0]
         if condition(self.checker.models.get(uid, {}), conditions.PLACED).get("reason") == Reason.NODE_GONE:

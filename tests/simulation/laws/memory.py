@@ -3,6 +3,7 @@
 from tests.simulation.agent import TOTAL_MB
 from tests.simulation.engine import USED_MB, Engine
 from tests.simulation.laws.base import Law
+from tests.simulation.weaknesses import shown
 
 
 class Memory(Law):
@@ -20,9 +21,12 @@ class Memory(Law):
             if not other.ended:
                 self.report(f"two engines of {engine.group}: {engine.model} beside {other.model}")
             elif other.node == engine.node:
-                self.report(
-                    f"{engine.model} starts while {other.model} has the memory of {engine.group}"
-                )
+                self.report(f"{engine.model} starts while {other.model} has the memory of {engine.group}")
+        if shown("one device for two groups"):
+            self._beside_strangers(engine, others)
+
+    def _beside_strangers(self, engine: Engine, others: list[Engine]) -> None:
+        machines = self.checker.simulation.machines
         foreign = machines.agents[engine.node].lies.foreign_mb
         strangers = [e for e in others if e.node == engine.node and e.group != engine.group]
         if strangers and len(strangers) * USED_MB + foreign + USED_MB > TOTAL_MB:

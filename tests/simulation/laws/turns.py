@@ -25,9 +25,7 @@ class Turns(Law):
             if former is None or former.turn != grant.turn:
                 self._new_turn(change, grant)
             elif grant.step not in (former.step, NEXT[former.step]):
-                self.report(
-                    f"the turn {grant.turn} of {grant.group} went from {former.step} to {grant.step}"
-                )
+                self.report(f"the turn {grant.turn} of {grant.group} went from {former.step} to {grant.step}")
         for uid, grant in before.items():
             if change.new is not None and grant.step != FREED and uid not in after:
                 self.report(f"turn {grant.turn} of {grant.group} changed its holder")

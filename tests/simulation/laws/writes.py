@@ -21,8 +21,14 @@ class Writes(Law):
         """Judge a status write."""
         if call.kind is not MODELS or call.verb != "apply" or "status" not in call.body:
             return
-        condition = call.body["status"]["conditions"][0]
-        says = (condition["status"], condition.get("reason"), condition.get("observedGeneration"))
+        status = call.body["status"]
+        condition = status["conditions"][0]
+        says = (
+            condition["status"],
+            condition.get("reason"),
+            condition.get("observedGeneration"),
+            status.get("phase"),
+        )
         previous, times = self._same.get((answer.uid, call.component), ((), deque()))
         if previous != says:
             times = deque()
