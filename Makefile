@@ -17,7 +17,7 @@ WORLD := $(if $(API),--api $(API))
 CLUSTER := .cluster
 AUDIT := $(CURDIR)/.audit
 
-.PHONY: help install demo up test check lint generate fix bench bench-node images cluster-up cluster-down test-cluster node-up node-down test-node image-report
+.PHONY: help install demo up test check lint generate fix bench bench-scale bench-node chaos images cluster-up cluster-down test-cluster node-up node-down test-node image-report
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,12 @@ fix: generate ## Generate, format, and repair what can be repaired by itself
 
 bench: $(DEV) ## Print the measurements, as ratios of one run
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-scale: $(DEV) ## Print what 10 to 2,000 idle Models cost: decisions, CPU, memory, cold starts, a burst; about 20 minutes
+	$(BIN)/python -m benchmarks.scale $(ARGS)
+
+chaos: $(DEV) ## A live instance under 200 random faults with a request every 3 s; about 15 minutes
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 bench-node: $(DEV) ## The same on a real node (root): cold starts compared with bare Pods, the cost of 100 idle Models
 	$(BIN)/python deploy/image/build.py fetch

@@ -136,6 +136,11 @@ class Instance:
             if service["name"] in PROCESSES and service["pid"]:
                 os.kill(int(service["pid"]), signal.SIGKILL)
 
+    def start_services(self) -> None:
+        """Let the supervisor start what `end_services` killed."""
+        os.kill(self.supervisor, signal.SIGCONT)
+        self._suspended = False
+
     def down(self) -> None:
         """Stop everything."""
         if self._suspended:

@@ -24,7 +24,21 @@ const char* nvmlErrorString(int code){return code == 9 ? "Driver Not Loaded" : "
 int nvmlDeviceGetCount_v2(unsigned*c){
   if (getenv("STUB_BREAKS") && probes++ == 1) return 999;
   *c=2; return 0;}
-int nvmlDeviceGetHandleByIndex_v2(unsigned i,void**h){*h=(void*)(long)(i+1);return 0;}
+int nvmlDeviceGetHandleByIndex_v2(unsigned i,void**h){
+  static int handles = 0;
+  if (getenv("STUB_LOSES_ONE") && handles++ >= 2 && i == 1) return 15;
+  *h=(void*)(long)(i+1);return 0;}
+typedef struct {unsigned pid; unsigned long long used; unsigned gpu, compute;} process;
+int nvmlDeviceGetComputeRunningProcesses_v3(void*h,unsigned*n,process*p){
+  const char* how = getenv("STUB_PROCESSES");
+  if (!how) {*n=0;return 0;}
+  if (!strcmp(how,"forbidden")) return 4;
+  if (*n<1) {*n=1;return 7;}
+  static int lists = 0;
+  unsigned long long grown = (unsigned long long)(lists++ % 2) << 30;
+  *n=1; p->pid=4194999; p->gpu=p->compute=~0u;
+  p->used=!strcmp(how,"listed")?3ull<<30:!strcmp(how,"growing")?(1ull<<30)+grown:~0ull;
+  return 0;}
 int nvmlDeviceGetName(void*h,char*b,unsigned n){strncpy(b,(long)h==1?"NVIDIA GeForce RTX 3090":"NVIDIA GeForce GTX 980 Ti",n);return 0;}
 int nvmlDeviceGetUUID(void*h,char*b,unsigned n){strncpy(b,(long)h==1?"GPU-aaaa":"GPU-bbbb",n);return 0;}
 int nvmlDeviceGetMemoryInfo(void*h,mem1*m){m->total=6ull<<30;m->used=1ull<<30;m->free=5ull<<30;return 0;}
@@ -129,6 +143,43 @@ def test_after_an_error_devices_are_unhealthy_and_the_library_is_opened_again(
         [True, True],
     ]
     assert "NVML" in taken[1]["message"]
+
+
+@pytest.mark.integration
+def test_a_device_that_fell_off_the_bus_is_unhealthy_and_hides_no_other(
+    tmp_path: Path, compiler: str
+) -> None:
+    """What it last held is not free."""
+    taken = samples_with_stub(tmp_path, compiler, 3, STUB_LOSES_ONE="1")
+    assert [[(d["uuid"], d.get("healthy", True)) for d in s["devices"]] for s in taken] == [
+        [("GPU-aaaa", True), ("GPU-bbbb", True)],
+        [("GPU-aaaa", True), ("GPU-bbbb", False)],
+        [("GPU-aaaa", True), ("GPU-bbbb", False)],
+    ]
+    assert taken[1]["message"].startswith("NVML: device 1: ")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("how", "known", "processes"),
+    [
+        ("listed", True, [{"pid": 4194999, "usedMb": 3072}]),
+        ("growing", True, [{"pid": 4194999, "usedMb": 1024}]),
+        ("without memory", False, [{"pid": 4194999}]),
+        ("forbidden", False, []),
+    ],
+)
+def test_a_device_says_whether_its_processes_are_known(
+    tmp_path: Path,
+    compiler: str,
+    how: str,
+    known: bool,  # noqa: FBT001
+    processes: list[Any],
+) -> None:
+    """A list that was refused, or that does not say how much each holds, proves nothing by what it lacks."""
+    (first,) = samples_with_stub(tmp_path, compiler, STUB_PROCESSES=how)
+    for device in first["devices"]:
+        assert (device.get("processesKnown", True), device.get("processes", [])) == (known, processes)
 
 
 @pytest.mark.integration

@@ -27,7 +27,7 @@ SETTLE_SECONDS = 300.0
 QUIET_SECONDS = 15.0
 DEMAND_SECONDS = 120.0
 """How long it may take until a Model that is asked for again and again answers, all before it in its group included."""
-DEMANDED = 0.3
+DEMANDED = 0.2
 """The share of histories whose Models must answer a request after the faults."""
 
 
@@ -107,7 +107,7 @@ class History:
                 simulation.checker.restart_waits()
             simulation.checker.check_waits()
             quiet = simulation.clock() - self._last_write
-            if self._has_settled() and quiet > QUIET_SECONDS:
+            if quiet > QUIET_SECONDS and self._has_settled():
                 break
         simulation.checker.end_history()
         quiet = simulation.clock() - self._last_write

@@ -6,6 +6,7 @@ involved.
 
 import asyncio
 import contextlib
+import gc
 import selectors
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
@@ -70,9 +71,15 @@ def _virtual_time() -> Iterator[None]:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in virtual time, from second 0."""
-    with _virtual_time():
-        return _run(main)
+    """Run a coroutine in virtual time, from second 0; without the garbage collector, which would take a tenth of it."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with _virtual_time():
+            return _run(main)
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _run(main: Coroutine[Any, Any, T]) -> T:

@@ -14,6 +14,7 @@ from flexinfer.proxy import errors
 from flexinfer.proxy.activity import ActivityReporter
 from flexinfer.proxy.errors import ConnectError, RequestError
 from flexinfer.proxy.gateway import Gateway
+from flexinfer.proxy.models import ModelTable
 from flexinfer.proxy.view import ModelView
 from flexinfer.reaper.demand import VANISHED_SECONDS
 from flexinfer.runtime.runtime import Runtime
@@ -52,8 +53,9 @@ class Proxy:
     async def main(self, runtime: Runtime) -> None:
         """Run until cancelled, as by SIGKILL: requests that are queued or in flight are lost."""
         self._starts += 1
-        activity = ActivityReporter(runtime, f"{self.name}-{self._starts}")
-        view = ModelView(runtime, activity.publish_now)
+        table = ModelTable()
+        activity = ActivityReporter(runtime, table, f"{self.name}-{self._starts}")
+        view = ModelView(runtime, table, activity.publish_now)
         self._gateway, self._activity, self.accepts = self._make(runtime, view, activity), activity, True
         try:
             async with asyncio.TaskGroup() as tasks:

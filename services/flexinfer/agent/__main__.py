@@ -5,7 +5,7 @@ import logging
 import secrets
 from collections.abc import Sequence
 
-from flexinfer.agent.node_labels import NodeLabels, labels_of, worth_writing
+from flexinfer.agent.node_labels import NodeLabels, labels_of, retry_seconds, without_devices, worth_writing
 from flexinfer.agent.sample import HEARTBEAT_SECONDS, DeviceSample, event_of, is_significant, sample
 from flexinfer.agent.vendors import Vendor, all_vendors
 from flexinfer.runtime.kubernetes.api import NODES, ApiError
@@ -34,12 +34,13 @@ async def publish_samples(runtime: Runtime, vendors: Sequence[Vendor]) -> None:
     published, published_at = DeviceSample(), -HEARTBEAT_SECONDS
     labels = _NodeLabelWriter(runtime, node)
     while True:
+        began = runtime.clock()
         current = await asyncio.to_thread(sample, vendors, published)
         now = runtime.clock()
         due = not number or now - published_at >= HEARTBEAT_SECONDS
         if due or is_significant(published, current):
             number, published, published_at = number + 1, current, now
-            await runtime.bus.publish(event_of(current, node, boot, number))
+            await runtime.bus.publish(event_of(current, node, boot, number, runtime.clock() - began))
             runtime.set_ready(True)
         await labels.write(labels_of(current.devices))
         await runtime.sleep(_SAMPLE_SECONDS if current.devices else HEARTBEAT_SECONDS)
@@ -54,19 +55,27 @@ class _NodeLabelWriter:
     def __init__(self, runtime: Runtime, node: str) -> None:
         self._runtime, self._node = runtime, node
         self._written: NodeLabels | None = None
-        self._written_at = 0.0
+        self._tried_at = self._written_at = float("-inf")
+        self._failures = 0
 
     async def write(self, labels: NodeLabels | None) -> None:
-        """Patch the Node, unless it holds nearly the same; None: there is nothing to write."""
+        """Patch the Node, unless it holds nearly the same; None: the node has no devices."""
         now = self._runtime.clock()
-        if labels is None or not worth_writing(self._written, labels, now - self._written_at):
+        if labels is None and self._written is not None:
+            labels = without_devices(self._written)
+        if labels is None or now < self._tried_at + retry_seconds(self._failures):
             return
+        if not worth_writing(self._written, labels, now - self._written_at):
+            return
+        self._tried_at = now
         try:
             await self._runtime.cluster.merge(NODES, "", self._node, labels.patch())
         except ApiError as error:
-            log.info("labels of node %s not written: %s; retrying with the next sample", self._node, error)
+            self._failures += 1
+            seconds = retry_seconds(self._failures)
+            log.info("labels of node %s not written: %s; retrying in %g s", self._node, error, seconds)
             return
-        self._written, self._written_at = labels, now
+        self._written, self._written_at, self._failures = labels, now, 0
 
 
 RUNNABLE = Runnable("agent", main)

@@ -20,16 +20,19 @@ from flexinfer.api.labels import GPU_FREE_MEMORY_ANNOTATION, GPU_VENDOR_LABEL
 from flexinfer.events.nodes import Device
 
 INTERVAL_SECONDS = 60.0
-"""A small change of the free memory is written at most this often."""
-_SIGNIFICANT_SHARE = 0.05
-"""A change of the free memory by more than this share is written at once."""
+"""The Node is written at most this often: each write is an event for everybody who watches nodes."""
+_RETRY_SECONDS = 2.0
+"""How long a write that failed waits for its first repetition; each further one twice as long."""
+_MAX_DOUBLINGS = 5
+_SIGNIFICANT_SHARE, _SIGNIFICANT_MB = 0.05, 16
+"""A change of the free memory is written if it is larger than both."""
 _PREFIX = GPU_VENDOR_LABEL.removesuffix("vendor")
 
 
 class NodeLabels(msgspec.Struct, frozen=True, kw_only=True):
-    """Labels, and the sum of free memory in MB."""
+    """Labels (None: to be removed), and the sum of free memory in MB."""
 
-    labels: dict[str, str]
+    labels: dict[str, str | None]
     free_mb: int
 
     def patch(self) -> dict[str, object]:
@@ -39,7 +42,10 @@ class NodeLabels(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def labels_of(devices: Sequence[Device]) -> NodeLabels | None:
-    """Return the labels of a node with these devices; None without any."""
+    """Return the labels of a node with these devices; None without any.
+
+    The memory of a device that is not healthy is not known, so it is not free.
+    """
     if not devices:
         return None
     largest = max(devices, key=lambda device: (device.total_mb, device.uuid))
@@ -47,7 +53,7 @@ def labels_of(devices: Sequence[Device]) -> NodeLabels | None:
         "vendor": largest.vendor.upper(),
         "arch": largest.architecture,
         "count": str(len(devices)),
-        "vram": f"{largest.total_mb // 1024}Gi",
+        "vram": f"{largest.total_mb // 1024}Gi" if largest.total_mb else "",
     }
     return NodeLabels(
         labels={f"{_PREFIX}{name}": value for name, value in labels.items() if value},
@@ -55,10 +61,23 @@ def labels_of(devices: Sequence[Device]) -> NodeLabels | None:
     )
 
 
+def without_devices(written: NodeLabels) -> NodeLabels:
+    """Return what replaces the labels of a node whose devices are all gone."""
+    labels = dict.fromkeys(written.labels) | {f"{_PREFIX}count": "0"}
+    return NodeLabels(labels=labels, free_mb=0)
+
+
 def worth_writing(previous: NodeLabels | None, current: NodeLabels, age: float) -> bool:
-    """Tell whether labels differ enough from those written `age` seconds ago, or are due."""
-    if previous is None or previous.labels != current.labels:
+    """Tell whether labels differ enough from those written `age` seconds ago, and those are old enough."""
+    if previous is None:
         return True
+    if age < INTERVAL_SECONDS:
+        return False
     change = abs(previous.free_mb - current.free_mb)
-    significant = change > _SIGNIFICANT_SHARE * max(previous.free_mb, 1)
-    return significant or (age >= INTERVAL_SECONDS and change > 0)
+    significant = change > _SIGNIFICANT_MB and change > _SIGNIFICANT_SHARE * previous.free_mb
+    return significant or previous.labels != current.labels
+
+
+def retry_seconds(failures: int) -> float:
+    """Return how long to wait after so many writes in a row have failed."""
+    return 0.0 if not failures else _RETRY_SECONDS * 2.0 ** min(failures - 1, _MAX_DOUBLINGS)

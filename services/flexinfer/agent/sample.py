@@ -23,7 +23,7 @@ class DeviceSample(msgspec.Struct, frozen=True, kw_only=True):
 def sample(vendors: Sequence[Vendor], previous: DeviceSample) -> DeviceSample:
     """Probe every vendor; blocks for milliseconds.
 
-    Devices of a vendor whose probe failed are kept from the previous sample, as unhealthy.
+    Devices that a failed probe of their vendor lacks are kept from the previous sample, as unhealthy.
     """
     probes = [(vendor, vendor.probe()) for vendor in vendors]
     devices = [device for vendor, probe in probes for device in _devices(vendor, probe, previous)]
@@ -36,8 +36,9 @@ def sample(vendors: Sequence[Vendor], previous: DeviceSample) -> DeviceSample:
 def _devices(vendor: Vendor, probe: ProbeResult, previous: DeviceSample) -> Sequence[Device]:
     if not probe.broken:
         return probe.devices
-    last_known = [device for device in previous.devices if device.vendor == vendor.name]
-    return [msgspec.structs.replace(device, healthy=False) for device in last_known]
+    answered = {device.uuid for device in probe.devices}
+    missing = [d for d in previous.devices if d.vendor == vendor.name and d.uuid not in answered]
+    return [*probe.devices, *(msgspec.structs.replace(device, healthy=False) for device in missing)]
 
 
 def is_significant(published: DeviceSample, current: DeviceSample) -> bool:
@@ -50,7 +51,8 @@ def is_significant(published: DeviceSample, current: DeviceSample) -> bool:
 
 def _differs(before: Device, now: Device) -> bool:
     return (
-        (before.healthy, before.total_mb) != (now.healthy, now.total_mb)
+        (before.healthy, before.total_mb, before.processes_known)
+        != (now.healthy, now.total_mb, now.processes_known)
         or [p.pid for p in before.processes] != [p.pid for p in now.processes]
         or abs(before.free_mb - now.free_mb) >= _MEMORY_MB
         or abs(before.utilisation - now.utilisation) >= _UTILISATION
@@ -58,6 +60,16 @@ def _differs(before: Device, now: Device) -> bool:
     )
 
 
-def event_of(current: DeviceSample, node: str, boot: str, number: int) -> GpusObserved:
-    """Return the event of a sample; `number` counts from 1 for each `boot` of the agent."""
-    return GpusObserved(node=node, boot=boot, sample=number, devices=current.devices, message=current.message)
+def event_of(current: DeviceSample, node: str, boot: str, number: int, age: float) -> GpusObserved:
+    """Return the event of a sample that was begun `age` seconds ago.
+
+    `number` counts from 1 for each `boot` of the agent.
+    """
+    return GpusObserved(
+        node=node,
+        boot=boot,
+        sample=number,
+        age_seconds=max(0.0, age),
+        devices=current.devices,
+        message=current.message,
+    )

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from flexinfer import backends
 from flexinfer.api import conditions
+from flexinfer.api.address import host_port
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
@@ -142,7 +143,7 @@ def _joined(reason: str, message: str) -> str:
 def address(model: Model, pod: PodFacts) -> str:
     """Return host:port of a Pod's engine; empty while it has no address."""
     backend = backends.find(model.spec.backend)
-    return f"{pod.ip}:{backend.port}" if backend is not None and pod.ip else ""
+    return host_port(pod.ip, backend.port) if backend is not None and pod.ip else ""
 
 
 def stage_seconds(model: Model, settings: LaunchSettings, reason: str) -> float:

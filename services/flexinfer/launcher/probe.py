@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 
 from flexinfer import backends, sources
+from flexinfer.api.address import host_port
 from flexinfer.api.model import Model
 from flexinfer.backends import Backend
 from flexinfer.events.workload import PodFacts, pod_facts
@@ -185,7 +186,7 @@ class _ProbeAttempt:
             return
         if not target.pod.ip:
             return
-        root = f"http://{target.pod.ip}:{backend.port}"
+        root = f"http://{host_port(target.pod.ip, backend.port)}"
         answer = await self._ask(f"{root}{backend.health}")
         good = answer.good and _expected(self.model, backend) in answer.body
         was_healthy = target.healthy
@@ -277,7 +278,7 @@ def _pod_up(model: Model, state: ObservedState, memory: Memory) -> PodFacts | No
 def _was_ready(model: Model, pod: PodFacts) -> bool:
     """Tell whether the engine was Ready before this process started: then one late answer does not end that."""
     view = view_of(model)
-    host = view.backend.address.rpartition(":")[0]
+    host = view.backend.address.rpartition(":")[0].strip("[]")
     return view.ready.true and bool(pod.ip) and host == pod.ip
 
 

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import secrets
 
-import aiohttp
 from aiohttp import web
 
 from flexinfer.proxy.activity import ActivityReporter
+from flexinfer.proxy.engine import engine_session
 from flexinfer.proxy.gateway import Gateway
 from flexinfer.proxy.http import application
+from flexinfer.proxy.models import ModelTable
 from flexinfer.proxy.view import ModelView
 from flexinfer.runtime.health import publish_port
 from flexinfer.runtime.nats.connection import secret
@@ -20,11 +21,10 @@ from flexinfer.runtime.runtime import Runtime
 async def main(runtime: Runtime) -> None:
     """Serve until cancelled; then let requests in flight end, and publish that this proxy has ended."""
     settings = runtime.settings
-    activity = ActivityReporter(runtime, f"proxy-{settings.identity[:8]}-{secrets.token_hex(3)}")
-    view = ModelView(runtime, activity.publish_now)
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=15)
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as session:
+    table = ModelTable()
+    activity = ActivityReporter(runtime, table, f"proxy-{settings.identity[:8]}-{secrets.token_hex(3)}")
+    view = ModelView(runtime, table, activity.publish_now)
+    async with engine_session() as session:
         gateway = Gateway(runtime, view, activity)
         runner = web.AppRunner(
             application(gateway, session, secret(settings.api_key_file)),

@@ -12,6 +12,7 @@ import contextlib
 import msgspec
 
 from flexinfer.events import events
+from flexinfer.proxy.models import ModelTable
 from flexinfer.proxy.view import Route
 from flexinfer.runtime.runtime import Runtime
 
@@ -36,10 +37,14 @@ class _Activity(msgspec.Struct):
 
 
 class ActivityReporter:
-    """Records the traffic of each Model that has any, and publishes it under this proxy's name."""
+    """Records the traffic of each Model that has any, and publishes it under this proxy's name.
 
-    def __init__(self, runtime: Runtime, proxy: str) -> None:
-        self._runtime, self._proxy = runtime, proxy
+    Each message says up to which resourceVersion of the table's Models this proxy has read: what was published
+    before it had seen a stop says nothing about the requests that it will still send.
+    """
+
+    def __init__(self, runtime: Runtime, table: ModelTable, proxy: str) -> None:
+        self._runtime, self._table, self._proxy = runtime, table, proxy
         self._started = runtime.clock()
         self._activities: dict[str, _Activity] = {}  # uid -> its traffic
         self._due = asyncio.Event()
@@ -101,7 +106,7 @@ class ActivityReporter:
         return min([heartbeat_at, *changed])
 
     async def _publish_heartbeat(self) -> None:
-        await self._runtime.bus.publish(events.ProxyObserved(proxy=self._proxy))
+        await self._runtime.bus.publish(events.ProxyObserved(proxy=self._proxy, version=self._table.version))
 
     async def _publish(self, activity: _Activity, now: float) -> None:
         breaker, meta = activity.route.breaker, activity.route.model.metadata
@@ -116,6 +121,7 @@ class ActivityReporter:
                 idle_seconds=max(0.0, now - self._last_request(activity.route)),
                 in_flight=breaker.in_flight,
                 waiting=breaker.queued,
+                version=meta.version,
             )
         )
 
@@ -124,18 +130,24 @@ class ActivityReporter:
         return self._started if route.last_request is None else route.last_request
 
     def _forget(self, now: float) -> None:
-        """Drop Models without traffic whose next message would not come too early any more."""
+        """Drop deleted Models, and those without traffic whose next message would not come too early any more."""
         self._activities = {
             uid: a
             for uid, a in self._activities.items()
-            if a.unpublished
-            or a.due_now
-            or a.route.breaker.busy
-            or now < a.published_at + MIN_INTERVAL_SECONDS
+            if not a.route.deleted
+            and (
+                a.unpublished
+                or a.due_now
+                or a.route.breaker.busy
+                or now < a.published_at + MIN_INTERVAL_SECONDS
+            )
         }
 
 
 def _is_due(activity: _Activity, now: float, *, heartbeat: bool) -> bool:
+    """Tell whether to publish; a deleted Model never: a later one of the same name has its subject."""
+    if activity.route.deleted:
+        return False
     changed = activity.changed and now >= activity.published_at + MIN_INTERVAL_SECONDS
     beating = heartbeat and (activity.route.breaker.busy or activity.unpublished)
     return changed or activity.due_now or beating

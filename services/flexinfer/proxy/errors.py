@@ -34,8 +34,9 @@ class RequestError(Exception):
 
     def body(self) -> bytes:
         """Return the error body."""
+        message = self.message.encode(errors="replace").decode()  # it may quote what is not UTF-8
         return msgspec.json.encode(
-            {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+            {"error": {"message": message, "type": self.kind, "param": self.param, "code": self.code}}
         )
 
     def headers(self) -> dict[str, str]:
@@ -64,6 +65,18 @@ def invalid_body(cause: Exception) -> RequestError:
     return RequestError(400, f"invalid request body: {cause}", "invalid_json")
 
 
+def invalid_header(name: str, cause: str, status: int = 400) -> RequestError:
+    """400 or 417: a header that the proxy cannot act upon; `cause` says what is wrong and what to send."""
+    return RequestError(status, f"header {name} {cause}", "invalid_header")
+
+
+def invalid_path() -> RequestError:
+    """400: a path that leaves the one that it names."""
+    return RequestError(
+        400, "the path contains `..`; send the path of the engine's API itself", "invalid_path"
+    )
+
+
 def model_missing() -> RequestError:
     """400: neither the path, nor the Host header, nor the body names a Model."""
     message = "the request names no model; set `model` in the request body"
@@ -73,6 +86,12 @@ def model_missing() -> RequestError:
 def body_too_large(limit: int) -> RequestError:
     """413; `limit` is in bytes."""
     return RequestError(413, f"the request body is larger than {limit >> 20} MiB", "body_too_large")
+
+
+def body_too_slow(seconds: float) -> RequestError:
+    """408; `seconds` is how long the body may take."""
+    message = f"the request body did not arrive within {seconds:g}s; send all that Content-Length announces"
+    return RequestError(408, message, "request_timeout")
 
 
 def model_not_found(name: str, available: Sequence[str]) -> RequestError:
@@ -140,6 +159,12 @@ def _budget(model: Model, waited: float) -> str:
 
 def _retryable(message: str, code: str) -> RequestError:
     return RequestError(503, message, code, kind="server_error", retry_after=RETRY_AFTER_SECONDS)
+
+
+def internal() -> RequestError:
+    """500: an error of the proxy itself."""
+    message = "the proxy failed to handle the request; its log has the cause"
+    return RequestError(500, message, "internal_error", kind="server_error")
 
 
 # --- what the engine did

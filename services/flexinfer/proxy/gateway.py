@@ -31,6 +31,9 @@ WAKE_SECONDS = 1.0
 MAX_ATTEMPTS = 20
 RECONNECT_SECONDS = 0.5
 _MAX_LISTED = 20
+_SHORTEST_CONNECT_SECONDS, _LONGEST_CONNECT_SECONDS = 0.5, 5.0
+_LONGEST_QUEUED_SECONDS = 24 * 3600.0
+"""No request is queued longer, whatever the Model's coldStartTimeout says."""
 
 
 class ProxiedRequest(msgspec.Struct, frozen=True):
@@ -57,15 +60,15 @@ class Gateway:
     @property
     def models(self) -> list[Model]:
         """All Models."""
-        return list(self._view.state.models.values())
+        return list(self._view.table.models.values())
 
     def find(self, name: str) -> Model:
         """Return a Model by the name that clients use; raises RequestError (404)."""
-        models = self._view.state.models
-        model = models.get(name) if "/" in name else None
-        model = model or routing.find_model(name, models, self.default_namespace)
+        table = self._view.table
+        model = table.models.get(name) if "/" in name else None
+        model = model or routing.find_model(name, table, self.default_namespace)
         if model is None:
-            available = sorted(routing.public_id(m, self.default_namespace) for m in models.values())
+            available = sorted(routing.public_id(m, self.default_namespace) for m in table.models.values())
             raise errors.model_not_found(name, available[:_MAX_LISTED])
         return model
 
@@ -78,7 +81,7 @@ class Gateway:
         model = self.find(match.key or fields.model)
         name = _served_name(model)
         if whole.get("model") != name:
-            body = msgspec.json.encode(whole | {"model": name})
+            body = openai.with_model(whole, name)
         received = self._runtime.clock()
         deadline = received + _cold_start_seconds(model)
         return ProxiedRequest(self._view.route(model), match.path, body, received, deadline)
@@ -95,10 +98,17 @@ class Gateway:
                     return await send(address)
                 except ConnectError as error:
                     log.info("%s at %s refused the connection: %s", route.model.key, address, error)
-            if attempt == MAX_ATTEMPTS or self._runtime.clock() >= request.deadline:
+            self._view.recheck(route)
+            left = request.deadline - self._runtime.clock()
+            if attempt == MAX_ATTEMPTS or left <= 0:
                 break
-            await route.wait_for_change(address, RECONNECT_SECONDS)
+            await route.wait_for_change(address, min(RECONNECT_SECONDS, left))
         raise errors.connections_refused(route.model, address, attempt)
+
+    def connect_seconds(self, request: ProxiedRequest) -> float:
+        """Return how long a connection to the engine may take: what is left of the request's time."""
+        left = request.deadline - self._runtime.clock()
+        return min(_LONGEST_CONNECT_SECONDS, max(_SHORTEST_CONNECT_SECONDS, left))
 
     @contextlib.asynccontextmanager
     async def acquire(self, request: ProxiedRequest) -> AsyncIterator[str]:
@@ -134,7 +144,7 @@ class Gateway:
         """Wait in the queue, and have the Model started; raises RequestError at the deadline."""
         self._ensure_wakes(request.route)
         try:
-            async with asyncio.timeout(request.deadline - self._runtime.clock()):
+            async with asyncio.timeout(max(0.0, request.deadline - self._runtime.clock())):
                 await admission
         except TimeoutError:
             raise self._timed_out(request) from None
@@ -172,6 +182,6 @@ def _served_name(model: Model) -> str:
 def _cold_start_seconds(model: Model) -> float:
     """Return how long a request may be queued; 0 for a duration that the Model will not be accepted with."""
     try:
-        return seconds(model.spec.serverless.cold_start_timeout)
-    except ValueError:
+        return min(seconds(model.spec.serverless.cold_start_timeout), _LONGEST_QUEUED_SECONDS)
+    except (ValueError, OverflowError):
         return 0.0

@@ -2,10 +2,10 @@
 
 Its strict parser refuses what two servers could read differently.
 
-A stream whose engine died ends in an error event and an aborted connection, never in a regular end. Which
-engine is asked, and when, is for the gateway to decide.
+Which engine is asked, and when, is for the gateway to decide.
 """
 
+import asyncio
 import hmac
 import io
 import logging
@@ -16,7 +16,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from flexinfer.proxy import errors, openai, routing
+from flexinfer.proxy import engine, errors, openai, routing
 from flexinfer.proxy.errors import ConnectError, RequestError
 from flexinfer.proxy.gateway import Gateway, ProxiedRequest
 
@@ -24,23 +24,8 @@ log = logging.getLogger(__name__)
 BODY_LIMIT = 16 << 20
 _CHUNKED_SIZE = 1 << 19
 """aiohttp sends a body of this size piece by piece only when it is given as a file."""
-_NOT_FORWARDED = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "content-length",
-        "host",
-        "authorization",
-        "accept-encoding",
-        "content-encoding",
-    }
-)
+BODY_SECONDS = 300.0
+"""A client has so long to send its whole body."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -58,17 +43,31 @@ def application(gateway: Gateway, session: aiohttp.ClientSession, key: str) -> w
             return _error_response(errors.body_too_large(BODY_LIMIT))
         except web.HTTPException as error:
             code = "not_found" if error.status == 404 else "invalid_request"  # noqa: PLR2004
-            message = f"{request.method} {request.path}: {error.reason}"
+            message = f"{request.method} {request.rel_url.raw_path}: {error.reason}"
             return _error_response(RequestError(error.status, message, code))
+        except Exception:
+            log.exception("%s %s failed", request.method, request.rel_url.raw_path)
+            return _error_response(errors.internal())
 
     app = web.Application(client_max_size=BODY_LIMIT, middlewares=[answer_errors])
     handlers = _Handlers(gateway, session)
-    app.router.add_get("/healthz", handlers.health)
+    routes: list[tuple[str, str, Handler]] = [("GET", "/healthz", handlers.health)]
     for prefix in ("", "/model/{namespace}/{name}"):
-        app.router.add_get(f"{prefix}/v1/models", handlers.models)
-        app.router.add_get(f"{prefix}/v1/models/{{model:.+}}", handlers.model)
-        app.router.add_post(f"{prefix}/v1/{{rest:.+}}", handlers.post)
+        routes.append(("GET", f"{prefix}/v1/models", handlers.models))
+        routes.append(("GET", f"{prefix}/v1/models/{{model:.+}}", handlers.model))
+        routes.append(("POST", f"{prefix}/v1/{{rest:.+}}", handlers.post))
+    for method, path, handler in [*routes, ("*", "/{path:.*}", handlers.unknown)]:
+        app.router.add_route(method, path, handler, expect_handler=_expect)
     return app
+
+
+async def _expect(request: web.Request) -> web.StreamResponse | None:
+    """Ask for the body of a client that waits for it; any other expectation is answered with an error."""
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        return _error_response(errors.invalid_header("Expect", "is not 100-continue; leave it out", 417))
+    if request.version >= aiohttp.HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return None
 
 
 def _authorize(request: web.Request, key: str) -> None:
@@ -76,7 +75,8 @@ def _authorize(request: web.Request, key: str) -> None:
     if not key or request.path == "/healthz":
         return
     token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    if not hmac.compare_digest(token.encode(), key.encode()):
+    # A header may hold any bytes; what is not UTF-8 arrives as surrogates.
+    if not hmac.compare_digest(token.encode(errors="surrogateescape"), key.encode()):
         raise errors.invalid_api_key()
 
 
@@ -96,9 +96,16 @@ class _Handlers:
         """Answer that the proxy listens."""
         return web.Response(text="ok")
 
+    async def unknown(self, request: web.Request) -> web.StreamResponse:
+        """Answer what no other route does."""
+        path = routing.match_request(request.rel_url.raw_path, request.host).path
+        if path == "/healthz" or path.startswith("/v1/"):
+            raise web.HTTPMethodNotAllowed(request.method, ())
+        raise web.HTTPNotFound
+
     async def models(self, request: web.Request) -> web.Response:
         """List the Models; below a Model's own path, that one alone."""
-        key = routing.match_request(request.path, request.host).key
+        key = routing.match_request(request.rel_url.raw_path, request.host).key
         models = [self._gateway.find(key)] if key else self._gateway.models
         body = openai.listing(models, self._gateway.default_namespace)
         return web.Response(body=body, content_type="application/json")
@@ -111,57 +118,43 @@ class _Handlers:
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Forward a request to its Model's engine, as soon as that is ready."""
-        proxied = self._gateway.resolve(request.path, request.host, await request.read())
+        path = request.rel_url.raw_path
+        proxied = self._gateway.resolve(path, request.host, await _read_body(request))
         return await self._gateway.forward(proxied, partial(self._send, request, proxied))
 
     async def _send(self, request: web.Request, proxied: ProxiedRequest, address: str) -> web.StreamResponse:
         """Send a request to an engine and its response to the client.
 
-        Raises ConnectError, or RequestError (502).
+        Raises ConnectError, or RequestError (400, 502).
         """
-        query = f"?{request.query_string}" if request.query_string else ""
         body = proxied.body
         try:
             async with self._session.post(
-                f"http://{address}{proxied.path}{query}",
+                engine.url_of(request, proxied.path, address),
                 data=body if len(body) < _CHUNKED_SIZE else io.BytesIO(body),
-                headers={k: v for k, v in request.headers.items() if k.lower() not in _NOT_FORWARDED},
+                headers=engine.headers_of(request),
                 allow_redirects=False,
+                timeout=self._timeout(proxied),
             ) as upstream:
-                return await _relay(request, upstream)
-        except aiohttp.ClientConnectorError as error:
+                return await engine.relay(request, upstream)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise ConnectError(str(error)) from error
         except (aiohttp.ClientError, OSError) as error:
             raise errors.no_response(proxied.route.model, error) from error
 
+    def _timeout(self, proxied: ProxiedRequest) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=None, sock_connect=self._gateway.connect_seconds(proxied))
 
-async def _relay(request: web.Request, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
-    """Send an engine's response to the client, chunk by chunk as it arrives."""
-    response = web.StreamResponse(status=upstream.status)
-    for name, value in upstream.headers.items():
-        if name.lower() not in _NOT_FORWARDED:
-            response.headers.add(name, value)
-    length = upstream.headers.get("Content-Length")
-    if length is not None:
-        response.content_length = int(length)
-    await response.prepare(request)
-    tail = b"\n\n"
+
+async def _read_body(request: web.Request) -> bytes:
+    """Return the body of a request.
+
+    Raises RequestError: 400 for one that its Content-Encoding does not describe, 408 for one that does not arrive.
+    """
     try:
-        async for chunk in upstream.content.iter_any():
-            await response.write(chunk)
-            tail = (tail + chunk)[-2:]
-    except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError) as error:
-        log.info("the engine closed the connection before the response was complete: %s", error)
-        await _abort(request, response, tail, sse=upstream.content_type == "text/event-stream")
-        return response
-    await response.write_eof()
-    return response
-
-
-async def _abort(request: web.Request, response: web.StreamResponse, tail: bytes, *, sse: bool) -> None:
-    """Abort the connection to the client; a stream first gets an error event, at an event's boundary."""
-    if sse:
-        separator = b"" if tail == b"\n\n" else b"\n\n"
-        await response.write(separator + b"data: " + errors.response_cut().body() + b"\n\n")
-    if request.transport is not None:
-        request.transport.abort() if not sse else request.transport.close()
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError as error:
+        raise errors.body_too_slow(BODY_SECONDS) from error
+    except (web.RequestPayloadError, aiohttp.http.HttpProcessingError) as error:
+        raise errors.invalid_body(error) from error

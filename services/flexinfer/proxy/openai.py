@@ -1,6 +1,6 @@
 """OpenAI's shapes: what a request's body must say, and the list of models."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,14 @@ def read(body: bytes) -> tuple[RequestFields, dict[str, Any]]:
     return fields, whole
 
 
+def with_model(body: Mapping[str, Any], name: str) -> bytes:
+    """Return a body with another `model`; raises RequestError (400) for one that cannot be written as JSON."""
+    try:
+        return msgspec.json.encode({**body, "model": name})
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise errors.invalid_body(error) from error
+
+
 def model_entry(model: Model, default_namespace: str) -> dict[str, Any]:
     """Return one entry of `/v1/models`; Models scaled to zero are listed too, with their phase."""
     return {
@@ -45,8 +53,11 @@ def model_entry(model: Model, default_namespace: str) -> dict[str, Any]:
 
 
 def _unix_seconds(timestamp: str | None) -> int:
-    """Return an API server's time as OpenAI's clients expect it."""
-    return int(datetime.fromisoformat(timestamp).timestamp()) if timestamp else 0
+    """Return an API server's time as OpenAI's clients expect it; 0 for what is no time."""
+    try:
+        return int(datetime.fromisoformat(timestamp).timestamp()) if timestamp else 0
+    except (ValueError, OverflowError):
+        return 0
 
 
 def listing(models: Iterable[Model], default_namespace: str) -> bytes:

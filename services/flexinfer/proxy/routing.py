@@ -5,7 +5,7 @@ then `model` in the body. A body names a Model by `<name>` in the proxy's defaul
 `<namespace>/<name>`, or by an alias that only one Model has.
 """
 
-from collections.abc import Mapping
+from urllib.parse import unquote
 
 import msgspec
 
@@ -13,6 +13,10 @@ from flexinfer.api import conditions, reasons
 from flexinfer.api.installation import PROXY_SERVICE
 from flexinfer.api.model import Model
 from flexinfer.api.phase import phase_of
+from flexinfer.api.reasons import Reason
+from flexinfer.proxy.models import ModelTable
+
+_STOPS = frozenset({Reason.DRAINING, Reason.STOPPING})
 
 
 class RouteMatch(msgspec.Struct, frozen=True):
@@ -23,11 +27,11 @@ class RouteMatch(msgspec.Struct, frozen=True):
 
 
 def match_request(path: str, host: str) -> RouteMatch:
-    """Return the Model that path or Host name."""
+    """Return the Model that path (as it was sent, with its escapes) or Host name."""
     if path.startswith("/model/"):
         parts = path.split("/", 4)
         if len(parts) == 5 and parts[2] and parts[3]:  # noqa: PLR2004 -- /model/<namespace>/<name>/rest
-            return RouteMatch(f"{parts[2]}/{parts[3]}", f"/{parts[4]}")
+            return RouteMatch(f"{unquote(parts[2])}/{unquote(parts[3])}", f"/{parts[4]}")
     return RouteMatch(_key_of_host(host), path)
 
 
@@ -40,20 +44,13 @@ def _key_of_host(host: str) -> str | None:
     return f"{labels[1]}/{labels[0]}"
 
 
-def find_model(name: str, models: Mapping[str, Model], default_namespace: str) -> Model | None:
+def find_model(name: str, table: ModelTable, default_namespace: str) -> Model | None:
     """Return the Model that a body names, None when there is none or more than one."""
     for key in (f"{default_namespace}/{name}", name):
-        if key in models:
-            return models[key]
-    matches = [m for m in models.values() if name in _aliases(m)]
-    return matches[0] if len(matches) == 1 else None
-
-
-def _aliases(model: Model) -> tuple[str, ...]:
-    litellm = model.spec.litellm
-    if litellm is None or not litellm.enabled:
-        return ()
-    return (*((litellm.served_model_name,) if litellm.served_model_name else ()), *litellm.aliases)
+        if key in table.models:
+            return table.models[key]
+    keys = table.keys_of_alias(name)
+    return table.models[keys[0]] if len(keys) == 1 else None
 
 
 def public_id(model: Model, default_namespace: str) -> str:
@@ -69,6 +66,12 @@ def ready_address(model: Model) -> str:
     if condition is None or not condition.true or model.deleting or backend is None:
         return ""
     return backend.address
+
+
+def is_stopping(model: Model) -> bool:
+    """Tell whether the Model's engine is about to be stopped."""
+    condition = model.condition(conditions.READY)
+    return condition is not None and not condition.true and condition.reason in _STOPS
 
 
 def permanent_failure(model: Model) -> conditions.Condition | None:

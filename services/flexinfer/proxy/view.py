@@ -1,8 +1,8 @@
-"""The Models as last observed, with a route and a queue for each.
+"""The view: a route and a queue for each Model, kept up to date with what is observed.
 
 The view follows the state stream and applies what changes to the routes. While NATS is unavailable it keeps
-them: Models that are ready go on serving. A hint that an engine is ready only makes it read that Model; it
-believes the API server alone.
+them: Models that are ready go on serving. A hint that an engine is ready only makes it read that Model, and so
+does an engine that refuses a connection; the API server's answer counts, whatever was observed before.
 """
 
 import asyncio
@@ -17,13 +17,15 @@ from flexinfer.events import events
 from flexinfer.proxy import errors, routing
 from flexinfer.proxy.breaker import UNLIMITED, Breaker
 from flexinfer.proxy.errors import RequestError
+from flexinfer.proxy.models import Change, ModelTable, version_of
 from flexinfer.runtime.kubernetes.api import MODELS, ApiError, NotFoundError
 from flexinfer.runtime.runtime import Disconnected, Runtime, Snapshot, subscriptions_of
-from flexinfer.state.apply import apply_events, resync
-from flexinfer.state.observed import Observation, ObservedState
+from flexinfer.state.observed import Observation
 
 log = logging.getLogger(__name__)
-_RETRY_SECONDS = 0.5
+OUTAGE_SECONDS = 5.0
+"""How long NATS may be unavailable before requests that wait for a cold start are rejected."""
+_RETRY_SECONDS, _RECHECK_SECONDS = 0.5, 1.0
 
 
 class Route:
@@ -33,6 +35,8 @@ class Route:
         self.breaker = Breaker()
         self.last_request: float | None = None
         """When a request of this Model last arrived, was admitted or ended, by the monotonic clock."""
+        self.read_at = float("-inf")
+        """When its Model was last read because the engine refused a connection."""
         self.deleted = False
         self._changed = asyncio.Event()
         self.update(model)
@@ -62,17 +66,24 @@ class Route:
 
 
 class ModelView:
-    """All Models and their routes; calls `on_unready` with the route of each Model that stops being ready."""
+    """The routes of all Models of a table.
 
-    def __init__(self, runtime: Runtime, on_unready: Callable[[Route], None]) -> None:
+    Calls `on_unready` with the route of each Model that stops being ready, and at each change of one whose
+    engine is about to be stopped.
+    """
+
+    def __init__(self, runtime: Runtime, table: ModelTable, on_unready: Callable[[Route], None]) -> None:
         self._runtime, self._on_unready = runtime, on_unready
-        self.state = ObservedState()
+        self.table = table
         self.nats_available = False
+        self._outages = 0  # counts beginnings and ends: what waits for one sees that it has passed
         self._routes: dict[str, Route] = {}  # uid -> its route
         self._confirmed = False
 
     def route(self, model: Model) -> Route:
-        """Return the route of a Model that is in `state`."""
+        """Return the route of a Model of the table; raises RequestError (500) if an error left it without one."""
+        if model.uid not in self._routes:
+            raise errors.internal()
         return self._routes[model.uid]
 
     def rejection(self, route: Route) -> RequestError | None:
@@ -86,6 +97,16 @@ class ModelView:
             return errors.nats_unavailable(route.model)
         return None
 
+    def recheck(self, route: Route) -> None:
+        """Read a Model whose engine refused a connection: what was observed of it may be wrong.
+
+        At most once a second.
+        """
+        now = self._runtime.clock()
+        if now >= route.read_at + _RECHECK_SECONDS:
+            route.read_at = now
+            self._runtime.spawn_background(self._read(route))
+
     async def follow(self) -> None:
         """Apply what the bus delivers, until cancelled."""
         async for delivery in self._runtime.bus.deliveries(subscriptions_of(SERVICES["proxy"])):
@@ -93,25 +114,34 @@ class ModelView:
                 case Snapshot(observations=observations):
                     self._replay(observations)
                 case Disconnected():
-                    self.nats_available = False
-                    for route in self._routes.values():
-                        self._release_rejected(route)
+                    self._outages += 1
+                    self._runtime.spawn_background(self._outage(self._outages))
                 case Observation(event=events.EngineReady() as hint):
-                    self._runtime.spawn_background(self._read(hint))
-                case Observation():
-                    self._apply(apply_events(self.state, [delivery]))
+                    self._take_hint(hint)
+                case Observation(event=event):
+                    self._apply(self.table.apply(event))
+
+    async def _outage(self, number: int) -> None:
+        """Reject the requests of Models that are not ready, unless this outage ends soon: NATS may only restart."""
+        await self._runtime.sleep(OUTAGE_SECONDS)
+        if number != self._outages:
+            return
+        self.nats_available = False
+        for route in self._routes.values():
+            self._release_rejected(route)
 
     def _replay(self, observations: Sequence[Observation]) -> None:
-        """Replace the state by a replay of the stream; newer Models, as read from the API server, stay."""
+        self._outages += 1
         self.nats_available = True
-        self._apply(resync(self.state, observations, self._runtime.clock()))
+        for change in self.table.replace(observation.event for observation in observations):
+            self._apply(change)
         if not self._confirmed:
             self._confirmed = True
             self._runtime.spawn_background(self._confirm())
 
     async def _confirm(self) -> None:
         """Report ready once the API server has answered: after an outage the stream may be older."""
-        while (model := next(iter(self.state.models.values()), None)) is not None:
+        while (model := next(iter(self.table.models.values()), None)) is not None:
             try:
                 await self._runtime.cluster.get(MODELS, model.metadata.namespace, model.metadata.name)
             except NotFoundError:
@@ -123,42 +153,73 @@ class ModelView:
                 break
         self._runtime.set_ready(True)
 
-    async def _read(self, hint: events.EngineReady) -> None:
+    def _take_hint(self, hint: events.EngineReady) -> None:
         """Read a Model whose engine is said to be ready, if that uid is known and not ready yet."""
         route = self._routes.get(hint.uid)
-        if route is None or route.address or route.model.key != f"{hint.namespace}/{hint.name}":
+        if route is not None and not route.address and route.model.key == f"{hint.namespace}/{hint.name}":
+            self._runtime.spawn_background(self._read(route))
+
+    async def _read(self, route: Route) -> None:
+        """Read a Model and believe the answer; again if the stream brought another state meanwhile.
+
+        The answer may be older than that one, and nothing would bring it a second time.
+        """
+        while not route.deleted:
+            before, model = route.model, None
+            try:
+                model = await self._runtime.cluster.get(
+                    MODELS, before.metadata.namespace, before.metadata.name
+                )
+            except NotFoundError:
+                log.info("%s is not there any more", before.key)
+            except ApiError as error:
+                log.info("%s could not be read: %s", before.key, error)
+                return
+            if route.model is before or (model is not None and _not_older(model, route.model)):
+                self._take_answer(route, model)
+                return
+
+    def _take_answer(self, route: Route, model: Model | None) -> None:
+        held = route.model
+        if route.deleted:
+            return
+        if model is not None:
+            self._apply(self.table.confirm(model))
+        else:
+            self._apply(self.table.delete(held.key, held.uid))
+
+    def _apply(self, change: Change | None) -> None:
+        """Bring the route of a Model up to date; an unexpected error costs this Model, and nothing else."""
+        model = (change.after or change.before) if change is not None else None
+        if change is None or model is None:
             return
         try:
-            model = await self._runtime.cluster.get(MODELS, hint.namespace, hint.name)
-        except ApiError as error:
-            log.debug("ready hint for %s: %s", route.model.key, error)
-            return
-        reply = Observation(events.ModelObserved(model=model), self._runtime.clock(), reply=True)
-        self._apply(apply_events(self.state, [reply]))
+            self._reroute(change)
+        except Exception as error:
+            log.exception("%s: its route could not be brought up to date", model.key)
+            self._runtime.report_failure(model.key, error)
 
-    def _apply(self, state: ObservedState) -> None:
-        """Replace the state and bring the routes of all Models that changed up to date."""
-        previous, self.state = self.state, state
-        for key in {**previous.models, **state.models}:
-            old, new = previous.models.get(key), state.models.get(key)
-            if old is not None and (new is None or new.uid != old.uid):
-                self._delete(old)
-            if new is not None and new is not old:
-                self._update(new)
+    def _reroute(self, change: Change) -> None:
+        before, after = change
+        if before is not None and (after is None or after.uid != before.uid):
+            self._delete(before)
+        if after is not None:
+            self._update(after)
 
     def _delete(self, model: Model) -> None:
-        route = self._routes.pop(model.uid)
-        route.delete()
-        self._release_rejected(route)
+        route = self._routes.pop(model.uid, None)
+        if route is not None:
+            route.delete()
+            self._release_rejected(route)
 
     def _update(self, model: Model) -> None:
         route = self._routes.get(model.uid)
+        was_ready = route is not None and bool(route.address)
         if route is None:
-            self._routes[model.uid] = Route(model)
-            return
-        was_ready = bool(route.address)
-        route.update(model)
-        if was_ready and not route.address:
+            route = self._routes[model.uid] = Route(model)
+        else:
+            route.update(model)
+        if not route.address and (was_ready or routing.is_stopping(model)):
             self._on_unready(route)
         self._release_rejected(route)
 
@@ -167,7 +228,16 @@ class ModelView:
             route.breaker.release_queue()
 
 
+def _not_older(model: Model, other: Model) -> bool:
+    version = version_of(model.metadata)
+    return version is not None and version >= other.metadata.version
+
+
 def _capacity(model: Model) -> int:
+    """Return how many requests the engine works on at once; without a limit for a config that is no number."""
     backend = backends.find(model.spec.backend)
-    capacity = backend.capacity(model.spec) if backend is not None else None
-    return capacity or UNLIMITED
+    try:
+        capacity = backend.capacity(model.spec) if backend is not None else None
+    except (ValueError, TypeError, OverflowError):
+        return UNLIMITED
+    return capacity if capacity is not None and capacity > 0 else UNLIMITED

@@ -41,7 +41,7 @@ def _queued_behind(before: Model | None, after: Model | None, state: ObservedSta
         return
     queued = state.with_reason(conditions.WANTED, Reason.FIRST_START_QUEUED)
     for node in {_node(model) for model in (before, after) if model is not None}:
-        yield from (key for key in state.on_node(node) if key in queued)
+        yield from (key for key in queued if key in state.on_node(node))
 
 
 def _start(model: Model | None) -> tuple[object, ...] | None:

@@ -78,17 +78,26 @@ class Watermark(Event, frozen=True, kw_only=True):
 
 
 class GpusObserved(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """All devices of a node in one sample; `sample` counts from 1 after each `boot` of the agent."""
+    """All devices of a node in one sample; `sample` counts from 1 after each `boot` of the agent.
+
+    `age_seconds` is the time from the moment before the devices were read until it was published, by the agent's
+    own monotonic clock: an agent that was paused in between publishes an old state.
+    """
 
     node: str
     boot: str
     sample: int
+    age_seconds: float = 0.0
     devices: tuple[Device, ...] = ()
     message: str = ""
 
 
 class ActivityObserved(Event, frozen=True, kw_only=True):
-    """One proxy's traffic of one Model; `idle_seconds` counts from the start or end of its last request."""
+    """One proxy's traffic of one Model; `idle_seconds` counts from the start or end of its last request.
+
+    `version` is the resourceVersion of the Model as this proxy has observed it: what it says of requests holds
+    for a stop only if the version is not below that of the write which began the stop.
+    """
 
     proxy: str
     namespace: str
@@ -97,13 +106,18 @@ class ActivityObserved(Event, frozen=True, kw_only=True):
     idle_seconds: float
     in_flight: int
     waiting: int
+    version: int = 0
 
 
 class ProxyObserved(Event, frozen=True, kw_only=True):
-    """A proxy's heartbeat, published every 5 s; `final` in its shutdown message."""
+    """A proxy's heartbeat, published every 5 s; `final` in its shutdown message.
+
+    `version` is the highest resourceVersion of any Model that this proxy has observed; 0 before its first replay.
+    """
 
     proxy: str
     final: bool = False
+    version: int = 0
 
 
 class HistoryRecorded(Event, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,7 +6,9 @@ import msgspec
 class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """One GPU as its vendor's library reports it.
 
-    Memory in units of 2^20 bytes, as the vendors' tools print it.
+    Memory in units of 2^20 bytes, as the vendors' tools print it; of a device that is not healthy it says nothing.
+    `processes_known` is False where the library does not report which processes use memory, and how much of it:
+    under WSL, without the rights, or on some MIG devices. `processes` then proves nothing by what it lacks.
     """
 
     uuid: str
@@ -19,6 +21,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     utilisation: int = 0
     power_watts: int = 0
     healthy: bool = True
+    processes_known: bool = True
     processes: tuple["DeviceProcess", ...] = ()
 
 

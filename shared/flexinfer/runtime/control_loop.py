@@ -172,7 +172,7 @@ class ControllerLoop(Generic[A, F, M]):
         """Drop what belongs to the Model that one event deleted."""
         for uid in after.deleted_versions.keys() - before.deleted_versions.keys():
             self._memory = self._controller.forget(self._memory, uid)
-        for key in before.models.keys() - after.models.keys():
+        for key in [key for key in before.models if key not in after.models]:
             self._queue.forget(key)
 
     def _resync(self, snapshot: Sequence[Observation]) -> None:

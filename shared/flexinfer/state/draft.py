@@ -4,9 +4,10 @@ Only the maps that change are copied. Which event wins where two are about one o
 """
 
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
+from immutables import Map, MapMutation
 
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Model
@@ -32,27 +33,70 @@ _PROXY_KEPT_SECONDS = 600.0
 """How long a proxy that went silent is remembered: its traffic is a part of a Model's for as long."""
 
 
+class _Part(Protocol):
+    """One map of the state being changed."""
+
+    def changed(self) -> object | None:
+        """Return the map with its changes; None if there are none."""
+        ...
+
+
 class _Map(Generic[K, V]):
-    """A map that is copied at its first change."""
+    """A small map, copied at its first change."""
 
     def __init__(self, original: Mapping[K, V]) -> None:
         self._original = original
-        self.copy: dict[K, V] | None = None
+        self._copy: dict[K, V] | None = None
 
     def read(self) -> Mapping[K, V]:
         """Return the map with all changes."""
-        return self._original if self.copy is None else self.copy
+        return self._original if self._copy is None else self._copy
 
     def write(self) -> dict[K, V]:
         """Return the map to change it."""
-        if self.copy is None:
-            self.copy = dict(self._original)
-        return self.copy
+        if self._copy is None:
+            self._copy = dict(self._original)
+        return self._copy
 
     def drop(self, key: K) -> None:
         """Remove a key, if the map has it."""
         if key in self.read():
             del self.write()[key]
+
+    def changed(self) -> Mapping[K, V] | None:
+        """Return the map with its changes; None if there are none."""
+        return self._copy
+
+
+class _ByModel(Generic[K, V]):
+    """A map with an entry for each Model: a tree that shares what does not change.
+
+    A copy of 2,000 entries costs 10 us, a change of the tree 1 us (`python -m timeit`), and a status write changes
+    four of these maps.
+    """
+
+    def __init__(self, original: Mapping[K, V]) -> None:
+        self._original = original if isinstance(original, Map) else Map(original)
+        self._draft: MapMutation[K, V] | None = None
+
+    def read(self) -> "Map[K, V] | MapMutation[K, V]":
+        """Return the map with all changes."""
+        return self._original if self._draft is None else self._draft
+
+    def write(self) -> "MapMutation[K, V]":
+        """Return the map to change it."""
+        if self._draft is None:
+            self._draft = self._original.mutate()
+        return self._draft
+
+    def drop(self, key: K) -> None:
+        """Remove a key, if the map has it."""
+        if key in self.read():
+            del self.write()[key]
+
+    def changed(self) -> Mapping[K, V] | None:
+        """Return the map with its changes; None if there are none."""
+        return None if self._draft is None else self._draft.finish()
 
 
 class Draft:
@@ -60,30 +104,27 @@ class Draft:
 
     def __init__(self, state: ObservedState, previous: Mapping[str, Model] | None = None) -> None:
         self._previous = {} if previous is None else previous
-        self._maps: dict[str, _Map[Any, Any]] = {}
-        self.models = self._map("models", state.models)
-        self.assumed = self._map("assumed", state.assumed)
-        self.workloads = self._map("workloads", state.workloads)
-        self.leases = self._map("leases", state.leases)
-        self.nodes = self._map("nodes", state.nodes)
-        self.gpus = self._map("gpus", state.gpus)
-        self.activity = self._map("activity", state.activity)
-        self.proxies = self._map("proxies", state.proxies)
-        self.wakes = self._map("wakes", state.wakes)
-        self.first_seen = self._map("first_seen", state.first_seen)
-        self.changed_at = self._map("changed_at", state.changed_at)
-        self.step_since = self._map("step_since", state.step_since)
-        self.deleted_versions = self._map("deleted_versions", state.deleted_versions)
-        self.streamed_versions = self._map("streamed_versions", state.streamed_versions)
-        self.index = self._map("index", state.index)
-
-    def _map(self, name: str, original: Mapping[K, V]) -> _Map[K, V]:
-        part = self._maps[name] = _Map(original)
-        return part
+        self.models = _ByModel(state.models)
+        self.assumed = _Map(state.assumed)
+        self.workloads = _ByModel(state.workloads)
+        self.leases = _Map(state.leases)
+        self.nodes = _Map(state.nodes)
+        self.gpus = _Map(state.gpus)
+        self.activity = _ByModel(state.activity)
+        self.proxies = _Map(state.proxies)
+        self.wakes = _Map(state.wakes)
+        self.first_seen = _ByModel(state.first_seen)
+        self.changed_at = _ByModel(state.changed_at)
+        self.step_since = _Map(state.step_since)
+        self.deleted_versions = _Map(state.deleted_versions)
+        self.streamed_versions = _ByModel(state.streamed_versions)
+        self.index = _ByModel(state.index)
 
     def result(self, state: ObservedState) -> ObservedState:
         """Return the state with the maps that were changed."""
-        changed = {name: part.copy for name, part in self._maps.items() if part.copy is not None}
+        parts: list[tuple[str, _Part]] = [(n, p) for n, p in vars(self).items() if not n.startswith("_")]
+        changed = {name: part.changed() for name, part in parts}
+        changed = {name: value for name, value in changed.items() if value is not None}
         return msgspec.structs.replace(state, **changed) if changed else state
 
     def apply(self, observation: Observation) -> None:
@@ -112,7 +153,7 @@ class Draft:
     def _apply_live(self, event: AnyEvent, at: float) -> None:
         match event:
             case events.GpusObserved(node=node):
-                self.gpus.write()[node] = Sample(event, at)
+                self.gpus.write()[node] = Sample(event, at - max(0.0, event.age_seconds))
             case events.ActivityObserved():
                 self._activity(event, at)
             case events.ProxyObserved(proxy=proxy, final=final):
@@ -177,9 +218,6 @@ class Draft:
         """Note a version that the stream delivered; tell whether it is below the one before."""
         before, streamed = self.streamed_versions.read().get(key), self.streamed_versions.write()
         streamed[key] = version
-        if len(streamed) > 2 * len(self.models.read()) + _DELETIONS_KEPT:
-            for gone in [name for name in streamed if name not in self.models.read() and name != key]:
-                del streamed[gone]
         return before is not None and version < before
 
     def _restore(self, model: Model, at: float) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flexinfer.events import events
+from flexinfer.events import codec, events
+from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.nats import connection
 from flexinfer.runtime.nats.state_reader import NatsBus
 from flexinfer.runtime.nats.state_writer import StaleWriteError, StateStream
@@ -38,6 +39,12 @@ async def until_snapshot(deliveries: AsyncIterator[Delivery], count: int) -> Sna
             if isinstance(delivery, Snapshot) and len(delivery.observations) == count:
                 return delivery
     raise AssertionError("the deliveries ended")
+
+
+def event_of(delivery: Delivery) -> AnyEvent:
+    """Return the event of an observation."""
+    assert not isinstance(delivery, Snapshot | Disconnected)
+    return delivery.event
 
 
 async def test_a_reader_gets_a_snapshot_and_then_what_is_published(tmp_path: Path) -> None:
@@ -113,3 +120,31 @@ async def test_a_message_that_does_not_decode_becomes_a_dead_letter(tmp_path: Pa
             assert not isinstance(delivery, Snapshot | Disconnected)
             assert isinstance(delivery.event, events.WakeRequested)
             assert letter.subject == "flexinfer.dead.wake.default.a"
+
+
+async def test_no_message_ends_a_subscription(tmp_path: Path) -> None:
+    """Whatever its bytes, and whatever event it holds that belongs elsewhere: a dead letter, and on."""
+    forged = events.ModelRestored(model=a_model("b", version=9))
+    elsewhere = codec.encode(events.ModelObserved(model=a_model("b", version=9)))
+    bodies = (b"", b"\xff", b"[]", b'{"type": "a\\r\\nX-Header: b"}', codec.encode(forged), elsewhere)
+    async with nats_server(tmp_path) as server, writer(server) as stream:
+        await stream.watermark()
+        async with (
+            connection.connected("proxy", server.url, "", "") as link,
+            connection.connected("person", server.url, "", "") as person,
+        ):
+            deliveries = NatsBus(link).deliveries(Subscriptions(hints=("ready",), live=("activity",)))
+            await until_snapshot(deliveries, 0)
+            letters = await person.client.subscribe("flexinfer.dead.>")
+            await connection.flush(person.client)
+            for body in bodies:
+                for kind in ("ready.default.a", "activity.p", "model.default.a", "watermark"):
+                    await person.client.publish(f"flexinfer.{kind}", body)
+                    letter = await letters.next_msg(timeout=5)
+                    assert (letter.subject, letter.data) == (f"flexinfer.dead.{kind}", body)
+                    assert list(letter.headers or ()) == ["Flexinfer-Reason"]
+            await NatsBus(person).publish(events.EngineReady(namespace="default", name="a", uid="u"))
+            await NatsBus(person).publish(events.ProxyObserved(proxy="p"))
+            async with asyncio.timeout(10):
+                received = {type(event_of(await anext(deliveries))) for _ in range(2)}
+            assert received == {events.EngineReady, events.ProxyObserved}

@@ -92,7 +92,6 @@ class SimulatedClient:
         reply = self.server.answer(subject, data, headers or {}, self)
         if reply is None or self.server.chance.random() < self.server.faults.unacknowledged:
             await asyncio.sleep(timeout + 1)
-        await asyncio.sleep(_LATENCY * self.server.chance.random())
         return Msg(self.nats, subject, "", msgspec.json.encode(reply))
 
     async def _until_connected(self) -> None:

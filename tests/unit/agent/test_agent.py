@@ -1,7 +1,8 @@
 """The agent as a whole, in virtual time."""
 
 import asyncio
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +14,8 @@ from flexinfer.events.events import GpusObserved
 from flexinfer.events.nodes import Device
 from flexinfer.runtime.kubernetes.api import UnavailableError
 from flexinfer.runtime.settings import Settings, SettingsError
+from flexinfer.state.apply import apply_events
+from flexinfer.state.observed import Observation, ObservedState
 from tests.runtimes import ListBus, a_runtime
 
 CARD = Device(uuid="GPU-1", total_mb=24576, free_mb=20000, architecture="sm_86")
@@ -23,10 +26,12 @@ class Nodes:
 
     def __init__(self, *faults: Exception) -> None:
         self.patches: list[Any] = []
+        self.tries = 0
         self._faults = list(faults)
 
     async def merge(self, kind: object, namespace: str, name: str, body: Any) -> Any:
         """Keep the patch, or raise the next fault."""
+        self.tries += 1
         if self._faults:
             raise self._faults.pop(0)
         self.patches.append((name, body))
@@ -34,13 +39,23 @@ class Nodes:
 
 
 async def published(
-    probe: Callable[[], ProbeResult], number: int, nodes: Nodes, steps: list[float]
+    probe: Callable[[], ProbeResult],
+    number: int,
+    nodes: Nodes,
+    steps: list[float],
+    pauses: Sequence[float] = (),
 ) -> list[GpusObserved]:
     """Return what an agent publishes until it has slept `number` times.
 
-    Its clock moves only while it sleeps.
+    Its clock moves only while it sleeps, and while the probe is paused for as long as `pauses` say.
     """
-    bus, now = ListBus(), 0.0
+    bus, now, remaining = ListBus(), 0.0, iter(pauses)
+
+    def paused_probe() -> ProbeResult:
+        nonlocal now
+        result = probe()
+        now += next(remaining, 0.0)
+        return result
 
     async def sleep(seconds: float) -> None:
         nonlocal now
@@ -58,7 +73,7 @@ async def published(
         settings=Settings(node_name="a"),
     )
     with pytest.raises(asyncio.CancelledError):
-        await publish_samples(runtime, [Vendor(name="nvidia", probe=probe)])
+        await publish_samples(runtime, [Vendor(name="nvidia", probe=paused_probe)])
     return [event for event in bus.published if isinstance(event, GpusObserved)]
 
 
@@ -93,6 +108,54 @@ async def test_the_node_is_labelled_once_and_after_an_outage() -> None:
     nodes = Nodes(UnavailableError("no answer"))
     await published(lambda: ProbeResult(devices=(CARD,)), 5, nodes, [])
     assert [name for name, _ in nodes.patches] == ["a"]
+
+
+async def test_a_sample_says_how_old_it_is_when_it_is_published() -> None:
+    """An agent that was stopped between the look and the message must not pass an old state off as a new one."""
+    samples = await published(lambda: ProbeResult(devices=(CARD,)), 3, Nodes(), [], (0.25, 40.0, 0.5))
+    assert [event.age_seconds for event in samples] == [0.25, 40.0]
+    observations = [Observation(event, 100.0) for event in samples]
+    assert apply_events(ObservedState(), observations[:1]).gpus["a"].at == 99.75
+    assert apply_events(ObservedState(), observations).gpus["a"].at == 60.0
+
+
+def test_an_age_below_zero_makes_no_sample_of_the_future() -> None:
+    """Whatever a message says."""
+    event = GpusObserved(node="a", boot="b", sample=1, age_seconds=-50.0)
+    assert apply_events(ObservedState(), [Observation(event, 100.0)]).gpus["a"].at == 100.0
+
+
+async def test_a_full_device_whose_memory_moves_a_little_costs_no_write_a_second() -> None:
+    """2 MB of noise at 40 MB free, for ten minutes."""
+    nodes, frees = Nodes(), itertools.cycle((40, 42, 38))
+    await published(
+        lambda: ProbeResult(devices=(msgspec.structs.replace(CARD, free_mb=next(frees)),)), 600, nodes, []
+    )
+    assert len(nodes.patches) == 1
+
+
+async def test_memory_that_moves_all_the_time_is_written_once_a_minute() -> None:
+    """As is a device that comes and goes."""
+    nodes, frees = Nodes(), itertools.cycle((20000, 10000))
+    await published(
+        lambda: ProbeResult(devices=(msgspec.structs.replace(CARD, free_mb=next(frees)),)), 301, nodes, []
+    )
+    assert 4 <= len(nodes.patches) <= 6
+
+
+async def test_a_node_that_cannot_be_written_is_tried_less_and_less_often() -> None:
+    """Ten minutes of an API server that refuses."""
+    nodes = Nodes(*(UnavailableError("no answer") for _ in range(1000)))
+    await published(lambda: ProbeResult(devices=(CARD,)), 600, nodes, [])
+    assert nodes.tries < 20
+
+
+async def test_devices_that_are_gone_are_taken_off_the_node() -> None:
+    """Their labels with them."""
+    nodes, probes = Nodes(), itertools.chain([(CARD,)], itertools.repeat(()))
+    await published(lambda: ProbeResult(devices=next(probes)), 12, nodes, [])
+    [_, (_, last)] = nodes.patches
+    assert last["metadata"]["labels"]["flexinfer.ai/gpu.count"] == "0"
 
 
 async def test_an_agent_needs_the_name_of_its_node() -> None:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from flexinfer.agent.node_labels import labels_of, worth_writing
+from flexinfer.agent.node_labels import labels_of, retry_seconds, without_devices, worth_writing
 from flexinfer.api.labels import GPU_FREE_MEMORY_ANNOTATION, GPU_VENDOR_LABEL
 from flexinfer.events.nodes import Device
 
@@ -33,11 +33,58 @@ def test_labels_describe_the_largest_device_and_the_sum_of_free_memory() -> None
 
 @pytest.mark.parametrize(
     ("free", "age", "worth"),
-    [(20000, 600.0, False), (19500, 1.0, False), (18000, 1.0, True), (19500, 61.0, True)],
+    [
+        pytest.param(20000, 600.0, False, id="the same"),
+        pytest.param(19500, 61.0, False, id="2.5 %"),
+        pytest.param(18000, 59.0, False, id="10 %, but within the minute"),
+        pytest.param(18000, 61.0, True, id="10 %, a minute later"),
+    ],
 )
-def test_a_small_change_is_written_once_a_minute(free: int, age: float, worth: bool) -> None:  # noqa: FBT001
-    """A large one at once; without a change nothing is written."""
+def test_a_change_is_written_if_it_is_large_and_at_most_once_a_minute(
+    free: int,
+    age: float,
+    worth: bool,  # noqa: FBT001
+) -> None:
+    """Without a change nothing is written."""
     previous, current = labels_of([BIG]), labels_of([msgspec.structs.replace(BIG, free_mb=free)])
     assert previous is not None
     assert current is not None
     assert worth_writing(previous, current, age) is worth
+
+
+@pytest.mark.parametrize(("before", "now"), [(40, 42), (40, 56), (0, 16), (0, 2)])
+def test_noise_on_a_full_device_is_not_written(before: int, now: int) -> None:
+    """2 MB of 40 MB are 5 %, and nothing."""
+    previous, current = (labels_of([msgspec.structs.replace(BIG, free_mb=free)]) for free in (before, now))
+    assert previous is not None
+    assert current is not None
+    assert not worth_writing(previous, current, 600.0)
+
+
+def test_the_memory_of_an_unhealthy_device_is_not_free() -> None:
+    """What it holds is not known, whatever was last read of it."""
+    labels = labels_of([BIG, msgspec.structs.replace(SMALL, healthy=False)])
+    lost = labels_of([Device(uuid="a", healthy=False)])
+    assert labels is not None
+    assert lost is not None
+    assert labels.free_mb == 20000
+    assert (lost.free_mb, "flexinfer.ai/gpu.vram" in lost.labels) == (0, False)
+
+
+def test_labels_of_devices_that_are_gone_are_removed() -> None:
+    """A scheduler must not send anything to them."""
+    written = labels_of([BIG])
+    assert written is not None
+    gone = without_devices(written)
+    assert gone.labels == {
+        GPU_VENDOR_LABEL: None,
+        "flexinfer.ai/gpu.arch": None,
+        "flexinfer.ai/gpu.count": "0",
+        "flexinfer.ai/gpu.vram": None,
+    }
+    assert gone.free_mb == 0
+
+
+def test_a_write_that_fails_is_repeated_less_and_less_often() -> None:
+    """At most about once a minute in the end."""
+    assert [retry_seconds(failures) for failures in (0, 1, 2, 3, 6, 5000)] == [0, 2, 4, 8, 64, 64]

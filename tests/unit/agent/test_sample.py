@@ -34,6 +34,23 @@ def test_devices_that_can_no_longer_be_probed_are_unhealthy_not_absent() -> None
     assert current.devices == (msgspec.structs.replace(CARD, healthy=False),)
 
 
+def test_a_device_that_one_probe_lacks_hides_no_other() -> None:
+    """It is unhealthy; one that a probe without a failure lacks is gone."""
+    other = msgspec.structs.replace(CARD, uuid="GPU-2")
+    vendor = a_vendor(
+        ProbeResult(devices=(CARD, other)),
+        ProbeResult(devices=(CARD,), message="NVML: device 1: GPU is lost", broken=True),
+        ProbeResult(devices=(CARD,)),
+    )
+    both = sample([vendor], DeviceSample())
+    lost = sample([vendor], both)
+    assert lost.devices == (CARD, msgspec.structs.replace(other, healthy=False))
+    assert is_significant(both, lost)
+    gone = sample([vendor], lost)
+    assert gone.devices == (CARD,)
+    assert is_significant(lost, gone)
+
+
 @pytest.mark.parametrize(
     ("now", "significant"),
     [
@@ -44,6 +61,7 @@ def test_devices_that_can_no_longer_be_probed_are_unhealthy_not_absent() -> None
         pytest.param(msgspec.structs.replace(CARD, utilisation=90), True, id="load"),
         pytest.param(msgspec.structs.replace(CARD, power_watts=300), True, id="power"),
         pytest.param(msgspec.structs.replace(CARD, processes=(DeviceProcess(pid=7),)), True, id="process"),
+        pytest.param(msgspec.structs.replace(CARD, processes_known=False), True, id="processes unknown"),
         pytest.param(msgspec.structs.replace(CARD, uuid="GPU-2"), True, id="another device"),
     ],
 )

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from flexinfer.api.model import Model
+from flexinfer.api.model import BackendStatus, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
@@ -120,6 +120,22 @@ def test_reports_once_that_an_engine_answers_and_probes_on_each_second() -> None
     assert [r.healthy for r in bench.reported] == [True]
     assert pauses(bench) == [STEADY] * 4
     assert bench.asked[0][1] == "http://127.0.0.9:8080/health"
+
+
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    """As a URL wants it."""
+    bench = watched(Bench(a_start(ready=("False", Reason.LOADING)), "fd00::9"), (1, end))
+    assert bench.asked[0][1] == "http://[fd00::9]:8080/health"
+
+
+def test_an_engine_at_an_ipv6_address_that_was_ready_stays_so_when_it_answers_late() -> None:
+    """Its address in the status has brackets, the Pod's has none."""
+    status = BackendStatus(address="[fd00::9]:8080")
+    bench = Bench(a_start(ready=("True", Reason.READY), backend_status=status), "fd00::9")
+    answers = iter([Answer(0, detail="no answer: timeout")])
+    bench.answer = lambda _url: next(answers, Answer(200))
+    watched(bench, (1.5, end))
+    assert [r.healthy for r in bench.reported] == [True]
 
 
 def test_an_answer_that_is_no_success_is_not_healthy() -> None:

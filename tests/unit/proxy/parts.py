@@ -12,6 +12,7 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.proxy.activity import ActivityReporter
 from flexinfer.proxy.gateway import Gateway, ProxiedRequest
+from flexinfer.proxy.models import ModelTable
 from flexinfer.proxy.view import ModelView
 from flexinfer.runtime.kubernetes.api import Kind, NotFoundError
 from flexinfer.runtime.runtime import Snapshot
@@ -32,6 +33,8 @@ class ScriptedCluster:
         self.models: dict[str, Model] = {}
         self.faults: list[Exception] = []
         self.reads: list[str] = []
+        self.delays: list[asyncio.Future[None]] = []
+        """What the next calls wait for, after they have read."""
 
     async def get(self, kind: Kind[Any], namespace: str, name: str) -> Model:
         """Return a Model."""
@@ -40,7 +43,10 @@ class ScriptedCluster:
             raise self.faults.pop(0)
         if f"{namespace}/{name}" not in self.models:
             raise NotFoundError(f"{kind.plural} {name} not found", 404)
-        return self.models[f"{namespace}/{name}"]
+        model = self.models[f"{namespace}/{name}"]
+        if self.delays:
+            await self.delays.pop(0)
+        return model
 
 
 class Parts:
@@ -49,10 +55,18 @@ class Parts:
     def __init__(self) -> None:
         self.bus, self.cluster = ListBus(), ScriptedCluster()
         self.ready: list[bool] = []
-        runtime = a_runtime("proxy", bus=self.bus, cluster=self.cluster, set_ready=self.ready.append)
+        self.failures: list[str] = []
+        runtime = a_runtime(
+            "proxy",
+            bus=self.bus,
+            cluster=self.cluster,
+            set_ready=self.ready.append,
+            report_failure=lambda key, _error: self.failures.append(key),
+        )
         self.clock = runtime.clock
-        self.activity = ActivityReporter(runtime, "proxy-0")
-        self.view = ModelView(runtime, self.activity.publish_now)
+        table = ModelTable()
+        self.activity = ActivityReporter(runtime, table, "proxy-0")
+        self.view = ModelView(runtime, table, self.activity.publish_now)
         self.gateway = Gateway(runtime, self.view, self.activity)
 
     async def replay(self, *models: Model) -> None:
@@ -62,11 +76,19 @@ class Parts:
         )
 
     async def observe(self, *observed: Model | AnyEvent) -> None:
-        """Deliver events; a Model stands for its own observation."""
+        """Deliver events; a Model stands for its own observation, and the API server holds it too."""
         for item in observed:
+            self._store(item)
             event = events.ModelObserved(model=item) if isinstance(item, Model) else item
             self.bus.queue.put_nowait(Observation(event, self.clock()))
         await settle()
+
+    def _store(self, item: Model | AnyEvent) -> None:
+        """Keep the API server in step with what is observed of Models."""
+        if isinstance(item, Model):
+            self.cluster.models[item.key] = item
+        if isinstance(item, events.ModelDeleted):
+            self.cluster.models.pop(f"{item.namespace}/{item.name}", None)
 
     async def deliver(self, delivery: Any) -> None:
         """Deliver anything that a bus delivers."""
@@ -107,6 +129,7 @@ def with_parts(test: Callable[[Parts], Coroutine[Any, Any, None]]) -> None:
         work = [asyncio.create_task(parts.view.follow()), asyncio.create_task(parts.activity.run())]
         await parts.replay()
         await test(parts)
+        assert parts.failures == []
         for task in work:
             assert not task.done(), task
             task.cancel()

@@ -163,3 +163,40 @@ def test_the_last_message_says_that_the_proxy_has_ended() -> None:
         assert [p.final for p in parts.published(events.ProxyObserved)] == [False, True]
 
     with_parts(main)
+
+
+def test_activity_says_which_state_of_the_model_it_was_published_under() -> None:
+    """What a proxy says of requests before it has seen a stop proves nothing about those that it still sends."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready(version=5), ready("other", version=12))
+        await parts.send(engine=shortly)
+        await asyncio.sleep(MIN_INTERVAL_SECONDS)
+        await parts.observe(draining(version=20))
+        assert [a.version for a in parts.published(events.ActivityObserved)] == [5, 5, 20]
+
+    with_parts(main)
+
+
+def test_a_stop_is_answered_by_every_proxy_that_sees_it_at_each_of_its_states() -> None:
+    """Also by one that never saw the engine ready, and again when the Model changes meanwhile."""
+
+    async def main(parts: Parts) -> None:
+        await parts.replay(draining(version=3))
+        await settle()
+        await parts.observe(draining(version=4))
+        published = [(a.version, a.in_flight) for a in parts.published(events.ActivityObserved)]
+        assert published == [(3, 0), (4, 0)]
+
+    with_parts(main)
+
+
+def test_a_heartbeat_says_up_to_which_version_the_proxy_has_observed() -> None:
+    """0 before it has read anything."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready(version=5), ready("other", version=12))
+        await asyncio.sleep(HEARTBEAT_SECONDS)
+        assert [p.version for p in parts.published(events.ProxyObserved)] == [0, 12]
+
+    with_parts(main)

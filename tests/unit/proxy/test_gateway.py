@@ -5,12 +5,13 @@ import asyncio
 import msgspec
 import pytest
 
-from flexinfer.api.model import Model, Serverless
+from flexinfer.api.model import Model, Serverless, seconds
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.proxy.breaker import MAX_QUEUED, MAX_QUEUED_BYTES
 from flexinfer.proxy.errors import ConnectError, RequestError
 from flexinfer.proxy.gateway import MAX_ATTEMPTS, RECONNECT_SECONDS
+from flexinfer.proxy.view import OUTAGE_SECONDS
 from flexinfer.runtime.runtime import Disconnected
 from tests.unit.proxy.parts import (
     ADDRESS,
@@ -18,6 +19,7 @@ from tests.unit.proxy.parts import (
     deleted,
     failed,
     ready,
+    respond,
     scaled_to_zero,
     settle,
     with_parts,
@@ -54,9 +56,9 @@ def test_a_request_for_a_model_scaled_to_zero_publishes_a_wake_once_a_second_whi
     async def main(parts: Parts) -> None:
         await parts.observe(scaled_to_zero())
         requests = [parts.send(), parts.send()]
-        for seconds in range(4):
+        for second in range(4):
             await settle()
-            assert len(parts.published(events.WakeRequested)) == seconds + 1
+            assert len(parts.published(events.WakeRequested)) == second + 1
             await asyncio.sleep(1)
         await parts.observe(ready())
         assert await asyncio.gather(*requests) == [ADDRESS, ADDRESS]
@@ -180,7 +182,24 @@ def test_a_full_queue_rejects_the_next_request() -> None:
     with_parts(main)
 
 
-def test_while_nats_is_unavailable_a_model_that_is_not_ready_is_rejected_at_once() -> None:
+def test_a_short_outage_of_nats_rejects_no_request() -> None:
+    """A restart of nats-server takes a second or two: who waits for a cold start goes on waiting."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(scaled_to_zero())
+        await parts.deliver(Disconnected())
+        arriving = parts.send()
+        await asyncio.sleep(OUTAGE_SECONDS - 1)
+        await parts.replay(scaled_to_zero())
+        await asyncio.sleep(OUTAGE_SECONDS)
+        assert not arriving.done()
+        await parts.observe(ready())
+        assert await arriving == ADDRESS
+
+    with_parts(main)
+
+
+def test_while_nats_is_unavailable_a_model_that_is_not_ready_is_rejected() -> None:
     """Those queued already and those that arrive; a ready Model goes on serving."""
 
     async def main(parts: Parts) -> None:
@@ -188,6 +207,7 @@ def test_while_nats_is_unavailable_a_model_that_is_not_ready_is_rejected_at_once
         queued = parts.send()
         await settle()
         await parts.deliver(Disconnected())
+        await asyncio.sleep(OUTAGE_SECONDS)
         arriving = parts.send()
         await settle()
         for request in (queued, arriving):
@@ -303,8 +323,109 @@ def test_connections_are_tried_no_longer_than_to_the_deadline() -> None:
         await parts.observe(impatient(ready(), "1s"))
         began, request = parts.clock(), parts.send(engine=refuse)
         await asyncio.wait([request])
-        assert parts.clock() - began <= 1 + RECONNECT_SECONDS
+        assert parts.clock() - began == pytest.approx(1)
         assert error_of(request).code == "bad_gateway"
+
+    with_parts(main)
+
+
+@pytest.mark.parametrize("timeout", ["0s", "200ms", "700ms", "3s"])
+@pytest.mark.parametrize("engine", ["refuses", "refuses and stops", "has no slot", "is not ready"])
+def test_every_wait_ends_at_the_deadline_of_the_request(timeout: str, engine: str) -> None:
+    """Whatever it is that the request waits for."""
+
+    async def main(parts: Parts) -> None:
+        model = scaled_to_zero() if engine == "is not ready" else ready()
+        await parts.observe(impatient(model, timeout))
+        if engine == "has no slot":
+            parts.request().route.breaker.resize(0)
+        began, request = parts.clock(), parts.send(engine=refuse)
+        if engine == "refuses and stops":
+            await settle()
+            await parts.observe(impatient(scaled_to_zero(version=7), timeout))
+        await asyncio.wait([request])
+        assert parts.clock() - began == pytest.approx(seconds(timeout), abs=0.01)
+        assert error_of(request).status in {502, 503}
+        await asyncio.sleep(1)
+        assert not parts.request().route.breaker.busy
+
+    with_parts(main)
+
+
+@pytest.mark.parametrize("at", ["the queue", "a refused connection", "the engine"])
+def test_a_deleted_model_leaves_nothing_behind(at: str) -> None:
+    """No slot, no route, no word about its traffic: the subject belongs to the next Model of the name."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(scaled_to_zero() if at == "the queue" else ready())
+        response: asyncio.Future[str] = asyncio.Future()
+        request = parts.send(engine=refuse if at == "a refused connection" else lambda _: response)
+        await settle()
+        breaker = parts.request().route.breaker
+        await parts.observe(deleted(ready()))
+        parts.bus.published.clear()
+        await asyncio.sleep(12)
+        assert not parts.published(events.ActivityObserved)
+        response.set_result("served")
+        await asyncio.wait([request])
+        await asyncio.sleep(12)
+        assert not breaker.busy
+        assert (parts.view._routes, parts.activity._activities, parts.gateway._wakes) == ({}, {}, set())
+
+    with_parts(main)
+
+
+def test_a_coldstarttimeout_beyond_all_measure_is_a_day() -> None:
+    """Nothing waits for ever."""
+
+    async def main(parts: Parts) -> None:
+        for version, timeout in enumerate(("9" * 400 + "h", "999999999h"), 2):
+            await parts.observe(impatient(scaled_to_zero(version=version), timeout))
+            assert parts.request().deadline - parts.clock() <= 24 * 3600
+
+    with_parts(main)
+
+
+def test_an_engine_that_refuses_has_its_model_read_at_most_once_a_second() -> None:
+    """The state that the proxy holds is wrong, and nothing else may tell it so."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready())
+        parts.cluster.reads.clear()
+        requests = [parts.send(engine=refuse) for _ in range(10)]
+        await asyncio.wait(requests)
+        assert len(parts.cluster.reads) == pytest.approx((MAX_ATTEMPTS - 1) * RECONNECT_SECONDS, abs=1)
+
+    with_parts(main)
+
+
+def test_a_model_restored_from_a_backup_is_served_where_the_api_server_says() -> None:
+    """Although its version is lower than the one that the proxy holds, and the stream has not said it yet."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready(version=9))
+        restored = parts.cluster.models["default/llama"] = ready(address="127.0.0.10:8080", version=5)
+
+        async def engine(address: str) -> str:
+            return await (refuse if address == ADDRESS else respond)(address)
+
+        assert await parts.send(engine=engine) == "127.0.0.10:8080"
+        assert parts.request().route.model is restored
+        await parts.observe(scaled_to_zero(version=6))
+        assert not parts.request().route.address
+
+    with_parts(main)
+
+
+def test_a_model_that_is_gone_from_the_api_server_is_answered_as_deleted() -> None:
+    """Although no message said so."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready())
+        parts.cluster.models.clear()
+        request = parts.send(engine=refuse)
+        await asyncio.wait([request])
+        assert error_of(request).code == "model_not_found"
 
     with_parts(main)
 
@@ -333,5 +454,16 @@ def test_the_engine_gets_the_name_that_it_knows() -> None:
         assert parts.gateway.resolve("/v1/completions", "proxy", same).body == same
         long = parts.gateway.resolve("/v1/completions", "proxy", b'{"model": "default/llama", "n": 1}')
         assert msgspec.json.decode(long.body) == {"model": "llama", "n": 1}
+
+    with_parts(main)
+
+
+@pytest.mark.parametrize(("timeout", "connect"), [("60s", 5.0), ("3s", 3.0), ("0s", 0.5)])
+def test_a_connection_to_an_engine_takes_no_longer_than_the_request_has(timeout: str, connect: float) -> None:
+    """But long enough that one can be made at all."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(impatient(ready(), timeout))
+        assert parts.gateway.connect_seconds(parts.request()) == connect
 
     with_parts(main)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -9,7 +10,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
 
+from flexinfer.api.address import host_port
+from flexinfer.proxy import engine, http
+from flexinfer.proxy.engine import engine_session
 from flexinfer.proxy.http import application
 from tests.unit.proxy.parts import Parts, ready
 
@@ -22,11 +27,20 @@ PATH = "/model/default/llama/v1/completions"
 @contextlib.asynccontextmanager
 async def a_client(engine: Handler | None = None) -> AsyncIterator[Client]:
     """Run the proxy before a scripted engine, which one Model is served by; yields a client of it."""
-    parts, app = Parts(), web.Application()
-    follow = asyncio.create_task(parts.view.follow())
+    app = web.Application()
     app.router.add_post("/{path:.*}", engine or echo)
-    async with TestServer(app) as server, aiohttp.ClientSession() as session:
-        await parts.replay(ready(address=f"{server.host}:{server.port}"))
+    async with TestServer(app) as server, a_proxy(host_port(server.host, server.port or 0)) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def a_proxy(address: str, **serverless: str) -> AsyncIterator[Client]:
+    """Run the proxy before an engine at this address, which one Model is served by; yields a client of it."""
+    parts = Parts()
+    follow = asyncio.create_task(parts.view.follow())
+    async with engine_session() as session:
+        await parts.replay()
+        await parts.observe(ready(address=address, serverless=serverless))
         async with TestClient(TestServer(application(parts.gateway, session, "secret"))) as client:
             yield client
     follow.cancel()
@@ -129,3 +143,181 @@ async def test_a_large_body_reaches_the_engine_whole() -> None:
         body = b'{"model": "llama", "prompt": "' + b"x" * (600 << 10) + b'"}'
         response = await client.post(PATH, data=io.BytesIO(body), headers=KEY)
         assert (await response.json())["size"] == len(body)
+
+
+async def test_a_key_that_is_no_text_is_a_wrong_key() -> None:
+    """Any bytes may stand in a header."""
+    async with a_client() as client:
+        answer = await raw(client, b"Authorization: Bearer \xff\r\n")
+    assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize(
+    ("header", "status", "code"),
+    [
+        (b"X-A: \xff", b"400", b"invalid_header"),
+        (b"Expect: a miracle", b"417", b"invalid_header"),
+        (b"Expect: \xff", b"417", b"invalid_header"),
+        (b"Content-Encoding: gzip", b"400", b""),
+    ],
+)
+async def test_a_header_that_cannot_be_acted_upon_is_an_error_that_names_it(
+    header: bytes, status: bytes, code: bytes
+) -> None:
+    """In OpenAI's shape, before an engine is asked."""
+    async with a_client() as client:
+        answer = await raw(client, b"Authorization: Bearer secret\r\n" + header + b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert code in answer
+
+
+async def raw(client: Client, headers: bytes, path: bytes = PATH.encode()) -> bytes:
+    """Send a POST of an empty object with these lines of headers; returns all that is answered."""
+    assert client.port is not None
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    fixed = b"Host: proxy\r\nContent-Length: 2\r\nConnection: close\r\n"
+    writer.write(b"POST " + path + b" HTTP/1.1\r\n" + fixed + headers + b"\r\n{}")
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_an_engine_that_never_says_continue_is_not_waited_for() -> None:
+    """The proxy has the whole body, and sends it at once."""
+    async with a_client() as client, asyncio.timeout(5):
+        response = await client.post(PATH, json={}, headers=KEY | {"Expect": "100-continue"})
+        assert "expect" not in (await response.json())["headers"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "received"),
+    [("/v1/a%3Fb%23c", "/v1/a%3Fb%23c"), ("/v1/a?x=%2B&y=a%26b", "/v1/a?x=%2B&y=a%26b")],
+)
+async def test_the_engine_gets_the_path_with_the_escapes_that_were_sent(sent: str, received: str) -> None:
+    """An escaped `?` begins no query."""
+    async with a_client() as client:
+        url = URL(f"/model/default/llama{sent}", encoded=True)
+        response = await client.post(url, json={}, headers=KEY)
+        assert (await response.json())["path"] == received
+
+
+@pytest.mark.parametrize("path", ["/v1/../metrics", "/v1/%2e%2e/metrics", "/v1/a/%2E./x"])
+async def test_a_path_that_leaves_the_api_is_refused(path: str) -> None:
+    """An engine serves more than its API."""
+    async with a_client() as client:
+        answer = await raw(
+            client, b"Authorization: Bearer secret\r\n", b"/model/default/llama" + path.encode()
+        )
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"invalid_path" in answer
+
+
+async def test_a_compressed_response_passes_as_it_is() -> None:
+    """With the header that says so; engines are asked not to compress."""
+
+    async def compressed(request: web.Request) -> web.Response:
+        assert request.headers["Accept-Encoding"] == "identity"
+        return web.Response(body=gzip.compress(b"hello"), headers={"Content-Encoding": "gzip"})
+
+    async with a_client(compressed) as client:
+        response = await client.post(PATH, json={}, headers=KEY)
+        assert await response.text() == "hello"
+
+
+async def test_a_header_of_an_engine_that_cannot_be_sent_is_left_out() -> None:
+    """The response is still the engine's."""
+    engine = plain_engine(b"X-A: \xff\r\nX-B: b\r\n")
+    server = await asyncio.start_server(engine, "127.0.0.1", 0)
+    async with server, a_proxy(f"127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
+        response = await client.post(PATH, json={}, headers=KEY)
+        received = (await response.text(), "X-A" in response.headers, response.headers["X-B"])
+    assert received == ("ok", False, "b")
+
+
+def plain_engine(headers: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    """Return an engine that answers `ok` with these lines of headers."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + headers + b"Content-Length: 2\r\n\r\nok")
+        await writer.drain()
+        writer.close()
+
+    return answer
+
+
+async def test_cookies_of_an_engine_reach_its_client_and_no_other() -> None:
+    """The proxy keeps none."""
+
+    async def bake(request: web.Request) -> web.Response:
+        return web.json_response({"cookie": request.headers.get("Cookie")}, headers={"Set-Cookie": "a=b"})
+
+    async with a_client(bake) as client:
+        first = await client.post(PATH, json={}, headers=KEY)
+        assert first.headers["Set-Cookie"] == "a=b"
+        client.session.cookie_jar.clear()
+        second = await client.post(PATH, json={}, headers=KEY)
+        assert (await second.json())["cookie"] is None
+
+
+async def test_an_engine_at_an_ipv6_address_is_reached() -> None:
+    """Its address has brackets."""
+    try:
+        server = await asyncio.start_server(plain_engine(b""), "::1", 0)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    async with server, a_proxy(host_port("::1", server.sockets[0].getsockname()[1])) as client:
+        assert await (await client.post(PATH, json={}, headers=KEY)).text() == "ok"
+
+
+@pytest.mark.parametrize("address", ["a b", "[::1", "host:port", "a/b:1", "host:99999", "user@host:1"])
+async def test_an_address_that_is_none_is_an_engine_that_refuses(address: str) -> None:
+    """Nothing was sent, so it is tried again until the deadline."""
+    async with a_proxy(address, cold_start_timeout="100ms") as client:
+        response = await client.post(PATH, json={}, headers=KEY)
+        assert (response.status, (await response.json())["error"]["code"]) == (502, "bad_gateway")
+
+
+async def test_a_body_that_does_not_arrive_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits without an end."""
+    monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
+    async with a_client() as client, asyncio.timeout(5):
+        assert client.port is not None
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(b"POST " + PATH.encode() + b" HTTP/1.1\r\nHost: proxy\r\nContent-Length: 2\r\n")
+        writer.write(b"Authorization: Bearer secret\r\n\r\n{")
+        answer = await reader.read(4096)
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"request_timeout" in answer
+
+
+async def test_a_client_that_takes_nothing_gives_its_slot_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine sees that as the end of the request."""
+    monkeypatch.setattr(engine, "STALLED_SECONDS", 0.1)
+    ended = asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"x" * (1 << 20))
+        finally:
+            ended.set()
+
+    async with a_client(endless) as client, asyncio.timeout(20):
+        assert client.port is not None
+        _, writer = await asyncio.open_connection(client.host, client.port, limit=1024)
+        writer.write(b"POST " + PATH.encode() + b" HTTP/1.1\r\nHost: proxy\r\nContent-Length: 2\r\n")
+        writer.write(b"Authorization: Bearer secret\r\n\r\n{}")
+        await ended.wait()
+        writer.close()
+
+
+async def test_headers_that_concern_one_connection_alone_are_not_passed_on() -> None:
+    """The header Connection names them."""
+    async with a_client() as client:
+        headers = KEY | {"Connection": "close, X-Hop", "X-Hop": "1", "X-End": "1"}
+        received = await (await client.post(PATH, json={}, headers=headers)).json()
+    assert ("x-hop" in received["headers"], "x-end" in received["headers"]) == (False, True)

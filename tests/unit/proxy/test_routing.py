@@ -6,12 +6,16 @@ import pytest
 from flexinfer.api.model import BackendStatus, LiteLLM, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.proxy import routing
+from flexinfer.proxy.models import ModelTable
 from tests.builders import a_model
 
 
-def by_key(*models: Model) -> dict[str, Model]:
-    """Return Models by key."""
-    return {m.key: m for m in models}
+def a_table(*models: Model) -> ModelTable:
+    """Return a table of these Models."""
+    table = ModelTable()
+    for model in models:
+        table.observe(model)
+    return table
 
 
 @pytest.mark.parametrize(
@@ -34,11 +38,11 @@ def test_path_and_host_name_a_model(path: str, host: str, key: str | None, rest:
 def test_a_body_names_a_model_by_its_bare_or_its_long_name() -> None:
     """Bare only in the proxy's default namespace."""
     local, remote = a_model("llama"), a_model("llama", namespace="other", uid="u2")
-    models = by_key(local, remote)
-    assert routing.find_model("llama", models, "default") is local
-    assert routing.find_model("other/llama", models, "default") is remote
-    assert routing.find_model("default/llama", models, "default") is local
-    assert routing.find_model("unknown", models, "default") is None
+    table = a_table(local, remote)
+    assert routing.find_model("llama", table, "default") is local
+    assert routing.find_model("other/llama", table, "default") is remote
+    assert routing.find_model("default/llama", table, "default") is local
+    assert routing.find_model("unknown", table, "default") is None
 
 
 def test_an_alias_that_two_models_claim_names_neither() -> None:
@@ -48,8 +52,8 @@ def test_an_alias_that_two_models_claim_names_neither() -> None:
         msgspec.structs.replace(m, spec=msgspec.structs.replace(m.spec, litellm=litellm))
         for m in (a_model("a"), a_model("b"))
     )
-    assert routing.find_model("gpt-4", by_key(one), "default") is one
-    assert routing.find_model("gpt-4", by_key(one, two), "default") is None
+    assert routing.find_model("gpt-4", a_table(one), "default") is one
+    assert routing.find_model("gpt-4", a_table(one, two), "default") is None
 
 
 def test_requests_are_sent_only_to_a_ready_model_that_is_not_deleted() -> None:

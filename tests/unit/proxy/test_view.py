@@ -2,10 +2,15 @@
 
 import asyncio
 
+import pytest
+
+from flexinfer.api.model import Model
 from flexinfer.events import events
+from flexinfer.proxy import routing
+from flexinfer.proxy.errors import RequestError
+from flexinfer.proxy.view import OUTAGE_SECONDS
 from flexinfer.runtime.kubernetes.api import UnavailableError
 from flexinfer.runtime.runtime import Disconnected
-from flexinfer.state.observed import Observation
 from tests.simulation.loop import run
 from tests.unit.proxy.parts import ADDRESS, Parts, draining, ready, scaled_to_zero, settle, with_parts
 
@@ -85,12 +90,55 @@ def test_an_older_state_does_not_replace_a_newer_one_that_the_api_server_returne
 
     async def main(parts: Parts) -> None:
         await parts.observe(scaled_to_zero(version=3))
-        reply = Observation(events.ModelObserved(model=ready(version=5)), parts.clock(), reply=True)
-        await parts.deliver(reply)
+        parts.cluster.models["default/llama"] = ready(version=5)
+        await parts.observe(a_hint())
         await parts.observe(scaled_to_zero(version=4))
         assert parts.request().route.address == ADDRESS
         await parts.replay(scaled_to_zero(version=4))
         assert parts.request().route.address == ADDRESS
+
+    with_parts(main)
+
+
+def test_a_replay_does_not_take_it_back_behind_what_the_api_server_answered() -> None:
+    """The stream may be a moment behind."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(scaled_to_zero(version=5))
+        parts.cluster.models["default/llama"] = ready(version=9)
+        await parts.observe(a_hint())
+        assert parts.request().route.address == ADDRESS
+        await parts.replay(scaled_to_zero(version=5))
+        assert parts.request().route.address == ADDRESS
+
+    with_parts(main)
+
+
+def test_a_replay_with_another_model_of_the_name_replaces_a_newer_one() -> None:
+    """After the API server was restored from a backup, versions begin again from a lower one."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready(version=9))
+        route = parts.request().route
+        await parts.replay(scaled_to_zero(version=6, uid="uid-2"))
+        assert (route.deleted, parts.request().route.model.uid) == (True, "uid-2")
+
+    with_parts(main)
+
+
+def test_an_answer_that_is_older_than_what_arrived_meanwhile_is_asked_for_again() -> None:
+    """The stream says a thing once: an answer that took long must not undo it."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(scaled_to_zero(version=5))
+        late: asyncio.Future[None] = asyncio.Future()
+        parts.cluster.delays = [late]
+        await parts.observe(a_hint())
+        await parts.observe(ready(version=9))
+        late.set_result(None)
+        await settle()
+        assert parts.request().route.address == ADDRESS
+        assert len(parts.cluster.reads) == 2
 
     with_parts(main)
 
@@ -116,6 +164,7 @@ def test_routes_stay_while_nats_is_unavailable() -> None:
     async def main(parts: Parts) -> None:
         await parts.observe(ready())
         await parts.deliver(Disconnected())
+        await asyncio.sleep(OUTAGE_SECONDS)
         assert not parts.view.nats_available
         assert await parts.send() == ADDRESS
 
@@ -156,6 +205,33 @@ def test_the_proxy_is_ready_once_the_api_server_has_answered() -> None:
         assert (parts.ready, len(parts.cluster.reads)) == ([True], 3)
         await parts.replay(ready())
         assert parts.ready == [True]
+        follow.cancel()
+
+    run(main())
+
+
+def test_an_unexpected_error_costs_one_model_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is logged and reported; the stream is followed further."""
+
+    async def main() -> None:
+        parts = Parts()
+        follow = asyncio.create_task(parts.view.follow())
+        address = routing.ready_address
+
+        def broken(model: Model) -> str:
+            if model.metadata.name == "broken":
+                raise RuntimeError("a bug")
+            return address(model)
+
+        monkeypatch.setattr(routing, "ready_address", broken)
+        await parts.replay(ready("a"), ready("broken"), ready("b"))
+        await parts.observe(ready("broken", version=3), ready("c"))
+        assert parts.failures == ["default/broken", "default/broken"]
+        for name in "abc":
+            assert parts.request(name).route.address == ADDRESS
+        with pytest.raises(RequestError):
+            parts.request("broken")
+        assert not follow.done()
         follow.cancel()
 
     run(main())

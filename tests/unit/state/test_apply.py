@@ -134,7 +134,7 @@ def test_the_index_is_that_of_the_models(history: list[tuple[str, str, str, bool
     for key in state.models:
         for entry in entries(state.effective(key)):  # type: ignore[arg-type] # it is there
             expected.setdefault(entry, set()).add(key)
-    assert state.index == expected
+    assert dict(state.index) == expected
 
 
 def test_a_deleted_model_stays_deleted_and_a_newer_one_of_its_name_appears() -> None:

@@ -8,10 +8,11 @@ closed and opened again: else a driver that was reloaded would answer "Unknown E
 
 import contextlib
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from flexinfer.agent.vendors.base import ProbeResult, Vendor
 from flexinfer.events.nodes import Device, DeviceProcess
@@ -41,11 +42,14 @@ class Library:
             return ProbeResult(message="nvidia-ml-py is not installed; install flexinfer[agent]")
         try:
             self._ensure_open(pynvml)
-            return ProbeResult(devices=tuple(_devices(pynvml)))
+            devices, failures = _devices(pynvml)
         except pynvml.NVMLError as error:
             self._close(pynvml)
             absent = tuple(getattr(pynvml, name) for name in _ABSENT)
             return ProbeResult(message=f"NVML: {error}", broken=not isinstance(error, absent))
+        if failures:
+            self._close(pynvml)
+        return ProbeResult(devices=tuple(devices), message="; ".join(failures), broken=bool(failures))
 
     def _ensure_open(self, pynvml: ModuleType) -> None:
         if not self._open:
@@ -67,13 +71,22 @@ def _loadable() -> bool:
     return True
 
 
-def _devices(pynvml: ModuleType) -> Iterator[Device]:
+def _devices(pynvml: ModuleType) -> tuple[list[Device], list[str]]:
+    """Return the devices that can be described, and why others cannot.
+
+    One that has fallen off the PCI bus must not hide the others. Raises NVMLError if the devices cannot be counted.
+    """
+    devices, failures = [], []
     for index in range(pynvml.nvmlDeviceGetCount()):
-        yield _device(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index))
+        try:
+            devices.append(_device(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index)))
+        except pynvml.NVMLError as error:
+            failures.append(f"NVML: device {index}: {error}")
+    return devices, failures
 
 
 def _device(pynvml: ModuleType, handle: object) -> Device:
-    """Describe one device; one that has fallen off the PCI bus is unhealthy, not absent.
+    """Describe one device; one whose memory cannot be read is unhealthy, not free.
 
     Raises NVMLError without a uuid.
     """
@@ -87,8 +100,11 @@ def _device(pynvml: ModuleType, handle: object) -> Device:
     uuid = str(pynvml.nvmlDeviceGetUUID(handle))
     name = supported(lambda: str(pynvml.nvmlDeviceGetName(handle)), "")
     capability = supported(lambda: pynvml.nvmlDeviceGetCudaComputeCapability(handle), None)
+    before = supported(lambda: _processes(pynvml, handle), None)
     memory = supported(lambda: _memory(pynvml, handle), None)
     total, free, used = memory or (0, 0, 0)
+    after = supported(lambda: _processes(pynvml, handle), None)
+    processes = None if before is None or after is None else _smaller(before, after)
     return Device(
         uuid=uuid,
         name=name,
@@ -100,7 +116,8 @@ def _device(pynvml: ModuleType, handle: object) -> Device:
         utilisation=supported(lambda: int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu), 0),
         power_watts=supported(lambda: int(pynvml.nvmlDeviceGetPowerUsage(handle) // 1000), 0),
         healthy=memory is not None and total > 0,
-        processes=supported(lambda: _processes(pynvml, handle), ()),
+        processes_known=processes is not None and _complete(processes),
+        processes=tuple(_process(pid, used) for pid, used in (processes or {}).items()),
     )
 
 
@@ -118,17 +135,42 @@ def _memory(pynvml: ModuleType, handle: object) -> tuple[int, int, int]:
     return total // _MIB, free // _MIB, used // _MIB
 
 
-def _processes(pynvml: ModuleType, handle: object) -> tuple[DeviceProcess, ...]:
-    """Return the processes that hold memory; how much is None where the driver does not report it."""
+Processes: TypeAlias = Mapping[int, int | None]
+"""pid -> the memory that it holds, in bytes; None where the driver does not report how much."""
+
+
+def _processes(pynvml: ModuleType, handle: object) -> Processes:
+    """Return the processes that hold memory. Raises NVMLError where the driver does not list them."""
     try:
         running = pynvml.nvmlDeviceGetComputeRunningProcesses_v3(handle)
     except pynvml.NVMLError_FunctionNotFound:
         running = pynvml.nvmlDeviceGetComputeRunningProcesses_v2(handle)
-    processes = [
-        DeviceProcess(pid=int(p.pid), used_mb=int(p.usedGpuMemory or 0) // _MIB, name=_name(int(p.pid)))
-        for p in running
-    ]
-    return tuple(sorted(processes, key=lambda process: process.pid))
+    return {int(p.pid): None if p.usedGpuMemory is None else int(p.usedGpuMemory) for p in running}
+
+
+def _smaller(before: Processes, after: Processes) -> Processes:
+    """Return the processes of two lists, each with the smaller figure.
+
+    The memory in use was read between the two. What a process took or freed meanwhile must not be taken for its share
+    of that: memory in use without a process is waited for, memory that is counted twice would look free.
+    """
+    pids = sorted(before.keys() | after.keys())
+    pairs = ((pid, before.get(pid, 0), after.get(pid, 0)) for pid in pids)
+    return {pid: None if one is None or two is None else min(one, two) for pid, one, two in pairs}
+
+
+def _complete(processes: Processes) -> bool:
+    return not _in_wsl() and None not in processes.values()
+
+
+def _process(pid: int, used: int | None) -> DeviceProcess:
+    return DeviceProcess(pid=pid, used_mb=(used or 0) // _MIB, name=_name(pid))
+
+
+@cache
+def _in_wsl() -> bool:
+    """Tell whether Windows owns the devices: then the list of processes succeeds and stays empty."""
+    return Path("/dev/dxg").exists()
 
 
 def _name(pid: int) -> str:

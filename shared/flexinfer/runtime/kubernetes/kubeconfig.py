@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from flexinfer.api.address import host_port
 from flexinfer.runtime.kubernetes.credentials import (
     AccessError,
     Credentials,
@@ -58,8 +59,8 @@ def from_service_account(environment: Mapping[str, str], folder: Path = SERVICE_
         )
     source = Source(folder / "ca.crt", "service account")
     tls = _tls(source, source.text("ca.crt", "", "ca.crt"))
-    address = f"[{host}]" if ":" in host else host
-    return Access(server=f"https://{address}:{port}", tls=tls, credentials=TokenFile(folder / "token"))
+    server = f"https://{host_port(host, port)}"
+    return Access(server=server, tls=tls, credentials=TokenFile(folder / "token"))
 
 
 def from_files(kubeconfig: str) -> Access:

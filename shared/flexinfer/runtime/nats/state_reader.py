@@ -9,6 +9,7 @@ API server has the current state. Who writes the state stream is `state_writer`.
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Coroutine
 
@@ -35,6 +36,8 @@ _WATERMARK_SECONDS = 20.0
 The watcher publishes one every few seconds.
 """
 _MODULUS = 1 << 64
+_NOT_PLAIN = re.compile(r"[^ -~]")
+"""What may not stand in a header: a reason quotes the message that it is about."""
 _READ_ERRORS = (ReplayRequiredError, NatsUnavailableError, StreamError, NatsError)
 
 
@@ -165,7 +168,7 @@ class _Session:
         async for message in consumer.messages():
             kind = subjects.kind_of(message.subject)
             if kind == "watermark":
-                self._compare(message)
+                await self._compare(message)
             elif kind in STATE_KINDS:
                 deletion = codec.DELETED_HEADER in (message.headers or {})
                 self._digest.take(message.subject, message.metadata.sequence.stream, deletion=deletion)
@@ -178,8 +181,8 @@ class _Session:
             if time.monotonic() - self._matched_at > _WATERMARK_SECONDS:
                 raise ReplayRequiredError(f"no matching watermark for {_WATERMARK_SECONDS:.0f} s")
 
-    def _compare(self, message: Msg) -> None:
-        watermark = codec.decode(message.data)
+    async def _compare(self, message: Msg) -> None:
+        watermark = await self._event(message)
         if not isinstance(watermark, events.Watermark):
             return
         if self._created and watermark.stream_created != self._created:
@@ -196,11 +199,21 @@ class _Session:
             self._queue.put_nowait(Snapshot([*self._latest.values(), *self._replayed]))
             self._replayed, self._latest = None, {}
 
-    async def _deliver(self, message: Msg, age: float) -> None:
+    async def _event(self, message: Msg) -> AnyEvent | None:
+        """Return the event of a message; None, and a dead letter, for one that is none or is about something else."""
         try:
             event = codec.decode(message.data)
-        except codec.UndecodableError as error:
-            await self._dead_letter(message, str(error))
+            if subjects.subject_of(event) == message.subject:
+                return event
+            reason = f"{type(event).__name__} is about {subjects.subject_of(event)}"
+        except (codec.UndecodableError, TypeError) as error:
+            reason = str(error)
+        await self._dead_letter(message, reason)
+        return None
+
+    async def _deliver(self, message: Msg, age: float) -> None:
+        event = await self._event(message)
+        if event is None:
             return
         observation = Observation(event, time.monotonic() - age)
         if self._replayed is None:
@@ -211,13 +224,12 @@ class _Session:
             self._replayed.append(observation)
 
     async def _dead_letter(self, message: Msg, reason: str) -> None:
-        """Publish a message that does not decode on its dead-letter subject."""
-        log.warning("undecodable message on %s: %s", message.subject, reason)
+        """Publish a message that cannot be used on its dead-letter subject."""
+        reason = _NOT_PLAIN.sub("?", reason)[:200]
+        log.warning("message on %s not used: %s", message.subject, reason)
         subject = f"{subjects.ROOT}.dead.{message.subject.removeprefix(subjects.ROOT + '.')}"
         with contextlib.suppress(NatsError, OSError):
-            await self._connection.client.publish(
-                subject, message.data, headers={"Flexinfer-Reason": reason[:200]}
-            )
+            await self._connection.client.publish(subject, message.data, headers={"Flexinfer-Reason": reason})
 
 
 async def _unsubscribe(subscription: Subscription) -> None:

@@ -1,0 +1,163 @@
+"""ModelTable: the Models as last observed, found by key or by alias. Pure.
+
+What one change costs does not depend on the number of Models. The API server's own answer always counts, also
+one that is older than what was observed: it may have been restored from a backup. A message of the stream
+counts unless a newer answer was received. The stream delivers the versions of an object in their order, so
+that one below the version before means a restored API server, and counts too. A replay is everything that the
+stream holds; only a newer answer about the same Model outlives it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from flexinfer.api.model import Metadata, Model
+from flexinfer.events import events
+
+_DELETIONS_KEPT = 4096
+_LARGEST_VERSION = 2**63 - 1
+_LONGEST_NAME = 253
+"""The longest name of an object in Kubernetes."""
+
+
+class Change(NamedTuple):
+    """One Model before and after: None where there is none."""
+
+    before: Model | None
+    after: Model | None
+
+
+class ModelTable:
+    """All Models; `version` is the highest resourceVersion that was observed of any."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, Model] = {}
+        self._claims: dict[str, dict[str, None]] = {}  # alias -> keys of the Models that have it
+        self._streamed: dict[str, int] = {}  # key -> the version that the stream delivered last
+        self._answered: set[str] = set()  # keys of the Models that are held as the API server answered
+        self.models: Mapping[str, Model] = MappingProxyType(self._models)
+        self.version = 0
+
+    def keys_of_alias(self, alias: str) -> Sequence[str]:
+        """Return the keys of the Models that have an alias."""
+        return tuple(self._claims.get(alias, ()))
+
+    def observe(self, model: Model) -> Change | None:
+        """Take a Model from the stream; None if that changes nothing."""
+        version = version_of(model.metadata)
+        if version is None:
+            return None
+        self.version = max(self.version, version)
+        restored = self._stream(model.key, version)
+        current = self._models.get(model.key)
+        if current is not None and not restored and version < current.metadata.version:
+            return None
+        return self._put(model, answered=False)
+
+    def confirm(self, model: Model) -> Change | None:
+        """Take a Model as the API server answered, whatever was observed before; None if that changes nothing."""
+        version = version_of(model.metadata)
+        if version is None:
+            return None
+        self.version = max(self.version, version)
+        return self._put(model, answered=True)
+
+    def delete(self, key: str, uid: str) -> Change | None:
+        """Drop a Model if it has this uid; None if that changes nothing."""
+        current = self._models.get(key)
+        if current is None or current.uid != uid:
+            return None
+        del self._models[key]
+        self._answered.discard(key)
+        self._claim(current, None)
+        return Change(current, None)
+
+    def replace(self, observed: Iterable[events.AnyEvent]) -> list[Change]:
+        """Replace all Models by a replay of the stream, but for those with a newer answer."""
+        replayed = ModelTable()
+        for event in observed:
+            replayed.apply(event)
+        for key in self._answered:
+            model, other = self._models[key], replayed.models.get(key)
+            newer = other is not None and other.metadata.version < model.metadata.version
+            if other is not None and other.uid == model.uid and newer:
+                replayed.confirm(model)
+        self._streamed, self._answered = replayed._streamed, replayed._answered
+        self.version = replayed.version
+        return list(self._become(replayed.models))
+
+    def apply(self, event: events.AnyEvent) -> Change | None:
+        """Apply an event of the stream; None if that changes nothing."""
+        match event:
+            case events.ModelObserved(model=model):
+                return self.observe(model)
+            case events.ModelDeleted(namespace=namespace, name=name, uid=uid, version=version):
+                version = min(version, _LARGEST_VERSION)
+                self.version = max(self.version, version)
+                self._stream(f"{namespace}/{name}", version)
+                return self.delete(f"{namespace}/{name}", uid)
+            case _:
+                return None
+
+    def _stream(self, key: str, version: int) -> bool:
+        """Note a version that the stream delivered; tell whether it is below the one before."""
+        before = self._streamed.get(key)
+        self._streamed[key] = version
+        if len(self._streamed) > 2 * len(self._models) + _DELETIONS_KEPT:
+            self._streamed = {k: v for k, v in self._streamed.items() if k in self._models or k == key}
+        return before is not None and version < before
+
+    def _become(self, models: Mapping[str, Model]) -> Iterable[Change]:
+        for key in [key for key in self._models if key not in models]:
+            current = self._models.pop(key)
+            self._claim(current, None)
+            yield Change(current, None)
+        for key, model in models.items():
+            change = self._put(model, answered=key in self._answered)
+            if change is not None:
+                yield change
+
+    def _put(self, model: Model, *, answered: bool) -> Change | None:
+        (self._answered.add if answered else self._answered.discard)(model.key)
+        current = self._models.get(model.key)
+        if current is not None and _same(current, model):
+            return None
+        self._models[model.key] = model
+        self._claim(current, model)
+        return Change(current, model)
+
+    def _claim(self, before: Model | None, after: Model | None) -> None:
+        """Keep the index of aliases."""
+        if before is not None:
+            for alias in aliases(before):
+                keys = self._claims.get(alias, {})
+                keys.pop(before.key, None)
+                if not keys:
+                    self._claims.pop(alias, None)
+        if after is not None:
+            for alias in aliases(after):
+                self._claims.setdefault(alias, {})[after.key] = None
+
+
+def aliases(model: Model) -> tuple[str, ...]:
+    """Return the further names by which clients may ask for a Model."""
+    litellm = model.spec.litellm
+    if litellm is None or not litellm.enabled:
+        return ()
+    return (*((litellm.served_model_name,) if litellm.served_model_name else ()), *litellm.aliases)
+
+
+def version_of(metadata: Metadata) -> int | None:
+    """Return the resourceVersion of an object that an API server can hold, else None."""
+    named = metadata.uid and metadata.name and metadata.namespace
+    if not named or max(len(metadata.name), len(metadata.namespace)) > _LONGEST_NAME:
+        return None
+    try:
+        version = metadata.version
+    except ValueError:
+        return None
+    return version if 0 <= version <= _LARGEST_VERSION else None
+
+
+def _same(one: Model, other: Model) -> bool:
+    return (one.uid, one.metadata.version) == (other.uid, other.metadata.version)
