@@ -62,6 +62,11 @@ def refusal(chance: random.Random) -> ApiError:
     return UnavailableError(f"HTTP {code}" if code else "no answer", code, retry_after=retry_after)
 
 
+def _is_election(kind: Kind[Any], namespace: str) -> bool:
+    """Tell whether a call is about the Lease of a leader."""
+    return kind is LEASES and namespace == SYSTEM_NAMESPACE
+
+
 class FaultyCluster:
     """`runtime.kubernetes.api.Cluster` of one member; `fenced`: it writes only while it is the leader."""
 
@@ -70,17 +75,18 @@ class FaultyCluster:
         self._simulation = member.simulation
 
     def _of(self, kind: Kind[Any], namespace: str) -> Cluster:
-        leader_lease = kind is LEASES and namespace == SYSTEM_NAMESPACE
-        return self._simulation.leases if leader_lease else self._inner
+        return self._simulation.leases if _is_election(kind, namespace) else self._inner
 
-    async def _call(self, send: Callable[[], Awaitable[T]], what: Call | None = None) -> T:
+    async def _call(
+        self, send: Callable[[], Awaitable[T]], what: Call | None = None, *, quickly: bool = False
+    ) -> T:
         """Send a request through everything that may happen to it; `what` is the write that it is."""
         member, simulation = self._member, self._simulation
         if what is not None and self._fenced:
             if not member.may_write():
                 raise UnavailableError(f"{what.verb} of a {what.kind.name}: not sent: not the leader")
             simulation.checker.sends(what)
-        await member.step()
+        await member.step(quickly=quickly)
         faults, chance = simulation.api, simulation.chance
         if simulation.clock() < faults.away_until:
             raise refusal(chance)
@@ -122,13 +128,14 @@ class FaultyCluster:
         what = Call(self._member.name, self._member.identity, verb, kind, *where, body)
         self._simulation.checker.begins(what)
         try:
-            return await self._call(send, what)
+            return await self._call(send, what, quickly=_is_election(kind, where[0]))
         finally:
             self._simulation.checker.ends(what)
 
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
         """GET."""
-        return await self._call(lambda: self._of(kind, namespace).get(kind, namespace, name))
+        quickly = _is_election(kind, namespace)
+        return await self._call(lambda: self._of(kind, namespace).get(kind, namespace, name), quickly=quickly)
 
     async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
         """LIST."""

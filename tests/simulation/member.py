@@ -44,14 +44,12 @@ class Member:
 
     # --- points of a call
 
-    async def step(self) -> None:
+    async def step(self, *, quickly: bool = False) -> None:
         """Pass the point before a request leaves: the process may be killed or paused here."""
-        self.calls += 1
-        if self.dies_at is not None and self.calls >= self.dies_at and not self.is_deposed:
-            self.simulation.kill(self)
-            await asyncio.Event().wait()
-        await asyncio.sleep(self.simulation.chance.random() * self.simulation.latency)
-        await self.resumed()
+        await self.answered()
+        if not quickly:
+            await asyncio.sleep(self.simulation.chance.random() * self.simulation.latency)
+            await self.resumed()
 
     async def answered(self) -> None:
         """Pass the point before an answer is seen."""

@@ -13,7 +13,7 @@ GROUPS = ("g", "h")
 IDLE = "6s"
 BACKENDS = ("llamacpp",)
 ACTIONS = ("request", "create", "delete", "recreate", "group", "touch", "always")
-WEIGHTS = (9.0, 2.0, 1.5, 0.5, 1.0, 1.0, 0.0)
+WEIGHTS = (12.0, 2.0, 1.5, 0.5, 1.0, 1.0, 0.0)
 
 
 class Users:

@@ -32,5 +32,14 @@ def watches(simulation: Simulation, chance: random.Random) -> None:
     api.watch_lags = chance.choice([0, 0.1])
 
 
+def losing(simulation: Simulation, chance: random.Random) -> None:
+    """Let watches lose events, and nothing else."""
+    simulation.api.watch_loses = chance.choice([0.05, 0.2])
+
+
 FAULTS = (Fault("the API server is away", 0.4, away),)
-CLIMATES = (Climate("calls", 0.4, calls), Climate("watches", 0.4, watches))
+CLIMATES = (
+    Climate("calls", 0.4, calls),
+    Climate("watches", 0.35, watches),
+    Climate("watches that lose", 0.15, losing),
+)

@@ -10,7 +10,7 @@ from tests.simulation.simulation import SERVICES, Simulation
 
 def cut(simulation: Simulation, chance: random.Random) -> None:
     """Cut a component off NATS for some seconds."""
-    name, seconds = chance.choice((*SERVICES, "proxy")), chance.choice([1.0, 8.0, 20.0])
+    name, seconds = chance.choice((*SERVICES, "reaper", "proxy")), chance.choice([1.0, 8.0, 20.0])
     member = simulation.members.get(name)
     if member is not None:
         simulation.record(f"cut {name} off NATS for {seconds:.0f} s")
@@ -82,7 +82,7 @@ def messages(simulation: Simulation, chance: random.Random) -> None:
 
 
 FAULTS = (
-    Fault("cut off NATS", 0.8, cut),
+    Fault("cut off NATS", 1.2, cut),
     Fault("restart NATS", 0.4, restart),
     Fault("hang NATS", 0.2, freeze),
     Fault("fill the disk of NATS", 0.2, fill),

@@ -27,5 +27,5 @@ def second(simulation: Simulation, _chance: random.Random) -> None:
     simulation.launch(PROXIES[1])
 
 
-FAULTS = (Fault("kill a proxy", 0.4, kill), Fault("end a proxy", 0.5, end))
-CLIMATES = (Climate("a second proxy", 0.3, second),)
+FAULTS = (Fault("kill a proxy", 0.25, kill), Fault("end a proxy", 0.4, end))
+CLIMATES = (Climate("a second proxy", 0.2, second),)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 EXPECTED_HEADER = "Nats-Expected-Last-Subject-Sequence"
 NO_STREAM, STALE, NO_SPACE = 10059, 10071, 10077
-_HEARTBEAT_SECONDS = 2.0
+_HEARTBEAT_SECONDS = 4.0
+_REPLY = "$JS.ACK."
 Reply = dict[str, Any]
 
 
@@ -46,7 +47,6 @@ class _Consumer(msgspec.Struct):
     client: "SimulatedClient"
     inbox: str
     sequence: int = 0
-    quiet: bool = True
 
 
 class NatsServer:
@@ -118,15 +118,18 @@ class NatsServer:
         if state and self.faults.lost and chance.random() < self.faults.lost / 4:
             return  # lost in the server: only the watermark shows it
         consumer.sequence += 1
-        consumer.quiet = False
         if self.faults.gap and chance.random() < self.faults.gap:
             return
-        stamp = int(message.at * 1e9)
-        reply = f"$JS.ACK.{consumer.stream}.c.1.{message.sequence}.{consumer.sequence}.{stamp}.0"
-        headers = dict(message.headers)
-        consumer.client.receive(
-            subscription, Msg(consumer.client.nats, message.subject, reply, message.data, headers)
+        taken = Msg(consumer.client.nats, message.subject, _REPLY, message.data, dict(message.headers))
+        taken._metadata = Msg.Metadata(
+            Msg.Metadata.SequencePair(consumer.sequence, message.sequence),
+            0,
+            1,
+            datetime.fromtimestamp(message.at, UTC),
+            consumer.stream,
+            "c",
         )
+        consumer.client.receive(subscription, taken)
 
     # --- requests
 
@@ -160,16 +163,15 @@ class NatsServer:
         return {"ts": f"{_rfc3339(self.wall())}.{int(self.wall() % 1 * 1e6):06d}Z", "num_pending": len(held)}
 
     async def send_heartbeats(self) -> None:
-        """Send a heartbeat to every consumer that had nothing to deliver, until cancelled."""
+        """Send a heartbeat to every consumer, until cancelled."""
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
             for consumer in tuple(self._consumers):
                 subscription = consumer.client.subscriptions.get(consumer.inbox)
                 if subscription is None:
                     self._consumers.remove(consumer)
-                elif consumer.quiet and self.up:
+                elif self.up:
                     consumer.client.receive(subscription, Msg(consumer.client.nats, consumer.inbox))
-                consumer.quiet = True
 
     # --- connections
 

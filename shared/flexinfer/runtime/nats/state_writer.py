@@ -99,7 +99,13 @@ class StateStream:
                     for name in subjects.STREAMS:
                         await self._ensure(name)
                     await self._replay()
-                except (ReplayRequiredError, NatsUnavailableError, StreamError, NatsError, TimeoutError) as error:
+                except (
+                    ReplayRequiredError,
+                    NatsUnavailableError,
+                    StreamError,
+                    NatsError,
+                    TimeoutError,
+                ) as error:
                     log.info("state stream not read: %s; retrying", error)
                     await asyncio.sleep(_RETRY_SECONDS)
                 else:
