@@ -22,8 +22,9 @@ from flexinfer.state.actions import WriteStatus
 from flexinfer.state.observed import ObservedState
 from tests.simulation.history import play
 from tests.simulation.loop import run
+from tests.simulation.controllers import AnyController
+from tests.simulation.deadlines import SETTINGS
 from tests.simulation.proxy import GatewayFactory
-from tests.simulation.simulation import SETTINGS, AnyController
 
 T = TypeVar("T")
 _SEEDS = range(40)
