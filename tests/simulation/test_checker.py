@@ -20,10 +20,10 @@ from flexinfer.reaper.__main__ import controller as reaper
 from flexinfer.reaper.memory import Memory
 from flexinfer.state.actions import WriteStatus
 from flexinfer.state.observed import ObservedState
-from tests.simulation.history import play
-from tests.simulation.loop import run
 from tests.simulation.controllers import AnyController
 from tests.simulation.deadlines import SETTINGS
+from tests.simulation.history import play
+from tests.simulation.loop import run
 from tests.simulation.proxy import GatewayFactory
 
 T = TypeVar("T")

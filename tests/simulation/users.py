@@ -40,7 +40,7 @@ class Users:
                 self._change(name, {"gpu": chance.choice([None, *map(_gpu, GROUPS)])})
             case "touch":
                 self._change(name, {"serverless": {"idleTimeout": chance.choice([IDLE, "5s"])}})
-            case "always":
+            case _:
                 self._change(name, {"serverless": {"enabled": chance.choice([True, False])}})
 
     def request(self, name: str, seconds: float | None = None) -> None:

@@ -1,6 +1,5 @@
 """Law: one invariant, judged at the store, at the calls of components, at the node and by the clock."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,7 +10,7 @@ from localkube.apiserver.watch_cache import Change
 if TYPE_CHECKING:
     from tests.simulation.checker import Checker
 
-Object = Mapping[str, Any]
+Object = dict[str, Any]
 
 
 class Call(msgspec.Struct):
