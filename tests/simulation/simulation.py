@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from flexinfer.runtime.kubernetes.api import ForbiddenError, Kind
 from flexinfer.runtime.leader_election import while_leading
 from flexinfer.runtime.nats.state_writer import StateStream
 from flexinfer.runtime.runtime import Runtime
+from flexinfer.runtime.settings import Settings
 from flexinfer.state.observed import ObservedState
 from flexinfer.watcher.__main__ import mirror
 from localkube.apiserver.errors import ApiError as StoreError
@@ -53,14 +54,14 @@ GARBAGE_SECONDS = 0.5
 class Simulation:
     """The whole system in virtual time; `services` replace the controllers of the same name."""
 
-    settings = SETTINGS
-
     def __init__(
         self,
         seed: int,
         services: Mapping[str, AnyController] | None = None,
         gateway: GatewayFactory = Gateway,
+        settings: Settings = SETTINGS,
     ) -> None:
+        self.settings = settings
         self.chance, self.sampling = random.Random(seed), random.Random(seed)
         self.clock = asyncio.get_running_loop().time
         self.latency = 0.006
@@ -80,7 +81,7 @@ class Simulation:
         self._judge_machines()
         self.silent_at: dict[str, float] = {}  # proxy -> when what it reports was last lost
         self._kind = self.named(GROUP, VERSION, PLURAL)
-        self._controllers = controllers(SETTINGS, self._http_client, services or {})
+        self._controllers = controllers(settings, self._http_client, services or {})
         self.proxies = {
             name: Proxy(self.machines, self.checker, self.chance, gateway, name) for name in PROXIES
         }
@@ -134,8 +135,8 @@ class Simulation:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.failed(task.get_name() if task.get_name() in SERVICES else "background", error)
 
-    def start(self) -> None:
-        """Start the machines, the proxy and every controller."""
+    def start(self, components: Sequence[str] = ("proxy", *SERVICES)) -> None:
+        """Start the machines, the proxy and every controller, or only some of them."""
         namespaces = self.named("", "v1", "namespaces")
         for name in ("default", SYSTEM_NAMESPACE):
             with contextlib.suppress(StoreError):
@@ -145,7 +146,7 @@ class Simulation:
         self.machines.start()
         self.spawn_background(self._collect())
         self.spawn_background(self.nats.send_heartbeats())
-        for name in ("proxy", *SERVICES):
+        for name in components:
             self.launch(name)
 
     def create_claim(self) -> None:
