@@ -18,7 +18,7 @@ from tests.simulation.proxy import GatewayFactory
 from tests.simulation.simulation import Simulation
 from tests.simulation.users import ACTIONS, NAMES, WEIGHTS, Users
 
-FAULT_SECONDS = 30.0
+FAULT_SECONDS = 25.0
 RATE = 0.9
 """How many things happen in a second."""
 AFTERMATH_SECONDS = 14.0

@@ -15,6 +15,7 @@ from tests.simulation.engine import Behaviour, Engine
 from tests.simulation.jetstream.client import SimulatedClient
 from tests.simulation.jetstream.server import NatsServer
 from tests.simulation.kubelet import Kubelet
+from tests.simulation.weaknesses import shown
 
 NODES = ("a", "b")
 _ALLOCATABLE = {"cpu": "64", "memory": "256Gi", "pods": "1000", "nvidia.com/gpu": "64"}
@@ -95,12 +96,14 @@ class Machines:
     def silence(self, node: str) -> None:
         """Let a node fall silent: its engines run on, and nothing is heard of them."""
         self.kubelets[node].silent = True
-        self.agents[node].lies.silent_until = float("inf")
+        if shown("telemetry that ends"):
+            self.agents[node].lies.silent_until = float("inf")
         self.set_ready(node, "Unknown")
 
     def lose(self, node: str) -> None:
         """Let a machine end: its processes are gone, its Node is deleted, and so are its Pods."""
         self.silence(node)
+        self.agents[node].lies.silent_until = float("inf")
         for engine in self.engines.values():
             if engine.node == node and not engine.ended:
                 engine.ended = engine.freed = True

@@ -61,7 +61,7 @@ class Users:
             "backend": chance.choice(BACKENDS),
             "source": "pvc://models/x.gguf",
             "serverless": {
-                "idleTimeout": chance.choice([IDLE, IDLE, "20s"]),
+                "idleTimeout": chance.choice([IDLE, IDLE, IDLE, IDLE, "20s"]),
                 "coldStartTimeout": chance.choice(["5s", "60s"]),
             },
         }

@@ -45,7 +45,7 @@ class Reaping(Law):
     def _reaped(self, model: Object, uid: str) -> None:
         name, now = model["metadata"]["name"], self.now
         loading = self._loading_since.get(uid, now)
-        if now - loading > _HEARD_SECONDS:
+        if now - loading > _HEARD_SECONDS and self._is_known_to_load(f"{model['metadata']['namespace']}/{name}"):
             self.report(f"{name} was scaled to zero while it was loading for {now - loading:.1f} s")
         requests = self.checker.requests
         last, proxy = requests.last.get(uid, (0.0, ""))
@@ -56,6 +56,13 @@ class Reaping(Law):
         timeout = seconds(model["spec"]["serverless"]["idleTimeout"])
         if last and _HEARD_SECONDS < now - last < timeout - _HEARD_SECONDS:
             self.report(f"{name} was scaled to zero {now - last:.1f} s after a request")
+
+    def _is_known_to_load(self, key: str) -> bool:
+        """Tell whether the reaper itself has observed that a Model is loading, or nobody told it otherwise."""
+        reaper = self.checker.simulation.observed.get("reaper")
+        model = reaper().models.get(key) if reaper is not None else None
+        ready = model.condition(conditions.READY) if model is not None else None
+        return ready is None or ready.reason in reasons.LOADING
 
     def _heard(self, proxy: str) -> bool:
         """Tell whether what a proxy reported must have arrived."""

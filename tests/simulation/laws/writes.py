@@ -6,7 +6,7 @@ from typing import Any
 from flexinfer.runtime.kubernetes.api import MODELS
 from tests.simulation.laws.base import Call, Law
 
-WRITES, SECONDS = 10, 60.0
+WRITES, SECONDS = 20, 60.0
 """How often in how many seconds a condition may be written with the same status, reason and generation."""
 
 
