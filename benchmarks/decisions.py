@@ -70,7 +70,7 @@ def model(number: int, world: str, *, version: int = 1, wanted: bool = False) ->
     )
     gpu = Gpu(vendor="nvidia", shared=group, vram_estimate_mb=1000) if group else None
     placement = Placement(
-        node=f"node-{number % _NODES}",
+        node=f"node-{(number // 4 if group else number) % _NODES}",  # the members of a group share one
         devices=("GPU-1",) if group else (),
         vendor="nvidia" if group else "cpu",
     )

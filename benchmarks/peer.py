@@ -23,7 +23,8 @@ from flexinfer.api.services import OWNERS, STATUS_FIELDS
 from flexinfer.events.workload import pod_facts
 from flexinfer.launcher import manifests
 from flexinfer.launcher import settings as launching
-from flexinfer.launcher.probe import Ask, http_client, loading_interval
+from flexinfer.launcher.engine_client import Ask, http_client
+from flexinfer.launcher.probe import loading_interval
 from flexinfer.prefetcher import jobs
 from flexinfer.prefetcher import perform as prefetching
 from flexinfer.prefetcher.plan import plan_of

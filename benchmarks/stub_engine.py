@@ -19,6 +19,9 @@ ANSWER = (
     '"started":%.6f,"ready":%.6f}'
 )
 
+IDLE = b"llamacpp:requests_processing 0\n"
+"""What its metrics say: it answers one request at a time, so that no other is in flight while it answers this one."""
+
 
 def note(what: str, when: float) -> None:
     """Append a line to the log, if there is one."""
@@ -69,7 +72,7 @@ def answer(client: socket.socket, ready_at: float, *, ready: bool) -> None:
         )
         while len(rest) < length:
             rest += client.recv(65536)
-        success = (ANSWER % (STARTED, ready_at)).encode()
+        success = IDLE if head.startswith(b"GET /metrics") else (ANSWER % (STARTED, ready_at)).encode()
         status, body = (b"200 OK", success) if ready else (b"503 Service Unavailable", b"{}")
         client.sendall(
             b"HTTP/1.1 " + status + b"\r\nContent-Type: application/json\r\nConnection: close\r\n"

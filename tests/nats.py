@@ -18,8 +18,9 @@ def binary() -> str:
 class NatsServer:
     """One server; it keeps its port across restarts, so that clients can reconnect."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, configuration: str = "") -> None:
         self._folder = folder
+        self.configure(configuration)
         self._process: subprocess.Popen[bytes] | None = None
         self.port = -1
 
@@ -33,9 +34,19 @@ class NatsServer:
         """The folder of JetStream's files."""
         return self._folder / "store"
 
+    def configure(self, configuration: str) -> None:
+        """Write the server's configuration file, which it reads at its start and when it is told to reload."""
+        (self._folder / "nats.conf").write_text(configuration)
+
+    async def reload(self) -> None:
+        """Tell the server to read its configuration file again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
     async def start(self) -> None:
         """Start the server and wait until its port is known."""
         command = [binary(), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.store)]
+        command += ["-c", str(self._folder / "nats.conf")]
         with (self._folder / "nats.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--ports_file_dir", str(self._folder)], stdout=log, stderr=log
@@ -55,9 +66,9 @@ class NatsServer:
 
 
 @contextlib.asynccontextmanager
-async def nats_server(folder: Path) -> AsyncIterator[NatsServer]:
+async def nats_server(folder: Path, configuration: str = "") -> AsyncIterator[NatsServer]:
     """Run a server for the duration of the block."""
-    server = NatsServer(folder)
+    server = NatsServer(folder, configuration)
     await server.start()
     try:
         yield server

@@ -63,7 +63,7 @@ RIGHTS: Mapping[str, tuple[Right, ...]] = {
     "launcher": (
         *_controller("launcher", "patch"),
         Right(CORE, "pods", ("get", "list", "create", "patch", "delete")),
-        Right(CORE, "services", ("get", "create", "patch", "delete"), seldom="delete: a Service left by a previous Model of the same name"),
+        Right(CORE, "services", ("get", "list", "create", "patch", "delete"), seldom="delete: a Service left by a previous Model of the same name"),
         Right(COORDINATION, "leases", ("get",)),
         _OWNERS,
     ),

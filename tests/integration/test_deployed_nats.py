@@ -52,9 +52,11 @@ MAY_PUBLISH: Mapping[str, frozenset[str]] = {
     "flexinfer.changed.agent.default.a": NO_USER,
     "flexinfer": NO_USER,
     "elsewhere": NO_USER,
-    # Streams: created by one user, and never updated, purged or deleted.
+    # Streams: created by one user, and never updated, purged or deleted; the state aside, which that user may make again.
     **{f"$JS.API.STREAM.{verb}.{stream}": users(BOOTSTRAP) for verb in ("INFO", "CREATE") for stream in STREAMS},
-    **{f"$JS.API.STREAM.{verb}.FI_STATE": NO_USER for verb in ("UPDATE", "DELETE", "PURGE", "SNAPSHOT", "RESTORE")},
+    **{f"$JS.API.STREAM.{verb}.FI_STATE": users(BOOTSTRAP) for verb in ("UPDATE", "DELETE", "PURGE")},
+    **{f"$JS.API.STREAM.{verb}.FI_STATE": NO_USER for verb in ("SNAPSHOT", "RESTORE")},
+    **{f"$JS.API.STREAM.{verb}.FI_HISTORY": NO_USER for verb in ("UPDATE", "DELETE", "PURGE", "SNAPSHOT", "RESTORE")},
     "$JS.API.STREAM.CREATE.FI_OTHER": NO_USER,
     "$JS.API.STREAM.MSG.DELETE.FI_STATE": NO_USER,
     "$JS.API.STREAM.MSG.GET.FI_STATE": NO_USER,

@@ -12,7 +12,7 @@ import msgspec
 from flexinfer.arbiter.__main__ import controller as arbiter
 from flexinfer.events.events import AnyEvent
 from flexinfer.launcher.__main__ import controller as launcher
-from flexinfer.launcher.probe import Ask
+from flexinfer.launcher.engine_client import Ask
 from flexinfer.placer.__main__ import controller as placer
 from flexinfer.prefetcher.__main__ import controller as prefetcher
 from flexinfer.reaper.__main__ import controller as reaper

@@ -11,7 +11,7 @@ import selectors
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
-from flexinfer.runtime.nats import consumer, state_reader
+from flexinfer.runtime.nats import consumer, state_reader, state_writer
 
 T = TypeVar("T")
 
@@ -47,27 +47,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
 
-class _VirtualTime:
-    """What `runtime.nats` calls of the module `time`, in virtual time."""
-
-    @staticmethod
-    def monotonic() -> float:
-        """Return the virtual time in seconds."""
-        return asyncio.get_running_loop().time()
+def _monotonic() -> float:
+    """Return the virtual time in seconds."""
+    return asyncio.get_running_loop().time()
 
 
 @contextlib.contextmanager
 def _virtual_time() -> Iterator[None]:
-    """Let the readers of NATS count by the virtual clock: they count by `time.monotonic` themselves."""
-    modules: tuple[Any, ...] = (consumer, state_reader)
-    real = [module.time for module in modules]
+    """Let reader and writer of NATS count by the virtual clock: they take `runtime.clock` themselves."""
+    modules: tuple[Any, ...] = (consumer, state_reader, state_writer)
+    real = [module.monotonic for module in modules]
     for module in modules:
-        module.time = _VirtualTime
+        module.monotonic = _monotonic
     try:
         yield
     finally:
         for module, original in zip(modules, real, strict=True):
-            module.time = original
+            module.monotonic = original
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -14,7 +14,7 @@ import msgspec
 from flexinfer.api.groupversion import GROUP, PLURAL, VERSION
 from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.api.model import Model
-from flexinfer.launcher.probe import Answer, Ask
+from flexinfer.launcher.engine_client import Answer, Ask
 from flexinfer.proxy.gateway import Gateway
 from flexinfer.runtime.control_loop import run_controller
 from flexinfer.runtime.kubernetes.api import ForbiddenError, Kind

@@ -12,19 +12,23 @@ from flexinfer.local.instance import Instance, lock_holder
 from flexinfer.local.supervisor import record
 from flexinfer.local.supervisor.instance_programs import programs
 from flexinfer.local.supervisor.program import Program
-from flexinfer.local.supervisor.readiness import ready
+from flexinfer.local.supervisor.readiness import ready, reason
 from localkube.process_identity import alive
 
 HEALTHY, NOT_READY, DOWN = "healthy", "not ready", "down"
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One process: `pid` is None while it does not run; `health` is healthy, not ready or down."""
+    """One process: `pid` is None while it does not run; `health` is healthy, not ready or down.
+
+    `reason` is what a process that is not ready says of why.
+    """
 
     name: str
     pid: int | None
     health: str
     restarts: int
+    reason: str = ""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,16 +66,19 @@ async def _row(instance: Instance, program: Program) -> Row:
     entry = record.read(instance.record).entry(program.name)
     if entry is None or entry.identity is None or not alive(entry.identity):
         return Row(program.name, None, DOWN, entry.restarts if entry else 0)
-    health = HEALTHY if await ready(program.probe) else NOT_READY
-    return Row(program.name, entry.identity.pid, health, entry.restarts)
+    if await ready(program.probe):
+        return Row(program.name, entry.identity.pid, HEALTHY, entry.restarts)
+    return Row(program.name, entry.identity.pid, NOT_READY, entry.restarts, await reason(program.probe))
 
 
 def table(current: Sequence[Row]) -> list[str]:
-    """Return the list as aligned lines."""
+    """Return the list as aligned lines, and below it what each process that is not ready says of why."""
     cells = [("NAME", "PID", "HEALTH", "RESTARTS")]
     cells += [(row.name, str(row.pid or "-"), row.health, str(row.restarts)) for row in current]
     widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
-    return [
+    lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in cells
     ]
+    reasons = [f"{row.name} is not ready: {row.reason}" for row in current if row.reason]
+    return [*lines, "", *reasons] if reasons else lines

@@ -5,37 +5,48 @@ import functools
 from collections.abc import Callable
 
 from flexinfer.api.services import SERVICES
+from flexinfer.launcher.audit import ServiceAudit
 from flexinfer.launcher.decide import decide
 from flexinfer.launcher.effects import Effect
+from flexinfer.launcher.engine_client import Ask, http_client
 from flexinfer.launcher.keys import touched, touched_by
-from flexinfer.launcher.memory import EngineProbed, Memory, forget, remember
+from flexinfer.launcher.memory import Fact, Memory, forget, remember
 from flexinfer.launcher.perform import perform
-from flexinfer.launcher.probe import Ask, Prober, http_client
+from flexinfer.launcher.pods_gone import PodsGone
+from flexinfer.launcher.probe import Prober
 from flexinfer.launcher.settings import settings_of
-from flexinfer.runtime.controller import Controller
+from flexinfer.runtime.controller import Controller, model_keys
 from flexinfer.runtime.process import run_all, runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
+from flexinfer.state.observed import ObservedState
 
 
 def controller(
     settings: Settings, opened: Callable[[], contextlib.AbstractAsyncContextManager[Ask]] = http_client
-) -> Controller[Effect, EngineProbed, Memory]:
+) -> Controller[Effect, Fact, Memory]:
     """Return the launcher's controller; `opened` gives the client that engines are probed with."""
-    prober = Prober(opened)
     launch_settings = settings_of(settings)
+    prober, gone, audit = Prober(opened), PodsGone(), ServiceAudit(launch_settings)
+
+    def observe(state: ObservedState, memory: Memory) -> None:
+        prober.observe(state, memory)
+        gone.observe(state, memory)
+        audit.observe(state, memory)
+
     return Controller(
         name="launcher",
         decide=functools.partial(decide, settings=launch_settings),
-        perform=functools.partial(perform, settings=launch_settings),
+        perform=functools.partial(perform, settings=launch_settings, gone=gone),
         subscriptions=subscriptions_of(SERVICES["launcher"]),
         memory=Memory(),
-        touched=touched,
-        touched_by=touched_by,
+        touched=lambda before, after, event: prober.touch(touched(before, after, event)),
+        touched_by=lambda state, fact: prober.touch(touched_by(state, fact)),
+        keys=lambda state: prober.touch(model_keys(state)),
         remember=remember,
         forget=forget,
-        observe=prober.observe,
-        companions=(prober.watch,),
+        observe=observe,
+        companions=(prober.watch, audit.watch),
     )
 
 

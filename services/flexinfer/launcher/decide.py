@@ -4,22 +4,24 @@ For each Model, the first that applies:
   (1) it must not run: drain, then stop (`drain`); at rest, written once a generation;
   (2) it has no Pod: start it if every gate is open, after the back-off if its last Pod failed;
   (3) its Pod still has the gate of its turn: start, which also continues what a predecessor began;
-  (4) its Pod is terminating: wait for it;
-  (5) its Pod failed: report it, delete it, try again after a back-off (`loading`);
-  (6) its node is NotReady: Ready=Unknown, and nothing is touched;
+  (4) its node is NotReady: Ready=Unknown, and nothing is touched;
+  (5) its Pod is terminating: wait for it;
+  (6) its Pod failed: report it, delete it, try again after a back-off (`loading`);
   (7) its Pod is of another turn or template: drain, then stop it to make room (`drain`);
   (8) its engine answers: Ready;
   (9) it loads, with a deadline that progress extends (`loading`).
 """
 
+import math
 from collections.abc import Iterator
 
 from flexinfer.api import conditions
+from flexinfer.api.labels import RUNNING_FINALIZER
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher import drain, loading, status
-from flexinfer.launcher.effects import Action, Purpose, Start
-from flexinfer.launcher.manifests import LaunchSettings, engine_pod, service, template
+from flexinfer.launcher.effects import Action, Protect, Purpose, RestoreService, Start, Stop
+from flexinfer.launcher.manifests import STOP_SECONDS, LaunchSettings, engine_pod, service, template
 from flexinfer.launcher.memory import Memory
 from flexinfer.launcher.view import ModelContext, context_of
 from flexinfer.state import actions
@@ -33,7 +35,20 @@ def decide(
     """Yield what a Model's engine needs next; `now` is monotonic seconds."""
     model = state.models.get(key)
     if model is not None:
-        yield from _next(context_of(model, state, memory, now, settings))
+        context = context_of(model, state, memory, now, settings)
+        if not model.deleting:
+            yield from _restore(context, service_drifted=model.uid in memory.drifted)
+        yield from _next(context)
+
+
+def _restore(context: ModelContext, *, service_drifted: bool) -> Iterator[Action]:
+    """Restore what another client removed or edited: the finalizer of a Model whose engine may run, and its Service."""
+    model = context.view.model
+    engine = any(not (pod.gated or pod.ended or pod.deleting) for pod in context.pods)
+    if engine and RUNNING_FINALIZER not in model.metadata.finalizers:
+        yield Protect(model=model)
+    if service_drifted and context.view.accepted.true:
+        yield RestoreService(model=model, service=service(model, context.settings))
 
 
 def _next(context: ModelContext) -> Iterator[Action]:
@@ -77,10 +92,10 @@ def _without_pod(context: ModelContext) -> Iterator[Action]:
     elif view.ready.written and view.ready.status != conditions.FALSE:
         message = "Pod was deleted; creating a replacement"
         yield from status.say_not_ready(context, Reason.RESTARTING, message, gates=status.RUN_GATES)
-    elif view.ready.given_up:
-        yield from _retry_if_wanted_again(context)
-    elif view.ready.reason == Reason.BACK_OFF and context.now < (until := loading.next_attempt(context)):
-        yield RequeueAt(until)
+    elif view.ready.failed:
+        yield from _start_again(context)
+    elif view.ready.reason == Reason.CREATE_REFUSED:
+        yield from _refused(context)
     else:
         yield from _start(context)
 
@@ -93,13 +108,44 @@ def _wait_for_gates(context: ModelContext) -> Iterator[Action]:
         yield from status.say_not_ready(context, Reason.NOT_STARTED, message)
 
 
-def _retry_if_wanted_again(context: ModelContext) -> Iterator[Action]:
-    """Leave LoadingTimeout for Starting once Wanted has turned True after it: a Pod under LoadingTimeout would be deleted as failed."""
-    if context.since(conditions.WANTED) <= context.since(conditions.READY):
+def _start_again(context: ModelContext) -> Iterator[Action]:
+    """Leave BackOff or LoadingTimeout for Starting when it is time: a Pod under either would be deleted as failed.
+
+    After LoadingTimeout it is once Wanted has turned True after it, but at once for a Model that always runs.
+    """
+    view, failures = context.view, context.view.backend.restarts
+    if view.ready.reason == Reason.BACK_OFF:
+        until = loading.next_attempt(context)
+        if context.now < until:
+            yield RequeueAt(until)
+            return
+    elif view.always_on or context.since(conditions.WANTED) > context.since(conditions.READY):
+        failures = 0
+    else:
         return
-    backend = status.at_stage(context.view, "", 0)
+    backend = status.at_stage(view, "", failures)
     message = "starting again after a failed start"
     yield from status.say_not_ready(context, Reason.STARTING, message, backend, status.RUN_GATES)
+
+
+def _refused(context: ModelContext) -> Iterator[Action]:
+    """Try again what the API server rejects, ever less often; the loading deadline ends it unless the Model always runs."""
+    view = context.view
+    if not view.ready.current:  # the deadline is that of the newer spec
+        message = "starting with the newer spec"
+        yield from status.say_not_ready(context, Reason.STARTING, message, gates=status.RUN_GATES)
+        return
+    deadline = loading.refused_until(context)
+    if context.now >= deadline:
+        yield from loading.give_up_refused(context)
+        return
+    retry_at = loading.next_creation(context)
+    if context.now < retry_at:
+        yield RequeueAt(min(retry_at, deadline))
+        return
+    if deadline < math.inf:
+        yield RequeueAt(deadline)
+    yield from _start(context)
 
 
 def _start(context: ModelContext) -> Iterator[Action]:
@@ -125,13 +171,12 @@ def _with_pod(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     if pod.gated:
         if view.gates_open:
             yield from _start(context)
+    elif node is not None and node.ready != conditions.TRUE and not (pod.ended or view.ready.failed):
+        yield from _unreachable(context, pod)
     elif pod.deleting:
         yield from _terminating(context)
-    elif pod.ended or view.ready.given_up:
+    elif pod.ended or view.ready.failed:
         yield from loading.failed(context, pod)
-    elif node is not None and node.ready != conditions.TRUE:
-        message = f"node {pod.node} is not ready; engine state unknown, no requests are routed to it"
-        yield from status.say_unknown(context, Reason.NODE_UNREACHABLE, message)
     elif renewal := drain.renewal_cause(view, pod, context.settings):
         yield from drain.stop(context, renewal, Purpose.RENEW)
     elif context.probe is not None and context.probe.answer.healthy:
@@ -140,12 +185,30 @@ def _with_pod(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
         yield from loading.load(context, pod)
 
 
+def _unreachable(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
+    """(4) Nothing ends there, and nothing is started elsewhere while its engine may run: the one wait without a deadline."""
+    state = f"Pod {pod.name} cannot be deleted" if pod.deleting else "engine state unknown"
+    message = (
+        f"node {pod.node} is not ready; {state}, no requests are routed to it; "
+        f"bring the node back, or give it up: {status.node_exits(pod.node)}"
+    )
+    yield from status.say_unknown(context, Reason.NODE_UNREACHABLE, message)
+
+
 def _terminating(context: ModelContext) -> Iterator[Action]:
-    """(4) Wait for it; a failure, or a stop that does not end, stays reported meanwhile."""
-    ready = context.view.ready
-    if ready.reason != Reason.STOPPING and not ready.failed:
+    """(5) Wait for it; a failure, or a stop that does not end, stays reported meanwhile."""
+    view, ready = context.view, context.view.ready
+    if ready.reason == Reason.STOPPING:
+        return
+    if ready.reason != Reason.RESTARTING and not ready.failed:
         message = "Pod is terminating; a replacement is created once it is deleted"
         yield from status.say_not_ready(context, Reason.RESTARTING, message)
+        return
+    overdue_at = context.since(conditions.READY) + STOP_SECONDS
+    if context.now < overdue_at:
+        yield RequeueAt(overdue_at)
+        return
+    yield Stop(model=view.model, pods=context.pods, purpose=Purpose.AWAIT, cause="its Pod does not terminate")
 
 
 def _healthy(context: ModelContext, pod: PodFacts) -> Iterator[Action]:

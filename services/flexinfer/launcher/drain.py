@@ -12,10 +12,12 @@ from flexinfer.launcher.effects import Action, Purpose, Stop
 from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.launcher.view import ModelContext, ModelView
 from flexinfer.state.actions import RequeueAt
-from flexinfer.state.observed import HEARTBEAT_GAP
+from flexinfer.state.observed import HEARTBEAT_GAP, Activity, ProxyHeartbeat
 
 PROXY_QUIET_SECONDS = 1.0
-"""A proxy reports changed traffic at most this late, so a heartbeat that much after a stop includes what the proxy knew of it."""
+"""A proxy reports changed traffic at most this late: a request that it had is reported that long after its heartbeat."""
+ALL_HEARD_SECONDS = 6.0
+"""How long after NATS is connected each proxy has been heard: they send a heartbeat every 5 s."""
 
 
 def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> str:
@@ -79,34 +81,59 @@ def _draining(context: ModelContext, cause: str) -> str:
 
 
 def _drained_by(context: ModelContext) -> float | None:
-    """Return when to look at the drain again at the latest; None once no request is in flight, or after the deadline."""
-    began = context.since(conditions.READY)
+    """Return when to look at the drain again at the latest; None once no request is in flight, or after the deadline.
+
+    Unknown is not drained. NATS is needed to hear the proxies, a heartbeat of each since it is connected, and a number from an engine that
+    counts its requests itself: others may reach it past the proxies.
+    """
+    state, began = context.state, context.since(conditions.READY)
     deadline = began + context.settings.drain_seconds
-    if context.now >= deadline:
+    if context.now >= deadline or not _running(context):
         return None
-    # Without NATS the proxies' numbers are old: unknown is not drained.
-    if context.state.connected_since is None or _engine_busy(context, began):
+    if state.connected_since is None or _engine_busy(context, began):
         return deadline
-    live = (
-        (name, proxy.last)
-        for name, proxy in context.state.proxies.items()
-        if not proxy.final and context.now - proxy.last <= HEARTBEAT_GAP
-    )
-    return None if all(_confirmed(context, name, last, began) for name, last in live) else deadline
+    waits = [state.connected_since + ALL_HEARD_SECONDS, *_proxies_done(context, deadline)]
+    pending = [at for at in waits if at > context.now]
+    return min(deadline, *pending) if pending else None
 
 
-def _confirmed(context: ModelContext, proxy: str, last: float, began: float) -> bool:
-    """Tell whether a proxy has reported, since the stop was published, that it has no request of this Model in flight."""
-    model = context.view.model
-    activity = context.state.activity_of(model).get(proxy)
-    if activity is None:
-        return last >= began + PROXY_QUIET_SECONDS
-    return not activity.in_flight and (activity.at >= began or last >= began + PROXY_QUIET_SECONDS)
+def _running(context: ModelContext) -> bool:
+    """Tell whether an engine runs that a stop would end: not once its Pod has ended, nor while that is being deleted in any case."""
+    return any(not (pod.ended or pod.deleting) for pod in context.pods)
+
+
+def _proxies_done(context: ModelContext, deadline: float) -> Iterator[float]:
+    """Yield for each proxy from when it counts as done, or when to look at it again; the deadline if none is known, for there is one.
+
+    A proxy that fell silent without a shutdown message is given up, but for the requests of this Model that it reported last.
+    """
+    traffic = context.state.activity_of(context.view.model)
+    heard = {name: proxy for name, proxy in context.state.proxies.items() if not proxy.final}
+    busy = {name for name, activity in traffic.items() if activity.in_flight and name in heard}
+    live = {name for name, proxy in heard.items() if context.now < proxy.last + HEARTBEAT_GAP}
+    if busy or not live:
+        yield deadline
+    for name in live - busy:
+        done_at = _done_at(context, traffic.get(name), heard[name])
+        yield done_at if done_at is not None else heard[name].last + HEARTBEAT_GAP
+
+
+def _done_at(context: ModelContext, activity: Activity | None, heartbeat: ProxyHeartbeat) -> float | None:
+    """Return from when it is known that a proxy without a request of this Model in flight has seen the stop; None: not known.
+
+    Only what it published after it had observed the Model as it is now counts: else it may still send requests.
+    """
+    version = context.view.model.metadata.version
+    if activity is not None and activity.version >= version:
+        return activity.at
+    # A proxy that has seen the stop reports on the Model beside its heartbeat; without that report it has no request of it.
+    return heartbeat.version_at + PROXY_QUIET_SECONDS if heartbeat.version >= version else None
 
 
 def _engine_busy(context: ModelContext, began: float) -> bool:
-    """Tell whether the engine itself still reports requests, or has not been asked since: others may reach it past the proxies."""
+    """Tell whether the engine itself reports requests, or has told no number since the drain began."""
     backend = backends.find(context.view.model.spec.backend)
-    if backend is None or not backend.in_flight or context.probe is None:
+    if backend is None or not backend.in_flight:
         return False
-    return context.probe.at < began or bool(context.probe.answer.in_flight)
+    probe = context.probe
+    return probe is None or probe.at < began or probe.answer.in_flight != 0

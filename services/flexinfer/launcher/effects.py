@@ -21,6 +21,7 @@ class Purpose(StrEnum):
     STOP = "stop"  # nothing may run; Stopped is written
     RENEW = "renew"  # a Pod of another template or turn replaces them
     CLEAR = "clear"  # they failed; the condition stays as it is
+    AWAIT = "await"  # another client deleted them, and they do not go: nothing is deleted, only said
 
 
 class NotCreatedError(Exception):
@@ -105,5 +106,28 @@ class Announce(msgspec.Struct, frozen=True, kw_only=True):
         return self.write.key
 
 
-Effect: TypeAlias = Start | Stop | Expose | Announce
+class RestoreService(msgspec.Struct, frozen=True, kw_only=True):
+    """Restore the Model's Service, which another client deleted or edited."""
+
+    model: Model
+    service: Json
+
+    @property
+    def key(self) -> str:
+        """A key beside the Model's: nothing waits for it."""
+        return f"{self.model.key}/service"
+
+
+class Protect(msgspec.Struct, frozen=True, kw_only=True):
+    """Put the finalizer back that was removed while the engine runs."""
+
+    model: Model
+
+    @property
+    def key(self) -> str:
+        """A key beside the Model's: nothing waits for it."""
+        return f"{self.model.key}/finalizer"
+
+
+Effect: TypeAlias = Start | Stop | Expose | Announce | RestoreService | Protect
 Action: TypeAlias = Effect | WriteStatus | RequeueAt

@@ -3,26 +3,36 @@
 The Service leads to the proxy, never past it. An object of its name that does not belong to the Model is left unchanged.
 """
 
+import contextlib
 import logging
 from collections.abc import Sequence
 
-from flexinfer.api import kube
-from flexinfer.api.labels import (
-    LITELLM_PREFIX,
-    MODEL_LABEL,
-    MODEL_UID_LABEL,
-    SERVICE_LABELS_ANNOTATION,
-    TEMPLATE_ANNOTATION,
-)
+from flexinfer.api import conditions, kube
+from flexinfer.api.conditions import Condition
+from flexinfer.api.labels import MODEL_LABEL
 from flexinfer.api.model import Model
+from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.launcher.effects import Expose, NameTakenError
-from flexinfer.launcher.manifests import Json
+from flexinfer.launcher import status
+from flexinfer.launcher.effects import Expose, NameTakenError, RestoreService
+from flexinfer.launcher.manifests import Json, LaunchSettings, pod_name
+from flexinfer.launcher.memory import ServiceRestored
+from flexinfer.launcher.service_drift import drift, obsolete_annotations, owner_of
 from flexinfer.launcher.view import view_of
-from flexinfer.runtime.kubernetes.api import MODELS, SERVICES, AlreadyExistsError, ConflictError
+from flexinfer.runtime.kubernetes.api import (
+    MODELS,
+    PODS,
+    SERVICES,
+    AlreadyExistsError,
+    ApiError,
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+)
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.runtime.status_writer import write_status
+from flexinfer.runtime.status_writer import record_transition, write_status
+from flexinfer.state import actions
 from flexinfer.state.actions import WriteStatus
 
 log = logging.getLogger(__name__)
@@ -60,8 +70,8 @@ def _ready(replies: Sequence[AnyEvent]) -> bool:
     )
 
 
-async def ensure_service(runtime: Runtime, model: Model, body: Json) -> None:
-    """Create the Model's Service, or update it.
+async def ensure_service(runtime: Runtime, model: Model, body: Json) -> str:
+    """Create the Model's Service, or update it; returns what was done, empty if it is as it should be.
 
     Raises NameTakenError if its name belongs to another object, ConflictError while a deleted Model of the same name still has it.
     """
@@ -70,34 +80,85 @@ async def ensure_service(runtime: Runtime, model: Model, body: Json) -> None:
         await runtime.cluster.create(SERVICES, namespace, body)
     except AlreadyExistsError:
         existing = await runtime.cluster.get(SERVICES, namespace, name)
-        owner = existing.metadata.labels.get(MODEL_UID_LABEL)
-        if owner is None or existing.metadata.labels.get(MODEL_LABEL) != name:
+        owner = owner_of(existing)
+        if not owner:
             raise NameTakenError(model, "Service", name) from None
         if owner != model.uid:
             await _delete_predecessor(runtime, model, existing)
-        else:
-            await _update(runtime, existing, body)
+        return await _update(runtime, existing, body)
+    return f"Service {name} did not exist; it was created"
 
 
-async def _update(runtime: Runtime, existing: kube.Service, body: Json) -> None:
-    """Bring the Model's own Service up to date; annotations of others stay."""
-    meta, annotations = existing.metadata, body["metadata"]["annotations"]
-    if meta.annotations.get(TEMPLATE_ANNOTATION) == annotations[TEMPLATE_ANNOTATION]:
-        return
-    obsolete = {key: None for key in meta.annotations if _managed(key) and key not in annotations}
+async def _update(runtime: Runtime, existing: kube.Service, body: Json) -> str:
+    """Bring the Model's own Service up to date; labels and annotations of others stay."""
+    meta, changed = existing.metadata, drift(existing, body)
+    if not changed:
+        return ""
+    wanted = body["metadata"]
+    obsolete = dict.fromkeys(obsolete_annotations(existing, body))
     change = {
         "metadata": {
             "uid": meta.uid,
             "resourceVersion": meta.resource_version,
-            "annotations": annotations | obsolete,
+            "labels": wanted["labels"],
+            "annotations": wanted["annotations"] | obsolete,
+            "ownerReferences": wanted["ownerReferences"],
         },
-        "spec": body["spec"],
+        "spec": {"selector": None, **body["spec"]},
     }
-    await runtime.cluster.merge(SERVICES, meta.namespace, meta.name, change)
+    try:
+        await runtime.cluster.merge(SERVICES, meta.namespace, meta.name, change)
+    except InvalidError as error:
+        # What was made of it cannot be changed back: it is deleted, and created by the next attempt.
+        await runtime.cluster.delete(SERVICES, meta.namespace, meta.name, uid=meta.uid)
+        raise ConflictError(f"Service {meta.name} cannot be changed back: {error}", 409) from error
+    return f"Service {meta.name} was changed ({', '.join(changed)}); it was brought up to date"
 
 
-def _managed(annotation: str) -> bool:
-    return annotation.startswith(f"{LITELLM_PREFIX}/") or annotation == SERVICE_LABELS_ANNOTATION
+async def restore_service(
+    runtime: Runtime, action: RestoreService, settings: LaunchSettings
+) -> Sequence[AnyEvent | ServiceRestored]:
+    """Restore a Service that another client deleted or edited, and say so in an Event; leaves NameTaken once the names are free.
+
+    Raises NameTakenError of a Model that does not serve. Any other failure is left to the next resync.
+    """
+    model, restored = action.model, ServiceRestored(key=action.model.key, uid=action.model.uid)
+    view = view_of(model)
+    try:
+        change = await ensure_service(runtime, model, action.service)
+        if view.ready.reason == Reason.NAME_TAKEN:
+            return [restored, *await _leave_name_taken(runtime, model, settings)]
+    except NameTakenError as error:
+        if not view.ready.true:
+            raise
+        log.warning("%s: %s", model.key, error)
+    except ApiError as error:
+        log.info("%s: its Service was not restored, the next resync does it: %s", model.key, error)
+    else:
+        if change:
+            log.warning("%s: %s", model.key, change)
+            runtime.spawn_background(record_transition(runtime, model, remark(model, change)))
+    return [restored]
+
+
+async def _leave_name_taken(runtime: Runtime, model: Model, settings: LaunchSettings) -> Sequence[AnyEvent]:
+    """Write NotStarted if neither name that the Model needs is taken any more. Raises NameTakenError, ApiError."""
+    meta, name = model.metadata, pod_name(model)
+    with contextlib.suppress(NotFoundError):
+        pod = await runtime.cluster.get(PODS, meta.namespace, name)
+        if pod.metadata.labels.get(MODEL_LABEL) != meta.name:
+            raise NameTakenError(model, "Pod", name)
+    write = status.not_ready(view_of(model), settings, Reason.NOT_STARTED, status.NOT_STARTED)
+    return await write_status(runtime, write) if write is not None else ()
+
+
+def remark(model: Model, message: str) -> Condition:
+    """Return Ready as it is with a message about something else, for an Event."""
+    ready = model.condition(conditions.READY)
+    state, reason = (
+        (ready.status, ready.reason) if ready is not None else (conditions.FALSE, Reason.NOT_STARTED)
+    )
+    return actions.condition(model, conditions.READY, state, reason, message)
 
 
 async def _delete_predecessor(runtime: Runtime, model: Model, existing: kube.Service) -> None:

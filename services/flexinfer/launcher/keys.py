@@ -8,7 +8,7 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import NodeFacts
 from flexinfer.events.workload import GroupLease
-from flexinfer.launcher.memory import EngineProbed
+from flexinfer.launcher.memory import Fact
 from flexinfer.state.observed import ObservedState
 from flexinfer.state.touched import touches_its_model
 
@@ -30,8 +30,8 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
             return
 
 
-def touched_by(_state: ObservedState, fact: EngineProbed) -> Iterable[str]:
-    """Return the Model that was probed."""
+def touched_by(_state: ObservedState, fact: Fact) -> Iterable[str]:
+    """Return the Model that a fact is about."""
     return (fact.key,)
 
 

@@ -1,5 +1,6 @@
 """An engine that does not answer yet: how far its start has come, how long that may take, and what follows a failure. Pure."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,12 +17,14 @@ from flexinfer.launcher.view import GATES, ModelContext
 from flexinfer.state.actions import RequeueAt
 
 ATTEMPTS = 6
-"""Pods in a row that may fail before the start is given up."""
+"""Pods in a row that may fail before the start is given up, unless the Model always runs."""
 IMAGE_SECONDS = 120.0
 """How long an image may fail to be pulled: a kubelet tries some four times in it."""
 BINDING_SECONDS = 0.25
 """A scheduler needs some 10 ms for a Pod that fits: one that is bound within this long is not reported as waiting, which saves a write."""
-_FIRST_BACK_OFF, _LONGEST_BACK_OFF = 1.0, 60.0
+_FIRST_BACK_OFF, _LONGEST_BACK_OFF, _MOST_DOUBLINGS = 1.0, 60.0, 6
+_REQUESTED_BACK_OFF = 5.0
+"""The longest back-off of a Model that always runs while a request waits for it."""
 _IMAGE_BACK_OFF = "ImagePullBackOff"
 _NO_IMAGE = frozenset({"ErrImagePull", _IMAGE_BACK_OFF, "InvalidImageName", "ErrImageNeverPull"})
 _ORDINARY = frozenset({"ContainerCreating", "PodInitializing"})
@@ -74,14 +77,13 @@ def _bound_by(context: ModelContext) -> float:
 
 
 def _give_up(context: ModelContext, pod: PodFacts, stage: Stage, seconds: float) -> Iterator[Action]:
-    namespace = context.view.model.metadata.namespace
-    yield from status.say_not_ready(
-        context,
-        Reason.LOADING_TIMEOUT,
-        f"no progress for {seconds:g}s: {stage.message}; see kubectl logs -n {namespace} {pod.name}",
-        status.at_stage(context.view, stage.name, pod.restarts),
-        status.RUN_GATES,
-    )
+    view, namespace = context.view, context.view.model.metadata.namespace
+    cause = f"no progress for {seconds:g}s: {stage.message}; see kubectl logs -n {namespace} {pod.name}"
+    if view.always_on:
+        yield from _back_off_after(context, cause)
+        return
+    backend = status.at_stage(view, stage.name, pod.restarts)
+    yield from status.say_not_ready(context, Reason.LOADING_TIMEOUT, cause, backend, status.RUN_GATES)
 
 
 def stage_of(context: ModelContext, pod: PodFacts) -> Stage:
@@ -173,27 +175,68 @@ def failed(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     if view.ready.failed:
         yield Stop(model=view.model, pods=context.pods, purpose=Purpose.CLEAR, cause="its Pod failed")
         return
+    yield from _back_off_after(context, _cause(pod))
+
+
+def _cause(pod: PodFacts) -> str:
+    code = f" with exit code {pod.exit_code}" if pod.exit_code is not None else ""
+    return f"Pod failed{code} ({_joined(pod.reason or pod.phase, pod.message)})"
+
+
+def _back_off_after(context: ModelContext, cause: str) -> Iterator[Action]:
+    """Report a failed attempt: when the next one is, or that the start is given up."""
+    view = context.view
     failures = view.backend.restarts + 1 if view.ready.loading else 1
-    reason, message = after_failure(pod, failures)
+    reason, message = after_failure(cause, failures, always_on=view.always_on)
     backend = status.at_stage(view, "", failures)
     yield from status.say_not_ready(context, reason, message, backend, status.RUN_GATES)
 
 
-def after_failure(pod: PodFacts, failures: int) -> tuple[Reason, str]:
-    """Return reason and message after so many Pods in a row failed: the next attempt, or that the start is given up."""
-    code = f" with exit code {pod.exit_code}" if pod.exit_code is not None else ""
-    cause = f"Pod failed{code} ({_joined(pod.reason or pod.phase, pod.message)})"
-    if failures >= ATTEMPTS:
+def after_failure(cause: str, failures: int, *, always_on: bool) -> tuple[Reason, str]:
+    """Return reason and message after so many attempts in a row failed: the next attempt, or that the start is given up."""
+    if failures >= ATTEMPTS and not always_on:
         message = f"{cause}, {failures} times in a row; a request or a change of the spec retries"
         return Reason.LOADING_TIMEOUT, message
-    seconds = _back_off(failures)
-    return Reason.BACK_OFF, f"{cause}; back-off: attempt {failures + 1} of {ATTEMPTS} in {seconds:g}s"
+    seconds = back_off(failures)
+    attempts = "" if always_on else f" of {ATTEMPTS}"
+    sooner = (
+        f"; a request retries within {_REQUESTED_BACK_OFF:g}s"
+        if always_on and seconds > _REQUESTED_BACK_OFF
+        else ""
+    )
+    return Reason.BACK_OFF, f"{cause}; back-off: attempt {failures + 1}{attempts} in {seconds:g}s{sooner}"
 
 
 def next_attempt(context: ModelContext) -> float:
-    """Return when the next Pod may be created."""
-    return context.since(conditions.READY) + _back_off(context.view.backend.restarts)
+    """Return when the next Pod may be created; a request that waits for a Model that always runs is not kept waiting for long."""
+    view, seconds = context.view, back_off(context.view.backend.restarts)
+    if view.always_on and any(a.waiting for a in context.state.activity_of(view.model).values()):
+        seconds = min(seconds, _REQUESTED_BACK_OFF)
+    return context.since(conditions.READY) + seconds
 
 
-def _back_off(failures: int) -> float:
-    return float(min(_FIRST_BACK_OFF * 2 ** max(0, failures - 1), _LONGEST_BACK_OFF))
+def refused_until(context: ModelContext) -> float:
+    """Return how long a Pod may be rejected before the start is given up; without end for a Model that always runs."""
+    view = context.view
+    if view.always_on:
+        return math.inf
+    return context.since(conditions.READY) + stage_seconds(view.model, context.settings, view.ready.reason)
+
+
+def give_up_refused(context: ModelContext) -> Iterator[Action]:
+    """Yield that a start is given up whose Pod the API server rejected up to the deadline."""
+    view = context.view
+    seconds = stage_seconds(view.model, context.settings, view.ready.reason)
+    message = f"Pod rejected for {seconds:g}s: {view.ready.message}"
+    yield from status.say_not_ready(context, Reason.LOADING_TIMEOUT, message, gates=status.RUN_GATES)
+
+
+def next_creation(context: ModelContext) -> float:
+    """Return when a rejected Pod may be created again."""
+    rejected = context.rejections
+    return rejected.at + back_off(rejected.count) if rejected is not None else context.now
+
+
+def back_off(failures: int) -> float:
+    """Return how long to wait after so many failures in a row, in seconds."""
+    return float(min(_FIRST_BACK_OFF * 2 ** min(max(0, failures - 1), _MOST_DOUBLINGS), _LONGEST_BACK_OFF))

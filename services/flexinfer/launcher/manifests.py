@@ -26,6 +26,8 @@ from flexinfer.sources import Location, Volume, pod
 Json = dict[str, Any]
 ENGINE = "engine"
 GRACE_SECONDS = 30
+STOP_SECONDS = GRACE_SECONDS + 30
+"""How long after its deletion a Pod may exist before Ready says `Stopping`."""
 _NEVER_KILL = 86_400
 """Failures of the startup probe, one a second, before the kubelet kills: never before the launcher's own loading deadline."""
 
@@ -71,8 +73,8 @@ def gate(turn: int) -> str:
 def template(model: Model, settings: LaunchSettings) -> Template | None:
     """Return the Pod template of a Model on its placement; None if no backend or source can serve its spec."""
     backend, location = backends.find(model.spec.backend), sources.locate(model)
-    if backend is None or location is None:
-        return None
+    if backend is None or location is None or backend.refuse(model.spec):
+        return None  # also when Accepted does not say so yet
     spec = _pod_spec(model, backend, location, settings)
     fetches = location.pulled or "initContainers" in spec
     return Template(spec, _digest(json.dumps(spec, sort_keys=True, separators=(",", ":"))), fetches)

@@ -1,6 +1,10 @@
-"""What the launcher remembers beside the observed state: the last answer of each engine, and Pods as it read them itself. Pure."""
+"""What the launcher remembers beside the observed state, by uid of a Model. Pure.
+
+The last answer of each engine, Pods as the launcher read them itself, and how often the API server rejected a Pod.
+"""
 
 from collections.abc import Mapping
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
@@ -8,6 +12,8 @@ from flexinfer.api.model import Model
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher.manifests import pod_name
 from flexinfer.state.observed import ObservedState
+
+T = TypeVar("T")
 
 
 class EngineProbed(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,26 +41,75 @@ class Probe(msgspec.Struct, frozen=True):
     at: float
 
 
+class CreationRejected(msgspec.Struct, frozen=True, kw_only=True):
+    """The API server rejected the Pod or Service of a Model."""
+
+    key: str
+    uid: str
+
+
+class ServiceDrifted(msgspec.Struct, frozen=True, kw_only=True):
+    """The Service of a Model is not as it should be."""
+
+    key: str
+    uid: str
+
+
+class ServiceRestored(msgspec.Struct, frozen=True, kw_only=True):
+    """It was seen to after that."""
+
+    key: str
+    uid: str
+
+
+class Rejections(msgspec.Struct, frozen=True):
+    """How often in a row the API server rejected a Model's Pod, and when it did last (monotonic seconds)."""
+
+    count: int
+    at: float
+
+
+Fact: TypeAlias = EngineProbed | CreationRejected | ServiceDrifted | ServiceRestored
+
+
 class Memory(msgspec.Struct, frozen=True):
-    """uid of a Model -> the last answer of its engine."""
+    """uid of a Model -> the last answer of its engine, and the rejections since its last Pod."""
 
     probes: Mapping[str, Probe] = {}
+    rejections: Mapping[str, Rejections] = {}
+    drifted: frozenset[str] = frozenset()
+    """uids of the Models whose Service is to be restored."""
 
     def probe(self, model: Model) -> Probe | None:
         """Return the last answer of a Model's engine."""
         return self.probes.get(model.uid)
 
 
-def remember(memory: Memory, fact: EngineProbed, at: float) -> Memory:
-    """Return the memory after an answer."""
-    return Memory({**memory.probes, fact.uid: Probe(fact, at)})
+def remember(memory: Memory, fact: Fact, at: float) -> Memory:
+    """Return the memory after an answer or a rejection."""
+    match fact:
+        case EngineProbed(uid=uid):
+            probes, rejections = {**memory.probes, uid: Probe(fact, at)}, _without(memory.rejections, uid)
+            return Memory(probes, rejections, memory.drifted)
+        case CreationRejected(uid=uid):
+            previous = memory.rejections.get(uid)
+            count = previous.count + 1 if previous is not None else 1
+            return Memory(memory.probes, {**memory.rejections, uid: Rejections(count, at)}, memory.drifted)
+        case ServiceDrifted(uid=uid):
+            return msgspec.structs.replace(memory, drifted=memory.drifted | {uid})
+        case ServiceRestored(uid=uid):
+            return msgspec.structs.replace(memory, drifted=memory.drifted - {uid})
 
 
 def forget(memory: Memory, uid: str) -> Memory:
     """Return the memory without a Model."""
-    if uid not in memory.probes:
-        return memory
-    return Memory({other: probe for other, probe in memory.probes.items() if other != uid})
+    return Memory(_without(memory.probes, uid), _without(memory.rejections, uid), memory.drifted - {uid})
+
+
+def _without(by_uid: Mapping[str, T], uid: str) -> Mapping[str, T]:
+    if uid not in by_uid:
+        return by_uid
+    return {other: value for other, value in by_uid.items() if other != uid}
 
 
 def pods_of(model: Model, state: ObservedState, memory: Memory) -> tuple[PodFacts, ...]:

@@ -3,11 +3,21 @@
 from collections.abc import Sequence
 
 from flexinfer.events.events import AnyEvent
-from flexinfer.launcher.effects import Announce, Effect, Expose, NotCreatedError, Start, Stop
-from flexinfer.launcher.expose import announce, expose
+from flexinfer.launcher.effects import (
+    Announce,
+    Effect,
+    Expose,
+    NotCreatedError,
+    Protect,
+    RestoreService,
+    Start,
+    Stop,
+)
+from flexinfer.launcher.expose import announce, expose, restore_service
 from flexinfer.launcher.manifests import LaunchSettings
-from flexinfer.launcher.memory import EngineProbed
-from flexinfer.launcher.start import start
+from flexinfer.launcher.memory import CreationRejected, Fact, ServiceRestored
+from flexinfer.launcher.pods_gone import PodsGone
+from flexinfer.launcher.start import protect, start
 from flexinfer.launcher.status import not_ready
 from flexinfer.launcher.stop import stop
 from flexinfer.launcher.view import view_of
@@ -16,19 +26,25 @@ from flexinfer.runtime.status_writer import write_status
 
 
 async def perform(
-    runtime: Runtime, action: Effect, *, settings: LaunchSettings
-) -> Sequence[AnyEvent | EngineProbed]:
+    runtime: Runtime, action: Effect, *, settings: LaunchSettings, gone: PodsGone
+) -> Sequence[AnyEvent | Fact]:
     """Carry out one effect; returns what the API server replied. Raises ApiError."""
     try:
         match action:
             case Start():
                 return await start(runtime, action, settings)
             case Stop():
-                return await stop(runtime, action, settings)
+                return await stop(runtime, action, settings, gone)
             case Expose():
                 return await expose(runtime, action)
             case Announce():
                 return await announce(runtime, action.write)
+            case RestoreService():
+                return await restore_service(runtime, action, settings)
+            case Protect():
+                return await protect(runtime, action)
     except NotCreatedError as error:
+        rejected = CreationRejected(key=error.model.key, uid=error.model.uid)
+        restored = ServiceRestored(key=error.model.key, uid=error.model.uid)
         write = not_ready(view_of(error.model), settings, error.reason, str(error))
-        return await write_status(runtime, write) if write is not None else ()
+        return [*(await write_status(runtime, write) if write is not None else ()), rejected, restored]

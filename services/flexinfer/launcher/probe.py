@@ -7,11 +7,11 @@ that it has taken so far, so that at most 1 % is lost to not knowing (5 ms at fi
 
 import asyncio
 import contextlib
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+import heapq
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
-import aiohttp
 import msgspec
 
 from flexinfer import backends, sources
@@ -19,13 +19,16 @@ from flexinfer.api.address import host_port
 from flexinfer.api.model import Model
 from flexinfer.backends import Backend
 from flexinfer.events.workload import PodFacts, pod_facts
+from flexinfer.launcher.engine_client import Answer, Ask, http_client
 from flexinfer.launcher.manifests import pod_name, serving
 from flexinfer.launcher.memory import EngineProbed, Memory, pods_of
+from flexinfer.launcher.metrics import in_flight
 from flexinfer.launcher.view import view_of
 from flexinfer.runtime.kubernetes.api import PODS, ApiError, NotFoundError
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.state.observed import ObservedState
 
+log = logging.getLogger(__name__)
 EAGER_SECONDS = 5.0
 """How long a new Pod is probed eagerly even if no request for it is known yet."""
 DRAINING, STEADY = 0.1, 1.0
@@ -34,45 +37,7 @@ _ADDRESS = 0.1
 """How often the API server is asked for an address that no watch has reported yet: while a Pod starts it has others to serve."""
 _FAILURES = 3
 """Answers in a row that must fail before a healthy engine counts as unhealthy; a refused connection counts at once."""
-_ANSWER_SECONDS = 1.0
-_LONGEST_BODY = 1 << 18
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What an engine answered; `code` 0 with a `detail` when it did not."""
-
-    code: int
-    body: str = ""
-    detail: str = ""
-    refused: bool = False
-
-    @property
-    def good(self) -> bool:
-        """Whether it was a success."""
-        return 200 <= self.code < 300  # noqa: PLR2004 -- HTTP's own
-
-
-Ask: TypeAlias = Callable[[str], Awaitable[Answer]]
 Remember: TypeAlias = Callable[[EngineProbed], None]
-
-
-@contextlib.asynccontextmanager
-async def http_client() -> AsyncIterator[Ask]:
-    """Open a client that asks engines over HTTP."""
-    timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
-    async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
-
-        async def ask(url: str) -> Answer:
-            try:
-                async with session.get(url, allow_redirects=False) as response:
-                    body = await response.content.read(_LONGEST_BODY)
-                    return Answer(response.status, body.decode(errors="replace"))
-            except aiohttp.ClientConnectorError as error:
-                return Answer(0, detail=f"no connection: {error.strerror or error}", refused=True)
-            except (TimeoutError, aiohttp.ClientError, OSError) as error:
-                return Answer(0, detail=f"no answer: {error or type(error).__name__}")
-
-        yield ask
 
 
 class _Reported(msgspec.Struct, frozen=True):
@@ -101,7 +66,10 @@ class _ProbeTarget(msgspec.Struct):
 
 
 class Prober:
-    """Probes every engine that is up. `opened` gives the client: HTTP, or the simulation's own."""
+    """Probes every engine that is up. `opened` gives the client: HTTP, or the simulation's own.
+
+    What a change costs is the Models that it touches, and what a probe costs is that engine: neither walks all of them.
+    """
 
     def __init__(
         self, opened: Callable[[], contextlib.AbstractAsyncContextManager[Ask]] = http_client
@@ -109,13 +77,21 @@ class Prober:
         self._opened = opened
         self._changed = asyncio.Event()
         self._targets: dict[str, _ProbeTarget] = {}
+        self._touched: set[str] = set()
+        self._heap: list[tuple[float, str]] = []  # when a target is due; may hold times that no longer count
         self._state, self._memory = ObservedState(), Memory()
-        self._selected: tuple[ObservedState, Memory] | None = None
+
+    def touch(self, keys: Iterable[str]) -> Iterable[str]:
+        """Look at these Models again when the newest state has come; returns the keys."""
+        touched = tuple(keys)
+        self._touched.update(touched)
+        return touched
 
     def observe(self, state: ObservedState, memory: Memory) -> None:
         """Take the newest state: a Pod that is new is probed at once."""
         self._state, self._memory = state, memory
-        self._changed.set()
+        if self._touched:
+            self._changed.set()
 
     async def watch(self, runtime: Runtime, remember: Remember) -> None:
         """Probe until cancelled: the companion of the launcher's controller."""
@@ -124,49 +100,66 @@ class Prober:
                 self._changed.clear()
                 state, now = self._state, runtime.clock()
                 self._select(state, now)
-                for key, target in self._targets.items():
-                    if not target.busy and target.due <= now:
-                        target.busy = True
-                        attempt = _ProbeAttempt(runtime, state.models[key], target, ask, remember)
-                        tasks.create_task(self._probe(attempt, state))
+                for model, target in self._due(state, now):
+                    target.busy = True
+                    attempt = _ProbeAttempt(runtime, model, target, ask, remember)
+                    tasks.create_task(self._probe(attempt, state))
                 await self._wait(now)
 
     async def _wait(self, now: float) -> None:
         """Return when a target is due or the state has changed."""
-        due = min((target.due for target in self._targets.values() if not target.busy), default=None)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if due is None else max(0.0, due - now)):
+            async with asyncio.timeout(max(0.0, self._heap[0][0] - now) if self._heap else None):
                 await self._changed.wait()
+
+    def _due(self, state: ObservedState, now: float) -> Iterator[tuple[Model, _ProbeTarget]]:
+        """Yield the targets that are due."""
+        while self._heap and self._heap[0][0] <= now:
+            at, key = heapq.heappop(self._heap)
+            model, target = state.models.get(key), self._targets.get(key)
+            if model is not None and target is not None and not target.busy and target.due == at:
+                yield model, target
+
+    def _schedule(self, key: str, target: _ProbeTarget, due: float) -> None:
+        target.due = due
+        heapq.heappush(self._heap, (due, key))
 
     def _select(self, state: ObservedState, now: float) -> None:
         """Keep exactly the Pods that are up as targets; one that is new, newer or begins to drain is due at once."""
-        if self._selected is not None and self._selected[0] is state and self._selected[1] is self._memory:
-            return
-        self._selected = (state, self._memory)
-        up = {
-            model.key: pod
-            for model in state.models.values()
-            if (pod := _pod_up(model, state, self._memory)) is not None
-        }
-        targets = self._targets.items()
-        self._targets = {k: target for k, target in targets if k in up and up[k].uid == target.pod.uid}
-        for key, pod in up.items():
-            self._update(state.models[key], pod, now)
+        for key in sorted(self._touched):
+            model = state.models.get(key)
+            pod = _pod_up(model, state, self._memory) if model is not None else None
+            target = self._targets.get(key)
+            if target is not None and (pod is None or pod.uid != target.pod.uid):
+                del self._targets[key]
+            if model is not None and pod is not None:
+                self._update(model, pod, now)
+        self._touched.clear()
 
     def _update(self, model: Model, pod: PodFacts, now: float) -> None:
-        target = self._targets.get(model.key)
+        target, draining = self._targets.get(model.key), view_of(model).ready.draining
         if target is None:
             target = self._targets[model.key] = _ProbeTarget(pod, now, healthy=_was_ready(model, pod))
+            self._schedule(model.key, target, now)
         elif pod.version > target.pod.version:
-            target.pod, target.due = pod, min(target.due, now)
-        draining = view_of(model).ready.draining
+            target.pod = pod
+            self._schedule(model.key, target, min(target.due, now))
         if target.draining != draining:
-            target.draining, target.due = draining, now
+            target.draining = draining
+            self._schedule(model.key, target, now)
 
     async def _probe(self, attempt: "_ProbeAttempt", state: ObservedState) -> None:
-        await attempt.run(draining=view_of(attempt.model).ready.draining)
-        attempt.target.due = attempt.runtime.clock() + _interval(attempt, state)
-        attempt.target.busy = False
+        target, key, draining = attempt.target, attempt.model.key, view_of(attempt.model).ready.draining
+        try:
+            await attempt.run(draining=draining)
+        except Exception as error:
+            # What one engine answers must not end the probing of all others: it counts as not answering, and is asked again.
+            log.exception("%s: its engine was not probed", key)
+            attempt.runtime.report_failure(key, error)
+            target.failures += 1
+        target.busy = False
+        seconds = 0.0 if target.draining and not draining else _interval(attempt, state)
+        self._schedule(key, target, attempt.runtime.clock() + seconds)
         self._changed.set()
 
 
@@ -193,12 +186,12 @@ class _ProbeAttempt:
         target.failures = 0 if good else target.failures + 1
         # A busy engine may be late once or twice; a refused connection means that its process is gone.
         target.healthy = good or (was_healthy and not answer.refused and target.failures < _FAILURES)
-        in_flight = await self._in_flight(root, backend) if draining and good else None
+        requests = await self._in_flight(root, backend, answer) if draining else None
         if was_healthy and not target.healthy:
             target.since = self.runtime.clock()
             if not await self._confirm():
                 return
-        self._report(self._detail(answer, good=good), in_flight, always=draining)
+        self._report(self._detail(answer, good=good), requests, always=draining)
 
     def _detail(self, answer: Answer, *, good: bool) -> str:
         if good or self.target.healthy:
@@ -228,9 +221,11 @@ class _ProbeAttempt:
         target.pod, target.confirmed = facts, bool(facts.ip)
         return True
 
-    async def _in_flight(self, root: str, backend: Backend) -> int | None:
-        """Return how many requests the engine itself reports, or None if it does not."""
-        if not backend.in_flight:
+    async def _in_flight(self, root: str, backend: Backend, health: Answer) -> int | None:
+        """Return how many requests the engine itself reports, or None if that is unknown; a process that has ended has none."""
+        if health.refused:
+            return 0
+        if not backend.in_flight or not health.good:
             return None
         answer = await self._ask(f"{root}{backend.in_flight}")
         return in_flight(answer.body, backend.in_flight_metrics) if answer.good else None
@@ -252,16 +247,6 @@ class _ProbeAttempt:
                 pod=pod,
             )
         )
-
-
-def in_flight(text: str, metrics: tuple[str, ...]) -> int | None:
-    """Return the sum of gauges in the Prometheus text format, or None if it has none of them."""
-    values = [
-        float(value)
-        for name in metrics
-        for value in re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? ([0-9.e+]+)\s*$", text, re.MULTILINE)
-    ]
-    return round(sum(values)) if values else None
 
 
 def _expected(model: Model, backend: Backend) -> str:

@@ -26,8 +26,8 @@ from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.workload import GroupLease, group_lease, lease_name, pod_facts
-from flexinfer.launcher.effects import NameTakenError, NotCreatedError, Start
-from flexinfer.launcher.expose import ensure_service
+from flexinfer.launcher.effects import NameTakenError, NotCreatedError, Protect, Start
+from flexinfer.launcher.expose import ensure_service, remark
 from flexinfer.launcher.manifests import LaunchSettings, gate, template
 from flexinfer.launcher.memory import EngineProbed
 from flexinfer.launcher.view import ModelView, view_of
@@ -42,6 +42,7 @@ from flexinfer.runtime.kubernetes.api import (
     NotFoundError,
 )
 from flexinfer.runtime.runtime import Runtime
+from flexinfer.runtime.status_writer import record_transition
 
 log = logging.getLogger(__name__)
 _FINALIZER_TRIES = 5
@@ -53,7 +54,7 @@ async def start(
     """Create the Pod of a turn and open its gate; returns what the API server replied. Raises NotCreatedError, ApiError."""
     pod = await _prepare(runtime, action)
     if pod is None:
-        return [events.ModelObserved(model=await _read_model(runtime, action))]
+        return [events.ModelObserved(model=await _read_model(runtime, action.model))]
     # Read after the Pod exists, never before: a release that these reads miss will find the Pod and delete it.
     current = await _read(runtime, action)
     if _may_open(action, current, settings) and runtime.is_leader():
@@ -82,16 +83,25 @@ async def _prepare(runtime: Runtime, action: Start) -> kube.Pod | None:
     try:
         if action.service is not None:
             await ensure_service(runtime, action.model, action.service)
-        _, pod = await asyncio.gather(_put_finalizer(runtime, action), _put_pod(runtime, action))
+        _, pod = await asyncio.gather(put_finalizer(runtime, action.model), _put_pod(runtime, action))
     except (InvalidError, ForbiddenError) as error:
         message = f"the API server rejected it: {error}"
         raise NotCreatedError(action.model, Reason.CREATE_REFUSED, message) from error
     return pod
 
 
-async def _put_finalizer(runtime: Runtime, action: Start) -> None:
+async def protect(runtime: Runtime, action: Protect) -> Sequence[AnyEvent]:
+    """Put the finalizer back that was removed while the engine runs, and say so in an Event. Raises ApiError."""
+    await put_finalizer(runtime, action.model)
+    message = f"finalizer {RUNNING_FINALIZER} was removed while the engine runs; it was added again"
+    log.warning("%s: %s", action.model.key, message)
+    runtime.spawn_background(record_transition(runtime, action.model, remark(action.model, message)))
+    return [events.ModelObserved(model=await _read_model(runtime, action.model))]
+
+
+async def put_finalizer(runtime: Runtime, asked: Model) -> None:
     """Keep the Model from being deleted before its engine; one that is being deleted gets none, which the next read shows."""
-    model = action.model
+    model = asked
     for _ in range(_FINALIZER_TRIES):
         meta = model.metadata
         if RUNNING_FINALIZER in meta.finalizers or model.deleting:
@@ -99,8 +109,8 @@ async def _put_finalizer(runtime: Runtime, action: Start) -> None:
         try:
             await runtime.cluster.patch(MODELS, meta.namespace, meta.name, _finalizer_patch(model))
         except (InvalidError, ConflictError):
-            model = await _read_model(runtime, action)
-            if model.uid != action.model.uid:
+            model = await _read_model(runtime, asked)
+            if model.uid != asked.uid:
                 return
         else:
             return
@@ -193,8 +203,8 @@ async def _open_gate(runtime: Runtime, pod: kube.Pod, gate: str) -> kube.Pod:
 async def _read(runtime: Runtime, action: Start) -> ModelView:
     """Read the Model and its group's Lease, side by side. Raises ApiError."""
     if not action.model.spec.group:
-        return view_of(await _read_model(runtime, action))
-    model, lease = await asyncio.gather(_read_model(runtime, action), _read_lease(runtime, action))
+        return view_of(await _read_model(runtime, action.model))
+    model, lease = await asyncio.gather(_read_model(runtime, action.model), _read_lease(runtime, action))
     return view_of(model, [lease])
 
 
@@ -206,6 +216,6 @@ async def _read_lease(runtime: Runtime, action: Start) -> GroupLease | None:
         return None
 
 
-async def _read_model(runtime: Runtime, action: Start) -> Model:
-    meta = action.model.metadata
+async def _read_model(runtime: Runtime, model: Model) -> Model:
+    meta = model.metadata
     return await runtime.cluster.get(MODELS, meta.namespace, meta.name)

@@ -10,6 +10,7 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
+from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
 from flexinfer.api.model import BackendStatus
 from flexinfer.api.status import ReadyStatus
 from flexinfer.launcher.effects import Action, Announce, Expose
@@ -23,6 +24,11 @@ RUN_GATES = (conditions.WANTED, conditions.GRANTED)
 STOP_GATES = (conditions.WANTED, conditions.GRANTED, conditions.PLACED)
 NOT_STARTED = "the engine starts once Accepted, Placed, Cached, Wanted and Granted are True"
 """Which of them is missing is not named: it would be a write at each step of a Model that is at rest."""
+
+
+def node_exits(node: str) -> str:
+    """Return the commands that give up a node, so that what runs there is no longer waited for."""
+    return f"kubectl delete node {node}, or if it is switched off kubectl taint node {node} {OUT_OF_SERVICE_TAINT}=:NoExecute"
 
 
 def no_engine(view: ModelView, *, turn: int = 0) -> BackendStatus:

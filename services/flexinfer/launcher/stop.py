@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 
 from flexinfer.api import kube
-from flexinfer.api.labels import COMPONENT_LABEL, MODEL_UID_LABEL, RUNNING_FINALIZER
+from flexinfer.api.labels import MODEL_UID_LABEL, RUNNING_FINALIZER
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
@@ -20,20 +20,26 @@ from flexinfer.events.workload import PodFacts, group_lease
 from flexinfer.launcher import status
 from flexinfer.launcher.drain import renewal_cause
 from flexinfer.launcher.effects import Purpose, Stop
-from flexinfer.launcher.manifests import ENGINE, GRACE_SECONDS, LaunchSettings
+from flexinfer.launcher.manifests import STOP_SECONDS, LaunchSettings
 from flexinfer.launcher.memory import EngineProbed
+from flexinfer.launcher.pods_gone import PodsGone, Wait
+from flexinfer.launcher.status import node_exits
 from flexinfer.launcher.view import ModelView, lease_names, view_of
 from flexinfer.runtime.kubernetes.api import LEASES, MODELS, PODS, ConflictError, InvalidError, NotFoundError
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import model_deleted, write_status
 
 log = logging.getLogger(__name__)
-STOP_SECONDS = GRACE_SECONDS + 30
-"""How long after its deletion a Pod may exist before Ready says `Stopping`."""
-_SHORTEST_POLL, _LONGEST_POLL, _OVERDUE_POLL = 0.01, 0.25, 2.0
+_WITHOUT_FINALIZERS = 'kubectl patch pod {meta.name} -n {meta.namespace} --type=merge -p \'{{"metadata":{{"finalizers":null}}}}\''
+_SHORTEST_POLL, _LONGEST_POLL = 0.01, 2.0
+"""Seconds between two LISTs of a stop that nothing is observed of: the watch tells sooner when one is worth it."""
+OVERDUE_POLL = 10.0
+"""Seconds before each LIST of a stop that does not end."""
 
 
-async def stop(runtime: Runtime, action: Stop, settings: LaunchSettings) -> Sequence[AnyEvent | EngineProbed]:
+async def stop(
+    runtime: Runtime, action: Stop, settings: LaunchSettings, gone: PodsGone
+) -> Sequence[AnyEvent | EngineProbed]:
     """Stop the engine, to the end; returns what the API server replied. Raises ApiError."""
     try:
         current = await _read(runtime, action)
@@ -47,12 +53,13 @@ async def stop(runtime: Runtime, action: Stop, settings: LaunchSettings) -> Sequ
     began = runtime.clock()
     for pod in action.pods:
         await _delete(runtime, action, pod)
-    left = await _pods_left(runtime, action, current)
+    with gone.follow(action.model) as wait:
+        left = await _pods_left(runtime, action, current, wait)
     cause = current.stop_cause
-    if left is None or (left and action.purpose is Purpose.CLEAR and not cause):
+    if left is None:
         return [observed]
     if left:
-        return await _write(runtime, settings, current, Reason.STOPPING, _overdue(left[0]))
+        return await _say_overdue(runtime, settings, current, left[0])
     deleted = _deleted(action)
     if not cause:
         return [*deleted, observed]
@@ -82,11 +89,13 @@ def _may_stop(action: Stop, current: ModelView, settings: LaunchSettings) -> boo
             return bool(action.pods) and bool(renewal_cause(current, action.pods[-1], settings))
         case Purpose.CLEAR:
             return current.ready.failed
+        case Purpose.AWAIT:
+            return True
 
 
 async def _delete(runtime: Runtime, action: Stop, pod: PodFacts) -> None:
     """Delete one Pod by its uid; another Pod of its name is left alone."""
-    if pod.deleting and not action.force:
+    if action.purpose is Purpose.AWAIT or (pod.deleting and not action.force):
         return
     namespace, grace = action.model.metadata.namespace, 0 if action.force else None
     log.info("%s: deleting Pod %s (uid %s): %s", action.key, pod.name, pod.uid, action.cause)
@@ -96,25 +105,38 @@ async def _delete(runtime: Runtime, action: Stop, pod: PodFacts) -> None:
         return
 
 
-async def _pods_left(runtime: Runtime, action: Stop, current: ModelView) -> Sequence[kube.Pod] | None:
+async def _pods_left(
+    runtime: Runtime, action: Stop, current: ModelView, wait: Wait
+) -> Sequence[kube.Pod] | None:
     """List until no Pod of the Model is left; returns those that are left when the time is over.
 
-    None: the decision must be made again, since another live Pod was found, or this replica is no longer the leader.
+    None: the decision must be made again, since another live Pod was found, or this replica is no longer the leader. A stop that was
+    reported as overdue looks once, after a pause: it is repeated.
     """
     uids = {pod.uid for pod in action.pods}
-    labels = f"{MODEL_UID_LABEL}={action.model.uid},{COMPONENT_LABEL}={ENGINE}"
-    longest = _OVERDUE_POLL if current.ready.reason == Reason.STOPPING else _LONGEST_POLL
-    deadline, pause = runtime.clock() + STOP_SECONDS, _SHORTEST_POLL
+    overdue = bool(action.pods) and (
+        action.purpose is Purpose.AWAIT or current.ready.reason == Reason.STOPPING
+    )
+    deadline, pause = runtime.clock() + (OVERDUE_POLL if overdue else STOP_SECONDS), _SHORTEST_POLL
+    if overdue:
+        await wait.until(runtime, OVERDUE_POLL)
     while True:
-        pods = (await runtime.cluster.list(PODS, action.model.metadata.namespace, labels=labels)).items
+        pods = await _engine_pods(runtime, action.model)
         if any(p.metadata.uid not in uids and p.metadata.deletion_timestamp is None for p in pods):
             return None
-        if not pods or (runtime.clock() >= deadline and runtime.is_leader()):
+        if not pods or ((overdue or runtime.clock() >= deadline) and runtime.is_leader()):
             return pods
         if not runtime.is_leader():
             return None
-        await runtime.sleep(pause)
-        pause = min(2 * pause, longest)
+        await wait.until(runtime, pause)
+        pause = min(2 * pause, _LONGEST_POLL)
+
+
+async def _engine_pods(runtime: Runtime, model: Model) -> Sequence[kube.Pod]:
+    """List the Model's Pods by its uid alone, those of its Jobs left out: other labels may have been edited. Raises ApiError."""
+    labels = f"{MODEL_UID_LABEL}={model.uid}"
+    listed = await runtime.cluster.list(PODS, model.metadata.namespace, labels=labels)
+    return [pod for pod in listed.items if not any(o.kind == "Job" for o in pod.metadata.owner_references)]
 
 
 def _stopped(action: Stop, began: float, now: float) -> str:
@@ -124,15 +146,36 @@ def _stopped(action: Stop, began: float, now: float) -> str:
     return f"stopped: Pod {action.pods[-1].name} deleted after {drain}{now - began:.1f}s of termination"
 
 
+async def _say_overdue(
+    runtime: Runtime, settings: LaunchSettings, current: ModelView, pod: kube.Pod
+) -> Sequence[AnyEvent]:
+    """Write what holds a Pod that does not go: as `Stopping`, or beside a failure, which stays reported."""
+    overdue = _overdue(pod)
+    if current.stop_cause or not current.ready.failed:
+        return await _write(runtime, settings, current, Reason.STOPPING, overdue)
+    failure = current.ready.message.partition(f"; {_subject(pod)}")[0]
+    reason, message = Reason(current.ready.reason), f"{failure}; {overdue}"
+    write = status.not_ready(current, settings, reason, message, current.backend, status.RUN_GATES)
+    return (
+        await write_status(runtime, write)
+        if write is not None
+        else [events.ModelObserved(model=current.model)]
+    )
+
+
+def _subject(pod: kube.Pod) -> str:
+    where = f" on node {pod.spec.node_name}" if pod.spec.node_name else ""
+    return f"Pod {pod.metadata.name}{where}"
+
+
 def _overdue(pod: kube.Pod) -> str:
-    """Return the message of a stop that does not end; equal at each attempt."""
+    """Return the message of a stop that does not end: what holds the Pod, and the exits; equal at each attempt."""
     meta, node = pod.metadata, pod.spec.node_name
     finalizers = f" with finalizers {', '.join(meta.finalizers)}" if meta.finalizers else ""
-    where = f" on node {node}" if node else ""
     exits = [f"see kubectl describe pod {meta.name} -n {meta.namespace}"]
-    exits += ["remove what its finalizers wait for"] if meta.finalizers else []
-    exits += [f"if node {node} is lost, delete it: kubectl delete node {node}"] if node else []
-    return f"Pod {meta.name}{where}{finalizers} still exists {STOP_SECONDS}s after its deletion: {'; '.join(exits)}"
+    exits += [f"remove its finalizers: {_WITHOUT_FINALIZERS.format(meta=meta)}"] if meta.finalizers else []
+    exits += [f"if node {node} is lost: {node_exits(node)}"] if node else []
+    return f"{_subject(pod)}{finalizers} still exists {STOP_SECONDS}s after its deletion: {'; '.join(exits)}"
 
 
 def _deleted(action: Stop) -> list[EngineProbed]:

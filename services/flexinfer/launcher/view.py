@@ -14,7 +14,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.services import SERVICES
 from flexinfer.events.workload import GRANTED, RELEASING, GroupLease, PodFacts, lease_name
 from flexinfer.launcher.manifests import LaunchSettings
-from flexinfer.launcher.memory import Memory, Probe, pods_of
+from flexinfer.launcher.memory import Memory, Probe, Rejections, pods_of
 from flexinfer.state.observed import ObservedState
 
 GATES = SERVICES["launcher"].gates
@@ -77,7 +77,7 @@ class ReadyView(msgspec.Struct, frozen=True):
     @property
     def failed(self) -> bool:
         """Whether it says that the Pod failed, so that the Pod is deleted before another attempt or for a rest."""
-        return self.reason in (Reason.BACK_OFF, Reason.LOADING_TIMEOUT)
+        return self.reason == Reason.BACK_OFF or self.given_up
 
     @property
     def given_up(self) -> bool:
@@ -129,6 +129,11 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
     def node_gone(self) -> bool:
         """Whether its node is given up: the Pod is then deleted without waiting for the node's kubelet."""
         return self.placed.false and self.placed.reason == Reason.NODE_GONE
+
+    @property
+    def always_on(self) -> bool:
+        """Whether it always runs: its start is retried without end, and never given up."""
+        return not self.model.spec.serverless.enabled
 
     @property
     def stop_cause(self) -> str:
@@ -202,6 +207,7 @@ class ModelContext(msgspec.Struct, frozen=True, kw_only=True):
     now: float
     pods: tuple[PodFacts, ...]  # its Pods, the newest last
     probe: Probe | None  # the last answer of the newest Pod's engine
+    rejections: Rejections | None  # of its Pod by the API server, since its last Pod
 
     @property
     def pod(self) -> PodFacts | None:
@@ -227,5 +233,6 @@ def context_of(
         settings=settings,
         now=now,
         pods=pods,
+        rejections=memory.rejections.get(model.uid),
         probe=probe if pods and probe is not None and probe.answer.pod_uid == pods[-1].uid else None,
     )

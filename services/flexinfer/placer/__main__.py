@@ -2,13 +2,8 @@
 
 from flexinfer.api.services import SERVICES
 from flexinfer.placer.decide import decide
-from flexinfer.runtime.controller import (
-    Controller,
-    everything,
-    no_effects,
-    on_everything,
-    touches_everything,
-)
+from flexinfer.placer.keys import touched
+from flexinfer.runtime.controller import Controller, no_effects, stateless
 from flexinfer.runtime.process import run_all, runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
@@ -19,9 +14,8 @@ def controller(_settings: Settings) -> Controller[WriteStatus, None, None]:
     """Return the placer's controller; its only effects are status writes."""
     return Controller(
         name="placer",
-        decide=on_everything(decide),
-        keys=everything,
-        touched=touches_everything,
+        decide=stateless(decide),
+        touched=touched,
         perform=no_effects,
         subscriptions=subscriptions_of(SERVICES["placer"]),
         memory=None,

@@ -7,7 +7,7 @@ module does not do: whether a node fits (`fit`), what other Models take there (`
 a Model (the reaper and the arbiter).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -30,46 +30,26 @@ from flexinfer.state.observed import ObservedState
 GONE_SECONDS = 60.0
 """How long a node may be not ready before a Model without devices leaves it."""
 BINDING = "DevicePlugin"
-_PASSES = 8
 
 
-def decide(state: ObservedState, now: float) -> Iterator[WriteStatus | RequeueAt]:
-    """Yield the status of each Model that changed, all decided together, and when time alone changes one."""
-    placements, statuses = _settle(state, now)
-    for key in sorted(state.models):
-        model, settled = state.models[key], placements.models[key]
-        status = statuses[key] or (_current(settled) if settled is not model else None)
-        write = _write(model, status) if status is not None else None
-        if write is not None:
-            yield write
-        due = _due(model, placements)
-        if due is not None and due > now:
-            yield RequeueAt(due)
+def decide(state: ObservedState, key: str, now: float) -> Iterator[WriteStatus | RequeueAt]:
+    """Yield the status of a Model if it changes, and when time alone changes it.
 
-
-def _settle(state: ObservedState, now: float) -> tuple[PlacementState, Mapping[str, PlacedStatus | None]]:
-    """Decide every Model's placement until none moves any more; returns the placements and the statuses.
-
-    Each placement takes those before it into account. Placements can displace one another in a circle, so
-    passes are limited; what is not settled by then is settled by the next decision.
+    Other Models count as they will be once their writes have arrived, so that decisions one after the other never
+    give the same capacity twice. Each write makes those dirty that it may alter (`keys`): all is settled when no
+    decision yields a write.
     """
-    placements, statuses = PlacementState(state, state.models, now), dict[str, PlacedStatus | None]()
-    for _ in range(_PASSES):
-        moved = False
-        for key in sorted(placements.models):
-            model = placements.models[key]
-            statuses[key] = status = _status(model, placements)
-            after = _with(model, status) if status is not None else model
-            if node_of(after) != node_of(model):
-                placements, moved = PlacementState(state, {**placements.models, key: after}, now), True
-        if not moved:
-            break
-    return placements, statuses
-
-
-def _current(model: Model) -> PlacedStatus | None:
-    placed = model.condition(conditions.PLACED)
-    return PlacedStatus(condition=placed, placement=model.status.placement) if placed is not None else None
+    model = state.models.get(key)
+    if model is None:
+        return
+    placements = PlacementState(state, model, now)
+    status = _status(model, placements)
+    write = _write(model, status) if status is not None else None
+    if write is not None:
+        yield write
+    due = _due(model, placements)
+    if due is not None and due > now:
+        yield RequeueAt(due)
 
 
 def _status(model: Model, placements: PlacementState) -> PlacedStatus | None:
@@ -179,7 +159,7 @@ def _keep(model: Model, placements: PlacementState) -> PlacedStatus:
     was started on.
     """
     requirements, placement = placements.requirements(model), model.status.placement or Placement()
-    kept = msgspec.structs.replace(placement, footprint=requirements.vram_mb * requirements.devices)
+    kept = msgspec.structs.replace(placement, footprint=requirements.footprint)
     return _placed(model, kept, Reason.PLACED, messages.scheduled(kept))
 
 
@@ -206,7 +186,7 @@ def _schedule(model: Model, placements: PlacementState) -> PlacedStatus:
         architecture=best.architecture,
         binding=BINDING if requirements.devices else "",
         score=best.score,
-        footprint=requirements.vram_mb * requirements.devices,
+        footprint=requirements.footprint,
         reason=best.reason,
     )
     condition = actions.true(model, conditions.PLACED, Reason.PLACED, messages.scheduled(placement))
@@ -283,7 +263,18 @@ def _due(model: Model, placements: PlacementState) -> float | None:
     since = _unhealthy_since(model, placements)
     if since is not None and not model.spec.devices:
         return since + GONE_SECONDS
-    return _first_write_due(model, placements) if not model.is_true(conditions.ACCEPTED) else None
+    if not model.is_true(conditions.ACCEPTED):
+        return _first_write_due(model, placements)
+    return (
+        placements.telemetry_due(node_of(model))
+        if model.spec.devices and _is_open(model, placements)
+        else None
+    )
+
+
+def _is_open(model: Model, placements: PlacementState) -> bool:
+    """Tell whether the Model is to be placed, or may have to leave its node before it starts."""
+    return not placements.pods(model) and (not model.is_true(conditions.PLACED) or should_run(model))
 
 
 def _first_write_due(model: Model, placements: PlacementState) -> float | None:

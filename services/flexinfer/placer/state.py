@@ -1,4 +1,4 @@
-"""PlacementState: what is taken on each node, by which Models, while placements are being decided. Pure.
+"""PlacementState: what is taken on each node, by which Models, while one Model's placement is decided. Pure.
 
 A placement is an assignment, not a reservation: a Model that is scaled to zero takes nothing, so that many
 can be assigned to one device. A Model that should run but has no Pod on a node yet takes what it will
@@ -6,8 +6,7 @@ request, so that two never count on the same free device. The devices of a share
 members, also while none of them runs. Which node a Model gets is `decide`'s.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -19,7 +18,11 @@ from flexinfer.events.workload import FREED, GroupLease, PodFacts, lease_name
 from flexinfer.placer.fit import STALE_SECONDS, Available
 from flexinfer.placer.mismatch import static_mismatch
 from flexinfer.placer.requirements import Requirements, requirements_of
+from flexinfer.state.index import GROUPED, SCHEDULED, STARTING, should_run
+from flexinfer.state.index import scheduled_to as node_of
 from flexinfer.state.observed import ObservedState
+
+__all__ = ["GroupPlacement", "PlacementState", "node_of", "should_run", "start_order"]
 
 
 class GroupPlacement(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,17 +36,23 @@ class GroupPlacement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlacementState:
-    """The observed state, with the placements that are being decided in place of those in status."""
+    """The observed state as a decision on one Model counts it: every other Model as it will be once written."""
 
-    def __init__(self, observed: ObservedState, models: Mapping[str, Model], now: float) -> None:
-        self.observed, self.models, self.now = observed, models, now
-        self._requirements: dict[str, Requirements] = {}
+    def __init__(self, observed: ObservedState, model: Model, now: float) -> None:
+        self.observed, self.model, self.now = observed, model, now
+        self._groups: dict[tuple[str, str], GroupPlacement | None] = {}
+        self._members: dict[tuple[str, str], Sequence[Model]] = {}
+
+    def _models(self, keys: Iterable[str]) -> list[Model]:
+        """Return Models by key."""
+        models = (
+            self.model if key == self.model.key else self.observed.effective(key) for key in sorted(keys)
+        )
+        return [model for model in models if model is not None]
 
     def requirements(self, model: Model) -> Requirements:
         """Return what a Model asks of a node."""
-        if model.key not in self._requirements:
-            self._requirements[model.key] = requirements_of(model)
-        return self._requirements[model.key]
+        return requirements_of(model)
 
     def pods(self, model: Model) -> Sequence[PodFacts]:
         """Return a Model's Pods that can still run."""
@@ -57,62 +66,71 @@ class PlacementState:
     def has_recent_telemetry(self, node: str) -> bool:
         """Tell whether a node's telemetry is recent enough for a new start on a device."""
         sample = self.observed.gpus.get(node)
-        return sample is not None and self.now - sample.at <= STALE_SECONDS
+        return sample is not None and self.now - sample.at < STALE_SECONDS
 
-    @cached_property
-    def scheduled(self) -> Mapping[str, Sequence[Model]]:
-        """Node -> the Models scheduled to it, by key."""
-        models: dict[str, list[Model]] = {}
-        for key in sorted(self.models):
-            node = node_of(self.models[key])
-            if node:
-                models.setdefault(node, []).append(self.models[key])
-        return models
+    def telemetry_due(self, node: str) -> float | None:
+        """Return when recent telemetry stops being so: of a node, or of the first of all if none is named."""
+        samples = [s for name, s in self.observed.gpus.items() if not node or name == node]
+        due = [sample.at + STALE_SECONDS for sample in samples if self.now - sample.at < STALE_SECONDS]
+        return min(due, default=None)
 
-    @cached_property
-    def _starting(self) -> Mapping[str, Sequence[Model]]:
-        """Node -> the Models scheduled to it that should run, but whose requests it does not count yet."""
-        return {
-            node: [model for model in models if self._is_starting(model)]
-            for node, models in self.scheduled.items()
-        }
+    def _starting(self, node: str) -> Sequence[Model]:
+        """Return the Models scheduled to a node that should run, but whose requests it does not count yet."""
+        return self._models(self.observed.under(STARTING, node))
 
-    @cached_property
-    def groups(self) -> Mapping[tuple[str, str], GroupPlacement]:
-        """(namespace, group) -> its placement; groups without one are left out."""
-        placements = {group: self._group_placement(group) for group in sorted(self._members)}
-        return {group: placement for group, placement in placements.items() if placement is not None}
+    def _groups_on(self, node: str) -> Iterator[tuple[tuple[str, str], GroupPlacement]]:
+        """Yield the groups placed on a node, each once, in the order of their Models there."""
+        seen: set[tuple[str, str]] = set()
+        for key in sorted(self.observed.under(GROUPED, node)):
+            for model in self._models((key,)):
+                for group in self._named(model):
+                    placement = self._group(group) if group not in seen else None
+                    seen.add(group)
+                    if placement is not None and placement.node == node:
+                        yield group, placement
 
-    @cached_property
-    def _members(self) -> Mapping[tuple[str, str], Sequence[Model]]:
-        """(namespace, group) -> its members, by key.
+    def _named(self, model: Model) -> Iterator[tuple[str, str]]:
+        """Yield the groups that a Model belongs to, or whose turn it may hold."""
+        if model.spec.group:
+            yield _group(model)
+        shared, lease = model.status.shared_group, self.observed.workload(model).lease
+        if shared is not None and shared.group:
+            yield model.metadata.namespace, shared.group
+        if lease is not None:
+            yield lease.namespace, lease.group
+
+    def _members_of(self, group: tuple[str, str]) -> Sequence[Model]:
+        """Return the members of a group, by key.
 
         A Model whose spec has left a group stays a member while it holds the group's turn: its engine still
         fills the devices.
         """
-        members: dict[tuple[str, str], dict[str, Model]] = {}
-        by_uid = {model.uid: model for model in self.models.values()}
-        for key in sorted(self.models):
-            model = self.models[key]
-            if model.spec.group:
-                members.setdefault(_group(model), {})[key] = model
-        for lease in self.observed.leases.values():
-            holder = by_uid.get(lease.holder_uid)
-            if lease.step != FREED and holder is not None:
-                members.setdefault((lease.namespace, lease.group), {})[holder.key] = holder
-        return {group: list(models.values()) for group, models in members.items()}
+        if group not in self._members:
+            turn = self._turn(*group)
+            keys = {*self.observed.members(*group)} | (
+                {f"{group[0]}/{turn.holder}"} if turn is not None else set()
+            )
+            holder = turn.holder_uid if turn is not None else ""
+            models = self._models(keys)
+            self._members[group] = [m for m in models if _group(m) == group or m.uid == holder]
+        return self._members[group]
 
     def members(self, model: Model) -> Sequence[Model]:
         """Return the members of a Model's shared group, itself included; none if it is in no group."""
-        return self._members.get(_group(model), ())
+        return self._members_of(_group(model)) if model.spec.group else ()
 
     def group_of(self, model: Model) -> GroupPlacement | None:
         """Return the placement of a Model's shared group; None without a group, or without a placement."""
-        return self.groups.get(_group(model)) if model.spec.group else None
+        return self._group(_group(model)) if model.spec.group else None
+
+    def _group(self, group: tuple[str, str]) -> GroupPlacement | None:
+        if group not in self._groups:
+            self._groups[group] = self._group_placement(group)
+        return self._groups[group]
 
     def _group_placement(self, group: tuple[str, str]) -> GroupPlacement | None:
         """Return where the holder of the turn is, else a member with Pods, else the first member by key."""
-        members = [m for m in self._members[group] if node_of(m)]
+        members = [m for m in self._members_of(group) if node_of(m)]
         if not members:
             return None
         turn = self._turn(*group)
@@ -149,15 +167,16 @@ class PlacementState:
         for leaving in [model, *group_members] if runs else group_members:
             _add(free, self._requested(leaving), 1)
         # What starts before it is not counted by the node yet.
-        for other in self._starting.get(node, ()):
+        for other in self._starting(node):
             if self._precedes(other, model, assigned=assigned):
                 _add(free, self._requested(other, grouped=False), -1)
         reserved_for = self._reserve_for_groups(free, model, node)
+        scheduled = self.observed.under(SCHEDULED, node)
         # Free memory is not trusted if it was measured while the Pods that leave still fill the device, or,
         # for a Model that became wanted since, while an engine that has stopped meanwhile may have:
         # the Model would be moved off a node that is about to be free.
         outdated = assigned and not self._sampled_since_wanted(model, node)
-        group = self.groups.get(_group(model))
+        group = self.group_of(model)
         return Available(
             node=facts,
             reserved_for=reserved_for,
@@ -165,20 +184,26 @@ class PlacementState:
             devices=self.devices(node),
             recent=self.has_recent_telemetry(node),
             trust=not (runs or group_members or outdated),
-            models=len(self.scheduled.get(node, ())) - (node_of(model) == node),
+            models=len(scheduled) - (model.key in scheduled),
             preferred=group.uuids if group is not None and group.node == node else (),
         )
 
     def _reserve_for_groups(self, free: dict[str, int], model: Model, node: str) -> str:
         """Subtract the devices of other shared groups on a node from what is free; returns the first group.
 
-        What running members have requested is subtracted already, so only the rest is.
+        What running members have requested is subtracted already, so only the rest is. Nothing is subtracted for a
+        Model that needs no device, or once none is left for it.
         """
-        first = ""
-        for key, placement in self.groups.items():
-            if placement.node != node or key == _group(model):
+        requirements, first = self.requirements(model), ""
+        usable = [
+            GPU_RESOURCES[v] for v in requirements.vendors if v in GPU_RESOURCES and requirements.devices
+        ]
+        for key, placement in self._groups_on(node):
+            if all(free.get(resource, 0) <= 0 for resource in usable):
+                break
+            if key == _group(model):
                 continue
-            members = self._members[key]
+            members = self._members_of(key)
             requested = sum(self.requirements(m).devices for m in members if self._runs_on(m, node))
             resource = self._group_resource(placement, members)
             if resource:
@@ -210,13 +235,8 @@ class PlacementState:
         decides. Members of one group take turns, so none takes anything from another.
         """
         grouped = bool(model.spec.group) and other in self.members(model)
-        first = not assigned or _start_order(other) < _start_order(model)
+        first = not assigned or start_order(self.observed, other) < start_order(self.observed, model)
         return other.uid != model.uid and not grouped and first
-
-    def _is_starting(self, model: Model) -> bool:
-        """Tell whether a Model should run and has no Pod on a node."""
-        bound = any(pod.node for pod in self.pods(model))
-        return not bound and not model.deleting and should_run(model)
 
     def _requested(self, model: Model, *, grouped: bool = True) -> dict[str, int]:
         """Return what a Model's Pod requests, in thousandths.
@@ -249,26 +269,18 @@ class PlacementState:
         )
 
 
-def node_of(model: Model) -> str:
-    """Return the node that a Model is scheduled to; empty if there is none."""
-    placed, placement = model.condition(conditions.PLACED), model.status.placement
-    return placement.node if placed is not None and placed.true and placement is not None else ""
+def start_order(observed: ObservedState, model: Model) -> tuple[float, str]:
+    """Return the sort key of Models that start on one node: when each was seen to become wanted, then the key.
 
-
-def should_run(model: Model) -> bool:
-    """Tell whether a Model should run now, or as soon as other conditions allow it."""
+    The clocks of those who wrote the conditions are not compared.
+    """
     wanted = model.condition(conditions.WANTED)
-    return wanted.true if wanted is not None else not model.spec.serverless.enabled
+    since = observed.changed(model, conditions.WANTED) if wanted is not None and wanted.true else None
+    return (since if since is not None else float("inf"), model.key)
 
 
 def _group(model: Model) -> tuple[str, str]:
     return (model.metadata.namespace, model.spec.group)
-
-
-def _start_order(model: Model) -> tuple[str, str]:
-    """Return the sort key of Models that start on one node: when each became wanted, then the key."""
-    wanted = model.condition(conditions.WANTED)
-    return (wanted.last_transition_time if wanted is not None and wanted.true else "~", model.key)
 
 
 def _add(free: dict[str, int], amounts: Mapping[str, int], sign: int) -> None:

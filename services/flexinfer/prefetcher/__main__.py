@@ -3,24 +3,29 @@
 import functools
 
 from flexinfer.api.services import SERVICES
-from flexinfer.prefetcher.decide import DeleteJob, EnsureJob, decide
+from flexinfer.prefetcher.decide import DeleteJob, EnsureJob, decide, write_of
+from flexinfer.prefetcher.memory import Fact, Memory, forget, remember
 from flexinfer.prefetcher.perform import perform, settings_of
-from flexinfer.runtime.controller import Controller, stateless
+from flexinfer.prefetcher.slots import touched, touched_by
+from flexinfer.runtime.controller import Controller
 from flexinfer.runtime.process import run_all, runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
-from flexinfer.state.touched import touches_its_model
 
 
-def controller(settings: Settings) -> Controller[EnsureJob | DeleteJob, None, None]:
+def controller(settings: Settings) -> Controller[EnsureJob | DeleteJob, Fact, Memory]:
     """Return the prefetcher's controller."""
     return Controller(
         name="prefetcher",
-        decide=stateless(functools.partial(decide, settings=settings_of(settings))),
+        decide=functools.partial(decide, settings=settings_of(settings)),
         perform=perform,
-        touched=touches_its_model,
+        status_write=write_of,
+        touched=touched,
+        touched_by=touched_by,
+        remember=remember,
+        forget=forget,
         subscriptions=subscriptions_of(SERVICES["prefetcher"]),
-        memory=None,
+        memory=Memory(),
     )
 
 

@@ -5,7 +5,7 @@ For each Model, the first that applies:
   (2) nothing needs to be there before the engine starts: True, with the cause;
   (3) the Job of these inputs has verified the weights before: True, as recorded in status.cache;
   (4) the Model has no node: False, waiting for Placed;
-  (5) there is no Job of these inputs: create it;
+  (5) there is no Job of these inputs: create it, unless that failed a moment ago or too many run on the node;
   (6) as the Job says: running, complete, not found, or failed and retried.
 A condition that is True is revoked only by other inputs or a deleted PVC, never by a closed gate. What this
 module does not do: choosing the Job (`plan`), its manifest (`jobs`) and the download itself (`fetch`,
@@ -20,17 +20,17 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.model import CacheStatus, Model
 from flexinfer.api.reasons import Reason
+from flexinfer.api.status import CachedStatus
 from flexinfer.events.workload import JobFacts
 from flexinfer.prefetcher import messages, status
+from flexinfer.prefetcher.memory import Memory
 from flexinfer.prefetcher.plan import CHECK, FETCH, Plan, PrefetchSettings, plan_of
 from flexinfer.prefetcher.report import failure_cause, report_of
+from flexinfer.prefetcher.slots import MOST_CHECKS, has_slot, node_of
 from flexinfer.sources import Volume
 from flexinfer.state import actions
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
-
-RETRY_SECONDS = 60.0
-"""How long after a failure the Job is deleted and created again."""
 
 
 class EnsureJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,18 +41,30 @@ class EnsureJob(msgspec.Struct, frozen=True, kw_only=True):
 
     model: Model
     digest: str = ""
+    kind: str = CHECK
 
     @property
     def key(self) -> str:
         """The Model's key."""
         return self.model.key
 
+    @property
+    def write(self) -> WriteStatus | None:
+        """The status that a new check writes: it takes its slot from the moment of the decision."""
+        if self.kind != CHECK or not self.digest:
+            return None
+        condition = status.false(self.model, Reason.CHECKING, "")
+        return WriteStatus(
+            model=self.model, status=CachedStatus(condition=condition, cache=_cache(self.model))
+        )
+
 
 class DeleteJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Delete a Job whose result is recorded, that has other inputs, or that is to be retried."""
+    """Delete a Job whose result is recorded or that has other inputs; `retried`: with a digest, to create it again."""
 
     model: Model
     job: JobFacts
+    retried: str = ""
 
     @property
     def key(self) -> str:
@@ -63,14 +75,23 @@ class DeleteJob(msgspec.Struct, frozen=True, kw_only=True):
 Action: TypeAlias = EnsureJob | DeleteJob | WriteStatus | RequeueAt
 
 
-def decide(state: ObservedState, key: str, now: float, *, settings: PrefetchSettings) -> Iterator[Action]:
+def write_of(action: EnsureJob | DeleteJob) -> WriteStatus | None:
+    """Return the status that an effect will write, as far as other decisions count it."""
+    return action.write if isinstance(action, EnsureJob) else None
+
+
+def decide(
+    state: ObservedState, memory: Memory, key: str, now: float, *, settings: PrefetchSettings
+) -> Iterator[Action]:
     """Yield what a Model's weights need next."""
     model = state.models.get(key)
     if model is not None and not model.deleting:
-        yield from _decide(model, state, now, settings)
+        yield from _decide(model, state, memory, now, settings)
 
 
-def _decide(model: Model, state: ObservedState, now: float, settings: PrefetchSettings) -> Iterator[Action]:
+def _decide(
+    model: Model, state: ObservedState, memory: Memory, now: float, settings: PrefetchSettings
+) -> Iterator[Action]:
     plan = plan_of(model, settings)
     if plan is None or not model.is_true(conditions.ACCEPTED):
         yield from _not_accepted(model, plan, state, now)
@@ -86,7 +107,7 @@ def _decide(model: Model, state: ObservedState, now: float, settings: PrefetchSe
         condition = status.false(model, Reason.NOT_PLACED, messages.waiting_for_placed(plan))
         yield from _first_write(model, state, now, status.write(model, plan, condition))
     else:
-        yield from _by_job(model, plan, state, now)
+        yield from _by_job(model, plan, state, memory, now)
 
 
 def _not_accepted(model: Model, plan: Plan | None, state: ObservedState, now: float) -> Iterator[Action]:
@@ -118,21 +139,36 @@ def _as_recorded(model: Model, plan: Plan) -> Iterator[Action]:
         yield from status.write(model, plan, condition, progress)
 
 
-def _by_job(model: Model, plan: Plan, state: ObservedState, now: float) -> Iterator[Action]:
+def _by_job(model: Model, plan: Plan, state: ObservedState, memory: Memory, now: float) -> Iterator[Action]:
     """Yield what the Job of the plan says, or its creation."""
     name = plan.job_name(model)
     job = next((job for job in state.workload(model).jobs if job.name == name), None)
     if job is None:
-        yield EnsureJob(model=model, digest=plan.digest)
+        yield from _ensure(model, plan, state, memory, now)
     elif job.complete:
         yield from _complete(model, plan, job)
     elif job.failed_reason:
-        yield from _failed(model, plan, job, state, now)
+        yield from _failed(model, plan, job, _retry_at(model, plan, state, memory), now)
     else:
         phase = "Running" if job.active and not job.waiting else "Pending"
         yield from status.write(
             model, plan, status.running(model, plan, job), status.JobProgress(phase=phase)
         )
+
+
+def _ensure(model: Model, plan: Plan, state: ObservedState, memory: Memory, now: float) -> Iterator[Action]:
+    """Yield the creation of a Job, or what it waits for.
+
+    Whether a missing PVC exists is asked at once and then ever more rarely: its event ends the wait.
+    """
+    due = memory.ensure_at(model.uid, plan.digest)
+    if now < due:
+        yield RequeueAt(due)
+    elif plan.kind == CHECK and plan.digest and not has_slot(model, state):
+        condition = status.false(model, Reason.CHECK_QUEUED, messages.queued(node_of(model), MOST_CHECKS))
+        yield from status.write(model, plan, condition, status.JobProgress(phase="Queued"))
+    else:
+        yield EnsureJob(model=model, digest=plan.digest, kind=plan.kind)
 
 
 def _complete(model: Model, plan: Plan, job: JobFacts) -> Iterator[Action]:
@@ -144,7 +180,23 @@ def _complete(model: Model, plan: Plan, job: JobFacts) -> Iterator[Action]:
     yield from status.write(model, plan, condition, progress)
 
 
-def _failed(model: Model, plan: Plan, job: JobFacts, state: ObservedState, now: float) -> Iterator[Action]:
+class _Retry(msgspec.Struct, frozen=True):
+    """How long a failure stays, and when its Job is created again; None: once it is written."""
+
+    seconds: float
+    at: float | None
+
+
+def _retry_at(model: Model, plan: Plan, state: ObservedState, memory: Memory) -> _Retry:
+    seconds = memory.retry_seconds(model.uid, plan.digest)
+    cached = model.condition(conditions.CACHED)
+    if cached is None or cached.reason != Reason.FETCH_FAILED:
+        return _Retry(seconds, None)
+    changed = state.changed(model, conditions.CACHED)
+    return _Retry(seconds, changed + seconds if changed is not None else None)
+
+
+def _failed(model: Model, plan: Plan, job: JobFacts, retry: _Retry, now: float) -> Iterator[Action]:
     report, progress = report_of(job), status.JobProgress(phase="Failed")
     if report.not_found:
         message = messages.not_found(model, plan, job, report)
@@ -155,23 +207,14 @@ def _failed(model: Model, plan: Plan, job: JobFacts, state: ObservedState, now: 
         message = messages.unchecked(plan, job.failed_reason)
         condition = status.true(model, Reason.IN_IMAGE, message)
         yield from status.write(model, plan, condition, progress)
+    elif retry.at is not None and now >= retry.at:
+        yield DeleteJob(model=model, job=job, retried=plan.digest)
     else:
-        yield from _retry(model, plan, job, state, now)
-
-
-def _retry(model: Model, plan: Plan, job: JobFacts, state: ObservedState, now: float) -> Iterator[Action]:
-    """Yield the cause of a failure; once the retry is due, the deletion of the Job, to create it again."""
-    cached = model.condition(conditions.CACHED)
-    if cached is not None and cached.reason == Reason.FETCH_FAILED:
-        changed = state.changed(model, conditions.CACHED)
-        due = (changed if changed is not None else now) + RETRY_SECONDS
-        if now >= due:
-            yield DeleteJob(model=model, job=job)
-            return
-        yield RequeueAt(due)
-    message = messages.failed(plan, failure_cause(job), RETRY_SECONDS)
-    condition = status.false(model, Reason.FETCH_FAILED, message)
-    yield from status.write(model, plan, condition, status.JobProgress(phase="Failed"))
+        if retry.at is not None:
+            yield RequeueAt(retry.at)
+        message = messages.failed(plan, failure_cause(job), retry.seconds)
+        condition = status.false(model, Reason.FETCH_FAILED, message)
+        yield from status.write(model, plan, condition, progress)
 
 
 def _obsolete_jobs(model: Model, plan: Plan, state: ObservedState) -> Iterator[DeleteJob]:

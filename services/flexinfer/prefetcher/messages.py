@@ -25,6 +25,16 @@ def running(model: Model, plan: Plan, job: JobFacts | None = None) -> str:
     return state if job is None or not job.waiting else f"{state}; {_waiting(model, job)}"
 
 
+def queued(node: str, running: int) -> str:
+    """Return the message of a Model whose check waits for others on its node."""
+    return f"queued: {running} checks run on node {node}; this one starts when one of them has ended"
+
+
+def remade(state: str, pvc: str) -> str:
+    """Return the message of a Job that runs because the PVC of the cache was deleted."""
+    return f"{state}; PVC {pvc} was deleted and has been created again"
+
+
 def _waiting(model: Model, job: JobFacts) -> str:
     """Return what a Job's Pod waits for.
 
@@ -66,7 +76,7 @@ def unchecked(plan: Plan, cause: str) -> str:
 def failed(plan: Plan, cause: str, retry_seconds: float) -> str:
     """Return the message of a Job that failed and is retried."""
     job = "download" if plan.kind == FETCH else "check"
-    return f"{job} failed: {cause}; retrying every {retry_seconds:.0f}s"
+    return f"{job} failed: {cause}; retrying {retry_seconds:.0f}s after the failure"
 
 
 def pvc_not_found(model: Model, plan: Plan) -> str:
@@ -95,7 +105,7 @@ def job_name_taken(name: str) -> str:
 def rejected(plan: Plan, error: str) -> str:
     """Return the message of a PVC or Job that the API server refuses to create; `error` is its reply."""
     objects = "the PVC or the Job" if plan.location.owned else "the Job"
-    return f"the API server rejected {objects}: {error}; retrying"
+    return f"the API server rejected {objects}: {error}; retrying within 5m"
 
 
 def _container(plan: Plan) -> str:

@@ -6,6 +6,8 @@ very Model, and a deletion names the uid. What to do is `decide`'s.
 
 from collections.abc import Sequence
 
+import msgspec
+
 from flexinfer.api import conditions
 from flexinfer.api.labels import MODEL_LABEL, MODEL_UID_LABEL
 from flexinfer.api.model import Model
@@ -14,6 +16,7 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.prefetcher import jobs, messages, status
 from flexinfer.prefetcher.decide import DeleteJob, EnsureJob
+from flexinfer.prefetcher.memory import EnsureFailed, Fact, JobRetried
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
 from flexinfer.runtime.kubernetes.api import (
     CLAIMS,
@@ -48,35 +51,52 @@ def settings_of(settings: Settings) -> PrefetchSettings:
     )
 
 
-async def perform(runtime: Runtime, action: EnsureJob | DeleteJob) -> Sequence[AnyEvent]:
-    """Carry out one action; returns what the API server replied. Raises ApiError."""
+async def perform(runtime: Runtime, action: EnsureJob | DeleteJob) -> Sequence[AnyEvent | Fact]:
+    """Carry out one action; returns what the API server replied, and what is to be remembered. Raises ApiError."""
+    model = action.model
     if isinstance(action, EnsureJob):
-        return await _ensure(runtime, action.model, settings_of(runtime.settings))
-    namespace = action.model.metadata.namespace
-    await runtime.cluster.delete(JOBS, namespace, action.job.name, uid=action.job.uid)
-    return ()
+        return await _ensure(runtime, action, settings_of(runtime.settings))
+    await runtime.cluster.delete(JOBS, model.metadata.namespace, action.job.name, uid=action.job.uid)
+    return [JobRetried(key=model.key, uid=model.uid, digest=action.retried)] if action.retried else ()
 
 
-async def _ensure(runtime: Runtime, observed: Model, settings: PrefetchSettings) -> Sequence[AnyEvent]:
+async def _ensure(runtime: Runtime, action: EnsureJob, settings: PrefetchSettings) -> list[AnyEvent | Fact]:
     """Create the PVC and the Job of a Model as it is now, and write the status. Raises ApiError."""
+    observed = action.model
     model = await runtime.cluster.get(MODELS, observed.metadata.namespace, observed.metadata.name)
-    replies: list[AnyEvent] = [events.ModelObserved(model=model)]
+    replies: list[AnyEvent | Fact] = [events.ModelObserved(model=model)]
     plan = plan_of(model, settings)
     replaced = model.uid != observed.uid or model.deleting or not model.is_true(conditions.ACCEPTED)
     if replaced or plan is None or not plan.kind:
         return replies
     try:
-        plan = plan.with_pvc(await _ensure_pvc(runtime, model, plan))
-        if _is_verified(model, plan) or not model.is_true(conditions.PLACED):
-            return replies
-        await _ensure_job(runtime, model, plan, settings)
-        progress = status.JobProgress(phase="Pending")
-        writes = status.write(model, plan, status.running(model, plan), progress)
+        writes = await _created(runtime, model, plan, settings)
     except PrerequisiteError as error:
         writes = _write_failure(model, plan, error.reason, str(error))
+        replies.append(EnsureFailed(key=model.key, uid=model.uid, digest=action.digest))
     except (InvalidError, ForbiddenError) as error:
         writes = _write_failure(model, plan, Reason.FETCH_FAILED, messages.rejected(plan, str(error)))
+        replies.append(EnsureFailed(key=model.key, uid=model.uid, digest=action.digest))
     return replies + await _written(runtime, writes)
+
+
+async def _created(
+    runtime: Runtime, model: Model, plan: Plan, settings: PrefetchSettings
+) -> list[WriteStatus]:
+    """Create the PVC and, once the Model is placed, the Job; returns the write of its status.
+
+    Raises PrerequisiteError, ApiError.
+    """
+    plan = plan.with_pvc(await _ensure_pvc(runtime, model, plan))
+    if _is_verified(model, plan) or not model.is_true(conditions.PLACED):
+        return []
+    await _ensure_job(runtime, model, plan, settings)
+    condition = status.running(model, plan)
+    cached = model.condition(conditions.CACHED)
+    if plan.location.owned and cached is not None and cached.true:
+        message = messages.remade(condition.message, plan.pvc)
+        condition = msgspec.structs.replace(condition, message=message)
+    return status.write(model, plan, condition, status.JobProgress(phase="Pending"))
 
 
 def _write_failure(model: Model, plan: Plan, reason: Reason, message: str) -> list[WriteStatus]:
@@ -84,7 +104,7 @@ def _write_failure(model: Model, plan: Plan, reason: Reason, message: str) -> li
     return status.write(model, plan.with_pvc(""), status.false(model, reason, message))
 
 
-async def _written(runtime: Runtime, writes: Sequence[WriteStatus]) -> list[AnyEvent]:
+async def _written(runtime: Runtime, writes: Sequence[WriteStatus]) -> list[AnyEvent | Fact]:
     return [reply for action in writes for reply in await write_status(runtime, action)]
 
 

@@ -5,6 +5,7 @@ of what was verified: a generation that changes none of it keeps its result with
 changed file, revision or PVC is another Job. The manifest of the Job is `jobs`', its state `decide`'s.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -52,8 +53,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """The digest of all inputs; empty if no Job is needed, or while the uid of the PVC is unknown."""
         if not self.kind or (self.pvc and not self.pvc_uid):
             return ""
-        parts = [self.kind, *self.inputs, *([self.pvc, self.pvc_uid] if self.pvc else [])]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+        return _digest((self.kind, *self.inputs, *([self.pvc, self.pvc_uid] if self.pvc else [])))
 
     def with_pvc(self, uid: str) -> "Plan":
         """Return the plan for the PVC with this uid; empty: it is unknown."""
@@ -62,6 +62,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def job_name(self, model: Model) -> str:
         """Return the Job's name."""
         return f"{model.metadata.name}-{self.kind}-{self.digest}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest(parts: tuple[str, ...]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
 
 
 def plan_of(model: Model, settings: PrefetchSettings) -> Plan | None:

@@ -2,9 +2,13 @@
 
 import msgspec
 
+from flexinfer.api import conditions
+from flexinfer.api.numbers import bounded
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import JobFacts
 
+_REVISION_LIMIT = 256
+"""Characters of status.cache.revision."""
 _LOG_TAIL = 300
 """Characters of a log that stand for the cause when a Job ended without a report."""
 
@@ -24,13 +28,23 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def report_of(job: JobFacts) -> JobReport:
-    """Return the report of a Job: the last line of its Pod's message that is one; empty if there is none."""
+    """Return the report of a Job: the last line of its Pod's message that is one; empty if there is none.
+
+    The program may be an engine's image, which can write anything: numbers and texts are cut to what
+    status.cache may hold.
+    """
     for line in reversed(job.report.splitlines()):
         try:
-            return msgspec.json.decode(line, type=JobReport)
-        except msgspec.DecodeError:
+            report = msgspec.json.decode(line.encode(errors="replace"), type=JobReport)
+        except (msgspec.DecodeError, RecursionError):
             continue
+        return _within_limits(report)
     return JobReport()
+
+
+def _within_limits(report: JobReport) -> JobReport:
+    revision = conditions.one_line(report.revision)[:_REVISION_LIMIT]
+    return msgspec.structs.replace(report, bytes=max(0, bounded(report.bytes)), revision=revision)
 
 
 def failure_cause(job: JobFacts) -> str:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from flexinfer.api.model import Metadata, Model
+from flexinfer.api.numbers import whole_number
 from flexinfer.events import events
 
 _DELETIONS_KEPT = 4096
@@ -152,11 +153,7 @@ def version_of(metadata: Metadata) -> int | None:
     named = metadata.uid and metadata.name and metadata.namespace
     if not named or max(len(metadata.name), len(metadata.namespace)) > _LONGEST_NAME:
         return None
-    try:
-        version = metadata.version
-    except ValueError:
-        return None
-    return version if 0 <= version <= _LARGEST_VERSION else None
+    return whole_number(metadata.resource_version)
 
 
 def _same(one: Model, other: Model) -> bool:

@@ -13,18 +13,24 @@ What was decided before is read from the condition itself: no `Wanted`, or False
 the initial start is still to come.
 """
 
+import math
 from collections.abc import Iterator
 
 import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import seconds
+from flexinfer.api.model import Serverless, seconds_or
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import MonotonicTime, WantedStatus
-from flexinfer.reaper.initial_start import queued_because
+from flexinfer.reaper.initial_start import Wait, group_wait, wait_of
 from flexinfer.reaper.memory import Memory
-from flexinfer.reaper.messages import idle_message, not_requested_message, serving_message
+from flexinfer.reaper.messages import (
+    idle_message,
+    not_requested_message,
+    requested_message,
+    serving_message,
+)
 from flexinfer.reaper.model_state import ModelState, has_new_request, model_state
 from flexinfer.state import actions
 from flexinfer.state.actions import RequeueAt, WriteStatus
@@ -76,7 +82,12 @@ def decide(
         yield RequeueAt(due)
         return
     context = Context(state=state, clock_offset=memory.clock_offset, now=now)
-    yield from _emit(item, memory, wanted_condition(item, context), now)
+    condition = wanted_condition(item, context)
+    yield from _emit(item, memory, condition, now)
+    if condition.reason == Reason.FIRST_START_QUEUED:
+        wait = wait_of(item, state, now)
+        if wait is not None and wait.until < math.inf:
+            yield RequeueAt(wait.until)
 
 
 def wanted_condition(item: ModelState, context: Context) -> Condition:
@@ -92,7 +103,7 @@ def wanted_condition(item: ModelState, context: Context) -> Condition:
     if failure is not None and not requested and not (item.demand.busy and item.was_retried):
         return _failed(item, failure)
     if item.demand.busy or requested:
-        return _requested(item)
+        return _requested(item, context)
     if item.needs_initial_start:
         return _initial_start(item, context)
     return _idle_or_keep(item, context)
@@ -105,17 +116,22 @@ def _failed(item: ModelState, failure: Condition) -> Condition:
     return _false(item, Reason.START_FAILED, f"the start failed ({failure.reason}); the next request retries")
 
 
-def _requested(item: ModelState) -> Condition:
+def _requested(item: ModelState, context: Context) -> Condition:
+    """Return Wanted of a Model that a request waits for; its evidence is of when that was decided."""
     if item.is_wanted and item.reason in (Reason.ACTIVE, Reason.REQUESTED):
         return _unchanged(item)
-    return _true(item, Reason.REQUESTED, "a request is waiting")
+    return _true(item, Reason.REQUESTED, requested_message(item, context.clock_offset))
 
 
 def _initial_start(item: ModelState, context: Context) -> Condition:
-    cause = queued_because(item, context.state, context.now)
-    if cause:
-        return _false(item, Reason.FIRST_START_QUEUED, f"queued for its initial start: {cause}")
+    wait = wait_of(item, context.state, context.now)
+    if wait is not None:
+        return _queued(item, wait)
     return _true(item, Reason.FIRST_START, "initial start, to verify that the model can serve")
+
+
+def _queued(item: ModelState, wait: Wait) -> Condition:
+    return _false(item, Reason.FIRST_START_QUEUED, f"queued for its initial start: {wait.cause}")
 
 
 def _idle_or_keep(item: ModelState, context: Context) -> Condition:
@@ -126,7 +142,11 @@ def _idle_or_keep(item: ModelState, context: Context) -> Condition:
                 item
             )  # the evidence is of when it was scaled to zero; later reports do not change it
         return _false(item, Reason.IDLE, not_requested_message(item, context.clock_offset))
-    if item.is_loading or (item.reason == Reason.FIRST_START and not item.is_ready):
+    if item.reason == Reason.FIRST_START and not item.is_ready and not item.is_loading:
+        # Another member of its group may have been granted the devices since: it must not be made to leave.
+        wait = group_wait(item.model, context.state)
+        return _queued(item, wait) if wait is not None else _unchanged(item)
+    if item.is_loading:
         return _unchanged(item)
     idle_since = item.demand.idle_since
     if idle_since is not None and context.now - idle_since >= _idle_timeout(item):
@@ -165,6 +185,8 @@ def _emit(
     recheck_at = _recheck_at(item, condition, now)
     if recheck_at is not None:
         yield RequeueAt(recheck_at)
+    if item.demand.busy_until is not None:
+        yield RequeueAt(item.demand.busy_until)
 
 
 def _write(item: ModelState, memory: Memory, condition: Condition) -> WriteStatus | RecordActivity | None:
@@ -191,5 +213,5 @@ def _recheck_at(item: ModelState, condition: Condition, now: float) -> float | N
 
 
 def _idle_timeout(item: ModelState) -> float:
-    """Return idleTimeout in seconds."""
-    return seconds(item.model.spec.serverless.idle_timeout)
+    """Return idleTimeout in seconds; the default's for a text that is no duration."""
+    return seconds_or(item.model.spec.serverless.idle_timeout, Serverless().idle_timeout)

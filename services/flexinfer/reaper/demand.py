@@ -20,12 +20,17 @@ It may still serve requests."""
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """The requests for one Model; times are monotonic seconds.
 
-    `busy`: a request is in flight or queued. `last_request` is the time of the last one, None if none was
+    `busy`: a request is in flight or queued; `busy_until` is when that becomes too old to be relied on. `queued` requests
+    wait, the first since `queued_since`, as the proxy `queued_by` reported; None and empty if unknown. `last_request` is the time of the last one, None if none was
     observed; `proxy` is the one that reported it, empty if unknown. `idle_since` is from when idle time
     counts, None while it cannot. `recheck_at` is when it may begin to count although nothing happens.
     """
 
     busy: bool
+    busy_until: float | None
+    queued: int
+    queued_since: float | None
+    queued_by: str
     last_request: float | None
     proxy: str
     idle_since: float | None
@@ -46,8 +51,15 @@ def demand_of(model: Model, state: ObservedState, now: float) -> Demand:
         # A Model that has just become ready gets the whole timeout, however long it took to load.
         ready_changed = state.changed(model, conditions.READY) or 0.0
         idle_since = max(observing_since, ready_changed, *(at for at, _ in requests))
+    recent = [(a, name) for a, name in traffic if now < a.at + HEARTBEAT_GAP]
+    busy_until = max((a.at + HEARTBEAT_GAP for a, _ in recent if a.in_flight or a.waiting), default=None)
+    queued_since, queued_by = min(((a.last, name) for a, name in recent if a.waiting), default=(None, ""))
     return Demand(
-        busy=any((a.in_flight or a.waiting) and now - a.at <= HEARTBEAT_GAP for a, _ in traffic),
+        busy=busy_until is not None,
+        busy_until=busy_until,
+        queued=sum(a.waiting for a, _ in recent),
+        queued_since=queued_since,
+        queued_by=queued_by,
         last_request=last_request,
         proxy=proxy,
         idle_since=idle_since,

@@ -1,10 +1,14 @@
 """Initial starts: a new Model is started once, to verify that it can serve. Pure.
 
 They give way to everything else: one at a time per node, none beside a start that a request waits for, and
-none that would preempt the holder of a shared group.
+none that would preempt the holder of a shared group. A start of another Model holds the node for as long as it makes
+progress: once neither Wanted nor Ready has changed for NO_PROGRESS_SECONDS it goes on beside the next one. From outside
+a long load cannot be told from one that hangs.
 """
 
+import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from flexinfer.api import conditions
 from flexinfer.api.model import Model
@@ -13,34 +17,55 @@ from flexinfer.events.workload import FREED
 from flexinfer.reaper.model_state import ModelState, model_state
 from flexinfer.state.observed import ObservedState
 
+NO_PROGRESS_SECONDS = 30.0
+"""How long a start that makes no progress keeps initial starts on its node waiting."""
 
-def queued_because(item: ModelState, state: ObservedState, now: float) -> str:
-    """Return what an initial start waits for, or nothing if it may begin."""
+
+class Wait(NamedTuple):
+    """What an initial start waits for, and when that ends by itself (monotonic seconds)."""
+
+    cause: str
+    until: float = math.inf
+
+
+def wait_of(item: ModelState, state: ObservedState, now: float) -> Wait | None:
+    """Return what an initial start waits for; None if it may begin."""
     for gate in (conditions.ACCEPTED, conditions.PLACED, conditions.CACHED):
         if not item.model.is_true(gate):
-            return f"waiting for {gate}"
+            return Wait(f"waiting for {gate}")
     initial = _starting(item, state, now, Reason.FIRST_START)
-    other = next((one for one in initial if one.start_failure is None), None)
+    other = next(((one, until) for one, until in initial if one.start_failure is None), None)
     if other is not None:
-        return f"the initial start of {other.key} is running on node {item.node}"
+        return Wait(f"the initial start of {other[0].key} is running on node {item.node}", other[1])
     requested = next(_starting(item, state, now, Reason.REQUESTED), None)
     if requested is not None:
-        return f"{requested.key} is starting for a request on node {item.node}"
-    holder = _group_holder(item.model, state)
-    if holder:
-        return f"{holder} holds group {item.model.spec.group}, and an initial start does not preempt"
-    return ""
+        return Wait(f"{requested[0].key} is starting for a request on node {item.node}", requested[1])
+    return group_wait(item.model, state)
 
 
-def _starting(item: ModelState, state: ObservedState, now: float, reason: Reason) -> Iterator[ModelState]:
-    """Yield the other Models, by key, whose start for a reason uses the node of a Model."""
+def group_wait(model: Model, state: ObservedState) -> Wait | None:
+    """Return that an initial start waits for the holder of its shared group; None if it has none or holds it."""
+    holder = _group_holder(model, state)
+    if not holder:
+        return None
+    return Wait(f"{holder} holds group {model.spec.group}, and an initial start does not preempt")
+
+
+def _starting(
+    item: ModelState, state: ObservedState, now: float, reason: Reason
+) -> Iterator[tuple[ModelState, float]]:
+    """Yield the other Models, by key, whose start for a reason holds the node of a Model, and until when it does at most."""
     for key in sorted(state.with_reason(conditions.WANTED, reason)):
         model = state.effective(key)
         if model is None or key == item.key:
             continue
         other = model_state(model, state, now)
-        if other.is_wanted and not model.deleting and other.node == item.node and other.uses_node:
-            yield other
+        # A write in flight is a change that was not observed yet.
+        changed_at = now if key in state.assumed else other.changed_at
+        until = (now if changed_at is None else changed_at) + NO_PROGRESS_SECONDS
+        uses_node = other.node == item.node and other.uses_node and now < until
+        if other.is_wanted and not model.deleting and uses_node:
+            yield other, until
 
 
 def _group_holder(model: Model, state: ObservedState) -> str:

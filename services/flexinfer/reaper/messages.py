@@ -17,6 +17,21 @@ def not_requested_message(item: ModelState, clock_offset: float | None) -> str:
     return f"no request is waiting ({last_request(item, clock_offset)}); the next request starts it"
 
 
+def requested_message(item: ModelState, clock_offset: float | None) -> str:
+    """Return how many requests wait as the start is decided on, since when and where; a hint alone names no proxy."""
+    demand = item.demand
+    number = max(1, demand.queued)
+    since = demand.queued_since if demand.queued_since is not None else demand.last_request
+    words = (
+        [f"since {_time_of_day(since + clock_offset)}"]
+        if since is not None and clock_offset is not None
+        else []
+    )
+    words += [demand.queued_by] if demand.queued_by else []
+    evidence = f" ({', '.join(words)})" if words else ""
+    return f"{number} request{' is' if number == 1 else 's are'} waiting{evidence}"
+
+
 def serving_message(item: ModelState) -> str:
     """Return until when a Model keeps running."""
     return f"active; scales to zero after {item.model.spec.serverless.idle_timeout} without requests"

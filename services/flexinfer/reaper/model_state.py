@@ -51,8 +51,13 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
         return self.ready is not None and not self.ready.true and self.ready.reason in reasons.LOADING
 
     @property
+    def changed_at(self) -> float | None:
+        """When Wanted or Ready last changed; None if no change was observed."""
+        return max((at for at in (self.wanted_changed, self.ready_changed) if at is not None), default=None)
+
+    @property
     def uses_node(self) -> bool:
-        """Whether a start uses the node: not once it serves, nor while it waits for an image or back-off."""
+        """Whether a start uses the node: not once it serves, nor while it waits for an image, a back-off or a Pod that is rejected."""
         return self.ready is None or not (self.ready.true or self.ready.reason in reasons.STALLED)
 
     @property
@@ -117,7 +122,7 @@ def has_new_request(item: ModelState, state: ObservedState) -> bool:
     """Tell whether a request came that the conditions do not answer yet."""
     if item.is_wanted and item.start_failure is None:
         return False
-    answered = max((at for at in (item.wanted_changed, item.ready_changed) if at is not None), default=None)
+    answered = item.changed_at
     uid, wake_at = state.wakes.get(item.key, ("", 0.0))
     if uid == item.model.uid and (answered is None or wake_at > answered):
         return True

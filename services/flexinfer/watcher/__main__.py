@@ -19,14 +19,17 @@ async def mirror(runtime: Runtime, stream: Stream) -> None:
 
     Runs until cancelled.
     """
-    async with asyncio.TaskGroup() as tasks:
-        cache = ClusterCache()
-        publisher = StatePublisher(runtime, stream, cache, tasks)
-        handler = WatchHandler(cache, StatusReconciler(runtime, tasks), publisher)
-        for kind in KINDS:
-            tasks.create_task(follow(runtime, kind, handler))
-        tasks.create_task(publisher.reconcile(handler.synced))
-        tasks.create_task(publisher.publish_watermarks())
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            cache = ClusterCache()
+            publisher = StatePublisher(runtime, stream, cache, tasks)
+            handler = WatchHandler(cache, StatusReconciler(runtime, tasks), publisher)
+            for kind in KINDS:
+                tasks.create_task(follow(runtime, kind, handler))
+            tasks.create_task(publisher.reconcile(handler.synced))
+            tasks.create_task(publisher.publish_watermarks())
+    finally:
+        runtime.report_problem("storage", None)  # it is the leader's to write
 
 
 async def main(runtime: Runtime) -> None:
@@ -41,7 +44,12 @@ async def main(runtime: Runtime) -> None:
     if runtime.connection is None:
         raise RuntimeError("the watcher writes the state stream, so it needs a NATS connection")
     async with connected("watcher-bootstrap", url, user, password, authority) as bootstrap:
-        stream = StateStream(runtime.connection, bootstrap, replicas=settings.nats_replicas)
+        stream = StateStream(
+            runtime.connection,
+            bootstrap,
+            replicas=settings.nats_replicas,
+            report_problem=runtime.report_problem,
+        )
         await while_leading(runtime, lambda: mirror(runtime, stream))
 
 

@@ -35,6 +35,9 @@ def accepted(candidate: Model) -> Condition:
 def _problems(candidate: Model) -> Iterator[Problem]:
     """Yield what is wrong, the most useful first: the reason of the condition is that of the first."""
     spec = candidate.spec
+    if candidate.unreadable:
+        yield Problem(Reason.INVALID_SPEC, f"the spec cannot be read: {candidate.unreadable}; correct it")
+        return
     if candidate.metadata.namespace == SYSTEM_NAMESPACE:
         yield Problem(
             Reason.RESERVED_NAMESPACE,
@@ -81,7 +84,7 @@ def _quantities(spec: ModelSpec) -> Iterator[str]:
     for path, amount in amounts:
         try:
             milli(amount)
-        except (ValueError, OverflowError):
+        except ValueError:
             yield f"{path} {amount!r} is not a quantity such as 500m or 4Gi"
         if path.rpartition("resources.")[2].partition(".")[2] in GPU_RESOURCES.values():
             yield f"{path}: remove it; devices are requested by spec.gpu.count"

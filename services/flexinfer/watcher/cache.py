@@ -11,20 +11,16 @@ from flexinfer import sources
 from flexinfer.api import kube
 from flexinfer.api.kinds import CLAIMS, JOBS, LEASES, MODELS, NODES, PODS, Kind
 from flexinfer.api.model import Model
+from flexinfer.api.numbers import whole_number
 from flexinfer.events import events, workload
 from flexinfer.events.events import StateEvent
-from flexinfer.watcher.facts import (
-    group_lease,
-    job_uid,
-    model_uid,
-    node_facts,
-    pod_facts,
-    requests_of,
-)
+from flexinfer.watcher.facts import job_uid, model_uid, node_facts, requests_of
 from flexinfer.watcher.index import Index, KubernetesObject
 
 KINDS: tuple[Kind[Any], ...] = (MODELS, PODS, JOBS, CLAIMS, LEASES, NODES)
 """The kinds that are watched."""
+_MOST_CHILDREN = 100
+"""Pods and Jobs of one Model that are published: more are not ours, and would not fit into a message."""
 _PUBLISH_ORDER = {"workload": 0, "model": 1, "node": 2}
 T = TypeVar("T", bound=KubernetesObject)
 
@@ -80,7 +76,7 @@ class ClusterCache:
     def replace_all(self, kind: Kind[T], items: Iterable[T], version: str) -> set[SubjectKey]:
         """Take a list of a kind, with its version; returns the subjects that it affects."""
         self._unlisted.discard(kind.plural)
-        self.versions[kind.plural] = int(version or 0)
+        self.versions[kind.plural] = whole_number(version) or 0
         changed = self._index(kind).replace_all(item for item in items if _is_relevant(item))
         return {key for item in changed for key in self._affected(item)}
 
@@ -154,18 +150,18 @@ class ClusterCache:
 
     def _workload(self, model: Model) -> events.WorkloadObserved | None:
         """Return the workload of a Model; None if the cluster runs and holds nothing for it."""
-        meta, tag = model.metadata, f"model/{model.uid}"
+        meta, tag = model.metadata, _model_tag(model.metadata.namespace, model.uid)
         pods = self._pods.tagged(tag)
-        jobs = self._jobs.tagged(tag)
+        jobs = self._jobs.tagged(tag)[:_MOST_CHILDREN]
         claims = [self._claims.find(f"{meta.namespace}/{name}") for name in _claim_names(model)]
         leases = [self._leases.find(key) for key in _lease_keys(model)]
-        groups = (group_lease(lease) for lease in leases if lease is not None)
+        groups = (workload.group_lease(lease) for lease in leases if lease is not None)
         # Pods of a Job are the Job's: a download must not look like an engine.
-        engines = (pod_facts(pod) for pod in pods if not job_uid(pod))
+        engines = [pod for pod in pods if not job_uid(pod)][:_MOST_CHILDREN]
         observed = events.WorkloadObserved(
             namespace=meta.namespace,
             name=meta.name,
-            pods=tuple(facts for facts in engines if facts is not None),
+            pods=tuple(map(workload.pod_facts, engines)),
             jobs=tuple(workload.job_facts(job, _pods_of(job, pods)) for job in jobs),
             claims=tuple(workload.claim_facts(claim) for claim in claims if claim is not None),
             lease=next((lease for lease in groups if lease is not None), None),
@@ -192,7 +188,12 @@ def _is_relevant(item: KubernetesObject) -> bool:
 
 def _owner_tags(item: kube.Job | kube.Pod) -> set[str]:
     uid = model_uid(item.metadata)
-    return {f"model/{uid}"} if uid else set()
+    return {_model_tag(item.metadata.namespace, uid)} if uid else set()
+
+
+def _model_tag(namespace: str, uid: str) -> str:
+    """Return the tag of a Model's children: in its namespace, whatever the labels of others say."""
+    return f"model/{namespace}/{uid}"
 
 
 def _pod_tags(pod: kube.Pod) -> set[str]:
@@ -201,7 +202,7 @@ def _pod_tags(pod: kube.Pod) -> set[str]:
 
 def _model_tags(model: Model) -> set[str]:
     namespace = model.metadata.namespace
-    tags = {f"model/{model.uid}", *(f"lease/{key}" for key in _lease_keys(model))}
+    tags = {_model_tag(namespace, model.uid), *(f"lease/{key}" for key in _lease_keys(model))}
     return tags | {f"claim/{namespace}/{name}" for name in _claim_names(model)}
 
 

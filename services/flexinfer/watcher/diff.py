@@ -1,20 +1,27 @@
 """What to publish: how the cache differs from what the state stream holds. Pure.
 
 The comparison is with the stream, never with a memory of what was published: a wiped or rolled-back store
-heals like any other loss.
+heals like any other loss. `reached` is the version that the API server itself had reached after the stream was read,
+by kind, where it was asked: what the stream holds above it is of before the API server was restored from a backup.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from flexinfer.events import codec, events, subjects
 from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import AnyEvent, StateEvent
 from flexinfer.watcher.cache import ClusterCache, SubjectKey
 
+Versions = Mapping[str, int]
+"""Plural of a kind -> resourceVersion."""
+_UNKNOWN: Versions = MappingProxyType({})
+_NOTHING_REACHED: Versions = MappingProxyType({"models": 0, "nodes": 0})
+
 
 def key_of(subject: str) -> SubjectKey | None:
     """Return the key of a subject of the state stream; None for one that the watcher never publishes."""
-    _, kind, *tokens = subject.split(".")
+    kind, tokens = subjects.kind_of(subject), subject.split(".")[2:]
     names = [subjects.decode(token) for token in tokens]
     if kind == "node" and len(names) == 1:
         return SubjectKey(kind, "", names[0])
@@ -29,44 +36,68 @@ def subject_of(key: SubjectKey) -> str:
     return ".".join((subjects.ROOT, key.kind, *(subjects.encode(name) for name in names)))
 
 
-def pending_event(cache: ClusterCache, held: Mapping[str, StreamEntry], key: SubjectKey) -> StateEvent | None:
+def pending_event(
+    cache: ClusterCache, held: Mapping[str, StreamEntry], key: SubjectKey, reached: Versions = _UNKNOWN
+) -> StateEvent | None:
     """Return the fact to publish about a subject, or its deletion; None if the stream never held a fact."""
     observed = cache.event(key)
     if observed is not None:
         return observed
     entry = held.get(subject_of(key))
-    if entry is None or entry.body is None or _is_behind(cache, held, key):
+    if entry is None or entry.body is None or _is_behind(cache, held, key, reached):
         return None
     return _deletion(key, entry.body, cache)
 
 
-def differing(cache: ClusterCache, held: Mapping[str, StreamEntry]) -> set[SubjectKey]:
+def differing(
+    cache: ClusterCache, held: Mapping[str, StreamEntry], reached: Versions = _UNKNOWN
+) -> set[SubjectKey]:
     """Return the subjects of which the stream does not hold what the API server holds, deletions included."""
     published = {
         key for subject, entry in held.items() if entry.body is not None and (key := key_of(subject))
     }
-    return {key for key in published | set(cache.subjects()) if _differs(cache, held, key)}
+    return {key for key in published | set(cache.subjects()) if _differs(cache, held, key, reached)}
 
 
-def _differs(cache: ClusterCache, held: Mapping[str, StreamEntry], key: SubjectKey) -> bool:
+def ahead(cache: ClusterCache, held: Mapping[str, StreamEntry]) -> Versions:
+    """Return the highest version that the stream holds of each kind, where it differs and the cache is behind it."""
+    highest: dict[str, int] = {}
+    for key in differing(cache, held, _NOTHING_REACHED):
+        plural, version = _object_version(held, key)
+        if version > max(cache.versions.get(plural, 0), highest.get(plural, 0)):
+            highest[plural] = version
+    return highest
+
+
+def _differs(
+    cache: ClusterCache, held: Mapping[str, StreamEntry], key: SubjectKey, reached: Versions
+) -> bool:
     observed, entry = cache.event(key), held.get(subject_of(key))
     published = entry.body if entry is not None else None
     if observed is None:
-        return published is not None and not _is_behind(cache, held, key)
+        return published is not None and not _is_behind(cache, held, key, reached)
     if published is None:
         return True
-    return published != codec.encode(observed) and not _is_behind(cache, held, key)
+    return published != codec.encode(observed) and not _is_behind(cache, held, key, reached)
 
 
-def _is_behind(cache: ClusterCache, held: Mapping[str, StreamEntry], key: SubjectKey) -> bool:
+def _is_behind(
+    cache: ClusterCache, held: Mapping[str, StreamEntry], key: SubjectKey, reached: Versions
+) -> bool:
     """Tell whether the stream holds a version that the cache has not reached: what it lacks is not deleted.
 
-    A watcher that was suspended and reads back what its successor published must not publish that as deleted.
+    A watcher that was suspended and reads back what its successor published must not publish that as deleted. A
+    version that the API server itself has not reached is void: it was restored to a state before that.
     """
-    if key.kind == "node":
-        return _version(held.get(subject_of(key))) > cache.versions.get("nodes", 0)
-    model = subject_of(key._replace(kind="model"))
-    return _version(held.get(model)) > cache.versions.get("models", 0)
+    plural, version = _object_version(held, key)
+    return cache.versions.get(plural, 0) < version <= reached.get(plural, version)
+
+
+def _object_version(held: Mapping[str, StreamEntry], key: SubjectKey) -> tuple[str, int]:
+    """Return the kind that orders a subject, and the version of its object that the stream holds."""
+    plural = "nodes" if key.kind == "node" else "models"
+    of = key if key.kind == "node" else key._replace(kind="model")
+    return plural, _version(held.get(subject_of(of)))
 
 
 def _version(entry: StreamEntry | None) -> int:

@@ -6,10 +6,9 @@ from flexinfer.api import kube
 from flexinfer.api.groupversion import KIND
 from flexinfer.api.labels import MODEL_UID_LABEL
 from flexinfer.api.model import Metadata, Quantity
+from flexinfer.api.numbers import bounded
 from flexinfer.api.quantity import milli
-from flexinfer.events import workload
 from flexinfer.events.nodes import NodeFacts, Taint
-from flexinfer.events.workload import GroupLease, PodFacts
 
 _ENDED = ("Succeeded", "Failed")
 
@@ -38,24 +37,8 @@ def node_facts(node: kube.Node, requested: Mapping[str, int]) -> NodeFacts:
         labels=node.metadata.labels,
         taints=tuple(Taint(key=t.key, value=t.value, effect=t.effect) for t in node.spec.taints),
         allocatable=_amounts(node.status.allocatable),
-        requested=dict(sorted(requested.items())),
+        requested={name: bounded(requested[name]) for name in sorted(requested)},
     )
-
-
-def pod_facts(pod: kube.Pod) -> PodFacts | None:
-    """Condense a Pod; None if its labels are not as the launcher writes them: it is another's."""
-    try:
-        return workload.pod_facts(pod)
-    except ValueError:
-        return None
-
-
-def group_lease(lease: kube.Lease) -> GroupLease | None:
-    """Read a Lease as a shared group's; None if it is none, or not as the arbiter writes it."""
-    try:
-        return workload.group_lease(lease)
-    except ValueError:
-        return None
 
 
 def model_uid(metadata: Metadata) -> str:
@@ -75,6 +58,6 @@ def _amounts(quantities: Mapping[str, Quantity]) -> dict[str, int]:
     for name in sorted(quantities):
         try:
             amounts[name] = milli(quantities[name])
-        except (ValueError, OverflowError):
+        except ValueError:
             continue
     return amounts

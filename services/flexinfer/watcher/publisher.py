@@ -13,11 +13,12 @@ from typing import Protocol
 
 from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import StateEvent
+from flexinfer.runtime.kubernetes.api import MODELS, NODES, ApiError, Kind
 from flexinfer.runtime.nats.connection import NatsUnavailableError
 from flexinfer.runtime.nats.state_writer import StaleWriteError
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.watcher.cache import ClusterCache, SubjectKey, in_publish_order
-from flexinfer.watcher.diff import differing, pending_event
+from flexinfer.watcher.cache import ClusterCache, SubjectKey, T, in_publish_order
+from flexinfer.watcher.diff import Versions, ahead, differing, pending_event
 
 log = logging.getLogger(__name__)
 _WATERMARK_SECONDS = 5.0
@@ -68,6 +69,7 @@ class StatePublisher:
     ) -> None:
         self._runtime, self._stream, self._cache, self._tasks = runtime, stream, cache, tasks
         self._open = False
+        self._reached: Versions = {}
         self._in_flight: set[SubjectKey] = set()
         self._changed: set[SubjectKey] = set()  # while in flight
         self._published = asyncio.Event()
@@ -102,7 +104,7 @@ class StatePublisher:
 
     async def _publish(self, key: SubjectKey) -> None:
         self._changed.discard(key)
-        event = pending_event(self._cache, self._stream.held, key)
+        event = pending_event(self._cache, self._stream.held, key, self._reached)
         if event is not None and await self._stream.publish(event):
             self._published.set()
 
@@ -121,7 +123,8 @@ class StatePublisher:
         """Read back what the stream holds and publish what differs."""
         await self._stream.open()
         self._open = True
-        keys = differing(self._cache, self._stream.held)
+        self._reached = await self._versions_of_api()
+        keys = differing(self._cache, self._stream.held, self._reached)
         if keys:
             log.info("the state stream differs from the API in %d subjects: publishing them", len(keys))
         self.enqueue(keys)
@@ -129,6 +132,39 @@ class StatePublisher:
             async with asyncio.timeout(_SETTLE_SECONDS):
                 await self._settled.wait()
         await self._publish_watermark()
+
+    def compare(self) -> None:
+        """Compare the cache with the stream soon, although no interval is over."""
+        self._stream.mark_suspect()
+
+    async def _versions_of_api(self) -> Versions:
+        """Return the version that the API server has reached now, of each kind of which the stream is ahead.
+
+        Asked after the stream was read: where it is lower still, the API server was restored from a backup. Asked
+        for each comparison: a version is void only until the API server reaches it again.
+        """
+        later = ahead(self._cache, self._stream.held)
+        reached = {
+            "models": await self._version_of(MODELS) if "models" in later else None,
+            "nodes": await self._version_of(NODES) if "nodes" in later else None,
+        }
+        for plural, version in reached.items():
+            if version is not None and version < later[plural]:
+                log.warning(
+                    "the API server is at version %d, below %d of %s in the stream: it was restored; the stream follows",
+                    version,
+                    later[plural],
+                    plural,
+                )
+        return {plural: version for plural, version in reached.items() if version is not None}
+
+    async def _version_of(self, kind: Kind[T]) -> int | None:
+        """Return the version of a list made now; None without an answer."""
+        try:
+            return int((await self._runtime.cluster.list(kind)).version or 0)
+        except ApiError as error:
+            log.info("whether the API server was restored is not known: %s", error)
+            return None
 
     async def publish_watermarks(self) -> None:
         """Publish the watermark 100 ms after the last change, and every 5 s without one, until cancelled."""

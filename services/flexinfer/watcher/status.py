@@ -39,12 +39,15 @@ class StatusReconciler:
         self._observed: dict[str, _Observed] = {}
         self._reconciling: set[str] = set()
 
-    def upsert(self, model: Model) -> None:
-        """Take a Model, unless a newer state of it is known, and write what its status lacks."""
+    def upsert(self, model: Model, *, restored: bool = False) -> None:
+        """Take a Model, unless a newer state of it is known, and write what its status lacks.
+
+        `restored`: the API server went back, so that a newer state is void.
+        """
         observed, now = self._observed.get(model.key), self._runtime.clock()
         if observed is None:
             observed = self._observed[model.key] = _Observed(model, now, asyncio.Event())
-        elif observed.model.metadata.version < model.metadata.version:
+        elif observed.model.metadata.version < model.metadata.version or restored:
             observed.model, observed.changed_at = model, now
         observed.changed.set()
         if model.key not in self._reconciling:
@@ -96,6 +99,8 @@ class StatusReconciler:
             match reply:
                 case events.ModelObserved(model=model) if self._is_current(model.key, model.uid):
                     self.upsert(model)
+                case events.ModelRestored(model=model) if self._is_current(model.key, model.uid):
+                    self.upsert(model, restored=True)
                 case events.ModelDeleted(namespace=namespace, name=name, uid=uid):
                     if self._is_current(f"{namespace}/{name}", uid):
                         self.remove(f"{namespace}/{name}")

@@ -138,9 +138,10 @@ class Claim(Resource, frozen=True, kw_only=True):
 
 
 class Service(Resource, frozen=True, kw_only=True):
-    """A Service, of which only name and owner are read."""
+    """A Service; its spec is compared, and read for nothing else."""
 
     metadata: Metadata
+    spec: dict[str, object] = {}
 
 
 class LeaseSpec(Resource, frozen=True, kw_only=True):

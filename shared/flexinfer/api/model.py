@@ -13,17 +13,29 @@ from flexinfer.api import conditions
 from flexinfer.api.base import Resource
 from flexinfer.api.conditions import Condition
 from flexinfer.api.groupversion import API_VERSION, KIND
+from flexinfer.api.numbers import whole_number
 
 Quantity = str | int
+_DURATION = re.compile(r"(?:[0-9]{1,15}(?:ms|s|m|h)){1,16}")
 _DURATION_PART = re.compile(r"([0-9]+)(ms|s|m|h)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DEEPEST = 32
+"""Levels of spec.config: no engine takes more than one, and deeper ones may not be encoded again."""
 
 
 def seconds(duration: str) -> float:
     """Return a duration such as `1h30m` or `500ms` in seconds. Raises ValueError if it is none."""
-    if not re.fullmatch(r"(?:[0-9]+(?:ms|s|m|h))+", duration):
-        raise ValueError(f"{duration!r} is not a duration such as 90s, 5m or 1h30m")
+    if not _DURATION.fullmatch(duration):
+        raise ValueError(f"{duration[:40]!r} is not a duration such as 90s, 5m or 1h30m")
     return sum(int(n) * _UNIT_SECONDS[unit] for n, unit in _DURATION_PART.findall(duration))
+
+
+def seconds_or(duration: str, default: str) -> float:
+    """Return a duration in seconds, or that of the default if the text is none."""
+    try:
+        return seconds(duration)
+    except ValueError:
+        return seconds(default)
 
 
 class OwnerReference(Resource, frozen=True, kw_only=True):
@@ -59,8 +71,8 @@ class Metadata(Resource, frozen=True, kw_only=True):
 
     @property
     def version(self) -> int:
-        """The resourceVersion as a number, which it is in every API server (KEP-5504)."""
-        return int(self.resource_version or 0)
+        """The resourceVersion as a number, which it is in every API server (KEP-5504); else 0."""
+        return whole_number(self.resource_version) or 0
 
 
 class Gpu(Resource, frozen=True, kw_only=True):
@@ -124,6 +136,11 @@ class ModelSpec(Resource, frozen=True, kw_only=True):
     node_selector: dict[str, str] = {}
     litellm: LiteLLM | None = None
     service_labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what could be read once but not written again. Raises ValueError."""
+        if _depth(self.config) > _DEEPEST:
+            raise ValueError(f"config is nested deeper than {_DEEPEST} levels")
 
     @property
     def devices(self) -> int:
@@ -217,6 +234,8 @@ class Model(Resource, frozen=True, kw_only=True):
     metadata: Metadata
     spec: ModelSpec
     status: ModelStatus = ModelStatus()
+    unreadable: str = ""
+    """Why the spec could not be read, with the field; `spec` is empty then. The API server drops this field."""
 
     @property
     def key(self) -> str:
@@ -250,3 +269,17 @@ class Model(Resource, frozen=True, kw_only=True):
     def is_true(self, kind: str) -> bool:
         """Tell whether a condition is True for the current generation."""
         return self.condition_status(kind) == conditions.TRUE
+
+
+def _depth(value: object) -> int:
+    """Return how deep JSON is nested, counted no further than the limit."""
+    level, depth = [value], 0
+    while level and depth <= _DEEPEST:
+        children = [
+            child
+            for one in level
+            if isinstance(one, dict | list)
+            for child in (one.values() if isinstance(one, dict) else one)
+        ]
+        level, depth = [child for child in children if isinstance(child, dict | list)], depth + 1
+    return depth

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     PULLED_BY_ENGINE = "PulledByEngine"
     IN_IMAGE = "InImage"
     CHECKING = "Checking"
+    CHECK_QUEUED = "CheckQueued"
     FETCHING = "Fetching"
     CLAIM_NOT_FOUND = "ClaimNotFound"
     SOURCE_NOT_FOUND = "SourceNotFound"

@@ -108,6 +108,10 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             conditions=(CACHED,),
             meaning="A Job checks that the source exists, with the mounts that the engine will have.",
         ),
+        Reason.CHECK_QUEUED: Facts(
+            conditions=(CACHED,),
+            meaning="The source is checked once one of the checks that run on the node has ended.",
+        ),
         Reason.FETCHING: Facts(
             conditions=(CACHED,), meaning="A Job downloads the weights; status.cache has its progress."
         ),
@@ -152,7 +156,7 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         ),
         Reason.FIRST_START_QUEUED: Facts(
             conditions=(WANTED,),
-            meaning="The initial start is queued behind another start on the node, or waits for a shared device.",
+            meaning="The initial start is queued behind another start on the node, for as long as that makes progress, or waits for a shared device.",
             remedy="wait; a request starts the Model before its turn",
         ),
         Reason.FIRST_START_FAILED: Facts(
@@ -220,7 +224,7 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         ),
         Reason.BACK_OFF: Facts(
             conditions=(READY,),
-            meaning="The engine keeps failing; the next retry is delayed.",
+            meaning="The engine keeps failing; the next attempt is delayed, by 60 s at most. A Model with serverless.enabled false is retried without end.",
             remedy=_LOGS,
             loading=True,
             stalled=True,
@@ -236,7 +240,7 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         ),
         Reason.LOADING_TIMEOUT: Facts(
             conditions=(READY,),
-            meaning="The engine made no progress before the loading deadline, or failed too often; the start was given up.",
+            meaning="The engine made no progress before the loading deadline, or failed too often; the start was given up. Never written while serverless.enabled is false.",
             remedy="read the engine's log: kubectl logs -n {namespace} {name}-0; then change the spec or send a request to retry",
             final=True,
             warning=True,
@@ -246,7 +250,7 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         ),
         Reason.STOPPING: Facts(
             conditions=(READY,),
-            meaning="The Pod is still terminating after its grace period; the message names it.",
+            meaning="The Pod is still terminating after its grace period; the message names it, what holds it (finalizers, node) and the exits.",
             remedy="see what keeps the Pod: kubectl describe pod -n {namespace} {name}-0",
             warning=True,
         ),
@@ -255,14 +259,16 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         ),
         Reason.NODE_UNREACHABLE: Facts(
             conditions=(READY,),
-            meaning="The node is NotReady: the state of the engine is unknown, and no requests are routed to it.",
-            remedy="bring the node back: kubectl get nodes",
+            meaning="The node is NotReady: the state of the engine is unknown, and no requests are routed to it. There is no deadline.",
+            remedy="bring the node back, delete it, or taint it out of service; the message has the commands",
             warning=True,
         ),
         Reason.CREATE_REFUSED: Facts(
             conditions=(READY,),
-            meaning="The API server rejected the Pod or Service; the message quotes it.",
-            remedy="fix what the API server names (quota, policy, admission); the retry is automatic",
+            meaning="The API server rejected the Pod or Service; the message quotes it. The start is given up at the loading deadline, unless serverless.enabled is false.",
+            remedy="fix what the API server names (quota, policy, admission); the retry is automatic, at most 60 s apart",
+            loading=True,
+            stalled=True,
             warning=True,
         ),
     }
@@ -292,9 +298,6 @@ FINAL_FOR: Mapping[str, frozenset[str]] = MappingProxyType(
 
 
 def remedy(reason: str, *, namespace: str, name: str) -> str:
-    """Return what a user can do about a condition with this reason.
-
-    Empty if nothing, or if the reason is unknown.
-    """
+    """Return what a user can do about a condition with this reason; empty if nothing, or if it is unknown."""
     facts = FACTS.get(Reason(reason)) if reason in Reason.__members__.values() else None
     return facts.remedy.format(namespace=namespace, name=name) if facts is not None else ""

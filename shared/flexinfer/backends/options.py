@@ -3,7 +3,6 @@
 `spec.config` is an allow-list: a key that an engine does not know, or a value of the wrong type, is refused by name rather than dropped.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
@@ -20,6 +19,7 @@ _FORMS: Mapping[str, str] = {
     PATH: "a path below the model, without `..`",
 }
 _MAX_LENGTH = 4096
+_LARGEST = 2**63 - 1
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,8 +72,9 @@ def texts(value: str | list[str]) -> list[str]:
 
 
 def whole(config: Mapping[str, Any], name: str, default: int) -> int:
-    """Return an integer of the config, `default` when absent."""
-    return int(config.get(name, default))
+    """Return an integer of the config, `default` when absent or when the value is none: it is refused elsewhere."""
+    value = config.get(name, default)
+    return int(value) if _is_finite(value) else default
 
 
 def fault(key: Key, value: object) -> str:
@@ -105,8 +106,13 @@ def _written(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
 
 
+def _is_finite(value: object) -> TypeGuard[int | float]:
+    """Tell a number that an engine may have from one that only JSON can write."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
+
+
 def _number_fault(key: Key, value: object, form: str) -> str:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not _is_finite(value):
         return f"must be {form}"
     if key.type == INTEGER and value != int(value):
         return f"must be {form}"

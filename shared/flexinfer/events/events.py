@@ -121,7 +121,11 @@ class ProxyObserved(Event, frozen=True, kw_only=True):
 
 
 class HistoryRecorded(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """One transition of a Model: what changed, which component wrote it, why, and how long it took."""
+    """One transition of a Model: what changed, which component wrote it, why, and how long it took.
+
+    `version` is the resourceVersion that it was written as: it tells two transitions apart that are alike, as those of
+    two starts, and not the same one that was published twice.
+    """
 
     namespace: str
     name: str
@@ -132,6 +136,7 @@ class HistoryRecorded(Event, frozen=True, kw_only=True, omit_defaults=True):
     message: str = ""
     seconds: float | None = None
     at: str = ""
+    version: int = 0
 
 
 class WakeRequested(Event, frozen=True, kw_only=True):

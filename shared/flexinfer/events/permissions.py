@@ -18,7 +18,10 @@ CONTROLLERS = "controllers"
 ALL = "all"
 """The user of `flexinfer run --all`: the permissions of every component in one."""
 BOOTSTRAP = "bootstrap"
-"""The only user that creates streams; the watcher holds it on a second connection."""
+"""The only user that creates streams; the watcher holds it on a second connection.
+
+It may also make the state stream again: after a failed write nats-server stores nothing into it until then.
+"""
 TAP = "tap"
 """For people: reads everything, publishes nothing."""
 GROUPS = {CONTROLLERS: tuple(name for name in SERVICES if name != "proxy"), ALL: tuple(SERVICES)}
@@ -41,7 +44,8 @@ def permissions(user: str) -> Permissions:
         publish = tuple(
             f"$JS.API.STREAM.{verb}.{stream}" for stream in STREAMS for verb in ("INFO", "CREATE")
         )
-        return Permissions(publish, _inbox(user))
+        state = tuple(f"$JS.API.STREAM.{verb}.{STATE_STREAM}" for verb in ("UPDATE", "PURGE", "DELETE"))
+        return Permissions((*publish, *state), _inbox(user))
     if user == TAP:
         readable = {STATE_STREAM: f"{ROOT}.>", LIVE_STREAM: f"{ROOT}.>", HISTORY_STREAM: f"{ROOT}.history.>"}
         return Permissions(tuple(_consumer(*item) for item in readable.items()), (f"{ROOT}.>", *_inbox(user)))

@@ -35,11 +35,14 @@ def encode(name: str) -> str:
 
 
 def decode(part: str) -> str:
-    """Return the name of a token that `encode` returned."""
+    """Return the name of a token that `encode` returned; of any other token, a name with U+FFFD in it."""
     if part == "_":
         return ""
-    raw = re.sub(rb"_([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), part.encode())
-    return raw.decode("utf-8", "surrogatepass")
+    raw = re.sub(rb"_([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), part.encode("utf-8", "surrogatepass"))
+    try:
+        return raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "replace")
 
 
 def subject_of(event: AnyEvent) -> str:
@@ -86,5 +89,5 @@ def _live_tokens(event: AnyEvent) -> tuple[str, ...]:
 
 
 def kind_of(subject: str) -> str:
-    """Return the second token of a subject: `model`, `node`, `gpu`, ..."""
-    return subject.split(".", 2)[1]
+    """Return the second token of a subject: `model`, `node`, `gpu`, ...; empty if it has none."""
+    return subject.partition(".")[2].partition(".")[0]

@@ -19,8 +19,13 @@ from flexinfer.api.labels import (
     TURN_LABEL,
 )
 from flexinfer.api.model import Metadata
+from flexinfer.api.numbers import whole_number
 
 _ENDED = ("Succeeded", "Failed")
+NO_TURN = -1
+"""The turn of a Pod whose label is no number: that of no group."""
+_TEXT_LIMIT, _REPORT_LIMIT, _HASH_LIMIT = 1024, 4096, 128
+"""Characters of texts that others write: one annotation may have 256 KiB, one message of NATS 4 MB."""
 GRANTED, RELEASING, STOPPED, FREED = "Granted", "Releasing", "Stopped", "Freed"
 STEP_ANNOTATION = "flexinfer.ai/step"
 TURN_ANNOTATION = "flexinfer.ai/turn"
@@ -139,7 +144,7 @@ def group_lease(lease: kube.Lease) -> GroupLease | None:
         holder=name,
         holder_uid=uid,
         step=annotations.get(STEP_ANNOTATION, FREED),
-        turn=int(annotations.get(TURN_ANNOTATION, "0")),
+        turn=_number(annotations.get(TURN_ANNOTATION, "0")),
         reason=annotations.get(REASON_ANNOTATION, ""),
         since=lease.spec.acquire_time or "",
         node=annotations.get(NODE_ANNOTATION, ""),
@@ -173,7 +178,11 @@ def lease_of(turn: GroupLease) -> kube.Lease:
 
 
 def pod_facts(pod: kube.Pod) -> PodFacts:
-    """Return the facts of a Pod."""
+    """Return the facts of a Pod.
+
+    A turn that is no number is NO_TURN, a generation that is none is 0: every user who may label Pods may write
+    anything there. Texts are cut to what a condition quotes.
+    """
     labels, container = pod.metadata.labels, _engine(pod)
     state = container.state if container else kube.ContainerState()
     ended = state.terminated or (container.last_state.terminated if container else None)
@@ -183,9 +192,9 @@ def pod_facts(pod: kube.Pod) -> PodFacts:
         uid=pod.metadata.uid,
         version=pod.metadata.version,
         model_uid=labels.get(MODEL_UID_LABEL, ""),
-        turn=int(labels.get(TURN_LABEL, "0")),
-        template=pod.metadata.annotations.get(TEMPLATE_ANNOTATION, ""),
-        generation=int(pod.metadata.annotations.get(GENERATION_ANNOTATION, "0")),
+        turn=_number(labels.get(TURN_LABEL, "0"), NO_TURN),
+        template=pod.metadata.annotations.get(TEMPLATE_ANNOTATION, "")[:_HASH_LIMIT],
+        generation=_number(pod.metadata.annotations.get(GENERATION_ANNOTATION, "0")),
         gates=tuple(gate.name for gate in pod.spec.scheduling_gates),
         node=pod.spec.node_name,
         ip=pod.status.pod_ip,
@@ -194,16 +203,33 @@ def pod_facts(pod: kube.Pod) -> PodFacts:
         running=state.running is not None,
         ready=any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions),
         restarts=container.restart_count if container else 0,
-        reason=reason,
-        message=message,
+        reason=reason[:_TEXT_LIMIT],
+        message=message[:_TEXT_LIMIT],
         exit_code=ended.exit_code if ended else None,
         last=_last(ended),
     )
 
 
+def odd_numbers(pod: kube.Pod) -> list[str]:
+    """Return the labels and annotations of a Pod that should be numbers and are none, as `key=value`."""
+    meta = pod.metadata
+    values = {TURN_LABEL: meta.labels, GENERATION_ANNOTATION: meta.annotations}
+    return [
+        f"{key}={texts[key][:_HASH_LIMIT]!r}"
+        for key, texts in values.items()
+        if key in texts and whole_number(texts[key]) is None
+    ]
+
+
+def _number(text: str, otherwise: int = 0) -> int:
+    number = whole_number(text)
+    return otherwise if number is None else number
+
+
 def _last(ended: kube.ContainerState.Terminated | None) -> str:
     lines = ended.message.strip().splitlines() if ended else []
-    return ": ".join(word for word in (ended.reason if ended else "", lines[-1] if lines else "") if word)
+    words = (ended.reason if ended else "", lines[-1] if lines else "")
+    return ": ".join(word for word in words if word)[:_TEXT_LIMIT]
 
 
 def _engine(pod: kube.Pod) -> kube.ContainerStatus | None:
@@ -269,14 +295,14 @@ def job_facts(job: kube.Job, pods: tuple[kube.Pod, ...] = ()) -> JobFacts:
     return JobFacts(
         name=job.metadata.name,
         uid=job.metadata.uid,
-        fingerprint=job.metadata.annotations.get(FINGERPRINT_ANNOTATION, ""),
+        fingerprint=job.metadata.annotations.get(FINGERPRINT_ANNOTATION, "")[:_HASH_LIMIT],
         active=job.status.active,
         succeeded=job.status.succeeded,
         failed=job.status.failed,
         complete="Complete" in conditions,
-        failed_reason=f"{failed.reason}: {failed.message}" if failed else "",
-        report=report,
-        waiting=waiting,
+        failed_reason=f"{failed.reason}: {failed.message}"[:_TEXT_LIMIT] if failed else "",
+        report=report[-_REPORT_LIMIT:],
+        waiting=waiting[:_TEXT_LIMIT],
     )
 
 

@@ -12,18 +12,17 @@ costs its key a back-off and never the process. What runs and waits is `work_que
 import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
-from typing import Generic, TypeAlias, TypeGuard
+from typing import Generic, TypeAlias
 
 import msgspec
 
-from flexinfer.api.model import Model
 from flexinfer.events import events
-from flexinfer.events.base import Event
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime.controller import A, Controller, F, M
-from flexinfer.runtime.kubernetes.api import MODELS, ApiError, ConflictError, NotFoundError, UnavailableError
+from flexinfer.runtime.controller import A, Controller, F, M, is_event, is_fact
+from flexinfer.runtime.kubernetes.api import ApiError, ConflictError, NotFoundError, UnavailableError
+from flexinfer.runtime.refetch import refetch, reread
 from flexinfer.runtime.runtime import Delivery, Disconnected, Runtime, Snapshot
-from flexinfer.runtime.status_writer import model_deleted, model_observed, write_status
+from flexinfer.runtime.status_writer import write_status
 from flexinfer.runtime.work_queue import Attempt, WorkQueue
 from flexinfer.state.actions import RequeueAt, WriteStatus, written
 from flexinfer.state.apply import apply_events, assume, resync, settle
@@ -194,9 +193,9 @@ class ControllerLoop(Generic[A, F, M]):
             self._settle(finished.model)
         now = self._runtime.clock()
         for reply in finished.replies:
-            if _is_fact(reply):
+            if is_fact(reply):
                 self._learn(reply, now)
-            elif _is_event(reply):
+            elif is_event(reply):
                 self._observe(Observation(reply, now, reply=True))
         self._queue.finish(finished.action_key)
 
@@ -215,13 +214,9 @@ class ControllerLoop(Generic[A, F, M]):
             self._tasks.create_task(self._refetch(hint.namespace, hint.name))
 
     async def _refetch(self, namespace: str, name: str) -> None:
-        try:
-            model = await self._runtime.cluster.get(MODELS, namespace, name)
-        except ApiError as error:
-            log.debug("model %s/%s not read: %s", namespace, name, error)
-            return
-        observed = events.ModelObserved(model=model)
-        self._inbox.put_nowait(Observation(observed, self._runtime.clock(), reply=True))
+        observation = await refetch(self._runtime, namespace, name)
+        if observation is not None:
+            self._inbox.put_nowait(observation)
 
     def _act(self) -> float | None:
         """Decide on some keys, start what may run, and return for how long to wait at most, in seconds."""
@@ -285,7 +280,7 @@ class ControllerLoop(Generic[A, F, M]):
             self._queue.succeeded(key)
         except (ConflictError, NotFoundError) as error:
             log.info("%s: %s; the decision is repeated", action.key, error)
-            replies = await self._reread(action.key)
+            replies = await reread(self._runtime, self._state.models.get(action.key))
         except ApiError as error:
             unavailable = isinstance(error, UnavailableError)
             log.log(logging.INFO if unavailable else logging.WARNING, "%s: %s", action.key, error)
@@ -299,36 +294,3 @@ class ControllerLoop(Generic[A, F, M]):
         if isinstance(action, WriteStatus):
             return await write_status(self._runtime, action)
         return await self._controller.perform(self._runtime, action)
-
-    async def _reread(self, key: str) -> Sequence[AnyEvent]:
-        """GET a Model after a conflict; returns how it is now, or nothing without an answer."""
-        observed = self._state.models.get(key)
-        if observed is None:
-            return ()
-        try:
-            current = await self._runtime.cluster.get(
-                MODELS, observed.metadata.namespace, observed.metadata.name
-            )
-        except NotFoundError:
-            return (model_deleted(observed),)
-        except ApiError:
-            return ()
-        return _replacement(observed, current)
-
-
-def _is_event(reply: AnyEvent | F) -> TypeGuard[AnyEvent]:
-    """Tell an event from a fact of the component's own."""
-    return isinstance(reply, Event)
-
-
-def _is_fact(reply: AnyEvent | F) -> TypeGuard[F]:
-    return not isinstance(reply, Event)
-
-
-def _replacement(previous: Model, current: Model) -> list[AnyEvent]:
-    """Return the events that lead from a Model to how it is now.
-
-    Another uid means that the previous one was deleted.
-    """
-    observed = model_observed(previous, current)
-    return [model_deleted(previous), observed] if current.uid != previous.uid else [observed]

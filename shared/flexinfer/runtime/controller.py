@@ -6,10 +6,11 @@ event costs is the decisions on the keys that it touches, not one on every Model
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeGuard, TypeVar
 
 import msgspec
 
+from flexinfer.events.base import Event
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.runtime import Runtime, Subscriptions
 from flexinfer.state.actions import Action, RequeueAt, WriteStatus
@@ -130,3 +131,13 @@ def everything(_state: ObservedState) -> Iterable[str]:
 def touches_everything(before: ObservedState, after: ObservedState, _event: AnyEvent) -> Iterable[str]:
     """Return the one key, unless the event changed nothing."""
     return () if after is before else (EVERYTHING,)
+
+
+def is_event(reply: AnyEvent | F) -> TypeGuard[AnyEvent]:
+    """Tell an event from a fact of the component's own."""
+    return isinstance(reply, Event)
+
+
+def is_fact(reply: AnyEvent | F) -> TypeGuard[F]:
+    """Tell a fact of the component's own from an event."""
+    return not isinstance(reply, Event)

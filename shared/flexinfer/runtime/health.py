@@ -1,14 +1,15 @@
 """Health: /healthz, /readyz and /version of a process, on one port.
 
-Ready means that the replay of the state stream is complete, or that the replica is a standby. Served on
-asyncio streams: three fixed responses need no web framework, and half of the components have no other use for
+What ready means is `readiness`'s; /readyz says why a process is not. Served on asyncio streams: three fixed responses need no web framework, and half of the components have no other use for
 one.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+
+from flexinfer.runtime.readiness import Readiness
 
 _HEAD_BYTES = 16 * 1024
 _HEAD_SECONDS = 5.0
@@ -16,26 +17,28 @@ _STATUS_TEXTS = {200: "OK", 404: "Not Found", 503: "Service Unavailable"}
 
 
 class Health:
-    """Readiness and version of a process."""
+    """Readiness and version of a process and its components."""
 
-    def __init__(self, build: str = "unknown") -> None:
-        self.ready = False
-        self._build = build
+    def __init__(self, build: str, components: Sequence[Readiness]) -> None:
+        self._build, self._components = build, components
 
-    def set_ready(self, ready: bool) -> None:  # noqa: FBT001 -- the value itself
-        """Set whether /readyz succeeds."""
-        self.ready = ready
+    def _reasons(self) -> str:
+        """Return why the process is not ready, with the components that it is true of; empty if it is ready."""
+        names: dict[str, list[str]] = {}
+        for component in self._components:
+            names.setdefault(component.reason(), []).append(component.name)
+        names.pop("", None)
+        if len(self._components) == 1:
+            return "".join(names)
+        return "; ".join(f"{reason} ({', '.join(of)})" for reason, of in names.items())
 
     def answer(self, path: str) -> tuple[int, str]:
         """Return HTTP status and body for a path."""
         if path == "/healthz":
             return 200, "ok"
         if path == "/readyz":
-            return (
-                (200, "ready")
-                if self.ready
-                else (503, "not ready: the replay of the state stream is not complete")
-            )
+            reasons = self._reasons()
+            return (503, f"not ready: {reasons}") if reasons else (200, "ready")
         if path == "/version":
             return 200, self._build
         return 404, "not found; paths are /healthz, /readyz and /version"
@@ -67,11 +70,13 @@ async def served(health: Health, host: str, port: int, port_file: str = "") -> A
         server.close()
 
 
-def _response(status: int, body: str) -> bytes:
-    return (
-        f"HTTP/1.1 {status} {_STATUS_TEXTS[status]}\r\nContent-Type: text/plain\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
-    ).encode()
+def _response(status: int, text: str) -> bytes:
+    body = text.encode()
+    head = (
+        f"HTTP/1.1 {status} {_STATUS_TEXTS[status]}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def publish_port(path: str, port: int) -> None:

@@ -11,20 +11,23 @@ import os
 import random
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
 import msgspec
 
-from flexinfer.runtime import health, log
+from flexinfer.runtime import log
+from flexinfer.runtime.clock import monotonic
 from flexinfer.runtime.control_loop import run_controller
 from flexinfer.runtime.controller import A, Controller, F, M
+from flexinfer.runtime.health import Health, served
 from flexinfer.runtime.kubernetes import client
 from flexinfer.runtime.kubernetes.api import ApiError
 from flexinfer.runtime.leader_election import LeaderElector
 from flexinfer.runtime.nats import connection, state_reader
+from flexinfer.runtime.nats.connection import NatsClosedError
+from flexinfer.runtime.readiness import BLIND_SECONDS, Readiness
 from flexinfer.runtime.runtime import Runtime, Work
 from flexinfer.runtime.settings import Settings, SettingsError, load, warnings
 
@@ -76,23 +79,22 @@ def run_all(runnables: Sequence[Runnable]) -> None:
         sys.stderr.write(f"flexinfer-{name}: {error}\n")
         raise SystemExit(1) from error
     except BaseExceptionGroup as failures:
-        logger.critical("stopped by a failure", exc_info=failures)
+        _, others = failures.split(NatsClosedError)  # that was logged where it happened
+        if others is not None:
+            logger.critical("stopped by a failure", exc_info=others)
         raise SystemExit(1) from failures
 
 
 async def _serve(runnables: Sequence[Runnable], settings: Settings) -> None:
-    state = health.Health(settings.build)
-    not_ready = {runnable.name for runnable in runnables}
-
-    def readiness_of(name: str) -> Callable[[bool], None]:
-        def set_ready(ready: bool) -> None:  # noqa: FBT001 -- the value itself
-            not_ready.discard(name) if ready else not_ready.add(name)
-            state.set_ready(not not_ready)
-
-        return set_ready
-
-    async with health.served(state, settings.health_host, settings.health_port, settings.health_port_file):
-        work = [_run_one(runnable, settings, readiness_of(runnable.name)) for runnable in runnables]
+    readiness = [
+        Readiness(runnable.name, monotonic, BLIND_SECONDS if runnable.elects else None)
+        for runnable in runnables
+    ]
+    state = Health(settings.build, readiness)
+    async with served(state, settings.health_host, settings.health_port, settings.health_port_file):
+        work = [
+            run_component(runnable, settings, own) for runnable, own in zip(runnables, readiness, strict=True)
+        ]
         await until_stopped(_run_together(work))
 
 
@@ -102,18 +104,34 @@ async def _run_together(work: Sequence[Work]) -> None:
             tasks.create_task(one)
 
 
-async def _run_one(runnable: Runnable, settings: Settings, set_ready: Callable[[bool], None]) -> None:
-    async with runtime_for(runnable.name, settings, set_ready) as (runtime, api):
+async def run_component(runnable: Runnable, settings: Settings, readiness: Readiness) -> None:
+    """Run one component until it ends; of several replicas of one that is elected only the leader writes.
+
+    Raises NatsClosedError, ApiError, and what its main raises.
+    """
+    async with runtime_for(runnable.name, settings, readiness) as (runtime, api):
         if not runnable.elects:
             await runnable.main(runtime)
             return
         elector = LeaderElector(runnable.name, settings.identity)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(elector.run(runtime))
-                await runnable.main(_fenced(runtime, api, elector))
-        finally:
-            await elector.release(runtime)
+        async with api.separate() as leases:
+            await _elect(runnable, elector, msgspec.structs.replace(runtime, cluster=leases), runtime, api)
+
+
+async def _elect(
+    runnable: Runnable,
+    elector: LeaderElector,
+    electing: Runtime,
+    runtime: Runtime,
+    api: client.KubernetesClient,
+) -> None:
+    """Run a component beside its leader election, whose Lease has a connection of its own."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(elector.run(electing))
+            await runnable.main(_fenced(runtime, api, elector))
+    finally:
+        await elector.release(electing)
 
 
 def _fenced(runtime: Runtime, api: client.KubernetesClient, elector: LeaderElector) -> Runtime:
@@ -133,45 +151,68 @@ def _fenced(runtime: Runtime, api: client.KubernetesClient, elector: LeaderElect
 
 @contextlib.asynccontextmanager
 async def runtime_for(
-    name: str, settings: Settings, set_ready: Callable[[bool], None]
+    name: str, settings: Settings, readiness: Readiness
 ) -> AsyncIterator[tuple[Runtime, client.KubernetesClient]]:
     """Open the connections of a component; yields its runtime and the client behind `Runtime.cluster`.
 
     Waits for NATS as long as it takes. Raises ApiError if there is no way to the API server.
     """
-    background: set[asyncio.Task[object]] = set()
-
-    def spawn_background(work: Work) -> None:
-        task = asyncio.create_task(_logged(work))
-        background.add(task)
-        task.add_done_callback(background.discard)
-
-    async with _nats(name, settings) as link, client.connected(settings.kubeconfig) as api:
+    async with (
+        _nats(name, settings, readiness) as link,
+        client.connected(settings.kubeconfig, readiness.report_problem) as api,
+        _background() as spawn_background,
+    ):
         yield (
             Runtime(
                 name=name,
                 settings=settings,
                 cluster=api,
-                bus=state_reader.NatsBus(link),
+                bus=state_reader.NatsBus(link, readiness.report_problem),
                 connection=link,
-                clock=time.monotonic,
+                clock=monotonic,
                 utc_now=lambda: datetime.now(UTC),
                 sleep=asyncio.sleep,
                 random=random.random,
-                set_ready=set_ready,
+                set_ready=readiness.set_ready,
+                report_problem=readiness.report_problem,
                 spawn_background=spawn_background,
                 is_leader=lambda: True,
             ),
             api,
         )
+
+
+@contextlib.asynccontextmanager
+async def _background() -> AsyncIterator[Callable[[Work], None]]:
+    """Yield what runs a coroutine that nothing waits for; all are cancelled at the end, however that comes."""
+    background: set[asyncio.Task[object]] = set()
+
+    def spawn(work: Work) -> None:
+        task = asyncio.create_task(_logged(work))
+        background.add(task)
+        task.add_done_callback(background.discard)
+
+    try:
+        yield spawn
+    finally:
         for task in tuple(background):
             task.cancel()
 
 
-def _nats(name: str, settings: Settings) -> contextlib.AbstractAsyncContextManager[connection.Connection]:
-    return connection.connected(
+@contextlib.asynccontextmanager
+async def _nats(name: str, settings: Settings, readiness: Readiness) -> AsyncIterator[connection.Connection]:
+    address = settings.nats_url.rpartition("@")[2]  # without a password
+
+    def report(up: bool) -> None:  # noqa: FBT001 -- the value itself
+        readiness.report_problem("nats", None if up else f"NATS is not connected at {address}")
+
+    report(up=False)
+    async with connection.connected(
         name, settings.nats_url, settings.nats_user, settings.nats_password_file, settings.nats_ca_file
-    )
+    ) as link:
+        report(up=True)
+        link.notify(report)
+        yield link
 
 
 async def _logged(work: Work) -> None:

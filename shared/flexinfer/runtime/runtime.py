@@ -15,6 +15,7 @@ from flexinfer.api.services import STATE_KINDS, Component
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.kubernetes.api import Cluster
 from flexinfer.runtime.nats.connection import Connection
+from flexinfer.runtime.readiness import ProblemReporter, no_reporter
 from flexinfer.runtime.settings import Settings
 from flexinfer.state.observed import Observation
 
@@ -85,7 +86,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     connection: Connection | None = None
     """The NATS connection behind the bus, for the watcher's state stream alone; None in the simulation."""
     clock: Callable[[], float]
-    """Monotonic seconds: what deadlines are counted by."""
+    """Monotonic seconds, a suspend of the machine included: what deadlines are counted by."""
     utc_now: Callable[[], datetime]
     """Wall-clock time, UTC, for people."""
     sleep: Callable[[float], Awaitable[None]]
@@ -94,6 +95,8 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """0 <= x < 1, for jitter."""
     set_ready: Callable[[bool], None]
     """Set whether /readyz succeeds."""
+    report_problem: ProblemReporter = no_reporter
+    """Note what keeps the component from seeing or writing: after 30 s /readyz fails and says so."""
     spawn_background: Callable[[Work], None]
     """Run a coroutine that nothing waits for, cancelled when the component stops; its failure is logged.
 

@@ -28,7 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nats_user: str = ""
     """User at NATS: the name of the service, whose permissions it has. Empty: the server requires no login."""
     nats_password_file: str = ""
-    """File that holds the password of nats_user, read at start. Empty: no password."""
+    """File that holds the password of nats_user, read for each attempt to connect. Empty: no password."""
     nats_ca_file: str = ""
     """CA certificate that signed NATS' own; with one, nothing is sent before the connection is encrypted. Empty: no TLS."""
     nats_replicas: int = 1

@@ -202,6 +202,7 @@ async def record_transition(
             message=condition.message,
             seconds=seconds,
             at=runtime.utc_now().isoformat(timespec="milliseconds"),
+            version=model.metadata.version,
         )
     )
     event = _event(runtime, model, condition)

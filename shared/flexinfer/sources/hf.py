@@ -77,7 +77,8 @@ def locate(model: Model, _source: Source) -> Location:
 
 def _patterns(config: Mapping[str, Any], key: str) -> tuple[str, ...]:
     value = config.get(key) or ()
-    parts = value.split(",") if isinstance(value, str) else value
+    listed = value if isinstance(value, list) else ()  # anything else is refused by the watcher
+    parts = value.split(",") if isinstance(value, str) else listed
     stripped = (str(part).strip().removeprefix("/") for part in parts)
     return tuple(dict.fromkeys(p for p in stripped if p and ".." not in p.split("/")))
 

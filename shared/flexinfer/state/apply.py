@@ -27,11 +27,13 @@ def apply_events(state: ObservedState, observations: Iterable[Observation]) -> O
 def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float) -> ObservedState:
     """Return the state of a replay, with newer replies of the API server and what no stream holds.
 
-    A Model that the replay holds in an older version than a reply told stays as the reply told it.
+    A Model that the replay holds in an older version than a reply told stays as the reply told it, unless the stream
+    itself had delivered a newer one: then the API server was restored to an older state, which counts.
     """
     start = ObservedState(
         first_seen=previous.first_seen,
         deleted_versions=previous.deleted_versions,
+        streamed_versions=previous.streamed_versions,
         changed_at=previous.changed_at,
         step_since=previous.step_since,
         wakes=previous.wakes,
@@ -41,7 +43,8 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
     for observation in snapshot:
         draft.apply(observation)
     for key, model in previous.models.items():
-        if key in draft.models.read():
+        went_back = draft.streamed_versions.read().get(key, 0) < previous.streamed_versions.get(key, 0)
+        if key in draft.models.read() and not went_back:
             draft.apply(Observation(events.ModelObserved(model=model), now, reply=True))
     for key, lease in previous.leases.items():
         if key in draft.leases.read():

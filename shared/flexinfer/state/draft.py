@@ -138,12 +138,12 @@ class Draft:
             case events.ModelDeleted():
                 self._model_deleted(event, reply=observation.reply)
             case events.WorkloadObserved():
-                self.workloads.write()[event.key] = event
+                self._workload(event.key, event)
                 self._lease(event.lease, at)
             case events.WorkloadDeleted(namespace=namespace, name=name):
-                self.workloads.drop(f"{namespace}/{name}")
+                self._workload(f"{namespace}/{name}", None)
             case events.NodeObserved(name=name, node=node):
-                self._node(name, node)
+                self._node(name, node, reply=observation.reply)
             case events.NodeDeleted(name=name):
                 self.nodes.drop(name)
                 self.gpus.drop(name)
@@ -156,8 +156,8 @@ class Draft:
                 self.gpus.write()[node] = Sample(event, at - max(0.0, event.age_seconds))
             case events.ActivityObserved():
                 self._activity(event, at)
-            case events.ProxyObserved(proxy=proxy, final=final):
-                self._heartbeat(proxy, at, final=final)
+            case events.ProxyObserved():
+                self._heartbeat(event.proxy, at, final=event.final, version=event.version)
             case events.WakeRequested(namespace=namespace, name=name, uid=uid):
                 self.wakes.write()[f"{namespace}/{name}"] = (uid, at)
             case events.LeaseObserved(lease=lease):
@@ -179,10 +179,24 @@ class Draft:
     def _effective(self, key: str) -> Model | None:
         return self.assumed.read().get(key) or self.models.read().get(key)
 
+    def _workload(self, key: str, workload: events.WorkloadObserved | None) -> None:
+        """Take the workload of a Model, which may be unknown yet."""
+        before, model = self.workloads.read().get(key), self._effective(key)
+        if workload is not None:
+            self.workloads.write()[key] = workload
+        else:
+            self.workloads.drop(key)
+        if model is not None:
+            self._move(key, entries(model, before), entries(model, workload))
+
     def _reindex(self, key: str, before: Model | None, after: Model | None) -> None:
         """Move a Model to where it is found from now on."""
-        old = entries(before) if before is not None else frozenset()
-        new = entries(after) if after is not None else frozenset()
+        workload = self.workloads.read().get(key)
+        old = entries(before, workload) if before is not None else frozenset()
+        new = entries(after, workload) if after is not None else frozenset()
+        self._move(key, old, new)
+
+    def _move(self, key: str, old: frozenset[tuple[str, str]], new: frozenset[tuple[str, str]]) -> None:
         if old == new:
             return
         index = self.index.write()
@@ -193,9 +207,10 @@ class Draft:
         for entry in new - old:
             index[entry] = index.get(entry, frozenset()) | {key}
 
-    def _node(self, name: str, node: NodeFacts) -> None:
+    def _node(self, name: str, node: NodeFacts, *, reply: bool) -> None:
+        """Apply a node; a stream delivers its versions in their order, also those of a restored API server."""
         current = self.nodes.read().get(name)
-        if current is None or current.uid != node.uid or current.version <= node.version:
+        if not reply or current is None or current.uid != node.uid or current.version <= node.version:
             self.nodes.write()[name] = node
 
     def _model(self, model: Model, at: float, *, reply: bool) -> None:
@@ -279,7 +294,9 @@ class Draft:
 
     def _activity(self, event: events.ActivityObserved, at: float) -> None:
         key = f"{event.namespace}/{event.name}"
-        report = Activity(event.uid, at - event.idle_seconds, event.in_flight, event.waiting, at)
+        report = Activity(
+            event.uid, at - event.idle_seconds, event.in_flight, event.waiting, at, event.version
+        )
         current = self.proxies.read().get(event.proxy)
         if current is None or current.last < at:
             self._heartbeat(event.proxy, at, final=False)
@@ -289,12 +306,17 @@ class Draft:
         }
         self.activity.write()[key] = {**kept, event.proxy: report}
 
-    def _heartbeat(self, proxy: str, at: float, *, final: bool) -> None:
+    def _heartbeat(self, proxy: str, at: float, *, final: bool, version: int | None = None) -> None:
         current = self.proxies.read().get(proxy)
         gap = current is None or current.final or at - current.last > HEARTBEAT_GAP
         since = at if gap or current is None else current.since
         proxies = self.proxies.write()
-        proxies[proxy] = ProxyHeartbeat(at, final, since)
+        if version is not None:
+            proxies[proxy] = ProxyHeartbeat(at, final, since, version, at)
+        elif current is not None:
+            proxies[proxy] = ProxyHeartbeat(at, final, since, current.version, current.version_at)
+        else:
+            proxies[proxy] = ProxyHeartbeat(at, final, since)
         for silent in [
             name for name, heartbeat in proxies.items() if at - heartbeat.last > _PROXY_KEPT_SECONDS
         ]:

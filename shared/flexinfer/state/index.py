@@ -1,7 +1,7 @@
 """The indices of the observed state: which Models an event about something else may concern. Pure.
 
-`ObservedState.index` maps ("group", "namespace/group"), ("node", name) and (condition type, reason) to keys of
-Models. A decision on one Model must not walk all of them: what it needs to find is added here.
+`ObservedState.index` maps ("group", "namespace/group"), ("node", name), (condition type, reason) and the entries
+below to keys of Models. A decision on one Model must not walk all of them: what it needs to find is added here.
 """
 
 from collections.abc import Iterator
@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from flexinfer.api import conditions
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
+from flexinfer.events.events import WorkloadObserved
 
 REASONS = frozenset(
     {
+        (conditions.CACHED, Reason.CHECKING),
+        (conditions.CACHED, Reason.CHECK_QUEUED),
+        (conditions.PLACED, Reason.NO_NODE_FITS),
         (conditions.READY, Reason.DRAINING),
         (conditions.WANTED, Reason.FIRST_START),
         (conditions.WANTED, Reason.FIRST_START_QUEUED),
@@ -24,9 +28,45 @@ UNPLACED = (conditions.PLACED, "")
 """The Models that are not placed."""
 
 
-def entries(model: Model) -> frozenset[tuple[str, str]]:
-    """Return the entries of the index under which a Model stands."""
-    return frozenset(_entries(model))
+SCHEDULED, STARTING, GROUPED = "scheduled", "starting", "grouped"
+"""With a node: the Models scheduled to it; those of them that should run and that no Pod of theirs counts on a
+node yet; and those that belong to a shared group, by spec, status or the turn that they hold."""
+
+
+def entries(model: Model, workload: WorkloadObserved | None = None) -> frozenset[tuple[str, str]]:
+    """Return the entries of the index under which a Model with its workload stands."""
+    return frozenset((*_entries(model), *_on_its_node(model, workload)))
+
+
+def scheduled_to(model: Model) -> str:
+    """Return the node that a Model is scheduled to; empty if there is none."""
+    placed, placement = model.condition(conditions.PLACED), model.status.placement
+    return placement.node if placed is not None and placed.true and placement is not None else ""
+
+
+def should_run(model: Model) -> bool:
+    """Tell whether a Model should run now, or as soon as other conditions allow it."""
+    wanted = model.condition(conditions.WANTED)
+    return wanted.true if wanted is not None else not model.spec.serverless.enabled
+
+
+def is_starting(model: Model, workload: WorkloadObserved | None) -> bool:
+    """Tell whether a Model should run and has no Pod on a node."""
+    bound = workload is not None and any(pod.node and not pod.ended for pod in workload.pods)
+    return not bound and not model.deleting and should_run(model)
+
+
+def _on_its_node(model: Model, workload: WorkloadObserved | None) -> Iterator[tuple[str, str]]:
+    node = scheduled_to(model)
+    if not node:
+        return
+    yield SCHEDULED, node
+    if is_starting(model, workload):
+        yield STARTING, node
+    shared = model.status.shared_group
+    in_status = shared is not None and bool(shared.group)
+    if model.spec.group or in_status or (workload is not None and workload.lease is not None):
+        yield GROUPED, node
 
 
 def _entries(model: Model) -> Iterator[tuple[str, str]]:

@@ -33,21 +33,31 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Activity(msgspec.Struct, frozen=True):
-    """One proxy's traffic of one Model; `last` is the time of its last request, `at` that of the report."""
+    """One proxy's traffic of one Model; `last` is the time of its last request, `at` that of the report.
+
+    `version` is the Model's resourceVersion that the proxy had observed when it reported.
+    """
 
     uid: str
     last: float
     in_flight: int
     waiting: int
     at: float
+    version: int = 0
 
 
 class ProxyHeartbeat(msgspec.Struct, frozen=True):
-    """A proxy's heartbeats: the last one, whether it was the last of all, and since when there was no gap."""
+    """A proxy's heartbeats: the last one, whether it was the last of all, and since when there was no gap.
+
+    Any message of the proxy counts as one. `version` is the highest resourceVersion of any Model that the proxy had
+    observed, as its last own heartbeat said, and `version_at` when that was heard.
+    """
 
     last: float
     final: bool
     since: float
+    version: int = 0
+    version_at: float = 0.0
 
 
 class StepSince(msgspec.Struct, frozen=True):
@@ -111,6 +121,10 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     def on_node(self, node: str) -> Collection[str]:
         """Return the keys of the Models whose placement names a node."""
         return self.index.get(("node", node), frozenset())
+
+    def under(self, entry: str, name: str) -> Collection[str]:
+        """Return the keys of the Models under an entry of `state.index`."""
+        return self.index.get((entry, name), frozenset())
 
     def with_reason(self, kind: str, reason: str) -> Collection[str]:
         """Return the keys of the Models whose condition has a reason of `state.index.REASONS`."""

@@ -114,10 +114,11 @@ async def test_one_user_serves_all_controllers_in_one_process(tmp_path: Path) ->
 
 @pytest.mark.parametrize("user", permissions.USERS)
 async def test_a_user_may_publish_its_own_subjects_and_no_others(tmp_path: Path, user: str) -> None:
-    """The server refuses events of other users and the deletion or purge of a stream."""
+    """The server refuses events of other users and the deletion or purge of a stream; bootstrap's of the state aside."""
+    stream = "FI_HISTORY" if user == permissions.BOOTSTRAP else "FI_STATE"
     foreign = [
-        "$JS.API.STREAM.DELETE.FI_STATE",
-        "$JS.API.STREAM.PURGE.FI_STATE",
+        f"$JS.API.STREAM.DELETE.{stream}",
+        f"$JS.API.STREAM.PURGE.{stream}",
         "$JS.API.CONSUMER.CREATE.FI_STATE",
         "$JS.API.CONSUMER.CREATE.FI_STATE.x.>",
         "elsewhere",

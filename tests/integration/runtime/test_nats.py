@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from nats.js.api import StreamConfig
 
 from flexinfer.events import codec, events
 from flexinfer.events.events import AnyEvent
+from flexinfer.events.subjects import STATE_STREAM, STREAMS
+from flexinfer.runtime.clock import monotonic
 from flexinfer.runtime.nats import connection
 from flexinfer.runtime.nats.state_reader import NatsBus
 from flexinfer.runtime.nats.state_writer import StaleWriteError, StateStream
@@ -21,13 +24,13 @@ pytestmark = pytest.mark.integration
 
 
 @contextlib.asynccontextmanager
-async def writer(server: NatsServer) -> AsyncIterator[StateStream]:
+async def writer(server: NatsServer, *, deletion_seconds: int = 3600) -> AsyncIterator[StateStream]:
     """Open the state stream as the watcher does; yields it."""
     async with (
         connection.connected("watcher", server.url, "", "") as link,
         connection.connected("bootstrap", server.url, "", "") as bootstrap,
     ):
-        stream = StateStream(link, bootstrap)
+        stream = StateStream(link, bootstrap, deletion_seconds=deletion_seconds)
         await stream.open()
         yield stream
 
@@ -78,6 +81,90 @@ async def test_a_second_writer_is_rejected(tmp_path: Path) -> None:
             await second.publish(events.ModelObserved(model=a_model("a", version=2)))
 
 
+async def test_a_second_writers_watermark_is_rejected(tmp_path: Path) -> None:
+    """The last watermark of a writer that was paused would send all readers into a replay."""
+    async with nats_server(tmp_path) as server, writer(server) as first, writer(server) as second:
+        await first.watermark()
+        with pytest.raises(StaleWriteError):
+            await second.watermark()
+        await second.open()
+        await second.watermark()
+
+
+async def messages(server: NatsServer) -> int:
+    """Return how many messages the state stream holds."""
+    async with connection.connected("person", server.url, "", "") as link:
+        return (await link.client.jetstream().stream_info(STATE_STREAM)).state.messages
+
+
+async def until_messages(server: NatsServer, count: int) -> None:
+    """Return once the state stream holds that many messages."""
+    async with asyncio.timeout(20):
+        while await messages(server) != count:
+            await asyncio.sleep(0.1)
+
+
+async def test_deletions_expire_and_neither_old_nor_new_readers_miss_anything(tmp_path: Path) -> None:
+    """A reader that is connected keeps its deletions; one that starts later gets a whole snapshot without them."""
+    async with nats_server(tmp_path) as server, writer(server, deletion_seconds=1) as stream:
+        await stream.publish(events.ModelObserved(model=a_model("a", version=1)))
+        await stream.publish(events.ModelObserved(model=a_model("b", version=2)))
+        await stream.watermark()
+        async with (
+            connection.connected("placer", server.url, "", "") as old_link,
+            connection.connected("reaper", server.url, "", "") as new_link,
+        ):
+            old = NatsBus(old_link).deliveries(Subscriptions())
+            await until_snapshot(old, 2)
+            await stream.publish(events.ModelDeleted(namespace="default", name="b", uid="uid-b"))
+            await stream.watermark()
+            await until_messages(server, 2)  # `a` and the watermark
+            await stream.watermark()
+            await until_snapshot(NatsBus(new_link).deliveries(Subscriptions()), 1)
+            async with asyncio.timeout(5):
+                deletion = await anext(old)
+                await stream.publish(events.ModelObserved(model=a_model("a", version=4)))
+                change = await anext(old)
+            assert not isinstance(deletion, Snapshot | Disconnected)
+            assert isinstance(deletion.event, events.ModelDeleted)
+            assert not isinstance(change, Snapshot | Disconnected)
+
+
+async def test_a_model_that_comes_back_after_its_deletion_expired_costs_one_comparison(
+    tmp_path: Path,
+) -> None:
+    """The writer expects the deletion, which the stream no longer holds."""
+    again = events.ModelObserved(model=a_model("b", version=3))
+    async with nats_server(tmp_path) as server, writer(server, deletion_seconds=1) as stream:
+        await stream.publish(events.ModelObserved(model=a_model("b", version=2)))
+        await stream.publish(events.ModelDeleted(namespace="default", name="b", uid="uid-b"))
+        await until_messages(server, 0)
+        with pytest.raises(StaleWriteError):
+            await stream.publish(again)
+        await stream.open()
+        assert await stream.publish(again)
+
+
+async def test_a_stream_of_an_earlier_release_learns_that_deletions_expire(tmp_path: Path) -> None:
+    """Its configuration is brought up to date; all else in it stays as somebody may have set it."""
+    async with nats_server(tmp_path) as server:
+        async with connection.connected("person", server.url, "", "") as link:
+            config = StreamConfig(
+                name=STATE_STREAM,
+                subjects=list(STREAMS[STATE_STREAM]),
+                max_msgs_per_subject=1,
+                max_bytes=1 << 20,
+            )
+            await link.client.jetstream().add_stream(config)
+        async with writer(server, deletion_seconds=1) as stream:
+            await stream.publish(events.ModelObserved(model=a_model("b", version=2)))
+            await stream.publish(events.ModelDeleted(namespace="default", name="b", uid="uid-b"))
+            await until_messages(server, 0)
+            async with connection.connected("person", server.url, "", "") as link:
+                info = await link.client.jetstream().stream_info(STATE_STREAM)
+            assert info.config.max_bytes == 1 << 20
+
+
 @pytest.mark.parametrize("wiped", [False, True], ids=["restarted", "wiped"])
 async def test_a_reader_replays_after_a_restart_of_the_server(tmp_path: Path, *, wiped: bool) -> None:
     """A killed server, with its store or without, costs one replay."""
@@ -99,6 +186,53 @@ async def test_a_reader_replays_after_a_restart_of_the_server(tmp_path: Path, *,
             await stream.publish(events.ModelObserved(model=a_model("b", version=2)))
             await stream.watermark()
             await until_snapshot(deliveries, 2)
+
+
+async def test_a_watermark_of_another_state_ends_no_replay(tmp_path: Path) -> None:
+    """The stream holds a watermark that was published before the last change of a Model: the next one counts."""
+    async with nats_server(tmp_path) as server, writer(server) as stream:
+        await stream.publish(events.ModelObserved(model=a_model("a", version=1)))
+        await stream.watermark()
+        await stream.publish(events.ModelObserved(model=a_model("a", version=2)))
+        async with connection.connected("placer", server.url, "", "") as link, asyncio.timeout(10):
+            deliveries = NatsBus(link).deliveries(Subscriptions())
+            first = asyncio.ensure_future(anext(deliveries))
+            while not (await link.client.jetstream().stream_info(STATE_STREAM)).state.consumer_count:
+                await asyncio.sleep(0.01)
+            await stream.watermark()
+            snapshot = await first
+            assert isinstance(snapshot, Snapshot)
+            assert len(snapshot.observations) == 1
+
+
+async def test_a_reader_that_sees_nothing_reports_it_until_a_watermark_matches_again(tmp_path: Path) -> None:
+    """Since the last one that did: this is what makes a blind component not ready."""
+    problems: list[tuple[str | None, float | None]] = []
+
+    def report(cause: str, problem: str | None, since: float | None = None) -> None:
+        problems.append((problem, since))
+
+    async with nats_server(tmp_path) as server, writer(server) as stream:
+        await stream.watermark()
+        async with connection.connected("placer", server.url, "", "") as link:
+            deliveries = NatsBus(link, report).deliveries(Subscriptions())
+            await until_snapshot(deliveries, 0)
+            matched = monotonic()
+            assert problems == [(None, None)]
+            await server.stop()
+            async with asyncio.timeout(10):
+                assert isinstance(await anext(deliveries), Disconnected)
+            problem, since = problems[-1]
+            assert problem == "reading the state stream: disconnected"
+            assert since is not None
+            assert since <= matched
+            await server.start()
+            async with asyncio.timeout(10):
+                await stream.suspect()
+                await stream.open()
+            await stream.watermark()
+            await until_snapshot(deliveries, 0)
+            assert problems[-1] == (None, None)
 
 
 async def test_a_message_that_does_not_decode_becomes_a_dead_letter(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.simulation.jetstream.client import SimulatedClient
 
 EXPECTED_HEADER = "Nats-Expected-Last-Subject-Sequence"
-NO_STREAM, STALE, NO_SPACE = 10059, 10071, 10077
+NO_STREAM, STALE, PURGE_FAILED = 10059, 10071, 10051
 _HEARTBEAT_SECONDS = 4.0
 _REPLY = "$JS.ACK."
 Reply = dict[str, Any]
@@ -84,7 +84,9 @@ class NatsServer:
             self._deliver(subject, data, headers, sender)
             return None
         if stream.name == subjects.STATE_STREAM and self._clock() < self.full_until:
-            return _refused(NO_SPACE, "no space left on device")
+            stream.broken = True
+        if stream.broken:
+            return None
         expected = headers.get(EXPECTED_HEADER)
         if expected is not None and int(expected) != stream.sequence_of(subject):
             return _refused(STALE, f"wrong last sequence: {stream.sequence_of(subject)}")
@@ -138,18 +140,29 @@ class NatsServer:
         if not subject.startswith("$JS.API."):
             return self.publish(subject, data, headers, client.name)
         match subject.removeprefix("$JS.API.").split("."):
-            case ["STREAM", "INFO", name]:
-                stream = self.streams.get(name)
-                return {"created": stream.created} if stream else _refused(NO_STREAM, "stream not found")
+            case ["CONSUMER", "CREATE", name, *_]:
+                return self._consume(name, msgspec.json.decode(data)["config"], client)
             case ["STREAM", "CREATE", name]:
                 self._created += 1
                 created = f"{_rfc3339(self.wall())}.{self._created:09d}Z"
-                self.streams[name] = Stream(msgspec.json.decode(data), created, self.wall)
-                return {"created": created}
-            case ["CONSUMER", "CREATE", name, *_]:
-                return self._consume(name, msgspec.json.decode(data)["config"], client)
+                stream = self.streams[name] = Stream(msgspec.json.decode(data), created, self.wall)
+                return {"created": created, "config": stream.config}
+            case ["STREAM", verb, name]:
+                return self._stream(verb, name)
             case _:
                 return _refused(400, f"{subject} is not simulated")
+
+    def _stream(self, verb: str, name: str) -> Reply:
+        """Answer a call about a stream: INFO, UPDATE, PURGE of nothing, or DELETE."""
+        stream = self.streams.get(name)
+        if stream is None:
+            return _refused(NO_STREAM, "stream not found")
+        if verb == "PURGE" and stream.broken:
+            return _refused(PURGE_FAILED, "no space left on device")
+        if verb == "DELETE":
+            del self.streams[name]
+            self._consumers = [c for c in self._consumers if c.stream != name]
+        return {"created": stream.created, "config": stream.config}
 
     def _consume(self, name: str, config: Reply, client: "SimulatedClient") -> Reply:
         stream = self.streams.get(name)

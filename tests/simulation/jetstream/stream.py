@@ -22,7 +22,9 @@ class Stream:
     """One stream. In memory it is lost when the server ends; a file survives, or returns as an older copy."""
 
     def __init__(self, config: Mapping[str, Any], created: str, wall: Callable[[], float]) -> None:
-        self.name, self.created = str(config["name"]), created
+        self.name, self.created, self.config = str(config["name"]), created, dict(config)
+        self.broken = False
+        """Whether the server has failed to store into it: it answers no publish until it is deleted."""
         self.in_memory = config.get("storage") == "memory"
         self._subjects = tuple(str(subject) for subject in config["subjects"])
         self._max_age = float(config.get("max_age", 0)) / 1e9

@@ -45,7 +45,9 @@ class Reaping(Law):
     def _reaped(self, model: Object, uid: str) -> None:
         name, now = model["metadata"]["name"], self.now
         loading = self._loading_since.get(uid, now)
-        if now - loading > _HEARD_SECONDS and self._is_known_to_load(f"{model['metadata']['namespace']}/{name}"):
+        if now - loading > _HEARD_SECONDS and self._is_known_to_load(
+            f"{model['metadata']['namespace']}/{name}"
+        ):
             self.report(f"{name} was scaled to zero while it was loading for {now - loading:.1f} s")
         requests = self.checker.requests
         last, proxy = requests.last.get(uid, (0.0, ""))

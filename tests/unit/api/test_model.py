@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexinfer.api.model import Gpu, seconds
+from flexinfer.api.model import Gpu, seconds, seconds_or
 from flexinfer.api.quantity import milli
 from flexinfer.events.workload import GroupLease, group_lease, lease_of
 from tests.builders import a_condition, a_model
@@ -18,11 +18,25 @@ def test_a_duration_is_read_in_seconds(text: str, value: float) -> None:
     assert seconds(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "5", "1 day", "-1s", "5m ", "1.5h", "m"])
+@pytest.mark.parametrize("text", ["", "5", "1 day", "-1s", "5m ", "1.5h", "m", "9" * 400 + "h", "٣s"])
 def test_text_that_is_no_duration_is_refused(text: str) -> None:
     """The message shows the form."""
     with pytest.raises(ValueError, match="such as 90s"):
         seconds(text)
+    assert seconds_or(text, "5m") == 300.0
+
+
+@pytest.mark.parametrize("text", ["1.2.3Ki", "NaN", "inf", "1e400", "0x1", "1_0", "", "-", "5 ", "٣"])
+def test_text_that_is_nearly_a_quantity_is_refused(text: str) -> None:
+    """Each is written by some tool or some tenant."""
+    with pytest.raises(ValueError, match="is not a quantity"):
+        milli(text)
+
+
+@pytest.mark.parametrize("quantity", ["9E", "1e99", 10**400, "-9E"])
+def test_a_quantity_beyond_64_bits_is_the_largest(quantity: str | int) -> None:
+    """As Kubernetes caps it: sums of it stay numbers that every reader of JSON keeps."""
+    assert abs(milli(quantity)) == 2**63 - 1
 
 
 @pytest.mark.parametrize(

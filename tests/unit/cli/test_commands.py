@@ -155,6 +155,14 @@ def test_the_table_is_aligned() -> None:
     ]
 
 
+def test_a_process_that_is_not_ready_says_why_below_the_table() -> None:
+    """`flexinfer services` is the answer to "why does nothing happen?"."""
+    lines = table(
+        [Row("api", 12, "healthy", 0), Row("placer", 13, "not ready", 0, "NATS is not connected (for 41s)")]
+    )
+    assert lines[-2:] == ["", "placer is not ready: NATS is not connected (for 41s)"]
+
+
 def test_down_where_nothing_runs_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is what the user wanted."""
     provisioning.write_files(instances.ensure(tmp_path))

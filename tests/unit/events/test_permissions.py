@@ -33,11 +33,13 @@ def test_only_the_launcher_says_ready() -> None:
     assert [n for n in SERVICES if "flexinfer.ready.>" in permissions(n).publish] == ["launcher"]
 
 
-def test_only_bootstrap_makes_streams_and_no_user_deletes_or_purges_one() -> None:
-    """Streams belong to one identity."""
+def test_only_bootstrap_makes_streams_and_it_makes_none_but_the_state_again() -> None:
+    """Streams belong to one identity. The state is a copy of what the API server holds; history is not."""
     streams = {n: [s for s in permissions(n).publish if "$JS.API.STREAM" in s] for n in USERS}
     assert [name for name, subjects in streams.items() if subjects] == [BOOTSTRAP]
-    assert {subject.split(".")[3] for subject in streams[BOOTSTRAP]} == {"INFO", "CREATE"}
+    verbs = {(verb, stream) for _, _, _, verb, stream in (s.split(".") for s in streams[BOOTSTRAP])}
+    again = {(verb, "FI_STATE") for verb in ("UPDATE", "PURGE", "DELETE")}
+    assert verbs == again | {(verb, stream) for verb in ("INFO", "CREATE") for stream in STREAMS}
 
 
 @pytest.mark.parametrize("user", USERS)

@@ -14,6 +14,7 @@ from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Announce, Effect, Expose, Start, Stop
 from flexinfer.launcher.memory import EngineProbed, Memory, remember
 from flexinfer.launcher.perform import perform as perform_effect
+from flexinfer.launcher.pods_gone import PodsGone
 from flexinfer.launcher.settings import settings_of
 from flexinfer.runtime.kubernetes.api import PODS, ConflictError
 from flexinfer.runtime.runtime import Runtime
@@ -33,9 +34,9 @@ SHARED = Gpu(vendor="nvidia", shared="card")
 SETTINGS = settings_of(Settings())
 
 
-async def perform(runtime: Runtime, action: Effect) -> Sequence[Any]:
+async def perform(runtime: Runtime, action: Effect, gone: PodsGone | None = None) -> Sequence[Any]:
     """Perform an effect with the settings of these tests."""
-    return await perform_effect(runtime, action, settings=SETTINGS)
+    return await perform_effect(runtime, action, settings=SETTINGS, gone=gone or PodsGone())
 
 
 def a_world(model: Model) -> tuple[World, Runtime]:

@@ -65,8 +65,8 @@ def draining(*gates: Any, **changes: Any) -> Model:
     return a_start(*(gates or IDLE), ready=("False", Reason.DRAINING), **changes)
 
 
-def traffic(model: Model, proxy: str, in_flight: int) -> events.ActivityObserved:
-    """Return a proxy's report on a Model."""
+def traffic(model: Model, proxy: str, in_flight: int, version: int | None = None) -> events.ActivityObserved:
+    """Return a proxy's report on a Model, which it has observed as it is unless `version` is another one."""
     return events.ActivityObserved(
         proxy=proxy,
         namespace="default",
@@ -75,6 +75,7 @@ def traffic(model: Model, proxy: str, in_flight: int) -> events.ActivityObserved
         idle_seconds=0.0,
         in_flight=in_flight,
         waiting=0,
+        version=model.metadata.version if version is None else version,
     )
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from flexinfer.api import conditions
+from flexinfer.api.labels import RUNNING_FINALIZER
 from flexinfer.api.model import BackendStatus, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
@@ -30,10 +31,8 @@ def a_start(*gates: Any, ready: tuple[str, str] | None = None, **changes: Any) -
     bare = a_model(conditions=[_at(c, generation) for c in given_conditions], **(defaults | changes))
     if ready is None:
         return bare
-    return a_model(
-        conditions=bare.status.conditions,
-        **(defaults | {"endpoint": endpoint(bare, SETTINGS)} | changes),
-    )
+    started = {"endpoint": endpoint(bare, SETTINGS), "finalizers": (RUNNING_FINALIZER,)}
+    return a_model(conditions=bare.status.conditions, **(defaults | started | changes))
 
 
 def _at(gate: Any, generation: int) -> Any:

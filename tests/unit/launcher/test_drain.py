@@ -5,13 +5,10 @@ import pytest
 from flexinfer.api.labels import RUNNING_FINALIZER
 from flexinfer.api.model import BackendStatus, SharedGroup
 from flexinfer.api.reasons import Reason
-from flexinfer.events import events
 from flexinfer.events.workload import GRANTED, RELEASING
 from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Announce, Expose, Purpose, Stop
 from flexinfer.state.actions import RequeueAt
-from flexinfer.state.apply import apply_events
-from flexinfer.state.observed import Observation
 from tests.builders import NOW, a_condition
 from tests.keyed import on_all_models
 from tests.unit.launcher.deciding import (
@@ -35,7 +32,6 @@ from tests.unit.launcher.models import (
     a_start,
     holding,
     its_pod,
-    observed,
     starting,
 )
 
@@ -66,34 +62,6 @@ def test_a_stop_continues_once_every_proxy_reports_none_in_flight() -> None:
     assert action == Stop(
         model=model, pods=(pod,), purpose=Purpose.STOP, cause="Wanted is False", draining_since=NOW
     )
-
-
-def test_a_stop_waits_for_a_proxy_that_has_not_reported_since() -> None:
-    """Its last report is older than the stop."""
-    model = draining()
-    pod = its_pod(model)
-    early = events.ProxyObserved(proxy="p")
-    assert decided(early, model, holding(model, pod), quiet(model, pod)) == [
-        RequeueAt(NOW + SETTINGS.drain_seconds)
-    ]
-
-
-def test_a_heartbeat_after_the_stop_counts_as_a_report() -> None:
-    """A proxy that had a request would have reported it by then."""
-    model = draining()
-    pod = its_pod(model)
-    heartbeat = events.ProxyObserved(proxy="p")
-    state, memory = observed(model, holding(model, pod), quiet(model, pod), heartbeat)
-    state = apply_events(state, [Observation(heartbeat, NOW + 3)])
-    assert isinstance(next(iter(decide(state, memory, NOW + 3, settings=SETTINGS))), Stop)
-
-
-def test_a_stop_waits_for_the_engine_itself() -> None:
-    """Requests that reached it past the proxies count as well."""
-    model = draining()
-    pod = its_pod(model)
-    busy = (model, holding(model, pod), quiet(model, pod, in_flight=2))
-    assert decided(*busy) == [RequeueAt(NOW + SETTINGS.drain_seconds)]
 
 
 def test_a_request_in_the_middle_of_a_drain_keeps_the_engine() -> None:
@@ -132,7 +100,7 @@ def test_a_changed_template_is_stop_then_start() -> None:
     [action] = decided(model, holding(model, pod), a_probe(model, pod))
     assert outcome(action) == ("False", Reason.DRAINING)
     model = draining(*OPEN, generation=2)
-    [action] = decided(model, holding(model, pod), quiet(model, pod))
+    [action] = decided(model, holding(model, pod), quiet(model, pod), traffic(model, "p", 0))
     assert isinstance(action, Stop)
     assert action.purpose is Purpose.RENEW
 

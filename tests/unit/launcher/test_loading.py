@@ -192,7 +192,19 @@ def test_a_failed_pod_is_replaced_after_a_back_off() -> None:
     assert isinstance(second, Stop)
     assert second.purpose is Purpose.CLEAR
     assert decided(backing_off) == [RequeueAt(NOW + 4)]
-    assert decided(backing_off, after=4) == [starting(backing_off)]
+    [again] = decided(backing_off, after=4)
+    assert outcome(again) == ("False", Reason.STARTING)
+    assert ready(again).backend.restarts == 3
+    retried = a_start(ready=("False", Reason.STARTING), backend_status=BackendStatus(restarts=3))
+    assert decided(retried) == [starting(retried)]
+
+
+def test_a_pod_that_fails_at_once_counts_as_a_failure_of_its_own() -> None:
+    """Under the condition of the failure before it, it would be replaced without any back-off, and counted never."""
+    model = a_start(ready=("False", Reason.STARTING), backend_status=BackendStatus(restarts=3))
+    [action] = decided(model, holding(model, its_pod(model, phase="Failed", running=False)))
+    assert outcome(action) == ("False", Reason.BACK_OFF)
+    assert ready(action).backend.restarts == 4
 
 
 def test_pods_that_fail_without_end_are_given_up() -> None:

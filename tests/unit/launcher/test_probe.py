@@ -7,17 +7,16 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import msgspec
-import pytest
-from aiohttp import web
 
 from flexinfer.api.model import BackendStatus, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.workload import pod_facts
+from flexinfer.launcher.engine_client import Answer, Ask
 from flexinfer.launcher.manifests import engine_pod, template
 from flexinfer.launcher.memory import EngineProbed, Memory, remember
-from flexinfer.launcher.probe import STEADY, Answer, Ask, Prober, http_client, in_flight
+from flexinfer.launcher.probe import STEADY, Prober
 from flexinfer.runtime.kubernetes.api import PODS
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
@@ -64,18 +63,23 @@ class Bench:
         """Fold what the prober reports, as the controller would."""
         self.reported.append(fact)
         self.memory = remember(self.memory, fact, asyncio.get_running_loop().time())
-        self.prober.observe(self.state, self.memory)
+        self.observe()
 
     def see(self, event: AnyEvent) -> None:
         """Apply an event, as the controller would."""
         now = asyncio.get_running_loop().time()
         self.state = apply_events(self.state, [Observation(event, now)])
+        self.observe()
+
+    def observe(self) -> None:
+        """Let the prober see what the controller sees: what was touched, and the newest state."""
+        self.prober.touch([self.model.key])
         self.prober.observe(self.state, self.memory)
 
     async def watched(self, *story: tuple[float, Callable[[], object]]) -> None:
         """Let the prober watch while things happen, each some seconds after the one before."""
         runtime = a_runtime("launcher", cluster=self.world)
-        self.prober.observe(self.state, self.memory)
+        self.observe()
         watch = asyncio.create_task(self.prober.watch(runtime, self.remember))
         for seconds, happens in story:
             await asyncio.sleep(seconds)
@@ -218,35 +222,59 @@ def test_a_draining_engine_is_asked_at_once_for_its_requests_in_flight() -> None
     assert bench.reported[-1].in_flight == 2
 
 
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        pytest.param("llamacpp:requests_processing 2\nllamacpp:requests_deferred 1\n", 3, id="two gauges"),
-        pytest.param('# HELP x\nllamacpp:requests_processing{model="m"} 1.0\n', 1, id="labels"),
-        pytest.param("other 5\n", None, id="none of them"),
-    ],
-)
-def test_reads_the_gauges_of_an_engine(text: str, number: int | None) -> None:
-    """The Prometheus text format, as far as it is needed."""
-    names = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
-    assert in_flight(text, names) == number
+def test_an_engine_whose_process_has_ended_has_no_requests_in_flight() -> None:
+    """A refused connection, while it drains: nothing is left to wait for."""
+    bench = watched(Bench(a_start(*IDLE, ready=("False", Reason.DRAINING))), (0.05, end))
+    assert bench.reported[-1].in_flight == 0
 
 
-async def test_asks_over_http() -> None:
-    """A real server, a refused port."""
+def test_one_engine_that_cannot_be_probed_does_not_end_the_probing() -> None:
+    """Whatever fails in one probe costs that engine, which is asked again."""
+    bench = Bench(a_start(ready=("False", Reason.LOADING)))
 
-    async def health(_request: web.Request) -> web.Response:
-        return web.Response(text="ok")
+    def fails(_url: str) -> Answer:
+        raise ValueError("an engine's answer that no code expected")
 
-    app = web.Application()
-    app.router.add_get("/health", health)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    async with http_client() as ask:
-        assert await ask(f"http://127.0.0.1:{port}/health") == Answer(200, "ok")
-        await runner.cleanup()
-        silent = await ask(f"http://127.0.0.1:{port}/health")
-    assert (silent.code, silent.refused) == (0, True)
+    def recovers() -> None:
+        bench.answer = lambda _url: Answer(200)
+
+    bench.answer = fails
+    watched(bench, (0.5, recovers), (1, end))
+    assert [r.healthy for r in bench.reported] == [True]
+
+
+class CountedModels(dict[str, Model]):
+    """Models that count how many of them were looked at."""
+
+    looked_at = 0
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a Model."""
+        self.looked_at += 1
+        return super().get(key, default)
+
+    def __iter__(self) -> Any:
+        """Fail: a change must not walk all Models."""
+        raise AssertionError("all Models were walked")
+
+    values = items = keys = __iter__
+
+
+def test_a_change_costs_the_models_that_it_touches() -> None:
+    """However many others there are."""
+    bench = Bench(a_start(ready=("False", Reason.LOADING)))
+    models = CountedModels({f"default/m{n}": a_start(*IDLE, name=f"m{n}") for n in range(2000)})
+    models[bench.model.key] = bench.model
+    bench.state = msgspec.structs.replace(bench.state, models=models)
+    bench.answer = lambda _url: Answer(200)
+    watched(bench, (2.5, end))
+    assert [r.healthy for r in bench.reported] == [True]
+    assert models.looked_at < 20
+
+
+def test_a_running_engine_that_is_observed_again_is_not_probed_again() -> None:
+    """Its next probe is a second after the last, whatever else happens."""
+    bench = Bench(a_start(ready=("True", Reason.READY)))
+    bench.answer = lambda _url: Answer(200)
+    watched(bench, *[(0.1, bench.observe)] * 25)
+    assert pauses(bench) == [STEADY] * 2

@@ -9,8 +9,8 @@ from flexinfer.events import events
 from flexinfer.events.workload import RELEASING
 from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Stop
+from flexinfer.launcher.manifests import STOP_SECONDS
 from flexinfer.launcher.memory import Memory
-from flexinfer.launcher.stop import STOP_SECONDS
 from flexinfer.runtime.kubernetes.api import ConflictError
 from tests.keyed import on_all_models
 from tests.unit.launcher.acting import (
@@ -130,8 +130,11 @@ async def test_a_stop_that_does_not_end_says_what_keeps_the_pod() -> None:
     assert ready_of(world) == ("False", Reason.STOPPING, 0)
     assert ready_message(world) == (
         "Pod llama-0 on node a with finalizers example.com/hold still exists 60s after its deletion: "
-        "see kubectl describe pod llama-0 -n default; remove what its finalizers wait for; "
-        "if node a is lost, delete it: kubectl delete node a"
+        "see kubectl describe pod llama-0 -n default; "
+        "remove its finalizers: kubectl patch pod llama-0 -n default --type=merge "
+        """-p '{"metadata":{"finalizers":null}}'; """
+        "if node a is lost: kubectl delete node a, or if it is switched off "
+        "kubectl taint node a node.kubernetes.io/out-of-service=:NoExecute"
     )
     version = there(world).metadata.resource_version
     await stop(world, runtime)
@@ -178,6 +181,13 @@ async def test_a_failed_pod_that_does_not_go_keeps_its_condition() -> None:
     a_stuck_pod(world)
     await stop(world, runtime)
     assert ready_of(world) == ("False", Reason.LOADING_TIMEOUT, 0)
+    assert (
+        "; Pod llama-0 with finalizers example.com/hold still exists 60s after its deletion"
+        in ready_message(world)
+    )
+    told = ready_message(world)
+    await stop(world, runtime)
+    assert ready_message(world) == told
 
 
 async def test_a_deleted_model_is_removed_after_its_pods() -> None:

@@ -106,7 +106,7 @@ class World:
             msgspec.convert(thing, kind.type)
             for (plural, there, _), thing in self.things.items()
             if plural == kind.plural
-            and there == namespace
+            and namespace in ("", there)
             and wanted.items() <= thing["metadata"].get("labels", {}).items()
         ]
         return Listing(tuple(items), str(self._count))

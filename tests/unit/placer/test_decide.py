@@ -13,11 +13,17 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import Device, NodeFacts, Taint
 from flexinfer.events.workload import FREED, GRANTED, GroupLease
-from flexinfer.placer.decide import GONE_SECONDS, decide
+from flexinfer.placer import decide as deciding
+from flexinfer.placer.decide import GONE_SECONDS
+from flexinfer.placer.fit import STALE_SECONDS
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, a_condition, a_model, a_node, a_pod, a_state, all_true, running
+from tests.keyed import on_all_models
+from tests.unit.placer.settling import settle
+
+decide = on_all_models(deciding.decide)
 
 CARD = Gpu(vendor="nvidia", vram_estimate_mb=8000)
 TEAM = Gpu(vendor="nvidia", shared="card", vram_estimate_mb=8000)
@@ -61,8 +67,8 @@ def with_spec(model: Model, **changes: Any) -> Model:
 
 
 def writes(state: ObservedState, now: float = NOW) -> dict[str, WriteStatus]:
-    """Return the status writes by key."""
-    return {a.key: a for a in decide(state, now) if isinstance(a, WriteStatus)}
+    """Return the last status write of each key, once all is settled."""
+    return {write.key: write for write in settle(state, now).writes}
 
 
 def placed(write: WriteStatus) -> PlacedStatus:
@@ -316,9 +322,45 @@ def test_memory_measured_before_the_model_became_wanted_moves_nothing() -> None:
     """It may show an engine that has just stopped."""
     state = a_state(telemetry("a", 100), a_gpu_node("a"))
     state = later(state, NOW + 1, events.ModelObserved(model=a_placed(gpu=CARD)))
-    assert list(decide(state, NOW + 1)) == []
+    assert writes(state, NOW + 1) == {}
     after = later(state, NOW + 2, telemetry("a", 100))
     assert writes(after, NOW + 2)["default/llama"].condition.reason == Reason.NO_NODE_FITS
+
+
+def test_the_model_that_was_wanted_first_starts_first_whatever_the_clocks_say() -> None:
+    """The transition times were written by clocks that differ; the order of arrival is the reader's own."""
+    card = Gpu(vendor="nvidia", vram_estimate_mb=8000)
+    idle = {name: a_placed(name, gpu=card, wanted=False) for name in ("early", "late")}
+    state = a_state(a_gpu_node("a"), telemetry("a", 24000), *idle.values())
+    for at, (name, clock) in enumerate([("late", "2026-01-01T12:00:00Z"), ("early", "2026-01-01T11:00:00Z")]):
+        wanted = msgspec.structs.replace(a_condition("Wanted"), last_transition_time=clock)
+        ours = tuple(c for c in idle[name].status.conditions if c.type != "Wanted")
+        status = msgspec.structs.replace(idle[name].status, conditions=(*ours, wanted))
+        metadata = msgspec.structs.replace(idle[name].metadata, resource_version="2")
+        model = msgspec.structs.replace(idle[name], status=status, metadata=metadata)
+        state = later(state, NOW + 1 + at, events.ModelObserved(model=model))
+    state = later(state, NOW + 3, telemetry("a", 24000))
+    assert list(writes(state, NOW + 3)) == ["default/early"]
+
+
+def test_a_namesake_inherits_no_wait() -> None:
+    """A minute on a node that is not ready counts from when this very Model was seen there."""
+    unhealthy = ("Placed", "True", Reason.NODE_NOT_READY)
+    states = (unhealthy, "Accepted", "Wanted")
+    old, new = a_model(conditions=states), a_model(conditions=states, uid="uid-newer", version=9)
+    state = a_state(a_node("a", ready="Unknown"), a_node("b"), old, running(old, a_pod(old)))
+    gone = events.ModelDeleted(namespace="default", name="llama", uid=old.uid, version=8)
+    state = later(state, NOW + 59, gone, events.ModelObserved(model=new))
+    assert list(decide(state, NOW + 61))[-1] == RequeueAt(NOW + 59 + GONE_SECONDS)
+
+
+def test_telemetry_that_falls_silent_is_noticed_without_an_event() -> None:
+    """Nothing is decided periodically: the decision says when it changes by itself."""
+    state = a_state(
+        a_gpu_node("a"), telemetry("a", 24000), a_gpu_node("b"), a_new(gpu=Gpu(vendor="nvidia", count=2))
+    )
+    settled = settle(state, NOW)
+    assert RequeueAt(NOW + STALE_SECONDS) in settled.requeues
 
 
 def test_two_always_on_models_do_not_get_the_same_device() -> None:

@@ -8,12 +8,16 @@ from flexinfer.api.model import Gpu, Model, Placement, Resources
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.nodes import Device, NodeFacts
-from flexinfer.placer.decide import decide
+from flexinfer.placer import decide as deciding
 from flexinfer.placer.state import should_run
 from flexinfer.state.actions import WriteStatus
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW, a_condition, a_model, a_node, a_pod, a_state, running
-from tests.unit.placer.test_decide import apply, placement_of
+from tests.keyed import on_all_models
+from tests.unit.placer.settling import settle
+from tests.unit.placer.test_decide import placement_of
+
+decide = on_all_models(deciding.decide)
 
 NODES = ("a", "b", "c")
 
@@ -87,15 +91,13 @@ def observed_states(draw: st.DrawFn) -> ObservedState:
 
 
 def writes(state: ObservedState) -> list[WriteStatus]:
-    """Return the status writes."""
-    return [action for action in decide(state, NOW) if isinstance(action, WriteStatus)]
+    """Return the last status write of each key, once all is settled."""
+    return list({write.key: write for write in settle(state, NOW).writes}.values())
 
 
 def written(state: ObservedState) -> ObservedState:
     """Return the state after everything was written."""
-    for write in writes(state):
-        state = apply(state, write, NOW)
-    return state
+    return settle(state, NOW).state
 
 
 def cpu_of(model: Model) -> int:

@@ -7,16 +7,28 @@ import msgspec
 import pytest
 
 from flexinfer.api import conditions
-from flexinfer.api.model import Cache, CacheStatus, Model
+from flexinfer.api.conditions import Condition
+from flexinfer.api.model import Cache, CacheStatus, Model, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import CachedStatus
 from flexinfer.events import events
 from flexinfer.events.workload import ClaimFacts, JobFacts
 from flexinfer.prefetcher import decide as deciding
-from flexinfer.prefetcher.decide import RETRY_SECONDS, DeleteJob, EnsureJob
+from flexinfer.prefetcher.decide import DeleteJob, EnsureJob, write_of
+from flexinfer.prefetcher.memory import (
+    FIRST_BACK_OFF,
+    FIRST_RETRY,
+    LONGEST_BACK_OFF,
+    EnsureFailed,
+    JobRetried,
+    Memory,
+    forget,
+    remember,
+)
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
-from flexinfer.state.actions import RequeueAt, WriteStatus
-from flexinfer.state.apply import apply_events
+from flexinfer.prefetcher.slots import MOST_CHECKS, touched
+from flexinfer.state.actions import RequeueAt, WriteStatus, written
+from flexinfer.state.apply import apply_events, assume
 from flexinfer.state.observed import Observation
 from tests.builders import NOW, a_condition, a_model, a_state
 from tests.keyed import on_all_models
@@ -29,7 +41,7 @@ PLACED = ("Accepted", "Placed")
 
 def decided(*parts: Any, after: float = 0.0) -> list[Any]:
     """Return what is decided, some seconds after everything was observed."""
-    return list(decide(a_state(*parts), NOW + after, settings=SETTINGS))
+    return list(decide(a_state(*parts), Memory(), NOW + after, settings=SETTINGS))
 
 
 def holding(
@@ -208,10 +220,119 @@ def test_a_failed_job_is_retried() -> None:
     )
     [first] = decided(model, holding(model, job))
     assert state(first) == ("False", Reason.FETCH_FAILED)
-    assert first.condition.message == "check failed: no access; retrying every 60s"
-    written = a_model(conditions=(*PLACED, first.condition), cache_status=cache_of(first))
-    assert decided(written, holding(written, job)) == [RequeueAt(NOW + RETRY_SECONDS)]
-    assert decided(written, holding(written, job), after=RETRY_SECONDS) == [DeleteJob(model=written, job=job)]
+    assert first.condition.message == "check failed: no access; retrying 60s after the failure"
+    reported = a_model(conditions=(*PLACED, first.condition), cache_status=cache_of(first))
+    retry = DeleteJob(model=reported, job=job, retried=planned(model).digest)
+    assert decided(reported, holding(reported, job)) == [RequeueAt(NOW + FIRST_RETRY)]
+    assert decided(reported, holding(reported, job), after=FIRST_RETRY) == [retry]
+
+
+def test_a_job_that_fails_again_is_retried_ever_more_rarely() -> None:
+    """The count is of these inputs: others are tried at once."""
+    model, memory = a_model(conditions=PLACED), Memory()
+    digest = planned(model).digest
+    waits = []
+    for _ in range(2000):
+        waits.append(memory.retry_seconds(model.uid, digest))
+        memory = remember(memory, JobRetried(key=model.key, uid=model.uid, digest=digest), NOW)
+    assert waits[:4] == [60.0, 120.0, 240.0, 480.0]
+    assert waits[-1] == 1800.0
+    assert memory.retry_seconds(model.uid, "other") == FIRST_RETRY
+    assert forget(memory, model.uid) == Memory()
+
+
+def test_a_missing_pvc_is_asked_for_ever_more_rarely_and_its_event_ends_the_wait() -> None:
+    """Three reads every 10 s for each such Model would never end."""
+    model, memory = a_model(conditions=PLACED), Memory()
+    gone = a_state(model, holding(model, pvc=""))
+    now, asked = NOW, []
+    while now < NOW + 3600:
+        [action] = deciding.decide(gone, memory, model.key, now, settings=SETTINGS)
+        if isinstance(action, RequeueAt):
+            now = action.at
+            continue
+        asked.append(action)
+        memory = remember(memory, EnsureFailed(key=model.key, uid=model.uid, digest=""), now)
+    assert set(map(str, asked)) == {str(ensured(model, ""))}
+    assert len(asked) < 3600 / LONGEST_BACK_OFF + 8
+    there = a_state(model, holding(model))
+    assert list(deciding.decide(there, memory, model.key, now, settings=SETTINGS)) == [ensured(model)]
+
+
+def test_a_job_that_the_api_server_refuses_is_tried_after_a_back_off() -> None:
+    """Such as one over a quota."""
+    model = a_model(conditions=PLACED)
+    failed = EnsureFailed(key=model.key, uid=model.uid, digest=planned(model).digest)
+    memory = remember(Memory(), failed, NOW)
+    [action] = deciding.decide(a_state(model, holding(model)), memory, model.key, NOW, settings=SETTINGS)
+    assert action == RequeueAt(NOW + FIRST_BACK_OFF)
+
+
+def crowd(number: int) -> list[Any]:
+    """Return Models of one node that all need a check, and their workloads."""
+    models = [a_model(f"m{i:03}", conditions=PLACED) for i in range(number)]
+    return [part for model in models for part in (holding(model), model)]
+
+
+def test_at_most_four_checks_run_on_a_node() -> None:
+    """60 Models applied at once are not 60 processes; those that wait say so."""
+    actions_ = decided(*crowd(60))
+    assert sum(isinstance(action, EnsureJob) for action in actions_) == MOST_CHECKS
+    queued = [action for action in actions_ if isinstance(action, WriteStatus)]
+    assert {state(action) for action in queued} == {("False", Reason.CHECK_QUEUED)}
+    assert queued[0].condition.message.startswith("queued: 4 checks run on node a")
+
+
+def test_checks_of_other_nodes_do_not_wait() -> None:
+    """Each node has its own slots."""
+    elsewhere = a_model("z", conditions=PLACED, placement=Placement(node="b"))
+    actions_ = decided(*crowd(10), holding(elsewhere), elsewhere)
+    assert ensured(elsewhere) in actions_
+
+
+def test_the_model_that_waited_longest_is_next_when_a_check_ends() -> None:
+    """Whatever its name, and only as many as there are slots are decided on again."""
+    observed = a_state(*crowd(8))
+    for at, name in enumerate(["m007", "m000", "m001", "m002", "m003", "m004", "m005", "m006"]):
+        key = f"default/{name}"
+        for action in deciding.decide(observed, Memory(), key, NOW + at, settings=SETTINGS):
+            assert not isinstance(action, RequeueAt)
+            write = action if isinstance(action, WriteStatus) else write_of(action)
+            assert write is not None
+            model = written(write)
+            metadata = msgspec.structs.replace(model.metadata, resource_version=str(at + 2))
+            event = events.ModelObserved(model=msgspec.structs.replace(model, metadata=metadata))
+            observed = apply_events(observed, [Observation(event, NOW + at)])
+    ended = observed.models["default/m000"]
+    done = status_of(ended, a_condition("Cached"))
+    event = events.ModelObserved(model=done)
+    after = apply_events(observed, [Observation(event, NOW + 20)])
+    keys = list(touched(observed, after, event))
+    assert keys == ["default/m000", "default/m003", "default/m004", "default/m005", "default/m006"]
+    for key, creates in (("default/m003", True), ("default/m004", False)):
+        [*actions_] = deciding.decide(after, Memory(), key, NOW + 20, settings=SETTINGS)
+        assert any(isinstance(action, EnsureJob) for action in actions_) == creates
+
+
+def status_of(model: Model, cached: Condition) -> Model:
+    """Return a newer version of a Model with this Cached."""
+    others = tuple(c for c in model.status.conditions if c.type != "Cached")
+    metadata = msgspec.structs.replace(model.metadata, resource_version="99")
+    status = msgspec.structs.replace(model.status, conditions=(*others, cached))
+    return msgspec.structs.replace(model, metadata=metadata, status=status)
+
+
+def test_a_check_whose_job_was_deleted_by_hand_is_created_again_at_once() -> None:
+    """It holds its slot."""
+    checking = a_model(conditions=(*PLACED, ("Cached", "False", Reason.CHECKING)))
+    parts = crowd(10)
+    observed = a_state(*parts, holding(checking), checking)
+    for part in parts:
+        if isinstance(part, Model):
+            cached = a_condition("Cached", "False", Reason.CHECKING)
+            observed = assume(observed, status_of(part, cached))
+    actions_ = list(deciding.decide(observed, Memory(), checking.key, NOW, settings=SETTINGS))
+    assert actions_ == [ensured(checking)]
 
 
 def test_a_deleted_pvc_is_read_again() -> None:
@@ -281,7 +402,7 @@ def test_a_written_status_is_not_written_again() -> None:
     observed = apply_events(
         a_state(model, holding(model)), [Observation(events.ModelObserved(model=written), NOW)]
     )
-    assert list(decide(observed, NOW, settings=SETTINGS)) == []
+    assert list(decide(observed, Memory(), NOW, settings=SETTINGS)) == []
 
 
 @pytest.mark.parametrize(
@@ -313,7 +434,7 @@ def test_a_written_status_is_not_written_again() -> None:
             "HF://org/repo",
             {"ggufFile": "x.gguf"},
             {"failed_reason": "BackoffLimitExceeded: x", "report": "noise\nKilled"},
-            "download failed: noise Killed; retrying every 60s",
+            "download failed: noise Killed; retrying 60s after the failure",
             id="download failed",
         ),
     ],

@@ -9,6 +9,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import JobFacts
 from flexinfer.prefetcher.decide import DeleteJob, EnsureJob
+from flexinfer.prefetcher.memory import EnsureFailed, JobRetried
 from flexinfer.prefetcher.perform import perform
 from flexinfer.runtime.kubernetes.api import ConflictError, ForbiddenError
 from tests.builders import a_model
@@ -141,8 +142,35 @@ async def test_a_rejection_by_the_api_server_is_reported() -> None:
     cluster.before_create = reject
     assert await ensured(cluster, model) == (
         Reason.FETCH_FAILED,
-        "the API server rejected the PVC or the Job: exceeded quota: jobs; retrying",
+        "the API server rejected the PVC or the Job: exceeded quota: jobs; retrying within 5m",
     )
+
+
+async def test_what_could_not_be_created_is_remembered() -> None:
+    """So that it is not tried every 10 s."""
+    model = a_model(conditions=PLACED)
+    replies = await perform(
+        a_runtime("prefetcher", cluster=DictCluster(model)), EnsureJob(model=model, digest="d")
+    )
+    assert EnsureFailed(key=model.key, uid=model.uid, digest="d") in replies
+
+
+async def test_a_deleted_cache_is_made_again_and_said() -> None:
+    """The Model was cached: the message says why it is downloaded again."""
+    model = a_download(conditions=(*PLACED, "Cached"))
+    cluster = DictCluster(model)
+    reason, message = await ensured(cluster, model)
+    assert reason == Reason.FETCHING
+    assert message.endswith("; PVC llama-cache was deleted and has been created again")
+    assert cluster.names("persistentvolumeclaims") == ["llama-cache"]
+
+
+async def test_a_job_that_is_deleted_for_another_try_is_counted() -> None:
+    """Its digest tells one kind of failure from another."""
+    model = a_download()
+    action = DeleteJob(model=model, job=JobFacts(name="llama-fetch-1", uid="job-1"), retried="d")
+    [fact] = await perform(a_runtime("prefetcher", cluster=DictCluster(model)), action)
+    assert fact == JobRetried(key=model.key, uid=model.uid, digest="d")
 
 
 async def test_a_job_is_deleted_by_its_uid() -> None:

@@ -164,10 +164,27 @@ def test_a_request_starts_a_model_that_is_scaled_to_zero() -> None:
     model = a_model(conditions=IDLE)
     state = a_state(model, HEARTBEAT)
     assert changes(state, NOW + 1) == {}
-    for fact in (wake(model), activity(model)):
+    for fact, evidence in ((wake(model), "since 12:00:01"), (activity(model), "since 12:00:01, p")):
         requested = later(state, NOW + 1, fact)
         assert changes(requested, NOW + 1) == {"default/llama": ("True", Reason.REQUESTED)}
-        assert message(requested, NOW + 1) == "a request is waiting"
+        assert message(requested, NOW + 1) == f"1 request is waiting ({evidence})"
+
+
+def test_the_evidence_of_a_request_is_of_when_the_start_was_decided() -> None:
+    """More requests, other proxies or another clock write nothing."""
+    model = a_model(conditions=IDLE)
+    reports = (
+        activity(model, proxy="proxy-1", idle_seconds=1.0, waiting=2),
+        activity(model, proxy="proxy-0", idle_seconds=3.0, waiting=1),
+    )
+    state = later(a_state(model, HEARTBEAT), NOW + 5, *reports, wake(model))
+    assert message(state, NOW + 5) == "3 requests are waiting (since 12:00:02, proxy-0)"
+    assert message(state, NOW + 5, Memory()) == "3 requests are waiting (proxy-0)"
+    [write] = writes(state, NOW + 5)
+    state = later(state, NOW + 5, *_written(write))
+    written = Memory(clock_offset=0.0, written={model.uid: NOW + 7})
+    state = later(state, NOW + 6, activity(model, proxy="proxy-2", waiting=9))
+    assert not list(writes(state, NOW + 6, written))
 
 
 def test_a_hint_for_a_deleted_namesake_starts_nothing() -> None:

@@ -1,22 +1,98 @@
 """Health: liveness, readiness and version."""
 
+import pytest
+
 from flexinfer.runtime.health import Health
+from flexinfer.runtime.readiness import Readiness
+
+
+class Scene:
+    """A process of one or more components, on a clock that the test sets."""
+
+    def __init__(self, *names: str, timeout: float | None = 30.0) -> None:
+        self.now = 100.0
+        self.components = [Readiness(name, lambda: self.now, timeout) for name in names]
+        self.health = Health("4f2a", self.components)
+
+    def readyz(self) -> tuple[int, str]:
+        """Return what /readyz answers."""
+        return self.health.answer("/readyz")
 
 
 def test_version_is_the_build_that_runs() -> None:
     """A rollout can be checked."""
-    assert Health("4f2a").answer("/version") == (200, "4f2a")
+    assert Scene("placer").health.answer("/version") == (200, "4f2a")
 
 
 def test_a_process_is_alive_at_once_and_ready_after_its_replay() -> None:
     """While it replays it must not be restarted, and must get no traffic."""
-    health = Health()
-    before = health.answer("/healthz"), health.answer("/readyz")
-    health.set_ready(True)
+    scene = Scene("placer")
+    before = scene.health.answer("/healthz"), scene.readyz()
+    scene.components[0].set_ready(True)
     assert before == ((200, "ok"), (503, "not ready: the replay of the state stream is not complete"))
-    assert health.answer("/readyz") == (200, "ready")
+    assert scene.readyz() == (200, "ready")
+
+
+def test_a_component_that_decides_is_not_ready_once_it_was_blind_for_30_seconds() -> None:
+    """It says since when, and is ready again when it sees."""
+    scene = Scene("placer")
+    placer = scene.components[0]
+    placer.set_ready(True)
+    placer.report_problem("nats", "NATS is not connected")
+    scene.now += 29
+    assert scene.readyz() == (200, "ready")
+    placer.report_problem("nats", "NATS is not connected")
+    scene.now += 12
+    assert scene.readyz() == (503, "not ready: NATS is not connected (for 41s)")
+    placer.report_problem("nats", None)
+    assert scene.readyz() == (200, "ready")
+
+
+def test_a_component_that_is_not_ready_yet_says_at_once_what_it_waits_for() -> None:
+    """A start without NATS is not explained half a minute later."""
+    scene = Scene("placer")
+    scene.components[0].report_problem("nats", "NATS is not connected")
+    assert scene.readyz() == (503, "not ready: NATS is not connected (for 0s)")
+
+
+def test_a_problem_counts_from_when_the_component_last_saw() -> None:
+    """The reader notices that no watermark matches some time after the last one that did."""
+    scene = Scene("placer")
+    scene.components[0].set_ready(True)
+    scene.components[0].report_problem("watermark", "no watermark matches", 65.0)
+    assert scene.readyz() == (503, "not ready: no watermark matches (for 35s)")
+
+
+def test_what_follows_from_a_lost_connection_is_not_named_beside_it() -> None:
+    """Without NATS no watermark matches, which goes without saying."""
+    scene = Scene("placer")
+    for cause in ("nats", "watermark", "storage", "api"):
+        scene.components[0].report_problem(cause, f"{cause} is lost")
+    assert scene.readyz()[1] == "not ready: api is lost (for 0s); nats is lost (for 0s)"
+
+
+@pytest.mark.parametrize("seconds", [0, 3600])
+def test_a_proxy_stays_ready_however_long_it_is_blind(seconds: float) -> None:
+    """Running engines must be reached without NATS and without the API server."""
+    scene = Scene("proxy", timeout=None)
+    scene.components[0].set_ready(True)
+    scene.components[0].report_problem("nats", "NATS is not connected")
+    scene.now += seconds
+    assert scene.readyz() == (200, "ready")
+
+
+def test_a_process_of_several_components_says_which_are_not_ready() -> None:
+    """What is true of several is said once."""
+    scene = Scene("placer", "reaper", "launcher")
+    for component in scene.components:
+        component.set_ready(True)
+    for component in scene.components[:2]:
+        component.report_problem("nats", "NATS is not connected")
+    scene.now += 31
+    assert scene.readyz() == (503, "not ready: NATS is not connected (for 31s) (placer, reaper)")
 
 
 def test_any_other_path_is_answered_with_the_paths() -> None:
     """No documentation is needed."""
-    assert Health().answer("/") == (404, "not found; paths are /healthz, /readyz and /version")
+    expected = (404, "not found; paths are /healthz, /readyz and /version")
+    assert Scene("placer").health.answer("/") == expected

@@ -99,6 +99,23 @@ def test_a_replay_keeps_what_the_api_server_told_since() -> None:
     assert state.models["default/llama"].metadata.version == 9
 
 
+def test_a_replay_that_goes_back_tells_of_a_restored_api_server() -> None:
+    """The stream had delivered a newer version before: what replies told since is void as well."""
+    before = applied(events.ModelObserved(model=a_model(version=8)))
+    before = apply_events(
+        before, [Observation(events.ModelObserved(model=a_model(version=9)), NOW, reply=True)]
+    )
+    state = resync(before, [Observation(events.ModelObserved(model=a_model(version=4)), NOW)], NOW)
+    assert state.models["default/llama"].metadata.version == 4
+
+
+def test_a_node_of_a_restored_api_server_counts() -> None:
+    """The stream delivers its versions in their order."""
+    newer, older = a_node(version=9, ready="Unknown"), a_node(version=4, ready="True")
+    state = applied(*(events.NodeObserved(name="a", node=node) for node in (newer, older)))
+    assert state.nodes["a"].ready == "True"
+
+
 def test_a_model_counts_as_it_will_be_while_its_write_is_in_flight() -> None:
     """It is found on its new node by other decisions, and on the former one once the write has failed."""
     model = a_model(version=2)

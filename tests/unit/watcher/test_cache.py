@@ -2,18 +2,19 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer.api import kube
-from flexinfer.api.labels import MODEL_UID_LABEL, TURN_LABEL
+from flexinfer.api.labels import MODEL_UID_LABEL, TEMPLATE_ANNOTATION, TURN_LABEL
 from flexinfer.api.model import Gpu, Metadata, Model, OwnerReference, SharedGroup
 from flexinfer.events import codec, events, workload
 from flexinfer.events.codec import StreamEntry
 from flexinfer.runtime.kubernetes.api import CLAIMS, JOBS, LEASES, MODELS, NODES, PODS
 from flexinfer.watcher.cache import KINDS, ClusterCache, SubjectKey
-from flexinfer.watcher.diff import differing, key_of, pending_event, subject_of
+from flexinfer.watcher.diff import ahead, differing, key_of, pending_event, subject_of
 from flexinfer.watcher.facts import requests_of
 from tests.builders import a_model
 
@@ -111,10 +112,44 @@ def test_a_groups_lease_affects_all_members_and_a_model_that_left() -> None:
 
 
 def test_labels_that_cannot_be_read_break_nothing() -> None:
-    """Any user that may create Pods may write labels."""
+    """Any user that may create Pods may write labels: the turn is that of no group, and the Pod is seen."""
     cache = a_cache(a_model())
     cache.upsert(PODS, a_pod(labels={TURN_LABEL: "many"}))
+    assert [pod.turn for pod in workload_of(cache).pods] == [workload.NO_TURN]
+
+
+def test_a_pod_of_another_namespace_is_not_the_models() -> None:
+    """A user who may create Pods elsewhere may copy a uid into a label."""
+    cache = a_cache(a_model())
+    pod = a_pod()
+    elsewhere = msgspec.structs.replace(pod.metadata, namespace="other")
+    cache.upsert(PODS, msgspec.structs.replace(pod, metadata=elsewhere))
     assert cache.event(WORKLOAD) is None
+
+
+def test_a_request_beyond_all_numbers_leaves_the_node_readable() -> None:
+    """A Pod may name its node and request anything."""
+    cache = a_cache()
+    cache.upsert(NODES, a_node())
+    for name in ("one", "two"):
+        pod = a_pod(name)
+        needs = kube.ResourceNeeds(requests={"example.com/x": "9E", "example.com/y": "1e400"})
+        spec = msgspec.structs.replace(pod.spec, containers=(kube.Container(resources=needs),))
+        cache.upsert(PODS, msgspec.structs.replace(pod, spec=spec))
+    event = cache.event(NODE)
+    assert isinstance(event, events.NodeObserved)
+    assert event.node.requested == {"example.com/x": 2**63 - 1, "pods": 2000}
+
+
+def test_what_others_write_on_pods_fits_into_a_message() -> None:
+    """One annotation may have 256 KiB, and a user may label hundreds of Pods."""
+    cache = a_cache(a_model())
+    for index in range(300):
+        pod = a_pod(f"p{index}")
+        metadata = msgspec.structs.replace(pod.metadata, annotations={TEMPLATE_ANNOTATION: "x" * 2**18})
+        status = msgspec.structs.replace(pod.status, message="y" * 2**18)
+        cache.upsert(PODS, msgspec.structs.replace(pod, metadata=metadata, status=status))
+    assert len(codec.encode(workload_of(cache))) < 2**20
 
 
 def test_a_node_is_condensed_with_the_requests_of_all_its_pods() -> None:
@@ -169,8 +204,22 @@ def test_what_the_stream_holds_in_a_newer_version_is_not_published_as_deleted() 
     assert differing(behind, held) == set()
     assert pending_event(behind, held, MODEL) is None
     assert differing(a_cache(a_model(version=6)), {subject_of(MODEL): StreamEntry(1, newer)}) == set()
+    assert ahead(behind, held) == {"models": 7}
+    assert differing(behind, held, {"models": 7}) == set()
     behind.replace_all(MODELS, [], "8")
     assert differing(behind, held) == {MODEL, WORKLOAD}
+    assert ahead(behind, held) == {}
+
+
+def test_what_the_stream_holds_in_a_version_that_the_api_server_has_not_reached_is_void() -> None:
+    """The API server was restored from a backup; what it reaches again counts again."""
+    newer = codec.encode(events.ModelObserved(model=a_model(version=7)))
+    held = {subject_of(MODEL): StreamEntry(1, newer)}
+    assert differing(a_cache(), held, {"models": 5}) == {MODEL}
+    assert isinstance(pending_event(a_cache(), held, MODEL, {"models": 5}), events.ModelDeleted)
+    older = a_cache(a_model(version=3))
+    assert differing(older, held, {"models": 5}) == {MODEL}
+    assert pending_event(older, held, MODEL) == events.ModelObserved(model=a_model(version=3))
 
 
 def test_what_the_stream_holds_already_is_not_published() -> None:

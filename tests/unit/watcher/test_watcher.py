@@ -4,7 +4,7 @@ What the API server holds reaches the stream, and every Model gets Accepted and 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from flexinfer.api.labels import MODEL_UID_LABEL
 from flexinfer.api.model import Metadata, Model
 from flexinfer.api.phase import Phase
 from flexinfer.api.reasons import Reason
-from flexinfer.events import events
+from flexinfer.events import codec, events
 from flexinfer.events.codec import StreamEntry
 from flexinfer.runtime.kubernetes.api import (
     CLAIMS,
@@ -429,3 +429,58 @@ def write(scene: Scene, *written: str | tuple[str, str, str]) -> None:
     added = tuple(a_condition(c) if isinstance(c, str) else a_condition(*c) for c in written)
     status = msgspec.structs.replace(model.status, conditions=(*model.status.conditions, *added))
     scene.cluster.put(MODELS, msgspec.structs.replace(model, status=status))
+
+
+def restore(scene: Scene, backup: Mapping[str, Any], version: int) -> None:
+    """Restore the API server from a backup of its Models: it goes on from the version of that time."""
+    scene.cluster.objects["models"] = dict(backup)
+    scene.cluster.version = version
+    scene.cluster.end_watches(MODELS)
+    scene.cluster.faults["watch"] = [ExpiredError("too large resource version", 410)]
+
+
+def test_the_stream_follows_an_api_server_that_was_restored_from_a_backup() -> None:
+    """What was changed since is as it was, what was created since is deleted, and both are served again."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: (model := scene.published()) and model.is_true(conditions.ACCEPTED))
+        backup, version = dict(scene.cluster.objects["models"]), scene.cluster.version
+        before = scene.published()
+        spec = msgspec.structs.replace(scene.model().spec, source="hf://since/then")
+        scene.cluster.put(MODELS, msgspec.structs.replace(scene.model(), spec=spec))
+        scene.cluster.put(MODELS, a_model("late", placement=None))
+        await scene.until(lambda: scene.stream.event(MODEL.replace("llama", "late")))
+        await scene.until(lambda: (model := scene.published()) and model.spec.source == "hf://since/then")
+        restore(scene, backup, version)
+        await scene.until(lambda: scene.published() == before)
+        await scene.until(lambda: scene.stream.event(MODEL.replace("llama", "late")) is None)
+
+    play(act, new_model)
+
+
+def test_a_watcher_that_starts_after_the_api_server_was_restored_publishes_what_it_holds() -> None:
+    """It knows the former life of the API server from the stream alone."""
+    late = events.ModelObserved(model=a_model("late", version=900))
+
+    def prepare(scene: Scene) -> None:
+        new_model(scene)
+        scene.stream.store[MODEL.replace("llama", "late")] = StreamEntry(1, codec.encode(late))
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.stream.event(MODEL.replace("llama", "late")) is None)
+        await scene.until(lambda: (model := scene.published()) and model.is_true(conditions.ACCEPTED))
+
+    play(act, prepare)
+
+
+def test_a_status_is_written_on_a_model_that_was_restored_to_before_it() -> None:
+    """The newer state that the watcher remembers is void."""
+
+    async def act(scene: Scene) -> None:
+        backup, version = dict(scene.cluster.objects["models"]), scene.cluster.version
+        await scene.until(lambda: (model := scene.published()) and model.is_true(conditions.ACCEPTED))
+        restore(scene, backup, version)
+        assert not scene.model().status.conditions
+        await scene.until(lambda: scene.model().is_true(conditions.ACCEPTED))
+
+    play(act, new_model)

@@ -45,6 +45,18 @@ async def ready(probe: Probe) -> bool:
         return False
 
 
+async def reason(probe: Probe) -> str:
+    """Probe once; returns what a page says of why it is not ready, empty if it is ready or says nothing."""
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            if isinstance(probe, Banner):
+                return ""
+            status, text = await _page(probe, with_text=True)
+            return "" if status == HTTPStatus.OK else text.removeprefix("not ready: ")
+    except (OSError, TimeoutError, ValueError):
+        return ""
+
+
 async def until_ready(probe: Probe) -> None:
     """Probe until it is ready."""
     delay = _FIRST_DELAY
@@ -62,12 +74,20 @@ async def _sends_banner(probe: Banner) -> bool:
 
 
 async def _returns_200(probe: Page) -> bool:
+    status, _ = await _page(probe, with_text=False)
+    return status == HTTPStatus.OK
+
+
+async def _page(probe: Page, *, with_text: bool) -> tuple[int, str]:
+    """Return the status of a page, and its text where it is asked for; no status is 0."""
     port = probe.port or _port_in(probe.port_file)
     reader, writer = await asyncio.open_connection(_HOST, port, ssl=_unverified() if probe.tls else None)
     try:
         writer.write(_REQUEST.format(path=probe.path, host=_HOST).encode())
         version, status, *_ = (await reader.readline()).split(maxsplit=2)
-        return version.startswith(b"HTTP/") and int(status) == HTTPStatus.OK
+        code = int(status) if version.startswith(b"HTTP/") else 0
+        _, _, text = (await reader.read() if with_text else b"").partition(b"\r\n\r\n")
+        return code, text.decode(errors="replace").strip()
     finally:
         writer.transport.abort()  # the answer is complete: no TLS shutdown to wait for
 

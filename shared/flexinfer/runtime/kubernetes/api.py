@@ -85,7 +85,7 @@ class Cluster(Protocol):
     """The Kubernetes API, reduced to what components do with it.
 
     Every method may raise any ApiError; those that callers are expected to handle are named. A call ends
-    within 10 s, a watch aside.
+    within 10 s of being sent, a watch aside; of many calls at once most wait before that.
     """
 
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:

@@ -10,13 +10,14 @@ import contextlib
 import os
 import ssl
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
+
+from flexinfer.runtime.clock import monotonic
 
 _TOKEN_SECONDS = 60.0
 """How long a token file counts as current.
@@ -73,7 +74,7 @@ class TokenFile:
 
     async def headers(self) -> Mapping[str, str]:
         """Return the token of the file; the last one while the file cannot be read."""
-        now = time.monotonic()
+        now = monotonic()
         if not self._token or now - self._read_at > _TOKEN_SECONDS:
             self._token, self._read_at = self._read(), now
         return {"Authorization": f"Bearer {self._token}"}

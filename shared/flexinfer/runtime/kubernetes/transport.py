@@ -26,7 +26,7 @@ class Transport:
     """
 
     def __init__(self, access: Access, session: aiohttp.ClientSession) -> None:
-        self._access, self._session = access, session
+        self.access, self._session = access, session
 
     @contextlib.asynccontextmanager
     async def request(
@@ -40,18 +40,18 @@ class Transport:
         limits: aiohttp.ClientTimeout,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request and yield its response, of any status."""
-        url = f"{self._access.server}{path}" + (f"?{urlencode(query)}" if query else "")
+        url = f"{self.access.server}{path}" + (f"?{urlencode(query)}" if query else "")
         async with self._session.request(
             method,
             url,
             data=data,
-            headers={**headers, **await self._access.credentials.headers()},
+            headers={**headers, **await self.access.credentials.headers()},
             timeout=limits,
-            proxy=self._access.proxy or None,
-            server_hostname=self._access.server_name or None,
+            proxy=self.access.proxy or None,
+            server_hostname=self.access.server_name or None,
         ) as response:
             if response.status == _UNAUTHORIZED:
-                self._access.credentials.reject()
+                self.access.credentials.reject()
             yield response
 
 

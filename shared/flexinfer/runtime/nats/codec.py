@@ -10,6 +10,9 @@ CONTENT_TYPE = "application/json"
 DELETED_HEADER = "Flexinfer-Deleted"
 TRACE_HEADER = "traceparent"
 ID_HEADER = "Nats-Msg-Id"
+EXPECTED_HEADER = "Nats-Expected-Last-Subject-Sequence"
+EXPIRY_HEADER = "Nats-TTL"
+"""Seconds after which the server drops a message, of a stream that allows it."""
 _TRACE_DIGITS = 32
 
 
@@ -18,13 +21,13 @@ def headers(event: AnyEvent) -> dict[str, str]:
 
     The trace of everything that happens to one Model is its uid, which has the form of a W3C trace id: one
     trace holds its whole life, whichever component published. History carries a message id, so that the
-    stream keeps a repeated step once.
+    stream keeps a repeated step once: the version that it was written as, and not when, makes it one.
     """
     values = {"Content-Type": CONTENT_TYPE, TRACE_HEADER: traceparent(uid_of(event))}
     if isinstance(event, events.DELETIONS):
         values[DELETED_HEADER] = "true"
     if isinstance(event, events.HistoryRecorded):
-        values[ID_HEADER] = f"{event.uid}.{event.service}.{event.at}.{event.step}"
+        values[ID_HEADER] = f"{event.uid}.{event.service}.{event.version}.{event.step}"
     return values
 
 

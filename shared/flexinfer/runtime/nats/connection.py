@@ -1,14 +1,17 @@
 """One connection to NATS: identity, what happens when it breaks, and raw calls of the JetStream API.
 
 It reconnects for as long as the process lives (`max_reconnect_attempts=-1`): a component outlives any outage.
-`error_cb` is the only place where the server's refusals of a publish or a subscription show up.
+Password and certificate are read from their files for each attempt. nats-py gives a connection up at most
+errors of the server (authorization, connection limits, ...): that ends the work which the connection was opened for
+with NatsClosedError, and so the process, whose successor begins with the credentials of that moment. `error_cb` is
+the only place where the server's refusals of a publish or a subscription show up.
 """
 
 import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import cast
@@ -22,6 +25,8 @@ from nats.errors import NoRespondersError
 log = logging.getLogger(__name__)
 _RECONNECT_SECONDS = cast("int", 0.25)  # nats-py declares int and takes any number
 _API_SECONDS = 5.0
+_SAME_ERROR_SECONDS = 30.0
+"""How often an error that repeats itself, as that of a wrong password does at each attempt, is logged."""
 
 
 class StreamError(Exception):
@@ -39,6 +44,10 @@ class NatsUnavailableError(Exception):
     """NATS does not answer."""
 
 
+class NatsClosedError(Exception):
+    """The server ended the connection with an error, and the client has given it up."""
+
+
 class _ApiError(msgspec.Struct):
     description: str = ""
     err_code: int = 0
@@ -48,6 +57,8 @@ class ApiReply(msgspec.Struct):
     """A reply of the JetStream API, reduced to the fields that are read; each is set by some calls only."""
 
     error: _ApiError | None = None
+    config: Mapping[str, object] = {}
+    """A stream's configuration."""
     created: str = ""
     """When the stream was created, RFC 3339."""
     ts: str = ""
@@ -64,6 +75,9 @@ class Connection:
         self.name = name
         self._listeners: list[Callable[[bool], None]] = []
         self._timeouts: set[asyncio.Timeout] = set()
+        self._last_error, self._logged_at = "", 0.0
+        self._owner: asyncio.Task[object] | None = None
+        self._ended = ""
 
     @property
     def up(self) -> bool:
@@ -94,6 +108,40 @@ class Connection:
         """Handle a new connection."""
         log.info("NATS is connected again")
         self.changed(up=True)
+
+    async def closed(self) -> None:
+        """Handle a connection that the client has given up: end the work that it was opened for."""
+        if self._owner is None:  # it ends anyway
+            return
+        self._ended = str(self.client.last_error or "without an error").removeprefix("nats: ")
+        log.critical(
+            "NATS closed the connection of %s: %s; the process ends, and its successor reads the credentials again",
+            self.name,
+            self._ended,
+        )
+        self._owner.cancel()
+
+    async def failed(self, error: Exception) -> None:
+        """Log an error of the client or the server; one that repeats itself every 30 s."""
+        text, now = str(error) or type(error).__name__, asyncio.get_running_loop().time()
+        if text != self._last_error or now - self._logged_at > _SAME_ERROR_SECONDS:
+            log.warning("NATS: %s", text)
+            self._last_error, self._logged_at = text, now
+
+    @contextlib.contextmanager
+    def owned(self) -> Iterator[None]:
+        """Cancel the block when the client gives the connection up. Raises NatsClosedError then."""
+        owner = asyncio.current_task()
+        cancellations = owner.cancelling() if owner is not None else 0
+        self._owner = owner
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._ended and owner is not None and owner.uncancel() <= cancellations:
+                raise NatsClosedError(self._ended) from None
+            raise
+        finally:
+            self._owner = None
 
     async def request(
         self, subject: str, body: bytes, *, seconds: float, headers: dict[str, str] | None = None
@@ -143,8 +191,17 @@ async def flush(client: Client) -> None:
         await client.flush()
 
 
-async def _failed(error: Exception) -> None:
-    log.warning("NATS: %s", error or type(error).__name__)
+class _Client(Client):
+    """A client that reads the certificate of NATS' authority for each attempt to connect."""
+
+    def __init__(self, ca_file: str) -> None:
+        super().__init__()
+        self._ca_file = ca_file
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """Return what the server's certificate is verified by. Raises OSError, ssl.SSLError included."""
+        return ssl.create_default_context(cafile=self._ca_file or None)
 
 
 @contextlib.asynccontextmanager
@@ -153,10 +210,12 @@ async def connected(
 ) -> AsyncIterator[Connection]:
     """Connect as a component; waits for the first connection for as long as it takes.
 
-    Raises OSError if one of the files cannot be read, ssl.SSLError if `ca_file` holds no certificate.
+    Raises OSError if one of the files cannot be read now, ssl.SSLError if `ca_file` holds no certificate, and
+    NatsClosedError in the block when the client gives the connection up.
     """
-    client = Client()
+    client = _Client(ca_file)
     connection = Connection(client, name)
+    secret(password_file)
     await client.connect(
         url,
         name=name,
@@ -167,14 +226,16 @@ async def connected(
         max_outstanding_pings=2,
         disconnected_cb=connection.disconnected,
         reconnected_cb=connection.reconnected,
-        error_cb=_failed,
+        closed_cb=connection.closed,
+        error_cb=connection.failed,
         allow_reconnect=True,
         user=user or None,
-        password=secret(password_file) if user else None,
-        tls=ssl.create_default_context(cafile=ca_file) if ca_file else None,
+        password=(lambda: secret(password_file)) if user else None,
+        tls=client.ssl_context if ca_file else None,
     )
     try:
-        yield connection
+        with connection.owned():
+            yield connection
     finally:
         with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError):
             await client.flush(timeout=1)

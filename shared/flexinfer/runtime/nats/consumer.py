@@ -9,23 +9,41 @@ starts again from the beginning.
 import asyncio
 import contextlib
 import secrets
-import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from flexinfer.runtime.clock import monotonic
 from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, server_time
 
 HEARTBEAT_SECONDS = 2.0
 _SILENCE_SECONDS = 2.5 * HEARTBEAT_SECONDS
 _INACTIVE_SECONDS = 30
+_TOLERANCE_SECONDS = 1.0
+UNKNOWN_AGE_SECONDS = 30.0
+"""The age of a replayed message that the server stamped before its clock was put back: all that FI_LIVE keeps."""
 _NANO = 1_000_000_000
 
 
 class ReplayRequiredError(Exception):
     """Messages may have been missed: read again from the beginning."""
+
+
+class ServerClock:
+    """The server's wall clock as seen from here: its distance to our monotonic clock, taken again and again."""
+
+    def __init__(self) -> None:
+        self._offset = 0.0
+
+    def read(self, stamp: datetime) -> None:
+        """Take the server's time of this moment, or of a message that was just stored."""
+        self._offset = stamp.timestamp() - monotonic()
+
+    def age(self, stored: datetime) -> float:
+        """Return how long ago a message was stored, by the server's clock; negative if that was put back since."""
+        return monotonic() + self._offset - stored.timestamp()
 
 
 class OrderedConsumer:
@@ -34,12 +52,21 @@ class OrderedConsumer:
     Of each subject the last one only, if `last_only`.
     """
 
-    def __init__(self, connection: Connection, stream: str, pattern: str, *, last_only: bool = False) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        pattern: str,
+        *,
+        last_only: bool = False,
+        clock: ServerClock | None = None,
+    ) -> None:
         self._connection, self._stream, self._pattern = connection, stream, pattern
         self._policy = "last_per_subject" if last_only else "all"
         self._queue: asyncio.Queue[Msg | Exception] = asyncio.Queue()
         self._next = 1
-        self._server_offset = 0.0
+        self._clock = ServerClock() if clock is None else clock
+        self._received_at = self._former_at = monotonic()
         self.pending = 0
         """How many messages the stream held when the consumer was created."""
 
@@ -86,7 +113,7 @@ class OrderedConsumer:
         subject = f"CONSUMER.CREATE.{self._stream}.{name}.{self._pattern}"
         reply = await self._connection.api(subject, {"stream_name": self._stream, "config": config})
         if reply.ts:
-            self._server_offset = server_time(reply.ts).timestamp() - time.monotonic()
+            self._clock.read(server_time(reply.ts))
         self.pending = reply.num_pending + int(reply.delivered.get("consumer_seq", 0))
 
     async def messages(self) -> AsyncIterator[Msg]:
@@ -102,6 +129,7 @@ class OrderedConsumer:
                 raise ReplayRequiredError(f"no heartbeat for {_SILENCE_SECONDS:.0f} s") from error
             if isinstance(item, Exception):
                 raise item
+            self._former_at, self._received_at = self._received_at, monotonic()
             if not item.reply.startswith("$JS.ACK."):
                 continue  # a heartbeat
             sequence = item.metadata.sequence.consumer
@@ -110,6 +138,22 @@ class OrderedConsumer:
             self._next += 1
             yield item
 
+    def is_replayed(self) -> bool:
+        """Tell whether the message last received was stored before the consumer was created."""
+        return self._next - 1 <= self.pending
+
     def age(self, stored: datetime) -> float:
-        """Return how long ago, by the server's own clock, a message was stored; seconds, never negative."""
-        return max(0.0, time.monotonic() + self._server_offset - stored.timestamp())
+        """Return how long ago the message last received was stored, in seconds, whatever the server's clock did.
+
+        The server stamps messages by its wall clock, which may be set. A message that arrives live was stored after
+        the one before it arrived, a heartbeat included, give or take what may be delayed on the way: its age never
+        exceeds that, by however much the clock was put back (-1 h would make all messages an hour old), and is never
+        negative (+1 h). A replayed message from the server's future was stored before its clock was put back, an
+        unknown time ago: it counts as old, so that a silent agent or proxy does not seem to have just published. One
+        from before the clock was put forward looks older than it is, which is the safe side too; a live agent or
+        proxy publishes again within seconds.
+        """
+        age = self._clock.age(stored)
+        if self.is_replayed():
+            return age if age >= 0 else 0.0 if age > -_TOLERANCE_SECONDS else UNKNOWN_AGE_SECONDS
+        return max(0.0, min(age, self._received_at - self._former_at + _SILENCE_SECONDS))

@@ -10,8 +10,7 @@ import asyncio
 import contextlib
 import logging
 import re
-import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -20,9 +19,11 @@ from nats.errors import Error as NatsError
 from flexinfer.api.services import STATE_KINDS
 from flexinfer.events import events, subjects
 from flexinfer.events.events import AnyEvent
+from flexinfer.runtime.clock import monotonic
 from flexinfer.runtime.nats import codec
 from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, StreamError
-from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError
+from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError, ServerClock
+from flexinfer.runtime.readiness import ProblemReporter, no_reporter
 from flexinfer.runtime.runtime import Delivery, Disconnected, Snapshot, Subscriptions
 from flexinfer.state.apply import digest
 from flexinfer.state.observed import Observation
@@ -69,10 +70,16 @@ class StateDigest:
 
 
 class NatsBus:
-    """`runtime.Bus` on a NATS connection."""
+    """`runtime.Bus` on a NATS connection; `report_problem` is called while no replay ends, and when one has."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, report_problem: ProblemReporter = no_reporter) -> None:
+        self._connection, self._report_problem = connection, report_problem
+        self._matched_at: float | None = None
+
+    def matched(self) -> None:
+        """Note that a watermark matched: the reader has everything."""
+        self._matched_at = monotonic()
+        self._report_problem("watermark", None)
 
     async def publish(self, event: AnyEvent) -> None:
         """Publish an event; drops it while NATS is unavailable."""
@@ -92,7 +99,7 @@ class NatsBus:
         while True:
             queue: asyncio.Queue[Delivery | Exception] = asyncio.Queue()
             try:
-                async with _Session(self._connection, subscriptions, queue).opened():
+                async with _Session(self._connection, subscriptions, queue, self.matched).opened():
                     while True:
                         item = await queue.get()
                         if isinstance(item, Exception):
@@ -101,6 +108,7 @@ class NatsBus:
                         yield item
             except _READ_ERRORS as error:
                 log.info("replaying the streams: %s", error)
+                self._report_problem("watermark", f"reading the state stream: {error}", self._matched_at)
                 if not self._connection.up:
                     yield Disconnected()
             await asyncio.sleep(back_off)
@@ -115,13 +123,16 @@ class _Session:
         connection: Connection,
         subscriptions: Subscriptions,
         queue: "asyncio.Queue[Delivery | Exception]",
+        matched: Callable[[], None],
     ) -> None:
+        self._matched = matched
+        self._clock = ServerClock()
         self._connection, self._subscriptions, self._queue = connection, subscriptions, queue
         self._digest = StateDigest()
         self._replayed: list[Observation] | None = []  # None: the replay is complete
         self._latest: dict[str, Observation] = {}
         self._created = ""
-        self._matched_at = time.monotonic()
+        self._matched_at = monotonic()
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -131,7 +142,9 @@ class _Session:
                 subscription = await self._connection.client.subscribe(pattern, cb=self._hint)
                 stack.push_async_callback(_unsubscribe, subscription)
             live = [await self._consumer(stack, prefix) for prefix in self._subscriptions.live]
-            state = OrderedConsumer(self._connection, subjects.STATE_STREAM, f"{subjects.ROOT}.>")
+            state = OrderedConsumer(
+                self._connection, subjects.STATE_STREAM, f"{subjects.ROOT}.>", clock=self._clock
+            )
             await stack.enter_async_context(state.opened())
             readers = [*map(self._read_live, live), self._read_state(state), self._expect_watermarks()]
             tasks = [asyncio.create_task(self._guard(reader)) for reader in readers]
@@ -144,7 +157,9 @@ class _Session:
 
     async def _consumer(self, stack: contextlib.AsyncExitStack, prefix: str) -> OrderedConsumer:
         pattern = f"{subjects.ROOT}.{prefix}.>"
-        consumer = OrderedConsumer(self._connection, subjects.LIVE_STREAM, pattern, last_only=True)
+        consumer = OrderedConsumer(
+            self._connection, subjects.LIVE_STREAM, pattern, last_only=True, clock=self._clock
+        )
         return await stack.enter_async_context(consumer.opened())
 
     def _hint_patterns(self) -> list[str]:
@@ -168,6 +183,8 @@ class _Session:
         async for message in consumer.messages():
             kind = subjects.kind_of(message.subject)
             if kind == "watermark":
+                if not consumer.is_replayed():
+                    self._clock.read(message.metadata.timestamp)
                 await self._compare(message)
             elif kind in STATE_KINDS:
                 deletion = codec.DELETED_HEADER in (message.headers or {})
@@ -178,7 +195,7 @@ class _Session:
     async def _expect_watermarks(self) -> None:
         while True:
             await asyncio.sleep(_WATERMARK_SECONDS / 4)
-            if time.monotonic() - self._matched_at > _WATERMARK_SECONDS:
+            if monotonic() - self._matched_at > _WATERMARK_SECONDS:
                 raise ReplayRequiredError(f"no matching watermark for {_WATERMARK_SECONDS:.0f} s")
 
     async def _compare(self, message: Msg) -> None:
@@ -188,7 +205,8 @@ class _Session:
         if self._created and watermark.stream_created != self._created:
             raise ReplayRequiredError("the state stream was created again")
         if self._digest.matches(watermark):
-            self._created, self._matched_at = watermark.stream_created, time.monotonic()
+            self._created, self._matched_at = watermark.stream_created, monotonic()
+            self._matched()
             self._complete()
         elif self._replayed is None:
             raise ReplayRequiredError("the watermark counts events that never arrived")
@@ -215,7 +233,7 @@ class _Session:
         event = await self._event(message)
         if event is None:
             return
-        observation = Observation(event, time.monotonic() - age)
+        observation = Observation(event, monotonic() - age)
         if self._replayed is None:
             self._queue.put_nowait(observation)
         elif subjects.kind_of(message.subject) in STATE_KINDS:

@@ -2,7 +2,7 @@
 
 Each publish carries the sequence that the writer last saw for the subject, so that a second or late writer is
 rejected (10071). The watermark is published while no publish is in flight, so that it never counts less or
-more than what was acked. What to publish is decided in `flexinfer.watcher`; readers use `state_reader`.
+more than what was acked. Deletions expire: a new reader needs none, and no watermark counts them. What to publish is decided in `flexinfer.watcher`; readers use `state_reader`.
 """
 
 import asyncio
@@ -17,28 +17,20 @@ from flexinfer.api.services import STATE_KINDS
 from flexinfer.events import events, subjects
 from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import StateEvent
+from flexinfer.runtime.clock import monotonic
 from flexinfer.runtime.nats import codec
 from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, StreamError
 from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError
 from flexinfer.runtime.nats.state_reader import StateDigest
+from flexinfer.runtime.nats.streams import Streams
+from flexinfer.runtime.readiness import ProblemReporter, no_reporter
 
 log = logging.getLogger(__name__)
-_NO_STREAM = 10059
-_NANO = 1_000_000_000
 _ACK_SECONDS = 5.0
 _RETRY_SECONDS = 0.25
-_LIVE_SECONDS, _HISTORY_SECONDS = 30, 7 * 24 * 3600
-_STORAGE: dict[str, dict[str, object]] = {
-    subjects.STATE_STREAM: {"storage": "file", "max_msgs_per_subject": 1, "max_bytes": 1 << 30},
-    subjects.LIVE_STREAM: {
-        "storage": "memory",
-        "max_msgs_per_subject": 1,
-        "max_age": _LIVE_SECONDS * _NANO,
-        "max_bytes": 1 << 26,
-    },
-    subjects.HISTORY_STREAM: {"storage": "file", "max_age": _HISTORY_SECONDS * _NANO, "max_bytes": 1 << 28},
-    subjects.DEAD_STREAM: {"storage": "file", "max_age": _HISTORY_SECONDS * _NANO, "max_bytes": 1 << 26},
-}
+_UNREAD = (ReplayRequiredError, NatsUnavailableError, StreamError, NatsError, TimeoutError)
+_DELETION_SECONDS = 3600
+"""For how long the stream keeps a deletion: far longer than any reader may lag behind."""
 
 
 class StaleWriteError(Exception):
@@ -60,15 +52,29 @@ class StateStream:
     """Creates the streams, knows what the state stream holds, publishes what differs.
 
     `writer` is the watcher's own connection, `bootstrap` that of the identity which may create streams.
-    `replicas` is set on streams that are created; one that exists keeps its number.
+    `replicas` is set on streams that are created; one that exists keeps its number. `report_problem` is called
+    while NATS does not store, and when it does again.
     """
 
-    def __init__(self, writer: Connection, bootstrap: Connection, *, replicas: int = 1) -> None:
-        self._writer, self._bootstrap, self._replicas = writer, bootstrap, replicas
+    def __init__(
+        self,
+        writer: Connection,
+        bootstrap: Connection,
+        *,
+        replicas: int = 1,
+        report_problem: ProblemReporter = no_reporter,
+        deletion_seconds: int = _DELETION_SECONDS,
+    ) -> None:
+        self._writer, self._streams = writer, Streams(bootstrap, replicas)
+        self._report_problem, self._deletion_seconds = report_problem, deletion_seconds
         self.held: dict[str, StreamEntry] = {}  # subject -> what the stream holds
         self.created = ""
         self._digest = StateDigest()
         self._last = 0  # the highest sequence that was seen
+        self._watermark_sequence = 0
+        self._deletions_expire = False
+        self._unanswered_since: float | None = None
+        self._trouble = ""
         self._in_flight = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -96,42 +102,40 @@ class StateStream:
             while True:
                 self._suspect.clear()
                 try:
-                    for name in subjects.STREAMS:
-                        await self._ensure(name)
+                    if self._unanswered_since is not None and self._writer.up:
+                        await self._delete_if_broken()
+                    state = await self._streams.ensure()
+                    self.created, self._deletions_expire = state.created, state.deletions_expire
                     await self._replay()
-                except (
-                    ReplayRequiredError,
-                    NatsUnavailableError,
-                    StreamError,
-                    NatsError,
-                    TimeoutError,
-                ) as error:
-                    log.info("state stream not read: %s; retrying", error)
+                except _UNREAD as error:
+                    self._report(f"NATS does not give the state stream: {error or type(error).__name__}")
                     await asyncio.sleep(_RETRY_SECONDS)
                 else:
                     return
 
-    async def _ensure(self, name: str) -> None:
-        config = {
-            "name": name,
-            "subjects": list(subjects.STREAMS[name]),
-            "retention": "limits",
-            "discard": "old",
-            "num_replicas": self._replicas,
-            **_STORAGE[name],
-        }
-        try:
-            info = await self._bootstrap.api(f"STREAM.INFO.{name}")
-        except StreamError as error:
-            if error.code != _NO_STREAM:
-                raise
-            info = await self._bootstrap.api(f"STREAM.CREATE.{name}", config)
-            log.info("created the stream %s", name)
-        if name == subjects.STATE_STREAM:
-            self.created = info.created
+    async def _delete_if_broken(self) -> None:
+        """Delete the state stream if the server cannot store into it any more, to be created again."""
+        error = await self._streams.storage_error()
+        if error:
+            self._report(f"NATS does not store: {error}; make room on its disk, or else restart nats-server")
+            await self._streams.delete_state()
+
+    def _report(self, trouble: str) -> None:
+        """Report what keeps the stream from being written, and log it once."""
+        self._report_problem("storage", trouble, self._unanswered_since)
+        log.log(logging.DEBUG if trouble == self._trouble else logging.WARNING, "%s; retrying", trouble)
+        self._trouble = trouble
+
+    def _stored(self) -> None:
+        """Note that the server has stored a message."""
+        self._unanswered_since = None
+        if self._trouble:
+            log.info("NATS stores the state stream again")
+            self._trouble = ""
+        self._report_problem("storage", None)
 
     async def _replay(self) -> None:
-        self.held, self._digest, self._last = {}, StateDigest(), 0
+        self.held, self._digest, self._last, self._watermark_sequence = {}, StateDigest(), 0, 0
         consumer = OrderedConsumer(self._writer, subjects.STATE_STREAM, f"{subjects.ROOT}.>")
         async with consumer.opened():
             if not consumer.pending:
@@ -146,6 +150,8 @@ class StateStream:
             if subjects.kind_of(message.subject) in STATE_KINDS:
                 deletion = codec.DELETED_HEADER in (message.headers or {})
                 self._hold(message.subject, sequence, None if deletion else message.data)
+            else:
+                self._watermark_sequence = sequence
             self._last = max(self._last, sequence)
             left -= 1
             if left <= 0:
@@ -174,9 +180,10 @@ class StateStream:
         self._in_flight += 1
         self._quiet.clear()
         try:
-            expected = str(entry.sequence if entry else 0)
-            headers = codec.headers(event) | {"Nats-Expected-Last-Subject-Sequence": expected}
-            sequence = await self._store(subject, data, headers)
+            headers = codec.headers(event)
+            if body is None and self._deletions_expire:
+                headers[codec.EXPIRY_HEADER] = str(self._deletion_seconds)
+            sequence = await self._store(subject, data, headers, entry.sequence if entry else 0)
             self._hold(subject, sequence, body)
         finally:
             self._in_flight -= 1
@@ -184,18 +191,33 @@ class StateStream:
                 self._quiet.set()
         return True
 
-    async def _store(self, subject: str, body: bytes, headers: dict[str, str]) -> int:
-        """Publish and return the sequence of the ack. Raises StaleWriteError, NatsUnavailableError."""
+    async def _store(self, subject: str, body: bytes, headers: dict[str, str], expected: int) -> int:
+        """Publish and return the sequence of the ack.
+
+        `expected` is the sequence of the subject's last message, 0 for none. Raises StaleWriteError if it is another,
+        also because a deletion has expired since; NatsUnavailableError.
+        """
+        headers |= {codec.EXPECTED_HEADER: str(expected)}
         try:
             reply = await self._writer.request(subject, body, seconds=_ACK_SECONDS, headers=headers)
         except (NatsError, TimeoutError, OSError) as error:
             self._suspect.set()
+            if isinstance(error, TimeoutError) and self._writer.up:
+                self._unanswered()
             raise NatsUnavailableError(f"{subject}: {type(error).__name__}") from error
         ack = msgspec.json.decode(reply.data, type=_Ack)
         if ack.error is not None:
             self._suspect.set()
             raise StaleWriteError(f"{subject}: {ack.error.description}")
+        self._stored()
         return ack.seq
+
+    def _unanswered(self) -> None:
+        """Note that the server did not answer a publish although it is connected."""
+        if self._unanswered_since is None:
+            self._unanswered_since = monotonic() - _ACK_SECONDS
+        if not self._trouble:
+            self._report("NATS does not answer what is published to the state stream")
 
     async def watermark(self) -> None:
         """Publish what a reader must have read by now. Raises StaleWriteError, NatsUnavailableError."""
@@ -204,10 +226,11 @@ class StateStream:
                 stream_created=self.created, counts=self._digest.counts, sums=self._digest.sums
             )
             subject, body = subjects.subject_of(watermark), codec.encode(watermark)
-            sequence = await self._store(subject, body, codec.headers(watermark))
+            headers = codec.headers(watermark)
+            sequence = await self._store(subject, body, headers, self._watermark_sequence)
             if sequence != self._last + 1:
                 self._suspect.set()  # rolled back, created again, or written by another
-            self._last = sequence
+            self._last = self._watermark_sequence = sequence
 
     @contextlib.asynccontextmanager
     async def _exclusive(self) -> AsyncIterator[None]:

@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from flexinfer.local.supervisor.readiness import Banner, Page, ready, until_ready
+from flexinfer.local.supervisor.readiness import Banner, Page, ready, reason, until_ready
 from flexinfer.runtime.health import Health, served
+from flexinfer.runtime.readiness import Readiness
 
 
 @contextlib.asynccontextmanager
@@ -48,14 +50,16 @@ async def test_nobody_there_is_not_ready() -> None:
 
 async def test_a_service_is_ready_when_its_page_says_so(tmp_path: Path) -> None:
     """It chose its port and wrote it down; 503 is not ready yet."""
-    health, file = Health(), str(tmp_path / "port")
+    component, file = Readiness("placer", time.monotonic), str(tmp_path / "port")
     assert not await ready(Page(port_file=file))
-    async with served(health, "127.0.0.1", 0, file):
+    async with served(Health("", [component]), "127.0.0.1", 0, file):
         assert not await ready(Page(port_file=file))
+        assert await reason(Page(port_file=file)) == "the replay of the state stream is not complete"
         waiting = asyncio.create_task(until_ready(Page(port_file=file)))
-        health.set_ready(True)
+        component.set_ready(True)
         async with asyncio.timeout(5):
             await waiting
+        assert await reason(Page(port_file=file)) == ""
 
 
 async def test_a_port_file_without_a_port_is_not_ready(tmp_path: Path) -> None:

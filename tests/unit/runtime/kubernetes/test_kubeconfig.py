@@ -181,7 +181,7 @@ async def test_a_rotated_token_is_read_within_a_minute(
 ) -> None:
     """The kubelet replaces the file; while it cannot be read, the last token is used."""
     now = 100.0
-    monkeypatch.setattr("flexinfer.runtime.kubernetes.credentials.time.monotonic", lambda: now)
+    monkeypatch.setattr("flexinfer.runtime.kubernetes.credentials.monotonic", lambda: now)
     path = tmp_path / "token"
     path.write_text("one\n")
     token = TokenFile(path)

@@ -1,0 +1,77 @@
+"""The client that asks engines over HTTP.
+
+An engine is the tenant's: it may redirect, answer without end, drip, or send what is not HTTP. Each question ends within a second, reads
+a bounded answer, follows nothing, keeps nothing for the next one, and never raises.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeAlias
+
+import aiohttp
+import msgspec
+
+from flexinfer.launcher.metrics import LONGEST_TEXT
+
+log = logging.getLogger(__name__)
+ANSWER_SECONDS = 1.0
+"""How long an engine may take to answer."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What an engine answered; `code` 0 with a `detail` when it did not."""
+
+    code: int
+    body: str = ""
+    detail: str = ""
+    refused: bool = False
+
+    @property
+    def good(self) -> bool:
+        """Whether it was a success."""
+        return 200 <= self.code < 300  # noqa: PLR2004 -- HTTP's own
+
+
+Ask: TypeAlias = Callable[[str], Awaitable[Answer]]
+"""Ask an engine; never raises, and ends within ANSWER_SECONDS."""
+
+
+@contextlib.asynccontextmanager
+async def http_client() -> AsyncIterator[Ask]:
+    """Open a client that asks engines over HTTP."""
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),  # cookies of many engines would only grow
+        auto_decompress=False,  # a small answer must not become a large one
+        headers={"Accept-Encoding": "identity"},
+        timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
+    ) as session:
+
+        async def ask(url: str) -> Answer:
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    return await _asked(session, url)
+            except aiohttp.ClientConnectorError as error:
+                return Answer(0, detail=f"no connection: {error.strerror or error}", refused=True)
+            except (TimeoutError, aiohttp.ClientError, OSError) as error:
+                return Answer(0, detail=f"no answer: {str(error)[:200] or type(error).__name__}")
+            except Exception as error:  # noqa: BLE001 -- what is not HTTP may fail anywhere in the parser; that is the engine's fault
+                log.debug("%s: what answers there is not HTTP: %s", url, type(error).__name__)
+                return Answer(0, detail=f"no answer: {type(error).__name__}")
+
+        yield ask
+
+
+async def _asked(session: aiohttp.ClientSession, url: str) -> Answer:
+    """Return the answer, of which at most LONGEST_TEXT bytes are read; the connection of a longer one is closed."""
+    async with session.get(url, allow_redirects=False) as response:
+        chunks: list[bytes] = []
+        left = LONGEST_TEXT
+        while left > 0 and (chunk := await response.content.read(left)):
+            chunks.append(chunk)
+            left -= len(chunk)
+        if left <= 0:
+            response.close()
+        return Answer(response.status, b"".join(chunks).decode(errors="replace"))

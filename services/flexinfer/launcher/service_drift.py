@@ -1,0 +1,63 @@
+"""What is wrong with the Service of a Model, compared with what it should be. Pure."""
+
+from collections.abc import Iterator, Mapping
+
+from flexinfer.api import kube
+from flexinfer.api.groupversion import KIND
+from flexinfer.api.labels import LITELLM_PREFIX, MODEL_LABEL, MODEL_UID_LABEL, SERVICE_LABELS_ANNOTATION
+from flexinfer.launcher.manifests import Json
+
+
+def owner_of(existing: kube.Service) -> str:
+    """Return the uid of the Model of its name to which a Service belongs; empty if it belongs to none.
+
+    Its owner reference says so, or else its labels: an edit of either leaves the other.
+    """
+    meta = existing.metadata
+    for reference in meta.owner_references:
+        if (reference.kind, reference.name) == (KIND, meta.name):
+            return reference.uid
+    return meta.labels.get(MODEL_UID_LABEL, "") if meta.labels.get(MODEL_LABEL) == meta.name else ""
+
+
+def drift(existing: kube.Service, desired: Json) -> tuple[str, ...]:
+    """Return the fields in which a Service is not as it should be; what others have added to it stays."""
+    return tuple(_drift(existing, desired))
+
+
+def obsolete_annotations(existing: kube.Service, desired: Json) -> tuple[str, ...]:
+    """Return FlexInfer's own annotations that no longer apply."""
+    wanted = desired["metadata"]["annotations"]
+    return tuple(name for name in existing.metadata.annotations if _managed(name) and name not in wanted)
+
+
+def _drift(existing: kube.Service, desired: Json) -> Iterator[str]:
+    meta, wanted = existing.metadata, desired["metadata"]
+    if not wanted["labels"].items() <= meta.labels.items():
+        yield "labels"
+    if not wanted["annotations"].items() <= meta.annotations.items() or obsolete_annotations(
+        existing, desired
+    ):
+        yield "annotations"
+    if wanted["ownerReferences"][0]["uid"] not in {reference.uid for reference in meta.owner_references}:
+        yield "ownerReferences"
+    yield from (
+        f"spec.{name}"
+        for name, value in desired["spec"].items()
+        if not _holds(existing.spec.get(name), value)
+    )
+
+
+def _holds(value: object, wanted: object) -> bool:
+    """Tell whether a value is as wanted, beside what the API server has added to it."""
+    if isinstance(wanted, Mapping):
+        return isinstance(value, Mapping) and all(
+            _holds(value.get(key), part) for key, part in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return isinstance(value, list) and len(value) == len(wanted) and all(map(_holds, value, wanted))
+    return value == wanted
+
+
+def _managed(annotation: str) -> bool:
+    return annotation.startswith(f"{LITELLM_PREFIX}/") or annotation == SERVICE_LABELS_ANNOTATION

@@ -1,0 +1,177 @@
+"""Which Models an event concerns, as the placer sees it. Pure.
+
+A Model that is refused is decided on again when a node or what is taken there changes, one that should start when
+its own node does, members of a group with each other. A Model that was not decided on yet needs no touch: its own
+events brought it into the queue. Whatever else a Model has, it keeps.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+import msgspec
+
+from flexinfer.api import conditions
+from flexinfer.api.model import Model
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
+from flexinfer.events.nodes import NodeFacts
+from flexinfer.events.workload import GroupLease
+from flexinfer.placer.fit import STALE_SECONDS
+from flexinfer.placer.state import start_order
+from flexinfer.state.index import STARTING, is_starting, scheduled_to
+from flexinfer.state.observed import ObservedState, Sample
+from flexinfer.state.touched import touches_its_model
+
+
+class _Share(msgspec.Struct, frozen=True):
+    """What a Model takes where, as others count it."""
+
+    uid: str
+    node: str
+    start: tuple[float, str] | None
+    """Its place among those that start on the node; None if it does not start."""
+    asks: object
+    groups: frozenset[tuple[str, str]]
+    placement: object
+    pods: tuple[tuple[str, bool], ...]
+
+    @property
+    def takes(self) -> bool:
+        """Whether the Model alters what is free for others; one that is scaled to zero takes nothing."""
+        return self.start is not None or bool(self.groups) or any(node for node, _ in self.pods)
+
+
+def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterator[str]:
+    """Yield the Models whose placement an event may alter."""
+    for key in touches_its_model(before, after, event):
+        yield key
+        yield from _altered_by(key, before, after)
+    match event:
+        case events.NodeObserved(name=name) | events.NodeDeleted(name=name):
+            yield from _of_node(name, before, after)
+        case events.GpusObserved(node=name):
+            yield from _of_sample(name, before, after)
+        case events.LeaseObserved(lease=lease):
+            yield from _of_turn(lease, before, after)
+        case events.WorkloadObserved(lease=GroupLease() as lease):
+            yield from _of_turn(lease, before, after)
+        case _:
+            return
+
+
+def _altered_by(key: str, before: ObservedState, after: ObservedState) -> Iterator[str]:
+    """Yield the Models that count what a Model takes, if that has changed."""
+    old, new = _share(key, before), _share(key, after)
+    if old == new:
+        return
+    shares = [share for share in (old, new) if share is not None]
+    if any(share.takes for share in shares):
+        yield from _refused(after)
+    if not _only_starts(old, new):
+        yield from _of_groups(shares, before, after)
+    yield from _starting_later(shares, after)
+
+
+def _only_starts(old: _Share | None, new: _Share | None) -> bool:
+    """Tell whether a Model is to run, or no longer, and takes the same part in its groups."""
+    return old is not None and new is not None and msgspec.structs.replace(old, start=new.start) == new
+
+
+def _of_groups(shares: Sequence[_Share], before: ObservedState, after: ObservedState) -> Iterator[str]:
+    """Yield the members of a Model's groups, and the Models that start where the groups reserve devices."""
+    members = {
+        key
+        for share in shares
+        for namespace, group in share.groups
+        for state in (before, after)
+        for key in state.members(namespace, group)
+    }
+    yield from (key for key in sorted(members) if key in after.models)
+    others = [_share(key, state) for key in sorted(members) for state in (before, after)]
+    grouped = [share for share in (*shares, *others) if share is not None and share.groups]
+    for node in {node for share in grouped for node in (share.node, *(pod for pod, _ in share.pods)) if node}:
+        yield from after.under(STARTING, node)
+
+
+def _starting_later(shares: Sequence[_Share], state: ObservedState) -> Iterator[str]:
+    """Yield the Models that start after one that starts, or did, on its node: it is served before them."""
+    for share in shares:
+        for key in state.under(STARTING, share.node) if share.start is not None else ():
+            model = state.effective(key)
+            if model is not None and share.start is not None and start_order(state, model) > share.start:
+                yield key
+
+
+def _of_node(name: str, before: ObservedState, after: ObservedState) -> Iterator[str]:
+    old, new = before.nodes.get(name), after.nodes.get(name)
+    if _facts(old) == _facts(new):
+        return
+    yield from _refused(after)
+    yield from after.under(STARTING, name)
+    if old is None or new is None or (old.ready, old.taints) != (new.ready, new.taints):
+        yield from after.on_node(name)
+
+
+def _facts(node: NodeFacts | None) -> NodeFacts | None:
+    """Return a node without what no decision looks at."""
+    return msgspec.structs.replace(node, version=0) if node is not None else None
+
+
+def _of_sample(node: str, before: ObservedState, after: ObservedState) -> Iterator[str]:
+    """Yield the Models with devices that a sample concerns; those that start also wait for a newer one."""
+    yield from _with_devices(after, after.under(STARTING, node))
+    old, new = before.gpus.get(node), after.gpus.get(node)
+    if _is_news(old, new):
+        yield from _with_devices(after, _refused(after))
+
+
+def _is_news(old: Sample | None, new: Sample | None) -> bool:
+    if old is None or new is None:
+        return old is not new
+    return old.observed.devices != new.observed.devices or new.at - old.at >= STALE_SECONDS
+
+
+def _with_devices(state: ObservedState, keys: Iterable[str]) -> Iterator[str]:
+    for key in keys:
+        model = state.effective(key)
+        if model is not None and model.spec.devices:
+            yield key
+
+
+def _of_turn(lease: GroupLease, before: ObservedState, after: ObservedState) -> Iterator[str]:
+    """Yield whom a group's turn concerns: its members, and those that may get what it gives back."""
+    at = f"{lease.namespace}/{lease.name}"
+    if before.leases.get(at) == after.leases.get(at):
+        return
+    yield from after.members(lease.namespace, lease.group)
+    yield from _refused(after)
+    for node in {turn.node for turn in (before.leases.get(at), after.leases.get(at)) if turn is not None}:
+        yield from after.under(STARTING, node)
+
+
+def _refused(state: ObservedState) -> Collection[str]:
+    return state.with_reason(conditions.PLACED, Reason.NO_NODE_FITS)
+
+
+def _share(key: str, state: ObservedState) -> _Share | None:
+    """Return what a Model takes; None if there is none of this key."""
+    model = state.effective(key)
+    if model is None:
+        return None
+    workload = state.workloads.get(key)
+    pods = workload.pods if workload is not None else ()
+    return _Share(
+        uid=model.uid,
+        node=scheduled_to(model),
+        start=start_order(state, model) if scheduled_to(model) and is_starting(model, workload) else None,
+        asks=(model.spec.resources, model.spec.gpu, model.spec.node_selector, model.spec.backend),
+        groups=_groups(model),
+        placement=model.status.placement,
+        pods=tuple((pod.node, pod.ended) for pod in pods),
+    )
+
+
+def _groups(model: Model) -> frozenset[tuple[str, str]]:
+    shared, namespace = model.status.shared_group, model.metadata.namespace
+    names = {model.spec.group, shared.group if shared is not None else ""} - {""}
+    return frozenset((namespace, name) for name in names)

@@ -1,0 +1,89 @@
+"""The prefetcher's memory: how often a Job could not be created, or was made again. Pure.
+
+It is lost at a restart: the first attempt after it is made at once.
+"""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import msgspec
+
+FIRST_BACK_OFF, LONGEST_BACK_OFF = 15.0, 300.0
+"""Seconds before a Job that could not be created is tried again, doubling. An event of its PVC ends the wait."""
+FIRST_RETRY, LONGEST_RETRY = 60.0, 1800.0
+"""Seconds before a Job that failed is deleted and created again, doubling."""
+_MOST_DOUBLINGS = 16
+
+
+class EnsureFailed(msgspec.Struct, frozen=True, kw_only=True):
+    """The Job of these inputs could not be created; no digest: its PVC was not known."""
+
+    key: str
+    uid: str
+    digest: str
+
+
+class JobRetried(msgspec.Struct, frozen=True, kw_only=True):
+    """The Job of these inputs failed and was deleted, to be created again."""
+
+    key: str
+    uid: str
+    digest: str
+
+
+Fact: TypeAlias = EnsureFailed | JobRetried
+
+
+class Attempts(msgspec.Struct, frozen=True):
+    """How often something happened with these inputs, and when last."""
+
+    digest: str = ""
+    number: int = 0
+    at: float = 0.0
+
+    def one_more(self, digest: str, at: float) -> "Attempts":
+        """Return the count with one more; other inputs start a new count."""
+        return Attempts(digest, self.number + 1 if self.digest == digest else 1, at)
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """What is remembered, by uid."""
+
+    failed: Mapping[str, Attempts] = {}
+    retried: Mapping[str, Attempts] = {}
+
+    def ensure_at(self, uid: str, digest: str) -> float:
+        """Return when the Job of these inputs may be created: at once unless that failed before."""
+        failed = self.failed.get(uid, Attempts())
+        if failed.digest != digest or not failed.number:
+            return float("-inf")
+        return failed.at + _back_off(FIRST_BACK_OFF, failed.number - 1, LONGEST_BACK_OFF)
+
+    def retry_seconds(self, uid: str, digest: str) -> float:
+        """Return how long a failure of the Job of these inputs stays before it is created again."""
+        retried = self.retried.get(uid, Attempts())
+        return _back_off(FIRST_RETRY, retried.number if retried.digest == digest else 0, LONGEST_RETRY)
+
+
+def remember(memory: Memory, fact: Fact, at: float) -> Memory:
+    """Return the memory with a fact."""
+    match fact:
+        case EnsureFailed(uid=uid, digest=digest):
+            attempts = memory.failed.get(uid, Attempts()).one_more(digest, at)
+            return msgspec.structs.replace(memory, failed={**memory.failed, uid: attempts})
+        case JobRetried(uid=uid, digest=digest):
+            attempts = memory.retried.get(uid, Attempts()).one_more(digest, at)
+            return msgspec.structs.replace(memory, retried={**memory.retried, uid: attempts})
+
+
+def forget(memory: Memory, uid: str) -> Memory:
+    """Return the memory without a deleted Model."""
+    if uid not in memory.failed and uid not in memory.retried:
+        return memory
+    failed = {key: attempts for key, attempts in memory.failed.items() if key != uid}
+    retried = {key: attempts for key, attempts in memory.retried.items() if key != uid}
+    return Memory(failed=failed, retried=retried)
+
+
+def _back_off(first: float, repeats: int, longest: float) -> float:
+    return min(first * 2.0 ** min(repeats, _MOST_DOUBLINGS), longest)

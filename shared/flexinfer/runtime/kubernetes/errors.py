@@ -1,0 +1,53 @@
+"""What a response of the API server that refuses means: its status and Status object as an ApiError."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from flexinfer.runtime.kubernetes.api import (
+    AlreadyExistsError,
+    ApiError,
+    ConflictError,
+    ExpiredError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+)
+
+_BY_CODE: Mapping[int, type[ApiError]] = {
+    400: InvalidError,
+    401: ForbiddenError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    410: ExpiredError,
+    415: InvalidError,
+    422: InvalidError,
+}
+
+
+class Status(msgspec.Struct, rename="camel"):
+    """The Status object of the API, reduced to what is read."""
+
+    message: str = ""
+    reason: str = ""
+    code: int = 0
+
+
+def error_of(code: int, answer: bytes, headers: Mapping[str, str]) -> ApiError:
+    """Return the error of a response that refuses, by its status and the Status object in its body."""
+    try:
+        status = msgspec.json.decode(answer, type=Status)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        status = Status(message=answer[:200].decode(errors="replace") or f"HTTP {code}")
+    if status.reason == "AlreadyExists":
+        return AlreadyExistsError(status.message, code)
+    after = headers.get("Retry-After", "")
+    wait = float(after) if after.isdigit() else None
+    return _BY_CODE.get(code, UnavailableError)(status.message, code, retry_after=wait)
+
+
+def error_in_watch(status: Status) -> ApiError:
+    """Return the error that ends a watch."""
+    return _BY_CODE.get(status.code, UnavailableError)(status.message, status.code)

@@ -1,0 +1,82 @@
+"""Objects of the API server as structs: one that cannot be read costs nothing but itself. Pure.
+
+A Model whose spec cannot be read (written through an older CRD, or nested so deep that no program reads it)
+is a Model with an empty spec that says why: its status can be written, and it can be deleted.
+"""
+
+import re
+from typing import TypeVar
+
+import msgspec
+
+from flexinfer.api.kinds import Kind
+from flexinfer.api.model import Metadata, Model, ModelSpec, ModelStatus
+
+T = TypeVar("T")
+_DEEPEST = 64
+"""Levels of JSON that are read; every field that a component reads is above."""
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+
+
+class UnreadableError(ValueError):
+    """JSON is not an object of the kind; the message names the field."""
+
+
+class _Parts(msgspec.Struct):
+    metadata: Metadata
+    spec: msgspec.Raw = msgspec.Raw(b"null")
+    status: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+def decode(raw: bytes | msgspec.Raw, kind: type[T]) -> T:
+    """Return JSON as a struct; what is nested too deep to be read is null. Raises UnreadableError."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except RecursionError:
+        return decode(_shallow(bytes(raw)), kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnreadableError(str(error)) from error
+
+
+def read(kind: Kind[T], raw: bytes | msgspec.Raw) -> T:
+    """Return an object of a kind. Raises UnreadableError; for a Model only if its metadata cannot be read."""
+    try:
+        return decode(raw, kind.type)
+    except UnreadableError as error:
+        if kind.type is not Model:
+            raise
+        return msgspec.convert(_without_spec(raw, str(error)), kind.type)
+
+
+def name_of(raw: bytes | msgspec.Raw) -> str:
+    """Return the key of an object that cannot be read, as far as it says."""
+    try:
+        return decode(raw, _Parts).metadata.key
+    except UnreadableError:
+        return "an object without metadata"
+
+
+def _without_spec(raw: bytes | msgspec.Raw, cause: str) -> Model:
+    parts = decode(raw, _Parts)
+    try:
+        status = decode(parts.status, ModelStatus)
+    except UnreadableError:
+        status = ModelStatus()
+    return Model(
+        metadata=parts.metadata, spec=ModelSpec(backend="", source=""), status=status, unreadable=cause
+    )
+
+
+def _shallow(raw: bytes) -> bytes:
+    """Return JSON with null in place of what is nested too deep."""
+    kept, depth, start = [], 0, 0
+    for token in _TOKEN.finditer(raw):
+        if token[0] in b"[{":
+            depth += 1
+            if depth == _DEEPEST:
+                kept.append(raw[start : token.start()] + b"null")
+        elif token[0] in b"]}":
+            if depth == _DEEPEST:
+                start = token.end()
+            depth -= 1
+    return b"".join([*kept, raw[start:]])

@@ -1,0 +1,69 @@
+"""Readiness of a component, and what takes it away.
+
+Ready means that the replay of the state stream is complete, or that the replica is a standby; and that the component,
+if it decides, has not been blind for 30 s: without NATS, without a matching watermark, without the API server.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+BLIND_SECONDS = 30.0
+"""How long a component that decides may lack NATS, a matching watermark or the API server and count as ready."""
+
+
+_FOLLOWING = ("watermark", "storage")
+"""Causes that follow from `nats`, and are not named beside it."""
+
+
+class ProblemReporter(Protocol):
+    """Takes what keeps a component from seeing or writing."""
+
+    def __call__(self, cause: str, problem: str | None, since: float | None = None) -> None:
+        """Note a problem of one cause, from now on or since some monotonic time; None: it is over."""
+        ...
+
+
+def no_reporter(cause: str, problem: str | None, since: float | None = None) -> None:
+    """Take a problem and do nothing."""
+
+
+class Readiness:
+    """Whether one component is ready, and if not, why.
+
+    A problem that lasts longer than `timeout` seconds makes it not ready; None: no problem does, as for a proxy,
+    which goes on answering without NATS and without the API server.
+    """
+
+    def __init__(self, name: str, clock: Callable[[], float], timeout: float | None = BLIND_SECONDS) -> None:
+        self.name = name
+        self._clock, self._timeout = clock, timeout
+        self._started = False
+        self._problems: dict[str, tuple[float, str]] = {}
+
+    def set_ready(self, ready: bool) -> None:  # noqa: FBT001 -- the value itself
+        """Set whether the component has seen everything once."""
+        self._started = ready
+
+    def report_problem(self, cause: str, problem: str | None, since: float | None = None) -> None:
+        """Note what keeps the component from seeing or writing, of one cause; None: it is over.
+
+        It counts from when it was first reported, or from `since`. Its text may change.
+        """
+        if problem is None:
+            self._problems.pop(cause, None)
+            return
+        start = self._clock() if since is None else since
+        self._problems[cause] = (min(start, self._problems.get(cause, (start,))[0]), problem)
+
+    def reason(self) -> str:
+        """Return why it is not ready; empty if it is."""
+        now = self._clock()
+        lasting = sorted(
+            (since, problem)
+            for cause, (since, problem) in self._problems.items()
+            if not (cause in _FOLLOWING and "nats" in self._problems)
+            if not self._started or (self._timeout is not None and now - since >= self._timeout)
+        )
+        if lasting:
+            return "; ".join(f"{problem} (for {now - since:.0f}s)" for since, problem in lasting)
+        return "" if self._started else "the replay of the state stream is not complete"

@@ -1,0 +1,70 @@
+"""`python -m tests.mutants.run [--seeds N] [NAME...]`: plant each fault in a copy of the tree, and see which tests notice.
+
+Exit code 1 if neither the simulation nor the unit tests notice one of them, 2 if a patch does not apply.
+"""
+
+import argparse
+import functools
+import sys
+import time
+from typing import NamedTuple
+
+from tests.mutants.patches import Patch, PatchError, apply, patches
+from tests.mutants.trial import Verdict, copy_of_the_tree, pool, run_tests, simulate
+
+SEEDS = 300
+"""How many histories are played with each fault."""
+
+
+class Outcome(NamedTuple):
+    """What noticed a planted fault."""
+
+    patch: Patch
+    simulation: Verdict
+    unit: Verdict
+    seconds: float
+
+    @property
+    def caught(self) -> bool:
+        """Whether anything noticed it."""
+        return Verdict.CAUGHT in (self.simulation, self.unit)
+
+    def __str__(self) -> str:
+        return f"{self.patch.name:<32} {self.simulation!s:<13} {self.unit!s:<13} {self.seconds:6.0f} s  {self.patch.plants}"
+
+
+def plant(patch: Patch, seeds: int) -> Outcome:
+    """Try one planted fault. Raises PatchError if it does not apply."""
+    began = time.monotonic()
+    with copy_of_the_tree() as tree:
+        apply(patch, tree)
+        unit, simulation = run_tests(tree, patch.tests), simulate(tree, seeds)
+    return Outcome(patch, simulation, unit, time.monotonic() - began)
+
+
+def main(names: list[str], seeds: int) -> int:
+    """Try the named patches, by default all, and print a table."""
+    try:
+        planted = patches(names)
+        with pool() as workers:
+            print(f"{'':<32} {'simulation':<13} {'unit tests':<13}")
+            outcomes = []
+            for outcome in workers.map(functools.partial(plant, seeds=seeds), planted):
+                outcomes.append(outcome)
+                print(outcome, flush=True)
+    except PatchError as error:
+        print(error, file=sys.stderr)
+        return 2
+    by_simulation = sum(outcome.simulation is Verdict.CAUGHT for outcome in outcomes)
+    missed = [outcome.patch.name for outcome in outcomes if not outcome.caught]
+    print(f"{len(outcomes)} planted: {by_simulation} caught by the simulation alone, {len(missed)} missed")
+    print(*(f"missed: {name}" for name in missed), sep="\n")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.names, arguments.seeds))

@@ -1,0 +1,146 @@
+"""Two promises of a decision by key: an event touches every key whose decision it alters, and time alone alters none unannounced."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hypothesis import strategies as st
+
+from flexinfer.api.model import BackendStatus, Gpu, Model, Placement
+from flexinfer.api.reasons import Reason
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
+from flexinfer.events.workload import GRANTED, RELEASING, GroupLease
+from flexinfer.state.actions import RequeueAt
+from flexinfer.state.apply import apply_events
+from flexinfer.state.observed import Observation, ObservedState
+from tests.builders import NOW, a_model, a_node, a_pod
+
+NAMES, NODES, PROXIES = ("a", "b", "c"), ("n1", "n2"), ("p", "q")
+Decide = Callable[[ObservedState, str, float], Iterable[Any]]
+Touched = Callable[[ObservedState, ObservedState, AnyEvent], Iterable[str]]
+GATE = st.sampled_from(["True", "False", "Unknown"])
+WANTED = st.sampled_from(
+    [
+        ("True", Reason.REQUESTED), ("True", Reason.ACTIVE), ("True", Reason.FIRST_START), ("True", Reason.ALWAYS_ON),
+        ("False", Reason.IDLE), ("False", Reason.FIRST_START_QUEUED), ("False", Reason.START_FAILED),
+        ("False", Reason.FIRST_START_FAILED),
+    ]
+)  # fmt: skip
+READY = st.sampled_from(
+    [
+        ("True", Reason.READY), ("False", Reason.LOADING), ("False", Reason.STARTING), ("False", Reason.RESTARTING),
+        ("False", Reason.DRAINING), ("False", Reason.STOPPED), ("False", Reason.STOPPING), ("False", Reason.BACK_OFF),
+        ("False", Reason.LOADING_TIMEOUT), ("False", Reason.CREATE_REFUSED), ("False", Reason.IMAGE_PULL_FAILED),
+        ("Unknown", Reason.NODE_UNREACHABLE),
+    ]
+)  # fmt: skip
+
+
+@st.composite
+def models(draw: st.DrawFn) -> events.ModelObserved:
+    """Return a Model in any state of its life."""
+    name, gates = draw(st.sampled_from(NAMES)), draw(st.tuples(*[GATE] * 3))
+    conditions: list[Any] = [
+        *zip(("Accepted", "Placed", "Cached"), gates, ("", Reason.NODE_GONE, ""), strict=True),
+        ("Wanted", *draw(WANTED)),
+        ("Granted", draw(GATE), ""),
+        ("Ready", *draw(READY)),
+    ]
+    model = a_model(
+        name,
+        uid=f"uid-{name}-{draw(st.integers(0, 1))}",
+        version=draw(st.integers(1, 40)),
+        generation=draw(st.integers(1, 2)),
+        conditions=conditions[: draw(st.integers(0, 6))],
+        placement=Placement(node=draw(st.sampled_from(NODES))),
+        serverless={"enabled": draw(st.booleans()), "idle_timeout": "20s"},
+        gpu=draw(st.sampled_from([None, Gpu(vendor="nvidia", shared="card")])),
+        backend_status=BackendStatus(restarts=draw(st.integers(0, 7))),
+        deletion_timestamp=draw(st.sampled_from([None, None, None, "2026-11-24T12:00:00Z"])),
+    )
+    return events.ModelObserved(model=model)
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> events.WorkloadObserved:
+    """Return the Pods of a Model, and perhaps the Lease of the group."""
+    name, holder = draw(st.sampled_from(NAMES)), draw(st.sampled_from(NAMES))
+    model: Model = a_model(name, uid=f"uid-{name}-{draw(st.integers(0, 1))}")
+    pod = a_pod(
+        model,
+        version=draw(st.integers(1, 9)),
+        node=draw(st.sampled_from(NODES)),
+        deleting=draw(st.booleans()),
+        phase=draw(st.sampled_from(["Running", "Failed"])),
+        running=draw(st.booleans()),
+        gates=draw(st.sampled_from([(), ("flexinfer.ai/turn-0",)])),
+    )
+    lease = GroupLease(
+        namespace="default", group="card", version=draw(st.integers(1, 9)), holder=holder,
+        holder_uid=f"uid-{holder}-0", step=draw(st.sampled_from([GRANTED, RELEASING])), turn=draw(st.integers(0, 2)),
+    )  # fmt: skip
+    pods = draw(st.sampled_from([(), (pod,)]))
+    return events.WorkloadObserved(
+        namespace="default", name=name, pods=pods, lease=draw(st.sampled_from([None, lease]))
+    )
+
+
+@st.composite
+def live(draw: st.DrawFn) -> AnyEvent:
+    """Return what a proxy publishes, or a node's state."""
+    name, proxy = draw(st.sampled_from(NAMES)), draw(st.sampled_from(PROXIES))
+    uid, version = f"uid-{name}-{draw(st.integers(0, 1))}", draw(st.integers(0, 40))
+    activity = events.ActivityObserved(
+        proxy=proxy, namespace="default", name=name, uid=uid, idle_seconds=draw(st.integers(0, 9)),
+        in_flight=draw(st.integers(0, 1)), waiting=draw(st.integers(0, 2)), version=version,
+    )  # fmt: skip
+    node = draw(st.sampled_from(NODES))
+    choices: list[AnyEvent] = [
+        activity,
+        events.ProxyObserved(proxy=proxy, version=version, final=draw(st.booleans())),
+        events.WakeRequested(namespace="default", name=name, uid=uid),
+        events.NodeObserved(name=node, node=a_node(node, ready=draw(st.sampled_from(["True", "Unknown"])))),
+        events.ModelDeleted(namespace="default", name=name, uid=uid, version=41),
+    ]
+    return draw(st.sampled_from(choices))
+
+
+EVENTS = models() | models() | workloads() | live()
+HISTORIES = st.lists(st.tuples(EVENTS, st.integers(0, 20)), min_size=1, max_size=14)
+
+
+def observed(history: Iterable[tuple[AnyEvent, int]]) -> tuple[ObservedState, float]:
+    """Return the state after a history of events and the seconds before each, and when it ends."""
+    state, now = ObservedState(connected_since=NOW), NOW
+    for event, seconds in history:
+        now += seconds
+        state = apply_events(state, [Observation(event, now)])
+    return state, now
+
+
+def effects(actions: Iterable[Any]) -> list[Any]:
+    """Return what is done of what was decided."""
+    return [action for action in actions if not isinstance(action, RequeueAt)]
+
+
+def check_touched(
+    decide: Decide, touched: Touched, history: list[tuple[AnyEvent, int]], event: AnyEvent
+) -> None:
+    """Fail if an event alters the decision on a key that it does not touch."""
+    before, now = observed(history)
+    after = apply_events(before, [Observation(event, now)])
+    keys = set(touched(before, after, event))
+    for key in {*before.models, *after.models} - keys:
+        assert list(decide(before, key, now)) == list(decide(after, key, now)), key
+
+
+def check_time(decide: Decide, history: list[tuple[AnyEvent, int]], seconds: float) -> None:
+    """Fail if time alone alters a decision before the moment that the key asked to be decided on again."""
+    state, now = observed(history)
+    for key in state.models:
+        actions = list(decide(state, key, now))
+        due = min((action.at for action in actions if isinstance(action, RequeueAt)), default=math.inf)
+        later = now + seconds
+        if later < due:
+            assert effects(actions) == effects(decide(state, key, later)), key
