@@ -4,7 +4,7 @@
 checked.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -18,6 +18,7 @@ from flexinfer.prefetcher.__main__ import controller as prefetcher
 from flexinfer.reaper.__main__ import controller as reaper
 from flexinfer.runtime.controller import Controller
 from flexinfer.runtime.settings import Settings
+from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 AnyController: TypeAlias = Controller[Any, Any, Any]
 Controllers: TypeAlias = Mapping[str, Callable[[], AnyController]]
-_CHECKED = 0.02
+_CHECKED = 0.05
 """The share of events for which the keys that they do not touch are decided on twice."""
 
 
@@ -50,37 +51,59 @@ def controllers(
 def observed(controller: AnyController, simulation: "Simulation") -> AnyController:
     """Return a controller whose state the checker sees, and whose `touched` it checks."""
     latest: list[Any] = [ObservedState(), controller.memory]
+    decided: set[str] = set()  # since they were touched last: the others are decided on anyway
 
     def observe(state: ObservedState, memory: Any) -> None:
         latest[:] = state, memory
         if controller.observe is not None:
             controller.observe(state, memory)
 
+    def decide(state: ObservedState, memory: Any, key: str, now: float) -> Iterable[Any]:
+        decided.add(key)
+        return controller.decide(state, memory, key, now)
+
     def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterable[str]:
         keys = set(controller.touched(before, after, event))
+        if before is not latest[0]:
+            decided.clear()  # replaced by a replay
         latest[0] = after
         if simulation.sampling.random() < _CHECKED:
-            check_untouched(controller, simulation, (before, after, latest[1]), keys, event)
+            others = decided - keys - before.assumed.keys()
+            check_untouched(controller, simulation, (before, after, latest[1]), others, event)
+        decided.difference_update(keys)
         return keys
 
     simulation.observed[controller.name] = lambda: latest[0]
-    return msgspec.structs.replace(controller, observe=observe, touched=touched)
+    return msgspec.structs.replace(controller, observe=observe, decide=decide, touched=touched)
 
 
 def check_untouched(
     controller: AnyController,
     simulation: "Simulation",
     states: tuple[ObservedState, ObservedState, Any],
-    touched: set[str],
+    others: set[str],
     event: AnyEvent,
 ) -> None:
-    """Report each key whose decision an event alters although it does not touch it."""
+    """Report each of the keys that an event does not touch whose decision it alters."""
     before, after, memory = states
     now = simulation.clock()
-    for key in sorted({*controller.keys(before), *controller.keys(after)} - touched):
+    for key in sorted(others & {*controller.keys(before), *controller.keys(after)}):
         was = list(controller.decide(before, memory, key, now))
-        if was != list(controller.decide(after, memory, key, now)):
+        becomes = list(controller.decide(after, memory, key, now))
+        if was != becomes:
             simulation.checker.report(
                 f"{type(event).__name__} alters what the {controller.name} decides on {key}, "
-                "which it does not touch"
+                f"which it does not touch: {_short(was)} becomes {_short(becomes)}"
             )
+
+
+def _short(actions: Sequence[Any]) -> str:
+    """Return what a decision yields, without the Models that it was made from."""
+    return ", ".join(_told(action) for action in actions) or "nothing"
+
+
+def _told(action: Any) -> str:
+    if isinstance(action, WriteStatus):
+        condition = action.condition
+        return f"{condition.type}={condition.status}/{condition.reason} ({condition.message})"
+    return f"{action!r}" if isinstance(action, RequeueAt) else type(action).__name__

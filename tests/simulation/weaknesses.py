@@ -15,6 +15,7 @@ WEAKNESSES: Mapping[str, str] = {
     "the clock of NATS": "ages count from the server's clock as it was when the consumer was created",
     "a deleted group object": "the object of a group that somebody deletes wedges it, and turns begin anew",
     "a later deletion": "a deletion that did not happen, of a version still to come, hides the Model until it is written",
+    "a start that timed out": "a request that arrives while a start times out is never tried, and others wait behind it",
     "one device for two groups": "a placer with an old view gives the device of a group to another group",
 }
 
