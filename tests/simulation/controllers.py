@@ -90,11 +90,21 @@ def check_untouched(
     for key in sorted(others & {*controller.keys(before), *controller.keys(after)}):
         was = list(controller.decide(before, memory, key, now))
         becomes = list(controller.decide(after, memory, key, now))
-        if was != becomes:
+        if _effects(was) != _effects(becomes) or _next(becomes) < _next(was):
             simulation.checker.report(
                 f"{type(event).__name__} alters what the {controller.name} decides on {key}, "
                 f"which it does not touch: {_short(was)} becomes {_short(becomes)}"
             )
+
+
+def _effects(actions: Sequence[Any]) -> list[Any]:
+    """Return what a decision does now."""
+    return [action for action in actions if not isinstance(action, RequeueAt)]
+
+
+def _next(actions: Sequence[Any]) -> float:
+    """Return when it is made again at the latest: later than before costs nothing, sooner would be missed."""
+    return min((action.at for action in actions if isinstance(action, RequeueAt)), default=float("inf"))
 
 
 def _short(actions: Sequence[Any]) -> str:

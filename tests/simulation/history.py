@@ -25,7 +25,7 @@ AFTERMATH_SECONDS = 14.0
 """How long, in seconds, the last pause and its expired Lease, or a vanished proxy, still delays decisions."""
 SETTLE_SECONDS = 300.0
 QUIET_SECONDS = 10.0
-DEMAND_SECONDS = 120.0
+DEMAND_SECONDS = 200.0
 """How long it may take until a Model that is asked for again and again answers, all before it in its group included."""
 DEMANDED = 0.12
 """The share of histories whose Models must answer a request after the faults."""

@@ -8,6 +8,7 @@ from flexinfer.runtime.kubernetes.api import PODS
 from localkube.apiserver.watch_cache import Change
 from tests.simulation.laws.base import Call, Law
 from tests.simulation.laws.facts import condition
+from tests.simulation.weaknesses import shown
 
 _EARLY = 0.05
 """By how much two clocks of one history may differ, in seconds."""
@@ -41,7 +42,11 @@ class Drains(Law):
         if engine is None or not engine.requests or engine.ended or engine.stuck or engine.stopping:
             return
         uid = engine.holder[0]
-        if condition(self.checker.models.get(uid, {}), conditions.PLACED).get("reason") == Reason.NODE_GONE:
+        model = self.checker.models.get(uid, {})
+        if condition(model, conditions.PLACED).get("reason") == Reason.NODE_GONE:
+            return
+        placement = (model.get("status") or {}).get("placement") or {}
+        if placement.get("node") != engine.node and not shown("a placement that moves in a turn"):
             return
         drained = self.now - self._unready_at.get(uid, self.now)
         if drained < simulation.settings.drain_seconds - _EARLY:

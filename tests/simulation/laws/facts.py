@@ -15,12 +15,13 @@ NEXT = {FREED: GRANTED, GRANTED: RELEASING, RELEASING: STOPPED, STOPPED: FREED}
 
 
 class Grant(NamedTuple):
-    """A holder of a shared group: the step of its turn."""
+    """A holder of a shared group: the step of its turn, and the node that it was granted on."""
 
     group: str
     uid: str
     turn: int
     step: str
+    node: str
 
 
 def grants_of(group_object: Object | None) -> Mapping[str, Grant]:
@@ -30,7 +31,7 @@ def grants_of(group_object: Object | None) -> Mapping[str, Grant]:
     lease = group_lease(msgspec.convert(group_object, LEASES.type))
     if lease is None:
         return {}
-    return {lease.holder_uid: Grant(lease.group, lease.holder_uid, lease.turn, lease.step)}
+    return {lease.holder_uid: Grant(lease.group, lease.holder_uid, lease.turn, lease.step, lease.node)}
 
 
 def group_object_name(group: str) -> str:
