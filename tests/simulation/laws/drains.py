@@ -45,8 +45,8 @@ class Drains(Law):
         model = self.checker.models.get(uid, {})
         if condition(model, conditions.PLACED).get("reason") == Reason.NODE_GONE:
             return
-        placement = (model.get("status") or {}).get("placement") or {}
-        if placement.get("node") != engine.node and not shown("a placement that moves in a turn"):
+        node = ((model.get("status") or {}).get("placement") or {}).get("node", engine.node)
+        if node != engine.node and not shown("a placement that moves in a turn"):
             return
         drained = self.now - self._unready_at.get(uid, self.now)
         if drained < simulation.settings.drain_seconds - _EARLY:
