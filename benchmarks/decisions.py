@@ -16,6 +16,7 @@ from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Gpu, Metadata, Model, ModelSpec, ModelStatus, Placement
 from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import BLOCKED, INITIALIZED, SharedGroup, SharedGroupSpec, SharedGroupStatus
 from flexinfer.arbiter.__main__ import controller as arbiter
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
@@ -83,6 +84,17 @@ def model(number: int, world: str, *, version: int = 1, wanted: bool = False) ->
     )
 
 
+def _shared_group(name: str) -> SharedGroup:
+    """Return the SharedGroup of a group whose devices no Model holds."""
+    meta = Metadata(name=name, namespace="default", uid=f"uid-{name}", resource_version="1", generation=1)
+    written = tuple(
+        Condition(type=kind, status=status, reason=reason, observed_generation=1)
+        for kind, status, reason in ((INITIALIZED, "True", INITIALIZED), (BLOCKED, "False", "NotBlocked"))
+    )
+    status = SharedGroupStatus(turn=1, conditions=written)
+    return SharedGroup(metadata=meta, spec=SharedGroupSpec(group=name), status=status)
+
+
 def _sample(node: str, sample: int) -> events.GpusObserved:
     device = Device(uuid="GPU-1", total_mb=24_000, free_mb=24_000, used_mb=0, vendor="nvidia")
     return events.GpusObserved(node=node, boot="b", sample=sample, devices=(device,))
@@ -98,6 +110,8 @@ def _observed(count: int, world: str) -> Iterator[AnyEvent]:
         yield _sample(name, 1)
     for proxy in ("proxy-0", "proxy-1"):
         yield events.ProxyObserved(proxy=proxy)
+    for number in range(0, count, 4) if world == "groups of 4" else ():
+        yield events.GroupObserved(group=_shared_group(f"g{number // 4}"))
     for number in range(count):
         one = model(number, world)
         yield events.ModelObserved(model=one)

@@ -63,7 +63,8 @@ def chart(built: str) -> dict[Path, str]:
     texts = [text for text in re.split(r"^---\n", built, flags=re.MULTILINE) if text.strip()]
     objects = [(yaml.safe_load(text), text) for text in texts]
     settings = next(obj for obj, _ in objects if obj["metadata"]["name"].startswith("flexinfer-settings"))
-    files: dict[Path, str] = {CHART / "crds" / "models.yaml": (ROOT / "crds" / "models.yaml").read_text()}
+    definitions = sorted((ROOT / "crds").glob("[a-z]*.yaml"))
+    files: dict[Path, str] = {CHART / "crds" / file.name: file.read_text() for file in definitions}
     for obj, text in objects:
         if obj["kind"] == "CustomResourceDefinition":
             continue

@@ -15,6 +15,7 @@ import yaml
 
 from flexinfer import backends
 from flexinfer.api import conditions, reasons
+from flexinfer.api.group_reasons import GROUP_FACTS
 from flexinfer.api.groupversion import API_VERSION
 from flexinfer.api.services import CHANGED_RECEIVERS, OWNERS
 from flexinfer.backends.options import Key
@@ -37,6 +38,7 @@ def pages() -> dict[Path, str]:
         FOLDER / "settings.md": MADE + settings_page(),
         FOLDER / "backends.md": MADE + backends_page(),
         FOLDER / "model.md": MADE + model_page(),
+        FOLDER / "sharedgroup.md": MADE + shared_group_page(),
         FOLDER / "rights.md": MADE + rights_page(),
     }
 
@@ -228,13 +230,30 @@ def _cell(text: str) -> str:
 
 def model_page() -> str:
     """Return the page of the Model's fields, from the CRD."""
-    crd = yaml.safe_load((ROOT / "crds" / "models.yaml").read_text())
+    return f"# Model ({API_VERSION})\n\n`kubectl explain model.spec` prints the same.\n\n{_table('models')}"
+
+
+def shared_group_page() -> str:
+    """Return the page of the SharedGroup: its fields, from the CRD, and the reasons of its conditions."""
+    rows = "\n".join(
+        f"| `{reason}` | {facts.condition} | {facts.meaning} | {facts.remedy} |"
+        for reason, facts in sorted(GROUP_FACTS.items())
+    )
+    return (
+        f"# SharedGroup ({API_VERSION})\n\nThe one object in which the devices of a shared group are given out: "
+        "[Share one GPU between models](../how-to/share-a-gpu.md). `kubectl explain sharedgroup` prints the same.\n\n"
+        f"{_table('sharedgroups')}\n"
+        "## Conditions\n\nThe arbiter writes them, and an Event at each change.\n\n"
+        f"| Reason | Condition | Meaning | Remedy |\n|---|---|---|---|\n{rows}\n"
+    )
+
+
+def _table(plural: str) -> str:
+    """Return the table of the fields of a CRD."""
+    crd = yaml.safe_load((ROOT / "crds" / f"{plural}.yaml").read_text())
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     rows = "\n".join(_fields(schema, ""))
-    return (
-        f"# Model ({API_VERSION})\n\n`kubectl explain model.spec` prints the same.\n\n"
-        f"| Field | Type | Default | Meaning |\n|---|---|---|---|\n{rows}\n"
-    )
+    return f"| Field | Type | Default | Meaning |\n|---|---|---|---|\n{rows}\n"
 
 
 def _fields(schema: dict[str, Any], path: str) -> list[str]:

@@ -8,7 +8,17 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Gpu, Metadata, Model, ModelSpec, ModelStatus, Placement, Serverless
-from flexinfer.events.events import AnyEvent, ModelObserved, NodeObserved, WorkloadObserved
+from flexinfer.api.sharedgroup import (
+    GRANTED,
+    INITIALIZED,
+    HeldDevice,
+    Holder,
+    SharedGroup,
+    SharedGroupSpec,
+    SharedGroupStatus,
+    object_name,
+)
+from flexinfer.events.events import AnyEvent, GroupObserved, ModelObserved, NodeObserved, WorkloadObserved
 from flexinfer.events.nodes import NodeFacts
 from flexinfer.events.workload import PodFacts
 from flexinfer.state.apply import apply_events
@@ -84,8 +94,38 @@ def a_node(name: str = "a", **changes: Any) -> NodeFacts:
     return NodeFacts(**(facts | changes))
 
 
+def a_holder(name: str = "llama", **changes: Any) -> Holder:
+    """Return a holder of the node `a`, with turn 1; `devices` are uuids or HeldDevices."""
+    devices = changes.pop("devices", ())
+    held = tuple(HeldDevice(uuid=device) if isinstance(device, str) else device for device in devices)
+    facts: dict[str, Any] = {"uid": f"uid-{name}", "turn": 1, "step": GRANTED, "node": "a"}
+    return Holder(model=name, devices=held, **(facts | changes))
+
+
+def a_group(*holders: Holder, name: str = "card", **changes: Any) -> SharedGroup:
+    """Return the initialised SharedGroup of a group, with these holders."""
+    conditions_ = (a_condition("Accepted"), a_condition(INITIALIZED))
+    initialized = changes.pop("initialized", True)
+    status = SharedGroupStatus(
+        turn=changes.pop("turn", max((holder.turn for holder in holders), default=0)),
+        holders=holders,
+        conditions=changes.pop("conditions", conditions_ if initialized else ()),
+    )
+    metadata: dict[str, Any] = {
+        "name": object_name(name),
+        "namespace": "default",
+        "uid": f"uid-group-{name}",
+        "resource_version": str(changes.pop("version", 1)),
+        "generation": 1,
+        "finalizers": ("flexinfer.ai/held",),
+    }
+    return SharedGroup(
+        metadata=Metadata(**(metadata | changes)), spec=SharedGroupSpec(group=name), status=status
+    )
+
+
 def a_state(
-    *parts: Model | NodeFacts | WorkloadObserved | AnyEvent, connected: float | None = 0.0
+    *parts: Model | NodeFacts | SharedGroup | AnyEvent, connected: float | None = 0.0
 ) -> ObservedState:
     """Return the observed state after the parts were observed at NOW, in their order."""
     state = apply_events(ObservedState(), [Observation(_event(part), NOW) for part in parts])
@@ -97,6 +137,8 @@ def _event(part: Any) -> AnyEvent:
         return ModelObserved(model=part)
     if isinstance(part, NodeFacts):
         return NodeObserved(name=part.name, node=part)
+    if isinstance(part, SharedGroup):
+        return GroupObserved(group=part)
     event: AnyEvent = part
     return event
 

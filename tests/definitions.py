@@ -32,10 +32,18 @@ def the_crd() -> Object:
 
 
 @cache
+def the_group_crd() -> Object:
+    """Return the CustomResourceDefinition of SharedGroup."""
+    crd: Object = yaml.safe_load((ROOT / "crds" / "sharedgroups.yaml").read_text())
+    return crd
+
+
+@cache
 def a_registry() -> Registry:
-    """Return a registry that serves Models."""
+    """Return a registry that serves Models and SharedGroups."""
     registry = builtin_registry()
     registry.install(the_crd())
+    registry.install(the_group_crd())
     return registry
 
 

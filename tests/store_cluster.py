@@ -89,12 +89,16 @@ class StoreCluster:
         )
         return _typed(kind, written.obj)
 
-    async def replace(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
+    async def replace(
+        self, kind: Kind[T], namespace: str, name: str, body: Any, *, subresource: str = ""
+    ) -> T:
         """Replace an object; its resourceVersion must be the current one."""
         await self._pause()
         plain = {"apiVersion": kind.api_version, "kind": kind.name} | _plain(body)
         written = self._do(
-            lambda: self._store.update(self._resource(kind), namespace or None, name, plain, Options())
+            lambda: self._store.update(
+                self._resource(kind), namespace or None, name, plain, Options(), subresource=subresource
+            )
         )
         return _typed(kind, written.obj)
 

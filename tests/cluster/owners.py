@@ -8,12 +8,20 @@ from typing import Any
 import msgspec
 
 from flexinfer.api import conditions, kube
+from flexinfer.api.conditions import Condition
 from flexinfer.api.groupversion import API_VERSION, KIND
-from flexinfer.api.model import Model
+from flexinfer.api.model import Metadata, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.services import OWNERS
-from flexinfer.events.workload import GroupLease, group_lease, lease_name, lease_of
-from flexinfer.runtime.kubernetes.api import LEASES, MODELS, PODS, Kind, NotFoundError
+from flexinfer.api.sharedgroup import (
+    INITIALIZED,
+    Holder,
+    SharedGroup,
+    SharedGroupSpec,
+    SharedGroupStatus,
+    object_name,
+)
+from flexinfer.runtime.kubernetes.api import MODELS, PODS, SHARED_GROUPS, Kind, NotFoundError
 from flexinfer.runtime.kubernetes.client import KubernetesClient
 
 NAMESPACES: Kind[Any] = Kind("v1", "Namespace", "namespaces", msgspec.Raw, namespaced=False)
@@ -63,10 +71,10 @@ class Owners:
         except NotFoundError:
             return None
 
-    async def lease(self, group: str) -> GroupLease | None:
-        """Return the Lease of a group, or None."""
+    async def group(self, group: str) -> SharedGroup | None:
+        """Return the SharedGroup of a group, or None."""
         try:
-            return group_lease(await self._cluster.get(LEASES, self._namespace, lease_name(group)))
+            return await self._cluster.get(SHARED_GROUPS, self._namespace, object_name(group))
         except NotFoundError:
             return None
 
@@ -101,25 +109,32 @@ class Owners:
         await self.write_condition(name, conditions.WANTED, wanted, reason)
 
     async def turn(self, name: str, group: str, turn: int, step: str) -> None:
-        """Write a step of a turn to the group's Lease, and Granted to its holder."""
-        model, current = await self.model(name), await self.lease(group)
-        lease = GroupLease(
-            namespace=self._namespace,
-            group=group,
-            version=current.version if current else 0,
-            holder=name,
-            holder_uid=model.uid,
-            step=step,
-            turn=turn,
-        )
-        if current is None:
-            await self._cluster.create(LEASES, self._namespace, lease_of(lease))
-        else:
-            await self._cluster.replace(LEASES, self._namespace, lease.name, lease_of(lease))
+        """Write a step of a turn to the group's SharedGroup, and Granted to its holder."""
+        model = await self.model(name)
+        holder = Holder(model=name, uid=model.uid, turn=turn, step=step)
+        await self.write_group(group, SharedGroupStatus(turn=turn, holders=(holder,)))
         granted = ("True", Reason.GRANTED) if step == "Granted" else ("False", Reason.RELEASED)
-        state = "Active" if step == "Granted" else "Releasing"
-        shared = {"group": group, "state": state, "turn": turn, "holder": name}
+        state = "Holding" if step == "Granted" else "Releasing"
+        shared = {"group": group, "state": state, "turn": turn, "holders": [name]}
         await self.write_condition(name, conditions.GRANTED, *granted, sharedGroup=shared)
+
+    async def write_group(self, group: str, status: SharedGroupStatus) -> None:
+        """Write the status of a group's SharedGroup, as initialised; creates it if there is none."""
+        current = await self.group(group)
+        if current is None:
+            metadata = Metadata(name=object_name(group), namespace=self._namespace)
+            body = SharedGroup(metadata=metadata, spec=SharedGroupSpec(group=group))
+            current = await self._cluster.create(SHARED_GROUPS, self._namespace, body)
+        initialized = Condition(
+            type=INITIALIZED,
+            status="True",
+            reason=INITIALIZED,
+            last_transition_time="2026-01-01T00:00:00Z",
+        )
+        status = msgspec.structs.replace(status, conditions=(initialized,))
+        body = msgspec.structs.replace(current, status=status)
+        name = current.metadata.name
+        await self._cluster.replace(SHARED_GROUPS, self._namespace, name, body, subresource="status")
 
     async def stopped(self, name: str, turn: int) -> None:
         """Set Ready to False/Stopped for a turn, as the launcher does when its engine has stopped."""
@@ -139,11 +154,11 @@ class Owners:
                 await asyncio.sleep(0.03)
             return pod
 
-    async def until_lease(
-        self, group: str, predicate: Callable[[GroupLease | None], object]
-    ) -> GroupLease | None:
-        """Wait until a predicate holds for the Lease of a group."""
+    async def until_group(
+        self, group: str, predicate: Callable[[SharedGroup | None], object]
+    ) -> SharedGroup | None:
+        """Wait until a predicate holds for the SharedGroup of a group."""
         async with asyncio.timeout(_TIMEOUT):
-            while not predicate(lease := await self.lease(group)):
+            while not predicate(current := await self.group(group)):
                 await asyncio.sleep(0.03)
-            return lease
+            return current

@@ -160,17 +160,17 @@ def test_the_launcher_deletes_only_objects_of_flexinfer(installed: Kubectl) -> N
 
 
 def test_the_arbiter_writes_only_leases_of_flexinfer(installed: Kubectl) -> None:
-    """Its RBAC verbs would allow it to write the Leases of the cluster's own controllers."""
+    """In the namespace of the components alone, and there only those with a name of FlexInfer."""
     arbiter = ("--as", account("arbiter"))
 
-    def lease(name: str) -> str:
-        meta = {"name": name, "namespace": "kube-system"}
+    def lease(name: str, space: str) -> str:
+        meta = {"name": name, "namespace": space}
         return text({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": {}})
 
-    assert "names begin with flexinfer-" in installed.refused(
-        *arbiter, *CREATE, stdin=lease("kube-scheduler")
-    )
-    installed.accepted(*arbiter, *CREATE, stdin=lease("flexinfer-group-x"))
+    installed.refused(*arbiter, *CREATE, stdin=lease("kube-scheduler", "kube-system"))
+    refused = installed.refused(*arbiter, *CREATE, stdin=lease("kube-scheduler", "flexinfer-system"))
+    assert "names begin with flexinfer-" in refused
+    installed.accepted(*arbiter, *CREATE, stdin=lease("flexinfer-x", "flexinfer-system"))
 
 
 def test_the_policies_pass_the_type_check(installed: Kubectl) -> None:

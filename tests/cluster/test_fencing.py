@@ -18,9 +18,8 @@ from flexinfer.api import conditions
 from flexinfer.api.labels import RUNNING_FINALIZER
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
-from flexinfer.events.workload import FREED, GRANTED, RELEASING, STOPPED, GroupLease, lease_name, lease_of
+from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, SharedGroup, SharedGroupStatus
 from flexinfer.local import instance as instances
-from flexinfer.runtime.kubernetes.api import LEASES
 from flexinfer.runtime.kubernetes.client import KubernetesClient, connected
 from tests.cluster.owners import Owners
 from tests.cluster.relay import Call, HeldRequest, Relay, relay
@@ -137,7 +136,7 @@ async def launcher_scenario(
         await owners.until(name, lambda model: model.condition(conditions.READY) is not None)
     pair.hold("post", "POST", "/pods", '"post-0"')
     pair.hold("finalizer", "PATCH", "/models/finalizer", RUNNING_FINALIZER)
-    pair.hold("look", "GET", f"/leases/{lease_name('look')}", answered=True)
+    pair.hold("look", "GET", "/sharedgroups/look", answered=True)
     pair.hold("gate", "PATCH", "/pods/gate-0")
     pair.hold("delete", "DELETE", "/pods/delete-0")
     pair.hold("stopped", "PATCH", "/models/stopped/status", '"Stopped"')
@@ -217,8 +216,8 @@ def test_a_start_paused_before_the_finalizer_does_not_add_it_to_a_namesake(launc
     assert launcher.facts["orphan"] is None
 
 
-def test_a_start_paused_after_it_read_the_lease_removes_no_gate(launcher: Outcome) -> None:
-    """The group's Lease is `Granted`, but its leader Lease has expired by its own clock: it sends no patch."""
+def test_a_start_paused_after_it_read_the_shared_group_removes_no_gate(launcher: Outcome) -> None:
+    """The turn is `Granted`, but its leader Lease has expired by its own clock: it sends no patch."""
     assert launcher.statuses["look"] == 200
     assert launcher.facts["look"] is None
     assert not [call for call in launcher.writes_after_resume if "look-0" in call.path]
@@ -272,24 +271,24 @@ async def arbiter_scenario(
         await owners.prepare(name)
     await owners.apply("rival", group="grant")
     await owners.prepare("rival")
-    previous = GroupLease(namespace="fencing-arbiter", group="grant", step=FREED, turn=4)
-    await cluster.create(LEASES, "fencing-arbiter", lease_of(previous))
+    await owners.write_group("grant", SharedGroupStatus(turn=4))
     for name in HOLDERS:
         await owners.want(name)
         await owners.until(name, lambda model: model.is_true(conditions.GRANTED))
     for name in ("stop", "free"):
         await owners.want(name, "False")
-        await owners.until_lease(name, _step_is(RELEASING))
-    pair.hold("grant", "PUT", f"/leases/{lease_name('grant')}", _step_json(GRANTED))
-    pair.hold("first", "POST", "/leases", lease_name("first"))
-    pair.hold("release", "PUT", f"/leases/{lease_name('release')}", _step_json(RELEASING))
-    pair.hold("stop", "PUT", f"/leases/{lease_name('stop')}", _step_json(STOPPED))
-    pair.hold("free", "PUT", f"/leases/{lease_name('free')}", _step_json(FREED))
+        await owners.until_group(name, _step_is(RELEASING))
+    turns = {name: await _turn(owners, name) for name in HOLDERS}
+    pair.hold("grant", "PUT", "/sharedgroups/grant/status", _step_json(GRANTED))
+    pair.hold("first", "PUT", "/sharedgroups/first/status", _step_json(GRANTED))
+    pair.hold("release", "PUT", "/sharedgroups/release/status", _step_json(RELEASING))
+    pair.hold("stop", "PUT", "/sharedgroups/stop/status", _step_json(STOPPED))
+    pair.hold("free", "PUT", "/sharedgroups/free/status", '"holders":[]')
     pair.hold("status", "PATCH", "/models/status/status", '"True"')
     await asyncio.gather(
         *(owners.want(name) for name in QUEUED),
         owners.want("release", "False"),
-        *(owners.stopped(name, 1) for name in ("stop", "free")),
+        *(owners.stopped(name, turns[name]) for name in ("stop", "free")),
     )
     await pair.pause()
     await owners.want("grant", "False")
@@ -298,20 +297,30 @@ async def arbiter_scenario(
     await owners.until("rival", lambda model: model.is_true(conditions.GRANTED))
     for name in ("first", "status"):
         await owners.until(name, lambda model: model.is_true(conditions.GRANTED))
-    for name, step in (("release", RELEASING), ("stop", FREED), ("free", FREED)):
-        await owners.until_lease(name, _step_is(step))
+    for name, step in (("release", RELEASING), ("stop", ""), ("free", "")):
+        await owners.until_group(name, _step_is(step))
     await pair.resume(outcome)
     for name in (*HOLDERS, *QUEUED):
-        outcome.facts[name] = await owners.lease(name)
+        outcome.facts[name] = await owners.group(name)
+    outcome.facts["turns"] = turns
 
 
-def _step_is(step: str) -> Callable[[GroupLease | None], bool]:
-    """Return a predicate: the turn is at this step."""
-    return lambda lease: lease is not None and lease.step == step
+async def _turn(owners: Owners, name: str) -> int:
+    """Return the turn that a group's holder has."""
+    group = await owners.until_group(name, lambda group: group is not None and group.status.holders)
+    assert group is not None
+    return group.status.holders[0].turn
+
+
+def _step_is(step: str) -> Callable[[SharedGroup | None], bool]:
+    """Return a predicate: the holder is at this step; none holds the devices if it is empty."""
+    return lambda group: (
+        group is not None and [h.step for h in group.status.holders] == ([step] if step else [])
+    )
 
 
 def _step_json(step: str) -> str:
-    return f'"flexinfer.ai/step":"{step}"'
+    return f'"step":"{step}"'
 
 
 @pytest.fixture(scope="module")
@@ -321,23 +330,21 @@ def arbiter(plane: Running, tmp_path_factory: pytest.TempPathFactory) -> Outcome
 
 
 def test_a_grant_of_a_device_that_another_model_holds_is_refused(arbiter: Outcome) -> None:
-    """By the resourceVersion of the group's Lease: a turn has one holder."""
+    """By the resourceVersion of the SharedGroup: a turn has one holder."""
     assert arbiter.statuses["grant"] == CONFLICT
-    lease = arbiter.facts["grant"]
-    assert isinstance(lease, GroupLease)
-    assert (lease.holder, lease.turn, lease.step) == ("rival", 5, GRANTED)
+    group = arbiter.facts["grant"]
+    assert isinstance(group, SharedGroup)
+    assert [(h.model, h.turn, h.step) for h in group.status.holders] == [("rival", 5, GRANTED)]
 
 
 @pytest.mark.parametrize("step", ["first", "release", "stop", "free"])
 def test_every_other_step_of_a_turn_is_refused_too(arbiter: Outcome, step: str) -> None:
-    """The new leader has made the step, so the resourceVersion is stale.
-
-    A first grant conflicts with the existing Lease.
-    """
+    """The new leader has made the step, so the resourceVersion is stale."""
     assert arbiter.statuses[step] == CONFLICT
-    lease = arbiter.facts[step]
-    assert isinstance(lease, GroupLease)
-    assert lease.turn == 1
+    group, turns = arbiter.facts[step], arbiter.facts["turns"]
+    assert isinstance(group, SharedGroup)
+    assert isinstance(turns, dict)
+    assert step == "first" or group.status.turn == turns[step]
 
 
 def test_a_status_write_of_a_member_is_refused_by_its_resource_version(arbiter: Outcome) -> None:

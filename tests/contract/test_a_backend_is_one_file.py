@@ -133,7 +133,7 @@ def test_the_definition_accepts_its_name_and_alias(tree: Path) -> None:
     """In every copy of it: the CRD itself, the manifest to install, the chart."""
     for path in ("crds/models.yaml", "deploy/install.yaml", "deploy/chart/crds/models.yaml"):
         documents = [obj for obj in yaml.safe_load_all((tree / path).read_text()) if obj]
-        (crd,) = (obj for obj in documents if obj["kind"] == "CustomResourceDefinition")
+        (crd,) = (obj for obj in documents if obj["metadata"]["name"] == "models.ai.flexinfer")
         schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
         backend = schema["properties"]["spec"]["properties"]["backend"]
         assert {"made-up", "mdp"} <= set(backend["enum"]), path

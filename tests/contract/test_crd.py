@@ -41,10 +41,10 @@ FULL_STATUS: Object = {
     "lastActiveTime": "2026-11-01T00:00:00Z",
     "sharedGroup": {
         "group": "homelab-gpu",
-        "state": "Active",
+        "state": "Holding",
         "turn": 7,
         "position": 0,
-        "holder": "default/llama",
+        "holders": ["llama"],
         "since": "2026-11-01T00:00:00Z",
         "wait": "12s",
     },
@@ -77,6 +77,7 @@ FULL_STATUS: Object = {
         "loadSeconds": 2.5,
         "restarts": 0,
         "turn": 7,
+        "podUID": "6f1a",
     },
 }
 

@@ -98,9 +98,12 @@ def sources(service: str) -> list[Path]:
     if service in CONTROLLERS:
         return [
             *files,
-            *(RUNTIME / f"{name}.py" for name in ("controller", "status_writer", "leader_election")),
+            *(
+                RUNTIME / f"{name}.py"
+                for name in ("controller", "status_writer", "event_recorder", "leader_election")
+            ),
         ]
-    own = (RUNTIME / f"{name}.py" for name in ("status_writer", "leader_election"))
+    own = (RUNTIME / f"{name}.py" for name in ("status_writer", "event_recorder", "leader_election"))
     return [*files, *own] if service == "watcher" else files
 
 

@@ -77,8 +77,9 @@ class Product:
         self.kubectl("delete", "mdl", *names, "--ignore-not-found", "--timeout=90s")
 
     def remove_models(self) -> None:
-        """Delete every Model."""
-        self.kubectl("delete", "mdl", "--all", "--all-namespaces", "--timeout=120s")
+        """Delete every Model, then every SharedGroup: its finalizer goes once no Model holds the devices."""
+        for kind in ("mdl", "sharedgroups"):
+            self.kubectl("delete", kind, "--all", "--all-namespaces", "--timeout=120s")
 
     def condition(self, name: str, kind: str = "Ready") -> dict[str, Any]:
         """Return a condition of a Model; empty if it has none."""

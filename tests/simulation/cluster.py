@@ -180,14 +180,16 @@ class FaultyCluster:
         self._simulation.refuse_if_forbidden(kind, namespace, body)
         return await self._of(kind, namespace).create(kind, namespace, body)
 
-    async def replace(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
+    async def replace(
+        self, kind: Kind[T], namespace: str, name: str, body: Any, *, subresource: str = ""
+    ) -> T:
         """PUT."""
         return await self._write(
             "replace",
             kind,
             (namespace, name),
             body,
-            lambda: self._of(kind, namespace).replace(kind, namespace, name, body),
+            lambda: self._of(kind, namespace).replace(kind, namespace, name, body, subresource=subresource),
         )
 
     async def apply(

@@ -47,7 +47,9 @@ class LeaseTable(StoreCluster):
             raise AlreadyExistsError(f"lease {body.metadata.name} exists", 409)
         return cast("T", self._keep(body))
 
-    async def replace(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
+    async def replace(
+        self, kind: Kind[T], namespace: str, name: str, body: Any, *, subresource: str = ""
+    ) -> T:
         """Replace a Lease that nobody wrote meanwhile."""
         current = cast("kube.Lease", await self.get(kind, namespace, name))
         if current.metadata.resource_version != body.metadata.resource_version:

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 
 from flexinfer.api.labels import MODEL_UID_LABEL, RUNNING_FINALIZER, TURN_LABEL
-from flexinfer.events.workload import GroupLease, lease_of
+from flexinfer.api.sharedgroup import FREED
 from flexinfer.runtime.kubernetes.api import MODELS
 from localkube.apiserver.watch_cache import Change
-from tests.builders import a_model
+from tests.builders import a_group, a_holder, a_model
 from tests.simulation.engine import Engine
 from tests.simulation.laws.base import Call, Object
 from tests.simulation.loop import run
@@ -56,9 +56,9 @@ def pod(turn: int, *, gated: bool = False) -> Object:
 
 
 def granting(turn: int, step: str) -> Object:
-    """Return the object that grants the group `g`."""
-    lease = GroupLease(namespace="default", group="g", holder="m", holder_uid=UID, turn=turn, step=step)
-    plain: Object = msgspec.to_builtins(lease_of(lease))
+    """Return the object that grants the group `g`; a turn that is over is no longer in it."""
+    holders = () if step == FREED else (a_holder("m", uid=UID, turn=turn, step=step),)
+    plain: Object = msgspec.to_builtins(a_group(*holders, name="g", turn=turn))
     return plain
 
 

@@ -1,4 +1,4 @@
-"""The resources of the simulation: the built-in kinds and the CRD, loaded once."""
+"""The resources of the simulation: the built-in kinds and the CRDs, loaded once."""
 
 import functools
 from pathlib import Path
@@ -9,18 +9,19 @@ import yaml
 from localkube.apiserver.builtin_resources import builtin_registry
 from localkube.apiserver.registry import Registry
 
-CRD = Path(__file__).resolve().parents[2] / "crds" / "models.yaml"
+CRDS = Path(__file__).resolve().parents[2] / "crds"
 
 
 @functools.cache
-def _crd() -> dict[str, Any]:
-    crd: dict[str, Any] = yaml.safe_load(CRD.read_text())
-    return crd
+def _crds() -> list[dict[str, Any]]:
+    files = sorted(CRDS.glob("[a-z]*.yaml"))
+    return [yaml.safe_load(file.read_text()) for file in files]
 
 
 @functools.cache
 def registry() -> Registry:
     """Return the registry; it has no objects, so all simulations share it."""
     shared = builtin_registry()
-    shared.install(_crd())
+    for crd in _crds():
+        shared.install(crd)
     return shared

@@ -11,10 +11,10 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import FREED, STOPPED
 from flexinfer.arbiter.__main__ import controller as arbiter
-from flexinfer.arbiter.decide import Advance
-from flexinfer.arbiter.group import groups_of
-from flexinfer.events.workload import FREED, STOPPED
+from flexinfer.arbiter.effects import Advance
+from flexinfer.arbiter.keys import group_in
 from flexinfer.proxy.gateway import Gateway, ProxiedRequest
 from flexinfer.reaper.__main__ import controller as reaper
 from flexinfer.reaper.memory import Memory
@@ -60,9 +60,13 @@ class _Dropping(Gateway):
 def _free_at_once(state: ObservedState, memory: None, key: str, now: float) -> Iterator[Any]:
     """Decide as the arbiter does, but free a device without a check of its memory."""
     yield from ARBITER.decide(state, memory, key, now)
-    for group in groups_of(state):
-        if group.lease.step == STOPPED:
-            yield Advance(lease=group.lease, step=FREED, reason=group.lease.reason)
+    found = group_in(key)
+    group = state.group(*found) if found is not None else None
+    for holder in group.status.holders if group is not None else ():
+        if group is not None and holder.step == STOPPED:
+            yield Advance(
+                group=group, holder=holder, step=FREED, model=state.models.get(f"default/{holder.model}")
+            )
 
 
 def _never_idle(state: ObservedState, memory: Memory, key: str, now: float) -> Iterator[Any]:

@@ -6,7 +6,7 @@ import pytest
 from flexinfer.api import conditions
 from flexinfer.api.labels import MODEL_UID_LABEL
 from flexinfer.api.reasons import Reason
-from flexinfer.events.workload import FREED, GRANTED, RELEASING, STOPPED
+from flexinfer.api.sharedgroup import FREED, GRANTED, RELEASING, STOPPED
 from flexinfer.runtime.kubernetes.api import MODELS, PODS
 from localkube.apiserver.requests import Options
 from tests.simulation.laws.base import Object
@@ -79,8 +79,8 @@ PLANTED: dict[str, tuple[str, tuple[Act, ...]]] = {
         "went from 2 to 1",
         (
             writes(GROUP_KIND, None, granting(2, GRANTED)),
-            writes(GROUP_KIND, granting(2, GRANTED), None),
-            writes(GROUP_KIND, None, granting(1, GRANTED)),
+            writes(GROUP_KIND, granting(2, STOPPED), granting(2, FREED)),
+            writes(GROUP_KIND, granting(2, FREED), granting(1, GRANTED)),
         ),
     ),
     "a step that is left out": (

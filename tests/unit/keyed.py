@@ -6,15 +6,15 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from flexinfer.api.model import BackendStatus, Gpu, Model, Placement
+from flexinfer.api.model import BackendStatus, Gpu, GroupMembership, Model, Placement
 from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import GRANTED, RELEASING
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.events.workload import GRANTED, RELEASING, GroupLease
 from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
-from tests.builders import NOW, a_model, a_node, a_pod
+from tests.builders import NOW, a_group, a_holder, a_model, a_node, a_pod
 
 NAMES, NODES, PROXIES = ("a", "b", "c"), ("n1", "n2"), ("p", "q")
 Decide = Callable[[ObservedState, str, float], Iterable[Any]]
@@ -56,7 +56,12 @@ def models(draw: st.DrawFn) -> events.ModelObserved:
         placement=Placement(node=draw(st.sampled_from(NODES))),
         serverless={"enabled": draw(st.booleans()), "idle_timeout": "20s"},
         gpu=draw(st.sampled_from([None, Gpu(vendor="nvidia", shared="card")])),
-        backend_status=BackendStatus(restarts=draw(st.integers(0, 7))),
+        backend_status=BackendStatus(
+            restarts=draw(st.integers(0, 7)),
+            turn=draw(st.integers(0, 2)),
+            pod_uid=draw(st.sampled_from(["", "p"])),
+        ),
+        shared_group=draw(st.sampled_from([None, GroupMembership(group="card", state="Holding", turn=1)])),
         deletion_timestamp=draw(st.sampled_from([None, None, None, "2026-11-24T12:00:00Z"])),
     )
     return events.ModelObserved(model=model)
@@ -64,8 +69,8 @@ def models(draw: st.DrawFn) -> events.ModelObserved:
 
 @st.composite
 def workloads(draw: st.DrawFn) -> events.WorkloadObserved:
-    """Return the Pods of a Model, and perhaps the Lease of the group."""
-    name, holder = draw(st.sampled_from(NAMES)), draw(st.sampled_from(NAMES))
+    """Return the Pods of a Model."""
+    name = draw(st.sampled_from(NAMES))
     model: Model = a_model(name, uid=f"uid-{name}-{draw(st.integers(0, 1))}")
     pod = a_pod(
         model,
@@ -76,14 +81,21 @@ def workloads(draw: st.DrawFn) -> events.WorkloadObserved:
         running=draw(st.booleans()),
         gates=draw(st.sampled_from([(), ("flexinfer.ai/turn-0",)])),
     )
-    lease = GroupLease(
-        namespace="default", group="card", version=draw(st.integers(1, 9)), holder=holder,
-        holder_uid=f"uid-{holder}-0", step=draw(st.sampled_from([GRANTED, RELEASING])), turn=draw(st.integers(0, 2)),
-    )  # fmt: skip
-    pods = draw(st.sampled_from([(), (pod,)]))
-    return events.WorkloadObserved(
-        namespace="default", name=name, pods=pods, lease=draw(st.sampled_from([None, lease]))
-    )
+    return events.WorkloadObserved(namespace="default", name=name, pods=draw(st.sampled_from([(), (pod,)])))
+
+
+@st.composite
+def groups(draw: st.DrawFn) -> AnyEvent:
+    """Return the SharedGroup of the group, held by a Model or by none, or its deletion."""
+    name, version = draw(st.sampled_from(NAMES)), draw(st.integers(1, 9))
+    step, turn = draw(st.sampled_from([GRANTED, RELEASING])), draw(st.integers(1, 2))
+    holder = a_holder(name, uid=f"uid-{name}-0", step=step, turn=turn)
+    choices: list[AnyEvent] = [
+        events.GroupObserved(group=a_group(holder, version=version)),
+        events.GroupObserved(group=a_group(version=version, initialized=draw(st.booleans()))),
+        events.GroupDeleted(namespace="default", name="card", uid="uid-group-card", version=9),
+    ]
+    return draw(st.sampled_from(choices))
 
 
 @st.composite
@@ -106,7 +118,7 @@ def live(draw: st.DrawFn) -> AnyEvent:
     return draw(st.sampled_from(choices))
 
 
-EVENTS = models() | models() | workloads() | live()
+EVENTS = models() | models() | workloads() | groups() | live()
 HISTORIES = st.lists(st.tuples(EVENTS, st.integers(0, 20)), min_size=1, max_size=14)
 
 

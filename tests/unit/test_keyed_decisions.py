@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from benchmarks.decisions import CONTROLLERS
 from flexinfer.api import conditions
-from flexinfer.api.model import BackendStatus, Gpu, Model, Placement, SharedGroup
+from flexinfer.api.model import BackendStatus, Gpu, GroupMembership, Model, Placement
 from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent, WorkloadObserved
 from flexinfer.events.nodes import Device, DeviceProcess
@@ -25,7 +26,7 @@ from flexinfer.launcher.memory import EngineProbed
 from flexinfer.state.actions import RequeueAt, WriteStatus, written
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
-from tests.builders import a_model, a_node, a_pod
+from tests.builders import a_group, a_holder, a_model, a_node, a_pod
 
 NAMES, NODES, PROXIES = "abc", ("n1", "n2"), ("p1", "p2")
 _REASONS = {
@@ -67,6 +68,7 @@ class History:
             *[self._model] * 6,
             *[self._workload] * 3,
             self._deleted,
+            *[self._group] * 2,
             self._node,
             self._sample,
             *[self._activity] * 2,
@@ -105,7 +107,11 @@ class History:
             placement=chance.choice(
                 [None, Placement(node="n1", devices=("GPU-1",), vendor="nvidia"), Placement(node="n2")]
             ),
-            shared_group=SharedGroup(group=group, state="Queued", turn=1) if group else None,
+            shared_group=chance.choice(
+                [None, GroupMembership(group=group, state=chance.choice(["Queued", "Holding"]), turn=1)]
+            )
+            if group
+            else None,
             backend_status=chance.choice([None, BackendStatus(turn=1, restarts=1)]),
         )
         self._models[name] = model
@@ -134,6 +140,18 @@ class History:
             namespace="default", name=model.metadata.name, version=self._next(),
             pods=tuple(pods[: chance.choice([0, 1])]), jobs=jobs[: chance.choice([0, 1])],
         )  # fmt: skip
+
+    def _group(self) -> AnyEvent:
+        chance, name = self._chance, self._chance.choice("gh")
+        if chance.random() < 0.15:
+            uid = f"uid-group-{name}"
+            return events.GroupDeleted(namespace="default", name=name, uid=uid, version=self._next())
+        model = self._models[chance.choice(NAMES)]
+        step = chance.choice([GRANTED, RELEASING, STOPPED])
+        holder = a_holder(model.metadata.name, uid=model.uid, node="n1", devices=("GPU-1",), step=step)
+        holders = chance.choice([(), (holder,), (holder,)])
+        shared = a_group(*holders, name=name, version=self._next(), initialized=chance.random() < 0.8)
+        return events.GroupObserved(group=shared)
 
     def _node(self) -> AnyEvent:
         name, chance = self._chance.choice(NODES), self._chance

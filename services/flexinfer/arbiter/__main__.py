@@ -3,25 +3,29 @@
 import functools
 
 from flexinfer.api.services import SERVICES
-from flexinfer.arbiter.decide import Advance, Grant, decide
-from flexinfer.arbiter.perform import perform
-from flexinfer.runtime.controller import Controller, everything, on_everything, touches_everything
+from flexinfer.arbiter.decide import decide
+from flexinfer.arbiter.effects import Effect
+from flexinfer.arbiter.keys import keys, touched
+from flexinfer.arbiter.perform import Telemetry, perform
+from flexinfer.runtime.controller import Controller, stateless
 from flexinfer.runtime.process import run_all, runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
 
 
-def controller(settings: Settings) -> Controller[Grant | Advance, None, None]:
+def controller(settings: Settings) -> Controller[Effect, None, None]:
     """Return the arbiter's controller."""
     with_settings = functools.partial(
         decide, drain_seconds=settings.drain_seconds, memory_free_seconds=settings.memory_free_seconds
     )
+    telemetry = Telemetry()
     return Controller(
         name="arbiter",
-        decide=on_everything(with_settings),
-        keys=everything,
-        touched=touches_everything,
-        perform=perform,
+        decide=stateless(with_settings),
+        keys=keys,
+        touched=touched,
+        perform=functools.partial(perform, sample_of=telemetry.sample),
+        observe=telemetry.observe,
         subscriptions=subscriptions_of(SERVICES["arbiter"]),
         memory=None,
     )

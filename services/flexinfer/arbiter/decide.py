@@ -1,24 +1,36 @@
-"""Which Model holds the devices of a shared group: the steps of each group's Lease. Pure.
+"""Which Model holds the devices of a shared group: the steps of each group's SharedGroup. Pure.
 
-The steps of a turn, each a write of the Lease with its resourceVersion:
+The steps of a turn, each a write of the SharedGroup's status with its resourceVersion:
 
-    Freed -> Granted      the first of the queue gets turn n+1
-    Granted -> Releasing  the holder must leave: not wanted, not in the group, without its node, or deleted
+    Granted               the first of the queue gets the next turn, if no Model holds the devices
+    Granted -> Releasing  the holder must leave: not wanted, not in the group, without its node or its Pod, or deleted
     Releasing -> Stopped  the launcher wrote Ready=False/Stopped with this turn, or the holder was deleted
-    Stopped -> Freed      a sample taken after that shows the device's memory free
+    Stopped -> Freed      the device's memory is seen free (`release`): the holder is taken off the list
+
+Before the first of them the SharedGroup is created, and initialised: `initialize`.
 """
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
-from flexinfer.api import conditions
+from flexinfer.api import conditions, sharedgroup
+from flexinfer.api.conditions import Condition
+from flexinfer.api.group_reasons import GroupReason
 from flexinfer.api.model import Model
-from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import (
+    BLOCKED,
+    FREED,
+    GRANTED,
+    RELEASING,
+    STOPPED,
+    Holder,
+    SharedGroup,
+    object_name,
+)
+from flexinfer.arbiter.effects import Advance, Create, Effect, Grant, Initialize, Report, Unprotect
 from flexinfer.arbiter.granted import granted_in_group, granted_without_group
-from flexinfer.arbiter.group import Group, groups_of, left_group, must_leave
-from flexinfer.events import workload
-from flexinfer.events.workload import FREED, RELEASING, STOPPED, GroupLease
+from flexinfer.arbiter.group import Group, group_of, has_returned, holds_elsewhere, must_leave
+from flexinfer.arbiter.keys import group_in
+from flexinfer.arbiter.release import Blocked, Freeing, freeing
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
 
@@ -26,144 +38,193 @@ GRACE_SECONDS = 30.0
 """terminationGracePeriodSeconds of every engine Pod."""
 PATIENCE_SECONDS = 60.0
 """How long a release may take beyond draining and the grace period before the group counts as blocked."""
-_STALE_SECONDS = 30.0
-"""An older sample of the device says nothing about it: the agent sends one every 10 s."""
-_MEMORY_SLACK_MB = 512
-"""What a driver keeps for itself on an empty device."""
-
-
-class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """Grant a free device to a Model, as the next turn."""
-
-    lease: GroupLease
-    model: Model
-
-    @property
-    def key(self) -> str:
-        """The group."""
-        return f"group/{self.lease.namespace}/{self.lease.group}"
-
-
-class Advance(msgspec.Struct, frozen=True, kw_only=True):
-    """Move a Lease to its next step.
-
-    `holder` is the Model that this was decided from, None if it was deleted.
-    """
-
-    lease: GroupLease
-    step: str
-    holder: Model | None = None
-    reason: str = ""
-
-    @property
-    def key(self) -> str:
-        """The group."""
-        return f"group/{self.lease.namespace}/{self.lease.group}"
+Action = Effect | WriteStatus | RequeueAt
 
 
 def decide(
-    state: ObservedState, now: float, *, drain_seconds: float = 30.0, memory_free_seconds: float = 5.0
-) -> Iterator[WriteStatus | Grant | Advance | RequeueAt]:
-    """Yield the next step of every group, every change of Granted, and when to decide again."""
-    members: set[str] = set()
+    state: ObservedState,
+    key: str,
+    now: float,
+    *,
+    drain_seconds: float = 30.0,
+    memory_free_seconds: float = 5.0,
+) -> Iterator[Action]:
+    """Yield what a group, a SharedGroup of a wrong name, or a Model in no group needs next."""
     deadline = drain_seconds + GRACE_SECONDS + PATIENCE_SECONDS
-    for group in groups_of(state):
-        members |= {model.key for model in group.members}
-        yield from _next_step(group, state, now, memory_free_seconds)
-        blocked = _blocked(group, state, now, deadline)
-        if group.step_since is not None and group.lease.step in (RELEASING, STOPPED) and not blocked:
-            yield RequeueAt(group.step_since.at + deadline)
-        for model in group.members:
-            left = left_group(model, state)
-            if left is None or left.group == group.name:  # else the group that it left writes Granted
-                yield from granted_in_group(group, model, blocked)
-    for key in sorted(state.models):
-        model = state.models[key]
-        if key not in members and left_group(model, state) is None:
-            yield from granted_without_group(model, state, now)
+    names = group_in(key)
+    if names is None:
+        yield from _object_or_model(state, key, now)
+        return
+    group = group_of(state, *names)
+    if group.object is None or group.object.name != group.name:
+        yield from _without_object(group, state)
+    elif not group.object.initialized:
+        yield from _uninitialized(group, group.object, state)
+    else:
+        yield from _initialized(group, group.object, state, now, deadline, memory_free_seconds)
 
 
-def _next_step(
-    group: Group, state: ObservedState, now: float, memory_free_seconds: float
-) -> Iterator[Grant | Advance | RequeueAt]:
-    lease, holder = group.lease, group.holder
-    match lease.step:
-        case workload.FREED if group.queue:
-            yield Grant(lease=lease, model=group.queue[0])
-        case workload.GRANTED:
-            reason = "its Model was deleted" if holder is None else must_leave(holder, group)
-            if reason:
-                yield Advance(lease=lease, step=RELEASING, holder=holder, reason=reason)
-        case workload.RELEASING:
-            if holder is None or _has_stopped(holder, lease.turn):
-                yield Advance(lease=lease, step=STOPPED, holder=holder, reason=lease.reason)
-        case workload.STOPPED:
-            free_at = _free_at(group, state, now, memory_free_seconds)
-            if free_at is not None and free_at <= now:
-                yield Advance(lease=lease, step=FREED, reason=lease.reason)
-            elif free_at is not None:
-                yield RequeueAt(free_at)
+def _object_or_model(state: ObservedState, key: str, now: float) -> Iterator[Action]:
+    """Decide on a SharedGroup that does not count, and on a Model that is in no group."""
+    model = state.models.get(key)
+    if model is not None and not model.spec.group and not holds_elsewhere(model, "", state):
+        yield from granted_without_group(model, state, now)
+    ignored = state.groups.get(key.removeprefix("ignored/")) if key.startswith("ignored/") else None
+    if ignored is None or ignored.counts:
+        return
+    if ignored.deleting:
+        yield Unprotect(group=ignored)
+    condition = wrong_name(ignored)
+    if not conditions.same(ignored.condition(condition.type), condition):
+        yield Report(group=ignored, condition=condition)
+
+
+def wrong_name(group: SharedGroup) -> Condition:
+    """Return Accepted of a SharedGroup that does not have the name that is derived from its group."""
+    return Condition(
+        type=conditions.ACCEPTED,
+        status=conditions.FALSE,
+        reason=GroupReason.WRONG_NAME,
+        message=f"ignored: the SharedGroup of group {group.name} has the name {object_name(group.name)}; delete this object",
+        observed_generation=group.metadata.generation,
+    )
+
+
+def _without_object(group: Group, state: ObservedState) -> Iterator[Action]:
+    """Create the object of a group that a Model names, or that one still holds by its status."""
+    if group.object is not None:
+        taken = f"SharedGroup {group.object.metadata.name} belongs to group {group.object.name}; delete it: "
+        blocked = f"{taken}kubectl delete sharedgroup {group.object.metadata.name} -n {group.namespace}"
+        yield from _granted(group, group.members, state, blocked)
+        return
+    if any(_needs_object(key, state) for key in state.members(group.namespace, group.name)):
+        yield Create(namespace=group.namespace, group=group.name)
+    unwritten = [model for model in group.members if model.condition(conditions.GRANTED) is None]
+    yield from _granted(group, unwritten, state, "")
+
+
+def _needs_object(key: str, state: ObservedState) -> bool:
+    """Tell whether a Model needs its group's object: one that is being deleted only while it has Pods."""
+    model = state.effective(key)
+    return model is not None and (not model.deleting or bool(state.workload(model).pods))
+
+
+def _uninitialized(group: Group, shared: SharedGroup, state: ObservedState) -> Iterator[Action]:
+    """Initialise the object; what its members show stays as it is until then."""
+    if shared.deleting:
+        yield Unprotect(group=shared)
+        return
+    keys = sorted(state.members(group.namespace, group.name))
+    members = [model for key in keys if (model := state.models.get(key)) is not None]
+    models = tuple(model for model in members if not holds_elsewhere(model, group.name, state))
+    turns = [m.status.shared_group.turn for m in models if m.status.shared_group is not None]
+    turns += [m.status.backend.turn for m in models if m.status.backend is not None]
+    yield Initialize(group=shared, models=models, highest_turn=max(turns, default=0))
+
+
+def _initialized(
+    group: Group, shared: SharedGroup, state: ObservedState, now: float, deadline: float, settle: float
+) -> Iterator[Action]:
+    blocked: Blocked | None = None
+    for holder in group.holders:
+        since = state.step_since.get((shared.key, holder.uid))
+        began = since.at if since is not None else now
+        progress = _progress(group, holder, state, began, now, settle)
+        yield from _advance(group, shared, holder, progress)
+        if holder.step == GRANTED or progress.free:
+            continue
+        late = now >= began + deadline
+        overdue = _overdue(group, holder, state, progress, deadline) if late else None
+        blocked = blocked or progress.blocked or overdue
+        times = (began + deadline, progress.again)
+        yield from (RequeueAt(at) for at in times if at is not None and at > now)
+    yield from _unheld(group, shared)
+    yield from _report(shared, blocked)
+    yield from _granted(group, group.members, state, blocked.message if blocked is not None else "")
+
+
+def _progress(
+    group: Group, holder: Holder, state: ObservedState, began: float, now: float, settle: float
+) -> Freeing:
+    """Return how far the memory of a holder is; nothing is known of it before it has stopped, and while a Pod of it is seen."""
+    if holder.step != STOPPED or _has_open_pod(group, holder, state):
+        return Freeing()
+    return freeing(holder, began, state, now, settle)
+
+
+def _granted(
+    group: Group, members: Sequence[Model], state: ObservedState, blocked: str
+) -> Iterator[WriteStatus]:
+    """Yield Granted of members; of one that holds devices of another group, that group writes it."""
+    for model in members:
+        if not holds_elsewhere(model, group.name, state):
+            yield from granted_in_group(group, model, blocked)
+
+
+def _unheld(group: Group, shared: SharedGroup) -> Iterator[Action]:
+    """Give the devices to the first of the queue; one holder at a time."""
+    if group.holders:
+        return
+    if shared.deleting:
+        yield Unprotect(group=shared)
+    elif group.queue:
+        yield Grant(group=shared, model=group.queue[0])
+
+
+def _advance(group: Group, shared: SharedGroup, holder: Holder, progress: Freeing) -> Iterator[Action]:
+    """Yield the next step of a holder, if it is due."""
+    model = group.model(holder)
+    step, reason = "", holder.reason
+    match holder.step:
+        case sharedgroup.GRANTED:
+            reason = "its Model was deleted" if model is None else must_leave(model, shared, holder.turn)
+            step = RELEASING if reason else ""
+        case sharedgroup.RELEASING:
+            step = STOPPED if model is None or has_returned(model, holder.turn) else ""
         case _:
-            return
+            step = FREED if progress.free else ""
+    if step:
+        yield Advance(group=shared, holder=holder, step=step, model=model, reason=reason)
 
 
-def _has_stopped(holder: Model, turn: int) -> bool:
-    """Tell whether the launcher wrote that the engine of this very turn has stopped."""
-    ready, backend = holder.condition(conditions.READY), holder.status.backend
-    return (
-        ready is not None
-        and ready.status == conditions.FALSE
-        and ready.reason == Reason.STOPPED
-        and backend is not None
-        and backend.turn == turn
-    )
+def _has_open_pod(group: Group, holder: Holder, state: ObservedState) -> bool:
+    """Tell whether a Pod of the holder is still seen; none of a Model that was deleted, since its finalizer outlives them."""
+    model = group.model(holder)
+    return model is not None and any(not pod.gated for pod in state.workload(model).pods)
 
 
-def _free_at(group: Group, state: ObservedState, now: float, memory_free_seconds: float) -> float | None:
-    """Return from when the device counts as free, perhaps later than now; None if in use or unknown."""
-    since = group.step_since.at if group.step_since is not None else now
-    if any(not pod.gated for pod in _pods(group, state)):
+def _overdue(
+    group: Group, holder: Holder, state: ObservedState, progress: Freeing, deadline: float
+) -> Blocked | None:
+    """Return why devices are not released after `deadline` seconds, and the remedy."""
+    where = f"on node {holder.node}" if holder.node else "on an unknown node"
+    when = f"{deadline:.0f}s after its step {holder.step} began"
+    model = group.model(holder)
+    pods = ", ".join(pod.name for pod in state.workload(model).pods) if model is not None else ""
+    if holder.step == RELEASING or pods:
+        what = f"Pod {pods} of {holder.model}" if pods else f"the stop of {holder.model}"
+        remedy = (
+            "delete the Pod or end its process"
+            if pods
+            else "see `kubectl describe model` for what its stop waits for"
+        )
+        return Blocked(GroupReason.NOT_STOPPED, f"{what} {where} has not ended {when}; {remedy}")
+    if not progress.in_use:
         return None
-    node, uuids = _granted_devices(group)
-    sample = state.gpus.get(node)
-    if sample is None or not uuids or now - sample.at > _STALE_SECONDS:
-        return since + memory_free_seconds
-    if sample.at <= since:
-        return None  # taken before the engine had stopped
-    devices = [d for d in sample.observed.devices if d.uuid in uuids]
-    in_use = any(d.used_mb > _MEMORY_SLACK_MB and d.processes for d in devices)
-    return None if in_use else sample.at
-
-
-def _pods(group: Group, state: ObservedState) -> Sequence[workload.PodFacts]:
-    """Return the holder's Pods; none if it was deleted, since its finalizer outlives them."""
-    return state.workload(group.holder).pods if group.holder is not None else ()
-
-
-def _granted_devices(group: Group) -> tuple[str, Sequence[str]]:
-    """Return the node and devices of the turn.
-
-    A Lease of an earlier release lacks them, so the placement is used.
-    """
-    if group.lease.node:
-        return group.lease.node, group.lease.devices
-    placement = group.holder.status.placement if group.holder is not None else None
-    return (placement.node, placement.devices) if placement is not None else ("", ())
-
-
-def _blocked(group: Group, state: ObservedState, now: float, deadline: float) -> str:
-    """Return why the device is not released after `deadline` seconds, and the remedy; empty before that."""
-    if group.step_since is None or group.lease.step not in (RELEASING, STOPPED):
-        return ""
-    if now - group.step_since.at < deadline:
-        return ""
-    node = _granted_devices(group)[0]
-    where = f"on node {node}" if node else "on an unknown node"
-    when = f"after {deadline:.0f}s (step {group.lease.step})"
-    pods = ", ".join(pod.name for pod in _pods(group, state))
-    if pods:
-        remedy = "delete the Pod or end the process that uses the device"
-        return f"Pod {pods} of {group.lease.holder} is still {where} {when}; {remedy}"
-    return (
-        f"memory of {group.lease.holder} is still in use {where} {when}; end the process that uses the device"
+    return Blocked(
+        GroupReason.MEMORY_IN_USE,
+        f"memory of {holder.model} is still in use {where} {when}: {progress.in_use}; end the process that uses the device",
     )
+
+
+def _report(shared: SharedGroup, blocked: Blocked | None) -> Iterator[Action]:
+    """Yield the condition Blocked, if it changes."""
+    condition = Condition(
+        type=BLOCKED,
+        status=conditions.TRUE if blocked is not None else conditions.FALSE,
+        reason=blocked.reason if blocked is not None else GroupReason.NOT_BLOCKED,
+        message=conditions.one_line(blocked.message) if blocked is not None else "",
+        observed_generation=shared.metadata.generation,
+    )
+    if not conditions.same(shared.condition(BLOCKED), condition):
+        yield Report(group=shared, condition=condition)

@@ -1,14 +1,14 @@
-"""Granted, as each Model shows it: what its group's Lease says, and its place in the queue. Pure."""
+"""Granted, as each Model shows it: what its SharedGroup says, and its place in the queue. Pure."""
 
 from collections.abc import Iterator
 
 from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import Model, SharedGroup
+from flexinfer.api.model import GroupMembership, Model
 from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import GRANTED, Holder
 from flexinfer.api.status import GrantedStatus
-from flexinfer.arbiter.group import Group, first_missing_gate, may_hold
-from flexinfer.events.workload import GRANTED
+from flexinfer.arbiter.group import IDLE, QUEUED, Group, first_missing_gate, may_hold
 from flexinfer.state import actions
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
@@ -44,31 +44,32 @@ def _write(model: Model, status: GrantedStatus) -> Iterator[WriteStatus]:
 
 def _status(group: Group, model: Model, blocked: str) -> GrantedStatus:
     """Return Granted of a member and its view of the group."""
-    lease, holds = group.lease, group.is_held_by(model)
-    if holds and model.spec.group != group.name:
-        message = f"leaving group {group.name}: turn {lease.turn} is not released yet"
-        return _shared(group, "Releasing", _false(model, Reason.LEAVING_GROUP, message))
-    if blocked and (holds or may_hold(model)):
+    holder, waits = group.holder(model), may_hold(model)
+    if holder is not None and model.spec.group != group.name:
+        message = f"leaving group {group.name}: turn {holder.turn} is not released yet"
+        return _shared(group, "Releasing", _false(model, Reason.LEAVING_GROUP, message), holder)
+    if blocked and (waits if holder is None else holder.step != GRANTED):
         condition = _false(model, Reason.BLOCKED, blocked)
-        return _shared(group, "Blocked", condition, group.position(model))
-    if holds and lease.step == GRANTED:
-        message = f"turn {lease.turn} of group {group.name}"
-        return _shared(group, "Active", _true(model, Reason.GRANTED, message))
-    if holds:
-        message = f"releasing turn {lease.turn}: {lease.reason}"
-        return _shared(group, "Releasing", _false(model, Reason.RELEASED, message))
-    if may_hold(model):
+        return _shared(group, "Blocked", condition, holder, group.position(model))
+    if holder is not None and holder.step == GRANTED:
+        message = f"turn {holder.turn} of group {group.name}"
+        return _shared(group, "Holding", _true(model, Reason.GRANTED, message), holder)
+    if holder is not None:
+        message = f"releasing turn {holder.turn}: {holder.reason}"
+        return _shared(group, "Releasing", _false(model, Reason.RELEASED, message), holder)
+    if waits:
         return _queued(group, model)
     return GrantedStatus(
-        condition=_not_needed(model), shared_group=SharedGroup(group=group.name, state="Idle")
+        condition=_not_needed(model), shared_group=GroupMembership(group=group.name, state=IDLE)
     )
 
 
 def _queued(group: Group, model: Model) -> GrantedStatus:
     position = group.position(model)
-    holder = "the device is being granted" if group.is_free else f"holder: {group.lease.holder}"
+    names = ", ".join(holder.model for holder in group.holders)
+    holder = f"holder: {names}" if names else "the device is being granted"
     message = f"queued: position {position} of {len(group.queue)} in group {group.name}; {holder}"
-    return _shared(group, "Queued", _false(model, Reason.QUEUED, message), position)
+    return _shared(group, QUEUED, _false(model, Reason.QUEUED, message), None, position)
 
 
 def _not_needed(model: Model) -> Condition:
@@ -79,15 +80,16 @@ def _not_needed(model: Model) -> Condition:
     return _false(model, reasons.NOT_YET[gate], message)
 
 
-def _shared(group: Group, state: str, condition: Condition, position: int = 0) -> GrantedStatus:
-    lease = group.lease
-    shared = SharedGroup(
+def _shared(
+    group: Group, state: str, condition: Condition, holder: Holder | None, position: int = 0
+) -> GrantedStatus:
+    shared = GroupMembership(
         group=group.name,
         state=state,
-        turn=lease.turn,
+        turn=holder.turn if holder is not None else 0,
         position=position,
-        holder="" if group.is_free else lease.holder,
-        since=lease.since,
+        holders=tuple(one.model for one in group.holders),
+        since=holder.since if holder is not None else "",
     )
     return GrantedStatus(condition=condition, shared_group=shared)
 

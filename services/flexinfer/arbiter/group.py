@@ -1,6 +1,6 @@
-"""A shared group as one value: its members, its Lease, and the queue. Pure.
+"""A shared group as one value: its SharedGroup, its members, and the queue. Pure.
 
-The holder is whom the Lease names, nothing else; the members' conditions only show it.
+The holders are those whom the SharedGroup names, nothing else; the members' conditions only show it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,13 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
-from flexinfer.events.workload import FREED, GroupLease, lease_name
-from flexinfer.state.observed import ObservedState, StepSince
+from flexinfer.api.sharedgroup import Holder, SharedGroup, group_key
+from flexinfer.state.observed import ObservedState
 
 GATES = (conditions.ACCEPTED, conditions.PLACED, conditions.CACHED, conditions.WANTED)
 """What a member needs before it may hold the device."""
+QUEUED, IDLE = "Queued", "Idle"
+"""`status.sharedGroup.state` of a member that waits, and of one that does not need the devices."""
 _NOT_WANTED: Mapping[str, str] = {
     Reason.IDLE: "idle",
     Reason.DELETING: "being deleted",
@@ -22,80 +24,91 @@ _NOT_WANTED: Mapping[str, str] = {
     Reason.FIRST_START_FAILED: "its start failed",
     Reason.NOT_ACCEPTED: "its spec is not accepted",
 }
+_TURN_ENDED: Mapping[str, str] = {
+    Reason.STOPPED: "its Pod is gone",
+    Reason.BACK_OFF: "its engine failed",
+}
+"""Reasons of Ready with which the one Pod of a turn is gone, or will not be used any more."""
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
     """One group of one namespace.
 
-    `members` are the Models that name it and the one that still holds it; `queue` are those that may hold the
-    device and do not, in the order in which they became wanted. `step_since` is since when the Lease is at
-    its step.
+    `object` is what has the name of its SharedGroup, None if nothing has. `members` are the Models that name the group and those that
+    still hold it; `queue` are those that may hold the devices and do not, in their order.
     """
 
     namespace: str
     name: str
-    lease: GroupLease
-    step_since: StepSince | None
+    object: SharedGroup | None
     members: Sequence[Model]
     queue: Sequence[Model]
 
     @property
-    def is_free(self) -> bool:
-        """Whether no Model holds the device."""
-        return self.lease.step == FREED
+    def holders(self) -> Sequence[Holder]:
+        """Who holds the devices, or has not released them yet."""
+        return self.object.status.holders if self.object is not None else ()
 
-    @property
-    def holder(self) -> Model | None:
-        """The member that the Lease names, by uid; None if it names none or that Model was deleted."""
-        return next((m for m in self.members if m.uid == self.lease.holder_uid), None)
+    def holder(self, model: Model) -> Holder | None:
+        """Return the entry of a Model, by uid."""
+        return self.object.holder(model.uid) if self.object is not None else None
 
-    def is_held_by(self, model: Model) -> bool:
-        """Tell whether a Model holds the device, or has not released it yet."""
-        return not self.is_free and self.lease.holder_uid == model.uid
+    def model(self, holder: Holder) -> Model | None:
+        """Return the Model of an entry, by uid; None if it was deleted."""
+        return next((model for model in self.members if model.uid == holder.uid), None)
 
     def position(self, model: Model) -> int:
         """Return a Model's place in the queue, from 1; 0 if it is not queued."""
         return next((i for i, queued in enumerate(self.queue, start=1) if queued.uid == model.uid), 0)
 
 
-def groups_of(state: ObservedState) -> list[Group]:
-    """Return every group that has a member or a Lease, by namespace and name."""
-    names = {(m.metadata.namespace, m.spec.group) for m in state.models.values() if m.spec.group}
-    names |= {(lease.namespace, lease.group) for lease in state.leases.values()}
-    return [_group(state, namespace, name) for namespace, name in sorted(names)]
-
-
-def left_group(model: Model, state: ObservedState) -> GroupLease | None:
-    """Return the Lease of a group that the Model left by a change of spec but still holds."""
-    for key in sorted(state.leases):
-        lease = state.leases[key]
-        if lease.holder_uid == model.uid and lease.step != FREED and lease.group != model.spec.group:
-            return lease
-    return None
-
-
-def _group(state: ObservedState, namespace: str, name: str) -> Group:
-    lease = state.lease(namespace, lease_name(name)) or GroupLease(namespace=namespace, group=name)
-    holder_uid = lease.holder_uid if lease.step != FREED else ""
-    models = [state.models[key] for key in sorted(state.models)]
-    members = [
-        m
-        for m in models
-        if m.metadata.namespace == namespace and (m.spec.group == name or m.uid == holder_uid)
-    ]
+def group_of(state: ObservedState, namespace: str, name: str) -> Group:
+    """Return a group by its exact name."""
+    shared = state.groups.get(group_key(namespace, name))
+    holders = shared.status.holders if shared is not None and shared.name == name else ()
+    keys = {*state.members(namespace, name), *(f"{namespace}/{holder.model}" for holder in holders)}
+    uids = {holder.uid for holder in holders}
+    models = [model for key in sorted(keys) if (model := state.effective(key)) is not None]
+    members = [model for model in models if model.spec.group == name or model.uid in uids]
     waiting = [
         m
         for m in members
-        if m.spec.group == name and m.uid != holder_uid and may_hold(m) and left_group(m, state) is None
+        if m.spec.group == name and m.uid not in uids and may_hold(m) and not holds_elsewhere(m, name, state)
     ]
     return Group(
         namespace=namespace,
         name=name,
-        lease=lease,
-        step_since=state.step_since.get(f"{namespace}/{lease.name}"),
+        object=shared,
         members=members,
-        queue=sorted(waiting, key=lambda m: (_wanted_since(m), m.metadata.name)),
+        queue=sorted(waiting, key=lambda model: _place(model, state)),
     )
+
+
+def holds_elsewhere(model: Model, name: str, state: ObservedState) -> bool:
+    """Tell whether a Model holds devices of another group than this, or may hold them by its status alone.
+
+    The latter while the other group's SharedGroup is gone, or not initialised yet.
+    """
+    namespace, membership = model.metadata.namespace, model.status.shared_group
+    held = state.holding.get(model.uid)
+    if held is not None:
+        return held[0] != group_key(namespace, name)
+    if membership is None or membership.group in ("", name) or membership.state in (QUEUED, IDLE):
+        return False
+    other = state.group(namespace, membership.group)
+    return other is None or not other.initialized
+
+
+def _place(model: Model, state: ObservedState) -> tuple[bool, int, float, str]:
+    """Return what the queue is ordered by: the place that a Model has already, else when it was seen to become wanted.
+
+    Never a wall-clock time: one that was wrong would count for hours. The place in its status is kept over a restart of the arbiter.
+    """
+    membership = model.status.shared_group
+    queued = membership is not None and membership.group == model.spec.group and membership.state == QUEUED
+    position = membership.position if membership is not None and queued else 0
+    since = state.changed(model, conditions.WANTED) or 0.0
+    return not position, position, since, model.metadata.name
 
 
 def may_hold(model: Model) -> bool:
@@ -108,14 +121,8 @@ def first_missing_gate(model: Model) -> str | None:
     return next((kind for kind in GATES if not model.is_true(kind)), None)
 
 
-def _wanted_since(model: Model) -> str:
-    """Return since when a Model is wanted (RFC 3339): wall-clock time, compared with its like alone."""
-    wanted = model.condition(conditions.WANTED)
-    return wanted.last_transition_time if wanted is not None else ""
-
-
-def must_leave(model: Model, group: Group) -> str:
-    """Return why the holder must release the device, or nothing."""
+def must_leave(model: Model, group: SharedGroup, turn: int) -> str:
+    """Return why the holder of a turn must release the devices, or nothing."""
     wanted = model.condition(conditions.WANTED)
     placed = model.condition(conditions.PLACED)
     if model.spec.group != group.name:
@@ -124,4 +131,26 @@ def must_leave(model: Model, group: Group) -> str:
         return "being deleted" if model.deleting else _NOT_WANTED.get(wanted.reason, "not wanted")
     if placed is not None and placed.status == conditions.FALSE and placed.reason == Reason.NODE_GONE:
         return "its node is gone"
-    return ""
+    if group.deleting:
+        return "the SharedGroup is being deleted"
+    return _turn_ended(model, turn)
+
+
+def _turn_ended(model: Model, turn: int) -> str:
+    """Return why a turn is over although its Model is wanted: a turn opens one Pod, and that one is gone."""
+    ready, backend = model.condition(conditions.READY), model.status.backend
+    opened = backend is not None and backend.turn == turn and backend.pod_uid
+    if ready is None or ready.status != conditions.FALSE or not opened:
+        return ""
+    return _TURN_ENDED.get(ready.reason, "")
+
+
+def has_returned(model: Model, turn: int) -> bool:
+    """Tell whether the launcher wrote that the engine of this very turn has stopped."""
+    ready, backend = model.condition(conditions.READY), model.status.backend
+    return (
+        ready is not None
+        and (ready.status, ready.reason) == (conditions.FALSE, Reason.STOPPED)
+        and backend is not None
+        and (backend.turn, backend.pod_uid) == (turn, "")
+    )

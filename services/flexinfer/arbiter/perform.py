@@ -1,91 +1,228 @@
-"""The arbiter's effects: the steps of a group's Lease, each after another read of what it was decided from.
+"""The arbiter's effects: each after another read of what it was decided from.
 
-Every write is a PUT with the resourceVersion just read: a replica that was suspended writes nothing.
+Every write of the status is a PUT with the resourceVersion just read: a replica that was suspended writes nothing. Each step is recorded as an
+Event of the SharedGroup, which nothing waits for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from flexinfer.api import conditions
-from flexinfer.api.model import Model, Placement
-from flexinfer.arbiter.decide import Advance, Grant
-from flexinfer.arbiter.group import may_hold
+from flexinfer.api.labels import HELD_FINALIZER, MANAGED_BY_LABEL, PART_OF_LABEL, TURN_LABEL
+from flexinfer.api.model import Metadata, Model
+from flexinfer.api.sharedgroup import (
+    BLOCKED,
+    GRANTED,
+    INITIALIZED,
+    RELEASING,
+    STOPPED,
+    Holder,
+    SharedGroup,
+    SharedGroupSpec,
+    SharedGroupStatus,
+    object_name,
+)
+from flexinfer.arbiter import status
+from flexinfer.arbiter.effects import Advance, Create, Effect, Grant, Initialize, OnGroup, Report, Unprotect
+from flexinfer.arbiter.group import has_returned, may_hold, must_leave
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.events.workload import FREED, GRANTED, STOPPED, GroupLease, group_lease, lease_of
-from flexinfer.runtime.kubernetes.api import LEASES, MODELS, NotFoundError
+from flexinfer.runtime.event_recorder import Subject, record
+from flexinfer.runtime.kubernetes.api import (
+    MODELS,
+    PODS,
+    SHARED_GROUPS,
+    AlreadyExistsError,
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+)
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.runtime.status_writer import model_deleted
+from flexinfer.runtime.status_writer import model_deleted, rfc3339
+from flexinfer.state.observed import ObservedState, Sample
+
+SampleOf = Callable[[str], Sample | None]
+"""Return the last sample of a node."""
 
 
-async def perform(runtime: Runtime, action: Grant | Advance) -> Sequence[AnyEvent]:
-    """Carry out one step of a Lease; returns the Model and the Lease as they are now. Raises ApiError."""
-    if isinstance(action, Grant):
-        return await _grant(runtime, action)
-    return await _advance(runtime, action)
+class Telemetry:
+    """The last samples, for what is noted with a grant."""
+
+    def __init__(self) -> None:
+        self._state = ObservedState()
+
+    def observe(self, state: ObservedState, _memory: None) -> None:
+        """Take the state before a round of decisions."""
+        self._state = state
+
+    def sample(self, node: str) -> Sample | None:
+        """Return the last sample of a node."""
+        return self._state.gpus.get(node)
 
 
-async def _grant(runtime: Runtime, action: Grant) -> Sequence[AnyEvent]:
-    """Grant the device to a Model that may still hold it, if it is still free."""
-    model = await _model(runtime, action.lease.namespace, action.model.metadata.name)
-    if model is None or model.uid != action.model.uid:
-        return [model_deleted(action.model)]
-    current = await _lease(runtime, action.lease)
-    replies: list[AnyEvent] = [events.ModelObserved(model=model)]
-    if current is not None and current.step != FREED:
-        return [*replies, events.LeaseObserved(lease=current)]
-    if not may_hold(model) or model.spec.group != action.lease.group:
-        return replies
-    lease = _granted(runtime, action.lease, current, model)
-    return [*replies, events.LeaseObserved(lease=await _write(runtime, lease, new=current is None))]
+async def perform(runtime: Runtime, action: Effect, *, sample_of: SampleOf) -> Sequence[AnyEvent]:
+    """Carry out one effect; returns Model and SharedGroup as they are now. Raises ApiError, ConflictError if one changed meanwhile."""
+    if isinstance(action, Create):
+        return await _create(runtime, action)
+    current = await _read(runtime, action)
+    if current is None or current.metadata.uid != action.group.metadata.uid:
+        gone = [_deleted(action.group)]
+        return gone if current is None else [*gone, events.GroupObserved(group=current)]
+    match action:
+        case Initialize():
+            return await _initialize(runtime, action, current)
+        case Grant():
+            return await _grant(runtime, action, current, sample_of)
+        case Advance():
+            return await _advance(runtime, action, current)
+        case Report():
+            return await _report(runtime, action, current)
+        case Unprotect():
+            return await _unprotect(runtime, current)
 
 
-def _granted(runtime: Runtime, decided: GroupLease, current: GroupLease | None, model: Model) -> GroupLease:
-    """Return the Lease of the next turn, held by the Model on the devices that it is placed on."""
-    previous = current or GroupLease(namespace=decided.namespace, group=decided.group)
-    placement = model.status.placement or Placement()
-    return msgspec.structs.replace(
-        previous,
-        holder=model.metadata.name,
-        holder_uid=model.uid,
-        step=GRANTED,
-        turn=previous.turn + 1,
-        reason="",
-        since=_stamp(runtime),
-        node=placement.node,
-        devices=placement.devices,
+async def _create(runtime: Runtime, action: Create) -> Sequence[AnyEvent]:
+    """Create the SharedGroup; one that is there already is returned as it is."""
+    name = object_name(action.group)
+    labels = {PART_OF_LABEL: "flexinfer", MANAGED_BY_LABEL: "flexinfer-arbiter"}
+    metadata = Metadata(name=name, namespace=action.namespace, labels=labels, finalizers=(HELD_FINALIZER,))
+    body = SharedGroup(metadata=metadata, spec=SharedGroupSpec(group=action.group))
+    try:
+        created = await runtime.cluster.create(SHARED_GROUPS, action.namespace, body)
+    except AlreadyExistsError:
+        created = await runtime.cluster.get(SHARED_GROUPS, action.namespace, name)
+    return [events.GroupObserved(group=created)]
+
+
+async def _initialize(runtime: Runtime, action: Initialize, current: SharedGroup) -> Sequence[AnyEvent]:
+    """Put the finalizer on, then list the Pods, then write the first status.
+
+    The list comes after the object was read: a Pod that opens its gate later is one that the launcher, which reads the object too, opened
+    by a status that this write does not replace, since it carries the resourceVersion of that read.
+    """
+    if current.initialized or current.deleting or not current.counts:
+        return [events.GroupObserved(group=current)]
+    current = await _protect(runtime, current)
+    pods = (await runtime.cluster.list(PODS, current.metadata.namespace, labels=TURN_LABEL)).items
+    first = status.initialized(current, pods, action.models, action.highest_turn, rfc3339(runtime))
+    written = await _put(runtime, current, first)
+    _tell(
+        runtime, written, INITIALIZED, f"turns go on above {first.turn}; {len(first.holders)} holders found"
     )
+    return [events.GroupObserved(group=written)]
 
 
-async def _advance(runtime: Runtime, action: Advance) -> Sequence[AnyEvent]:
-    """Move the Lease to its next step, if it and its holder are still what the step was decided from."""
-    current = await _lease(runtime, action.lease)
-    if current is None:
-        return []
-    if (current.turn, current.step) != (action.lease.turn, action.lease.step):
-        return [events.LeaseObserved(lease=current)]
-    holder = await _model(runtime, current.namespace, current.holder)
-    if holder is not None and holder.uid != current.holder_uid:
-        holder = None
-    replies: list[AnyEvent] = [events.ModelObserved(model=holder)] if holder is not None else []
-    if action.step != FREED and (holder is None) != (action.holder is None):
-        return [*replies, *([model_deleted(action.holder)] if action.holder is not None else [])]
-    if action.step == STOPPED and holder is not None and not _same_ready(holder, action.holder):
+async def _grant(
+    runtime: Runtime, action: Grant, current: SharedGroup, sample_of: SampleOf
+) -> Sequence[AnyEvent]:
+    """Grant the devices to a Model that may still hold them, if no other Model holds them."""
+    model = await _model(runtime, action.model.metadata.namespace, action.model.metadata.name)
+    if model is None or model.uid != action.model.uid:
+        return [model_deleted(action.model), events.GroupObserved(group=current)]
+    replies: list[AnyEvent] = [events.ModelObserved(model=model), events.GroupObserved(group=current)]
+    if current.status.holders or current.deleting or not current.initialized:
         return replies
-    lease = msgspec.structs.replace(current, step=action.step, reason=action.reason)
-    return [*replies, events.LeaseObserved(lease=await _write(runtime, lease, new=False))]
+    if not may_hold(model) or model.spec.group != current.name:
+        return replies
+    current = await _protect(runtime, current)
+    node = model.status.placement.node if model.status.placement is not None else ""
+    wanted = status.granted(current, model, sample_of(node), runtime.clock(), rfc3339(runtime))
+    written = await _put(runtime, current, wanted)
+    uuids = ", ".join(device.uuid for device in wanted.devices)
+    where = f" on node {node}{f' ({uuids})' if uuids else ''}" if node else ""
+    _tell(runtime, written, GRANTED, f"turn {wanted.turn} granted to {model.metadata.name}{where}")
+    return [events.ModelObserved(model=model), events.GroupObserved(group=written)]
 
 
-def _same_ready(current: Model, decided: Model | None) -> bool:
-    """Tell whether Ready and its turn are still what the step was decided from."""
-    ready = _ready(current)
-    return ready is not None and decided is not None and ready == _ready(decided)
+async def _advance(runtime: Runtime, action: Advance, current: SharedGroup) -> Sequence[AnyEvent]:
+    """Move a holder to its next step, if it and its Model are still what the step was decided from."""
+    holder = current.holder(action.holder.uid)
+    replies: list[AnyEvent] = [events.GroupObserved(group=current)]
+    if holder is None or (holder.turn, holder.step) != (action.holder.turn, action.holder.step):
+        return replies
+    model = await _model(runtime, current.metadata.namespace, holder.model)
+    model = model if model is not None and model.uid == holder.uid else None
+    if model is None and action.model is not None:
+        return [model_deleted(action.model), *replies]
+    seen: list[AnyEvent] = [events.ModelObserved(model=model)] if model is not None else []
+    reason = _still(action, current, holder, model)
+    if reason is None:
+        return [*seen, *replies]
+    written = await _put(
+        runtime, current, status.advanced(current, holder.uid, action.step, reason, rfc3339(runtime))
+    )
+    why = f": {reason}" if reason else ""
+    _tell(runtime, written, action.step, f"turn {holder.turn} of {holder.model}{why}")
+    return [*seen, events.GroupObserved(group=written)]
 
 
-def _ready(model: Model) -> tuple[str, str, int] | None:
-    ready, backend = model.condition(conditions.READY), model.status.backend
-    return (ready.status, ready.reason, backend.turn if backend else 0) if ready is not None else None
+def _still(action: Advance, group: SharedGroup, holder: Holder, model: Model | None) -> str | None:
+    """Return the reason of a step by what was just read; None if the step is not due any more."""
+    if action.step == RELEASING:
+        reason = "its Model was deleted" if model is None else must_leave(model, group, holder.turn)
+        return reason or None
+    if action.step == STOPPED and model is not None and not has_returned(model, holder.turn):
+        return None
+    return holder.reason
+
+
+async def _report(runtime: Runtime, action: Report, current: SharedGroup) -> Sequence[AnyEvent]:
+    """Write a condition, if the holders are those that it was decided from."""
+    if _steps(current) != _steps(action.group):
+        return [events.GroupObserved(group=current)]
+    before, condition = current.condition(action.condition.type), action.condition
+    written = await _put(runtime, current, status.reported(current, condition, rfc3339(runtime)))
+    if before is None or before.status != condition.status:
+        warning = condition.true if condition.type == BLOCKED else not condition.true
+        _tell(runtime, written, condition.reason, condition.message or "no longer blocked", warning=warning)
+    return [events.GroupObserved(group=written)]
+
+
+def _steps(group: SharedGroup) -> list[tuple[str, int, str]]:
+    return [(holder.uid, holder.turn, holder.step) for holder in group.status.holders]
+
+
+async def _unprotect(runtime: Runtime, current: SharedGroup) -> Sequence[AnyEvent]:
+    """Remove the finalizer of an object that is being deleted, unless it has a holder. Raises ConflictError if it was written since."""
+    if not current.deleting or (current.counts and current.status.holders):
+        return [events.GroupObserved(group=current)]
+    rest = [name for name in current.metadata.finalizers if name != HELD_FINALIZER]
+    left = await _set_finalizers(runtime, current, rest)
+    return [events.GroupObserved(group=left)] if rest else [_deleted(current)]
+
+
+async def _protect(runtime: Runtime, current: SharedGroup) -> SharedGroup:
+    """Return the object with the finalizer, as this or the last write of it returned it."""
+    if HELD_FINALIZER in current.metadata.finalizers:
+        return current
+    return await _set_finalizers(runtime, current, [*current.metadata.finalizers, HELD_FINALIZER])
+
+
+async def _set_finalizers(runtime: Runtime, current: SharedGroup, names: Sequence[str]) -> SharedGroup:
+    meta = current.metadata
+    operations = [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version},
+        {"op": "add", "path": "/metadata/finalizers", "value": list(names)},
+    ]
+    try:
+        return await runtime.cluster.patch(SHARED_GROUPS, meta.namespace, meta.name, operations)
+    except InvalidError as error:
+        raise ConflictError(f"SharedGroup {meta.key} changed meanwhile: {error}", 409) from error
+
+
+async def _put(runtime: Runtime, current: SharedGroup, new: SharedGroupStatus) -> SharedGroup:
+    """PUT the status. Raises ConflictError if the object was written since it was read."""
+    meta = current.metadata
+    body = msgspec.structs.replace(current, status=new)
+    return await runtime.cluster.replace(SHARED_GROUPS, meta.namespace, meta.name, body, subresource="status")
+
+
+async def _read(runtime: Runtime, action: OnGroup) -> SharedGroup | None:
+    meta = action.group.metadata
+    try:
+        return await runtime.cluster.get(SHARED_GROUPS, meta.namespace, meta.name)
+    except NotFoundError:
+        return None
 
 
 async def _model(runtime: Runtime, namespace: str, name: str) -> Model | None:
@@ -95,23 +232,13 @@ async def _model(runtime: Runtime, namespace: str, name: str) -> Model | None:
         return None
 
 
-async def _lease(runtime: Runtime, lease: GroupLease) -> GroupLease | None:
-    try:
-        return group_lease(await runtime.cluster.get(LEASES, lease.namespace, lease.name))
-    except NotFoundError:
-        return None
+def _deleted(group: SharedGroup) -> events.GroupDeleted:
+    meta = group.metadata
+    return events.GroupDeleted(
+        namespace=meta.namespace, name=meta.name, uid=meta.uid, version=meta.version + 1
+    )
 
 
-async def _write(runtime: Runtime, lease: GroupLease, *, new: bool) -> GroupLease:
-    """Create or replace the Lease; returns it as written. Raises ApiError, ConflictError if it changed."""
-    body = lease_of(lease)
-    if new:
-        written = await runtime.cluster.create(LEASES, lease.namespace, body)
-    else:
-        written = await runtime.cluster.replace(LEASES, lease.namespace, lease.name, body)
-    return group_lease(written) or lease
-
-
-def _stamp(runtime: Runtime) -> str:
-    """Return the wall-clock time as a Lease holds it, for people: RFC 3339 with microseconds, UTC."""
-    return runtime.utc_now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _tell(runtime: Runtime, group: SharedGroup, reason: str, message: str, *, warning: bool = False) -> None:
+    subject = Subject(SHARED_GROUPS.api_version, SHARED_GROUPS.name, group.metadata)
+    runtime.spawn_background(record(runtime, subject, reason, message, warning=warning))

@@ -6,6 +6,7 @@ from flexinfer.api import conditions
 from flexinfer.api.conditions import one_line
 from flexinfer.api.model import Model
 from flexinfer.api.phase import explain, phase_of
+from flexinfer.api.sharedgroup import BLOCKED, Holder, SharedGroup, object_name
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import Device
@@ -36,6 +37,10 @@ def _state(event: AnyEvent) -> str:
             return f"{event.key} has {_workload(event)}"
         case events.WorkloadDeleted():
             return f"{event.namespace}/{event.name} has no Pods, Jobs or PVCs"
+        case events.GroupObserved(group=group):
+            return f"group {group.metadata.namespace}/{group.name}: {held(group)}"
+        case events.GroupDeleted():
+            return f"SharedGroup {event.namespace}/{event.name} deleted"
         case events.NodeObserved(name=name, node=node):
             return f"node {name} is {_READINESS.get(node.ready, 'unreachable')}"
         case events.NodeDeleted(name=name):
@@ -44,6 +49,22 @@ def _state(event: AnyEvent) -> str:
             return "state stream holds " + ", ".join(f"{count} {kind}s" for kind, count in counts.items())
         case _:
             return _live(event)
+
+
+def held(group: SharedGroup) -> str:
+    """Return who holds a group's devices, with turn and step, and what keeps them from being released."""
+    if not group.counts:
+        return f"ignored: its SharedGroup has the name {object_name(group.name)}"
+    if not group.initialized:
+        return "not initialised yet"
+    holders = [f"{h.model} holds turn {h.turn} ({_step(h)})" for h in group.status.holders]
+    blocked = group.condition(BLOCKED)
+    cause = f"; blocked: {blocked.message}" if blocked is not None and blocked.true else ""
+    return (", ".join(holders) or f"no holder (last turn {group.status.turn})") + cause
+
+
+def _step(holder: Holder) -> str:
+    return f"{holder.step}: {holder.reason}" if holder.reason else holder.step
 
 
 def summary(model: Model) -> str:
@@ -99,9 +120,6 @@ def _workload(event: events.WorkloadObserved) -> str:
     parts = [_pod(pod) for pod in event.pods]
     parts += [f"Job {job.name} {_job(job)}" for job in event.jobs]
     parts += [f"PVC {claim.name} {claim.phase}".rstrip() for claim in event.claims]
-    if event.lease is not None:
-        holder = event.lease.holder or "no holder"
-        parts.append(f"turn {event.lease.turn} of group {event.lease.group}: {holder}, {event.lease.step}")
     return ", ".join(parts) or "no Pods, Jobs or PVCs"
 
 

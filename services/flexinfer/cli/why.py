@@ -1,6 +1,7 @@
 """`flexinfer why`: each condition of a Model in order, in its owner's words, and what to do next.
 
-Also `kubectl flexinfer why`. It reads the Model and nothing else: every answer is what the components wrote.
+Also `kubectl flexinfer why`. It reads the Model, and the SharedGroup of one that shares its devices: every answer is
+what the components wrote.
 """
 
 import argparse
@@ -14,12 +15,13 @@ from flexinfer.api.conditions import Condition, one_line
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.services import OWNERS
+from flexinfer.api.sharedgroup import SharedGroup, object_name
 from flexinfer.cli.errors import CommandError
-from flexinfer.cli.sentences import summary
+from flexinfer.cli.sentences import held, summary
 from flexinfer.cli.target import instance_of, state_argument
 from flexinfer.local.instance import InstanceError
 from flexinfer.runtime.kubernetes import client
-from flexinfer.runtime.kubernetes.api import MODELS, NotFoundError
+from flexinfer.runtime.kubernetes.api import MODELS, SHARED_GROUPS, NotFoundError
 
 TRUE_MARK, FALSE_MARK, REST_MARK, UNKNOWN_MARK = "✓", "✗", "-", "?"
 _AT_REST = reasons.AT_REST | {Reason.IDLE, Reason.NOT_WANTED, Reason.RELEASED, Reason.DRAINING}
@@ -38,8 +40,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the answer. Raises CommandError if there is no such Model, ApiError."""
-    model = asyncio.run(_model(kubeconfig(options), options.namespace, options.model))
-    print("\n".join(answer(model)))
+    model, group = asyncio.run(_read(kubeconfig(options), options.namespace, options.model))
+    print("\n".join(answer(model, group)))
     return 0
 
 
@@ -57,23 +59,32 @@ def kubeconfig(options: argparse.Namespace) -> str:
         return str(Path("~/.kube/config").expanduser())
 
 
-async def _model(config: str, namespace: str, name: str) -> Model:
+async def _read(config: str, namespace: str, name: str) -> tuple[Model, SharedGroup | None]:
+    """Return the Model, and its SharedGroup if there is one. Raises CommandError if there is no such Model, ApiError."""
     async with client.connected(config) as api:
         try:
-            return await api.get(MODELS, namespace, name)
+            model = await api.get(MODELS, namespace, name)
         except NotFoundError as error:
             raise CommandError(
                 f"Model {name!r} not found in namespace {namespace}; `kubectl get mdl -A` lists all Models"
             ) from error
+        if not model.spec.group:
+            return model, None
+        try:
+            return model, await api.get(SHARED_GROUPS, namespace, object_name(model.spec.group))
+        except NotFoundError:
+            return model, None
 
 
-def answer(model: Model) -> Iterator[str]:
+def answer(model: Model, group: SharedGroup | None = None) -> Iterator[str]:
     """Yield the answer, line by line."""
     yield f"{model.key} is {one_line(summary(model))}"
     current = [model.condition(kind) for kind in conditions.CONDITIONS]
     width = max((len(condition.reason) for condition in current if condition), default=0)
     for kind, condition in zip(conditions.CONDITIONS, current, strict=True):
         yield f"  {_line(kind, condition, model, width)}"
+    if group is not None:
+        yield f"  Group {group.name}: {one_line(held(group))}"
     yield f"Next: {next_step(model)}"
 
 

@@ -80,8 +80,7 @@ def _at_rest(context: ModelContext) -> Iterator[Action]:
     elif not ready.written or (ready.reason == Reason.LOADING_TIMEOUT and not ready.given_up):
         yield from status.say_not_ready(context, Reason.NOT_STARTED, status.NOT_STARTED)
     else:
-        backend = status.no_engine(view, turn=view.backend.turn)
-        yield from status.say_not_ready(context, ready.reason, ready.message, backend)
+        yield from status.say_not_ready(context, ready.reason, ready.message)
 
 
 def _without_pod(context: ModelContext) -> Iterator[Action]:
@@ -89,6 +88,8 @@ def _without_pod(context: ModelContext) -> Iterator[Action]:
     view = context.view
     if not view.gates_open:
         yield from _wait_for_gates(context)
+    elif view.turn_pod:
+        yield from _turn_is_over(context)
     elif view.ready.written and view.ready.status != conditions.FALSE:
         message = "Pod was deleted; creating a replacement"
         yield from status.say_not_ready(context, Reason.RESTARTING, message, gates=status.RUN_GATES)
@@ -96,8 +97,19 @@ def _without_pod(context: ModelContext) -> Iterator[Action]:
         yield from _start_again(context)
     elif view.ready.reason == Reason.CREATE_REFUSED:
         yield from _refused(context)
+    elif loading.pauses_between_turns(view) and context.now < (until := loading.next_attempt(context)):
+        yield RequeueAt(until)
     else:
         yield from _start(context)
+
+
+def _turn_is_over(context: ModelContext) -> Iterator[Action]:
+    """Report that the one Pod of the turn is gone; a failure says so already. The arbiter releases the devices then."""
+    ready = context.view.ready
+    wanted_again = context.since(conditions.WANTED) > context.since(conditions.READY)
+    again = ready.given_up and (context.view.always_on or wanted_again)
+    if ready.reason != Reason.STOPPED and (again or not ready.failed):
+        yield from status.say_not_ready(context, Reason.STOPPED, status.TURN_OVER, gates=status.RUN_GATES)
 
 
 def _wait_for_gates(context: ModelContext) -> Iterator[Action]:

@@ -39,7 +39,7 @@ def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> s
 def at_rest(context: ModelContext) -> bool:
     """Tell whether a stop has nothing left to do: no Pod, Ready at rest, the turn given back, the finalizer removed."""
     view, owed = context.view, context.view.release_turn
-    returned = not owed or (view.ready.reason == Reason.STOPPED and view.backend.turn == owed)
+    returned = not owed or view.has_returned(owed)
     finalizer = view.model.deleting and RUNNING_FINALIZER in view.model.metadata.finalizers
     return not context.pods and view.ready.at_rest and returned and not finalizer
 

@@ -7,22 +7,18 @@ from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import NodeFacts
-from flexinfer.events.workload import GroupLease
 from flexinfer.launcher.memory import Fact
 from flexinfer.state.observed import ObservedState
-from flexinfer.state.touched import touches_its_model
+from flexinfer.state.touched import touches_group_members, touches_its_model
 
 
 def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterator[str]:
     """Yield the Models whose engine an event may concern."""
     yield from touches_its_model(before, after, event)
+    yield from touches_group_members(before, after, event)
     if before.proxies is not after.proxies:
         yield from after.with_reason(conditions.READY, Reason.DRAINING)
     match event:
-        case events.LeaseObserved(lease=lease):
-            yield from _of_group(after, lease)
-        case events.WorkloadObserved(lease=GroupLease() as lease):
-            yield from _of_group(after, lease)
         case events.NodeObserved(name=node) | events.NodeDeleted(name=node):
             if _ready(before.nodes.get(node)) != _ready(after.nodes.get(node)):
                 yield from _with_pods_on(after, node)
@@ -33,11 +29,6 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
 def touched_by(_state: ObservedState, fact: Fact) -> Iterable[str]:
     """Return the Model that a fact is about."""
     return (fact.key,)
-
-
-def _of_group(state: ObservedState, lease: GroupLease) -> Iterator[str]:
-    yield from state.members(lease.namespace, lease.group)
-    yield f"{lease.namespace}/{lease.holder}"
 
 
 def _ready(node: NodeFacts | None) -> str:

@@ -13,7 +13,7 @@ from flexinfer.events.workload import PodFacts
 from flexinfer.launcher import status
 from flexinfer.launcher.effects import Action, Purpose, Stop
 from flexinfer.launcher.manifests import LaunchSettings
-from flexinfer.launcher.view import GATES, ModelContext
+from flexinfer.launcher.view import GATES, ModelContext, ModelView
 from flexinfer.state.actions import RequeueAt
 
 ATTEMPTS = 6
@@ -31,7 +31,8 @@ _ORDINARY = frozenset({"ContainerCreating", "PodInitializing"})
 """What every container waits for: worth reporting only with a message."""
 _WAS_GATED = "SchedulingGated"
 """What a Pod's condition still says for a moment after its gate has opened."""
-SCHEDULING, IMAGE, WEIGHTS, RESTART = "Scheduling", "Image", "Weights", "Restart"
+SCHEDULING = status.SCHEDULING
+IMAGE, WEIGHTS, RESTART = "Image", "Weights", "Restart"
 
 
 class Stage(NamedTuple):
@@ -101,7 +102,7 @@ def stage_of(context: ModelContext, pod: PodFacts) -> Stage:
         return Stage(Reason.LOADING, f"engine process runs on node {pod.node} and loads the weights", WEIGHTS)
     if not pod.node:
         cause = f": {pod.message}" if pod.message and pod.reason != _WAS_GATED else ""
-        return Stage(Reason.STARTING, f"Pod is waiting for the scheduler{cause}", SCHEDULING)
+        return Stage(Reason.STARTING, f"{status.WAITING_FOR_SCHEDULER}{cause}", SCHEDULING)
     reason = "" if pod.reason in _ORDINARY and not pod.message else pod.reason
     cause = f" ({_joined(reason, pod.message)})" if reason else ""
     return Stage(Reason.STARTING, f"Pod is starting on node {pod.node}{cause}", IMAGE)
@@ -205,6 +206,11 @@ def after_failure(cause: str, failures: int, *, always_on: bool) -> tuple[Reason
         else ""
     )
     return Reason.BACK_OFF, f"{cause}; back-off: attempt {failures + 1}{attempts} in {seconds:g}s{sooner}"
+
+
+def pauses_between_turns(view: ModelView) -> bool:
+    """Tell whether the next Pod is created only after the back-off although Ready is Stopped: the failed one has ended its turn."""
+    return bool(view.turn and view.backend.restarts) and view.ready.reason == Reason.STOPPED
 
 
 def next_attempt(context: ModelContext) -> float:

@@ -152,7 +152,9 @@ def _pod_spec(model: Model, backend: Backend, location: Location, settings: Laun
         "securityContext": pod.security(root=backend.needs_root(serving(model, location.path).vendor)),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "restartPolicy": "Always",
+        "restartPolicy": "Never"
+        if model.spec.group
+        else "Always",  # a turn of a shared group opens one Pod, and that one once
         "terminationGracePeriodSeconds": GRACE_SECONDS,
     }
 

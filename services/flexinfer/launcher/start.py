@@ -2,7 +2,9 @@
 
 Three steps (DESIGN 6, step 6), after each of which a successor can continue:
   (1) the finalizer, and beside it the Pod with the gate of its turn: while gated it holds no device;
-  (2) then, and only then, the Model and its group's Lease are read: still this uid and generation, wanted, and this turn granted;
+  (2) then, and only then, the Model is read: still this uid and generation, and wanted. In a shared group it is written instead, with
+      the resourceVersion that (1) returned: `status.backend` names this Pod as the one of its turn. Beside it the SharedGroup is read:
+      still this turn granted;
   (3) the gate is removed by a patch that tests the Pod's uid and the gate's name.
 A release that begins after (2) deletes the Pod of (1), so that (3) is refused, whatever any clock says. A process that was paused
 anywhere in here leaves at most a gated Pod, or a patch that no longer applies.
@@ -23,18 +25,20 @@ from flexinfer.api.labels import (
 )
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import SharedGroup, object_name
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.events.workload import GroupLease, group_lease, lease_name, pod_facts
+from flexinfer.events.workload import pod_facts
+from flexinfer.launcher import status
 from flexinfer.launcher.effects import NameTakenError, NotCreatedError, Protect, Start
 from flexinfer.launcher.expose import ensure_service, remark
 from flexinfer.launcher.manifests import LaunchSettings, gate, template
 from flexinfer.launcher.memory import EngineProbed
 from flexinfer.launcher.view import ModelView, view_of
 from flexinfer.runtime.kubernetes.api import (
-    LEASES,
     MODELS,
     PODS,
+    SHARED_GROUPS,
     AlreadyExistsError,
     ConflictError,
     ForbiddenError,
@@ -42,7 +46,7 @@ from flexinfer.runtime.kubernetes.api import (
     NotFoundError,
 )
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.runtime.status_writer import record_transition
+from flexinfer.runtime.status_writer import record_transition, write_status_once
 
 log = logging.getLogger(__name__)
 _FINALIZER_TRIES = 5
@@ -52,19 +56,19 @@ async def start(
     runtime: Runtime, action: Start, settings: LaunchSettings
 ) -> Sequence[AnyEvent | EngineProbed]:
     """Create the Pod of a turn and open its gate; returns what the API server replied. Raises NotCreatedError, ApiError."""
-    pod = await _prepare(runtime, action)
+    prepared, pod = await _prepare(runtime, action)
     if pod is None:
         return [events.ModelObserved(model=await _read_model(runtime, action.model))]
     # Read after the Pod exists, never before: a release that these reads miss will find the Pod and delete it.
-    current = await _read(runtime, action)
-    if _may_open(action, current, settings) and runtime.is_leader():
+    current = await _confirm(runtime, action, prepared, pod, settings)
+    if _may_open(action, current, pod.metadata.uid, settings) and runtime.is_leader():
         pod = await _open_gate(runtime, pod, gate(action.turn))
     facts = pod_facts(pod)
     probed = EngineProbed(key=action.key, uid=action.model.uid, pod_uid=facts.uid, healthy=False, pod=facts)
     return [events.ModelObserved(model=current.model), probed]
 
 
-def _may_open(action: Start, current: ModelView, settings: LaunchSettings) -> bool:
+def _may_open(action: Start, current: ModelView, pod_uid: str, settings: LaunchSettings) -> bool:
     """Tell whether the start is still right by what was just read: the rule of starting."""
     rendered = template(current.model, settings)
     return (
@@ -73,21 +77,54 @@ def _may_open(action: Start, current: ModelView, settings: LaunchSettings) -> bo
         and current.gates_open
         and RUNNING_FINALIZER in current.model.metadata.finalizers
         and current.held_turn == action.turn
+        and (not action.turn or current.turn_pod == pod_uid)
         and rendered is not None
         and rendered.digest == action.template
     )
 
 
-async def _prepare(runtime: Runtime, action: Start) -> kube.Pod | None:
-    """Step (1), finalizer and Pod side by side; returns the gated Pod, None if it could not be created yet."""
+async def _prepare(runtime: Runtime, action: Start) -> tuple[Model, kube.Pod | None]:
+    """Step (1), finalizer and Pod side by side; returns the Model, and the gated Pod, None if it could not be created yet."""
     try:
         if action.service is not None:
             await ensure_service(runtime, action.model, action.service)
-        _, pod = await asyncio.gather(put_finalizer(runtime, action.model), _put_pod(runtime, action))
+        model, pod = await asyncio.gather(put_finalizer(runtime, action.model), _put_pod(runtime, action))
     except (InvalidError, ForbiddenError) as error:
         message = f"the API server rejected it: {error}"
         raise NotCreatedError(action.model, Reason.CREATE_REFUSED, message) from error
-    return pod
+    return model, pod
+
+
+async def _confirm(
+    runtime: Runtime, action: Start, prepared: Model, pod: kube.Pod, settings: LaunchSettings
+) -> ModelView:
+    """Step (2): return the Model and its SharedGroup after the Pod was created. Raises ConflictError if the Model was written since (1)."""
+    if not action.model.spec.group:
+        return await _read(runtime, action)
+    model, group = await asyncio.gather(
+        _name_pod(runtime, action, prepared, pod, settings), _read_group(runtime, action)
+    )
+    return view_of(model, [group])
+
+
+async def _name_pod(
+    runtime: Runtime, action: Start, model: Model, pod: kube.Pod, settings: LaunchSettings
+) -> Model:
+    """Write into `status.backend` that this Pod is the one of its turn; returns the Model as it is then.
+
+    A turn that names another Pod already is over: its Pod is gone, and its memory must be seen free before the next one loads.
+    """
+    view, uid = view_of(model), pod.metadata.uid
+    if model.uid != action.model.uid or model.deleting or view.backend.turn > action.turn:
+        return model
+    if view.backend.turn == action.turn and view.backend.pod_uid == uid:
+        return model
+    over = view.backend.turn == action.turn
+    reason = Reason.STOPPED if over else Reason.STARTING
+    message = status.TURN_OVER if over else status.WAITING_FOR_SCHEDULER
+    backend = status.no_engine(view) if over else status.opening(view, action.turn, uid)
+    write = status.not_ready(view, settings, reason, message, backend)
+    return model if write is None else await write_status_once(runtime, write)
 
 
 async def protect(runtime: Runtime, action: Protect) -> Sequence[AnyEvent]:
@@ -99,21 +136,23 @@ async def protect(runtime: Runtime, action: Protect) -> Sequence[AnyEvent]:
     return [events.ModelObserved(model=await _read_model(runtime, action.model))]
 
 
-async def put_finalizer(runtime: Runtime, asked: Model) -> None:
-    """Keep the Model from being deleted before its engine; one that is being deleted gets none, which the next read shows."""
+async def put_finalizer(runtime: Runtime, asked: Model) -> Model:
+    """Keep the Model from being deleted before its engine; returns it as it was last returned.
+
+    One that is being deleted gets none, which the next step shows.
+    """
     model = asked
     for _ in range(_FINALIZER_TRIES):
         meta = model.metadata
         if RUNNING_FINALIZER in meta.finalizers or model.deleting:
-            return
+            return model
         try:
-            await runtime.cluster.patch(MODELS, meta.namespace, meta.name, _finalizer_patch(model))
+            return await runtime.cluster.patch(MODELS, meta.namespace, meta.name, _finalizer_patch(model))
         except (InvalidError, ConflictError):
             model = await _read_model(runtime, asked)
             if model.uid != asked.uid:
-                return
-        else:
-            return
+                return model
+    return model
 
 
 def _finalizer_patch(model: Model) -> list[dict[str, Any]]:
@@ -201,17 +240,17 @@ async def _open_gate(runtime: Runtime, pod: kube.Pod, gate: str) -> kube.Pod:
 
 
 async def _read(runtime: Runtime, action: Start) -> ModelView:
-    """Read the Model and its group's Lease, side by side. Raises ApiError."""
+    """Read the Model and its SharedGroup, side by side. Raises ApiError."""
     if not action.model.spec.group:
         return view_of(await _read_model(runtime, action.model))
-    model, lease = await asyncio.gather(_read_model(runtime, action.model), _read_lease(runtime, action))
-    return view_of(model, [lease])
+    model, group = await asyncio.gather(_read_model(runtime, action.model), _read_group(runtime, action))
+    return view_of(model, [group])
 
 
-async def _read_lease(runtime: Runtime, action: Start) -> GroupLease | None:
-    meta, name = action.model.metadata, lease_name(action.model.spec.group)
+async def _read_group(runtime: Runtime, action: Start) -> SharedGroup | None:
+    meta, name = action.model.metadata, object_name(action.model.spec.group)
     try:
-        return group_lease(await runtime.cluster.get(LEASES, meta.namespace, name))
+        return await runtime.cluster.get(SHARED_GROUPS, meta.namespace, name)
     except NotFoundError:
         return None
 

@@ -22,6 +22,10 @@ from flexinfer.state.actions import WriteStatus
 RUN_GATES = (conditions.WANTED, conditions.GRANTED)
 """What a running engine depends on: a write about one is not made if these changed meanwhile."""
 STOP_GATES = (conditions.WANTED, conditions.GRANTED, conditions.PLACED)
+SCHEDULING = "Scheduling"
+"""The first stage of loading: its Pod waits for a node."""
+WAITING_FOR_SCHEDULER = "Pod is waiting for the scheduler"
+TURN_OVER = "the Pod of this turn is gone; the devices are released, then granted again"
 NOT_STARTED = "the engine starts once Accepted, Placed, Cached, Wanted and Granted are True"
 """Which of them is missing is not named: it would be a write at each step of a Model that is at rest."""
 
@@ -31,9 +35,19 @@ def node_exits(node: str) -> str:
     return f"kubectl delete node {node}, or if it is switched off kubectl taint node {node} {OUT_OF_SERVICE_TAINT}=:NoExecute"
 
 
-def no_engine(view: ModelView, *, turn: int = 0) -> BackendStatus:
-    """Return the backend of an engine that cannot be asked: no address, no stage; what was measured stays."""
-    return BackendStatus(load_seconds=view.backend.load_seconds, restarts=view.backend.restarts, turn=turn)
+def no_engine(view: ModelView) -> BackendStatus:
+    """Return the backend of an engine that cannot be asked: no address, no stage; what was measured and the turn's Pod stay."""
+    return msgspec.structs.replace(view.backend, address="", loading_stage="")
+
+
+def returned(view: ModelView, turn: int) -> BackendStatus:
+    """Return the backend of a Model whose stop answers the release of a turn."""
+    return msgspec.structs.replace(no_engine(view), turn=turn, pod_uid="")
+
+
+def opening(view: ModelView, turn: int, pod_uid: str) -> BackendStatus:
+    """Return the backend that names the one Pod of a turn, before its gate opens."""
+    return msgspec.structs.replace(no_engine(view), loading_stage=SCHEDULING, turn=turn, pod_uid=pod_uid)
 
 
 def at_stage(view: ModelView, stage: str, restarts: int) -> BackendStatus:

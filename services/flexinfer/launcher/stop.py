@@ -1,7 +1,7 @@
 """Stopping an engine: read, delete by uid, list until no Pod is left, and only then write `Stopped`. May be cut off at any await.
 
 Deleted is what was known before the reads that allow it; a list that shows another live Pod means that a new start took place, so the
-decision is made again. The status carries the turn only if the Lease, read before this stop began, was `Releasing`: a release that
+decision is made again. The status carries the turn only if the SharedGroup, read before this stop began, was `Releasing`: a release that
 begins later must see a stop of its own. The finalizer goes last, by the resourceVersion read before the list, so that nothing that
 happened between the two is lost. A process that was paused deletes at most Pods whose uid it knew before the pause.
 """
@@ -14,9 +14,10 @@ from flexinfer.api import kube
 from flexinfer.api.labels import MODEL_UID_LABEL, RUNNING_FINALIZER
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import object_name
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.events.workload import PodFacts, group_lease
+from flexinfer.events.workload import PodFacts
 from flexinfer.launcher import status
 from flexinfer.launcher.drain import renewal_cause
 from flexinfer.launcher.effects import Purpose, Stop
@@ -24,8 +25,15 @@ from flexinfer.launcher.manifests import STOP_SECONDS, LaunchSettings
 from flexinfer.launcher.memory import EngineProbed
 from flexinfer.launcher.pods_gone import PodsGone, Wait
 from flexinfer.launcher.status import node_exits
-from flexinfer.launcher.view import ModelView, lease_names, view_of
-from flexinfer.runtime.kubernetes.api import LEASES, MODELS, PODS, ConflictError, InvalidError, NotFoundError
+from flexinfer.launcher.view import ModelView, group_names, view_of
+from flexinfer.runtime.kubernetes.api import (
+    MODELS,
+    PODS,
+    SHARED_GROUPS,
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+)
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import model_deleted, write_status
 
@@ -70,16 +78,18 @@ async def stop(
 
 
 async def _read(runtime: Runtime, action: Stop) -> ModelView:
-    """Read the Leases that the Model may hold, then the Model; this stop answers only what they say now. Raises ApiError."""
-    meta, leases = action.model.metadata, []
-    for name in lease_names(action.model):
+    """Read the SharedGroups whose devices the Model may hold, then the Model; this stop answers only what they say now. Raises ApiError."""
+    meta, groups = action.model.metadata, []
+    for name in group_names(action.model):
         with contextlib.suppress(NotFoundError):
-            leases.append(group_lease(await runtime.cluster.get(LEASES, meta.namespace, name)))
-    return view_of(await runtime.cluster.get(MODELS, meta.namespace, meta.name), leases)
+            groups.append(await runtime.cluster.get(SHARED_GROUPS, meta.namespace, object_name(name)))
+    return view_of(await runtime.cluster.get(MODELS, meta.namespace, meta.name), groups)
 
 
 def _may_stop(action: Stop, current: ModelView, settings: LaunchSettings) -> bool:
     """Tell whether the stop is still right by what was just read: the rule of stopping."""
+    if not current.groups_known:  # what is seen at the first look at a group must not change meanwhile
+        return current.model.deleting and not action.pods
     if current.stop_cause:
         return True
     match action.purpose:
@@ -190,7 +200,7 @@ async def _write(
 ) -> Sequence[AnyEvent]:
     """Write how the stop ended; Stopped carries the turn, if that was asked back before this stop began."""
     turn = current.release_turn if reason is Reason.STOPPED else 0
-    backend = status.no_engine(current, turn=turn)
+    backend = status.returned(current, turn) if turn else status.no_engine(current)
     write = status.not_ready(current, settings, reason, message, backend, status.STOP_GATES)
     if write is None:
         return [events.ModelObserved(model=current.model)]

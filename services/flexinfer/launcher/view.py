@@ -12,13 +12,16 @@ from flexinfer.api.conditions import Condition
 from flexinfer.api.model import BackendStatus, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.services import SERVICES
-from flexinfer.events.workload import GRANTED, RELEASING, GroupLease, PodFacts, lease_name
+from flexinfer.api.sharedgroup import GRANTED, RELEASING, SharedGroup
+from flexinfer.events.workload import PodFacts
 from flexinfer.launcher.manifests import LaunchSettings
 from flexinfer.launcher.memory import Memory, Probe, Rejections, pods_of
 from flexinfer.state.observed import ObservedState
 
 GATES = SERVICES["launcher"].gates
 """The condition types that must be True before an engine starts."""
+_NOT_HELD = ("Idle", "Queued")
+"""`status.sharedGroup.state` of a Model that holds no device."""
 _AT_REST = reasons.AT_REST | reasons.FINAL_FOR[conditions.READY]
 """Reasons of Ready with which no engine runs, and none is started before something changes."""
 
@@ -87,10 +90,10 @@ class ReadyView(msgspec.Struct, frozen=True):
 
 
 class ModelView(msgspec.Struct, frozen=True, kw_only=True):
-    """One Model, its conditions, and the Leases of its shared groups."""
+    """One Model, its conditions, and its shared groups: that of its spec, and one that it is leaving."""
 
     model: Model
-    leases: tuple[GroupLease, ...]
+    groups: tuple[SharedGroup, ...]
     accepted: ConditionView
     placed: ConditionView
     cached: ConditionView
@@ -102,7 +105,13 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
     def gates_open(self) -> bool:
         """Whether everything that a start needs is True at the current generation."""
         gates = (self.accepted, self.placed, self.cached, self.wanted, self.granted)
-        return not self.model.deleting and all(gate.true for gate in gates)
+        return not self.model.deleting and self.groups_known and all(gate.true for gate in gates)
+
+    @property
+    def groups_known(self) -> bool:
+        """Whether the arbiter has looked at every shared group of the Model: before that nothing is started or stopped in it."""
+        initialized = {group.name for group in self.groups if group.initialized}
+        return all(name in initialized for name in group_names(self.model))
 
     @property
     def turn(self) -> int:
@@ -114,16 +123,26 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
     def release_turn(self) -> int:
         """The turn that it is asked to give back; 0 if none."""
         uid = self.model.uid
-        return next((g.turn for g in self.leases if g.step == RELEASING and g.holder_uid == uid), 0)
+        holders = (group.holder(uid) for group in self.groups if group.initialized)
+        return next((h.turn for h in holders if h is not None and h.step == RELEASING), 0)
+
+    def has_returned(self, turn: int) -> bool:
+        """Tell whether Ready reports that the engine of a turn that was to be released has stopped."""
+        return self.ready.reason == Reason.STOPPED and (self.backend.turn, self.backend.pod_uid) == (turn, "")
+
+    @property
+    def turn_pod(self) -> str:
+        """The uid of the one Pod that the present turn has opened; empty before that, and in no shared group."""
+        return self.backend.pod_uid if self.turn and self.backend.turn == self.turn else ""
 
     @property
     def held_turn(self) -> int | None:
-        """The turn that its group's Lease grants it; None if none. A Model in no shared group needs no Lease, and has turn 0."""
+        """The turn that its SharedGroup grants it; None if none. A Model in no shared group needs no grant, and has turn 0."""
         group, uid = self.model.spec.group, self.model.uid
         if not group:
             return 0
-        turns = (g.turn for g in self.leases if (g.group, g.step, g.holder_uid) == (group, GRANTED, uid))
-        return next(turns, None)
+        holders = (g.holder(uid) for g in self.groups if g.name == group and g.initialized)
+        return next((h.turn for h in holders if h is not None and h.step == GRANTED), None)
 
     @property
     def node_gone(self) -> bool:
@@ -143,6 +162,8 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.model.deleting:
             return "the Model is being deleted"
+        if not self.groups_known:
+            return ""
         for kind, gate in ((conditions.WANTED, self.wanted), (conditions.GRANTED, self.granted)):
             if gate.false and gate.reason != Reason.NOT_ACCEPTED:
                 return f"{kind} is False"
@@ -156,15 +177,15 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
         return self.model.status.backend or BackendStatus()
 
 
-def lease_names(model: Model) -> tuple[str, ...]:
-    """Return the names of the Leases that this Model may hold: of its group first, then of one that it is leaving."""
-    status = model.status.shared_group
-    groups = dict.fromkeys((model.spec.group, status.group if status is not None else ""))
-    return tuple(lease_name(group) for group in groups if group)
+def group_names(model: Model) -> tuple[str, ...]:
+    """Return the shared groups that this Model may hold devices of: its own first, then one that it is leaving."""
+    membership = model.status.shared_group
+    left = membership.group if membership is not None and membership.state not in _NOT_HELD else ""
+    return tuple(name for name in dict.fromkeys((model.spec.group, left)) if name)
 
 
-def view_of(model: Model, leases: Iterable[GroupLease | None] = ()) -> ModelView:
-    """Return a Model with its conditions read; `leases` are those of its groups, None for one that does not exist."""
+def view_of(model: Model, groups: Iterable[SharedGroup | None] = ()) -> ModelView:
+    """Return a Model with its conditions read; `groups` are its shared groups, None for one that does not exist."""
     by_type = {condition.type: condition for condition in model.status.conditions}
     generation = model.metadata.generation
 
@@ -176,7 +197,7 @@ def view_of(model: Model, leases: Iterable[GroupLease | None] = ()) -> ModelView
 
     return ModelView(
         model=model,
-        leases=tuple(lease for lease in leases if lease is not None),
+        groups=tuple(group for group in groups if group is not None),
         accepted=gate(conditions.ACCEPTED),
         placed=gate(conditions.PLACED),
         cached=gate(conditions.CACHED),
@@ -226,9 +247,9 @@ def context_of(
     """Return a Model with everything that its decision depends on."""
     pods = pods_of(model, state, memory)
     probe = memory.probe(model)
-    leases = (state.lease(model.metadata.namespace, name) for name in lease_names(model))
+    groups = (state.group(model.metadata.namespace, name) for name in group_names(model))
     return ModelContext(
-        view=view_of(model, leases),
+        view=view_of(model, groups),
         state=state,
         settings=settings,
         now=now,

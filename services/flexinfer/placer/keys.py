@@ -12,10 +12,10 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import Holder
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import NodeFacts
-from flexinfer.events.workload import GroupLease
 from flexinfer.placer.fit import STALE_SECONDS
 from flexinfer.placer.state import start_order
 from flexinfer.state.index import STARTING, is_starting, scheduled_to
@@ -51,10 +51,10 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
             yield from _of_node(name, before, after)
         case events.GpusObserved(node=name):
             yield from _of_sample(name, before, after)
-        case events.LeaseObserved(lease=lease):
-            yield from _of_turn(lease, before, after)
-        case events.WorkloadObserved(lease=GroupLease() as lease):
-            yield from _of_turn(lease, before, after)
+        case events.GroupObserved(group=group):
+            yield from _of_group(group.key, before, after)
+        case events.GroupDeleted(namespace=namespace, name=name):
+            yield from _of_group(f"{namespace}/{name}", before, after)
         case _:
             return
 
@@ -138,15 +138,26 @@ def _with_devices(state: ObservedState, keys: Iterable[str]) -> Iterator[str]:
             yield key
 
 
-def _of_turn(lease: GroupLease, before: ObservedState, after: ObservedState) -> Iterator[str]:
-    """Yield whom a group's turn concerns: its members, and those that may get what it gives back."""
-    at = f"{lease.namespace}/{lease.name}"
-    if before.leases.get(at) == after.leases.get(at):
+def _of_group(key: str, before: ObservedState, after: ObservedState) -> Iterator[str]:
+    """Yield whom the holders of a group concern: its members, and those that may get what they give back."""
+    groups = [group for state in (before, after) if (group := state.groups.get(key)) is not None]
+    if len({group.status.holders for group in groups}) == 1 and len(groups) > 1:
         return
-    yield from after.members(lease.namespace, lease.group)
+    holders = [holder for group in groups for holder in group.status.holders]
+    for group in groups:
+        yield from after.members(group.metadata.namespace, group.name)
+    namespace = key.partition("/")[0]
+    yield from (name for h in holders if (name := f"{namespace}/{h.model}") in after.models)
     yield from _refused(after)
-    for node in {turn.node for turn in (before.leases.get(at), after.leases.get(at)) if turn is not None}:
+    for node in {node for h in holders for node in _nodes_of(h, namespace, after)}:
         yield from after.under(STARTING, node)
+
+
+def _nodes_of(holder: Holder, namespace: str, state: ObservedState) -> Iterator[str]:
+    """Yield where a holder's devices are: where it was granted them, and where its Model is scheduled to."""
+    model = state.effective(f"{namespace}/{holder.model}")
+    yield holder.node
+    yield scheduled_to(model) if model is not None else ""
 
 
 def _refused(state: ObservedState) -> Collection[str]:

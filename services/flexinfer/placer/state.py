@@ -13,8 +13,9 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Model
+from flexinfer.api.sharedgroup import Holder
 from flexinfer.events.nodes import Device
-from flexinfer.events.workload import FREED, GroupLease, PodFacts, lease_name
+from flexinfer.events.workload import PodFacts
 from flexinfer.placer.fit import STALE_SECONDS, Available
 from flexinfer.placer.mismatch import static_mismatch
 from flexinfer.placer.requirements import Requirements, requirements_of
@@ -80,24 +81,27 @@ class PlacementState:
 
     def _groups_on(self, node: str) -> Iterator[tuple[tuple[str, str], GroupPlacement]]:
         """Yield the groups placed on a node, each once, in the order of their Models there."""
-        seen: set[tuple[str, str]] = set()
-        for key in sorted(self.observed.under(GROUPED, node)):
-            for model in self._models((key,)):
-                for group in self._named(model):
-                    placement = self._group(group) if group not in seen else None
-                    seen.add(group)
-                    if placement is not None and placement.node == node:
-                        yield group, placement
+        models = self._models(self.observed.under(GROUPED, node))
+        named = [group for model in models for group in self._named(model)]
+        for group in dict.fromkeys((*named, *self._held_on(node))):
+            placement = self._group(group)
+            if placement is not None and placement.node == node:
+                yield group, placement
+
+    def _held_on(self, node: str) -> Iterator[tuple[str, str]]:
+        """Yield the groups whose devices on a node a Model holds: also one that no Model names any more."""
+        for uid in sorted(self.observed.holding):
+            for group in (self.observed.groups[key] for key in self.observed.holding[uid]):
+                if any(holder.node == node for holder in group.status.holders):
+                    yield group.metadata.namespace, group.name
 
     def _named(self, model: Model) -> Iterator[tuple[str, str]]:
         """Yield the groups that a Model belongs to, or whose turn it may hold."""
         if model.spec.group:
             yield _group(model)
-        shared, lease = model.status.shared_group, self.observed.workload(model).lease
+        shared = model.status.shared_group
         if shared is not None and shared.group:
             yield model.metadata.namespace, shared.group
-        if lease is not None:
-            yield lease.namespace, lease.group
 
     def _members_of(self, group: tuple[str, str]) -> Sequence[Model]:
         """Return the members of a group, by key.
@@ -106,13 +110,10 @@ class PlacementState:
         fills the devices.
         """
         if group not in self._members:
-            turn = self._turn(*group)
-            keys = {*self.observed.members(*group)} | (
-                {f"{group[0]}/{turn.holder}"} if turn is not None else set()
-            )
-            holder = turn.holder_uid if turn is not None else ""
+            holders = {holder.uid: holder.model for holder in self._holders(*group)}
+            keys = {*self.observed.members(*group), *(f"{group[0]}/{name}" for name in holders.values())}
             models = self._models(keys)
-            self._members[group] = [m for m in models if _group(m) == group or m.uid == holder]
+            self._members[group] = [m for m in models if _group(m) == group or m.uid in holders]
         return self._members[group]
 
     def members(self, model: Model) -> Sequence[Model]:
@@ -129,27 +130,26 @@ class PlacementState:
         return self._groups[group]
 
     def _group_placement(self, group: tuple[str, str]) -> GroupPlacement | None:
-        """Return where the holder of the turn is, else a member with Pods, else the first member by key."""
+        """Return where a holder of the devices is, else a member with Pods, else the first member by key."""
         members = [m for m in self._members_of(group) if node_of(m)]
         if not members:
             return None
-        turn = self._turn(*group)
-        holder = turn.holder_uid if turn is not None else ""
-        first = min(members, key=lambda m: (m.uid != holder, not self.pods(m), m.key))
+        holders = {holder.uid: holder for holder in self._holders(*group)}
+        first = min(members, key=lambda m: (m.uid not in holders, not self.pods(m), m.key))
         uuids = first.status.placement.devices if first.status.placement is not None else ()
-        granted = turn.devices if turn is not None and turn.node == node_of(first) else ()
+        granted = [d.uuid for h in holders.values() if h.node == node_of(first) for d in h.devices]
         return GroupPlacement(
             group=group[1],
             node=node_of(first),
-            pinned=first.uid == holder or bool(self.pods(first)),
-            devices=max(len(granted), *(self.requirements(m).devices for m in members)),
-            uuids=uuids or granted,
+            pinned=first.uid in holders or bool(self.pods(first)),
+            devices=max(len(set(granted)), *(self.requirements(m).devices for m in members)),
+            uuids=uuids or tuple(dict.fromkeys(granted)),
         )
 
-    def _turn(self, namespace: str, group: str) -> GroupLease | None:
-        """Return a group's Lease unless its devices are free."""
-        lease = self.observed.lease(namespace, lease_name(group))
-        return lease if lease is not None and lease.step != FREED else None
+    def _holders(self, namespace: str, name: str) -> Sequence[Holder]:
+        """Return who holds the devices of a group, or has not released them yet."""
+        group = self.observed.group(namespace, name)
+        return group.status.holders if group is not None else ()
 
     def suits_group(self, model: Model, node: str) -> bool:
         """Tell whether a node could run every member of a Model's group, whatever is free there."""

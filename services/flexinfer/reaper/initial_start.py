@@ -13,7 +13,6 @@ from typing import NamedTuple
 from flexinfer.api import conditions
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
-from flexinfer.events.workload import FREED
 from flexinfer.reaper.model_state import ModelState, model_state
 from flexinfer.state.observed import ObservedState
 
@@ -72,8 +71,6 @@ def _group_holder(model: Model, state: ObservedState) -> str:
     """Return the name of another Model that holds the Model's shared group, or nothing."""
     if not model.spec.group:
         return ""
-    for lease in state.leases.values():
-        same = lease.namespace == model.metadata.namespace and lease.group == model.spec.group
-        if same and lease.step != FREED and lease.holder_uid != model.uid:
-            return lease.holder
-    return ""
+    group = state.group(model.metadata.namespace, model.spec.group)
+    holders = group.status.holders if group is not None else ()
+    return next((holder.model for holder in holders if holder.uid != model.uid), "")

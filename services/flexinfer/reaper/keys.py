@@ -5,12 +5,10 @@ from collections.abc import Iterable, Iterator
 from flexinfer.api import conditions
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
-from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.events.workload import GroupLease
 from flexinfer.reaper.memory import ActivityWritten, Fact
 from flexinfer.state.observed import ObservedState, ProxyHeartbeat
-from flexinfer.state.touched import touches_its_model
+from flexinfer.state.touched import touches_group_members, touches_its_model
 
 
 def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterator[str]:
@@ -21,13 +19,7 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
         yield from _queued_behind(before.effective(key), after.effective(key), after)
     if _gaps(before) != _gaps(after):
         yield from after.models
-    match event:
-        case events.LeaseObserved(lease=lease):
-            yield from after.members(lease.namespace, lease.group)
-        case events.WorkloadObserved(lease=GroupLease() as lease):
-            yield from after.members(lease.namespace, lease.group)
-        case _:
-            return
+    yield from touches_group_members(before, after, event)
 
 
 def touched_by(_state: ObservedState, fact: Fact) -> Iterable[str]:

@@ -1,7 +1,7 @@
 """ClusterCache: what the API server was last observed to hold, as one fact a subject. Pure.
 
 A change affects more subjects than its own object: a Pod its Model's workload and its node's sum of requests,
-a PVC every Model that names it, a Lease every member of its group.
+and a PVC every Model that names it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,24 +9,25 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from flexinfer import sources
 from flexinfer.api import kube
-from flexinfer.api.kinds import CLAIMS, JOBS, LEASES, MODELS, NODES, PODS, Kind
+from flexinfer.api.kinds import CLAIMS, JOBS, MODELS, NODES, PODS, SHARED_GROUPS, Kind
 from flexinfer.api.model import Model
 from flexinfer.api.numbers import whole_number
+from flexinfer.api.sharedgroup import SharedGroup
 from flexinfer.events import events, workload
 from flexinfer.events.events import StateEvent
 from flexinfer.watcher.facts import job_uid, model_uid, node_facts, requests_of
 from flexinfer.watcher.index import Index, KubernetesObject
 
-KINDS: tuple[Kind[Any], ...] = (MODELS, PODS, JOBS, CLAIMS, LEASES, NODES)
+KINDS: tuple[Kind[Any], ...] = (MODELS, PODS, JOBS, CLAIMS, SHARED_GROUPS, NODES)
 """The kinds that are watched."""
 _MOST_CHILDREN = 100
 """Pods and Jobs of one Model that are published: more are not ours, and would not fit into a message."""
-_PUBLISH_ORDER = {"workload": 0, "model": 1, "node": 2}
+_PUBLISH_ORDER = {"workload": 0, "group": 1, "model": 2, "node": 3}
 T = TypeVar("T", bound=KubernetesObject)
 
 
 class SubjectKey(NamedTuple):
-    """What a fact is about: a model, workload or node; its namespace (empty for nodes) and name."""
+    """What a fact is about: a model, workload, group or node; its namespace (empty for nodes) and name."""
 
     kind: str
     namespace: str
@@ -55,14 +56,14 @@ class ClusterCache:
         self._pods: Index[kube.Pod] = Index(_pod_tags)
         self._jobs: Index[kube.Job] = Index(_owner_tags)
         self._claims: Index[kube.Claim] = Index()
-        self._leases: Index[kube.Lease] = Index()
+        self._groups: Index[SharedGroup] = Index()
         self._nodes: Index[kube.Node] = Index()
         self._indexes: dict[str, object] = {
             MODELS.plural: self._models,
             PODS.plural: self._pods,
             JOBS.plural: self._jobs,
             CLAIMS.plural: self._claims,
-            LEASES.plural: self._leases,
+            SHARED_GROUPS.plural: self._groups,
             NODES.plural: self._nodes,
         }
         self._unlisted = set(self._indexes)
@@ -77,13 +78,11 @@ class ClusterCache:
         """Take a list of a kind, with its version; returns the subjects that it affects."""
         self._unlisted.discard(kind.plural)
         self.versions[kind.plural] = whole_number(version) or 0
-        changed = self._index(kind).replace_all(item for item in items if _is_relevant(item))
+        changed = self._index(kind).replace_all(items)
         return {key for item in changed for key in self._affected(item)}
 
     def upsert(self, kind: Kind[T], item: T) -> set[SubjectKey]:
         """Take an object that was added or changed; returns the subjects that it affects."""
-        if not _is_relevant(item):
-            return self.remove(kind, item)
         self.versions[kind.plural] = item.metadata.version
         index = self._index(kind)
         before = self._affected(index.find(item.metadata.key))
@@ -106,6 +105,8 @@ class ClusterCache:
         """Yield every subject that there may be a fact about."""
         for model in self._models:
             yield from _subjects_of(model)
+        for group in self._groups:
+            yield SubjectKey("group", group.metadata.namespace, group.metadata.name)
         for node in self._nodes:
             yield SubjectKey("node", "", node.metadata.name)
 
@@ -114,6 +115,9 @@ class ClusterCache:
         if key.kind == "node":
             node = self._nodes.find(key.object_key)
             return self._node(node) if node is not None else None
+        if key.kind == "group":
+            group = self._groups.find(key.object_key)
+            return events.GroupObserved(group=group) if group is not None else None
         model = self.model(key.object_key)
         if model is None:
             return None
@@ -134,8 +138,8 @@ class ClusterCache:
                 return self._workloads_tagged(_owner_tags(item))
             case kube.Claim():
                 return self._workloads_tagged([f"claim/{item.metadata.key}"])
-            case kube.Lease():
-                return self._workloads_tagged([f"lease/{item.metadata.key}"])
+            case SharedGroup():
+                return {SubjectKey("group", item.metadata.namespace, item.metadata.name)}
             case kube.Node():
                 return {SubjectKey("node", "", item.metadata.name)}
             case _:
@@ -154,8 +158,6 @@ class ClusterCache:
         pods = self._pods.tagged(tag)
         jobs = self._jobs.tagged(tag)[:_MOST_CHILDREN]
         claims = [self._claims.find(f"{meta.namespace}/{name}") for name in _claim_names(model)]
-        leases = [self._leases.find(key) for key in _lease_keys(model)]
-        groups = (workload.group_lease(lease) for lease in leases if lease is not None)
         # Pods of a Job are the Job's: a download must not look like an engine.
         engines = [pod for pod in pods if not job_uid(pod)][:_MOST_CHILDREN]
         observed = events.WorkloadObserved(
@@ -164,9 +166,8 @@ class ClusterCache:
             pods=tuple(map(workload.pod_facts, engines)),
             jobs=tuple(workload.job_facts(job, _pods_of(job, pods)) for job in jobs),
             claims=tuple(workload.claim_facts(claim) for claim in claims if claim is not None),
-            lease=next((lease for lease in groups if lease is not None), None),
         )
-        return observed if observed.pods or observed.jobs or observed.claims or observed.lease else None
+        return observed if observed.pods or observed.jobs or observed.claims else None
 
     def _node(self, node: kube.Node) -> events.NodeObserved:
         requested: dict[str, int] = {}
@@ -179,11 +180,6 @@ class ClusterCache:
 def _subjects_of(model: Model) -> tuple[SubjectKey, SubjectKey]:
     key = SubjectKey("model", model.metadata.namespace, model.metadata.name)
     return key, key._replace(kind="workload")
-
-
-def _is_relevant(item: KubernetesObject) -> bool:
-    """Tell whether components may need an object: of the Leases, only those of shared groups."""
-    return not isinstance(item, kube.Lease) or workload.GROUP_ANNOTATION in item.metadata.annotations
 
 
 def _owner_tags(item: kube.Job | kube.Pod) -> set[str]:
@@ -202,7 +198,7 @@ def _pod_tags(pod: kube.Pod) -> set[str]:
 
 def _model_tags(model: Model) -> set[str]:
     namespace = model.metadata.namespace
-    tags = {_model_tag(namespace, model.uid), *(f"lease/{key}" for key in _lease_keys(model))}
+    tags = {_model_tag(namespace, model.uid)}
     return tags | {f"claim/{namespace}/{name}" for name in _claim_names(model)}
 
 
@@ -219,11 +215,3 @@ def _claim_names(model: Model) -> list[str]:
     if isinstance(source, sources.Source) and source.scheme == "pvc":
         names.add(source.name)
     return sorted(names)
-
-
-def _lease_keys(model: Model) -> list[str]:
-    """Return the Leases of a Model's groups: first that in its status, which it may hold although it left."""
-    shared = model.status.shared_group
-    groups = [shared.group] if shared is not None and shared.group else []
-    groups += [model.spec.group] if model.spec.group and model.spec.group not in groups else []
-    return [f"{model.metadata.namespace}/{workload.lease_name(group)}" for group in groups]

@@ -8,15 +8,18 @@ by kind, where it was asked: what the stream holds above it is of before the API
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from flexinfer.api.kinds import MODELS, NODES, SHARED_GROUPS
 from flexinfer.events import codec, events, subjects
 from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import AnyEvent, StateEvent
 from flexinfer.watcher.cache import ClusterCache, SubjectKey
 
+_PLURALS = {"node": NODES.plural, "group": SHARED_GROUPS.plural}
+"""Kinds of subjects of which each is one object of its own; the others go by their Model."""
 Versions = Mapping[str, int]
 """Plural of a kind -> resourceVersion."""
 _UNKNOWN: Versions = MappingProxyType({})
-_NOTHING_REACHED: Versions = MappingProxyType({"models": 0, "nodes": 0})
+_NOTHING_REACHED: Versions = MappingProxyType({"models": 0, "nodes": 0, "sharedgroups": 0})
 
 
 def key_of(subject: str) -> SubjectKey | None:
@@ -25,7 +28,7 @@ def key_of(subject: str) -> SubjectKey | None:
     names = [subjects.decode(token) for token in tokens]
     if kind == "node" and len(names) == 1:
         return SubjectKey(kind, "", names[0])
-    if kind in ("model", "workload") and len(names) == 2:  # noqa: PLR2004 -- namespace and name
+    if kind in ("model", "workload", "group") and len(names) == 2:  # noqa: PLR2004 -- namespace and name
         return SubjectKey(kind, names[0], names[1])
     return None
 
@@ -95,16 +98,18 @@ def _is_behind(
 
 def _object_version(held: Mapping[str, StreamEntry], key: SubjectKey) -> tuple[str, int]:
     """Return the kind that orders a subject, and the version of its object that the stream holds."""
-    plural = "nodes" if key.kind == "node" else "models"
-    of = key if key.kind == "node" else key._replace(kind="model")
+    plural = _PLURALS.get(key.kind, MODELS.plural)
+    of = key if key.kind in _PLURALS else key._replace(kind="model")
     return plural, _version(held.get(subject_of(of)))
 
 
 def _version(entry: StreamEntry | None) -> int:
-    """Return the resourceVersion of a Model or Node that the stream holds; 0 for anything else."""
+    """Return the resourceVersion of an object that the stream holds; 0 for anything else."""
     match _decoded(entry.body) if entry is not None and entry.body is not None else None:
         case events.ModelObserved(model=model):
             return model.metadata.version
+        case events.GroupObserved(group=group):
+            return group.metadata.version
         case events.NodeObserved(node=node):
             return node.version
         case _:
@@ -123,10 +128,18 @@ def _deletion(key: SubjectKey, body: bytes, cache: ClusterCache) -> StateEvent:
         return events.WorkloadDeleted(namespace=key.namespace, name=key.name)
     if key.kind == "node":
         return events.NodeDeleted(name=key.name, version=cache.versions.get("nodes", 0))
+    if key.kind == "group":
+        version = cache.versions.get(SHARED_GROUPS.plural, 0)
+        return events.GroupDeleted(namespace=key.namespace, name=key.name, uid=_uid(body), version=version)
     version = cache.versions.get("models", 0)
     return events.ModelDeleted(namespace=key.namespace, name=key.name, uid=_uid(body), version=version)
 
 
 def _uid(body: bytes) -> str:
-    published = _decoded(body)
-    return published.model.uid if isinstance(published, events.ModelObserved) else ""
+    match _decoded(body):
+        case events.ModelObserved(model=model):
+            return model.uid
+        case events.GroupObserved(group=group):
+            return group.metadata.uid
+        case _:
+            return ""

@@ -5,8 +5,9 @@ from typing import Generic, TypeVar
 import msgspec
 
 from flexinfer.api import kube
-from flexinfer.api.groupversion import API_VERSION, KIND, PLURAL
+from flexinfer.api.groupversion import API_VERSION, GROUP_KIND, GROUP_PLURAL, KIND, PLURAL
 from flexinfer.api.model import Model
+from flexinfer.api.sharedgroup import SharedGroup
 
 T = TypeVar("T")
 
@@ -27,6 +28,7 @@ class Kind(msgspec.Struct, Generic[T], frozen=True):
 
 
 MODELS: Kind[Model] = Kind(API_VERSION, KIND, PLURAL, Model)
+SHARED_GROUPS: Kind[SharedGroup] = Kind(API_VERSION, GROUP_KIND, GROUP_PLURAL, SharedGroup)
 PODS: Kind[kube.Pod] = Kind("v1", "Pod", "pods", kube.Pod)
 JOBS: Kind[kube.Job] = Kind("batch/v1", "Job", "jobs", kube.Job)
 CLAIMS: Kind[kube.Claim] = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims", kube.Claim)

@@ -28,6 +28,8 @@ GPU_FREE_MEMORY_ANNOTATION = "flexinfer.ai/gpu-free-memory"
 GPU_VENDOR_LABEL = "flexinfer.ai/gpu.vendor"
 
 RUNNING_FINALIZER = "flexinfer.ai/running"
+HELD_FINALIZER = "flexinfer.ai/held"
+"""On a SharedGroup: it is deleted once no Model holds its devices."""
 GATE_PREFIX = "flexinfer.ai/turn-"
 """A Pod is created with the gate `flexinfer.ai/turn-<n>`, which is removed when its turn is confirmed."""
 

@@ -158,14 +158,17 @@ class ModelSpec(Resource, frozen=True, kw_only=True):
         return self.gpu.priority if self.gpu else 100
 
 
-class SharedGroup(Resource, frozen=True, kw_only=True):
-    """A member's part in its shared group; `state` is Active, Queued, Releasing or Blocked."""
+class GroupMembership(Resource, frozen=True, kw_only=True):
+    """A member's part in its shared group; `state` is Holding, Queued, Releasing, Blocked or Idle.
+
+    The group itself is `api.sharedgroup.SharedGroup`.
+    """
 
     group: str = ""
     state: str = ""
     turn: int = 0
     position: int = 0
-    holder: str = ""
+    holders: tuple[str, ...] = ()
     since: str = ""
     wait: str = ""
 
@@ -202,13 +205,18 @@ class CacheStatus(Resource, frozen=True, kw_only=True):
 
 
 class BackendStatus(Resource, frozen=True, kw_only=True):
-    """The running engine; `address` is host:port of its Pod."""
+    """The running engine; `address` is host:port of its Pod.
+
+    In a shared group, `turn` and `pod_uid` name the one Pod of a turn; they are written before its gate opens. Once the turn is
+    returned, `turn` is left without `pod_uid`.
+    """
 
     address: str = ""
     loading_stage: str = ""
     load_seconds: float = 0.0
     restarts: int = 0
     turn: int = 0
+    pod_uid: str = msgspec.field(name="podUID", default="")
 
 
 class ModelStatus(Resource, frozen=True, kw_only=True):
@@ -219,7 +227,7 @@ class ModelStatus(Resource, frozen=True, kw_only=True):
     message: str = ""
     conditions: tuple[Condition, ...] = ()
     last_active_time: str | None = None
-    shared_group: SharedGroup | None = None
+    shared_group: GroupMembership | None = None
     placement: Placement | None = None
     cache: CacheStatus | None = None
     endpoint: str = ""

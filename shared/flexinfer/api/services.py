@@ -12,7 +12,7 @@ import msgspec
 
 from flexinfer.api.conditions import ACCEPTED, CACHED, CONDITIONS, GRANTED, PLACED, READY, WANTED
 
-STATE_KINDS = ("model", "workload", "node")
+STATE_KINDS = ("model", "workload", "group", "node")
 """Second token of the subjects on the state stream, the watermark aside."""
 
 

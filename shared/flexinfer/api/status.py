@@ -7,7 +7,7 @@ import msgspec
 
 from flexinfer.api.base import Resource
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import BackendStatus, CacheStatus, Placement, SharedGroup
+from flexinfer.api.model import BackendStatus, CacheStatus, GroupMembership, Placement
 
 
 class MonotonicTime(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ class WantedStatus(OwnedStatus, frozen=True, kw_only=True):
 class GrantedStatus(OwnedStatus, frozen=True, kw_only=True):
     """The arbiter's status; no shared group: None."""
 
-    shared_group: SharedGroup | None
+    shared_group: GroupMembership | None
 
 
 class ReadyStatus(OwnedStatus, frozen=True, kw_only=True):

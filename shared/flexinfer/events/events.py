@@ -8,9 +8,10 @@ in `subjects`, who may publish and read in `permissions`.
 from typing import TypeAlias
 
 from flexinfer.api.model import Model
+from flexinfer.api.sharedgroup import SharedGroup
 from flexinfer.events.base import Event
 from flexinfer.events.nodes import Device, NodeFacts
-from flexinfer.events.workload import ClaimFacts, GroupLease, JobFacts, PodFacts
+from flexinfer.events.workload import ClaimFacts, JobFacts, PodFacts
 
 
 class ModelObserved(Event, frozen=True, kw_only=True):
@@ -29,7 +30,7 @@ class ModelDeleted(Event, frozen=True, kw_only=True):
 
 
 class WorkloadObserved(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """Everything that the cluster holds for one Model: Pods, Jobs, PVCs and the Lease of its shared group.
+    """Everything that the cluster holds for one Model: Pods, Jobs and PVCs.
 
     `version` only grows for a subject; readers go by the order of the stream.
     """
@@ -40,7 +41,6 @@ class WorkloadObserved(Event, frozen=True, kw_only=True, omit_defaults=True):
     pods: tuple[PodFacts, ...] = ()
     jobs: tuple[JobFacts, ...] = ()
     claims: tuple[ClaimFacts, ...] = ()
-    lease: GroupLease | None = None
 
     @property
     def key(self) -> str:
@@ -53,6 +53,21 @@ class WorkloadDeleted(Event, frozen=True, kw_only=True):
 
     namespace: str
     name: str
+
+
+class GroupObserved(Event, frozen=True, kw_only=True):
+    """A SharedGroup as the API server holds it."""
+
+    group: SharedGroup
+
+
+class GroupDeleted(Event, frozen=True, kw_only=True):
+    """A SharedGroup was deleted; `version` is the resourceVersion of its deletion, or of a list without it."""
+
+    namespace: str
+    name: str
+    uid: str
+    version: int = 0
 
 
 class NodeObserved(Event, frozen=True, kw_only=True):
@@ -174,14 +189,15 @@ class ModelRestored(Event, frozen=True, kw_only=True):
     model: Model
 
 
-class LeaseObserved(Event, frozen=True, kw_only=True):
-    """A group's Lease as the arbiter's write returned it; never published."""
-
-    lease: GroupLease
-
-
 StateEvent: TypeAlias = (
-    ModelObserved | ModelDeleted | WorkloadObserved | WorkloadDeleted | NodeObserved | NodeDeleted
+    ModelObserved
+    | ModelDeleted
+    | WorkloadObserved
+    | WorkloadDeleted
+    | GroupObserved
+    | GroupDeleted
+    | NodeObserved
+    | NodeDeleted
 )
 AnyEvent: TypeAlias = (
     StateEvent
@@ -194,6 +210,5 @@ AnyEvent: TypeAlias = (
     | StatusChanged
     | EngineReady
     | ModelRestored
-    | LeaseObserved
 )
-DELETIONS = (ModelDeleted, WorkloadDeleted, NodeDeleted)
+DELETIONS = (ModelDeleted, WorkloadDeleted, GroupDeleted, NodeDeleted)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from flexinfer.api.services import STATE_KINDS
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 
@@ -11,7 +12,7 @@ ROOT = "flexinfer"
 STATE_STREAM, LIVE_STREAM, HISTORY_STREAM, DEAD_STREAM = "FI_STATE", "FI_LIVE", "FI_HISTORY", "FI_DEAD"
 STREAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        STATE_STREAM: (f"{ROOT}.model.>", f"{ROOT}.workload.>", f"{ROOT}.node.>", f"{ROOT}.watermark"),
+        STATE_STREAM: (*(f"{ROOT}.{kind}.>" for kind in STATE_KINDS), f"{ROOT}.watermark"),
         LIVE_STREAM: (f"{ROOT}.gpu.>", f"{ROOT}.activity.>"),
         HISTORY_STREAM: (f"{ROOT}.history.>",),
         DEAD_STREAM: (f"{ROOT}.dead.>",),
@@ -60,6 +61,10 @@ def _tokens(event: AnyEvent) -> tuple[str, ...]:
             return "workload", encode(namespace), encode(name)
         case events.WorkloadDeleted(namespace=namespace, name=name):
             return "workload", encode(namespace), encode(name)
+        case events.GroupObserved(group=group):
+            return "group", encode(group.metadata.namespace), encode(group.metadata.name)
+        case events.GroupDeleted(namespace=namespace, name=name):
+            return "group", encode(namespace), encode(name)
         case events.NodeObserved(name=name) | events.NodeDeleted(name=name):
             return "node", encode(name)
         case _:

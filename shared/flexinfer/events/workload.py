@@ -1,10 +1,7 @@
 """Workload: what the cluster runs for one Model, reduced to what decisions need. Pure.
 
-Pods, Jobs, PVCs and Leases are read here into facts, and a group's turn is written as its Lease; who watches
-them is the watcher.
+Pods, Jobs and PVCs are read here into facts; who watches them is the watcher.
 """
-
-import hashlib
 
 import msgspec
 
@@ -12,13 +9,10 @@ from flexinfer.api import kube
 from flexinfer.api.labels import (
     GATE_PREFIX,
     GENERATION_ANNOTATION,
-    MANAGED_BY_LABEL,
     MODEL_UID_LABEL,
-    PART_OF_LABEL,
     TEMPLATE_ANNOTATION,
     TURN_LABEL,
 )
-from flexinfer.api.model import Metadata
 from flexinfer.api.numbers import whole_number
 
 _ENDED = ("Succeeded", "Failed")
@@ -26,13 +20,6 @@ NO_TURN = -1
 """The turn of a Pod whose label is no number: that of no group."""
 _TEXT_LIMIT, _REPORT_LIMIT, _HASH_LIMIT = 1024, 4096, 128
 """Characters of texts that others write: one annotation may have 256 KiB, one message of NATS 4 MB."""
-GRANTED, RELEASING, STOPPED, FREED = "Granted", "Releasing", "Stopped", "Freed"
-STEP_ANNOTATION = "flexinfer.ai/step"
-TURN_ANNOTATION = "flexinfer.ai/turn"
-GROUP_ANNOTATION = "flexinfer.ai/group"
-REASON_ANNOTATION = "flexinfer.ai/reason"
-NODE_ANNOTATION = "flexinfer.ai/node"
-DEVICES_ANNOTATION = "flexinfer.ai/devices"
 
 
 class PodFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -96,85 +83,6 @@ class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     phase: str = ""
     storage_class: str = ""
     model_uid: str = ""
-
-
-class GroupLease(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """The turn of a shared group, as its Lease holds it (DESIGN 6, step 5).
-
-    `holder` is a Model's name in the Lease's namespace; `since` is RFC 3339, for people. `node` and `devices`
-    are the holder's placement when the turn was granted, kept after the holder is deleted or its spec
-    changes: that is where its memory must become free.
-    """
-
-    namespace: str
-    group: str
-    version: int = 0
-    holder: str = ""
-    holder_uid: str = ""
-    step: str = FREED
-    turn: int = 0
-    reason: str = ""
-    since: str = ""
-    node: str = ""
-    devices: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The Lease's name."""
-        return lease_name(self.group)
-
-
-def lease_name(group: str) -> str:
-    """Return the name of a group's Lease; the name of a group may contain any character, so it is hashed."""
-    return f"flexinfer-group-{hashlib.sha256(group.encode()).hexdigest()[:16]}"
-
-
-def group_lease(lease: kube.Lease) -> GroupLease | None:
-    """Return the turn that a Lease holds; None if it is not the Lease of a group."""
-    annotations = lease.metadata.annotations
-    group = annotations.get(GROUP_ANNOTATION)
-    if group is None or lease.metadata.name != lease_name(group):
-        return None
-    _, _, rest = (lease.spec.holder_identity or "").partition("/")
-    name, _, uid = rest.partition("/")
-    return GroupLease(
-        namespace=lease.metadata.namespace,
-        group=group,
-        version=lease.metadata.version,
-        holder=name,
-        holder_uid=uid,
-        step=annotations.get(STEP_ANNOTATION, FREED),
-        turn=_number(annotations.get(TURN_ANNOTATION, "0")),
-        reason=annotations.get(REASON_ANNOTATION, ""),
-        since=lease.spec.acquire_time or "",
-        node=annotations.get(NODE_ANNOTATION, ""),
-        devices=tuple(uuid for uuid in annotations.get(DEVICES_ANNOTATION, "").split(",") if uuid),
-    )
-
-
-def lease_of(turn: GroupLease) -> kube.Lease:
-    """Return the Lease that holds a group's turn."""
-    return kube.Lease(
-        metadata=Metadata(
-            name=turn.name,
-            namespace=turn.namespace,
-            resource_version=str(turn.version) if turn.version else "",
-            labels={PART_OF_LABEL: "flexinfer", MANAGED_BY_LABEL: "flexinfer-arbiter"},
-            annotations={
-                GROUP_ANNOTATION: turn.group,
-                STEP_ANNOTATION: turn.step,
-                TURN_ANNOTATION: str(turn.turn),
-                REASON_ANNOTATION: turn.reason,
-                NODE_ANNOTATION: turn.node,
-                DEVICES_ANNOTATION: ",".join(turn.devices),
-            },
-        ),
-        spec=kube.LeaseSpec(
-            holder_identity=f"Model/{turn.holder}/{turn.holder_uid}" if turn.holder else None,
-            acquire_time=turn.since or None,
-            lease_transitions=turn.turn,
-        ),
-    )
 
 
 def pod_facts(pod: kube.Pod) -> PodFacts:

@@ -6,11 +6,9 @@ resourceVersion that it was decided from: the API server ignores uid on `/status
 same name. Nothing waits for history and Event. What to write is decided in each component.
 """
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TypeAlias
 
 import msgspec
 
@@ -22,16 +20,13 @@ from flexinfer.api.services import FORMER_MANAGERS
 from flexinfer.api.status import MonotonicTime, OwnedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime.kubernetes.api import EVENTS, MODELS, ApiError, ConflictError, NotFoundError
+from flexinfer.runtime.event_recorder import Json, Subject, record
+from flexinfer.runtime.kubernetes.api import MODELS, ConflictError, NotFoundError
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.state.actions import WriteStatus
 
 log = logging.getLogger(__name__)
-Json: TypeAlias = dict[str, object]
-"""A JSON object of the Kubernetes API."""
 _JITTER_SECONDS = 0.02
-_EVENT_DELAY_SECONDS = 0.1
-"""By how long an Event is delayed, so that the components which wait for the status read the Model first."""
 _ATTEMPTS_WITHOUT_JITTER = 2
 _ATTEMPTS = 20
 
@@ -67,6 +62,16 @@ async def write_status(
             await _publish_transition(runtime, action, base, written)
             return [events.ModelObserved(model=written)]
     return [events.ModelObserved(model=base)]
+
+
+async def write_status_once(runtime: Runtime, action: WriteStatus) -> Model:
+    """Write a status with exactly the resourceVersion that it was decided from; returns the Model as it is then.
+
+    Raises ConflictError if the Model was written since, NotFoundError, ApiError.
+    """
+    written = await _apply(runtime, action.status, action.model)
+    await _publish_transition(runtime, action, action.model, written)
+    return written
 
 
 def model_observed(base: Model, current: Model) -> events.ModelObserved | events.ModelRestored:
@@ -205,51 +210,17 @@ async def record_transition(
             version=model.metadata.version,
         )
     )
-    event = _event(runtime, model, condition)
-    await runtime.sleep(_EVENT_DELAY_SECONDS)
-    try:
-        await runtime.cluster.create(EVENTS, model.metadata.namespace, event)
-    except ApiError as error:
-        log.debug("event %s of %s not created: %s", condition.reason, model.key, error)
+    message = condition.message or f"{condition.type} is {condition.status}"
+    await record(
+        runtime,
+        Subject(API_VERSION, KIND, model.metadata),
+        condition.reason,
+        message,
+        action=condition.type,
+        warning=_is_warning(condition),
+    )
 
 
-def _event(runtime: Runtime, model: Model, condition: Condition) -> Json:
-    """Return a transition as an Event, whose name sorts by time.
-
-    Kubectl orders Events by whole seconds, and those of one second in the order of the list: by name.
-    """
-    meta, now = model.metadata, rfc3339(runtime)
-    content = f"{meta.uid}/{condition.type}/{condition.reason}/{meta.resource_version}"
-    milliseconds = int(runtime.utc_now().timestamp() * 1000)
-    component = f"flexinfer-{runtime.name}"
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {
-            "name": f"{meta.name}.{milliseconds:012x}{hashlib.sha256(content.encode()).hexdigest()[:8]}",
-            "namespace": meta.namespace,
-        },
-        "involvedObject": {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "name": meta.name,
-            "namespace": meta.namespace,
-            "uid": meta.uid,
-            "resourceVersion": meta.resource_version,
-        },
-        "type": _event_type(condition),
-        "reason": condition.reason,
-        "message": condition.message or f"{condition.type} is {condition.status}",
-        "firstTimestamp": now,
-        "lastTimestamp": now,
-        "count": 1,
-        "source": {"component": component},
-        "reportingComponent": component,
-        "reportingInstance": runtime.settings.identity,
-        "action": condition.type,
-    }
-
-
-def _event_type(condition: Condition) -> str:
+def _is_warning(condition: Condition) -> bool:
     warning = condition.status == conditions.FALSE and condition.reason in reasons.WARNING
-    return "Warning" if warning or condition.status == conditions.UNKNOWN else "Normal"
+    return warning or condition.status == conditions.UNKNOWN

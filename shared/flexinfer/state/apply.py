@@ -46,9 +46,9 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
         went_back = draft.streamed_versions.read().get(key, 0) < previous.streamed_versions.get(key, 0)
         if key in draft.models.read() and not went_back:
             draft.apply(Observation(events.ModelObserved(model=model), now, reply=True))
-    for key, lease in previous.leases.items():
-        if key in draft.leases.read():
-            draft.apply(Observation(events.LeaseObserved(lease=lease), now, reply=True))
+    for key, group in previous.groups.items():
+        if key in draft.groups.read():
+            draft.apply(Observation(events.GroupObserved(group=group), now, reply=True))
     for key, model in previous.assumed.items():
         if key in draft.models.read() and draft.models.read()[key].uid == model.uid:
             draft.assume(model)
@@ -63,6 +63,7 @@ def _without_deleted(state: ObservedState) -> ObservedState:
         first_seen={uid: at for uid, at in state.first_seen.items() if uid in uids},
         changed_at={uid: at for uid, at in state.changed_at.items() if uid in uids},
         wakes={key: wake for key, wake in state.wakes.items() if key in state.models},
+        step_since={pair: since for pair, since in state.step_since.items() if pair[0] in state.groups},
     )
 
 

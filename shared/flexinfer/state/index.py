@@ -65,7 +65,7 @@ def _on_its_node(model: Model, workload: WorkloadObserved | None) -> Iterator[tu
         yield STARTING, node
     shared = model.status.shared_group
     in_status = shared is not None and bool(shared.group)
-    if model.spec.group or in_status or (workload is not None and workload.lease is not None):
+    if model.spec.group or in_status:
         yield GROUPED, node
 
 

@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from flexinfer.api.model import Model
+from flexinfer.api.sharedgroup import SharedGroup, group_key
 from flexinfer.events.events import AnyEvent, GpusObserved, WorkloadObserved
 from flexinfer.events.nodes import NodeFacts
-from flexinfer.events.workload import GroupLease
 
 HEARTBEAT_GAP = 15.0
 """Seconds without a heartbeat after which a proxy counts as silent; it sends one every 5 s."""
@@ -61,8 +61,9 @@ class ProxyHeartbeat(msgspec.Struct, frozen=True):
 
 
 class StepSince(msgspec.Struct, frozen=True):
-    """Since when a group's Lease has been at its step."""
+    """Since when a holder of a SharedGroup has been at its step; `group` is the uid of the SharedGroup."""
 
+    group: str
     turn: int
     step: str
     at: float
@@ -73,8 +74,12 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
 
     models: Mapping[str, Model] = {}  # key -> last observed
     assumed: Mapping[str, Model] = {}  # key -> the Model as it will be once the write in flight has arrived
-    workloads: Mapping[str, WorkloadObserved] = {}  # key -> its Pods, Jobs, PVCs, Lease
-    leases: Mapping[str, GroupLease] = {}  # "namespace/lease name" -> the group's Lease
+    workloads: Mapping[str, WorkloadObserved] = {}  # key -> its Pods, Jobs, PVCs
+    groups: Mapping[str, SharedGroup] = {}  # "namespace/object name" -> last observed
+    holding: Mapping[
+        str, tuple[str, ...]
+    ] = {}  # uid of a Model that holds devices -> keys of the SharedGroups that say so: one, but for faults
+    leaving: frozenset[str] = frozenset()  # keys of the SharedGroups with a holder that is past Granted
     nodes: Mapping[str, NodeFacts] = {}  # name -> last observed
     gpus: Mapping[str, Sample] = {}  # node -> last sample
     activity: Mapping[str, Mapping[str, Activity]] = {}  # key -> proxy -> traffic
@@ -84,7 +89,9 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     changed_at: Mapping[
         str, Mapping[str, float]
     ] = {}  # uid -> condition type -> when its status or reason last changed
-    step_since: Mapping[str, StepSince] = {}  # "namespace/lease name" -> since when it is at its step
+    step_since: Mapping[
+        tuple[str, str], StepSince
+    ] = {}  # (key of a SharedGroup, uid of a holder) -> since when it is at its step
     deleted_versions: Mapping[
         str, int
     ] = {}  # uid of a deleted Model -> the version of its deletion, oldest first
@@ -93,13 +100,14 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     connected_since: float | None = None  # since when NATS is connected; None while it is not
 
     def workload(self, model: Model) -> WorkloadObserved:
-        """Return the Pods, Jobs, PVCs and Lease of a Model; empty if none were observed."""
+        """Return the Pods, Jobs and PVCs of a Model; empty if none were observed."""
         workload = self.workloads.get(model.key)
         return workload or WorkloadObserved(namespace=model.metadata.namespace, name=model.metadata.name)
 
-    def lease(self, namespace: str, name: str) -> GroupLease | None:
-        """Return a group's Lease by the Lease's name."""
-        return self.leases.get(f"{namespace}/{name}")
+    def group(self, namespace: str, name: str) -> SharedGroup | None:
+        """Return a group's SharedGroup; None if there is none, or if its name is taken by that of another group."""
+        group = self.groups.get(group_key(namespace, name))
+        return group if group is not None and group.name == name else None
 
     def activity_of(self, model: Model) -> Mapping[str, Activity]:
         """Return the traffic of this Model's uid by proxy."""

@@ -22,3 +22,19 @@ def touches_its_model(_before: ObservedState, _after: ObservedState, event: AnyE
             yield f"{namespace}/{name}"
         case _:
             return
+
+
+def touches_group_members(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterator[str]:
+    """Yield the keys of the Models in a group, and of those that hold its devices, if an event is about its SharedGroup."""
+    match event:
+        case events.GroupObserved(group=observed):
+            key = observed.key
+        case events.GroupDeleted(namespace=namespace, name=name):
+            key = f"{namespace}/{name}"
+        case _:
+            return
+    for state in (before, after):
+        group = state.groups.get(key)
+        if group is not None:
+            yield from after.members(group.metadata.namespace, group.name)
+            yield from (f"{group.metadata.namespace}/{holder.model}" for holder in group.status.holders)

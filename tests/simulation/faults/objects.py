@@ -3,10 +3,11 @@
 import asyncio
 import random
 
+from flexinfer.api.groupversion import GROUP, VERSION
 from localkube.apiserver.errors import ApiError
 from localkube.apiserver.requests import DeleteOptions
 from tests.simulation.faults.base import Climate, Fault
-from tests.simulation.laws.facts import group_object_name
+from tests.simulation.laws.facts import GROUP_KIND, group_object_name
 from tests.simulation.simulation import Simulation
 from tests.simulation.users import GROUPS, NAMES
 
@@ -21,7 +22,7 @@ def _delete(simulation: Simulation, where: tuple[str, str, str], name: str) -> N
 
 def group(simulation: Simulation, chance: random.Random) -> None:
     """Delete the object that grants a group."""
-    _delete(simulation, ("coordination.k8s.io", "v1", "leases"), group_object_name(chance.choice(GROUPS)))
+    _delete(simulation, (GROUP, VERSION, GROUP_KIND), group_object_name(chance.choice(GROUPS)))
 
 
 def service(simulation: Simulation, chance: random.Random) -> None:

@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from flexinfer.events.workload import FREED, GRANTED, RELEASING, STOPPED, group_lease, lease_name
-from flexinfer.runtime.kubernetes.api import LEASES
+from flexinfer.api.sharedgroup import FREED, GRANTED, RELEASING, STOPPED, SharedGroup, object_name
 from tests.simulation.laws.base import Object
 
-GROUP_KIND = "leases"
+GROUP_KIND = "sharedgroups"
 """The plural name of the kind that grants devices."""
 NEXT = {FREED: GRANTED, GRANTED: RELEASING, RELEASING: STOPPED, STOPPED: FREED}
 
@@ -25,18 +24,24 @@ class Grant(NamedTuple):
 
 
 def grants_of(group_object: Object | None) -> Mapping[str, Grant]:
-    """Return who holds a shared group, by uid, from the object of the store that grants it; empty for other objects."""
+    """Return who holds a shared group, by uid, from the object of the store that grants it.
+
+    Whoever has given the device back is no longer among them.
+    """
     if group_object is None:
         return {}
-    lease = group_lease(msgspec.convert(group_object, LEASES.type))
-    if lease is None:
-        return {}
-    return {lease.holder_uid: Grant(lease.group, lease.holder_uid, lease.turn, lease.step, lease.node)}
+    group = msgspec.convert(group_object, SharedGroup)
+    return {h.uid: Grant(group.name, h.uid, h.turn, h.step, h.node) for h in group.status.holders}
+
+
+def is_initialized(group_object: Object | None) -> bool:
+    """Tell whether the arbiter has looked at what runs: before, holders are found as they are."""
+    return group_object is not None and msgspec.convert(group_object, SharedGroup).initialized
 
 
 def group_object_name(group: str) -> str:
     """Return the name of the object that grants a group."""
-    return lease_name(group)
+    return object_name(group)
 
 
 def condition(model: Object, kind: str) -> Mapping[str, Any]:

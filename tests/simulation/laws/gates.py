@@ -6,7 +6,7 @@ At that moment the turn is `Granted` or already `Releasing`, never later (DESIGN
 from typing import Any
 
 from flexinfer.api.labels import MODEL_UID_LABEL, TURN_LABEL
-from flexinfer.events.workload import GRANTED, RELEASING
+from flexinfer.api.sharedgroup import GRANTED, RELEASING
 from localkube.apiserver.watch_cache import Change
 from tests.simulation.laws.base import Law, Object
 from tests.simulation.laws.facts import GROUP_KIND, Grant, gates, grants_of

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from flexinfer.api.installation import SYSTEM_NAMESPACE
-from flexinfer.runtime.kubernetes.api import LEASES, MODELS
+from flexinfer.runtime.kubernetes.api import MODELS, SHARED_GROUPS
 from localkube.apiserver.watch_cache import Change
 from tests.simulation.laws.base import Call, Law
 
@@ -37,9 +36,8 @@ class Identity(Law):
                 self.report(f"a write for {meant} changed its namesake {answer.uid}")
         elif verb == "patch" and not _tests_identity(body):
             self.report(f"a patch of a {kind.name} tests neither uid nor version")
-        elif verb == "replace" and kind is LEASES and call.namespace != SYSTEM_NAMESPACE:
-            if not body.metadata.resource_version:
-                self.report("a Lease is replaced without its resourceVersion")
+        elif verb == "replace" and kind is SHARED_GROUPS and not body.metadata.resource_version:
+            self.report("a SharedGroup is replaced without its resourceVersion")
         elif verb == "delete" and kind.name == "Pod" and not body["uid"]:
             self.report(f"a {kind.name} is deleted by name alone")
 

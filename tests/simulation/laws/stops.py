@@ -9,7 +9,7 @@ from typing import Any
 from flexinfer.api import conditions
 from flexinfer.api.labels import RUNNING_FINALIZER
 from flexinfer.api.reasons import Reason
-from flexinfer.events.workload import FREED, GRANTED, STOPPED
+from flexinfer.api.sharedgroup import FREED, GRANTED, STOPPED
 from localkube.apiserver.watch_cache import Change
 from tests.simulation.laws.base import Law, Object
 from tests.simulation.laws.facts import GROUP_KIND, Grant, condition, gates, grants_of
@@ -35,6 +35,9 @@ class Stops(Law):
         for uid, grant in after.items():
             if grant != before.get(uid):
                 self._step(uid, grant)
+        for uid, grant in before.items():
+            if change.new is not None and uid not in after:
+                self._step(uid, grant._replace(step=FREED))
 
     def _step(self, uid: str, grant: Grant) -> None:
         if grant.step == STOPPED and (left := self._left(uid)):

@@ -1,12 +1,9 @@
 """Model: durations, quantities, devices, and conditions of an older generation."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from flexinfer.api.model import Gpu, seconds, seconds_or
 from flexinfer.api.quantity import milli
-from flexinfer.events.workload import GroupLease, group_lease, lease_of
 from tests.builders import a_condition, a_model
 
 
@@ -67,14 +64,3 @@ def test_a_condition_of_an_older_generation_is_unknown() -> None:
     model = a_model(generation=2, conditions=[a_condition("Placed", generation=1)])
     assert model.condition_status("Placed") == "Unknown"
     assert not model.is_true("Placed")
-
-
-@given(
-    st.text(max_size=30), st.integers(0, 1000), st.sampled_from(["Granted", "Releasing", "Stopped", "Freed"])
-)
-def test_a_group_is_read_back_from_its_lease(group: str, turn: int, step: str) -> None:
-    """Groups may have any name."""
-    lease = GroupLease(
-        namespace="n", group=group, version=7, holder="a", holder_uid="u-1", step=step, turn=turn
-    )
-    assert group_lease(lease_of(lease)) == lease

@@ -7,67 +7,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexinfer.api.model import BackendStatus, Gpu, Model, Placement
+from flexinfer.api.model import BackendStatus, Gpu, GroupMembership
 from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED
 from flexinfer.api.status import GrantedStatus
-from flexinfer.arbiter.decide import GRACE_SECONDS, PATIENCE_SECONDS, Advance, Grant, decide
+from flexinfer.arbiter.decide import GRACE_SECONDS, PATIENCE_SECONDS
+from flexinfer.arbiter.effects import Advance
 from flexinfer.events import events
-from flexinfer.events.nodes import Device, DeviceProcess
-from flexinfer.events.workload import FREED, GRANTED, RELEASING, STOPPED, GroupLease
 from flexinfer.state.actions import WriteStatus
-from flexinfer.state.apply import apply_events
-from flexinfer.state.observed import Observation, ObservedState
-from tests.builders import NOW, SHARED, a_condition, a_model, a_pod, a_state, running
-
-WANTED = ("Accepted", "Placed", "Cached", ("Wanted", "True", Reason.REQUESTED))
-IDLE = ("Accepted", "Placed", "Cached", ("Wanted", "False", Reason.IDLE))
-PLACED = Placement(node="a", devices=("GPU-1",))
-
-
-def member(name: str, conditions: Any = WANTED, since: str = "2026-11-24T10:00:00Z", **changes: Any) -> Model:
-    """Return a member of the group `card`, with the transition time of its conditions."""
-    model = a_model(name, gpu=SHARED, conditions=conditions, placement=PLACED, **changes)
-    stamped = tuple(msgspec.structs.replace(c, last_transition_time=since) for c in model.status.conditions)
-    return msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, conditions=stamped))
-
-
-def turn(holder: str = "a", step: str = GRANTED, number: int = 1) -> events.LeaseObserved:
-    """Return the group's Lease."""
-    lease = GroupLease(
-        namespace="default",
-        group="card",
-        version=number * 10 + [GRANTED, RELEASING, STOPPED, FREED].index(step),
-        holder=holder,
-        holder_uid=f"uid-{holder}",
-        step=step,
-        turn=number,
-    )
-    return events.LeaseObserved(lease=lease)
-
-
-def steps(state: ObservedState, now: float = NOW) -> list[tuple[str, str]]:
-    """Return the effects on Leases: (Grant, Model) or (Advance, step)."""
-    effects = []
-    for action in decide(state, now):
-        if isinstance(action, Grant):
-            effects.append(("Grant", action.model.metadata.name))
-        if isinstance(action, Advance):
-            effects.append(("Advance", action.step))
-    return effects
-
-
-def changes(state: ObservedState, now: float = NOW) -> dict[str, tuple[str, str]]:
-    """Return key -> (status, reason) of every condition that is written."""
-    return {
-        action.key: (action.condition.status, action.condition.reason)
-        for action in decide(state, now)
-        if isinstance(action, WriteStatus)
-    }
-
-
-def messages(state: ObservedState, now: float = NOW) -> dict[str, str]:
-    """Return key -> message of every condition that is written."""
-    return {a.key: a.condition.message for a in decide(state, now) if isinstance(a, WriteStatus)}
+from tests.builders import NOW, a_condition, a_group, a_holder, a_model, a_pod, a_state, running
+from tests.unit.arbiter.groups import (
+    IDLE,
+    STOPPED_READY,
+    WANTED,
+    blocked,
+    changes,
+    decided,
+    held,
+    later,
+    member,
+    messages,
+    queued,
+    steps,
+)
 
 
 def test_a_model_in_no_group_needs_no_grant() -> None:
@@ -78,20 +40,38 @@ def test_a_model_in_no_group_needs_no_grant() -> None:
 
 def test_the_first_of_the_queue_is_granted_the_free_device() -> None:
     """By when they became wanted; at equal times by name."""
-    state = a_state(member("b"), member("c", since="2026-11-24T09:00:00Z"), member("a"))
+    state = later(a_state(member("c"), a_group()), NOW + 1, member("b"), member("a"))
     assert steps(state) == [("Grant", "c")]
+    assert steps(later(a_state(a_group()), NOW, member("b"), member("a"))) == [("Grant", "a")]
+
+
+def test_a_wall_clock_that_was_wrong_does_not_order_the_queue() -> None:
+    """The reaper's clock was an hour fast when `a` became wanted."""
+    state = a_state(member("a", since="2026-11-24T11:00:00Z"), a_group())
+    for i in range(5):
+        state = later(state, NOW + i, member(f"b{i}", since=f"2026-11-24T10:0{i}:00Z"))
+    assert steps(state) == [("Grant", "a")]
+
+
+def test_a_place_in_the_queue_survives_a_restart_of_the_arbiter() -> None:
+    """It stands in the Model's status; who came meanwhile goes behind."""
+    state = a_state(
+        member("new"), member("b", shared_group=queued(2)), member("c", shared_group=queued(1)), a_group()
+    )
+    assert steps(state) == [("Grant", "c")]
+    assert messages(state)["default/new"].startswith("queued: position 3 of 3")
 
 
 def test_a_model_that_still_downloads_is_not_granted_the_device() -> None:
     """Nor any other that lacks a condition."""
     lacking = member("a", ("Accepted", "Placed", ("Cached", "False", Reason.FETCHING), "Wanted"))
-    assert steps(a_state(lacking)) == []
-    assert messages(a_state(lacking)) == {"default/a": "waiting for Cached"}
+    assert steps(a_state(lacking, a_group())) == []
+    assert messages(a_state(lacking, a_group())) == {"default/a": "waiting for Cached"}
 
 
 def test_members_show_the_holder_and_their_position() -> None:
     """The holder its turn, those that are queued their place, the others what they wait for."""
-    state = a_state(member("a"), member("b"), member("c", IDLE), turn("a"))
+    state = a_state(member("a"), member("b"), member("c", IDLE), held("a"))
     assert changes(state) == {
         "default/a": ("True", Reason.GRANTED),
         "default/b": ("False", Reason.QUEUED),
@@ -107,7 +87,7 @@ def test_members_show_the_holder_and_their_position() -> None:
 
 def test_a_holder_that_is_idle_releases_the_device() -> None:
     """The first step of a stop."""
-    assert steps(a_state(member("a", IDLE), member("b"), turn("a"))) == [("Advance", RELEASING)]
+    assert steps(a_state(member("a", IDLE), member("b"), held("a"))) == [("Advance", RELEASING)]
 
 
 @pytest.mark.parametrize(
@@ -128,15 +108,14 @@ def test_a_holder_that_is_idle_releases_the_device() -> None:
         ),
     ],
 )
-def test_the_lease_and_the_holder_name_the_reason_of_a_release(
+def test_the_group_and_the_holder_name_the_reason_of_a_release(
     conditions: Any, changes: dict[str, Any], reason: str
 ) -> None:
     """In plain words of its own: the conditions behind it may change meanwhile."""
     holder = member("a", conditions, **changes)
-    [advance] = [a for a in decide(a_state(holder, turn("a")), NOW) if isinstance(a, Advance)]
+    [advance] = [a for a in decided(a_state(holder, held("a"))) if isinstance(a, Advance)]
     assert advance.reason == reason
-    lease = msgspec.structs.replace(turn("a", RELEASING).lease, reason=reason)
-    state = a_state(holder, events.LeaseObserved(lease=lease))
+    state = a_state(holder, held("a", RELEASING, reason=reason))
     assert messages(state) == {"default/a": f"releasing turn 1: {reason}"}
 
 
@@ -144,64 +123,17 @@ def test_a_release_ends_only_when_the_engine_of_this_very_turn_has_stopped() -> 
     """The stop of an earlier turn proves nothing."""
     stopped = (*IDLE, ("Granted", "False", Reason.RELEASED), ("Ready", "False", Reason.STOPPED))
     earlier = member("a", stopped, backend_status=BackendStatus(turn=1))
-    assert steps(a_state(earlier, turn("a", RELEASING, 2))) == []
+    assert steps(a_state(earlier, held("a", RELEASING, 2))) == []
+    running_on = member("a", stopped, backend_status=BackendStatus(turn=2, pod_uid="its Pod"))
+    assert steps(a_state(running_on, held("a", RELEASING, 2))) == []
     current = member("a", stopped, backend_status=BackendStatus(turn=2))
-    assert steps(a_state(current, turn("a", RELEASING, 2))) == [("Advance", STOPPED)]
+    assert steps(a_state(current, held("a", RELEASING, 2))) == [("Advance", STOPPED)]
 
 
 def test_a_holder_that_was_deleted_counts_as_stopped() -> None:
     """Its finalizer outlived its Pods."""
-    assert steps(a_state(member("b"), turn("a"))) == [("Advance", RELEASING)]
-    assert steps(a_state(member("b"), turn("a", RELEASING))) == [("Advance", STOPPED)]
-
-
-def test_without_telemetry_a_device_is_free_some_seconds_after_its_pod_was_deleted() -> None:
-    """Five, unless set otherwise."""
-    holder = member("a", IDLE)
-    state = a_state(holder, turn("a", STOPPED))
-    assert steps(state, NOW + 4.9) == []
-    assert steps(state, NOW + 5) == [("Advance", FREED)]
-    still = a_state(holder, turn("a", STOPPED), running(holder, a_pod(holder)))
-    assert steps(still, NOW + 60) == []
-
-
-def sample(number: int, used_mb: int) -> events.GpusObserved:
-    """Return telemetry of the device."""
-    processes = (DeviceProcess(pid=7, used_mb=used_mb),) if used_mb else ()
-    device = Device(uuid="GPU-1", total_mb=8000, free_mb=8000 - used_mb, used_mb=used_mb, processes=processes)
-    return events.GpusObserved(node="a", boot="b", sample=number, devices=(device,))
-
-
-def test_a_device_is_free_when_a_later_sample_shows_it() -> None:
-    """A sample from before the stop proves nothing, and memory in use is not free."""
-    state = apply_events(a_state(member("a", IDLE), sample(1, 0)), [Observation(turn("a", STOPPED), NOW)])
-    assert steps(state, NOW + 9) == []
-    used = apply_events(state, [Observation(sample(2, 6000), NOW + 1)])
-    assert steps(used, NOW + 9) == []
-    free = apply_events(used, [Observation(sample(3, 0), NOW + 2)])
-    assert steps(free, NOW + 9) == [("Advance", FREED)]
-
-
-def on_its_device(event: events.LeaseObserved) -> events.LeaseObserved:
-    """Return a Lease that holds the node and devices of its turn."""
-    return events.LeaseObserved(lease=msgspec.structs.replace(event.lease, node="a", devices=PLACED.devices))
-
-
-def test_memory_is_sampled_where_the_turn_was_granted_though_the_holder_was_deleted() -> None:
-    """Its memory is in use for a moment longer, and no other Model may be granted the device before."""
-    stopped = Observation(on_its_device(turn("a", STOPPED)), NOW)
-    used = apply_events(a_state(member("b")), [stopped, Observation(sample(2, 6000), NOW + 1)])
-    assert steps(used, NOW + 9) == []
-    free = apply_events(used, [Observation(sample(3, 0), NOW + 2)])
-    assert steps(free, NOW + 9) == [("Advance", FREED)]
-
-
-def test_memory_is_sampled_where_the_turn_was_granted_though_the_holder_was_rescheduled() -> None:
-    """A Model that no longer needs a device may be scheduled elsewhere while its engine still stops."""
-    rescheduled = a_model("a", conditions=IDLE, placement=Placement(node="b"))
-    stopped = Observation(on_its_device(turn("a", STOPPED)), NOW)
-    used = apply_events(a_state(rescheduled, member("b")), [stopped, Observation(sample(2, 6000), NOW + 1)])
-    assert steps(used, NOW + 9) == []
+    assert steps(a_state(member("b"), held("a"))) == [("Advance", RELEASING)]
+    assert steps(a_state(member("b"), held("a", RELEASING))) == [("Advance", STOPPED)]
 
 
 def test_a_device_that_is_not_released_in_time_blocks_the_group() -> None:
@@ -210,16 +142,40 @@ def test_a_device_that_is_not_released_in_time_blocks_the_group() -> None:
     The message names Pod, node and remedy, and stays the same while the group is blocked.
     """
     holder = member("a", IDLE)
-    state = a_state(holder, member("b"), turn("a", RELEASING), running(holder, a_pod(holder)))
+    state = a_state(holder, member("b"), held("a", RELEASING), running(holder, a_pod(holder)))
     now = NOW + 30 + GRACE_SECONDS + PATIENCE_SECONDS
     assert changes(state, now)["default/b"] == ("False", Reason.BLOCKED)
-    text = (
-        "Pod a-0 of a is still on node a after 120s (step Releasing); "
-        "delete the Pod or end the process that uses the device"
-    )
+    text = "Pod a-0 of a on node a has not ended 120s after its step Releasing began; delete the Pod or end its process"
     assert messages(state, now)["default/b"] == text
     assert messages(state, now + 7)["default/b"] == text
-    assert steps(state, now) == []
+    assert blocked(state, now + 7) == ("NotStopped", text)
+    assert steps(state, now) == [("Report", "NotStopped")]
+
+
+def test_a_blocked_group_is_not_written_about_again_while_nothing_happens() -> None:
+    """One decision a second for a minute, as telemetry causes them: each member and the group are written once."""
+    holder = member("a", IDLE)
+    state = a_state(
+        holder, *(member(f"m{i}") for i in range(9)), held("a", RELEASING), running(holder, a_pod(holder))
+    )
+    begin, writes = NOW + 30 + GRACE_SECONDS + PATIENCE_SECONDS, 0
+    for second in range(60):
+        for write in [a for a in decided(state, begin + second) if isinstance(a, WriteStatus)]:
+            writes += 1
+            state = later(state, begin + second, as_written(write))
+    assert writes == 10
+
+
+def as_written(write: WriteStatus) -> Any:
+    """Return the Model after a write of Granted."""
+    model = write.model
+    assert isinstance(write.status, GrantedStatus)
+    kept = tuple(c for c in model.status.conditions if c.type != write.condition.type)
+    status = msgspec.structs.replace(
+        model.status, conditions=(*kept, write.condition), shared_group=write.status.shared_group
+    )
+    metadata = msgspec.structs.replace(model.metadata, resource_version=str(model.metadata.version + 1))
+    return msgspec.structs.replace(model, status=status, metadata=metadata)
 
 
 def test_a_model_that_leaves_a_group_stays_its_member_until_the_device_is_free() -> None:
@@ -227,46 +183,39 @@ def test_a_model_that_leaves_a_group_stays_its_member_until_the_device_is_free()
     leaver = msgspec.structs.replace(
         member("a"), spec=msgspec.structs.replace(member("a").spec, gpu=Gpu(vendor="nvidia", shared="other"))
     )
-    state = a_state(leaver, turn("a"))
-    assert steps(state) == [("Advance", RELEASING)]
+    state = a_state(leaver, held("a"))
+    assert steps(state) == [("Advance", RELEASING), ("Create", "other")]
     assert changes(state) == {"default/a": ("False", Reason.LEAVING_GROUP)}
     assert messages(state) == {"default/a": "leaving group card: turn 1 is not released yet"}
 
 
 def test_a_group_belongs_to_one_namespace() -> None:
     """The same name elsewhere is another group."""
-    state = a_state(member("a"), member("b", namespace="other"))
+    groups = (a_group(), a_group(namespace="other", uid="uid-other"))
+    state = a_state(member("a"), member("b", namespace="other"), *groups)
     assert steps(state) == [("Grant", "a"), ("Grant", "b")]
 
 
 @given(
     st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), unique_by=lambda p: p[0]),
     st.sampled_from("abcd"),
-    st.sampled_from([GRANTED, RELEASING, STOPPED, FREED]),
+    st.sampled_from([GRANTED, RELEASING, STOPPED, ""]),
 )
 def test_there_is_never_more_than_one_holder(members: list[tuple[str, bool]], holder: str, step: str) -> None:
-    """Granted is True for the Lease's holder alone, and a grant needs a free Lease."""
+    """Granted is True for the holder that the SharedGroup names alone, and a grant needs one without a holder."""
     models = [member(name, WANTED if wanted else IDLE) for name, wanted in members]
-    state = a_state(*models, turn(holder, step))
+    state = a_state(*models, held(holder, step) if step else a_group())
     granted = [key for key, change in changes(state).items() if change == ("True", Reason.GRANTED)]
     assert granted in ([], [f"default/{holder}"])
     grants = [model for effect, model in steps(state) if effect == "Grant"]
-    assert len(grants) <= (1 if step == FREED else 0)
+    assert len(grants) <= (0 if step else 1)
 
 
 def test_what_is_written_is_not_written_again() -> None:
     """A group at rest costs no write."""
-    state = a_state(member("a"), member("b"), turn("a"))
-    for write in [action for action in decide(state, NOW) if isinstance(action, WriteStatus)]:
-        assert isinstance(write.status, GrantedStatus)
-        model = write.model
-        kept = tuple(c for c in model.status.conditions if c.type != write.condition.type)
-        status = msgspec.structs.replace(
-            model.status, conditions=(*kept, write.condition), shared_group=write.status.shared_group
-        )
-        metadata = msgspec.structs.replace(model.metadata, resource_version="2")
-        newer = msgspec.structs.replace(model, status=status, metadata=metadata)
-        state = apply_events(state, [Observation(events.ModelObserved(model=newer), NOW)])
+    state = a_state(member("a"), member("b"), held("a"))
+    for write in [action for action in decided(state) if isinstance(action, WriteStatus)]:
+        state = later(state, NOW, as_written(write))
     assert changes(state) == {}
 
 
@@ -275,3 +224,87 @@ def test_a_first_condition_waits_for_those_before_it_for_a_second_at_most() -> N
     model = a_model(conditions=[a_condition("Accepted")])
     assert changes(a_state(model)) == {}
     assert changes(a_state(model), NOW + 1) == {"default/llama": ("True", Reason.NOT_SHARED)}
+
+
+def test_the_object_is_created_when_a_model_names_a_group() -> None:
+    """Nothing is granted before it was initialised."""
+    assert steps(a_state(member("a"))) == [("Create", "card")]
+    assert steps(a_state(member("a"), a_group(initialized=False))) == [("Initialize", "card")]
+
+
+def test_an_object_that_was_deleted_is_gone() -> None:
+    """And made again, since a Model names the group; what its members show stays as it was until then."""
+    holder = member(
+        "a", (*WANTED, "Granted"), shared_group=GroupMembership(group="card", state="Holding", turn=5)
+    )
+    state = a_state(holder, held("a", turn=5))
+    gone = later(
+        state,
+        NOW + 1,
+        events.GroupDeleted(namespace="default", name="card", uid="uid-group-card", version=99),
+    )
+    assert not (gone.groups or gone.holding or gone.step_since)
+    assert steps(gone) == [("Create", "card")]
+    assert changes(gone) == {}
+
+
+def test_a_model_that_may_hold_devices_of_a_group_without_an_object_gets_no_others() -> None:
+    """It left the group `card`, and that was deleted before it was released."""
+    left = member(
+        "a",
+        gpu=Gpu(vendor="nvidia", shared="other"),
+        shared_group=GroupMembership(group="card", state="Holding", turn=5),
+    )
+    state = a_state(left, a_group(name="other"))
+    assert steps(state) == [("Create", "card")]
+    unshared = member("a", gpu=None, shared_group=GroupMembership(group="card", state="Holding", turn=5))
+    assert steps(a_state(unshared)) == [("Create", "card")]
+    assert changes(a_state(unshared)) == {}
+
+
+def test_an_object_of_another_name_is_ignored_and_says_so() -> None:
+    """Written once."""
+    wrong = a_group()
+    wrong = msgspec.structs.replace(wrong, metadata=msgspec.structs.replace(wrong.metadata, name="mine"))
+    state = a_state(wrong, member("a"), a_group(uid="right"))
+    assert steps(state) == [("Grant", "a"), ("Report", "WrongName")]
+
+
+def test_a_name_that_is_taken_by_an_object_of_another_group_is_named_with_the_remedy() -> None:
+    """Its own object cannot be created."""
+    taken = a_group(name="other")
+    taken = msgspec.structs.replace(taken, metadata=msgspec.structs.replace(taken.metadata, name="card"))
+    state = a_state(member("a"), taken)
+    assert changes(state) == {"default/a": ("False", Reason.BLOCKED)}
+    assert messages(state)["default/a"].endswith("delete it: kubectl delete sharedgroup card -n default")
+
+
+def test_a_group_that_is_deleted_in_use_is_drained_and_then_let_go() -> None:
+    """Nothing is granted any more; its finalizer goes when nobody holds it."""
+    deleting: dict[str, Any] = {"deletion_timestamp": "2026-11-24T10:00:00Z"}
+    [advance] = [a for a in decided(a_state(member("a"), held("a", **deleting))) if isinstance(a, Advance)]
+    assert (advance.step, advance.reason) == (RELEASING, "the SharedGroup is being deleted")
+    assert steps(a_state(member("a"), a_group(**deleting))) == [("Unprotect", "card")]
+    assert steps(a_state(member("a"), a_group(initialized=False, **deleting))) == [("Unprotect", "card")]
+
+
+@pytest.mark.parametrize("reason", [Reason.STOPPED, Reason.BACK_OFF])
+def test_a_turn_ends_when_its_pod_is_gone(reason: Reason) -> None:
+    """It opens one Pod; the memory of that one must be seen free before the next one loads."""
+    ended = (*WANTED, "Granted", ("Ready", "False", reason))
+    opened = BackendStatus(turn=1, pod_uid="its Pod")
+    assert steps(a_state(member("a", ended, backend_status=opened), held("a"))) == [("Advance", RELEASING)]
+    assert steps(a_state(member("a", ended, backend_status=BackendStatus(turn=1)), held("a"))) == []
+    earlier = BackendStatus(turn=1, pod_uid="its Pod")
+    assert steps(a_state(member("a", ended, backend_status=earlier), held("a", turn=2))) == []
+
+
+def test_two_holders_that_were_found_are_each_brought_to_their_end() -> None:
+    """An object that was lost is initialised from the Pods that there are; nobody is granted before all have left."""
+    found = a_group(a_holder("a", step=RELEASING, turn=4), a_holder("b", turn=5))
+    gone = (*IDLE, ("Granted", "False", Reason.RELEASED), STOPPED_READY)
+    a = member("a", gone, backend_status=BackendStatus(turn=4))
+    state = a_state(a, member("b"), member("c"), found)
+    assert steps(state) == [("Advance", STOPPED)]
+    assert changes(state)["default/b"] == ("True", Reason.GRANTED)
+    assert messages(state)["default/c"] == "queued: position 1 of 1 in group card; holder: a, b"

@@ -9,6 +9,7 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.events.workload import PodFacts
+from tests.builders import a_group, a_holder
 
 WHO: dict[str, Any] = {"namespace": "default", "name": "a"}
 
@@ -51,6 +52,14 @@ WHO: dict[str, Any] = {"namespace": "default", "name": "a"}
         (events.GpusObserved(node="n", boot="b", sample=1, message="no driver"), "node n: no driver"),
         (events.NodeObserved(name="n", node=NodeFacts(name="n", ready="True")), "node n is ready"),
         (events.NodeDeleted(name="n"), "node n deleted"),
+        (
+            events.GroupObserved(group=a_group(a_holder("b", turn=4))),
+            "group default/card: b holds turn 4 (Granted)",
+        ),
+        (
+            events.GroupDeleted(namespace="default", name="card", uid="u"),
+            "SharedGroup default/card deleted",
+        ),
         (events.ModelDeleted(**WHO, uid="u"), "default/a deleted"),
         (
             events.WorkloadObserved(

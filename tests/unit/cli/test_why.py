@@ -6,7 +6,9 @@ from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Metadata, Model, ModelSpec, ModelStatus
 from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import BLOCKED, INITIALIZED, SharedGroup
 from flexinfer.cli.why import answer, next_step
+from tests.builders import a_condition, a_group, a_holder
 
 
 def a_model(*conditions: tuple[str, str, str, str], generation: int = 1) -> Model:
@@ -83,3 +85,32 @@ def test_the_first_line_is_derived_from_the_conditions() -> None:
     every = [(kind, "True", kind, "") for kind in conditions.CONDITIONS if kind != conditions.READY]
     assert next(iter(answer(a_model(*every, ready)))) == "default/a is Ready: engine healthy"
     assert next(iter(answer(a_model()))) == "default/a is new"
+
+
+@pytest.mark.parametrize(
+    ("group", "line"),
+    [
+        pytest.param(a_group(a_holder("b", turn=41)), "b holds turn 41 (Granted)", id="granted"),
+        pytest.param(
+            a_group(a_holder("b", turn=41, step="Releasing", reason="idle")),
+            "b holds turn 41 (Releasing: idle)",
+            id="releasing",
+        ),
+        pytest.param(a_group(turn=41), "no holder (last turn 41)", id="free"),
+        pytest.param(a_group(initialized=False), "not initialised yet", id="not initialised"),
+        pytest.param(
+            a_group(
+                a_holder("b", step="Stopped"),
+                conditions=(
+                    a_condition(INITIALIZED),
+                    Condition(type=BLOCKED, status="True", reason="x", message="GPU-1 is missing"),
+                ),
+            ),
+            "b holds turn 1 (Stopped); blocked: GPU-1 is missing",
+            id="blocked",
+        ),
+    ],
+)
+def test_holder_turn_and_step_are_those_of_the_shared_group(group: SharedGroup, line: str) -> None:
+    """Whatever the Model's own conditions show."""
+    assert f"  Group card: {line}" in list(answer(a_model(ACCEPTED), group))

@@ -98,13 +98,15 @@ def _built(tree: ast.AST) -> Iterator[str]:
                 yield name
 
 
-BUILT_TO_APPLY = {"ModelObserved", "ModelDeleted"}
+BUILT_TO_APPLY = {"ModelObserved", "ModelDeleted", "GroupObserved", "GroupDeleted"}
 """Replies of the API server are applied to the observed state as events; only the watcher publishes them."""
 KINDS = {
     "ModelObserved": "model",
     "ModelDeleted": "model",
     "WorkloadObserved": "workload",
     "WorkloadDeleted": "workload",
+    "GroupObserved": "group",
+    "GroupDeleted": "group",
     "NodeObserved": "node",
     "NodeDeleted": "node",
     "GpusObserved": "gpu",

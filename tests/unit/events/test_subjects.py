@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer.events import events, subjects
-from flexinfer.events.workload import GroupLease
-from tests.builders import a_model
+from tests.builders import a_group, a_model
 
 names = st.text(max_size=40)
 
@@ -37,6 +36,8 @@ def test_a_name_is_one_plain_part_of_a_subject(name: str) -> None:
         (events.ModelObserved(model=a_model("a")), "flexinfer.model.default.a"),
         (events.ModelDeleted(namespace="x", name="a.b", uid="u"), "flexinfer.model.x.a_2eb"),
         (events.WorkloadObserved(namespace="x", name="a"), "flexinfer.workload.x.a"),
+        (events.GroupObserved(group=a_group(name="a.b")), "flexinfer.group.default.a_2eb"),
+        (events.GroupDeleted(namespace="x", name="g", uid="u"), "flexinfer.group.x.g"),
         (events.NodeDeleted(name="n.local"), "flexinfer.node.n_2elocal"),
         (events.GpusObserved(node="n", boot="b", sample=1), "flexinfer.gpu.n"),
         (events.ProxyObserved(proxy="p"), "flexinfer.activity.p"),
@@ -55,7 +56,6 @@ def test_each_event_has_the_subject_of_the_contract(event: events.AnyEvent, subj
 
 
 def test_an_event_that_is_never_published_has_no_subject() -> None:
-    """The arbiter applies the Lease that it wrote to its own state; the watcher publishes it."""
-    lease = GroupLease(namespace="x", group="g")
-    with pytest.raises(TypeError, match="LeaseObserved is never published"):
-        subjects.subject_of(events.LeaseObserved(lease=lease))
+    """A Model of a restored API server is applied by the component that read it; the watcher publishes it."""
+    with pytest.raises(TypeError, match="ModelRestored is never published"):
+        subjects.subject_of(events.ModelRestored(model=a_model("a")))

@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 
 from flexinfer.api import conditions
-from flexinfer.api.model import Gpu, Model, SharedGroup
+from flexinfer.api.model import Gpu, GroupMembership, Model
 from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import GRANTED, SharedGroup
 from flexinfer.events import events
-from flexinfer.events.workload import GRANTED, GroupLease, pod_facts
+from flexinfer.events.workload import pod_facts
 from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Announce, Effect, Expose, Start, Stop
 from flexinfer.launcher.memory import EngineProbed, Memory, remember
@@ -23,6 +24,7 @@ from flexinfer.runtime.status_writer import write_status
 from flexinfer.state.actions import WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
+from tests.builders import a_group, a_holder
 from tests.keyed import on_all_models
 from tests.runtimes import a_runtime
 from tests.unit.launcher.models import a_start, starting
@@ -51,16 +53,16 @@ def there(world: World, name: str = "llama") -> Model:
     return msgspec.convert(world.find("models", name), Model)
 
 
-def granted(turn: int = 4, step: str = GRANTED, holder: str = "uid-llama") -> GroupLease:
-    """Return the Lease of the group `card`."""
-    return GroupLease(
-        namespace="default", group="card", holder="llama", holder_uid=holder, step=step, turn=turn
-    )
+def granted(turn: int = 4, step: str = GRANTED, holder: str = "uid-llama") -> SharedGroup:
+    """Return the SharedGroup of the group `card`, held by llama."""
+    return a_group(a_holder(uid=holder, step=step, turn=turn))
 
 
 def a_member(*gates: Any, turn: int = 4, **changes: Any) -> Model:
     """Return a Model that shares the card and has its turn in its status."""
-    return a_start(*gates, gpu=SHARED, shared_group=SharedGroup(group="card", turn=turn), **changes)
+    return a_start(
+        *gates, gpu=SHARED, shared_group=GroupMembership(group="card", state="Holding", turn=turn), **changes
+    )
 
 
 async def started(world: World, runtime: Runtime, turn: int = 0) -> list[Any]:
@@ -69,10 +71,10 @@ async def started(world: World, runtime: Runtime, turn: int = 0) -> list[Any]:
 
 
 def ready_of(world: World) -> tuple[str, str, int]:
-    """Return what Ready says, and the turn beside it."""
+    """Return what Ready says, and the turn that is given back beside it."""
     model = there(world)
-    ready = model.condition(conditions.READY)
-    turn = model.status.backend.turn if model.status.backend else 0
+    ready, backend = model.condition(conditions.READY), model.status.backend
+    turn = backend.turn if backend and not backend.pod_uid else 0
     return (ready.status, ready.reason, turn) if ready else ("", "", turn)
 
 
@@ -104,18 +106,13 @@ def observed(world: World, previous: ObservedState | None = None) -> ObservedSta
         for (plural, *_), thing in world.things.items()
         if plural == "pods"
     ]
-    leases = [thing for (plural, *_), thing in world.things.items() if plural == "leases"]
-    lease = None
-    if leases:
-        notes = leases[0]["metadata"]["annotations"]
-        holder = leases[0]["spec"].get("holderIdentity", "//").split("/")
-        lease = GroupLease(
-            namespace="default", group="card", version=int(leases[0]["metadata"]["resourceVersion"]),
-            holder=holder[1], holder_uid=holder[2], step=notes["flexinfer.ai/step"], turn=int(notes["flexinfer.ai/turn"]),
-        )  # fmt: skip
-    seen: list[Any] = [
-        events.WorkloadObserved(namespace="default", name="llama", pods=tuple(pods), lease=lease)
+    groups = [
+        msgspec.convert(thing, SharedGroup)
+        for (plural, *_), thing in world.things.items()
+        if plural == "sharedgroups"
     ]
+    seen: list[Any] = [events.WorkloadObserved(namespace="default", name="llama", pods=tuple(pods))]
+    seen += [events.GroupObserved(group=group) for group in groups]
     if world.find("models", "llama") is not None:
         seen.append(events.ModelObserved(model=there(world)))
     return apply_events(

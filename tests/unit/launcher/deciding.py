@@ -6,14 +6,15 @@ import msgspec
 
 from flexinfer.api.model import Gpu, Model
 from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import SharedGroup
 from flexinfer.api.status import ReadyStatus
 from flexinfer.events import events
-from flexinfer.events.workload import GroupLease, PodFacts
+from flexinfer.events.workload import PodFacts
 from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Announce, Expose
 from flexinfer.launcher.memory import EngineProbed
 from flexinfer.state.actions import WriteStatus
-from tests.builders import NOW
+from tests.builders import NOW, a_group, a_holder
 from tests.keyed import on_all_models
 from tests.unit.launcher.models import (
     IDLE,
@@ -84,18 +85,9 @@ def quiet(model: Model, pod: PodFacts, **changes: Any) -> EngineProbed:
     return a_probe(model, pod, **({"in_flight": 0} | changes))
 
 
-def lease(step: str, turn: int = 4) -> events.WorkloadObserved:
-    """Return the group's Lease, held by llama."""
-    held = GroupLease(
-        namespace="default",
-        group="card",
-        version=9,
-        holder="llama",
-        holder_uid="uid-llama",
-        step=step,
-        turn=turn,
-    )
-    return events.WorkloadObserved(namespace="default", name="other", lease=held)
+def the_group(step: str, turn: int = 4) -> SharedGroup:
+    """Return the SharedGroup, held by llama."""
+    return a_group(a_holder(step=step, turn=turn))
 
 
 def with_messages(model: Model, **messages: str) -> Model:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer.api import conditions
-from flexinfer.api.model import Metadata, SharedGroup
+from flexinfer.api.model import GroupMembership, Metadata
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.launcher import decide as deciding
@@ -16,7 +16,7 @@ from flexinfer.launcher.effects import Announce, Expose, Start, Stop
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
-from tests.builders import NOW, a_condition, a_node
+from tests.builders import NOW, a_condition, a_group, a_holder, a_node
 from tests.keyed import on_all_models
 from tests.unit.launcher.deciding import (
     LOADING,
@@ -68,8 +68,8 @@ def test_a_gate_of_an_older_generation_is_not_open() -> None:
 
 def test_a_member_of_a_group_starts_on_its_turn() -> None:
     """The turn goes into the Pod's gate."""
-    model = a_start(gpu=SHARED, shared_group=SharedGroup(group="card", turn=7))
-    assert decided(model) == [starting(model, 7)]
+    model = a_start(gpu=SHARED, shared_group=GroupMembership(group="card", state="Holding", turn=7))
+    assert decided(model, a_group(a_holder(turn=7))) == [starting(model, 7)]
 
 
 def test_a_gated_pod_is_continued_with() -> None:

@@ -3,9 +3,9 @@
 import pytest
 
 from flexinfer.api.labels import RUNNING_FINALIZER
-from flexinfer.api.model import BackendStatus, SharedGroup
+from flexinfer.api.model import BackendStatus, GroupMembership
 from flexinfer.api.reasons import Reason
-from flexinfer.events.workload import GRANTED, RELEASING
+from flexinfer.api.sharedgroup import GRANTED, RELEASING
 from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Announce, Expose, Purpose, Stop
 from flexinfer.state.actions import RequeueAt
@@ -18,10 +18,10 @@ from tests.unit.launcher.deciding import (
     STOPPED,
     decided,
     draining,
-    lease,
     message,
     outcome,
     quiet,
+    the_group,
     traffic,
 )
 from tests.unit.launcher.models import (
@@ -117,23 +117,27 @@ def test_the_pod_of_a_node_that_is_gone_is_deleted_by_force() -> None:
 
 def test_a_turn_that_is_asked_back_is_a_stop_even_if_nothing_runs() -> None:
     """The arbiter waits for the status with that turn."""
-    model = a_start(*IDLE, ready=STOPPED, gpu=SHARED, shared_group=SharedGroup(group="card", turn=4))
-    [action] = decided(model, lease(RELEASING))
+    model = a_start(
+        *IDLE, ready=STOPPED, gpu=SHARED, shared_group=GroupMembership(group="card", state="Holding", turn=4)
+    )
+    [action] = decided(model, the_group(RELEASING))
     assert isinstance(action, Stop)
     returned = a_start(
         *IDLE,
         ready=STOPPED,
         gpu=SHARED,
-        shared_group=SharedGroup(group="card", turn=4),
+        shared_group=GroupMembership(group="card", state="Holding", turn=4),
         backend_status=BackendStatus(turn=4),
     )
-    assert decided(returned, lease(RELEASING)) == []
+    assert decided(returned, the_group(RELEASING)) == []
 
 
 def test_a_granted_turn_is_nothing_to_give_back() -> None:
     """A member is released by the arbiter."""
-    model = a_start(*IDLE, ready=STOPPED, gpu=SHARED, shared_group=SharedGroup(group="card", turn=4))
-    assert decided(model, lease(GRANTED)) == []
+    model = a_start(
+        *IDLE, ready=STOPPED, gpu=SHARED, shared_group=GroupMembership(group="card", state="Holding", turn=4)
+    )
+    assert decided(model, the_group(GRANTED)) == []
 
 
 def test_a_deleted_model_loses_its_finalizer_through_a_stop() -> None:

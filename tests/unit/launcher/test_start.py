@@ -4,12 +4,14 @@ import msgspec
 import pytest
 
 from flexinfer.api.labels import RUNNING_FINALIZER, TURN_LABEL
+from flexinfer.api.model import BackendStatus
 from flexinfer.api.reasons import Reason
-from flexinfer.events.workload import RELEASING, GroupLease
+from flexinfer.api.sharedgroup import RELEASING, SharedGroup
 from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Start
 from flexinfer.launcher.memory import EngineProbed, Memory
 from flexinfer.runtime.kubernetes.api import ConflictError, ForbiddenError
+from tests.builders import a_group
 from tests.keyed import on_all_models
 from tests.unit.launcher.acting import (
     SETTINGS,
@@ -55,27 +57,28 @@ async def test_the_gate_stays_closed_for_a_model_that_is_no_longer_wanted() -> N
 
 
 @pytest.mark.parametrize(
-    "lease",
+    "group",
     [
-        pytest.param(None, id="no Lease"),
+        pytest.param(None, id="no SharedGroup"),
+        pytest.param(a_group(initialized=False), id="not initialised"),
         pytest.param(granted(turn=5), id="a later turn"),
         pytest.param(granted(step=RELEASING), id="asked back"),
         pytest.param(granted(holder="another"), id="another holder"),
     ],
 )
-async def test_the_gate_stays_closed_without_the_turn(lease: GroupLease | None) -> None:
-    """The Lease is the only place where exclusivity is decided."""
+async def test_the_gate_stays_closed_without_the_turn(group: SharedGroup | None) -> None:
+    """The SharedGroup is the only place where exclusivity is decided."""
     world, runtime = a_world(a_member())
-    if lease is not None:
-        world.lease(lease)
+    if group is not None:
+        world.group(group)
     await started(world, runtime, turn=4)
     assert not open_gate_of(pod(world))
 
 
-async def test_the_gate_opens_on_the_turn_that_the_lease_grants() -> None:
+async def test_the_gate_opens_on_the_turn_that_the_shared_group_grants() -> None:
     """Granted, to the uid, in the turn that was decided on."""
     world, runtime = a_world(a_member())
-    world.lease(granted())
+    world.group(granted())
     await started(world, runtime, turn=4)
     assert open_gate_of(pod(world))
 
@@ -83,7 +86,7 @@ async def test_the_gate_opens_on_the_turn_that_the_lease_grants() -> None:
 async def test_a_pod_deleted_after_the_reads_refuses_the_patch_of_its_gate() -> None:
     """A release that begins after the reads wins, whatever any clock says."""
     world, runtime = a_world(a_member())
-    world.lease(granted())
+    world.group(granted())
 
     def deletes(call: str) -> None:
         if call == "patch pods":
@@ -100,8 +103,8 @@ async def test_a_pod_deleted_after_the_reads_refuses_the_patch_of_its_gate() -> 
 async def test_a_gated_pod_of_an_earlier_turn_is_replaced() -> None:
     """Only after reads that still grant this turn; the next attempt creates the right one."""
     world, runtime = a_world(a_member(turn=3))
-    world.lease(granted(turn=3))
-    world.between = lambda call: world.lease(granted(turn=4)) if call == "get models" else None
+    world.group(granted(turn=3))
+    world.between = lambda call: world.group(granted(turn=4)) if call == "create pods" else None
     await started(world, runtime, turn=3)
     world.between = lambda _call: None
     world.touch("models", "llama", lambda m: m["status"]["sharedGroup"].update(turn=4))
@@ -113,9 +116,9 @@ async def test_a_gated_pod_of_an_earlier_turn_is_replaced() -> None:
 
 
 async def test_the_pod_of_a_later_turn_is_not_deleted() -> None:
-    """A launcher that was paused reads the Lease before it deletes."""
+    """A launcher that was paused reads the SharedGroup before it deletes."""
     world, runtime = a_world(a_member())
-    world.lease(granted())
+    world.group(granted())
     await started(world, runtime, turn=4)
     uid = pod(world)["metadata"]["uid"]
     await started(world, runtime, turn=3)
@@ -169,10 +172,10 @@ async def test_a_foreign_finalizer_stays() -> None:
 async def test_a_start_reads_only_after_its_pod_exists() -> None:
     """A release that these reads miss finds the Pod and deletes it."""
     world, runtime = a_world(a_member())
-    world.lease(granted())
+    world.group(granted())
     await started(world, runtime, turn=4)
     assert sorted(world.calls[:2]) == ["create pods", "patch models"]
-    assert sorted(world.calls[2:4]) == ["get leases", "get models"]
+    assert sorted(world.calls[2:4]) == ["apply models", "get sharedgroups"]
     assert world.calls[4:] == ["patch pods"]
 
 
@@ -180,7 +183,7 @@ async def test_a_start_reads_only_after_its_pod_exists() -> None:
 async def test_a_start_cut_off_at_any_call_is_completed_by_the_successor(cut: int) -> None:
     """One Pod, its gate open, Ready; whatever was done when the process ended."""
     world, runtime = a_world(a_member())
-    world.lease(granted())
+    world.group(granted())
     world.cut = cut
     try:
         await settled(world, runtime, ready=True)
@@ -190,3 +193,51 @@ async def test_a_start_cut_off_at_any_call_is_completed_by_the_successor(cut: in
     await settled(world, runtime, ready=True)
     assert open_gate_of(pod(world))
     assert ready_of(world)[:2] == ("True", Reason.READY)
+
+
+async def test_the_status_names_turn_and_pod_before_the_gate_opens() -> None:
+    """So that a turn opens one Pod, whoever continues the start."""
+    world, runtime = a_world(a_member())
+    world.group(granted())
+    named: list[BackendStatus | None] = []
+    world.between = lambda call: named.append(there(world).status.backend) if call == "patch pods" else None
+    await started(world, runtime, turn=4)
+    [backend] = named
+    assert backend is not None
+    assert (backend.turn, backend.pod_uid) == (4, pod(world)["metadata"]["uid"])
+
+
+async def test_a_turn_whose_pod_is_gone_opens_no_other() -> None:
+    """Its memory may still be in use: the turn is reported as over, without being given back."""
+    backend = BackendStatus(turn=4, pod_uid="the one that crashed")
+    world, runtime = a_world(a_member(backend_status=backend, ready=("False", Reason.RESTARTING)))
+    world.group(granted())
+    await started(world, runtime, turn=4)
+    assert not open_gate_of(pod(world))
+    assert there(world).status.backend == backend
+    assert ready_of(world) == ("False", Reason.STOPPED, 0)
+
+
+async def test_a_launcher_that_was_paused_never_writes_a_lower_turn() -> None:
+    """Its successor has named the Pod of a later turn meanwhile."""
+    backend = BackendStatus(turn=5, pod_uid="the later one")
+    world, runtime = a_world(a_member(turn=5, backend_status=backend))
+    world.group(granted(turn=4))
+    await started(world, runtime, turn=4)
+    assert there(world).status.backend == backend
+    assert not open_gate_of(pod(world))
+
+
+async def test_a_model_that_was_written_since_the_pod_was_created_is_decided_on_again() -> None:
+    """What was written may be its release."""
+    world, runtime = a_world(a_member(finalizers=(RUNNING_FINALIZER,)))
+    world.group(granted())
+
+    def writes(call: str) -> None:
+        if call == "create pods":
+            world.touch("models", "llama", lambda m: m["metadata"].update(labels={"other": "write"}))
+
+    world.between = writes
+    with pytest.raises(ConflictError):
+        await started(world, runtime, turn=4)
+    assert not open_gate_of(pod(world))

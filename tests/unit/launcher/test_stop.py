@@ -5,8 +5,8 @@ import pytest
 
 from flexinfer.api.labels import RUNNING_FINALIZER
 from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import RELEASING
 from flexinfer.events import events
-from flexinfer.events.workload import RELEASING
 from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Stop
 from flexinfer.launcher.manifests import STOP_SECONDS
@@ -57,15 +57,15 @@ async def test_a_stop_writes_stopped_once_no_pod_is_left() -> None:
     assert world.find("pods", "llama-0") is None
 
 
-async def test_a_stop_reads_the_lease_first_and_lists_last() -> None:
+async def test_a_stop_reads_the_shared_group_first_and_lists_last() -> None:
     """A release that begins after the first read must see a stop of its own."""
     world, runtime = a_world(a_member())
-    world.lease(granted())
+    world.group(granted())
     await started(world, runtime, turn=4)
-    world.lease(granted(step=RELEASING))
+    world.group(granted(step=RELEASING))
     world.calls.clear()
     await stop(world, runtime)
-    assert world.calls == ["get leases", "get models", "delete pods", "list pods", "apply models"]
+    assert world.calls == ["get sharedgroups", "get models", "delete pods", "list pods", "apply models"]
 
 
 async def test_a_stop_that_is_no_longer_right_deletes_nothing() -> None:
@@ -96,11 +96,11 @@ async def test_a_stop_never_deletes_a_pod_that_it_did_not_know() -> None:
 
 
 async def test_a_turn_asked_back_is_returned_with_the_status() -> None:
-    """The Lease, read before the stop, said Releasing for this uid."""
+    """The SharedGroup, read before the stop, said Releasing for this uid."""
     world, runtime = a_world(a_member())
-    world.lease(granted())
+    world.group(granted())
     await started(world, runtime, turn=4)
-    world.lease(granted(step=RELEASING))
+    world.group(granted(step=RELEASING))
     await stop(world, runtime)
     assert ready_of(world) == ("False", Reason.STOPPED, 4)
 
@@ -108,10 +108,10 @@ async def test_a_turn_asked_back_is_returned_with_the_status() -> None:
 async def test_a_turn_asked_back_in_the_middle_of_a_stop_is_not_returned_by_it() -> None:
     """That stop began before; the next one returns it, though nothing runs."""
     world, runtime = a_world(a_member())
-    world.lease(granted())
+    world.group(granted())
     await started(world, runtime, turn=4)
     idle(world)
-    world.between = lambda call: world.lease(granted(step=RELEASING)) if call == "list pods" else None
+    world.between = lambda call: world.group(granted(step=RELEASING)) if call == "list pods" else None
     await stop(world, runtime)
     assert ready_of(world) == ("False", Reason.STOPPED, 0)
     await stop(world, runtime)
@@ -148,9 +148,9 @@ async def test_a_stop_that_does_not_end_returns_no_turn() -> None:
     """The arbiter must not take the device for free; once the Pod is deleted, the turn goes back."""
     world, _ = a_world(a_member())
     runtime = with_virtual_time(world)
-    world.lease(granted())
+    world.group(granted())
     await started(world, runtime, turn=4)
-    world.lease(granted(step=RELEASING))
+    world.group(granted(step=RELEASING))
     a_stuck_pod(world)
     await stop(world, runtime)
     assert ready_of(world) == ("False", Reason.STOPPING, 0)

@@ -1,14 +1,14 @@
-"""The view of a Model: what its conditions and Leases mean for the launcher."""
+"""The view of a Model: what its conditions and SharedGroups mean for the launcher."""
 
 from typing import Any
 
 import pytest
 
-from flexinfer.api.model import Gpu, Model, SharedGroup
+from flexinfer.api.model import Gpu, GroupMembership, Model
 from flexinfer.api.reasons import Reason
-from flexinfer.events.workload import FREED, GRANTED, RELEASING, STOPPED, GroupLease
-from flexinfer.launcher.view import lease_names, view_of
-from tests.builders import a_condition
+from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, SharedGroup
+from flexinfer.launcher.view import group_names, view_of
+from tests.builders import a_condition, a_group, a_holder
 from tests.unit.launcher.models import IDLE, OPEN, a_start
 
 CARD = Gpu(vendor="nvidia", shared="card")
@@ -16,12 +16,14 @@ CARD = Gpu(vendor="nvidia", shared="card")
 
 def a_member(**changes: Any) -> Model:
     """Return a Model of the shared group `card`."""
-    return a_start(gpu=CARD, **({"shared_group": SharedGroup(group="card", turn=4)} | changes))
+    return a_start(
+        gpu=CARD, **({"shared_group": GroupMembership(group="card", state="Holding", turn=4)} | changes)
+    )
 
 
-def a_lease(step: str = GRANTED, turn: int = 4, uid: str = "uid-llama", group: str = "card") -> GroupLease:
-    """Return the Lease of a group."""
-    return GroupLease(namespace="default", group=group, holder="llama", holder_uid=uid, step=step, turn=turn)
+def held(step: str = GRANTED, turn: int = 4, uid: str = "uid-llama", group: str = "card") -> SharedGroup:
+    """Return the SharedGroup of a group, held by llama."""
+    return a_group(a_holder(uid=uid, step=step, turn=turn), name=group)
 
 
 def test_all_gates_are_open_when_all_five_are_true() -> None:
@@ -74,36 +76,48 @@ def test_few_things_stop_a_running_engine(model: Model, cause: str) -> None:
 
 
 def test_a_release_of_its_turn_stops_it() -> None:
-    """The Lease asks this uid for this turn."""
-    view = view_of(a_member(), [a_lease(RELEASING)])
+    """The SharedGroup asks this uid for this turn."""
+    view = view_of(a_member(), [held(RELEASING)])
     assert (view.release_turn, view.stop_cause) == (4, "turn 4 is to be released")
-    assert view_of(a_member(), [a_lease(RELEASING, uid="another")]).release_turn == 0
+    assert view_of(a_member(), [held(RELEASING, uid="another")]).release_turn == 0
 
 
 @pytest.mark.parametrize(
-    ("lease", "turn"),
+    ("group", "turn"),
     [
-        pytest.param(a_lease(), 4, id="granted"),
-        pytest.param(a_lease(RELEASING), None, id="asked back"),
-        pytest.param(a_lease(STOPPED), None, id="stopped"),
-        pytest.param(a_lease(FREED), None, id="freed"),
-        pytest.param(a_lease(uid="another"), None, id="another holder"),
-        pytest.param(a_lease(group="other"), None, id="a group that it is leaving"),
-        pytest.param(None, None, id="no Lease"),
+        pytest.param(held(), 4, id="granted"),
+        pytest.param(held(RELEASING), None, id="asked back"),
+        pytest.param(held(STOPPED), None, id="stopped"),
+        pytest.param(a_group(), None, id="freed"),
+        pytest.param(a_group(initialized=False), None, id="not initialised"),
+        pytest.param(held(uid="another"), None, id="another holder"),
+        pytest.param(held(group="other"), None, id="a group that it is leaving"),
+        pytest.param(None, None, id="no SharedGroup"),
     ],
 )
-def test_only_its_own_groups_lease_grants_a_turn(lease: GroupLease | None, turn: int | None) -> None:
+def test_only_its_own_shared_group_grants_a_turn(group: SharedGroup | None, turn: int | None) -> None:
     """To this uid, at the step Granted."""
-    assert view_of(a_member(), [lease]).held_turn == turn
+    assert view_of(a_member(), [group]).held_turn == turn
 
 
 def test_a_model_in_no_group_has_turn_0() -> None:
-    """It needs no Lease."""
+    """It needs no grant."""
     view = view_of(a_start())
-    assert (view.turn, view.held_turn, lease_names(view.model)) == (0, 0, ())
+    assert (view.turn, view.held_turn, group_names(view.model)) == (0, 0, ())
 
 
-def test_a_model_that_leaves_a_group_may_hold_two_leases() -> None:
-    """Its own group's first."""
-    model = a_member(shared_group=SharedGroup(group="old", turn=2))
-    assert lease_names(model) == (a_lease().name, a_lease(group="old").name)
+def test_a_model_that_leaves_a_group_may_hold_devices_of_two() -> None:
+    """Its own group's first; not of one in which it only waited."""
+    left = a_member(shared_group=GroupMembership(group="old", state="Releasing", turn=2))
+    assert group_names(left) == ("card", "old")
+    waited = a_member(shared_group=GroupMembership(group="old", state="Queued"))
+    assert group_names(waited) == ("card",)
+
+
+@pytest.mark.parametrize("group", [None, a_group(initialized=False)])
+def test_in_a_group_that_is_not_initialised_nothing_is_started_or_stopped(group: SharedGroup | None) -> None:
+    """Before the arbiter has looked at the Pods, a change of them would be missed."""
+    assert not view_of(a_member(), [group]).gates_open
+    idle = a_start(*IDLE, gpu=CARD, shared_group=GroupMembership(group="card", state="Holding", turn=4))
+    assert view_of(idle, [group]).stop_cause == ""
+    assert view_of(idle, [a_group()]).stop_cause == "Wanted is False"

@@ -12,14 +12,24 @@ from flexinfer.api.status import PlacedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import Device, NodeFacts, Taint
-from flexinfer.events.workload import FREED, GRANTED, GroupLease
 from flexinfer.placer import decide as deciding
 from flexinfer.placer.decide import GONE_SECONDS
 from flexinfer.placer.fit import STALE_SECONDS
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
-from tests.builders import NOW, a_condition, a_model, a_node, a_pod, a_state, all_true, running
+from tests.builders import (
+    NOW,
+    a_condition,
+    a_group,
+    a_holder,
+    a_model,
+    a_node,
+    a_pod,
+    a_state,
+    all_true,
+    running,
+)
 from tests.keyed import on_all_models
 from tests.unit.placer.settling import settle
 
@@ -408,35 +418,24 @@ def test_the_devices_of_a_group_are_reserved_for_it() -> None:
 
 
 def test_a_model_that_left_a_group_but_holds_its_turn_keeps_the_devices_reserved() -> None:
-    """Until the Lease is Freed."""
+    """Until its memory is free."""
     left = a_placed("left", gpu=Gpu(vendor="nvidia", shared="new", vram_estimate_mb=8000))
-    lease = GroupLease(
-        namespace="default", group="old", holder="left", holder_uid=left.uid, step=GRANTED, turn=1
-    )
-    held = running(left, a_pod(left), lease=lease)
+    held = a_group(a_holder("left"), name="old")
     busy = a_gpu_node("a", requested={"nvidia.com/gpu": 1000})
     other = a_new("other", gpu=Gpu(vendor="nvidia", shared="third"))
     assert (
-        writes(a_state(busy, telemetry("a", 24000), left, held, other))["default/other"].condition.reason
+        writes(a_state(busy, telemetry("a", 24000), left, running(left, a_pod(left)), held, other))[
+            "default/other"
+        ].condition.reason
         == Reason.NO_NODE_FITS
     )
-    assert lease.step != FREED
 
 
 def test_a_turn_keeps_devices_reserved_after_the_spec_of_its_holder_has_none() -> None:
-    """The Lease has them; another Model can be evaluated meanwhile."""
+    """The SharedGroup has them; another Model can be evaluated meanwhile."""
     left = a_placed("left", gpu=None)
-    lease = GroupLease(
-        namespace="default",
-        group="old",
-        holder="left",
-        holder_uid=left.uid,
-        step=GRANTED,
-        turn=1,
-        node="a",
-        devices=("a-0",),
-    )
-    parts = (a_gpu_node("a"), telemetry("a", 24000), left, running(left, a_pod(left), lease=lease))
+    held = a_group(a_holder("left", devices=("a-0",)), name="old")
+    parts = (a_gpu_node("a"), telemetry("a", 24000), left, running(left, a_pod(left)), held)
     write = writes(a_state(*parts, a_new("other", gpu=CARD)))["default/other"]
     assert "reserved for the shared group old" in write.condition.message
 
@@ -444,11 +443,8 @@ def test_a_turn_keeps_devices_reserved_after_the_spec_of_its_holder_has_none() -
 def test_a_turn_without_devices_or_telemetry_blocks_no_other_model() -> None:
     """A device of an unknown vendor is not reserved."""
     left = a_placed("left", gpu=None)
-    lease = GroupLease(
-        namespace="default", group="old", holder="left", holder_uid=left.uid, step=GRANTED, turn=1
-    )
-    other = a_new("other")
-    by_key = writes(a_state(a_gpu_node("a"), left, running(left, a_pod(left), lease=lease), other))
+    other, held = a_new("other"), a_group(a_holder("left"), name="old")
+    by_key = writes(a_state(a_gpu_node("a"), left, running(left, a_pod(left)), held, other))
     assert node(by_key["default/other"]) == "a"
 
 

@@ -17,7 +17,7 @@ from flexinfer.placer.state import node_of, should_run
 from flexinfer.state.actions import WriteStatus
 from flexinfer.state.index import is_starting
 from flexinfer.state.observed import ObservedState
-from tests.builders import NOW, a_condition, a_model, a_node, a_pod, a_state, running
+from tests.builders import NOW, a_condition, a_group, a_holder, a_model, a_node, a_pod, a_state, running
 from tests.unit.placer.settling import observe, settle
 from tests.unit.placer.test_properties import cpu_of
 
@@ -50,8 +50,17 @@ class History:
         self.now += self.chance.choice([0.0, 0.5, 1.0, 1.0, 5.0, 5.0, 31.0, 61.0])
         self.version += 100
         happens = self.chance.choices(
-            [self.a_model, self.a_wish, self.a_pod, self.a_node, self.a_sample, self.a_deletion, self.a_loss],
-            weights=[5, 6, 6, 2, 6, 0.5, 0.3],
+            [
+                self.a_model,
+                self.a_wish,
+                self.a_pod,
+                self.a_node,
+                self.a_sample,
+                self.a_turn,
+                self.a_deletion,
+                self.a_loss,
+            ],
+            weights=[5, 6, 6, 2, 6, 3, 0.5, 0.3],
         )[0]
         event = happens()
         if event is not None:
@@ -125,6 +134,23 @@ class History:
         if self.state.workload(model).pods or not node_of(model):
             return events.WorkloadDeleted(namespace="default", name=model.metadata.name)
         return running(model, a_pod(model, node=node_of(model)))
+
+    def a_turn(self) -> AnyEvent | None:
+        """Return a SharedGroup that a Model holds from now on where it is placed, or that none holds; or its deletion."""
+        model = self._some_model()
+        name = model.spec.group if model is not None and model.spec.group else self.chance.choice(["x", "y"])
+        if self.chance.random() < 0.1:
+            return events.GroupDeleted(
+                namespace="default", name=name, uid=f"uid-group-{name}", version=self.version
+            )
+        may_hold = (
+            model is not None and model.spec.group and node_of(model) and model.uid not in self.state.holding
+        )
+        if model is None or not may_hold or self.chance.random() < 0.4:
+            return events.GroupObserved(group=a_group(name=name, version=self.version))
+        uuids = model.status.placement.devices if model.status.placement is not None else ()
+        holder = a_holder(model.metadata.name, uid=model.uid, node=node_of(model), devices=uuids)
+        return events.GroupObserved(group=a_group(holder, name=name, version=self.version))
 
     def a_deletion(self) -> AnyEvent | None:
         """Return the deletion of a Model."""

@@ -14,14 +14,13 @@ from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.events.workload import GRANTED, GroupLease
 from flexinfer.reaper import decide as deciding
 from flexinfer.reaper.decide import RecordActivity
 from flexinfer.reaper.memory import ActivityWritten, Memory, remember
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
-from tests.builders import NOW, SHARED, a_model, a_state
+from tests.builders import NOW, SHARED, a_group, a_holder, a_model, a_state
 from tests.keyed import on_all_models
 
 decide = on_all_models(deciding.decide)
@@ -149,10 +148,7 @@ def test_no_initial_start_waits_for_a_stalled_start(stalled: str, wanted: str) -
 def test_an_initial_start_does_not_preempt_the_holder_of_a_group() -> None:
     """It is queued until the device is free."""
     model = a_model(gpu=SHARED, conditions=GATES)
-    lease = GroupLease(
-        namespace="default", group="card", version=1, holder="other", holder_uid="o", step=GRANTED, turn=1
-    )
-    state = a_state(model, events.LeaseObserved(lease=lease))
+    state = a_state(model, a_group(a_holder("other")))
     assert changes(state) == {"default/llama": ("False", Reason.FIRST_START_QUEUED)}
     assert message(state) == (
         "queued for its initial start: other holds group card, and an initial start does not preempt"

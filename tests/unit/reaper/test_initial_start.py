@@ -7,11 +7,11 @@ import pytest
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
-from flexinfer.events.workload import GRANTED, GroupLease
 from flexinfer.reaper.initial_start import NO_PROGRESS_SECONDS
 from flexinfer.state.actions import RequeueAt, written
 from flexinfer.state.apply import assume
 from flexinfer.state.observed import ObservedState
+from tests import builders
 from tests.builders import NOW, SHARED, a_model, a_state
 from tests.unit.reaper.test_decide import CLOCK, GATES, HEARTBEAT, changes, decide, later, message, writes
 
@@ -73,18 +73,9 @@ def test_a_place_is_given_to_one_of_those_that_wait() -> None:
     assert RequeueAt(now + NO_PROGRESS_SECONDS) in list(decide(state, CLOCK, now))
 
 
-def holds(name: str) -> events.LeaseObserved:
+def holds(name: str) -> events.GroupObserved:
     """Return that a Model holds the group."""
-    lease = GroupLease(
-        namespace="default",
-        group="card",
-        version=3,
-        holder=name,
-        holder_uid=f"uid-{name}",
-        step=GRANTED,
-        turn=1,
-    )
-    return events.LeaseObserved(lease=lease)
+    return events.GroupObserved(group=builders.a_group(builders.a_holder(name), version=3))
 
 
 def a_group() -> ObservedState:

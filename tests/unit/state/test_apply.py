@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from flexinfer.api import conditions
 from flexinfer.api.model import Gpu, Placement
+from flexinfer.api.sharedgroup import RELEASING
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.events.workload import FREED, GRANTED, GroupLease
 from flexinfer.state.apply import apply_events, assume, digest, resync, settle
 from flexinfer.state.index import entries
 from flexinfer.state.observed import HEARTBEAT_GAP, Observation, ObservedState
-from tests.builders import NOW, a_condition, a_model, a_node, a_state
+from tests.builders import NOW, a_condition, a_group, a_holder, a_model, a_node, a_state
 
 
 def applied(*facts: AnyEvent, at: float = NOW, reply: bool = False) -> ObservedState:
@@ -240,12 +240,32 @@ def test_a_gap_in_the_heartbeats_of_a_proxy_starts_a_new_period() -> None:
     assert state.proxies["p"].since == late
 
 
-def test_an_older_lease_is_ignored() -> None:
-    """Leases are ordered by resourceVersion too."""
-    old = GroupLease(namespace="default", group="g", version=3, step=GRANTED, turn=1)
-    new = GroupLease(namespace="default", group="g", version=4, step=FREED, turn=1)
-    state = applied(events.LeaseObserved(lease=new), events.LeaseObserved(lease=old))
-    assert state.lease("default", new.name) == new
+def test_an_older_shared_group_is_ignored() -> None:
+    """A reply of the API server and a message of the stream may come in any order."""
+    old, new = (events.GroupObserved(group=g) for g in (a_group(a_holder(), version=3), a_group(version=4)))
+    state = apply_events(ObservedState(), [Observation(new, NOW, reply=True), Observation(old, NOW)])
+    assert state.group("default", "card") == new.group
+    assert not state.holding
+
+
+def test_a_shared_group_that_was_deleted_is_absent() -> None:
+    """With who holds it, and since when; an older message does not bring it back."""
+    held = events.GroupObserved(group=a_group(a_holder(step=RELEASING), version=3))
+    state = applied(held)
+    assert (dict(state.holding), state.leaving) == (
+        {"uid-llama": ("default/card",)},
+        frozenset({"default/card"}),
+    )
+    gone = events.GroupDeleted(namespace="default", name="card", uid="uid-group-card", version=9)
+    state = apply_events(state, [Observation(gone, NOW), Observation(held, NOW, reply=True)])
+    assert not (state.groups or state.holding or state.leaving or state.step_since)
+
+
+def test_a_shared_group_of_a_restored_api_server_counts() -> None:
+    """Its version is below the one that the stream delivered before."""
+    later, restored = a_group(version=9), a_group(a_holder(), version=3)
+    state = applied(events.GroupObserved(group=later), events.GroupObserved(group=restored))
+    assert state.group("default", "card") == restored
 
 
 def test_digests_differ_by_subject_and_by_sequence() -> None:

@@ -112,7 +112,9 @@ class ScriptedCluster:
         """Accept a Kubernetes Event."""
         return body  # type: ignore[no-any-return]
 
-    async def replace(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
+    async def replace(
+        self, kind: Kind[T], namespace: str, name: str, body: Any, *, subresource: str = ""
+    ) -> T:
         """Raise NotImplementedError: the watcher never replaces."""
         raise NotImplementedError
 

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from flexinfer.api import kube
 from flexinfer.api.labels import MODEL_UID_LABEL, TEMPLATE_ANNOTATION, TURN_LABEL
-from flexinfer.api.model import Gpu, Metadata, Model, OwnerReference, SharedGroup
+from flexinfer.api.model import Gpu, Metadata, Model, OwnerReference
 from flexinfer.events import codec, events, workload
 from flexinfer.events.codec import StreamEntry
-from flexinfer.runtime.kubernetes.api import CLAIMS, JOBS, LEASES, MODELS, NODES, PODS
+from flexinfer.runtime.kubernetes.api import CLAIMS, JOBS, MODELS, NODES, PODS, SHARED_GROUPS
 from flexinfer.watcher.cache import KINDS, ClusterCache, SubjectKey
 from flexinfer.watcher.diff import ahead, differing, key_of, pending_event, subject_of
 from flexinfer.watcher.facts import requests_of
-from tests.builders import a_model
+from tests.builders import a_group, a_model
 
 MODEL, WORKLOAD = SubjectKey("model", "default", "llama"), SubjectKey("workload", "default", "llama")
 NODE = SubjectKey("node", "", "a")
@@ -100,15 +100,14 @@ def test_a_pvc_affects_every_model_that_names_it(claim: str) -> None:
     assert [c.name for c in workload_of(cache).claims] == [claim]
 
 
-def test_a_groups_lease_affects_all_members_and_a_model_that_left() -> None:
-    """Until the devices are released."""
-    stays = a_model(gpu=Gpu(shared="card"))
-    left = a_model("left", shared_group=SharedGroup(group="card"))
-    cache = a_cache(stays, left)
-    turn = workload.GroupLease(namespace="default", group="card", turn=3, step=workload.GRANTED)
-    affected = cache.upsert(LEASES, workload.lease_of(turn))
-    assert affected == {WORKLOAD, SubjectKey("workload", "default", "left")}
-    assert workload_of(cache).lease is not None
+def test_a_shared_group_is_a_subject_of_its_own() -> None:
+    """Named after the object; once it is gone there is no fact about it."""
+    cache, key = a_cache(a_model(gpu=Gpu(shared="card"))), SubjectKey("group", "default", "card")
+    assert cache.upsert(SHARED_GROUPS, a_group()) == {key}
+    assert cache.event(key) == events.GroupObserved(group=a_group())
+    assert key in set(cache.subjects())
+    assert cache.remove(SHARED_GROUPS, a_group()) == {key}
+    assert cache.event(key) is None
 
 
 def test_labels_that_cannot_be_read_break_nothing() -> None:

@@ -350,7 +350,7 @@ def test_a_watcher_at_rest_writes_nothing() -> None:
     play(act, new_model)
 
 
-def test_other_leases_are_not_published() -> None:
+def test_leases_are_not_watched() -> None:
     """Every kubelet and every component renews one all the time."""
 
     async def act(scene: Scene) -> None:

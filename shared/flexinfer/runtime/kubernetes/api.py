@@ -19,7 +19,18 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from flexinfer.api.kinds import CLAIMS, EVENTS, JOBS, LEASES, MODELS, NODES, PODS, SERVICES, Kind
+from flexinfer.api.kinds import (
+    CLAIMS,
+    EVENTS,
+    JOBS,
+    LEASES,
+    MODELS,
+    NODES,
+    PODS,
+    SERVICES,
+    SHARED_GROUPS,
+    Kind,
+)
 
 T = TypeVar("T")
 Body: TypeAlias = msgspec.Struct | Mapping[str, object]
@@ -107,8 +118,10 @@ class Cluster(Protocol):
         """Create an object. Raises AlreadyExistsError."""
         ...
 
-    async def replace(self, kind: Kind[T], namespace: str, name: str, body: Body) -> T:
-        """PUT an object.
+    async def replace(
+        self, kind: Kind[T], namespace: str, name: str, body: Body, *, subresource: str = ""
+    ) -> T:
+        """PUT an object, or its subresource.
 
         Raises ConflictError unless its resourceVersion is the current one, NotFoundError.
         """
@@ -157,6 +170,7 @@ __all__ = [
     "NODES",
     "PODS",
     "SERVICES",
+    "SHARED_GROUPS",
     "AlreadyExistsError",
     "ApiError",
     "Body",

@@ -143,9 +143,12 @@ class KubernetesClient:
         """Create an object. Raises AlreadyExistsError."""
         return _decode(kind, await self._call("POST", _path(kind, namespace), body=body))
 
-    async def replace(self, kind: Kind[T], namespace: str, name: str, body: Body) -> T:
+    async def replace(
+        self, kind: Kind[T], namespace: str, name: str, body: Body, *, subresource: str = ""
+    ) -> T:
         """PUT an object. Raises ConflictError unless its resourceVersion is the current one."""
-        return _decode(kind, await self._call("PUT", _path(kind, namespace, name), body=body))
+        path = _path(kind, namespace, name) + (f"/{subresource}" if subresource else "")
+        return _decode(kind, await self._call("PUT", path, body=body))
 
     async def apply(
         self,

@@ -1,0 +1,119 @@
+"""What the arbiter decides on: a group, a Model in no group, or a SharedGroup that does not count. Pure.
+
+A Model's own key is decided on too while it is in a group: its decision is the group's, and nothing is yielded for it.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from flexinfer.api.model import Model
+from flexinfer.api.sharedgroup import STOPPED, SharedGroup
+from flexinfer.arbiter.effects import key_of
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
+from flexinfer.state.observed import ObservedState
+
+_GROUP = "group/"
+
+
+def group_in(key: str) -> tuple[str, str] | None:
+    """Return namespace and exact name of the group that a key is about; None if it is about none."""
+    if not key.startswith(_GROUP):
+        return None
+    namespace, _, name = key.removeprefix(_GROUP).partition("/")
+    return (namespace, name) if name else None
+
+
+def keys(state: ObservedState) -> Iterator[str]:
+    """Yield every key there is."""
+    every = set(state.models)
+    for model in state.models.values():
+        every.update(_groups_of(model))
+    for group in state.groups.values():
+        every.update(_of_object(group))
+    yield from every
+
+
+def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterator[str]:
+    """Yield the keys whose decision an event may alter."""
+    match event:
+        case events.ModelObserved(model=model) | events.ModelRestored(model=model):
+            yield from _of_model(before, after, model.key)
+        case (
+            events.ModelDeleted(namespace=namespace, name=name)
+            | events.WorkloadObserved(namespace=namespace, name=name)
+            | events.WorkloadDeleted(namespace=namespace, name=name)
+        ):
+            yield from _of_model(before, after, f"{namespace}/{name}")
+        case events.GroupObserved(group=group):
+            yield from _of_group(before, after, group.key)
+        case events.GroupDeleted(namespace=namespace, name=name):
+            yield from _of_group(before, after, f"{namespace}/{name}")
+        case events.GpusObserved(node=node) | events.NodeObserved(name=node) | events.NodeDeleted(name=node):
+            yield from _waiting_for(after, node)
+        case _:
+            return
+
+
+def _of_model(before: ObservedState, after: ObservedState, key: str) -> Iterator[str]:
+    """Yield a Model's own key, and those of the groups that it is or was in."""
+    yield key
+    for state in (before, after):
+        for model in (state.models.get(key), state.assumed.get(key)):
+            if model is not None:
+                yield from _groups_of(model)
+                yield from _of_held(state, model.uid)
+
+
+def _of_held(state: ObservedState, uid: str) -> Iterator[str]:
+    """Yield the keys of the SharedGroup in which a Model's uid is a holder."""
+    for key in state.holding.get(uid, ()):
+        yield from _of_object(state.groups[key])
+
+
+def _groups_of(model: Model) -> Iterator[str]:
+    membership = model.status.shared_group
+    for name in (model.spec.group, membership.group if membership is not None else ""):
+        if name:
+            yield key_of(model.metadata.namespace, name)
+
+
+def _of_group(before: ObservedState, after: ObservedState, key: str) -> Iterator[str]:
+    """Yield the keys of an object, of the group whose name it takes, and of those that hold or held it."""
+    namespace, _, name = key.partition("/")
+    yield key_of(namespace, name)
+    for state in (before, after):
+        group = state.groups.get(key)
+        if group is None:
+            continue
+        yield from _of_object(group)
+        yield from _of_holders(state, group)
+        for holder in group.status.holders:
+            yield from _of_held(before, holder.uid)
+            yield from _of_held(after, holder.uid)
+
+
+def _of_object(group: SharedGroup) -> Iterator[str]:
+    namespace = group.metadata.namespace
+    yield key_of(namespace, group.name)
+    if not group.counts:
+        yield f"ignored/{group.key}"
+        yield key_of(namespace, group.metadata.name)
+
+
+def _of_holders(state: ObservedState, group: SharedGroup) -> Iterable[str]:
+    """Yield the keys of those that hold devices, or may hold them by their status, and of the groups that they have gone to."""
+    namespace = group.metadata.namespace
+    held = {f"{namespace}/{holder.model}" for holder in group.status.holders}
+    for key in held | set(state.members(namespace, group.name)):
+        model = state.effective(key)
+        if key in held or (model is not None and model.spec.group != group.name):
+            yield key
+            yield from _groups_of(model) if model is not None else ()
+
+
+def _waiting_for(state: ObservedState, node: str) -> Iterator[str]:
+    """Yield the groups that wait for the memory of a node."""
+    for key in state.leaving:
+        group = state.groups.get(key)
+        if group is not None and any(h.node == node and h.step == STOPPED for h in group.status.holders):
+            yield key_of(group.metadata.namespace, group.name)

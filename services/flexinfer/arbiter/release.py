@@ -1,0 +1,133 @@
+"""Whether the memory of a stopped holder is free again, and what keeps it from being so. Pure.
+
+In doubt it is not. What is in use beyond the processes that were there before the grant counts as the leaver's; where the processes are
+not known, what was in use before the grant is the measure. A device that is missing, or not healthy, says nothing, and so does a node
+that no longer sends telemetry. Only a node that never sent any counts as free by time.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from flexinfer.api.group_reasons import GroupReason
+from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
+from flexinfer.api.sharedgroup import GroupProcess, HeldDevice, Holder
+from flexinfer.events.nodes import Device
+from flexinfer.state.observed import ObservedState, Sample
+
+STALE_SECONDS = 30.0
+"""An older sample of a device says nothing about it: the agent sends one every 10 s."""
+MEMORY_SLACK_MB = 512
+"""What a driver keeps for itself on an empty device."""
+_PROCESSES_NAMED = 5
+
+
+class Blocked(msgspec.Struct, frozen=True):
+    """What keeps devices from being released; the message holds nothing that changes while it lasts."""
+
+    reason: GroupReason
+    message: str
+
+
+class Freeing(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the memory of a stopped holder is: free, or blocked, or `again` is when time alone may change that.
+
+    `in_use` is what is known to use it: blocked once that takes too long.
+    """
+
+    free: bool = False
+    blocked: Blocked | None = None
+    in_use: str = ""
+    again: float | None = None
+
+
+def freeing(holder: Holder, since: float, state: ObservedState, now: float, settle_seconds: float) -> Freeing:
+    """Return how far the memory of a holder is that was seen `Stopped` at `since`."""
+    sample = state.gpus.get(holder.node)
+    if not holder.devices or _is_gone(holder.node, state) or (sample is None and not _had_telemetry(holder)):
+        due = since + settle_seconds
+        return Freeing(free=True) if now >= due else Freeing(again=due)
+    silent_at = max(since, sample.at if sample is not None else since) + STALE_SECONDS
+    if sample is None or sample.at <= since:  # taken before the engine had stopped
+        return Freeing(blocked=_silent(holder)) if now >= silent_at else Freeing(again=silent_at)
+    progress = _look(holder, sample)
+    if progress.free or progress.blocked is not None or now < silent_at:
+        return msgspec.structs.replace(progress, again=None if progress.free else silent_at)
+    return Freeing(blocked=_silent(holder))
+
+
+def _had_telemetry(holder: Holder) -> bool:
+    return any(device.used_before_mb is not None for device in holder.devices)
+
+
+def _is_gone(node: str, state: ObservedState) -> bool:
+    """Tell whether a node was given up: deleted, or marked out of service; nothing runs there any more."""
+    facts = state.nodes.get(node)
+    if facts is None:
+        return node not in state.gpus
+    return any(taint.key == OUT_OF_SERVICE_TAINT for taint in facts.taints)
+
+
+def _silent(holder: Holder) -> Blocked:
+    uuids = ", ".join(device.uuid for device in holder.devices)
+    return Blocked(
+        GroupReason.TELEMETRY_SILENT,
+        f"node {holder.node} has sent no telemetry for {STALE_SECONDS:.0f}s since {holder.model} stopped, so the memory of {uuids} is "
+        f"unknown; start the agent on {holder.node} again, or, if the node is lost, delete it: kubectl delete node {holder.node}",
+    )
+
+
+def _look(holder: Holder, sample: Sample) -> Freeing:
+    """Return what a sample taken after the stop shows."""
+    devices = {device.uuid: device for device in sample.observed.devices}
+    for held in holder.devices:
+        blocked = _unusable(holder, held, devices.get(held.uuid))
+        if blocked is not None:
+            return Freeing(blocked=blocked)
+    in_use = [text for held in holder.devices if (text := _in_use(held, devices[held.uuid]))]
+    return Freeing(in_use="; ".join(in_use)) if in_use else Freeing(free=True)
+
+
+def _unusable(holder: Holder, held: HeldDevice, device: Device | None) -> Blocked | None:
+    exits = f"restart node {holder.node}, or, if the device is lost, delete the node: kubectl delete node {holder.node}"
+    if device is None:
+        message = f"device {held.uuid} of {holder.model} is no longer reported by node {holder.node}, so its memory is unknown; {exits}"
+        return Blocked(GroupReason.DEVICE_MISSING, message)
+    if not device.healthy:
+        message = f"device {held.uuid} of {holder.model} on node {holder.node} is not healthy, so its memory is unknown; reset it, or {exits}"
+        return Blocked(GroupReason.DEVICE_UNHEALTHY, message)
+    return None
+
+
+def _in_use(held: HeldDevice, device: Device) -> str:
+    """Return what still uses a device beyond what others use; empty if that is within the slack."""
+    others = {(process.pid, process.name) for process in held.other_processes}
+    listed = device.processes_known and (device.processes or device.used_mb <= MEMORY_SLACK_MB)
+    if not listed:
+        before = held.used_before_mb or 0
+        return f"{held.uuid} (processes unknown)" if device.used_mb - before > MEMORY_SLACK_MB else ""
+    foreign = sum(p.used_mb for p in device.processes if (p.pid, p.name) in others)
+    if device.used_mb - foreign <= MEMORY_SLACK_MB:
+        return ""
+    rest = [p for p in device.processes if (p.pid, p.name) not in others][:_PROCESSES_NAMED]
+    names = ", ".join(f"{process.pid} {process.name}".strip() for process in rest)
+    return f"{held.uuid} ({f'processes {names}' if names else 'no process is seen to use it'})"
+
+
+def held_devices(
+    uuids: Sequence[str], footprint_mb: int, sample: Sample | None, now: float
+) -> tuple[HeldDevice, ...]:
+    """Return devices as they are granted, with what is in use on them, as far as a recent sample tells."""
+    recent = sample is not None and now - sample.at <= STALE_SECONDS
+    devices = {d.uuid: d for d in sample.observed.devices} if sample is not None and recent else {}
+    return tuple(_held(uuid, footprint_mb // len(uuids), devices) for uuid in uuids)
+
+
+def _held(uuid: str, memory_mb: int, devices: Mapping[str, Device]) -> HeldDevice:
+    device = devices.get(uuid)
+    if device is None or not device.healthy:
+        return HeldDevice(uuid=uuid, memory_mb=memory_mb)
+    others = tuple(GroupProcess(pid=process.pid, name=process.name) for process in device.processes)
+    return HeldDevice(
+        uuid=uuid, memory_mb=memory_mb, used_before_mb=device.used_mb, other_processes=others[:64]
+    )

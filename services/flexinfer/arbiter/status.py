@@ -1,0 +1,143 @@
+"""The status of a SharedGroup as it will be after a step. Pure: `perform` writes it."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from flexinfer.api import conditions, kube
+from flexinfer.api.conditions import Condition
+from flexinfer.api.group_reasons import GroupReason
+from flexinfer.api.labels import MODEL_LABEL
+from flexinfer.api.model import Model, Placement
+from flexinfer.api.sharedgroup import (
+    BLOCKED,
+    FREED,
+    GRANTED,
+    INITIALIZED,
+    RELEASING,
+    GroupDevice,
+    HeldDevice,
+    Holder,
+    SharedGroup,
+    SharedGroupStatus,
+)
+from flexinfer.arbiter.release import held_devices
+from flexinfer.events.workload import pod_facts
+from flexinfer.state.observed import Sample
+
+
+def granted(
+    group: SharedGroup, model: Model, sample: Sample | None, now: float, stamp: str
+) -> SharedGroupStatus:
+    """Return the status in which a Model holds the devices that it is placed on, with the next turn."""
+    placement, status = model.status.placement or Placement(), group.status
+    holder = Holder(
+        model=model.metadata.name,
+        uid=model.uid,
+        turn=status.turn + 1,
+        step=GRANTED,
+        node=placement.node,
+        devices=held_devices(placement.devices, placement.footprint, sample, now),
+        since=stamp,
+    )
+    sizes = {d.uuid: d.total_mb for d in sample.observed.devices} if sample is not None else {}
+    devices = tuple(GroupDevice(uuid=uuid, total_mb=sizes.get(uuid, 0)) for uuid in placement.devices)
+    changed = msgspec.structs.replace(status, turn=holder.turn, node=placement.node, devices=devices)
+    return _counted(group, changed, (*status.holders, holder))
+
+
+def advanced(group: SharedGroup, uid: str, step: str, reason: str, stamp: str) -> SharedGroupStatus:
+    """Return the status in which a holder is at another step; one whose memory is free again is off the list."""
+    holders = tuple(
+        msgspec.structs.replace(holder, step=step, reason=reason, since=stamp)
+        if holder.uid == uid
+        else holder
+        for holder in group.status.holders
+        if holder.uid != uid or step != FREED
+    )
+    return _counted(group, group.status, holders)
+
+
+def reported(group: SharedGroup, condition: Condition, stamp: str) -> SharedGroupStatus:
+    """Return the status with another condition."""
+    status = msgspec.structs.replace(group.status, observed_generation=group.metadata.generation)
+    return _with_conditions(status, [condition], stamp)
+
+
+def initialized(
+    group: SharedGroup, pods: Sequence[kube.Pod], models: Sequence[Model], highest_turn: int, stamp: str
+) -> SharedGroupStatus:
+    """Return the first status of a group, from the Pods that were listed after the object was read.
+
+    Pods whose gate is open hold the devices; gated and terminating ones, and those of a deleted Model, are about to leave. Turns go on
+    above the highest that was seen, and above the object's own resourceVersion: numbers of a former life of the group stay unused.
+    """
+    by_name = {model.metadata.name: model for model in models}
+    ours = [pod for pod in pods if pod.metadata.labels.get(MODEL_LABEL) in by_name]
+    turns = [pod_facts(pod).turn for pod in ours]
+    highest = max([highest_turn, group.metadata.version, group.status.turn, *turns])
+    holders = []
+    for pod in sorted(ours, key=lambda pod: pod.metadata.name):
+        holder = _adopted(pod, by_name, highest + 1, stamp)
+        highest = max(highest, holder.turn)
+        holders.append(holder)
+    status = msgspec.structs.replace(group.status, turn=highest)
+    accepted = _true(group, conditions.ACCEPTED, GroupReason.ACCEPTED, "")
+    free = Condition(
+        type=BLOCKED,
+        status=conditions.FALSE,
+        reason=GroupReason.NOT_BLOCKED,
+        observed_generation=group.metadata.generation,
+    )
+    done = _true(
+        group, INITIALIZED, GroupReason.INITIALIZED, f"{len(holders)} Pods of the group's Models found"
+    )
+    return _with_conditions(_counted(group, status, tuple(holders)), [accepted, done, free], stamp)
+
+
+def _adopted(pod: kube.Pod, models: Mapping[str, Model], next_turn: int, stamp: str) -> Holder:
+    facts, model = pod_facts(pod), models[pod.metadata.labels[MODEL_LABEL]]
+    turn, current = facts.turn, facts.model_uid == model.uid
+    stays = turn > 0 and current and not facts.gated and not facts.deleting
+    placement = model.status.placement or Placement()
+    return Holder(
+        model=model.metadata.name,
+        uid=facts.model_uid,
+        turn=turn if turn > 0 else next_turn,
+        step=GRANTED if stays else RELEASING,
+        node=facts.node or placement.node,
+        devices=tuple(HeldDevice(uuid=uuid) for uuid in placement.devices),
+        reason="" if stays else "its Pod was found when the group was initialised",
+        since=stamp,
+    )
+
+
+def _counted(group: SharedGroup, status: SharedGroupStatus, holders: tuple[Holder, ...]) -> SharedGroupStatus:
+    """Return a status with these holders and the sums over them."""
+    total = sum(device.total_mb for device in status.devices)
+    return msgspec.structs.replace(
+        status,
+        observed_generation=group.metadata.generation,
+        holders=holders,
+        held_mb=sum(holder.memory_mb for holder in holders),
+        budget_mb=total or None,
+    )
+
+
+def _true(group: SharedGroup, kind: str, reason: str, message: str) -> Condition:
+    return Condition(
+        type=kind,
+        status=conditions.TRUE,
+        reason=reason,
+        message=message,
+        observed_generation=group.metadata.generation,
+    )
+
+
+def _with_conditions(
+    status: SharedGroupStatus, changed: Sequence[Condition], stamp: str
+) -> SharedGroupStatus:
+    by_type = {condition.type: condition for condition in status.conditions}
+    for condition in changed:
+        by_type[condition.type] = conditions.stamped(condition, by_type.get(condition.type), stamp)
+    return msgspec.structs.replace(status, conditions=tuple(by_type.values()))

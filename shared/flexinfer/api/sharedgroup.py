@@ -1,0 +1,152 @@
+"""SharedGroup: the one object in which the devices of a shared group are given out. Pure.
+
+The CRD in `crds/sharedgroups.yaml` is the public schema; a contract test keeps these structs equal to it. The arbiter creates the object
+and alone writes its status; everybody else only reads it.
+"""
+
+import hashlib
+import re
+
+import msgspec
+
+from flexinfer.api import conditions
+from flexinfer.api.base import Resource
+from flexinfer.api.conditions import Condition
+from flexinfer.api.groupversion import API_VERSION, GROUP_KIND
+from flexinfer.api.model import Metadata
+
+GRANTED, RELEASING, STOPPED, FREED = "Granted", "Releasing", "Stopped", "Freed"
+"""The steps of a holder, in their order. `Freed` is never stored: a holder whose memory is free again is taken off the list."""
+INITIALIZED, BLOCKED = "Initialized", "Blocked"
+"""Condition types of a SharedGroup, beside Accepted."""
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_HASHED = re.compile(r"-[0-9a-f]{16}$")
+_SLUG_LENGTH = 40
+
+
+class GroupProcess(Resource, frozen=True, kw_only=True):
+    """A process on a device that belongs to no holder."""
+
+    pid: int
+    name: str = ""
+
+
+class HeldDevice(Resource, frozen=True, kw_only=True):
+    """A device of a holder.
+
+    `memory_mb` is what it is expected to use. The rest was seen when it was granted: what was in use before (None without telemetry), and
+    by which processes.
+    """
+
+    uuid: str
+    memory_mb: int = msgspec.field(name="memoryMB", default=0)
+    used_before_mb: int | None = msgspec.field(name="usedBeforeMB", default=None)
+    other_processes: tuple[GroupProcess, ...] = ()
+
+
+class Holder(Resource, frozen=True, kw_only=True):
+    """A Model that holds the group's devices, or has not released them yet.
+
+    `node` and `devices` are its placement when the turn was granted, kept after the Model is deleted or its spec changes: that is where
+    its memory must become free. `since` is RFC 3339, for people.
+    """
+
+    model: str
+    uid: str
+    turn: int
+    step: str
+    node: str = ""
+    devices: tuple[HeldDevice, ...] = ()
+    reason: str = ""
+    since: str = ""
+
+    @property
+    def memory_mb(self) -> int:
+        """What it is expected to use, over all its devices."""
+        return sum(device.memory_mb for device in self.devices)
+
+
+class GroupDevice(Resource, frozen=True, kw_only=True):
+    """A device of the group."""
+
+    uuid: str
+    total_mb: int = msgspec.field(name="totalMB", default=0)
+
+
+class SharedGroupSpec(Resource, frozen=True, kw_only=True):
+    """The spec: the exact name of the group, as Models name it in `spec.gpu.shared`."""
+
+    group: str
+
+
+class SharedGroupStatus(Resource, frozen=True, kw_only=True):
+    """The status; `turn` is the highest that was ever given, and only grows."""
+
+    observed_generation: int = 0
+    turn: int = 0
+    node: str = ""
+    devices: tuple[GroupDevice, ...] = ()
+    holders: tuple[Holder, ...] = ()
+    held_mb: int | None = msgspec.field(name="heldMB", default=None)
+    budget_mb: int | None = msgspec.field(name="budgetMB", default=None)
+    conditions: tuple[Condition, ...] = ()
+
+
+class SharedGroup(Resource, frozen=True, kw_only=True, omit_defaults=False):
+    """One shared group of one namespace."""
+
+    api_version: str = API_VERSION
+    kind: str = GROUP_KIND
+    metadata: Metadata
+    spec: SharedGroupSpec
+    status: SharedGroupStatus = SharedGroupStatus()
+
+    @property
+    def key(self) -> str:
+        """`namespace/name` of the object."""
+        return self.metadata.key
+
+    @property
+    def name(self) -> str:
+        """The group's name, as Models name it."""
+        return self.spec.group
+
+    @property
+    def deleting(self) -> bool:
+        """Whether its deletion was requested."""
+        return self.metadata.deletion_timestamp is not None
+
+    @property
+    def counts(self) -> bool:
+        """Whether its name is the one that is derived from the group's: any other object is ignored."""
+        return self.metadata.name == object_name(self.spec.group)
+
+    @property
+    def initialized(self) -> bool:
+        """Whether the arbiter has looked at Pods since this object was made: before that nothing is granted, started or stopped."""
+        initialized = self.condition(INITIALIZED)
+        return self.counts and initialized is not None and initialized.true
+
+    def condition(self, kind: str) -> Condition | None:
+        """Return the condition of that type, or None."""
+        return conditions.find(self.status.conditions, kind)
+
+    def holder(self, uid: str) -> Holder | None:
+        """Return the entry of a Model's uid, or None."""
+        return next((holder for holder in self.status.holders if holder.uid == uid), None)
+
+
+def object_name(group: str) -> str:
+    """Return the name of a group's SharedGroup: the group's own if an object may have it, else a slug of it with a hash.
+
+    Injective: a name that looks like a slug with a hash is hashed too.
+    """
+    if _OBJECT_NAME.fullmatch(group) and not _HASHED.search(group):
+        return group
+    slug = re.sub(r"[^a-z0-9]+", "-", group.lower()).strip("-")[:_SLUG_LENGTH].strip("-")
+    return f"{slug or 'group'}-{hashlib.sha256(group.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
+def group_key(namespace: str, group: str) -> str:
+    """Return `namespace/name` of a group's SharedGroup."""
+    return f"{namespace}/{object_name(group)}"

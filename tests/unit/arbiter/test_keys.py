@@ -1,0 +1,129 @@
+"""What an event touches: for every other key the decision is the same before and after it, and between two times only time passed."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flexinfer.api.model import BackendStatus, Gpu, GroupMembership
+from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED
+from flexinfer.arbiter import decide as deciding
+from flexinfer.arbiter.keys import group_in, keys, touched
+from flexinfer.events import events
+from flexinfer.state.actions import RequeueAt
+from flexinfer.state.apply import apply_events
+from flexinfer.state.observed import Observation, ObservedState
+from tests.builders import NOW, SHARED, a_group, a_holder, a_node, a_pod, a_state, running
+from tests.unit.arbiter.groups import IDLE, STOPPED_READY, WANTED, later, member, process, queued, sample
+
+NAMES = st.sampled_from("abc")
+GROUPS = st.sampled_from(["card", "other", "My Card!", ""])
+HELD = st.sampled_from([GRANTED, RELEASING, STOPPED])
+MEMBERSHIPS = st.sampled_from(
+    [None, queued(1), *(GroupMembership(group=g, state="Holding", turn=3) for g in ("card", "other"))]
+)
+
+
+@st.composite
+def models(draw: Any) -> events.ModelObserved:
+    """Return a Model in some group, in some state."""
+    name, group = draw(NAMES), draw(GROUPS)
+    ready = draw(st.sampled_from([(), (STOPPED_READY,), (("Ready", "False", Reason.BACK_OFF),)]))
+    backend = draw(st.sampled_from([None, BackendStatus(turn=3), BackendStatus(turn=3, pod_uid="p")]))
+    model = member(
+        name,
+        (*draw(st.sampled_from([WANTED, IDLE])), *ready),
+        gpu=Gpu(vendor="nvidia", shared=group) if group else None,
+        shared_group=draw(MEMBERSHIPS),
+        backend_status=backend,
+        uid=f"uid-{name}{draw(st.sampled_from(['', '2']))}",
+        version=draw(st.integers(1, 10_000)),
+    )
+    return events.ModelObserved(model=model)
+
+
+@st.composite
+def groups(draw: Any) -> events.GroupObserved:
+    """Return a SharedGroup, perhaps one that does not count."""
+    holders = draw(st.lists(st.tuples(NAMES, HELD), max_size=2, unique_by=lambda pair: pair[0]))
+    entries = [a_holder(name, step=step, turn=3, devices=("GPU-1",)) for name, step in holders]
+    changes: dict[str, Any] = {"deletion_timestamp": "x"} if draw(st.booleans()) else {}
+    shared = a_group(
+        *entries,
+        name=draw(GROUPS.filter(bool)),
+        version=draw(st.integers(1, 10_000)),
+        initialized=draw(st.booleans()),
+        uid=draw(st.sampled_from(["one", "two"])),
+        **changes,
+    )
+    return events.GroupObserved(group=shared)
+
+
+EVENTS = st.one_of(
+    models(),
+    groups(),
+    st.builds(
+        lambda n: events.ModelDeleted(namespace="default", name=n, uid=f"uid-{n}", version=9_999), NAMES
+    ),
+    st.builds(
+        lambda n: events.GroupDeleted(namespace="default", name=n, uid="one", version=9_999),
+        GROUPS.filter(bool),
+    ),
+    st.builds(lambda n: running(member(n), a_pod(member(n))), NAMES),
+    st.builds(lambda n: events.WorkloadDeleted(namespace="default", name=n), NAMES),
+    st.sampled_from([sample(0), sample(9000), sample(9000, process(used_mb=9000)), sample(0, healthy=False)]),
+    st.sampled_from([events.NodeDeleted(name="a"), events.NodeObserved(name="a", node=a_node("a"))]),
+)
+
+
+def decided(state: ObservedState, key: str, now: float) -> list[Any]:
+    """Return what is decided on one key."""
+    return list(deciding.decide(state, key, now))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(EVENTS, st.floats(0, 60)), min_size=1, max_size=12))
+def test_an_event_touches_every_key_whose_decision_it_alters(history: list[tuple[Any, float]]) -> None:
+    """A key that is not touched is decided on as before."""
+    state, now = a_state(), NOW
+    for event, pause in history:
+        now += pause
+        after = apply_events(state, [Observation(event, now)])
+        untouched = {*keys(state), *keys(after)} - set(touched(state, after, event))
+        for key in untouched:
+            assert decided(state, key, now) == decided(after, key, now), (key, event)
+        state = after
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(EVENTS, min_size=1, max_size=8), st.floats(0, 300), st.floats(0, 0.999))
+def test_time_alone_changes_nothing_before_the_time_that_was_asked_for(
+    history: list[Any], since: float, part: float
+) -> None:
+    """Nothing is decided on periodically."""
+    state = later(a_state(), NOW, *history)
+    now = NOW + since
+    for key in keys(state):
+        actions = decided(state, key, now)
+        due = min((a.at for a in actions if isinstance(a, RequeueAt)), default=now + 10_000)
+        if due > now:
+            then = decided(state, key, now + part * (due - now))
+            assert [a for a in then if not isinstance(a, RequeueAt)] == [
+                a for a in actions if not isinstance(a, RequeueAt)
+            ]
+
+
+def test_a_group_of_any_name_has_a_key_that_is_read_back() -> None:
+    """Also one with slashes."""
+    model = member("a", gpu=Gpu(vendor="nvidia", shared="My/Card!/x"))
+    assert ("default", "My/Card!/x") in [group_in(key) for key in keys(a_state(model))]
+
+
+def test_telemetry_touches_only_the_groups_that_wait_for_it() -> None:
+    """A sample of an idle node, or of a running engine, decides nothing."""
+    stopped = a_group(a_holder("a", step=STOPPED, devices=("GPU-1",)))
+    granted = a_group(a_holder("b", devices=("GPU-1",)), name="other", uid="u")
+    state = a_state(member("a", IDLE), member("b", gpu=SHARED), stopped, granted)
+    assert list(touched(state, state, sample(0))) == ["group/default/card"]
+    assert list(touched(state, state, events.GpusObserved(node="b", boot="b", sample=1))) == []

@@ -1,0 +1,316 @@
+"""The arbiter's effects in a small world: what is read before a step, and what the SharedGroup holds after it."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from flexinfer.api.labels import HELD_FINALIZER, MODEL_LABEL, MODEL_UID_LABEL, TURN_LABEL
+from flexinfer.api.model import BackendStatus, Model
+from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, SharedGroup, object_name
+from flexinfer.arbiter.effects import Create, Effect, Grant, Initialize
+from flexinfer.arbiter.perform import perform
+from flexinfer.events import events
+from flexinfer.runtime.kubernetes.api import ConflictError
+from flexinfer.state.observed import ObservedState, Sample
+from tests.builders import NOW, a_group, a_holder, a_state
+from tests.runtimes import a_runtime
+from tests.unit.arbiter.groups import IDLE, STOPPED_READY, WANTED, decided, held, member, process, sample
+from tests.unit.launcher.world import World
+
+DELETING: dict[str, Any] = {"deletion_timestamp": "2026-11-24T10:00:00Z"}
+
+
+def a_world(*objects: Model | SharedGroup) -> World:
+    """Return a world that holds these objects."""
+    world = World()
+    for thing in objects:
+        world.put("models" if isinstance(thing, Model) else "sharedgroups", msgspec.to_builtins(thing))
+    return world
+
+
+def the_group(world: World, name: str = "card") -> SharedGroup:
+    """Return the SharedGroup as the API holds it."""
+    return msgspec.convert(world.find("sharedgroups", name), SharedGroup)
+
+
+def effect(state: ObservedState, at: float = NOW) -> Effect:
+    """Return the one effect that is decided, a report that nothing is blocked aside."""
+    [found] = [a for a in decided(state, at) if isinstance(a, Effect) and type(a).__name__ != "Report"]
+    return found
+
+
+async def performed(world: World, action: Effect, telemetry: Sample | None = None) -> list[Any]:
+    """Perform an effect, with this sample of the node."""
+    runtime = a_runtime("arbiter", cluster=world)
+    return list(await perform(runtime, action, sample_of=lambda _node: telemetry))
+
+
+def as_read(world: World, *parts: Any) -> ObservedState:
+    """Return the state in which the SharedGroup was observed as it is, and these parts."""
+    return a_state(the_group(world), *parts)
+
+
+async def test_a_holder_that_is_asked_for_again_is_not_released() -> None:
+    """Decided: idle. Read again: a request waits. The condition that it depends on is no longer what it was."""
+    world = a_world(member("a", WANTED), held("a", turn=3))
+    replies = await performed(world, effect(as_read(world, member("a", IDLE))))
+    assert the_group(world).status.holders[0].step == GRANTED
+    assert any(isinstance(reply, events.ModelObserved) for reply in replies)
+
+
+async def test_a_holder_is_released_for_the_reason_that_was_read_again() -> None:
+    """The one that was decided on may have changed."""
+    world = a_world(member("a", (*IDLE[:3], ("Wanted", "False", Reason.START_FAILED))), held("a", turn=3))
+    await performed(world, effect(as_read(world, member("a", IDLE))))
+    [holder] = the_group(world).status.holders
+    assert (holder.step, holder.turn, holder.reason) == (RELEASING, 3, "its start failed")
+
+
+async def test_a_holder_is_stopped_only_by_a_report_that_is_still_there() -> None:
+    """A new start took place meanwhile."""
+    reported = member("a", (*IDLE, STOPPED_READY), backend_status=BackendStatus(turn=3))
+    world = a_world(
+        member("a", IDLE, backend_status=BackendStatus(turn=3, pod_uid="p")), held("a", RELEASING, 3)
+    )
+    await performed(world, effect(as_read(world, reported)))
+    assert the_group(world).status.holders[0].step == RELEASING
+    world.put("models", msgspec.to_builtins(reported))
+    await performed(world, effect(as_read(world, reported)))
+    assert the_group(world).status.holders[0].step == STOPPED
+
+
+async def test_a_holder_that_is_gone_counts_as_stopped_only_if_it_is_gone() -> None:
+    """Decided from a deletion; the Model is there."""
+    world = a_world(member("a", IDLE), held("a", RELEASING, 3))
+    await performed(world, effect(as_read(world)))
+    assert the_group(world).status.holders[0].step == RELEASING
+
+
+async def test_a_freed_holder_is_taken_off_the_list() -> None:
+    """The highest turn stays."""
+    world = a_world(member("a", IDLE), held("a", STOPPED, 3))
+    await performed(world, effect(as_read(world, member("a", IDLE)), NOW + 5))
+    assert (the_group(world).status.holders, the_group(world).status.turn) == ((), 3)
+    assert the_group(world).status.held_mb == 0
+
+
+async def test_a_grant_is_the_next_turn_and_notes_what_is_in_use() -> None:
+    """Node, devices, memory before, and foreign processes."""
+    world = a_world(member("a"), a_group(turn=7))
+    action = effect(as_read(world, member("a")))
+    seen = Sample(sample(600, process(99, 600, "Xorg")), NOW)
+    runtime = a_runtime("arbiter", cluster=world, clock=lambda: NOW + 1)
+    await perform(runtime, action, sample_of=lambda _node: seen)
+    status = the_group(world).status
+    [holder] = status.holders
+    assert (status.turn, holder.turn, holder.step, holder.uid, holder.node) == (8, 8, GRANTED, "uid-a", "a")
+    [device] = holder.devices
+    assert (device.used_before_mb, [p.name for p in device.other_processes]) == (600, ["Xorg"])
+    assert (status.held_mb, status.budget_mb, status.node) == (4000, 24000, "a")
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        pytest.param(held("b", turn=8), id="another holder"),
+        pytest.param(a_group(turn=7, initialized=False), id="not initialised"),
+        pytest.param(a_group(turn=7, **DELETING), id="being deleted"),
+    ],
+)
+async def test_nothing_is_granted_in_a_group_that_is_not_free_any_more(there: SharedGroup) -> None:
+    """It was when that was decided."""
+    world = a_world(member("a"), there)
+    await performed(world, effect(a_state(member("a"), a_group(turn=7))))
+    assert the_group(world).status == there.status
+
+
+async def test_nothing_is_granted_to_a_model_that_does_not_need_it_any_more() -> None:
+    """Read again before the write."""
+    world = a_world(member("a", IDLE), a_group())
+    await performed(world, effect(as_read(world, member("a"))))
+    assert the_group(world).status.holders == ()
+
+
+async def test_a_write_in_between_wins() -> None:
+    """An arbiter that was suspended between its read and its write writes nothing."""
+    world = a_world(member("a"), a_group(turn=7))
+    action = effect(as_read(world, member("a")))
+
+    def another_grants(call: str) -> None:
+        if call == "replace sharedgroups":
+            world.group(held("b", turn=8))
+
+    world.between = another_grants
+    with pytest.raises(ConflictError):
+        await performed(world, action)
+    assert [holder.model for holder in the_group(world).status.holders] == ["b"]
+
+
+async def test_an_object_that_was_made_again_is_not_taken_for_the_former() -> None:
+    """The uid differs: what was decided about that one is dropped."""
+    world = a_world(member("a", IDLE), held("a", turn=3, uid="made again"))
+    [gone, there] = await performed(world, effect(a_state(member("a", IDLE), held("a", turn=3))))
+    assert isinstance(gone, events.GroupDeleted)
+    assert isinstance(there, events.GroupObserved)
+    assert the_group(world).status.holders[0].step == GRANTED
+
+
+async def test_the_object_is_created_with_name_and_finalizer() -> None:
+    """A group may have any name; one that is there already is taken as it is."""
+    world = World()
+    await performed(world, Create(namespace="default", group="My Card!"))
+    made = the_group(world, object_name("My Card!"))
+    assert (made.spec.group, made.counts, made.metadata.finalizers) == ("My Card!", True, (HELD_FINALIZER,))
+    [reply] = await performed(world, Create(namespace="default", group="My Card!"))
+    assert reply.group.metadata.uid == made.metadata.uid
+
+
+# --- the first look
+
+
+def a_pod(
+    world: World, name: str, turn: int, *, gated: bool = False, deleting: bool = False, uid: str = ""
+) -> None:
+    """Put an engine's Pod there."""
+    labels = {MODEL_LABEL: name, MODEL_UID_LABEL: uid or f"uid-{name}", TURN_LABEL: str(turn)}
+    meta: dict[str, Any] = {"name": f"{name}-0", "labels": labels}
+    meta |= {"deletionTimestamp": "2026-11-24T10:00:00Z"} if deleting else {}
+    gates = [{"name": f"flexinfer.ai/turn-{turn}"}] if gated else []
+    world.put(
+        "pods", {"metadata": meta, "spec": {"nodeName": "" if gated else "a", "schedulingGates": gates}}
+    )
+
+
+async def looked(world: World, *models: Model) -> SharedGroup:
+    """Initialise the group, and return it."""
+    await performed(world, effect(as_read(world, *models)))
+    return the_group(world)
+
+
+async def test_pods_whose_gate_is_open_hold_the_devices() -> None:
+    """With the turn of their label."""
+    world = a_world(a_group(initialized=False))
+    a_pod(world, "a", 5)
+    group = await looked(world, member("a"))
+    [holder] = group.status.holders
+    assert (holder.model, holder.uid, holder.turn, holder.step) == ("a", "uid-a", 5, GRANTED)
+    assert (holder.node, [device.uuid for device in holder.devices]) == ("a", ["GPU-1"])
+    assert group.initialized
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        pytest.param({"gated": True}, id="gated"),
+        pytest.param({"deleting": True}, id="terminating"),
+        pytest.param({"uid": "a former one"}, id="of a deleted Model"),
+    ],
+)
+async def test_pods_that_may_not_stay_are_holders_too_and_about_to_leave(pod: dict[str, Any]) -> None:
+    """What they have loaded must be seen free."""
+    world = a_world(a_group(initialized=False))
+    a_pod(world, "a", 5, **pod)
+    group = await looked(world, member("a"))
+    [holder] = group.status.holders
+    assert (holder.turn, holder.step, holder.uid) == (5, RELEASING, pod.get("uid", "uid-a"))
+
+
+async def test_a_pod_without_a_turn_gets_one_in_which_it_is_released() -> None:
+    """Its Model joined the group while it ran, or somebody took the label off."""
+    world = a_world(a_group(initialized=False))
+    a_pod(world, "a", 0)
+    group = await looked(world, member("a"))
+    [holder] = group.status.holders
+    assert (holder.step, holder.turn) == (RELEASING, group.status.turn)
+    assert holder.turn > 0
+
+
+async def test_turns_go_on_above_all_that_were_ever_given() -> None:
+    """The highest in statuses and on Pods, and the object's own resourceVersion: numbers of its former life stay unused."""
+    world = a_world(a_group(initialized=False))
+    a_pod(world, "a", 5)
+    version = the_group(world).metadata.version
+    assert (await looked(world, member("a"))).status.turn == version > 5
+    world = a_world(a_group(initialized=False))
+    seen = member("a", backend_status=BackendStatus(turn=70_000))
+    assert (await looked(world, seen)).status.turn == 70_000
+    world = a_world(a_group(initialized=False))
+    a_pod(world, "a", 80_000)
+    assert (await looked(world, member("a"))).status.turn == 80_000
+
+
+async def test_pods_are_listed_after_the_object_was_read() -> None:
+    """A Pod whose gate opens between a list and a later read would be missed. The finalizer is put on before."""
+    world = a_world(a_group(initialized=False, finalizers=()))
+    await looked(world, member("a"))
+    assert world.calls[:4] == ["get sharedgroups", "patch sharedgroups", "list pods", "replace sharedgroups"]
+    assert the_group(world).metadata.finalizers == (HELD_FINALIZER,)
+
+
+async def test_a_pod_of_another_group_is_not_adopted() -> None:
+    """Nor a Pod that is not an engine's."""
+    world = a_world(a_group(initialized=False))
+    a_pod(world, "elsewhere", 5)
+    world.put("pods", {"metadata": {"name": "foreign", "labels": {TURN_LABEL: "9"}}, "spec": {}})
+    assert (await looked(world, member("a"))).status.holders == ()
+
+
+async def test_a_group_that_another_arbiter_has_initialised_is_left_as_it_is() -> None:
+    """The second one decided before it saw that."""
+    world = a_world(held("a", turn=5))
+    models = (member("a"),)
+    await performed(world, Initialize(group=a_group(initialized=False), models=models, highest_turn=0))
+    assert the_group(world).status.holders[0].turn == 5
+    assert "replace sharedgroups" not in world.calls
+
+
+# --- its end
+
+
+async def test_an_object_that_is_deleted_goes_when_nobody_holds_it() -> None:
+    """And not before."""
+    world = a_world(a_group(**DELETING))
+    [reply] = await performed(world, effect(as_read(world)))
+    assert isinstance(reply, events.GroupDeleted)
+    assert world.find("sharedgroups", "card") is None
+    world = a_world(held("a", **DELETING))
+    await performed(world, effect(a_state(a_group(**DELETING))))
+    assert the_group(world).status.holders[0].model == "a"
+
+
+async def test_an_object_of_another_name_says_that_it_is_ignored() -> None:
+    """With the name that counts."""
+    wrong = a_group(initialized=False)
+    wrong = msgspec.structs.replace(wrong, metadata=msgspec.structs.replace(wrong.metadata, name="mine"))
+    world = a_world(wrong)
+    [report] = [a for a in decided(a_state(the_group(world, "mine"))) if type(a).__name__ == "Report"]
+    await performed(world, report)
+    accepted = the_group(world, "mine").condition("Accepted")
+    assert accepted is not None
+    assert (accepted.status, accepted.reason) == ("False", "WrongName")
+    assert accepted.message == "ignored: the SharedGroup of group card has the name card; delete this object"
+
+
+async def test_steps_are_told_by_events_of_the_shared_group() -> None:
+    """Which nothing waits for."""
+    world = a_world(member("a"), a_group(turn=7))
+    action = effect(as_read(world, member("a")))
+    assert isinstance(action, Grant)
+    spawned: list[Any] = []
+    runtime = a_runtime("arbiter", cluster=world, spawn_background=spawned.append)
+    await perform(runtime, action, sample_of=lambda _node: None)
+    for work in spawned:
+        await work
+    [told] = [thing for (kind, *_), thing in world.things.items() if kind == "events"]
+    assert (told["reason"], told["message"]) == (GRANTED, "turn 8 granted to a on node a (GPU-1)")
+    assert told["involvedObject"]["kind"] == "SharedGroup"
+
+
+async def test_a_released_holder_of_two_leaves_the_other_alone() -> None:
+    """Each entry goes its own way."""
+    world = a_world(member("a", IDLE), member("b"), a_group(a_holder("a", turn=4), a_holder("b", turn=5)))
+    await performed(world, effect(as_read(world, member("a", IDLE), member("b"))))
+    steps = {holder.model: holder.step for holder in the_group(world).status.holders}
+    assert steps == {"a": RELEASING, "b": GRANTED}

@@ -1,0 +1,202 @@
+"""When the memory of a stopped holder counts as free: in doubt it does not."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
+from flexinfer.api.sharedgroup import FREED, STOPPED, GroupProcess
+from flexinfer.arbiter.release import held_devices
+from flexinfer.events import events
+from flexinfer.events.nodes import Taint
+from flexinfer.state.observed import ObservedState, Sample
+from tests.builders import NOW, a_model, a_node, a_pod, a_state, running
+from tests.unit.arbiter.groups import (
+    IDLE,
+    PLACED,
+    blocked,
+    changes,
+    held,
+    later,
+    member,
+    process,
+    requeues,
+    sample,
+    steps,
+)
+
+FREE = [("Advance", FREED)]
+XORG = GroupProcess(pid=99, name="Xorg")
+
+
+def stopped(**changes_: Any) -> ObservedState:
+    """Return the state in which `a` was seen stopped at NOW and `b` waits."""
+    return later(a_state(member("a", IDLE), member("b"), a_node("a")), NOW, held("a", STOPPED, **changes_))
+
+
+def test_a_later_sample_shows_that_the_device_is_free() -> None:
+    """One from before the stop proves nothing, and memory in use is not free."""
+    before = later(a_state(member("a", IDLE), a_node("a"), sample(0)), NOW, held("a", STOPPED))
+    assert steps(before, NOW + 9) == []
+    used = later(before, NOW + 1, sample(6000, process(used_mb=6000)))
+    assert steps(used, NOW + 9) == []
+    assert steps(later(used, NOW + 2, sample(0)), NOW + 9) == FREE
+
+
+def test_a_sample_is_as_old_as_the_agent_says() -> None:
+    """An agent that was paused between its look and its message tells an old look as new."""
+    state = stopped(before=0)
+    old = msgspec.structs.replace(state, gpus={"a": Sample(sample(0), NOW - 1)})
+    assert steps(old, NOW + 9) == []
+
+
+def test_memory_in_use_without_a_process_list_is_not_free() -> None:
+    """WSL, vGPU, MIG without rights, or memory that a driver leaked."""
+    assert steps(later(stopped(), NOW + 1, sample(22000)), NOW + 9) == []
+    unknown = sample(22000, processes_known=False)
+    assert steps(later(stopped(), NOW + 1, unknown), NOW + 9) == []
+
+
+def test_without_a_process_list_what_was_in_use_before_the_grant_is_the_measure() -> None:
+    """It was noted with the grant."""
+    assert steps(later(stopped(before=3000), NOW + 1, sample(3400, processes_known=False)), NOW + 9) == FREE
+    assert steps(later(stopped(before=3000), NOW + 1, sample(3600, processes_known=False)), NOW + 9) == []
+
+
+def test_memory_that_no_process_is_seen_to_hold_counts_as_the_leavers() -> None:
+    """Although the foreign process is seen, and something was in use before."""
+    state = later(stopped(before=4000, others=(XORG,)), NOW + 1, sample(4000, process(99, 600, "Xorg")))
+    assert steps(state, NOW + 9) == []
+
+
+def test_a_device_that_is_not_in_the_sample_blocks_its_group() -> None:
+    """It may have fallen off the bus: device, node and exits are named."""
+    state = later(stopped(), NOW + 1, events.GpusObserved(node="a", boot="b", sample=2))
+    assert steps(state, NOW + 9) == [("Report", "DeviceMissing")]
+    assert blocked(state, NOW + 9) == (
+        "DeviceMissing",
+        (
+            "device GPU-1 of a is no longer reported by node a, so its memory is unknown; "
+            "restart node a, or, if the device is lost, delete the node: kubectl delete node a"
+        ),
+    )
+    assert changes(state, NOW + 9)["default/b"] == ("False", "Blocked")
+
+
+def test_a_device_that_is_not_healthy_blocks_its_group() -> None:
+    """A lost card is reported with 0 MB in use."""
+    lost = sample(0, total_mb=0, free_mb=0, healthy=False)
+    assert steps(later(stopped(), NOW + 1, lost), NOW + 9) == [("Report", "DeviceUnhealthy")]
+
+
+def test_telemetry_that_fell_silent_while_memory_was_in_use_is_no_blind_grant() -> None:
+    """Its last word stands; the exits are named."""
+    state = later(stopped(), NOW + 1, sample(22000, process(used_mb=22000)))
+    assert steps(state, NOW + 9) == []
+    assert NOW + 31 in requeues(state, NOW + 9)
+    assert steps(state, NOW + 33) == [("Report", "TelemetrySilent")]
+    reason, message = blocked(state, NOW + 33) or ("", "")
+    assert "node a" in message and "GPU-1" in message and "kubectl delete node a" in message
+    assert blocked(state, NOW + 300) == (reason, message)
+
+
+def test_telemetry_that_fell_silent_before_the_stop_is_no_blind_grant_either() -> None:
+    """Also after a restart of the arbiter, when no sample is left: that there were some was noted with the grant."""
+    state = stopped(before=0)
+    assert not state.gpus
+    assert steps(state, NOW + 29) == []
+    assert steps(state, NOW + 30) == [("Report", "TelemetrySilent")]
+
+
+def test_a_node_that_never_had_telemetry_is_free_some_seconds_after_the_pod_was_deleted() -> None:
+    """Five, unless set otherwise."""
+    assert steps(stopped(), NOW + 4.9) == []
+    assert steps(stopped(), NOW + 5) == FREE
+    holder = member("a", IDLE)
+    still = later(stopped(), NOW, running(holder, a_pod(holder)))
+    assert steps(still, NOW + 60) == []
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        pytest.param([events.NodeDeleted(name="a")], id="deleted"),
+        pytest.param(
+            [
+                events.NodeObserved(
+                    name="a", node=a_node("a", version=2, taints=(Taint(key=OUT_OF_SERVICE_TAINT),))
+                )
+            ],
+            id="out of service",
+        ),
+    ],
+)
+def test_a_node_that_was_given_up_holds_no_memory(gone: list[Any]) -> None:
+    """The exit of a group whose node is lost."""
+    silent = later(stopped(before=0), NOW + 1, sample(22000))
+    assert steps(later(silent, NOW + 40, *gone), NOW + 50) == FREE
+
+
+def test_a_foreign_process_that_was_there_before_the_turn_does_not_block_for_ever() -> None:
+    """600 MB of something else on the card, before, during and after the turn; also if it grows."""
+    state = stopped(before=600, others=(XORG,))
+    assert steps(later(state, NOW + 1, sample(600, process(99, 600, "Xorg"))), NOW + 9) == FREE
+    assert steps(later(state, NOW + 1, sample(2000, process(99, 1900, "Xorg"))), NOW + 9) == FREE
+
+
+def test_a_process_of_the_same_number_but_another_name_is_not_the_foreign_one() -> None:
+    """Numbers are used again."""
+    state = later(stopped(before=600, others=(XORG,)), NOW + 1, sample(6000, process(99, 6000)))
+    assert steps(state, NOW + 9) == []
+
+
+def test_memory_that_does_not_come_back_is_blocked_with_process_and_node_named() -> None:
+    """After drain, grace period and a minute; the message does not change while it lasts."""
+    state = stopped(before=0)
+    for second in range(0, 300, 10):
+        state = later(state, NOW + 1 + second, sample(6000 + second, process(7, 6000 + second)))
+    text = (
+        "memory of a is still in use on node a 120s after its step Stopped began: GPU-1 (processes 7 llama-server); "
+        "end the process that uses the device"
+    )
+    assert blocked(state, NOW + 292) == ("MemoryInUse", text)
+    assert blocked(later(state, NOW + 300, sample(9000, process(7, 9000))), NOW + 301) == (
+        "MemoryInUse",
+        text,
+    )
+
+
+def test_memory_is_looked_at_where_the_turn_was_granted_though_the_holder_was_deleted() -> None:
+    """It is in use for a moment longer, and no other Model may be granted the device before."""
+    state = later(a_state(member("b"), a_node("a")), NOW, held("a", STOPPED))
+    used = later(state, NOW + 1, sample(6000, process(used_mb=6000)))
+    assert steps(used, NOW + 9) == []
+    assert steps(later(used, NOW + 2, sample(0)), NOW + 9) == FREE
+
+
+def test_memory_is_looked_at_where_the_turn_was_granted_though_the_holder_was_rescheduled() -> None:
+    """A Model that no longer needs a device may be scheduled elsewhere while its engine still stops."""
+    rescheduled = member("a", IDLE, placement=msgspec.structs.replace(PLACED, node="b", devices=()))
+    state = later(a_state(rescheduled, member("b"), a_node("a")), NOW, held("a", STOPPED))
+    assert steps(later(state, NOW + 1, sample(6000)), NOW + 9) == []
+
+
+def test_a_step_of_a_namesakes_clock_is_not_inherited() -> None:
+    """Another uid, or another SharedGroup of the same name, begins anew."""
+    state = stopped()
+    again = later(state, NOW + 100, held("a", STOPPED, version=99, uid="made again"))
+    assert again.step_since["default/card", "uid-a"].at == NOW + 100
+    other = a_model("a", uid="another")
+    assert later(state, NOW + 100, other).step_since["default/card", "uid-a"].at == NOW
+
+
+def test_what_is_in_use_is_noted_with_a_grant() -> None:
+    """By a recent sample of a healthy device; unknown otherwise."""
+    seen = Sample(sample(700, process(99, 600, "Xorg")), NOW)
+    [device] = held_devices(["GPU-1"], 4000, seen, NOW + 1)
+    assert (device.memory_mb, device.used_before_mb, device.other_processes) == (4000, 700, (XORG,))
+    [stale] = held_devices(["GPU-1"], 4000, seen, NOW + 31)
+    assert (stale.used_before_mb, stale.other_processes) == (None, ())
+    [sick] = held_devices(["GPU-1"], 4000, Sample(sample(0, healthy=False), NOW), NOW)
+    assert sick.used_before_mb is None

@@ -1,0 +1,102 @@
+"""A turn of a shared group opens one Pod: what follows when that Pod is gone, failed, or must be another."""
+
+from typing import Any
+
+from flexinfer.api.model import BackendStatus, GroupMembership, Model
+from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import RELEASING
+from flexinfer.launcher.effects import Purpose, Start, Stop
+from flexinfer.launcher.manifests import template
+from flexinfer.launcher.settings import settings_of
+from flexinfer.launcher.view import view_of
+from flexinfer.runtime.settings import Settings
+from flexinfer.state.actions import RequeueAt
+from tests.builders import NOW, SHARED, a_group, a_holder
+from tests.unit.launcher.acting import a_member, a_world, granted, pod, ready_of, started, stop, there
+from tests.unit.launcher.deciding import decided, outcome, ready
+from tests.unit.launcher.models import IDLE, a_start, holding, its_pod
+
+OPENED = BackendStatus(turn=4, pod_uid="pod-llama", restarts=1)
+HELD = a_group(a_holder(turn=4))
+
+
+def holder(condition: tuple[str, str], backend: BackendStatus = OPENED, **changes: Any) -> Model:
+    """Return a Model that is granted turn 4."""
+    membership = GroupMembership(group="card", state="Holding", turn=4)
+    return a_start(gpu=SHARED, shared_group=membership, ready=condition, backend_status=backend, **changes)
+
+
+def test_an_engine_in_a_group_is_not_restarted_in_its_pod() -> None:
+    """A Pod of its own engine alone may be."""
+    policies = [template(a_start(gpu=gpu), settings_of(Settings())) for gpu in (SHARED, None)]
+    assert [p.spec["restartPolicy"] for p in policies if p is not None] == ["Never", "Always"]
+
+
+def test_a_turn_whose_pod_was_deleted_is_reported_as_over_without_being_given_back() -> None:
+    """The arbiter releases it; nothing of it is trusted to be free."""
+    [action] = decided(holder(("True", Reason.READY)), HELD)
+    assert outcome(action) == ("False", Reason.STOPPED)
+    assert (ready(action).backend.turn, ready(action).backend.pod_uid) == (4, "pod-llama")
+    assert decided(holder(("False", Reason.STOPPED)), HELD) == []
+
+
+def test_a_failure_is_not_overwritten_by_the_end_of_its_turn() -> None:
+    """The reason of the failure says that too."""
+    assert decided(holder(("False", Reason.BACK_OFF)), HELD) == []
+
+
+def test_the_next_turn_after_a_failure_waits_for_the_back_off() -> None:
+    """Else an engine that cannot start would change turns as fast as it fails."""
+    failed = holder(("False", Reason.STOPPED), BackendStatus(turn=3, restarts=2))
+    actions = decided(failed, HELD)
+    assert [type(action) for action in actions] == [RequeueAt]
+    assert actions[0].at > NOW
+    fresh = holder(("False", Reason.STOPPED), BackendStatus(turn=3))
+    assert [type(action) for action in decided(fresh, HELD)] == [Start]
+
+
+def test_another_template_ends_the_turn() -> None:
+    """Drained and stopped first; then the turn is over."""
+    model = holder(("False", Reason.DRAINING))
+    changed = holding(model, its_pod(model, template="another", turn=4))
+    [action] = [a for a in decided(model, HELD, changed, after=60.0) if isinstance(a, Stop)]
+    assert action.purpose is Purpose.RENEW
+    [after] = decided(model, HELD, after=60.0)
+    assert outcome(after) == ("False", Reason.STOPPED)
+
+
+async def test_a_stop_that_answers_a_release_leaves_the_turn_without_its_pod() -> None:
+    """That is how it is given back; any other stop leaves both."""
+    world, runtime = a_world(a_member())
+    world.group(granted())
+    await started(world, runtime, turn=4)
+    opened = pod(world)["metadata"]["uid"]
+    world.touch("models", "llama", lambda m: m["status"].update(conditions=_conditions(a_start(*IDLE))))
+    await stop(world, runtime)
+    backend = there(world).status.backend
+    assert backend is not None
+    assert (ready_of(world)[1], backend.turn, backend.pod_uid) == (Reason.STOPPED, 4, opened)
+    world.group(granted(step=RELEASING))
+    await stop(world, runtime)
+    assert view_of(there(world)).has_returned(4)
+
+
+def _conditions(model: Model) -> Any:
+    return [
+        {"type": c.type, "status": c.status, "reason": c.reason, "observedGeneration": 1}
+        for c in model.status.conditions
+    ]
+
+
+async def test_in_a_group_without_a_first_look_a_stop_deletes_nothing() -> None:
+    """The arbiter must see the Pods as they are. A Model that is deleted and has no Pod goes."""
+    world, runtime = a_world(a_member())
+    world.group(granted())
+    await started(world, runtime, turn=4)
+    world.touch("models", "llama", lambda m: m["status"].update(conditions=_conditions(a_start(*IDLE))))
+    world.between = lambda call: (
+        world.group(a_group(initialized=False)) if call == "get sharedgroups" else None
+    )
+    await stop(world, runtime)
+    assert pod(world)
+    assert "delete pods" not in world.calls
