@@ -79,8 +79,8 @@ def _has_finalizer(model: Object) -> bool:
 
 
 def _stopped_turn(model: Object) -> int:
-    """Return the turn that a Model reports as stopped; 0 if it reports none."""
+    """Return the turn that a Model reports as stopped; 0 if it reports none: with a Pod, the turn is only named."""
     if condition(model, conditions.READY).get("reason") != Reason.STOPPED:
         return 0
     backend = (model.get("status") or {}).get("backend") or {}
-    return int(backend.get("turn", 0))
+    return 0 if backend.get("podUID") else int(backend.get("turn", 0))
