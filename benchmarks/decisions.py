@@ -35,7 +35,8 @@ WORLDS = ("idle", "traffic", "groups of 4")
 GOAL = 2.0
 """What a change may cost at 2,000 Models, as a multiple of what it costs at 10."""
 _ROUNDS = 40
-_NODES = 4
+_NODES, _CARDS = 4, 8
+"""Nodes of the worlds without groups, and the cards of a node, each of which one group shares."""
 _NOW = 1000.0
 AnyController: TypeAlias = Controller[Any, Any, Any]
 _SETTINGS = Settings()
@@ -71,8 +72,8 @@ def model(number: int, world: str, *, version: int = 1, wanted: bool = False) ->
     )
     gpu = Gpu(vendor="nvidia", shared=group, vram_estimate_mb=1000) if group else None
     placement = Placement(
-        node=f"node-{(number // 4 if group else number) % _NODES}",  # the members of a group share one
-        devices=("GPU-1",) if group else (),
+        node=f"node-{number // 4 // _CARDS if group else number % _NODES}",
+        devices=(f"GPU-{number // 4 % _CARDS}",) if group else (),
         vendor="nvidia" if group else "cpu",
     )
     return Model(
@@ -96,22 +97,26 @@ def _shared_group(name: str) -> SharedGroup:
 
 
 def _sample(node: str, sample: int) -> events.GpusObserved:
-    device = Device(uuid="GPU-1", total_mb=24_000, free_mb=24_000, used_mb=0, vendor="nvidia")
-    return events.GpusObserved(node=node, boot="b", sample=sample, devices=(device,))
+    devices = tuple(
+        Device(uuid=f"GPU-{card}", total_mb=24_000, free_mb=24_000, used_mb=0, vendor="nvidia")
+        for card in range(_CARDS)
+    )
+    return events.GpusObserved(node=node, boot="b", sample=sample, devices=devices)
 
 
 def _observed(count: int, world: str) -> Iterator[AnyEvent]:
     """Yield everything that a world of so many Models consists of."""
     allocatable = {"cpu": 64_000, "memory": 2**38 * 1000, "pods": 10_000_000, "nvidia.com/gpu": 8_000}
-    for number in range(_NODES):
+    groups = -(-count // 4) if world == "groups of 4" else 0
+    for number in range(max(_NODES, -(-groups // _CARDS))):
         name = f"node-{number}"
         node = NodeFacts(name=name, uid=name, ready="True", allocatable=allocatable)
         yield events.NodeObserved(name=name, node=node)
         yield _sample(name, 1)
     for proxy in ("proxy-0", "proxy-1"):
         yield events.ProxyObserved(proxy=proxy)
-    for number in range(0, count, 4) if world == "groups of 4" else ():
-        yield events.GroupObserved(group=_shared_group(f"g{number // 4}"))
+    for number in range(groups):
+        yield events.GroupObserved(group=_shared_group(f"g{number}"))
     for number in range(count):
         one = model(number, world)
         yield events.ModelObserved(model=one)

@@ -284,16 +284,11 @@ class Draft:
         gap = current is None or current.final or at - current.last > HEARTBEAT_GAP
         since = at if gap or current is None else current.since
         proxies = self.proxies.write()
-        if version is not None:
-            proxies[proxy] = ProxyHeartbeat(at, final, since, version, at)
-        elif current is not None:
-            proxies[proxy] = ProxyHeartbeat(at, final, since, current.version, current.version_at)
-        else:
-            proxies[proxy] = ProxyHeartbeat(at, final, since)
-        for silent in [
-            name for name, heartbeat in proxies.items() if at - heartbeat.last > _PROXY_KEPT_SECONDS
-        ]:
-            del proxies[silent]
+        previous = current if current is not None else ProxyHeartbeat(at, final, since)
+        seen = (previous.version, previous.version_at) if version is None else (version, at)
+        proxies[proxy] = ProxyHeartbeat(at, final, since, *seen)
+        for name in [name for name, one in proxies.items() if at - one.last > _PROXY_KEPT_SECONDS]:
+            del proxies[name]
 
 
 def _moved(previous: Model | None, condition: Condition) -> bool:
