@@ -1,31 +1,34 @@
-"""One history: user actions, faults, and what must be true during and after them."""
+"""One history: what users do, the faults, and what must be true during and after them."""
 
 import asyncio
-import contextlib
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from flexinfer.api.groupversion import API_VERSION, GROUP, KIND, PLURAL, VERSION
-from flexinfer.api.model import Model
-from flexinfer.api.phase import Phase
+from flexinfer.api import conditions
 from flexinfer.proxy.gateway import Gateway
-from localkube.apiserver.errors import ApiError
-from localkube.apiserver.requests import DeleteOptions, Options, Patch
-from tests.simulation.bus import Chances
-from tests.simulation.node import Behaviour
+from tests.simulation.controllers import AnyController
+from tests.simulation.faults.table import CLIMATES, FAULTS
+from tests.simulation.laws.convergence import Convergence
+from tests.simulation.laws.requests import SERVED
+from tests.simulation.laws.streams import Streams
 from tests.simulation.proxy import GatewayFactory
-from tests.simulation.simulation import AnyController, Simulation
+from tests.simulation.simulation import Simulation
+from tests.simulation.users import ACTIONS, NAMES, WEIGHTS, Users
 
-NAMES = ("a", "b", "c")
-FAULT_SECONDS = 30.0
-AFTERMATH_SECONDS = 12.0
+FAULT_SECONDS = 25.0
+RATE = 0.9
+"""How many things happen in a second."""
+AFTERMATH_SECONDS = 14.0
 """How long, in seconds, the last pause and its expired Lease, or a vanished proxy, still delays decisions."""
-SETTLE_SECONDS = 240.0
-QUIET_SECONDS = 15.0
-IDLE = "6s"
-SERVICES = ("watcher", "placer", "prefetcher", "reaper", "arbiter", "launcher")
+SETTLE_SECONDS = 300.0
+QUIET_SECONDS = 10.0
+DEMAND_SECONDS = 200.0
+"""How long it may take until a Model that is asked for again and again answers, all before it in its group included."""
+DEMANDED = 0.12
+"""The share of histories whose Models must answer a request after the faults."""
 
 
 class Outcome(msgspec.Struct):
@@ -36,6 +39,8 @@ class Outcome(msgspec.Struct):
     log: list[str]
     digest: str
     """A hash of every write with its time."""
+    seconds: float = 0.0
+    """How long it lasted in virtual time."""
 
 
 async def play(
@@ -43,12 +48,16 @@ async def play(
 ) -> Outcome:
     """Play the history of a seed to its end; `services` replace the controllers of the same name."""
     simulation = Simulation(seed, services, gateway)
+    for climate in CLIMATES:
+        if simulation.chance.random() < climate.share:
+            climate.act(simulation, simulation.chance)
     simulation.start()
     history = History(simulation)
     await history.inject_faults()
     await history.settle()
-    problems = [*simulation.node.violations, *simulation.checker.problems, *history.problems]
-    return Outcome(seed, problems, simulation.log, simulation.checker.digest)
+    return Outcome(
+        seed, simulation.checker.problems, simulation.log, simulation.checker.digest, simulation.clock()
+    )
 
 
 class History:
@@ -56,181 +65,74 @@ class History:
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation, self._chance = simulation, simulation.chance
-        kind = simulation.store.registry.find(GROUP, VERSION, PLURAL)
-        assert kind is not None
-        self._kind = kind
-        self.problems: list[str] = []
+        self._users = Users(simulation)
         self._last_write = 0.0
+        self._convergence = simulation.checker.law(Convergence)
+        self._streams = simulation.checker.law(Streams)
         simulation.store.observe(self._written)
 
     def _written(self, _change: Any) -> None:
         self._last_write = self._simulation.clock()
 
-    # --- faults
-
     async def inject_faults(self) -> None:
-        """Perform random user actions and faults for FAULT_SECONDS."""
+        """Let random things happen for FAULT_SECONDS."""
         simulation, chance = self._simulation, self._chance
-        simulation.broker.faults = Chances(
-            lost=chance.choice([0, 0.05, 0.3]),
-            doubled=chance.choice([0, 0.2]),
-            late=chance.choice([0, 0.5, 3]),
-        )
-        simulation.node.behaviour = Behaviour(
-            loads=chance.choice([0.3, 2, 6]),
-            stops=chance.choice([0.1, 2, 8]),
-            frees=chance.choice([0.0, 1, 6]),
-            dies=chance.choice([0, 0, 0.3]),
-            never_ready=frozenset({"default/c"} if chance.random() < 0.15 else ()),
-        )
         for name in NAMES[: chance.randint(1, 3)]:
-            self._create(name)
+            self._users.create(name)
+        names = [*ACTIONS, *(fault.name for fault in FAULTS)]
+        weights = [*WEIGHTS, *(fault.weight for fault in FAULTS)]
+        acts = {fault.name: fault.act for fault in FAULTS}
         while simulation.clock() < FAULT_SECONDS:
-            await asyncio.sleep(chance.expovariate(0.7))
-            self._act()
-
-    def _act(self) -> None:
-        chance, name = self._chance, self._chance.choice(NAMES)
-        act = chance.choices(
-            (
-                "request",
-                "create",
-                "delete",
-                "group",
-                "touch",
-                "kill",
-                "die",
-                "pause",
-                "wipe",
-                "back",
-                "proxy",
-                "cut",
-            ),
-            weights=(8, 2, 2, 1, 1, 2, 3, 2, 0.4, 0.4, 0.4, 0.4),
-        )[0]
-        service = chance.choice(SERVICES)
-        match act:
-            case "request":
-                self._simulation.record(f"request {name}")
-                self._simulation.spawn_background(self._simulation.proxy.request(f"default/{name}"))
-            case "create":
-                self._create(name)
-            case "delete":
-                self._delete(name)
-            case "group":
-                self._change(name, {"gpu": chance.choice([None, self._gpu("g"), self._gpu("h")])})
-            case "touch":
-                self._change(name, {"serverless": {"idleTimeout": chance.choice([IDLE, "5s"])}})
-            case fault:
-                self._fault(fault, service)
-
-    def _fault(self, act: str, service: str) -> None:
-        simulation, member = self._simulation, self._simulation.members.get(service)
-        match act:
-            case "kill" if member is not None:
-                simulation.kill(member)
-            case "die" if member is not None:
-                member.dies_at = member.calls + self._chance.randint(1, 12)
-            case "pause":
-                simulation.pause(service, self._chance.choice([1.0, 5.0, 9.0]))
-            case "proxy" if "proxy" in simulation.members:
-                simulation.kill(simulation.members["proxy"])
-            case "cut":
-                simulation.cut_off("proxy", self._chance.choice([1.0, 8.0]))
-            case "wipe":
-                simulation.record("wipe the stream")
-                simulation.broker.wipe()
-            case "back":
-                simulation.record("roll the stream back")
-                simulation.broker.roll_back()
-            case _:
-                return  # the component does not run
-
-    @staticmethod
-    def _gpu(group: str) -> dict[str, Any]:
-        return {"vendor": "nvidia", "shared": group, "vramEstimateMB": 4000}
-
-    def _create(self, name: str) -> None:
-        spec: dict[str, Any] = {
-            "backend": "llamacpp",
-            "source": "pvc://models/x.gguf",
-            "serverless": {
-                "idleTimeout": IDLE,
-                "coldStartTimeout": self._chance.choice(["5s", "60s"]),
-            },
-        }
-        gpu = self._chance.choice([None, self._gpu("g"), self._gpu("g")])
-        if gpu is not None:
-            spec["gpu"] = gpu
-        body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
-        with contextlib.suppress(ApiError):
-            self._simulation.store.create(self._kind, "default", body, Options(manager="kubectl"))
-            self._simulation.record(f"create {name} {'in ' + gpu['shared'] if gpu else 'alone'}")
-
-    def _delete(self, name: str) -> None:
-        with contextlib.suppress(ApiError):
-            self._simulation.store.delete(self._kind, "default", name, DeleteOptions())
-            self._simulation.record(f"delete {name}")
-
-    def _change(self, name: str, spec: dict[str, Any]) -> None:
-        with contextlib.suppress(ApiError):
-            patch = Patch("merge", {"spec": spec})
-            self._simulation.store.patch(self._kind, "default", name, patch, Options(manager="kubectl"))
-            self._simulation.record(f"change {name} {spec}")
-
-    # --- recovery
+            await asyncio.sleep(chance.expovariate(RATE))
+            name = chance.choices(names, weights)[0]
+            if name in acts:
+                acts[name](simulation, chance)
+            else:
+                self._users.act(name)
 
     async def settle(self) -> None:
-        """End all faults and requests.
+        """End all faults.
 
-        Then every Model must reach its expected phase, and writes must stop.
+        Then every Model must reach its expected phase, answer if it is asked, and writes must stop.
         """
         simulation = self._simulation
-        simulation.broker.faults = Chances()
-        for member in simulation.members.values():
-            member.dies_at = None
+        simulation.calm()
+        if self._chance.random() < DEMANDED:
+            await self._demand()
         deadline = simulation.clock() + SETTLE_SECONDS
         while simulation.clock() < deadline:
             await asyncio.sleep(1.0)
-            if simulation.clock() < max(FAULT_SECONDS, simulation.proxy.missed_until) + AFTERMATH_SECONDS:
+            missed = max(proxy.missed_until for proxy in simulation.proxies.values())
+            if simulation.clock() < max(FAULT_SECONDS, missed) + AFTERMATH_SECONDS:
                 simulation.checker.restart_waits()
             simulation.checker.check_waits()
-            if self._has_settled() and simulation.clock() - self._last_write > QUIET_SECONDS:
+            quiet = simulation.clock() - self._last_write
+            if quiet > QUIET_SECONDS and self._has_settled():
                 break
-        self._check()
-
-    def _has_settled(self) -> bool:
-        phases = all(self._expected(m) == m.status.phase for m in self._simulation.models().values())
-        return phases and not self._simulation.checker.open_requests
-
-    def _expected(self, model: Model) -> str:
-        """Return the phase that a Model must have without requests."""
-        if model.key in self._simulation.node.behaviour.never_ready:
-            return Phase.FAILED if model.status.phase != Phase.IDLE else Phase.IDLE
-        return Phase.IDLE
-
-    def _check(self) -> None:
-        simulation = self._simulation
-        for failure in simulation.failures:
-            self.problems.append(f"a component failed: {failure!r}")
-        for key, model in simulation.models().items():
-            if model.deleting:
-                self.problems.append(f"{key} is still being deleted")
-            elif model.status.phase != self._expected(model):
-                conditions = ", ".join(
-                    f"{c.type}={c.status}/{c.reason}@{c.observed_generation}" for c in model.status.conditions
-                )
-                self.problems.append(
-                    f"{key} is {model.status.phase}, not {self._expected(model)} "
-                    f"(generation {model.metadata.generation}): {conditions}"
-                )
-        if simulation.checker.open_requests:
-            self.problems.append(
-                f"{simulation.checker.open_requests} requests were dropped: they got no response"
-            )
+        simulation.checker.end_history()
         quiet = simulation.clock() - self._last_write
         if quiet <= QUIET_SECONDS:
-            self.problems.append(f"the last write was {quiet:.1f} s ago")
-        pods = [e.model for e in simulation.node.engines.values() if not e.ended]
-        if pods:
-            self.problems.append(f"engines of Models that are idle still run: {pods}")
+            simulation.checker.report(f"the last write was {quiet:.1f} s ago")
+
+    def _has_settled(self) -> bool:
+        done = self._convergence.reached() and not self._simulation.checker.requests.open
+        return done and not self._streams.behind()
+
+    async def _demand(self) -> None:
+        """Let every Model answer a request: whoever can run does so at last."""
+        simulation = self._simulation
+        await asyncio.sleep(AFTERMATH_SECONDS)
+        for key, model in sorted(simulation.models().items()):
+            if (
+                model.deleting
+                or not model.is_true(conditions.ACCEPTED)
+                or key in simulation.machines.behaviour.never_ready
+            ):
+                continue
+            outcomes, until = Counter[str](), simulation.clock() + DEMAND_SECONDS
+            while SERVED not in outcomes and simulation.clock() < until:
+                proxy = next(p for p in simulation.proxies.values() if p.available)
+                outcomes[await proxy.request(key, 0.1)] += 1
+                await asyncio.sleep(0.5)
+            if SERVED not in outcomes:
+                simulation.checker.report(f"{key} was asked for after the faults: {dict(outcomes)}")

@@ -5,9 +5,13 @@ involved.
 """
 
 import asyncio
+import contextlib
+import gc
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
+
+from flexinfer.runtime.nats import consumer, state_reader, state_writer
 
 T = TypeVar("T")
 
@@ -43,8 +47,38 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
 
+def _monotonic() -> float:
+    """Return the virtual time in seconds."""
+    return asyncio.get_running_loop().time()
+
+
+@contextlib.contextmanager
+def _virtual_time() -> Iterator[None]:
+    """Let reader and writer of NATS count by the virtual clock: they take `runtime.clock` themselves."""
+    modules: tuple[Any, ...] = (consumer, state_reader, state_writer)
+    real = [module.monotonic for module in modules]
+    for module in modules:
+        module.monotonic = _monotonic
+    try:
+        yield
+    finally:
+        for module, original in zip(modules, real, strict=True):
+            module.monotonic = original
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in virtual time, from second 0."""
+    """Run a coroutine in virtual time, from second 0; without the garbage collector, which would take a tenth of it."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with _virtual_time():
+            return _run(main)
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _run(main: Coroutine[Any, Any, T]) -> T:
     loop = VirtualLoop()
     try:
         return loop.run_until_complete(main)

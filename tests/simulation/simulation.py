@@ -1,203 +1,54 @@
-"""A simulation: API store, bus, node, the real proxy and the six controllers, with faults from one seed.
-
-A component can be killed between any two of its calls, with the response to the last one lost, and is
-restarted; or it is paused for longer than its Lease lasts while a new leader acts, and resumes in the middle
-of its work.
-"""
+"""A simulation: API store, NATS, machines, real proxies and the six controllers, with faults from one seed."""
 
 import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 import msgspec
 
-from flexinfer.api import conditions
 from flexinfer.api.groupversion import GROUP, PLURAL, VERSION
 from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.api.model import Model
-from flexinfer.api.reasons import Reason
-from flexinfer.arbiter.__main__ import controller as arbiter
-from flexinfer.launcher.__main__ import controller as launcher
 from flexinfer.launcher.engine_client import Answer, Ask
-from flexinfer.placer.__main__ import controller as placer
-from flexinfer.prefetcher.__main__ import controller as prefetcher
 from flexinfer.proxy.gateway import Gateway
-from flexinfer.reaper.__main__ import controller as reaper
 from flexinfer.runtime.control_loop import run_controller
-from flexinfer.runtime.controller import Controller
-from flexinfer.runtime.kubernetes.api import Change, Cluster, Kind, Listing
+from flexinfer.runtime.kubernetes.api import ForbiddenError, Kind
+from flexinfer.runtime.leader_election import while_leading
+from flexinfer.runtime.nats.state_writer import StateStream
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import Settings
+from flexinfer.state.observed import ObservedState
 from flexinfer.watcher.__main__ import mirror
 from localkube.apiserver.errors import ApiError as StoreError
-from localkube.apiserver.requests import Options, Patch, Query
+from localkube.apiserver.requests import Options, Patch
 from localkube.apiserver.resources import Resource
 from localkube.apiserver.store import Store
 from localkube.controllers.garbage_collector import GarbageCollector
-from tests.simulation.bus import Broker, SimulatedBus, SimulatedStream
+from tests.simulation.agent import Lies
 from tests.simulation.checker import Checker
-from tests.simulation.node import Node
+from tests.simulation.cluster import ApiFaults
+from tests.simulation.controllers import AnyController, controllers, observed
+from tests.simulation.deadlines import DEADLINES, SETTINGS
+from tests.simulation.jetstream.server import Chances, NatsServer
+from tests.simulation.laws.memory import Memory
+from tests.simulation.laws.streams import Streams
+from tests.simulation.leases import LeaseTable
+from tests.simulation.machines import NODES, Machines
+from tests.simulation.member import Main, Member
 from tests.simulation.proxy import GatewayFactory, Proxy
 from tests.simulation.registry import registry
-from tests.store_cluster import StoreCluster
 
-T = TypeVar("T")
-AnyController: TypeAlias = Controller[Any, Any, Any]
 EPOCH = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-SETTINGS = Settings(drain_seconds=5, loading_seconds=15, memory_free_seconds=2, relist_seconds=20)
-LEASE_SECONDS = 6.0
-_LOADS, _STOPS = SETTINGS.loading_seconds, SETTINGS.drain_seconds + 30
-DEADLINES: Mapping[tuple[str, str], float] = {
-    (conditions.READY, Reason.STARTING): _LOADS,
-    (conditions.READY, Reason.LOADING): _LOADS,
-    (conditions.READY, Reason.RESTARTING): _LOADS,
-    (conditions.READY, Reason.DRAINING): _STOPS,
-    (conditions.READY, Reason.STOPPING): _STOPS,
-    (conditions.CACHED, Reason.CHECKING): 10.0,
-    (conditions.GRANTED, Reason.RELEASED): _STOPS,
-    (conditions.GRANTED, Reason.LEAVING_GROUP): _STOPS,
-    (conditions.GRANTED, Reason.QUEUED): 3 * (_LOADS + _STOPS),
-    (conditions.WANTED, Reason.FIRST_START): 2 * _LOADS,
-    (conditions.WANTED, Reason.FIRST_START_QUEUED): 3 * (_LOADS + _STOPS),
-}
-"""How long each wait may last with these settings, in seconds.
-
-A queued Model also waits for all before it.
-"""
+SERVICES = ("watcher", "placer", "prefetcher", "reaper", "arbiter", "launcher")
+PROXIES = ("proxy", "proxy-b")
+TAKEOVER_SECONDS = 6.5
+"""After how long a standby is the leader at the latest."""
 GARBAGE_SECONDS = 0.5
-
-
-class Member:
-    """One replica of a component: when it is killed, and until when it is paused."""
-
-    def __init__(
-        self, simulation: "Simulation", name: str, main: Callable[[Runtime], Awaitable[None]]
-    ) -> None:
-        self.simulation, self.name, self.main = simulation, name, main
-        self.calls = 0
-        self.dies_at: int | None = None
-        self.paused_until = 0.0
-        self.is_deposed = False
-        self.task: asyncio.Task[None] | None = None
-
-    async def step(self) -> None:
-        """Pass a point at which the process may be killed or paused."""
-        self.calls += 1
-        if self.dies_at is not None and self.calls >= self.dies_at and not self.is_deposed:
-            self.simulation.kill(self)
-            await asyncio.Event().wait()
-        await asyncio.sleep(self.simulation.chance.random() * self.simulation.latency)
-        while self.simulation.clock() < self.paused_until:
-            await asyncio.sleep(self.paused_until - self.simulation.clock() + 0.001)
-
-    def runtime(self) -> Runtime:
-        """Return the Runtime of the component."""
-        simulation = self.simulation
-        return Runtime(
-            name=self.name,
-            settings=SETTINGS,
-            cluster=InterruptibleCluster(StoreCluster(simulation.store), self),
-            bus=SimulatedBus(simulation.broker, self.name),
-            clock=simulation.clock,
-            utc_now=simulation.utc_now,
-            sleep=asyncio.sleep,
-            random=simulation.chance.random,
-            set_ready=lambda _up: None,
-            spawn_background=simulation.spawn_background,
-            is_leader=lambda: not self.is_deposed,
-        )
-
-    async def live(self) -> None:
-        """Run the component."""
-        await self.main(self.runtime())
-
-
-class InterruptibleCluster:
-    """A Kubernetes client whose calls can be interrupted before the request and before the response is seen."""
-
-    def __init__(self, inner: Cluster, member: Member) -> None:
-        self._inner, self._member = inner, member
-
-    async def _interruptible(self, call: Callable[[], Awaitable[T]]) -> T:
-        await self._member.step()
-        answer = await call()
-        await self._member.step()
-        return answer
-
-    async def _write(self, verb: str, kind: Kind[Any], body: Any, call: Callable[[], Awaitable[T]]) -> T:
-        async def checked() -> T:
-            answer = await call()
-            self._member.simulation.checker.sent(verb, kind, body, answer)
-            return answer
-
-        return await self._interruptible(checked)
-
-    async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
-        """GET."""
-        return await self._interruptible(lambda: self._inner.get(kind, namespace, name))
-
-    async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
-        """LIST."""
-        return await self._interruptible(lambda: self._inner.list(kind, namespace, labels=labels))
-
-    async def watch(self, kind: Kind[T], version: str) -> AsyncIterator[Change[T]]:
-        """WATCH."""
-        async for change in self._inner.watch(kind, version):
-            yield change
-
-    async def create(self, kind: Kind[T], namespace: str, body: Any) -> T:
-        """POST."""
-        if kind.name == "Event":
-            return body  # type: ignore[no-any-return] # Events are not simulated
-        return await self._interruptible(lambda: self._inner.create(kind, namespace, body))
-
-    async def replace(
-        self, kind: Kind[T], namespace: str, name: str, body: Any, *, subresource: str = ""
-    ) -> T:
-        """PUT."""
-        return await self._write(
-            "replace",
-            kind,
-            msgspec.to_builtins(body),
-            lambda: self._inner.replace(kind, namespace, name, body, subresource=subresource),
-        )
-
-    async def apply(
-        self, kind: Kind[T], namespace: str, body: Any, *, manager: str, subresource: str = ""
-    ) -> T:
-        """Apply."""
-        return await self._write(
-            "apply",
-            kind,
-            body,
-            lambda: self._inner.apply(kind, namespace, body, manager=manager, subresource=subresource),
-        )
-
-    async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[Any]) -> T:
-        """Patch."""
-        return await self._write(
-            "patch", kind, operations, lambda: self._inner.patch(kind, namespace, name, operations)
-        )
-
-    async def merge(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
-        """Merge."""
-        return await self._interruptible(lambda: self._inner.merge(kind, namespace, name, body))
-
-    async def delete(
-        self, kind: Kind[Any], namespace: str, name: str, *, uid: str = "", grace: int | None = None
-    ) -> None:
-        """DELETE."""
-        await self._write(
-            "delete",
-            kind,
-            {"uid": uid},
-            lambda: self._inner.delete(kind, namespace, name, uid=uid, grace=grace),
-        )
 
 
 class Simulation:
@@ -208,46 +59,68 @@ class Simulation:
         seed: int,
         services: Mapping[str, AnyController] | None = None,
         gateway: GatewayFactory = Gateway,
+        settings: Settings = SETTINGS,
     ) -> None:
-        ours: list[AnyController] = [make(SETTINGS) for make in (placer, prefetcher, reaper, arbiter)]
-        self._services = {controller.name: controller for controller in ours} | dict(services or {})
-        self.chance = random.Random(seed)
+        self.settings = settings
+        self.chance, self.sampling = random.Random(seed), random.Random(seed)
         self.clock = asyncio.get_running_loop().time
-        self.latency = 0.003
-        self._uids = itertools.count(1)
+        self.latency = 0.006
+        self.clock_step = 0.0
+        self.fenced, self.same_identity = True, True
+        self._uids, self._identities = itertools.count(1), itertools.count(1)
         self.store = Store(
             registry(), now=self.utc_now, new_uid=lambda: f"{next(self._uids):08d}-0000-4000-8000-0"
         )
-        self.checker = Checker(self.clock, DEADLINES)
+        self.api = ApiFaults()
+        self.leases = LeaseTable(self.clock)
+        self.nats = NatsServer(self.chance, self.clock, EPOCH.timestamp())
+        self.machines = Machines(self.store, self.nats, self.chance, self.clock)
+        self.observed: dict[str, Callable[[], ObservedState]] = {}
+        self.checker = Checker(self, DEADLINES)
         self.store.observe(self.checker.written)
-        self.broker = Broker(self.chance, self.clock)
-        self.node = Node(self.store, self.broker, self.chance, self.clock)
-        self._kind = self._named(GROUP, VERSION, PLURAL)
-        self.proxy = Proxy(self.node, self.checker, self.chance, gateway)
+        self._judge_machines()
+        self.silent_at: dict[str, float] = {}  # proxy -> when what it reports was last lost
+        self._kind = self.named(GROUP, VERSION, PLURAL)
+        self._controllers = controllers(settings, self._http_client, services or {})
+        self.proxies = {
+            name: Proxy(self.machines, self.checker, self.chance, gateway, name) for name in PROXIES
+        }
         self.members: dict[str, Member] = {}
-        self.deposed: list[Member] = []
-        self.failures: list[BaseException] = []
+        self.replicas: list[Member] = []
         self.log: list[str] = []
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def _named(self, group: str, version: str, plural: str) -> Resource:
+    def _judge_machines(self) -> None:
+        self.machines.started = self.checker.law(Memory).starts
+        self.nats.published.append(self.checker.law(Streams).published)
+
+    def named(self, group: str, version: str, plural: str) -> Resource:
+        """Return a resource of the store."""
         resource = self.store.registry.find(group, version, plural)
         assert resource is not None
         return resource
 
     def utc_now(self) -> datetime:
         """Return the wall-clock time."""
-        return EPOCH + timedelta(seconds=self.clock())
+        return EPOCH + timedelta(seconds=self.clock() + self.clock_step)
 
     def models(self) -> dict[str, Model]:
         """Return every Model of the API server by key."""
-        items = self.store.list(self._kind, None, Query()).items
-        models = [msgspec.convert(item, Model) for item in items]
+        models = [msgspec.convert(item, Model) for item in self.checker.models.values()]
         return {model.key: model for model in models}
 
     def record(self, what: str) -> None:
         """Add a line to the log, which is printed for a seed with problems."""
         self.log.append(f"{self.clock():8.3f} {what}")
+
+    def failed(self, what: str, error: BaseException) -> None:
+        """Report that a component failed."""
+        self.checker.report(f"a component failed: {what}: {error!r}")
+
+    def refuse_if_forbidden(self, kind: Kind[Any], namespace: str, body: Any) -> None:
+        """Refuse to create an object as quota or Pod security does. Raises ForbiddenError."""
+        if kind.name in self.api.broken_kinds:
+            raise ForbiddenError(f"{kind.plural} is forbidden in {namespace}: exceeded quota", 403)
 
     # --- processes
 
@@ -260,30 +133,35 @@ class Simulation:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.failures.append(error)
+            self.failed(task.get_name() if task.get_name() in SERVICES else "background", error)
 
-    def start(self) -> None:
-        """Start the node, the proxy and every controller."""
-        namespaces = self._named("", "v1", "namespaces")
-        claims = self._named("", "v1", "persistentvolumeclaims")
+    def start(self, components: Sequence[str] = ("proxy", *SERVICES)) -> None:
+        """Start the machines, the proxy and every controller, or only some of them."""
+        namespaces = self.named("", "v1", "namespaces")
         for name in ("default", SYSTEM_NAMESPACE):
             with contextlib.suppress(StoreError):
                 body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
                 self.store.create(namespaces, None, body, Options())
+        self.create_claim()
+        self.machines.start()
+        self.spawn_background(self._collect())
+        self.spawn_background(self.nats.send_heartbeats())
+        for name in components:
+            self.launch(name)
+
+    def create_claim(self) -> None:
+        """Create the PVC of the Models, bound."""
+        claims = self.named("", "v1", "persistentvolumeclaims")
         claim = {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
             "metadata": {"name": "models", "namespace": "default"},
             "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
         }
-        self.store.create(claims, "default", claim, Options())
         bound = Patch("merge", {"status": {"phase": "Bound"}})
-        self.store.patch(claims, "default", "models", bound, Options(), subresource="status")
-        self.node.join()
-        self.spawn_background(self._collect())
-        self.spawn_background(self._telemetry())
-        for name in ("proxy", "watcher", "placer", "prefetcher", "reaper", "arbiter", "launcher"):
-            self.launch(name)
+        with contextlib.suppress(StoreError):
+            self.store.create(claims, "default", claim, Options())
+            self.store.patch(claims, "default", "models", bound, Options(), subresource="status")
 
     async def _collect(self) -> None:
         """Collect garbage shortly after every change, as the controller of Kubernetes does."""
@@ -295,77 +173,101 @@ class Simulation:
             changed.clear()
             garbage.step()
 
-    async def _telemetry(self) -> None:
-        while True:
-            await self.broker.publish(self.node.telemetry())
-            await asyncio.sleep(10)
-
     def launch(self, name: str) -> Member:
-        """Start a new replica of a component."""
-        member = self.members[name] = Member(self, name, self._main(name))
-        member.task = asyncio.get_running_loop().create_task(member.live())
+        """Start a new replica of a component, which takes the place of the former one."""
+        number = next(self._identities)
+        same = self.same_identity and not any(m.name == name and m.task for m in self.replicas)
+        member = Member(self, name, "local" if same else f"pod-{number}", self._main(name))
+        self.members[name] = member
+        self.replicas.append(member)
+        member.task = asyncio.get_running_loop().create_task(member.live(), name=name)
         self._tasks.add(member.task)
         member.task.add_done_callback(self._done)
         return member
 
-    def _main(self, name: str) -> Callable[[Runtime], Awaitable[None]]:
-        if name == "proxy":
-            return self.proxy.main
+    def _main(self, name: str) -> Main:
+        if name in self.proxies:
+            return self.proxies[name].main
         if name == "watcher":
-            return lambda runtime: mirror(runtime, SimulatedStream(self.broker))
-        controller = self._services.get(name) or launcher(SETTINGS, self._http_client)
-        return partial(run_controller, controller=controller)
+            return self._watch
+        return partial(run_controller, controller=observed(self._controllers[name](), self))
+
+    async def _watch(self, runtime: Runtime) -> None:
+        member = self.members["watcher"]
+        bootstrap = member.connect("watcher-bootstrap")
+        member.clients.append(bootstrap)
+        stream = StateStream(member.client.connection, bootstrap.connection)
+        await while_leading(runtime, lambda: mirror(runtime, stream))
 
     @contextlib.asynccontextmanager
     async def _http_client(self) -> AsyncIterator[Ask]:
         async def ask(url: str) -> Answer:
             await asyncio.sleep(0.001)
-            address = url.partition("//")[2].partition(":")[0]
-            healthy = self.node.answer(address)
-            if healthy is None:
+            engine = self.machines.engine(url.partition("//")[2].partition(":")[0])
+            if engine is None:
                 return Answer(0, detail="no connection: refused", refused=True)
-            return Answer(200 if healthy else 503, "llamacpp:requests_processing 0\n")
+            if engine.stuck:
+                await asyncio.sleep(1.0)
+                return Answer(0, detail="no answer: timeout")
+            if url.endswith("/metrics"):
+                requests = len(engine.requests)
+                return Answer(200, f"llamacpp:requests_processing {requests}\nllamacpp:requests_deferred 0\n")
+            return Answer(200 if engine.healthy else 503)
 
         yield ask
 
     def kill(self, member: Member, back_after: float | None = None) -> None:
         """Kill a replica; it is restarted after `back_after` seconds, or after a random delay."""
-        self.record(f"kill {member.name} at its call {member.calls}")
-        if member.task is not None:
-            member.task.cancel()
+        self.record(f"kill {member.identity} at its call {member.calls}")
+        self._remove(member)
         if self.members.get(member.name) is member:
             del self.members[member.name]
             delay = self.chance.random() * 2 if back_after is None else back_after
             asyncio.get_running_loop().call_later(delay, self.launch, member.name)
 
-    def cut_off(self, name: str, seconds: float) -> None:
-        """Disconnect a component from NATS for some seconds."""
-        self.record(f"cut {name} off NATS for {seconds:.1f} s")
-        self.broker.cut_off(name)
-        asyncio.get_running_loop().call_later(seconds, self.broker.reconnect, name)
+    def _remove(self, member: Member) -> None:
+        member.end()
+        if member in self.replicas:
+            self.replicas.remove(member)
 
     def pause(self, name: str, seconds: float) -> None:
-        """Pause a replica for some seconds.
+        """Pause a replica for some seconds; a standby is started beside it, which leads once its Lease has expired.
 
-        If its Lease expires, a new leader takes over and the resumed replica is deposed.
+        The resumed replica acts for a moment more, or finds that it is not the leader, and ends.
         """
         member = self.members.get(name)
         if member is None:
             return
         self.record(f"pause {name} for {seconds:.1f} s")
-        member.paused_until = self.clock() + seconds
-        if seconds > LEASE_SECONDS:
-            self.deposed.append(member)
-            loop = asyncio.get_running_loop()
-            loop.call_later(LEASE_SECONDS, self._depose, member)
-            loop.call_later(seconds + 3, self._cancel, member)
+        member.pause(seconds, fenced=self.fenced)
+        if seconds > TAKEOVER_SECONDS:
+            member.is_deposed = True
+            self.launch(name)
+            asyncio.get_running_loop().call_later(seconds + 3, self._remove, member)
 
-    def _depose(self, member: Member) -> None:
-        member.is_deposed = True
-        if self.members.get(member.name) is member:
-            self.launch(member.name)
+    async def end_proxy(self, member: Member) -> None:
+        """End a proxy as at SIGTERM, and start another process."""
+        await self.proxies[member.name].shut_down(self.settings.drain_seconds)
+        self.kill(member, 0.5)
 
-    @staticmethod
-    def _cancel(member: Member) -> None:
-        if member.task is not None:
-            member.task.cancel()
+    def lose_reports(self, seconds: float, name: str = "") -> None:
+        """Note that what a proxy reports, or what all do, may be lost from now on for some seconds."""
+        for proxy in self.proxies if name not in self.proxies else (name,):
+            if not name or name in self.proxies:
+                self.silent_at[proxy] = max(self.silent_at.get(proxy, 0.0), self.clock() + seconds)
+
+    def calm(self) -> None:
+        """End every fault that lasts."""
+        self.api, self.nats.faults = ApiFaults(), Chances()
+        self.nats.frozen_until = self.nats.full_until = self.nats.step = 0.0
+        if not self.nats.up:
+            self.nats.start()
+        for member in self.replicas:
+            member.dies_at, member.client.lag = None, 0.0
+        behaviour = self.machines.behaviour
+        behaviour.hangs = 0.0
+        self.machines.failing_jobs = 0.0
+        for node in NODES:
+            foreign = self.machines.agents[node].lies.foreign_mb
+            self.machines.agents[node].lies = Lies(foreign_mb=foreign)
+            self.machines.restore(node)

@@ -20,10 +20,11 @@ from flexinfer.reaper.__main__ import controller as reaper
 from flexinfer.reaper.memory import Memory
 from flexinfer.state.actions import WriteStatus
 from flexinfer.state.observed import ObservedState
+from tests.simulation.controllers import AnyController
+from tests.simulation.deadlines import SETTINGS
 from tests.simulation.history import play
 from tests.simulation.loop import run
 from tests.simulation.proxy import GatewayFactory
-from tests.simulation.simulation import SETTINGS, AnyController
 
 T = TypeVar("T")
 _SEEDS = range(40)

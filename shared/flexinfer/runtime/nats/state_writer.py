@@ -20,7 +20,7 @@ from flexinfer.events.events import StateEvent
 from flexinfer.runtime.clock import monotonic
 from flexinfer.runtime.nats import codec
 from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, StreamError
-from flexinfer.runtime.nats.consumer import OrderedConsumer
+from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError
 from flexinfer.runtime.nats.state_reader import StateDigest
 from flexinfer.runtime.nats.streams import Streams
 from flexinfer.runtime.readiness import ProblemReporter, no_reporter
@@ -28,6 +28,7 @@ from flexinfer.runtime.readiness import ProblemReporter, no_reporter
 log = logging.getLogger(__name__)
 _ACK_SECONDS = 5.0
 _RETRY_SECONDS = 0.25
+_UNREAD = (ReplayRequiredError, NatsUnavailableError, StreamError, NatsError, TimeoutError)
 _DELETION_SECONDS = 3600
 """For how long the stream keeps a deletion: far longer than any reader may lag behind."""
 
@@ -106,7 +107,7 @@ class StateStream:
                     state = await self._streams.ensure()
                     self.created, self._deletions_expire = state.created, state.deletions_expire
                     await self._replay()
-                except (NatsUnavailableError, StreamError, NatsError, TimeoutError) as error:
+                except _UNREAD as error:
                     self._report(f"NATS does not give the state stream: {error or type(error).__name__}")
                     await asyncio.sleep(_RETRY_SECONDS)
                 else:

@@ -1,0 +1,82 @@
+"""Agent: the telemetry of one machine, true or not."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from flexinfer.events import events
+from flexinfer.events.nodes import Device, DeviceProcess
+from flexinfer.runtime.nats.state_reader import NatsBus
+from tests.simulation.engine import USED_MB
+from tests.simulation.jetstream.client import SimulatedClient
+
+if TYPE_CHECKING:
+    from tests.simulation.machines import Machines
+
+TOTAL_MB = 8000
+_INTERVAL_SECONDS = 10.0
+
+
+class Lies(msgspec.Struct):
+    """What the agent says that is not so, each until a virtual time; `foreign_mb` is used by another process."""
+
+    silent_until: float = 0.0
+    old_until: float = 0.0
+    without_processes_until: float = 0.0
+    missing_until: float = 0.0
+    unhealthy_until: float = 0.0
+    foreign_mb: int = 0
+
+
+class Agent:
+    """The agent of one node with one device."""
+
+    def __init__(self, machines: "Machines", node: str, client: SimulatedClient) -> None:
+        self._machines, self._node, self._bus = machines, node, NatsBus(client.connection)
+        self.device = f"GPU-{node}"
+        self.lies = Lies()
+        self._samples = 0
+        self._last: events.GpusObserved | None = None
+
+    async def run(self) -> None:
+        """Publish a sample at intervals, until cancelled."""
+        while True:
+            await self.publish()
+            await asyncio.sleep(_INTERVAL_SECONDS)
+
+    async def publish(self) -> None:
+        """Publish a sample now."""
+        now, lies = self._machines.clock(), self.lies
+        if now < lies.silent_until:
+            return
+        if now < lies.old_until and self._last is not None:
+            await self._bus.publish(self._last)
+            return
+        self._last = self._sample(now)
+        await self._bus.publish(self._last)
+
+    def _sample(self, now: float) -> events.GpusObserved:
+        self._samples += 1
+        devices = () if now < self.lies.missing_until else (self._device(now),)
+        return events.GpusObserved(node=self._node, boot="b", sample=self._samples, devices=devices)
+
+    def _device(self, now: float) -> Device:
+        lies = self.lies
+        if now < lies.unhealthy_until:
+            return Device(uuid=self.device, healthy=False)
+        pods = [e for e in self._machines.engines.values() if e.node == self._node and e.holds_memory]
+        processes = [DeviceProcess(pid=n, used_mb=USED_MB) for n, _ in enumerate(pods, 1)]
+        if lies.foreign_mb:
+            processes.append(DeviceProcess(pid=999, used_mb=lies.foreign_mb, name="Xorg"))
+        used = sum(process.used_mb for process in processes)
+        unknown = now < lies.without_processes_until
+        device = Device(
+            uuid=self.device,
+            total_mb=TOTAL_MB,
+            free_mb=TOTAL_MB - used,
+            used_mb=used,
+            processes=() if unknown else tuple(processes),
+        )
+        known = "processes_known" in Device.__struct_fields__
+        return msgspec.structs.replace(device, processes_known=False) if unknown and known else device

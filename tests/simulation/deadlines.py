@@ -1,0 +1,26 @@
+"""The settings of the simulation, and how long each wait may last with them."""
+
+from collections.abc import Mapping
+
+from flexinfer.api import conditions
+from flexinfer.api.reasons import Reason
+from flexinfer.runtime.settings import Settings
+
+SETTINGS = Settings(
+    drain_seconds=5, loading_seconds=15, memory_free_seconds=2, relist_seconds=20, silence_seconds=12
+)
+_LOADS, _STOPS = SETTINGS.loading_seconds, SETTINGS.drain_seconds + 30
+DEADLINES: Mapping[tuple[str, str], float] = {
+    (conditions.READY, Reason.STARTING): _LOADS,
+    (conditions.READY, Reason.LOADING): _LOADS,
+    (conditions.READY, Reason.RESTARTING): _LOADS,
+    (conditions.READY, Reason.DRAINING): _STOPS,
+    (conditions.READY, Reason.STOPPING): _STOPS,
+    (conditions.CACHED, Reason.CHECKING): 10.0,
+    (conditions.GRANTED, Reason.RELEASED): _STOPS,
+    (conditions.GRANTED, Reason.LEAVING_GROUP): _STOPS,
+    (conditions.GRANTED, Reason.QUEUED): 3 * (_LOADS + _STOPS),
+    (conditions.WANTED, Reason.FIRST_START): 2 * _LOADS,
+    (conditions.WANTED, Reason.FIRST_START_QUEUED): 3 * (_LOADS + _STOPS),
+}
+"""Condition type and reason -> seconds. A queued Model also waits for all before it."""

@@ -1,0 +1,42 @@
+"""All faults, by kind. Those that show a weakness of the present code are not drawn."""
+
+from tests.simulation.faults import (
+    api,
+    clocks,
+    engines,
+    forged,
+    machines,
+    nats,
+    objects,
+    pods,
+    processes,
+    proxies,
+    telemetry,
+)
+from tests.simulation.faults.base import Climate, Fault
+from tests.simulation.weaknesses import shown
+
+ALL: tuple[Fault, ...] = (
+    *processes.FAULTS,
+    *api.FAULTS,
+    *nats.FAULTS,
+    *proxies.FAULTS,
+    *machines.FAULTS,
+    *telemetry.FAULTS,
+    *pods.FAULTS,
+    *engines.FAULTS,
+    *objects.FAULTS,
+    *clocks.FAULTS,
+    *forged.FAULTS,
+)
+ALL_CLIMATES: tuple[Climate, ...] = (
+    *processes.CLIMATES,
+    *api.CLIMATES,
+    *nats.CLIMATES,
+    *proxies.CLIMATES,
+    *telemetry.CLIMATES,
+    *engines.CLIMATES,
+    *objects.CLIMATES,
+)
+FAULTS = tuple(fault for fault in ALL if shown(fault.shows))
+CLIMATES = tuple(climate for climate in ALL_CLIMATES if shown(climate.shows))

@@ -1,0 +1,70 @@
+"""Law: one invariant, judged at the store, at the calls of components, at the node and by the clock."""
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from flexinfer.runtime.kubernetes.api import Kind
+from localkube.apiserver.watch_cache import Change
+
+if TYPE_CHECKING:
+    from tests.simulation.checker import Checker
+
+Object = dict[str, Any]
+
+
+class Call(msgspec.Struct):
+    """A write that a component sends: which replica of it, the verb, what it is about, and its body."""
+
+    component: str
+    identity: str
+    verb: str
+    kind: Kind[Any]
+    namespace: str
+    name: str
+    body: Any
+
+
+class Law:
+    """An invariant; the methods that it does not need do nothing.
+
+    `kinds` are the plural names of the kinds whose writes it judges.
+    """
+
+    kinds: tuple[str, ...] = ()
+
+    def __init__(self, checker: "Checker") -> None:
+        self.checker = checker
+
+    @property
+    def now(self) -> float:
+        """The virtual time in seconds."""
+        return self.checker.clock()
+
+    def report(self, problem: str) -> None:
+        """Report a violation."""
+        self.checker.report(problem)
+
+    def written(self, change: Change) -> None:
+        """Judge a write at the store."""
+
+    def sends(self, call: Call) -> None:
+        """Judge a write as it leaves its process."""
+
+    def begins(self, call: Call) -> None:
+        """Note that a component begins a write."""
+
+    def ends(self, call: Call) -> None:
+        """Note that the component has the answer, or has given up."""
+
+    def called(self, call: Call, answer: Any) -> None:
+        """Judge a write that the API server has accepted."""
+
+    def passes(self) -> None:
+        """Judge what has lasted too long; called once a second after the faults."""
+
+    def restarts(self) -> None:
+        """Restart every wait: a fault may have restarted it, as a new leader does."""
+
+    def ends_history(self) -> None:
+        """Judge how the history ended."""

@@ -1,0 +1,45 @@
+"""The object of a group goes through the steps of DESIGN 6 in their order, and its turn only increases."""
+
+from typing import Any
+
+from flexinfer.api.sharedgroup import GRANTED, STOPPED
+from localkube.apiserver.watch_cache import Change
+from tests.simulation.laws.base import Law
+from tests.simulation.laws.facts import GROUP_KIND, NEXT, Grant, grants_of, is_initialized
+
+
+class Turns(Law):
+    """Judges each write of a group's object, one that was deleted and made again included."""
+
+    kinds = (GROUP_KIND,)
+
+    def __init__(self, checker: Any) -> None:
+        super().__init__(checker)
+        self._highest: dict[tuple[str, str], tuple[int, str]] = {}  # the turn, and whose
+
+    def written(self, change: Change) -> None:
+        """Judge a write of the object."""
+        before, after = grants_of(change.old), grants_of(change.new)
+        looked = is_initialized(change.old)
+        for uid, grant in after.items():
+            former = before.get(uid)
+            if former is None or former.turn != grant.turn:
+                self._new_turn(change, grant, found=not looked)
+            elif looked and grant.step not in (former.step, NEXT[former.step]):
+                self.report(f"the turn {grant.turn} of {grant.group} went from {former.step} to {grant.step}")
+        for uid, grant in before.items():
+            if change.new is not None and grant.step != STOPPED and uid not in after:
+                self.report(f"turn {grant.turn} of {grant.group} was given up while it was {grant.step}")
+        if after.keys() - before.keys() and before.keys() & after.keys():
+            self.report(f"{change.key[1]} is granted to {len(after)} at a time")
+
+    def _new_turn(self, change: Change, grant: Grant, *, found: bool) -> None:
+        key = (change.key[0], grant.group)
+        highest, uid = self._highest.get(key, (0, ""))
+        same = (highest, uid) == (grant.turn, grant.uid)
+        if not found and grant.turn <= highest and not same:
+            self.report(f"the turn of {grant.group} went from {highest} to {grant.turn}")
+        if not found and grant.step != GRANTED:
+            self.report(f"the turn {grant.turn} of {grant.group} begins at {grant.step}")
+        if grant.turn >= highest:
+            self._highest[key] = (grant.turn, grant.uid)

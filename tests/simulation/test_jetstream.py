@@ -1,0 +1,67 @@
+"""The real writer and reader of the state stream survive what the simulated server does to them."""
+
+import asyncio
+import random
+
+from flexinfer.api.services import STATE_KINDS
+from flexinfer.events import events, subjects
+from flexinfer.runtime.nats.state_reader import NatsBus
+from flexinfer.runtime.nats.state_writer import StateStream
+from flexinfer.runtime.runtime import Disconnected, Snapshot, Subscriptions
+from tests.builders import a_model
+from tests.simulation.jetstream.client import SimulatedClient
+from tests.simulation.jetstream.server import NatsServer
+from tests.simulation.loop import run
+
+NAMES = ("a", "b", "c")
+
+
+def _server() -> tuple[NatsServer, SimulatedClient, StateStream]:
+    """Return a server, the watcher's client and its stream."""
+    server = NatsServer(random.Random(1), asyncio.get_running_loop().time, 1e9)
+    client = SimulatedClient(server, "watcher", lambda: 0.0)
+    return server, client, StateStream(client.connection, client.connection)
+
+
+async def _publish(stream: StateStream) -> None:
+    for name in NAMES:
+        await stream.publish(events.ModelObserved(model=a_model(name)))
+    await stream.watermark()
+
+
+def test_a_writer_that_misses_a_message_reads_the_stream_again() -> None:
+    """Its process does not end: the next reading is complete."""
+
+    async def main() -> int:
+        server, _, stream = _server()
+        await stream.open()
+        await _publish(stream)
+        server.faults.gap = 0.6
+        await stream.open()
+        return sum(subjects.kind_of(subject) in STATE_KINDS for subject in stream.held)
+
+    assert run(main()) == len(NAMES)
+
+
+def test_a_reader_hears_of_an_outage_and_replays_after_it() -> None:
+    """A snapshot, the outage, and a snapshot again, of a server that has lost its memory."""
+
+    async def main() -> list[type]:
+        server, _, stream = _server()
+        beat = asyncio.create_task(server.send_heartbeats())
+        await stream.open()
+        await _publish(stream)
+        reader = SimulatedClient(server, "reaper", lambda: 0.0)
+        deliveries = NatsBus(reader.connection).deliveries(Subscriptions())
+        kinds = [type(await anext(deliveries))]
+        server.stop()
+        kinds.append(type(await anext(deliveries)))
+        server.start()
+        await asyncio.sleep(1)
+        await stream.open()
+        await stream.watermark()
+        kinds.append(type(await anext(deliveries)))
+        beat.cancel()
+        return kinds
+
+    assert run(main()) == [Snapshot, Disconnected, Snapshot]

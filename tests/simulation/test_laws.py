@@ -1,0 +1,179 @@
+"""Each law of the store reports a violation that is planted before it, and nothing without one."""
+
+import msgspec
+import pytest
+
+from flexinfer.api import conditions
+from flexinfer.api.labels import MODEL_UID_LABEL
+from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import FREED, GRANTED, RELEASING, STOPPED
+from flexinfer.runtime.kubernetes.api import MODELS, PODS
+from localkube.apiserver.requests import Options
+from tests.simulation.laws.base import Object
+from tests.simulation.laws.facts import GROUP_KIND
+from tests.simulation.laws.writes import WRITES
+from tests.simulation.planting import (
+    UID,
+    Act,
+    an_engine,
+    calls,
+    granting,
+    has,
+    judged,
+    model,
+    pod,
+    writes,
+)
+from tests.simulation.simulation import Simulation
+
+
+def _ends(simulation: Simulation) -> None:
+    simulation.checker.end_history()
+
+
+def _create_service(simulation: Simulation) -> None:
+    for kind, body in (
+        ("namespaces", {"kind": "Namespace", "metadata": {"name": "default"}}),
+        ("services", {"kind": "Service", "metadata": {"name": "m", "labels": {MODEL_UID_LABEL: UID}}}),
+    ):
+        namespace = "default" if kind == "services" else None
+        extra = {"spec": {"type": "ExternalName", "externalName": "x.y"}} if namespace else {}
+        resource = simulation.named("", "v1", kind)
+        simulation.store.create(resource, namespace, {"apiVersion": "v1", **body, **extra}, Options())
+
+
+READY = (conditions.READY, "True", Reason.READY)
+WANTED = (conditions.WANTED, "True", Reason.REQUESTED)
+IDLE = (conditions.WANTED, "False", Reason.IDLE)
+LOADING = (conditions.READY, "False", Reason.LOADING)
+AT_REST = (conditions.READY, "False", Reason.STOPPED)
+
+
+def _passes(seconds: float) -> Act:
+    def later(simulation: Simulation) -> None:
+        now = simulation.clock() + seconds
+        simulation.checker.clock = lambda: now
+
+    return later
+
+
+def _has_a_request(simulation: Simulation) -> None:
+    known = msgspec.convert(model() | {"apiVersion": "ai.flexinfer/v1alpha2", "kind": "Model"}, MODELS.type)
+    simulation.checker.requests.received("1", known, "proxy")
+
+
+def _follows(old: Object, new: Object) -> tuple[Act, Act]:
+    return writes("models", None, old), writes("models", old, new)
+
+
+PLANTED: dict[str, tuple[str, tuple[Act, ...]]] = {
+    "a status without the version that it was decided from": (
+        "without the resourceVersion",
+        (calls("apply", {"metadata": {}, "status": {"conditions": [{"type": "Wanted", "status": "True"}]}}),),
+    ),
+    "a condition of another owner": (
+        "launcher's",
+        (writes("models", model(), model(READY)), calls("apply", {"metadata": {}}, "reaper")),
+    ),
+    "a turn that goes back": (
+        "went from 2 to 1",
+        (
+            writes(GROUP_KIND, None, granting(2, GRANTED)),
+            writes(GROUP_KIND, granting(2, STOPPED), granting(2, FREED)),
+            writes(GROUP_KIND, granting(2, FREED), granting(1, GRANTED)),
+        ),
+    ),
+    "a step that is left out": (
+        "from Granted to Stopped",
+        (writes(GROUP_KIND, granting(1, GRANTED), granting(1, STOPPED)),),
+    ),
+    "a gate that opens without a grant": (
+        "nothing is granted",
+        (writes("models", None, model()), writes("pods", pod(1, gated=True), pod(1))),
+    ),
+    "a gate of a turn that is over": (
+        "turn 1 is Stopped",
+        (
+            writes("models", None, model()),
+            writes(GROUP_KIND, None, granting(1, STOPPED)),
+            writes("pods", pod(1, gated=True), pod(1)),
+        ),
+    ),
+    "a stop that is reported while a Pod is left": (
+        "as stopped while Pod m-0 exists",
+        (writes("pods", None, pod(1)), *_follows(model(READY), model(AT_REST, backend={"turn": 1}))),
+    ),
+    "a stop that is reported unasked": (
+        "which nobody asked back",
+        (
+            writes(GROUP_KIND, None, granting(1, GRANTED)),
+            *_follows(model(READY), model(AT_REST, backend={"turn": 1})),
+        ),
+    ),
+    "a turn that is stopped while a Pod is left": (
+        "is Stopped while Pod m-0 exists",
+        (writes("pods", None, pod(1)), writes(GROUP_KIND, granting(1, RELEASING), granting(1, STOPPED))),
+    ),
+    "a device that is freed too soon": (
+        "Freed while its memory is in use",
+        (has(an_engine(started=True)), writes(GROUP_KIND, granting(1, STOPPED), granting(1, FREED))),
+    ),
+    "a finalizer that goes while a Pod is left": (
+        "the finalizer of",
+        (writes("pods", None, pod(0)), writes("models", model(), None)),
+    ),
+    "a request that is cut": (
+        "were cut 0.0 s after its drain began",
+        (
+            has(an_engine(started=True, healthy=True, requests={"1": 0.0})),
+            *_follows(model(READY), model(LOADING)),
+            calls("delete", {"uid": "p"}, "launcher", PODS),
+        ),
+    ),
+    "a Model that is scaled to zero while it loads": (
+        "while it was loading for 9.0 s",
+        (
+            writes("models", None, model(WANTED, LOADING)),
+            _passes(9),
+            writes("models", model(WANTED), model(IDLE)),
+        ),
+    ),
+    "a Model that is scaled to zero while it is used": (
+        "while it had a request for 9.0 s",
+        (_has_a_request, _passes(9), writes("models", model(WANTED), model(IDLE))),
+    ),
+    "a condition that is written again and again": (
+        f"more than {WRITES} times",
+        tuple(
+            calls("apply", {"metadata": {}, "status": {"conditions": [{"type": "Wanted", "status": "True"}]}})
+            for _ in range(WRITES + 1)
+        ),
+    ),
+    "a Service that is left": (
+        "services m of the deleted Model",
+        (_create_service, _ends),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PLANTED)
+def test_a_planted_violation_is_reported(case: str) -> None:
+    """The law that it breaks says so."""
+    words, acts = PLANTED[case]
+    problems = judged(*acts)
+    assert any(words in problem for problem in problems), problems
+
+
+def test_a_turn_in_its_order_breaks_no_law() -> None:
+    """From the grant over gate and release until the device is free."""
+    steps = [granting(1, step) for step in (GRANTED, RELEASING, STOPPED, FREED)]
+    assert not judged(
+        writes("models", None, model(WANTED)),
+        writes(GROUP_KIND, None, steps[0]),
+        writes("pods", pod(1, gated=True), pod(1)),
+        writes(GROUP_KIND, steps[0], steps[1]),
+        writes("pods", pod(1), None),
+        *_follows(model(READY), model(AT_REST, backend={"turn": 1})),
+        writes(GROUP_KIND, steps[1], steps[2]),
+        writes(GROUP_KIND, steps[2], steps[3]),
+    )
