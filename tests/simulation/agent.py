@@ -38,6 +38,7 @@ class Agent:
         self.lies = Lies()
         self._samples = 0
         self._last: events.GpusObserved | None = None
+        self._taken_at = 0.0
 
     async def run(self) -> None:
         """Publish a sample at intervals, until cancelled."""
@@ -51,9 +52,10 @@ class Agent:
         if now < lies.silent_until:
             return
         if now < lies.old_until and self._last is not None:
-            await self._bus.publish(self._last)
+            age = now - self._taken_at
+            await self._bus.publish(msgspec.structs.replace(self._last, age_seconds=age))
             return
-        self._last = self._sample(now)
+        self._last, self._taken_at = self._sample(now), now
         await self._bus.publish(self._last)
 
     def _sample(self, now: float) -> events.GpusObserved:
@@ -65,8 +67,9 @@ class Agent:
         lies = self.lies
         if now < lies.unhealthy_until:
             return Device(uuid=self.device, healthy=False)
-        pods = [e for e in self._machines.engines.values() if e.node == self._node and e.holds_memory]
-        processes = [DeviceProcess(pid=n, used_mb=USED_MB) for n, _ in enumerate(pods, 1)]
+        engines = enumerate(self._machines.engines.values(), start=1)  # a pid is that of one process alone
+        pids = [pid for pid, engine in engines if engine.node == self._node and engine.holds_memory]
+        processes = [DeviceProcess(pid=pid, used_mb=USED_MB) for pid in pids]
         if lies.foreign_mb:
             processes.append(DeviceProcess(pid=999, used_mb=lies.foreign_mb, name="Xorg"))
         used = sum(process.used_mb for process in processes)

@@ -6,14 +6,6 @@ Each row is one flag. To hold the code to it, delete the row.
 from collections.abc import Mapping
 
 WEAKNESSES: Mapping[str, str] = {
-    "telemetry that ends": "memory counts as free when the agent falls silent after it said that memory is in use",
-    "old samples": "a sample carries no age, so that an old look at the memory counts as a new one",
-    "no process list": "memory in use counts as free when the agent does not know which processes use it",
-    "a device missing": "a device that is missing from the sample counts as free",
-    "an unhealthy device": "a device that is not healthy counts as free",
-    "foreign memory": "memory that another process uses blocks a group without end",
-    "the clock of NATS": "ages count from the server's clock as it was when the consumer was created",
-    "a deleted group object": "the object of a group that somebody deletes wedges it, and turns begin anew",
     "a later deletion": "a deletion that did not happen, of a version still to come, hides the Model until it is written",
     "a start that timed out": "a request that arrives while a start times out is never tried, and others wait behind it",
     "a placement that moves in a turn": "the placer moves a holder whose turn names another device than its new Pod uses",

@@ -44,7 +44,7 @@ class Freeing(msgspec.Struct, frozen=True, kw_only=True):
 def freeing(holder: Holder, since: float, state: ObservedState, now: float, settle_seconds: float) -> Freeing:
     """Return how far the memory of a holder is that was seen `Stopped` at `since`."""
     sample = state.gpus.get(holder.node)
-    if not holder.devices or _is_gone(holder.node, state) or (sample is None and not _had_telemetry(holder)):
+    if not holder.devices or _is_gone(holder.node, state):  # a device is named by telemetry alone
         due = since + settle_seconds
         return Freeing(free=True) if now >= due else Freeing(again=due)
     silent_at = max(since, sample.at if sample is not None else since) + STALE_SECONDS
@@ -54,10 +54,6 @@ def freeing(holder: Holder, since: float, state: ObservedState, now: float, sett
     if progress.free or progress.blocked is not None or now < silent_at:
         return msgspec.structs.replace(progress, again=None if progress.free else silent_at)
     return Freeing(blocked=_silent(holder))
-
-
-def _had_telemetry(holder: Holder) -> bool:
-    return any(device.used_before_mb is not None for device in holder.devices)
 
 
 def _is_gone(node: str, state: ObservedState) -> bool:

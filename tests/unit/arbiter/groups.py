@@ -38,12 +38,16 @@ def queued(position: int) -> GroupMembership:
 
 
 def held(holder: str = "a", step: str = GRANTED, turn: int = 1, **changes: Any) -> SharedGroup:
-    """Return the SharedGroup of the group, held by one Model on GPU-1 of node a; a later step is a later version."""
+    """Return the SharedGroup of the group, held by one Model on GPU-1 of node a; a later step is a later version.
+
+    `named`: telemetry named the device when the turn was granted.
+    """
     version = changes.pop("version", turn * 10 + ["Granted", "Releasing", "Stopped"].index(step))
     device = HeldDevice(
         uuid="GPU-1", used_before_mb=changes.pop("before", None), other_processes=changes.pop("others", ())
     )
-    entry = a_holder(holder, step=step, turn=turn, devices=(device,), reason=changes.pop("reason", ""))
+    devices = (device,) if changes.pop("named", True) else ()
+    entry = a_holder(holder, step=step, turn=turn, devices=devices, reason=changes.pop("reason", ""))
     return a_group(entry, version=version, **changes)
 
 

@@ -109,12 +109,19 @@ def test_telemetry_that_fell_silent_before_the_stop_is_no_blind_grant_either() -
     assert steps(state, NOW + 30) == [("Report", "TelemetrySilent")]
 
 
+def test_a_device_that_telemetry_has_named_is_not_free_without_a_sample() -> None:
+    """Also for an arbiter that has just started and has none, and whatever was known at the grant."""
+    assert steps(stopped(), NOW + 29) == []
+    assert steps(stopped(), NOW + 30) == [("Report", "TelemetrySilent")]
+
+
 def test_a_node_that_never_had_telemetry_is_free_some_seconds_after_the_pod_was_deleted() -> None:
     """Five, unless set otherwise."""
-    assert steps(stopped(), NOW + 4.9) == []
-    assert steps(stopped(), NOW + 5) == FREE
+    state = stopped(named=False)
+    assert steps(state, NOW + 4.9) == []
+    assert steps(state, NOW + 5) == FREE
     holder = member("a", IDLE)
-    still = later(stopped(), NOW, running(holder, a_pod(holder)))
+    still = later(state, NOW, running(holder, a_pod(holder)))
     assert steps(still, NOW + 60) == []
 
 
