@@ -24,7 +24,7 @@ def controller(settings: Settings) -> Controller[Effect, None, None]:
         decide=stateless(with_settings),
         keys=keys,
         touched=touched,
-        perform=functools.partial(perform, sample_of=telemetry.sample),
+        perform=functools.partial(perform, telemetry=telemetry),
         observe=telemetry.observe,
         subscriptions=subscriptions_of(SERVICES["arbiter"]),
         memory=None,

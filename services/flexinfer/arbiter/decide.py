@@ -2,15 +2,16 @@
 
 The steps of a turn, each a write of the SharedGroup's status with its resourceVersion:
 
-    Granted               the first of the queue gets the next turn, if no Model holds the devices
-    Granted -> Releasing  the holder must leave: not wanted, not in the group, without its node or its Pod, or deleted
+    Granted               the first of the queue gets the next turn, if no Model holds the devices, of this group or another
+    Granted -> Releasing  the holder must leave: not wanted, not in the group, without its node or its Pod, placed elsewhere, or deleted
     Releasing -> Stopped  the launcher wrote Ready=False/Stopped with this turn, or the holder was deleted
     Stopped -> Freed      the device's memory is seen free (`release`): the holder is taken off the list
 
 Before the first of them the SharedGroup is created, and initialised: `initialize`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from flexinfer.api import conditions, sharedgroup
 from flexinfer.api.conditions import Condition
@@ -31,6 +32,7 @@ from flexinfer.arbiter.granted import granted_in_group, granted_without_group
 from flexinfer.arbiter.group import Group, group_of, has_returned, holds_elsewhere, must_leave
 from flexinfer.arbiter.keys import group_in
 from flexinfer.arbiter.release import Blocked, Freeing, freeing
+from flexinfer.arbiter.strangers import withheld
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
 
@@ -138,9 +140,12 @@ def _initialized(
         blocked = blocked or progress.blocked or overdue
         times = (began + deadline, progress.again)
         yield from (RequeueAt(at) for at in times if at is not None and at > now)
-    yield from _unheld(group, shared)
+    strangers = withheld(group, state)
+    yield from _unheld(group, shared, strangers)
     yield from _report(shared, blocked)
-    yield from _granted(group, group.members, state, blocked.message if blocked is not None else "")
+    yield from _granted(
+        group, group.members, state, blocked.message if blocked is not None else "", strangers
+    )
 
 
 def _progress(
@@ -153,22 +158,26 @@ def _progress(
 
 
 def _granted(
-    group: Group, members: Sequence[Model], state: ObservedState, blocked: str
+    group: Group,
+    members: Sequence[Model],
+    state: ObservedState,
+    blocked: str,
+    strangers: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[WriteStatus]:
     """Yield Granted of members; of one that holds devices of another group, that group writes it."""
     for model in members:
         if not holds_elsewhere(model, group.name, state):
-            yield from granted_in_group(group, model, blocked)
+            yield from granted_in_group(group, model, blocked, strangers.get(model.uid, ""))
 
 
-def _unheld(group: Group, shared: SharedGroup) -> Iterator[Action]:
-    """Give the devices to the first of the queue; one holder at a time."""
+def _unheld(group: Group, shared: SharedGroup, strangers: Mapping[str, str]) -> Iterator[Action]:
+    """Give the devices to the first of the queue whose devices no other group holds; one holder at a time."""
     if group.holders:
         return
     if shared.deleting:
         yield Unprotect(group=shared)
-    elif group.queue:
-        yield Grant(group=shared, model=group.queue[0])
+    elif (first := next((m for m in group.queue if m.uid not in strangers), None)) is not None:
+        yield Grant(group=shared, model=first)
 
 
 def _advance(group: Group, shared: SharedGroup, holder: Holder, progress: Freeing) -> Iterator[Action]:

@@ -14,14 +14,14 @@ from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
 
 
-def granted_in_group(group: Group, model: Model, blocked: str) -> Iterator[WriteStatus]:
+def granted_in_group(group: Group, model: Model, blocked: str, stranger: str = "") -> Iterator[WriteStatus]:
     """Yield Granted of a member if it changes.
 
-    `blocked` is what keeps the device from being released, or empty.
+    `blocked` is what keeps the device from being released, `stranger` which other group holds it; or empty.
     """
     if model.deleting and model.condition(conditions.GRANTED) is None:
         return  # it never held the device and never will
-    yield from _write(model, _status(group, model, blocked))
+    yield from _write(model, _status(group, model, blocked, stranger))
 
 
 def granted_without_group(
@@ -42,7 +42,7 @@ def _write(model: Model, status: GrantedStatus) -> Iterator[WriteStatus]:
         yield write
 
 
-def _status(group: Group, model: Model, blocked: str) -> GrantedStatus:
+def _status(group: Group, model: Model, blocked: str, stranger: str) -> GrantedStatus:
     """Return Granted of a member and its view of the group."""
     holder, waits = group.holder(model), may_hold(model)
     if holder is not None and model.spec.group != group.name:
@@ -58,16 +58,16 @@ def _status(group: Group, model: Model, blocked: str) -> GrantedStatus:
         message = f"releasing turn {holder.turn}: {holder.reason}"
         return _shared(group, "Releasing", _false(model, Reason.RELEASED, message), holder)
     if waits:
-        return _queued(group, model)
+        return _queued(group, model, stranger)
     return GrantedStatus(
         condition=_not_needed(model), shared_group=GroupMembership(group=group.name, state=IDLE)
     )
 
 
-def _queued(group: Group, model: Model) -> GrantedStatus:
+def _queued(group: Group, model: Model, stranger: str) -> GrantedStatus:
     position = group.position(model)
     names = ", ".join(holder.model for holder in group.holders)
-    holder = f"holder: {names}" if names else "the device is being granted"
+    holder = f"holder: {names}" if names else stranger or "the device is being granted"
     message = f"queued: position {position} of {len(group.queue)} in group {group.name}; {holder}"
     return _shared(group, QUEUED, _false(model, Reason.QUEUED, message), None, position)
 

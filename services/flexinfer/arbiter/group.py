@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from flexinfer.api import conditions
-from flexinfer.api.model import Model
+from flexinfer.api.model import Model, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import Holder, SharedGroup, group_key
 from flexinfer.state.observed import ObservedState
@@ -133,7 +133,22 @@ def must_leave(model: Model, group: SharedGroup, turn: int) -> str:
         return "its node is gone"
     if group.deleting:
         return "the SharedGroup is being deleted"
-    return _turn_ended(model, turn)
+    return _moved(model, group) or _turn_ended(model, turn)
+
+
+def _moved(model: Model, group: SharedGroup) -> str:
+    """Return where a Model is placed that could start, but not on the node and devices of its turn."""
+    holder, placement = group.holder(model.uid), model.status.placement or Placement()
+    if holder is None or holder.is_on(placement) or not may_hold(model):
+        return ""
+    turn, placed = where(holder.node, holder.uuids), where(placement.node, placement.devices)
+    return f"placed on {placed}, but its turn is of {turn}"
+
+
+def where(node: str, uuids: Sequence[str]) -> str:
+    """Return a node with devices on it, for people."""
+    devices = f" ({', '.join(uuids)})" if uuids else ""
+    return f"node {node}{devices}" if node else "no node"
 
 
 def _turn_ended(model: Model, turn: int) -> str:

@@ -10,6 +10,7 @@ from flexinfer.api.sharedgroup import STOPPED, SharedGroup
 from flexinfer.arbiter.effects import key_of
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
+from flexinfer.state.index import GROUPED
 from flexinfer.state.observed import ObservedState
 
 _GROUP = "group/"
@@ -48,8 +49,11 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
             yield from _of_group(before, after, group.key)
         case events.GroupDeleted(namespace=namespace, name=name):
             yield from _of_group(before, after, f"{namespace}/{name}")
-        case events.GpusObserved(node=node) | events.NodeObserved(name=node) | events.NodeDeleted(name=node):
+        case events.GpusObserved(node=node):
             yield from _waiting_for(after, node)
+        case events.NodeObserved(name=node) | events.NodeDeleted(name=node):
+            yield from _waiting_for(after, node)
+            yield from _placed_on(after, node) if _offers(before, node) != _offers(after, node) else ()
         case _:
             return
 
@@ -88,6 +92,8 @@ def _of_group(before: ObservedState, after: ObservedState, key: str) -> Iterator
         yield from _of_object(group)
         yield from _of_holders(state, group)
         for holder in group.status.holders:
+            yield from _placed_on(after, holder.node)
+        for holder in group.status.holders:
             yield from _of_held(before, holder.uid)
             yield from _of_held(after, holder.uid)
 
@@ -109,6 +115,19 @@ def _of_holders(state: ObservedState, group: SharedGroup) -> Iterable[str]:
         if key in held or (model is not None and model.spec.group != group.name):
             yield key
             yield from _groups_of(model) if model is not None else ()
+
+
+def _offers(state: ObservedState, node: str) -> object:
+    """Return what a node has for all that runs there; None if it is not known."""
+    facts = state.nodes.get(node)
+    return facts.allocatable if facts is not None else None
+
+
+def _placed_on(state: ObservedState, node: str) -> Iterator[str]:
+    """Yield the groups with Models on a node: one may wait for devices there that another has."""
+    for key in state.under(GROUPED, node):
+        model = state.effective(key)
+        yield from _groups_of(model) if model is not None else ()
 
 
 def _waiting_for(state: ObservedState, node: str) -> Iterator[str]:

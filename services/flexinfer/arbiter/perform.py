@@ -4,7 +4,8 @@ Every write of the status is a PUT with the resourceVersion just read: a replica
 Event of the SharedGroup, which nothing waits for.
 """
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Sequence
 
 import msgspec
 
@@ -25,6 +26,7 @@ from flexinfer.api.sharedgroup import (
 from flexinfer.arbiter import status
 from flexinfer.arbiter.effects import Advance, Create, Effect, Grant, Initialize, OnGroup, Report, Unprotect
 from flexinfer.arbiter.group import has_returned, may_hold, must_leave
+from flexinfer.arbiter.strangers import Nodes, held_by_another
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.event_recorder import Subject, record
@@ -41,15 +43,22 @@ from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import model_deleted, rfc3339
 from flexinfer.state.observed import ObservedState, Sample
 
-SampleOf = Callable[[str], Sample | None]
-"""Return the last sample of a node."""
-
 
 class Telemetry:
-    """The last samples, for what is noted with a grant."""
+    """The last samples and nodes, for what a grant is checked against and what is noted with it."""
 
     def __init__(self) -> None:
         self._state = ObservedState()
+        self._granting: dict[str, asyncio.Lock] = {}
+
+    def granting(self, node: str) -> asyncio.Lock:
+        """Return what a grant holds from its reads to its write: the next one on the node reads what it wrote."""
+        return self._granting.setdefault(node, asyncio.Lock())
+
+    @property
+    def nodes(self) -> Nodes:
+        """The nodes as they were last observed."""
+        return self._state.nodes
 
     def observe(self, state: ObservedState, _memory: None) -> None:
         """Take the state before a round of decisions."""
@@ -60,7 +69,7 @@ class Telemetry:
         return self._state.gpus.get(node)
 
 
-async def perform(runtime: Runtime, action: Effect, *, sample_of: SampleOf) -> Sequence[AnyEvent]:
+async def perform(runtime: Runtime, action: Effect, *, telemetry: Telemetry) -> Sequence[AnyEvent]:
     """Carry out one effect; returns Model and SharedGroup as they are now. Raises ApiError, ConflictError if one changed meanwhile."""
     if isinstance(action, Create):
         return await _create(runtime, action)
@@ -72,7 +81,7 @@ async def perform(runtime: Runtime, action: Effect, *, sample_of: SampleOf) -> S
         case Initialize():
             return await _initialize(runtime, action, current)
         case Grant():
-            return await _grant(runtime, action, current, sample_of)
+            return await _grant(runtime, action, current, telemetry)
         case Advance():
             return await _advance(runtime, action, current)
         case Report():
@@ -113,20 +122,36 @@ async def _initialize(runtime: Runtime, action: Initialize, current: SharedGroup
 
 
 async def _grant(
-    runtime: Runtime, action: Grant, current: SharedGroup, sample_of: SampleOf
+    runtime: Runtime, action: Grant, current: SharedGroup, telemetry: Telemetry
 ) -> Sequence[AnyEvent]:
-    """Grant the devices to a Model that may still hold them, if no other Model holds them."""
-    model = await _model(runtime, action.model.metadata.namespace, action.model.metadata.name)
+    """Grant the devices to a Model that may still hold them, if no other Model holds them: grants on one node one after the other."""
+    async with telemetry.granting(_node(action.model)):
+        return await _grant_alone(runtime, action, current, telemetry)
+
+
+def _node(model: Model) -> str:
+    return model.status.placement.node if model.status.placement is not None else ""
+
+
+async def _grant_alone(
+    runtime: Runtime, action: Grant, current: SharedGroup, telemetry: Telemetry
+) -> Sequence[AnyEvent]:
+    meta = action.model.metadata
+    model, groups = await asyncio.gather(
+        _model(runtime, meta.namespace, meta.name), runtime.cluster.list(SHARED_GROUPS)
+    )
     if model is None or model.uid != action.model.uid:
         return [model_deleted(action.model), events.GroupObserved(group=current)]
     replies: list[AnyEvent] = [events.ModelObserved(model=model), events.GroupObserved(group=current)]
     if current.status.holders or current.deleting or not current.initialized:
         return replies
-    if not may_hold(model) or model.spec.group != current.name:
+    node = _node(model)
+    if not may_hold(model) or model.spec.group != current.name or node != _node(action.model):
         return replies
+    if held_by_another(model, current, groups.items, telemetry.nodes):
+        return [*replies, *(events.GroupObserved(group=group) for group in groups.items)]
     current = await _protect(runtime, current)
-    node = model.status.placement.node if model.status.placement is not None else ""
-    wanted = status.granted(current, model, sample_of(node), runtime.clock(), rfc3339(runtime))
+    wanted = status.granted(current, model, telemetry.sample(node), runtime.clock(), rfc3339(runtime))
     written = await _put(runtime, current, wanted)
     uuids = ", ".join(device.uuid for device in wanted.devices)
     where = f" on node {node}{f' ({uuids})' if uuids else ''}" if node else ""

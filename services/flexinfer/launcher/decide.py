@@ -163,7 +163,7 @@ def _refused(context: ModelContext) -> Iterator[Action]:
 def _start(context: ModelContext) -> Iterator[Action]:
     view = context.view
     rendered = template(view.model, context.settings)
-    if rendered is None:
+    if rendered is None or view.moved:
         return
     # The Service is created with the first status of a generation; if its name was taken then, it is tried again here.
     again = view.ready.reason == Reason.NAME_TAKEN

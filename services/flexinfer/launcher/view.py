@@ -137,12 +137,22 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def held_turn(self) -> int | None:
-        """The turn that its SharedGroup grants it; None if none. A Model in no shared group needs no grant, and has turn 0."""
+        """The turn that its SharedGroup grants it, on the node and devices of its placement; None if none.
+
+        A Model in no shared group needs no grant, and has turn 0.
+        """
         group, uid = self.model.spec.group, self.model.uid
         if not group:
             return 0
         holders = (g.holder(uid) for g in self.groups if g.name == group and g.initialized)
-        return next((h.turn for h in holders if h is not None and h.step == GRANTED), None)
+        granted = (h for h in holders if h is not None and h.step == GRANTED)
+        return next((h.turn for h in granted if h.is_on(self.model.status.placement)), None)
+
+    @property
+    def moved(self) -> bool:
+        """Whether its present turn is on another node or device than its placement: nothing starts until it is released."""
+        holders = [h for g in self.groups if g.initialized and (h := g.holder(self.model.uid)) is not None]
+        return any(h.turn == self.turn and not h.is_on(self.model.status.placement) for h in holders)
 
     @property
     def node_gone(self) -> bool:

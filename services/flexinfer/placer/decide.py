@@ -115,11 +115,18 @@ def _reassess(model: Model, node: NodeFacts, placements: PlacementState) -> Plac
 
 
 def _still_fits(model: Model, placements: PlacementState) -> bool:
-    """Tell whether a Model that should start can do so on its node."""
-    group = placements.group_of(model)
+    """Tell whether a Model that should start can do so on its node and devices.
+
+    One that holds a turn stays: its turn is of these devices, and the next one is given where it is placed then.
+    """
+    if placements.turn(model) is not None:
+        return True
+    group, placement = placements.group_of(model), model.status.placement or Placement()
     if group is not None and group.node != node_of(model):
         return False
     available = placements.available(model, node_of(model), assigned=True)
+    if not available.reserved.isdisjoint(placement.devices):
+        return False
     return isinstance(evaluate(placements.requirements(model), available), Candidate)
 
 

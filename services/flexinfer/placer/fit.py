@@ -45,7 +45,8 @@ class Available(msgspec.Struct, frozen=True, kw_only=True):
     `recent`: its telemetry is younger than STALE_SECONDS. `trust`: whether measured free memory counts. It
     does not where the memory in use will be freed before the Model starts: then a device needs only to be
     large enough. `models` is how many others are scheduled to the node, `reserved_for` the shared group
-    whose devices were subtracted, `preferred` the devices of the Model's own group.
+    whose devices were subtracted, `reserved` those of them that are known, `preferred` the devices of the
+    Model's own group.
     """
 
     node: NodeFacts
@@ -55,6 +56,7 @@ class Available(msgspec.Struct, frozen=True, kw_only=True):
     trust: bool = True
     models: int = 0
     reserved_for: str = ""
+    reserved: frozenset[str] = frozenset()
     preferred: tuple[str, ...] = ()
 
 
@@ -106,8 +108,11 @@ def _with_vendor(requirements: Requirements, available: Available, vendor: str) 
     if refusal is not None:
         return refusal
     usable = [d for d in available.devices if d.vendor == vendor and requirements.runs_on(d)]
+    offered = [d for d in usable if d.uuid not in available.reserved]
+    if available.recent and len(usable) > len(offered) < requirements.devices:
+        return _reserved(requirements, available, len(usable))
     if available.recent and usable:
-        return _choose_devices(requirements, available, usable)
+        return _choose_devices(requirements, available, offered)
     if not available.trust:  # their memory is freed before the start, so their number is enough
         return Candidate(node=available.node.name, vendor=vendor)
     message = f"has sent no GPU telemetry for {STALE_SECONDS:.0f}s"
@@ -123,6 +128,16 @@ def _devices_in_use(requirements: Requirements, available: Available, resource: 
     return Unschedulable(
         f"has {free} of {offered} {resource} free, {requirements.devices} requested{reserved}",
         "stop a model on the node, or let models take turns on the device (the same spec.gpu.shared)",
+        Rank.IN_USE,
+    )
+
+
+def _reserved(requirements: Requirements, available: Available, usable: int) -> Unschedulable:
+    left = usable - len(available.reserved)
+    return Unschedulable(
+        f"has {max(0, left)} of {counted(usable, 'device')} that no shared group has, {requirements.devices} requested "
+        f"(reserved for the shared group {available.reserved_for})",
+        "let models take turns on the device (the same spec.gpu.shared)",
         Rank.IN_USE,
     )
 

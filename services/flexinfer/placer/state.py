@@ -8,8 +8,6 @@ members, also while none of them runs. Which node a Model gets is `decide`'s.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import msgspec
-
 from flexinfer.api import conditions
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Model
@@ -17,6 +15,7 @@ from flexinfer.api.sharedgroup import Holder
 from flexinfer.events.nodes import Device
 from flexinfer.events.workload import PodFacts
 from flexinfer.placer.fit import STALE_SECONDS, Available
+from flexinfer.placer.groups import GroupPlacement, assigned, held, turn_of
 from flexinfer.placer.mismatch import static_mismatch
 from flexinfer.placer.requirements import Requirements, requirements_of
 from flexinfer.state.index import GROUPED, SCHEDULED, STARTING, should_run
@@ -24,16 +23,6 @@ from flexinfer.state.index import scheduled_to as node_of
 from flexinfer.state.observed import ObservedState
 
 __all__ = ["GroupPlacement", "PlacementState", "node_of", "should_run", "start_order"]
-
-
-class GroupPlacement(msgspec.Struct, frozen=True, kw_only=True):
-    """The node and devices of a shared group; `pinned`: a member holds the turn or has Pods, so it stays."""
-
-    group: str
-    node: str
-    pinned: bool
-    devices: int
-    uuids: tuple[str, ...] = ()
 
 
 class PlacementState:
@@ -130,21 +119,22 @@ class PlacementState:
         return self._groups[group]
 
     def _group_placement(self, group: tuple[str, str]) -> GroupPlacement | None:
-        """Return where a holder of the devices is, else a member with Pods, else the first member by key."""
-        members = [m for m in self._members_of(group) if node_of(m)]
-        if not members:
-            return None
-        holders = {holder.uid: holder for holder in self._holders(*group)}
-        first = min(members, key=lambda m: (m.uid not in holders, not self.pods(m), m.key))
-        uuids = first.status.placement.devices if first.status.placement is not None else ()
-        granted = [d.uuid for h in holders.values() if h.node == node_of(first) for d in h.devices]
-        return GroupPlacement(
-            group=group[1],
-            node=node_of(first),
-            pinned=first.uid in holders or bool(self.pods(first)),
-            devices=max(len(set(granted)), *(self.requirements(m).devices for m in members)),
-            uuids=uuids or tuple(dict.fromkeys(granted)),
-        )
+        """Return where a holder of the devices is, else a member with Pods, else the first member by key.
+
+        A member that still holds the devices of another group says nothing of this one's.
+        """
+        holders, members = self._holders(*group), self._members_of(group)
+        uids = {holder.uid for holder in holders}
+        placed = [m for m in members if node_of(m) and (m.uid in uids or self.turn(m) is None)]
+        if not placed:
+            return held(group[1], holders, members)
+        first = min(placed, key=lambda m: (m.uid not in uids, not self.pods(m), m.key))
+        pinned = first.uid in uids or bool(self.pods(first))
+        return held(group[1], holders, members) or assigned(group[1], first, placed, pinned=pinned)
+
+    def turn(self, model: Model) -> Holder | None:
+        """Return the turn that a Model holds, or has not released yet, of whatever group."""
+        return turn_of(self.observed, model)
 
     def _holders(self, namespace: str, name: str) -> Sequence[Holder]:
         """Return who holds the devices of a group, or has not released them yet."""
@@ -170,7 +160,7 @@ class PlacementState:
         for other in self._starting(node):
             if self._precedes(other, model, assigned=assigned):
                 _add(free, self._requested(other, grouped=False), -1)
-        reserved_for = self._reserve_for_groups(free, model, node)
+        reserved_for, reserved = self._reserve_for_groups(free, model, node)
         scheduled = self.observed.under(SCHEDULED, node)
         # Free memory is not trusted if it was measured while the Pods that leave still fill the device, or,
         # for a Model that became wanted since, while an engine that has stopped meanwhile may have:
@@ -180,6 +170,7 @@ class PlacementState:
         return Available(
             node=facts,
             reserved_for=reserved_for,
+            reserved=reserved,
             free=free,
             devices=self.devices(node),
             recent=self.has_recent_telemetry(node),
@@ -188,13 +179,15 @@ class PlacementState:
             preferred=group.uuids if group is not None and group.node == node else (),
         )
 
-    def _reserve_for_groups(self, free: dict[str, int], model: Model, node: str) -> str:
-        """Subtract the devices of other shared groups on a node from what is free; returns the first group.
+    def _reserve_for_groups(
+        self, free: dict[str, int], model: Model, node: str
+    ) -> tuple[str, frozenset[str]]:
+        """Subtract the devices of other shared groups on a node from what is free; returns the first group, and the devices.
 
         What running members have requested is subtracted already, so only the rest is. Nothing is subtracted for a
         Model that needs no device, or once none is left for it.
         """
-        requirements, first = self.requirements(model), ""
+        requirements, first, uuids = self.requirements(model), "", set[str]()
         usable = [
             GPU_RESOURCES[v] for v in requirements.vendors if v in GPU_RESOURCES and requirements.devices
         ]
@@ -203,13 +196,14 @@ class PlacementState:
                 break
             if key == _group(model):
                 continue
+            uuids.update(placement.uuids)
             members = self._members_of(key)
             requested = sum(self.requirements(m).devices for m in members if self._runs_on(m, node))
             resource = self._group_resource(placement, members)
             if resource:
                 free[resource] = free.get(resource, 0) - 1000 * max(0, placement.devices - requested)
                 first = first or placement.group
-        return first
+        return first, frozenset(uuids)
 
     def _group_resource(self, placement: GroupPlacement, members: Sequence[Model]) -> str:
         """Return the resource of a group's devices: a member's; by telemetry if no spec has devices any more.

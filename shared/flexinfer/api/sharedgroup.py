@@ -13,7 +13,7 @@ from flexinfer.api import conditions
 from flexinfer.api.base import Resource
 from flexinfer.api.conditions import Condition
 from flexinfer.api.groupversion import API_VERSION, GROUP_KIND
-from flexinfer.api.model import Metadata
+from flexinfer.api.model import Metadata, Placement
 
 GRANTED, RELEASING, STOPPED, FREED = "Granted", "Releasing", "Stopped", "Freed"
 """The steps of a holder, in their order. `Freed` is never stored: a holder whose memory is free again is taken off the list."""
@@ -64,6 +64,16 @@ class Holder(Resource, frozen=True, kw_only=True):
     def memory_mb(self) -> int:
         """What it is expected to use, over all its devices."""
         return sum(device.memory_mb for device in self.devices)
+
+    @property
+    def uuids(self) -> tuple[str, ...]:
+        """Its devices, as far as telemetry named them."""
+        return tuple(device.uuid for device in self.devices)
+
+    def is_on(self, placement: Placement | None) -> bool:
+        """Tell whether a placement names the node and the devices of this turn: its memory is looked for there alone."""
+        placed = placement or Placement()
+        return placed.node == self.node and sorted(placed.devices) == sorted(self.uuids)
 
 
 class GroupDevice(Resource, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexinfer.api.model import BackendStatus, Gpu, GroupMembership
+from flexinfer.api.model import BackendStatus, Gpu, GroupMembership, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED
 from flexinfer.api.status import GrantedStatus
@@ -15,7 +15,7 @@ from flexinfer.arbiter.decide import GRACE_SECONDS, PATIENCE_SECONDS
 from flexinfer.arbiter.effects import Advance
 from flexinfer.events import events
 from flexinfer.state.actions import WriteStatus
-from tests.builders import NOW, a_condition, a_group, a_holder, a_model, a_pod, a_state, running
+from tests.builders import NOW, a_condition, a_group, a_holder, a_model, a_node, a_pod, a_state, running
 from tests.unit.arbiter.groups import (
     IDLE,
     STOPPED_READY,
@@ -301,10 +301,56 @@ def test_a_turn_ends_when_its_pod_is_gone(reason: Reason) -> None:
 
 def test_two_holders_that_were_found_are_each_brought_to_their_end() -> None:
     """An object that was lost is initialised from the Pods that there are; nobody is granted before all have left."""
-    found = a_group(a_holder("a", step=RELEASING, turn=4), a_holder("b", turn=5))
+    devices = ("GPU-1",)
+    found = a_group(
+        a_holder("a", step=RELEASING, turn=4, devices=devices), a_holder("b", turn=5, devices=devices)
+    )
     gone = (*IDLE, ("Granted", "False", Reason.RELEASED), STOPPED_READY)
     a = member("a", gone, backend_status=BackendStatus(turn=4))
     state = a_state(a, member("b"), member("c"), found)
     assert steps(state) == [("Advance", STOPPED)]
     assert changes(state)["default/b"] == ("True", Reason.GRANTED)
     assert messages(state)["default/c"] == "queued: position 1 of 1 in group card; holder: a, b"
+
+
+# --- the placement of a turn, and devices of another group
+
+ELSEWHERE = Placement(node="b", devices=("GPU-2",))
+
+
+def test_a_holder_that_is_placed_elsewhere_is_released() -> None:
+    """Its turn is of node a: there its memory is looked for, so nothing starts on b by it. Once it could: what runs goes on before."""
+    state = a_state(member("a", placement=ELSEWHERE), held("a"))
+    [advance] = [action for action in decided(state) if isinstance(action, Advance)]
+    assert (advance.step, advance.reason) == (
+        RELEASING,
+        "placed on node b (GPU-2), but its turn is of node a (GPU-1)",
+    )
+    caching = ("Accepted", "Placed", ("Cached", "False", Reason.FETCHING), "Wanted")
+    assert steps(a_state(member("a", caching, placement=ELSEWHERE), held("a"))) == []
+
+
+def test_a_device_that_another_group_holds_is_not_granted() -> None:
+    """Whatever the placer wrote: until that group's memory is seen free; Granted names the group."""
+    other = a_group(a_holder("x", step=STOPPED, turn=7, devices=("GPU-1",)), name="other")
+    state = a_state(member("a"), a_group(), other)
+    assert [step for step in steps(state) if step[0] == "Grant"] == []
+    assert messages(state)["default/a"] == (
+        "queued: position 1 of 1 in group card; node a (GPU-1) is held by x of group other of namespace default (turn 7)"
+    )
+    assert ("Grant", "a") in steps(later(state, NOW + 1, a_group(name="other", version=2)))
+
+
+def test_a_member_on_other_devices_is_granted_before_one_whose_device_another_group_holds() -> None:
+    """The placer brings the first to the others."""
+    other = a_group(a_holder("x", devices=("GPU-1",)), name="other")
+    state = a_state(member("a"), member("b", placement=ELSEWHERE), a_group(), other)
+    assert ("Grant", "b") in steps(state)
+
+
+@pytest.mark.parametrize(("count", "granted"), [(1, False), (2, True)])
+def test_devices_that_telemetry_did_not_name_are_counted(count: int, granted: bool) -> None:  # noqa: FBT001
+    """One for each turn: the node hands out no device twice."""
+    other = a_group(a_holder("x"), name="other")
+    node = a_node("a", allocatable={"nvidia.com/gpu": 1000 * count})
+    assert (("Grant", "a") in steps(a_state(member("a"), a_group(), other, node))) is granted

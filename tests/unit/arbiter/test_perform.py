@@ -1,16 +1,17 @@
 """The arbiter's effects in a small world: what is read before a step, and what the SharedGroup holds after it."""
 
+import asyncio
 from typing import Any
 
 import msgspec
 import pytest
 
 from flexinfer.api.labels import HELD_FINALIZER, MODEL_LABEL, MODEL_UID_LABEL, TURN_LABEL
-from flexinfer.api.model import BackendStatus, Model
+from flexinfer.api.model import BackendStatus, Gpu, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, SharedGroup, object_name
 from flexinfer.arbiter.effects import Create, Effect, Grant, Initialize
-from flexinfer.arbiter.perform import perform
+from flexinfer.arbiter.perform import Telemetry, perform
 from flexinfer.events import events
 from flexinfer.runtime.kubernetes.api import ConflictError
 from flexinfer.state.observed import ObservedState, Sample
@@ -41,10 +42,17 @@ def effect(state: ObservedState, at: float = NOW) -> Effect:
     return found
 
 
+def seen_by(sample: Sample | None) -> Telemetry:
+    """Return what the arbiter knows of the nodes: this sample of node a."""
+    telemetry = Telemetry()
+    telemetry.observe(ObservedState(gpus={"a": sample} if sample is not None else {}), None)
+    return telemetry
+
+
 async def performed(world: World, action: Effect, telemetry: Sample | None = None) -> list[Any]:
     """Perform an effect, with this sample of the node."""
     runtime = a_runtime("arbiter", cluster=world)
-    return list(await perform(runtime, action, sample_of=lambda _node: telemetry))
+    return list(await perform(runtime, action, telemetry=seen_by(telemetry)))
 
 
 def as_read(world: World, *parts: Any) -> ObservedState:
@@ -102,7 +110,7 @@ async def test_a_grant_is_the_next_turn_and_notes_what_is_in_use() -> None:
     action = effect(as_read(world, member("a")))
     seen = Sample(sample(600, process(99, 600, "Xorg")), NOW)
     runtime = a_runtime("arbiter", cluster=world, clock=lambda: NOW + 1)
-    await perform(runtime, action, sample_of=lambda _node: seen)
+    await perform(runtime, action, telemetry=seen_by(seen))
     status = the_group(world).status
     [holder] = status.holders
     assert (status.turn, holder.turn, holder.step, holder.uid, holder.node) == (8, 8, GRANTED, "uid-a", "a")
@@ -124,6 +132,28 @@ async def test_nothing_is_granted_in_a_group_that_is_not_free_any_more(there: Sh
     world = a_world(member("a"), there)
     await performed(world, effect(a_state(member("a"), a_group(turn=7))))
     assert the_group(world).status == there.status
+
+
+async def test_a_device_that_another_group_was_granted_meanwhile_is_not_granted() -> None:
+    """All SharedGroups are read before the write; what was read is observed."""
+    world = a_world(member("a"), a_group(turn=7))
+    action = effect(as_read(world, member("a")))
+    world.group(a_group(a_holder("x", devices=("GPU-1",)), name="other"))
+    replies = await performed(world, action)
+    assert the_group(world).status.holders == ()
+    assert "other" in {reply.group.name for reply in replies if isinstance(reply, events.GroupObserved)}
+
+
+async def test_two_groups_are_not_granted_one_device_at_once() -> None:
+    """Grants on a node are made one after the other: each reads what the one before it wrote."""
+    other = Gpu(vendor="nvidia", shared="other")
+    world = a_world(member("a"), a_group(turn=7), member("b", gpu=other), a_group(name="other", turn=7))
+    state = as_read(world, member("a"), member("b", gpu=other), the_group(world, "other"))
+    actions = [action for action in decided(state) if isinstance(action, Grant)]
+    runtime, telemetry = a_runtime("arbiter", cluster=world), Telemetry()
+    await asyncio.gather(*(perform(runtime, action, telemetry=telemetry) for action in actions))
+    granted = [h.model for name in ("card", "other") for h in the_group(world, name).status.holders]
+    assert (len(actions), len(granted)) == (2, 1)
 
 
 async def test_nothing_is_granted_to_a_model_that_does_not_need_it_any_more() -> None:
@@ -300,7 +330,7 @@ async def test_steps_are_told_by_events_of_the_shared_group() -> None:
     assert isinstance(action, Grant)
     spawned: list[Any] = []
     runtime = a_runtime("arbiter", cluster=world, spawn_background=spawned.append)
-    await perform(runtime, action, sample_of=lambda _node: None)
+    await perform(runtime, action, telemetry=Telemetry())
     for work in spawned:
         await work
     [told] = [thing for (kind, *_), thing in world.things.items() if kind == "events"]
@@ -310,7 +340,8 @@ async def test_steps_are_told_by_events_of_the_shared_group() -> None:
 
 async def test_a_released_holder_of_two_leaves_the_other_alone() -> None:
     """Each entry goes its own way."""
-    world = a_world(member("a", IDLE), member("b"), a_group(a_holder("a", turn=4), a_holder("b", turn=5)))
+    holders = [a_holder(name, turn=turn, devices=("GPU-1",)) for name, turn in (("a", 4), ("b", 5))]
+    world = a_world(member("a", IDLE), member("b"), a_group(*holders))
     await performed(world, effect(as_read(world, member("a", IDLE), member("b"))))
     steps = {holder.model: holder.step for holder in the_group(world).status.holders}
     assert steps == {"a": RELEASING, "b": GRANTED}

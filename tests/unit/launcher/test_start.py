@@ -11,7 +11,7 @@ from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Start
 from flexinfer.launcher.memory import EngineProbed, Memory
 from flexinfer.runtime.kubernetes.api import ConflictError, ForbiddenError
-from tests.builders import a_group
+from tests.builders import a_group, a_holder
 from tests.keyed import on_all_models
 from tests.unit.launcher.acting import (
     SETTINGS,
@@ -64,6 +64,8 @@ async def test_the_gate_stays_closed_for_a_model_that_is_no_longer_wanted() -> N
         pytest.param(granted(turn=5), id="a later turn"),
         pytest.param(granted(step=RELEASING), id="asked back"),
         pytest.param(granted(holder="another"), id="another holder"),
+        pytest.param(a_group(a_holder(turn=4, node="b")), id="the turn is of another node"),
+        pytest.param(a_group(a_holder(turn=4, devices=("GPU-2",))), id="the turn is of another device"),
     ],
 )
 async def test_the_gate_stays_closed_without_the_turn(group: SharedGroup | None) -> None:

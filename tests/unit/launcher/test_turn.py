@@ -55,6 +55,13 @@ def test_the_next_turn_after_a_failure_waits_for_the_back_off() -> None:
     assert [type(action) for action in decided(fresh, HELD)] == [Start]
 
 
+def test_nothing_is_started_where_the_turn_is_not() -> None:
+    """The placement moved after the grant: the arbiter releases the turn, since memory is looked for on its node alone."""
+    fresh = holder(("False", Reason.STOPPED), BackendStatus(turn=3))
+    assert decided(fresh, a_group(a_holder(turn=4, node="b"))) == []
+    assert decided(fresh, a_group(a_holder(turn=4, devices=("GPU-2",)))) == []
+
+
 def test_another_template_ends_the_turn() -> None:
     """Drained and stopped first; then the turn is over."""
     model = holder(("False", Reason.DRAINING))

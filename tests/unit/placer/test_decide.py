@@ -448,6 +448,49 @@ def test_a_turn_without_devices_or_telemetry_blocks_no_other_model() -> None:
     assert node(by_key["default/other"]) == "a"
 
 
+def test_a_model_that_holds_a_turn_is_not_moved() -> None:
+    """Neither because its node has nothing left or is silent, nor into the group that it goes to; once its turn is over it is."""
+    holder = a_placed("left", gpu=Gpu(vendor="nvidia", shared="new", vram_estimate_mb=8000))
+    first = a_placed("first", node="b", gpu=Gpu(vendor="nvidia", shared="new"), wanted=False)
+    nodes = (a_gpu_node("a"), a_gpu_node("b"), telemetry("b", 24000), telemetry("a", 24000))
+    held = a_group(a_holder("left", devices=("a-0",)), name="old")
+    state = a_state(*nodes, holder, first, held)
+    assert writes(state) == {}
+    assert writes(state, NOW + STALE_SECONDS) == {}
+    freed = later(state, NOW + 1, events.GroupObserved(group=a_group(name="old", version=2)))
+    assert node(writes(freed, NOW + 1)["default/left"]) == "b"
+
+
+@pytest.mark.parametrize("placed_on", ["", "b"])
+def test_the_devices_of_a_turn_are_reserved_where_they_were_granted(placed_on: str) -> None:
+    """Wherever its Model is placed now, and if it was deleted."""
+    held = a_group(a_holder("left", devices=("a-0",)), name="card")
+    models = [a_placed("left", node=placed_on, gpu=TEAM)] if placed_on else []
+    nodes = (a_gpu_node("a"), telemetry("a", 24000), a_gpu_node("b", requested={"nvidia.com/gpu": 1000}))
+    other = a_new("other", gpu=Gpu(vendor="nvidia", shared="third"))
+    write = writes(a_state(*nodes, held, other, *models))["default/other"]
+    assert "reserved for the shared group card" in write.condition.message
+
+
+def test_a_model_that_leaves_a_group_does_not_take_its_devices_into_the_next() -> None:
+    """Other members of that one are not bound to where it still runs."""
+    left = a_placed("left", gpu=Gpu(vendor="nvidia", shared="new", vram_estimate_mb=8000))
+    held = a_group(a_holder("left", devices=("a-0",)), name="old")
+    nodes = (a_gpu_node("a"), telemetry("a", 24000), a_gpu_node("b"), telemetry("b", 24000))
+    other = a_new("other", gpu=Gpu(vendor="nvidia", shared="new"))
+    state = a_state(*nodes, left, running(left, a_pod(left)), held, other)
+    assert node(writes(state)["default/other"]) == "b"
+
+
+def test_two_groups_on_one_node_get_different_devices() -> None:
+    """Also one that was assigned to those of the other; it moves when it is to start."""
+    first = a_placed("first", gpu=TEAM, wanted=False)
+    two = (a_gpu_node("a", 2), telemetry("a", 24000, 24000))
+    other = Gpu(vendor="nvidia", shared="other", vram_estimate_mb=8000)
+    assert placement_of(only_write(*two, first, a_new("other", gpu=other))).devices == ("a-1",)
+    assert placement_of(only_write(*two, first, a_placed("other", gpu=other))).devices == ("a-1",)
+
+
 def test_a_member_that_the_node_of_its_group_cannot_run_says_so() -> None:
     """A group does not move while a member runs."""
     first = a_placed("first", gpu=TEAM)

@@ -1,0 +1,58 @@
+"""Devices that another group holds: they are granted to nobody else, whatever the placer has written. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from flexinfer.api.labels import GPU_RESOURCES
+from flexinfer.api.model import Model, Placement
+from flexinfer.api.sharedgroup import Holder, SharedGroup
+from flexinfer.arbiter.group import Group, where
+from flexinfer.events.nodes import NodeFacts
+from flexinfer.state.observed import ObservedState
+
+Nodes = Mapping[str, NodeFacts]
+
+
+def withheld(group: Group, state: ObservedState) -> Mapping[str, str]:
+    """Return for each Model of a group's queue which other group holds its devices, by uid: those that may be granted are left out."""
+    if group.object is None or group.holders:
+        return {}
+    found = {m.uid: held_by_another(m, group.object, state.groups.values(), state.nodes) for m in group.queue}
+    return {uid: text for uid, text in found.items() if text}
+
+
+def held_by_another(model: Model, group: SharedGroup, groups: Iterable[SharedGroup], nodes: Nodes) -> str:
+    """Return which other group holds devices of a Model's placement; empty if none does.
+
+    Devices are compared by uuid. Where telemetry did not name them, their number is: the node must have one for each.
+    """
+    placement = model.status.placement or Placement()
+    others = list(_holders_on(placement.node, group, groups))
+    for other, holder in others:
+        if set(holder.uuids) & set(placement.devices):
+            return _named(other, holder)
+    unnamed = next((pair for pair in others if not (pair[1].uuids and placement.devices)), None)
+    held = sum(len(holder.uuids) or 1 for _, holder in others)
+    if unnamed is not None and held + model.spec.devices > _devices(nodes.get(placement.node)):
+        return _named(*unnamed)
+    return ""
+
+
+def _holders_on(
+    node: str, group: SharedGroup, groups: Iterable[SharedGroup]
+) -> Iterator[tuple[SharedGroup, Holder]]:
+    """Yield the holders of other groups, of any namespace, whose devices are on a node."""
+    for other in groups:
+        if other.counts and other.key != group.key:
+            yield from ((other, holder) for holder in other.status.holders if node and holder.node == node)
+
+
+def _devices(node: NodeFacts | None) -> float:
+    """Return how many devices a node offers; without end if nothing is known of it: the node itself is the last gate."""
+    if node is None:
+        return float("inf")
+    return sum(node.allocatable.get(resource, 0) for resource in GPU_RESOURCES.values()) / 1000
+
+
+def _named(other: SharedGroup, holder: Holder) -> str:
+    group = f"group {other.name} of namespace {other.metadata.namespace}"
+    return f"{where(holder.node, holder.uuids)} is held by {holder.model} of {group} (turn {holder.turn})"

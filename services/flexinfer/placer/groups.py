@@ -1,0 +1,61 @@
+"""Where the devices of a shared group are: those that a holder has, else those that its members are assigned to. Pure."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from flexinfer.api.model import Model
+from flexinfer.api.sharedgroup import Holder
+from flexinfer.placer.requirements import requirements_of
+from flexinfer.state.index import scheduled_to
+from flexinfer.state.observed import ObservedState
+
+
+class GroupPlacement(msgspec.Struct, frozen=True, kw_only=True):
+    """The node and devices of a shared group; `pinned`: a member holds the turn or has Pods, so it stays."""
+
+    group: str
+    node: str
+    pinned: bool
+    devices: int
+    uuids: tuple[str, ...] = ()
+
+
+def turn_of(observed: ObservedState, model: Model) -> Holder | None:
+    """Return the turn that a Model holds, or has not released yet, of whatever group; None if it has none."""
+    keys = observed.holding.get(model.uid, ())
+    holders = (group.holder(model.uid) for key in keys if (group := observed.groups.get(key)) is not None)
+    return next((holder for holder in holders if holder is not None), None)
+
+
+def held(group: str, holders: Sequence[Holder], members: Sequence[Model]) -> GroupPlacement | None:
+    """Return the devices that a group's holders were granted, wherever their Models are placed now; None without a known node."""
+    node = next((holder.node for holder in holders if holder.node), "")
+    if not node:
+        return None
+    uids = {holder.uid for holder in holders}
+    here = [
+        m for m in members if m.uid in uids and scheduled_to(m) == node and m.status.placement is not None
+    ]
+    granted = dict.fromkeys(uuid for holder in holders if holder.node == node for uuid in holder.uuids)
+    placed = here[0].status.placement.devices if here and here[0].status.placement is not None else ()
+    needs = (requirements_of(m).devices for m in members if scheduled_to(m))
+    return GroupPlacement(
+        group=group,
+        node=node,
+        pinned=True,
+        devices=max(len(granted), *needs, 0),
+        uuids=tuple(granted) or placed,
+    )
+
+
+def assigned(group: str, first: Model, members: Sequence[Model], *, pinned: bool) -> GroupPlacement:
+    """Return the devices that a member is assigned to, as those of its group."""
+    placement = first.status.placement
+    return GroupPlacement(
+        group=group,
+        node=scheduled_to(first),
+        pinned=pinned,
+        devices=max(requirements_of(m).devices for m in members),
+        uuids=placement.devices if placement is not None else (),
+    )
