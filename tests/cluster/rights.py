@@ -70,7 +70,7 @@ RIGHTS: Mapping[str, tuple[Right, ...]] = {
     "reaper": _controller("reaper"),
     "arbiter": (
         *_controller("arbiter"),
-        Right(MODELS, "sharedgroups", ("get", "create", "patch"), seldom="patch: a SharedGroup without its finalizer, or one that is deleted"),
+        Right(MODELS, "sharedgroups", ("get", "list", "create", "patch"), seldom="patch: a SharedGroup without its finalizer, or one that is deleted"),
         Right(MODELS, "sharedgroups/status", ("update",)),
         Right(CORE, "pods", ("list",)),
     ),

@@ -1,4 +1,4 @@
-"""Devices that another group holds: they are granted to nobody else, whatever the placer has written. Pure."""
+"""Devices that another group holds: no Model is granted them, whatever the placer has written. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -16,8 +16,10 @@ def withheld(group: Group, state: ObservedState) -> Mapping[str, str]:
     """Return for each Model of a group's queue which other group holds its devices, by uid: those that may be granted are left out."""
     if group.object is None or group.holders:
         return {}
-    found = {m.uid: held_by_another(m, group.object, state.groups.values(), state.nodes) for m in group.queue}
-    return {uid: text for uid, text in found.items() if text}
+    reasons = {
+        m.uid: held_by_another(m, group.object, state.groups.values(), state.nodes) for m in group.queue
+    }
+    return {uid: text for uid, text in reasons.items() if text}
 
 
 def held_by_another(model: Model, group: SharedGroup, groups: Iterable[SharedGroup], nodes: Nodes) -> str:

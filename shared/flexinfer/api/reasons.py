@@ -179,7 +179,7 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         ),
         Reason.QUEUED: Facts(
             conditions=(GRANTED,),
-            meaning="Another Model of the shared group holds the devices; the message names it and the queue position.",
+            meaning="Another Model holds the devices; the message names it, its group if that is another, and the queue position.",
             remedy="wait until the holder is idle, or lower its spec.serverless.idleTimeout",
         ),
         Reason.RELEASED: Facts(

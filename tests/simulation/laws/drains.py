@@ -8,7 +8,6 @@ from flexinfer.runtime.kubernetes.api import PODS
 from localkube.apiserver.watch_cache import Change
 from tests.simulation.laws.base import Call, Law
 from tests.simulation.laws.facts import condition
-from tests.simulation.weaknesses import shown
 
 _EARLY = 0.05
 """By how much two clocks of one history may differ, in seconds."""
@@ -44,9 +43,6 @@ class Drains(Law):
         uid = engine.holder[0]
         model = self.checker.models.get(uid, {})
         if condition(model, conditions.PLACED).get("reason") == Reason.NODE_GONE:
-            return
-        node = ((model.get("status") or {}).get("placement") or {}).get("node", engine.node)
-        if node != engine.node and not shown("a placement that moves in a turn"):
             return
         drained = self.now - self._unready_at.get(uid, self.now)
         if drained < simulation.settings.drain_seconds - _EARLY:

@@ -3,7 +3,6 @@
 from tests.simulation.agent import TOTAL_MB
 from tests.simulation.engine import USED_MB, Engine
 from tests.simulation.laws.base import Law
-from tests.simulation.weaknesses import shown
 
 
 class Memory(Law):
@@ -22,8 +21,7 @@ class Memory(Law):
                 self.report(f"two engines of {engine.group}: {engine.model} beside {other.model}")
             elif other.node == engine.node:
                 self.report(f"{engine.model} starts while {other.model} has the memory of {engine.group}")
-        if shown("one device for two groups"):
-            self._beside_strangers(engine, others)
+        self._beside_strangers(engine, others)
 
     def _beside_strangers(self, engine: Engine, others: list[Engine]) -> None:
         machines = self.checker.simulation.machines

@@ -13,7 +13,6 @@ from flexinfer.api.sharedgroup import FREED, GRANTED, STOPPED
 from localkube.apiserver.watch_cache import Change
 from tests.simulation.laws.base import Law, Object
 from tests.simulation.laws.facts import GROUP_KIND, Grant, condition, gates, grants_of
-from tests.simulation.weaknesses import shown
 
 
 class Stops(Law):
@@ -45,9 +44,7 @@ class Stops(Law):
         if grant.step == FREED:
             holder = (uid, str(grant.turn))
             engines = self.checker.simulation.machines.engines.values()
-            known = ("", grant.node) if not shown("a placement that moves in a turn") else None
-            held = [e for e in engines if e.holder == holder and e.holds_memory]
-            if any(known is None or not grant.node or engine.node in known for engine in held):
+            if any(engine.holder == holder and engine.holds_memory for engine in engines):
                 self.report(f"turn {grant.turn} of {grant.group} is Freed while its memory is in use")
 
     def _model(self, change: Change) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 from flexinfer.runtime.kubernetes.api import MODELS
 from tests.simulation.laws.base import Call, Law
-from tests.simulation.weaknesses import shown
 
 WRITES, SECONDS = 20, 60.0
 """How often in how many seconds a condition may be written with the same status, reason and generation."""
@@ -21,8 +20,6 @@ class Writes(Law):
     def called(self, call: Call, answer: Any) -> None:
         """Judge a status write."""
         if call.kind is not MODELS or call.verb != "apply" or "status" not in call.body:
-            return
-        if call.component == "placer" and not shown("a placement that alternates"):
             return
         status = call.body["status"]
         condition = status["conditions"][0]
