@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 WEAKNESSES: Mapping[str, str] = {
     "a later deletion": "a deletion that did not happen, of a version still to come, hides the Model until it is written",
-    "a start that timed out": "a request that arrives while a start times out is never tried, and others wait behind it",
     "a placement that moves in a turn": "the placer moves a holder whose turn names another device than its new Pod uses",
     "a placement that alternates": "the placer writes a placement again and again while its view is old",
     "one device for two groups": "a placer with an old view gives the device of a group to another group",
