@@ -9,6 +9,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import TypedDict, Unpack
 
 import aiohttp
 from aiohttp import web
@@ -31,14 +32,25 @@ class Call:
         return self.method != "GET"
 
 
+class Others(TypedDict, total=False):
+    """What else a request to be held may have to be."""
+
+    answered: bool
+    lacking: str
+
+
 @dataclass
 class HeldRequest:
-    """Holds the first request that matches: before it is forwarded or (`answered`) before its response is."""
+    """Holds the first request that matches: before it is forwarded or (`answered`) before its response is.
+
+    Its body has one text, and if `lacking` is given not that one.
+    """
 
     method: str
     ending: str
     having: str = ""
     answered: bool = False
+    lacking: str = ""
     call: Call | None = None
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _released: asyncio.Event = field(default_factory=asyncio.Event)
@@ -47,7 +59,8 @@ class HeldRequest:
     def matches(self, call: Call) -> bool:
         """Return whether this is the request to be held."""
         named = call.method == self.method and call.path.endswith(self.ending)
-        return self.call is None and named and self.having in call.body
+        lacks = not self.lacking or self.lacking not in call.body
+        return self.call is None and named and self.having in call.body and lacks
 
     async def wait(self, call: Call) -> None:
         """Hold a request until it is released."""
@@ -79,11 +92,15 @@ class Relay:
         self._rules: list[HeldRequest] = []
         self.url = ""
 
-    def hold(self, method: str, ending: str, having: str = "", *, answered: bool = False) -> HeldRequest:
+    def hold(self, method: str, ending: str, having: str = "", **others: Unpack[Others]) -> HeldRequest:
         """Hold the next request with this method, path ending and part of the body."""
-        rule = HeldRequest(method, ending, having, answered)
+        rule = HeldRequest(method, ending, having, **others)
         self._rules.append(rule)
         return rule
+
+    def writes(self, after: int = 0) -> list[Call]:
+        """Return the writes, but for the first calls."""
+        return [call for call in self.calls[after:] if call.writes]
 
     async def forward(self, request: web.Request) -> web.Response:
         """Forward a request and return the response."""

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Unpack
 
 import pytest
 
@@ -22,7 +23,7 @@ from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, SharedGroup, 
 from flexinfer.local import instance as instances
 from flexinfer.runtime.kubernetes.client import KubernetesClient, connected
 from tests.cluster.owners import Owners
-from tests.cluster.relay import Call, HeldRequest, Relay, relay
+from tests.cluster.relay import Call, HeldRequest, Others, Relay, relay
 from tests.cluster.replicas import Replica, Replicas, replicas
 from tests.instance import Running
 
@@ -58,9 +59,9 @@ class ReplicaPair:
         await self.until_leader_is("first")
         await asyncio.to_thread(start, self._name, "second")
 
-    def hold(self, step: str, method: str, ending: str, having: str = "", *, answered: bool = False) -> None:
+    def hold(self, step: str, method: str, ending: str, having: str = "", **others: Unpack[Others]) -> None:
         """Hold a request of the first replica; `step` names it."""
-        self.held[step] = self._relay.hold(method, ending, having, answered=answered)
+        self.held[step] = self._relay.hold(method, ending, having, **others)
 
     async def until_leader_is(self, identity: str) -> None:
         """Wait until a replica is the leader."""
@@ -70,8 +71,11 @@ class ReplicaPair:
 
     async def pause(self) -> None:
         """Pause the first replica as soon as all requests to be held have arrived."""
-        async with asyncio.timeout(8):  # the replica's own requests time out after 10 s
-            await asyncio.gather(*(held.arrived() for held in self.held.values()))
+        arrivals = {step: asyncio.create_task(held.arrived()) for step, held in self.held.items()}
+        await asyncio.wait(arrivals.values(), timeout=8)  # the replica's own requests time out after 10 s
+        missing = [step for step, arrival in arrivals.items() if not arrival.done()]
+        sent = [(call.method, call.path, call.status) for call in self._relay.writes()]
+        assert not missing, f"not sent: {missing}; the writes sent: {sent}"
         self._signal(signal.SIGSTOP)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -88,7 +92,7 @@ class ReplicaPair:
         async with asyncio.timeout(20):
             while sum(c.path.endswith(own) for c in self._relay.calls[before:]) < LEASE_READS:
                 await asyncio.sleep(0.05)
-        outcome.writes_after_resume = [call for call in self._relay.calls[before:] if call.writes]
+        outcome.writes_after_resume = self._relay.writes(before)
 
 
 Scenario = Callable[[ReplicaPair, Owners, KubernetesClient, Outcome], Awaitable[None]]
@@ -283,7 +287,7 @@ async def arbiter_scenario(
     pair.hold("first", "PUT", "/sharedgroups/first/status", _step_json(GRANTED))
     pair.hold("release", "PUT", "/sharedgroups/release/status", _step_json(RELEASING))
     pair.hold("stop", "PUT", "/sharedgroups/stop/status", _step_json(STOPPED))
-    pair.hold("free", "PUT", "/sharedgroups/free/status", '"holders":[]')
+    pair.hold("free", "PUT", "/sharedgroups/free/status", lacking='"holders"')  # an empty list is left out
     pair.hold("status", "PATCH", "/models/status/status", '"True"')
     await asyncio.gather(
         *(owners.want(name) for name in QUEUED),
@@ -299,6 +303,8 @@ async def arbiter_scenario(
         await owners.until(name, lambda model: model.is_true(conditions.GRANTED))
     for name, step in (("release", RELEASING), ("stop", ""), ("free", "")):
         await owners.until_group(name, _step_is(step))
+    for name in (*HOLDERS, *QUEUED):
+        outcome.facts[f"{name} before"] = await owners.group(name)
     await pair.resume(outcome)
     for name in (*HOLDERS, *QUEUED):
         outcome.facts[name] = await owners.group(name)
@@ -341,9 +347,11 @@ def test_a_grant_of_a_device_that_another_model_holds_is_refused(arbiter: Outcom
 def test_every_other_step_of_a_turn_is_refused_too(arbiter: Outcome, step: str) -> None:
     """The new leader has made the step, so the resourceVersion is stale."""
     assert arbiter.statuses[step] == CONFLICT
-    group, turns = arbiter.facts[step], arbiter.facts["turns"]
+    group, before, turns = arbiter.facts[step], arbiter.facts[f"{step} before"], arbiter.facts["turns"]
     assert isinstance(group, SharedGroup)
+    assert isinstance(before, SharedGroup)
     assert isinstance(turns, dict)
+    assert group.status.holders == before.status.holders
     assert step == "first" or group.status.turn == turns[step]
 
 

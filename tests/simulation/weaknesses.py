@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 WEAKNESSES: Mapping[str, str] = {
     "a later deletion": "a deletion that did not happen, of a version still to come, hides the Model until it is written",
-    "a start that timed out": "a request that arrives while a start times out is never tried, and others wait behind it",
 }
 
 

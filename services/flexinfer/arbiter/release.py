@@ -42,9 +42,16 @@ class Freeing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def freeing(holder: Holder, since: float, state: ObservedState, now: float, settle_seconds: float) -> Freeing:
-    """Return how far the memory of a holder is that was seen `Stopped` at `since`."""
+    """Return how far the memory of a holder is that was seen `Stopped` at `since`.
+
+    A device is named by telemetry alone. Of a holder without one it is not known which device its engine had: where
+    telemetry has come since, all devices of the node count as its own.
+    """
     sample = state.gpus.get(holder.node)
-    if not holder.devices or _is_gone(holder.node, state):  # a device is named by telemetry alone
+    if not holder.devices and sample is not None:
+        every = tuple(HeldDevice(uuid=device.uuid) for device in sample.observed.devices)
+        holder = msgspec.structs.replace(holder, devices=every)
+    if not holder.devices or _is_gone(holder.node, state):
         due = since + settle_seconds
         return Freeing(free=True) if now >= due else Freeing(again=due)
     silent_at = max(since, sample.at if sample is not None else since) + STALE_SECONDS

@@ -31,6 +31,8 @@ from flexinfer.state.observed import ObservedState
 log = logging.getLogger(__name__)
 EAGER_SECONDS = 5.0
 """How long a new Pod is probed eagerly even if no request for it is known yet."""
+CONFIRM_SECONDS = 5.0
+"""How often the Pod of an engine that does not answer yet is read: a deletion that no watch reported ends the wait for it."""
 DRAINING, STEADY = 0.1, 1.0
 _SHARE, _SHORTEST, _LONGEST = 0.01, 0.005, 0.1
 _ADDRESS = 0.1
@@ -61,6 +63,7 @@ class _ProbeTarget(msgspec.Struct):
     healthy: bool = False
     failures: int = 0
     confirmed: bool = False
+    confirmed_at: float = 0.0
     draining: bool = False
     reported: _Reported | None = None
 
@@ -175,7 +178,7 @@ class _ProbeAttempt:
     async def run(self, *, draining: bool) -> None:
         """Confirm the address if need be, ask the engine, and report what is new."""
         target, backend = self.target, backends.find(self.model.spec.backend)
-        if backend is None or ((not target.confirmed or not target.pod.ip) and not await self._confirm()):
+        if backend is None or (self._is_unconfirmed() and not await self._confirm()):
             return
         if not target.pod.ip:
             return
@@ -192,6 +195,13 @@ class _ProbeAttempt:
             if not await self._confirm():
                 return
         self._report(self._detail(answer, good=good), requests, always=draining)
+
+    def _is_unconfirmed(self) -> bool:
+        """Tell whether the Pod must be read: its address is not known, or it may have been deleted while its engine loads."""
+        target = self.target
+        if not target.confirmed or not target.pod.ip:
+            return True
+        return not target.healthy and self.runtime.clock() - target.confirmed_at >= CONFIRM_SECONDS
 
     def _detail(self, answer: Answer, *, good: bool) -> str:
         if good or self.target.healthy:
@@ -218,7 +228,7 @@ class _ProbeAttempt:
         owned = any(owner.uid == meta.uid and owner.controller for owner in pod.metadata.owner_references)
         if not owned or facts.model_uid != meta.uid:
             return False
-        target.pod, target.confirmed = facts, bool(facts.ip)
+        target.pod, target.confirmed, target.confirmed_at = facts, bool(facts.ip), self.runtime.clock()
         return True
 
     async def _in_flight(self, root: str, backend: Backend, health: Answer) -> int | None:

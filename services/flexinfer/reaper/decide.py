@@ -42,6 +42,7 @@ OVERDUE_SECONDS = 1.0
 """How often a Model past its idleTimeout is decided again while it is loading or in use."""
 _NEWER_SECONDS = 0.5
 """Reports of the same request differ by less: the times of transport differ."""
+_IN_USE = (Reason.ACTIVE, Reason.REQUESTED)
 
 
 class RecordActivity(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +101,10 @@ def wanted_condition(item: ModelState, context: Context) -> Condition:
     if not model.spec.serverless.enabled:
         return _true(item, Reason.ALWAYS_ON, "serverless.enabled is false: always running")
     requested = has_new_request(item, context.state)
-    if failure is not None and not requested and not (item.demand.busy and item.was_retried):
+    # A retry is seen by a change of Wanted: what is Requested already becomes StartFailed first.
+    unseen = item.is_wanted and item.reason in _IN_USE and not item.was_retried
+    retried = requested or (item.demand.busy and item.was_retried)
+    if failure is not None and (unseen or not retried):
         return _failed(item, failure)
     if item.demand.busy or requested:
         return _requested(item, context)
@@ -118,7 +122,7 @@ def _failed(item: ModelState, failure: Condition) -> Condition:
 
 def _requested(item: ModelState, context: Context) -> Condition:
     """Return Wanted of a Model that a request waits for; its evidence is of when that was decided."""
-    if item.is_wanted and item.reason in (Reason.ACTIVE, Reason.REQUESTED):
+    if item.is_wanted and item.reason in _IN_USE:
         return _unchanged(item)
     return _true(item, Reason.REQUESTED, requested_message(item, context.clock_offset))
 

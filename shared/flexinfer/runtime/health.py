@@ -1,7 +1,8 @@
 """Health: /healthz, /readyz and /version of a process, on one port.
 
-What ready means is `readiness`'s; /readyz says why a process is not. Served on asyncio streams: three fixed responses need no web framework, and half of the components have no other use for
-one.
+What ready means is `readiness`'s; /readyz says why a process is not, and counts the unexpected errors of one that is.
+Served on asyncio streams: three fixed responses need no web framework, and half of the components have no other use
+for one.
 """
 
 import asyncio
@@ -32,13 +33,18 @@ class Health:
             return "".join(names)
         return "; ".join(f"{reason} ({', '.join(of)})" for reason, of in names.items())
 
+    def _failures(self) -> str:
+        """Return the unexpected errors of the components, as an addition to `ready`."""
+        counted = [(component.name, component.failures()) for component in self._components]
+        return "".join(f"; {name}: {failures}" for name, failures in counted if failures)
+
     def answer(self, path: str) -> tuple[int, str]:
         """Return HTTP status and body for a path."""
         if path == "/healthz":
             return 200, "ok"
         if path == "/readyz":
             reasons = self._reasons()
-            return (503, f"not ready: {reasons}") if reasons else (200, "ready")
+            return (503, f"not ready: {reasons}") if reasons else (200, f"ready{self._failures()}")
         if path == "/version":
             return 200, self._build
         return 404, "not found; paths are /healthz, /readyz and /version"

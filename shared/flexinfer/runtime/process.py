@@ -175,6 +175,7 @@ async def runtime_for(
                 random=random.random,
                 set_ready=readiness.set_ready,
                 report_problem=readiness.report_problem,
+                report_failure=readiness.report_failure,
                 spawn_background=spawn_background,
                 is_leader=lambda: True,
             ),

@@ -39,6 +39,7 @@ class Readiness:
         self._clock, self._timeout = clock, timeout
         self._started = False
         self._problems: dict[str, tuple[float, str]] = {}
+        self._failures, self._failed_key = 0, ""
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 -- the value itself
         """Set whether the component has seen everything once."""
@@ -54,6 +55,17 @@ class Readiness:
             return
         start = self._clock() if since is None else since
         self._problems[cause] = (min(start, self._problems.get(cause, (start,))[0]), problem)
+
+    def report_failure(self, key: str, _error: Exception) -> None:
+        """Count an unexpected error, which cost a key its decision or effect; the log has its traceback."""
+        self._failures, self._failed_key = self._failures + 1, key
+
+    def failures(self) -> str:
+        """Return how many unexpected errors there were since the start; empty if none."""
+        if not self._failures:
+            return ""
+        noun = "error" if self._failures == 1 else "errors"
+        return f"{self._failures} unexpected {noun}, the last on {self._failed_key}: see the log"
 
     def reason(self) -> str:
         """Return why it is not ready; empty if it is."""

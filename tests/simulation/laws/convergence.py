@@ -7,7 +7,6 @@ from flexinfer.api.model import Model
 from flexinfer.api.phase import Phase
 from flexinfer.api.reasons import Reason
 from tests.simulation.laws.base import Law
-from tests.simulation.weaknesses import shown
 
 
 class Convergence(Law):
@@ -21,8 +20,6 @@ class Convergence(Law):
             return frozenset({Phase.FAILED})
         wanted = model.condition(conditions.WANTED)
         if wanted is not None and wanted.reason in (Reason.START_FAILED, Reason.FIRST_START_FAILED):
-            return frozenset({Phase.FAILED})
-        if _has_timed_out(model) and not shown("a start that timed out"):
             return frozenset({Phase.FAILED})
         if not model.spec.serverless.enabled:
             return frozenset({Phase.READY})
@@ -55,11 +52,6 @@ class Convergence(Law):
                 self.report(_wrong(model, expected))
         if left := self._left(models):
             self.report(f"engines of Models that are idle still run: {left}")
-
-
-def _has_timed_out(model: Model) -> bool:
-    ready = model.condition(conditions.READY)
-    return ready is not None and ready.reason == Reason.LOADING_TIMEOUT
 
 
 def _wrong(model: Model, expected: frozenset[str]) -> str:

@@ -2,12 +2,8 @@
 
 from typing import Any
 
-from flexinfer.api import conditions
-from flexinfer.api.reasons import Reason
 from localkube.apiserver.watch_cache import Change
 from tests.simulation.laws.base import Law
-from tests.simulation.laws.facts import condition
-from tests.simulation.weaknesses import shown
 
 _SLACK = 6.0
 """For the control loop, a change of the leader, and the resync after a loss; in seconds."""
@@ -39,15 +35,8 @@ class Waits(Law):
         for waits in self._waits.values():
             waits.update(dict.fromkeys(waits, self.now))
 
-    def _has_timed_out(self) -> bool:
-        """Tell whether the start of a Model has timed out: others may wait for it."""
-        ready = (condition(model, conditions.READY) for model in self.checker.models.values())
-        return any(said.get("reason") == Reason.LOADING_TIMEOUT for said in ready)
-
     def passes(self) -> None:
         """Judge how long each Model waits."""
-        if not shown("a start that timed out") and self._has_timed_out():
-            self.restarts()
         for uid, waits in self._waits.items():
             for (kind, reason), since in waits.items():
                 waited = self.now - since

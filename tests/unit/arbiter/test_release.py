@@ -125,6 +125,13 @@ def test_a_node_that_never_had_telemetry_is_free_some_seconds_after_the_pod_was_
     assert steps(still, NOW + 60) == []
 
 
+def test_telemetry_that_came_during_a_turn_counts_for_a_holder_whose_device_is_not_known() -> None:
+    """It was granted while the node had none."""
+    used = later(stopped(named=False), NOW + 1, sample(6000, process(used_mb=6000)))
+    assert steps(used, NOW + 9) == []
+    assert steps(later(used, NOW + 10, sample(0)), NOW + 10) == FREE
+
+
 @pytest.mark.parametrize(
     "gone",
     [

@@ -16,7 +16,7 @@ from flexinfer.events.workload import pod_facts
 from flexinfer.launcher.engine_client import Answer, Ask
 from flexinfer.launcher.manifests import engine_pod, template
 from flexinfer.launcher.memory import EngineProbed, Memory, remember
-from flexinfer.launcher.probe import STEADY, Prober
+from flexinfer.launcher.probe import CONFIRM_SECONDS, STEADY, Prober
 from flexinfer.runtime.kubernetes.api import PODS
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
@@ -208,6 +208,18 @@ def test_a_pod_that_was_deleted_is_reported() -> None:
     watched(bench, (0.5, vanishes), (1, end))
     assert bench.reported[-1].gone
     assert bench.reported[-1].pod is None
+
+
+def test_a_pod_that_was_deleted_while_its_engine_loads_is_reported() -> None:
+    """No watch may ever report it: a Pod that came and went between two of its messages."""
+    bench = Bench(a_start(ready=("False", Reason.LOADING)))
+    bench.answer = lambda _url: REFUSED
+    watched(
+        bench,
+        (0.5, lambda: bench.world.things.pop(("pods", "default", "llama-0"))),
+        (CONFIRM_SECONDS + 1, end),
+    )
+    assert bench.reported[-1].gone
 
 
 def test_a_draining_engine_is_asked_at_once_for_its_requests_in_flight() -> None:

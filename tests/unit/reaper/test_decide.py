@@ -345,6 +345,30 @@ def test_a_failed_start_is_idle_after_a_change_of_the_spec() -> None:
     )
 
 
+def test_a_request_that_arrives_while_a_start_times_out_is_a_retry_of_its_own() -> None:
+    """The failure is published first: a Wanted that stays Requested would show the launcher no retry."""
+    failed = (
+        *GATES,
+        ("Wanted", "True", Reason.REQUESTED),
+        "Granted",
+        ("Ready", "False", Reason.LOADING_TIMEOUT),
+    )
+    loading = (*GATES, ("Wanted", "True", Reason.REQUESTED), "Granted", ("Ready", "False", Reason.LOADING))
+    before, after = a_model(conditions=loading), a_model(conditions=failed, version=2)
+    state = later(a_state(before, HEARTBEAT), NOW + 9, events.ModelObserved(model=after))
+    state = later(state, NOW + 10, wake(after), activity(after))
+    assert changes(state, NOW + 10) == {"default/llama": ("False", Reason.START_FAILED)}
+    stopped = (
+        *GATES,
+        ("Wanted", "False", Reason.START_FAILED),
+        "Granted",
+        ("Ready", "False", Reason.LOADING_TIMEOUT),
+    )
+    state = later(state, NOW + 11, events.ModelObserved(model=a_model(conditions=stopped, version=3)))
+    state = later(state, NOW + 12, wake(after), activity(after))
+    assert changes(state, NOW + 12) == {"default/llama": ("True", Reason.REQUESTED)}
+
+
 def test_a_model_requested_after_a_failure_stays_wanted_while_a_request_waits() -> None:
     """The failure is older than the request, so it is not that start's.
 

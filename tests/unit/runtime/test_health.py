@@ -92,6 +92,19 @@ def test_a_process_of_several_components_says_which_are_not_ready() -> None:
     assert scene.readyz() == (503, "not ready: NATS is not connected (for 31s) (placer, reaper)")
 
 
+def test_unexpected_errors_are_counted_and_end_no_readiness() -> None:
+    """One Model's poison is no reason to stop serving the others; its key and the log tell where to look."""
+    component = Readiness("launcher", lambda: 0.0)
+    component.set_ready(True)
+    health = Health("build", [component])
+    assert health.answer("/readyz") == (200, "ready")
+    component.report_failure("default/a", ValueError("not a number"))
+    assert health.answer("/readyz") == (
+        200,
+        "ready; launcher: 1 unexpected error, the last on default/a: see the log",
+    )
+
+
 def test_any_other_path_is_answered_with_the_paths() -> None:
     """No documentation is needed."""
     expected = (404, "not found; paths are /healthz, /readyz and /version")
