@@ -199,11 +199,17 @@ def _write(item: ModelState, memory: Memory, condition: Condition) -> WriteStatu
     changed = not conditions.same(item.wanted, condition)
     if last is None or (written is not None and last <= written + _NEWER_SECONDS):
         status = WantedStatus(condition=condition, last_active_time=model.status.last_active_time)
-        return WriteStatus(model=model, status=status) if changed else None
+        return WriteStatus(model=model, status=status, gates=_gates(condition)) if changed else None
     if not changed and written is not None and last - written < WRITE_SECONDS:
         return None
     status = WantedStatus(condition=condition, last_active_time=MonotonicTime(last))
-    return RecordActivity(write=WriteStatus(model=model, status=status, quiet=not changed), last=last)
+    write = WriteStatus(model=model, status=status, gates=_gates(condition), quiet=not changed)
+    return RecordActivity(write=write, last=last)
+
+
+def _gates(condition: Condition) -> tuple[str, ...]:
+    """Return the conditions that a status depends on: an engine that began to load meanwhile is not idle."""
+    return (conditions.READY,) if condition.reason == Reason.IDLE else ()
 
 
 def _recheck_at(item: ModelState, condition: Condition, now: float) -> float | None:

@@ -11,6 +11,8 @@ from flexinfer.api import conditions
 from flexinfer.api.model import Model
 from flexinfer.state.observed import HEARTBEAT_GAP, ObservedState
 
+LATE_SECONDS = 7.5
+"""Seconds after which the next heartbeat of a proxy is late: what it reports may be late too, and is waited for."""
 VANISHED_SECONDS = 60.0
 """How long a proxy that went silent without a shutdown message keeps idle time from counting.
 
@@ -74,6 +76,9 @@ def _observing_since(state: ObservedState, now: float) -> tuple[float | None, fl
     running = [proxy for proxy in state.proxies.values() if not proxy.final]
     heard = [proxy.since for proxy in running if now - proxy.last <= HEARTBEAT_GAP]
     vanished = [proxy.last + VANISHED_SECONDS for proxy in running if now - proxy.last > HEARTBEAT_GAP]
+    late = [proxy.last for proxy in running if LATE_SECONDS < now - proxy.last <= HEARTBEAT_GAP]
+    if late:
+        return None, now + 1.0
     pending = [until for until in vanished if until > now]
     if pending or not heard:
         return None, max(pending, default=None)

@@ -193,10 +193,26 @@ def test_a_hint_for_a_deleted_namesake_starts_nothing() -> None:
 def test_a_model_scales_to_zero_after_its_idle_timeout() -> None:
     """Not a moment before, and the decision is due again then."""
     model = a_model(conditions=SERVING, serverless={"idle_timeout": "10s"})
-    state = a_state(model, HEARTBEAT)
+    state = later(a_state(model, HEARTBEAT), NOW + 5, HEARTBEAT)
     assert changes(state, NOW + 9.9) == {}
     assert RequeueAt(NOW + 10) in list(decide(state, CLOCK, NOW + 9.9))
     assert changes(state, NOW + 10) == {"default/llama": ("False", Reason.IDLE)}
+
+
+def test_a_late_heartbeat_is_waited_for_before_a_model_is_scaled_to_zero() -> None:
+    """What the proxy reports is as late: a reaper that was suspended, or a message that is on its way."""
+    model = a_model(conditions=SERVING, serverless={"idle_timeout": "10s"})
+    state = a_state(model, HEARTBEAT)
+    assert changes(state, NOW + 10) == {}
+    assert RequeueAt(NOW + 11) in list(decide(state, CLOCK, NOW + 10))
+    assert changes(later(state, NOW + 10.5, HEARTBEAT), NOW + 11) == {"default/llama": ("False", Reason.IDLE)}
+
+
+def test_scaling_to_zero_depends_on_ready() -> None:
+    """An engine that began to load since the decision is not idle: the write is decided again."""
+    model = a_model(conditions=SERVING, serverless={"idle_timeout": "5s"})
+    [write] = writes(later(a_state(model, HEARTBEAT), NOW + 5, HEARTBEAT), NOW + 6)
+    assert write.gates == (conditions.READY,)
 
 
 def test_the_idle_message_names_the_last_request_and_its_proxy() -> None:
@@ -207,6 +223,8 @@ def test_the_idle_message_names_the_last_request_and_its_proxy() -> None:
         activity(model, proxy="proxy-0", idle_seconds=1.0, waiting=0),
     )
     state = later(a_state(model, HEARTBEAT), NOW + 5, HEARTBEAT, *reports)
+    heartbeats = [events.ProxyObserved(proxy=proxy) for proxy in ("p", "proxy-0", "proxy-1")]
+    state = later(state, NOW + 10, *heartbeats)
     assert message(state, NOW + 14) == (
         "idle for 10s (last request 12:00:04 by proxy-0); the next request starts it"
     )
@@ -219,15 +237,15 @@ def test_the_idle_message_reads_the_status_for_what_no_proxy_reported_since() ->
     """As after a restart of the reaper."""
     model = a_model(conditions=SERVING, serverless={"idle_timeout": "10s"})
     status = msgspec.structs.replace(model.status, last_active_time="2026-11-24T11:58:09Z")
-    state = a_state(msgspec.structs.replace(model, status=status), HEARTBEAT)
+    state = later(a_state(msgspec.structs.replace(model, status=status), HEARTBEAT), NOW + 5, HEARTBEAT)
     assert message(state, NOW + 10) == "idle for 10s (last request 11:58:09); the next request starts it"
 
 
 def test_a_model_without_requests_is_idle_since_its_initial_start() -> None:
     """There is no request to name."""
     model = a_model(conditions=INITIAL, serverless={"idle_timeout": "10s"})
-    state = a_state(model, HEARTBEAT)
-    assert message(state, NOW + 1) == "active; scales to zero after 10s without requests"
+    state = later(a_state(model, HEARTBEAT), NOW + 5, HEARTBEAT)
+    assert message(state, NOW + 6) == "active; scales to zero after 10s without requests"
     assert message(state, NOW + 10) == (
         "idle for 10s (no request since its initial start); the next request starts it"
     )
@@ -236,7 +254,7 @@ def test_a_model_without_requests_is_idle_since_its_initial_start() -> None:
 def test_an_idle_model_keeps_its_message() -> None:
     """A report that comes late, or another clock, changes no word of it."""
     model = a_model(conditions=SERVING, serverless={"idle_timeout": "10s"})
-    state = a_state(model, HEARTBEAT)
+    state = later(a_state(model, HEARTBEAT), NOW + 5, HEARTBEAT)
     [write] = writes(state, NOW + 10)
     state = later(state, NOW + 10, *_written(write))
     state = later(state, NOW + 11, activity(model, proxy="q", waiting=0))
@@ -300,7 +318,7 @@ def test_a_proxy_that_vanished_keeps_models_running_for_a_minute() -> None:
 def test_a_reconnection_restarts_the_idle_time() -> None:
     """What was published meanwhile is unknown."""
     model = a_model(conditions=SERVING, serverless={"idle_timeout": "5s"})
-    state = a_state(model, HEARTBEAT, connected=NOW + 4)
+    state = later(a_state(model, HEARTBEAT, connected=NOW + 4), NOW + 5, HEARTBEAT)
     assert changes(state, NOW + 6) == {}
     assert changes(state, NOW + 9) == {"default/llama": ("False", Reason.IDLE)}
 
