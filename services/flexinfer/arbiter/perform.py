@@ -125,12 +125,8 @@ async def _grant(
     runtime: Runtime, action: Grant, current: SharedGroup, telemetry: Telemetry
 ) -> Sequence[AnyEvent]:
     """Grant the devices to a Model that may still hold them, if no other Model holds them: grants on one node one after the other."""
-    async with telemetry.granting(_node(action.model)):
+    async with telemetry.granting(action.model.assigned_node):
         return await _grant_alone(runtime, action, current, telemetry)
-
-
-def _node(model: Model) -> str:
-    return model.status.placement.node if model.status.placement is not None else ""
 
 
 async def _grant_alone(
@@ -145,8 +141,8 @@ async def _grant_alone(
     replies: list[AnyEvent] = [events.ModelObserved(model=model), events.GroupObserved(group=current)]
     if current.status.holders or current.deleting or not current.initialized:
         return replies
-    node = _node(model)
-    if not may_hold(model) or model.spec.group != current.name or node != _node(action.model):
+    node = model.assigned_node
+    if not may_hold(model) or model.spec.group != current.name or node != action.model.assigned_node:
         return replies
     if held_by_another(model, current, groups.items, telemetry.nodes):
         return [*replies, *(events.GroupObserved(group=group) for group in groups.items)]

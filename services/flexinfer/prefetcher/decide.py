@@ -26,7 +26,7 @@ from flexinfer.prefetcher import messages, status
 from flexinfer.prefetcher.memory import Memory
 from flexinfer.prefetcher.plan import CHECK, FETCH, Plan, PrefetchSettings, plan_of
 from flexinfer.prefetcher.report import failure_cause, report_of
-from flexinfer.prefetcher.slots import MOST_CHECKS, has_slot, node_of
+from flexinfer.prefetcher.slots import MOST_CHECKS, has_slot
 from flexinfer.sources import Volume
 from flexinfer.state import actions
 from flexinfer.state.actions import RequeueAt, WriteStatus
@@ -165,7 +165,9 @@ def _ensure(model: Model, plan: Plan, state: ObservedState, memory: Memory, now:
     if now < due:
         yield RequeueAt(due)
     elif plan.kind == CHECK and plan.digest and not has_slot(model, state):
-        condition = status.false(model, Reason.CHECK_QUEUED, messages.queued(node_of(model), MOST_CHECKS))
+        condition = status.false(
+            model, Reason.CHECK_QUEUED, messages.queued(model.assigned_node, MOST_CHECKS)
+        )
         yield from status.write(model, plan, condition, status.JobProgress(phase="Queued"))
     else:
         yield EnsureJob(model=model, digest=plan.digest, kind=plan.kind)

@@ -18,19 +18,14 @@ MOST_CHECKS = 4
 """Each is a process that reads a volume; 60 at once leave the node no time for engines."""
 
 
-def node_of(model: Model) -> str:
-    """Return the node that a Model's Jobs run on; empty if it has none."""
-    return model.status.placement.node if model.status.placement is not None else ""
-
-
 def has_slot(model: Model, state: ObservedState) -> bool:
     """Tell whether a Model may create a check Job: it holds a slot, or one is free for it."""
     return _state_of(state.effective(model.key)) == Reason.CHECKING or _is_next(model, state)
 
 
 def _is_next(model: Model, state: ObservedState) -> bool:
-    free = MOST_CHECKS - len(_on_node(state, node_of(model), Reason.CHECKING) - {model.key})
-    ahead = _queue(state, node_of(model))
+    free = MOST_CHECKS - len(_on_node(state, model.assigned_node, Reason.CHECKING) - {model.key})
+    ahead = _queue(state, model.assigned_node)
     return ahead.index(model.key) < free if model.key in ahead else len(ahead) < free
 
 
@@ -39,11 +34,11 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
     for key in touches_its_model(before, after, event):
         yield key
         old, new = before.effective(key), after.effective(key)
-        if old is not None and (_state_of(old), node_of(old)) != (
+        if old is not None and (_state_of(old), old.assigned_node) != (
             _state_of(new),
-            node_of(new) if new is not None else "",
+            new.assigned_node if new is not None else "",
         ):
-            for node in {node_of(old), node_of(new) if new is not None else ""}:
+            for node in {old.assigned_node, new.assigned_node if new is not None else ""}:
                 yield from _queue(after, node)[:MOST_CHECKS]
 
 
@@ -69,7 +64,7 @@ def _on_node(state: ObservedState, node: str, reason: Reason) -> frozenset[str]:
         key
         for key in state.with_reason(conditions.CACHED, reason)
         if (model := state.effective(key)) is not None
-        and node_of(model) == node
+        and model.assigned_node == node
         and _state_of(model) == reason
     )
 

@@ -63,7 +63,7 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def node(self) -> str:
         """The node that the Model is scheduled to, or empty."""
-        return self.model.status.placement.node if self.model.status.placement is not None else ""
+        return self.model.assigned_node
 
     @property
     def start_failure(self) -> Condition | None:

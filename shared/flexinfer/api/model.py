@@ -260,6 +260,11 @@ class Model(Resource, frozen=True, kw_only=True):
         """Whether its deletion was requested."""
         return self.metadata.deletion_timestamp is not None
 
+    @property
+    def assigned_node(self) -> str:
+        """The node of its placement, whatever Placed says; empty if there is none."""
+        return self.status.placement.node if self.status.placement is not None else ""
+
     def condition(self, kind: str) -> Condition | None:
         """Return the condition of that type, of any generation, or None."""
         return conditions.find(self.status.conditions, kind)

@@ -66,7 +66,7 @@ def labels(model: Model, component: str, manager: str) -> dict[str, str]:
 
 def where(model: Model) -> Json:
     """Return what keeps a Pod on the Model's node; `nodeName` would bypass the scheduler and is never set."""
-    node = model.status.placement.node if model.status.placement else ""
+    node = model.assigned_node
     spec: Json = {"tolerations": [dict(t) for t in TOLERATIONS]} if model.spec.devices else {}
     if model.spec.node_selector:
         spec["nodeSelector"] = dict(model.spec.node_selector)
