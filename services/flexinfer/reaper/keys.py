@@ -6,6 +6,7 @@ from flexinfer.api import conditions
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events.events import AnyEvent
+from flexinfer.reaper.demand import LATE_SECONDS
 from flexinfer.reaper.memory import ActivityWritten, Fact
 from flexinfer.state.observed import ObservedState, ProxyHeartbeat
 from flexinfer.state.touched import touches_group_members, touches_its_model
@@ -17,7 +18,7 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
     if key is not None:
         yield key
         yield from _queued_behind(before.effective(key), after.effective(key), after)
-    if _gaps(before) != _gaps(after):
+    if before.proxies is not after.proxies and _any_heard_again(before, after):
         yield from after.models
     yield from touches_group_members(before, after, event)
 
@@ -32,7 +33,7 @@ def _queued_behind(before: Model | None, after: Model | None, state: ObservedSta
     if _start(before) == _start(after):
         return
     queued = state.with_reason(conditions.WANTED, Reason.FIRST_START_QUEUED)
-    for node in {_node(model) for model in (before, after) if model is not None}:
+    for node in {model.assigned_node for model in (before, after) if model is not None}:
         yield from (key for key in queued if key in state.on_node(node))
 
 
@@ -42,17 +43,16 @@ def _start(model: Model | None) -> tuple[object, ...] | None:
         return None
     current = [model.condition(kind) for kind in (conditions.WANTED, conditions.READY)]
     statuses = [(c.status, c.reason, c.observed_generation) if c is not None else None for c in current]
-    return (model.uid, model.deleting, model.metadata.generation, _node(model), *statuses)
+    return (model.uid, model.deleting, model.metadata.generation, model.assigned_node, *statuses)
 
 
-def _node(model: Model) -> str:
-    return model.status.placement.node if model.status.placement is not None else ""
+def _any_heard_again(before: ObservedState, after: ObservedState) -> bool:
+    """Tell whether a proxy began, ended, or was late: a heartbeat that is on time alters no decision."""
+    if before.proxies.keys() != after.proxies.keys():
+        return True
+    return any(_is_news(before.proxies[name], heartbeat) for name, heartbeat in after.proxies.items())
 
 
-def _gaps(state: ObservedState) -> dict[str, tuple[float, bool]]:
-    """Return since when each proxy is heard without a gap: a heartbeat alone changes nothing of it."""
-
-    def seen(heartbeat: ProxyHeartbeat) -> tuple[float, bool]:
-        return (heartbeat.since, heartbeat.final)
-
-    return {proxy: seen(heartbeat) for proxy, heartbeat in state.proxies.items()}
+def _is_news(before: ProxyHeartbeat, after: ProxyHeartbeat) -> bool:
+    late = after.last - before.last > LATE_SECONDS
+    return late or (before.since, before.final) != (after.since, after.final)
