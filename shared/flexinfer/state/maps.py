@@ -52,17 +52,18 @@ class TreeMap(Generic[K, V]):
     """
 
     def __init__(self, original: Mapping[K, V]) -> None:
-        self._original = original if isinstance(original, Map) else Map(original)
+        self._original = original
         self._draft: MapMutation[K, V] | None = None
 
-    def read(self) -> "Map[K, V] | MapMutation[K, V]":
+    def read(self) -> "Mapping[K, V] | MapMutation[K, V]":
         """Return the map with all changes."""
         return self._original if self._draft is None else self._draft
 
     def write(self) -> "MapMutation[K, V]":
         """Return the map to change it."""
         if self._draft is None:
-            self._draft = self._original.mutate()
+            original = self._original if isinstance(self._original, Map) else Map(self._original)
+            self._draft = original.mutate()
         return self._draft
 
     def drop(self, key: K) -> None:
