@@ -5,38 +5,19 @@ components on it. Every call first lets other tasks run, as a request over the n
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
-from flexinfer.runtime.kubernetes.api import (
-    AlreadyExistsError,
-    ApiError,
-    Change,
-    ConflictError,
-    ExpiredError,
-    ForbiddenError,
-    InvalidError,
-    Kind,
-    Listing,
-    NotFoundError,
-    UnavailableError,
-)
+from flexinfer.runtime.kubernetes.api import Change, Kind, Listing, NotFoundError
+from flexinfer.runtime.kubernetes.errors import Status, error_of_status
 from localkube.apiserver.errors import ApiError as StoreError
 from localkube.apiserver.requests import DeleteOptions, Options, Patch, Query
 from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.store import Store
 
 T = TypeVar("T")
-_BY_CODE: Mapping[int, type[ApiError]] = {
-    400: InvalidError,
-    403: ForbiddenError,
-    404: NotFoundError,
-    409: ConflictError,
-    410: ExpiredError,
-    422: InvalidError,
-}
 
 
 class StoreCluster:
@@ -156,9 +137,7 @@ class StoreCluster:
         try:
             return call()
         except StoreError as error:
-            if error.reason == "AlreadyExists":
-                raise AlreadyExistsError(error.message, error.code) from error
-            raise _BY_CODE.get(error.code, UnavailableError)(error.message, error.code) from error
+            raise error_of_status(Status(error.message, error.reason, error.code)) from error
 
 
 def _typed(kind: Kind[T], plain: Object) -> T:

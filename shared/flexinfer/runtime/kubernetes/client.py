@@ -29,7 +29,7 @@ from flexinfer.runtime.kubernetes.api import (
     UnavailableError,
 )
 from flexinfer.runtime.kubernetes.credentials import AccessError
-from flexinfer.runtime.kubernetes.errors import Status, error_in_watch, error_of
+from flexinfer.runtime.kubernetes.errors import Status, error_of, error_of_status
 from flexinfer.runtime.readiness import ProblemReporter, no_reporter
 
 log = logging.getLogger(__name__)
@@ -287,7 +287,7 @@ def _name_of(body: Mapping[str, object]) -> str:
 def _change(kind: Kind[T], line: bytes) -> Change[T]:
     event = _parsed(line, _WatchLine)
     if event.type == "ERROR":
-        raise error_in_watch(_parsed(event.object, Status))
+        raise error_of_status(_parsed(event.object, Status))
     version = _parsed(event.object, _Versioned).metadata.resource_version
     object_ = None if event.type == "BOOKMARK" else _readable(kind, event.object)
     return Change(event.type, object_, version)

@@ -41,13 +41,13 @@ def error_of(code: int, answer: bytes, headers: Mapping[str, str]) -> ApiError:
         status = msgspec.json.decode(answer, type=Status)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         status = Status(message=answer[:200].decode(errors="replace") or f"HTTP {code}")
-    if status.reason == "AlreadyExists":
-        return AlreadyExistsError(status.message, code)
     after = headers.get("Retry-After", "")
     wait = float(after) if after.isdigit() else None
-    return _BY_CODE.get(code, UnavailableError)(status.message, code, retry_after=wait)
+    return error_of_status(msgspec.structs.replace(status, code=code), wait)
 
 
-def error_in_watch(status: Status) -> ApiError:
-    """Return the error that ends a watch."""
-    return _BY_CODE.get(status.code, UnavailableError)(status.message, status.code)
+def error_of_status(status: Status, retry_after: float | None = None) -> ApiError:
+    """Return the error that a Status object means, in a response or in a watch."""
+    if status.reason == "AlreadyExists":
+        return AlreadyExistsError(status.message, status.code)
+    return _BY_CODE.get(status.code, UnavailableError)(status.message, status.code, retry_after=retry_after)
