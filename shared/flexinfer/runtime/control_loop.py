@@ -11,7 +11,7 @@ costs its key a back-off and never the process. What runs and waits is `work_que
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Generic, TypeAlias
 
 import msgspec
@@ -162,17 +162,23 @@ class ControllerLoop(Generic[A, F, M]):
         """Apply an observation; what it touches is dirty."""
         before, after = self._state, apply_events(self._state, [observation])
         self._state = after
-        touched = self._controller.touched(before, after, observation.event)
-        self._queue.touch(sorted(set(touched)))
+        touched = self._touch(before, observation.event)
         if after.deleted_versions is not before.deleted_versions:
-            self._forget(before, after)
+            self._forget(before, touched)
 
-    def _forget(self, before: ObservedState, after: ObservedState) -> None:
-        """Drop what belongs to the Model that one event deleted."""
-        for uid in after.deleted_versions.keys() - before.deleted_versions.keys():
+    def _touch(self, before: ObservedState, event: AnyEvent, but: str = "") -> list[str]:
+        """Make what an event touches dirty, one key aside; returns those keys."""
+        keys = sorted(set(self._controller.touched(before, self._state, event)) - {but})
+        self._queue.touch(keys)
+        return keys
+
+    def _forget(self, before: ObservedState, touched: Iterable[str]) -> None:
+        """Drop what belongs to what one event deleted, which it touched."""
+        for uid in self._state.deleted_versions.keys() - before.deleted_versions.keys():
             self._memory = self._controller.forget(self._memory, uid)
-        for key in [key for key in before.models if key not in after.models]:
-            self._queue.forget(key)
+        for key in touched:
+            if key in before.models and key not in self._state.models:
+                self._queue.forget(key)
 
     def _resync(self, snapshot: Sequence[Observation]) -> None:
         """Replace the state by a replay, and decide on everything."""
@@ -204,8 +210,7 @@ class ControllerLoop(Generic[A, F, M]):
         model = self._state.models.get(key)
         before, self._state = self._state, settle(self._state, key)
         if model is not None:
-            event = events.ModelObserved(model=model)
-            self._queue.touch(sorted(set(self._controller.touched(before, self._state, event))))
+            self._touch(before, events.ModelObserved(model=model))
 
     def _refetch_if_older(self, hint: events.StatusChanged) -> None:
         """GET a Model whose status was written, unless that version was observed."""
@@ -268,9 +273,7 @@ class ControllerLoop(Generic[A, F, M]):
             return
         model = written(write)
         before, self._state = self._state, assume(self._state, model)
-        event = events.ModelObserved(model=model)
-        touched = set(self._controller.touched(before, self._state, event)) - {write.key}
-        self._queue.touch(sorted(touched))
+        self._touch(before, events.ModelObserved(model=model), but=write.key)
 
     async def _perform(self, started: _Started[A], attempt: Attempt[A | WriteStatus]) -> None:
         key, action = started.key, started.action

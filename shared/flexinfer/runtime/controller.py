@@ -106,33 +106,6 @@ def stateless(
     return decide_without_memory
 
 
-EVERYTHING = "*"
-"""The one key of a component that decides on everything at once."""
-
-
-def on_everything(
-    decide: Callable[[ObservedState, float], Iterable[A | WriteStatus | RequeueAt]],
-) -> Callable[[ObservedState, None, str, float], Iterable[A | WriteStatus | RequeueAt]]:
-    """Return a decision on everything at once in the form that a controller calls."""
-
-    def decide_on_everything(
-        state: ObservedState, _memory: None, _key: str, now: float
-    ) -> Iterable[A | WriteStatus | RequeueAt]:
-        return decide(state, now)
-
-    return decide_on_everything
-
-
-def everything(_state: ObservedState) -> Iterable[str]:
-    """Return the one key."""
-    return (EVERYTHING,)
-
-
-def touches_everything(before: ObservedState, after: ObservedState, _event: AnyEvent) -> Iterable[str]:
-    """Return the one key, unless the event changed nothing."""
-    return () if after is before else (EVERYTHING,)
-
-
 def is_event(reply: AnyEvent | F) -> TypeGuard[AnyEvent]:
     """Tell an event from a fact of the component's own."""
     return isinstance(reply, Event)

@@ -19,8 +19,6 @@ from flexinfer.runtime.control_loop import run_controller
 from flexinfer.runtime.controller import (
     Controller,
     Remember,
-    everything,
-    on_everything,
     stateless,
 )
 from flexinfer.runtime.kubernetes.api import ConflictError, Kind, UnavailableError
@@ -78,8 +76,8 @@ class Recorder:
         """Return it as a controller without memory."""
         return Controller(
             name="test",
-            decide=on_everything(self.decide),
-            keys=everything,
+            decide=stateless(lambda state, _key, now: self.decide(state, now)),
+            keys=lambda _state: ("*",),
             touched=lambda _before, _after, _event: ("*",),
             perform=self.perform,
             subscriptions=Subscriptions(),
@@ -302,7 +300,7 @@ def test_facts_of_the_component_are_folded_into_its_memory_and_forgotten_with_th
         memory=(),
         remember=lambda memory, fact, _at: (*memory, fact.what),
         forget=lambda _memory, _uid: (),
-        keys=everything,
+        keys=lambda _state: ("*",),
         touched=lambda _before, _after, _event: ("*",),
         touched_by=lambda _state, _fact: ("*",),
         companions=(companion,),
