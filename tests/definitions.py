@@ -38,12 +38,17 @@ def the_group_crd() -> Object:
     return crd
 
 
+def the_crds() -> tuple[Object, ...]:
+    """Return every CustomResourceDefinition of this repository."""
+    return the_crd(), the_group_crd()
+
+
 @cache
 def a_registry() -> Registry:
     """Return a registry that serves Models and SharedGroups."""
     registry = builtin_registry()
-    registry.install(the_crd())
-    registry.install(the_group_crd())
+    for crd in the_crds():
+        registry.install(crd)
     return registry
 
 

@@ -10,11 +10,12 @@ import msgspec
 from flexinfer.api import conditions, kube
 from flexinfer.api.conditions import Condition
 from flexinfer.api.groupversion import API_VERSION, KIND
-from flexinfer.api.model import Metadata, Model
+from flexinfer.api.model import Metadata, Model, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.services import OWNERS
 from flexinfer.api.sharedgroup import (
     INITIALIZED,
+    HeldDevice,
     Holder,
     SharedGroup,
     SharedGroupSpec,
@@ -26,7 +27,6 @@ from flexinfer.runtime.kubernetes.client import KubernetesClient
 
 NAMESPACES: Kind[Any] = Kind("v1", "Namespace", "namespaces", msgspec.Raw, namespaced=False)
 _TIMEOUT = 30.0
-PLACEMENT = {"node": "nowhere", "vendor": "nvidia", "devices": ["GPU-0"]}
 
 
 class Owners:
@@ -99,8 +99,10 @@ class Owners:
         await self._cluster.apply(MODELS, self._namespace, body, manager=manager, subresource="status")
 
     async def prepare(self, name: str) -> None:
-        """Set Placed and Cached to True."""
-        await self.write_condition(name, conditions.PLACED, "True", Reason.PLACED, placement=PLACEMENT)
+        """Set Placed and Cached to True, on a node of the shared group's own that does not exist: its Pod stays Pending."""
+        node = f"node-{(await self.model(name)).spec.group or name}"
+        placement = {"node": node, "vendor": "nvidia", "devices": ["GPU-0"]}
+        await self.write_condition(name, conditions.PLACED, "True", Reason.PLACED, placement=placement)
         await self.write_condition(name, conditions.CACHED, "True", Reason.CACHED)
 
     async def want(self, name: str, wanted: str = "True") -> None:
@@ -111,7 +113,9 @@ class Owners:
     async def turn(self, name: str, group: str, turn: int, step: str) -> None:
         """Write a step of a turn to the group's SharedGroup, and Granted to its holder."""
         model = await self.model(name)
-        holder = Holder(model=name, uid=model.uid, turn=turn, step=step)
+        devices = tuple(HeldDevice(uuid=device) for device in (model.status.placement or Placement()).devices)
+        node = model.assigned_node
+        holder = Holder(model=name, uid=model.uid, turn=turn, step=step, node=node, devices=devices)
         await self.write_group(group, SharedGroupStatus(turn=turn, holders=(holder,)))
         granted = ("True", Reason.GRANTED) if step == "Granted" else ("False", Reason.RELEASED)
         state = "Holding" if step == "Granted" else "Releasing"
@@ -141,24 +145,39 @@ class Owners:
         await self.write_condition(name, conditions.READY, "False", Reason.STOPPED, backend={"turn": turn})
 
     async def until(self, name: str, predicate: Callable[[Model], object]) -> Model:
-        """Wait until a predicate holds for a Model."""
-        async with asyncio.timeout(_TIMEOUT):
-            while not predicate(model := await self.model(name)):
-                await asyncio.sleep(0.03)
-            return model
+        """Wait until a predicate holds for a Model; raise AssertionError with its status otherwise."""
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                while not predicate(model := await self.model(name)):
+                    await asyncio.sleep(0.03)
+                return model
+        except TimeoutError:
+            raise AssertionError(await self._statuses(name)) from None
 
     async def until_pod(self, name: str, predicate: Callable[[kube.Pod | None], object]) -> kube.Pod | None:
-        """Wait until a predicate holds for the Pod of a Model."""
-        async with asyncio.timeout(_TIMEOUT):
-            while not predicate(pod := await self.pod(name)):
-                await asyncio.sleep(0.03)
-            return pod
+        """Wait until a predicate holds for the Pod of a Model; raise AssertionError with its status otherwise."""
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                while not predicate(pod := await self.pod(name)):
+                    await asyncio.sleep(0.03)
+                return pod
+        except TimeoutError:
+            raise AssertionError(await self._statuses(name)) from None
 
     async def until_group(
         self, group: str, predicate: Callable[[SharedGroup | None], object]
     ) -> SharedGroup | None:
-        """Wait until a predicate holds for the SharedGroup of a group."""
-        async with asyncio.timeout(_TIMEOUT):
-            while not predicate(current := await self.group(group)):
-                await asyncio.sleep(0.03)
-            return current
+        """Wait until a predicate holds for the SharedGroup of a group; raise AssertionError with it otherwise."""
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                while not predicate(current := await self.group(group)):
+                    await asyncio.sleep(0.03)
+                return current
+        except TimeoutError:
+            raise AssertionError(f"the SharedGroup after {_TIMEOUT} s: {await self.group(group)}") from None
+
+    async def _statuses(self, name: str) -> str:
+        """Return the status of a Model and of its Pod, for the message of a failure."""
+        pod = await self.pod(name)
+        status = msgspec.json.encode((await self.model(name)).status).decode()
+        return f"{name} after {_TIMEOUT} s: {status}; its Pod: {msgspec.json.encode(pod).decode()}"

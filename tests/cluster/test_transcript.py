@@ -15,7 +15,7 @@ import pytest
 from localkube.apiserver.builtin_resources import builtin_registry
 from tests.apiserver import ApiServer, control_plane_api, kill_local_api, start_local_api
 from tests.cluster.transcript import STEPS, Step
-from tests.definitions import the_crd
+from tests.definitions import the_crds
 from tests.instance import BIN, Running
 
 MASKS = (
@@ -76,9 +76,10 @@ RULES: tuple[Callable[[Step, str], str], ...] = (
 def servers(
     plane: Running, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[ApiServer, ApiServer]]:
-    """Return a real API server and localkube, both with the CRD."""
+    """Return a real API server and localkube, both with the CRDs."""
     real = control_plane_api(plane)
-    real.define(the_crd())
+    for crd in the_crds():
+        real.define(crd)
     local = start_local_api(tmp_path_factory.mktemp("transcript") / "state")
     yield real, local
     kill_local_api(local)

@@ -8,7 +8,7 @@ import pytest
 
 from flexinfer.local.instance import LOCAL
 from tests.apiserver import ApiServer, control_plane_api, kill_local_api, start_local_api
-from tests.definitions import the_crd
+from tests.definitions import the_crds
 from tests.kubectl import Kubectl, kubectl_on
 
 _numbers = itertools.count(1)
@@ -25,7 +25,8 @@ def server(
         kill_local_api(local)
     else:
         real = control_plane_api(request.getfixturevalue("plane"))
-        real.define(the_crd())
+        for crd in the_crds():
+            real.define(crd)
         yield real
 
 
