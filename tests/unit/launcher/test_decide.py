@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer.api import conditions
-from flexinfer.api.model import GroupMembership, Metadata
+from flexinfer.api.model import Gpu, GroupMembership, Metadata, Model, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.launcher import decide as deciding
@@ -58,6 +58,25 @@ def test_starts_nothing_while_a_gate_is_closed(closed: str, status: str) -> None
     """Each of the five."""
     model = a_start(*[(g, status, "Because") if g == closed else g for g in OPEN])
     assert not [a for a in decided(model) if isinstance(a, Start)]
+
+
+def on_a_device(checked_for: str, wanted_since: str) -> Model:
+    """Return a Model with a device of its own that is to start, and for which start its memory was checked."""
+    model = a_start(gpu=Gpu(vendor="nvidia"), placement=Placement(node="a", checked_for=checked_for))
+    wanted = msgspec.structs.replace(a_condition(conditions.WANTED), last_transition_time=wanted_since)
+    kept = tuple(c for c in model.status.conditions if c.type != conditions.WANTED)
+    status = msgspec.structs.replace(model.status, conditions=(*kept, wanted))
+    return msgspec.structs.replace(model, status=status)
+
+
+def test_a_model_with_devices_starts_once_their_memory_was_checked_for_this_start() -> None:
+    """A check for a former start proves nothing; what takes longer than a second is said."""
+    earlier, present = "2026-01-01T11:00:00Z", "2026-01-01T12:00:00Z"
+    model = on_a_device(earlier, present)
+    assert not [a for a in decided(model) if isinstance(a, Start)]
+    [late] = decided(model, after=2.0)
+    assert "has found room on its devices" in message(late)
+    assert decided(on_a_device(present, present))[0] == starting(on_a_device(present, present))
 
 
 def test_a_gate_of_an_older_generation_is_not_open() -> None:

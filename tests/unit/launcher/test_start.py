@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from flexinfer.api.labels import RUNNING_FINALIZER, TURN_LABEL
-from flexinfer.api.model import BackendStatus
+from flexinfer.api.model import BackendStatus, Gpu, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import RELEASING, SharedGroup
 from flexinfer.launcher import decide as deciding
@@ -52,6 +52,22 @@ async def test_the_gate_stays_closed_for_a_model_that_is_no_longer_wanted() -> N
             world.put("models", msgspec.to_builtins(a_start(*IDLE, finalizers=(RUNNING_FINALIZER,))))
 
     world.between = becomes_idle
+    await started(world, runtime)
+    assert not open_gate_of(pod(world))
+
+
+async def test_the_gate_stays_closed_for_a_model_whose_memory_was_not_checked_for_this_start() -> None:
+    """The placer has found meanwhile that another start is meant."""
+    card = Gpu(vendor="nvidia")
+    world, runtime = a_world(a_start(gpu=card, placement=Placement(node="a")))
+
+    def moves(call: str) -> None:
+        if call == "get models":
+            placement = Placement(node="a", checked_for="2026-01-01T12:00:00Z")
+            moved = a_start(gpu=card, placement=placement, finalizers=(RUNNING_FINALIZER,))
+            world.put("models", msgspec.to_builtins(moved))
+
+    world.between = moves
     await started(world, runtime)
     assert not open_gate_of(pod(world))
 

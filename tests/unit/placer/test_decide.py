@@ -243,7 +243,7 @@ def test_a_device_that_is_too_full_is_named_with_its_numbers() -> None:
     write = only_write(a_gpu_node("a"), telemetry("a", 3000), a_new(gpu=CARD))
     cause = "a: model needs 8000 MiB on 1 device: RTX 3090 (sm_86) has 3000 MiB of 24576 MiB free"
     assert cause in write.condition.message
-    remedy = "Remedy: free 5000 MiB there, or lower spec.gpu.vramEstimateMB to 3000 MiB or less"
+    remedy = "Remedy: free 5000 MiB on node a, or lower spec.gpu.vramEstimateMB to 3000 MiB or less"
     assert write.condition.message.endswith(remedy)
 
 
