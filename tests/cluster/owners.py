@@ -101,7 +101,8 @@ class Owners:
     async def prepare(self, name: str) -> None:
         """Set Placed and Cached to True, on a node of the shared group's own that does not exist: its Pod stays Pending."""
         node = f"node-{(await self.model(name)).spec.group or name}"
-        placement = {"node": node, "vendor": "nvidia", "devices": ["GPU-0"]}
+        since = "2026-01-01T00:00:00Z"  # that of Wanted below
+        placement = {"node": node, "vendor": "nvidia", "devices": [{"uuid": "GPU-0"}], "checkedFor": since}
         await self.write_condition(name, conditions.PLACED, "True", Reason.PLACED, placement=placement)
         await self.write_condition(name, conditions.CACHED, "True", Reason.CACHED)
 

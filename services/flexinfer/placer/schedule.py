@@ -3,29 +3,66 @@
 Best by this order (`fit.Candidate`): where its data is, measured device memory, the tightest fit, the least loaded, the first by name.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 from flexinfer.api import conditions
 from flexinfer.api.model import Model, Placement, placed_devices
 from flexinfer.placer import messages
 from flexinfer.placer.fit import Candidate, evaluate
+from flexinfer.placer.freelist import least_slack
+from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Unschedulable
 
 BINDING = "DevicePlugin"
+_Order = tuple[int, float, int, str]
+"""The place among the nodes with the data, then what `fit.Candidate.order` has."""
 
 
 def best_placement(model: Model, placements: PlacementState) -> Placement | str:
     """Return the placement on the best node, or the message on why no node can run the Model."""
     requirements = placements.requirements(model)
     nodes, scope = _nodes_to_try(model, placements)
-    results = {n: evaluate(requirements, placements.available(model, n, assigned=False)) for n in nodes}
-    candidates = [result for result in results.values() if isinstance(result, Candidate)]
-    if not candidates:
-        reasons = {name: result for name, result in results.items() if isinstance(result, Unschedulable)}
-        return messages.no_node_fits(reasons, scope)
-    local = placements.data_nodes(model)
-    best = min(candidates, key=lambda c: (local.index(c.node) if c.node in local else len(local), *c.order))
+    best: tuple[_Order, Candidate] | None = None
+    reasons: dict[str, Unschedulable] = {}
+    for bound, name in _in_order(model, nodes, placements):
+        if best is not None and best[0] <= bound:
+            break
+        result = evaluate(requirements, placements.available(model, name, assigned=False))
+        if isinstance(result, Unschedulable):
+            reasons[name] = result
+            continue
+        order = (bound[0], *result.order)
+        best = (order, result) if best is None or order < best[0] else best
+    return messages.no_node_fits(reasons, scope) if best is None else _placement(model, best[1], requirements)
+
+
+def _in_order(model: Model, nodes: Sequence[str], placements: PlacementState) -> Iterator[tuple[_Order, str]]:
+    """Yield nodes with a bound that no result there is below, the lowest first: the data's own nodes, then the best by measured memory.
+
+    There is no bound where memory that is in use counts as free: in a group, or while a former Pod runs.
+    """
+    local = {name: place for place, name in enumerate(placements.data_nodes(model))}
+    bounds = _bounds(model, nodes, placements)
+    yield from sorted(((local.get(n, len(local)), slack, models, n), n) for slack, models, n in bounds)
+
+
+def _bounds(
+    model: Model, nodes: Sequence[str], placements: PlacementState
+) -> Iterator[tuple[float, int, str]]:
+    """Yield the least slack and number of Models that a result on a node may have."""
+    requirements, observed = placements.requirements(model), placements.observed
+    if not requirements.devices:
+        yield from ((0.0, placements.models_on(name, model), name) for name in nodes)
+    elif model.spec.group or placements.pods(model):
+        yield from ((-math.inf, 0, name) for name in nodes)
+    else:
+        for slack, name in least_slack(requirements, observed.nodes, observed.gpus):
+            yield (0.0 if 0.0 < slack < math.inf and placements.is_busy(name) else slack), 0, name
+
+
+def _placement(model: Model, best: Candidate, requirements: Requirements) -> Placement:
     return Placement(
         node=best.node,
         devices=placed_devices(best.devices, requirements.device_mb),

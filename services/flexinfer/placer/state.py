@@ -101,6 +101,15 @@ class PlacementState:
         """Return the Models scheduled to a node that should run, but whose requests it does not count yet."""
         return self._models(self.observed.under(STARTING, node))
 
+    def models_on(self, node: str, model: Model) -> int:
+        """Return how many other Models are scheduled to a node."""
+        scheduled = self.observed.under(SCHEDULED, node)
+        return len(scheduled) - (model.key in scheduled)
+
+    def is_busy(self, node: str) -> bool:
+        """Tell whether Models run or start on a node: what they will take is not measured yet."""
+        return bool(self.observed.under(OCCUPYING, node) or self.observed.under(STARTING, node))
+
     def occupying(self, node: str) -> Sequence[Model]:
         """Return the Models with a Pod on a node that has not ended."""
         return self._models(self.observed.under(OCCUPYING, node))
@@ -201,7 +210,6 @@ class PlacementState:
             if self.precedes(other, model, assigned=assigned):
                 _add(free, self._requested(other, grouped=False), -1)
         reserved_for, reserved = self._reserve_for_groups(free, model, node)
-        scheduled = self.observed.under(SCHEDULED, node)
         group = self.group_of(model)
         here = group if group is not None and group.node == node else None
         claims = list(claims_on(self, model, node, assigned=assigned)) if model.spec.devices else []
@@ -212,7 +220,7 @@ class PlacementState:
             if model.spec.devices
             else (),
             telemetry=self.telemetry(node),
-            models=len(scheduled) - (model.key in scheduled),
+            models=self.models_on(node, model),
             reserved_for=reserved_for,
             users=tuple(claim.name for claim in claims if not claim.leaves),
             preferred=here.uuids if here is not None else (),

@@ -1,0 +1,146 @@
+"""What it costs to place Models on many GPUs: CPU time, on the path of the placer.
+
+A new Model on 40, 400 and 4,000 devices, 8 a node: where it fits, and where it fits nowhere, so that every device is named. Then 10,000
+Models on 4,000 devices, one after the other, each as it counts once written; and one changed Model beside a decision on all of them.
+PERFORMANCE 8, row 10, asks for 100 ms for the 10,000 (10 us each); what a decision costs beyond the choice (condition, message, placement)
+is in these numbers.
+"""
+
+import random
+import statistics
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from flexinfer.api import conditions
+from flexinfer.api.conditions import Condition
+from flexinfer.api.model import Gpu, Metadata, Model, ModelSpec, ModelStatus
+from flexinfer.events import events
+from flexinfer.events.nodes import Device, NodeFacts
+from flexinfer.placer.decide import decide
+from flexinfer.placer.keys import touched
+from flexinfer.placer.schedule import best_placement
+from flexinfer.placer.state import PlacementState
+from flexinfer.state.actions import WriteStatus, written
+from flexinfer.state.apply import apply_events
+from flexinfer.state.observed import Observation, ObservedState
+
+DEVICES = (40, 400, 4000)
+MODELS = 10_000
+GOAL_MS = 100.0
+"""For all Models, in milliseconds: PERFORMANCE 8, row 10."""
+_PER_NODE, _CARD_MB, _NOW, _ROUNDS = 8, 80_000, 1000.0, 20
+_SIZES = (4000, 8000, 16_000, 24_000, 40_000)
+
+
+def a_model(number: int, size: int, version: int = 1) -> Model:
+    """Return a new Model that was just accepted."""
+    name = f"model-{number:05}"
+    accepted = Condition(type=conditions.ACCEPTED, status="True", reason="Accepted", observed_generation=1)
+    return Model(
+        metadata=Metadata(
+            name=name, namespace="default", uid=f"uid-{name}", resource_version=str(version), generation=1
+        ),
+        spec=ModelSpec(
+            backend="llamacpp", source="pvc://m/a.gguf", gpu=Gpu(vendor="auto", vram_estimate_mb=size)
+        ),
+        status=ModelStatus(conditions=(accepted,)),
+    )
+
+
+def cluster(devices: int) -> ObservedState:
+    """Return nodes with that many devices, of which 85 % of the memory is in use."""
+    chance, observed = random.Random(devices), []
+    for number in range(devices // _PER_NODE):
+        name = f"node-{number:04}"
+        cards = tuple(
+            Device(uuid=f"{name}-{n}", total_mb=_CARD_MB, free_mb=chance.randint(0, 30 * _CARD_MB // 100))
+            for n in range(_PER_NODE)
+        )
+        amounts = {"pods": 10**9, "nvidia.com/gpu": 1000 * _PER_NODE}
+        node = NodeFacts(name=name, uid=name, ready="True", allocatable=amounts)
+        observed.append(Observation(events.NodeObserved(name=name, node=node), _NOW - 1))
+        sample = events.GpusObserved(node=name, boot="b", sample=1, devices=cards)
+        observed.append(Observation(sample, _NOW - 1))
+    return msgspec.structs.replace(apply_events(ObservedState(), observed), connected_since=0.0)
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """Return the median CPU time of some work."""
+    times = []
+    for _ in range(_ROUNDS):
+        began = time.process_time()
+        work()
+        times.append(1000 * (time.process_time() - began))
+    return statistics.median(times)
+
+
+def with_model(state: ObservedState, model: Model) -> ObservedState:
+    """Return the state with a Model."""
+    return apply_events(state, [Observation(events.ModelObserved(model=model), _NOW)])
+
+
+def one(devices: int) -> tuple[float, float, float]:
+    """Return the milliseconds of a new Model: the whole decision, the choice alone, and a refusal that names every device."""
+    state = cluster(devices)
+    fits, fits_not = a_model(0, 8000), a_model(1, _CARD_MB)
+    state = with_model(with_model(state, fits), fits_not)
+    return (
+        milliseconds(lambda: list(decide(state, fits.key, _NOW))),
+        milliseconds(lambda: best_placement(fits, PlacementState(state, fits, _NOW))),
+        milliseconds(lambda: list(decide(state, fits_not.key, _NOW))),
+    )
+
+
+def fill(state: ObservedState, count: int) -> tuple[ObservedState, float, int]:
+    """Place that many new Models; returns the state, the CPU milliseconds of the decisions alone, and how many were placed."""
+    chance, spent, placed = random.Random(1), 0.0, 0
+    for number in range(count):
+        model = a_model(number, chance.choice(_SIZES[:3]))
+        state = with_model(state, model)
+        began = time.process_time()
+        writes = [a for a in decide(state, model.key, _NOW) if isinstance(a, WriteStatus)]
+        spent += 1000 * (time.process_time() - began)
+        for write in writes:
+            placed += write.condition.true
+            metadata = msgspec.structs.replace(model.metadata, resource_version="2")
+            state = with_model(state, msgspec.structs.replace(written(write), metadata=metadata))
+    return state, spent, placed
+
+
+def changed(state: ObservedState, count: int) -> float:
+    """Return the milliseconds of one changed Model: apply it, find what it touches, decide on that."""
+    numbers = iter(range(0, count, max(1, count // (_ROUNDS + 1))))
+
+    def change() -> None:
+        model = state.models[f"default/model-{next(numbers):05}"]
+        metadata = msgspec.structs.replace(model.metadata, resource_version="9", labels={"a": "b"})
+        event = events.ModelObserved(model=msgspec.structs.replace(model, metadata=metadata))
+        after = apply_events(state, [Observation(event, _NOW)])
+        for key in sorted(set(touched(state, after, event))):
+            list(decide(after, key, _NOW))
+
+    return milliseconds(change)
+
+
+def main() -> None:
+    """Print the table, and whether the goal is met."""
+    print("a new Model, CPU ms: decision / choice alone / refusal that names every device")
+    for devices in DEVICES:
+        decision, choice, refusal = one(devices)
+        print(f"  {devices:5} devices  {decision:7.2f} / {choice:7.2f} / {refusal:8.2f}", flush=True)
+    state, spent, placed = fill(cluster(DEVICES[-1]), MODELS)
+    verdict = "met" if spent <= GOAL_MS else f"missed: {spent / GOAL_MS:.0f} times the goal"
+    print(
+        f"{MODELS} Models on {DEVICES[-1]} devices: {spent:.0f} ms, {placed} placed (goal {GOAL_MS:.0f} ms, {verdict})"
+    )
+    began = time.process_time()
+    for key in state.models:
+        list(decide(state, key, _NOW))
+    every = 1000 * (time.process_time() - began)
+    print(f"one changed Model: {changed(state, MODELS):.2f} ms; a decision on all: {every:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
