@@ -211,7 +211,7 @@ def _scheduled(model: Model, placement: Placement, placements: PlacementState) -
     requirements, architecture = placements.requirements(model), placement.architecture
     warnings = []
     if requirements.devices and not placement.devices:
-        why = placements.silence(placement.node, placement.vendor)
+        why = placements.telemetry.silence(placement.node, placement.vendor)
         warnings = [messages.memory_unknown(placement.node, placement.vendor, why)]
     failing = requirements.doubt(placement.vendor, architecture, certain=True)
     doubtful = requirements.doubt(placement.vendor, architecture, certain=False)
@@ -238,7 +238,7 @@ def _due(model: Model, placements: PlacementState) -> float | None:
         return None
     group = placements.group_of(model)
     assigned = (node_of(model), group.node if group is not None else "") if node_of(model) else ()
-    return placements.telemetry_due(assigned)
+    return placements.telemetry.due(assigned)
 
 
 def _is_open(model: Model, placements: PlacementState) -> bool:

@@ -4,6 +4,7 @@ Looks at one Model and one node: what other Models take is already subtracted by
 `state.PlacementState.available`, and the choice among nodes is `schedule`'s.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,7 +12,7 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.labels import GPU_RESOURCES
-from flexinfer.events.nodes import NodeFacts
+from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.placer.devices import refusal, too_few
 from flexinfer.placer.memory import Room
 from flexinfer.placer.mismatch import hardware_mismatch, static_mismatches
@@ -28,8 +29,8 @@ where no agent runs."""
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """A node that can run a Model, and the devices that it would get there.
 
-    Of several, the one with the lowest `order` is chosen: one where its data is, then one whose device memory is measured, then the
-    tightest fit, the least loaded, the first by name. `slack` is the memory in MiB that the Model would leave unused; without an estimate
+    Of several, the one with the lowest `order` is chosen: one where its data is, then in a group one on whose devices most members fit
+    alone and then together, then one whose device memory is measured, the tightest fit, the least loaded, the first by name. `slack` is the memory in MiB that the Model would leave unused; without an estimate
     it is what is free, negative, since most is best then. `models` is how many others are scheduled to the node.
     """
 
@@ -37,15 +38,17 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     vendor: str = "cpu"
     devices: tuple[str, ...] = ()
     architecture: str = ""
+    alone: int = 0
+    together: int = 0
     slack: float = 0.0
     models: int = 0
     score: int = 0
     reason: str = ""
 
     @property
-    def order(self) -> tuple[float, int, str]:
+    def order(self) -> tuple[int, int, float, int, str]:
         """What it is compared by, the place of its data aside."""
-        return (self.slack, self.models, self.node)
+        return (-self.alone, -self.together, self.slack, self.models, self.node)
 
 
 class Available(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +69,8 @@ class Available(msgspec.Struct, frozen=True, kw_only=True):
     preferred: tuple[str, ...] = ()
     pinned: bool = False
     only: tuple[str, ...] = ()
+    members: tuple[int, ...] = ()
+    """In a group, what each member needs of a device, in MiB, the least first."""
 
     def allows(self, uuid: str, devices: int) -> bool:
         """Tell whether the Model may have a device at all, where it is bound to some."""
@@ -181,6 +186,7 @@ def _choose_devices(
         usable,
         key=lambda room: (
             room.device.uuid not in available.preferred,
+            *(-number for number in _members_that_fit(available.members, room.device)),
             sign * room.free_mb,
             room.device.uuid,
         ),
@@ -188,10 +194,19 @@ def _choose_devices(
     return _candidate(requirements, available, order[: requirements.devices])
 
 
+def _members_that_fit(members: Sequence[int], device: Device) -> tuple[int, int]:
+    """Return how many members of a group fit a device alone, and how many of them together, the smallest first."""
+    sums = itertools.accumulate(members)
+    return sum(need <= device.total_mb for need in members), sum(total <= device.total_mb for total in sums)
+
+
 def _candidate(requirements: Requirements, available: Available, chosen: Sequence[Room]) -> Candidate:
     total, needed = sum(room.free_mb for room in chosen), requirements.device_mb * requirements.devices
+    fitting = [_members_that_fit(available.members, room.device) for room in chosen]
     return Candidate(
         node=available.node.name,
+        alone=min(alone for alone, _ in fitting),
+        together=min(together for _, together in fitting),
         vendor=chosen[0].device.vendor,
         devices=tuple(room.device.uuid for room in chosen),
         architecture=chosen[0].device.architecture,

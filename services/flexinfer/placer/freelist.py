@@ -34,6 +34,7 @@ class _Orders(msgspec.Struct):
     nodes: Mapping[str, NodeFacts]
     gpus: Mapping[str, Sample]
     by_shape: dict[_Shape, Ordered]
+    samples: tuple[Sequence[float], Sequence[str]] | None = None
 
 
 _orders = [_Orders({}, {}, {})]
@@ -46,13 +47,27 @@ def least_slack(
     requirements: Requirements, nodes: Mapping[str, NodeFacts], gpus: Mapping[str, Sample]
 ) -> Ordered:
     """Return all nodes by the least slack that measured memory allows; infinite where none is measured, or not enough."""
-    current = _orders[0]
-    if current.nodes is not nodes or current.gpus is not gpus:
-        current = _orders[0] = _Orders(nodes, gpus, {})
+    current = _current(nodes, gpus)
     shape = _Shape(requirements.devices, requirements.vendors, requirements.device_mb)
     if shape not in current.by_shape:
         current.by_shape[shape] = sorted((_least(shape, gpus.get(name)), name) for name in nodes)
     return current.by_shape[shape]
+
+
+def samples(
+    nodes: Mapping[str, NodeFacts], gpus: Mapping[str, Sample]
+) -> tuple[Sequence[float], Sequence[str]]:
+    """Return when the samples of all nodes were taken, the oldest first, and the nodes without one."""
+    current = _current(nodes, gpus)
+    if current.samples is None:
+        current.samples = sorted(sample.at for sample in gpus.values()), [n for n in nodes if n not in gpus]
+    return current.samples
+
+
+def _current(nodes: Mapping[str, NodeFacts], gpus: Mapping[str, Sample]) -> _Orders:
+    if _orders[0].nodes is not nodes or _orders[0].gpus is not gpus:
+        _orders[0] = _Orders(nodes, gpus, {})
+    return _orders[0]
 
 
 def _least(shape: _Shape, sample: Sample | None) -> float:

@@ -16,7 +16,7 @@ from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Unschedulable
 
 BINDING = "DevicePlugin"
-_Order = tuple[int, float, int, str]
+_Order = tuple[int, float, float, float, int, str]
 """The place among the nodes with the data, then what `fit.Candidate.order` has."""
 
 
@@ -43,23 +43,29 @@ def _in_order(model: Model, nodes: Sequence[str], placements: PlacementState) ->
 
     There is no bound where memory that is in use counts as free: in a group, or while a former Pod runs.
     """
-    local = {name: place for place, name in enumerate(placements.data_nodes(model))}
-    bounds = _bounds(model, nodes, placements)
-    yield from sorted(((local.get(n, len(local)), slack, models, n), n) for slack, models, n in bounds)
+    local = [name for name in placements.data_nodes(model) if name in nodes]
+    yield from (((place, -math.inf, 0.0, 0.0, 0, ""), name) for place, name in enumerate(local))
+    place, of_group = len(placements.data_nodes(model)), -math.inf if model.spec.group else 0.0
+    for slack, models, name in _bounds(model, nodes, placements):
+        if name not in local:
+            yield (place, of_group, 0.0, slack, models, name), name
 
 
 def _bounds(
     model: Model, nodes: Sequence[str], placements: PlacementState
 ) -> Iterator[tuple[float, int, str]]:
-    """Yield the least slack and number of Models that a result on a node may have."""
+    """Yield the least slack and number of Models that a result on a node may have, the lowest first."""
     requirements, observed = placements.requirements(model), placements.observed
     if not requirements.devices:
-        yield from ((0.0, placements.models_on(name, model), name) for name in nodes)
+        yield from sorted((0.0, placements.models_on(name, model), name) for name in nodes)
     elif model.spec.group or placements.pods(model):
         yield from ((-math.inf, 0, name) for name in nodes)
     else:
-        for slack, name in least_slack(requirements, observed.nodes, observed.gpus):
-            yield (0.0 if 0.0 < slack < math.inf and placements.is_busy(name) else slack), 0, name
+        ordered = least_slack(requirements, observed.nodes, observed.gpus)
+        # What others will take there makes a fit tighter than measured: perhaps perfect.
+        busy = sorted(name for name in observed.busy if name in observed.nodes)
+        yield from ((-math.inf, 0, name) for name in busy)
+        yield from ((slack, 0, name) for slack, name in ordered if name not in observed.busy)
 
 
 def _placement(model: Model, best: Candidate, requirements: Requirements) -> Placement:

@@ -7,20 +7,21 @@ members, also while none of them runs. Which node a Model gets is `decide`'s.
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from flexinfer.api import conditions
-from flexinfer.api.labels import GPU_RESOURCES, GPU_VENDOR_LABEL
+from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Model, Placement
 from flexinfer.api.sharedgroup import Holder
 from flexinfer.events.nodes import Device
 from flexinfer.events.workload import PodFacts
 from flexinfer.placer.claims import claims_on, shared_vendors
-from flexinfer.placer.fit import AWAITED, NONE, RECENT, STALE, STALE_SECONDS, Available
+from flexinfer.placer.fit import Available
 from flexinfer.placer.groups import GroupPlacement, assigned, held, turn_of
 from flexinfer.placer.memory import rooms
 from flexinfer.placer.mismatch import static_mismatch
 from flexinfer.placer.requirements import Requirements, requirements_of
+from flexinfer.placer.telemetry import Telemetry
 from flexinfer.state.index import GROUPED, OCCUPYING, SCHEDULED, STARTING, should_run
 from flexinfer.state.index import scheduled_to as node_of
 from flexinfer.state.observed import ObservedState
@@ -33,6 +34,7 @@ class PlacementState:
 
     def __init__(self, observed: ObservedState, model: Model, now: float) -> None:
         self.observed, self.model, self.now = observed, model, now
+        self.telemetry = Telemetry(observed, now)
         self._groups: dict[tuple[str, str], GroupPlacement | None] = {}
         self._members: dict[tuple[str, str], Sequence[Model]] = {}
 
@@ -56,46 +58,11 @@ class PlacementState:
         sample = self.observed.gpus.get(node)
         return sample.observed.devices if sample is not None else ()
 
-    def telemetry(self, node: str) -> str:
-        """Return whether a node's telemetry is RECENT enough for a new start on a device, STALE, AWAITED or NONE.
-
-        A node that an agent has labelled had telemetry once, also where this process has seen none.
-        """
-        sample = self.observed.gpus.get(node)
-        if sample is not None:
-            return RECENT if self.now - sample.at < STALE_SECONDS else STALE
-        if self.now < self._awaited_until(node):
-            return AWAITED
-        return STALE if GPU_VENDOR_LABEL in self.observed.nodes[node].labels else NONE
-
-    def _awaited_until(self, node: str) -> float:
-        """Return until when a node without telemetry may still send some: its agent publishes far more often than that."""
-        connected = self.observed.connected_since
-        since = max(self.observed.node_since.get(node, 0.0), connected if connected is not None else self.now)
-        return since + STALE_SECONDS
-
-    def silence(self, node: str, vendor: str) -> str:
-        """Return why a node's agent reports no device of a vendor; empty if it reports one."""
-        sample = self.observed.gpus.get(node)
-        if sample is None:
-            return "it has sent nothing"
-        if any(device.vendor == vendor for device in sample.observed.devices):
-            return ""
-        return sample.observed.message or "it sees none"
-
     def data_nodes(self, model: Model) -> Sequence[str]:
         """Return the nodes where a Model's weights are, the best first: of its volume, then where it was assigned to before."""
         claims = self.observed.workload(model).claims
         nodes = [*(claim.node for claim in claims), (model.status.placement or Placement()).node]
         return [node for node in dict.fromkeys(nodes) if node]
-
-    def telemetry_due(self, nodes: Collection[str]) -> float | None:
-        """Return when recent telemetry stops being so, or is awaited no longer: of the first of these nodes, of all if none is named."""
-        gpus = self.observed.gpus
-        times = [s.at + STALE_SECONDS for name, s in gpus.items() if not nodes or name in nodes]
-        silent = (name for name in nodes or self.observed.nodes if name in self.observed.nodes)
-        times += [self._awaited_until(name) for name in silent if name not in gpus]
-        return min((at for at in times if at > self.now), default=None)
 
     def starting(self, node: str) -> Sequence[Model]:
         """Return the Models scheduled to a node that should run, but whose requests it does not count yet."""
@@ -105,10 +72,6 @@ class PlacementState:
         """Return how many other Models are scheduled to a node."""
         scheduled = self.observed.under(SCHEDULED, node)
         return len(scheduled) - (model.key in scheduled)
-
-    def is_busy(self, node: str) -> bool:
-        """Tell whether Models run or start on a node: what they will take is not measured yet."""
-        return bool(self.observed.under(OCCUPYING, node) or self.observed.under(STARTING, node))
 
     def occupying(self, node: str) -> Sequence[Model]:
         """Return the Models with a Pod on a node that has not ended."""
@@ -219,13 +182,14 @@ class PlacementState:
             rooms=rooms(self.devices(node), claims, shared_vendors(facts, self.devices(node)), reserved)
             if model.spec.devices
             else (),
-            telemetry=self.telemetry(node),
+            telemetry=self.telemetry.state(node),
             models=self.models_on(node, model),
             reserved_for=reserved_for,
             users=tuple(claim.name for claim in claims if not claim.leaves),
             preferred=here.uuids if here is not None else (),
             pinned=here is not None and here.pinned,
             only=only,
+            members=tuple(sorted(self.requirements(m).device_mb for m in self.members(model))),
         )
 
     def _reserve_for_groups(

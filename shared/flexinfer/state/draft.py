@@ -13,7 +13,7 @@ from flexinfer.api.sharedgroup import GRANTED, SharedGroup
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import NodeFacts
-from flexinfer.state.index import entries
+from flexinfer.state.index import busy_after, entries
 from flexinfer.state.maps import Part, SmallMap, TreeMap
 from flexinfer.state.observed import (
     HEARTBEAT_GAP,
@@ -40,7 +40,7 @@ class Draft:
         self.workloads = TreeMap(state.workloads)
         self.groups = TreeMap(state.groups)
         self.holding = TreeMap(state.holding)
-        self._leaving = state.leaving
+        self._leaving, self._busy = state.leaving, state.busy
         self.nodes = SmallMap(state.nodes)
         self.node_since = SmallMap(state.node_since)
         self.gpus = SmallMap(state.gpus)
@@ -57,10 +57,9 @@ class Draft:
     def result(self, state: ObservedState) -> ObservedState:
         """Return the state with the maps that were changed."""
         parts: list[tuple[str, Part]] = [(n, p) for n, p in vars(self).items() if not n.startswith("_")]
-        changed = {name: part.changed() for name, part in parts}
-        changed = {name: value for name, value in changed.items() if value is not None}
-        if self._leaving != state.leaving:
-            return msgspec.structs.replace(state, **changed, leaving=self._leaving)
+        changed = {name: value for name, part in parts if (value := part.changed()) is not None}
+        if (self._leaving, self._busy) != (state.leaving, state.busy):
+            return msgspec.structs.replace(state, **changed, leaving=self._leaving, busy=self._busy)
         return msgspec.structs.replace(state, **changed) if changed else state
 
     def apply(self, observation: Observation) -> None:
@@ -144,13 +143,14 @@ class Draft:
                 del index[entry]
         for entry in new - old:
             index[entry] = index.get(entry, frozenset()) | {key}
+        self._busy = busy_after(self._busy, old ^ new, index)
 
     def _node(self, name: str, node: NodeFacts, at: float, *, reply: bool) -> None:
         """Apply a node; a stream delivers its versions in their order, also those of a restored API server."""
         if name not in self.node_since.read():
             self.node_since.write()[name] = at
-        current = self.nodes.read().get(name)
-        if not reply or current is None or current.uid != node.uid or current.version <= node.version:
+        old = self.nodes.read().get(name)
+        if not reply or old is None or old.uid != node.uid or old.version <= node.version:
             self.nodes.write()[name] = node
 
     def _model(self, model: Model, at: float, *, reply: bool) -> None:
@@ -297,7 +297,5 @@ class Draft:
 
 def _moved(previous: Model | None, condition: Condition) -> bool:
     """Tell whether status or reason of a condition is not as it was; not if nothing is known of before."""
-    if previous is None:
-        return False
-    before = previous.condition(condition.type)
+    before = previous.condition(condition.type) if previous is not None else condition
     return before is None or (before.status, before.reason) != (condition.status, condition.reason)

@@ -166,3 +166,34 @@ def test_a_refusal_by_very_many_nodes_keeps_its_remedy() -> None:
     message = only_write(*nodes, a_new(gpu=Gpu(vendor="amd", vram_estimate_mb=20000))).condition.message
     assert len(message) <= MESSAGE_LIMIT
     assert "more nodes. Remedy: free 2300 MiB on node n59, or lower" in message
+
+
+def a_card(uuid: str, memory: int) -> Device:
+    """Return a card with all of its memory free."""
+    return Device(uuid=uuid, total_mb=memory, free_mb=memory)
+
+
+def a_member(name: str, memory: int) -> Model:
+    """Return a new member of a group."""
+    return a_new(name, gpu=Gpu(vendor="nvidia", shared="team", vram_estimate_mb=memory))
+
+
+@pytest.mark.parametrize("separate", [True, False], ids=["two nodes", "one node"])
+@pytest.mark.parametrize(
+    ("sizes", "uuid"),
+    [
+        pytest.param((8000, 20000), "GPU-24", id="each member must fit alone"),
+        pytest.param((8000, 8000), "GPU-24", id="most fit together"),
+        pytest.param((8000, 30000), "GPU-9", id="one that fits nowhere does not count"),
+        pytest.param((8000,), "GPU-9", id="one alone takes the tightest"),
+    ],
+)
+def test_a_group_goes_to_a_card_on_which_each_member_fits_and_most_fit_together(
+    sizes: tuple[int, ...], uuid: str, *, separate: bool
+) -> None:
+    """Whoever of them is placed first."""
+    cards = (a_card("GPU-9", 9000), a_card("GPU-24", 24000))
+    nodes = (*a_box("a", cards[0]), *a_box("b", cards[1])) if separate else a_box("a", *cards)
+    members = [a_member(f"m{number}", size) for number, size in enumerate(sizes)]
+    placed = writes(a_state(*nodes, *members))
+    assert placement_of(placed["default/m0"]).uuids == (uuid,)

@@ -1,0 +1,56 @@
+"""Telemetry of the nodes: whether it may be used for a start, why there is none, and when time alone changes that. Pure."""
+
+from bisect import bisect_right
+from collections.abc import Collection
+
+from flexinfer.api.labels import GPU_VENDOR_LABEL
+from flexinfer.placer import freelist
+from flexinfer.placer.fit import AWAITED, NONE, RECENT, STALE, STALE_SECONDS
+from flexinfer.state.observed import ObservedState
+
+
+class Telemetry:
+    """The telemetry of the observed state at a time."""
+
+    def __init__(self, observed: ObservedState, now: float) -> None:
+        self.observed, self.now = observed, now
+
+    def state(self, node: str) -> str:
+        """Return whether telemetry of a node is RECENT enough for a new start on a device, STALE, AWAITED or NONE.
+
+        A node that an agent has labelled had telemetry once, also where this process has seen none.
+        """
+        sample = self.observed.gpus.get(node)
+        if sample is not None:
+            return RECENT if self.now - sample.at < STALE_SECONDS else STALE
+        if self.now < self._awaited_until(node):
+            return AWAITED
+        return STALE if GPU_VENDOR_LABEL in self.observed.nodes[node].labels else NONE
+
+    def _awaited_until(self, node: str) -> float:
+        """Return until when a node without telemetry may still send some: its agent publishes far more often than that."""
+        connected = self.observed.connected_since
+        since = max(self.observed.node_since.get(node, 0.0), connected if connected is not None else self.now)
+        return since + STALE_SECONDS
+
+    def silence(self, node: str, vendor: str) -> str:
+        """Return why a node's agent reports no device of a vendor; empty if it reports one."""
+        sample = self.observed.gpus.get(node)
+        if sample is None:
+            return "it has sent nothing"
+        if any(device.vendor == vendor for device in sample.observed.devices):
+            return ""
+        return sample.observed.message or "it sees none"
+
+    def due(self, nodes: Collection[str]) -> float | None:
+        """Return when recent telemetry stops being so, or is awaited no longer: of the first of these nodes, of all if none is named."""
+        gpus, present = self.observed.gpus, self.observed.nodes
+        if nodes:
+            times = [gpus[name].at + STALE_SECONDS for name in nodes if name in gpus]
+            silent: Collection[str] = [name for name in nodes if name in present and name not in gpus]
+        else:
+            sampled, silent = freelist.samples(present, gpus)
+            oldest = bisect_right(sampled, self.now - STALE_SECONDS)
+            times = [at + STALE_SECONDS for at in sampled[oldest : oldest + 1]]
+        times += [self._awaited_until(name) for name in silent]
+        return min((at for at in times if at > self.now), default=None)
