@@ -19,7 +19,7 @@ from flexinfer.events.nodes import Device
 from flexinfer.local.instance import Instance, write_private
 from flexinfer.local.ports import HOST
 from flexinfer.local.simulation import files
-from flexinfer.local.simulation.description import Description, Foreign
+from flexinfer.local.simulation.description import SIMULATED_LABEL, Description, Foreign
 from flexinfer.local.simulation.devices import FOREIGN_PIDS, Holder, SimulatedDevices
 from flexinfer.local.simulation.engines import Checkpoints, Engine, program
 from flexinfer.local.simulation.files import Simulation, SimulationError
@@ -29,8 +29,6 @@ from localkube.kubelet.api_errors import ApiError
 from localkube.kubelet.client import Client, Object, connected
 from localkube.kubelet.list_watch import list_and_watch
 
-SIMULATED_LABEL = "flexinfer.ai/simulated"
-"""On the Nodes of a simulation, so that one which is described no more can be deleted."""
 DEFAULT_FOOTPRINT_MB = 512
 """Of an engine whose size neither the file nor its Model states: about what a GPU context takes."""
 PERIOD_SECONDS = 0.2

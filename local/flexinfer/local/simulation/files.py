@@ -37,19 +37,19 @@ def read(file: Path) -> Description:
 
 def saved(instance: Instance) -> Simulation | None:
     """Return the simulation of an instance; None if its only node is this machine. Raises SimulationError."""
-    path = _path(instance)
+    copy = path(instance)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Simulation)
+        return msgspec.json.decode(copy.read_bytes(), type=Simulation)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
-        raise SimulationError(f"{path} cannot be read: {error}") from error
+        raise SimulationError(f"{copy} cannot be read: {error}") from error
 
 
 def save(instance: Instance, file: Path) -> None:
     """Make the nodes of a file those of an instance. Raises SimulationError."""
     simulation = Simulation(file=str(file.absolute()), described=read(file))
-    write_private(_path(instance), msgspec.json.format(msgspec.json.encode(simulation)))
+    write_private(path(instance), msgspec.json.format(msgspec.json.encode(simulation)))
 
 
 def node_state(instance: Instance, node: str) -> Path:
@@ -67,5 +67,6 @@ def devices(instance: Instance, node: str) -> Path:
     return node_state(instance, node) / "gpus.json"
 
 
-def _path(instance: Instance) -> Path:
+def path(instance: Instance) -> Path:
+    """Return the copy of the description that an instance was started with."""
     return instance.state / "simulation.json"
