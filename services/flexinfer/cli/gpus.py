@@ -89,7 +89,7 @@ def _marks(holders: Sequence[Holder]) -> list[str]:
 
 
 def bar(card: Card, marks: Sequence[str]) -> str:
-    """Return the memory of a card as a bar of BAR_WIDTH marks; whoever holds any memory is seen in it."""
+    """Return the memory of a card as a bar of BAR_WIDTH marks; each holder of any memory has at least one."""
     drawn = ""
     held = 0
     for mark, holder in zip(marks, card.holders, strict=True):

@@ -21,7 +21,7 @@ from flexinfer.local.ports import HOST
 from flexinfer.local.simulation import files
 from flexinfer.local.simulation.description import SIMULATED_LABEL, Description, Foreign
 from flexinfer.local.simulation.devices import FOREIGN_PIDS, Holder, SimulatedDevices
-from flexinfer.local.simulation.engines import Checkpoints, Engine, program
+from flexinfer.local.simulation.engines import Checkpoints, Engine, checkpoints_of, program
 from flexinfer.local.simulation.files import Simulation, SimulationError
 from flexinfer.runtime.health import Health, served
 from flexinfer.runtime.readiness import Readiness
@@ -53,11 +53,10 @@ class Estimates:
 
     def of(self, engine: Engine) -> int:
         """Return the footprint of an engine in MiB, unless the file states another."""
-        known = self._engines.get(engine.pod_uid)
-        if known is None:
-            known = self._models.get((engine.namespace, engine.model)) or DEFAULT_FOOTPRINT_MB
-            self._engines[engine.pod_uid] = known
-        return known
+        if engine.pod_uid not in self._engines:
+            estimate = self._models.get((engine.namespace, engine.model))
+            self._engines[engine.pod_uid] = estimate or DEFAULT_FOOTPRINT_MB
+        return self._engines[engine.pod_uid]
 
     def forget_all_but(self, pods: frozenset[str]) -> None:
         """Forget the engines of other Pods."""
@@ -106,7 +105,7 @@ class Driver:
         self._instance, self._source = instance, Source(simulation)
         self._devices, self.estimates = SimulatedDevices(), Estimates()
         names = [node.name for node in simulation.described.nodes]
-        self._checkpoints = {name: Checkpoints(files.checkpoints(instance, name)) for name in names}
+        self._checkpoints = {name: Checkpoints(checkpoints_of(instance, name)) for name in names}
         self._foreign: dict[tuple[int, Foreign], int] = {}  # index and process -> its start
         self._written: dict[str, bytes] = {}
 

@@ -12,7 +12,10 @@ from typing import Any
 import msgspec
 
 from flexinfer.api.labels import MODEL_LABEL
+from flexinfer.local.instance import Instance
+from flexinfer.local.simulation import files
 from localkube.kubelet.checkpoint import PodRecord
+from localkube.kubelet.node_context import Layout
 from localkube.process_identity import Identity, alive
 
 VISIBLE = ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
@@ -27,6 +30,11 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str
     model: str
     devices: tuple[str, ...]
+
+
+def checkpoints_of(instance: Instance, node: str) -> Path:
+    """Return the folder in which the kubelet of a simulated node keeps its Pods."""
+    return Layout(files.node_state(instance, node)).checkpoints
 
 
 class Checkpoints:
@@ -47,11 +55,14 @@ class Checkpoints:
             with contextlib.suppress(
                 OSError, msgspec.MsgspecError
             ):  # removed meanwhile, or the kubelet's concern
-                changed, known = path.stat().st_mtime_ns, self._records.get(path)
-                if known is None or known[0] != changed:
-                    known = (changed, msgspec.json.decode(path.read_bytes(), type=PodRecord))
-                records[path] = known
+                records[path] = self._record(path)
         self._records = records
+
+    def _record(self, path: Path) -> tuple[int, PodRecord]:
+        changed_ns, cached = path.stat().st_mtime_ns, self._records.get(path)
+        if cached is not None and cached[0] == changed_ns:
+            return cached
+        return changed_ns, msgspec.json.decode(path.read_bytes(), type=PodRecord)
 
 
 def _engines(record: PodRecord) -> Iterator[Engine]:

@@ -7,7 +7,6 @@ import yaml
 
 from flexinfer.local.instance import Instance, InstanceError, write_private
 from flexinfer.local.simulation.description import Description, DescriptionError, description_of
-from localkube.kubelet.node_context import Layout
 
 
 class SimulationError(InstanceError):
@@ -55,11 +54,6 @@ def save(instance: Instance, file: Path) -> None:
 def node_state(instance: Instance, node: str) -> Path:
     """Return the state folder of a simulated node."""
     return instance.state / "nodes" / node
-
-
-def checkpoints(instance: Instance, node: str) -> Path:
-    """Return the folder in which the kubelet of a simulated node keeps its Pods."""
-    return Layout(node_state(instance, node)).checkpoints
 
 
 def devices(instance: Instance, node: str) -> Path:

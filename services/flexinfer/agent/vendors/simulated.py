@@ -14,7 +14,7 @@ from flexinfer.events.nodes import Device
 NAME = "simulated"
 
 
-class _Reading(msgspec.Struct, frozen=True):
+class _Content(msgspec.Struct, frozen=True):
     """What the file holds."""
 
     devices: tuple[Device, ...] = ()
@@ -28,7 +28,7 @@ def vendor(file: str) -> Vendor:
 
 def _probe(file: Path) -> ProbeResult:
     try:
-        reading = msgspec.json.decode(file.read_bytes(), type=_Reading)
+        content = msgspec.json.decode(file.read_bytes(), type=_Content)
     except (OSError, msgspec.MsgspecError) as error:
         return ProbeResult(message=f"simulated devices: {file} cannot be read: {error}")
-    return ProbeResult(devices=reading.devices, message=reading.message)
+    return ProbeResult(devices=content.devices, message=content.message)
