@@ -1,7 +1,8 @@
 """Device manager: which Pod has which device of this node; kubelet's device manager without plugins.
 
-A device is an index of an extended resource (`nvidia.com/gpu` 0, 1, ...). A Pod requests a number of them, and waits while other Pods
-still run on them, deleted or force-deleted ones included: a device is allocated again only once no process of its last Pod runs.
+A device is an index of an extended resource (`nvidia.com/gpu` 0, 1, ...) and may have an id of its own, such as a uuid, as a device plugin
+lists it. A Pod requests a number of them, and waits while other Pods still run on them, deleted or force-deleted ones included: a device is
+allocated again only once no process of its last Pod runs.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from typing import TypeAlias
 from localkube.kubelet.client import Object
 
 Allocation: TypeAlias = dict[str, list[int]]  # resource -> indices
+Devices: TypeAlias = Mapping[str, Sequence[str]]  # resource -> ids, by index
 NVIDIA, AMD = "nvidia.com/gpu", "amd.com/gpu"
 _VISIBLE: Mapping[str, tuple[str, ...]] = {
     NVIDIA: ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
@@ -20,10 +22,11 @@ _VISIBLE: Mapping[str, tuple[str, ...]] = {
 
 
 class DeviceManager:
-    """The devices of one node and their allocations. `capacity` is resource -> number."""
+    """The devices of one node and their allocations."""
 
-    def __init__(self, capacity: Mapping[str, int]) -> None:
-        self.capacity = dict(capacity)
+    def __init__(self, devices: Devices) -> None:
+        self._devices = {resource: tuple(ids) for resource, ids in devices.items()}
+        self.capacity = {resource: len(ids) for resource, ids in self._devices.items()}
         self._allocations: dict[str, Allocation] = {}  # by Pod uid
         self._changed = asyncio.Event()
 
@@ -53,6 +56,13 @@ class DeviceManager:
             uid for uid, held in self._allocations.items() if any(resource in held for resource in requested)
         )
 
+    def ids(self, held: Allocation) -> dict[str, list[str]]:
+        """Return the ids of allocated devices; one that the node offers no more is named by its index."""
+        return {
+            resource: [_id(self._devices.get(resource, ()), index) for index in indices]
+            for resource, indices in held.items()
+        }
+
     def restore(self, uid: str, held: Allocation) -> None:
         """Record the devices of a Pod that an earlier kubelet process started."""
         if held:
@@ -76,25 +86,42 @@ def requested(pod: Object, capacity: Mapping[str, int]) -> dict[str, int]:
     return {resource: number for resource, number in total.items() if number}
 
 
-def variables(held: Allocation, capacity: Mapping[str, int]) -> dict[str, str]:
-    """Return the variables that make only these devices visible to a process."""
+def _id(ids: Sequence[str], index: int) -> str:
+    return ids[index] if index < len(ids) else str(index)
+
+
+def variables(held: Mapping[str, Sequence[str]], capacity: Mapping[str, int]) -> dict[str, str]:
+    """Return the variables that make only these devices, named by their ids, visible to a process."""
     values: dict[str, str] = {}
     for resource, names in _VISIBLE.items():
         if resource in capacity:
-            indices = ",".join(map(str, held.get(resource, [])))
-            values |= dict.fromkeys(names, indices)
+            values |= dict.fromkeys(names, ",".join(held.get(resource, ())))
     return values
 
 
-def parsed_quantities(pairs: Sequence[str]) -> dict[str, int]:
-    """Return extended resources written as NAME=NUMBER. Raises ValueError."""
+def parsed(pairs: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return extended resources written as NAME=NUMBER or NAME=ID,ID. Raises ValueError."""
     split = [text.partition("=") for text in pairs]
-    return {name: int(number) for name, _, number in split}
+    return {name: _parsed_ids(value) for name, _, value in split}
 
 
-def detected(root: Path = Path("/dev")) -> dict[str, int]:
-    """Return the GPUs whose device files this machine has."""
+def _parsed_ids(text: str) -> tuple[str, ...]:
+    if text.isdigit():
+        return numbered(int(text))
+    ids = tuple(text.split(","))
+    if not all(ids) or len(set(ids)) < len(ids):
+        raise ValueError(f"{text!r} is neither a number of devices nor a list of different ids")
+    return ids
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """Return the ids of devices that have none of their own: their indices."""
+    return tuple(map(str, range(count)))
+
+
+def detected(root: Path = Path("/dev")) -> dict[str, tuple[str, ...]]:
+    """Return the GPUs whose device files this machine has, by index."""
     nvidia = sum(path.name.removeprefix("nvidia").isdigit() for path in root.glob("nvidia*"))
     amd = len(list((root / "dri").glob("renderD*"))) if (root / "kfd").exists() else 0
     counted = {NVIDIA: nvidia, AMD: amd}
-    return {resource: number for resource, number in counted.items() if number}
+    return {resource: numbered(number) for resource, number in counted.items() if number}

@@ -124,6 +124,7 @@ class Pod:
             )
             self._set_waiting("DeviceBusy", text)
         self.record.devices = await self._node.devices.allocate(self.record.uid, requested)
+        self.record.device_ids = self._node.devices.ids(self.record.devices)
 
     async def _volumes(self) -> dict[str, Path]:
         scratch = self._node.layout.scratch(self.record.pod)

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "down": "stop everything; Models and weights are kept for the next `up`",
         "chat": "send chat completions to a Model",
         "why": "show why a Model is in its current state, and what to do next",
+        "gpus": "show the GPUs of every node, and who holds their memory",
         "tap": "print the events on NATS, one readable line each",
         "run": "run components in this process, in the foreground",
         "demo": "apply a Model, get an answer, scale to zero, start it again",
