@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "chat": "send chat completions to a Model",
         "why": "show why a Model is in its current state, and what to do next",
         "gpus": "show the GPUs of every node, and who holds their memory",
+        "plan": "show where the Models of a file would go, who would have to leave, and why not elsewhere",
         "tap": "print the events on NATS, one readable line each",
         "run": "run components in this process, in the foreground",
         "demo": "apply a Model, get an answer, scale to zero, start it again",
