@@ -12,7 +12,9 @@ names the folder of the Pod in the environment of its processes. A process that 
 
 import contextlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 from flexinfer.events.nodes import DeviceProcess
 
@@ -22,6 +24,10 @@ _POD = re.compile(rf"[/-]pod({_UID}|[0-9a-f]{{32}})(?![0-9a-f])")
 _LOCAL_RUN = re.compile(rf"(?:^|\0)LOCALKUBE_RUN=[^\0]*/({_UID})/")
 _STARTED = 19
 """Field 22 of /proc/<pid>/stat (proc_pid_stat(5)), counted behind the name."""
+
+
+Holdings: TypeAlias = Mapping[tuple[int, int], int | None]
+"""(pid, start) of a process -> the memory that it holds, in bytes; None where the driver does not report how much."""
 
 
 class ProcessTable:
@@ -53,6 +59,17 @@ class ProcessTable:
         with contextlib.suppress(OSError):
             return (self.root / str(pid) / name).read_text(errors="replace")
         return ""
+
+
+def smaller(before: Holdings, after: Holdings) -> Holdings:
+    """Return the processes of two lists, each with the smaller figure.
+
+    The memory in use was read between the two. What a process took or freed meanwhile must not be taken for its share
+    of that: memory in use without a process is waited for, memory that is counted twice would look free.
+    """
+    keys = sorted(before.keys() | after.keys())
+    pairs = ((key, before.get(key, 0), after.get(key, 0)) for key in keys)
+    return {key: None if one is None or two is None else min(one, two) for key, one, two in pairs}
 
 
 def pod_of(cgroups: str) -> str:

@@ -4,7 +4,7 @@ In a container /sys shows the devices of the node, whether or not the container 
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -49,7 +49,7 @@ def gpus_on_pci(root: Path, vendor: str) -> Iterator[PciDevice]:
             yield PciDevice(address=folder.name, driver=_driver(folder))
 
 
-def without_driver(devices: list[PciDevice]) -> str:
+def described(devices: Iterable[PciDevice]) -> str:
     """Return which GPUs there are and what is bound to them, for a message; empty without any."""
     return ", ".join(f"{d.address} ({f'driver {d.driver}' if d.driver else 'no driver'})" for d in devices)
 

@@ -8,16 +8,16 @@ closed and opened again: else a driver that was reloaded would answer "Unknown E
 
 import contextlib
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from flexinfer.agent import sysfs
-from flexinfer.agent.processes import ProcessTable
+from flexinfer.agent.processes import Holdings, ProcessTable, smaller
 from flexinfer.agent.vendors.base import ProbeResult, Vendor
 from flexinfer.agent.xid import Xids
 from flexinfer.events.nodes import Device
@@ -97,7 +97,7 @@ class Library:
 
     def _remedy(self) -> str:
         """Return what to do if there are devices that the library does not see; empty without any."""
-        present = sysfs.without_driver(list(sysfs.gpus_on_pci(self._sys, _PCI_VENDOR)))
+        present = sysfs.described(sysfs.gpus_on_pci(self._sys, _PCI_VENDOR))
         if not present:
             return ""
         return (
@@ -168,7 +168,7 @@ class _Reading:
         before = self._supported(lambda: self._processes(handle), None)
         memory = self._supported(lambda: self._memory(handle), None)
         after = self._supported(lambda: self._processes(handle), None)
-        processes = None if before is None or after is None else _smaller(before, after)
+        processes = None if before is None or after is None else smaller(before, after)
         if memory is None:
             self.messages.append(f"device {uuid}: its driver does not report its memory, so it is not used")
         total, free, used = memory or (0, 0, 0)
@@ -205,7 +205,7 @@ class _Reading:
             memory = nvml.nvmlDeviceGetMemoryInfo(handle)
         return int(memory.total) // _MIB, int(memory.free) // _MIB, int(memory.used) // _MIB
 
-    def _processes(self, handle: Any) -> "Processes":
+    def _processes(self, handle: Any) -> Holdings:
         """Return the processes that hold memory, for computing or for graphics (a desktop, a game).
 
         Raises NVMLError where the driver does not list those that compute; without the others, none of them hold any.
@@ -232,22 +232,7 @@ def _address(pci: Any) -> str:
     return f"{pci.domain:04x}:{pci.bus:02x}:{pci.device:02x}.0"
 
 
-Processes: TypeAlias = Mapping[tuple[int, int], int | None]
-"""(pid, start) -> the memory that it holds, in bytes; None where the driver does not report how much."""
-
-
-def _smaller(before: Processes, after: Processes) -> Processes:
-    """Return the processes of two lists, each with the smaller figure.
-
-    The memory in use was read between the two. What a process took or freed meanwhile must not be taken for its share
-    of that: memory in use without a process is waited for, memory that is counted twice would look free.
-    """
-    keys = sorted(before.keys() | after.keys())
-    pairs = ((key, before.get(key, 0), after.get(key, 0)) for key in keys)
-    return {key: None if one is None or two is None else min(one, two) for key, one, two in pairs}
-
-
-def _complete(processes: Processes) -> bool:
+def _complete(processes: Holdings) -> bool:
     return not _in_wsl() and None not in processes.values()
 
 
