@@ -59,7 +59,8 @@ class NodeLabels(msgspec.Struct, frozen=True, kw_only=True):
 def labels_of(devices: Sequence[Device]) -> NodeLabels | None:
     """Return the labels of a node with these devices; None without any.
 
-    The memory of a device that is not healthy is not known, so it is not free.
+    The memory of a device that is not healthy is not known, so it is not free. The total is rounded to what the card
+    is sold as: 24564 MiB are 24Gi.
     """
     if not devices:
         return None
@@ -68,7 +69,7 @@ def labels_of(devices: Sequence[Device]) -> NodeLabels | None:
         "vendor": largest.vendor.upper(),
         "arch": largest.architecture,
         "count": str(len(devices)),
-        "vram": f"{largest.total_mb // 1024}Gi" if largest.total_mb else "",
+        "vram": f"{round(largest.total_mb / 1024)}Gi" if largest.total_mb else "",
     }
     return NodeLabels(
         labels={f"{_PREFIX}{name}": value for name, value in labels.items() if value},

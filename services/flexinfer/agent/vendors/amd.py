@@ -115,8 +115,8 @@ class Tree:
         """Return a device with its processes; they are known if no other can hold much of what is in use."""
         processes = tuple(self._proc.describe(*key, held or 0) for key, held in holdings.items())
         unlisted = device.used_mb - sum(process.used_mb for process in processes)
-        known = complete or unlisted <= _UNLISTED_MB
-        return msgspec.structs.replace(device, processes=processes, processes_known=known)
+        all_listed = complete or unlisted <= _UNLISTED_MB
+        return msgspec.structs.replace(device, processes=processes, processes_known=all_listed)
 
     def _holdings(self, cards: Sequence[_Card]) -> tuple[Mapping[str, Holdings], bool]:
         """Return who holds how many bytes, by PCI address, and whether another process may hold some."""

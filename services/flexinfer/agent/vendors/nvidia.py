@@ -59,16 +59,16 @@ class Library:
         if not self._open:
             nvml.nvmlInit()
             self._open = True
-        reading = _Reading(nvml, self._proc)
-        devices = reading.devices()
-        self._xids.read(nvml, reading.handles)
-        if reading.failures:
+        snapshot = _Snapshot(nvml, self._proc)
+        devices = snapshot.devices()
+        self._xids.read(nvml, snapshot.handles)
+        if snapshot.failures:
             self._close(nvml)
-        judged = [self._judged(device, reading.messages) for device in devices]
+        judged = [self._judged(device, snapshot.messages) for device in devices]
         return ProbeResult(
             devices=tuple(judged),
-            message="; ".join([*reading.failures, *reading.messages]),
-            broken=bool(reading.failures),
+            message="; ".join([*snapshot.failures, *snapshot.messages]),
+            broken=bool(snapshot.failures),
         )
 
     def _judged(self, device: Device, messages: list[str]) -> Device:
@@ -96,10 +96,10 @@ class Library:
         self._open = False
 
     def _remedy(self) -> str:
-        """Return what to do if there are devices that the library does not see; empty without any."""
+        """Return what to do if there are devices that the library does not see, or that there is none."""
         present = sysfs.described(sysfs.gpus_on_pci(self._sys, _PCI_VENDOR))
         if not present:
-            return ""
+            return "" if _in_wsl() else "; no NVIDIA GPU is on the PCI bus"
         return (
             f", but PCI has {present}: install NVIDIA's driver; if `nvidia-smi` works on the node, the agent's container lacks the library: "
             "set runtimeClassName: nvidia on the DaemonSet flexinfer-agent"
@@ -115,7 +115,7 @@ def _loadable() -> bool:
     return True
 
 
-class _Reading:
+class _Snapshot:
     """One look at all devices: `failures` are devices that did not answer, `messages` what else is worth saying."""
 
     def __init__(self, nvml: ModuleType, proc: ProcessTable) -> None:
