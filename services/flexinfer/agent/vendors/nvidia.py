@@ -61,7 +61,10 @@ class Library:
             self._open = True
         snapshot = _Snapshot(nvml, self._proc)
         devices = snapshot.devices()
-        self._xids.read(nvml, snapshot.handles)
+        try:
+            self._xids.read(nvml, snapshot.handles)
+        except nvml.NVMLError as error:
+            snapshot.failures.append(f"NVML: errors of devices cannot be read: {error}")
         if snapshot.failures:
             self._close(nvml)
         judged = [self._judged(device, snapshot.messages) for device in devices]
@@ -183,9 +186,7 @@ class _Snapshot:
             used_mb=used,
             utilisation=self._informative(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
             power_watts=self._informative(lambda: nvml.nvmlDeviceGetPowerUsage(handle) // 1000),
-            temperature=self._informative(
-                lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
-            ),
+            temperature=self._informative(lambda: self._temperature(handle)),
             pci=self._supported(lambda: _address(nvml.nvmlDeviceGetPciInfo(handle)), ""),
             mig=mig,
             healthy=memory is not None,
@@ -204,6 +205,14 @@ class _Snapshot:
         except (nvml.NVMLError_FunctionNotFound, nvml.NVMLError_NotSupported):
             memory = nvml.nvmlDeviceGetMemoryInfo(handle)
         return int(memory.total) // _MIB, int(memory.free) // _MIB, int(memory.used) // _MIB
+
+    def _temperature(self, handle: Any) -> int:
+        """Return degrees Celsius; the older of two calls goes with CUDA 14, old drivers lack the other."""
+        nvml = self._nvml
+        try:
+            return int(nvml.nvmlDeviceGetTemperatureV(handle, nvml.NVML_TEMPERATURE_GPU))
+        except self._unsupported:
+            return int(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
 
     def _processes(self, handle: Any) -> Holdings:
         """Return the processes that hold memory, for computing or for graphics (a desktop, a game).
