@@ -17,10 +17,14 @@ _MEMORY_MB, _UTILISATION, _POWER_WATTS = 16, 10, 25
 
 
 class DeviceSample(msgspec.Struct, frozen=True, kw_only=True):
-    """All devices at one time; `message` says why there are none, or what failed."""
+    """All devices at one time; `message` says why there are none, or what failed.
+
+    `blind`: the library of a vendor failed as a whole, and its devices are those of an earlier sample.
+    """
 
     devices: tuple[Device, ...] = ()
     message: str = ""
+    blind: bool = False
 
 
 def sample(vendors: Sequence[Vendor], previous: DeviceSample) -> DeviceSample:
@@ -40,6 +44,10 @@ def sample(vendors: Sequence[Vendor], previous: DeviceSample) -> DeviceSample:
     return DeviceSample(
         devices=tuple(sorted((device for device, _ in results), key=lambda device: device.uuid)),
         message="; ".join(text for text in (*messages, *(reason for _, reason in results)) if text),
+        blind=any(
+            probe.broken and not probe.devices and _devices(vendor, probe, previous)
+            for vendor, probe in probes
+        ),
     )
 
 
