@@ -6,6 +6,7 @@ node; in between only those files are read. Without the rights of root only one'
 """
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -61,11 +62,15 @@ class DrmClients:
 
 
 def _open_on_devices(process: Path) -> Iterator[Path]:
-    """Yield the fdinfo of the files of a process that are open on a device. Raises OSError."""
-    for link in (process / "fd").iterdir():
+    """Yield the fdinfo of the files of a process that are open on a device. Raises OSError.
+
+    A node has tens of thousands of open files: `os` reads a link in 3 microseconds, `pathlib` in 60.
+    """
+    folder = os.fspath(process / "fd")
+    for name in os.listdir(folder):  # noqa: PTH208
         with contextlib.suppress(FileNotFoundError):
-            if str(link.readlink()).startswith("/dev/dri/"):
-                yield process / "fdinfo" / link.name
+            if os.readlink(f"{folder}/{name}").startswith("/dev/dri/"):  # noqa: PTH115
+                yield process / "fdinfo" / name
 
 
 def _fields(path: Path) -> Iterator[tuple[str, str]]:

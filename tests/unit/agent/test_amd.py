@@ -139,14 +139,24 @@ def test_processes_are_known_by_kfd_with_their_pods(machine: Machine) -> None:
     assert (by_name["gfx906"].processes, by_name["gfx906"].processes_known) == ((), True)
 
 
-def test_without_the_right_to_use_the_only_card_its_processes_are_known(machine: Machine) -> None:
+@pytest.mark.parametrize(("cards", "held"), [((RX_7900_XTX,), [[20000]]), ((RX_7900_XTX, MI50), [[], []])])
+def test_without_the_right_to_use_the_only_card_its_processes_are_known(
+    machine: Machine, cards: tuple[AmdGpu, ...], held: list[list[int]]
+) -> None:
     """What they hold by KFD can only be on this one; with two cards it is not known on which."""
-    machine.sys.add(RX_7900_XTX, kfd=False)
+    for card in cards:
+        machine.sys.add(card, kfd=False)
     a_process(machine.proc, 4711, "llama-server")
     machine.sys.compute(RX_7900_XTX, 4711, 20000)
-    assert [[p.used_mb for p in d.processes] for d in machine.devices()] == [[20000]]
-    machine.sys.add(MI50, kfd=False)
-    assert [d.processes for d in machine.devices()] == [(), ()]
+    assert [[p.used_mb for p in d.processes] for d in machine.devices()] == held
+
+
+def test_a_card_that_is_added_is_seen_within_ten_samples(machine: Machine) -> None:
+    """The PCI bus is looked through that often."""
+    machine.sys.add(RX_7900_XTX)
+    machine.devices()
+    machine.sys.add(MI50)
+    assert [len(machine.devices()) for _ in range(10)][-1] == 2
 
 
 def test_a_game_is_seen_by_its_open_files(machine: Machine) -> None:

@@ -1,5 +1,6 @@
 """Whose a process is, from trees of /proc as kernels and kubelets write them."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,16 @@ def test_a_process_of_the_local_node_names_its_pod_in_its_environment() -> None:
     assert local_pod_of(f"HOME=/tmp\0LOCALKUBE_RUN=/state/runs/{UID}/engine/1\0PATH=/bin\0") == UID
     assert local_pod_of(f"XLOCALKUBE_RUN=/state/runs/{UID}/engine/1\0") == ""
     assert local_pod_of("HOME=/tmp\0") == ""
+
+
+def test_a_running_process_of_the_local_node_is_its_pods() -> None:
+    """By the real /proc."""
+    environment = {"LOCALKUBE_RUN": f"/state/runs/{UID}/engine/1"}
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, env=environment) as process:
+        table = ProcessTable()
+        described = table.describe(process.pid, table.started(process.pid), 0)
+        process.communicate(b"")
+    assert (described.name, described.pod_uid, described.started > 0) == ("cat", UID, True)
 
 
 def test_a_process_is_described_by_name_start_and_pod(tmp_path: Path) -> None:

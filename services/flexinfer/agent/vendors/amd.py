@@ -23,7 +23,10 @@ from flexinfer.agent.vendors.base import ProbeResult, Vendor
 from flexinfer.events.nodes import Device
 
 _PCI_VENDOR, _DRIVER = "0x1002", "amdgpu"
+_USED = "mem_info_vram_used"
 _MIB = 2**20
+_LOOK_UP_EVERY = 10
+"""Probes; one is made each second."""
 _UNLISTED_MB = 512
 """What driver and console hold on a device that is idle: more memory in use than that belongs to a process that was not seen."""
 _NAMES = {
@@ -53,10 +56,20 @@ class _Card(msgspec.Struct, frozen=True, kw_only=True):
 
     address: str
     folder: Path
+    sensors: Path | None
+    uuid: str
+    name: str
     gpu_id: str
     architecture: str
     total_mb: int
     integrated: bool
+
+
+class _Inventory(msgspec.Struct, frozen=True):
+    """The devices that the driver serves, and why others are not used."""
+
+    cards: tuple[_Card, ...]
+    messages: tuple[str, ...]
 
 
 class Tree:
@@ -65,14 +78,19 @@ class Tree:
     def __init__(self, proc: ProcessTable, sys: Path = sysfs.SYS) -> None:
         self._proc, self._sys = proc, sys
         self._clients = DrmClients(proc.root)
+        self._inventory = _Inventory((), ())
+        self._probes = 0
 
     def probe(self) -> ProbeResult:
-        """Return the devices that the driver shows."""
-        on_pci = list(sysfs.gpus_on_pci(self._sys, _PCI_VENDOR))
-        if not on_pci:
-            return ProbeResult(message="AMD: no GPU on the PCI bus")
-        cards = self._cards([device.address for device in on_pci if device.driver == _DRIVER])
-        messages = list(_left_out([device for device in on_pci if device.driver != _DRIVER], cards))
+        """Return the devices that the driver shows.
+
+        Which there are is looked up once in so many probes, since that reads every device on the PCI bus, and as
+        soon as one does not answer.
+        """
+        if self._probes % _LOOK_UP_EVERY == 0 or any(not _answers(card) for card in self._inventory.cards):
+            self._inventory = self._look_up()
+        self._probes += 1
+        cards, messages = self._inventory.cards, list(self._inventory.messages)
         devices = self._devices(cards) if any(not card.integrated for card in cards) else []
         messages += [
             f"device {device.uuid}: the amdgpu driver does not report its memory, so it is not used"
@@ -81,10 +99,17 @@ class Tree:
         ]
         return ProbeResult(devices=tuple(devices), message="; ".join(messages))
 
-    def _cards(self, addresses: Sequence[str]) -> list[_Card]:
+    def _look_up(self) -> _Inventory:
+        on_pci = list(sysfs.gpus_on_pci(self._sys, _PCI_VENDOR))
+        if not on_pci:
+            return _Inventory((), ("AMD: no GPU on the PCI bus",))
         nodes = dict(self._nodes())
-        folders = [self._sys / "bus/pci/devices" / address for address in addresses]
-        return [_card(folder, nodes.get(_minor(folder), _KfdNode())) for folder in folders]
+        folders = [
+            self._sys / "bus/pci/devices" / device.address for device in on_pci if device.driver == _DRIVER
+        ]
+        cards = [_card(folder, nodes.get(_minor(folder), _KfdNode())) for folder in folders]
+        others = [device for device in on_pci if device.driver != _DRIVER]
+        return _Inventory(tuple(cards), tuple(_left_out(others, cards)))
 
     def _nodes(self) -> Iterator[tuple[str, _KfdNode]]:
         """Yield the GPUs that KFD describes, by the minor number of their render node."""
@@ -150,6 +175,9 @@ def _card(folder: Path, node: _KfdNode) -> _Card:
     return _Card(
         address=folder.name,
         folder=folder,
+        sensors=next(iter(sysfs.entries(folder, "hwmon/hwmon*")), None),
+        uuid=_uuid(folder),
+        name=_name(folder),
         gpu_id=node.gpu_id,
         architecture=architecture,
         total_mb=total_mb,
@@ -157,18 +185,22 @@ def _card(folder: Path, node: _KfdNode) -> _Card:
     )
 
 
+def _answers(card: _Card) -> bool:
+    return sysfs.number(card.folder / _USED) is not None
+
+
 def _device(card: _Card) -> Device:
     """Describe a device; one whose memory cannot be read is unhealthy, not free.
 
     The sensors of a device that is suspended are not read: that would resume it.
     """
-    used = sysfs.number(card.folder / "mem_info_vram_used")
+    used = sysfs.number(card.folder / _USED)
     used_mb = (used or 0) // _MIB
     asleep = sysfs.text(card.folder / "power/runtime_status") == "suspended"
-    sensors = None if asleep else next(iter(sysfs.entries(card.folder, "hwmon/hwmon*")), None)
+    sensors = None if asleep else card.sensors
     return Device(
-        uuid=_uuid(card.folder),
-        name=_name(card.folder),
+        uuid=card.uuid,
+        name=card.name,
         vendor="amd",
         architecture=card.architecture,
         total_mb=card.total_mb,
