@@ -166,7 +166,7 @@ def _devices_of(state: ObservedState, placement: Placement | None) -> tuple[Devi
     sample = state.gpus.get(placement.node) if placement is not None else None
     if placement is None or sample is None:
         return ()
-    return tuple(device for device in sample.observed.devices if device.uuid in placement.devices)
+    return tuple(device for device in sample.observed.devices if device.uuid in placement.uuids)
 
 
 def without(state: ObservedState, keys: Collection[str]) -> ObservedState:
