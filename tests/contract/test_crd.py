@@ -50,12 +50,14 @@ FULL_STATUS: Object = {
     },
     "placement": {
         "node": "a",
-        "devices": ["GPU-1"],
+        "devices": [{"uuid": "GPU-1", "memoryMB": 6500}],
         "vendor": "nvidia",
         "architecture": "sm_89",
         "binding": "DevicePlugin",
         "score": -5,
-        "footprint": 6500,
+        "footprintMB": 6500,
+        "footprintSource": "Estimate",
+        "checkedFor": "2026-11-01T00:00:00Z",
         "reason": "the only node with 6500 MB free",
     },
     "cache": {

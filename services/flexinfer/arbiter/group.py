@@ -141,7 +141,7 @@ def _moved(model: Model, group: SharedGroup) -> str:
     holder, placement = group.holder(model.uid), model.status.placement or Placement()
     if holder is None or holder.is_on(placement) or not may_hold(model):
         return ""
-    turn, placed = where(holder.node, holder.uuids), where(placement.node, placement.devices)
+    turn, placed = where(holder.node, holder.uuids), where(placement.node, placement.uuids)
     return f"placed on {placed}, but its turn is of {turn}"
 
 

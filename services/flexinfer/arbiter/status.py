@@ -37,11 +37,11 @@ def granted(
         turn=status.turn + 1,
         step=GRANTED,
         node=placement.node,
-        devices=held_devices(placement.devices, placement.footprint, sample, now),
+        devices=held_devices(placement.devices, sample, now),
         since=stamp,
     )
     sizes = {d.uuid: d.total_mb for d in sample.observed.devices} if sample is not None else {}
-    devices = tuple(GroupDevice(uuid=uuid, total_mb=sizes.get(uuid, 0)) for uuid in placement.devices)
+    devices = tuple(GroupDevice(uuid=uuid, total_mb=sizes.get(uuid, 0)) for uuid in placement.uuids)
     changed = msgspec.structs.replace(status, turn=holder.turn, node=placement.node, devices=devices)
     return _counted(group, changed, (*status.holders, holder))
 
@@ -106,7 +106,7 @@ def _adopted(pod: kube.Pod, models: Mapping[str, Model], next_turn: int, stamp: 
         turn=turn if turn > 0 else next_turn,
         step=GRANTED if stays else RELEASING,
         node=facts.node or placement.node,
-        devices=tuple(HeldDevice(uuid=uuid) for uuid in placement.devices),
+        devices=tuple(HeldDevice(uuid=uuid) for uuid in placement.uuids),
         reason="" if stays else "its Pod was found when the group was initialised",
         since=stamp,
     )

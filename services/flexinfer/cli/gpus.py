@@ -1,6 +1,7 @@
 """`flexinfer gpus`: the cards of every node, and who holds their memory.
 
-Read from the telemetry that the agents publish; nothing is probed and nothing changes.
+Read from the telemetry that the agents publish; nothing is probed and nothing changes. `--here` probes this machine instead, as its agent
+would: the first thing to run where a card is missing.
 """
 
 import argparse
@@ -10,6 +11,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from flexinfer.agent import look
 from flexinfer.cli.gpu_usage import FOREIGN, MODEL, POD, UNLISTED, Card, Holder, NodeUsage, usage
 from flexinfer.cli.observed import observed_state
 from flexinfer.cli.target import state_argument, variable
@@ -29,18 +31,32 @@ _UUID_SHOWN = 12
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add -o and --state."""
+    """Add --here, -o and --state."""
+    parser.add_argument(
+        "--here",
+        action="store_true",
+        help="what the agent's readers see on this machine; needs neither an instance nor a cluster",
+    )
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="output format")
     state_argument(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the cards. Raises CommandError."""
+    """Print the cards; a machine or an instance without any is no failure. Raises CommandError."""
+    if options.here:
+        return here(as_json=options.output == "json")
     nodes = usage(asyncio.run(observed_state(variable("NATS_URL", options))))
     if options.output == "json":
         print(msgspec.json.format(msgspec.json.encode(nodes)).decode())
     else:
         print("\n".join(table(nodes)))
+    return 0
+
+
+def here(*, as_json: bool) -> int:
+    """Print what is seen on this machine."""
+    seen = look.here()
+    print(msgspec.json.format(msgspec.json.encode(seen)).decode() if as_json else "\n".join(look.lines(seen)))
     return 0
 
 

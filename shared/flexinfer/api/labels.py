@@ -25,6 +25,7 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 LITELLM_PREFIX = "litellm.flexinfer.ai"
 SERVICE_LABELS_ANNOTATION = "flexinfer.ai/service-labels"
 GPU_FREE_MEMORY_ANNOTATION = "flexinfer.ai/gpu-free-memory"
+GPU_FREE_MEMORY_BY_DEVICE_ANNOTATION = "flexinfer.ai/gpu-free-memory-by-device"
 GPU_VENDOR_LABEL = "flexinfer.ai/gpu.vendor"
 
 RUNNING_FINALIZER = "flexinfer.ai/running"
@@ -33,5 +34,10 @@ HELD_FINALIZER = "flexinfer.ai/held"
 GATE_PREFIX = "flexinfer.ai/turn-"
 """A Pod is created with the gate `flexinfer.ai/turn-<n>`, which is removed when its turn is confirmed."""
 
+ALLOW_UNSUPPORTED_ANNOTATION = "flexinfer.ai/allow-unsupported-gpu"
+"""On a Model: why its engine may run on GPUs that its backend is said not to run on."""
+
 GPU_RESOURCES: Mapping[str, str] = MappingProxyType({"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"})
+SELECTED_NODE_ANNOTATION = "volume.kubernetes.io/selected-node"
+"""Kubernetes' own, on a PVC: the node that its volume was made for (StorageClasses that bind at the first Pod)."""
 OUT_OF_SERVICE_TAINT = "node.kubernetes.io/out-of-service"

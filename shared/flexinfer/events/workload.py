@@ -10,6 +10,7 @@ from flexinfer.api.labels import (
     GATE_PREFIX,
     GENERATION_ANNOTATION,
     MODEL_UID_LABEL,
+    SELECTED_NODE_ANNOTATION,
     TEMPLATE_ANNOTATION,
     TURN_LABEL,
 )
@@ -76,13 +77,14 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
 
 
 class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A PVC that a Model mounts."""
+    """A PVC that a Model mounts; `node` is the one that its volume was made for, empty if it was made for none."""
 
     name: str
     uid: str = ""
     phase: str = ""
     storage_class: str = ""
     model_uid: str = ""
+    node: str = ""
 
 
 def pod_facts(pod: kube.Pod) -> PodFacts:
@@ -222,4 +224,5 @@ def claim_facts(claim: kube.Claim) -> ClaimFacts:
         phase=claim.status.phase or "Pending",
         storage_class=claim.spec.storage_class_name or "",
         model_uid=claim.metadata.labels.get(MODEL_UID_LABEL, ""),
+        node=claim.metadata.annotations.get(SELECTED_NODE_ANNOTATION, "")[:_TEXT_LIMIT],
     )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexinfer.api.model import BackendStatus, Gpu, GroupMembership, Placement
+from flexinfer.api.model import BackendStatus, Gpu, GroupMembership, Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED
 from flexinfer.api.status import GrantedStatus
@@ -315,7 +315,7 @@ def test_two_holders_that_were_found_are_each_brought_to_their_end() -> None:
 
 # --- the placement of a turn, and devices of another group
 
-ELSEWHERE = Placement(node="b", devices=("GPU-2",))
+ELSEWHERE = Placement(node="b", devices=placed_devices(["GPU-2"]))
 
 
 def test_a_holder_that_is_placed_elsewhere_is_released() -> None:
