@@ -102,7 +102,9 @@ def test_down_stops_everything_and_the_next_up_has_the_same_addresses(tmp_path: 
         former = running.services()["kubernetes"]["pid"]
         os.kill(former, signal.SIGKILL)
         until(lambda: running.pid("kubernetes") not in {None, former}, 5, "kubernetes runs again")
-        until(lambda: {r["health"] for r in running.services().values()} == {"healthy"}, 20, "all are healthy")
+        until(
+            lambda: {r["health"] for r in running.services().values()} == {"healthy"}, 20, "all are healthy"
+        )
         assert "configmap/mine" in running.kubectl("get", "configmaps", "-o", "name")
         pids = [row["pid"] for row in running.services().values()]
         running.flexinfer("down")
