@@ -90,9 +90,9 @@ async def test_the_devices_that_an_engine_has_got_are_those_of_its_turn() -> Non
     pod = msgspec.structs.replace(a_pod(model), uid="pod", turn=3, node="a", devices=("GPU-1",))
     world = a_world(model, group)
     seen = DeviceProcess(pid=7, used_mb=4000, pod_uid="pod"), process(8, 700, "game")
-    await performed(
-        world, effect(as_read(world, model, running(model, pod))), Sample(sample(4700, *seen), NOW)
-    )
+    action = effect(as_read(world, model, running(model, pod)))
+    runtime = a_runtime("arbiter", cluster=world, clock=lambda: NOW + 1)
+    await perform(runtime, action, telemetry=seen_by(Sample(sample(4700, *seen), NOW)))
     [written] = the_group(world).status.holders
     [device] = written.devices
     assert (written.step, written.turn, device.uuid, device.memory_mb) == (GRANTED, 3, "GPU-1", 4000)
