@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from flexinfer.api.labels import DEVICES_ANNOTATION
 from flexinfer.local.identities import NODE_NAME
 from flexinfer.local.images import IMAGES
 from flexinfer.local.storage import CLASS
@@ -40,6 +41,7 @@ def options(arguments: Sequence[str]) -> NodeOptions:
         images=IMAGES,
         storage_class=CLASS,
         mounts_variable=MOUNTS_VARIABLE,
+        devices_annotation=DEVICES_ANNOTATION,
     )
 
 

@@ -1,12 +1,14 @@
 """Device manager: which Pod has which device of this node; kubelet's device manager without plugins.
 
 A device is an index of an extended resource (`nvidia.com/gpu` 0, 1, ...) and may have an id of its own, such as a uuid, as a device plugin
-lists it. A Pod requests a number of them, and waits while other Pods still run on them, deleted or force-deleted ones included: a device is
+lists it. A Pod requests a number of them, may name those that it was placed on, and waits while other Pods still run on them, deleted or force-deleted ones included: a device is
 allocated again only once no process of its last Pod runs.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,9 +17,12 @@ from localkube.kubelet.client import Object
 Allocation: TypeAlias = dict[str, list[int]]  # resource -> indices
 Devices: TypeAlias = Mapping[str, Sequence[str]]  # resource -> ids, by index
 NVIDIA, AMD = "nvidia.com/gpu", "amd.com/gpu"
+_HIP = "HIP_VISIBLE_DEVICES"
+_UUID = re.compile(r"^GPU UUID:\s*(\S+)$", re.MULTILINE)
+_MINOR = re.compile(r"^Device Minor:\s*(\d+)$", re.MULTILINE)
 _VISIBLE: Mapping[str, tuple[str, ...]] = {
     NVIDIA: ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
-    AMD: ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+    AMD: (_HIP, "ROCR_VISIBLE_DEVICES"),
 }
 
 
@@ -30,25 +35,33 @@ class DeviceManager:
         self._allocations: dict[str, Allocation] = {}  # by Pod uid
         self._changed = asyncio.Event()
 
-    async def allocate(self, uid: str, requested: Mapping[str, int]) -> Allocation:
-        """Allocate a Pod's devices; waits until they are free."""
-        while (allocation := self.available(requested)) is None:
+    async def allocate(
+        self, uid: str, requested: Mapping[str, int], named: Collection[str] = ()
+    ) -> Allocation:
+        """Allocate a Pod's devices, those named by their ids if the node has them; waits until they are free."""
+        while (allocation := self.available(requested, named)) is None:
             self._changed.clear()
             await self._changed.wait()
         if allocation:
             self._allocations[uid] = allocation
         return allocation
 
-    def available(self, requested: Mapping[str, int]) -> Allocation | None:
+    def available(self, requested: Mapping[str, int], named: Collection[str] = ()) -> Allocation | None:
         """Return devices that could be allocated now; None if there are too few."""
         allocation: Allocation = {}
         for resource, number in requested.items():
             taken = {index for held in self._allocations.values() for index in held.get(resource, ())}
-            free = [index for index in range(self.capacity.get(resource, 0)) if index not in taken]
+            free = [index for index in self._eligible(resource, number, named) if index not in taken]
             if len(free) < number:
                 return None
             allocation[resource] = free[:number]
         return allocation
+
+    def _eligible(self, resource: str, number: int, named: Collection[str]) -> list[int]:
+        """Return the devices that may be allocated: the named ones where they are as many as requested, else all."""
+        ids = self._devices.get(resource, ())
+        chosen = [index for index, name in enumerate(ids) if name in named]
+        return chosen if len(chosen) == number else list(range(len(ids)))
 
     def holders(self, requested: Mapping[str, int]) -> list[str]:
         """Return the uids of the Pods that hold devices of the requested resources."""
@@ -96,6 +109,8 @@ def variables(held: Mapping[str, Sequence[str]], capacity: Mapping[str, int]) ->
     for resource, names in _VISIBLE.items():
         if resource in capacity:
             values |= dict.fromkeys(names, ",".join(held.get(resource, ())))
+    if AMD in capacity:  # HIP counts the devices that ROCR has left, from 0 (ROCm: GPU isolation techniques)
+        values[_HIP] = ",".join(numbered(len(held.get(AMD, ()))))
     return values
 
 
@@ -119,9 +134,21 @@ def numbered(count: int) -> tuple[str, ...]:
     return tuple(map(str, range(count)))
 
 
-def detected(root: Path = Path("/dev")) -> dict[str, tuple[str, ...]]:
-    """Return the GPUs whose device files this machine has, by index."""
+def detected(root: Path = Path("/dev"), proc: Path = Path("/proc")) -> dict[str, tuple[str, ...]]:
+    """Return the GPUs whose device files this machine has: NVIDIA's by uuid, as its driver tells, others by index."""
     nvidia = sum(path.name.removeprefix("nvidia").isdigit() for path in root.glob("nvidia*"))
     amd = len(list((root / "dri").glob("renderD*"))) if (root / "kfd").exists() else 0
-    counted = {NVIDIA: nvidia, AMD: amd}
-    return {resource: numbered(number) for resource, number in counted.items() if number}
+    found = {NVIDIA: _nvidia_uuids(proc, nvidia) or numbered(nvidia), AMD: numbered(amd)}
+    return {resource: ids for resource, ids in found.items() if ids}
+
+
+def _nvidia_uuids(proc: Path, number: int) -> tuple[str, ...]:
+    """Return the uuids of the GPUs in the order of their device files; empty if the driver does not tell all of them."""
+    uuids: dict[int, str] = {}
+    for path in (proc / "driver" / "nvidia" / "gpus").glob("*/information"):
+        with contextlib.suppress(OSError):
+            text = path.read_text(errors="replace")
+            uuid, minor = _UUID.search(text), _MINOR.search(text)
+            if uuid and minor and "?" not in uuid[1]:  # question marks: no process has opened the device yet
+                uuids[int(minor[1])] = uuid[1]
+    return tuple(uuids[minor] for minor in sorted(uuids)) if len(uuids) == number else ()

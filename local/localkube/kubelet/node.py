@@ -42,7 +42,8 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     `state` is the folder of everything that it keeps, `images` says which program runs which image, and PVCs of `storage_class` are
     folders below `state`, or below `shared_volumes`, which every node of this machine then reaches. `volumes_kubeconfig` is used to write
     volumes, which a real API server does not permit to nodes. `back_off` is in seconds before the second restart of a container. `resources`
-    are the devices of extended resources such as `nvidia.com/gpu`, by id; `labels` are the Node's own. `port_file` is written once the
+    are the devices of extended resources such as `nvidia.com/gpu`, by id; a Pod whose `devices_annotation` names some of them, separated by
+    commas, gets these. `labels` are the Node's own. `port_file` is written once the
     endpoint listens. Without `tls` the endpoint of logs is plain HTTP, as the API server's must be then.
     """
 
@@ -60,6 +61,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     images: ImageRuntimes = ImageRuntimes()
     storage_class: Object = msgspec.field(default_factory=lambda: STORAGE_CLASS)
     mounts_variable: str = VARIABLE
+    devices_annotation: str = "localkube/devices"
 
 
 def run(options: NodeOptions) -> None:
@@ -137,6 +139,7 @@ def _new_context(
         boot=boot_id(),
         images=options.images,
         mounts_variable=options.mounts_variable,
+        devices_annotation=options.devices_annotation,
     )
 
 

@@ -6,6 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
+import msgspec
+
 from flexinfer.api.services import SERVICES
 from flexinfer.events import permissions
 from flexinfer.local.controlplane import processes
@@ -14,7 +16,7 @@ from flexinfer.local.instance import LOCAL, PLANE, REAL, Instance, InstanceError
 from flexinfer.local.ports import HOST
 from flexinfer.local.simulation import files
 from flexinfer.local.simulation.description import SIMULATED_LABEL, Node
-from flexinfer.local.supervisor.program import NODE, STORES, Program
+from flexinfer.local.supervisor.program import AGENTS, NODE, STORES, Program
 from flexinfer.local.supervisor.readiness import Banner, Page
 from flexinfer.local.tls import AUTHORITY
 
@@ -162,7 +164,9 @@ def _simulated_agent(instance: Instance, node: str) -> Program:
         "FLEXINFER_HEALTH_PORT_FILE": str(instance.health_port_file(name)),
     }
     argv = (sys.executable, "-m", "flexinfer.agent")
-    return _process(instance, name, argv, _variables(instance, "agent") | own)
+    program = _process(instance, name, argv, _variables(instance, "agent") | own)
+    # After the watcher, which makes the stream: telemetry that is published before is lost until the next heartbeat.
+    return msgspec.structs.replace(program, stage=AGENTS)
 
 
 def _components(instance: Instance, *, separate: bool, simulated: bool = False) -> list[Program]:

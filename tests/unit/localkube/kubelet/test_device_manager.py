@@ -45,7 +45,7 @@ def test_gpus_are_counted_by_their_device_files(tmp_path: Path) -> None:
     """`nvidiactl` is no GPU."""
     for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
         (tmp_path / name).touch()
-    assert detected(tmp_path) == {GPU: ("0", "1")}
+    assert detected(tmp_path, tmp_path / "proc") == {GPU: ("0", "1")}
 
 
 def test_devices_are_written_as_a_number_or_by_their_ids() -> None:
@@ -75,3 +75,53 @@ async def test_a_pod_is_told_the_ids_of_its_devices() -> None:
 def test_a_device_that_is_offered_no_more_keeps_its_index() -> None:
     """Its Pod may run still."""
     assert DeviceManager({GPU: ("GPU-a",)}).ids({GPU: [0, 1]}) == {GPU: ["GPU-a", "1"]}
+
+
+async def test_a_pod_gets_the_devices_that_it_names() -> None:
+    """It was placed on them: on others it may not fit."""
+    devices = DeviceManager({GPU: ("GPU-a", "GPU-b", "GPU-c")})
+    assert await devices.allocate("first", {GPU: 1}, ["GPU-b"]) == {GPU: [1]}
+    assert await devices.allocate("second", {GPU: 1}) == {GPU: [0]}
+    waiting = asyncio.create_task(devices.allocate("third", {GPU: 1}, ["GPU-b"]))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    devices.release("first")
+    assert await waiting == {GPU: [1]}
+
+
+@pytest.mark.parametrize("named", [["GPU-x"], ["GPU-a", "GPU-b"], [""]])
+async def test_names_that_do_not_match_the_request_are_no_reason_to_wait(named: list[str]) -> None:
+    """Another node's, or too many."""
+    devices = DeviceManager({GPU: ("GPU-a", "GPU-b")})
+    assert await devices.allocate("first", {GPU: 1}, named) == {GPU: [0]}
+
+
+INFORMATION = """Model: \t\t NVIDIA GeForce RTX 3090
+IRQ:   \t\t 152
+GPU UUID: \t {uuid}
+Bus Type: \t PCIe
+Bus Location: \t 0000:01:00.0
+Device Minor: \t {minor}
+GPU Excluded:\t No
+"""
+
+
+@pytest.mark.parametrize(
+    ("second", "ids"),
+    [("GPU-22", ("GPU-22", "GPU-11")), ("GPU-????????-????", ("0", "1"))],
+    ids=["known", "not opened yet"],
+)
+def test_gpus_of_nvidia_are_named_by_their_uuids(tmp_path: Path, second: str, ids: tuple[str, ...]) -> None:
+    """In the order of their device files, which is not that of the PCI bus; by index while the driver knows no uuid."""
+    for minor, (address, uuid) in enumerate((("0000:05:00.0", second), ("0000:01:00.0", "GPU-11"))):
+        (tmp_path / f"nvidia{minor}").touch()
+        folder = tmp_path / "proc" / "driver" / "nvidia" / "gpus" / address
+        folder.mkdir(parents=True)
+        (folder / "information").write_text(INFORMATION.format(uuid=uuid, minor=minor))
+    assert detected(tmp_path, tmp_path / "proc") == {GPU: ids}
+
+
+def test_hip_counts_the_devices_that_rocr_has_left() -> None:
+    """From 0: the index of the machine would find none."""
+    values = variables({"amd.com/gpu": ["2", "3"]}, {"amd.com/gpu": 4})
+    assert (values["ROCR_VISIBLE_DEVICES"], values["HIP_VISIBLE_DEVICES"]) == ("2,3", "0,1")
