@@ -15,19 +15,18 @@ _WATTS, _CELSIUS = 5000, 150
 def checked(device: Device, previous: Device | None) -> tuple[Device, str]:
     """Return a device as far as it can be true, and why its memory is rejected; `previous` is its last sample.
 
-    A total that differs from the last sample's is rejected once: it may be the reading that was wrong, or the last one.
+    Of a device that is unhealthy for another reason no more is said. A total that differs from the last sample's is rejected once: it may be the reading that was wrong, or the last one.
     """
     device = _clamped(device)
-    reason = _reason(device, previous) if device.healthy else ""
+    reason = _reason(device, previous if device.healthy else None)
     if not reason:
         return device, ""
-    rejected = msgspec.structs.replace(
-        device, healthy=False, total_mb=max(0, device.total_mb), free_mb=0, used_mb=0
+    total_mb = max(0, device.total_mb)
+    rejected = msgspec.structs.replace(device, healthy=False, total_mb=total_mb, free_mb=0, used_mb=0)
+    message = (
+        f"device {device.uuid}: {reason}; it is not used until its driver reports memory that can be true"
     )
-    return (
-        rejected,
-        f"device {device.uuid}: {reason}; it is not used until its driver reports memory that can be true",
-    )
+    return rejected, message if device.healthy else ""
 
 
 def _reason(device: Device, previous: Device | None) -> str:

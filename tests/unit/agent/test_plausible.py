@@ -75,16 +75,25 @@ def test_a_process_cannot_hold_more_than_the_device(used: int) -> None:
 figures = st.integers(-(2**63), 2**64)
 
 
-@given(figures, figures, figures, figures, st.none() | figures)
+@given(figures, figures, figures, figures, st.none() | figures, st.booleans())
 def test_no_figures_make_more_free_memory_than_there_is(
-    total: int, free: int, used: int, process: int, before: int | None
+    total: int,
+    free: int,
+    used: int,
+    process: int,
+    before: int | None,
+    healthy: bool,  # noqa: FBT001
 ) -> None:
     """Whatever a driver says."""
     previous = None if before is None else changed(total_mb=before)
     device = changed(
-        total_mb=total, free_mb=free, used_mb=used, processes=(DeviceProcess(pid=1, used_mb=process),)
+        healthy=healthy,
+        total_mb=total,
+        free_mb=free,
+        used_mb=used,
+        processes=(DeviceProcess(pid=1, used_mb=process),),
     )
     result, message = checked(device, previous)
     assert 0 <= result.free_mb <= result.free_mb + result.used_mb <= max(0, result.total_mb)
-    assert result.healthy == (message == "")
+    assert result.healthy == (healthy and message == "")
     assert all(0 <= p.used_mb <= max(0, result.total_mb) for p in result.processes)
