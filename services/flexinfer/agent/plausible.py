@@ -8,6 +8,7 @@ import msgspec
 
 from flexinfer.events.nodes import Device, DeviceProcess
 
+PROCESSES_LISTED = 128
 _WATTS, _CELSIUS = 5000, 150
 """No device draws or endures more."""
 
@@ -43,7 +44,7 @@ def _reason(device: Device, previous: Device | None) -> str:
 
 
 def _clamped(device: Device) -> Device:
-    processes = tuple(_plausible(process, device.total_mb) for process in device.processes)
+    processes = tuple(_plausible(process, device.total_mb) for process in _largest(device.processes))
     return msgspec.structs.replace(
         device,
         utilisation=min(max(0, device.utilisation), 100),
@@ -52,6 +53,14 @@ def _clamped(device: Device) -> Device:
         processes_known=device.processes_known and processes == device.processes,
         processes=processes,
     )
+
+
+def _largest(processes: tuple[DeviceProcess, ...]) -> tuple[DeviceProcess, ...]:
+    """Return the processes that an event has room for, in their order: any user can start thousands that draw."""
+    if len(processes) <= PROCESSES_LISTED:
+        return processes
+    largest = sorted(processes, key=lambda process: -process.used_mb)[:PROCESSES_LISTED]
+    return tuple(sorted(largest, key=lambda process: process.pid))
 
 
 def _plausible(process: DeviceProcess, total_mb: int) -> DeviceProcess:

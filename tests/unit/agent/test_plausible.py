@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexinfer.agent.plausible import checked
+from flexinfer.agent.plausible import PROCESSES_LISTED, checked
 from flexinfer.agent.sample import DeviceSample, sample
 from flexinfer.agent.vendors import ProbeResult, Vendor
 from flexinfer.events.nodes import Device, DeviceProcess
@@ -70,6 +70,16 @@ def test_a_process_cannot_hold_more_than_the_device(used: int) -> None:
     """The list then proves nothing."""
     device, _ = checked(changed(processes=(DeviceProcess(pid=7, used_mb=used),)), None)
     assert (device.processes_known, device.processes) == (False, (DeviceProcess(pid=7),))
+
+
+def test_only_the_largest_of_very_many_processes_are_listed() -> None:
+    """An event has room for so many, and any user can start thousands that draw."""
+    processes = tuple(DeviceProcess(pid=pid, used_mb=pid % 1000) for pid in range(1, 5000))
+    device, _ = checked(changed(processes=processes), None)
+    assert len(device.processes) == PROCESSES_LISTED
+    assert min(process.used_mb for process in device.processes) >= 974
+    assert [p.pid for p in device.processes] == sorted(p.pid for p in device.processes)
+    assert not device.processes_known
 
 
 figures = st.integers(-(2**63), 2**64)
