@@ -39,17 +39,30 @@ log = logging.getLogger("flexinfer.local.simulation")
 
 
 class Estimates:
-    """The `vramEstimateMB` of every Model, and the footprint of each engine as it was when the engine was first seen."""
+    """The `vramEstimateMB` of every Model, and the footprint of each engine as it was when the engine was first seen.
+
+    `listed` is set once all Models have been read.
+    """
 
     def __init__(self) -> None:
+        self.listed = asyncio.Event()
         self._models: dict[tuple[str, str], int] = {}
         self._engines: dict[str, int] = {}  # Pod uid -> MiB
 
     async def follow(self, client: Client) -> None:
         """Follow the Models until cancelled."""
-        async for _, model in list_and_watch(client, _MODELS):
-            metadata, gpu = model["metadata"], model["spec"].get("gpu") or {}
-            self._models[metadata["namespace"], metadata["name"]] = int(gpu.get("vramEstimateMB") or 0)
+        async for change, model in list_and_watch(client, _MODELS, report_lists=True):
+            self.note(change, model)
+
+    def note(self, change: str, model: Object) -> None:
+        """Note a change of a Model, as `list_and_watch` yields it."""
+        if change == "LISTED":
+            self.listed.set()
+        elif change == "DELETED":
+            self._models.pop(_key(model), None)
+        else:
+            gpu = model["spec"].get("gpu") or {}
+            self._models[_key(model)] = int(gpu.get("vramEstimateMB") or 0)
 
     def of(self, engine: Engine) -> int:
         """Return the footprint of an engine in MiB, unless the file states another."""
@@ -61,6 +74,10 @@ class Estimates:
     def forget_all_but(self, pods: frozenset[str]) -> None:
         """Forget the engines of other Pods."""
         self._engines = {uid: mb for uid, mb in self._engines.items() if uid in pods}
+
+
+def _key(model: Object) -> tuple[str, str]:
+    return model["metadata"]["namespace"], model["metadata"]["name"]
 
 
 class Source:
@@ -194,6 +211,7 @@ async def drive(instance: Instance, port_file: str) -> None:
     ):
         tasks.create_task(driver.estimates.follow(client))
         tasks.create_task(delete_other_nodes(client, simulation.described))
+        await driver.estimates.listed.wait()
         while True:
             driver.step()
             readiness.set_ready(True)

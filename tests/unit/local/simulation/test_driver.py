@@ -125,6 +125,20 @@ def test_an_engine_of_unknown_size_takes_what_a_context_takes(simulation: Instan
     assert as_the_agent_sees_it(simulation)[first].used_mb == DEFAULT_FOOTPRINT_MB
 
 
+def test_an_engine_takes_what_its_model_estimated_when_it_started(simulation: Instance) -> None:
+    """An estimate that changes afterwards is for the next start."""
+    first, _ = uuids(simulation)
+    driving = driver(simulation)
+    model = {"metadata": {"namespace": "default", "name": "coder"}, "spec": {"gpu": {"vramEstimateMB": 9000}}}
+    driving.estimates.note("ADDED", model)
+    a_pod(simulation, allocated=(first,))
+    driving.step()
+    driving.estimates.note("MODIFIED", {**model, "spec": {"gpu": {"vramEstimateMB": 1000}}})
+    driving.estimates.note("DELETED", model)
+    driving.step()
+    assert as_the_agent_sees_it(simulation)[first].used_mb == 9000
+
+
 def test_an_engine_that_has_ended_holds_nothing(simulation: Instance) -> None:
     """Its checkpoint may still be there."""
     first, _ = uuids(simulation)
