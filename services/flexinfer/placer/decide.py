@@ -18,7 +18,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.status import PlacedStatus
 from flexinfer.events.nodes import NodeFacts
 from flexinfer.placer import messages, outcome
-from flexinfer.placer.fit import Candidate, evaluate
+from flexinfer.placer.fit import AWAITED, Candidate, evaluate
 from flexinfer.placer.mismatch import static_mismatch
 from flexinfer.placer.picked import differs, picked
 from flexinfer.placer.schedule import BINDING, best_placement, checked_for
@@ -147,7 +147,8 @@ def _start(model: Model, placements: PlacementState) -> PlacedStatus | None:
     if isinstance(result, Candidate):
         named_now = bool(result.devices) and not placement.uuids
         return _schedule(model, placements) if named_now else _checked(model, placements)
-    if result.rank == Rank.MEMORY_IN_USE and not placements.sampled_since(model, node_of(model)):
+    unproven = result.rank == Rank.MEMORY_IN_USE and not placements.sampled_since(model, node_of(model))
+    if unproven or (result.rank == Rank.SILENT and available.telemetry == AWAITED):
         return _keep(model, placements) if _is_unhealthy(model) else None
     return _schedule(model, placements)
 
@@ -247,12 +248,17 @@ def _due(model: Model, placements: PlacementState) -> float | None:
         return since + GONE_SECONDS
     if not model.is_true(conditions.ACCEPTED):
         return _first_write_due(model, placements)
-    return placements.telemetry_due() if model.spec.devices and _is_open(model, placements) else None
+    if not model.spec.devices or not _is_open(model, placements):
+        return None
+    group = placements.group_of(model)
+    assigned = (node_of(model), group.node if group is not None else "") if node_of(model) else ()
+    return placements.telemetry_due(assigned)
 
 
 def _is_open(model: Model, placements: PlacementState) -> bool:
     """Tell whether the Model is to be placed, or may have to leave its node before it starts."""
-    return not placements.pods(model) and (not model.is_true(conditions.PLACED) or should_run(model))
+    starts = should_run(model) and not placements.pods(model)
+    return starts or not model.is_true(conditions.PLACED)
 
 
 def _first_write_due(model: Model, placements: PlacementState) -> float | None:
