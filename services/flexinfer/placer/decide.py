@@ -20,6 +20,7 @@ from flexinfer.events.nodes import NodeFacts
 from flexinfer.placer import messages, outcome
 from flexinfer.placer.fit import AWAITED, Candidate, evaluate
 from flexinfer.placer.mismatch import static_mismatch
+from flexinfer.placer.picked import differs, picked
 from flexinfer.placer.schedule import BINDING, best_placement, checked_for
 from flexinfer.placer.state import PlacementState, node_of, should_run
 from flexinfer.placer.unschedulable import Rank
@@ -91,11 +92,24 @@ def _assigned(model: Model, placements: PlacementState) -> PlacedStatus | None:
         return _node_gone(model, placements, "was deleted" if node is None else "is out of service")
     if node.ready != conditions.TRUE and pods:
         return _unhealthy(model, placements)
+    if differs(model, uuids := picked(model, placements)):
+        return _picked(model, placements, uuids)
     if model.condition_status(conditions.PLACED) != conditions.TRUE:
         return _reassess(model, node, placements)
     if accepted and should_run(model) and not pods:
         return _start(model, placements)
     return _keep(model, placements) if _is_unhealthy(model) else None
+
+
+def _picked(model: Model, placements: PlacementState, uuids: tuple[str, ...]) -> PlacedStatus:
+    """Return the status that names the devices that the engine has got in place of those that it was placed on.
+
+    The architecture stays that for which its Pod was made: another one would be another template, and a restart for nothing.
+    """
+    placement = model.status.placement or Placement()
+    memory = placement.devices[0].memory_mb if placement.devices else placements.requirements(model).device_mb
+    kept = msgspec.structs.replace(placement, devices=placed_devices(uuids, memory))
+    return outcome.placed(model, kept, Reason.PLACED, _scheduled(model, kept, placements))
 
 
 def _out_of_service(node: NodeFacts) -> bool:

@@ -141,6 +141,8 @@ def _of_sample(node: str, before: ObservedState, after: ObservedState) -> Iterat
     """Yield the Models with devices that a sample concerns; those that start also wait for a newer one."""
     yield from _with_devices(after, after.under(STARTING, node))
     old, new = before.gpus.get(node), after.gpus.get(node)
+    if _names(old) != _names(new):
+        yield from _with_devices(after, after.on_node(node))
     if _is_news(old, new) or _shows_loaded(node, after, old, new):
         yield from _with_devices(after, _refused(after))
         yield from _members_elsewhere(node, after)
@@ -164,6 +166,12 @@ def _groups_on(node: str, state: ObservedState) -> Iterator[tuple[str, str]]:
         shared = state.groups[group]
         if any(holder.node == node for holder in shared.status.holders):
             yield shared.metadata.namespace, shared.name
+
+
+def _names(sample: Sample | None) -> frozenset[tuple[str, str]]:
+    """Return what the devices of a node are called: by them the devices are found that a device plugin has picked."""
+    devices = sample.observed.devices if sample is not None else ()
+    return frozenset((device.uuid, device.pci) for device in devices)
 
 
 def _is_news(old: Sample | None, new: Sample | None) -> bool:
