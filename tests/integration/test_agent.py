@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -198,6 +199,16 @@ def test_after_an_xid_that_breaks_the_device_it_is_out_of_use_until_it_was_seen_
 
 
 @pytest.mark.integration
+def test_an_xid_of_a_device_that_no_longer_answers_concerns_no_other(tmp_path: Path) -> None:
+    """It falls off the bus and reports it at once."""
+    cards = (H100, RTX_3090)
+    lost = Step((changed(H100, handle=nvml.LOST), RTX_3090), xids=((0, 79),))
+    taken = samples(tmp_path, Step(cards), lost, Step(cards))
+    assert health(taken, H100.uuid, RTX_3090.uuid) == [[True, True], [False, True], [True, True]]
+    assert [[d.errors for d in one.devices if d.uuid == RTX_3090.uuid] for one in taken] == [[()]] * 3
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize("number", [13, 31, 43, 45])
 def test_an_xid_of_a_process_leaves_the_device_in_use(tmp_path: Path, number: int) -> None:
     """It is shown, and concerns the Pod alone."""
@@ -230,6 +241,26 @@ def test_memory_that_cannot_be_true_makes_a_device_unhealthy_until_it_can(tmp_pa
     taken = samples(tmp_path, Step((RTX_3090,)), Step((changed(RTX_3090, used_mb=30000),)), Step((RTX_3090,)))
     assert health(taken, RTX_3090.uuid) == [[True], [False], [True]]
     assert "30000 MiB in use of 24576 MiB" in taken[1].message
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("seed", [1, 2])
+def test_no_figures_of_a_library_make_memory_free_that_is_not_there(tmp_path: Path, seed: int) -> None:
+    """Sixteen probes of any numbers; what is healthy is plausible, and the library's order means nothing."""
+    draw = random.Random(seed)
+    sizes = (0, 1, 3, 6144, 24576, 2**20, 2**43)
+
+    def garbled(card: Card) -> Card:
+        total, reserved, used, held = (draw.choice(sizes) for _ in range(4))
+        processes = (Process(4194999, held), Process(4194998, draw.choice(sizes), "g"))
+        return changed(card, total_mb=total, reserved_mb=reserved, used_mb=used, processes=processes)
+
+    steps = [Step(tuple(garbled(card) for card in draw.sample((GTX_980_TI, RTX_3090), 2))) for _ in range(16)]
+    for one in samples(tmp_path, *steps):
+        assert [device.uuid for device in one.devices] == sorted((GTX_980_TI.uuid, RTX_3090.uuid))
+        for device in one.devices:
+            assert 0 <= device.free_mb <= device.free_mb + device.used_mb <= device.total_mb
+            assert all(0 <= process.used_mb <= device.total_mb for process in device.processes)
 
 
 @pytest.mark.integration

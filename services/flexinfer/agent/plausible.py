@@ -8,6 +8,7 @@ import msgspec
 
 from flexinfer.events.nodes import Device, DeviceProcess
 
+PROCESSES_LISTED = 128
 _WATTS, _CELSIUS = 5000, 150
 """No device draws or endures more."""
 
@@ -15,19 +16,18 @@ _WATTS, _CELSIUS = 5000, 150
 def checked(device: Device, previous: Device | None) -> tuple[Device, str]:
     """Return a device as far as it can be true, and why its memory is rejected; `previous` is its last sample.
 
-    A total that differs from the last sample's is rejected once: it may be the reading that was wrong, or the last one.
+    Of a device that is unhealthy for another reason no more is said. A total that differs from the last sample's is rejected once: it may be the reading that was wrong, or the last one.
     """
     device = _clamped(device)
-    reason = _reason(device, previous) if device.healthy else ""
+    reason = _reason(device, previous if device.healthy else None)
     if not reason:
         return device, ""
-    rejected = msgspec.structs.replace(
-        device, healthy=False, total_mb=max(0, device.total_mb), free_mb=0, used_mb=0
+    total_mb = max(0, device.total_mb)
+    rejected = msgspec.structs.replace(device, healthy=False, total_mb=total_mb, free_mb=0, used_mb=0)
+    message = (
+        f"device {device.uuid}: {reason}; it is not used until its driver reports memory that can be true"
     )
-    return (
-        rejected,
-        f"device {device.uuid}: {reason}; it is not used until its driver reports memory that can be true",
-    )
+    return rejected, message if device.healthy else ""
 
 
 def _reason(device: Device, previous: Device | None) -> str:
@@ -44,7 +44,7 @@ def _reason(device: Device, previous: Device | None) -> str:
 
 
 def _clamped(device: Device) -> Device:
-    processes = tuple(_plausible(process, device.total_mb) for process in device.processes)
+    processes = tuple(_plausible(process, device.total_mb) for process in _largest(device.processes))
     return msgspec.structs.replace(
         device,
         utilisation=min(max(0, device.utilisation), 100),
@@ -53,6 +53,14 @@ def _clamped(device: Device) -> Device:
         processes_known=device.processes_known and processes == device.processes,
         processes=processes,
     )
+
+
+def _largest(processes: tuple[DeviceProcess, ...]) -> tuple[DeviceProcess, ...]:
+    """Return the processes that an event has room for, in their order: any user can start thousands that draw."""
+    if len(processes) <= PROCESSES_LISTED:
+        return processes
+    largest = sorted(processes, key=lambda process: -process.used_mb)[:PROCESSES_LISTED]
+    return tuple(sorted(largest, key=lambda process: process.pid))
 
 
 def _plausible(process: DeviceProcess, total_mb: int) -> DeviceProcess:

@@ -36,7 +36,7 @@ class Xids:
     def __init__(self) -> None:
         self._errors: dict[str, tuple[str, ...]] = {}
         self._out: dict[str, int] = {}
-        self._tried: set[str] = set()
+        self._uuids: dict[int | None, str] = {}
         self._set: object = None
         self._registered = False
 
@@ -55,17 +55,17 @@ class Xids:
         A device that is out of use and no longer listed may be used once it is listed again. Raises NVMLError
         where events are supported, and fail.
         """
-        self._out = {uuid: code for uuid, code in self._out.items() if uuid in handles}
-        for uuid in handles.keys() - self._tried:
-            self._tried.add(uuid)
+        for uuid in handles.keys() - self._uuids.values():
+            self._uuids[_address(handles[uuid])] = uuid
             self._register(nvml, handles[uuid])
-        while self._registered and self._next(nvml, handles):
+        while self._registered and self._next(nvml):
             pass
+        self._out = {uuid: code for uuid, code in self._out.items() if uuid in handles}
 
     def close(self, nvml: ModuleType) -> None:
         """Release the event set, to be called before the library is closed; the errors stay. Raises NVMLError."""
         events, self._set, self._registered = self._set, None, False
-        self._tried.clear()
+        self._uuids.clear()
         if events is not None:
             nvml.nvmlEventSetFree(events)
 
@@ -85,29 +85,28 @@ class Xids:
             nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, self._set)
             self._registered = True
 
-    def _next(self, nvml: ModuleType, handles: Handles) -> bool:
+    def _next(self, nvml: ModuleType) -> bool:
         """Take one event; returns False if there is none."""
         try:
             event = nvml.nvmlEventSetWait_v2(self._set, 0)
         except nvml.NVMLError_Timeout:
             return False
-        for uuid in _concerned(event.device, handles):
+        for uuid in self._concerned(event.device):
             self._note(uuid, int(event.eventData))
         return True
+
+    def _concerned(self, device: Any) -> list[str]:
+        """Return the device of an event; all devices if the event names none of them.
+
+        Handles are compared, also with those of devices that no longer answer: these do not tell their uuid.
+        """
+        uuid = self._uuids.get(_address(device))
+        return [uuid] if uuid is not None else list(self._uuids.values())
 
     def _note(self, uuid: str, code: int) -> None:
         self._errors[uuid] = (*self.of(uuid), f"XID {code}")[-ERRORS_KEPT:]
         if code in OUT_OF_USE:
             self._out[uuid] = code
-
-
-def _concerned(device: Any, handles: Handles) -> list[str]:
-    """Return the device of an event; all devices if the event names none of them.
-
-    Handles are compared, since a device that has fallen off the bus no longer tells its uuid.
-    """
-    named = [uuid for uuid, handle in handles.items() if _address(handle) == _address(device)]
-    return named or list(handles)
 
 
 def _address(handle: Any) -> int | None:

@@ -259,3 +259,26 @@ def test_garbage_of_kfd_costs_the_architecture_at_most(machine: Machine, content
     machine.sys.add(RX_7900_XTX)
     (machine.sys.root / "class/kfd/kfd/topology/nodes/1/properties").write_text(content)
     assert [d.architecture for d in machine.devices()] == ["gfx1100"]
+
+
+GARBAGE = ("", "-1", "nan", "99999999999999999999999999", "9" * 5000, "0x", "\x00\n\n", "é" * 100)
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
+def test_garbage_in_any_file_never_makes_memory_free_that_is_not_there(
+    machine: Machine, garbage: str
+) -> None:
+    """One file after the other; what is healthy is plausible."""
+    machine.sys.add(RX_7900_XTX)
+    a_process(machine.proc, 10, "game")
+    machine.sys.compute(RX_7900_XTX, 10, 100)
+    draw(machine.proc, RX_7900_XTX, 10, 5, 1, "drm-memory-vram:\t102400 KiB")
+    folders = (machine.sys.root / "bus/pci/devices", machine.sys.root / "class", machine.proc)
+    for path in (path for folder in folders for path in folder.rglob("*") if path.is_file()):
+        content = path.read_text()
+        path.write_text(garbage)
+        tree = Tree(ProcessTable(machine.proc), machine.sys.root)
+        for device in sample([Vendor(name="amd", probe=tree.probe)], DeviceSample()).devices:
+            assert 0 <= device.free_mb <= device.free_mb + device.used_mb <= max(0, device.total_mb)
+            assert all(0 <= p.used_mb <= device.total_mb for p in device.processes)
+        path.write_text(content)

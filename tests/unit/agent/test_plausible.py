@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexinfer.agent.plausible import checked
+from flexinfer.agent.plausible import PROCESSES_LISTED, checked
 from flexinfer.agent.sample import DeviceSample, sample
 from flexinfer.agent.vendors import ProbeResult, Vendor
 from flexinfer.events.nodes import Device, DeviceProcess
@@ -72,19 +72,38 @@ def test_a_process_cannot_hold_more_than_the_device(used: int) -> None:
     assert (device.processes_known, device.processes) == (False, (DeviceProcess(pid=7),))
 
 
+def test_only_the_largest_of_very_many_processes_are_listed() -> None:
+    """An event has room for so many, and any user can start thousands that draw."""
+    processes = tuple(DeviceProcess(pid=pid, used_mb=pid % 1000) for pid in range(1, 5000))
+    device, _ = checked(changed(processes=processes), None)
+    assert len(device.processes) == PROCESSES_LISTED
+    assert min(process.used_mb for process in device.processes) >= 974
+    assert [p.pid for p in device.processes] == sorted(p.pid for p in device.processes)
+    assert not device.processes_known
+
+
 figures = st.integers(-(2**63), 2**64)
 
 
-@given(figures, figures, figures, figures, st.none() | figures)
+@given(figures, figures, figures, figures, st.none() | figures, st.booleans())
 def test_no_figures_make_more_free_memory_than_there_is(
-    total: int, free: int, used: int, process: int, before: int | None
+    total: int,
+    free: int,
+    used: int,
+    process: int,
+    before: int | None,
+    healthy: bool,  # noqa: FBT001
 ) -> None:
     """Whatever a driver says."""
     previous = None if before is None else changed(total_mb=before)
     device = changed(
-        total_mb=total, free_mb=free, used_mb=used, processes=(DeviceProcess(pid=1, used_mb=process),)
+        healthy=healthy,
+        total_mb=total,
+        free_mb=free,
+        used_mb=used,
+        processes=(DeviceProcess(pid=1, used_mb=process),),
     )
     result, message = checked(device, previous)
     assert 0 <= result.free_mb <= result.free_mb + result.used_mb <= max(0, result.total_mb)
-    assert result.healthy == (message == "")
+    assert result.healthy == (healthy and message == "")
     assert all(0 <= p.used_mb <= max(0, result.total_mb) for p in result.processes)

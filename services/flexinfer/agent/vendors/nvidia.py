@@ -145,19 +145,12 @@ class _Snapshot:
         lost = self._nvml.NVMLError_GpuIsLost, self._nvml.NVMLError_ResetRequired
         return "; reset it (nvidia-smi --gpu-reset) or restart the node" if isinstance(error, lost) else ""
 
-    def _supported(self, call: Callable[[], T], otherwise: T) -> T:
-        """Return what a call returns, or a substitute where device, driver or rights do not allow it."""
+    def _optional(self, call: Callable[[], T], otherwise: T) -> T:
+        """Return what a call returns, or a substitute if it fails: whether a device answers is seen by its memory."""
         try:
             return call()
-        except self._unsupported:
-            return otherwise
-
-    def _informative(self, call: Callable[[], int]) -> int:
-        """Return a figure that only informs; 0 if it cannot be read, whatever the error."""
-        try:
-            return int(call())
         except self._nvml.NVMLError:
-            return 0
+            return otherwise
 
     def _device(self, handle: Any) -> Device:
         """Describe one device; one whose memory cannot be read is unhealthy, not free.
@@ -166,11 +159,11 @@ class _Snapshot:
         """
         nvml = self._nvml
         uuid = str(nvml.nvmlDeviceGetUUID(handle))
-        capability = self._supported(lambda: nvml.nvmlDeviceGetCudaComputeCapability(handle), None)
-        mig = self._supported(lambda: nvml.nvmlDeviceGetMigMode(handle)[0] == 1, otherwise=False)
-        before = self._supported(lambda: self._processes(handle), None)
-        memory = self._supported(lambda: self._memory(handle), None)
-        after = self._supported(lambda: self._processes(handle), None)
+        capability = self._optional(lambda: nvml.nvmlDeviceGetCudaComputeCapability(handle), None)
+        mig = self._optional(lambda: nvml.nvmlDeviceGetMigMode(handle)[0] == 1, otherwise=False)
+        before = self._optional(lambda: self._processes(handle), None)
+        memory = self._memory(handle)
+        after = self._optional(lambda: self._processes(handle), None)
         processes = None if before is None or after is None else smaller(before, after)
         if memory is None:
             self.messages.append(f"device {uuid}: its driver does not report its memory, so it is not used")
@@ -178,33 +171,33 @@ class _Snapshot:
         self.handles[uuid] = handle
         return Device(
             uuid=uuid,
-            name=self._supported(lambda: str(nvml.nvmlDeviceGetName(handle)), ""),
+            name=self._optional(lambda: str(nvml.nvmlDeviceGetName(handle)), ""),
             vendor="nvidia",
             architecture=f"sm_{capability[0]}{capability[1]}" if capability else "",
             total_mb=total,
             free_mb=free,
             used_mb=used,
-            utilisation=self._informative(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
-            power_watts=self._informative(lambda: nvml.nvmlDeviceGetPowerUsage(handle) // 1000),
-            temperature=self._informative(lambda: self._temperature(handle)),
-            pci=self._supported(lambda: _address(nvml.nvmlDeviceGetPciInfo(handle)), ""),
+            utilisation=self._optional(lambda: int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu), 0),
+            power_watts=self._optional(lambda: int(nvml.nvmlDeviceGetPowerUsage(handle) // 1000), 0),
+            temperature=self._optional(lambda: self._temperature(handle), 0),
+            pci=self._optional(lambda: _address(nvml.nvmlDeviceGetPciInfo(handle)), ""),
             mig=mig,
             healthy=memory is not None,
             processes_known=processes is not None and not mig and _complete(processes),
             processes=tuple(self._proc.describe(*key, used or 0) for key, used in (processes or {}).items()),
         )
 
-    def _memory(self, handle: Any) -> tuple[int, int, int]:
-        """Return total, free and used memory in MiB.
+    def _memory(self, handle: Any) -> tuple[int, int, int] | None:
+        """Return total, free and used memory in MiB; None where device, driver or rights do not tell it.
 
-        Version 2 of the call does not count the driver's own share as used.
+        Version 2 of the call does not count the driver's own share as used. Raises NVMLError if the device does not answer.
         """
         nvml = self._nvml
-        try:
-            memory = nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
-        except (nvml.NVMLError_FunctionNotFound, nvml.NVMLError_NotSupported):
-            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-        return int(memory.total) // _MIB, int(memory.free) // _MIB, int(memory.used) // _MIB
+        for version in (nvml.nvmlMemory_v2, None):
+            with contextlib.suppress(*self._unsupported):
+                memory = nvml.nvmlDeviceGetMemoryInfo(handle, version=version)
+                return int(memory.total) // _MIB, int(memory.free) // _MIB, int(memory.used) // _MIB
+        return None
 
     def _temperature(self, handle: Any) -> int:
         """Return degrees Celsius; the older of two calls goes with CUDA 14, old drivers lack the other."""
@@ -221,7 +214,7 @@ class _Snapshot:
         """
         listed = self._list("Compute", handle)
         processes: dict[tuple[int, int], int | None] = {}
-        for process in [*listed, *self._supported(lambda: self._list("Graphics", handle), [])]:
+        for process in [*listed, *self._optional(lambda: self._list("Graphics", handle), [])]:
             pid, used = int(process.pid), process.usedGpuMemory
             key = pid, self._proc.started(pid)
             # One that does both is in both lists, with the same figure.
