@@ -13,6 +13,7 @@ import pytest
 
 from flexinfer.cli.gpu_usage import FOREIGN, MODEL, Card, usage
 from flexinfer.cli.observed import observed_state
+from flexinfer.cli.plan import DOES_NOT_FIT
 from flexinfer.local.instance import load
 from tests.instance import Running, instance, until
 
@@ -42,13 +43,18 @@ def homelab(tmp_path_factory: pytest.TempPathFactory, file: Path, api: str) -> I
         yield running
 
 
-def apply(running: Running, tmp_path: Path, name: str, gpu: dict[str, Any], **changes: Any) -> None:
-    """Apply a Model that is served from the PVC of the instance."""
+def a_model(tmp_path: Path, name: str, gpu: dict[str, Any], **changes: Any) -> Path:
+    """Write the file of a Model that is served from the PVC of the instance."""
     spec = {"backend": "llamacpp", "source": "pvc://models/smollm2.gguf", "gpu": gpu} | changes
     model = {"apiVersion": "ai.flexinfer/v1alpha2", "kind": "Model", "metadata": {"name": name}, "spec": spec}
     path = tmp_path / f"{name}.json"
     path.write_text(json.dumps(model))
-    running.kubectl("apply", "-f", str(path))
+    return path
+
+
+def apply(running: Running, tmp_path: Path, name: str, gpu: dict[str, Any], **changes: Any) -> None:
+    """Apply such a Model."""
+    running.kubectl("apply", "-f", str(a_model(tmp_path, name, gpu, **changes)))
 
 
 def placed(running: Running, name: str) -> dict[str, Any]:
@@ -142,9 +148,15 @@ def test_a_foreign_process_keeps_a_model_away_until_it_ends(
     file.write_text(described.replace("\nforeign: []\n", GAME))
     until(lambda: used(homelab, "workstation") == 15000, SECONDS, "the process is seen")
     assert [holder.kind for holder in cards(homelab, "workstation")[0].holders] == [FOREIGN]
-    apply(homelab, tmp_path, "patient", {"vendor": "amd", "vramEstimateMB": 12000})
+    gpu = {"vendor": "amd", "vramEstimateMB": 12000}
+    plan = homelab.flexinfer("plan", "-f", str(a_model(tmp_path, "patient", gpu)), check=False)
+    assert plan.returncode == DOES_NOT_FIT, plan.stdout + plan.stderr
+    assert "game" in plan.stdout
+    apply(homelab, tmp_path, "patient", gpu)
     until(lambda: placed(homelab, "patient").get("reason") == "NoNodeFits", SECONDS, "patient is refused")
-    assert "9560 MiB" in homelab.flexinfer("why", "patient").stdout
+    answer = homelab.flexinfer("why", "patient").stdout
+    assert "9560 MiB" in answer
+    assert "game" in answer
     file.write_text(described)
     assert placement_of(homelab, "patient")["node"] == "workstation"
     homelab.kubectl("delete", "mdl", "patient")

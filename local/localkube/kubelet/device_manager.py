@@ -138,8 +138,8 @@ def detected(root: Path = Path("/dev"), proc: Path = Path("/proc")) -> dict[str,
     """Return the GPUs whose device files this machine has: NVIDIA's by uuid, as its driver tells, others by index."""
     nvidia = sum(path.name.removeprefix("nvidia").isdigit() for path in root.glob("nvidia*"))
     amd = len(list((root / "dri").glob("renderD*"))) if (root / "kfd").exists() else 0
-    found = {NVIDIA: _nvidia_uuids(proc, nvidia) or numbered(nvidia), AMD: numbered(amd)}
-    return {resource: ids for resource, ids in found.items() if ids}
+    devices = {NVIDIA: _nvidia_uuids(proc, nvidia) or numbered(nvidia), AMD: numbered(amd)}
+    return {resource: ids for resource, ids in devices.items() if ids}
 
 
 def _nvidia_uuids(proc: Path, number: int) -> tuple[str, ...]:
