@@ -65,18 +65,23 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(options: NodeOptions) -> None:
-    """Run the node until a signal ends it."""
-    if sys.platform != "linux":
-        sys.exit("the local node runs on Linux only")
-    options.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    asyncio.run(_serve(options))
+    """Run the node until a signal ends it: SIGUSR1 stops its Pods first."""
+    asyncio.run(_until_a_signal(options))
 
 
-async def _serve(options: NodeOptions) -> None:
+async def _until_a_signal(options: NodeOptions) -> None:
     leave, stop = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number, event in ((signal.SIGTERM, leave), (signal.SIGINT, leave), (signal.SIGUSR1, stop)):
         loop.add_signal_handler(number, event.set)
+    await serve(options, leave, stop)
+
+
+async def serve(options: NodeOptions, leave: asyncio.Event, stop: asyncio.Event) -> None:
+    """Run the node until `leave`, which leaves its Pods running, or `stop`, which stops them first."""
+    if sys.platform != "linux":
+        sys.exit("the local node runs on Linux only")
+    options.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with _node_context(options) as node:
         kubelet = Kubelet(node)
         async with asyncio.TaskGroup() as tasks, _endpoint(options, node, kubelet) as port:

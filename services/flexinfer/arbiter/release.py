@@ -125,6 +125,25 @@ def held_devices(placed: Sequence[PlacedDevice], sample: Sample | None, now: flo
     return tuple(_held(device.uuid, device.memory_mb, devices) for device in placed)
 
 
+def rebound_devices(
+    placed: Sequence[PlacedDevice], sample: Sample | None, pod_uid: str, now: float
+) -> tuple[HeldDevice, ...]:
+    """Return devices that an engine has got after the grant; what its own Pod uses there by now is not what others use."""
+    if sample is None:
+        return held_devices(placed, None, now)
+    devices = tuple(_without(device, pod_uid) for device in sample.observed.devices)
+    observed = msgspec.structs.replace(sample.observed, devices=devices)
+    return held_devices(placed, msgspec.structs.replace(sample, observed=observed), now)
+
+
+def _without(device: Device, pod_uid: str) -> Device:
+    """Return a device as it would be without a Pod; where its processes are not known, as if nothing were in use."""
+    others = tuple(process for process in device.processes if process.pod_uid != pod_uid)
+    own = sum(process.used_mb for process in device.processes) - sum(process.used_mb for process in others)
+    used = max(0, device.used_mb - own) if device.processes_known else 0
+    return msgspec.structs.replace(device, processes=others, used_mb=used)
+
+
 def _held(uuid: str, memory_mb: int, devices: Mapping[str, Device]) -> HeldDevice:
     device = devices.get(uuid)
     if device is None or not device.healthy:

@@ -15,6 +15,7 @@ from flexinfer.local.supervisor import provisioning, record
 from localkube.process_identity import alive
 
 _PORTS = {
+    "kubernetes": ("api", "node"),
     "etcd": ("etcd", "etcd_peer", "etcd_health"),
     "kube-apiserver": ("api",),
     "kube-controller-manager": ("manager",),

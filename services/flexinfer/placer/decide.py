@@ -18,8 +18,9 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.status import PlacedStatus
 from flexinfer.events.nodes import NodeFacts
 from flexinfer.placer import messages, outcome
-from flexinfer.placer.fit import Candidate, evaluate
+from flexinfer.placer.fit import AWAITED, Candidate, evaluate
 from flexinfer.placer.mismatch import static_mismatch
+from flexinfer.placer.picked import differs, picked
 from flexinfer.placer.schedule import BINDING, best_placement, checked_for
 from flexinfer.placer.state import PlacementState, node_of, should_run
 from flexinfer.placer.unschedulable import Rank
@@ -91,11 +92,24 @@ def _assigned(model: Model, placements: PlacementState) -> PlacedStatus | None:
         return _node_gone(model, placements, "was deleted" if node is None else "is out of service")
     if node.ready != conditions.TRUE and pods:
         return _unhealthy(model, placements)
+    if differs(model, uuids := picked(model, placements)):
+        return _picked(model, placements, uuids)
     if model.condition_status(conditions.PLACED) != conditions.TRUE:
         return _reassess(model, node, placements)
     if accepted and should_run(model) and not pods:
         return _start(model, placements)
     return _keep(model, placements) if _is_unhealthy(model) else None
+
+
+def _picked(model: Model, placements: PlacementState, uuids: tuple[str, ...]) -> PlacedStatus:
+    """Return the status that names the devices that the engine has got in place of those that it was placed on.
+
+    The architecture stays that for which its Pod was made: another one would be another template, and a restart for nothing.
+    """
+    placement = model.status.placement or Placement()
+    memory = placement.devices[0].memory_mb if placement.devices else placements.requirements(model).device_mb
+    kept = msgspec.structs.replace(placement, devices=placed_devices(uuids, memory))
+    return outcome.placed(model, kept, Reason.PLACED, _scheduled(model, kept, placements))
 
 
 def _out_of_service(node: NodeFacts) -> bool:
@@ -133,7 +147,8 @@ def _start(model: Model, placements: PlacementState) -> PlacedStatus | None:
     if isinstance(result, Candidate):
         named_now = bool(result.devices) and not placement.uuids
         return _schedule(model, placements) if named_now else _checked(model, placements)
-    if result.rank == Rank.MEMORY_IN_USE and not placements.sampled_since(model, node_of(model)):
+    unproven = result.rank == Rank.MEMORY_IN_USE and not placements.sampled_since(model, node_of(model))
+    if unproven or (result.rank == Rank.SILENT and available.telemetry == AWAITED):
         return _keep(model, placements) if _is_unhealthy(model) else None
     return _schedule(model, placements)
 
@@ -233,12 +248,17 @@ def _due(model: Model, placements: PlacementState) -> float | None:
         return since + GONE_SECONDS
     if not model.is_true(conditions.ACCEPTED):
         return _first_write_due(model, placements)
-    return placements.telemetry_due() if model.spec.devices and _is_open(model, placements) else None
+    if not model.spec.devices or not _is_open(model, placements):
+        return None
+    group = placements.group_of(model)
+    assigned = (node_of(model), group.node if group is not None else "") if node_of(model) else ()
+    return placements.telemetry_due(assigned)
 
 
 def _is_open(model: Model, placements: PlacementState) -> bool:
     """Tell whether the Model is to be placed, or may have to leave its node before it starts."""
-    return not placements.pods(model) and (not model.is_true(conditions.PLACED) or should_run(model))
+    starts = should_run(model) and not placements.pods(model)
+    return starts or not model.is_true(conditions.PLACED)
 
 
 def _first_write_due(model: Model, placements: PlacementState) -> float | None:

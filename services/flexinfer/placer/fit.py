@@ -20,8 +20,9 @@ from flexinfer.placer.unschedulable import Rank, Unschedulable, amount_text, cou
 
 STALE_SECONDS = 30.0
 """Telemetry older than this is not used for a new start on a device."""
-RECENT, STALE, NONE = "recent", "stale", "none"
-"""Telemetry of a node: recent, older than STALE_SECONDS, or never seen, as where no agent runs."""
+RECENT, STALE, AWAITED, NONE = "recent", "stale", "awaited", "none"
+"""Telemetry of a node: recent; older than STALE_SECONDS; not seen yet, but that may be since the node or this process is new; or none, as
+where no agent runs."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +51,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 class Available(msgspec.Struct, frozen=True, kw_only=True):
     """What a node has left for one Model: amounts in thousandths, and its devices with their room.
 
-    `telemetry` is RECENT, STALE or NONE. `models` is how many others are scheduled to the node, `reserved_for` a shared group whose devices
+    `telemetry` is RECENT, STALE, AWAITED or NONE. `models` is how many others are scheduled to the node, `reserved_for` a shared group whose devices
     were subtracted, `users` the Models that have devices of the node. `preferred` are the devices of the Model's own group, and where it is
     `pinned` a member runs or holds the turn there, so that it gets no others. `only`: it is to be on these devices, if any are named.
     """
@@ -124,16 +125,17 @@ def _with_vendor(requirements: Requirements, available: Available, vendor: str) 
     if mismatch is not None:
         return mismatch
     reported = [room for room in available.rooms if room.device.vendor == vendor]
-    if not reported and (available.telemetry != STALE or available.rooms):
+    if not reported and (available.telemetry in (RECENT, NONE) or available.rooms):
         return _by_count(available, vendor)
     if available.telemetry == RECENT:
         return _choose_devices(requirements, available, reported)
     if available.pinned:  # the turn of its group waits for telemetry; the devices are those of the group
         return _by_count(available, vendor, available.preferred[: requirements.devices])
+    since = "yet" if available.telemetry == AWAITED else f"for {STALE_SECONDS:.0f}s"
     return Unschedulable(
-        f"has sent no GPU telemetry for {STALE_SECONDS:.0f}s",
+        f"has sent no GPU telemetry {since}",
         f"check that the agent runs on the node: kubectl get pods -A -o wide | grep {available.node.name}",
-        Rank.IN_USE,
+        Rank.SILENT,
     )
 
 

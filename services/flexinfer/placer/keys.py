@@ -19,7 +19,7 @@ from flexinfer.events.nodes import NodeFacts
 from flexinfer.placer.fit import STALE_SECONDS
 from flexinfer.placer.requirements import requirements_of
 from flexinfer.placer.state import start_order
-from flexinfer.state.index import OCCUPYING, STARTING, is_starting, scheduled_to
+from flexinfer.state.index import GROUPED, OCCUPYING, STARTING, is_starting, scheduled_to
 from flexinfer.state.observed import ObservedState, Sample
 from flexinfer.state.touched import touches_its_model
 
@@ -127,6 +127,7 @@ def _of_node(name: str, before: ObservedState, after: ObservedState) -> Iterator
         return
     yield from _refused(after)
     yield from after.under(STARTING, name)
+    yield from _members_elsewhere(name, after)
     if old is None or new is None or (old.ready, old.taints) != (new.ready, new.taints):
         yield from after.on_node(name)
 
@@ -140,8 +141,37 @@ def _of_sample(node: str, before: ObservedState, after: ObservedState) -> Iterat
     """Yield the Models with devices that a sample concerns; those that start also wait for a newer one."""
     yield from _with_devices(after, after.under(STARTING, node))
     old, new = before.gpus.get(node), after.gpus.get(node)
+    if _names(old) != _names(new):
+        yield from _with_devices(after, after.on_node(node))
     if _is_news(old, new) or _shows_loaded(node, after, old, new):
         yield from _with_devices(after, _refused(after))
+        yield from _members_elsewhere(node, after)
+
+
+def _members_elsewhere(node: str, state: ObservedState) -> Iterator[str]:
+    """Yield the Models that start on another node while their group is on this one: they may move to it."""
+    members = {key for group in _groups_on(node, state) for key in state.members(*group)}
+    for key in sorted(members):
+        model = state.effective(key)
+        if model is not None and scheduled_to(model) not in ("", node):
+            yield from [key] if is_starting(model, state.workloads.get(key)) else []
+
+
+def _groups_on(node: str, state: ObservedState) -> Iterator[tuple[str, str]]:
+    """Yield the groups with a Model that is scheduled to a node, or that holds devices there."""
+    for key in state.under(GROUPED, node):
+        model = state.effective(key)
+        yield from _groups(model) if model is not None else ()
+    for group in {key for keys in state.holding.values() for key in keys}:
+        shared = state.groups[group]
+        if any(holder.node == node for holder in shared.status.holders):
+            yield shared.metadata.namespace, shared.name
+
+
+def _names(sample: Sample | None) -> frozenset[tuple[str, str]]:
+    """Return what the devices of a node are called: by them the devices are found that a device plugin has picked."""
+    devices = sample.observed.devices if sample is not None else ()
+    return frozenset((device.uuid, device.pci) for device in devices)
 
 
 def _is_news(old: Sample | None, new: Sample | None) -> bool:

@@ -7,7 +7,7 @@ members, also while none of them runs. Which node a Model gets is `decide`'s.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from flexinfer.api import conditions
 from flexinfer.api.labels import GPU_RESOURCES, GPU_VENDOR_LABEL
@@ -16,7 +16,7 @@ from flexinfer.api.sharedgroup import Holder
 from flexinfer.events.nodes import Device
 from flexinfer.events.workload import PodFacts
 from flexinfer.placer.claims import claims_on, shared_vendors
-from flexinfer.placer.fit import NONE, RECENT, STALE, STALE_SECONDS, Available
+from flexinfer.placer.fit import AWAITED, NONE, RECENT, STALE, STALE_SECONDS, Available
 from flexinfer.placer.groups import GroupPlacement, assigned, held, turn_of
 from flexinfer.placer.memory import rooms
 from flexinfer.placer.mismatch import static_mismatch
@@ -57,14 +57,22 @@ class PlacementState:
         return sample.observed.devices if sample is not None else ()
 
     def telemetry(self, node: str) -> str:
-        """Return whether a node's telemetry is RECENT enough for a new start on a device, STALE, or NONE.
+        """Return whether a node's telemetry is RECENT enough for a new start on a device, STALE, AWAITED or NONE.
 
         A node that an agent has labelled had telemetry once, also where this process has seen none.
         """
         sample = self.observed.gpus.get(node)
         if sample is not None:
             return RECENT if self.now - sample.at < STALE_SECONDS else STALE
+        if self.now < self._awaited_until(node):
+            return AWAITED
         return STALE if GPU_VENDOR_LABEL in self.observed.nodes[node].labels else NONE
+
+    def _awaited_until(self, node: str) -> float:
+        """Return until when a node without telemetry may still send some: its agent publishes far more often than that."""
+        connected = self.observed.connected_since
+        since = max(self.observed.node_since.get(node, 0.0), connected if connected is not None else self.now)
+        return since + STALE_SECONDS
 
     def silence(self, node: str, vendor: str) -> str:
         """Return why a node's agent reports no device of a vendor; empty if it reports one."""
@@ -81,11 +89,13 @@ class PlacementState:
         nodes = [*(claim.node for claim in claims), (model.status.placement or Placement()).node]
         return [node for node in dict.fromkeys(nodes) if node]
 
-    def telemetry_due(self) -> float | None:
-        """Return when recent telemetry stops being so, of the first of all nodes."""
-        recent = (s.at for s in self.observed.gpus.values() if self.now - s.at < STALE_SECONDS)
-        oldest = min(recent, default=None)
-        return oldest + STALE_SECONDS if oldest is not None else None
+    def telemetry_due(self, nodes: Collection[str]) -> float | None:
+        """Return when recent telemetry stops being so, or is awaited no longer: of the first of these nodes, of all if none is named."""
+        gpus = self.observed.gpus
+        times = [s.at + STALE_SECONDS for name, s in gpus.items() if not nodes or name in nodes]
+        silent = (name for name in nodes or self.observed.nodes if name in self.observed.nodes)
+        times += [self._awaited_until(name) for name in silent if name not in gpus]
+        return min((at for at in times if at > self.now), default=None)
 
     def starting(self, node: str) -> Sequence[Model]:
         """Return the Models scheduled to a node that should run, but whose requests it does not count yet."""

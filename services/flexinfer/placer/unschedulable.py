@@ -17,8 +17,9 @@ class Rank(enum.IntEnum):
     TOO_FEW_DEVICES = 3
     INCOMPATIBLE = 4
     TOO_SMALL = 5
-    IN_USE = 6
-    MEMORY_IN_USE = 7
+    SILENT = 6
+    IN_USE = 7
+    MEMORY_IN_USE = 8
 
 
 class Unschedulable(msgspec.Struct, frozen=True):

@@ -31,7 +31,10 @@ def programs(instance: Instance, *, separate: bool) -> list[Program]:
     server = [_local_api(instance)] if instance.api == LOCAL else processes.processes(instance)
     simulation = files.saved(instance)
     if simulation is None:
-        return [_nats(instance), *server, _node(instance), *_components(instance, separate=separate)]
+        components = _components(instance, separate=separate)
+        if instance.api == LOCAL and not separate:
+            return [_nats(instance), _kubernetes(instance), *components]
+        return [_nats(instance), *server, _node(instance), *components]
     described = simulation.described.nodes
     nodes = [_simulated_node(instance, node) for node in described]
     components = _components(instance, separate=separate, simulated=True)
@@ -49,15 +52,32 @@ def _nats(instance: Instance) -> Program:
     )
 
 
+def _kubernetes(instance: Instance) -> Program:
+    """Return the local API and the local node in one process."""
+    words = (*_api_words(instance), "--", *_node_words(instance))
+    return Program(
+        name="kubernetes",
+        stage=STORES,
+        argv=(sys.executable, "-m", "flexinfer.local.kubernetes", *words),
+        probe=Page(port=instance.ports.node, tls=True, path="/healthz"),
+        grace=NODE_GRACE,
+        down_signal=signal.SIGUSR1,
+        variables={"FLEXINFER_API_URL": instance.api_url},
+    )
+
+
+def _api_words(instance: Instance) -> tuple[str, ...]:
+    return (
+        *("--state", str(instance.state), "--port", str(instance.ports.api)),
+        *("--certificates", str(instance.certificates), "--token-file", str(instance.token_file)),
+    )
+
+
 def _local_api(instance: Instance) -> Program:
     return Program(
         name="api",
         stage=STORES,
-        argv=(
-            *(sys.executable, "-m", "flexinfer.local.apiserver"),
-            *("--state", str(instance.state), "--port", str(instance.ports.api)),
-            *("--certificates", str(instance.certificates), "--token-file", str(instance.token_file)),
-        ),
+        argv=(sys.executable, "-m", "flexinfer.local.apiserver", *_api_words(instance)),
         # It connects to this instance's nodes alone: the system's authorities would only take memory.
         variables={"SSL_CERT_FILE": str(instance.certificates / AUTHORITY)},
         probe=Page(port=instance.ports.api, tls=True),
@@ -65,6 +85,18 @@ def _local_api(instance: Instance) -> Program:
 
 
 def _node(instance: Instance) -> Program:
+    return Program(
+        name="node",
+        stage=NODE,
+        argv=(sys.executable, "-m", "flexinfer.local.kubelet", *_node_words(instance)),
+        probe=Page(port=instance.ports.node, tls=True, path="/healthz"),
+        grace=NODE_GRACE,
+        down_signal=signal.SIGUSR1,
+        variables={"FLEXINFER_API_URL": instance.api_url},
+    )
+
+
+def _node_words(instance: Instance) -> tuple[str, ...]:
     if instance.api == LOCAL:
         credentials: tuple[str, ...] = ("--kubeconfig", str(instance.kubeconfig))
     else:
@@ -73,19 +105,10 @@ def _node(instance: Instance) -> Program:
             for component in (processes.NODE_USER, processes.VOLUMES)
         )
         credentials = ("--kubeconfig", node, "--volumes-kubeconfig", volumes)
-    return Program(
-        name="node",
-        stage=NODE,
-        argv=(
-            *(sys.executable, "-m", "flexinfer.local.kubelet"),
-            *("--state", str(instance.state), "--name", NODE_NAME),
-            *credentials,
-            *("--port", str(instance.ports.node)),
-        ),
-        probe=Page(port=instance.ports.node, tls=True, path="/healthz"),
-        grace=NODE_GRACE,
-        down_signal=signal.SIGUSR1,
-        variables={"FLEXINFER_API_URL": instance.api_url},
+    return (
+        *("--state", str(instance.state), "--name", NODE_NAME),
+        *credentials,
+        *("--port", str(instance.ports.node)),
     )
 
 
