@@ -177,8 +177,16 @@ def _names(sample: Sample | None) -> frozenset[tuple[str, str]]:
 def _is_news(old: Sample | None, new: Sample | None) -> bool:
     if old is None or new is None:
         return old is not new
-    same = (old.observed.devices, old.observed.message) == (new.observed.devices, new.observed.message)
-    return not same or new.at - old.at >= STALE_SECONDS
+    return _looked_at(old) != _looked_at(new) or new.at - old.at >= STALE_SECONDS
+
+
+def _looked_at(sample: Sample) -> tuple[object, ...]:
+    """Return a sample without what no decision looks at: a card is hardly ever as warm as a second ago."""
+    plain = (
+        msgspec.structs.replace(device, utilisation=0, power_watts=0, temperature=0)
+        for device in sample.observed.devices
+    )
+    return (sample.observed.message, *plain)
 
 
 def _shows_loaded(node: str, state: ObservedState, old: Sample | None, new: Sample | None) -> bool:

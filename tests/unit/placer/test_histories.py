@@ -235,6 +235,14 @@ def test_a_heartbeat_of_a_node_and_an_equal_sample_touch_nothing() -> None:
     state = settle(a_state(a_node(), waits), NOW).state
     again = msgspec.structs.replace(state.nodes["a"], version=99)
     assert observe(state, events.NodeObserved(name="a", node=again), NOW)[1] == []
-    sample = events.GpusObserved(node="a", boot="b", sample=1)
+    card = Device(uuid="a-0", total_mb=24000, free_mb=500, temperature=60, power_watts=90, utilisation=3)
+    sample = events.GpusObserved(node="a", boot="b", sample=1, devices=(card,))
     state, _ = observe(state, sample, NOW)
-    assert observe(state, msgspec.structs.replace(sample, sample=2), NOW + 1)[1] == []
+    warmer = msgspec.structs.replace(card, temperature=61, power_watts=250, utilisation=99)
+    for seen in (card, warmer):
+        equal = msgspec.structs.replace(sample, sample=2, devices=(seen,))
+        assert observe(state, equal, NOW + 1)[1] == []
+    fuller = msgspec.structs.replace(card, free_mb=100)
+    assert observe(state, msgspec.structs.replace(sample, sample=2, devices=(fuller,)), NOW + 1)[1] == [
+        waits.key
+    ]
