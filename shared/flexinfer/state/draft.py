@@ -202,11 +202,13 @@ class Draft:
         if not reply:
             self._streamed(key, event.version)
         current = self.models.read().get(key)
-        if current is not None and current.uid == event.uid:
+        if current is not None and _covers(event, current.uid, current.metadata.version):
             self._reindex(key, self._effective(key), None)
             for part in (self.models, self.assumed, self.wakes, self.activity):
                 part.drop(key)
-        self._note_deleted(event.uid, event.version)
+            self._note_deleted(current.uid, event.version)
+        if event.uid:
+            self._note_deleted(event.uid, event.version)
 
     def _note_deleted(self, uid: str, version: int) -> None:
         deleted = self.deleted_versions.write()
@@ -239,9 +241,10 @@ class Draft:
         if not reply:
             self._streamed(f"group/{key}", event.version)
         current = self.groups.read().get(key)
-        if current is not None and event.uid in ("", current.metadata.uid):
+        if current is not None and _covers(event, current.metadata.uid, current.metadata.version):
             self._reindex_group(key, current, None)
             self.groups.drop(key)
+            self._note_deleted(current.metadata.uid, event.version)
         if event.uid:
             self._note_deleted(event.uid, event.version)
 
@@ -289,6 +292,14 @@ class Draft:
         proxies[proxy] = ProxyHeartbeat(at, final, since, *seen)
         for name in [name for name, one in proxies.items() if at - one.last > _PROXY_KEPT_SECONDS]:
             del proxies[name]
+
+
+def _covers(deletion: events.ModelDeleted | events.GroupDeleted, uid: str, version: int) -> bool:
+    """Tell whether an object was deleted: the one that a deletion names, and any of its name that is older.
+
+    Whoever says that there is none at a version need not have seen each that was there before it, nor what its uid was.
+    """
+    return uid == deletion.uid or version < deletion.version
 
 
 def _moved(previous: Model | None, condition: Condition) -> bool:
