@@ -21,7 +21,7 @@ from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.controller import A, Controller, F, M, is_event, is_fact
 from flexinfer.runtime.kubernetes.api import ApiError, ConflictError, NotFoundError, UnavailableError
 from flexinfer.runtime.refetch import refetch, reread
-from flexinfer.runtime.runtime import Delivery, Disconnected, Runtime, Snapshot
+from flexinfer.runtime.runtime import Delivery, Disconnected, Replaying, Runtime, Snapshot
 from flexinfer.runtime.status_writer import write_status
 from flexinfer.runtime.work_queue import Attempt, WorkQueue
 from flexinfer.state.actions import RequeueAt, WriteStatus, written
@@ -136,9 +136,8 @@ class ControllerLoop(Generic[A, F, M]):
         match item:
             case Snapshot(observations=snapshot):
                 self._resync(snapshot)
-            case Disconnected():
-                self._state = msgspec.structs.replace(self._state, connected_since=None)
-                self._touch_all()
+            case Disconnected() | Replaying():
+                self._interrupt()
             case Observation(event=events.StatusChanged() as hint):
                 self._refetch_if_older(hint)
             case Observation():
@@ -150,6 +149,12 @@ class ControllerLoop(Generic[A, F, M]):
                 self._learn(fact, at)
             case _Finished():
                 self._finish(item)
+
+    def _interrupt(self) -> None:
+        """Note that nothing is heard until the next snapshot: silence proves nothing."""
+        if self._state.connected_since is not None:
+            self._state = msgspec.structs.replace(self._state, connected_since=None)
+            self._touch_all()
 
     def _touch_all(self) -> None:
         self._queue.touch(sorted(self._controller.keys(self._state)))
