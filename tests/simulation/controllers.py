@@ -51,7 +51,8 @@ def controllers(
 def observed(controller: AnyController, simulation: "Simulation") -> AnyController:
     """Return a controller whose state the checker sees, and whose `touched` it checks."""
     latest: list[Any] = [ObservedState(), controller.memory]
-    decided: set[str] = set()  # since they were touched last: the others are decided on anyway
+    # Decided on since they were touched last, with nothing to do: what is tried is decided on again, also if it failed.
+    settled: set[str] = set()
 
     def observe(state: ObservedState, memory: Any) -> None:
         latest[:] = state, memory
@@ -59,18 +60,19 @@ def observed(controller: AnyController, simulation: "Simulation") -> AnyControll
             controller.observe(state, memory)
 
     def decide(state: ObservedState, memory: Any, key: str, now: float) -> Iterable[Any]:
-        decided.add(key)
-        return controller.decide(state, memory, key, now)
+        actions = list(controller.decide(state, memory, key, now))
+        (settled.discard if _effects(actions) else settled.add)(key)
+        return actions
 
     def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterable[str]:
         keys = set(controller.touched(before, after, event))
         if before is not latest[0]:
-            decided.clear()  # replaced by a replay
+            settled.clear()  # replaced by a replay
         latest[0] = after
         if simulation.sampling.random() < _CHECKED:
-            others = decided - keys - before.assumed.keys()
+            others = settled - keys - before.assumed.keys()
             check_untouched(controller, simulation, (before, after, latest[1]), others, event)
-        decided.difference_update(keys)
+        settled.difference_update(keys)
         return keys
 
     simulation.observed[controller.name] = lambda: latest[0]
