@@ -16,9 +16,10 @@ def withheld(group: Group, state: ObservedState) -> Mapping[str, str]:
     """Return for each Model of a group's queue which other group holds its devices, by uid: those that may be granted are left out."""
     if group.object is None or group.holders:
         return {}
-    reasons = {
-        m.uid: held_by_another(m, group.object, state.groups.values(), state.nodes) for m in group.queue
-    }
+    # Only groups with holders are asked: how many groups there are must not matter.
+    keys = sorted({key for held in state.holding.values() for key in held})
+    holding = [state.groups[key] for key in keys]
+    reasons = {m.uid: held_by_another(m, group.object, holding, state.nodes) for m in group.queue}
     return {uid: text for uid, text in reasons.items() if text}
 
 
