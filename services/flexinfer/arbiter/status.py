@@ -34,7 +34,7 @@ def granted(
     holder = Holder(
         model=model.metadata.name,
         uid=model.uid,
-        turn=status.turn + 1,
+        turn=max(status.turn, *_turns_of(model)) + 1,
         step=GRANTED,
         node=placement.node,
         devices=held_devices(placement.devices, placement.footprint, sample, now),
@@ -44,6 +44,12 @@ def granted(
     devices = tuple(GroupDevice(uuid=uuid, total_mb=sizes.get(uuid, 0)) for uuid in placement.devices)
     changed = msgspec.structs.replace(status, turn=holder.turn, node=placement.node, devices=devices)
     return _counted(group, changed, (*status.holders, holder))
+
+
+def _turns_of(model: Model) -> tuple[int, int]:
+    """Return the last turns that a Model's status names: of the group that it was in before too, above which it goes on."""
+    held, engine = model.status.shared_group, model.status.backend
+    return held.turn if held is not None else 0, engine.turn if engine is not None else 0
 
 
 def advanced(group: SharedGroup, uid: str, step: str, reason: str, stamp: str) -> SharedGroupStatus:

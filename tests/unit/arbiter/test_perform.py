@@ -119,6 +119,15 @@ async def test_a_grant_is_the_next_turn_and_notes_what_is_in_use() -> None:
     assert (status.held_mb, status.budget_mb, status.node) == (4000, 24000, "a")
 
 
+async def test_a_turn_is_above_those_that_the_model_had_in_another_group() -> None:
+    """Its launcher takes no lower one than `status.backend` names: the Model would never start in the group it went to."""
+    seen = member("a", backend_status=BackendStatus(turn=35))
+    world = a_world(seen, a_group(turn=7))
+    await performed(world, effect(as_read(world, seen)))
+    [holder] = the_group(world).status.holders
+    assert (the_group(world).status.turn, holder.turn) == (36, 36)
+
+
 @pytest.mark.parametrize(
     "there",
     [
