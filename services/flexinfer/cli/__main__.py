@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "env": "print the variables that kubectl, OpenAI clients and NATS clients need, for eval",
         "services": "list the processes of `flexinfer up` and their health",
         "down": "stop everything; Models and weights are kept for the next `up`",
+        "gpus": "show the GPUs, who holds their memory, and why one is missing",
         "chat": "send chat completions to a Model",
         "why": "show why a Model is in its current state, and what to do next",
         "tap": "print the events on NATS, one readable line each",

@@ -25,6 +25,7 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 LITELLM_PREFIX = "litellm.flexinfer.ai"
 SERVICE_LABELS_ANNOTATION = "flexinfer.ai/service-labels"
 GPU_FREE_MEMORY_ANNOTATION = "flexinfer.ai/gpu-free-memory"
+GPU_FREE_MEMORY_BY_DEVICE_ANNOTATION = "flexinfer.ai/gpu-free-memory-by-device"
 GPU_VENDOR_LABEL = "flexinfer.ai/gpu.vendor"
 
 RUNNING_FINALIZER = "flexinfer.ai/running"
