@@ -26,6 +26,7 @@ from flexinfer.api.sharedgroup import (
 from flexinfer.arbiter import status
 from flexinfer.arbiter.effects import Advance, Create, Effect, Grant, Initialize, OnGroup, Report, Unprotect
 from flexinfer.arbiter.group import has_returned, may_hold, must_leave
+from flexinfer.arbiter.release import STALE_SECONDS
 from flexinfer.arbiter.strangers import Nodes, held_by_another
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
@@ -67,6 +68,16 @@ class Telemetry:
     def sample(self, node: str) -> Sample | None:
         """Return the last sample of a node."""
         return self._state.gpus.get(node)
+
+    def is_awaited(self, model: Model, now: float) -> bool:
+        """Tell whether a sample of a Model's devices may still come: agents publish every 10 s, and NATS was just connected.
+
+        Without one it is not known what others use, and the memory of a foreign process would count as the holder's.
+        """
+        sample, since = self.sample(model.assigned_node), self._state.connected_since
+        named = model.status.placement is not None and bool(model.status.placement.devices)
+        recent = sample is not None and now - sample.at <= STALE_SECONDS
+        return named and not recent and since is not None and now < since + STALE_SECONDS
 
 
 async def perform(runtime: Runtime, action: Effect, *, telemetry: Telemetry) -> Sequence[AnyEvent]:
@@ -146,6 +157,8 @@ async def _grant_alone(
         return replies
     if held_by_another(model, current, groups.items, telemetry.nodes):
         return [*replies, *(events.GroupObserved(group=group) for group in groups.items)]
+    if telemetry.is_awaited(model, runtime.clock()):
+        return replies
     current = await _protect(runtime, current)
     wanted = status.granted(current, model, telemetry.sample(node), runtime.clock(), rfc3339(runtime))
     written = await _put(runtime, current, wanted)

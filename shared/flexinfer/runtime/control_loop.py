@@ -137,7 +137,8 @@ class ControllerLoop(Generic[A, F, M]):
             case Snapshot(observations=snapshot):
                 self._resync(snapshot)
             case Disconnected() | Replaying():
-                self._interrupt()
+                self._state = msgspec.structs.replace(self._state, connected_since=None)
+                self._touch_all()
             case Observation(event=events.StatusChanged() as hint):
                 self._refetch_if_older(hint)
             case Observation():
@@ -149,12 +150,6 @@ class ControllerLoop(Generic[A, F, M]):
                 self._learn(fact, at)
             case _Finished():
                 self._finish(item)
-
-    def _interrupt(self) -> None:
-        """Note that nothing is heard until the next snapshot: silence proves nothing."""
-        if self._state.connected_since is not None:
-            self._state = msgspec.structs.replace(self._state, connected_since=None)
-            self._touch_all()
 
     def _touch_all(self) -> None:
         self._queue.touch(sorted(self._controller.keys(self._state)))

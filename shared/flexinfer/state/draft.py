@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import msgspec
 
-from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import GRANTED, SharedGroup
 from flexinfer.events import events
@@ -21,9 +20,9 @@ from flexinfer.state.observed import (
     Observation,
     ObservedState,
     ProxyHeartbeat,
-    Sample,
     StepSince,
 )
+from flexinfer.state.precedence import covers, moved, newer_sample
 
 _DELETIONS_KEPT = 4096
 _PROXY_KEPT_SECONDS = 600.0
@@ -91,7 +90,7 @@ class Draft:
     def _apply_live(self, event: AnyEvent, at: float) -> None:
         match event:
             case events.GpusObserved(node=node):
-                self.gpus.write()[node] = Sample(event, at - max(0.0, event.age_seconds))
+                self.gpus.write()[node] = newer_sample(self.gpus.read().get(node), event, at)
             case events.ActivityObserved():
                 self._activity(event, at)
             case events.ProxyObserved():
@@ -192,7 +191,7 @@ class Draft:
         """Note when status or reason of each condition changed, by the reader's own clock."""
         recorded = self.changed_at.read().get(model.uid, {})
         changed = {
-            c.type: at for c in model.status.conditions if c.type not in recorded or _moved(previous, c)
+            c.type: at for c in model.status.conditions if c.type not in recorded or moved(previous, c)
         }
         if changed:
             self.changed_at.write()[model.uid] = {**recorded, **changed}
@@ -202,7 +201,7 @@ class Draft:
         if not reply:
             self._streamed(key, event.version)
         current = self.models.read().get(key)
-        if current is not None and _covers(event, current.uid, current.metadata.version):
+        if current is not None and covers(event, current.uid, current.metadata.version):
             self._reindex(key, self._effective(key), None)
             for part in (self.models, self.assumed, self.wakes, self.activity):
                 part.drop(key)
@@ -241,7 +240,7 @@ class Draft:
         if not reply:
             self._streamed(f"group/{key}", event.version)
         current = self.groups.read().get(key)
-        if current is not None and _covers(event, current.metadata.uid, current.metadata.version):
+        if current is not None and covers(event, current.metadata.uid, current.metadata.version):
             self._reindex_group(key, current, None)
             self.groups.drop(key)
             self._note_deleted(current.metadata.uid, event.version)
@@ -292,19 +291,3 @@ class Draft:
         proxies[proxy] = ProxyHeartbeat(at, final, since, *seen)
         for name in [name for name, one in proxies.items() if at - one.last > _PROXY_KEPT_SECONDS]:
             del proxies[name]
-
-
-def _covers(deletion: events.ModelDeleted | events.GroupDeleted, uid: str, version: int) -> bool:
-    """Tell whether an object was deleted: the one that a deletion names, and any of its name that is older.
-
-    Whoever says that there is none at a version need not have seen each that was there before it, nor what its uid was.
-    """
-    return uid == deletion.uid or version < deletion.version
-
-
-def _moved(previous: Model | None, condition: Condition) -> bool:
-    """Tell whether status or reason of a condition is not as it was; not if nothing is known of before."""
-    if previous is None:
-        return False
-    before = previous.condition(condition.type)
-    return before is None or (before.status, before.reason) != (condition.status, condition.reason)

@@ -119,6 +119,17 @@ async def test_a_grant_is_the_next_turn_and_notes_what_is_in_use() -> None:
     assert (status.held_mb, status.budget_mb, status.node) == (4000, 24000, "a")
 
 
+async def test_nothing_is_granted_before_a_sample_that_may_still_come() -> None:
+    """A foreign process that was there before would count as the holder's, and block the group; a silent agent blocks no grant."""
+    world = a_world(member("a"), a_group(turn=7))
+    action, telemetry = effect(as_read(world, member("a"))), Telemetry()
+    telemetry.observe(ObservedState(connected_since=NOW), None)
+    await perform(a_runtime("arbiter", cluster=world, clock=lambda: NOW + 5), action, telemetry=telemetry)
+    assert not the_group(world).status.holders
+    await perform(a_runtime("arbiter", cluster=world, clock=lambda: NOW + 31), action, telemetry=telemetry)
+    assert the_group(world).status.holders
+
+
 async def test_a_turn_is_above_those_that_the_model_had_in_another_group() -> None:
     """Its launcher takes no lower one than `status.backend` names: the Model would never start in the group it went to."""
     seen = member("a", backend_status=BackendStatus(turn=35))

@@ -123,6 +123,15 @@ def test_a_replay_keeps_the_last_sample_of_a_node_until_the_next_one() -> None:
     assert state.gpus["a"].observed.sample == 2
 
 
+def test_a_sample_that_is_heard_again_is_as_old_as_it_was() -> None:
+    """A replay after a step of the NATS server's clock does not know the ages of what it replays."""
+    sample = events.GpusObserved(node="a", boot="b", sample=1)
+    state = apply_events(applied(sample), [Observation(sample, NOW - 30)])
+    assert state.gpus["a"].at == NOW
+    other = msgspec.structs.replace(sample, boot="c")
+    assert apply_events(state, [Observation(other, NOW - 30)]).gpus["a"].at == NOW - 30
+
+
 def test_a_node_of_a_restored_api_server_counts() -> None:
     """The stream delivers its versions in their order."""
     newer, older = a_node(version=9, ready="Unknown"), a_node(version=4, ready="True")
