@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from flexinfer.agent.node_labels import NodeLabels, labels_of, retry_seconds, without_devices, worth_writing
 from flexinfer.agent.sample import HEARTBEAT_SECONDS, DeviceSample, event_of, is_significant, sample
-from flexinfer.agent.vendors import Vendor, all_vendors
+from flexinfer.agent.vendors import Vendor, all_vendors, simulated
 from flexinfer.runtime.kubernetes.api import NODES, ApiError
 from flexinfer.runtime.process import Runnable, run_all
 from flexinfer.runtime.runtime import Runtime
@@ -25,7 +25,8 @@ class LibraryLostError(Exception):
 
 async def main(runtime: Runtime) -> None:
     """Publish the devices of this node on change and every 10 s, and label the Node; until cancelled."""
-    await publish_samples(runtime, all_vendors())
+    simulation = runtime.settings.simulated_gpus
+    await publish_samples(runtime, (simulated.vendor(simulation),) if simulation else all_vendors())
 
 
 async def publish_samples(runtime: Runtime, vendors: Sequence[Vendor]) -> None:

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "gpus": "show the GPUs, who holds their memory, and why one is missing",
         "chat": "send chat completions to a Model",
         "why": "show why a Model is in its current state, and what to do next",
+        "plan": "show where the Models of a file would go, who would have to leave, and why not elsewhere",
         "tap": "print the events on NATS, one readable line each",
         "run": "run components in this process, in the foreground",
         "demo": "apply a Model, get an answer, scale to zero, start it again",
