@@ -11,7 +11,8 @@ from flexinfer.api.model import BackendStatus, Gpu, Model, Placement, placed_dev
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, HeldDevice, SharedGroup, object_name
 from flexinfer.arbiter.effects import Create, Effect, Grant, Initialize
-from flexinfer.arbiter.perform import Telemetry, perform
+from flexinfer.arbiter.perform import perform
+from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
 from flexinfer.events.nodes import DeviceProcess
 from flexinfer.runtime.kubernetes.api import ConflictError
