@@ -124,13 +124,17 @@ def _adopted(pod: kube.Pod, models: Mapping[str, Model], next_turn: int, stamp: 
     turn, current = facts.turn, facts.model_uid == model.uid
     stays = turn > 0 and current and not facts.gated and not facts.deleting
     placement = model.status.placement or Placement()
+    here = facts.node in (
+        "",
+        placement.node,
+    )  # one that was left on another node has none of the placement's devices
     return Holder(
         model=model.metadata.name,
         uid=facts.model_uid,
         turn=turn if turn > 0 else next_turn,
         step=GRANTED if stays else RELEASING,
         node=facts.node or placement.node,
-        devices=tuple(HeldDevice(uuid=uuid) for uuid in placement.uuids),
+        devices=tuple(HeldDevice(uuid=uuid) for uuid in placement.uuids) if here else (),
         reason="" if stays else "its Pod was found when the group was initialised",
         since=stamp,
     )

@@ -19,7 +19,17 @@ from flexinfer.runtime.kubernetes.api import ConflictError
 from flexinfer.state.observed import ObservedState, Sample
 from tests.builders import NOW, a_group, a_holder, a_pod, a_state, running
 from tests.runtimes import a_runtime
-from tests.unit.arbiter.groups import IDLE, STOPPED_READY, WANTED, decided, held, member, process, sample
+from tests.unit.arbiter.groups import (
+    IDLE,
+    PLACED,
+    STOPPED_READY,
+    WANTED,
+    decided,
+    held,
+    member,
+    process,
+    sample,
+)
 from tests.unit.launcher.world import World
 
 DELETING: dict[str, Any] = {"deletion_timestamp": "2026-11-24T10:00:00Z"}
@@ -284,6 +294,15 @@ async def test_pods_whose_gate_is_open_hold_the_devices() -> None:
     assert (holder.model, holder.uid, holder.turn, holder.step) == ("a", "uid-a", 5, GRANTED)
     assert (holder.node, [device.uuid for device in holder.devices]) == ("a", ["GPU-1"])
     assert group.initialized
+
+
+async def test_a_pod_on_another_node_has_none_of_the_devices_of_the_placement() -> None:
+    """The Model went to the group, and to another node, while its engine ran: that node never reports these devices."""
+    world = a_world(a_group(initialized=False))
+    put_pod(world, "a", 5)
+    elsewhere = msgspec.structs.replace(PLACED, node="b")
+    [holder] = (await looked(world, member("a", placement=elsewhere))).status.holders
+    assert (holder.node, holder.devices) == ("a", ())
 
 
 @pytest.mark.parametrize(
