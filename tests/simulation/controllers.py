@@ -51,8 +51,9 @@ def controllers(
 def observed(controller: AnyController, simulation: "Simulation") -> AnyController:
     """Return a controller whose state the checker sees, and whose `touched` it checks."""
     latest: list[Any] = [ObservedState(), controller.memory]
-    # Decided on since they were touched last, with nothing to do: what is tried is decided on again, also if it failed.
-    settled: set[str] = set()
+    # Decided on since they were touched last, with nothing to do: what is tried is decided on again, also if it failed, and
+    # so is what is due.
+    settled: dict[str, float] = {}  # key -> when it is due
 
     def observe(state: ObservedState, memory: Any) -> None:
         latest[:] = state, memory
@@ -61,7 +62,9 @@ def observed(controller: AnyController, simulation: "Simulation") -> AnyControll
 
     def decide(state: ObservedState, memory: Any, key: str, now: float) -> Iterable[Any]:
         actions = list(controller.decide(state, memory, key, now))
-        (settled.discard if _effects(actions) else settled.add)(key)
+        settled.pop(key, None)
+        if not _effects(actions):
+            settled[key] = _next(actions)
         return actions
 
     def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterable[str]:
@@ -70,9 +73,11 @@ def observed(controller: AnyController, simulation: "Simulation") -> AnyControll
             settled.clear()  # replaced by a replay
         latest[0] = after
         if simulation.sampling.random() < _CHECKED:
-            others = settled - keys - before.assumed.keys()
+            now = simulation.clock()
+            others = {key for key, due in settled.items() if now < due} - keys - before.assumed.keys()
             check_untouched(controller, simulation, (before, after, latest[1]), others, event)
-        settled.difference_update(keys)
+        for key in keys:
+            settled.pop(key, None)
         return keys
 
     simulation.observed[controller.name] = lambda: latest[0]
