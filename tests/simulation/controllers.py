@@ -56,6 +56,8 @@ def observed(controller: AnyController, simulation: "Simulation") -> AnyControll
     settled: dict[str, float] = {}  # key -> when it is due
 
     def observe(state: ObservedState, memory: Any) -> None:
+        if state.connected_since != latest[0].connected_since:
+            settled.clear()  # replaced by a replay, or no longer heard: everything is decided on again
         latest[:] = state, memory
         if controller.observe is not None:
             controller.observe(state, memory)
