@@ -152,12 +152,12 @@ class StatePublisher:
 
         What it refuses again and again, while it holds others, is the refused subjects' own problem: too large, say.
         """
-        former, self._failed, self._missing = self._failed, set(), set(keys)
+        previous, self._failed, self._missing = self._failed, set(), set(keys)
         self._tried.clear()
         self.enqueue(keys)
         if keys:
             await self._tried.wait()
-        self._repeats = self._repeats + 1 if self._failed and self._failed == former else 0
+        self._repeats = self._repeats + 1 if self._failed and self._failed == previous else 0
         holds_others = any(entry.body is not None for entry in self._stream.held.values())
         return not self._failed or (self._repeats >= _REFUSALS and holds_others)
 

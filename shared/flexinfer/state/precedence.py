@@ -9,7 +9,7 @@ from flexinfer.state.observed import Sample
 def covers(deletion: events.ModelDeleted | events.GroupDeleted, uid: str, version: int) -> bool:
     """Tell whether an object was deleted: the one that a deletion names, and any of its name that is older.
 
-    Whoever says that there is none at a version need not have seen each that was there before it, nor what its uid was.
+    A deletion at a version need not have seen each that was there before it, nor what its uid was.
     """
     return uid == deletion.uid or version < deletion.version
 
