@@ -10,7 +10,7 @@ import msgspec
 
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 15.0, 300.0
 """Seconds before a Job that could not be created is tried again, doubling. An event of its PVC ends the wait."""
-FIRST_RETRY, LONGEST_RETRY = 60.0, 1800.0
+FIRST_RETRY, LONGEST_RETRY = 15.0, 900.0
 """Seconds before a Job that failed is deleted and created again, doubling."""
 _MOST_DOUBLINGS = 16
 
@@ -61,8 +61,12 @@ class Memory(msgspec.Struct, frozen=True):
 
     def retry_seconds(self, uid: str, digest: str) -> float:
         """Return how long a failure of the Job of these inputs stays before it is created again."""
+        return _back_off(FIRST_RETRY, self.retries(uid, digest).number, LONGEST_RETRY)
+
+    def retries(self, uid: str, digest: str) -> Attempts:
+        """Return how often the Job of these inputs was created again after it failed, and when last."""
         retried = self.retried.get(uid, Attempts())
-        return _back_off(FIRST_RETRY, retried.number if retried.digest == digest else 0, LONGEST_RETRY)
+        return retried if retried.digest == digest else Attempts()
 
 
 def remember(memory: Memory, fact: Fact, at: float) -> Memory:

@@ -3,7 +3,6 @@
 from flexinfer.api.model import Model
 from flexinfer.events.workload import JobFacts
 from flexinfer.prefetcher.plan import FETCH, Plan
-from flexinfer.prefetcher.report import JobReport
 from flexinfer.sources import MOUNT
 
 WAITING_FOR_ACCEPTED = "waiting for Accepted"
@@ -55,16 +54,10 @@ def contains(model: Model, plan: Plan, size: int) -> str:
     return f"{_container(plan)} contains {_content(model, plan)}{amount}"
 
 
-def not_found(model: Model, plan: Plan, job: JobFacts, report: JobReport) -> str:
-    """Return the message of a source that does not exist."""
-    if plan.kind == FETCH:
-        cause = report.message or f"the Hugging Face Hub has no {_content(model, plan)}"
-        remedy = "grant access"
-    else:
-        cause = f"{_container(plan)} does not contain {_content(model, plan)}"
-        remedy = "add the file" if plan.pvc else "fix the image"
-    retry = f"kubectl delete job -n {model.metadata.namespace} {job.name}"
-    return f"{cause}. Remedy: correct spec.source; or {remedy} and retry: {retry}"
+def not_found(model: Model, plan: Plan) -> str:
+    """Return the cause of a check that found nothing, with what to do."""
+    remedy = "add the file" if plan.pvc else "fix the image"
+    return f"{_container(plan)} does not contain {_content(model, plan)}. Remedy: correct spec.source, or {remedy}"
 
 
 def unchecked(plan: Plan, cause: str) -> str:
@@ -74,7 +67,7 @@ def unchecked(plan: Plan, cause: str) -> str:
 
 
 def failed(plan: Plan, cause: str, retry_seconds: float) -> str:
-    """Return the message of a Job that failed and is retried."""
+    """Return the message of a Job that failed and is created again."""
     job = "download" if plan.kind == FETCH else "check"
     return f"{job} failed: {cause}; retrying {retry_seconds:.0f}s after the failure"
 

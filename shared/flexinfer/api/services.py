@@ -62,6 +62,7 @@ _ROWS = (
         fields=("cache",),
         gates=(ACCEPTED, PLACED),
         state=("model", "workload"),
+        hints=("wake",),
         hears=("watcher", "placer"),
     ),
     Component(

@@ -3,9 +3,10 @@
 All values are plain JSON of the Kubernetes API. A check is worth something only if its Job sees what the engine will see.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from flexinfer.api.groupversion import API_VERSION, KIND
 from flexinfer.api.labels import (
@@ -112,24 +113,28 @@ def mounts(location: Location, *, writable: bool = False) -> list[Json]:
 
 def fetch_container(model: Model, location: Location, image: str, endpoint: str) -> Json:
     """Return the container that downloads a Hugging Face repository into its folder."""
-    files = hf.files(model.spec)
-    args = ["--repository", files.repository, "--into", location.path, "--fingerprint", files.fingerprint]
-    args += ["--revision", files.revision] if files.revision else []
-    for flag, patterns in (("--allow", files.allow), ("--ignore", files.ignore)):
-        args += [flag, json.dumps(list(patterns))] if patterns else []
+    selection = msgspec.json.encode(hf.files(model.spec)).decode()
     return {
         "name": "fetch",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python", "-m", "flexinfer.prefetcher.fetch"],
-        "args": args,
+        "command": ["python", "-m", "flexinfer.prefetcher.download"],
+        "args": ["--files", selection, "--into", location.path],
         "env": _environment(endpoint),
         "volumeMounts": mounts(location, writable=True),
         "terminationMessagePath": REPORT_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},
+        "resources": _fetch_resources(location),
         "securityContext": dict(HARDENED),
     }
+
+
+def _fetch_resources(location: Location) -> Json:
+    """Return requests and limits, without which a quota admits no Pod; what is written to memory counts against a limit on it."""
+    resources: Json = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "4"}}
+    if location.volume is not Volume.MEMORY:
+        resources["limits"]["memory"] = "1Gi"
+    return resources
 
 
 def _environment(endpoint: str) -> list[Json]:

@@ -7,6 +7,7 @@ from flexinfer.api.model import Cache, Gpu, Model, Placement
 from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.prefetcher.jobs import job, pvc
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
+from flexinfer.sources.hf import Files
 from tests.builders import a_model
 
 SETTINGS = PrefetchSettings(image="ours", hf_endpoint="http://mirror")
@@ -42,7 +43,8 @@ def test_a_download_writes_where_the_engine_reads() -> None:
     assert engine is not None
     into = container["args"][container["args"].index("--into") + 1]
     assert f"{into}/q4.gguf" in engine.spec["containers"][0]["args"]
-    assert container["args"][container["args"].index("--revision") + 1] == "v1"
+    selection = msgspec.json.decode(container["args"][container["args"].index("--files") + 1], type=Files)
+    assert (selection.names, selection.revision) == (("q4.gguf",), "v1")
     assert {"name": "HF_ENDPOINT", "value": "http://mirror"} in container["env"]
 
 

@@ -118,7 +118,11 @@ def test_picking_a_file_fetches_that_file_and_what_was_asked_for_beside_it() -> 
         },
     )
     found = files(model.spec)
-    assert (found.allow, found.ignore) == (("*.json", "q4.gguf", "mm.gguf"), ("x*",))
+    assert (found.names, found.allow, found.ignore) == (
+        ("q4.gguf", "mm.gguf"),
+        ("*.json", "q4.gguf"),
+        ("x*",),
+    )
 
 
 def test_a_named_claim_must_exist_and_is_not_ours() -> None:
