@@ -94,7 +94,7 @@ def _check_container(plan: Plan) -> Json:
         "image": plan.image,
         "imagePullPolicy": "IfNotPresent",
         "command": command,
-        "args": [path],
+        "args": [path, *plan.files],
         "volumeMounts": pod.mounts(plan.location),
         "terminationMessagePath": pod.REPORT_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -1,6 +1,9 @@
 """The prefetcher's Jobs: the mounts of the engine, on its node, without a GPU."""
 
+from typing import Any
+
 import msgspec
+import pytest
 
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Cache, Gpu, Model, Placement
@@ -76,3 +79,33 @@ def test_another_pvc_is_another_job() -> None:
     names = {planned(model, uid).job_name(model) for uid in ("one", "two")}
     assert len(names) == 2
     assert all(len(name) <= 63 for name in names)
+
+
+@pytest.mark.parametrize(
+    ("source", "config", "arguments"),
+    [
+        ("pvc://c/m.gguf", {"mmproj": "mm.gguf"}, ["/models/m.gguf", "/models/m.gguf", "/models/mm.gguf"]),
+        (
+            "pvc://c/a",
+            {"ggufFile": "m.gguf", "mmproj": "/x.gguf"},
+            ["/models/a", "/models/a/m.gguf", "/x.gguf"],
+        ),
+        (
+            "pvc://c/m-00002-of-00002.gguf",
+            {},
+            [
+                "/models/m-00002-of-00002.gguf",
+                "/models/m-00001-of-00002.gguf",
+                "/models/m-00002-of-00002.gguf",
+            ],
+        ),
+        ("pvc://c", {}, ["/models"]),
+    ],
+)
+def test_a_check_looks_for_every_file_that_the_engine_needs(
+    source: str, config: dict[str, Any], arguments: list[str]
+) -> None:
+    """The named ones, and all parts of a split file."""
+    model = a_model(source=source, config=config)
+    [container] = job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == arguments
