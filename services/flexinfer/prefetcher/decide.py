@@ -139,7 +139,7 @@ def _as_recorded(model: Model, plan: Plan) -> Iterator[Action]:
     cached, cache = model.condition(conditions.CACHED), _cache(model)
     if cached is not None:
         condition = status.true(model, cached.reason, cached.message)
-        progress = status.JobProgress(phase=cache.job_phase, revision=cache.revision, size=cache.bytes)
+        progress = status.whole(cache.job_phase, cache.revision, cache.bytes)
         yield from status.write(model, plan, condition, progress)
 
 
@@ -154,10 +154,18 @@ def _by_job(model: Model, plan: Plan, state: ObservedState, memory: Memory, now:
     elif job.failed_reason:
         yield from _failed(model, plan, job, retry_of(model, plan, state, memory), now)
     elif not keeps_failure(model, plan, memory):
-        phase = "Running" if job.active and not job.waiting else "Pending"
-        yield from status.write(
-            model, plan, status.running(model, plan, job), status.JobProgress(phase=phase)
-        )
+        yield from status.write(model, plan, status.running(model, plan, job), _progress(model, job, memory))
+
+
+def _progress(model: Model, job: JobFacts, memory: Memory) -> status.JobProgress:
+    """Return how far a Job that runs is."""
+    phase = "Running" if job.active and not job.waiting else "Pending"
+    seen = memory.progress_of(model.uid, job.name)
+    if seen is None:
+        return status.JobProgress(phase=phase)
+    return status.JobProgress(
+        phase=phase, done=seen.bytes, total=seen.total_bytes, rate=seen.bytes_per_second
+    )
 
 
 def _ensure(model: Model, plan: Plan, state: ObservedState, memory: Memory, now: float) -> Iterator[Action]:
@@ -182,7 +190,7 @@ def _complete(model: Model, plan: Plan, job: JobFacts) -> Iterator[Action]:
     reason = Reason.CACHED if plan.pvc else Reason.IN_IMAGE
     message = messages.contains(model, plan, report.bytes)
     condition = status.true(model, reason, message)
-    progress = status.JobProgress(phase="Succeeded", revision=report.revision, size=report.bytes)
+    progress = status.whole("Succeeded", report.revision, report.bytes)
     yield from status.write(model, plan, condition, progress)
 
 

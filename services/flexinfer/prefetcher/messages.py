@@ -6,6 +6,8 @@ from flexinfer.prefetcher.plan import FETCH, Plan
 from flexinfer.sources import MOUNT
 
 WAITING_FOR_ACCEPTED = "waiting for Accepted"
+_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+_MINUTE = 60
 
 
 def waiting_for_placed(plan: Plan) -> str:
@@ -22,6 +24,29 @@ def running(model: Model, plan: Plan, job: JobFacts | None = None) -> str:
         else f"checking that {_container(plan)} contains {_content(model, plan)}"
     )
     return state if job is None or not job.waiting else f"{state}; {_waiting(model, job)}"
+
+
+def progress(done: int, total: int, eta: int) -> str:
+    """Return how far a download is, such as `37% of 4.9 GB, 2m left`; sizes are bytes, `eta` is in seconds, 0 if unknown."""
+    if done >= total:
+        return size(total) if total else ""
+    left = f", {_duration(eta)} left" if eta else ""
+    return f"{100 * done // total}% of {size(total)}{left}"
+
+
+def size(number: int) -> str:
+    """Return a number of bytes as people say it: 4.9 GB, 812 MB, 3 kB."""
+    if number >= _UNITS[0][0]:
+        return f"{number / _UNITS[0][0]:.1f} {_UNITS[0][1]}"
+    unit, name = next(((unit, name) for unit, name in _UNITS if number >= unit), (1, "bytes"))
+    return f"{round(number / unit)} {name}"
+
+
+def _duration(seconds: int) -> str:
+    minutes = -(-seconds // 60)
+    if seconds < _MINUTE:
+        return f"{seconds}s"
+    return f"{minutes}m" if minutes < _MINUTE else f"{minutes // 60}h {minutes % 60}m"
 
 
 def queued(node: str, running: int) -> str:

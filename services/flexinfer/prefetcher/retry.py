@@ -56,7 +56,8 @@ def keeps_failure(model: Model, plan: Plan, memory: Memory) -> bool:
     """
     cached = model.condition(conditions.CACHED)
     final = cached is not None and not cached.true and cached.reason in FINAL
-    return final and memory.retries(model.uid, plan.digest).number > 0
+    retried = memory.retries(model.uid, plan.digest).number > 0
+    return final and retried and memory.progress_of(model.uid, plan.job_name(model)) is None
 
 
 def _is_failure(model: Model) -> bool:

@@ -64,6 +64,7 @@ _ROWS = (
         state=("model", "workload"),
         hints=("wake",),
         hears=("watcher", "placer"),
+        publishes=("download",),
     ),
     Component(
         name="launcher",

@@ -36,6 +36,8 @@ HARDENED: Mapping[str, Any] = {
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+PROGRESS_PORT = 8082
+"""Where a download says how far it is."""
 UNPRIVILEGED = 65532
 """The user and group of what needs no root: those of our own images, and of distroless ones."""
 
@@ -119,7 +121,8 @@ def fetch_container(model: Model, location: Location, image: str, endpoint: str)
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", "flexinfer.prefetcher.download"],
-        "args": ["--files", selection, "--into", location.path],
+        "args": ["--files", selection, "--into", location.path, "--progress-port", str(PROGRESS_PORT)],
+        "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
         "env": _environment(endpoint),
         "volumeMounts": mounts(location, writable=True),
         "terminationMessagePath": REPORT_PATH,
@@ -140,6 +143,7 @@ def _fetch_resources(location: Location) -> Json:
 def _environment(endpoint: str) -> list[Json]:
     secret = {"name": TOKEN_SECRET, "key": TOKEN_KEY, "optional": True}
     variables: list[Json] = [
+        {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
         {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}},
         {"name": "HF_HUB_DISABLE_XET", "value": "1"},
         {"name": "HF_HUB_DISABLE_TELEMETRY", "value": "1"},

@@ -57,6 +57,8 @@ class Hub:
         """Bytes of each answer after which the connection is closed."""
         self.whole = False
         """Whether requests for a part are answered with everything."""
+        self.hold_at: int | None = None
+        """Bytes in all after which nothing is sent until `release`."""
         self.holding = threading.Event()
         self.holding.set()
 
@@ -65,10 +67,21 @@ class Hub:
         """The files of which bytes were sent."""
         return [name for name, size in self.sent.items() if size]
 
+    def hold_after(self, size: int) -> None:
+        """Stop sending after some bytes in all."""
+        self.hold_at = size
+
+    def release(self) -> None:
+        """Go on sending."""
+        self.hold_at = None
+        self.holding.set()
+
     def count(self, name: str, size: int) -> None:
         """Count bytes that were sent."""
         with self.sent_bytes:
             self.sent[name] = self.sent.get(name, 0) + size
+            if self.hold_at is not None and sum(self.sent.values()) >= self.hold_at:
+                self.holding.clear()
             self.sent_bytes.notify_all()
 
     def wait_sent(self, size: int, seconds: float = 30.0) -> None:

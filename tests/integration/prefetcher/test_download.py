@@ -1,6 +1,8 @@
 """The download Job's program against a hub on loopback: completely or not at all, only once, and with the reason if not."""
 
 import json
+import socket
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -267,3 +269,25 @@ def test_a_path_that_leaves_the_folder_is_refused(hub: Hub, tmp_path: Path, path
     assert (code, report["reason"]) == (1, Reason.FETCH_FAILED)
     assert "unsafe path" in report["message"]
     assert hub.fetched == []
+
+
+def test_progress_is_served_on_a_port_while_bytes_come(hub: Hub, tmp_path: Path) -> None:
+    """Bytes, total, rate and file, as JSON; nothing else."""
+    hub.files = {"m.gguf": large(20 * 2**20)}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    hub.hold_after(6 * 2**20)
+    process = started(hub, tmp_path / "m" / "one", "--progress-port", str(port))
+    try:
+        hub.wait_sent(6 * 2**20)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as response:
+            answer = json.loads(response.read())
+        assert set(answer) == {"bytes", "totalBytes", "bytesPerSecond", "file"}
+        assert answer["totalBytes"] == 20 * 2**20
+        assert 0 <= answer["bytes"] < answer["totalBytes"]
+        hub.release()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
