@@ -14,6 +14,8 @@ from flexinfer import backends
 PREFIX = "FLEXINFER_"
 IMAGE_PREFIX = f"{PREFIX}IMAGE_"
 _IMAGES_FIELD = "images"
+_HUB_VARIABLE = "HF_ENDPOINT"
+"""The hub's own variable, which users of a mirror have set."""
 
 
 class SettingsError(ValueError):
@@ -78,7 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     images: Mapping[str, str] = {}
     """Images of engines, one variable a backend or a backend on one vendor, such as FLEXINFER_IMAGE_VLLM_AMD. Empty: each backend's default."""
     hf_endpoint: str = ""
-    """Base URL of a mirror of the Hugging Face hub. Empty: https://huggingface.co."""
+    """Base URL of a mirror of the Hugging Face hub. Empty: HF_ENDPOINT of the environment, else https://huggingface.co."""
     log_level: str = "info"
     """Lowest level that is logged: debug, info, warning or error."""
     build: str = "unknown"
@@ -102,6 +104,8 @@ OTHER_VARIABLES: Mapping[str, str] = {
 def load(environment: Mapping[str, str]) -> Settings:
     """Return the settings. Raises SettingsError, naming the variable, when a value is not of its type."""
     fields = {field: environment[name] for field, name in _variables().items() if name in environment}
+    if not fields.get("hf_endpoint"):
+        fields["hf_endpoint"] = environment.get(_HUB_VARIABLE, "")
     try:
         return msgspec.convert(fields | {_IMAGES_FIELD: _images(environment)}, Settings, strict=False)
     except msgspec.ValidationError as error:
