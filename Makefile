@@ -19,7 +19,7 @@ WORLD := $(if $(API),--api $(API))
 CLUSTER := .cluster
 AUDIT := $(CURDIR)/.audit
 
-.PHONY: help install demo up test check protocol mutants mutants-random lint generate fix bench bench-scale bench-node chaos images cluster-up cluster-down test-cluster node-up node-down test-node image-report
+.PHONY: help install demo up test check protocol seeds mutants mutants-random lint generate fix bench bench-scale bench-node chaos images cluster-up cluster-down test-cluster node-up node-down test-node test-gpu image-report
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,12 @@ test-node: $(DEV) ## Run the tests that need a real node: the product from its i
 	$(BIN)/python -m tests.node programs
 	$(BIN)/python deploy/image/build.py fetch
 	$(BIN)/pytest -q tests/node $(ARGS)
+
+test-gpu: $(DEV) ## Run the tests that need an NVIDIA card with its driver; without one they are skipped
+	$(BIN)/pytest -q -rs tests/gpu $(ARGS)
+
+seeds: $(DEV) ## Play the simulated histories that make test leaves out, 300 to 999: four minutes on two cores
+	FLEXINFER_SEEDS=300-999 $(BIN)/pytest -q -n 2 tests/simulation/test_histories.py $(ARGS)
 
 check: lint ## Lint, format, types, imports, and that generated files are up to date
 	$(BIN)/pytest -q -m 'not slow' tests/contract

@@ -14,7 +14,7 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import Gpu, Metadata, Model, ModelSpec, ModelStatus, Placement
+from flexinfer.api.model import Gpu, Metadata, Model, ModelSpec, ModelStatus, Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import BLOCKED, INITIALIZED, SharedGroup, SharedGroupSpec, SharedGroupStatus
 from flexinfer.arbiter.__main__ import controller as arbiter
@@ -73,7 +73,7 @@ def model(number: int, world: str, *, version: int = 1, wanted: bool = False) ->
     gpu = Gpu(vendor="nvidia", shared=group, vram_estimate_mb=1000) if group else None
     placement = Placement(
         node=f"node-{number // 4 // _CARDS if group else number % _NODES}",
-        devices=(f"GPU-{number // 4 % _CARDS}",) if group else (),
+        devices=placed_devices([f"GPU-{number // 4 % _CARDS}"]) if group else (),
         vendor="nvidia" if group else "cpu",
     )
     return Model(

@@ -17,7 +17,9 @@ from flexinfer import backends
 from flexinfer.api import conditions, reasons
 from flexinfer.api.group_reasons import GROUP_FACTS
 from flexinfer.api.groupversion import API_VERSION
+from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION
 from flexinfer.api.services import CHANGED_RECEIVERS, OWNERS
+from flexinfer.backends import generations
 from flexinfer.backends.options import Key
 from flexinfer.credentials.secrets import USERS
 from flexinfer.events import events, subjects
@@ -174,7 +176,43 @@ def backends_page() -> str:
     return (
         "# Backends\n\n`spec.backend` of a Model is one of these names or aliases. `spec.config` accepts the keys of its backend; any other key is "
         "refused by name. `FLEXINFER_IMAGE_<BACKEND>_<VENDOR>`, or else `FLEXINFER_IMAGE_<BACKEND>`, replaces the default image "
-        f"(see [Settings](settings.md)).\n\n{sections}"
+        f"(see [Settings](settings.md)).\n\n{_generations()}\n{sections}"
+    )
+
+
+def _generations() -> str:
+    """Return the table of GPU generations: which backend cannot run there, which may fail."""
+    rows = "".join(
+        f"| {g.vendor} `{g.prefix}*` | [{g.name}]({g.source}) | {_with_rules(g, experimental=False)} | {_with_rules(g, experimental=True)} |\n"
+        for g in generations.GENERATIONS
+    )
+    return (
+        "## GPU generations\n\nThe placer puts no Model on a GPU that its backend cannot run on, and says so in `Placed`; where it may fail, "
+        "`Placed` has a warning. Of what stands in neither column nothing is known. The annotation "
+        f"`{ALLOW_UNSUPPORTED_ANNOTATION}: <why>` of a Model lets it run anywhere; the reason given is repeated in `Placed`. Details and "
+        "sources stand with each backend below.\n\n"
+        f"| Architecture | Generation | Cannot run | May fail |\n|---|---|---|---|\n{rows}"
+    )
+
+
+def _with_rules(generation: generations.Generation, *, experimental: bool) -> str:
+    ruled = (
+        (b, generations.rules(b, generation, experimental=experimental)) for b in backends.all_backends()
+    )
+    return ", ".join(f"{b.name}{_when(r)}" for b, r in ruled if r)
+
+
+def _when(rules: Iterable[backends.ArchitectureRule]) -> str:
+    """Return for which specs rules hold; empty if for all."""
+    cases = [rule.when for rule in rules if rule.when]
+    return f" ({'; or '.join(cases)})" if cases else ""
+
+
+def _rule_lines(rules: Iterable[backends.ArchitectureRule], verb: str) -> str:
+    return "".join(
+        f"{verb} {rule.vendor} `{rule.prefix}*`{f', with {rule.when}' if rule.when else ''}: {rule.reason} "
+        f"([source]({rule.source})).\n\n"
+        for rule in rules
     )
 
 
@@ -184,6 +222,9 @@ def _backend(backend: backends.Backend) -> str:
         "Sources": _codes(f"{scheme}://" for scheme in backend.schemes),
         "Port": f"{backend.port}, probed at `{backend.health}`",
         "On the local node": _local(backend.local_program),
+        "GPUs": f"at most {backend.most_devices}"
+        if backend.most_devices
+        else "as many as `spec.gpu.count` says",
         "Tested": "yes" if backend.tried else "no: it follows the engine's documentation",
     }
     rows = "".join(f"| {name} | {text} |\n" for name, text in facts.items())
@@ -191,10 +232,8 @@ def _backend(backend: backends.Backend) -> str:
         f"| {vendor} | `{image}` | `{settings.IMAGE_PREFIX}{backend.image_key.upper()}_{vendor.upper()}` |\n"
         for vendor, image in backend.images.items()
     )
-    gpus = "".join(
-        f"Cannot run on {gpu.vendor} `{gpu.prefix}*`: {gpu.reason} ([source]({gpu.source})).\n\n"
-        for gpu in backend.unsupported_architectures
-    )
+    gpus = _rule_lines(backend.unsupported_architectures, "Cannot run on")
+    gpus += _rule_lines(backend.experimental_architectures, "May fail on")
     keys_ = "".join(_config_key(name, key) for name, key in sorted(backend.config.items()))
     return (
         f"## {backend.name}\n\n{backend.title}.\n\n| | |\n|---|---|\n{rows}\n"

@@ -31,5 +31,17 @@ CASES: dict[str, tuple[Object, Object]] = {
         {"resources": {"requests": {"a" * 317: 1}}},
         {"resources": {"requests": {"a" * 318: 1}}},
     ),
+    "must be set unless operator is Exists": (
+        {"tolerations": [{"operator": "Exists"}, {"key": "team", "value": "x", "effect": "NoSchedule"}]},
+        {"tolerations": [{"value": "x"}]},
+    ),
+    "which covers every value": (
+        {"tolerations": [{"key": "team", "operator": "Equal", "value": "x"}]},
+        {"tolerations": [{"key": "team", "operator": "Exists", "value": "x"}]},
+    ),
+    "the only one that evicts": (
+        {"tolerations": [{"key": "team", "effect": "NoExecute", "tolerationSeconds": 5}]},
+        {"tolerations": [{"key": "team", "effect": "NoSchedule", "tolerationSeconds": 5}]},
+    ),
     "keys of 1 to 317 characters": ({"nodeSelector": {"a.b/c": "d"}}, {"nodeSelector": {"a" * 318: "d"}}),
 }

@@ -21,7 +21,6 @@ WHEELS = ROOT / "deploy" / "wheels"
 TARGETS = (
     "services",
     "agent-nvidia",
-    "agent-amd",
     "prefetcher",
     "llama-cpu",
     "volumes",

@@ -113,7 +113,7 @@ class Owners:
     async def turn(self, name: str, group: str, turn: int, step: str) -> None:
         """Write a step of a turn to the group's SharedGroup, and Granted to its holder."""
         model = await self.model(name)
-        devices = tuple(HeldDevice(uuid=device) for device in (model.status.placement or Placement()).devices)
+        devices = tuple(HeldDevice(uuid=device) for device in (model.status.placement or Placement()).uuids)
         node = model.assigned_node
         holder = Holder(model=name, uid=model.uid, turn=turn, step=step, node=node, devices=devices)
         await self.write_group(group, SharedGroupStatus(turn=turn, holders=(holder,)))

@@ -110,7 +110,7 @@ async def patched(
         await api.merge(NODES_OF_THE_API, "", node, patch)
 
 
-LABELS = NodeLabels(labels={"flexinfer.ai/gpu.vendor": "NVIDIA"}, free_mb=1).patch()
+LABELS = NodeLabels(labels={"flexinfer.ai/gpu.vendor": "NVIDIA"}, free_mb={"GPU-1": 1}).patch()
 
 
 async def test_an_agent_labels_its_own_node_only(two_nodes: Kubectl, tmp_path: Path) -> None:

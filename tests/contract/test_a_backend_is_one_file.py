@@ -31,7 +31,7 @@ BACKEND = base.Backend(
     args=lambda serving: ["--model", serving.path, *options.flags(serving.config, KEYS)],
     config=KEYS,
     unsupported_architectures=(
-        base.UnsupportedArchitecture(
+        base.ArchitectureRule(
             vendor=base.NVIDIA, prefix="sm_7", reason="it needs more", source="https://example.org/gpus"
         ),
     ),

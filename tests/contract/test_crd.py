@@ -20,7 +20,7 @@ from tests.definitions import MODELS, ROOT, a_plain_model, a_registry, the_crd
 
 SERVED: Object = the_crd()["spec"]["versions"][0]
 SCHEMA: Object = SERVED["schema"]["openAPIV3Schema"]
-EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
+EXAMPLES = sorted(set((ROOT / "examples").rglob("*.yaml")) - set((ROOT / "examples" / "simulated").glob("*")))
 NO_PROSE = {"metadata", "metadata.name"}  # Kubernetes allows none there
 
 
@@ -50,12 +50,14 @@ FULL_STATUS: Object = {
     },
     "placement": {
         "node": "a",
-        "devices": ["GPU-1"],
+        "devices": [{"uuid": "GPU-1", "memoryMB": 6500}],
         "vendor": "nvidia",
         "architecture": "sm_89",
         "binding": "DevicePlugin",
         "score": -5,
-        "footprint": 6500,
+        "footprintMB": 6500,
+        "footprintSource": "Estimate",
+        "checkedFor": "2026-11-01T00:00:00Z",
         "reason": "the only node with 6500 MB free",
     },
     "cache": {

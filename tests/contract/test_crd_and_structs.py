@@ -23,6 +23,10 @@ FULL_SPEC: Object = {
     "config": {"dtype": "float16", "deep": {"er": [1, None, True]}},
     "resources": {"limits": {"memory": "4Gi"}, "requests": {"cpu": 2}},
     "nodeSelector": {"a": "b"},
+    "tolerations": [
+        {"key": "k", "operator": "Equal", "value": "v", "effect": "NoExecute", "tolerationSeconds": 60},
+        {"operator": "Exists"},
+    ],
     "litellm": {"enabled": False, "servedModelName": "s", "aliases": ["x"], "copilotAlias": "c"},
     "serviceLabels": ["textgen"],
 }

@@ -71,7 +71,8 @@ def test_the_page_of_backends_has_all_that_a_backend_says(name: str) -> None:
     section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
     backend = backends.find(name)
     assert backend is not None
-    gpus = [gpu.prefix for gpu in backend.unsupported_architectures]
+    rules = (*backend.unsupported_architectures, *backend.experimental_architectures)
+    gpus = [text for rule in rules for text in (rule.prefix, rule.reason, rule.source, rule.when)]
     flags = [text for key in backend.config.values() for text in (key.flag, key.off, key.becomes) if text]
     variables = [f"FLEXINFER_IMAGE_{key.upper()}" for key in backend.image_keys[1:]]
     docs = [key.doc for key in backend.config.values()]

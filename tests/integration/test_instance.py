@@ -95,10 +95,17 @@ def test_after_a_sigkill_of_up_the_next_one_adopts_the_processes(running: Runnin
 
 
 def test_down_stops_everything_and_the_next_up_has_the_same_addresses(tmp_path: Path) -> None:
-    """Exports, PVCs and objects outlive a `down`."""
+    """Exports, PVCs and objects outlive a `down`, and a SIGKILL of the process of API server and node."""
     with instance(tmp_path / "state") as running:
         exports = running.environment()
         running.kubectl("create", "configmap", "mine", "--from-literal=a=b")
+        former = running.services()["kubernetes"]["pid"]
+        os.kill(former, signal.SIGKILL)
+        until(lambda: running.pid("kubernetes") not in {None, former}, 5, "kubernetes runs again")
+        until(
+            lambda: {r["health"] for r in running.services().values()} == {"healthy"}, 20, "all are healthy"
+        )
+        assert "configmap/mine" in running.kubectl("get", "configmaps", "-o", "name")
         pids = [row["pid"] for row in running.services().values()]
         running.flexinfer("down")
         assert {row["health"] for row in running.services().values()} == {"down"}
@@ -111,11 +118,11 @@ def test_down_stops_everything_and_the_next_up_has_the_same_addresses(tmp_path: 
 def test_down_also_stops_the_processes_of_a_killed_up(tmp_path: Path) -> None:
     """Without another `up` first."""
     with instance(tmp_path / "state") as running:
-        assert set(running.services()) == {"nats", "api", "node", "controllers", "proxy"}
+        assert set(running.services()) == {"nats", "kubernetes", "controllers", "proxy"}
         pids = [row["pid"] for row in running.services().values()]
         holder = lock_holder(running.state)
         assert holder
         os.kill(holder, signal.SIGKILL)
         until(lambda: lock_holder(running.state) is None, 5, "the lock is free")
-        assert "stopped nats, api, node, controllers, proxy" in running.flexinfer("down").stdout
+        assert "stopped nats, kubernetes, controllers, proxy" in running.flexinfer("down").stdout
         assert not [pid for pid in pids if lives(pid)]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from benchmarks.decisions import CONTROLLERS
 from flexinfer.api import conditions
-from flexinfer.api.model import BackendStatus, Gpu, GroupMembership, Model, Placement
+from flexinfer.api.model import BackendStatus, Gpu, GroupMembership, Model, Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED
 from flexinfer.events import events
@@ -105,7 +105,11 @@ class History:
             gpu=chance.choice([None, Gpu(vendor="nvidia", shared=group, vram_estimate_mb=4000)]),
             serverless={"enabled": chance.random() < 0.8, "idle_timeout": "60s"},
             placement=chance.choice(
-                [None, Placement(node="n1", devices=("GPU-1",), vendor="nvidia"), Placement(node="n2")]
+                [
+                    None,
+                    Placement(node="n1", devices=placed_devices(["GPU-1"]), vendor="nvidia"),
+                    Placement(node="n2"),
+                ]
             ),
             shared_group=chance.choice(
                 [None, GroupMembership(group=group, state=chance.choice(["Queued", "Holding"]), turn=1)]

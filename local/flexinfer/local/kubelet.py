@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from flexinfer.api.labels import DEVICES_ANNOTATION
 from flexinfer.local.identities import NODE_NAME
 from flexinfer.local.images import IMAGES
 from flexinfer.local.storage import CLASS
@@ -18,7 +19,7 @@ from localkube.kubelet import device_manager
 from localkube.kubelet.node import NodeOptions, run
 
 MOUNTS_VARIABLE = "FLEXINFER_MOUNTS"
-_CERTIFICATE = "node"
+CERTIFICATE = "node"
 
 
 def options(arguments: Sequence[str]) -> NodeOptions:
@@ -31,12 +32,16 @@ def options(arguments: Sequence[str]) -> NodeOptions:
         kubeconfig=parsed.kubeconfig,
         volumes_kubeconfig=parsed.volumes_kubeconfig,
         port=parsed.port,
-        tls=tls_files(parsed.certificates or state / "certificates", _CERTIFICATE),
+        port_file=parsed.port_file,
+        tls=tls_files(parsed.certificates or state / "certificates", parsed.certificate),
         back_off=parsed.back_off,
-        resources=device_manager.parsed_quantities(parsed.resource) or device_manager.detected(),
+        resources=_resources(parsed),
+        labels=dict(_pair(text) for text in parsed.label),
+        shared_volumes=parsed.shared_volumes,
         images=IMAGES,
         storage_class=CLASS,
         mounts_variable=MOUNTS_VARIABLE,
+        devices_annotation=DEVICES_ANNOTATION,
     )
 
 
@@ -53,10 +58,23 @@ def _parser() -> argparse.ArgumentParser:
         help="identity that creates volumes, which nodes may not on a real API server (default: this node)",
     )
     parser.add_argument("--port", type=int, default=0, help="of its own endpoint (default: any)")
+    parser.add_argument("--port-file", type=Path, help="file to write that port to")
     parser.add_argument(
         "--certificates",
         type=Path,
         help="folder with the authority that the API server trusts, and this node's certificate (default: STATE/certificates)",
+    )
+    parser.add_argument(
+        "--certificate",
+        default=CERTIFICATE,
+        metavar="NAME",
+        help="this node's certificate in that folder (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--shared-volumes",
+        type=Path,
+        metavar="DIR",
+        help="folder of PVCs that every node of the instance reaches (default: this node's own)",
     )
     parser.add_argument(
         "--back-off",
@@ -68,10 +86,27 @@ def _parser() -> argparse.ArgumentParser:
         "--resource",
         action="append",
         default=[],
-        metavar="NAME=NUMBER",
-        help="an extended resource to offer in place of the GPUs found, such as nvidia.com/gpu=2",
+        metavar="NAME=NUMBER|IDS",
+        help="an extended resource to offer in place of the GPUs found, such as nvidia.com/gpu=2 or nvidia.com/gpu=GPU-a,GPU-b",
+    )
+    parser.add_argument(
+        "--no-devices", action="store_true", help="offer no extended resource, whatever this machine has"
+    )
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="KEY=VALUE", help="a label of the Node"
     )
     return parser
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key, value
+
+
+def _resources(parsed: argparse.Namespace) -> device_manager.Devices:
+    if parsed.no_devices:
+        return {}
+    return device_manager.parsed(parsed.resource) or device_manager.detected()
 
 
 if __name__ == "__main__":

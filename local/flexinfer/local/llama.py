@@ -7,6 +7,7 @@ refused by name, never ignored. It imports nothing else of FlexInfer.
 import argparse
 import importlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 Apply = Callable[[Any, Any], None]  # (xllamacpp's CommonParams, the flag's value)
+_MOST_DEVICES = 128
 _ON_OFF_AUTO = ("on", "off", "auto")
 _LAYERS = {"auto": -1, "all": -2}
 
@@ -78,6 +80,19 @@ def _names(text: str) -> set[str]:
 
 def _layers(text: str) -> int:
     return _LAYERS[text] if text in _LAYERS else int(text)
+
+
+def _shares(text: str) -> list[float]:
+    """Read `3,1` or `3/1`: the share of the model on each device, in as many places as llama.cpp has."""
+    try:
+        shares = [float(share) for share in re.split("[,/]", text)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of shares such as 3,1") from None
+    if len(shares) > _MOST_DEVICES:
+        raise argparse.ArgumentTypeError(
+            f"{len(shares)} shares; llama.cpp has {_MOST_DEVICES} devices at most"
+        )
+    return shares + [0.0] * (_MOST_DEVICES - len(shares))
 
 
 def _ignore(_params: Any, _value: Any) -> None:
@@ -165,6 +180,7 @@ FLAGS: tuple[Flag, ...] = (
         chosen("split_mode", "llama_split_mode", _members("LLAMA_SPLIT_MODE", _SPLIT)),
         choices=tuple(_SPLIT),
     ),
+    Flag(("--tensor-split", "-ts"), to("tensor_split"), _shares),
     Flag(
         ("--rope-scaling",),
         chosen("rope_scaling_type", "llama_rope_scaling_type", _members("LLAMA_ROPE_SCALING_TYPE", _ROPE)),

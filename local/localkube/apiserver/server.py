@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
 def run(options: ServerOptions) -> int:
     """Serve until a signal; return the exit code."""
     try:
-        with _open_journal(options.state) as journal:
+        with opened(options.state) as journal:
             return asyncio.run(_serve(options, journal))
     except JournalError as error:
         logger.critical("%s", error)
@@ -72,7 +72,8 @@ def run(options: ServerOptions) -> int:
 
 
 @contextlib.contextmanager
-def _open_journal(state: Path) -> Iterator[Journal]:
+def opened(state: Path) -> Iterator[Journal]:
+    """Open the journal of a state folder, which is created if it is missing. Raises JournalError."""
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with Journal(state / "api.journal") as journal:
         yield journal
@@ -88,6 +89,18 @@ async def _serve(options: ServerOptions, journal: Journal) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with serving(options, journal, fail):
+        await stop.wait()
+    if failures:
+        logger.critical("%s", failures[0])
+    return 1 if failures else 0
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    options: ServerOptions, journal: Journal, fail: Callable[[JournalError], None]
+) -> AsyncIterator[None]:
+    """Serve, and run the controllers, for the duration of the block; `fail` is called once the journal cannot be written."""
     registry = builtin_registry()
     store = Store(registry, now=_now, journal=journal)
     bootstrap(store, registry, options.content)
@@ -102,13 +115,12 @@ async def _serve(options: ServerOptions, journal: Journal) -> int:
         handler = ApiHandler(config)
         runner, port = await handler.listen(context, options.port)
         _announce(options, port)
-        async with run_controllers(store, controllers(store), _now, fail):
-            await stop.wait()
-        handler.end_watches()
-        await runner.cleanup()
-    if failures:
-        logger.critical("%s", failures[0])
-    return 1 if failures else 0
+        try:
+            async with run_controllers(store, controllers(store), _now, fail):
+                yield
+        finally:
+            handler.end_watches()
+            await runner.cleanup()
 
 
 def controllers(store: Store) -> Sequence[Controller]:

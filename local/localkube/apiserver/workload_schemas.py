@@ -198,6 +198,10 @@ _CONTAINER_STATUS: Final = record(
     image=TEXT,
     imageID=TEXT,
     containerID=TEXT,
+    allocatedResourcesStatus=several(
+        record("name", name=TEXT, resources=several(record("resourceID", resourceID=TEXT, health=TEXT))),
+        "name",
+    ),
 )
 _POD_STATUS: Final = record(
     phase=one_of("Pending", "Running", "Succeeded", "Failed", "Unknown"),

@@ -48,7 +48,7 @@ def options(arguments: Sequence[str]) -> NodeOptions:
         port=parsed.port,
         back_off=parsed.back_off,
         tls=TlsFiles(*secure) if all(secure) else None,
-        resources=device_manager.parsed_quantities(parsed.resource) or device_manager.detected(),
+        resources=device_manager.parsed(parsed.resource) or device_manager.detected(),
         images=ImageRuntimes((PROCESS, *map(_entry, parsed.image))),
     )
 

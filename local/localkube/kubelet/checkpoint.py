@@ -35,13 +35,17 @@ class ContainerRecord(msgspec.Struct, kw_only=True):
 
 
 class PodRecord(msgspec.Struct, kw_only=True):
-    """One Pod. `failed` holds reason and message if the node rejected it or stopped it."""
+    """One Pod. `failed` holds reason and message if the node rejected it or stopped it.
+
+    `devices` are the indices that it was allocated, `device_ids` what these devices are called in its status.
+    """
 
     pod: Object
     address: str
     started_at: str
     boot: str
     devices: dict[str, list[int]] = {}
+    device_ids: dict[str, list[str]] = {}
     containers: dict[str, ContainerRecord] = {}
     failed: tuple[str, str] | None = None
 

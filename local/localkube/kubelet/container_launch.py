@@ -73,7 +73,7 @@ async def _source(node: NodeContext, namespace: str, kind: str, name: str) -> di
 
 
 def _node_variables(node: NodeContext, record: PodRecord, table: Mounts) -> dict[str, str]:
-    devices = device_manager.variables(record.devices, node.devices.capacity)
+    devices = device_manager.variables(node.devices.ids(record.devices), node.devices.capacity)
     return {"HOSTNAME": record.pod["metadata"]["name"], node.mounts_variable: table.variable(), **devices}
 
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from localkube.kubelet.api_errors import AlreadyExistsError, ApiError, NotFoundError
 from localkube.kubelet.client import Client, Object
@@ -33,14 +33,21 @@ _BINDING_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-class LocalVolumeProvisioner:
-    """Provisions the PVCs of `storage_class` (an object) for one node, as folders below `root`."""
+class VolumeFolders(NamedTuple):
+    """Where the folders of PVCs are. `shared`: every node of the cluster reaches them, so a volume names no node."""
 
-    def __init__(self, client: Client, root: Path, node: str, storage_class: Object) -> None:
+    root: Path
+    shared: bool = False
+
+
+class LocalVolumeProvisioner:
+    """Provisions the PVCs of `storage_class` (an object) for one node, as folders."""
+
+    def __init__(self, client: Client, folders: VolumeFolders, node: str, storage_class: Object) -> None:
         self._class = storage_class
         self.storage_class = str(storage_class["metadata"]["name"])
         self._client = client
-        self._root = root
+        self._folders = folders
         self._node = node
         self._cache: dict[tuple[str, str], Object] = {}  # by (namespace, name)
         self._changed = asyncio.Condition()
@@ -81,11 +88,14 @@ class LocalVolumeProvisioner:
 
     async def _provision(self, claim: Object) -> Path:
         """Create the folder, and a volume for it unless the PVC has one."""
-        folder = self._root.joinpath(*_key(claim))
+        folder = self._folders.root.joinpath(*_key(claim))
         folder.mkdir(parents=True, exist_ok=True)
         if not claim["spec"].get("volumeName"):
+            volume = _volume(claim, folder, self._node, self._class)
+            if not self._folders.shared:
+                volume["spec"]["nodeAffinity"] = _affinity(self._node)
             with contextlib.suppress(AlreadyExistsError):
-                await self._client.create(_VOLUMES, _volume(claim, folder, self._node, self._class))
+                await self._client.create(_VOLUMES, volume)
         return folder
 
     async def _until_bound(self, key: tuple[str, str]) -> None:
@@ -151,7 +161,6 @@ def _ours(volume: Object, node: str, provisioner: str) -> bool:
 
 def _volume(claim: Object, folder: Path, node: str, storage_class: Object) -> Object:
     metadata, spec = claim["metadata"], claim["spec"]
-    affinity = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
@@ -176,6 +185,10 @@ def _volume(claim: Object, folder: Path, node: str, storage_class: Object) -> Ob
                 "name": metadata["name"],
                 "uid": metadata["uid"],
             },
-            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [affinity]}]}},
         },
     }
+
+
+def _affinity(node: str) -> Object:
+    expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
+    return {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}}

@@ -20,12 +20,13 @@ from localkube.kubelet import node_registration
 from localkube.kubelet.backoff import BackOff
 from localkube.kubelet.checkpoint import CheckpointManager, boot_id
 from localkube.kubelet.client import Client, Object, connected
-from localkube.kubelet.device_manager import DeviceManager
+from localkube.kubelet.device_manager import DeviceManager, Devices
 from localkube.kubelet.event_recorder import EventRecorder
 from localkube.kubelet.image_runtimes import ImageRuntimes
 from localkube.kubelet.kubelet import Kubelet
-from localkube.kubelet.local_volumes import STORAGE_CLASS, LocalVolumeProvisioner
+from localkube.kubelet.local_volumes import STORAGE_CLASS, LocalVolumeProvisioner, VolumeFolders
 from localkube.kubelet.node_context import Layout, NodeContext
+from localkube.kubelet.node_registration import NodeIdentity
 from localkube.kubelet.pod_ips import PodIPAllocator
 from localkube.kubelet.pod_status import HOST
 from localkube.kubelet.server import application
@@ -39,9 +40,11 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of a node.
 
     `state` is the folder of everything that it keeps, `images` says which program runs which image, and PVCs of `storage_class` are
-    folders below `state`. `volumes_kubeconfig` is used to write volumes, which a real API server does not permit to nodes. `back_off` is in
-    seconds before the second restart of a container. `resources` are extended resources such as `nvidia.com/gpu`. Without `tls` the
-    endpoint of logs is plain HTTP, as the API server's must be then.
+    folders below `state`, or below `shared_volumes`, which every node of this machine then reaches. `volumes_kubeconfig` is used to write
+    volumes, which a real API server does not permit to nodes. `back_off` is in seconds before the second restart of a container. `resources`
+    are the devices of extended resources such as `nvidia.com/gpu`, by id; a Pod whose `devices_annotation` names some of them, separated by
+    commas, gets these. `labels` are the Node's own. `port_file` is written once the
+    endpoint listens. Without `tls` the endpoint of logs is plain HTTP, as the API server's must be then.
     """
 
     state: Path
@@ -51,25 +54,34 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 0
     tls: TlsFiles | None = None
     back_off: float = 10.0
-    resources: Mapping[str, int] = {}
+    port_file: Path | None = None
+    resources: Devices = {}
+    labels: Mapping[str, str] = {}
+    shared_volumes: Path | None = None
     images: ImageRuntimes = ImageRuntimes()
     storage_class: Object = msgspec.field(default_factory=lambda: STORAGE_CLASS)
     mounts_variable: str = VARIABLE
+    devices_annotation: str = "localkube/devices"
 
 
 def run(options: NodeOptions) -> None:
-    """Run the node until a signal ends it."""
-    if sys.platform != "linux":
-        sys.exit("the local node runs on Linux only")
-    options.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    asyncio.run(_serve(options))
+    """Run the node until a signal ends it: SIGUSR1 stops its Pods first."""
+    asyncio.run(_until_a_signal(options))
 
 
-async def _serve(options: NodeOptions) -> None:
+async def _until_a_signal(options: NodeOptions) -> None:
     leave, stop = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number, event in ((signal.SIGTERM, leave), (signal.SIGINT, leave), (signal.SIGUSR1, stop)):
         loop.add_signal_handler(number, event.set)
+    await serve(options, leave, stop)
+
+
+async def serve(options: NodeOptions, leave: asyncio.Event, stop: asyncio.Event) -> None:
+    """Run the node until `leave`, which leaves its Pods running, or `stop`, which stops them first."""
+    if sys.platform != "linux":
+        sys.exit("the local node runs on Linux only")
+    options.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with _node_context(options) as node:
         kubelet = Kubelet(node)
         async with asyncio.TaskGroup() as tasks, _endpoint(options, node, kubelet) as port:
@@ -98,7 +110,10 @@ async def _node_context(options: NodeOptions) -> AsyncIterator[NodeContext]:
         aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
     ):
         with contextlib.closing(PodIPAllocator(str(options.state))) as pod_ips:
-            claims = LocalVolumeProvisioner(provisioner, layout.claims, options.name, options.storage_class)
+            folders = VolumeFolders(
+                options.shared_volumes or layout.claims, shared=bool(options.shared_volumes)
+            )
+            claims = LocalVolumeProvisioner(provisioner, folders, options.name, options.storage_class)
             yield _new_context(options, client, claims, session, pod_ips)
 
 
@@ -124,6 +139,7 @@ def _new_context(
         boot=boot_id(),
         images=options.images,
         mounts_variable=options.mounts_variable,
+        devices_annotation=options.devices_annotation,
     )
 
 
@@ -137,15 +153,20 @@ async def _endpoint(options: NodeOptions, node: NodeContext, kubelet: Kubelet) -
         context = tls.server_context(options.tls) if options.tls else None
         site = web.TCPSite(runner, HOST, options.port, ssl_context=context)
         await site.start()
-        yield int(runner.addresses[0][1])
+        port = int(runner.addresses[0][1])
+        if options.port_file is not None:
+            options.port_file.write_text(f"{port}\n")
+        yield port
     finally:
         await runner.cleanup()
 
 
 async def _register(client: Client, options: NodeOptions, port: int) -> None:
-    await node_registration.register(client, options.name, port, options.resources)
+    counts = {resource: len(ids) for resource, ids in options.resources.items()}
+    node = NodeIdentity(name=options.name, port=port, extended=counts, labels=options.labels)
+    await node_registration.register(client, node)
     log.info("node %s is registered; logs on port %d", options.name, port)
-    await node_registration.heartbeat(client, options.name, port, options.resources)
+    await node_registration.heartbeat(client, node)
 
 
 async def _either(*events: asyncio.Event) -> None:

@@ -69,4 +69,5 @@ class NodeContext:
     boot: str
     images: ImageRuntimes
     mounts_variable: str
+    devices_annotation: str
     listed: asyncio.Event = field(default_factory=asyncio.Event)

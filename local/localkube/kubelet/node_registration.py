@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from localkube.kubelet.api_errors import ApiError, NotFoundError
 from localkube.kubelet.checkpoint import boot_id
 from localkube.kubelet.client import Client, Object
@@ -29,36 +31,45 @@ _MAX_PODS = 110
 log = logging.getLogger(__name__)
 
 
-async def register(client: Client, name: str, port: int, extended: Mapping[str, int]) -> None:
+class NodeIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node writes of itself: its name, the port of its endpoint, its extended resources, and labels beside the well-known ones."""
+
+    name: str
+    port: int
+    extended: Mapping[str, int] = {}
+    labels: Mapping[str, str] = {}
+
+
+async def register(client: Client, node: NodeIdentity) -> None:
     """Create or update the Node; retries until the API server has accepted it."""
     retry = _FIRST_RETRY
     while True:
         try:
-            await _write(client, name, port, extended)
+            await _write(client, node)
         except ApiError as error:
-            log.warning("node %s is not registered yet: %s", name, error)
+            log.warning("node %s is not registered yet: %s", node.name, error)
             await asyncio.sleep(retry)
             retry = min(2 * retry, _LONGEST_RETRY)
         else:
             return
 
 
-async def heartbeat(client: Client, name: str, port: int, extended: Mapping[str, int]) -> None:
+async def heartbeat(client: Client, node: NodeIdentity) -> None:
     """Renew the Lease every ten seconds and the Node's status every five minutes, until cancelled."""
     count = 0
     while True:
         try:
-            await _renew(client, name)
+            await _renew(client, node.name)
             if count % _STATUS_EVERY == 0:
-                await _write(client, name, port, extended)
+                await _write(client, node)
             count += 1
         except ApiError as error:
-            log.warning("lease of node %s: %s", name, error)
+            log.warning("lease of node %s: %s", node.name, error)
         await asyncio.sleep(RENEW_SECONDS)
 
 
-async def _write(client: Client, name: str, port: int, extended: Mapping[str, int]) -> None:
-    labels = _labels(name)
+async def _write(client: Client, node: NodeIdentity) -> None:
+    name, labels = node.name, {**node.labels, **_labels(node.name)}
     try:
         previous = await client.get(f"{NODES}/{name}")
         if any(previous["metadata"].get("labels", {}).get(key) != value for key, value in labels.items()):
@@ -67,7 +78,7 @@ async def _write(client: Client, name: str, port: int, extended: Mapping[str, in
         body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": {}}
         previous = await client.create(NODES, body)
     now = stamp(datetime.now(UTC))
-    await client.merge(f"{NODES}/{name}/status", {"status": _status(previous, name, port, extended, now)})
+    await client.merge(f"{NODES}/{name}/status", {"status": _status(previous, node, now)})
 
 
 async def _renew(client: Client, name: str) -> None:
@@ -96,12 +107,12 @@ def _labels(name: str) -> dict[str, str]:
     }
 
 
-def _status(previous: Object, name: str, port: int, extended: Mapping[str, int], now: str) -> Object:
+def _status(previous: Object, node: NodeIdentity, now: str) -> Object:
     capacity = {
         "cpu": str(os.cpu_count() or 1),
         "memory": f"{_memory_kib()}Ki",
         "pods": str(_MAX_PODS),
-        **{resource: str(number) for resource, number in extended.items()},
+        **{resource: str(number) for resource, number in node.extended.items()},
     }
     current = {c["type"]: c for c in (previous.get("status") or {}).get("conditions") or ()}
     conditions = [
@@ -114,8 +125,8 @@ def _status(previous: Object, name: str, port: int, extended: Mapping[str, int],
         "capacity": capacity,
         "allocatable": capacity,
         "conditions": conditions,
-        "addresses": [{"type": "InternalIP", "address": HOST}, {"type": "Hostname", "address": name}],
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        "addresses": [{"type": "InternalIP", "address": HOST}, {"type": "Hostname", "address": node.name}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": node.port}},
         "nodeInfo": _node_info(),
     }
 

@@ -117,13 +117,16 @@ class Pod:
         requested = device_manager.requested(self.record.pod, self._node.devices.capacity)
         if self.record.devices or not requested:
             return
-        if self._node.devices.available(requested) is None:
+        annotations = self.record.pod["metadata"].get("annotations") or {}
+        named = str(annotations.get(self._node.devices_annotation, "")).split(",")
+        if self._node.devices.available(requested, named) is None:
             holders = ", ".join(self._node.devices.holders(requested)) or "no Pod"
             text = (
                 f"waits for {_counted(requested)}: held by Pods with uid {holders}, whose processes still run"
             )
             self._set_waiting("DeviceBusy", text)
-        self.record.devices = await self._node.devices.allocate(self.record.uid, requested)
+        self.record.devices = await self._node.devices.allocate(self.record.uid, requested, named)
+        self.record.device_ids = self._node.devices.ids(self.record.devices)
 
     async def _volumes(self) -> dict[str, Path]:
         scratch = self._node.layout.scratch(self.record.pod)

@@ -85,7 +85,19 @@ def _container(spec: Object, record: PodRecord) -> Object:
         "restartCount": container.restarts,
         "state": container.state or _waiting(record),
         "lastState": container.last,
+        **_allocated(spec, record),
     }
+
+
+def _allocated(spec: Object, record: PodRecord) -> Object:
+    """Return the devices that a container was allocated, by id, as kubelet reports those of a device plugin."""
+    limits = (spec.get("resources") or {}).get("limits") or {}
+    held = [(name, ids) for name, ids in sorted(record.device_ids.items()) if name in limits]
+    statuses = [
+        {"name": name, "resources": [{"resourceID": uuid, "health": "Healthy"} for uuid in ids]}
+        for name, ids in held
+    ]
+    return {"allocatedResourcesStatus": statuses} if statuses else {}
 
 
 def _waiting(record: PodRecord) -> Object:

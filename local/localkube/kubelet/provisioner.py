@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from localkube.kubelet.client import Object, connected
-from localkube.kubelet.local_volumes import STORAGE_CLASS, LocalVolumeProvisioner
+from localkube.kubelet.local_volumes import STORAGE_CLASS, LocalVolumeProvisioner, VolumeFolders
 
 log = logging.getLogger("localkube.provisioner")
 
@@ -25,7 +25,8 @@ async def serve(root: Path, node: str, kubeconfig: str, storage_class: Object) -
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with connected(kubeconfig) as client:
-        serving = asyncio.create_task(LocalVolumeProvisioner(client, root, node, storage_class).run())
+        provisioner = LocalVolumeProvisioner(client, VolumeFolders(root), node, storage_class)
+        serving = asyncio.create_task(provisioner.run())
         ended = asyncio.create_task(stop.wait())
         log.info("PVCs of node %s are in %s", node, root)
         await asyncio.wait((serving, ended), return_when=asyncio.FIRST_COMPLETED)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from flexinfer.agent.node_labels import NodeLabels, labels_of, retry_seconds, without_devices, worth_writing
 from flexinfer.agent.sample import HEARTBEAT_SECONDS, DeviceSample, event_of, is_significant, sample
-from flexinfer.agent.vendors import Vendor, all_vendors
+from flexinfer.agent.vendors import Vendor, all_vendors, simulated
 from flexinfer.runtime.kubernetes.api import NODES, ApiError
 from flexinfer.runtime.process import Runnable, run_all
 from flexinfer.runtime.runtime import Runtime
@@ -15,17 +15,26 @@ from flexinfer.runtime.settings import SettingsError
 
 log = logging.getLogger(__name__)
 _SAMPLE_SECONDS = 1.0
+_BLIND_SECONDS = 60.0
+"""A library that has failed for so long does not come back to this process."""
+
+
+class LibraryLostError(Exception):
+    """A vendor's library fails at every call, and has shown devices before."""
 
 
 async def main(runtime: Runtime) -> None:
     """Publish the devices of this node on change and every 10 s, and label the Node; until cancelled."""
-    await publish_samples(runtime, all_vendors())
+    simulation = runtime.settings.simulated_gpus
+    await publish_samples(runtime, (simulated.vendor(simulation),) if simulation else all_vendors())
 
 
 async def publish_samples(runtime: Runtime, vendors: Sequence[Vendor]) -> None:
     """Sample once a second where there are devices, else at each heartbeat; until cancelled.
 
-    Raises SettingsError if the name of the node is not set.
+    Raises SettingsError if the name of the node is not set, and LibraryLostError after a minute without an answer
+    about devices that were there: a container that lost its access to them, as by `systemctl daemon-reload`, has it
+    again after a restart, and not before.
     """
     node = runtime.settings.node_name
     if not node:
@@ -33,6 +42,7 @@ async def publish_samples(runtime: Runtime, vendors: Sequence[Vendor]) -> None:
     boot, number = secrets.token_hex(4), 0
     published, published_at = DeviceSample(), -HEARTBEAT_SECONDS
     labels = _NodeLabelWriter(runtime, node)
+    seen_at = runtime.clock()
     while True:
         began = runtime.clock()
         current = await asyncio.to_thread(sample, vendors, published)
@@ -43,6 +53,11 @@ async def publish_samples(runtime: Runtime, vendors: Sequence[Vendor]) -> None:
             await runtime.bus.publish(event_of(current, node, boot, number, runtime.clock() - began))
             runtime.set_ready(True)
         await labels.write(labels_of(current.devices))
+        seen_at = seen_at if current.blind else now
+        if now - seen_at >= _BLIND_SECONDS:
+            raise LibraryLostError(
+                f"no device was seen for {now - seen_at:.0f}s: {current.message}; starting again"
+            )
         await runtime.sleep(_SAMPLE_SECONDS if current.devices else HEARTBEAT_SECONDS)
 
 

@@ -8,15 +8,22 @@ metadata:
     flexinfer.ai/gpu.count: "2"
     flexinfer.ai/gpu.vram: 24Gi            # of the largest
   annotations:
-    flexinfer.ai/gpu-free-memory: "46482"  # MB, all devices together
+    flexinfer.ai/gpu-free-memory: "23241"  # MiB, of the device with the most
+    flexinfer.ai/gpu-free-memory-by-device: '{"GPU-8f1c":23241,"GPU-b2d0":20110}'
 ```
+
+The sum over all devices stands nowhere: what does not fit on one device does not fit on two because their sum is larger.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from flexinfer.api.labels import GPU_FREE_MEMORY_ANNOTATION, GPU_VENDOR_LABEL
+from flexinfer.api.labels import (
+    GPU_FREE_MEMORY_ANNOTATION,
+    GPU_FREE_MEMORY_BY_DEVICE_ANNOTATION,
+    GPU_VENDOR_LABEL,
+)
 from flexinfer.events.nodes import Device
 
 INTERVAL_SECONDS = 60.0
@@ -25,26 +32,35 @@ _RETRY_SECONDS = 2.0
 """How long a write that failed waits for its first repetition; each further one twice as long."""
 _MAX_DOUBLINGS = 5
 _SIGNIFICANT_SHARE, _SIGNIFICANT_MB = 0.05, 16
-"""A change of the free memory is written if it is larger than both."""
+"""A change of a device's free memory is written if it is larger than both."""
 _PREFIX = GPU_VENDOR_LABEL.removesuffix("vendor")
 
 
 class NodeLabels(msgspec.Struct, frozen=True, kw_only=True):
-    """Labels (None: to be removed), and the sum of free memory in MB."""
+    """Labels (None: to be removed), and the free memory of each healthy device in MiB, by uuid."""
 
     labels: dict[str, str | None]
-    free_mb: int
+    free_mb: Mapping[str, int]
+
+    @property
+    def freest_mb(self) -> int:
+        """Return the free memory of the device with the most; 0 without any."""
+        return max(self.free_mb.values(), default=0)
 
     def patch(self) -> dict[str, object]:
         """Return the merge patch that writes them."""
-        annotations = {GPU_FREE_MEMORY_ANNOTATION: str(self.free_mb)}
+        annotations = {
+            GPU_FREE_MEMORY_ANNOTATION: str(self.freest_mb),
+            GPU_FREE_MEMORY_BY_DEVICE_ANNOTATION: msgspec.json.encode(self.free_mb, order="sorted").decode(),
+        }
         return {"metadata": {"labels": self.labels, "annotations": annotations}}
 
 
 def labels_of(devices: Sequence[Device]) -> NodeLabels | None:
     """Return the labels of a node with these devices; None without any.
 
-    The memory of a device that is not healthy is not known, so it is not free.
+    The memory of a device that is not healthy is not known, so it is not free. The total is rounded to what the card
+    is sold as: 24564 MiB are 24Gi.
     """
     if not devices:
         return None
@@ -53,18 +69,18 @@ def labels_of(devices: Sequence[Device]) -> NodeLabels | None:
         "vendor": largest.vendor.upper(),
         "arch": largest.architecture,
         "count": str(len(devices)),
-        "vram": f"{largest.total_mb // 1024}Gi" if largest.total_mb else "",
+        "vram": f"{round(largest.total_mb / 1024)}Gi" if largest.total_mb else "",
     }
     return NodeLabels(
         labels={f"{_PREFIX}{name}": value for name, value in labels.items() if value},
-        free_mb=sum(device.free_mb for device in devices if device.healthy),
+        free_mb={device.uuid: device.free_mb for device in devices if device.healthy},
     )
 
 
 def without_devices(written: NodeLabels) -> NodeLabels:
     """Return what replaces the labels of a node whose devices are all gone."""
     labels = dict.fromkeys(written.labels) | {f"{_PREFIX}count": "0"}
-    return NodeLabels(labels=labels, free_mb=0)
+    return NodeLabels(labels=labels, free_mb={})
 
 
 def worth_writing(previous: NodeLabels | None, current: NodeLabels, age: float) -> bool:
@@ -73,9 +89,14 @@ def worth_writing(previous: NodeLabels | None, current: NodeLabels, age: float) 
         return True
     if age < INTERVAL_SECONDS:
         return False
-    change = abs(previous.free_mb - current.free_mb)
-    significant = change > _SIGNIFICANT_MB and change > _SIGNIFICANT_SHARE * previous.free_mb
-    return significant or previous.labels != current.labels
+    if previous.labels != current.labels or previous.free_mb.keys() != current.free_mb.keys():
+        return True
+    return any(_is_significant(before, current.free_mb[uuid]) for uuid, before in previous.free_mb.items())
+
+
+def _is_significant(before: int, now: int) -> bool:
+    change = abs(before - now)
+    return change > _SIGNIFICANT_MB and change > _SIGNIFICANT_SHARE * before
 
 
 def retry_seconds(failures: int) -> float:

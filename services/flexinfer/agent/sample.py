@@ -4,32 +4,50 @@ from collections.abc import Sequence
 
 import msgspec
 
+from flexinfer.agent.plausible import checked
 from flexinfer.agent.vendors import ProbeResult, Vendor
 from flexinfer.events.events import GpusObserved
 from flexinfer.events.nodes import Device
 
 HEARTBEAT_SECONDS = 10.0
+_NOTEWORTHY = ("healthy", "total_mb", "processes_known", "errors", "mig", "pci")
+"""Fields of a device whose every change is published at once."""
 _MEMORY_MB, _UTILISATION, _POWER_WATTS = 16, 10, 25
 """Smaller changes are published with the next heartbeat: MB, percent, watts."""
 
 
 class DeviceSample(msgspec.Struct, frozen=True, kw_only=True):
-    """All devices at one time; `message` says why there are none, or what failed."""
+    """All devices at one time; `message` says why there are none, or what failed.
+
+    `blind`: the library of a vendor failed as a whole, and its devices are those of an earlier sample.
+    """
 
     devices: tuple[Device, ...] = ()
     message: str = ""
+    blind: bool = False
 
 
 def sample(vendors: Sequence[Vendor], previous: DeviceSample) -> DeviceSample:
     """Probe every vendor; blocks for milliseconds.
 
-    Devices that a failed probe of their vendor lacks are kept from the previous sample, as unhealthy.
+    Devices that a failed probe of their vendor lacks are kept from the previous sample, as unhealthy; so is one
+    whose memory cannot be true. That a vendor has no devices is worth a message only if no vendor has any.
     """
     probes = [(vendor, vendor.probe()) for vendor in vendors]
-    devices = [device for vendor, probe in probes for device in _devices(vendor, probe, previous)]
+    before = {device.uuid: device for device in previous.devices}
+    results = [
+        checked(device, before.get(device.uuid))
+        for vendor, probe in probes
+        for device in _devices(vendor, probe, previous)
+    ]
+    messages = [probe.message for _, probe in probes if probe.devices or probe.broken or not results]
     return DeviceSample(
-        devices=tuple(sorted(devices, key=lambda device: device.uuid)),
-        message="; ".join(probe.message for _, probe in probes if probe.message),
+        devices=tuple(sorted((device for device, _ in results), key=lambda device: device.uuid)),
+        message="; ".join(text for text in (*messages, *(reason for _, reason in results)) if text),
+        blind=any(
+            probe.broken and not probe.devices and _devices(vendor, probe, previous)
+            for vendor, probe in probes
+        ),
     )
 
 
@@ -51,9 +69,8 @@ def is_significant(published: DeviceSample, current: DeviceSample) -> bool:
 
 def _differs(before: Device, now: Device) -> bool:
     return (
-        (before.healthy, before.total_mb, before.processes_known)
-        != (now.healthy, now.total_mb, now.processes_known)
-        or [p.pid for p in before.processes] != [p.pid for p in now.processes]
+        any(getattr(before, name) != getattr(now, name) for name in _NOTEWORTHY)
+        or [(p.pid, p.started) for p in before.processes] != [(p.pid, p.started) for p in now.processes]
         or abs(before.free_mb - now.free_mb) >= _MEMORY_MB
         or abs(before.utilisation - now.utilisation) >= _UTILISATION
         or abs(before.power_watts - now.power_watts) >= _POWER_WATTS

@@ -27,9 +27,9 @@ from flexinfer.api.sharedgroup import (
     SharedGroup,
     object_name,
 )
-from flexinfer.arbiter.effects import Advance, Create, Effect, Grant, Initialize, Report, Unprotect
+from flexinfer.arbiter.effects import Advance, Create, Effect, Grant, Initialize, Rebind, Report, Unprotect
 from flexinfer.arbiter.granted import granted_in_group, granted_without_group
-from flexinfer.arbiter.group import Group, group_of, has_returned, holds_elsewhere, must_leave
+from flexinfer.arbiter.group import Group, group_of, has_opened, has_returned, holds_elsewhere, must_leave
 from flexinfer.arbiter.keys import group_in
 from flexinfer.arbiter.release import Blocked, Freeing, freeing
 from flexinfer.arbiter.strangers import withheld
@@ -132,6 +132,7 @@ def _initialized(
         since = state.step_since.get((shared.key, holder.uid))
         began = since.at if since is not None else now
         progress = _progress(group, holder, state, began, now, settle)
+        yield from _rebind(group, shared, holder, state)
         yield from _advance(group, shared, holder, progress)
         if holder.step == GRANTED or progress.free:
             continue
@@ -194,6 +195,19 @@ def _advance(group: Group, shared: SharedGroup, holder: Holder, progress: Freein
             step = FREED if progress.free else ""
     if step:
         yield Advance(group=shared, holder=holder, step=step, model=model, reason=reason)
+
+
+def _rebind(group: Group, shared: SharedGroup, holder: Holder, state: ObservedState) -> Iterator[Action]:
+    """Yield the devices that the engine of a turn has got, once the placement names them: the memory is looked for there."""
+    model = group.model(holder)
+    placement = model.status.placement if model is not None else None
+    if model is None or placement is None or holder.step != GRANTED or holder.is_on(placement):
+        return
+    pods = [
+        pod for pod in state.workload(model).pods if pod.turn == holder.turn and pod.devices and not pod.gated
+    ]
+    if pods and has_opened(model, holder):
+        yield Rebind(group=shared, holder=holder, model=model, pod_uid=pods[-1].uid, uuids=placement.uuids)
 
 
 def _has_open_pod(group: Group, holder: Holder, state: ObservedState) -> bool:

@@ -65,6 +65,15 @@ class Advance(OnGroup, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Rebind(OnGroup, frozen=True, kw_only=True):
+    """Name the devices that the holder's engine has got, `uuids`, in place of those that were granted."""
+
+    holder: Holder
+    model: Model
+    pod_uid: str
+    uuids: tuple[str, ...]
+
+
 class Report(OnGroup, frozen=True, kw_only=True):
     """Write a condition of the SharedGroup, about holders that are still as they were."""
 
@@ -75,4 +84,4 @@ class Unprotect(OnGroup, frozen=True, kw_only=True):
     """Remove the finalizer of a SharedGroup that is being deleted and that has no holder."""
 
 
-Effect: TypeAlias = Create | Initialize | Grant | Advance | Report | Unprotect
+Effect: TypeAlias = Create | Initialize | Grant | Advance | Rebind | Report | Unprotect

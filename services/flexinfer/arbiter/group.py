@@ -139,10 +139,21 @@ def must_leave(model: Model, group: SharedGroup, turn: int) -> str:
 def _moved(model: Model, group: SharedGroup) -> str:
     """Return where a Model is placed that could start, but not on the node and devices of its turn."""
     holder, placement = group.holder(model.uid), model.status.placement or Placement()
-    if holder is None or holder.is_on(placement) or not may_hold(model):
+    if holder is None or holder.is_on(placement) or not may_hold(model) or has_opened(model, holder):
         return ""
-    turn, placed = where(holder.node, holder.uuids), where(placement.node, placement.devices)
+    turn, placed = where(holder.node, holder.uuids), where(placement.node, placement.uuids)
     return f"placed on {placed}, but its turn is of {turn}"
+
+
+def has_opened(model: Model, holder: Holder) -> bool:
+    """Tell whether the Pod of a turn was opened on the turn's node: its devices are those that it got there, until it ends."""
+    placement, backend = model.status.placement or Placement(), model.status.backend
+    return (
+        placement.node == holder.node
+        and backend is not None
+        and backend.turn == holder.turn
+        and bool(backend.pod_uid)
+    )
 
 
 def where(node: str, uuids: Sequence[str]) -> str:

@@ -24,8 +24,18 @@ from flexinfer.api.sharedgroup import (
     object_name,
 )
 from flexinfer.arbiter import status
-from flexinfer.arbiter.effects import Advance, Create, Effect, Grant, Initialize, OnGroup, Report, Unprotect
-from flexinfer.arbiter.group import has_returned, may_hold, must_leave
+from flexinfer.arbiter.effects import (
+    Advance,
+    Create,
+    Effect,
+    Grant,
+    Initialize,
+    OnGroup,
+    Rebind,
+    Report,
+    Unprotect,
+)
+from flexinfer.arbiter.group import has_opened, has_returned, may_hold, must_leave, where
 from flexinfer.arbiter.strangers import Nodes, held_by_another
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
@@ -84,6 +94,8 @@ async def perform(runtime: Runtime, action: Effect, *, telemetry: Telemetry) -> 
             return await _grant(runtime, action, current, telemetry)
         case Advance():
             return await _advance(runtime, action, current)
+        case Rebind():
+            return await _rebind(runtime, action, current, telemetry)
         case Report():
             return await _report(runtime, action, current)
         case Unprotect():
@@ -175,6 +187,25 @@ async def _advance(runtime: Runtime, action: Advance, current: SharedGroup) -> S
     why = f": {reason}" if reason else ""
     _tell(runtime, written, action.step, f"turn {holder.turn} of {holder.model}{why}")
     return [*seen, events.GroupObserved(group=written)]
+
+
+async def _rebind(
+    runtime: Runtime, action: Rebind, current: SharedGroup, telemetry: Telemetry
+) -> Sequence[AnyEvent]:
+    """Write the devices that the engine of a turn has got, if the turn is still that one and the placement names them."""
+    holder, replies = current.holder(action.holder.uid), [events.GroupObserved(group=current)]
+    if holder is None or (holder.turn, holder.step) != (action.holder.turn, GRANTED):
+        return replies
+    model = await _model(runtime, current.metadata.namespace, holder.model)
+    placement = model.status.placement if model is not None and model.uid == holder.uid else None
+    if model is None or placement is None or placement.uuids != action.uuids or not has_opened(model, holder):
+        return replies if model is None else [events.ModelObserved(model=model), *replies]
+    sample = telemetry.sample(holder.node)
+    wanted = status.rebound(current, holder.uid, model, action.pod_uid, sample, runtime.clock())
+    written = await _put(runtime, current, wanted)
+    got = f"turn {holder.turn} of {holder.model} is on {where(holder.node, action.uuids)}"
+    _tell(runtime, written, GRANTED, f"{got}: its device plugin picked it")
+    return [events.ModelObserved(model=model), events.GroupObserved(group=written)]
 
 
 def _still(action: Advance, group: SharedGroup, holder: Holder, model: Model | None) -> str | None:

@@ -11,6 +11,7 @@ import msgspec
 
 from flexinfer.api.group_reasons import GroupReason
 from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
+from flexinfer.api.model import PlacedDevice
 from flexinfer.api.sharedgroup import GroupProcess, HeldDevice, Holder
 from flexinfer.events.nodes import Device
 from flexinfer.state.observed import ObservedState, Sample
@@ -117,13 +118,30 @@ def _in_use(held: HeldDevice, device: Device) -> str:
     return f"{held.uuid} ({f'processes {names}' if names else 'no process is seen to use it'})"
 
 
-def held_devices(
-    uuids: Sequence[str], footprint_mb: int, sample: Sample | None, now: float
-) -> tuple[HeldDevice, ...]:
+def held_devices(placed: Sequence[PlacedDevice], sample: Sample | None, now: float) -> tuple[HeldDevice, ...]:
     """Return devices as they are granted, with what is in use on them, as far as a recent sample tells."""
     recent = sample is not None and now - sample.at <= STALE_SECONDS
     devices = {d.uuid: d for d in sample.observed.devices} if sample is not None and recent else {}
-    return tuple(_held(uuid, footprint_mb // len(uuids), devices) for uuid in uuids)
+    return tuple(_held(device.uuid, device.memory_mb, devices) for device in placed)
+
+
+def rebound_devices(
+    placed: Sequence[PlacedDevice], sample: Sample | None, pod_uid: str, now: float
+) -> tuple[HeldDevice, ...]:
+    """Return devices that an engine has got after the grant; what its own Pod uses there by now is not what others use."""
+    if sample is None:
+        return held_devices(placed, None, now)
+    devices = tuple(_without(device, pod_uid) for device in sample.observed.devices)
+    observed = msgspec.structs.replace(sample.observed, devices=devices)
+    return held_devices(placed, msgspec.structs.replace(sample, observed=observed), now)
+
+
+def _without(device: Device, pod_uid: str) -> Device:
+    """Return a device as it would be without a Pod; where its processes are not known, as if nothing were in use."""
+    others = tuple(process for process in device.processes if process.pod_uid != pod_uid)
+    own = sum(process.used_mb for process in device.processes) - sum(process.used_mb for process in others)
+    used = max(0, device.used_mb - own) if device.processes_known else 0
+    return msgspec.structs.replace(device, processes=others, used_mb=used)
 
 
 def _held(uuid: str, memory_mb: int, devices: Mapping[str, Device]) -> HeldDevice:

@@ -21,7 +21,7 @@ from flexinfer.api.sharedgroup import (
     SharedGroup,
     SharedGroupStatus,
 )
-from flexinfer.arbiter.release import held_devices
+from flexinfer.arbiter.release import held_devices, rebound_devices
 from flexinfer.events.workload import pod_facts
 from flexinfer.state.observed import Sample
 
@@ -37,13 +37,31 @@ def granted(
         turn=status.turn + 1,
         step=GRANTED,
         node=placement.node,
-        devices=held_devices(placement.devices, placement.footprint, sample, now),
+        devices=held_devices(placement.devices, sample, now),
         since=stamp,
     )
-    sizes = {d.uuid: d.total_mb for d in sample.observed.devices} if sample is not None else {}
-    devices = tuple(GroupDevice(uuid=uuid, total_mb=sizes.get(uuid, 0)) for uuid in placement.devices)
+    devices = _group_devices(placement, sample)
     changed = msgspec.structs.replace(status, turn=holder.turn, node=placement.node, devices=devices)
     return _counted(group, changed, (*status.holders, holder))
+
+
+def rebound(
+    group: SharedGroup, uid: str, model: Model, pod_uid: str, sample: Sample | None, now: float
+) -> SharedGroupStatus:
+    """Return the status in which a holder has the devices of its placement, which its engine has got."""
+    placement = model.status.placement or Placement()
+    held = rebound_devices(placement.devices, sample, pod_uid, now)
+    holders = tuple(
+        msgspec.structs.replace(holder, devices=held) if holder.uid == uid else holder
+        for holder in group.status.holders
+    )
+    devices = _group_devices(placement, sample)
+    return _counted(group, msgspec.structs.replace(group.status, devices=devices), holders)
+
+
+def _group_devices(placement: Placement, sample: Sample | None) -> tuple[GroupDevice, ...]:
+    sizes = {d.uuid: d.total_mb for d in sample.observed.devices} if sample is not None else {}
+    return tuple(GroupDevice(uuid=uuid, total_mb=sizes.get(uuid, 0)) for uuid in placement.uuids)
 
 
 def advanced(group: SharedGroup, uid: str, step: str, reason: str, stamp: str) -> SharedGroupStatus:
@@ -106,7 +124,7 @@ def _adopted(pod: kube.Pod, models: Mapping[str, Model], next_turn: int, stamp: 
         turn=turn if turn > 0 else next_turn,
         step=GRANTED if stays else RELEASING,
         node=facts.node or placement.node,
-        devices=tuple(HeldDevice(uuid=uuid) for uuid in placement.devices),
+        devices=tuple(HeldDevice(uuid=uuid) for uuid in placement.uuids),
         reason="" if stays else "its Pod was found when the group was initialised",
         since=stamp,
     )

@@ -31,9 +31,9 @@ def held_by_another(model: Model, group: SharedGroup, groups: Iterable[SharedGro
     placement = model.status.placement or Placement()
     others = list(_holders_on(placement.node, group, groups))
     for other, holder in others:
-        if set(holder.uuids) & set(placement.devices):
+        if set(holder.uuids) & set(placement.uuids):
             return _named(other, holder)
-    unnamed = next((pair for pair in others if not (pair[1].uuids and placement.devices)), None)
+    unnamed = next((pair for pair in others if not (pair[1].uuids and placement.uuids)), None)
     held = sum(len(holder.uuids) or 1 for _, holder in others)
     if unnamed is not None and held + model.spec.devices > _devices(nodes.get(placement.node)):
         return _named(*unnamed)

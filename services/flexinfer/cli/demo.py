@@ -21,7 +21,7 @@ from typing import Any
 from flexinfer.cli import down, why
 from flexinfer.cli.chat import SYSTEM, ChatClient
 from flexinfer.cli.errors import CommandError
-from flexinfer.cli.prepare import built
+from flexinfer.cli.prepare import Choices, built
 from flexinfer.cli.stages import CONDITIONS_PATH, IDLE, READY, Stages, observed_phase, watched
 from flexinfer.cli.tap import connect_tap, recorded
 from flexinfer.cli.up import EXAMPLE, detached
@@ -64,7 +64,7 @@ def _demo(folder: Path, file: Path, world: str) -> None:
     )
     try:
         with contextlib.redirect_stdout(None):
-            detached(folder, world=world)
+            detached(folder, Choices(world=world))
         instance = instances.load(folder)
         show.line("started", "everything is ready")
         with _explained(instance):

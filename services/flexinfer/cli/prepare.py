@@ -5,13 +5,17 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import msgspec
+
 from flexinfer.cli.errors import CommandError
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import LOCAL, Instance, InstanceError
+from flexinfer.local.simulation import files
 from flexinfer.local.supervisor import provisioning, record
 from localkube.process_identity import alive
 
 _PORTS = {
+    "kubernetes": ("api", "node"),
     "etcd": ("etcd", "etcd_peer", "etcd_health"),
     "kube-apiserver": ("api",),
     "kube-controller-manager": ("manager",),
@@ -20,26 +24,57 @@ _PORTS = {
 """The ports of the processes whose name is not that of their port."""
 
 
-@contextlib.contextmanager
-def prepared(
-    state: Path, world: str, report: Callable[[str], None], *, audit: bool = False
-) -> Iterator[Instance]:
-    """Yield the instance with everything in place and its ports reserved; an empty `world` is that of the folder, local for a new one.
+class Choices(msgspec.Struct, frozen=True, kw_only=True):
+    """What an instance is to be: an empty `world` and no `simulation` are those of its folder, else the local API and this machine."""
 
-    Raises InstanceError, CommandError.
-    """
+    world: str = ""
+    audit: bool = False
+    separate: bool = False
+    simulation: Path | None = None
+    """The file of `--simulate-gpus`."""
+
+    @property
+    def words(self) -> list[str]:
+        """The options of `flexinfer up` that make these choices."""
+        return [
+            *(["--api", self.world] if self.world else []),
+            *(["--separate"] if self.separate else []),
+            *(["--audit"] if self.audit else []),
+            *(["--simulate-gpus", str(self.simulation.absolute())] if self.simulation else []),
+        ]
+
+
+def check_simulation(state: Path, choices: Choices) -> None:
+    """Check the file of simulated GPUs, and that the folder can have them. Raises InstanceError, CommandError."""
+    if choices.simulation is None:
+        return
+    files.read(choices.simulation)
+    if (choices.world or _world_of(state)) != LOCAL:
+        raise CommandError(
+            "--simulate-gpus needs the local API: leave --api out, or choose another folder with --state"
+        )
+    if (state / "instance.json").exists() and files.saved(instances.load(state)) is None:
+        raise CommandError(f"{state} was created without simulated GPUs: choose another folder with --state")
+
+
+@contextlib.contextmanager
+def prepared(state: Path, choices: Choices, report: Callable[[str], None]) -> Iterator[Instance]:
+    """Yield the instance with everything in place and its ports reserved. Raises InstanceError, CommandError."""
+    check_simulation(state, choices)
     held = frozenset(
         port
         for entry in record.read(state / "processes.json").entries
         if entry.identity is not None and alive(entry.identity)
         for port in _PORTS.get(entry.name, (entry.name,))
     )
-    with instances.opened(state, held=held, api=world) as instance:
+    with instances.opened(state, held=held, api=choices.world) as instance:
         provisioning.write_files(instance)
+        if choices.simulation is not None:
+            files.save(instance, choices.simulation)
         if instance.api != LOCAL:
-            from flexinfer.local.controlplane import files  # noqa: PLC0415 -- not needed with the local API
+            from flexinfer.local.controlplane import files as plane  # noqa: PLC0415 -- not needed with the local API
 
-            files.write(instance, _programs(report), audit=audit)
+            plane.write(instance, _programs(report), audit=choices.audit)
         yield instance
 
 

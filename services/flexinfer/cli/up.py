@@ -17,7 +17,7 @@ from pathlib import Path
 from flexinfer.api import conditions
 from flexinfer.cli.env import shell
 from flexinfer.cli.errors import CommandError
-from flexinfer.cli.prepare import built, prepared
+from flexinfer.cli.prepare import Choices, built, check_simulation, prepared
 from flexinfer.cli.services import HEALTHY, rows, table
 from flexinfer.cli.target import state_argument, state_of
 from flexinfer.local import instance as instances
@@ -35,7 +35,7 @@ _READY = b"ready\n"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --state, --api, --audit, --detach and --separate."""
+    """Add --state, --api, --audit, --simulate-gpus, --detach and --separate."""
     state_argument(parser)
     parser.add_argument(
         "--api",
@@ -47,6 +47,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--audit",
         action="store_true",
         help="make a real API server write an audit log: each request, its user and the rule that allowed it",
+    )
+    parser.add_argument(
+        "--simulate-gpus",
+        metavar="FILE",
+        type=Path,
+        help="nodes and GPUs that a file describes, in place of this machine's own, such as examples/simulated/homelab.yaml",
     )
     parser.add_argument(
         "--detach", action="store_true", help="run in the background; return when everything is ready"
@@ -67,15 +73,21 @@ def run(options: argparse.Namespace) -> int:
     holder = instances.lock_holder(state)
     if holder is not None:
         return already(state, holder, detach=options.detach)
+    choices = Choices(
+        world=options.api,
+        audit=options.audit,
+        separate=options.separate,
+        simulation=options.simulate_gpus,
+    )
     if options.detach:
-        return detached(state, world=options.api, separate=options.separate, audit=options.audit)
+        return detached(state, choices)
     with instances.locked(state) as acquired:
         if not acquired:
             return already(state, instances.lock_holder(state) or 0, detach=False)
         report = (
             say if options.ready_descriptor is None else _silent
         )  # the process that started this one reported it
-        with prepared(state, options.api, report, audit=options.audit) as instance:
+        with prepared(state, choices, report) as instance:
             return asyncio.run(
                 serve(instance, separate=options.separate, ready_descriptor=options.ready_descriptor)
             )
@@ -190,24 +202,20 @@ def next_steps(instance: Instance) -> str:
     return f"\n{shell(instance.exports())}\n\nTry: {kubectl} {first}"
 
 
-def detached(state: Path, *, world: str = "", separate: bool = False, audit: bool = False) -> int:
+def detached(state: Path, choices: Choices) -> int:
     """Start `up` in the background and return when everything is ready; programs that must be built are built first, in the foreground.
 
-    Raises CommandError if not everything becomes ready within 90 s; everything is stopped again then.
+    Raises CommandError if not everything becomes ready within 90 s; everything is stopped again then. Raises InstanceError.
     """
-    built(state, world, say)
+    check_simulation(state, choices)
+    built(state, choices.world, say)
     (state / "logs").mkdir(mode=0o700, parents=True, exist_ok=True)
     log = state / "logs" / "up.log"
     offset = log.stat().st_size if log.exists() else 0
     words = [sys.executable, "-m", "flexinfer.cli", "up", "--state", str(state)]
-    options = [
-        *(["--api", world] if world else []),
-        *(["--separate"] if separate else []),
-        *(["--audit"] if audit else []),
-    ]
     with _pipe() as (reading, writing), log.open("ab") as output:
         child = subprocess.Popen(
-            [*words, *options, "--ready-descriptor", str(writing)],
+            [*words, *choices.words, "--ready-descriptor", str(writing)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

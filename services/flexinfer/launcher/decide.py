@@ -28,6 +28,9 @@ from flexinfer.state import actions
 from flexinfer.state.actions import RequeueAt
 from flexinfer.state.observed import ObservedState
 
+_SAID_AFTER_SECONDS = 1.0
+"""How long a check of free memory may take before Ready says that it is waited for."""
+
 
 def decide(
     state: ObservedState, memory: Memory, key: str, now: float, *, settings: LaunchSettings
@@ -99,8 +102,22 @@ def _without_pod(context: ModelContext) -> Iterator[Action]:
         yield from _refused(context)
     elif loading.pauses_between_turns(view) and context.now < (until := loading.next_attempt(context)):
         yield RequeueAt(until)
+    elif not view.memory_checked:
+        yield from _wait_for_memory(context)
     else:
         yield from _start(context)
+
+
+def _wait_for_memory(context: ModelContext) -> Iterator[Action]:
+    """Wait until the placer has checked the memory of the devices for this start; what takes long is said."""
+    due = context.since(conditions.WANTED) + _SAID_AFTER_SECONDS
+    if context.now < due:
+        yield RequeueAt(due)
+        return
+    message = (
+        "waiting until the placer has found room on its devices for this start (status.placement.checkedFor)"
+    )
+    yield from status.say_not_ready(context, Reason.NOT_STARTED, message)
 
 
 def _turn_is_over(context: ModelContext) -> Iterator[Action]:
@@ -181,7 +198,7 @@ def _with_pod(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     view = context.view
     node = context.state.nodes.get(pod.node)
     if pod.gated:
-        if view.gates_open:
+        if view.gates_open and view.memory_checked:
             yield from _start(context)
     elif node is not None and node.ready != conditions.TRUE and not (pod.ended or view.ready.failed):
         yield from _unreachable(context, pod)

@@ -10,6 +10,7 @@ import msgspec
 from flexinfer import backends, sources
 from flexinfer.api.installation import PROXY_SERVICE, SYSTEM_NAMESPACE
 from flexinfer.api.labels import (
+    DEVICES_ANNOTATION,
     FETCHES_LABEL,
     GATE_PREFIX,
     GENERATION_ANNOTATION,
@@ -86,6 +87,7 @@ def _digest(text: str) -> str:
 
 def engine_pod(model: Model, turn: int, rendered: Template) -> Json:
     """Return the Pod of one turn, created with the scheduling gate of that turn."""
+    uuids = model.status.placement.uuids if model.status.placement is not None else ()
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -98,6 +100,7 @@ def engine_pod(model: Model, turn: int, rendered: Template) -> Json:
             "annotations": {
                 TEMPLATE_ANNOTATION: rendered.digest,
                 GENERATION_ANNOTATION: str(model.metadata.generation),
+                **({DEVICES_ANNOTATION: ",".join(uuids)} if uuids else {}),
             },
             "ownerReferences": [pod.owner(model)],
         },

@@ -80,6 +80,7 @@ def _may_open(action: Start, current: ModelView, pod_uid: str, settings: LaunchS
         and (not action.turn or current.turn_pod == pod_uid)
         and rendered is not None
         and rendered.digest == action.template
+        and current.memory_checked
     )
 
 

@@ -108,6 +108,11 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
         return not self.model.deleting and self.groups_known and all(gate.true for gate in gates)
 
     @property
+    def memory_checked(self) -> bool:
+        """Whether the placer has found room on its devices for this very start; in a group, the turn says so."""
+        return not self.model.spec.devices or bool(self.model.spec.group) or self.model.checked
+
+    @property
     def groups_known(self) -> bool:
         """Whether the arbiter has looked at every shared group of the Model: before that nothing is started or stopped in it."""
         initialized = {group.name for group in self.groups if group.initialized}

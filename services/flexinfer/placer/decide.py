@@ -7,29 +7,29 @@ module does not do: whether a node fits (`fit`), what other Models take there (`
 a Model (the reaper and the arbiter).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import msgspec
 
 from flexinfer.api import conditions
-from flexinfer.api.conditions import Condition
 from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
-from flexinfer.api.model import Model, Placement
+from flexinfer.api.model import Model, Placement, placed_devices
 from flexinfer.api.reasons import Reason
-from flexinfer.api.services import SERVICES
 from flexinfer.api.status import PlacedStatus
 from flexinfer.events.nodes import NodeFacts
-from flexinfer.placer import messages
-from flexinfer.placer.fit import Candidate, evaluate
-from flexinfer.placer.mismatch import Unschedulable, static_mismatch
+from flexinfer.placer import messages, outcome
+from flexinfer.placer.fit import AWAITED, Candidate, evaluate
+from flexinfer.placer.mismatch import static_mismatch
+from flexinfer.placer.picked import differs, picked
+from flexinfer.placer.schedule import BINDING, best_placement, checked_for
 from flexinfer.placer.state import PlacementState, node_of, should_run
+from flexinfer.placer.unschedulable import Rank
 from flexinfer.state import actions
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
 
 GONE_SECONDS = 60.0
 """How long a node may be not ready before a Model without devices leaves it."""
-BINDING = "DevicePlugin"
 
 
 def decide(state: ObservedState, key: str, now: float) -> Iterator[WriteStatus | RequeueAt]:
@@ -44,7 +44,7 @@ def decide(state: ObservedState, key: str, now: float) -> Iterator[WriteStatus |
         return
     placements = PlacementState(state, model, now)
     status = _status(model, placements)
-    write = _write(model, status) if status is not None else None
+    write = outcome.write(model, status) if status is not None else None
     if write is not None:
         yield write
     due = _due(model, placements)
@@ -62,7 +62,7 @@ def _status(model: Model, placements: PlacementState) -> PlacedStatus | None:
     if not model.is_true(conditions.ACCEPTED):
         return _not_accepted(model, placements)
     if placed is not None and placed.reason == Reason.NODE_GONE and placements.pods(model):
-        return _not_placed(model, Reason.NODE_GONE, placed.message, model.status.placement)
+        return outcome.not_placed(model, Reason.NODE_GONE, placed.message, model.status.placement)
     return _schedule(model, placements)
 
 
@@ -77,7 +77,9 @@ def _not_accepted(model: Model, placements: PlacementState) -> PlacedStatus | No
         return None
     if _first_write_due(model, placements) is not None:
         return None
-    return _not_placed(model, Reason.NOT_ACCEPTED, messages.WAITING, _running_placement(model, placements))
+    return outcome.not_placed(
+        model, Reason.NOT_ACCEPTED, messages.WAITING, _running_placement(model, placements)
+    )
 
 
 def _assigned(model: Model, placements: PlacementState) -> PlacedStatus | None:
@@ -90,11 +92,24 @@ def _assigned(model: Model, placements: PlacementState) -> PlacedStatus | None:
         return _node_gone(model, placements, "was deleted" if node is None else "is out of service")
     if node.ready != conditions.TRUE and pods:
         return _unhealthy(model, placements)
+    if differs(model, uuids := picked(model, placements)):
+        return _picked(model, placements, uuids)
     if model.condition_status(conditions.PLACED) != conditions.TRUE:
         return _reassess(model, node, placements)
-    if accepted and should_run(model) and not pods and not _still_fits(model, placements):
-        return _schedule(model, placements)
+    if accepted and should_run(model) and not pods:
+        return _start(model, placements)
     return _keep(model, placements) if _is_unhealthy(model) else None
+
+
+def _picked(model: Model, placements: PlacementState, uuids: tuple[str, ...]) -> PlacedStatus:
+    """Return the status that names the devices that the engine has got in place of those that it was placed on.
+
+    The architecture stays that for which its Pod was made: another one would be another template, and a restart for nothing.
+    """
+    placement = model.status.placement or Placement()
+    memory = placement.devices[0].memory_mb if placement.devices else placements.requirements(model).device_mb
+    kept = msgspec.structs.replace(placement, devices=placed_devices(uuids, memory))
+    return outcome.placed(model, kept, Reason.PLACED, _scheduled(model, kept, placements))
 
 
 def _out_of_service(node: NodeFacts) -> bool:
@@ -114,20 +129,36 @@ def _reassess(model: Model, node: NodeFacts, placements: PlacementState) -> Plac
     return _keep(model, placements)
 
 
-def _still_fits(model: Model, placements: PlacementState) -> bool:
-    """Tell whether a Model that should start can do so on its node and devices.
+def _start(model: Model, placements: PlacementState) -> PlacedStatus | None:
+    """Return the status of a Model that should start and has no Pod: its node and devices have room now, or it moves or waits.
 
-    One that holds a turn stays: its turn is of these devices, and the next one is given where it is placed then.
+    A placement whose devices are not known is made again: telemetry may know them now. What telemetry shows that is older than the wish to
+    start proves nothing against it: it may show an engine that has stopped since, and the next sample decides. One that holds a turn stays:
+    its turn is of these devices, and the next one is given where it is placed then.
     """
     if placements.turn(model) is not None:
-        return True
+        return None
     group, placement = placements.group_of(model), model.status.placement or Placement()
-    if group is not None and group.node != node_of(model):
-        return False
-    available = placements.available(model, node_of(model), assigned=True)
-    if not available.reserved.isdisjoint(placement.devices):
-        return False
-    return isinstance(evaluate(placements.requirements(model), available), Candidate)
+    if group is not None and not group.offers(node_of(model), placement.uuids):
+        return _schedule(model, placements)
+    requirements = placements.requirements(model)
+    available = placements.available(model, node_of(model), assigned=True, only=placement.uuids)
+    result = evaluate(requirements, available)
+    if isinstance(result, Candidate):
+        named_now = bool(result.devices) and not placement.uuids
+        return _schedule(model, placements) if named_now else _checked(model, placements)
+    unproven = result.rank == Rank.MEMORY_IN_USE and not placements.sampled_since(model, node_of(model))
+    if unproven or (result.rank == Rank.SILENT and available.telemetry == AWAITED):
+        return _keep(model, placements) if _is_unhealthy(model) else None
+    return _schedule(model, placements)
+
+
+def _checked(model: Model, placements: PlacementState) -> PlacedStatus | None:
+    """Return the status that says that the Model may start, if it does not say so yet."""
+    current = model.status.placement or Placement()
+    if not _is_unhealthy(model) and current.checked_for == checked_for(model):
+        return None
+    return _keep(model, placements, checked=True)
 
 
 def _resized(model: Model, placements: PlacementState) -> bool:
@@ -143,7 +174,7 @@ def _unhealthy(model: Model, placements: PlacementState) -> PlacedStatus:
     if not has_devices and since is not None and placements.now - since >= GONE_SECONDS:
         return _node_gone(model, placements, f"was not ready for {GONE_SECONDS:.0f}s")
     message = messages.node_unhealthy(node, devices=has_devices, seconds=GONE_SECONDS)
-    return _placed(model, model.status.placement, Reason.NODE_NOT_READY, message)
+    return outcome.placed(model, model.status.placement, Reason.NODE_NOT_READY, message)
 
 
 def _is_unhealthy(model: Model) -> bool:
@@ -159,110 +190,55 @@ def _unhealthy_since(model: Model, placements: PlacementState) -> float | None:
     return placements.observed.changed(model, conditions.PLACED)
 
 
-def _keep(model: Model, placements: PlacementState) -> PlacedStatus:
+def _keep(model: Model, placements: PlacementState, *, checked: bool = False) -> PlacedStatus:
     """Return the status of a Model that keeps its node and devices, with the footprint of its present spec.
 
-    Nothing of the placement but the footprint is computed again: devices and vendor are those that its Pod
-    was started on.
+    Nothing of the placement but the footprint is computed again: devices and vendor are those that its Pod was started on. `checked`: its
+    free memory was found to be enough for the present start.
     """
     requirements, placement = placements.requirements(model), model.status.placement or Placement()
-    kept = msgspec.structs.replace(placement, footprint=requirements.footprint)
-    return _placed(model, kept, Reason.PLACED, messages.scheduled(kept))
+    kept = msgspec.structs.replace(
+        placement,
+        devices=placed_devices(placement.uuids, requirements.device_mb),
+        footprint_mb=requirements.footprint,
+        footprint_source=requirements.footprint_source,
+        checked_for=checked_for(model) if checked else placement.checked_for,
+    )
+    return outcome.placed(model, kept, Reason.PLACED, _scheduled(model, kept, placements))
 
 
 def _node_gone(model: Model, placements: PlacementState, cause: str) -> PlacedStatus:
     message = messages.node_gone(node_of(model), cause, pods=bool(placements.pods(model)))
-    return _not_placed(model, Reason.NODE_GONE, message, model.status.placement)
+    return outcome.not_placed(model, Reason.NODE_GONE, message, model.status.placement)
 
 
 def _schedule(model: Model, placements: PlacementState) -> PlacedStatus:
-    """Return the status with the best node: the present one if it fits, else the tightest fit."""
-    requirements, current = placements.requirements(model), model.status.placement or Placement()
-    nodes, scope = _nodes_to_try(model, placements)
-    results = {n: evaluate(requirements, placements.available(model, n, assigned=False)) for n in nodes}
-    candidates = [result for result in results.values() if isinstance(result, Candidate)]
-    if not candidates:
-        reasons = {name: result for name, result in results.items() if isinstance(result, Unschedulable)}
-        message = messages.no_node_fits(reasons, scope)
-        return _not_placed(model, Reason.NO_NODE_FITS, message, _running_placement(model, placements))
-    best = min(candidates, key=lambda c: (c.node != current.node, c.slack, c.node))
-    placement = Placement(
-        node=best.node,
-        devices=best.devices,
-        vendor=best.vendor,
-        architecture=best.architecture,
-        binding=BINDING if requirements.devices else "",
-        score=best.score,
-        footprint=requirements.footprint,
-        reason=best.reason,
-    )
-    condition = actions.true(model, conditions.PLACED, Reason.PLACED, messages.scheduled(placement))
-    return PlacedStatus(condition=condition, placement=placement)
+    """Return the status with the best node, or why none fits."""
+    best = best_placement(model, placements)
+    if isinstance(best, str):
+        return outcome.not_placed(model, Reason.NO_NODE_FITS, best, _running_placement(model, placements))
+    return outcome.placed(model, best, Reason.PLACED, _scheduled(model, best, placements))
 
 
-def _nodes_to_try(model: Model, placements: PlacementState) -> tuple[Sequence[str], str]:
-    """Return the nodes to evaluate, and what narrows them: members of a shared group share one node.
-
-    A group moves as a whole, and only while no member holds the turn or runs: to a node that could run all
-    of them.
-    """
-    nodes = sorted(placements.observed.nodes)
-    group = placements.group_of(model)
-    if group is None or group.node not in placements.observed.nodes:
-        return nodes, ""
-    scope = messages.group_scope(group.group, group.node)
-    if group.pinned:
-        return [group.node], scope
-    available = placements.available(model, group.node, assigned=False)
-    if isinstance(evaluate(placements.requirements(model), available), Candidate):
-        return [group.node], scope
-    suitable = [name for name in nodes if placements.suits_group(model, name)]
-    return (suitable, "") if suitable else ([group.node], scope)
+def _scheduled(model: Model, placement: Placement, placements: PlacementState) -> str:
+    """Return the message of a placement, with what may go wrong there."""
+    requirements, architecture = placements.requirements(model), placement.architecture
+    warnings = []
+    if requirements.devices and not placement.devices:
+        why = placements.silence(placement.node, placement.vendor)
+        warnings = [messages.memory_unknown(placement.node, placement.vendor, why)]
+    failing = requirements.doubt(placement.vendor, architecture, certain=True)
+    doubtful = requirements.doubt(placement.vendor, architecture, certain=False)
+    if failing and requirements.excuse:
+        warnings.append(messages.excused(requirements.backend, architecture, failing, requirements.excuse))
+    elif doubtful:
+        warnings.append(messages.experimental(requirements.backend, architecture, doubtful))
+    return messages.scheduled(placement, warnings)
 
 
 def _running_placement(model: Model, placements: PlacementState) -> Placement | None:
     """Return the placement of a Model that is not placed any more but still has Pods."""
     return model.status.placement if placements.pods(model) else None
-
-
-def _placed(model: Model, placement: Placement | None, reason: Reason, message: str) -> PlacedStatus:
-    """Return the status of a Model that keeps its placement.
-
-    While its newer spec is not accepted, the condition stays one of the generation that it was decided for.
-    """
-    condition = actions.true(model, conditions.PLACED, reason, message)
-    current = model.condition(conditions.PLACED)
-    if current is not None and not model.is_true(conditions.ACCEPTED):
-        condition = msgspec.structs.replace(condition, observed_generation=current.observed_generation)
-    return PlacedStatus(condition=condition, placement=placement)
-
-
-def _not_placed(model: Model, reason: Reason, message: str, placement: Placement | None) -> PlacedStatus:
-    condition = actions.false(model, conditions.PLACED, reason, message)
-    return PlacedStatus(condition=condition, placement=placement)
-
-
-def _with(model: Model, placed: PlacedStatus) -> Model:
-    """Return the Model as it will be once the status is written."""
-    others = tuple(c for c in model.status.conditions if c.type != conditions.PLACED)
-    status = msgspec.structs.replace(
-        model.status, conditions=(*others, placed.condition), placement=placed.placement
-    )
-    return msgspec.structs.replace(model, status=status)
-
-
-def _write(model: Model, placed: PlacedStatus) -> WriteStatus | None:
-    """Return the write of a status; None if the Model has it, or one with nearly the same free memory."""
-    condition = _with_current_message(placed.condition, model.condition(conditions.PLACED))
-    status = PlacedStatus(condition=condition, placement=placed.placement)
-    return actions.write_if_changed(model, status, gates=SERVICES["placer"].gates)
-
-
-def _with_current_message(condition: Condition, current: Condition | None) -> Condition:
-    if current is None or not messages.nearly_equal(current.message, condition.message):
-        return condition
-    unchanged = msgspec.structs.replace(condition, message=current.message)
-    return unchanged if conditions.same(current, unchanged) else condition
 
 
 def _due(model: Model, placements: PlacementState) -> float | None:
@@ -272,16 +248,17 @@ def _due(model: Model, placements: PlacementState) -> float | None:
         return since + GONE_SECONDS
     if not model.is_true(conditions.ACCEPTED):
         return _first_write_due(model, placements)
-    return (
-        placements.telemetry_due(node_of(model))
-        if model.spec.devices and _is_open(model, placements)
-        else None
-    )
+    if not model.spec.devices or not _is_open(model, placements):
+        return None
+    group = placements.group_of(model)
+    assigned = (node_of(model), group.node if group is not None else "") if node_of(model) else ()
+    return placements.telemetry_due(assigned)
 
 
 def _is_open(model: Model, placements: PlacementState) -> bool:
     """Tell whether the Model is to be placed, or may have to leave its node before it starts."""
-    return not placements.pods(model) and (not model.is_true(conditions.PLACED) or should_run(model))
+    starts = should_run(model) and not placements.pods(model)
+    return starts or not model.is_true(conditions.PLACED)
 
 
 def _first_write_due(model: Model, placements: PlacementState) -> float | None:

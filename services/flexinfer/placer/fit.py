@@ -1,63 +1,77 @@
 """Does a Model fit on a node? Compares requirements with what is available there. Pure.
 
 Looks at one Model and one node: what other Models take is already subtracted by
-`state.PlacementState.available`, and the choice among nodes is `decide`'s.
+`state.PlacementState.available`, and the choice among nodes is `schedule`'s.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.labels import GPU_RESOURCES
-from flexinfer.events.nodes import Device, NodeFacts
-from flexinfer.placer.mismatch import (
-    Rank,
-    Unschedulable,
-    amount_text,
-    counted,
-    hardware_mismatch,
-    memory_needed,
-    nearest,
-    static_mismatches,
-)
+from flexinfer.events.nodes import NodeFacts
+from flexinfer.placer.devices import refusal, too_few
+from flexinfer.placer.memory import Room
+from flexinfer.placer.mismatch import hardware_mismatch, static_mismatches
 from flexinfer.placer.requirements import Requirements
+from flexinfer.placer.unschedulable import Rank, Unschedulable, amount_text, counted, nearest
 
 STALE_SECONDS = 30.0
 """Telemetry older than this is not used for a new start on a device."""
+RECENT, STALE, AWAITED, NONE = "recent", "stale", "awaited", "none"
+"""Telemetry of a node: recent; older than STALE_SECONDS; not seen yet, but that may be since the node or this process is new; or none, as
+where no agent runs."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A node that can run a Model. `slack` is what the Model would leave unused: the lowest is chosen."""
+    """A node that can run a Model, and the devices that it would get there.
+
+    Of several, the one with the lowest `order` is chosen: one where its data is, then one whose device memory is measured, then the
+    tightest fit, the least loaded, the first by name. `slack` is the memory in MiB that the Model would leave unused; without an estimate
+    it is what is free, negative, since most is best then. `models` is how many others are scheduled to the node.
+    """
 
     node: str
     vendor: str = "cpu"
     devices: tuple[str, ...] = ()
     architecture: str = ""
     slack: float = 0.0
+    models: int = 0
     score: int = 0
     reason: str = ""
 
+    @property
+    def order(self) -> tuple[float, int, str]:
+        """What it is compared by, the place of its data aside."""
+        return (self.slack, self.models, self.node)
+
 
 class Available(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node has left for one Model: amounts in thousandths, and its devices.
+    """What a node has left for one Model: amounts in thousandths, and its devices with their room.
 
-    `recent`: its telemetry is younger than STALE_SECONDS. `trust`: whether measured free memory counts. It
-    does not where the memory in use will be freed before the Model starts: then a device needs only to be
-    large enough. `models` is how many others are scheduled to the node, `reserved_for` the shared group
-    whose devices were subtracted, `reserved` those of them that are known, `preferred` the devices of the
-    Model's own group.
+    `telemetry` is RECENT, STALE, AWAITED or NONE. `models` is how many others are scheduled to the node, `reserved_for` a shared group whose devices
+    were subtracted, `users` the Models that have devices of the node. `preferred` are the devices of the Model's own group, and where it is
+    `pinned` a member runs or holds the turn there, so that it gets no others. `only`: it is to be on these devices, if any are named.
     """
 
     node: NodeFacts
     free: Mapping[str, int]
-    devices: Sequence[Device] = ()
-    recent: bool = False
-    trust: bool = True
+    rooms: Sequence[Room] = ()
+    telemetry: str = NONE
     models: int = 0
     reserved_for: str = ""
-    reserved: frozenset[str] = frozenset()
+    users: tuple[str, ...] = ()
     preferred: tuple[str, ...] = ()
+    pinned: bool = False
+    only: tuple[str, ...] = ()
+
+    def allows(self, uuid: str, devices: int) -> bool:
+        """Tell whether the Model may have a device at all, where it is bound to some."""
+        if self.only:
+            return uuid in self.only
+        return not self.pinned or len(self.preferred) < devices or uuid in self.preferred
 
 
 def evaluate(requirements: Requirements, available: Available) -> Candidate | Unschedulable:
@@ -68,8 +82,10 @@ def evaluate(requirements: Requirements, available: Available) -> Candidate | Un
     if not requirements.devices:
         return _without_devices(available)
     results = [_with_vendor(requirements, available, vendor) for vendor in requirements.vendors]
-    candidate = next((r for r in results if isinstance(r, Candidate)), None)
-    return candidate or nearest(r for r in results if isinstance(r, Unschedulable))
+    candidates = [result for result in results if isinstance(result, Candidate)]
+    if candidates:
+        return min(candidates, key=lambda candidate: candidate.order)
+    return nearest(result for result in results if isinstance(result, Unschedulable))
 
 
 def _unschedulable_reasons(requirements: Requirements, available: Available) -> Iterator[Unschedulable]:
@@ -79,7 +95,7 @@ def _unschedulable_reasons(requirements: Requirements, available: Available) -> 
         yield Unschedulable("is not ready", "bring the node back (kubectl get nodes)", Rank.NODE_DOWN)
     if node.unschedulable:
         yield Unschedulable("is cordoned", f"run kubectl uncordon {node.name}", Rank.NODE_DOWN)
-    yield from static_mismatches(requirements, node, available.devices)
+    yield from static_mismatches(requirements, node, [room.device for room in available.rooms])
     for name, amount in sorted(requirements.amounts.items()):
         free = max(0, available.free.get(name, 0))
         if name in node.allocatable and amount > free:
@@ -95,28 +111,46 @@ def _without_devices(available: Available) -> Candidate:
     return Candidate(
         node=available.node.name,
         architecture=available.node.labels.get("kubernetes.io/arch", ""),
-        slack=float(available.models),
+        models=available.models,
         reason=f"{counted(available.models, 'other model')} scheduled to the node",
     )
 
 
 def _with_vendor(requirements: Requirements, available: Available, vendor: str) -> Candidate | Unschedulable:
     """Return the devices of one vendor that the Model would get, or why it cannot have them."""
-    refusal = hardware_mismatch(requirements, available.node, available.devices, vendor) or _devices_in_use(
+    devices = [room.device for room in available.rooms]
+    mismatch = hardware_mismatch(requirements, available.node, devices, vendor) or _devices_in_use(
         requirements, available, GPU_RESOURCES[vendor]
     )
-    if refusal is not None:
-        return refusal
-    usable = [d for d in available.devices if d.vendor == vendor and requirements.runs_on(d)]
-    offered = [d for d in usable if d.uuid not in available.reserved]
-    if available.recent and len(usable) > len(offered) < requirements.devices:
-        return _reserved(requirements, available, len(usable))
-    if available.recent and usable:
-        return _choose_devices(requirements, available, offered)
-    if not available.trust:  # their memory is freed before the start, so their number is enough
-        return Candidate(node=available.node.name, vendor=vendor)
-    message = f"has sent no GPU telemetry for {STALE_SECONDS:.0f}s"
-    return Unschedulable(message, "check that the agent runs on the node", Rank.IN_USE)
+    if mismatch is not None:
+        return mismatch
+    reported = [room for room in available.rooms if room.device.vendor == vendor]
+    if not reported and (available.telemetry in (RECENT, NONE) or available.rooms):
+        return _by_count(available, vendor)
+    if available.telemetry == RECENT:
+        return _choose_devices(requirements, available, reported)
+    if available.pinned:  # the turn of its group waits for telemetry; the devices are those of the group
+        return _by_count(available, vendor, available.preferred[: requirements.devices])
+    since = "yet" if available.telemetry == AWAITED else f"for {STALE_SECONDS:.0f}s"
+    return Unschedulable(
+        f"has sent no GPU telemetry {since}",
+        f"check that the agent runs on the node: kubectl get pods -A -o wide | grep {available.node.name}",
+        Rank.SILENT,
+    )
+
+
+def _by_count(available: Available, vendor: str, devices: tuple[str, ...] = ()) -> Candidate:
+    """Return the candidate of devices whose memory is not known: their number is enough, and all others are better."""
+    architectures = {room.device.uuid: room.device.architecture for room in available.rooms}
+    return Candidate(
+        node=available.node.name,
+        vendor=vendor,
+        devices=devices,
+        architecture=architectures.get(devices[0], "") if devices else "",
+        slack=math.inf,
+        models=available.models,
+        reason="free memory is not known",
+    )
 
 
 def _devices_in_use(requirements: Requirements, available: Available, resource: str) -> Unschedulable | None:
@@ -125,56 +159,44 @@ def _devices_in_use(requirements: Requirements, available: Available, resource: 
         return None
     offered = available.node.allocatable.get(resource, 0) // 1000
     reserved = f" (reserved for the shared group {available.reserved_for})" if available.reserved_for else ""
+    users = f" (used by {', '.join(available.users[:3])})" if available.users and not reserved else ""
     return Unschedulable(
-        f"has {free} of {offered} {resource} free, {requirements.devices} requested{reserved}",
+        f"has {free} of {offered} {resource} free, {requirements.devices} requested{reserved}{users}",
         "stop a model on the node, or let models take turns on the device (the same spec.gpu.shared)",
         Rank.IN_USE,
     )
 
 
-def _reserved(requirements: Requirements, available: Available, usable: int) -> Unschedulable:
-    left = usable - len(available.reserved)
-    return Unschedulable(
-        f"has {max(0, left)} of {counted(usable, 'device')} that no shared group has, {requirements.devices} requested "
-        f"(reserved for the shared group {available.reserved_for})",
-        "let models take turns on the device (the same spec.gpu.shared)",
-        Rank.IN_USE,
-    )
-
-
 def _choose_devices(
-    requirements: Requirements, available: Available, usable: Sequence[Device]
+    requirements: Requirements, available: Available, reported: Sequence[Room]
 ) -> Candidate | Unschedulable:
     """Choose the devices that the Model fills best; if its size is unknown, those with most free memory."""
-    free = {d.uuid: min(d.free_mb, d.total_mb) if available.trust else d.total_mb for d in usable}
-    large_enough = [d for d in usable if free[d.uuid] >= requirements.vram_mb]
-    if len(large_enough) < requirements.devices:
-        return _memory_in_use(requirements, max(free.values()))
-    sign = 1 if requirements.vram_mb else -1
+    allowed = [room for room in reported if available.allows(room.device.uuid, requirements.devices)]
+    reasons = [refusal(requirements, room, available.node.name) for room in allowed]
+    usable = [room for room, reason in zip(allowed, reasons, strict=True) if reason is None]
+    if len(usable) < requirements.devices:
+        return too_few(requirements, [room.device for room in allowed], reasons)
+    sign = 1 if requirements.device_mb else -1
     order = sorted(
-        large_enough, key=lambda d: (d.uuid not in available.preferred, sign * free[d.uuid], d.uuid)
+        usable,
+        key=lambda room: (
+            room.device.uuid not in available.preferred,
+            sign * room.free_mb,
+            room.device.uuid,
+        ),
     )
-    return _candidate(requirements, available.node.name, order[: requirements.devices], free)
+    return _candidate(requirements, available, order[: requirements.devices])
 
 
-def _memory_in_use(requirements: Requirements, most: int) -> Unschedulable:
-    return Unschedulable(
-        f"{memory_needed(requirements)}, at most {most} MiB free",
-        "free device memory, lower spec.gpu.vramEstimateMB, or share the device with spec.gpu.shared",
-        Rank.MEMORY_IN_USE,
-    )
-
-
-def _candidate(
-    requirements: Requirements, node: str, devices: Sequence[Device], free: Mapping[str, int]
-) -> Candidate:
-    total, needed = sum(free[d.uuid] for d in devices), requirements.vram_mb * requirements.devices
+def _candidate(requirements: Requirements, available: Available, chosen: Sequence[Room]) -> Candidate:
+    total, needed = sum(room.free_mb for room in chosen), requirements.device_mb * requirements.devices
     return Candidate(
-        node=node,
-        vendor=devices[0].vendor,
-        devices=tuple(d.uuid for d in devices),
-        architecture=devices[0].architecture,
+        node=available.node.name,
+        vendor=chosen[0].device.vendor,
+        devices=tuple(room.device.uuid for room in chosen),
+        architecture=chosen[0].device.architecture,
         slack=float(total - needed) if needed else -float(total),
+        models=available.models,
         score=100 * needed // max(1, total),
-        reason=f"{total} MiB free on {counted(len(devices), 'device')}",
+        reason=f"{total} MiB free on {counted(len(chosen), 'device')}",
     )

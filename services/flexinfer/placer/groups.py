@@ -20,6 +20,11 @@ class GroupPlacement(msgspec.Struct, frozen=True, kw_only=True):
     devices: int
     uuids: tuple[str, ...] = ()
 
+    def offers(self, node: str, uuids: tuple[str, ...]) -> bool:
+        """Tell whether a member that is placed there is on the group's node, and on its devices where those are pinned."""
+        elsewhere = self.pinned and uuids and self.uuids and not {*uuids} <= {*self.uuids}
+        return node == self.node and not elsewhere
+
 
 def turn_of(observed: ObservedState, model: Model) -> Holder | None:
     """Return the turn that a Model holds, or has not released yet, of whatever group; None if it has none."""
@@ -38,7 +43,7 @@ def held(group: str, holders: Sequence[Holder], members: Sequence[Model]) -> Gro
         m for m in members if m.uid in uids and scheduled_to(m) == node and m.status.placement is not None
     ]
     granted = dict.fromkeys(uuid for holder in holders if holder.node == node for uuid in holder.uuids)
-    placed = here[0].status.placement.devices if here and here[0].status.placement is not None else ()
+    placed = here[0].status.placement.uuids if here and here[0].status.placement is not None else ()
     needs = (requirements_of(m).devices for m in members if scheduled_to(m))
     return GroupPlacement(
         group=group,
@@ -57,5 +62,5 @@ def assigned(group: str, first: Model, members: Sequence[Model], *, pinned: bool
         node=scheduled_to(first),
         pinned=pinned,
         devices=max(requirements_of(m).devices for m in members),
-        uuids=placement.devices if placement is not None else (),
+        uuids=placement.uuids if placement is not None else (),
     )

@@ -17,8 +17,9 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import NodeFacts
 from flexinfer.placer.fit import STALE_SECONDS
+from flexinfer.placer.requirements import requirements_of
 from flexinfer.placer.state import start_order
-from flexinfer.state.index import STARTING, is_starting, scheduled_to
+from flexinfer.state.index import GROUPED, OCCUPYING, STARTING, is_starting, scheduled_to
 from flexinfer.state.observed import ObservedState, Sample
 from flexinfer.state.touched import touches_its_model
 
@@ -28,17 +29,21 @@ class _Share(msgspec.Struct, frozen=True):
 
     uid: str
     node: str
-    start: tuple[float, str] | None
+    start: tuple[bool, float, str] | None
     """Its place among those that start on the node; None if it does not start."""
     asks: object
     groups: frozenset[tuple[str, str]]
     placement: object
-    pods: tuple[tuple[str, bool], ...]
+    pods: tuple[tuple[str, str, bool], ...]
+    """Its Pods: node, uid, and whether it has ended."""
+    ready: bool
+    stage: str
+    """In a group, the reason of Ready: members look at telemetry that is newer than that."""
 
     @property
     def takes(self) -> bool:
         """Whether the Model alters what is free for others; one that is scaled to zero takes nothing."""
-        return self.start is not None or bool(self.groups) or any(node for node, _ in self.pods)
+        return self.start is not None or bool(self.groups) or any(node for node, _, _ in self.pods)
 
 
 def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterator[str]:
@@ -65,16 +70,28 @@ def _altered_by(key: str, before: ObservedState, after: ObservedState) -> Iterat
     if old == new:
         return
     shares = [share for share in (old, new) if share is not None]
-    if any(share.takes for share in shares):
+    same = _same_but_for_its_start(old, new)
+    if any(share.takes for share in shares) and not (same and _starts(old) == _starts(new)):
         yield from _refused(after)
-    if not _only_starts(old, new):
+    if not same:
         yield from _of_groups(shares, before, after)
+        yield from _where_its_pods_are(shares, after)
     yield from _starting_later(shares, after)
 
 
-def _only_starts(old: _Share | None, new: _Share | None) -> bool:
-    """Tell whether a Model is to run, or no longer, and takes the same part in its groups."""
+def _same_but_for_its_start(old: _Share | None, new: _Share | None) -> bool:
+    """Tell whether a Model takes the same as before, except that it is to run, or no longer, or earlier than others."""
     return old is not None and new is not None and msgspec.structs.replace(old, start=new.start) == new
+
+
+def _starts(share: _Share | None) -> bool:
+    return share is not None and share.start is not None
+
+
+def _where_its_pods_are(shares: Iterable[_Share], state: ObservedState) -> Iterator[str]:
+    """Yield the Models that start on the nodes where a Model's Pods have devices, or had."""
+    for node in {node for share in shares for node, _, _ in share.pods if node}:
+        yield from _with_devices(state, state.under(STARTING, node))
 
 
 def _of_groups(shares: Sequence[_Share], before: ObservedState, after: ObservedState) -> Iterator[str]:
@@ -89,7 +106,9 @@ def _of_groups(shares: Sequence[_Share], before: ObservedState, after: ObservedS
     yield from (key for key in sorted(members) if key in after.models)
     others = [_share(key, state) for key in sorted(members) for state in (before, after)]
     grouped = [share for share in (*shares, *others) if share is not None and share.groups]
-    for node in {node for share in grouped for node in (share.node, *(pod for pod, _ in share.pods)) if node}:
+    for node in {
+        node for share in grouped for node in (share.node, *(pod for pod, _, _ in share.pods)) if node
+    }:
         yield from after.under(STARTING, node)
 
 
@@ -108,6 +127,7 @@ def _of_node(name: str, before: ObservedState, after: ObservedState) -> Iterator
         return
     yield from _refused(after)
     yield from after.under(STARTING, name)
+    yield from _members_elsewhere(name, after)
     if old is None or new is None or (old.ready, old.taints) != (new.ready, new.taints):
         yield from after.on_node(name)
 
@@ -121,14 +141,51 @@ def _of_sample(node: str, before: ObservedState, after: ObservedState) -> Iterat
     """Yield the Models with devices that a sample concerns; those that start also wait for a newer one."""
     yield from _with_devices(after, after.under(STARTING, node))
     old, new = before.gpus.get(node), after.gpus.get(node)
-    if _is_news(old, new):
+    if _names(old) != _names(new):
+        yield from _with_devices(after, after.on_node(node))
+    if _is_news(old, new) or _shows_loaded(node, after, old, new):
         yield from _with_devices(after, _refused(after))
+        yield from _members_elsewhere(node, after)
+
+
+def _members_elsewhere(node: str, state: ObservedState) -> Iterator[str]:
+    """Yield the Models that start on another node while their group is on this one: they may move to it."""
+    members = {key for group in _groups_on(node, state) for key in state.members(*group)}
+    for key in sorted(members):
+        model = state.effective(key)
+        if model is not None and scheduled_to(model) not in ("", node):
+            yield from [key] if is_starting(model, state.workloads.get(key)) else []
+
+
+def _groups_on(node: str, state: ObservedState) -> Iterator[tuple[str, str]]:
+    """Yield the groups with a Model that is scheduled to a node, or that holds devices there."""
+    for key in state.under(GROUPED, node):
+        model = state.effective(key)
+        yield from _groups(model) if model is not None else ()
+    for group in {key for keys in state.holding.values() for key in keys}:
+        shared = state.groups[group]
+        if any(holder.node == node for holder in shared.status.holders):
+            yield shared.metadata.namespace, shared.name
+
+
+def _names(sample: Sample | None) -> frozenset[tuple[str, str]]:
+    """Return what the devices of a node are called: by them the devices are found that a device plugin has picked."""
+    devices = sample.observed.devices if sample is not None else ()
+    return frozenset((device.uuid, device.pci) for device in devices)
 
 
 def _is_news(old: Sample | None, new: Sample | None) -> bool:
     if old is None or new is None:
         return old is not new
-    return old.observed.devices != new.observed.devices or new.at - old.at >= STALE_SECONDS
+    same = (old.observed.devices, old.observed.message) == (new.observed.devices, new.observed.message)
+    return not same or new.at - old.at >= STALE_SECONDS
+
+
+def _shows_loaded(node: str, state: ObservedState, old: Sample | None, new: Sample | None) -> bool:
+    """Tell whether a sample is the first since an engine there has loaded: from then on it counts as it is measured."""
+    models = [model for key in state.under(OCCUPYING, node) if (model := state.effective(key)) is not None]
+    times = [at for model in models if (at := state.changed(model, conditions.READY)) is not None]
+    return old is not None and new is not None and any(old.at <= at < new.at for at in times)
 
 
 def _with_devices(state: ObservedState, keys: Iterable[str]) -> Iterator[str]:
@@ -171,14 +228,17 @@ def _share(key: str, state: ObservedState) -> _Share | None:
         return None
     workload = state.workloads.get(key)
     pods = workload.pods if workload is not None else ()
+    placement, ready = model.status.placement, model.condition(conditions.READY)
     return _Share(
         uid=model.uid,
         node=scheduled_to(model),
         start=start_order(state, model) if scheduled_to(model) and is_starting(model, workload) else None,
-        asks=(model.spec.resources, model.spec.gpu, model.spec.node_selector, model.spec.backend),
+        asks=requirements_of(model),
         groups=_groups(model),
-        placement=model.status.placement,
-        pods=tuple((pod.node, pod.ended) for pod in pods),
+        placement=(placement.node, placement.devices, placement.vendor) if placement is not None else None,
+        pods=tuple((pod.node, pod.uid, pod.ended) for pod in pods),
+        ready=ready is not None and ready.true,
+        stage=ready.reason if ready is not None and model.spec.group else "",
     )
 
 

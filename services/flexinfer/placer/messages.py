@@ -1,43 +1,90 @@
 """The placer's messages: state, cause with numbers, remedy. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from flexinfer.api.conditions import MESSAGE_LIMIT
 from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
 from flexinfer.api.model import Placement
-from flexinfer.placer.mismatch import Unschedulable, counted
+from flexinfer.placer.unschedulable import Unschedulable, counted, nearest
 
 _NAMED_NODES = 6
-_TOLERANCE = 0.1
+_SPARE = 24
+"""Characters kept for the count of the nodes that are not named."""
+_TOLERANCE, _TOLERANCE_MB = 0.1, 256
 _MEASURED = re.compile(r"[0-9]+(?= MiB)")
 
 WAITING = "waiting for Accepted"
 
 
-def scheduled(placement: Placement) -> str:
-    """Return the message of a Model that has a node."""
+def scheduled(placement: Placement, warnings: Sequence[str] = ()) -> str:
+    """Return the message of a Model that has a node; `warnings` say what may go wrong there."""
+    return "; ".join([_where(placement), *warnings])
+
+
+def _where(placement: Placement) -> str:
     if placement.vendor == "cpu":
         return f"scheduled to node {placement.node}"
     number = len(placement.devices)
     devices = counted(number, f"{placement.vendor} device") if number else placement.vendor
-    size = f", {placement.footprint} MiB" if placement.footprint else ""
+    size = f", {placement.footprint_mb} MiB" if placement.footprint_mb else ""
     return f"scheduled to node {placement.node} ({devices}{size})"
+
+
+def memory_unknown(node: str, vendor: str, why: str) -> str:
+    """Return the warning about devices that are counted, but of which nothing is known."""
+    return (
+        f"its free GPU memory is not checked: the agent of {node} reports no {vendor} device ({why}); see flexinfer gpus --here "
+        "on that node"
+    )
+
+
+def experimental(backend: str, architecture: str, reason: str) -> str:
+    """Return the warning about a GPU on which an engine may fail."""
+    return f"{backend} is experimental on {architecture}: {reason}"
+
+
+def excused(backend: str, architecture: str, reason: str, excuse: str) -> str:
+    """Return the warning about a GPU that an engine is said not to run on, but that the user allows."""
+    return f"{backend} is said not to run on {architecture} ({reason}); allowed by annotation: {excuse}"
 
 
 def no_node_fits(reasons: Mapping[str, Unschedulable], scope: str = "") -> str:
     """Return why no node can run a Model: what each lacks, then what helps on the node that lacks the least.
 
-    `reasons` is by node; `scope` says what narrows the choice of nodes.
+    `reasons` is by node; `scope` says what narrows the choice of nodes. Nodes of one reason stand together; where they are too many for a
+    condition, those that came nearest are named and the others counted.
     """
     nodes = f"{counted(len(reasons), 'node')}{f'; {scope}' if scope else ''}"
     if not reasons:
         remedy = "register a node (kubectl get nodes), and check that the watcher runs"
         return f"no node fits ({nodes}). Remedy: {remedy}"
-    named = sorted(reasons)[:_NAMED_NODES]
-    causes = "; ".join(f"{name}: {reasons[name].message}" for name in named)
-    rest = f"; and {len(reasons) - len(named)} more" if len(reasons) > len(named) else ""
-    nearest = max(sorted(reasons), key=lambda name: reasons[name].rank)
-    return f"no node fits ({nodes}): {causes}{rest}. Remedy: {reasons[nearest].remedy}"
+    first = nearest(reasons[name] for name in sorted(reasons))
+    head, tail = f"no node fits ({nodes}): ", f". Remedy: {first.remedy}"
+    return f"{head}{_causes(reasons, MESSAGE_LIMIT - len(head) - len(tail) - _SPARE)}{tail}"
+
+
+def _causes(reasons: Mapping[str, Unschedulable], room: int) -> str:
+    """Return what each node lacks, in at most so many characters."""
+    by_message: dict[str, list[str]] = {}
+    for name in sorted(reasons):
+        by_message.setdefault(reasons[name].message, []).append(name)
+    ordered = sorted(by_message, key=lambda m: (-reasons[by_message[m][0]].rank, by_message[m]))
+    texts: list[str] = []
+    left = room
+    for index, message in enumerate(ordered):
+        text = f"{_names(by_message[message])}: {message}"
+        if texts and len(text) > left:
+            rest = sum(len(by_message[other]) for other in ordered[index:])
+            return "; ".join([*texts, f"and {counted(rest, 'more node')}"])
+        texts.append(text if len(text) <= left else f"{text[: left - 1]}…")
+        left -= len(text) + 2
+    return "; ".join(texts)
+
+
+def _names(nodes: Sequence[str]) -> str:
+    more = len(nodes) - _NAMED_NODES
+    return ", ".join(nodes) if more <= 0 else f"{', '.join(nodes[:_NAMED_NODES])} and {more} more"
 
 
 def group_scope(group: str, node: str) -> str:
@@ -66,7 +113,7 @@ def node_gone(node: str, cause: str, *, pods: bool) -> str:
 
 
 def nearly_equal(previous: str, message: str) -> bool:
-    """Tell whether two messages differ at most by a tenth in their amounts of memory.
+    """Tell whether two messages differ at most by a tenth, or by 256 MiB, in their amounts of memory.
 
     Free device memory changes with every sample; a status write for each would be noise. All else, node
     names with digits included, must be the same.
@@ -74,4 +121,4 @@ def nearly_equal(previous: str, message: str) -> bool:
     if _MEASURED.sub("#", previous) != _MEASURED.sub("#", message):
         return False
     pairs = zip(_MEASURED.findall(previous), _MEASURED.findall(message), strict=True)
-    return all(abs(int(a) - int(b)) <= _TOLERANCE * max(int(a), int(b)) for a, b in pairs)
+    return all(abs(int(a) - int(b)) <= max(_TOLERANCE_MB, _TOLERANCE * int(a)) for a, b in pairs)

@@ -6,84 +6,113 @@ What a node has left for a Model is `state`'s, the comparison of the two is `fit
 import msgspec
 
 from flexinfer import backends
-from flexinfer.api.labels import GPU_RESOURCES
-from flexinfer.api.model import Model, ModelSpec, Resources
+from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION, GPU_RESOURCES
+from flexinfer.api.model import ESTIMATE, Model, ModelSpec, Resources, Toleration
 from flexinfer.api.numbers import bounded
 from flexinfer.api.quantity import milli
-from flexinfer.backends import UnsupportedArchitecture
+from flexinfer.backends import ArchitectureRule
 from flexinfer.events.nodes import Device, Taint
 
 _GPU_TAINTS = frozenset({*GPU_RESOURCES.values()})
 _REPELLING_EFFECTS = ("NoSchedule", "NoExecute")
+_LONGEST_EXCUSE = 200
 
 
 class Requirements(msgspec.Struct, frozen=True, kw_only=True):
-    """A Model's requirements; `amounts` are thousandths, `vram_mb` is MiB on each device, 0 if unknown."""
+    """A Model's requirements; `amounts` are thousandths, `vram_mb` is MiB over all its devices, 0 if unknown."""
 
     devices: int
     vendors: tuple[str, ...]
     vram_mb: int
     amounts: dict[str, int]
     selector: dict[str, str]
+    tolerations: tuple[Toleration, ...]
     backend: str
-    unsupported: tuple[UnsupportedArchitecture, ...] = ()
-    """GPUs that the engine cannot run on, as its backend says."""
+    unsupported: tuple[ArchitectureRule, ...] = ()
+    """GPUs that the engine cannot run on, as its backend says of this spec."""
+    experimental: tuple[ArchitectureRule, ...] = ()
+    """GPUs on which it may fail."""
+    excuse: str = ""
+    """Why the user lets it run on GPUs that it is said not to run on; empty: the backend's word counts."""
+
+    @property
+    def device_mb(self) -> int:
+        """The memory that the Model needs on each of its devices, in MiB: an equal part, rounded up."""
+        return -(-self.vram_mb // self.devices) if self.devices else 0
 
     @property
     def footprint(self) -> int:
         """The memory that the Model reserves on all its devices, in MiB."""
-        return bounded(self.vram_mb * self.devices)
+        return bounded(self.vram_mb) if self.devices else 0
+
+    @property
+    def footprint_source(self) -> str:
+        """Where the footprint is from; empty if it is not known."""
+        return ESTIMATE if self.footprint else ""
 
     def tolerates(self, taint: Taint) -> bool:
         """Tell whether the Model's Pod tolerates a taint; a Pod with devices tolerates those of GPU nodes."""
         if taint.effect not in _REPELLING_EFFECTS:
             return True
-        return self.devices > 0 and (
-            taint.key in _GPU_TAINTS or (taint.key, taint.value) == ("dedicated", "gpu")
-        )
+        if any(toleration.covers(taint.key, taint.value, taint.effect) for toleration in self.tolerations):
+            return True
+        ours = taint.key in _GPU_TAINTS or (taint.key, taint.value) == ("dedicated", "gpu")
+        return ours and self.devices > 0 and taint.effect == "NoSchedule"
 
     def runs_on(self, device: Device) -> bool:
         """Return whether the engine can use a device at all, its free memory aside."""
-        return device.healthy and not self._unsupported(device)
+        return device.healthy and not self.unsupported_reason(device)
 
     def unsupported_reason(self, device: Device) -> str:
         """Return why the engine cannot run on a device of this architecture, as its backend says; empty if it can."""
-        return next((gpus.reason for gpus in self._unsupported(device)), "")
+        return "" if self.excuse else self.doubt(device.vendor, device.architecture, certain=True)
 
-    def _unsupported(self, device: Device) -> list[UnsupportedArchitecture]:
-        return [gpus for gpus in self.unsupported if gpus.covers(device.vendor, device.architecture)]
+    def doubt(self, vendor: str, architecture: str, *, certain: bool) -> str:
+        """Return why the engine cannot run on an architecture, or without `certain` why it may fail there; empty: nothing is known."""
+        rules = self.unsupported if certain else self.experimental
+        return next((rule.reason for rule in rules if rule.covers(vendor, architecture)), "")
 
 
 _cached: dict[
-    int, tuple[ModelSpec, Requirements]
-] = {}  # id of a spec -> the spec, so that the id stays its own
-_MOST_CACHED = 8192
+    tuple[int, str], tuple[ModelSpec, Requirements]
+] = {}  # (id of a spec, excuse) -> the spec, so that the id stays its own
+_MOST_CACHED = 16384
 
 
 def requirements_of(model: Model) -> Requirements:
-    """Return what a Model asks of a node; computed once for each spec."""
-    cached = _cached.get(id(model.spec))
+    """Return what a Model asks of a node; computed once for each spec and annotation."""
+    excuse = model.metadata.annotations.get(ALLOW_UNSUPPORTED_ANNOTATION, "").strip()[:_LONGEST_EXCUSE]
+    key = id(model.spec), excuse
+    cached = _cached.get(key)
     if cached is not None and cached[0] is model.spec:
         return cached[1]
     if len(_cached) >= _MOST_CACHED:
         _cached.clear()
-    _cached[id(model.spec)] = model.spec, _computed(model)
-    return _cached[id(model.spec)][1]
+    _cached[key] = model.spec, _computed(model, excuse)
+    return _cached[key][1]
 
 
-def _computed(model: Model) -> Requirements:
+def _computed(model: Model, excuse: str) -> Requirements:
     gpu, backend = model.spec.gpu, backends.find(model.spec.backend)
     vendor = gpu.vendor if gpu is not None else "cpu"
     supported = backend.vendors if backend is not None else tuple(GPU_RESOURCES)
     gpu_vendors = tuple(v for v in GPU_RESOURCES if v in supported) or tuple(GPU_RESOURCES)
+    name, spec = model.metadata.name, model.spec
+
+    def apply(rules: tuple[ArchitectureRule, ...]) -> tuple[ArchitectureRule, ...]:
+        return tuple(rule for rule in rules if rule.applies(name, spec))
+
     return Requirements(
-        devices=model.spec.devices,
+        devices=spec.devices,
         vendors=(vendor,) if vendor in ("cpu", *GPU_RESOURCES) else gpu_vendors,
         vram_mb=(gpu.vram_estimate_mb or 0) if gpu is not None else 0,
-        amounts=_amounts(model.spec.resources or Resources()),
-        selector=model.spec.node_selector,
-        backend=backends.canonical(model.spec.backend),
-        unsupported=backend.unsupported_architectures if backend is not None else (),
+        amounts=_amounts(spec.resources or Resources()),
+        selector=spec.node_selector,
+        tolerations=spec.tolerations,
+        backend=backends.canonical(spec.backend),
+        unsupported=apply(backend.unsupported_architectures) if backend is not None else (),
+        experimental=apply(backend.experimental_architectures) if backend is not None else (),
+        excuse=excuse,
     )
 
 

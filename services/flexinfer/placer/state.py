@@ -6,19 +6,22 @@ request, so that two never count on the same free device. The devices of a share
 members, also while none of them runs. Which node a Model gets is `decide`'s.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from flexinfer.api import conditions
-from flexinfer.api.labels import GPU_RESOURCES
-from flexinfer.api.model import Model
+from flexinfer.api.labels import GPU_RESOURCES, GPU_VENDOR_LABEL
+from flexinfer.api.model import Model, Placement
 from flexinfer.api.sharedgroup import Holder
 from flexinfer.events.nodes import Device
 from flexinfer.events.workload import PodFacts
-from flexinfer.placer.fit import STALE_SECONDS, Available
+from flexinfer.placer.claims import claims_on, shared_vendors
+from flexinfer.placer.fit import AWAITED, NONE, RECENT, STALE, STALE_SECONDS, Available
 from flexinfer.placer.groups import GroupPlacement, assigned, held, turn_of
+from flexinfer.placer.memory import rooms
 from flexinfer.placer.mismatch import static_mismatch
 from flexinfer.placer.requirements import Requirements, requirements_of
-from flexinfer.state.index import GROUPED, SCHEDULED, STARTING, should_run
+from flexinfer.state.index import GROUPED, OCCUPYING, SCHEDULED, STARTING, should_run
 from flexinfer.state.index import scheduled_to as node_of
 from flexinfer.state.observed import ObservedState
 
@@ -53,20 +56,54 @@ class PlacementState:
         sample = self.observed.gpus.get(node)
         return sample.observed.devices if sample is not None else ()
 
-    def has_recent_telemetry(self, node: str) -> bool:
-        """Tell whether a node's telemetry is recent enough for a new start on a device."""
+    def telemetry(self, node: str) -> str:
+        """Return whether a node's telemetry is RECENT enough for a new start on a device, STALE, AWAITED or NONE.
+
+        A node that an agent has labelled had telemetry once, also where this process has seen none.
+        """
         sample = self.observed.gpus.get(node)
-        return sample is not None and self.now - sample.at < STALE_SECONDS
+        if sample is not None:
+            return RECENT if self.now - sample.at < STALE_SECONDS else STALE
+        if self.now < self._awaited_until(node):
+            return AWAITED
+        return STALE if GPU_VENDOR_LABEL in self.observed.nodes[node].labels else NONE
 
-    def telemetry_due(self, node: str) -> float | None:
-        """Return when recent telemetry stops being so: of a node, or of the first of all if none is named."""
-        samples = [s for name, s in self.observed.gpus.items() if not node or name == node]
-        due = [sample.at + STALE_SECONDS for sample in samples if self.now - sample.at < STALE_SECONDS]
-        return min(due, default=None)
+    def _awaited_until(self, node: str) -> float:
+        """Return until when a node without telemetry may still send some: its agent publishes far more often than that."""
+        connected = self.observed.connected_since
+        since = max(self.observed.node_since.get(node, 0.0), connected if connected is not None else self.now)
+        return since + STALE_SECONDS
 
-    def _starting(self, node: str) -> Sequence[Model]:
+    def silence(self, node: str, vendor: str) -> str:
+        """Return why a node's agent reports no device of a vendor; empty if it reports one."""
+        sample = self.observed.gpus.get(node)
+        if sample is None:
+            return "it has sent nothing"
+        if any(device.vendor == vendor for device in sample.observed.devices):
+            return ""
+        return sample.observed.message or "it sees none"
+
+    def data_nodes(self, model: Model) -> Sequence[str]:
+        """Return the nodes where a Model's weights are, the best first: of its volume, then where it was assigned to before."""
+        claims = self.observed.workload(model).claims
+        nodes = [*(claim.node for claim in claims), (model.status.placement or Placement()).node]
+        return [node for node in dict.fromkeys(nodes) if node]
+
+    def telemetry_due(self, nodes: Collection[str]) -> float | None:
+        """Return when recent telemetry stops being so, or is awaited no longer: of the first of these nodes, of all if none is named."""
+        gpus = self.observed.gpus
+        times = [s.at + STALE_SECONDS for name, s in gpus.items() if not nodes or name in nodes]
+        silent = (name for name in nodes or self.observed.nodes if name in self.observed.nodes)
+        times += [self._awaited_until(name) for name in silent if name not in gpus]
+        return min((at for at in times if at > self.now), default=None)
+
+    def starting(self, node: str) -> Sequence[Model]:
         """Return the Models scheduled to a node that should run, but whose requests it does not count yet."""
         return self._models(self.observed.under(STARTING, node))
+
+    def occupying(self, node: str) -> Sequence[Model]:
+        """Return the Models with a Pod on a node that has not ended."""
+        return self._models(self.observed.under(OCCUPYING, node))
 
     def _groups_on(self, node: str) -> Iterator[tuple[tuple[str, str], GroupPlacement]]:
         """Yield the groups placed on a node, each once, in the order of their Models there."""
@@ -87,7 +124,7 @@ class PlacementState:
     def _named(self, model: Model) -> Iterator[tuple[str, str]]:
         """Yield the groups that a Model belongs to, or whose turn it may hold."""
         if model.spec.group:
-            yield _group(model)
+            yield group_id(model)
         shared = model.status.shared_group
         if shared is not None and shared.group:
             yield model.metadata.namespace, shared.group
@@ -99,19 +136,19 @@ class PlacementState:
         fills the devices.
         """
         if group not in self._members:
-            holders = {holder.uid: holder.model for holder in self._holders(*group)}
+            holders = {holder.uid: holder.model for holder in self.holders(*group)}
             keys = {*self.observed.members(*group), *(f"{group[0]}/{name}" for name in holders.values())}
             models = self._models(keys)
-            self._members[group] = [m for m in models if _group(m) == group or m.uid in holders]
+            self._members[group] = [m for m in models if group_id(m) == group or m.uid in holders]
         return self._members[group]
 
     def members(self, model: Model) -> Sequence[Model]:
         """Return the members of a Model's shared group, itself included; none if it is in no group."""
-        return self._members_of(_group(model)) if model.spec.group else ()
+        return self._members_of(group_id(model)) if model.spec.group else ()
 
     def group_of(self, model: Model) -> GroupPlacement | None:
         """Return the placement of a Model's shared group; None without a group, or without a placement."""
-        return self._group(_group(model)) if model.spec.group else None
+        return self._group(group_id(model)) if model.spec.group else None
 
     def _group(self, group: tuple[str, str]) -> GroupPlacement | None:
         if group not in self._groups:
@@ -123,7 +160,7 @@ class PlacementState:
 
         A member that still holds the devices of another group says nothing of this one's.
         """
-        holders, members = self._holders(*group), self._members_of(group)
+        holders, members = self.holders(*group), self._members_of(group)
         uids = {holder.uid for holder in holders}
         placed = [m for m in members if node_of(m) and (m.uid in uids or self.turn(m) is None)]
         if not placed:
@@ -136,7 +173,11 @@ class PlacementState:
         """Return the turn that a Model holds, or has not released yet, of whatever group."""
         return turn_of(self.observed, model)
 
-    def _holders(self, namespace: str, name: str) -> Sequence[Holder]:
+    def group_holders(self, model: Model) -> Sequence[Holder]:
+        """Return who holds the devices of a Model's group, or has not released them yet."""
+        return self.holders(*group_id(model)) if model.spec.group else ()
+
+    def holders(self, namespace: str, name: str) -> Sequence[Holder]:
         """Return who holds the devices of a group, or has not released them yet."""
         group = self.observed.group(namespace, name)
         return group.status.holders if group is not None else ()
@@ -146,64 +187,64 @@ class PlacementState:
         facts, devices = self.observed.nodes[node], self.devices(node)
         return all(static_mismatch(self.requirements(m), facts, devices) is None for m in self.members(model))
 
-    def available(self, model: Model, node: str, *, assigned: bool) -> Available:
-        """Return what a node has left for a Model; `assigned`: it is scheduled there already."""
+    def available(self, model: Model, node: str, *, assigned: bool, only: tuple[str, ...] = ()) -> Available:
+        """Return what a node has left for a Model; `assigned`: it is scheduled there already, `only`: on these devices."""
         facts = self.observed.nodes[node]
         free = {name: total - facts.requested.get(name, 0) for name, total in facts.allocatable.items()}
         # What the node counts for this Model's own Pod, and for other members of its group, is free for it:
         # the old Pod is replaced, and the holder of the turn stops before the next member starts.
-        runs = self._runs_on(model, node)
-        group_members = [m for m in self._other_members(model) if self._runs_on(m, node)]
-        for leaving in [model, *group_members] if runs else group_members:
+        group_members = [m for m in self.other_members(model) if self._runs_on(m, node)]
+        for leaving in [model, *group_members] if self._runs_on(model, node) else group_members:
             _add(free, self._requested(leaving), 1)
         # What starts before it is not counted by the node yet.
-        for other in self._starting(node):
-            if self._precedes(other, model, assigned=assigned):
+        for other in self.starting(node):
+            if self.precedes(other, model, assigned=assigned):
                 _add(free, self._requested(other, grouped=False), -1)
         reserved_for, reserved = self._reserve_for_groups(free, model, node)
         scheduled = self.observed.under(SCHEDULED, node)
-        # Free memory is not trusted if it was measured while the Pods that leave still fill the device, or,
-        # for a Model that became wanted since, while an engine that has stopped meanwhile may have:
-        # the Model would be moved off a node that is about to be free.
-        outdated = assigned and not self._sampled_since_wanted(model, node)
         group = self.group_of(model)
+        here = group if group is not None and group.node == node else None
+        claims = list(claims_on(self, model, node, assigned=assigned)) if model.spec.devices else []
         return Available(
             node=facts,
-            reserved_for=reserved_for,
-            reserved=reserved,
             free=free,
-            devices=self.devices(node),
-            recent=self.has_recent_telemetry(node),
-            trust=not (runs or group_members or outdated),
+            rooms=rooms(self.devices(node), claims, shared_vendors(facts, self.devices(node)), reserved)
+            if model.spec.devices
+            else (),
+            telemetry=self.telemetry(node),
             models=len(scheduled) - (model.key in scheduled),
-            preferred=group.uuids if group is not None and group.node == node else (),
+            reserved_for=reserved_for,
+            users=tuple(claim.name for claim in claims if not claim.leaves),
+            preferred=here.uuids if here is not None else (),
+            pinned=here is not None and here.pinned,
+            only=only,
         )
 
     def _reserve_for_groups(
         self, free: dict[str, int], model: Model, node: str
-    ) -> tuple[str, frozenset[str]]:
-        """Subtract the devices of other shared groups on a node from what is free; returns the first group, and the devices.
+    ) -> tuple[str, Mapping[str, str]]:
+        """Subtract the devices of other shared groups on a node from what is free; returns the first group, and which has each device.
 
         What running members have requested is subtracted already, so only the rest is. Nothing is subtracted for a
         Model that needs no device, or once none is left for it.
         """
-        requirements, first, uuids = self.requirements(model), "", set[str]()
+        requirements, first, uuids = self.requirements(model), "", dict[str, str]()
         usable = [
             GPU_RESOURCES[v] for v in requirements.vendors if v in GPU_RESOURCES and requirements.devices
         ]
         for key, placement in self._groups_on(node):
             if all(free.get(resource, 0) <= 0 for resource in usable):
                 break
-            if key == _group(model):
+            if key == group_id(model):
                 continue
-            uuids.update(placement.uuids)
+            uuids |= dict.fromkeys(placement.uuids, placement.group)
             members = self._members_of(key)
             requested = sum(self.requirements(m).devices for m in members if self._runs_on(m, node))
             resource = self._group_resource(placement, members)
             if resource:
                 free[resource] = free.get(resource, 0) - 1000 * max(0, placement.devices - requested)
                 first = first or placement.group
-        return first, frozenset(uuids)
+        return first, uuids
 
     def _group_resource(self, placement: GroupPlacement, members: Sequence[Model]) -> str:
         """Return the resource of a group's devices: a member's; by telemetry if no spec has devices any more.
@@ -216,13 +257,14 @@ class PlacementState:
         vendor = next((d.vendor for d in self.devices(placement.node) if d.uuid in placement.uuids), "")
         return GPU_RESOURCES.get(vendor, "")
 
-    def _other_members(self, model: Model) -> Sequence[Model]:
+    def other_members(self, model: Model) -> Sequence[Model]:
+        """Return the other members of a Model's group; none if it is in no group."""
         return [m for m in self.members(model) if m.uid != model.uid] if model.spec.group else ()
 
     def _runs_on(self, model: Model, node: str) -> bool:
         return any(pod.node == node for pod in self.pods(model))
 
-    def _precedes(self, other: Model, model: Model, *, assigned: bool) -> bool:
+    def precedes(self, other: Model, model: Model, *, assigned: bool) -> bool:
         """Tell whether a Model that is starting on a node is served before another.
 
         All of them are before a Model that is new to the node; among those assigned to it, the start order
@@ -248,32 +290,31 @@ class PlacementState:
         vendor = placement.vendor if placement is not None and placement.node == node else ""
         return GPU_RESOURCES.get(vendor) or GPU_RESOURCES[self.requirements(model).vendors[0]]
 
-    def _sampled_since_wanted(self, model: Model, node: str) -> bool:
-        """Tell whether a node's telemetry is recent and newer than the moment when the Model became wanted.
+    def sampled_since(self, model: Model, node: str) -> bool:
+        """Tell whether a node's telemetry is newer than what may have freed memory for a Model.
 
-        An older sample may show the memory of an engine that stopped in between, such as the one that made
-        room for this Model.
+        That is the moment when it became wanted, when its own engine changed, or that of another member of its group: an older sample may
+        show the memory of an engine that has stopped in between. Only one that is not older proves that a Model does not fit.
         """
         sample = self.observed.gpus.get(node)
-        wanted_at = self.observed.changed(model, conditions.WANTED)
-        return (
-            self.has_recent_telemetry(node)
-            and sample is not None
-            and (wanted_at is None or sample.at > wanted_at)
-        )
+        times = [self.observed.changed(model, conditions.WANTED)]
+        times += [self.observed.changed(m, conditions.READY) for m in (model, *self.other_members(model))]
+        return sample is not None and all(at is None or sample.at > at for at in times)
 
 
-def start_order(observed: ObservedState, model: Model) -> tuple[float, str]:
-    """Return the sort key of Models that start on one node: when each was seen to become wanted, then the key.
+def start_order(observed: ObservedState, model: Model) -> tuple[bool, float, str]:
+    """Return the sort key of Models that start on one node: those whose memory was checked, then when each was seen to become wanted.
 
     The clocks of those who wrote the conditions are not compared.
     """
     wanted = model.condition(conditions.WANTED)
     since = observed.changed(model, conditions.WANTED) if wanted is not None and wanted.true else None
-    return (since if since is not None else float("inf"), model.key)
+    checked = model.spec.devices > 0 and not model.spec.group and model.checked
+    return (not checked, since if since is not None else math.inf, model.key)
 
 
-def _group(model: Model) -> tuple[str, str]:
+def group_id(model: Model) -> tuple[str, str]:
+    """Return namespace and name of a Model's group."""
     return (model.metadata.namespace, model.spec.group)
 
 

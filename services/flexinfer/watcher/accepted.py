@@ -72,7 +72,22 @@ def _contradictions(spec: ModelSpec) -> Iterator[str]:
             model.seconds(duration)
         except ValueError as error:
             yield f"spec.serverless.{name}: {error}"
+    yield from _tolerations(spec)
     yield from _quantities(spec)
+
+
+def _tolerations(spec: ModelSpec) -> Iterator[str]:
+    """Yield tolerations that the API server would refuse in a Pod."""
+    for index, toleration in enumerate(spec.tolerations):
+        path = f"spec.tolerations[{index}]"
+        if toleration.operator not in ("Equal", "Exists"):
+            yield f"{path}.operator is {toleration.operator!r}; use Equal or Exists"
+        elif not toleration.key and toleration.operator != "Exists":
+            yield f"{path}.key is missing; name the key of the taint, or set operator Exists for every taint"
+        elif toleration.value and toleration.operator == "Exists":
+            yield f"{path}.value has no meaning with operator Exists; remove it, or set operator Equal"
+        if toleration.toleration_seconds is not None and toleration.effect != "NoExecute":
+            yield f"{path}.tolerationSeconds needs effect NoExecute; set it, or remove tolerationSeconds"
 
 
 def _quantities(spec: ModelSpec) -> Iterator[str]:

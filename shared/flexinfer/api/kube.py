@@ -32,6 +32,19 @@ class ContainerState(Resource, frozen=True, kw_only=True):
     terminated: Terminated | None = None
 
 
+class AllocatedResource(Resource, frozen=True, kw_only=True):
+    """One device that a device plugin has given to a container."""
+
+    resource_id: str = msgspec.field(name="resourceID", default="")
+
+
+class ResourceAllocation(Resource, frozen=True, kw_only=True):
+    """The devices of one resource that a container has (Kubernetes 1.36 or newer, where ResourceHealthStatus is on by default)."""
+
+    name: str = ""
+    resources: tuple[AllocatedResource, ...] = ()
+
+
 class ContainerStatus(Resource, frozen=True, kw_only=True):
     """One container of a Pod."""
 
@@ -40,6 +53,7 @@ class ContainerStatus(Resource, frozen=True, kw_only=True):
     restart_count: int = 0
     state: ContainerState = ContainerState()
     last_state: ContainerState = ContainerState()
+    allocated_resources_status: tuple[ResourceAllocation, ...] = ()
 
 
 class SchedulingGate(Resource, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ Validation is the API server's and `flexinfer.watcher.accepted`'s.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -114,6 +115,24 @@ class Resources(Resource, frozen=True, kw_only=True):
     requests: dict[str, Quantity] = {}
 
 
+class Toleration(Resource, frozen=True, kw_only=True):
+    """A toleration, as a Pod has it: `operator` is Equal or Exists, an empty key with Exists means every taint."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+    toleration_seconds: int | None = None
+
+    def covers(self, key: str, value: str, effect: str) -> bool:
+        """Tell whether it covers a taint: https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/."""
+        if self.effect and self.effect != effect:
+            return False
+        if self.key and self.key != key:
+            return False
+        return self.operator == "Exists" or (bool(self.key) and self.value == value)
+
+
 class LiteLLM(Resource, frozen=True, kw_only=True):
     """How a LiteLLM proxy discovers the Model."""
 
@@ -134,6 +153,7 @@ class ModelSpec(Resource, frozen=True, kw_only=True):
     config: dict[str, Any] = {}
     resources: Resources | None = None
     node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
     litellm: LiteLLM | None = None
     service_labels: tuple[str, ...] = ()
 
@@ -173,20 +193,44 @@ class GroupMembership(Resource, frozen=True, kw_only=True):
     wait: str = ""
 
 
-class Placement(Resource, frozen=True, kw_only=True):
-    """The node that the Model is scheduled to.
+class PlacedDevice(Resource, frozen=True, kw_only=True):
+    """A device that the Model is scheduled to, and what it takes there, in MiB; 0: not known."""
 
-    `devices` are uuids, `footprint` is the memory reserved, in MB.
+    uuid: str
+    memory_mb: int = msgspec.field(name="memoryMB", default=0)
+
+
+class Placement(Resource, frozen=True, kw_only=True):
+    """The node and devices that the Model is scheduled to.
+
+    `footprint_mb` is its memory over all devices, in MiB; `footprint_source` says where that number is from.
     """
 
     node: str = ""
-    devices: tuple[str, ...] = ()
+    devices: tuple[PlacedDevice, ...] = ()
     vendor: str = "cpu"
     architecture: str = ""
     binding: str = ""
     score: int = 0
-    footprint: int = 0
+    footprint_mb: int = msgspec.field(name="footprintMB", default=0)
+    footprint_source: str = ""
+    checked_for: str = ""
+    """`lastTransitionTime` of the condition Wanted for which free memory was checked last: a start needs a check of its own."""
     reason: str = ""
+
+    @property
+    def uuids(self) -> tuple[str, ...]:
+        """The uuids of its devices, as far as telemetry named them."""
+        return tuple(device.uuid for device in self.devices)
+
+
+ESTIMATE = "Estimate"
+"""A footprint that the spec states (`spec.gpu.vramEstimateMB`)."""
+
+
+def placed_devices(uuids: Iterable[str], memory_mb: int = 0) -> tuple[PlacedDevice, ...]:
+    """Return devices on each of which a Model takes `memory_mb`, in MiB."""
+    return tuple(PlacedDevice(uuid=uuid, memory_mb=memory_mb) for uuid in uuids)
 
 
 class CacheStatus(Resource, frozen=True, kw_only=True):
@@ -267,6 +311,13 @@ class Model(Resource, frozen=True, kw_only=True):
     def assigned_node(self) -> str:
         """The node of its placement, whatever Placed says; empty if there is none."""
         return self.status.placement.node if self.status.placement is not None else ""
+
+    @property
+    def checked(self) -> bool:
+        """Whether free memory was checked for the present start: since Wanted turned True last, or before it was first written."""
+        wanted, placement = self.condition(conditions.WANTED), self.status.placement
+        since = wanted.last_transition_time if wanted is not None and wanted.true else ""
+        return placement is not None and placement.checked_for == since
 
     def condition(self, kind: str) -> Condition | None:
         """Return the condition of that type, of any generation, or None."""

@@ -73,7 +73,7 @@ class Holder(Resource, frozen=True, kw_only=True):
     def is_on(self, placement: Placement | None) -> bool:
         """Tell whether a placement names the node and the devices of this turn: its memory is looked for there alone."""
         placed = placement or Placement()
-        return placed.node == self.node and sorted(placed.devices) == sorted(self.uuids)
+        return placed.node == self.node and sorted(placed.uuids) == sorted(self.uuids)
 
 
 class GroupDevice(Resource, frozen=True, kw_only=True):

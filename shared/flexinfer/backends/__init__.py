@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from functools import cache
 
 from flexinfer import plugins
-from flexinfer.backends.base import Backend, LocalProgram, Problem, Serving, UnsupportedArchitecture
+from flexinfer.backends.base import ArchitectureRule, Backend, LocalProgram, Problem, Serving
 
 __all__ = [
+    "ArchitectureRule",
     "Backend",
     "LocalProgram",
     "Problem",
     "Serving",
-    "UnsupportedArchitecture",
     "all_backends",
     "canonical",
     "find",

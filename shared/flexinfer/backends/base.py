@@ -42,16 +42,19 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         return self.spec.config
 
 
-class UnsupportedArchitecture(msgspec.Struct, frozen=True, kw_only=True):
-    """GPUs that an engine cannot run on: those of `vendor` whose architecture begins with `prefix`, such as sm_5 (NVIDIA Maxwell).
+class ArchitectureRule(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an engine on some GPUs: those of `vendor` whose architecture begins with `prefix`, such as sm_5 (NVIDIA Maxwell).
 
-    `reason` is the rest of the sentence "<engine> cannot run there: ..."; `source` is where that is documented.
+    `reason` is the rest of the sentence "<engine> cannot run there: ...", or of "... is experimental there: ..."; `source` is where that
+    is documented. `applies` tells for which specs, from the Model's name and spec; `when` says that in words, empty for all.
     """
 
     vendor: str
     prefix: str
     reason: str
     source: str
+    applies: Callable[[str, ModelSpec], bool] = lambda _name, _spec: True
+    when: str = ""
 
     def covers(self, vendor: str, architecture: str) -> bool:
         """Return whether a device of that vendor and architecture is one of these GPUs."""
@@ -75,6 +78,31 @@ class LocalProgram(msgspec.Struct, frozen=True, kw_only=True):
     """A console script of FlexInfer that takes the same command line, used where `program` is not on PATH; empty: none."""
     install: str = ""
     """How to install the program, as an imperative."""
+
+
+_ROCM_SUPPORT = (
+    "https://rocm.docs.amd.com/projects/install-on-linux/en/latest/reference/system-requirements.html"
+)
+_PYTORCH_CUDA = "https://github.com/pytorch/pytorch/blob/main/RELEASE.md#pytorch-cuda-support-matrix"
+WITHOUT_ROCM = (
+    ArchitectureRule(
+        vendor=AMD,
+        prefix="gfx906",
+        reason="AMD's list of supported GPUs has not named gfx906 since ROCm 6",
+        source=_ROCM_SUPPORT,
+    ),
+)
+"""AMD GPUs that present builds of PyTorch and of other ROCm programs may hold no code for."""
+OLD_CUDA = tuple(
+    ArchitectureRule(
+        vendor=NVIDIA,
+        prefix=prefix,
+        reason=f"PyTorch for CUDA 12.8 and newer holds no code for {generation}; an image with CUDA 12.6 does",
+        source=_PYTORCH_CUDA,
+    )
+    for prefix, generation in (("sm_6", "Pascal"), ("sm_70", "Volta"))
+)
+"""NVIDIA GPUs that present builds of PyTorch hold no code for, but older ones do."""
 
 
 def no_arguments(_serving: Serving) -> Sequence[str]:
@@ -111,8 +139,12 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     config: Mapping[str, options.Key] = {}
     check: Callable[[ModelSpec], Sequence[str]] = no_more_problems
     """Returns sentences on what of `spec.config` cannot work."""
-    unsupported_architectures: tuple[UnsupportedArchitecture, ...] = ()
-    """GPU generations that the engine cannot run on; the placer never chooses them."""
+    unsupported_architectures: tuple[ArchitectureRule, ...] = ()
+    """GPU generations that the engine cannot run on; the placer never chooses them, unless an annotation of the Model allows it."""
+    experimental_architectures: tuple[ArchitectureRule, ...] = ()
+    """GPU generations on which the engine may fail; the placer warns. Of what stands in neither, nothing is known."""
+    most_devices: int = 0
+    """The most GPUs that one engine can use; 0: as many as the spec may ask for."""
     local_program: LocalProgram | None = None
     """What runs the engine on the local node; None: it needs a cluster."""
     expects: Callable[[Serving], str] = lambda _serving: ""
@@ -159,7 +191,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
     def refuse(self, spec: ModelSpec) -> tuple[Problem, ...]:
         """Return why a spec cannot be served by this engine; empty when it can."""
-        return (*self._vendor(spec), *self._scheme(spec), *self._config(spec))
+        return (*self._vendor(spec), *self._count(spec), *self._scheme(spec), *self._config(spec))
 
     def _vendor(self, spec: ModelSpec) -> list[Problem]:
         vendor = spec.gpu.vendor if spec.gpu else CPU
@@ -173,6 +205,13 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
                 f"{self.name} does not run on {vendor}, only on {', '.join(self.vendors)}; {remedy}",
             )
         ]
+
+    def _count(self, spec: ModelSpec) -> list[Problem]:
+        if not self.most_devices or spec.devices <= self.most_devices:
+            return []
+        one = "one GPU" if self.most_devices == 1 else f"{self.most_devices} GPUs"
+        message = f"spec.gpu.count is {spec.devices}, but {self.name} uses at most {one}; set it to {self.most_devices}"
+        return [Problem(Reason.INVALID_SPEC, message)]
 
     def _scheme(self, spec: ModelSpec) -> list[Problem]:
         scheme = spec.source.partition("://")[0]

@@ -45,6 +45,17 @@ BACKEND = base.Backend(
     command=("python",),
     args=args,
     config=CONFIG | options.DOWNLOAD_KEYS,
+    experimental_architectures=(
+        base.ArchitectureRule(
+            vendor=base.NVIDIA,
+            prefix="sm_5",
+            reason="PyTorch for CUDA 12.8 and newer holds no code for Maxwell; an image with CUDA 12.6 does",
+            source="https://github.com/pytorch/pytorch/blob/main/RELEASE.md#pytorch-cuda-support-matrix",
+        ),
+        *base.OLD_CUDA,
+        *base.WITHOUT_ROCM,
+    ),
+    most_devices=1,
     capacity=lambda _spec: 1,
     loading_seconds=900,
     root=True,

@@ -70,13 +70,15 @@ BACKEND = base.Backend(
     }
     | options.DOWNLOAD_KEYS,
     unsupported_architectures=(
-        base.UnsupportedArchitecture(
+        base.ArchitectureRule(
             vendor=base.NVIDIA,
             prefix="sm_5",
             reason="PyTorch for CUDA 12.8 and newer holds no code for Maxwell",
             source="https://github.com/pytorch/pytorch/releases/tag/v2.8.0",
         ),
     ),
+    experimental_architectures=(*base.OLD_CUDA, *base.WITHOUT_ROCM),
+    most_devices=1,
     capacity=lambda _spec: 1,
     loading_seconds=1800,
     shared_memory="8Gi",

@@ -133,6 +133,8 @@ def args(serving: base.Serving) -> Sequence[str]:
         arguments.append("--kv-unified")
     layers = options.whole(config, "nGPULayers", ALL_LAYERS) if serving.vendor != base.CPU else 0
     arguments += ["--n-gpu-layers", str(layers)]
+    if serving.devices > 1:
+        arguments += ["--split-mode", "layer", "--tensor-split", ",".join(["1"] * serving.devices)]
     if config.get("flashAttention") and serving.vendor != base.CPU:
         arguments += ["--flash-attn", "on"]
     if config.get("fitOff"):

@@ -2,7 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from flexinfer.api.model import ModelSpec
 from flexinfer.backends import base, options
+
+MOUNT = "/models"
+"""Where a volume with weights is mounted (`sources.base.MOUNT`)."""
 
 OVERRIDES = {
     "maxNumSequence": ("max_num_sequence", options.INTEGER, "Requests that are worked on at once, at most."),
@@ -54,21 +58,73 @@ OWN_KEYS = {
 }
 
 
+_MAXWELL = "https://llm.mlc.ai/docs/compilation/compile_models.html"
+
+
+def _on_maxwell(serving: base.Serving) -> bool:
+    return serving.vendor == base.NVIDIA and serving.architecture.startswith("sm_5")
+
+
+def maxwell_library(name: str) -> str:
+    """Return where the library of a Model is expected that was compiled for NVIDIA Maxwell, if the spec names no other."""
+    return f"{MOUNT}/{name}/maxwell-lib.so"
+
+
+def _compiles(_name: str, spec: ModelSpec) -> bool:
+    return bool(spec.config.get("jitPolicy", "READONLY") != "READONLY")
+
+
+def _has_no_library(_name: str, spec: ModelSpec) -> bool:
+    """Tell whether the spec names no compiled library and has no volume that could hold one."""
+    return not spec.config.get("modelLibPath") and not spec.source.startswith(("pvc://", "HF://"))
+
+
+def _is_half_precision(_name: str, spec: ModelSpec) -> bool:
+    """Tell whether the source's name says that it is not quantised for FP32: q4f16_1, fp16, bf16."""
+    return "f16" in spec.source.lower() or "fp16" in spec.source.lower()
+
+
+UNSUPPORTED = tuple(
+    base.ArchitectureRule(
+        vendor=base.NVIDIA, prefix="sm_5", reason=reason, when=when, applies=applies, source=_MAXWELL
+    )
+    for reason, when, applies in (
+        (
+            "the image cannot compile for Maxwell; set spec.config.jitPolicy READONLY",
+            "jitPolicy other than READONLY",
+            _compiles,
+        ),
+        (
+            "it needs a library compiled for Maxwell; name it in spec.config.modelLibPath",
+            "no modelLibPath, and a source without a volume",
+            _has_no_library,
+        ),
+        (
+            "Maxwell computes in FP32 only; use weights quantised for it, such as q0f32 or q4f32_1",
+            "weights whose name says f16",
+            _is_half_precision,
+        ),
+    )
+)
+
+
 def args(serving: base.Serving) -> Sequence[str]:
     """Return the command line of `mlc_llm serve`; `mode` is MLC's serving mode."""
     config = serving.config
     address = ["--host", "$(POD_IP)", "--port", "8000"]
     arguments = ["serve", serving.path, *address, "--mode", config.get("mode", "server")]
-    if "modelLibPath" in config:
-        arguments += ["--model-lib", config["modelLibPath"]]
+    library = config.get("modelLibPath") or (maxwell_library(serving.name) if _on_maxwell(serving) else "")
+    if library:
+        arguments += ["--model-lib", str(library)]
     overrides = [f"{name}={config[key]}" for key, (name, _, _) in OVERRIDES.items() if key in config]
+    if serving.devices > 1:
+        overrides.append(f"tensor_parallel_shards={serving.devices}")
     return [*arguments, "--overrides", ";".join(overrides)] if overrides else arguments
 
 
 def env(serving: base.Serving) -> Mapping[str, str]:
     """Return the policy on compiling at start: the image cannot compile for NVIDIA Maxwell."""
-    maxwell = serving.vendor == base.NVIDIA and serving.architecture.startswith("sm_5")
-    policy = serving.config.get("jitPolicy", "READONLY" if maxwell else "ON")
+    policy = serving.config.get("jitPolicy", "READONLY" if _on_maxwell(serving) else "ON")
     return {"MLC_JIT_POLICY": str(policy)}
 
 
@@ -89,6 +145,8 @@ BACKEND = base.Backend(
         for key, (name, kind, doc) in OVERRIDES.items()
     }
     | options.DOWNLOAD_KEYS,
+    unsupported_architectures=UNSUPPORTED,
+    experimental_architectures=base.WITHOUT_ROCM,
     loading_seconds=1800,
     root=True,
     tried=False,

@@ -40,6 +40,8 @@ def env(serving: base.Serving) -> Mapping[str, str]:
     }
     if "contextSize" in config:
         variables["OLLAMA_CONTEXT_LENGTH"] = str(options.whole(config, "contextSize", 0))
+    if serving.devices > 1:
+        variables["OLLAMA_SCHED_SPREAD"] = "1"  # over all GPUs, also if fewer would hold the model
     if serving.vendor == base.AMD:
         variables |= {variable: str(config[key]) for key, variable in DEVICES.items() if key in config}
     return variables

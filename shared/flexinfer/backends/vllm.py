@@ -105,15 +105,32 @@ READ_BELOW = {
 }
 
 CONFIG = READ_BELOW | FLAGS | options.DOWNLOAD_KEYS
-_REQUIREMENTS = "https://docs.vllm.ai/en/latest/getting_started/installation/gpu.html"
+_REQUIREMENTS = "https://docs.vllm.ai/en/latest/getting_started/installation/gpu/"
 UNSUPPORTED = tuple(
-    base.UnsupportedArchitecture(
+    base.ArchitectureRule(
         vendor=base.NVIDIA,
         prefix=prefix,
         reason=f"vLLM needs compute capability 7.0, {generation} has {number}.x",
         source=_REQUIREMENTS,
     )
     for prefix, generation, number in (("sm_5", "Maxwell", 5), ("sm_6", "Pascal", 6))
+)
+EXPERIMENTAL = (
+    base.ArchitectureRule(
+        vendor=base.NVIDIA,
+        prefix="sm_70",
+        reason="vLLM asks for compute capability 7.5 since 0.31, Volta has 7.0",
+        source=_REQUIREMENTS,
+    ),
+    *(
+        base.ArchitectureRule(
+            vendor=base.AMD,
+            prefix=prefix,
+            reason=f"vLLM's list of AMD GPUs has gfx90a, gfx942, gfx1100 and newer, but not {prefix}",
+            source=_REQUIREMENTS,
+        )
+        for prefix in ("gfx906", "gfx1030")
+    ),
 )
 
 
@@ -159,6 +176,7 @@ BACKEND = base.Backend(
     env=env,
     config=CONFIG,
     unsupported_architectures=UNSUPPORTED,
+    experimental_architectures=EXPERIMENTAL,
     local_program=base.LocalProgram(
         program="vllm",
         images=("vllm/vllm-openai*", "docker.io/vllm/vllm-openai*", "rocm/vllm*", "vllm/vllm-openai-cpu*"),

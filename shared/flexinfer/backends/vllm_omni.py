@@ -14,6 +14,7 @@ BACKEND = base.Backend(
     env=vllm.env,
     config=vllm.CONFIG,
     unsupported_architectures=vllm.UNSUPPORTED,
+    experimental_architectures=vllm.EXPERIMENTAL,
     served_name=vllm.served_name,
     loading_seconds=1800,
     shared_memory="8Gi",

@@ -8,7 +8,11 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
 
     Memory in units of 2^20 bytes, as the vendors' tools print it; of a device that is not healthy it says nothing.
     `processes_known` is False where the library does not report which processes use memory, and how much of it:
-    under WSL, without the rights, or on some MIG devices. `processes` then proves nothing by what it lacks.
+    under WSL, without the rights, or on some MIG devices. `processes` then proves nothing by what it lacks. It holds at most 128, those
+    with the most memory, and `processes_known` is False if there are more.
+    `pci` is the address of the device in the form of /sys/bus/pci (`0000:01:00.0`), empty where there is none. `temperature` is
+    in degrees Celsius, 0 where it is not reported. `errors` are what the driver has reported of the device since the agent started,
+    the newest last (`XID 79`); at most 8. `mig`: the device is divided into MIG devices.
     """
 
     uuid: str
@@ -20,17 +24,27 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     used_mb: int = 0
     utilisation: int = 0
     power_watts: int = 0
+    pci: str = ""
+    temperature: int = 0
+    errors: tuple[str, ...] = ()
+    mig: bool = False
     healthy: bool = True
     processes_known: bool = True
     processes: tuple["DeviceProcess", ...] = ()
 
 
 class DeviceProcess(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A process that uses memory of a device."""
+    """A process that uses memory of a device.
+
+    `started` is in clock ticks since the node was booted, as /proc/<pid>/stat says; with the pid it names one process. 0: not known.
+    `pod_uid` is the uid of the Pod whose control group it is in; empty for a process outside Kubernetes.
+    """
 
     pid: int
     used_mb: int = 0
     name: str = ""
+    started: int = 0
+    pod_uid: str = ""
 
 
 class Taint(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -9,7 +9,9 @@ from flexinfer.api import kube
 from flexinfer.api.labels import (
     GATE_PREFIX,
     GENERATION_ANNOTATION,
+    GPU_RESOURCES,
     MODEL_UID_LABEL,
+    SELECTED_NODE_ANNOTATION,
     TEMPLATE_ANNOTATION,
     TURN_LABEL,
 )
@@ -19,6 +21,7 @@ _ENDED = ("Succeeded", "Failed")
 NO_TURN = -1
 """The turn of a Pod whose label is no number: that of no group."""
 _TEXT_LIMIT, _REPORT_LIMIT, _HASH_LIMIT = 1024, 4096, 128
+_DEVICES_LIMIT = 64
 """Characters of texts that others write: one annotation may have 256 KiB, one message of NATS 4 MB."""
 
 
@@ -43,6 +46,8 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     reason: str = ""
     message: str = ""
     exit_code: int | None = None
+    devices: tuple[str, ...] = ()
+    """Ids of the GPUs that the node has given to its engine, as the device plugin names them: a uuid or a PCI address."""
     last: str = ""
     """Why the engine's process ended last, such as `OOMKilled` or `Error: no such file`."""
 
@@ -78,13 +83,14 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
 
 
 class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A PVC that a Model mounts."""
+    """A PVC that a Model mounts; `node` is the one that its volume was made for, empty if it was made for none."""
 
     name: str
     uid: str = ""
     phase: str = ""
     storage_class: str = ""
     model_uid: str = ""
+    node: str = ""
 
 
 def pod_facts(pod: kube.Pod) -> PodFacts:
@@ -116,8 +122,18 @@ def pod_facts(pod: kube.Pod) -> PodFacts:
         reason=reason[:_TEXT_LIMIT],
         message=message[:_TEXT_LIMIT],
         exit_code=ended.exit_code if ended else None,
+        devices=_devices(container),
         last=_last(ended),
     )
+
+
+def _devices(container: kube.ContainerStatus | None) -> tuple[str, ...]:
+    """Return the ids of a container's GPUs; the replica of a device that is shared by time (`GPU-1::0`) is that device."""
+    given = container.allocated_resources_status if container else ()
+    ids = (
+        one.resource_id for entry in given if entry.name in GPU_RESOURCES.values() for one in entry.resources
+    )
+    return tuple(dict.fromkeys(text.partition("::")[0][:_HASH_LIMIT] for text in ids))[:_DEVICES_LIMIT]
 
 
 def odd_numbers(pod: kube.Pod) -> list[str]:
@@ -226,4 +242,5 @@ def claim_facts(claim: kube.Claim) -> ClaimFacts:
         phase=claim.status.phase or "Pending",
         storage_class=claim.spec.storage_class_name or "",
         model_uid=claim.metadata.labels.get(MODEL_UID_LABEL, ""),
+        node=claim.metadata.annotations.get(SELECTED_NODE_ANNOTATION, "")[:_TEXT_LIMIT],
     )

@@ -51,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Address that the health port listens on. The default is reached from this machine alone; manifests set 0.0.0.0 for the kubelet."""
     node_name: str = ""
     """Name of the node that an agent reports on; required for the agent, not read by other services."""
+    simulated_gpus: str = ""
+    """File of simulated devices, which the agent reports in place of those of its node; `flexinfer up --simulate-gpus` sets it. Empty: none."""
     cluster_domain: str = "cluster.local"
     """DNS domain of the cluster, the last part of the name that a Model's Service points to. The default is that of most clusters."""
     proxy_port: int = 0
@@ -91,6 +93,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "FLEXINFER_STATE": "State folder of the command line; without it, the user's state folder.",
     "FLEXINFER_API_URL": "Set by `flexinfer up`: which API server a process of the instance was started for.",
     "FLEXINFER_NATS_CONFIG": "Set by `flexinfer up`: digest of the configuration that NATS was started with.",
+    "FLEXINFER_SIMULATION": "Set by `flexinfer up`: digest of the simulated nodes that a process was started for.",
     "FLEXINFER_PROCESS": "Set by `flexinfer up`: marks a process as part of the instance.",
     "FLEXINFER_RUN": "Set by the local node: the folder of a container's run.",
     "FLEXINFER_MOUNTS": "Set by the local node: JSON of mount path -> folder, for FlexInfer's own Jobs.",

@@ -18,7 +18,7 @@ from flexinfer.api.labels import (
     NAME_LABEL,
     PART_OF_LABEL,
 )
-from flexinfer.api.model import Model
+from flexinfer.api.model import Model, Toleration
 from flexinfer.sources import hf
 from flexinfer.sources.base import MOUNT, Location, Volume
 
@@ -70,7 +70,9 @@ def labels(model: Model, component: str, manager: str) -> dict[str, str]:
 def where(model: Model) -> Json:
     """Return what keeps a Pod on the Model's node; `nodeName` would bypass the scheduler and is never set."""
     node = model.assigned_node
-    spec: Json = {"tolerations": [dict(t) for t in TOLERATIONS]} if model.spec.devices else {}
+    ours = [dict(toleration) for toleration in TOLERATIONS] if model.spec.devices else []
+    tolerations = [*ours, *(_toleration(toleration) for toleration in model.spec.tolerations)]
+    spec: Json = {"tolerations": tolerations} if tolerations else {}
     if model.spec.node_selector:
         spec["nodeSelector"] = dict(model.spec.node_selector)
     if node:
@@ -79,6 +81,12 @@ def where(model: Model) -> Json:
             "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
         }
     return spec
+
+
+def _toleration(toleration: Toleration) -> Json:
+    """Return a toleration of the spec as a Pod has it."""
+    written: Json = msgspec.to_builtins(toleration)
+    return written
 
 
 def security(*, root: bool = False, writes: bool = False) -> Json:

@@ -32,6 +32,7 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
     """
     start = ObservedState(
         first_seen=previous.first_seen,
+        node_since=previous.node_since,
         deleted_versions=previous.deleted_versions,
         streamed_versions=previous.streamed_versions,
         changed_at=previous.changed_at,
@@ -61,6 +62,7 @@ def _without_deleted(state: ObservedState) -> ObservedState:
     return msgspec.structs.replace(
         state,
         first_seen={uid: at for uid, at in state.first_seen.items() if uid in uids},
+        node_since={name: at for name, at in state.node_since.items() if name in state.nodes},
         changed_at={uid: at for uid, at in state.changed_at.items() if uid in uids},
         wakes={key: wake for key, wake in state.wakes.items() if key in state.models},
         step_since={pair: since for pair, since in state.step_since.items() if pair[0] in state.groups},

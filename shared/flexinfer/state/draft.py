@@ -42,6 +42,7 @@ class Draft:
         self.holding = TreeMap(state.holding)
         self._leaving = state.leaving
         self.nodes = SmallMap(state.nodes)
+        self.node_since = SmallMap(state.node_since)
         self.gpus = SmallMap(state.gpus)
         self.activity = TreeMap(state.activity)
         self.proxies = SmallMap(state.proxies)
@@ -81,9 +82,10 @@ class Draft:
             case events.GroupDeleted():
                 self._group_deleted(event, reply=observation.reply)
             case events.NodeObserved(name=name, node=node):
-                self._node(name, node, reply=observation.reply)
+                self._node(name, node, at, reply=observation.reply)
             case events.NodeDeleted(name=name):
                 self.nodes.drop(name)
+                self.node_since.drop(name)
                 self.gpus.drop(name)
             case _:
                 self._apply_live(event, at)
@@ -143,8 +145,10 @@ class Draft:
         for entry in new - old:
             index[entry] = index.get(entry, frozenset()) | {key}
 
-    def _node(self, name: str, node: NodeFacts, *, reply: bool) -> None:
+    def _node(self, name: str, node: NodeFacts, at: float, *, reply: bool) -> None:
         """Apply a node; a stream delivers its versions in their order, also those of a restored API server."""
+        if name not in self.node_since.read():
+            self.node_since.write()[name] = at
         current = self.nodes.read().get(name)
         if not reply or current is None or current.uid != node.uid or current.version <= node.version:
             self.nodes.write()[name] = node

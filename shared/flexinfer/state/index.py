@@ -28,14 +28,17 @@ UNPLACED = (conditions.PLACED, "")
 """The Models that are not placed."""
 
 
-SCHEDULED, STARTING, GROUPED = "scheduled", "starting", "grouped"
+SCHEDULED, STARTING, GROUPED, OCCUPYING = "scheduled", "starting", "grouped", "occupying"
 """With a node: the Models scheduled to it; those of them that should run and that no Pod of theirs counts on a
-node yet; and those that belong to a shared group, by spec, status or the turn that they hold."""
+node yet; those that belong to a shared group, by spec, status or the turn that they hold; and the Models, scheduled
+to it or not, with a Pod there that has not ended."""
 
 
 def entries(model: Model, workload: WorkloadObserved | None = None) -> frozenset[tuple[str, str]]:
     """Return the entries of the index under which a Model with its workload stands."""
-    return frozenset((*_entries(model), *_on_its_node(model, workload)))
+    pods = workload.pods if workload is not None else ()
+    occupied = ((OCCUPYING, pod.node) for pod in pods if pod.node and not pod.ended)
+    return frozenset((*_entries(model), *_on_its_node(model, workload), *occupied))
 
 
 def scheduled_to(model: Model) -> str:

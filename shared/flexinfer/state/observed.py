@@ -81,6 +81,7 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     ] = {}  # uid of a Model that holds devices -> keys of the SharedGroups that say so: one, but for faults
     leaving: frozenset[str] = frozenset()  # keys of the SharedGroups with a holder that is past Granted
     nodes: Mapping[str, NodeFacts] = {}  # name -> last observed
+    node_since: Mapping[str, float] = {}  # name -> when first observed
     gpus: Mapping[str, Sample] = {}  # node -> last sample
     activity: Mapping[str, Mapping[str, Activity]] = {}  # key -> proxy -> traffic
     proxies: Mapping[str, ProxyHeartbeat] = {}  # proxy -> heartbeats

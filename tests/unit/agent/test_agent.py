@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from flexinfer.agent.__main__ import publish_samples
+from flexinfer.agent.__main__ import LibraryLostError, publish_samples
 from flexinfer.agent.vendors import ProbeResult, Vendor
 from flexinfer.events.events import GpusObserved
 from flexinfer.events.nodes import Device
@@ -162,3 +162,23 @@ async def test_an_agent_needs_the_name_of_its_node() -> None:
     """The message names the variable."""
     with pytest.raises(SettingsError, match="FLEXINFER_NODE_NAME"):
         await publish_samples(a_runtime("agent"), [])
+
+
+async def test_an_agent_whose_library_fails_for_a_minute_starts_again() -> None:
+    """Its devices are unhealthy until then, not gone: a container gets its access to them back by a restart alone."""
+    probes = itertools.chain(
+        [ProbeResult(devices=(CARD,))],
+        itertools.repeat(ProbeResult(message="NVML: Unknown Error", broken=True)),
+    )
+    steps: list[float] = []
+    with pytest.raises(LibraryLostError, match="60s: NVML: Unknown Error"):
+        await published(lambda: next(probes), 100, Nodes(), steps)
+    assert sum(steps) == 60.0
+
+
+async def test_an_agent_whose_library_never_answered_goes_on() -> None:
+    """Starting again would not help, and the node would seem to have no agent."""
+    samples = await published(
+        lambda: ProbeResult(message="NVML: Unknown Error", broken=True), 20, Nodes(), []
+    )
+    assert {event.message for event in samples} == {"NVML: Unknown Error"}

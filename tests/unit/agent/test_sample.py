@@ -18,7 +18,7 @@ def a_vendor(*results: ProbeResult) -> Vendor:
 
 def test_every_file_of_a_vendor_is_found() -> None:
     """A vendor is added by adding a file."""
-    assert [vendor.name for vendor in all_vendors()] == ["nvidia"]
+    assert [vendor.name for vendor in all_vendors()] == ["amd", "nvidia"]
 
 
 def test_no_device_is_a_sample_with_a_reason() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.api.model import GroupMembership, Model, Placement
+from flexinfer.api.model import GroupMembership, Model, Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, HeldDevice, SharedGroup
 from flexinfer.arbiter import decide as deciding
@@ -20,7 +20,7 @@ from tests.builders import NOW, SHARED, a_group, a_holder, a_model
 WANTED = ("Accepted", "Placed", "Cached", ("Wanted", "True", Reason.REQUESTED))
 IDLE = ("Accepted", "Placed", "Cached", ("Wanted", "False", Reason.IDLE))
 STOPPED_READY = ("Ready", "False", Reason.STOPPED)
-PLACED = Placement(node="a", devices=("GPU-1",), footprint=4000)
+PLACED = Placement(node="a", devices=placed_devices(["GPU-1"], 4000), footprint_mb=4000)
 Key = tuple[str, str]
 
 

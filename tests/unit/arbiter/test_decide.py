@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexinfer.api.model import BackendStatus, Gpu, GroupMembership, Placement
+from flexinfer.api.model import BackendStatus, Gpu, GroupMembership, Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED
 from flexinfer.api.status import GrantedStatus
 from flexinfer.arbiter.decide import GRACE_SECONDS, PATIENCE_SECONDS
-from flexinfer.arbiter.effects import Advance
+from flexinfer.arbiter.effects import Advance, Rebind
 from flexinfer.events import events
 from flexinfer.state.actions import WriteStatus
 from tests.builders import NOW, a_condition, a_group, a_holder, a_model, a_node, a_pod, a_state, running
@@ -315,7 +315,7 @@ def test_two_holders_that_were_found_are_each_brought_to_their_end() -> None:
 
 # --- the placement of a turn, and devices of another group
 
-ELSEWHERE = Placement(node="b", devices=("GPU-2",))
+ELSEWHERE = Placement(node="b", devices=placed_devices(["GPU-2"]))
 
 
 def test_a_holder_that_is_placed_elsewhere_is_released() -> None:
@@ -328,6 +328,21 @@ def test_a_holder_that_is_placed_elsewhere_is_released() -> None:
     )
     caching = ("Accepted", "Placed", ("Cached", "False", Reason.FETCHING), "Wanted")
     assert steps(a_state(member("a", caching, placement=ELSEWHERE), held("a"))) == []
+
+
+OPENED = BackendStatus(turn=1, pod_uid="uid-a-0")
+OTHER_CARD = Placement(node="a", devices=placed_devices(["GPU-2"], 4000))
+
+
+def test_a_turn_follows_the_device_that_its_pod_has_got() -> None:
+    """A device plugin takes any device of the node: the holder is not released for it, its devices are written anew."""
+    model = member("a", placement=OTHER_CARD, backend_status=OPENED)
+    assert steps(a_state(model, held("a"))) == []
+    pod = msgspec.structs.replace(a_pod(model), turn=1, node="a", devices=("GPU-2",))
+    [rebind] = [a for a in decided(a_state(model, held("a"), running(model, pod))) if isinstance(a, Rebind)]
+    assert (rebind.uuids, rebind.pod_uid) == (("GPU-2",), pod.uid)
+    gated = msgspec.structs.replace(pod, gates=("flexinfer.ai/turn-1",))
+    assert not [a for a in decided(a_state(model, held("a"), running(model, gated))) if isinstance(a, Rebind)]
 
 
 def test_a_device_that_another_group_holds_is_not_granted() -> None:

@@ -7,15 +7,16 @@ import msgspec
 import pytest
 
 from flexinfer.api.labels import HELD_FINALIZER, MODEL_LABEL, MODEL_UID_LABEL, TURN_LABEL
-from flexinfer.api.model import BackendStatus, Gpu, Model
+from flexinfer.api.model import BackendStatus, Gpu, Model, Placement, placed_devices
 from flexinfer.api.reasons import Reason
-from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, SharedGroup, object_name
+from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, HeldDevice, SharedGroup, object_name
 from flexinfer.arbiter.effects import Create, Effect, Grant, Initialize
 from flexinfer.arbiter.perform import Telemetry, perform
 from flexinfer.events import events
+from flexinfer.events.nodes import DeviceProcess
 from flexinfer.runtime.kubernetes.api import ConflictError
 from flexinfer.state.observed import ObservedState, Sample
-from tests.builders import NOW, a_group, a_holder, a_state
+from tests.builders import NOW, a_group, a_holder, a_pod, a_state, running
 from tests.runtimes import a_runtime
 from tests.unit.arbiter.groups import IDLE, STOPPED_READY, WANTED, decided, held, member, process, sample
 from tests.unit.launcher.world import World
@@ -74,6 +75,40 @@ async def test_a_holder_is_released_for_the_reason_that_was_read_again() -> None
     await performed(world, effect(as_read(world, member("a", IDLE))))
     [holder] = the_group(world).status.holders
     assert (holder.step, holder.turn, holder.reason) == (RELEASING, 3, "its start failed")
+
+
+OTHER_CARD = Placement(node="a", devices=placed_devices(["GPU-1"], 4000))
+
+
+async def test_the_devices_that_an_engine_has_got_are_those_of_its_turn() -> None:
+    """What its own Pod uses there already is not what others use."""
+    model = member("a", placement=OTHER_CARD, backend_status=BackendStatus(turn=3, pod_uid="pod"))
+    granted = held("a", turn=3)
+    [holder] = granted.status.holders
+    elsewhere = msgspec.structs.replace(holder, devices=(HeldDevice(uuid="GPU-2", memory_mb=4000),))
+    group = a_group(elsewhere, version=40)
+    pod = msgspec.structs.replace(a_pod(model), uid="pod", turn=3, node="a", devices=("GPU-1",))
+    world = a_world(model, group)
+    seen = DeviceProcess(pid=7, used_mb=4000, pod_uid="pod"), process(8, 700, "game")
+    action = effect(as_read(world, model, running(model, pod)))
+    runtime = a_runtime("arbiter", cluster=world, clock=lambda: NOW + 1)
+    await perform(runtime, action, telemetry=seen_by(Sample(sample(4700, *seen), NOW)))
+    [written] = the_group(world).status.holders
+    [device] = written.devices
+    assert (written.step, written.turn, device.uuid, device.memory_mb) == (GRANTED, 3, "GPU-1", 4000)
+    assert (device.used_before_mb, [one.name for one in device.other_processes]) == (700, ["game"])
+
+
+async def test_a_turn_that_was_released_meanwhile_keeps_its_devices() -> None:
+    """Its memory is looked for where it was granted."""
+    model = member("a", placement=OTHER_CARD, backend_status=BackendStatus(turn=3, pod_uid="pod"))
+    elsewhere = HeldDevice(uuid="GPU-2", memory_mb=4000)
+    pod = msgspec.structs.replace(a_pod(model), uid="pod", turn=3, node="a", devices=("GPU-1",))
+    decided_on = a_group(a_holder("a", turn=3, devices=(elsewhere,)), version=40)
+    action = effect(a_state(decided_on, model, running(model, pod)))
+    world = a_world(model, a_group(a_holder("a", turn=3, step=RELEASING, devices=(elsewhere,)), version=41))
+    await performed(world, action)
+    assert the_group(world).status.holders[0].uuids == ("GPU-2",)
 
 
 async def test_a_holder_is_stopped_only_by_a_report_that_is_still_there() -> None:
@@ -200,7 +235,7 @@ async def test_the_object_is_created_with_name_and_finalizer() -> None:
 # --- the first look
 
 
-def a_pod(
+def put_pod(
     world: World, name: str, turn: int, *, gated: bool = False, deleting: bool = False, uid: str = ""
 ) -> None:
     """Put an engine's Pod there."""
@@ -222,7 +257,7 @@ async def looked(world: World, *models: Model) -> SharedGroup:
 async def test_pods_whose_gate_is_open_hold_the_devices() -> None:
     """With the turn of their label."""
     world = a_world(a_group(initialized=False))
-    a_pod(world, "a", 5)
+    put_pod(world, "a", 5)
     group = await looked(world, member("a"))
     [holder] = group.status.holders
     assert (holder.model, holder.uid, holder.turn, holder.step) == ("a", "uid-a", 5, GRANTED)
@@ -241,7 +276,7 @@ async def test_pods_whose_gate_is_open_hold_the_devices() -> None:
 async def test_pods_that_may_not_stay_are_holders_too_and_about_to_leave(pod: dict[str, Any]) -> None:
     """What they have loaded must be seen free."""
     world = a_world(a_group(initialized=False))
-    a_pod(world, "a", 5, **pod)
+    put_pod(world, "a", 5, **pod)
     group = await looked(world, member("a"))
     [holder] = group.status.holders
     assert (holder.turn, holder.step, holder.uid) == (5, RELEASING, pod.get("uid", "uid-a"))
@@ -250,7 +285,7 @@ async def test_pods_that_may_not_stay_are_holders_too_and_about_to_leave(pod: di
 async def test_a_pod_without_a_turn_gets_one_in_which_it_is_released() -> None:
     """Its Model joined the group while it ran, or somebody took the label off."""
     world = a_world(a_group(initialized=False))
-    a_pod(world, "a", 0)
+    put_pod(world, "a", 0)
     group = await looked(world, member("a"))
     [holder] = group.status.holders
     assert (holder.step, holder.turn) == (RELEASING, group.status.turn)
@@ -260,14 +295,14 @@ async def test_a_pod_without_a_turn_gets_one_in_which_it_is_released() -> None:
 async def test_turns_go_on_above_all_that_were_ever_given() -> None:
     """The highest in statuses and on Pods, and the object's own resourceVersion: numbers of its former life stay unused."""
     world = a_world(a_group(initialized=False))
-    a_pod(world, "a", 5)
+    put_pod(world, "a", 5)
     version = the_group(world).metadata.version
     assert (await looked(world, member("a"))).status.turn == version > 5
     world = a_world(a_group(initialized=False))
     seen = member("a", backend_status=BackendStatus(turn=70_000))
     assert (await looked(world, seen)).status.turn == 70_000
     world = a_world(a_group(initialized=False))
-    a_pod(world, "a", 80_000)
+    put_pod(world, "a", 80_000)
     assert (await looked(world, member("a"))).status.turn == 80_000
 
 
@@ -282,7 +317,7 @@ async def test_pods_are_listed_after_the_object_was_read() -> None:
 async def test_a_pod_of_another_group_is_not_adopted() -> None:
     """Nor a Pod that is not an engine's."""
     world = a_world(a_group(initialized=False))
-    a_pod(world, "elsewhere", 5)
+    put_pod(world, "elsewhere", 5)
     world.put("pods", {"metadata": {"name": "foreign", "labels": {TURN_LABEL: "9"}}, "spec": {}})
     assert (await looked(world, member("a"))).status.holders == ()
 

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
+from flexinfer.api.model import placed_devices
 from flexinfer.api.sharedgroup import FREED, STOPPED, GroupProcess
 from flexinfer.arbiter.release import held_devices
 from flexinfer.events import events
@@ -208,9 +209,9 @@ def test_a_step_of_a_namesakes_clock_is_not_inherited() -> None:
 def test_what_is_in_use_is_noted_with_a_grant() -> None:
     """By a recent sample of a healthy device; unknown otherwise."""
     seen = Sample(sample(700, process(99, 600, "Xorg")), NOW)
-    [device] = held_devices(["GPU-1"], 4000, seen, NOW + 1)
+    [device] = held_devices(placed_devices(["GPU-1"], 4000), seen, NOW + 1)
     assert (device.memory_mb, device.used_before_mb, device.other_processes) == (4000, 700, (XORG,))
-    [stale] = held_devices(["GPU-1"], 4000, seen, NOW + 31)
+    [stale] = held_devices(placed_devices(["GPU-1"], 4000), seen, NOW + 31)
     assert (stale.used_before_mb, stale.other_processes) == (None, ())
-    [sick] = held_devices(["GPU-1"], 4000, Sample(sample(0, healthy=False), NOW), NOW)
+    [sick] = held_devices(placed_devices(["GPU-1"], 4000), Sample(sample(0, healthy=False), NOW), NOW)
     assert sick.used_before_mb is None

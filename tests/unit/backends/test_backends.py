@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer import backends
-from flexinfer.api.model import Gpu, ModelSpec, Placement, Resources
+from flexinfer.api.model import Gpu, ModelSpec, Placement, Resources, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.backends import Serving
+from flexinfer.backends.generations import GENERATIONS as GPU_GENERATIONS
 from flexinfer.launcher.manifests import LaunchSettings, engine_pod, template
 from flexinfer.launcher.settings import settings_of
 from flexinfer.runtime.settings import Settings
@@ -23,8 +24,10 @@ NVIDIA = Gpu(vendor="nvidia", count=2)
 AMD = Gpu(vendor="amd")
 PLACED = {
     "cpu": Placement(node="a"),
-    "nvidia": Placement(node="a", vendor="nvidia", architecture="sm_86", devices=("GPU-1", "GPU-2")),
-    "amd": Placement(node="b", vendor="amd", architecture="gfx1100", devices=("GPU-3",)),
+    "nvidia": Placement(
+        node="a", vendor="nvidia", architecture="sm_86", devices=placed_devices(["GPU-1", "GPU-2"])
+    ),
+    "amd": Placement(node="b", vendor="amd", architecture="gfx1100", devices=placed_devices(["GPU-3"])),
 }
 CASES: dict[str, dict[str, Any]] = {
     "llamacpp-cpu-claim": {"source": "pvc://models/smollm2.gguf"},
@@ -114,24 +117,114 @@ def test_an_alias_stands_for_the_name_of_its_backend() -> None:
     assert set(spellings.values()) == set(backends.names())
 
 
-@pytest.mark.parametrize(
-    ("name", "unsupported"),
-    [
-        ("vllm", ["sm_52", "sm_61"]),
-        ("vllm-omni", ["sm_52", "sm_61"]),
-        ("diffusers", ["sm_52"]),
-        ("llamacpp", []),
-    ],
-)
-def test_a_backend_names_the_gpus_that_it_cannot_run_on(name: str, unsupported: list[str]) -> None:
-    """By vendor and prefix, each with its reason and source; GPUs of another vendor are not meant."""
+def doubts(name: str, vendor: str, architecture: str, **spec: Any) -> tuple[list[str], list[str]]:
+    """Return why a backend cannot run a Model on an architecture, and why it may fail there."""
     backend = backends.find(name)
     assert backend is not None
-    gpus = backend.unsupported_architectures
-    architectures = ("sm_52", "sm_61", "sm_70", "sm_86", "")
-    assert [a for a in architectures if any(g.covers("nvidia", a) for g in gpus)] == unsupported
-    assert not any(g.covers("amd", a) for a in architectures for g in gpus)
-    assert all(g.reason and g.source.startswith("https://") for g in gpus)
+    model = a_model("m", backend=name, **spec)
+    cannot, may_fail = (
+        [r.reason for r in rules if r.covers(vendor, architecture) and r.applies("m", model.spec)]
+        for rules in (backend.unsupported_architectures, backend.experimental_architectures)
+    )
+    return cannot, may_fail
+
+
+REFUSED, EXPERIMENTAL, SILENT = "refused", "experimental", "silent"
+GENERATIONS: dict[str, dict[str, str]] = {
+    "vllm": {
+        "sm_52": REFUSED, "sm_61": REFUSED, "sm_70": EXPERIMENTAL, "sm_75": SILENT, "sm_86": SILENT, "sm_120": SILENT,
+        "gfx906": EXPERIMENTAL, "gfx90a": SILENT, "gfx942": SILENT, "gfx1030": EXPERIMENTAL, "gfx1100": SILENT,
+    },
+    "diffusers": {
+        "sm_52": REFUSED, "sm_61": EXPERIMENTAL, "sm_70": EXPERIMENTAL, "sm_75": SILENT, "sm_86": SILENT, "sm_120": SILENT,
+        "gfx906": EXPERIMENTAL, "gfx90a": SILENT, "gfx942": SILENT, "gfx1030": SILENT, "gfx1100": SILENT,
+    },
+    "llamacpp": {"sm_52": SILENT, "sm_61": SILENT, "gfx906": SILENT, "gfx1100": SILENT, "": SILENT},
+}  # fmt: skip
+GENERATIONS["vllm-omni"] = GENERATIONS["vllm"]
+
+
+@pytest.mark.parametrize("name", GENERATIONS)
+def test_a_backend_names_the_gpus_that_it_cannot_run_on_and_those_that_it_may_fail_on(name: str) -> None:
+    """By vendor and prefix; what stands in neither list is not spoken of."""
+    for architecture, expected in GENERATIONS[name].items():
+        vendor = "amd" if architecture.startswith("gfx") else "nvidia"
+        cannot, may_fail = doubts(name, vendor, architecture)
+        actual = REFUSED if cannot else EXPERIMENTAL if may_fail else SILENT
+        assert (architecture, actual) == (architecture, expected)
+
+
+def test_every_rule_and_every_generation_has_its_source() -> None:
+    """A page on the web; and a rule covers a generation of the table, or a part of one."""
+    for generation in GPU_GENERATIONS:
+        assert generation.source.startswith("https://")
+    for backend in backends.all_backends():
+        for rule in (*backend.unsupported_architectures, *backend.experimental_architectures):
+            assert rule.reason and rule.source.startswith("https://")
+            assert any(rule.covers(g.vendor, g.prefix) for g in GPU_GENERATIONS)
+
+
+@pytest.mark.parametrize(
+    ("config", "source", "cause"),
+    [
+        ({}, "HF://org/model-q4f32_1-MLC", ""),
+        ({"jitPolicy": "READONLY"}, "pvc://models/m-q0f32", ""),
+        ({"jitPolicy": "ON"}, "pvc://models/m-q0f32", "set spec.config.jitPolicy READONLY"),
+        ({}, "file:///weights/m-q0f32", "name it in spec.config.modelLibPath"),
+        ({"modelLibPath": "/weights/lib.so"}, "file:///weights/m-q0f32", ""),
+        ({}, "HF://org/model-q4f16_1-MLC", "Maxwell computes in FP32 only"),
+    ],
+)
+def test_mlc_needs_a_library_compiled_for_maxwell_and_fp32(config: Any, source: str, cause: str) -> None:
+    """It is never compiled there; on other GPUs none of this holds."""
+    cannot, _ = doubts("mlc-llm", "nvidia", "sm_52", config=config, source=source)
+    assert any(cause in reason for reason in cannot) if cause else cannot == []
+    assert doubts("mlc-llm", "nvidia", "sm_86", config=config, source=source) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "flag"),
+    [
+        ("vllm", "HF://org/repo", "--tensor-parallel-size 2"),
+        ("vllm-omni", "HF://org/repo", "--tensor-parallel-size 2"),
+        ("llamacpp", "pvc://models/m.gguf", "--split-mode layer --tensor-split 1,1"),
+        ("mlc-llm", "HF://org/repo", "--overrides tensor_parallel_shards=2"),
+        ("ollama", "ollama://llama3", "OLLAMA_SCHED_SPREAD=1"),
+    ],
+)
+def test_two_devices_become_the_engines_own_flag(name: str, source: str, flag: str) -> None:
+    """And one device does not."""
+    backend = backends.find(name)
+    assert backend is not None
+    texts = []
+    for devices in (2, 1):
+        model = a_model("m", backend=name, source=source, gpu=Gpu(vendor="nvidia", count=devices))
+        assert backend.refuse(model.spec) == ()
+        start = Serving(name="m", spec=model.spec, path="/models/m", vendor="nvidia", devices=devices)
+        variables = [f"{key}={value}" for key, value in backend.env(start).items()]
+        texts.append(" ".join([*backend.args(start), *variables]))
+    assert (flag in texts[0], flag.split(maxsplit=1)[0].partition("=")[0] in texts[1]) == (True, False)
+
+
+@pytest.mark.parametrize("name", ["comfyui", "diffusers"])
+def test_an_engine_that_uses_one_gpu_is_refused_two(name: str) -> None:
+    """The message says what to set."""
+    backend = backends.find(name)
+    assert backend is not None
+    spec = a_model("m", backend=name, source="HF://org/repo", gpu=Gpu(vendor="nvidia", count=2)).spec
+    assert [problem.message for problem in backend.refuse(spec)] == [
+        f"spec.gpu.count is 2, but {name} uses at most one GPU; set it to 1"
+    ]
+
+
+def test_mlc_loads_the_library_of_the_model_on_maxwell() -> None:
+    """From the volume with the weights, under the Model's name, unless the spec names another."""
+    spec = a_model("m", backend="mlc-llm", source="HF://org/repo-q4f32_1", gpu=Gpu(vendor="nvidia")).spec
+    backend = backends.find("mlc-llm")
+    assert backend is not None
+    start = Serving(name="m", spec=spec, path="/models/x", vendor="nvidia", architecture="sm_52", devices=1)
+    assert " ".join(backend.args(start)).endswith("--model-lib /models/m/maxwell-lib.so")
+    assert backend.env(start)["MLC_JIT_POLICY"] == "READONLY"
 
 
 def test_the_local_programs_are_those_of_the_backends() -> None:

@@ -90,6 +90,7 @@ def a_model(name: str = "llama") -> Json:
             "config": {"contextSize": 4096, "ctxSize": 1, "parallel": 2, "hfAllowPatterns": ["*"]},
             "resources": {"limits": {"memory": "1Gi"}, "requests": {"cpu": "500m"}},
             "nodeSelector": {"disk": "ssd"},
+            "tolerations": [{"key": "team", "operator": "Equal", "value": "x", "effect": "NoSchedule"}],
             "litellm": {"enabled": True, "servedModelName": "s", "aliases": ["a"], "copilotAlias": "c"},
             "serviceLabels": ["textgen"],
         },
@@ -109,10 +110,10 @@ def a_model(name: str = "llama") -> Json:
             },
             "placement": {
                 "node": "node-a",
-                "devices": ["GPU-1"],
+                "devices": [{"uuid": "GPU-1", "memoryMB": 4000}],
                 "vendor": "nvidia",
                 "architecture": "sm_86",
-                "footprint": 4000,
+                "footprintMB": 4000,
             },
             "cache": {
                 "ready": True,

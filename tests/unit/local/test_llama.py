@@ -9,7 +9,7 @@ from flexinfer.local.llama import parameters, parse
 LINE = (
     "--host 127.1.2.3 --port 18099 --model /m.gguf --alias small --ctx-size 2048 --n-gpu-layers 0 --parallel 2 "
     "--threads 3 --threads-batch 4 --batch-size 64 --ubatch-size 32 --metrics --no-webui --cache-type-k q8_0 "
-    "--flash-attn off --kv-unified --jinja --chat-template chatml -fit off --reasoning-format none"
+    "--flash-attn off --split-mode layer --tensor-split 3,1 --kv-unified --jinja --chat-template chatml -fit off --reasoning-format none"
 )
 
 
@@ -39,6 +39,7 @@ def test_every_flag_reaches_its_parameter() -> None:
         True,
         False,
     )
+    assert made.tensor_split[:3] == [3.0, 1.0, 0.0]
     assert (made.chat_template, made.cache_type_k.name, made.flash_attn_type.name) == (
         "chatml",
         "GGML_TYPE_Q8_0",
@@ -52,6 +53,7 @@ def test_every_flag_reaches_its_parameter() -> None:
         pytest.param("-m x --numa distribute", "unknown flag --numa", id="unknown"),
         pytest.param("--port 1", "--model is missing", id="no model"),
         pytest.param("-m x --flash-attn maybe", "invalid choice: 'maybe'", id="no such value"),
+        pytest.param("-m x -ts 1,half", "'1,half' is no list of shares such as 3,1", id="no shares"),
         pytest.param("-m x --mod y", "unknown flag --mod", id="no abbreviations"),
     ],
 )

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
-from flexinfer.api.model import Gpu, Model, Placement, Resources
+from flexinfer.api.model import Gpu, Model, Placement, Resources, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import PlacedStatus
 from flexinfer.events import events
@@ -54,7 +54,9 @@ def a_placed(name: str = "llama", *, node: str = "a", wanted: bool = True, **cha
     vendor = "nvidia" if changes.get("gpu") else "cpu"
     devices = changes.pop("devices", (f"{node}-0",) if changes.get("gpu") else ())
     footprint = 8000 if changes.get("gpu") else 0
-    placement = Placement(node=node, vendor=vendor, devices=devices, footprint=footprint)
+    placement = Placement(
+        node=node, vendor=vendor, devices=placed_devices(devices, footprint), footprint_mb=footprint
+    )
     return a_model(name, **({"conditions": states, "placement": placement} | changes))
 
 
@@ -131,12 +133,13 @@ def test_the_tightest_device_is_taken() -> None:
     )
     assert placement_of(write) == Placement(
         node="snug",
-        devices=("snug-0",),
+        devices=placed_devices(["snug-0"], 8000),
         vendor="nvidia",
         architecture="sm_86",
         binding="DevicePlugin",
         score=80,
-        footprint=8000,
+        footprint_mb=8000,
+        footprint_source="Estimate",
         reason="10000 MiB free on 1 device",
     )
 
@@ -153,14 +156,25 @@ def test_without_an_estimate_the_device_with_most_free_memory_is_taken() -> None
     assert node(write) == "big"
 
 
-def test_several_devices_must_each_have_the_memory() -> None:
+def test_the_estimate_is_of_the_whole_model_and_divided_over_its_devices() -> None:
+    """8001 MiB on two devices are 4001 on each."""
+    two = Gpu(vendor="nvidia", count=2, vram_estimate_mb=8001)
+    write = only_write(a_gpu_node("a", 2), telemetry("a", 15000, 4001), a_new(gpu=two))
+    placement = placement_of(write)
+    assert placement.devices == placed_devices(["a-1", "a-0"], 4001)
+    assert (placement.footprint_mb, placement.footprint_source) == (8001, "Estimate")
+
+
+def test_several_devices_must_each_have_their_part_of_the_memory() -> None:
     """Free memory of two devices does not add up."""
     two = Gpu(vendor="nvidia", count=2, vram_estimate_mb=8000)
-    write = only_write(a_gpu_node("a", 2), telemetry("a", 15000, 4000), a_new(gpu=two))
-    assert (write.condition.reason, "at most 15000 MiB free" in write.condition.message) == (
-        Reason.NO_NODE_FITS,
-        True,
+    write = only_write(a_gpu_node("a", 2), telemetry("a", 15000, 3999), a_new(gpu=two))
+    cause = (
+        "a: model needs 4000 MiB on each of 2 devices, 1 device fits: RTX 3090 a-0 fits; "
+        "RTX 3090 a-1 has 3999 MiB of 24576 MiB free"
     )
+    assert write.condition.reason == Reason.NO_NODE_FITS
+    assert cause in write.condition.message
 
 
 REFUSALS = [
@@ -194,7 +208,12 @@ REFUSALS = [
         "a: has 0 of 1 nvidia.com/gpu free, 1 requested",
         id="devices taken",
     ),
-    pytest.param(a_gpu_node("a"), a_new(gpu=CARD), "a: has sent no GPU telemetry for 30s", id="no telemetry"),
+    pytest.param(
+        a_gpu_node("a", labels={"flexinfer.ai/gpu.vendor": "nvidia"}),
+        a_new(gpu=CARD),
+        "a: has sent no GPU telemetry yet",
+        id="its agent is silent",
+    ),
     pytest.param(
         a_node("a"),
         with_spec(a_new(), resources=Resources(requests={"cpu": "9"})),
@@ -220,9 +239,12 @@ def test_the_message_says_for_each_node_what_is_missing(facts: NodeFacts, model:
 
 
 def test_a_device_that_is_too_full_is_named_with_its_numbers() -> None:
-    """Free memory is measured, by the agent."""
+    """Free memory is measured, by the agent; the remedy says how much is missing."""
     write = only_write(a_gpu_node("a"), telemetry("a", 3000), a_new(gpu=CARD))
-    assert "a: model needs 8000 MiB on 1 device, at most 3000 MiB free" in write.condition.message
+    cause = "a: model needs 8000 MiB on 1 device: RTX 3090 (sm_86) has 3000 MiB of 24576 MiB free"
+    assert cause in write.condition.message
+    remedy = "Remedy: free 5000 MiB there, or lower spec.gpu.vramEstimateMB to 3000 MiB or less"
+    assert write.condition.message.endswith(remedy)
 
 
 @pytest.mark.parametrize("backend", ["vllm", "vllm-omni", "diffusers"])
@@ -350,7 +372,9 @@ def test_the_model_that_was_wanted_first_starts_first_whatever_the_clocks_say() 
         model = msgspec.structs.replace(idle[name], status=status, metadata=metadata)
         state = later(state, NOW + 1 + at, events.ModelObserved(model=model))
     state = later(state, NOW + 3, telemetry("a", 24000))
-    assert list(writes(state, NOW + 3)) == ["default/early"]
+    after = writes(state, NOW + 3)
+    assert after["default/early"].condition.reason == Reason.NO_NODE_FITS
+    assert placement_of(after["default/late"]).checked_for == "2026-01-01T12:00:00Z"
 
 
 def test_a_namesake_inherits_no_wait() -> None:
@@ -397,7 +421,7 @@ def test_members_of_a_group_share_one_node() -> None:
         first,
         a_new("second", gpu=TEAM),
     )
-    assert (node(write), placement_of(write).devices) == ("a", ("a-0",))
+    assert (node(write), placement_of(write).uuids) == ("a", ("a-0",))
 
 
 def test_a_member_is_placed_while_another_fills_the_device() -> None:
@@ -487,8 +511,8 @@ def test_two_groups_on_one_node_get_different_devices() -> None:
     first = a_placed("first", gpu=TEAM, wanted=False)
     two = (a_gpu_node("a", 2), telemetry("a", 24000, 24000))
     other = Gpu(vendor="nvidia", shared="other", vram_estimate_mb=8000)
-    assert placement_of(only_write(*two, first, a_new("other", gpu=other))).devices == ("a-1",)
-    assert placement_of(only_write(*two, first, a_placed("other", gpu=other))).devices == ("a-1",)
+    assert placement_of(only_write(*two, first, a_new("other", gpu=other))).uuids == ("a-1",)
+    assert placement_of(only_write(*two, first, a_placed("other", gpu=other))).uuids == ("a-1",)
 
 
 def test_a_member_that_the_node_of_its_group_cannot_run_says_so() -> None:

@@ -148,7 +148,7 @@ class History:
         )
         if model is None or not may_hold or self.chance.random() < 0.4:
             return events.GroupObserved(group=a_group(name=name, version=self.version))
-        uuids = model.status.placement.devices if model.status.placement is not None else ()
+        uuids = model.status.placement.uuids if model.status.placement is not None else ()
         holder = a_holder(model.metadata.name, uid=model.uid, node=node_of(model), devices=uuids)
         return events.GroupObserved(group=a_group(holder, name=name, version=self.version))
 

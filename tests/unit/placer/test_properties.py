@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flexinfer.api.model import Gpu, Model, Placement, Resources
+from flexinfer.api.model import Gpu, Model, Placement, Resources, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.nodes import Device, NodeFacts
@@ -65,7 +65,7 @@ def models(draw: st.DrawFn, name: str) -> Model:
     placement = None
     if node:
         uuids = tuple(f"{node}-{i}" for i in range(gpu.devices)) if gpu else ()
-        placement = Placement(node=node, vendor="nvidia" if gpu else "cpu", devices=uuids)
+        placement = Placement(node=node, vendor="nvidia" if gpu else "cpu", devices=placed_devices(uuids))
     model = a_model(
         name,
         gpu=gpu,
@@ -175,7 +175,7 @@ def test_a_new_placement_has_the_free_memory_on_each_device(state: ObservedState
     """As measured; shared groups aside, whose holder stops first."""
     for write in writes(state):
         model, placement = write.model, placement_of(write)
-        vram = (model.spec.gpu.vram_estimate_mb or 0) if model.spec.gpu else 0
+        vram = (model.spec.gpu.vram_estimate_mb or 0) / model.spec.devices if model.spec.gpu else 0
         previous = state.models[write.key].status.placement
         if (
             write.condition.status != "True"
@@ -186,7 +186,7 @@ def test_a_new_placement_has_the_free_memory_on_each_device(state: ObservedState
         sample = state.gpus[placement.node].observed.devices
         free = {device.uuid: device.free_mb for device in sample}
         assert len(placement.devices) == model.spec.devices
-        assert all(free[uuid] >= vram for uuid in placement.devices)
+        assert all(free[uuid] >= vram for uuid in placement.uuids)
 
 
 @settings(max_examples=40, deadline=None)

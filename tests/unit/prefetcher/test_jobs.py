@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from flexinfer.api.labels import GPU_RESOURCES
-from flexinfer.api.model import Cache, Gpu, Model, Placement
+from flexinfer.api.model import Cache, Gpu, Model, Placement, placed_devices
 from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.prefetcher.jobs import job, pvc
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
@@ -15,7 +15,7 @@ from tests.builders import a_model
 
 SETTINGS = PrefetchSettings(image="ours", hf_endpoint="http://mirror")
 GPU = Gpu(vendor="nvidia", count=1)
-PLACED = Placement(node="a", vendor="nvidia", devices=("GPU-1",))
+PLACED = Placement(node="a", vendor="nvidia", devices=placed_devices(["GPU-1"]))
 
 
 def planned(model: Model, uid: str = "pvc-1") -> Plan:

@@ -6,13 +6,17 @@ import signal
 import sys
 from pathlib import Path
 
+import msgspec
+
 from flexinfer.api.services import SERVICES
 from flexinfer.events import permissions
 from flexinfer.local.controlplane import processes
 from flexinfer.local.identities import NODE_NAME
 from flexinfer.local.instance import LOCAL, PLANE, REAL, Instance, InstanceError
 from flexinfer.local.ports import HOST
-from flexinfer.local.supervisor.program import NODE, STORES, Program
+from flexinfer.local.simulation import files
+from flexinfer.local.simulation.description import SIMULATED_LABEL, Node
+from flexinfer.local.supervisor.program import AGENTS, NODE, STORES, Program
 from flexinfer.local.supervisor.readiness import Banner, Page
 from flexinfer.local.tls import AUTHORITY
 
@@ -25,7 +29,17 @@ def programs(instance: Instance, *, separate: bool) -> list[Program]:
     if instance.api == PLANE:
         return processes.processes(instance)
     server = [_local_api(instance)] if instance.api == LOCAL else processes.processes(instance)
-    return [_nats(instance), *server, _node(instance), *_components(instance, separate=separate)]
+    simulation = files.saved(instance)
+    if simulation is None:
+        components = _components(instance, separate=separate)
+        if instance.api == LOCAL and not separate:
+            return [_nats(instance), _kubernetes(instance), *components]
+        return [_nats(instance), *server, _node(instance), *components]
+    described = simulation.described.nodes
+    nodes = [_simulated_node(instance, node) for node in described]
+    components = _components(instance, separate=separate, simulated=True)
+    agents = [_simulated_agent(instance, node.name) for node in described]
+    return [_nats(instance), *server, *nodes, _simulated_gpus(instance), *components, *agents]
 
 
 def _nats(instance: Instance) -> Program:
@@ -38,15 +52,32 @@ def _nats(instance: Instance) -> Program:
     )
 
 
+def _kubernetes(instance: Instance) -> Program:
+    """Return the local API and the local node in one process."""
+    words = (*_api_words(instance), "--", *_node_words(instance))
+    return Program(
+        name="kubernetes",
+        stage=STORES,
+        argv=(sys.executable, "-m", "flexinfer.local.kubernetes", *words),
+        probe=Page(port=instance.ports.node, tls=True, path="/healthz"),
+        grace=NODE_GRACE,
+        down_signal=signal.SIGUSR1,
+        variables={"FLEXINFER_API_URL": instance.api_url},
+    )
+
+
+def _api_words(instance: Instance) -> tuple[str, ...]:
+    return (
+        *("--state", str(instance.state), "--port", str(instance.ports.api)),
+        *("--certificates", str(instance.certificates), "--token-file", str(instance.token_file)),
+    )
+
+
 def _local_api(instance: Instance) -> Program:
     return Program(
         name="api",
         stage=STORES,
-        argv=(
-            *(sys.executable, "-m", "flexinfer.local.apiserver"),
-            *("--state", str(instance.state), "--port", str(instance.ports.api)),
-            *("--certificates", str(instance.certificates), "--token-file", str(instance.token_file)),
-        ),
+        argv=(sys.executable, "-m", "flexinfer.local.apiserver", *_api_words(instance)),
         # It connects to this instance's nodes alone: the system's authorities would only take memory.
         variables={"SSL_CERT_FILE": str(instance.certificates / AUTHORITY)},
         probe=Page(port=instance.ports.api, tls=True),
@@ -54,6 +85,18 @@ def _local_api(instance: Instance) -> Program:
 
 
 def _node(instance: Instance) -> Program:
+    return Program(
+        name="node",
+        stage=NODE,
+        argv=(sys.executable, "-m", "flexinfer.local.kubelet", *_node_words(instance)),
+        probe=Page(port=instance.ports.node, tls=True, path="/healthz"),
+        grace=NODE_GRACE,
+        down_signal=signal.SIGUSR1,
+        variables={"FLEXINFER_API_URL": instance.api_url},
+    )
+
+
+def _node_words(instance: Instance) -> tuple[str, ...]:
     if instance.api == LOCAL:
         credentials: tuple[str, ...] = ("--kubeconfig", str(instance.kubeconfig))
     else:
@@ -62,27 +105,82 @@ def _node(instance: Instance) -> Program:
             for component in (processes.NODE_USER, processes.VOLUMES)
         )
         credentials = ("--kubeconfig", node, "--volumes-kubeconfig", volumes)
+    return (
+        *("--state", str(instance.state), "--name", NODE_NAME),
+        *credentials,
+        *("--port", str(instance.ports.node)),
+    )
+
+
+def _simulated_node(instance: Instance, node: Node) -> Program:
+    """Return one node of several: it chooses its own port, and PVCs are folders that all of them reach."""
+    devices = [
+        word for name, ids in node.resources().items() for word in ("--resource", f"{name}={','.join(ids)}")
+    ]
+    labels = {SIMULATED_LABEL: "true"} | node.labels
+    port_file = instance.run / f"node-{node.name}.port"
     return Program(
-        name="node",
+        name=f"node-{node.name}",
         stage=NODE,
         argv=(
             *(sys.executable, "-m", "flexinfer.local.kubelet"),
-            *("--state", str(instance.state), "--name", NODE_NAME),
-            *credentials,
-            *("--port", str(instance.ports.node)),
+            *("--state", str(files.node_state(instance, node.name)), "--name", node.name),
+            *("--kubeconfig", str(instance.kubeconfig), "--port-file", str(port_file)),
+            *("--certificates", str(instance.certificates), "--certificate", f"node-{node.name}"),
+            *("--shared-volumes", str(instance.state / "volumes")),
+            *(devices or ["--no-devices"]),
+            *(word for key, value in labels.items() for word in ("--label", f"{key}={value}")),
         ),
-        probe=Page(port=instance.ports.node, tls=True, path="/healthz"),
+        probe=Page(port_file=str(port_file), tls=True, path="/healthz"),
         grace=NODE_GRACE,
         down_signal=signal.SIGUSR1,
         variables={"FLEXINFER_API_URL": instance.api_url},
     )
 
 
-def _components(instance: Instance, *, separate: bool) -> list[Program]:
-    """Return the components: one process each, or one for all controllers and one for the proxy."""
+def _simulated_gpus(instance: Instance) -> Program:
+    """Return the driver of the simulated cards."""
+    port_file = str(instance.health_port_file("gpus"))
+    return Program(
+        name="gpus",
+        stage=NODE,
+        argv=(
+            *(sys.executable, "-m", "flexinfer.local.simulation"),
+            *("--state", str(instance.state), "--port-file", port_file),
+        ),
+        probe=Page(port_file=port_file),
+        variables={
+            "FLEXINFER_API_URL": instance.api_url,
+            "FLEXINFER_SIMULATION": _digest(files.path(instance)),
+        },
+    )
+
+
+def _simulated_agent(instance: Instance, node: str) -> Program:
+    name = f"agent-{node}"
+    own = {
+        "FLEXINFER_NODE_NAME": node,
+        "FLEXINFER_SIMULATED_GPUS": str(files.devices(instance, node)),
+        "FLEXINFER_HEALTH_PORT_FILE": str(instance.health_port_file(name)),
+    }
+    argv = (sys.executable, "-m", "flexinfer.agent")
+    program = _process(instance, name, argv, _variables(instance, "agent") | own)
+    # After the watcher, which makes the stream: telemetry that is published before is lost until the next heartbeat.
+    return msgspec.structs.replace(program, stage=AGENTS)
+
+
+def _components(instance: Instance, *, separate: bool, simulated: bool = False) -> list[Program]:
+    """Return the components: one process each, or one for all controllers and one for the proxy.
+
+    `simulated`: without the agent, since each node has its own.
+    """
     if separate:
-        return [_component(instance, name) for name in SERVICES]
-    argv = (sys.executable, "-m", "flexinfer.cli", "run", "--controllers")
+        return [_component(instance, name) for name in SERVICES if not (simulated and name == "agent")]
+    controllers = [name for name in permissions.GROUPS[permissions.CONTROLLERS] if name != "agent"]
+    argv = (
+        *(sys.executable, "-m", "flexinfer.cli", "run"),
+        *(controllers if simulated else ["--controllers"]),
+    )
     variables: dict[str, str] = {}
     for name in (*permissions.GROUPS[permissions.CONTROLLERS], permissions.CONTROLLERS):
         variables |= _variables(instance, name)

@@ -9,7 +9,7 @@ import msgspec
 from flexinfer.local.supervisor.readiness import Probe
 
 MARKER_VARIABLE = "FLEXINFER_PROCESS"
-STORES, API, NODE, SERVICES = range(4)
+STORES, API, NODE, SERVICES, AGENTS = range(5)
 """Stages: each starts once the programs of the previous one are ready; they stop in reverse order."""
 
 

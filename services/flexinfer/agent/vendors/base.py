@@ -8,7 +8,7 @@ from flexinfer.events.nodes import Device
 
 
 class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of one probe; `message` says why there are no devices, or what failed.
+    """The result of one probe; `message` says why there are no devices, or what failed or was left out.
 
     `broken`: the library failed, so devices may exist that this result lacks; nothing may be concluded from
     their absence.

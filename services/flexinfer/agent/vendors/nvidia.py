@@ -1,6 +1,6 @@
 """NVIDIA, by its management library (NVML) through `nvidia-ml-py`.
 
-Old devices and drivers lack half of its calls.
+Old devices and drivers lack half of its calls; what one lacks is left out of the sample.
 
 The library stays open between probes, since opening it can power up a suspended device. After any error it is
 closed and opened again: else a driver that was reloaded would answer "Unknown Error" to every later probe.
@@ -8,58 +8,105 @@ closed and opened again: else a driver that was reloaded would answer "Unknown E
 
 import contextlib
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeVar
 
+import msgspec
+
+from flexinfer.agent import sysfs
+from flexinfer.agent.processes import Holdings, ProcessTable, smaller
 from flexinfer.agent.vendors.base import ProbeResult, Vendor
-from flexinfer.events.nodes import Device, DeviceProcess
+from flexinfer.agent.xid import Xids
+from flexinfer.events.nodes import Device
 
 _LIBRARY = "libnvidia-ml.so.1"
 _NO_LIBRARY = "NVML: NVML Shared Library Not Found"
 """pynvml's own message for this."""
+_PCI_VENDOR = "0x10de"
 _MIB = 2**20
 _ABSENT = ("NVMLError_LibraryNotFound", "NVMLError_DriverNotLoaded", "NVMLError_NoPermission")
+_UNSUPPORTED = ("NVMLError_NotSupported", "NVMLError_FunctionNotFound", "NVMLError_NoPermission")
 T = TypeVar("T")
 
 
 class Library:
-    """The management library."""
+    """The management library; `proc` tells whose the processes are, `sys` is the root of sysfs."""
 
-    def __init__(self) -> None:
+    def __init__(self, proc: ProcessTable, sys: Path = sysfs.SYS) -> None:
         self._open = False
+        self._proc, self._sys = proc, sys
+        self._xids = Xids()
 
     def probe(self) -> ProbeResult:
         """Return the devices that the library lists."""
         if not (self._open or _loadable()):
-            return ProbeResult(message=_NO_LIBRARY)
+            return ProbeResult(message=f"{_NO_LIBRARY}{self._remedy()}")
         try:
             # An extra, slow to import, and 2 MiB that a machine without the library need not spend.
             import pynvml  # noqa: PLC0415
         except ImportError:
             return ProbeResult(message="nvidia-ml-py is not installed; install flexinfer[agent]")
         try:
-            self._ensure_open(pynvml)
-            devices, failures = _devices(pynvml)
+            return self._probe(pynvml)
         except pynvml.NVMLError as error:
-            self._close(pynvml)
-            absent = tuple(getattr(pynvml, name) for name in _ABSENT)
-            return ProbeResult(message=f"NVML: {error}", broken=not isinstance(error, absent))
-        if failures:
-            self._close(pynvml)
-        return ProbeResult(devices=tuple(devices), message="; ".join(failures), broken=bool(failures))
+            return self._failed(pynvml, error)
 
-    def _ensure_open(self, pynvml: ModuleType) -> None:
+    def _probe(self, nvml: ModuleType) -> ProbeResult:
+        """Return the devices. Raises NVMLError if they cannot be counted."""
         if not self._open:
-            pynvml.nvmlInit()
+            nvml.nvmlInit()
             self._open = True
+        snapshot = _Snapshot(nvml, self._proc)
+        devices = snapshot.devices()
+        try:
+            self._xids.read(nvml, snapshot.handles)
+        except nvml.NVMLError as error:
+            snapshot.failures.append(f"NVML: errors of devices cannot be read: {error}")
+        if snapshot.failures:
+            self._close(nvml)
+        judged = [self._judged(device, snapshot.messages) for device in devices]
+        return ProbeResult(
+            devices=tuple(judged),
+            message="; ".join([*snapshot.failures, *snapshot.messages]),
+            broken=bool(snapshot.failures),
+        )
 
-    def _close(self, pynvml: ModuleType) -> None:
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
+    def _judged(self, device: Device, messages: list[str]) -> Device:
+        """Return a device with the errors of its driver, which may put it out of use."""
+        reason = self._xids.out_of_use(device.uuid)
+        if reason:
+            messages.append(
+                f"device {device.uuid}: {reason}; reset it (nvidia-smi --gpu-reset) or restart the node, then restart the agent"
+            )
+        errors = self._xids.of(device.uuid)
+        return msgspec.structs.replace(device, errors=errors, healthy=device.healthy and not reason)
+
+    def _failed(self, nvml: ModuleType, error: Exception) -> ProbeResult:
+        self._close(nvml)
+        absent = isinstance(error, tuple(getattr(nvml, name) for name in _ABSENT))
+        if isinstance(error, nvml.NVMLError_DriverNotLoaded):
+            self._xids.driver_unloaded()
+        remedy = self._remedy() if absent else ""
+        return ProbeResult(message=f"NVML: {error}{remedy}", broken=not absent)
+
+    def _close(self, nvml: ModuleType) -> None:
+        for close in (lambda: self._xids.close(nvml), nvml.nvmlShutdown):
+            with contextlib.suppress(nvml.NVMLError):
+                close()
         self._open = False
+
+    def _remedy(self) -> str:
+        """Return what to do if there are devices that the library does not see, or that there is none."""
+        present = sysfs.described(sysfs.gpus_on_pci(self._sys, _PCI_VENDOR))
+        if not present:
+            return "" if _in_wsl() else "; no NVIDIA GPU is on the PCI bus"
+        return (
+            f", but PCI has {present}: install NVIDIA's driver; if `nvidia-smi` works on the node, the agent's container lacks the library: "
+            "set runtimeClassName: nvidia on the DaemonSet flexinfer-agent"
+        )
 
 
 def _loadable() -> bool:
@@ -71,100 +118,124 @@ def _loadable() -> bool:
     return True
 
 
-def _devices(pynvml: ModuleType) -> tuple[list[Device], list[str]]:
-    """Return the devices that can be described, and why others cannot.
+class _Snapshot:
+    """One look at all devices: `failures` are devices that did not answer, `messages` what else is worth saying."""
 
-    One that has fallen off the PCI bus must not hide the others. Raises NVMLError if the devices cannot be counted.
-    """
-    devices, failures = [], []
-    for index in range(pynvml.nvmlDeviceGetCount()):
-        try:
-            devices.append(_device(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index)))
-        except pynvml.NVMLError as error:
-            failures.append(f"NVML: device {index}: {error}")
-    return devices, failures
+    def __init__(self, nvml: ModuleType, proc: ProcessTable) -> None:
+        self._nvml, self._proc = nvml, proc
+        self._unsupported = tuple(getattr(nvml, name) for name in _UNSUPPORTED)
+        self.handles: dict[str, Any] = {}
+        self.failures: list[str] = []
+        self.messages: list[str] = []
 
+    def devices(self) -> list[Device]:
+        """Return the devices that can be described.
 
-def _device(pynvml: ModuleType, handle: object) -> Device:
-    """Describe one device; one whose memory cannot be read is unhealthy, not free.
+        One that has fallen off the PCI bus must not hide the others. Raises NVMLError if they cannot be counted.
+        """
+        devices = []
+        for index in range(self._nvml.nvmlDeviceGetCount()):
+            try:
+                devices.append(self._device(self._nvml.nvmlDeviceGetHandleByIndex(index)))
+            except self._nvml.NVMLError as error:
+                self.failures.append(f"NVML: device {index}: {error}{self._remedy(error)}")
+        return devices
 
-    Raises NVMLError without a uuid.
-    """
+    def _remedy(self, error: Exception) -> str:
+        lost = self._nvml.NVMLError_GpuIsLost, self._nvml.NVMLError_ResetRequired
+        return "; reset it (nvidia-smi --gpu-reset) or restart the node" if isinstance(error, lost) else ""
 
-    def supported(call: Callable[[], T], otherwise: T) -> T:
+    def _optional(self, call: Callable[[], T], otherwise: T) -> T:
+        """Return what a call returns, or a substitute if it fails: whether a device answers is seen by its memory."""
         try:
             return call()
-        except pynvml.NVMLError:
+        except self._nvml.NVMLError:
             return otherwise
 
-    uuid = str(pynvml.nvmlDeviceGetUUID(handle))
-    name = supported(lambda: str(pynvml.nvmlDeviceGetName(handle)), "")
-    capability = supported(lambda: pynvml.nvmlDeviceGetCudaComputeCapability(handle), None)
-    before = supported(lambda: _processes(pynvml, handle), None)
-    memory = supported(lambda: _memory(pynvml, handle), None)
-    total, free, used = memory or (0, 0, 0)
-    after = supported(lambda: _processes(pynvml, handle), None)
-    processes = None if before is None or after is None else _smaller(before, after)
-    return Device(
-        uuid=uuid,
-        name=name,
-        vendor="nvidia",
-        architecture=f"sm_{capability[0]}{capability[1]}" if capability else "",
-        total_mb=total,
-        free_mb=free,
-        used_mb=used,
-        utilisation=supported(lambda: int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu), 0),
-        power_watts=supported(lambda: int(pynvml.nvmlDeviceGetPowerUsage(handle) // 1000), 0),
-        healthy=memory is not None and total > 0,
-        processes_known=processes is not None and _complete(processes),
-        processes=tuple(_process(pid, used) for pid, used in (processes or {}).items()),
-    )
+    def _device(self, handle: Any) -> Device:
+        """Describe one device; one whose memory cannot be read is unhealthy, not free.
+
+        Raises NVMLError without a uuid, and if the device does not answer.
+        """
+        nvml = self._nvml
+        uuid = str(nvml.nvmlDeviceGetUUID(handle))
+        capability = self._optional(lambda: nvml.nvmlDeviceGetCudaComputeCapability(handle), None)
+        mig = self._optional(lambda: nvml.nvmlDeviceGetMigMode(handle)[0] == 1, otherwise=False)
+        before = self._optional(lambda: self._processes(handle), None)
+        memory = self._memory(handle)
+        after = self._optional(lambda: self._processes(handle), None)
+        processes = None if before is None or after is None else smaller(before, after)
+        if memory is None:
+            self.messages.append(f"device {uuid}: its driver does not report its memory, so it is not used")
+        total, free, used = memory or (0, 0, 0)
+        self.handles[uuid] = handle
+        return Device(
+            uuid=uuid,
+            name=self._optional(lambda: str(nvml.nvmlDeviceGetName(handle)), ""),
+            vendor="nvidia",
+            architecture=f"sm_{capability[0]}{capability[1]}" if capability else "",
+            total_mb=total,
+            free_mb=free,
+            used_mb=used,
+            utilisation=self._optional(lambda: int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu), 0),
+            power_watts=self._optional(lambda: int(nvml.nvmlDeviceGetPowerUsage(handle) // 1000), 0),
+            temperature=self._optional(lambda: self._temperature(handle), 0),
+            pci=self._optional(lambda: _address(nvml.nvmlDeviceGetPciInfo(handle)), ""),
+            mig=mig,
+            healthy=memory is not None,
+            processes_known=processes is not None and not mig and _complete(processes),
+            processes=tuple(self._proc.describe(*key, used or 0) for key, used in (processes or {}).items()),
+        )
+
+    def _memory(self, handle: Any) -> tuple[int, int, int] | None:
+        """Return total, free and used memory in MiB; None where device, driver or rights do not tell it.
+
+        Version 2 of the call does not count the driver's own share as used. Raises NVMLError if the device does not answer.
+        """
+        nvml = self._nvml
+        for version in (nvml.nvmlMemory_v2, None):
+            with contextlib.suppress(*self._unsupported):
+                memory = nvml.nvmlDeviceGetMemoryInfo(handle, version=version)
+                return int(memory.total) // _MIB, int(memory.free) // _MIB, int(memory.used) // _MIB
+        return None
+
+    def _temperature(self, handle: Any) -> int:
+        """Return degrees Celsius; the older of two calls goes with CUDA 14, old drivers lack the other."""
+        nvml = self._nvml
+        try:
+            return int(nvml.nvmlDeviceGetTemperatureV(handle, nvml.NVML_TEMPERATURE_GPU))
+        except self._unsupported:
+            return int(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
+
+    def _processes(self, handle: Any) -> Holdings:
+        """Return the processes that hold memory, for computing or for graphics (a desktop, a game).
+
+        Raises NVMLError where the driver does not list those that compute; without the others, none of them hold any.
+        """
+        listed = self._list("Compute", handle)
+        processes: dict[tuple[int, int], int | None] = {}
+        for process in [*listed, *self._optional(lambda: self._list("Graphics", handle), [])]:
+            pid, used = int(process.pid), process.usedGpuMemory
+            key = pid, self._proc.started(pid)
+            # One that does both is in both lists, with the same figure.
+            processes[key] = None if used is None else max(processes.get(key) or 0, int(used))
+        return processes
+
+    def _list(self, kind: str, handle: Any) -> list[Any]:
+        name = f"nvmlDeviceGet{kind}RunningProcesses"
+        try:
+            return list(getattr(self._nvml, f"{name}_v3")(handle))
+        except self._nvml.NVMLError_FunctionNotFound:
+            return list(getattr(self._nvml, f"{name}_v2")(handle))
 
 
-def _memory(pynvml: ModuleType, handle: object) -> tuple[int, int, int]:
-    """Return total, free and used memory in MB.
-
-    Version 2 of the call does not count the driver's own share as used.
-    """
-    try:
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
-    except (pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_NotSupported):
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    total = max(0, int(memory.total))
-    free, used = (min(max(0, int(value)), total) for value in (memory.free, memory.used))
-    return total // _MIB, free // _MIB, used // _MIB
+def _address(pci: Any) -> str:
+    """Return a PCI address as /sys/bus/pci writes it: the library's own form has eight digits of the domain."""
+    return f"{pci.domain:04x}:{pci.bus:02x}:{pci.device:02x}.0"
 
 
-Processes: TypeAlias = Mapping[int, int | None]
-"""pid -> the memory that it holds, in bytes; None where the driver does not report how much."""
-
-
-def _processes(pynvml: ModuleType, handle: object) -> Processes:
-    """Return the processes that hold memory. Raises NVMLError where the driver does not list them."""
-    try:
-        running = pynvml.nvmlDeviceGetComputeRunningProcesses_v3(handle)
-    except pynvml.NVMLError_FunctionNotFound:
-        running = pynvml.nvmlDeviceGetComputeRunningProcesses_v2(handle)
-    return {int(p.pid): None if p.usedGpuMemory is None else int(p.usedGpuMemory) for p in running}
-
-
-def _smaller(before: Processes, after: Processes) -> Processes:
-    """Return the processes of two lists, each with the smaller figure.
-
-    The memory in use was read between the two. What a process took or freed meanwhile must not be taken for its share
-    of that: memory in use without a process is waited for, memory that is counted twice would look free.
-    """
-    pids = sorted(before.keys() | after.keys())
-    pairs = ((pid, before.get(pid, 0), after.get(pid, 0)) for pid in pids)
-    return {pid: None if one is None or two is None else min(one, two) for pid, one, two in pairs}
-
-
-def _complete(processes: Processes) -> bool:
+def _complete(processes: Holdings) -> bool:
     return not _in_wsl() and None not in processes.values()
-
-
-def _process(pid: int, used: int | None) -> DeviceProcess:
-    return DeviceProcess(pid=pid, used_mb=(used or 0) // _MIB, name=_name(pid))
 
 
 @cache
@@ -173,10 +244,4 @@ def _in_wsl() -> bool:
     return Path("/dev/dxg").exists()
 
 
-def _name(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
-    return ""
-
-
-VENDOR = Vendor(name="nvidia", probe=Library().probe)
+VENDOR = Vendor(name="nvidia", probe=Library(ProcessTable()).probe)

@@ -73,3 +73,14 @@ def test_a_condition_keeps_the_time_of_its_last_change() -> None:
     record.pod["status"] = of(record, NOW)
     later = of(record, datetime(2026, 6, 1, tzinfo=UTC))
     assert later == record.pod["status"]
+
+
+def test_allocated_devices_are_reported_by_their_ids() -> None:
+    """By the container that asked for them, as kubelet reports those of a device plugin."""
+    record = a_record(engine=RUNNING, sidecar=RUNNING)
+    record.pod["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": "1"}}
+    record.device_ids = {"nvidia.com/gpu": ["GPU-a"]}
+    engine, sidecar = of(record, NOW)["containerStatuses"]
+    device = {"resourceID": "GPU-a", "health": "Healthy"}
+    assert engine["allocatedResourcesStatus"] == [{"name": "nvidia.com/gpu", "resources": [device]}]
+    assert "allocatedResourcesStatus" not in sidecar

@@ -1,0 +1,63 @@
+"""What the Models that run or start on a node take of its devices, as the decision on one Model counts it. Pure."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from flexinfer.api import conditions
+from flexinfer.api.labels import GPU_RESOURCES
+from flexinfer.api.model import Model, Placement
+from flexinfer.events.nodes import Device, NodeFacts
+from flexinfer.placer.memory import Claim
+
+if TYPE_CHECKING:
+    from flexinfer.placer.state import PlacementState
+
+
+def shared_vendors(node: NodeFacts, devices: Sequence[Device]) -> frozenset[str]:
+    """Return the vendors of whose devices a node offers more than it has: several Pods may have one (time slices)."""
+    numbers = Counter(device.vendor for device in devices)
+    offered = {
+        vendor: node.allocatable.get(resource, 0) // 1000 for vendor, resource in GPU_RESOURCES.items()
+    }
+    return frozenset(vendor for vendor, number in numbers.items() if offered.get(vendor, 0) > number)
+
+
+def claims_on(placements: "PlacementState", model: Model, node: str, *, assigned: bool) -> Iterator[Claim]:
+    """Yield the claims on a node's devices: of its Pods, of what starts before the Model, and of the holders of its own group."""
+    mates = {member.uid for member in placements.other_members(model)} | {model.uid}
+    running = placements.occupying(node)
+    for other in running:
+        if other.spec.devices or (other.status.placement or Placement()).devices:
+            yield _claim(placements, other, node, leaves=other.uid in mates)
+    present = {other.uid for other in running}
+    for other in placements.starting(node):
+        counts = other.spec.devices and not other.spec.group and other.uid not in present
+        if counts and placements.precedes(other, model, assigned=assigned):
+            yield _claim(placements, other, node)
+    for holder in placements.group_holders(model):
+        if holder.node == node and holder.uid not in present:
+            need = max((device.memory_mb for device in holder.devices), default=0)
+            yield Claim(name=holder.model, uuids=holder.uuids, need_mb=need, leaves=True)
+
+
+def _claim(placements: "PlacementState", other: Model, node: str, *, leaves: bool = False) -> Claim:
+    placement = other.status.placement or Placement()
+    devices = placement.devices if placement.node == node else ()
+    pods = frozenset(pod.uid for pod in placements.pods(other) if pod.node == node)
+    return Claim(
+        name=other.key,
+        pods=pods,
+        uuids=tuple(device.uuid for device in devices),
+        need_mb=max((d.memory_mb for d in devices), default=placements.requirements(other).device_mb),
+        loaded=bool(pods) and _has_loaded(placements, other, node),
+        leaves=leaves,
+    )
+
+
+def _has_loaded(placements: "PlacementState", model: Model, node: str) -> bool:
+    """Tell whether a Model's engine has loaded, and telemetry was taken since."""
+    ready, sample = model.condition(conditions.READY), placements.observed.gpus.get(node)
+    since = placements.observed.changed(model, conditions.READY)
+    loaded = ready is not None and ready.true and since is not None
+    return loaded and sample is not None and since is not None and sample.at > since

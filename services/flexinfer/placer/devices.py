@@ -1,0 +1,119 @@
+"""Can a Model have a device, and if not, why, with the numbers? Pure.
+
+What never changes while the hardware stays (`static_refusal`), and what may change at any time (`refusal`).
+"""
+
+from collections.abc import Iterable, Sequence
+
+from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION
+from flexinfer.events.nodes import Device
+from flexinfer.placer.memory import Room
+from flexinfer.placer.requirements import Requirements
+from flexinfer.placer.unschedulable import Rank, Unschedulable, counted, nearest
+
+
+def static_refusal(requirements: Requirements, device: Device) -> Unschedulable | None:
+    """Return why a device can never run a Model, as the rest of a sentence about the device; None if it could."""
+    if not device.healthy:
+        errors = f" ({', '.join(device.errors)})" if device.errors else ""
+        return Unschedulable(
+            f"is unhealthy{errors}", "repair the device, or use another node", Rank.INCOMPATIBLE
+        )
+    if reason := requirements.unsupported_reason(device):
+        remedy = (
+            "use another spec.backend or another node, or, if you know that it works there, annotate the Model with "
+            f"{ALLOW_UNSUPPORTED_ANNOTATION}: <why>"
+        )
+        return Unschedulable(f"cannot run {requirements.backend}: {reason}", remedy, Rank.INCOMPATIBLE)
+    missing = requirements.device_mb - device.total_mb
+    if missing > 0:
+        return Unschedulable(
+            f"has {device.total_mb} MiB in all",
+            f"lower spec.gpu.vramEstimateMB to {_estimate(requirements, device.total_mb)} MiB or less, for instance with a smaller "
+            "quantization, or add a larger device",
+            Rank.TOO_SMALL,
+            missing,
+        )
+    return None
+
+
+def refusal(requirements: Requirements, room: Room, node: str) -> Unschedulable | None:
+    """Return why a Model cannot have a device now, as the rest of a sentence about the device; None if it can."""
+    static = static_refusal(requirements, room.device)
+    if static is not None:
+        return static
+    if room.reserved_for:
+        return Unschedulable(
+            f"is reserved for the shared group {room.reserved_for}",
+            f"let the model take turns with that group (spec.gpu.shared: {room.reserved_for})",
+            Rank.IN_USE,
+        )
+    if room.taken_by:
+        return Unschedulable(
+            f"is used by {room.taken_by}",
+            f"let it and {room.taken_by} take turns on the device (the same spec.gpu.shared), or stop that model",
+            Rank.IN_USE,
+        )
+    missing = requirements.device_mb - room.free_mb
+    return _too_full(requirements, room, node, missing) if missing > 0 else None
+
+
+def _too_full(requirements: Requirements, room: Room, node: str, missing: int) -> Unschedulable:
+    uses = f" ({', '.join(use.text for use in room.uses)})" if room.uses else ""
+    message = f"has {room.free_mb} MiB of {room.device.total_mb} MiB free{uses}"
+    lower = f"lower spec.gpu.vramEstimateMB to {_estimate(requirements, room.free_mb)} MiB or less"
+    largest = room.uses[0] if room.uses else None
+    if largest is None or largest.mb < missing:
+        remedy = f"free {missing} MiB there, or {lower}" if room.free_mb else f"free {missing} MiB there"
+    elif largest.process:
+        remedy = f"stop {largest.by} on node {node}, or {lower}"
+    else:
+        remedy = f"let it and {largest.by} take turns on the device (the same spec.gpu.shared), or {lower}"
+    return Unschedulable(message, remedy, Rank.MEMORY_IN_USE, missing)
+
+
+def _estimate(requirements: Requirements, device_mb: int) -> int:
+    """Return the largest estimate of the whole Model that fits devices of that memory."""
+    return device_mb * requirements.devices
+
+
+def too_few(
+    requirements: Requirements, devices: Sequence[Device], refusals: Sequence[Unschedulable | None]
+) -> Unschedulable:
+    """Return the refusal of a node by its devices, each with its own reason; the remedy is that of the nearest."""
+    fit = sum(reason is None for reason in refusals)
+    lacking = [reason for reason in refusals if reason is not None]
+    each = "; ".join(
+        f"{name} {reason.message if reason is not None else 'fits'}"
+        for name, reason in zip(named(devices), refusals, strict=True)
+    )
+    head = memory_needed(requirements)
+    if requirements.devices > 1:
+        head = f"{head}, {counted(fit, 'device')} {'fits' if fit == 1 else 'fit'}"
+    if not lacking:
+        message = f"reports {counted(len(devices), 'device')}, {requirements.devices} requested"
+        return Unschedulable(message, "check the node's driver and agent", Rank.INCOMPATIBLE)
+    first = nearest(lacking)
+    return Unschedulable(f"{head}: {each}" if head else each, first.remedy, first.rank, first.missing)
+
+
+def memory_needed(requirements: Requirements) -> str:
+    """Return what a Model needs of its devices' memory; empty if that is not known and one device is enough."""
+    if requirements.device_mb:
+        each = "1 device" if requirements.devices == 1 else f"each of {requirements.devices} devices"
+        return f"model needs {requirements.device_mb} MiB on {each}"
+    return f"model needs {requirements.devices} devices" if requirements.devices > 1 else ""
+
+
+def named(devices: Iterable[Device]) -> list[str]:
+    """Return devices as people know them: by name and architecture, and by uuid where that is not enough."""
+    every = list(devices)
+    names = [device.name or device.uuid for device in every]
+    return [
+        f"{name} {device.uuid}" if names.count(name) > 1 and device.name else _with_architecture(name, device)
+        for name, device in zip(names, every, strict=True)
+    ]
+
+
+def _with_architecture(name: str, device: Device) -> str:
+    return f"{name} ({device.architecture})" if device.architecture else name

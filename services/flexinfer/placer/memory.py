@@ -1,0 +1,142 @@
+"""The memory of a node's devices, as one Model may count on it. Pure.
+
+Measured free memory is the start. What members of the Model's own group hold there counts as free for it, and so does what its own
+former Pod holds: they stop before it starts. What other Models will still take is subtracted: a Model that starts, or whose engine has
+not loaded yet, counts with its footprint where that is larger than what its processes are seen to hold. A process that belongs to no
+Pod of a Model keeps what it has. Which Models these are is `state`'s.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+
+from flexinfer.events.nodes import Device, DeviceProcess
+
+_MOST_NAMED = 3
+_SMALLEST_NAMED_MB = 64
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """What a Model takes on a node: the uids of its Pods, its devices (none: not known which), and its need of each, in MiB.
+
+    `loaded`: its engine has loaded, and telemetry shows it. `leaves`: it stops before the Model that is decided on starts.
+    """
+
+    name: str
+    pods: frozenset[str] = frozenset()
+    uuids: tuple[str, ...] = ()
+    need_mb: int = 0
+    loaded: bool = False
+    leaves: bool = False
+
+
+class Use(msgspec.Struct, frozen=True):
+    """Memory that is not free, in MiB, and by whom: a Model, or a process that belongs to none."""
+
+    by: str
+    mb: int
+    process: bool = False
+
+    @property
+    def text(self) -> str:
+        """The use as a part of a message."""
+        return f"{self.by} {self.mb} MiB"
+
+
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """A device with what a Model may count on: free memory in MiB, the largest uses of the rest, the Model that has it for itself."""
+
+    device: Device
+    free_mb: int
+    uses: tuple[Use, ...] = ()
+    taken_by: str = ""
+    reserved_for: str = ""
+
+
+def rooms(
+    devices: Sequence[Device],
+    claims: Sequence[Claim],
+    shared: Collection[str] = (),
+    reserved: Mapping[str, str] | None = None,
+) -> tuple[Room, ...]:
+    """Return every device with its room.
+
+    `shared` are the vendors of which several Pods may have one device, `reserved` the shared groups by the uuid of their devices.
+    """
+    pods = frozenset(uid for claim in claims for uid in claim.pods)
+    attributed = any(process.pod_uid for device in devices for process in device.processes)
+    located = [_located(claim, devices) for claim in claims]
+    groups = reserved or {}
+    return tuple(
+        Room(
+            device=device,
+            free_mb=_free(device, located, pods, attributed=attributed),
+            uses=_uses(device, located, pods),
+            taken_by="" if device.vendor in shared else _taker(device, located),
+            reserved_for=groups.get(device.uuid, ""),
+        )
+        for device in devices
+    )
+
+
+def _located(claim: Claim, devices: Sequence[Device]) -> Claim:
+    """Return a claim with the devices on which its processes are seen, wherever it was assigned to."""
+    seen = tuple(d.uuid for d in devices if any(p.pod_uid in claim.pods for p in d.processes))
+    return msgspec.structs.replace(claim, uuids=seen) if len(seen) >= max(1, len(claim.uuids)) else claim
+
+
+def _free(device: Device, claims: Sequence[Claim], pods: frozenset[str], *, attributed: bool) -> int:
+    free = max(0, min(device.free_mb, device.total_mb))
+    returned = _returned(device, claims, pods, device.total_mb - free, attributed=attributed)
+    pending = sum(_pending(device, claim) for claim in claims if not claim.leaves)
+    return max(0, min(device.total_mb, free + returned) - pending)
+
+
+def _pending(device: Device, claim: Claim) -> int:
+    """Return what a Model will still take of a device; of one whose devices are not known, it may be any."""
+    if claim.loaded or (claim.uuids and device.uuid not in claim.uuids):
+        return 0
+    return max(0, claim.need_mb - _seen(device, claim))
+
+
+def _returned(
+    device: Device, claims: Sequence[Claim], pods: frozenset[str], used: int, *, attributed: bool
+) -> int:
+    """Return what will be free before the Model starts.
+
+    Where telemetry names the Pods of processes, that is what those of the leaving Models hold, and those of Pods that are gone. Elsewhere it
+    is their footprint, or all that is in use if that is not known.
+    """
+    leaving = [c for c in claims if c.leaves and (not c.uuids or device.uuid in c.uuids)]
+    seen = sum(_seen(device, claim) for claim in claims if claim.leaves)
+    if attributed:
+        ended = sum(p.used_mb for p in device.processes if p.pod_uid and p.pod_uid not in pods)
+        needs = [claim.need_mb or used for claim in leaving if not claim.pods]
+        return min(used, seen + min(ended, sum(needs)))
+    unseen = [claim.need_mb or used for claim in leaving if not _seen(device, claim)]
+    return min(used, seen + sum(unseen))
+
+
+def _seen(device: Device, claim: Claim) -> int:
+    return sum(process.used_mb for process in device.processes if process.pod_uid in claim.pods)
+
+
+def _taker(device: Device, claims: Sequence[Claim]) -> str:
+    return next((c.name for c in claims if not c.leaves and device.uuid in c.uuids), "")
+
+
+def _uses(device: Device, claims: Sequence[Claim], pods: frozenset[str]) -> tuple[Use, ...]:
+    """Return the largest uses of a device that stay, the first one first: those of Models, and of processes that belong to none."""
+    models = [
+        Use(claim.name, max(_seen(device, claim), 0 if claim.loaded else claim.need_mb))
+        for claim in claims
+        if not claim.leaves and device.uuid in claim.uuids
+    ]
+    foreign = [Use(_named(p), p.used_mb, process=True) for p in device.processes if p.pod_uid not in pods]
+    named = [use for use in (*models, *foreign) if use.mb >= _SMALLEST_NAMED_MB]
+    return tuple(sorted(named, key=lambda use: (-use.mb, use.by))[:_MOST_NAMED])
+
+
+def _named(process: DeviceProcess) -> str:
+    name = process.name.rpartition("/")[2] or "process"
+    return f"{name} (pid {process.pid})"

@@ -1,0 +1,45 @@
+"""The placer's status of a Model, and whether it is written. Pure."""
+
+import msgspec
+
+from flexinfer.api import conditions
+from flexinfer.api.conditions import Condition
+from flexinfer.api.model import Model, Placement
+from flexinfer.api.reasons import Reason
+from flexinfer.api.services import SERVICES
+from flexinfer.api.status import PlacedStatus
+from flexinfer.placer import messages
+from flexinfer.state import actions
+from flexinfer.state.actions import WriteStatus
+
+
+def placed(model: Model, placement: Placement | None, reason: Reason, message: str) -> PlacedStatus:
+    """Return the status of a Model that keeps its placement.
+
+    While its newer spec is not accepted, the condition stays one of the generation that it was decided for.
+    """
+    condition = actions.true(model, conditions.PLACED, reason, message)
+    current = model.condition(conditions.PLACED)
+    if current is not None and not model.is_true(conditions.ACCEPTED):
+        condition = msgspec.structs.replace(condition, observed_generation=current.observed_generation)
+    return PlacedStatus(condition=condition, placement=placement)
+
+
+def not_placed(model: Model, reason: Reason, message: str, placement: Placement | None) -> PlacedStatus:
+    """Return the status of a Model that is not placed; `placement` is where it still has Pods."""
+    condition = actions.false(model, conditions.PLACED, reason, message)
+    return PlacedStatus(condition=condition, placement=placement)
+
+
+def write(model: Model, status: PlacedStatus) -> WriteStatus | None:
+    """Return the write of a status; None if the Model has it, or one with nearly the same free memory."""
+    condition = _with_current_message(status.condition, model.condition(conditions.PLACED))
+    status = PlacedStatus(condition=condition, placement=status.placement)
+    return actions.write_if_changed(model, status, gates=SERVICES["placer"].gates)
+
+
+def _with_current_message(condition: Condition, current: Condition | None) -> Condition:
+    if current is None or not messages.nearly_equal(current.message, condition.message):
+        return condition
+    unchanged = msgspec.structs.replace(condition, message=current.message)
+    return unchanged if conditions.same(current, unchanged) else condition

@@ -1,0 +1,27 @@
+"""The devices that a node's device plugin has picked for a Model's engine. Pure.
+
+A Pod cannot ask a device plugin for one device: the placement names the one that has room, the plugin takes any. What it took stands in the
+Pod's status; the placement names that one from then on, since that is where the Model's memory is.
+"""
+
+from flexinfer.api.model import Model
+from flexinfer.placer.state import PlacementState, node_of
+
+
+def picked(model: Model, placements: PlacementState) -> tuple[str, ...]:
+    """Return the uuids of the devices that the Model's newest Pod has; empty while that, or one of the devices, is not known."""
+    node = node_of(model)
+    pods = [pod for pod in placements.pods(model) if pod.node == node and pod.devices]
+    if not pods:
+        return ()
+    by_id = {
+        name: device.uuid for device in placements.devices(node) for name in (device.pci, device.uuid) if name
+    }
+    uuids = [by_id.get(name, "") for name in pods[-1].devices]
+    return tuple(uuids) if all(uuids) and len(uuids) == model.spec.devices else ()
+
+
+def differs(model: Model, uuids: tuple[str, ...]) -> bool:
+    """Tell whether devices that are known are others than those of the Model's placement."""
+    placement = model.status.placement
+    return bool(uuids) and placement is not None and set(uuids) != set(placement.uuids)

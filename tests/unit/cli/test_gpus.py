@@ -1,0 +1,104 @@
+"""`flexinfer gpus`: who holds the memory of each card."""
+
+import msgspec
+
+from flexinfer.cli.gpu_usage import FOREIGN, MODEL, POD, UNLISTED, NodeUsage, usage
+from flexinfer.cli.gpus import bar, table
+from flexinfer.events.events import GpusObserved, WorkloadObserved
+from flexinfer.events.nodes import Device, DeviceProcess, NodeFacts
+from flexinfer.events.workload import PodFacts
+from flexinfer.state.observed import ObservedState, Sample
+
+CODER = DeviceProcess(pid=11, used_mb=14000, name="llama-server", pod_uid="pod-coder")
+OTHER = DeviceProcess(pid=12, used_mb=1000, name="python", pod_uid="pod-of-somebody")
+GAME = DeviceProcess(pid=13, used_mb=3000, name="game")
+
+
+def a_device(*processes: DeviceProcess, used: int, **changes: object) -> Device:
+    """Return a 24 GB card."""
+    device = Device(
+        uuid="GPU-1f2e3d4c-0000",
+        name="NVIDIA GeForce RTX 3090",
+        architecture="sm_86",
+        total_mb=24000,
+        free_mb=24000 - used,
+        used_mb=used,
+        temperature=61,
+        power_watts=200,
+        processes=processes,
+    )
+    return msgspec.structs.replace(device, **changes)
+
+
+def a_state(*devices: Device, message: str = "") -> ObservedState:
+    """Return what is observed of a node with these cards, and of one without telemetry."""
+    sample = GpusObserved(node="tower", boot="b", sample=1, devices=devices, message=message)
+    pods = (PodFacts(name="coder-0", uid="pod-coder"),)
+    silent = NodeFacts(name="silent", allocatable={"nvidia.com/gpu": 2000})
+    return ObservedState(
+        workloads={"default/coder": WorkloadObserved(namespace="default", name="coder", pods=pods)},
+        nodes={"tower": NodeFacts(name="tower"), "silent": silent},
+        gpus={"tower": Sample(sample, 0.0)},
+    )
+
+
+def of_tower(state: ObservedState) -> NodeUsage:
+    """Return what is shown of the node with cards."""
+    return next(node for node in usage(state) if node.node == "tower")
+
+
+def test_memory_is_attributed_to_models_pods_and_foreign_processes() -> None:
+    """The rest is in use by no process that the driver lists."""
+    [card] = of_tower(a_state(a_device(GAME, OTHER, CODER, used=18500))).cards
+    assert [(holder.kind, holder.name, holder.memory_mb) for holder in card.holders] == [
+        (MODEL, "default/coder", 14000),
+        (POD, "pod-of-somebody", 1000),
+        (FOREIGN, "game", 3000),
+        (UNLISTED, "", 500),
+    ]
+
+
+def test_the_bar_shows_each_holder_by_its_share() -> None:
+    """Foreign memory apart from that of Pods; a small holder is seen too."""
+    [card] = of_tower(a_state(a_device(GAME, CODER, used=17000))).cards
+    assert bar(card, ["a", "#"]) == "a" * 23 + "#" * 5 + "." * 12
+    small = DeviceProcess(pid=11, used_mb=10, pod_uid="pod-coder")
+    [card] = of_tower(a_state(a_device(small, used=10))).cards
+    assert bar(card, ["a"]) == "a" + "." * 39
+    [card] = of_tower(a_state(a_device(CODER, GAME, OTHER, used=18000, total_mb=14000))).cards
+    assert bar(card, ["a", "b", "#"]) == "a" * 40
+
+
+def test_the_table_names_card_temperature_power_and_holders() -> None:
+    """One block a card."""
+    lines = list(table([of_tower(a_state(a_device(GAME, CODER, used=17000)))]))
+    assert lines == [
+        "tower",
+        "  GPU-1f2e3d4c  NVIDIA GeForce RTX 3090 (sm_86)  61 °C, 200 W, 0 % busy",
+        f"    [{'a' * 23}{'#' * 5}{'.' * 12}]  17000 of 24000 MiB used, 7000 MiB free",
+        "     a  14000 MiB  model default/coder (pid 11 llama-server)",
+        "     #   3000 MiB  foreign process game (pid 13)",
+    ]
+
+
+def test_a_card_that_is_not_healthy_says_so_with_its_last_error() -> None:
+    """Its memory is not known, so no bar is drawn."""
+    broken = a_device(used=0, healthy=False, errors=("XID 48", "XID 79"))
+    lines = list(table([of_tower(a_state(broken))]))
+    assert lines[2:] == ["    unhealthy: its memory is not known; last error: XID 79"]
+
+
+def test_a_node_without_cards_or_telemetry_says_why() -> None:
+    """With what its device plugin offers nevertheless."""
+    assert of_tower(a_state()).message == "no GPUs"
+    assert of_tower(a_state(message="NVML: driver not loaded")).message == "NVML: driver not loaded"
+    silent = next(node for node in usage(a_state()) if node.node == "silent")
+    assert silent.message.startswith(
+        "offers 2 nvidia.com/gpu, but no telemetry for 30s: its agent is not running"
+    )
+
+
+def test_nothing_observed_says_what_to_check() -> None:
+    """No node at all."""
+    [line] = table(usage(ObservedState()))
+    assert "check that the watcher runs" in line

@@ -1,0 +1,219 @@
+"""`flexinfer plan`: where a Model would go, who would have to leave, and why not elsewhere."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from flexinfer.api.model import Gpu, Model, Placement
+from flexinfer.cli.__main__ import main
+from flexinfer.cli.errors import CommandError
+from flexinfer.cli.plan import described, models_in, planned
+from flexinfer.cli.planning import Plan, plan, without
+from flexinfer.events.events import GpusObserved
+from flexinfer.events.nodes import Device, DeviceProcess, NodeFacts
+from flexinfer.state.observed import ObservedState
+from tests.builders import NOW, a_group, a_holder, a_model, a_node, a_pod, a_state, all_true, running
+
+GPU = "nvidia.com/gpu"
+
+
+def a_candidate(name: str, mb: int, *, shared: str = "", backend: str = "llamacpp") -> Model:
+    """Return a Model for a GPU, as a file holds it."""
+    gpu = Gpu(vendor="nvidia", vram_estimate_mb=mb, shared=shared)
+    return a_model(name, gpu=gpu, backend=backend, uid="", version=0, generation=0, placement=None)
+
+
+def a_card(node: str, total: int, *processes: DeviceProcess, architecture: str = "sm_86") -> GpusObserved:
+    """Return the telemetry of a node with one card."""
+    used = sum(process.used_mb for process in processes)
+    device = Device(
+        uuid=f"GPU-{node}",
+        name="Card",
+        architecture=architecture,
+        total_mb=total,
+        free_mb=total - used,
+        used_mb=used,
+        processes=processes,
+    )
+    return GpusObserved(node=node, boot="b", sample=1, devices=(device,))
+
+
+def a_gpu_node(name: str, *, requested: int = 0) -> NodeFacts:
+    """Return a node that offers one card."""
+    allocatable = {"cpu": 8_000, "pods": 110_000, GPU: 1000}
+    return a_node(name, allocatable=allocatable, requested={GPU: 1000 * requested, "pods": 1000 * requested})
+
+
+def a_runner(name: str, node: str) -> Model:
+    """Return a Model whose engine runs on the card of a node."""
+    gpu = Gpu(vendor="nvidia", vram_estimate_mb=5000, count=1)
+    return a_model(name, gpu=gpu, conditions=all_true(), placement=Placement(node=node, vendor="nvidia"))
+
+
+def with_a_runner() -> ObservedState:
+    """Return two nodes: on the large one a Model runs, the small one is idle."""
+    runner = a_runner("busy", "large")
+    process = DeviceProcess(pid=1, used_mb=5000, name="engine", pod_uid="pod-busy")
+    return a_state(
+        a_gpu_node("large", requested=1),
+        a_card("large", 24000, process),
+        a_gpu_node("small"),
+        a_card("small", 6000, architecture="sm_52"),
+        runner,
+        running(runner, a_pod(runner, node="large")),
+    )
+
+
+def reasons(plan: Plan) -> dict[str, str]:
+    """Return why it would not go to each of the nodes that are named."""
+    return {other.node: other.reason for other in plan.elsewhere}
+
+
+def test_a_model_that_fits_is_placed_as_the_placer_would() -> None:
+    """With the devices that it would get, and why not elsewhere."""
+    state = a_state(a_gpu_node("large"), a_card("large", 24000), a_gpu_node("small"), a_card("small", 6000))
+    planned = plan(state, a_candidate("new", 20000), NOW)
+    assert planned.fits
+    assert planned.placement is not None
+    assert planned.placement.node == "large"
+    assert [device.uuid for device in planned.devices] == ["GPU-large"]
+    assert "6000 MiB" in reasons(planned)["small"]
+
+
+def test_a_node_that_fits_too_is_called_a_worse_choice() -> None:
+    """The tightest fit is taken."""
+    state = a_state(a_gpu_node("large"), a_card("large", 24000), a_gpu_node("small"), a_card("small", 6000))
+    planned = plan(state, a_candidate("new", 4000), NOW)
+    assert planned.placement is not None
+    assert planned.placement.node == "small"
+    assert reasons(planned)["large"].startswith("fits too, and is a worse choice")
+
+
+def test_where_nothing_fits_it_is_named_who_would_have_to_leave() -> None:
+    """And only where that would help."""
+    planned = plan(with_a_runner(), a_candidate("new", 20000), NOW)
+    assert not planned.fits
+    assert {other.node: other.leaving for other in planned.elsewhere} == {
+        "large": ("default/busy",),
+        "small": (),
+    }
+
+
+def test_an_engine_that_cannot_run_on_a_card_has_that_reason() -> None:
+    """Nobody's leaving would help."""
+    planned = plan(with_a_runner(), a_candidate("new", 2000, backend="vllm"), NOW)
+    assert "sm_52" in reasons(planned)["small"]
+
+
+def test_a_model_that_runs_already_is_planned_as_if_it_were_new() -> None:
+    """Its own engine is not in its way."""
+    planned = plan(with_a_runner(), a_candidate("busy", 20000), NOW)
+    assert planned.placement is not None
+    assert planned.placement.node == "large"
+    assert planned.devices[0].free_mb == 24000
+
+
+def test_a_spec_that_would_be_refused_says_why() -> None:
+    """As the watcher would."""
+    planned = plan(with_a_runner(), a_candidate("new", 2000, backend="nonsense"), NOW)
+    assert not planned.fits
+    assert planned.message.startswith("would be refused (UnknownBackend): spec.backend 'nonsense' is unknown")
+    assert list(described(planned)) == [f"✗ default/new: {planned.message}"]
+
+
+def test_the_members_of_a_shared_group_stay_together() -> None:
+    """Whoever holds its devices now is named: it takes turns with them."""
+    member = a_model(
+        "member",
+        gpu=Gpu(vendor="nvidia", vram_estimate_mb=4000, shared="card"),
+        conditions=all_true(),
+        placement=Placement(node="large", vendor="nvidia"),
+    )
+    state = a_state(
+        a_gpu_node("large", requested=1),
+        a_card("large", 24000, DeviceProcess(pid=1, used_mb=4000, pod_uid="pod-member")),
+        a_gpu_node("small"),
+        a_card("small", 6000),
+        member,
+        running(member, a_pod(member, node="large")),
+        a_group(a_holder("member", node="large", devices=("GPU-large",))),
+    )
+    planned = plan(state, a_candidate("new", 5000, shared="card"), NOW)
+    assert planned.placement is not None
+    assert planned.placement.node == "large"
+    assert planned.holders == ("default/member",)
+    assert reasons(planned)["small"] == "members of the shared group card run on large"
+
+
+def test_each_model_of_a_file_is_planned_after_those_before_it() -> None:
+    """Two that want the same card do not both get it."""
+    state = a_state(a_gpu_node("large"), a_card("large", 24000))
+    first, second = planned(state, [a_candidate("first", 20000), a_candidate("second", 20000)], NOW)
+    assert first.fits
+    assert not second.fits
+
+
+def test_without_a_model_its_requests_and_its_memory_are_free() -> None:
+    """Those of no other."""
+    state = without(with_a_runner(), ["default/busy", "default/unknown"])
+    assert state.nodes["large"].requested == {GPU: 0, "pods": 0}
+    [device] = state.gpus["large"].observed.devices
+    assert (device.free_mb, device.used_mb, device.processes) == (24000, 0, ())
+    assert not state.models
+
+
+def test_a_plan_is_printed_with_the_other_nodes_and_the_remedy() -> None:
+    """One block a Model."""
+    lines = list(described(plan(with_a_runner(), a_candidate("new", 20000), NOW)))
+    assert lines[0] == "✗ default/new: no node fits (2 nodes)"
+    assert lines[1].startswith("    large  ")
+    assert lines[1].endswith("; it would fit if default/busy left")
+    assert lines[2].startswith("    small  ")
+    assert lines[3].startswith("  Remedy: ")
+    fits = list(described(plan(with_a_runner(), a_candidate("new", 3000), NOW)))
+    assert fits[0].startswith("✓ default/new: scheduled to node small (1 nvidia device, 3000 MiB)")
+    assert fits[1] == "    GPU-small  Card (sm_52), 6000 of 6000 MiB free"
+    assert fits[2] == "  not on:"
+
+
+MODEL = "{kind: Model, metadata: {name: a}, spec: {backend: llamacpp, source: pvc://models/a.gguf}}"
+
+
+def test_models_are_read_from_a_file_or_standard_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the namespace of the command unless they name one."""
+    (tmp_path / "m.yaml").write_text(
+        f"{MODEL}\n---\n---\n{MODEL.replace('name: a', 'name: b, namespace: team')}"
+    )
+    assert [model.key for model in models_in(str(tmp_path / "m.yaml"), "mine")] == ["mine/a", "team/b"]
+    monkeypatch.setattr("sys.stdin", io.StringIO(MODEL))
+    assert [model.key for model in models_in("-", "default")] == ["default/a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no Model"),
+        ("{", "is not YAML"),
+        ("{kind: Pod}", "document 1 is Pod; plan reads Models alone"),
+        (f"{MODEL}\n---\n3", "document 2 is no object"),
+        (MODEL.replace("name: a", "uid: a"), "document 1 has no metadata.name"),
+        (
+            MODEL.replace("source: pvc://models/a.gguf", "source: 3"),
+            r"document 1: Expected `str`.*spec.source",
+        ),
+    ],
+)
+def test_what_is_no_model_is_named(tmp_path: Path, text: str, message: str) -> None:
+    """By file and document."""
+    (tmp_path / "m.yaml").write_text(text)
+    with pytest.raises(CommandError, match=message):
+        models_in(str(tmp_path / "m.yaml"), "default")
+
+
+def test_a_file_that_is_missing_is_an_error_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever runs or not."""
+    assert main(["plan", "-f", "/nowhere.yaml"]) == 1
+    assert "/nowhere.yaml cannot be read" in capsys.readouterr().err

@@ -1,0 +1,52 @@
+"""`flexinfer up --simulate-gpus`: what is refused before anything starts, in one sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from flexinfer.cli.__main__ import main
+from flexinfer.cli.prepare import Choices
+from flexinfer.local import instance as instances
+
+HOMELAB = Path(__file__).resolve().parents[3] / "examples" / "simulated" / "homelab.yaml"
+
+
+@pytest.mark.parametrize("detach", [[], ["--detach"]])
+def test_a_file_with_a_mistake_is_refused_with_its_field(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], detach: list[str]
+) -> None:
+    """And the remedy."""
+    file = tmp_path / "file.yaml"
+    file.write_text("nodes: [{name: a, gpus: [{profile: rx-7900}]}]")
+    words = ["up", "--state", str(tmp_path / "state"), "--simulate-gpus", str(file), *detach]
+    assert main(words) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert (
+        "file.yaml: nodes[0].gpus[0].profile: 'rx-7900' is no known card; did you mean rx-7900-xtx?" in told
+    )
+
+
+def test_a_real_control_plane_has_no_simulated_nodes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their identities are those of one machine."""
+    words = ["up", "--state", str(tmp_path), "--simulate-gpus", str(HOMELAB), "--api", "real", "--detach"]
+    assert main(words) == 1
+    assert "--simulate-gpus needs the local API: leave --api out" in capsys.readouterr().err
+
+
+def test_a_folder_of_this_machine_does_not_become_a_simulation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its Models are bound to a node that would be gone."""
+    instances.ensure(tmp_path)
+    assert main(["up", "--state", str(tmp_path), "--simulate-gpus", str(HOMELAB), "--detach"]) == 1
+    assert "was created without simulated GPUs: choose another folder with --state" in capsys.readouterr().err
+
+
+def test_the_process_in_the_background_gets_the_same_choices() -> None:
+    """As options of `up`; nothing that was not chosen."""
+    assert Choices().words == []
+    chosen = Choices(world="local", audit=True, separate=True, simulation=Path("/f.yaml"))
+    assert chosen.words == ["--api", "local", "--separate", "--audit", "--simulate-gpus", "/f.yaml"]
