@@ -41,7 +41,7 @@ class LaunchSettings(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 30.0
     loading_seconds: float = 600.0
     image: str = ""
-    hf_endpoint: str = ""
+    hub: pod.Hub = pod.Hub()
     images: Mapping[str, str] = {}
     """Overrides of images: `vllm_amd` -> image."""
 
@@ -166,7 +166,7 @@ def _init_containers(model: Model, location: Location, settings: LaunchSettings)
     """Return the container that downloads the weights, where no volume keeps them between two starts."""
     if not location.fetched or location.volume is Volume.CLAIM:
         return []
-    return [pod.fetch_container(model, location, settings.image, settings.hf_endpoint)]
+    return [pod.fetch_container(model, location, settings.image, settings.hub)]
 
 
 def _container(model: Model, backend: Backend, location: Location, settings: LaunchSettings) -> Json:

@@ -28,7 +28,7 @@ def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
     container = (
         _check_container(plan)
         if check
-        else pod.fetch_container(model, plan.location, settings.image, settings.hf_endpoint)
+        else pod.fetch_container(model, plan.location, settings.image, settings.hub)
     )
     labels = pod.labels(model, plan.kind, "prefetcher")
     return {

@@ -29,7 +29,7 @@ from flexinfer.runtime.kubernetes.api import (
     NotFoundError,
 )
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.runtime.settings import Settings
+from flexinfer.runtime.settings import Settings, hub_of
 from flexinfer.runtime.status_writer import write_status
 from flexinfer.state.actions import WriteStatus
 
@@ -46,7 +46,7 @@ def settings_of(settings: Settings) -> PrefetchSettings:
     """Return the settings that shape a Job."""
     return PrefetchSettings(
         image=settings.image,
-        hf_endpoint=settings.hf_endpoint,
+        hub=hub_of(settings),
         images=settings.images,
     )
 

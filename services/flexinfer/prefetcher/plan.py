@@ -16,15 +16,16 @@ from flexinfer import backends, sources
 from flexinfer.api.model import Model
 from flexinfer.backends import Backend
 from flexinfer.sources import Location, SourceError, Volume, hf
+from flexinfer.sources.pod import Hub
 
 CHECK, FETCH = "check", "fetch"
 
 
 class PrefetchSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that shape a Job: our own image, the Hub's endpoint, and overrides of engines' images."""
+    """The settings that shape a Job: our own image, how the hub is reached, and overrides of engines' images."""
 
     image: str = ""
-    hf_endpoint: str = ""
+    hub: Hub = Hub()
     images: Mapping[str, str] = {}
     """Overrides of images: `vllm_amd` -> image."""
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from flexinfer import backends
+from flexinfer.sources.pod import Hub
 
 PREFIX = "FLEXINFER_"
 IMAGE_PREFIX = f"{PREFIX}IMAGE_"
@@ -83,6 +84,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Images of engines, one variable a backend or a backend on one vendor, such as FLEXINFER_IMAGE_VLLM_AMD. Empty: each backend's default."""
     hf_endpoint: str = ""
     """Base URL of a mirror of the Hugging Face hub. Empty: HF_ENDPOINT of the environment, else https://huggingface.co."""
+    download_proxy: str = ""
+    """Proxy for downloads, such as http://proxy:3128. Empty: none; on the local node, the proxy of the environment of `flexinfer up`."""
+    download_no_proxy: str = ""
+    """Hosts that downloads reach without download_proxy, in the form of NO_PROXY."""
     log_level: str = "info"
     """Lowest level that is logged: debug, info, warning or error."""
     build: str = "unknown"
@@ -114,6 +119,13 @@ def load(environment: Mapping[str, str]) -> Settings:
     except msgspec.ValidationError as error:
         field = str(error).rpartition("$.")[2].rstrip("`")
         raise SettingsError(f"{PREFIX}{field.upper()}: {str(error).partition(' - at')[0]}") from error
+
+
+def hub_of(settings: Settings) -> Hub:
+    """Return how downloads reach the hub."""
+    return Hub(
+        endpoint=settings.hf_endpoint, proxy=settings.download_proxy, no_proxy=settings.download_no_proxy
+    )
 
 
 def warnings(environment: Mapping[str, str]) -> tuple[str, ...]:

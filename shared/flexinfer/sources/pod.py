@@ -42,6 +42,14 @@ UNPRIVILEGED = 65532
 """The user and group of what needs no root: those of our own images, and of distroless ones."""
 
 
+class Hub(msgspec.Struct, frozen=True, kw_only=True):
+    """How the hub is reached: its address, and the proxy of a network that has no other way out; empty: as by default."""
+
+    endpoint: str = ""
+    proxy: str = ""
+    no_proxy: str = ""
+
+
 def owner(model: Model) -> Json:
     """Return the owner reference that has an object deleted with its Model."""
     return {
@@ -121,7 +129,7 @@ def mounts(location: Location, *, writable: bool = False) -> list[Json]:
     return [mount if writable else mount | {"readOnly": True}]
 
 
-def fetch_container(model: Model, location: Location, image: str, endpoint: str) -> Json:
+def fetch_container(model: Model, location: Location, image: str, hub: Hub) -> Json:
     """Return the container that downloads a Hugging Face repository into its folder."""
     selection = msgspec.json.encode(hf.files(model.spec)).decode()
     return {
@@ -131,7 +139,7 @@ def fetch_container(model: Model, location: Location, image: str, endpoint: str)
         "command": ["python", "-m", "flexinfer.prefetcher.download"],
         "args": ["--files", selection, "--into", location.path, "--progress-port", str(PROGRESS_PORT)],
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
-        "env": _environment(endpoint),
+        "env": _environment(hub),
         "volumeMounts": mounts(location, writable=True),
         "terminationMessagePath": REPORT_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -142,13 +150,13 @@ def fetch_container(model: Model, location: Location, image: str, endpoint: str)
 
 def _fetch_resources(location: Location) -> Json:
     """Return requests and limits, without which a quota admits no Pod; what is written to memory counts against a limit on it."""
-    resources: Json = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "4"}}
+    resources: Json = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "2"}}
     if location.volume is not Volume.MEMORY:
         resources["limits"]["memory"] = "1Gi"
     return resources
 
 
-def _environment(endpoint: str) -> list[Json]:
+def _environment(hub: Hub) -> list[Json]:
     secret = {"name": TOKEN_SECRET, "key": TOKEN_KEY, "optional": True}
     variables: list[Json] = [
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
@@ -158,4 +166,10 @@ def _environment(endpoint: str) -> list[Json]:
         {"name": "HF_HUB_DISABLE_PROGRESS_BARS", "value": "1"},
         {"name": "HF_HUB_DISABLE_UPDATE_CHECK", "value": "1"},
     ]
-    return [*variables, {"name": "HF_ENDPOINT", "value": endpoint}] if endpoint else variables
+    optional = {
+        "HF_ENDPOINT": hub.endpoint,
+        "HTTP_PROXY": hub.proxy,
+        "HTTPS_PROXY": hub.proxy,
+        "NO_PROXY": hub.no_proxy,
+    }
+    return [*variables, *({"name": name, "value": value} for name, value in optional.items() if value)]

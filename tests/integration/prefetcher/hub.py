@@ -31,6 +31,20 @@ _BLOCK = 64 * 1024
 class Hub:
     """The state of the hub: its files, faults to inject, and what was asked of it."""
 
+    gated = False
+
+    token = ""
+    """The token that a gated repository needs."""
+
+    whole = False
+    """Whether requests for a part are answered with everything."""
+
+    proxied = 0
+    """Requests that came as to a proxy, with the whole address; the hub's own server answers for the CDN then."""
+
+    status = 0
+    """The status of every answer of the hub itself; 0: none."""
+
     def __init__(self) -> None:
         self.address = self.cdn = ""
         self.files: dict[str, bytes] = dict(FILES)
@@ -42,11 +56,6 @@ class Hub:
         self.sent: dict[str, int] = {}
         """Bytes of each file that were sent."""
         self.sent_bytes = threading.Condition()
-        self.gated = False
-        self.token = ""
-        """The token that a gated repository needs."""
-        self.status = 0
-        """The status of every answer of the hub itself; 0: none."""
         self.cdn_statuses: list[int] = []
         """The statuses of the next answers of the CDN."""
         self.corrupt: set[str] = set()
@@ -55,8 +64,6 @@ class Hub:
         """Bytes of each answer after which nothing comes, on an open connection."""
         self.cut_after: int | None = None
         """Bytes of each answer after which the connection is closed."""
-        self.whole = False
-        """Whether requests for a part are answered with everything."""
         self.hold_at: int | None = None
         """Bytes in all after which nothing is sent until `release`."""
         self.holding = threading.Event()
@@ -134,12 +141,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     hub: Hub
     protocol_version = "HTTP/1.1"
     place = ""
+    for_cdn = False
 
     def log_message(self, *_: Any) -> None:
         """Log nothing."""
 
     def note(self) -> str:
         """Record the request; returns its path."""
+        if self.path.startswith("http://"):
+            self.hub.proxied += 1
+            host, self.path = self.path.removeprefix("http://").split("/", 1)
+            self.path = f"/{self.path}"
+            self.for_cdn = f"http://{host}" == self.hub.cdn
         path = unquote(self.path.split("?")[0])
         self.hub.requests.append(f"{self.command} {path}")
         if token := self.headers.get("Authorization", "").removeprefix("Bearer "):
@@ -210,8 +223,11 @@ class _Main(_Handler):
 
     def do_GET(self) -> None:
         """Answer with a part of the API or a file."""
+        self.for_cdn = False
         path = self.note()
-        if self.hub.status:
+        if self.for_cdn:
+            self.send_file(path.removeprefix("/"))
+        elif self.hub.status:
             self.reply(self.hub.status, headers={"Retry-After": "7"})
         elif path.startswith(f"/api/models/{REPOSITORY}"):
             self._describe(path)

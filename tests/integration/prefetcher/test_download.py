@@ -1,7 +1,9 @@
 """The download Job's program against a hub on loopback: completely or not at all, only once, and with the reason if not."""
 
+import contextlib
 import json
 import socket
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -235,6 +237,75 @@ def test_a_hub_that_serves_no_parts_serves_the_whole(hub: Hub, tmp_path: Path) -
     hub.whole = True
     assert downloaded(hub, tmp_path / "m" / "one")[0] == 0
     assert (tmp_path / "m" / "one" / "m-Q8.gguf").read_bytes() == FILES["m-Q8.gguf"]
+
+
+def test_a_proxy_of_the_environment_is_used_for_every_request(hub: Hub, tmp_path: Path) -> None:
+    """Listing, addresses and parts: where there is no other way out, one request beside it would fail."""
+    proxy = {"HTTP_PROXY": hub.address, "http_proxy": hub.address}
+    assert downloaded(hub, tmp_path / "m" / "one", variables=proxy)[0] == 0
+    assert hub.proxied == len(hub.requests) > 0
+    exempt = proxy | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    hub.proxied = 0
+    assert downloaded(hub, tmp_path / "n" / "one", variables=exempt)[0] == 0
+    assert hub.proxied == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 24 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_too_small_is_said_before_a_byte_is_fetched(hub: Hub, small_disk: Path) -> None:
+    """X2: with what is needed and what is free; nothing is left behind."""
+    hub.files = {"m.gguf": large(30 * 2**20)}
+    code, report = downloaded(hub, small_disk / "m" / "one")
+    assert (code, report["reason"]) == (1, Reason.DISK_FULL)
+    assert "1 files of 31,457,280 bytes need 31,457,280 more" in report["message"]
+    assert "25,165,824 free" in report["message"]
+    assert hub.fetched == []
+    assert names(small_disk / "m") == set()
+
+
+def test_a_disk_that_becomes_full_ends_the_download_and_gets_its_space_back(
+    hub: Hub, small_disk: Path
+) -> None:
+    """X2: another writer took the rest; once that is gone the next download succeeds."""
+    content = large(10 * 2**20)
+    hub.files = {"m.gguf": content}
+    hub.hold_after(2 * 2**20)
+    process = started(hub, small_disk / "m" / "one")
+    try:
+        hub.wait_sent(2 * 2**20)
+        other = small_disk / "other"
+        with contextlib.suppress(OSError), other.open("wb") as file:
+            while True:
+                file.write(bytes(2**20))
+        hub.release()
+        assert process.wait(60) == 1
+    finally:
+        process.kill()
+        process.wait()
+    assert names(small_disk / "m") == set()
+    other.unlink()
+    assert downloaded(hub, small_disk / "m" / "one")[0] == 0
+    assert (small_disk / "m" / "one" / "m.gguf").read_bytes() == content
+
+
+def test_a_folder_that_cannot_be_written_is_said(hub: Hub, small_disk: Path) -> None:
+    """A volume that is mounted read-only."""
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    code, report = downloaded(hub, small_disk / "m" / "one")
+    assert (code, report["reason"]) == (1, Reason.FETCH_FAILED)
+    assert "Read-only file system" in report["message"]
 
 
 def test_files_of_one_commit_are_served_although_the_revision_moves(hub: Hub, tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ from flexinfer.api.model import Cache, Gpu, Model, Placement, placed_devices
 from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.prefetcher.jobs import job, pvc
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
+from flexinfer.sources import locate
 from flexinfer.sources.hf import Files
+from flexinfer.sources.pod import Hub, fetch_container
 from tests.builders import a_model
 
-SETTINGS = PrefetchSettings(image="ours", hf_endpoint="http://mirror")
+SETTINGS = PrefetchSettings(image="ours", hub=Hub(endpoint="http://mirror", proxy="http://proxy:3128"))
 GPU = Gpu(vendor="nvidia", count=1)
 PLACED = Placement(node="a", vendor="nvidia", devices=placed_devices(["GPU-1"]))
 
@@ -79,6 +81,32 @@ def test_another_pvc_is_another_job() -> None:
     names = {planned(model, uid).job_name(model) for uid in ("one", "two")}
     assert len(names) == 2
     assert all(len(name) <= 63 for name in names)
+
+
+def test_a_download_reaches_the_hub_as_the_settings_say() -> None:
+    """A mirror, and the proxy of a network that has no other way out; what is empty stays the program's default."""
+    model = a_model(source="HF://a/b")
+    [container] = job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]["containers"]
+    variables = {one["name"]: one.get("value") for one in container["env"]}
+    assert variables["HF_ENDPOINT"] == "http://mirror"
+    assert variables["HTTPS_PROXY"] == variables["HTTP_PROXY"] == "http://proxy:3128"
+    assert "NO_PROXY" not in variables
+
+
+def test_a_quota_admits_a_download() -> None:
+    """It has limits; what it writes to memory would count against one of memory."""
+    for strategy, limits in (
+        ("SharedPVC", {"cpu", "memory"}),
+        ("Memory", {"cpu"}),
+        ("None", {"cpu", "memory"}),
+    ):
+        model = a_model(source="HF://a/b")
+        spec = msgspec.structs.replace(model.spec, cache=Cache(strategy=strategy))
+        model = msgspec.structs.replace(model, spec=spec)
+        location = locate(model)
+        assert location is not None
+        container = fetch_container(model, location, "ours", Hub())
+        assert set(container["resources"]["limits"]) == limits
 
 
 @pytest.mark.parametrize(
