@@ -4,6 +4,7 @@ Files that end in .gguf or .safetensors are LFS files: their digest is in the li
 address than the hub's, as from a CDN.
 """
 
+import functools
 import hashlib
 import http.server
 import json
@@ -184,7 +185,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             first, last = requested.removeprefix("bytes=").split("-")
             start, end, code = int(first), min(end, int(last or end) + 1), 206
         self.send_response(code)
-        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+        self.send_header("ETag", f'"{_digest(data)}"')
         self.send_header("X-Repo-Commit", self.hub.commit)
         self.send_header("Content-Length", str(end - start))
         if code != 200:
@@ -254,7 +255,7 @@ class _Main(_Handler):
         if data is None:
             self.reply(404, b"", {"X-Error-Code": "EntryNotFound"})
         elif name.endswith(LFS):
-            digest = hashlib.sha256(data).hexdigest()
+            digest = _digest(data)
             headers = {
                 "Location": f"{self.hub.cdn}/{name}?signature=x",
                 "X-Linked-Etag": f'"{digest}"',
@@ -282,11 +283,16 @@ class _Cdn(_Handler):
             self.send_file(name)
 
 
+@functools.lru_cache(maxsize=16)
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 def _sibling(name: str, data: bytes) -> dict[str, Any]:
     """Return a file as a listing with `blobs=true` has it."""
     blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # noqa: S324
     described: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": blob}
     if name.endswith(LFS):
-        digest = hashlib.sha256(data).hexdigest()
+        digest = _digest(data)
         described["lfs"] = {"sha256": digest, "size": len(data), "pointerSize": 134}
     return described

@@ -1,7 +1,9 @@
 """The download Job's program against a hub on loopback: completely or not at all, only once, and with the reason if not."""
 
 import contextlib
+import hashlib
 import json
+import random
 import socket
 import subprocess
 import urllib.request
@@ -182,6 +184,24 @@ def test_a_killed_download_fetches_less_than_a_part_of_each_stream_again(
     assert downloaded(hub, into)[0] == 0
     assert (into / "m.gguf").read_bytes() == content
     assert sum(hub.sent.values()) - len(content) < 3 * STREAMS * (PART + 2**20)
+
+
+@pytest.mark.slow
+def test_a_download_that_is_killed_twenty_times_is_complete_only_at_its_end(hub: Hub, tmp_path: Path) -> None:
+    """X1: at random bytes, drawn by a seed; each kill costs at most the parts in flight."""
+    content = large(256 * 2**20 + 7)
+    hub.files = {"m.gguf": content}
+    into, chance = tmp_path / "m" / "one", random.Random(17)
+    for _ in range(20):
+        before = sum(hub.sent.values())
+        process = started(hub, into)
+        hub.wait_sent(min(before + chance.randrange(1, 12 * 2**20), len(content)))
+        process.kill()
+        process.wait()
+        assert not into.exists()
+    assert downloaded(hub, into)[0] == 0
+    assert hashlib.sha256((into / "m.gguf").read_bytes()).digest() == hashlib.sha256(content).digest()
+    assert sum(hub.sent.values()) - len(content) < 20 * STREAMS * (PART + 2**20)
 
 
 def test_a_connection_that_breaks_is_resumed_where_it_broke(hub: Hub, tmp_path: Path) -> None:
