@@ -34,7 +34,8 @@ def job_of(model: Model, **changes: Any) -> JobFacts:
     plan = plan_of(model, SETTINGS)
     assert plan is not None
     name = plan.with_pvc("pvc-1").job_name(model)
-    return JobFacts(**({"name": name, "uid": "job-1", "active": 1, "address": "10.0.0.7"} | changes))
+    facts: dict[str, Any] = {"name": name, "uid": "job-1", "active": 1, "address": "10.0.0.7"}
+    return JobFacts(**(facts | changes))
 
 
 def observed(model: Model, *jobs: JobFacts) -> ObservedState:
