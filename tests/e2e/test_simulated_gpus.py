@@ -13,6 +13,7 @@ import pytest
 
 from flexinfer.cli.gpu_usage import FOREIGN, MODEL, Card, usage
 from flexinfer.cli.observed import observed_state
+from flexinfer.cli.plan import DOES_NOT_FIT
 from flexinfer.local.instance import load
 from tests.instance import Running, instance, until
 
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HOMELAB = ROOT / "examples" / "simulated" / "homelab.yaml"
 DUAL = "- {name: dual, gpus: [{profile: rtx-3090}, {profile: rtx-3090}]}\n"
 GAME = "\nforeign:\n- {node: workstation, gpu: 0, memoryMB: 15000, name: game}\n"
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +43,18 @@ def homelab(tmp_path_factory: pytest.TempPathFactory, file: Path, api: str) -> I
         yield running
 
 
-def apply(running: Running, tmp_path: Path, name: str, gpu: dict[str, Any], **changes: Any) -> None:
-    """Apply a Model that is served from the PVC of the instance."""
+def a_model(tmp_path: Path, name: str, gpu: dict[str, Any], **changes: Any) -> Path:
+    """Write the file of a Model that is served from the PVC of the instance."""
     spec = {"backend": "llamacpp", "source": "pvc://models/smollm2.gguf", "gpu": gpu} | changes
     model = {"apiVersion": "ai.flexinfer/v1alpha2", "kind": "Model", "metadata": {"name": name}, "spec": spec}
     path = tmp_path / f"{name}.json"
     path.write_text(json.dumps(model))
-    running.kubectl("apply", "-f", str(path))
+    return path
+
+
+def apply(running: Running, tmp_path: Path, name: str, gpu: dict[str, Any], **changes: Any) -> None:
+    """Apply such a Model."""
+    running.kubectl("apply", "-f", str(a_model(tmp_path, name, gpu, **changes)))
 
 
 def placed(running: Running, name: str) -> dict[str, Any]:
@@ -68,9 +74,9 @@ def used(running: Running, node: str) -> int:
     return next((card.used_mb for card in cards(running, node)), -1)
 
 
-def until_ready(running: Running, name: str) -> dict[str, Any]:
-    """Return the placement of a Model once it serves."""
-    running.kubectl("wait", "--for=condition=Ready", f"mdl/{name}", f"--timeout={SECONDS}s")
+def placement_of(running: Running, name: str) -> dict[str, Any]:
+    """Return the placement of a Model once it has one."""
+    until(lambda: placed(running, name).get("status") == "True", SECONDS, f"{name} is placed")
     placement: dict[str, Any] = json.loads(
         running.kubectl("get", "mdl", name, "-o", "jsonpath={.status.placement}")
     )
@@ -95,8 +101,9 @@ def test_every_described_node_is_a_node_that_offers_its_cards(homelab: Running) 
 def test_a_model_goes_to_the_card_that_it_fits_and_takes_its_memory(homelab: Running, tmp_path: Path) -> None:
     """Whatever the vendor; the memory is held by the engine's own process and comes back when that has ended."""
     apply(homelab, tmp_path, "large", {"vendor": "auto", "vramEstimateMB": 20000})
-    placement = until_ready(homelab, "large")
+    placement = placement_of(homelab, "large")
     assert (placement["node"], placement["vendor"]) == ("workstation", "amd")
+    homelab.kubectl("wait", "--for=condition=Ready", "mdl/large", f"--timeout={SECONDS}s")
     until(lambda: used(homelab, "workstation") == 20000, SECONDS, "the card is in use")
     pod = json.loads(homelab.kubectl("get", "pod", "large-0", "-o", "json"))["status"]["containerStatuses"][0]
     [card] = cards(homelab, "workstation")
@@ -124,11 +131,11 @@ def test_an_engine_that_cannot_run_on_a_generation_is_refused_with_the_reason(
 def test_an_engine_on_two_cards_is_told_so_and_takes_memory_of_both(homelab: Running, tmp_path: Path) -> None:
     """Half of its footprint each."""
     apply(homelab, tmp_path, "pair", {"vendor": "nvidia", "count": 2, "vramEstimateMB": 30000})
-    placement = until_ready(homelab, "pair")
-    pod = json.loads(homelab.kubectl("get", "pod", "pair-0", "-o", "json"))
-    assert " --tensor-split 1,1" in " ".join(pod["spec"]["containers"][0]["args"])
+    placement = placement_of(homelab, "pair")
     assert placement["node"] == "dual"
     until(lambda: [c.used_mb for c in cards(homelab, "dual")] == [15000] * 2, SECONDS, "both are in use")
+    pod = json.loads(homelab.kubectl("get", "pod", "pair-0", "-o", "json"))
+    assert " --tensor-split 1,1" in " ".join(pod["spec"]["containers"][0]["args"])
     assert sorted(c.uuid for c in cards(homelab, "dual")) == sorted(d["uuid"] for d in placement["devices"])
     homelab.kubectl("delete", "mdl", "pair")
 
@@ -141,9 +148,15 @@ def test_a_foreign_process_keeps_a_model_away_until_it_ends(
     file.write_text(described.replace("\nforeign: []\n", GAME))
     until(lambda: used(homelab, "workstation") == 15000, SECONDS, "the process is seen")
     assert [holder.kind for holder in cards(homelab, "workstation")[0].holders] == [FOREIGN]
-    apply(homelab, tmp_path, "patient", {"vendor": "amd", "vramEstimateMB": 12000})
+    gpu = {"vendor": "amd", "vramEstimateMB": 12000}
+    plan = homelab.flexinfer("plan", "-f", str(a_model(tmp_path, "patient", gpu)), check=False)
+    assert plan.returncode == DOES_NOT_FIT, plan.stdout + plan.stderr
+    assert "game" in plan.stdout
+    apply(homelab, tmp_path, "patient", gpu)
     until(lambda: placed(homelab, "patient").get("reason") == "NoNodeFits", SECONDS, "patient is refused")
-    assert "9560 MiB" in homelab.flexinfer("why", "patient").stdout
+    answer = homelab.flexinfer("why", "patient").stdout
+    assert "9560 MiB" in answer
+    assert "game" in answer
     file.write_text(described)
-    assert until_ready(homelab, "patient")["node"] == "workstation"
+    assert placement_of(homelab, "patient")["node"] == "workstation"
     homelab.kubectl("delete", "mdl", "patient")

@@ -51,26 +51,35 @@ def controllers(
 def observed(controller: AnyController, simulation: "Simulation") -> AnyController:
     """Return a controller whose state the checker sees, and whose `touched` it checks."""
     latest: list[Any] = [ObservedState(), controller.memory]
-    decided: set[str] = set()  # since they were touched last: the others are decided on anyway
+    # Decided on since they were touched last, with nothing to do: what is tried is decided on again, also if it failed, and
+    # so is what is due.
+    settled: dict[str, float] = {}  # key -> when it is due
 
     def observe(state: ObservedState, memory: Any) -> None:
+        if state.connected_since != latest[0].connected_since:
+            settled.clear()  # replaced by a replay, or no longer heard: everything is decided on again
         latest[:] = state, memory
         if controller.observe is not None:
             controller.observe(state, memory)
 
     def decide(state: ObservedState, memory: Any, key: str, now: float) -> Iterable[Any]:
-        decided.add(key)
-        return controller.decide(state, memory, key, now)
+        actions = list(controller.decide(state, memory, key, now))
+        settled.pop(key, None)
+        if not _effects(actions):
+            settled[key] = _next(actions)
+        return actions
 
     def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterable[str]:
         keys = set(controller.touched(before, after, event))
         if before is not latest[0]:
-            decided.clear()  # replaced by a replay
+            settled.clear()  # replaced by a replay
         latest[0] = after
         if simulation.sampling.random() < _CHECKED:
-            others = decided - keys - before.assumed.keys()
+            now = simulation.clock()
+            others = {key for key, due in settled.items() if now < due} - keys - before.assumed.keys()
             check_untouched(controller, simulation, (before, after, latest[1]), others, event)
-        decided.difference_update(keys)
+        for key in keys:
+            settled.pop(key, None)
         return keys
 
     simulation.observed[controller.name] = lambda: latest[0]

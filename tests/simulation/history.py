@@ -122,6 +122,7 @@ class History:
         """Let every Model answer a request: whoever can run does so at last."""
         simulation = self._simulation
         await asyncio.sleep(AFTERMATH_SECONDS)
+        simulation.checker.restart_waits()  # as in `settle`: what waited for a fault has the whole time after it
         for key, model in sorted(simulation.models().items()):
             if (
                 model.deleting

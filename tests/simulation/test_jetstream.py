@@ -7,7 +7,7 @@ from flexinfer.api.services import STATE_KINDS
 from flexinfer.events import events, subjects
 from flexinfer.runtime.nats.state_reader import NatsBus
 from flexinfer.runtime.nats.state_writer import StateStream
-from flexinfer.runtime.runtime import Disconnected, Snapshot, Subscriptions
+from flexinfer.runtime.runtime import Disconnected, Replaying, Snapshot, Subscriptions
 from tests.builders import a_model
 from tests.simulation.jetstream.client import SimulatedClient
 from tests.simulation.jetstream.server import NatsServer
@@ -65,3 +65,25 @@ def test_a_reader_hears_of_an_outage_and_replays_after_it() -> None:
         return kinds
 
     assert run(main()) == [Snapshot, Disconnected, Snapshot]
+
+
+def test_a_reader_says_that_it_reads_again_after_a_message_was_lost() -> None:
+    """Until the next snapshot nothing is heard, although NATS is connected."""
+
+    async def main() -> list[type]:
+        server, _, stream = _server()
+        beat = asyncio.create_task(server.send_heartbeats())
+        await stream.open()
+        await _publish(stream)
+        reader = SimulatedClient(server, "reaper", lambda: 0.0)
+        deliveries = NatsBus(reader.connection).deliveries(Subscriptions())
+        kinds = [type(await anext(deliveries))]
+        server.faults.gap = 1.0
+        await stream.publish(events.ModelObserved(model=a_model("d")))
+        server.faults.gap = 0.0
+        await stream.watermark()
+        kinds += [type(await anext(deliveries)), type(await anext(deliveries))]
+        beat.cancel()
+        return kinds
+
+    assert run(main()) == [Snapshot, Replaying, Snapshot]

@@ -156,6 +156,19 @@ PLANTED: dict[str, tuple[str, tuple[Act, ...]]] = {
 }
 
 
+def _looks(simulation: Simulation) -> None:
+    simulation.checker.check_waits()
+
+
+@pytest.mark.parametrize(("seconds", "reports"), [(30.0, 0), (45.0, 1)])
+def test_a_load_that_must_stop_has_the_time_of_a_stop(seconds: float, reports: int) -> None:
+    """Its Pod may take as long as any to end, and no longer."""
+    loads, stops = model(WANTED, LOADING), model(IDLE, LOADING)
+    problems = judged(writes("models", None, loads), writes("models", loads, stops), _passes(seconds), _looks)
+    assert len([problem for problem in problems if "Ready/Stopping" in problem]) == reports
+    assert not any("Ready/Loading" in problem for problem in problems)
+
+
 @pytest.mark.parametrize("case", PLANTED)
 def test_a_planted_violation_is_reported(case: str) -> None:
     """The law that it breaks says so."""

@@ -6,7 +6,8 @@ from flexinfer.api.services import SERVICES
 from flexinfer.arbiter.decide import decide
 from flexinfer.arbiter.effects import Effect
 from flexinfer.arbiter.keys import keys, touched
-from flexinfer.arbiter.perform import Telemetry, perform
+from flexinfer.arbiter.perform import perform
+from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.runtime.controller import Controller, stateless
 from flexinfer.runtime.process import run_all, runnable_of
 from flexinfer.runtime.runtime import subscriptions_of

@@ -36,7 +36,8 @@ from flexinfer.arbiter.effects import (
     Unprotect,
 )
 from flexinfer.arbiter.group import has_opened, has_returned, may_hold, must_leave, where
-from flexinfer.arbiter.strangers import Nodes, held_by_another
+from flexinfer.arbiter.strangers import held_by_another
+from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.event_recorder import Subject, record
@@ -51,32 +52,6 @@ from flexinfer.runtime.kubernetes.api import (
 )
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import model_deleted, rfc3339
-from flexinfer.state.observed import ObservedState, Sample
-
-
-class Telemetry:
-    """The last samples and nodes, for what a grant is checked against and what is noted with it."""
-
-    def __init__(self) -> None:
-        self._state = ObservedState()
-        self._granting: dict[str, asyncio.Lock] = {}
-
-    def granting(self, node: str) -> asyncio.Lock:
-        """Return what a grant holds from its reads to its write: the next one on the node reads what it wrote."""
-        return self._granting.setdefault(node, asyncio.Lock())
-
-    @property
-    def nodes(self) -> Nodes:
-        """The nodes as they were last observed."""
-        return self._state.nodes
-
-    def observe(self, state: ObservedState, _memory: None) -> None:
-        """Take the state before a round of decisions."""
-        self._state = state
-
-    def sample(self, node: str) -> Sample | None:
-        """Return the last sample of a node."""
-        return self._state.gpus.get(node)
 
 
 async def perform(runtime: Runtime, action: Effect, *, telemetry: Telemetry) -> Sequence[AnyEvent]:
@@ -158,6 +133,8 @@ async def _grant_alone(
         return replies
     if held_by_another(model, current, groups.items, telemetry.nodes):
         return [*replies, *(events.GroupObserved(group=group) for group in groups.items)]
+    if telemetry.is_awaited(model, runtime.clock()):
+        return replies
     current = await _protect(runtime, current)
     wanted = status.granted(current, model, telemetry.sample(node), runtime.clock(), rfc3339(runtime))
     written = await _put(runtime, current, wanted)

@@ -34,7 +34,7 @@ def granted(
     holder = Holder(
         model=model.metadata.name,
         uid=model.uid,
-        turn=status.turn + 1,
+        turn=max(status.turn, *_turns_of(model)) + 1,
         step=GRANTED,
         node=placement.node,
         devices=held_devices(placement.devices, sample, now),
@@ -43,6 +43,12 @@ def granted(
     devices = _group_devices(placement, sample)
     changed = msgspec.structs.replace(status, turn=holder.turn, node=placement.node, devices=devices)
     return _counted(group, changed, (*status.holders, holder))
+
+
+def _turns_of(model: Model) -> tuple[int, int]:
+    """Return the last turns that a Model's status names: of the group that it was in before too, above which it goes on."""
+    held, engine = model.status.shared_group, model.status.backend
+    return held.turn if held is not None else 0, engine.turn if engine is not None else 0
 
 
 def rebound(
@@ -118,13 +124,17 @@ def _adopted(pod: kube.Pod, models: Mapping[str, Model], next_turn: int, stamp: 
     turn, current = facts.turn, facts.model_uid == model.uid
     stays = turn > 0 and current and not facts.gated and not facts.deleting
     placement = model.status.placement or Placement()
+    here = facts.node in (
+        "",
+        placement.node,
+    )  # one that was left on another node has none of the placement's devices
     return Holder(
         model=model.metadata.name,
         uid=facts.model_uid,
         turn=turn if turn > 0 else next_turn,
         step=GRANTED if stays else RELEASING,
         node=facts.node or placement.node,
-        devices=tuple(HeldDevice(uuid=uuid) for uuid in placement.uuids),
+        devices=tuple(HeldDevice(uuid=uuid) for uuid in placement.uuids) if here else (),
         reason="" if stays else "its Pod was found when the group was initialised",
         since=stamp,
     )

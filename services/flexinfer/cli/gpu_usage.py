@@ -42,6 +42,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, rename=_json_name, omit_de
     power_watts: int = 0
     utilisation: int = 0
     healthy: bool = True
+    mig: bool = False
+    processes_known: bool = True
     errors: tuple[str, ...] = ()
     holders: tuple[Holder, ...] = ()
 
@@ -95,6 +97,8 @@ def card_of(device: Device, models: Mapping[str, str]) -> Card:
         power_watts=device.power_watts,
         utilisation=device.utilisation,
         healthy=device.healthy,
+        mig=device.mig,
+        processes_known=device.processes_known,
         errors=device.errors,
         holders=tuple(_holders(device, models)),
     )

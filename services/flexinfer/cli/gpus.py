@@ -75,6 +75,7 @@ def _card(card: Card) -> Iterator[str]:
         f"{card.temperature} °C" if card.temperature else "",
         f"{card.power_watts} W",
         f"{card.utilisation} % busy",
+        "divided by MIG" if card.mig else "",
     ]
     shown = ", ".join(fact for fact in facts if fact)
     yield f"  {card.uuid[:_UUID_SHOWN]}  {card.name} ({card.architecture or card.vendor})  {shown}"
@@ -83,6 +84,8 @@ def _card(card: Card) -> Iterator[str]:
         return
     marks = _marks(card.holders)
     yield f"    [{bar(card, marks)}]  {card.used_mb} of {card.total_mb} MiB used, {card.free_mb} MiB free{_errors(card)}"
+    if not card.processes_known:
+        yield "     its driver does not say which processes use memory, and how much of it"
     for mark, holder in zip(marks, card.holders, strict=True):
         yield f"     {mark} {holder.memory_mb:>6} MiB  {_described(holder)}"
 

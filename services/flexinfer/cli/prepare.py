@@ -57,6 +57,14 @@ def check_simulation(state: Path, choices: Choices) -> None:
         raise CommandError(f"{state} was created without simulated GPUs: choose another folder with --state")
 
 
+def simulates(state: Path, choices: Choices) -> bool:
+    """Return whether an instance has the nodes of the file that was chosen, or none was. Raises InstanceError."""
+    if choices.simulation is None:
+        return True
+    simulation = files.saved(instances.load(state))
+    return simulation is not None and simulation.described.nodes == files.read(choices.simulation).nodes
+
+
 @contextlib.contextmanager
 def prepared(state: Path, choices: Choices, report: Callable[[str], None]) -> Iterator[Instance]:
     """Yield the instance with everything in place and its ports reserved. Raises InstanceError, CommandError."""

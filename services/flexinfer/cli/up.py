@@ -17,7 +17,7 @@ from pathlib import Path
 from flexinfer.api import conditions
 from flexinfer.cli.env import shell
 from flexinfer.cli.errors import CommandError
-from flexinfer.cli.prepare import Choices, built, check_simulation, prepared
+from flexinfer.cli.prepare import Choices, built, check_simulation, prepared, simulates
 from flexinfer.cli.services import HEALTHY, rows, table
 from flexinfer.cli.target import state_argument, state_of
 from flexinfer.local import instance as instances
@@ -71,19 +71,19 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError("`flexinfer up` needs Linux (pidfd, /proc, 127.0.0.0/8); elsewhere use a cluster")
     state = state_of(options)
     holder = instances.lock_holder(state)
-    if holder is not None:
-        return already(state, holder, detach=options.detach)
     choices = Choices(
         world=options.api,
         audit=options.audit,
         separate=options.separate,
         simulation=options.simulate_gpus,
     )
+    if holder is not None:
+        return already(state, holder, choices, detach=options.detach)
     if options.detach:
         return detached(state, choices)
     with instances.locked(state) as acquired:
         if not acquired:
-            return already(state, instances.lock_holder(state) or 0, detach=False)
+            return already(state, instances.lock_holder(state) or 0, choices, detach=False)
         report = (
             say if options.ready_descriptor is None else _silent
         )  # the process that started this one reported it
@@ -93,8 +93,14 @@ def run(options: argparse.Namespace) -> int:
             )
 
 
-def already(state: Path, holder: int, *, detach: bool) -> int:
+def already(state: Path, holder: int, choices: Choices, *, detach: bool) -> int:
     """Show what runs. Raises CommandError, except for --detach with everything ready, which is what it promises."""
+    check_simulation(state, choices)
+    if not simulates(state, choices):
+        raise CommandError(
+            f"FlexInfer is already running in {state} (process {holder}) with other nodes than those of {choices.simulation}: "
+            "stop it with `flexinfer down`, then start it with this file"
+        )
     current = asyncio.run(rows(instances.load(state)))
     print(f"FlexInfer is already running in {state} (process {holder}):")
     print("\n".join(table(current)))

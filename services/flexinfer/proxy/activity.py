@@ -65,10 +65,11 @@ class ActivityReporter:
         self._due.set()
 
     def _of(self, route: Route) -> _Activity:
-        uid = route.model.uid
-        if uid not in self._activities:
-            self._activities[uid] = _Activity(route)
-        return self._activities[uid]
+        """Return the activity of a route: a new one if the Model was taken for deleted, and has another route since."""
+        activity = self._activities.get(route.model.uid)
+        if activity is None or activity.route is not route:
+            activity = self._activities[route.model.uid] = _Activity(route)
+        return activity
 
     async def run(self) -> None:
         """Publish heartbeats and activity until cancelled."""

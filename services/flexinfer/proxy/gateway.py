@@ -55,7 +55,7 @@ class Gateway:
     def __init__(self, runtime: Runtime, view: ModelView, activity: ActivityReporter) -> None:
         self._runtime, self._view, self._activity = runtime, view, activity
         self.default_namespace = runtime.settings.default_namespace
-        self._wakes: set[str] = set()  # uids of the Models that wake hints are published for
+        self._wakes: set[Route] = set()  # whose wake hints are published
 
     @property
     def models(self) -> list[Model]:
@@ -156,8 +156,8 @@ class Gateway:
         return errors.not_ready_in_time(route.model, waited)
 
     def _ensure_wakes(self, route: Route) -> None:
-        if route.model.uid not in self._wakes:
-            self._wakes.add(route.model.uid)
+        if route not in self._wakes:
+            self._wakes.add(route)
             self._runtime.spawn_background(self._publish_wakes(route))
 
     async def _publish_wakes(self, route: Route) -> None:
@@ -170,7 +170,7 @@ class Gateway:
                 )
                 await self._runtime.sleep(WAKE_SECONDS)
         finally:
-            self._wakes.discard(meta.uid)
+            self._wakes.discard(route)
 
 
 def _served_name(model: Model) -> str:

@@ -63,10 +63,10 @@ class ModelTable:
         self.version = max(self.version, version)
         return self._put(model, answered=True)
 
-    def delete(self, key: str, uid: str) -> Change | None:
-        """Drop a Model if it has this uid; None if that changes nothing."""
+    def delete(self, key: str, uid: str, version: int = 0) -> Change | None:
+        """Drop a Model if it has this uid, or is older than a version at which there is none; None if that changes nothing."""
         current = self._models.get(key)
-        if current is None or current.uid != uid:
+        if current is None or (current.uid != uid and current.metadata.version >= version):
             return None
         del self._models[key]
         self._answered.discard(key)
@@ -96,7 +96,7 @@ class ModelTable:
                 version = min(version, _LARGEST_VERSION)
                 self.version = max(self.version, version)
                 self._stream(f"{namespace}/{name}", version)
-                return self.delete(f"{namespace}/{name}", uid)
+                return self.delete(f"{namespace}/{name}", uid, version)
             case _:
                 return None
 

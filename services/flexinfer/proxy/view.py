@@ -19,7 +19,7 @@ from flexinfer.proxy.breaker import UNLIMITED, Breaker
 from flexinfer.proxy.errors import RequestError
 from flexinfer.proxy.models import Change, ModelTable, version_of
 from flexinfer.runtime.kubernetes.api import MODELS, ApiError, NotFoundError
-from flexinfer.runtime.runtime import Disconnected, Runtime, Snapshot, subscriptions_of
+from flexinfer.runtime.runtime import Disconnected, Replaying, Runtime, Snapshot, subscriptions_of
 from flexinfer.state.observed import Observation
 
 log = logging.getLogger(__name__)
@@ -78,6 +78,7 @@ class ModelView:
         self.nats_available = False
         self._outages = 0  # counts beginnings and ends: what waits for one sees that it has passed
         self._routes: dict[str, Route] = {}  # uid -> its route
+        self._deleted: dict[str, Route] = {}  # uid -> its route before it was deleted
         self._confirmed = False
 
     def route(self, model: Model) -> Route:
@@ -116,6 +117,8 @@ class ModelView:
                 case Disconnected():
                     self._outages += 1
                     self._runtime.spawn_background(self._outage(self._outages))
+                case Replaying():
+                    pass  # what is known stays: requests of Models that are not ready are queued meanwhile
                 case Observation(event=events.EngineReady() as hint):
                     self._take_hint(hint)
                 case Observation(event=event):
@@ -211,17 +214,29 @@ class ModelView:
         if route is not None:
             route.delete()
             self._release_rejected(route)
+            self._deleted = {uid: r for uid, r in self._deleted.items() if r.breaker.busy}
+            self._deleted[model.uid] = route
 
     def _update(self, model: Model) -> None:
         route = self._routes.get(model.uid)
         was_ready = route is not None and bool(route.address)
         if route is None:
-            route = self._routes[model.uid] = Route(model)
+            route = self._routes[model.uid] = self._restored(model)
         else:
             route.update(model)
         if not route.address and (was_ready or routing.is_stopping(model)):
             self._on_unready(route)
         self._release_rejected(route)
+
+    def _restored(self, model: Model) -> Route:
+        """Return a route for a Model without one: that of before if it was not deleted after all, since its requests count."""
+        route = self._deleted.pop(model.uid, None)
+        if route is None or not route.breaker.busy:
+            return Route(model)
+        route.deleted = False
+        route.update(model)
+        self._on_unready(route)  # its traffic is published at once
+        return route
 
     def _release_rejected(self, route: Route) -> None:
         if self.rejection(route) is not None:

@@ -2,7 +2,8 @@
 
 Of each subject at most one publish is in flight; what changes meanwhile is published once, in its newest
 state, so a burst never queues up. A publish that is refused or unanswered makes the whole stream suspect, and
-the comparison that follows heals it.
+the comparison that follows heals it. Until one has succeeded there is no watermark: a stream of which a part is
+missing would be taken for all that there is, and its Models for deleted.
 """
 
 import asyncio
@@ -25,7 +26,9 @@ _WATERMARK_SECONDS = 5.0
 """A watermark is published this often without a change."""
 _QUIET_SECONDS = 0.1
 """It is published as soon as this long nothing was."""
-_SETTLE_SECONDS, _RETRY_SECONDS = 10.0, 0.25
+_RETRY_SECONDS = 0.25
+_REFUSALS = 2
+"""How often the same subjects are refused again before the watermark is published without them."""
 _FAILURES = (StaleWriteError, NatsUnavailableError)
 
 
@@ -69,12 +72,15 @@ class StatePublisher:
     ) -> None:
         self._runtime, self._stream, self._cache, self._tasks = runtime, stream, cache, tasks
         self._open = False
+        self._complete = False  # whether the stream has held everything since it was compared
         self._reached: Versions = {}
         self._in_flight: set[SubjectKey] = set()
         self._changed: set[SubjectKey] = set()  # while in flight
+        self._missing: set[SubjectKey] = set()  # what the comparison has still to try
+        self._failed: set[SubjectKey] = set()  # since the comparison began
+        self._repeats = 0  # how often the same subjects have failed in a row
         self._published = asyncio.Event()
-        self._settled = asyncio.Event()
-        self._settled.set()
+        self._tried = asyncio.Event()
 
     def enqueue(self, keys: Iterable[SubjectKey]) -> None:
         """Publish the state of these subjects."""
@@ -85,7 +91,6 @@ class StatePublisher:
                 self._changed.add(key)
                 continue
             self._in_flight.add(key)
-            self._settled.clear()
             self._tasks.create_task(self._publish_until_current(key))
 
     async def _publish_until_current(self, key: SubjectKey) -> None:
@@ -95,18 +100,26 @@ class StatePublisher:
                 await self._publish(key)
         except _FAILURES as failure:
             log.info("publish failed: %s; comparing the stream with the API", failure)
+            self._complete = False
+            self._failed.add(key)
             self._stream.mark_suspect()
         finally:
             self._changed.discard(key)
             self._in_flight.discard(key)
-            if not self._in_flight:
-                self._settled.set()
+            self._was_tried(key)
 
     async def _publish(self, key: SubjectKey) -> None:
         self._changed.discard(key)
         event = pending_event(self._cache, self._stream.held, key, self._reached)
         if event is not None and await self._stream.publish(event):
             self._published.set()
+        self._was_tried(key)
+
+    def _was_tried(self, key: SubjectKey) -> None:
+        """Note that a subject was tried once: one that never stops changing does not prolong a comparison."""
+        self._missing.discard(key)
+        if not self._missing:
+            self._tried.set()
 
     async def reconcile(self, synced: asyncio.Event) -> None:
         """Compare the synced cache with the stream, at intervals and when it is suspect; until cancelled."""
@@ -120,18 +133,33 @@ class StatePublisher:
                     await self._stream.suspect()
 
     async def _compare(self) -> None:
-        """Read back what the stream holds and publish what differs."""
+        """Read back what the stream holds and publish what differs, then the watermark."""
+        self._complete = False
         await self._stream.open()
         self._open = True
         self._reached = await self._versions_of_api()
         keys = differing(self._cache, self._stream.held, self._reached)
         if keys:
             log.info("the state stream differs from the API in %d subjects: publishing them", len(keys))
+        self._complete = await self._publish_all(keys)
+        if self._complete:
+            await self._publish_watermark()
+        if self._failed:
+            await self._runtime.sleep(_RETRY_SECONDS)
+
+    async def _publish_all(self, keys: set[SubjectKey]) -> bool:
+        """Publish what the stream lacks; returns whether it holds all that it can hold.
+
+        What it refuses again and again, while it holds others, is the refused subjects' own problem: too large, say.
+        """
+        former, self._failed, self._missing = self._failed, set(), set(keys)
+        self._tried.clear()
         self.enqueue(keys)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_SETTLE_SECONDS):
-                await self._settled.wait()
-        await self._publish_watermark()
+        if keys:
+            await self._tried.wait()
+        self._repeats = self._repeats + 1 if self._failed and self._failed == former else 0
+        holds_others = any(entry.body is not None for entry in self._stream.held.values())
+        return not self._failed or (self._repeats >= _REFUSALS and holds_others)
 
     def compare(self) -> None:
         """Compare the cache with the stream soon, although no interval is over."""
@@ -173,7 +201,7 @@ class StatePublisher:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_WATERMARK_SECONDS):
                     await self._quiet_after_publish()
-            if self._open:
+            if self._complete:
                 await self._publish_watermark()
 
     async def _quiet_after_publish(self) -> None:
@@ -188,5 +216,6 @@ class StatePublisher:
             await self._stream.watermark()
         except _FAILURES as failure:
             log.info("watermark not published: %s; comparing the stream with the API", failure)
+            self._complete = False
             self._stream.mark_suspect()
             await self._runtime.sleep(_RETRY_SECONDS)

@@ -21,7 +21,10 @@ class ModelObserved(Event, frozen=True, kw_only=True):
 
 
 class ModelDeleted(Event, frozen=True, kw_only=True):
-    """A Model was deleted; `version` is the resourceVersion of its deletion, or of a list without it."""
+    """A Model was deleted; `version` is the resourceVersion of its deletion, or of a list without it.
+
+    Whatever of its name is older is gone too; `uid` is empty if that of what readers held last is not known.
+    """
 
     namespace: str
     name: str
@@ -62,7 +65,10 @@ class GroupObserved(Event, frozen=True, kw_only=True):
 
 
 class GroupDeleted(Event, frozen=True, kw_only=True):
-    """A SharedGroup was deleted; `version` is the resourceVersion of its deletion, or of a list without it."""
+    """A SharedGroup was deleted; `version` is the resourceVersion of its deletion, or of a list without it.
+
+    Whatever of its name is older is gone too; `uid` is empty if that of what readers held last is not known.
+    """
 
     namespace: str
     name: str

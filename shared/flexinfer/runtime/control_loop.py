@@ -21,7 +21,7 @@ from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.controller import A, Controller, F, M, is_event, is_fact
 from flexinfer.runtime.kubernetes.api import ApiError, ConflictError, NotFoundError, UnavailableError
 from flexinfer.runtime.refetch import refetch, reread
-from flexinfer.runtime.runtime import Delivery, Disconnected, Runtime, Snapshot
+from flexinfer.runtime.runtime import Delivery, Disconnected, Replaying, Runtime, Snapshot
 from flexinfer.runtime.status_writer import write_status
 from flexinfer.runtime.work_queue import Attempt, WorkQueue
 from flexinfer.state.actions import RequeueAt, WriteStatus, written
@@ -136,7 +136,7 @@ class ControllerLoop(Generic[A, F, M]):
         match item:
             case Snapshot(observations=snapshot):
                 self._resync(snapshot)
-            case Disconnected():
+            case Disconnected() | Replaying():
                 self._state = msgspec.structs.replace(self._state, connected_since=None)
                 self._touch_all()
             case Observation(event=events.StatusChanged() as hint):

@@ -33,7 +33,11 @@ class Disconnected(msgspec.Struct, frozen=True):
     """NATS is not connected: the observed state is aging from here on."""
 
 
-Delivery: TypeAlias = Snapshot | Observation | Disconnected
+class Replaying(msgspec.Struct, frozen=True):
+    """NATS is connected, but a message may have been missed: nothing is heard until the next Snapshot."""
+
+
+Delivery: TypeAlias = Snapshot | Observation | Disconnected | Replaying
 
 
 class Subscriptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,8 +69,8 @@ class Bus(Protocol):
     def deliveries(self, subscriptions: Subscriptions) -> AsyncIterator[Delivery]:
         """Yield a Snapshot, then each observation.
 
-        Disconnected while NATS is; again a Snapshot whenever one may have been missed. Never ends and never
-        raises. A reader that is slow delays nothing but itself.
+        Disconnected while NATS is; Replaying, then again a Snapshot, whenever one may have been missed. Never ends
+        and never raises. A reader that is slow delays nothing but itself.
         """
         ...
 

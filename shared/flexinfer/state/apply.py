@@ -27,6 +27,8 @@ def apply_events(state: ObservedState, observations: Iterable[Observation]) -> O
 def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float) -> ObservedState:
     """Return the state of a replay, with newer replies of the API server and what no stream holds.
 
+    Telemetry is in the memory of NATS alone: a node's last sample stays, with its age, until the next one arrives.
+
     A Model that the replay holds in an older version than a reply told stays as the reply told it, unless the stream
     itself had delivered a newer one: then the API server was restored to an older state, which counts.
     """
@@ -38,6 +40,7 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
         changed_at=previous.changed_at,
         step_since=previous.step_since,
         wakes=previous.wakes,
+        gpus=previous.gpus,
         connected_since=now,
     )
     draft = Draft(start, previous=previous.models)
@@ -66,6 +69,7 @@ def _without_deleted(state: ObservedState) -> ObservedState:
         changed_at={uid: at for uid, at in state.changed_at.items() if uid in uids},
         wakes={key: wake for key, wake in state.wakes.items() if key in state.models},
         step_since={pair: since for pair, since in state.step_since.items() if pair[0] in state.groups},
+        gpus={node: sample for node, sample in state.gpus.items() if node in state.nodes},
     )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import msgspec
 
-from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import GRANTED, SharedGroup
 from flexinfer.events import events
@@ -21,9 +20,9 @@ from flexinfer.state.observed import (
     Observation,
     ObservedState,
     ProxyHeartbeat,
-    Sample,
     StepSince,
 )
+from flexinfer.state.precedence import covers, moved, newer_sample
 
 _DELETIONS_KEPT = 4096
 _PROXY_KEPT_SECONDS = 600.0
@@ -93,7 +92,7 @@ class Draft:
     def _apply_live(self, event: AnyEvent, at: float) -> None:
         match event:
             case events.GpusObserved(node=node):
-                self.gpus.write()[node] = Sample(event, at - max(0.0, event.age_seconds))
+                self.gpus.write()[node] = newer_sample(self.gpus.read().get(node), event, at)
             case events.ActivityObserved():
                 self._activity(event, at)
             case events.ProxyObserved():
@@ -196,7 +195,7 @@ class Draft:
         """Note when status or reason of each condition changed, by the reader's own clock."""
         recorded = self.changed_at.read().get(model.uid, {})
         changed = {
-            c.type: at for c in model.status.conditions if c.type not in recorded or _moved(previous, c)
+            c.type: at for c in model.status.conditions if c.type not in recorded or moved(previous, c)
         }
         if changed:
             self.changed_at.write()[model.uid] = {**recorded, **changed}
@@ -206,11 +205,13 @@ class Draft:
         if not reply:
             self._streamed(key, event.version)
         current = self.models.read().get(key)
-        if current is not None and current.uid == event.uid:
+        if current is not None and covers(event, current.uid, current.metadata.version):
             self._reindex(key, self._effective(key), None)
             for part in (self.models, self.assumed, self.wakes, self.activity):
                 part.drop(key)
-        self._note_deleted(event.uid, event.version)
+            self._note_deleted(current.uid, event.version)
+        if event.uid:
+            self._note_deleted(event.uid, event.version)
 
     def _note_deleted(self, uid: str, version: int) -> None:
         deleted = self.deleted_versions.write()
@@ -243,9 +244,10 @@ class Draft:
         if not reply:
             self._streamed(f"group/{key}", event.version)
         current = self.groups.read().get(key)
-        if current is not None and event.uid in ("", current.metadata.uid):
+        if current is not None and covers(event, current.metadata.uid, current.metadata.version):
             self._reindex_group(key, current, None)
             self.groups.drop(key)
+            self._note_deleted(current.metadata.uid, event.version)
         if event.uid:
             self._note_deleted(event.uid, event.version)
 
@@ -293,11 +295,3 @@ class Draft:
         proxies[proxy] = ProxyHeartbeat(at, final, since, *seen)
         for name in [name for name, one in proxies.items() if at - one.last > _PROXY_KEPT_SECONDS]:
             del proxies[name]
-
-
-def _moved(previous: Model | None, condition: Condition) -> bool:
-    """Tell whether status or reason of a condition is not as it was; not if nothing is known of before."""
-    if previous is None:
-        return False
-    before = previous.condition(condition.type)
-    return before is None or (before.status, before.reason) != (condition.status, condition.reason)

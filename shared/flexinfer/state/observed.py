@@ -98,7 +98,9 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     ] = {}  # uid of a deleted Model -> the version of its deletion, oldest first
     streamed_versions: Mapping[str, int] = {}  # key -> the version that the stream delivered last
     index: Mapping[tuple[str, str], frozenset[str]] = {}  # see `state.index`
-    connected_since: float | None = None  # since when NATS is connected; None while it is not
+    connected_since: float | None = (
+        None  # since when everything that NATS delivers is heard; None while it is not connected or read again
+    )
 
     def workload(self, model: Model) -> WorkloadObserved:
         """Return the Pods, Jobs and PVCs of a Model; empty if none were observed."""

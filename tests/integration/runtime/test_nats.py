@@ -17,6 +17,7 @@ from flexinfer.runtime.nats import connection
 from flexinfer.runtime.nats.state_reader import NatsBus
 from flexinfer.runtime.nats.state_writer import StaleWriteError, StateStream
 from flexinfer.runtime.runtime import Delivery, Disconnected, Snapshot, Subscriptions
+from flexinfer.state.observed import Observation
 from tests.builders import a_model
 from tests.nats import NatsServer, nats_server
 
@@ -46,7 +47,7 @@ async def until_snapshot(deliveries: AsyncIterator[Delivery], count: int) -> Sna
 
 def event_of(delivery: Delivery) -> AnyEvent:
     """Return the event of an observation."""
-    assert not isinstance(delivery, Snapshot | Disconnected)
+    assert isinstance(delivery, Observation)
     return delivery.event
 
 
@@ -69,7 +70,7 @@ async def test_a_reader_gets_a_snapshot_and_then_what_is_published(tmp_path: Pat
             await stream.publish(events.ModelDeleted(namespace="default", name="b", uid="uid-b"))
             async with asyncio.timeout(5):
                 delivery = await anext(deliveries)
-            assert not isinstance(delivery, Snapshot | Disconnected)
+            assert isinstance(delivery, Observation)
             assert isinstance(delivery.event, events.ModelDeleted)
 
 
@@ -125,9 +126,9 @@ async def test_deletions_expire_and_neither_old_nor_new_readers_miss_anything(tm
                 deletion = await anext(old)
                 await stream.publish(events.ModelObserved(model=a_model("a", version=4)))
                 change = await anext(old)
-            assert not isinstance(deletion, Snapshot | Disconnected)
+            assert isinstance(deletion, Observation)
             assert isinstance(deletion.event, events.ModelDeleted)
-            assert not isinstance(change, Snapshot | Disconnected)
+            assert isinstance(change, Observation)
 
 
 async def test_a_model_that_comes_back_after_its_deletion_expired_costs_one_comparison(
@@ -251,7 +252,7 @@ async def test_a_message_that_does_not_decode_becomes_a_dead_letter(tmp_path: Pa
             async with asyncio.timeout(5):
                 delivery = await anext(deliveries)
                 letter = await dead.next_msg()
-            assert not isinstance(delivery, Snapshot | Disconnected)
+            assert isinstance(delivery, Observation)
             assert isinstance(delivery.event, events.WakeRequested)
             assert letter.subject == "flexinfer.dead.wake.default.a"
 

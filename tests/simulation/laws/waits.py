@@ -1,9 +1,17 @@
-"""After the faults have ended, nothing waits past its deadline."""
+"""After the faults have ended, nothing waits past its deadline.
 
+An engine that was loading when it had to stop is not loading any more: Ready says what it was until it has stopped, or
+until that takes longer than a Pod may take to end. The deadline is then that of a stop, from the moment that it must.
+"""
+
+from collections.abc import Iterator
 from typing import Any
 
+from flexinfer.api import conditions, reasons
+from flexinfer.api.reasons import Reason
 from localkube.apiserver.watch_cache import Change
-from tests.simulation.laws.base import Law
+from tests.simulation.laws.base import Law, Object
+from tests.simulation.laws.facts import condition
 
 _SLACK = 6.0
 """For the control loop, a change of the leader, and the resync after a loss; in seconds."""
@@ -25,10 +33,8 @@ class Waits(Law):
                 self._waits.pop(change.old["metadata"]["uid"], None)
             return
         uid, deadlines = change.new["metadata"]["uid"], self.checker.deadlines
-        conditions = (change.new.get("status") or {}).get("conditions") or ()
-        reasons = {(c["type"], c["reason"]) for c in conditions}
-        previous = self._waits.get(uid, {})
-        self._waits[uid] = {wait: previous.get(wait, self.now) for wait in sorted(reasons & set(deadlines))}
+        waits, previous = set(_waits(change.new)), self._waits.get(uid, {})
+        self._waits[uid] = {wait: previous.get(wait, self.now) for wait in sorted(waits & set(deadlines))}
 
     def restarts(self) -> None:
         """Restart the time of every wait."""
@@ -43,3 +49,16 @@ class Waits(Law):
                 if waited > self.checker.deadlines[kind, reason] + _SLACK:
                     self.report(f"the Model {uid} has been {kind}/{reason} for {waited:.0f} s")
                     waits[kind, reason] = self.now
+
+
+def _waits(model: Object) -> Iterator[tuple[str, str]]:
+    """Yield the condition type and reason of each thing that a Model waits for."""
+    for said in (model.get("status") or {}).get("conditions") or ():
+        loads = said["type"] == conditions.READY and said["reason"] in reasons.LOADING
+        yield said["type"], Reason.STOPPING if loads and _must_stop(model) else said["reason"]
+
+
+def _must_stop(model: Object) -> bool:
+    """Tell whether the engine of a Model must not run: it is deleted, not wanted, or gives its device back."""
+    gates = [condition(model, kind).get("status") for kind in (conditions.WANTED, conditions.GRANTED)]
+    return "deletionTimestamp" in model["metadata"] or conditions.FALSE in gates

@@ -11,14 +11,25 @@ from flexinfer.api.model import BackendStatus, Gpu, Model, Placement, placed_dev
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, HeldDevice, SharedGroup, object_name
 from flexinfer.arbiter.effects import Create, Effect, Grant, Initialize
-from flexinfer.arbiter.perform import Telemetry, perform
+from flexinfer.arbiter.perform import perform
+from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
 from flexinfer.events.nodes import DeviceProcess
 from flexinfer.runtime.kubernetes.api import ConflictError
 from flexinfer.state.observed import ObservedState, Sample
 from tests.builders import NOW, a_group, a_holder, a_pod, a_state, running
 from tests.runtimes import a_runtime
-from tests.unit.arbiter.groups import IDLE, STOPPED_READY, WANTED, decided, held, member, process, sample
+from tests.unit.arbiter.groups import (
+    IDLE,
+    PLACED,
+    STOPPED_READY,
+    WANTED,
+    decided,
+    held,
+    member,
+    process,
+    sample,
+)
 from tests.unit.launcher.world import World
 
 DELETING: dict[str, Any] = {"deletion_timestamp": "2026-11-24T10:00:00Z"}
@@ -154,6 +165,26 @@ async def test_a_grant_is_the_next_turn_and_notes_what_is_in_use() -> None:
     assert (status.held_mb, status.budget_mb, status.node) == (4000, 24000, "a")
 
 
+async def test_nothing_is_granted_before_a_sample_that_may_still_come() -> None:
+    """A foreign process that was there before would count as the holder's, and block the group; a silent agent blocks no grant."""
+    world = a_world(member("a"), a_group(turn=7))
+    action, telemetry = effect(as_read(world, member("a"))), Telemetry()
+    telemetry.observe(ObservedState(connected_since=NOW), None)
+    await perform(a_runtime("arbiter", cluster=world, clock=lambda: NOW + 5), action, telemetry=telemetry)
+    assert not the_group(world).status.holders
+    await perform(a_runtime("arbiter", cluster=world, clock=lambda: NOW + 31), action, telemetry=telemetry)
+    assert the_group(world).status.holders
+
+
+async def test_a_turn_is_above_those_that_the_model_had_in_another_group() -> None:
+    """Its launcher takes no lower one than `status.backend` names: the Model would never start in the group it went to."""
+    seen = member("a", backend_status=BackendStatus(turn=35))
+    world = a_world(seen, a_group(turn=7))
+    await performed(world, effect(as_read(world, seen)))
+    [holder] = the_group(world).status.holders
+    assert (the_group(world).status.turn, holder.turn) == (36, 36)
+
+
 @pytest.mark.parametrize(
     "there",
     [
@@ -263,6 +294,15 @@ async def test_pods_whose_gate_is_open_hold_the_devices() -> None:
     assert (holder.model, holder.uid, holder.turn, holder.step) == ("a", "uid-a", 5, GRANTED)
     assert (holder.node, [device.uuid for device in holder.devices]) == ("a", ["GPU-1"])
     assert group.initialized
+
+
+async def test_a_pod_on_another_node_has_none_of_the_devices_of_the_placement() -> None:
+    """The Model went to the group, and to another node, while its engine ran: that node never reports these devices."""
+    world = a_world(a_group(initialized=False))
+    put_pod(world, "a", 5)
+    elsewhere = msgspec.structs.replace(PLACED, node="b")
+    [holder] = (await looked(world, member("a", placement=elsewhere))).status.holders
+    assert (holder.node, holder.devices) == ("a", ())
 
 
 @pytest.mark.parametrize(

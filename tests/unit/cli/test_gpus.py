@@ -88,6 +88,14 @@ def test_a_card_that_is_not_healthy_says_so_with_its_last_error() -> None:
     assert lines[2:] == ["    unhealthy: its memory is not known; last error: XID 79"]
 
 
+def test_a_card_whose_driver_tells_no_processes_says_so() -> None:
+    """Its memory is in use by nobody then."""
+    lines = list(table([of_tower(a_state(a_device(used=500, mig=True, processes_known=False)))]))
+    assert lines[1].endswith(", 0 % busy, divided by MIG")
+    assert lines[3] == "     its driver does not say which processes use memory, and how much of it"
+    assert lines[4] == "     ~    500 MiB  in use by no process that the driver lists"
+
+
 def test_a_node_without_cards_or_telemetry_says_why() -> None:
     """With what its device plugin offers nevertheless."""
     assert of_tower(a_state()).message == "no GPUs"

@@ -7,6 +7,7 @@ import pytest
 from flexinfer.cli.__main__ import main
 from flexinfer.cli.prepare import Choices
 from flexinfer.local import instance as instances
+from flexinfer.local.simulation import files
 
 HOMELAB = Path(__file__).resolve().parents[3] / "examples" / "simulated" / "homelab.yaml"
 
@@ -43,6 +44,23 @@ def test_a_folder_of_this_machine_does_not_become_a_simulation(
     instances.ensure(tmp_path)
     assert main(["up", "--state", str(tmp_path), "--simulate-gpus", str(HOMELAB), "--detach"]) == 1
     assert "was created without simulated GPUs: choose another folder with --state" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("running", "words"),
+    [
+        ("homelab.yaml", "nothing was started: it is already running"),
+        ("one-card.yaml", "with other nodes than those of"),
+    ],
+)
+def test_what_runs_with_other_nodes_is_not_taken_for_what_was_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], running: str, words: str
+) -> None:
+    """Also with --detach, to which a running instance is a success."""
+    files.save(instances.ensure(tmp_path), HOMELAB.with_name(running))
+    with instances.locked(tmp_path):
+        assert main(["up", "--state", str(tmp_path), "--simulate-gpus", str(HOMELAB), "--detach"]) == 1
+    assert words in capsys.readouterr().err
 
 
 def test_the_process_in_the_background_gets_the_same_choices() -> None:

@@ -200,3 +200,39 @@ def test_a_heartbeat_says_up_to_which_version_the_proxy_has_observed() -> None:
         assert [p.version for p in parts.published(events.ProxyObserved)] == [0, 12]
 
     with_parts(main)
+
+
+def test_a_model_that_was_taken_for_deleted_is_reported_again() -> None:
+    """A stream that lost its messages and was filled again: the Model is the same, its route another."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(scaled_to_zero())
+        request = parts.send()
+        await settle()
+        request.cancel()
+        await asyncio.sleep(2 * MIN_INTERVAL_SECONDS)
+        await parts.replay()
+        await parts.replay(scaled_to_zero())
+        parts.send()
+        await asyncio.sleep(HEARTBEAT_SECONDS + 1)
+        assert counts(parts)[-1] == (0, 1)
+
+    with_parts(main)
+
+
+def test_a_request_in_flight_counts_on_after_its_model_was_taken_for_deleted() -> None:
+    """Else its engine could be stopped as drained."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready())
+        request = parts.send(engine=never)
+        await settle()
+        await parts.replay()
+        await parts.replay(ready(version=9))
+        await asyncio.sleep(HEARTBEAT_SECONDS + 1)
+        assert counts(parts)[-1] == (1, 0)
+        request.cancel()
+        await asyncio.sleep(MIN_INTERVAL_SECONDS)
+        assert counts(parts)[-1] == (0, 0)
+
+    with_parts(main)

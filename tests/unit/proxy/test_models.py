@@ -179,6 +179,18 @@ def test_a_version_below_that_which_the_stream_delivered_before_counts() -> None
     assert table.observe(again) == Change(None, again)
 
 
+def test_a_deletion_takes_what_is_older_whatever_its_uid() -> None:
+    """The stream may never have held the last Model of a name, which an answer told of."""
+    for uid in ("first", ""):
+        table = ModelTable()
+        table.confirm(ready(uid="second", version=7))
+        gone = events.ModelDeleted(namespace="default", name="llama", uid=uid, version=6)
+        table.apply(gone)
+        assert table.models
+        table.apply(msgspec.structs.replace(gone, version=8))
+        assert not table.models
+
+
 def test_the_version_is_the_highest_that_was_observed() -> None:
     """Deletions count; a replay says it anew."""
     table = ModelTable()

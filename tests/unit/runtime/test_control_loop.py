@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
+import pytest
 
 from flexinfer.api.conditions import PLACED, Condition
 from flexinfer.api.model import Placement
@@ -22,7 +23,7 @@ from flexinfer.runtime.controller import (
     stateless,
 )
 from flexinfer.runtime.kubernetes.api import ConflictError, Kind, UnavailableError
-from flexinfer.runtime.runtime import Disconnected, Runtime, Snapshot, Subscriptions
+from flexinfer.runtime.runtime import Disconnected, Replaying, Runtime, Snapshot, Subscriptions
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import Observation, ObservedState
 from flexinfer.state.touched import touches_its_model
@@ -257,15 +258,16 @@ def test_a_replica_acts_as_soon_as_it_becomes_the_leader() -> None:
     assert run(main()).performed == [(0.3, "x")]
 
 
-def test_a_decision_knows_that_nats_is_disconnected() -> None:
-    """Silence is not idleness: the reaper must tell the two apart."""
+@pytest.mark.parametrize("interruption", [Disconnected(), Replaying()])
+def test_a_decision_knows_that_nothing_is_heard(interruption: Disconnected | Replaying) -> None:
+    """Silence is not idleness: the reaper must tell the two apart, also while the streams are read again."""
 
     async def main() -> Recorder:
         recorder, bus = Recorder(), ListBus()
         bus.queue.put_nowait(Snapshot([]))
         task = asyncio.create_task(run_controller(a_runtime(bus=bus), recorder.controller()))
         await asyncio.sleep(1)
-        bus.queue.put_nowait(Disconnected())
+        bus.queue.put_nowait(interruption)
         await asyncio.sleep(1)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

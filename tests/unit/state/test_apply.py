@@ -109,6 +109,29 @@ def test_a_replay_that_goes_back_tells_of_a_restored_api_server() -> None:
     assert state.models["default/llama"].metadata.version == 4
 
 
+def test_a_replay_keeps_the_last_sample_of_a_node_until_the_next_one() -> None:
+    """A restart of NATS empties its memory; the agent publishes again within seconds, and until then it is known what is in use."""
+    sample, node = (
+        events.GpusObserved(node="a", boot="b", sample=1),
+        events.NodeObserved(name="a", node=a_node("a")),
+    )
+    previous = applied(node, sample, events.GpusObserved(node="gone", boot="b", sample=1))
+    state = resync(previous, [Observation(node, NOW + 5)], NOW + 5)
+    assert dict(state.gpus) == {"a": previous.gpus["a"]}, "that of a node that is gone goes with it"
+    newer = msgspec.structs.replace(sample, sample=2)
+    state = resync(previous, [Observation(node, NOW + 5), Observation(newer, NOW + 4)], NOW + 5)
+    assert state.gpus["a"].observed.sample == 2
+
+
+def test_a_sample_that_is_heard_again_is_as_old_as_it_was() -> None:
+    """A replay after a step of the NATS server's clock does not know the ages of what it replays."""
+    sample = events.GpusObserved(node="a", boot="b", sample=1)
+    state = apply_events(applied(sample), [Observation(sample, NOW - 30)])
+    assert state.gpus["a"].at == NOW
+    other = msgspec.structs.replace(sample, boot="c")
+    assert apply_events(state, [Observation(other, NOW - 30)]).gpus["a"].at == NOW - 30
+
+
 def test_a_node_of_a_restored_api_server_counts() -> None:
     """The stream delivers its versions in their order."""
     newer, older = a_node(version=9, ready="Unknown"), a_node(version=4, ready="True")
@@ -179,6 +202,20 @@ def test_a_late_deletion_does_not_affect_a_newer_model_of_that_name() -> None:
     new = a_model(uid="new", version=9)
     gone = events.ModelDeleted(namespace="default", name="llama", uid="old", version=6)
     assert applied(events.ModelObserved(model=new), gone).models["default/llama"].uid == "new"
+
+
+def test_a_deletion_takes_what_is_older_whatever_its_uid() -> None:
+    """Whoever publishes that there is none may have seen another before, or not even know which."""
+    recreated = events.ModelObserved(model=a_model(uid="second", version=7))
+    for uid in ("first", ""):
+        gone = events.ModelDeleted(namespace="default", name="llama", uid=uid, version=8)
+        state = apply_events(applied(recreated, reply=True), [Observation(gone, NOW)])
+        assert not state.models
+        state = apply_events(state, [Observation(recreated, NOW, reply=True)])
+        assert not state.models, "a late reply brought it back"
+        older = msgspec.structs.replace(gone, version=6)
+        state = apply_events(applied(recreated, reply=True), [Observation(older, NOW)])
+        assert state.models["default/llama"].uid == "second"
 
 
 def test_a_newer_model_of_the_same_name_inherits_nothing() -> None:
@@ -259,6 +296,16 @@ def test_a_shared_group_that_was_deleted_is_absent() -> None:
     gone = events.GroupDeleted(namespace="default", name="card", uid="uid-group-card", version=9)
     state = apply_events(state, [Observation(gone, NOW), Observation(held, NOW, reply=True)])
     assert not (state.groups or state.holding or state.leaving or state.step_since)
+
+
+def test_a_deletion_of_a_former_shared_group_takes_what_is_older() -> None:
+    """It was made again and deleted again before anybody published it."""
+    held = events.GroupObserved(group=a_group(a_holder(), version=3))
+    gone = events.GroupDeleted(namespace="default", name="card", uid="former", version=4)
+    state = apply_events(
+        applied(held, reply=True), [Observation(gone, NOW), Observation(held, NOW, reply=True)]
+    )
+    assert not (state.groups or state.holding)
 
 
 def test_a_shared_group_of_a_restored_api_server_counts() -> None:

@@ -12,6 +12,7 @@ from flexinfer.events import codec, events, subjects
 from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import StateEvent
 from flexinfer.runtime.kubernetes.api import MODELS, Change, ConflictError, Kind, Listing, NotFoundError
+from flexinfer.runtime.nats.connection import NatsUnavailableError
 from flexinfer.runtime.nats.state_writer import StaleWriteError
 
 T = TypeVar("T")
@@ -143,6 +144,8 @@ class DictStream:
         self.held: dict[str, StreamEntry] = {}
         self.published: list[StateEvent] = []
         self.marks = 0
+        self.marked: list[set[str]] = []  # what was held at each watermark
+        self.refused: set[str] = set()  # subjects that are too large, say
         self.faults: list[Exception] = []
         self.gate: asyncio.Event | None = None
         self._sequence = 0
@@ -165,6 +168,8 @@ class DictStream:
         await asyncio.sleep(0)
         if self.faults:
             raise self.faults.pop(0)
+        if subject in self.refused:
+            raise NatsUnavailableError(f"{subject}: MaxPayloadError")
         if entry != self.store.get(subject):
             self.mark_suspect()
             raise StaleWriteError(subject)
@@ -174,8 +179,9 @@ class DictStream:
         return True
 
     async def watermark(self) -> None:
-        """Count."""
+        """Count, and note what is held."""
         self.marks += 1
+        self.marked.append({subject for subject, entry in self.held.items() if entry.body is not None})
 
     async def suspect(self) -> None:
         """Return once the stream is suspect."""

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -177,7 +178,19 @@ def _ticks() -> int:
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
 
-async def delete_other_nodes(client: Client, described: Description) -> None:
+class NodeClient(Protocol):
+    """What deletes Nodes."""
+
+    async def get(self, path: str, **query: str) -> Object:
+        """Return a list. Raises ApiError."""
+        ...
+
+    async def delete(self, path: str, *, uid: str) -> None:
+        """Delete an object of that uid. Raises ApiError."""
+        ...
+
+
+async def delete_other_nodes(client: NodeClient, described: Description) -> None:
     """Delete the Nodes of an earlier simulation that are described no more; retries until the API server has answered."""
     names = {node.name for node in described.nodes}
     while True:
@@ -192,7 +205,7 @@ async def delete_other_nodes(client: Client, described: Description) -> None:
             return
 
 
-async def _delete(client: Client, node: Object) -> None:
+async def _delete(client: NodeClient, node: Object) -> None:
     metadata = node["metadata"]
     await client.delete(f"{_NODES}/{metadata['name']}", uid=metadata["uid"])
     log.info("node %s is described no more and was deleted", metadata["name"])

@@ -24,7 +24,7 @@ from flexinfer.runtime.nats import codec
 from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, StreamError
 from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError, ServerClock
 from flexinfer.runtime.readiness import ProblemReporter, no_reporter
-from flexinfer.runtime.runtime import Delivery, Disconnected, Snapshot, Subscriptions
+from flexinfer.runtime.runtime import Delivery, Disconnected, Replaying, Snapshot, Subscriptions
 from flexinfer.state.apply import digest
 from flexinfer.state.observed import Observation
 
@@ -93,7 +93,7 @@ class NatsBus:
     async def deliveries(self, subscriptions: Subscriptions) -> AsyncIterator[Delivery]:
         """Yield a Snapshot, then what arrives.
 
-        Disconnected while NATS is unavailable; again a Snapshot if a message may be missing.
+        Disconnected while NATS is unavailable, Replaying if a message may be missing; then again a Snapshot.
         """
         back_off = _BACK_OFF_SECONDS
         while True:
@@ -109,8 +109,7 @@ class NatsBus:
             except _READ_ERRORS as error:
                 log.info("replaying the streams: %s", error)
                 self._report_problem("watermark", f"reading the state stream: {error}", self._matched_at)
-                if not self._connection.up:
-                    yield Disconnected()
+                yield Replaying() if self._connection.up else Disconnected()
             await asyncio.sleep(back_off)
             back_off = min(2 * back_off, _LONGEST_BACK_OFF_SECONDS)
 

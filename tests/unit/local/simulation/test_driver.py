@@ -12,10 +12,12 @@ from flexinfer.local import instance as instances
 from flexinfer.local.instance import Instance
 from flexinfer.local.ports import Ports
 from flexinfer.local.simulation import files
-from flexinfer.local.simulation.driver import DEFAULT_FOOTPRINT_MB, Driver
+from flexinfer.local.simulation.driver import DEFAULT_FOOTPRINT_MB, Driver, delete_other_nodes
 from flexinfer.local.simulation.engines import checkpoints_of
 from flexinfer.local.simulation.files import Simulation
+from localkube.kubelet.api_errors import UnavailableError
 from localkube.kubelet.checkpoint import CheckpointManager, ContainerRecord, PodRecord
+from localkube.kubelet.client import Object
 from localkube.process_identity import Identity, identify
 
 DESCRIBED = """
@@ -190,6 +192,35 @@ def test_a_file_that_cannot_be_used_changes_nothing_and_the_telemetry_says_so(
     os.utime(file, ns=(2, 2))
     driving.step()
     assert len(as_the_agent_sees_it(simulation)) == 2
+
+
+class Nodes:
+    """The Nodes of an API server whose first answer is an error."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = list(names)
+        self.failed = False
+
+    async def get(self, path: str, **query: str) -> Object:
+        """Return the Nodes of simulations."""
+        assert query == {"labelSelector": "flexinfer.ai/simulated"}
+        if not self.failed:
+            self.failed = True
+            raise UnavailableError("not yet")
+        return {"items": [{"metadata": {"name": name, "uid": f"uid-{name}"}} for name in self.names]}
+
+    async def delete(self, path: str, *, uid: str) -> None:
+        """Delete one."""
+        name = path.removeprefix("/api/v1/nodes/")
+        assert uid == f"uid-{name}"
+        self.names.remove(name)
+
+
+async def test_nodes_that_are_described_no_more_are_deleted(simulation: Instance) -> None:
+    """As soon as the API server answers: no Pod is bound to a node that never comes back."""
+    nodes = Nodes("tower", "former")
+    await delete_other_nodes(nodes, saved(simulation).described)
+    assert nodes.names == ["tower"]
 
 
 def test_an_instance_without_a_simulation_has_none(tmp_path: Path) -> None:

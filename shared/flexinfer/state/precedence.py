@@ -1,0 +1,30 @@
+"""Which of two facts about one thing counts: a deletion or the object, one sample or the other. Pure."""
+
+from flexinfer.api.conditions import Condition
+from flexinfer.api.model import Model
+from flexinfer.events import events
+from flexinfer.state.observed import Sample
+
+
+def covers(deletion: events.ModelDeleted | events.GroupDeleted, uid: str, version: int) -> bool:
+    """Tell whether an object was deleted: the one that a deletion names, and any of its name that is older.
+
+    Whoever says that there is none at a version need not have seen each that was there before it, nor what its uid was.
+    """
+    return uid == deletion.uid or version < deletion.version
+
+
+def moved(previous: Model | None, condition: Condition) -> bool:
+    """Tell whether status or reason of a condition is not as it was; not if nothing is known of before."""
+    if previous is None:
+        return False
+    before = previous.condition(condition.type)
+    return before is None or (before.status, before.reason) != (condition.status, condition.reason)
+
+
+def newer_sample(current: Sample | None, event: events.GpusObserved, at: float) -> Sample:
+    """Return a sample that arrived at a time; the same one again is as old as it was: a replay may not know its age."""
+    sample = Sample(event, at - max(0.0, event.age_seconds))
+    if current is None or (current.observed.boot, current.observed.sample) != (event.boot, event.sample):
+        return sample
+    return Sample(event, max(sample.at, current.at))
