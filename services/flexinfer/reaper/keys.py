@@ -29,21 +29,12 @@ def touched_by(_state: ObservedState, fact: Fact) -> Iterable[str]:
 
 
 def _queued_behind(before: Model | None, after: Model | None, state: ObservedState) -> Iterator[str]:
-    """Yield the Models whose initial start waits on the nodes of a Model whose own start began or ended.
-
-    One whose Wanted is not written yet waits too, although no condition says so.
-    """
+    """Yield the Models whose initial start waits on the nodes of a Model whose own start began or ended."""
     if _start(before) == _start(after):
         return
     queued = state.with_reason(conditions.WANTED, Reason.FIRST_START_QUEUED)
     for node in {model.assigned_node for model in (before, after) if model is not None}:
-        yield from (
-            key for key in state.on_node(node) if key in queued or _is_undecided(state.effective(key))
-        )
-
-
-def _is_undecided(model: Model | None) -> bool:
-    return model is not None and model.condition(conditions.WANTED) is None
+        yield from (key for key in queued if key in state.on_node(node))
 
 
 def _start(model: Model | None) -> tuple[object, ...] | None:
