@@ -63,14 +63,14 @@ def cached(instance: Instance) -> dict[str, str]:
 
 
 def test_a_gated_model_says_so_within_seconds_and_recovers_by_itself(instance: Instance, hub: Hub) -> None:
-    """The whole way: StorageClass, PVC, Job, reason, retry, progress, engine."""
-    hub.gated = True
+    """The whole way: StorageClass, PVC, Job, reason, token, retry, progress, engine; the token is in no object (X10)."""
+    hub.gated, hub.token = True, "hf_canary"
     instance.kubectl("apply", "-f", "-", stdin=json.dumps(MODEL))
     instance.until("hub", 'jsonpath={.status.conditions[?(@.type=="Cached")].reason}=GatedRepository', 60)
     assert "Secret hf-token" in cached(instance)["message"]
     assert "flexinfer-local (default)" in instance.kubectl("get", "sc")
     hub.hold_after(20 * 2**20)
-    hub.gated = False
+    instance.kubectl("create", "secret", "generic", "hf-token", "--from-literal=HF_TOKEN=hf_canary")
     instance.until("hub", 'jsonpath={.status.conditions[?(@.type=="Cached")].reason}=Fetching', 120)
     assert cached(instance)["progress"].endswith("of 98 MB") or "% of 98 MB" in cached(instance)["progress"]
     hub.release()
@@ -81,6 +81,11 @@ def test_a_gated_model_says_so_within_seconds_and_recovers_by_itself(instance: I
         instance.kubectl("get", "pvc", "hub-cache", "-o", "jsonpath={.spec.storageClassName}")
         == "flexinfer-local"
     )
+
+
+def test_the_token_is_in_no_object(instance: Instance) -> None:
+    """X10: nor in an Event."""
+    assert "hf_canary" not in instance.kubectl("get", "mdl,pod,job,events", "-o", "yaml")
 
 
 def test_a_model_that_is_made_again_reuses_its_weights(instance: Instance, hub: Hub) -> None:

@@ -151,7 +151,11 @@ def _pod_spec(model: Model, backend: Backend, location: Location, settings: Laun
         **pod.where(model),
         **({"initContainers": init_containers} if init_containers else {}),
         "containers": [_container(model, backend, location, settings)],
-        "volumes": [*pod.volumes(location), *_shared_memory(backend)],
+        "volumes": [
+            *pod.volumes(location),
+            *(pod.fetch_volumes() if init_containers else []),
+            *_shared_memory(backend),
+        ],
         "securityContext": pod.security(root=backend.needs_root(serving(model, location.path).vendor)),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,

@@ -52,7 +52,7 @@ def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
                 "spec": {
                     **pod.where(model),
                     "containers": [container],
-                    "volumes": pod.volumes(plan.location),
+                    "volumes": [*pod.volumes(plan.location), *([] if check else pod.fetch_volumes())],
                     "securityContext": pod.security(root=plan.root, writes=not check),
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,

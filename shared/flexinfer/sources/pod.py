@@ -25,6 +25,7 @@ from flexinfer.sources.base import MOUNT, Location, Volume
 Json = dict[str, Any]
 WEIGHTS = "weights"
 TOKEN_SECRET, TOKEN_KEY = "hf-token", "HF_TOKEN"
+_TOKEN, _TOKEN_MOUNT = "hub-token", "/var/run/secrets/flexinfer.ai/hub"
 REPORT_PATH = "/dev/termination-log"
 TOLERATIONS: tuple[Json, ...] = (
     {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
@@ -140,12 +141,20 @@ def fetch_container(model: Model, location: Location, image: str, hub: Hub) -> J
         "args": ["--files", selection, "--into", location.path, "--progress-port", str(PROGRESS_PORT)],
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
         "env": _environment(hub),
-        "volumeMounts": mounts(location, writable=True),
+        "volumeMounts": [
+            *mounts(location, writable=True),
+            {"name": _TOKEN, "mountPath": _TOKEN_MOUNT, "readOnly": True},
+        ],
         "terminationMessagePath": REPORT_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": _fetch_resources(location),
         "securityContext": dict(HARDENED),
     }
+
+
+def fetch_volumes() -> list[Json]:
+    """Return the volumes that a download needs besides the weights': the token, as a file, if the namespace has one."""
+    return [{"name": _TOKEN, "secret": {"secretName": TOKEN_SECRET, "optional": True, "defaultMode": 0o444}}]
 
 
 def _fetch_resources(location: Location) -> Json:
@@ -157,10 +166,9 @@ def _fetch_resources(location: Location) -> Json:
 
 
 def _environment(hub: Hub) -> list[Json]:
-    secret = {"name": TOKEN_SECRET, "key": TOKEN_KEY, "optional": True}
     variables: list[Json] = [
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-        {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}},
+        {"name": "HF_TOKEN_PATH", "value": f"{_TOKEN_MOUNT}/{TOKEN_KEY}"},
         {"name": "HF_HUB_DISABLE_XET", "value": "1"},
         {"name": "HF_HUB_DISABLE_TELEMETRY", "value": "1"},
         {"name": "HF_HUB_DISABLE_PROGRESS_BARS", "value": "1"},

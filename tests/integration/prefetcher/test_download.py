@@ -139,10 +139,14 @@ def test_a_gated_repository_is_refused_without_its_token_and_served_with_it(hub:
     assert (code, report["reason"]) == (1, Reason.GATED_REPOSITORY)
     assert "without a token. Remedy: " in report["message"]
     assert "Secret hf-token" in report["message"]
-    code, report = downloaded(hub, tmp_path / "m" / "one", variables={"HF_TOKEN": "hf_wrong"})
+    token = tmp_path / "HF_TOKEN"
+    token.write_text("hf_wrong\n")
+    variables = {"HF_TOKEN_PATH": str(token)}
+    code, report = downloaded(hub, tmp_path / "m" / "one", variables=variables)
     assert "with the token of the Secret hf-token" in report["message"]
     assert "hf_wrong" not in report["message"]
-    assert downloaded(hub, tmp_path / "m" / "one", variables={"HF_TOKEN": "hf_canary"})[0] == 0
+    token.write_text("hf_canary\n")
+    assert downloaded(hub, tmp_path / "m" / "one", variables=variables)[0] == 0
     assert {place for place, _ in hub.tokens} == {"hub"}
 
 

@@ -93,6 +93,17 @@ def test_a_download_reaches_the_hub_as_the_settings_say() -> None:
     assert "NO_PROXY" not in variables
 
 
+def test_the_token_of_the_hub_is_a_file_and_never_a_variable() -> None:
+    """X10: a variable is in every dump of the process; the engine never sees either."""
+    model = a_model(source="HF://a/b", config={"ggufFile": "x.gguf"})
+    spec = job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]
+    assert [v["secret"]["secretName"] for v in spec["volumes"] if "secret" in v] == ["hf-token"]
+    assert "secretKeyRef" not in str(spec)
+    engine = template(model, LaunchSettings())
+    assert engine is not None
+    assert "hf-token" not in str(engine.spec)
+
+
 def test_a_quota_admits_a_download() -> None:
     """It has limits; what it writes to memory would count against one of memory."""
     for strategy, limits in (

@@ -3,7 +3,6 @@
 Everything here blocks, and goes through huggingface_hub: its token, its endpoint, its proxy and certificates.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -198,7 +197,7 @@ def _no_repository(repository: str) -> str:
 
 
 def _token() -> str:
-    return "with the token of the Secret hf-token" if os.environ.get("HF_TOKEN") else "without a token"
+    return "with the token of the Secret hf-token" if hub.get_token() else "without a token"
 
 
 def _of_status(repository: str, error: errors.HfHubHTTPError) -> DownloadError:
