@@ -88,10 +88,10 @@ def test_get_prints_the_columns_of_the_crd(server: ApiServer, kubectl: Kubectl) 
     kubectl("create -f -", MODEL)
     set_status(server, kubectl.namespace, phase="Ready", conditions=ready())
     header, row = columns(kubectl("get mdl"))
-    assert header == ["NAME", "PHASE", "READY", "REASON", "BACKEND", "NODE", "AGE"]
+    assert header == ["NAME", "PHASE", "READY", "REASON", "BACKEND", "NODE", "CACHE", "AGE"]
     assert row[:5] == ["smollm2", "Ready", "True", "Up", "llamacpp"]
     wide = columns(kubectl("get ai -o wide"))
-    assert wide[0][6:] == ["AGE", "SHARED", "PRIORITY", "POSITION", "ENDPOINT", "SOURCE"]
+    assert wide[0][6:] == ["CACHE", "AGE", "SHARED", "PRIORITY", "POSITION", "ENDPOINT", "SOURCE"]
 
 
 def test_get_prints_the_object_in_other_formats(kubectl: Kubectl) -> None:

@@ -69,7 +69,9 @@ FULL_STATUS: Object = {
         "revision": "main",
         "bytes": 1,
         "totalBytes": 2**40,
+        "bytesPerSecond": 10**9,
         "etaSeconds": 0,
+        "progress": "37% of 4.9 GB, 2m left",
         "message": "whole",
     },
     "endpoint": "http://flexinfer-proxy.flexinfer-system.svc/model/default/llama/v1",
@@ -152,6 +154,7 @@ def test_prints_the_columns_that_are_promised() -> None:
         "REASON",
         "BACKEND",
         "NODE",
+        "CACHE",
         "AGE",
     ]
     assert [column["name"].upper() for column in columns if column.get("priority")] == [

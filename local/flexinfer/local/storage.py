@@ -1,4 +1,4 @@
-"""The local StorageClass, whose PVCs are folders of a node, and the PVC that every instance starts with."""
+"""The local StorageClass, the default, whose PVCs are folders of a node, and the PVC that every instance starts with."""
 
 from typing import Any, Final
 
@@ -7,7 +7,10 @@ PROVISIONER: Final = "flexinfer.ai/local"
 CLASS: Final[dict[str, Any]] = {
     "apiVersion": "storage.k8s.io/v1",
     "kind": "StorageClass",
-    "metadata": {"name": STORAGE_CLASS},
+    "metadata": {
+        "name": STORAGE_CLASS,
+        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+    },
     "provisioner": PROVISIONER,
     "reclaimPolicy": "Retain",
     "volumeBindingMode": "WaitForFirstConsumer",

@@ -14,6 +14,7 @@ from localkube.apiserver.builtin_strategy import (
     default_pod,
     default_secret,
     immutable,
+    validate_claim,
     validate_event,
     validate_pod_update,
 )
@@ -130,7 +131,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
     define(
         _core_v1("persistentvolumeclaims", "PersistentVolumeClaim", "pvc", subresources=_STATUS),
         builtin_schemas.PERSISTENT_VOLUME_CLAIM,
-        validate=immutable("spec.accessModes", "spec.volumeMode", "spec.selector", "spec.storageClassName"),
+        validate=validate_claim,
     ),
     define(
         _core_v1("persistentvolumes", "PersistentVolume", "pv", namespaced=False, subresources=_STATUS),

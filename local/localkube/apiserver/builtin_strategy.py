@@ -45,6 +45,14 @@ def immutable(*paths: str) -> Callable[[Object, Object | None], Iterable[Cause]]
     return validate
 
 
+def validate_claim(new: Object, old: Object | None) -> Iterable[Cause]:
+    """Yield an error if a PVC's spec changes: its class may be set once, when it was created without one."""
+    fields = ["spec.accessModes", "spec.volumeMode", "spec.selector"]
+    if (old or {}).get("spec", {}).get("storageClassName") is not None:
+        fields.append("spec.storageClassName")
+    yield from immutable(*fields)(new, old)
+
+
 def _at(obj: Any, names: Iterable[str]) -> Any:
     for name in names:
         obj = obj.get(name) if isinstance(obj, dict) else None

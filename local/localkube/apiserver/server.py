@@ -27,6 +27,7 @@ from localkube.apiserver.store import Store
 from localkube.apiserver.tables import ResponseTransformer
 from localkube.controllers.content_deletion import CRDFinalizer, NamespaceController
 from localkube.controllers.crd_establishing import EstablishingController
+from localkube.controllers.default_storage_class import DefaultStorageClassController
 from localkube.controllers.event_expiry import EventExpiry
 from localkube.controllers.garbage_collector import GarbageCollector
 from localkube.controllers.jobs import JobController
@@ -130,6 +131,7 @@ def controllers(store: Store) -> Sequence[Controller]:
         CRDFinalizer(store),
         GarbageCollector(store),
         JobController(store, _now),
+        DefaultStorageClassController(store),
         PersistentVolumeController(store),
         Scheduler(store, _now),
         EventExpiry(store, _now),

@@ -12,7 +12,7 @@ from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import Device
 from flexinfer.events.workload import JobFacts, PodFacts
 
-_RAW_LIMIT = 160
+_RAW_LIMIT, _BAR = 160, 20
 _READINESS = {conditions.TRUE: "ready", conditions.FALSE: "not ready"}
 
 
@@ -104,8 +104,24 @@ def _hint(event: AnyEvent) -> str:
             return f"{event.namespace}/{event.name}: status written by the {event.owner} (version {event.version})"
         case events.EngineReady(namespace=namespace, name=name):
             return f"{namespace}/{name}: engine ready"
+        case events.DownloadObserved():
+            return f"{event.namespace}/{event.name}: {_download(event)}"
         case _:
             return type(event).__name__
+
+
+def _download(event: events.DownloadObserved) -> str:
+    percent = 100 * event.bytes // max(1, event.total_bytes)
+    return (
+        f"download {bar(event.bytes, event.total_bytes)} {percent}% of {event.total_bytes / 1e9:,.2f} GB, "
+        f"{event.bytes_per_second / 1e6:,.1f} MB/s, {event.file}"
+    )
+
+
+def bar(done: int, total: int) -> str:
+    """Return a bar of 20 characters."""
+    filled = min(_BAR, _BAR * done // max(1, total))
+    return f"[{'#' * filled}{'.' * (_BAR - filled)}]"
 
 
 def history(event: events.HistoryRecorded) -> str:

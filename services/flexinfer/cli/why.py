@@ -17,7 +17,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.services import OWNERS
 from flexinfer.api.sharedgroup import SharedGroup, object_name
 from flexinfer.cli.errors import CommandError
-from flexinfer.cli.sentences import held, summary
+from flexinfer.cli.sentences import bar, held, summary
 from flexinfer.cli.target import instance_of, state_argument
 from flexinfer.local.instance import InstanceError
 from flexinfer.runtime.kubernetes import client
@@ -83,9 +83,19 @@ def answer(model: Model, group: SharedGroup | None = None) -> Iterator[str]:
     width = max((len(condition.reason) for condition in current if condition), default=0)
     for kind, condition in zip(conditions.CONDITIONS, current, strict=True):
         yield f"  {_line(kind, condition, model, width)}"
+        if kind == conditions.CACHED and condition is not None and not condition.true:
+            yield from _progress(model)
     if group is not None:
         yield f"  Group {group.name}: {one_line(held(group))}"
     yield f"Next: {next_step(model)}"
+
+
+def _progress(model: Model) -> Iterator[str]:
+    """Yield how far a download is, if one runs."""
+    cache = model.status.cache
+    if cache is not None and cache.total_bytes and cache.bytes < cache.total_bytes:
+        rate = f", {cache.bytes_per_second / 1e6:,.1f} MB/s" if cache.bytes_per_second else ""
+        yield f"    {bar(cache.bytes, cache.total_bytes)} {one_line(cache.progress)}{rate}"
 
 
 def _line(kind: str, condition: Condition | None, model: Model, width: int) -> str:

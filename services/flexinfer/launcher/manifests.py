@@ -41,7 +41,7 @@ class LaunchSettings(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 30.0
     loading_seconds: float = 600.0
     image: str = ""
-    hf_endpoint: str = ""
+    hub: pod.Hub = pod.Hub()
     images: Mapping[str, str] = {}
     """Overrides of images: `vllm_amd` -> image."""
 
@@ -151,7 +151,11 @@ def _pod_spec(model: Model, backend: Backend, location: Location, settings: Laun
         **pod.where(model),
         **({"initContainers": init_containers} if init_containers else {}),
         "containers": [_container(model, backend, location, settings)],
-        "volumes": [*pod.volumes(location), *_shared_memory(backend)],
+        "volumes": [
+            *pod.volumes(location),
+            *(pod.fetch_volumes() if init_containers else []),
+            *_shared_memory(backend),
+        ],
         "securityContext": pod.security(root=backend.needs_root(serving(model, location.path).vendor)),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -166,7 +170,7 @@ def _init_containers(model: Model, location: Location, settings: LaunchSettings)
     """Return the container that downloads the weights, where no volume keeps them between two starts."""
     if not location.fetched or location.volume is Volume.CLAIM:
         return []
-    return [pod.fetch_container(model, location, settings.image, settings.hf_endpoint)]
+    return [pod.fetch_container(model, location, settings.image, settings.hub)]
 
 
 def _container(model: Model, backend: Backend, location: Location, settings: LaunchSettings) -> Json:

@@ -1,7 +1,7 @@
 """What of the settings concerns a start."""
 
 from flexinfer.launcher.manifests import LaunchSettings
-from flexinfer.runtime.settings import Settings
+from flexinfer.runtime.settings import Settings, hub_of
 
 
 def settings_of(settings: Settings) -> LaunchSettings:
@@ -12,6 +12,6 @@ def settings_of(settings: Settings) -> LaunchSettings:
         drain_seconds=settings.drain_seconds,
         loading_seconds=settings.loading_seconds,
         image=settings.image,
-        hf_endpoint=settings.hf_endpoint,
+        hub=hub_of(settings),
         images=settings.images,
     )

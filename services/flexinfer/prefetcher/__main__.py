@@ -6,26 +6,31 @@ from flexinfer.api.services import SERVICES
 from flexinfer.prefetcher.decide import DeleteJob, EnsureJob, decide, write_of
 from flexinfer.prefetcher.memory import Fact, Memory, forget, remember
 from flexinfer.prefetcher.perform import perform, settings_of
+from flexinfer.prefetcher.progress import Ask, ProgressReader, ask_http
 from flexinfer.prefetcher.slots import touched, touched_by
-from flexinfer.runtime.controller import Controller
+from flexinfer.runtime.controller import Controller, model_keys
 from flexinfer.runtime.process import run_all, runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
 
 
-def controller(settings: Settings) -> Controller[EnsureJob | DeleteJob, Fact, Memory]:
-    """Return the prefetcher's controller."""
+def controller(settings: Settings, ask: Ask = ask_http) -> Controller[EnsureJob | DeleteJob, Fact, Memory]:
+    """Return the prefetcher's controller; `ask` reads the progress of downloads."""
+    reader = ProgressReader(ask)
     return Controller(
         name="prefetcher",
         decide=functools.partial(decide, settings=settings_of(settings)),
         perform=perform,
         status_write=write_of,
-        touched=touched,
+        touched=lambda before, after, event: reader.touch(touched(before, after, event)),
         touched_by=touched_by,
+        keys=lambda state: reader.touch(model_keys(state)),
         remember=remember,
         forget=forget,
         subscriptions=subscriptions_of(SERVICES["prefetcher"]),
         memory=Memory(),
+        observe=reader.observe,
+        companions=(reader.watch,),
     )
 
 

@@ -1,6 +1,6 @@
-"""`python -m flexinfer.prefetcher.check PATH`: check that a path has data, with the engine's mounts.
+"""`python -m flexinfer.prefetcher.check PATH [FILE...]`: check that a path has data and files can be loaded, with the engine's mounts.
 
-Runs inside a Job. Imports nothing but the standard library, so that it takes little more than a process
+Runs inside a Job. Imports nothing but the standard library and `gguf`, so that it takes little more than a process
 start. The last line of its output, which is also the termination message, is a JSON object that
 `report.JobReport` describes.
 """
@@ -9,9 +9,11 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
+
+from flexinfer.prefetcher import gguf
 
 REPORT = "/dev/termination-log"
 NOT_FOUND = 3
@@ -19,20 +21,63 @@ NOT_FOUND = 3
 MOUNTS_VARIABLE = "FLEXINFER_MOUNTS"
 """Set on the local node, where a process has no mounts: a JSON object of mount path -> path on the host."""
 
+_WEIGHTS, _LARGEST_POINTER, _SHOWN = (".gguf", ".safetensors", ".bin"), 1024, 5
+
 Report: TypeAlias = dict[str, str | int | float]
 
 
-def check_path(path: Path) -> Report:
-    """Return the size of a file or folder in bytes, or why there is none; what is empty counts as missing."""
+def check_path(path: Path, files: Sequence[Path] = ()) -> Report:
+    """Return the size of a file or folder in bytes, or why there is none; what is empty counts as missing.
+
+    `files` must be there too, beside or below the path. A file that no engine can load is named: one of `files`, the path
+    itself, or a git-lfs pointer in the folder.
+    """
     try:
         size = path.stat().st_size if path.is_file() else sum(_sizes(path))
+        if not size:
+            return {"reason": "SourceNotFound", "message": f"{path} does not exist or is empty"}
+        return (
+            _missing(files)
+            or _unloadable([*dict.fromkeys([*_suspects(path), *files])])
+            or {"found": True, "bytes": size}
+        )
     except FileNotFoundError:
-        size = 0
-    except OSError as error:
-        return {"reason": "Unreadable", "message": f"{path} cannot be read: {error.strerror}"}
-    if not size:
         return {"reason": "SourceNotFound", "message": f"{path} does not exist or is empty"}
-    return {"found": True, "bytes": size}
+    except OSError as error:
+        return {
+            "reason": "Unreadable",
+            "message": f"{error.filename or path} cannot be read: {error.strerror}",
+        }
+
+
+def _missing(files: Sequence[Path]) -> Report:
+    missing = [path for path in files if not path.is_file()]
+    if not missing:
+        return {}
+    shown, more = ", ".join(map(str, missing[:_SHOWN])), len(missing) - _SHOWN
+    others = f" and {more} more" if more > 0 else ""
+    message = f"{shown}{others} does not exist ({len(missing)} of {len(files)} files are missing)"
+    remedy = "add what is missing, or correct spec.source or spec.config"
+    return {"reason": "FileNotFound", "message": f"{message}. Remedy: {remedy}"}
+
+
+def _unloadable(files: Sequence[Path]) -> Report:
+    faults = (gguf.fault(path) for path in files)
+    fault = next((fault for fault in faults if fault), "")
+    remedy = "put the complete file in its place (for a pointer: git lfs pull)"
+    return {"reason": "IncompleteFile", "message": f"{fault}. Remedy: {remedy}"} if fault else {}
+
+
+def _suspects(path: Path) -> list[Path]:
+    """Return the file itself; of a folder, those that are as small as a git-lfs pointer is."""
+    if path.is_file():
+        return [path]
+    return [
+        Path(root) / name
+        for root, _, names in os.walk(path)
+        for name in names
+        if name.endswith(_WEIGHTS) and (Path(root) / name).stat().st_size <= _LARGEST_POINTER
+    ]
 
 
 def _sizes(folder: Path) -> list[int]:
@@ -59,10 +104,11 @@ def write_report(report: Report, environment: Mapping[str, str] = os.environ) ->
 
 def main(arguments: list[str]) -> int:
     """Check, write the report, and return the exit code."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m flexinfer.prefetcher.check PATH\n")
+    if not arguments:
+        sys.stderr.write("usage: python -m flexinfer.prefetcher.check PATH [FILE...]\n")
         return 2
-    report = check_path(Path(arguments[0]))
+    path, *files = map(Path, arguments)
+    report = check_path(path, files)
     write_report(report)
     if "found" in report:
         return 0

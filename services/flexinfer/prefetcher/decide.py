@@ -6,10 +6,11 @@ For each Model, the first that applies:
   (3) the Job of these inputs has verified the weights before: True, as recorded in status.cache;
   (4) the Model has no node: False, waiting for Placed;
   (5) there is no Job of these inputs: create it, unless that failed a moment ago or too many run on the node;
-  (6) as the Job says: running, complete, not found, or failed and retried.
+  (6) as the Job says: running, complete, or failed and created again: with back-off, and at once after a request
+      or a change of the spec. While it looks again for what cannot be there, the condition stays as it is.
 A condition that is True is revoked only by other inputs or a deleted PVC, never by a closed gate. What this
-module does not do: choosing the Job (`plan`), its manifest (`jobs`) and the download itself (`fetch`,
-inside the Job).
+module does not do: choosing the Job (`plan`), its manifest (`jobs`), when it is created again (`retry`) and the
+download itself (`download`, inside the Job).
 """
 
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from flexinfer.prefetcher import messages, status
 from flexinfer.prefetcher.memory import Memory
 from flexinfer.prefetcher.plan import CHECK, FETCH, Plan, PrefetchSettings, plan_of
 from flexinfer.prefetcher.report import failure_cause, report_of
+from flexinfer.prefetcher.retry import Retry, keeps_failure, retry_of
 from flexinfer.prefetcher.slots import MOST_CHECKS, has_slot
 from flexinfer.sources import Volume
 from flexinfer.state import actions
@@ -42,6 +44,8 @@ class EnsureJob(msgspec.Struct, frozen=True, kw_only=True):
     model: Model
     digest: str = ""
     kind: str = CHECK
+    keeps: bool = False
+    """Whether the condition stays as it is: a failure that is looked at again."""
 
     @property
     def key(self) -> str:
@@ -51,7 +55,7 @@ class EnsureJob(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def write(self) -> WriteStatus | None:
         """The status that a new check writes: it takes its slot from the moment of the decision."""
-        if self.kind != CHECK or not self.digest:
+        if self.kind != CHECK or not self.digest or self.keeps:
             return None
         condition = status.false(self.model, Reason.CHECKING, "")
         return WriteStatus(
@@ -135,7 +139,7 @@ def _as_recorded(model: Model, plan: Plan) -> Iterator[Action]:
     cached, cache = model.condition(conditions.CACHED), _cache(model)
     if cached is not None:
         condition = status.true(model, cached.reason, cached.message)
-        progress = status.JobProgress(phase=cache.job_phase, revision=cache.revision, size=cache.bytes)
+        progress = status.whole(cache.job_phase, cache.revision, cache.bytes)
         yield from status.write(model, plan, condition, progress)
 
 
@@ -148,12 +152,20 @@ def _by_job(model: Model, plan: Plan, state: ObservedState, memory: Memory, now:
     elif job.complete:
         yield from _complete(model, plan, job)
     elif job.failed_reason:
-        yield from _failed(model, plan, job, _retry_at(model, plan, state, memory), now)
-    else:
-        phase = "Running" if job.active and not job.waiting else "Pending"
-        yield from status.write(
-            model, plan, status.running(model, plan, job), status.JobProgress(phase=phase)
-        )
+        yield from _failed(model, plan, job, retry_of(model, plan, state, memory), now)
+    elif not keeps_failure(model, plan, memory):
+        yield from status.write(model, plan, status.running(model, plan, job), _progress(model, job, memory))
+
+
+def _progress(model: Model, job: JobFacts, memory: Memory) -> status.JobProgress:
+    """Return how far a Job that runs is."""
+    phase = "Running" if job.active and not job.waiting else "Pending"
+    seen = memory.progress_of(model.uid, job.name)
+    if seen is None:
+        return status.JobProgress(phase=phase)
+    return status.JobProgress(
+        phase=phase, done=seen.bytes, total=seen.total_bytes, rate=seen.bytes_per_second
+    )
 
 
 def _ensure(model: Model, plan: Plan, state: ObservedState, memory: Memory, now: float) -> Iterator[Action]:
@@ -161,16 +173,16 @@ def _ensure(model: Model, plan: Plan, state: ObservedState, memory: Memory, now:
 
     Whether a missing PVC exists is asked at once and then ever more rarely: its event ends the wait.
     """
-    due = memory.ensure_at(model.uid, plan.digest)
+    due, keeps = memory.ensure_at(model.uid, plan.digest), keeps_failure(model, plan, memory)
     if now < due:
         yield RequeueAt(due)
-    elif plan.kind == CHECK and plan.digest and not has_slot(model, state):
+    elif plan.kind == CHECK and plan.digest and not keeps and not has_slot(model, state):
         condition = status.false(
             model, Reason.CHECK_QUEUED, messages.queued(model.assigned_node, MOST_CHECKS)
         )
         yield from status.write(model, plan, condition, status.JobProgress(phase="Queued"))
     else:
-        yield EnsureJob(model=model, digest=plan.digest, kind=plan.kind)
+        yield EnsureJob(model=model, digest=plan.digest, kind=plan.kind, keeps=keeps)
 
 
 def _complete(model: Model, plan: Plan, job: JobFacts) -> Iterator[Action]:
@@ -178,51 +190,32 @@ def _complete(model: Model, plan: Plan, job: JobFacts) -> Iterator[Action]:
     reason = Reason.CACHED if plan.pvc else Reason.IN_IMAGE
     message = messages.contains(model, plan, report.bytes)
     condition = status.true(model, reason, message)
-    progress = status.JobProgress(phase="Succeeded", revision=report.revision, size=report.bytes)
+    progress = status.whole("Succeeded", report.revision, report.bytes)
     yield from status.write(model, plan, condition, progress)
 
 
-class _Retry(msgspec.Struct, frozen=True):
-    """How long a failure stays, and when its Job is created again; None: once it is written."""
-
-    seconds: float
-    at: float | None
-
-
-def _retry_at(model: Model, plan: Plan, state: ObservedState, memory: Memory) -> _Retry:
-    seconds = memory.retry_seconds(model.uid, plan.digest)
-    cached = model.condition(conditions.CACHED)
-    if cached is None or cached.reason != Reason.FETCH_FAILED:
-        return _Retry(seconds, None)
-    changed = state.changed(model, conditions.CACHED)
-    return _Retry(seconds, changed + seconds if changed is not None else None)
-
-
-def _failed(model: Model, plan: Plan, job: JobFacts, retry: _Retry, now: float) -> Iterator[Action]:
-    report, progress = report_of(job), status.JobProgress(phase="Failed")
-    if report.not_found:
-        message = messages.not_found(model, plan, job, report)
-        condition = status.false(model, Reason.SOURCE_NOT_FOUND, message)
-        yield from status.write(model, plan, condition, progress)
-    elif plan.kind == CHECK and plan.location.volume is Volume.NOTHING:
+def _failed(model: Model, plan: Plan, job: JobFacts, retry: Retry, now: float) -> Iterator[Action]:
+    report = report_of(job)
+    if plan.kind == CHECK and plan.location.volume is Volume.NOTHING and not report.not_found:
         # Only the engine's own image can be asked, and it may have no shell: the engine finds out itself.
-        message = messages.unchecked(plan, job.failed_reason)
-        condition = status.true(model, Reason.IN_IMAGE, message)
-        yield from status.write(model, plan, condition, progress)
+        condition = status.true(model, Reason.IN_IMAGE, messages.unchecked(plan, job.failed_reason))
+        yield from status.write(model, plan, condition, status.JobProgress(phase="Failed"))
     elif retry.at is not None and now >= retry.at:
         yield DeleteJob(model=model, job=job, retried=plan.digest)
     else:
         if retry.at is not None:
             yield RequeueAt(retry.at)
-        message = messages.failed(plan, failure_cause(job), retry.seconds)
-        condition = status.false(model, Reason.FETCH_FAILED, message)
-        yield from status.write(model, plan, condition, progress)
+        found_nothing = report.not_found and plan.kind == CHECK
+        cause = messages.not_found(model, plan) if found_nothing else failure_cause(job)
+        message = messages.failed(plan, cause, retry.seconds)
+        condition = status.false(model, report.condition_reason, message)
+        yield from status.write(model, plan, condition, status.JobProgress(phase="Failed"))
 
 
 def _obsolete_jobs(model: Model, plan: Plan, state: ObservedState) -> Iterator[DeleteJob]:
     """Yield the Jobs that are not needed: those of other inputs, and one whose result is recorded.
 
-    A Job that found nothing stays as evidence. While the uid of the PVC is unknown, no Job can be told to
+    A Job that failed stays until it is created again. While the uid of the PVC is unknown, no Job can be told to
     have other inputs.
     """
     prefixes = tuple(f"{model.metadata.name}-{kind}-" for kind in (CHECK, FETCH))

@@ -14,8 +14,7 @@ from flexinfer.sources import Volume, pod
 Json = dict[str, Any]
 DEFAULT_SIZE = "50Gi"
 CHECK_SECONDS, FETCH_SECONDS = 300, 24 * 3600
-"""Deadline of a Job in seconds, retries included; a download without progress fails by a timeout of HTTP."""
-FETCH_RETRIES = 2
+"""Deadline of a Job in seconds; a download without progress ends itself long before."""
 _FIND = (
     'if [ -e "$1" ]; then echo "{\\"found\\": true}"; '
     'else echo "{\\"reason\\": \\"SourceNotFound\\"}"; exit 3; fi'
@@ -29,7 +28,7 @@ def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
     container = (
         _check_container(plan)
         if check
-        else pod.fetch_container(model, plan.location, settings.image, settings.hf_endpoint)
+        else pod.fetch_container(model, plan.location, settings.image, settings.hub)
     )
     labels = pod.labels(model, plan.kind, "prefetcher")
     return {
@@ -46,14 +45,14 @@ def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
             "ownerReferences": [pod.owner(model)],
         },
         "spec": {
-            "backoffLimit": 0 if check else FETCH_RETRIES,
+            "backoffLimit": 0,  # when it runs again is decided in `retry`
             "activeDeadlineSeconds": CHECK_SECONDS if check else FETCH_SECONDS,
             "template": {
                 "metadata": {"labels": labels if check else labels | {FETCHES_LABEL: "true"}},
                 "spec": {
                     **pod.where(model),
                     "containers": [container],
-                    "volumes": pod.volumes(plan.location),
+                    "volumes": [*pod.volumes(plan.location), *([] if check else pod.fetch_volumes())],
                     "securityContext": pod.security(root=plan.root, writes=not check),
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
@@ -95,10 +94,13 @@ def _check_container(plan: Plan) -> Json:
         "image": plan.image,
         "imagePullPolicy": "IfNotPresent",
         "command": command,
-        "args": [path],
+        "args": [path, *plan.files],
         "volumeMounts": pod.mounts(plan.location),
         "terminationMessagePath": pod.REPORT_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "32Mi"},
+            "limits": {"cpu": "1", "memory": "256Mi"},
+        },
         "securityContext": dict(pod.HARDENED),
     }

@@ -1,18 +1,19 @@
-"""The prefetcher's memory: how often a Job could not be created, or was made again. Pure.
+"""The prefetcher's memory: how often a Job could not be created, or was made again, and how far it is. Pure.
 
 It is lost at a restart: the first attempt after it is made at once.
 """
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 15.0, 300.0
 """Seconds before a Job that could not be created is tried again, doubling. An event of its PVC ends the wait."""
-FIRST_RETRY, LONGEST_RETRY = 60.0, 1800.0
+FIRST_RETRY, LONGEST_RETRY = 15.0, 900.0
 """Seconds before a Job that failed is deleted and created again, doubling."""
 _MOST_DOUBLINGS = 16
+T = TypeVar("T")
 
 
 class EnsureFailed(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +32,18 @@ class JobRetried(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
 
 
-Fact: TypeAlias = EnsureFailed | JobRetried
+class ProgressSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the Job of a Model is, as its Pod said; sizes are bytes."""
+
+    key: str
+    uid: str
+    job: str
+    bytes: int
+    total_bytes: int
+    bytes_per_second: int = 0
+
+
+Fact: TypeAlias = EnsureFailed | JobRetried | ProgressSeen
 
 
 class Attempts(msgspec.Struct, frozen=True):
@@ -51,6 +63,12 @@ class Memory(msgspec.Struct, frozen=True):
 
     failed: Mapping[str, Attempts] = {}
     retried: Mapping[str, Attempts] = {}
+    progress: Mapping[str, ProgressSeen] = {}
+
+    def progress_of(self, uid: str, job: str) -> ProgressSeen | None:
+        """Return how far a Job is, as last seen; None if it never was."""
+        seen = self.progress.get(uid)
+        return seen if seen is not None and seen.job == job else None
 
     def ensure_at(self, uid: str, digest: str) -> float:
         """Return when the Job of these inputs may be created: at once unless that failed before."""
@@ -61,8 +79,12 @@ class Memory(msgspec.Struct, frozen=True):
 
     def retry_seconds(self, uid: str, digest: str) -> float:
         """Return how long a failure of the Job of these inputs stays before it is created again."""
+        return _back_off(FIRST_RETRY, self.retries(uid, digest).number, LONGEST_RETRY)
+
+    def retries(self, uid: str, digest: str) -> Attempts:
+        """Return how often the Job of these inputs was created again after it failed, and when last."""
         retried = self.retried.get(uid, Attempts())
-        return _back_off(FIRST_RETRY, retried.number if retried.digest == digest else 0, LONGEST_RETRY)
+        return retried if retried.digest == digest else Attempts()
 
 
 def remember(memory: Memory, fact: Fact, at: float) -> Memory:
@@ -73,16 +95,25 @@ def remember(memory: Memory, fact: Fact, at: float) -> Memory:
             return msgspec.structs.replace(memory, failed={**memory.failed, uid: attempts})
         case JobRetried(uid=uid, digest=digest):
             attempts = memory.retried.get(uid, Attempts()).one_more(digest, at)
-            return msgspec.structs.replace(memory, retried={**memory.retried, uid: attempts})
+            retried, progress = {**memory.retried, uid: attempts}, _without(memory.progress, uid)
+            return msgspec.structs.replace(memory, retried=retried, progress=progress)
+        case ProgressSeen(uid=uid):
+            return msgspec.structs.replace(memory, progress={**memory.progress, uid: fact})
 
 
 def forget(memory: Memory, uid: str) -> Memory:
     """Return the memory without a deleted Model."""
-    if uid not in memory.failed and uid not in memory.retried:
+    if not any(uid in part for part in (memory.failed, memory.retried, memory.progress)):
         return memory
-    failed = {key: attempts for key, attempts in memory.failed.items() if key != uid}
-    retried = {key: attempts for key, attempts in memory.retried.items() if key != uid}
-    return Memory(failed=failed, retried=retried)
+    return Memory(
+        failed=_without(memory.failed, uid),
+        retried=_without(memory.retried, uid),
+        progress=_without(memory.progress, uid),
+    )
+
+
+def _without(entries: Mapping[str, T], uid: str) -> Mapping[str, T]:
+    return {key: entry for key, entry in entries.items() if key != uid} if uid in entries else entries
 
 
 def _back_off(first: float, repeats: int, longest: float) -> float:

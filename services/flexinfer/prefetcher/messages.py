@@ -3,10 +3,11 @@
 from flexinfer.api.model import Model
 from flexinfer.events.workload import JobFacts
 from flexinfer.prefetcher.plan import FETCH, Plan
-from flexinfer.prefetcher.report import JobReport
 from flexinfer.sources import MOUNT
 
 WAITING_FOR_ACCEPTED = "waiting for Accepted"
+_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+_MINUTE = 60
 
 
 def waiting_for_placed(plan: Plan) -> str:
@@ -23,6 +24,29 @@ def running(model: Model, plan: Plan, job: JobFacts | None = None) -> str:
         else f"checking that {_container(plan)} contains {_content(model, plan)}"
     )
     return state if job is None or not job.waiting else f"{state}; {_waiting(model, job)}"
+
+
+def progress(done: int, total: int, eta: int) -> str:
+    """Return how far a download is, such as `37% of 4.9 GB, 2m left`; sizes are bytes, `eta` is in seconds, 0 if unknown."""
+    if done >= total:
+        return size(total) if total else ""
+    left = f", {_duration(eta)} left" if eta else ""
+    return f"{100 * done // total}% of {size(total)}{left}"
+
+
+def size(number: int) -> str:
+    """Return a number of bytes as people say it: 4.9 GB, 812 MB, 3 kB."""
+    if number >= _UNITS[0][0]:
+        return f"{number / _UNITS[0][0]:.1f} {_UNITS[0][1]}"
+    unit, name = next(((unit, name) for unit, name in _UNITS if number >= unit), (1, "bytes"))
+    return f"{round(number / unit)} {name}"
+
+
+def _duration(seconds: int) -> str:
+    minutes = -(-seconds // 60)
+    if seconds < _MINUTE:
+        return f"{seconds}s"
+    return f"{minutes}m" if minutes < _MINUTE else f"{minutes // 60}h {minutes % 60}m"
 
 
 def queued(node: str, running: int) -> str:
@@ -55,16 +79,10 @@ def contains(model: Model, plan: Plan, size: int) -> str:
     return f"{_container(plan)} contains {_content(model, plan)}{amount}"
 
 
-def not_found(model: Model, plan: Plan, job: JobFacts, report: JobReport) -> str:
-    """Return the message of a source that does not exist."""
-    if plan.kind == FETCH:
-        cause = report.message or f"the Hugging Face Hub has no {_content(model, plan)}"
-        remedy = "grant access"
-    else:
-        cause = f"{_container(plan)} does not contain {_content(model, plan)}"
-        remedy = "add the file" if plan.pvc else "fix the image"
-    retry = f"kubectl delete job -n {model.metadata.namespace} {job.name}"
-    return f"{cause}. Remedy: correct spec.source; or {remedy} and retry: {retry}"
+def not_found(model: Model, plan: Plan) -> str:
+    """Return the cause of a check that found nothing, with what to do."""
+    remedy = "add the file" if plan.pvc else "fix the image"
+    return f"{_container(plan)} does not contain {_content(model, plan)}. Remedy: correct spec.source, or {remedy}"
 
 
 def unchecked(plan: Plan, cause: str) -> str:
@@ -74,7 +92,7 @@ def unchecked(plan: Plan, cause: str) -> str:
 
 
 def failed(plan: Plan, cause: str, retry_seconds: float) -> str:
-    """Return the message of a Job that failed and is retried."""
+    """Return the message of a Job that failed and is created again."""
     job = "download" if plan.kind == FETCH else "check"
     return f"{job} failed: {cause}; retrying {retry_seconds:.0f}s after the failure"
 

@@ -29,7 +29,7 @@ from flexinfer.runtime.kubernetes.api import (
     NotFoundError,
 )
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.runtime.settings import Settings
+from flexinfer.runtime.settings import Settings, hub_of
 from flexinfer.runtime.status_writer import write_status
 from flexinfer.state.actions import WriteStatus
 
@@ -46,7 +46,7 @@ def settings_of(settings: Settings) -> PrefetchSettings:
     """Return the settings that shape a Job."""
     return PrefetchSettings(
         image=settings.image,
-        hf_endpoint=settings.hf_endpoint,
+        hub=hub_of(settings),
         images=settings.images,
     )
 
@@ -70,7 +70,7 @@ async def _ensure(runtime: Runtime, action: EnsureJob, settings: PrefetchSetting
     if replaced or plan is None or not plan.kind:
         return replies
     try:
-        writes = await _created(runtime, model, plan, settings)
+        writes = await _created(runtime, model, plan, settings, keeps=action.keeps)
     except PrerequisiteError as error:
         writes = _write_failure(model, plan, error.reason, str(error))
         replies.append(EnsureFailed(key=model.key, uid=model.uid, digest=action.digest))
@@ -81,7 +81,7 @@ async def _ensure(runtime: Runtime, action: EnsureJob, settings: PrefetchSetting
 
 
 async def _created(
-    runtime: Runtime, model: Model, plan: Plan, settings: PrefetchSettings
+    runtime: Runtime, model: Model, plan: Plan, settings: PrefetchSettings, *, keeps: bool
 ) -> list[WriteStatus]:
     """Create the PVC and, once the Model is placed, the Job; returns the write of its status.
 
@@ -91,8 +91,11 @@ async def _created(
     if _is_verified(model, plan) or not model.is_true(conditions.PLACED):
         return []
     await _ensure_job(runtime, model, plan, settings)
-    condition = status.running(model, plan)
     cached = model.condition(conditions.CACHED)
+    if keeps and cached is not None and not cached.true:
+        condition = status.false(model, cached.reason, cached.message)
+        return status.write(model, plan, condition, status.JobProgress(phase="Pending"))
+    condition = status.running(model, plan)
     if plan.location.owned and cached is not None and cached.true:
         message = messages.remade(condition.message, plan.pvc)
         condition = msgspec.structs.replace(condition, message=message)

@@ -16,15 +16,16 @@ from flexinfer import backends, sources
 from flexinfer.api.model import Model
 from flexinfer.backends import Backend
 from flexinfer.sources import Location, SourceError, Volume, hf
+from flexinfer.sources.pod import Hub
 
 CHECK, FETCH = "check", "fetch"
 
 
 class PrefetchSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that shape a Job: our own image, the Hub's endpoint, and overrides of engines' images."""
+    """The settings that shape a Job: our own image, how the hub is reached, and overrides of engines' images."""
 
     image: str = ""
-    hf_endpoint: str = ""
+    hub: Hub = Hub()
     images: Mapping[str, str] = {}
     """Overrides of images: `vllm_amd` -> image."""
 
@@ -36,6 +37,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = ""
     inputs: tuple[str, ...] = ()
     """What the Job's result depends on, the identity of the PVC aside."""
+    files: tuple[str, ...] = ()
+    """Paths that a check requires besides that of the location."""
     pvc_uid: str = ""
     image: str = ""
     root: bool = False
@@ -86,8 +89,26 @@ def plan_of(model: Model, settings: PrefetchSettings) -> Plan | None:
             location=location, kind=FETCH, inputs=(location.path,), image=settings.image, strategy=hf.SHARED
         )
     if location.claim:
-        return Plan(location=location, kind=CHECK, inputs=(location.path,), image=settings.image)
+        files = _needed(model, location)
+        return Plan(
+            location=location, kind=CHECK, inputs=(location.path, *files), files=files, image=settings.image
+        )
     return _check_in_image(model, location, backend, settings)
+
+
+def _needed(model: Model, location: Location) -> tuple[str, ...]:
+    """Return the paths that must be there beside the source: the files that the spec names, and all parts of a split one."""
+    folder, _, name = location.path.rpartition("/")
+    is_file = name.lower().endswith(".gguf")
+    root = folder if is_file else location.path
+    named = hf.named_files(model.spec)
+    needed = [*hf.split_parts(name), *_projector(model)] if is_file else named
+    return tuple(path if path.startswith("/") else f"{root}/{path}" for path in needed)
+
+
+def _projector(model: Model) -> list[str]:
+    """Return the one named file that is read beside a source that is a file itself."""
+    return [str(model.spec.config["mmproj"])] if model.spec.config.get("mmproj") else []
 
 
 def _check_in_image(model: Model, location: Location, backend: Backend, settings: PrefetchSettings) -> Plan:

@@ -3,8 +3,9 @@
 import msgspec
 
 from flexinfer.api import conditions
+from flexinfer.api.conditions import CACHED
 from flexinfer.api.numbers import bounded
-from flexinfer.api.reasons import Reason
+from flexinfer.api.reasons import FACTS, Reason
 from flexinfer.events.workload import JobFacts
 
 _REVISION_LIMIT = 256
@@ -25,6 +26,12 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True):
     def not_found(self) -> bool:
         """Whether the source does not exist, as opposed to a failure of the Job."""
         return self.reason == Reason.SOURCE_NOT_FOUND
+
+    @property
+    def condition_reason(self) -> Reason:
+        """The reason of the condition: the report's own if Cached may have it."""
+        rows = (row for row in Reason if row == self.reason and row not in (Reason.CACHED, Reason.IN_IMAGE))
+        return next((row for row in rows if CACHED in FACTS[row].conditions), Reason.FETCH_FAILED)
 
 
 def report_of(job: JobFacts) -> JobReport:

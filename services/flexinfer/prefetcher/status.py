@@ -16,11 +16,23 @@ from flexinfer.state.actions import WriteStatus
 
 
 class JobProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """What status.cache has of a Job; `size` is in bytes."""
+    """What status.cache has of a Job; sizes are in bytes, a rate in bytes per second."""
 
     phase: str = ""
     revision: str = ""
-    size: int = 0
+    done: int = 0
+    total: int = 0
+    rate: int = 0
+
+    @property
+    def eta(self) -> int:
+        """The seconds that are left at this rate; 0 if that is unknown."""
+        return -(-(self.total - self.done) // self.rate) if self.rate and self.done < self.total else 0
+
+
+def whole(phase: str, revision: str, size: int) -> JobProgress:
+    """Return the progress of a Job that has brought everything, or found it."""
+    return JobProgress(phase=phase, revision=revision, done=size, total=size)
 
 
 _NO_PROGRESS = JobProgress()
@@ -56,10 +68,16 @@ def write(
         job_name=plan.job_name(model) if plan is not None and plan.digest else "",
         job_phase=progress.phase,
         revision=progress.revision,
-        bytes=progress.size,
-        total_bytes=progress.size,
+        bytes=progress.done,
+        total_bytes=progress.total,
+        bytes_per_second=progress.rate,
+        eta_seconds=progress.eta,
+        progress=messages.progress(progress.done, progress.total, progress.eta),
         message=condition.message,
     )
     status = CachedStatus(condition=condition, cache=cache)
     action = actions.write_if_changed(model, status, gates=SERVICES["prefetcher"].gates)
-    return [action] if action is not None else []
+    if action is None:
+        return []
+    only_progress = conditions.same(model.condition(conditions.CACHED), condition)
+    return [msgspec.structs.replace(action, quiet=only_progress)]

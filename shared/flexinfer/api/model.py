@@ -244,7 +244,10 @@ class CacheStatus(Resource, frozen=True, kw_only=True):
     revision: str = ""
     bytes: int = 0
     total_bytes: int = 0
+    bytes_per_second: int = 0
     eta_seconds: int = 0
+    progress: str = ""
+    """For people: `37% of 4.9 GB, 2m left`, and the size alone once everything is there."""
     message: str = ""
 
 

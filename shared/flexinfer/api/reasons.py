@@ -18,6 +18,12 @@ def _invalid(meaning: str, remedy: str) -> Facts:
     return Facts(conditions=(ACCEPTED,), meaning=meaning, remedy=remedy, **flags)
 
 
+def _unfetchable(meaning: str, remedy: str) -> Facts:
+    """Return the row of weights that no retry brings while source, token and spec stay as they are."""
+    flags = {"final": True, "warning": True, "rejects_requests": True}
+    return Facts(conditions=(CACHED,), meaning=meaning, remedy=remedy, **flags)
+
+
 _GATED = (PLACED, CACHED, WANTED, GRANTED, READY)
 _LOGS = "read the engine's log: kubectl logs -n {namespace} {name}-0 --previous"
 
@@ -117,8 +123,8 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         ),
         Reason.SOURCE_NOT_FOUND: Facts(
             conditions=(CACHED,),
-            meaning="The volume, image or repository exists, the path or file in it does not.",
-            remedy="add the file, or correct spec.source; the message names the Job to delete for another check",
+            meaning="The volume or image has no such path, or the hub no such repository. It is looked for again with back-off.",
+            remedy="add the file, or correct spec.source; it is looked for again with back-off, and at once after a change of the spec",
             final=True,
             warning=True,
             rejects_requests=True,
@@ -127,6 +133,45 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             conditions=(CACHED,),
             meaning="The download or check failed; the message has the cause and the time of the next retry.",
             remedy="fix the cause that the message names; the retry is automatic",
+            warning=True,
+        ),
+        Reason.GATED_REPOSITORY: _unfetchable(
+            "The hub refuses the repository: it is gated, or needs another token. It is asked again with back-off.",
+            "accept the repository's terms, and put a token that may read it into the Secret hf-token of namespace {namespace}",
+        ),
+        Reason.REVISION_NOT_FOUND: _unfetchable(
+            "The repository exists and has no such revision.", "correct spec.config.hfRevision"
+        ),
+        Reason.FILE_NOT_FOUND: _unfetchable(
+            "The repository exists and has no file of that name, or none that the patterns match.",
+            "correct the file or pattern that the message names",
+        ),
+        Reason.INCOMPLETE_FILE: _unfetchable(
+            "A file cannot be loaded: a git-lfs pointer, a GGUF file shorter than its header says, or a split file without all parts.",
+            "replace the file that the message names, or choose another",
+        ),
+        Reason.HUB_UNAVAILABLE: Facts(
+            conditions=(CACHED,),
+            meaning="The hub cannot be reached or does not serve the repository now; the message has its answer. The retry is automatic.",
+            remedy="check the network, the proxy and the hub; the retry is automatic and goes on where the download stopped",
+            warning=True,
+        ),
+        Reason.DISK_FULL: Facts(
+            conditions=(CACHED,),
+            meaning="The volume has no room for the weights; the message has the numbers. The retry is automatic.",
+            remedy="free space, or use a larger volume (spec.cache.size); the retry is automatic",
+            warning=True,
+        ),
+        Reason.CHECKSUM_MISMATCH: Facts(
+            conditions=(CACHED,),
+            meaning="A file came with other bytes than the hub lists; it was deleted and is downloaded again.",
+            remedy="nothing at first: the retry is automatic; if it repeats, look for a proxy or disk that changes bytes",
+            warning=True,
+        ),
+        Reason.STALLED_DOWNLOAD: Facts(
+            conditions=(CACHED,),
+            meaning="No byte came for 60 s on open connections. The retry is automatic and goes on where the download stopped.",
+            remedy="check the network between the node and the hub; the retry is automatic",
             warning=True,
         ),
         Reason.NAME_TAKEN: Facts(

@@ -62,7 +62,9 @@ _ROWS = (
         fields=("cache",),
         gates=(ACCEPTED, PLACED),
         state=("model", "workload"),
+        hints=("wake",),
         hears=("watcher", "placer"),
+        publishes=("download",),
     ),
     Component(
         name="launcher",

@@ -186,6 +186,19 @@ class EngineReady(Event, frozen=True, kw_only=True):
     uid: str
 
 
+class DownloadObserved(Event, frozen=True, kw_only=True):
+    """How far the download of a Model's weights is, once a second while its Job runs; sizes are bytes."""
+
+    namespace: str
+    name: str
+    uid: str
+    job: str
+    bytes: int
+    total_bytes: int
+    bytes_per_second: int = 0
+    file: str = ""
+
+
 class ModelRestored(Event, frozen=True, kw_only=True):
     """A Model of an API server that was restored from a backup; never published.
 
@@ -215,6 +228,7 @@ AnyEvent: TypeAlias = (
     | WakeRequested
     | StatusChanged
     | EngineReady
+    | DownloadObserved
     | ModelRestored
 )
 DELETIONS = (ModelDeleted, WorkloadDeleted, GroupDeleted, NodeDeleted)

@@ -89,6 +89,8 @@ def _live_tokens(event: AnyEvent) -> tuple[str, ...]:
             return "changed", owner, encode(namespace), encode(name)
         case events.EngineReady(namespace=namespace, name=name):
             return "ready", encode(namespace), encode(name)
+        case events.DownloadObserved(namespace=namespace, name=name):
+            return "download", encode(namespace), encode(name)
         case _:
             raise TypeError(f"{type(event).__name__} is never published")
 

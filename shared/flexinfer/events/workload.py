@@ -78,6 +78,8 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     failed_reason: str = ""
     report: str = ""
     waiting: str = ""
+    address: str = ""
+    """IP address of its Pod while that runs."""
 
 
 class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -208,13 +210,14 @@ FINGERPRINT_ANNOTATION = "flexinfer.ai/fingerprint"
 def job_facts(job: kube.Job, pods: tuple[kube.Pod, ...] = ()) -> JobFacts:
     """Return the facts of a Job and of the newest of its Pods."""
     conditions = {c.type: c for c in job.status.conditions if c.status == "True"}
-    report, waiting = "", ""
+    report, waiting, address = "", "", ""
     for pod in sorted(pods, key=lambda p: p.metadata.version):
         container = _engine(pod)
         ended = container.state.terminated or container.last_state.terminated if container else None
         report = ended.message if ended and ended.message else report
         reason, message = _why(pod, container.state if container else kube.ContainerState())
         waiting = f"{reason}: {message}" if reason and not ended else ""
+        address = pod.status.pod_ip if container is not None and container.state.running is not None else ""
     failed = conditions.get("Failed")
     return JobFacts(
         name=job.metadata.name,
@@ -227,6 +230,7 @@ def job_facts(job: kube.Job, pods: tuple[kube.Pod, ...] = ()) -> JobFacts:
         failed_reason=f"{failed.reason}: {failed.message}"[:_TEXT_LIMIT] if failed else "",
         report=report[-_REPORT_LIMIT:],
         waiting=waiting[:_TEXT_LIMIT],
+        address=address,
     )
 
 

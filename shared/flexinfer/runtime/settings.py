@@ -10,10 +10,13 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from flexinfer import backends
+from flexinfer.sources.pod import Hub
 
 PREFIX = "FLEXINFER_"
 IMAGE_PREFIX = f"{PREFIX}IMAGE_"
 _IMAGES_FIELD = "images"
+_HUB_VARIABLE = "HF_ENDPOINT"
+"""The hub's own variable, which users of a mirror have set."""
 
 
 class SettingsError(ValueError):
@@ -80,7 +83,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     images: Mapping[str, str] = {}
     """Images of engines, one variable a backend or a backend on one vendor, such as FLEXINFER_IMAGE_VLLM_AMD. Empty: each backend's default."""
     hf_endpoint: str = ""
-    """Base URL of a mirror of the Hugging Face hub. Empty: https://huggingface.co."""
+    """Base URL of a mirror of the Hugging Face hub. Empty: HF_ENDPOINT of the environment, else https://huggingface.co."""
+    download_proxy: str = ""
+    """Proxy for downloads, such as http://proxy:3128. Empty: none; on the local node, the proxy of the environment of `flexinfer up`."""
+    download_no_proxy: str = ""
+    """Hosts that downloads reach without download_proxy, in the form of NO_PROXY."""
     log_level: str = "info"
     """Lowest level that is logged: debug, info, warning or error."""
     build: str = "unknown"
@@ -105,11 +112,20 @@ OTHER_VARIABLES: Mapping[str, str] = {
 def load(environment: Mapping[str, str]) -> Settings:
     """Return the settings. Raises SettingsError, naming the variable, when a value is not of its type."""
     fields = {field: environment[name] for field, name in _variables().items() if name in environment}
+    if not fields.get("hf_endpoint"):
+        fields["hf_endpoint"] = environment.get(_HUB_VARIABLE, "")
     try:
         return msgspec.convert(fields | {_IMAGES_FIELD: _images(environment)}, Settings, strict=False)
     except msgspec.ValidationError as error:
         field = str(error).rpartition("$.")[2].rstrip("`")
         raise SettingsError(f"{PREFIX}{field.upper()}: {str(error).partition(' - at')[0]}") from error
+
+
+def hub_of(settings: Settings) -> Hub:
+    """Return how downloads reach the hub."""
+    return Hub(
+        endpoint=settings.hf_endpoint, proxy=settings.download_proxy, no_proxy=settings.download_no_proxy
+    )
 
 
 def warnings(environment: Mapping[str, str]) -> tuple[str, ...]:

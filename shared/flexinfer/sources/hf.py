@@ -17,14 +17,20 @@ from flexinfer.sources.base import MOUNT, Location, Scheme, Source, Volume
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _REPOSITORY = re.compile(rf"{_PART}/{_PART}")
+_SPLIT = re.compile(r"(?P<stem>.*)-(?P<part>\d{5})-of-(?P<parts>\d{5})(?P<suffix>\.gguf)", re.IGNORECASE)
+_MOST_PARTS = 1000
 MEMORY, SHARED, NONE = "Memory", "SharedPVC", "None"
 
 
 class Files(msgspec.Struct, frozen=True, kw_only=True):
-    """Which files of a repository are downloaded; no pattern means all."""
+    """Which files of a repository are downloaded; neither name nor pattern means all.
+
+    A name is a name: it must exist, and no character of it is a pattern. Names are not ignored.
+    """
 
     repository: str
     revision: str = ""
+    names: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
 
@@ -45,13 +51,29 @@ def parse(rest: str) -> Source | str:
 def files(spec: ModelSpec) -> Files:
     """Return which files of its repository a Model needs: with `ggufFile`, that file (and `mmproj`) rather than every quantisation."""
     config = spec.config
-    named = [str(config[key]) for key in ("ggufFile", "modelFile", "mmproj") if config.get(key)]
-    allowed = [*_patterns(config, "hfAllowPatterns"), *(name for name in named if not name.startswith("/"))]
     return Files(
         repository=spec.source.partition("://")[2],
         revision=str(config.get("hfRevision") or ""),
-        allow=tuple(dict.fromkeys(allowed)),
+        names=tuple(name for name in named_files(spec) if not name.startswith("/")),
+        allow=_patterns(config, "hfAllowPatterns"),
         ignore=_patterns(config, "hfIgnorePatterns"),
+    )
+
+
+def named_files(spec: ModelSpec) -> tuple[str, ...]:
+    """Return the files that a spec names, each once: all parts of a split one, and `mmproj`."""
+    named = [str(spec.config[key]) for key in ("ggufFile", "modelFile", "mmproj") if spec.config.get(key)]
+    return tuple(dict.fromkeys(part for name in named for part in split_parts(name)))
+
+
+def split_parts(name: str) -> tuple[str, ...]:
+    """Return the names of all parts of the split GGUF file that a name is one of; of any other name, that name."""
+    match = _SPLIT.fullmatch(name)
+    number = int(match["parts"]) if match else 0
+    if match is None or not 1 <= int(match["part"]) <= number <= _MOST_PARTS:
+        return (name,)
+    return tuple(
+        f"{match['stem']}-{part:05d}-of-{match['parts']}{match['suffix']}" for part in range(1, number + 1)
     )
 
 

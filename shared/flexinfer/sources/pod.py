@@ -3,7 +3,6 @@
 All values are plain JSON of the Kubernetes API. A check is worth something only if its Job sees what the engine will see.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +25,7 @@ from flexinfer.sources.base import MOUNT, Location, Volume
 Json = dict[str, Any]
 WEIGHTS = "weights"
 TOKEN_SECRET, TOKEN_KEY = "hf-token", "HF_TOKEN"
+_TOKEN, _TOKEN_MOUNT = "hub-token", "/var/run/secrets/flexinfer.ai/hub"
 REPORT_PATH = "/dev/termination-log"
 TOLERATIONS: tuple[Json, ...] = (
     {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
@@ -37,8 +37,18 @@ HARDENED: Mapping[str, Any] = {
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+PROGRESS_PORT = 8082
+"""Where a download says how far it is."""
 UNPRIVILEGED = 65532
 """The user and group of what needs no root: those of our own images, and of distroless ones."""
+
+
+class Hub(msgspec.Struct, frozen=True, kw_only=True):
+    """How the hub is reached: its address, and the proxy of a network that has no other way out; empty: as by default."""
+
+    endpoint: str = ""
+    proxy: str = ""
+    no_proxy: str = ""
 
 
 def owner(model: Model) -> Json:
@@ -120,35 +130,54 @@ def mounts(location: Location, *, writable: bool = False) -> list[Json]:
     return [mount if writable else mount | {"readOnly": True}]
 
 
-def fetch_container(model: Model, location: Location, image: str, endpoint: str) -> Json:
+def fetch_container(model: Model, location: Location, image: str, hub: Hub) -> Json:
     """Return the container that downloads a Hugging Face repository into its folder."""
-    files = hf.files(model.spec)
-    args = ["--repository", files.repository, "--into", location.path, "--fingerprint", files.fingerprint]
-    args += ["--revision", files.revision] if files.revision else []
-    for flag, patterns in (("--allow", files.allow), ("--ignore", files.ignore)):
-        args += [flag, json.dumps(list(patterns))] if patterns else []
+    selection = msgspec.json.encode(hf.files(model.spec)).decode()
     return {
         "name": "fetch",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python", "-m", "flexinfer.prefetcher.fetch"],
-        "args": args,
-        "env": _environment(endpoint),
-        "volumeMounts": mounts(location, writable=True),
+        "command": ["python", "-m", "flexinfer.prefetcher.download"],
+        "args": ["--files", selection, "--into", location.path, "--progress-port", str(PROGRESS_PORT)],
+        "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
+        "env": _environment(hub),
+        "volumeMounts": [
+            *mounts(location, writable=True),
+            {"name": _TOKEN, "mountPath": _TOKEN_MOUNT, "readOnly": True},
+        ],
         "terminationMessagePath": REPORT_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},
+        "resources": _fetch_resources(location),
         "securityContext": dict(HARDENED),
     }
 
 
-def _environment(endpoint: str) -> list[Json]:
-    secret = {"name": TOKEN_SECRET, "key": TOKEN_KEY, "optional": True}
+def fetch_volumes() -> list[Json]:
+    """Return the volumes that a download needs besides the weights': the token, as a file, if the namespace has one."""
+    return [{"name": _TOKEN, "secret": {"secretName": TOKEN_SECRET, "optional": True, "defaultMode": 0o444}}]
+
+
+def _fetch_resources(location: Location) -> Json:
+    """Return requests and limits, without which a quota admits no Pod; what is written to memory counts against a limit on it."""
+    resources: Json = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "2"}}
+    if location.volume is not Volume.MEMORY:
+        resources["limits"]["memory"] = "1Gi"
+    return resources
+
+
+def _environment(hub: Hub) -> list[Json]:
     variables: list[Json] = [
-        {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}},
+        {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        {"name": "HF_TOKEN_PATH", "value": f"{_TOKEN_MOUNT}/{TOKEN_KEY}"},
         {"name": "HF_HUB_DISABLE_XET", "value": "1"},
         {"name": "HF_HUB_DISABLE_TELEMETRY", "value": "1"},
         {"name": "HF_HUB_DISABLE_PROGRESS_BARS", "value": "1"},
         {"name": "HF_HUB_DISABLE_UPDATE_CHECK", "value": "1"},
     ]
-    return [*variables, {"name": "HF_ENDPOINT", "value": endpoint}] if endpoint else variables
+    optional = {
+        "HF_ENDPOINT": hub.endpoint,
+        "HTTP_PROXY": hub.proxy,
+        "HTTPS_PROXY": hub.proxy,
+        "NO_PROXY": hub.no_proxy,
+    }
+    return [*variables, *({"name": name, "value": value} for name, value in optional.items() if value)]

@@ -32,6 +32,18 @@ WHO: dict[str, Any] = {"namespace": "default", "name": "a"}
         (events.WakeRequested(**WHO, uid="u"), "default/a: a request is waiting for a cold start"),
         (events.EngineReady(**WHO, uid="u"), "default/a: engine ready"),
         (
+            events.DownloadObserved(
+                **WHO,
+                uid="u",
+                job="j",
+                bytes=10**9,
+                total_bytes=4 * 10**9,
+                bytes_per_second=25 * 10**6,
+                file="m.gguf",
+            ),
+            "default/a: download [#####...............] 25% of 4.00 GB, 25.0 MB/s, m.gguf",
+        ),
+        (
             events.StatusChanged(owner="placer", **WHO, uid="u", version=7),
             "default/a: status written by the placer (version 7)",
         ),

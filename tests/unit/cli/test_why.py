@@ -1,10 +1,11 @@
 """`flexinfer why`: the conditions in order, and the one thing that would help."""
 
+import msgspec
 import pytest
 
 from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import Metadata, Model, ModelSpec, ModelStatus
+from flexinfer.api.model import CacheStatus, Metadata, Model, ModelSpec, ModelStatus
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import BLOCKED, INITIALIZED, SharedGroup
 from flexinfer.cli.why import answer, next_step
@@ -114,3 +115,14 @@ def test_the_first_line_is_derived_from_the_conditions() -> None:
 def test_holder_turn_and_step_are_those_of_the_shared_group(group: SharedGroup, line: str) -> None:
     """Whatever the Model's own conditions show."""
     assert f"  Group card: {line}" in list(answer(a_model(ACCEPTED), group))
+
+
+def test_a_download_is_drawn_as_a_bar_below_its_condition() -> None:
+    """With what is left, as the prefetcher wrote it."""
+    model = a_model(ACCEPTED, PLACED, ("Cached", "False", Reason.FETCHING, "downloading a/b"))
+    cache = CacheStatus(
+        bytes=37, total_bytes=100, bytes_per_second=25_000_000, progress="37% of 100 bytes, 2m left"
+    )
+    model = msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, cache=cache))
+    lines = list(answer(model))
+    assert "    [#######.............] 37% of 100 bytes, 2m left, 25.0 MB/s" in lines

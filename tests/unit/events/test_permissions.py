@@ -23,9 +23,10 @@ def test_only_the_watcher_writes_the_state_stream() -> None:
         assert [name for name in SERVICES if subject in permissions(name).publish] == ["watcher"]
 
 
-def test_only_the_reaper_hears_a_wake() -> None:
-    """No other component reacts to a request for a Model that is scaled to zero."""
-    assert [n for n in SERVICES if "flexinfer.wake.>" in permissions(n).subscribe] == ["reaper"]
+def test_the_reaper_and_the_prefetcher_hear_a_wake() -> None:
+    """A request starts a Model, and a download that failed is tried again for it; no other component reacts."""
+    hears = [n for n in SERVICES if "flexinfer.wake.>" in permissions(n).subscribe]
+    assert hears == ["prefetcher", "reaper"]
 
 
 def test_only_the_launcher_says_ready() -> None:
@@ -114,6 +115,7 @@ KINDS = {
     "ProxyObserved": "activity",
     "WakeRequested": "wake",
     "EngineReady": "ready",
+    "DownloadObserved": "download",
 }
 
 
@@ -135,4 +137,5 @@ def test_a_component_may_publish_exactly_the_events_that_it_builds(name: str) ->
     } | {
         "wake",
         "ready",
+        "download",
     }

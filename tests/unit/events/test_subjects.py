@@ -47,6 +47,10 @@ def test_a_name_is_one_plain_part_of_a_subject(name: str) -> None:
             "flexinfer.changed.placer.x.a",
         ),
         (events.EngineReady(namespace="x", name="a", uid="u"), "flexinfer.ready.x.a"),
+        (
+            events.DownloadObserved(namespace="x", name="a", uid="u", job="j", bytes=1, total_bytes=2),
+            "flexinfer.download.x.a",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 from flexinfer.prefetcher.check import check_path, write_report
+from tests.unit.prefetcher.gguf_files import a_gguf
 
 
 def test_a_file_is_reported_with_its_size(tmp_path: Path) -> None:
     """In bytes."""
-    (tmp_path / "m.gguf").write_bytes(b"12345")
-    assert check_path(tmp_path / "m.gguf") == {"found": True, "bytes": 5}
+    (tmp_path / "m.bin").write_bytes(b"12345")
+    assert check_path(tmp_path / "m.bin") == {"found": True, "bytes": 5}
 
 
 def test_a_folder_is_reported_with_the_size_of_its_files(tmp_path: Path) -> None:
@@ -26,6 +27,37 @@ def test_a_missing_or_empty_path_is_not_found(tmp_path: Path) -> None:
     (tmp_path / "none").touch()
     reasons = [check_path(tmp_path / name).get("reason") for name in ("missing", "empty", "none")]
     assert reasons == ["SourceNotFound"] * 3
+
+
+def test_a_gguf_file_must_be_as_long_as_its_header_says(tmp_path: Path) -> None:
+    """The engine would fail on it, minutes later and without a reason."""
+    (tmp_path / "m.gguf").write_bytes(a_gguf())
+    assert "found" in check_path(tmp_path / "m.gguf")
+    (tmp_path / "m.gguf").write_bytes(a_gguf()[:-1])
+    report = check_path(tmp_path / "m.gguf")
+    assert report["reason"] == "IncompleteFile"
+    assert "m.gguf is incomplete: " in str(report["message"])
+
+
+def test_a_git_lfs_pointer_in_a_folder_is_named(tmp_path: Path) -> None:
+    """As a clone without git-lfs leaves it."""
+    (tmp_path / "config.json").write_bytes(b"{}")
+    (tmp_path / "model.safetensors").write_bytes(
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
+    )
+    report = check_path(tmp_path)
+    assert report["reason"] == "IncompleteFile"
+    assert "model.safetensors is a git-lfs pointer" in str(report["message"])
+    assert "git lfs pull" in str(report["message"])
+
+
+def test_a_named_file_that_is_missing_is_said(tmp_path: Path) -> None:
+    """Such as one part of a split file, or the projector."""
+    (tmp_path / "m-00001-of-00002.gguf").write_bytes(a_gguf())
+    needed = [tmp_path / f"m-0000{part}-of-00002.gguf" for part in (1, 2)]
+    report = check_path(tmp_path, needed)
+    assert report["reason"] == "FileNotFound"
+    assert "m-00002-of-00002.gguf does not exist (1 of 2 files are missing)" in str(report["message"])
 
 
 def test_the_report_is_written_where_kubernetes_reads_it(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from flexinfer.prefetcher.memory import (
     remember,
 )
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
+from flexinfer.prefetcher.retry import LEAST_SECONDS
 from flexinfer.prefetcher.slots import MOST_CHECKS, touched
 from flexinfer.state.actions import RequeueAt, WriteStatus, written
 from flexinfer.state.apply import apply_events, assume
@@ -200,31 +201,99 @@ def test_a_verified_model_stays_cached_while_it_is_rescheduled() -> None:
     assert [a for a in decided(model, holding(model)) if state(a)[0] != "True"] == []
 
 
-def test_a_missing_path_is_reported_with_a_remedy() -> None:
-    """And the Job is kept as evidence."""
-    model = a_model(conditions=PLACED)
-    job = a_job(
-        model, failed=1, failed_reason="BackoffLimitExceeded: x", report='noise\n{"reason": "SourceNotFound"}'
+def failing(report: str = '{"reason": "SourceNotFound"}', **changes: Any) -> tuple[Model, JobFacts, Any]:
+    """Return a Model whose Job failed with a report, the Job, and the write of that."""
+    model = a_model(conditions=PLACED, **changes)
+    job = a_job(model, failed=1, failed_reason="BackoffLimitExceeded: x", report=f"noise\n{report}")
+    [write] = decided(model, holding(model, job, pvc=planned(model).pvc))
+    return model, job, write
+
+
+def reported(model: Model, write: Any, **changes: Any) -> Model:
+    """Return the Model after a write."""
+    status = msgspec.structs.replace(
+        model.status, conditions=(*model.status.conditions, write.condition), cache=cache_of(write)
     )
-    [action] = decided(model, holding(model, job))
+    return msgspec.structs.replace(model, status=status, **changes)
+
+
+def test_a_missing_path_is_reported_with_a_remedy() -> None:
+    """And with the time at which it is looked for again."""
+    _, _, action = failing()
     assert state(action) == ("False", Reason.SOURCE_NOT_FOUND)
-    assert "PVC models does not contain smollm2.gguf. Remedy: " in action.condition.message
-    assert f"kubectl delete job -n default {job.name}" in action.condition.message
+    assert action.condition.message == (
+        "check failed: PVC models does not contain smollm2.gguf. Remedy: correct spec.source, or add the file; "
+        "retrying 15s after the failure"
+    )
+
+
+@pytest.mark.parametrize(
+    ("report", "reason"),
+    [
+        ("GatedRepository", Reason.GATED_REPOSITORY),
+        ("DiskFull", Reason.DISK_FULL),
+        ("Unreadable", Reason.FETCH_FAILED),
+        ("Ready", Reason.FETCH_FAILED),
+        ("Cached", Reason.FETCH_FAILED),
+    ],
+)
+def test_the_reason_of_a_report_is_that_of_the_condition(report: str, reason: Reason) -> None:
+    """If Cached may have it: the program may be an image's own."""
+    _, _, action = failing(f'{{"reason": "{report}", "message": "m"}}', source="HF://a/b")
+    assert state(action) == ("False", reason)
+    assert action.condition.message == "download failed: m; retrying 15s after the failure"
 
 
 def test_a_failed_job_is_retried() -> None:
     """The message has the cause, and the Job is deleted once its retry is due."""
-    model = a_model(conditions=PLACED)
-    job = a_job(
-        model, failed=1, failed_reason="x: y", report='{"reason": "Unreadable", "message": "no access"}'
-    )
-    [first] = decided(model, holding(model, job))
+    model, job, first = failing('{"reason": "Unreadable", "message": "no access"}')
     assert state(first) == ("False", Reason.FETCH_FAILED)
-    assert first.condition.message == "check failed: no access; retrying 60s after the failure"
-    reported = a_model(conditions=(*PLACED, first.condition), cache_status=cache_of(first))
-    retry = DeleteJob(model=reported, job=job, retried=planned(model).digest)
-    assert decided(reported, holding(reported, job)) == [RequeueAt(NOW + FIRST_RETRY)]
-    assert decided(reported, holding(reported, job), after=FIRST_RETRY) == [retry]
+    assert first.condition.message == "check failed: no access; retrying 15s after the failure"
+    model = reported(model, first)
+    retry = DeleteJob(model=model, job=job, retried=planned(model).digest)
+    assert decided(model, holding(model, job)) == [RequeueAt(NOW + FIRST_RETRY)]
+    assert decided(model, holding(model, job), after=FIRST_RETRY) == [retry]
+
+
+def test_a_failed_job_is_created_again_at_once_after_a_request() -> None:
+    """Its own back-off may be a quarter of an hour; requests that follow do not make it more often than every 10 s."""
+    model, job, first = failing('{"reason": "HubUnavailable", "message": "m"}', source="HF://a/b")
+    model, digest = reported(model, first), planned(model).digest
+    observed = a_state(model, holding(model, job, pvc="llama-cache"))
+    wake = events.WakeRequested(namespace="default", name="llama", uid=model.uid)
+    asked = apply_events(observed, [Observation(wake, NOW + 2)])
+    [action] = deciding.decide(asked, Memory(), model.key, NOW + 2, settings=SETTINGS)
+    assert action == RequeueAt(NOW + LEAST_SECONDS)
+    [action] = deciding.decide(asked, Memory(), model.key, NOW + LEAST_SECONDS, settings=SETTINGS)
+    assert action == DeleteJob(model=model, job=job, retried=digest)
+    memory = remember(Memory(), JobRetried(key=model.key, uid=model.uid, digest=digest), NOW + LEAST_SECONDS)
+    action, *_ = deciding.decide(asked, memory, model.key, NOW + LEAST_SECONDS, settings=SETTINGS)
+    assert action == RequeueAt(NOW + LEAST_SECONDS + 2 * FIRST_RETRY)
+
+
+def test_a_failed_job_is_created_again_at_once_after_a_change_of_the_spec() -> None:
+    """A user who corrected something does not wait."""
+    model, job, first = failing()
+    changed = at_generation(reported(model, first), 2)
+    [action] = decided(changed, holding(changed, job))
+    assert action == DeleteJob(model=changed, job=job, retried=planned(changed).digest)
+
+
+def test_looking_again_for_what_is_missing_changes_no_condition() -> None:
+    """A Model that is Failed stays so until the Job has found something."""
+    model, job, first = failing('{"reason": "GatedRepository", "message": "m"}', source="HF://a/b")
+    model, digest = reported(model, first), planned(model).digest
+    memory = remember(Memory(), JobRetried(key=model.key, uid=model.uid, digest=digest), NOW)
+
+    def at_work(*jobs: JobFacts) -> list[Any]:
+        observed = a_state(model, holding(model, *jobs, pvc="llama-cache"))
+        return list(deciding.decide(observed, memory, model.key, NOW, settings=SETTINGS))
+
+    assert at_work() == [EnsureJob(model=model, digest=digest, kind="fetch", keeps=True)]
+    assert at_work(a_job(model, active=1)) == []
+    [done] = at_work(a_job(model, complete=True, report='{"bytes": 5}'))
+    assert state(done) == ("True", Reason.CACHED)
+    assert job.failed
 
 
 def test_a_job_that_fails_again_is_retried_ever_more_rarely() -> None:
@@ -235,8 +304,8 @@ def test_a_job_that_fails_again_is_retried_ever_more_rarely() -> None:
     for _ in range(2000):
         waits.append(memory.retry_seconds(model.uid, digest))
         memory = remember(memory, JobRetried(key=model.key, uid=model.uid, digest=digest), NOW)
-    assert waits[:4] == [60.0, 120.0, 240.0, 480.0]
-    assert waits[-1] == 1800.0
+    assert waits[:4] == [15.0, 30.0, 60.0, 120.0]
+    assert waits[-1] == 900.0
     assert memory.retry_seconds(model.uid, "other") == FIRST_RETRY
     assert forget(memory, model.uid) == Memory()
 
@@ -434,7 +503,7 @@ def test_a_written_status_is_not_written_again() -> None:
             "HF://org/repo",
             {"ggufFile": "x.gguf"},
             {"failed_reason": "BackoffLimitExceeded: x", "report": "noise\nKilled"},
-            "download failed: noise Killed; retrying 60s after the failure",
+            "download failed: noise Killed; retrying 15s after the failure",
             id="download failed",
         ),
     ],

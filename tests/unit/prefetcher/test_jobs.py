@@ -1,15 +1,21 @@
 """The prefetcher's Jobs: the mounts of the engine, on its node, without a GPU."""
 
+from typing import Any
+
 import msgspec
+import pytest
 
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Cache, Gpu, Model, Placement, placed_devices
 from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.prefetcher.jobs import job, pvc
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
+from flexinfer.sources import locate
+from flexinfer.sources.hf import Files
+from flexinfer.sources.pod import Hub, fetch_container
 from tests.builders import a_model
 
-SETTINGS = PrefetchSettings(image="ours", hf_endpoint="http://mirror")
+SETTINGS = PrefetchSettings(image="ours", hub=Hub(endpoint="http://mirror", proxy="http://proxy:3128"))
 GPU = Gpu(vendor="nvidia", count=1)
 PLACED = Placement(node="a", vendor="nvidia", devices=placed_devices(["GPU-1"]))
 
@@ -42,7 +48,8 @@ def test_a_download_writes_where_the_engine_reads() -> None:
     assert engine is not None
     into = container["args"][container["args"].index("--into") + 1]
     assert f"{into}/q4.gguf" in engine.spec["containers"][0]["args"]
-    assert container["args"][container["args"].index("--revision") + 1] == "v1"
+    selection = msgspec.json.decode(container["args"][container["args"].index("--files") + 1], type=Files)
+    assert (selection.names, selection.revision) == (("q4.gguf",), "v1")
     assert {"name": "HF_ENDPOINT", "value": "http://mirror"} in container["env"]
 
 
@@ -74,3 +81,70 @@ def test_another_pvc_is_another_job() -> None:
     names = {planned(model, uid).job_name(model) for uid in ("one", "two")}
     assert len(names) == 2
     assert all(len(name) <= 63 for name in names)
+
+
+def test_a_download_reaches_the_hub_as_the_settings_say() -> None:
+    """A mirror, and the proxy of a network that has no other way out; what is empty stays the program's default."""
+    model = a_model(source="HF://a/b")
+    [container] = job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]["containers"]
+    variables = {one["name"]: one.get("value") for one in container["env"]}
+    assert variables["HF_ENDPOINT"] == "http://mirror"
+    assert variables["HTTPS_PROXY"] == variables["HTTP_PROXY"] == "http://proxy:3128"
+    assert "NO_PROXY" not in variables
+
+
+def test_the_token_of_the_hub_is_a_file_and_never_a_variable() -> None:
+    """X10: a variable is in every dump of the process; the engine never sees either."""
+    model = a_model(source="HF://a/b", config={"ggufFile": "x.gguf"})
+    spec = job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]
+    assert [v["secret"]["secretName"] for v in spec["volumes"] if "secret" in v] == ["hf-token"]
+    assert "secretKeyRef" not in str(spec)
+    engine = template(model, LaunchSettings())
+    assert engine is not None
+    assert "hf-token" not in str(engine.spec)
+
+
+def test_a_quota_admits_a_download() -> None:
+    """It has limits; what it writes to memory would count against one of memory."""
+    for strategy, limits in (
+        ("SharedPVC", {"cpu", "memory"}),
+        ("Memory", {"cpu"}),
+        ("None", {"cpu", "memory"}),
+    ):
+        model = a_model(source="HF://a/b")
+        spec = msgspec.structs.replace(model.spec, cache=Cache(strategy=strategy))
+        model = msgspec.structs.replace(model, spec=spec)
+        location = locate(model)
+        assert location is not None
+        container = fetch_container(model, location, "ours", Hub())
+        assert set(container["resources"]["limits"]) == limits
+
+
+@pytest.mark.parametrize(
+    ("source", "config", "arguments"),
+    [
+        ("pvc://c/m.gguf", {"mmproj": "mm.gguf"}, ["/models/m.gguf", "/models/m.gguf", "/models/mm.gguf"]),
+        (
+            "pvc://c/a",
+            {"ggufFile": "m.gguf", "mmproj": "/x.gguf"},
+            ["/models/a", "/models/a/m.gguf", "/x.gguf"],
+        ),
+        (
+            "pvc://c/m-00002-of-00002.gguf",
+            {},
+            [
+                "/models/m-00002-of-00002.gguf",
+                "/models/m-00001-of-00002.gguf",
+                "/models/m-00002-of-00002.gguf",
+            ],
+        ),
+        ("pvc://c", {}, ["/models"]),
+    ],
+)
+def test_a_check_looks_for_every_file_that_the_engine_needs(
+    source: str, config: dict[str, Any], arguments: list[str]
+) -> None:
+    """The named ones, and all parts of a split file."""
+    model = a_model(source=source, config=config)
+    [container] = job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == arguments

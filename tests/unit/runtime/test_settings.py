@@ -27,6 +27,13 @@ def test_a_variable_is_the_field_of_its_name() -> None:
     assert (settings.drain_seconds, settings.nats_replicas, settings.build) == (5.0, 3, "b")
 
 
+def test_a_mirror_of_the_hub_is_read_from_the_hubs_own_variable_too() -> None:
+    """Which users of a mirror have set; FlexInfer's own wins."""
+    assert load({"HF_ENDPOINT": "http://mirror"}).hf_endpoint == "http://mirror"
+    both = {"HF_ENDPOINT": "http://mirror", "FLEXINFER_HF_ENDPOINT": "http://own"}
+    assert load(both).hf_endpoint == "http://own"
+
+
 def test_a_bad_value_names_its_variable() -> None:
     """And what it should be."""
     with pytest.raises(SettingsError, match=r"FLEXINFER_HEALTH_PORT: Expected `int`, got `str`"):

@@ -9,7 +9,7 @@ from flexinfer import sources
 from flexinfer.api.model import Cache, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.sources import Location, Source, SourceError, Volume
-from flexinfer.sources.hf import files
+from flexinfer.sources.hf import files, split_parts
 from tests.builders import a_model
 
 
@@ -118,7 +118,11 @@ def test_picking_a_file_fetches_that_file_and_what_was_asked_for_beside_it() -> 
         },
     )
     found = files(model.spec)
-    assert (found.allow, found.ignore) == (("*.json", "q4.gguf", "mm.gguf"), ("x*",))
+    assert (found.names, found.allow, found.ignore) == (
+        ("q4.gguf", "mm.gguf"),
+        ("*.json", "q4.gguf"),
+        ("x*",),
+    )
 
 
 def test_a_named_claim_must_exist_and_is_not_ours() -> None:
@@ -126,3 +130,19 @@ def test_a_named_claim_must_exist_and_is_not_ours() -> None:
     found = sources.locate(kept(Cache(pvc_name="mine")))
     assert found is not None
     assert (found.claim, found.owned) == ("mine", False)
+
+
+def test_one_part_of_a_split_file_names_all_parts() -> None:
+    """One of three is no model."""
+    parts = tuple(f"q/m-0000{part}-of-00003.gguf" for part in (1, 2, 3))
+    model = a_model(source="HF://a/b", config={"ggufFile": parts[1]})
+    assert files(model.spec).names == parts
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["m.gguf", "m-00000-of-00003.gguf", "m-00004-of-00003.gguf", "m-1-of-3.gguf", "m-00001-of-99999.gguf"],
+)
+def test_a_name_that_is_no_part_stays_one_file(name: str) -> None:
+    """The number of parts is bounded."""
+    assert split_parts(name) == (name,)

@@ -337,6 +337,7 @@ def test_returns_columns_and_selectable_fields() -> None:
         ("Reason", 0),
         ("Backend", 0),
         ("Node", 0),
+        ("Cache", 0),
         ("Age", 0),
         ("Shared", 1),
         ("Priority", 1),

@@ -13,8 +13,8 @@ from tests.controllers import run_until_quiet
 
 NAMESPACE = "default"
 START = datetime(2026, 5, 1, tzinfo=UTC)
-_GROUPS = {"jobs": "batch"}
-_WIDE = frozenset({"nodes", "namespaces", "persistentvolumes"})
+_GROUPS = {"jobs": "batch", "storageclasses": "storage.k8s.io"}
+_WIDE = frozenset({"nodes", "namespaces", "persistentvolumes", "storageclasses"})
 
 
 class Harness:

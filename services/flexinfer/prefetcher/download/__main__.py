@@ -1,0 +1,62 @@
+"""`python -m flexinfer.prefetcher.download`: download a Hugging Face repository, completely or not at all.
+
+Runs inside a Job, or as the init container of a Pod. The last line of its output, which is also the termination message,
+is the report. A failure ends the process at once, and the Job with it: what to retry when is the prefetcher's to say.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from flexinfer.prefetcher.check import Report, write_report
+from flexinfer.prefetcher.download.failure import DownloadError, line
+from flexinfer.prefetcher.download.fetching import Download, fetch
+from flexinfer.prefetcher.download.manifest import Manifest
+from flexinfer.prefetcher.download.progress import Progress, served
+from flexinfer.sources.hf import Files
+
+STALL_SECONDS = 60.0
+"""How long the hub may send nothing before the download ends; the next one goes on where it stopped."""
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m flexinfer.prefetcher.download")
+    parser.add_argument("--files", required=True, help="JSON of the selection (flexinfer.sources.hf.Files)")
+    parser.add_argument("--into", required=True, type=Path)
+    parser.add_argument("--stall-seconds", type=float, default=STALL_SECONDS)
+    parser.add_argument("--progress-port", type=int, default=0)
+    return parser.parse_args(arguments)
+
+
+async def _run(options: argparse.Namespace) -> Manifest:
+    selection = msgspec.json.decode(options.files, type=Files)
+    progress = Progress(time.monotonic)
+    async with served(progress, os.environ.get("POD_IP", "127.0.0.1"), options.progress_port):
+        return await fetch(Download(selection, options.into, options.stall_seconds), progress)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Download, write the report, and return the exit code."""
+    start = time.monotonic()
+    try:
+        manifest = asyncio.run(_run(parse(arguments)))
+    except DownloadError as error:
+        write_report({"reason": error.reason, "message": str(error)})
+        return 1
+    except OSError as error:
+        write_report({"reason": "FetchFailed", "message": line(error)})
+        return 1
+    report: Report = {"revision": manifest.commit, "bytes": manifest.bytes}
+    write_report(report | {"seconds": round(time.monotonic() - start, 1)})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

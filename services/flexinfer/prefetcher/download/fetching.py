@@ -1,0 +1,171 @@
+"""One download from the listing to the manifest: what is there already is kept, the rest is fetched, all of it is verified."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from flexinfer.api.reason import Reason
+from flexinfer.prefetcher import gguf
+from flexinfer.prefetcher.download import hub
+from flexinfer.prefetcher.download import manifest as manifests
+from flexinfer.prefetcher.download.blob import Blob
+from flexinfer.prefetcher.download.failure import DownloadError, first_of, of_disk
+from flexinfer.prefetcher.download.folders import Staging, missing_bytes
+from flexinfer.prefetcher.download.hub import Listing, Location, RemoteFile
+from flexinfer.prefetcher.download.manifest import Manifest, ManifestFile
+from flexinfer.prefetcher.download.progress import Progress
+from flexinfer.prefetcher.download.ranged import Ranged, WholeOnlyError
+from flexinfer.sources.hf import Files
+
+_RESERVE = 64 * 2**20
+"""Bytes of the disk that a download leaves free."""
+_WHOLE_AT_ONCE = 4
+
+
+class Download(NamedTuple):
+    """A selection of files, the folder for them, and the longest silence of the hub in seconds."""
+
+    selection: Files
+    into: Path
+    stall: float
+
+
+async def fetch(download: Download, progress: Progress) -> Manifest:
+    """Make the folder hold the selected files; returns its manifest. Raises DownloadError."""
+    existing = manifests.complete(download.into)
+    if existing is not None and existing.fingerprint == download.selection.fingerprint:
+        progress.begin(existing.bytes, existing.bytes)
+        return existing
+    staging = Staging(download.into)
+    try:
+        return await _filled(download, staging, progress)
+    except DownloadError as error:
+        if error.reason == Reason.DISK_FULL:
+            await asyncio.to_thread(staging.discard)
+        raise
+
+
+async def _filled(download: Download, staging: Staging, progress: Progress) -> Manifest:
+    listing = await asyncio.to_thread(hub.list_files, download.selection)
+    await asyncio.to_thread(staging.open)
+    blobs = await asyncio.to_thread(_blobs, listing, staging)
+    _refuse_too_large(listing, staging)
+    small = [file for file in listing.files if not file.sha256]
+    done = sum(blob.present for blob in blobs)
+    progress.begin(sum(blob.file.size for blob in blobs) + sum(file.size for file in small), done)
+    await _whole(download, listing, staging, small, progress)
+    await _large(download, listing, staging, blobs, progress)
+    return await asyncio.to_thread(_published, download, listing, staging)
+
+
+def _blobs(listing: Listing, staging: Staging) -> list[Blob]:
+    """Return the large files that are not at their path yet, each content once."""
+    by_digest = {file.sha256: file for file in listing.files if file.sha256}
+    missing = [
+        file
+        for file in by_digest.values()
+        if not (staging.blobs / file.sha256).exists() and not manifests.is_right(staging.path(file), file)
+    ]
+    return [Blob(file, staging.blobs) for file in missing if not staging.borrow(file)]
+
+
+def _refuse_too_large(listing: Listing, staging: Staging) -> None:
+    needed, free = missing_bytes(listing, staging), staging.free()
+    if needed + min(_RESERVE, needed) > free:
+        raise DownloadError(
+            Reason.DISK_FULL,
+            f"{len(listing.files)} files of {listing.size:,} bytes need {needed:,} more, and the disk of {staging.final.parent} "
+            f"has {free:,} free. Remedy: free space, or use a larger volume (spec.cache.size)",
+        )
+
+
+async def _whole(
+    download: Download, listing: Listing, staging: Staging, files: Iterable[RemoteFile], progress: Progress
+) -> None:
+    """Fetch files that have no digest of their own, each by one request, and verify them by git's."""
+    limit = asyncio.Semaphore(_WHOLE_AT_ONCE)
+
+    async def one(file: RemoteFile) -> None:
+        async with limit:
+            await asyncio.to_thread(_fetch_whole, download.selection, listing.commit, file, staging)
+            progress.add(file.size, file.path)
+
+    with _first_error():
+        async with asyncio.TaskGroup() as group:
+            for file in files:
+                group.create_task(one(file))
+
+
+def _fetch_whole(selection: Files, commit: str, file: RemoteFile, staging: Staging) -> None:
+    path = staging.path(file)
+    try:
+        if manifests.is_right(path, file):
+            return
+        path.unlink(missing_ok=True)
+        hub.fetch_whole(selection, commit, file.path, staging.folder)
+        right = manifests.is_right(path, file)
+        if not right:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise of_disk(error, staging.folder) from error
+    if not right:
+        raise DownloadError(
+            Reason.CHECKSUM_MISMATCH, f"{file.path} came with other bytes than the hub lists; it was deleted"
+        )
+
+
+async def _large(
+    download: Download, listing: Listing, staging: Staging, blobs: Sequence[Blob], progress: Progress
+) -> None:
+    async def locate(file: RemoteFile) -> Location:
+        return await asyncio.to_thread(hub.locate, download.selection, listing.commit, file.path)
+
+    def failed(cause: str) -> DownloadError:
+        return hub.unavailable(download.selection.repository, cause)
+
+    try:
+        with _first_error():
+            await Ranged(locate, progress, stall=download.stall, failed=failed).fetch(blobs)
+    except WholeOnlyError:
+        rest = [blob.file for blob in blobs if not blob.complete.exists()]
+        await _whole(download, listing, staging, rest, progress)
+    for file in listing.files:
+        if file.sha256:
+            await asyncio.to_thread(staging.place, file)
+
+
+def _published(download: Download, listing: Listing, staging: Staging) -> Manifest:
+    """Write the manifest and give the folder its name."""
+    for file in listing.files:
+        fault = gguf.fault(staging.path(file))
+        if fault:
+            raise DownloadError(
+                Reason.INCOMPLETE_FILE,
+                f"{download.selection.repository}: {fault}. Remedy: choose another file",
+            )
+    selection = download.selection
+    manifest = Manifest(
+        source=f"HF://{selection.repository}",
+        fingerprint=selection.fingerprint,
+        commit=listing.commit,
+        selection=selection,
+        files=tuple(
+            ManifestFile(
+                path=file.path, size=file.size, sha256=file.sha256 or manifests.sha256(staging.path(file))
+            )
+            for file in listing.files
+        ),
+    )
+    staging.publish(manifest)
+    return manifest
+
+
+@contextlib.contextmanager
+def _first_error() -> Iterator[None]:
+    """Raise the first error of a group of tasks in place of the group."""
+    try:
+        yield
+    except BaseExceptionGroup as errors:
+        raise first_of(errors) from errors

@@ -1,0 +1,97 @@
+"""A Model of a hub on an instance of its own, with nothing but the Model applied: downloaded, verified, served."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.instance import Instance
+from flexinfer.local.supervisor.provisioning import small_model
+from tests.audit import logs
+from tests.integration.prefetcher.hub import Hub, served
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+MODEL = {
+    "apiVersion": "ai.flexinfer/v1alpha2",
+    "kind": "Model",
+    "metadata": {"name": "hub"},
+    "spec": {"backend": "llamacpp", "source": "HF://org/tiny", "config": {"ggufFile": "smollm2.gguf"}},
+}
+GIB = 2**30
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    """Serve a hub that holds the small model."""
+    path = small_model()
+    assert path is not None
+    with served() as running:
+        running.files = {"smollm2.gguf": path.read_bytes()}
+        yield running
+
+
+@pytest.fixture(scope="module")
+def instance(
+    tmp_path_factory: pytest.TempPathFactory, api: str, hub: Hub, monkeypatch_module: pytest.MonkeyPatch
+) -> Iterator[Instance]:
+    """Return an instance whose downloads come from that hub."""
+    monkeypatch_module.setenv("HF_ENDPOINT", hub.address)
+    running = Instance(tmp_path_factory.mktemp("instance"), "--separate", *logs.options(api), stub=False)
+    try:
+        yield running
+    finally:
+        running.down()
+        logs.keep(running.folder / "state")
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
+    """Set variables for as long as the module."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+def cached(instance: Instance) -> dict[str, str]:
+    """Return reason, message and progress of Cached."""
+    model = json.loads(instance.kubectl("get", "mdl", "hub", "-o", "json"))
+    conditions = {c["type"]: c for c in model["status"]["conditions"]}
+    return {
+        "reason": conditions["Cached"]["reason"],
+        "message": conditions["Cached"]["message"],
+        "progress": model["status"]["cache"].get("progress", ""),
+    }
+
+
+def test_a_gated_model_says_so_within_seconds_and_recovers_by_itself(instance: Instance, hub: Hub) -> None:
+    """The whole way: StorageClass, PVC, Job, reason, token, retry, progress, engine; the token is in no object (X10)."""
+    hub.gated, hub.token = True, "hf_canary"
+    instance.kubectl("apply", "-f", "-", stdin=json.dumps(MODEL))
+    instance.until("hub", 'jsonpath={.status.conditions[?(@.type=="Cached")].reason}=GatedRepository', 60)
+    assert "Secret hf-token" in cached(instance)["message"]
+    assert "flexinfer-local (default)" in instance.kubectl("get", "sc")
+    hub.hold_after(20 * 2**20)
+    instance.kubectl("create", "secret", "generic", "hf-token", "--from-literal=HF_TOKEN=hf_canary")
+    instance.until("hub", 'jsonpath={.status.conditions[?(@.type=="Cached")].reason}=Fetching', 120)
+    assert cached(instance)["progress"].endswith("of 98 MB") or "% of 98 MB" in cached(instance)["progress"]
+    hub.release()
+    instance.until("hub", "condition=Ready", 180)
+    assert cached(instance)["progress"] == "98 MB"
+    assert cached(instance)["reason"] == "Cached"
+    assert (
+        instance.kubectl("get", "pvc", "hub-cache", "-o", "jsonpath={.spec.storageClassName}")
+        == "flexinfer-local"
+    )
+
+
+def test_the_token_is_in_no_object(instance: Instance) -> None:
+    """X10: nor in an Event."""
+    assert "hf_canary" not in instance.kubectl("get", "mdl,pod,job,events", "-o", "yaml")
+
+
+def test_a_model_that_is_made_again_reuses_its_weights(instance: Instance, hub: Hub) -> None:
+    """The PVC outlives the Model, and the manifest says that it is complete: the hub is not asked."""
+    instance.kubectl("delete", "mdl", "hub", "--timeout=60s")
+    hub.requests.clear()
+    instance.kubectl("apply", "-f", "-", stdin=json.dumps(MODEL))
+    instance.until("hub", "condition=Ready", 180)
+    assert hub.requests == []

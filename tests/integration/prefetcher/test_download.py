@@ -1,0 +1,388 @@
+"""The download Job's program against a hub on loopback: completely or not at all, only once, and with the reason if not."""
+
+import contextlib
+import hashlib
+import json
+import random
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flexinfer.api.reasons import Reason
+from tests.integration.prefetcher.hub import FILES, GGUF, OTHER, SHA, Hub, served
+from tests.integration.prefetcher.program import downloaded, names, started
+
+pytestmark = pytest.mark.integration
+PART = 4 * 2**20
+STREAMS = 8
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """Serve the hub for one test."""
+    with served() as running:
+        yield running
+
+
+def large(size: int) -> bytes:
+    """Return a GGUF file of some size whose parts all differ."""
+    words = b"".join(number.to_bytes(8, "little") for number in range(size // 8))
+    return GGUF + words[len(GGUF) :] + bytes(size - len(words))
+
+
+def test_a_repository_is_downloaded_completely(hub: Hub, tmp_path: Path) -> None:
+    """Every file; the report has the commit and the size, the manifest every file's digest."""
+    code, report = downloaded(hub, tmp_path / "m" / "one")
+    assert code == 0
+    assert (report["revision"], report["bytes"]) == (SHA, sum(map(len, FILES.values())))
+    assert {name: (tmp_path / "m" / "one" / name).read_bytes() for name in FILES} == FILES
+    assert names(tmp_path / "m" / "one") == set(FILES)
+    manifest = json.loads((tmp_path / "m" / "one" / ".flexinfer.json").read_text())
+    assert (manifest["source"], manifest["commit"]) == ("HF://org/tiny", SHA)
+    assert {file["path"] for file in manifest["files"]} == set(FILES)
+    assert all(len(file["sha256"]) == 64 for file in manifest["files"])
+
+
+def test_only_selected_files_are_downloaded(hub: Hub, tmp_path: Path) -> None:
+    """One quantization of many by its name, others by a pattern, at the requested revision."""
+    into = tmp_path / "m" / "one"
+    code, report = downloaded(hub, into, names=("m-Q4.gguf",), allow=("*.json",), revision="v2")
+    assert (code, report["revision"]) == (0, OTHER)
+    assert names(into) == {"m-Q4.gguf", "config.json"}
+    assert set(hub.fetched) == {"m-Q4.gguf", "config.json"}
+
+
+def test_a_complete_folder_is_not_downloaded_again(hub: Hub, tmp_path: Path) -> None:
+    """The manifest says what the folder contains: the hub is not even asked."""
+    downloaded(hub, tmp_path / "m" / "one")
+    hub.requests.clear()
+    code, report = downloaded(hub, tmp_path / "m" / "one")
+    assert (code, report["revision"], hub.requests) == (0, SHA, [])
+
+
+def test_a_folder_that_lost_a_file_is_filled_again(hub: Hub, tmp_path: Path) -> None:
+    """Only what is missing is fetched."""
+    downloaded(hub, tmp_path / "m" / "one")
+    (tmp_path / "m" / "one" / "m-Q8.gguf").unlink()
+    hub.sent.clear()
+    assert downloaded(hub, tmp_path / "m" / "one")[0] == 0
+    assert hub.fetched == ["m-Q8.gguf"]
+    assert names(tmp_path / "m" / "one") == set(FILES)
+
+
+def test_a_folder_without_a_manifest_is_not_complete(hub: Hub, tmp_path: Path) -> None:
+    """Whatever it holds: files that are right are kept, others are replaced."""
+    downloaded(hub, tmp_path / "m" / "one")
+    (tmp_path / "m" / "one" / ".flexinfer.json").unlink()
+    (tmp_path / "m" / "one" / "m-Q4.gguf").write_bytes(b"x" * len(FILES["m-Q4.gguf"]))
+    hub.sent.clear()
+    assert downloaded(hub, tmp_path / "m" / "one")[0] == 0
+    assert hub.fetched == ["m-Q4.gguf"]
+    assert (tmp_path / "m" / "one" / "m-Q4.gguf").read_bytes() == FILES["m-Q4.gguf"]
+
+
+def test_another_selection_takes_what_it_has_in_common_from_the_previous_one(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """A new revision with one new file is one file's download."""
+    downloaded(hub, tmp_path / "m" / "one", names=("m-Q4.gguf",))
+    hub.sent.clear()
+    assert downloaded(hub, tmp_path / "m" / "two", names=("m-Q4.gguf", "m-Q8.gguf"))[0] == 0
+    assert hub.fetched == ["m-Q8.gguf"]
+    assert (tmp_path / "m" / "two" / "m-Q4.gguf").read_bytes() == FILES["m-Q4.gguf"]
+
+
+def test_the_previous_selection_is_kept_for_an_engine_that_still_reads_it(hub: Hub, tmp_path: Path) -> None:
+    """The newest previous folder stays, older ones are deleted."""
+    for number, name in enumerate(("one", "two", "three")):
+        assert downloaded(hub, tmp_path / "m" / name, allow=("*", str(number)))[0] == 0
+    assert names(tmp_path / "m") == {"two", "three"}
+
+
+@pytest.mark.parametrize(
+    ("selection", "reason", "words"),
+    [
+        pytest.param(
+            {"revision": "missing"}, Reason.REVISION_NOT_FOUND, "no revision missing", id="revision"
+        ),
+        pytest.param({"allow": ("nothing*",)}, Reason.FILE_NOT_FOUND, "none of the 4 files", id="patterns"),
+        pytest.param(
+            {"names": ("m-Q5.gguf",)}, Reason.FILE_NOT_FOUND, "it has m-Q4.gguf, m-Q8.gguf", id="name"
+        ),
+        pytest.param({"names": ("m-Q?.gguf",)}, Reason.FILE_NOT_FOUND, "no file m-Q?.gguf", id="no pattern"),
+        pytest.param({"names": ("m-Q4.gguf", "mm.gguf")}, Reason.FILE_NOT_FOUND, "mm.gguf", id="mmproj"),
+        pytest.param(
+            {"repository": "org/none"}, Reason.SOURCE_NOT_FOUND, "no repository org/none", id="repository"
+        ),
+    ],
+)
+def test_what_the_hub_does_not_have_is_reported_by_name(
+    hub: Hub, tmp_path: Path, selection: dict[str, Any], reason: str, words: str
+) -> None:
+    """By the listing, before a byte is fetched, with what to do."""
+    code, report = downloaded(hub, tmp_path / "m" / "one", **selection)
+    assert (code, report["reason"]) == (1, reason)
+    assert words in report["message"]
+    assert "Remedy: " in report["message"]
+    assert hub.fetched == []
+
+
+def test_a_gated_repository_is_refused_without_its_token_and_served_with_it(hub: Hub, tmp_path: Path) -> None:
+    """The message says where the token is read from; the token goes to the hub and to no other host (X8, X9, X10)."""
+    hub.gated, hub.token = True, "hf_canary"
+    code, report = downloaded(hub, tmp_path / "m" / "one")
+    assert (code, report["reason"]) == (1, Reason.GATED_REPOSITORY)
+    assert "without a token. Remedy: " in report["message"]
+    assert "Secret hf-token" in report["message"]
+    token = tmp_path / "HF_TOKEN"
+    token.write_text("hf_wrong\n")
+    variables = {"HF_TOKEN_PATH": str(token)}
+    code, report = downloaded(hub, tmp_path / "m" / "one", variables=variables)
+    assert "with the token of the Secret hf-token" in report["message"]
+    assert "hf_wrong" not in report["message"]
+    token.write_text("hf_canary\n")
+    assert downloaded(hub, tmp_path / "m" / "one", variables=variables)[0] == 0
+    assert {place for place, _ in hub.tokens} == {"hub"}
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_hub_that_answers_with_an_error_is_reported_with_its_status(
+    hub: Hub, tmp_path: Path, status: int
+) -> None:
+    """X8: a retry may help, so the reason is not one of the spec."""
+    hub.status = status
+    code, report = downloaded(hub, tmp_path / "m" / "one")
+    assert (code, report["reason"]) == (1, Reason.HUB_UNAVAILABLE)
+    assert f"HTTP {status}" in report["message"]
+
+
+def test_an_unavailable_hub_is_reported_in_a_sentence(tmp_path: Path) -> None:
+    """The connection is refused: the Job fails with one line, not with a traceback."""
+    with served() as gone:
+        pass
+    code, report = downloaded(gone, tmp_path / "m" / "one")
+    assert (code, report["reason"]) == (1, Reason.HUB_UNAVAILABLE)
+    assert f"the hub at {gone.address} does not serve org/tiny: " in report["message"]
+
+
+@pytest.mark.parametrize("after", [1000, PART - 1, 5 * 2**20])
+def test_a_killed_download_fetches_less_than_a_part_of_each_stream_again(
+    hub: Hub, tmp_path: Path, after: int
+) -> None:
+    """X1: SIGKILL, at several bytes; what is written stays written, and nothing is complete before its end."""
+    content = large(50 * 2**20 + 12_345)
+    hub.files = {"m.gguf": content}
+    into = tmp_path / "m" / "one"
+    for _ in range(3):
+        target = sum(hub.sent.values()) + after
+        process = started(hub, into)
+        hub.wait_sent(min(target, len(content)))
+        process.kill()
+        process.wait()
+        assert not into.exists()
+    assert downloaded(hub, into)[0] == 0
+    assert (into / "m.gguf").read_bytes() == content
+    assert sum(hub.sent.values()) - len(content) < 3 * STREAMS * (PART + 2**20)
+
+
+@pytest.mark.slow
+def test_a_download_that_is_killed_twenty_times_is_complete_only_at_its_end(hub: Hub, tmp_path: Path) -> None:
+    """X1: at random bytes, drawn by a seed; each kill costs at most the parts in flight."""
+    content = large(256 * 2**20 + 7)
+    hub.files = {"m.gguf": content}
+    into, chance = tmp_path / "m" / "one", random.Random(17)
+    for _ in range(20):
+        before = sum(hub.sent.values())
+        process = started(hub, into)
+        hub.wait_sent(min(before + chance.randrange(1, 12 * 2**20), len(content)))
+        process.kill()
+        process.wait()
+        assert not into.exists()
+    assert downloaded(hub, into)[0] == 0
+    assert hashlib.sha256((into / "m.gguf").read_bytes()).digest() == hashlib.sha256(content).digest()
+    assert sum(hub.sent.values()) - len(content) < 20 * STREAMS * (PART + 2**20)
+
+
+def test_a_connection_that_breaks_is_resumed_where_it_broke(hub: Hub, tmp_path: Path) -> None:
+    """X1: an answer that is always cut short brings its bytes all the same."""
+    content = large(9 * 2**20)
+    hub.files, hub.cut_after = {"m.gguf": content}, 2_500_000
+    assert downloaded(hub, tmp_path / "m" / "one")[0] == 0
+    assert (tmp_path / "m" / "one" / "m.gguf").read_bytes() == content
+    assert sum(hub.sent.values()) < len(content) + STREAMS * 64 * 1024
+
+
+def test_wrong_bytes_are_refused_and_deleted(hub: Hub, tmp_path: Path) -> None:
+    """X5: the right size and a wrong byte; the next download fetches the file again."""
+    hub.corrupt.add("m-Q4.gguf")
+    code, report = downloaded(hub, tmp_path / "m" / "one")
+    assert (code, report["reason"]) == (1, Reason.CHECKSUM_MISMATCH)
+    assert "m-Q4.gguf" in report["message"]
+    assert not (tmp_path / "m" / "one").exists()
+    hub.corrupt.clear()
+    assert downloaded(hub, tmp_path / "m" / "one")[0] == 0
+    assert (tmp_path / "m" / "one" / "m-Q4.gguf").read_bytes() == FILES["m-Q4.gguf"]
+
+
+def test_a_small_file_with_wrong_bytes_is_refused(hub: Hub, tmp_path: Path) -> None:
+    """X5: files of git itself are verified by git's digest."""
+    hub.corrupt.add("config.json")
+    code, report = downloaded(hub, tmp_path / "m" / "one")
+    assert (code, report["reason"]) == (1, Reason.CHECKSUM_MISMATCH)
+    assert "config.json" in report["message"]
+
+
+def test_a_silent_hub_is_a_stalled_download(hub: Hub, tmp_path: Path) -> None:
+    """The connection stays open and nothing comes: the message says how far it was."""
+    hub.files = {"m.gguf": large(9 * 2**20)}
+    hub.silent_after = 2**20
+    code, report = downloaded(hub, tmp_path / "m" / "one", "--stall-seconds", "1")
+    assert (code, report["reason"]) == (1, Reason.STALLED_DOWNLOAD)
+    assert "no byte came for " in report["message"]
+    assert "of 9,437,184 bytes" in report["message"]
+
+
+def test_an_address_that_expired_is_asked_for_again(hub: Hub, tmp_path: Path) -> None:
+    """A signed address is good for an hour, a download may take longer."""
+    hub.cdn_statuses = [403, 503]
+    assert downloaded(hub, tmp_path / "m" / "one", names=("m-Q4.gguf",))[0] == 0
+    assert (
+        hub.requests.count("HEAD /org/tiny/resolve/0123456789abcdef0123456789abcdef01234567/m-Q4.gguf") == 2
+    )
+
+
+def test_a_hub_that_serves_no_parts_serves_the_whole(hub: Hub, tmp_path: Path) -> None:
+    """Some mirrors and proxies ignore the range of a request."""
+    hub.whole = True
+    assert downloaded(hub, tmp_path / "m" / "one")[0] == 0
+    assert (tmp_path / "m" / "one" / "m-Q8.gguf").read_bytes() == FILES["m-Q8.gguf"]
+
+
+def test_a_proxy_of_the_environment_is_used_for_every_request(hub: Hub, tmp_path: Path) -> None:
+    """Listing, addresses and parts: where there is no other way out, one request beside it would fail."""
+    proxy = {"HTTP_PROXY": hub.address, "http_proxy": hub.address}
+    assert downloaded(hub, tmp_path / "m" / "one", variables=proxy)[0] == 0
+    assert hub.proxied == len(hub.requests) > 0
+    exempt = proxy | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    hub.proxied = 0
+    assert downloaded(hub, tmp_path / "n" / "one", variables=exempt)[0] == 0
+    assert hub.proxied == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 24 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_too_small_is_said_before_a_byte_is_fetched(hub: Hub, small_disk: Path) -> None:
+    """X2: with what is needed and what is free; nothing is left behind."""
+    hub.files = {"m.gguf": large(30 * 2**20)}
+    code, report = downloaded(hub, small_disk / "m" / "one")
+    assert (code, report["reason"]) == (1, Reason.DISK_FULL)
+    assert "1 files of 31,457,280 bytes need 31,457,280 more" in report["message"]
+    assert "25,165,824 free" in report["message"]
+    assert hub.fetched == []
+    assert names(small_disk / "m") == set()
+
+
+def test_a_disk_that_becomes_full_ends_the_download_and_gets_its_space_back(
+    hub: Hub, small_disk: Path
+) -> None:
+    """X2: another writer took the rest; once that is gone the next download succeeds."""
+    content = large(10 * 2**20)
+    hub.files = {"m.gguf": content}
+    hub.hold_after(2 * 2**20)
+    process = started(hub, small_disk / "m" / "one")
+    try:
+        hub.wait_sent(2 * 2**20)
+        other = small_disk / "other"
+        with contextlib.suppress(OSError), other.open("wb") as file:
+            while True:
+                file.write(bytes(2**20))
+        hub.release()
+        assert process.wait(60) == 1
+    finally:
+        process.kill()
+        process.wait()
+    assert names(small_disk / "m") == set()
+    other.unlink()
+    assert downloaded(hub, small_disk / "m" / "one")[0] == 0
+    assert (small_disk / "m" / "one" / "m.gguf").read_bytes() == content
+
+
+def test_a_folder_that_cannot_be_written_is_said(hub: Hub, small_disk: Path) -> None:
+    """A volume that is mounted read-only."""
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    code, report = downloaded(hub, small_disk / "m" / "one")
+    assert (code, report["reason"]) == (1, Reason.FETCH_FAILED)
+    assert "Read-only file system" in report["message"]
+
+
+def test_files_of_one_commit_are_served_although_the_revision_moves(hub: Hub, tmp_path: Path) -> None:
+    """X6: parts of the previous commit's file are never taken for those of the next."""
+    hub.files = {"m.gguf": large(20 * 2**20)}
+    process = started(hub, tmp_path / "m" / "one")
+    hub.wait_sent(5 * 2**20)
+    process.kill()
+    process.wait()
+    moved = bytes(reversed(large(20 * 2**20)))
+    hub.commit, hub.files = OTHER, {"m.gguf": GGUF + moved[len(GGUF) :]}
+    code, report = downloaded(hub, tmp_path / "m" / "one")
+    assert (code, report["revision"]) == (0, OTHER)
+    assert (tmp_path / "m" / "one" / "m.gguf").read_bytes() == hub.files["m.gguf"]
+    assert names(tmp_path / "m" / "one") == {"m.gguf"}
+
+
+def test_a_file_that_no_engine_can_load_is_named(hub: Hub, tmp_path: Path) -> None:
+    """X17: a git-lfs pointer, although the hub serves exactly these bytes."""
+    hub.files = {"m.gguf": b"version https://git-lfs.github.com/spec/v1\noid sha256:x\nsize 5\n"}
+    code, report = downloaded(hub, tmp_path / "m" / "one")
+    assert (code, report["reason"]) == (1, Reason.INCOMPLETE_FILE)
+    assert "m.gguf is a git-lfs pointer" in report["message"]
+    assert not (tmp_path / "m" / "one").exists()
+
+
+@pytest.mark.parametrize("path", ["../x.json", "a/../../x.json", "/etc/x.json", "a//b.json", "a\\b.json"])
+def test_a_path_that_leaves_the_folder_is_refused(hub: Hub, tmp_path: Path, path: str) -> None:
+    """X12: whatever a repository lists."""
+    hub.files = {path: b"{}"}
+    code, report = downloaded(hub, tmp_path / "m" / "one")
+    assert (code, report["reason"]) == (1, Reason.FETCH_FAILED)
+    assert "unsafe path" in report["message"]
+    assert hub.fetched == []
+
+
+def test_progress_is_served_on_a_port_while_bytes_come(hub: Hub, tmp_path: Path) -> None:
+    """Bytes, total, rate and file, as JSON; nothing else."""
+    hub.files = {"m.gguf": large(20 * 2**20)}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    hub.hold_after(6 * 2**20)
+    process = started(hub, tmp_path / "m" / "one", "--progress-port", str(port))
+    try:
+        hub.wait_sent(6 * 2**20)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as response:
+            answer = json.loads(response.read())
+        assert set(answer) == {"bytes", "totalBytes", "bytesPerSecond", "file"}
+        assert answer["totalBytes"] == 20 * 2**20
+        assert 0 <= answer["bytes"] < answer["totalBytes"]
+        hub.release()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
