@@ -4,7 +4,6 @@ Every write of the status is a PUT with the resourceVersion just read: a replica
 Event of the SharedGroup, which nothing waits for.
 """
 
-import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -52,6 +51,7 @@ from flexinfer.runtime.kubernetes.api import (
 )
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import model_deleted, rfc3339
+from flexinfer.runtime.together import both
 
 
 async def perform(runtime: Runtime, action: Effect, *, telemetry: Telemetry) -> Sequence[AnyEvent]:
@@ -120,7 +120,7 @@ async def _grant_alone(
     runtime: Runtime, action: Grant, current: SharedGroup, telemetry: Telemetry
 ) -> Sequence[AnyEvent]:
     meta = action.model.metadata
-    model, groups = await asyncio.gather(
+    model, groups = await both(
         _model(runtime, meta.namespace, meta.name), runtime.cluster.list(SHARED_GROUPS)
     )
     if model is None or model.uid != action.model.uid:

@@ -10,7 +10,6 @@ A release that begins after (2) deletes the Pod of (1), so that (3) is refused, 
 anywhere in here leaves at most a gated Pod, or a patch that no longer applies.
 """
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -47,6 +46,7 @@ from flexinfer.runtime.kubernetes.api import (
 )
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import record_transition, write_status_once
+from flexinfer.runtime.together import both
 
 log = logging.getLogger(__name__)
 _FINALIZER_TRIES = 5
@@ -89,7 +89,7 @@ async def _prepare(runtime: Runtime, action: Start) -> tuple[Model, kube.Pod | N
     try:
         if action.service is not None:
             await ensure_service(runtime, action.model, action.service)
-        model, pod = await asyncio.gather(put_finalizer(runtime, action.model), _put_pod(runtime, action))
+        model, pod = await both(put_finalizer(runtime, action.model), _put_pod(runtime, action))
     except (InvalidError, ForbiddenError) as error:
         message = f"the API server rejected it: {error}"
         raise NotCreatedError(action.model, Reason.CREATE_REFUSED, message) from error
@@ -102,7 +102,7 @@ async def _confirm(
     """Step (2): return the Model and its SharedGroup after the Pod was created. Raises ConflictError if the Model was written since (1)."""
     if not action.model.spec.group:
         return await _read(runtime, action)
-    model, group = await asyncio.gather(
+    model, group = await both(
         _name_pod(runtime, action, prepared, pod, settings), _read_group(runtime, action)
     )
     return view_of(model, [group])
@@ -244,7 +244,7 @@ async def _read(runtime: Runtime, action: Start) -> ModelView:
     """Read the Model and its SharedGroup, side by side. Raises ApiError."""
     if not action.model.spec.group:
         return view_of(await _read_model(runtime, action.model))
-    model, group = await asyncio.gather(_read_model(runtime, action.model), _read_group(runtime, action))
+    model, group = await both(_read_model(runtime, action.model), _read_group(runtime, action))
     return view_of(model, [group])
 
 
