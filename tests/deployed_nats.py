@@ -5,6 +5,7 @@ import base64
 import contextlib
 import json
 import os
+import random
 import re
 import socket
 import subprocess
@@ -88,12 +89,15 @@ async def credentials(folder: Path) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return unused TCP ports of the loopback interface."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+    """Return unused TCP ports of the loopback interface, below those that the system gives to connections: these may be taken at once."""
+    ports: list[int] = []
+    for port in random.sample(range(20_000, 32_000), 1_000):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise RuntimeError(f"fewer than {count} ports are free")
 
 
 def configured(folder: Path, home: Path, cluster: str, port: int) -> Path:

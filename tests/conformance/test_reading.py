@@ -178,10 +178,10 @@ def test_a_model_is_a_table_row_with_the_columns_of_its_crd(server: ApiServer, s
     columns = [(one["name"], one["type"], one["priority"]) for one in table["columnDefinitions"]]
     assert table["kind"] == "Table"
     assert columns[:3] == [("Name", "string", 0), ("Phase", "string", 0), ("Ready", "string", 0)]
-    assert columns[6:8] == [("Age", "date", 0), ("Shared", "string", 1)]
+    assert columns[6:9] == [("Cache", "string", 0), ("Age", "date", 0), ("Shared", "string", 1)]
     (row,) = table["rows"]
     assert row["cells"][:5] == ["smollm2", "Ready", "True", "Up", "llamacpp"]
-    assert row["cells"][7:9] == ["card", 100]
+    assert row["cells"][8:10] == ["card", 100]
     assert (row["object"]["kind"], "spec" in row["object"]) == ("PartialObjectMetadata", False)
 
 

@@ -45,6 +45,7 @@ MAY_PUBLISH: Mapping[str, frozenset[str]] = {
     "flexinfer.activity.p.default.a": users("proxy"),
     "flexinfer.wake.default.a": users("proxy"),
     "flexinfer.ready.default.a": users("launcher"),
+    "flexinfer.download.default.a": users("prefetcher"),
     "flexinfer.history.default.a": ALL,
     "flexinfer.dead.wake.default.a": ALL,
     **{f"flexinfer.changed.{owner}.default.a": users(owner) for owner in STATUS},
@@ -87,12 +88,12 @@ MAY_SUBSCRIBE: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(
         (
             f"flexinfer.{kind}.>"
-            for kind in ("model", "workload", "node", "gpu", "activity", "history", "dead")
+            for kind in ("model", "workload", "node", "gpu", "activity", "download", "history", "dead")
         ),
         users(TAP),
     ),
     "flexinfer.watermark": users(TAP),
-    "flexinfer.wake.>": users(TAP, "reaper"),
+    "flexinfer.wake.>": users(TAP, "reaper", "prefetcher"),
     "flexinfer.ready.>": users(TAP, "proxy"),
     "flexinfer.changed.watcher.>": users(TAP, "placer", "prefetcher", "reaper"),
     "flexinfer.changed.placer.>": users(TAP, "prefetcher", "reaper", "arbiter", "launcher"),
