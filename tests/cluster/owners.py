@@ -26,7 +26,8 @@ from flexinfer.runtime.kubernetes.api import MODELS, PODS, SHARED_GROUPS, Kind, 
 from flexinfer.runtime.kubernetes.client import KubernetesClient
 
 NAMESPACES: Kind[Any] = Kind("v1", "Namespace", "namespaces", msgspec.Raw, namespaced=False)
-_TIMEOUT = 30.0
+_TIMEOUT = 60.0
+"""Seconds; there is no agent, and the arbiter waits for one for 30 s before its first grant."""
 
 
 class Owners:
