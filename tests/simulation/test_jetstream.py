@@ -1,13 +1,15 @@
 """The real writer and reader of the state stream survive what the simulated server does to them."""
 
 import asyncio
+import contextlib
 import random
+from collections.abc import AsyncIterator
 
 from flexinfer.api.services import STATE_KINDS
 from flexinfer.events import events, subjects
 from flexinfer.runtime.nats.state_reader import NatsBus
 from flexinfer.runtime.nats.state_writer import StateStream
-from flexinfer.runtime.runtime import Disconnected, Replaying, Snapshot, Subscriptions
+from flexinfer.runtime.runtime import Delivery, Disconnected, Replaying, Snapshot, Subscriptions
 from tests.builders import a_model
 from tests.simulation.jetstream.client import SimulatedClient
 from tests.simulation.jetstream.server import NatsServer
@@ -29,6 +31,18 @@ async def _publish(stream: StateStream) -> None:
     await stream.watermark()
 
 
+@contextlib.asynccontextmanager
+async def _reading() -> AsyncIterator[tuple[NatsServer, StateStream, AsyncIterator[Delivery]]]:
+    """Yield a server that sends heartbeats, its stream with the Models in it, and what a reader of it delivers."""
+    server, _, stream = _server()
+    beat = asyncio.create_task(server.send_heartbeats())
+    await stream.open()
+    await _publish(stream)
+    reader = SimulatedClient(server, "reaper", lambda: 0.0)
+    yield server, stream, NatsBus(reader.connection).deliveries(Subscriptions())
+    beat.cancel()
+
+
 def test_a_writer_that_misses_a_message_reads_the_stream_again() -> None:
     """Its process does not end: the next reading is complete."""
 
@@ -47,22 +61,16 @@ def test_a_reader_hears_of_an_outage_and_replays_after_it() -> None:
     """A snapshot, the outage, and a snapshot again, of a server that has lost its memory."""
 
     async def main() -> list[type]:
-        server, _, stream = _server()
-        beat = asyncio.create_task(server.send_heartbeats())
-        await stream.open()
-        await _publish(stream)
-        reader = SimulatedClient(server, "reaper", lambda: 0.0)
-        deliveries = NatsBus(reader.connection).deliveries(Subscriptions())
-        kinds = [type(await anext(deliveries))]
-        server.stop()
-        kinds.append(type(await anext(deliveries)))
-        server.start()
-        await asyncio.sleep(1)
-        await stream.open()
-        await stream.watermark()
-        kinds.append(type(await anext(deliveries)))
-        beat.cancel()
-        return kinds
+        async with _reading() as (server, stream, deliveries):
+            kinds = [type(await anext(deliveries))]
+            server.stop()
+            kinds.append(type(await anext(deliveries)))
+            server.start()
+            await asyncio.sleep(1)
+            await stream.open()
+            await stream.watermark()
+            kinds.append(type(await anext(deliveries)))
+            return kinds
 
     assert run(main()) == [Snapshot, Disconnected, Snapshot]
 
@@ -71,19 +79,13 @@ def test_a_reader_says_that_it_reads_again_after_a_message_was_lost() -> None:
     """Until the next snapshot nothing is heard, although NATS is connected."""
 
     async def main() -> list[type]:
-        server, _, stream = _server()
-        beat = asyncio.create_task(server.send_heartbeats())
-        await stream.open()
-        await _publish(stream)
-        reader = SimulatedClient(server, "reaper", lambda: 0.0)
-        deliveries = NatsBus(reader.connection).deliveries(Subscriptions())
-        kinds = [type(await anext(deliveries))]
-        server.faults.gap = 1.0
-        await stream.publish(events.ModelObserved(model=a_model("d")))
-        server.faults.gap = 0.0
-        await stream.watermark()
-        kinds += [type(await anext(deliveries)), type(await anext(deliveries))]
-        beat.cancel()
-        return kinds
+        async with _reading() as (server, stream, deliveries):
+            kinds = [type(await anext(deliveries))]
+            server.faults.gap = 1.0
+            await stream.publish(events.ModelObserved(model=a_model("d")))
+            server.faults.gap = 0.0
+            await stream.watermark()
+            kinds += [type(await anext(deliveries)), type(await anext(deliveries))]
+            return kinds
 
     assert run(main()) == [Snapshot, Replaying, Snapshot]
