@@ -82,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
         default=10.0,
         help="seconds before the second restart of a container (default: 10)",
     )
+    _describe_node(parser)
+    return parser
+
+
+def _describe_node(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what the Node offers and is labelled with."""
     parser.add_argument(
         "--resource",
         action="append",
@@ -95,7 +101,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--label", action="append", default=[], metavar="KEY=VALUE", help="a label of the Node"
     )
-    return parser
 
 
 def _pair(text: str) -> tuple[str, str]:
