@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -61,43 +62,49 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("a server with TLS needs a token file")
 
 
-def run(options: ServerOptions) -> int:
-    """Serve until a signal; return the exit code."""
+Companion: TypeAlias = Callable[[asyncio.Event, asyncio.Event], Awaitable[None]]
+"""What runs in the process of the API server and decides when that ends: at SIGTERM or SIGINT the first event is set, at SIGUSR1 the other."""
+
+
+def run(options: ServerOptions, companion: Companion | None = None) -> int:
+    """Serve until a signal, or until `companion` returns; return the exit code."""
     try:
-        with opened(options.state) as journal:
-            return asyncio.run(_serve(options, journal))
+        with _open_journal(options.state) as journal:
+            return asyncio.run(_serve(options, journal, companion))
     except JournalError as error:
         logger.critical("%s", error)
         return 1
 
 
 @contextlib.contextmanager
-def opened(state: Path) -> Iterator[Journal]:
-    """Open the journal of a state folder, which is created if it is missing. Raises JournalError."""
+def _open_journal(state: Path) -> Iterator[Journal]:
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with Journal(state / "api.journal") as journal:
         yield journal
 
 
-async def _serve(options: ServerOptions, journal: Journal) -> int:
-    stop = asyncio.Event()
+async def _serve(options: ServerOptions, journal: Journal, companion: Companion | None) -> int:
+    leave, stop = asyncio.Event(), asyncio.Event()
     failures: list[JournalError] = []
 
     def fail(error: JournalError) -> None:
         failures.append(error)
-        stop.set()
+        leave.set()
 
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with serving(options, journal, fail):
-        await stop.wait()
+        loop.add_signal_handler(number, leave.set)
+    if companion is not None:
+        loop.add_signal_handler(signal.SIGUSR1, stop.set)
+    async with _serving(options, journal, fail):
+        await (companion(leave, stop) if companion is not None else leave.wait())
     if failures:
         logger.critical("%s", failures[0])
     return 1 if failures else 0
 
 
 @contextlib.asynccontextmanager
-async def serving(
+async def _serving(
     options: ServerOptions, journal: Journal, fail: Callable[[JournalError], None]
 ) -> AsyncIterator[None]:
     """Serve, and run the controllers, for the duration of the block; `fail` is called once the journal cannot be written."""
