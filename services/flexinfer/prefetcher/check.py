@@ -1,7 +1,7 @@
 """`python -m flexinfer.prefetcher.check PATH [FILE...]`: check that a path has data and files can be loaded, with the engine's mounts.
 
-Runs inside a Job. Imports nothing but the standard library and `gguf`, so that it takes little more than a process
-start. The last line of its output, which is also the termination message, is a JSON object that
+Runs inside a Job. Imports nothing but the standard library and what reads headers, so that it takes little more than a
+process start. The last line of its output, which is also the termination message, is a JSON object that
 `report.JobReport` describes.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from flexinfer.prefetcher import gguf
+from flexinfer.prefetcher import gguf, headers
 
 REPORT = "/dev/termination-log"
 NOT_FOUND = 3
@@ -23,11 +23,11 @@ MOUNTS_VARIABLE = "FLEXINFER_MOUNTS"
 
 _WEIGHTS, _LARGEST_POINTER, _SHOWN = (".gguf", ".safetensors", ".bin"), 1024, 5
 
-Report: TypeAlias = dict[str, str | int | float]
+Report: TypeAlias = dict[str, str | int | float | headers.Figures]
 
 
 def check_path(path: Path, files: Sequence[Path] = ()) -> Report:
-    """Return the size of a file or folder in bytes, or why there is none; what is empty counts as missing.
+    """Return the size of a file or folder in bytes with the figures of its headers, or why there is none; what is empty counts as missing.
 
     `files` must be there too, beside or below the path. A file that no engine can load is named: one of `files`, the path
     itself, or a git-lfs pointer in the folder.
@@ -36,11 +36,8 @@ def check_path(path: Path, files: Sequence[Path] = ()) -> Report:
         size = path.stat().st_size if path.is_file() else sum(_sizes(path))
         if not size:
             return {"reason": "SourceNotFound", "message": f"{path} does not exist or is empty"}
-        return (
-            _missing(files)
-            or _unloadable([*dict.fromkeys([*_suspects(path), *files])])
-            or {"found": True, "bytes": size}
-        )
+        fault = _missing(files) or _unloadable([*dict.fromkeys([*_suspects(path), *files])])
+        return fault or {"found": True, "bytes": size} | with_figures(path, files)
     except FileNotFoundError:
         return {"reason": "SourceNotFound", "message": f"{path} does not exist or is empty"}
     except OSError as error:
@@ -48,6 +45,13 @@ def check_path(path: Path, files: Sequence[Path] = ()) -> Report:
             "reason": "Unreadable",
             "message": f"{error.filename or path} cannot be read: {error.strerror}",
         }
+
+
+def with_figures(path: Path, files: Sequence[Path]) -> Report:
+    """Return the part of a report that has the figures of a model's headers; empty if none can be read."""
+    named = dict.fromkeys([*([path] if path.is_file() else []), *files])
+    figures = headers.of_files([*named]) or (headers.of_folder(path) if path.is_dir() else {})
+    return {"headers": figures} if figures else {}
 
 
 def _missing(files: Sequence[Path]) -> Report:

@@ -139,7 +139,7 @@ def _as_recorded(model: Model, plan: Plan) -> Iterator[Action]:
     cached, cache = model.condition(conditions.CACHED), _cache(model)
     if cached is not None:
         condition = status.true(model, cached.reason, cached.message)
-        progress = status.whole(cache.job_phase, cache.revision, cache.bytes)
+        progress = status.whole(cache.job_phase, cache.revision, cache.bytes, cache.headers)
         yield from status.write(model, plan, condition, progress)
 
 
@@ -190,7 +190,7 @@ def _complete(model: Model, plan: Plan, job: JobFacts) -> Iterator[Action]:
     reason = Reason.CACHED if plan.pvc else Reason.IN_IMAGE
     message = messages.contains(model, plan, report.bytes)
     condition = status.true(model, reason, message)
-    progress = status.whole("Succeeded", report.revision, report.bytes)
+    progress = status.whole("Succeeded", report.revision, report.bytes, report.headers)
     yield from status.write(model, plan, condition, progress)
 
 

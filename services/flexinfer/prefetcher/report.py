@@ -4,23 +4,27 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import CACHED
+from flexinfer.api.headers import Headers
 from flexinfer.api.numbers import bounded
 from flexinfer.api.reasons import FACTS, Reason
 from flexinfer.events.workload import JobFacts
 
 _REVISION_LIMIT = 256
 """Characters of status.cache.revision."""
+_NAME_LIMIT, _LARGEST_FIGURE = 64, 2**53
+"""Characters of a text, and the largest number, of status.cache.headers."""
 _LOG_TAIL = 300
 """Characters of a log that stand for the cause when a Job ended without a report."""
 
 
 class JobReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A report; `bytes` and `revision` describe complete weights, `reason` and `message` a failure."""
+    """A report; `bytes`, `revision` and `headers` describe complete weights, `reason` and `message` a failure."""
 
     bytes: int = 0
     revision: str = ""
     reason: str = ""
     message: str = ""
+    headers: Headers | None = None
 
     @property
     def not_found(self) -> bool:
@@ -51,7 +55,24 @@ def report_of(job: JobFacts) -> JobReport:
 
 def _within_limits(report: JobReport) -> JobReport:
     revision = conditions.one_line(report.revision)[:_REVISION_LIMIT]
-    return msgspec.structs.replace(report, bytes=max(0, bounded(report.bytes)), revision=revision)
+    return msgspec.structs.replace(
+        report,
+        bytes=max(0, bounded(report.bytes)),
+        revision=revision,
+        headers=_headers(report.headers) if report.headers is not None else None,
+    )
+
+
+def _headers(headers: Headers) -> Headers | None:
+    """Return figures within the limits of the status; None for those of no weights at all."""
+    values = msgspec.structs.asdict(headers)
+    limited = {
+        name: conditions.one_line(value)[:_NAME_LIMIT]
+        if isinstance(value, str)
+        else max(0, min(value, _LARGEST_FIGURE))
+        for name, value in values.items()
+    }
+    return Headers(**limited) if limited["weights_mb"] else None
 
 
 def failure_cause(job: JobFacts) -> str:

@@ -4,6 +4,7 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
+from flexinfer.api.headers import Headers
 from flexinfer.api.model import CacheStatus, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.services import SERVICES
@@ -23,6 +24,7 @@ class JobProgress(msgspec.Struct, frozen=True, kw_only=True):
     done: int = 0
     total: int = 0
     rate: int = 0
+    headers: Headers | None = None
 
     @property
     def eta(self) -> int:
@@ -30,9 +32,9 @@ class JobProgress(msgspec.Struct, frozen=True, kw_only=True):
         return -(-(self.total - self.done) // self.rate) if self.rate and self.done < self.total else 0
 
 
-def whole(phase: str, revision: str, size: int) -> JobProgress:
-    """Return the progress of a Job that has brought everything, or found it."""
-    return JobProgress(phase=phase, revision=revision, done=size, total=size)
+def whole(phase: str, revision: str, size: int, headers: Headers | None = None) -> JobProgress:
+    """Return the progress of a Job that has brought everything, or seen that it is there."""
+    return JobProgress(phase=phase, revision=revision, done=size, total=size, headers=headers)
 
 
 _NO_PROGRESS = JobProgress()
@@ -73,6 +75,7 @@ def write(
         bytes_per_second=progress.rate,
         eta_seconds=progress.eta,
         progress=messages.progress(progress.done, progress.total, progress.eta),
+        headers=progress.headers,
         message=condition.message,
     )
     status = CachedStatus(condition=condition, cache=cache)

@@ -5,7 +5,8 @@ Validation is the API server's and `flexinfer.watcher.accepted`'s.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from flexinfer.api import conditions
 from flexinfer.api.base import Resource
 from flexinfer.api.conditions import Condition
 from flexinfer.api.groupversion import API_VERSION, KIND
+from flexinfer.api.headers import Headers
 from flexinfer.api.numbers import whole_number
 
 Quantity = str | int
@@ -194,10 +196,11 @@ class GroupMembership(Resource, frozen=True, kw_only=True):
 
 
 class PlacedDevice(Resource, frozen=True, kw_only=True):
-    """A device that the Model is scheduled to, and what it takes there, in MiB; 0: not known."""
+    """A device that the Model is scheduled to, what it takes there, and what the device has in all, in MiB; 0: not known."""
 
     uuid: str
     memory_mb: int = msgspec.field(name="memoryMB", default=0)
+    total_mb: int = msgspec.field(name="totalMB", default=0)
 
 
 class Placement(Resource, frozen=True, kw_only=True):
@@ -214,6 +217,10 @@ class Placement(Resource, frozen=True, kw_only=True):
     score: int = 0
     footprint_mb: int = msgspec.field(name="footprintMB", default=0)
     footprint_source: str = ""
+    measured_at: str = ""
+    """When the engine whose memory was measured became ready, as RFC 3339; empty unless the footprint is measured."""
+    measured_for: str = ""
+    """A digest of what a measured footprint depends on: it is valid while that stays the same."""
     checked_for: str = ""
     """`lastTransitionTime` of the condition Wanted for which free memory was checked last: a start needs a check of its own."""
     reason: str = ""
@@ -224,13 +231,15 @@ class Placement(Resource, frozen=True, kw_only=True):
         return tuple(device.uuid for device in self.devices)
 
 
-ESTIMATE = "Estimate"
-"""A footprint that the spec states (`spec.gpu.vramEstimateMB`)."""
+ESTIMATE, HEADERS, MEASURED = "Estimate", "Headers", "Measured"
+"""A footprint that the spec states (`spec.gpu.vramEstimateMB`); that follows from the headers of the weights; that an engine was seen to hold."""
 
 
-def placed_devices(uuids: Iterable[str], memory_mb: int = 0) -> tuple[PlacedDevice, ...]:
-    """Return devices on each of which a Model takes `memory_mb`, in MiB."""
-    return tuple(PlacedDevice(uuid=uuid, memory_mb=memory_mb) for uuid in uuids)
+def placed_devices(
+    uuids: Iterable[str], memory_mb: int = 0, totals: Mapping[str, int] = MappingProxyType({})
+) -> tuple[PlacedDevice, ...]:
+    """Return devices on each of which a Model takes `memory_mb`, in MiB; `totals`: what a device has in all, by uuid."""
+    return tuple(PlacedDevice(uuid=uuid, memory_mb=memory_mb, total_mb=totals.get(uuid, 0)) for uuid in uuids)
 
 
 class CacheStatus(Resource, frozen=True, kw_only=True):
@@ -248,6 +257,8 @@ class CacheStatus(Resource, frozen=True, kw_only=True):
     eta_seconds: int = 0
     progress: str = ""
     """For people: `37% of 4.9 GB, 2m left`, and the size alone once everything is there."""
+    headers: Headers | None = None
+    """What the headers of complete weights say; None where no Job has read any."""
     message: str = ""
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from flexinfer.prefetcher.check import Report, write_report
+from flexinfer.prefetcher.check import Report, with_figures, write_report
 from flexinfer.prefetcher.download.failure import DownloadError, line
 from flexinfer.prefetcher.download.fetching import Download, fetch
 from flexinfer.prefetcher.download.manifest import Manifest
@@ -44,9 +44,9 @@ async def _run(options: argparse.Namespace) -> Manifest:
 
 def main(arguments: Sequence[str]) -> int:
     """Download, write the report, and return the exit code."""
-    start = time.monotonic()
+    start, options = time.monotonic(), parse(arguments)
     try:
-        manifest = asyncio.run(_run(parse(arguments)))
+        manifest = asyncio.run(_run(options))
     except DownloadError as error:
         write_report({"reason": error.reason, "message": str(error)})
         return 1
@@ -54,7 +54,8 @@ def main(arguments: Sequence[str]) -> int:
         write_report({"reason": "FetchFailed", "message": line(error)})
         return 1
     report: Report = {"revision": manifest.commit, "bytes": manifest.bytes}
-    write_report(report | {"seconds": round(time.monotonic() - start, 1)})
+    figures = with_figures(options.into, [options.into / name for name in manifest.selection.names])
+    write_report(report | figures | {"seconds": round(time.monotonic() - start, 1)})
     return 0
 
 
