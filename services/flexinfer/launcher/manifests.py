@@ -20,7 +20,7 @@ from flexinfer.api.labels import (
     TEMPLATE_ANNOTATION,
     TURN_LABEL,
 )
-from flexinfer.api.model import Model
+from flexinfer.api.model import Model, Placement, placed_devices
 from flexinfer.backends import Backend, Serving
 from flexinfer.sources import Location, Volume, pod
 
@@ -29,6 +29,7 @@ ENGINE = "engine"
 GRACE_SECONDS = 30
 STOP_SECONDS = GRACE_SECONDS + 30
 """How long after its deletion a Pod may exist before Ready says `Stopping`."""
+_SHARES = 1_000_000
 _NEVER_KILL = 86_400
 """Failures of the startup probe, one a second, before the kubelet kills: never before the launcher's own loading deadline."""
 
@@ -78,7 +79,18 @@ def template(model: Model, settings: LaunchSettings) -> Template | None:
         return None  # also when Accepted does not say so yet
     spec = _pod_spec(model, backend, location, settings)
     fetches = location.pulled or "initContainers" in spec
-    return Template(spec, _digest(json.dumps(spec, sort_keys=True, separators=(",", ":"))), fetches)
+    compared = _pod_spec(_without_share(model), backend, location, settings)
+    digest = _digest(json.dumps(compared, sort_keys=True, separators=(",", ":")))
+    return Template(spec, digest, fetches)
+
+
+def _without_share(model: Model) -> Model:
+    """Return a Model whose engine is not told its share of memory: another footprint alone is no reason to restart an engine."""
+    placement = model.status.placement
+    if placement is None or not any(device.total_mb for device in placement.devices):
+        return model
+    untold = msgspec.structs.replace(placement, devices=placed_devices(placement.uuids))
+    return msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, placement=untold))
 
 
 def _digest(text: str) -> str:
@@ -142,7 +154,17 @@ def serving(model: Model, path: str) -> Serving:
         vendor=vendor,
         architecture=placement.architecture if placement is not None else "",
         devices=model.spec.devices,
+        memory_share=_memory_share(placement) if placement is not None else "",
     )
+
+
+def _memory_share(placement: Placement) -> str:
+    """Return the part of the memory of each of its devices that a Model takes, rounded down; empty if that is not known."""
+    devices = placement.devices
+    if not devices or not all(device.memory_mb and device.total_mb for device in devices):
+        return ""
+    millionths = min(_SHARES * device.memory_mb // device.total_mb for device in devices)
+    return f"{min(_SHARES, max(1, millionths)) / _SHARES:f}"
 
 
 def _pod_spec(model: Model, backend: Backend, location: Location, settings: LaunchSettings) -> Json:

@@ -50,12 +50,12 @@ def _claim(placements: "PlacementState", other: Model, node: str, *, leaves: boo
         pods=pods,
         uuids=tuple(device.uuid for device in devices),
         need_mb=max((d.memory_mb for d in devices), default=placements.requirements(other).device_mb),
-        loaded=bool(pods) and _has_loaded(placements, other, node),
+        loaded=bool(pods) and has_loaded(placements, other, node),
         leaves=leaves,
     )
 
 
-def _has_loaded(placements: "PlacementState", model: Model, node: str) -> bool:
+def has_loaded(placements: "PlacementState", model: Model, node: str) -> bool:
     """Tell whether a Model's engine has loaded, and telemetry was taken since."""
     ready, sample = model.condition(conditions.READY), placements.observed.gpus.get(node)
     since = placements.observed.changed(model, conditions.READY)

@@ -13,12 +13,14 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
-from flexinfer.api.model import Model, Placement, placed_devices
+from flexinfer.api.model import HEADERS, MEASURED, Model, Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import PlacedStatus
 from flexinfer.events.nodes import NodeFacts
 from flexinfer.placer import messages, outcome
+from flexinfer.placer.claims import has_loaded
 from flexinfer.placer.fit import AWAITED, Candidate, evaluate
+from flexinfer.placer.footprint import measured, recorded, remembered
 from flexinfer.placer.mismatch import static_mismatch
 from flexinfer.placer.picked import differs, picked
 from flexinfer.placer.schedule import BINDING, best_placement, checked_for
@@ -98,7 +100,7 @@ def _assigned(model: Model, placements: PlacementState) -> PlacedStatus | None:
         return _reassess(model, node, placements)
     if accepted and should_run(model) and not pods:
         return _start(model, placements)
-    return _keep(model, placements) if _is_unhealthy(model) else None
+    return _settled(model, placements)
 
 
 def _picked(model: Model, placements: PlacementState, uuids: tuple[str, ...]) -> PlacedStatus:
@@ -108,8 +110,33 @@ def _picked(model: Model, placements: PlacementState, uuids: tuple[str, ...]) ->
     """
     placement = model.status.placement or Placement()
     memory = placement.devices[0].memory_mb if placement.devices else placements.requirements(model).device_mb
-    kept = msgspec.structs.replace(placement, devices=placed_devices(uuids, memory))
+    devices = placed_devices(uuids, memory, placements.totals(placement.node))
+    kept = msgspec.structs.replace(placement, devices=devices)
     return outcome.placed(model, kept, Reason.PLACED, _scheduled(model, kept, placements))
+
+
+def _settled(model: Model, placements: PlacementState) -> PlacedStatus | None:
+    """Return the status of a Model that stays where it is, if its footprint is known better now; a node that is too small is left.
+
+    That is so once the headers of its weights were read, and once its engine is seen to hold memory.
+    """
+    node, pods = node_of(model), placements.pods(model)
+    seen = measured(model, pods, placements.devices(node)) if has_loaded(placements, model, node) else None
+    if seen is not None:
+        return _keep(seen, placements)
+    if model.is_true(conditions.ACCEPTED) and _has_another_footprint(model, placements):
+        facts, devices = placements.observed.nodes[node], placements.devices(node)
+        if not pods and static_mismatch(placements.requirements(model), facts, devices) is not None:
+            return _schedule(model, placements)
+        return _keep(model, placements)
+    return _keep(model, placements) if _is_unhealthy(model) else None
+
+
+def _has_another_footprint(model: Model, placements: PlacementState) -> bool:
+    """Tell whether headers or a measurement say something else than the placement; what the spec states changes with its generation."""
+    placement, requirements = model.status.placement or Placement(), placements.requirements(model)
+    known, former = requirements.footprint_source, (placement.footprint_mb, placement.footprint_source)
+    return known in (HEADERS, MEASURED) and former != (requirements.footprint, known)
 
 
 def _out_of_service(node: NodeFacts) -> bool:
@@ -156,8 +183,9 @@ def _start(model: Model, placements: PlacementState) -> PlacedStatus | None:
 def _checked(model: Model, placements: PlacementState) -> PlacedStatus | None:
     """Return the status that says that the Model may start, if it does not say so yet."""
     current = model.status.placement or Placement()
-    if not _is_unhealthy(model) and current.checked_for == checked_for(model):
-        return None
+    valid_for = checked_for(model, placements.requirements(model))
+    if current.checked_for == valid_for and not _has_another_footprint(model, placements):
+        return _keep(model, placements) if _is_unhealthy(model) else None
     return _keep(model, placements, checked=True)
 
 
@@ -197,13 +225,9 @@ def _keep(model: Model, placements: PlacementState, *, checked: bool = False) ->
     free memory was found to be enough for the present start.
     """
     requirements, placement = placements.requirements(model), model.status.placement or Placement()
-    kept = msgspec.structs.replace(
-        placement,
-        devices=placed_devices(placement.uuids, requirements.device_mb),
-        footprint_mb=requirements.footprint,
-        footprint_source=requirements.footprint_source,
-        checked_for=checked_for(model) if checked else placement.checked_for,
-    )
+    kept = recorded(placement, model, placements.totals(placement.node))
+    if checked:
+        kept = msgspec.structs.replace(kept, checked_for=checked_for(model, requirements))
     return outcome.placed(model, kept, Reason.PLACED, _scheduled(model, kept, placements))
 
 
@@ -237,8 +261,8 @@ def _scheduled(model: Model, placement: Placement, placements: PlacementState) -
 
 
 def _running_placement(model: Model, placements: PlacementState) -> Placement | None:
-    """Return the placement of a Model that is not placed any more but still has Pods."""
-    return model.status.placement if placements.pods(model) else None
+    """Return the placement of a Model that is not placed any more but still has Pods; of one that has none, what is remembered of it."""
+    return model.status.placement if placements.pods(model) else remembered(model)
 
 
 def _due(model: Model, placements: PlacementState) -> float | None:

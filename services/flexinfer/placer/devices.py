@@ -6,7 +6,9 @@ What never changes while the hardware stays (`static_refusal`), and what may cha
 from collections.abc import Iterable, Sequence
 
 from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION
+from flexinfer.api.model import ESTIMATE
 from flexinfer.events.nodes import Device
+from flexinfer.placer.footprint import source_text
 from flexinfer.placer.memory import Room
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.unschedulable import Rank, Unschedulable, counted, nearest
@@ -29,8 +31,7 @@ def static_refusal(requirements: Requirements, device: Device) -> Unschedulable 
     if missing > 0:
         return Unschedulable(
             f"has {device.total_mb} MiB in all",
-            f"lower spec.gpu.vramEstimateMB to {_estimate(requirements, device.total_mb)} MiB or less, for instance with a smaller "
-            "quantization, or add a larger device",
+            f"{_lower(requirements, device.total_mb)}, or add a larger device",
             Rank.TOO_SMALL,
             missing,
         )
@@ -61,7 +62,7 @@ def refusal(requirements: Requirements, room: Room, node: str) -> Unschedulable 
 def _too_full(requirements: Requirements, room: Room, node: str, missing: int) -> Unschedulable:
     uses = f" ({', '.join(use.text for use in room.uses)})" if room.uses else ""
     message = f"has {room.free_mb} MiB of {room.device.total_mb} MiB free{uses}"
-    lower = f"lower spec.gpu.vramEstimateMB to {_estimate(requirements, room.free_mb)} MiB or less"
+    lower = _lower(requirements, room.free_mb)
     largest = room.uses[0] if room.uses else None
     if largest is None or largest.mb < missing:
         remedy = f"free {missing} MiB on node {node}{f', or {lower}' if room.free_mb else ''}"
@@ -72,9 +73,12 @@ def _too_full(requirements: Requirements, room: Room, node: str, missing: int) -
     return Unschedulable(message, remedy, Rank.MEMORY_IN_USE, missing)
 
 
-def _estimate(requirements: Requirements, device_mb: int) -> int:
-    """Return the largest estimate of the whole Model that fits devices of that memory."""
-    return device_mb * requirements.devices
+def _lower(requirements: Requirements, device_mb: int) -> str:
+    """Return the remedy that makes the whole Model fit devices of that memory: who has stated its memory can state less."""
+    most = f"{device_mb * requirements.devices} MiB or less"
+    if requirements.footprint_source == ESTIMATE:
+        return f"lower spec.gpu.vramEstimateMB to {most}, for instance with a smaller quantization"
+    return f"bring the model to {most} (a smaller quantization, context or number of requests at once), or state its memory in spec.gpu.vramEstimateMB"
 
 
 def too_few(
@@ -101,7 +105,9 @@ def memory_needed(requirements: Requirements) -> str:
     """Return what a Model needs of its devices' memory; empty if that is not known and one device is enough."""
     if requirements.device_mb:
         each = "1 device" if requirements.devices == 1 else f"each of {requirements.devices} devices"
-        return f"model needs {requirements.device_mb} MiB on {each}"
+        return (
+            f"model needs {requirements.device_mb} MiB{source_text(requirements.footprint_source)} on {each}"
+        )
     return f"model needs {requirements.devices} devices" if requirements.devices > 1 else ""
 
 

@@ -17,6 +17,7 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import NodeFacts
 from flexinfer.placer.fit import STALE_SECONDS
+from flexinfer.placer.footprint import is_measured
 from flexinfer.placer.requirements import requirements_of
 from flexinfer.placer.state import start_order
 from flexinfer.state.index import GROUPED, OCCUPYING, STARTING, is_starting, scheduled_to
@@ -140,6 +141,7 @@ def _facts(node: NodeFacts | None) -> NodeFacts | None:
 def _of_sample(node: str, before: ObservedState, after: ObservedState) -> Iterator[str]:
     """Yield the Models with devices that a sample concerns; those that start also wait for a newer one."""
     yield from _with_devices(after, after.under(STARTING, node))
+    yield from _to_measure(after, after.under(OCCUPYING, node))
     old, new = before.gpus.get(node), after.gpus.get(node)
     if _names(old) != _names(new):
         yield from _with_devices(after, after.on_node(node))
@@ -200,6 +202,14 @@ def _with_devices(state: ObservedState, keys: Iterable[str]) -> Iterator[str]:
     for key in keys:
         model = state.effective(key)
         if model is not None and model.spec.devices:
+            yield key
+
+
+def _to_measure(state: ObservedState, keys: Iterable[str]) -> Iterator[str]:
+    """Yield the Models whose engines may be seen to hold another amount of memory than is known of them."""
+    for key in keys:
+        model = state.effective(key)
+        if model is not None and model.is_true(conditions.READY) and is_measured(model.spec):
             yield key
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from flexinfer.api.conditions import MESSAGE_LIMIT
 from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
 from flexinfer.api.model import Placement
+from flexinfer.placer.footprint import source_text
 from flexinfer.placer.unschedulable import Unschedulable, counted, nearest
 
 _NAMED_NODES = 6
@@ -27,7 +28,8 @@ def _where(placement: Placement) -> str:
         return f"scheduled to node {placement.node}"
     number = len(placement.devices)
     devices = counted(number, f"{placement.vendor} device") if number else placement.vendor
-    size = f", {placement.footprint_mb} MiB" if placement.footprint_mb else ""
+    source = source_text(placement.footprint_source)
+    size = f", {placement.footprint_mb} MiB{source}" if placement.footprint_mb else ""
     return f"scheduled to node {placement.node} ({devices}{size})"
 
 

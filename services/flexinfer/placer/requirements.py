@@ -7,11 +7,12 @@ import msgspec
 
 from flexinfer import backends
 from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION, GPU_RESOURCES
-from flexinfer.api.model import ESTIMATE, Model, ModelSpec, Resources, Toleration
+from flexinfer.api.model import Model, ModelSpec, Resources, Toleration
 from flexinfer.api.numbers import bounded
 from flexinfer.api.quantity import milli
 from flexinfer.backends import ArchitectureRule
 from flexinfer.events.nodes import Device, Taint
+from flexinfer.placer.footprint import Figure, footprint
 
 _GPU_TAINTS = frozenset({*GPU_RESOURCES.values()})
 _REPELLING_EFFECTS = ("NoSchedule", "NoExecute")
@@ -24,6 +25,8 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     devices: int
     vendors: tuple[str, ...]
     vram_mb: int
+    footprint_source: str = ""
+    """Where `vram_mb` is from; empty if it is not known."""
     amounts: dict[str, int]
     selector: dict[str, str]
     tolerations: tuple[Toleration, ...]
@@ -44,11 +47,6 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     def footprint(self) -> int:
         """The memory that the Model reserves on all its devices, in MiB."""
         return bounded(self.vram_mb) if self.devices else 0
-
-    @property
-    def footprint_source(self) -> str:
-        """Where the footprint is from; empty if it is not known."""
-        return ESTIMATE if self.footprint else ""
 
     def tolerates(self, taint: Taint) -> bool:
         """Tell whether the Model's Pod tolerates a taint; a Pod with devices tolerates those of GPU nodes."""
@@ -74,25 +72,25 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _cached: dict[
-    tuple[int, str], tuple[ModelSpec, Requirements]
-] = {}  # (id of a spec, excuse) -> the spec, so that the id stays its own
+    tuple[int, str, Figure], tuple[ModelSpec, Requirements]
+] = {}  # (id of a spec, excuse, footprint) -> the spec, so that the id stays its own
 _MOST_CACHED = 16384
 
 
 def requirements_of(model: Model) -> Requirements:
-    """Return what a Model asks of a node; computed once for each spec and annotation."""
+    """Return what a Model asks of a node; computed once for each spec, annotation and footprint."""
     excuse = model.metadata.annotations.get(ALLOW_UNSUPPORTED_ANNOTATION, "").strip()[:_LONGEST_EXCUSE]
-    key = id(model.spec), excuse
+    key = id(model.spec), excuse, footprint(model)
     cached = _cached.get(key)
     if cached is not None and cached[0] is model.spec:
         return cached[1]
     if len(_cached) >= _MOST_CACHED:
         _cached.clear()
-    _cached[key] = model.spec, _computed(model, excuse)
+    _cached[key] = model.spec, _computed(model, excuse, key[-1])
     return _cached[key][1]
 
 
-def _computed(model: Model, excuse: str) -> Requirements:
+def _computed(model: Model, excuse: str, figure: Figure) -> Requirements:
     gpu, backend = model.spec.gpu, backends.find(model.spec.backend)
     vendor = gpu.vendor if gpu is not None else "cpu"
     supported = backend.vendors if backend is not None else tuple(GPU_RESOURCES)
@@ -105,7 +103,8 @@ def _computed(model: Model, excuse: str) -> Requirements:
     return Requirements(
         devices=spec.devices,
         vendors=(vendor,) if vendor in ("cpu", *GPU_RESOURCES) else gpu_vendors,
-        vram_mb=(gpu.vram_estimate_mb or 0) if gpu is not None else 0,
+        vram_mb=figure.mb,
+        footprint_source=figure.source,
         amounts=_amounts(spec.resources or Resources()),
         selector=spec.node_selector,
         tolerations=spec.tolerations,

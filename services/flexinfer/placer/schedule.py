@@ -4,12 +4,13 @@ Best by this order (`fit.Candidate`): where its data is, measured device memory,
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from flexinfer.api import conditions
 from flexinfer.api.model import Model, Placement, placed_devices
 from flexinfer.placer import messages
 from flexinfer.placer.fit import Candidate, evaluate
+from flexinfer.placer.footprint import recorded
 from flexinfer.placer.freelist import least_slack
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.state import PlacementState
@@ -35,7 +36,9 @@ def best_placement(model: Model, placements: PlacementState) -> Placement | str:
             continue
         order = (bound[0], *result.order)
         best = (order, result) if best is None or order < best[0] else best
-    return messages.no_node_fits(reasons, scope) if best is None else _placement(model, best[1], requirements)
+    if best is None:
+        return messages.no_node_fits(reasons, scope)
+    return _placement(model, best[1], requirements, placements.totals(best[1].node))
 
 
 def _in_order(model: Model, nodes: Sequence[str], placements: PlacementState) -> Iterator[tuple[_Order, str]]:
@@ -68,25 +71,30 @@ def _bounds(
         yield from ((slack, 0, name) for slack, name in ordered if name not in observed.busy)
 
 
-def _placement(model: Model, best: Candidate, requirements: Requirements) -> Placement:
-    return Placement(
+def _placement(
+    model: Model, best: Candidate, requirements: Requirements, totals: Mapping[str, int]
+) -> Placement:
+    placement = Placement(
         node=best.node,
-        devices=placed_devices(best.devices, requirements.device_mb),
+        devices=placed_devices(best.devices),
         vendor=best.vendor,
         architecture=best.architecture,
         binding=BINDING if requirements.devices else "",
         score=best.score,
-        footprint_mb=requirements.footprint,
-        footprint_source=requirements.footprint_source,
-        checked_for=checked_for(model),
+        checked_for=checked_for(model, requirements),
         reason=best.reason,
     )
+    return recorded(placement, model, totals)
 
 
-def checked_for(model: Model) -> str:
-    """Return what a check of free memory that is made now is valid for: the present start, or none."""
+def checked_for(model: Model, requirements: Requirements) -> str:
+    """Return what a check of free memory that is made now is valid for: the present start, or none.
+
+    While the weights are not complete, their headers may still say what the Model needs, so a check without knowing that is none.
+    """
     wanted = model.condition(conditions.WANTED)
     starts = wanted is not None and wanted.true and model.spec.devices and not model.spec.group
+    starts = starts and (requirements.footprint_source or model.is_true(conditions.CACHED))
     return wanted.last_transition_time if wanted is not None and starts else ""
 
 

@@ -58,6 +58,10 @@ class PlacementState:
         sample = self.observed.gpus.get(node)
         return sample.observed.devices if sample is not None else ()
 
+    def totals(self, node: str) -> Mapping[str, int]:
+        """Return what the devices of a node have in all, in MiB, by uuid."""
+        return {device.uuid: device.total_mb for device in self.devices(node)}
+
     def data_nodes(self, model: Model) -> Sequence[str]:
         """Return the nodes where a Model's weights are, the best first: of its volume, then where it was assigned to before."""
         claims = self.observed.workload(model).claims

@@ -9,6 +9,7 @@ import msgspec
 from flexinfer.api.model import ModelSpec
 from flexinfer.api.reasons import Reason
 from flexinfer.backends import options
+from flexinfer.backends.memory import DemandOf
 
 CPU, NVIDIA, AMD = "cpu", "nvidia", "amd"
 GPUS = (NVIDIA, AMD)
@@ -35,6 +36,8 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     vendor: str = CPU
     architecture: str = ""
     devices: int = 0
+    memory_share: str = ""
+    """The part of each device's memory that the engine may take, as a decimal; empty: it is not told."""
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -156,6 +159,10 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: str = ""
     """Path of the engine's Prometheus metrics that count its requests in flight; empty: it has none."""
     in_flight_metrics: tuple[str, ...] = ()
+    demand: DemandOf | None = None
+    """How the engine uses GPU memory, for an estimate from the headers of its weights; None: they do not say what it needs."""
+    takes_share: Callable[[ModelSpec], bool] = lambda _spec: False
+    """Whether the engine takes as much memory as it is told at its start, so that measuring it says nothing of its need."""
     loading_seconds: float = 0
     """How long a start may take without progress, in seconds; 0: FLEXINFER_LOADING_SECONDS."""
     shared_memory: str = ""

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 
+from flexinfer.api.headers import Headers
+from flexinfer.api.model import ModelSpec
 from flexinfer.backends import base, options
+from flexinfer.backends.memory import CUDA_CONTEXT_MB, Demand
 
 VARIABLES = {
     "numInferenceSteps": (
@@ -54,6 +57,16 @@ def env(serving: base.Serving) -> Mapping[str, str]:
     return variables
 
 
+IMAGE_MB = 2560
+"""What one image takes while it is computed: the largest step is decoding 1024 x 1024 pixels in half precision."""
+
+
+def demand(spec: ModelSpec, headers: Headers) -> Demand:
+    """Return how a pipeline uses memory: all of its parts are loaded, and an image is computed beside them."""
+    halved = headers.quantization == "F32" and spec.config.get("useFp16")
+    return Demand(weights_factor=0.5 if halved else 1.0, overhead_mb=CUDA_CONTEXT_MB + IMAGE_MB)
+
+
 BACKEND = base.Backend(
     name="diffusers",
     title="Diffusers",
@@ -80,6 +93,7 @@ BACKEND = base.Backend(
     experimental_architectures=(*base.OLD_CUDA, *base.WITHOUT_ROCM),
     most_devices=1,
     capacity=lambda _spec: 1,
+    demand=demand,
     loading_seconds=1800,
     shared_memory="8Gi",
     root=True,

@@ -2,12 +2,26 @@
 
 from collections.abc import Sequence
 
+from flexinfer.api.headers import Headers
 from flexinfer.api.model import ModelSpec
 from flexinfer.backends import base, options
+from flexinfer.backends.memory import Demand
 
 PARALLEL = 4
 """Requests at once unless `parallel` says otherwise; they share one context."""
 ALL_LAYERS = 999
+BATCH, UBATCH = 2048, 512
+"""llama-server's defaults of --batch-size and --ubatch-size."""
+CACHE_SHARES = {
+    "f32": 2.0,
+    "q8_0": 34 / 64,
+    "q5_1": 24 / 64,
+    "q5_0": 22 / 64,
+    "q4_1": 20 / 64,
+    "q4_0": 18 / 64,
+    "iq4_nl": 18 / 64,
+}
+"""Type of a cached value -> its size as a part of 16 bits; the block sizes are those of ggml-common.h."""
 
 FLAGS = {
     "contextSize": options.Key(
@@ -151,6 +165,26 @@ def _beside_model(serving: base.Serving, name: str) -> str:
     return name if name.startswith("/") else f"{folder}/{name}"
 
 
+def demand(spec: ModelSpec, headers: Headers) -> Demand:
+    """Return how llama-server uses memory: all layers are on the GPUs, and one context is shared by all requests."""
+    config = spec.config
+    layers = options.whole(config, "nGPULayers", ALL_LAYERS)
+    batch = min(options.whole(config, "batchSize", BATCH), options.whole(config, "ubatchSize", UBATCH))
+    return Demand(
+        context=options.whole(config, "contextSize", 0) or headers.context_length,
+        sequences=capacity(spec),
+        batch=batch,
+        key_share=_cache_share(config.get("cacheTypeK")),
+        value_share=_cache_share(config.get("cacheTypeV")),
+        layers_on_gpu=1.0 if layers < 0 else layers / (headers.layers + 1),
+        looks_up_on_cpu=True,
+    )
+
+
+def _cache_share(kind: object) -> float:
+    return CACHE_SHARES.get(str(kind), 1.0)
+
+
 def capacity(spec: ModelSpec) -> int:
     """Return the number of slots."""
     return options.whole(spec.config, "parallel", PARALLEL)
@@ -179,6 +213,7 @@ BACKEND = base.Backend(
         install="pip install 'flexinfer[local]'",
     ),
     capacity=capacity,
+    demand=demand,
     in_flight="/metrics",
     in_flight_metrics=("llamacpp:requests_processing", "llamacpp:requests_deferred"),
 )

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from flexinfer.api.headers import Headers
 from flexinfer.api.model import ModelSpec
 from flexinfer.backends import base, options
+from flexinfer.backends.memory import Demand
 
 FLAGS = {
     "dtype": options.Key(
@@ -20,7 +22,7 @@ FLAGS = {
     "gpuMemoryUtilization": options.Key(
         type=options.NUMBER,
         flag="--gpu-memory-utilization",
-        doc="Share of the GPU's memory that vLLM reserves, from 0 to 1.",
+        doc="Share of the GPU's memory that vLLM reserves, from 0 to 1; that of its footprint if absent, as far as that is known.",
     ),
     "maxNumSeqs": options.Key(
         type=options.INTEGER,
@@ -104,6 +106,14 @@ READ_BELOW = {
     ),
 }
 
+MAX_NUM_SEQS, MAX_NUM_BATCHED_TOKENS = 256, 2048
+"""vLLM's defaults of --max-num-seqs and --max-num-batched-tokens for a server."""
+OVERHEAD_MB = 1536
+"""Beside weights, KV cache and activations on each GPU: the CUDA context, captured graphs and the buffers of kernels. Of vLLM's own
+accounting of `gpu_memory_utilization` (docs.vllm.ai, Conserving Memory), which gives no number; more than it was reported to need."""
+_CACHE_SHARES = {"fp8": 0.5, "fp8_e4m3": 0.5, "fp8_e5m2": 0.5}
+_LOADED_SHARES = {"fp8": 0.5, "bitsandbytes": 0.3}
+"""How vLLM quantises weights of 16 bits while it loads them -> what becomes of their size."""
 CONFIG = READ_BELOW | FLAGS | options.DOWNLOAD_KEYS
 _REQUIREMENTS = "https://docs.vllm.ai/en/latest/getting_started/installation/gpu/"
 UNSUPPORTED = tuple(
@@ -147,7 +157,32 @@ def args(serving: base.Serving) -> Sequence[str]:
     if config.get("enableToolCalling"):
         parser = config.get("toolCallParser", "hermes")
         arguments += ["--enable-auto-tool-choice", "--tool-call-parser", parser]
+    if serving.memory_share and takes_share(serving.spec):
+        arguments += ["--gpu-memory-utilization", serving.memory_share]
     return arguments + options.flags(config, FLAGS)
+
+
+def takes_share(spec: ModelSpec) -> bool:
+    """Return whether vLLM is told its share of the memory; a spec that states one has chosen it."""
+    return "gpuMemoryUtilization" not in spec.config
+
+
+def demand(spec: ModelSpec, headers: Headers) -> Demand:
+    """Return how vLLM uses memory: its KV cache holds one request of full length at least, or vLLM refuses to start."""
+    config = spec.config
+    share = _CACHE_SHARES.get(str(config.get("kvCacheDtype")), 1.0)
+    plain = headers.quantization in ("BF16", "F16")
+    return Demand(
+        context=options.whole(config, "maxModelLen", 0) or headers.context_length,
+        sequences=options.whole(config, "maxNumSeqs", MAX_NUM_SEQS),
+        batch=options.whole(config, "maxNumBatchedTokens", MAX_NUM_BATCHED_TOKENS),
+        key_share=share,
+        value_share=share,
+        activation_bytes=2,
+        mask_bytes=0,
+        weights_factor=_LOADED_SHARES.get(str(config.get("quantization")), 1.0) if plain else 1.0,
+        overhead_mb=OVERHEAD_MB,
+    )
 
 
 def served_name(name: str, spec: ModelSpec) -> str:
@@ -184,7 +219,9 @@ BACKEND = base.Backend(
         subcommand=("serve",),
         install="pip install vllm",
     ),
-    capacity=lambda spec: options.whole(spec.config, "maxNumSeqs", 256),
+    capacity=lambda spec: options.whole(spec.config, "maxNumSeqs", MAX_NUM_SEQS),
+    demand=demand,
+    takes_share=takes_share,
     served_name=served_name,
     in_flight="/metrics",
     in_flight_metrics=("vllm:num_requests_running", "vllm:num_requests_waiting"),

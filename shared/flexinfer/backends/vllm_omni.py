@@ -1,6 +1,20 @@
-"""vLLM-Omni: image and multi-modal generation on vLLM's server. Follows its documentation; no test of ours starts it."""
+"""vLLM-Omni: image and multi-modal generation on vLLM's server. Follows its documentation; no test of ours starts it.
+
+It is not told its share of the memory: its `--gpu-memory-utilization` is that of each stage of a pipeline, and several stages on one GPU
+would take the share several times (https://docs.vllm.ai/projects/vllm-omni/en/latest/configuration/gpu_memory_utilization/).
+"""
+
+from collections.abc import Sequence
+
+import msgspec
 
 from flexinfer.backends import base, vllm
+
+
+def args(serving: base.Serving) -> Sequence[str]:
+    """Return the command line of vLLM's server with what makes it vLLM-Omni's."""
+    return [*vllm.args(msgspec.structs.replace(serving, memory_share="")), "--omni"]
+
 
 BACKEND = base.Backend(
     name="vllm-omni",
@@ -10,12 +24,13 @@ BACKEND = base.Backend(
     images={base.NVIDIA: "vllm/vllm-omni:latest", base.AMD: "vllm/vllm-omni-rocm:latest"},
     schemes=("HF", "file", "pvc"),
     health="/health",
-    args=lambda serving: [*vllm.args(serving), "--omni"],
+    args=args,
     env=vllm.env,
     config=vllm.CONFIG,
     unsupported_architectures=vllm.UNSUPPORTED,
     experimental_architectures=vllm.EXPERIMENTAL,
     served_name=vllm.served_name,
+    demand=vllm.demand,
     loading_seconds=1800,
     shared_memory="8Gi",
     tried=False,

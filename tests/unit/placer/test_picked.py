@@ -58,7 +58,7 @@ def test_the_placement_names_the_device_that_the_pod_has_got() -> None:
     """With its memory; node and architecture stay, so that the engine is not restarted."""
     written = placement(a_world("GPU-2"))
     assert written is not None
-    assert (written.node, written.devices) == ("a", placed_devices(["GPU-2"], 8000))
+    assert (written.node, written.devices) == ("a", placed_devices(["GPU-2"], 8000, {"GPU-2": 24000}))
     assert (written.architecture, written.footprint_mb) == (PLACED.architecture, 8000)
 
 

@@ -1,0 +1,135 @@
+"""A Model's footprint: the memory that it takes of its GPUs, and where that figure is from. Pure.
+
+What the spec states counts. Else it is what its engine was seen to hold, as long as nothing has changed that this depends on; else what
+follows from the headers of its weights, once those are complete; else it is not known. An engine that is told its share of the memory
+takes just that, so nothing is measured of it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from flexinfer import backends
+from flexinfer.api import conditions
+from flexinfer.api.model import ESTIMATE, HEADERS, MEASURED, Model, ModelSpec, Placement, placed_devices
+from flexinfer.api.numbers import bounded
+from flexinfer.backends.memory import estimate
+from flexinfer.events.nodes import Device
+from flexinfer.events.workload import PodFacts
+
+_GROWTH, _GROWTH_MB = 0.05, 64
+"""A later figure counts only if it is larger by so much: an engine never holds quite the same twice."""
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """A footprint in MiB over all devices, and its source; 0 and empty: it is not known."""
+
+    mb: int = 0
+    source: str = ""
+
+
+def source_text(source: str) -> str:
+    """Return where a footprint is from, as the end of a figure in a message; empty for one that the spec states."""
+    return {HEADERS: " by the headers of its weights", MEASURED: " as measured"}.get(source, "")
+
+
+def footprint(model: Model) -> Figure:
+    """Return a Model's footprint as far as it is known."""
+    spec = model.spec
+    if not spec.devices or spec.gpu is None:
+        return Figure()
+    if spec.gpu.vram_estimate_mb:
+        return Figure(bounded(spec.gpu.vram_estimate_mb), ESTIMATE)
+    measured = remembered(model)
+    if measured is not None:
+        return Figure(measured.footprint_mb, MEASURED)
+    return _by_headers(model)
+
+
+def _by_headers(model: Model) -> Figure:
+    backend = backends.find(model.spec.backend)
+    headers = model.status.cache.headers if model.status.cache is not None else None
+    if backend is None or backend.demand is None or headers is None:
+        return Figure()
+    needed = estimate(headers, backend.demand(model.spec, headers), model.spec.devices)
+    return Figure(needed.total_mb, HEADERS)
+
+
+def remembered(model: Model) -> Placement | None:
+    """Return the part of a Model's placement that is worth keeping wherever it goes: a footprint that was measured and is still valid."""
+    placement = model.status.placement
+    if placement is None or placement.footprint_source != MEASURED or not is_measured(model.spec):
+        return None
+    if placement.measured_for != subject(model.spec) or not placement.footprint_mb:
+        return None
+    return Placement(
+        footprint_mb=placement.footprint_mb,
+        footprint_source=MEASURED,
+        measured_at=placement.measured_at,
+        measured_for=placement.measured_for,
+    )
+
+
+def is_measured(spec: ModelSpec) -> bool:
+    """Tell whether what an engine holds is taken for its footprint: nothing states it, and it is not told its share."""
+    backend = backends.find(spec.backend)
+    stated = spec.gpu is None or bool(spec.gpu.vram_estimate_mb)
+    return bool(spec.devices) and not stated and not (backend is not None and backend.takes_share(spec))
+
+
+def subject(spec: ModelSpec) -> str:
+    """Return a digest of what the memory of an engine depends on."""
+    parts = (backends.canonical(spec.backend), spec.source, spec.config, spec.devices)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def recorded(placement: Placement, model: Model, totals: Mapping[str, int]) -> Placement:
+    """Return a placement with a Model's footprint, an equal part of it on each device; `totals`: what devices have in all, by uuid."""
+    figure, kept = footprint(model), remembered(model) or Placement()
+    known = {device.uuid: device.total_mb for device in placement.devices} | dict(totals)
+    each = -(-figure.mb // model.spec.devices) if model.spec.devices else 0
+    return msgspec.structs.replace(
+        placement,
+        devices=placed_devices(placement.uuids, each, known),
+        footprint_mb=figure.mb,
+        footprint_source=figure.source,
+        measured_at=kept.measured_at if figure.source == MEASURED else "",
+        measured_for=kept.measured_for if figure.source == MEASURED else "",
+    )
+
+
+def measured(model: Model, pods: Sequence[PodFacts], devices: Sequence[Device]) -> Model | None:
+    """Return a Model with what its engine is seen to hold as its footprint; None if that is not seen, or nothing new.
+
+    `devices` are those of its node, from a sample taken after it became ready. A figure that is valid is replaced by a larger one alone:
+    an engine may take more memory while it works.
+    """
+    ready = model.condition(conditions.READY)
+    held = _held(model, pods, devices) if is_measured(model.spec) and model.is_true(conditions.READY) else 0
+    previous = footprint(model)
+    known = previous.mb if previous.source == MEASURED else 0
+    if ready is None or not held or (known and held <= known + max(_GROWTH_MB, _GROWTH * known)):
+        return None
+    placement = msgspec.structs.replace(
+        model.status.placement or Placement(),
+        footprint_mb=held,
+        footprint_source=MEASURED,
+        measured_at=ready.last_transition_time,
+        measured_for=subject(model.spec),
+    )
+    return msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, placement=placement))
+
+
+def _held(model: Model, pods: Sequence[PodFacts], devices: Sequence[Device]) -> int:
+    """Return what a Model's Pods hold on as many devices as it has, in MiB; 0 if that is not known of each."""
+    uids = frozenset(pod.uid for pod in pods)
+    own = [(d, [p for p in d.processes if p.pod_uid in uids]) for d in devices if d.healthy]
+    used = [
+        (d.processes_known, sum(process.used_mb for process in processes))
+        for d, processes in own
+        if processes
+    ]
+    complete = len(used) == model.spec.devices and all(known and mb for known, mb in used)
+    return sum(mb for _, mb in used) if complete else 0
