@@ -6,7 +6,7 @@ that of ggml's docs/gguf.md, the names and shapes of tensors are those of llama.
 
 import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,8 @@ BLOCKS = {F32: (1, 4), F16: (1, 2), Q4_0: (32, 18), Q8_0: (32, 34), Q4_K: (256, 
 """Type of a tensor -> (elements of a block, its bytes), as ggml-common.h has them."""
 _ALIGNMENT, _NOISE = 32, 2**20
 _UINT32, _FLOAT, _STRING, _ARRAY, _INT32, _BOOL = 4, 6, 8, 9, 5, 7
+_KINDS: Mapping[type, int] = {bool: _BOOL, str: _STRING, float: _FLOAT, int: _INT32}
+_FORMATS = {_BOOL: "?", _FLOAT: "f", _INT32: "i"}
 Value = int | float | str | Sequence[int] | Sequence[float] | Sequence[str] | Sequence[bool]
 Tensor = tuple[str, tuple[int, ...], int]
 """Name, shape with the fastest dimension first, and type."""
@@ -57,7 +59,7 @@ def write(path: Path, shape: Shape) -> None:
         _fill(file.write, offset)
 
 
-def _fill(emit, length: int) -> None:  # type: ignore[no-untyped-def]
+def _fill(emit: Callable[[bytes], object], length: int) -> None:
     noise = os.urandom(_NOISE)
     for _ in range(length // _NOISE):
         emit(noise)
@@ -85,18 +87,12 @@ def _value(value: Value) -> bytes:
         return struct.pack("<II", _UINT32, value)
     if isinstance(value, float):
         return struct.pack("<If", _FLOAT, value)
-    kind, encode = _element(value[0])
-    return struct.pack("<IIQ", _ARRAY, kind, len(value)) + b"".join(map(encode, value))
-
-
-def _element(one):  # type: ignore[no-untyped-def]
-    if isinstance(one, bool):
-        return _BOOL, lambda v: struct.pack("<?", v)
-    if isinstance(one, str):
-        return _STRING, _text
-    if isinstance(one, float):
-        return _FLOAT, lambda v: struct.pack("<f", v)
-    return _INT32, lambda v: struct.pack("<i", v)
+    first = value[0]
+    kind = next(kind for of, kind in _KINDS.items() if isinstance(first, of))
+    head = struct.pack("<IIQ", _ARRAY, kind, len(value))
+    if kind == _STRING:
+        return head + b"".join(_text(str(one)) for one in value)
+    return head + struct.pack(f"<{len(value)}{_FORMATS[kind]}", *value)
 
 
 def _values(shape: Shape) -> Mapping[str, Value]:

@@ -31,7 +31,7 @@ def static_refusal(requirements: Requirements, device: Device) -> Unschedulable 
     if missing > 0:
         return Unschedulable(
             f"has {device.total_mb} MiB in all",
-            f"{_lower(requirements, device.total_mb)}, or add a larger device",
+            f"{_lower(requirements, device.total_mb, smaller=True)}, or add a larger device",
             Rank.TOO_SMALL,
             missing,
         )
@@ -73,11 +73,12 @@ def _too_full(requirements: Requirements, room: Room, node: str, missing: int) -
     return Unschedulable(message, remedy, Rank.MEMORY_IN_USE, missing)
 
 
-def _lower(requirements: Requirements, device_mb: int) -> str:
-    """Return the remedy that makes the whole Model fit devices of that memory: who has stated its memory can state less."""
+def _lower(requirements: Requirements, device_mb: int, *, smaller: bool = False) -> str:
+    """Return the remedy that makes the whole Model fit devices of that memory; `smaller`: a stated figure is not enough, it must become so."""
     most = f"{device_mb * requirements.devices} MiB or less"
     if requirements.footprint_source == ESTIMATE:
-        return f"lower spec.gpu.vramEstimateMB to {most}, for instance with a smaller quantization"
+        instance = ", for instance with a smaller quantization" if smaller else ""
+        return f"lower spec.gpu.vramEstimateMB to {most}{instance}"
     return f"bring the model to {most} (a smaller quantization, context or number of requests at once), or state its memory in spec.gpu.vramEstimateMB"
 
 

@@ -4,6 +4,7 @@ It is the sum of weights, KV cache, the buffer that one step computes in, and wh
 engine uses memory stands in its own file (`Demand`); the benchmark `benchmarks.estimate` holds the sum against what llama.cpp allocates.
 """
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -58,7 +59,8 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def total_mb(self) -> int:
         """The sum, rounded up."""
-        return bounded(-int(-(self.weights_mb + self.kv_mb + self.compute_mb + self.overhead_mb) // 1))
+        exact = self.weights_mb + self.kv_mb + self.compute_mb + self.overhead_mb
+        return bounded(max(0, math.ceil(exact)))
 
 
 DemandOf: TypeAlias = Callable[[ModelSpec, Headers], Demand]
@@ -78,7 +80,7 @@ def estimate(headers: Headers, demand: Demand, devices: int = 1) -> Footprint:
 
 
 def _cells(tokens: int) -> int:
-    return -(-tokens // _KV_CELLS) * _KV_CELLS
+    return max(0, -(-tokens // _KV_CELLS) * _KV_CELLS)
 
 
 def _window_cells(headers: Headers, demand: Demand) -> int:

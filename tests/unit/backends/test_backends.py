@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer import backends
+from flexinfer.api.headers import Headers
 from flexinfer.api.model import Gpu, ModelSpec, Placement, Resources, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.backends import Serving
 from flexinfer.backends.generations import GENERATIONS as GPU_GENERATIONS
+from flexinfer.backends.memory import estimate
 from flexinfer.launcher.manifests import LaunchSettings, engine_pod, template
 from flexinfer.launcher.settings import settings_of
 from flexinfer.runtime.settings import Settings
@@ -302,6 +304,8 @@ def test_whatever_a_config_holds_it_is_refused_or_becomes_arguments(name: str, d
     serving = Serving(name="m", spec=spec, path="/models/m", vendor="nvidia", devices=2)
     assert all(isinstance(text, str) for text in [*backend.args(serving), *backend.env(serving).values()])
     assert backend.capacity(spec) >= 0
+    if backend.demand is not None:
+        assert estimate(Headers(weights_mb=1), backend.demand(spec, Headers(weights_mb=1))).total_mb >= 0
 
 
 def test_a_setting_takes_the_place_of_an_image() -> None:
@@ -323,3 +327,77 @@ def test_resources_of_the_user_and_devices_of_the_placement_stand_side_by_side()
         "requests": {"cpu": "2", "nvidia.com/gpu": "2"},
         "limits": {"memory": "8Gi", "nvidia.com/gpu": "2"},
     }
+
+
+def told(memory: int, total: int, **changes: Any) -> list[str]:
+    """Return the arguments of an engine whose Model takes so much memory of each of its devices, in MiB."""
+    placement = Placement(
+        node="a",
+        vendor="nvidia",
+        devices=placed_devices(["GPU-1", "GPU-2"], memory, {"GPU-1": total, "GPU-2": 24000}),
+    )
+    fields: dict[str, Any] = {
+        "backend": "vllm",
+        "source": "HF://org/repo",
+        "gpu": Gpu(vendor="nvidia", count=2),
+    }
+    made = template(a_model("m", placement=placement, **(fields | changes)), LaunchSettings())
+    assert made is not None
+    arguments: list[str] = made.spec["containers"][0]["args"]
+    return arguments
+
+
+def the_share(arguments: list[str]) -> str:
+    """Return the share that is on a command line; empty if there is none."""
+    flag = "--gpu-memory-utilization"
+    return arguments[arguments.index(flag) + 1] if flag in arguments else ""
+
+
+def test_vllm_is_told_its_share_of_the_smallest_device() -> None:
+    """Its footprint there, of all that the device has."""
+    assert the_share(told(6000, 16000)) == "0.250000"
+    assert the_share(told(6000, 48000)) == "0.125000"
+
+
+@given(memory=st.integers(1, 2**20), total=st.integers(1, 2**20))
+def test_a_share_never_exceeds_the_footprint(memory: int, total: int) -> None:
+    """It is rounded down, and is at most the whole device."""
+    share = float(the_share(told(memory, total)))
+    assert 0 < share <= 1
+    assert share * min(total, 24000) <= memory or share == 1e-6
+    assert share * total <= memory or share == 1e-6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"config": {"gpuMemoryUtilization": 0.9}},
+        {"backend": "vllm-omni"},
+        {"backend": "llamacpp", "config": {"ggufFile": "m.gguf"}},
+    ],
+    ids=["chosen", "by stage", "takes what it needs"],
+)
+def test_an_engine_that_needs_no_share_is_told_none(changes: dict[str, Any]) -> None:
+    """Its spec has chosen one, it would take it several times, or it takes what it needs."""
+    assert the_share(told(6000, 24000, **changes)) in ("", "0.9")
+
+
+def test_a_device_or_footprint_that_is_not_known_gives_no_share() -> None:
+    """The engine's own default counts."""
+    assert the_share(told(0, 24000)) == the_share(told(6000, 0)) == ""
+
+
+def test_another_footprint_alone_is_no_other_template() -> None:
+    """An engine is not restarted for it; the next one is told it."""
+    digests = set()
+    for memory in (6000, 7000):
+        placement = Placement(
+            node="a", vendor="nvidia", devices=placed_devices(["GPU-1"], memory, {"GPU-1": 24000})
+        )
+        model = a_model(
+            "m", backend="vllm", source="HF://org/repo", gpu=Gpu(vendor="nvidia"), placement=placement
+        )
+        made = template(model, LaunchSettings())
+        assert made is not None
+        digests.add(made.digest)
+    assert len(digests) == 1

@@ -211,7 +211,7 @@ def test_what_the_spec_states_is_not_replaced_by_a_measurement() -> None:
 
 
 def test_an_engine_that_was_told_its_share_keeps_its_estimate() -> None:
-    """vLLM takes what it is told: measuring it would only repeat that."""
+    """It takes what it is told: measuring it would only repeat that."""
     model = a_runner(backend="vllm", source="HF://org/model", cache_status=cached(LARGE))
     assert of(measured_run(model, 22000)).footprint_source == "Headers"
     chosen = a_runner(backend="vllm", source="HF://org/model", config={"gpuMemoryUtilization": 0.9})
