@@ -46,17 +46,21 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 def write(path: Path, shape: Shape) -> None:
     """Write a file of that shape."""
     tensors = list(_tensors(shape))
-    values = _values(shape)
+    with path.open("wb") as file:
+        file.write(packed(_values(shape), tensors))
+        _fill(file.write, sum(_padded(dimensions, kind) for _, dimensions, kind in tensors))
+
+
+def packed(values: Mapping[str, Value], tensors: Sequence[Tensor]) -> bytes:
+    """Return the header of a file with these metadata and tensors."""
     header = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(values))
     header += b"".join(_text(key) + _value(value) for key, value in values.items())
     offset = 0
     for name, dimensions, kind in tensors:
         header += _text(name) + struct.pack(f"<I{len(dimensions)}Q", len(dimensions), *dimensions)
         header += struct.pack("<IQ", kind, offset)
-        offset += -(-_size(dimensions, kind) // _ALIGNMENT) * _ALIGNMENT
-    with path.open("wb") as file:
-        file.write(header + bytes(-len(header) % _ALIGNMENT))
-        _fill(file.write, offset)
+        offset += _padded(dimensions, kind)
+    return header + bytes(-len(header) % _ALIGNMENT)
 
 
 def _fill(emit: Callable[[bytes], object], length: int) -> None:
@@ -66,12 +70,13 @@ def _fill(emit: Callable[[bytes], object], length: int) -> None:
     emit(noise[: length % _NOISE])
 
 
-def _size(dimensions: Sequence[int], kind: int) -> int:
+def _padded(dimensions: Sequence[int], kind: int) -> int:
+    """Return the bytes of a tensor, and of what follows it up to the next one."""
     elements = 1
     for dimension in dimensions:
         elements *= dimension
     block, size = BLOCKS[kind]
-    return elements // block * size
+    return -(-elements // block * size // _ALIGNMENT) * _ALIGNMENT
 
 
 def _text(text: str) -> bytes:
@@ -121,7 +126,8 @@ def _values(shape: Shape) -> Mapping[str, Value]:
         }
     if shape.window:
         values[f"{name}.attention.sliding_window"] = shape.window
-    return values | _vocabulary(shape.vocabulary)
+    values.update(_vocabulary(shape.vocabulary))
+    return values
 
 
 def _vocabulary(size: int) -> Mapping[str, Value]:

@@ -6,6 +6,8 @@ The goal is 100 ms for the 10,000, 10 us each; what a decision costs beyond the 
 
 On two busy cores: 0.18 ms for one where it fits, 95 ms where it fits nowhere and 4,000 devices are named; 3.6 s for the 10,000; 0.07 ms for
 one that changed, 86 ms for a decision on all.
+
+Then how far the estimate is from what a Model takes: `benchmarks.estimate`.
 """
 
 import random
@@ -15,6 +17,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from benchmarks import estimate
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Gpu, Metadata, Model, ModelSpec, ModelStatus
@@ -142,6 +145,8 @@ def main() -> None:
         list(decide(state, key, _NOW))
     every = 1000 * (time.process_time() - began)
     print(f"one changed Model: {changed(state, MODELS):.2f} ms; a decision on all: {every:.0f} ms")
+    print(f"\n{(estimate.__doc__ or '').partition(chr(10))[0]}", flush=True)
+    estimate.main()
 
 
 if __name__ == "__main__":

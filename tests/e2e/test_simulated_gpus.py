@@ -140,6 +140,32 @@ def test_an_engine_on_two_cards_is_told_so_and_takes_memory_of_both(homelab: Run
     homelab.kubectl("delete", "mdl", "pair")
 
 
+def test_a_footprint_that_is_not_stated_is_read_from_the_weights_and_then_measured(
+    homelab: Running, tmp_path: Path, file: Path
+) -> None:
+    """The simulated engine takes another amount than the headers say; that is what the next start counts on."""
+    described = file.read_text()
+    file.write_text(described.replace("\nfootprints: {}\n", "\nfootprints: {plain: 7000}\n"))
+    apply(homelab, tmp_path, "plain", {"vendor": "nvidia"}, config={"contextSize": 4096})
+    homelab.kubectl("wait", "--for=condition=Ready", "mdl/plain", f"--timeout={SECONDS}s")
+    until(lambda: footprint_of(homelab, "plain")[1] == "Measured", SECONDS, "its memory is measured")
+    assert footprint_of(homelab, "plain")[0] == 7000
+    said = placed(homelab, "plain")["message"]
+    assert said.endswith("7000 MiB as measured)"), said
+    headers = json.loads(homelab.kubectl("get", "mdl", "plain", "-o", "jsonpath={.status.cache.headers}"))
+    assert (headers["architecture"], headers["quantization"], headers["layers"]) == ("llama", "Q4_1", 30)
+    history = homelab.flexinfer("why", "plain").stdout
+    assert "7000 MiB" in history
+    homelab.kubectl("delete", "mdl", "plain")
+    file.write_text(described)
+
+
+def footprint_of(running: Running, name: str) -> tuple[int, str]:
+    """Return the footprint of a Model and its source."""
+    placement = placement_of(running, name)
+    return placement.get("footprintMB", 0), placement.get("footprintSource", "")
+
+
 def test_a_foreign_process_keeps_a_model_away_until_it_ends(
     homelab: Running, tmp_path: Path, file: Path
 ) -> None:

@@ -93,9 +93,10 @@ def checked_for(model: Model, requirements: Requirements) -> str:
     While the weights are not complete, their headers may still say what the Model needs, so a check without knowing that is none.
     """
     wanted = model.condition(conditions.WANTED)
-    starts = wanted is not None and wanted.true and model.spec.devices and not model.spec.group
-    starts = starts and (requirements.footprint_source or model.is_true(conditions.CACHED))
-    return wanted.last_transition_time if wanted is not None and starts else ""
+    if wanted is None or not wanted.true or not model.spec.devices or model.spec.group:
+        return ""
+    final = requirements.footprint_source or model.is_true(conditions.CACHED)
+    return wanted.last_transition_time if final else ""
 
 
 def _nodes_to_try(model: Model, placements: PlacementState) -> tuple[Sequence[str], str]:

@@ -1,5 +1,7 @@
 """JobReport: the result that the program of a Job leaves as its termination message. Pure."""
 
+from typing import Any
+
 import msgspec
 
 from flexinfer.api import conditions
@@ -65,12 +67,11 @@ def _within_limits(report: JobReport) -> JobReport:
 
 def _headers(headers: Headers) -> Headers | None:
     """Return figures within the limits of the status; None for those of no weights at all."""
-    values = msgspec.structs.asdict(headers)
-    limited = {
+    limited: dict[str, Any] = {
         name: conditions.one_line(value)[:_NAME_LIMIT]
         if isinstance(value, str)
         else max(0, min(value, _LARGEST_FIGURE))
-        for name, value in values.items()
+        for name, value in msgspec.structs.asdict(headers).items()
     }
     return Headers(**limited) if limited["weights_mb"] else None
 

@@ -5,7 +5,6 @@ in config.json are those of the transformers library. Nothing in either is belie
 """
 
 import json
-import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,7 +37,7 @@ def figures(files: Sequence[Path], config: Path) -> dict[str, str | int]:
 def _sizes(file: Path) -> Counter[str]:
     """Return the bytes of the tensors of a file, by type."""
     with file.open("rb") as opened:
-        (length,) = struct.unpack("<Q", opened.read(8))
+        length = int.from_bytes(opened.read(8), "little")
         if length > _LARGEST_HEADER:
             raise ValueError(f"{file.name} claims a header of {length:,} bytes")
         tensors = json.loads(opened.read(length))

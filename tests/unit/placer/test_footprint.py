@@ -71,7 +71,8 @@ def a_runner(**changes: Any) -> Model:
     ready = msgspec.structs.replace(a_condition("Ready"), last_transition_time=READY_SINCE)
     placement = Placement(node="a", vendor="nvidia", devices=placed_devices(["a-0"]))
     conditions = (*all_true("Ready"), ready)
-    return a_placed(**({"gpu": CARD, "conditions": conditions, "placement": placement} | changes))
+    facts: dict[str, Any] = {"gpu": CARD, "conditions": conditions, "placement": placement}
+    return a_placed(**(facts | changes))
 
 
 def measured_run(model: Model, *sizes: int, **facts: Any) -> ObservedState:
@@ -130,7 +131,7 @@ def test_the_headers_decide_where_a_model_goes() -> None:
     assert write.condition.message.endswith(f"{placement.footprint_mb} MiB by the headers of its weights)")
 
 
-def test_a_refusal_by_headers_does_not_speak_of_an_estimate_that_nobody_stated() -> None:
+def test_a_refusal_by_headers_does_not_speak_of_an_estimate_that_was_not_stated() -> None:
     """It says what makes the Model smaller."""
     small = a_sample(name="a", total_mb=6000, free_mb=6000)
     message = only_write(
