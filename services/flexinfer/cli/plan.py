@@ -24,6 +24,7 @@ from flexinfer.state.observed import ObservedState
 
 DOES_NOT_FIT = 3
 """Exit status if one of the Models fits nowhere now; 1 is that of an error, 2 that of a wrong command line."""
+UNKNOWN = "its memory is not known before its weights are complete, so it was not compared; state spec.gpu.vramEstimateMB to do so"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +93,8 @@ def described(plan: Plan) -> Iterator[str]:
     if plan.placement is not None:
         yield f"✓ {plan.key}: {plan.message}; {plan.placement.reason}"
         yield from _devices(plan)
+        if plan.devices and not plan.placement.footprint_mb:
+            yield f"    {UNKNOWN}"
         if plan.elsewhere:
             yield "  not on:"
         yield from _nodes(plan)

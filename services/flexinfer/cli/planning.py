@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 
+from flexinfer import sources
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.labels import GPU_RESOURCES
@@ -17,7 +18,9 @@ from flexinfer.api.status import PlacedStatus
 from flexinfer.events.events import GpusObserved, ModelDeleted, ModelObserved, WorkloadDeleted
 from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.placer.decide import decide
+from flexinfer.placer.footprint import remembered
 from flexinfer.placer.requirements import requirements_of
+from flexinfer.sources import hf
 from flexinfer.state.actions import WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.index import SCHEDULED, scheduled_to
@@ -56,8 +59,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan(state: ObservedState, model: Model, now: float) -> Plan:
-    """Return the plan of a Model as if it were applied now; one of its name that exists already counts as gone."""
-    candidate = _candidate(model)
+    """Return the plan of a Model as if it were applied now; one of its name that exists already counts as gone.
+
+    What is known of that one's memory counts, as far as it is valid for the new spec: the headers of its weights, and a measurement.
+    """
+    candidate = _candidate(model, state)
     condition = accepted(candidate)
     if not condition.true:
         return Plan(key=candidate.key, message=f"would be refused ({condition.reason}): {condition.message}")
@@ -77,7 +83,7 @@ def plan(state: ObservedState, model: Model, now: float) -> Plan:
 
 def with_plan(state: ObservedState, model: Model, placement: Placement) -> ObservedState:
     """Return the state in which a Model was placed and is about to start: what the next one of a file is planned after."""
-    candidate = _candidate(model)
+    candidate = _candidate(model, state)
     placed = _condition(conditions.PLACED, Reason.PLACED)
     status = msgspec.structs.replace(
         candidate.status,
@@ -88,13 +94,26 @@ def with_plan(state: ObservedState, model: Model, placement: Placement) -> Obser
     return _with(without(state, [candidate.key]), planned)
 
 
-def _candidate(model: Model) -> Model:
-    """Return a Model as the watcher would have accepted it, with nothing decided of it yet."""
+def _candidate(model: Model, state: ObservedState) -> Model:
+    """Return a Model as the watcher would have accepted it, with nothing decided of it yet but what is known of its memory."""
     metadata = msgspec.structs.replace(
         model.metadata, uid=f"plan/{model.key}", resource_version="1", generation=_GENERATION
     )
-    status = ModelStatus(conditions=(_condition(conditions.ACCEPTED, Reason.ACCEPTED),))
-    return msgspec.structs.replace(model, metadata=metadata, status=status)
+    accepted_ = (_condition(conditions.ACCEPTED, Reason.ACCEPTED),)
+    existing = state.models.get(model.key)
+    if existing is None:
+        return msgspec.structs.replace(model, metadata=metadata, status=ModelStatus(conditions=accepted_))
+    cache = existing.status.cache if _has_weights_of(model, existing) else None
+    status = ModelStatus(conditions=accepted_, placement=existing.status.placement, cache=cache)
+    candidate = msgspec.structs.replace(model, metadata=metadata, status=status)
+    known = msgspec.structs.replace(status, placement=remembered(candidate))
+    return msgspec.structs.replace(candidate, status=known)
+
+
+def _has_weights_of(model: Model, other: Model) -> bool:
+    """Tell whether two Models load the same files."""
+    files = hf.named_files(model.spec) == hf.named_files(other.spec)
+    return files and sources.locate(model) == sources.locate(other)
 
 
 def _condition(kind: str, reason: Reason) -> Condition:

@@ -2,16 +2,19 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flexinfer.api.model import Gpu, Model, Placement
+from flexinfer.api.headers import Headers
+from flexinfer.api.model import CacheStatus, Gpu, Model, Placement
 from flexinfer.cli.__main__ import main
 from flexinfer.cli.errors import CommandError
-from flexinfer.cli.plan import described, models_in, planned
+from flexinfer.cli.plan import UNKNOWN, described, models_in, planned
 from flexinfer.cli.planning import Plan, plan, without
 from flexinfer.events.events import GpusObserved
 from flexinfer.events.nodes import Device, DeviceProcess, NodeFacts
+from flexinfer.placer.footprint import subject
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW, a_group, a_holder, a_model, a_node, a_pod, a_state, all_true, running
 
@@ -175,6 +178,50 @@ def test_a_plan_is_printed_with_the_other_nodes_and_the_remedy() -> None:
     assert fits[0].startswith("✓ default/new: scheduled to node small (1 nvidia device, 3000 MiB)")
     assert fits[1] == "    GPU-small  Card (sm_52), 6000 of 6000 MiB free"
     assert fits[2] == "  not on:"
+
+
+def plain(**changes: Any) -> Model:
+    """Return a Model for a GPU that states no memory."""
+    fields: dict[str, Any] = {"gpu": Gpu(vendor="nvidia"), "placement": None} | changes
+    return a_model("plain", **fields)
+
+
+def test_a_model_that_states_no_memory_is_planned_by_what_is_known_of_the_existing_one() -> None:
+    """The headers of its weights, while it loads the same ones."""
+    existing = plain(cache_status=CacheStatus(ready=True, headers=Headers(weights_mb=9000)))
+    state = a_state(
+        a_gpu_node("large"), a_card("large", 24000), a_gpu_node("small"), a_card("small", 6000), existing
+    )
+    placement = plan(state, plain(), NOW).placement
+    assert placement is not None
+    assert (placement.node, placement.footprint_source) == ("large", "Headers")
+    other = plan(state, plain(source="pvc://models/other.gguf"), NOW).placement
+    assert other is not None
+    assert other.footprint_source == ""
+
+
+def test_what_was_measured_counts_while_the_spec_is_the_same() -> None:
+    """Another context is another footprint."""
+    measured = Placement(
+        node="small",
+        vendor="nvidia",
+        footprint_mb=7000,
+        footprint_source="Measured",
+        measured_for=subject(plain().spec),
+    )
+    state = a_state(
+        a_gpu_node("large"),
+        a_card("large", 24000),
+        a_gpu_node("small"),
+        a_card("small", 6000),
+        plain(placement=measured),
+    )
+    placed = plan(state, plain(), NOW)
+    assert placed.placement is not None
+    assert (placed.placement.node, placed.placement.footprint_mb) == ("large", 7000)
+    assert "7000 MiB as measured" in next(described(placed))
+    other = plan(state, plain(config={"contextSize": 4096}), NOW)
+    assert UNKNOWN in "\n".join(described(other))
 
 
 MODEL = "{kind: Model, metadata: {name: a}, spec: {backend: llamacpp, source: pvc://models/a.gguf}}"
