@@ -42,7 +42,7 @@ SHAPES = (
     Shape(name="gemma3", architecture="gemma3", weights=Q8_0, layers=12, embedding=1152, feed_forward=6912, heads=4, kv_heads=1, head=256, tied=True, window=512, vocabulary=64000),
 )  # fmt: skip
 CONFIGS: tuple[Mapping[str, Any], ...] = (
-    {},
+    {"fitOff": True},
     {"contextSize": 32768, "parallel": 1, "cacheTypeK": "q8_0", "cacheTypeV": "q8_0"},
     {"contextSize": 4000, "parallel": 8, "ubatchSize": 256},
 )

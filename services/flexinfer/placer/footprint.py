@@ -1,8 +1,8 @@
 """A Model's footprint: the memory that it takes of its GPUs, and where that figure is from. Pure.
 
 What the spec states counts. Else it is what its engine was seen to hold, as long as nothing has changed that this depends on; else what
-follows from the headers of its weights, once those are complete; else it is not known. An engine that is told its share of the memory
-takes just that, so nothing is measured of it.
+follows from the headers of its weights, once those are complete; else it is not known. Of an engine that is told its share of the memory,
+or that makes use of what is free, nothing is measured: it takes more than it needs.
 """
 
 import hashlib
@@ -73,10 +73,11 @@ def remembered(model: Model) -> Placement | None:
 
 
 def is_measured(spec: ModelSpec) -> bool:
-    """Tell whether what an engine holds is taken for its footprint: nothing states it, and it is not told its share."""
+    """Tell whether what an engine holds is taken for its footprint: nothing states it, and it takes no more than it needs."""
     backend = backends.find(spec.backend)
     stated = spec.gpu is None or bool(spec.gpu.vram_estimate_mb)
-    return bool(spec.devices) and not stated and not (backend is not None and backend.takes_share(spec))
+    greedy = backend is not None and (backend.takes_share(spec) or backend.takes_free(spec))
+    return bool(spec.devices) and not stated and not greedy
 
 
 def subject(spec: ModelSpec) -> str:

@@ -163,6 +163,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """How the engine uses GPU memory, for an estimate from the headers of its weights; None: they do not say what it needs."""
     takes_share: Callable[[ModelSpec], bool] = lambda _spec: False
     """Whether the engine takes as much memory as it is told at its start, so that measuring it says nothing of its need."""
+    takes_free: Callable[[ModelSpec], bool] = lambda _spec: False
+    """Whether the engine makes use of what is free at its start, so that measuring it says nothing of its need either."""
     loading_seconds: float = 0
     """How long a start may take without progress, in seconds; 0: FLEXINFER_LOADING_SECONDS."""
     shared_memory: str = ""

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from flexinfer.api.headers import Headers
 from flexinfer.api.model import ModelSpec
 from flexinfer.backends import base, options
-from flexinfer.backends.memory import Demand
+from flexinfer.backends.memory import CUDA_CONTEXT_MB, Demand
 
 PARALLEL = 4
 """Requests at once unless `parallel` says otherwise; they share one context."""
 ALL_LAYERS = 999
 BATCH, UBATCH = 2048, 512
 """llama-server's defaults of --batch-size and --ubatch-size."""
+FIT_CONTEXT, FIT_MARGIN_MB = 4096, 1024
+"""llama-server's defaults of --fit-ctx and --fit-target: the least context that it makes do with, and what it leaves free of each GPU."""
 CACHE_SHARES = {
     "f32": 2.0,
     "q8_0": 34 / 64,
@@ -27,7 +29,7 @@ FLAGS = {
     "contextSize": options.Key(
         type=options.INTEGER,
         flag="--ctx-size",
-        doc="Context in tokens, shared by the requests in flight; 0 or absent: as trained.",
+        doc="Context in tokens, shared by the requests in flight; 0 or absent: as trained, or what the GPU has room for.",
     ),
     "batchSize": options.Key(
         type=options.INTEGER,
@@ -94,7 +96,7 @@ READ_BELOW = {
     "fitOff": options.Key(
         type=options.SWITCH,
         becomes="-fit off",
-        doc="Do not adjust unset options to the memory of the device.",
+        doc="Do not adjust unset options, such as contextSize, to the memory of the device.",
     ),
     "metrics": options.Key(
         type=options.SWITCH,
@@ -166,19 +168,29 @@ def _beside_model(serving: base.Serving, name: str) -> str:
 
 
 def demand(spec: ModelSpec, headers: Headers) -> Demand:
-    """Return how llama-server uses memory: all layers are on the GPUs, and one context is shared by all requests."""
-    config = spec.config
+    """Return how llama-server uses memory: all layers are on the GPUs, and one context is shared by all requests.
+
+    A context that the spec leaves open is made as large as there is room for; the least of it is needed.
+    """
+    config, open_ = spec.config, takes_free(spec)
+    trained = min(headers.context_length or FIT_CONTEXT, FIT_CONTEXT) if open_ else headers.context_length
     layers = options.whole(config, "nGPULayers", ALL_LAYERS)
     batch = min(options.whole(config, "batchSize", BATCH), options.whole(config, "ubatchSize", UBATCH))
     return Demand(
-        context=options.whole(config, "contextSize", 0) or headers.context_length,
+        context=options.whole(config, "contextSize", 0) or trained,
         sequences=capacity(spec),
         batch=batch,
         key_share=_cache_share(config.get("cacheTypeK")),
         value_share=_cache_share(config.get("cacheTypeV")),
         layers_on_gpu=1.0 if layers < 0 else layers / (headers.layers + 1),
         looks_up_on_cpu=True,
+        overhead_mb=CUDA_CONTEXT_MB + (FIT_MARGIN_MB if open_ else 0),
     )
+
+
+def takes_free(spec: ModelSpec) -> bool:
+    """Return whether llama-server chooses the context by what is free: it does so unless the spec states one, or forbids it."""
+    return not options.whole(spec.config, "contextSize", 0) and not spec.config.get("fitOff")
 
 
 def _cache_share(kind: object) -> float:
@@ -214,6 +226,7 @@ BACKEND = base.Backend(
     ),
     capacity=capacity,
     demand=demand,
+    takes_free=takes_free,
     in_flight="/metrics",
     in_flight_metrics=("llamacpp:requests_processing", "llamacpp:requests_deferred"),
 )

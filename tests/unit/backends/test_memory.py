@@ -70,8 +70,16 @@ def of(backend: str, headers: Headers = LLAMA_8B, devices: int = 1, **config: An
 
 def test_llamacpp_has_room_for_the_whole_context_that_the_model_was_trained_for() -> None:
     """131072 tokens of 128 KiB are 16 GiB; the table of embeddings stays in the node's memory."""
-    footprint = of("llamacpp")
+    footprint = of("llamacpp", fitOff=True)
     assert (footprint.weights_mb, footprint.kv_mb) == (4685 - 281, 16384)
+
+
+def test_a_context_that_llamacpp_fits_to_the_gpu_needs_the_least_of_it_and_a_margin() -> None:
+    """4096 tokens, and 1 GiB that stays free."""
+    footprint, stated = of("llamacpp"), of("llamacpp", contextSize=4096)
+    assert (footprint.kv_mb, footprint.overhead_mb) == (512, stated.overhead_mb + 1024)
+    small = msgspec.structs.replace(LLAMA_8B, context_length=2048)
+    assert of("llamacpp", small).kv_mb == 256
 
 
 def test_llamacpp_has_room_for_the_configured_context() -> None:

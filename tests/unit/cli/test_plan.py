@@ -182,7 +182,8 @@ def test_a_plan_is_printed_with_the_other_nodes_and_the_remedy() -> None:
 
 def plain(**changes: Any) -> Model:
     """Return a Model for a GPU that states no memory."""
-    fields: dict[str, Any] = {"gpu": Gpu(vendor="nvidia"), "placement": None} | changes
+    context = {"contextSize": 8192}
+    fields: dict[str, Any] = {"gpu": Gpu(vendor="nvidia"), "placement": None, "config": context} | changes
     return a_model("plain", **fields)
 
 

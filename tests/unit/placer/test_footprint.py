@@ -28,6 +28,7 @@ from tests.unit.placer.test_decide import (
 from tests.unit.placer.test_memory import SINCE, a_process, a_sample, wanted
 
 CARD = Gpu(vendor="nvidia")
+CONTEXT = {"contextSize": 8192}
 READY_SINCE = "2026-01-01T13:00:00Z"
 LARGE = Headers(
     format="gguf",
@@ -71,7 +72,7 @@ def a_runner(**changes: Any) -> Model:
     ready = msgspec.structs.replace(a_condition("Ready"), last_transition_time=READY_SINCE)
     placement = Placement(node="a", vendor="nvidia", devices=placed_devices(["a-0"]))
     conditions = (*all_true("Ready"), ready)
-    facts: dict[str, Any] = {"gpu": CARD, "conditions": conditions, "placement": placement}
+    facts: dict[str, Any] = {"gpu": CARD, "conditions": conditions, "placement": placement, "config": CONTEXT}
     return a_placed(**(facts | changes))
 
 
@@ -99,7 +100,7 @@ def test_what_the_spec_states_goes_before_headers() -> None:
 
 def test_without_a_statement_it_follows_from_the_headers() -> None:
     """Weights, KV cache, a buffer and the engine's own: 12000 + 1024 + ... MiB."""
-    known = footprint(a_new(gpu=CARD, cache_status=cached(LARGE)))
+    known = footprint(a_new(gpu=CARD, cache_status=cached(LARGE), config=CONTEXT))
     assert known.source == "Headers"
     assert 13500 < known.mb < 14000
 
@@ -219,6 +220,12 @@ def test_an_engine_that_was_told_its_share_keeps_its_estimate() -> None:
     assert of(measured_run(chosen, 21600)).footprint_source == "Measured"
 
 
+def test_an_engine_that_makes_use_of_what_is_free_keeps_its_estimate() -> None:
+    """On a desktop, less is free another day; the engine would start with a smaller context then."""
+    model = a_runner(config={}, cache_status=cached(LARGE))
+    assert of(measured_run(model, 22000)).footprint_source == "Headers"
+
+
 def test_a_measured_footprint_outlives_its_placement() -> None:
     """A card that is full now says nothing against what is known of the Model."""
     state = measured_run(a_runner(), 20000)
@@ -258,9 +265,10 @@ def without_engine(model: Model) -> Model:
 def test_another_model_or_config_makes_a_measurement_void(changes: dict[str, Any]) -> None:
     """The headers count again, until the next run."""
     measured = of(measured_run(a_runner(), 11000))
-    same = a_new(placement=measured, gpu=CARD)
+    same = a_new(placement=measured, gpu=CARD, config=CONTEXT)
     assert remembered(same) is not None
-    other = a_new(placement=measured, cache_status=cached(LARGE), **({"gpu": CARD} | changes))
+    facts: dict[str, Any] = {"gpu": CARD, "config": CONTEXT, "placement": measured}
+    other = a_new(cache_status=cached(LARGE), **(facts | changes))
     assert remembered(other) is None
     assert footprint(other).source == "Headers"
 
