@@ -106,8 +106,8 @@ def _candidate(model: Model, state: ObservedState) -> Model:
     cache = existing.status.cache if _has_weights_of(model, existing) else None
     status = ModelStatus(conditions=accepted_, placement=existing.status.placement, cache=cache)
     candidate = msgspec.structs.replace(model, metadata=metadata, status=status)
-    known = msgspec.structs.replace(status, placement=remembered(candidate))
-    return msgspec.structs.replace(candidate, status=known)
+    status = msgspec.structs.replace(status, placement=remembered(candidate))
+    return msgspec.structs.replace(candidate, status=status)
 
 
 def _has_weights_of(model: Model, other: Model) -> bool:

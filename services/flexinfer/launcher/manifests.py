@@ -85,12 +85,12 @@ def template(model: Model, settings: LaunchSettings) -> Template | None:
 
 
 def _without_share(model: Model) -> Model:
-    """Return a Model whose engine is not told its share of memory: another footprint alone is no reason to restart an engine."""
+    """Return a Model whose engine gets no share of the memory: another footprint alone is no reason to restart an engine."""
     placement = model.status.placement
     if placement is None or not any(device.total_mb for device in placement.devices):
         return model
-    untold = msgspec.structs.replace(placement, devices=placed_devices(placement.uuids))
-    return msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, placement=untold))
+    bare = msgspec.structs.replace(placement, devices=placed_devices(placement.uuids))
+    return msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, placement=bare))
 
 
 def _digest(text: str) -> str:

@@ -135,8 +135,9 @@ def _settled(model: Model, placements: PlacementState) -> PlacedStatus | None:
 def _has_another_footprint(model: Model, placements: PlacementState) -> bool:
     """Tell whether headers or a measurement say something else than the placement; what the spec states changes with its generation."""
     placement, requirements = model.status.placement or Placement(), placements.requirements(model)
-    known, former = requirements.footprint_source, (placement.footprint_mb, placement.footprint_source)
-    return known in (HEADERS, MEASURED) and former != (requirements.footprint, known)
+    recorded_as = placement.footprint_mb, placement.footprint_source
+    current = requirements.footprint, requirements.footprint_source
+    return requirements.footprint_source in (HEADERS, MEASURED) and recorded_as != current
 
 
 def _out_of_service(node: NodeFacts) -> bool:

@@ -1,7 +1,7 @@
 """A Model's footprint: the memory that it takes of its GPUs, and where that figure is from. Pure.
 
 What the spec states counts. Else it is what its engine was seen to hold, as long as nothing has changed that this depends on; else what
-follows from the headers of its weights, once those are complete; else it is not known. Of an engine that is told its share of the memory,
+follows from the headers of its weights, once those are complete; else it is not known. Of an engine that gets a share of the memory,
 or that makes use of what is free, nothing is measured: it takes more than it needs.
 """
 
@@ -89,11 +89,11 @@ def subject(spec: ModelSpec) -> str:
 def recorded(placement: Placement, model: Model, totals: Mapping[str, int]) -> Placement:
     """Return a placement with a Model's footprint, an equal part of it on each device; `totals`: what devices have in all, by uuid."""
     figure, kept = footprint(model), remembered(model) or Placement()
-    known = {device.uuid: device.total_mb for device in placement.devices} | dict(totals)
+    sizes = {device.uuid: device.total_mb for device in placement.devices} | dict(totals)
     each = -(-figure.mb // model.spec.devices) if model.spec.devices else 0
     return msgspec.structs.replace(
         placement,
-        devices=placed_devices(placement.uuids, each, known),
+        devices=placed_devices(placement.uuids, each, sizes),
         footprint_mb=figure.mb,
         footprint_source=figure.source,
         measured_at=kept.measured_at if figure.source == MEASURED else "",
@@ -110,8 +110,7 @@ def measured(model: Model, pods: Sequence[PodFacts], devices: Sequence[Device]) 
     ready = model.condition(conditions.READY)
     held = _held(model, pods, devices) if is_measured(model.spec) and model.is_true(conditions.READY) else 0
     previous = footprint(model)
-    known = previous.mb if previous.source == MEASURED else 0
-    if ready is None or not held or (known and held <= known + max(_GROWTH_MB, _GROWTH * known)):
+    if ready is None or not held or (previous.source == MEASURED and not _has_grown(previous.mb, held)):
         return None
     placement = msgspec.structs.replace(
         model.status.placement or Placement(),
@@ -126,11 +125,12 @@ def measured(model: Model, pods: Sequence[PodFacts], devices: Sequence[Device]) 
 def _held(model: Model, pods: Sequence[PodFacts], devices: Sequence[Device]) -> int:
     """Return what a Model's Pods hold on as many devices as it has, in MiB; 0 if that is not known of each."""
     uids = frozenset(pod.uid for pod in pods)
-    own = [(d, [p for p in d.processes if p.pod_uid in uids]) for d in devices if d.healthy]
-    used = [
-        (d.processes_known, sum(process.used_mb for process in processes))
-        for d, processes in own
-        if processes
-    ]
-    complete = len(used) == model.spec.devices and all(known and mb for known, mb in used)
-    return sum(mb for _, mb in used) if complete else 0
+    own = [device for device in devices if any(process.pod_uid in uids for process in device.processes)]
+    if len(own) != model.spec.devices or not all(device.healthy and device.processes_known for device in own):
+        return 0
+    used = [sum(p.used_mb for p in device.processes if p.pod_uid in uids) for device in own]
+    return sum(used) if all(used) else 0
+
+
+def _has_grown(previous_mb: int, held_mb: int) -> bool:
+    return held_mb > previous_mb + max(_GROWTH_MB, _GROWTH * previous_mb)

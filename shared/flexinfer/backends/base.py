@@ -37,7 +37,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     architecture: str = ""
     devices: int = 0
     memory_share: str = ""
-    """The part of each device's memory that the engine may take, as a decimal; empty: it is not told."""
+    """The part of each device's memory that the engine may take, as a decimal; empty: it gets none."""
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -162,7 +162,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     demand: DemandOf | None = None
     """How the engine uses GPU memory, for an estimate from the headers of its weights; None: they do not say what it needs."""
     takes_share: Callable[[ModelSpec], bool] = lambda _spec: False
-    """Whether the engine takes as much memory as it is told at its start, so that measuring it says nothing of its need."""
+    """Whether the engine takes as much memory as its command line gives it, so that measuring it says nothing of its need."""
     takes_free: Callable[[ModelSpec], bool] = lambda _spec: False
     """Whether the engine makes use of what is free at its start, so that measuring it says nothing of its need either."""
     loading_seconds: float = 0

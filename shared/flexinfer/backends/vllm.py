@@ -163,7 +163,7 @@ def args(serving: base.Serving) -> Sequence[str]:
 
 
 def takes_share(spec: ModelSpec) -> bool:
-    """Return whether vLLM is told its share of the memory; a spec that states one has chosen it."""
+    """Return whether vLLM gets its share of the memory; a spec that states one has chosen it."""
     return "gpuMemoryUtilization" not in spec.config
 
 

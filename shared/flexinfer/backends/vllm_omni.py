@@ -1,6 +1,6 @@
 """vLLM-Omni: image and multi-modal generation on vLLM's server. Follows its documentation; no test of ours starts it.
 
-It is not told its share of the memory: its `--gpu-memory-utilization` is that of each stage of a pipeline, and several stages on one GPU
+It gets no share of the memory: its `--gpu-memory-utilization` is that of each stage of a pipeline, and several stages on one GPU
 would take the share several times (https://docs.vllm.ai/projects/vllm-omni/en/latest/configuration/gpu_memory_utilization/).
 """
 
