@@ -22,7 +22,7 @@ FLAGS = {
     "gpuMemoryUtilization": options.Key(
         type=options.NUMBER,
         flag="--gpu-memory-utilization",
-        doc="Share of the GPU's memory that vLLM reserves, from 0 to 1; that of its footprint if absent, as far as that is known.",
+        doc="Share of the GPU's memory that vLLM reserves, from 0 to 1; that of its footprint if absent.",
     ),
     "maxNumSeqs": options.Key(
         type=options.INTEGER,

@@ -11,6 +11,14 @@ import msgspec
 from flexinfer.backends import base, vllm
 
 
+CONFIG = vllm.CONFIG | {
+    "gpuMemoryUtilization": msgspec.structs.replace(
+        vllm.CONFIG["gpuMemoryUtilization"],
+        doc="Share of the GPU's memory that each stage reserves, from 0 to 1.",
+    )
+}
+
+
 def args(serving: base.Serving) -> Sequence[str]:
     """Return the command line of vLLM's server with what makes it vLLM-Omni's."""
     return [*vllm.args(msgspec.structs.replace(serving, memory_share="")), "--omni"]
@@ -26,7 +34,7 @@ BACKEND = base.Backend(
     health="/health",
     args=args,
     env=vllm.env,
-    config=vllm.CONFIG,
+    config=CONFIG,
     unsupported_architectures=vllm.UNSUPPORTED,
     experimental_architectures=vllm.EXPERIMENTAL,
     served_name=vllm.served_name,
