@@ -19,13 +19,18 @@ def _json_name(field: str) -> str:
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True, rename=_json_name, omit_defaults=True):
-    """Memory of a card, in MiB, and who holds it: a Model by its key, a Pod by its uid, a process by its name."""
+    """Memory of a card, in MiB, and who holds it: a Model by its key, a Pod by its uid, a process by its name.
+
+    Of a Model, `footprint_mb` is what it was placed with on this card, and `footprint_source` where that is from.
+    """
 
     kind: str
     name: str
     memory_mb: int
     pid: int = 0
     process: str = ""
+    footprint_mb: int = 0
+    footprint_source: str = ""
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True, rename=_json_name, omit_defaults=True):
@@ -66,7 +71,9 @@ def _node(state: ObservedState, name: str, models: Mapping[str, str]) -> NodeUsa
     sample = state.gpus.get(name)
     if sample is None:
         return NodeUsage(node=name, message=_without_telemetry(state, name))
-    cards = tuple(card_of(device, models) for device in sample.observed.devices)
+    cards = tuple(
+        _with_footprints(card_of(device, models), device.uuid, state) for device in sample.observed.devices
+    )
     message = sample.observed.message or ("" if cards else "no GPUs")
     return NodeUsage(node=name, cards=cards, message=message)
 
@@ -101,6 +108,23 @@ def card_of(device: Device, models: Mapping[str, str]) -> Card:
         processes_known=device.processes_known,
         errors=device.errors,
         holders=tuple(_holders(device, models)),
+    )
+
+
+def _with_footprints(card: Card, uuid: str, state: ObservedState) -> Card:
+    """Return a card whose Models have the footprints of their placements."""
+    holders = tuple(_with_footprint(holder, uuid, state) for holder in card.holders)
+    return msgspec.structs.replace(card, holders=holders)
+
+
+def _with_footprint(holder: Holder, uuid: str, state: ObservedState) -> Holder:
+    model = state.models.get(holder.name) if holder.kind == MODEL else None
+    placement = model.status.placement if model is not None else None
+    device = next((d for d in placement.devices if d.uuid == uuid), None) if placement is not None else None
+    if placement is None or device is None or not device.memory_mb:
+        return holder
+    return msgspec.structs.replace(
+        holder, footprint_mb=device.memory_mb, footprint_source=placement.footprint_source
     )
 
 

@@ -15,6 +15,7 @@ from flexinfer.agent import look
 from flexinfer.cli.gpu_usage import FOREIGN, MODEL, POD, UNLISTED, Card, Holder, NodeUsage, usage
 from flexinfer.cli.observed import observed_state
 from flexinfer.cli.target import state_argument, variable
+from flexinfer.placer.footprint import source_text
 
 BAR_WIDTH = 40
 _FREE, _FOREIGN, _UNLISTED = ".", "#", "~"
@@ -97,7 +98,9 @@ def _errors(card: Card) -> str:
 def _described(holder: Holder) -> str:
     text = " ".join(word for word in (_WORDS[holder.kind], holder.name) if word)
     process = f" {holder.process}" if holder.process and holder.kind != FOREIGN else ""
-    return f"{text} (pid {holder.pid}{process})" if holder.pid else text
+    footprint = f", placed with {holder.footprint_mb} MiB{source_text(holder.footprint_source)}"
+    named = f"{text} (pid {holder.pid}{process})" if holder.pid else text
+    return f"{named}{footprint if holder.footprint_mb else ''}"
 
 
 def _marks(holders: Sequence[Holder]) -> list[str]:

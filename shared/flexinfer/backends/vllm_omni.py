@@ -10,7 +10,6 @@ import msgspec
 
 from flexinfer.backends import base, vllm
 
-
 CONFIG = vllm.CONFIG | {
     "gpuMemoryUtilization": msgspec.structs.replace(
         vllm.CONFIG["gpuMemoryUtilization"],

@@ -2,12 +2,14 @@
 
 import msgspec
 
+from flexinfer.api.model import Placement, placed_devices
 from flexinfer.cli.gpu_usage import FOREIGN, MODEL, POD, UNLISTED, NodeUsage, usage
 from flexinfer.cli.gpus import bar, table
 from flexinfer.events.events import GpusObserved, WorkloadObserved
 from flexinfer.events.nodes import Device, DeviceProcess, NodeFacts
 from flexinfer.events.workload import PodFacts
 from flexinfer.state.observed import ObservedState, Sample
+from tests.builders import a_model
 
 CODER = DeviceProcess(pid=11, used_mb=14000, name="llama-server", pod_uid="pod-coder")
 OTHER = DeviceProcess(pid=12, used_mb=1000, name="python", pod_uid="pod-of-somebody")
@@ -79,6 +81,23 @@ def test_the_table_names_card_temperature_power_and_holders() -> None:
         "     a  14000 MiB  model default/coder (pid 11 llama-server)",
         "     #   3000 MiB  foreign process game (pid 13)",
     ]
+
+
+def test_a_model_is_shown_with_what_it_was_placed_with() -> None:
+    """Beside what it holds: one that outgrew its estimate is seen at once."""
+    device = a_device(CODER, used=14000)
+    placement = Placement(
+        node="tower",
+        devices=placed_devices([device.uuid], 9000),
+        footprint_mb=9000,
+        footprint_source="Headers",
+    )
+    model = a_model("coder", placement=placement)
+    state = msgspec.structs.replace(a_state(device), models={"default/coder": model})
+    [holder] = of_tower(state).cards[0].holders
+    assert (holder.footprint_mb, holder.footprint_source) == (9000, "Headers")
+    line = "default/coder (pid 11 llama-server), placed with 9000 MiB by the headers of its weights"
+    assert any(text.endswith(line) for text in table(usage(state)))
 
 
 def test_a_card_that_is_not_healthy_says_so_with_its_last_error() -> None:
