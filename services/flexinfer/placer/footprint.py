@@ -108,9 +108,10 @@ def measured(model: Model, pods: Sequence[PodFacts], devices: Sequence[Device]) 
     an engine may take more memory while it works.
     """
     ready = model.condition(conditions.READY)
-    held = _held(model, pods, devices) if is_measured(model.spec) and model.is_true(conditions.READY) else 0
-    previous = footprint(model)
-    if ready is None or not held or (previous.source == MEASURED and not _has_grown(previous.mb, held)):
+    if ready is None or not model.is_true(conditions.READY) or not is_measured(model.spec):
+        return None
+    held, previous = _held(model, pods, devices), footprint(model)
+    if not held or (previous.source == MEASURED and not _has_grown(previous.mb, held)):
         return None
     placement = msgspec.structs.replace(
         model.status.placement or Placement(),

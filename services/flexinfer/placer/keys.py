@@ -17,7 +17,7 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import NodeFacts
 from flexinfer.placer.fit import STALE_SECONDS
-from flexinfer.placer.footprint import is_measured
+from flexinfer.placer.footprint import measured
 from flexinfer.placer.requirements import requirements_of
 from flexinfer.placer.state import start_order
 from flexinfer.state.index import GROUPED, OCCUPYING, STARTING, is_starting, scheduled_to
@@ -141,7 +141,7 @@ def _facts(node: NodeFacts | None) -> NodeFacts | None:
 def _of_sample(node: str, before: ObservedState, after: ObservedState) -> Iterator[str]:
     """Yield the Models with devices that a sample concerns; those that start also wait for a newer one."""
     yield from _with_devices(after, after.under(STARTING, node))
-    yield from _to_measure(after, after.under(OCCUPYING, node))
+    yield from _to_measure(node, after)
     old, new = before.gpus.get(node), after.gpus.get(node)
     if _names(old) != _names(new):
         yield from _with_devices(after, after.on_node(node))
@@ -205,11 +205,13 @@ def _with_devices(state: ObservedState, keys: Iterable[str]) -> Iterator[str]:
             yield key
 
 
-def _to_measure(state: ObservedState, keys: Iterable[str]) -> Iterator[str]:
-    """Yield the Models whose engines may be seen to hold another amount of memory than is known of them."""
-    for key in keys:
+def _to_measure(node: str, state: ObservedState) -> Iterator[str]:
+    """Yield the Models whose engines on a node are seen to hold another amount of memory than is recorded."""
+    sample = state.gpus.get(node)
+    for key in state.under(OCCUPYING, node) if sample is not None else ():
         model = state.effective(key)
-        if model is not None and model.is_true(conditions.READY) and is_measured(model.spec):
+        pods = [pod for pod in state.workloads[key].pods if not pod.ended]
+        if model is not None and sample is not None and measured(model, pods, sample.observed.devices):
             yield key
 
 
