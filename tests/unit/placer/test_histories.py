@@ -4,14 +4,17 @@ Settled means that no decision on any Model yields a write. Whatever the order, 
 """
 
 import random
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pytest
 
-from flexinfer.api.model import Gpu, Model, Resources
+from flexinfer.api.headers import Headers
+from flexinfer.api.model import CacheStatus, Gpu, Model, Resources
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.events.nodes import Device
+from flexinfer.events.nodes import Device, DeviceProcess
 from flexinfer.placer.decide import decide
 from flexinfer.placer.state import node_of, should_run
 from flexinfer.state.actions import WriteStatus
@@ -59,8 +62,10 @@ class History:
                 self.a_turn,
                 self.a_deletion,
                 self.a_loss,
+                self.a_cache,
+                self.a_ready,
             ],
-            weights=[5, 6, 6, 2, 6, 3, 0.5, 0.3],
+            weights=[5, 6, 6, 2, 6, 3, 0.5, 0.3, 3, 3],
         )[0]
         event = happens()
         if event is not None:
@@ -83,8 +88,47 @@ class History:
     def a_sample(self) -> AnyEvent:
         """Return a node's telemetry."""
         name = self.chance.choice(NODES)
-        device = Device(uuid=f"{name}-0", total_mb=24000, free_mb=self.chance.choice([1000, 12000, 24000]))
+        device = Device(
+            uuid=f"{name}-0",
+            total_mb=24000,
+            free_mb=self.chance.choice([1000, 12000, 24000]),
+            processes=tuple(self.processes(name)),
+        )
         return events.GpusObserved(node=name, boot="b", sample=self.version, devices=(device,))
+
+    def processes(self, node: str) -> Iterator[DeviceProcess]:
+        """Yield processes of the Pods on a node, each with some memory."""
+        for key in sorted(self.state.workloads):
+            for pod in self.state.workloads[key].pods:
+                if pod.node == node:
+                    used = self.chance.choice([0, 5000, 9000, 9100])
+                    yield DeviceProcess(pid=len(key), used_mb=used, pod_uid=pod.uid)
+
+    def a_cache(self) -> AnyEvent | None:
+        """Return a Model whose weights are complete, with headers or without, or are so no longer."""
+        headers = self.chance.choice([None, Headers(weights_mb=7000), Headers(weights_mb=13000)])
+        status = self.chance.choice(["True", "True", "False"])
+        model = self._some_model()
+        return model and self._with(
+            model, "Cached", status, cache=CacheStatus(headers=headers if status == "True" else None)
+        )
+
+    def a_ready(self) -> AnyEvent | None:
+        """Return a Model whose engine is ready, or not."""
+        model = self._some_model()
+        return (
+            self._with(model, "Ready", self.chance.choice(["True", "True", "False"]))
+            if model is not None
+            else None
+        )
+
+    def _with(self, model: Model, kind: str, status: str, **fields: Any) -> AnyEvent:
+        """Return a Model with another status of a condition, of its generation."""
+        others = tuple(c for c in model.status.conditions if c.type != kind)
+        condition = a_condition(kind, status, generation=model.metadata.generation)
+        metadata = msgspec.structs.replace(model.metadata, resource_version=str(self.version))
+        changed = msgspec.structs.replace(model.status, conditions=(*others, condition), **fields)
+        return events.ModelObserved(model=msgspec.structs.replace(model, status=changed, metadata=metadata))
 
     def a_model(self) -> AnyEvent:
         """Return a new Model, or a newer spec of one that is accepted at once."""
@@ -104,6 +148,8 @@ class History:
             uid=present.uid if present is not None else f"uid-{name}-{self.version}",
             conditions=[*states, *kept],
             placement=present.status.placement if present is not None else None,
+            cache_status=present.status.cache if present is not None else None,
+            config=chance.choice([{}, {"contextSize": 4096}, {"contextSize": 4096}]),
             serverless={"enabled": chance.choice([True, False])},
             node_selector=chance.choice([{}, {}, {}, {"disk": "ssd"}]),
         )
@@ -120,12 +166,8 @@ class History:
         """Return a Model that should run from now on, or no longer."""
         if (model := self._some_model()) is None:
             return None
-        status = "False" if should_run(model) and self.chance.random() < 0.5 else "True"
-        others = tuple(c for c in model.status.conditions if c.type != "Wanted")
-        wanted = a_condition("Wanted", status, generation=model.metadata.generation)
-        metadata = msgspec.structs.replace(model.metadata, resource_version=str(self.version))
-        changed = msgspec.structs.replace(model.status, conditions=(*others, wanted))
-        return events.ModelObserved(model=msgspec.structs.replace(model, status=changed, metadata=metadata))
+        ends = should_run(model) and self.chance.random() < 0.5
+        return self._with(model, "Wanted", "False" if ends else "True")
 
     def a_pod(self) -> AnyEvent | None:
         """Return a Pod that was bound where its Model is placed, or that is gone."""
