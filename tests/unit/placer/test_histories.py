@@ -108,10 +108,10 @@ class History:
         """Return a Model whose weights are complete, with headers or without, or are so no longer."""
         headers = self.chance.choice([None, Headers(weights_mb=7000), Headers(weights_mb=13000)])
         status = self.chance.choice(["True", "True", "False"])
-        model = self._some_model()
-        return model and self._with(
-            model, "Cached", status, cache=CacheStatus(headers=headers if status == "True" else None)
-        )
+        if (model := self._some_model()) is None:
+            return None
+        cache = CacheStatus(headers=headers if status == "True" else None)
+        return self._with(model, "Cached", status, cache=cache)
 
     def a_ready(self) -> AnyEvent | None:
         """Return a Model whose engine is ready, or not."""
