@@ -119,7 +119,14 @@ def args(serving: base.Serving) -> Sequence[str]:
     overrides = [f"{name}={config[key]}" for key, (name, _, _) in OVERRIDES.items() if key in config]
     if serving.devices > 1:
         overrides.append(f"tensor_parallel_shards={serving.devices}")
+    if serving.memory_share and takes_share(serving.spec):
+        overrides.append(f"gpu_memory_utilization={serving.memory_share}")
     return [*arguments, "--overrides", ";".join(overrides)] if overrides else arguments
+
+
+def takes_share(spec: ModelSpec) -> bool:
+    """Return whether MLC gets its share of the memory: its cache fills it. A spec that states one has chosen it."""
+    return "gpuMemoryUtilization" not in spec.config
 
 
 def env(serving: base.Serving) -> Mapping[str, str]:
@@ -147,6 +154,7 @@ BACKEND = base.Backend(
     | options.DOWNLOAD_KEYS,
     unsupported_architectures=UNSUPPORTED,
     experimental_architectures=base.WITHOUT_ROCM,
+    takes_share=takes_share,
     loading_seconds=1800,
     root=True,
     tried=False,

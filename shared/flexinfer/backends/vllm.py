@@ -108,9 +108,9 @@ READ_BELOW = {
 
 MAX_NUM_SEQS, MAX_NUM_BATCHED_TOKENS = 256, 2048
 """vLLM's defaults of --max-num-seqs and --max-num-batched-tokens for a server."""
-OVERHEAD_MB = 1536
-"""Beside weights, KV cache and activations on each GPU: the CUDA context, captured graphs and the buffers of kernels. Of vLLM's own
-accounting of `gpu_memory_utilization` (docs.vllm.ai, Conserving Memory), which gives no number; more than it was reported to need."""
+OVERHEAD_MB = 2048
+"""Beside weights, KV cache and activations on each GPU: the CUDA context, captured graphs, the buffers of kernels and of sampling. An
+allowance that no run here has measured, rather too large: with too little of it vLLM refuses to start."""
 _CACHE_SHARES = {"fp8": 0.5, "fp8_e4m3": 0.5, "fp8_e5m2": 0.5}
 _LOADED_SHARES = {"fp8": 0.5, "bitsandbytes": 0.3}
 """How vLLM quantises weights of 16 bits while it loads them -> what becomes of their size."""

@@ -353,6 +353,15 @@ def the_share(arguments: list[str]) -> str:
     return arguments[arguments.index(flag) + 1] if flag in arguments else ""
 
 
+def test_mlc_is_told_its_share_as_an_override() -> None:
+    """Unless the spec states one."""
+    assert (
+        told(6000, 16000, backend="mlc-llm")[-1] == "tensor_parallel_shards=2;gpu_memory_utilization=0.250000"
+    )
+    chosen = told(6000, 16000, backend="mlc-llm", config={"gpuMemoryUtilization": 0.8})
+    assert chosen[-1] == "gpu_memory_utilization=0.8;tensor_parallel_shards=2"
+
+
 def test_vllm_is_told_its_share_of_the_smallest_device() -> None:
     """Its footprint there, of all that the device has."""
     assert the_share(told(6000, 16000)) == "0.250000"
