@@ -88,6 +88,13 @@ def test_the_token_is_in_no_object(instance: Instance) -> None:
     assert "hf_canary" not in instance.kubectl("get", "mdl,pod,job,events", "-o", "yaml")
 
 
+def test_the_figures_of_the_weights_are_in_the_status(instance: Instance) -> None:
+    """What the placer estimates the memory from."""
+    model = json.loads(instance.kubectl("get", "mdl", "hub", "-o", "json"))
+    headers = model["status"]["cache"]["headers"]
+    assert (headers["format"], headers["architecture"], headers["layers"]) == ("gguf", "llama", 30)
+
+
 def test_a_model_that_is_made_again_reuses_its_weights(instance: Instance, hub: Hub) -> None:
     """The PVC outlives the Model, and the manifest says that it is complete: the hub is not asked."""
     instance.kubectl("delete", "mdl", "hub", "--timeout=60s")
