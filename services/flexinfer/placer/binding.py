@@ -1,0 +1,70 @@
+"""The way in which a Model's Pod gets its devices, as its placement says it and as its node offers it now. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from flexinfer.api.bindings import DEVICE_PLUGIN, DRA
+from flexinfer.api.labels import GPU_RESOURCES
+from flexinfer.api.model import Model, Placement
+from flexinfer.placer.offers import Offer, offer
+from flexinfer.placer.requirements import Requirements
+
+if TYPE_CHECKING:
+    from flexinfer.placer.state import PlacementState
+
+
+def offers_on(placements: "PlacementState", node: str) -> Mapping[str, Offer]:
+    """Return how Pods get the devices of a node, by vendor; empty if there is no such node."""
+    facts = placements.observed.nodes.get(node)
+    if facts is None:
+        return {}
+    devices = placements.devices(node)
+    return {vendor: offer(facts, devices, vendor) for vendor in GPU_RESOURCES}
+
+
+def counts_by_number(offers: Mapping[str, Offer], requirements: Requirements) -> bool:
+    """Tell whether free devices are counted as an extended resource for a Model, not one by one."""
+    ways = (offers.get(vendor, Offer()).binding for vendor in requirements.vendors)
+    return all(way in ("", DEVICE_PLUGIN) for way in ways)
+
+
+def plugged(model: Model) -> bool:
+    """Tell whether a Model's Pod requests its devices as an extended resource; one that is not placed is taken to."""
+    return (model.status.placement or Placement()).binding in ("", DEVICE_PLUGIN)
+
+
+def shareable(requirements: Requirements, offers: Mapping[str, Offer]) -> frozenset[str]:
+    """Return the devices that a Model may have together with others: by DRA only with a stated part of their memory."""
+    given = [one for one in offers.values() if requirements.device_mb or one.binding != DRA]
+    return frozenset(uuid for one in given for uuid in one.shared)
+
+
+def bound(placements: "PlacementState", model: Model, placement: Placement) -> Placement:
+    """Return a placement with the way in which its node gives its devices now.
+
+    It stays as it is once the Model has a Pod, which has them as the placement says, and where the node does not give these devices.
+    """
+    given = offers_on(placements, placement.node).get(placement.vendor, Offer())
+    if not placement.uuids or not given.binding or not {*placement.uuids} <= {*given.uuids}:
+        return placement
+    return given.sized(placement) if placements.pods(model) else given.bound(placement)
+
+
+def differs(placements: "PlacementState", model: Model) -> bool:
+    """Tell whether the node gives the devices in another way than the placement says: the Model's next Pod needs the present one."""
+    placement = model.status.placement or Placement()
+    return not placements.pods(model) and bound(placements, model, placement) != placement
+
+
+def offered_twice(placements: "PlacementState", placement: Placement) -> Sequence[str]:
+    """Return the devices of a placement that a device plugin offers as well as their DRA driver."""
+    given = offers_on(placements, placement.node).get(placement.vendor, Offer())
+    return [uuid for uuid in placement.uuids if uuid in given.twice] if placement.driver else []
+
+
+def with_memory(placement: Placement, each_mb: int) -> Placement:
+    """Return a placement with what the Model takes of each of its devices, in MiB."""
+    devices = tuple(msgspec.structs.replace(device, memory_mb=each_mb) for device in placement.devices)
+    return msgspec.structs.replace(placement, devices=devices)
