@@ -207,7 +207,7 @@ class PlacementState:
         usable = [
             GPU_RESOURCES[v] for v in requirements.vendors if v in GPU_RESOURCES and requirements.devices
         ]
-        by_number = counts_by_number(offers_on(self, node), requirements)
+        by_number = not usable or counts_by_number(offers_on(self, node), requirements)
         for key, placement in self._groups_on(node):
             if by_number and all(free.get(resource, 0) <= 0 for resource in usable):
                 break
