@@ -71,26 +71,21 @@ def hardware_mismatch(
     given = offer(node, devices, vendor)
     reported = [device for device in devices if device.vendor == vendor]
     if given.number < requirements.devices:
-        return _too_few(requirements, node, vendor, given, len(reported))
+        if not devices and any(driver_of(d.driver).vendor in ("", vendor) for d in node.dra):
+            return _unnamed(node)
+        return _too_few(requirements, vendor, given, len(reported))
     refusals = [static_refusal(requirements, d) or not_given(requirements, d, given) for d in reported]
     if not reported or refusals.count(None) >= requirements.devices:
         return None
     return too_few(requirements, reported, refusals)
 
 
-def _too_few(
-    requirements: Requirements, node: NodeFacts, vendor: str, given: Offer, reported: int
-) -> Unschedulable:
+def _too_few(requirements: Requirements, vendor: str, given: Offer, reported: int) -> Unschedulable:
     """Return that a node gives its Pods too few devices of a vendor, of those that telemetry reports."""
     resource, requested = GPU_RESOURCES[vendor], f"{requirements.devices} requested"
     if given.driver:
         message = f"offers {counted(given.number, f'{vendor} device')} by the DRA driver {given.driver}, {requested}"
         return Unschedulable(message, "use a node that offers them, or change spec.gpu.count", _FEWER)
-    if not reported and any(driver_of(d.driver).vendor in ("", vendor) for d in node.dra):
-        message = f"offers devices by the DRA driver {node.dra[0].driver}, but has sent no GPU telemetry that names them"
-        return Unschedulable(
-            message, f"check that the agent runs on the node: {_AGENT}{node.name}", Rank.SILENT
-        )
     if reported and not given.binding:
         return _unoffered(vendor, reported)
     return Unschedulable(
@@ -98,6 +93,12 @@ def _too_few(
         f"use a node that offers them, or change spec.gpu{'.count' if given.number else ''}",
         _FEWER if given.number else Rank.LABEL,
     )
+
+
+def _unnamed(node: NodeFacts) -> Unschedulable:
+    """Return that a DRA driver offers devices of which telemetry names none."""
+    message = f"offers devices by the DRA driver {node.dra[0].driver}, but has sent no GPU telemetry that names them"
+    return Unschedulable(message, f"check that the agent runs on the node: {_AGENT}{node.name}", Rank.SILENT)
 
 
 def _unoffered(vendor: str, reported: int) -> Unschedulable:
