@@ -152,7 +152,6 @@ def by_runtime(carded: Product) -> Iterator[Product]:
     cluster.kubectl("set", "env", "-n", SYSTEM, watcher, f"{setting}={RUNTIME_CLASS}")
     rolled_out(cluster, watcher)
     yield carded
-    carded.delete("seen", "beside")
     cluster.kubectl("set", "env", "-n", SYSTEM, watcher, f"{setting}-")
     rolled_out(cluster, watcher)
     cluster.kubectl("delete", "runtimeclass", RUNTIME_CLASS)
@@ -172,6 +171,7 @@ def test_two_engines_see_one_card_by_their_runtime_class(by_runtime: Product) ->
         assert placement["shared"]
         assert by_runtime.engine(name)["spec"]["runtimeClassName"] == RUNTIME_CLASS
         assert environment(by_runtime, name) == LARGE
+    by_runtime.delete("seen", "beside")
 
 
 # --- DRA
@@ -195,10 +195,15 @@ def by_dra(files: Product) -> Iterator[Product]:
     cluster.start(parts.dra_driver(cluster.layout, FIRST))
     until(lambda: cluster.object("resourceslices")["items"], SECONDS, "the driver has published its slice")
     yield files
-    files.delete("alone", "first", "second")
-    processes.stop(cluster.layout, "dra_driver")
-    cluster.kubectl("delete", "resourceslices", "--all")
-    cluster.kubectl("delete", "deviceclass", DRIVER)
+    without_driver(files)
+
+
+def without_driver(product: Product) -> None:
+    """Remove the DRA driver, and the Models that have devices by it."""
+    product.delete("alone", "first", "second")
+    processes.stop(product.cluster.layout, "dra_driver")
+    product.kubectl("delete", "resourceslices", "--all")  # kubelet deletes them too, half a minute later
+    product.kubectl("delete", "deviceclass", DRIVER, "--ignore-not-found")
 
 
 def a_claim(name: str, uuid: str) -> tuple[Json, Json]:
@@ -250,7 +255,8 @@ def test_two_engines_share_a_card_by_claims_for_their_parts_of_its_memory(by_dra
 
 @pytest.fixture(scope="module")
 def by_plugin(files: Product) -> Iterator[Product]:
-    """Return the product on a node with a device plugin."""
+    """Return the product on a node with a device plugin, and no DRA driver any more."""
+    without_driver(files)
     cluster = files.cluster
     cluster.start(parts.device_plugin(cluster.layout, FIRST))
     until(
