@@ -42,7 +42,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
         """Return by how much a claim would request more of a device than its driver gives to one, in MiB; 0 if it does not."""
         if uuid not in self.dra or uuid not in self.shared:
             return 0
-        largest = min(amount for amount in (self.dra[uuid].most, self.dra[uuid].memory) if amount) // _MIB
+        device = self.dra[uuid]
+        largest = min(device.most or device.memory, device.memory) // _MIB
         return max(0, self.memory(uuid, need_mb) - largest)
 
     def sized(self, placement: Placement) -> Placement:

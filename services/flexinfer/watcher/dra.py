@@ -67,7 +67,9 @@ def _room_for_two(capacity: Mapping[str, kube.DeviceCapacity]) -> bool:
 
     A claim takes the default of each capacity that it does not request, or all of it if there is no default.
     """
-    if MEMORY not in capacity:
+    if MEMORY not in capacity or not _whole(
+        capacity[MEMORY].value
+    ):  # AMD's driver says 0 where it cannot read it
         return False
     return all(_leaves_half(amount) for name, amount in capacity.items() if name != MEMORY)
 

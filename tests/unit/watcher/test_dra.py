@@ -65,6 +65,7 @@ def test_a_policy_is_read_as_the_scheduler_applies_it() -> None:
 SHARING = [
     pytest.param(CARD, False, id="one claim at a time"),
     pytest.param(CARD | MANY, True, id="several claims"),
+    pytest.param(with_capacity(memory={"value": "0"}), False, id="memory that its driver cannot read"),
     pytest.param(CARD | MANY | {"capacity": {}}, False, id="no memory to request a part of"),
     pytest.param(
         with_capacity(memory={"value": "24Gi"}, units={"value": "80"}), False, id="another capacity that one claim takes"
