@@ -36,9 +36,15 @@ def plugged(model: Model) -> bool:
 
 
 def shareable(requirements: Requirements, offers: Mapping[str, Offer]) -> frozenset[str]:
-    """Return the devices that a Model may have together with others: by DRA only with a stated part of their memory."""
-    given = [one for one in offers.values() if requirements.device_mb or one.binding != DRA]
+    """Return the devices that a Model may have together with others: by DRA only with a stated part of the memory of each."""
+    given = [one for one in offers.values() if one.binding != DRA or _in_parts(requirements, one)]
     return frozenset(uuid for one in given for uuid in one.shared)
+
+
+def _in_parts(requirements: Requirements, given: Offer) -> bool:
+    """Tell whether a Model's claim requests a part of each of its devices, whichever they are."""
+    alike = requirements.devices == 1 or {*given.shared} == {*given.uuids}
+    return requirements.device_mb > 0 and alike
 
 
 def bound(placements: "PlacementState", model: Model, placement: Placement) -> Placement:

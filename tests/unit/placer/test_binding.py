@@ -33,7 +33,7 @@ def a_box(*devices: Device, **facts: Any) -> tuple[NodeFacts, events.GpusObserve
 def by_dra(*devices: Device, **facts: Any) -> tuple[DraDevice, ...]:
     """Return what a DRA driver says of these cards."""
     known: dict[str, Any] = {"driver": DRIVER, "memory": 24 * GIB} | facts
-    return tuple(DraDevice(name=f"gpu-{i}", uuid=d.uuid, **known) for i, d in enumerate(devices))
+    return tuple(DraDevice(**({"name": f"gpu-{i}", "uuid": d.uuid} | known)) for i, d in enumerate(devices))
 
 
 def plugin(number: int, vendor: str = "nvidia") -> dict[str, int]:
@@ -176,6 +176,17 @@ def test_a_model_of_unknown_size_takes_a_card_whole_by_dra() -> None:
     for placement, gpu in ((sized, unknown), (whole, CARD)):
         write = only_write(*box, *in_use(a_placed("other", gpu=CARD, placement=placement)), a_new(gpu=gpu))
         assert "is used by default/other" in write.condition.message
+
+
+def test_a_claim_for_a_shared_card_and_another_one_takes_both_whole() -> None:
+    """So it waits until the shared one is free."""
+    other = msgspec.structs.replace(FIRST, uuid="GPU-2", pci="0000:02:00.0")
+    mixed = (*by_dra(FIRST, shared=True), *by_dra(other, name="gpu-9"))
+    two = Gpu(vendor="nvidia", count=2, vram_estimate_mb=8000)
+    assert not placement_of(only_write(*a_box(FIRST, other, dra=mixed), a_new(gpu=two))).shared
+    holder = in_use(a_placed("other", gpu=CARD, placement=at(shared=True)))
+    write = only_write(*a_box(FIRST, other, dra=mixed), *holder, a_new(gpu=two))
+    assert "is used by default/other" in write.condition.message
 
 
 STEPS = DraDevice(driver=DRIVER, memory=24 * GIB, least=4 * GIB, step=4 * GIB, most=16 * GIB)
