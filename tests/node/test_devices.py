@@ -144,8 +144,14 @@ def starts(cluster: Cluster, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def by_runtime(carded: Product) -> Iterator[Product]:
-    """Return the product with the RuntimeClass in its settings."""
+    """Return the product with the RuntimeClass in its settings.
+
+    A node that had a device plugin once offers 0 of its resource until its Node object is created again.
+    """
     cluster = carded.cluster
+    assert RESOURCE not in node(carded)["status"]["allocatable"], (
+        "the node had a device plugin: make node-down"
+    )
     kind = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": RUNTIME_CLASS}
     apply(cluster, kind | {"metadata": {"name": RUNTIME_CLASS}})
     watcher, setting = "deployment/flexinfer-watcher", "FLEXINFER_RUNTIME_CLASS_NVIDIA"

@@ -56,7 +56,8 @@ BINDINGS: dict[str, Placement] = {
 def a_bound(placement: Placement, *gates: Any, **changes: Any) -> Model:
     """Return a Model that may start on a placement, unless `gates` are given."""
     gpu = Gpu(vendor=placement.vendor, count=len(placement.devices))
-    return a_start(*gates, **({"name": "m", "gpu": gpu, "placement": placement, "version": 7} | changes))
+    facts: dict[str, Any] = {"name": "m", "gpu": gpu, "placement": placement, "version": 7}
+    return a_start(*gates, **(facts | changes))
 
 
 def manifests(model: Model) -> list[dict[str, Any]]:
