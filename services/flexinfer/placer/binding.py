@@ -1,30 +1,26 @@
 """The way in which a Model's Pod gets its devices, as its placement says it and as its node offers it now. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from flexinfer.api.bindings import DEVICE_PLUGIN, DRA
-from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Model, Placement
-from flexinfer.placer.offers import Offer, offer
+from flexinfer.placer.offers import Offer, Offers, offers_of
 from flexinfer.placer.requirements import Requirements
 
 if TYPE_CHECKING:
     from flexinfer.placer.state import PlacementState
 
 
-def offers_on(placements: "PlacementState", node: str) -> Mapping[str, Offer]:
+def offers_on(placements: "PlacementState", node: str) -> Offers:
     """Return how Pods get the devices of a node, by vendor; empty if there is no such node."""
     facts = placements.observed.nodes.get(node)
-    if facts is None:
-        return {}
-    devices = placements.devices(node)
-    return {vendor: offer(facts, devices, vendor) for vendor in GPU_RESOURCES}
+    return offers_of(facts, placements.devices(node)) if facts is not None else {}
 
 
-def counts_by_number(offers: Mapping[str, Offer], requirements: Requirements) -> bool:
+def counts_by_number(offers: Offers, requirements: Requirements) -> bool:
     """Tell whether free devices are counted as an extended resource for a Model, not one by one."""
     ways = (offers.get(vendor, Offer()).binding for vendor in requirements.vendors)
     return all(way in ("", DEVICE_PLUGIN) for way in ways)
@@ -35,7 +31,7 @@ def plugged(model: Model) -> bool:
     return (model.status.placement or Placement()).binding in ("", DEVICE_PLUGIN)
 
 
-def shareable(requirements: Requirements, offers: Mapping[str, Offer]) -> frozenset[str]:
+def shareable(requirements: Requirements, offers: Offers) -> frozenset[str]:
     """Return the devices that a Model may have together with others: by DRA only with a stated part of the memory of each."""
     given = [one for one in offers.values() if one.binding != DRA or _in_parts(requirements, one)]
     return frozenset(uuid for one in given for uuid in one.shared)

@@ -123,7 +123,8 @@ def _reassess(model: Model, node: NodeFacts, placements: PlacementState) -> Plac
     """
     if not model.is_true(conditions.ACCEPTED):
         return _keep(model, placements) if _is_unhealthy(model) else None
-    mismatch = static_mismatch(placements.requirements(model), node, placements.devices(node.name))
+    offers, devices = binding.offers_on(placements, node.name), placements.devices(node.name)
+    mismatch = static_mismatch(placements.requirements(model), node, devices, offers)
     if mismatch is not None or _resized(model, placements):
         return _schedule(model, placements)
     return _keep(model, placements)

@@ -18,7 +18,7 @@ from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.placer.devices import refusal, too_few
 from flexinfer.placer.memory import Room
 from flexinfer.placer.mismatch import hardware_mismatch, static_mismatches
-from flexinfer.placer.offers import Offer
+from flexinfer.placer.offers import Offer, Offers
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.unschedulable import Rank, Unschedulable, amount_text, counted, nearest
 
@@ -68,7 +68,7 @@ class Available(msgspec.Struct, frozen=True, kw_only=True):
     telemetry: str = NONE
     models: int = 0
     reserved_for: str = ""
-    offers: Mapping[str, Offer] = MappingProxyType({})
+    offers: Offers = MappingProxyType({})
     users: tuple[str, ...] = ()
     preferred: tuple[str, ...] = ()
     pinned: bool = False
@@ -104,7 +104,8 @@ def _unschedulable_reasons(requirements: Requirements, available: Available) -> 
         yield Unschedulable("is not ready", "bring the node back (kubectl get nodes)", Rank.NODE_DOWN)
     if node.unschedulable:
         yield Unschedulable("is cordoned", f"run kubectl uncordon {node.name}", Rank.NODE_DOWN)
-    yield from static_mismatches(requirements, node, [room.device for room in available.rooms])
+    devices = [room.device for room in available.rooms]
+    yield from static_mismatches(requirements, node, devices, available.offers)
     for name, amount in sorted(requirements.amounts.items()):
         free = max(0, available.free.get(name, 0))
         if name in node.allocatable and amount > free:
@@ -129,7 +130,7 @@ def _with_vendor(requirements: Requirements, available: Available, vendor: str) 
     """Return the devices of one vendor that the Model would get, or why it cannot have them."""
     devices = [room.device for room in available.rooms]
     given = available.offers.get(vendor, Offer())
-    mismatch = hardware_mismatch(requirements, available.node, devices, vendor)
+    mismatch = hardware_mismatch(requirements, available.node, devices, vendor, available.offers)
     if mismatch is None and given.binding == DEVICE_PLUGIN:  # what the others give is counted by device
         mismatch = _devices_in_use(requirements, available, GPU_RESOURCES[vendor])
     if mismatch is not None:

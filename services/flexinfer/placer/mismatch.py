@@ -9,7 +9,7 @@ from flexinfer.api.dra import driver_of
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.placer.devices import not_given, static_refusal, too_few
-from flexinfer.placer.offers import Offer, offer
+from flexinfer.placer.offers import Offer, Offers
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.unschedulable import Rank, Unschedulable, amount_text, counted, nearest
 
@@ -18,20 +18,21 @@ _AGENT = "kubectl get pods -A -o wide | grep "
 
 
 def static_mismatch(
-    requirements: Requirements, node: NodeFacts, devices: Sequence[Device]
+    requirements: Requirements, node: NodeFacts, devices: Sequence[Device], offers: Offers
 ) -> Unschedulable | None:
     """Return why a node cannot run a Model whatever is free there; None if it could."""
-    return next(static_mismatches(requirements, node, devices), None)
+    return next(static_mismatches(requirements, node, devices, offers), None)
 
 
 def static_mismatches(
-    requirements: Requirements, node: NodeFacts, devices: Sequence[Device]
+    requirements: Requirements, node: NodeFacts, devices: Sequence[Device], offers: Offers
 ) -> Iterator[Unschedulable]:
     """Yield all of them; what to fix first comes first."""
     yield from _repelling_taints(requirements, node)
     yield from _missing_labels(requirements, node)
     if requirements.devices:
-        reasons = [hardware_mismatch(requirements, node, devices, vendor) for vendor in requirements.vendors]
+        vendors = requirements.vendors
+        reasons = [hardware_mismatch(requirements, node, devices, v, offers) for v in vendors]
         if None not in reasons:
             yield nearest(reason for reason in reasons if reason is not None)
     for name, amount in sorted(requirements.amounts.items()):
@@ -62,13 +63,13 @@ def _missing_labels(requirements: Requirements, node: NodeFacts) -> Iterator[Uns
 
 
 def hardware_mismatch(
-    requirements: Requirements, node: NodeFacts, devices: Sequence[Device], vendor: str
+    requirements: Requirements, node: NodeFacts, devices: Sequence[Device], vendor: str, offers: Offers
 ) -> Unschedulable | None:
     """Return why a vendor's devices of a node can never run a Model.
 
     Without telemetry only the number of a device plugin's is known, and only that can be a mismatch.
     """
-    given = offer(node, devices, vendor)
+    given = offers.get(vendor, Offer())
     reported = [device for device in devices if device.vendor == vendor]
     if given.number < requirements.devices:
         if not devices and any(driver_of(d.driver).vendor in ("", vendor) for d in node.dra):

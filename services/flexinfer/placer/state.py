@@ -157,8 +157,9 @@ class PlacementState:
 
     def suits_group(self, model: Model, node: str) -> bool:
         """Tell whether a node could run every member of a Model's group, whatever is free there."""
-        facts, devices = self.observed.nodes[node], self.devices(node)
-        return all(static_mismatch(self.requirements(m), facts, devices) is None for m in self.members(model))
+        facts, devices, given = self.observed.nodes[node], self.devices(node), offers_on(self, node)
+        needs = (self.requirements(m) for m in self.members(model))
+        return all(static_mismatch(need, facts, devices, given) is None for need in needs)
 
     def available(self, model: Model, node: str, *, assigned: bool, only: tuple[str, ...] = ()) -> Available:
         """Return what a node has left for a Model; `assigned`: it is scheduled there already, `only`: on these devices."""
