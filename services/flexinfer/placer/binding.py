@@ -48,16 +48,25 @@ def bound(placements: "PlacementState", model: Model, placement: Placement) -> P
 
     It stays as it is once the Model has a Pod, which has them as the placement says, and where the node does not give these devices.
     """
-    given = offers_on(placements, placement.node).get(placement.vendor, Offer())
-    if not placement.uuids or not given.binding or not {*placement.uuids} <= {*given.uuids}:
+    given = _given(placements, placement)
+    if given is None:
         return placement
     return given.sized(placement) if placements.pods(model) else given.bound(placement)
+
+
+def _given(placements: "PlacementState", placement: Placement) -> Offer | None:
+    """Return the offer of the devices of a placement; None if they are not known, or if its node does not give them."""
+    if not placement.devices:
+        return None
+    given = offers_on(placements, placement.node).get(placement.vendor)
+    return given if given is not None and given.uuids.issuperset(placement.uuids) else None
 
 
 def differs(placements: "PlacementState", model: Model) -> bool:
     """Tell whether the node gives the devices in another way than the placement says: the Model's next Pod needs the present one."""
     placement = model.status.placement or Placement()
-    return not placements.pods(model) and bound(placements, model, placement) != placement
+    given = _given(placements, placement)
+    return given is not None and not given.agrees(placement) and not placements.pods(model)
 
 
 def offered_twice(placements: "PlacementState", placement: Placement) -> Sequence[str]:

@@ -5,7 +5,7 @@ only way in which the scheduler itself knows which device a Pod has. Then a devi
 the node's container runtime can run, where there is neither.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -26,8 +26,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
     binding: str = ""
     number: int = 0
-    uuids: Collection[str] = frozenset()
-    shared: Collection[str] = frozenset()
+    uuids: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()
     driver: str = ""
     runtime_class: str = ""
     dra: Mapping[str, DraDevice] = {}
@@ -60,16 +60,25 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
             msgspec.structs.replace(device, pci_address=self._address(device.uuid))
             for device in self.sized(placement).devices
         )
-        # A claim that requests no part of a device takes all of it.
-        parts = self.binding != DRA or all(device.memory_mb for device in devices)
         return msgspec.structs.replace(
             placement,
             devices=devices,
             binding=self.binding,
             driver=self.driver,
             runtime_class_name=self.runtime_class,
-            shared=bool(devices) and parts and all(device.uuid in self.shared for device in devices),
+            shared=self._shares(placement),
         )
+
+    def agrees(self, placement: Placement) -> bool:
+        """Tell whether a placement on devices of this offer says how its Pod gets them; asked of every Model that is scaled to zero."""
+        way = (placement.binding, placement.driver, placement.runtime_class_name, placement.shared)
+        same = way == (self.binding, self.driver, self.runtime_class, self._shares(placement))
+        return same and (self.binding != DRA or self.bound(placement) == placement)
+
+    def _shares(self, placement: Placement) -> bool:
+        """Tell whether several Pods may have these devices; a claim that requests no part of a device takes all of it."""
+        parts = self.binding != DRA or all(device.memory_mb for device in placement.devices)
+        return parts and bool(placement.devices) and self.shared.issuperset(placement.uuids)
 
     def _address(self, uuid: str) -> str:
         """Return the PCI address of a device that its driver does not know by the uuid of telemetry."""
