@@ -184,12 +184,19 @@ async def one_holder(story: Story, folder: Path, seen: dict[str, Any]) -> None:
     await story.bound("foreign")
     seen["placed"] = await story.start("small", SMALL)
     seen["waits"] = await story.pending("small-0")
+    await story.owners.until("small", lambda model: seen["waits"] in message_of(model))
     story.end("foreign")
     seen["small"] = await story.bound("small-0")
     await story.owners.write_condition("small", conditions.WANTED, "False", Reason.IDLE)
     await story.until(lambda: story.pod("small-0")["metadata"].get("deletionTimestamp"), "it is stopped")
     story.end("small-0")
     seen["collected"] = await story.until(lambda: "small-0" not in story.claims(), "its claim is gone")
+
+
+def message_of(model: Model) -> str:
+    """Return what Ready says of a Model."""
+    ready = model.condition(conditions.READY)
+    return ready.message if ready is not None else ""
 
 
 async def many_holders(story: Story, folder: Path, seen: dict[str, Any]) -> None:
@@ -233,7 +240,7 @@ def test_the_claim_gets_the_very_card_of_the_placement(seen: dict[str, Any]) -> 
 
 
 def test_the_scheduler_keeps_a_second_pod_away_from_a_card_of_one_claim(seen: dict[str, Any]) -> None:
-    """Another user's Pod had it: the Model's waits, and starts once that is gone."""
+    """Another user's Pod had it: the Model's waits, with the scheduler's words in Ready, and starts once that is gone."""
     assert "cannot allocate all claims" in seen["waits"]
 
 
