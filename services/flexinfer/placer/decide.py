@@ -17,13 +17,13 @@ from flexinfer.api.model import HEADERS, MEASURED, Model, Placement, placed_devi
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import PlacedStatus
 from flexinfer.events.nodes import NodeFacts
-from flexinfer.placer import messages, outcome
+from flexinfer.placer import binding, messages, outcome
 from flexinfer.placer.claims import has_loaded
 from flexinfer.placer.fit import AWAITED, Candidate, evaluate
 from flexinfer.placer.footprint import measured, recorded, remembered
 from flexinfer.placer.mismatch import static_mismatch
 from flexinfer.placer.picked import differs, picked
-from flexinfer.placer.schedule import BINDING, best_placement, checked_for
+from flexinfer.placer.schedule import best_placement, checked_for
 from flexinfer.placer.state import PlacementState, node_of, should_run
 from flexinfer.placer.unschedulable import Rank
 from flexinfer.state import actions
@@ -109,9 +109,8 @@ def _picked(model: Model, placements: PlacementState, uuids: tuple[str, ...]) ->
     The architecture stays that for which its Pod was made: another one would be another template, and a restart for nothing.
     """
     placement = model.status.placement or Placement()
-    memory = placement.devices[0].memory_mb if placement.devices else placements.requirements(model).device_mb
-    devices = placed_devices(uuids, memory, placements.totals(placement.node))
-    kept = msgspec.structs.replace(placement, devices=devices)
+    kept = msgspec.structs.replace(placement, devices=placed_devices(uuids))
+    kept = recorded(kept, model, placements.devices(placement.node))
     return outcome.placed(model, kept, Reason.PLACED, _scheduled(model, kept, placements))
 
 
@@ -125,11 +124,9 @@ def _settled(model: Model, placements: PlacementState) -> PlacedStatus | None:
     if seen is not None:
         return _keep(seen, placements)
     if model.is_true(conditions.ACCEPTED) and _has_another_footprint(model, placements):
-        facts, devices = placements.observed.nodes[node], placements.devices(node)
-        if not pods and static_mismatch(placements.requirements(model), facts, devices) is not None:
-            return _schedule(model, placements)
-        return _keep(model, placements)
-    return _keep(model, placements) if _is_unhealthy(model) else None
+        left = not pods and _mismatches(model, placements.observed.nodes[node], placements)
+        return _schedule(model, placements) if left else _keep(model, placements)
+    return _keep(model, placements) if _is_unhealthy(model) or binding.differs(placements, model) else None
 
 
 def _has_another_footprint(model: Model, placements: PlacementState) -> bool:
@@ -151,10 +148,15 @@ def _reassess(model: Model, node: NodeFacts, placements: PlacementState) -> Plac
     """
     if not model.is_true(conditions.ACCEPTED):
         return _keep(model, placements) if _is_unhealthy(model) else None
-    mismatch = static_mismatch(placements.requirements(model), node, placements.devices(node.name))
-    if mismatch is not None or _resized(model, placements):
+    if _mismatches(model, node, placements) or _resized(model, placements):
         return _schedule(model, placements)
     return _keep(model, placements)
+
+
+def _mismatches(model: Model, node: NodeFacts, placements: PlacementState) -> bool:
+    """Tell whether a node can never run a Model, whatever is free there."""
+    offers, devices = binding.offers_on(placements, node.name), placements.devices(node.name)
+    return static_mismatch(placements.requirements(model), node, devices, offers) is not None
 
 
 def _start(model: Model, placements: PlacementState) -> PlacedStatus | None:
@@ -165,7 +167,7 @@ def _start(model: Model, placements: PlacementState) -> PlacedStatus | None:
     its turn is of these devices, and the next one is given where it is placed then.
     """
     if placements.turn(model) is not None:
-        return None
+        return _keep(model, placements) if binding.differs(placements, model) else None
     group, placement = placements.group_of(model), model.status.placement or Placement()
     if group is not None and not group.offers(node_of(model), placement.uuids):
         return _schedule(model, placements)
@@ -185,8 +187,10 @@ def _checked(model: Model, placements: PlacementState) -> PlacedStatus | None:
     """Return the status that says that the Model may start, if it does not say so yet."""
     current = model.status.placement or Placement()
     valid_for = checked_for(model, placements.requirements(model))
-    if current.checked_for == valid_for and not _has_another_footprint(model, placements):
-        return _keep(model, placements) if _is_unhealthy(model) else None
+    changed = _is_unhealthy(model) or binding.differs(placements, model)
+    changed = changed or _has_another_footprint(model, placements)
+    if not changed and current.checked_for == valid_for:
+        return None
     return _keep(model, placements, checked=True)
 
 
@@ -222,13 +226,14 @@ def _unhealthy_since(model: Model, placements: PlacementState) -> float | None:
 def _keep(model: Model, placements: PlacementState, *, checked: bool = False) -> PlacedStatus:
     """Return the status of a Model that keeps its node and devices, with the footprint of its present spec.
 
-    Nothing of the placement but the footprint is computed again: devices and vendor are those that its Pod was started on. `checked`: its
-    free memory was found to be enough for the present start.
+    Nothing of the placement but the footprint is computed again: devices and vendor are those that its Pod was started on. Before it has a
+    Pod, the way in which that gets them is too. `checked`: its free memory was found to be enough for the present start.
     """
     requirements, placement = placements.requirements(model), model.status.placement or Placement()
-    kept = recorded(placement, model, placements.totals(placement.node))
+    kept = recorded(placement, model, placements.devices(placement.node))
     if checked:
         kept = msgspec.structs.replace(kept, checked_for=checked_for(model, requirements))
+    kept = binding.bound(placements, model, kept)
     return outcome.placed(model, kept, Reason.PLACED, _scheduled(model, kept, placements))
 
 
@@ -252,6 +257,7 @@ def _scheduled(model: Model, placement: Placement, placements: PlacementState) -
     if requirements.devices and not placement.devices:
         why = placements.telemetry.silence(placement.node, placement.vendor)
         warnings = [messages.memory_unknown(placement.node, placement.vendor, why)]
+    warnings += messages.offered_twice(placement, binding.offered_twice(placements, placement))
     failing = requirements.doubt(placement.vendor, architecture, certain=True)
     doubtful = requirements.doubt(placement.vendor, architecture, certain=False)
     if failing and requirements.excuse:
@@ -291,4 +297,4 @@ def _first_write_due(model: Model, placements: PlacementState) -> float | None:
     return actions.first_write_due(model, conditions.PLACED, first_seen, placements.now)
 
 
-__all__ = ["BINDING", "GONE_SECONDS", "decide"]
+__all__ = ["GONE_SECONDS", "decide"]

@@ -7,13 +7,13 @@ or that makes use of what is free, nothing is measured: it takes more than it ne
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from flexinfer import backends
 from flexinfer.api import conditions
-from flexinfer.api.model import ESTIMATE, HEADERS, MEASURED, Model, ModelSpec, Placement, placed_devices
+from flexinfer.api.model import ESTIMATE, HEADERS, MEASURED, Model, ModelSpec, Placement
 from flexinfer.api.numbers import bounded
 from flexinfer.backends.memory import estimate
 from flexinfer.events.nodes import Device
@@ -86,14 +86,17 @@ def subject(spec: ModelSpec) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def recorded(placement: Placement, model: Model, totals: Mapping[str, int]) -> Placement:
-    """Return a placement with a Model's footprint, an equal part of it on each device; `totals`: what devices have in all, by uuid."""
+def recorded(placement: Placement, model: Model, devices: Sequence[Device]) -> Placement:
+    """Return a placement with a Model's footprint, an equal part of it on each device; `devices` are those of its node."""
+    totals = {device.uuid: device.total_mb for device in devices}
     figure, kept = footprint(model), remembered(model) or Placement()
-    sizes = {device.uuid: device.total_mb for device in placement.devices} | dict(totals)
     each = -(-figure.mb // model.spec.devices) if model.spec.devices else 0
     return msgspec.structs.replace(
         placement,
-        devices=placed_devices(placement.uuids, each, sizes),
+        devices=tuple(
+            msgspec.structs.replace(device, memory_mb=each, total_mb=totals.get(device.uuid, device.total_mb))
+            for device in placement.devices
+        ),
         footprint_mb=figure.mb,
         footprint_source=figure.source,
         measured_at=kept.measured_at if figure.source == MEASURED else "",

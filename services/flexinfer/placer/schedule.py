@@ -4,11 +4,12 @@ Best by this order (`fit.Candidate`): where its data is, measured device memory,
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from flexinfer.api import conditions
 from flexinfer.api.model import Model, Placement, placed_devices
 from flexinfer.placer import messages
+from flexinfer.placer.binding import offers_on
 from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.footprint import recorded
 from flexinfer.placer.freelist import least_slack
@@ -16,7 +17,6 @@ from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Unschedulable
 
-BINDING = "DevicePlugin"
 _Order = tuple[int, float, float, float, int, str]
 """The place among the nodes with the data, then what `fit.Candidate.order` has."""
 
@@ -36,9 +36,7 @@ def best_placement(model: Model, placements: PlacementState) -> Placement | str:
             continue
         order = (bound[0], *result.order)
         best = (order, result) if best is None or order < best[0] else best
-    if best is None:
-        return messages.no_node_fits(reasons, scope)
-    return _placement(model, best[1], requirements, placements.totals(best[1].node))
+    return messages.no_node_fits(reasons, scope) if best is None else _placement(model, best[1], placements)
 
 
 def _in_order(model: Model, nodes: Sequence[str], placements: PlacementState) -> Iterator[tuple[_Order, str]]:
@@ -71,20 +69,21 @@ def _bounds(
         yield from ((slack, 0, name) for slack, name in ordered if name not in observed.busy)
 
 
-def _placement(
-    model: Model, best: Candidate, requirements: Requirements, totals: Mapping[str, int]
-) -> Placement:
+def _placement(model: Model, best: Candidate, placements: PlacementState) -> Placement:
+    requirements = placements.requirements(model)
     placement = Placement(
         node=best.node,
         devices=placed_devices(best.devices),
         vendor=best.vendor,
         architecture=best.architecture,
-        binding=BINDING if requirements.devices else "",
         score=best.score,
         checked_for=checked_for(model, requirements),
         reason=best.reason,
     )
-    return recorded(placement, model, totals)
+    placement = recorded(placement, model, placements.devices(best.node))
+    return (
+        offers_on(placements, best.node)[best.vendor].bound(placement) if requirements.devices else placement
+    )
 
 
 def checked_for(model: Model, requirements: Requirements) -> str:
