@@ -15,7 +15,7 @@ from flexinfer.api.model import Model, Placement
 from flexinfer.api.sharedgroup import Holder
 from flexinfer.events.nodes import Device
 from flexinfer.events.workload import PodFacts
-from flexinfer.placer.claims import claims_on, shared_vendors
+from flexinfer.placer.claims import claims_on
 from flexinfer.placer.fit import Available
 from flexinfer.placer.groups import GroupPlacement, assigned, held, turn_of
 from flexinfer.placer.memory import rooms
@@ -25,6 +25,7 @@ from flexinfer.placer.telemetry import Telemetry
 from flexinfer.state.index import GROUPED, OCCUPYING, SCHEDULED, STARTING, should_run
 from flexinfer.state.index import scheduled_to as node_of
 from flexinfer.state.observed import ObservedState
+from flexinfer.state.sharing import shared_vendors
 
 __all__ = ["GroupPlacement", "PlacementState", "node_of", "should_run", "start_order"]
 

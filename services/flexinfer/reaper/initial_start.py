@@ -13,6 +13,7 @@ from typing import NamedTuple
 from flexinfer.api import conditions
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import has_room
 from flexinfer.reaper.model_state import ModelState, model_state
 from flexinfer.state.observed import ObservedState
 
@@ -43,11 +44,14 @@ def wait_of(item: ModelState, state: ObservedState, now: float) -> Wait | None:
 
 
 def group_wait(model: Model, state: ObservedState) -> Wait | None:
-    """Return that an initial start waits for the holder of its shared group; None if it has none or holds it."""
-    holder = _group_holder(model, state)
-    if not holder:
+    """Return that an initial start waits for the holders of its shared group; None if it has none, holds it, or has room beside them."""
+    if not model.spec.group:
         return None
-    return Wait(f"{holder} holds group {model.spec.group}, and an initial start does not preempt")
+    group = state.group(model.metadata.namespace, model.spec.group)
+    if group is None or group.holder(model.uid) is not None or has_room(group, model.status.placement):
+        return None
+    names = ", ".join(holder.model for holder in group.status.holders)
+    return Wait(f"{names} holds group {model.spec.group}, and an initial start does not preempt")
 
 
 def _starting(
@@ -65,12 +69,3 @@ def _starting(
         uses_node = other.node == item.node and other.uses_node and now < until
         if other.is_wanted and not model.deleting and uses_node:
             yield other, until
-
-
-def _group_holder(model: Model, state: ObservedState) -> str:
-    """Return the name of another Model that holds the Model's shared group, or nothing."""
-    if not model.spec.group:
-        return ""
-    group = state.group(model.metadata.namespace, model.spec.group)
-    holders = group.status.holders if group is not None else ()
-    return next((holder.model for holder in holders if holder.uid != model.uid), "")

@@ -6,7 +6,7 @@ from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
-from flexinfer.reaper.demand import Demand, demand_of
+from flexinfer.state.demand import Demand, demand_of
 from flexinfer.state.observed import ObservedState
 
 _START_FAILURES = reasons.FINAL_FOR[conditions.READY]

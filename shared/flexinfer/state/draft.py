@@ -23,6 +23,7 @@ from flexinfer.state.observed import (
     StepSince,
 )
 from flexinfer.state.precedence import covers, moved, newer_sample
+from flexinfer.state.released import released_at
 
 _DELETIONS_KEPT = 4096
 _PROXY_KEPT_SECONDS = 600.0
@@ -49,6 +50,7 @@ class Draft:
         self.first_seen = TreeMap(state.first_seen)
         self.changed_at = TreeMap(state.changed_at)
         self.step_since = SmallMap(state.step_since)
+        self.released_at = SmallMap(state.released_at)
         self.deleted_versions = SmallMap(state.deleted_versions)
         self.streamed_versions = TreeMap(state.streamed_versions)
         self.index = TreeMap(state.index)
@@ -231,6 +233,9 @@ class Draft:
             current is not None and current.metadata.version > version
         ):
             return
+        released = released_at(current, group, self.step_since.read(), at)
+        if released is not None:
+            self.released_at.write()[group.key] = released
         self._reindex_group(group.key, current, group)
         self.groups.write()[group.key] = group
         for holder in group.status.holders:
@@ -247,6 +252,7 @@ class Draft:
         if current is not None and covers(event, current.metadata.uid, current.metadata.version):
             self._reindex_group(key, current, None)
             self.groups.drop(key)
+            self.released_at.drop(key)
             self._note_deleted(current.metadata.uid, event.version)
         if event.uid:
             self._note_deleted(event.uid, event.version)

@@ -15,6 +15,7 @@ REASONS = frozenset(
     {
         (conditions.CACHED, Reason.CHECKING),
         (conditions.CACHED, Reason.CHECK_QUEUED),
+        (conditions.GRANTED, Reason.QUEUED),
         (conditions.PLACED, Reason.NO_NODE_FITS),
         (conditions.READY, Reason.DRAINING),
         (conditions.WANTED, Reason.FIRST_START),
