@@ -163,7 +163,7 @@ async def _endpoint(options: NodeOptions, node: NodeContext, kubelet: Kubelet) -
 
 
 async def _register(client: Client, options: NodeOptions, port: int) -> None:
-    counts = {resource: len(ids) for resource, ids in options.resources.items()}
+    counts = {resource: len(ids) * options.device_replicas for resource, ids in options.resources.items()}
     node = NodeIdentity(name=options.name, port=port, extended=counts, labels=options.labels)
     await node_registration.register(client, node)
     log.info("node %s is registered; logs on port %d", options.name, port)

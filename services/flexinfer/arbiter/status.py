@@ -177,6 +177,7 @@ def _counted(group: SharedGroup, status: SharedGroupStatus, holders: tuple[Holde
         status,
         observed_generation=group.metadata.generation,
         holders=holders,
+        holder_names=", ".join(holder.model for holder in holders),
         held_mb=sum(holder.memory_mb for holder in holders),
         budget_mb=sum(budgets) if budgets else None,
     )

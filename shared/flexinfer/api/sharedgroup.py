@@ -108,7 +108,7 @@ class SharedGroupSpec(Resource, frozen=True, kw_only=True):
 class SharedGroupStatus(Resource, frozen=True, kw_only=True):
     """The status; `turn` is the highest that was ever given, and only grows.
 
-    `room_for` is the uid of the Model for which holders were made to leave last, until it is granted its turn.
+    `holder_names` are the names of the holders as one text, for people: a column shows one value alone. `room_for` is the uid of the Model for which holders were made to leave last, until it is granted its turn.
     """
 
     observed_generation: int = 0
@@ -116,6 +116,7 @@ class SharedGroupStatus(Resource, frozen=True, kw_only=True):
     node: str = ""
     devices: tuple[GroupDevice, ...] = ()
     holders: tuple[Holder, ...] = ()
+    holder_names: str = ""
     room_for: str = ""
     held_mb: int | None = msgspec.field(name="heldMB", default=None)
     budget_mb: int | None = msgspec.field(name="budgetMB", default=None)
