@@ -74,7 +74,7 @@ class Agent:
             if not engine.ended
         ]
         if lies.foreign_mb:
-            processes.append(DeviceProcess(pid=999, used_mb=lies.foreign_mb, name="Xorg"))
+            processes.append(DeviceProcess(pid=999, used_mb=lies.foreign_mb, name="Xorg", started=1))
         late = sum(
             engine.used_mb for _, engine in here if engine.ended
         )  # given back after the process has ended

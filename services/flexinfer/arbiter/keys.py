@@ -5,15 +5,13 @@ A Model's own key is decided on too while it is in a group: its decision is the 
 
 from collections.abc import Iterable, Iterator
 
-from flexinfer.api import conditions
 from flexinfer.api.model import Model
-from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import STOPPED, SharedGroup
 from flexinfer.arbiter.effects import key_of
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.state.demand import any_heard_again
-from flexinfer.state.index import GROUPED
+from flexinfer.state.index import GROUPED, UNGRANTED
 from flexinfer.state.observed import ObservedState
 
 _GROUP = "group/"
@@ -56,14 +54,14 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
             yield from _if_asked(before, after, f"{namespace}/{name}")
         case events.GpusObserved(node=node):
             yield from _waiting_for(after, node)
-            yield from _queued_on(after, node)
+            yield from _ungranted(after, node)
         case events.NodeObserved(name=node) | events.NodeDeleted(name=node):
             yield from _waiting_for(after, node)
             yield from _placed_on(after, node) if _offers(before, node) != _offers(after, node) else ()
         case _:
             pass
     if before.proxies is not after.proxies and any_heard_again(before, after):
-        yield from _queued(after)
+        yield from _ungranted(after)
 
 
 def _of_model(before: ObservedState, after: ObservedState, key: str) -> Iterator[str]:
@@ -82,17 +80,9 @@ def _if_asked(before: ObservedState, after: ObservedState, key: str) -> Iterator
         yield from _of_model(before, after, key)
 
 
-def _queued_on(state: ObservedState, node: str) -> Iterator[str]:
-    """Yield the groups of the Models that are queued for devices of a node: whether they fit depends on what is in use there."""
-    for key in state.with_reason(conditions.GRANTED, Reason.QUEUED):
-        model = state.effective(key)
-        if model is not None and model.assigned_node == node:
-            yield from _groups_of(model)
-
-
-def _queued(state: ObservedState) -> Iterator[str]:
-    """Yield the groups in which a Model is queued: a holder may count as idle from now on."""
-    for key in state.with_reason(conditions.GRANTED, Reason.QUEUED):
+def _ungranted(state: ObservedState, node: str = "") -> Iterator[str]:
+    """Yield the groups of the Models that wait for devices, of a node or of any: what is in use there, and by whom, may let them in."""
+    for key in state.under(UNGRANTED, node):
         model = state.effective(key)
         yield from _groups_of(model) if model is not None else ()
 

@@ -13,7 +13,7 @@ from flexinfer.api.group_reasons import GroupReason
 from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
 from flexinfer.api.model import PlacedDevice
 from flexinfer.api.sharedgroup import GroupProcess, HeldDevice, Holder
-from flexinfer.events.nodes import Device
+from flexinfer.events.nodes import Device, DeviceProcess
 from flexinfer.state.observed import ObservedState, Sample
 
 STALE_SECONDS = 30.0
@@ -119,11 +119,20 @@ def _in_use(held: HeldDevice, device: Device, staying: Collection[str]) -> str:
     if not is_listed(device):
         before = held.used_before_mb or 0
         return f"{held.uuid} (processes unknown)" if device.used_mb - before > MEMORY_SLACK_MB else ""
-    rest = [p for p in device.processes if (p.pid, p.name) not in foreign and p.pod_uid not in staying]
+    rest = [
+        p
+        for p in device.processes
+        if (p.pid, p.name) not in foreign and p.pod_uid not in staying and not _is_foreign(p)
+    ]
     if device.used_mb - sum(p.used_mb for p in device.processes if p not in rest) <= MEMORY_SLACK_MB:
         return ""
     names = ", ".join(f"{process.pid} {process.name}".strip() for process in rest[:_PROCESSES_NAMED])
     return f"{held.uuid} ({f'processes {names}' if names else 'no process is seen to use it'})"
+
+
+def _is_foreign(process: DeviceProcess) -> bool:
+    """Tell whether a process is seen to be in no Pod: the agent could read who it is, and it is in no control group of one."""
+    return bool(process.started and process.name) and not process.pod_uid
 
 
 def is_listed(device: Device) -> bool:
