@@ -72,13 +72,13 @@ def group_of(state: ObservedState, namespace: str, name: str, now: float) -> Gro
     models = [model for key in sorted(keys) if (model := state.effective(key)) is not None]
     members = [model for model in models if model.spec.group == name or model.uid in uids]
     waiting = [
-        (m, asked)
+        (m, standing.asked)
         for m in members
         if m.spec.group == name
         and m.uid not in uids
         and may_hold(m)
         and not holds_elsewhere(m, name, state)
-        and may_wait(m, asked=(asked := standing_of(m, state, now).asked))
+        and may_wait(m, standing := standing_of(m, state, now))
     ]
     return Group(
         namespace=namespace,

@@ -46,11 +46,14 @@ def standing_of(model: Model, state: ObservedState, now: float) -> Standing:
     )
 
 
-def may_wait(model: Model, *, asked: bool) -> bool:
-    """Tell whether a Model that may hold the devices is queued: not one that had to leave, before it is asked for again."""
+def may_wait(model: Model, standing: Standing) -> bool:
+    """Tell whether a Model that may hold the devices is queued: not one that had to leave, before it is asked for again.
+
+    An initial start that had to leave is still to be made.
+    """
     granted = model.condition(conditions.GRANTED)
     preempted = granted is not None and not granted.true and granted.reason == Reason.PREEMPTED
-    return asked or not preempted
+    return standing.asked or standing.verifies or not preempted
 
 
 def is_loading(model: Model) -> bool:

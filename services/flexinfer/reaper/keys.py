@@ -9,7 +9,7 @@ from flexinfer.events.events import AnyEvent
 from flexinfer.reaper.memory import ActivityWritten, Fact
 from flexinfer.state.demand import any_heard_again
 from flexinfer.state.observed import ObservedState
-from flexinfer.state.touched import touches_group_members, touches_its_model
+from flexinfer.state.touched import touches_its_model
 
 
 def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterator[str]:
@@ -20,7 +20,6 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
         yield from _queued_behind(before.effective(key), after.effective(key), after)
     if before.proxies is not after.proxies and any_heard_again(before, after):
         yield from after.models
-    yield from touches_group_members(before, after, event)
 
 
 def touched_by(_state: ObservedState, fact: Fact) -> Iterable[str]:
@@ -41,6 +40,6 @@ def _start(model: Model | None) -> tuple[object, ...] | None:
     """Return what other Models on the node see of a Model's start."""
     if model is None:
         return None
-    current = [model.condition(kind) for kind in (conditions.WANTED, conditions.READY)]
+    current = [model.condition(kind) for kind in (conditions.WANTED, conditions.GRANTED, conditions.READY)]
     statuses = [(c.status, c.reason, c.observed_generation) if c is not None else None for c in current]
     return (model.uid, model.deleting, model.metadata.generation, model.assigned_node, *statuses)

@@ -167,24 +167,6 @@ class SharedGroup(Resource, frozen=True, kw_only=True, omit_defaults=False):
         return next((holder for holder in self.status.holders if holder.uid == uid), None)
 
 
-def has_room(group: SharedGroup, placement: Placement | None) -> bool:
-    """Tell whether the entries of a group leave room for a placement on each of its devices, whatever else is in use there.
-
-    No where a device has no budget: there only one holder may have it at a time. Yes without a holder.
-    """
-    if not group.status.holders:
-        return True
-    budgets = {device.uuid: device.budget_mb for device in group.status.devices}
-    held = [device for holder in group.status.holders for device in holder.devices]
-    devices = placement.devices if placement is not None else ()
-    return bool(devices) and all(
-        0
-        < need.memory_mb
-        <= (budgets.get(need.uuid) or 0) - sum(d.memory_mb for d in held if d.uuid == need.uuid)
-        for need in devices
-    )
-
-
 def object_name(group: str) -> str:
     """Return the name of a group's SharedGroup: the group's own if an object may have it, else a slug of it with a hash.
 
