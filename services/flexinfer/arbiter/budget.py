@@ -5,7 +5,7 @@ total of the device less the group's reserve. What others use is all that is in 
 each counted at most with its entry: a holder that outgrew its entry, memory that came back late and a foreign process all count. The sample
 must be of after the last release.
 
-Where that cannot be judged, or where a Model asks for it, there is one holder at a time.
+Where that cannot be judged, or where a Model requests it, there is one holder at a time.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,7 +52,7 @@ def room(
         if any(holder.node != placement.node for holder in holders):
             return Room(fits=False, why=f"it is placed on node {placement.node}, the holders are not")
     sample = recent(placement.node, state, now)
-    if sample is None or not _told(placement, sample):
+    if sample is None or not _lists_processes(placement, sample):
         return Room(fits=not holders)  # `alone` has said so: nothing can be judged
     if sample.at < state.released_at.get(group.key, 0.0):
         return Room(fits=False, why="waiting for telemetry of after the last release", sampled=False)
@@ -70,7 +70,7 @@ def alone(model: Model, group: SharedGroup, state: ObservedState, now: float) ->
     if not placement.devices or not all(device.memory_mb for device in placement.devices):
         return f"the memory of {model.metadata.name} is not known: set spec.gpu.vramEstimateMB"
     sample, facts = recent(placement.node, state, now), state.nodes.get(placement.node)
-    if sample is None or not _told(placement, sample):
+    if sample is None or not _lists_processes(placement, sample):
         return f"telemetry of node {placement.node} does not tell which process uses how much of {', '.join(placement.uuids)}"
     if facts is None or placement.vendor not in shared_vendors(facts, sample.observed.devices):
         return f"node {placement.node} gives a GPU to one Pod at a time"
@@ -103,7 +103,7 @@ def recent(node: str, state: ObservedState, now: float) -> Sample | None:
     return sample if sample is not None and now - sample.at <= STALE_SECONDS else None
 
 
-def _told(placement: Placement, sample: Sample) -> bool:
+def _lists_processes(placement: Placement, sample: Sample) -> bool:
     """Tell whether a sample says which processes use every device of a placement."""
     devices = {device.uuid: device for device in sample.observed.devices}
     placed = [devices.get(uuid) for uuid in placement.uuids]

@@ -73,7 +73,7 @@ def _released(model: Model, holder: Holder) -> Condition:
 
 
 def _still_preempted(model: Model) -> Condition:
-    """Return Granted of a Model that made room for another and was not asked for since, as it is."""
+    """Return Granted of a Model that made room for another and was not in demand since, as it is."""
     granted = model.condition(conditions.GRANTED)
     return _false(model, Reason.PREEMPTED, granted.message if granted is not None else "")
 

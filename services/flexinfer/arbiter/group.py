@@ -64,7 +64,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def group_of(state: ObservedState, namespace: str, name: str, now: float) -> Group:
-    """Return a group by its exact name, with its queue: those that are asked for first, then by priority, then in their order."""
+    """Return a group by its exact name, with its queue: those that are in demand first, then by priority, then in their order."""
     shared = state.groups.get(group_key(namespace, name))
     holders = shared.status.holders if shared is not None and shared.name == name else ()
     keys = {*state.members(namespace, name), *(f"{namespace}/{holder.model}" for holder in holders)}
@@ -72,7 +72,7 @@ def group_of(state: ObservedState, namespace: str, name: str, now: float) -> Gro
     models = [model for key in sorted(keys) if (model := state.effective(key)) is not None]
     members = [model for model in models if model.spec.group == name or model.uid in uids]
     waiting = [
-        (m, standing.asked)
+        (m, standing.in_demand)
         for m in members
         if m.spec.group == name
         and m.uid not in uids
@@ -85,7 +85,9 @@ def group_of(state: ObservedState, namespace: str, name: str, now: float) -> Gro
         name=name,
         object=shared,
         members=members,
-        queue=[model for model, _ in sorted(waiting, key=lambda one: _place(one[0], state, asked=one[1]))],
+        queue=[
+            model for model, _ in sorted(waiting, key=lambda one: _place(one[0], state, in_demand=one[1]))
+        ],
     )
 
 
@@ -104,7 +106,7 @@ def holds_elsewhere(model: Model, name: str, state: ObservedState) -> bool:
     return other is None or not other.initialized
 
 
-def _place(model: Model, state: ObservedState, *, asked: bool) -> tuple[bool, int, bool, int, float, str]:
+def _place(model: Model, state: ObservedState, *, in_demand: bool) -> tuple[bool, int, bool, int, float, str]:
     """Return what the queue is ordered by; among equals the place that a Model has already, else when it was seen to become wanted.
 
     Never a wall-clock time: one that was wrong would count for hours. The place in its status is kept over a restart of the arbiter.
@@ -114,7 +116,7 @@ def _place(model: Model, state: ObservedState, *, asked: bool) -> tuple[bool, in
     position = membership.position if membership is not None and queued else 0
     since = state.changed(model, conditions.WANTED) or 0.0
     priority = model.spec.gpu.priority if model.spec.gpu is not None else 0
-    return not asked, -priority, not position, position, since, model.metadata.name
+    return not in_demand, -priority, not position, position, since, model.metadata.name
 
 
 def may_hold(model: Model) -> bool:

@@ -51,7 +51,7 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
         case events.GroupDeleted(namespace=namespace, name=name):
             yield from _of_group(before, after, f"{namespace}/{name}")
         case events.ActivityObserved(namespace=namespace, name=name):
-            yield from _if_asked(before, after, f"{namespace}/{name}")
+            yield from _if_shared(before, after, f"{namespace}/{name}")
         case events.GpusObserved(node=node):
             yield from _waiting_for(after, node)
             yield from _ungranted(after, node)
@@ -74,7 +74,7 @@ def _of_model(before: ObservedState, after: ObservedState, key: str) -> Iterator
                 yield from _of_held(state, model.uid)
 
 
-def _if_asked(before: ObservedState, after: ObservedState, key: str) -> Iterator[str]:
+def _if_shared(before: ObservedState, after: ObservedState, key: str) -> Iterator[str]:
     """Yield what the traffic of a Model concerns, if it shares devices."""
     if any(model is not None and model.spec.group for model in (before.effective(key), after.effective(key))):
         yield from _of_model(before, after, key)

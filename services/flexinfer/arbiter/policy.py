@@ -1,9 +1,9 @@
 """Which holders leave for a Model that is queued: the cheapest set that makes room for it. Pure.
 
-A holder may be made to leave for a Model that is asked for
+A holder may be made to leave for a Model that is in demand
 
     at once                     if its priority is lower (its requests in flight are drained), if it makes its initial start, or if it is idle
-    once it has stayed minStay  if it is idle, but others had to leave for it: else two Models that are asked for by turns would do nothing but load
+    once it has stayed minStay  if it is idle, but others had to leave for it: else two Models that are in demand by turns would do nothing but load
     once it has stayed minStay, or the Model has waited maxWait   if it is in use at the same priority
 
 and never while it is in use at a higher priority, or loading at the same. Of the sets that make room the one is chosen with the fewest by
@@ -52,23 +52,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan(model: Model, group: SharedGroup, state: ObservedState, now: float) -> Plan:
-    """Return what makes room for a Model that is asked for and does not fit now."""
+    """Return what makes room for a Model that is in demand and does not fit now."""
     staying = [holder for holder in group.status.holders if holder.step == GRANTED]
     without = room(model, group, staying, state, now)
     if without.fits or not without.sampled:
         return Plan(makes_room=without.fits)
-    verdicts = [leave(holder, model, group, state, now) for holder in staying]
-    chosen = _cheapest(model, group, verdicts, state, now)
+    leaves = [leave(holder, model, group, state, now) for holder in staying]
+    chosen = _cheapest(model, group, leaves, state, now)
     if chosen is not None:
         return Plan(makes_room=True, leavers=tuple(chosen))
-    refused = [verdict for verdict in verdicts if not verdict.allowed]
+    refused = [one for one in leaves if not one.allowed]
     again = min((v.again for v in refused if v.again is not None), default=None)
     causes = [without.why, *(f"{v.holder.model} stays: {v.why}" for v in refused)]
     return Plan(makes_room=False, why="; ".join(causes), again=again)
 
 
 def leave(holder: Holder, model: Model, group: SharedGroup, state: ObservedState, now: float) -> Leave:
-    """Return whether a holder may be made to leave for a Model that is asked for."""
+    """Return whether a holder may be made to leave for a Model that is in demand."""
     current = state.effective(f"{group.metadata.namespace}/{holder.model}")
     if current is None or current.uid != holder.uid:
         return Leave(holder=holder, allowed=False, why="it was deleted and is about to stop")
@@ -133,11 +133,11 @@ def _total(leavers: Sequence[Leave]) -> Cost:
 
 
 def _cheapest(
-    model: Model, group: SharedGroup, verdicts: Sequence[Leave], state: ObservedState, now: float
+    model: Model, group: SharedGroup, leaves: Sequence[Leave], state: ObservedState, now: float
 ) -> Sequence[Leave] | None:
     """Return the cheapest set of holders without which a Model fits; None if there is none."""
-    allowed = [verdict for verdict in verdicts if verdict.allowed]
-    holders = [verdict.holder for verdict in verdicts]
+    allowed = [one for one in leaves if one.allowed]
+    holders = [one.holder for one in leaves]
 
     def fits(leavers: Sequence[Leave]) -> Room:
         gone = {leaver.holder.uid for leaver in leavers}

@@ -1,7 +1,7 @@
 """How much a member of a group needs its devices now. Pure.
 
-A Model is asked for while a request waits for it or is in flight, or was refused and not answered since, for as long as `idleTimeout`: its client
-tries again. One that always runs is asked for always. Recent requests alone keep devices while no other Model is asked for.
+A Model is in demand while a request waits for it or is in flight, or was refused and not answered since, for as long as `idleTimeout`: its client
+tries again. One that always runs is in demand always. Recent requests alone keep devices while no other Model is in demand.
 """
 
 import msgspec
@@ -16,12 +16,12 @@ from flexinfer.state.observed import ObservedState
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """One member; times are monotonic seconds.
 
-    `asked`: requests need its engine now, or it always runs. `verifies`: it makes its initial start, which no request has asked for.
+    `in_demand`: requests need its engine now, or it always runs. `verifies`: it makes its initial start, which no request has in demand.
     `idle_since` is from when its engine counts as idle, None while it does not. `ready_since` is when that became ready, None
     if it is not. `again` is when time alone may change any of this.
     """
 
-    asked: bool
+    in_demand: bool
     verifies: bool
     idle_since: float | None
     ready_since: float | None
@@ -31,15 +31,15 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 def standing_of(model: Model, state: ObservedState, now: float) -> Standing:
     """Return how much a Model needs the devices."""
     demand, always = demand_of(model, state, now), not model.spec.serverless.enabled
-    until = _asked_until(model, demand.last_request, state)
-    asked = always or demand.busy or (until is not None and now < until)
+    until = _in_demand_until(model, demand.last_request, state)
+    in_demand = always or demand.busy or (until is not None and now < until)
     ready_since = _ready_since(model, state)
-    idle = ready_since is not None and not asked
+    idle = ready_since is not None and not in_demand
     wanted = model.condition(conditions.WANTED)
     times = (demand.busy_until, demand.recheck_at, until)
     return Standing(
-        asked=asked,
-        verifies=not asked and wanted is not None and wanted.reason == Reason.FIRST_START,
+        in_demand=in_demand,
+        verifies=not in_demand and wanted is not None and wanted.reason == Reason.FIRST_START,
         idle_since=demand.idle_since if idle else None,
         ready_since=ready_since,
         again=min((at for at in times if at is not None and at > now), default=None),
@@ -47,13 +47,13 @@ def standing_of(model: Model, state: ObservedState, now: float) -> Standing:
 
 
 def may_wait(model: Model, standing: Standing) -> bool:
-    """Tell whether a Model that may hold the devices is queued: not one that had to leave, before it is asked for again.
+    """Tell whether a Model that may hold the devices is queued: not one that had to leave, before it is in demand again.
 
     An initial start that had to leave is still to be made.
     """
     granted = model.condition(conditions.GRANTED)
     preempted = granted is not None and not granted.true and granted.reason == Reason.PREEMPTED
-    return standing.asked or standing.verifies or not preempted
+    return standing.in_demand or standing.verifies or not preempted
 
 
 def is_loading(model: Model) -> bool:
@@ -70,7 +70,7 @@ def _ready_since(model: Model, state: ObservedState) -> float | None:
     return state.changed(model, conditions.READY) or 0.0
 
 
-def _asked_until(model: Model, last_request: float | None, state: ObservedState) -> float | None:
+def _in_demand_until(model: Model, last_request: float | None, state: ObservedState) -> float | None:
     """Return until when a request counts that no engine has answered; None if there is none."""
     ready, wanted = model.condition(conditions.READY), model.condition(conditions.WANTED)
     if ready is not None and ready.true:

@@ -87,7 +87,7 @@ def _group_devices(
     """Return the devices of the group: those of its holders, and those of a placement, as telemetry sees them now."""
     sizes = {d.uuid: d for d in sample.observed.devices} if sample is not None else {}
     held = [device.uuid for holder in group.status.holders for device in holder.devices]
-    known = {device.uuid: device for device in group.status.devices}
+    current = {device.uuid: device for device in group.status.devices}
     return tuple(
         GroupDevice(
             uuid=uuid,
@@ -95,7 +95,7 @@ def _group_devices(
             budget_mb=budget_mb(group, sizes[uuid]) if shared else None,
         )
         if uuid in sizes
-        else known.get(uuid, GroupDevice(uuid=uuid))
+        else current.get(uuid, GroupDevice(uuid=uuid))
         for uuid in dict.fromkeys((*held, *placement.uuids))
     )
 

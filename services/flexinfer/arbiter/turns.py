@@ -1,6 +1,6 @@
 """Who of a group's queue is granted next, who leaves for whom, and what each that is queued waits for. Pure.
 
-The queue is looked at in its order. The first that fits beside the holders is next. For the first that is asked for and does not fit, holders
+The queue is looked at in its order. The first that fits beside the holders is next. For the first that is in demand and does not fit, holders
 may leave: the room that they make is kept for it, so that one behind it is granted only what fits beside it too.
 """
 
@@ -49,26 +49,26 @@ def turns_of(group: Group, shared: SharedGroup, state: ObservedState, now: float
         return Turns()
     strangers = withheld(group, state)
     kept: _Kept | None = None
-    found, waits, again = Turns(), dict(strangers), list[float]()
+    turns, waits, again = Turns(), dict(strangers), list[float]()
     for model in group.queue:
         if model.uid in strangers:
             continue
         fits, why = _fits(model, shared, kept, state, now)
         if fits:
-            found = msgspec.structs.replace(found, next=model)
+            turns = msgspec.structs.replace(turns, next=model)
             break
         waits[model.uid] = why
         standing = standing_of(model, state, now)
         again += [standing.again] if standing.again is not None else []
-        if not standing.asked or kept is not None:
+        if not standing.in_demand or kept is not None:
             continue
         planned = plan(model, shared, state, now)
         waits[model.uid] = _explained(planned, shared) or why
         again += [planned.again] if planned.again is not None else []
         if planned.makes_room:
             kept = _kept(model, planned, shared)
-            found = msgspec.structs.replace(found, makes_room_for=model, leavers=planned.leavers)
-    return msgspec.structs.replace(found, waits=waits, again=min(again, default=None))
+            turns = msgspec.structs.replace(turns, makes_room_for=model, leavers=planned.leavers)
+    return msgspec.structs.replace(turns, waits=waits, again=min(again, default=None))
 
 
 def _fits(

@@ -124,7 +124,7 @@ def test_who_has_waited_max_wait_is_let_in_before_min_stay_has_passed() -> None:
 
 
 def test_a_holder_that_others_left_for_stays_min_stay_also_idle() -> None:
-    """Two Models that are asked for by turns are swapped once in minStay at most."""
+    """Two Models that are in demand by turns are swapped once in minStay at most."""
     card = Card()
     card.holds("a", 14_000)
     card.made_room = frozenset({"a"})
@@ -136,7 +136,7 @@ def test_a_holder_that_others_left_for_stays_min_stay_also_idle() -> None:
 
 
 def test_an_initial_start_makes_no_holder_leave_and_begins_where_there_is_room() -> None:
-    """No request has asked for it."""
+    """No request has in demand it."""
     card = homelab()
     card.waits("image", 12_288, FIRST)
     assert steps(card.observed(), NOW + 1) == []
@@ -146,7 +146,7 @@ def test_an_initial_start_makes_no_holder_leave_and_begins_where_there_is_room()
     assert steps(small.observed(), NOW + 1) == [("Grant", "tiny")]
 
 
-def test_a_model_that_had_to_leave_is_queued_again_when_it_is_asked_for() -> None:
+def test_a_model_that_had_to_leave_is_queued_again_when_a_request_comes() -> None:
     """Until then it keeps the reason, also where there is room again: recent requests alone never queue."""
     preempted = (
         *FIRST[:3],
