@@ -30,6 +30,14 @@ class Card:
         self._last: dict[str, float] = {}
         self._used: dict[str, int] = {}
         self._node, self.foreign_mb, self.late_mb = node, 0, 0
+        self.made_room: frozenset[str] = frozenset()
+        self.preempted_by: Mapping[str, str] = {}
+        self.room_for = ""
+
+    @property
+    def models(self) -> list[Model]:
+        """The Models of the group."""
+        return list(self._models.values())
 
     def holds(
         self, name: str, memory_mb: int, *, used_mb: int | None = None, step: str = GRANTED, **facts: Any
@@ -73,13 +81,15 @@ class Card:
                 step=step,
                 devices=(HeldDevice(uuid="GPU-1", memory_mb=self._need(name)),),
                 made_room=name in self.made_room,
+                preempted_by=self.preempted_by.get(name, ""),
+                reason="it is idle" if name in self.preempted_by else "",
             )
             for turn, (name, step) in enumerate(self._steps.items(), start=1)
         ]
         shared = a_group(*entries, version=100, initialized=True)
+        status = msgspec.structs.replace(shared.status, room_for=self.room_for)
+        shared = msgspec.structs.replace(shared, status=status)
         return msgspec.structs.replace(shared, spec=msgspec.structs.replace(self._group.spec, **spec))
-
-    made_room: frozenset[str] = frozenset()
 
     def _need(self, name: str) -> int:
         placement = self._models[name].status.placement
