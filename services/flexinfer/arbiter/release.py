@@ -50,7 +50,7 @@ def freeing(
     settle_seconds: float,
     staying: Collection[str] = (),
 ) -> Freeing:
-    """Return how far the memory of a holder is that was seen `Stopped` at `since`; `staying` are the uids of the Pods of the other holders.
+    """Return how far the memory of a holder is that was seen `Stopped` at `since`; `staying` are the uids of the Pods of other Models.
 
     A device is named by telemetry alone. Of a holder without one it is not known which device its engine had: where
     telemetry has come since, all devices of the node count as its own.
@@ -113,7 +113,7 @@ def _unusable(holder: Holder, held: HeldDevice, device: Device | None) -> Blocke
 def _in_use(held: HeldDevice, device: Device, staying: Collection[str]) -> str:
     """Return what still uses a device beyond what others use; empty if that is within the slack.
 
-    The other holders count for what their processes are seen to hold, not for their entries: one that still loads would hide this one.
+    Other Models count for what their processes are seen to hold, not for their entries: one that still loads would hide this one.
     """
     foreign = {(process.pid, process.name) for process in held.other_processes}
     if not is_listed(device):

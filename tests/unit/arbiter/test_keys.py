@@ -11,6 +11,7 @@ from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, HeldDevice
 from flexinfer.arbiter import decide as deciding
 from flexinfer.arbiter.keys import group_in, keys, touched
 from flexinfer.events import events
+from flexinfer.events.nodes import DeviceProcess
 from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
@@ -75,6 +76,7 @@ def groups(draw: Any) -> events.GroupObserved:
     return events.GroupObserved(group=shared)
 
 
+PODS = [a_pod(member(name)).uid for name in "ab"]
 NODES = (a_node("a"), a_node("a", version=2, allocatable={"nvidia.com/gpu": 8000}))
 EVENTS = st.one_of(
     models(),
@@ -88,7 +90,15 @@ EVENTS = st.one_of(
     ),
     st.builds(lambda n: running(member(n), a_pod(member(n))), NAMES),
     st.builds(lambda n: events.WorkloadDeleted(namespace="default", name=n), NAMES),
-    st.sampled_from([sample(0), sample(9000), sample(9000, process(used_mb=9000)), sample(0, healthy=False)]),
+    st.sampled_from(
+        [
+            sample(0),
+            sample(9000),
+            sample(9000, process(used_mb=9000)),
+            sample(9000, *(DeviceProcess(pid=i, used_mb=4500, pod_uid=uid) for i, uid in enumerate(PODS))),
+            sample(0, healthy=False),
+        ]
+    ),
     st.sampled_from([events.NodeDeleted(name="a"), *(events.NodeObserved(name="a", node=n) for n in NODES)]),
     st.sampled_from([events.ProxyObserved(proxy="p"), events.ProxyObserved(proxy="p", final=True)]),
     st.builds(
