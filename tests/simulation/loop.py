@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import heapq
+import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context
@@ -17,8 +18,6 @@ from flexinfer.runtime.nats import consumer, state_reader, state_writer
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-_RESOLUTION = 1e-9
-"""Timers that are due within as many seconds of each other are due together, as in asyncio's own loop."""
 _FEW_TIMERS = 100
 """Of more, those that are cancelled are dropped once they are most."""
 
@@ -40,7 +39,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     """An event loop in virtual time, which starts at 0 seconds.
 
     Of asyncio's own loop it lacks the descriptors, and it compares timers as tuples, without a call: a history has
-    20,000 callbacks, and they are a good part of its time.
+    20,000 callbacks, and they are a good part of its time. Timers of the same moment run in the order in which they were
+    set, so that a timer less or more elsewhere alters nothing else of a history.
     """
 
     _stopping: bool
@@ -49,7 +49,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().__init__()
         self._now = 0.0
         self._calls: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[float, _Timer]] = []
+        self._timers: list[tuple[float, int, _Timer]] = []
+        self._numbers = itertools.count()
         self._cancelled_timers = 0
         """How many of `_timers` are cancelled."""
 
@@ -76,8 +77,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     ) -> asyncio.TimerHandle:
         """Call a function at a virtual time."""
         timer = _Timer(when, callback, args, self, context)
-        heapq.heappush(self._timers, (when, timer))
         timer.waits = True
+        heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
 
     def _timer_handle_cancelled(self, timer: _Timer) -> None:
@@ -101,28 +102,21 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
         Raises DeadlockError if there is none.
         """
-        self._drop_cancelled()
         timers, calls = self._timers, self._calls
-        if not calls and not self._stopping:
-            if not timers:
-                raise DeadlockError
-            self._now += max(0.0, timers[0][0] - self._now)
-        end = self._now + _RESOLUTION
-        while timers and timers[0][0] < end:
-            timer = heapq.heappop(timers)[1]
+        while timers and (timers[0][0] <= self._now or not (calls or self._stopping)):
+            when, _, timer = heapq.heappop(timers)
             timer.waits = False
-            calls.append(timer)
-
-    def _drop_cancelled(self) -> None:
-        """Drop the cancelled timers at the head, or all of them once they are most."""
-        timers = self._timers
-        if len(timers) > _FEW_TIMERS and self._cancelled_timers * 2 > len(timers):
-            self._timers = [entry for entry in timers if not entry[1].cancelled()]
+            if timer.cancelled():
+                self._cancelled_timers -= 1
+            else:
+                self._now = max(self._now, when)
+                calls.append(timer)
+        if not calls and not self._stopping:
+            raise DeadlockError
+        if self._cancelled_timers > max(_FEW_TIMERS, len(timers) / 2):
+            self._timers = [entry for entry in timers if not entry[2].cancelled()]
             heapq.heapify(self._timers)
             self._cancelled_timers = 0
-        while timers and timers[0][1].cancelled():
-            self._cancelled_timers -= 1
-            heapq.heappop(timers)[1].waits = False
 
 
 def _monotonic() -> float:
