@@ -43,12 +43,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
     set, so that a timer less or more elsewhere alters nothing else of a history.
     """
 
+    _ready: deque[asyncio.Handle]
     _stopping: bool
 
     def __init__(self) -> None:
         super().__init__()
         self._now = 0.0
-        self._calls: deque[asyncio.Handle] = deque()
         self._timers: list[tuple[float, int, _Timer]] = []
         self._numbers = itertools.count()
         self._cancelled_timers = 0
@@ -63,7 +63,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     ) -> asyncio.Handle:
         """Call a function in the next pass."""
         handle = asyncio.Handle(callback, args, self, context)
-        self._calls.append(handle)
+        self._ready.append(handle)
         return handle
 
     def call_later(
@@ -85,9 +85,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Count a cancelled timer; asyncio calls this for each."""
         self._cancelled_timers += timer.waits
 
+    def _write_to_self(self) -> None:
+        """Wake nothing: no other thread calls the loop, but asyncio closes forgotten generators as if one did."""
+
     def _run_once(self) -> None:
         """Make passes until the loop is stopped; asyncio's `run_forever` calls this."""
-        calls = self._calls
+        calls = self._ready
         while True:
             self._take_due()
             for _ in range(len(calls)):
@@ -102,7 +105,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
         Raises DeadlockError if there is none.
         """
-        timers, calls = self._timers, self._calls
+        timers, calls = self._timers, self._ready
         while timers and (timers[0][0] <= self._now or not (calls or self._stopping)):
             when, _, timer = heapq.heappop(timers)
             timer.waits = False
