@@ -35,6 +35,17 @@ class _Timer(asyncio.TimerHandle):
     """Whether it is among those that the loop waits for."""
 
 
+class _Task(asyncio.Task[Any]):
+    """A task whose place in a set does not depend on its address: a TaskGroup cancels its set of tasks one by one."""
+
+    def __init__(self, number: int, coroutine: Any, loop: asyncio.AbstractEventLoop, **context: Any) -> None:
+        self._number = number
+        super().__init__(coroutine, loop=loop, **context)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """An event loop in virtual time, which starts at 0 seconds.
 
@@ -53,6 +64,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._numbers = itertools.count()
         self._cancelled_timers = 0
         """How many of `_timers` are cancelled."""
+        tasks = itertools.count()
+        self.set_task_factory(
+            lambda loop, coroutine, **context: _Task(next(tasks), coroutine, loop, **context)
+        )
 
     def time(self) -> float:
         """Return the virtual time in seconds."""
