@@ -34,19 +34,19 @@ class Parts:
 
     def __init__(self, state: ObservedState) -> None:
         self._state = state
-        self._made: dict[str, Part] = {}
+        self._parts: dict[str, Part] = {}
 
     def __getattr__(self, name: str) -> object:
         """Make a part that is used for the first time."""
         if name not in _KINDS:
             raise AttributeError(name)
-        part = self._made[name] = _KINDS[name](getattr(self._state, name))
+        part = self._parts[name] = _KINDS[name](getattr(self._state, name))
         setattr(self, name, part)
         return part
 
     def changed(self) -> dict[str, object]:
         """Return the maps with changes by name."""
-        return {name: value for name, part in self._made.items() if (value := part.changed()) is not None}
+        return {name: value for name, part in self._parts.items() if (value := part.changed()) is not None}
 
 
 _KINDS: dict[str, Callable[[object], Part]] = {
