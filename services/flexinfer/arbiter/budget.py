@@ -17,7 +17,6 @@ from flexinfer.api.sharedgroup import ONE_AT_A_TIME, Holder, SharedGroup
 from flexinfer.arbiter.release import STALE_SECONDS, is_listed
 from flexinfer.events.nodes import Device
 from flexinfer.state.observed import ObservedState, Sample
-from flexinfer.state.sharing import shared_vendors
 
 _ROUND_MB = 512
 """Memory of others is said in such steps: it changes with every sample."""
@@ -69,10 +68,10 @@ def alone(model: Model, group: SharedGroup, state: ObservedState, now: float) ->
         return f"{model.metadata.name} has spec.gpu.exclusive"
     if not placement.devices or not all(device.memory_mb for device in placement.devices):
         return f"the memory of {model.metadata.name} is not known: set spec.gpu.vramEstimateMB"
-    sample, facts = recent(placement.node, state, now), state.nodes.get(placement.node)
+    sample = recent(placement.node, state, now)
     if sample is None or not _lists_processes(placement, sample):
         return f"telemetry of node {placement.node} does not tell which process uses how much of {', '.join(placement.uuids)}"
-    if facts is None or placement.vendor not in shared_vendors(facts, sample.observed.devices):
+    if not placement.shared:
         return f"node {placement.node} gives a GPU to one Pod at a time"
     return ""
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flexinfer.api import conditions
+from flexinfer.api.bindings import DRA
 from flexinfer.api.model import Model, Placement
 from flexinfer.placer.memory import Claim
 
@@ -40,6 +41,7 @@ def _claim(placements: "PlacementState", other: Model, node: str, *, leaves: boo
         need_mb=max((d.memory_mb for d in devices), default=placements.requirements(other).device_mb),
         loaded=bool(pods) and _has_loaded(placements, other, node),
         leaves=leaves,
+        whole=placement.binding == DRA and not placement.shared,
     )
 
 

@@ -5,31 +5,31 @@ from typing import Any
 
 import msgspec
 
+from flexinfer.api.bindings import DEVICE_PLUGIN
 from flexinfer.api.model import Gpu, Model, Placement, Serverless, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, STOPPED, HeldDevice, SharedGroup
 from flexinfer.events import events
-from flexinfer.events.nodes import Device, DeviceProcess, NodeFacts
+from flexinfer.events.nodes import Device, DeviceProcess
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW, a_group, a_holder, a_node, a_pod, a_state, running
 from tests.unit.arbiter.groups import WANTED, later, member
 
 TOTAL_MB = 24_576
 FIRST = (*WANTED[:3], ("Wanted", "True", Reason.FIRST_START))
-SHARES = a_node("a", allocatable={"nvidia.com/gpu": 8_000})
 
 
 class Card:
     """What is observed of the card; `observed` is the state at a time."""
 
-    def __init__(self, node: NodeFacts = SHARES, group: SharedGroup | None = None) -> None:
+    def __init__(self, group: SharedGroup | None = None, *, shared: bool = True) -> None:
         self._group = group if group is not None else a_group()
         self._models: dict[str, Model] = {}
         self._steps: dict[str, str] = {}
         self._busy: dict[str, Mapping[str, int]] = {}
         self._last: dict[str, float] = {}
         self._used: dict[str, int] = {}
-        self._node, self.foreign_mb, self.late_mb = node, 0, 0
+        self._shared, self.foreign_mb, self.late_mb = shared, 0, 0
         self.made_room: frozenset[str] = frozenset()
         self.preempted_by: Mapping[str, str] = {}
         self.room_for = ""
@@ -67,7 +67,13 @@ class Card:
             shared="card",
             **{k: facts.pop(k) for k in ("priority", "exclusive") if k in facts},
         )
-        placed = Placement(node="a", vendor="nvidia", devices=placed_devices(["GPU-1"], memory_mb))
+        placed = Placement(
+            node="a",
+            vendor="nvidia",
+            binding=DEVICE_PLUGIN,
+            shared=self._shared,
+            devices=placed_devices(["GPU-1"], memory_mb),
+        )
         model = member(name, conditions, gpu=gpu, **({"placement": placed} | facts))
         self._models[name] = model
 
@@ -99,7 +105,7 @@ class Card:
         """Return what is observed so long after NOW."""
         now = NOW + seconds
         state = a_state(
-            self._node, events.ProxyObserved(proxy="p"), *self._models.values(), self.group(**spec)
+            a_node("a"), events.ProxyObserved(proxy="p"), *self._models.values(), self.group(**spec)
         )
         for step in range(5, int(seconds), 5):
             state = later(state, NOW + step, events.ProxyObserved(proxy="p"))

@@ -10,7 +10,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import ONE_AT_A_TIME, RELEASING, STOPPED
 from flexinfer.arbiter.effects import Preempt
 from flexinfer.state.observed import ObservedState
-from tests.builders import NOW, a_node
+from tests.builders import NOW
 from tests.unit.arbiter.cards import FIRST, TOTAL_MB, Card
 from tests.unit.arbiter.groups import decided, messages, requeues, steps
 
@@ -228,7 +228,7 @@ def test_nothing_is_granted_by_a_sample_from_before_the_last_release() -> None:
             {"memory": 0}, "the memory of b is not known: set spec.gpu.vramEstimateMB", id="unknown"
         ),
         pytest.param(
-            {"node": a_node("a", allocatable={"nvidia.com/gpu": 1_000})},
+            {"shared": False},
             "gives a GPU to one Pod at a time",
             id="node",
         ),
@@ -238,7 +238,7 @@ def test_where_the_card_cannot_be_shared_one_model_holds_it_at_a_time(
     change: dict[str, Any], words: str
 ) -> None:
     """And the message says why."""
-    card = Card(change["node"]) if "node" in change else Card()
+    card = Card(shared=change.get("shared", True))
     card.holds("a", 1_000)
     card.serves("a")
     card.waits("b", change.get("memory", 1_000), exclusive=change.get("exclusive", False))
