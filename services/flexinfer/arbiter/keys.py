@@ -46,7 +46,7 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
             | events.WorkloadDeleted(namespace=namespace, name=name)
         ):
             yield from _of_model(before, after, f"{namespace}/{name}")
-            yield from _beside(before, after, f"{namespace}/{name}")
+            yield from _on_nodes_of(before, after, f"{namespace}/{name}")
         case events.GroupObserved(group=group):
             yield from _of_group(before, after, group.key)
         case events.GroupDeleted(namespace=namespace, name=name):
@@ -75,7 +75,7 @@ def _of_model(before: ObservedState, after: ObservedState, key: str) -> Iterator
                 yield from _of_held(state, model.uid)
 
 
-def _beside(before: ObservedState, after: ObservedState, key: str) -> Iterator[str]:
+def _on_nodes_of(before: ObservedState, after: ObservedState, key: str) -> Iterator[str]:
     """Yield the groups that wait for memory on the nodes of a Model's Pods: what these use is not the leaver's."""
     workloads = [state.workloads.get(key) for state in (before, after)]
     for node in sorted({pod.node for workload in workloads if workload is not None for pod in workload.pods}):
