@@ -47,11 +47,11 @@ def at_rest(context: ModelContext) -> bool:
 def stop(context: ModelContext, cause: str, purpose: Purpose) -> Iterator[Action]:
     """Yield the next step of a stop: publish that the engine drains, wait for in-flight requests, delete.
 
-    Nothing drains on a node that is gone, nor before the engine was Ready.
+    Nothing drains on a node that is gone, nor an engine that has not been Ready.
     """
     view = context.view
     if context.pods and not view.node_gone:
-        if view.ready.true:
+        if _may_serve(context):
             yield from status.say_not_ready(context, Reason.DRAINING, _draining(context, cause))
             return
         until = _drained_by(context) if view.ready.draining else None
@@ -68,10 +68,26 @@ def stop(context: ModelContext, cause: str, purpose: Purpose) -> Iterator[Action
     )
 
 
+def _may_serve(context: ModelContext) -> bool:
+    """Tell whether an engine may have requests although no drain was published.
+
+    Routed to it are none unless it is Ready, but those that it had go on while it is not heard (Unknown: a silent node)
+    and while it answers no health check (Restarting): there, what a proxy reports tells.
+    """
+    ready = context.view.ready
+    if ready.reason == Reason.RESTARTING and _running(context):
+        return _in_flight(context) > 0
+    return ready.true or ready.unknown
+
+
+def _in_flight(context: ModelContext) -> int:
+    """Return the number of requests in flight that the proxies reported last."""
+    return sum(activity.in_flight for activity in context.state.activity_of(context.view.model).values())
+
+
 def _draining(context: ModelContext, cause: str) -> str:
     """Return the message of a drain as it begins; the number of requests is that of its beginning."""
-    traffic = context.state.activity_of(context.view.model)
-    requests = sum(activity.in_flight for activity in traffic.values())
+    requests = _in_flight(context)
     seconds = f"{context.settings.drain_seconds:g}s"
     noun = "request was" if requests == 1 else "requests were"
     return (
