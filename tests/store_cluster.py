@@ -100,11 +100,20 @@ class StoreCluster:
         return await self._patched(kind, namespace, name, Patch("merge", body), Options())
 
     async def delete(
-        self, kind: Kind[Any], namespace: str, name: str, *, uid: str = "", grace: int | None = None
+        self,
+        kind: Kind[Any],
+        namespace: str,
+        name: str,
+        *,
+        uid: str = "",
+        version: str = "",
+        grace: int | None = None,
     ) -> None:
         """Delete an object; succeeds if it does not exist."""
         await self._pause()
-        options = DeleteOptions(uid=uid or None, grace_seconds=grace, propagation="Background")
+        options = DeleteOptions(
+            uid=uid or None, resource_version=version or None, grace_seconds=grace, propagation="Background"
+        )
         try:
             self._do(lambda: self._store.delete(self._resource(kind), namespace or None, name, options))
         except NotFoundError:

@@ -225,7 +225,14 @@ class FaultyCluster:
         )
 
     async def delete(
-        self, kind: Kind[Any], namespace: str, name: str, *, uid: str = "", grace: int | None = None
+        self,
+        kind: Kind[Any],
+        namespace: str,
+        name: str,
+        *,
+        uid: str = "",
+        version: str = "",
+        grace: int | None = None,
     ) -> None:
         """DELETE."""
         await self._write(
@@ -233,5 +240,5 @@ class FaultyCluster:
             kind,
             (namespace, name),
             {"uid": uid},
-            lambda: self._inner.delete(kind, namespace, name, uid=uid, grace=grace),
+            lambda: self._inner.delete(kind, namespace, name, uid=uid, version=version, grace=grace),
         )

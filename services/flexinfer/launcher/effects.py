@@ -82,12 +82,11 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True):
         return self.model.key
 
 
-class Expose(msgspec.Struct, frozen=True, kw_only=True):
-    """Create or update the Model's Service, then write the status; `announce`: then send the proxies a hint."""
+class Announce(msgspec.Struct, frozen=True, kw_only=True):
+    """Write Ready=True of the engine in this Pod, then send the proxies a hint."""
 
     write: WriteStatus
-    service: Json
-    announce: bool
+    pod_uid: str
 
     @property
     def key(self) -> str:
@@ -95,10 +94,12 @@ class Expose(msgspec.Struct, frozen=True, kw_only=True):
         return self.write.key
 
 
-class Announce(msgspec.Struct, frozen=True, kw_only=True):
-    """Write Ready=True, then send the proxies a hint."""
+class Expose(msgspec.Struct, frozen=True, kw_only=True):
+    """Create or update the Model's Service, then write the status; with `announce` as that does."""
 
     write: WriteStatus
+    service: Json
+    announce: Announce | None = None
 
     @property
     def key(self) -> str:

@@ -21,6 +21,7 @@ from flexinfer.events.workload import PodFacts
 from flexinfer.launcher import status
 from flexinfer.launcher.drain import renewal_cause
 from flexinfer.launcher.effects import Purpose, Stop
+from flexinfer.launcher.fence import Fences
 from flexinfer.launcher.manifests import STOP_SECONDS, LaunchSettings
 from flexinfer.launcher.memory import EngineProbed
 from flexinfer.launcher.pods_gone import PodsGone, Wait
@@ -41,12 +42,13 @@ log = logging.getLogger(__name__)
 _WITHOUT_FINALIZERS = 'kubectl patch pod {meta.name} -n {meta.namespace} --type=merge -p \'{{"metadata":{{"finalizers":null}}}}\''
 _SHORTEST_POLL, _LONGEST_POLL = 0.01, 2.0
 """Seconds between two LISTs of a stop that nothing is observed of: the watch tells sooner when one is worth it."""
+_DELETE_TRIES = 5
 OVERDUE_POLL = 10.0
 """Seconds before each LIST of a stop that does not end."""
 
 
 async def stop(
-    runtime: Runtime, action: Stop, settings: LaunchSettings, gone: PodsGone
+    runtime: Runtime, action: Stop, settings: LaunchSettings, gone: PodsGone, fences: Fences
 ) -> Sequence[AnyEvent | EngineProbed]:
     """Stop the engine, to the end; returns what the API server replied. Raises ApiError."""
     try:
@@ -59,6 +61,7 @@ async def stop(
     if not _may_stop(action, current, settings) or not runtime.is_leader():
         return [observed]
     began = runtime.clock()
+    fences.deletes(action.key)
     for pod in action.pods:
         await _delete(runtime, action, pod)
     with gone.follow(action.model) as wait:
@@ -104,15 +107,29 @@ def _may_stop(action: Stop, current: ModelView, settings: LaunchSettings) -> boo
 
 
 async def _delete(runtime: Runtime, action: Stop, pod: PodFacts) -> None:
-    """Delete one Pod by its uid; another Pod of its name is left alone."""
+    """Delete one Pod by its uid; another Pod of its name is left alone.
+
+    By its resourceVersion too: a request that arrives late must not delete a Pod whose gate was opened since, or that is kept.
+    Raises ConflictError if it is written each time before it is deleted.
+    """
     if action.purpose is Purpose.AWAIT or (pod.deleting and not action.force):
         return
-    namespace, grace = action.model.metadata.namespace, 0 if action.force else None
+    namespace, version = action.model.metadata.namespace, str(pod.version)
     log.info("%s: deleting Pod %s (uid %s): %s", action.key, pod.name, pod.uid, action.cause)
-    try:
-        await runtime.cluster.delete(PODS, namespace, pod.name, uid=pod.uid, grace=grace)
-    except ConflictError:
-        return
+    for _ in range(_DELETE_TRIES):
+        with contextlib.suppress(ConflictError):
+            await runtime.cluster.delete(
+                PODS, namespace, pod.name, uid=pod.uid, version=version, grace=0 if action.force else None
+            )
+            return
+        try:
+            current = (await runtime.cluster.get(PODS, namespace, pod.name)).metadata
+        except NotFoundError:
+            return
+        if current.uid != pod.uid or (current.deletion_timestamp is not None and not action.force):
+            return
+        version = current.resource_version
+    raise ConflictError(f"Pod {pod.name} is written again and again: it was not deleted", 409)
 
 
 async def _pods_left(
