@@ -1,5 +1,6 @@
 """The steps before a stop: when a Pod must be replaced, and when in-flight requests have completed. Pure; the stop itself is `stop`."""
 
+import math
 from collections.abc import Iterator
 
 from flexinfer import backends
@@ -11,7 +12,7 @@ from flexinfer.launcher import status
 from flexinfer.launcher.effects import Action, Purpose, Stop
 from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.launcher.view import ModelContext, ModelView
-from flexinfer.state.actions import RequeueAt
+from flexinfer.state.actions import CatchUp, RequeueAt
 from flexinfer.state.observed import HEARTBEAT_GAP, Activity, ProxyHeartbeat
 
 PROXY_QUIET_SECONDS = 1.0
@@ -57,6 +58,9 @@ def stop(context: ModelContext, cause: str, purpose: Purpose) -> Iterator[Action
         until = _drained_by(context) if view.ready.draining else None
         if until is not None:
             yield RequeueAt(until)
+            return
+        if view.ready.draining and _silence_unread(context):
+            yield CatchUp()
             return
     yield Stop(
         model=view.model,
@@ -132,6 +136,17 @@ def _proxies_done(context: ModelContext, deadline: float) -> Iterator[float]:
     for name in live - busy:
         done_at = _done_at(context, traffic.get(name), heard[name])
         yield done_at if done_at is not None else heard[name].last + HEARTBEAT_GAP
+
+
+def _silence_unread(context: ModelContext) -> bool:
+    """Tell whether a proxy counts as silent although what it sent may not have been read yet, as after a pause of this process."""
+    state = context.state
+    given_up = [
+        proxy.last + HEARTBEAT_GAP
+        for proxy in state.proxies.values()
+        if not proxy.final and proxy.last + HEARTBEAT_GAP <= context.now
+    ]
+    return state.connected_since is not None and state.caught_up_at < max(given_up, default=-math.inf)
 
 
 def _done_at(context: ModelContext, activity: Activity | None, heartbeat: ProxyHeartbeat) -> float | None:

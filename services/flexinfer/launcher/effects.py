@@ -12,7 +12,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher.manifests import Json
-from flexinfer.state.actions import RequeueAt, WriteStatus
+from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus
 
 
 class Purpose(StrEnum):
@@ -131,4 +131,4 @@ class Protect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Effect: TypeAlias = Start | Stop | Expose | Announce | RestoreService | Protect
-Action: TypeAlias = Effect | WriteStatus | RequeueAt
+Action: TypeAlias = Effect | WriteStatus | RequeueAt | CatchUp

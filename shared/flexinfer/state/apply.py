@@ -42,6 +42,7 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
         wakes=previous.wakes,
         gpus=previous.gpus,
         connected_since=now,
+        caught_up_at=previous.caught_up_at,
     )
     draft = Draft(start, previous=previous.models)
     for observation in snapshot:
