@@ -52,8 +52,14 @@ class Waits(Law):
 
 
 def _waits(model: Object) -> Iterator[tuple[str, str]]:
-    """Yield the condition type and reason of each thing that a Model waits for."""
+    """Yield the condition type and reason of each thing that a Model waits for.
+
+    One that is being deleted waits for its stop alone: nothing is fetched or checked for it any more, and its Cached stays
+    as it was, of the generation before the deletion, where it counts as Unknown.
+    """
     for said in (model.get("status") or {}).get("conditions") or ():
+        if said["type"] == conditions.CACHED and "deletionTimestamp" in model["metadata"]:
+            continue
         loads = said["type"] == conditions.READY and said["reason"] in reasons.LOADING
         yield said["type"], Reason.STOPPING if loads and _must_stop(model) else said["reason"]
 
