@@ -22,7 +22,7 @@ from flexinfer.state.observed import (
     ProxyHeartbeat,
     StepSince,
 )
-from flexinfer.state.precedence import covers, moved, newer_sample
+from flexinfer.state.precedence import covers, moved, newer_sample, streamed_group
 
 _DELETIONS_KEPT = 4096
 _PROXY_KEPT_SECONDS = 600.0
@@ -224,7 +224,7 @@ class Draft:
     def _group(self, group: SharedGroup, at: float, *, reply: bool) -> None:
         """Apply a SharedGroup unless something newer is known; what the stream takes back counts, as for a Model."""
         version, current = group.metadata.version, self.groups.read().get(group.key)
-        restored = not reply and self._streamed(f"group/{group.key}", version)
+        restored = not reply and self._streamed(streamed_group(group.key), version)
         if restored:
             self.deleted_versions.drop(group.metadata.uid)
         elif version <= self.deleted_versions.read().get(group.metadata.uid, -1) or (
@@ -242,7 +242,7 @@ class Draft:
     def _group_deleted(self, event: events.GroupDeleted, *, reply: bool) -> None:
         key = f"{event.namespace}/{event.name}"
         if not reply:
-            self._streamed(f"group/{key}", event.version)
+            self._streamed(streamed_group(key), event.version)
         current = self.groups.read().get(key)
         if current is not None and covers(event, current.metadata.uid, current.metadata.version):
             self._reindex_group(key, current, None)
