@@ -59,7 +59,13 @@ class RestorableStore(Store):
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call the observer with every change from now on, also after a restore."""
         self._seen_by.append(observer)
-        return super().observe(observer)
+        end = super().observe(observer)
+
+        def stop() -> None:
+            self._seen_by.remove(observer)
+            end()
+
+        return stop
 
     def subscribe(
         self, res: Resource, namespace: str | None, query: Query, listener: Listener, *, since: str | None

@@ -92,6 +92,7 @@ class Simulation:
         self.members: dict[str, Member] = {}
         self.replicas: list[Member] = []
         self.log: list[str] = []
+        self._garbage: GarbageCollector | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def _judge_machines(self) -> None:
@@ -127,8 +128,11 @@ class Simulation:
             raise ForbiddenError(f"{kind.plural} is forbidden in {namespace}: exceeded quota", 403)
 
     def restore(self, backup: Backup) -> None:
-        """Restore the API server from a backup; the machines follow it at once."""
+        """Restore the API server from a backup; the machines follow it at once, and the garbage collector begins anew."""
+        if self._garbage is not None:
+            self._garbage.close()
         self.checker.restored(self.store.restore(backup))
+        self._garbage = GarbageCollector(self.store)
         self.machines.follow_backup()
 
     # --- processes
@@ -174,13 +178,13 @@ class Simulation:
 
     async def _collect(self) -> None:
         """Collect garbage shortly after every change, as the controller of Kubernetes does."""
-        garbage, changed = GarbageCollector(self.store), asyncio.Event()
+        self._garbage, changed = GarbageCollector(self.store), asyncio.Event()
         self.store.observe(lambda _change: changed.set())
         while True:
             await changed.wait()
             await asyncio.sleep(self.chance.random() * GARBAGE_SECONDS)
             changed.clear()
-            garbage.step()
+            self._garbage.step()
 
     def launch(self, name: str) -> Member:
         """Start a new replica of a component, which takes the place of the former one."""
