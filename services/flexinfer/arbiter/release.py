@@ -107,15 +107,22 @@ def _in_use(held: HeldDevice, device: Device) -> str:
     """Return what still uses a device beyond what others use; empty if that is within the slack."""
     others = {(process.pid, process.name) for process in held.other_processes}
     listed = device.processes_known and (device.processes or device.used_mb <= MEMORY_SLACK_MB)
+    beyond = device.used_mb - (held.used_before_mb or 0)
+    if beyond <= MEMORY_SLACK_MB and not (listed and _listed_before(held)):
+        return ""
     if not listed:
-        before = held.used_before_mb or 0
-        return f"{held.uuid} (processes unknown)" if device.used_mb - before > MEMORY_SLACK_MB else ""
+        return f"{held.uuid} (processes unknown)"
     foreign = sum(p.used_mb for p in device.processes if (p.pid, p.name) in others)
     if device.used_mb - foreign <= MEMORY_SLACK_MB:
         return ""
     rest = [p for p in device.processes if (p.pid, p.name) not in others][:_PROCESSES_NAMED]
     names = ", ".join(f"{process.pid} {process.name}".strip() for process in rest)
     return f"{held.uuid} ({f'processes {names}' if names else 'no process is seen to use it'})"
+
+
+def _listed_before(held: HeldDevice) -> bool:
+    """Tell whether the processes were known at the grant: else what was in use then is the measure, also where they are listed now."""
+    return bool(held.other_processes) or (held.used_before_mb or 0) <= MEMORY_SLACK_MB
 
 
 def held_devices(placed: Sequence[PlacedDevice], sample: Sample | None, now: float) -> tuple[HeldDevice, ...]:

@@ -137,10 +137,10 @@ async def _pods_left(
 ) -> Sequence[kube.Pod] | None:
     """List until no Pod of the Model is left; returns those that are left when the time is over.
 
-    None: the decision must be made again, since another live Pod was found, or this replica is no longer the leader. A stop that was
+    None: the decision must be made again, since a Pod was found that does not terminate (of a new start, or one that an API server
+    restored from a backup has again), or this replica is no longer the leader. A stop that was
     reported as overdue looks once, after a pause: it is repeated.
     """
-    uids = {pod.uid for pod in action.pods}
     overdue = bool(action.pods) and (
         action.purpose is Purpose.AWAIT or current.ready.reason == Reason.STOPPING
     )
@@ -149,7 +149,7 @@ async def _pods_left(
         await wait.until(runtime, OVERDUE_POLL)
     while True:
         pods = await _engine_pods(runtime, action.model)
-        if any(p.metadata.uid not in uids and p.metadata.deletion_timestamp is None for p in pods):
+        if any(pod.metadata.deletion_timestamp is None for pod in pods):
             return None
         if not pods or ((overdue or runtime.clock() >= deadline) and runtime.is_leader()):
             return pods

@@ -19,8 +19,9 @@ import msgspec
 
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
+from flexinfer.runtime.confirmation import Confirmation, Read, confirm
 from flexinfer.runtime.controller import A, Controller, F, M, is_event, is_fact
-from flexinfer.runtime.inbox import Elected, Finished, Item, Learned, Started
+from flexinfer.runtime.inbox import Elected, Finished, Inbox, Item, Learned, Started
 from flexinfer.runtime.kubernetes.api import ApiError, ConflictError, NotFoundError, UnavailableError
 from flexinfer.runtime.refetch import refetch, reread
 from flexinfer.runtime.runtime import CaughtUp, Disconnected, Replaying, Runtime, Snapshot
@@ -45,6 +46,7 @@ async def run_controller(runtime: Runtime, controller: Controller[A, F, M]) -> N
         loop = ControllerLoop(runtime, controller, tasks)
         tasks.create_task(loop.subscribe())
         tasks.create_task(loop.follow_leadership())
+        tasks.create_task(confirm(runtime, loop.confirmation, loop.inbox.put, lambda: loop.state))
         for companion in controller.companions:
             tasks.create_task(_awaited(companion(runtime, loop.remember)))
         await loop.run()
@@ -59,50 +61,41 @@ class ControllerLoop(Generic[A, F, M]):
 
     def __init__(self, runtime: Runtime, controller: Controller[A, F, M], tasks: asyncio.TaskGroup) -> None:
         self._runtime, self._controller, self._tasks = runtime, controller, tasks
-        self._inbox: asyncio.Queue[Item[F]] = asyncio.Queue()
+        self.inbox: Inbox[F] = Inbox()
         self._state = ObservedState(caught_up_at=-math.inf)
         self._memory = controller.memory
         self._synced = False
         self._queue: WorkQueue[A | WriteStatus] = WorkQueue()
+        self.confirmation = Confirmation()
         self._behind: set[str] = set()  # keys that wait until everything sent by now was read
+
+    @property
+    def state(self) -> ObservedState:
+        """The observed state."""
+        return self._state
 
     def remember(self, fact: F) -> None:
         """Remember a fact of the component's own, and decide on what it touches."""
-        self._inbox.put_nowait(Learned(fact, self._runtime.clock()))
+        self.inbox.put(Learned(fact, self._runtime.clock()))
 
     async def subscribe(self) -> None:
         """Pass what NATS delivers to the loop."""
         async for delivery in self._runtime.bus.deliveries(self._controller.subscriptions):
-            self._inbox.put_nowait(delivery)
+            self.inbox.put(delivery)
 
     async def follow_leadership(self) -> None:
         """Resume the loop whenever this replica becomes the leader."""
         while True:
             await self._runtime.became_leader()
-            self._inbox.put_nowait(Elected())
+            self.inbox.put(Elected())
 
     async def run(self) -> None:
         """Apply, decide, perform, wait; until cancelled."""
         wait: float | None = None
         while True:
-            for item in await self._batch(wait):
+            for item in await self.inbox.batch(wait):
                 self._take(item)
             wait = self._act() if self._synced and self._runtime.is_leader() else _STANDBY_WAIT
-
-    async def _batch(self, wait: float | None) -> list[Item[F]]:
-        """Return everything that has arrived, after at most `wait` seconds."""
-        batch: list[Item[F]] = []
-        if wait == 0:
-            await asyncio.sleep(0)
-        else:
-            try:
-                async with asyncio.timeout(wait):
-                    batch.append(await self._inbox.get())
-            except TimeoutError:
-                return batch
-        while not self._inbox.empty():
-            batch.append(self._inbox.get_nowait())
-        return batch
 
     def _take(self, item: Item[F]) -> None:
         match item:
@@ -118,6 +111,8 @@ class ControllerLoop(Generic[A, F, M]):
                 self._refetch_if_older(hint)
             case Observation():
                 self._observe(item)
+            case Read():
+                self._take_read(item)
             case Elected():
                 log.info("this replica is the leader")
                 self._touch_all()
@@ -141,11 +136,19 @@ class ControllerLoop(Generic[A, F, M]):
 
     def _observe(self, observation: Observation) -> None:
         """Apply an observation; what it touches is dirty."""
+        if observation.reply and isinstance(observation.event, events.ModelObserved):
+            self.confirmation.told(observation.event.model.key)
         before, after = self._state, apply_events(self._state, [observation])
         self._state = after
         touched = self._touch(before, observation.event)
         if after.deleted_versions is not before.deleted_versions:
             self._forget(before, touched)
+
+    def _take_read(self, item: Read) -> None:
+        """Apply what was read of a Model, unless another version of it was observed meanwhile."""
+        if self._state.models.get(item.key) is item.observed:
+            for event in item.events:
+                self._observe(Observation(event, self._runtime.clock(), reply=True))
 
     def _touch(self, before: ObservedState, event: AnyEvent, but: str = "") -> list[str]:
         """Make what an event touches dirty, one key aside; returns those keys."""
@@ -203,7 +206,7 @@ class ControllerLoop(Generic[A, F, M]):
     async def _refetch(self, namespace: str, name: str) -> None:
         observation = await refetch(self._runtime, namespace, name)
         if observation is not None:
-            self._inbox.put_nowait(observation)
+            self.inbox.put(observation)
 
     def _act(self) -> float | None:
         """Decide on some keys, start what may run, and return for how long to wait at most, in seconds."""
@@ -281,7 +284,7 @@ class ControllerLoop(Generic[A, F, M]):
             attempt.until = max(attempt.until, self._runtime.clock() + delay)
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is this key's alone
             attempt.until = max(attempt.until, self._failed(key, error))
-        self._inbox.put_nowait(Finished(action.key, started.model, replies))
+        self.inbox.put(Finished(action.key, started.model, replies))
 
     async def _effect(self, action: A | WriteStatus) -> Sequence[AnyEvent | F]:
         if isinstance(action, WriteStatus):

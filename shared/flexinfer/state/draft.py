@@ -39,7 +39,7 @@ class Draft:
         self.workloads = TreeMap(state.workloads)
         self.groups = TreeMap(state.groups)
         self.holding = TreeMap(state.holding)
-        self._leaving, self._busy = state.leaving, state.busy
+        self._leaving, self._busy, self._suppressed = state.leaving, state.busy, state.suppressed
         self.nodes = SmallMap(state.nodes)
         self.node_since = SmallMap(state.node_since)
         self.gpus = SmallMap(state.gpus)
@@ -57,8 +57,9 @@ class Draft:
         """Return the state with the maps that were changed."""
         parts: list[tuple[str, Part]] = [(n, p) for n, p in vars(self).items() if not n.startswith("_")]
         changed = {name: value for name, part in parts if (value := part.changed()) is not None}
-        if (self._leaving, self._busy) != (state.leaving, state.busy):
-            return msgspec.structs.replace(state, **changed, leaving=self._leaving, busy=self._busy)
+        sets = {"leaving": self._leaving, "busy": self._busy, "suppressed": self._suppressed}
+        if tuple(sets.values()) != (state.leaving, state.busy, state.suppressed):
+            return msgspec.structs.replace(state, **changed, **sets)
         return msgspec.structs.replace(state, **changed) if changed else state
 
     def apply(self, observation: Observation) -> None:
@@ -82,9 +83,8 @@ class Draft:
             case events.NodeObserved(name=name, node=node):
                 self._node(name, node, at, reply=observation.reply)
             case events.NodeDeleted(name=name):
-                self.nodes.drop(name)
-                self.node_since.drop(name)
-                self.gpus.drop(name)
+                for part in (self.nodes, self.node_since, self.gpus):
+                    part.drop(name)
             case _:
                 self._apply_live(event, at)
 
@@ -164,6 +164,7 @@ class Draft:
             self._restore(model, at)
             return
         if version <= self.deleted_versions.read().get(model.uid, -1):
+            self._suppressed |= set() if reply else {key}
             return
         if current is None or current.metadata.version < version:
             self._put(current, model, at)
@@ -188,6 +189,7 @@ class Draft:
         if model.key not in self.assumed.read():
             self._reindex(model.key, current, model)
         self.models.write()[model.key] = model
+        self._suppressed -= {model.key}
         previous = current if current is not None else self._previous.get(model.key)
         self._conditions(previous if previous is not None and previous.uid == model.uid else None, model, at)
 
@@ -204,6 +206,7 @@ class Draft:
         key = f"{event.namespace}/{event.name}"
         if not reply:
             self._streamed(key, event.version)
+            self._suppressed -= {key}
         current = self.models.read().get(key)
         if current is not None and covers(event, current.uid, current.metadata.version):
             self._reindex(key, self._effective(key), None)

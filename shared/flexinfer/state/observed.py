@@ -99,6 +99,9 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
         str, int
     ] = {}  # uid of a deleted Model -> the version of its deletion, oldest first
     streamed_versions: Mapping[str, int] = {}  # key -> the version that the stream delivered last
+    suppressed: frozenset[str] = (
+        frozenset()
+    )  # keys of Models that the stream delivered last, and that are taken for deleted
     index: Mapping[tuple[str, str], frozenset[str]] = {}  # see `state.index`
     connected_since: float | None = (
         None  # since when everything that NATS delivers is heard; None while it is not connected or read again
