@@ -43,8 +43,10 @@ class Confirmation:
 
     def due(self, state: ObservedState) -> list[str]:
         """Return the Models to read now: unconfirmed now, and the time before."""
-        doubtful = {key for key in self._told if _is_ahead(state, key)} | state.suppressed
-        self._told = {key: self._told.get(key, 0) + 1 for key in sorted(doubtful)}
+        for key in sorted(state.suppressed):
+            self.told(key)
+        doubtful = (key for key in self._told if key in state.suppressed or _is_ahead(state, key))
+        self._told = {key: self._told[key] + 1 for key in doubtful}
         due = [key for key, times in self._told.items() if times > 1][:_READ_AT_ONCE]
         for key in due:  # behind the others, and not at the next time
             self._told.pop(key)

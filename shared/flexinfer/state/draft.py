@@ -56,10 +56,9 @@ class Draft:
     def result(self, state: ObservedState) -> ObservedState:
         """Return the state with the maps that were changed."""
         parts: list[tuple[str, Part]] = [(n, p) for n, p in vars(self).items() if not n.startswith("_")]
-        changed = {name: value for name, part in parts if (value := part.changed()) is not None}
-        sets = {"leaving": self._leaving, "busy": self._busy, "suppressed": self._suppressed}
-        if tuple(sets.values()) != (state.leaving, state.busy, state.suppressed):
-            return msgspec.structs.replace(state, **changed, **sets)
+        changed: dict[str, object] = {n: value for n, p in parts if (value := p.changed()) is not None}
+        if (self._leaving, self._busy, self._suppressed) != (state.leaving, state.busy, state.suppressed):
+            changed |= {"leaving": self._leaving, "busy": self._busy, "suppressed": self._suppressed}
         return msgspec.structs.replace(state, **changed) if changed else state
 
     def apply(self, observation: Observation) -> None:
@@ -83,8 +82,9 @@ class Draft:
             case events.NodeObserved(name=name, node=node):
                 self._node(name, node, at, reply=observation.reply)
             case events.NodeDeleted(name=name):
-                for part in (self.nodes, self.node_since, self.gpus):
-                    part.drop(name)
+                self.nodes.drop(name)
+                self.node_since.drop(name)
+                self.gpus.drop(name)
             case _:
                 self._apply_live(event, at)
 

@@ -95,6 +95,20 @@ async def test_a_stop_never_deletes_a_pod_that_it_did_not_know() -> None:
     assert ready_of(world)[1] != Reason.STOPPED
 
 
+async def test_a_pod_that_was_terminating_and_no_longer_is_is_decided_on_again() -> None:
+    """An API server that was restored from a backup has it again: nothing would end it, and the stop would wait for a minute."""
+    world, runtime = a_world(a_start())
+    await started(world, runtime)
+    idle(world)
+    state = observed(world)
+    [action] = [a for a in decide(state, Memory(), 1e6, settings=SETTINGS) if isinstance(a, Stop)]
+    terminating = tuple(msgspec.structs.replace(pod, deleting=True) for pod in action.pods)
+    world.calls.clear()
+    await perform(runtime, msgspec.structs.replace(action, pods=terminating))
+    assert world.calls == ["get models", "list pods"]
+    assert ready_of(world)[1] != Reason.STOPPED
+
+
 async def test_a_turn_asked_back_is_returned_with_the_status() -> None:
     """The SharedGroup, read before the stop, said Releasing for this uid."""
     world, runtime = a_world(a_member())
