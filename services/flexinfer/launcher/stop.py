@@ -17,7 +17,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import object_name
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.events.workload import PodFacts
+from flexinfer.events.workload import PodFacts, pod_facts
 from flexinfer.launcher import status
 from flexinfer.launcher.drain import renewal_cause
 from flexinfer.launcher.effects import Purpose, Stop
@@ -69,6 +69,8 @@ async def stop(
     cause = current.stop_cause
     if left is None:
         return [observed]
+    if live := [pod for pod in left if pod.metadata.deletion_timestamp is None]:
+        return [observed, _still_there(action, live[-1])]
     if left:
         return await _say_overdue(runtime, settings, current, left[0])
     deleted = _deleted(action)
@@ -135,10 +137,10 @@ async def _delete(runtime: Runtime, action: Stop, pod: PodFacts) -> None:
 async def _pods_left(
     runtime: Runtime, action: Stop, current: ModelView, wait: Wait
 ) -> Sequence[kube.Pod] | None:
-    """List until no Pod of the Model is left; returns those that are left when the time is over.
+    """List until no Pod of the Model is left; returns those that are left when the time is over, or at once if one does not terminate.
 
-    None: the decision must be made again, since a Pod was found that does not terminate (of a new start, or one that an API server
-    restored from a backup has again), or this replica is no longer the leader. A stop that was
+    That one is of a new start, or an API server restored from a backup has it again: the decision must be made again. None: this
+    replica is no longer the leader. A stop that was
     reported as overdue looks once, after a pause: it is repeated.
     """
     overdue = bool(action.pods) and (
@@ -150,7 +152,7 @@ async def _pods_left(
     while True:
         pods = await _engine_pods(runtime, action.model)
         if any(pod.metadata.deletion_timestamp is None for pod in pods):
-            return None
+            return pods
         if not pods or ((overdue or runtime.clock() >= deadline) and runtime.is_leader()):
             return pods
         if not runtime.is_leader():
@@ -164,6 +166,12 @@ async def _engine_pods(runtime: Runtime, model: Model) -> Sequence[kube.Pod]:
     labels = f"{MODEL_UID_LABEL}={model.uid}"
     listed = await runtime.cluster.list(PODS, model.metadata.namespace, labels=labels)
     return [pod for pod in listed.items if not any(o.kind == "Job" for o in pod.metadata.owner_references)]
+
+
+def _still_there(action: Stop, pod: kube.Pod) -> EngineProbed:
+    """Return what a list has shown, whatever was known of this Pod: it may have been seen to terminate, or to be gone, in a former life."""
+    facts = pod_facts(pod)
+    return EngineProbed(key=action.key, uid=action.model.uid, pod_uid=facts.uid, healthy=False, pod=facts)
 
 
 def _stopped(action: Stop, began: float, now: float) -> str:
