@@ -289,12 +289,12 @@ class Draft:
         self.activity.write()[key] = {**kept, event.proxy: report}
 
     def _heartbeat(self, proxy: str, at: float, *, final: bool, version: int | None = None) -> None:
-        current = self.proxies.read().get(proxy)
-        gap = current is None or current.final or at - current.last > HEARTBEAT_GAP
-        since = at if gap or current is None else current.since
+        current = self.proxies.read().get(proxy) or ProxyHeartbeat(at, final=True, since=at)
+        at = max(at, current.last)  # an age may be too high: what is delivered later is not older
+        gap = current.final or at - current.last > HEARTBEAT_GAP
+        since = at if gap else current.since
         proxies = self.proxies.write()
-        previous = current if current is not None else ProxyHeartbeat(at, final, since)
-        seen = (previous.version, previous.version_at) if version is None else (version, at)
+        seen = (current.version, current.version_at) if version is None else (version, at)
         proxies[proxy] = ProxyHeartbeat(at, final, since, *seen)
         for name in [name for name, one in proxies.items() if at - one.last > _PROXY_KEPT_SECONDS]:
             del proxies[name]

@@ -278,6 +278,14 @@ def test_the_last_request_is_dated_by_its_age() -> None:
     assert state.proxies["p"].last == NOW
 
 
+def test_a_heartbeat_whose_age_is_too_high_does_not_make_a_proxy_late() -> None:
+    """The server's clock was set: what is delivered later is not older."""
+    state = apply_events(ObservedState(), [Observation(events.ProxyObserved(proxy="p", version=1), NOW)])
+    state = apply_events(state, [Observation(events.ProxyObserved(proxy="p", version=2), NOW - 8)])
+    heard = state.proxies["p"]
+    assert (heard.last, heard.since, heard.version, heard.version_at) == (NOW, NOW, 2, NOW)
+
+
 def test_a_gap_in_the_heartbeats_of_a_proxy_starts_a_new_period() -> None:
     """What happened during the gap cannot be observed."""
     state = applied(events.ProxyObserved(proxy="p"))
