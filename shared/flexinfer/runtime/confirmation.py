@@ -32,25 +32,25 @@ class Read(msgspec.Struct, frozen=True):
 
 
 class Confirmation:
-    """The Models that replies told of, by how often they were found unconfirmed."""
+    """The Models that replies returned, by how often they were found unconfirmed."""
 
     def __init__(self) -> None:
-        self._told: dict[str, int] = {}
+        self._replied: dict[str, int] = {}
 
-    def told(self, key: str) -> None:
-        """Note that a reply told of a Model."""
-        self._told.setdefault(key, 0)
+    def returned(self, key: str) -> None:
+        """Note that a reply returned a Model."""
+        self._replied.setdefault(key, 0)
 
     def due(self, state: ObservedState) -> list[str]:
         """Return the Models to read now: unconfirmed now, and the time before."""
         for key in sorted(state.suppressed):
-            self.told(key)
-        doubtful = (key for key in self._told if key in state.suppressed or _is_ahead(state, key))
-        self._told = {key: self._told[key] + 1 for key in doubtful}
-        due = [key for key, times in self._told.items() if times > 1][:_READ_AT_ONCE]
+            self.returned(key)
+        doubtful = (key for key in self._replied if key in state.suppressed or _is_ahead(state, key))
+        self._replied = {key: self._replied[key] + 1 for key in doubtful}
+        due = [key for key, times in self._replied.items() if times > 1][:_READ_AT_ONCE]
         for key in due:  # behind the others, and not at the next time
-            self._told.pop(key)
-            self._told[key] = 0
+            self._replied.pop(key)
+            self._replied[key] = 0
         return due
 
 

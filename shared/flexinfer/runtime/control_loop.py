@@ -137,7 +137,7 @@ class ControllerLoop(Generic[A, F, M]):
     def _observe(self, observation: Observation) -> None:
         """Apply an observation; what it touches is dirty."""
         if observation.reply and isinstance(observation.event, events.ModelObserved):
-            self.confirmation.told(observation.event.model.key)
+            self.confirmation.returned(observation.event.model.key)
         before, after = self._state, apply_events(self._state, [observation])
         self._state = after
         touched = self._touch(before, observation.event)

@@ -103,7 +103,7 @@ def test_so_many_are_read_at_a_time_and_each_in_its_turn() -> None:
     for index in range(50):
         model = a_model(f"m{index:02}", version=index + 1)
         state = apply_events(state, [Observation(events.ModelObserved(model=model), NOW, reply=True)])
-        confirmation.told(model.key)
+        confirmation.returned(model.key)
     assert confirmation.due(state) == []
     turns = [confirmation.due(state) for _ in range(3)]
     assert [len(turn) for turn in turns] == [20, 20, 20]
