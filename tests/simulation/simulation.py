@@ -68,8 +68,7 @@ class Simulation:
         self.always_on = 0.0
         """The probability that a Model which is created always runs."""
         self.clock = asyncio.get_running_loop().time
-        self.latency = 0.006
-        self.clock_step = 0.0
+        self.latency, self.clock_step = 0.006, 0.0
         self.fenced, self.same_identity = True, True
         self._uids, self._identities = itertools.count(1), itertools.count(1)
         self.store = RestorableStore(
@@ -79,6 +78,8 @@ class Simulation:
         self.leases = LeaseTable(self.clock)
         self.nats = NatsServer(self.chance, self.clock, EPOCH.timestamp())
         self.machines = Machines(self.store, self.nats, self.chance, self.clock)
+        self.machines.growth = random.Random(f"{seed} growth")
+        self.memory = random.Random(f"{seed} memory")
         self.observed: dict[str, Callable[[], ObservedState]] = {}
         self.checker = Checker(self, DEADLINES)
         self.store.observe(self.checker.written)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from flexinfer.api.conditions import MESSAGE_LIMIT
-from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
+from flexinfer.api.labels import GPU_RESOURCES, OUT_OF_SERVICE_TAINT
 from flexinfer.api.model import Placement
 from flexinfer.placer.unschedulable import Unschedulable, counted, nearest
 
@@ -37,6 +37,16 @@ def memory_unknown(node: str, vendor: str, why: str) -> str:
         f"its free GPU memory is not checked: the agent of {node} reports no {vendor} device ({why}); see flexinfer gpus --here "
         "on that node"
     )
+
+
+def offered_twice(placement: Placement, twice: Sequence[str]) -> list[str]:
+    """Return the warning about devices that both a DRA driver and a device plugin give to Pods; none if there are no such."""
+    if not twice:
+        return []
+    resource = GPU_RESOURCES[placement.vendor]
+    both = f"by the DRA driver {placement.driver} and by a device plugin ({resource})"
+    remedy = "they count apart, so two Pods may get it; disable one of them there"
+    return [f"{', '.join(twice)} on node {placement.node} is offered {both}: {remedy}"]
 
 
 def experimental(backend: str, architecture: str, reason: str) -> str:

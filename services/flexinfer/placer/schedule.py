@@ -9,13 +9,12 @@ from collections.abc import Iterator, Sequence
 from flexinfer.api import conditions
 from flexinfer.api.model import Model, Placement, placed_devices
 from flexinfer.placer import messages
+from flexinfer.placer.binding import offers_on
 from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.freelist import least_slack
-from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Unschedulable
 
-BINDING = "DevicePlugin"
 _Order = tuple[int, float, float, float, int, str]
 """The place among the nodes with the data, then what `fit.Candidate.order` has."""
 
@@ -35,7 +34,7 @@ def best_placement(model: Model, placements: PlacementState) -> Placement | str:
             continue
         order = (bound[0], *result.order)
         best = (order, result) if best is None or order < best[0] else best
-    return messages.no_node_fits(reasons, scope) if best is None else _placement(model, best[1], requirements)
+    return messages.no_node_fits(reasons, scope) if best is None else _placement(model, best[1], placements)
 
 
 def _in_order(model: Model, nodes: Sequence[str], placements: PlacementState) -> Iterator[tuple[_Order, str]]:
@@ -68,18 +67,21 @@ def _bounds(
         yield from ((slack, 0, name) for slack, name in ordered if name not in observed.busy)
 
 
-def _placement(model: Model, best: Candidate, requirements: Requirements) -> Placement:
-    return Placement(
+def _placement(model: Model, best: Candidate, placements: PlacementState) -> Placement:
+    requirements = placements.requirements(model)
+    placement = Placement(
         node=best.node,
         devices=placed_devices(best.devices, requirements.device_mb),
         vendor=best.vendor,
         architecture=best.architecture,
-        binding=BINDING if requirements.devices else "",
         score=best.score,
         footprint_mb=requirements.footprint,
         footprint_source=requirements.footprint_source,
         checked_for=checked_for(model),
         reason=best.reason,
+    )
+    return (
+        offers_on(placements, best.node)[best.vendor].bound(placement) if requirements.devices else placement
     )
 
 

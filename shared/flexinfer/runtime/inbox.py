@@ -59,7 +59,7 @@ class Inbox(Generic[F]):
         batch: list[Item[F]] = []
         if wait == 0:
             await asyncio.sleep(0)
-        else:
+        elif self._queue.empty():
             try:
                 async with asyncio.timeout(wait):
                     batch.append(await self._queue.get())

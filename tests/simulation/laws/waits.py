@@ -14,6 +14,7 @@ from tests.simulation.laws.base import Law, Object
 from tests.simulation.laws.facts import condition, is_kept_waiting
 
 _FOR_DEVICES = (Reason.QUEUED, Reason.FIRST_START_QUEUED)
+_WAITS_FOR_DEVICES = (Reason.QUEUED, Reason.PREEMPTED, Reason.BLOCKED)
 _SLACK = 6.0
 """For the control loop, a change of the leader, and the resync after a loss; in seconds."""
 
@@ -71,7 +72,11 @@ def _waits(model: Object) -> Iterator[tuple[str, str]]:
         if said["type"] == conditions.CACHED and "deletionTimestamp" in model["metadata"]:
             continue
         loads = said["type"] == conditions.READY and said["reason"] in reasons.LOADING
-        yield said["type"], Reason.STOPPING if loads and _must_stop(model) else said["reason"]
+        first = (said["type"], said["reason"]) == (conditions.WANTED, Reason.FIRST_START)
+        if first and condition(model, conditions.GRANTED).get("reason") in _WAITS_FOR_DEVICES:
+            yield conditions.WANTED, Reason.FIRST_START_QUEUED
+        else:
+            yield said["type"], Reason.STOPPING if loads and _must_stop(model) else said["reason"]
 
 
 def _must_stop(model: Object) -> bool:
