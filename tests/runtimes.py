@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime.runtime import Delivery, Runtime, Subscriptions
+from flexinfer.runtime.runtime import CaughtUp, Delivery, Runtime, Subscriptions
 from flexinfer.runtime.settings import Settings
 
 EPOCH = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -22,6 +22,10 @@ class ListBus:
     async def publish(self, event: AnyEvent) -> None:
         """Record the event."""
         self.published.append(event)
+
+    def catch_up(self) -> None:
+        """Deliver a CaughtUp of now: nothing else waits."""
+        self.queue.put_nowait(CaughtUp(asyncio.get_running_loop().time()))
 
     async def deliveries(self, subscriptions: Subscriptions) -> AsyncIterator[Delivery]:
         """Yield the deliveries that a test put into `queue`."""

@@ -44,22 +44,29 @@ class StoreCluster:
         return Listing(tuple(_typed(kind, item) for item in listing.items), listing.resource_version)
 
     async def watch(self, kind: Kind[T], version: str) -> AsyncIterator[Change[T]]:
-        """Yield the changes since a resourceVersion, without end."""
+        """Yield the changes since a resourceVersion, without end unless the store ends the watch."""
         await self._pause()
-        queue: asyncio.Queue[Change[T]] = asyncio.Queue()
+        queue: asyncio.Queue[Change[T] | None] = asyncio.Queue()
+        end = self._subscribe(kind, version, queue)
+        try:
+            while (change := await queue.get()) is not None:
+                yield change
+        finally:
+            end()
+
+    def _subscribe(
+        self, kind: Kind[T], version: str, queue: "asyncio.Queue[Change[T] | None]"
+    ) -> Callable[[], None]:
+        """Put the changes since a version into the queue, None when the watch ends; returns what unsubscribes."""
 
         def take(event: Any) -> None:
             obj = _typed(kind, event.obj)
             queue.put_nowait(Change(event.type, obj, event.obj["metadata"]["resourceVersion"]))
 
-        end = self._do(
+        end: Callable[[], None] = self._do(
             lambda: self._store.subscribe(self._resource(kind), None, Query(), take, since=version)
         )
-        try:
-            while True:
-                yield await queue.get()
-        finally:
-            end()
+        return end
 
     async def create(self, kind: Kind[T], namespace: str, body: Any) -> T:
         """Create an object."""
@@ -100,11 +107,20 @@ class StoreCluster:
         return await self._patched(kind, namespace, name, Patch("merge", body), Options())
 
     async def delete(
-        self, kind: Kind[Any], namespace: str, name: str, *, uid: str = "", grace: int | None = None
+        self,
+        kind: Kind[Any],
+        namespace: str,
+        name: str,
+        *,
+        uid: str = "",
+        version: str = "",
+        grace: int | None = None,
     ) -> None:
         """Delete an object; succeeds if it does not exist."""
         await self._pause()
-        options = DeleteOptions(uid=uid or None, grace_seconds=grace, propagation="Background")
+        options = DeleteOptions(
+            uid=uid or None, resource_version=version or None, grace_seconds=grace, propagation="Background"
+        )
         try:
             self._do(lambda: self._store.delete(self._resource(kind), namespace or None, name, options))
         except NotFoundError:

@@ -1,7 +1,8 @@
 """The checker: hands what happens to every law, and keeps what several of them ask for."""
 
+import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localkube.apiserver.watch_cache import Change
@@ -81,6 +82,18 @@ class Checker:
         elif change.old is not None:
             self.models.pop(change.old["metadata"]["uid"], None)
 
+    def restored(self, changes: Sequence[Change]) -> None:
+        """Take each object that a restored backup has in another state, or no longer; none of it is judged."""
+        for law in self.laws:
+            law.restored()
+        judged = tuple(self.problems)
+        for change in changes:
+            if change.old is not None and _uid(change.old) != _uid(change.new):
+                self.written(dataclasses.replace(change, new=None))
+            if change.new is not None:
+                self.written(dataclasses.replace(change, old=None))
+        self.problems[:] = judged
+
     def begins(self, call: Call) -> None:
         """Note that a component begins a write."""
         for law in self.laws:
@@ -115,3 +128,7 @@ class Checker:
         """Judge how the history ended."""
         for law in self.laws:
             law.ends_history()
+
+
+def _uid(obj: Object | None) -> str:
+    return obj["metadata"]["uid"] if obj is not None else ""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tests.simulation.member import Member
 
 T = TypeVar("T")
+_GATHERED_SECONDS = 1.0
 TIMEOUT_SECONDS = 10.0
 """How long a client waits for an answer."""
 
@@ -45,6 +46,7 @@ class ApiFaults(msgspec.Struct):
     watch_silent: float = 0.0
     watch_loses: float = 0.0
     watch_lags: float = 0.0
+    watch_coalesces: float = 0.0
     away_until: float = 0.0
     broken_kinds: frozenset[str] = frozenset()
     """Kinds that the API server refuses to create, as quota or Pod security does."""
@@ -65,6 +67,54 @@ def refusal(chance: random.Random) -> ApiError:
 def _is_election(kind: Kind[Any], namespace: str) -> bool:
     """Tell whether a call is about the Lease of a leader."""
     return kind is LEASES and namespace == SYSTEM_NAMESPACE
+
+
+async def coalesced(
+    changes: AsyncIterator[Change[T]], faults: ApiFaults, chance: random.Random
+) -> AsyncIterator[Change[T]]:
+    """Yield changes; at times those of a while are gathered, and several of one object are one, the last."""
+    following: asyncio.Task[Change[T]] | None = None
+    try:
+        while True:
+            gathered = [await (following or _next(changes))]
+            following = _next(changes)
+            if chance.random() < faults.watch_coalesces:
+                await asyncio.sleep(chance.random() * _GATHERED_SECONDS)
+            while following.done() and following.exception() is None:
+                gathered.append(following.result())
+                following = _next(changes)
+                await asyncio.sleep(0)
+            for change in _last_of_each(gathered):
+                yield change
+    except StopAsyncIteration:
+        return
+    finally:
+        if following is not None:
+            following.cancel()
+
+
+def _next(changes: AsyncIterator[Change[T]]) -> "asyncio.Task[Change[T]]":
+    return asyncio.ensure_future(_awaited(anext(changes)))
+
+
+async def _awaited(change: Awaitable[Change[T]]) -> Change[T]:
+    return await change
+
+
+def _last_of_each(changes: Sequence[Change[T]]) -> list[Change[T]]:
+    """Return the last change of each object, in the place of the last; one that came since is still ADDED."""
+    kept: dict[str, Change[T]] = {}
+    for change in changes:
+        uid = _uid(change)
+        former = kept.pop(uid, None)
+        came = former is not None and former.type == "ADDED" and change.type == "MODIFIED"
+        kept[uid] = msgspec.structs.replace(change, type="ADDED") if came else change
+    return list(kept.values())
+
+
+def _uid(change: Change[Any]) -> str:
+    """Return whose change it is; a bookmark is its own."""
+    return change.object.metadata.uid if change.object is not None else f"bookmark {change.version}"
 
 
 class FaultyCluster:
@@ -146,7 +196,10 @@ class FaultyCluster:
         faults, chance = self._simulation.api, self._simulation.chance
         if self._simulation.clock() < faults.away_until:
             raise refusal(chance)
-        async for change in self._inner.watch(kind, version):
+        changes = self._inner.watch(kind, version)
+        if faults.watch_coalesces:
+            changes = coalesced(changes, faults, self._simulation.apart)
+        async for change in changes:
             await self._member.resumed()
             drawn = chance.random()
             if drawn < faults.watch_ends or self._simulation.clock() < faults.away_until:
@@ -225,7 +278,14 @@ class FaultyCluster:
         )
 
     async def delete(
-        self, kind: Kind[Any], namespace: str, name: str, *, uid: str = "", grace: int | None = None
+        self,
+        kind: Kind[Any],
+        namespace: str,
+        name: str,
+        *,
+        uid: str = "",
+        version: str = "",
+        grace: int | None = None,
     ) -> None:
         """DELETE."""
         await self._write(
@@ -233,5 +293,5 @@ class FaultyCluster:
             kind,
             (namespace, name),
             {"uid": uid},
-            lambda: self._inner.delete(kind, namespace, name, uid=uid, grace=grace),
+            lambda: self._inner.delete(kind, namespace, name, uid=uid, version=version, grace=grace),
         )

@@ -20,7 +20,11 @@ DEADLINES: Mapping[tuple[str, str], float] = {
     (conditions.GRANTED, Reason.RELEASED): _STOPS,
     (conditions.GRANTED, Reason.LEAVING_GROUP): _STOPS,
     (conditions.GRANTED, Reason.QUEUED): 3 * (_LOADS + _STOPS),
-    (conditions.WANTED, Reason.FIRST_START): 2 * _LOADS,
+    (conditions.WANTED, Reason.FIRST_START): 2 * _LOADS + _STOPS,
     (conditions.WANTED, Reason.FIRST_START_QUEUED): 3 * (_LOADS + _STOPS),
 }
-"""Condition type and reason -> seconds. A queued Model also waits for all before it."""
+"""Condition type and reason -> seconds. A queued Model also waits for all before it.
+
+An initial start may begin again after a stop: that of the Pod which was made just before the Model was placed elsewhere,
+and whose engine may ignore SIGTERM.
+"""

@@ -10,8 +10,9 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.proxy.gateway import Gateway
 from tests.simulation.controllers import AnyController
-from tests.simulation.faults.table import CLIMATES, FAULTS
+from tests.simulation.faults.table import APART, CLIMATES, FAULTS
 from tests.simulation.laws.convergence import Convergence
+from tests.simulation.laws.facts import is_kept_waiting
 from tests.simulation.laws.requests import SERVED
 from tests.simulation.laws.streams import Streams
 from tests.simulation.proxy import GatewayFactory
@@ -51,6 +52,9 @@ async def play(
     for climate in CLIMATES:
         if simulation.chance.random() < climate.share:
             climate.act(simulation, simulation.chance)
+    for climate in APART:
+        if simulation.apart.random() < climate.share:
+            climate.act(simulation, simulation.apart)
     simulation.start()
     history = History(simulation)
     await history.inject_faults()
@@ -128,6 +132,7 @@ class History:
                 model.deleting
                 or not model.is_true(conditions.ACCEPTED)
                 or key in simulation.machines.behaviour.never_ready
+                or is_kept_waiting(simulation.checker.models[model.uid], simulation.checker.models.values())
             ):
                 continue
             outcomes, until = Counter[str](), simulation.clock() + DEMAND_SECONDS

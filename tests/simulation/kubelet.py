@@ -57,6 +57,22 @@ class Kubelet:
         for pod in pods.values():
             self.on_pod("MODIFIED", pod)
 
+    def follow_backup(self) -> None:
+        """Follow an API server that was restored: end what it does not know, and run what it says that runs."""
+        pods = {pod["metadata"]["uid"]: pod for pod in self._store.list(self._pods, None, Query()).items}
+        for engine in self.machines.engines.values():
+            if engine.node == self.node and not engine.ended and engine.pod not in pods:
+                engine.ended = engine.freed = True
+                engine.healthy = False
+                engine.gone.set()
+        for pod in pods.values():
+            if pod["spec"].get("nodeName") != self.node:
+                continue
+            known = self.machines.engines.get(pod["metadata"]["uid"])
+            if known is not None and known.ended and pod["status"].get("phase") != "Failed":
+                del self.machines.engines[known.pod]
+            self.on_pod("MODIFIED", pod)
+
     def _engine(self, pod: Object) -> Engine:
         meta, machines = pod["metadata"], self.machines
         labels = meta["labels"]

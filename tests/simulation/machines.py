@@ -33,6 +33,7 @@ class Machines:
         self.behaviour = Behaviour()
         self.engines: dict[str, Engine] = {}  # Pod uid -> engine
         self.started: Callable[[Engine], None] = lambda _engine: None
+        self.lost: set[str] = set()
         self.failing_jobs = 0.0
         self.silent_jobs_until = 0.0
         self.pods, self._jobs = self.named("", "v1", "pods"), self.named("batch", "v1", "jobs")
@@ -112,6 +113,10 @@ class Machines:
                 engine.ended = engine.freed = True
                 engine.healthy = False
                 engine.gone.set()
+        self.lost.add(node)
+        self._delete_node(node)
+
+    def _delete_node(self, node: str) -> None:
         try:
             self.store.delete(self._nodes, None, node, DeleteOptions())
         except ApiError:
@@ -130,12 +135,32 @@ class Machines:
 
     def restore(self, node: str) -> None:
         """Bring a node back, registered and heard again."""
+        self.lost.discard(node)
         self.register(node)
         self.set_ready(node, "True")
         self.agents[node].lies.silent_until = 0.0
         if self.kubelets[node].silent:
             self.kubelets[node].speak()
         self.sample(node)
+
+    def follow_backup(self) -> None:
+        """Follow an API server that was restored: nodes, Pods and Jobs of the backup are as they are now, or run again."""
+        for node, kubelet in self.kubelets.items():
+            if not kubelet.silent:
+                self.register(node)
+                self.set_ready(node, "True")
+                kubelet.follow_backup()
+                self.sample(node)
+            elif node in self.lost:
+                self._delete_node(node)
+            else:
+                self.set_ready(node, "Unknown")
+        for pod in self.store.list(self.pods, None, Query()).items:
+            if not pod["spec"].get("nodeName"):
+                self._follow_unbound(pod)
+        for job in self.store.list(self._jobs, None, Query()).items:
+            if not job.get("status", {}).get("conditions"):
+                self.run(self._complete(job))
 
     def _pods_on(self, node: str) -> Iterator[Object]:
         for pod in self.store.list(self.pods, None, Query()).items:
@@ -154,9 +179,11 @@ class Machines:
         if node:
             if node in self.kubelets:
                 self.kubelets[node].on_pod(event.type, pod)
-        elif event.type == "DELETED":
-            return
-        elif pod["metadata"].get("deletionTimestamp"):
+        elif event.type != "DELETED":
+            self._follow_unbound(pod)
+
+    def _follow_unbound(self, pod: Object) -> None:
+        if pod["metadata"].get("deletionTimestamp"):
             self.run(self._remove_unbound(pod))
         elif not pod["spec"].get("schedulingGates"):
             self.run(self._bind(pod))

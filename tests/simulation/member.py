@@ -10,9 +10,9 @@ from flexinfer.api.services import SERVICES
 from flexinfer.runtime.leader_election import LeaderElector
 from flexinfer.runtime.nats.state_reader import NatsBus
 from flexinfer.runtime.runtime import Runtime
+from tests.simulation.backup import RestorableCluster
 from tests.simulation.cluster import FaultyCluster
 from tests.simulation.jetstream.client import SimulatedClient
-from tests.store_cluster import StoreCluster
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
@@ -94,7 +94,7 @@ class Member:
             return
         fenced = msgspec.structs.replace(
             plain,
-            cluster=FaultyCluster(StoreCluster(self.simulation.store), self, fenced=True),
+            cluster=FaultyCluster(RestorableCluster(self.simulation.store), self, fenced=True),
             is_leader=self.is_leader,
             is_standby=elector.is_standby,
             became_leader=elector.became_leader,
@@ -108,7 +108,7 @@ class Member:
         return Runtime(
             name=self.name,
             settings=simulation.settings,
-            cluster=FaultyCluster(StoreCluster(simulation.store), self, fenced=False),
+            cluster=FaultyCluster(RestorableCluster(simulation.store), self, fenced=False),
             bus=NatsBus(self.client.connection),
             connection=self.client.connection,
             clock=simulation.clock,

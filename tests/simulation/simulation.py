@@ -27,9 +27,9 @@ from flexinfer.watcher.__main__ import mirror
 from localkube.apiserver.errors import ApiError as StoreError
 from localkube.apiserver.requests import Options, Patch
 from localkube.apiserver.resources import Resource
-from localkube.apiserver.store import Store
 from localkube.controllers.garbage_collector import GarbageCollector
 from tests.simulation.agent import Lies
+from tests.simulation.backup import Backup, RestorableStore
 from tests.simulation.checker import Checker
 from tests.simulation.cluster import ApiFaults
 from tests.simulation.controllers import AnyController, controllers, observed
@@ -63,12 +63,15 @@ class Simulation:
     ) -> None:
         self.settings = settings
         self.chance, self.sampling = random.Random(seed), random.Random(seed)
+        self.apart = random.Random(f"apart {seed}")
+        """Draws what was added last: a history without it stays as it was."""
+        self.always_on = 0.0
+        """The probability that a Model which is created always runs."""
         self.clock = asyncio.get_running_loop().time
-        self.latency = 0.006
-        self.clock_step = 0.0
+        self.latency, self.clock_step = 0.006, 0.0
         self.fenced, self.same_identity = True, True
         self._uids, self._identities = itertools.count(1), itertools.count(1)
-        self.store = Store(
+        self.store = RestorableStore(
             registry(), now=self.utc_now, new_uid=lambda: f"{next(self._uids):08d}-0000-4000-8000-0"
         )
         self.api = ApiFaults()
@@ -90,6 +93,7 @@ class Simulation:
         self.members: dict[str, Member] = {}
         self.replicas: list[Member] = []
         self.log: list[str] = []
+        self._garbage: GarbageCollector | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def _judge_machines(self) -> None:
@@ -123,6 +127,14 @@ class Simulation:
         """Refuse to create an object as quota or Pod security does. Raises ForbiddenError."""
         if kind.name in self.api.broken_kinds:
             raise ForbiddenError(f"{kind.plural} is forbidden in {namespace}: exceeded quota", 403)
+
+    def restore(self, backup: Backup) -> None:
+        """Restore the API server from a backup; the machines follow it at once, and the garbage collector begins anew."""
+        if self._garbage is not None:
+            self._garbage.close()
+        self.checker.restored(self.store.restore(backup))
+        self._garbage = GarbageCollector(self.store)
+        self.machines.follow_backup()
 
     # --- processes
 
@@ -167,13 +179,13 @@ class Simulation:
 
     async def _collect(self) -> None:
         """Collect garbage shortly after every change, as the controller of Kubernetes does."""
-        garbage, changed = GarbageCollector(self.store), asyncio.Event()
+        self._garbage, changed = GarbageCollector(self.store), asyncio.Event()
         self.store.observe(lambda _change: changed.set())
         while True:
             await changed.wait()
             await asyncio.sleep(self.chance.random() * GARBAGE_SECONDS)
             changed.clear()
-            garbage.step()
+            self._garbage.step()
 
     def launch(self, name: str) -> Member:
         """Start a new replica of a component, which takes the place of the former one."""

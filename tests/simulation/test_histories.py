@@ -10,7 +10,7 @@ import pytest
 from tests.simulation.__main__ import report
 from tests.simulation.history import play
 from tests.simulation.loop import run
-from tests.simulation.seeds import chunks, played, requested_seeds
+from tests.simulation.seeds import chunks, requested_seeds
 
 
 def _name(seeds: range) -> str:
@@ -22,7 +22,7 @@ def test_every_history_keeps_the_invariants_and_settles(
     seeds: range, record_property: Callable[[str, object], None]
 ) -> None:
     """At most one holder for each group, no lost request, and the expected phases after the faults end."""
-    outcomes = [run(play(seed)) for seed in played(seeds)]
+    outcomes = [run(play(seed)) for seed in seeds]
     bad = [outcome for outcome in outcomes if outcome.problems]
     assert not bad, "\n\n".join(["", *map(report, bad)])
     record_property("seeds", [seeds[0], seeds[-1]])

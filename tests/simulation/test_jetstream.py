@@ -9,7 +9,8 @@ from flexinfer.api.services import STATE_KINDS
 from flexinfer.events import events, subjects
 from flexinfer.runtime.nats.state_reader import NatsBus
 from flexinfer.runtime.nats.state_writer import StateStream
-from flexinfer.runtime.runtime import Delivery, Disconnected, Replaying, Snapshot, Subscriptions
+from flexinfer.runtime.runtime import CaughtUp, Delivery, Disconnected, Replaying, Snapshot, Subscriptions
+from flexinfer.state.observed import Observation
 from tests.builders import a_model
 from tests.simulation.jetstream.client import SimulatedClient
 from tests.simulation.jetstream.server import NatsServer
@@ -73,6 +74,28 @@ def test_a_reader_hears_of_an_outage_and_replays_after_it() -> None:
             return kinds
 
     assert run(main()) == [Snapshot, Disconnected, Snapshot]
+
+
+def test_a_reader_that_was_paused_catches_up_with_what_was_sent_meanwhile() -> None:
+    """Everything that waited for it comes before the CaughtUp, which tells when it was asked for."""
+
+    async def main() -> list[type]:
+        server, _, stream = _server()
+        await stream.open()
+        await _publish(stream)
+        paused_until = [0.0]
+        reader = SimulatedClient(server, "reaper", lambda: paused_until[0])
+        bus = NatsBus(reader.connection)
+        deliveries = bus.deliveries(Subscriptions())
+        kinds = [type(await anext(deliveries))]
+        paused_until[0] = asyncio.get_running_loop().time() + 3
+        for name in ("d", "e"):
+            await stream.publish(events.ModelObserved(model=a_model(name)))
+        bus.catch_up()
+        kinds += [type(await anext(deliveries)) for _ in range(3)]
+        return kinds
+
+    assert run(main()) == [Snapshot, Observation, Observation, CaughtUp]
 
 
 def test_a_reader_says_that_it_reads_again_after_a_message_was_lost() -> None:

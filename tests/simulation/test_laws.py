@@ -169,6 +169,28 @@ def test_a_load_that_must_stop_has_the_time_of_a_stop(seconds: float, reports: i
     assert not any("Ready/Loading" in problem for problem in problems)
 
 
+@pytest.mark.parametrize(("deleting", "reports"), [(False, 1), (True, 0)])
+def test_a_model_that_is_being_deleted_waits_for_its_stop_alone(deleting: bool, reports: int) -> None:  # noqa: FBT001
+    """No check of its weights is made any more: what its Cached said stays."""
+    checks = model(("Cached", "False", "Checking"))
+    if deleting:
+        checks["metadata"]["deletionTimestamp"] = "2026-11-24T12:00:00Z"
+    problems = judged(writes("models", None, checks), _passes(20), _looks)
+    assert len([problem for problem in problems if "Cached/Checking" in problem]) == reports
+
+
+@pytest.mark.parametrize(("always", "reports"), [(False, 1), (True, 0)])
+def test_behind_a_model_that_always_runs_another_waits_without_end(always: bool, reports: int) -> None:  # noqa: FBT001
+    """It leaves the devices to nobody; the message of the one that waits names it."""
+    waits, holds = model(("Granted", "False", "Queued")), model(READY)
+    for one in (waits, holds):
+        one["spec"]["gpu"] = {"shared": "g"}
+    holds["metadata"] |= {"uid": "another", "name": "n"}
+    holds["spec"]["serverless"]["enabled"] = not always
+    problems = judged(writes("models", None, holds), writes("models", None, waits), _passes(500), _looks)
+    assert len([problem for problem in problems if "Granted/Queued" in problem]) == reports
+
+
 @pytest.mark.parametrize("case", PLANTED)
 def test_a_planted_violation_is_reported(case: str) -> None:
     """The law that it breaks says so."""

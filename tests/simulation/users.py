@@ -12,8 +12,8 @@ NAMES = ("a", "b", "c")
 GROUPS = ("g", "h")
 IDLE = "6s"
 BACKENDS = ("llamacpp",)
-ACTIONS = ("request", "create", "delete", "recreate", "group", "touch", "always")
-WEIGHTS = (12.0, 2.0, 1.5, 0.5, 1.0, 1.0, 0.0)
+ACTIONS = ("request", "create", "delete", "recreate", "group", "touch")
+WEIGHTS = (12.0, 2.0, 1.5, 0.5, 1.0, 1.0)
 
 
 class Users:
@@ -38,10 +38,8 @@ class Users:
                 self.create(name)
             case "group":
                 self._change(name, {"gpu": chance.choice([None, *map(self._gpu, GROUPS)])})
-            case "touch":
-                self._change(name, {"serverless": {"idleTimeout": chance.choice([IDLE, "5s"])}})
             case _:
-                self._change(name, {"serverless": {"enabled": chance.choice([True, False])}})
+                self._change(name, {"serverless": {"idleTimeout": chance.choice([IDLE, "5s"])}})
 
     def request(self, name: str, seconds: float | None = None) -> None:
         """Send a request, which the client may give up."""
@@ -65,13 +63,16 @@ class Users:
                 "coldStartTimeout": chance.choice(["5s", "60s"]),
             },
         }
+        if self._simulation.apart.random() < self._simulation.always_on:
+            spec["serverless"]["enabled"] = False
         gpu = chance.choice([None, self._gpu("g"), self._gpu("g")])
         if gpu is not None:
             spec["gpu"] = gpu
         body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
         with contextlib.suppress(ApiError):
             self._simulation.store.create(self._kind, "default", body, Options(manager="kubectl"))
-            self._simulation.record(f"create {name} {'in ' + gpu['shared'] if gpu else 'alone'}")
+            runs = "" if spec["serverless"].get("enabled", True) else ", always on"
+            self._simulation.record(f"create {name} {'in ' + gpu['shared'] if gpu else 'alone'}{runs}")
 
     def _delete(self, name: str) -> None:
         with contextlib.suppress(ApiError):

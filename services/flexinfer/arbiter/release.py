@@ -116,9 +116,11 @@ def _in_use(held: HeldDevice, device: Device, staying: Collection[str]) -> str:
     Other Models count for what their processes are seen to hold, not for their entries: one that still loads would hide this one.
     """
     foreign = {(process.pid, process.name) for process in held.other_processes}
-    if not is_listed(device):
-        before = held.used_before_mb or 0
-        return f"{held.uuid} (processes unknown)" if device.used_mb - before > MEMORY_SLACK_MB else ""
+    listed, beyond = is_listed(device), device.used_mb - (held.used_before_mb or 0)
+    if beyond <= MEMORY_SLACK_MB and not (listed and _listed_before(held)):
+        return ""
+    if not listed:
+        return f"{held.uuid} (processes unknown)"
     rest = [
         p
         for p in device.processes
@@ -128,6 +130,11 @@ def _in_use(held: HeldDevice, device: Device, staying: Collection[str]) -> str:
         return ""
     names = ", ".join(f"{process.pid} {process.name}".strip() for process in rest[:_PROCESSES_NAMED])
     return f"{held.uuid} ({f'processes {names}' if names else 'no process is seen to use it'})"
+
+
+def _listed_before(held: HeldDevice) -> bool:
+    """Tell whether the processes were known at the grant: else what was in use then is the measure, also where they are listed now."""
+    return bool(held.other_processes) or (held.used_before_mb or 0) <= MEMORY_SLACK_MB
 
 
 def _is_foreign(process: DeviceProcess) -> bool:

@@ -7,7 +7,7 @@ import msgspec
 from flexinfer.api import conditions, kube
 from flexinfer.api.conditions import Condition
 from flexinfer.api.group_reasons import GroupReason
-from flexinfer.api.labels import MODEL_LABEL
+from flexinfer.api.labels import DEVICES_ANNOTATION, MODEL_LABEL
 from flexinfer.api.model import Model, Placement
 from flexinfer.api.sharedgroup import (
     BLOCKED,
@@ -123,7 +123,7 @@ def initialized(
     above the highest that was seen, and above the object's own resourceVersion: numbers of a former life of the group stay unused.
     """
     by_name = {model.metadata.name: model for model in models}
-    ours = [pod for pod in pods if pod.metadata.labels.get(MODEL_LABEL) in by_name]
+    ours = [pod for pod in pods if pod.metadata.labels.get(MODEL_LABEL) in by_name and _may_use_devices(pod)]
     turns = [pod_facts(pod).turn for pod in ours]
     highest = max([highest_turn, group.metadata.version, group.status.turn, *turns])
     holders = []
@@ -143,6 +143,17 @@ def initialized(
         group, INITIALIZED, GroupReason.INITIALIZED, f"{len(holders)} Pods of the group's Models found"
     )
     return _with_conditions(_counted(group, status, tuple(holders)), [accepted, done, free], stamp)
+
+
+def _may_use_devices(pod: kube.Pod) -> bool:
+    """Tell whether a Pod may use a device: not one of no turn that asks for none, whose Model joined the group while it ran on CPUs.
+
+    As a holder it would wait for memory that others use, and that it never had.
+    """
+    if pod_facts(pod).turn or DEVICES_ANNOTATION in pod.metadata.annotations:
+        return True
+    needs = [container.resources for container in pod.spec.containers]
+    return any("/" in name for one in needs for name in (*one.requests, *one.limits))
 
 
 def _adopted(pod: kube.Pod, models: Mapping[str, Model], next_turn: int, stamp: str) -> Holder:

@@ -9,6 +9,7 @@ from flexinfer.launcher.audit import ServiceAudit
 from flexinfer.launcher.decide import decide
 from flexinfer.launcher.effects import Effect
 from flexinfer.launcher.engine_client import Ask, http_client
+from flexinfer.launcher.fence import Fences
 from flexinfer.launcher.keys import touched, touched_by
 from flexinfer.launcher.memory import Fact, Memory, forget, remember
 from flexinfer.launcher.perform import perform
@@ -37,7 +38,7 @@ def controller(
     return Controller(
         name="launcher",
         decide=functools.partial(decide, settings=launch_settings),
-        perform=functools.partial(perform, settings=launch_settings, gone=gone),
+        perform=functools.partial(perform, settings=launch_settings, gone=gone, fences=Fences()),
         subscriptions=subscriptions_of(SERVICES["launcher"]),
         memory=Memory(),
         touched=lambda before, after, event: prober.touch(touched(before, after, event)),

@@ -1,5 +1,6 @@
 """The steps before a stop: when a Pod must be replaced, and when in-flight requests have completed. Pure; the stop itself is `stop`."""
 
+import math
 from collections.abc import Iterator
 
 from flexinfer import backends
@@ -11,7 +12,7 @@ from flexinfer.launcher import status
 from flexinfer.launcher.effects import Action, Purpose, Stop
 from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.launcher.view import ModelContext, ModelView
-from flexinfer.state.actions import RequeueAt
+from flexinfer.state.actions import CatchUp, RequeueAt
 from flexinfer.state.observed import HEARTBEAT_GAP, Activity, ProxyHeartbeat
 
 PROXY_QUIET_SECONDS = 1.0
@@ -47,16 +48,19 @@ def at_rest(context: ModelContext) -> bool:
 def stop(context: ModelContext, cause: str, purpose: Purpose) -> Iterator[Action]:
     """Yield the next step of a stop: publish that the engine drains, wait for in-flight requests, delete.
 
-    Nothing drains on a node that is gone, nor before the engine was Ready.
+    Nothing drains on a node that is gone, nor an engine that has not been Ready.
     """
     view = context.view
     if context.pods and not view.node_gone:
-        if view.ready.true:
+        if _may_serve(context):
             yield from status.say_not_ready(context, Reason.DRAINING, _draining(context, cause))
             return
         until = _drained_by(context) if view.ready.draining else None
         if until is not None:
             yield RequeueAt(until)
+            return
+        if view.ready.draining and _silence_unread(context):
+            yield CatchUp()
             return
     yield Stop(
         model=view.model,
@@ -68,10 +72,26 @@ def stop(context: ModelContext, cause: str, purpose: Purpose) -> Iterator[Action
     )
 
 
+def _may_serve(context: ModelContext) -> bool:
+    """Tell whether an engine may have requests although no drain was published.
+
+    Routed to it are none unless it is Ready, but those that it had go on while it is not heard (Unknown: a silent node)
+    and while it answers no health check (Restarting): there, what a proxy reports tells.
+    """
+    ready = context.view.ready
+    if ready.reason == Reason.RESTARTING and _running(context):
+        return _in_flight(context) > 0
+    return ready.true or ready.unknown
+
+
+def _in_flight(context: ModelContext) -> int:
+    """Return the number of requests in flight that the proxies reported last."""
+    return sum(activity.in_flight for activity in context.state.activity_of(context.view.model).values())
+
+
 def _draining(context: ModelContext, cause: str) -> str:
     """Return the message of a drain as it begins; the number of requests is that of its beginning."""
-    traffic = context.state.activity_of(context.view.model)
-    requests = sum(activity.in_flight for activity in traffic.values())
+    requests = _in_flight(context)
     seconds = f"{context.settings.drain_seconds:g}s"
     noun = "request was" if requests == 1 else "requests were"
     return (
@@ -116,6 +136,17 @@ def _proxies_done(context: ModelContext, deadline: float) -> Iterator[float]:
     for name in live - busy:
         done_at = _done_at(context, traffic.get(name), heard[name])
         yield done_at if done_at is not None else heard[name].last + HEARTBEAT_GAP
+
+
+def _silence_unread(context: ModelContext) -> bool:
+    """Tell whether a proxy counts as silent although what it sent may not have been read yet, as after a pause of this process."""
+    state = context.state
+    given_up = [
+        proxy.last + HEARTBEAT_GAP
+        for proxy in state.proxies.values()
+        if not proxy.final and proxy.last + HEARTBEAT_GAP <= context.now
+    ]
+    return state.connected_since is not None and state.caught_up_at < max(given_up, default=-math.inf)
 
 
 def _done_at(context: ModelContext, activity: Activity | None, heartbeat: ProxyHeartbeat) -> float | None:

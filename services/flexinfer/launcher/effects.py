@@ -12,7 +12,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher.manifests import Json
-from flexinfer.state.actions import RequeueAt, WriteStatus
+from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus
 
 
 class Purpose(StrEnum):
@@ -82,12 +82,11 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True):
         return self.model.key
 
 
-class Expose(msgspec.Struct, frozen=True, kw_only=True):
-    """Create or update the Model's Service, then write the status; `announce`: then send the proxies a hint."""
+class Announce(msgspec.Struct, frozen=True, kw_only=True):
+    """Write Ready=True of the engine in this Pod, then send the proxies a hint."""
 
     write: WriteStatus
-    service: Json
-    announce: bool
+    pod_uid: str
 
     @property
     def key(self) -> str:
@@ -95,10 +94,12 @@ class Expose(msgspec.Struct, frozen=True, kw_only=True):
         return self.write.key
 
 
-class Announce(msgspec.Struct, frozen=True, kw_only=True):
-    """Write Ready=True, then send the proxies a hint."""
+class Expose(msgspec.Struct, frozen=True, kw_only=True):
+    """Create or update the Model's Service, then write the status; with `announce` as that does."""
 
     write: WriteStatus
+    service: Json
+    announce: Announce | None = None
 
     @property
     def key(self) -> str:
@@ -130,4 +131,4 @@ class Protect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Effect: TypeAlias = Start | Stop | Expose | Announce | RestoreService | Protect
-Action: TypeAlias = Effect | WriteStatus | RequeueAt
+Action: TypeAlias = Effect | WriteStatus | RequeueAt | CatchUp

@@ -15,7 +15,8 @@ from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.launcher import status
-from flexinfer.launcher.effects import Expose, NameTakenError, RestoreService
+from flexinfer.launcher.effects import Announce, Expose, NameTakenError, RestoreService
+from flexinfer.launcher.fence import Fences
 from flexinfer.launcher.manifests import Json, LaunchSettings, pod_name
 from flexinfer.launcher.memory import ServiceRestored
 from flexinfer.launcher.service_drift import drift, obsolete_annotations, owner_of
@@ -33,12 +34,11 @@ from flexinfer.runtime.kubernetes.api import (
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import record_transition, write_status
 from flexinfer.state import actions
-from flexinfer.state.actions import WriteStatus
 
 log = logging.getLogger(__name__)
 
 
-async def expose(runtime: Runtime, action: Expose) -> Sequence[AnyEvent]:
+async def expose(runtime: Runtime, action: Expose, fences: Fences) -> Sequence[AnyEvent]:
     """Create or update the Service, then write the status; a running engine is reported Ready in any case.
 
     Raises NameTakenError, ApiError.
@@ -49,13 +49,18 @@ async def expose(runtime: Runtime, action: Expose) -> Sequence[AnyEvent]:
         if not action.write.condition.true:
             raise
         log.warning("%s: %s", action.key, error)
-    if action.announce:
-        return await announce(runtime, action.write)
+    if action.announce is not None:
+        return await announce(runtime, action.announce, fences)
     return await write_status(runtime, action.write)
 
 
-async def announce(runtime: Runtime, write: WriteStatus) -> Sequence[AnyEvent]:
-    """Write Ready=True, then send the proxies a hint, which they check with a read. Raises ApiError."""
+async def announce(runtime: Runtime, action: Announce, fences: Fences) -> Sequence[AnyEvent]:
+    """Write Ready=True, then send the proxies a hint, which they check with a read. Raises ApiError.
+
+    From then on the engine has requests: a deletion of its Pod that is still on its way is kept off first.
+    """
+    write = action.write
+    await fences.ensure(runtime, write.model, action.pod_uid)
     replies = await write_status(runtime, write)
     if _ready(replies):
         meta = write.model.metadata

@@ -14,6 +14,7 @@ from flexinfer.launcher.effects import (
     Stop,
 )
 from flexinfer.launcher.expose import announce, expose, restore_service
+from flexinfer.launcher.fence import Fences
 from flexinfer.launcher.manifests import LaunchSettings
 from flexinfer.launcher.memory import CreationRejected, Fact, ServiceRestored
 from flexinfer.launcher.pods_gone import PodsGone
@@ -26,19 +27,19 @@ from flexinfer.runtime.status_writer import write_status
 
 
 async def perform(
-    runtime: Runtime, action: Effect, *, settings: LaunchSettings, gone: PodsGone
+    runtime: Runtime, action: Effect, *, settings: LaunchSettings, gone: PodsGone, fences: Fences
 ) -> Sequence[AnyEvent | Fact]:
     """Carry out one effect; returns what the API server replied. Raises ApiError."""
     try:
         match action:
             case Start():
-                return await start(runtime, action, settings)
+                return await start(runtime, action, settings, fences)
             case Stop():
-                return await stop(runtime, action, settings, gone)
+                return await stop(runtime, action, settings, gone, fences)
             case Expose():
-                return await expose(runtime, action)
+                return await expose(runtime, action, fences)
             case Announce():
-                return await announce(runtime, action.write)
+                return await announce(runtime, action, fences)
             case RestoreService():
                 return await restore_service(runtime, action, settings)
             case Protect():

@@ -33,6 +33,7 @@ from flexinfer.launcher import status
 from flexinfer.launcher.claim import put_claim
 from flexinfer.launcher.effects import NameTakenError, NotCreatedError, Protect, Start
 from flexinfer.launcher.expose import ensure_service, remark
+from flexinfer.launcher.fence import Fences
 from flexinfer.launcher.manifests import LaunchSettings, gate, template
 from flexinfer.launcher.memory import EngineProbed
 from flexinfer.launcher.view import ModelView, view_of
@@ -55,7 +56,7 @@ _FINALIZER_TRIES = 5
 
 
 async def start(
-    runtime: Runtime, action: Start, settings: LaunchSettings
+    runtime: Runtime, action: Start, settings: LaunchSettings, fences: Fences
 ) -> Sequence[AnyEvent | EngineProbed]:
     """Create the Pod of a turn and open its gate; returns what the API server replied. Raises NotCreatedError, ApiError."""
     prepared, pod = await _prepare(runtime, action)
@@ -66,7 +67,7 @@ async def start(
     if _may_open(action, current, pod.metadata.uid, settings) and runtime.is_leader():
         await put_claim(runtime, current.model, pod)
         if runtime.is_leader():
-            pod = await _open_gate(runtime, pod, gate(action.turn))
+            pod = await _open_gate(runtime, action, pod, fences)
     facts = pod_facts(pod)
     probed = EngineProbed(key=action.key, uid=action.model.uid, pod_uid=facts.uid, healthy=False, pod=facts)
     return [events.ModelObserved(model=current.model), probed]
@@ -222,26 +223,30 @@ async def _make_room(runtime: Runtime, action: Start, existing: kube.Pod) -> Non
         and current.held_turn == action.turn
     ):
         log.info("%s: deleting Pod %s (uid %s) of an earlier start", action.key, meta.name, meta.uid)
-        await runtime.cluster.delete(PODS, meta.namespace, meta.name, uid=meta.uid)
+        await runtime.cluster.delete(
+            PODS, meta.namespace, meta.name, uid=meta.uid, version=meta.resource_version
+        )
 
 
-async def _open_gate(runtime: Runtime, pod: kube.Pod, gate: str) -> kube.Pod:
+async def _open_gate(runtime: Runtime, action: Start, pod: kube.Pod, fences: Fences) -> kube.Pod:
     """Step (3): remove the gate of this turn, unless it is removed already. Raises ConflictError if the Pod was deleted meanwhile."""
-    gates = [g.name for g in pod.spec.scheduling_gates]
-    if gate not in gates:
+    gates, name = [g.name for g in pod.spec.scheduling_gates], gate(action.turn)
+    if name not in gates:
         return pod
-    path = f"/spec/schedulingGates/{gates.index(gate)}"
+    path = f"/spec/schedulingGates/{gates.index(name)}"
     operations = [
         {"op": "test", "path": "/metadata/uid", "value": pod.metadata.uid},
-        {"op": "test", "path": f"{path}/name", "value": gate},
+        {"op": "test", "path": f"{path}/name", "value": name},
         {"op": "remove", "path": path},
     ]
     try:
-        return await runtime.cluster.patch(PODS, pod.metadata.namespace, pod.metadata.name, operations)
+        opened = await runtime.cluster.patch(PODS, pod.metadata.namespace, pod.metadata.name, operations)
     except InvalidError as error:
         raise ConflictError(
             f"Pod {pod.metadata.name} changed before its gate opened: {error}", 409
         ) from error
+    fences.wrote(action.key, pod.metadata.uid)
+    return opened
 
 
 async def _read(runtime: Runtime, action: Start) -> ModelView:

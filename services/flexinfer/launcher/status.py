@@ -115,10 +115,12 @@ def _publish(context: ModelContext, write: WriteStatus | None) -> Iterator[Actio
     if write is None:
         return
     view = context.view
-    announce = write.condition.true and not view.ready.true
+    pod, announce = context.pod, None
+    if write.condition.true and not view.ready.true and pod is not None:
+        announce = Announce(write=write, pod_uid=pod.uid)
     if view.accepted.true and not (view.ready.current and view.model.status.endpoint):
         yield Expose(write=write, service=service(view.model, context.settings), announce=announce)
-    elif announce:
-        yield Announce(write=write)
+    elif announce is not None:
+        yield announce
     else:
         yield write

@@ -17,10 +17,11 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import object_name
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.events.workload import PodFacts
+from flexinfer.events.workload import PodFacts, pod_facts
 from flexinfer.launcher import status
 from flexinfer.launcher.drain import renewal_cause
 from flexinfer.launcher.effects import Purpose, Stop
+from flexinfer.launcher.fence import Fences
 from flexinfer.launcher.manifests import STOP_SECONDS, LaunchSettings
 from flexinfer.launcher.memory import EngineProbed
 from flexinfer.launcher.pods_gone import PodsGone, Wait
@@ -41,12 +42,13 @@ log = logging.getLogger(__name__)
 _WITHOUT_FINALIZERS = 'kubectl patch pod {meta.name} -n {meta.namespace} --type=merge -p \'{{"metadata":{{"finalizers":null}}}}\''
 _SHORTEST_POLL, _LONGEST_POLL = 0.01, 2.0
 """Seconds between two LISTs of a stop that nothing is observed of: the watch tells sooner when one is worth it."""
+_DELETE_TRIES = 5
 OVERDUE_POLL = 10.0
 """Seconds before each LIST of a stop that does not end."""
 
 
 async def stop(
-    runtime: Runtime, action: Stop, settings: LaunchSettings, gone: PodsGone
+    runtime: Runtime, action: Stop, settings: LaunchSettings, gone: PodsGone, fences: Fences
 ) -> Sequence[AnyEvent | EngineProbed]:
     """Stop the engine, to the end; returns what the API server replied. Raises ApiError."""
     try:
@@ -59,6 +61,7 @@ async def stop(
     if not _may_stop(action, current, settings) or not runtime.is_leader():
         return [observed]
     began = runtime.clock()
+    fences.deletes(action.key)
     for pod in action.pods:
         await _delete(runtime, action, pod)
     with gone.follow(action.model) as wait:
@@ -66,6 +69,8 @@ async def stop(
     cause = current.stop_cause
     if left is None:
         return [observed]
+    if live := [pod for pod in left if pod.metadata.deletion_timestamp is None]:
+        return [observed, _still_there(action, live[-1])]
     if left:
         return await _say_overdue(runtime, settings, current, left[0])
     deleted = _deleted(action)
@@ -104,26 +109,40 @@ def _may_stop(action: Stop, current: ModelView, settings: LaunchSettings) -> boo
 
 
 async def _delete(runtime: Runtime, action: Stop, pod: PodFacts) -> None:
-    """Delete one Pod by its uid; another Pod of its name is left alone."""
+    """Delete one Pod by its uid; another Pod of its name is left alone.
+
+    By its resourceVersion too: a request that arrives late must not delete a Pod whose gate was opened since, or that is kept.
+    Raises ConflictError if it is written each time before it is deleted.
+    """
     if action.purpose is Purpose.AWAIT or (pod.deleting and not action.force):
         return
-    namespace, grace = action.model.metadata.namespace, 0 if action.force else None
+    namespace, version = action.model.metadata.namespace, str(pod.version)
     log.info("%s: deleting Pod %s (uid %s): %s", action.key, pod.name, pod.uid, action.cause)
-    try:
-        await runtime.cluster.delete(PODS, namespace, pod.name, uid=pod.uid, grace=grace)
-    except ConflictError:
-        return
+    for _ in range(_DELETE_TRIES):
+        with contextlib.suppress(ConflictError):
+            await runtime.cluster.delete(
+                PODS, namespace, pod.name, uid=pod.uid, version=version, grace=0 if action.force else None
+            )
+            return
+        try:
+            current = (await runtime.cluster.get(PODS, namespace, pod.name)).metadata
+        except NotFoundError:
+            return
+        if current.uid != pod.uid or (current.deletion_timestamp is not None and not action.force):
+            return
+        version = current.resource_version
+    raise ConflictError(f"Pod {pod.name} is written again and again: it was not deleted", 409)
 
 
 async def _pods_left(
     runtime: Runtime, action: Stop, current: ModelView, wait: Wait
 ) -> Sequence[kube.Pod] | None:
-    """List until no Pod of the Model is left; returns those that are left when the time is over.
+    """List until no Pod of the Model is left; returns those that are left when the time is over, or at once if one does not terminate.
 
-    None: the decision must be made again, since another live Pod was found, or this replica is no longer the leader. A stop that was
+    That one is of a new start, or an API server restored from a backup has it again: the decision must be made again. None: this
+    replica is no longer the leader. A stop that was
     reported as overdue looks once, after a pause: it is repeated.
     """
-    uids = {pod.uid for pod in action.pods}
     overdue = bool(action.pods) and (
         action.purpose is Purpose.AWAIT or current.ready.reason == Reason.STOPPING
     )
@@ -132,8 +151,8 @@ async def _pods_left(
         await wait.until(runtime, OVERDUE_POLL)
     while True:
         pods = await _engine_pods(runtime, action.model)
-        if any(p.metadata.uid not in uids and p.metadata.deletion_timestamp is None for p in pods):
-            return None
+        if any(pod.metadata.deletion_timestamp is None for pod in pods):
+            return pods
         if not pods or ((overdue or runtime.clock() >= deadline) and runtime.is_leader()):
             return pods
         if not runtime.is_leader():
@@ -147,6 +166,12 @@ async def _engine_pods(runtime: Runtime, model: Model) -> Sequence[kube.Pod]:
     labels = f"{MODEL_UID_LABEL}={model.uid}"
     listed = await runtime.cluster.list(PODS, model.metadata.namespace, labels=labels)
     return [pod for pod in listed.items if not any(o.kind == "Job" for o in pod.metadata.owner_references)]
+
+
+def _still_there(action: Stop, pod: kube.Pod) -> EngineProbed:
+    """Return what a list has shown, whatever was known of this Pod: it may have been seen to terminate, or to be gone, in a former life."""
+    facts = pod_facts(pod)
+    return EngineProbed(key=action.key, uid=action.model.uid, pod_uid=facts.uid, healthy=False, pod=facts)
 
 
 def _stopped(action: Stop, began: float, now: float) -> str:

@@ -63,6 +63,11 @@ class ReadyView(msgspec.Struct, frozen=True):
         return self.status == conditions.TRUE
 
     @property
+    def unknown(self) -> bool:
+        """Whether the engine's node is silent: no request is routed to it, and those that it had may go on."""
+        return self.status == conditions.UNKNOWN
+
+    @property
     def at_rest(self) -> bool:
         """Whether it says that no engine runs and none is being started."""
         return not self.written or self.reason in _AT_REST

@@ -27,25 +27,32 @@ from flexinfer.placer.schedule import best_placement, checked_for
 from flexinfer.placer.state import PlacementState, node_of, should_run
 from flexinfer.placer.unschedulable import Rank
 from flexinfer.state import actions
-from flexinfer.state.actions import RequeueAt, WriteStatus
+from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
 
 GONE_SECONDS = 60.0
 """How long a node may be not ready before a Model without devices leaves it."""
 
 
-def decide(state: ObservedState, key: str, now: float) -> Iterator[WriteStatus | RequeueAt]:
+def decide(state: ObservedState, key: str, now: float) -> Iterator[WriteStatus | RequeueAt | CatchUp]:
     """Yield the status of a Model if it changes, and when time alone changes it.
 
     Other Models count as they will be once their writes have arrived, so that decisions one after the other never
     give the same capacity twice. Each write makes those dirty that it may alter (`keys`): all is settled when no
-    decision yields a write.
+    decision yields a write. A node counts as lost for its silence only once everything was read that was sent meanwhile.
     """
     model = state.models.get(key)
     if model is None:
         return
     placements = PlacementState(state, model, now)
     status = _status(model, placements)
+    if (
+        status is not None
+        and status.condition.reason == Reason.NODE_GONE
+        and _silence_unread(model, placements)
+    ):
+        yield CatchUp()
+        return
     write = outcome.write(model, status) if status is not None else None
     if write is not None:
         yield write
@@ -208,6 +215,12 @@ def _unhealthy(model: Model, placements: PlacementState) -> PlacedStatus:
         return _node_gone(model, placements, f"was not ready for {GONE_SECONDS:.0f}s")
     message = messages.node_unhealthy(node, devices=has_devices, seconds=GONE_SECONDS)
     return outcome.placed(model, model.status.placement, Reason.NODE_NOT_READY, message)
+
+
+def _silence_unread(model: Model, placements: PlacementState) -> bool:
+    """Tell whether the node may have returned in what this process has not read yet, as after a pause of it."""
+    since = _unhealthy_since(model, placements)
+    return since is not None and placements.observed.caught_up_at < since + GONE_SECONDS <= placements.now
 
 
 def _is_unhealthy(model: Model) -> bool:

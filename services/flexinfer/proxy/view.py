@@ -19,7 +19,7 @@ from flexinfer.proxy.breaker import UNLIMITED, Breaker
 from flexinfer.proxy.errors import RequestError
 from flexinfer.proxy.models import Change, ModelTable, version_of
 from flexinfer.runtime.kubernetes.api import MODELS, ApiError, NotFoundError
-from flexinfer.runtime.runtime import Disconnected, Replaying, Runtime, Snapshot, subscriptions_of
+from flexinfer.runtime.runtime import CaughtUp, Disconnected, Replaying, Runtime, Snapshot, subscriptions_of
 from flexinfer.state.observed import Observation
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class ModelView:
                 case Disconnected():
                     self._outages += 1
                     self._runtime.spawn_background(self._outage(self._outages))
-                case Replaying():
+                case Replaying() | CaughtUp():
                     pass  # what is known stays: requests of Models that are not ready are queued meanwhile
                 case Observation(event=events.EngineReady() as hint):
                     self._take_hint(hint)

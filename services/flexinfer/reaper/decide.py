@@ -33,7 +33,7 @@ from flexinfer.reaper.messages import (
 )
 from flexinfer.reaper.model_state import ModelState, has_new_request, model_state
 from flexinfer.state import actions
-from flexinfer.state.actions import RequeueAt, WriteStatus
+from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
 
 WRITE_SECONDS = 60.0
@@ -72,8 +72,12 @@ def status_write(action: RecordActivity) -> WriteStatus:
 
 def decide(
     state: ObservedState, memory: Memory, key: str, now: float
-) -> Iterator[WriteStatus | RecordActivity | RequeueAt]:
-    """Yield Wanted of a Model if it changes, newer activity, and when to decide again."""
+) -> Iterator[WriteStatus | RecordActivity | RequeueAt | CatchUp]:
+    """Yield Wanted of a Model if it changes, newer activity, and when to decide again.
+
+    Silence scales to zero, so first everything is read that was sent until the timeout was over: after a pause of this
+    process the requests of that time still wait to be read.
+    """
     model = state.models.get(key)
     if model is None:
         return
@@ -84,6 +88,9 @@ def decide(
         return
     context = Context(state=state, clock_offset=memory.clock_offset, now=now)
     condition = wanted_condition(item, context)
+    if condition.reason == Reason.IDLE and item.is_wanted and state.caught_up_at < _idle_at(item):
+        yield CatchUp()
+        return
     yield from _emit(item, memory, condition, now)
     if condition.reason == Reason.FIRST_START_QUEUED:
         wait = wait_of(item, state, now)
@@ -148,8 +155,7 @@ def _idle_or_keep(item: ModelState, context: Context) -> Condition:
         return _false(item, Reason.IDLE, not_requested_message(item, context.clock_offset))
     if item.is_loading or (item.reason == Reason.FIRST_START and not item.is_ready):
         return _unchanged(item)
-    idle_since = item.demand.idle_since
-    if idle_since is not None and context.now - idle_since >= _idle_timeout(item):
+    if context.now >= _idle_at(item):
         return _false(item, Reason.IDLE, idle_message(item, context.clock_offset))
     if item.reason in (Reason.FIRST_START, Reason.ALWAYS_ON):
         return _true(item, Reason.ACTIVE, serving_message(item))
@@ -214,10 +220,14 @@ def _recheck_at(item: ModelState, condition: Condition, now: float) -> float | N
         return None
     if item.demand.idle_since is None or not item.model.spec.serverless.enabled:
         return item.demand.recheck_at
-    due = item.demand.idle_since + _idle_timeout(item)
+    due = _idle_at(item)
     return due if due > now else now + OVERDUE_SECONDS
 
 
-def _idle_timeout(item: ModelState) -> float:
-    """Return idleTimeout in seconds; the default's for a text that is no duration."""
-    return seconds_or(item.model.spec.serverless.idle_timeout, Serverless().idle_timeout)
+def _idle_at(item: ModelState) -> float:
+    """Return when the Model has been idle for its idleTimeout, the default's for a text that is no duration; infinity if that does not count."""
+    if item.demand.idle_since is None:
+        return math.inf
+    return item.demand.idle_since + seconds_or(
+        item.model.spec.serverless.idle_timeout, Serverless().idle_timeout
+    )

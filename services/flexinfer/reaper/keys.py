@@ -17,7 +17,8 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
     key = next(iter(touches_its_model(before, after, event)), None)
     if key is not None:
         yield key
-        yield from _queued_behind(before.effective(key), after.effective(key), after)
+        settled = key in before.assumed and key not in after.assumed
+        yield from _queued_behind(before.effective(key), after.effective(key), after, settled=settled)
     if before.proxies is not after.proxies and any_heard_again(before, after):
         yield from after.models
 
@@ -27,9 +28,14 @@ def touched_by(_state: ObservedState, fact: Fact) -> Iterable[str]:
     return (fact.key,) if isinstance(fact, ActivityWritten) else ()
 
 
-def _queued_behind(before: Model | None, after: Model | None, state: ObservedState) -> Iterator[str]:
-    """Yield the Models whose initial start waits on the nodes of a Model whose own start began or ended."""
-    if _start(before) == _start(after):
+def _queued_behind(
+    before: Model | None, after: Model | None, state: ObservedState, *, settled: bool
+) -> Iterator[str]:
+    """Yield the Models whose initial start waits on the nodes of a Model whose own start began or ended.
+
+    Or whose write has arrived (`settled`): until then its start counts as having made progress just now.
+    """
+    if _start(before) == _start(after) and not settled:
         return
     queued = state.with_reason(conditions.WANTED, Reason.FIRST_START_QUEUED)
     for node in {model.assigned_node for model in (before, after) if model is not None}:

@@ -11,20 +11,23 @@ costs its key a back-off and never the process. What runs and waits is `work_que
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Iterable, Sequence
-from typing import Generic, TypeAlias
+from typing import Generic
 
 import msgspec
 
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
+from flexinfer.runtime.confirmation import Confirmation, Read, confirm
 from flexinfer.runtime.controller import A, Controller, F, M, is_event, is_fact
+from flexinfer.runtime.inbox import Elected, Finished, Inbox, Item, Learned, Started
 from flexinfer.runtime.kubernetes.api import ApiError, ConflictError, NotFoundError, UnavailableError
 from flexinfer.runtime.refetch import refetch, reread
-from flexinfer.runtime.runtime import Delivery, Disconnected, Replaying, Runtime, Snapshot
+from flexinfer.runtime.runtime import CaughtUp, Disconnected, Replaying, Runtime, Snapshot
 from flexinfer.runtime.status_writer import write_status
 from flexinfer.runtime.work_queue import Attempt, WorkQueue
-from flexinfer.state.actions import RequeueAt, WriteStatus, written
+from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus, written
 from flexinfer.state.apply import apply_events, assume, resync, settle
 from flexinfer.state.observed import Observation, ObservedState
 
@@ -43,6 +46,7 @@ async def run_controller(runtime: Runtime, controller: Controller[A, F, M]) -> N
         loop = ControllerLoop(runtime, controller, tasks)
         tasks.create_task(loop.subscribe())
         tasks.create_task(loop.follow_leadership())
+        tasks.create_task(confirm(runtime, loop.confirmation, loop.inbox.put, lambda: loop.state))
         for companion in controller.companions:
             tasks.create_task(_awaited(companion(runtime, loop.remember)))
         await loop.run()
@@ -52,107 +56,79 @@ async def _awaited(work: Awaitable[None]) -> None:
     await work
 
 
-class _Started(msgspec.Struct, Generic[A], frozen=True):
-    """An action that runs: the key that was decided on, and the key of the Model whose status it writes, if any."""
-
-    key: str
-    action: A | WriteStatus
-    model: str
-
-
-class _Finished(msgspec.Struct, Generic[F], frozen=True):
-    """An effect ended; `replies` is what it taught."""
-
-    action_key: str
-    model: str
-    """Key of the Model whose status it wrote, else empty."""
-    replies: Sequence[AnyEvent | F]
-
-
-class _Learned(msgspec.Struct, Generic[F], frozen=True):
-    """A companion learned a fact."""
-
-    fact: F
-    at: float
-
-
-class _Elected(msgspec.Struct, frozen=True):
-    """The replica is the leader from now on."""
-
-
-_Item: TypeAlias = Delivery | _Finished[F] | _Learned[F] | _Elected
-
-
 class ControllerLoop(Generic[A, F, M]):
     """One loop that owns the observed state and the memory."""
 
     def __init__(self, runtime: Runtime, controller: Controller[A, F, M], tasks: asyncio.TaskGroup) -> None:
         self._runtime, self._controller, self._tasks = runtime, controller, tasks
-        self._inbox: asyncio.Queue[_Item[F]] = asyncio.Queue()
-        self._state = ObservedState()
+        self.inbox: Inbox[F] = Inbox()
+        self._state = ObservedState(caught_up_at=-math.inf)
         self._memory = controller.memory
         self._synced = False
         self._queue: WorkQueue[A | WriteStatus] = WorkQueue()
+        self.confirmation = Confirmation()
+        self._behind: set[str] = set()  # keys that wait until everything sent by now was read
+
+    @property
+    def state(self) -> ObservedState:
+        """The observed state."""
+        return self._state
 
     def remember(self, fact: F) -> None:
         """Remember a fact of the component's own, and decide on what it touches."""
-        self._inbox.put_nowait(_Learned(fact, self._runtime.clock()))
+        self.inbox.put(Learned(fact, self._runtime.clock()))
 
     async def subscribe(self) -> None:
         """Pass what NATS delivers to the loop."""
         async for delivery in self._runtime.bus.deliveries(self._controller.subscriptions):
-            self._inbox.put_nowait(delivery)
+            self.inbox.put(delivery)
 
     async def follow_leadership(self) -> None:
         """Resume the loop whenever this replica becomes the leader."""
         while True:
             await self._runtime.became_leader()
-            self._inbox.put_nowait(_Elected())
+            self.inbox.put(Elected())
 
     async def run(self) -> None:
         """Apply, decide, perform, wait; until cancelled."""
         wait: float | None = None
         while True:
-            for item in await self._batch(wait):
+            for item in await self.inbox.batch(wait):
                 self._take(item)
             wait = self._act() if self._synced and self._runtime.is_leader() else _STANDBY_WAIT
 
-    async def _batch(self, wait: float | None) -> list[_Item[F]]:
-        """Return everything that has arrived, after at most `wait` seconds."""
-        batch: list[_Item[F]] = []
-        if wait == 0:
-            await asyncio.sleep(0)
-        elif self._inbox.empty():
-            try:
-                async with asyncio.timeout(wait):
-                    batch.append(await self._inbox.get())
-            except TimeoutError:
-                return batch
-        while not self._inbox.empty():
-            batch.append(self._inbox.get_nowait())
-        return batch
-
-    def _take(self, item: _Item[F]) -> None:
+    def _take(self, item: Item[F]) -> None:
         match item:
             case Snapshot(observations=snapshot):
                 self._resync(snapshot)
             case Disconnected() | Replaying():
                 self._state = msgspec.structs.replace(self._state, connected_since=None)
+                self._behind.clear()
                 self._touch_all()
+            case CaughtUp(at=at):
+                self._catch_up(at)
             case Observation(event=events.StatusChanged() as hint):
                 self._refetch_if_older(hint)
             case Observation():
                 self._observe(item)
-            case _Elected():
+            case Read():
+                self._take_read(item)
+            case Elected():
                 log.info("this replica is the leader")
                 self._touch_all()
-            case _Learned(fact=fact, at=at):
+            case Learned(fact=fact, at=at):
                 self._learn(fact, at)
-            case _Finished():
+            case Finished():
                 self._finish(item)
 
     def _touch_all(self) -> None:
         self._queue.touch(sorted(self._controller.keys(self._state)))
+
+    def _catch_up(self, at: float) -> None:
+        """Decide on what waited for it."""
+        self._state = msgspec.structs.replace(self._state, caught_up_at=at)
+        behind, self._behind = self._behind, set()
+        self._queue.touch(sorted(behind))
 
     def _learn(self, fact: F, at: float) -> None:
         self._memory = self._controller.remember(self._memory, fact, at)
@@ -160,11 +136,19 @@ class ControllerLoop(Generic[A, F, M]):
 
     def _observe(self, observation: Observation) -> None:
         """Apply an observation; what it touches is dirty."""
+        if observation.reply and isinstance(observation.event, events.ModelObserved):
+            self.confirmation.returned(observation.event.model.key)
         before, after = self._state, apply_events(self._state, [observation])
         self._state = after
         touched = self._touch(before, observation.event)
         if after.deleted_versions is not before.deleted_versions:
             self._forget(before, touched)
+
+    def _take_read(self, item: Read) -> None:
+        """Apply what was read of a Model, unless another version of it was observed meanwhile."""
+        if self._state.models.get(item.key) is item.observed:
+            for event in item.events:
+                self._observe(Observation(event, self._runtime.clock(), reply=True))
 
     def _touch(self, before: ObservedState, event: AnyEvent, but: str = "") -> list[str]:
         """Make what an event touches dirty, one key aside; returns those keys."""
@@ -189,11 +173,12 @@ class ControllerLoop(Generic[A, F, M]):
             if model.uid not in left:
                 self._memory = self._controller.forget(self._memory, model.uid)
         self._queue.touch(sorted(self._controller.keys(before)))
+        self._behind.clear()
         self._touch_all()
         self._synced = True
         self._runtime.set_ready(True)
 
-    def _finish(self, finished: _Finished[F]) -> None:
+    def _finish(self, finished: Finished[F]) -> None:
         """Apply what an effect taught; its key is dirty."""
         if finished.model:
             self._settle(finished.model)
@@ -221,7 +206,7 @@ class ControllerLoop(Generic[A, F, M]):
     async def _refetch(self, namespace: str, name: str) -> None:
         observation = await refetch(self._runtime, namespace, name)
         if observation is not None:
-            self._inbox.put_nowait(observation)
+            self.inbox.put(observation)
 
     def _act(self) -> float | None:
         """Decide on some keys, start what may run, and return for how long to wait at most, in seconds."""
@@ -246,8 +231,16 @@ class ControllerLoop(Generic[A, F, M]):
         for action in decided:
             if isinstance(action, RequeueAt):
                 self._queue.wait(key, max(action.at, now + _SHORTEST_WAIT))
+            elif isinstance(action, CatchUp):
+                self._fall_behind(key)
             else:
                 self._start(key, action, now)
+
+    def _fall_behind(self, key: str) -> None:
+        """Decide on a key again once everything that was sent by now was read."""
+        if not self._behind:
+            self._runtime.bus.catch_up()
+        self._behind.add(key)
 
     def _failed(self, key: str, error: Exception) -> float:
         """Report an error that is a bug or a value that was not foreseen; returns until when the key is left alone."""
@@ -265,7 +258,7 @@ class ControllerLoop(Generic[A, F, M]):
         if write is not None:
             self._assume(write)
         model = write.key if write is not None else ""
-        self._tasks.create_task(self._perform(_Started(key, action, model), attempt))
+        self._tasks.create_task(self._perform(Started(key, action, model), attempt))
 
     def _assume(self, write: WriteStatus) -> None:
         """Count the Model as it will be; what that touches is dirty, its own key aside."""
@@ -275,7 +268,7 @@ class ControllerLoop(Generic[A, F, M]):
         before, self._state = self._state, assume(self._state, model)
         self._touch(before, events.ModelObserved(model=model), but=write.key)
 
-    async def _perform(self, started: _Started[A], attempt: Attempt[A | WriteStatus]) -> None:
+    async def _perform(self, started: Started[A], attempt: Attempt[A | WriteStatus]) -> None:
         key, action = started.key, started.action
         replies: Sequence[AnyEvent | F] = ()
         try:
@@ -291,7 +284,7 @@ class ControllerLoop(Generic[A, F, M]):
             attempt.until = max(attempt.until, self._runtime.clock() + delay)
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is this key's alone
             attempt.until = max(attempt.until, self._failed(key, error))
-        self._inbox.put_nowait(_Finished(action.key, started.model, replies))
+        self.inbox.put(Finished(action.key, started.model, replies))
 
     async def _effect(self, action: A | WriteStatus) -> Sequence[AnyEvent | F]:
         if isinstance(action, WriteStatus):

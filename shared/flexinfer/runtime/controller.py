@@ -13,7 +13,7 @@ import msgspec
 from flexinfer.events.base import Event
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.runtime import Runtime, Subscriptions
-from flexinfer.state.actions import Action, RequeueAt, WriteStatus
+from flexinfer.state.actions import Action, CatchUp, RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
 
 A = TypeVar("A", bound=Action)
@@ -58,7 +58,7 @@ class Controller(msgspec.Struct, Generic[A, F, M], frozen=True, kw_only=True):
     """A deciding component: its actions A, the facts F of its own, and its memory M."""
 
     name: str
-    decide: Callable[[ObservedState, M, str, float], Iterable[A | WriteStatus | RequeueAt]]
+    decide: Callable[[ObservedState, M, str, float], Iterable[A | WriteStatus | RequeueAt | CatchUp]]
     """Yield the actions that are due now (monotonic seconds) for one key, the same for the same arguments.
 
     Pure. Between two RequeueAt of a key, time alone changes nothing.
@@ -94,13 +94,13 @@ async def no_effects(runtime: Runtime, action: A) -> Sequence[AnyEvent]:
 
 
 def stateless(
-    decide: Callable[[ObservedState, str, float], Iterable[A | WriteStatus | RequeueAt]],
-) -> Callable[[ObservedState, None, str, float], Iterable[A | WriteStatus | RequeueAt]]:
+    decide: Callable[[ObservedState, str, float], Iterable[A | WriteStatus | RequeueAt | CatchUp]],
+) -> Callable[[ObservedState, None, str, float], Iterable[A | WriteStatus | RequeueAt | CatchUp]]:
     """Return the decision of a component without a memory in the form that a controller calls."""
 
     def decide_without_memory(
         state: ObservedState, _memory: None, key: str, now: float
-    ) -> Iterable[A | WriteStatus | RequeueAt]:
+    ) -> Iterable[A | WriteStatus | RequeueAt | CatchUp]:
         return decide(state, key, now)
 
     return decide_without_memory

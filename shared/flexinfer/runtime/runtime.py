@@ -37,7 +37,13 @@ class Replaying(msgspec.Struct, frozen=True):
     """NATS is connected, but a message may have been missed: nothing is heard until the next Snapshot."""
 
 
-Delivery: TypeAlias = Snapshot | Observation | Disconnected | Replaying
+class CaughtUp(msgspec.Struct, frozen=True):
+    """Everything that NATS had for this process at a time (monotonic seconds) was delivered before this."""
+
+    at: float
+
+
+Delivery: TypeAlias = Snapshot | Observation | Disconnected | Replaying | CaughtUp
 
 
 class Subscriptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,9 +75,13 @@ class Bus(Protocol):
     def deliveries(self, subscriptions: Subscriptions) -> AsyncIterator[Delivery]:
         """Yield a Snapshot, then each observation.
 
-        Disconnected while NATS is; Replaying, then again a Snapshot, whenever one may have been missed. Never ends
-        and never raises. A reader that is slow delays nothing but itself.
+        Disconnected while NATS is; Replaying, then again a Snapshot, whenever one may have been missed; CaughtUp after
+        `catch_up`. Never ends and never raises. A reader that is slow delays nothing but itself.
         """
+        ...
+
+    def catch_up(self) -> None:
+        """Ask for a CaughtUp of now or later; what comes in its place is Disconnected, Replaying or a Snapshot. Never blocks."""
         ...
 
 

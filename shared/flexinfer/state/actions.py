@@ -36,6 +36,19 @@ class RequeueAt(msgspec.Struct, frozen=True):
         return ""
 
 
+class CatchUp(msgspec.Struct, frozen=True):
+    """Decide again once everything that was sent to this process by now has been read.
+
+    For a decision that is due because nothing was heard: a process that was paused, or is slow, has not read what contradicts
+    it. `ObservedState.caught_up_at` tells that it has.
+    """
+
+    @property
+    def key(self) -> str:
+        """Empty: nothing is performed."""
+        return ""
+
+
 class WriteStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Write an owner's status, always its full set of fields.
 

@@ -14,6 +14,7 @@ from flexinfer.api.model import Model
 from flexinfer.events import events
 from flexinfer.state.draft import Draft
 from flexinfer.state.observed import Observation, ObservedState
+from flexinfer.state.precedence import streamed_group
 
 
 def apply_events(state: ObservedState, observations: Iterable[Observation]) -> ObservedState:
@@ -29,7 +30,7 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
 
     Telemetry is in the memory of NATS alone: a node's last sample stays, with its age, until the next one arrives.
 
-    A Model that the replay holds in an older version than a reply told stays as the reply told it, unless the stream
+    A Model or SharedGroup that the replay holds in an older version than a reply told stays as the reply told it, unless the stream
     itself had delivered a newer one: then the API server was restored to an older state, which counts.
     """
     start = ObservedState(
@@ -43,21 +44,26 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
         wakes=previous.wakes,
         gpus=previous.gpus,
         connected_since=now,
+        caught_up_at=previous.caught_up_at,
     )
     draft = Draft(start, previous=previous.models)
     for observation in snapshot:
         draft.apply(observation)
     for key, model in previous.models.items():
-        went_back = draft.streamed_versions.read().get(key, 0) < previous.streamed_versions.get(key, 0)
-        if key in draft.models.read() and not went_back:
+        if key in draft.models.read() and not _went_back(previous, draft, key):
             draft.apply(Observation(events.ModelObserved(model=model), now, reply=True))
     for key, group in previous.groups.items():
-        if key in draft.groups.read():
+        if key in draft.groups.read() and not _went_back(previous, draft, streamed_group(key)):
             draft.apply(Observation(events.GroupObserved(group=group), now, reply=True))
     for key, model in previous.assumed.items():
         if key in draft.models.read() and draft.models.read()[key].uid == model.uid:
             draft.assume(model)
     return _without_deleted(draft.result(start))
+
+
+def _went_back(previous: ObservedState, draft: Draft, key: str) -> bool:
+    """Tell whether the stream holds an older version than it delivered before: the API server was restored to that."""
+    return draft.streamed_versions.read().get(key, 0) < previous.streamed_versions.get(key, 0)
 
 
 def _without_deleted(state: ObservedState) -> ObservedState:

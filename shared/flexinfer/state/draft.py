@@ -22,7 +22,7 @@ from flexinfer.state.observed import (
     StepSince,
 )
 from flexinfer.state.parts import Parts
-from flexinfer.state.precedence import covers, moved, newer_sample
+from flexinfer.state.precedence import covers, moved, newer_sample, streamed_group
 from flexinfer.state.released import released_at
 
 _DELETIONS_KEPT = 4096
@@ -36,13 +36,13 @@ class Draft(Parts):
     def __init__(self, state: ObservedState, previous: Mapping[str, Model] | None = None) -> None:
         super().__init__(state)
         self._previous = {} if previous is None else previous
-        self._leaving, self._busy = state.leaving, state.busy
+        self._leaving, self._busy, self._suppressed = state.leaving, state.busy, state.suppressed
 
     def result(self, state: ObservedState) -> ObservedState:
         """Return the state with the maps that were changed."""
-        changed = self.changed()
-        if (self._leaving, self._busy) != (state.leaving, state.busy):
-            return msgspec.structs.replace(state, **changed, leaving=self._leaving, busy=self._busy)
+        changed: dict[str, object] = {**self.changed()}
+        if (self._leaving, self._busy, self._suppressed) != (state.leaving, state.busy, state.suppressed):
+            changed |= {"leaving": self._leaving, "busy": self._busy, "suppressed": self._suppressed}
         return msgspec.structs.replace(state, **changed) if changed else state
 
     def apply(self, observation: Observation) -> None:
@@ -148,6 +148,7 @@ class Draft(Parts):
             self._restore(model, at)
             return
         if version <= self.deleted_versions.read().get(model.uid, -1):
+            self._suppressed |= set() if reply else {key}
             return
         if current is None or current.metadata.version < version:
             self._put(current, model, at)
@@ -172,6 +173,7 @@ class Draft(Parts):
         if model.key not in self.assumed.read():
             self._reindex(model.key, current, model)
         self.models.write()[model.key] = model
+        self._suppressed -= {model.key}
         previous = current if current is not None else self._previous.get(model.key)
         self._conditions(previous if previous is not None and previous.uid == model.uid else None, model, at)
 
@@ -188,6 +190,7 @@ class Draft(Parts):
         key = f"{event.namespace}/{event.name}"
         if not reply:
             self._streamed(key, event.version)
+            self._suppressed -= {key}
         current = self.models.read().get(key)
         if current is not None and covers(event, current.uid, current.metadata.version):
             self._reindex(key, self._effective(key), None)
@@ -208,7 +211,7 @@ class Draft(Parts):
     def _group(self, group: SharedGroup, at: float, *, reply: bool) -> None:
         """Apply a SharedGroup unless something newer is known; what the stream takes back counts, as for a Model."""
         version, current = group.metadata.version, self.groups.read().get(group.key)
-        restored = not reply and self._streamed(f"group/{group.key}", version)
+        restored = not reply and self._streamed(streamed_group(group.key), version)
         if restored:
             self.deleted_versions.drop(group.metadata.uid)
         elif version <= self.deleted_versions.read().get(group.metadata.uid, -1) or (
@@ -229,7 +232,7 @@ class Draft(Parts):
     def _group_deleted(self, event: events.GroupDeleted, *, reply: bool) -> None:
         key = f"{event.namespace}/{event.name}"
         if not reply:
-            self._streamed(f"group/{key}", event.version)
+            self._streamed(streamed_group(key), event.version)
         current = self.groups.read().get(key)
         if current is not None and covers(event, current.metadata.uid, current.metadata.version):
             self._reindex_group(key, current, None)
@@ -274,12 +277,12 @@ class Draft(Parts):
         self.activity.write()[key] = {**kept, event.proxy: report}
 
     def _heartbeat(self, proxy: str, at: float, *, final: bool, version: int | None = None) -> None:
-        current = self.proxies.read().get(proxy)
-        gap = current is None or current.final or at - current.last > HEARTBEAT_GAP
-        since = at if gap or current is None else current.since
+        current = self.proxies.read().get(proxy) or ProxyHeartbeat(at, final=True, since=at)
+        at = max(at, current.last)  # an age may be too high: what is delivered later is not older
+        gap = current.final or at - current.last > HEARTBEAT_GAP
+        since = at if gap else current.since
         proxies = self.proxies.write()
-        previous = current if current is not None else ProxyHeartbeat(at, final, since)
-        seen = (previous.version, previous.version_at) if version is None else (version, at)
+        seen = (current.version, current.version_at) if version is None else (version, at)
         proxies[proxy] = ProxyHeartbeat(at, final, since, *seen)
         for name in [name for name, one in proxies.items() if at - one.last > _PROXY_KEPT_SECONDS]:
             del proxies[name]

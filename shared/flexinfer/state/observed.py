@@ -4,6 +4,7 @@ Times are seconds of the reader's monotonic clock: the clocks of other processes
 8).
 """
 
+import math
 from collections.abc import Collection, Mapping
 
 import msgspec
@@ -101,10 +102,17 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
         str, int
     ] = {}  # uid of a deleted Model -> the version of its deletion, oldest first
     streamed_versions: Mapping[str, int] = {}  # key -> the version that the stream delivered last
+    suppressed: frozenset[str] = (
+        frozenset()
+    )  # keys of Models that the stream delivered last, and that are taken for deleted
     index: Mapping[tuple[str, str], frozenset[str]] = {}  # see `state.index`
     connected_since: float | None = (
         None  # since when everything that NATS delivers is heard; None while it is not connected or read again
     )
+    caught_up_at: float = math.inf
+    """The last time by which everything sent to this process is known to have been read: silence until then is silence.
+
+    `actions.CatchUp` asks for a later one. Infinite in a state that no control loop keeps."""
 
     def workload(self, model: Model) -> WorkloadObserved:
         """Return the Pods, Jobs and PVCs of a Model; empty if none were observed."""

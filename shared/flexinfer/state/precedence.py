@@ -28,3 +28,8 @@ def newer_sample(current: Sample | None, event: events.GpusObserved, at: float) 
     if current is None or (current.observed.boot, current.observed.sample) != (event.boot, event.sample):
         return sample
     return Sample(event, max(sample.at, current.at))
+
+
+def streamed_group(key: str) -> str:
+    """Return under which key the version of a SharedGroup that the stream delivered is kept, beside those of Models."""
+    return f"group/{key}"

@@ -16,7 +16,7 @@ from flexinfer.runtime.clock import monotonic
 from flexinfer.runtime.nats import connection
 from flexinfer.runtime.nats.state_reader import NatsBus
 from flexinfer.runtime.nats.state_writer import StaleWriteError, StateStream
-from flexinfer.runtime.runtime import Delivery, Disconnected, Snapshot, Subscriptions
+from flexinfer.runtime.runtime import CaughtUp, Delivery, Disconnected, Snapshot, Subscriptions
 from flexinfer.state.observed import Observation
 from tests.builders import a_model
 from tests.nats import NatsServer, nats_server
@@ -72,6 +72,27 @@ async def test_a_reader_gets_a_snapshot_and_then_what_is_published(tmp_path: Pat
                 delivery = await anext(deliveries)
             assert isinstance(delivery, Observation)
             assert isinstance(delivery.event, events.ModelDeleted)
+
+
+async def test_a_reader_catches_up_with_what_was_sent_before(tmp_path: Path) -> None:
+    """What it has not read yet comes first."""
+    async with nats_server(tmp_path) as server, writer(server) as stream:
+        await stream.publish(events.ModelObserved(model=a_model("a", version=1)))
+        await stream.watermark()
+        async with connection.connected("reaper", server.url, "", "") as link:
+            bus = NatsBus(link)
+            deliveries = bus.deliveries(Subscriptions(hints=("wake",), live=("activity", "gpu")))
+            await until_snapshot(deliveries, 1)
+            for version in range(2, 50):
+                await stream.publish(events.ModelObserved(model=a_model("a", version=version)))
+            asked = monotonic()
+            bus.catch_up()
+            async with asyncio.timeout(5):
+                received = [await anext(deliveries) for _ in range(49)]
+            *before, last = received
+            assert all(isinstance(delivery, Observation) for delivery in before)
+            assert isinstance(last, CaughtUp)
+            assert last.at >= asked
 
 
 async def test_a_second_writer_is_rejected(tmp_path: Path) -> None:

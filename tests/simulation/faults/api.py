@@ -37,6 +37,12 @@ def losing(simulation: Simulation, chance: random.Random) -> None:
     simulation.api.watch_loses = chance.choice([0.05, 0.2])
 
 
+def coalescing(simulation: Simulation, chance: random.Random) -> None:
+    """Let several changes of an object arrive as one."""
+    simulation.api.watch_coalesces = chance.choice([0.1, 0.4])
+
+
+APART = (Climate("watches that coalesce", 0.2, coalescing),)
 FAULTS = (Fault("the API server is away", 0.4, away),)
 CLIMATES = (
     Climate("calls", 0.4, calls),

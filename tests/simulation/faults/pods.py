@@ -72,6 +72,13 @@ def _finalize(simulation: Simulation, pod: Object, finalizers: list[str]) -> boo
     return True
 
 
+def release(simulation: Simulation) -> None:
+    """Remove the finalizer that is not ours from every Pod."""
+    for _, pod in sorted(simulation.checker.pods.items()):
+        if FOREIGN in pod["metadata"].get("finalizers", ()):
+            _finalize(simulation, pod, [])
+
+
 def refuse(simulation: Simulation, chance: random.Random) -> None:
     """Let quota or Pod security refuse every Pod for some seconds."""
     simulation.record("Pods are refused")

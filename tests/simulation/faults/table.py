@@ -1,7 +1,9 @@
 """All faults, by kind. Those that show a weakness of the present code are not drawn."""
 
 from tests.simulation.faults import (
+    always_on,
     api,
+    backups,
     clocks,
     engines,
     forged,
@@ -38,5 +40,8 @@ ALL_CLIMATES: tuple[Climate, ...] = (
     *engines.CLIMATES,
     *objects.CLIMATES,
 )
+ALL_APART: tuple[Climate, ...] = (*always_on.CLIMATES, *api.APART, *backups.CLIMATES)
+"""Those that have their own chance: a history that does not draw them is the same without them."""
 FAULTS = tuple(fault for fault in ALL if shown(fault.shows))
 CLIMATES = tuple(climate for climate in ALL_CLIMATES if shown(climate.shows))
+APART = tuple(climate for climate in ALL_APART if shown(climate.shows))

@@ -9,6 +9,7 @@ from typing import cast
 import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import TimeoutError as NatsTimeoutError
 
 from flexinfer.runtime.nats.connection import Connection
 from tests.simulation.jetstream.server import NatsServer
@@ -22,6 +23,9 @@ _REACHES_NOBODY = 0.25
 
 class Subscription:
     """A subscription of a client."""
+
+    pending_msgs = 0
+    """A callback has what the client has received, at once."""
 
     def __init__(self, client: "SimulatedClient", pattern: str, take: Take) -> None:
         self.client, self.pattern, self.take = client, pattern, take
@@ -42,7 +46,7 @@ class SimulatedClient:
         self.subscriptions: dict[str, Subscription] = {}
         self.connection = Connection(self.nats, name)
         self._inboxes = itertools.count()
-        self._incoming: deque[tuple[Subscription, Msg]] = deque()
+        self._incoming: deque[tuple[Subscription, Msg] | asyncio.Future[None]] = deque()
         self._scheduled: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -74,8 +78,7 @@ class SimulatedClient:
 
     async def publish(self, subject: str, data: bytes = b"", headers: Headers | None = None) -> None:
         """Publish without an acknowledgement."""
-        while self._paused_until() > self._loop.time():
-            await asyncio.sleep(self._paused_until() - self._loop.time() + 0.001)
+        await self._sendable()
         if self.connected and self.server.up and not self._closed:
             self.server.publish(subject, data, headers or {}, self.name)
 
@@ -94,12 +97,26 @@ class SimulatedClient:
             await asyncio.sleep(timeout + 1)
         return Msg(self.nats, subject, "", msgspec.json.encode(reply))
 
+    async def _sendable(self) -> None:
+        while self._paused_until() > self._loop.time():
+            await asyncio.sleep(self._paused_until() - self._loop.time() + 0.001)
+
     async def _until_connected(self) -> None:
         while not self.connected:
             await asyncio.sleep(0.1)
 
-    async def flush(self, timeout: float = 0.0) -> None:
-        """Nothing is buffered."""
+    async def flush(self, timeout: float = 10.0) -> None:
+        """Return once the server has answered: what it had sent before has arrived. Raises nats.errors.TimeoutError."""
+        await self._sendable()
+        answer: asyncio.Future[None] = self._loop.create_future()
+        if self.connected:
+            self._incoming.append(answer)
+            self._schedule(self.lag or _LATENCY)
+        try:
+            async with asyncio.timeout(timeout):
+                await answer
+        except TimeoutError as error:
+            raise NatsTimeoutError from error
 
     # --- what the server calls
 
@@ -119,7 +136,10 @@ class SimulatedClient:
             return
         self._incoming.append((subscription, message))
         if self._scheduled is None:
-            latency = self.lag or _LATENCY * self.server.chance.random()
+            self._schedule(self.lag or _LATENCY * self.server.chance.random())
+
+    def _schedule(self, latency: float) -> None:
+        if self._scheduled is None:
             self._scheduled = self._loop.call_later(latency, self._take_all)
 
     def _take_all(self) -> None:
@@ -129,7 +149,12 @@ class SimulatedClient:
             return
         self._scheduled = None
         while self._incoming:
-            subscription, message = self._incoming.popleft()
+            item = self._incoming.popleft()
+            if isinstance(item, asyncio.Future):
+                if not item.done():
+                    item.set_result(None)
+                continue
+            subscription, message = item
             if self.subscriptions.get(subscription.pattern) is subscription:
                 _run(subscription.take(message))
 

@@ -60,6 +60,9 @@ class Law:
     def called(self, call: Call, answer: Any) -> None:
         """Judge a write that the API server has accepted."""
 
+    def restored(self) -> None:
+        """Forget what can be again: the API server went back to a backup. Each object that differs follows as a write."""
+
     def passes(self) -> None:
         """Judge what has lasted too long; called once a second after the faults."""
 

@@ -21,18 +21,25 @@ class Convergence(Law):
         wanted = model.condition(conditions.WANTED)
         if wanted is not None and wanted.reason in (Reason.START_FAILED, Reason.FIRST_START_FAILED):
             return frozenset({Phase.FAILED})
-        if not model.spec.serverless.enabled:
-            return frozenset({Phase.READY})
-        mates = [mate for mate in models if model.spec.group and mate.spec.group == model.spec.group]
-        always_on = any(not mate.spec.serverless.enabled for mate in mates)
-        return frozenset({Phase.IDLE, Phase.PENDING} if always_on else {Phase.IDLE})
+        rests = Phase.IDLE if model.spec.serverless.enabled else Phase.READY
+        return frozenset({rests, Phase.PENDING} if _beside_always_on(model, models) else {rests})
 
     def reached(self) -> bool:
         """Tell whether every Model has its phase, and nothing runs that should not."""
         models = self.checker.simulation.models()
         every = models.values()
         reached = all(m.status.phase in self.expected(m, every) and not m.deleting for m in every)
-        return reached and not self._left(models)
+        return reached and not self._left(models) and not self._unserved(every)
+
+    def _unserved(self, models: Collection[Model]) -> list[str]:
+        """Return the shared groups whose devices have no engine although a member of them always runs."""
+        never = self.checker.simulation.machines.behaviour.never_ready
+        served = {model.spec.group for model in models if model.status.phase == Phase.READY}
+        asks = {m.spec.group for m in models if not m.spec.serverless.enabled and m.key not in never}
+        failed = {
+            m.spec.group for m in models if self.expected(m, models) == {Phase.FAILED} or m.key in never
+        }
+        return sorted(asks - served - failed - {""})
 
     def _left(self, models: Mapping[str, Model]) -> list[str]:
         """Return the Models that are idle or deleted, and have an engine."""
@@ -50,8 +57,18 @@ class Convergence(Law):
                 self.report(f"{key} is still being deleted")
             elif model.status.phase not in expected:
                 self.report(_wrong(model, expected))
+        if unserved := self._unserved(models.values()):
+            self.report(f"no engine runs in {unserved}, where a Model always runs")
         if left := self._left(models):
             self.report(f"engines of Models that are idle still run: {left}")
+
+
+def _beside_always_on(model: Model, models: Collection[Model]) -> bool:
+    """Tell whether another member of a Model's group always runs: one of them has the devices, and does not leave them."""
+    mates = [
+        m for m in models if model.spec.group and m.spec.group == model.spec.group and m.uid != model.uid
+    ]
+    return any(not mate.spec.serverless.enabled for mate in mates)
 
 
 def _wrong(model: Model, expected: frozenset[str]) -> str:

@@ -1,6 +1,6 @@
 """What laws read from objects of the store. Which object grants a device, and how it says so, is known here alone."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -45,6 +45,23 @@ def is_initialized(group_object: Object | None) -> bool:
 def group_object_name(group: str) -> str:
     """Return the name of the object that grants a group."""
     return object_name(group)
+
+
+def group_of(model: Object) -> str:
+    """Return the shared group that a Model names; empty for none."""
+    return str((model["spec"].get("gpu") or {}).get("shared", ""))
+
+
+def always_runs(model: Object) -> bool:
+    """Tell whether a Model is never scaled to zero."""
+    return not (model["spec"].get("serverless") or {}).get("enabled", True)
+
+
+def is_kept_waiting(model: Object, models: Iterable[Object]) -> bool:
+    """Tell whether another member of a Model's group always runs: it leaves the devices to nobody."""
+    group, uid = group_of(model), model["metadata"]["uid"]
+    others = (other for other in models if other["metadata"]["uid"] != uid)
+    return bool(group) and any(group_of(other) == group and always_runs(other) for other in others)
 
 
 def condition(model: Object, kind: str) -> Mapping[str, Any]:

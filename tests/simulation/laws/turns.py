@@ -19,6 +19,10 @@ class Turns(Law):
         super().__init__(checker)
         self._highest: dict[tuple[str, str], tuple[int, str]] = {}  # the turn, and whose
 
+    def restored(self) -> None:
+        """Forget the turns: those since the backup were never given, and are given again."""
+        self._highest.clear()
+
     def written(self, change: Change) -> None:
         """Judge a write of the object."""
         before, after = grants_of(change.old), grants_of(change.new)

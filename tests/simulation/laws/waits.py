@@ -11,8 +11,9 @@ from flexinfer.api import conditions, reasons
 from flexinfer.api.reasons import Reason
 from localkube.apiserver.watch_cache import Change
 from tests.simulation.laws.base import Law, Object
-from tests.simulation.laws.facts import condition
+from tests.simulation.laws.facts import condition, is_kept_waiting
 
+_FOR_DEVICES = (Reason.QUEUED, Reason.FIRST_START_QUEUED)
 _WAITS_FOR_DEVICES = (Reason.QUEUED, Reason.PREEMPTED, Reason.BLOCKED)
 _SLACK = 6.0
 """For the control loop, a change of the leader, and the resync after a loss; in seconds."""
@@ -45,16 +46,31 @@ class Waits(Law):
     def passes(self) -> None:
         """Judge how long each Model waits."""
         for uid, waits in self._waits.items():
+            kept = self._is_kept_waiting(uid)
             for (kind, reason), since in waits.items():
+                if kept and reason in _FOR_DEVICES:
+                    waits[kind, reason] = self.now
+                    continue
                 waited = self.now - since
                 if waited > self.checker.deadlines[kind, reason] + _SLACK:
                     self.report(f"the Model {uid} has been {kind}/{reason} for {waited:.0f} s")
                     waits[kind, reason] = self.now
 
+    def _is_kept_waiting(self, uid: str) -> bool:
+        """Tell whether a Model waits for one that always runs: that has no end, and the message names it."""
+        models = self.checker.models
+        return uid in models and is_kept_waiting(models[uid], models.values())
+
 
 def _waits(model: Object) -> Iterator[tuple[str, str]]:
-    """Yield the condition type and reason of each thing that a Model waits for."""
+    """Yield the condition type and reason of each thing that a Model waits for.
+
+    One that is being deleted waits for its stop alone: nothing is fetched or checked for it any more, and its Cached stays
+    as it was, of the generation before the deletion, where it counts as Unknown.
+    """
     for said in (model.get("status") or {}).get("conditions") or ():
+        if said["type"] == conditions.CACHED and "deletionTimestamp" in model["metadata"]:
+            continue
         loads = said["type"] == conditions.READY and said["reason"] in reasons.LOADING
         first = (said["type"], said["reason"]) == (conditions.WANTED, Reason.FIRST_START)
         if first and condition(model, conditions.GRANTED).get("reason") in _WAITS_FOR_DEVICES:

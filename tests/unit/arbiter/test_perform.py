@@ -269,16 +269,24 @@ async def test_the_object_is_created_with_name_and_finalizer() -> None:
 
 
 def put_pod(
-    world: World, name: str, turn: int, *, gated: bool = False, deleting: bool = False, uid: str = ""
+    world: World,
+    name: str,
+    turn: int,
+    *,
+    gated: bool = False,
+    deleting: bool = False,
+    uid: str = "",
+    devices: bool = True,
 ) -> None:
     """Put an engine's Pod there."""
     labels = {MODEL_LABEL: name, MODEL_UID_LABEL: uid or f"uid-{name}", TURN_LABEL: str(turn)}
     meta: dict[str, Any] = {"name": f"{name}-0", "labels": labels}
     meta |= {"deletionTimestamp": "2026-11-24T10:00:00Z"} if deleting else {}
     gates = [{"name": f"flexinfer.ai/turn-{turn}"}] if gated else []
-    world.put(
-        "pods", {"metadata": meta, "spec": {"nodeName": "" if gated else "a", "schedulingGates": gates}}
-    )
+    spec = {"nodeName": "" if gated else "a", "schedulingGates": gates}
+    limits = {"nvidia.com/gpu": "1"} if devices else {"cpu": "4"}
+    containers = [{"name": "engine", "resources": {"limits": limits}}]
+    world.put("pods", {"metadata": meta, "spec": {**spec, "containers": containers}})
 
 
 async def looked(world: World, *models: Model) -> SharedGroup:
@@ -332,6 +340,16 @@ async def test_a_pod_without_a_turn_gets_one_in_which_it_is_released() -> None:
     [holder] = group.status.holders
     assert (holder.step, holder.turn) == (RELEASING, group.status.turn)
     assert holder.turn > 0
+
+
+async def test_a_pod_without_a_turn_that_asks_for_no_device_is_not_adopted() -> None:
+    """Its Model joined the group while it ran on CPUs: what others use on its node is not its memory, and would never be free."""
+    world = a_world(a_group(initialized=False))
+    put_pod(world, "a", 0, devices=False)
+    assert (await looked(world, member("a"))).status.holders == ()
+    world = a_world(a_group(initialized=False))
+    put_pod(world, "a", 5, devices=False)
+    assert len((await looked(world, member("a"))).status.holders) == 1
 
 
 async def test_turns_go_on_above_all_that_were_ever_given() -> None:

@@ -65,6 +65,15 @@ def test_without_a_process_list_what_was_in_use_before_the_grant_is_the_measure(
     assert steps(later(stopped(before=3000), NOW + 1, sample(3600, processes_known=False)), NOW + 9) == []
 
 
+def test_processes_that_were_not_listed_before_the_grant_are_measured_by_what_was_in_use() -> None:
+    """The list has come since: whose the processes of before were is not known."""
+    state = stopped(before=600)
+    assert steps(later(state, NOW + 1, sample(600, process(99, 600, "Xorg"))), NOW + 9) == FREE
+    assert steps(later(state, NOW + 1, sample(1200, process(99, 1200, "Xorg"))), NOW + 9) == []
+    listed = stopped(before=600, others=(XORG,))
+    assert steps(later(listed, NOW + 1, sample(600, process(5, 600, "engine"))), NOW + 9) == []
+
+
 def test_memory_that_no_process_is_seen_to_hold_counts_as_the_leavers() -> None:
     """Although the foreign process is seen, and something was in use before."""
     state = later(stopped(before=4000, others=(XORG,)), NOW + 1, sample(4000, process(99, 600, "Xorg")))

@@ -13,6 +13,7 @@ from flexinfer.events import events
 from flexinfer.events.workload import pod_facts
 from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Announce, Effect, Expose, Start, Stop
+from flexinfer.launcher.fence import Fences
 from flexinfer.launcher.memory import EngineProbed, Memory, remember
 from flexinfer.launcher.perform import perform as perform_effect
 from flexinfer.launcher.pods_gone import PodsGone
@@ -36,9 +37,13 @@ SHARED = Gpu(vendor="nvidia", shared="card")
 SETTINGS = settings_of(Settings())
 
 
-async def perform(runtime: Runtime, action: Effect, gone: PodsGone | None = None) -> Sequence[Any]:
-    """Perform an effect with the settings of these tests."""
-    return await perform_effect(runtime, action, settings=SETTINGS, gone=gone or PodsGone())
+async def perform(
+    runtime: Runtime, action: Effect, gone: PodsGone | None = None, fences: Fences | None = None
+) -> Sequence[Any]:
+    """Perform an effect with the settings of these tests; as a process that has just started unless its `fences` are given."""
+    return await perform_effect(
+        runtime, action, settings=SETTINGS, gone=gone or PodsGone(), fences=fences or Fences()
+    )
 
 
 def a_world(model: Model) -> tuple[World, Runtime]:

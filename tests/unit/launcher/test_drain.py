@@ -79,6 +79,21 @@ def test_a_loading_engine_that_is_no_longer_wanted_stops_at_once() -> None:
     assert isinstance(action, Stop)
 
 
+def test_an_engine_on_a_silent_node_drains_before_it_stops() -> None:
+    """The requests that it had when the node fell silent go on; a Pod that is deleted cuts them once the node is back."""
+    model = a_start(*IDLE, ready=("Unknown", Reason.NODE_UNREACHABLE))
+    [action] = decided(model, holding(model, its_pod(model)))
+    assert outcome(action) == ("False", Reason.DRAINING)
+
+
+@pytest.mark.parametrize(("in_flight", "reason"), [(1, Reason.DRAINING), (0, "")])
+def test_an_engine_that_stopped_responding_drains_if_it_has_requests(in_flight: int, reason: str) -> None:
+    """Too busy to answer a health check: a proxy that counts requests tells it from one that loads again."""
+    model = a_start(*IDLE, ready=("False", Reason.RESTARTING))
+    [action] = decided(model, holding(model, its_pod(model)), traffic(model, "p", in_flight))
+    assert outcome(action)[1] == reason if reason else isinstance(action, Stop)
+
+
 def test_a_refused_newer_spec_does_not_stop_the_engine() -> None:
     """It serves the older one, and Ready says so."""
     model = a_start(

@@ -10,7 +10,7 @@ from flexinfer.events import events
 from flexinfer.launcher.drain import ALL_HEARD_SECONDS, PROXY_QUIET_SECONDS
 from flexinfer.launcher.effects import Stop
 from flexinfer.launcher.memory import Memory
-from flexinfer.state.actions import RequeueAt
+from flexinfer.state.actions import CatchUp, RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import HEARTBEAT_GAP, Observation, ObservedState
 from tests.builders import NOW
@@ -106,6 +106,19 @@ def test_a_silent_proxy_with_a_request_in_flight_is_waited_for() -> None:
     state, memory, _ = a_drain(traffic(model, "silent", 0, version=6), traffic(model, "p", 0))
     state = later(state, NOW + 14, heartbeat("p", 7))
     assert isinstance(at(NOW + 16, state, memory), Stop)
+
+
+def test_a_proxy_is_given_up_once_everything_was_read_that_it_may_have_sent() -> None:
+    """A launcher that was paused holds every proxy for silent."""
+    model = draining(version=7)
+    state, memory, _ = a_drain(traffic(model, "silent", 0, version=6), traffic(model, "p", 0))
+    state = later(state, NOW + 14, heartbeat("p", 7))
+    behind = msgspec.structs.replace(state, caught_up_at=NOW + 14)
+    assert at(NOW + 16, behind, memory) == CatchUp()
+    cut_off = msgspec.structs.replace(behind, connected_since=None)
+    assert isinstance(
+        at(NOW + SETTINGS.drain_seconds, cut_off, memory), Stop
+    )  # the deadline does not wait for NATS
 
 
 def test_a_stop_waits_for_the_engine_itself() -> None:

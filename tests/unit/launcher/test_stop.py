@@ -10,7 +10,7 @@ from flexinfer.events import events
 from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Stop
 from flexinfer.launcher.manifests import STOP_SECONDS
-from flexinfer.launcher.memory import Memory
+from flexinfer.launcher.memory import EngineProbed, Memory, pods_of, remember
 from flexinfer.runtime.kubernetes.api import ConflictError
 from tests.keyed import on_all_models
 from tests.unit.launcher.acting import (
@@ -93,6 +93,25 @@ async def test_a_stop_never_deletes_a_pod_that_it_did_not_know() -> None:
     await perform(runtime, action)
     assert pod(world)["metadata"]["uid"] == "newer"
     assert ready_of(world)[1] != Reason.STOPPED
+
+
+async def test_a_pod_that_was_terminating_and_no_longer_is_is_decided_on_again() -> None:
+    """An API server that was restored from a backup has it again: nothing would end it, and the stop would wait for a minute."""
+    world, runtime = a_world(a_start())
+    await started(world, runtime)
+    idle(world)
+    state = observed(world)
+    [action] = [a for a in decide(state, Memory(), 1e6, settings=SETTINGS) if isinstance(a, Stop)]
+    terminating = tuple(msgspec.structs.replace(pod, deleting=True) for pod in action.pods)
+    world.calls.clear()
+    replies = await perform(runtime, msgspec.structs.replace(action, pods=terminating))
+    assert world.calls == ["get models", "list pods"]
+    assert ready_of(world)[1] != Reason.STOPPED
+    [probed] = [reply for reply in replies if isinstance(reply, EngineProbed)]
+    memory = remember(Memory(), msgspec.structs.replace(probed, pod=None, gone=True), 1.0)
+    assert not pods_of(there(world), state, memory), "it was held for deleted"
+    [known] = pods_of(there(world), state, remember(memory, probed, 2.0))
+    assert (known.uid, known.deleting) == (pod(world)["metadata"]["uid"], False)
 
 
 async def test_a_turn_asked_back_is_returned_with_the_status() -> None:

@@ -167,21 +167,33 @@ class World:
         return msgspec.convert(self.put(kind.plural, thing, namespace), kind.type)
 
     async def merge(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
-        """Apply a merge patch."""
+        """Apply a merge patch; one that names another uid is a conflict."""
         await self._step(f"merge {kind.plural}")
-        thing = merge_patch(copy.deepcopy(self._at(kind, namespace, name)), body)
+        current = self._at(kind, namespace, name)
+        if body["metadata"].get("uid", current["metadata"]["uid"]) != current["metadata"]["uid"]:
+            raise ConflictError("another uid", 409)
+        thing = merge_patch(copy.deepcopy(current), body)
         return msgspec.convert(self.put(kind.plural, thing, namespace), kind.type)
 
     async def delete(
-        self, kind: Kind[Any], namespace: str, name: str, *, uid: str = "", grace: int | None = None
+        self,
+        kind: Kind[Any],
+        namespace: str,
+        name: str,
+        *,
+        uid: str = "",
+        version: str = "",
+        grace: int | None = None,
     ) -> None:
-        """Delete an object by its uid."""
+        """Delete an object by its uid, and by its resourceVersion if one is given."""
         await self._step(f"delete {kind.plural}")
         thing = self.find(kind.plural, name, namespace)
         if thing is None:
             return
         if uid and thing["metadata"]["uid"] != uid:
             raise ConflictError("another uid", 409)
+        if version and thing["metadata"]["resourceVersion"] != version:
+            raise ConflictError("another resourceVersion", 409)
         if self.lingering and grace != 0:
             thing["metadata"]["deletionTimestamp"] = "2026-11-24T12:00:00Z"
         else:

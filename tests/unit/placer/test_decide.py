@@ -15,7 +15,7 @@ from flexinfer.events.nodes import Device, NodeFacts, Taint
 from flexinfer.placer import decide as deciding
 from flexinfer.placer.decide import GONE_SECONDS
 from flexinfer.placer.fit import STALE_SECONDS
-from flexinfer.state.actions import RequeueAt, WriteStatus
+from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import (
@@ -545,6 +545,8 @@ def test_a_model_without_devices_leaves_a_node_that_is_not_ready_for_a_minute() 
     assert (write.condition.status, write.condition.reason) == ("True", Reason.NODE_NOT_READY)
     state = apply(state, write, NOW)
     assert list(decide(state, NOW + 1)) == [RequeueAt(NOW + GONE_SECONDS)]
+    paused = msgspec.structs.replace(state, caught_up_at=NOW + 59)
+    assert list(decide(paused, NOW + GONE_SECONDS)) == [CatchUp()]  # its return may not have been read yet
     (gone,) = writes(state, NOW + GONE_SECONDS).values()
     assert (gone.condition.status, gone.condition.reason, node(gone)) == ("False", Reason.NODE_GONE, "a")
     state = apply(state, gone, NOW + 61)

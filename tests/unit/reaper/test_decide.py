@@ -17,7 +17,7 @@ from flexinfer.events.events import AnyEvent
 from flexinfer.reaper import decide as deciding
 from flexinfer.reaper.decide import RecordActivity
 from flexinfer.reaper.memory import ActivityWritten, Memory, remember
-from flexinfer.state.actions import RequeueAt, WriteStatus
+from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, SHARED, a_group, a_holder, a_model, a_state
@@ -194,6 +194,16 @@ def test_a_model_scales_to_zero_after_its_idle_timeout() -> None:
     assert changes(state, NOW + 9.9) == {}
     assert RequeueAt(NOW + 10) in list(decide(state, CLOCK, NOW + 9.9))
     assert changes(state, NOW + 10) == {"default/llama": ("False", Reason.IDLE)}
+
+
+def test_silence_counts_once_everything_was_read_that_was_sent_until_the_timeout_was_over() -> None:
+    """A reaper that was paused decides before it reads the requests that came meanwhile."""
+    model = a_model(conditions=SERVING, serverless={"idle_timeout": "10s"})
+    state = later(a_state(model, HEARTBEAT), NOW + 5, HEARTBEAT)
+    behind = msgspec.structs.replace(state, caught_up_at=NOW + 9.9)
+    assert list(decide(behind, CLOCK, NOW + 10)) == [CatchUp()]
+    caught_up = msgspec.structs.replace(state, caught_up_at=NOW + 10)
+    assert changes(caught_up, NOW + 10.1) == {"default/llama": ("False", Reason.IDLE)}
 
 
 def test_a_late_heartbeat_is_waited_for_before_a_model_is_scaled_to_zero() -> None:

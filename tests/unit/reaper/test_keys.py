@@ -6,11 +6,16 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexinfer.events.events import AnyEvent
+from flexinfer.api.model import Placement
+from flexinfer.api.reasons import Reason
+from flexinfer.events.events import AnyEvent, ModelObserved
 from flexinfer.reaper.decide import decide as decide_on_key
 from flexinfer.reaper.keys import touched
 from flexinfer.reaper.memory import Memory
+from flexinfer.state.actions import RequeueAt
+from flexinfer.state.apply import assume, settle
 from flexinfer.state.observed import ObservedState
+from tests.builders import NOW, a_model, a_state
 from tests.unit.keyed import EVENTS, HISTORIES, check_time, check_touched
 
 
@@ -33,3 +38,16 @@ def test_time_alone_alters_no_decision_unannounced(
 ) -> None:
     """Each moment that does was asked for."""
     check_time(decide, history, seconds)
+
+
+def test_an_initial_start_is_decided_on_again_when_the_write_of_another_start_has_arrived() -> None:
+    """While it is in flight that start counts as progressing, and from then on since it was observed."""
+    gates, here = ("Accepted", "Placed", "Cached"), Placement(node="n")
+    starts = a_model("a", placement=here, conditions=(*gates, ("Wanted", "True", Reason.REQUESTED)))
+    waits = a_model("b", placement=here, conditions=(*gates, ("Wanted", "False", Reason.FIRST_START_QUEUED)))
+    written = assume(a_state(starts, waits), starts)
+    arrived = settle(written, starts.key)
+    [later] = [action for action in decide(written, waits.key, NOW + 5) if isinstance(action, RequeueAt)]
+    [sooner] = [action for action in decide(arrived, waits.key, NOW + 5) if isinstance(action, RequeueAt)]
+    assert sooner.at < later.at
+    assert waits.key in touched(written, arrived, ModelObserved(model=starts))

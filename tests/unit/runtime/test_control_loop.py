@@ -24,7 +24,7 @@ from flexinfer.runtime.controller import (
 )
 from flexinfer.runtime.kubernetes.api import ConflictError, Kind, UnavailableError
 from flexinfer.runtime.runtime import Disconnected, Replaying, Runtime, Snapshot, Subscriptions
-from flexinfer.state.actions import RequeueAt, WriteStatus
+from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus
 from flexinfer.state.observed import Observation, ObservedState
 from flexinfer.state.touched import touches_its_model
 from tests.builders import a_model
@@ -162,6 +162,61 @@ def test_a_deadline_brings_another_decision() -> None:
     """Time is an argument: a decision names the time at which it must be made again."""
     recorder = after(Recorder(RequeueAt(7.0)), 8.0)
     assert 7.0 in [now for now, _ in recorder.decided]
+
+
+class Silent(Recorder):
+    """A component that acts on silence: at 5 s, if nothing that was sent by then contradicts it."""
+
+    def decide(self, state: ObservedState, now: float) -> Iterator[Any]:
+        """Yield an effect that nothing speaks against."""
+        self.decided.append((now, state))
+        if now < 5.0:
+            yield RequeueAt(5.0)
+        elif state.caught_up_at < 5.0:
+            yield CatchUp()
+        elif not state.models:
+            yield Poke("a", "silence")
+
+
+class SlowBus(ListBus):
+    """What was sent before `catch_up` arrives after it, and only then CaughtUp."""
+
+    def __init__(self, *unread: Any) -> None:
+        super().__init__()
+        self.unread, self.asked = unread, 0
+
+    def catch_up(self) -> None:
+        """Deliver what is unread, then CaughtUp; a Snapshot comes in its place."""
+        self.asked += 1
+        for delivery in self.unread:
+            self.queue.put_nowait(delivery)
+        if not any(isinstance(delivery, Snapshot) for delivery in self.unread):
+            super().catch_up()
+        self.unread = ()
+
+
+def silence(bus: SlowBus) -> list[str]:
+    """Return what a component does first that has heard nothing for 5 s."""
+
+    async def main() -> list[str]:
+        recorder = Silent()
+        await run_for(recorder, 10.0, runtime=a_runtime(bus=bus), bus=bus)
+        return [what for _, what in recorder.performed[:1]]
+
+    return run(main())
+
+
+def test_what_was_sent_meanwhile_is_read_before_silence_counts() -> None:
+    """As after a pause of the process: its timers are due at once, and its messages are not read yet."""
+    assert silence(bus := SlowBus(Observation(events.ModelObserved(model=a_model()), 4.0))) == []
+    assert bus.asked == 1
+    assert silence(SlowBus()) == ["silence"]
+
+
+def test_a_replay_in_place_of_what_was_asked_for_is_decided_on() -> None:
+    """It may hold what contradicts the silence; if not, it is asked again."""
+    assert silence(bus := SlowBus(Replaying(), Snapshot([]))) == ["silence"]
+    assert bus.asked >= 2
 
 
 def test_an_unavailable_api_server_is_retried() -> None:

@@ -109,6 +109,17 @@ def test_a_replay_that_goes_back_tells_of_a_restored_api_server() -> None:
     assert state.models["default/llama"].metadata.version == 4
 
 
+def test_a_replay_that_goes_back_counts_for_a_shared_group_too() -> None:
+    """A grant of before the restore is void: the arbiter would take the group for held, and the launcher finds no turn."""
+    before = applied(events.GroupObserved(group=a_group(a_holder(), version=9)))
+    restored = events.GroupObserved(group=a_group(version=4))
+    assert resync(before, [Observation(restored, NOW)], NOW).group("default", "card") == restored.group
+    told = events.GroupObserved(group=a_group(a_holder(), version=12))
+    before = apply_events(before, [Observation(told, NOW, reply=True)])
+    same = events.GroupObserved(group=a_group(version=9))
+    assert resync(before, [Observation(same, NOW)], NOW).group("default", "card") == told.group
+
+
 def test_a_replay_keeps_the_last_sample_of_a_node_until_the_next_one() -> None:
     """A restart of NATS empties its memory; the agent publishes again within seconds, and until then it is known what is in use."""
     sample, node = (
@@ -265,6 +276,14 @@ def test_the_last_request_is_dated_by_its_age() -> None:
     )
     assert state.activity["default/llama"]["p"].last == NOW - 7
     assert state.proxies["p"].last == NOW
+
+
+def test_a_heartbeat_whose_age_is_too_high_does_not_make_a_proxy_late() -> None:
+    """The server's clock was set: what is delivered later is not older."""
+    state = apply_events(ObservedState(), [Observation(events.ProxyObserved(proxy="p", version=1), NOW)])
+    state = apply_events(state, [Observation(events.ProxyObserved(proxy="p", version=2), NOW - 8)])
+    heard = state.proxies["p"]
+    assert (heard.last, heard.since, heard.version, heard.version_at) == (NOW, NOW, 2, NOW)
 
 
 def test_a_gap_in_the_heartbeats_of_a_proxy_starts_a_new_period() -> None:

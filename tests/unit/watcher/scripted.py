@@ -130,7 +130,14 @@ class ScriptedCluster:
         return body  # type: ignore[no-any-return]
 
     async def delete(
-        self, kind: Kind[Any], namespace: str, name: str, *, uid: str = "", grace: int | None = None
+        self,
+        kind: Kind[Any],
+        namespace: str,
+        name: str,
+        *,
+        uid: str = "",
+        version: str = "",
+        grace: int | None = None,
     ) -> None:
         """Raise NotImplementedError: the watcher never deletes."""
         raise NotImplementedError

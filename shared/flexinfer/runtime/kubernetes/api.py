@@ -153,11 +153,18 @@ class Cluster(Protocol):
         ...
 
     async def delete(
-        self, kind: Kind[T], namespace: str, name: str, *, uid: str = "", grace: int | None = None
+        self,
+        kind: Kind[T],
+        namespace: str,
+        name: str,
+        *,
+        uid: str = "",
+        version: str = "",
+        grace: int | None = None,
     ) -> None:
         """Delete an object; success if there is none.
 
-        Raises ConflictError if a uid is given and the object has another. `grace` is the grace period in
+        Raises ConflictError if a uid or a resourceVersion is given and the object has another. `grace` is the grace period in
         seconds; None: that of the object.
         """
         ...

@@ -177,16 +177,24 @@ class KubernetesClient:
         return _decode(kind, await self._call("PATCH", path, body=body, content="merge-patch+json"))
 
     async def delete(
-        self, kind: Kind[T], namespace: str, name: str, *, uid: str = "", grace: int | None = None
+        self,
+        kind: Kind[T],
+        namespace: str,
+        name: str,
+        *,
+        uid: str = "",
+        version: str = "",
+        grace: int | None = None,
     ) -> None:
-        """Delete an object; success if there is none. Raises ConflictError if it has another uid."""
+        """Delete an object; success if there is none. Raises ConflictError if it has another uid or resourceVersion."""
         body: dict[str, object] = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "propagationPolicy": "Background",
         }
-        if uid:
-            body["preconditions"] = {"uid": uid}
+        preconditions = {"uid": uid, "resourceVersion": version}
+        if any(preconditions.values()):
+            body["preconditions"] = {name: value for name, value in preconditions.items() if value}
         if grace is not None:
             body["gracePeriodSeconds"] = grace
         with contextlib.suppress(NotFoundError):

@@ -24,7 +24,7 @@ from nats.errors import NoRespondersError
 
 log = logging.getLogger(__name__)
 _RECONNECT_SECONDS = cast("int", 0.25)  # nats-py declares int and takes any number
-_API_SECONDS = 5.0
+_API_SECONDS = 5
 _SAME_ERROR_SECONDS = 30.0
 """How often an error that repeats itself, as that of a wrong password does at each attempt, is logged."""
 
@@ -158,10 +158,16 @@ class Connection:
                 reply = await self.client.request(subject, body, timeout=seconds, headers=headers)
             finally:
                 self._timeouts.discard(timeout)
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise asyncio.CancelledError
+        _honour_cancellation()
         return reply
+
+    async def round_trip(self) -> None:
+        """Wait until the server has answered: what it had sent before has then arrived too.
+
+        Raises NatsError without an answer, OSError. A cancellation is honoured as by `request`.
+        """
+        await self.client.flush(_API_SECONDS)
+        _honour_cancellation()
 
     async def api(self, subject: str, body: object = None) -> ApiReply:
         """Call the JetStream API.
@@ -179,6 +185,13 @@ class Connection:
         if reply.error is not None:
             raise StreamError(f"{subject}: {reply.error.description}", reply.error.err_code)
         return reply
+
+
+def _honour_cancellation() -> None:
+    """Raise CancelledError if the current task was cancelled and the call that it waited for dropped that."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def flush(client: Client) -> None:

@@ -9,10 +9,11 @@ starts again from the beginning.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
 
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from flexinfer.runtime.clock import monotonic
@@ -25,6 +26,12 @@ _TOLERANCE_SECONDS = 1.0
 UNKNOWN_AGE_SECONDS = 30.0
 """The age of a replayed message that the server stamped before its clock was put back: all that FI_LIVE keeps."""
 _NANO = 1_000_000_000
+
+
+async def read(subscription: Subscription) -> None:
+    """Wait until the callback has taken everything that the client has received for a subscription."""
+    while subscription.pending_msgs:  # noqa: ASYNC110 -- nats-py has no event for it
+        await asyncio.sleep(0)
 
 
 class ReplayRequiredError(Exception):
@@ -63,7 +70,8 @@ class OrderedConsumer:
     ) -> None:
         self._connection, self._stream, self._pattern = connection, stream, pattern
         self._policy = "last_per_subject" if last_only else "all"
-        self._queue: asyncio.Queue[Msg | Exception] = asyncio.Queue()
+        self._queue: asyncio.Queue[Msg | Exception | Callable[[], None]] = asyncio.Queue()
+        self._subscription: Subscription | None = None
         self._next = 1
         self._clock = ServerClock() if clock is None else clock
         self._received_at = self._former_at = monotonic()
@@ -87,7 +95,7 @@ class OrderedConsumer:
             lambda up: self._queue.put_nowait(ReplayRequiredError("reconnected" if up else "disconnected"))
         )
         try:
-            subscription = await client.subscribe(inbox, cb=enqueue)
+            subscription = self._subscription = await client.subscribe(inbox, cb=enqueue)
         except (NatsError, OSError) as error:
             remove()
             raise NatsUnavailableError(str(error)) from error
@@ -120,7 +128,7 @@ class OrderedConsumer:
         self.pending = reply.num_pending + int(reply.delivered.get("consumer_seq", 0))
 
     async def messages(self) -> AsyncIterator[Msg]:
-        """Yield messages in order.
+        """Yield messages in order; what `after_all` was given is called in its place among them.
 
         Raises ReplayRequiredError if one is missing, heartbeats stop or the connection breaks.
         """
@@ -131,6 +139,9 @@ class OrderedConsumer:
                 self._waits_since = None
                 if isinstance(item, Exception):
                     raise item
+                if callable(item):
+                    item()
+                    continue
                 self._former_at, self._received_at = self._received_at, monotonic()
                 if not item.reply.startswith("$JS.ACK."):
                     continue  # a heartbeat
@@ -160,6 +171,12 @@ class OrderedConsumer:
             self._queue.put_nowait(ReplayRequiredError(f"no heartbeat for {_SILENCE_SECONDS:.0f} s"))
         else:
             self._timer = self._loop.call_at(end, self._notice_silence)
+
+    async def after_all(self, call: Callable[[], None]) -> None:
+        """Have something called once all messages that this process has received were yielded and worked on."""
+        if self._subscription is not None:
+            await read(self._subscription)
+        self._queue.put_nowait(call)
 
     def is_replayed(self) -> bool:
         """Tell whether the message last received was stored before the consumer was created."""

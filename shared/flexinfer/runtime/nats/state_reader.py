@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 
+import msgspec
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
@@ -22,9 +24,9 @@ from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.clock import monotonic
 from flexinfer.runtime.nats import codec
 from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, StreamError
-from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError, ServerClock
+from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError, ServerClock, read
 from flexinfer.runtime.readiness import ProblemReporter, no_reporter
-from flexinfer.runtime.runtime import Delivery, Disconnected, Replaying, Snapshot, Subscriptions
+from flexinfer.runtime.runtime import CaughtUp, Delivery, Disconnected, Replaying, Snapshot, Subscriptions
 from flexinfer.state.apply import digest
 from flexinfer.state.observed import Observation
 
@@ -75,6 +77,11 @@ class NatsBus:
     def __init__(self, connection: Connection, report_problem: ProblemReporter = no_reporter) -> None:
         self._connection, self._report_problem = connection, report_problem
         self._matched_at: float | None = None
+        self._asked = asyncio.Event()
+
+    def catch_up(self) -> None:
+        """Ask for a CaughtUp."""
+        self._asked.set()
 
     def matched(self) -> None:
         """Note that a watermark matched: the reader has everything."""
@@ -99,7 +106,9 @@ class NatsBus:
         while True:
             queue: asyncio.Queue[Delivery | Exception] = asyncio.Queue()
             try:
-                async with _Session(self._connection, subscriptions, queue, self.matched).opened():
+                async with _Session(
+                    self._connection, subscriptions, queue, self.matched, self._asked
+                ).opened():
                     while True:
                         item = await queue.get()
                         if isinstance(item, Exception):
@@ -114,6 +123,13 @@ class NatsBus:
             back_off = min(2 * back_off, _LONGEST_BACK_OFF_SECONDS)
 
 
+class _Behind(msgspec.Struct):
+    """How many consumers have not passed on yet what they had, and what is delivered then."""
+
+    consumers: int
+    then: CaughtUp
+
+
 class _Session:
     """One replay and what follows it, until a message may be missing: that error ends up in the queue."""
 
@@ -123,8 +139,9 @@ class _Session:
         subscriptions: Subscriptions,
         queue: "asyncio.Queue[Delivery | Exception]",
         matched: Callable[[], None],
+        asked: asyncio.Event,
     ) -> None:
-        self._matched = matched
+        self._matched, self._asked = matched, asked
         self._clock = ServerClock()
         self._connection, self._subscriptions, self._queue = connection, subscriptions, queue
         self._digest = StateDigest()
@@ -137,15 +154,17 @@ class _Session:
     async def opened(self) -> AsyncIterator[None]:
         """Subscribe to everything; deliveries and errors arrive in the queue."""
         async with contextlib.AsyncExitStack() as stack:
+            hints = []
             for pattern in self._hint_patterns():
-                subscription = await self._connection.client.subscribe(pattern, cb=self._hint)
-                stack.push_async_callback(_unsubscribe, subscription)
+                hints.append(await self._connection.client.subscribe(pattern, cb=self._hint))
+                stack.push_async_callback(_unsubscribe, hints[-1])
             live = [await self._consumer(stack, prefix) for prefix in self._subscriptions.live]
             state = OrderedConsumer(
                 self._connection, subjects.STATE_STREAM, f"{subjects.ROOT}.>", clock=self._clock
             )
             await stack.enter_async_context(state.opened())
             readers = [*map(self._read_live, live), self._read_state(state), self._expect_watermarks()]
+            readers.append(self._catch_up([*live, state], hints))
             tasks = [asyncio.create_task(self._guard(reader)) for reader in readers]
             try:
                 yield
@@ -196,6 +215,27 @@ class _Session:
             await asyncio.sleep(_WATERMARK_SECONDS / 4)
             if monotonic() - self._matched_at > _WATERMARK_SECONDS:
                 raise ReplayRequiredError(f"no matching watermark for {_WATERMARK_SECONDS:.0f} s")
+
+    async def _catch_up(self, consumers: Sequence[OrderedConsumer], hints: Sequence[Subscription]) -> None:
+        """Answer each `catch_up`: what the server had sent before its answer to a PING is passed on before the CaughtUp.
+
+        A connection keeps its order, so nothing that waited for this process, however long it was paused, is behind it.
+        """
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            behind = _Behind(len(consumers), CaughtUp(monotonic()))
+            await self._connection.round_trip()
+            for hint in hints:
+                await read(hint)
+            for consumer in consumers:
+                await consumer.after_all(partial(self._passed, behind))
+
+    def _passed(self, behind: _Behind) -> None:
+        """Note that another consumer has passed on what it had."""
+        behind.consumers -= 1
+        if not behind.consumers and self._replayed is None:
+            self._queue.put_nowait(behind.then)
 
     async def _compare(self, message: Msg) -> None:
         watermark = await self._event(message)
