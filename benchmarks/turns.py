@@ -5,7 +5,6 @@ arrival would take. In virtual time, so that a run says the same every time. The
 medium load, and no longest wait above first come's.
 """
 
-import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,14 +13,14 @@ from flexinfer.cli.replay.first_come import first_come
 from flexinfer.cli.replay.play import play, with_mode
 from flexinfer.cli.replay.results import Outcome
 from flexinfer.cli.replay.trace import Arrivals, Card, Request, Trace, TraceModel, requests_of
-from flexinfer.cli.simulate import FIRST_COME, read
+from flexinfer.cli.simulate import FIRST_COME, chance, read
 
 TRACES = Path(__file__).resolve().parents[1] / "examples" / "traces"
 LOADS = {"low": 0.3, "medium": 0.6, "high": 0.9}
 """Name -> share of the time in which one card would be busy if each request were served as it comes."""
 GOAL, GOAL_LOAD = 0.5, "five Models, medium load"
 """The mean wait as a part of first come's, and where it is the goal."""
-_LOAD_SECONDS, _SERVICE_SECONDS, _HOURS = (4.0, 6.0, 8.0, 10.0, 12.0), 3.0, 4
+_LOAD_SECONDS, _SERVICE_SECONDS, _HOURS = (4.0, 6.0, 8.0, 10.0, 12.0), 3.0, 2
 _OVERHEAD_SECONDS = 2.0
 """Until an engine has stopped and its memory is back."""
 
@@ -32,7 +31,9 @@ def five_models(load: float) -> Trace:
     one = swap * (1 - 1 / len(_LOAD_SECONDS)) + _SERVICE_SECONDS
     rate = 3600.0 * load / one / len(_LOAD_SECONDS)
     models = tuple(
-        TraceModel(name=f"model-{i}", memory_mb=20_000, load_seconds=load_seconds, service_seconds=_SERVICE_SECONDS)
+        TraceModel(
+            name=f"model-{i}", memory_mb=20_000, load_seconds=load_seconds, service_seconds=_SERVICE_SECONDS
+        )
         for i, load_seconds in enumerate(_LOAD_SECONDS)
     )
     arrivals = tuple(Arrivals(model=model.name, until=3600.0 * _HOURS, per_hour=rate) for model in models)
@@ -45,7 +46,7 @@ def traces() -> Iterator[tuple[str, Trace, tuple[Request, ...]]]:
         yield (path.stem, *read(str(path)))
     for name, load in LOADS.items():
         trace = five_models(load)
-        yield f"five Models, {name} load", trace, requests_of(trace, lambda seed: random.Random(seed).random)
+        yield f"five Models, {name} load", trace, requests_of(trace, chance)
 
 
 def row(policy: str, outcome: Outcome, peer: Outcome) -> str:
@@ -62,7 +63,11 @@ def condition(name: str, outcomes: Sequence[Outcome], peer: Outcome) -> str:
     """Return whether the goals are met by the better mode."""
     best = min(outcomes, key=lambda outcome: outcome.of().mean).of()
     ratio, longest = best.mean / peer.of().mean, best.longest / peer.of().longest
-    mean = "" if name != GOAL_LOAD else f"mean {'met' if ratio <= GOAL else f'missed ({ratio:.2f}, goal {GOAL})'}, "
+    mean = (
+        ""
+        if name != GOAL_LOAD
+        else f"mean {'met' if ratio <= GOAL else f'missed ({ratio:.2f}, goal {GOAL})'}, "
+    )
     return f"  goals: {mean}longest wait {'met' if longest <= 1.0 else f'missed ({longest:.2f})'}"
 
 

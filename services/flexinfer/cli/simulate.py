@@ -7,7 +7,7 @@ Nothing else is needed: no cluster, no GPU.
 import argparse
 import importlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -54,13 +54,18 @@ def read(filename: str) -> tuple[Trace, tuple[Request, ...]]:
     """Return the trace of a file and its requests. Raises CommandError if it is none."""
     try:
         trace = msgspec.convert(_document(filename), Trace)
-        return trace, requests_of(trace, lambda seed: random.Random(seed).random)
+        return trace, requests_of(trace, chance)
     except OSError as error:
         raise CommandError(f"{filename} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CommandError(f"{filename} is not YAML: {' '.join(str(error).split())}") from error
     except (msgspec.DecodeError, msgspec.ValidationError, TraceError) as error:
         raise CommandError(f"{filename} is no trace: {error}") from error
+
+
+def chance(seed: str) -> Callable[[], float]:
+    """Return what draws the numbers of a seed."""
+    return random.Random(seed).random  # noqa: S311 - arrivals that are the same in every run
 
 
 def _document(filename: str) -> object:

@@ -3,7 +3,7 @@
 Each write is observed at once; proxies report every 5 s, and telemetry comes every 10 s and when memory has changed.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 

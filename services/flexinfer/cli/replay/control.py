@@ -3,10 +3,11 @@
 Nothing is decided here. A step of the arbiter is carried out as its service does it: on what is so now, and only if that still allows it.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import msgspec
 
+from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import GRANTED
 from flexinfer.arbiter import budget, policy, status
 from flexinfer.arbiter import decide as arbiter
@@ -17,8 +18,17 @@ from flexinfer.cli.replay.objects import NAMESPACE, NODE
 from flexinfer.cli.replay.trace import GROUP
 from flexinfer.reaper import decide as reaper
 from flexinfer.reaper.decide import RecordActivity
-from flexinfer.reaper.memory import Memory
+from flexinfer.reaper.memory import ActivityWritten, Memory, remember
 from flexinfer.state.actions import RequeueAt, WriteStatus, written
+from flexinfer.state.observed import Activity
+
+
+class _Reaped(msgspec.Struct, frozen=True):
+    """What the reaper has decided on a Model from, and when to decide again: until one of these changes it says the same."""
+
+    model: Model
+    activity: Mapping[str, Activity] | None
+    again: float | None
 
 
 class Control:
@@ -27,40 +37,56 @@ class Control:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._memory = Memory()
+        self._reaped: dict[str, _Reaped] = {}
         self._room_made: set[str] = set()
         self.swapped: set[int] = set()
 
     def decide(self) -> float | None:
         """Carry out what is decided now; returns when to decide again, None if only an event changes that."""
+        times = [self._reap(key) for key in sorted(self._cluster.state.models)]
+        times += self._arbitrate()
+        return min((at for at in times if at is not None and at > self._cluster.now), default=None)
+
+    def _reap(self, key: str) -> float | None:
+        """Carry out what the reaper decides on a Model; returns when to decide again."""
+        state, now, times = self._cluster.state, self._cluster.now, list[float]()
+        model, activity, before = state.models[key], state.activity.get(key), self._reaped.get(key)
+        same = before is not None and before.model is model and before.activity is activity
+        if before is not None and same and (before.again is None or now < before.again):
+            return before.again
+        for action in list(reaper.decide(state, self._memory, key, now)):
+            match action:
+                case RequeueAt(at=at):
+                    times.append(at)
+                case RecordActivity(write=write, last=last):
+                    self._memory = remember(self._memory, ActivityWritten(key, model.uid, last), now)
+                    self._write(write)
+                case WriteStatus():
+                    self._write(action)
+        again = min(times, default=None)
+        self._reaped[key] = _Reaped(model, activity, again)
+        return again
+
+    def _arbitrate(self) -> list[float]:
+        """Carry out what the arbiter decides on the group; returns when to decide again."""
         cluster, times = self._cluster, list[float]()
-        for key in sorted(cluster.state.models):
-            for action in reaper.decide(cluster.state, self._memory, key, cluster.now):
-                match action:
-                    case RequeueAt(at=at):
-                        times.append(at)
-                    case RecordActivity(write=write, last=last):
-                        uids = {**self._memory.written, write.model.uid: last}
-                        self._memory = msgspec.structs.replace(self._memory, written=uids)
-                        self._write(write)
-                    case WriteStatus():
-                        self._write(action)
-        for step in list(arbiter.decide(cluster.state, key_of(NAMESPACE, GROUP), cluster.now)):
-            match step:
+        for action in list(arbiter.decide(cluster.state, key_of(NAMESPACE, GROUP), cluster.now)):
+            match action:
                 case RequeueAt(at=at):
                     times.append(at)
                 case WriteStatus():
-                    self._write(step)
+                    self._write(action)
                 case Grant():
-                    self._grant(step)
+                    self._grant(action)
                 case Preempt():
-                    self._preempt(step)
+                    self._preempt(action)
                 case Advance():
-                    self._advance(step)
+                    self._advance(action)
                 case Report():
-                    self._report(step)
+                    cluster.write_group(status.reported(cluster.group, action.condition, ""))
                 case _:
-                    raise ValueError(f"the arbiter decided {type(step).__name__} on an initialised group")
-        return min((at for at in times if at > cluster.now), default=None)
+                    raise ValueError(f"the arbiter decided {type(action).__name__} on an initialised group")
+        return times
 
     def _write(self, write: WriteStatus) -> None:
         self._cluster.write(
@@ -99,6 +125,3 @@ class Control:
         holder = group.holder(action.holder.uid)
         if holder is not None and (holder.turn, holder.step) == (action.holder.turn, action.holder.step):
             self._cluster.write_group(status.advanced(group, holder.uid, action.step, action.reason, ""))
-
-    def _report(self, action: Report) -> None:
-        self._cluster.write_group(status.reported(self._cluster.group, action.condition, ""))

@@ -185,7 +185,7 @@ class Node:
         )
 
     def _gone(self, engine: Engine) -> None:
-        """The Pod is gone: the launcher returns the turn, and the driver gives the memory back later."""
+        """Return the turn of an engine whose Pod is gone; the driver gives its memory back later."""
         name, now = engine.spec.name, self._cluster.now
         del self._engines[name]
         process = self._cluster.processes[engine.pod_uid]
