@@ -9,13 +9,13 @@ from flexinfer.cli.replay.cluster import BEGIN, Cluster
 from flexinfer.cli.replay.control import Control
 from flexinfer.cli.replay.node import Node
 from flexinfer.cli.replay.results import Outcome
-from flexinfer.cli.replay.trace import Request, Trace
+from flexinfer.cli.replay.trace import Request, Trace, seconds_of
 
 _ROUNDS = 1000
 """Decisions at one time that each change something: more do not come to rest."""
-_LONGEST_SECONDS = 4 * 3600.0
-"""How long after the last arrival a replay goes on: what is not answered by then never is, such as beside an always-on Model that holds the
-card alone."""
+_LONGEST_SECONDS = 3600.0
+"""How long after the last arrival a replay goes on, beyond twice maxWait: what is not answered by then never is, such as beside an always-on
+Model that holds the card alone."""
 
 
 def with_mode(trace: Trace, mode: str) -> Trace:
@@ -24,13 +24,13 @@ def with_mode(trace: Trace, mode: str) -> Trace:
 
 
 def play(trace: Trace, requests: Sequence[Request], policy: str) -> Outcome:
-    """Return what happens to the requests, until the last is answered, or for four hours after it arrived."""
+    """Return what happens to the requests, until the last is answered, or for an hour and twice maxWait after it arrived."""
     cluster, agenda = Cluster(trace), Agenda()
     control, node = Control(cluster), Node(trace, cluster, agenda)
     swaps: list[float] = []
     for request in requests:
         agenda.enter(BEGIN + request.at, Arrived(request))
-    end = BEGIN + requests[-1].at + _LONGEST_SECONDS
+    end = BEGIN + requests[-1].at + _LONGEST_SECONDS + 2 * seconds_of(trace.group.max_wait)
     due = _settle(cluster, control, node)
     while len(node.served) < len(requests):
         at = min((at for at in (agenda.next_at, due) if at is not None), default=end)

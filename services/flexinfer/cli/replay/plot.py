@@ -25,7 +25,7 @@ def draw(filename: str, trace: Trace, outcomes: Sequence[Outcome]) -> None:
     end = max((span.end for outcome in outcomes for span in outcome.spans), default=1.0)
     _, unit, name = next(one for one in _UNITS if end >= one[0])
     height = 1.0 + len(outcomes) * (0.8 + 0.42 * len(trace.models))
-    with rc_context({"svg.hashsalt": "flexinfer", "font.size": 9}):
+    with rc_context({"svg.hashsalt": "flexinfer", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(11, height), layout="constrained")
         for axes, outcome in zip(
             figure.subplots(len(outcomes), 1, sharex=True, squeeze=False).flat, outcomes, strict=True
@@ -58,7 +58,7 @@ def _panel(axes: Axes, trace: Trace, outcome: Outcome, unit: float) -> None:
         waiting = [
             (one.at / unit, one.wait / unit) for one in outcome.served if one.model == model.name and one.wait
         ]
-        axes.broken_barh(waiting, (lane + _LANE / 2, _WAIT_HEIGHT), facecolor=_WAITING, linewidth=0)
+        axes.broken_barh(waiting, (lane + _LANE / 2, _WAIT_HEIGHT), color=_WAITING, linewidth=0.6)
     axes.set_yticks(range(len(trace.models)), [f"{m.name} ({m.memory_mb} MiB)" for m in trace.models])
     axes.set_ylim(len(trace.models) - 0.4, -0.6)
     axes.spines[["top", "right"]].set_visible(False)
