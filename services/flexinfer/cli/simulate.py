@@ -26,7 +26,7 @@ FIRST_COME = "first come"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the trace and the picture."""
+    """Add the trace and the drawing."""
     parser.add_argument(
         "--trace", required=True, metavar="FILE", help="YAML or JSONL with a card, Models and arrivals"
     )

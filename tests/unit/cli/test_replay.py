@@ -174,7 +174,10 @@ def test_what_is_never_answered_is_counted() -> None:
 
 def test_a_model_leaves_when_it_was_idle_for_its_timeout() -> None:
     """The reaper's own decision."""
-    models = {"a": {"memory_mb": 8_000, "idle_timeout": "1m", "load_seconds": 5.0}, "b": {"memory_mb": 8_000}}
+    models: dict[str, dict[str, Any]] = {
+        "a": {"memory_mb": 8_000, "idle_timeout": "1m", "load_seconds": 5.0},
+        "b": {"memory_mb": 8_000},
+    }
     outcome = played(a_trace(models, [(0.0, "a"), (300.0, "b")]))
     span = ready(outcome, "a")[0]
     assert span.end - span.begin == pytest.approx(65.0, abs=0.1), "an answer of 5 s, and a minute"

@@ -1,4 +1,4 @@
-"""A picture of replays: which Model held memory of the card when, and which requests waited. Needs matplotlib."""
+"""A drawing of replays: which Model held memory of the card when, and which requests waited. Needs matplotlib."""
 
 from collections.abc import Sequence
 from pathlib import Path
