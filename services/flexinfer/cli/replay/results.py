@@ -25,8 +25,8 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def wait(self) -> float:
-        """Seconds from its arrival until an engine began to answer it."""
-        return self.started - self.at
+        """Seconds from its arrival until an engine began to answer it, to a microsecond: sums of floats are not exact."""
+        return max(0.0, round(self.started - self.at, 6))
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):

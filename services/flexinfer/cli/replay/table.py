@@ -55,4 +55,4 @@ def _waits(waits: Waits) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{abs(seconds):.1f}s"
+    return f"{seconds:.1f}s"
