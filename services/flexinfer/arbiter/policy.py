@@ -4,7 +4,7 @@ A holder may be made to leave for a Model that is in demand
 
     at once                     if its priority is lower (its requests in flight are drained), if it makes its initial start, or if it is idle
     once it has stayed minStay  if it is idle, but others had to leave for it: else two Models that are in demand by turns would do nothing but load
-    once it has stayed minStay, or the Model has waited maxWait   if it is in use at the same priority
+    once it has stayed minStay, or the Model has waited maxWait   if it is in use at the same priority, and has stayed for as long as it took to load
 
 and never while it is in use at a higher priority, or loading at the same. Of the sets that make room the one is chosen with the fewest by
 priority, then whose members are idle longest, then which load again fastest.
@@ -82,7 +82,7 @@ def leave(holder: Holder, model: Model, group: SharedGroup, state: ObservedState
         return Leave(holder=holder, allowed=True, why="it makes its initial start", cost=cost)
     if standing.ready_since is None:
         return Leave(holder=holder, allowed=False, why="it is loading", again=standing.again)
-    due = _due(standing.ready_since, model, group.spec, state, now)
+    stayed, due = _due(standing.ready_since, current, model, group.spec, state, now)
     idle = standing.idle_since is not None
     if idle and (not holder.made_room or now >= due):
         return Leave(holder=holder, allowed=True, why="it is idle", cost=cost)
@@ -90,20 +90,27 @@ def leave(holder: Holder, model: Model, group: SharedGroup, state: ObservedState
         why = f"it is in use at priority {its}, above {mine}"
         return Leave(holder=holder, allowed=False, why=why, again=standing.again)
     if now >= due:
-        return Leave(
-            holder=holder, allowed=True, why=f"it has stayed minStay ({group.spec.min_stay})", cost=cost
-        )
+        waited = f"{model.metadata.name} has waited maxWait ({group.spec.max_wait})"
+        why = f"it has stayed minStay ({group.spec.min_stay})" if now >= stayed else waited
+        return Leave(holder=holder, allowed=True, why=why, cost=cost)
     use = "others left for it" if idle else f"it is in use at the same priority {its}"
     why = f"{use}, for {group.spec.min_stay} (minStay) from when it became ready"
     times = [at for at in (due, standing.again) if at is not None]
     return Leave(holder=holder, allowed=False, why=why, again=min(times))
 
 
-def _due(ready_since: float, model: Model, spec: SharedGroupSpec, state: ObservedState, now: float) -> float:
-    """Return when a holder of no higher priority has stayed long enough, or the Model has waited long enough."""
+def _due(
+    ready_since: float, holder: Model, model: Model, spec: SharedGroupSpec, state: ObservedState, now: float
+) -> tuple[float, float]:
+    """Return when a holder of no higher priority has stayed minStay, and when it may be made to leave: then, or once the Model has waited maxWait.
+
+    It stays for as long as it took to load in any case: of several Models that have waited maxWait each would otherwise make the one before
+    it leave as soon as that is ready, and all of them would wait for loads alone.
+    """
     defaults = SharedGroupSpec(group=spec.group)
     stayed = ready_since + seconds_or(spec.min_stay, defaults.min_stay)
-    return min(stayed, _queued_since(model, state, now) + seconds_or(spec.max_wait, defaults.max_wait))
+    waited = _queued_since(model, state, now) + seconds_or(spec.max_wait, defaults.max_wait)
+    return stayed, min(stayed, max(waited, ready_since + _load_seconds(holder)))
 
 
 def _queued_since(model: Model, state: ObservedState, now: float) -> float:
@@ -119,9 +126,13 @@ def _priority(model: Model) -> int:
 
 def _cost(model: Model, standing: Standing, now: float) -> Cost:
     idle = now - standing.idle_since if standing.idle_since is not None else 0.0
+    return ((_priority(model),), (-idle,), _load_seconds(model), (model.metadata.name,))
+
+
+def _load_seconds(model: Model) -> float:
+    """Return how long the last start of a Model's engine took; 0 if that is not known."""
     backend = model.status.backend
-    load = backend.load_seconds if backend is not None else 0.0
-    return ((_priority(model),), (-idle,), load or 0.0, (model.metadata.name,))
+    return backend.load_seconds if backend is not None else 0.0
 
 
 def _total(leavers: Sequence[Leave]) -> Cost:

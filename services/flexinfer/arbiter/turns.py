@@ -10,7 +10,7 @@ import msgspec
 
 from flexinfer.api.model import Model, PlacedDevice, Placement
 from flexinfer.api.sharedgroup import GRANTED, Holder, SharedGroup
-from flexinfer.arbiter.budget import room
+from flexinfer.arbiter.budget import alone, room
 from flexinfer.arbiter.group import Group
 from flexinfer.arbiter.policy import Leave, Plan, plan
 from flexinfer.arbiter.standing import standing_of
@@ -78,6 +78,9 @@ def _fits(
     present = room(model, shared, shared.status.holders, state, now)
     if kept is None or not present.fits:
         return present.fits, present.why
+    single = alone(kept.model, shared, state, now)
+    if single:
+        return False, f"room is kept for {kept.model.metadata.name}: one holder at a time: {single}"
     later = room(model, shared, kept.staying, state, now, kept.devices)
     return later.fits, later.why and f"room is kept for {kept.model.metadata.name}: {later.why}"
 

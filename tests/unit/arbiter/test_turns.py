@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flexinfer.api.model import BackendStatus
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import ONE_AT_A_TIME, RELEASING, STOPPED
 from flexinfer.arbiter.effects import Preempt
@@ -120,7 +121,24 @@ def test_who_has_waited_max_wait_is_let_in_before_min_stay_has_passed() -> None:
         "b", 14_000, (*FIRST[:3], ("Wanted", "True", Reason.REQUESTED), ("Granted", "False", Reason.QUEUED))
     )
     late = queued.observed(20.0, min_stay="10m", max_wait="15s")
-    assert leavers(late, NOW + 20) == [("a", "it has stayed minStay (10m)")]
+    assert leavers(late, NOW + 20) == [("a", "b has waited maxWait (15s)")]
+
+
+def test_who_has_waited_max_wait_lets_a_holder_stay_as_long_as_it_took_to_load() -> None:
+    """Several that have waited so long would otherwise do nothing but load."""
+    waits = (*FIRST[:3], ("Wanted", "True", Reason.REQUESTED), ("Granted", "False", Reason.QUEUED))
+    card = Card()
+    card.holds("a", 14_000, backend_status=BackendStatus(load_seconds=25.0))
+    card.serves("a", "b")
+    card.waits("b", 14_000, waits)
+    early = card.observed(20.0, min_stay="10m", max_wait="15s")
+    assert leavers(early, NOW + 20) == []
+    assert NOW + 25 in requeues(early, NOW + 20)
+    assert leavers(card.observed(25.0, min_stay="10m", max_wait="15s"), NOW + 25) == [
+        ("a", "b has waited maxWait (15s)")
+    ]
+    quick = card.observed(20.0, min_stay="18s", max_wait="15s")
+    assert leavers(quick, NOW + 20) == [("a", "it has stayed minStay (18s)")], "minStay is enough"
 
 
 def test_a_holder_that_others_left_for_stays_min_stay_also_idle() -> None:
@@ -178,6 +196,17 @@ def test_room_that_is_made_for_a_model_is_kept_for_it() -> None:
     wide.waits("late", 6_000)
     assert steps(wide.observed(), NOW + 1) == []
     assert "room is kept for image" in messages(wide.observed(), NOW + 1)["default/late"]
+
+
+def test_room_that_is_made_for_an_exclusive_model_is_kept_from_every_other() -> None:
+    """One that fits beside it would be made to leave again at once."""
+    card = Card()
+    card.holds("coder", 14_000, step=RELEASING)
+    card.waits("image", 1_500, exclusive=True, priority=200)
+    card.waits("small", 1_000)
+    state = card.observed()
+    assert steps(state, NOW + 1) == []
+    assert "room is kept for image: one holder at a time" in messages(state, NOW + 1)["default/small"]
 
 
 def test_what_others_use_counts_and_is_named() -> None:
