@@ -11,7 +11,7 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.model import BackendStatus, Model
 from flexinfer.api.reasons import Reason
-from flexinfer.api.sharedgroup import GRANTED, Holder
+from flexinfer.api.sharedgroup import GRANTED, RELEASING, Holder
 from flexinfer.cli.replay.agenda import (
     Agenda,
     Answered,
@@ -100,6 +100,8 @@ class Node:
                 self._start(name, granted, swapped=granted.turn in swapped)
             elif engine is not None and engine.step != LEAVING and not holds:
                 self._leave(engine)
+            elif engine is None and granted is not None and granted.step == RELEASING:
+                self._return(name, granted.turn)
 
     def _arrive(self, request: Request) -> None:
         self._waiting[request.model].append(request)
@@ -157,6 +159,13 @@ class Node:
         self._cluster.processes[uid] = Process(pid=holder.turn, memory_mb=spec.memory_mb, pod_uid=uid)
         self._sample_soon()
         self._agenda.enter(self._cluster.now + spec.load_seconds, Loaded(name, uid))
+
+    def _return(self, name: str, turn: int) -> None:
+        """Return a turn that was taken back before its engine was started."""
+        backend = self._cluster.model(name).status.backend
+        if backend is None or backend.turn != turn:
+            load_seconds = backend.load_seconds if backend is not None else 0.0
+            self._write_ready(name, Reason.STOPPED, BackendStatus(turn=turn, load_seconds=load_seconds))
 
     def _loaded(self, engine: Engine) -> None:
         self._step(engine, SERVING)
