@@ -13,13 +13,14 @@ from flexinfer.arbiter import budget, policy, status
 from flexinfer.arbiter import decide as arbiter
 from flexinfer.arbiter.effects import Advance, Grant, Preempt, Report, key_of
 from flexinfer.arbiter.group import may_hold
+from flexinfer.arbiter.release import Seen
 from flexinfer.cli.replay.cluster import Cluster
 from flexinfer.cli.replay.objects import NAMESPACE, NODE
 from flexinfer.cli.replay.trace import GROUP
 from flexinfer.reaper import decide as reaper
 from flexinfer.reaper.decide import RecordActivity
 from flexinfer.reaper.memory import ActivityWritten, Memory, remember
-from flexinfer.state.actions import RequeueAt, WriteStatus, written
+from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus, written
 from flexinfer.state.observed import Activity
 
 
@@ -63,6 +64,8 @@ class Control:
                     self._write(write)
                 case WriteStatus():
                     self._write(action)
+                case CatchUp():
+                    continue  # nothing that is published is missed here
         again = min(times, default=None)
         self._reaped[key] = _Reaped(model, activity, again)
         return again
@@ -100,8 +103,9 @@ class Control:
         if not may_hold(model) or not fits:
             return
         shared = not budget.alone(model, group, cluster.state, cluster.now)
-        sample = cluster.state.gpus.get(NODE)
-        granted = status.granted(group, model, sample, cluster.now, "", shared=shared)
+        pods = budget.pods_of_others(NODE, model.uid, cluster.state)
+        seen = Seen(sample=cluster.state.gpus.get(NODE), now=cluster.now, pods=pods)
+        granted = status.granted(group, model, seen, "", shared=shared)
         if model.uid in self._room_made:
             self._room_made.discard(model.uid)
             self.swapped.add(granted.turn)

@@ -69,7 +69,9 @@ def model_of(one: TraceModel) -> Model:
     )
     status = ModelStatus(
         conditions=tuple(condition(*facts) for facts in _AT_REST),
-        placement=Placement(node=NODE, vendor=VENDOR, devices=placed_devices([UUID], one.memory_mb)),
+        placement=Placement(
+            node=NODE, vendor=VENDOR, shared=True, devices=placed_devices([UUID], one.memory_mb)
+        ),
         backend=BackendStatus(load_seconds=one.load_seconds),
     )
     spec = ModelSpec(
