@@ -108,7 +108,9 @@ class ActivityReporter:
         return min([heartbeat_at, *changed])
 
     async def _publish_heartbeat(self) -> bool:
-        return await self._runtime.bus.publish(events.ProxyObserved(proxy=self._proxy, version=self._table.version))
+        return await self._runtime.bus.publish(
+            events.ProxyObserved(proxy=self._proxy, version=self._table.version)
+        )
 
     async def _publish(self, activity: _Activity, now: float) -> None:
         """Publish the activity of a Model; what NATS has not stored is still to be published, a second later."""
