@@ -3,7 +3,7 @@
 No queue of work: a start replays the last event of every subject, a reconnection is a replay too, and nothing
 is acked. A snapshot is delivered only once the watermark confirms that it is complete. Publishing is best
 effort: while NATS is unavailable an event is dropped, because a late observation is worse than none, and the
-API server has the current state. What the live stream keeps is in no other place: its publisher is told whether the
+API server has the current state. What the live stream keeps is in no other place: its publisher learns whether the
 stream has it, since the stream may not exist yet. Who writes the state stream is `state_writer`.
 """
 
