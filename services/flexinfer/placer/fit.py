@@ -133,7 +133,7 @@ def _with_vendor(requirements: Requirements, available: Available, vendor: str) 
     if not reported and (available.telemetry in (RECENT, NONE) or available.rooms):
         return _by_count(available, vendor)
     if available.telemetry == RECENT:
-        return _choose_devices(requirements, available, reported)
+        return choose_devices(requirements, available, reported)
     if available.pinned:  # the turn of its group waits for telemetry; the devices are those of the group
         return _by_count(available, vendor, available.preferred[: requirements.devices])
     since = "yet" if available.telemetry == AWAITED else f"for {STALE_SECONDS:.0f}s"
@@ -172,7 +172,7 @@ def _devices_in_use(requirements: Requirements, available: Available, resource: 
     )
 
 
-def _choose_devices(
+def choose_devices(
     requirements: Requirements, available: Available, reported: Sequence[Room]
 ) -> Candidate | Unschedulable:
     """Choose the devices that the Model fills best; if its size is unknown, those with most free memory."""
