@@ -57,7 +57,7 @@ class Replicas:
     """All component processes on one control plane."""
 
     def __init__(self, plane: Running, folder: Path, bus: NatsServer) -> None:
-        self.plane, self._folder, self._bus = plane, folder, bus
+        self.plane, self._folder, self.bus = plane, folder, bus
         self.running: list[Replica] = []
 
     def kubeconfig(self, server: str) -> Path:
@@ -78,13 +78,13 @@ class Replicas:
         path.write_text(json.dumps(config))
         return path
 
-    def start(self, name: str, identity: str, kubeconfig: Path | None = None) -> Replica:
-        """Start one replica and return when it is ready: synced, and leader or standby."""
+    def start(self, name: str, identity: str, kubeconfig: Path | None = None, **settings: str) -> Replica:
+        """Start one replica and return when it is ready: synced, and leader or standby. `settings` are further variables."""
         port_file = self._folder / f"{name}-{identity}.port"
         port_file.unlink(missing_ok=True)
         clean = {key: value for key, value in os.environ.items() if not key.startswith("FLEXINFER_")}
-        settings = {
-            "FLEXINFER_NATS_URL": self._bus.url,
+        settings |= {
+            "FLEXINFER_NATS_URL": self.bus.url,
             "FLEXINFER_KUBECONFIG": str(kubeconfig or self.plane.state / "kubeconfig"),
             "FLEXINFER_IDENTITY": identity,
             "FLEXINFER_HEALTH_PORT_FILE": str(port_file),
