@@ -1,8 +1,8 @@
 """The kube-scheduler extender protocol, v1: what a request says, and how a response is written. Pure.
 
 https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/kube-scheduler/extender/v1/types.go. Its structs have no JSON
-tags, so names are written as in Go and read in any case. Nodes come as objects or, where the scheduler believes that the extender knows
-them (`nodeCacheCapable`), by name; the response has the form of the request. What an object holds beside its name is passed on as it came.
+tags, so names are written as in Go and read in any case. Nodes come as objects or, with `nodeCacheCapable`, by name; the response has the
+form of the request. What an object holds beside its name is passed on as it came.
 """
 
 from collections.abc import Mapping
