@@ -91,7 +91,8 @@ def _scheduler(built: str) -> str:
 
 
 def _image_of_the_scheduler(built: str) -> str:
-    return re.findall(r"image: (\S+/kube-scheduler:\S+)", built)[0]
+    match = re.search(r"image: (\S+/kube-scheduler:\S+)", built)
+    return match[1] if match else ""
 
 
 def _part(obj: Mapping[str, Any]) -> str:

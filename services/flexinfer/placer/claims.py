@@ -28,7 +28,7 @@ def claims_on(placements: "PlacementState", model: Model, node: str, *, assigned
     mates = {member.uid for member in placements.other_members(model)} | {model.uid}
     running = placements.occupying(node)
     for other in running:
-        if other.spec.devices or (other.status.placement or Placement()).devices:
+        if takes_devices(other):
             yield _claim(placements, other, node, leaves=other.uid in mates)
     present = {other.uid for other in running}
     for other in placements.starting(node):
@@ -41,6 +41,11 @@ def claims_on(placements: "PlacementState", model: Model, node: str, *, assigned
             yield Claim(name=holder.model, uuids=holder.uuids, need_mb=need, leaves=True)
 
 
+def takes_devices(model: Model) -> bool:
+    """Tell whether a Model that runs has devices: by its spec, or still by its placement."""
+    return model.spec.devices > 0 or bool((model.status.placement or Placement()).devices)
+
+
 def _claim(placements: "PlacementState", other: Model, node: str, *, leaves: bool = False) -> Claim:
     placement = other.status.placement or Placement()
     devices = placement.devices if placement.node == node else ()
@@ -50,12 +55,12 @@ def _claim(placements: "PlacementState", other: Model, node: str, *, leaves: boo
         pods=pods,
         uuids=tuple(device.uuid for device in devices),
         need_mb=max((d.memory_mb for d in devices), default=placements.requirements(other).device_mb),
-        loaded=bool(pods) and _has_loaded(placements, other, node),
+        loaded=bool(pods) and has_loaded(placements, other, node),
         leaves=leaves,
     )
 
 
-def _has_loaded(placements: "PlacementState", model: Model, node: str) -> bool:
+def has_loaded(placements: "PlacementState", model: Model, node: str) -> bool:
     """Tell whether a Model's engine has loaded, and telemetry was taken since."""
     ready, sample = model.condition(conditions.READY), placements.observed.gpus.get(node)
     since = placements.observed.changed(model, conditions.READY)

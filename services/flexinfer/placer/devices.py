@@ -37,6 +37,21 @@ def static_refusal(requirements: Requirements, device: Device) -> Unschedulable 
     return None
 
 
+def suits(requirements: Requirements, room: Room, device_mb: int) -> bool:
+    """Tell whether a Model that needs so much of a device can have it now: whether there is no `refusal`, without its words."""
+    return (
+        device_mb <= room.free_mb
+        and not room.taken_by
+        and not room.reserved_for
+        and could_suit(requirements, room.device, device_mb)
+    )
+
+
+def could_suit(requirements: Requirements, device: Device, device_mb: int) -> bool:
+    """Tell whether there is no `static_refusal`, without its words."""
+    return device.healthy and device_mb <= device.total_mb and not requirements.unsupported_reason(device)
+
+
 def refusal(requirements: Requirements, room: Room, node: str) -> Unschedulable | None:
     """Return why a Model cannot have a device now, as the rest of a sentence about the device; None if it can."""
     static = static_refusal(requirements, room.device)
