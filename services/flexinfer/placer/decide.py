@@ -16,11 +16,11 @@ from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
 from flexinfer.api.model import Model, Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import PlacedStatus
-from flexinfer.events.nodes import NodeFacts
+from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.placer import messages, outcome
 from flexinfer.placer.fit import AWAITED, Candidate, evaluate
 from flexinfer.placer.mismatch import static_mismatch
-from flexinfer.placer.picked import differs, picked
+from flexinfer.placer.picked import differs, out_of_use, picked
 from flexinfer.placer.schedule import BINDING, best_placement, checked_for
 from flexinfer.placer.state import PlacementState, node_of, should_run
 from flexinfer.placer.unschedulable import Rank
@@ -28,6 +28,7 @@ from flexinfer.state import actions
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
 
+_UNHEALTHY = (Reason.NODE_NOT_READY, Reason.DEVICE_OUT_OF_USE)
 GONE_SECONDS = 60.0
 """How long a node may be not ready before a Model without devices leaves it."""
 
@@ -96,6 +97,8 @@ def _assigned(model: Model, placements: PlacementState) -> PlacedStatus | None:
         return _picked(model, placements, uuids)
     if model.condition_status(conditions.PLACED) != conditions.TRUE:
         return _reassess(model, node, placements)
+    if accepted and pods and not model.spec.group and (device := out_of_use(model, placements)) is not None:
+        return _leave(model, placements, device)
     if accepted and should_run(model) and not pods:
         return _start(model, placements)
     return _keep(model, placements) if _is_unhealthy(model) else None
@@ -110,6 +113,20 @@ def _picked(model: Model, placements: PlacementState, uuids: tuple[str, ...]) ->
     memory = placement.devices[0].memory_mb if placement.devices else placements.requirements(model).device_mb
     kept = msgspec.structs.replace(placement, devices=placed_devices(uuids, memory))
     return outcome.placed(model, kept, Reason.PLACED, _scheduled(model, kept, placements))
+
+
+def _leave(model: Model, placements: PlacementState, device: Device) -> PlacedStatus:
+    """Return the status of a Model that runs on a device which must not be used: on another node, or why it stays.
+
+    Its Pod keeps its device as long as it lives, so that another device of the same node is for a new Pod. In a shared group the turn is of
+    this device, and the group stays with it until its memory is known to be free.
+    """
+    best, node = best_placement(model, placements), node_of(model)
+    if isinstance(best, Placement) and best.node != node:
+        return outcome.placed(model, best, Reason.PLACED, _scheduled(model, best, placements))
+    elsewhere = best if isinstance(best, str) else messages.other_device(model.metadata)
+    message = messages.out_of_use(device.uuid, node, device.out_of_use, elsewhere)
+    return outcome.placed(model, model.status.placement, Reason.DEVICE_OUT_OF_USE, message)
 
 
 def _out_of_service(node: NodeFacts) -> bool:
@@ -178,9 +195,9 @@ def _unhealthy(model: Model, placements: PlacementState) -> PlacedStatus:
 
 
 def _is_unhealthy(model: Model) -> bool:
-    """Tell whether the Model's condition says that its node is not ready."""
+    """Tell whether the Model's condition says that its node is not ready, or a device of it out of use."""
     placed = model.condition(conditions.PLACED)
-    return placed is not None and placed.true and placed.reason == Reason.NODE_NOT_READY
+    return placed is not None and placed.true and placed.reason in _UNHEALTHY
 
 
 def _unhealthy_since(model: Model, placements: PlacementState) -> float | None:

@@ -78,7 +78,7 @@ def _too_full(requirements: Requirements, room: Room, node: str, missing: int) -
     message = f"has {room.free_mb} MiB of {room.device.total_mb} MiB free{uses}"
     lower = f"lower spec.gpu.vramEstimateMB to {_estimate(requirements, room.free_mb)} MiB or less"
     largest = room.uses[0] if room.uses else None
-    if largest is None or largest.mb < missing:
+    if largest is None or not largest.by or largest.mb < missing:
         remedy = f"free {missing} MiB on node {node}{f', or {lower}' if room.free_mb else ''}"
     elif largest.process:
         remedy = f"stop {largest.by} on node {node}, or {lower}"

@@ -31,7 +31,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Use(msgspec.Struct, frozen=True):
-    """Memory that is not free, in MiB, and by whom: a Model, or a process that belongs to none."""
+    """Memory that is not free, in MiB, and by whom: a Model, or a process that belongs to none; empty: no process is seen to hold it."""
 
     by: str
     mb: int
@@ -40,7 +40,7 @@ class Use(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """The use as a part of a message."""
-        return f"{self.by} {self.mb} MiB"
+        return f"{self.by} {self.mb} MiB" if self.by else f"{self.mb} MiB in use by no process that is seen"
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,7 +160,8 @@ def _uses(device: Device, claims: Sequence[Claim], pods: frozenset[str]) -> tupl
         if not claim.leaves and device.uuid in claim.uuids
     ]
     foreign = [Use(_named(p), p.used_mb, process=True) for p in device.processes if p.pod_uid not in pods]
-    named = [use for use in (*models, *foreign) if use.mb >= _SMALLEST_NAMED_MB]
+    unseen = Use("", device.used_mb - sum(p.used_mb for p in device.processes))
+    named = [use for use in (*models, *foreign, unseen) if use.mb >= _SMALLEST_NAMED_MB]
     return tuple(sorted(named, key=lambda use: (-use.mb, use.by))[:_MOST_NAMED])
 
 

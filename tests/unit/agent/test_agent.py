@@ -177,7 +177,7 @@ async def test_an_agent_needs_the_name_of_its_node() -> None:
 
 
 async def test_an_agent_whose_library_fails_for_a_minute_starts_again() -> None:
-    """Its devices are unhealthy until then, not gone: a container gets its access to them back by a restart alone."""
+    """Its devices are unhealthy until then, not gone: a container gets its access to them back by a restart alone (reliability G9)."""
     probes = itertools.chain(
         [ProbeResult(devices=(CARD,))],
         itertools.repeat(ProbeResult(message="NVML: Unknown Error", broken=True)),

@@ -120,7 +120,7 @@ async def test_the_estimate_is_of_the_whole_pod_and_counts_on_the_vendor_that_it
 async def test_memory_that_a_model_or_another_process_has_is_not_free(extender: Extender) -> None:
     """The holder is named; a card that a Model has for itself is not given to a second Pod."""
     game = DeviceProcess(pid=7, name="game", used_mb=15000)
-    full = msgspec.structs.replace(RDNA3, free_mb=9000, used_mb=15560, processes=(game,))
+    full = msgspec.structs.replace(RDNA3, free_mb=9000, used_mb=15000, processes=(game,))
     extender.observe(*a_box("new", full))
     reason = (await extender.refused(a_pod_of("20000"), ["new"]))["new"]
     assert "has 9000 MiB of 24560 MiB free (game (pid 7) 15000 MiB)" in reason
