@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from flexinfer import backends
 from flexinfer.sources.pod import Hub
 
 PREFIX = "FLEXINFER_"
@@ -148,6 +147,8 @@ def warnings(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 def image_variables() -> tuple[str, ...]:
     """Return every variable that replaces the image of a backend."""
+    from flexinfer import backends  # noqa: PLC0415 -- 1 MiB that an agent need not spend on a variable that is misspelled
+
     return tuple(f"{IMAGE_PREFIX}{key.upper()}" for key in backends.image_keys())
 
 

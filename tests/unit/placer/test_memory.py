@@ -252,7 +252,7 @@ def test_stale_telemetry_leaves_a_running_model_where_it_is() -> None:
     assert writes(state, NOW + 3600) == {}
 
 
-OUT = {"healthy": False, "out_of_use": "XID 79 (fallen off the bus)", "errors": ("XID 79",)}
+OUT: dict[str, Any] = {"healthy": False, "out_of_use": "XID 79 (fallen off the bus)", "errors": ("XID 79",)}
 
 
 def test_a_model_leaves_a_device_that_is_out_of_use_while_it_runs() -> None:
