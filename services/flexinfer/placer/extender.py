@@ -67,7 +67,8 @@ def refusals(pod: PodToSchedule, names: Iterable[str], state: ObservedState, now
         return {}
     if isinstance(asked, str):
         return dict.fromkeys(names, f"{_SOURCE}: {asked}")
-    results = {name: _judged(pod, asked, state, name, now) for name in names}
+    placements = PlacementState(state, _as_model(pod.metadata, asked), now)
+    results = {name: _judged(placements, name) for name in names}
     return {
         name: f"{_SOURCE}: {result.message}"
         for name, result in results.items()
@@ -80,30 +81,24 @@ def scores(pod: PodToSchedule, names: Iterable[str], state: ObservedState, now: 
     asked = request_of(pod)
     if not isinstance(asked, PodRequest):
         return dict.fromkeys(names, 0)
-    results = {name: _judged(pod, asked, state, name, now) for name in names}
-    return {name: _score(result) for name, result in results.items()}
+    placements = PlacementState(state, _as_model(pod.metadata, asked), now)
+    return {name: _score(_judged(placements, name)) for name in names}
 
 
 def _score(result: Candidate | Unschedulable) -> int:
     return result.score * HIGHEST_SCORE // _PERCENT if isinstance(result, Candidate) else 0
 
 
-def _judged(
-    pod: PodToSchedule, asked: PodRequest, state: ObservedState, name: str, now: float
-) -> Candidate | Unschedulable:
+def _judged(placements: PlacementState, name: str) -> Candidate | Unschedulable:
     """Return the devices of a node that a Pod would fit on, or why there are none."""
-    if name not in state.nodes:
+    if name not in placements.observed.nodes:
         return Unschedulable("the node is not observed yet", "", Rank.SILENT)
-    model = _as_model(pod.metadata, asked)
-    placements = PlacementState(state, model, now)
-    available, requirements = (
-        placements.available(model, name, assigned=False),
-        placements.requirements(model),
-    )
+    requirements = placements.requirements(placements.model)
+    available = placements.available(placements.model, name, assigned=False)
     if available.telemetry == NONE:
         return _by_count(available, requirements)
     if available.telemetry != RECENT:
-        return _silent(available, state, name, now)
+        return _silent(available, placements)
     reported = [
         rooms
         for vendor in requirements.vendors
@@ -134,10 +129,10 @@ def _by_count(available: Available, requirements: Requirements) -> Candidate | U
     return Candidate(node=node.name, vendor=offered[0], reason="free memory is not known")
 
 
-def _silent(available: Available, state: ObservedState, name: str, now: float) -> Unschedulable:
-    sample = state.gpus.get(name)
+def _silent(available: Available, placements: PlacementState) -> Unschedulable:
+    sample = placements.observed.gpus.get(available.node.name)
     if sample is not None:
-        message = f"its GPU telemetry is {now - sample.at:.0f}s old, {STALE_SECONDS:.0f}s at most; check the agent on that node"
+        message = f"its GPU telemetry is {placements.now - sample.at:.0f}s old, {STALE_SECONDS:.0f}s at most; check the agent on that node"
     elif available.telemetry == AWAITED:
         message = "no GPU telemetry of the node was received yet"
     else:

@@ -1,6 +1,7 @@
 """The scheduler extender: which nodes have GPU memory for another's Pod, in the protocol of kube-scheduler."""
 
 import json
+import random
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from flexinfer.api.model import Gpu
 from flexinfer.events.nodes import Device, DeviceProcess
-from flexinfer.placer.extender_protocol import ProtocolError, arguments
+from flexinfer.placer.extender import refusals, scores
+from flexinfer.placer.extender_protocol import PodToSchedule, ProtocolError, arguments
 from flexinfer.placer.extender_server import ExtenderServer
 from tests.builders import NOW, a_node, a_pod, a_state, running
 from tests.unit.placer.test_choice import MAXWELL, RDNA3, a_box
@@ -256,3 +258,36 @@ def test_no_body_raises_anything_but_an_error_of_the_protocol(body: bytes) -> No
     except ProtocolError:
         return
     assert isinstance(request.names, tuple)
+
+
+def test_a_node_is_passed_exactly_where_enough_devices_of_one_vendor_have_room() -> None:
+    """By the rule, not by the code: each of its devices has its part of the memory free, is well, and is of one vendor."""
+    chance, passed = random.Random(6), 0
+    for _ in range(2000):
+        cards = [a_card(chance, number) for number in range(chance.randint(0, 4))]
+        vendor, count, estimate = (
+            chance.choice(["nvidia", "amd", ""]),
+            chance.randint(1, 2),
+            chance.choice([1, 3000, 7001, 48000]),
+        )
+        pod = msgspec.convert(
+            a_pod_of(str(estimate), **({vendor: str(count)} if vendor else {})), PodToSchedule
+        )
+        count = count if vendor else 1
+        state = a_state(*a_box("n", *cards))
+        fitting = [
+            sum(d.vendor == v and d.healthy and d.free_mb >= -(-estimate // count) for d in cards)
+            for v in ([vendor] if vendor else ["nvidia", "amd"])
+        ]
+        refused = refusals(pod, ["n"], state, NOW + 1)
+        assert (not refused) == (max(fitting) >= count)
+        assert scores(pod, ["n"], state, NOW + 1)["n"] in range(11)
+        passed += not refused
+    assert 400 < passed < 1600
+
+
+def a_card(chance: random.Random, number: int) -> Device:
+    """Return a card of either vendor, sometimes unhealthy."""
+    free = chance.choice([0, 3000, 7000, 24000])
+    vendor, healthy = chance.choice(["nvidia", "amd"]), chance.random() < 0.9
+    return Device(uuid=f"GPU-{number}", vendor=vendor, total_mb=24000, free_mb=free, healthy=healthy)
