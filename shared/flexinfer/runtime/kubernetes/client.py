@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 PAGE = 500
 CALLS_AT_ONCE = 32
-_REQUEST_SECONDS, _LOST_LOGGED = 10.0, 1000
+_REQUEST_SECONDS = 10.0
 
 
 class _ListMetadata(msgspec.Struct):
@@ -166,9 +166,11 @@ class KubernetesClient:
             kind, await self._call("PATCH", path, query=query, body=body, content="apply-patch+yaml")
         )
 
-    async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[object]) -> T:
+    async def patch(
+        self, kind: Kind[T], namespace: str, name: str, operations: Sequence[object], *, subresource: str = ""
+    ) -> T:
         """Apply a JSON patch. Raises InvalidError if one of its tests fails."""
-        path = _path(kind, namespace, name)
+        path = _path(kind, namespace, name) + (f"/{subresource}" if subresource else "")
         return _decode(kind, await self._call("PATCH", path, body=operations, content="json-patch+json"))
 
     async def merge(self, kind: Kind[T], namespace: str, name: str, body: Body) -> T:
@@ -257,7 +259,7 @@ def _path(kind: Kind[T], namespace: str, name: str = "") -> str:
 def _decode(kind: Kind[T], raw: bytes) -> T:
     """Return the object of a reply. Raises ApiError if it cannot be read."""
     try:
-        return objects.read(kind, raw, _log_lost)
+        return objects.read(kind, raw)
     except objects.UnreadableError as error:
         raise ApiError(f"{kind.name} {objects.name_of(raw)} cannot be read: {error}") from error
 
@@ -273,15 +275,10 @@ def _parsed(raw: bytes | msgspec.Raw, type_: type[T]) -> T:
 def _readable(kind: Kind[T], raw: msgspec.Raw) -> T | None:
     """Return an object of a list or a watch; None, with a log line, if it cannot be read."""
     try:
-        return objects.read(kind, raw, _log_lost)
+        return objects.read(kind, raw)
     except objects.UnreadableError as error:
         log.warning("%s %s cannot be read and is left out: %s", kind.name, objects.name_of(raw), error)
         return None
-
-
-def _log_lost(metadata: Metadata, parts: Sequence[str]) -> None:
-    text = "; ".join(parts)[:_LOST_LOGGED]
-    log.warning("Model %s: parts of its status cannot be read and count as absent: %s", metadata.key, text)
 
 
 def _name_of(body: Mapping[str, object]) -> str:

@@ -2,13 +2,12 @@
 
 A Model whose spec cannot be read (written through an older CRD, or nested so deep that no program reads it)
 is a Model with an empty spec that says why: its status can be written, and it can be deleted. What cannot be read of
-a Model's status counts as absent, and makes nothing of its spec invalid. A SharedGroup is read whole or not at all: a
+a Model's status counts as absent, and makes nothing of its spec invalid; the watcher takes it out of the object. A SharedGroup is read whole or not at all: a
 holder that is left out would be a device that is given to two.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from typing import TypeAlias, TypeVar, cast
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -17,8 +16,6 @@ from flexinfer.api.model import Metadata, Model, ModelSpec, ModelStatus
 from flexinfer.runtime.kubernetes.salvage import Salvage
 
 T = TypeVar("T")
-Lost: TypeAlias = Callable[[Metadata, Sequence[str]], None]
-"""Takes the parts of an object's status that cannot be read, each with its path and the reason."""
 _DEEPEST = 64
 """Levels of JSON that are read; every field that a component reads is above."""
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
@@ -50,17 +47,14 @@ def _decode(raw: bytes | msgspec.Raw, kind: object) -> object:
     return value
 
 
-def read(kind: Kind[T], raw: bytes | msgspec.Raw, lost: Lost = lambda _metadata, _parts: None) -> T:
-    """Return an object of a kind; `lost` is called with what of a Model's status cannot be read.
-
-    Raises UnreadableError; for a Model only if its metadata cannot be read.
-    """
+def read(kind: Kind[T], raw: bytes | msgspec.Raw) -> T:
+    """Return an object of a kind. Raises UnreadableError; for a Model only if its metadata cannot be read."""
     try:
         return decode(raw, kind.type)
     except UnreadableError:
         if kind.type is not Model:
             raise
-        return msgspec.convert(_of_parts(raw, lost), kind.type)
+        return msgspec.convert(_of_parts(raw), kind.type)
 
 
 def name_of(raw: bytes | msgspec.Raw) -> str:
@@ -71,29 +65,28 @@ def name_of(raw: bytes | msgspec.Raw) -> str:
         return "an object without metadata"
 
 
-def _of_parts(raw: bytes | msgspec.Raw, lost: Lost) -> Model:
+def _of_parts(raw: bytes | msgspec.Raw) -> Model:
     """Return a Model of what can be read. Raises UnreadableError if its metadata cannot be."""
     parts = decode(raw, _Parts)
-    status = _status(parts, lost)
+    status, lost = _status(parts.status)
+    model = Model(
+        metadata=parts.metadata, spec=ModelSpec(backend="", source=""), status=status, unreadable_status=lost
+    )
     try:
-        spec = decode(parts.spec, ModelSpec)
+        return msgspec.structs.replace(model, spec=decode(parts.spec, ModelSpec))
     except UnreadableError as error:
         cause = str(error).replace("`$", "`$.spec") if "`$" in str(error) else f"{error} - at `$.spec`"
-        empty = ModelSpec(backend="", source="")
-        return Model(metadata=parts.metadata, spec=empty, status=status, unreadable=cause)
-    return Model(metadata=parts.metadata, spec=spec, status=status)
+        return msgspec.structs.replace(model, unreadable=cause)
 
 
-def _status(parts: _Parts, lost: Lost) -> ModelStatus:
+def _status(raw: msgspec.Raw) -> tuple[ModelStatus, tuple[str, ...]]:
+    """Return what can be read of a status, and what cannot, each with the reason."""
     salvage = Salvage(_decode)
     try:
-        status = salvage.read(parts.status, ModelStatus, "status")
+        status = salvage.read(raw, ModelStatus, "status")
     except UnreadableError as error:
-        lost(parts.metadata, [f"status: {error}"])
-        return ModelStatus()
-    if salvage.lost:
-        lost(parts.metadata, salvage.lost)
-    return status if isinstance(status, ModelStatus) else ModelStatus()
+        return ModelStatus(), (f"status: {error}",)
+    return cast("ModelStatus", status), tuple(salvage.lost)
 
 
 def _shallow(raw: bytes) -> bytes:
