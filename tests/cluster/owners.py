@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -41,9 +41,9 @@ class Owners:
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self._namespace}}
         await self._cluster.create(NAMESPACES, "", body)
 
-    async def apply(self, name: str, group: str = "") -> None:
-        """Create a Model, optionally as a member of a shared group."""
-        gpu = {"vendor": "nvidia"} | ({"shared": group} if group else {})
+    async def apply(self, name: str, group: str = "", gpu: Mapping[str, object] | None = None) -> None:
+        """Create a Model, optionally as a member of a shared group, or with other devices than one of NVIDIA's."""
+        gpu = {**(gpu or {"vendor": "nvidia"}), **({"shared": group} if group else {})}
         body = {
             "apiVersion": API_VERSION,
             "kind": KIND,

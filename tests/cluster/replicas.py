@@ -9,9 +9,10 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from flexinfer.local import instance as instances
@@ -78,18 +79,28 @@ class Replicas:
         path.write_text(json.dumps(config))
         return path
 
-    def start(self, name: str, identity: str, kubeconfig: Path | None = None, **settings: str) -> Replica:
-        """Start one replica and return when it is ready: synced, and leader or standby. `settings` are further variables."""
+    def start(
+        self,
+        name: str,
+        identity: str,
+        kubeconfig: Path | None = None,
+        others: Mapping[str, str] = MappingProxyType({}),
+    ) -> Replica:
+        """Start one replica and return when it is ready: synced, and leader or standby.
+
+        `others` are variables that it alone has.
+        """
         port_file = self._folder / f"{name}-{identity}.port"
         port_file.unlink(missing_ok=True)
         clean = {key: value for key, value in os.environ.items() if not key.startswith("FLEXINFER_")}
-        settings |= {
+        settings = {
             "FLEXINFER_NATS_URL": self.bus.url,
             "FLEXINFER_KUBECONFIG": str(kubeconfig or self.plane.state / "kubeconfig"),
             "FLEXINFER_IDENTITY": identity,
             "FLEXINFER_HEALTH_PORT_FILE": str(port_file),
             "FLEXINFER_MEMORY_FREE_SECONDS": "0.2",
             "FLEXINFER_DRAIN_SECONDS": "1",
+            **others,
         }
         with (self._folder / f"{name}-{identity}.log").open("ab") as log:
             process = subprocess.Popen(

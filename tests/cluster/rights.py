@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 SYSTEM = "flexinfer-system"
 MODELS, CORE, BATCH, COORDINATION = "ai.flexinfer", "", "batch", "coordination.k8s.io"
+RESOURCE = "resource.k8s.io"
 
 
 class Right(NamedTuple):
@@ -51,6 +52,7 @@ RIGHTS: Mapping[str, tuple[Right, ...]] = {
         Right(CORE, "nodes", ("list", "watch")),
         Right(BATCH, "jobs", ("list", "watch")),
         Right(MODELS, "sharedgroups", ("list", "watch")),
+        Right(RESOURCE, "resourceslices", ("list", "watch")),
     ),
     "agent": (Right(CORE, "nodes", ("patch",), seldom="where there are devices"),),
     "placer": _controller("placer"),
@@ -65,6 +67,7 @@ RIGHTS: Mapping[str, tuple[Right, ...]] = {
         Right(CORE, "pods", ("get", "list", "create", "patch", "delete")),
         Right(CORE, "services", ("get", "list", "create", "patch", "delete"), seldom="delete: a Service left by a previous Model of the same name"),
         Right(MODELS, "sharedgroups", ("get",)),
+        Right(RESOURCE, "resourceclaims", ("get", "create"), seldom="where a DRA driver offers the GPUs; get: a claim that a predecessor created"),
         _OWNERS,
     ),
     "reaper": _controller("reaper"),

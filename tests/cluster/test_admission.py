@@ -159,6 +159,26 @@ def test_the_launcher_deletes_only_objects_of_flexinfer(installed: Kubectl) -> N
     installed.accepted(*launcher, "delete", "service", "labelled", "-n", space)
 
 
+def test_the_launcher_creates_only_resource_claims_of_models(installed: Kubectl) -> None:
+    """It can read and create claims, and neither change nor delete one: each goes with its Pod."""
+    space = namespace(installed, "claims")
+    launcher = ("--as", account("launcher"))
+
+    def claim(**labels: str) -> str:
+        meta = {"name": "c", "namespace": space, "labels": labels}
+        request = {"name": "gpu-0", "exactly": {"deviceClassName": "gpu.nvidia.com"}}
+        spec = {"devices": {"requests": [request]}}
+        body = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": meta, "spec": spec}
+        return text(body)
+
+    complaint = installed.refused(*launcher, *CREATE, stdin=claim())
+    assert "may only write objects with the label flexinfer.ai/model-uid" in complaint
+    installed.accepted(*launcher, "create", "-f", "-", stdin=claim(**{"flexinfer.ai/model-uid": "u"}))
+    installed.accepted(*launcher, "get", "resourceclaim", "c", "-n", space)
+    refused = installed.refused(*launcher, "delete", "resourceclaim", "c", "-n", space)
+    assert 'cannot delete resource "resourceclaims"' in refused
+
+
 def test_the_arbiter_writes_only_leases_of_flexinfer(installed: Kubectl) -> None:
     """In the namespace of the components alone, and there only those with a name of FlexInfer."""
     arbiter = ("--as", account("arbiter"))

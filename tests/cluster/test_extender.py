@@ -65,7 +65,7 @@ class Cluster:
             self.plane.kubectl("patch", "node", name, "--subresource=status", "--type=merge", "-p", patch)
         self.members.start("watcher", "one")
         for identity, port in self.ports.items():
-            self.members.start("placer", identity, FLEXINFER_EXTENDER_PORT=str(port))
+            self.members.start("placer", identity, others={"FLEXINFER_EXTENDER_PORT": str(port)})
 
     def scheduler_config(self) -> Path:
         """Return the configuration of deploy/scheduler, with this machine's addresses, and the rights of its ServiceAccount."""

@@ -16,6 +16,7 @@ from tests.manifests import DEPLOY, FOLDERS, ROOT, Object, objects, workloads
 
 GOLDEN = ROOT / "tests" / "unit" / "backends" / "golden"
 FILES = sorted(GOLDEN.glob("*.json"))
+BINDINGS = sorted((ROOT / "tests" / "unit" / "launcher" / "golden").glob("*.json"))
 STRICT = ("apply", "--dry-run=server", "--validate=strict")
 LEVEL = "pod-security.kubernetes.io/enforce"
 
@@ -70,6 +71,22 @@ def test_an_engine_is_admitted(prepared: Kubectl, restricted: str, baseline: str
         assert "seccomp" not in complaint and "capabilities" not in complaint
     else:
         prepared.accepted(*CREATE, stdin=within(pod, restricted))
+
+
+@pytest.mark.parametrize("file", BINDINGS, ids=lambda file: file.stem)
+def test_the_manifests_of_a_binding_pass_strict_validation(
+    prepared: Kubectl, baseline: str, file: Path
+) -> None:
+    """The Pod of each way in which devices are given, and its ResourceClaim, whose CEL expressions are compiled."""
+    pod, *claims = json.loads(file.read_text())
+    runtime = pod["spec"].get("runtimeClassName")
+    if runtime:
+        kind = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": runtime}}
+        prepared.accepted("apply", "-f", "-", stdin=text(kind | {"handler": runtime}))
+    prepared.accepted(*CREATE, "--validate=strict", stdin=within(pod, baseline))
+    for claim in claims:
+        meta = {**claim["metadata"], "namespace": baseline, "ownerReferences": []}
+        prepared.accepted(*CREATE, "--validate=strict", stdin=text(claim | {"metadata": meta}))
 
 
 @pytest.mark.parametrize("cache", ["Memory", "None"])

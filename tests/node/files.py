@@ -20,6 +20,8 @@ from tests.node.layout import (
 )
 
 SERVER, CLIENT, ACCOUNTS = "apiserver", "kubelet-client", "service-accounts"
+RUNTIME_CLASS = "nvidia"
+"""A handler of the container runtime that a RuntimeClass may name."""
 _AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -74,7 +76,7 @@ def write_node(files: Layout, machine: Machine, programs: dict[str, Path], *, ev
     `evict_below` is the free disk space below which it evicts, such as `90%`.
     """
     home = files.home(machine)
-    for folder in ("cni/bin", "cni/conf", f"certs.d/{REGISTRY}", "kubelet", "pods"):
+    for folder in ("cni/bin", "cni/conf", f"certs.d/{REGISTRY}", "kubelet", "pods", "cdi"):
         (home / folder).mkdir(parents=True, exist_ok=True)
     subject = Subject(
         f"system:node:{machine.name}", "system:nodes", (machine.name,), (machine.address,), client=True
@@ -165,16 +167,22 @@ state = "/run/containerd/state"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = {toml(PAUSE_IMAGE)}
   restrict_oom_score_adj = true
+  cdi_spec_dirs = [{toml(str(files.cdi(machine)))}]
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = {toml(f"{home}/cni/bin")}
     conf_dir = {toml(f"{home}/cni/conf")}
   [plugins."io.containerd.grpc.v1.cri".registry]
     config_path = {toml(f"{home}/certs.d")}
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-      BinaryName = {toml(str(programs["runc"]))}
-"""
+{"".join(_runtime(name, programs["runc"]) for name in ("runc", RUNTIME_CLASS))}"""
+
+
+def _runtime(name: str, program: Path) -> str:
+    """Return a handler of the container runtime; that of a RuntimeClass is the same program under another name."""
+    section = f'[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}'
+    return (
+        f'  {section}]\n    runtime_type = "io.containerd.runc.v2"\n'
+        f"    {section}.options]\n      BinaryName = {json.dumps(str(program))}\n"
+    )
 
 
 def _kubelet(files: Layout, machine: Machine, home: Path, evict_below: str) -> dict[str, object]:

@@ -86,6 +86,14 @@ class Layout(msgspec.Struct, frozen=True):
         """Return the folder of the PVCs of a node."""
         return self.home(machine) / "claims"
 
+    def cdi(self, machine: Machine) -> Path:
+        """Return the folder in which containerd of a node looks for CDI files."""
+        return self.home(machine) / "cdi"
+
+    def devices(self, machine: Machine) -> Path:
+        """Return the file of the devices that the plugins of a node offer."""
+        return self.home(machine) / "devices.json"
+
     def socket(self, machine: Machine) -> Path:
         """Return containerd's socket on a node."""
         return self.home(machine) / "containerd.sock"

@@ -1,6 +1,7 @@
 """The processes of a test cluster with their command lines, in the order of their start."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.node.layout import (
 )
 
 _STORE = "http://127.0.0.1:2379"
+_ROOT = Path(__file__).resolve().parents[2]
 _ALONE = "--leader-elect=false"
 Programs = Mapping[str, Path]
 
@@ -136,6 +138,31 @@ def services(layout: Layout, machine: Machine, programs: Programs) -> Part:
         "--conntrack-tcp-timeout-close-wait=0s",
     )
     return _part("kube-proxy", machine, programs, *arguments)
+
+
+def dra_driver(layout: Layout, machine: Machine) -> Part:
+    """Return a DRA driver with the devices of the node's file; kubelet's own identity is enough for it."""
+    return _plugin(
+        "dra_driver",
+        machine,
+        f"--node={machine.name}",
+        f"--kubeconfig={layout.kubeconfig(machine.name)}",
+        f"--devices={layout.devices(machine)}",
+        f"--plugins={layout.home(machine)}/kubelet/plugins_registry",
+        f"--cdi={layout.cdi(machine)}",
+    )
+
+
+def device_plugin(layout: Layout, machine: Machine) -> Part:
+    """Return a device plugin with the devices of the node's file; kubelet's folder for them follows no setting."""
+    folder = "--plugins=/var/lib/kubelet/device-plugins"
+    return _plugin("device_plugin", machine, folder, f"--devices={layout.devices(machine)}")
+
+
+def _plugin(module: str, machine: Machine, *arguments: str) -> Part:
+    """Return a program of this folder; in the view of a node it has another working folder."""
+    path = f"PYTHONPATH={os.pathsep.join((str(_ROOT), os.environ.get('PYTHONPATH', '')))}"
+    return Part(module, machine, ("env", path, sys.executable, "-m", f"tests.node.{module}", *arguments))
 
 
 def _part(name: str, machine: Machine, programs: Programs, *arguments: str) -> Part:

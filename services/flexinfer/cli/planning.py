@@ -16,6 +16,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.status import PlacedStatus
 from flexinfer.events.events import GpusObserved, ModelDeleted, ModelObserved, WorkloadDeleted
 from flexinfer.events.nodes import Device, NodeFacts
+from flexinfer.placer.binding import plugged
 from flexinfer.placer.decide import decide
 from flexinfer.placer.requirements import requirements_of
 from flexinfer.state.actions import WriteStatus
@@ -202,7 +203,7 @@ def _freed(state: ObservedState, model: Model) -> ObservedState:
 def _without_requests(node: NodeFacts, model: Model) -> NodeFacts:
     requirements, placement = requirements_of(model), model.status.placement or Placement()
     amounts = dict(requirements.amounts)
-    if requirements.devices and placement.vendor in GPU_RESOURCES:
+    if requirements.devices and plugged(model) and placement.vendor in GPU_RESOURCES:
         amounts[GPU_RESOURCES[placement.vendor]] = 1000 * requirements.devices
     requested = {name: max(0, amount - amounts.get(name, 0)) for name, amount in node.requested.items()}
     return msgspec.structs.replace(node, requested=requested)

@@ -198,8 +198,7 @@ def _with_pod(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     view = context.view
     node = context.state.nodes.get(pod.node)
     if pod.gated:
-        if view.gates_open and view.memory_checked:
-            yield from _start(context)
+        yield from _gated(context, pod)
     elif node is not None and node.ready != conditions.TRUE and not (pod.ended or view.ready.failed):
         yield from _unreachable(context, pod)
     elif pod.deleting:
@@ -212,6 +211,15 @@ def _with_pod(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
         yield from _healthy(context, pod)
     else:
         yield from loading.load(context, pod)
+
+
+def _gated(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
+    """(3) Continue the start; what the API server rejects after the Pod was created, as its ResourceClaim, is tried again like a Pod."""
+    view = context.view
+    if view.ready.given_up:
+        yield from loading.failed(context, pod)
+    elif view.gates_open and view.memory_checked:
+        yield from _refused(context) if view.ready.reason == Reason.CREATE_REFUSED else _start(context)
 
 
 def _unreachable(context: ModelContext, pod: PodFacts) -> Iterator[Action]:

@@ -1,7 +1,5 @@
 """The objects of a Model: one Pod while its engine runs, one Service always. Pure."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +12,6 @@ from flexinfer.api.labels import (
     FETCHES_LABEL,
     GATE_PREFIX,
     GENERATION_ANNOTATION,
-    GPU_RESOURCES,
     LITELLM_PREFIX,
     SERVICE_LABELS_ANNOTATION,
     TEMPLATE_ANNOTATION,
@@ -22,6 +19,8 @@ from flexinfer.api.labels import (
 )
 from flexinfer.api.model import Model
 from flexinfer.backends import Backend, Serving
+from flexinfer.launcher import bind
+from flexinfer.launcher.digest import digest
 from flexinfer.sources import Location, Volume, pod
 
 Json = dict[str, Any]
@@ -78,11 +77,8 @@ def template(model: Model, settings: LaunchSettings) -> Template | None:
         return None  # also when Accepted does not say so yet
     spec = _pod_spec(model, backend, location, settings)
     fetches = location.pulled or "initContainers" in spec
-    return Template(spec, _digest(json.dumps(spec, sort_keys=True, separators=(",", ":"))), fetches)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    devices = bind.claimed(model)
+    return Template(spec, digest([spec, *devices] if devices else spec), fetches)
 
 
 def engine_pod(model: Model, turn: int, rendered: Template) -> Json:
@@ -104,7 +100,11 @@ def engine_pod(model: Model, turn: int, rendered: Template) -> Json:
             },
             "ownerReferences": [pod.owner(model)],
         },
-        "spec": {**rendered.spec, "schedulingGates": [{"name": gate(turn)}]},
+        "spec": {
+            **rendered.spec,
+            **bind.pod_claims(model, pod_name(model)),
+            "schedulingGates": [{"name": gate(turn)}],
+        },
     }
 
 
@@ -116,7 +116,6 @@ def service(model: Model, settings: LaunchSettings) -> Json:
         "ports": [{"name": "http", "port": 80, "targetPort": 80, "protocol": "TCP"}],
     }
     annotations = _litellm_annotations(model, settings)
-    digest = _digest(json.dumps([annotations, spec], sort_keys=True))
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -124,7 +123,7 @@ def service(model: Model, settings: LaunchSettings) -> Json:
             "name": model.metadata.name,
             "namespace": model.metadata.namespace,
             "labels": pod.labels(model, "proxy", "launcher"),
-            "annotations": annotations | {TEMPLATE_ANNOTATION: digest},
+            "annotations": annotations | {TEMPLATE_ANNOTATION: digest([annotations, spec])},
             "ownerReferences": [pod.owner(model)],
         },
         "spec": spec,
@@ -149,6 +148,7 @@ def _pod_spec(model: Model, backend: Backend, location: Location, settings: Laun
     init_containers = _init_containers(model, location, settings)
     return {
         **pod.where(model),
+        **bind.runtime_class(model),
         **({"initContainers": init_containers} if init_containers else {}),
         "containers": [_container(model, backend, location, settings)],
         "volumes": [
@@ -182,26 +182,20 @@ def _container(model: Model, backend: Backend, location: Location, settings: Lau
         "image": backend.image(start.vendor, settings.images),
         "imagePullPolicy": "IfNotPresent",
         "args": list(backend.args(start)),
-        "env": [address, *({"name": k, "value": v} for k, v in sorted(backend.env(start).items()))],
+        "env": [
+            address,
+            *({"name": k, "value": v} for k, v in sorted(backend.env(start).items())),
+            *bind.variables(model),
+        ],
         "ports": [{"name": "http", "containerPort": backend.port, "protocol": "TCP"}],
         "volumeMounts": [*pod.mounts(location), *_shared_memory_mount(backend)],
-        "resources": _resources(model, start.vendor),
+        "resources": bind.resources(model, start.vendor),
         "startupProbe": probe | {"periodSeconds": 1, "failureThreshold": _NEVER_KILL},
         "readinessProbe": probe | {"periodSeconds": 5, "failureThreshold": 3},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": dict(pod.HARDENED),
     }
     return container | ({"command": list(backend.command)} if backend.command else {})
-
-
-def _resources(model: Model, vendor: str) -> Json:
-    resources = model.spec.resources
-    requests = dict(resources.requests) if resources else {}
-    limits = dict(resources.limits) if resources else {}
-    device = GPU_RESOURCES.get(vendor)
-    if device and model.spec.devices:
-        requests[device] = limits[device] = str(model.spec.devices)
-    return {name: value for name, value in (("requests", requests), ("limits", limits)) if value}
 
 
 def _shared_memory(backend: Backend) -> list[Json]:

@@ -5,7 +5,8 @@ Three steps (DESIGN 6, step 6), after each of which a successor can continue:
   (2) then, and only then, the Model is read: still this uid and generation, and wanted. In a shared group it is written instead, with
       the resourceVersion that (1) returned: `status.backend` names this Pod as the one of its turn. Beside it the SharedGroup is read:
       still this turn granted;
-  (3) the gate is removed by a patch that tests the Pod's uid and the gate's name.
+  (3) the ResourceClaim of the Pod is created, if it names one (`claim`), and the gate is removed by a patch that tests the Pod's uid and the
+      gate's name.
 A release that begins after (2) deletes the Pod of (1), so that (3) is refused, whatever any clock says. A process that was paused
 anywhere in here leaves at most a gated Pod, or a patch that no longer applies.
 """
@@ -29,6 +30,7 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.workload import pod_facts
 from flexinfer.launcher import status
+from flexinfer.launcher.claim import put_claim
 from flexinfer.launcher.effects import NameTakenError, NotCreatedError, Protect, Start
 from flexinfer.launcher.expose import ensure_service, remark
 from flexinfer.launcher.manifests import LaunchSettings, gate, template
@@ -62,7 +64,9 @@ async def start(
     # Read after the Pod exists, never before: a release that these reads miss will find the Pod and delete it.
     current = await _confirm(runtime, action, prepared, pod, settings)
     if _may_open(action, current, pod.metadata.uid, settings) and runtime.is_leader():
-        pod = await _open_gate(runtime, pod, gate(action.turn))
+        await put_claim(runtime, current.model, pod)
+        if runtime.is_leader():
+            pod = await _open_gate(runtime, pod, gate(action.turn))
     facts = pod_facts(pod)
     probed = EngineProbed(key=action.key, uid=action.model.uid, pod_uid=facts.uid, healthy=False, pod=facts)
     return [events.ModelObserved(model=current.model), probed]

@@ -1,26 +1,15 @@
 """What the Models that run or start on a node take of its devices, as the decision on one Model counts it. Pure."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flexinfer.api import conditions
-from flexinfer.api.labels import GPU_RESOURCES
+from flexinfer.api.bindings import DRA
 from flexinfer.api.model import Model, Placement
-from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.placer.memory import Claim
 
 if TYPE_CHECKING:
     from flexinfer.placer.state import PlacementState
-
-
-def shared_vendors(node: NodeFacts, devices: Sequence[Device]) -> frozenset[str]:
-    """Return the vendors of whose devices a node offers more than it has: several Pods may have one (time slices)."""
-    numbers = Counter(device.vendor for device in devices)
-    offered = {
-        vendor: node.allocatable.get(resource, 0) // 1000 for vendor, resource in GPU_RESOURCES.items()
-    }
-    return frozenset(vendor for vendor, number in numbers.items() if offered.get(vendor, 0) > number)
 
 
 def claims_on(placements: "PlacementState", model: Model, node: str, *, assigned: bool) -> Iterator[Claim]:
@@ -57,6 +46,7 @@ def _claim(placements: "PlacementState", other: Model, node: str, *, leaves: boo
         need_mb=max((d.memory_mb for d in devices), default=placements.requirements(other).device_mb),
         loaded=bool(pods) and has_loaded(placements, other, node),
         leaves=leaves,
+        whole=placement.binding == DRA and not placement.shared,
     )
 
 

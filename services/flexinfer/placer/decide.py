@@ -17,11 +17,11 @@ from flexinfer.api.model import Model, Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import PlacedStatus
 from flexinfer.events.nodes import Device, NodeFacts
-from flexinfer.placer import messages, outcome
+from flexinfer.placer import binding, messages, outcome
 from flexinfer.placer.fit import AWAITED, Candidate, evaluate
 from flexinfer.placer.mismatch import static_mismatch
 from flexinfer.placer.picked import differs, out_of_use, picked
-from flexinfer.placer.schedule import BINDING, best_placement, checked_for
+from flexinfer.placer.schedule import best_placement, checked_for
 from flexinfer.placer.state import PlacementState, node_of, should_run
 from flexinfer.placer.unschedulable import Rank
 from flexinfer.state import actions
@@ -101,7 +101,7 @@ def _assigned(model: Model, placements: PlacementState) -> PlacedStatus | None:
         return _leave(model, placements, device)
     if accepted and should_run(model) and not pods:
         return _start(model, placements)
-    return _keep(model, placements) if _is_unhealthy(model) else None
+    return _keep(model, placements) if _is_unhealthy(model) or binding.differs(placements, model) else None
 
 
 def _picked(model: Model, placements: PlacementState, uuids: tuple[str, ...]) -> PlacedStatus:
@@ -140,7 +140,8 @@ def _reassess(model: Model, node: NodeFacts, placements: PlacementState) -> Plac
     """
     if not model.is_true(conditions.ACCEPTED):
         return _keep(model, placements) if _is_unhealthy(model) else None
-    mismatch = static_mismatch(placements.requirements(model), node, placements.devices(node.name))
+    offers, devices = binding.offers_on(placements, node.name), placements.devices(node.name)
+    mismatch = static_mismatch(placements.requirements(model), node, devices, offers)
     if mismatch is not None or _resized(model, placements):
         return _schedule(model, placements)
     return _keep(model, placements)
@@ -154,7 +155,7 @@ def _start(model: Model, placements: PlacementState) -> PlacedStatus | None:
     its turn is of these devices, and the next one is given where it is placed then.
     """
     if placements.turn(model) is not None:
-        return None
+        return _keep(model, placements) if binding.differs(placements, model) else None
     group, placement = placements.group_of(model), model.status.placement or Placement()
     if group is not None and not group.offers(node_of(model), placement.uuids):
         return _schedule(model, placements)
@@ -173,7 +174,8 @@ def _start(model: Model, placements: PlacementState) -> PlacedStatus | None:
 def _checked(model: Model, placements: PlacementState) -> PlacedStatus | None:
     """Return the status that says that the Model may start, if it does not say so yet."""
     current = model.status.placement or Placement()
-    if not _is_unhealthy(model) and current.checked_for == checked_for(model):
+    changed = _is_unhealthy(model) or binding.differs(placements, model)
+    if not changed and current.checked_for == checked_for(model):
         return None
     return _keep(model, placements, checked=True)
 
@@ -210,17 +212,17 @@ def _unhealthy_since(model: Model, placements: PlacementState) -> float | None:
 def _keep(model: Model, placements: PlacementState, *, checked: bool = False) -> PlacedStatus:
     """Return the status of a Model that keeps its node and devices, with the footprint of its present spec.
 
-    Nothing of the placement but the footprint is computed again: devices and vendor are those that its Pod was started on. `checked`: its
-    free memory was found to be enough for the present start.
+    Nothing of the placement but the footprint is computed again: devices and vendor are those that its Pod was started on. Before it has a
+    Pod, the way in which that gets them is too. `checked`: its free memory was found to be enough for the present start.
     """
     requirements, placement = placements.requirements(model), model.status.placement or Placement()
     kept = msgspec.structs.replace(
-        placement,
-        devices=placed_devices(placement.uuids, requirements.device_mb),
+        binding.with_memory(placement, requirements.device_mb),
         footprint_mb=requirements.footprint,
         footprint_source=requirements.footprint_source,
         checked_for=checked_for(model) if checked else placement.checked_for,
     )
+    kept = binding.bound(placements, model, kept)
     return outcome.placed(model, kept, Reason.PLACED, _scheduled(model, kept, placements))
 
 
@@ -244,6 +246,7 @@ def _scheduled(model: Model, placement: Placement, placements: PlacementState) -
     if requirements.devices and not placement.devices:
         why = placements.telemetry.silence(placement.node, placement.vendor)
         warnings = [messages.memory_unknown(placement.node, placement.vendor, why)]
+    warnings += messages.offered_twice(placement, binding.offered_twice(placements, placement))
     failing = requirements.doubt(placement.vendor, architecture, certain=True)
     doubtful = requirements.doubt(placement.vendor, architecture, certain=False)
     if failing and requirements.excuse:
@@ -283,4 +286,4 @@ def _first_write_due(model: Model, placements: PlacementState) -> float | None:
     return actions.first_write_due(model, conditions.PLACED, first_seen, placements.now)
 
 
-__all__ = ["BINDING", "GONE_SECONDS", "decide"]
+__all__ = ["GONE_SECONDS", "decide"]

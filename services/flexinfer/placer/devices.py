@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION
 from flexinfer.events.nodes import Device
 from flexinfer.placer.memory import Room
+from flexinfer.placer.offers import Offer
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.unschedulable import Rank, Unschedulable, counted, nearest
 
@@ -37,24 +38,51 @@ def static_refusal(requirements: Requirements, device: Device) -> Unschedulable 
     return None
 
 
-def suits(requirements: Requirements, room: Room, device_mb: int) -> bool:
+def suits(requirements: Requirements, room: Room, device_mb: int, given: Offer) -> bool:
     """Tell whether a Model that needs so much of a device can have it now: whether there is no `refusal`, without its words."""
     return (
-        device_mb <= room.free_mb
+        given.memory(room.device.uuid, device_mb) <= room.free_mb
         and not room.taken_by
         and not room.reserved_for
-        and could_suit(requirements, room.device, device_mb)
+        and could_suit(requirements, room.device, device_mb, given)
     )
 
 
-def could_suit(requirements: Requirements, device: Device, device_mb: int) -> bool:
-    """Tell whether there is no `static_refusal`, without its words."""
-    return device.healthy and device_mb <= device.total_mb and not requirements.unsupported_reason(device)
+def could_suit(requirements: Requirements, device: Device, device_mb: int, given: Offer) -> bool:
+    """Tell whether there is neither a `static_refusal` nor a `not_given`, without their words."""
+    if not device.healthy or device_mb > device.total_mb or device.uuid not in given.uuids:
+        return False
+    return not requirements.unsupported_reason(device) and given.excess(device.uuid, device_mb) <= 0
 
 
-def refusal(requirements: Requirements, room: Room, node: str) -> Unschedulable | None:
+def not_given(requirements: Requirements, device: Device, given: Offer) -> Unschedulable | None:
+    """Return why Pods cannot get a device as the node gives them, as the rest of a sentence about it; None if they can."""
+    uuid, source = device.uuid, given.driver or f"its RuntimeClass {given.runtime_class}"
+    if uuid in given.dra and uuid not in given.uuids:
+        remedy = (
+            f"remove the taint from the device (kubectl get resourceslices), or see what {source} reports"
+        )
+        return Unschedulable(f"is tainted by the DRA driver {source}", remedy, Rank.INCOMPATIBLE)
+    if uuid not in given.uuids:
+        return Unschedulable(
+            f"is not given to Pods by {source}", "offer it, or use another node", Rank.INCOMPATIBLE
+        )
+    missing = given.excess(uuid, requirements.device_mb)
+    if missing <= 0:
+        return None
+    largest = given.memory(uuid, requirements.device_mb) - missing
+    remedy = f"lower spec.gpu.vramEstimateMB to {_estimate(requirements, largest)} MiB or less"
+    return Unschedulable(
+        f"is given with at most {largest} MiB by {source}, which rounds the request to {largest + missing} MiB",
+        remedy,
+        Rank.TOO_SMALL,
+        missing,
+    )
+
+
+def refusal(requirements: Requirements, room: Room, node: str, given: Offer) -> Unschedulable | None:
     """Return why a Model cannot have a device now, as the rest of a sentence about the device; None if it can."""
-    static = static_refusal(requirements, room.device)
+    static = static_refusal(requirements, room.device) or not_given(requirements, room.device, given)
     if static is not None:
         return static
     if room.reserved_for:
@@ -69,7 +97,7 @@ def refusal(requirements: Requirements, room: Room, node: str) -> Unschedulable 
             f"let it and {room.taken_by} take turns on the device (the same spec.gpu.shared), or stop that model",
             Rank.IN_USE,
         )
-    missing = requirements.device_mb - room.free_mb
+    missing = given.memory(room.device.uuid, requirements.device_mb) - room.free_mb
     return _too_full(requirements, room, node, missing) if missing > 0 else None
 
 

@@ -28,6 +28,8 @@ from flexinfer.placer.fit import (
     Candidate,
     choose_devices,
 )
+from flexinfer.placer.memory import Room
+from flexinfer.placer.offers import Offer
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Rank, Unschedulable, nearest
@@ -106,12 +108,17 @@ def _judged(placements: PlacementState, name: str) -> Candidate | Unschedulable:
     ]
     if not reported:
         return _without_gpu(requirements)
-    results = [choose_devices(requirements, available, rooms) for rooms in reported]
+    results = [choose_devices(requirements, available, rooms, _of_all(rooms)) for rooms in reported]
     candidates = [result for result in results if isinstance(result, Candidate)]
     if candidates:
         return min(candidates, key=lambda candidate: candidate.order)
     reason = nearest(result for result in results if isinstance(result, Unschedulable))
     return msgspec.structs.replace(reason, message=reason.message.removeprefix("model "))
+
+
+def _of_all(rooms: Sequence[Room]) -> Offer:
+    """Return an offer of all devices: how another's Pod gets them is its own matter."""
+    return Offer(uuids=frozenset(room.device.uuid for room in rooms))
 
 
 def _without_gpu(requirements: Requirements) -> Unschedulable:
@@ -122,11 +129,10 @@ def _without_gpu(requirements: Requirements) -> Unschedulable:
 
 def _by_count(available: Available, requirements: Requirements) -> Candidate | Unschedulable:
     """Return how a Pod fits on a node that no agent reports on: by what its device plugin offers."""
-    node = available.node
-    offered = [vendor for vendor in requirements.vendors if node.allocatable.get(GPU_RESOURCES[vendor], 0)]
+    offered = [v for v in requirements.vendors if available.offers.get(v, Offer()).number]
     if not offered:
         return _without_gpu(requirements)
-    return Candidate(node=node.name, vendor=offered[0], reason="free memory is not known")
+    return Candidate(node=available.node.name, vendor=offered[0], reason="free memory is not known")
 
 
 def _silent(available: Available, placements: PlacementState) -> Unschedulable:

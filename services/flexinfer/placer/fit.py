@@ -7,15 +7,18 @@ Looks at one Model and one node: what other Models take is already subtracted by
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
 from flexinfer.api import conditions
+from flexinfer.api.bindings import DEVICE_PLUGIN
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.placer.devices import refusal, suits, too_few
 from flexinfer.placer.memory import Room
 from flexinfer.placer.mismatch import hardware_mismatch, static_mismatches
+from flexinfer.placer.offers import Offer, Offers
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.unschedulable import Rank, Unschedulable, amount_text, counted, nearest
 
@@ -55,7 +58,7 @@ class Available(msgspec.Struct, frozen=True, kw_only=True):
     """What a node has left for one Model: amounts in thousandths, and its devices with their room.
 
     `telemetry` is RECENT, STALE, AWAITED or NONE. `models` is how many others are scheduled to the node, `reserved_for` a shared group whose devices
-    were subtracted, `users` the Models that have devices of the node. `preferred` are the devices of the Model's own group, and where it is
+    were subtracted, `offers` how Pods get its devices, by vendor, `users` the Models that have devices of the node. `preferred` are the devices of the Model's own group, and where it is
     `pinned` a member runs or holds the turn there, so that it gets no others. `only`: it is to be on these devices, if any are named.
     """
 
@@ -65,6 +68,7 @@ class Available(msgspec.Struct, frozen=True, kw_only=True):
     telemetry: str = NONE
     models: int = 0
     reserved_for: str = ""
+    offers: Offers = MappingProxyType({})
     users: tuple[str, ...] = ()
     preferred: tuple[str, ...] = ()
     pinned: bool = False
@@ -100,7 +104,8 @@ def _unschedulable_reasons(requirements: Requirements, available: Available) -> 
         yield Unschedulable("is not ready", "bring the node back (kubectl get nodes)", Rank.NODE_DOWN)
     if node.unschedulable:
         yield Unschedulable("is cordoned", f"run kubectl uncordon {node.name}", Rank.NODE_DOWN)
-    yield from static_mismatches(requirements, node, [room.device for room in available.rooms])
+    devices = [room.device for room in available.rooms]
+    yield from static_mismatches(requirements, node, devices, available.offers)
     for name, amount in sorted(requirements.amounts.items()):
         free = max(0, available.free.get(name, 0))
         if name in node.allocatable and amount > free:
@@ -124,16 +129,17 @@ def _without_devices(available: Available) -> Candidate:
 def _with_vendor(requirements: Requirements, available: Available, vendor: str) -> Candidate | Unschedulable:
     """Return the devices of one vendor that the Model would get, or why it cannot have them."""
     devices = [room.device for room in available.rooms]
-    mismatch = hardware_mismatch(requirements, available.node, devices, vendor) or _devices_in_use(
-        requirements, available, GPU_RESOURCES[vendor]
-    )
+    given = available.offers.get(vendor, Offer())
+    mismatch = hardware_mismatch(requirements, available.node, devices, vendor, available.offers)
+    if mismatch is None and given.binding == DEVICE_PLUGIN:  # what the others give is counted by device
+        mismatch = _devices_in_use(requirements, available, GPU_RESOURCES[vendor])
     if mismatch is not None:
         return mismatch
     reported = [room for room in available.rooms if room.device.vendor == vendor]
     if not reported and (available.telemetry in (RECENT, NONE) or available.rooms):
         return _by_count(available, vendor)
     if available.telemetry == RECENT:
-        return choose_devices(requirements, available, reported)
+        return choose_devices(requirements, available, reported, given)
     if available.pinned:  # the turn of its group waits for telemetry; the devices are those of the group
         return _by_count(available, vendor, available.preferred[: requirements.devices])
     since = "yet" if available.telemetry == AWAITED else f"for {STALE_SECONDS:.0f}s"
@@ -173,14 +179,14 @@ def _devices_in_use(requirements: Requirements, available: Available, resource: 
 
 
 def choose_devices(
-    requirements: Requirements, available: Available, reported: Sequence[Room]
+    requirements: Requirements, available: Available, reported: Sequence[Room], given: Offer
 ) -> Candidate | Unschedulable:
     """Choose the devices that the Model fills best; if its size is unknown, those with most free memory."""
     allowed = [room for room in reported if available.allows(room.device.uuid, requirements.devices)]
     need = requirements.device_mb
-    usable = [room for room in allowed if suits(requirements, room, need)]
+    usable = [room for room in allowed if suits(requirements, room, need, given)]
     if len(usable) < requirements.devices:
-        reasons = [refusal(requirements, room, available.node.name) for room in allowed]
+        reasons = [refusal(requirements, room, available.node.name, given) for room in allowed]
         return too_few(requirements, [room.device for room in allowed], reasons)
     sign = 1 if need else -1
     order = sorted(usable, key=lambda room: (sign * room.free_mb, room.device.uuid))

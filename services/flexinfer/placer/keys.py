@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import msgspec
 
 from flexinfer.api import conditions
-from flexinfer.api.model import Model
+from flexinfer.api.model import Model, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import Holder
 from flexinfer.events import events
@@ -243,11 +243,16 @@ def _share(key: str, state: ObservedState) -> _Share | None:
         start=start_order(state, model) if scheduled_to(model) and is_starting(model, workload) else None,
         asks=requirements_of(model),
         groups=_groups(model),
-        placement=(placement.node, placement.devices, placement.vendor) if placement is not None else None,
+        placement=_taken(placement) if placement is not None else None,
         pods=tuple((pod.node, pod.uid, pod.ended) for pod in pods),
         ready=ready is not None and ready.true,
         stage=ready.reason if ready is not None and model.spec.group else "",
     )
+
+
+def _taken(placement: Placement) -> tuple[object, ...]:
+    """Return of a placement what others count: where its devices are, and whether it has them alone."""
+    return placement.node, placement.devices, placement.vendor, placement.binding, placement.shared
 
 
 def _groups(model: Model) -> frozenset[tuple[str, str]]:

@@ -19,7 +19,8 @@ _SMALLEST_NAMED_MB = 64
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """What a Model takes on a node: the uids of its Pods, its devices (none: not known which), and its need of each, in MiB.
 
-    `loaded`: its engine has loaded, and telemetry shows it. `leaves`: it stops before the Model that is decided on starts.
+    `loaded`: its engine has loaded, and telemetry shows it. `leaves`: it stops before the Model that is decided on starts. `whole`: it has its
+    devices alone, also where others could be shared.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     need_mb: int = 0
     loaded: bool = False
     leaves: bool = False
+    whole: bool = False
 
 
 class Use(msgspec.Struct, frozen=True):
@@ -61,7 +63,7 @@ def rooms(
 ) -> tuple[Room, ...]:
     """Return every device with its room.
 
-    `shared` are the vendors of which several Pods may have one device, `reserved` the shared groups by the uuid of their devices.
+    `shared` are the uuids of the devices that several Pods may have, `reserved` the shared groups by the uuid of their devices.
     """
     if not claims and not reserved:
         return _unclaimed(devices)
@@ -74,7 +76,7 @@ def rooms(
             device=device,
             free_mb=_free(device, located, pods, attributed=attributed),
             uses=_uses(device, located, pods),
-            taken_by="" if device.vendor in shared else _taker(device, located),
+            taken_by=_taker(device, located, shared=device.uuid in shared),
             reserved_for=groups.get(device.uuid, ""),
         )
         for device in devices
@@ -148,8 +150,9 @@ def _seen(device: Device, claim: Claim) -> int:
     return sum(process.used_mb for process in device.processes if process.pod_uid in claim.pods)
 
 
-def _taker(device: Device, claims: Sequence[Claim]) -> str:
-    return next((c.name for c in claims if not c.leaves and device.uuid in c.uuids), "")
+def _taker(device: Device, claims: Sequence[Claim], *, shared: bool) -> str:
+    staying = (c for c in claims if not c.leaves and device.uuid in c.uuids)
+    return next((claim.name for claim in staying if claim.whole or not shared), "")
 
 
 def _uses(device: Device, claims: Sequence[Claim], pods: frozenset[str]) -> tuple[Use, ...]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from flexinfer.api.conditions import MESSAGE_LIMIT
-from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
+from flexinfer.api.labels import GPU_RESOURCES, OUT_OF_SERVICE_TAINT
 from flexinfer.api.model import Metadata, Placement
 from flexinfer.placer.unschedulable import Unschedulable, counted, nearest
 
@@ -50,6 +50,16 @@ def other_device(metadata: Metadata) -> str:
     """Return what to do for a Model whose node has another device that it fits on."""
     pod = f"{metadata.name}-0"
     return f"the node has another device with room: kubectl delete pod -n {metadata.namespace} {pod} starts it there"
+
+
+def offered_twice(placement: Placement, twice: Sequence[str]) -> list[str]:
+    """Return the warning about devices that both a DRA driver and a device plugin give to Pods; none if there are no such."""
+    if not twice:
+        return []
+    resource = GPU_RESOURCES[placement.vendor]
+    both = f"by the DRA driver {placement.driver} and by a device plugin ({resource})"
+    remedy = "they count apart, so two Pods may get it; disable one of them there"
+    return [f"{', '.join(twice)} on node {placement.node} is offered {both}: {remedy}"]
 
 
 def experimental(backend: str, architecture: str, reason: str) -> str:

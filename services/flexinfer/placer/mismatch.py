@@ -5,28 +5,33 @@ What is free now, and what other Models take, is `fit`'s.
 
 from collections.abc import Iterator, Sequence
 
+from flexinfer.api.dra import driver_of
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.events.nodes import Device, NodeFacts
-from flexinfer.placer.devices import could_suit, static_refusal, too_few
+from flexinfer.placer.devices import could_suit, not_given, static_refusal, too_few
+from flexinfer.placer.offers import Offer, Offers
 from flexinfer.placer.requirements import Requirements
-from flexinfer.placer.unschedulable import Rank, Unschedulable, amount_text, nearest
+from flexinfer.placer.unschedulable import Rank, Unschedulable, amount_text, counted, nearest
+
+_FEWER = Rank.TOO_FEW_DEVICES
+_AGENT = "kubectl get pods -A -o wide | grep "
 
 
 def static_mismatch(
-    requirements: Requirements, node: NodeFacts, devices: Sequence[Device]
+    requirements: Requirements, node: NodeFacts, devices: Sequence[Device], offers: Offers
 ) -> Unschedulable | None:
     """Return why a node cannot run a Model whatever is free there; None if it could."""
-    return next(static_mismatches(requirements, node, devices), None)
+    return next(static_mismatches(requirements, node, devices, offers), None)
 
 
 def static_mismatches(
-    requirements: Requirements, node: NodeFacts, devices: Sequence[Device]
+    requirements: Requirements, node: NodeFacts, devices: Sequence[Device], offers: Offers
 ) -> Iterator[Unschedulable]:
     """Yield all of them; what to fix first comes first."""
     yield from _repelling_taints(requirements, node)
     yield from _missing_labels(requirements, node)
     if requirements.devices:
-        yield from _hardware_mismatches(requirements, node, devices)
+        yield from _hardware_mismatches(requirements, node, devices, offers)
     for name, amount in sorted(requirements.amounts.items()):
         total = node.allocatable.get(name)
         if total is not None and amount > total:
@@ -35,12 +40,12 @@ def static_mismatches(
 
 
 def _hardware_mismatches(
-    requirements: Requirements, node: NodeFacts, devices: Sequence[Device]
+    requirements: Requirements, node: NodeFacts, devices: Sequence[Device], offers: Offers
 ) -> Iterator[Unschedulable]:
     """Yield why no vendor's devices can run a Model, unless those of one can."""
     reasons = []
     for vendor in requirements.vendors:
-        reason = hardware_mismatch(requirements, node, devices, vendor)
+        reason = hardware_mismatch(requirements, node, devices, vendor, offers)
         if reason is None:
             return
         reasons.append(reason)
@@ -68,28 +73,51 @@ def _missing_labels(requirements: Requirements, node: NodeFacts) -> Iterator[Uns
 
 
 def hardware_mismatch(
-    requirements: Requirements, node: NodeFacts, devices: Sequence[Device], vendor: str
+    requirements: Requirements, node: NodeFacts, devices: Sequence[Device], vendor: str, offers: Offers
 ) -> Unschedulable | None:
     """Return why a vendor's devices of a node can never run a Model.
 
-    Without telemetry only their number is known, and only that can be a mismatch.
+    Without telemetry only the number of a device plugin's is known, and only that can be a mismatch.
     """
-    resource = GPU_RESOURCES[vendor]
-    offered = node.allocatable.get(resource, 0) // 1000
-    if offered < requirements.devices:
-        return _too_few(requirements, resource, offered)
+    given = offers.get(vendor, Offer())
     reported = [device for device in devices if device.vendor == vendor]
+    if given.number < requirements.devices:
+        if not devices and any(driver_of(d.driver).vendor in ("", vendor) for d in node.dra):
+            return _unnamed(node)
+        return _too_few(requirements, vendor, given, len(reported))
     need = requirements.device_mb
-    fitting = sum(could_suit(requirements, device, need) for device in reported)
+    fitting = sum(could_suit(requirements, device, need, given) for device in reported)
     if not reported or fitting >= requirements.devices:
         return None
-    refusals = [static_refusal(requirements, device) for device in reported]
+    refusals = [static_refusal(requirements, d) or not_given(requirements, d, given) for d in reported]
     return too_few(requirements, reported, refusals)
 
 
-def _too_few(requirements: Requirements, resource: str, offered: int) -> Unschedulable:
+def _too_few(requirements: Requirements, vendor: str, given: Offer, reported: int) -> Unschedulable:
+    """Return that a node gives its Pods too few devices of a vendor, of those that telemetry reports."""
+    resource, requested = GPU_RESOURCES[vendor], f"{requirements.devices} requested"
+    if given.driver:
+        message = f"offers {counted(given.number, f'{vendor} device')} by the DRA driver {given.driver}, {requested}"
+        return Unschedulable(message, "use a node that offers them, or change spec.gpu.count", _FEWER)
+    if reported and not given.binding:
+        return _unoffered(vendor, reported)
     return Unschedulable(
-        f"offers {offered} {resource}, {requirements.devices} requested",
-        f"use a node that offers them, or change spec.gpu{'.count' if offered else ''}",
-        Rank.TOO_FEW_DEVICES if offered else Rank.LABEL,
+        f"offers {given.number} {resource}, {requested}",
+        f"use a node that offers them, or change spec.gpu{'.count' if given.number else ''}",
+        _FEWER if given.number else Rank.LABEL,
     )
+
+
+def _unnamed(node: NodeFacts) -> Unschedulable:
+    """Return that a DRA driver offers devices of which telemetry names none."""
+    message = f"offers devices by the DRA driver {node.dra[0].driver}, but has sent no GPU telemetry that names them"
+    return Unschedulable(message, f"check that the agent runs on the node: {_AGENT}{node.name}", Rank.SILENT)
+
+
+def _unoffered(vendor: str, reported: int) -> Unschedulable:
+    """Return that the devices of a node are seen by its agent, but given to Pods in no way."""
+    message = f"has {counted(reported, f'{vendor} device')}, but neither a device plugin nor a DRA driver gives Pods any"
+    remedy = (
+        f"install one of the two, or set FLEXINFER_RUNTIME_CLASS_{vendor.upper()} (docs/how-to/bind-a-gpu.md)"
+    )
+    return Unschedulable(message, remedy, _FEWER)

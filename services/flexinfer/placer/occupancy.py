@@ -2,6 +2,7 @@
 
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Model
+from flexinfer.placer.binding import counts_by_number, offers_on
 from flexinfer.placer.claims import has_loaded, takes_devices
 from flexinfer.placer.state import PlacementState
 
@@ -10,14 +11,14 @@ class Occupancy:
     """The nodes as one Model sees them. One that others may leave for it, as in a group, sees none as full."""
 
     def __init__(self, placements: PlacementState, model: Model) -> None:
-        requirements = placements.requirements(model)
+        requirements = self._requirements = placements.requirements(model)
         self._placements, self._needed = placements, 1000 * requirements.devices
         self._resources = tuple(GPU_RESOURCES[v] for v in requirements.vendors if v in GPU_RESOURCES)
         self._alone = requirements.devices > 0 and not model.spec.group and not placements.pods(model)
 
     def is_full(self, node: str) -> bool:
         """Tell whether Pods have requested too many of a node's devices, so that it is refused whatever else is there."""
-        if not self._alone:
+        if not self._alone or not counts_by_number(offers_on(self._placements, node), self._requirements):
             return False
         facts = self._placements.observed.nodes[node]
         free = (facts.allocatable.get(r, 0) - facts.requested.get(r, 0) for r in self._resources)

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from flexinfer.api import conditions
 from flexinfer.api.model import Model, Placement, placed_devices
 from flexinfer.placer import messages
+from flexinfer.placer.binding import offers_on
 from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.freelist import free_lists
 from flexinfer.placer.occupancy import Occupancy
-from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Unschedulable
 
-BINDING = "DevicePlugin"
 _Order = tuple[int, float, float, float, int, str]
 """The place among the nodes with the data, then what `fit.Candidate.order` has."""
 
@@ -42,7 +41,7 @@ def best_placement(model: Model, placements: PlacementState) -> Placement | str:
         order = (bound[0], *result.order)
         best = (order, result) if best is None or order < best[0] else best
     if best is not None:
-        return _placement(model, best[1], requirements)
+        return _placement(model, best[1], placements)
     return messages.no_node_fits({**reasons, **_refusals(model, full, placements)}, scope)
 
 
@@ -91,18 +90,21 @@ def _bounds(
         )
 
 
-def _placement(model: Model, best: Candidate, requirements: Requirements) -> Placement:
-    return Placement(
+def _placement(model: Model, best: Candidate, placements: PlacementState) -> Placement:
+    requirements = placements.requirements(model)
+    placement = Placement(
         node=best.node,
         devices=placed_devices(best.devices, requirements.device_mb),
         vendor=best.vendor,
         architecture=best.architecture,
-        binding=BINDING if requirements.devices else "",
         score=best.score,
         footprint_mb=requirements.footprint,
         footprint_source=requirements.footprint_source,
         checked_for=checked_for(model),
         reason=best.reason,
+    )
+    return (
+        offers_on(placements, best.node)[best.vendor].bound(placement) if requirements.devices else placement
     )
 
 

@@ -15,7 +15,8 @@ from flexinfer.api.model import Model, Placement
 from flexinfer.api.sharedgroup import Holder
 from flexinfer.events.nodes import Device
 from flexinfer.events.workload import PodFacts
-from flexinfer.placer.claims import claims_on, shared_vendors
+from flexinfer.placer.binding import counts_by_number, offers_on, plugged, shareable
+from flexinfer.placer.claims import claims_on
 from flexinfer.placer.fit import Available
 from flexinfer.placer.groups import GroupPlacement, assigned, held, held_on, turn_of
 from flexinfer.placer.memory import rooms
@@ -149,8 +150,9 @@ class PlacementState:
 
     def suits_group(self, model: Model, node: str) -> bool:
         """Tell whether a node could run every member of a Model's group, whatever is free there."""
-        facts, devices = self.observed.nodes[node], self.devices(node)
-        return all(static_mismatch(self.requirements(m), facts, devices) is None for m in self.members(model))
+        facts, devices, given = self.observed.nodes[node], self.devices(node), offers_on(self, node)
+        needs = (self.requirements(m) for m in self.members(model))
+        return all(static_mismatch(need, facts, devices, given) is None for need in needs)
 
     def available(self, model: Model, node: str, *, assigned: bool, only: tuple[str, ...] = ()) -> Available:
         """Return what a node has left for a Model; `assigned`: it is scheduled there already, `only`: on these devices."""
@@ -169,15 +171,17 @@ class PlacementState:
         group = self.group_of(model)
         here = group if group is not None and group.node == node else None
         claims = list(claims_on(self, model, node, assigned=assigned)) if model.spec.devices else []
+        given = offers_on(self, node) if model.spec.devices else {}
         return Available(
             node=facts,
             free=free,
-            rooms=rooms(self.devices(node), claims, shared_vendors(facts, self.devices(node)), reserved)
+            rooms=rooms(self.devices(node), claims, shareable(self.requirements(model), given), reserved)
             if model.spec.devices
             else (),
             telemetry=self.telemetry.state(node),
             models=self.models_on(node, model),
             reserved_for=reserved_for,
+            offers=given,
             users=tuple(claim.name for claim in claims if not claim.leaves),
             preferred=here.uuids if here is not None else (),
             pinned=here is not None and here.pinned,
@@ -197,8 +201,9 @@ class PlacementState:
         usable = [
             GPU_RESOURCES[v] for v in requirements.vendors if v in GPU_RESOURCES and requirements.devices
         ]
+        by_number = not usable or counts_by_number(offers_on(self, node), requirements)
         for key, placement in self._groups_on(node):
-            if all(free.get(resource, 0) <= 0 for resource in usable):
+            if by_number and all(free.get(resource, 0) <= 0 for resource in usable):
                 break
             if key == group_id(model):
                 continue
@@ -245,7 +250,7 @@ class PlacementState:
         Without `grouped`, a group member's devices are left out: they are reserved for the group as a whole.
         """
         requirements = self.requirements(model)
-        if not requirements.devices or (model.spec.group and not grouped):
+        if not requirements.devices or not plugged(model) or (model.spec.group and not grouped):
             return requirements.amounts
         return requirements.amounts | {self._resource(model, node_of(model)): 1000 * requirements.devices}
 

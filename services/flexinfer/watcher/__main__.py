@@ -7,6 +7,7 @@ from flexinfer.runtime.nats.connection import connected
 from flexinfer.runtime.nats.state_writer import StateStream
 from flexinfer.runtime.process import Runnable, run_all
 from flexinfer.runtime.runtime import Runtime
+from flexinfer.runtime.settings import runtime_classes_of
 from flexinfer.watcher.cache import KINDS, ClusterCache
 from flexinfer.watcher.handler import WatchHandler
 from flexinfer.watcher.publisher import StatePublisher, Stream
@@ -21,7 +22,7 @@ async def mirror(runtime: Runtime, stream: Stream) -> None:
     """
     try:
         async with asyncio.TaskGroup() as tasks:
-            cache = ClusterCache()
+            cache = ClusterCache(runtime_classes_of(runtime.settings))
             publisher = StatePublisher(runtime, stream, cache, tasks)
             handler = WatchHandler(cache, StatusReconciler(runtime, tasks), publisher)
             for kind in KINDS:

@@ -1,24 +1,26 @@
 """ClusterCache: what the API server was last observed to hold, as one fact a subject. Pure.
 
 A change affects more subjects than its own object: a Pod its Model's workload and its node's sum of requests,
-and a PVC every Model that names it.
+a PVC every Model that names it, and a ResourceSlice its node.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, cast
 
 from flexinfer import sources
 from flexinfer.api import kube
-from flexinfer.api.kinds import CLAIMS, JOBS, MODELS, NODES, PODS, SHARED_GROUPS, Kind
+from flexinfer.api.kinds import CLAIMS, JOBS, MODELS, NODES, PODS, RESOURCE_SLICES, SHARED_GROUPS, Kind
 from flexinfer.api.model import Model
 from flexinfer.api.numbers import whole_number
 from flexinfer.api.sharedgroup import SharedGroup
 from flexinfer.events import events, workload
 from flexinfer.events.events import StateEvent
+from flexinfer.watcher.dra import nodes_of
 from flexinfer.watcher.facts import job_uid, model_uid, node_facts, requests_of
 from flexinfer.watcher.index import Index, KubernetesObject
 
-KINDS: tuple[Kind[Any], ...] = (MODELS, PODS, JOBS, CLAIMS, SHARED_GROUPS, NODES)
+KINDS: tuple[Kind[Any], ...] = (MODELS, PODS, JOBS, CLAIMS, SHARED_GROUPS, NODES, RESOURCE_SLICES)
 """The kinds that are watched."""
 _MOST_CHILDREN = 100
 """Pods and Jobs of one Model that are published: more are not ours, and would not fit into a message."""
@@ -49,15 +51,20 @@ def in_publish_order(keys: Iterable[SubjectKey]) -> list[SubjectKey]:
 
 
 class ClusterCache:
-    """Everything last observed, by kind. Each change returns the subjects that it affects."""
+    """Everything last observed, by kind. Each change returns the subjects that it affects.
 
-    def __init__(self) -> None:
+    `runtime_classes` are those that the settings name for the GPUs of a vendor.
+    """
+
+    def __init__(self, runtime_classes: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._runtime_classes = runtime_classes
         self._models: Index[Model] = Index(_model_tags)
         self._pods: Index[kube.Pod] = Index(_pod_tags)
         self._jobs: Index[kube.Job] = Index(_owner_tags)
         self._claims: Index[kube.Claim] = Index()
         self._groups: Index[SharedGroup] = Index()
         self._nodes: Index[kube.Node] = Index()
+        self._slices: Index[kube.ResourceSlice] = Index(nodes_of)
         self._indexes: dict[str, object] = {
             MODELS.plural: self._models,
             PODS.plural: self._pods,
@@ -65,6 +72,7 @@ class ClusterCache:
             CLAIMS.plural: self._claims,
             SHARED_GROUPS.plural: self._groups,
             NODES.plural: self._nodes,
+            RESOURCE_SLICES.plural: self._slices,
         }
         self._unlisted = set(self._indexes)
         self.versions: dict[str, int] = {}  # plural -> the latest resourceVersion observed
@@ -142,6 +150,8 @@ class ClusterCache:
                 return {SubjectKey("group", item.metadata.namespace, item.metadata.name)}
             case kube.Node():
                 return {SubjectKey("node", "", item.metadata.name)}
+            case kube.ResourceSlice():
+                return {SubjectKey("node", "", name) for name in nodes_of(item)}
             case _:
                 return set()
 
@@ -174,7 +184,9 @@ class ClusterCache:
         for pod in self._pods.tagged(f"node/{node.metadata.name}"):
             for name, amount in requests_of(pod).items():
                 requested[name] = requested.get(name, 0) + amount
-        return events.NodeObserved(name=node.metadata.name, node=node_facts(node, requested))
+        slices = self._slices.tagged(node.metadata.name)
+        facts = node_facts(node, requested, slices, self._runtime_classes)
+        return events.NodeObserved(name=node.metadata.name, node=facts)
 
 
 def _subjects_of(model: Model) -> tuple[SubjectKey, SubjectKey]:

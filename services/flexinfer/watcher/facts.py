@@ -1,6 +1,7 @@
 """Facts: objects of the Kubernetes API, condensed to what components decide from. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from flexinfer.api import kube
 from flexinfer.api.groupversion import KIND
@@ -9,6 +10,7 @@ from flexinfer.api.model import Metadata, Quantity
 from flexinfer.api.numbers import bounded
 from flexinfer.api.quantity import milli
 from flexinfer.events.nodes import NodeFacts, Taint
+from flexinfer.watcher.dra import dra_devices
 
 _ENDED = ("Succeeded", "Failed")
 
@@ -25,8 +27,18 @@ def requests_of(pod: kube.Pod) -> dict[str, int]:
     return total
 
 
-def node_facts(node: kube.Node, requested: Mapping[str, int]) -> NodeFacts:
-    """Condense a Node; `requested` is the sum over its Pods, in thousandths."""
+def node_facts(
+    node: kube.Node,
+    requested: Mapping[str, int],
+    slices: Sequence[kube.ResourceSlice] = (),
+    runtime_classes: Mapping[str, str] = MappingProxyType({}),
+) -> NodeFacts:
+    """Condense a Node; `requested` is the sum over its Pods, in thousandths, `slices` are the ResourceSlices that name it.
+
+    `runtime_classes` are those of the settings, by vendor. Which handlers a node has stands in its status with containerd 2.0 and
+    CRI-O 1.31 or newer; a RuntimeClass is taken to have the name of its handler.
+    """
+    handlers = {handler.name for handler in node.status.runtime_handlers if handler.name}
     ready = next((c.status for c in node.status.conditions if c.type == "Ready"), "Unknown")
     return NodeFacts(
         name=node.metadata.name,
@@ -38,6 +50,8 @@ def node_facts(node: kube.Node, requested: Mapping[str, int]) -> NodeFacts:
         taints=tuple(Taint(key=t.key, value=t.value, effect=t.effect) for t in node.spec.taints),
         allocatable=_amounts(node.status.allocatable),
         requested={name: bounded(requested[name]) for name in sorted(requested)},
+        runtime_classes={v: name for v, name in sorted(runtime_classes.items()) if name in handlers},
+        dra=dra_devices(slices, node.metadata.name),
     )
 
 

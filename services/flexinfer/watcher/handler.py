@@ -26,9 +26,9 @@ class WatchHandler:
         """Take a list; what it lacks was deleted.
 
         One of a lower version than was seen before is of an API server that was restored from a backup: what was
-        observed of its former life is void, and all is compared again.
+        observed of its former life is void, and all is compared again. One without a version is of a kind that is not served.
         """
-        restored = int(listing.version or 0) < self._cache.versions.get(kind.plural, 0)
+        restored = bool(listing.version) and int(listing.version) < self._cache.versions.get(kind.plural, 0)
         affected = self._cache.replace_all(kind, listing.items, listing.version)
         for key in affected:
             if key.kind == "model" and self._cache.model(key.object_key) is None:

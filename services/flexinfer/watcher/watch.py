@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from flexinfer.runtime.kubernetes.api import ApiError, Change, ExpiredError, Kind, Listing
+from flexinfer.runtime.kubernetes.api import ApiError, Change, ExpiredError, Kind, Listing, NotFoundError
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.watcher.cache import T
 
@@ -45,6 +45,11 @@ async def follow(runtime: Runtime, kind: Kind[T], handler: Handler) -> None:
             handler.on_list(kind, listing)
             await _watch(runtime, kind, listing.version, handler)
             continue  # the next list is due
+        except NotFoundError as error:
+            if kind.optional:
+                await _unserved(runtime, kind, handler)
+                continue
+            log.info("list or watch of %s failed: %s; retrying", kind.plural, error)
         except ExpiredError as error:
             log.info("watch of %s expired: %s; listing again", kind.plural, error)
         except ApiError as error:
@@ -55,6 +60,12 @@ async def follow(runtime: Runtime, kind: Kind[T], handler: Handler) -> None:
         back_off = _FIRST_BACK_OFF if runtime.clock() - started_at > _LONGEST_BACK_OFF else back_off
         await runtime.sleep(max(retry_after, back_off) * (0.5 + runtime.random()))
         back_off = min(2 * back_off, _LONGEST_BACK_OFF)
+
+
+async def _unserved(runtime: Runtime, kind: Kind[T], handler: Handler) -> None:
+    """Hand over that there are no objects of a kind that the API server does not serve, and return when to look again."""
+    handler.on_list(kind, Listing((), ""))
+    await runtime.sleep(runtime.settings.relist_seconds * (0.8 + 0.4 * runtime.random()))
 
 
 async def _watch(runtime: Runtime, kind: Kind[T], version: str, handler: Handler) -> None:

@@ -20,6 +20,8 @@ class Kind(msgspec.Struct, Generic[T], frozen=True):
     plural: str
     type: type[T]
     namespaced: bool = True
+    optional: bool = False
+    """Whether some API servers do not serve it: there are none of it there."""
 
     @property
     def root(self) -> str:
@@ -35,4 +37,15 @@ CLAIMS: Kind[kube.Claim] = Kind("v1", "PersistentVolumeClaim", "persistentvolume
 SERVICES: Kind[kube.Service] = Kind("v1", "Service", "services", kube.Service)
 LEASES: Kind[kube.Lease] = Kind("coordination.k8s.io/v1", "Lease", "leases", kube.Lease)
 NODES: Kind[kube.Node] = Kind("v1", "Node", "nodes", kube.Node, namespaced=False)
+RESOURCE_SLICES: Kind[kube.ResourceSlice] = Kind(
+    "resource.k8s.io/v1",
+    "ResourceSlice",
+    "resourceslices",
+    kube.ResourceSlice,
+    namespaced=False,
+    optional=True,
+)
+RESOURCE_CLAIMS: Kind[kube.ResourceClaim] = Kind(
+    "resource.k8s.io/v1", "ResourceClaim", "resourceclaims", kube.ResourceClaim
+)
 EVENTS: Kind[msgspec.Raw] = Kind("v1", "Event", "events", msgspec.Raw)

@@ -194,16 +194,22 @@ class GroupMembership(Resource, frozen=True, kw_only=True):
 
 
 class PlacedDevice(Resource, frozen=True, kw_only=True):
-    """A device that the Model is scheduled to, and what it takes there, in MiB; 0: not known."""
+    """A device that the Model is scheduled to, and what it takes there, in MiB; 0: not known.
+
+    `pci_address` is set where its DRA driver knows devices by that alone.
+    """
 
     uuid: str
     memory_mb: int = msgspec.field(name="memoryMB", default=0)
+    pci_address: str = ""
 
 
 class Placement(Resource, frozen=True, kw_only=True):
     """The node and devices that the Model is scheduled to.
 
-    `footprint_mb` is its memory over all devices, in MiB; `footprint_source` says where that number is from.
+    `footprint_mb` is its memory over all devices, in MiB; `footprint_source` says where that number is from. `binding` is how its Pod gets
+    the devices (`api.bindings`): by a claim of `driver`, by a device plugin, or by `runtime_class_name`. `shared`: several Pods may have the
+    devices at once; without it, the Model has them alone.
     """
 
     node: str = ""
@@ -211,6 +217,9 @@ class Placement(Resource, frozen=True, kw_only=True):
     vendor: str = "cpu"
     architecture: str = ""
     binding: str = ""
+    driver: str = ""
+    runtime_class_name: str = ""
+    shared: bool = False
     score: int = 0
     footprint_mb: int = msgspec.field(name="footprintMB", default=0)
     footprint_source: str = ""

@@ -57,10 +57,33 @@ class Taint(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     effect: str = ""
 
 
+class DraDevice(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A device of a node that a DRA driver offers, as its ResourceSlice says it.
+
+    `uuid` and `pci` name it as telemetry does, as far as the driver says them. `shared`: several claims may have it at once, each with the
+    part of its memory that it requests. Amounts of memory are in bytes: a request is rounded up to one of `choices` or, without any, to `least` and a
+    whole number of `step` above it; more than `most` is refused. 0: no such limit. `tainted`: no claim gets it now.
+    """
+
+    driver: str
+    name: str = ""
+    uuid: str = ""
+    pci: str = ""
+    shared: bool = False
+    tainted: bool = False
+    memory: int = 0
+    least: int = 0
+    step: int = 0
+    most: int = 0
+    choices: tuple[int, ...] = ()
+
+
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """One node; `ready` is True, False or Unknown.
 
-    Amounts are in thousandths (of cores, of bytes), as `api.quantity.milli` returns them.
+    Amounts are in thousandths (of cores, of bytes), as `api.quantity.milli` returns them. `dra` are the devices that DRA drivers offer
+    on it. `runtime_classes`: vendor -> the RuntimeClass that the settings name for its GPUs, if the node's container runtime has a handler
+    of that name.
     """
 
     name: str
@@ -72,3 +95,5 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     taints: tuple[Taint, ...] = ()
     allocatable: dict[str, int] = {}
     requested: dict[str, int] = {}
+    runtime_classes: dict[str, str] = {}
+    dra: tuple[DraDevice, ...] = ()

@@ -57,6 +57,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the node that an agent reports on; required for the agent, not read by other services."""
     simulated_gpus: str = ""
     """File of simulated devices, which the agent reports in place of those of its node; `flexinfer up --simulate-gpus` sets it. Empty: none."""
+    runtime_class_nvidia: str = ""
+    """RuntimeClass that gives Pods NVIDIA GPUs by NVIDIA_VISIBLE_DEVICES, where neither a device plugin nor a DRA driver does. Empty: none."""
+    runtime_class_amd: str = ""
+    """RuntimeClass that gives Pods AMD GPUs by AMD_VISIBLE_DEVICES, where neither a device plugin nor a DRA driver does. Empty: none."""
     cluster_domain: str = "cluster.local"
     """DNS domain of the cluster, the last part of the name that a Model's Service points to. The default is that of most clusters."""
     proxy_port: int = 0
@@ -129,6 +133,12 @@ def hub_of(settings: Settings) -> Hub:
     return Hub(
         endpoint=settings.hf_endpoint, proxy=settings.download_proxy, no_proxy=settings.download_no_proxy
     )
+
+
+def runtime_classes_of(settings: Settings) -> dict[str, str]:
+    """Return vendor -> the RuntimeClass of its GPUs, of those that are set."""
+    classes = {"nvidia": settings.runtime_class_nvidia, "amd": settings.runtime_class_amd}
+    return {vendor: name for vendor, name in classes.items() if name}
 
 
 def warnings(environment: Mapping[str, str]) -> tuple[str, ...]:

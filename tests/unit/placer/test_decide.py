@@ -55,7 +55,11 @@ def a_placed(name: str = "llama", *, node: str = "a", wanted: bool = True, **cha
     devices = changes.pop("devices", (f"{node}-0",) if changes.get("gpu") else ())
     footprint = 8000 if changes.get("gpu") else 0
     placement = Placement(
-        node=node, vendor=vendor, devices=placed_devices(devices, footprint), footprint_mb=footprint
+        node=node,
+        vendor=vendor,
+        binding="DevicePlugin" if devices else "",
+        devices=placed_devices(devices, footprint),
+        footprint_mb=footprint,
     )
     return a_model(name, **({"conditions": states, "placement": placement} | changes))
 

@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping
 
 from flexinfer.api.model import Gpu, Model
 from flexinfer.events.events import AnyEvent, GpusObserved
-from flexinfer.events.nodes import Device, DeviceProcess, NodeFacts
+from flexinfer.events.nodes import Device, DeviceProcess, DraDevice, NodeFacts
+from flexinfer.placer.devices import could_suit, not_given, refusal, static_refusal, suits
 from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.freelist import FreeLists
+from flexinfer.placer.memory import Room
+from flexinfer.placer.offers import Offer
 from flexinfer.placer.requirements import Requirements, requirements_of
 from flexinfer.placer.schedule import best_placement
 from flexinfer.placer.state import PlacementState
@@ -157,3 +160,34 @@ def test_no_node_that_is_better_is_left_out_where_models_run_and_start() -> None
         best = min(candidates, key=lambda candidate: candidate.order)
         assert (placement.node, placement.uuids) == (best.node, best.devices)
     assert placed > 500
+
+
+def test_a_device_suits_exactly_where_there_is_no_refusal() -> None:
+    """What is asked of each device, in few words or none: its health, size, room, holder, and how its node gives it."""
+    chance, suited = random.Random(6), 0
+    for _ in range(2000):
+        size, free = chance.choice([6000, 24000]), chance.choice([0, 3000, 3500, 24000])
+        device = Device(uuid="g", total_mb=size, free_mb=free, healthy=chance.random() < 0.9)
+        taken, reserved = chance.choice(["", "", "default/m"]), chance.choice(["", "", "team"])
+        room = Room(device=device, free_mb=min(size, free), taken_by=taken, reserved_for=reserved)
+        listed = DraDevice(
+            driver="gpu.nvidia.com",
+            memory=size << 20,
+            shared=True,
+            step=chance.choice([0, 2**30]),
+            most=chance.choice([0, 3500 << 20]),
+        )
+        given = Offer(
+            uuids=frozenset(chance.choice([("g",), ("g",), ()])),
+            shared=frozenset(chance.choice([("g",), ()])),
+            dra=chance.choice([{}, {"g": listed}]),
+        )
+        requirements = requirements_of(
+            a_model(gpu=Gpu(vendor="nvidia", vram_estimate_mb=chance.choice(SIZES)))
+        )
+        allowed = refusal(requirements, room, "n", given) is None
+        assert suits(requirements, room, requirements.device_mb, given) == allowed
+        static = static_refusal(requirements, device) or not_given(requirements, device, given)
+        assert could_suit(requirements, device, requirements.device_mb, given) == (static is None)
+        suited += allowed
+    assert 100 < suited < 1900

@@ -163,7 +163,13 @@ def test_a_model_that_has_loaded_counts_as_it_is_measured() -> None:
 
 def at_card(memory: int) -> Placement:
     """Return a placement on the card of node a."""
-    return Placement(node="a", vendor="nvidia", devices=placed_devices(["a-0"], memory), footprint_mb=memory)
+    return Placement(
+        node="a",
+        vendor="nvidia",
+        binding="DevicePlugin",
+        devices=placed_devices(["a-0"], memory),
+        footprint_mb=memory,
+    )
 
 
 def test_a_model_that_outgrew_its_footprint_counts_with_what_it_holds() -> None:

@@ -17,7 +17,13 @@ from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, a_model, a_node, a_pod, a_state, all_true, running
 
 CARD = Gpu(vendor="nvidia", vram_estimate_mb=8000)
-PLACED = Placement(node="a", vendor="nvidia", devices=placed_devices(["GPU-1"], 8000), footprint_mb=8000)
+PLACED = Placement(
+    node="a",
+    vendor="nvidia",
+    binding="DevicePlugin",
+    devices=placed_devices(["GPU-1"], 8000),
+    footprint_mb=8000,
+)
 
 
 def a_card(uuid: str, pci: str = "") -> Device:

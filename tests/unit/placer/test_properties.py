@@ -65,7 +65,12 @@ def models(draw: st.DrawFn, name: str) -> Model:
     placement = None
     if node:
         uuids = tuple(f"{node}-{i}" for i in range(gpu.devices)) if gpu else ()
-        placement = Placement(node=node, vendor="nvidia" if gpu else "cpu", devices=placed_devices(uuids))
+        placement = Placement(
+            node=node,
+            vendor="nvidia" if gpu else "cpu",
+            devices=placed_devices(uuids),
+            binding="DevicePlugin" if uuids else "",
+        )
     model = a_model(
         name,
         gpu=gpu,

@@ -1,5 +1,7 @@
 """The cache: what a change affects, and how objects are condensed."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -22,9 +24,9 @@ MODEL, WORKLOAD = SubjectKey("model", "default", "llama"), SubjectKey("workload"
 NODE = SubjectKey("node", "", "a")
 
 
-def a_cache(*models: Model) -> ClusterCache:
+def a_cache(*models: Model, runtime_classes: Mapping[str, str] = MappingProxyType({})) -> ClusterCache:
     """Return a synced cache with some Models."""
-    cache = ClusterCache()
+    cache = ClusterCache(runtime_classes)
     for kind in KINDS:
         cache.replace_all(kind, models if kind is MODELS else (), "1")
     return cache
