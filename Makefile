@@ -32,8 +32,8 @@ demo: $(LOCAL) ## End to end with a temporary instance: apply, answer, scale to 
 up: $(LOCAL) ## Start everything on this machine (ARGS=--detach: in the background, API=real: on a real control plane)
 	@$(BIN)/flexinfer up $(WORLD) $(ARGS)
 
-test: lint ## Check everything, then run all tests
-	$(BIN)/pytest -q -n 2 --dist loadfile $(ARGS)
+test: lint ## Check everything, then run all tests: three workers for two cores, since many tests wait
+	$(BIN)/pytest -q -n 3 --dist loadfile $(ARGS)
 
 test-cluster: $(DEV) ## Run the tests that need a real control plane; the first time it is built, with Go
 	$(BIN)/python -m flexinfer.local.controlplane --with-helm
@@ -61,8 +61,8 @@ test-node: $(DEV) ## Run the tests that need a real node: the product from its i
 test-gpu: $(DEV) ## Run the tests that need an NVIDIA card with its driver; without one they are skipped
 	$(BIN)/pytest -q -rs tests/gpu $(ARGS)
 
-seeds: $(DEV) ## Play the simulated histories that make test leaves out, 300 to 999: four minutes on two cores
-	FLEXINFER_SEEDS=300-999 $(BIN)/pytest -q -n 2 tests/simulation/test_histories.py $(ARGS)
+seeds: $(DEV) ## Play the simulated histories that make test leaves out, 400 to 999: three minutes on two cores
+	FLEXINFER_SEEDS=400-999 $(BIN)/pytest -q -n 2 tests/simulation/test_histories.py $(ARGS)
 
 check: lint ## Lint, format, types, imports, and that generated files are up to date
 	$(BIN)/pytest -q -m 'not slow' tests/contract

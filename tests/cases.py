@@ -14,6 +14,10 @@ CASES: dict[str, tuple[Object, Object]] = {
         {"gpu": {"vendor": "auto", "vramEstimateMB": 1}},
         {"gpu": {"vendor": "cpu", "vramEstimateMB": 1}},
     ),
+    "which has no GPU; leave out gpu.exclusive": (
+        {"gpu": {"shared": "g", "exclusive": True}},
+        {"gpu": {"vendor": "cpu", "exclusive": True}},
+    ),
     "which has no GPU to share": ({"gpu": {"shared": "g"}}, {"gpu": {"vendor": "cpu", "shared": "g"}}),
     "between 1s and 168h": (
         {"serverless": {"idleTimeout": "168h"}},

@@ -1,6 +1,6 @@
 """Options, fixtures, distribution over workers and summary lines of the whole test run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -9,6 +9,10 @@ from tests.instance import Running, instance
 
 APIS = ("local", "real")
 _SPREAD = "tests/simulation/test_histories.py"
+_WAITING = ("tests/e2e/", "tests/integration/", "tests/conformance/", "tests/protocol/")
+"""Tests that mostly wait, for processes and their timers; all others compute."""
+_COMPUTING_FILES = 3
+"""How many computing files are run for each that waits, so that neither is left over at the end."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,9 +45,38 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Spread(LoadFileScheduling):  # type: ignore[misc] # xdist has no type hints
         def _split_scope(self, nodeid: str) -> str:
-            return nodeid if nodeid.startswith(_SPREAD) else str(super()._split_scope(nodeid))
+            return _unit(nodeid)
 
-    return Spread(config, log) if config.getoption("dist") == "loadfile" else None
+    if config.getoption("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False  # `pytest_collection_modifyitems` has ordered them
+    return Spread(config, log)
+
+
+def _unit(nodeid: str) -> str:
+    """Return what runs on one worker: a file, or some histories."""
+    return nodeid if nodeid.startswith(_SPREAD) else nodeid.partition("::")[0]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On a worker, let files that wait and files that compute take turns, the histories last."""
+    if not hasattr(config, "workerinput"):
+        return
+    units: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        units.setdefault(_unit(item.nodeid), []).append(item)
+    items[:] = [item for unit in _in_turn(list(units)) for item in units[unit]]
+
+
+def _in_turn(units: Sequence[str]) -> Iterator[str]:
+    """Yield the units in the order in which workers take them; the end-to-end tests, which are the longest, early."""
+    waiting = [unit for unit in units if unit.startswith(_WAITING)]
+    waiting.sort(key=lambda unit: not unit.startswith("tests/e2e/"))
+    computing = [unit for unit in units if not unit.startswith(_WAITING)]
+    computing.sort(key=lambda unit: unit.startswith(_SPREAD))
+    for number in range(max(len(waiting), -(-len(computing) // _COMPUTING_FILES))):
+        yield from waiting[number : number + 1]
+        yield from computing[number * _COMPUTING_FILES : (number + 1) * _COMPUTING_FILES]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

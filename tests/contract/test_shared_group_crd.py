@@ -91,7 +91,7 @@ def test_its_columns_show_who_holds_what() -> None:
     """In this order; turn and block in the wide form."""
     columns = [(c["name"], c.get("priority", 0)) for c in SERVED["additionalPrinterColumns"]]
     narrow = [name for name, priority in columns if not priority]
-    assert narrow == ["Node", "Held", "Budget", "Holders", "Age"]
+    assert narrow == ["Node", "Mode", "Held", "Budget", "Holders", "Age"]
     assert [name for name, priority in columns if priority] == ["Turn", "Blocked"]
 
 

@@ -84,17 +84,17 @@ def placement_of(running: Running, name: str) -> dict[str, Any]:
 
 
 def test_every_described_node_is_a_node_that_offers_its_cards(homelab: Running) -> None:
-    """By the resource that a device plugin would offer."""
+    """By the resource that a device plugin would offer, eight times each card."""
     nodes = json.loads(homelab.kubectl("get", "nodes", "-o", "json"))["items"]
     offered = {
         node["metadata"]["name"]: {k: v for k, v in node["status"]["allocatable"].items() if "/" in k}
         for node in nodes
     }
     assert offered == {
-        "old-tower": {"nvidia.com/gpu": "1"},
-        "workstation": {"amd.com/gpu": "1"},
+        "old-tower": {"nvidia.com/gpu": "8"},
+        "workstation": {"amd.com/gpu": "8"},
         "mini-pc": {},
-        "dual": {"nvidia.com/gpu": "2"},
+        "dual": {"nvidia.com/gpu": "16"},
     }
 
 

@@ -8,7 +8,6 @@ import msgspec
 from flexinfer.events import events
 from flexinfer.events.nodes import Device, DeviceProcess
 from flexinfer.runtime.nats.state_reader import NatsBus
-from tests.simulation.engine import USED_MB
 from tests.simulation.jetstream.client import SimulatedClient
 
 if TYPE_CHECKING:
@@ -68,11 +67,18 @@ class Agent:
         if now < lies.unhealthy_until:
             return Device(uuid=self.device, healthy=False)
         engines = enumerate(self._machines.engines.values(), start=1)  # a pid is that of one process alone
-        pids = [pid for pid, engine in engines if engine.node == self._node and engine.holds_memory]
-        processes = [DeviceProcess(pid=pid, used_mb=USED_MB) for pid in pids]
+        here = [(pid, engine) for pid, engine in engines if engine.node == self._node and engine.holds_memory]
+        processes = [
+            DeviceProcess(pid=pid, used_mb=engine.used_mb, pod_uid=engine.pod)
+            for pid, engine in here
+            if not engine.ended
+        ]
         if lies.foreign_mb:
-            processes.append(DeviceProcess(pid=999, used_mb=lies.foreign_mb, name="Xorg"))
-        used = sum(process.used_mb for process in processes)
+            processes.append(DeviceProcess(pid=999, used_mb=lies.foreign_mb, name="Xorg", started=1))
+        late = sum(
+            engine.used_mb for _, engine in here if engine.ended
+        )  # given back after the process has ended
+        used = min(TOTAL_MB, sum(process.used_mb for process in processes) + late)
         unknown = now < lies.without_processes_until
         device = Device(
             uuid=self.device,

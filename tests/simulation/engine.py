@@ -4,13 +4,14 @@ import asyncio
 
 import msgspec
 
-USED_MB = 6000
+UNKNOWN_MB = 3000
+"""What an engine uses whose Model states no estimate."""
 
 
 class Engine(msgspec.Struct):
     """One process.
 
-    It uses memory from `started` until `freed`, answers while `healthy`, hangs while `stuck`, and has `ended`.
+    It uses `used_mb` of memory from `started` until `freed`, where its Model estimates `estimate_mb`, answers while `healthy`, hangs while `stuck`, and has `ended`.
     """
 
     pod: str
@@ -20,6 +21,8 @@ class Engine(msgspec.Struct):
     group: str
     node: str
     address: str
+    estimate_mb: int | None = None
+    used_mb: int = UNKNOWN_MB
     started: bool = False
     stopping: bool = False
     healthy: bool = False
@@ -50,3 +53,5 @@ class Behaviour(msgspec.Struct):
     hangs: float = 0.0
     never_ready: frozenset[str] = frozenset()
     ignores_sigterm: frozenset[str] = frozenset()
+    grows: float = 0.0
+    """The probability that an engine uses more than its Model estimates."""

@@ -69,6 +69,8 @@ class Kubelet:
             group=machines.group_of(holder[0], generation),
             node=self.node,
             address=machines.next_address(),
+            estimate_mb=(estimate := machines.estimate_of(holder[0], generation)),
+            used_mb=machines.used_mb(estimate),
         )
         machines.engines[engine.pod] = engine
         return engine

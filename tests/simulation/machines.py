@@ -11,7 +11,7 @@ from localkube.apiserver.requests import DeleteOptions, Options, Patch, Query
 from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.store import Store
 from tests.simulation.agent import Agent
-from tests.simulation.engine import Behaviour, Engine
+from tests.simulation.engine import UNKNOWN_MB, Behaviour, Engine
 from tests.simulation.jetstream.client import SimulatedClient
 from tests.simulation.jetstream.server import NatsServer
 from tests.simulation.kubelet import Kubelet
@@ -37,7 +37,10 @@ class Machines:
         self.silent_jobs_until = 0.0
         self.pods, self._jobs = self.named("", "v1", "pods"), self.named("batch", "v1", "jobs")
         self._nodes = self.named("", "v1", "nodes")
-        self._groups: dict[tuple[str, str], str] = {}  # uid and generation of a Model -> its group then
+        self._terms: dict[
+            tuple[str, str], tuple[str, int | None]
+        ] = {}  # uid and generation of a Model -> its group and estimate then
+        self.growth = random.Random(0)
         self._addresses = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.kubelets = {node: Kubelet(self, node) for node in NODES}
@@ -209,11 +212,22 @@ class Machines:
         meta = event.obj["metadata"]
         group = (event.obj["spec"].get("gpu") or {}).get("shared", "")
         named = f"{meta['namespace']}/{group}" if group else ""
-        self._groups[meta["uid"], str(meta["generation"])] = named
+        estimate = (event.obj["spec"].get("gpu") or {}).get("vramEstimateMB")
+        self._terms[meta["uid"], str(meta["generation"])] = (named, estimate)
+
+    def used_mb(self, estimate: int | None) -> int:
+        """Return what an engine uses whose Model estimates that."""
+        if estimate is None:
+            return UNKNOWN_MB
+        return estimate + (700 if self.growth.random() < self.behaviour.grows else 0)
+
+    def estimate_of(self, uid: str, generation: str) -> int | None:
+        """Return the estimate of a Model at a generation, in MiB."""
+        return self._terms.get((uid, generation), ("", None))[1]
 
     def group_of(self, uid: str, generation: str) -> str:
         """Return the group that a Model named at a generation; empty for none."""
-        return self._groups.get((uid, generation), "")
+        return self._terms.get((uid, generation), ("", None))[0]
 
     def _job(self, event: Any) -> None:
         if event.type == "ADDED":

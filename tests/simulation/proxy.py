@@ -16,8 +16,8 @@ from flexinfer.proxy.errors import ConnectError, RequestError
 from flexinfer.proxy.gateway import Gateway
 from flexinfer.proxy.models import ModelTable
 from flexinfer.proxy.view import ModelView
-from flexinfer.reaper.demand import VANISHED_SECONDS
 from flexinfer.runtime.runtime import Runtime
+from flexinfer.state.demand import VANISHED_SECONDS
 from tests.simulation.checker import Checker
 from tests.simulation.laws.requests import SERVED
 from tests.simulation.machines import Machines

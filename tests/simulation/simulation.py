@@ -75,6 +75,8 @@ class Simulation:
         self.leases = LeaseTable(self.clock)
         self.nats = NatsServer(self.chance, self.clock, EPOCH.timestamp())
         self.machines = Machines(self.store, self.nats, self.chance, self.clock)
+        self.machines.growth = random.Random(f"{seed} growth")
+        self.memory = random.Random(f"{seed} memory")
         self.observed: dict[str, Callable[[], ObservedState]] = {}
         self.checker = Checker(self, DEADLINES)
         self.store.observe(self.checker.written)

@@ -84,8 +84,10 @@ def _without_grants(state: ObservedState, memory: None, key: str, now: float) ->
 
 
 def test_a_device_freed_before_its_memory_is_found() -> None:
-    """At the node, the next engine starts while the memory is in use."""
-    assert _finds("has the memory of", service=msgspec.structs.replace(ARBITER, decide=_free_at_once))
+    """Whether or not another engine starts meanwhile."""
+    assert _finds(
+        "Freed while its memory is in use", service=msgspec.structs.replace(ARBITER, decide=_free_at_once)
+    )
 
 
 def test_a_model_that_is_never_scaled_to_zero_is_found() -> None:

@@ -37,7 +37,7 @@ class Users:
                 self._delete(name)
                 self.create(name)
             case "group":
-                self._change(name, {"gpu": chance.choice([None, *map(_gpu, GROUPS)])})
+                self._change(name, {"gpu": chance.choice([None, *map(self._gpu, GROUPS)])})
             case "touch":
                 self._change(name, {"serverless": {"idleTimeout": chance.choice([IDLE, "5s"])}})
             case _:
@@ -65,7 +65,7 @@ class Users:
                 "coldStartTimeout": chance.choice(["5s", "60s"]),
             },
         }
-        gpu = chance.choice([None, _gpu("g"), _gpu("g")])
+        gpu = chance.choice([None, self._gpu("g"), self._gpu("g")])
         if gpu is not None:
             spec["gpu"] = gpu
         body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
@@ -84,6 +84,9 @@ class Users:
             self._simulation.store.patch(self._kind, "default", name, patch, Options(manager="kubectl"))
             self._simulation.record(f"change {name} {spec}")
 
-
-def _gpu(group: str) -> dict[str, Any]:
-    return {"vendor": "nvidia", "shared": group, "vramEstimateMB": 4000}
+    def _gpu(self, group: str) -> dict[str, Any]:
+        """Return a GPU of a group: two of the small ones fit together, a large one and a small one not."""
+        memory = self._simulation.memory
+        gpu = {"vendor": "nvidia", "shared": group, "priority": memory.choice([100, 100, 100, 50, 200])}
+        estimate = memory.choice([1500, 3000, 3000, 4000, 6000, None])
+        return gpu if estimate is None else {**gpu, "vramEstimateMB": estimate}

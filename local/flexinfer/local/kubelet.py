@@ -22,6 +22,10 @@ MOUNTS_VARIABLE = "FLEXINFER_MOUNTS"
 CERTIFICATE = "node"
 
 
+REPLICAS = 8
+"""How many Pods may have a GPU at once: what they use of it is judged by memory, by the arbiter and the placer."""
+
+
 def options(arguments: Sequence[str]) -> NodeOptions:
     """Read the command line; certificates that are missing are issued."""
     parsed = _parser().parse_args(arguments)
@@ -35,7 +39,8 @@ def options(arguments: Sequence[str]) -> NodeOptions:
         port_file=parsed.port_file,
         tls=tls_files(parsed.certificates or state / "certificates", parsed.certificate),
         back_off=parsed.back_off,
-        resources=_resources(parsed),
+        resources=(resources := _resources(parsed)),
+        device_replicas=parsed.replicas or _replicas(resources),
         labels=dict(_pair(text) for text in parsed.label),
         shared_volumes=parsed.shared_volumes,
         images=IMAGES,
@@ -99,8 +104,20 @@ def _describe_node(parser: argparse.ArgumentParser) -> None:
         "--no-devices", action="store_true", help="offer no extended resource, whatever this machine has"
     )
     parser.add_argument(
+        "--replicas",
+        type=int,
+        default=0,
+        help=f"how many Pods may have a GPU at once (default: {REPLICAS} where the GPUs are known by uuid, else 1)",
+    )
+    parser.add_argument(
         "--label", action="append", default=[], metavar="KEY=VALUE", help="a label of the Node"
     )
+
+
+def _replicas(resources: device_manager.Devices) -> int:
+    """Return how many Pods may have a GPU of this machine at once: without uuids no telemetry tells what each of them uses."""
+    ids = [name for names in resources.values() for name in names]
+    return REPLICAS if ids and all(name.startswith("GPU-") for name in ids) else 1
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -2,12 +2,14 @@
 
 A device is an index of an extended resource (`nvidia.com/gpu` 0, 1, ...) and may have an id of its own, such as a uuid, as a device plugin
 lists it. A Pod requests a number of them, may name those that it was placed on, and waits while other Pods still run on them, deleted or force-deleted ones included: a device is
-allocated again only once no process of its last Pod runs.
+allocated again only once no process of its last Pod runs. A node may offer each device several times, as NVIDIA's device plugin does with
+time-slicing: then so many Pods have it at once.
 """
 
 import asyncio
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -29,9 +31,10 @@ _VISIBLE: Mapping[str, tuple[str, ...]] = {
 class DeviceManager:
     """The devices of one node and their allocations."""
 
-    def __init__(self, devices: Devices) -> None:
-        self._devices = {resource: tuple(ids) for resource, ids in devices.items()}
-        self.capacity = {resource: len(ids) for resource, ids in self._devices.items()}
+    def __init__(self, devices: Devices, replicas: int = 1) -> None:
+        """Offer devices, each `replicas` times."""
+        self._devices, self._replicas = {resource: tuple(ids) for resource, ids in devices.items()}, replicas
+        self.capacity = {resource: len(ids) * replicas for resource, ids in self._devices.items()}
         self._allocations: dict[str, Allocation] = {}  # by Pod uid
         self._changed = asyncio.Event()
 
@@ -50,12 +53,17 @@ class DeviceManager:
         """Return devices that could be allocated now; None if there are too few."""
         allocation: Allocation = {}
         for resource, number in requested.items():
-            taken = {index for held in self._allocations.values() for index in held.get(resource, ())}
-            free = [index for index in self._eligible(resource, number, named) if index not in taken]
+            free = self._free(resource, self._eligible(resource, number, named))
             if len(free) < number:
                 return None
             allocation[resource] = free[:number]
         return allocation
+
+    def _free(self, resource: str, eligible: Sequence[int]) -> list[int]:
+        """Return devices as often as they are free: a Pod gets each of its devices once, as far as there are enough, the least used first."""
+        used = Counter(index for held in self._allocations.values() for index in held.get(resource, ()))
+        slots = [(n, used[index], index) for index in eligible for n in range(self._replicas - used[index])]
+        return [index for _, _, index in sorted(slots)]
 
     def _eligible(self, resource: str, number: int, named: Collection[str]) -> list[int]:
         """Return the devices that may be allocated: the named ones where they are as many as requested, else all."""

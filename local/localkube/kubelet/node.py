@@ -43,7 +43,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     folders below `state`, or below `shared_volumes`, which every node of this machine then reaches. `volumes_kubeconfig` is used to write
     volumes, which a real API server does not permit to nodes. `back_off` is in seconds before the second restart of a container. `resources`
     are the devices of extended resources such as `nvidia.com/gpu`, by id; a Pod whose `devices_annotation` names some of them, separated by
-    commas, gets these. `labels` are the Node's own. `port_file` is written once the
+    commas, gets these. Each device is offered `device_replicas` times. `labels` are the Node's own. `port_file` is written once the
     endpoint listens. Without `tls` the endpoint of logs is plain HTTP, as the API server's must be then.
     """
 
@@ -56,6 +56,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     back_off: float = 10.0
     port_file: Path | None = None
     resources: Devices = {}
+    device_replicas: int = 1
     labels: Mapping[str, str] = {}
     shared_volumes: Path | None = None
     images: ImageRuntimes = ImageRuntimes()
@@ -131,7 +132,7 @@ def _new_context(
         client=client,
         session=session,
         pod_ips=pod_ips,
-        devices=DeviceManager(options.resources),
+        devices=DeviceManager(options.resources, options.device_replicas),
         claims=claims,
         events=EventRecorder(client, options.name),
         checkpoints=CheckpointManager(layout.checkpoints),
@@ -162,7 +163,7 @@ async def _endpoint(options: NodeOptions, node: NodeContext, kubelet: Kubelet) -
 
 
 async def _register(client: Client, options: NodeOptions, port: int) -> None:
-    counts = {resource: len(ids) for resource, ids in options.resources.items()}
+    counts = {resource: len(ids) * options.device_replicas for resource, ids in options.resources.items()}
     node = NodeIdentity(name=options.name, port=port, extended=counts, labels=options.labels)
     await node_registration.register(client, node)
     log.info("node %s is registered; logs on port %d", options.name, port)

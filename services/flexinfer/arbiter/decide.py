@@ -1,9 +1,10 @@
-"""Which Model holds the devices of a shared group: the steps of each group's SharedGroup. Pure.
+"""Which Models hold the devices of a shared group: the steps of each group's SharedGroup. Pure.
 
 The steps of a turn, each a write of the SharedGroup's status with its resourceVersion:
 
-    Granted               the first of the queue gets the next turn, if no Model holds the devices, of this group or another
-    Granted -> Releasing  the holder must leave: not wanted, not in the group, without its node or its Pod, placed elsewhere, or deleted
+    Granted               the next of the queue that fits beside the holders gets the next turn, if no other group holds its devices (`turns`)
+    Granted -> Releasing  the holder must leave: not wanted, not in the group, without its node or its Pod, placed elsewhere, or deleted; or
+                          it makes room for another (`policy`)
     Releasing -> Stopped  the launcher wrote Ready=False/Stopped with this turn, or the holder was deleted
     Stopped -> Freed      the device's memory is seen free (`release`): the holder is taken off the list
 
@@ -27,13 +28,24 @@ from flexinfer.api.sharedgroup import (
     SharedGroup,
     object_name,
 )
-from flexinfer.arbiter.effects import Advance, Create, Effect, Grant, Initialize, Rebind, Report, Unprotect
+from flexinfer.arbiter.effects import (
+    Advance,
+    Create,
+    Effect,
+    Grant,
+    Initialize,
+    Preempt,
+    Rebind,
+    Report,
+    Unprotect,
+)
 from flexinfer.arbiter.granted import granted_in_group, granted_without_group
 from flexinfer.arbiter.group import Group, group_of, has_opened, has_returned, holds_elsewhere, must_leave
 from flexinfer.arbiter.keys import group_in
 from flexinfer.arbiter.release import Blocked, Freeing, freeing
-from flexinfer.arbiter.strangers import withheld
+from flexinfer.arbiter.turns import Turns, turns_of
 from flexinfer.state.actions import RequeueAt, WriteStatus
+from flexinfer.state.index import OCCUPYING
 from flexinfer.state.observed import ObservedState
 
 GRACE_SECONDS = 30.0
@@ -57,7 +69,7 @@ def decide(
     if names is None:
         yield from _object_or_model(state, key, now)
         return
-    group = group_of(state, *names)
+    group = group_of(state, *names, now)
     if group.object is None or group.object.name != group.name:
         yield from _without_object(group, state)
     elif not group.object.initialized:
@@ -128,12 +140,13 @@ def _initialized(
     group: Group, shared: SharedGroup, state: ObservedState, now: float, deadline: float, settle: float
 ) -> Iterator[Action]:
     blocked: Blocked | None = None
+    turns = turns_of(group, shared, state, now)
     for holder in group.holders:
         since = state.step_since.get((shared.key, holder.uid))
         began = since.at if since is not None else now
         progress = _progress(group, holder, state, began, now, settle)
         yield from _rebind(group, shared, holder, state)
-        yield from _advance(group, shared, holder, progress)
+        yield from _advance(group, shared, holder, progress, turns)
         if holder.step == GRANTED or progress.free:
             continue
         late = now >= began + deadline
@@ -141,11 +154,14 @@ def _initialized(
         blocked = blocked or progress.blocked or overdue
         times = (began + deadline, progress.again)
         yield from (RequeueAt(at) for at in times if at is not None and at > now)
-    strangers = withheld(group, state)
-    yield from _unheld(group, shared, strangers)
+    if turns.next is not None:
+        yield Grant(group=shared, model=turns.next)
+    elif shared.deleting and not group.holders:
+        yield Unprotect(group=shared)
+    yield from (RequeueAt(at) for at in (turns.again,) if at is not None and at > now)
     yield from _report(shared, blocked)
     yield from _granted(
-        group, group.members, state, blocked.message if blocked is not None else "", strangers
+        group, group.members, state, blocked.message if blocked is not None else "", turns.waits
     )
 
 
@@ -155,7 +171,14 @@ def _progress(
     """Return how far the memory of a holder is; nothing is known of it before it has stopped, and while a Pod of it is seen."""
     if holder.step != STOPPED or _has_open_pod(group, holder, state):
         return Freeing()
-    return freeing(holder, began, state, now, settle)
+    return freeing(holder, began, state, now, settle, _of_others(holder, state))
+
+
+def _of_others(holder: Holder, state: ObservedState) -> frozenset[str]:
+    """Return the uids of the Pods that other Models have on a holder's node: what their processes use is not the holder's."""
+    models = [state.effective(key) for key in state.under(OCCUPYING, holder.node)]
+    others = [model for model in models if model is not None and model.uid != holder.uid]
+    return frozenset(pod.uid for model in others for pod in state.workload(model).pods)
 
 
 def _granted(
@@ -163,31 +186,26 @@ def _granted(
     members: Sequence[Model],
     state: ObservedState,
     blocked: str,
-    strangers: Mapping[str, str] = MappingProxyType({}),
+    waits: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[WriteStatus]:
     """Yield Granted of members; of one that holds devices of another group, that group writes it."""
     for model in members:
         if not holds_elsewhere(model, group.name, state):
-            yield from granted_in_group(group, model, blocked, strangers.get(model.uid, ""))
+            yield from granted_in_group(group, model, blocked, waits.get(model.uid, ""))
 
 
-def _unheld(group: Group, shared: SharedGroup, strangers: Mapping[str, str]) -> Iterator[Action]:
-    """Give the devices to the first of the queue whose devices no other group holds; one holder at a time."""
-    if group.holders:
-        return
-    if shared.deleting:
-        yield Unprotect(group=shared)
-    elif (first := next((m for m in group.queue if m.uid not in strangers), None)) is not None:
-        yield Grant(group=shared, model=first)
-
-
-def _advance(group: Group, shared: SharedGroup, holder: Holder, progress: Freeing) -> Iterator[Action]:
+def _advance(
+    group: Group, shared: SharedGroup, holder: Holder, progress: Freeing, turns: Turns
+) -> Iterator[Action]:
     """Yield the next step of a holder, if it is due."""
     model = group.model(holder)
+    leaver = turns.leaver(holder)
     step, reason = "", holder.reason
     match holder.step:
         case sharedgroup.GRANTED:
             reason = "its Model was deleted" if model is None else must_leave(model, shared, holder.turn)
+            if not reason and leaver is not None and turns.makes_room_for is not None:
+                yield Preempt(group=shared, holder=holder, model=turns.makes_room_for, reason=leaver.why)
             step = RELEASING if reason else ""
         case sharedgroup.RELEASING:
             step = STOPPED if model is None or has_returned(model, holder.turn) else ""

@@ -65,6 +65,14 @@ class Advance(OnGroup, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Preempt(OnGroup, frozen=True, kw_only=True):
+    """Make a holder leave so that there is room for a Model of its group."""
+
+    holder: Holder
+    model: Model
+    reason: str
+
+
 class Rebind(OnGroup, frozen=True, kw_only=True):
     """Name the devices that the holder's engine has got, `uuids`, in place of those that were granted."""
 
@@ -84,4 +92,4 @@ class Unprotect(OnGroup, frozen=True, kw_only=True):
     """Remove the finalizer of a SharedGroup that is being deleted and that has no holder."""
 
 
-Effect: TypeAlias = Create | Initialize | Grant | Advance | Rebind | Report | Unprotect
+Effect: TypeAlias = Create | Initialize | Grant | Advance | Preempt | Rebind | Report | Unprotect

@@ -14,14 +14,14 @@ from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
 
 
-def granted_in_group(group: Group, model: Model, blocked: str, stranger: str = "") -> Iterator[WriteStatus]:
+def granted_in_group(group: Group, model: Model, blocked: str, waits: str = "") -> Iterator[WriteStatus]:
     """Yield Granted of a member if it changes.
 
-    `blocked` is what keeps the device from being released, `stranger` which other group holds it; or empty.
+    `blocked` is what keeps the device from being released, `waits` what the Model waits for in the queue; or empty.
     """
     if model.deleting and model.condition(conditions.GRANTED) is None:
         return  # it never held the device and never will
-    yield from _write(model, _status(group, model, blocked, stranger))
+    yield from _write(model, _status(group, model, blocked, waits))
 
 
 def granted_without_group(
@@ -42,9 +42,9 @@ def _write(model: Model, status: GrantedStatus) -> Iterator[WriteStatus]:
         yield write
 
 
-def _status(group: Group, model: Model, blocked: str, stranger: str) -> GrantedStatus:
+def _status(group: Group, model: Model, blocked: str, why: str) -> GrantedStatus:
     """Return Granted of a member and its view of the group."""
-    holder, waits = group.holder(model), may_hold(model)
+    holder, waits = group.holder(model), bool(group.position(model))
     if holder is not None and model.spec.group != group.name:
         message = f"leaving group {group.name}: turn {holder.turn} is not released yet"
         return _shared(group, "Releasing", _false(model, Reason.LEAVING_GROUP, message), holder)
@@ -55,20 +55,35 @@ def _status(group: Group, model: Model, blocked: str, stranger: str) -> GrantedS
         message = f"turn {holder.turn} of group {group.name}"
         return _shared(group, "Holding", _true(model, Reason.GRANTED, message), holder)
     if holder is not None:
-        message = f"releasing turn {holder.turn}: {holder.reason}"
-        return _shared(group, "Releasing", _false(model, Reason.RELEASED, message), holder)
+        return _shared(group, "Releasing", _released(model, holder), holder)
     if waits:
-        return _queued(group, model, stranger)
+        return _queued(group, model, why)
+    if may_hold(model):
+        return _shared(group, IDLE, _still_preempted(model), None)
     return GrantedStatus(
         condition=_not_needed(model), shared_group=GroupMembership(group=group.name, state=IDLE)
     )
 
 
-def _queued(group: Group, model: Model, stranger: str) -> GrantedStatus:
+def _released(model: Model, holder: Holder) -> Condition:
+    if holder.preempted_by:
+        message = f"makes room for {holder.preempted_by}: {holder.reason}; the next request queues it again"
+        return _false(model, Reason.PREEMPTED, message)
+    return _false(model, Reason.RELEASED, f"releasing turn {holder.turn}: {holder.reason}")
+
+
+def _still_preempted(model: Model) -> Condition:
+    """Return Granted of a Model that made room for another and was not in demand since, as it is."""
+    granted = model.condition(conditions.GRANTED)
+    return _false(model, Reason.PREEMPTED, granted.message if granted is not None else "")
+
+
+def _queued(group: Group, model: Model, why: str) -> GrantedStatus:
     position = group.position(model)
     names = ", ".join(holder.model for holder in group.holders)
-    holder = f"holder: {names}" if names else stranger or "the device is being granted"
-    message = f"queued: position {position} of {len(group.queue)} in group {group.name}; {holder}"
+    holders = f"holder: {names}" if len(group.holders) == 1 else f"holders: {names}" if names else ""
+    cause = "; ".join(part for part in (holders, why) if part) or "the device is being granted"
+    message = f"queued: position {position} of {len(group.queue)} in group {group.name}; {cause}"
     return _shared(group, QUEUED, _false(model, Reason.QUEUED, message), None, position)
 
 

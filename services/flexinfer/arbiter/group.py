@@ -11,6 +11,7 @@ from flexinfer.api import conditions
 from flexinfer.api.model import Model, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import Holder, SharedGroup, group_key
+from flexinfer.arbiter.standing import may_wait, standing_of
 from flexinfer.state.observed import ObservedState
 
 GATES = (conditions.ACCEPTED, conditions.PLACED, conditions.CACHED, conditions.WANTED)
@@ -62,8 +63,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
         return next((i for i, queued in enumerate(self.queue, start=1) if queued.uid == model.uid), 0)
 
 
-def group_of(state: ObservedState, namespace: str, name: str) -> Group:
-    """Return a group by its exact name."""
+def group_of(state: ObservedState, namespace: str, name: str, now: float) -> Group:
+    """Return a group by its exact name, with its queue: those that are in demand first, then by priority, then in their order."""
     shared = state.groups.get(group_key(namespace, name))
     holders = shared.status.holders if shared is not None and shared.name == name else ()
     keys = {*state.members(namespace, name), *(f"{namespace}/{holder.model}" for holder in holders)}
@@ -71,16 +72,22 @@ def group_of(state: ObservedState, namespace: str, name: str) -> Group:
     models = [model for key in sorted(keys) if (model := state.effective(key)) is not None]
     members = [model for model in models if model.spec.group == name or model.uid in uids]
     waiting = [
-        m
+        (m, standing.in_demand)
         for m in members
-        if m.spec.group == name and m.uid not in uids and may_hold(m) and not holds_elsewhere(m, name, state)
+        if m.spec.group == name
+        and m.uid not in uids
+        and may_hold(m)
+        and not holds_elsewhere(m, name, state)
+        and may_wait(m, standing := standing_of(m, state, now))
     ]
     return Group(
         namespace=namespace,
         name=name,
         object=shared,
         members=members,
-        queue=sorted(waiting, key=lambda model: _place(model, state)),
+        queue=[
+            model for model, _ in sorted(waiting, key=lambda one: _place(one[0], state, in_demand=one[1]))
+        ],
     )
 
 
@@ -99,8 +106,8 @@ def holds_elsewhere(model: Model, name: str, state: ObservedState) -> bool:
     return other is None or not other.initialized
 
 
-def _place(model: Model, state: ObservedState) -> tuple[bool, int, float, str]:
-    """Return what the queue is ordered by: the place that a Model has already, else when it was seen to become wanted.
+def _place(model: Model, state: ObservedState, *, in_demand: bool) -> tuple[bool, int, bool, int, float, str]:
+    """Return what the queue is ordered by; among equals the place that a Model has already, else when it was seen to become wanted.
 
     Never a wall-clock time: one that was wrong would count for hours. The place in its status is kept over a restart of the arbiter.
     """
@@ -108,7 +115,8 @@ def _place(model: Model, state: ObservedState) -> tuple[bool, int, float, str]:
     queued = membership is not None and membership.group == model.spec.group and membership.state == QUEUED
     position = membership.position if membership is not None and queued else 0
     since = state.changed(model, conditions.WANTED) or 0.0
-    return not position, position, since, model.metadata.name
+    priority = model.spec.gpu.priority if model.spec.gpu is not None else 0
+    return not in_demand, -priority, not position, position, since, model.metadata.name
 
 
 def may_hold(model: Model) -> bool:

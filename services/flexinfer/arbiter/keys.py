@@ -10,7 +10,8 @@ from flexinfer.api.sharedgroup import STOPPED, SharedGroup
 from flexinfer.arbiter.effects import key_of
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.state.index import GROUPED
+from flexinfer.state.demand import any_heard_again
+from flexinfer.state.index import GROUPED, UNGRANTED
 from flexinfer.state.observed import ObservedState
 
 _GROUP = "group/"
@@ -45,17 +46,23 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
             | events.WorkloadDeleted(namespace=namespace, name=name)
         ):
             yield from _of_model(before, after, f"{namespace}/{name}")
+            yield from _on_nodes_of(before, after, f"{namespace}/{name}")
         case events.GroupObserved(group=group):
             yield from _of_group(before, after, group.key)
         case events.GroupDeleted(namespace=namespace, name=name):
             yield from _of_group(before, after, f"{namespace}/{name}")
+        case events.ActivityObserved(namespace=namespace, name=name):
+            yield from _if_shared(before, after, f"{namespace}/{name}")
         case events.GpusObserved(node=node):
             yield from _waiting_for(after, node)
+            yield from _ungranted(after, node)
         case events.NodeObserved(name=node) | events.NodeDeleted(name=node):
             yield from _waiting_for(after, node)
             yield from _placed_on(after, node) if _offers(before, node) != _offers(after, node) else ()
         case _:
-            return
+            pass
+    if before.proxies is not after.proxies and any_heard_again(before, after):
+        yield from _ungranted(after)
 
 
 def _of_model(before: ObservedState, after: ObservedState, key: str) -> Iterator[str]:
@@ -66,6 +73,26 @@ def _of_model(before: ObservedState, after: ObservedState, key: str) -> Iterator
             if model is not None:
                 yield from _groups_of(model)
                 yield from _of_held(state, model.uid)
+
+
+def _on_nodes_of(before: ObservedState, after: ObservedState, key: str) -> Iterator[str]:
+    """Yield the groups that wait for memory on the nodes of a Model's Pods: what these use is not the leaver's."""
+    workloads = [state.workloads.get(key) for state in (before, after)]
+    for node in sorted({pod.node for workload in workloads if workload is not None for pod in workload.pods}):
+        yield from _waiting_for(after, node)
+
+
+def _if_shared(before: ObservedState, after: ObservedState, key: str) -> Iterator[str]:
+    """Yield what the traffic of a Model concerns, if it shares devices."""
+    if any(model is not None and model.spec.group for model in (before.effective(key), after.effective(key))):
+        yield from _of_model(before, after, key)
+
+
+def _ungranted(state: ObservedState, node: str = "") -> Iterator[str]:
+    """Yield the groups of the Models that wait for devices, of a node or of any: what is in use there, and by whom, may let them in."""
+    for key in state.under(UNGRANTED, node):
+        model = state.effective(key)
+        yield from _groups_of(model) if model is not None else ()
 
 
 def _of_held(state: ObservedState, uid: str) -> Iterator[str]:

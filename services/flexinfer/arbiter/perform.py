@@ -6,8 +6,6 @@ Event of the SharedGroup, which nothing waits for.
 
 from collections.abc import Sequence
 
-import msgspec
-
 from flexinfer.api.labels import HELD_FINALIZER, MANAGED_BY_LABEL, PART_OF_LABEL, TURN_LABEL
 from flexinfer.api.model import Metadata, Model
 from flexinfer.api.sharedgroup import (
@@ -19,7 +17,6 @@ from flexinfer.api.sharedgroup import (
     Holder,
     SharedGroup,
     SharedGroupSpec,
-    SharedGroupStatus,
     object_name,
 )
 from flexinfer.arbiter import status
@@ -29,25 +26,21 @@ from flexinfer.arbiter.effects import (
     Effect,
     Grant,
     Initialize,
-    OnGroup,
+    Preempt,
     Rebind,
     Report,
     Unprotect,
 )
 from flexinfer.arbiter.group import has_opened, has_returned, may_hold, must_leave, where
+from flexinfer.arbiter.objects import deleted, protect, put, read, read_model, set_finalizers, tell
 from flexinfer.arbiter.strangers import held_by_another
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime.event_recorder import Subject, record
 from flexinfer.runtime.kubernetes.api import (
-    MODELS,
     PODS,
     SHARED_GROUPS,
     AlreadyExistsError,
-    ConflictError,
-    InvalidError,
-    NotFoundError,
 )
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import model_deleted, rfc3339
@@ -58,9 +51,9 @@ async def perform(runtime: Runtime, action: Effect, *, telemetry: Telemetry) -> 
     """Carry out one effect; returns Model and SharedGroup as they are now. Raises ApiError, ConflictError if one changed meanwhile."""
     if isinstance(action, Create):
         return await _create(runtime, action)
-    current = await _read(runtime, action)
+    current = await read(runtime, action)
     if current is None or current.metadata.uid != action.group.metadata.uid:
-        gone = [_deleted(action.group)]
+        gone = [deleted(action.group)]
         return gone if current is None else [*gone, events.GroupObserved(group=current)]
     match action:
         case Initialize():
@@ -69,6 +62,8 @@ async def perform(runtime: Runtime, action: Effect, *, telemetry: Telemetry) -> 
             return await _grant(runtime, action, current, telemetry)
         case Advance():
             return await _advance(runtime, action, current)
+        case Preempt():
+            return await _preempt(runtime, action, current, telemetry)
         case Rebind():
             return await _rebind(runtime, action, current, telemetry)
         case Report():
@@ -98,20 +93,18 @@ async def _initialize(runtime: Runtime, action: Initialize, current: SharedGroup
     """
     if current.initialized or current.deleting or not current.counts:
         return [events.GroupObserved(group=current)]
-    current = await _protect(runtime, current)
+    current = await protect(runtime, current)
     pods = (await runtime.cluster.list(PODS, current.metadata.namespace, labels=TURN_LABEL)).items
     first = status.initialized(current, pods, action.models, action.highest_turn, rfc3339(runtime))
-    written = await _put(runtime, current, first)
-    _tell(
-        runtime, written, INITIALIZED, f"turns go on above {first.turn}; {len(first.holders)} holders found"
-    )
+    written = await put(runtime, current, first)
+    tell(runtime, written, INITIALIZED, f"turns go on above {first.turn}; {len(first.holders)} holders found")
     return [events.GroupObserved(group=written)]
 
 
 async def _grant(
     runtime: Runtime, action: Grant, current: SharedGroup, telemetry: Telemetry
 ) -> Sequence[AnyEvent]:
-    """Grant the devices to a Model that may still hold them, if no other Model holds them: grants on one node one after the other."""
+    """Grant the devices to a Model that may still hold them, if they have room for it: grants on one node one after the other."""
     async with telemetry.granting(action.model.assigned_node):
         return await _grant_alone(runtime, action, current, telemetry)
 
@@ -121,26 +114,31 @@ async def _grant_alone(
 ) -> Sequence[AnyEvent]:
     meta = action.model.metadata
     model, groups = await both(
-        _model(runtime, meta.namespace, meta.name), runtime.cluster.list(SHARED_GROUPS)
+        read_model(runtime, meta.namespace, meta.name), runtime.cluster.list(SHARED_GROUPS)
     )
     if model is None or model.uid != action.model.uid:
         return [model_deleted(action.model), events.GroupObserved(group=current)]
     replies: list[AnyEvent] = [events.ModelObserved(model=model), events.GroupObserved(group=current)]
-    if current.status.holders or current.deleting or not current.initialized:
+    if current.holder(model.uid) is not None or current.deleting or not current.initialized:
         return replies
     node = model.assigned_node
     if not may_hold(model) or model.spec.group != current.name or node != action.model.assigned_node:
         return replies
     if held_by_another(model, current, groups.items, telemetry.nodes):
         return [*replies, *(events.GroupObserved(group=group) for group in groups.items)]
-    if telemetry.is_awaited(model, runtime.clock()):
+    if telemetry.is_awaited(model, runtime.clock()) or not telemetry.has_room(
+        model, current, runtime.clock()
+    ):
         return replies
-    current = await _protect(runtime, current)
-    wanted = status.granted(current, model, telemetry.sample(node), runtime.clock(), rfc3339(runtime))
-    written = await _put(runtime, current, wanted)
+    current = await protect(runtime, current)
+    shared = telemetry.shares(model, current, runtime.clock())
+    wanted = status.granted(
+        current, model, telemetry.sample(node), runtime.clock(), rfc3339(runtime), shared=shared
+    )
+    written = await put(runtime, current, wanted)
     uuids = ", ".join(device.uuid for device in wanted.devices)
     where = f" on node {node}{f' ({uuids})' if uuids else ''}" if node else ""
-    _tell(runtime, written, GRANTED, f"turn {wanted.turn} granted to {model.metadata.name}{where}")
+    tell(runtime, written, GRANTED, f"turn {wanted.turn} granted to {model.metadata.name}{where}")
     return [events.ModelObserved(model=model), events.GroupObserved(group=written)]
 
 
@@ -150,7 +148,7 @@ async def _advance(runtime: Runtime, action: Advance, current: SharedGroup) -> S
     replies: list[AnyEvent] = [events.GroupObserved(group=current)]
     if holder is None or (holder.turn, holder.step) != (action.holder.turn, action.holder.step):
         return replies
-    model = await _model(runtime, current.metadata.namespace, holder.model)
+    model = await read_model(runtime, current.metadata.namespace, holder.model)
     model = model if model is not None and model.uid == holder.uid else None
     if model is None and action.model is not None:
         return [model_deleted(action.model), *replies]
@@ -158,11 +156,42 @@ async def _advance(runtime: Runtime, action: Advance, current: SharedGroup) -> S
     reason = _still(action, current, holder, model)
     if reason is None:
         return [*seen, *replies]
-    written = await _put(
+    written = await put(
         runtime, current, status.advanced(current, holder.uid, action.step, reason, rfc3339(runtime))
     )
     why = f": {reason}" if reason else ""
-    _tell(runtime, written, action.step, f"turn {holder.turn} of {holder.model}{why}")
+    tell(runtime, written, action.step, f"turn {holder.turn} of {holder.model}{why}")
+    return [*seen, events.GroupObserved(group=written)]
+
+
+async def _preempt(
+    runtime: Runtime, action: Preempt, current: SharedGroup, telemetry: Telemetry
+) -> Sequence[AnyEvent]:
+    """Make a holder leave for a Model, if that still may hold the devices, and the holder may still be made to leave for it."""
+    holder, replies = current.holder(action.holder.uid), [events.GroupObserved(group=current)]
+    if holder is None or (holder.turn, holder.step) != (action.holder.turn, GRANTED):
+        return replies
+    namespace = current.metadata.namespace
+    its, model = await both(
+        read_model(runtime, namespace, holder.model),
+        read_model(runtime, namespace, action.model.metadata.name),
+    )
+    if model is None or model.uid != action.model.uid:
+        return [model_deleted(action.model), *replies]
+    seen = [events.ModelObserved(model=one) for one in (its, model) if one is not None]
+    waits = may_hold(model) and model.spec.group == current.name and current.holder(model.uid) is None
+    if (
+        not waits
+        or its is None
+        or its.uid != holder.uid
+        or not telemetry.may_leave(holder, model, current, runtime.clock())
+    ):
+        return [*seen, *replies]
+    written = await put(
+        runtime, current, status.preempted(current, holder.uid, model, action.reason, rfc3339(runtime))
+    )
+    why = f"turn {holder.turn} of {holder.model} makes room for {model.metadata.name}: {action.reason}"
+    tell(runtime, written, RELEASING, why)
     return [*seen, events.GroupObserved(group=written)]
 
 
@@ -173,15 +202,15 @@ async def _rebind(
     holder, replies = current.holder(action.holder.uid), [events.GroupObserved(group=current)]
     if holder is None or (holder.turn, holder.step) != (action.holder.turn, GRANTED):
         return replies
-    model = await _model(runtime, current.metadata.namespace, holder.model)
+    model = await read_model(runtime, current.metadata.namespace, holder.model)
     placement = model.status.placement if model is not None and model.uid == holder.uid else None
     if model is None or placement is None or placement.uuids != action.uuids or not has_opened(model, holder):
         return replies if model is None else [events.ModelObserved(model=model), *replies]
     sample = telemetry.sample(holder.node)
     wanted = status.rebound(current, holder.uid, model, action.pod_uid, sample, runtime.clock())
-    written = await _put(runtime, current, wanted)
+    written = await put(runtime, current, wanted)
     got = f"turn {holder.turn} of {holder.model} is on {where(holder.node, action.uuids)}"
-    _tell(runtime, written, GRANTED, f"{got}: its device plugin picked it")
+    tell(runtime, written, GRANTED, f"{got}: its device plugin picked it")
     return [events.ModelObserved(model=model), events.GroupObserved(group=written)]
 
 
@@ -200,10 +229,10 @@ async def _report(runtime: Runtime, action: Report, current: SharedGroup) -> Seq
     if _steps(current) != _steps(action.group):
         return [events.GroupObserved(group=current)]
     before, condition = current.condition(action.condition.type), action.condition
-    written = await _put(runtime, current, status.reported(current, condition, rfc3339(runtime)))
+    written = await put(runtime, current, status.reported(current, condition, rfc3339(runtime)))
     if before is None or before.status != condition.status:
         warning = condition.true if condition.type == BLOCKED else not condition.true
-        _tell(runtime, written, condition.reason, condition.message or "no longer blocked", warning=warning)
+        tell(runtime, written, condition.reason, condition.message or "no longer blocked", warning=warning)
     return [events.GroupObserved(group=written)]
 
 
@@ -216,58 +245,5 @@ async def _unprotect(runtime: Runtime, current: SharedGroup) -> Sequence[AnyEven
     if not current.deleting or (current.counts and current.status.holders):
         return [events.GroupObserved(group=current)]
     rest = [name for name in current.metadata.finalizers if name != HELD_FINALIZER]
-    left = await _set_finalizers(runtime, current, rest)
-    return [events.GroupObserved(group=left)] if rest else [_deleted(current)]
-
-
-async def _protect(runtime: Runtime, current: SharedGroup) -> SharedGroup:
-    """Return the object with the finalizer, as this or the last write of it returned it."""
-    if HELD_FINALIZER in current.metadata.finalizers:
-        return current
-    return await _set_finalizers(runtime, current, [*current.metadata.finalizers, HELD_FINALIZER])
-
-
-async def _set_finalizers(runtime: Runtime, current: SharedGroup, names: Sequence[str]) -> SharedGroup:
-    meta = current.metadata
-    operations = [
-        {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version},
-        {"op": "add", "path": "/metadata/finalizers", "value": list(names)},
-    ]
-    try:
-        return await runtime.cluster.patch(SHARED_GROUPS, meta.namespace, meta.name, operations)
-    except InvalidError as error:
-        raise ConflictError(f"SharedGroup {meta.key} changed meanwhile: {error}", 409) from error
-
-
-async def _put(runtime: Runtime, current: SharedGroup, new: SharedGroupStatus) -> SharedGroup:
-    """PUT the status. Raises ConflictError if the object was written since it was read."""
-    meta = current.metadata
-    body = msgspec.structs.replace(current, status=new)
-    return await runtime.cluster.replace(SHARED_GROUPS, meta.namespace, meta.name, body, subresource="status")
-
-
-async def _read(runtime: Runtime, action: OnGroup) -> SharedGroup | None:
-    meta = action.group.metadata
-    try:
-        return await runtime.cluster.get(SHARED_GROUPS, meta.namespace, meta.name)
-    except NotFoundError:
-        return None
-
-
-async def _model(runtime: Runtime, namespace: str, name: str) -> Model | None:
-    try:
-        return await runtime.cluster.get(MODELS, namespace, name)
-    except NotFoundError:
-        return None
-
-
-def _deleted(group: SharedGroup) -> events.GroupDeleted:
-    meta = group.metadata
-    return events.GroupDeleted(
-        namespace=meta.namespace, name=meta.name, uid=meta.uid, version=meta.version + 1
-    )
-
-
-def _tell(runtime: Runtime, group: SharedGroup, reason: str, message: str, *, warning: bool = False) -> None:
-    subject = Subject(SHARED_GROUPS.api_version, SHARED_GROUPS.name, group.metadata)
-    runtime.spawn_background(record(runtime, subject, reason, message, warning=warning))
+    left = await set_finalizers(runtime, current, rest)
+    return [events.GroupObserved(group=left)] if rest else [deleted(current)]

@@ -5,7 +5,7 @@ not known, what was in use before the grant is the measure. A device that is mis
 that no longer sends telemetry. Only a node that never sent any counts as free by time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -13,7 +13,7 @@ from flexinfer.api.group_reasons import GroupReason
 from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
 from flexinfer.api.model import PlacedDevice
 from flexinfer.api.sharedgroup import GroupProcess, HeldDevice, Holder
-from flexinfer.events.nodes import Device
+from flexinfer.events.nodes import Device, DeviceProcess
 from flexinfer.state.observed import ObservedState, Sample
 
 STALE_SECONDS = 30.0
@@ -42,8 +42,15 @@ class Freeing(msgspec.Struct, frozen=True, kw_only=True):
     again: float | None = None
 
 
-def freeing(holder: Holder, since: float, state: ObservedState, now: float, settle_seconds: float) -> Freeing:
-    """Return how far the memory of a holder is that was seen `Stopped` at `since`.
+def freeing(
+    holder: Holder,
+    since: float,
+    state: ObservedState,
+    now: float,
+    settle_seconds: float,
+    staying: Collection[str] = (),
+) -> Freeing:
+    """Return how far the memory of a holder is that was seen `Stopped` at `since`; `staying` are the uids of the Pods of other Models.
 
     A device is named by telemetry alone. Of a holder without one it is not known which device its engine had: where
     telemetry has come since, all devices of the node count as its own.
@@ -58,7 +65,7 @@ def freeing(holder: Holder, since: float, state: ObservedState, now: float, sett
     silent_at = max(since, sample.at if sample is not None else since) + STALE_SECONDS
     if sample is None or sample.at <= since:  # taken before the engine had stopped
         return Freeing(blocked=_silent(holder)) if now >= silent_at else Freeing(again=silent_at)
-    progress = _look(holder, sample)
+    progress = _look(holder, sample, staying)
     if progress.free or progress.blocked is not None or now < silent_at:
         return msgspec.structs.replace(progress, again=None if progress.free else silent_at)
     return Freeing(blocked=_silent(holder))
@@ -81,14 +88,14 @@ def _silent(holder: Holder) -> Blocked:
     )
 
 
-def _look(holder: Holder, sample: Sample) -> Freeing:
+def _look(holder: Holder, sample: Sample, staying: Collection[str]) -> Freeing:
     """Return what a sample taken after the stop shows."""
     devices = {device.uuid: device for device in sample.observed.devices}
     for held in holder.devices:
         blocked = _unusable(holder, held, devices.get(held.uuid))
         if blocked is not None:
             return Freeing(blocked=blocked)
-    in_use = [text for held in holder.devices if (text := _in_use(held, devices[held.uuid]))]
+    in_use = [text for held in holder.devices if (text := _in_use(held, devices[held.uuid], staying))]
     return Freeing(in_use="; ".join(in_use)) if in_use else Freeing(free=True)
 
 
@@ -103,19 +110,34 @@ def _unusable(holder: Holder, held: HeldDevice, device: Device | None) -> Blocke
     return None
 
 
-def _in_use(held: HeldDevice, device: Device) -> str:
-    """Return what still uses a device beyond what others use; empty if that is within the slack."""
-    others = {(process.pid, process.name) for process in held.other_processes}
-    listed = device.processes_known and (device.processes or device.used_mb <= MEMORY_SLACK_MB)
-    if not listed:
+def _in_use(held: HeldDevice, device: Device, staying: Collection[str]) -> str:
+    """Return what still uses a device beyond what others use; empty if that is within the slack.
+
+    Other Models count for what their processes are seen to hold, not for their entries: one that still loads would hide this one.
+    """
+    foreign = {(process.pid, process.name) for process in held.other_processes}
+    if not is_listed(device):
         before = held.used_before_mb or 0
         return f"{held.uuid} (processes unknown)" if device.used_mb - before > MEMORY_SLACK_MB else ""
-    foreign = sum(p.used_mb for p in device.processes if (p.pid, p.name) in others)
-    if device.used_mb - foreign <= MEMORY_SLACK_MB:
+    rest = [
+        p
+        for p in device.processes
+        if (p.pid, p.name) not in foreign and p.pod_uid not in staying and not _is_foreign(p)
+    ]
+    if device.used_mb - sum(p.used_mb for p in device.processes if p not in rest) <= MEMORY_SLACK_MB:
         return ""
-    rest = [p for p in device.processes if (p.pid, p.name) not in others][:_PROCESSES_NAMED]
-    names = ", ".join(f"{process.pid} {process.name}".strip() for process in rest)
+    names = ", ".join(f"{process.pid} {process.name}".strip() for process in rest[:_PROCESSES_NAMED])
     return f"{held.uuid} ({f'processes {names}' if names else 'no process is seen to use it'})"
+
+
+def _is_foreign(process: DeviceProcess) -> bool:
+    """Tell whether a process is seen to be in no Pod: the agent could read who it is, and it is in no control group of one."""
+    return bool(process.started and process.name) and not process.pod_uid
+
+
+def is_listed(device: Device) -> bool:
+    """Tell whether telemetry says which processes use a device: a list that is empty while memory is in use says nothing."""
+    return device.processes_known and (bool(device.processes) or device.used_mb <= MEMORY_SLACK_MB)
 
 
 def held_devices(placed: Sequence[PlacedDevice], sample: Sample | None, now: float) -> tuple[HeldDevice, ...]:

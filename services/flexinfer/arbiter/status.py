@@ -21,15 +21,16 @@ from flexinfer.api.sharedgroup import (
     SharedGroup,
     SharedGroupStatus,
 )
+from flexinfer.arbiter.budget import budget_mb
 from flexinfer.arbiter.release import held_devices, rebound_devices
 from flexinfer.events.workload import pod_facts
 from flexinfer.state.observed import Sample
 
 
 def granted(
-    group: SharedGroup, model: Model, sample: Sample | None, now: float, stamp: str
+    group: SharedGroup, model: Model, sample: Sample | None, now: float, stamp: str, *, shared: bool
 ) -> SharedGroupStatus:
-    """Return the status in which a Model holds the devices that it is placed on, with the next turn."""
+    """Return the status in which a Model holds the devices that it is placed on, with the next turn; `shared`: others may hold them too."""
     placement, status = model.status.placement or Placement(), group.status
     holder = Holder(
         model=model.metadata.name,
@@ -39,10 +40,24 @@ def granted(
         node=placement.node,
         devices=held_devices(placement.devices, sample, now),
         since=stamp,
+        made_room=status.room_for == model.uid,
     )
-    devices = _group_devices(placement, sample)
-    changed = msgspec.structs.replace(status, turn=holder.turn, node=placement.node, devices=devices)
+    devices = _group_devices(group, placement, sample, shared=shared)
+    room_for = "" if holder.made_room else status.room_for
+    changed = msgspec.structs.replace(
+        status, turn=holder.turn, node=placement.node, devices=devices, room_for=room_for
+    )
     return _counted(group, changed, (*status.holders, holder))
+
+
+def preempted(group: SharedGroup, uid: str, model: Model, reason: str, stamp: str) -> SharedGroupStatus:
+    """Return the status in which a holder makes room for a Model."""
+    released = advanced(group, uid, RELEASING, reason, stamp)
+    holders = tuple(
+        msgspec.structs.replace(holder, preempted_by=model.metadata.name) if holder.uid == uid else holder
+        for holder in released.holders
+    )
+    return msgspec.structs.replace(released, holders=holders, room_for=model.uid)
 
 
 def _turns_of(model: Model) -> tuple[int, int]:
@@ -61,13 +76,28 @@ def rebound(
         msgspec.structs.replace(holder, devices=held) if holder.uid == uid else holder
         for holder in group.status.holders
     )
-    devices = _group_devices(placement, sample)
+    shared = any(device.budget_mb is not None for device in group.status.devices)
+    devices = _group_devices(group, placement, sample, shared=shared)
     return _counted(group, msgspec.structs.replace(group.status, devices=devices), holders)
 
 
-def _group_devices(placement: Placement, sample: Sample | None) -> tuple[GroupDevice, ...]:
-    sizes = {d.uuid: d.total_mb for d in sample.observed.devices} if sample is not None else {}
-    return tuple(GroupDevice(uuid=uuid, total_mb=sizes.get(uuid, 0)) for uuid in placement.uuids)
+def _group_devices(
+    group: SharedGroup, placement: Placement, sample: Sample | None, *, shared: bool
+) -> tuple[GroupDevice, ...]:
+    """Return the devices of the group: those of its holders, and those of a placement, as telemetry sees them now."""
+    sizes = {d.uuid: d for d in sample.observed.devices} if sample is not None else {}
+    held = [device.uuid for holder in group.status.holders for device in holder.devices]
+    current = {device.uuid: device for device in group.status.devices}
+    return tuple(
+        GroupDevice(
+            uuid=uuid,
+            total_mb=sizes[uuid].total_mb,
+            budget_mb=budget_mb(group, sizes[uuid]) if shared else None,
+        )
+        if uuid in sizes
+        else current.get(uuid, GroupDevice(uuid=uuid))
+        for uuid in dict.fromkeys((*held, *placement.uuids))
+    )
 
 
 def advanced(group: SharedGroup, uid: str, step: str, reason: str, stamp: str) -> SharedGroupStatus:
@@ -142,13 +172,14 @@ def _adopted(pod: kube.Pod, models: Mapping[str, Model], next_turn: int, stamp: 
 
 def _counted(group: SharedGroup, status: SharedGroupStatus, holders: tuple[Holder, ...]) -> SharedGroupStatus:
     """Return a status with these holders and the sums over them."""
-    total = sum(device.total_mb for device in status.devices)
+    budgets = [device.budget_mb for device in status.devices if device.budget_mb is not None]
     return msgspec.structs.replace(
         status,
         observed_generation=group.metadata.generation,
         holders=holders,
+        holder_names=", ".join(holder.model for holder in holders),
         held_mb=sum(holder.memory_mb for holder in holders),
-        budget_mb=total or None,
+        budget_mb=sum(budgets) if budgets else None,
     )
 
 

@@ -14,7 +14,7 @@ Nodes = Mapping[str, NodeFacts]
 
 def withheld(group: Group, state: ObservedState) -> Mapping[str, str]:
     """Return for each Model of a group's queue which other group holds its devices, by uid: those that may be granted are left out."""
-    if group.object is None or group.holders:
+    if group.object is None or not group.queue:
         return {}
     # Only groups with holders are asked: how many groups there are must not matter.
     keys = sorted({key for held in state.holding.values() for key in held})

@@ -3,13 +3,15 @@
 import asyncio
 
 from flexinfer.api.model import Model
+from flexinfer.api.sharedgroup import Holder, SharedGroup
+from flexinfer.arbiter import budget, policy
 from flexinfer.arbiter.release import STALE_SECONDS
 from flexinfer.arbiter.strangers import Nodes
 from flexinfer.state.observed import ObservedState, Sample
 
 
 class Telemetry:
-    """The last samples and nodes, for what a grant is checked against and what is noted with it."""
+    """The state as it was last observed, for what a grant is checked against and what is noted with it."""
 
     def __init__(self) -> None:
         self._state = ObservedState()
@@ -31,6 +33,18 @@ class Telemetry:
     def sample(self, node: str) -> Sample | None:
         """Return the last sample of a node."""
         return self._state.gpus.get(node)
+
+    def has_room(self, model: Model, group: SharedGroup, now: float) -> bool:
+        """Tell whether a Model fits on its devices beside all that are on the list of its group."""
+        return budget.room(model, group, group.status.holders, self._state, now).fits
+
+    def shares(self, model: Model, group: SharedGroup, now: float) -> bool:
+        """Tell whether others may hold a Model's devices too."""
+        return not budget.alone(model, group, self._state, now)
+
+    def may_leave(self, holder: Holder, model: Model, group: SharedGroup, now: float) -> bool:
+        """Tell whether a holder may be made to leave for a Model, by what was last observed of both."""
+        return policy.leave(holder, model, group, self._state, now).allowed
 
     def is_awaited(self, model: Model, now: float) -> bool:
         """Tell whether a sample of a Model's devices may still come: agents publish every 10 s, and NATS was just connected.

@@ -111,9 +111,16 @@ class Prober:
 
     async def _wait(self, now: float) -> None:
         """Return when a target is due or the state has changed."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, self._heap[0][0] - now) if self._heap else None):
-                await self._changed.wait()
+        if not self._heap:
+            await self._changed.wait()
+            return
+        # A timer and no timeout, which would be a cancellation at each of a hundred probes a second.
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(max(0.0, self._heap[0][0] - now), self._changed.set)
+        try:
+            await self._changed.wait()
+        finally:
+            timer.cancel()
 
     def _due(self, state: ObservedState, now: float) -> Iterator[tuple[Model, _ProbeTarget]]:
         """Yield the targets that are due."""

@@ -23,7 +23,7 @@ from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Serverless, seconds_or
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import MonotonicTime, WantedStatus
-from flexinfer.reaper.initial_start import Wait, group_wait, wait_of
+from flexinfer.reaper.initial_start import Wait, wait_of
 from flexinfer.reaper.memory import Memory
 from flexinfer.reaper.messages import (
     idle_message,
@@ -146,11 +146,7 @@ def _idle_or_keep(item: ModelState, context: Context) -> Condition:
                 item
             )  # the evidence is of when it was scaled to zero; later reports do not change it
         return _false(item, Reason.IDLE, not_requested_message(item, context.clock_offset))
-    if item.reason == Reason.FIRST_START and not item.is_ready and not item.is_loading:
-        # Another member of its group may have been granted the devices since: it must not be made to leave.
-        wait = group_wait(item.model, context.state)
-        return _queued(item, wait) if wait is not None else _unchanged(item)
-    if item.is_loading:
+    if item.is_loading or (item.reason == Reason.FIRST_START and not item.is_ready):
         return _unchanged(item)
     idle_since = item.demand.idle_since
     if idle_since is not None and context.now - idle_since >= _idle_timeout(item):

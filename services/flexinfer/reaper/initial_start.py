@@ -1,7 +1,7 @@
 """Initial starts: a new Model is started once, to verify that it can serve. Pure.
 
-They give way to everything else: one at a time per node, none beside a start that a request waits for, and
-none that would preempt the holder of a shared group. A start of another Model holds the node for as long as it makes
+They give way to everything else: one at a time per node, and none beside a start that a request waits for. In a shared group
+the arbiter makes no holder leave for one; while it is queued there it does not use its node. A start of another Model holds the node for as long as it makes
 progress: once neither Wanted nor Ready has changed for NO_PROGRESS_SECONDS it goes on beside the next one. From outside
 a long load cannot be told from one that hangs.
 """
@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from flexinfer.api import conditions
-from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.reaper.model_state import ModelState, model_state
 from flexinfer.state.observed import ObservedState
@@ -39,15 +38,7 @@ def wait_of(item: ModelState, state: ObservedState, now: float) -> Wait | None:
     requested = next(_starting(item, state, now, Reason.REQUESTED), None)
     if requested is not None:
         return Wait(f"{requested[0].key} is starting for a request on node {item.node}", requested[1])
-    return group_wait(item.model, state)
-
-
-def group_wait(model: Model, state: ObservedState) -> Wait | None:
-    """Return that an initial start waits for the holder of its shared group; None if it has none or holds it."""
-    holder = _group_holder(model, state)
-    if not holder:
-        return None
-    return Wait(f"{holder} holds group {model.spec.group}, and an initial start does not preempt")
+    return None
 
 
 def _starting(
@@ -65,12 +56,3 @@ def _starting(
         uses_node = other.node == item.node and other.uses_node and now < until
         if other.is_wanted and not model.deleting and uses_node:
             yield other, until
-
-
-def _group_holder(model: Model, state: ObservedState) -> str:
-    """Return the name of another Model that holds the Model's shared group, or nothing."""
-    if not model.spec.group:
-        return ""
-    group = state.group(model.metadata.namespace, model.spec.group)
-    holders = group.status.holders if group is not None else ()
-    return next((holder.model for holder in holders if holder.uid != model.uid), "")

@@ -6,10 +6,10 @@ from flexinfer.api import conditions
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events.events import AnyEvent
-from flexinfer.reaper.demand import LATE_SECONDS
 from flexinfer.reaper.memory import ActivityWritten, Fact
-from flexinfer.state.observed import ObservedState, ProxyHeartbeat
-from flexinfer.state.touched import touches_group_members, touches_its_model
+from flexinfer.state.demand import any_heard_again
+from flexinfer.state.observed import ObservedState
+from flexinfer.state.touched import touches_its_model
 
 
 def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterator[str]:
@@ -18,9 +18,8 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
     if key is not None:
         yield key
         yield from _queued_behind(before.effective(key), after.effective(key), after)
-    if before.proxies is not after.proxies and _any_heard_again(before, after):
+    if before.proxies is not after.proxies and any_heard_again(before, after):
         yield from after.models
-    yield from touches_group_members(before, after, event)
 
 
 def touched_by(_state: ObservedState, fact: Fact) -> Iterable[str]:
@@ -41,18 +40,6 @@ def _start(model: Model | None) -> tuple[object, ...] | None:
     """Return what other Models on the node see of a Model's start."""
     if model is None:
         return None
-    current = [model.condition(kind) for kind in (conditions.WANTED, conditions.READY)]
+    current = [model.condition(kind) for kind in (conditions.WANTED, conditions.GRANTED, conditions.READY)]
     statuses = [(c.status, c.reason, c.observed_generation) if c is not None else None for c in current]
     return (model.uid, model.deleting, model.metadata.generation, model.assigned_node, *statuses)
-
-
-def _any_heard_again(before: ObservedState, after: ObservedState) -> bool:
-    """Tell whether a proxy began, ended, or was late: a heartbeat that is on time alters no decision."""
-    if before.proxies.keys() != after.proxies.keys():
-        return True
-    return any(_is_news(before.proxies[name], heartbeat) for name, heartbeat in after.proxies.items())
-
-
-def _is_news(before: ProxyHeartbeat, after: ProxyHeartbeat) -> bool:
-    late = after.last - before.last > LATE_SECONDS
-    return late or (before.since, before.final) != (after.since, after.final)

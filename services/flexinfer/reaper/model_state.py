@@ -6,7 +6,7 @@ from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
-from flexinfer.reaper.demand import Demand, demand_of
+from flexinfer.state.demand import Demand, demand_of
 from flexinfer.state.observed import ObservedState
 
 _START_FAILURES = reasons.FINAL_FOR[conditions.READY]
@@ -57,8 +57,12 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def uses_node(self) -> bool:
-        """Whether a start uses the node: not once it serves, nor while it waits for an image, a back-off or a Pod that is rejected."""
-        return self.ready is None or not (self.ready.true or self.ready.reason in reasons.STALLED)
+        """Whether a start uses the node: not once it serves, nor while it waits for devices, an image, a back-off or a Pod that is rejected."""
+        granted = self.model.condition(conditions.GRANTED)
+        waits = granted is not None and granted.reason in (Reason.QUEUED, Reason.PREEMPTED)
+        return not waits and (
+            self.ready is None or not (self.ready.true or self.ready.reason in reasons.STALLED)
+        )
 
     @property
     def node(self) -> str:

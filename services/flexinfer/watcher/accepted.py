@@ -60,8 +60,8 @@ def _problems(candidate: Model) -> Iterator[Problem]:
 def _contradictions(spec: ModelSpec) -> Iterator[str]:
     """Yield what the rules of the CRD refuse too: the installed CRD may be older than this program."""
     gpu = spec.gpu or Gpu()
-    if gpu.vendor == "cpu" and (gpu.count or gpu.vram_estimate_mb or gpu.shared):
-        yield "spec.gpu.vendor cpu takes no count, vramEstimateMB or shared; remove them"
+    if gpu.vendor == "cpu" and (gpu.count or gpu.vram_estimate_mb or gpu.shared or gpu.exclusive):
+        yield "spec.gpu.vendor cpu takes no count, vramEstimateMB, shared or exclusive; remove them"
     if gpu.count is not None and gpu.count < 1 and gpu.vendor != "cpu":
         yield f"spec.gpu.count is {gpu.count}; set it to at least 1, or remove spec.gpu for a CPU Model"
     for name, duration in (

@@ -83,6 +83,7 @@ class Gpu(Resource, frozen=True, kw_only=True):
     shared: str = ""
     priority: int = 100
     count: int | None = None
+    exclusive: bool = False
     vram_estimate_mb: int | None = msgspec.field(name="vramEstimateMB", default=None)
 
     @property

@@ -30,9 +30,8 @@ _STOPS = frozenset({Reason.DRAINING, Reason.STOPPING})
 def phase_of(all_conditions: Sequence[Condition], generation: int) -> Phase:
     """Return the phase: a total function of the conditions and the Model's generation.
 
-    The first match wins: Ready, Failed, Loading, Idle, else Pending. A condition that is missing or of an
-    older generation counts as Unknown, except Ready: a running engine keeps serving. No component writes what
-    makes the phase Preempted yet.
+    The first match wins: Ready, Failed, Preempted, Loading, Idle, else Pending. A condition that is missing or of an
+    older generation counts as Unknown, except Ready: a running engine keeps serving.
     """
     ready = conditions.find(all_conditions, conditions.READY)
     current = {c.type: c for c in all_conditions if c.observed_generation == generation}
@@ -40,6 +39,8 @@ def phase_of(all_conditions: Sequence[Condition], generation: int) -> Phase:
         return Phase.READY
     if _failed(current, ready):
         return Phase.FAILED
+    if _preempted(current):
+        return Phase.PREEMPTED
     if _loading(current, ready):
         return Phase.LOADING
     return Phase.IDLE if _idle(current, ready) else Phase.PENDING
@@ -89,6 +90,15 @@ def _failed(current: dict[str, Condition], ready: Condition | None) -> bool:
         return True
     candidates = [*current.values(), *([ready] if ready is not None else [])]
     return any(c.status == conditions.FALSE and c.reason in reasons.FINAL for c in candidates)
+
+
+def _preempted(current: dict[str, Condition]) -> bool:
+    """Tell whether a Model that is wanted had to leave its devices to another."""
+    granted = current.get(conditions.GRANTED)
+    preempted = (
+        granted is not None and granted.status == conditions.FALSE and granted.reason == Reason.PREEMPTED
+    )
+    return preempted and _is(current, conditions.WANTED, conditions.TRUE)
 
 
 def _loading(current: dict[str, Condition], ready: Condition | None) -> bool:

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     NOT_SHARED = "NotShared"
     GRANTED = "Granted"
     QUEUED = "Queued"
+    PREEMPTED = "Preempted"
     RELEASED = "Released"
     BLOCKED = "Blocked"
     LEAVING_GROUP = "LeavingGroup"

@@ -230,8 +230,13 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         ),
         Reason.QUEUED: Facts(
             conditions=(GRANTED,),
-            meaning="Another Model holds the devices; the message names it, its group if that is another, and the queue position.",
-            remedy="wait until the holder is idle, or lower its spec.serverless.idleTimeout",
+            meaning="The devices have no room; the message names the queue position, the holders, the group if that is another, and what is waited for.",
+            remedy="wait, or raise spec.gpu.priority above that of the holder which the message names",
+        ),
+        Reason.PREEMPTED: Facts(
+            conditions=(GRANTED,),
+            meaning="The Model made room for another one of its shared group, which the message names with the reason; no request waits for it.",
+            remedy="send a request: it is queued again; to keep it loaded, give it a higher spec.gpu.priority",
         ),
         Reason.RELEASED: Facts(
             conditions=(GRANTED,), meaning="The Model is releasing the devices of its shared group."

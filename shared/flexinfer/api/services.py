@@ -92,7 +92,7 @@ _ROWS = (
         fields=("sharedGroup",),
         gates=(ACCEPTED, PLACED, CACHED, WANTED),
         state=STATE_KINDS,
-        live=("gpu",),
+        live=("gpu", "activity"),
         hears=("reaper", "placer", "prefetcher", "launcher"),
     ),
     Component(

@@ -17,6 +17,8 @@ from flexinfer.api.model import Metadata, Placement
 
 GRANTED, RELEASING, STOPPED, FREED = "Granted", "Releasing", "Stopped", "Freed"
 """The steps of a holder, in their order. `Freed` is never stored: a holder whose memory is free again is taken off the list."""
+BUDGET, ONE_AT_A_TIME = "Budget", "OneAtATime"
+"""The modes: several holders within the memory of the devices, or one."""
 INITIALIZED, BLOCKED = "Initialized", "Blocked"
 """Condition types of a SharedGroup, beside Accepted."""
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -48,7 +50,8 @@ class Holder(Resource, frozen=True, kw_only=True):
     """A Model that holds the group's devices, or has not released them yet.
 
     `node` and `devices` are its placement when the turn was granted, kept after the Model is deleted or its spec changes: that is where
-    its memory must become free. `since` is RFC 3339, for people.
+    its memory must become free. `since` is RFC 3339, for people. `made_room`: others had to leave for it, so that it is not made to leave
+    itself before it has stayed `minStay`. `preempted_by` is the Model that it makes room for itself.
     """
 
     model: str
@@ -59,6 +62,8 @@ class Holder(Resource, frozen=True, kw_only=True):
     devices: tuple[HeldDevice, ...] = ()
     reason: str = ""
     since: str = ""
+    made_room: bool = False
+    preempted_by: str = ""
 
     @property
     def memory_mb(self) -> int:
@@ -77,26 +82,42 @@ class Holder(Resource, frozen=True, kw_only=True):
 
 
 class GroupDevice(Resource, frozen=True, kw_only=True):
-    """A device of the group."""
+    """A device of the group.
+
+    `budget_mb` is what its holders may use together: its total less the reserve. None where only one holder may have it at a time.
+    """
 
     uuid: str
     total_mb: int = msgspec.field(name="totalMB", default=0)
+    budget_mb: int | None = msgspec.field(name="budgetMB", default=None)
 
 
 class SharedGroupSpec(Resource, frozen=True, kw_only=True):
-    """The spec: the exact name of the group, as Models name it in `spec.gpu.shared`."""
+    """The spec: the exact name of the group, as Models name it in `spec.gpu.shared`, and how its devices are shared.
+
+    `min_stay` and `max_wait` are durations, `reserve_mb` is MiB of each device that are never given out.
+    """
 
     group: str
+    mode: str = BUDGET
+    min_stay: str = "30s"
+    max_wait: str = "5m"
+    reserve_mb: int = msgspec.field(name="reserveMB", default=512)
 
 
 class SharedGroupStatus(Resource, frozen=True, kw_only=True):
-    """The status; `turn` is the highest that was ever given, and only grows."""
+    """The status; `turn` is the highest that was ever given, and only grows.
+
+    `holder_names` are the names of the holders as one text, for people: a column shows one value alone. `room_for` is the uid of the Model for which holders were made to leave last, until it is granted its turn.
+    """
 
     observed_generation: int = 0
     turn: int = 0
     node: str = ""
     devices: tuple[GroupDevice, ...] = ()
     holders: tuple[Holder, ...] = ()
+    holder_names: str = ""
+    room_for: str = ""
     held_mb: int | None = msgspec.field(name="heldMB", default=None)
     budget_mb: int | None = msgspec.field(name="budgetMB", default=None)
     conditions: tuple[Condition, ...] = ()

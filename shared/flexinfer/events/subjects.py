@@ -20,7 +20,7 @@ STREAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         DEAD_STREAM: (f"{ROOT}.dead.>",),
     }
 )
-_PLAIN = re.compile(r"[A-Za-z0-9-]")
+_PLAIN = re.compile(r"[A-Za-z0-9-]+")
 
 
 def encode(name: str) -> str:
@@ -29,6 +29,8 @@ def encode(name: str) -> str:
     Injective, and never empty: the empty name is `_`. Names in Kubernetes may contain dots and names of
     groups any character, which would otherwise split a subject or act as a wildcard.
     """
+    if _PLAIN.fullmatch(name):
+        return name
     if not name:
         return "_"
     return "".join(

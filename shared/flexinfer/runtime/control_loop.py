@@ -123,7 +123,7 @@ class ControllerLoop(Generic[A, F, M]):
         batch: list[_Item[F]] = []
         if wait == 0:
             await asyncio.sleep(0)
-        else:
+        elif self._inbox.empty():
             try:
                 async with asyncio.timeout(wait):
                     batch.append(await self._inbox.get())

@@ -39,6 +39,7 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
         streamed_versions=previous.streamed_versions,
         changed_at=previous.changed_at,
         step_since=previous.step_since,
+        released_at=previous.released_at,
         wakes=previous.wakes,
         gpus=previous.gpus,
         connected_since=now,
@@ -69,6 +70,7 @@ def _without_deleted(state: ObservedState) -> ObservedState:
         changed_at={uid: at for uid, at in state.changed_at.items() if uid in uids},
         wakes={key: wake for key, wake in state.wakes.items() if key in state.models},
         step_since={pair: since for pair, since in state.step_since.items() if pair[0] in state.groups},
+        released_at={key: at for key, at in state.released_at.items() if key in state.groups},
         gpus={node: sample for node, sample in state.gpus.items() if node in state.nodes},
     )
 

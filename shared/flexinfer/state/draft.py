@@ -13,7 +13,6 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import NodeFacts
 from flexinfer.state.index import busy_after, entries
-from flexinfer.state.maps import Part, SmallMap, TreeMap
 from flexinfer.state.observed import (
     HEARTBEAT_GAP,
     Activity,
@@ -22,41 +21,26 @@ from flexinfer.state.observed import (
     ProxyHeartbeat,
     StepSince,
 )
+from flexinfer.state.parts import Parts
 from flexinfer.state.precedence import covers, moved, newer_sample
+from flexinfer.state.released import released_at
 
 _DELETIONS_KEPT = 4096
 _PROXY_KEPT_SECONDS = 600.0
 """How long a proxy that went silent is remembered: its traffic is a part of a Model's for as long."""
 
 
-class Draft:
+class Draft(Parts):
     """A state being changed; `previous` are the Models before a replay, with which conditions are compared."""
 
     def __init__(self, state: ObservedState, previous: Mapping[str, Model] | None = None) -> None:
+        super().__init__(state)
         self._previous = {} if previous is None else previous
-        self.models = TreeMap(state.models)
-        self.assumed = SmallMap(state.assumed)
-        self.workloads = TreeMap(state.workloads)
-        self.groups = TreeMap(state.groups)
-        self.holding = TreeMap(state.holding)
         self._leaving, self._busy = state.leaving, state.busy
-        self.nodes = SmallMap(state.nodes)
-        self.node_since = SmallMap(state.node_since)
-        self.gpus = SmallMap(state.gpus)
-        self.activity = TreeMap(state.activity)
-        self.proxies = SmallMap(state.proxies)
-        self.wakes = SmallMap(state.wakes)
-        self.first_seen = TreeMap(state.first_seen)
-        self.changed_at = TreeMap(state.changed_at)
-        self.step_since = SmallMap(state.step_since)
-        self.deleted_versions = SmallMap(state.deleted_versions)
-        self.streamed_versions = TreeMap(state.streamed_versions)
-        self.index = TreeMap(state.index)
 
     def result(self, state: ObservedState) -> ObservedState:
         """Return the state with the maps that were changed."""
-        parts: list[tuple[str, Part]] = [(n, p) for n, p in vars(self).items() if not n.startswith("_")]
-        changed = {name: value for name, part in parts if (value := part.changed()) is not None}
+        changed = self.changed()
         if (self._leaving, self._busy) != (state.leaving, state.busy):
             return msgspec.structs.replace(state, **changed, leaving=self._leaving, busy=self._busy)
         return msgspec.structs.replace(state, **changed) if changed else state
@@ -231,6 +215,9 @@ class Draft:
             current is not None and current.metadata.version > version
         ):
             return
+        released = released_at(current, group, self.step_since.read(), at)
+        if released is not None:
+            self.released_at.write()[group.key] = released
         self._reindex_group(group.key, current, group)
         self.groups.write()[group.key] = group
         for holder in group.status.holders:
@@ -247,6 +234,7 @@ class Draft:
         if current is not None and covers(event, current.metadata.uid, current.metadata.version):
             self._reindex_group(key, current, None)
             self.groups.drop(key)
+            self.released_at.drop(key)
             self._note_deleted(current.metadata.uid, event.version)
         if event.uid:
             self._note_deleted(event.uid, event.version)

@@ -32,6 +32,8 @@ SCHEDULED, STARTING, GROUPED, OCCUPYING = "scheduled", "starting", "grouped", "o
 """With a node: the Models scheduled to it; those of them that should run and that no Pod of theirs counts on a
 node yet; those that belong to a shared group, by spec, status or the turn that they hold; and the Models, scheduled
 to it or not, with a Pod there that has not ended."""
+UNGRANTED = "ungranted"
+"""With a node, and with no name for all of them: the Models of a shared group that should run and are not granted its devices."""
 
 
 def entries(model: Model, workload: WorkloadObserved | None = None) -> frozenset[tuple[str, str]]:
@@ -85,6 +87,8 @@ def _on_its_node(model: Model, workload: WorkloadObserved | None) -> Iterator[tu
 
 def _entries(model: Model) -> Iterator[tuple[str, str]]:
     namespace, status = model.metadata.namespace, model.status
+    if model.spec.group and should_run(model) and not model.is_true(conditions.GRANTED):
+        yield from ((UNGRANTED, name) for name in {"", model.assigned_node})
     if model.spec.group:
         yield "group", f"{namespace}/{model.spec.group}"
     if status.shared_group is not None and status.shared_group.group:

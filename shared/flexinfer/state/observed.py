@@ -94,6 +94,9 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     step_since: Mapping[
         tuple[str, str], StepSince
     ] = {}  # (key of a SharedGroup, uid of a holder) -> since when it is at its step
+    released_at: Mapping[
+        str, float
+    ] = {}  # key of a SharedGroup -> only later telemetry shows all that holders which are off its list have given back
     deleted_versions: Mapping[
         str, int
     ] = {}  # uid of a deleted Model -> the version of its deletion, oldest first

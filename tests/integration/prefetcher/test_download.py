@@ -7,6 +7,7 @@ import random
 import socket
 import subprocess
 import urllib.request
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.integration.prefetcher.program import downloaded, names, started
 pytestmark = pytest.mark.integration
 PART = 4 * 2**20
 STREAMS = 8
+_MOST_BETWEEN_KILLS = 8 * 2**20
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def hub() -> Iterator[Hub]:
 
 def large(size: int) -> bytes:
     """Return a GGUF file of some size whose parts all differ."""
-    words = b"".join(number.to_bytes(8, "little") for number in range(size // 8))
+    words = array("Q", range(size // 8)).tobytes()
     return GGUF + words[len(GGUF) :] + bytes(size - len(words))
 
 
@@ -193,13 +195,13 @@ def test_a_killed_download_fetches_less_than_a_part_of_each_stream_again(
 @pytest.mark.slow
 def test_a_download_that_is_killed_twenty_times_is_complete_only_at_its_end(hub: Hub, tmp_path: Path) -> None:
     """X1: at random bytes, drawn by a seed; each kill costs at most the parts in flight."""
-    content = large(256 * 2**20 + 7)
+    content = large(20 * _MOST_BETWEEN_KILLS + 7)
     hub.files = {"m.gguf": content}
     into, chance = tmp_path / "m" / "one", random.Random(17)
     for _ in range(20):
         before = sum(hub.sent.values())
         process = started(hub, into)
-        hub.wait_sent(min(before + chance.randrange(1, 12 * 2**20), len(content)))
+        hub.wait_sent(min(before + chance.randrange(1, _MOST_BETWEEN_KILLS), len(content)))
         process.kill()
         process.wait()
         assert not into.exists()

@@ -17,6 +17,7 @@ def behave(simulation: Simulation, chance: random.Random) -> None:
         hangs=chance.choice([0, 0, 0, 0.2]),
         never_ready=frozenset({"default/c"} if chance.random() < 0.15 else ()),
         ignores_sigterm=frozenset({"default/a"} if chance.random() < 0.1 else ()),
+        grows=simulation.memory.choice([0.0, 0.0, 0.5]),
     )
 
 

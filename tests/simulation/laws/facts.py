@@ -21,6 +21,7 @@ class Grant(NamedTuple):
     turn: int
     step: str
     node: str
+    memory_mb: int = 0
 
 
 def grants_of(group_object: Object | None) -> Mapping[str, Grant]:
@@ -31,7 +32,9 @@ def grants_of(group_object: Object | None) -> Mapping[str, Grant]:
     if group_object is None:
         return {}
     group = msgspec.convert(group_object, SharedGroup)
-    return {h.uid: Grant(group.name, h.uid, h.turn, h.step, h.node) for h in group.status.holders}
+    return {
+        h.uid: Grant(group.name, h.uid, h.turn, h.step, h.node, h.memory_mb) for h in group.status.holders
+    }
 
 
 def is_initialized(group_object: Object | None) -> bool:

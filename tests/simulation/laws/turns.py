@@ -4,8 +4,10 @@ from typing import Any
 
 from flexinfer.api.sharedgroup import GRANTED, STOPPED
 from localkube.apiserver.watch_cache import Change
+from tests.simulation.agent import TOTAL_MB
 from tests.simulation.laws.base import Law
 from tests.simulation.laws.facts import GROUP_KIND, NEXT, Grant, grants_of, is_initialized
+from tests.simulation.laws.memory import RESERVE_MB
 
 
 class Turns(Law):
@@ -31,7 +33,13 @@ class Turns(Law):
             if change.new is not None and grant.step != STOPPED and uid not in after:
                 self.report(f"turn {grant.turn} of {grant.group} was given up while it was {grant.step}")
         if after.keys() - before.keys() and before.keys() & after.keys():
-            self.report(f"{change.key[1]} is granted to {len(after)} at a time")
+            self._beside(change, list(after.values()))
+
+    def _beside(self, change: Change, grants: list[Grant]) -> None:
+        """Judge a grant beside another holder, by the entries of the object alone."""
+        held = sum(grant.memory_mb for grant in grants)
+        if not all(grant.memory_mb for grant in grants) or held > TOTAL_MB - RESERVE_MB:
+            self.report(f"{change.key[1]} is granted to {len(grants)} at a time, of {held} MiB")
 
     def _new_turn(self, change: Change, grant: Grant, *, found: bool) -> None:
         key = (change.key[0], grant.group)

@@ -13,6 +13,7 @@ from localkube.apiserver.watch_cache import Change
 from tests.simulation.laws.base import Law, Object
 from tests.simulation.laws.facts import condition
 
+_WAITS_FOR_DEVICES = (Reason.QUEUED, Reason.PREEMPTED, Reason.BLOCKED)
 _SLACK = 6.0
 """For the control loop, a change of the leader, and the resync after a loss; in seconds."""
 
@@ -55,7 +56,11 @@ def _waits(model: Object) -> Iterator[tuple[str, str]]:
     """Yield the condition type and reason of each thing that a Model waits for."""
     for said in (model.get("status") or {}).get("conditions") or ():
         loads = said["type"] == conditions.READY and said["reason"] in reasons.LOADING
-        yield said["type"], Reason.STOPPING if loads and _must_stop(model) else said["reason"]
+        first = (said["type"], said["reason"]) == (conditions.WANTED, Reason.FIRST_START)
+        if first and condition(model, conditions.GRANTED).get("reason") in _WAITS_FOR_DEVICES:
+            yield conditions.WANTED, Reason.FIRST_START_QUEUED
+        else:
+            yield said["type"], Reason.STOPPING if loads and _must_stop(model) else said["reason"]
 
 
 def _must_stop(model: Object) -> bool:

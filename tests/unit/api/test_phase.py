@@ -36,6 +36,7 @@ CHOICES: dict[str, list[tuple[str, str] | None]] = {
         None,
         ("True", Reason.NOT_SHARED),
         ("False", Reason.QUEUED),
+        ("False", Reason.PREEMPTED),
     ],
     conditions.READY: [
         None,
@@ -69,7 +70,7 @@ def test_every_combination_has_one_of_the_phases_and_a_message() -> None:
 
 
 def test_the_first_match_wins() -> None:
-    """Ready, Failed, Loading, Idle, Pending: the same rules, stated independently."""
+    """Ready, Failed, Preempted, Loading, Idle, Pending: the same rules, stated independently."""
     for row in combinations():
         by_type = {c.type: c for c in row}
         ready = by_type.get(conditions.READY)
@@ -80,6 +81,8 @@ def test_the_first_match_wins() -> None:
             by_type, conditions.ACCEPTED, "False"
         ):
             expected = Phase.FAILED
+        elif wanted and _reason(by_type, conditions.GRANTED) == Reason.PREEMPTED:
+            expected = Phase.PREEMPTED
         elif _reason(by_type, conditions.READY) in reasons.LOADING or (
             _reason(by_type, conditions.READY) == Reason.DRAINING and wanted and granted
         ):
@@ -98,6 +101,16 @@ def test_the_first_match_wins() -> None:
         else:
             expected = Phase.PENDING
         assert phase_of(row, 1) == expected, row
+
+
+def test_a_wanted_model_that_had_to_leave_its_devices_is_preempted() -> None:
+    """While it drains, and until it is in demand again or no longer wanted."""
+    left = [a_condition(kind) for kind in ("Accepted", "Placed", "Cached")]
+    left.append(a_condition("Granted", "False", Reason.PREEMPTED))
+    for ready in (Reason.DRAINING, Reason.STOPPED):
+        stopping = a_condition("Ready", "False", ready)
+        assert phase_of([*left, a_condition("Wanted"), stopping], 1) == Phase.PREEMPTED
+        assert phase_of([*left, a_condition("Wanted", "False", Reason.IDLE), stopping], 1) == Phase.IDLE
 
 
 def test_an_engine_that_drains_to_be_restarted_is_loading_and_one_that_drains_to_stop_is_idle() -> None:

@@ -18,6 +18,7 @@ from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, SHARED, a_group, a_holder, a_model
 
 WANTED = ("Accepted", "Placed", "Cached", ("Wanted", "True", Reason.REQUESTED))
+FIRST = ("Accepted", "Placed", "Cached", ("Wanted", "True", Reason.FIRST_START))
 IDLE = ("Accepted", "Placed", "Cached", ("Wanted", "False", Reason.IDLE))
 STOPPED_READY = ("Ready", "False", Reason.STOPPED)
 PLACED = Placement(node="a", devices=placed_devices(["GPU-1"], 4000), footprint_mb=4000)

@@ -7,15 +7,26 @@ from hypothesis import strategies as st
 
 from flexinfer.api.model import BackendStatus, Gpu, GroupMembership
 from flexinfer.api.reasons import Reason
-from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED
+from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, HeldDevice
 from flexinfer.arbiter import decide as deciding
 from flexinfer.arbiter.keys import group_in, keys, touched
 from flexinfer.events import events
+from flexinfer.events.nodes import DeviceProcess
 from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, SHARED, a_group, a_holder, a_node, a_pod, a_state, running
-from tests.unit.arbiter.groups import IDLE, STOPPED_READY, WANTED, later, member, process, queued, sample
+from tests.unit.arbiter.groups import (
+    FIRST,
+    IDLE,
+    STOPPED_READY,
+    WANTED,
+    later,
+    member,
+    process,
+    queued,
+    sample,
+)
 
 NAMES = st.sampled_from("abc")
 GROUPS = st.sampled_from(["card", "other", "My Card!", ""])
@@ -29,12 +40,13 @@ MEMBERSHIPS = st.sampled_from(
 def models(draw: Any) -> events.ModelObserved:
     """Return a Model in some group, in some state."""
     name, group = draw(NAMES), draw(GROUPS)
-    ready = draw(st.sampled_from([(), (STOPPED_READY,), (("Ready", "False", Reason.BACK_OFF),)]))
+    ready = draw(st.sampled_from([(), (STOPPED_READY,), ("Ready",), (("Ready", "False", Reason.BACK_OFF),)]))
+    granted = draw(st.sampled_from([(), (("Granted", "False", Reason.PREEMPTED),)]))
     backend = draw(st.sampled_from([None, BackendStatus(turn=3), BackendStatus(turn=3, pod_uid="p")]))
     model = member(
         name,
-        (*draw(st.sampled_from([WANTED, IDLE])), *ready),
-        gpu=Gpu(vendor="nvidia", shared=group) if group else None,
+        (*draw(st.sampled_from([WANTED, FIRST, IDLE])), *ready, *granted),
+        gpu=Gpu(vendor="nvidia", shared=group, priority=draw(st.sampled_from([50, 100]))) if group else None,
         shared_group=draw(MEMBERSHIPS),
         backend_status=backend,
         uid=f"uid-{name}{draw(st.sampled_from(['', '2']))}",
@@ -47,7 +59,11 @@ def models(draw: Any) -> events.ModelObserved:
 def groups(draw: Any) -> events.GroupObserved:
     """Return a SharedGroup, perhaps one that does not count."""
     holders = draw(st.lists(st.tuples(NAMES, HELD), max_size=2, unique_by=lambda pair: pair[0]))
-    entries = [a_holder(name, step=step, turn=3, devices=("GPU-1",)) for name, step in holders]
+    device = HeldDevice(uuid="GPU-1", memory_mb=4000)
+    entries = [
+        a_holder(name, step=step, turn=3, devices=(device,), made_room=draw(st.booleans()))
+        for name, step in holders
+    ]
     changes: dict[str, Any] = {"deletion_timestamp": "x"} if draw(st.booleans()) else {}
     shared = a_group(
         *entries,
@@ -60,6 +76,8 @@ def groups(draw: Any) -> events.GroupObserved:
     return events.GroupObserved(group=shared)
 
 
+PODS = [a_pod(member(name)).uid for name in "ab"]
+NODES = (a_node("a"), a_node("a", version=2, allocatable={"nvidia.com/gpu": 8000}))
 EVENTS = st.one_of(
     models(),
     groups(),
@@ -72,8 +90,27 @@ EVENTS = st.one_of(
     ),
     st.builds(lambda n: running(member(n), a_pod(member(n))), NAMES),
     st.builds(lambda n: events.WorkloadDeleted(namespace="default", name=n), NAMES),
-    st.sampled_from([sample(0), sample(9000), sample(9000, process(used_mb=9000)), sample(0, healthy=False)]),
-    st.sampled_from([events.NodeDeleted(name="a"), events.NodeObserved(name="a", node=a_node("a"))]),
+    st.sampled_from(
+        [
+            sample(0),
+            sample(9000),
+            sample(9000, process(used_mb=9000)),
+            sample(9000, *(DeviceProcess(pid=i, used_mb=4500, pod_uid=uid) for i, uid in enumerate(PODS))),
+            sample(0, healthy=False),
+        ]
+    ),
+    st.sampled_from([events.NodeDeleted(name="a"), *(events.NodeObserved(name="a", node=n) for n in NODES)]),
+    st.sampled_from([events.ProxyObserved(proxy="p"), events.ProxyObserved(proxy="p", final=True)]),
+    st.builds(
+        lambda name, idle, requests: events.ActivityObserved(
+            proxy="p", namespace="default", name=name, uid=f"uid-{name}", idle_seconds=idle, **requests
+        ),
+        NAMES,
+        st.floats(0, 20),
+        st.sampled_from(
+            [{"in_flight": 0, "waiting": 0}, {"in_flight": 1, "waiting": 0}, {"in_flight": 0, "waiting": 1}]
+        ),
+    ),
 )
 
 
@@ -121,9 +158,11 @@ def test_a_group_of_any_name_has_a_key_that_is_read_back() -> None:
 
 
 def test_telemetry_touches_only_the_groups_that_wait_for_it() -> None:
-    """A sample of an idle node, or of a running engine, decides nothing."""
+    """For memory that comes back, or for room: a sample of an idle node, or of a running engine, decides nothing."""
     stopped = a_group(a_holder("a", step=STOPPED, devices=("GPU-1",)))
     granted = a_group(a_holder("b", devices=("GPU-1",)), name="other", uid="u")
-    state = a_state(member("a", IDLE), member("b", gpu=SHARED), stopped, granted)
+    state = a_state(member("a", IDLE), member("b", (*WANTED, "Granted"), gpu=SHARED), stopped, granted)
     assert list(touched(state, state, sample(0))) == ["group/default/card"]
     assert list(touched(state, state, events.GpusObserved(node="b", boot="b", sample=1))) == []
+    waiting = a_state(member("a"), a_group())
+    assert list(touched(waiting, waiting, sample(0))) == ["group/default/card"]

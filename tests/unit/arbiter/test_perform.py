@@ -162,7 +162,9 @@ async def test_a_grant_is_the_next_turn_and_notes_what_is_in_use() -> None:
     assert (status.turn, holder.turn, holder.step, holder.uid, holder.node) == (8, 8, GRANTED, "uid-a", "a")
     [device] = holder.devices
     assert (device.used_before_mb, [p.name for p in device.other_processes]) == (600, ["Xorg"])
-    assert (status.held_mb, status.budget_mb, status.node) == (4000, 24000, "a")
+    assert (status.held_mb, status.budget_mb, status.node) == (4000, None, "a"), (
+        "one at a time: the node shares no GPU"
+    )
 
 
 async def test_nothing_is_granted_before_a_sample_that_may_still_come() -> None:

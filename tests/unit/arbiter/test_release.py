@@ -10,7 +10,7 @@ from flexinfer.api.model import placed_devices
 from flexinfer.api.sharedgroup import FREED, STOPPED, GroupProcess
 from flexinfer.arbiter.release import held_devices
 from flexinfer.events import events
-from flexinfer.events.nodes import Taint
+from flexinfer.events.nodes import DeviceProcess, Taint
 from flexinfer.state.observed import ObservedState, Sample
 from tests.builders import NOW, a_model, a_node, a_pod, a_state, running
 from tests.unit.arbiter.groups import (
@@ -164,6 +164,16 @@ def test_a_process_of_the_same_number_but_another_name_is_not_the_foreign_one() 
     """Numbers are used again."""
     state = later(stopped(before=600, others=(XORG,)), NOW + 1, sample(6000, process(99, 6000)))
     assert steps(state, NOW + 9) == []
+
+
+def test_a_game_that_was_started_during_the_turn_does_not_keep_the_memory_from_being_free() -> None:
+    """The agent could read who it is, and it is in no Pod; one that it could not identify counts as the leaver's."""
+    game = DeviceProcess(pid=99, used_mb=9000, name="game", started=5)
+    state = stopped(before=0)
+    assert steps(later(state, NOW + 1, sample(9000, game)), NOW + 9) == FREE
+    for unknown in ({"name": ""}, {"started": 0}, {"pod_uid": "pod-of-a"}):
+        process_ = msgspec.structs.replace(game, **unknown)
+        assert steps(later(state, NOW + 1, sample(9000, process_)), NOW + 9) == []
 
 
 def test_memory_that_does_not_come_back_is_blocked_with_process_and_node_named() -> None:

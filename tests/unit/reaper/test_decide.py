@@ -145,14 +145,11 @@ def test_no_initial_start_waits_for_a_stalled_start(stalled: str, wanted: str) -
     assert changes(state)["default/b"] == ("True", Reason.FIRST_START)
 
 
-def test_an_initial_start_does_not_preempt_the_holder_of_a_group() -> None:
-    """It is queued until the device is free."""
+def test_an_initial_start_in_a_group_is_queued_by_the_arbiter() -> None:
+    """Whether there is room beside the holder is known there alone; no holder is made to leave for it."""
     model = a_model(gpu=SHARED, conditions=GATES)
     state = a_state(model, a_group(a_holder("other")))
-    assert changes(state) == {"default/llama": ("False", Reason.FIRST_START_QUEUED)}
-    assert message(state) == (
-        "queued for its initial start: other holds group card, and an initial start does not preempt"
-    )
+    assert changes(state) == {"default/llama": ("True", Reason.FIRST_START)}
 
 
 def test_a_request_starts_a_model_that_is_scaled_to_zero() -> None:

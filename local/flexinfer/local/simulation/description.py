@@ -34,6 +34,7 @@ _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _LABEL_KEY = re.compile(r"([a-z0-9][-a-z0-9.]{0,252}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _MOST_MEMORY_MB = 1 << 22
 _FIELD = re.compile(r"(?P<problem>.*?)(?: - at `(?P<field>[^`]*)`)?", re.DOTALL)
+Replicas = Annotated[int, msgspec.Meta(ge=1, le=64)]
 Memory = Annotated[int, msgspec.Meta(ge=1, le=_MOST_MEMORY_MB)]
 
 
@@ -60,11 +61,12 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unkn
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A node and its cards; without any it runs Models on its CPU alone."""
+    """A node and its cards; without any it runs Models on its CPU alone. `replicas` is how many Pods may have a card at once."""
 
     name: str
     labels: dict[str, str] = {}
     gpus: tuple[Gpu, ...] = ()
+    replicas: Replicas = 8
 
     def uuid(self, index: int) -> str:
         """Return the uuid of a card: the same at every start, and different from that of any other card."""

@@ -128,7 +128,7 @@ def _simulated_node(instance: Instance, node: Node) -> Program:
             *("--kubeconfig", str(instance.kubeconfig), "--port-file", str(port_file)),
             *("--certificates", str(instance.certificates), "--certificate", f"node-{node.name}"),
             *("--shared-volumes", str(instance.state / "volumes")),
-            *(devices or ["--no-devices"]),
+            *([*devices, "--replicas", str(node.replicas)] if devices else ["--no-devices"]),
             *(word for key, value in labels.items() for word in ("--label", f"{key}={value}")),
         ),
         probe=Page(port_file=str(port_file), tls=True, path="/healthz"),

@@ -9,7 +9,7 @@ starts again from the beginning.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 
 from nats.aio.msg import Msg
@@ -67,6 +67,9 @@ class OrderedConsumer:
         self._next = 1
         self._clock = ServerClock() if clock is None else clock
         self._received_at = self._former_at = monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._waits_since: float | None = None
+        """Since when the reader waits for a message, by the loop's clock."""
         self.pending = 0
         """How many messages the stream held when the consumer was created."""
 
@@ -121,22 +124,42 @@ class OrderedConsumer:
 
         Raises ReplayRequiredError if one is missing, heartbeats stop or the connection breaks.
         """
-        while True:
-            try:
-                async with asyncio.timeout(_SILENCE_SECONDS):
-                    item = await self._queue.get()
-            except TimeoutError as error:
-                raise ReplayRequiredError(f"no heartbeat for {_SILENCE_SECONDS:.0f} s") from error
-            if isinstance(item, Exception):
-                raise item
-            self._former_at, self._received_at = self._received_at, monotonic()
-            if not item.reply.startswith("$JS.ACK."):
-                continue  # a heartbeat
-            sequence = item.metadata.sequence.consumer
-            if sequence != self._next:
-                raise ReplayRequiredError(f"expected message {self._next}, received {sequence}")
-            self._next += 1
-            yield item
+        with self._silence_noticed():
+            while True:
+                self._waits_since = self._loop.time()
+                item = await self._queue.get()
+                self._waits_since = None
+                if isinstance(item, Exception):
+                    raise item
+                self._former_at, self._received_at = self._received_at, monotonic()
+                if not item.reply.startswith("$JS.ACK."):
+                    continue  # a heartbeat
+                sequence = item.metadata.sequence.consumer
+                if sequence != self._next:
+                    raise ReplayRequiredError(f"expected message {self._next}, received {sequence}")
+                self._next += 1
+                yield item
+
+    @contextlib.contextmanager
+    def _silence_noticed(self) -> Iterator[None]:
+        """Have the reading end when nothing arrives for too long.
+
+        One timer looks now and then: a timeout for each message would cost as much as the message.
+        """
+        self._timer = self._loop.call_later(_SILENCE_SECONDS, self._notice_silence)
+        try:
+            yield
+        finally:
+            self._timer.cancel()
+
+    def _notice_silence(self) -> None:
+        """End the reading if it has waited for too long, else look again when it will have."""
+        since, now = self._waits_since, self._loop.time()
+        end = (now if since is None else since) + _SILENCE_SECONDS
+        if end <= now:
+            self._queue.put_nowait(ReplayRequiredError(f"no heartbeat for {_SILENCE_SECONDS:.0f} s"))
+        else:
+            self._timer = self._loop.call_at(end, self._notice_silence)
 
     def is_replayed(self) -> bool:
         """Tell whether the message last received was stored before the consumer was created."""

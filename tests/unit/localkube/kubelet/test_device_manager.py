@@ -29,6 +29,18 @@ async def test_devices_of_adopted_pods_are_taken() -> None:
     assert devices.holders({GPU: 1}) == ["former", "next"]
 
 
+async def test_a_device_that_is_offered_several_times_is_given_to_so_many_pods() -> None:
+    """Each gets the one that it names, else the least used; one Pod gets different devices as long as there are some."""
+    devices = DeviceManager({GPU: ("GPU-a", "GPU-b")}, replicas=2)
+    assert devices.capacity == {GPU: 4}
+    assert await devices.allocate("first", {GPU: 1}, ["GPU-b"]) == {GPU: [1]}
+    assert await devices.allocate("second", {GPU: 1}) == {GPU: [0]}
+    assert await devices.allocate("both", {GPU: 2}) == {GPU: [0, 1]}
+    assert devices.available({GPU: 1}) is None
+    devices.release("first")
+    assert devices.available({GPU: 1}) == {GPU: [1]}
+
+
 def test_a_pod_asks_by_its_limits() -> None:
     """Extended resources only."""
     resources = {"limits": {GPU: "2", "cpu": "1"}}

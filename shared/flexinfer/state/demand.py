@@ -9,7 +9,7 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.model import Model
-from flexinfer.state.observed import HEARTBEAT_GAP, ObservedState
+from flexinfer.state.observed import HEARTBEAT_GAP, ObservedState, ProxyHeartbeat
 
 LATE_SECONDS = 7.5
 """Seconds after which the next heartbeat of a proxy is late: what it reports may be late too, and is waited for."""
@@ -83,3 +83,15 @@ def _observing_since(state: ObservedState, now: float) -> tuple[float | None, fl
     if pending or not heard:
         return None, max(pending, default=None)
     return max(state.connected_since, min(heard), *vanished, 0.0), None
+
+
+def any_heard_again(before: ObservedState, after: ObservedState) -> bool:
+    """Tell whether a proxy began, ended, or was late: a heartbeat that is on time alters no decision."""
+    if before.proxies.keys() != after.proxies.keys():
+        return True
+    return any(_is_news(before.proxies[name], heartbeat) for name, heartbeat in after.proxies.items())
+
+
+def _is_news(before: ProxyHeartbeat, after: ProxyHeartbeat) -> bool:
+    late = after.last - before.last > LATE_SECONDS
+    return late or (before.since, before.final) != (after.since, after.final)

@@ -1,0 +1,153 @@
+"""Whether the devices of a group have room for one more holder. Pure.
+
+On every device the memory of all holders that are on the list, what others use, and what the next holder needs must be within the budget: the
+total of the device less the group's reserve. What others use is all that is in use beyond what the processes of the holders are seen to hold,
+each counted at most with its entry: a holder that outgrew its entry, memory that came back late and a foreign process all count. The sample
+must be of after the last release.
+
+Where that cannot be judged, or where a Model requests it, there is one holder at a time.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from flexinfer.api.model import Model, PlacedDevice, Placement
+from flexinfer.api.sharedgroup import ONE_AT_A_TIME, Holder, SharedGroup
+from flexinfer.arbiter.release import STALE_SECONDS, is_listed
+from flexinfer.events.nodes import Device
+from flexinfer.state.observed import ObservedState, Sample
+
+_ROUND_MB = 512
+"""Memory of others is said in such steps: it changes with every sample."""
+
+
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a Model may be one more holder; else `why` not, in words that do not change with every sample.
+
+    `sampled`: telemetry of after the last release has been seen, so that it was judged at all.
+    """
+
+    fits: bool
+    why: str = ""
+    sampled: bool = True
+
+
+def room(
+    model: Model,
+    group: SharedGroup,
+    holders: Sequence[Holder],
+    state: ObservedState,
+    now: float,
+    kept: Iterable[PlacedDevice] = (),
+) -> Room:
+    """Return whether a Model fits on its devices beside `holders` of its group; `kept` is room that is kept for another Model."""
+    placement = model.status.placement or Placement()
+    entries = [*kept, *(PlacedDevice(uuid=d.uuid, memory_mb=d.memory_mb) for h in holders for d in h.devices)]
+    if holders or entries:
+        single = alone(model, group, state, now) or _other_alone(holders, group, state, now)
+        if single:
+            return Room(fits=False, why=f"one holder at a time: {single}")
+        if any(holder.node != placement.node for holder in holders):
+            return Room(fits=False, why=f"it is placed on node {placement.node}, the holders are not")
+    sample = recent(placement.node, state, now)
+    if sample is None or not _lists_processes(placement, sample):
+        return Room(fits=not holders)  # `alone` has said so: nothing can be judged
+    if sample.at < state.released_at.get(group.key, 0.0):
+        return Room(fits=False, why="waiting for telemetry of after the last release", sampled=False)
+    short = [text for need in placement.devices if (text := _short(need, entries, group, sample, state))]
+    return Room(fits=not short, why="; ".join(short))
+
+
+def alone(model: Model, group: SharedGroup, state: ObservedState, now: float) -> str:
+    """Return why a Model holds its devices alone; empty if others may hold them too."""
+    placement = model.status.placement or Placement()
+    if group.spec.mode == ONE_AT_A_TIME:
+        return f"the group has mode {ONE_AT_A_TIME}"
+    if model.spec.gpu is not None and model.spec.gpu.exclusive:
+        return f"{model.metadata.name} has spec.gpu.exclusive"
+    if not placement.devices or not all(device.memory_mb for device in placement.devices):
+        return f"the memory of {model.metadata.name} is not known: set spec.gpu.vramEstimateMB"
+    sample = recent(placement.node, state, now)
+    if sample is None or not _lists_processes(placement, sample):
+        return f"telemetry of node {placement.node} does not tell which process uses how much of {', '.join(placement.uuids)}"
+    if not placement.shared:
+        return f"node {placement.node} gives a GPU to one Pod at a time"
+    return ""
+
+
+def budget_mb(group: SharedGroup, device: Device) -> int:
+    """Return what the holders of a device may use together, in MiB."""
+    return max(0, device.total_mb - group.spec.reserve_mb)
+
+
+def _other_alone(holders: Sequence[Holder], group: SharedGroup, state: ObservedState, now: float) -> str:
+    """Return why a holder has its devices alone; one whose Model is gone has, since nothing is known of it any more."""
+    for holder in holders:
+        model = _model_of(holder, group, state)
+        why = f"{holder.model} was deleted" if model is None else alone(model, group, state, now)
+        if why:
+            return why
+    return ""
+
+
+def _model_of(holder: Holder, group: SharedGroup, state: ObservedState) -> Model | None:
+    model = state.effective(f"{group.metadata.namespace}/{holder.model}")
+    return model if model is not None and model.uid == holder.uid else None
+
+
+def recent(node: str, state: ObservedState, now: float) -> Sample | None:
+    """Return the last sample of a node, if it is not too old to say what is in use."""
+    sample = state.gpus.get(node)
+    return sample if sample is not None and now - sample.at <= STALE_SECONDS else None
+
+
+def _lists_processes(placement: Placement, sample: Sample) -> bool:
+    """Tell whether a sample says which processes use every device of a placement."""
+    devices = {device.uuid: device for device in sample.observed.devices}
+    placed = [devices.get(uuid) for uuid in placement.uuids]
+    return bool(placed) and all(d is not None and d.healthy and is_listed(d) for d in placed)
+
+
+def _short(
+    need: PlacedDevice,
+    entries: Sequence[PlacedDevice],
+    group: SharedGroup,
+    sample: Sample,
+    state: ObservedState,
+) -> str:
+    """Return what is missing on a device; empty if it has room. Raises StopIteration for a device that is not in the sample."""
+    device = next(d for d in sample.observed.devices if d.uuid == need.uuid)
+    held = sum(entry.memory_mb for entry in entries if entry.uuid == need.uuid)
+    budget, others = budget_mb(group, device), others_mb(device, group, state)
+    if held + others + need.memory_mb <= budget:
+        return ""
+    parts = [f"needs {need.memory_mb} of {budget} MiB of {need.uuid}"]
+    if held:
+        parts.append(f"holders have {held}")
+    if held + need.memory_mb <= budget:
+        parts.append(f"others use about {-(-others // _ROUND_MB) * _ROUND_MB}")
+    return ", ".join(parts)
+
+
+def others_mb(device: Device, group: SharedGroup, state: ObservedState) -> int:
+    """Return what is in use of a device beyond what the holders' processes are seen to hold, each at most with its entry."""
+    seen = pods_of(group, state)
+    ours = 0
+    for holder in group.status.holders:
+        entry = sum(held.memory_mb for held in holder.devices if held.uuid == device.uuid)
+        used = sum(p.used_mb for p in device.processes if p.pod_uid and p.pod_uid in seen[holder.uid])
+        ours += min(entry, used)
+    return max(0, device.used_mb - ours)
+
+
+def pods_of(group: SharedGroup, state: ObservedState) -> Mapping[str, frozenset[str]]:
+    """Return the uids of the Pods of each holder, by the uid of its Model."""
+    pods: dict[str, frozenset[str]] = {}
+    for holder in group.status.holders:
+        model = _model_of(holder, group, state)
+        uids = [pod.uid for pod in state.workload(model).pods] if model is not None else []
+        backend = model.status.backend if model is not None else None
+        named = [backend.pod_uid] if backend is not None and backend.pod_uid else []
+        pods[holder.uid] = frozenset([*uids, *named])
+    return pods

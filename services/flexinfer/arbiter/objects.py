@@ -1,0 +1,72 @@
+"""SharedGroups and Models as the arbiter reads and writes them: a write is based on what was read, and fails if that is no longer so."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from flexinfer.api.labels import HELD_FINALIZER
+from flexinfer.api.model import Model
+from flexinfer.api.sharedgroup import SharedGroup, SharedGroupStatus
+from flexinfer.arbiter.effects import OnGroup
+from flexinfer.events import events
+from flexinfer.runtime.event_recorder import Subject, record
+from flexinfer.runtime.kubernetes.api import MODELS, SHARED_GROUPS, ConflictError, InvalidError, NotFoundError
+from flexinfer.runtime.runtime import Runtime
+
+
+async def protect(runtime: Runtime, current: SharedGroup) -> SharedGroup:
+    """Return the object with the finalizer, as this or the last write of it returned it."""
+    if HELD_FINALIZER in current.metadata.finalizers:
+        return current
+    return await set_finalizers(runtime, current, [*current.metadata.finalizers, HELD_FINALIZER])
+
+
+async def set_finalizers(runtime: Runtime, current: SharedGroup, names: Sequence[str]) -> SharedGroup:
+    """Return the object with these finalizers. Raises ConflictError if it was written since it was read."""
+    meta = current.metadata
+    operations = [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version},
+        {"op": "add", "path": "/metadata/finalizers", "value": list(names)},
+    ]
+    try:
+        return await runtime.cluster.patch(SHARED_GROUPS, meta.namespace, meta.name, operations)
+    except InvalidError as error:
+        raise ConflictError(f"SharedGroup {meta.key} changed meanwhile: {error}", 409) from error
+
+
+async def put(runtime: Runtime, current: SharedGroup, new: SharedGroupStatus) -> SharedGroup:
+    """PUT the status. Raises ConflictError if the object was written since it was read."""
+    meta = current.metadata
+    body = msgspec.structs.replace(current, status=new)
+    return await runtime.cluster.replace(SHARED_GROUPS, meta.namespace, meta.name, body, subresource="status")
+
+
+async def read(runtime: Runtime, action: OnGroup) -> SharedGroup | None:
+    """Return the object of an effect as it is now; None if it is gone."""
+    meta = action.group.metadata
+    try:
+        return await runtime.cluster.get(SHARED_GROUPS, meta.namespace, meta.name)
+    except NotFoundError:
+        return None
+
+
+async def read_model(runtime: Runtime, namespace: str, name: str) -> Model | None:
+    """Return a Model as it is now; None if it is gone."""
+    try:
+        return await runtime.cluster.get(MODELS, namespace, name)
+    except NotFoundError:
+        return None
+
+
+def deleted(group: SharedGroup) -> events.GroupDeleted:
+    """Return that an object is gone."""
+    meta = group.metadata
+    return events.GroupDeleted(
+        namespace=meta.namespace, name=meta.name, uid=meta.uid, version=meta.version + 1
+    )
+
+
+def tell(runtime: Runtime, group: SharedGroup, reason: str, message: str, *, warning: bool = False) -> None:
+    """Record a step as an Event of the SharedGroup; nothing waits for it."""
+    subject = Subject(SHARED_GROUPS.api_version, SHARED_GROUPS.name, group.metadata)
+    runtime.spawn_background(record(runtime, subject, reason, message, warning=warning))

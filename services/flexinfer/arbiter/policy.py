@@ -1,0 +1,168 @@
+"""Which holders leave for a Model that is queued: the cheapest set that makes room for it. Pure.
+
+A holder may be made to leave for a Model that is in demand
+
+    at once                     if its priority is lower (its requests in flight are drained), if it makes its initial start, or if it is idle
+    once it has stayed minStay  if it is idle, but others had to leave for it: else two Models that are in demand by turns would do nothing but load
+    once it has stayed minStay, or the Model has waited maxWait   if it is in use at the same priority
+
+and never while it is in use at a higher priority, or loading at the same. Of the sets that make room the one is chosen with the fewest by
+priority, then whose members are idle longest, then which load again fastest.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from flexinfer.api import conditions
+from flexinfer.api.model import Model, seconds_or
+from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import GRANTED, Holder, SharedGroup, SharedGroupSpec
+from flexinfer.arbiter.budget import Room, room
+from flexinfer.arbiter.standing import Standing, is_loading, standing_of
+from flexinfer.state.observed import ObservedState
+
+_MOST_COMPARED = 12
+"""Up to so many holders every set of them is compared (4,096); beyond, they are taken in their order until there is room."""
+Cost: TypeAlias = tuple[tuple[int, ...], tuple[float, ...], float, tuple[str, ...]]
+
+
+class Leave(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a holder may be made to leave for a Model, why or why not, and when time alone changes that."""
+
+    holder: Holder
+    allowed: bool
+    why: str
+    again: float | None = None
+    cost: Cost = ((), (), 0.0, ())
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes room for a Model: the holders that leave for it, and why no more can be done now; `again` is when to look again.
+
+    `makes_room`: with these, and those that are leaving, gone it fits.
+    """
+
+    makes_room: bool
+    leavers: tuple[Leave, ...] = ()
+    why: str = ""
+    again: float | None = None
+
+
+def plan(model: Model, group: SharedGroup, state: ObservedState, now: float) -> Plan:
+    """Return what makes room for a Model that is in demand and does not fit now."""
+    staying = [holder for holder in group.status.holders if holder.step == GRANTED]
+    without = room(model, group, staying, state, now)
+    if without.fits or not without.sampled:
+        return Plan(makes_room=without.fits)
+    leaves = [leave(holder, model, group, state, now) for holder in staying]
+    chosen = _cheapest(model, group, leaves, state, now)
+    if chosen is not None:
+        return Plan(makes_room=True, leavers=tuple(chosen))
+    refused = [one for one in leaves if not one.allowed]
+    again = min((v.again for v in refused if v.again is not None), default=None)
+    causes = [without.why, *(f"{v.holder.model} stays: {v.why}" for v in refused)]
+    return Plan(makes_room=False, why="; ".join(causes), again=again)
+
+
+def leave(holder: Holder, model: Model, group: SharedGroup, state: ObservedState, now: float) -> Leave:
+    """Return whether a holder may be made to leave for a Model that is in demand."""
+    current = state.effective(f"{group.metadata.namespace}/{holder.model}")
+    if current is None or current.uid != holder.uid:
+        return Leave(holder=holder, allowed=False, why="it was deleted and is about to stop")
+    standing = standing_of(current, state, now)
+    cost = _cost(current, standing, now)
+    mine, its = _priority(model), _priority(current)
+    if its < mine:
+        why = f"priority {mine} of {model.metadata.name} is above its {its}"
+        return Leave(holder=holder, allowed=True, why=why, cost=cost)
+    if standing.verifies and is_loading(current):
+        return Leave(holder=holder, allowed=True, why="it makes its initial start", cost=cost)
+    if standing.ready_since is None:
+        return Leave(holder=holder, allowed=False, why="it is loading", again=standing.again)
+    due = _due(standing.ready_since, model, group.spec, state, now)
+    idle = standing.idle_since is not None
+    if idle and (not holder.made_room or now >= due):
+        return Leave(holder=holder, allowed=True, why="it is idle", cost=cost)
+    if its > mine and not idle:
+        why = f"it is in use at priority {its}, above {mine}"
+        return Leave(holder=holder, allowed=False, why=why, again=standing.again)
+    if now >= due:
+        return Leave(
+            holder=holder, allowed=True, why=f"it has stayed minStay ({group.spec.min_stay})", cost=cost
+        )
+    use = "others left for it" if idle else f"it is in use at the same priority {its}"
+    why = f"{use}, for {group.spec.min_stay} (minStay) from when it became ready"
+    times = [at for at in (due, standing.again) if at is not None]
+    return Leave(holder=holder, allowed=False, why=why, again=min(times))
+
+
+def _due(ready_since: float, model: Model, spec: SharedGroupSpec, state: ObservedState, now: float) -> float:
+    """Return when a holder of no higher priority has stayed long enough, or the Model has waited long enough."""
+    defaults = SharedGroupSpec(group=spec.group)
+    stayed = ready_since + seconds_or(spec.min_stay, defaults.min_stay)
+    return min(stayed, _queued_since(model, state, now) + seconds_or(spec.max_wait, defaults.max_wait))
+
+
+def _queued_since(model: Model, state: ObservedState, now: float) -> float:
+    """Return since when a Model is queued, as it was observed here."""
+    granted, since = model.condition(conditions.GRANTED), state.changed(model, conditions.GRANTED)
+    queued = granted is not None and granted.reason == Reason.QUEUED
+    return since if queued and since is not None else now
+
+
+def _priority(model: Model) -> int:
+    return model.spec.gpu.priority if model.spec.gpu is not None else 0
+
+
+def _cost(model: Model, standing: Standing, now: float) -> Cost:
+    idle = now - standing.idle_since if standing.idle_since is not None else 0.0
+    backend = model.status.backend
+    load = backend.load_seconds if backend is not None else 0.0
+    return ((_priority(model),), (-idle,), load or 0.0, (model.metadata.name,))
+
+
+def _total(leavers: Sequence[Leave]) -> Cost:
+    """Return the cost of a set: its priorities, the highest first; the idle times, the shortest first; seconds to load again; names."""
+    priorities = sorted((p for leaver in leavers for p in leaver.cost[0]), reverse=True)
+    idle = sorted((i for leaver in leavers for i in leaver.cost[1]), reverse=True)
+    names = sorted(name for leaver in leavers for name in leaver.cost[3])
+    return (tuple(priorities), tuple(idle), sum(leaver.cost[2] for leaver in leavers), tuple(names))
+
+
+def _cheapest(
+    model: Model, group: SharedGroup, leaves: Sequence[Leave], state: ObservedState, now: float
+) -> Sequence[Leave] | None:
+    """Return the cheapest set of holders without which a Model fits; None if there is none."""
+    allowed = [one for one in leaves if one.allowed]
+    holders = [one.holder for one in leaves]
+
+    def fits(leavers: Sequence[Leave]) -> Room:
+        gone = {leaver.holder.uid for leaver in leavers}
+        return room(model, group, [holder for holder in holders if holder.uid not in gone], state, now)
+
+    if not fits(allowed).fits:
+        return None
+    if len(allowed) > _MOST_COMPARED:
+        return _first_that_fit(allowed, lambda leavers: fits(leavers).fits)
+    return min((one for one in _sets(allowed) if fits(one).fits), key=_total)
+
+
+def _sets(allowed: Sequence[Leave]) -> Iterator[tuple[Leave, ...]]:
+    for size in range(1, len(allowed) + 1):
+        yield from itertools.combinations(allowed, size)
+
+
+def _first_that_fit(allowed: Sequence[Leave], fits: Callable[[Sequence[Leave]], bool]) -> Sequence[Leave]:
+    """Return holders in the order of their cost until there is room, without those that turn out not to be needed."""
+    ordered, chosen = sorted(allowed, key=lambda one: _total([one])), list[Leave]()
+    for one in ordered:
+        chosen.append(one)
+        if fits(chosen):
+            break
+    for one in reversed(chosen[:-1]):
+        fewer = [other for other in chosen if other is not one]
+        chosen = fewer if fits(fewer) else chosen
+    return chosen

@@ -1,0 +1,130 @@
+"""One card, four Models, as a user sees it: three stay loaded side by side, and exactly the right one leaves for the fourth.
+
+The engines are real llama.cpp, the card is simulated: it gives memory back 3 s after a process has ended.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from flexinfer.cli.gpu_usage import usage
+from flexinfer.cli.observed import observed_state
+from flexinfer.local.instance import load
+from tests.instance import Running, instance, until
+
+pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).resolve().parents[2]
+ONE_CARD = ROOT / "examples" / "simulated" / "one-card.yaml"
+TOTAL_MB = 24_576
+SECONDS = 90.0
+MEMBERS = {"embedder": 512, "chat": 8_192, "coder": 14_000}
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory, api: str) -> Iterator[Running]:
+    """Return an instance with the card, whose group lets a holder in use stay a second."""
+    if api != "local":
+        pytest.skip("simulated GPUs need the local API")
+    folder = tmp_path_factory.mktemp("instance")
+    file = folder / "one-card.yaml"
+    file.write_text(ONE_CARD.read_text().replace("releaseDelay: 1s", "releaseDelay: 3s"))
+    group = {
+        "apiVersion": "ai.flexinfer/v1alpha2",
+        "kind": "SharedGroup",
+        "metadata": {"name": "card"},
+        "spec": {"group": "card", "minStay": "1s"},
+    }
+    (folder / "group.json").write_text(json.dumps(group))
+    with instance(folder / "state", "--simulate-gpus", str(file)) as running:
+        running.kubectl("apply", "-f", str(folder / "group.json"))
+        yield running
+
+
+def apply(running: Running, tmp_path: Path, name: str, memory_mb: int) -> None:
+    """Apply a member of the group."""
+    spec = {
+        "backend": "llamacpp",
+        "source": "pvc://models/smollm2.gguf",
+        "gpu": {"vendor": "nvidia", "shared": "card", "vramEstimateMB": memory_mb},
+    }
+    model = {"apiVersion": "ai.flexinfer/v1alpha2", "kind": "Model", "metadata": {"name": name}, "spec": spec}
+    path = tmp_path / f"{name}.json"
+    path.write_text(json.dumps(model))
+    running.kubectl("apply", "-f", str(path))
+
+
+def the_group(running: Running) -> dict[str, Any]:
+    """Return the status of the SharedGroup."""
+    status: dict[str, Any] = json.loads(running.kubectl("get", "sgrp", "card", "-o", "json"))["status"]
+    return status
+
+
+def steps(running: Running) -> list[str]:
+    """Return the Events of the SharedGroup, in their order, as `step name`."""
+    fields = "--field-selector=involvedObject.kind=SharedGroup"
+    listed = json.loads(running.kubectl("get", "events", fields, "-o", "json"))["items"]
+    listed.sort(key=lambda event: int(event["metadata"]["resourceVersion"]))
+    return [f"{event['reason']}: {event['message']}" for event in listed]
+
+
+def used(running: Running) -> int:
+    """Return the memory in use on the card, as `flexinfer gpus` shows it."""
+    nodes = usage(asyncio.run(observed_state(load(running.state).exports()["NATS_URL"])))
+    return next((one.used_mb for node in nodes for one in node.cards), 0)
+
+
+def ask(running: Running, name: str, tokens: int) -> str:
+    """Send a request, read its stream to the end, and return why that ended."""
+    environment = running.environment()
+    client = openai.OpenAI(
+        base_url=environment["OPENAI_BASE_URL"],
+        api_key=environment["OPENAI_API_KEY"],
+        max_retries=0,
+        timeout=120,
+    )
+    stream = client.chat.completions.create(
+        model=name, messages=[{"role": "user", "content": "Count to ten."}], max_tokens=tokens, stream=True
+    )
+    reasons = [chunk.choices[0].finish_reason for chunk in stream if chunk.choices]
+    return reasons[-1] or ""
+
+
+def test_three_models_stay_loaded_and_the_right_one_leaves_for_a_fourth(
+    card: Running, tmp_path: Path
+) -> None:
+    """Its stream is finished whole, and the fourth starts only once the memory is back."""
+    for name, memory_mb in MEMBERS.items():
+        apply(card, tmp_path, name, memory_mb)
+    for name in MEMBERS:
+        card.kubectl("wait", "--for=condition=Ready", f"mdl/{name}", f"--timeout={SECONDS}s")
+    status = the_group(card)
+    assert (status["heldMB"], status["budgetMB"]) == (sum(MEMBERS.values()), TOTAL_MB - 512)
+    until(lambda: used(card) == sum(MEMBERS.values()), SECONDS, "all three use the card")
+    assert "embedder, chat, coder" in card.kubectl("get", "sgrp", "card")
+
+    apply(card, tmp_path, "image", 12_288)
+    with ThreadPoolExecutor() as pool:
+        streamed = pool.submit(ask, card, "coder", 12)
+        asked = pool.submit(ask, card, "image", 4)
+        until(lambda: "makes room for image" in " ".join(steps(card)), SECONDS, "the coder is released")
+        until(asked.done, 2 * SECONDS, "the image model answers")
+        assert (streamed.result(), asked.result()) == ("length", "length")
+    ended = [step for step in steps(card) if "coder" in step or "image" in step]
+    assert [step.partition(":")[0] for step in ended] == [
+        "Granted",
+        "Releasing",
+        "Stopped",
+        "Freed",
+        "Granted",
+    ]
+    assert {holder["model"] for holder in the_group(card)["holders"]} == {"embedder", "chat", "image"}
+    until(lambda: used(card) == 512 + 8_192 + 12_288, SECONDS, "the card shows the three")
+    why = card.flexinfer("why", "coder").stdout
+    assert "makes room for image" in why
+    assert card.kubectl("get", "mdl", "coder", "-o", "jsonpath={.status.phase}") == "Preempted"

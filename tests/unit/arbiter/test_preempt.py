@@ -1,0 +1,118 @@
+"""A holder makes room for another Model: what is read again before it is written, and what stands in the SharedGroup then."""
+
+from typing import Any
+
+import msgspec
+
+from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import GRANTED, RELEASING, SharedGroup
+from flexinfer.arbiter.effects import Grant, Preempt
+from flexinfer.arbiter.perform import perform
+from flexinfer.arbiter.telemetry import Telemetry
+from flexinfer.state.observed import ObservedState
+from tests.builders import NOW
+from tests.runtimes import a_runtime
+from tests.unit.arbiter.cards import Card
+from tests.unit.arbiter.groups import IDLE, decided, messages
+from tests.unit.launcher.world import World
+
+
+def world_of(card: Card) -> World:
+    """Return a world that holds the card's SharedGroup and Models."""
+    world = World()
+    world.put("sharedgroups", msgspec.to_builtins(card.group()))
+    for model in card.models:
+        world.put("models", msgspec.to_builtins(model))
+    return world
+
+
+def the_group(world: World) -> SharedGroup:
+    """Return the SharedGroup as the API holds it."""
+    return msgspec.convert(world.find("sharedgroups", "card"), SharedGroup)
+
+
+async def performed(world: World, action: Any, observed: ObservedState) -> None:
+    """Perform an effect, with what was observed last."""
+    telemetry = Telemetry()
+    telemetry.observe(observed, None)
+    await perform(a_runtime("arbiter", cluster=world, clock=lambda: NOW + 1), action, telemetry=telemetry)
+
+
+def decided_on(state: ObservedState, kind: type) -> Any:
+    """Return the one effect of a kind that is decided."""
+    [effect] = [action for action in decided(state, NOW + 1) if isinstance(action, kind)]
+    return effect
+
+
+def full() -> Card:
+    """Return a card with an idle holder, and a Model that a request waits for and that has no room beside it."""
+    card = Card()
+    card.holds("coder", 14_000)
+    card.waits("image", 12_288)
+    return card
+
+
+async def test_a_holder_that_makes_room_says_for_whom() -> None:
+    """Its turn is Releasing, and the room is noted as made for the other."""
+    card = full()
+    state, world = card.observed(), world_of(card)
+    await performed(world, decided_on(state, Preempt), state)
+    status = the_group(world).status
+    [holder] = status.holders
+    assert (holder.step, holder.preempted_by, holder.reason) == (RELEASING, "image", "it is idle")
+    assert status.room_for == "uid-image"
+    card.holds("coder", 14_000, step=RELEASING)
+    card.preempted_by = {"coder": "image"}
+    assert messages(card.observed(), NOW + 1)["default/coder"] == (
+        "makes room for image: it is idle; the next request queues it again"
+    )
+
+
+async def test_a_holder_that_got_a_request_meanwhile_stays() -> None:
+    """A request in the moment of a release is served: its traffic is looked at again before the write."""
+    card = full()
+    action, world = decided_on(card.observed(), Preempt), world_of(card)
+    card.serves("coder")
+    await performed(world, action, card.observed())
+    assert the_group(world).status.holders[0].step == GRANTED
+
+
+async def test_none_leaves_for_a_model_that_does_not_need_the_devices_any_more() -> None:
+    """It is read again."""
+    card = full()
+    state = card.observed()
+    card.waits("image", 12_288, IDLE)
+    world = world_of(card)
+    await performed(world, decided_on(state, Preempt), state)
+    assert the_group(world).status.holders[0].step == GRANTED
+
+
+async def test_a_model_that_room_was_made_for_is_granted_as_such() -> None:
+    """It stays minStay for that; the note is gone with it."""
+    card = Card()
+    card.room_for = "uid-image"
+    card.waits("image", 12_288)
+    state, world = card.observed(), world_of(card)
+    await performed(world, decided_on(state, Grant), state)
+    status = the_group(world).status
+    assert (status.holders[0].made_room, status.room_for) == (True, "")
+    assert (status.budget_mb, status.held_mb, status.holder_names) == (24_064, 12_288, "image")
+
+
+async def test_nothing_is_granted_beside_what_was_granted_meanwhile() -> None:
+    """The SharedGroup is read again, and judged with it."""
+    card = Card()
+    card.waits("image", 12_288)
+    state = card.observed()
+    card.holds("coder", 14_000)
+    world = world_of(card)
+    await performed(world, decided_on(state, Grant), card.observed())
+    assert [holder.model for holder in the_group(world).status.holders] == ["coder"]
+
+
+def test_a_model_that_had_to_leave_keeps_its_reason() -> None:
+    """No request waits for it: nothing is written about it."""
+    card = Card()
+    preempted = ("Granted", "False", Reason.PREEMPTED)
+    card.waits("a", 8_000, ("Accepted", "Placed", "Cached", ("Wanted", "True", Reason.ACTIVE), preempted))
+    assert messages(card.observed(), NOW + 1) == {"default/a": ""}

@@ -1,0 +1,290 @@
+"""Who is granted beside whom, who leaves for whom, and what is said to those that wait."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import ONE_AT_A_TIME, RELEASING, STOPPED
+from flexinfer.arbiter.effects import Preempt
+from flexinfer.state.observed import ObservedState
+from tests.builders import NOW
+from tests.unit.arbiter.cards import FIRST, TOTAL_MB, Card
+from tests.unit.arbiter.groups import decided, messages, requeues, steps
+
+
+def leavers(state: ObservedState, now: float) -> list[tuple[str, str]]:
+    """Return who is made to leave, and why."""
+    return [(a.holder.model, a.reason) for a in decided(state, now) if isinstance(a, Preempt)]
+
+
+def homelab() -> Card:
+    """Return a card with an embedder, a chat model and a coder loaded, all idle: 22,704 of 24,064 MiB."""
+    card = Card()
+    card.holds("embedder", 512)
+    card.holds("chat", 8_192)
+    card.holds("coder", 14_000)
+    return card
+
+
+def test_models_that_fit_hold_the_card_together() -> None:
+    """What is left of the budget is enough: nobody leaves."""
+    card = Card()
+    card.holds("embedder", 512)
+    card.holds("chat", 8_192)
+    card.waits("coder", 14_000)
+    state = card.observed()
+    assert steps(state, NOW + 1) == [("Grant", "coder")]
+    assert leavers(state, NOW + 1) == []
+
+
+def test_exactly_the_one_leaves_whose_memory_is_needed() -> None:
+    """Without the coder there is room for the image model, without the chat model there is not."""
+    card = homelab()
+    card.waits("image", 12_288)
+    state = card.observed()
+    assert leavers(state, NOW + 1) == [("coder", "it is idle")]
+    assert steps(state, NOW + 1) == []
+    assert messages(state, NOW + 1)["default/image"] == (
+        "queued: position 1 of 1 in group card; holders: embedder, chat, coder; until coder has released its memory"
+    )
+
+
+def test_of_equal_ones_the_one_leaves_that_is_idle_longest() -> None:
+    """And of those with equal times the one that loads again fastest, then by name."""
+    card = Card()
+    card.holds("a", 8_000)
+    card.holds("b", 8_000)
+    card.waits("c", 10_000)
+    card.served(a=1.0, b=30.0)
+    assert leavers(card.observed(60.0), NOW + 60) == [("b", "it is idle")]
+
+
+def test_two_of_low_priority_leave_before_one_of_high_priority() -> None:
+    """The fewest by priority."""
+    card = Card()
+    card.holds("high", 12_000, priority=200)
+    card.holds("low", 5_000, priority=50)
+    card.holds("lower", 5_000, priority=50)
+    card.waits("c", 11_000)
+    assert [name for name, _ in leavers(card.observed(), NOW + 1)] == ["low", "lower"]
+
+
+def test_a_holder_in_use_leaves_at_once_for_a_higher_priority_alone() -> None:
+    """Its requests are drained; at the same priority it stays until it is idle, or has stayed minStay."""
+    card = Card()
+    card.holds("a", 14_000)
+    card.serves("a")
+    card.waits("b", 14_000, priority=200)
+    assert leavers(card.observed(), NOW + 1) == [("a", "priority 200 of b is above its 100")]
+    card.waits("b", 14_000)
+    state = card.observed()
+    assert leavers(state, NOW + 1) == []
+    assert (
+        "a stays: it is in use at the same priority 100, for 30s (minStay)"
+        in messages(state, NOW + 1)["default/b"]
+    )
+    assert requeues(state, NOW + 1)[0] <= NOW + 30
+    assert leavers(card.observed(31.0), NOW + 31) == [("a", "it has stayed minStay (30s)")]
+
+
+def test_a_holder_of_higher_priority_stays_while_it_is_in_use_and_never_blocks_idle() -> None:
+    """Whatever maxWait says: strictly higher priorities have demand without a break."""
+    card = Card()
+    card.holds("high", 14_000, priority=200)
+    card.waits("b", 14_000)
+    assert leavers(card.observed(), NOW + 1) == [("high", "it is idle")]
+    card.serves("high")
+    state = card.observed(600.0)
+    assert leavers(state, NOW + 600) == []
+    assert "high stays: it is in use at priority 200, above 100" in messages(state, NOW + 600)["default/b"]
+
+
+def test_who_has_waited_max_wait_is_let_in_before_min_stay_has_passed() -> None:
+    """By a holder of the same priority."""
+    card = Card()
+    card.holds("a", 14_000)
+    card.serves("a")
+    card.waits(
+        "b", 14_000, (*FIRST[:3], ("Wanted", "True", Reason.REQUESTED), ("Granted", "False", Reason.QUEUED))
+    )
+    card.waits("b", 14_000)
+    early = card.observed(20.0, min_stay="10m", max_wait="15s")
+    assert leavers(early, NOW + 20) == []
+    queued = Card()
+    queued.holds("a", 14_000)
+    queued.serves("a", "b")
+    queued.waits(
+        "b", 14_000, (*FIRST[:3], ("Wanted", "True", Reason.REQUESTED), ("Granted", "False", Reason.QUEUED))
+    )
+    late = queued.observed(20.0, min_stay="10m", max_wait="15s")
+    assert leavers(late, NOW + 20) == [("a", "it has stayed minStay (10m)")]
+
+
+def test_a_holder_that_others_left_for_stays_min_stay_also_idle() -> None:
+    """Two Models that are in demand by turns are swapped once in minStay at most."""
+    card = Card()
+    card.holds("a", 14_000)
+    card.made_room = frozenset({"a"})
+    card.waits("b", 14_000)
+    state = card.observed()
+    assert leavers(state, NOW + 1) == []
+    assert "a stays: others left for it, for 30s (minStay)" in messages(state, NOW + 1)["default/b"]
+    assert leavers(card.observed(31.0), NOW + 31) == [("a", "it is idle")]
+
+
+def test_an_initial_start_makes_no_holder_leave_and_begins_where_there_is_room() -> None:
+    """No request has in demand it."""
+    card = homelab()
+    card.waits("image", 12_288, FIRST)
+    assert steps(card.observed(), NOW + 1) == []
+    assert leavers(card.observed(), NOW + 1) == []
+    small = homelab()
+    small.waits("tiny", 1_000, FIRST)
+    assert steps(small.observed(), NOW + 1) == [("Grant", "tiny")]
+
+
+def test_a_model_that_had_to_leave_is_queued_again_when_a_request_comes() -> None:
+    """Until then it keeps the reason, also where there is room again: recent requests alone never queue."""
+    preempted = (
+        *FIRST[:3],
+        ("Wanted", "True", Reason.REQUESTED),
+        ("Granted", "False", Reason.PREEMPTED),
+        "Accepted",
+    )
+    stopped = ("Ready", "False", Reason.STOPPED)
+    card = Card()
+    card.waits("a", 8_000, (*preempted[:5], stopped))
+    assert steps(card.observed(), NOW + 1) == []
+    card.serves("a")
+    assert steps(card.observed(), NOW + 1) == [("Grant", "a")]
+
+
+def test_room_that_is_made_for_a_model_is_kept_for_it() -> None:
+    """One behind it is granted only what fits beside it too."""
+    card = Card()
+    card.holds("chat", 8_192)
+    card.holds("coder", 14_000, step=RELEASING)
+    card.waits("image", 12_288)
+    card.waits("late", 1_500)
+    card.waits("small", 1_000)
+    state = card.observed()
+    assert steps(state, NOW + 1) == [("Grant", "late")], "1,500 fit beside chat, coder and later image"
+    wide = Card()
+    wide.holds("coder", 14_000, step=RELEASING)
+    wide.waits("image", 20_000)
+    wide.waits("late", 6_000)
+    assert steps(wide.observed(), NOW + 1) == []
+    assert "room is kept for image" in messages(wide.observed(), NOW + 1)["default/late"]
+
+
+def test_what_others_use_counts_and_is_named() -> None:
+    """A game, memory without a process, and what a holder uses beyond its entry."""
+    card = Card()
+    card.holds("chat", 8_192)
+    card.waits("coder", 14_000)
+    for change in ({"foreign_mb": 3_000}, {"late_mb": 3_000}):
+        for name, value in change.items():
+            setattr(card, name, value)
+        state = card.observed()
+        assert steps(state, NOW + 1) == []
+        card.foreign_mb = card.late_mb = 0
+    grown = Card()
+    grown.holds("chat", 8_192, used_mb=12_000)
+    grown.waits("coder", 14_000)
+    assert steps(grown.observed(), NOW + 1) == []
+    assert leavers(grown.observed(), NOW + 1) == [("chat", "it is idle")]
+
+
+def test_an_engine_that_still_loads_counts_with_its_entry() -> None:
+    """Its processes do not hold it yet."""
+    card = Card()
+    card.holds("chat", 14_000, used_mb=100)
+    card.waits("coder", 12_000)
+    assert steps(card.observed(), NOW + 1) == []
+
+
+def test_nothing_is_granted_by_a_sample_from_before_the_last_release() -> None:
+    """It may show room that another has taken since."""
+    card = Card()
+    card.waits("b", 1_000)
+    state = card.observed()
+    assert steps(state, NOW + 1) == [("Grant", "b")]
+    released = ObservedState(
+        **{f: getattr(state, f) for f in state.__struct_fields__} | {"released_at": {"default/card": NOW + 2}}
+    )
+    assert steps(released, NOW + 3) == []
+    assert "telemetry of after the last release" in messages(released, NOW + 3)["default/b"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        pytest.param({"spec": {"mode": ONE_AT_A_TIME}}, "the group has mode OneAtATime", id="mode"),
+        pytest.param({"exclusive": True}, "b has spec.gpu.exclusive", id="exclusive"),
+        pytest.param(
+            {"memory": 0}, "the memory of b is not known: set spec.gpu.vramEstimateMB", id="unknown"
+        ),
+        pytest.param(
+            {"shared": False},
+            "gives a GPU to one Pod at a time",
+            id="node",
+        ),
+    ],
+)
+def test_where_the_card_cannot_be_shared_one_model_holds_it_at_a_time(
+    change: dict[str, Any], words: str
+) -> None:
+    """And the message says why."""
+    card = Card(shared=change.get("shared", True))
+    card.holds("a", 1_000)
+    card.serves("a")
+    card.waits("b", change.get("memory", 1_000), exclusive=change.get("exclusive", False))
+    state = card.observed(**change.get("spec", {}))
+    assert steps(state, NOW + 1) == []
+    assert words in messages(state, NOW + 1)["default/b"]
+
+
+MEMBERS = st.lists(
+    st.tuples(st.integers(500, 24_000), st.sampled_from([50, 100, 200]), st.booleans(), st.booleans()),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(MEMBERS, st.integers(0, 9_000), st.integers(1, 60))
+def test_a_card_is_never_given_out_beyond_its_budget(
+    members: list[tuple[int, int, bool, bool]], foreign: int, seconds: int
+) -> None:
+    """Whatever is held, whoever waits; and nobody is made to leave for a Model that would not fit then."""
+    card, held = Card(), 0
+    card.foreign_mb = foreign
+    for i, (need, priority, holds, busy) in enumerate(members):
+        if holds and held + need + foreign <= TOTAL_MB - 512:
+            card.holds(f"m{i}", need, priority=priority)
+            held += need
+        else:
+            card.waits(f"m{i}", need, priority=priority)
+        if busy:
+            card.serves(f"m{i}")
+    state, needs = card.observed(float(seconds)), {f"m{i}": one[0] for i, one in enumerate(members)}
+    granted = [name for effect, name in steps(state, NOW + seconds) if effect == "Grant"]
+    assert all(held + needs[name] + foreign <= TOTAL_MB - 512 for name in granted)
+    gone = [a for a in decided(state, NOW + seconds) if isinstance(a, Preempt)]
+    for name in {a.model.metadata.name for a in gone}:
+        left = held - sum(needs[a.holder.model] for a in gone)
+        assert left + needs[name] + foreign <= TOTAL_MB - 512
+
+
+def test_a_leaver_is_free_when_only_the_others_use_the_card() -> None:
+    """They count for what their processes hold: one that loads would hide the leaver's memory behind its entry."""
+    card = Card()
+    card.holds("chat", 8_192, used_mb=1_000)
+    card.holds("coder", 14_000, step=STOPPED, used_mb=0)
+    state = card.observed()
+    assert ("Advance", "Freed") in steps(state, NOW + 1)
+    card.late_mb = 5_000
+    assert ("Advance", "Freed") not in steps(card.observed(), NOW + 1)
