@@ -77,7 +77,7 @@ async def write_status_once(runtime: Runtime, action: WriteStatus) -> Model:
 async def replace_status(runtime: Runtime, model: Model) -> Model:
     """Replace a status that cannot be read whole by what was read of it; returns the Model as it is then.
 
-    No server-side apply succeeds before, whoever applies what ("failed to create typed live object", seen on Kubernetes 1.37): a JSON
+    No server-side apply succeeds before, by any component ("failed to create typed live object", seen on Kubernetes 1.37): a JSON
     patch does not ask what was there. Raises InvalidError if the Model was written since, NotFoundError, ApiError.
     """
     meta = model.metadata
