@@ -16,6 +16,7 @@ from flexinfer.api.model import Model, PlacedDevice, Placement
 from flexinfer.api.sharedgroup import ONE_AT_A_TIME, Holder, SharedGroup
 from flexinfer.arbiter.release import STALE_SECONDS, is_listed
 from flexinfer.events.nodes import Device
+from flexinfer.state.index import OCCUPYING
 from flexinfer.state.observed import ObservedState, Sample
 
 _ROUND_MB = 512
@@ -151,3 +152,10 @@ def pods_of(group: SharedGroup, state: ObservedState) -> Mapping[str, frozenset[
         named = [backend.pod_uid] if backend is not None and backend.pod_uid else []
         pods[holder.uid] = frozenset([*uids, *named])
     return pods
+
+
+def pods_of_others(node: str, uid: str, state: ObservedState) -> frozenset[str]:
+    """Return the uids of the Pods that other Models than the one of a uid have on a node: what their processes use is not its own."""
+    models = [state.effective(key) for key in state.under(OCCUPYING, node)]
+    others = [model for model in models if model is not None and model.uid != uid]
+    return frozenset(pod.uid for model in others for pod in state.workload(model).pods)

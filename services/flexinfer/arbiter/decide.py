@@ -28,6 +28,7 @@ from flexinfer.api.sharedgroup import (
     SharedGroup,
     object_name,
 )
+from flexinfer.arbiter.budget import pods_of_others
 from flexinfer.arbiter.effects import (
     Advance,
     Create,
@@ -45,7 +46,6 @@ from flexinfer.arbiter.keys import group_in
 from flexinfer.arbiter.release import Blocked, Freeing, freeing
 from flexinfer.arbiter.turns import Turns, turns_of
 from flexinfer.state.actions import RequeueAt, WriteStatus
-from flexinfer.state.index import OCCUPYING
 from flexinfer.state.observed import ObservedState
 
 GRACE_SECONDS = 30.0
@@ -171,14 +171,7 @@ def _progress(
     """Return how far the memory of a holder is; nothing is known of it before it has stopped, and while a Pod of it is seen."""
     if holder.step != STOPPED or _has_open_pod(group, holder, state):
         return Freeing()
-    return freeing(holder, began, state, now, settle, _of_others(holder, state))
-
-
-def _of_others(holder: Holder, state: ObservedState) -> frozenset[str]:
-    """Return the uids of the Pods that other Models have on a holder's node: what their processes use is not the holder's."""
-    models = [state.effective(key) for key in state.under(OCCUPYING, holder.node)]
-    others = [model for model in models if model is not None and model.uid != holder.uid]
-    return frozenset(pod.uid for model in others for pod in state.workload(model).pods)
+    return freeing(holder, began, state, now, settle, pods_of_others(holder.node, holder.uid, state))
 
 
 def _granted(

@@ -132,9 +132,8 @@ async def _grant_alone(
         return replies
     current = await protect(runtime, current)
     shared = telemetry.shares(model, current, runtime.clock())
-    wanted = status.granted(
-        current, model, telemetry.sample(node), runtime.clock(), rfc3339(runtime), shared=shared
-    )
+    seen = telemetry.seen(node, model.uid, runtime.clock())
+    wanted = status.granted(current, model, seen, rfc3339(runtime), shared=shared)
     written = await put(runtime, current, wanted)
     uuids = ", ".join(device.uuid for device in wanted.devices)
     where = f" on node {node}{f' ({uuids})' if uuids else ''}" if node else ""
@@ -206,8 +205,8 @@ async def _rebind(
     placement = model.status.placement if model is not None and model.uid == holder.uid else None
     if model is None or placement is None or placement.uuids != action.uuids or not has_opened(model, holder):
         return replies if model is None else [events.ModelObserved(model=model), *replies]
-    sample = telemetry.sample(holder.node)
-    wanted = status.rebound(current, holder.uid, model, action.pod_uid, sample, runtime.clock())
+    seen = telemetry.seen(holder.node, holder.uid, runtime.clock())
+    wanted = status.rebound(current, holder.uid, model, action.pod_uid, seen)
     written = await put(runtime, current, wanted)
     got = f"turn {holder.turn} of {holder.model} is on {where(holder.node, action.uuids)}"
     tell(runtime, written, GRANTED, f"{got}: its device plugin picked it")

@@ -140,30 +140,49 @@ def is_listed(device: Device) -> bool:
     return device.processes_known and (bool(device.processes) or device.used_mb <= MEMORY_SLACK_MB)
 
 
-def held_devices(placed: Sequence[PlacedDevice], sample: Sample | None, now: float) -> tuple[HeldDevice, ...]:
-    """Return devices as they are granted, with what is in use on them, as far as a recent sample tells."""
-    recent = sample is not None and now - sample.at <= STALE_SECONDS
-    devices = {d.uuid: d for d in sample.observed.devices} if sample is not None and recent else {}
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen of a node at a time: its last sample, and the uids of the Pods that other Models have there."""
+
+    sample: Sample | None
+    now: float
+    pods: frozenset[str] = frozenset()
+
+    @property
+    def devices(self) -> Sequence[Device]:
+        """The devices, as far as a recent sample tells."""
+        recent = self.sample is not None and self.now - self.sample.at <= STALE_SECONDS
+        return self.sample.observed.devices if self.sample is not None and recent else ()
+
+
+def held_devices(placed: Sequence[PlacedDevice], seen: Seen) -> tuple[HeldDevice, ...]:
+    """Return devices as they are granted, with what is in use on them.
+
+    What Pods of other Models use is left out where it is known: they may leave before this holder does.
+    """
+    devices = {device.uuid: _without(device, seen.pods) for device in seen.devices}
     return tuple(_held(device.uuid, device.memory_mb, devices) for device in placed)
 
 
-def rebound_devices(
-    placed: Sequence[PlacedDevice], sample: Sample | None, pod_uid: str, now: float
-) -> tuple[HeldDevice, ...]:
-    """Return devices that an engine has got after the grant; what its own Pod uses there by now is not what others use."""
-    if sample is None:
-        return held_devices(placed, None, now)
-    devices = tuple(_without(device, pod_uid) for device in sample.observed.devices)
-    observed = msgspec.structs.replace(sample.observed, devices=devices)
-    return held_devices(placed, msgspec.structs.replace(sample, observed=observed), now)
+def rebound_devices(placed: Sequence[PlacedDevice], seen: Seen, pod_uid: str) -> tuple[HeldDevice, ...]:
+    """Return devices that an engine has got after the grant; what its own Pod uses there by now is not what others use.
+
+    Where the processes are not known nothing counts as in use by others.
+    """
+    known = {device.uuid for device in seen.devices if device.processes_known}
+    held = held_devices(placed, msgspec.structs.replace(seen, pods=seen.pods | {pod_uid}))
+    return tuple(
+        one
+        if one.uuid in known or one.used_before_mb is None
+        else msgspec.structs.replace(one, used_before_mb=0)
+        for one in held
+    )
 
 
-def _without(device: Device, pod_uid: str) -> Device:
-    """Return a device as it would be without a Pod; where its processes are not known, as if nothing were in use."""
-    others = tuple(process for process in device.processes if process.pod_uid != pod_uid)
-    own = sum(process.used_mb for process in device.processes) - sum(process.used_mb for process in others)
-    used = max(0, device.used_mb - own) if device.processes_known else 0
-    return msgspec.structs.replace(device, processes=others, used_mb=used)
+def _without(device: Device, pods: Collection[str]) -> Device:
+    """Return a device as it would be without some Pods, as far as its processes are known."""
+    others = tuple(process for process in device.processes if process.pod_uid not in pods)
+    theirs = sum(process.used_mb for process in device.processes) - sum(process.used_mb for process in others)
+    return msgspec.structs.replace(device, processes=others, used_mb=max(0, device.used_mb - theirs))
 
 
 def _held(uuid: str, memory_mb: int, devices: Mapping[str, Device]) -> HeldDevice:

@@ -22,14 +22,12 @@ from flexinfer.api.sharedgroup import (
     SharedGroupStatus,
 )
 from flexinfer.arbiter.budget import budget_mb
-from flexinfer.arbiter.release import held_devices, rebound_devices
+from flexinfer.arbiter.release import Seen, held_devices, rebound_devices
 from flexinfer.events.workload import pod_facts
 from flexinfer.state.observed import Sample
 
 
-def granted(
-    group: SharedGroup, model: Model, sample: Sample | None, now: float, stamp: str, *, shared: bool
-) -> SharedGroupStatus:
+def granted(group: SharedGroup, model: Model, seen: Seen, stamp: str, *, shared: bool) -> SharedGroupStatus:
     """Return the status in which a Model holds the devices that it is placed on, with the next turn; `shared`: others may hold them too."""
     placement, status = model.status.placement or Placement(), group.status
     holder = Holder(
@@ -38,11 +36,11 @@ def granted(
         turn=max(status.turn, *_turns_of(model)) + 1,
         step=GRANTED,
         node=placement.node,
-        devices=held_devices(placement.devices, sample, now),
+        devices=held_devices(placement.devices, seen),
         since=stamp,
         made_room=status.room_for == model.uid,
     )
-    devices = _group_devices(group, placement, sample, shared=shared)
+    devices = _group_devices(group, placement, seen.sample, shared=shared)
     room_for = "" if holder.made_room else status.room_for
     changed = msgspec.structs.replace(
         status, turn=holder.turn, node=placement.node, devices=devices, room_for=room_for
@@ -66,18 +64,16 @@ def _turns_of(model: Model) -> tuple[int, int]:
     return held.turn if held is not None else 0, engine.turn if engine is not None else 0
 
 
-def rebound(
-    group: SharedGroup, uid: str, model: Model, pod_uid: str, sample: Sample | None, now: float
-) -> SharedGroupStatus:
+def rebound(group: SharedGroup, uid: str, model: Model, pod_uid: str, seen: Seen) -> SharedGroupStatus:
     """Return the status in which a holder has the devices of its placement, which its engine has got."""
     placement = model.status.placement or Placement()
-    held = rebound_devices(placement.devices, sample, pod_uid, now)
+    held = rebound_devices(placement.devices, seen, pod_uid)
     holders = tuple(
         msgspec.structs.replace(holder, devices=held) if holder.uid == uid else holder
         for holder in group.status.holders
     )
     shared = any(device.budget_mb is not None for device in group.status.devices)
-    devices = _group_devices(group, placement, sample, shared=shared)
+    devices = _group_devices(group, placement, seen.sample, shared=shared)
     return _counted(group, msgspec.structs.replace(group.status, devices=devices), holders)
 
 

@@ -5,7 +5,7 @@ import asyncio
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import Holder, SharedGroup
 from flexinfer.arbiter import budget, policy
-from flexinfer.arbiter.release import STALE_SECONDS
+from flexinfer.arbiter.release import STALE_SECONDS, Seen
 from flexinfer.arbiter.strangers import Nodes
 from flexinfer.state.observed import ObservedState, Sample
 
@@ -33,6 +33,11 @@ class Telemetry:
     def sample(self, node: str) -> Sample | None:
         """Return the last sample of a node."""
         return self._state.gpus.get(node)
+
+    def seen(self, node: str, uid: str, now: float) -> Seen:
+        """Return what is seen of a node, for the holder of a uid."""
+        pods = budget.pods_of_others(node, uid, self._state)
+        return Seen(sample=self.sample(node), now=now, pods=pods)
 
     def has_room(self, model: Model, group: SharedGroup, now: float) -> bool:
         """Tell whether a Model fits on its devices beside all that are on the list of its group."""

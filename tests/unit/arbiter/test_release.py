@@ -8,7 +8,7 @@ import pytest
 from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
 from flexinfer.api.model import placed_devices
 from flexinfer.api.sharedgroup import FREED, STOPPED, GroupProcess
-from flexinfer.arbiter.release import held_devices
+from flexinfer.arbiter.release import Seen, held_devices
 from flexinfer.events import events
 from flexinfer.events.nodes import DeviceProcess, Taint
 from flexinfer.state.observed import ObservedState, Sample
@@ -219,9 +219,20 @@ def test_a_step_of_a_namesakes_clock_is_not_inherited() -> None:
 def test_what_is_in_use_is_noted_with_a_grant() -> None:
     """By a recent sample of a healthy device; unknown otherwise."""
     seen = Sample(sample(700, process(99, 600, "Xorg")), NOW)
-    [device] = held_devices(placed_devices(["GPU-1"], 4000), seen, NOW + 1)
+    [device] = held_devices(placed_devices(["GPU-1"], 4000), Seen(sample=seen, now=NOW + 1))
     assert (device.memory_mb, device.used_before_mb, device.other_processes) == (4000, 700, (XORG,))
-    [stale] = held_devices(placed_devices(["GPU-1"], 4000), seen, NOW + 31)
+    [stale] = held_devices(placed_devices(["GPU-1"], 4000), Seen(sample=seen, now=NOW + 31))
     assert (stale.used_before_mb, stale.other_processes) == (None, ())
-    [sick] = held_devices(placed_devices(["GPU-1"], 4000), Sample(sample(0, healthy=False), NOW), NOW)
+    unhealthy = Sample(sample(0, healthy=False), NOW)
+    [sick] = held_devices(placed_devices(["GPU-1"], 4000), Seen(sample=unhealthy, now=NOW))
     assert sick.used_before_mb is None
+
+
+def test_what_other_models_use_at_a_grant_is_not_noted() -> None:
+    """They may leave before this holder does: it would then count as free while its own memory is in use."""
+    other = DeviceProcess(pid=8, used_mb=3000, name="llama-server", started=8, pod_uid="pod-b")
+    seen = Seen(
+        sample=Sample(sample(3600, other, process(99, 600, "Xorg")), NOW), now=NOW, pods=frozenset({"pod-b"})
+    )
+    [device] = held_devices(placed_devices(["GPU-1"], 1500), seen)
+    assert (device.used_before_mb, [one.name for one in device.other_processes]) == (600, ["Xorg"])
