@@ -29,7 +29,7 @@ from flexinfer.placer.health import (
 )
 from flexinfer.placer.mismatch import static_mismatch
 from flexinfer.placer.picked import differs, out_of_use, picked
-from flexinfer.placer.schedule import best_placement, checked_for
+from flexinfer.placer.schedule import best_placement, checked_for, scheduled_message
 from flexinfer.placer.state import PlacementState, node_of, should_run
 from flexinfer.placer.unschedulable import Rank
 from flexinfer.state import actions
@@ -123,7 +123,7 @@ def _picked(model: Model, placements: PlacementState, uuids: tuple[str, ...]) ->
     placement = model.status.placement or Placement()
     kept = msgspec.structs.replace(placement, devices=placed_devices(uuids))
     kept = recorded(kept, model, placements.devices(placement.node))
-    return outcome.placed(model, kept, Reason.PLACED, _scheduled(model, kept, placements))
+    return outcome.placed(model, kept, Reason.PLACED, scheduled_message(model, kept, placements))
 
 
 def _settled(model: Model, placements: PlacementState) -> PlacedStatus | None:
@@ -157,7 +157,7 @@ def _leave(model: Model, placements: PlacementState, device: Device) -> PlacedSt
     """
     best, node = best_placement(model, placements), node_of(model)
     if isinstance(best, Placement) and best.node != node:
-        return outcome.placed(model, best, Reason.PLACED, _scheduled(model, best, placements))
+        return outcome.placed(model, best, Reason.PLACED, scheduled_message(model, best, placements))
     elsewhere = best if isinstance(best, str) else messages.other_device(model.metadata)
     message = messages.out_of_use(device.uuid, node, device.out_of_use, elsewhere)
     return outcome.placed(model, model.status.placement, Reason.DEVICE_OUT_OF_USE, message)
@@ -243,7 +243,7 @@ def _keep(model: Model, placements: PlacementState, *, checked: bool = False) ->
     if checked:
         kept = msgspec.structs.replace(kept, checked_for=checked_for(model, requirements))
     kept = binding.bound(placements, model, kept)
-    return outcome.placed(model, kept, Reason.PLACED, _scheduled(model, kept, placements))
+    return outcome.placed(model, kept, Reason.PLACED, scheduled_message(model, kept, placements))
 
 
 def _node_gone(model: Model, placements: PlacementState, cause: str) -> PlacedStatus:
@@ -256,24 +256,7 @@ def _schedule(model: Model, placements: PlacementState) -> PlacedStatus:
     best = best_placement(model, placements)
     if isinstance(best, str):
         return outcome.not_placed(model, Reason.NO_NODE_FITS, best, _running_placement(model, placements))
-    return outcome.placed(model, best, Reason.PLACED, _scheduled(model, best, placements))
-
-
-def _scheduled(model: Model, placement: Placement, placements: PlacementState) -> str:
-    """Return the message of a placement, with what may go wrong there."""
-    requirements, architecture = placements.requirements(model), placement.architecture
-    warnings = []
-    if requirements.devices and not placement.devices:
-        why = placements.telemetry.silence(placement.node, placement.vendor)
-        warnings = [messages.memory_unknown(placement.node, placement.vendor, why)]
-    warnings += messages.offered_twice(placement, binding.offered_twice(placements, placement))
-    failing = requirements.doubt(placement.vendor, architecture, certain=True)
-    doubtful = requirements.doubt(placement.vendor, architecture, certain=False)
-    if failing and requirements.excuse:
-        warnings.append(messages.excused(requirements.backend, architecture, failing, requirements.excuse))
-    elif doubtful:
-        warnings.append(messages.experimental(requirements.backend, architecture, doubtful))
-    return messages.scheduled(placement, warnings)
+    return outcome.placed(model, best, Reason.PLACED, scheduled_message(model, best, placements))
 
 
 def _running_placement(model: Model, placements: PlacementState) -> Placement | None:

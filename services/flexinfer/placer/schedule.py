@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from flexinfer.api import conditions
 from flexinfer.api.model import Model, Placement, placed_devices
-from flexinfer.placer import messages
+from flexinfer.placer import binding, messages
 from flexinfer.placer.binding import offers_on
 from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.footprint import recorded
@@ -139,3 +139,20 @@ def _nodes_to_try(model: Model, placements: PlacementState) -> tuple[Sequence[st
         return [group.node], scope
     suitable = [name for name in nodes if placements.suits_group(model, name)]
     return (suitable, "") if suitable else ([group.node], scope)
+
+
+def scheduled_message(model: Model, placement: Placement, placements: PlacementState) -> str:
+    """Return the message of a placement, with what may go wrong there."""
+    requirements, architecture = placements.requirements(model), placement.architecture
+    warnings = []
+    if requirements.devices and not placement.devices:
+        why = placements.telemetry.silence(placement.node, placement.vendor)
+        warnings = [messages.memory_unknown(placement.node, placement.vendor, why)]
+    warnings += messages.offered_twice(placement, binding.offered_twice(placements, placement))
+    failing = requirements.doubt(placement.vendor, architecture, certain=True)
+    doubtful = requirements.doubt(placement.vendor, architecture, certain=False)
+    if failing and requirements.excuse:
+        warnings.append(messages.excused(requirements.backend, architecture, failing, requirements.excuse))
+    elif doubtful:
+        warnings.append(messages.experimental(requirements.backend, architecture, doubtful))
+    return messages.scheduled(placement, warnings)
