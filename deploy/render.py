@@ -58,10 +58,9 @@ def kustomized(folder: Path) -> str:
 # --- the chart
 
 
-def chart(built: str) -> dict[Path, str]:
-    """Return the chart's files, from what the base builds to."""
-    texts = [text for text in re.split(r"^---\n", built, flags=re.MULTILINE) if text.strip()]
-    objects = [(yaml.safe_load(text), text) for text in texts]
+def chart(built: str, scheduler: str) -> dict[Path, str]:
+    """Return the chart's files, from what the base and the second scheduler build to."""
+    objects = [(yaml.safe_load(text), text) for text in _documents(built)]
     settings = next(obj for obj, _ in objects if obj["metadata"]["name"].startswith("flexinfer-settings"))
     definitions = sorted((ROOT / "crds").glob("[a-z]*.yaml"))
     files: dict[Path, str] = {CHART / "crds" / file.name: file.read_text() for file in definitions}
@@ -72,10 +71,28 @@ def chart(built: str) -> dict[Path, str]:
         template = _settings(obj) if obj is settings else _template(text)
         template = template.replace(settings["metadata"]["name"], '{{ include "flexinfer.settings" . }}')
         files[path] = files.get(path, MADE) + f"---\n{template}"
+    files[CHART / "templates" / "scheduler.yaml"] = _scheduler(scheduler)
     files[CHART / "templates" / "_names.tpl"] = _names(settings)
     files[CHART / "values.yaml"] = _values(settings)
     files[CHART / "Chart.yaml"] = _about()
     return files
+
+
+def _documents(built: str) -> list[str]:
+    return [text for text in re.split(r"^---\n", built, flags=re.MULTILINE) if text.strip()]
+
+
+def _scheduler(built: str) -> str:
+    """Return the template of the second scheduler, which is not installed by default."""
+    image = _image_of_the_scheduler(built)
+    documents = "".join(f"---\n{text}" for text in _documents(built))
+    templated = documents.replace(f"image: {image}", "image: {{ .Values.scheduler.image }}")
+    return f"{MADE}{{{{- if .Values.scheduler.enabled }}}}\n{templated}{{{{- end }}}}\n"
+
+
+def _image_of_the_scheduler(built: str) -> str:
+    match = re.search(r"image: (\S+/kube-scheduler:\S+)", built)
+    return match[1] if match else ""
 
 
 def _part(obj: Mapping[str, Any]) -> str:
@@ -133,6 +150,8 @@ def _values(settings: Mapping[str, Any]) -> str:
         f"nats:\n  image: {nats['template']['spec']['containers'][0]['image']}\n  storage: {claim}\n"
         '  # Empty: the cluster\'s default.\n  storageClassName: ""\n'
         "proxy:\n  replicas: 1\n"
+        "scheduler:\n  # A second kube-scheduler for other Pods that need GPU memory; its image is of the cluster's version, or one minor older.\n"
+        f"  enabled: false\n  image: {_image_of_the_scheduler((DEPLOY / 'scheduler' / 'scheduler.yaml').read_text())}\n"
         f"# Any variable of docs/reference/settings.md may be added.\nsettings:\n{values}"
     )
 
@@ -160,7 +179,7 @@ def files() -> dict[Path, str]:
     return {
         BASE / "nats" / "users.conf": users_conf(),
         DEPLOY / "install.yaml": MADE + built,
-        **chart(built),
+        **chart(built, kustomized(DEPLOY / "scheduler")),
     }
 
 

@@ -13,15 +13,17 @@ EPOCH = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
 class ListBus:
-    """An in-memory bus: `published` records events, `queue` holds the deliveries."""
+    """An in-memory bus: `published` records events, `queue` holds the deliveries; the first `lost` events are not stored."""
 
-    def __init__(self) -> None:
+    def __init__(self, lost: int = 0) -> None:
         self.published: list[AnyEvent] = []
+        self._lost = lost
         self.queue: asyncio.Queue[Delivery] = asyncio.Queue()
 
-    async def publish(self, event: AnyEvent) -> None:
-        """Record the event."""
+    async def publish(self, event: AnyEvent) -> bool:
+        """Record the event; tell whether it is stored."""
         self.published.append(event)
+        return len(self.published) > self._lost
 
     def catch_up(self) -> None:
         """Deliver a CaughtUp of now: nothing else waits."""

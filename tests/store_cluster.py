@@ -98,9 +98,13 @@ class StoreCluster:
         name = body["metadata"]["name"]
         return await self._patched(kind, namespace, name, Patch("apply", body), options, subresource)
 
-    async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[Any]) -> T:
+    async def patch(
+        self, kind: Kind[T], namespace: str, name: str, operations: Sequence[Any], *, subresource: str = ""
+    ) -> T:
         """Apply a JSON patch."""
-        return await self._patched(kind, namespace, name, Patch("json", list(operations)), Options())
+        return await self._patched(
+            kind, namespace, name, Patch("json", list(operations)), Options(), subresource
+        )
 
     async def merge(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
         """Apply a JSON merge patch."""

@@ -58,7 +58,7 @@ class Replicas:
     """All component processes on one control plane."""
 
     def __init__(self, plane: Running, folder: Path, bus: NatsServer) -> None:
-        self.plane, self._folder, self._bus = plane, folder, bus
+        self.plane, self._folder, self.bus = plane, folder, bus
         self.running: list[Replica] = []
 
     def kubeconfig(self, server: str) -> Path:
@@ -94,7 +94,7 @@ class Replicas:
         port_file.unlink(missing_ok=True)
         clean = {key: value for key, value in os.environ.items() if not key.startswith("FLEXINFER_")}
         settings = {
-            "FLEXINFER_NATS_URL": self._bus.url,
+            "FLEXINFER_NATS_URL": self.bus.url,
             "FLEXINFER_KUBECONFIG": str(kubeconfig or self.plane.state / "kubeconfig"),
             "FLEXINFER_IDENTITY": identity,
             "FLEXINFER_HEALTH_PORT_FILE": str(port_file),

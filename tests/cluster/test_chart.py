@@ -37,6 +37,16 @@ def test_the_default_values_render_the_base(helm: Path) -> None:
     assert rendered(helm) == {key(obj): obj for obj in objects("base")}
 
 
+def test_the_second_scheduler_is_rendered_where_it_is_enabled(helm: Path) -> None:
+    """As deploy/scheduler has it, with an image of the cluster's version."""
+    added = {key(obj): obj for obj in objects("scheduler")}
+    assert not added.keys() & rendered(helm).keys()
+    enabled = rendered(helm, "--set", "scheduler.enabled=true")
+    assert enabled == {key(obj): obj for obj in objects("base")} | added
+    image = "registry.k8s.io/kube-scheduler:v1.35.1"
+    assert image in images(rendered(helm, "--set", f"scheduler.enabled=true,scheduler.image={image}"))
+
+
 def test_the_chart_passes_helm_lint(helm: Path) -> None:
     """With --strict."""
     done = subprocess.run(

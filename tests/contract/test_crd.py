@@ -392,6 +392,8 @@ def test_takes_durations_that_the_code_reads(value: str) -> None:
         ({"gpu": {"count": 9}}, "spec.gpu.count"),
         ({"gpu": {"count": "1"}}, "spec.gpu.count"),
         ({"gpu": {"vramEstimateMB": 0}}, "spec.gpu.vramEstimateMB"),
+        ({"gpu": {"vramEstimateMB": -1}}, "spec.gpu.vramEstimateMB"),
+        ({"gpu": {"vramEstimateMB": 2**63}}, "spec.gpu.vramEstimateMB"),
         ({"gpu": {"shared": "g" * 64}}, "spec.gpu.shared"),
         ({"cache": {"strategy": "Disk"}}, "spec.cache.strategy"),
         ({"cache": {"size": "50 GB"}}, "spec.cache.size"),
@@ -407,7 +409,7 @@ def test_takes_durations_that_the_code_reads(value: str) -> None:
     ],
 )
 def test_refuses_bad_input_at_its_field(spec: Object, field: str) -> None:
-    """Type, choice, bound or length."""
+    """Type, choice, bound or length; among them an estimate of 0 or beyond every number (reliability G22)."""
     assert field in {where for where, _ in refused(**spec)}
 
 

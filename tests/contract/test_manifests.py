@@ -9,6 +9,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 
 from flexinfer.api.installation import PROXY_SERVICE, SYSTEM_NAMESPACE
 from flexinfer.api.services import SERVICES
@@ -47,7 +48,7 @@ def _validate(text: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", [*FOLDERS, "serving"])
+@pytest.mark.parametrize("folder", [*FOLDERS, "serving", "scheduler"])
 def test_every_object_is_valid_to_the_last_field(folder: str) -> None:
     """Against the schemas of that release, unknown fields refused; a CRD has a schema there too."""
     found = objects(folder)
@@ -72,7 +73,7 @@ def test_every_service_has_a_file_of_its_own() -> None:
         )
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("folder", [*FOLDERS, "scheduler"])
 def test_every_container_is_hardened(folder: str) -> None:
     """Only what restarts itself when its source changes may write its own root, and only what makes folders on a node is its root."""
     for name, spec in workloads(objects(folder)):
@@ -103,6 +104,24 @@ def assert_provides_folders(spec: dict[str, Any]) -> None:
     assert (held["runAsUser"], held["allowPrivilegeEscalation"]) == (0, False)
     assert held["capabilities"] == {"drop": ["ALL"]}
     assert not {"hostNetwork", "hostIPC", "hostPID", "initContainers"} & spec.keys()
+
+
+def test_the_second_scheduler_asks_the_placer_where_it_listens() -> None:
+    """By the name and port of its Service, which the settings of the placer and both network policies name too."""
+    [configured] = [obj for obj in objects("scheduler") if obj["kind"] == "ConfigMap"]
+    extenders = yaml.safe_load(configured["data"]["config.yaml"])["extenders"]
+    [service] = [obj for obj in BASE if key(obj) == ("Service", SYSTEM_NAMESPACE, "flexinfer-placer")]
+    [port] = service["spec"]["ports"]
+    assert [e["urlPrefix"] for e in extenders] == [
+        f"http://flexinfer-placer.{SYSTEM_NAMESPACE}.svc:{port['port']}"
+    ]
+    placer = container(BASE, "placer")
+    assert {"name": port["targetPort"], "containerPort": port["port"]} in placer["ports"]
+    assert (
+        load({item["name"]: item.get("value", "x") for item in placer["env"]}).extender_port == port["port"]
+    )
+    [egress] = [obj["spec"]["egress"] for obj in objects("scheduler") if obj["kind"] == "NetworkPolicy"]
+    assert egress[0]["ports"] == [{"port": port["port"], "protocol": "TCP"}]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -150,7 +150,7 @@ def test_a_card_that_does_not_report_its_memory_is_not_used(tmp_path: Path) -> N
 
 @pytest.mark.integration
 def test_after_an_error_devices_are_unhealthy_and_the_library_is_opened_again(tmp_path: Path) -> None:
-    """A reloaded driver answers "Unknown Error" until then."""
+    """A reloaded driver answers "Unknown Error" until then (reliability G9)."""
     cards = (GTX_980_TI, RTX_3090)
     failing = Step(cards, count=nvml.UNKNOWN_ERROR)
     taken = samples(tmp_path, Step(cards), failing, Step(cards))
@@ -163,7 +163,7 @@ def test_after_an_error_devices_are_unhealthy_and_the_library_is_opened_again(tm
 def test_a_device_that_fell_off_the_bus_is_unhealthy_and_hides_no_other(
     tmp_path: Path, failure: dict[str, int]
 ) -> None:
-    """What it last held is not free, whichever call notices first."""
+    """What it last held is not free, whichever call notices first (reliability G11)."""
     lost = Step((GTX_980_TI, changed(RTX_3090, **failure)))
     taken = samples(tmp_path, Step((GTX_980_TI, RTX_3090)), lost, lost)
     assert health(taken, GTX_980_TI.uuid, RTX_3090.uuid) == [[True, True], [True, False], [True, False]]
@@ -179,14 +179,14 @@ def test_a_device_that_is_taken_out_is_gone(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_devices_are_known_by_uuid_whatever_their_order(tmp_path: Path) -> None:
-    """After a reboot the slots may have changed places."""
+    """After a reboot the slots may have changed places (reliability G4)."""
     one, two = samples(tmp_path, Step((GTX_980_TI, RTX_3090)), Step((RTX_3090, GTX_980_TI)))
     assert one.devices == two.devices
 
 
 @pytest.mark.integration
 def test_after_an_xid_that_breaks_the_device_it_is_out_of_use_until_it_was_seen_gone(tmp_path: Path) -> None:
-    """A reset takes the device away for a moment; the other devices go on."""
+    """A reset takes the device away for a moment; the other devices go on (reliability G11)."""
     cards = (H100, RTX_3090)
     gone = Step((changed(H100, handle=nvml.RESET_REQUIRED), RTX_3090))
     taken = samples(tmp_path, Step(cards), Step(cards, xids=((0, 79),)), Step(cards), gone, Step(cards))
@@ -211,7 +211,7 @@ def test_an_xid_of_a_device_that_no_longer_answers_concerns_no_other(tmp_path: P
 @pytest.mark.integration
 @pytest.mark.parametrize("number", [13, 31, 43, 45])
 def test_an_xid_of_a_process_leaves_the_device_in_use(tmp_path: Path, number: int) -> None:
-    """It is shown, and concerns the Pod alone."""
+    """It is shown, and concerns the Pod alone (reliability G10)."""
     _, second = samples(tmp_path, Step((H100,)), Step((H100,), xids=((0, number),)))
     assert [(d.healthy, d.errors) for d in second.devices] == [(True, (f"XID {number}",))]
 
@@ -219,7 +219,7 @@ def test_an_xid_of_a_process_leaves_the_device_in_use(tmp_path: Path, number: in
 @pytest.mark.integration
 @pytest.mark.parametrize("number", [48, 74, 95])
 def test_an_xid_of_no_device_concerns_all(tmp_path: Path, number: int) -> None:
-    """It is not known which one computes wrongly."""
+    """It is not known which one computes wrongly (reliability G11)."""
     cards = (H100, RTX_3090)
     taken = samples(tmp_path, Step(cards), Step(cards, xids=((-1, number),)))
     assert health(taken, H100.uuid, RTX_3090.uuid)[1] == [False, False]
@@ -237,7 +237,7 @@ def test_a_driver_that_is_loaded_again_has_reset_its_devices(tmp_path: Path) -> 
 
 @pytest.mark.integration
 def test_memory_that_cannot_be_true_makes_a_device_unhealthy_until_it_can(tmp_path: Path) -> None:
-    """Whatever the library answers."""
+    """Whatever the library answers (reliability G4)."""
     taken = samples(tmp_path, Step((RTX_3090,)), Step((changed(RTX_3090, used_mb=30000),)), Step((RTX_3090,)))
     assert health(taken, RTX_3090.uuid) == [[True], [False], [True]]
     assert "30000 MiB in use of 24576 MiB" in taken[1].message
@@ -246,7 +246,7 @@ def test_memory_that_cannot_be_true_makes_a_device_unhealthy_until_it_can(tmp_pa
 @pytest.mark.integration
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_figures_of_a_library_make_memory_free_that_is_not_there(tmp_path: Path, seed: int) -> None:
-    """Sixteen probes of any numbers; what is healthy is plausible, and the library's order means nothing."""
+    """Sixteen probes of any numbers; what is healthy is plausible, and the library's order means nothing (reliability G4)."""
     draw = random.Random(seed)
     sizes = (0, 1, 3, 6144, 24576, 2**20, 2**43)
 

@@ -257,14 +257,16 @@ class FaultyCluster:
             lambda: self._inner.apply(kind, namespace, body, manager=manager, subresource=subresource),
         )
 
-    async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[Any]) -> T:
+    async def patch(
+        self, kind: Kind[T], namespace: str, name: str, operations: Sequence[Any], *, subresource: str = ""
+    ) -> T:
         """Patch."""
         return await self._write(
             "patch",
             kind,
             (namespace, name),
             operations,
-            lambda: self._inner.patch(kind, namespace, name, operations),
+            lambda: self._inner.patch(kind, namespace, name, operations, subresource=subresource),
         )
 
     async def merge(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:

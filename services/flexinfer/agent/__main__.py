@@ -32,6 +32,9 @@ async def main(runtime: Runtime) -> None:
 async def publish_samples(runtime: Runtime, vendors: Sequence[Vendor]) -> None:
     """Sample once a second where there are devices, else at each heartbeat; until cancelled.
 
+    What NATS has not stored is published again with the next sample, after a second: at the start of an installation
+    the agent may be there before the stream that keeps its telemetry.
+
     Raises SettingsError if the name of the node is not set, and LibraryLostError after a minute without an answer
     about devices that were there: a container that lost its access to them, as by `systemctl daemon-reload`, has it
     again after a restart, and not before.
@@ -39,7 +42,7 @@ async def publish_samples(runtime: Runtime, vendors: Sequence[Vendor]) -> None:
     node = runtime.settings.node_name
     if not node:
         raise SettingsError("FLEXINFER_NODE_NAME is not set; the agent needs the name of its node")
-    boot, number = secrets.token_hex(4), 0
+    boot, number, stored = secrets.token_hex(4), 0, False
     published, published_at = DeviceSample(), -HEARTBEAT_SECONDS
     labels = _NodeLabelWriter(runtime, node)
     seen_at = runtime.clock()
@@ -47,10 +50,10 @@ async def publish_samples(runtime: Runtime, vendors: Sequence[Vendor]) -> None:
         began = runtime.clock()
         current = await asyncio.to_thread(sample, vendors, published)
         now = runtime.clock()
-        due = not number or now - published_at >= HEARTBEAT_SECONDS
+        due = not stored or now - published_at >= HEARTBEAT_SECONDS
         if due or is_significant(published, current):
             number, published, published_at = number + 1, current, now
-            await runtime.bus.publish(event_of(current, node, boot, number, runtime.clock() - began))
+            stored = await runtime.bus.publish(event_of(current, node, boot, number, runtime.clock() - began))
             runtime.set_ready(True)
         await labels.write(labels_of(current.devices))
         seen_at = seen_at if current.blind else now
@@ -58,7 +61,7 @@ async def publish_samples(runtime: Runtime, vendors: Sequence[Vendor]) -> None:
             raise LibraryLostError(
                 f"no device was seen for {now - seen_at:.0f}s: {current.message}; starting again"
             )
-        await runtime.sleep(_SAMPLE_SECONDS if current.devices else HEARTBEAT_SECONDS)
+        await runtime.sleep(_SAMPLE_SECONDS if current.devices or not stored else HEARTBEAT_SECONDS)
 
 
 class _NodeLabelWriter:

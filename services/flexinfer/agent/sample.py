@@ -10,7 +10,7 @@ from flexinfer.events.events import GpusObserved
 from flexinfer.events.nodes import Device
 
 HEARTBEAT_SECONDS = 10.0
-_NOTEWORTHY = ("healthy", "total_mb", "processes_known", "errors", "mig", "pci")
+_NOTEWORTHY = ("healthy", "total_mb", "processes_known", "errors", "mig", "pci", "out_of_use")
 """Fields of a device whose every change is published at once."""
 _MEMORY_MB, _UTILISATION, _POWER_WATTS = 16, 10, 25
 """Smaller changes are published with the next heartbeat: MB, percent, watts."""

@@ -54,10 +54,12 @@ def room(
     sample = recent(placement.node, state, now)
     if sample is None or not _lists_processes(placement, sample):
         return Room(fits=not holders)  # `alone` has said so: nothing can be judged
-    if sample.at < state.released_at.get(group.key, 0.0):
-        return Room(fits=False, why="waiting for telemetry of after the last release", sampled=False)
     short = [text for need in placement.devices if (text := _short(need, entries, group, sample, state))]
-    return Room(fits=not short, why="; ".join(short))
+    sampled = sample.at >= state.released_at.get(group.key, 0.0)
+    awaited = "waiting for telemetry of after the last release"
+    return Room(
+        fits=sampled and not short, why="; ".join(short) or ("" if sampled else awaited), sampled=sampled
+    )
 
 
 def alone(model: Model, group: SharedGroup, state: ObservedState, now: float) -> str:

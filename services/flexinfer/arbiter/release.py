@@ -175,11 +175,11 @@ def rebound_devices(placed: Sequence[PlacedDevice], seen: Seen, pod_uid: str) ->
 
     Where the processes are not known nothing counts as in use by others.
     """
-    known = {device.uuid for device in seen.devices if device.processes_known}
+    listed = {device.uuid for device in seen.devices if device.processes_known}
     held = held_devices(placed, msgspec.structs.replace(seen, pods=seen.pods | {pod_uid}))
     return tuple(
         one
-        if one.uuid in known or one.used_before_mb is None
+        if one.uuid in listed or one.used_before_mb is None
         else msgspec.structs.replace(one, used_before_mb=0)
         for one in held
     )

@@ -86,7 +86,7 @@ def _without_telemetry(state: ObservedState, name: str) -> str:
         for resource in GPU_RESOURCES.values()
         if amounts.get(resource)
     ]
-    silent = "no telemetry for 30s: its agent is not running, or cannot reach NATS"
+    silent = "no telemetry: its agent is starting, is not running, or cannot reach NATS"
     return f"offers {', '.join(offered)}, but {silent}" if offered else silent
 
 

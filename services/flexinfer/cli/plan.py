@@ -64,11 +64,12 @@ def models_in(filename: str, namespace: str) -> list[Model]:
 
 
 def _model(filename: str, index: int, document: object, namespace: str) -> Model:
-    kind = document.get("kind") if isinstance(document, dict) else None
+    fields = document if isinstance(document, dict) else {}
+    kind = fields.get("kind")
     if kind != KIND:
         raise CommandError(f"{filename}: document {index} is {kind or 'no object'}; plan reads Models alone")
     try:
-        model = msgspec.convert(document, Model)
+        model = msgspec.convert(fields | {"status": {}}, Model)  # a plan is made from the spec alone
     except msgspec.ValidationError as error:
         raise CommandError(f"{filename}: document {index}: {error}") from error
     if not model.metadata.name:

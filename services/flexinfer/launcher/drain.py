@@ -31,6 +31,9 @@ def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> s
         return ""
     if pod.turn != view.turn:
         return f"its Pod is of turn {pod.turn}, not of {view.turn}"
+    node = view.model.assigned_node
+    if pod.node and node and pod.node != node:
+        return f"it is placed on node {node} now, and its Pod runs on {pod.node}"
     if view.ready.true and view.ready.current and not view.ready.older_spec:
         return ""
     rendered = template(view.model, settings)

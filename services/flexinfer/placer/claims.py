@@ -17,7 +17,7 @@ def claims_on(placements: "PlacementState", model: Model, node: str, *, assigned
     mates = {member.uid for member in placements.other_members(model)} | {model.uid}
     running = placements.occupying(node)
     for other in running:
-        if other.spec.devices or (other.status.placement or Placement()).devices:
+        if takes_devices(other):
             yield _claim(placements, other, node, leaves=other.uid in mates)
     present = {other.uid for other in running}
     for other in placements.starting(node):
@@ -28,6 +28,11 @@ def claims_on(placements: "PlacementState", model: Model, node: str, *, assigned
         if holder.node == node and holder.uid not in present:
             need = max((device.memory_mb for device in holder.devices), default=0)
             yield Claim(name=holder.model, uuids=holder.uuids, need_mb=need, leaves=True)
+
+
+def takes_devices(model: Model) -> bool:
+    """Tell whether a Model that runs has devices: by its spec, or still by its placement."""
+    return model.spec.devices > 0 or bool((model.status.placement or Placement()).devices)
 
 
 def _claim(placements: "PlacementState", other: Model, node: str, *, leaves: bool = False) -> Claim:

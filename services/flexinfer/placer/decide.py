@@ -12,26 +12,29 @@ from collections.abc import Iterator
 import msgspec
 
 from flexinfer.api import conditions
-from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
 from flexinfer.api.model import HEADERS, MEASURED, Model, Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import PlacedStatus
-from flexinfer.events.nodes import NodeFacts
+from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.placer import binding, messages, outcome
 from flexinfer.placer.claims import has_loaded
 from flexinfer.placer.fit import AWAITED, Candidate, evaluate
 from flexinfer.placer.footprint import measured, recorded, remembered
+from flexinfer.placer.health import (
+    GONE_SECONDS,
+    is_unhealthy,
+    out_of_service,
+    silence_unread,
+    unhealthy_since,
+)
 from flexinfer.placer.mismatch import static_mismatch
-from flexinfer.placer.picked import differs, picked
-from flexinfer.placer.schedule import best_placement, checked_for
+from flexinfer.placer.picked import differs, out_of_use, picked
+from flexinfer.placer.schedule import best_placement, checked_for, scheduled_message
 from flexinfer.placer.state import PlacementState, node_of, should_run
 from flexinfer.placer.unschedulable import Rank
 from flexinfer.state import actions
 from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
-
-GONE_SECONDS = 60.0
-"""How long a node may be not ready before a Model without devices leaves it."""
 
 
 def decide(state: ObservedState, key: str, now: float) -> Iterator[WriteStatus | RequeueAt | CatchUp]:
@@ -49,7 +52,7 @@ def decide(state: ObservedState, key: str, now: float) -> Iterator[WriteStatus |
     if (
         status is not None
         and status.condition.reason == Reason.NODE_GONE
-        and _silence_unread(model, placements)
+        and silence_unread(model, placements)
     ):
         yield CatchUp()
         return
@@ -95,7 +98,7 @@ def _assigned(model: Model, placements: PlacementState) -> PlacedStatus | None:
     """Return the status of a Model that has a node."""
     pods, accepted = placements.pods(model), model.is_true(conditions.ACCEPTED)
     node = placements.observed.nodes.get(node_of(model))
-    if node is None or _out_of_service(node):
+    if node is None or out_of_service(node):
         if accepted and not pods:
             return _schedule(model, placements)
         return _node_gone(model, placements, "was deleted" if node is None else "is out of service")
@@ -105,6 +108,8 @@ def _assigned(model: Model, placements: PlacementState) -> PlacedStatus | None:
         return _picked(model, placements, uuids)
     if model.condition_status(conditions.PLACED) != conditions.TRUE:
         return _reassess(model, node, placements)
+    if accepted and pods and not model.spec.group and (device := out_of_use(model, placements)) is not None:
+        return _leave(model, placements, device)
     if accepted and should_run(model) and not pods:
         return _start(model, placements)
     return _settled(model, placements)
@@ -118,7 +123,7 @@ def _picked(model: Model, placements: PlacementState, uuids: tuple[str, ...]) ->
     placement = model.status.placement or Placement()
     kept = msgspec.structs.replace(placement, devices=placed_devices(uuids))
     kept = recorded(kept, model, placements.devices(placement.node))
-    return outcome.placed(model, kept, Reason.PLACED, _scheduled(model, kept, placements))
+    return outcome.placed(model, kept, Reason.PLACED, scheduled_message(model, kept, placements))
 
 
 def _settled(model: Model, placements: PlacementState) -> PlacedStatus | None:
@@ -133,7 +138,7 @@ def _settled(model: Model, placements: PlacementState) -> PlacedStatus | None:
     if model.is_true(conditions.ACCEPTED) and _has_another_footprint(model, placements):
         left = not pods and _mismatches(model, placements.observed.nodes[node], placements)
         return _schedule(model, placements) if left else _keep(model, placements)
-    return _keep(model, placements) if _is_unhealthy(model) or binding.differs(placements, model) else None
+    return _keep(model, placements) if is_unhealthy(model) or binding.differs(placements, model) else None
 
 
 def _has_another_footprint(model: Model, placements: PlacementState) -> bool:
@@ -144,8 +149,18 @@ def _has_another_footprint(model: Model, placements: PlacementState) -> bool:
     return requirements.footprint_source in (HEADERS, MEASURED) and recorded_as != current
 
 
-def _out_of_service(node: NodeFacts) -> bool:
-    return any(taint.key == OUT_OF_SERVICE_TAINT for taint in node.taints)
+def _leave(model: Model, placements: PlacementState, device: Device) -> PlacedStatus:
+    """Return the status of a Model that runs on a device which must not be used: on another node, or why it stays.
+
+    Its Pod keeps its device as long as it lives, so that another device of the same node is for a new Pod. In a shared group the turn is of
+    this device, and the group stays with it until its memory is known to be free.
+    """
+    best, node = best_placement(model, placements), node_of(model)
+    if isinstance(best, Placement) and best.node != node:
+        return outcome.placed(model, best, Reason.PLACED, scheduled_message(model, best, placements))
+    elsewhere = best if isinstance(best, str) else messages.other_device(model.metadata)
+    message = messages.out_of_use(device.uuid, node, device.out_of_use, elsewhere)
+    return outcome.placed(model, model.status.placement, Reason.DEVICE_OUT_OF_USE, message)
 
 
 def _reassess(model: Model, node: NodeFacts, placements: PlacementState) -> PlacedStatus | None:
@@ -154,7 +169,7 @@ def _reassess(model: Model, node: NodeFacts, placements: PlacementState) -> Plac
     What is free shows the engine of the former spec, which stops before the new one starts.
     """
     if not model.is_true(conditions.ACCEPTED):
-        return _keep(model, placements) if _is_unhealthy(model) else None
+        return _keep(model, placements) if is_unhealthy(model) else None
     if _mismatches(model, node, placements) or _resized(model, placements):
         return _schedule(model, placements)
     return _keep(model, placements)
@@ -186,7 +201,7 @@ def _start(model: Model, placements: PlacementState) -> PlacedStatus | None:
         return _schedule(model, placements) if named_now else _checked(model, placements)
     unproven = result.rank == Rank.MEMORY_IN_USE and not placements.sampled_since(model, node_of(model))
     if unproven or (result.rank == Rank.SILENT and available.telemetry == AWAITED):
-        return _keep(model, placements) if _is_unhealthy(model) else None
+        return _keep(model, placements) if is_unhealthy(model) else None
     return _schedule(model, placements)
 
 
@@ -194,7 +209,7 @@ def _checked(model: Model, placements: PlacementState) -> PlacedStatus | None:
     """Return the status that says that the Model may start, if it does not say so yet."""
     current = model.status.placement or Placement()
     valid_for = checked_for(model, placements.requirements(model))
-    changed = _is_unhealthy(model) or binding.differs(placements, model)
+    changed = is_unhealthy(model) or binding.differs(placements, model)
     changed = changed or _has_another_footprint(model, placements)
     if not changed and current.checked_for == valid_for:
         return None
@@ -210,30 +225,11 @@ def _resized(model: Model, placements: PlacementState) -> bool:
 
 def _unhealthy(model: Model, placements: PlacementState) -> PlacedStatus:
     """Return the status of a Model with Pods on a node that is not ready."""
-    node, since, has_devices = node_of(model), _unhealthy_since(model, placements), model.spec.devices > 0
+    node, since, has_devices = node_of(model), unhealthy_since(model, placements), model.spec.devices > 0
     if not has_devices and since is not None and placements.now - since >= GONE_SECONDS:
         return _node_gone(model, placements, f"was not ready for {GONE_SECONDS:.0f}s")
     message = messages.node_unhealthy(node, devices=has_devices, seconds=GONE_SECONDS)
     return outcome.placed(model, model.status.placement, Reason.NODE_NOT_READY, message)
-
-
-def _silence_unread(model: Model, placements: PlacementState) -> bool:
-    """Tell whether the node may have returned in what this process has not read yet, as after a pause of it."""
-    since = _unhealthy_since(model, placements)
-    return since is not None and placements.observed.caught_up_at < since + GONE_SECONDS <= placements.now
-
-
-def _is_unhealthy(model: Model) -> bool:
-    """Tell whether the Model's condition says that its node is not ready."""
-    placed = model.condition(conditions.PLACED)
-    return placed is not None and placed.true and placed.reason == Reason.NODE_NOT_READY
-
-
-def _unhealthy_since(model: Model, placements: PlacementState) -> float | None:
-    """Return since when the Model's condition says that its node is not ready."""
-    if not _is_unhealthy(model):
-        return None
-    return placements.observed.changed(model, conditions.PLACED)
 
 
 def _keep(model: Model, placements: PlacementState, *, checked: bool = False) -> PlacedStatus:
@@ -247,7 +243,7 @@ def _keep(model: Model, placements: PlacementState, *, checked: bool = False) ->
     if checked:
         kept = msgspec.structs.replace(kept, checked_for=checked_for(model, requirements))
     kept = binding.bound(placements, model, kept)
-    return outcome.placed(model, kept, Reason.PLACED, _scheduled(model, kept, placements))
+    return outcome.placed(model, kept, Reason.PLACED, scheduled_message(model, kept, placements))
 
 
 def _node_gone(model: Model, placements: PlacementState, cause: str) -> PlacedStatus:
@@ -260,24 +256,7 @@ def _schedule(model: Model, placements: PlacementState) -> PlacedStatus:
     best = best_placement(model, placements)
     if isinstance(best, str):
         return outcome.not_placed(model, Reason.NO_NODE_FITS, best, _running_placement(model, placements))
-    return outcome.placed(model, best, Reason.PLACED, _scheduled(model, best, placements))
-
-
-def _scheduled(model: Model, placement: Placement, placements: PlacementState) -> str:
-    """Return the message of a placement, with what may go wrong there."""
-    requirements, architecture = placements.requirements(model), placement.architecture
-    warnings = []
-    if requirements.devices and not placement.devices:
-        why = placements.telemetry.silence(placement.node, placement.vendor)
-        warnings = [messages.memory_unknown(placement.node, placement.vendor, why)]
-    warnings += messages.offered_twice(placement, binding.offered_twice(placements, placement))
-    failing = requirements.doubt(placement.vendor, architecture, certain=True)
-    doubtful = requirements.doubt(placement.vendor, architecture, certain=False)
-    if failing and requirements.excuse:
-        warnings.append(messages.excused(requirements.backend, architecture, failing, requirements.excuse))
-    elif doubtful:
-        warnings.append(messages.experimental(requirements.backend, architecture, doubtful))
-    return messages.scheduled(placement, warnings)
+    return outcome.placed(model, best, Reason.PLACED, scheduled_message(model, best, placements))
 
 
 def _running_placement(model: Model, placements: PlacementState) -> Placement | None:
@@ -287,7 +266,7 @@ def _running_placement(model: Model, placements: PlacementState) -> Placement | 
 
 def _due(model: Model, placements: PlacementState) -> float | None:
     """Return when time alone changes the status."""
-    since = _unhealthy_since(model, placements)
+    since = unhealthy_since(model, placements)
     if since is not None and not model.spec.devices:
         return since + GONE_SECONDS
     if not model.is_true(conditions.ACCEPTED):

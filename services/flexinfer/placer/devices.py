@@ -39,6 +39,23 @@ def static_refusal(requirements: Requirements, device: Device) -> Unschedulable 
     return None
 
 
+def suits(requirements: Requirements, room: Room, device_mb: int, given: Offer) -> bool:
+    """Tell whether a Model that needs so much of a device can have it now: whether there is no `refusal`, without its words."""
+    return (
+        given.memory(room.device.uuid, device_mb) <= room.free_mb
+        and not room.taken_by
+        and not room.reserved_for
+        and could_suit(requirements, room.device, device_mb, given)
+    )
+
+
+def could_suit(requirements: Requirements, device: Device, device_mb: int, given: Offer) -> bool:
+    """Tell whether there is neither a `static_refusal` nor a `not_given`, without their words."""
+    if not device.healthy or device_mb > device.total_mb or device.uuid not in given.uuids:
+        return False
+    return not requirements.unsupported_reason(device) and given.excess(device.uuid, device_mb) <= 0
+
+
 def not_given(requirements: Requirements, device: Device, given: Offer) -> Unschedulable | None:
     """Return why Pods cannot get a device as the node gives them, as the rest of a sentence about it; None if they can."""
     uuid, source = device.uuid, given.driver or f"its RuntimeClass {given.runtime_class}"
@@ -90,7 +107,7 @@ def _too_full(requirements: Requirements, room: Room, node: str, missing: int) -
     message = f"has {room.free_mb} MiB of {room.device.total_mb} MiB free{uses}"
     lower = _lower(requirements, room.free_mb)
     largest = room.uses[0] if room.uses else None
-    if largest is None or largest.mb < missing:
+    if largest is None or not largest.by or largest.mb < missing:
         remedy = f"free {missing} MiB on node {node}{f', or {lower}' if room.free_mb else ''}"
     elif largest.process:
         remedy = f"stop {largest.by} on node {node}, or {lower}"

@@ -15,7 +15,7 @@ from flexinfer.api import conditions
 from flexinfer.api.bindings import DEVICE_PLUGIN
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.events.nodes import Device, NodeFacts
-from flexinfer.placer.devices import refusal, too_few
+from flexinfer.placer.devices import refusal, suits, too_few
 from flexinfer.placer.memory import Room
 from flexinfer.placer.mismatch import hardware_mismatch, static_mismatches
 from flexinfer.placer.offers import Offer, Offers
@@ -139,7 +139,7 @@ def _with_vendor(requirements: Requirements, available: Available, vendor: str) 
     if not reported and (available.telemetry in (RECENT, NONE) or available.rooms):
         return _by_count(available, vendor)
     if available.telemetry == RECENT:
-        return _choose_devices(requirements, available, reported, given)
+        return choose_devices(requirements, available, reported, given)
     if available.pinned:  # the turn of its group waits for telemetry; the devices are those of the group
         return _by_count(available, vendor, available.preferred[: requirements.devices])
     since = "yet" if available.telemetry == AWAITED else f"for {STALE_SECONDS:.0f}s"
@@ -178,26 +178,27 @@ def _devices_in_use(requirements: Requirements, available: Available, resource: 
     )
 
 
-def _choose_devices(
+def choose_devices(
     requirements: Requirements, available: Available, reported: Sequence[Room], given: Offer
 ) -> Candidate | Unschedulable:
     """Choose the devices that the Model fills best; if its size is unknown, those with most free memory."""
     allowed = [room for room in reported if available.allows(room.device.uuid, requirements.devices)]
-    reasons = [refusal(requirements, room, available.node.name, given) for room in allowed]
-    usable = [room for room, reason in zip(allowed, reasons, strict=True) if reason is None]
+    need = requirements.device_mb
+    usable = [room for room in allowed if suits(requirements, room, need, given)]
     if len(usable) < requirements.devices:
+        reasons = [refusal(requirements, room, available.node.name, given) for room in allowed]
         return too_few(requirements, [room.device for room in allowed], reasons)
-    sign = 1 if requirements.device_mb else -1
-    order = sorted(
-        usable,
-        key=lambda room: (
-            room.device.uuid not in available.preferred,
-            *(-number for number in _members_that_fit(available.members, room.device)),
-            sign * room.free_mb,
-            room.device.uuid,
-        ),
-    )
+    sign = 1 if need else -1
+    order = sorted(usable, key=lambda room: (sign * room.free_mb, room.device.uuid))
+    if available.preferred or available.members:  # sorted is stable: what a group prefers comes before that
+        order.sort(key=lambda room: _for_group(available, room))
     return _candidate(requirements, available, order[: requirements.devices])
+
+
+def _for_group(available: Available, room: Room) -> tuple[bool, int, int]:
+    """Return the order of devices for a group: its own, then those that most members fit alone, then together."""
+    alone, together = _members_that_fit(available.members, room.device)
+    return room.device.uuid not in available.preferred, -alone, -together
 
 
 def _members_that_fit(members: Sequence[int], device: Device) -> tuple[int, int]:

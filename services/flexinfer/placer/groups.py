@@ -1,11 +1,11 @@
 """Where the devices of a shared group are: those that a holder has, else those that its members are assigned to. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from flexinfer.api.model import Model
-from flexinfer.api.sharedgroup import Holder
+from flexinfer.api.sharedgroup import Holder, SharedGroup
 from flexinfer.placer.requirements import requirements_of
 from flexinfer.state.index import scheduled_to
 from flexinfer.state.observed import ObservedState
@@ -31,6 +31,37 @@ def turn_of(observed: ObservedState, model: Model) -> Holder | None:
     keys = observed.holding.get(model.uid, ())
     holders = (group.holder(model.uid) for key in keys if (group := observed.groups.get(key)) is not None)
     return next((holder for holder in holders if holder is not None), None)
+
+
+class _HeldByNode(msgspec.Struct):
+    """The groups with holders by the node of their devices, for the groups of one state."""
+
+    holding: Mapping[str, tuple[str, ...]] = {}
+    groups: Mapping[str, SharedGroup] = {}
+    by_node: Mapping[str, Sequence[tuple[str, str]]] = {}
+
+
+_held_by_node = [_HeldByNode()]
+
+
+def held_on(observed: ObservedState, node: str) -> Sequence[tuple[str, str]]:
+    """Return the groups whose devices on a node a Model holds, by uid of the Model: also one that no Model names any more.
+
+    Computed once as long as the groups stay the same: each decision asks for many nodes.
+    """
+    cached = _held_by_node[0]
+    if cached.holding is not observed.holding or cached.groups is not observed.groups:
+        cached = _held_by_node[0] = _HeldByNode(observed.holding, observed.groups, _by_node(observed))
+    return cached.by_node.get(node, ())
+
+
+def _by_node(observed: ObservedState) -> Mapping[str, Sequence[tuple[str, str]]]:
+    by_node: dict[str, list[tuple[str, str]]] = {}
+    for uid in sorted(observed.holding):
+        for group in (observed.groups[key] for key in observed.holding[uid]):
+            for node in {holder.node for holder in group.status.holders}:
+                by_node.setdefault(node, []).append((group.metadata.namespace, group.name))
+    return by_node
 
 
 def held(group: str, holders: Sequence[Holder], members: Sequence[Model]) -> GroupPlacement | None:

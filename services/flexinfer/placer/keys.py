@@ -170,10 +170,10 @@ def _groups_on(node: str, state: ObservedState) -> Iterator[tuple[str, str]]:
             yield shared.metadata.namespace, shared.name
 
 
-def _names(sample: Sample | None) -> frozenset[tuple[str, str]]:
-    """Return what the devices of a node are called: by them the devices are found that a device plugin has picked."""
+def _names(sample: Sample | None) -> frozenset[tuple[str, str, str]]:
+    """Return what running Models look at: how devices are called, which a device plugin may pick, and which are out of use."""
     devices = sample.observed.devices if sample is not None else ()
-    return frozenset((device.uuid, device.pci) for device in devices)
+    return frozenset((device.uuid, device.pci, device.out_of_use) for device in devices)
 
 
 def _is_news(old: Sample | None, new: Sample | None) -> bool:

@@ -33,7 +33,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Use(msgspec.Struct, frozen=True):
-    """Memory that is not free, in MiB, and by whom: a Model, or a process that belongs to none."""
+    """Memory that is not free, in MiB, and by whom: a Model, or a process that belongs to none; empty: no process is seen to hold it."""
 
     by: str
     mb: int
@@ -42,7 +42,7 @@ class Use(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """The use as a part of a message."""
-        return f"{self.by} {self.mb} MiB"
+        return f"{self.by} {self.mb} MiB" if self.by else f"{self.mb} MiB in use by no process that is seen"
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +65,8 @@ def rooms(
 
     `shared` are the uuids of the devices that several Pods may have, `reserved` the shared groups by the uuid of their devices.
     """
+    if not claims and not reserved:
+        return _unclaimed(devices)
     pods = frozenset(uid for claim in claims for uid in claim.pods)
     attributed = any(process.pod_uid for device in devices for process in device.processes)
     located = [_located(claim, devices) for claim in claims]
@@ -79,6 +81,31 @@ def rooms(
         )
         for device in devices
     )
+
+
+_cached: dict[
+    int, tuple[Sequence[Device], tuple[Room, ...]]
+] = {}  # id -> the devices, so that it stays theirs
+_MOST_CACHED = 8192
+
+
+def _unclaimed(devices: Sequence[Device]) -> tuple[Room, ...]:
+    """Return the rooms of devices that no Model takes anything of: as measured; computed once for each sample."""
+    cached = _cached.get(id(devices))
+    if cached is not None and cached[0] is devices:
+        return cached[1]
+    if len(_cached) >= _MOST_CACHED:
+        _cached.clear()
+    measured = tuple(
+        Room(
+            device=device,
+            free_mb=max(0, min(device.free_mb, device.total_mb)),
+            uses=_uses(device, (), frozenset()),
+        )
+        for device in devices
+    )
+    _cached[id(devices)] = devices, measured
+    return measured
 
 
 def _located(claim: Claim, devices: Sequence[Device]) -> Claim:
@@ -136,7 +163,8 @@ def _uses(device: Device, claims: Sequence[Claim], pods: frozenset[str]) -> tupl
         if not claim.leaves and device.uuid in claim.uuids
     ]
     foreign = [Use(_named(p), p.used_mb, process=True) for p in device.processes if p.pod_uid not in pods]
-    named = [use for use in (*models, *foreign) if use.mb >= _SMALLEST_NAMED_MB]
+    unseen = Use("", device.used_mb - sum(p.used_mb for p in device.processes))
+    named = [use for use in (*models, *foreign, unseen) if use.mb >= _SMALLEST_NAMED_MB]
     return tuple(sorted(named, key=lambda use: (-use.mb, use.by))[:_MOST_NAMED])
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from flexinfer.api.conditions import MESSAGE_LIMIT
 from flexinfer.api.labels import GPU_RESOURCES, OUT_OF_SERVICE_TAINT
-from flexinfer.api.model import Placement
+from flexinfer.api.model import Metadata, Placement
 from flexinfer.placer.footprint import source_text
 from flexinfer.placer.unschedulable import Unschedulable, counted, nearest
 
@@ -39,6 +39,19 @@ def memory_unknown(node: str, vendor: str, why: str) -> str:
         f"its free GPU memory is not checked: the agent of {node} reports no {vendor} device ({why}); see flexinfer gpus --here "
         "on that node"
     )
+
+
+def out_of_use(device: str, node: str, error: str, elsewhere: str) -> str:
+    """Return the message of a Model whose device must not be used any more, and that has nowhere to go."""
+    return (
+        f"device {device} of node {node} is out of use: {error}; reset it, or restart the node; {elsewhere}"
+    )
+
+
+def other_device(metadata: Metadata) -> str:
+    """Return what to do for a Model whose node has another device that it fits on."""
+    pod = f"{metadata.name}-0"
+    return f"the node has another device with room: kubectl delete pod -n {metadata.namespace} {pod} starts it there"
 
 
 def offered_twice(placement: Placement, twice: Sequence[str]) -> list[str]:

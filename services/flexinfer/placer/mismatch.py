@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from flexinfer.api.dra import driver_of
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.events.nodes import Device, NodeFacts
-from flexinfer.placer.devices import not_given, static_refusal, too_few
+from flexinfer.placer.devices import could_suit, not_given, static_refusal, too_few
 from flexinfer.placer.offers import Offer, Offers
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.unschedulable import Rank, Unschedulable, amount_text, counted, nearest
@@ -31,15 +31,25 @@ def static_mismatches(
     yield from _repelling_taints(requirements, node)
     yield from _missing_labels(requirements, node)
     if requirements.devices:
-        vendors = requirements.vendors
-        reasons = [hardware_mismatch(requirements, node, devices, v, offers) for v in vendors]
-        if None not in reasons:
-            yield nearest(reason for reason in reasons if reason is not None)
+        yield from _hardware_mismatches(requirements, node, devices, offers)
     for name, amount in sorted(requirements.amounts.items()):
         total = node.allocatable.get(name)
         if total is not None and amount > total:
             message = f"has {amount_text(name, total)} {name} in total, {amount_text(name, amount)} requested"
             yield Unschedulable(message, f"lower spec.resources.requests.{name}", Rank.TOO_SMALL)
+
+
+def _hardware_mismatches(
+    requirements: Requirements, node: NodeFacts, devices: Sequence[Device], offers: Offers
+) -> Iterator[Unschedulable]:
+    """Yield why no vendor's devices can run a Model, unless those of one can."""
+    reasons = []
+    for vendor in requirements.vendors:
+        reason = hardware_mismatch(requirements, node, devices, vendor, offers)
+        if reason is None:
+            return
+        reasons.append(reason)
+    yield nearest(reasons)
 
 
 def _repelling_taints(requirements: Requirements, node: NodeFacts) -> Iterator[Unschedulable]:
@@ -75,9 +85,11 @@ def hardware_mismatch(
         if not devices and any(driver_of(d.driver).vendor in ("", vendor) for d in node.dra):
             return _unnamed(node)
         return _too_few(requirements, vendor, given, len(reported))
-    refusals = [static_refusal(requirements, d) or not_given(requirements, d, given) for d in reported]
-    if not reported or refusals.count(None) >= requirements.devices:
+    need = requirements.device_mb
+    fitting = sum(could_suit(requirements, device, need, given) for device in reported)
+    if not reported or fitting >= requirements.devices:
         return None
+    refusals = [static_refusal(requirements, d) or not_given(requirements, d, given) for d in reported]
     return too_few(requirements, reported, refusals)
 
 

@@ -1,10 +1,11 @@
-"""The devices that a node's device plugin has picked for a Model's engine. Pure.
+"""The devices that a running Model's engine has, as its node's device plugin has picked them, and which of them is out of use. Pure.
 
 A Pod cannot ask a device plugin for one device: the placement names the one that has room, the plugin takes any. What it took stands in the
 Pod's status; the placement names that one from then on, since that is where the Model's memory is.
 """
 
 from flexinfer.api.model import Model
+from flexinfer.events.nodes import Device
 from flexinfer.placer.state import PlacementState, node_of
 
 
@@ -25,3 +26,10 @@ def differs(model: Model, uuids: tuple[str, ...]) -> bool:
     """Tell whether devices that are known are others than those of the Model's placement."""
     placement = model.status.placement
     return bool(uuids) and placement is not None and set(uuids) != set(placement.uuids)
+
+
+def out_of_use(model: Model, placements: PlacementState) -> Device | None:
+    """Return a device of a Model's placement that must not be used until it was reset, as telemetry last said; None if there is none."""
+    placement = model.status.placement
+    uuids = placement.uuids if placement is not None else ()
+    return next((d for d in placements.devices(node_of(model)) if d.uuid in uuids and d.out_of_use), None)

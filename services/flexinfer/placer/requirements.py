@@ -68,6 +68,8 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     def doubt(self, vendor: str, architecture: str, *, certain: bool) -> str:
         """Return why the engine cannot run on an architecture, or without `certain` why it may fail there; empty: nothing is known."""
         rules = self.unsupported if certain else self.experimental
+        if not rules:
+            return ""
         return next((rule.reason for rule in rules if rule.covers(vendor, architecture)), "")
 
 

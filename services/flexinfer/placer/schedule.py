@@ -4,15 +4,16 @@ Best by this order (`fit.Candidate`): where its data is, measured device memory,
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from flexinfer.api import conditions
 from flexinfer.api.model import Model, Placement, placed_devices
-from flexinfer.placer import messages
+from flexinfer.placer import binding, messages
 from flexinfer.placer.binding import offers_on
 from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.footprint import recorded
-from flexinfer.placer.freelist import least_slack
+from flexinfer.placer.freelist import free_lists
+from flexinfer.placer.occupancy import Occupancy
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Unschedulable
@@ -27,33 +28,52 @@ def best_placement(model: Model, placements: PlacementState) -> Placement | str:
     nodes, scope = _nodes_to_try(model, placements)
     best: tuple[_Order, Candidate] | None = None
     reasons: dict[str, Unschedulable] = {}
-    for bound, name in _in_order(model, nodes, placements):
+    full: list[str] = []
+    occupancy = Occupancy(placements, model)
+    for bound, name in _in_order(model, nodes, occupancy, placements):
         if best is not None and best[0] <= bound:
             break
+        if occupancy.is_full(name):
+            full.append(name)
+            continue
         result = evaluate(requirements, placements.available(model, name, assigned=False))
         if isinstance(result, Unschedulable):
             reasons[name] = result
             continue
         order = (bound[0], *result.order)
         best = (order, result) if best is None or order < best[0] else best
-    return messages.no_node_fits(reasons, scope) if best is None else _placement(model, best[1], placements)
+    if best is not None:
+        return _placement(model, best[1], placements)
+    return messages.no_node_fits({**reasons, **_refusals(model, full, placements)}, scope)
 
 
-def _in_order(model: Model, nodes: Sequence[str], placements: PlacementState) -> Iterator[tuple[_Order, str]]:
+def _refusals(model: Model, nodes: Sequence[str], placements: PlacementState) -> Mapping[str, Unschedulable]:
+    """Return the reasons of nodes that are full: nothing but a message needs them."""
+    requirements = placements.requirements(model)
+    results = {
+        name: evaluate(requirements, placements.available(model, name, assigned=False)) for name in nodes
+    }
+    return {name: result for name, result in results.items() if isinstance(result, Unschedulable)}
+
+
+def _in_order(
+    model: Model, nodes: Sequence[str], occupancy: Occupancy, placements: PlacementState
+) -> Iterator[tuple[_Order, str]]:
     """Yield nodes with a bound that no result there is below, the lowest first: the data's own nodes, then the best by measured memory.
 
     There is no bound where memory that is in use counts as free: in a group, or while a former Pod runs.
     """
-    local = [name for name in placements.data_nodes(model) if name in nodes]
+    tried = set(nodes) if model.spec.group else placements.observed.nodes
+    local = [name for name in placements.data_nodes(model) if name in tried]
     yield from (((place, -math.inf, 0.0, 0.0, 0, ""), name) for place, name in enumerate(local))
     place, of_group = len(placements.data_nodes(model)), -math.inf if model.spec.group else 0.0
-    for slack, models, name in _bounds(model, nodes, placements):
+    for slack, models, name in _bounds(model, nodes, occupancy, placements):
         if name not in local:
             yield (place, of_group, 0.0, slack, models, name), name
 
 
 def _bounds(
-    model: Model, nodes: Sequence[str], placements: PlacementState
+    model: Model, nodes: Sequence[str], occupancy: Occupancy, placements: PlacementState
 ) -> Iterator[tuple[float, int, str]]:
     """Yield the least slack and number of Models that a result on a node may have, the lowest first."""
     requirements, observed = placements.requirements(model), placements.observed
@@ -62,11 +82,14 @@ def _bounds(
     elif model.spec.group or placements.pods(model):
         yield from ((-math.inf, 0, name) for name in nodes)
     else:
-        ordered = least_slack(requirements, observed.nodes, observed.gpus)
-        # What others will take there makes a fit tighter than measured: perhaps perfect.
-        busy = sorted(name for name in observed.busy if name in observed.nodes)
-        yield from ((-math.inf, 0, name) for name in busy)
-        yield from ((slack, 0, name) for slack, name in ordered if name not in observed.busy)
+        # What others will still take there makes a fit tighter than measured: perhaps perfect.
+        busy = (name for name in observed.busy if name in observed.nodes and not occupancy.is_full(name))
+        unsettled = {name for name in busy if occupancy.is_unsettled(name)}
+        yield from ((-math.inf, 0, name) for name in sorted(unsettled))
+        lists = free_lists(observed.nodes, observed.gpus)
+        yield from (
+            (slack, 0, name) for slack, name in lists.least_slack(requirements) if name not in unsettled
+        )
 
 
 def _placement(model: Model, best: Candidate, placements: PlacementState) -> Placement:
@@ -104,7 +127,7 @@ def _nodes_to_try(model: Model, placements: PlacementState) -> tuple[Sequence[st
     A group moves as a whole, and only while no member holds the turn or runs: to a node that could run all
     of them.
     """
-    nodes = sorted(placements.observed.nodes)
+    nodes = free_lists(placements.observed.nodes, placements.observed.gpus).names
     group = placements.group_of(model)
     if group is None or group.node not in placements.observed.nodes:
         return nodes, ""
@@ -116,3 +139,20 @@ def _nodes_to_try(model: Model, placements: PlacementState) -> tuple[Sequence[st
         return [group.node], scope
     suitable = [name for name in nodes if placements.suits_group(model, name)]
     return (suitable, "") if suitable else ([group.node], scope)
+
+
+def scheduled_message(model: Model, placement: Placement, placements: PlacementState) -> str:
+    """Return the message of a placement, with what may go wrong there."""
+    requirements, architecture = placements.requirements(model), placement.architecture
+    warnings = []
+    if requirements.devices and not placement.devices:
+        why = placements.telemetry.silence(placement.node, placement.vendor)
+        warnings = [messages.memory_unknown(placement.node, placement.vendor, why)]
+    warnings += messages.offered_twice(placement, binding.offered_twice(placements, placement))
+    failing = requirements.doubt(placement.vendor, architecture, certain=True)
+    doubtful = requirements.doubt(placement.vendor, architecture, certain=False)
+    if failing and requirements.excuse:
+        warnings.append(messages.excused(requirements.backend, architecture, failing, requirements.excuse))
+    elif doubtful:
+        warnings.append(messages.experimental(requirements.backend, architecture, doubtful))
+    return messages.scheduled(placement, warnings)

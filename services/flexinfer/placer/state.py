@@ -18,7 +18,7 @@ from flexinfer.events.workload import PodFacts
 from flexinfer.placer.binding import counts_by_number, offers_on, plugged, shareable
 from flexinfer.placer.claims import claims_on
 from flexinfer.placer.fit import Available
-from flexinfer.placer.groups import GroupPlacement, assigned, held, turn_of
+from flexinfer.placer.groups import GroupPlacement, assigned, held, held_on, turn_of
 from flexinfer.placer.memory import rooms
 from flexinfer.placer.mismatch import static_mismatch
 from flexinfer.placer.requirements import Requirements, requirements_of
@@ -82,17 +82,10 @@ class PlacementState:
         """Yield the groups placed on a node, each once, in the order of their Models there."""
         models = self._models(self.observed.under(GROUPED, node))
         named = [group for model in models for group in self._named(model)]
-        for group in dict.fromkeys((*named, *self._held_on(node))):
+        for group in dict.fromkeys((*named, *held_on(self.observed, node))):
             placement = self._group(group)
             if placement is not None and placement.node == node:
                 yield group, placement
-
-    def _held_on(self, node: str) -> Iterator[tuple[str, str]]:
-        """Yield the groups whose devices on a node a Model holds: also one that no Model names any more."""
-        for uid in sorted(self.observed.holding):
-            for group in (self.observed.groups[key] for key in self.observed.holding[uid]):
-                if any(holder.node == node for holder in group.status.holders):
-                    yield group.metadata.namespace, group.name
 
     def _named(self, model: Model) -> Iterator[tuple[str, str]]:
         """Yield the groups that a Model belongs to, or whose turn it may hold."""

@@ -4,8 +4,8 @@ from bisect import bisect_right
 from collections.abc import Collection
 
 from flexinfer.api.labels import GPU_VENDOR_LABEL
-from flexinfer.placer import freelist
 from flexinfer.placer.fit import AWAITED, NONE, RECENT, STALE, STALE_SECONDS
+from flexinfer.placer.freelist import free_lists
 from flexinfer.state.observed import ObservedState
 
 
@@ -49,7 +49,7 @@ class Telemetry:
             times = [gpus[name].at + STALE_SECONDS for name in nodes if name in gpus]
             silent: Collection[str] = [name for name in nodes if name in present and name not in gpus]
         else:
-            sampled, silent = freelist.samples(present, gpus)
+            sampled, silent = free_lists(present, gpus).samples
             oldest = bisect_right(sampled, self.now - STALE_SECONDS)
             times = [at + STALE_SECONDS for at in sampled[oldest : oldest + 1]]
         times += [self._awaited_until(name) for name in silent]

@@ -2,7 +2,8 @@
 
 The activity of a Model is published when its requests (in flight and queued) leave or reach zero, at most
 once a second and the last state wins; with each heartbeat while there are requests, or if one ended since;
-and at once when the Model stops being ready, since what stops its engine waits for that. Whether a Model is
+and at once when the Model stops being ready, since what stops its engine waits for that. What NATS has not stored is
+published again after a second, as it is then. Whether a Model is
 idle is for the reaper to decide.
 """
 
@@ -29,11 +30,13 @@ class _Activity(msgspec.Struct):
     published_busy: bool = False
     unpublished: bool = False
     due_now: bool = False
+    stored: bool = True
+    """Whether NATS has stored the last message."""
 
     @property
     def changed(self) -> bool:
-        """Whether the requests have left or reached zero since the last message."""
-        return self.route.breaker.busy != self.published_busy
+        """Whether the requests have left or reached zero since the last message, or that one was lost."""
+        return self.route.breaker.busy != self.published_busy or not self.stored
 
 
 class ActivityReporter:
@@ -73,18 +76,16 @@ class ActivityReporter:
 
     async def run(self) -> None:
         """Publish heartbeats and activity until cancelled."""
-        heartbeat_at = self._runtime.clock()
-        await self._publish_heartbeat()
+        heartbeat_at, stored = self._runtime.clock(), await self._publish_heartbeat()
         while True:
-            await self._wait(self._next_due(heartbeat_at + HEARTBEAT_SECONDS))
+            interval = HEARTBEAT_SECONDS if stored else MIN_INTERVAL_SECONDS
+            await self._wait(self._next_due(heartbeat_at + interval))
             now = self._runtime.clock()
-            heartbeat = now >= heartbeat_at + HEARTBEAT_SECONDS
+            heartbeat = now >= heartbeat_at + interval
             if heartbeat:
-                heartbeat_at = now
-                await self._publish_heartbeat()
-            for activity in tuple(self._activities.values()):
-                if _is_due(activity, now, heartbeat=heartbeat):
-                    await self._publish(activity, now)
+                heartbeat_at, stored = now, await self._publish_heartbeat()
+            due = [a for a in self._activities.values() if _is_due(a, now, heartbeat=heartbeat)]
+            await asyncio.gather(*(self._publish(activity, now) for activity in due))
             self._forget(now)
 
     async def shut_down(self) -> None:
@@ -106,14 +107,17 @@ class ActivityReporter:
         ]
         return min([heartbeat_at, *changed])
 
-    async def _publish_heartbeat(self) -> None:
-        await self._runtime.bus.publish(events.ProxyObserved(proxy=self._proxy, version=self._table.version))
+    async def _publish_heartbeat(self) -> bool:
+        return await self._runtime.bus.publish(
+            events.ProxyObserved(proxy=self._proxy, version=self._table.version)
+        )
 
     async def _publish(self, activity: _Activity, now: float) -> None:
+        """Publish the activity of a Model; what NATS has not stored is still to be published, a second later."""
         breaker, meta = activity.route.breaker, activity.route.model.metadata
         activity.published_busy, activity.published_at = breaker.busy, now
         activity.unpublished = activity.due_now = False
-        await self._runtime.bus.publish(
+        activity.stored = await self._runtime.bus.publish(
             events.ActivityObserved(
                 proxy=self._proxy,
                 namespace=meta.namespace,
@@ -125,6 +129,7 @@ class ActivityReporter:
                 version=meta.version,
             )
         )
+        activity.unpublished |= not activity.stored
 
     def _last_request(self, route: Route) -> float:
         """Return the time of a Model's last request here; of one without any, when this proxy started: it has seen none since."""

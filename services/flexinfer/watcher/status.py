@@ -15,12 +15,14 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.kubernetes.api import ApiError
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.runtime.status_writer import write_status
+from flexinfer.runtime.status_writer import replace_status, write_status
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.watcher.status_decision import next_write
 
 log = logging.getLogger(__name__)
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 0.2, 3.0
+_LOST_LOGGED = 1000
+"""Characters of a log line about what cannot be read."""
 
 
 class _Observed(msgspec.Struct):
@@ -62,6 +64,7 @@ class StatusReconciler:
 
     async def _reconcile(self, key: str) -> None:
         """Write until the status is right."""
+        await self._make_readable(key)
         back_off, previous = _FIRST_BACK_OFF, None
         while (observed := self._observed.get(key)) is not None:
             observed.changed.clear()
@@ -77,6 +80,19 @@ class StatusReconciler:
                 back_off = min(2 * back_off, _LONGEST_BACK_OFF)
             previous = action.status
         self._reconciling.discard(key)
+
+    async def _make_readable(self, key: str) -> None:
+        """Take out of a Model's status what cannot be read of it, as of an earlier release: until then no owner can write."""
+        while (observed := self._observed.get(key)) is not None and observed.model.unreadable_status:
+            lost = "; ".join(observed.model.unreadable_status)[:_LOST_LOGGED]
+            log.warning("Model %s: what cannot be read of its status is taken out: %s", key, lost)
+            try:
+                model = await replace_status(self._runtime, observed.model)
+            except ApiError as error:
+                log.info("status of %s not replaced: %s; retrying", key, error)
+                await self._runtime.sleep(_LONGEST_BACK_OFF * (0.5 + self._runtime.random()))
+            else:
+                self._apply([events.ModelObserved(model=model)])
 
     async def _until(self, at: float, changed: asyncio.Event) -> None:
         """Return at a time of the monotonic clock, or at the next change."""

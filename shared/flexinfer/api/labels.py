@@ -41,6 +41,9 @@ GATE_PREFIX = "flexinfer.ai/turn-"
 ALLOW_UNSUPPORTED_ANNOTATION = "flexinfer.ai/allow-unsupported-gpu"
 """On a Model: why its engine may run on GPUs that its backend is said not to run on."""
 
+VRAM_ESTIMATE_ANNOTATION = "flexinfer.ai/gpu.vram-estimate-mb"
+"""On a Pod that is none of FlexInfer's: the memory that it needs on all its GPUs together, in MiB, for the scheduler extender."""
+
 GPU_RESOURCES: Mapping[str, str] = MappingProxyType({"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"})
 SELECTED_NODE_ANNOTATION = "volume.kubernetes.io/selected-node"
 """Kubernetes' own, on a PVC: the node that its volume was made for (StorageClasses that bind at the first Pod)."""

@@ -312,6 +312,8 @@ class Model(Resource, frozen=True, kw_only=True):
     status: ModelStatus = ModelStatus()
     unreadable: str = ""
     """Why the spec could not be read, with the field; `spec` is empty then. The API server drops this field."""
+    unreadable_status: tuple[str, ...] = ()
+    """The parts of the status that could not be read, each with the reason; they are absent from `status`. Dropped likewise."""
 
     @property
     def key(self) -> str:

@@ -26,6 +26,7 @@ class Reason(StrEnum):
     NO_NODE_FITS = "NoNodeFits"
     NODE_GONE = "NodeGone"
     NODE_NOT_READY = "NodeNotReady"
+    DEVICE_OUT_OF_USE = "DeviceOutOfUse"
 
     CACHED = "Cached"
     PULLED_BY_ENGINE = "PulledByEngine"

@@ -95,6 +95,12 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             meaning="The node is NotReady; a Model with devices keeps its assignment until the node returns or is removed.",
             remedy="bring the node back, or delete it: kubectl get nodes",
         ),
+        Reason.DEVICE_OUT_OF_USE: Facts(
+            conditions=(PLACED,),
+            meaning="The driver has reported an error after which a GPU of a running Model must not be used, and no other one fits.",
+            remedy="reset the GPU (nvidia-smi --gpu-reset) or restart its node, or make room on another one",
+            warning=True,
+        ),
         Reason.CACHED: Facts(conditions=(CACHED,), meaning="The weights are complete."),
         Reason.PULLED_BY_ENGINE: Facts(
             conditions=(CACHED,),

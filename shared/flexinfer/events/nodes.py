@@ -12,7 +12,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     with the most memory, and `processes_known` is False if there are more.
     `pci` is the address of the device in the form of /sys/bus/pci (`0000:01:00.0`), empty where there is none. `temperature` is
     in degrees Celsius, 0 where it is not reported. `errors` are what the driver has reported of the device since the agent started,
-    the newest last (`XID 79`); at most 8. `mig`: the device is divided into MIG devices.
+    the newest last (`XID 79`); at most 8. `mig`: the device is divided into MIG devices. `out_of_use` is the error after which it must not be
+    used until it was reset; empty if there is none. Such a device is not healthy.
     """
 
     uuid: str
@@ -28,6 +29,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     temperature: int = 0
     errors: tuple[str, ...] = ()
     mig: bool = False
+    out_of_use: str = ""
     healthy: bool = True
     processes_known: bool = True
     processes: tuple["DeviceProcess", ...] = ()

@@ -10,10 +10,12 @@ from flexinfer.events.events import AnyEvent
 
 ROOT = "flexinfer"
 STATE_STREAM, LIVE_STREAM, HISTORY_STREAM, DEAD_STREAM = "FI_STATE", "FI_LIVE", "FI_HISTORY", "FI_DEAD"
+LIVE_KINDS = ("gpu", "activity")
+"""Second token of the subjects on the live stream: what is published again and again, and is nowhere else."""
 STREAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         STATE_STREAM: (*(f"{ROOT}.{kind}.>" for kind in STATE_KINDS), f"{ROOT}.watermark"),
-        LIVE_STREAM: (f"{ROOT}.gpu.>", f"{ROOT}.activity.>"),
+        LIVE_STREAM: tuple(f"{ROOT}.{kind}.>" for kind in LIVE_KINDS),
         HISTORY_STREAM: (f"{ROOT}.history.>",),
         DEAD_STREAM: (f"{ROOT}.dead.>",),
     }

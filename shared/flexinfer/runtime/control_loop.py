@@ -2,11 +2,11 @@
 
     observations -> apply to the state -> the keys that they touch -> decide on each -> perform -> apply the replies
 
-The loop owns the observed state and the component's own memory; nothing else changes them. Effects run as
-tasks and return replies, so that a Model which drains for half a minute delays no other. While a status write is in
-flight the state counts the Model as it will be, so that decisions on other keys do. An error that is not the API's
-costs its key a back-off and never the process. What runs and waits is `work_queue`'s, leader election
-`leader_election`'s, reading NATS `nats.state_reader`'s, writing status `status_writer`'s.
+The loop owns the observed state and the component's own memory; nothing else changes them. Effects run as tasks and
+return replies, so that a Model which drains for half a minute delays no other. While a status write is in flight the
+state counts the Model as it will be, so that decisions on other keys do. An error that is not the API's costs its key
+a back-off and never the process. What runs and waits is `work_queue`'s, leader election `leader_election`'s, reading
+NATS `nats.state_reader`'s, writing status `status_writer`'s.
 """
 
 import asyncio
@@ -32,8 +32,7 @@ from flexinfer.state.apply import apply_events, assume, resync, settle
 from flexinfer.state.observed import Observation, ObservedState
 
 log = logging.getLogger(__name__)
-_UNAVAILABLE_BACK_OFF, _ERROR_BACK_OFF = 0.5, 2.0
-_STANDBY_WAIT = 1.0
+_UNAVAILABLE_BACK_OFF, _ERROR_BACK_OFF, _STANDBY_WAIT = 0.5, 2.0, 1.0
 _KEYS_AT_ONCE = 32
 """How many keys are decided on before the loop takes what has arrived meanwhile, and other tasks run."""
 _SHORTEST_WAIT = 0.001
@@ -96,6 +95,8 @@ class ControllerLoop(Generic[A, F, M]):
             for item in await self.inbox.batch(wait):
                 self._take(item)
             wait = self._act() if self._synced and self._runtime.is_leader() else _STANDBY_WAIT
+            if self._synced:
+                self._controller.follow(self._state)
 
     def _take(self, item: Item[F]) -> None:
         match item:

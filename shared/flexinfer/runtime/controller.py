@@ -49,6 +49,10 @@ def no_status(_action: A) -> WriteStatus | None:
     return None
 
 
+def follows_nothing(_state: ObservedState) -> None:
+    """Take a state and do nothing: the `follow` of a component that only its leader speaks for."""
+
+
 def model_keys(state: ObservedState) -> Iterable[str]:
     """Return the key of every Model."""
     return state.models
@@ -85,6 +89,11 @@ class Controller(msgspec.Struct, Generic[A, F, M], frozen=True, kw_only=True):
     """Return the memory without what belongs to the Model of this uid, which was deleted. Pure."""
     observe: Callable[[ObservedState, M], None] | None = None
     """Called before each round of decisions, for metrics and companions. Must not block."""
+    follow: Callable[[ObservedState], None] = follows_nothing
+    """Called with the state once it is complete and whenever it may have changed, on a standby too: for what every replica answers.
+
+    Must not block.
+    """
     companions: tuple[Companion[F], ...] = ()
 
 

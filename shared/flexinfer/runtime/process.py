@@ -19,7 +19,6 @@ import msgspec
 
 from flexinfer.runtime import log
 from flexinfer.runtime.clock import monotonic
-from flexinfer.runtime.control_loop import run_controller
 from flexinfer.runtime.controller import A, Controller, F, M
 from flexinfer.runtime.health import Health, served
 from flexinfer.runtime.kubernetes import client
@@ -50,6 +49,9 @@ def runnable_of(name: str, controller: Callable[[Settings], Controller[A, F, M]]
     """
 
     async def main(runtime: Runtime) -> None:
+        # What decides is memory that the agent and the proxy need not spend.
+        from flexinfer.runtime.control_loop import run_controller  # noqa: PLC0415
+
         await run_controller(runtime, controller(runtime.settings))
 
     return Runnable(name, main, elects=True)

@@ -68,8 +68,12 @@ def subscriptions_of(component: Component) -> Subscriptions:
 class Bus(Protocol):
     """NATS as components see it: streams to read, and events to publish."""
 
-    async def publish(self, event: AnyEvent) -> None:
-        """Publish an event, at most once: never raises, and drops the event, if NATS is unavailable."""
+    async def publish(self, event: AnyEvent) -> bool:
+        """Publish an event, at most once: never raises, and drops the event, if NATS is unavailable.
+
+        Returns whether NATS has it. For telemetry and activity that means that the live stream has stored it: until the watcher has
+        created that stream, and after a restart of NATS, it is lost. Who publishes such state publishes it again, as it is then.
+        """
         ...
 
     def deliveries(self, subscriptions: Subscriptions) -> AsyncIterator[Delivery]:

@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from flexinfer import backends
 from flexinfer.sources.pod import Hub
 
 PREFIX = "FLEXINFER_"
@@ -50,6 +49,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """File that the port in use for health is written to, for the program that started the process. Empty: none."""
     health_host: str = "127.0.0.1"
     """Address that the health port listens on. The default is reached from this machine alone; manifests set 0.0.0.0 for the kubelet."""
+    extender_port: int = 0
+    """TCP port of the placer's scheduler extender, which kube-scheduler asks. 0: it is not served; manifests set 8083."""
+    extender_host: str = "127.0.0.1"
+    """Address that the scheduler extender listens on. The default is reached from this machine alone; manifests set 0.0.0.0."""
     node_name: str = ""
     """Name of the node that an agent reports on; required for the agent, not read by other services."""
     simulated_gpus: str = ""
@@ -154,6 +157,8 @@ def warnings(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 def image_variables() -> tuple[str, ...]:
     """Return every variable that replaces the image of a backend."""
+    from flexinfer import backends  # noqa: PLC0415 -- 1 MiB that an agent need not spend on a variable that is misspelled
+
     return tuple(f"{IMAGE_PREFIX}{key.upper()}" for key in backends.image_keys())
 
 

@@ -74,6 +74,20 @@ async def write_status_once(runtime: Runtime, action: WriteStatus) -> Model:
     return written
 
 
+async def replace_status(runtime: Runtime, model: Model) -> Model:
+    """Replace a status that cannot be read whole by what was read of it; returns the Model as it is then.
+
+    No server-side apply succeeds before, by any component ("failed to create typed live object", seen on Kubernetes 1.37): a JSON
+    patch does not ask what was there. Raises InvalidError if the Model was written since, NotFoundError, ApiError.
+    """
+    meta = model.metadata
+    operations = [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version},
+        {"op": "replace", "path": "/status", "value": msgspec.to_builtins(model.status)},
+    ]
+    return await runtime.cluster.patch(MODELS, meta.namespace, meta.name, operations, subresource="status")
+
+
 def model_observed(base: Model, current: Model) -> events.ModelObserved | events.ModelRestored:
     """Return the event of a Model as the API server returned it after a conflict with an observed version of it.
 

@@ -102,6 +102,16 @@ async def test_every_reader_gets_its_snapshot_with_its_own_user(tmp_path: Path) 
                 assert len(first.observations) == 1, name
 
 
+async def test_publishers_of_live_state_are_told_that_it_is_stored(tmp_path: Path) -> None:
+    """Each by its own user: without the right to read the reply they would publish it again and again."""
+    sample, heartbeat = events.GpusObserved(node="n", boot="b", sample=1), events.ProxyObserved(proxy="p")
+    published = (("agent", sample), ("proxy", heartbeat), (permissions.ALL, sample))
+    async with served(tmp_path) as instance:
+        for user, event in published:
+            async with joined(instance, user) as link:
+                assert await NatsBus(link).publish(event), user
+
+
 async def test_one_user_serves_all_controllers_in_one_process(tmp_path: Path) -> None:
     """`flexinfer run --controllers`: the subscriptions of each, over one user."""
     async with served(tmp_path) as instance:

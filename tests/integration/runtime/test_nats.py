@@ -95,6 +95,22 @@ async def test_a_reader_catches_up_with_what_was_sent_before(tmp_path: Path) -> 
             assert last.at >= asked
 
 
+async def test_a_publisher_of_telemetry_knows_whether_the_stream_has_it(tmp_path: Path) -> None:
+    """No stream yet, a stream, no server: what is not stored is known at once, and never published late."""
+    sample = events.GpusObserved(node="n", boot="b", sample=1)
+    async with nats_server(tmp_path) as server, connection.connected("agent", server.url, "", "") as link:
+        bus = NatsBus(link)
+        assert not await bus.publish(sample)
+        async with writer(server):
+            assert await bus.publish(sample)
+            assert await bus.publish(events.ProxyObserved(proxy="proxy-0"))
+        await server.stop()
+        async with asyncio.timeout(10):
+            while link.up:
+                await asyncio.sleep(0.01)
+        assert not await bus.publish(sample)
+
+
 async def test_a_second_writer_is_rejected(tmp_path: Path) -> None:
     """A writer must know the last sequence of the subject."""
     async with nats_server(tmp_path) as server, writer(server) as first, writer(server) as second:

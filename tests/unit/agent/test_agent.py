@@ -44,12 +44,13 @@ async def published(
     nodes: Nodes,
     steps: list[float],
     pauses: Sequence[float] = (),
+    lost: int = 0,
 ) -> list[GpusObserved]:
-    """Return what an agent publishes until it has slept `number` times.
+    """Return what an agent publishes until it has slept `number` times; NATS does not store the first `lost` events.
 
     Its clock moves only while it sleeps, and while the probe is paused for as long as `pauses` say.
     """
-    bus, now, remaining = ListBus(), 0.0, iter(pauses)
+    bus, now, remaining = ListBus(lost), 0.0, iter(pauses)
 
     def paused_probe() -> ProbeResult:
         nonlocal now
@@ -101,6 +102,17 @@ async def test_a_node_without_devices_is_published_and_sampled_rarely() -> None:
     samples = await published(lambda: ProbeResult(message="no library"), 3, Nodes(), steps)
     assert [(event.devices, event.message) for event in samples] == [((), "no library")] * 3
     assert steps == [10.0] * 3
+
+
+@pytest.mark.parametrize("devices", [(CARD,), ()], ids=["a card", "no card"])
+async def test_a_sample_that_nats_has_not_stored_is_published_again_after_a_second(
+    devices: tuple[Device, ...],
+) -> None:
+    """At the start of an installation the agent may be there before the stream: nothing waits ten seconds for it."""
+    steps: list[float] = []
+    samples = await published(lambda: ProbeResult(devices=devices), 4, Nodes(), steps, lost=2)
+    assert [event.sample for event in samples][:3] == [1, 2, 3]
+    assert steps[:2] == [1.0, 1.0]
 
 
 async def test_the_node_is_labelled_once_and_after_an_outage() -> None:
@@ -165,7 +177,7 @@ async def test_an_agent_needs_the_name_of_its_node() -> None:
 
 
 async def test_an_agent_whose_library_fails_for_a_minute_starts_again() -> None:
-    """Its devices are unhealthy until then, not gone: a container gets its access to them back by a restart alone."""
+    """Its devices are unhealthy until then, not gone: a container gets its access to them back by a restart alone (reliability G9)."""
     probes = itertools.chain(
         [ProbeResult(devices=(CARD,))],
         itertools.repeat(ProbeResult(message="NVML: Unknown Error", broken=True)),

@@ -235,7 +235,7 @@ def test_a_device_that_is_unplugged_is_gone_and_the_other_keeps_its_uuid(machine
 
 
 def test_after_a_reboot_with_swapped_slots_each_device_keeps_its_uuid(tmp_path: Path) -> None:
-    """Addresses and numbers of render nodes are new."""
+    """Addresses and numbers of render nodes are new (reliability G4)."""
     seen = []
     for name, order in (("one", (RX_7900_XTX, MI50)), ("two", (MI50, RX_7900_XTX))):
         (tmp_path / name).mkdir()

@@ -95,7 +95,7 @@ def test_a_device_that_is_not_in_the_sample_blocks_its_group() -> None:
 
 
 def test_a_device_that_is_not_healthy_blocks_its_group() -> None:
-    """A lost card is reported with 0 MB in use."""
+    """A lost card is reported with 0 MB in use (reliability G11)."""
     lost = sample(0, total_mb=0, free_mb=0, healthy=False)
     assert steps(later(stopped(), NOW + 1, lost), NOW + 9) == [("Report", "DeviceUnhealthy")]
 

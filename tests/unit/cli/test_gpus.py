@@ -121,7 +121,7 @@ def test_a_node_without_cards_or_telemetry_says_why() -> None:
     assert of_tower(a_state(message="NVML: driver not loaded")).message == "NVML: driver not loaded"
     silent = next(node for node in usage(a_state()) if node.node == "silent")
     assert silent.message.startswith(
-        "offers 2 nvidia.com/gpu, but no telemetry for 30s: its agent is not running"
+        "offers 2 nvidia.com/gpu, but no telemetry: its agent is starting, is not running, or cannot reach NATS"
     )
 
 

@@ -240,6 +240,14 @@ def test_models_are_read_from_a_file_or_standard_input(
     assert [model.key for model in models_in("-", "default")] == ["default/a"]
 
 
+def test_the_status_of_a_model_is_no_part_of_its_plan(tmp_path: Path) -> None:
+    """As `kubectl get model -o yaml` prints it, from whatever release: it may be of another shape."""
+    text = MODEL.replace("{kind: Model,", "{kind: Model, status: {placement: {devices: [GPU-1]}},")
+    (tmp_path / "m.yaml").write_text(text)
+    [model] = models_in(str(tmp_path / "m.yaml"), "mine")
+    assert model.status.placement is None
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

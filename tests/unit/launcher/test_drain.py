@@ -3,13 +3,13 @@
 import pytest
 
 from flexinfer.api.labels import RUNNING_FINALIZER
-from flexinfer.api.model import BackendStatus, GroupMembership
+from flexinfer.api.model import BackendStatus, GroupMembership, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING
 from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Announce, Expose, Purpose, Stop
 from flexinfer.state.actions import RequeueAt
-from tests.builders import NOW, a_condition
+from tests.builders import NOW, a_condition, a_node
 from tests.keyed import on_all_models
 from tests.unit.launcher.deciding import (
     LOADING,
@@ -214,3 +214,12 @@ def test_an_upgrade_of_flexinfer_restarts_no_engine() -> None:
     model = a_start(ready=READY)
     pod = its_pod(model, template="rendered by an earlier release")
     assert not [a for a in decided(model, holding(model, pod), a_probe(model, pod)) if isinstance(a, Stop)]
+
+
+def test_an_engine_whose_model_is_placed_on_another_node_drains_and_moves() -> None:
+    """Also one that is ready at its generation: the placer moves it off a device that must not be used (reliability G11)."""
+    model = a_start(ready=READY, placement=Placement(node="b"))
+    [action] = decided(model, holding(model, its_pod(model, node="a")), a_node("b"))
+    assert outcome(action) == ("False", Reason.DRAINING)
+    assert "it is placed on node b now, and its Pod runs on a" in message(action)
+    assert decided(model, holding(model, its_pod(model, node="b")), a_node("b")) != [action]

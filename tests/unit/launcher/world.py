@@ -153,7 +153,9 @@ class World:
         status |= {**body["status"], "conditions": list(by_type.values())}
         return msgspec.convert(self.put(kind.plural, thing, namespace), kind.type)
 
-    async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[Any]) -> T:
+    async def patch(
+        self, kind: Kind[T], namespace: str, name: str, operations: Sequence[Any], *, subresource: str = ""
+    ) -> T:
         """Apply a JSON patch."""
         await self._step(f"patch {kind.plural}")
         thing = copy.deepcopy(self._at(kind, namespace, name))

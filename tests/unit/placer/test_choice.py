@@ -55,7 +55,7 @@ HOMELAB = (*a_box("old", MAXWELL), *a_box("new", RDNA3), a_node("cpu"))
 def test_auto_takes_the_best_card_of_either_vendor_and_a_named_vendor_never_falls_back(
     gpu: Gpu, where: tuple[str, str, tuple[str, ...]]
 ) -> None:
-    """A 6 GB Maxwell beside a 24 GB RDNA3."""
+    """A 6 GB Maxwell beside a 24 GB RDNA3 (reliability G21)."""
     placement = placement_of(only_write(*HOMELAB, a_new(gpu=gpu)))
     assert (placement.node, placement.vendor, placement.uuids) == where
 

@@ -170,7 +170,7 @@ def test_the_estimate_is_of_the_whole_model_and_divided_over_its_devices() -> No
 
 
 def test_several_devices_must_each_have_their_part_of_the_memory() -> None:
-    """Free memory of two devices does not add up."""
+    """Free memory of two devices does not add up (reliability G20)."""
     two = Gpu(vendor="nvidia", count=2, vram_estimate_mb=8000)
     write = only_write(a_gpu_node("a", 2), telemetry("a", 15000, 3999), a_new(gpu=two))
     cause = (
@@ -253,7 +253,7 @@ def test_a_device_that_is_too_full_is_named_with_its_numbers() -> None:
 
 @pytest.mark.parametrize("backend", ["vllm", "vllm-omni", "diffusers"])
 def test_engines_without_maxwell_support_are_not_put_there(backend: str) -> None:
-    """The message names the GPU before anything is started."""
+    """The message names the GPU before anything is started (reliability G21)."""
     maxwell = telemetry("a", 6000, architecture="sm_52", total_mb=6144, name="GTX 980 Ti")
     write = only_write(a_gpu_node("a"), maxwell, a_new(gpu=Gpu(vendor="nvidia"), backend=backend))
     assert f"GTX 980 Ti (sm_52) cannot run {backend}" in write.condition.message
@@ -275,7 +275,7 @@ def test_gpu_models_tolerate_the_taints_of_gpu_nodes() -> None:
 
 
 def test_stale_telemetry_is_not_used_for_a_new_placement() -> None:
-    """The device may have been filled since."""
+    """The device may have been filled since (reliability G3)."""
     state = a_state(a_gpu_node("a"), telemetry("a", 24000), a_new(gpu=CARD))
     (write,) = writes(state, NOW + 31).values()
     assert write.condition.reason == Reason.NO_NODE_FITS
@@ -557,7 +557,7 @@ def test_a_model_without_devices_leaves_a_node_that_is_not_ready_for_a_minute() 
 
 
 def test_a_model_with_devices_stays_on_a_node_that_is_not_ready_and_the_message_names_the_remedies() -> None:
-    """Its process may still hold the device."""
+    """Its process may still hold the device (reliability G7)."""
     model = a_placed(gpu=CARD)
     state = a_state(
         a_gpu_node("a", ready="Unknown"),
@@ -635,3 +635,13 @@ def apply_message(model: Model, message: str) -> Model:
         for c in model.status.conditions
     )
     return msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, conditions=changed))
+
+
+def test_an_estimate_beyond_every_card_and_every_number_is_refused_and_fits_a_status() -> None:
+    """Where the CRD of an earlier release let it through (reliability G22)."""
+    for estimate in (2**31, 2**63 - 1, 2**64):
+        write = only_write(
+            a_gpu_node(), telemetry("a", 24000), a_new(gpu=Gpu(vendor="nvidia", vram_estimate_mb=estimate))
+        )
+        assert write.condition.reason == Reason.NO_NODE_FITS
+        assert f"model needs {min(estimate, 2**63 - 1)} MiB on 1 device" in write.condition.message

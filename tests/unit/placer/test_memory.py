@@ -11,6 +11,7 @@ from flexinfer.events import events
 from flexinfer.events.nodes import Device, DeviceProcess, NodeFacts
 from flexinfer.placer.fit import STALE_SECONDS
 from flexinfer.state.actions import WriteStatus
+from flexinfer.state.actions import written as applied
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW, a_condition, a_group, a_holder, a_pod, a_state, all_true, running
 from tests.unit.placer.settling import settle
@@ -79,6 +80,13 @@ def with_pod(model: Model) -> tuple[Model, events.WorkloadObserved]:
     return model, running(model, a_pod(model))
 
 
+def written_model(write: WriteStatus) -> Model:
+    """Return the Model once a write has arrived."""
+    model = applied(write)
+    metadata = msgspec.structs.replace(model.metadata, resource_version=str(model.metadata.version + 1))
+    return msgspec.structs.replace(model, metadata=metadata)
+
+
 def written(state: ObservedState, now: float, key: str = "default/llama") -> WriteStatus:
     """Return what is written of a Model."""
     return writes(state, now)[key]
@@ -99,7 +107,7 @@ def test_a_member_of_a_group_needs_no_check() -> None:
 
 
 def test_a_cold_start_on_a_card_that_was_filled_since_waits_and_names_the_process() -> None:
-    """Not for a sample that may be outdated, but from the first that is newer than the wish."""
+    """Not for a sample that may be outdated, but from the first that is newer than the wish (reliability G2)."""
     idle = a_placed(gpu=CARD, wanted=False)
     full = a_sample(a_process(17000))
     state = becomes_wanted(a_state(a_gpu_node(), full, idle), idle, NOW + 1)
@@ -238,13 +246,91 @@ def test_an_agent_that_sees_nothing_says_why_in_the_warning() -> None:
 
 
 def test_a_silent_agent_is_no_missing_agent() -> None:
-    """A node that it has labelled had telemetry once: no start on a device whose memory may have been filled since."""
+    """A node that it has labelled had telemetry once: no start on a device whose memory may have been filled since (reliability G3)."""
     node_ = a_gpu_node(labels={"flexinfer.ai/gpu.vendor": "nvidia"})
     write = written(a_state(node_, a_new(gpu=CARD)), NOW + STALE_SECONDS)
     assert "a: has sent no GPU telemetry for 30s" in write.condition.message
 
 
 def test_stale_telemetry_leaves_a_running_model_where_it_is() -> None:
-    """It says nothing of an engine that runs."""
+    """It says nothing of an engine that runs (reliability G3)."""
     state = a_state(a_gpu_node(), a_sample(), *with_pod(a_placed(gpu=CARD)))
     assert writes(state, NOW + 3600) == {}
+
+
+OUT: dict[str, Any] = {"healthy": False, "out_of_use": "XID 79 (fallen off the bus)", "errors": ("XID 79",)}
+
+
+def test_a_model_leaves_a_device_that_is_out_of_use_while_it_runs() -> None:
+    """For another node, at once: the engine computes wrongly, or not at all (reliability G11)."""
+    model = a_placed(gpu=CARD)
+    nodes = (a_gpu_node("a"), a_gpu_node("b"), a_sample(name="b"))
+    state = a_state(*nodes, a_sample(), *with_pod(model))
+    assert writes(state, NOW + 1) == {}
+    moved = written(later(state, NOW + 2, a_sample(**OUT)), NOW + 2)
+    assert (moved.condition.reason, node(moved), placement_of(moved).uuids) == (Reason.PLACED, "b", ("b-0",))
+
+
+def test_a_device_that_is_out_of_use_is_named_where_its_model_cannot_leave() -> None:
+    """With the error and the remedy, until the agent sees it well again (reliability G11)."""
+    model = a_placed(gpu=CARD)
+    state = a_state(a_gpu_node(), a_sample(**OUT), *with_pod(model))
+    write = written(state, NOW + 1)
+    assert (write.condition.status, write.condition.reason, node(write)) == (
+        "True",
+        Reason.DEVICE_OUT_OF_USE,
+        "a",
+    )
+    assert (
+        "device a-0 of node a is out of use: XID 79 (fallen off the bus); reset it" in write.condition.message
+    )
+    reported = later(state, NOW + 1, events.ModelObserved(model=written_model(write)))
+    assert writes(reported, NOW + 1) == {}
+    well = written(later(reported, NOW + 2, a_sample()), NOW + 2)
+    assert (well.condition.reason, "out of use" in well.condition.message) == (Reason.PLACED, False)
+
+
+def test_another_device_of_the_same_node_is_for_a_new_pod() -> None:
+    """A Pod keeps the device that it was given; what starts it on the other one is said (reliability G11)."""
+    model = a_placed(gpu=CARD)
+    sample = a_sample(**OUT)
+    spare = Device(uuid="a-1", total_mb=24000, free_mb=24000)
+    both = msgspec.structs.replace(sample, devices=(*sample.devices, spare))
+    write = written(a_state(a_gpu_node(count=2), both, *with_pod(model)), NOW + 1)
+    assert (write.condition.reason, placement_of(write).uuids) == (Reason.DEVICE_OUT_OF_USE, ("a-0",))
+    assert "kubectl delete pod -n default llama-0 starts it there" in write.condition.message
+
+
+def test_a_device_that_only_does_not_answer_moves_no_running_model() -> None:
+    """Unknown is not broken: the library may have lost its access for a moment (reliability G9)."""
+    model = a_placed(gpu=CARD)
+    nodes = (a_gpu_node("a"), a_gpu_node("b"), a_sample(name="b"))
+    state = a_state(*nodes, a_sample(healthy=False, errors=("XID 43",)), *with_pod(model))
+    assert writes(state, NOW + 1) == {}
+
+
+@pytest.mark.parametrize("number", [13, 31, 43, 45])
+def test_an_error_of_a_process_moves_nothing_and_keeps_nothing_away(number: int) -> None:
+    """It is the Pod's own matter (reliability G10)."""
+    model, sample = a_placed(gpu=CARD), a_sample(errors=(f"XID {number}",))
+    assert writes(a_state(a_gpu_node(), sample, *with_pod(model)), NOW + 1) == {}
+    assert node(only_write(a_gpu_node(), sample, a_new(gpu=CARD))) == "a"
+
+
+def test_memory_that_no_process_is_seen_to_hold_is_in_use() -> None:
+    """Placement refuses, and the condition says whose it is not (reliability G2)."""
+    write = only_write(a_gpu_node(), a_sample(used=20000), a_new(gpu=CARD))
+    assert write.condition.reason == Reason.NO_NODE_FITS
+    assert (
+        "has 4000 MiB of 24000 MiB free (20000 MiB in use by no process that is seen)"
+        in write.condition.message
+    )
+    assert "Remedy: free 4000 MiB on node a, or lower spec.gpu.vramEstimateMB" in write.condition.message
+
+
+def test_a_device_that_has_another_uuid_since_a_reboot_is_found_at_the_next_start() -> None:
+    """The old one is on no node; the placement names the new one before anything starts (reliability G4)."""
+    idle = a_placed(gpu=CARD, wanted=False)
+    state = becomes_wanted(a_state(a_gpu_node(), a_sample(), idle), idle, NOW + 1)
+    write = written(later(state, NOW + 2, a_sample(uuid="a-new")), NOW + 2)
+    assert (node(write), placement_of(write).uuids) == ("a", ("a-new",))

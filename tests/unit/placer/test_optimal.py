@@ -97,7 +97,7 @@ def allowed(state: ObservedState, model: Model) -> Iterator[tuple[Score, str, tu
 
 
 def test_the_choice_is_allowed_and_nothing_allowed_is_better() -> None:
-    """By data locality, then the tightest fit, then by name; refused only where nothing is allowed."""
+    """By data locality, then the tightest fit, then by name; refused only where nothing is allowed (reliability G20)."""
     chance = random.Random(15)
     placed = 0
     for _ in range(CASES):
@@ -116,7 +116,7 @@ def test_the_choice_is_allowed_and_nothing_allowed_is_better() -> None:
 
 
 def test_equal_inputs_give_equal_answers_in_whatever_order_they_came() -> None:
-    """Also the messages of refusals."""
+    """Also the messages of refusals (reliability G19)."""
     chance = random.Random(16)
     for _ in range(500):
         state, model = a_case(chance)

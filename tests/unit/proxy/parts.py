@@ -52,8 +52,8 @@ class ScriptedCluster:
 class Parts:
     """A running proxy without sockets."""
 
-    def __init__(self) -> None:
-        self.bus, self.cluster = ListBus(), ScriptedCluster()
+    def __init__(self, lost: int = 0) -> None:
+        self.bus, self.cluster = ListBus(lost), ScriptedCluster()
         self.ready: list[bool] = []
         self.failures: list[str] = []
         runtime = a_runtime(
@@ -121,11 +121,11 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def with_parts(test: Callable[[Parts], Coroutine[Any, Any, None]]) -> None:
-    """Run a test with a proxy that follows its bus and publishes its activity."""
+def with_parts(test: Callable[[Parts], Coroutine[Any, Any, None]], lost: int = 0) -> None:
+    """Run a test with a proxy that follows its bus and publishes its activity; NATS does not store the first `lost` events."""
 
     async def main() -> None:
-        parts = Parts()
+        parts = Parts(lost)
         work = [asyncio.create_task(parts.view.follow()), asyncio.create_task(parts.activity.run())]
         await parts.replay()
         await test(parts)

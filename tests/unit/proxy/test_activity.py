@@ -51,6 +51,24 @@ def test_activity_is_published_when_traffic_leaves_zero_and_when_it_reaches_zero
     with_parts(main)
 
 
+def test_what_nats_has_not_stored_is_published_again_after_a_second() -> None:
+    """The heartbeat and the activity: the stream for them may not exist yet, and nothing else tells of them."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(scaled_to_zero())
+        parts.send()
+        await settle()
+        assert counts(parts) == [(0, 1)]
+        assert len(parts.published(events.ProxyObserved)) == 1
+        await asyncio.sleep(MIN_INTERVAL_SECONDS + 0.1)
+        assert counts(parts) == [(0, 1), (0, 1)]
+        assert len(parts.published(events.ProxyObserved)) == 2
+        await asyncio.sleep(HEARTBEAT_SECONDS - MIN_INTERVAL_SECONDS - 0.2)
+        assert len(counts(parts)) == 2
+
+    with_parts(main, lost=2)
+
+
 def test_at_most_one_message_a_second_and_the_last_state_wins() -> None:
     """However many requests begin and end."""
 

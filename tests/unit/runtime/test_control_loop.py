@@ -287,6 +287,30 @@ def test_without_its_lease_a_replica_decides_nothing() -> None:
     assert not recorder.performed
 
 
+def test_a_standby_follows_the_state_like_the_leader() -> None:
+    """So that every replica can answer; nothing is followed before the state is complete."""
+    followed: list[int] = []
+
+    async def main() -> None:
+        bus = ListBus()
+        runtime = a_runtime(bus=bus, is_leader=lambda: False)
+        controller = msgspec.structs.replace(
+            Recorder().controller(), follow=lambda state: followed.append(len(state.models))
+        )
+        task = asyncio.create_task(run_controller(runtime, controller))
+        bus.queue.put_nowait(Replaying())
+        await asyncio.sleep(0.1)
+        assert followed == []
+        bus.queue.put_nowait(Snapshot([]))
+        await asyncio.sleep(0.1)
+        bus.queue.put_nowait(Observation(events.ModelObserved(model=a_model()), 0.0))
+        await asyncio.sleep(0.1)
+        task.cancel()
+
+    run(main())
+    assert followed == [0, 1]
+
+
 def test_a_replica_acts_as_soon_as_it_becomes_the_leader() -> None:
     """It waits for no poll."""
 

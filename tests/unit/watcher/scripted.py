@@ -11,7 +11,15 @@ from flexinfer.api.model import Metadata, Model, ModelStatus
 from flexinfer.events import codec, events, subjects
 from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import StateEvent
-from flexinfer.runtime.kubernetes.api import MODELS, Change, ConflictError, Kind, Listing, NotFoundError
+from flexinfer.runtime.kubernetes.api import (
+    MODELS,
+    Change,
+    ConflictError,
+    InvalidError,
+    Kind,
+    Listing,
+    NotFoundError,
+)
 from flexinfer.runtime.nats.connection import NatsUnavailableError
 from flexinfer.runtime.nats.state_writer import StaleWriteError
 
@@ -119,9 +127,25 @@ class ScriptedCluster:
         """Raise NotImplementedError: the watcher never replaces."""
         raise NotImplementedError
 
-    async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[Any]) -> T:
-        """Raise NotImplementedError: the watcher never patches."""
-        raise NotImplementedError
+    async def patch(
+        self, kind: Kind[T], namespace: str, name: str, operations: Sequence[Any], *, subresource: str = ""
+    ) -> T:
+        """Replace the status of an object."""
+        await asyncio.sleep(0)
+        self._fail("patch")
+        assert subresource == "status"
+        previous: Any = await self.get(kind, namespace, name)
+        guard, replacement = operations
+        if guard != {
+            "op": "test",
+            "path": "/metadata/resourceVersion",
+            "value": previous.metadata.resource_version,
+        }:
+            raise InvalidError("the test of a patch failed", 422)
+        assert (replacement["op"], replacement["path"]) == ("replace", "/status")
+        status = msgspec.convert(replacement["value"], ModelStatus)
+        replaced: T = msgspec.structs.replace(previous, status=status, unreadable_status=())
+        return self.put(kind, replaced)
 
     async def merge(self, kind: Kind[T], namespace: str, name: str, body: Any) -> T:
         """Keep a merge patch."""

@@ -484,3 +484,28 @@ def test_a_status_is_written_on_a_model_that_was_restored_to_before_it() -> None
         await scene.until(lambda: scene.model().is_true(conditions.ACCEPTED))
 
     play(act, new_model)
+
+
+def test_what_cannot_be_read_of_a_status_is_taken_out_before_anything_is_written(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What can be read stays; a try that fails is repeated, and one on a Model that was written since waits for that."""
+    placed = a_model(conditions=[a_condition("Placed")])
+    odd = msgspec.structs.replace(
+        placed, unreadable_status=("status.placement.devices[0]: Expected `object`",)
+    )
+
+    def prepare(scene: Scene) -> None:
+        scene.cluster.faults["patch"] = [UnavailableError("no answer")]
+        scene.cluster.put(MODELS, odd)
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.model().condition(conditions.ACCEPTED))
+        assert scene.model().unreadable_status == ()
+        assert scene.model().condition(conditions.PLACED) == placed.condition(conditions.PLACED)
+        await scene.until(lambda: (model := scene.published()) is not None and not model.unreadable_status)
+
+    play(act, prepare)
+    assert (
+        "Model default/llama: what cannot be read of its status is taken out: status.placement" in caplog.text
+    )

@@ -165,7 +165,7 @@ def _simulated_agent(instance: Instance, node: str) -> Program:
     }
     argv = (sys.executable, "-m", "flexinfer.agent")
     program = _process(instance, name, argv, _variables(instance, "agent") | own)
-    # After the watcher, which makes the stream: telemetry that is published before is lost until the next heartbeat.
+    # After the watcher, which makes the stream: what is published before is not stored, and published again after a second.
     return msgspec.structs.replace(program, stage=AGENTS)
 
 

@@ -82,7 +82,8 @@ class Library:
                 f"device {device.uuid}: {reason}; reset it (nvidia-smi --gpu-reset) or restart the node, then restart the agent"
             )
         errors = self._xids.of(device.uuid)
-        return msgspec.structs.replace(device, errors=errors, healthy=device.healthy and not reason)
+        healthy = device.healthy and not reason
+        return msgspec.structs.replace(device, errors=errors, healthy=healthy, out_of_use=reason)
 
     def _failed(self, nvml: ModuleType, error: Exception) -> ProbeResult:
         self._close(nvml)

@@ -144,8 +144,10 @@ class Cluster(Protocol):
         """
         ...
 
-    async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[object]) -> T:
-        """Apply a JSON patch. Raises InvalidError if one of its tests fails, NotFoundError."""
+    async def patch(
+        self, kind: Kind[T], namespace: str, name: str, operations: Sequence[object], *, subresource: str = ""
+    ) -> T:
+        """Apply a JSON patch, to a subresource if one is named. Raises InvalidError if one of its tests fails, NotFoundError."""
         ...
 
     async def merge(self, kind: Kind[T], namespace: str, name: str, body: Body) -> T:

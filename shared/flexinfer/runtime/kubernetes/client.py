@@ -166,9 +166,11 @@ class KubernetesClient:
             kind, await self._call("PATCH", path, query=query, body=body, content="apply-patch+yaml")
         )
 
-    async def patch(self, kind: Kind[T], namespace: str, name: str, operations: Sequence[object]) -> T:
+    async def patch(
+        self, kind: Kind[T], namespace: str, name: str, operations: Sequence[object], *, subresource: str = ""
+    ) -> T:
         """Apply a JSON patch. Raises InvalidError if one of its tests fails."""
-        path = _path(kind, namespace, name)
+        path = _path(kind, namespace, name) + (f"/{subresource}" if subresource else "")
         return _decode(kind, await self._call("PATCH", path, body=operations, content="json-patch+json"))
 
     async def merge(self, kind: Kind[T], namespace: str, name: str, body: Body) -> T:

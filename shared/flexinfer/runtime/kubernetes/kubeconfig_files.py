@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import msgspec
-import yaml
 
 from flexinfer.runtime.kubernetes.credentials import AccessError
 
@@ -168,6 +167,8 @@ class Files:
 
 
 def _read(path: Path) -> _Config:
+    import yaml  # noqa: PLC0415 -- 1 MiB that a process with the service account of its Pod need not spend
+
     try:
         return msgspec.convert(yaml.safe_load(path.read_text()) or {}, _Config)
     except OSError as error:

@@ -1,16 +1,19 @@
 """Objects of the API server as structs: one that cannot be read costs nothing but itself. Pure.
 
 A Model whose spec cannot be read (written through an older CRD, or nested so deep that no program reads it)
-is a Model with an empty spec that says why: its status can be written, and it can be deleted.
+is a Model with an empty spec that says why: its status can be written, and it can be deleted. What cannot be read of
+a Model's status counts as absent, and makes nothing of its spec invalid; the watcher takes it out of the object. A SharedGroup is read whole or not at all: a
+holder that is left out would be a device that is given to two.
 """
 
 import re
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 
 from flexinfer.api.kinds import Kind
 from flexinfer.api.model import Metadata, Model, ModelSpec, ModelStatus
+from flexinfer.runtime.kubernetes.salvage import Salvage
 
 T = TypeVar("T")
 _DEEPEST = 64
@@ -30,22 +33,28 @@ class _Parts(msgspec.Struct):
 
 def decode(raw: bytes | msgspec.Raw, kind: type[T]) -> T:
     """Return JSON as a struct; what is nested too deep to be read is null. Raises UnreadableError."""
+    return cast("T", _decode(raw, kind))
+
+
+def _decode(raw: bytes | msgspec.Raw, kind: object) -> object:
+    """Return JSON as whatever type msgspec reads. Raises UnreadableError."""
     try:
-        return msgspec.json.decode(raw, type=kind)
+        value: object = msgspec.json.decode(raw, type=kind)
     except RecursionError:
-        return decode(_shallow(bytes(raw)), kind)
+        return _decode(_shallow(bytes(raw)), kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableError(str(error)) from error
+    return value
 
 
 def read(kind: Kind[T], raw: bytes | msgspec.Raw) -> T:
     """Return an object of a kind. Raises UnreadableError; for a Model only if its metadata cannot be read."""
     try:
         return decode(raw, kind.type)
-    except UnreadableError as error:
+    except UnreadableError:
         if kind.type is not Model:
             raise
-        return msgspec.convert(_without_spec(raw, str(error)), kind.type)
+        return msgspec.convert(_of_parts(raw), kind.type)
 
 
 def name_of(raw: bytes | msgspec.Raw) -> str:
@@ -56,15 +65,28 @@ def name_of(raw: bytes | msgspec.Raw) -> str:
         return "an object without metadata"
 
 
-def _without_spec(raw: bytes | msgspec.Raw, cause: str) -> Model:
+def _of_parts(raw: bytes | msgspec.Raw) -> Model:
+    """Return a Model of what can be read. Raises UnreadableError if its metadata cannot be."""
     parts = decode(raw, _Parts)
-    try:
-        status = decode(parts.status, ModelStatus)
-    except UnreadableError:
-        status = ModelStatus()
-    return Model(
-        metadata=parts.metadata, spec=ModelSpec(backend="", source=""), status=status, unreadable=cause
+    status, lost = _status(parts.status)
+    model = Model(
+        metadata=parts.metadata, spec=ModelSpec(backend="", source=""), status=status, unreadable_status=lost
     )
+    try:
+        return msgspec.structs.replace(model, spec=decode(parts.spec, ModelSpec))
+    except UnreadableError as error:
+        cause = str(error).replace("`$", "`$.spec") if "`$" in str(error) else f"{error} - at `$.spec`"
+        return msgspec.structs.replace(model, unreadable=cause)
+
+
+def _status(raw: msgspec.Raw) -> tuple[ModelStatus, tuple[str, ...]]:
+    """Return what can be read of a status, and what cannot, each with the reason."""
+    salvage = Salvage(_decode)
+    try:
+        status = salvage.read(raw, ModelStatus, "status")
+    except UnreadableError as error:
+        return ModelStatus(), (f"status: {error}",)
+    return cast("ModelStatus", status), tuple(salvage.lost)
 
 
 def _shallow(raw: bytes) -> bytes:

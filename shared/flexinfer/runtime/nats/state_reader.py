@@ -3,7 +3,8 @@
 No queue of work: a start replays the last event of every subject, a reconnection is a replay too, and nothing
 is acked. A snapshot is delivered only once the watermark confirms that it is complete. Publishing is best
 effort: while NATS is unavailable an event is dropped, because a late observation is worse than none, and the
-API server has the current state. Who writes the state stream is `state_writer`.
+API server has the current state. What the live stream keeps is in no other place: its publisher learns whether the
+stream has it, since the stream may not exist yet. Who writes the state stream is `state_writer`.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from flexinfer.events import events, subjects
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.clock import monotonic
 from flexinfer.runtime.nats import codec
-from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, StreamError
+from flexinfer.runtime.nats.connection import ApiReply, Connection, NatsUnavailableError, StreamError
 from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError, ServerClock, read
 from flexinfer.runtime.readiness import ProblemReporter, no_reporter
 from flexinfer.runtime.runtime import CaughtUp, Delivery, Disconnected, Replaying, Snapshot, Subscriptions
@@ -38,6 +39,8 @@ _WATERMARK_SECONDS = 20.0
 
 The watcher publishes one every few seconds.
 """
+_STORE_SECONDS = 1.0
+"""How long a publisher waits to be told that the live stream has stored its event."""
 _MODULUS = 1 << 64
 _NOT_PLAIN = re.compile(r"[^ -~]")
 """What may not stand in a header: a reason quotes the message that it is about."""
@@ -88,14 +91,25 @@ class NatsBus:
         self._matched_at = monotonic()
         self._report_problem("watermark", None)
 
-    async def publish(self, event: AnyEvent) -> None:
-        """Publish an event; drops it while NATS is unavailable."""
+    async def publish(self, event: AnyEvent) -> bool:
+        """Publish an event; drops it while NATS is unavailable. Returns whether NATS has taken it (see `runtime.Bus`)."""
         if not self._connection.up:
-            return
-        with contextlib.suppress(NatsError, OSError):
-            await self._connection.client.publish(
-                subjects.subject_of(event), codec.encode(event), headers=codec.headers(event)
-            )
+            return False
+        subject, body, headers = subjects.subject_of(event), codec.encode(event), codec.headers(event)
+        with contextlib.suppress(NatsError, OSError, TimeoutError, msgspec.MsgspecError):
+            if subjects.kind_of(subject) in subjects.LIVE_KINDS:
+                return await self._stored(subject, body, headers)
+            await self._connection.client.publish(subject, body, headers=headers)
+            return True
+        return False
+
+    async def _stored(self, subject: str, body: bytes, headers: dict[str, str]) -> bool:
+        """Publish to a stream, and tell whether it has stored the event.
+
+        Raises NatsError (NoRespondersError without the stream), TimeoutError, OSError, msgspec.DecodeError.
+        """
+        reply = await self._connection.request(subject, body, seconds=_STORE_SECONDS, headers=headers)
+        return msgspec.json.decode(reply.data, type=ApiReply).error is None
 
     async def deliveries(self, subscriptions: Subscriptions) -> AsyncIterator[Delivery]:
         """Yield a Snapshot, then what arrives.

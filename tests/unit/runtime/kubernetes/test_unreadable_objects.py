@@ -6,8 +6,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from flexinfer.api.model import CacheStatus, Placement
+from flexinfer.runtime.kubernetes import objects
 from flexinfer.runtime.kubernetes.api import MODELS, PODS, ApiError, UnavailableError
 from flexinfer.runtime.kubernetes.client import KubernetesClient
 
@@ -90,3 +95,70 @@ async def test_one_object_that_cannot_be_read_is_an_error_of_the_api() -> None:
         await a_client(json.dumps(ODD).encode()).get(PODS, "default", "odd")
     with pytest.raises(UnavailableError, match="reply cannot be read"):
         await a_client(b"<html>").list(PODS)
+
+
+OF_AN_EARLIER_RELEASE = {
+    "metadata": {"name": "m", "namespace": "default", "uid": "u"},
+    "spec": {"backend": "llamacpp", "source": "hf://a/b"},
+    "status": {
+        "phase": "Idle",
+        "conditions": [{"type": "Placed", "status": "True", "reason": "Placed"}, {"type": 7}],
+        "placement": {"node": "a", "vendor": "nvidia", "devices": ["GPU-1"], "footprintMB": 700},
+        "cache": {"ready": True, "bytes": "many"},
+        "backend": ["x"],
+    },
+}
+
+
+async def test_a_status_of_an_earlier_shape_makes_no_valid_spec_invalid() -> None:
+    """What cannot be read of it counts as absent, down to the device of a placement, and is named."""
+    body = a_list(json.dumps(OF_AN_EARLIER_RELEASE).encode())
+    [model] = (await a_client(body).list(MODELS)).items
+    assert (model.unreadable, model.spec.backend) == ("", "llamacpp")
+    assert model.status.phase == "Idle"
+    assert [condition.type for condition in model.status.conditions] == ["Placed"]
+    assert model.status.placement == Placement(node="a", vendor="nvidia", footprint_mb=700)
+    assert model.status.cache == CacheStatus(ready=True)
+    assert model.status.backend is None
+    for part in (
+        "status.placement.devices[0]",
+        "status.conditions[1]",
+        "status.cache.bytes",
+        "status.backend",
+    ):
+        assert any(lost.startswith(f"{part}: ") for lost in model.unreadable_status)
+
+
+@pytest.mark.parametrize("status", [None, [], "x", {"conditions": None}, {"placement": {"devices": 5}}])
+async def test_a_status_of_any_shape_is_read(status: object) -> None:
+    """Whatever another release, or a hand, has written there."""
+    body = json.dumps(OF_AN_EARLIER_RELEASE | {"status": status}).encode()
+    model = await a_client(body).get(MODELS, "default", "m")
+    assert (model.unreadable, model.spec.source) == ("", "hf://a/b")
+    assert model.status.conditions == ()
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=3),
+    lambda children: (
+        st.lists(children, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ("conditions", "placement", "devices", "type", "status", "uuid", "cache", "sharedGroup")
+            ),
+            children,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON_VALUES)
+def test_no_status_makes_a_model_unreadable(status: object) -> None:
+    """And what is read of it can be written and read again."""
+    raw = json.dumps(OF_AN_EARLIER_RELEASE | {"status": status}).encode()
+    model = objects.read(MODELS, raw)
+    assert model.unreadable == ""
+    model = msgspec.structs.replace(model, unreadable_status=())
+    assert objects.read(MODELS, msgspec.json.encode(model)) == model
