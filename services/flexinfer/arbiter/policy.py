@@ -4,7 +4,8 @@ A holder may be made to leave for a Model that is in demand
 
     at once                     if its priority is lower (its requests in flight are drained), if it makes its initial start, or if it is idle
     once it has stayed minStay  if it is idle, but others had to leave for it: else two Models that are in demand by turns would do nothing but load
-    once it has stayed minStay, or the Model has waited maxWait   if it is in use at the same priority, and has stayed for as long as it took to load
+    once it has stayed minStay, or the Model has waited maxWait   if it is in use at the same priority; for a Model that always runs,
+                                and that no request waits for, only the latter; the latter not before it has stayed as long as it took to load
 
 and never while it is in use at a higher priority, or loading at the same. Of the sets that make room the one is chosen with the fewest by
 priority, then whose members are idle longest, then which load again fastest.
@@ -82,35 +83,38 @@ def leave(holder: Holder, model: Model, group: SharedGroup, state: ObservedState
         return Leave(holder=holder, allowed=True, why="it makes its initial start", cost=cost)
     if standing.ready_since is None:
         return Leave(holder=holder, allowed=False, why="it is loading", again=standing.again)
-    stayed, due = _due(standing.ready_since, current, model, group.spec, state, now)
     idle = standing.idle_since is not None
+    due = max(_waited_at(model, group.spec, state, now), standing.ready_since + _load_seconds(current))
+    if idle or standing_of(model, state, now).requested:
+        due = min(due, _stayed_at(standing.ready_since, group.spec))
     if idle and (not holder.made_room or now >= due):
         return Leave(holder=holder, allowed=True, why="it is idle", cost=cost)
     if its > mine and not idle:
         why = f"it is in use at priority {its}, above {mine}"
         return Leave(holder=holder, allowed=False, why=why, again=standing.again)
     if now >= due:
-        waited = f"{model.metadata.name} has waited maxWait ({group.spec.max_wait})"
-        why = f"it has stayed minStay ({group.spec.min_stay})" if now >= stayed else waited
-        return Leave(holder=holder, allowed=True, why=why, cost=cost)
+        return Leave(
+            holder=holder, allowed=True, why=_overdue(standing.ready_since, model, group.spec, now), cost=cost
+        )
     use = "others left for it" if idle else f"it is in use at the same priority {its}"
     why = f"{use}, for {group.spec.min_stay} (minStay) from when it became ready"
     times = [at for at in (due, standing.again) if at is not None]
     return Leave(holder=holder, allowed=False, why=why, again=min(times))
 
 
-def _due(
-    ready_since: float, holder: Model, model: Model, spec: SharedGroupSpec, state: ObservedState, now: float
-) -> tuple[float, float]:
-    """Return when a holder of no higher priority has stayed minStay, and when it may be made to leave: then, or once the Model has waited maxWait.
+def _stayed_at(ready_since: float, spec: SharedGroupSpec) -> float:
+    """Return when a holder has stayed long enough for a request of no higher priority."""
+    return ready_since + seconds_or(spec.min_stay, SharedGroupSpec(group=spec.group).min_stay)
 
-    It stays for as long as it took to load in any case: of several Models that have waited maxWait each would otherwise make the one before
-    it leave as soon as that is ready, and all of them would wait for loads alone.
+
+def _waited_at(model: Model, spec: SharedGroupSpec, state: ObservedState, now: float) -> float:
+    """Return when a Model has waited long enough; one that always runs, without a request, waits as long for a holder in use.
+
+    A holder stays for as long as it took to load also then: of several Models that have waited so long each would make the one before it leave
+    as soon as that is ready, and all of them would wait for loads alone.
     """
-    defaults = SharedGroupSpec(group=spec.group)
-    stayed = ready_since + seconds_or(spec.min_stay, defaults.min_stay)
-    waited = _queued_since(model, state, now) + seconds_or(spec.max_wait, defaults.max_wait)
-    return stayed, min(stayed, max(waited, ready_since + _load_seconds(holder)))
+    wait = seconds_or(spec.max_wait, SharedGroupSpec(group=spec.group).max_wait)
+    return _queued_since(model, state, now) + wait
 
 
 def _queued_since(model: Model, state: ObservedState, now: float) -> float:
@@ -118,6 +122,12 @@ def _queued_since(model: Model, state: ObservedState, now: float) -> float:
     granted, since = model.condition(conditions.GRANTED), state.changed(model, conditions.GRANTED)
     queued = granted is not None and granted.reason == Reason.QUEUED
     return since if queued and since is not None else now
+
+
+def _overdue(ready_since: float, model: Model, spec: SharedGroupSpec, now: float) -> str:
+    if now >= _stayed_at(ready_since, spec):
+        return f"it has stayed minStay ({spec.min_stay})"
+    return f"{model.metadata.name} has waited maxWait ({spec.max_wait})"
 
 
 def _priority(model: Model) -> int:

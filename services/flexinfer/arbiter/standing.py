@@ -16,12 +16,13 @@ from flexinfer.state.observed import ObservedState
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """One member; times are monotonic seconds.
 
-    `in_demand`: requests need its engine now, or it always runs. `verifies`: it makes its initial start, which no request has in demand.
+    `in_demand`: requests need its engine now (`requested`), or it always runs. `verifies`: it makes its initial start, which no request has in demand.
     `idle_since` is from when its engine counts as idle, None while it does not. `ready_since` is when that became ready, None
     if it is not. `again` is when time alone may change any of this.
     """
 
     in_demand: bool
+    requested: bool
     verifies: bool
     idle_since: float | None
     ready_since: float | None
@@ -32,13 +33,15 @@ def standing_of(model: Model, state: ObservedState, now: float) -> Standing:
     """Return how much a Model needs the devices."""
     demand, always = demand_of(model, state, now), not model.spec.serverless.enabled
     until = _in_demand_until(model, demand.last_request, state)
-    in_demand = always or demand.busy or (until is not None and now < until)
+    requested = demand.busy or (until is not None and now < until)
+    in_demand = always or requested
     ready_since = _ready_since(model, state)
     idle = ready_since is not None and not in_demand
     wanted = model.condition(conditions.WANTED)
     times = (demand.busy_until, demand.recheck_at, until)
     return Standing(
         in_demand=in_demand,
+        requested=requested,
         verifies=not in_demand and wanted is not None and wanted.reason == Reason.FIRST_START,
         idle_since=demand.idle_since if idle else None,
         ready_since=ready_since,

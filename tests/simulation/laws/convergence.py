@@ -22,7 +22,9 @@ class Convergence(Law):
         if wanted is not None and wanted.reason in (Reason.START_FAILED, Reason.FIRST_START_FAILED):
             return frozenset({Phase.FAILED})
         rests = Phase.IDLE if model.spec.serverless.enabled else Phase.READY
-        return frozenset({rests, Phase.PENDING} if _beside_always_on(model, models) else {rests})
+        # Two that always run and do not fit together take turns, each after maxWait.
+        turns = {rests, Phase.PENDING, Phase.PREEMPTED}
+        return frozenset(turns if _beside_always_on(model, models) else {rests})
 
     def reached(self) -> bool:
         """Tell whether every Model has its phase, and nothing runs that should not."""

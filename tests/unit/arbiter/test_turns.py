@@ -13,7 +13,7 @@ from flexinfer.arbiter.effects import Preempt
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW
 from tests.unit.arbiter.cards import FIRST, TOTAL_MB, Card
-from tests.unit.arbiter.groups import decided, messages, requeues, steps
+from tests.unit.arbiter.groups import WANTED, decided, messages, requeues, steps
 
 
 def leavers(state: ObservedState, now: float) -> list[tuple[str, str]]:
@@ -151,6 +151,17 @@ def test_a_holder_that_others_left_for_stays_min_stay_also_idle() -> None:
     assert leavers(state, NOW + 1) == []
     assert "a stays: others left for it, for 30s (minStay)" in messages(state, NOW + 1)["default/b"]
     assert leavers(card.observed(31.0), NOW + 31) == [("a", "it is idle")]
+
+
+def test_two_that_always_run_take_turns_after_max_wait() -> None:
+    """No request waits: to load them by turns every minStay would serve none."""
+    always: dict[str, Any] = {"serverless": {"enabled": False}}
+    waits = (*WANTED[:3], ("Wanted", "True", Reason.ALWAYS_ON), ("Granted", "False", Reason.QUEUED))
+    card = Card()
+    card.holds("a", 14_000, **always)
+    card.waits("b", 14_000, waits, **always)
+    assert leavers(card.observed(200.0), NOW + 200) == []
+    assert leavers(card.observed(301.0), NOW + 301) == [("a", "it has stayed minStay (30s)")]
 
 
 def test_an_initial_start_makes_no_holder_leave_and_begins_where_there_is_room() -> None:
