@@ -3,7 +3,8 @@
 A holder may be made to leave for a Model that is in demand
 
     at once                     if its priority is lower (its requests in flight are drained), if it makes its initial start, or if it is idle
-    once it has stayed minStay  if it is idle, but others had to leave for it: else two Models that are in demand by turns would do nothing but load
+    once it has stayed minStay  if it is idle, but others had to leave for it, and the Model has itself left less than minStay ago: else two
+                                Models that are in demand by turns would do nothing but load
     once it has stayed minStay, or the Model has waited maxWait   if it is in use at the same priority; for a Model that always runs,
                                 and that no request waits for, only the latter; the latter not before it has stayed as long as it took to load
 
@@ -12,6 +13,7 @@ priority, then whose members are idle longest, then which load again fastest.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
@@ -87,6 +89,7 @@ def leave(holder: Holder, model: Model, group: SharedGroup, state: ObservedState
     due = max(_waited_at(model, group.spec, state, now), standing.ready_since + _load_seconds(current))
     if idle or standing_of(model, state, now).requested:
         due = min(due, _stayed_at(standing.ready_since, group.spec))
+    due = min(due, _may_return_at(model, group.spec, state)) if idle else due
     if idle and (not holder.made_room or now >= due):
         return Leave(holder=holder, allowed=True, why="it is idle", cost=cost)
     if its > mine and not idle:
@@ -96,8 +99,9 @@ def leave(holder: Holder, model: Model, group: SharedGroup, state: ObservedState
         return Leave(
             holder=holder, allowed=True, why=_overdue(standing.ready_since, model, group.spec, now), cost=cost
         )
-    use = "others left for it" if idle else f"it is in use at the same priority {its}"
-    why = f"{use}, for {group.spec.min_stay} (minStay) from when it became ready"
+    why = f"it is in use at the same priority {its}, for {group.spec.min_stay} (minStay) from when it became ready"
+    if idle:
+        why = f"others left for it, and {model.metadata.name} left less than {group.spec.min_stay} (minStay) ago"
     times = [at for at in (due, standing.again) if at is not None]
     return Leave(holder=holder, allowed=False, why=why, again=min(times))
 
@@ -105,6 +109,13 @@ def leave(holder: Holder, model: Model, group: SharedGroup, state: ObservedState
 def _stayed_at(ready_since: float, spec: SharedGroupSpec) -> float:
     """Return when a holder has stayed long enough for a request of no higher priority."""
     return ready_since + seconds_or(spec.min_stay, SharedGroupSpec(group=spec.group).min_stay)
+
+
+def _may_return_at(model: Model, spec: SharedGroupSpec, state: ObservedState) -> float:
+    """Return from when an idle holder that others left for leaves for a Model: at once for one that has not just had to leave itself."""
+    ready, stopped = model.condition(conditions.READY), state.changed(model, conditions.READY)
+    left = stopped if ready is not None and ready.reason == Reason.STOPPED else None
+    return _stayed_at(left, spec) if left is not None else -math.inf
 
 
 def _waited_at(model: Model, spec: SharedGroupSpec, state: ObservedState, now: float) -> float:

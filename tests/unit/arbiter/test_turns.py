@@ -141,16 +141,21 @@ def test_who_has_waited_max_wait_lets_a_holder_stay_as_long_as_it_took_to_load()
     assert leavers(quick, NOW + 20) == [("a", "it has stayed minStay (18s)")], "minStay is enough"
 
 
-def test_a_holder_that_others_left_for_stays_min_stay_also_idle() -> None:
-    """Two Models that are in demand by turns are swapped once in minStay at most."""
+def test_a_model_that_had_to_leave_does_not_take_an_idle_card_back_at_once() -> None:
+    """Two Models that are in demand by turns are swapped once in minStay at most; one that did not just leave is let in at once."""
+    left = (*WANTED, ("Ready", "False", Reason.STOPPED))
     card = Card()
     card.holds("a", 14_000)
     card.made_room = frozenset({"a"})
-    card.waits("b", 14_000)
+    card.waits("b", 14_000, left)
+    card.serves("b")
     state = card.observed()
     assert leavers(state, NOW + 1) == []
-    assert "a stays: others left for it, for 30s (minStay)" in messages(state, NOW + 1)["default/b"]
+    stays = "a stays: others left for it, and b left less than 30s (minStay) ago"
+    assert stays in messages(state, NOW + 1)["default/b"]
     assert leavers(card.observed(31.0), NOW + 31) == [("a", "it is idle")]
+    card.waits("b", 14_000)
+    assert leavers(card.observed(), NOW + 1) == [("a", "it is idle")]
 
 
 def test_two_that_always_run_take_turns_after_max_wait() -> None:
