@@ -88,7 +88,11 @@ def _other_alone(holders: Sequence[Holder], group: SharedGroup, state: ObservedS
     """Return why a holder has its devices alone; one whose Model is gone has, since nothing is known of it any more."""
     for holder in holders:
         model = _model_of(holder, group, state)
-        why = f"{holder.model} was deleted" if model is None else alone(model, group, state, now)
+        if model is None:
+            return f"{holder.model} was deleted"
+        if not holder.devices or not all(device.memory_mb for device in holder.devices):
+            return f"the memory of {holder.model} is not known: it was started before its turn"
+        why = alone(model, group, state, now)
         if why:
             return why
     return ""

@@ -52,7 +52,9 @@ def demand_of(model: Model, state: ObservedState, now: float) -> Demand:
     if observing_since is not None:
         # A Model that has just become ready gets the whole timeout, however long it took to load.
         ready_changed = state.changed(model, conditions.READY) or 0.0
-        idle_since = max(observing_since, ready_changed, *(at for at, _ in requests))
+        # What proxies reported of a Model is forgotten with it: one that was wrongly taken for deleted is counted from then on.
+        first_seen = state.first_seen.get(model.uid, 0.0)
+        idle_since = max(observing_since, ready_changed, first_seen, *(at for at, _ in requests))
     recent = [(a, name) for a, name in traffic if now < a.at + HEARTBEAT_GAP]
     busy_until = max((a.at + HEARTBEAT_GAP for a, _ in recent if a.in_flight or a.waiting), default=None)
     queued_since, queued_by = min(((a.last, name) for a, name in recent if a.waiting), default=(None, ""))

@@ -251,6 +251,16 @@ def test_an_engine_that_still_loads_counts_with_its_entry() -> None:
     assert steps(card.observed(), NOW + 1) == []
 
 
+def test_none_is_granted_beside_a_holder_whose_entry_names_no_memory() -> None:
+    """Its Pod was there before the SharedGroup was: what it takes is not known, whatever its Model says now."""
+    card = Card()
+    card.holds("old", 0, used_mb=1_000)
+    card.serves("old")
+    card.waits("b", 1_000)
+    assert steps(card.observed(), NOW + 1) == []
+    assert "the memory of old is not known" in messages(card.observed(), NOW + 1)["default/b"]
+
+
 def test_nothing_is_granted_by_a_sample_from_before_the_last_release() -> None:
     """It may show room that another has taken since."""
     card = Card()

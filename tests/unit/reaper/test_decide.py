@@ -330,6 +330,17 @@ def test_a_reconnection_restarts_the_idle_time() -> None:
     assert changes(state, NOW + 9) == {"default/llama": ("False", Reason.IDLE)}
 
 
+def test_a_model_that_was_taken_for_deleted_is_not_idle_before_its_timeout() -> None:
+    """What its proxies had reported is forgotten with it; it had no engine yet, whose readiness would restart the idle time."""
+    queued = a_model(conditions=(*GATES, ("Wanted", "True", Reason.REQUESTED)), version=5)
+    state = a_state(queued, HEARTBEAT)
+    gone = events.ModelDeleted(namespace="default", name="llama", uid=queued.uid, version=4)
+    at = NOW + 400
+    state = later(state, at, events.ProxyObserved(proxy="p"), msgspec.structs.replace(gone, version=5))
+    state = later(state, at, events.ModelRestored(model=queued))
+    assert "default/llama" not in changes(state, at + 1)
+
+
 def test_a_change_of_the_spec_does_not_start_an_idle_model() -> None:
     """Only the generation of the condition moves."""
     model = msgspec.structs.replace(a_model(generation=2), status=a_model(conditions=IDLE).status)
