@@ -1,6 +1,7 @@
 """A real NVIDIA card: what the agent reads of it against `nvidia-smi`, and what a process of its own does to it."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from flexinfer.agent.sample import DeviceSample, sample
 from flexinfer.agent.vendors import Vendor, all_vendors
 from flexinfer.events.nodes import Device
+from tests.instance import instance
 from tests.node.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,3 +153,37 @@ def test_the_command_line_shows_every_card(shown: list[Shown]) -> None:
     ).stdout
     for card in shown:
         assert f"nvidia: {card.name}, {card.architecture}, {card.pci}, {card.uuid}" in output
+
+
+def test_a_model_of_the_local_node_gets_the_card_of_its_placement(shown: list[Shown], tmp_path: Path) -> None:
+    """Its engine, whatever it makes of it, may see that card alone, by uuid; telemetry is the agent's own."""
+    spec = {
+        "backend": "llamacpp",
+        "source": "pvc://models/smollm2.gguf",
+        "gpu": {"vendor": "nvidia", "vramEstimateMB": 512},
+    }
+    model = {
+        "apiVersion": "ai.flexinfer/v1alpha2",
+        "kind": "Model",
+        "metadata": {"name": "bound"},
+        "spec": spec,
+    }
+    (tmp_path / "model.json").write_text(json.dumps(model))
+    with instance(tmp_path / "state") as running:
+        running.kubectl("apply", "-f", str(tmp_path / "model.json"))
+        running.kubectl("wait", "--for=condition=Ready", "mdl/bound", "--timeout=90s")
+        [placed] = json.loads(running.kubectl("get", "mdl", "bound", "-o", "json"))["status"]["placement"][
+            "devices"
+        ]
+        [container] = json.loads(running.kubectl("get", "pod", "bound-0", "-o", "json"))["status"][
+            "containerStatuses"
+        ]
+        pid = int(container["containerID"].removeprefix("process://").split(".")[0])
+        variables = dict(
+            entry.split("=", 1)
+            for entry in Path(f"/proc/{pid}/environ").read_text().split("\0")
+            if "=" in entry
+        )
+    assert placed["uuid"] in {card.uuid for card in shown}
+    assert container["allocatedResourcesStatus"][0]["resources"][0]["resourceID"] == placed["uuid"]
+    assert variables["CUDA_VISIBLE_DEVICES"] == placed["uuid"]
