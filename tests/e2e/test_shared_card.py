@@ -114,7 +114,7 @@ def test_three_models_stay_loaded_and_the_right_one_leaves_for_a_fourth(
         asked = pool.submit(ask, card, "image", 4)
         until(lambda: "makes room for image" in " ".join(steps(card)), SECONDS, "the coder is released")
         until(asked.done, 2 * SECONDS, "the image model answers")
-        assert (streamed.result(), asked.result()) == ("length", "length")
+        assert {streamed.result(), asked.result()} <= {"length", "stop"}
     ended = [step for step in steps(card) if "coder" in step or "image" in step]
     assert [step.partition(":")[0] for step in ended] == [
         "Granted",

@@ -252,8 +252,22 @@ async def connected(
     finally:
         with contextlib.suppress(NatsError, OSError, asyncio.TimeoutError):
             await client.flush(timeout=1)
-        with contextlib.suppress(OSError):  # the server may have closed it first
-            await client.close()
+        await _close(client)
+
+
+async def _close(client: Client) -> None:
+    """Close a connection, whose server may have closed it first.
+
+    While nats-py reconnects it cancels its own wait for the former transport, and raises that here: it is no cancellation of the caller.
+    """
+    try:
+        await client.close()
+    except OSError:
+        return
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
 
 
 def secret(path: str) -> str:
