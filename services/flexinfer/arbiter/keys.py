@@ -47,7 +47,7 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
         ):
             yield from _of_model(before, after, f"{namespace}/{name}")
             yield from _on_nodes_of(before, after, f"{namespace}/{name}")
-        case events.GroupObserved(group=group):
+        case events.GroupObserved(group=group) | events.GroupRestored(group=group):
             yield from _of_group(before, after, group.key)
         case events.GroupDeleted(namespace=namespace, name=name):
             yield from _of_group(before, after, f"{namespace}/{name}")

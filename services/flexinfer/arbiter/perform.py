@@ -48,13 +48,15 @@ from flexinfer.runtime.together import both
 
 
 async def perform(runtime: Runtime, action: Effect, *, telemetry: Telemetry) -> Sequence[AnyEvent]:
-    """Carry out one effect; returns Model and SharedGroup as they are now. Raises ApiError, ConflictError if one changed meanwhile."""
+    """Carry out one effect; returns Model and SharedGroup as they are now. Raises ApiError, ConflictError if one changed meanwhile.
+
+    One that is older than what the effect was decided from is that of an API server which was restored from a backup: it counts.
+    """
     if isinstance(action, Create):
         return await _create(runtime, action)
     current = await read(runtime, action)
-    if current is None or current.metadata.uid != action.group.metadata.uid:
-        gone = [deleted(action.group)]
-        return gone if current is None else [*gone, events.GroupObserved(group=current)]
+    if current is None or (other := _other(action.group, current)):
+        return [deleted(action.group)] if current is None else other
     match action:
         case Initialize():
             return await _initialize(runtime, action, current)
@@ -70,6 +72,14 @@ async def perform(runtime: Runtime, action: Effect, *, telemetry: Telemetry) -> 
             return await _report(runtime, action, current)
         case Unprotect():
             return await _unprotect(runtime, current)
+
+
+def _other(decided_on: SharedGroup, current: SharedGroup) -> Sequence[AnyEvent]:
+    """Return what was read in place of the object that an effect was decided from; empty if it is that one, or a later state of it."""
+    if current.metadata.uid != decided_on.metadata.uid:
+        return [deleted(decided_on), events.GroupObserved(group=current)]
+    restored = current.metadata.version < decided_on.metadata.version
+    return [events.GroupRestored(group=current)] if restored else []
 
 
 async def _create(runtime: Runtime, action: Create) -> Sequence[AnyEvent]:

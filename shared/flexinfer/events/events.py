@@ -208,6 +208,12 @@ class ModelRestored(Event, frozen=True, kw_only=True):
     model: Model
 
 
+class GroupRestored(Event, frozen=True, kw_only=True):
+    """A SharedGroup of an API server that was restored from a backup, as ModelRestored; never published."""
+
+    group: SharedGroup
+
+
 StateEvent: TypeAlias = (
     ModelObserved
     | ModelDeleted
@@ -230,5 +236,6 @@ AnyEvent: TypeAlias = (
     | EngineReady
     | DownloadObserved
     | ModelRestored
+    | GroupRestored
 )
 DELETIONS = (ModelDeleted, WorkloadDeleted, GroupDeleted, NodeDeleted)

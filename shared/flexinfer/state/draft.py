@@ -59,8 +59,10 @@ class Draft(Parts):
                 self._workload(event.key, event)
             case events.WorkloadDeleted(namespace=namespace, name=name):
                 self._workload(f"{namespace}/{name}", None)
-            case events.GroupObserved(group=group):
-                self._group(group, at, reply=observation.reply)
+            case events.GroupObserved(group=group) | events.GroupRestored(group=group):
+                self._group(
+                    group, at, reply=observation.reply, counts=isinstance(event, events.GroupRestored)
+                )
             case events.GroupDeleted():
                 self._group_deleted(event, reply=observation.reply)
             case events.NodeObserved(name=name, node=node):
@@ -208,11 +210,11 @@ class Draft(Parts):
         self.first_seen.drop(uid)
         self.changed_at.drop(uid)
 
-    def _group(self, group: SharedGroup, at: float, *, reply: bool) -> None:
-        """Apply a SharedGroup unless something newer is known; what the stream takes back counts, as for a Model."""
+    def _group(self, group: SharedGroup, at: float, *, reply: bool, counts: bool) -> None:
+        """Apply a SharedGroup unless something newer is known; what the stream, or `counts`, takes back counts, as for a Model."""
         version, current = group.metadata.version, self.groups.read().get(group.key)
         restored = not reply and self._streamed(streamed_group(group.key), version)
-        if restored:
+        if restored or counts:
             self.deleted_versions.drop(group.metadata.uid)
         elif version <= self.deleted_versions.read().get(group.metadata.uid, -1) or (
             current is not None and current.metadata.version > version

@@ -26,6 +26,7 @@ from tests.unit.arbiter.groups import (
     WANTED,
     decided,
     held,
+    later,
     member,
     process,
     sample,
@@ -440,3 +441,14 @@ async def test_a_released_holder_of_two_leaves_the_other_alone() -> None:
     await performed(world, effect(as_read(world, member("a", IDLE), member("b"))))
     steps = {holder.model: holder.step for holder in the_group(world).status.holders}
     assert steps == {"a": RELEASING, "b": GRANTED}
+
+
+async def test_a_group_of_an_api_server_that_was_restored_counts() -> None:
+    """The arbiter knows a grant of its own that the stream never delivered, and that the API server has lost."""
+    world = a_world(member("a", IDLE), a_group(turn=2))
+    later_version = the_group(world).metadata.version + 30
+    lost = a_group(a_holder("a", turn=3, devices=("GPU-1",)), version=later_version)
+    state = a_state(lost, member("a", IDLE))
+    replies = await performed(world, effect(state))
+    assert [type(reply).__name__ for reply in replies] == ["GroupRestored"]
+    assert later(state, NOW + 1, *replies).groups["default/card"].status.holders == ()
