@@ -80,7 +80,13 @@ def test_a_process_of_the_local_node_names_its_pod_in_its_environment() -> None:
 def test_a_running_process_of_the_local_node_is_its_pods() -> None:
     """By the real /proc."""
     environment = {"LOCALKUBE_RUN": f"/state/runs/{UID}/engine/1"}
-    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen(
+        ["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"runs\n")
+        assert process.stdout.readline() == b"runs\n"  # the program has replaced the fork
         table = ProcessTable()
         described = table.describe(process.pid, table.started(process.pid), 0)
         process.communicate(b"")
