@@ -14,7 +14,7 @@ import msgspec
 
 from flexinfer.api.model import Model, PlacedDevice, Placement
 from flexinfer.api.sharedgroup import ONE_AT_A_TIME, Holder, SharedGroup
-from flexinfer.arbiter.release import STALE_SECONDS, is_listed
+from flexinfer.arbiter.release import is_listed, is_recent
 from flexinfer.events.nodes import Device
 from flexinfer.state.index import OCCUPYING
 from flexinfer.state.observed import ObservedState, Sample
@@ -87,7 +87,7 @@ def budget_mb(group: SharedGroup, device: Device) -> int:
 def _other_alone(holders: Sequence[Holder], group: SharedGroup, state: ObservedState, now: float) -> str:
     """Return why a holder has its devices alone; one whose Model is gone has, since nothing is known of it any more."""
     for holder in holders:
-        model = _model_of(holder, group, state)
+        model = model_of(holder, group, state)
         if model is None:
             return f"{holder.model} was deleted"
         if not holder.devices or not all(device.memory_mb for device in holder.devices):
@@ -98,7 +98,8 @@ def _other_alone(holders: Sequence[Holder], group: SharedGroup, state: ObservedS
     return ""
 
 
-def _model_of(holder: Holder, group: SharedGroup, state: ObservedState) -> Model | None:
+def model_of(holder: Holder, group: SharedGroup, state: ObservedState) -> Model | None:
+    """Return the Model of an entry, by uid; None if it was deleted."""
     model = state.effective(f"{group.metadata.namespace}/{holder.model}")
     return model if model is not None and model.uid == holder.uid else None
 
@@ -106,7 +107,7 @@ def _model_of(holder: Holder, group: SharedGroup, state: ObservedState) -> Model
 def recent(node: str, state: ObservedState, now: float) -> Sample | None:
     """Return the last sample of a node, if it is not too old to say what is in use."""
     sample = state.gpus.get(node)
-    return sample if sample is not None and now - sample.at <= STALE_SECONDS else None
+    return sample if is_recent(sample, now) else None
 
 
 def _lists_processes(placement: Placement, sample: Sample) -> bool:
@@ -152,7 +153,7 @@ def pods_of(group: SharedGroup, state: ObservedState) -> Mapping[str, frozenset[
     """Return the uids of the Pods of each holder, by the uid of its Model."""
     pods: dict[str, frozenset[str]] = {}
     for holder in group.status.holders:
-        model = _model_of(holder, group, state)
+        model = model_of(holder, group, state)
         uids = [pod.uid for pod in state.workload(model).pods] if model is not None else []
         backend = model.status.backend if model is not None else None
         named = [backend.pod_uid] if backend is not None and backend.pod_uid else []

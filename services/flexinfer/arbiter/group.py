@@ -115,8 +115,7 @@ def _place(model: Model, state: ObservedState, *, in_demand: bool) -> tuple[bool
     queued = membership is not None and membership.group == model.spec.group and membership.state == QUEUED
     position = membership.position if membership is not None and queued else 0
     since = state.changed(model, conditions.WANTED) or 0.0
-    priority = model.spec.gpu.priority if model.spec.gpu is not None else 0
-    return not in_demand, -priority, not position, position, since, model.metadata.name
+    return not in_demand, -model.spec.priority, not position, position, since, model.metadata.name
 
 
 def may_hold(model: Model) -> bool:

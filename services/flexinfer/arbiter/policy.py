@@ -20,10 +20,10 @@ from typing import TypeAlias
 import msgspec
 
 from flexinfer.api import conditions
-from flexinfer.api.model import Model, seconds_or
+from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, Holder, SharedGroup, SharedGroupSpec
-from flexinfer.arbiter.budget import Room, room
+from flexinfer.arbiter.budget import model_of, room
 from flexinfer.arbiter.standing import Standing, is_loading, standing_of
 from flexinfer.state.observed import ObservedState
 
@@ -72,8 +72,8 @@ def plan(model: Model, group: SharedGroup, state: ObservedState, now: float) -> 
 
 def leave(holder: Holder, model: Model, group: SharedGroup, state: ObservedState, now: float) -> Leave:
     """Return whether a holder may be made to leave for a Model that is in demand."""
-    current = state.effective(f"{group.metadata.namespace}/{holder.model}")
-    if current is None or current.uid != holder.uid:
+    current = model_of(holder, group, state)
+    if current is None:
         return Leave(holder=holder, allowed=False, why="it was deleted and is about to stop")
     standing = standing_of(current, state, now)
     cost = _cost(current, standing, now)
@@ -108,7 +108,7 @@ def leave(holder: Holder, model: Model, group: SharedGroup, state: ObservedState
 
 def _stayed_at(ready_since: float, spec: SharedGroupSpec) -> float:
     """Return when a holder has stayed long enough for a request of no higher priority."""
-    return ready_since + seconds_or(spec.min_stay, SharedGroupSpec(group=spec.group).min_stay)
+    return ready_since + spec.stay_seconds
 
 
 def _may_return_at(model: Model, spec: SharedGroupSpec, state: ObservedState) -> float:
@@ -124,8 +124,7 @@ def _waited_at(model: Model, spec: SharedGroupSpec, state: ObservedState, now: f
     A holder stays for as long as it took to load also then: of several Models that have waited so long each would make the one before it leave
     as soon as that is ready, and all of them would wait for loads alone.
     """
-    wait = seconds_or(spec.max_wait, SharedGroupSpec(group=spec.group).max_wait)
-    return _queued_since(model, state, now) + wait
+    return _queued_since(model, state, now) + spec.wait_seconds
 
 
 def _queued_since(model: Model, state: ObservedState, now: float) -> float:
@@ -142,6 +141,7 @@ def _overdue(ready_since: float, model: Model, spec: SharedGroupSpec, now: float
 
 
 def _priority(model: Model) -> int:
+    """Return the priority of a Model; 0 of a holder that uses no GPU any more, and so leaves anyway."""
     return model.spec.gpu.priority if model.spec.gpu is not None else 0
 
 
@@ -171,15 +171,15 @@ def _cheapest(
     allowed = [one for one in leaves if one.allowed]
     holders = [one.holder for one in leaves]
 
-    def fits(leavers: Sequence[Leave]) -> Room:
+    def fits(leavers: Sequence[Leave]) -> bool:
         gone = {leaver.holder.uid for leaver in leavers}
-        return room(model, group, [holder for holder in holders if holder.uid not in gone], state, now)
+        return room(model, group, [holder for holder in holders if holder.uid not in gone], state, now).fits
 
-    if not fits(allowed).fits:
+    if not fits(allowed):
         return None
     if len(allowed) > _MOST_COMPARED:
-        return _first_that_fit(allowed, lambda leavers: fits(leavers).fits)
-    return min((one for one in _sets(allowed) if fits(one).fits), key=_total)
+        return _first_that_fit(allowed, fits)
+    return next(one for one in sorted(_sets(allowed), key=_total) if fits(one))
 
 
 def _sets(allowed: Sequence[Leave]) -> Iterator[tuple[Leave, ...]]:

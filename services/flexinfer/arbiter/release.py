@@ -6,11 +6,11 @@ that no longer sends telemetry. Only a node that never sent any counts as free b
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import TypeGuard
 
 import msgspec
 
 from flexinfer.api.group_reasons import GroupReason
-from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
 from flexinfer.api.model import PlacedDevice
 from flexinfer.api.sharedgroup import GroupProcess, HeldDevice, Holder
 from flexinfer.events.nodes import Device, DeviceProcess
@@ -76,7 +76,7 @@ def _is_gone(node: str, state: ObservedState) -> bool:
     facts = state.nodes.get(node)
     if facts is None:
         return node not in state.gpus
-    return any(taint.key == OUT_OF_SERVICE_TAINT for taint in facts.taints)
+    return facts.out_of_service
 
 
 def _silent(holder: Holder) -> Blocked:
@@ -147,6 +147,11 @@ def is_listed(device: Device) -> bool:
     return device.processes_known and (bool(device.processes) or device.used_mb <= MEMORY_SLACK_MB)
 
 
+def is_recent(sample: Sample | None, now: float) -> TypeGuard[Sample]:
+    """Tell whether there is a sample, and it is not too old to say what is in use."""
+    return sample is not None and now - sample.at <= STALE_SECONDS
+
+
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen of a node at a time: its last sample, and the uids of the Pods that other Models have there."""
 
@@ -157,8 +162,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def devices(self) -> Sequence[Device]:
         """The devices, as far as a recent sample tells."""
-        recent = self.sample is not None and self.now - self.sample.at <= STALE_SECONDS
-        return self.sample.observed.devices if self.sample is not None and recent else ()
+        return self.sample.observed.devices if is_recent(self.sample, self.now) else ()
 
 
 def held_devices(placed: Sequence[PlacedDevice], seen: Seen) -> tuple[HeldDevice, ...]:

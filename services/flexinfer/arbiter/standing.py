@@ -7,7 +7,7 @@ tries again. One that always runs is in demand always. Recent requests alone kee
 import msgspec
 
 from flexinfer.api import conditions, reasons
-from flexinfer.api.model import Model, Serverless, seconds_or
+from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.state.demand import demand_of
 from flexinfer.state.observed import ObservedState
@@ -16,7 +16,7 @@ from flexinfer.state.observed import ObservedState
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """One member; times are monotonic seconds.
 
-    `in_demand`: requests need its engine now (`requested`), or it always runs. `verifies`: it makes its initial start, which no request has in demand.
+    `in_demand`: requests need its engine now (`requested`), or it always runs. `verifies`: it makes its initial start, which no request needs.
     `idle_since` is from when its engine counts as idle, None while it does not. `ready_since` is when that became ready, None
     if it is not. `again` is when time alone may change any of this.
     """
@@ -84,4 +84,4 @@ def _in_demand_until(model: Model, last_request: float | None, state: ObservedSt
     last = max((at for at in times if at is not None and at > unanswered_since), default=None)
     if last is None:
         return None
-    return last + seconds_or(model.spec.serverless.idle_timeout, Serverless().idle_timeout)
+    return last + model.spec.serverless.idle_seconds

@@ -5,7 +5,7 @@ import asyncio
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import Holder, SharedGroup
 from flexinfer.arbiter import budget, policy
-from flexinfer.arbiter.release import STALE_SECONDS, Seen
+from flexinfer.arbiter.release import STALE_SECONDS, Seen, is_recent
 from flexinfer.arbiter.strangers import Nodes
 from flexinfer.state.observed import ObservedState, Sample
 
@@ -58,5 +58,4 @@ class Telemetry:
         """
         sample, since = self.sample(model.assigned_node), self._state.connected_since
         named = model.status.placement is not None and bool(model.status.placement.devices)
-        recent = sample is not None and now - sample.at <= STALE_SECONDS
-        return named and not recent and since is not None and now < since + STALE_SECONDS
+        return named and not is_recent(sample, now) and since is not None and now < since + STALE_SECONDS

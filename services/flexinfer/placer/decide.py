@@ -23,7 +23,6 @@ from flexinfer.placer.footprint import measured, recorded, remembered
 from flexinfer.placer.health import (
     GONE_SECONDS,
     is_unhealthy,
-    out_of_service,
     silence_unread,
     unhealthy_since,
 )
@@ -98,7 +97,7 @@ def _assigned(model: Model, placements: PlacementState) -> PlacedStatus | None:
     """Return the status of a Model that has a node."""
     pods, accepted = placements.pods(model), model.is_true(conditions.ACCEPTED)
     node = placements.observed.nodes.get(node_of(model))
-    if node is None or out_of_service(node):
+    if node is None or node.out_of_service:
         if accepted and not pods:
             return _schedule(model, placements)
         return _node_gone(model, placements, "was deleted" if node is None else "is out of service")

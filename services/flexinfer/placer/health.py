@@ -1,20 +1,13 @@
 """Health: whether the node of a Model, and the devices that it has there, can be relied on. Pure."""
 
 from flexinfer.api import conditions
-from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
-from flexinfer.events.nodes import NodeFacts
 from flexinfer.placer.state import PlacementState
 
 GONE_SECONDS = 60.0
 """How long a node may be not ready before a Model without devices leaves it."""
 _UNHEALTHY = (Reason.NODE_NOT_READY, Reason.DEVICE_OUT_OF_USE)
-
-
-def out_of_service(node: NodeFacts) -> bool:
-    """Tell whether a node was marked out of service: nothing runs there any more."""
-    return any(taint.key == OUT_OF_SERVICE_TAINT for taint in node.taints)
 
 
 def is_unhealthy(model: Model) -> bool:

@@ -20,7 +20,6 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import Serverless, seconds_or
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import MonotonicTime, WantedStatus
 from flexinfer.reaper.initial_start import Wait, wait_of
@@ -228,6 +227,4 @@ def _idle_at(item: ModelState) -> float:
     """Return when the Model has been idle for its idleTimeout, the default's for a text that is no duration; infinity if that does not count."""
     if item.demand.idle_since is None:
         return math.inf
-    return item.demand.idle_since + seconds_or(
-        item.model.spec.serverless.idle_timeout, Serverless().idle_timeout
-    )
+    return item.demand.idle_since + item.model.spec.serverless.idle_seconds

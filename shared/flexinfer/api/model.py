@@ -101,6 +101,11 @@ class Serverless(Resource, frozen=True, kw_only=True):
     idle_timeout: str = "5m"
     cold_start_timeout: str = "60s"
 
+    @property
+    def idle_seconds(self) -> float:
+        """IdleTimeout in seconds; the default's for a text that is no duration."""
+        return seconds_or(self.idle_timeout, Serverless().idle_timeout)
+
 
 class Cache(Resource, frozen=True, kw_only=True):
     """Where fetched weights are stored; None means the backend's default."""

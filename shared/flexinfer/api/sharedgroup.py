@@ -13,7 +13,7 @@ from flexinfer.api import conditions
 from flexinfer.api.base import Resource
 from flexinfer.api.conditions import Condition
 from flexinfer.api.groupversion import API_VERSION, GROUP_KIND
-from flexinfer.api.model import Metadata, Placement
+from flexinfer.api.model import Metadata, Placement, seconds_or
 
 GRANTED, RELEASING, STOPPED, FREED = "Granted", "Releasing", "Stopped", "Freed"
 """The steps of a holder, in their order. `Freed` is never stored: a holder whose memory is free again is taken off the list."""
@@ -103,6 +103,16 @@ class SharedGroupSpec(Resource, frozen=True, kw_only=True):
     min_stay: str = "30s"
     max_wait: str = "5m"
     reserve_mb: int = msgspec.field(name="reserveMB", default=512)
+
+    @property
+    def stay_seconds(self) -> float:
+        """MinStay in seconds; the default's for a text that is no duration."""
+        return seconds_or(self.min_stay, SharedGroupSpec(group=self.group).min_stay)
+
+    @property
+    def wait_seconds(self) -> float:
+        """MaxWait in seconds; the default's for a text that is no duration."""
+        return seconds_or(self.max_wait, SharedGroupSpec(group=self.group).max_wait)
 
 
 class SharedGroupStatus(Resource, frozen=True, kw_only=True):

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
+
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """One GPU as its vendor's library reports it.
@@ -97,3 +99,8 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     requested: dict[str, int] = {}
     runtime_classes: dict[str, str] = {}
     dra: tuple[DraDevice, ...] = ()
+
+    @property
+    def out_of_service(self) -> bool:
+        """Whether it was marked out of service: nothing runs there any more."""
+        return any(taint.key == OUT_OF_SERVICE_TAINT for taint in self.taints)

@@ -170,7 +170,7 @@ def test_two_that_always_run_take_turns_after_max_wait() -> None:
 
 
 def test_an_initial_start_makes_no_holder_leave_and_begins_where_there_is_room() -> None:
-    """No request has in demand it."""
+    """No request needs it."""
     card = homelab()
     card.waits("image", 12_288, FIRST)
     assert steps(card.observed(), NOW + 1) == []
