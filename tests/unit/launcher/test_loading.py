@@ -9,6 +9,7 @@ from flexinfer.events import events
 from flexinfer.events.workload import pod_facts
 from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Purpose, Stop
+from flexinfer.launcher.loading import BINDING_SECONDS
 from flexinfer.launcher.memory import Memory
 from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
@@ -32,6 +33,7 @@ from tests.unit.launcher.models import (
     a_start,
     holding,
     its_pod,
+    observed,
     starting,
 )
 
@@ -44,6 +46,32 @@ def test_a_pod_that_waits_for_its_process_is_starting() -> None:
     [action] = decided(model, holding(model, its_pod(model, running=False, ip="", phase="Pending")))
     assert outcome(action) == ("False", Reason.STARTING)
     assert message(action) == "Pod is starting on node a"
+
+
+def test_a_start_that_was_reported_goes_on_being_reported_while_a_scheduler_may_still_bind_it() -> None:
+    """Only the first report waits for what a scheduler needs: what holds it up now is said at once."""
+    model = with_messages(a_start(ready=("False", Reason.STARTING)), Ready="Pod is starting on node a")
+    full = its_pod(
+        model,
+        node="",
+        running=False,
+        ip="",
+        phase="Pending",
+        reason="Unschedulable",
+        message="0/2 nodes are available",
+    )
+    [*_, action] = decided(model, holding(model, full), after=BINDING_SECONDS / 2)
+    assert "0/2 nodes are available" in message(action)
+
+
+def test_a_start_whose_beginning_was_not_observed_is_reported_at_once() -> None:
+    """There is nothing to count a scheduler's time from."""
+    model = a_start("Accepted", "Placed", "Cached", "Wanted", "Granted", ready=STOPPED)
+    unbound = its_pod(model, node="", running=False, ip="", phase="Pending")
+    state, memory = observed(model, holding(model, unbound))
+    unseen = msgspec.structs.replace(state, changed_at={})
+    [action] = decide(unseen, memory, NOW, settings=SETTINGS)
+    assert outcome(action) == ("False", Reason.STARTING)
 
 
 def test_a_running_engine_that_does_not_answer_loads() -> None:
