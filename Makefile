@@ -64,7 +64,7 @@ test-gpu: $(DEV) ## Run the tests that need an NVIDIA card with its driver; with
 seeds: $(DEV) ## Play the simulated histories that make test leaves out, 400 to 999: three minutes on two cores
 	FLEXINFER_SEEDS=400-999 $(BIN)/pytest -q -n 2 tests/simulation/test_histories.py $(ARGS)
 
-kills: $(DEV) ## Kill every process of a swap at every step of it: 50 swaps, seven minutes
+kills: $(DEV) ## Kill every process of a swap at every step of it: 50 swaps, nine minutes
 	FLEXINFER_KILLS=all $(BIN)/pytest -q tests/e2e/test_killed_swaps.py $(ARGS)
 
 histories: $(DEV) ## Play N simulated histories (10,000), from FIRST (1000) on, and print how many and how long: see HISTORIES

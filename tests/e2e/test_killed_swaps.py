@@ -39,7 +39,7 @@ STEPS = (
 )
 """Who of the two comes to a step, and the step, in the order of a swap."""
 EVERY = [(*step, process) for step in STEPS for process in PROCESSES]
-IN_TURN = [(*step, PROCESSES[(3 * number + 2) % len(PROCESSES)]) for number, step in enumerate(STEPS)]
+IN_TURN = [(*step, PROCESSES[(3 * number + 3) % len(PROCESSES)]) for number, step in enumerate(STEPS)]
 KILLS = EVERY if os.environ.get("FLEXINFER_KILLS") else IN_TURN
 WORDS = 20
 

@@ -62,7 +62,7 @@ def test_exactly_the_one_leaves_whose_memory_is_needed() -> None:
 
 
 def test_of_equal_ones_the_one_leaves_that_is_idle_longest() -> None:
-    """And of those with equal times the one that loads again fastest, then by name."""
+    """And of those with equal times the one that loads again fastest, then by name (reliability G19)."""
     card = Card()
     card.holds("a", 8_000)
     card.holds("b", 8_000)
@@ -100,7 +100,7 @@ def test_a_holder_in_use_leaves_at_once_for_a_higher_priority_alone() -> None:
 
 
 def test_a_holder_of_higher_priority_stays_while_it_is_in_use_and_never_blocks_idle() -> None:
-    """Whatever maxWait says: strictly higher priorities have demand without a break."""
+    """Whatever maxWait says: strictly higher priorities have demand without a break (reliability G13)."""
     card = Card()
     card.holds("high", 14_000, priority=200)
     card.waits("b", 14_000)
@@ -234,7 +234,7 @@ def test_room_that_is_made_for_an_exclusive_model_is_kept_from_every_other() -> 
 
 
 def test_a_holder_of_two_cards_counts_on_both() -> None:
-    """There is room where it does not run, or what it leaves on either of its cards."""
+    """There is room where it does not run, or what it leaves on either of its cards (reliability G20)."""
     card = Card()
     card.holds("large", 20_000, uuids=("GPU-1", "GPU-2"))
     card.waits("b", 6_000, uuids=("GPU-2",))

@@ -172,14 +172,14 @@ def test_loading_has_a_deadline() -> None:
 
 
 def test_progress_extends_the_deadline() -> None:
-    """From Starting to Loading the deadline is set again."""
+    """From Starting to Loading the deadline is set again (reliability G17)."""
     model = a_start(ready=("False", Reason.STARTING))
     [action] = decided(model, holding(model, its_pod(model)), after=SETTINGS.loading_seconds + 1)
     assert outcome(action) == ("False", Reason.LOADING)
 
 
 def test_a_crash_loop_is_no_progress() -> None:
-    """However often it restarts, the deadline runs on."""
+    """However often it restarts, the deadline runs on (reliability G24)."""
     model = a_start(ready=("False", Reason.RESTARTING))
     pod = its_pod(model, restarts=9, exit_code=1)
     [action] = decided(model, holding(model, pod), after=SETTINGS.loading_seconds + 1)
