@@ -67,7 +67,7 @@ seeds: $(DEV) ## Play the simulated histories that make test leaves out, 400 to 
 kills: $(DEV) ## Kill every process of a swap at every step of it: 50 swaps, nine minutes
 	FLEXINFER_KILLS=all $(BIN)/pytest -q tests/e2e/test_killed_swaps.py $(ARGS)
 
-histories: $(DEV) ## Play N simulated histories (10,000), from FIRST (1000) on, and print how many and how long: see HISTORIES
+histories: $(DEV) ## Play 10,000 simulated histories that make test and make seeds leave out, and print how many and how long (ARGS=60: so many)
 	@$(BIN)/python -m tests.simulation.histories $(ARGS)
 
 check: lint ## Lint, format, types, imports, and that generated files are up to date

@@ -1,6 +1,7 @@
 """One history: what users do, the faults, and what must be true during and after them."""
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,7 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.proxy.gateway import Gateway
 from tests.simulation.controllers import AnyController
-from tests.simulation.faults.table import APART, CLIMATES, FAULTS
+from tests.simulation.faults.table import APART, CLIMATES, FAULTS, OWN
 from tests.simulation.laws.convergence import Convergence
 from tests.simulation.laws.facts import is_kept_waiting
 from tests.simulation.laws.requests import SERVED
@@ -55,6 +56,10 @@ async def play(
     for climate in APART:
         if simulation.apart.random() < climate.share:
             climate.act(simulation, simulation.apart)
+    for climate in OWN:
+        chance = random.Random(f"{seed} {climate.name}")
+        if chance.random() < climate.share:
+            climate.act(simulation, chance)
     simulation.start()
     history = History(simulation)
     await history.inject_faults()
