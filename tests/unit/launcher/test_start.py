@@ -27,7 +27,7 @@ from tests.unit.launcher.acting import (
     started,
     there,
 )
-from tests.unit.launcher.models import IDLE, a_start
+from tests.unit.launcher.models import IDLE, a_start, starting
 from tests.unit.launcher.world import CutOffError, open_gate_of
 
 decide = on_all_models(deciding.decide)
@@ -140,6 +140,18 @@ async def test_the_pod_of_a_later_turn_is_not_deleted() -> None:
     await started(world, runtime, turn=4)
     uid = pod(world)["metadata"]["uid"]
     await started(world, runtime, turn=3)
+    assert pod(world)["metadata"]["uid"] == uid
+
+
+async def test_the_pod_of_a_newer_template_is_not_deleted() -> None:
+    """A launcher that was paused holds the turn, which is still the present one, and the spec as it was before."""
+    world, runtime = a_world(a_member())
+    world.group(granted())
+    paused = starting(there(world), 4, SETTINGS)
+    world.touch("models", "llama", lambda m: m["spec"].update(config={"contextSize": 4096}))
+    await started(world, runtime, turn=4)
+    uid = pod(world)["metadata"]["uid"]
+    await perform(runtime, paused)
     assert pod(world)["metadata"]["uid"] == uid
 
 
