@@ -84,7 +84,7 @@ def _core_v1(plural: str, kind: str, short: str = "", **more: Any) -> Resource:
 
 
 PODS: Final = _core_v1(
-    "pods", "Pod", "po", categories=("all",), subresources=frozenset({"status", "log", "binding"})
+    "pods", "Pod", "po", categories=("all",), subresources=frozenset({"status", "log", "binding", "eviction"})
 )
 BUILTINS: Final[tuple[Definition, ...]] = (
     define(
