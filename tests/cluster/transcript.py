@@ -44,6 +44,8 @@ spec:
   automountServiceAccountToken: false
   containers: [{name: engine, image: "example.com/engine:1"}]
 """
+NEGATIVE = BOUND.replace('engine:1"', 'engine:1", resources: {limits: {memory: -1Gi}, requests: {cpu: "-1"}}')
+ABOVE = BOUND.replace('engine:1"', 'engine:1", resources: {limits: {memory: 1Gi}, requests: {memory: 2Gi}}')
 LEASE = """
 apiVersion: coordination.k8s.io/v1
 kind: Lease
@@ -241,6 +243,9 @@ STEPS = (
     Step("get --raw /apis/policy"),
     Step("create -f -", NODE),
     Step("create -f -", BOUND),
+    Step("create -f -", NEGATIVE),
+    Step("create -f -", ABOVE),
+    Step("apply -f -", MODEL + '  resources: {limits: {memory: "-1Gi"}}\n'),
     Step("cordon drained"),
     Step("drain drained"),
     Step("drain drained --force"),

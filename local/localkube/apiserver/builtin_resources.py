@@ -16,7 +16,7 @@ from localkube.apiserver.builtin_strategy import (
     immutable,
     validate_claim,
     validate_event,
-    validate_pod_update,
+    validate_pod,
 )
 from localkube.apiserver.errors import ApiError, Cause
 from localkube.apiserver.registry import Definition, Registry, define, definitions_of
@@ -100,7 +100,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
             "status.nominatedNodeName",
         ),
         normalise=default_pod,
-        validate=validate_pod_update,
+        validate=validate_pod,
     ),
     define(
         Resource(
