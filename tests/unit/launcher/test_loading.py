@@ -10,7 +10,7 @@ from flexinfer.events.workload import pod_facts
 from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Purpose, Stop
 from flexinfer.launcher.loading import BINDING_SECONDS
-from flexinfer.launcher.memory import Memory
+from flexinfer.launcher.memory import Memory, remember
 from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation
@@ -176,6 +176,32 @@ def test_progress_extends_the_deadline() -> None:
     model = a_start(ready=("False", Reason.STARTING))
     [action] = decided(model, holding(model, its_pod(model)), after=SETTINGS.loading_seconds + 1)
     assert outcome(action) == ("False", Reason.LOADING)
+
+
+def test_an_engine_that_says_how_far_it_is_has_the_time_of_a_stage_from_then_on() -> None:
+    """By its health endpoint; the same answer again, or one of the Pod before it, is no progress (reliability G17)."""
+    model = a_start(ready=LOADING)
+    pod, seconds = its_pod(model), SETTINGS.loading_seconds
+    state, memory = observed(model, holding(model, pod))
+    for at, stage in ((10, "503 loading"), (40, "503 warming up"), (50, "503 loading")):
+        memory = remember(memory, a_probe(model, pod, healthy=False, detail="x", stage=stage), NOW + at)
+    assert RequeueAt(NOW + 40 + seconds) in decide(state, memory, NOW + seconds + 1, settings=SETTINGS)
+    [late] = decide(state, memory, NOW + 40 + seconds, settings=SETTINGS)
+    assert outcome(late) == ("False", Reason.LOADING_TIMEOUT)
+    another = its_pod(model, uid="pod-2", version=9)
+    state, _ = observed(model, holding(model, another))
+    [other] = decide(state, memory, NOW + seconds + 1, settings=SETTINGS)
+    assert outcome(other) == ("False", Reason.LOADING_TIMEOUT)
+
+
+def test_an_answer_that_is_new_each_time_does_not_extend_a_start_without_end() -> None:
+    """As one with a clock in it."""
+    model = a_start(ready=LOADING)
+    pod = its_pod(model)
+    state, memory = observed(model, holding(model, pod))
+    for at in range(100):
+        memory = remember(memory, a_probe(model, pod, healthy=False, detail="x", stage=f"503 {at}"), NOW + at)
+    assert RequeueAt(NOW + 7 + SETTINGS.loading_seconds) in decide(state, memory, NOW + 1, settings=SETTINGS)
 
 
 def test_a_crash_loop_is_no_progress() -> None:
