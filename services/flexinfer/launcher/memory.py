@@ -130,15 +130,15 @@ def forget(memory: Memory, uid: str) -> Memory:
     )
 
 
-def _progress(known: Mapping[str, Progress], answer: EngineProbed, at: float) -> Mapping[str, Progress]:
+def _progress(previous: Mapping[str, Progress], answer: EngineProbed, at: float) -> Mapping[str, Progress]:
     """Return how far engines have loaded after another answer; of one that serves, or whose Pod is gone, nothing is kept."""
     if answer.healthy or answer.gone:
-        return _without(known, answer.uid)
-    last = known.get(answer.uid)
+        return _without(previous, answer.uid)
+    last = previous.get(answer.uid)
     seen = last.seen if last is not None and last.pod_uid == answer.pod_uid else frozenset[str]()
     if not answer.stage or answer.stage in seen or len(seen) >= _MOST_STAGES:
-        return known
-    return {**known, answer.uid: Progress(answer.pod_uid, seen | {answer.stage}, at)}
+        return previous
+    return {**previous, answer.uid: Progress(answer.pod_uid, seen | {answer.stage}, at)}
 
 
 def _without(by_uid: Mapping[str, T], uid: str) -> Mapping[str, T]:
