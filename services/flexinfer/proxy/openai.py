@@ -1,6 +1,6 @@
 """OpenAI's shapes: what a request's body must say, and the list of models."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -14,25 +14,27 @@ from flexinfer.proxy import errors, routing
 class RequestFields(msgspec.Struct):
     """The two fields of a body that the proxy checks."""
 
-    model: str = ""
+    model: str | None = None
     stream: bool | None = False
 
 
-def read(body: bytes) -> tuple[RequestFields, dict[str, Any]]:
-    """Return the fields of a body that the proxy checks, and the whole body; raises RequestError (400)."""
+def read(body: bytes) -> RequestFields:
+    """Return the fields of a body that the proxy checks; raises RequestError (400)."""
     try:
-        whole = msgspec.json.decode(body)
-        fields = msgspec.convert(whole, RequestFields)
+        return msgspec.json.decode(body, type=RequestFields)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
         raise errors.invalid_body(error) from error
-    return fields, whole
 
 
-def with_model(body: Mapping[str, Any], name: str) -> bytes:
-    """Return a body with another `model`; raises RequestError (400) for one that cannot be written as JSON."""
+def with_model(body: bytes, name: str) -> bytes:
+    """Return a body with another `model`, and all else as the client wrote it; raises RequestError (400) for one that is no JSON.
+
+    Only the object itself is decoded: a body may be tens of MiB of base64.
+    """
     try:
-        return msgspec.json.encode({**body, "model": name})
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        return msgspec.json.encode({**fields, "model": name})
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise errors.invalid_body(error) from error
 
 

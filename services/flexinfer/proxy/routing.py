@@ -1,38 +1,59 @@
 """Routing: which Model a request names, and whether that Model can serve it. Pure.
 
-Precedence: the path `/model/<namespace>/<name>/...`, then the Host `<name>.<namespace>[.svc[.<domain>]]`,
-then `model` in the body. A body names a Model by `<name>` in the proxy's default namespace, by
+Precedence: the path `/model/<namespace>/<name>/...`, then the Host `<name>.<namespace>[.svc[.<domain>]]` if there is such a Model,
+then `model` in the body. Any other Host is a name of the user's network, and says nothing. A body names a Model by `<name>` in the proxy's default namespace, by
 `<namespace>/<name>`, or by an alias that only one Model has.
 """
 
-from urllib.parse import unquote
+from collections.abc import Container, Sequence
 
 import msgspec
 
+from flexinfer import backends
 from flexinfer.api import conditions, reasons
 from flexinfer.api.installation import PROXY_SERVICE
 from flexinfer.api.model import Model
 from flexinfer.api.phase import phase_of
 from flexinfer.api.reasons import Reason
+from flexinfer.proxy import paths
 from flexinfer.proxy.models import ModelTable
 
 _STOPS = frozenset({Reason.DRAINING, Reason.STOPPING})
 
 
 class RouteMatch(msgspec.Struct, frozen=True):
-    """What path and Host say: the Model's key if they name it, and the path that the engine is asked for."""
+    """What path and Host say: the Model's key if they name it, and the normalised path that the engine is asked for."""
 
     key: str | None
     path: str
 
 
-def match_request(path: str, host: str) -> RouteMatch:
-    """Return the Model that path (as it was sent, with its escapes) or Host name."""
-    if path.startswith("/model/"):
-        parts = path.split("/", 4)
-        if len(parts) == 5 and parts[2] and parts[3]:  # noqa: PLR2004 -- /model/<namespace>/<name>/rest
-            return RouteMatch(f"{unquote(parts[2])}/{unquote(parts[3])}", f"/{parts[4]}")
-    return RouteMatch(_key_of_host(host), path)
+def match_request(path: str, host: str, keys: Container[str]) -> RouteMatch:
+    """Return the Model that path (as it was sent, with its escapes) or Host name; `keys` are those of all Models.
+
+    Raises RequestError (400) for a path that is not valid.
+    """
+    path = paths.normalise(path)
+    parts = path.split("/", 4)
+    if len(parts) == 5 and parts[1] == "model":  # noqa: PLR2004 -- /model/<namespace>/<name>/rest
+        return RouteMatch(f"{parts[2]}/{parts[3]}", f"/{parts[4]}")
+    key = _key_of_host(host)
+    return RouteMatch(key if key in keys else None, path)
+
+
+def served_paths(model: Model | None) -> Sequence[str]:
+    """Return the paths that a Model's backend serves to clients; without a Model, those of all backends."""
+    backend = backends.find(model.spec.backend) if model is not None else None
+    if backend is not None:
+        return backend.api_paths
+    return tuple(dict.fromkeys(path for backend in backends.all_backends() for path in backend.api_paths))
+
+
+def is_served(path: str, model: Model | None) -> bool:
+    """Tell whether a Model's backend serves a normalised path to clients; without a Model, whether any backend does."""
+    backend = backends.find(model.spec.backend) if model is not None else None
+    candidates = backends.all_backends() if backend is None else (backend,)
+    return paths.is_plain(path) and any(candidate.serves(path) for candidate in candidates)
 
 
 def _key_of_host(host: str) -> str | None:
