@@ -54,6 +54,7 @@ class Gateway:
     def __init__(self, runtime: Runtime, view: ModelView, activity: ActivityReporter) -> None:
         self._runtime, self._view, self._activity = runtime, view, activity
         self.settings = runtime.settings
+        self.body_limit = runtime.settings.body_limit_mib << 20
         self.default_namespace = runtime.settings.default_namespace
         self._wakes: set[Route] = set()  # whose wake hints are published
 
@@ -92,6 +93,10 @@ class Gateway:
         served = _served_name(model)
         if named != served:
             body = openai.with_model(body, served)
+        if (
+            len(body) > self.body_limit
+        ):  # the engine's own name may be longer, and what is larger could not be queued
+            raise errors.body_too_large(self.body_limit)
         limits = {Wait.COLD_START: _cold_start_seconds(model), Wait.SLOT: self.settings.queue_seconds}
         return ProxiedRequest(self._view.route(model), match.path, body, Waits(limits))
 

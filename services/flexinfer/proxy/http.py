@@ -33,7 +33,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def application(gateway: Gateway, session: aiohttp.ClientSession, key: str) -> web.Application:
     """Return the proxy as an aiohttp application; an empty key lets every client in."""
-    limit = gateway.settings.body_limit_mib << 20
+    limit = gateway.body_limit
     entrance = _Entrance(key, limit, Cors(gateway.settings.cors_origins))
     app = web.Application(client_max_size=limit, middlewares=[entrance.answer])
     app.on_response_prepare.append(entrance.add_headers)

@@ -6,7 +6,7 @@ from multidict import CIMultiDictProxy
 
 from flexinfer.proxy import errors
 
-_SCHEME = "bearer"
+_SCHEME, _SPACE = "bearer", " \t"
 
 
 def authorize(headers: CIMultiDictProxy[str], key: str) -> None:
@@ -15,7 +15,7 @@ def authorize(headers: CIMultiDictProxy[str], key: str) -> None:
     A header may hold any bytes; what is not UTF-8 arrives as surrogates.
     """
     tokens = [_token(value) for value in headers.getall("Authorization", ())]
-    tokens += [value.strip() for value in headers.getall("x-api-key", ())]
+    tokens += [value.strip(_SPACE) for value in headers.getall("x-api-key", ())]
     expected = key.encode()
     if key and not any(
         hmac.compare_digest(token.encode(errors="surrogateescape"), expected) for token in tokens
@@ -25,5 +25,5 @@ def authorize(headers: CIMultiDictProxy[str], key: str) -> None:
 
 def _token(value: str) -> str:
     """Return what follows the scheme, which RFC 9110 (11.1) allows in any case and RFC 9110 (11.4) with any number of spaces."""
-    scheme, _, token = value.strip().replace("\t", " ").partition(" ")
-    return token.strip() if scheme.lower() == _SCHEME else value.strip()
+    scheme, _, token = value.strip(_SPACE).replace("\t", " ").partition(" ")
+    return token.strip(_SPACE) if scheme.lower() == _SCHEME else value.strip(_SPACE)

@@ -19,7 +19,7 @@ from flexinfer.proxy.http import error_response
 
 log = logging.getLogger(__name__)
 FIELD_LIMIT = 8190
-"""The largest header, with its name, in bytes."""
+"""The largest value of a header, in bytes."""
 LINE_LIMIT = 8192
 """The largest path with its query; another number than FIELD_LIMIT, since aiohttp's error tells the two apart by it alone."""
 _TOO_MANY = "Too many headers"
@@ -89,7 +89,7 @@ class _Connection(RequestHandler):
 
 
 def _error_of(error: BaseException | None) -> RequestError:
-    """Return what the client is told of what the parser refused; the parser's own words would repeat a part of it."""
+    """Return the error for what the parser refused; the parser's own words would repeat a part of it."""
     if isinstance(error, LineTooLong):
         line = error.args[1] == LINE_LIMIT
         return errors.head_too_large(

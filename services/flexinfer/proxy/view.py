@@ -94,6 +94,7 @@ class ModelView:
     def __init__(self, runtime: Runtime, table: ModelTable, on_unready: Callable[[Route], None]) -> None:
         self._runtime, self._on_unready = runtime, on_unready
         self.table = table
+        self._largest_body = runtime.settings.body_limit_mib << 20
         self.nats_available = False
         self._outages = 0  # counts beginnings and ends: what waits for one sees that it has passed
         self._routes: dict[str, Route] = {}  # uid -> its route
@@ -251,7 +252,7 @@ class ModelView:
         """Return a route for a Model without one: that of before if it was not deleted after all, since its requests count."""
         route = self._deleted.pop(model.uid, None)
         if route is None or not route.breaker.busy:
-            return Route(model, max(MAX_QUEUED_BYTES, 2 * (self._runtime.settings.body_limit_mib << 20)))
+            return Route(model, max(MAX_QUEUED_BYTES, self._largest_body))
         route.deleted = False
         route.update(model)
         self._on_unready(route)  # its traffic is published at once

@@ -237,19 +237,19 @@ def test_a_refused_connection_after_a_long_queue_is_tried_again() -> None:
 
 
 def test_a_full_queue_rejects_the_next_request() -> None:
-    """In number and in bytes; with the limit, and to be retried. The bytes have room for two of the largest bodies that there may be."""
+    """In number and in bytes; with the limit, and to be retried."""
 
     async def main(parts: Parts) -> None:
         await parts.observe(scaled_to_zero(), scaled_to_zero("other"))
         requests = [parts.send() for _ in range(MAX_QUEUED + 1)]
         large = parts.request("other")
-        large = msgspec.structs.replace(large, body=b"x" * (2 * MAX_QUEUED_BYTES + 1))
+        large = msgspec.structs.replace(large, body=b"x" * (MAX_QUEUED_BYTES + 1))
         too_large = parts.send(large)
         await settle()
         error = error_of(requests[-1])
         assert (error.status, error.code, error.retry_after) == (503, "queue_full", 5)
         assert error.message == "request queue of model llama is full (512 requests); retry in 5s"
-        assert "(128 MiB of request bodies)" in error_of(too_large).message
+        assert "(64 MiB of request bodies)" in error_of(too_large).message
         assert not any(request.done() for request in requests[:-1])
         for request in requests:
             request.cancel()

@@ -181,12 +181,12 @@ async def test_a_header_that_cannot_be_acted_upon_is_an_error_that_names_it(
     assert code in answer
 
 
-async def raw(client: Client, headers: bytes, path: bytes = PATH.encode()) -> bytes:
-    """Send a POST of an empty object with these lines of headers; returns all that is answered."""
+async def raw(client: Client, headers: bytes, path: bytes = PATH.encode(), method: bytes = b"POST") -> bytes:
+    """Send an empty object with these lines of headers; returns all that is answered."""
     assert client.port is not None
     reader, writer = await asyncio.open_connection(client.host, client.port)
     fixed = b"Host: proxy\r\nContent-Length: 2\r\nConnection: close\r\n"
-    writer.write(b"POST " + path + b" HTTP/1.1\r\n" + fixed + headers + b"\r\n{}")
+    writer.write(method + b" " + path + b" HTTP/1.1\r\n" + fixed + headers + b"\r\n{}")
     answer = await reader.read()
     writer.close()
     return answer
