@@ -31,6 +31,7 @@ HOST = "127.0.0.1"
 _ENCODER = msgspec.json.Encoder()
 _SHUTDOWN_SECONDS = 1.0  # for requests in flight, after the watches have ended
 _UNAUTHORIZED = 401
+_SUCCESS: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 logger = logging.getLogger(__name__)
 
 
@@ -72,6 +73,7 @@ class ApiHandler:
             "delete": self._delete,
             "deletecollection": self._delete_collection,
             "bind": self._bind,
+            "evict": self._evict,
             "log": self._log,
         }
 
@@ -178,7 +180,8 @@ class ApiHandler:
     async def _delete(self, call: _ResourceRequest) -> web.Response:
         target = call.target
         options = query_options.delete_options(
-            call.query, request_body.decode_delete_options(await call.request.read())
+            call.query,
+            request_body.decode_delete_options(await call.request.read(), call.request.content_type),
         )
         last = self._store.delete(target.res, target.namespace, target.name, options)
         if not options.dry_run and self._still_exists(target, last):
@@ -189,15 +192,7 @@ class ApiHandler:
             "kind": target.res.plural,
             "uid": last["metadata"]["uid"],
         }
-        return _json(
-            {
-                "kind": "Status",
-                "apiVersion": "v1",
-                "metadata": {},
-                "status": "Success",
-                "details": {key: value for key, value in details.items() if value},
-            }
-        )
+        return _json(_SUCCESS | {"details": {key: value for key, value in details.items() if value}})
 
     def _still_exists(self, target: Target, last: Object) -> bool:
         try:
@@ -209,7 +204,8 @@ class ApiHandler:
     async def _delete_collection(self, call: _ResourceRequest) -> web.Response:
         target = call.target
         options = query_options.delete_options(
-            call.query, request_body.decode_delete_options(await call.request.read())
+            call.query,
+            request_body.decode_delete_options(await call.request.read(), call.request.content_type),
         )
         listing = self._store.delete_collection(
             target.res, target.namespace, query_options.list_query(call.query), options
@@ -221,7 +217,15 @@ class ApiHandler:
         binding = request_body.decode_object(await request.read(), request.content_type, target)
         options = query_options.write_options(call.query, _agent(call))
         self._store.update(target.res, target.namespace, target.name, binding, options, subresource="binding")
-        return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, 201)
+        return _json(_SUCCESS, 201)
+
+    async def _evict(self, call: _ResourceRequest) -> web.Response:
+        """Delete a Pod, as `kubectl drain` asks for it; no PodDisruptionBudget forbids it here."""
+        target, request = call.target, call.request
+        eviction = request_body.decode_object(await request.read(), request.content_type, target)
+        options = query_options.delete_options(call.query, eviction.get("deleteOptions"))
+        self._store.delete(target.res, target.namespace, target.name, options)
+        return _json(_SUCCESS, 201)
 
     async def _log(self, call: _ResourceRequest) -> web.StreamResponse:
         target, registry = call.target, self._store.registry

@@ -38,16 +38,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the list."""
+    """Print the list; returns 1 unless every process is healthy."""
     instance = instance_of(options)
     current = asyncio.run(rows(instance))
+    status = 0 if all(row.health == HEALTHY for row in current) else 1
     if options.output == "json":
         print(msgspec.json.format(msgspec.json.encode(current)).decode())
-        return 0
+        return status
     print("\n".join(table(current)))
     if lock_holder(instance.state) is None and any(row.pid for row in current):
         print("\nThese run without a supervisor; `flexinfer up` adopts them and restarts what exits.")
-    return 0
+    return status
 
 
 async def rows(instance: Instance) -> list[Row]:

@@ -22,7 +22,7 @@ from flexinfer.cli.services import HEALTHY, rows, table
 from flexinfer.cli.target import state_argument, state_of
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import PLANE, REAL, Instance
-from flexinfer.local.supervisor import provisioning
+from flexinfer.local.supervisor import provisioning, user_settings
 from flexinfer.local.supervisor.instance_programs import programs
 from flexinfer.local.supervisor.program import NODE
 from flexinfer.local.supervisor.readiness import until_ready
@@ -66,7 +66,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Start everything, or show what runs already. Raises CommandError, InstanceError."""
+    """Start everything, or show what runs already. Raises CommandError, InstanceError, SettingsError."""
     if sys.platform != "linux":
         raise CommandError("`flexinfer up` needs Linux (pidfd, /proc, 127.0.0.0/8); elsewhere use a cluster")
     state = state_of(options)
@@ -76,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
         audit=options.audit,
         separate=options.separate,
         simulation=options.simulate_gpus,
+        settings=user_settings.chosen(os.environ),
     )
     if holder is not None:
         return already(state, holder, choices, detach=options.detach)
@@ -88,9 +89,7 @@ def run(options: argparse.Namespace) -> int:
             say if options.ready_descriptor is None else _silent
         )  # the process that started this one reported it
         with prepared(state, choices, report) as instance:
-            return asyncio.run(
-                serve(instance, separate=options.separate, ready_descriptor=options.ready_descriptor)
-            )
+            return asyncio.run(serve(instance, choices, ready_descriptor=options.ready_descriptor))
 
 
 def already(state: Path, holder: int, choices: Choices, *, detach: bool) -> int:
@@ -119,7 +118,7 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-async def serve(instance: Instance, *, separate: bool, ready_descriptor: int | None) -> int:
+async def serve(instance: Instance, choices: Choices, *, ready_descriptor: int | None) -> int:
     """Keep everything running until SIGINT, SIGTERM or SIGHUP; then stop all of it, engines included."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -127,7 +126,8 @@ async def serve(instance: Instance, *, separate: bool, ready_descriptor: int | N
         loop.add_signal_handler(number, stopping.set)
     print(f"FlexInfer in {instance.state}", flush=True)
     before = {NODE: partial(_provisioned, instance)} if instance.api == REAL else {}
-    async with supervised(instance, programs(instance, separate=separate), before) as supervisor:
+    specified = programs(instance, separate=choices.separate, settings=choices.settings)
+    async with supervised(instance, specified, before) as supervisor:
         if supervisor.adopted:
             print(f"adopted processes of an earlier `up`: {', '.join(supervisor.adopted)}", flush=True)
         starting = asyncio.create_task(started(instance, supervisor, ready_descriptor))
@@ -215,7 +215,7 @@ def detached(state: Path, choices: Choices) -> int:
     """
     check_simulation(state, choices)
     built(state, choices.world, say)
-    (state / "logs").mkdir(mode=0o700, parents=True, exist_ok=True)
+    instances.make_folder(state / "logs")
     log = state / "logs" / "up.log"
     offset = log.stat().st_size if log.exists() else 0
     words = [sys.executable, "-m", "flexinfer.cli", "up", "--state", str(state)]
