@@ -63,6 +63,11 @@ class Gateway:
         """All Models."""
         return list(self._view.table.models.values())
 
+    @property
+    def further_names(self) -> dict[str, Model]:
+        """Every alias and label that reaches a Model, and that Model."""
+        return routing.further_names(self._view.table, self.default_namespace)
+
     def find(self, name: str) -> Model:
         """Return a Model by the name that clients use; raises RequestError (404)."""
         table = self._view.table

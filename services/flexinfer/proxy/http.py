@@ -134,14 +134,19 @@ class _Handlers:
         return None
 
     def _models(self, key: str | None) -> web.Response:
-        """List the Models; below a Model's own path, that one alone."""
-        models = [self._gateway.find(key)] if key else self._gateway.models
-        body = openai.listing(models, self._gateway.default_namespace)
+        """List the Models and their further names; below a Model's own path, that one alone."""
+        namespace = self._gateway.default_namespace
+        if key:
+            body = openai.listing([self._gateway.find(key)], namespace)
+        else:
+            body = openai.listing(self._gateway.models, namespace, self._gateway.further_names)
         return web.Response(body=body, content_type="application/json")
 
     def _model(self, name: str) -> web.Response:
-        """Show one Model."""
-        entry = openai.model_entry(self._gateway.find(name), self._gateway.default_namespace)
+        """Show one Model by any of its names."""
+        model = self._gateway.find(name)
+        further = "" if name in {model.metadata.name, model.key} else name
+        entry = openai.model_entry(model, self._gateway.default_namespace, further)
         return web.Response(body=msgspec.json.encode(entry), content_type="application/json")
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:

@@ -1,12 +1,13 @@
 """OpenAI's shapes: what a request's body must say, and the list of models."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from flexinfer import backends
+from flexinfer.api import names
 from flexinfer.api.model import Model
 from flexinfer.proxy import errors, routing
 
@@ -38,18 +39,25 @@ def with_model(body: bytes, name: str) -> bytes:
         raise errors.invalid_body(error) from error
 
 
-def model_entry(model: Model, default_namespace: str) -> dict[str, Any]:
-    """Return one entry of `/v1/models`; Models scaled to zero are listed too, with their phase."""
+def model_entry(model: Model, default_namespace: str, name: str = "") -> dict[str, Any]:
+    """Return one entry of `/v1/models`; Models scaled to zero are listed too, with their phase.
+
+    `name` is an alias or a label; `root` is then the Model that a request by that name goes to now.
+    """
+    own = routing.public_id(model, default_namespace)
     return {
-        "id": routing.public_id(model, default_namespace),
+        "id": name or own,
         "object": "model",
         "created": _unix_seconds(model.metadata.creation_timestamp),
         "owned_by": "flexinfer",
+        "root": own,
         "flexinfer": {
             "namespace": model.metadata.namespace,
             "name": model.metadata.name,
             "phase": routing.phase(model),
             "backend": backends.canonical(model.spec.backend),
+            "aliases": names.aliases(model),
+            "serviceLabels": model.spec.service_labels,
         },
     }
 
@@ -62,7 +70,10 @@ def _unix_seconds(timestamp: str | None) -> int:
         return 0
 
 
-def listing(models: Iterable[Model], default_namespace: str) -> bytes:
-    """Return the body of `/v1/models`."""
+def listing(
+    models: Iterable[Model], default_namespace: str, further: Mapping[str, Model] | None = None
+) -> bytes:
+    """Return the body of `/v1/models`: the Models, then their further names."""
     entries = [model_entry(m, default_namespace) for m in sorted(models, key=lambda m: m.key)]
+    entries += [model_entry(model, default_namespace, name) for name, model in (further or {}).items()]
     return msgspec.json.encode({"object": "list", "data": entries})

@@ -4,6 +4,8 @@ Accepted is written at once, since every component waits for it. The phase is fo
 no condition has changed for a moment (ADR 0017), or at once when it becomes Ready.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from flexinfer.api import conditions
@@ -18,12 +20,14 @@ PHASE_DELAY_SECONDS = 0.2
 """How long no condition may have changed before the phase is written: six writers at once would conflict."""
 
 
-def next_write(model: Model, changed_at: float, now: float) -> WriteStatus | RequeueAt | None:
+def next_write(
+    model: Model, changed_at: float, now: float, conflicts: Sequence[str] = ()
+) -> WriteStatus | RequeueAt | None:
     """Return the write that a Model's status needs, or when to decide again; None if it is right.
 
-    `changed_at` is when the Model last changed.
+    `changed_at` is when the Model last changed; `conflicts` are its names that also mean another Model.
     """
-    condition, generation = accepted(model), model.metadata.generation
+    condition, generation = accepted(model, conflicts), model.metadata.generation
     others = (c for c in model.status.conditions if c.type != conditions.ACCEPTED)
     current = (condition, *others)
     phase = phase_of(current, generation)

@@ -28,27 +28,35 @@ PATH = "/model/default/llama/v1/completions"
 
 @contextlib.asynccontextmanager
 async def a_client(
-    engine: Handler | None = None, backend: str = "llamacpp", **settings: Any
+    engine: Handler | None = None,
+    backend: str = "llamacpp",
+    labels: tuple[str, ...] = (),
+    litellm: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Client]:
     """Run the proxy before a scripted engine, which one Model is served by; yields a client of it."""
     app = web.Application()
     app.router.add_post("/{path:.*}", engine or echo)
     async with TestServer(app) as server:
         address = host_port(server.host, server.port or 0)
-        async with a_proxy(address, backend, settings) as client:
+        spec: dict[str, Any] = {"backend": backend, "service_labels": labels, "litellm": litellm}
+        async with a_proxy(address, spec, settings) as client:
             yield client
 
 
 @contextlib.asynccontextmanager
 async def a_proxy(
-    address: str, backend: str = "llamacpp", settings: Mapping[str, Any] | None = None, **serverless: str
+    address: str,
+    spec: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **serverless: str,
 ) -> AsyncIterator[Client]:
     """Run the proxy before an engine at this address, which one Model is served by; yields a client of it."""
     parts = Parts(settings=Settings(**(settings or {})))
     follow = asyncio.create_task(parts.view.follow())
     async with engine_session() as session:
         await parts.replay()
-        await parts.observe(ready(address=address, backend=backend, serverless=serverless))
+        await parts.observe(ready(address=address, serverless=serverless, **(spec or {})))
         async with TestClient(ProxyServer(application(parts.gateway, session, "secret"))) as client:
             yield client
     follow.cancel()

@@ -120,6 +120,32 @@ def test_a_new_model_is_accepted_and_reaches_the_stream() -> None:
     play(act)
 
 
+def test_a_name_that_means_two_models_is_a_condition_of_both_until_one_gives_it_up() -> None:
+    """They are still accepted; a Model in another namespace does not matter."""
+
+    def messages(scene: Scene) -> list[str]:
+        held = [model.condition(conditions.ACCEPTED) for model in scene.cluster.objects["models"].values()]
+        return [c.message for c in held if c is not None and c.true and c.reason == Reason.NAME_CONFLICT]
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.ready)
+        scene.cluster.put(MODELS, a_model("a", litellm={"aliases": ["gpt-4"]}))
+        scene.cluster.put(MODELS, a_model("c", namespace="team", litellm={"aliases": ["gpt-4"]}))
+        await scene.until(lambda: scene.model("a").is_true(conditions.ACCEPTED))
+        assert messages(scene) == []
+        scene.cluster.put(MODELS, a_model("b", litellm={"copilotAlias": "gpt-4"}))
+        await scene.until(lambda: len(messages(scene)) == 2)
+        assert messages(scene)[0].endswith(
+            "; names that mean another Model too: gpt-4 (alias here, alias of b); change one of each"
+        )
+        scene.cluster.drop(MODELS, "default/b")
+        await scene.until(
+            lambda: (c := scene.model("a").condition(conditions.ACCEPTED)) and c.reason == Reason.ACCEPTED
+        )
+
+    play(act)
+
+
 def test_nothing_is_published_before_every_kind_was_listed() -> None:
     """What a cache that is not synced lacks proves nothing."""
 
