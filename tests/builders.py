@@ -7,7 +7,7 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import Gpu, Metadata, Model, ModelSpec, ModelStatus, Placement, Serverless
+from flexinfer.api.model import Gpu, LiteLLM, Metadata, Model, ModelSpec, ModelStatus, Placement, Serverless
 from flexinfer.api.sharedgroup import (
     GRANTED,
     INITIALIZED,
@@ -46,6 +46,8 @@ def a_model(name: str = "llama", **changes: Any) -> Model:
         serverless=Serverless(**changes.pop("serverless", {})),
         config=changes.pop("config", {}),
         node_selector=changes.pop("node_selector", {}),
+        service_labels=changes.pop("service_labels", ()),
+        litellm=msgspec.convert(changes.pop("litellm", None), LiteLLM | None),
     )
     status = ModelStatus(
         conditions=status_conditions,

@@ -3,7 +3,7 @@
 A refusal says what to change. An acceptance names every field that has no effect.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from flexinfer import backends, sources
 from flexinfer.api import conditions, model
@@ -17,19 +17,24 @@ from flexinfer.backends import Problem
 from flexinfer.state import actions
 
 _NAMED_PROBLEMS = 3
+_NAMED_CONFLICTS = 5
 _OWN_VOLUME = ("pvc", "file")
 _DOWNLOAD_KEYS = ("hfRevision", "hfAllowPatterns", "hfIgnorePatterns")
 
 
-def accepted(candidate: Model) -> Condition:
-    """Return Accepted of a Model."""
+def accepted(candidate: Model, conflicts: Sequence[str] = ()) -> Condition:
+    """Return Accepted of a Model; `conflicts` are its names that also mean another Model."""
     problems = list(_problems(candidate))
     if problems:
         message = "; also ".join(problem.message for problem in problems[:_NAMED_PROBLEMS])
         return actions.false(candidate, conditions.ACCEPTED, problems[0].reason, message)
     unused = "; ".join(without_effect(candidate.spec))
     message = f"the spec is valid; without effect: {unused}" if unused else "the spec is valid"
-    return actions.true(candidate, conditions.ACCEPTED, Reason.ACCEPTED, message)
+    if conflicts:
+        doubtful = ", ".join(conflicts[:_NAMED_CONFLICTS])
+        message = f"{message}; names that mean another Model too: {doubtful}; change one of each"
+    reason = Reason.NAME_CONFLICT if conflicts else Reason.ACCEPTED
+    return actions.true(candidate, conditions.ACCEPTED, reason, message)
 
 
 def _problems(candidate: Model) -> Iterator[Problem]:

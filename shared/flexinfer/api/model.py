@@ -297,6 +297,7 @@ class ModelStatus(Resource, frozen=True, kw_only=True):
 
     phase: str = ""
     observed_generation: int = 0
+    reason: str = ""
     message: str = ""
     conditions: tuple[Condition, ...] = ()
     last_active_time: str | None = None

@@ -33,6 +33,12 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             conditions=(ACCEPTED,),
             meaning="The spec is valid; the message names fields that are accepted but have no effect.",
         ),
+        Reason.NAME_CONFLICT: Facts(
+            conditions=(ACCEPTED,),
+            meaning="The spec is valid, and a name of the Model also means another one of its namespace: an alias of two Models names "
+            "neither, a Model's own name comes before an alias, and that before a label.",
+            remedy="change the alias or label on one of the Models that the message names",
+        ),
         Reason.RESERVED_NAMESPACE: _invalid(
             "Models are not allowed in flexinfer-system.",
             "create the Model in another namespace, such as default",

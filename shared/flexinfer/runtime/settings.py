@@ -74,7 +74,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     default_namespace: str = "default"
     """Models of this namespace can be named without their namespace in a request to the proxy."""
     api_key_file: str = ""
-    """File that holds the API key that requests must carry as a bearer token. Empty: the proxy requires no key."""
+    """File that holds the API key that requests must carry, as a bearer token or in x-api-key. Empty: the proxy requires no key."""
+    queue_seconds: float = 600.0
+    """How long a request may queue for a slot of a Ready model, in seconds; coldStartTimeout is for models that are not. The default is OpenAI's clients' own."""
+    body_limit_mib: int = 64
+    """The largest body of a request to the proxy, in MiB. The default has room for several images as base64."""
+    cors_origins: str = "*"
+    """Web pages that may use the proxy, separated by commas, such as https://chat.example.com,http://localhost:*. *: all; empty: none."""
     drain_seconds: float = 30.0
     """How long a stop waits for requests in flight, in seconds. The default is a Pod's usual grace period."""
     loading_seconds: float = 600.0
