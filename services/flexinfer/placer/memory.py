@@ -17,7 +17,7 @@ _SMALLEST_NAMED_MB = 64
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """What a Model takes on a node: the uids of its Pods, its devices (none: not known which), and its need of each, in MiB.
+    """What a Model or a GPULease takes on a node: the uids of its Pods, the numbers of a lease's processes, its devices (none: not known which), and its need of each, in MiB.
 
     `loaded`: its engine has loaded, and telemetry shows it. `leaves`: it stops before the Model that is decided on starts. `whole`: it has its
     devices alone, also where others could be shared.
@@ -25,6 +25,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     pods: frozenset[str] = frozenset()
+    pids: frozenset[int] = frozenset()
     uuids: tuple[str, ...] = ()
     need_mb: int = 0
     loaded: bool = False
@@ -147,7 +148,7 @@ def _returned(
 
 
 def _seen(device: Device, claim: Claim) -> int:
-    return sum(process.used_mb for process in device.processes if process.pod_uid in claim.pods)
+    return sum(p.used_mb for p in device.processes if p.pod_uid in claim.pods or p.pid in claim.pids)
 
 
 def _taker(device: Device, claims: Sequence[Claim], *, shared: bool) -> str:
@@ -162,7 +163,12 @@ def _uses(device: Device, claims: Sequence[Claim], pods: frozenset[str]) -> tupl
         for claim in claims
         if not claim.leaves and device.uuid in claim.uuids
     ]
-    foreign = [Use(_named(p), p.used_mb, process=True) for p in device.processes if p.pod_uid not in pods]
+    leased = {pid for claim in claims for pid in claim.pids}
+    foreign = [
+        Use(_named(p), p.used_mb, process=True)
+        for p in device.processes
+        if p.pod_uid not in pods and p.pid not in leased
+    ]
     unseen = Use("", device.used_mb - sum(p.used_mb for p in device.processes))
     named = [use for use in (*models, *foreign, unseen) if use.mb >= _SMALLEST_NAMED_MB]
     return tuple(sorted(named, key=lambda use: (-use.mb, use.by))[:_MOST_NAMED])

@@ -14,7 +14,7 @@ from flexinfer.api.model import Model
 from flexinfer.events import events
 from flexinfer.state.draft import Draft
 from flexinfer.state.observed import Observation, ObservedState
-from flexinfer.state.precedence import streamed_group
+from flexinfer.state.precedence import streamed_group, streamed_lease
 
 
 def apply_events(state: ObservedState, observations: Iterable[Observation]) -> ObservedState:
@@ -41,6 +41,7 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
         changed_at=previous.changed_at,
         step_since=previous.step_since,
         released_at=previous.released_at,
+        lease_ends=previous.lease_ends,
         wakes=previous.wakes,
         gpus=previous.gpus,
         connected_since=now,
@@ -55,6 +56,9 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
     for key, group in previous.groups.items():
         if key in draft.groups.read() and not _went_back(previous, draft, streamed_group(key)):
             draft.apply(Observation(events.GroupObserved(group=group), now, reply=True))
+    for key, lease in previous.leases.items():
+        if key in draft.leases.read() and not _went_back(previous, draft, streamed_lease(key)):
+            draft.apply(Observation(events.LeaseObserved(lease=lease), now, reply=True))
     for key, model in previous.assumed.items():
         if key in draft.models.read() and draft.models.read()[key].uid == model.uid:
             draft.assume(model)
@@ -68,11 +72,13 @@ def _went_back(previous: ObservedState, draft: Draft, key: str) -> bool:
 
 def _without_deleted(state: ObservedState) -> ObservedState:
     """Drop what belongs to Models that the replay does not hold."""
-    uids = {model.uid for model in state.models.values()}
+    leases = {lease.uid for lease in state.leases.values()}
+    uids = leases | {model.uid for model in state.models.values()}
     return msgspec.structs.replace(
         state,
         first_seen={uid: at for uid, at in state.first_seen.items() if uid in uids},
         node_since={name: at for name, at in state.node_since.items() if name in state.nodes},
+        lease_ends={uid: end for uid, end in state.lease_ends.items() if uid in leases},
         changed_at={uid: at for uid, at in state.changed_at.items() if uid in uids},
         wakes={key: wake for key, wake in state.wakes.items() if key in state.models},
         step_since={pair: since for pair, since in state.step_since.items() if pair[0] in state.groups},
