@@ -26,20 +26,25 @@ Pause = Callable[[float], Awaitable[None]]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the three commands, the namespace, and where the API server is."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("-n", "--namespace", default="default")
-    common.add_argument(
-        "--kubeconfig", help="else --state's, else $KUBECONFIG, else the instance's, else ~/.kube/config"
-    )
-    state_argument(common)
+    """Add the three commands, the namespace, and where the API server is: the latter before or after the command."""
+    _where(parser)
+    again = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    _where(again)
     commands = parser.add_subparsers(dest="action", required=True, metavar="take|give|list")
     _take_arguments(
-        commands.add_parser("take", parents=[common], help="take GPU memory of a shared group for a while")
+        commands.add_parser("take", parents=[again], help="take GPU memory of a shared group for a while")
     )
-    give = commands.add_parser("give", parents=[common], help="give a lease back, or stop waiting for it")
+    give = commands.add_parser("give", parents=[again], help="give a lease back, or stop waiting for it")
     give.add_argument("name", metavar="NAME")
-    commands.add_parser("list", parents=[common], help="list the leases of a namespace")
+    commands.add_parser("list", parents=[again], help="list the leases of a namespace")
+
+
+def _where(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-n", "--namespace", help="default: default")
+    parser.add_argument(
+        "--kubeconfig", help="else --state's, else $KUBECONFIG, else the instance's, else ~/.kube/config"
+    )
+    state_argument(parser)
 
 
 def _take_arguments(take: argparse.ArgumentParser) -> None:
@@ -74,6 +79,7 @@ def memory_mb(text: str) -> int:
 def run(options: argparse.Namespace) -> int:
     """Carry the command out. Raises CommandError, ApiError."""
     config = kubeconfig(options)
+    options.namespace = options.namespace or "default"
     return asyncio.run(_run(config, options))
 
 
