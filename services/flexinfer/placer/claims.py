@@ -29,8 +29,14 @@ def claims_on(placements: "PlacementState", model: Model, node: str, *, assigned
     for holder in placements.group_holders(model):
         if holder.node == node and holder.uid not in present:
             need = max((device.memory_mb for device in holder.devices), default=0)
-            pids = _leased(placements, holder, node)
-            yield Claim(name=holder.label, pids=pids, uuids=holder.uuids, need_mb=need, leaves=True)
+            yield Claim(
+                name=holder.label,
+                pids=_leased(placements, holder, node),
+                uuids=holder.uuids,
+                need_mb=need,
+                leaves=True,
+                leased=bool(holder.lease),
+            )
 
 
 def _leased(placements: "PlacementState", holder: Holder, node: str) -> frozenset[int]:

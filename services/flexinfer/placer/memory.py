@@ -20,7 +20,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """What a Model or a GPULease takes on a node: the uids of its Pods, the numbers of a lease's processes, its devices (none: not known which), and its need of each, in MiB.
 
     `loaded`: its engine has loaded, and telemetry shows it. `leaves`: it stops before the Model that is decided on starts. `whole`: it has its
-    devices alone, also where others could be shared.
+    devices alone, also where others could be shared. `leased`: it is a GPULease, which holds what its processes are seen to hold.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     loaded: bool = False
     leaves: bool = False
     whole: bool = False
+    leased: bool = False
 
 
 class Use(msgspec.Struct, frozen=True):
@@ -137,7 +138,8 @@ def _returned(
     Where telemetry names the Pods of processes, that is what those of the leaving Models hold, and those of Pods that are gone. Elsewhere it
     is their footprint, or all that is in use if that is not known.
     """
-    leaving = [c for c in claims if c.leaves and (not c.uuids or device.uuid in c.uuids)]
+    counted = (c for c in claims if c.leaves and not (c.leased and device.processes_known))
+    leaving = [c for c in counted if not c.uuids or device.uuid in c.uuids]
     seen = sum(_seen(device, claim) for claim in claims if claim.leaves)
     if attributed:
         ended = sum(p.used_mb for p in device.processes if p.pod_uid and p.pod_uid not in pods)

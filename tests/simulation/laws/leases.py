@@ -53,11 +53,18 @@ class Leases(Law):
             self.report(f"lease {after.key} was over and is granted again")
 
     def _step(self, change: Change) -> None:
-        before = self._groups.pop("/".join(change.key), None)
+        before = msgspec.convert(change.old, SharedGroup) if change.old is not None else None
         if change.new is None:
+            self._groups.pop(before.key if before is not None else "", None)
             return
         group = msgspec.convert(change.new, SharedGroup)
         self._groups[group.key] = group
+        for holder in before.status.holders if before is not None else ():
+            played = self.checker.simulation.people.played.get((holder.uid, holder.turn))
+            if group.holder(holder.uid) is None and played is not None:
+                self.report(
+                    f"turn {holder.turn} of {holder.label} is Freed while its process {played.pid} runs"
+                )
         for holder in group.status.holders:
             was = before.holder(holder.uid) if before is not None else None
             if not holder.lease or holder.step != STOPPED or (was is not None and was.step == STOPPED):
