@@ -1,7 +1,7 @@
-"""What a GPULease is told of its turn, and when it must leave. Pure.
+"""The status of a GPULease as its group has it, and when it must leave. Pure.
 
 Its steps are those of every holder, but no engine answers for it: it has stopped once its status says that it is over, so that its owner is
-never told Granted of memory that somebody else may use. What its processes still hold then keeps it from being Freed.
+never shown Granted of memory that another holder may use. What its processes still hold then keeps it from being Freed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from flexinfer.state.actions import RequeueAt
 from flexinfer.state.observed import LeaseEnd, ObservedState
 
 _LOOK_SECONDS = 60.0
-"""How often the wall clock is asked for the end of a lease: the monotonic clock stands still while a machine sleeps."""
+"""How often the wall clock is asked for the end of a lease: the monotonic clock stands still while a machine is suspended."""
 
 
 def tell(group: Group, shared: SharedGroup, waits: Mapping[str, str], blocked: str) -> Iterator[TellLease]:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import msgspec
 
 from flexinfer.api import conditions
-from flexinfer.api.lease import GPULease, GPULeaseStatus, moment
+from flexinfer.api.lease import GPULease, GPULeaseStatus
 from flexinfer.api.lease_reasons import LeaseReason
+from flexinfer.api.moments import moment
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, Holder, SharedGroup
 from flexinfer.arbiter.effects import Advance, GrantLease, TellLease, TimeLease
 from flexinfer.arbiter.grant import grant
@@ -142,7 +143,7 @@ def _timed(runtime: Runtime, lease: GPULease) -> list[AnyEvent]:
 def _remaining(runtime: Runtime, lease: GPULease) -> float | None:
     """Return how many seconds a lease lasts yet, by the wall clock; None if it has no end."""
     end = moment(lease.status.expires_at)
-    return (end - runtime.utc_now()).total_seconds() if end is not None else None
+    return end - runtime.utc_now().timestamp() if end is not None else None
 
 
 async def still_due(

@@ -140,16 +140,16 @@ async def take(
         print(f"`flexinfer lease list -n {created.metadata.namespace}` shows when it is Granted")
         return 0
     until = None if timeout is None else clock() + timeout
-    said = ""
+    progress = ""
     while True:
         current = await _read(api, created)
-        if leased(current) != said:
-            said = leased(current)
-            print(one_line(said), flush=True)
+        if leased(current) != progress:
+            progress = leased(current)
+            print(one_line(progress), flush=True)
         if current.granted:
             return 0
         if current.ended:
-            raise CommandError(f"lease {current.key} is over: {one_line(said)}")
+            raise CommandError(f"lease {current.key} is over: {one_line(progress)}")
         if until is not None and clock() >= until:
             give_back = f"flexinfer lease give {current.metadata.name} -n {current.metadata.namespace}"
             raise CommandError(

@@ -4,8 +4,6 @@ The CRD in `crds/gpuleases.yaml` is the public schema; a contract test keeps the
 alone the status.
 """
 
-from datetime import UTC, datetime, timedelta
-
 import msgspec
 
 from flexinfer.api import conditions
@@ -14,12 +12,12 @@ from flexinfer.api.conditions import Condition
 from flexinfer.api.groupversion import API_VERSION, LEASE_KIND
 from flexinfer.api.lease_reasons import ENDED
 from flexinfer.api.model import Metadata, seconds, seconds_or
+from flexinfer.api.moments import moment, stamp
 from flexinfer.api.sharedgroup import HeldDevice
 
 LONGEST = "168h"
 """The longest `spec.duration`."""
 HIGHEST_PRIORITY, LARGEST_MB, LONGEST_GROUP = 1000, 4_194_304, 63
-_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class GPULeaseSpec(Resource, frozen=True, kw_only=True):
@@ -113,17 +111,4 @@ def problem(spec: GPULeaseSpec) -> str:
 def expiry(since: str, spec: GPULeaseSpec) -> str:
     """Return when a lease ends that was granted at `since`; empty for no time."""
     began = moment(since)
-    return stamp(began + timedelta(seconds=spec.seconds)) if began is not None else ""
-
-
-def moment(text: str) -> datetime | None:
-    """Return a time of a status; None for a text that is none."""
-    try:
-        return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
-    except ValueError:
-        return None
-
-
-def stamp(at: datetime) -> str:
-    """Return a time as a status holds it, in whole seconds."""
-    return at.strftime(_TIME)
+    return stamp(began + round(spec.seconds)) if began is not None else ""

@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.api.lease import GPULease, moment
+from flexinfer.api.lease import GPULease
+from flexinfer.api.moments import moment
 from flexinfer.api.sharedgroup import GRANTED, STOPPED, SharedGroup, group_key
 from localkube.apiserver.watch_cache import Change
 from tests.simulation.laws.base import Law
@@ -75,10 +76,10 @@ class Leases(Law):
 
     def passes(self) -> None:
         """Judge whether a lease outlasts its time."""
-        now = self.checker.simulation.utc_now()
+        now = self.checker.simulation.utc_now().timestamp()
         for lease in self._leases.values():
             end = moment(lease.status.expires_at) if lease.granted else None
-            if end is not None and (now - end).total_seconds() > _LATE_SECONDS:
+            if end is not None and now - end > _LATE_SECONDS:
                 self.report(f"lease {lease.key} is Granted after {lease.status.expires_at}")
 
     def ends_history(self) -> None:
