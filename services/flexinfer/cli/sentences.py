@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from flexinfer.api import conditions
 from flexinfer.api.conditions import one_line
 from flexinfer.api.lease import GPULease
+from flexinfer.api.lease_reasons import LeaseReason
 from flexinfer.api.model import Model
 from flexinfer.api.phase import explain, phase_of
 from flexinfer.api.sharedgroup import BLOCKED, Holder, SharedGroup, object_name
@@ -75,9 +76,12 @@ def held(group: SharedGroup) -> str:
 
 
 def leased(lease: GPULease) -> str:
-    """Return how far a lease is: the reason and the message of its condition."""
+    """Return how far a lease is: the reason and the message of its condition, which begins with it while the lease is queued."""
     condition = lease.condition()
-    return f"{condition.reason}: {condition.message}" if condition is not None else "new"
+    if condition is None:
+        return "new"
+    queued = condition.reason == LeaseReason.QUEUED
+    return condition.message if queued else f"{condition.reason}: {condition.message}"
 
 
 def _step(holder: Holder) -> str:
