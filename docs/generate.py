@@ -26,6 +26,7 @@ from flexinfer.credentials.secrets import USERS
 from flexinfer.events import events, subjects
 from flexinfer.events.base import Event
 from flexinfer.events.permissions import permissions
+from flexinfer.local.supervisor import user_settings
 from flexinfer.runtime import settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,10 +139,17 @@ def settings_page() -> str:
         for key in backend.image_keys
     )
     others = "\n".join(f"| `{name}` | {text} |" for name, text in settings.OTHER_VARIABLES.items())
+    refused = "\n".join(
+        f"| `{_variable(field)}` | {_cell(why)} |" for field, why in user_settings.SET_BY_THE_INSTANCE.items()
+    )
     return (
         "# Settings\n\nEvery service reads these variables when it starts. A bad value stops the process with a message that names the variable. "
         "An unknown variable that begins with `FLEXINFER_` is ignored, with a warning in the log that names the nearest known one.\n\n"
         f"| Variable | Default | Meaning |\n|---|---|---|\n{rows}\n\n"
+        "## With `flexinfer up`\n\nSet a variable in the environment of the command: every component gets it, and one with another value "
+        "restarts at the next `up`. These an instance sets itself; `up` refuses them by name. The proxy listens on 127.0.0.1, or with "
+        "`FLEXINFER_PROXY_HOST=0.0.0.0` (or `::`) [on every address](../how-to/serve-your-network.md).\n\n"
+        f"| Variable | Why |\n|---|---|\n{refused}\n\n"
         "## Images of engines\n\nA variable with a vendor takes precedence over the one without. Defaults are on [Backends](backends.md).\n\n"
         f"| Variable | Replaces |\n|---|---|\n{overrides}\n\n"
         "## Other variables\n\nThese begin with the same prefix and are no settings of a service.\n\n"

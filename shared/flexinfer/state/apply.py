@@ -30,7 +30,7 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
 
     Telemetry is in the memory of NATS alone: a node's last sample stays, with its age, until the next one arrives.
 
-    A Model or SharedGroup that the replay holds in an older version than a reply told stays as the reply told it, unless the stream
+    A Model, SharedGroup or GPULease that the replay holds in an older version than a reply told stays as the reply told it, unless the stream
     itself had delivered a newer one: then the API server was restored to an older state, which counts.
     """
     start = ObservedState(
@@ -43,6 +43,7 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
         released_at=previous.released_at,
         lease_ends=previous.lease_ends,
         wakes=previous.wakes,
+        lost_pods=previous.lost_pods,
         gpus=previous.gpus,
         connected_since=now,
         caught_up_at=previous.caught_up_at,
@@ -50,6 +51,17 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
     draft = Draft(start, previous=previous.models)
     for observation in snapshot:
         draft.apply(observation)
+    for key, workload in previous.workloads.items():
+        draft.lose(key, workload)
+    _keep_replies(previous, draft, now)
+    for key, model in previous.assumed.items():
+        if key in draft.models.read() and draft.models.read()[key].uid == model.uid:
+            draft.assume(model)
+    return _without_deleted(draft.result(start))
+
+
+def _keep_replies(previous: ObservedState, draft: Draft, now: float) -> None:
+    """Apply what replies told of objects that the replay holds too, unless the stream went back."""
     for key, model in previous.models.items():
         if key in draft.models.read() and not _went_back(previous, draft, key):
             draft.apply(Observation(events.ModelObserved(model=model), now, reply=True))
@@ -59,10 +71,6 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
     for key, lease in previous.leases.items():
         if key in draft.leases.read() and not _went_back(previous, draft, streamed_lease(key)):
             draft.apply(Observation(events.LeaseObserved(lease=lease), now, reply=True))
-    for key, model in previous.assumed.items():
-        if key in draft.models.read() and draft.models.read()[key].uid == model.uid:
-            draft.assume(model)
-    return _without_deleted(draft.result(start))
 
 
 def _went_back(previous: ObservedState, draft: Draft, key: str) -> bool:
@@ -81,6 +89,7 @@ def _without_deleted(state: ObservedState) -> ObservedState:
         lease_ends={uid: end for uid, end in state.lease_ends.items() if uid in leases},
         changed_at={uid: at for uid, at in state.changed_at.items() if uid in uids},
         wakes={key: wake for key, wake in state.wakes.items() if key in state.models},
+        lost_pods={key: pods for key, pods in state.lost_pods.items() if key in state.models},
         step_since={pair: since for pair, since in state.step_since.items() if pair[0] in state.groups},
         released_at={key: at for key, at in state.released_at.items() if key in state.groups},
         gpus={node: sample for node, sample in state.gpus.items() if node in state.nodes},

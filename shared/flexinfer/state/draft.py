@@ -21,7 +21,7 @@ from flexinfer.state.observed import (
     ProxyHeartbeat,
     StepSince,
 )
-from flexinfer.state.precedence import covers, moved, newer_sample, streamed_group
+from flexinfer.state.precedence import covers, moved, newer_sample, pods_lost, streamed_group
 from flexinfer.state.released import released_at
 
 _PROXY_KEPT_SECONDS = 600.0
@@ -110,7 +110,13 @@ class Draft(Leases):
         else:
             self.workloads.drop(key)
         if model is not None:
+            self.lose(key, before)
             self._move(key, entries(model, before), entries(model, workload))
+
+    def lose(self, key: str, before: events.WorkloadObserved | None) -> None:
+        """Note the Pods that a Model had and has no more: what was read of them earlier is void."""
+        if lost := pods_lost(before, self.workloads.read().get(key)):
+            self.lost_pods.write()[key] = lost
 
     def _reindex(self, key: str, before: Model | None, after: Model | None) -> None:
         """Move a Model to where it is found from now on."""
@@ -179,7 +185,7 @@ class Draft(Leases):
         current = self.models.read().get(key)
         if current is not None and covers(event, current.uid, current.metadata.version):
             self._reindex(key, self._effective(key), None)
-            for part in (self.models, self.assumed, self.wakes, self.activity):
+            for part in (self.models, self.assumed, self.wakes, self.activity, self.lost_pods):
                 part.drop(key)
             self._note_deleted(current.uid, event.version)
         if event.uid:

@@ -89,6 +89,7 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     models: Mapping[str, Model] = {}  # key -> last observed
     assumed: Mapping[str, Model] = {}  # key -> the Model as it will be once the write in flight has arrived
     workloads: Mapping[str, WorkloadObserved] = {}  # key -> its Pods, Jobs, PVCs
+    lost_pods: Mapping[str, frozenset[str]] = {}  # key -> uids of the Pods that its workload lost last
     groups: Mapping[str, SharedGroup] = {}  # "namespace/object name" -> last observed
     leases: Mapping[str, GPULease] = {}  # "namespace/name" -> last observed
     lease_ends: Mapping[str, LeaseEnd] = {}  # uid of a GPULease -> when it ends

@@ -18,6 +18,7 @@ class Parts:
     models: TreeMap[str, Model]
     assumed: SmallMap[str, Model]
     workloads: TreeMap[str, WorkloadObserved]
+    lost_pods: SmallMap[str, frozenset[str]]
     groups: TreeMap[str, SharedGroup]
     leases: SmallMap[str, GPULease]
     lease_ends: SmallMap[str, LeaseEnd]

@@ -40,3 +40,13 @@ def streamed_group(key: str) -> str:
 def streamed_lease(key: str) -> str:
     """Return under which key the version of a GPULease that the stream delivered is kept."""
     return f"lease/{key}"
+
+
+def pods_lost(
+    before: events.WorkloadObserved | None, after: events.WorkloadObserved | None
+) -> frozenset[str]:
+    """Return the uids of the Pods that a workload had and has no more."""
+    had, has = (
+        {pod.uid for pod in workload.pods} if workload is not None else set() for workload in (before, after)
+    )
+    return frozenset(had - has)
