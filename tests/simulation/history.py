@@ -56,6 +56,7 @@ async def play(
         if simulation.apart.random() < climate.share:
             climate.act(simulation, simulation.apart)
     simulation.start()
+    simulation.people.start()
     history = History(simulation)
     await history.inject_faults()
     await history.settle()

@@ -237,7 +237,7 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         Reason.QUEUED: Facts(
             conditions=(GRANTED,),
             meaning="The devices have no room; the message names the queue position, the holders, the group if that is another, and what is waited for.",
-            remedy="wait, or raise spec.gpu.priority above that of the holder which the message names",
+            remedy="wait, or raise spec.gpu.priority above that of the holder which the message names; a lease ends by `flexinfer lease give`",
         ),
         Reason.PREEMPTED: Facts(
             conditions=(GRANTED,),
