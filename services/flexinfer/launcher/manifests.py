@@ -77,7 +77,7 @@ def template(model: Model, settings: LaunchSettings) -> Template | None:
     if backend is None or location is None or backend.refuse(model.spec):
         return None  # also when Accepted does not say so yet
     spec = _pod_spec(model, backend, location, settings)
-    fetches = location.pulled or "initContainers" in spec
+    fetches = "initContainers" in spec
     compared = _pod_spec(_without_share(model), backend, location, settings)
     devices = bind.claimed(model)
     return Template(spec, digest([compared, *devices] if devices else compared), fetches)
@@ -167,7 +167,7 @@ def _memory_share(placement: Placement) -> str:
 
 
 def _pod_spec(model: Model, backend: Backend, location: Location, settings: LaunchSettings) -> Json:
-    init_containers = _init_containers(model, location, settings)
+    init_containers = _init_containers(location, settings)
     return {
         **pod.where(model),
         **bind.runtime_class(model),
@@ -188,11 +188,11 @@ def _pod_spec(model: Model, backend: Backend, location: Location, settings: Laun
     }
 
 
-def _init_containers(model: Model, location: Location, settings: LaunchSettings) -> list[Json]:
+def _init_containers(location: Location, settings: LaunchSettings) -> list[Json]:
     """Return the container that downloads the weights, where no volume keeps them between two starts."""
     if not location.fetched or location.volume is Volume.CLAIM:
         return []
-    return [pod.fetch_container(model, location, settings.image, settings.hub)]
+    return [pod.fetch_container(location, settings.image, settings.hub)]
 
 
 def _container(model: Model, backend: Backend, location: Location, settings: LaunchSettings) -> Json:

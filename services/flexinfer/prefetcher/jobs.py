@@ -26,9 +26,7 @@ def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
     """Return the Job of a plan."""
     check = plan.kind == CHECK
     container = (
-        _check_container(plan)
-        if check
-        else pod.fetch_container(model, plan.location, settings.image, settings.hub)
+        _check_container(plan) if check else pod.fetch_container(plan.location, settings.image, settings.hub)
     )
     labels = pod.labels(model, plan.kind, "prefetcher")
     return {

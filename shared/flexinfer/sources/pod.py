@@ -19,7 +19,6 @@ from flexinfer.api.labels import (
     PART_OF_LABEL,
 )
 from flexinfer.api.model import Model, Toleration
-from flexinfer.sources import hf
 from flexinfer.sources.base import MOUNT, Location, Volume
 
 Json = dict[str, Any]
@@ -44,9 +43,10 @@ UNPRIVILEGED = 65532
 
 
 class Hub(msgspec.Struct, frozen=True, kw_only=True):
-    """How the hub is reached: its address, and the proxy of a network that has no other way out; empty: as by default."""
+    """How hub and registry are reached: their addresses, and the proxy of a network that has no other way out; empty: as by default."""
 
     endpoint: str = ""
+    registry: str = ""
     proxy: str = ""
     no_proxy: str = ""
 
@@ -130,15 +130,19 @@ def mounts(location: Location, *, writable: bool = False) -> list[Json]:
     return [mount if writable else mount | {"readOnly": True}]
 
 
-def fetch_container(model: Model, location: Location, image: str, hub: Hub) -> Json:
-    """Return the container that downloads a Hugging Face repository into its folder."""
-    selection = msgspec.json.encode(hf.files(model.spec)).decode()
+def fetch_container(location: Location, image: str, hub: Hub) -> Json:
+    """Return the container that downloads weights into their folder."""
+    selection = msgspec.json.encode(location.files).decode()
+    registry = ["--registry", hub.registry] if hub.registry else []
     return {
         "name": "fetch",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", "flexinfer.prefetcher.download"],
-        "args": ["--files", selection, "--into", location.path, "--progress-port", str(PROGRESS_PORT)],
+        "args": [
+            *("--files", selection, "--into", location.path, "--progress-port", str(PROGRESS_PORT)),
+            *registry,
+        ],
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
         "env": _environment(hub),
         "volumeMounts": [

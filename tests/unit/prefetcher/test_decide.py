@@ -414,15 +414,15 @@ def test_a_deleted_pvc_is_read_again() -> None:
 @pytest.mark.parametrize(
     ("changes", "strategy"),
     [
-        pytest.param({"backend": "ollama", "source": "ollama://llama3:8b"}, None, id="ollama"),
+        pytest.param({"backend": "ollama", "source": "ollama://llama3:8b"}, "None", id="ollama"),
         pytest.param({"source": "HF://a/b", "config": {"ggufFile": "x.gguf"}}, "Memory", id="memory"),
     ],
 )
-def test_what_the_engine_downloads_itself_needs_no_job(changes: dict[str, Any], strategy: str | None) -> None:
+def test_what_nothing_keeps_needs_no_job(changes: dict[str, Any], strategy: str) -> None:
     """The message says when the download happens."""
     model = a_model(conditions=PLACED, **changes)
-    cache = Cache(strategy=strategy) if strategy else None
-    model = msgspec.structs.replace(model, spec=msgspec.structs.replace(model.spec, cache=cache))
+    spec = msgspec.structs.replace(model.spec, cache=Cache(strategy=strategy))
+    model = msgspec.structs.replace(model, spec=spec)
     [action] = decided(model)
     assert state(action) == ("True", Reason.PULLED_BY_ENGINE)
 

@@ -11,7 +11,7 @@ from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.prefetcher.jobs import job, pvc
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
 from flexinfer.sources import locate
-from flexinfer.sources.hf import Files
+from flexinfer.sources.base import Files
 from flexinfer.sources.pod import Hub, fetch_container
 from tests.builders import a_model
 
@@ -116,7 +116,7 @@ def test_a_quota_admits_a_download() -> None:
         model = msgspec.structs.replace(model, spec=spec)
         location = locate(model)
         assert location is not None
-        container = fetch_container(model, location, "ours", Hub())
+        container = fetch_container(location, "ours", Hub())
         assert set(container["resources"]["limits"]) == limits
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import huggingface_hub as hub
@@ -17,7 +16,8 @@ from huggingface_hub.utils import build_hf_headers
 
 from flexinfer.api.reason import Reason
 from flexinfer.prefetcher.download.failure import DownloadError, line
-from flexinfer.sources.hf import Files
+from flexinfer.prefetcher.download.remote import TOO_MANY_REQUESTS, Listing, Location, RemoteFile
+from flexinfer.sources.base import Files
 
 _MISSING_SHOWN = 5
 _LONGEST_NAME = 255
@@ -30,35 +30,40 @@ _UNAVAILABLE = (
     ConnectionError,
     TimeoutError,
 )
-TOO_MANY_REQUESTS = 429
 
 
-class RemoteFile(NamedTuple):
-    """A file of a repository; `sha256` is empty for one that git itself keeps, whose id is `blob`."""
+class Repository:
+    """The files that a selection names, of a repository of the hub."""
 
-    path: str
-    size: int
-    sha256: str = ""
-    blob: str = ""
-
-
-class Listing(NamedTuple):
-    """The files of a selection at one commit."""
-
-    commit: str
-    files: tuple[RemoteFile, ...]
+    def __init__(self, selection: Files) -> None:
+        self._selection = selection
 
     @property
-    def size(self) -> int:
-        """The bytes of all files."""
-        return sum(file.size for file in self.files)
+    def source(self) -> str:
+        """The source as spec.source has it."""
+        return f"HF://{self._selection.repository}"
 
+    @property
+    def name(self) -> str:
+        """The repository, for people."""
+        return self._selection.repository
 
-class Location(NamedTuple):
-    """Where the bytes of a file are, and the headers that a request for them carries."""
+    def list_files(self) -> Listing:
+        """Return what the selection names now."""
+        return list_files(self._selection)
 
-    url: str
-    headers: dict[str, str]
+    def locate(self, commit: str, file: RemoteFile) -> Location:
+        """Return where a file's bytes are; a token is sent to the hub's own host alone."""
+        return locate(self._selection, commit, file.path)
+
+    def fetch_whole(self, commit: str, file: RemoteFile, folder: Path) -> None:
+        """Download one file into its place in a folder."""
+        with translated(self._selection):
+            hub.hf_hub_download(self._selection.repository, file.path, revision=commit, local_dir=folder)
+
+    def unavailable(self, cause: str) -> DownloadError:
+        """Return the error of a hub that does not serve the repository now."""
+        return unavailable(self._selection.repository, cause)
 
 
 def list_files(selection: Files) -> Listing:
@@ -145,12 +150,6 @@ def locate(selection: Files, commit: str, path: str) -> Location:
     if urlsplit(metadata.location)[:2] != urlsplit(constants.ENDPOINT)[:2]:
         headers.pop("authorization", None)
     return Location(metadata.location, headers | {"Accept-Encoding": "identity"})
-
-
-def fetch_whole(selection: Files, commit: str, path: str, folder: Path) -> None:
-    """Download one file into its place in a folder. Raises DownloadError."""
-    with translated(selection):
-        hub.hf_hub_download(selection.repository, path, revision=commit, local_dir=folder)
 
 
 @contextmanager
