@@ -112,8 +112,8 @@ def test_a_registry_that_serves_no_parts_and_sends_nobody_away_serves_the_whole(
 def test_a_name_of_the_hub_is_pulled_from_the_hub(registry: Registry, tmp_path: Path) -> None:
     """Its registry is at the hub's address, and Ollama looks for it under the name of that host."""
     registry.add("org/repo", "Q4", {"model": WEIGHTS})
-    selection = {"repository": "org/repo", "revision": "Q4", "registry": "hf.co"}
-    assert downloaded(registry, tmp_path / "m" / "one", **selection)[0] == 0
+    name: dict[str, Any] = {"repository": "org/repo", "revision": "Q4", "registry": "hf.co"}
+    assert downloaded(registry, tmp_path / "m" / "one", **name)[0] == 0
     assert (tmp_path / "m" / "one" / "manifests" / "hf.co" / "org" / "repo" / "Q4").is_file()
 
 
