@@ -19,6 +19,7 @@ FULL_SPEC: Object = {
     "source": "HF://org/model",
     "gpu": {"vendor": "nvidia", "shared": "g", "priority": 7, "count": 2, "vramEstimateMB": 4000},
     "serverless": {"enabled": False, "idleTimeout": "1h", "coldStartTimeout": "5m"},
+    "sourceSecretRef": {"name": "mine"},
     "cache": {"strategy": "SharedPVC", "pvcName": "c", "storageClass": "fast", "size": "5Gi"},
     "config": {"dtype": "float16", "deep": {"er": [1, None, True]}},
     "resources": {"limits": {"memory": "4Gi"}, "requests": {"cpu": 2}},

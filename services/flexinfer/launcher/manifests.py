@@ -167,7 +167,7 @@ def _memory_share(placement: Placement) -> str:
 
 
 def _pod_spec(model: Model, backend: Backend, location: Location, settings: LaunchSettings) -> Json:
-    init_containers = _init_containers(location, settings)
+    init_containers = _init_containers(model, location, settings)
     return {
         **pod.where(model),
         **bind.runtime_class(model),
@@ -175,7 +175,7 @@ def _pod_spec(model: Model, backend: Backend, location: Location, settings: Laun
         "containers": [_container(model, backend, location, settings)],
         "volumes": [
             *pod.volumes(location),
-            *(pod.fetch_volumes() if init_containers else []),
+            *(pod.fetch_volumes(model, location) if init_containers else []),
             *_shared_memory(backend),
         ],
         "securityContext": pod.security(root=backend.needs_root(serving(model, location.path).vendor)),
@@ -188,11 +188,11 @@ def _pod_spec(model: Model, backend: Backend, location: Location, settings: Laun
     }
 
 
-def _init_containers(location: Location, settings: LaunchSettings) -> list[Json]:
+def _init_containers(model: Model, location: Location, settings: LaunchSettings) -> list[Json]:
     """Return the container that downloads the weights, where no volume keeps them between two starts."""
     if not location.fetched or location.volume is Volume.CLAIM:
         return []
-    return [pod.fetch_container(location, settings.image, settings.hub)]
+    return [pod.fetch_container(model, location, settings.image, settings.hub)]
 
 
 def _container(model: Model, backend: Backend, location: Location, settings: LaunchSettings) -> Json:

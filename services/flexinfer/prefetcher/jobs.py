@@ -26,7 +26,9 @@ def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
     """Return the Job of a plan."""
     check = plan.kind == CHECK
     container = (
-        _check_container(plan) if check else pod.fetch_container(plan.location, settings.image, settings.hub)
+        _check_container(plan)
+        if check
+        else pod.fetch_container(model, plan.location, settings.image, settings.hub)
     )
     labels = pod.labels(model, plan.kind, "prefetcher")
     return {
@@ -50,7 +52,10 @@ def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
                 "spec": {
                     **pod.where(model),
                     "containers": [container],
-                    "volumes": [*pod.volumes(plan.location), *([] if check else pod.fetch_volumes())],
+                    "volumes": [
+                        *pod.volumes(plan.location),
+                        *([] if check else pod.fetch_volumes(model, plan.location)),
+                    ],
                     "securityContext": pod.security(root=plan.root, writes=not check),
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,

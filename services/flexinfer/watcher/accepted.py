@@ -108,6 +108,8 @@ def _quantities(spec: ModelSpec) -> Iterator[str]:
 def without_effect(spec: ModelSpec) -> Iterator[str]:
     """Yield each field that is accepted but has no effect, and why."""
     yield from _unused_cache(spec)
+    if spec.source_secret_ref is not None and _scheme(spec) in _OWN_VOLUME:
+        yield f"spec.sourceSecretRef ({_scheme(spec)}:// is used in place, nothing is downloaded)"
     if spec.gpu is not None and spec.gpu.priority != Gpu().priority and not spec.gpu.shared:
         yield "spec.gpu.priority (only members of a shared group compete)"
     keys = [name for name in _DOWNLOAD_KEYS if name in spec.config]

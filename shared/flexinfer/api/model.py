@@ -116,6 +116,12 @@ class Cache(Resource, frozen=True, kw_only=True):
     size: Quantity | None = None
 
 
+class SecretReference(Resource, frozen=True, kw_only=True):
+    """A Secret of the Model's namespace."""
+
+    name: str = ""
+
+
 class Resources(Resource, frozen=True, kw_only=True):
     """Requests and limits of the engine's container, GPUs aside."""
 
@@ -157,6 +163,7 @@ class ModelSpec(Resource, frozen=True, kw_only=True):
     source: str
     gpu: Gpu | None = None
     serverless: Serverless = Serverless()
+    source_secret_ref: SecretReference | None = None
     cache: Cache | None = None
     config: dict[str, Any] = {}
     resources: Resources | None = None

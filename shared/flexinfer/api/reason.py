@@ -38,6 +38,7 @@ class Reason(StrEnum):
     SOURCE_NOT_FOUND = "SourceNotFound"
     FETCH_FAILED = "FetchFailed"
     GATED_REPOSITORY = "GatedRepository"
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 -- a reason
     REVISION_NOT_FOUND = "RevisionNotFound"
     FILE_NOT_FOUND = "FileNotFound"
     INCOMPLETE_FILE = "IncompleteFile"

@@ -143,7 +143,11 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         ),
         Reason.GATED_REPOSITORY: _unfetchable(
             "The hub refuses the repository: it is gated, or needs another token. It is asked again with back-off.",
-            "accept the repository's terms, and put a token that may read it into the Secret hf-token of namespace {namespace}",
+            "accept the repository's terms, and put a token that may read it into the Secret that the message names, namespace {namespace}",
+        ),
+        Reason.SECRET_NOT_FOUND: _unfetchable(
+            "The Secret that spec.sourceSecretRef names does not exist, or holds no token. It is looked for again with back-off.",
+            "create the Secret in namespace {namespace}, with the key token",
         ),
         Reason.REVISION_NOT_FOUND: _unfetchable(
             "The repository exists and has no such revision.", "correct spec.config.hfRevision"

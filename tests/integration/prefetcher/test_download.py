@@ -135,21 +135,46 @@ def test_what_the_hub_does_not_have_is_reported_by_name(
 
 
 def test_a_gated_repository_is_refused_without_its_token_and_served_with_it(hub: Hub, tmp_path: Path) -> None:
-    """The message says where the token is read from; the token goes to the hub and to no other host (X8, X9, X10)."""
+    """The message names the Secret and the remedy; the token goes to the hub and to no other host (X8, X9, X10)."""
     hub.gated, hub.token = True, "hf_canary"
-    code, report = downloaded(hub, tmp_path / "m" / "one")
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    mounted = ("--secret", "mine", "--secret-folder", str(secret))
+    code, report = downloaded(hub, tmp_path / "m" / "one", *mounted)
     assert (code, report["reason"]) == (1, Reason.GATED_REPOSITORY)
     assert "without a token. Remedy: " in report["message"]
-    assert "Secret hf-token" in report["message"]
-    token = tmp_path / "HF_TOKEN"
-    token.write_text("hf_wrong\n")
-    variables = {"HF_TOKEN_PATH": str(token)}
-    code, report = downloaded(hub, tmp_path / "m" / "one", variables=variables)
-    assert "with the token of the Secret hf-token" in report["message"]
+    assert "Secret mine, key token" in report["message"]
+    (secret / "HF_TOKEN").write_text("hf_wrong\n")
+    code, report = downloaded(hub, tmp_path / "m" / "one", *mounted)
+    assert "with the token of the Secret mine" in report["message"]
     assert "hf_wrong" not in report["message"]
-    token.write_text("hf_canary\n")
-    assert downloaded(hub, tmp_path / "m" / "one", variables=variables)[0] == 0
+    (secret / "token").write_text("hf_canary\n")
+    assert downloaded(hub, tmp_path / "m" / "one", *mounted)[0] == 0
     assert {place for place, _ in hub.tokens} == {"hub"}
+
+
+def test_a_token_of_the_machines_own_user_is_never_sent(hub: Hub, tmp_path: Path) -> None:
+    """X10: on a local node the program runs as the user who has logged in to the hub."""
+    mine = {"HF_TOKEN": "hf_mine", "HF_TOKEN_PATH": str(tmp_path / "token")}
+    (tmp_path / "token").write_text("hf_mine")
+    assert downloaded(hub, tmp_path / "m" / "one", variables=mine)[0] == 0
+    assert hub.tokens == []
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "does not exist"), ("a b\nc", "5 characters that are no token")]
+)
+def test_a_named_secret_without_a_token_is_said_before_the_hub_is_asked(
+    hub: Hub, tmp_path: Path, content: str | None, words: str
+) -> None:
+    """X9: a Pod that mounts it would only wait."""
+    if content is not None:
+        (tmp_path / "token").write_text(content)
+    mounted = ("--secret", "mine", "--secret-folder", str(tmp_path), "--secret-required")
+    code, report = downloaded(hub, tmp_path / "m" / "one", *mounted)
+    assert (code, report["reason"], hub.requests) == (1, Reason.SECRET_NOT_FOUND, [])
+    assert words in report["message"]
+    assert "the Secret mine " in report["message"]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

@@ -133,6 +133,21 @@ def test_an_error_of_the_registry_is_reported_with_its_status(
     assert "tiny:1b" in report["message"]
 
 
+def test_a_private_name_needs_a_token_that_no_other_host_gets(registry: Registry, tmp_path: Path) -> None:
+    """X9, X10: the message names the Secret; the place of the layers sees no token."""
+    registry.token = "canary"
+    mounted = ("--secret", "mine", "--secret-folder", str(tmp_path))
+    code, report = pulled(registry, tmp_path / "m" / "one", *mounted)
+    assert (code, report["reason"]) == (1, Reason.GATED_REPOSITORY)
+    assert (
+        "without a token: HTTP 401. Remedy: put a token that may read it into the Secret mine"
+        in report["message"]
+    )
+    (tmp_path / "token").write_text("canary")
+    assert pulled(registry, tmp_path / "m" / "one", *mounted)[0] == 0
+    assert {place for place, _ in registry.tokens} == {"registry"}
+
+
 def test_a_name_that_the_registry_does_not_have_is_said(registry: Registry, tmp_path: Path) -> None:
     """Before a byte is fetched, with what to do."""
     code, report = pulled(registry, tmp_path / "m" / "one", revision="2b")

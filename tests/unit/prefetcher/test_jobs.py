@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from flexinfer.api.labels import GPU_RESOURCES
-from flexinfer.api.model import Cache, Gpu, Model, Placement, placed_devices
+from flexinfer.api.model import Cache, Gpu, Model, Placement, SecretReference, placed_devices
 from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.prefetcher.jobs import job, pvc
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
@@ -104,6 +104,30 @@ def test_the_token_of_the_hub_is_a_file_and_never_a_variable() -> None:
     assert "hf-token" not in str(engine.spec)
 
 
+@pytest.mark.parametrize(
+    ("source", "named", "mounted"),
+    [
+        ("HF://a/b", "", "hf-token"),
+        ("HF://a/b", "mine", "mine"),
+        ("ollama://x", "", ""),
+        ("ollama://x", "mine", "mine"),
+    ],
+)
+def test_the_secret_of_the_spec_is_mounted_in_place_of_the_default(
+    source: str, named: str, mounted: str
+) -> None:
+    """X10: as files; only what is named must exist, and the hub's token is never shown to a registry."""
+    model = a_model(source=source)
+    reference = SecretReference(name=named) if named else None
+    spec = msgspec.structs.replace(model.spec, source_secret_ref=reference)
+    model = msgspec.structs.replace(model, spec=spec)
+    template_ = job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]
+    secrets = [v["secret"] for v in template_["volumes"] if "secret" in v]
+    arguments = template_["containers"][0]["args"]
+    assert [(s["secretName"], s["optional"]) for s in secrets] == ([(mounted, True)] if mounted else [])
+    assert ("--secret-required" in arguments, "--secret" in arguments) == (bool(named), bool(mounted))
+
+
 def test_a_quota_admits_a_download() -> None:
     """It has limits; what it writes to memory would count against one of memory."""
     for strategy, limits in (
@@ -116,7 +140,7 @@ def test_a_quota_admits_a_download() -> None:
         model = msgspec.structs.replace(model, spec=spec)
         location = locate(model)
         assert location is not None
-        container = fetch_container(location, "ours", Hub())
+        container = fetch_container(model, location, "ours", Hub())
         assert set(container["resources"]["limits"]) == limits
 
 

@@ -22,6 +22,7 @@ from flexinfer.prefetcher.download.manifest import Manifest
 from flexinfer.prefetcher.download.progress import Progress, served
 from flexinfer.prefetcher.download.registry import Registry
 from flexinfer.prefetcher.download.remote import Remote
+from flexinfer.prefetcher.download.token import Token, read
 from flexinfer.sources.base import Files
 
 STALL_SECONDS = 60.0
@@ -34,6 +35,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--files", required=True, help="JSON of the selection (flexinfer.sources.base.Files)")
     parser.add_argument("--into", required=True, type=Path)
     parser.add_argument("--registry", default="", help="address that stands for Ollama's own registry")
+    parser.add_argument("--secret", default="", help="name of the Secret with the token")
+    parser.add_argument("--secret-folder", type=Path, help="where it is mounted")
+    parser.add_argument("--secret-required", action="store_true")
     parser.add_argument("--stall-seconds", type=float, default=STALL_SECONDS)
     parser.add_argument("--progress-port", type=int, default=0)
     return parser.parse_args(arguments)
@@ -43,14 +47,20 @@ async def _run(options: argparse.Namespace) -> Manifest:
     selection = msgspec.json.decode(options.files, type=Files)
     progress = Progress(time.monotonic)
     async with served(progress, os.environ.get("POD_IP", "127.0.0.1"), options.progress_port):
-        remote = _remote(selection, options.registry)
+        remote = _remote(selection, _token(options), options.registry)
         return await fetch(Download(selection, remote, options.into, options.stall_seconds), progress)
 
 
-def _remote(selection: Files, mirror: str) -> Remote:
+def _token(options: argparse.Namespace) -> Token:
+    if options.secret_folder is None:
+        return Token()
+    return read(options.secret_folder, options.secret, required=options.secret_required)
+
+
+def _remote(selection: Files, token: Token, mirror: str) -> Remote:
     if not selection.registry:
-        return Repository(selection)
-    return Registry(selection, mirror, os.environ.get("HF_ENDPOINT", ""))
+        return Repository(selection, token)
+    return Registry(selection, token, mirror, os.environ.get("HF_ENDPOINT", ""))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -22,6 +22,7 @@ import msgspec
 from flexinfer.api.reason import Reason
 from flexinfer.prefetcher.download.failure import DownloadError, line, of_disk
 from flexinfer.prefetcher.download.remote import TOO_MANY_REQUESTS, Listing, Location, RemoteFile
+from flexinfer.prefetcher.download.token import Token
 from flexinfer.sources.base import Files
 from flexinfer.sources.ollama import REGISTRY, Name
 
@@ -51,11 +52,12 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 class Registry:
     """The model that a selection names, in its registry; `mirror` is the address that stands for Ollama's own registry."""
 
-    def __init__(self, selection: Files, mirror: str = "", hub: str = "") -> None:
+    def __init__(self, selection: Files, token: Token, mirror: str = "", hub: str = "") -> None:
         namespace, _, model = selection.repository.partition("/")
         self._name = Name(selection.registry, namespace, model, selection.revision)
         self._address = (mirror if selection.registry == REGISTRY else hub) or f"https://{selection.registry}"
         self._base = f"{self._address.rstrip('/')}/v2/{selection.repository}"
+        self._token = token
         self._manifest = b""
 
     @property
@@ -87,13 +89,14 @@ class Registry:
         url = self._blob(file)
         try:
             with self._open(url, {"Range": "bytes=0-0"}, _NoRedirect()):
-                return Location(url, {"Accept-Encoding": "identity"})
+                return Location(url, {"Accept-Encoding": "identity", **self._authorization()})
         except urllib.error.HTTPError as redirect:
             with redirect:
                 target = urljoin(url, redirect.headers.get("Location", ""))
         if urlsplit(target).scheme not in ("http", "https"):
             self._refuse(Reason.FETCH_FAILED, f"sends the request for {file.path} to {target[:80]!r}")
-        return Location(target, {"Accept-Encoding": "identity"})
+        own = urlsplit(target)[:2] == urlsplit(self._address)[:2]
+        return Location(target, {"Accept-Encoding": "identity", **(self._authorization() if own else {})})
 
     def fetch_whole(self, _commit: str, file: RemoteFile, folder: Path) -> None:
         """Write one file: the manifest as it came, a layer by one request."""
@@ -119,6 +122,9 @@ class Registry:
         except OSError as error:
             raise of_disk(error, target.parent) from error
 
+    def _authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token.value}"} if self._token.value else {}
+
     def _blob(self, file: RemoteFile) -> str:
         return f"{self._base}/blobs/sha256:{file.sha256}"
 
@@ -129,6 +135,8 @@ class Registry:
         """Yield an answer. Raises DownloadError, and HTTPError for a redirect if a handler follows none."""
         named = {"User-Agent": "flexinfer", **headers}
         request = urllib.request.Request(url, headers=named)  # noqa: S310 -- the address of a setting, else https
+        for name, value in self._authorization().items():
+            request.add_unredirected_header(name, value)
         try:
             with urllib.request.build_opener(*handlers).open(request, timeout=_SECONDS) as answer:
                 yield answer
@@ -146,7 +154,10 @@ class Registry:
             remedy = "correct spec.source; https://ollama.com/search lists names and their tags"
             return DownloadError(Reason.SOURCE_NOT_FOUND, f"{where} has no {self.name}. Remedy: {remedy}")
         if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            return DownloadError(Reason.GATED_REPOSITORY, f"{where} refuses {self.name}: HTTP {error.code}")
+            return DownloadError(
+                Reason.GATED_REPOSITORY,
+                f"{where} refuses {self.name} {self._token.how}: HTTP {error.code}. Remedy: {self._token.remedy}",
+            )
         later = error.headers.get("Retry-After", "")
         wait = f"; it asks to wait {later}s" if error.code == TOO_MANY_REQUESTS and later.isdecimal() else ""
         return self.unavailable(f"HTTP {error.code}{wait}")
