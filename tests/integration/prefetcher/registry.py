@@ -29,7 +29,8 @@ class Registry(Hub):
 
     def add(self, model: str, tag: str, layers: dict[str, bytes]) -> None:
         """Offer a model: layers by the last part of their media type."""
-        config = json.dumps({"model_format": "gguf", "rootfs": [_name(data) for data in layers.values()]})
+        rootfs = {"type": "layers", "diff_ids": [_name(data) for data in layers.values()]}
+        config = json.dumps({"model_format": "gguf", "model_family": "llama", "rootfs": rootfs})
         described = {
             "schemaVersion": 2,
             "mediaType": TYPE,
