@@ -59,7 +59,7 @@ RIGHTS: Mapping[str, tuple[Right, ...]] = {
     "prefetcher": (
         *_controller("prefetcher"),
         Right(BATCH, "jobs", ("get", "create", "delete")),
-        Right(CORE, "persistentvolumeclaims", ("get", "create")),
+        Right(CORE, "persistentvolumeclaims", ("get", "list", "create", "patch", "delete"), seldom="patch, delete: spec.cache.reclaimPolicy"),
         _OWNERS,
     ),
     "launcher": (

@@ -5,11 +5,11 @@ A Job mounts what the engine will mount, on the engine's node, with its tolerati
 
 from typing import Any
 
-from flexinfer.api.labels import FETCHES_LABEL, SOURCE_ANNOTATION
+from flexinfer.api.labels import FETCHES_LABEL, RECLAIM_LABEL, SOURCE_ANNOTATION
 from flexinfer.api.model import Model
 from flexinfer.events.workload import FINGERPRINT_ANNOTATION
 from flexinfer.prefetcher.plan import CHECK, Plan, PrefetchSettings
-from flexinfer.sources import Volume, pod
+from flexinfer.sources import Volume, fetched, pod
 
 Json = dict[str, Any]
 DEFAULT_SIZE = "50Gi"
@@ -79,7 +79,7 @@ def pvc(model: Model, name: str) -> Json:
         "metadata": {
             "name": name,
             "namespace": model.metadata.namespace,
-            "labels": pod.labels(model, "cache", "prefetcher"),
+            "labels": pod.labels(model, "cache", "prefetcher") | {RECLAIM_LABEL: fetched.reclaim(model.spec)},
         },
         "spec": spec,
     }

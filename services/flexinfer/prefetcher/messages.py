@@ -107,6 +107,12 @@ def pvc_not_found(model: Model, plan: Plan) -> str:
     )
 
 
+def pvc_deleting(plan: Plan) -> str:
+    """Return the message of a PVC that is being deleted."""
+    next_step = "a new one is created then" if plan.location.owned else "Remedy: create it again then"
+    return f"PersistentVolumeClaim {plan.pvc} is being deleted, and goes when no Pod uses it any more; {next_step}"
+
+
 def pvc_name_taken(plan: Plan) -> str:
     """Return the message of a PVC with the name of this Model's cache that belongs to something else."""
     return (

@@ -131,6 +131,8 @@ async def _ensure_pvc(runtime: Runtime, model: Model, plan: Plan) -> str:
         if not cache:
             raise PrerequisiteError(Reason.CLAIM_NOT_FOUND, messages.pvc_not_found(model, plan)) from None
         pvc = await runtime.cluster.create(CLAIMS, namespace, jobs.pvc(model, plan.pvc))
+    if pvc.metadata.deletion_timestamp is not None:
+        raise PrerequisiteError(Reason.CLAIM_NOT_FOUND, messages.pvc_deleting(plan))
     if cache and pvc.metadata.labels.get(MODEL_LABEL) != model.metadata.name:
         raise PrerequisiteError(Reason.NAME_TAKEN, messages.pvc_name_taken(plan))
     return pvc.metadata.uid

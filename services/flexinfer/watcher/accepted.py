@@ -135,6 +135,7 @@ def _unused_cache(spec: ModelSpec) -> Iterator[str]:
         "pvcName": cache.pvc_name,
         "storageClass": cache.storage_class,
         "size": cache.size if cache.strategy == "None" else None,
+        "reclaimPolicy": cache.reclaim_policy,
     }
     unused = [name for name, value in fields.items() if value]
     if unused:

@@ -114,6 +114,7 @@ class Cache(Resource, frozen=True, kw_only=True):
     pvc_name: str | None = None
     storage_class: str | None = None
     size: Quantity | None = None
+    reclaim_policy: str | None = None
 
 
 class SecretReference(Resource, frozen=True, kw_only=True):

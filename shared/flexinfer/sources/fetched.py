@@ -8,11 +8,17 @@ from flexinfer.api.model import Model, ModelSpec
 from flexinfer.sources.base import MOUNT, Files, Location, Volume
 
 MEMORY, SHARED, NONE = "Memory", "SharedPVC", "None"
+RETAIN, DELETE = "Retain", "Delete"
 
 
 def strategy(spec: ModelSpec) -> str:
     """Return where downloaded weights are kept: on a PVC unless the spec says otherwise."""
     return (spec.cache.strategy if spec.cache else None) or SHARED
+
+
+def reclaim(spec: ModelSpec) -> str:
+    """Return what happens to the PVC that FlexInfer made for a Model when that is deleted: it is kept unless the spec says otherwise."""
+    return (spec.cache.reclaim_policy if spec.cache else None) or RETAIN
 
 
 def claim(model: Model) -> str:

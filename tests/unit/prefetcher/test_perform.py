@@ -9,6 +9,7 @@ from flexinfer.api.labels import MODEL_LABEL, MODEL_UID_LABEL
 from flexinfer.api.model import Cache, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import JobFacts
+from flexinfer.prefetcher import jobs
 from flexinfer.prefetcher.decide import DeleteJob, EnsureJob
 from flexinfer.prefetcher.memory import EnsureFailed, JobRetried
 from flexinfer.prefetcher.perform import perform
@@ -118,6 +119,18 @@ async def test_the_job_of_a_deleted_model_of_the_same_name_is_waited_for() -> No
     cluster.put("jobs", {"metadata": {"name": name, "labels": {MODEL_UID_LABEL: "uid-deleted"}}})
     with pytest.raises(ConflictError, match="belongs to a deleted Model"):
         await ensured(cluster, model)
+
+
+async def test_a_pvc_that_is_being_deleted_gets_no_job() -> None:
+    """Its Pod would wait for ever; the event of its deletion ends the wait."""
+    model = a_download()
+    cluster = DictCluster(model)
+    claim = jobs.pvc(model, "llama-cache")
+    claim["metadata"]["deletionTimestamp"] = "2026-11-24T10:00:00Z"
+    cluster.put("persistentvolumeclaims", claim)
+    reason, message = await ensured(cluster, model)
+    assert (reason, cluster.names("jobs")) == (Reason.CLAIM_NOT_FOUND, [])
+    assert message.endswith("a new one is created then")
 
 
 @pytest.mark.parametrize(
