@@ -187,8 +187,9 @@ def _ensure(model: Model, plan: Plan, state: ObservedState, memory: Memory, now:
 
 def _complete(model: Model, plan: Plan, job: JobFacts) -> Iterator[Action]:
     report = report_of(job)
-    reason = Reason.CACHED if plan.pvc else Reason.IN_IMAGE
-    message = messages.contains(model, plan, report.bytes)
+    complete = Reason.CACHED_UNSAFE if report.unsafe else Reason.CACHED
+    reason = complete if plan.pvc else Reason.IN_IMAGE
+    message = messages.contains(model, plan, report.bytes) + messages.code(report.unsafe, report.left_out)
     condition = status.true(model, reason, message)
     progress = status.whole("Succeeded", report.revision, report.bytes, report.headers)
     yield from status.write(model, plan, condition, progress)

@@ -79,6 +79,13 @@ def contains(model: Model, plan: Plan, size: int) -> str:
     return f"{_container(plan)} contains {_content(model, plan)}{amount}"
 
 
+def code(unsafe: str, left_out: str) -> str:
+    """Return what is added to that message about files that can run code; both arguments name such files, or none."""
+    if unsafe:
+        return f"; with {unsafe}, as spec.config.allowUnsafeFormats allows"
+    return f"; left out: {left_out}" if left_out else ""
+
+
 def not_found(model: Model, plan: Plan) -> str:
     """Return the cause of a check that found nothing, with what to do."""
     remedy = "add the file" if plan.pvc else "fix the image"

@@ -18,7 +18,7 @@ from flexinfer.state import actions
 
 _NAMED_PROBLEMS = 3
 _OWN_VOLUME = ("pvc", "file")
-_DOWNLOAD_KEYS = ("hfRevision", "hfAllowPatterns", "hfIgnorePatterns")
+_DOWNLOAD_KEYS = ("hfRevision", "hfAllowPatterns", "hfIgnorePatterns", "allowUnsafeFormats")
 
 
 def accepted(candidate: Model) -> Condition:

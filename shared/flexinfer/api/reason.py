@@ -39,6 +39,8 @@ class Reason(StrEnum):
     FETCH_FAILED = "FetchFailed"
     GATED_REPOSITORY = "GatedRepository"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 -- a reason
+    UNSAFE_FORMAT = "UnsafeFormat"
+    CACHED_UNSAFE = "CachedUnsafe"
     REVISION_NOT_FOUND = "RevisionNotFound"
     FILE_NOT_FOUND = "FileNotFound"
     INCOMPLETE_FILE = "IncompleteFile"

@@ -102,6 +102,12 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             warning=True,
         ),
         Reason.CACHED: Facts(conditions=(CACHED,), meaning="The weights are complete."),
+        Reason.CACHED_UNSAFE: Facts(
+            conditions=(CACHED,),
+            meaning="The weights are complete, and some of their files can run code when they are loaded: spec.config.allowUnsafeFormats is true.",
+            remedy="none is needed if you trust the authors of the repository; else remove spec.config.allowUnsafeFormats",
+            warning=True,
+        ),
         Reason.PULLED_BY_ENGINE: Facts(
             conditions=(CACHED,),
             meaning="The weights are downloaded when the engine starts; nothing is cached before that.",
@@ -148,6 +154,10 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         Reason.SECRET_NOT_FOUND: _unfetchable(
             "The Secret that spec.sourceSecretRef names does not exist, or holds no token. It is looked for again with back-off.",
             "create the Secret in namespace {namespace}, with the key token",
+        ),
+        Reason.UNSAFE_FORMAT: _unfetchable(
+            "The files that spec.config names, or all weights of the repository, can run code when they are loaded.",
+            "choose a repository with .safetensors or .gguf files, or set spec.config.allowUnsafeFormats if you trust its authors",
         ),
         Reason.REVISION_NOT_FOUND: _unfetchable(
             "The repository exists and has no such revision.", "correct spec.config.hfRevision"

@@ -37,6 +37,10 @@ class Volume(enum.Enum):
     DISK = "disk"
 
 
+_NEWER = ("unsafe", "registry")
+"""Fields of a selection that are younger than the folders of caches: the default changes no fingerprint."""
+
+
 class Files(msgspec.Struct, frozen=True, kw_only=True):
     """Which files of a repository are downloaded; neither name nor pattern means all.
 
@@ -48,6 +52,8 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    unsafe: bool = False
+    """Whether files that can run code when they are loaded are downloaded too."""
     registry: str = ""
     """The host of the Ollama registry that has the repository, its tag being the revision; empty: the Hugging Face hub."""
 
@@ -55,10 +61,7 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
     def fingerprint(self) -> str:
         """A digest of the selection: 12 hexadecimal digits."""
         selection = {
-            name: value
-            for name, value in msgspec.to_builtins(self).items()
-            if value
-            or name != "registry"  # folders of the hub have their name from before there were registries
+            name: value for name, value in msgspec.to_builtins(self).items() if value or name not in _NEWER
         }
         return hashlib.sha256(json.dumps(selection, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -30,6 +30,7 @@ def files(spec: ModelSpec) -> Files:
         names=tuple(name for name in named_files(spec) if not name.startswith("/")),
         allow=_patterns(config, "hfAllowPatterns"),
         ignore=_patterns(config, "hfIgnorePatterns"),
+        unsafe=config.get("allowUnsafeFormats") is True,
     )
 
 

@@ -393,6 +393,46 @@ def test_a_path_that_leaves_the_folder_is_refused(hub: Hub, tmp_path: Path, path
     assert hub.fetched == []
 
 
+PICKLES = {
+    "pytorch_model.bin": b"p",
+    "modeling_x.py": b"import os",
+    "config.json": b'{"auto_map": {"AutoModel": "modeling_x.X"}}',
+}
+
+
+def test_files_that_can_run_code_are_left_out_and_named(hub: Hub, tmp_path: Path) -> None:
+    """X16: beside safe weights they are not needed; the report says which."""
+    hub.files = PICKLES | {"model.safetensors": b"s", "params_shard_0.bin": b"m"}
+    code, report = downloaded(hub, tmp_path / "m" / "one")
+    assert (code, report["unsafe"]) == (0, "")
+    assert report["left_out"] == "2 files that can run code (modeling_x.py, pytorch_model.bin)"
+    assert names(tmp_path / "m" / "one") == {"model.safetensors", "params_shard_0.bin", "config.json"}
+    assert not {"pytorch_model.bin", "modeling_x.py"} & set(hub.fetched)
+    assert downloaded(hub, tmp_path / "m" / "one")[1]["left_out"] == report["left_out"]
+
+
+@pytest.mark.parametrize(
+    ("selection", "words"),
+    [
+        ({}, "it holds its weights in no safe format"),
+        ({"allow": ("*.py",)}, "modeling_x.py"),
+        ({"names": ("pytorch_model.bin",)}, "one of them is named in spec.config"),
+    ],
+)
+def test_weights_that_are_pickles_are_refused_unless_the_spec_allows_them(
+    hub: Hub, tmp_path: Path, selection: dict[str, Any], words: str
+) -> None:
+    """X16: before a byte is fetched, with the remedy."""
+    hub.files = dict(PICKLES)
+    code, report = downloaded(hub, tmp_path / "m" / "one", **selection)
+    assert (code, report["reason"], hub.fetched) == (1, Reason.UNSAFE_FORMAT, [])
+    assert words in report["message"]
+    assert "spec.config.allowUnsafeFormats: true" in report["message"]
+    code, report = downloaded(hub, tmp_path / "m" / "two", unsafe=True, **selection)
+    assert code == 0
+    assert "can run code" in report["unsafe"]
+
+
 def test_progress_is_served_on_a_port_while_bytes_come(hub: Hub, tmp_path: Path) -> None:
     """Bytes, total, rate and file, as JSON; nothing else."""
     hub.files = {"m.gguf": large(20 * 2**20)}

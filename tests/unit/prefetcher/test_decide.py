@@ -404,6 +404,30 @@ def test_a_check_whose_job_was_deleted_by_hand_is_created_again_at_once() -> Non
     assert actions_ == [ensured(checking)]
 
 
+@pytest.mark.parametrize(
+    ("report", "reason", "words"),
+    [
+        (
+            {"left_out": "1 files that can run code (a.bin)"},
+            Reason.CACHED,
+            "; left out: 1 files that can run code (a.bin)",
+        ),
+        (
+            {"unsafe": "1 files that can run code (a.bin)"},
+            Reason.CACHED_UNSAFE,
+            "as spec.config.allowUnsafeFormats allows",
+        ),
+    ],
+)
+def test_weights_that_can_run_code_show_a_warning(report: dict[str, Any], reason: Reason, words: str) -> None:
+    """X16: and what was left out is named."""
+    model = a_model(conditions=PLACED, source="HF://a/b")
+    job = a_job(model, succeeded=1, complete=True, report=json.dumps({"bytes": 1, **report}))
+    [action] = decided(model, holding(model, job, pvc="llama-cache"))
+    assert state(action) == ("True", reason)
+    assert words in action.condition.message
+
+
 def test_a_deleted_pvc_is_read_again() -> None:
     """Only a change of its own inputs revokes Cached."""
     model = verified()

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from flexinfer.prefetcher.check import Report, with_figures, write_report
+from flexinfer.prefetcher.download import unsafe
 from flexinfer.prefetcher.download.failure import DownloadError, line
 from flexinfer.prefetcher.download.fetching import Download, fetch
 from flexinfer.prefetcher.download.hub import Repository
@@ -76,6 +77,10 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     report: Report = {"revision": manifest.commit, "bytes": manifest.bytes}
     figures = with_figures(options.into, [options.into / name for name in manifest.loaded])
+    report |= {
+        "unsafe": unsafe.shown(file.path for file in manifest.files if unsafe.is_unsafe(file.path)),
+        "left_out": unsafe.shown(manifest.left_out),
+    }
     write_report(report | figures | {"seconds": round(time.monotonic() - start, 1)})
     return 0
 

@@ -151,6 +151,7 @@ def _published(download: Download, listing: Listing, staging: Staging) -> Manife
         fingerprint=selection.fingerprint,
         commit=listing.commit,
         selection=selection,
+        left_out=listing.left_out,
         files=tuple(
             ManifestFile(
                 path=file.path, size=file.size, sha256=file.sha256 or manifests.sha256(staging.path(file))

@@ -59,7 +59,7 @@ class Repository:
                 timeout=_LISTING_SECONDS,
             )
         everything = [_file(sibling) for sibling in info.siblings or ()]
-        return Listing(str(info.sha), chosen(self._selection, everything))
+        return Listing(str(info.sha), *chosen(self._selection, everything))
 
     def locate(self, commit: str, file: RemoteFile) -> Location:
         """Return where a file's bytes are; a token is sent to the hub's own host alone."""

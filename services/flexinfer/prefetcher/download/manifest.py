@@ -31,6 +31,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     commit: str
     selection: Files
     files: tuple[ManifestFile, ...]
+    left_out: tuple[str, ...] = ()
+    """Paths of selected files that were not downloaded, since they can run code."""
 
     @property
     def bytes(self) -> int:

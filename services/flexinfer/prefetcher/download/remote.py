@@ -32,6 +32,8 @@ class Listing(NamedTuple):
 
     commit: str
     files: tuple[RemoteFile, ...]
+    left_out: tuple[str, ...] = ()
+    """Paths of selected files that are not downloaded, since they can run code."""
 
     @property
     def size(self) -> int:

@@ -3,6 +3,7 @@
 from fnmatch import fnmatchcase
 
 from flexinfer.api.reason import Reason
+from flexinfer.prefetcher.download import unsafe
 from flexinfer.prefetcher.download.failure import DownloadError
 from flexinfer.prefetcher.download.remote import RemoteFile
 from flexinfer.sources.base import Files
@@ -11,13 +12,31 @@ _MISSING_SHOWN = 5
 _LONGEST_NAME = 255
 
 
-def chosen(selection: Files, everything: list[RemoteFile]) -> tuple[RemoteFile, ...]:
-    """Return the files of a repository that a selection names. Raises DownloadError."""
+def chosen(selection: Files, everything: list[RemoteFile]) -> tuple[tuple[RemoteFile, ...], tuple[str, ...]]:
+    """Return the files of a repository that a selection names, and the paths of those that are left out as unsafe. Raises DownloadError."""
     files = tuple(file for file in everything if selected(selection, file.path))
     _refuse_missing(selection, {file.path for file in everything}, files)
+    left_out = () if selection.unsafe else tuple(f.path for f in files if unsafe.is_unsafe(f.path))
+    files = tuple(file for file in files if file.path not in left_out)
+    _refuse_code(selection, files, left_out)
     for file in files:
-        _refuse_unsafe(selection, file.path)
-    return files
+        _refuse_path(selection, file.path)
+    return files, left_out
+
+
+def _refuse_code(selection: Files, files: tuple[RemoteFile, ...], left_out: tuple[str, ...]) -> None:
+    """Raise DownloadError where what can run code is named, or where nothing to load is left without it."""
+    named = [path for path in left_out if path in selection.names]
+    without = not unsafe.has_weights(file.path for file in files) and any(map(unsafe.is_pickle, left_out))
+    if named or without or (left_out and not files):
+        state = "is named" if named else "holds its weights in no safe format"
+        subject = "spec.config" if named else selection.repository
+        raise DownloadError(
+            Reason.UNSAFE_FORMAT,
+            f"{selection.repository} has {unsafe.shown(named or left_out)}, and {'one of them' if named else 'it'} {state}"
+            f"{f' in {subject}' if named else ''}. Remedy: choose a repository with .safetensors or .gguf files, or, if you trust "
+            "its authors with your cluster, set spec.config.allowUnsafeFormats: true",
+        )
 
 
 def selected(selection: Files, path: str) -> bool:
@@ -55,7 +74,7 @@ def _refuse_missing(selection: Files, existing: set[str], chosen: tuple[RemoteFi
         )
 
 
-def _refuse_unsafe(selection: Files, path: str) -> None:
+def _refuse_path(selection: Files, path: str) -> None:
     """Raise DownloadError for a path that could leave the folder, or not be made."""
     parts = path.split("/")
     if not path.isprintable() or "\\" in path or any(part in ("", ".", "..") for part in parts):
