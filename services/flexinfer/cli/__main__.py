@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "gpus": "show the GPUs, who holds their memory, and why one is missing",
         "chat": "send chat completions to a Model",
         "why": "show why a Model is in its current state, and what to do next",
+        "verify": "read the weights of a Model again and compare them with what was downloaded",
         "plan": "show where the Models of a file would go, who would have to leave, and why not elsewhere",
         "simulate": "replay requests on a card that Models share, in virtual time, and print who waited how long",
         "tap": "print the events on NATS, one readable line each",
