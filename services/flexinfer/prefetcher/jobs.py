@@ -9,11 +9,13 @@ from flexinfer.api.labels import FETCHES_LABEL, RECLAIM_LABEL, SOURCE_ANNOTATION
 from flexinfer.api.model import Model
 from flexinfer.events.workload import FINGERPRINT_ANNOTATION
 from flexinfer.prefetcher.plan import CHECK, Plan, PrefetchSettings
-from flexinfer.sources import Location, Volume, fetched, pod
+from flexinfer.sources import MOUNT, Location, Volume, fetched, pod
 
 Json = dict[str, Any]
 DEFAULT_SIZE = "50Gi"
 VERIFY = "verify"
+INSIDE = "--inside="
+"""As `check.INSIDE`: that module reads files."""
 CHECK_SECONDS, FETCH_SECONDS = 300, 24 * 3600
 """Deadline of a Job in seconds; a download without progress ends itself long before."""
 _FIND = (
@@ -118,7 +120,8 @@ def _check_container(plan: Plan) -> Json:
     command = (
         ["/bin/sh", "-c", _FIND, "check"] if in_image else ["python", "-m", "flexinfer.prefetcher.check"]
     )
-    return _container("check", plan.image, command, [path, *plan.files]) | {
+    inside = [] if in_image else [f"{INSIDE}{MOUNT}"]
+    return _container("check", plan.image, command, [*inside, path, *plan.files]) | {
         "volumeMounts": pod.mounts(plan.location)
     }
 

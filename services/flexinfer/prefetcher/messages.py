@@ -114,6 +114,29 @@ def pvc_not_found(model: Model, plan: Plan) -> str:
     )
 
 
+def pvc_lost(model: Model, plan: Plan) -> str:
+    """Return the message of a PVC whose volume is gone."""
+    remedy = "weights are downloaded again" if plan.location.fetched else "create it again, with the weights"
+    return (
+        f"PersistentVolumeClaim {plan.pvc} is Lost: its volume does not exist any more. "
+        f"Remedy: kubectl delete pvc {plan.pvc} -n {model.metadata.namespace}; {remedy}"
+    )
+
+
+def no_default_class(plan: Plan) -> str:
+    """Return the message of a PVC that no StorageClass makes a volume for."""
+    field = "set spec.cache.storageClass and delete the PVC" if plan.location.owned else "bind it to a volume"
+    return (
+        f"PersistentVolumeClaim {plan.pvc} is Pending: it has no StorageClass, and the cluster no default one. "
+        f"Remedy: mark a StorageClass as the default (kubectl get sc), or {field}"
+    )
+
+
+def no_storage_class(name: str) -> str:
+    """Return the message of a StorageClass that the spec names and that does not exist."""
+    return f"StorageClass {name} does not exist. Remedy: create it, or correct spec.cache.storageClass (kubectl get sc)"
+
+
 def pvc_deleting(plan: Plan) -> str:
     """Return the message of a PVC that is being deleted."""
     next_step = "a new one is created then" if plan.location.owned else "Remedy: create it again then"

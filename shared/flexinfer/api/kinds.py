@@ -34,6 +34,9 @@ SHARED_GROUPS: Kind[SharedGroup] = Kind(API_VERSION, GROUP_KIND, GROUP_PLURAL, S
 PODS: Kind[kube.Pod] = Kind("v1", "Pod", "pods", kube.Pod)
 JOBS: Kind[kube.Job] = Kind("batch/v1", "Job", "jobs", kube.Job)
 CLAIMS: Kind[kube.Claim] = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims", kube.Claim)
+STORAGE_CLASSES: Kind[kube.StorageClass] = Kind(
+    "storage.k8s.io/v1", "StorageClass", "storageclasses", kube.StorageClass, namespaced=False
+)
 SERVICES: Kind[kube.Service] = Kind("v1", "Service", "services", kube.Service)
 LEASES: Kind[kube.Lease] = Kind("coordination.k8s.io/v1", "Lease", "leases", kube.Lease)
 NODES: Kind[kube.Node] = Kind("v1", "Node", "nodes", kube.Node, namespaced=False)

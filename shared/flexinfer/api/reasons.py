@@ -133,6 +133,18 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             remedy="create the PersistentVolumeClaim, or name another one: kubectl get pvc -n {namespace}",
             warning=True,
         ),
+        Reason.CLAIM_LOST: Facts(
+            conditions=(CACHED,),
+            meaning="The PersistentVolumeClaim is Lost: the volume behind it does not exist any more.",
+            remedy="delete the PersistentVolumeClaim; the message says what happens to the weights",
+            warning=True,
+        ),
+        Reason.STORAGE_CLASS_MISSING: Facts(
+            conditions=(CACHED,),
+            meaning="No volume can be created: the StorageClass does not exist, or none is named and the cluster has no default.",
+            remedy="create a StorageClass or mark one as the default; the download goes on by itself: kubectl get sc",
+            warning=True,
+        ),
         Reason.SOURCE_NOT_FOUND: Facts(
             conditions=(CACHED,),
             meaning="The volume or image has no such path, or the hub no such repository. It is looked for again with back-off.",

@@ -43,6 +43,9 @@ class Hub:
     proxied = 0
     """Requests that came as to a proxy, with the whole address; the hub's own server answers for the CDN then."""
 
+    cdn_fault = ""
+    """What the CDN answers: `loop`, `304`, or `elsewhere`, a place that is none; empty: the file."""
+
     status = 0
     """The status of every answer of the hub itself; 0: none."""
 
@@ -284,6 +287,11 @@ class Cdn(Handler):
         name = self.note().removeprefix("/")
         if self.hub.cdn_statuses:
             self.reply(self.hub.cdn_statuses.pop(0))
+        elif self.hub.cdn_fault == "304":
+            self.reply(304)
+        elif self.hub.cdn_fault:
+            there = self.path if self.hub.cdn_fault == "loop" else "http://127.0.0.1:9/x"
+            self.reply(302, headers={"Location": there})
         else:
             self.send_file(name)
 

@@ -154,7 +154,7 @@ def test_a_gated_repository_is_refused_without_its_token_and_served_with_it(hub:
 
 
 def test_a_token_of_the_machines_own_user_is_never_sent(hub: Hub, tmp_path: Path) -> None:
-    """X10: on a local node the program runs as the user who has logged in to the hub."""
+    """On a local node the program runs as the user who has logged in to the hub (reliability X10)."""
     mine = {"HF_TOKEN": "hf_mine", "HF_TOKEN_PATH": str(tmp_path / "token")}
     (tmp_path / "token").write_text("hf_mine")
     assert downloaded(hub, tmp_path / "m" / "one", variables=mine)[0] == 0
@@ -167,7 +167,7 @@ def test_a_token_of_the_machines_own_user_is_never_sent(hub: Hub, tmp_path: Path
 def test_a_named_secret_without_a_token_is_said_before_the_hub_is_asked(
     hub: Hub, tmp_path: Path, content: str | None, words: str
 ) -> None:
-    """X9: a Pod that mounts it would only wait."""
+    """A Pod that mounts it would only wait (reliability X9)."""
     if content is not None:
         (tmp_path / "token").write_text(content)
     mounted = ("--secret", "mine", "--secret-folder", str(tmp_path), "--secret-required")
@@ -181,7 +181,7 @@ def test_a_named_secret_without_a_token_is_said_before_the_hub_is_asked(
 def test_a_hub_that_answers_with_an_error_is_reported_with_its_status(
     hub: Hub, tmp_path: Path, status: int
 ) -> None:
-    """X8: a retry may help, so the reason is not one of the spec."""
+    """A retry may help, so the reason is not one of the spec (reliability X8)."""
     hub.status = status
     code, report = downloaded(hub, tmp_path / "m" / "one")
     assert (code, report["reason"]) == (1, Reason.HUB_UNAVAILABLE)
@@ -201,7 +201,7 @@ def test_an_unavailable_hub_is_reported_in_a_sentence(tmp_path: Path) -> None:
 def test_a_killed_download_fetches_less_than_a_part_of_each_stream_again(
     hub: Hub, tmp_path: Path, after: int
 ) -> None:
-    """X1: SIGKILL, at several bytes; what is written stays written, and nothing is complete before its end."""
+    """SIGKILL, at several bytes; what is written stays written, and nothing is complete before its end (reliability X1)."""
     content = large(50 * 2**20 + 12_345)
     hub.files = {"m.gguf": content}
     into = tmp_path / "m" / "one"
@@ -236,7 +236,7 @@ def test_a_download_that_is_killed_twenty_times_is_complete_only_at_its_end(hub:
 
 
 def test_a_connection_that_breaks_is_resumed_where_it_broke(hub: Hub, tmp_path: Path) -> None:
-    """X1: an answer that is always cut short brings its bytes all the same."""
+    """An answer that is always cut short brings its bytes all the same (reliability X1)."""
     content = large(9 * 2**20)
     hub.files, hub.cut_after = {"m.gguf": content}, 2_500_000
     assert downloaded(hub, tmp_path / "m" / "one")[0] == 0
@@ -245,7 +245,7 @@ def test_a_connection_that_breaks_is_resumed_where_it_broke(hub: Hub, tmp_path: 
 
 
 def test_wrong_bytes_are_refused_and_deleted(hub: Hub, tmp_path: Path) -> None:
-    """X5: the right size and a wrong byte; the next download fetches the file again."""
+    """The right size and a wrong byte; the next download fetches the file again (reliability X5)."""
     hub.corrupt.add("m-Q4.gguf")
     code, report = downloaded(hub, tmp_path / "m" / "one")
     assert (code, report["reason"]) == (1, Reason.CHECKSUM_MISMATCH)
@@ -316,7 +316,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_too_small_is_said_before_a_byte_is_fetched(hub: Hub, small_disk: Path) -> None:
-    """X2: with what is needed and what is free; nothing is left behind."""
+    """With what is needed and what is free; nothing is left behind (reliability X2)."""
     hub.files = {"m.gguf": large(30 * 2**20)}
     code, report = downloaded(hub, small_disk / "m" / "one")
     assert (code, report["reason"]) == (1, Reason.DISK_FULL)
@@ -329,7 +329,7 @@ def test_a_disk_that_is_too_small_is_said_before_a_byte_is_fetched(hub: Hub, sma
 def test_a_disk_that_becomes_full_ends_the_download_and_gets_its_space_back(
     hub: Hub, small_disk: Path
 ) -> None:
-    """X2: another writer took the rest; once that is gone the next download succeeds."""
+    """Another writer took the rest; once that is gone the next download succeeds (reliability X2)."""
     content = large(10 * 2**20)
     hub.files = {"m.gguf": content}
     hub.hold_after(2 * 2**20)
@@ -360,7 +360,7 @@ def test_a_folder_that_cannot_be_written_is_said(hub: Hub, small_disk: Path) -> 
 
 
 def test_files_of_one_commit_are_served_although_the_revision_moves(hub: Hub, tmp_path: Path) -> None:
-    """X6: parts of the previous commit's file are never taken for those of the next."""
+    """Parts of the previous commit's file are never taken for those of the next (reliability X6)."""
     hub.files = {"m.gguf": large(20 * 2**20)}
     process = started(hub, tmp_path / "m" / "one")
     hub.wait_sent(5 * 2**20)
@@ -375,7 +375,7 @@ def test_files_of_one_commit_are_served_although_the_revision_moves(hub: Hub, tm
 
 
 def test_a_file_that_no_engine_can_load_is_named(hub: Hub, tmp_path: Path) -> None:
-    """X17: a git-lfs pointer, although the hub serves exactly these bytes."""
+    """A git-lfs pointer, although the hub serves exactly these bytes (reliability X17)."""
     hub.files = {"m.gguf": b"version https://git-lfs.github.com/spec/v1\noid sha256:x\nsize 5\n"}
     code, report = downloaded(hub, tmp_path / "m" / "one")
     assert (code, report["reason"]) == (1, Reason.INCOMPLETE_FILE)
@@ -385,7 +385,7 @@ def test_a_file_that_no_engine_can_load_is_named(hub: Hub, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("path", ["../x.json", "a/../../x.json", "/etc/x.json", "a//b.json", "a\\b.json"])
 def test_a_path_that_leaves_the_folder_is_refused(hub: Hub, tmp_path: Path, path: str) -> None:
-    """X12: whatever a repository lists."""
+    """Whatever a repository lists (reliability X12)."""
     hub.files = {path: b"{}"}
     code, report = downloaded(hub, tmp_path / "m" / "one")
     assert (code, report["reason"]) == (1, Reason.FETCH_FAILED)
@@ -401,7 +401,7 @@ PICKLES = {
 
 
 def test_files_that_can_run_code_are_left_out_and_named(hub: Hub, tmp_path: Path) -> None:
-    """X16: beside safe weights they are not needed; the report says which."""
+    """Beside safe weights they are not needed; the report says which (reliability X16)."""
     hub.files = PICKLES | {"model.safetensors": b"s", "params_shard_0.bin": b"m"}
     code, report = downloaded(hub, tmp_path / "m" / "one")
     assert (code, report["unsafe"]) == (0, "")

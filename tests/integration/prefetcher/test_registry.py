@@ -93,7 +93,7 @@ def test_a_killed_pull_goes_on_where_it_stopped(registry: Registry, tmp_path: Pa
 
 
 def test_wrong_bytes_are_refused_and_deleted(registry: Registry, tmp_path: Path) -> None:
-    """X5: a layer is its digest."""
+    """A layer is its digest (reliability X5)."""
     registry.corrupt.add(f"sha256:{digest(WEIGHTS)}")
     code, report = pulled(registry, tmp_path / "m" / "one")
     assert (code, report["reason"]) == (1, Reason.CHECKSUM_MISMATCH)

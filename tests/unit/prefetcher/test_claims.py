@@ -91,7 +91,7 @@ async def test_a_changed_policy_is_written_on_the_cache() -> None:
 
 
 async def test_a_claim_of_the_users_own_is_never_deleted() -> None:
-    """It has none of our labels, whatever it is called."""
+    """It has none of our labels, whatever it is called (reliability X22)."""
     cluster = DictCluster(kept("Delete"))
     cluster.put("persistentvolumeclaims", {"metadata": {"name": "llama-cache", "labels": {}}, "spec": {}})
     del cluster.objects["models", "llama"]

@@ -94,7 +94,7 @@ def test_a_download_reaches_the_hub_as_the_settings_say() -> None:
 
 
 def test_the_token_of_the_hub_is_a_file_and_never_a_variable() -> None:
-    """X10: a variable is in every dump of the process; the engine never sees either."""
+    """A variable is in every dump of the process; the engine never sees either (reliability X10)."""
     model = a_model(source="HF://a/b", config={"ggufFile": "x.gguf"})
     spec = job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]
     assert [v["secret"]["secretName"] for v in spec["volumes"] if "secret" in v] == ["hf-token"]
@@ -171,4 +171,35 @@ def test_a_check_looks_for_every_file_that_the_engine_needs(
     """The named ones, and all parts of a split file."""
     model = a_model(source=source, config=config)
     [container] = job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]["containers"]
-    assert container["args"] == arguments
+    assert container["args"] == ["--inside=/models", *arguments]
+
+
+@pytest.mark.parametrize("source", ["pvc://c/deep/m.gguf", "file:///m.gguf", "HF://a/b", "ollama://x"])
+def test_a_volume_is_never_a_path_of_the_host_nor_a_part_of_another(source: str) -> None:
+    """No hostPath, no subPath, no token of a service account; what is only read is mounted read-only (reliability X13) (reliability X14)."""
+    backend = "ollama" if source.startswith("ollama") else "llamacpp"
+    config = {"ggufFile": "m.gguf"} if source.startswith("HF") else {}
+    model = a_model(source=source, backend=backend, config=config)
+    engine = template(model, LaunchSettings())
+    assert engine is not None
+    for spec in (engine.spec, job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]):
+        assert {key for volume in spec["volumes"] for key in volume} <= {
+            "name",
+            "persistentVolumeClaim",
+            "secret",
+            "emptyDir",
+        }
+        assert spec["automountServiceAccountToken"] is False
+        assert "subPath" not in str(spec)
+    assert all(
+        mount.get("readOnly")
+        for mount in engine.spec["containers"][0]["volumeMounts"]
+        if mount["name"] == "weights"
+    )
+
+
+def test_a_volume_of_the_spec_is_checked_without_being_written() -> None:
+    """A PVC of the user's own (reliability X13)."""
+    model = a_model(source="pvc://c/m.gguf")
+    [container] = job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]["containers"]
+    assert [mount["readOnly"] for mount in container["volumeMounts"]] == [True]

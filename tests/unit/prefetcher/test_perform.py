@@ -133,6 +133,19 @@ async def test_a_pvc_that_is_being_deleted_gets_no_job() -> None:
     assert message.endswith("a new one is created then")
 
 
+async def test_a_storage_class_that_does_not_exist_is_said_and_its_pvc_is_created_once_it_does() -> None:
+    """A PVC of a class that does not exist waits for ever (reliability X21)."""
+    model = a_download()
+    spec = msgspec.structs.replace(model.spec, cache=Cache(storage_class="fast"))
+    model = msgspec.structs.replace(model, spec=spec)
+    cluster = DictCluster(model)
+    reason, message = await ensured(cluster, model)
+    assert (reason, cluster.names("persistentvolumeclaims")) == (Reason.STORAGE_CLASS_MISSING, [])
+    assert message.startswith("StorageClass fast does not exist. Remedy: ")
+    cluster.put("storageclasses", {"metadata": {"name": "fast"}})
+    assert (await ensured(cluster, model))[0] == Reason.FETCHING
+
+
 @pytest.mark.parametrize(
     "current",
     [

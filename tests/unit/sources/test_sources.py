@@ -58,6 +58,13 @@ def test_a_uri_names_a_source(uri: str, source: Source) -> None:
         "file://host/x",
         "file:///",
         "file:///a/../b",
+        "file:///proc/1/environ",
+        "file:///var/run/secrets/kubernetes.io/serviceaccount/token",
+        "file:///etc/",
+        "HF://x@169.254.169.254",
+        "HF://[::1]/x",
+        "HF://2852039166",
+        "hF://org/repo",
         "file:///a//b",
         "pvc://",
         "pvc://Upper/x",
@@ -68,7 +75,7 @@ def test_a_uri_names_a_source(uri: str, source: Source) -> None:
     ],
 )
 def test_what_names_nothing_is_told_the_form(uri: str) -> None:
-    """No exception, a reason, and the way to write it."""
+    """No exception, a reason, and the way to write it (reliability X14) (reliability X15)."""
     found = sources.parse(uri)
     assert isinstance(found, SourceError)
     assert found.reason == Reason.INVALID_SOURCE

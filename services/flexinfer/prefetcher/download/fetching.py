@@ -13,6 +13,7 @@ from flexinfer.prefetcher.download.blob import Blob
 from flexinfer.prefetcher.download.failure import DownloadError, first_of, of_disk
 from flexinfer.prefetcher.download.folders import Staging, missing_bytes
 from flexinfer.prefetcher.download.manifest import Manifest, ManifestFile
+from flexinfer.prefetcher.download.one_writer import only_writer
 from flexinfer.prefetcher.download.progress import Progress
 from flexinfer.prefetcher.download.ranged import Ranged, WholeOnlyError
 from flexinfer.prefetcher.download.remote import Listing, Location, Remote, RemoteFile
@@ -34,17 +35,29 @@ class Download(NamedTuple):
 
 async def fetch(download: Download, progress: Progress) -> Manifest:
     """Make the folder hold the selected files; returns its manifest. Raises DownloadError."""
-    existing = manifests.complete(download.into)
-    if existing is not None and existing.fingerprint == download.selection.fingerprint:
-        progress.begin(existing.bytes, existing.bytes)
+    existing = _existing(download, progress)
+    if existing is not None:
         return existing
-    staging = Staging(download.into)
-    try:
-        return await _filled(download, staging, progress)
-    except DownloadError as error:
-        if error.reason == Reason.DISK_FULL:
-            await asyncio.to_thread(staging.discard)
-        raise
+    async with only_writer(download.into.parent, download.stall):
+        existing = _existing(download, progress)
+        if existing is not None:
+            return existing
+        staging = Staging(download.into)
+        try:
+            return await _filled(download, staging, progress)
+        except DownloadError as error:
+            if error.reason == Reason.DISK_FULL:
+                await asyncio.to_thread(staging.discard)
+            raise
+
+
+def _existing(download: Download, progress: Progress) -> Manifest | None:
+    """Return the manifest of a folder that holds the selection already; None if there is none."""
+    existing = manifests.complete(download.into)
+    if existing is None or existing.fingerprint != download.selection.fingerprint:
+        return None
+    progress.begin(existing.bytes, existing.bytes)
+    return existing
 
 
 async def _filled(download: Download, staging: Staging, progress: Progress) -> Manifest:

@@ -8,6 +8,8 @@ from flexinfer.prefetcher.download.failure import DownloadError
 from flexinfer.prefetcher.download.remote import RemoteFile
 from flexinfer.sources.base import Files
 
+MOST_FILES = 5000
+"""Files of a download: each small one is a request of its own."""
 _MISSING_SHOWN = 5
 _LONGEST_NAME = 255
 
@@ -18,6 +20,12 @@ def chosen(selection: Files, everything: list[RemoteFile]) -> tuple[tuple[Remote
     _refuse_missing(selection, {file.path for file in everything}, files)
     left_out = () if selection.unsafe else tuple(f.path for f in files if unsafe.is_unsafe(f.path))
     files = tuple(file for file in files if file.path not in left_out)
+    if len(files) > MOST_FILES:
+        raise DownloadError(
+            Reason.FETCH_FAILED,
+            f"{selection.repository} has {len(files):,} files of this selection, and at most {MOST_FILES:,} are downloaded. "
+            "Remedy: choose fewer by spec.config.hfAllowPatterns",
+        )
     _refuse_code(selection, files, left_out)
     for file in files:
         _refuse_path(selection, file.path)

@@ -31,6 +31,7 @@ from flexinfer.api.kinds import (
     RESOURCE_SLICES,
     SERVICES,
     SHARED_GROUPS,
+    STORAGE_CLASSES,
     Kind,
 )
 
@@ -184,6 +185,7 @@ __all__ = [
     "RESOURCE_SLICES",
     "SERVICES",
     "SHARED_GROUPS",
+    "STORAGE_CLASSES",
     "AlreadyExistsError",
     "ApiError",
     "Body",
