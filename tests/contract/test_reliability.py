@@ -1,4 +1,4 @@
-"""Each fault of GPUs, telemetry and placement that the product promises to survive has a test, whose docstring names it.
+"""Each fault of GPUs, telemetry, placement and downloads that the product promises to survive has a test, whose docstring names it.
 
 The ids are those of the catalogue of faults; a test says `(reliability G9)` in its docstring.
 """
@@ -35,6 +35,28 @@ FAULTS: Mapping[str, str] = {
     "G22": "an estimate of 0, or beyond every number: refused, and nothing overflows",
     "G23": "a group of the same name in another namespace, or a priority beyond every number: no concern of this one",
     "G24": "a holder whose engine crashes again and again: a deadline ends that, and it leaves",
+    "X1": "a download that is cut or killed: resumed, and complete only at its end",
+    "X2": "a disk that is too small or becomes full: the reason, the space given back, recovery",
+    "X3": "several downloads of one repository on one volume, of one revision and of two: all intact",
+    "X4": "a writer that was killed while it held the lock: the next one goes on",
+    "X5": "other bytes of the right size: refused and deleted",
+    "X6": "a revision that moves during a download: all files of one commit",
+    "X7": "another revision, file or pattern: other bytes are served, never the previous ones",
+    "X8": "429, 503, a redirect to another host, a loop, 304 without a cache: the reason, and no token for another host",
+    "X9": "a gated repository, a missing or wrong token: the Secret and the remedy named, recovery after its change",
+    "X10": "a token: in no argument, variable, status or message, and sent to its own host alone",
+    "X11": "a file name that leads elsewhere: refused",
+    "X12": "a path or link that leads out of the folder or volume, and what is no file: refused",
+    "X13": "a PVC: mounted whole and read-only, without a subPath, of the own namespace alone",
+    "X14": "file:// of the system, a hostPath, a token of a service account: refused or never generated",
+    "X15": "a source that names a host: refused, but for the registries of a list",
+    "X16": "pickles and code of a repository: left out or refused, unless the spec allows them",
+    "X17": "a header that lies about sizes, a pointer, a file that was cut: said before the engine starts",
+    "X18": "a key of spec.config that is not on the backend's list: refused",
+    "X20": "a Job that was deleted or failed: retried, and a verified Model stays",
+    "X21": "a PVC without a StorageClass, or lost: the reason, and recovery",
+    "X22": "two Models on one PVC: each has its own folder, and a PVC of the user's is never deleted",
+    "X23": "thousands of files, long names, names that differ by case, an empty repository: within bounds, or refused",
 }
 
 

@@ -64,6 +64,7 @@ async def play(
         if chance.random() < climate.share:
             climate.act(simulation, chance)
     simulation.start()
+    simulation.people.start()
     history = History(simulation)
     await history.inject_faults()
     await history.settle()

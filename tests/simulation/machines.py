@@ -2,10 +2,11 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from flexinfer.api.groupversion import GROUP, PLURAL, VERSION
+from flexinfer.events.nodes import DeviceProcess
 from localkube.apiserver.errors import ApiError
 from localkube.apiserver.requests import DeleteOptions, Options, Patch, Query
 from localkube.apiserver.resources import Object, Resource
@@ -43,6 +44,8 @@ class Machines:
             tuple[str, str], tuple[str, int | None]
         ] = {}  # uid and generation of a Model -> its group and estimate then
         self.growth = random.Random(0)
+        self.leased: Callable[[str], Iterable[DeviceProcess]] = lambda _node: ()
+        """Returns the processes of leases on the device of a node."""
         self._addresses = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.kubelets = {node: Kubelet(self, node) for node in NODES}

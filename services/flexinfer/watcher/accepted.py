@@ -3,7 +3,7 @@
 A refusal says what to change. An acceptance names every field that has no effect.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from flexinfer import backends, sources
 from flexinfer.api import conditions, model
@@ -17,19 +17,24 @@ from flexinfer.backends import Problem
 from flexinfer.state import actions
 
 _NAMED_PROBLEMS = 3
+_NAMED_CONFLICTS = 5
 _OWN_VOLUME = ("pvc", "file")
-_DOWNLOAD_KEYS = ("hfRevision", "hfAllowPatterns", "hfIgnorePatterns")
+_DOWNLOAD_KEYS = ("hfRevision", "hfAllowPatterns", "hfIgnorePatterns", "allowUnsafeFormats")
 
 
-def accepted(candidate: Model) -> Condition:
-    """Return Accepted of a Model."""
+def accepted(candidate: Model, conflicts: Sequence[str] = ()) -> Condition:
+    """Return Accepted of a Model; `conflicts` are its names that also mean another Model."""
     problems = list(_problems(candidate))
     if problems:
         message = "; also ".join(problem.message for problem in problems[:_NAMED_PROBLEMS])
         return actions.false(candidate, conditions.ACCEPTED, problems[0].reason, message)
     unused = "; ".join(without_effect(candidate.spec))
     message = f"the spec is valid; without effect: {unused}" if unused else "the spec is valid"
-    return actions.true(candidate, conditions.ACCEPTED, Reason.ACCEPTED, message)
+    if conflicts:
+        doubtful = ", ".join(conflicts[:_NAMED_CONFLICTS])
+        message = f"{message}; names that mean another Model too: {doubtful}; change one of each"
+    reason = Reason.NAME_CONFLICT if conflicts else Reason.ACCEPTED
+    return actions.true(candidate, conditions.ACCEPTED, reason, message)
 
 
 def _problems(candidate: Model) -> Iterator[Problem]:
@@ -128,6 +133,8 @@ def _milli(amount: Quantity) -> int | None:
 def without_effect(spec: ModelSpec) -> Iterator[str]:
     """Yield each field that is accepted but has no effect, and why."""
     yield from _unused_cache(spec)
+    if spec.source_secret_ref is not None and _scheme(spec) in _OWN_VOLUME:
+        yield f"spec.sourceSecretRef ({_scheme(spec)}:// is used in place, nothing is downloaded)"
     if spec.gpu is not None and spec.gpu.priority != Gpu().priority and not spec.gpu.shared:
         yield "spec.gpu.priority (only members of a shared group compete)"
     keys = [name for name in _DOWNLOAD_KEYS if name in spec.config]
@@ -153,6 +160,7 @@ def _unused_cache(spec: ModelSpec) -> Iterator[str]:
         "pvcName": cache.pvc_name,
         "storageClass": cache.storage_class,
         "size": cache.size if cache.strategy == "None" else None,
+        "reclaimPolicy": cache.reclaim_policy,
     }
     unused = [name for name, value in fields.items() if value]
     if unused:

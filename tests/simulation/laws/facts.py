@@ -30,6 +30,7 @@ class Grant(NamedTuple):
     step: str
     node: str
     memory_mb: int = 0
+    lease: str = ""
 
 
 def grants_of(group_object: Object | None) -> Mapping[str, Grant]:
@@ -41,7 +42,8 @@ def grants_of(group_object: Object | None) -> Mapping[str, Grant]:
         return {}
     group = msgspec.convert(group_object, SharedGroup)
     return {
-        h.uid: Grant(group.name, h.uid, h.turn, h.step, h.node, h.memory_mb) for h in group.status.holders
+        h.uid: Grant(group.name, h.uid, h.turn, h.step, h.node, h.memory_mb, h.lease)
+        for h in group.status.holders
     }
 
 

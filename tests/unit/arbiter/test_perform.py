@@ -371,7 +371,13 @@ async def test_pods_are_listed_after_the_object_was_read() -> None:
     """A Pod whose gate opens between a list and a later read would be missed. The finalizer is put on before."""
     world = a_world(a_group(initialized=False, finalizers=()))
     await looked(world, member("a"))
-    assert world.calls[:4] == ["get sharedgroups", "patch sharedgroups", "list pods", "replace sharedgroups"]
+    assert world.calls[:5] == [
+        "get sharedgroups",
+        "list gpuleases",
+        "patch sharedgroups",
+        "list pods",
+        "replace sharedgroups",
+    ]
     assert the_group(world).metadata.finalizers == (HELD_FINALIZER,)
 
 

@@ -364,7 +364,7 @@ def test_a_card_is_never_given_out_beyond_its_budget(
     granted = [name for effect, name in steps(state, NOW + seconds) if effect == "Grant"]
     assert all(held + needs[name] + foreign <= TOTAL_MB - 512 for name in granted)
     gone = [a for a in decided(state, NOW + seconds) if isinstance(a, Preempt)]
-    for name in {a.model.metadata.name for a in gone}:
+    for name in {a.waiter.metadata.name for a in gone}:
         left = held - sum(needs[a.holder.model] for a in gone)
         assert left + needs[name] + foreign <= TOTAL_MB - 512
 
