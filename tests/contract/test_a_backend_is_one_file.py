@@ -28,6 +28,7 @@ BACKEND = base.Backend(
     images={base.CPU: "example.org/made-up:1", base.NVIDIA: "example.org/made-up:1-cuda"},
     schemes=("pvc",),
     health="/alive",
+    api_paths=base.TEXT_PATHS,
     args=lambda serving: ["--model", serving.path, *options.flags(serving.config, KEYS)],
     config=KEYS,
     unsupported_architectures=(

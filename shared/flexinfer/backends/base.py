@@ -17,6 +17,10 @@ HOME_AND_USER: Mapping[str, str] = {"HOME": "/tmp", "USER": "flexinfer"}  # noqa
 """For engines that look up their user and write to its home directory: the image has no entry for the user that they run as."""
 
 
+TEXT_PATHS = ("/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+"""Paths of OpenAI's API that every engine for text serves."""
+
+
 class Problem(msgspec.Struct, frozen=True):
     """Why a spec cannot be served: a reason for machines, a sentence for people."""
 
@@ -123,6 +127,14 @@ def no_more_problems(_spec: ModelSpec) -> Sequence[str]:
     return ()
 
 
+def _matches(pattern: str, path: str) -> bool:
+    """Return whether a path is the pattern's own or, where that ends in `/*`, below it; a step up leads nowhere."""
+    if not pattern.endswith("/*"):
+        return path == pattern
+    below = path.removeprefix(pattern[:-1])
+    return below != path and bool(below) and ".." not in below.split("/")
+
+
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """An engine. `images` is vendor -> default image; `health` is the path that is probed until it answers 2xx.
 
@@ -135,6 +147,10 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     images: Mapping[str, str]
     schemes: tuple[str, ...]
     health: str
+    api_paths: tuple[str, ...]
+    """What clients may call: exact paths of the engine such as `/v1/chat/completions`; an end of `/*` stands for all paths below.
+
+    What manages the engine (loading of adapters, slots, shut-down) is not among them."""
     aliases: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     args: Callable[[Serving], Sequence[str]] = no_arguments
@@ -188,6 +204,10 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     def image_keys(self) -> tuple[str, ...]:
         """The suffixes of all variables that replace an image: for all vendors, then for each."""
         return (self.image_key, *(f"{self.image_key}_{vendor}" for vendor in self.vendors))
+
+    def serves(self, path: str) -> bool:
+        """Return whether clients may call a path of the engine, given without its query."""
+        return any(_matches(pattern, path) for pattern in self.api_paths)
 
     def needs_root(self, vendor: str) -> bool:
         """Return whether the engine must be root: AMD's device nodes belong to groups whose ids differ from node to node."""

@@ -77,6 +77,7 @@ BACKEND = base.Backend(
     },
     schemes=("HF", "file", "pvc"),
     health="/health",
+    api_paths=("/v1/images/generations", "/v1/models"),
     env=env,
     config={
         key: options.Key(type=kind, doc=doc, becomes=name) for key, (name, kind, doc) in VARIABLES.items()

@@ -143,6 +143,7 @@ BACKEND = base.Backend(
     images={base.NVIDIA: "ghcr.io/mlc-ai/mlc-llm:cuda", base.AMD: "ghcr.io/mlc-ai/mlc-llm:rocm"},
     schemes=("HF", "file", "pvc"),
     health="/v1/models",
+    api_paths=base.TEXT_PATHS,
     command=("python", "-m", "mlc_llm"),
     args=args,
     env=env,

@@ -59,6 +59,7 @@ BACKEND = base.Backend(
     images={base.CPU: IMAGE, base.NVIDIA: IMAGE, base.AMD: "ollama/ollama:rocm"},
     schemes=("ollama",),
     health="/v1/models",
+    api_paths=(*base.TEXT_PATHS, "/v1/responses", "/v1/messages"),
     expects=lambda serving: f'"{tag_of(serving.name, serving.spec)}"',
     command=("/bin/sh", "-c"),
     args=args,

@@ -144,6 +144,19 @@ EXPERIMENTAL = (
 )
 
 
+API_PATHS = (
+    *base.TEXT_PATHS,
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/rerank",
+    "/v1/score",
+    "/v1/audio/transcriptions",
+    "/v1/audio/translations",
+)
+"""What vLLM's server offers to clients (https://docs.vllm.ai/en/latest/serving/openai_compatible_server/)."""
+
+
 def args(serving: base.Serving) -> Sequence[str]:
     """Return the command line of vLLM's server; several devices are one tensor-parallel group."""
     config = serving.config
@@ -207,6 +220,7 @@ BACKEND = base.Backend(
     images={base.NVIDIA: "vllm/vllm-openai:latest", base.AMD: "rocm/vllm:latest"},
     schemes=("HF", "file", "pvc"),
     health="/health",
+    api_paths=API_PATHS,
     args=args,
     env=env,
     config=CONFIG,

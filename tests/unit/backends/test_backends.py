@@ -410,3 +410,34 @@ def test_another_footprint_alone_is_no_other_template() -> None:
         assert made is not None
         digests.add(made.digest)
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize("backend", backends.all_backends(), ids=lambda backend: backend.name)
+def test_clients_may_call_what_a_backend_declares_and_nothing_else(backend: backends.Backend) -> None:
+    """The declared paths are plain ones, and no call reaches what manages the engine."""
+    assert backend.api_paths
+    for pattern in backend.api_paths:
+        assert pattern.startswith("/")
+        assert not {"*", "?", "//", ".."} & {pattern.removesuffix("/*")}
+        assert backend.serves(pattern.replace("/*", "/some/thing"))
+    for managing in (
+        "/v1/load_lora_adapter",
+        "/slots/0",
+        "/props",
+        "/api/pull",
+        "/free",
+        "/shutdown",
+        "/",
+        "",
+    ):
+        assert not backend.serves(managing)
+
+
+def test_a_subtree_begins_below_its_path_and_is_never_left() -> None:
+    """ComfyUI's history is one."""
+    backend = backends.find("comfyui")
+    assert backend is not None
+    served = ["/history/1", "/history/1/2"]
+    assert [backend.serves(path) for path in served] == [True, True]
+    refused = ["/history/", "/historyx", "/history/../free", "/history/a/../../free", "/view/x"]
+    assert [path for path in refused if backend.serves(path)] == []
