@@ -20,7 +20,7 @@ from flexinfer.api.groupversion import API_VERSION
 from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION
 from flexinfer.api.services import CHANGED_RECEIVERS, OWNERS
 from flexinfer.backends import generations
-from flexinfer.backends.options import Key
+from flexinfer.backends.options import INTEGER, LARGEST, NUMBER, Key
 from flexinfer.credentials.secrets import USERS
 from flexinfer.events import events, subjects
 from flexinfer.events.base import Event
@@ -174,9 +174,12 @@ def backends_page() -> str:
     """Return the page of backends: what each is, runs on and accepts."""
     sections = "\n".join(_backend(backend) for backend in backends.all_backends())
     return (
-        "# Backends\n\n`spec.backend` of a Model is one of these names or aliases. `spec.config` accepts the keys of its backend; any other key is "
-        "refused by name. `FLEXINFER_IMAGE_<BACKEND>_<VENDOR>`, or else `FLEXINFER_IMAGE_<BACKEND>`, replaces the default image "
-        f"(see [Settings](settings.md)).\n\n{_generations()}\n{sections}"
+        "# Backends\n\n`spec.backend` of a Model is one of these names or aliases. `spec.config` accepts the keys of its backend; any other key, "
+        "and a value of another type, is refused by name in the condition `Accepted`. A value is one argument or variable of the engine: no shell "
+        "reads it, and `$(NAME)` in it stays as it is. What no key stands for goes into `spec.config.extraArgs`, a list of arguments that FlexInfer does not check, or into "
+        "`spec.env`; what FlexInfer sets itself, API keys, the choice of devices and what loads code are refused there.\n\n"
+        "`spec.image` replaces the engine's image for one Model. `FLEXINFER_IMAGE_<BACKEND>_<VENDOR>`, or else `FLEXINFER_IMAGE_<BACKEND>`, replaces it for all "
+        f"(see [Settings](settings.md)). `OMP_NUM_THREADS` is the number of CPUs that the Pod has: its limit, else its request.\n\n{_generations()}\n{sections}"
     )
 
 
@@ -235,18 +238,32 @@ def _backend(backend: backends.Backend) -> str:
     )
     gpus = _rule_lines(backend.unsupported_architectures, "Cannot run on")
     gpus += _rule_lines(backend.experimental_architectures, "May fail on")
-    keys_ = "".join(_config_key(name, key) for name, key in sorted(backend.config.items()))
+    keys_ = "".join(_config_key(name, key) for name, key in sorted(backend.keys.items()))
     return (
         f"## {backend.name}\n\n{backend.title}.\n\n| | |\n|---|---|\n{rows}\n"
         f"| Vendor | Default image | Replaced by |\n|---|---|---|\n{images}\n{gpus}"
-        f"| Key of `spec.config` | Type | Becomes | Meaning |\n|---|---|---|---|\n{keys_}"
+        f"| Key of `spec.config` | Type | Default | Becomes | Meaning |\n|---|---|---|---|---|\n{keys_}{_refused(backend)}"
     )
 
 
 def _config_key(name: str, key: Key) -> str:
-    kind = f"one of {_codes(key.choices)}" if key.choices else key.type
+    bounds = f", at most {key.most:g}" if key.most != LARGEST else ""
+    bounds = f", at least {key.least:g}{bounds}" if key.type in (INTEGER, NUMBER) else ""
+    kind = f"one of {_codes(key.choices)}" if key.choices else f"{key.type}{bounds}"
     becomes = " or ".join(f"`{text}`" for text in (key.flag or key.becomes, key.off) if text)
-    return f"| `{name}` | {kind} | {becomes} | {_cell(key.doc)} |\n"
+    default = f"`{key.default}`" if key.default.lstrip("-").isalnum() else key.default
+    return f"| `{name}` | {kind} | {_cell(default)} | {becomes} | {_cell(key.doc)} |\n"
+
+
+def _refused(backend: backends.Backend) -> str:
+    """Return what `extraArgs` and `spec.env` may not hold."""
+    by_reason: dict[str, list[str]] = {}
+    for flag, why in (backend.extra.denied if backend.extra else {}).items():
+        by_reason.setdefault(why, []).append(flag)
+    flags = "; ".join(f"{_codes(flags)} ({why})" for why, flags in by_reason.items())
+    lines = [f"\n`extraArgs` may not hold {flags}, nor what a key sets.\n"] if flags else []
+    variables = _codes(backend.denied_variables)
+    return "".join(lines + ([f"\n`spec.env` may not set {variables}.\n"] if variables else []))
 
 
 def _local(program: backends.LocalProgram | None) -> str:

@@ -46,6 +46,9 @@ def a_model(name: str = "llama", **changes: Any) -> Model:
         serverless=Serverless(**changes.pop("serverless", {})),
         config=changes.pop("config", {}),
         node_selector=changes.pop("node_selector", {}),
+        image=changes.pop("image", ""),
+        env=changes.pop("env", ()),
+        resources=changes.pop("resources", None),
     )
     status = ModelStatus(
         conditions=status_conditions,

@@ -17,9 +17,10 @@ from flexinfer.api.labels import (
     TEMPLATE_ANNOTATION,
     TURN_LABEL,
 )
-from flexinfer.api.model import Model, Placement
+from flexinfer.api.model import Model, ModelSpec, Placement, Resources
+from flexinfer.api.quantity import milli
 from flexinfer.backends import Backend, Serving
-from flexinfer.launcher import bind
+from flexinfer.launcher import bind, inert
 from flexinfer.launcher.digest import digest
 from flexinfer.sources import Location, Volume, pod
 
@@ -143,18 +144,32 @@ def service(model: Model, settings: LaunchSettings) -> Json:
 
 
 def serving(model: Model, path: str) -> Serving:
-    """Return a start of this Model as a backend sees it; `path` is where the weights are in the container."""
+    """Return a start of this Model as a backend sees it; `path` is where the weights are in the container.
+
+    What the user wrote is inert in it: the kubelet replaces no `$(NAME)` there.
+    """
     placement = model.status.placement
     vendor = placement.vendor if placement is not None and model.spec.devices else "cpu"
     return Serving(
         name=model.metadata.name,
-        spec=model.spec,
-        path=path,
+        spec=inert.spec(model.spec),
+        path=inert.text(path),
         vendor=vendor,
         architecture=placement.architecture if placement is not None else "",
         devices=model.spec.devices,
         memory_share=_memory_share(placement) if placement is not None else "",
+        threads=_threads(model.spec),
     )
+
+
+def _threads(spec: ModelSpec) -> int:
+    """Return how many CPUs a Pod has: its limit, else its request, rounded down to at least 1; 0 if neither is stated."""
+    resources = spec.resources or Resources()
+    amount = resources.limits.get("cpu") or resources.requests.get("cpu")
+    try:
+        return max(1, milli(amount) // 1000) if amount else 0
+    except ValueError:
+        return 0  # refused by Accepted
 
 
 def _memory_share(placement: Placement) -> str:
@@ -201,13 +216,14 @@ def _container(model: Model, backend: Backend, location: Location, settings: Lau
     probe = {"httpGet": {"path": backend.health, "port": "http"}, "timeoutSeconds": 1}
     container: Json = {
         "name": ENGINE,
-        "image": backend.image(start.vendor, settings.images),
+        "image": backend.image_of(model.spec, start.vendor, settings.images),
         "imagePullPolicy": "IfNotPresent",
-        "args": list(backend.args(start)),
+        "args": backend.command_line(start),
         "env": [
             address,
-            *({"name": k, "value": v} for k, v in sorted(backend.env(start).items())),
+            *({"name": k, "value": v} for k, v in sorted(backend.environment(start).items())),
             *bind.variables(model),
+            *(inert.variable(variable) for variable in model.spec.env),
         ],
         "ports": [{"name": "http", "containerPort": backend.port, "protocol": "TCP"}],
         "volumeMounts": [*pod.mounts(location), *_shared_memory_mount(backend)],

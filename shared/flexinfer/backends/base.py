@@ -1,6 +1,5 @@
 """Backend: what FlexInfer must know of an engine to check a spec for it, place it, start it and probe it. Pure."""
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,11 +7,34 @@ import msgspec
 
 from flexinfer.api.model import ModelSpec
 from flexinfer.api.reasons import Reason
-from flexinfer.backends import options
+from flexinfer.backends import arguments, options, variables
 from flexinfer.backends.memory import DemandOf
+from flexinfer.backends.rules import (
+    AMD,
+    CPU,
+    GPUS,
+    NVIDIA,
+    OLD_CUDA,
+    WITHOUT_ROCM,
+    ArchitectureRule,
+)
 
-CPU, NVIDIA, AMD = "cpu", "nvidia", "amd"
-GPUS = (NVIDIA, AMD)
+__all__ = [
+    "AMD",
+    "CPU",
+    "GPUS",
+    "HOME_AND_USER",
+    "NVIDIA",
+    "OLD_CUDA",
+    "TEXT_PATHS",
+    "WITHOUT_ROCM",
+    "ArchitectureRule",
+    "Backend",
+    "LocalProgram",
+    "Problem",
+    "Serving",
+]
+
 HOME_AND_USER: Mapping[str, str] = {"HOME": "/tmp", "USER": "flexinfer"}  # noqa: S108 -- inside its container
 """For engines that look up their user and write to its home directory: the image has no entry for the user that they run as."""
 
@@ -43,29 +65,13 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     memory_share: str = ""
     """The part of each device's memory that the engine may take, as a decimal; empty: it gets none."""
 
+    threads: int = 0
+    """How many CPUs its Pod has: its limit, else its request, rounded down to at least 1; 0: neither is stated."""
+
     @property
     def config(self) -> Mapping[str, Any]:
         """The backend's own configuration."""
         return self.spec.config
-
-
-class ArchitectureRule(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an engine on some GPUs: those of `vendor` whose architecture begins with `prefix`, such as sm_5 (NVIDIA Maxwell).
-
-    `reason` is the rest of the sentence "<engine> cannot run there: ...", or of "... is experimental there: ..."; `source` is where that
-    is documented. `applies` tells for which specs, from the Model's name and spec; `when` says that in words, empty for all.
-    """
-
-    vendor: str
-    prefix: str
-    reason: str
-    source: str
-    applies: Callable[[str, ModelSpec], bool] = lambda _name, _spec: True
-    when: str = ""
-
-    def covers(self, vendor: str, architecture: str) -> bool:
-        """Return whether a device of that vendor and architecture is one of these GPUs."""
-        return vendor == self.vendor and architecture.startswith(self.prefix)
 
 
 class LocalProgram(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,31 +91,6 @@ class LocalProgram(msgspec.Struct, frozen=True, kw_only=True):
     """A console script of FlexInfer that takes the same command line, used where `program` is not on PATH; empty: none."""
     install: str = ""
     """How to install the program, as an imperative."""
-
-
-_ROCM_SUPPORT = (
-    "https://rocm.docs.amd.com/projects/install-on-linux/en/latest/reference/system-requirements.html"
-)
-_PYTORCH_CUDA = "https://github.com/pytorch/pytorch/blob/main/RELEASE.md#pytorch-cuda-support-matrix"
-WITHOUT_ROCM = (
-    ArchitectureRule(
-        vendor=AMD,
-        prefix="gfx906",
-        reason="AMD's list of supported GPUs has not named gfx906 since ROCm 6",
-        source=_ROCM_SUPPORT,
-    ),
-)
-"""AMD GPUs that present builds of PyTorch and of other ROCm programs may hold no code for."""
-OLD_CUDA = tuple(
-    ArchitectureRule(
-        vendor=NVIDIA,
-        prefix=prefix,
-        reason=f"PyTorch for CUDA 12.8 and newer holds no code for {generation}; an image with CUDA 12.6 does",
-        source=_PYTORCH_CUDA,
-    )
-    for prefix, generation in (("sm_6", "Pascal"), ("sm_70", "Volta"))
-)
-"""NVIDIA GPUs that present builds of PyTorch hold no code for, but older ones do."""
 
 
 def no_arguments(_serving: Serving) -> Sequence[str]:
@@ -158,6 +139,12 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     config: Mapping[str, options.Key] = {}
     check: Callable[[ModelSpec], Sequence[str]] = no_more_problems
     """Returns sentences on what of `spec.config` cannot work."""
+    extra: arguments.Extra | None = None
+    """What `extraArgs` may not hold; None: the engine takes no arguments, and the key is unknown."""
+    denied_variables: tuple[str, ...] = ()
+    """Variables, or patterns (fnmatch) of them, that `spec.env` may not set: the engine's own names for what `extra` refuses."""
+    tuning: Callable[[Serving], Mapping[str, str]] = no_environment
+    """Variables that make the engine work well on its GPU; one that `spec.env` names gives way."""
     unsupported_architectures: tuple[ArchitectureRule, ...] = ()
     """GPU generations that the engine cannot run on; the placer never chooses them, unless an annotation of the Model allows it."""
     experimental_architectures: tuple[ArchitectureRule, ...] = ()
@@ -191,6 +178,11 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a test starts this engine or checks its manifest; else it follows the engine's documentation alone."""
 
     @property
+    def keys(self) -> Mapping[str, options.Key]:
+        """Every key that `spec.config` may have."""
+        return {**self.config, arguments.EXTRA: arguments.KEY} if self.extra is not None else self.config
+
+    @property
     def vendors(self) -> tuple[str, ...]:
         """What the engine runs on: cpu, nvidia, amd."""
         return tuple(self.images)
@@ -205,6 +197,18 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         """The suffixes of all variables that replace an image: for all vendors, then for each."""
         return (self.image_key, *(f"{self.image_key}_{vendor}" for vendor in self.vendors))
 
+    def command_line(self, serving: Serving) -> list[str]:
+        """Return the engine's arguments, those of the spec last."""
+        extra = arguments.appended(serving.config) if self.extra is not None else ()
+        return [*self.args(serving), *extra]
+
+    def environment(self, serving: Serving) -> Mapping[str, str]:
+        """Return the variables that the engine is started with, those of the spec aside."""
+        chosen = {variable.name for variable in serving.spec.env}
+        threads = {"OMP_NUM_THREADS": str(serving.threads)} if serving.threads else {}
+        tuning = {**threads, **self.tuning(serving)}
+        return {**{k: v for k, v in tuning.items() if k not in chosen}, **self.env(serving)}
+
     def serves(self, path: str) -> bool:
         """Return whether clients may call a path of the engine, given without its query."""
         return any(_matches(pattern, path) for pattern in self.api_paths)
@@ -218,22 +222,34 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         specific = overrides.get(f"{self.image_key}_{vendor}")
         return specific or overrides.get(self.image_key) or self.images.get(vendor, "")
 
+    def image_of(self, spec: ModelSpec, vendor: str, overrides: Mapping[str, str]) -> str:
+        """Return the image that a Model is started from on a vendor's GPU: its spec's own, else the cluster's, else the default."""
+        return spec.image or self.image(vendor, overrides)
+
     def refuse(self, spec: ModelSpec) -> tuple[Problem, ...]:
         """Return why a spec cannot be served by this engine; empty when it can."""
-        return (*self._vendor(spec), *self._count(spec), *self._scheme(spec), *self._config(spec))
+        parts = (
+            self._vendor(spec),
+            self._count(spec),
+            self._scheme(spec),
+            self._config(spec),
+            self._env(spec),
+        )
+        return tuple(problem for part in parts for problem in part)
 
     def _vendor(self, spec: ModelSpec) -> list[Problem]:
         vendor = spec.gpu.vendor if spec.gpu else CPU
         fits = any(v in GPUS for v in self.vendors) if vendor == "auto" else vendor in self.vendors
         if fits:
             return []
-        remedy = "set spec.gpu" if vendor == CPU else f"use one of {', '.join(self.vendors)}"
-        return [
-            Problem(
-                Reason.UNSUPPORTED_VENDOR,
-                f"{self.name} does not run on {vendor}, only on {', '.join(self.vendors)}; {remedy}",
+        only = ", ".join(self.vendors)
+        message = f"{self.name} does not run on {vendor}, only on {only}; use one of {only}"
+        if vendor == CPU:
+            message = (
+                f"{self.name} does not run on the CPU, only on {only}; set spec.gpu, such as {{vendor: auto}}, "
+                "or choose llamacpp or ollama, which do"
             )
-        ]
+        return [Problem(Reason.UNSUPPORTED_VENDOR, message)]
 
     def _count(self, spec: ModelSpec) -> list[Problem]:
         if not self.most_devices or spec.devices <= self.most_devices:
@@ -253,18 +269,31 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
     def _config(self, spec: ModelSpec) -> list[Problem]:
         faults = [self._key(name, spec.config[name]) for name in sorted(spec.config)]
-        sentences = [sentence for sentence in faults if sentence] or list(self.check(spec))
-        return [Problem(Reason.INVALID_CONFIG, sentence) for sentence in sentences]
+        sentences = [sentence for sentence in faults if sentence]
+        if self.extra is not None:
+            sentences += self.extra.faults(spec.config.get(arguments.EXTRA), self.keys)
+        return [Problem(Reason.INVALID_CONFIG, sentence) for sentence in sentences or self.check(spec)]
 
     def _key(self, name: str, value: object) -> str:
-        key = self.config.get(name)
+        if name == arguments.EXTRA and self.extra is None:
+            return f"spec.config.{name}: {self.name} takes no arguments; remove it, and set variables in spec.env"
+        key = self.keys.get(name)
         if key is None:
-            return f"spec.config.{name} is not a key of {self.name}; {self._remedy(name)}"
+            return f"spec.config.{name} {options.unknown(name, value, self.keys, self.name)}"
         fault = options.fault(key, value)
         return f"spec.config.{name} {fault}" if fault else ""
 
-    def _remedy(self, name: str) -> str:
-        near = difflib.get_close_matches(name, list(self.config), 1)
-        if near:
-            return f"did you mean {near[0]}?"
-        return f"remove it, or use one of {', '.join(sorted(self.config))}" if self.config else "remove it"
+    def _env(self, spec: ModelSpec) -> list[Problem]:
+        owned = variables.owned(self.keys, self._own_variables(), self.denied_variables)
+        return [Problem(Reason.INVALID_SPEC, sentence) for sentence in variables.faults(spec.env, owned)]
+
+    def _own_variables(self) -> set[str]:
+        """Return the variables that the engine is started with on any GPU, whatever its spec says."""
+        spec = ModelSpec(backend=self.name, source=f"{self.schemes[0]}://m/m")
+        starts = (
+            Serving(name="m", spec=spec, path="/m", vendor=vendor, architecture=architecture, devices=devices)
+            for vendor in self.vendors
+            for architecture in ("", "sm_52", "gfx906", "gfx1100")
+            for devices in (1, 2)
+        )
+        return {name for start in starts for name in self.env(start)}

@@ -98,7 +98,7 @@ def test_arguments_bind_to_the_pod_and_are_texts(name: str, vendor: str) -> None
     assert backend is not None
     spec = ModelSpec(backend=name, source=f"{backend.schemes[0]}://x/y")
     serving = Serving(name="m", spec=spec, path="/models/m", vendor=vendor, devices=1)
-    texts = [*backend.args(serving), *backend.env(serving).values()]
+    texts = [*backend.command_line(serving), *backend.environment(serving).values()]
     assert all(isinstance(text, str) for text in texts)
     assert any("$(POD_IP)" in text for text in texts)
     assert not any("0.0.0.0" in text for text in texts)
@@ -244,11 +244,11 @@ def test_the_local_programs_are_those_of_the_backends() -> None:
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        pytest.param({"contexSize": 1}, "did you mean contextSize?", id="typing error"),
+        pytest.param({"contexSize": 1}, "did you mean contextSize, an integer", id="typing error"),
         pytest.param({"zzz": 1}, "is not a key of llamacpp", id="unknown"),
         pytest.param({"contextSize": "4096"}, "must be an integer", id="text for a number"),
         pytest.param({"contextSize": True}, "must be an integer", id="switch for a number"),
-        pytest.param({"parallel": 0}, "must be at least 1", id="too small"),
+        pytest.param({"parallel": 0}, "must be an integer of at least 1", id="too small"),
         pytest.param({"jinja": "yes"}, "must be true or false", id="text for a switch"),
         pytest.param({"chatTemplate": "--api-key x"}, "must not begin with `-`", id="a flag smuggled in"),
         pytest.param({"ggufFile": "../../etc/passwd.gguf"}, "without `..`", id="traversal"),
