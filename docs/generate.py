@@ -135,7 +135,13 @@ def settings_page() -> str:
         for backend in backends.all_backends()
         for key in backend.image_keys
     )
-    others = "\n".join(f"| `{name}` | {text} |" for name, text in settings.OTHER_VARIABLES.items())
+    programs = dict.fromkeys(
+        settings.program_variables(),
+        "Local node: the program that runs this backend's engine, a path or a name on PATH; read when the node starts.",
+    )
+    others = "\n".join(
+        f"| `{name}` | {text} |" for name, text in {**settings.OTHER_VARIABLES, **programs}.items()
+    )
     return (
         "# Settings\n\nEvery service reads these variables when it starts. A bad value stops the process with a message that names the variable. "
         "An unknown variable that begins with `FLEXINFER_` is ignored, with a warning in the log that names the nearest known one.\n\n"

@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer import backends
-from flexinfer.api.model import EnvVar, EnvVarSource, KeyReference, Model, Placement, placed_devices
+from flexinfer.api.model import (
+    EnvVar,
+    EnvVarSource,
+    Gpu,
+    KeyReference,
+    Model,
+    ModelSpec,
+    Placement,
+    Resources,
+    placed_devices,
+)
 from flexinfer.api.reasons import Reason
 from flexinfer.backends import Backend, options
 from flexinfer.launcher.manifests import LaunchSettings, template
@@ -366,3 +376,55 @@ def test_a_share_of_more_than_the_whole_is_refused() -> None:
     for value, sentence in ((1.5, "at most 1"), ("0.9", "a string")):
         (problem,) = the("vllm").refuse(a_spec("vllm", config={"gpuMemoryUtilization": value}))
         assert sentence in problem.message
+
+
+@pytest.mark.parametrize(
+    ("requests", "limits", "threads"),
+    [
+        ({}, {}, ""),
+        ({"cpu": "2"}, {}, "2"),
+        ({"cpu": "1"}, {"cpu": "4"}, "4"),
+        ({}, {"cpu": "1500m"}, "1"),
+        ({"cpu": "100m"}, {}, "1"),
+        ({"cpu": 3}, {}, "3"),
+        ({"memory": "8Gi"}, {}, ""),
+    ],
+)
+@pytest.mark.parametrize("name", ["llamacpp", "ollama"])
+def test_an_engine_on_the_cpu_has_as_many_threads_as_its_pod_has_cpus(
+    name: str, requests: dict[str, str | int], limits: dict[str, str | int], threads: str
+) -> None:
+    """Its limit, else its request, in whole CPUs; without either the engine's own default counts."""
+    resources = Resources(requests=requests, limits=limits)
+    source = {"llamacpp": "pvc://c/m.gguf", "ollama": "ollama://llama3:8b"}[name]
+    container = the_container(a_model("m", backend=name, source=source, resources=resources))
+    variables = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+    line = container["args"]
+    flag = {"llamacpp": line[line.index("--threads") + 1] if "--threads" in line else ""}
+    assert flag.get(name, variables.get("LLAMA_ARG_THREADS", "")) == threads
+    assert variables.get("OMP_NUM_THREADS", "") == threads
+
+
+def test_the_threads_of_a_spec_come_before_those_of_its_pod() -> None:
+    """As a key, or as a variable."""
+    line = the("llamacpp").command_line(a_start(a_spec("llamacpp", config={"threads": 3}), threads=8))
+    assert (line.count("--threads"), line[line.index("--threads") + 1]) == (1, "3")
+    spec = a_spec("ollama", env=(a_variable("OMP_NUM_THREADS", "2"),))
+    assert "OMP_NUM_THREADS" not in the("ollama").environment(a_start(spec, threads=8))
+
+
+@pytest.mark.parametrize("name", ["llamacpp", "ollama"])
+def test_these_run_on_the_cpu(name: str) -> None:
+    """The minimal example of the reference is one of them."""
+    source = "pvc://c/m.gguf" if name == "llamacpp" else "ollama://llama3:8b"
+    assert the(name).refuse(ModelSpec(backend=name, source=source)) == ()
+
+
+@pytest.mark.parametrize("name", sorted({*backends.names()} - {"llamacpp", "ollama"}))
+@pytest.mark.parametrize("gpu", [None, Gpu(vendor="cpu")])
+def test_an_engine_that_does_not_run_on_the_cpu_says_so_and_what_to_add(name: str, gpu: Gpu | None) -> None:
+    """At once, before anything is downloaded."""
+    problems = the(name).refuse(ModelSpec(backend=name, source="HF://org/model", gpu=gpu))
+    assert problems[0].reason == Reason.UNSUPPORTED_VENDOR
+    assert "set spec.gpu, such as {vendor: auto}" in problems[0].message
+    assert "llamacpp or ollama" in problems[0].message

@@ -55,6 +55,13 @@ def test_the_image_of_every_backend_can_be_replaced(name: str) -> None:
         assert {backend.image(other, images) for other in backend.vendors[:-1]} <= {"mine:1"}
 
 
+def test_a_variable_that_names_an_engines_program_causes_no_warning() -> None:
+    """The local node reads it; one that names no engine is a typing error."""
+    assert warnings({"FLEXINFER_PROGRAM_OLLAMA": "/opt/ollama"}) == ()
+    (warning,) = warnings({"FLEXINFER_PROGRAM_OLAMA": "/opt/ollama"})
+    assert "did you mean FLEXINFER_PROGRAM_OLLAMA?" in warning
+
+
 def test_the_own_image_is_no_image_of_a_backend() -> None:
     """FLEXINFER_IMAGE is a setting, what begins with it and an underscore is an override."""
     settings = load({"FLEXINFER_IMAGE": "ours"})
