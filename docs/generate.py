@@ -146,7 +146,9 @@ def settings_page() -> str:
         "# Settings\n\nEvery service reads these variables when it starts. A bad value stops the process with a message that names the variable. "
         "An unknown variable that begins with `FLEXINFER_` is ignored, with a warning in the log that names the nearest known one.\n\n"
         f"| Variable | Default | Meaning |\n|---|---|---|\n{rows}\n\n"
-        "## Images of engines\n\nA variable with a vendor takes precedence over the one without. Defaults are on [Backends](backends.md).\n\n"
+        "## Images of engines\n\nSet them where services get their settings: in a cluster the ConfigMap `flexinfer-settings` (`deploy/base/settings.env`). A variable "
+        "with an architecture, such as `FLEXINFER_IMAGE_VLLM_GFX1100` or, for all of a generation, `FLEXINFER_IMAGE_OLLAMA_SM_5`, takes precedence "
+        "over one with a vendor, and that over the one without; `spec.image` of a Model over all. Defaults are on [Backends](backends.md).\n\n"
         f"| Variable | Replaces |\n|---|---|\n{overrides}\n\n"
         "## Other variables\n\nThese begin with the same prefix and are no settings of a service.\n\n"
         f"| Variable | Meaning |\n|---|---|\n{others}\n"
@@ -184,7 +186,8 @@ def backends_page() -> str:
         "and a value of another type, is refused by name in the condition `Accepted`. A value is one argument or variable of the engine: no shell "
         "reads it, and `$(NAME)` in it stays as it is. What no key stands for goes into `spec.config.extraArgs`, a list of arguments that FlexInfer does not check, or into "
         "`spec.env`; what FlexInfer sets itself, API keys, the choice of devices and what loads code are refused there.\n\n"
-        "`spec.image` replaces the engine's image for one Model. `FLEXINFER_IMAGE_<BACKEND>_<VENDOR>`, or else `FLEXINFER_IMAGE_<BACKEND>`, replaces it for all "
+        "`spec.image` replaces the engine's image for one Model. `FLEXINFER_IMAGE_<BACKEND>_<ARCHITECTURE>`, `FLEXINFER_IMAGE_<BACKEND>_<VENDOR>` "
+        "or `FLEXINFER_IMAGE_<BACKEND>`, the first that is set, replaces it for all "
         f"(see [Settings](settings.md)). `OMP_NUM_THREADS` is the number of CPUs that the Pod has: its limit, else its request.\n\n{_generations()}\n{sections}"
     )
 

@@ -216,7 +216,7 @@ def _container(model: Model, backend: Backend, location: Location, settings: Lau
     probe = {"httpGet": {"path": backend.health, "port": "http"}, "timeoutSeconds": 1}
     container: Json = {
         "name": ENGINE,
-        "image": backend.image_of(model.spec, start.vendor, settings.images),
+        "image": model.spec.image or backend.image(start.vendor, settings.images, start.architecture),
         "imagePullPolicy": "IfNotPresent",
         "args": backend.command_line(start),
         "env": [

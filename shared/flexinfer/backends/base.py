@@ -108,6 +108,9 @@ def no_more_problems(_spec: ModelSpec) -> Sequence[str]:
     return ()
 
 
+_SHORTEST_PREFIX = len("sm_1")
+
+
 def _matches(pattern: str, path: str) -> bool:
     """Return whether a path is the pattern's own or, where that ends in `/*`, below it; a step up leads nowhere."""
     if not pattern.endswith("/*"):
@@ -119,7 +122,8 @@ def _matches(pattern: str, path: str) -> bool:
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """An engine. `images` is vendor -> default image; `health` is the path that is probed until it answers 2xx.
 
-    A variable `FLEXINFER_IMAGE_<NAME>_<VENDOR>`, or else `FLEXINFER_IMAGE_<NAME>`, replaces the default image.
+    A variable `FLEXINFER_IMAGE_<NAME>_<ARCHITECTURE>`, `FLEXINFER_IMAGE_<NAME>_<VENDOR>` or `FLEXINFER_IMAGE_<NAME>` replaces the
+    default image, the first that is set.
     """
 
     name: str
@@ -217,14 +221,16 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether the engine must be root: AMD's device nodes belong to groups whose ids differ from node to node."""
         return self.root or vendor == AMD
 
-    def image(self, vendor: str, overrides: Mapping[str, str]) -> str:
-        """Return the image for a vendor; `overrides` is the `images` of the settings, such as {"vllm_amd": ...}."""
-        specific = overrides.get(f"{self.image_key}_{vendor}")
-        return specific or overrides.get(self.image_key) or self.images.get(vendor, "")
+    def image(self, vendor: str, overrides: Mapping[str, str], architecture: str = "") -> str:
+        """Return the image for a vendor and architecture; `overrides` is the `images` of the settings, such as {"vllm_gfx1100": ...}.
 
-    def image_of(self, spec: ModelSpec, vendor: str, overrides: Mapping[str, str]) -> str:
-        """Return the image that a Model is started from on a vendor's GPU: its spec's own, else the cluster's, else the default."""
-        return spec.image or self.image(vendor, overrides)
+        An override for a generation, such as sm_5, holds for each architecture that begins with it; the longest one counts.
+        """
+        ends = [architecture[:length] for length in range(len(architecture), _SHORTEST_PREFIX - 1, -1)]
+        chosen = (
+            overrides.get("_".join((self.image_key, *end))) for end in (*((e,) for e in ends), (vendor,), ())
+        )
+        return next((image for image in chosen if image), self.images.get(vendor, ""))
 
     def refuse(self, spec: ModelSpec) -> tuple[Problem, ...]:
         """Return why a spec cannot be served by this engine; empty when it can."""

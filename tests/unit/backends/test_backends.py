@@ -316,6 +316,31 @@ def test_a_setting_takes_the_place_of_an_image() -> None:
     assert [backend.image(v, settings) for v in ("nvidia", "amd")] == ["mine", "mine-rocm"]
 
 
+def test_the_image_of_an_architecture_comes_before_that_of_its_vendor() -> None:
+    """The longest prefix counts; on other architectures nothing changes."""
+    backend = backends.find("mlc-llm")
+    assert backend is not None
+    settings = {
+        "mlc_llm_sm_5": "maxwell",
+        "mlc_llm_sm_52": "titan",
+        "mlc_llm_nvidia": "mine",
+        "mlc_llm_gfx906": "mi50",
+    }
+    expected = {"sm_52": "titan", "sm_50": "maxwell", "sm_86": "mine", "": "mine"}
+    assert {a: backend.image("nvidia", settings, a) for a in expected} == expected
+    assert backend.image("amd", settings, "gfx906") == "mi50"
+    assert backend.image("amd", settings, "gfx1100") == backend.images["amd"]
+
+
+def test_the_image_of_a_spec_comes_before_all_others() -> None:
+    """In its Pod."""
+    settings = LaunchSettings(images={"llamacpp": "cluster:1", "llamacpp_cpu": "cluster:2"})
+    for image, expected in (("mine:1", "mine:1"), ("", "cluster:2")):
+        made = template(a_model("m", image=image), settings)
+        assert made is not None
+        assert made.spec["containers"][0]["image"] == expected
+
+
 def test_resources_of_the_user_and_devices_of_the_placement_stand_side_by_side() -> None:
     """The device is requested and limited; what the user asked for stays."""
     model = a_model(gpu=NVIDIA, placement=PLACED["nvidia"])
