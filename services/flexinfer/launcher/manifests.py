@@ -20,7 +20,7 @@ from flexinfer.api.labels import (
 from flexinfer.api.model import Model, ModelSpec, Placement, Resources
 from flexinfer.api.quantity import milli
 from flexinfer.backends import Backend, Serving
-from flexinfer.launcher import bind, inert
+from flexinfer.launcher import bind, inert, prompts
 from flexinfer.launcher.digest import digest
 from flexinfer.sources import Location, Volume, pod
 
@@ -78,7 +78,7 @@ def template(model: Model, settings: LaunchSettings) -> Template | None:
     if backend is None or location is None or backend.refuse(model.spec):
         return None  # also when Accepted does not say so yet
     spec = _pod_spec(model, backend, location, settings)
-    fetches = location.pulled or "initContainers" in spec
+    fetches = location.pulled or bool(_init_containers(model, location, settings))
     compared = _pod_spec(_without_share(model), backend, location, settings)
     devices = bind.claimed(model)
     return Template(spec, digest([compared, *devices] if devices else compared), fetches)
@@ -183,17 +183,21 @@ def _memory_share(placement: Placement) -> str:
 
 def _pod_spec(model: Model, backend: Backend, location: Location, settings: LaunchSettings) -> Json:
     init_containers = _init_containers(model, location, settings)
+    keeps = backend.keeps_mb(model.spec)
+    prepared = [*init_containers, *([prompts.container(model, settings.image, keeps)] if keeps else [])]
     return {
         **pod.where(model),
         **bind.runtime_class(model),
-        **({"initContainers": init_containers} if init_containers else {}),
+        **({"initContainers": prepared} if prepared else {}),
         "containers": [_container(model, backend, location, settings)],
         "volumes": [
             *pod.volumes(location),
             *(pod.fetch_volumes() if init_containers else []),
             *_shared_memory(backend),
         ],
-        "securityContext": pod.security(root=backend.needs_root(serving(model, location.path).vendor)),
+        "securityContext": pod.security(
+            root=backend.needs_root(serving(model, location.path).vendor), writes=bool(keeps)
+        ),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Never"
@@ -226,7 +230,11 @@ def _container(model: Model, backend: Backend, location: Location, settings: Lau
             *(inert.variable(variable) for variable in model.spec.env),
         ],
         "ports": [{"name": "http", "containerPort": backend.port, "protocol": "TCP"}],
-        "volumeMounts": [*pod.mounts(location), *_shared_memory_mount(backend)],
+        "volumeMounts": [
+            *pod.mounts(location),
+            *_shared_memory_mount(backend),
+            *([prompts.mount(model)] if backend.keeps_mb(model.spec) else []),
+        ],
         "resources": bind.resources(model, start.vendor),
         "startupProbe": probe | {"periodSeconds": 1, "failureThreshold": _NEVER_KILL},
         "readinessProbe": probe | {"periodSeconds": 5, "failureThreshold": 3},

@@ -8,6 +8,7 @@ import msgspec
 from flexinfer.api.model import ModelSpec
 from flexinfer.api.reasons import Reason
 from flexinfer.backends import arguments, options, variables
+from flexinfer.backends.local_program import LocalProgram
 from flexinfer.backends.memory import DemandOf
 from flexinfer.backends.rules import (
     AMD,
@@ -26,6 +27,7 @@ __all__ = [
     "HOME_AND_USER",
     "NVIDIA",
     "OLD_CUDA",
+    "PROMPTS",
     "TEXT_PATHS",
     "WITHOUT_ROCM",
     "ArchitectureRule",
@@ -39,6 +41,8 @@ HOME_AND_USER: Mapping[str, str] = {"HOME": "/tmp", "USER": "flexinfer"}  # noqa
 """For engines that look up their user and write to its home directory: the image has no entry for the user that they run as."""
 
 
+PROMPTS = "/var/cache/flexinfer/prompts"
+"""Where the folder of a Model's prompt caches is mounted in an engine's container."""
 TEXT_PATHS = ("/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 """Paths of OpenAI's API that every engine for text serves."""
 
@@ -72,25 +76,6 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     def config(self) -> Mapping[str, Any]:
         """The backend's own configuration."""
         return self.spec.config
-
-
-class LocalProgram(msgspec.Struct, frozen=True, kw_only=True):
-    """The program that runs an engine on a machine without containers, in place of its image.
-
-    `images` are patterns (fnmatch) of the images that it stands for. `paths` are the names of the program inside the image: a container
-    command that begins with one of them is replaced by the program. `subcommand` comes first unless the container's command names the
-    program itself; `default_args` are used when the container has neither command nor args.
-    """
-
-    program: str
-    images: tuple[str, ...]
-    paths: tuple[str, ...] = ()
-    subcommand: tuple[str, ...] = ()
-    default_args: tuple[str, ...] = ()
-    fallback: str = ""
-    """A console script of FlexInfer that takes the same command line, used where `program` is not on PATH; empty: none."""
-    install: str = ""
-    """How to install the program, as an imperative."""
 
 
 def no_arguments(_serving: Serving) -> Sequence[str]:
@@ -172,6 +157,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the engine takes as much memory as its command line gives it, so that measuring it says nothing of its need."""
     takes_free: Callable[[ModelSpec], bool] = lambda _spec: False
     """Whether the engine makes use of what is free at its start, so that measuring it says nothing of its need either."""
+    keeps_mb: Callable[[ModelSpec], int] = lambda _spec: 0
+    """How many MiB of prompt caches outlive the engine: it saves and restores slots in PROMPTS, as llama-server does. 0: none."""
     loading_seconds: float = 0
     """How long a start may take without progress, in seconds; 0: FLEXINFER_LOADING_SECONDS."""
     shared_memory: str = ""

@@ -20,6 +20,11 @@ from flexinfer.backends.llamacpp_keys import (
 )
 from flexinfer.backends.memory import CUDA_CONTEXT_MB, Demand
 
+NO_OWN_CLAIM = (
+    "spec.config.keepPromptCacheMB needs a claim of the Model's own, where no other Model reads its prompts: "
+    "use an HF:// source with cache.strategy SharedPVC and no cache.pvcName, or set it to 0"
+)
+
 
 def file_of(spec: ModelSpec) -> str:
     """Return the GGUF file that the spec picks from a folder or repository; empty when it picks none."""
@@ -33,9 +38,23 @@ def check(spec: ModelSpec) -> Sequence[str]:
         return ["spec.config.modelFile is another name of ggufFile; remove one of them"]
     if name and not name.lower().endswith(".gguf"):
         return [f"spec.config.ggufFile is {name}; llama.cpp loads files that end in .gguf"]
+    if keeps_mb(spec) and not _has_own_claim(spec):
+        return [NO_OWN_CLAIM]
     if spec.source.startswith("HF://") and not name:
         return ["spec.config.ggufFile is missing: name the .gguf file of the repository that is to be served"]
     return ()
+
+
+def keeps_mb(spec: ModelSpec) -> int:
+    """Return the room for prompt caches that outlive the engine, in MiB."""
+    return options.whole(spec.config, "keepPromptCacheMB", 0)
+
+
+def _has_own_claim(spec: ModelSpec) -> bool:
+    cache = spec.cache
+    return spec.source.startswith("HF://") and (
+        cache is None or (cache.strategy in (None, "SharedPVC") and not cache.pvc_name)
+    )
 
 
 def model_path(serving: base.Serving) -> str:
@@ -60,6 +79,8 @@ def args(serving: base.Serving) -> Sequence[str]:
         line += ["--split-mode", "layer", "--tensor-split", ",".join(["1"] * serving.devices)]
     if config.get("flashAttention") and serving.vendor != base.CPU:
         line += ["--flash-attn", "on"]
+    if keeps_mb(serving.spec):
+        line += ["--slot-save-path", base.PROMPTS]
     if config.get("fitOff"):
         line += ["-fit", "off"]
     if projector := config.get("mmproj"):
@@ -146,6 +167,7 @@ BACKEND = base.Backend(
     capacity=capacity,
     demand=demand,
     takes_free=takes_free,
+    keeps_mb=keeps_mb,
     in_flight="/metrics",
     in_flight_metrics=("llamacpp:requests_processing", "llamacpp:requests_deferred"),
 )

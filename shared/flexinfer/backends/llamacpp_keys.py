@@ -100,6 +100,12 @@ READ_BELOW = {
         default="the CPUs of the Pod (limit, else request), else the cores of the node",
         doc="CPU threads. More of them than the Pod has CPUs make it many times slower.",
     ),
+    "keepPromptCacheMB": options.Key(
+        type=options.INTEGER,
+        becomes="--slot-save-path",
+        default="0: none",
+        doc="Room for prompt caches that are kept over a stop, in MiB; for HF:// on a claim of its own.",
+    ),
     "parallel": options.Key(
         type=options.INTEGER,
         least=1,

@@ -66,6 +66,7 @@ KEYS: dict[str, dict[str, Becomes]] = {
         "contextSize": (8192, "--ctx-size 8192", ""),
         "batchSize": (1024, "--batch-size 1024", ""),
         "ubatchSize": (256, "--ubatch-size 256", ""),
+        "keepPromptCacheMB": (256, "--slot-save-path /var/cache/flexinfer/prompts", ""),
         "threads": (3, "--threads 3", ""),
         "cacheTypeK": ("q8_0", "--cache-type-k q8_0", ""),
         "cacheTypeV": ("q8_0", "--cache-type-v q8_0", ""),
@@ -130,6 +131,12 @@ KEYS: dict[str, dict[str, Becomes]] = {
     },
 }
 """Backend -> key -> what it becomes. `customNodesPath` of ComfyUI goes into a file: `test_arguments`."""
+
+
+NEEDED: dict[str, dict[str, Any]] = {
+    "keepPromptCacheMB": {"source": "HF://org/m", "config": {"ggufFile": "m.gguf"}}
+}
+"""Key -> what a spec must have for it to be accepted."""
 
 
 def a_spec(name: str, **changes: Any) -> ModelSpec:

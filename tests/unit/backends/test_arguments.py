@@ -28,7 +28,7 @@ from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.local.llama import parse
 from localkube.kubelet.variable_expansion import expand
 from tests.builders import a_model
-from tests.unit.backends.keys import KEYS, a_spec, a_start
+from tests.unit.backends.keys import KEYS, NEEDED, a_spec, a_start
 
 FLAGS = Path(__file__).parent / "flags"
 LISTED = {
@@ -73,9 +73,10 @@ def test_a_key_becomes_the_arguments_and_variables_that_are_written_down(name: s
     """Exactly these, beside those of a spec without it."""
     value, arguments, variables = KEYS[name][key]
     backend = the(name)
-    spec = a_spec(name, config={key: value})
+    needed = NEEDED.get(key, {})
+    spec = a_spec(name, **needed | {"config": needed.get("config", {}) | {key: value}})
     assert backend.refuse(spec) == ()
-    bare, start = a_start(a_spec(name)), a_start(spec)
+    bare, start = a_start(a_spec(name, **needed)), a_start(spec)
     assert added(backend.command_line(bare), backend.command_line(start)) == arguments
     before = backend.environment(bare)
     changed = {k: v for k, v in backend.environment(start).items() if before.get(k) != v}
