@@ -20,6 +20,7 @@ from flexinfer.api.groupversion import API_VERSION
 from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION
 from flexinfer.api.services import CHANGED_RECEIVERS, OWNERS
 from flexinfer.backends import generations
+from flexinfer.backends.checks import CHECKS
 from flexinfer.backends.options import INTEGER, LARGEST, NUMBER, Key
 from flexinfer.credentials.secrets import USERS
 from flexinfer.events import events, subjects
@@ -188,7 +189,22 @@ def backends_page() -> str:
         "`spec.env`; what FlexInfer sets itself, API keys, the choice of devices and what loads code are refused there.\n\n"
         "`spec.image` replaces the engine's image for one Model. `FLEXINFER_IMAGE_<BACKEND>_<ARCHITECTURE>`, `FLEXINFER_IMAGE_<BACKEND>_<VENDOR>` "
         "or `FLEXINFER_IMAGE_<BACKEND>`, the first that is set, replaces it for all "
-        f"(see [Settings](settings.md)). `OMP_NUM_THREADS` is the number of CPUs that the Pod has: its limit, else its request.\n\n{_generations()}\n{sections}"
+        f"(see [Settings](settings.md)). `OMP_NUM_THREADS` is the number of CPUs that the Pod has: its limit, else its request.\n\n{_generations()}\n{_proof()}\n{sections}"
+    )
+
+
+def _proof() -> str:
+    """Return what was seen of which engine."""
+    proven = [
+        f"{backend.name} with {backend.proven}" for backend in backends.all_backends() if backend.proven
+    ]
+    unproven = _codes(backend.name for backend in backends.all_backends() if not backend.proven)
+    rows = "".join(f"| `{name}` | {meaning} |\n" for name, meaning in CHECKS.items())
+    return (
+        "## What is proven\n\nFlexInfer relies on these of an engine. `tests/engines` runs each check on the real program, with the command line that a "
+        f"Model becomes. They have run on {'; '.join(proven)}. Of {unproven} none has run: each of these checks is unproven for them, and what stands "
+        "below follows their documentation and lists of flags (`tests/unit/backends/flags`, with the versions that these are from).\n\n"
+        f"| Check | What must hold |\n|---|---|\n{rows}"
     )
 
 
@@ -238,7 +254,7 @@ def _backend(backend: backends.Backend) -> str:
         "GPUs": f"at most {backend.most_devices}"
         if backend.most_devices
         else "as many as `spec.gpu.count` says",
-        "Tested": "yes" if backend.tried else "no: it follows the engine's documentation",
+        "Proven": f"with {backend.proven}" if backend.proven else "no: it follows the engine's documentation",
     }
     rows = "".join(f"| {name} | {text} |\n" for name, text in facts.items())
     images = "".join(

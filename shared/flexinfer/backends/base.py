@@ -165,8 +165,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """Size of /dev/shm, as a quantity; empty: the container runtime's default."""
     root: bool = False
     """Whether its image was made to run as root and has not been seen to run otherwise in our tests."""
-    tried: bool = True
-    """Whether a test starts this engine or checks its manifest; else it follows the engine's documentation alone."""
+    proven: str = ""
+    """The engine and version on which every check of `checks.CHECKS` has run; empty: it follows the engine's documentation, and is unproven."""
 
     @property
     def keys(self) -> Mapping[str, options.Key]:

@@ -135,5 +135,4 @@ BACKEND = base.Backend(
     capacity=lambda _spec: 1,
     loading_seconds=900,
     root=True,
-    tried=False,
 )

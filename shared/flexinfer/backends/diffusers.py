@@ -99,5 +99,4 @@ BACKEND = base.Backend(
     loading_seconds=1800,
     shared_memory="8Gi",
     root=True,
-    tried=False,
 )

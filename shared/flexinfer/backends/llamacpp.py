@@ -167,6 +167,7 @@ BACKEND = base.Backend(
     capacity=capacity,
     demand=demand,
     takes_free=takes_free,
+    proven="flexinfer-llama-server, which is llama.cpp of xllamacpp 2026.10.11549",
     keeps_mb=keeps_mb,
     in_flight="/metrics",
     in_flight_metrics=("llamacpp:requests_processing", "llamacpp:requests_deferred"),

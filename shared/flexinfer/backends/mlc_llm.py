@@ -191,5 +191,4 @@ BACKEND = base.Backend(
     takes_share=takes_share,
     loading_seconds=1800,
     root=True,
-    tried=False,
 )

@@ -65,5 +65,4 @@ BACKEND = base.Backend(
     demand=vllm.demand,
     loading_seconds=1800,
     shared_memory="8Gi",
-    tried=False,
 )
