@@ -26,6 +26,7 @@ from flexinfer.credentials.secrets import USERS
 from flexinfer.events import events, subjects
 from flexinfer.events.base import Event
 from flexinfer.events.permissions import permissions
+from flexinfer.local.supervisor import user_settings
 from flexinfer.runtime import settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -143,10 +144,17 @@ def settings_page() -> str:
     others = "\n".join(
         f"| `{name}` | {text} |" for name, text in {**settings.OTHER_VARIABLES, **programs}.items()
     )
+    refused = "\n".join(
+        f"| `{_variable(field)}` | {_cell(why)} |" for field, why in user_settings.SET_BY_THE_INSTANCE.items()
+    )
     return (
         "# Settings\n\nEvery service reads these variables when it starts. A bad value stops the process with a message that names the variable. "
         "An unknown variable that begins with `FLEXINFER_` is ignored, with a warning in the log that names the nearest known one.\n\n"
         f"| Variable | Default | Meaning |\n|---|---|---|\n{rows}\n\n"
+        "## With `flexinfer up`\n\nSet a variable in the environment of the command: every component gets it, and one with another value "
+        "restarts at the next `up`. These an instance sets itself; `up` refuses them by name. The proxy listens on 127.0.0.1, or with "
+        "`FLEXINFER_PROXY_HOST=0.0.0.0` (or `::`) [on every address](../how-to/serve-your-network.md).\n\n"
+        f"| Variable | Why |\n|---|---|\n{refused}\n\n"
         "## Images of engines\n\nSet them where services get their settings: in a cluster the ConfigMap `flexinfer-settings` (`deploy/base/settings.env`). A variable "
         "with an architecture, such as `FLEXINFER_IMAGE_VLLM_GFX1100` or, for all of a generation, `FLEXINFER_IMAGE_OLLAMA_SM_5`, takes precedence "
         "over one with a vendor, and that over the one without; `spec.image` of a Model over all. Defaults are on [Backends](backends.md).\n\n"

@@ -35,6 +35,10 @@ CASES: dict[str, tuple[Object, Object]] = {
         {"resources": {"requests": {"a" * 317: 1}}},
         {"resources": {"requests": {"a" * 318: 1}}},
     ),
+    "must not be negative": (
+        {"resources": {"limits": {"memory": "4Gi"}, "requests": {"cpu": "+1e-1"}}},
+        {"resources": {"limits": {"memory": "-4Gi"}}},
+    ),
     "must be set unless operator is Exists": (
         {"tolerations": [{"operator": "Exists"}, {"key": "team", "value": "x", "effect": "NoSchedule"}]},
         {"tolerations": [{"value": "x"}]},

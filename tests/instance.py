@@ -49,7 +49,7 @@ class Running:
 
     def services(self) -> dict[str, dict[str, Any]]:
         """Return the rows of `flexinfer services` by process name."""
-        rows = json.loads(self.flexinfer("services", "-o", "json").stdout)
+        rows = json.loads(self.flexinfer("services", "-o", "json", check=False).stdout)
         return {row["name"]: row for row in rows}
 
     def pid(self, name: str) -> int | None:

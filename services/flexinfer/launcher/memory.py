@@ -121,15 +121,15 @@ def pods_of(model: Model, state: ObservedState, memory: Memory) -> tuple[PodFact
     }
     probe = memory.probe(model)
     if probe is not None:
-        _merge(own, probe.answer, model)
+        _merge(own, probe.answer, model, state.lost_pods.get(model.key, frozenset()))
     return tuple(sorted(own.values(), key=lambda pod: pod.version))
 
 
-def _merge(own: dict[str, PodFacts], answer: EngineProbed, model: Model) -> None:
+def _merge(own: dict[str, PodFacts], answer: EngineProbed, model: Model, lost: frozenset[str]) -> None:
     """Add what the launcher itself read last.
 
-    A terminating Pod that the observed state no longer has is not added: it was deleted since, no watch will report it again, and a
-    replacement would wait for it without end.
+    A Pod that the observed state had and no longer has, or that was terminating when it was read and is not there, is not added: it was
+    deleted since, and no watch will report it again. Its Model would be Ready without a Pod, or its replacement wait for it without end.
     """
     if answer.gone:
         own.pop(answer.pod_uid, None)
@@ -141,6 +141,6 @@ def _merge(own: dict[str, PodFacts], answer: EngineProbed, model: Model) -> None
         newer = pod.version > observed.version
     else:
         newest = max((other.version for other in own.values()), default=0)
-        newer = pod.version > newest and not pod.deleting
+        newer = pod.version > newest and not (pod.deleting or pod.uid in lost)
     if newer:
         own[pod.uid] = pod

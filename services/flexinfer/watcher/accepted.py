@@ -11,7 +11,7 @@ from flexinfer.api.conditions import Condition
 from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Gpu, Model, ModelSpec, Serverless
-from flexinfer.api.quantity import milli
+from flexinfer.api.quantity import Quantity, milli
 from flexinfer.api.reasons import Reason
 from flexinfer.backends import Problem, arguments
 from flexinfer.state import actions
@@ -73,6 +73,7 @@ def _contradictions(spec: ModelSpec) -> Iterator[str]:
             yield f"spec.serverless.{name}: {error}"
     yield from _tolerations(spec)
     yield from _quantities(spec)
+    yield from _above_limits(spec)
 
 
 def _tolerations(spec: ModelSpec) -> Iterator[str]:
@@ -96,10 +97,10 @@ def _quantities(spec: ModelSpec) -> Iterator[str]:
     amounts += [(f"spec.resources.requests.{name}", amount) for name, amount in resources.requests.items()]
     amounts += [(f"spec.resources.limits.{name}", amount) for name, amount in resources.limits.items()]
     for path, amount in amounts:
-        try:
-            milli(amount)
-        except ValueError:
+        if (whole := _milli(amount)) is None:
             yield f"{path} {amount!r} is not a quantity such as 500m or 4Gi"
+        elif whole < 0:
+            yield f"{path} {amount!r} is negative; use a quantity such as 500m or 4Gi"
         if path.rpartition("resources.")[2].partition(".")[2] in GPU_RESOURCES.values():
             yield f"{path}: remove it; devices are requested by spec.gpu.count"
 
@@ -113,6 +114,25 @@ def warnings(spec: ModelSpec) -> Iterator[str]:
             f"unchecked: spec.config.{arguments.EXTRA} ({len(extra)} arguments) goes to {spec.backend} as it is; "
             "an engine that does not know one of them does not start, and none counts in the estimate of memory"
         )
+
+
+def _above_limits(spec: ModelSpec) -> Iterator[str]:
+    """Yield requests above the limit of the same resource: the API server would refuse the Pod."""
+    resources = spec.resources or model.Resources()
+    for name, amount in resources.requests.items():
+        requested, limit = _milli(amount), _milli(resources.limits.get(name, amount))
+        if requested is not None and limit is not None and requested > limit:
+            yield (
+                f"spec.resources.requests.{name} {amount} is more than its limit of {resources.limits[name]}; "
+                f"lower it, or raise spec.resources.limits.{name}"
+            )
+
+
+def _milli(amount: Quantity) -> int | None:
+    try:
+        return milli(amount)
+    except ValueError:
+        return None
 
 
 def without_effect(spec: ModelSpec) -> Iterator[str]:

@@ -179,10 +179,20 @@ def _remedy(name: str, readable: Collection[str]) -> str:
     return f"did you mean {nearest[0]}?" if nearest else "remove it"
 
 
+def variable(field: str) -> str:
+    """Return the variable of a field."""
+    return f"{PREFIX}{field.upper()}"
+
+
+def is_setting(name: str) -> bool:
+    """Tell whether a variable is read as a setting."""
+    return name in _variables().values() or name.startswith(IMAGE_PREFIX)
+
+
 def _variables() -> dict[str, str]:
     """Return field -> variable of every setting that is one variable."""
     fields = (field for field in Settings.__struct_fields__ if field != _IMAGES_FIELD)
-    return {field: f"{PREFIX}{field.upper()}" for field in fields}
+    return {field: variable(field) for field in fields}
 
 
 def _images(environment: Mapping[str, str]) -> dict[str, str]:

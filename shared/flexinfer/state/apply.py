@@ -42,6 +42,7 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
         step_since=previous.step_since,
         released_at=previous.released_at,
         wakes=previous.wakes,
+        lost_pods=previous.lost_pods,
         gpus=previous.gpus,
         connected_since=now,
         caught_up_at=previous.caught_up_at,
@@ -49,6 +50,8 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
     draft = Draft(start, previous=previous.models)
     for observation in snapshot:
         draft.apply(observation)
+    for key, workload in previous.workloads.items():
+        draft.lose(key, workload)
     for key, model in previous.models.items():
         if key in draft.models.read() and not _went_back(previous, draft, key):
             draft.apply(Observation(events.ModelObserved(model=model), now, reply=True))
@@ -75,6 +78,7 @@ def _without_deleted(state: ObservedState) -> ObservedState:
         node_since={name: at for name, at in state.node_since.items() if name in state.nodes},
         changed_at={uid: at for uid, at in state.changed_at.items() if uid in uids},
         wakes={key: wake for key, wake in state.wakes.items() if key in state.models},
+        lost_pods={key: pods for key, pods in state.lost_pods.items() if key in state.models},
         step_since={pair: since for pair, since in state.step_since.items() if pair[0] in state.groups},
         released_at={key: at for key, at in state.released_at.items() if key in state.groups},
         gpus={node: sample for node, sample in state.gpus.items() if node in state.nodes},

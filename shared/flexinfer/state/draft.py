@@ -22,7 +22,7 @@ from flexinfer.state.observed import (
     StepSince,
 )
 from flexinfer.state.parts import Parts
-from flexinfer.state.precedence import covers, moved, newer_sample, streamed_group
+from flexinfer.state.precedence import covers, moved, newer_sample, pods_lost, streamed_group
 from flexinfer.state.released import released_at
 
 _DELETIONS_KEPT = 4096
@@ -109,7 +109,13 @@ class Draft(Parts):
         else:
             self.workloads.drop(key)
         if model is not None:
+            self.lose(key, before)
             self._move(key, entries(model, before), entries(model, workload))
+
+    def lose(self, key: str, before: events.WorkloadObserved | None) -> None:
+        """Note the Pods that a Model had and has no more: what was read of them earlier is void."""
+        if lost := pods_lost(before, self.workloads.read().get(key)):
+            self.lost_pods.write()[key] = lost
 
     def _reindex(self, key: str, before: Model | None, after: Model | None) -> None:
         """Move a Model to where it is found from now on."""
@@ -196,7 +202,7 @@ class Draft(Parts):
         current = self.models.read().get(key)
         if current is not None and covers(event, current.uid, current.metadata.version):
             self._reindex(key, self._effective(key), None)
-            for part in (self.models, self.assumed, self.wakes, self.activity):
+            for part in (self.models, self.assumed, self.wakes, self.activity, self.lost_pods):
                 part.drop(key)
             self._note_deleted(current.uid, event.version)
         if event.uid:

@@ -76,6 +76,7 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     models: Mapping[str, Model] = {}  # key -> last observed
     assumed: Mapping[str, Model] = {}  # key -> the Model as it will be once the write in flight has arrived
     workloads: Mapping[str, WorkloadObserved] = {}  # key -> its Pods, Jobs, PVCs
+    lost_pods: Mapping[str, frozenset[str]] = {}  # key -> uids of the Pods that its workload lost last
     groups: Mapping[str, SharedGroup] = {}  # "namespace/object name" -> last observed
     holding: Mapping[
         str, tuple[str, ...]

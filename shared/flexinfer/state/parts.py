@@ -17,6 +17,7 @@ class Parts:
     models: TreeMap[str, Model]
     assumed: SmallMap[str, Model]
     workloads: TreeMap[str, WorkloadObserved]
+    lost_pods: SmallMap[str, frozenset[str]]
     groups: TreeMap[str, SharedGroup]
     holding: TreeMap[str, tuple[str, ...]]
     nodes: SmallMap[str, NodeFacts]

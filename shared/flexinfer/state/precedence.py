@@ -33,3 +33,13 @@ def newer_sample(current: Sample | None, event: events.GpusObserved, at: float) 
 def streamed_group(key: str) -> str:
     """Return under which key the version of a SharedGroup that the stream delivered is kept, beside those of Models."""
     return f"group/{key}"
+
+
+def pods_lost(
+    before: events.WorkloadObserved | None, after: events.WorkloadObserved | None
+) -> frozenset[str]:
+    """Return the uids of the Pods that a workload had and has no more."""
+    had, has = (
+        {pod.uid for pod in workload.pods} if workload is not None else set() for workload in (before, after)
+    )
+    return frozenset(had - has)

@@ -178,6 +178,26 @@ def test_a_pod_last_read_as_terminating_and_deleted_since_is_replaced() -> None:
     assert isinstance(action, Start)
 
 
+def test_a_pod_last_read_in_service_and_deleted_since_is_replaced() -> None:
+    """An evicted Pod: with the answer that its engine gave before, its Model was Ready without a Pod until the next probe."""
+    model = a_start(ready=("False", Reason.RESTARTING))
+    served = its_pod(model)
+    leaving = msgspec.structs.replace(served, version=served.version + 1, deleting=True)
+    gone = events.WorkloadDeleted(namespace="default", name="llama")
+    for last in ((gone,), (holding(model),)):
+        [start] = decided(
+            model, holding(model, served), a_probe(model, served), holding(model, leaving), *last
+        )
+        assert isinstance(start, Start)
+
+
+def test_a_pod_that_no_watch_has_reported_yet_is_known_from_its_probe() -> None:
+    """The launcher read it itself; nothing says that it is gone."""
+    model = a_start(ready=LOADING)
+    [exposed] = decided(model, a_probe(model, its_pod(model)))
+    assert outcome(exposed) == ("True", Reason.READY)
+
+
 def test_a_node_that_is_not_ready_makes_readiness_unknown() -> None:
     """Nothing is routed there, and nothing is started elsewhere."""
     model = a_start(ready=READY)

@@ -11,6 +11,7 @@ from flexinfer.api.model import Gpu, Placement
 from flexinfer.api.sharedgroup import RELEASING
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
+from flexinfer.events.workload import PodFacts
 from flexinfer.state.apply import apply_events, assume, digest, resync, settle
 from flexinfer.state.index import entries
 from flexinfer.state.observed import HEARTBEAT_GAP, Observation, ObservedState
@@ -97,6 +98,27 @@ def test_a_replay_keeps_what_the_api_server_told_since() -> None:
     )
     state = resync(before, [Observation(events.ModelObserved(model=a_model(version=7)), NOW)], NOW)
     assert state.models["default/llama"].metadata.version == 9
+
+
+def with_pods(*uids: str) -> events.WorkloadObserved:
+    """Return the workload of the Model with these Pods."""
+    pods = tuple(PodFacts(name="llama-0", uid=uid) for uid in uids)
+    return events.WorkloadObserved(namespace="default", name="llama", pods=pods)
+
+
+def test_a_pod_that_a_workload_had_is_known_to_be_lost() -> None:
+    """By a later message, by its deletion, and by a replay without it; a deleted Model has none."""
+    model = events.ModelObserved(model=a_model())
+    gone = events.WorkloadDeleted(namespace="default", name="llama")
+    lost = {"default/llama": frozenset({"a"})}
+    assert applied(model, with_pods("a"), with_pods("b")).lost_pods == lost
+    assert applied(model, with_pods("a"), gone, with_pods("b")).lost_pods == lost
+    before = applied(model, with_pods("a"))
+    assert resync(before, [Observation(model, NOW)], NOW).lost_pods == lost
+    assert not resync(before, [Observation(model, NOW), Observation(with_pods("a"), NOW)], NOW).lost_pods
+    deleted = events.ModelDeleted(namespace="default", name="llama", uid=model.model.uid, version=9)
+    assert not applied(model, with_pods("a"), gone, deleted).lost_pods
+    assert not resync(applied(model, with_pods("a"), gone), [], NOW).lost_pods
 
 
 def test_a_replay_that_goes_back_tells_of_a_restored_api_server() -> None:

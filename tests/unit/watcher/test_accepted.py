@@ -52,6 +52,18 @@ REFUSED = [
         id="quantity",
     ),
     pytest.param(
+        with_spec(resources=Resources(limits={"memory": "-1Gi"})),
+        Reason.INVALID_SPEC,
+        "spec.resources.limits.memory '-1Gi' is negative; use a quantity",
+        id="negative",
+    ),
+    pytest.param(
+        with_spec(resources=Resources(requests={"memory": "2Gi"}, limits={"memory": "1024Mi"})),
+        Reason.INVALID_SPEC,
+        "spec.resources.requests.memory 2Gi is more than its limit of 1024Mi; lower it, or raise",
+        id="above its limit",
+    ),
+    pytest.param(
         with_spec(resources=Resources(limits={"nvidia.com/gpu": 1})),
         Reason.INVALID_SPEC,
         "spec.gpu.count",
