@@ -22,7 +22,7 @@ from flexinfer.api.address import host_port
 from flexinfer.api.kube import Service
 from flexinfer.cli.litellm import choose, entries_of, rendered
 from flexinfer.launcher.manifests import service
-from flexinfer.launcher.settings import LaunchSettings
+from flexinfer.launcher.manifests import LaunchSettings
 from flexinfer.proxy.engine import engine_session
 from flexinfer.proxy.http import application
 from tests.unit.proxy.parts import Parts, ProxyServer, ready
