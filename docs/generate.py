@@ -18,6 +18,7 @@ from flexinfer.api import conditions, reasons
 from flexinfer.api.group_reasons import GROUP_FACTS
 from flexinfer.api.groupversion import API_VERSION
 from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION
+from flexinfer.api.lease_reasons import LEASE_FACTS
 from flexinfer.api.services import CHANGED_RECEIVERS, OWNERS
 from flexinfer.backends import generations
 from flexinfer.backends.options import Key
@@ -42,6 +43,7 @@ def pages() -> dict[Path, str]:
         FOLDER / "backends.md": MADE + backends_page(),
         FOLDER / "model.md": MADE + model_page(),
         FOLDER / "sharedgroup.md": MADE + shared_group_page(),
+        FOLDER / "gpulease.md": MADE + lease_page(),
         FOLDER / "rights.md": MADE + rights_page(),
     }
 
@@ -293,6 +295,22 @@ def shared_group_page() -> str:
         f"{_table('sharedgroups')}\n"
         "## Conditions\n\nThe arbiter writes them, and an Event at each change.\n\n"
         f"| Reason | Condition | Meaning | Remedy |\n|---|---|---|---|\n{rows}\n"
+    )
+
+
+def lease_page() -> str:
+    """Return the page of the GPULease: its fields, from the CRD, and the reasons of its condition."""
+    rows = "\n".join(
+        f"| `{reason}` | {'yes' if facts.final else ''} | {facts.meaning} | {facts.remedy} |"
+        for reason, facts in sorted(LEASE_FACTS.items())
+    )
+    return (
+        f"# GPULease ({API_VERSION})\n\nA reservation of GPU memory in a shared group, for something that FlexInfer does not run: "
+        "[Share one GPU between models](../how-to/share-a-gpu.md#a-game-in-the-evening). `flexinfer lease` takes, lists and gives back leases; "
+        "`kubectl explain gpulease` prints the same as this page.\n\n"
+        f"{_table('gpuleases')}\n"
+        "## Condition Granted\n\nThe arbiter writes it, and an Event at each change of its reason. A final reason never changes any more.\n\n"
+        f"| Reason | Final | Meaning | Remedy |\n|---|---|---|---|\n{rows}\n"
     )
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 SYSTEM = "flexinfer-system"
 MODELS, CORE, BATCH, COORDINATION = "ai.flexinfer", "", "batch", "coordination.k8s.io"
-RESOURCE = "resource.k8s.io"
+RESOURCE, STORAGE = "resource.k8s.io", "storage.k8s.io"
 
 
 class Right(NamedTuple):
@@ -52,6 +52,7 @@ RIGHTS: Mapping[str, tuple[Right, ...]] = {
         Right(CORE, "nodes", ("list", "watch")),
         Right(BATCH, "jobs", ("list", "watch")),
         Right(MODELS, "sharedgroups", ("list", "watch")),
+        Right(MODELS, "gpuleases", ("list", "watch")),
         Right(RESOURCE, "resourceslices", ("list", "watch")),
     ),
     "agent": (Right(CORE, "nodes", ("patch",), seldom="where there are devices"),),
@@ -59,7 +60,8 @@ RIGHTS: Mapping[str, tuple[Right, ...]] = {
     "prefetcher": (
         *_controller("prefetcher"),
         Right(BATCH, "jobs", ("get", "create", "delete")),
-        Right(CORE, "persistentvolumeclaims", ("get", "create")),
+        Right(STORAGE, "storageclasses", ("get",), seldom="where spec.cache.storageClass is set"),
+        Right(CORE, "persistentvolumeclaims", ("get", "list", "create", "patch", "delete"), seldom="patch, delete: spec.cache.reclaimPolicy"),
         _OWNERS,
     ),
     "launcher": (
@@ -75,6 +77,8 @@ RIGHTS: Mapping[str, tuple[Right, ...]] = {
         *_controller("arbiter"),
         Right(MODELS, "sharedgroups", ("get", "list", "create", "patch"), seldom="patch: a SharedGroup without its finalizer, or one that is deleted"),
         Right(MODELS, "sharedgroups/status", ("update",)),
+        Right(MODELS, "gpuleases", ("get", "list")),
+        Right(MODELS, "gpuleases/status", ("update",)),
         Right(CORE, "pods", ("list",)),
     ),
     "proxy": (Right(MODELS, "models", ("get",)),),

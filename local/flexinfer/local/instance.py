@@ -17,6 +17,7 @@ import msgspec
 
 from flexinfer.local import ports
 from flexinfer.local.ports import HOST, Ports
+from localkube import files
 
 STATE_VARIABLE = "FLEXINFER_STATE"
 LOCAL, REAL, PLANE = "local", "real", "plane"
@@ -221,8 +222,9 @@ def locked(state: Path) -> Iterator[bool]:
         if not _lock(descriptor):
             yield False
             return
-        os.truncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without the number
+            os.truncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
         yield True
     finally:
         os.close(descriptor)
@@ -276,12 +278,11 @@ def read_secret(path: Path) -> str:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600 atomically."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    draft.replace(path)
+    """Write a file of mode 0600, whole or not at all. Raises InstanceError."""
+    try:
+        files.replace(path, content)
+    except OSError as error:
+        raise InstanceError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def make_folder(folder: Path) -> None:

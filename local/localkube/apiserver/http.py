@@ -37,14 +37,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class HandlerConfig:
-    """What the handlers need. `on_journal_error` is called when the journal cannot be written."""
+    """What the handlers need."""
 
     store: Store
     transformer: ResponseTransformer
     discovery: Discovery
     authenticator: Authenticator
     node_logs: pod_logs.KubeletLogs
-    on_journal_error: Callable[[JournalError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +104,7 @@ class ApiHandler:
         except OSError:
             raise  # the client disconnected
         except JournalError as error:
-            self._config.on_journal_error(error)
-            return _failure(ApiError(500, "InternalError", f"Internal error occurred: {error}"))
+            return _failure(ApiError(507, "InsufficientStorage", str(error)))
         except Exception as error:
             logger.exception("%s %s", request.method, request.path_qs)
             return _failure(ApiError(500, "InternalError", f"Internal error occurred: {error}"))
@@ -220,7 +218,7 @@ class ApiHandler:
         return _json(_SUCCESS, 201)
 
     async def _evict(self, call: _ResourceRequest) -> web.Response:
-        """Delete a Pod, as `kubectl drain` asks for it; no PodDisruptionBudget forbids it here."""
+        """Delete a Pod, as `kubectl drain` requests it; no PodDisruptionBudget forbids it here."""
         target, request = call.target, call.request
         eviction = request_body.decode_object(await request.read(), request.content_type, target)
         options = query_options.delete_options(call.query, eviction.get("deleteOptions"))

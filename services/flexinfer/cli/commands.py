@@ -15,6 +15,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "gpus": "show the GPUs, who holds their memory, and why one is missing",
         "chat": "send chat completions to a Model",
         "why": "show why a Model is in its current state, and what to do next",
+        "lease": "take GPU memory of a shared group for a game, a training run or another tool; give it back; list",
+        "verify": "read the weights of a Model again and compare them with what was downloaded",
         "plan": "show where the Models of a file would go, who would have to leave, and why not elsewhere",
         "litellm": "print a config with which a LiteLLM proxy routes to the Models",
         "simulate": "replay requests on a card that Models share, in virtual time, and print who waited how long",

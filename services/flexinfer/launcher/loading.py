@@ -52,7 +52,7 @@ def load(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
         yield RequeueAt(bound_by)
         return
     seconds = stage_seconds(view.model, context.settings, stage.reason)
-    deadline = context.since(conditions.READY) + seconds
+    deadline = _progressed_at(context, stage) + seconds
     if view.ready.reason == stage.reason and view.gates_open:
         if context.now >= deadline:
             yield from _give_up(context, pod, stage, seconds)
@@ -61,6 +61,12 @@ def load(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     restarts = max(pod.restarts, view.backend.restarts if view.ready.loading else 0)
     backend = status.at_stage(view, stage.name, restarts)
     yield from status.say_not_ready(context, stage.reason, stage.message, backend, status.RUN_GATES)
+
+
+def _progressed_at(context: ModelContext, stage: Stage) -> float:
+    """Return when a start last made progress: it came to another stage, or its engine answered its health check as never before."""
+    began, progress = context.since(conditions.READY), context.progress
+    return max(began, progress.at) if progress is not None and stage.name == WEIGHTS else began
 
 
 def _not_asked_yet(context: ModelContext, pod: PodFacts) -> bool:

@@ -77,7 +77,7 @@ def template(model: Model, settings: LaunchSettings) -> Template | None:
     if backend is None or location is None or backend.refuse(model.spec):
         return None  # also when Accepted does not say so yet
     spec = _pod_spec(model, backend, location, settings)
-    fetches = location.pulled or "initContainers" in spec
+    fetches = "initContainers" in spec
     compared = _pod_spec(_without_share(model), backend, location, settings)
     devices = bind.claimed(model)
     return Template(spec, digest([compared, *devices] if devices else compared), fetches)
@@ -175,7 +175,7 @@ def _pod_spec(model: Model, backend: Backend, location: Location, settings: Laun
         "containers": [_container(model, backend, location, settings)],
         "volumes": [
             *pod.volumes(location),
-            *(pod.fetch_volumes() if init_containers else []),
+            *(pod.fetch_volumes(model, location) if init_containers else []),
             *_shared_memory(backend),
         ],
         "securityContext": pod.security(root=backend.needs_root(serving(model, location.path).vendor)),

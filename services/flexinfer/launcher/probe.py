@@ -37,6 +37,7 @@ DRAINING, STEADY = 0.1, 1.0
 _SHARE, _SHORTEST, _LONGEST = 0.01, 0.005, 0.1
 _ADDRESS = 0.1
 """How often the API server is asked for an address that no watch has reported yet: while a Pod starts it has others to serve."""
+_STAGE_LENGTH = 200
 _FAILURES = 3
 """Answers in a row that must fail before a healthy engine counts as unhealthy; a refused connection counts at once."""
 Remember: TypeAlias = Callable[[EngineProbed], None]
@@ -47,6 +48,7 @@ class _Reported(msgspec.Struct, frozen=True):
 
     healthy: bool
     failing: bool
+    stage: str
     in_flight: int | None
     version: int
     running: bool
@@ -201,7 +203,7 @@ class _ProbeAttempt:
             target.since = self.runtime.clock()
             if not await self._confirm():
                 return
-        self._report(self._detail(answer, good=good), requests, always=draining)
+        self._report(self._detail(answer, good=good), self._stage(answer), requests, always=draining)
 
     def _is_unconfirmed(self) -> bool:
         """Tell whether the Pod must be read: its address is not known, or it may have been deleted while its engine loads."""
@@ -214,6 +216,12 @@ class _ProbeAttempt:
         if good or self.target.healthy:
             return ""
         return answer.detail or f"health check: HTTP {answer.code}"
+
+    def _stage(self, answer: Answer) -> str:
+        """Return what an engine that loads answered: servers name a stage there, or how far they are."""
+        return (
+            f"{answer.code} {answer.body[:_STAGE_LENGTH]}" if answer.code and not self.target.healthy else ""
+        )
 
     async def _confirm(self) -> bool:
         """Read the Pod; False if it was deleted, is another one, or cannot be read now."""
@@ -247,9 +255,11 @@ class _ProbeAttempt:
         answer = await self._ask(f"{root}{backend.in_flight}")
         return in_flight(answer.body, backend.in_flight_metrics) if answer.good else None
 
-    def _report(self, detail: str, requests: int | None, *, always: bool) -> None:
+    def _report(self, detail: str, stage: str, requests: int | None, *, always: bool) -> None:
         target, pod = self.target, self.target.pod
-        report = _Reported(target.healthy, bool(detail), requests, pod.version, pod.running, pod.restarts)
+        report = _Reported(
+            target.healthy, bool(detail), stage, requests, pod.version, pod.running, pod.restarts
+        )
         if report == target.reported and not always:
             return
         target.reported = report
@@ -260,6 +270,7 @@ class _ProbeAttempt:
                 pod_uid=pod.uid,
                 healthy=target.healthy,
                 detail=detail,
+                stage=stage,
                 in_flight=requests,
                 pod=pod,
             )

@@ -15,7 +15,7 @@ import msgspec
 from flexinfer import backends, sources
 from flexinfer.api.model import Model
 from flexinfer.backends import Backend
-from flexinfer.sources import Location, SourceError, Volume, hf
+from flexinfer.sources import Location, SourceError, Volume, fetched, hf
 from flexinfer.sources.pod import Hub
 
 CHECK, FETCH = "check", "fetch"
@@ -78,15 +78,17 @@ def plan_of(model: Model, settings: PrefetchSettings) -> Plan | None:
     backend = backends.find(model.spec.backend)
     if isinstance(source, SourceError) or location is None or backend is None:
         return None
-    if source.scheme == "ollama":
-        return Plan(location=location, note="the engine downloads the weights when it starts")
     if location.fetched and location.volume is not Volume.CLAIM:
         volume = "memory" if location.volume is Volume.MEMORY else "the node's disk"
         note = f"the weights are downloaded to {volume} at every start of the engine"
-        return Plan(location=location, strategy=hf.strategy(model.spec), note=note)
+        return Plan(location=location, strategy=fetched.strategy(model.spec), note=note)
     if location.fetched:
         return Plan(
-            location=location, kind=FETCH, inputs=(location.path,), image=settings.image, strategy=hf.SHARED
+            location=location,
+            kind=FETCH,
+            inputs=(location.path,),
+            image=settings.image,
+            strategy=fetched.SHARED,
         )
     if location.claim:
         files = _needed(model, location)

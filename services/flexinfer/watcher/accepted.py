@@ -19,7 +19,7 @@ from flexinfer.state import actions
 _NAMED_PROBLEMS = 3
 _NAMED_CONFLICTS = 5
 _OWN_VOLUME = ("pvc", "file")
-_DOWNLOAD_KEYS = ("hfRevision", "hfAllowPatterns", "hfIgnorePatterns")
+_DOWNLOAD_KEYS = ("hfRevision", "hfAllowPatterns", "hfIgnorePatterns", "allowUnsafeFormats")
 
 
 def accepted(candidate: Model, conflicts: Sequence[str] = ()) -> Condition:
@@ -133,6 +133,8 @@ def _milli(amount: Quantity) -> int | None:
 def without_effect(spec: ModelSpec) -> Iterator[str]:
     """Yield each field that is accepted but has no effect, and why."""
     yield from _unused_cache(spec)
+    if spec.source_secret_ref is not None and _scheme(spec) in _OWN_VOLUME:
+        yield f"spec.sourceSecretRef ({_scheme(spec)}:// is used in place, nothing is downloaded)"
     if spec.gpu is not None and spec.gpu.priority != Gpu().priority and not spec.gpu.shared:
         yield "spec.gpu.priority (only members of a shared group compete)"
     keys = [name for name in _DOWNLOAD_KEYS if name in spec.config]
@@ -158,6 +160,7 @@ def _unused_cache(spec: ModelSpec) -> Iterator[str]:
         "pvcName": cache.pvc_name,
         "storageClass": cache.storage_class,
         "size": cache.size if cache.strategy == "None" else None,
+        "reclaimPolicy": cache.reclaim_policy,
     }
     unused = [name for name, value in fields.items() if value]
     if unused:

@@ -114,6 +114,13 @@ class Cache(Resource, frozen=True, kw_only=True):
     pvc_name: str | None = None
     storage_class: str | None = None
     size: Quantity | None = None
+    reclaim_policy: str | None = None
+
+
+class SecretReference(Resource, frozen=True, kw_only=True):
+    """A Secret of the Model's namespace."""
+
+    name: str = ""
 
 
 class Resources(Resource, frozen=True, kw_only=True):
@@ -157,6 +164,7 @@ class ModelSpec(Resource, frozen=True, kw_only=True):
     source: str
     gpu: Gpu | None = None
     serverless: Serverless = Serverless()
+    source_secret_ref: SecretReference | None = None
     cache: Cache | None = None
     config: dict[str, Any] = {}
     resources: Resources | None = None

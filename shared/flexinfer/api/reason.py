@@ -39,6 +39,11 @@ class Reason(StrEnum):
     SOURCE_NOT_FOUND = "SourceNotFound"
     FETCH_FAILED = "FetchFailed"
     GATED_REPOSITORY = "GatedRepository"
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 -- a reason
+    CLAIM_LOST = "ClaimLost"
+    STORAGE_CLASS_MISSING = "StorageClassMissing"
+    UNSAFE_FORMAT = "UnsafeFormat"
+    CACHED_UNSAFE = "CachedUnsafe"
     REVISION_NOT_FOUND = "RevisionNotFound"
     FILE_NOT_FOUND = "FileNotFound"
     INCOMPLETE_FILE = "IncompleteFile"

@@ -108,6 +108,12 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             warning=True,
         ),
         Reason.CACHED: Facts(conditions=(CACHED,), meaning="The weights are complete."),
+        Reason.CACHED_UNSAFE: Facts(
+            conditions=(CACHED,),
+            meaning="The weights are complete, and some of their files can run code when they are loaded: spec.config.allowUnsafeFormats is true.",
+            remedy="none is needed if you trust the authors of the repository; else remove spec.config.allowUnsafeFormats",
+            warning=True,
+        ),
         Reason.PULLED_BY_ENGINE: Facts(
             conditions=(CACHED,),
             meaning="The weights are downloaded when the engine starts; nothing is cached before that.",
@@ -133,6 +139,18 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             remedy="create the PersistentVolumeClaim, or name another one: kubectl get pvc -n {namespace}",
             warning=True,
         ),
+        Reason.CLAIM_LOST: Facts(
+            conditions=(CACHED,),
+            meaning="The PersistentVolumeClaim is Lost: the volume behind it does not exist any more.",
+            remedy="delete the PersistentVolumeClaim; the message says what happens to the weights",
+            warning=True,
+        ),
+        Reason.STORAGE_CLASS_MISSING: Facts(
+            conditions=(CACHED,),
+            meaning="No volume can be created: the StorageClass does not exist, or none is named and the cluster has no default.",
+            remedy="create a StorageClass or mark one as the default; the download goes on by itself: kubectl get sc",
+            warning=True,
+        ),
         Reason.SOURCE_NOT_FOUND: Facts(
             conditions=(CACHED,),
             meaning="The volume or image has no such path, or the hub no such repository. It is looked for again with back-off.",
@@ -149,7 +167,15 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         ),
         Reason.GATED_REPOSITORY: _unfetchable(
             "The hub refuses the repository: it is gated, or needs another token. It is asked again with back-off.",
-            "accept the repository's terms, and put a token that may read it into the Secret hf-token of namespace {namespace}",
+            "accept the repository's terms, and put a token that may read it into the Secret that the message names, namespace {namespace}",
+        ),
+        Reason.SECRET_NOT_FOUND: _unfetchable(
+            "The Secret that spec.sourceSecretRef names does not exist, or holds no token. It is looked for again with back-off.",
+            "create the Secret in namespace {namespace}, with the key token",
+        ),
+        Reason.UNSAFE_FORMAT: _unfetchable(
+            "The files that spec.config names, or all weights of the repository, can run code when they are loaded.",
+            "choose a repository with .safetensors or .gguf files, or set spec.config.allowUnsafeFormats if you trust its authors",
         ),
         Reason.REVISION_NOT_FOUND: _unfetchable(
             "The repository exists and has no such revision.", "correct spec.config.hfRevision"
@@ -237,7 +263,7 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         Reason.QUEUED: Facts(
             conditions=(GRANTED,),
             meaning="The devices have no room; the message names the queue position, the holders, the group if that is another, and what is waited for.",
-            remedy="wait, or raise spec.gpu.priority above that of the holder which the message names",
+            remedy="wait, or raise spec.gpu.priority above that of the holder which the message names; a lease ends by `flexinfer lease give`",
         ),
         Reason.PREEMPTED: Facts(
             conditions=(GRANTED,),

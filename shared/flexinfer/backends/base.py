@@ -31,7 +31,7 @@ class Problem(msgspec.Struct, frozen=True):
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
     """One start of an engine: the Model's name and spec, where its weights are, and the devices that it runs on.
 
-    `path` is what the engine loads: a path inside its container, or the name that it pulls.
+    `path` is what the engine loads: a path inside its container.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Ollama: pulls the model when it starts; ready once its own list names it."""
+"""Ollama: serves a store that holds one model; ready once its own list names it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,27 +7,20 @@ from flexinfer.backends import base, options
 
 PARALLEL = 4
 IMAGE = "ollama/ollama:latest"
-SERVE_AND_PULL = (
-    '[ -w "$HOME" ] || export HOME=/tmp; '
-    'ollama serve & server=$!; trap "kill -TERM $server" TERM INT; '
-    "until ollama list >/dev/null 2>&1; do kill -0 $server || exit 1; sleep 0.2; done; "
-    'ollama pull "$1" || exit 1; wait $server'
-)
-"""`ollama serve` alone pulls nothing. The model's name is an argument, so the shell never interprets it.
-
-Ollama keeps what it pulls in its home directory; a user that the image does not know has none."""
+SERVE = '[ -w "$HOME" ] || export HOME=/tmp; exec ollama serve "$@"'
+"""Ollama keeps its key in its home directory; a user that the image does not know has none."""
 DEVICES = {"hipVisibleDevices": "HIP_VISIBLE_DEVICES", "rocrVisibleDevices": "ROCR_VISIBLE_DEVICES"}
 
 
 def tag_of(_name: str, spec: ModelSpec) -> str:
-    """Return the name that Ollama lists the model by: a missing tag is `latest`."""
-    tag = spec.source.partition("://")[2]
-    return tag if ":" in tag.rpartition("/")[2] else f"{tag}:latest"
+    """Return the name that Ollama lists the model by: a missing tag is `latest`, and its own registry and library are left out."""
+    tag = spec.source.partition("://")[2].removeprefix("registry.ollama.ai/").removeprefix("library/")
+    return tag if ":" in tag else f"{tag}:latest"
 
 
-def args(serving: base.Serving) -> Sequence[str]:
-    """Return the shell's arguments: the script, its own name, and what it pulls."""
-    return [SERVE_AND_PULL, "ollama", tag_of(serving.name, serving.spec)]
+def args(_serving: base.Serving) -> Sequence[str]:
+    """Return the shell's arguments: the script and its own name."""
+    return [SERVE, "ollama"]
 
 
 def env(serving: base.Serving) -> Mapping[str, str]:
@@ -37,6 +30,8 @@ def env(serving: base.Serving) -> Mapping[str, str]:
         "OLLAMA_HOST": "$(POD_IP):11434",
         "OLLAMA_KEEP_ALIVE": "-1",
         "OLLAMA_NUM_PARALLEL": str(capacity(serving.spec)),
+        "OLLAMA_MODELS": serving.path,
+        "OLLAMA_NOPRUNE": "1",  # the store is mounted read-only, and what is in it was verified
     }
     if "contextSize" in config:
         variables["OLLAMA_CONTEXT_LENGTH"] = str(options.whole(config, "contextSize", 0))

@@ -47,6 +47,10 @@ DOWNLOAD_KEYS: dict[str, Key] = {
     ),
     "hfAllowPatterns": Key(type=TEXTS, doc="Download only files that match one of these glob patterns."),
     "hfIgnorePatterns": Key(type=TEXTS, doc="Do not download files that match one of these glob patterns."),
+    "allowUnsafeFormats": Key(
+        type=SWITCH,
+        doc="Download files that can run code when they are loaded too: pickles, code. They are left out if absent.",
+    ),
 }
 """Accepted by every engine that serves HF:// sources; `sources.hf` reads them."""
 

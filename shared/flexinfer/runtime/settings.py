@@ -97,6 +97,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Images of engines, one variable a backend or a backend on one vendor, such as FLEXINFER_IMAGE_VLLM_AMD. Empty: each backend's default."""
     hf_endpoint: str = ""
     """Base URL of a mirror of the Hugging Face hub. Empty: HF_ENDPOINT of the environment, else https://huggingface.co."""
+    ollama_registry: str = ""
+    """Base URL of a mirror of the Ollama registry. Empty: https://registry.ollama.ai."""
     download_proxy: str = ""
     """Proxy for downloads, such as http://proxy:3128. Empty: none; on the local node, the proxy of the environment of `flexinfer up`."""
     download_no_proxy: str = ""
@@ -135,9 +137,12 @@ def load(environment: Mapping[str, str]) -> Settings:
 
 
 def hub_of(settings: Settings) -> Hub:
-    """Return how downloads reach the hub."""
+    """Return how downloads reach hub and registry."""
     return Hub(
-        endpoint=settings.hf_endpoint, proxy=settings.download_proxy, no_proxy=settings.download_no_proxy
+        endpoint=settings.hf_endpoint,
+        registry=settings.ollama_registry,
+        proxy=settings.download_proxy,
+        no_proxy=settings.download_no_proxy,
     )
 
 

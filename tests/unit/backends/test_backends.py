@@ -258,7 +258,7 @@ def test_the_local_programs_are_those_of_the_backends() -> None:
     ],
 )
 def test_a_bad_config_is_refused_by_its_key_with_a_remedy(config: dict[str, Any], sentence: str) -> None:
-    """Nothing is dropped in silence."""
+    """Nothing is dropped in silence (reliability X11)."""
     backend = backends.find("llamacpp")
     assert backend is not None
     problems = backend.refuse(ModelSpec(backend="llamacpp", source="pvc://c/m.gguf", config=config))
@@ -293,7 +293,7 @@ JSON = st.recursive(
 
 @given(name=st.sampled_from(backends.names()), data=st.data())
 def test_whatever_a_config_holds_it_is_refused_or_becomes_arguments(name: str, data: st.DataObject) -> None:
-    """Validation is total, and what passed it never breaks the manifest."""
+    """Validation is total, and what passed it never breaks the manifest (reliability X18)."""
     backend = backends.find(name)
     assert backend is not None
     known = st.sampled_from(sorted(backend.config)) if backend.config else st.text()

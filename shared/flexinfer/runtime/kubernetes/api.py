@@ -22,6 +22,7 @@ import msgspec
 from flexinfer.api.kinds import (
     CLAIMS,
     EVENTS,
+    GPU_LEASES,
     JOBS,
     LEASES,
     MODELS,
@@ -31,6 +32,7 @@ from flexinfer.api.kinds import (
     RESOURCE_SLICES,
     SERVICES,
     SHARED_GROUPS,
+    STORAGE_CLASSES,
     Kind,
 )
 
@@ -175,6 +177,7 @@ class Cluster(Protocol):
 __all__ = [
     "CLAIMS",
     "EVENTS",
+    "GPU_LEASES",
     "JOBS",
     "LEASES",
     "MODELS",
@@ -184,6 +187,7 @@ __all__ = [
     "RESOURCE_SLICES",
     "SERVICES",
     "SHARED_GROUPS",
+    "STORAGE_CLASSES",
     "AlreadyExistsError",
     "ApiError",
     "Body",
