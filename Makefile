@@ -19,7 +19,7 @@ WORLD := $(if $(API),--api $(API))
 CLUSTER := .cluster
 AUDIT := $(CURDIR)/.audit
 
-.PHONY: help install demo up test check protocol seeds kills histories mutants mutants-random lint generate fix bench bench-scale bench-node chaos images cluster-up cluster-down test-cluster node-up node-down test-node test-gpu image-report
+.PHONY: help install demo up test check protocol seeds kills histories mutants mutants-random lint generate fix bench bench-scale bench-node chaos images cluster-up cluster-down test-cluster node-up node-down test-node test-gpu image-report test-long
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ test-node: $(DEV) ## Run the tests that need a real node: the product from its i
 
 test-gpu: $(DEV) ## Run the tests that need an NVIDIA card with its driver; without one they are skipped
 	$(BIN)/pytest -q -rs tests/gpu $(ARGS)
+
+test-long: $(DEV) ## Check engines on their real programs: those on PATH, or FLEXINFER_PROGRAM_<BACKEND>=... (docs/reference/backends.md)
+	$(BIN)/pytest -q -rs tests/engines $(ARGS)
 
 seeds: $(DEV) ## Play the simulated histories that make test leaves out, 400 to 999: three minutes on two cores
 	FLEXINFER_SEEDS=400-999 $(BIN)/pytest -q -n 2 tests/simulation/test_histories.py $(ARGS)

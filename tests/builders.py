@@ -57,6 +57,9 @@ def a_model(name: str = "llama", **changes: Any) -> Model:
         node_selector=changes.pop("node_selector", {}),
         service_labels=changes.pop("service_labels", ()),
         litellm=msgspec.convert(changes.pop("litellm", None), LiteLLM | None),
+        image=changes.pop("image", ""),
+        env=changes.pop("env", ()),
+        resources=changes.pop("resources", None),
     )
     status = ModelStatus(
         conditions=status_conditions,

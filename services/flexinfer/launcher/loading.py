@@ -27,6 +27,9 @@ _REQUESTED_BACK_OFF = 5.0
 """The longest back-off of a Model that always runs while a request waits for it."""
 _IMAGE_BACK_OFF = "ImagePullBackOff"
 _NO_IMAGE = frozenset({"ErrImagePull", _IMAGE_BACK_OFF, "InvalidImageName", "ErrImageNeverPull"})
+_NO_PROGRAM = "ProgramNotInstalled"
+"""What the local node says of an image whose program is not installed (`localkube.kubelet.image_runtimes`)."""
+_NOT_STARTABLE = (Reason.IMAGE_PULL_FAILED, Reason.ENGINE_NOT_INSTALLED)
 _ORDINARY = frozenset({"ContainerCreating", "PodInitializing"})
 """What every container waits for: worth reporting only with a message."""
 _WAS_GATED = "SchedulingGated"
@@ -100,6 +103,8 @@ def stage_of(context: ModelContext, pod: PodFacts) -> Stage:
     an image that cannot be pulled.
     """
     ready = context.view.ready
+    if pod.reason == _NO_PROGRAM:
+        return Stage(Reason.ENGINE_NOT_INSTALLED, f"engine is not installed: {pod.message}", IMAGE)
     if pod.reason in _NO_IMAGE or (ready.reason == Reason.IMAGE_PULL_FAILED and not pod.running):
         return Stage(Reason.IMAGE_PULL_FAILED, _image_failure(context, pod), IMAGE)
     if ready.true or pod.restarts or ready.reason == Reason.RESTARTING:
@@ -156,8 +161,8 @@ def address(model: Model, pod: PodFacts) -> str:
 
 
 def stage_seconds(model: Model, settings: LaunchSettings, reason: str) -> float:
-    """Return how long a stage of loading may last, in seconds; an image that cannot be pulled is given up sooner."""
-    if reason == Reason.IMAGE_PULL_FAILED:
+    """Return how long a stage of loading may last, in seconds; what has no image or program is given up sooner."""
+    if reason in _NOT_STARTABLE:
         return min(settings.loading_seconds, IMAGE_SECONDS)
     backend = backends.find(model.spec.backend)
     return max(settings.loading_seconds, backend.loading_seconds if backend is not None else 0)

@@ -19,6 +19,7 @@ from flexinfer.api.address import host_port
 from flexinfer.api.model import Model
 from flexinfer.backends import Backend
 from flexinfer.events.workload import PodFacts, pod_facts
+from flexinfer.launcher import prompt_cache
 from flexinfer.launcher.engine_client import Answer, Ask, http_client
 from flexinfer.launcher.manifests import pod_name, serving
 from flexinfer.launcher.memory import EngineProbed, Memory, pods_of
@@ -67,6 +68,8 @@ class _ProbeTarget(msgspec.Struct):
     confirmed: bool = False
     confirmed_at: float = 0.0
     draining: bool = False
+    prepared: bool = False
+    """Whether its prompt caches were restored; an engine that was Ready before this process started has had its turn."""
     reported: _Reported | None = None
 
 
@@ -151,7 +154,8 @@ class Prober:
     def _update(self, model: Model, pod: PodFacts, now: float) -> None:
         target, draining = self._targets.get(model.key), view_of(model).ready.draining
         if target is None:
-            target = self._targets[model.key] = _ProbeTarget(pod, now, healthy=_was_ready(model, pod))
+            target = self._targets[model.key] = _ProbeTarget(pod, now)
+            target.healthy = target.prepared = _was_ready(model, pod)
             self._schedule(model.key, target, now)
         elif pod.version > target.pod.version:
             target.pod = pod
@@ -194,6 +198,9 @@ class _ProbeAttempt:
         root = f"http://{host_port(target.pod.ip, backend.port)}"
         answer = await self._ask(f"{root}{backend.health}")
         good = answer.good and _expected(self.model, backend) in answer.body
+        if good and not target.prepared:
+            target.prepared = True
+            await prompt_cache.restore(self.model, target.pod)
         was_healthy = target.healthy
         target.failures = 0 if good else target.failures + 1
         # A busy engine may be late once or twice; a refused connection means that its process is gone.

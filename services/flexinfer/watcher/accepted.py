@@ -13,7 +13,7 @@ from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Gpu, Model, ModelSpec, Serverless
 from flexinfer.api.quantity import Quantity, milli
 from flexinfer.api.reasons import Reason
-from flexinfer.backends import Problem
+from flexinfer.backends import Problem, arguments
 from flexinfer.state import actions
 
 _NAMED_PROBLEMS = 3
@@ -28,8 +28,7 @@ def accepted(candidate: Model, conflicts: Sequence[str] = ()) -> Condition:
     if problems:
         message = "; also ".join(problem.message for problem in problems[:_NAMED_PROBLEMS])
         return actions.false(candidate, conditions.ACCEPTED, problems[0].reason, message)
-    unused = "; ".join(without_effect(candidate.spec))
-    message = f"the spec is valid; without effect: {unused}" if unused else "the spec is valid"
+    message = "; ".join(("the spec is valid", *warnings(candidate.spec)))
     if conflicts:
         doubtful = ", ".join(conflicts[:_NAMED_CONFLICTS])
         message = f"{message}; names that mean another Model too: {doubtful}; change one of each"
@@ -109,6 +108,17 @@ def _quantities(spec: ModelSpec) -> Iterator[str]:
             yield f"{path} {amount!r} is negative; use a quantity such as 500m or 4Gi"
         if path.rpartition("resources.")[2].partition(".")[2] in GPU_RESOURCES.values():
             yield f"{path}: remove it; devices are requested by spec.gpu.count"
+
+
+def warnings(spec: ModelSpec) -> Iterator[str]:
+    """Yield what a user should know of a valid spec: what has no effect, and what goes to the engine unchecked."""
+    if unused := "; ".join(without_effect(spec)):
+        yield f"without effect: {unused}"
+    if extra := arguments.appended(spec.config):
+        yield (
+            f"unchecked: spec.config.{arguments.EXTRA} ({len(extra)} arguments) goes to {spec.backend} as it is; "
+            "an engine that does not know one of them does not start, and none counts in the estimate of memory"
+        )
 
 
 def _above_limits(spec: ModelSpec) -> Iterator[str]:

@@ -79,6 +79,7 @@ class Reason(StrEnum):
     RESTARTING = "Restarting"
     BACK_OFF = "BackOff"
     IMAGE_PULL_FAILED = "ImagePullFailed"
+    ENGINE_NOT_INSTALLED = "EngineNotInstalled"
     LOADING_TIMEOUT = "LoadingTimeout"
     DRAINING = "Draining"
     STOPPING = "Stopping"

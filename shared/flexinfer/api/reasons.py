@@ -320,6 +320,14 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             stalled=True,
             warning=True,
         ),
+        Reason.ENGINE_NOT_INSTALLED: Facts(
+            conditions=(READY,),
+            meaning="The local node runs engines as programs of its machine, and the program of this engine is not installed there.",
+            remedy="install the program as the message says; it then starts by itself",
+            loading=True,
+            stalled=True,
+            warning=True,
+        ),
         Reason.LOADING_TIMEOUT: Facts(
             conditions=(READY,),
             meaning="The engine made no progress before the loading deadline, or failed too often; the start was given up. Never written while serverless.enabled is false.",

@@ -5,6 +5,7 @@ process with its variable and what it should be; an unknown variable is named in
 """
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
 
 import msgspec
@@ -13,7 +14,10 @@ from flexinfer.sources.pod import Hub
 
 PREFIX = "FLEXINFER_"
 IMAGE_PREFIX = f"{PREFIX}IMAGE_"
+PROGRAM_PREFIX = f"{PREFIX}PROGRAM_"
 _IMAGES_FIELD = "images"
+_ARCHITECTURE = re.compile("_(SM_[0-9]{1,3}|GFX[0-9A-F]{3,4})$")
+"""How the variable of an image for one architecture ends, or for those that begin so."""
 _HUB_VARIABLE = "HF_ENDPOINT"
 """The hub's own variable, which users of a mirror have set."""
 
@@ -158,11 +162,12 @@ def warnings(environment: Mapping[str, str]) -> tuple[str, ...]:
     unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in readable)
     if not unknown:
         return ()
-    readable |= {*image_variables()}
+    images = image_variables()
+    readable |= {*images, *program_variables()}
     return tuple(
         f"{name} is not a setting and is ignored; {_remedy(name, readable)}"
         for name in unknown
-        if name not in readable
+        if name not in readable and _ARCHITECTURE.sub("", name) not in images
     )
 
 
@@ -171,6 +176,13 @@ def image_variables() -> tuple[str, ...]:
     from flexinfer import backends  # noqa: PLC0415 -- 1 MiB that an agent need not spend on a variable that is misspelled
 
     return tuple(f"{IMAGE_PREFIX}{key.upper()}" for key in backends.image_keys())
+
+
+def program_variables() -> tuple[str, ...]:
+    """Return every variable that names the program of an engine on the local node."""
+    from flexinfer import backends  # noqa: PLC0415 -- as above
+
+    return tuple(f"{PROGRAM_PREFIX}{name.upper().replace('-', '_')}" for name in backends.local_programs())
 
 
 def _remedy(name: str, readable: Collection[str]) -> str:

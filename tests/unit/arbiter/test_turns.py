@@ -11,6 +11,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import ONE_AT_A_TIME, RELEASING, STOPPED
 from flexinfer.arbiter.budget import room
 from flexinfer.arbiter.effects import Preempt
+from flexinfer.arbiter.member import of_model
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW
 from tests.unit.arbiter.cards import FIRST, TOTAL_MB, Card
@@ -26,7 +27,7 @@ def plan_of(card: Card, name: str) -> str:
     """Return what a Model that is queued lacks, by the holders alone."""
     state = card.observed()
     group, model = card.group(), next(m for m in card.models if m.metadata.name == name)
-    return room(model, group, group.status.holders, state, NOW + 1).why
+    return room(of_model(model), group, group.status.holders, state, NOW + 1).why
 
 
 def homelab() -> Card:

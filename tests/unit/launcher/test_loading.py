@@ -9,7 +9,8 @@ from flexinfer.events import events
 from flexinfer.events.workload import pod_facts
 from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Purpose, Stop
-from flexinfer.launcher.loading import BINDING_SECONDS
+from flexinfer.launcher.loading import BINDING_SECONDS, IMAGE_SECONDS, stage_seconds
+from flexinfer.launcher.manifests import LaunchSettings
 from flexinfer.launcher.memory import Memory, remember
 from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
@@ -148,6 +149,17 @@ def test_an_image_that_cannot_be_pulled_has_the_nodes_error() -> None:
     [action] = decided(model, holding(model, pod))
     assert outcome(action) == ("False", Reason.IMAGE_PULL_FAILED)
     assert "no runtime for vllm" in message(action)
+
+
+def test_a_program_that_is_not_installed_is_no_failed_image() -> None:
+    """On the local node; the message says what to install, and the start is given up as soon as that of an image."""
+    model = a_start(ready=("False", Reason.STARTING))
+    words = "vllm is not on PATH: pip install vllm"
+    pod = its_pod(model, running=False, ip="", phase="Pending", reason="ProgramNotInstalled", message=words)
+    [action] = decided(model, holding(model, pod))
+    assert outcome(action) == ("False", Reason.ENGINE_NOT_INSTALLED)
+    assert message(action) == f"engine is not installed: {words}"
+    assert stage_seconds(model, LaunchSettings(), Reason.ENGINE_NOT_INSTALLED) == IMAGE_SECONDS
 
 
 def test_a_failed_init_container_has_its_error_in_the_message() -> None:
