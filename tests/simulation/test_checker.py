@@ -16,6 +16,7 @@ from flexinfer.arbiter.__main__ import controller as arbiter
 from flexinfer.arbiter.effects import Advance
 from flexinfer.arbiter.keys import group_in
 from flexinfer.proxy.gateway import Gateway, ProxiedRequest
+from flexinfer.proxy.waits import Wait, Waits
 from flexinfer.reaper.__main__ import controller as reaper
 from flexinfer.reaper.memory import Memory
 from flexinfer.state.actions import WriteStatus
@@ -45,7 +46,8 @@ class _WithoutDeadline(Gateway):
     """A gateway that queues requests past their deadline."""
 
     def resolve(self, path: str, host: str, body: bytes) -> ProxiedRequest:
-        return msgspec.structs.replace(super().resolve(path, host, body), deadline=1e6)
+        waits = Waits(dict.fromkeys(Wait, 1e6))
+        return msgspec.structs.replace(super().resolve(path, host, body), waits=waits)
 
 
 class _Dropping(Gateway):

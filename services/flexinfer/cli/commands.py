@@ -20,7 +20,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "plan": "show where the Models of a file would go, who would have to leave, and why not elsewhere",
         "litellm": "print a config with which a LiteLLM proxy routes to the Models",
         "simulate": "replay requests on a card that Models share, in virtual time, and print who waited how long",
-        "tap": "print the events on NATS, one readable line each",
+        "tap": "print the steps of Models as they happen; by subject, every event on NATS",
         "run": "run components in this process, in the foreground",
         "completion": "print a script that completes commands and options in bash, zsh or fish",
         "demo": "apply a Model, get an answer, scale to zero, start it again",

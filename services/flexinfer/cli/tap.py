@@ -1,14 +1,18 @@
-"""`flexinfer tap`: the events on NATS, one readable line each.
+"""`flexinfer tap`: the steps of Models as they happen, one readable line each; by subject, every other event on NATS.
 
-A plain subscription of a read-only user: it changes nothing. `--history` prints the recorded history first.
+A plain subscription of a read-only user: it changes nothing. Without a subject, the latest recorded steps come first, as `tail -f` prints
+the end of a file; with `--history`, all of the last 7 days.
 """
 
 import argparse
 import asyncio
 import contextlib
+import os
 import re
 import signal
-from collections.abc import AsyncIterator
+import stat
+import sys
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -26,44 +30,84 @@ from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError
 EVERYTHING, HISTORY = f"{ROOT}.>", f"{ROOT}.history.>"
 _CONNECT_SECONDS = 5.0
 _SUBJECT_WIDTH = 46
+_LATEST = 20
+"""How many recorded steps are printed first."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add a subject, --history and --state."""
     parser.add_argument(
-        "subject", nargs="?", default=EVERYTHING, help=f"subject to subscribe to (default {EVERYTHING})"
+        "subject",
+        nargs="?",
+        default="",
+        help=f"subject to subscribe to, such as {EVERYTHING} for all (default: the steps, {HISTORY})",
     )
-    parser.add_argument("--history", action="store_true", help="print the history of the last 7 days first")
+    parser.add_argument("--history", action="store_true", help="print all steps of the last 7 days first")
     state_argument(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print events until interrupted."""
+    """Print events until interrupted, or until its reader is gone. Raises CommandError, BrokenPipeError."""
     url = variable("NATS_URL", options)
-    if not re.fullmatch(r"[^\s\0]+", options.subject):
+    if options.subject and not re.fullmatch(r"[^\s\0]+", options.subject):
         raise CommandError(f"{options.subject!r} is not a subject, such as {EVERYTHING}")
+    latest = 0 if options.subject else _LATEST
     try:
-        asyncio.run(_tap(url, options.subject, history=options.history))
+        asyncio.run(_tap(url, options.subject or HISTORY, None if options.history else latest))
     except (StreamError, ReplayRequiredError) as error:
         raise CommandError(str(error)) from error
     return 0
 
 
-async def _tap(url: str, subject: str, *, history: bool) -> None:
-    stopping = asyncio.Event()
+async def _tap(url: str, subject: str, latest: int | None) -> None:
+    """Print the latest recorded steps, None: all, then what arrives. Raises BrokenPipeError once the reader is gone."""
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        asyncio.get_running_loop().add_signal_handler(number, _end, ended)
     async with connect_tap(url) as link:
-        if history:
-            for event in await recorded(link, HISTORY):
-                print(event, flush=True)
+        if latest != 0:
+            steps = await recorded(link, HISTORY)
+            _print(steps if latest is None else steps[-latest:])
+        with _noticing_the_reader(ended):
 
-        async def show(message: Msg) -> None:
-            print(line(datetime.now(UTC), message), flush=True)
+            async def show(message: Msg) -> None:
+                try:
+                    _print([line(datetime.now(UTC), message)])
+                except BrokenPipeError as error:  # raised here it would be a line of the NATS client's log
+                    _end(ended, error)
 
-        await link.client.subscribe(subject, cb=show)
-        await flush(link.client)
-        await stopping.wait()
+            await link.client.subscribe(subject, cb=show)
+            await flush(link.client)
+            await ended
+
+
+def _print(lines: Iterable[str]) -> None:
+    for text in lines:
+        print(text, flush=True)
+
+
+def _end(ended: asyncio.Future[None], error: Exception | None = None) -> None:
+    if not ended.done() and error is None:
+        ended.set_result(None)
+    elif not ended.done() and error is not None:
+        ended.set_exception(error)
+
+
+@contextlib.contextmanager
+def _noticing_the_reader(ended: asyncio.Future[None]) -> Iterator[None]:
+    """End when a pipe's reader is gone, as with `| head -1`, also while there is nothing to print.
+
+    The writing end of a pipe is readable only then (poll(2), POLLERR).
+    """
+    loop, output = asyncio.get_running_loop(), sys.stdout.fileno()
+    if not stat.S_ISFIFO(os.fstat(output).st_mode):
+        yield
+        return
+    loop.add_reader(output, _end, ended, BrokenPipeError())
+    try:
+        yield
+    finally:
+        loop.remove_reader(output)
 
 
 @contextlib.asynccontextmanager

@@ -115,14 +115,21 @@ def _mark(condition: Condition) -> str:
 
 def next_step(model: Model) -> str:
     """Return what to do next."""
-    ready = model.condition(conditions.READY)
+    ready, blocking = model.condition(conditions.READY), _blocking(model)
     if ready is not None and ready.true:
-        return f"nothing: the engine serves requests at {model.status.endpoint}"
-    blocking = _blocking(model)
+        served = f"the engine serves requests at {model.status.endpoint}"
+        refused = blocking if isinstance(blocking, Condition) and blocking.reason in reasons.FINAL else None
+        if refused is None:
+            return f"nothing: {served}"
+        return f"{_remedy(model, refused)}; until then {served} with the spec before"
     if blocking is None:
         return "nothing: the engine is about to start"
     if isinstance(blocking, str):
         return f"wait for the {OWNERS[blocking]}, which writes {blocking}; `flexinfer services` shows whether it runs"
+    return _remedy(model, blocking)
+
+
+def _remedy(model: Model, blocking: Condition) -> str:
     meta = model.metadata
     remedy = reasons.remedy(blocking.reason, namespace=meta.namespace, name=meta.name)
     return remedy or f"wait: no action is needed ({blocking.type} is {blocking.status}: {blocking.reason})"

@@ -55,6 +55,20 @@ def test_a_ready_model_needs_nothing() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [("Accepted", "False", Reason.UNKNOWN_BACKEND, "x"), ("Cached", "False", Reason.SOURCE_NOT_FOUND, "x")],
+)
+def test_a_ready_model_whose_newer_spec_is_refused_has_a_next_step(
+    refused: tuple[str, str, str, str],
+) -> None:
+    """It answers with the spec before; that is not what its owner wants."""
+    ready = ("Ready", "True", Reason.SERVING_OLDER_SPEC, "")
+    step = next_step(a_model(refused, ready))
+    assert step.startswith(str(reasons.remedy(refused[2], namespace="default", name="a")))
+    assert step.endswith("; until then the engine serves requests at http://proxy/v1 with the spec before")
+
+
 def test_a_model_that_is_scaled_to_zero_is_not_called_broken() -> None:
     """It is at rest: no mark of a failure, and nothing to do."""
     told_ready = ("Cached", "True", Reason.CACHED, "")
