@@ -19,7 +19,7 @@ WORLD := $(if $(API),--api $(API))
 CLUSTER := .cluster
 AUDIT := $(CURDIR)/.audit
 
-.PHONY: help install demo up test check protocol seeds mutants mutants-random lint generate fix bench bench-scale bench-node chaos images cluster-up cluster-down test-cluster node-up node-down test-node test-gpu image-report
+.PHONY: help install demo up test check protocol test-long seeds mutants mutants-random lint generate fix bench bench-scale bench-node chaos images cluster-up cluster-down test-cluster node-up node-down test-node test-gpu image-report
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ test-gpu: $(DEV) ## Run the tests that need an NVIDIA card with its driver; with
 
 seeds: $(DEV) ## Play the simulated histories that make test leaves out, 400 to 999: three minutes on two cores
 	FLEXINFER_SEEDS=400-999 $(BIN)/pytest -q -n 2 tests/simulation/test_histories.py $(ARGS)
+
+test-long: $(DEV) ## Kill a download of 1 GiB 50 times, which make test does with less: some minutes on two cores
+	FLEXINFER_KILLS=50 $(BIN)/pytest -q tests/integration/prefetcher/test_download.py -k again_and_again $(ARGS)
 
 check: lint ## Lint, format, types, imports, and that generated files are up to date
 	$(BIN)/pytest -q -m 'not slow' tests/contract

@@ -252,6 +252,10 @@ class _Main(Handler):
             self.reply(404, b"", {"X-Error-Code": "RevisionNotFound"})
             return
         sha = OTHER if path.endswith("/revision/v2") else self.hub.commit
+        if "/tree/" in path:
+            entries = [_entry(name, data) for name, data in self.hub.files.items()]
+            self.reply(200, json.dumps(entries).encode(), {"Content-Type": "application/json"})
+            return
         siblings = [_sibling(name, data) for name, data in self.hub.files.items()]
         body = {"id": REPOSITORY, "modelId": REPOSITORY, "sha": sha, "siblings": siblings, "tags": []}
         self.reply(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
@@ -310,3 +314,12 @@ def _sibling(name: str, data: bytes) -> dict[str, Any]:
         sha256 = digest(data)
         described["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": 134}
     return described
+
+
+def _entry(name: str, data: bytes) -> dict[str, Any]:
+    """Return a file as the tree of a revision has it."""
+    described = _sibling(name, data)
+    entry: dict[str, Any] = {"type": "file", "path": name, "size": len(data), "oid": described["blobId"]}
+    if "lfs" in described:
+        entry["lfs"] = {"oid": described["lfs"]["sha256"], "size": len(data), "pointerSize": 134}
+    return entry
