@@ -7,7 +7,9 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import Gpu, Metadata, Model, ModelSpec, ModelStatus, Placement, Serverless
+from flexinfer.api.lease import GPULease, GPULeaseSpec, GPULeaseStatus
+from flexinfer.api.lease_reasons import LeaseReason
+from flexinfer.api.model import Gpu, LiteLLM, Metadata, Model, ModelSpec, ModelStatus, Placement, Serverless
 from flexinfer.api.sharedgroup import (
     GRANTED,
     INITIALIZED,
@@ -18,7 +20,14 @@ from flexinfer.api.sharedgroup import (
     SharedGroupStatus,
     object_name,
 )
-from flexinfer.events.events import AnyEvent, GroupObserved, ModelObserved, NodeObserved, WorkloadObserved
+from flexinfer.events.events import (
+    AnyEvent,
+    GroupObserved,
+    LeaseObserved,
+    ModelObserved,
+    NodeObserved,
+    WorkloadObserved,
+)
 from flexinfer.events.nodes import NodeFacts
 from flexinfer.events.workload import PodFacts
 from flexinfer.state.apply import apply_events
@@ -46,6 +55,11 @@ def a_model(name: str = "llama", **changes: Any) -> Model:
         serverless=Serverless(**changes.pop("serverless", {})),
         config=changes.pop("config", {}),
         node_selector=changes.pop("node_selector", {}),
+        service_labels=changes.pop("service_labels", ()),
+        litellm=msgspec.convert(changes.pop("litellm", None), LiteLLM | None),
+        image=changes.pop("image", ""),
+        env=changes.pop("env", ()),
+        resources=changes.pop("resources", None),
     )
     status = ModelStatus(
         conditions=status_conditions,
@@ -124,8 +138,24 @@ def a_group(*holders: Holder, name: str = "card", **changes: Any) -> SharedGroup
     )
 
 
+def a_lease(name: str = "game", *, told: str = "", **changes: Any) -> GPULease:
+    """Return a lease of the group `card`; `told` is the reason of its condition, `spec` and `status` are merged in."""
+    spec = GPULeaseSpec(**({"group": "card"} | changes.pop("spec", {})))
+    granted = a_condition("Granted", "True" if told == LeaseReason.GRANTED else "False", told)
+    facts: dict[str, Any] = {"conditions": (granted,)} if told else {}
+    metadata: dict[str, Any] = {
+        "name": name,
+        "namespace": "default",
+        "uid": f"uid-lease-{name}",
+        "resource_version": str(changes.pop("version", 1)),
+        "generation": 1,
+    }
+    status = GPULeaseStatus(**(facts | changes.pop("status", {})))
+    return GPULease(metadata=Metadata(**(metadata | changes)), spec=spec, status=status)
+
+
 def a_state(
-    *parts: Model | NodeFacts | SharedGroup | AnyEvent, connected: float | None = 0.0
+    *parts: Model | NodeFacts | SharedGroup | GPULease | AnyEvent, connected: float | None = 0.0
 ) -> ObservedState:
     """Return the observed state after the parts were observed at NOW, in their order."""
     state = apply_events(ObservedState(), [Observation(_event(part), NOW) for part in parts])
@@ -139,6 +169,8 @@ def _event(part: Any) -> AnyEvent:
         return NodeObserved(name=part.name, node=part)
     if isinstance(part, SharedGroup):
         return GroupObserved(group=part)
+    if isinstance(part, GPULease):
+        return LeaseObserved(lease=part)
     event: AnyEvent = part
     return event
 

@@ -38,14 +38,21 @@ def the_group_crd() -> Object:
     return crd
 
 
+@cache
+def the_lease_crd() -> Object:
+    """Return the CustomResourceDefinition of GPULease."""
+    crd: Object = yaml.safe_load((ROOT / "crds" / "gpuleases.yaml").read_text())
+    return crd
+
+
 def the_crds() -> tuple[Object, ...]:
     """Return every CustomResourceDefinition of this repository."""
-    return the_crd(), the_group_crd()
+    return the_crd(), the_group_crd(), the_lease_crd()
 
 
 @cache
 def a_registry() -> Registry:
-    """Return a registry that serves Models and SharedGroups."""
+    """Return a registry that serves Models, SharedGroups and GPULeases."""
     registry = builtin_registry()
     for crd in the_crds():
         registry.install(crd)

@@ -15,6 +15,8 @@ spec:
 """
 OTHER = MODEL.replace("smollm2.gguf", "other.gguf")
 BROKEN = MODEL.replace("pvc://models/smollm2.gguf", "s3://bucket/key").replace("llamacpp", "llama")
+EMPTY_KEY = MODEL + "  gpu:\n"
+EMPTY_VALUE = MODEL.replace("name: smollm2\n", "name: empty\n") + "  nodeSelector: {a: }\n"
 HELD = MODEL.replace("name: smollm2\n", "name: held\n  finalizers: [ai.flexinfer/test]\n")
 POD = """
 apiVersion: v1
@@ -27,6 +29,23 @@ spec:
   automountServiceAccountToken: false
   containers: [{name: engine, image: "example.com/engine:1", args: ["--port", "80"], resources: {limits: {memory: 1Gi, cpu: 500m}}}]
 """
+NODE = """
+apiVersion: v1
+kind: Node
+metadata: {name: drained}
+"""
+BOUND = """
+apiVersion: v1
+kind: Pod
+metadata: {name: bound}
+spec:
+  nodeName: drained
+  terminationGracePeriodSeconds: 0
+  automountServiceAccountToken: false
+  containers: [{name: engine, image: "example.com/engine:1"}]
+"""
+NEGATIVE = BOUND.replace('engine:1"', 'engine:1", resources: {limits: {memory: -1Gi}, requests: {cpu: "-1"}}')
+ABOVE = BOUND.replace('engine:1"', 'engine:1", resources: {limits: {memory: 1Gi}, requests: {memory: 2Gi}}')
 LEASE = """
 apiVersion: coordination.k8s.io/v1
 kind: Lease
@@ -206,6 +225,35 @@ STEPS = (
     Step('patch mdl held --type=merge -p {"metadata":{"finalizers":["a.b/c","ai.flexinfer/test"]}}'),
     Step('patch mdl held --type=merge -p {"metadata":{"finalizers":null}}'),
     Step("get mdl held"),
+    Step("apply --server-side -f -", EMPTY_KEY),
+    Step("apply --server-side -f -", EMPTY_VALUE),
+    Step("create --dry-run=server -f -", EMPTY_VALUE),
+    Step("apply --server-side --dry-run=server -f -", MODEL + "  serverless:\n"),
+    Step('patch mdl smollm2 --type=merge -p {"spec":{"gpu":null}}'),
+    Step("apply --server-side -f -", MODEL + "  flavour: sweet\n"),
+    Step("apply --server-side --validate=warn -f -", MODEL + "  gpu: {colour: red}\n"),
+    Step("apply -f -", MODEL),
+    Step("apply --server-side --force-conflicts -f -", MODEL),
+    Step("diff -f -", MODEL),
+    Step("diff --server-side -f -", MODEL),
+    Step("apply --server-side --force-conflicts -f -", OTHER),
+    Step("diff -f -", OTHER),
+    Step("apply -f -", OTHER),
+    Step("get mdl smollm2 -o yaml"),
+    Step("get --raw /apis/policy"),
+    Step("create -f -", NODE),
+    Step("create -f -", BOUND),
+    Step("create -f -", NEGATIVE),
+    Step("create -f -", ABOVE),
+    Step("apply -f -", MODEL + '  resources: {limits: {memory: "-1Gi"}}\n'),
+    Step("cordon drained"),
+    Step("drain drained"),
+    Step("drain drained --force"),
+    Step("get pod bound"),
+    Step("create -f -", BOUND),
+    Step("drain drained --force --disable-eviction"),
+    Step("uncordon drained"),
+    Step("delete node drained"),
     Step("delete mdl --all"),
     Step("delete mdl smollm2"),
     Step("delete mdl smollm2 --ignore-not-found"),

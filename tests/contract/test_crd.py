@@ -466,6 +466,7 @@ def test_the_examples_of_the_reference_exist() -> None:
     """The four that the product promises, and the two of the first steps."""
     assert {str(path.relative_to(ROOT / "examples")) for path in EXAMPLES} >= {
         "model-basic.yaml",
+        "model-cpu.yaml",
         "model-shared-gpu.yaml",
         "model-amd-rocm.yaml",
         "model-image-gen.yaml",

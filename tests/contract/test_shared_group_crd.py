@@ -128,6 +128,16 @@ def test_two_entries_of_one_model_are_refused() -> None:
         admitted(body(status=STATUS | {"holders": [HOLDER, HOLDER | {"turn": 41}]}))
 
 
+@pytest.mark.parametrize("names", [{}, {"model": "coder", "lease": "game"}])
+def test_an_entry_that_is_not_of_one_model_or_one_lease_is_refused(names: Object) -> None:
+    """Of a lease it has the name of that alone."""
+    rest = {key: value for key, value in HOLDER.items() if key != "model"}
+    with pytest.raises(ApiError, match="must name either a model or a lease"):
+        admitted(body(status=STATUS | {"holders": [rest | names]}))
+    stored = admitted(body(status=STATUS | {"holders": [rest | {"lease": "game"}]}))
+    assert msgspec.convert(stored, SharedGroup).status.holders[0].label == "lease game"
+
+
 def test_the_group_of_an_object_never_changes() -> None:
     """Its name is derived from it; the message has the remedy."""
     with pytest.raises(ApiError, match=r"is immutable, because the object is named after it; create"):

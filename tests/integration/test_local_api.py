@@ -85,14 +85,18 @@ def settled_size(file: Path) -> int:
     return size
 
 
-def test_a_journal_that_cannot_be_written_ends_the_process(own_api: LocalApi) -> None:
-    """A write that is not on disk is not acknowledged, and the log has the reason of the exit."""
+def test_a_journal_that_finds_no_room_rejects_writes_until_there_is_some(own_api: LocalApi) -> None:
+    """A write that is not on disk is not acknowledged; reads go on, and so does the process."""
     size = settled_size(own_api.state / "api.journal")
-    resource.prlimit(own_api.process.pid, resource.RLIMIT_FSIZE, (size + 10, size + 10))
+    _, hard = resource.prlimit(own_api.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(own_api.process.pid, resource.RLIMIT_FSIZE, (size + 10, hard))
     status = refusal(lambda: create(own_api, "lost"))
-    assert status["code"] == 500
-    assert own_api.process.wait(10) == 1
-    assert "api.journal" in (own_api.state / "api.log").read_text()
+    assert (status["code"], status["reason"]) == (507, "InsufficientStorage")
+    assert "api.journal cannot be written" in status["message"]
+    assert refusal(lambda: own_api.open(f"{MAPS}/lost"))["code"] == 404
+    resource.prlimit(own_api.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    create(own_api, "kept")
+    assert own_api.stop() == 0
 
 
 def test_a_second_process_on_the_same_journal_is_refused(local_api: LocalApi, tmp_path: Path) -> None:

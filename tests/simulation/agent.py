@@ -75,6 +75,7 @@ class Agent:
         ]
         if lies.foreign_mb:
             processes.append(DeviceProcess(pid=999, used_mb=lies.foreign_mb, name="Xorg", started=1))
+        processes += self._machines.leased(self._node)
         late = sum(
             engine.used_mb for _, engine in here if engine.ended
         )  # given back after the process has ended

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from localkube.apiserver.watch_cache import Change
 from tests.simulation.laws.base import Call, Law, Object
+from tests.simulation.laws.memory import Memory
 from tests.simulation.laws.requests import Requests
 from tests.simulation.laws.table import LAWS
 
 if TYPE_CHECKING:
+    from tests.simulation.people import Played
     from tests.simulation.simulation import Simulation
 
 L = TypeVar("L", bound=Law)
@@ -93,6 +95,10 @@ class Checker:
             if change.new is not None:
                 self.written(dataclasses.replace(change, old=None))
         self.problems[:] = judged
+
+    def plays(self, played: "Played") -> None:
+        """Judge the process of a lease that starts."""
+        self.law(Memory).plays(played)
 
     def begins(self, call: Call) -> None:
         """Note that a component begins a write."""

@@ -2,10 +2,11 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from flexinfer.api.groupversion import GROUP, PLURAL, VERSION
+from flexinfer.events.nodes import DeviceProcess
 from localkube.apiserver.errors import ApiError
 from localkube.apiserver.requests import DeleteOptions, Options, Patch, Query
 from localkube.apiserver.resources import Object, Resource
@@ -34,6 +35,7 @@ class Machines:
         self.engines: dict[str, Engine] = {}  # Pod uid -> engine
         self.started: Callable[[Engine], None] = lambda _engine: None
         self.lost: set[str] = set()
+        self.given_up: set[str] = set()
         self.failing_jobs = 0.0
         self.silent_jobs_until = 0.0
         self.pods, self._jobs = self.named("", "v1", "pods"), self.named("batch", "v1", "jobs")
@@ -42,6 +44,8 @@ class Machines:
             tuple[str, str], tuple[str, int | None]
         ] = {}  # uid and generation of a Model -> its group and estimate then
         self.growth = random.Random(0)
+        self.leased: Callable[[str], Iterable[DeviceProcess]] = lambda _node: ()
+        """Returns the processes of leases on the device of a node."""
         self._addresses = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.kubelets = {node: Kubelet(self, node) for node in NODES}
@@ -114,9 +118,11 @@ class Machines:
                 engine.healthy = False
                 engine.gone.set()
         self.lost.add(node)
-        self._delete_node(node)
+        self.give_up(node)
 
-    def _delete_node(self, node: str) -> None:
+    def give_up(self, node: str) -> None:
+        """Delete a Node, as an administrator does with one that is lost: who does says that nothing runs there, true or not."""
+        self.given_up.add(node)
         try:
             self.store.delete(self._nodes, None, node, DeleteOptions())
         except ApiError:
@@ -136,6 +142,7 @@ class Machines:
     def restore(self, node: str) -> None:
         """Bring a node back, registered and heard again."""
         self.lost.discard(node)
+        self.given_up.discard(node)
         self.register(node)
         self.set_ready(node, "True")
         self.agents[node].lies.silent_until = 0.0
@@ -152,7 +159,7 @@ class Machines:
                 kubelet.follow_backup()
                 self.sample(node)
             elif node in self.lost:
-                self._delete_node(node)
+                self.give_up(node)
             else:
                 self.set_ready(node, "Unknown")
         for pod in self.store.list(self.pods, None, Query()).items:

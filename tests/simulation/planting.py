@@ -13,6 +13,7 @@ from tests.builders import a_group, a_holder, a_model
 from tests.simulation.engine import Engine
 from tests.simulation.laws.base import Call, Object
 from tests.simulation.loop import run
+from tests.simulation.people import Played
 from tests.simulation.simulation import Simulation
 
 UID = "00000001-0000-4000-8000-0"
@@ -60,6 +61,31 @@ def granting(turn: int, step: str) -> Object:
     holders = () if step == FREED else (a_holder("m", uid=UID, turn=turn, step=step),)
     plain: Object = msgspec.to_builtins(a_group(*holders, name="g", turn=turn))
     return plain
+
+
+def a_lease(reason: str = "", turn: int = 1, **status: Any) -> Object:
+    """Return a lease of the store in the group `g`, with the reason of its condition."""
+    granted = "True" if reason == "Granted" else "False"
+    conditions = [{"type": "Granted", "status": granted, "reason": reason}] if reason else []
+    return {
+        "metadata": {"namespace": "default", "name": "game", "uid": "lease", "resourceVersion": "1"},
+        "spec": {"group": "g"},
+        "status": {"turn": turn, "conditions": conditions, **status},
+    }
+
+
+def lending(turn: int, step: str) -> Object:
+    """Return the object of the group `g` with a lease as its holder; a turn that is over is no longer in it."""
+    entry = a_holder("", lease="game", uid="lease", turn=turn, step=step)
+    plain: Object = msgspec.to_builtins(a_group(*(() if step == FREED else (entry,)), name="g", turn=turn))
+    return plain
+
+
+def plays(simulation: Simulation) -> None:
+    """Let the process of the lease's first turn run."""
+    simulation.people.played["lease", 1] = Played(
+        lease="lease", turn=1, node="a", used_mb=5000, pid=5000, started=1
+    )
 
 
 def writes(kind: str, old: Object | None, new: Object | None) -> Act:

@@ -40,6 +40,7 @@ from tests.simulation.laws.streams import Streams
 from tests.simulation.leases import LeaseTable
 from tests.simulation.machines import NODES, Machines
 from tests.simulation.member import Main, Member
+from tests.simulation.people import People
 from tests.simulation.proxy import GatewayFactory, Proxy
 from tests.simulation.registry import registry
 
@@ -79,7 +80,7 @@ class Simulation:
         self.nats = NatsServer(self.chance, self.clock, EPOCH.timestamp())
         self.machines = Machines(self.store, self.nats, self.chance, self.clock)
         self.machines.growth = random.Random(f"{seed} growth")
-        self.memory = random.Random(f"{seed} memory")
+        self.memory, self.people = random.Random(f"{seed} memory"), People(self, seed)
         self.observed: dict[str, Callable[[], ObservedState]] = {}
         self.checker = Checker(self, DEADLINES)
         self.store.observe(self.checker.written)
@@ -97,6 +98,7 @@ class Simulation:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def _judge_machines(self) -> None:
+        self.machines.leased = self.people.on
         self.machines.started = self.checker.law(Memory).starts
         self.nats.published.append(self.checker.law(Streams).published)
 
@@ -135,6 +137,7 @@ class Simulation:
         self.checker.restored(self.store.restore(backup))
         self._garbage = GarbageCollector(self.store)
         self.machines.follow_backup()
+        self.people.restored()
 
     # --- processes
 
@@ -271,7 +274,8 @@ class Simulation:
                 self.silent_at[proxy] = max(self.silent_at.get(proxy, 0.0), self.clock() + seconds)
 
     def calm(self) -> None:
-        """End every fault that lasts."""
+        """End every fault that lasts, and every lease."""
+        self.people.calm = True
         self.api, self.nats.faults = ApiFaults(), Chances()
         self.nats.frozen_until = self.nats.full_until = self.nats.step = 0.0
         if not self.nats.up:

@@ -15,12 +15,15 @@ from tests.simulation.laws.writes import WRITES
 from tests.simulation.planting import (
     UID,
     Act,
+    a_lease,
     an_engine,
     calls,
     granting,
     has,
     judged,
+    lending,
     model,
+    plays,
     pod,
     writes,
 )
@@ -64,6 +67,10 @@ def _has_a_request(simulation: Simulation) -> None:
 
 def _follows(old: Object, new: Object) -> tuple[Act, Act]:
     return writes("models", None, old), writes("models", old, new)
+
+
+def _clock_steps(simulation: Simulation) -> None:
+    simulation.clock_step = 200.0
 
 
 PLANTED: dict[str, tuple[str, tuple[Act, ...]]] = {
@@ -148,6 +155,46 @@ PLANTED: dict[str, tuple[str, tuple[Act, ...]]] = {
             calls("apply", {"metadata": {}, "status": {"conditions": [{"type": "Wanted", "status": "True"}]}})
             for _ in range(WRITES + 1)
         ),
+    ),
+    "a lease that is told Granted of a turn that it has not": (
+        "was told Granted of turn 1",
+        (writes(GROUP_KIND, None, lending(1, RELEASING)), writes("gpuleases", None, a_lease("Granted"))),
+    ),
+    "a lease that is granted twice": (
+        "was over and is granted again",
+        (
+            writes(GROUP_KIND, None, lending(1, GRANTED)),
+            writes("gpuleases", a_lease("Expired"), a_lease("Granted")),
+        ),
+    ),
+    "a lease that is stopped without a word": (
+        "is Stopped before it was told so",
+        (
+            writes(GROUP_KIND, None, lending(1, GRANTED)),
+            writes("gpuleases", None, a_lease("Granted")),
+            writes(GROUP_KIND, lending(1, RELEASING), lending(1, STOPPED)),
+        ),
+    ),
+    "memory of a lease that is given out while its process runs": (
+        "is Freed while its process 5000 runs",
+        (
+            plays,
+            writes(GROUP_KIND, None, lending(1, STOPPED)),
+            writes(GROUP_KIND, lending(1, STOPPED), lending(1, FREED)),
+        ),
+    ),
+    "a lease that outlasts its time": (
+        "is Granted after 2026-11-24T12:00:00Z",
+        (
+            writes(GROUP_KIND, None, lending(1, GRANTED)),
+            writes("gpuleases", None, a_lease("Granted", expiresAt="2026-11-24T12:00:00Z")),
+            _clock_steps,
+            lambda simulation: simulation.checker.check_waits(),
+        ),
+    ),
+    "a lease that is left": (
+        "lease game is still Granted in default/g",
+        (writes(GROUP_KIND, None, lending(1, GRANTED)), _ends),
     ),
     "a Service that is left": (
         "services m of the deleted Model",

@@ -17,6 +17,7 @@ import msgspec
 
 from flexinfer.local import ports
 from flexinfer.local.ports import HOST, Ports
+from localkube import files
 
 STATE_VARIABLE = "FLEXINFER_STATE"
 LOCAL, REAL, PLANE = "local", "real", "plane"
@@ -130,12 +131,13 @@ class _Saved(msgspec.Struct, frozen=True):
 
 
 def state_folder(folder: str | None, environment: Mapping[str, str]) -> Path:
-    """Return the state folder: as given, else $FLEXINFER_STATE, else the user's state folder."""
+    """Return the state folder: as given, else $FLEXINFER_STATE, else the user's state folder. Raises InstanceError if there is no home."""
     chosen = folder or environment.get(STATE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser().absolute()
     base = environment.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(base).expanduser().absolute() / "flexinfer"
+    try:
+        return Path(chosen or f"{base}/flexinfer").expanduser().absolute()
+    except RuntimeError as error:
+        raise InstanceError(f"no state folder is known ({error}): choose one with --state") from error
 
 
 def load(state: Path) -> Instance:
@@ -145,22 +147,23 @@ def load(state: Path) -> Instance:
         saved = msgspec.json.decode(path.read_bytes(), type=_Saved)
     except FileNotFoundError as error:
         raise InstanceError(f"no FlexInfer in {state}: `flexinfer up` creates one") from error
-    except (OSError, msgspec.MsgspecError) as error:
+    except OSError as error:
+        raise _unusable(state, error) from error
+    except msgspec.MsgspecError as error:
         raise InstanceError(f"{path} cannot be read: {error}") from error
     return Instance(state, saved.identity, saved.ports, saved.api)
 
 
-def ensure(state: Path, *, held: frozenset[str] = frozenset(), api: str = "") -> Instance:
+def ensure(
+    state: Path, *, held: frozenset[str] = frozenset(), api: str = "", proxy_port: int = 0
+) -> Instance:
     """Return the instance of a folder, created if there is none, with ports that are free.
 
     A port keeps its number over restarts unless another program uses it meanwhile; `held` names the ports that processes of this
-    instance listen on. `api` is for a new instance (default: local); an existing one keeps its own, since the objects of one API server
+    instance listen on, `proxy_port` is the one that the user wants for the proxy (0: any). `api` is for a new instance (default: local); an existing one keeps its own, since the objects of one API server
     are unknown to another. Raises InstanceError if `api` differs from it, and if the folder or a port cannot be used.
     """
-    try:
-        _private(state)
-    except OSError as error:
-        raise InstanceError(f"{state} cannot be used as state folder: {error.strerror}") from error
+    make_folder(state)
     try:
         previous: Instance | None = load(state)
     except InstanceError:
@@ -174,12 +177,14 @@ def ensure(state: Path, *, held: frozenset[str] = frozenset(), api: str = "") ->
         )
     identity = previous.identity if previous else secrets.token_hex(4)
     try:
-        own = ports.chosen(previous.ports if previous else None, held, plane=chosen != LOCAL)
+        own = ports.chosen(
+            previous.ports if previous else None, held, plane=chosen != LOCAL, proxy=proxy_port
+        )
     except ports.PortError as error:
         raise InstanceError(str(error)) from error
     instance = Instance(state, identity, own, chosen)
     for folder in (instance.logs, instance.run, state / "secrets"):
-        _private(folder)
+        make_folder(folder)
     write_private(
         state / "instance.json",
         msgspec.json.format(msgspec.json.encode(_Saved(identity, own, chosen))),
@@ -188,29 +193,38 @@ def ensure(state: Path, *, held: frozenset[str] = frozenset(), api: str = "") ->
 
 
 @contextlib.contextmanager
-def opened(state: Path, *, held: frozenset[str] = frozenset(), api: str = "") -> Iterator[Instance]:
+def opened(
+    state: Path, *, held: frozenset[str] = frozenset(), api: str = "", proxy_port: int = 0
+) -> Iterator[Instance]:
     """Yield the instance of a folder (see `ensure`), with its ports kept for it until the block ends.
 
     Two instances that start at once choose one after the other: nothing else chooses a port between a choice and its reservation.
     """
     with contextlib.ExitStack() as stack:
         with ports.choosing():
-            instance = ensure(state, held=held, api=api)
+            instance = ensure(state, held=held, api=api, proxy_port=proxy_port)
             stack.enter_context(ports.reserved(instance.ports))
         yield instance
 
 
 @contextlib.contextmanager
 def locked(state: Path) -> Iterator[bool]:
-    """Hold the folder's lock inside the block; yields False if another process holds it. The kernel frees it when this process ends."""
-    _private(state)
-    descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold the folder's lock inside the block; yields False if another process holds it. The kernel frees it when this process ends.
+
+    Raises InstanceError if the folder cannot be made or written.
+    """
+    make_folder(state)
+    try:
+        descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unusable(state, error) from error
     try:
         if not _lock(descriptor):
             yield False
             return
-        os.truncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without the number
+            os.truncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
         yield True
     finally:
         os.close(descriptor)
@@ -255,18 +269,31 @@ def read_secret(path: Path) -> str:
     """Return the credential in a file. Raises InstanceError if it cannot be read."""
     try:
         return path.read_text().strip()
+    except PermissionError as error:
+        raise InstanceError(
+            f"{path} belongs to another user: choose another state folder with --state"
+        ) from error
     except OSError as error:
         raise InstanceError(f"{path} cannot be read ({error.strerror}): run `flexinfer up` first") from error
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600 atomically."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    draft.replace(path)
+    """Write a file of mode 0600, whole or not at all. Raises InstanceError."""
+    try:
+        files.replace(path, content)
+    except OSError as error:
+        raise InstanceError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _private(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+def make_folder(folder: Path) -> None:
+    """Make a folder of mode 0700, with its parents, unless there is one. Raises InstanceError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+
+
+def _unusable(folder: Path, error: OSError) -> InstanceError:
+    return InstanceError(
+        f"{folder} cannot be used as state folder: {error.strerror}; choose another one with --state"
+    )

@@ -34,19 +34,29 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     scheduler: int = 0
 
 
-def chosen(previous: Ports | None, held: frozenset[str], *, plane: bool) -> Ports:
+def chosen(previous: Ports | None, held: frozenset[str], *, plane: bool, proxy: int = 0) -> Ports:
     """Return free ports: the previous ones unless other programs use them; `held` names those that this instance itself listens on.
 
-    Raises PortError.
+    `proxy` is the port that the user wants for the proxy; 0: none in particular. Raises PortError.
     """
     numbers: dict[str, int] = {}
     for name, preferred in (PREFERRED_PORTS | (PLANE_PORTS if plane else {})).items():
         kept: int = getattr(previous, name) if previous else 0
-        if kept and (name in held or not _answers(kept)):
+        wanted = proxy if name == "proxy" else 0
+        if kept and wanted in (0, kept) and (name in held or not _answers(kept)):
             numbers[name] = kept
         else:
-            numbers[name] = _free_port(preferred)
+            numbers[name] = _free(wanted) if wanted else _free_port(preferred)
     return Ports(**numbers)
+
+
+def _free(port: int) -> int:
+    """Return a port that the user wants. Raises PortError if it is in use."""
+    if _answers(port):
+        raise PortError(
+            f"port {port}, which FLEXINFER_PROXY_PORT names, is in use: choose another one, or unset it"
+        )
+    return port
 
 
 def _free_port(preferred: int) -> int:

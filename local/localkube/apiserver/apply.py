@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from localkube.apiserver import managed_fields
 from localkube.apiserver.errors import ApiError, Cause, bad_request
 from localkube.apiserver.managed_fields import Fields
@@ -18,6 +20,7 @@ from localkube.apiserver.resources import Object
 from localkube.apiserver.structured_merge import DuplicateKeyError, compare, merge, owned, prune
 
 ManagedFields = list[Object]
+LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 OWNED_METADATA: Final = ("labels", "annotations", "finalizers", "ownerReferences", "generateName")
 
 
@@ -141,15 +144,45 @@ def _applied_fields(live: Object, config: Object, shape: Shape) -> Fields:
     try:
         fields = owned(config, shape)
     except DuplicateKeyError as error:
-        meta = live["metadata"]
-        where = "/".join(part for part in (meta.get("namespace"), meta["name"]) if part)
         path = "".join(map(managed_fields.readable, error.path))
         problem = f"{path}: duplicate entries for key {managed_fields.readable(error.element)}"
-        kind = f"{live['apiVersion']}, Kind={live['kind']}"
-        raise ApiError(
-            500, "", f"failed to create typed patch object ({where}; {kind}): {problem}"
-        ) from error
+        raise untyped(live, live["metadata"].get("namespace"), problem) from error
     return {name: node for name, node in fields.items() if name != "f:metadata" or node}
+
+
+def untyped(obj: Object, namespace: str | None, problem: str) -> ApiError:
+    """Return the error of a configuration that does not fit its schema."""
+    where = "/".join(part for part in (namespace, obj["metadata"]["name"]) if part)
+    kind = f"{obj['apiVersion']}, Kind={obj['kind']}"
+    return ApiError(500, "", f"failed to create typed patch object ({where}; {kind}): {problem}")
+
+
+def check_declared(undeclared: Sequence[str], config: Object, namespace: str | None) -> None:
+    """Raise ApiError 500, the code of a real API server, if a configuration has fields that its schema does not declare."""
+    problems = [f".{path}: field not declared in schema" for path in undeclared]
+    if problems:
+        raise untyped(
+            config, namespace, "\n  ".join(["errors:", *problems]) if len(problems) > 1 else problems[0]
+        )
+
+
+def with_last_applied(obj: Object, config: Object, manager: FieldManager) -> Object:
+    """Return an object whose annotation of client-side apply, if it has one, is that of this apply by kubectl.
+
+    As managedfields/internal/lastapplied.go: the next client-side apply or diff compares with it.
+    """
+    annotations = obj["metadata"].get("annotations") or {}
+    if manager.name != "kubectl" or manager.subresource or LAST_APPLIED not in annotations:
+        return obj
+    meta = {name: value for name, value in config["metadata"].items() if name != "managedFields"}
+    if own := {
+        name: text for name, text in (meta.pop("annotations", None) or {}).items() if name != LAST_APPLIED
+    }:
+        meta["annotations"] = own
+    text = msgspec.json.encode({**config, "metadata": meta}, order="sorted").decode() + "\n"
+    if annotations[LAST_APPLIED] == text:
+        return obj
+    return {**obj, "metadata": {**obj["metadata"], "annotations": {**annotations, LAST_APPLIED: text}}}
 
 
 def _entries_to_update(old: Object, new: Object, manager: FieldManager) -> ManagedFields:

@@ -16,7 +16,7 @@ from localkube.apiserver.builtin_strategy import (
     immutable,
     validate_claim,
     validate_event,
-    validate_pod_update,
+    validate_pod,
 )
 from localkube.apiserver.errors import ApiError, Cause
 from localkube.apiserver.registry import Definition, Registry, define, definitions_of
@@ -84,7 +84,7 @@ def _core_v1(plural: str, kind: str, short: str = "", **more: Any) -> Resource:
 
 
 PODS: Final = _core_v1(
-    "pods", "Pod", "po", categories=("all",), subresources=frozenset({"status", "log", "binding"})
+    "pods", "Pod", "po", categories=("all",), subresources=frozenset({"status", "log", "binding", "eviction"})
 )
 BUILTINS: Final[tuple[Definition, ...]] = (
     define(
@@ -100,7 +100,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
             "status.nominatedNodeName",
         ),
         normalise=default_pod,
-        validate=validate_pod_update,
+        validate=validate_pod,
     ),
     define(
         Resource(

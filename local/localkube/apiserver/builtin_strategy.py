@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from localkube.apiserver.errors import Cause
+from localkube.apiserver.pod_resources import resource_causes
 from localkube.apiserver.resources import Object
 from localkube.apiserver.schema_validation import INVALID
 
@@ -67,10 +68,16 @@ def validate_event(new: Object, _old: Object | None) -> Iterable[Cause]:
         yield Cause(INVALID, message, "involvedObject.namespace")
 
 
-def validate_pod_update(new: Object, old: Object | None) -> Iterable[Cause]:
-    """Yield the forbidden changes of a Pod: a node is assigned once, scheduling gates are only removed."""
+def validate_pod(new: Object, old: Object | None) -> Iterable[Cause]:
+    """Yield what is wrong with the resources of a new Pod, or the forbidden changes of another one.
+
+    A node is assigned once, scheduling gates are only removed.
+    """
     spec = new["spec"]
-    if old is None or spec is old["spec"]:
+    if old is None:
+        yield from resource_causes(spec)
+        return
+    if spec is old["spec"]:
         return
     previous = old["spec"]
     gates = {gate["name"] for gate in previous.get("schedulingGates", ())}

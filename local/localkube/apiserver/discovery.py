@@ -40,10 +40,12 @@ _SUBRESOURCE_VERBS: Mapping[str, tuple[str, ...]] = {
     "status": ("get", "patch", "update"),
     "log": ("get",),
     "binding": ("create",),
+    "eviction": ("create",),
     "finalize": ("update",),
 }
 _CUSTOM_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
-_SUBRESOURCE_KINDS = {"binding": "Binding"}
+_SUBRESOURCE_KINDS = {"binding": ("", "v1", "Binding"), "eviction": ("policy", "v1", "Eviction")}
+"""Subresource -> group, version and kind of its body, where that is not the resource's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +123,15 @@ class Discovery:
         selected = [res for res in self._resources if core is None or (res.group == "") is core]
         ordered = sorted(selected, key=lambda res: (res.group, res.version, res.plural))
         grouped = groupby(ordered, key=lambda res: (res.group, res.version))
-        return [(group, version, list(members)) for (group, version), members in grouped]
+        served = {names: list(members) for names, members in grouped}
+        # A group whose kinds are those of subresources alone has no resource; kubectl looks for it before it evicts.
+        bodies: dict[tuple[str, str], list[Resource]] = {
+            body[:2]: [] for body in _SUBRESOURCE_KINDS.values() if body[0] and core is not True
+        }
+        return [(group, version, members) for (group, version), members in sorted((bodies | served).items())]
 
     def _group_list(self) -> Object:
-        groups = sorted({res.group for res in self._resources if res.group})
+        groups = sorted({group for group, _, _ in self._versions(core=False)})
         entries = [self._group(group) for group in groups]
         untyped = [{k: v for k, v in entry.items() if k not in ("kind", "apiVersion")} for entry in entries]
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": untyped}
@@ -152,7 +159,7 @@ class Discovery:
                 return {
                     "kind": "APIResourceList",
                     "apiVersion": "v1",
-                    "groupVersion": members[0].api_version,
+                    "groupVersion": f"{group}/{version}" if group else version,
                     "resources": entries,
                 }
         raise no_such_resource()
@@ -179,7 +186,9 @@ class Discovery:
 
     def _openapi_index(self) -> Object:
         paths = {}
-        for group, version, _ in self._versions():
+        for group, version, members in self._versions():
+            if not members:
+                continue
             path = f"apis/{group}/{version}" if group else f"api/{version}"
             document = self.answer(f"/openapi/v3/{path}", "")
             if document is not None:
@@ -226,7 +235,7 @@ def _entries(res: Resource) -> Iterable[Object]:
             "name": f"{res.plural}/{name}",
             "singularName": "",
             "namespaced": res.namespaced,
-            "kind": _SUBRESOURCE_KINDS.get(name, res.kind),
+            **_body(name, res),
             "verbs": list(_SUBRESOURCE_VERBS.get(name, ("get",))),
         }
 
@@ -259,7 +268,7 @@ def _aggregate(res: Resource) -> Object:
         entry["subresources"] = [
             {
                 "subresource": name,
-                "responseKind": _kind(res, _SUBRESOURCE_KINDS.get(name, res.kind)),
+                "responseKind": _response_kind(name, res),
                 "verbs": list(_SUBRESOURCE_VERBS.get(name, ("get",))),
             }
             for name in sorted(res.subresources)
@@ -269,3 +278,15 @@ def _aggregate(res: Resource) -> Object:
 
 def _kind(res: Resource, kind: str) -> Object:
     return {"group": res.group, "version": res.version, "kind": kind}
+
+
+def _response_kind(subresource: str, res: Resource) -> Object:
+    group, version, kind = _SUBRESOURCE_KINDS.get(subresource, (res.group, res.version, res.kind))
+    return {"group": group, "version": version, "kind": kind}
+
+
+def _body(subresource: str, res: Resource) -> Object:
+    """Return the kind of a subresource, with group and version where these are not the resource's own."""
+    group, version, kind = _SUBRESOURCE_KINDS.get(subresource, (res.group, res.version, res.kind))
+    same = (group, version) == (res.group, res.version)
+    return {"kind": kind} if same else {"group": group, "version": version, "kind": kind}

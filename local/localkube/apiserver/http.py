@@ -31,19 +31,19 @@ HOST = "127.0.0.1"
 _ENCODER = msgspec.json.Encoder()
 _SHUTDOWN_SECONDS = 1.0  # for requests in flight, after the watches have ended
 _UNAUTHORIZED = 401
+_SUCCESS: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerConfig:
-    """What the handlers need. `on_journal_error` is called when the journal cannot be written."""
+    """What the handlers need."""
 
     store: Store
     transformer: ResponseTransformer
     discovery: Discovery
     authenticator: Authenticator
     node_logs: pod_logs.KubeletLogs
-    on_journal_error: Callable[[JournalError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ class ApiHandler:
             "delete": self._delete,
             "deletecollection": self._delete_collection,
             "bind": self._bind,
+            "evict": self._evict,
             "log": self._log,
         }
 
@@ -103,8 +104,7 @@ class ApiHandler:
         except OSError:
             raise  # the client disconnected
         except JournalError as error:
-            self._config.on_journal_error(error)
-            return _failure(ApiError(500, "InternalError", f"Internal error occurred: {error}"))
+            return _failure(ApiError(507, "InsufficientStorage", str(error)))
         except Exception as error:
             logger.exception("%s %s", request.method, request.path_qs)
             return _failure(ApiError(500, "InternalError", f"Internal error occurred: {error}"))
@@ -178,7 +178,8 @@ class ApiHandler:
     async def _delete(self, call: _ResourceRequest) -> web.Response:
         target = call.target
         options = query_options.delete_options(
-            call.query, request_body.decode_delete_options(await call.request.read())
+            call.query,
+            request_body.decode_delete_options(await call.request.read(), call.request.content_type),
         )
         last = self._store.delete(target.res, target.namespace, target.name, options)
         if not options.dry_run and self._still_exists(target, last):
@@ -189,15 +190,7 @@ class ApiHandler:
             "kind": target.res.plural,
             "uid": last["metadata"]["uid"],
         }
-        return _json(
-            {
-                "kind": "Status",
-                "apiVersion": "v1",
-                "metadata": {},
-                "status": "Success",
-                "details": {key: value for key, value in details.items() if value},
-            }
-        )
+        return _json(_SUCCESS | {"details": {key: value for key, value in details.items() if value}})
 
     def _still_exists(self, target: Target, last: Object) -> bool:
         try:
@@ -209,7 +202,8 @@ class ApiHandler:
     async def _delete_collection(self, call: _ResourceRequest) -> web.Response:
         target = call.target
         options = query_options.delete_options(
-            call.query, request_body.decode_delete_options(await call.request.read())
+            call.query,
+            request_body.decode_delete_options(await call.request.read(), call.request.content_type),
         )
         listing = self._store.delete_collection(
             target.res, target.namespace, query_options.list_query(call.query), options
@@ -221,7 +215,15 @@ class ApiHandler:
         binding = request_body.decode_object(await request.read(), request.content_type, target)
         options = query_options.write_options(call.query, _agent(call))
         self._store.update(target.res, target.namespace, target.name, binding, options, subresource="binding")
-        return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, 201)
+        return _json(_SUCCESS, 201)
+
+    async def _evict(self, call: _ResourceRequest) -> web.Response:
+        """Delete a Pod, as `kubectl drain` requests it; no PodDisruptionBudget forbids it here."""
+        target, request = call.target, call.request
+        eviction = request_body.decode_object(await request.read(), request.content_type, target)
+        options = query_options.delete_options(call.query, eviction.get("deleteOptions"))
+        self._store.delete(target.res, target.namespace, target.name, options)
+        return _json(_SUCCESS, 201)
 
     async def _log(self, call: _ResourceRequest) -> web.StreamResponse:
         target, registry = call.target, self._store.registry

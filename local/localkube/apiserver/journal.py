@@ -7,6 +7,7 @@ and is dropped. Compaction writes the live objects to a new file and renames it 
 """
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -87,16 +88,18 @@ class Journal:
             self._size = whole
 
     def append(self, record: Record) -> None:
-        """Write a record, whole or not at all. Raises JournalError, after which the file is as before."""
+        """Write a record, whole or not at all. Raises JournalError, after which the file is as before, and the next one may succeed."""
         line = self._encoder.encode(record) + b"\n"
         try:
             written = os.pwrite(self._file, line, self._size)
             if written != len(line):
-                raise OSError(0, "short write")  # noqa: TRY301
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 -- a part found room
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._size)
-            raise JournalError(f"{self._path}: {error.strerror or error}") from error
+            raise JournalError(
+                f"{self._path} cannot be written: {error.strerror or error}; nothing was changed, free space on that disk and try again"
+            ) from error
         self._size += len(line)
 
     @property
@@ -105,7 +108,18 @@ class Journal:
         return self._size > max(self._min_compaction_bytes, _COMPACTION_FACTOR * self._compacted_size)
 
     def compact(self, revision: int, records: Iterable[Record]) -> None:
-        """Replace the file atomically by one with only these records, at a revision. Raises OSError."""
+        """Replace the file atomically by one with only these records, at a revision.
+
+        Where there is no room, it stays as it is, and is compacted once it has grown by as much again.
+        """
+        try:
+            self._compact(revision, records)
+        except OSError as error:
+            self._path.with_name(self._path.name + ".new").unlink(missing_ok=True)
+            self._min_compaction_bytes = 2 * self._size
+            log.warning("%s is not compacted: %s", self._path, error.strerror)
+
+    def _compact(self, revision: int, records: Iterable[Record]) -> None:
         draft = self._path.with_name(self._path.name + ".new")
         with draft.open("wb") as out:
             os.fchmod(out.fileno(), 0o600)

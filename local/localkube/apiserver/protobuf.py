@@ -1,7 +1,7 @@
-"""Decoding of protobuf bodies: those of `kubectl create namespace`, `configmap` and `secret`.
+"""Decoding of protobuf bodies: those of `kubectl create namespace`, `configmap` and `secret`, and of `kubectl drain`.
 
-Like apimachinery/pkg/runtime/serializer/protobuf, with the fields of k8s.io/api/core/v1/generated.proto that
-these commands set. Any other kind in protobuf is a 415, and no response is ever protobuf.
+Like apimachinery/pkg/runtime/serializer/protobuf, with the fields of generated.proto (k8s.io/api/{core,policy}/v1,
+apimachinery/pkg/apis/meta/v1) that these commands set. Any other kind in protobuf is a 415, and no response is ever protobuf.
 """
 
 import base64
@@ -15,7 +15,7 @@ from localkube.apiserver.resources import Object
 MEDIA = "application/vnd.kubernetes.protobuf"
 _MAGIC = b"k8s\x00"
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_Shape = Literal["text", "texts", "bytes", "map", "bytes map", "flag", "message"]
+_Shape = Literal["text", "texts", "bytes", "map", "bytes map", "flag", "number", "message"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,17 @@ _META = {
     14: _Field("finalizers", "texts"),
 }
 _METADATA = _Field("metadata", "message", _META)
+_DELETE_OPTIONS = {
+    1: _Field("gracePeriodSeconds", "number"),
+    2: _Field("preconditions", "message", {1: _Field("uid", "text"), 2: _Field("resourceVersion", "text")}),
+    3: _Field("orphanDependents", "flag"),
+    4: _Field("propagationPolicy", "text"),
+    5: _Field("dryRun", "texts"),
+}
 _KINDS: Mapping[tuple[str, str], Mapping[int, _Field]] = {
     ("v1", "Namespace"): {1: _METADATA},
+    ("v1", "DeleteOptions"): _DELETE_OPTIONS,
+    ("policy/v1", "Eviction"): {1: _METADATA, 2: _Field("deleteOptions", "message", _DELETE_OPTIONS)},
     ("v1", "ConfigMap"): {
         1: _METADATA,
         2: _Field("data", "map"),
@@ -66,7 +75,9 @@ def decode(content: bytes) -> Object:
     try:
         envelope = dict(_fields(content[len(_MAGIC) :]))
         type_meta = _message(envelope.get(_ENVELOPE_TYPE, b""), _TYPE_META)
-        fields = _KINDS.get((type_meta.get("apiVersion", ""), type_meta.get("kind", "")))
+        kind = type_meta.get("kind", "")
+        # Every group has the DeleteOptions of meta/v1.
+        fields = _KINDS.get(("v1" if kind == "DeleteOptions" else type_meta.get("apiVersion", ""), kind))
         if fields is None:
             raise unsupported_media_type(f"a {type_meta.get('kind', 'body')} is taken as JSON or YAML only")
         return type_meta | _message(envelope.get(_ENVELOPE_RAW, b""), fields)
@@ -94,6 +105,8 @@ def _put(message: Object, field: _Field, value: Any) -> None:
             message[field.name] = base64.b64encode(value).decode()
         case "flag":
             message[field.name] = bool(value)
+        case "number":
+            message[field.name] = value - (1 << 64) if value >= 1 << 63 else value
         case "message":
             message[field.name] = _message(value, field.message or {})
         case "map" | "bytes map":

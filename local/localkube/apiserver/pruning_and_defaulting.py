@@ -11,13 +11,16 @@ from localkube.apiserver.resources import Object
 from localkube.apiserver.structural_schema import MISSING, SchemaNode
 
 
-def shape(
-    node: SchemaNode, value: Any, old: Any = MISSING, path: str = "", unknown: list[str] | None = None
-) -> Any:
-    """Return value pruned and defaulted by its schema, as a copy.
+class Walk:
+    """One walk over an object: the paths of its `unknown` fields, and whether a null stays that no default replaces (of an apply)."""
 
-    The paths of unknown fields are added to `unknown`.
-    """
+    def __init__(self, *, keeps_nulls: bool = False) -> None:
+        self.unknown: list[str] = []
+        self.keeps_nulls = keeps_nulls
+
+
+def shape(node: SchemaNode, value: Any, old: Any = MISSING, path: str = "", walk: Walk | None = None) -> Any:
+    """Return value pruned and defaulted by its schema, as a copy."""
     if value is old:
         return old
     if isinstance(value, dict | list):
@@ -25,11 +28,11 @@ def shape(
             return old
         if node.opaque:
             return value
-        paths = [] if unknown is None else unknown
+        walk = Walk() if walk is None else walk
         if isinstance(value, dict):
-            shaped = _shape_object(node, value, old, path, paths)
+            shaped = _shape_object(node, value, old, path, walk)
         else:
-            shaped = _shape_list(node, value, old, path, paths)
+            shaped = _shape_list(node, value, old, path, walk)
         return old if _unchanged(shaped, old) else shaped
     if isinstance(value, float) and node.types == ("integer",) and value.is_integer():
         return int(value)
@@ -51,7 +54,7 @@ def _same_types(value: Any, old: Any) -> bool:
     return isinstance(value, bool) == isinstance(old, bool)
 
 
-def _shape_object(node: SchemaNode, value: Object, old: Any, path: str, unknown: list[str]) -> Any:
+def _shape_object(node: SchemaNode, value: Object, old: Any, path: str, walk: Walk) -> Any:
     previous = old if isinstance(old, dict) else {}
     shaped: Object = {}
     for name, item in value.items():
@@ -61,18 +64,18 @@ def _shape_object(node: SchemaNode, value: Object, old: Any, path: str, unknown:
             if node.preserve:
                 shaped[name] = item
             else:
-                unknown.append(where)
-        elif item is not None or child.nullable:  # any other null is dropped, so that a default applies
-            shaped[name] = shape(child, item, previous.get(name, MISSING), where, unknown)
+                walk.unknown.append(where)
+        elif item is not None or child.nullable or (walk.keeps_nulls and child.default is MISSING):
+            shaped[name] = shape(child, item, previous.get(name, MISSING), where, walk)
     for name, default in node.defaults:
         if name not in shaped:
             copied = copy.deepcopy(default) if isinstance(default, dict | list) else default
             child = node.properties[name]
-            shaped[name] = shape(child, copied, previous.get(name, MISSING), f"{path}.{name}", unknown)
+            shaped[name] = shape(child, copied, previous.get(name, MISSING), f"{path}.{name}", walk)
     return shaped
 
 
-def _shape_list(node: SchemaNode, value: list[Any], old: Any, path: str, unknown: list[str]) -> Any:
+def _shape_list(node: SchemaNode, value: list[Any], old: Any, path: str, walk: Walk) -> Any:
     items = node.items
     if items is None:
         return value
@@ -80,7 +83,7 @@ def _shape_list(node: SchemaNode, value: list[Any], old: Any, path: str, unknown
     shaped = []
     for index, item in enumerate(value):
         match = previous.get(identity(node, item), MISSING) if previous else MISSING
-        shaped.append(shape(items, item, match, f"{path}[{index}]", unknown))
+        shaped.append(shape(items, item, match, f"{path}[{index}]", walk))
     return shaped
 
 

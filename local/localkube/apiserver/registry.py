@@ -12,7 +12,7 @@ from localkube.apiserver.cel_rules import Rule, RuleError
 from localkube.apiserver.errors import Cause, StrictDecodingError, invalid
 from localkube.apiserver.metadata_schema import object_meta_schema
 from localkube.apiserver.metadata_validation import NameStyle, check_metadata
-from localkube.apiserver.pruning_and_defaulting import shape
+from localkube.apiserver.pruning_and_defaulting import Walk, shape
 from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.schema_validation import BLOCKING, INVALID, check, evaluate_rule
 from localkube.apiserver.structural_schema import MISSING, SchemaError, SchemaNode, compile_schema
@@ -165,23 +165,30 @@ class Registry:
         *,
         validation: str = "Warn",
         subresource: str = "",
+        applied: bool = False,
     ) -> Admitted:
         """Return the object as it is to be stored: pruned, defaulted and validated.
 
-        Neither `new` nor `old` is changed; unchanged parts are shared with `old` and not validated again
-        (ratcheting). Raises ApiError 422 when it is invalid, StrictDecodingError for unknown fields under
+        Neither `new` nor `old` is changed; unchanged parts are shared with `old` and not validated again (ratcheting).
+        `applied`: by server-side apply, of which a null that no default replaces is rejected. Raises ApiError 422 when it is invalid, StrictDecodingError for unknown fields under
         `validation="Strict"`.
         """
         definition = self._definitions[_key(res)]
-        unknown: list[str] = []
-        shaped = shape(definition.node, new, MISSING if old is None else old, "", unknown)
+        walk = Walk(keeps_nulls=applied)
+        shaped = shape(definition.node, new, MISSING if old is None else old, "", walk)
         if not subresource:
             shaped = definition.normalise(shaped, old)
-        warnings = _unknown_field_warnings(res, sorted(unknown), validation)
+        warnings = _unknown_field_warnings(res, sorted(walk.unknown), validation)
         causes = _causes(definition, shaped, old)
         if causes:
             raise invalid(res, str(new.get("metadata", {}).get("name", "")), causes)
         return Admitted(shaped, warnings)
+
+    def undeclared(self, res: Resource, config: Object) -> list[str]:
+        """Return the paths of an applied configuration that its schema does not have, sorted."""
+        walk = Walk(keeps_nulls=True)
+        shape(self._definitions[_key(res)].node, config, MISSING, "", walk)
+        return sorted(walk.unknown)
 
     def install(self, crd: Object) -> None:
         """Serve the versions of a CustomResourceDefinition instead of its previous ones.

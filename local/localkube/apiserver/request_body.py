@@ -27,6 +27,7 @@ _PATCHES: dict[str, PatchKind] = {
     "application/apply-patch+yaml": "apply",
 }
 _CUSTOM_PATCHES = tuple(media for media, kind in _PATCHES.items() if kind != "strategic")
+_SUBRESOURCE_TYPES = {"binding": ("Binding", "v1"), "eviction": ("Eviction", "policy/v1")}
 _DECODER = msgspec.json.Decoder()
 
 
@@ -44,19 +45,21 @@ def decode_object(content: bytes, content_type: str, target: Target) -> Object:
 
     Raises ApiError 400 when it is malformed or contradicts the path, 415 for another content type.
     """
+    return _check_target(_mapping(_decoded(content, content_type)), target)
+
+
+def _decoded(content: bytes, content_type: str) -> Any:
     media = _media(content_type)
     if media in _JSON:
-        value = _json(content)
-    elif media in _YAML:
-        value = _yaml(content)
-    elif media == protobuf.MEDIA:
-        value = protobuf.decode(content)
-    else:
-        raise unsupported_media_type(
-            "the body of the request was in an unknown format - accepted media types include: "
-            "application/json, application/yaml"
-        )
-    return _check_target(_mapping(value), target)
+        return _json(content)
+    if media in _YAML:
+        return _yaml(content)
+    if media == protobuf.MEDIA:
+        return protobuf.decode(content)
+    raise unsupported_media_type(
+        "the body of the request was in an unknown format - accepted media types include: "
+        "application/json, application/yaml"
+    )
 
 
 def decode_patch(content: bytes, content_type: str, target: Target) -> Patch:
@@ -84,9 +87,11 @@ def decode_patch(content: bytes, content_type: str, target: Target) -> Patch:
     return Patch(kind, value)
 
 
-def decode_delete_options(content: bytes) -> Object | None:
-    """Return the DeleteOptions in the body of a DELETE, None if it is empty; raises ApiError 400."""
-    return _mapping(_json(content)) if content.strip() else None
+def decode_delete_options(content: bytes, content_type: str) -> Object | None:
+    """Return the DeleteOptions in the body of a DELETE, None if it is empty; raises ApiError 400 and 415."""
+    if not content.strip():
+        return None
+    return _mapping(_decoded(content, content_type))
 
 
 def too_large() -> ApiError:
@@ -136,7 +141,7 @@ def _check_target(value: Object, target: Target) -> Object:
 
 
 def _expected_type(target: Target) -> tuple[str, str]:
-    return ("Binding", "v1") if target.subresource == "binding" else (target.res.kind, target.res.api_version)
+    return _SUBRESOURCE_TYPES.get(target.subresource, (target.res.kind, target.res.api_version))
 
 
 def _metadata_for(metadata: Object, target: Target) -> Object:

@@ -67,6 +67,7 @@ _SUBRESOURCE_VERBS = {
     ("status", "PATCH"): "patch",
     ("log", "GET"): "log",
     ("binding", "POST"): "bind",
+    ("eviction", "POST"): "evict",
     ("finalize", "PUT"): "update",
 }
 

@@ -70,10 +70,11 @@ def run(options: ServerOptions, companion: Companion | None = None) -> int:
     """Serve until a signal, or until `companion` returns; return the exit code."""
     try:
         with _open_journal(options.state) as journal:
-            return asyncio.run(_serve(options, journal, companion))
+            asyncio.run(_serve(options, journal, companion))
     except JournalError as error:
         logger.critical("%s", error)
         return 1
+    return 0
 
 
 @contextlib.contextmanager
@@ -83,31 +84,23 @@ def _open_journal(state: Path) -> Iterator[Journal]:
         yield journal
 
 
-async def _serve(options: ServerOptions, journal: Journal, companion: Companion | None) -> int:
+async def _serve(options: ServerOptions, journal: Journal, companion: Companion | None) -> None:
     leave, stop = asyncio.Event(), asyncio.Event()
-    failures: list[JournalError] = []
-
-    def fail(error: JournalError) -> None:
-        failures.append(error)
-        leave.set()
-
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave.set)
     if companion is not None:
         loop.add_signal_handler(signal.SIGUSR1, stop.set)
-    async with _serving(options, journal, fail):
+    async with _serving(options, journal):
         await (companion(leave, stop) if companion is not None else leave.wait())
-    if failures:
-        logger.critical("%s", failures[0])
-    return 1 if failures else 0
 
 
 @contextlib.asynccontextmanager
-async def _serving(
-    options: ServerOptions, journal: Journal, fail: Callable[[JournalError], None]
-) -> AsyncIterator[None]:
-    """Serve, and run the controllers, for the duration of the block; `fail` is called once the journal cannot be written."""
+async def _serving(options: ServerOptions, journal: Journal) -> AsyncIterator[None]:
+    """Serve, and run the controllers, for the duration of the block.
+
+    While the journal cannot be written, reads and watches go on, and each write is rejected.
+    """
     registry = builtin_registry()
     store = Store(registry, now=_now, journal=journal)
     bootstrap(store, registry, options.content)
@@ -117,13 +110,13 @@ async def _serving(
     context = tls.server_context(options.tls) if options.tls else None
     async with KubeletLogs(options.tls.authority if options.tls else None, token).opened() as node_logs:
         config = HandlerConfig(
-            store, ResponseTransformer(registry, _now), Discovery(registry), authenticator, node_logs, fail
+            store, ResponseTransformer(registry, _now), Discovery(registry), authenticator, node_logs
         )
         handler = ApiHandler(config)
         runner, port = await handler.listen(context, options.port)
         _announce(options, port)
         try:
-            async with run_controllers(store, controllers(store), _now, fail):
+            async with run_controllers(store, controllers(store), _now):
                 yield
         finally:
             handler.end_watches()

@@ -13,10 +13,12 @@ import msgspec
 
 from localkube.apiserver.apply import (
     FieldManager,
+    check_declared,
     managed_fields_after_update,
     server_side_apply,
     strip_reset_fields,
     validate_apply_body,
+    with_last_applied,
 )
 from localkube.apiserver.errors import (
     StrictDecodingError,
@@ -118,6 +120,7 @@ class WritePipeline:
         self, request: WriteRequest, namespace: str | None, config: Object, uid: str
     ) -> Draft:
         """Return a new object of an apply; its manager owns the fields it sent, no manager the defaults."""
+        self._check_declared(request, config, namespace)
         origin = _prepare(
             request, namespace, {**config, "metadata": {"name": config["metadata"]["name"]}}, uid
         )
@@ -129,9 +132,8 @@ class WritePipeline:
             request, namespace, {**named, "apiVersion": bare["apiVersion"], "kind": bare["kind"]}, uid
         )
         entries = new["metadata"].get("managedFields", [])
-        draft = self._admitted(
-            request, {**begun, "metadata": {**begun["metadata"], "managedFields": entries}}, None
-        )
+        managed = {**begun, "metadata": {**begun["metadata"], "managedFields": entries}}
+        draft = self._admitted(request, managed, None, applied=True)
         return Draft(strategy(request.res).admit(draft.obj), draft.warnings)
 
     def changed(self, request: WriteRequest, live: Object, desired: Any, *, patched: bool = True) -> Draft:
@@ -191,22 +193,35 @@ class WritePipeline:
 
     def applied(self, request: WriteRequest, live: Object, config: Object) -> Draft:
         """Return the result of a server-side apply; raises ApiError 409 for conflicts with other managers."""
+        self._check_declared(request, config, live["metadata"].get("namespace"))
         check_identity(request.res, live, config, check_uid=not request.subresource, patched=True)
         part = strip_reset_fields(config, request.subresource, has_status=request.has_status)
         new = server_side_apply(
             live, part, request.writer, self.shape(request.res), force=request.options.force
         )
-        if new is None:
+        new = with_last_applied(live if new is None else new, config, request.writer)
+        if new is live:
             return Draft(live)
-        draft = self._admitted(request, new, live)
+        draft = self._admitted(request, new, live, applied=True)
         return Draft(
             _with_system_changes(request, live, draft.obj, draft.obj["metadata"]["managedFields"]),
             draft.warnings,
         )
 
-    def _admitted(self, request: WriteRequest, new: Object, live: Object | None) -> Draft:
+    def _check_declared(self, request: WriteRequest, config: Object, namespace: str | None) -> None:
+        if not builtin(request.res):
+            check_declared(self._registry.undeclared(request.res, config), config, namespace)
+
+    def _admitted(
+        self, request: WriteRequest, new: Object, live: Object | None, *, applied: bool = False
+    ) -> Draft:
         admitted = self._registry.admit(
-            request.res, new, live, validation=request.options.validation, subresource=request.subresource
+            request.res,
+            new,
+            live,
+            validation=request.options.validation,
+            subresource=request.subresource,
+            applied=applied and not builtin(request.res),
         )
         if live is not None:
             check_finalizers(request.res, admitted.obj, live)

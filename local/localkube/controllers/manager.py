@@ -33,15 +33,12 @@ async def run_controllers(
     store: Store,
     controllers: Sequence[Controller],
     now: Callable[[], datetime],
-    on_journal_error: Callable[[JournalError], None],
 ) -> AsyncIterator[None]:
-    """Run the controllers inside the block; `on_journal_error` is called if the journal cannot be written."""
+    """Run the controllers inside the block. While the journal cannot be written, each is called again after a second."""
     changed = asyncio.Event()
     changed.set()
     stop = store.observe(lambda _change: changed.set())
-    task = asyncio.get_running_loop().create_task(
-        _ControllerLoop(controllers, now, on_journal_error).run(changed)
-    )
+    task = asyncio.get_running_loop().create_task(_ControllerLoop(controllers, now).run(changed))
     try:
         yield
     finally:
@@ -56,11 +53,9 @@ class _ControllerLoop:
         self,
         controllers: Sequence[Controller],
         now: Callable[[], datetime],
-        on_journal_error: Callable[[JournalError], None],
     ) -> None:
         self._controllers = controllers
         self._now = now
-        self._on_journal_error = on_journal_error
         self._failed = False
 
     async def run(self, changed: asyncio.Event) -> None:
@@ -86,7 +81,8 @@ class _ControllerLoop:
         try:
             return controller.step()
         except JournalError as error:
-            self._on_journal_error(error)
+            self._failed = True
+            logger.warning("%s: %s", type(controller).__name__, error)
         except Exception:
             self._failed = True
             logger.exception("%s failed", type(controller).__name__)

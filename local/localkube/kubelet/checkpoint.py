@@ -5,11 +5,11 @@ One small file a Pod, replaced as a whole. It records what was started, never wh
 
 import contextlib
 import logging
-import os
 from pathlib import Path
 
 import msgspec
 
+from localkube.files import PatientWriter
 from localkube.kubelet.client import Object
 from localkube.process_identity import Identity
 
@@ -64,7 +64,12 @@ class CheckpointManager:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._files = PatientWriter()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    async def run(self) -> None:
+        """Write what could not be written for want of room, until cancelled."""
+        await self._files.run()
 
     def load(self) -> list[PodRecord]:
         """Return the records of all Pods; a file that cannot be read is renamed and logged."""
@@ -78,17 +83,15 @@ class CheckpointManager:
         return records
 
     def save(self, record: PodRecord) -> None:
-        """Write a record, whole or not at all."""
-        path = self._folder / f"{record.uid}.json"
-        draft = path.with_suffix(".new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(record))
-        draft.replace(path)
+        """Write a record, whole, now or as soon as there is room."""
+        self._files.write(self._path(record), lambda: msgspec.json.encode(record))
 
     def remove(self, record: PodRecord) -> None:
         """Delete the record of a Pod."""
-        (self._folder / f"{record.uid}.json").unlink(missing_ok=True)
+        self._files.forget(self._path(record))
+
+    def _path(self, record: PodRecord) -> Path:
+        return self._folder / f"{record.uid}.json"
 
 
 def boot_id() -> str:

@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from localkube import tls
+from localkube.files import keep_rotated
 from localkube.kubelet import node_registration
 from localkube.kubelet.backoff import BackOff
 from localkube.kubelet.checkpoint import CheckpointManager, boot_id
@@ -89,6 +90,8 @@ async def serve(options: NodeOptions, leave: asyncio.Event, stop: asyncio.Event)
             jobs = [
                 tasks.create_task(node.events.run()),
                 tasks.create_task(node.claims.run()),
+                tasks.create_task(node.checkpoints.run()),
+                tasks.create_task(keep_rotated(node.layout.container_logs)),
                 tasks.create_task(kubelet.run()),
                 tasks.create_task(_register(node.client, options, port)),
             ]

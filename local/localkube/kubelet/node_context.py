@@ -1,6 +1,7 @@
 """NodeContext: the dependencies that all Pods of one node share, and the layout of its state folder. It has no behaviour."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +45,10 @@ class Layout:
     def log(self, pod: Object, container: str, attempt: int) -> Path:
         """Return the file that holds what one run of a container printed."""
         return self.logs(pod) / container / f"{attempt - 1}.log"
+
+    def container_logs(self) -> Iterable[Path]:
+        """Return the files of all Pods' logs."""
+        return (self.state / "logs" / "pods").glob("*/*/*.log")
 
     def logs(self, pod: Object) -> Path:
         """Return the folder of a Pod's logs."""

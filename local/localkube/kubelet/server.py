@@ -95,6 +95,8 @@ async def _send(
         _seek(file, request)
         while True:
             more = is_running()  # before the read, so that the last lines are not missed
+            if os.fstat(file.fileno()).st_size < file.tell():
+                file.seek(0)  # it was rotated
             while chunk := file.read(_CHUNK if left is None else min(left, _CHUNK)):
                 await response.write(format_chunk(chunk))
                 left = None if left is None else left - len(chunk)

@@ -5,18 +5,20 @@ total of the device less the group's reserve. What others use is all that is in 
 each counted at most with its entry: a holder that outgrew its entry, memory that came back late and a foreign process all count. The sample
 must be of after the last release.
 
-Where that cannot be judged, or where a Model requests it, there is one holder at a time.
+Where that cannot be judged, or where a member requests it, there is one holder at a time.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
-from flexinfer.api.model import Model, PlacedDevice, Placement
-from flexinfer.api.sharedgroup import ONE_AT_A_TIME, Holder, SharedGroup
+from flexinfer.api.model import PlacedDevice, Placement
+from flexinfer.api.sharedgroup import ONE_AT_A_TIME, HeldDevice, Holder, SharedGroup
+from flexinfer.arbiter.member import Member, of_holder
 from flexinfer.arbiter.release import is_listed, is_recent
 from flexinfer.events.nodes import Device
 from flexinfer.state.index import OCCUPYING
+from flexinfer.state.leases import processes_of
 from flexinfer.state.observed import ObservedState, Sample
 
 _ROUND_MB = 512
@@ -24,7 +26,7 @@ _ROUND_MB = 512
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a Model may be one more holder; else `why` not, in words that do not change with every sample.
+    """Whether a member may be one more holder; else `why` not, in words that do not change with every sample.
 
     `sampled`: telemetry of after the last release has been seen, so that it was judged at all.
     """
@@ -35,18 +37,18 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def room(
-    model: Model,
+    member: Member,
     group: SharedGroup,
     holders: Sequence[Holder],
     state: ObservedState,
     now: float,
     kept: Iterable[PlacedDevice] = (),
 ) -> Room:
-    """Return whether a Model fits on its devices beside `holders` of its group; `kept` is room that is kept for another Model."""
-    placement = model.status.placement or Placement()
+    """Return whether a member fits on its devices beside `holders` of its group; `kept` is room that is kept for another."""
+    placement = member.placement
     entries = [*kept, *(PlacedDevice(uuid=d.uuid, memory_mb=d.memory_mb) for h in holders for d in h.devices)]
     if holders or entries:
-        single = alone(model, group, state, now) or _other_alone(holders, group, state, now)
+        single = alone(member, group, state, now) or _other_alone(member, holders, group, state, now)
         if single:
             return Room(fits=False, why=f"one holder at a time: {single}")
         if any(holder.node != placement.node for holder in holders):
@@ -62,15 +64,17 @@ def room(
     )
 
 
-def alone(model: Model, group: SharedGroup, state: ObservedState, now: float) -> str:
-    """Return why a Model holds its devices alone; empty if others may hold them too."""
-    placement = model.status.placement or Placement()
+def alone(member: Member, group: SharedGroup, state: ObservedState, now: float) -> str:
+    """Return why a member holds its devices alone; empty if others may hold them too."""
+    placement = member.placement
     if group.spec.mode == ONE_AT_A_TIME:
         return f"the group has mode {ONE_AT_A_TIME}"
-    if model.spec.gpu is not None and model.spec.gpu.exclusive:
-        return f"{model.metadata.name} has spec.gpu.exclusive"
+    if member.exclusive:
+        return member.exclusive
     if not placement.devices or not all(device.memory_mb for device in placement.devices):
-        return f"the memory of {model.metadata.name} is not known: set spec.gpu.vramEstimateMB"
+        unknown = "which GPU it gets" if member.is_lease else f"the memory of {member.label}"
+        remedy = "" if member.is_lease else ": set spec.gpu.vramEstimateMB"
+        return f"{unknown} is not known{remedy}"
     sample = recent(placement.node, state, now)
     if sample is None or not _lists_processes(placement, sample):
         return f"telemetry of node {placement.node} does not tell which process uses how much of {', '.join(placement.uuids)}"
@@ -84,24 +88,27 @@ def budget_mb(group: SharedGroup, device: Device) -> int:
     return max(0, device.total_mb - group.spec.reserve_mb)
 
 
-def _other_alone(holders: Sequence[Holder], group: SharedGroup, state: ObservedState, now: float) -> str:
-    """Return why a holder has its devices alone; one whose Model is gone has, since nothing is known of it any more."""
+def _other_alone(
+    member: Member, holders: Sequence[Holder], group: SharedGroup, state: ObservedState, now: float
+) -> str:
+    """Return why a holder has its devices alone; one that was deleted has, since nothing is known of it any more.
+
+    Of two leases it could not be told to which a process outside of Pods belongs.
+    """
     for holder in holders:
-        model = model_of(holder, group, state)
-        if model is None:
-            return f"{holder.model} was deleted"
+        other = of_holder(holder, group, state)
+        if other is None:
+            return f"{holder.label} was deleted"
+        if other.is_lease and other.exclusive:
+            return other.exclusive
         if not holder.devices or not all(device.memory_mb for device in holder.devices):
-            return f"the memory of {holder.model} is not known: it was started before its turn"
-        why = alone(model, group, state, now)
+            return f"the memory of {holder.label} is not known: it was started before its turn"
+        if member.is_lease and other.is_lease:
+            return f"{holder.label} has a lease, and which process is of which lease cannot be told"
+        why = alone(other, group, state, now)
         if why:
             return why
     return ""
-
-
-def model_of(holder: Holder, group: SharedGroup, state: ObservedState) -> Model | None:
-    """Return the Model of an entry, by uid; None if it was deleted."""
-    model = state.effective(f"{group.metadata.namespace}/{holder.model}")
-    return model if model is not None and model.uid == holder.uid else None
 
 
 def recent(node: str, state: ObservedState, now: float) -> Sample | None:
@@ -143,17 +150,24 @@ def others_mb(device: Device, group: SharedGroup, state: ObservedState) -> int:
     seen = pods_of(group, state)
     ours = 0
     for holder in group.status.holders:
-        entry = sum(held.memory_mb for held in holder.devices if held.uuid == device.uuid)
-        used = sum(p.used_mb for p in device.processes if p.pod_uid and p.pod_uid in seen[holder.uid])
-        ours += min(entry, used)
+        for held in (held for held in holder.devices if held.uuid == device.uuid):
+            ours += min(held.memory_mb, _used_mb(holder, held, device, seen[holder.uid]))
     return max(0, device.used_mb - ours)
 
 
+def _used_mb(holder: Holder, held: HeldDevice, device: Device, pods: Collection[str]) -> int:
+    """Return what the processes of a holder are seen to hold of a device: those of its Pods, or of its lease."""
+    if holder.lease:
+        return sum(process.used_mb for process in processes_of(held, device))
+    return sum(p.used_mb for p in device.processes if p.pod_uid and p.pod_uid in pods)
+
+
 def pods_of(group: SharedGroup, state: ObservedState) -> Mapping[str, frozenset[str]]:
-    """Return the uids of the Pods of each holder, by the uid of its Model."""
+    """Return the uids of the Pods of each holder, by its uid; a lease has none."""
     pods: dict[str, frozenset[str]] = {}
     for holder in group.status.holders:
-        model = model_of(holder, group, state)
+        member = of_holder(holder, group, state)
+        model = member.model if member is not None else None
         uids = [pod.uid for pod in state.workload(model).pods] if model is not None else []
         backend = model.status.backend if model is not None else None
         named = [backend.pod_uid] if backend is not None and backend.pod_uid else []

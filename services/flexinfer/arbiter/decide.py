@@ -1,11 +1,11 @@
-"""Which Models hold the devices of a shared group: the steps of each group's SharedGroup. Pure.
+"""Which Models and GPULeases hold the devices of a shared group: the steps of each group's SharedGroup. Pure.
 
 The steps of a turn, each a write of the SharedGroup's status with its resourceVersion:
 
     Granted               the next of the queue that fits beside the holders gets the next turn, if no other group holds its devices (`turns`)
     Granted -> Releasing  the holder must leave: not wanted, not in the group, without its node or its Pod, placed elsewhere, or deleted; or
                           it makes room for another (`policy`)
-    Releasing -> Stopped  the launcher wrote Ready=False/Stopped with this turn, or the holder was deleted
+    Releasing -> Stopped  the launcher wrote Ready=False/Stopped with this turn, or the holder was deleted; of a GPULease: its status says that it is over
     Stopped -> Freed      the device's memory is seen free (`release`): the holder is taken off the list
 
 Before the first of them the SharedGroup is created, and initialised: `initialize`.
@@ -28,12 +28,14 @@ from flexinfer.api.sharedgroup import (
     SharedGroup,
     object_name,
 )
+from flexinfer.arbiter import leases
 from flexinfer.arbiter.budget import pods_of_others
 from flexinfer.arbiter.effects import (
     Advance,
     Create,
     Effect,
     Grant,
+    GrantLease,
     Initialize,
     Preempt,
     Rebind,
@@ -41,8 +43,18 @@ from flexinfer.arbiter.effects import (
     Unprotect,
 )
 from flexinfer.arbiter.granted import granted_in_group, granted_without_group
-from flexinfer.arbiter.group import Group, group_of, has_opened, has_returned, holds_elsewhere, must_leave
+from flexinfer.arbiter.group import (
+    Group,
+    group_of,
+    has_opened,
+    has_returned,
+    holds_elsewhere,
+    may_hold_lease,
+    must_leave,
+)
 from flexinfer.arbiter.keys import group_in
+from flexinfer.arbiter.member import Member
+from flexinfer.arbiter.overdue import overdue
 from flexinfer.arbiter.release import Blocked, Freeing, freeing
 from flexinfer.arbiter.turns import Turns, turns_of
 from flexinfer.state.actions import RequeueAt, WriteStatus
@@ -111,7 +123,8 @@ def _without_object(group: Group, state: ObservedState) -> Iterator[Action]:
         blocked = f"{taken}kubectl delete sharedgroup {group.object.metadata.name} -n {group.namespace}"
         yield from _granted(group, group.members, state, blocked)
         return
-    if any(_needs_object(key, state) for key in state.members(group.namespace, group.name)):
+    needed = any(_needs_object(key, state) for key in state.members(group.namespace, group.name))
+    if needed or any(may_hold_lease(lease) for lease in group.leases):
         yield Create(namespace=group.namespace, group=group.name)
     unwritten = [model for model in group.members if model.condition(conditions.GRANTED) is None]
     yield from _granted(group, unwritten, state, "")
@@ -146,23 +159,31 @@ def _initialized(
         began = since.at if since is not None else now
         progress = _progress(group, holder, state, began, now, settle)
         yield from _rebind(group, shared, holder, state)
-        yield from _advance(group, shared, holder, progress, turns)
+        yield from _advance(group, shared, holder, _due(group, shared, holder, state, now), progress, turns)
         if holder.step == GRANTED or progress.free:
             continue
-        late = now >= began + deadline
-        overdue = _overdue(group, holder, state, progress, deadline) if late else None
-        blocked = blocked or progress.blocked or overdue
+        late = now >= began + (deadline if not holder.lease else 0.0)
+        blocked = blocked or progress.blocked
+        if late and blocked is None:
+            blocked = overdue(group, holder, state, progress, deadline)
         times = (began + deadline, progress.again)
         yield from (RequeueAt(at) for at in times if at is not None and at > now)
+    yield from leases.time(group, shared, state, now)
     if turns.next is not None:
-        yield Grant(group=shared, model=turns.next)
+        yield _grant(shared, turns.next)
     elif shared.deleting and not group.holders:
         yield Unprotect(group=shared)
     yield from (RequeueAt(at) for at in (turns.again,) if at is not None and at > now)
     yield from _report(shared, blocked)
-    yield from _granted(
-        group, group.members, state, blocked.message if blocked is not None else "", turns.waits
-    )
+    cause = blocked.message if blocked is not None else ""
+    yield from leases.tell(group, shared, turns.waits, cause)
+    yield from _granted(group, group.members, state, cause, turns.waits)
+
+
+def _grant(shared: SharedGroup, member: Member) -> Grant | GrantLease:
+    if isinstance(member.object, Model):
+        return Grant(group=shared, model=member.object)
+    return GrantLease(group=shared, lease=member.object)
 
 
 def _progress(
@@ -187,25 +208,43 @@ def _granted(
             yield from granted_in_group(group, model, blocked, waits.get(model.uid, ""))
 
 
+def _due(
+    group: Group, shared: SharedGroup, holder: Holder, state: ObservedState, now: float
+) -> tuple[str, bool]:
+    """Return why a holder must leave, empty if it need not, and whether it has stopped, as far as others than the device tell."""
+    if holder.lease:
+        lease = group.lease(holder)
+        return leases.must_leave(lease, holder, shared, state, now), leases.is_told(lease, holder)
+    model = group.model(holder)
+    if model is None:
+        return "its Model was deleted", True
+    return must_leave(model, shared, holder.turn), has_returned(model, holder.turn)
+
+
 def _advance(
-    group: Group, shared: SharedGroup, holder: Holder, progress: Freeing, turns: Turns
+    group: Group,
+    shared: SharedGroup,
+    holder: Holder,
+    due: tuple[str, bool],
+    progress: Freeing,
+    turns: Turns,
 ) -> Iterator[Action]:
     """Yield the next step of a holder, if it is due."""
-    model = group.model(holder)
     leaver = turns.leaver(holder)
     step, reason = "", holder.reason
     match holder.step:
         case sharedgroup.GRANTED:
-            reason = "its Model was deleted" if model is None else must_leave(model, shared, holder.turn)
+            reason = due[0]
             if not reason and leaver is not None and turns.makes_room_for is not None:
-                yield Preempt(group=shared, holder=holder, model=turns.makes_room_for, reason=leaver.why)
+                waiter = turns.makes_room_for.object
+                yield Preempt(group=shared, holder=holder, waiter=waiter, reason=leaver.why)
             step = RELEASING if reason else ""
         case sharedgroup.RELEASING:
-            step = STOPPED if model is None or has_returned(model, holder.turn) else ""
+            step = STOPPED if due[1] else ""
         case _:
             step = FREED if progress.free else ""
     if step:
-        yield Advance(group=shared, holder=holder, step=step, model=model, reason=reason)
+        yield Advance(group=shared, holder=holder, step=step, model=group.model(holder), reason=reason)
 
 
 def _rebind(group: Group, shared: SharedGroup, holder: Holder, state: ObservedState) -> Iterator[Action]:
@@ -225,30 +264,6 @@ def _has_open_pod(group: Group, holder: Holder, state: ObservedState) -> bool:
     """Tell whether a Pod of the holder is still seen; none of a Model that was deleted, since its finalizer outlives them."""
     model = group.model(holder)
     return model is not None and any(not pod.gated for pod in state.workload(model).pods)
-
-
-def _overdue(
-    group: Group, holder: Holder, state: ObservedState, progress: Freeing, deadline: float
-) -> Blocked | None:
-    """Return why devices are not released after `deadline` seconds, and the remedy."""
-    where = f"on node {holder.node}" if holder.node else "on an unknown node"
-    when = f"{deadline:.0f}s after its step {holder.step} began"
-    model = group.model(holder)
-    pods = ", ".join(pod.name for pod in state.workload(model).pods) if model is not None else ""
-    if holder.step == RELEASING or pods:
-        what = f"Pod {pods} of {holder.model}" if pods else f"the stop of {holder.model}"
-        remedy = (
-            "delete the Pod or end its process"
-            if pods
-            else "see `kubectl describe model` for what its stop waits for"
-        )
-        return Blocked(GroupReason.NOT_STOPPED, f"{what} {where} has not ended {when}; {remedy}")
-    if not progress.in_use:
-        return None
-    return Blocked(
-        GroupReason.MEMORY_IN_USE,
-        f"memory of {holder.model} is still in use {where} {when}: {progress.in_use}; end the process that uses the device",
-    )
 
 
 def _report(shared: SharedGroup, blocked: Blocked | None) -> Iterator[Action]:

@@ -1,4 +1,4 @@
-"""What the arbiter can do to a SharedGroup. Pure: `perform` carries it out.
+"""What the arbiter can do to a SharedGroup and its GPULeases. Pure: `perform` carries it out.
 
 Each effect holds what it was decided from; it is carried out only if that is still so.
 """
@@ -8,6 +8,7 @@ from typing import TypeAlias
 import msgspec
 
 from flexinfer.api.conditions import Condition
+from flexinfer.api.lease import GPULease, GPULeaseStatus
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import Holder, SharedGroup
 
@@ -56,8 +57,14 @@ class Grant(OnGroup, frozen=True, kw_only=True):
     model: Model
 
 
+class GrantLease(OnGroup, frozen=True, kw_only=True):
+    """Grant memory of the group's devices to a GPULease, as the next turn."""
+
+    lease: GPULease
+
+
 class Advance(OnGroup, frozen=True, kw_only=True):
-    """Move a holder to its next step; `model` is the Model that this was decided from, None if it was deleted."""
+    """Move a holder to its next step; `model` is the Model that this was decided from, None if it was deleted or is a GPULease."""
 
     holder: Holder
     step: str
@@ -66,10 +73,10 @@ class Advance(OnGroup, frozen=True, kw_only=True):
 
 
 class Preempt(OnGroup, frozen=True, kw_only=True):
-    """Make a holder leave so that there is room for a Model of its group."""
+    """Make a holder leave so that there is room for a Model or GPULease of its group."""
 
     holder: Holder
-    model: Model
+    waiter: Model | GPULease
     reason: str
 
 
@@ -88,8 +95,25 @@ class Report(OnGroup, frozen=True, kw_only=True):
     condition: Condition
 
 
+class TellLease(OnGroup, frozen=True, kw_only=True):
+    """Write the status of a GPULease as the group has it now; `status` is without what only the clock of the write tells."""
+
+    lease: GPULease
+    status: GPULeaseStatus
+
+
+class TimeLease(OnGroup, frozen=True, kw_only=True):
+    """Look up by the wall clock how long a GPULease that is granted lasts yet."""
+
+    lease: GPULease
+
+
 class Unprotect(OnGroup, frozen=True, kw_only=True):
     """Remove the finalizer of a SharedGroup that is being deleted and that has no holder."""
 
 
-Effect: TypeAlias = Create | Initialize | Grant | Advance | Preempt | Rebind | Report | Unprotect
+OnAnyGroup: TypeAlias = (
+    Initialize | Grant | GrantLease | Advance | Preempt | Rebind | Report | TellLease | TimeLease | Unprotect
+)
+"""Every effect on an existing SharedGroup."""
+Effect: TypeAlias = Create | OnAnyGroup

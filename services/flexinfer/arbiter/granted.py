@@ -8,7 +8,14 @@ from flexinfer.api.model import GroupMembership, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, Holder
 from flexinfer.api.status import GrantedStatus
-from flexinfer.arbiter.group import IDLE, QUEUED, Group, first_missing_gate, may_hold
+from flexinfer.arbiter.group import (
+    IDLE,
+    QUEUED,
+    Group,
+    first_missing_gate,
+    may_hold,
+    queued_message,
+)
 from flexinfer.state import actions
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
@@ -80,10 +87,7 @@ def _still_preempted(model: Model) -> Condition:
 
 def _queued(group: Group, model: Model, why: str) -> GrantedStatus:
     position = group.position(model)
-    names = ", ".join(holder.model for holder in group.holders)
-    holders = f"holder: {names}" if len(group.holders) == 1 else f"holders: {names}" if names else ""
-    cause = "; ".join(part for part in (holders, why) if part) or "the device is being granted"
-    message = f"queued: position {position} of {len(group.queue)} in group {group.name}; {cause}"
+    message = queued_message(group, position, why)
     return _shared(group, QUEUED, _false(model, Reason.QUEUED, message), None, position)
 
 
@@ -103,7 +107,7 @@ def _shared(
         state=state,
         turn=holder.turn if holder is not None else 0,
         position=position,
-        holders=tuple(one.model for one in group.holders),
+        holders=tuple(one.label for one in group.holders),
         since=holder.since if holder is not None else "",
     )
     return GrantedStatus(condition=condition, shared_group=shared)

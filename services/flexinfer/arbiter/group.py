@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from flexinfer.api import conditions
+from flexinfer.api.lease import GPULease, problem
 from flexinfer.api.model import Model, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import Holder, SharedGroup, group_key
+from flexinfer.arbiter.member import Member, of_lease, of_model
 from flexinfer.arbiter.standing import may_wait, standing_of
 from flexinfer.state.observed import ObservedState
 
@@ -36,31 +38,36 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     """One group of one namespace.
 
     `object` is what has the name of its SharedGroup, None if nothing has. `members` are the Models that name the group and those that
-    still hold it; `queue` are those that may hold the devices and do not, in their order.
+    still hold it, `leases` its GPULeases; `queue` are those of both that may hold the devices and do not, in their order.
     """
 
     namespace: str
     name: str
     object: SharedGroup | None
     members: Sequence[Model]
-    queue: Sequence[Model]
+    leases: Sequence[GPULease]
+    queue: Sequence[Member]
 
     @property
     def holders(self) -> Sequence[Holder]:
         """Who holds the devices, or has not released them yet."""
         return self.object.status.holders if self.object is not None else ()
 
-    def holder(self, model: Model) -> Holder | None:
-        """Return the entry of a Model, by uid."""
-        return self.object.holder(model.uid) if self.object is not None else None
+    def holder(self, member: Model | GPULease) -> Holder | None:
+        """Return the entry of a Model or GPULease, by uid."""
+        return self.object.holder(member.uid) if self.object is not None else None
 
     def model(self, holder: Holder) -> Model | None:
         """Return the Model of an entry, by uid; None if it was deleted."""
         return next((model for model in self.members if model.uid == holder.uid), None)
 
-    def position(self, model: Model) -> int:
-        """Return a Model's place in the queue, from 1; 0 if it is not queued."""
-        return next((i for i, queued in enumerate(self.queue, start=1) if queued.uid == model.uid), 0)
+    def lease(self, holder: Holder) -> GPULease | None:
+        """Return the GPULease of an entry, by uid; None if it was deleted, or is of a Model."""
+        return next((lease for lease in self.leases if lease.uid == holder.uid and not lease.deleting), None)
+
+    def position(self, member: Model | GPULease) -> int:
+        """Return the place of a Model or GPULease in the queue, from 1; 0 if it is not queued."""
+        return next((i for i, queued in enumerate(self.queue, start=1) if queued.uid == member.uid), 0)
 
 
 def group_of(state: ObservedState, namespace: str, name: str, now: float) -> Group:
@@ -68,11 +75,12 @@ def group_of(state: ObservedState, namespace: str, name: str, now: float) -> Gro
     shared = state.groups.get(group_key(namespace, name))
     holders = shared.status.holders if shared is not None and shared.name == name else ()
     keys = {*state.members(namespace, name), *(f"{namespace}/{holder.model}" for holder in holders)}
+    leases = [state.leases[key] for key in sorted(state.leases_of(namespace, name))]
     uids = {holder.uid for holder in holders}
     models = [model for key in sorted(keys) if (model := state.effective(key)) is not None]
     members = [model for model in models if model.spec.group == name or model.uid in uids]
     waiting = [
-        (m, standing.in_demand)
+        (of_model(m), standing.in_demand)
         for m in members
         if m.spec.group == name
         and m.uid not in uids
@@ -80,15 +88,32 @@ def group_of(state: ObservedState, namespace: str, name: str, now: float) -> Gro
         and not holds_elsewhere(m, name, state)
         and may_wait(m, standing := standing_of(m, state, now))
     ]
+    if shared is not None and shared.name == name:
+        waiting += [
+            (member, True) for lease in leases if (member := _waiting(lease, shared, state)) is not None
+        ]
+    ordered = sorted(waiting, key=lambda one: _place(one[0], state, in_demand=one[1]))
     return Group(
         namespace=namespace,
         name=name,
         object=shared,
         members=members,
-        queue=[
-            model for model, _ in sorted(waiting, key=lambda one: _place(one[0], state, in_demand=one[1]))
-        ],
+        leases=leases,
+        queue=[member for member, _ in ordered],
     )
+
+
+def _waiting(lease: GPULease, shared: SharedGroup, state: ObservedState) -> Member | None:
+    """Return a lease as a member of the queue; None if it holds devices, is over or refused, or no device is known."""
+    if not may_hold_lease(lease) or shared.holder(lease.uid) is not None:
+        return None
+    member = of_lease(lease, shared, state)
+    return member if member.placement.node else None
+
+
+def may_hold_lease(lease: GPULease) -> bool:
+    """Tell whether a lease may be granted its one turn."""
+    return not lease.deleting and not lease.ended and not problem(lease.spec)
 
 
 def holds_elsewhere(model: Model, name: str, state: ObservedState) -> bool:
@@ -106,16 +131,26 @@ def holds_elsewhere(model: Model, name: str, state: ObservedState) -> bool:
     return other is None or not other.initialized
 
 
-def _place(model: Model, state: ObservedState, *, in_demand: bool) -> tuple[bool, int, bool, int, float, str]:
-    """Return what the queue is ordered by; among equals the place that a Model has already, else when it was seen to become wanted.
+def _place(
+    member: Member, state: ObservedState, *, in_demand: bool
+) -> tuple[bool, int, bool, bool, int, float, str]:
+    """Return what the queue is ordered by; among equals leases first, then the place that one has already, else when it was seen to become wanted.
 
     Never a wall-clock time: one that was wrong would count for hours. The place in its status is kept over a restart of the arbiter.
     """
-    membership = model.status.shared_group
-    queued = membership is not None and membership.group == model.spec.group and membership.state == QUEUED
+    position, since = _had(member.object, state)
+    name = member.object.metadata.name
+    return not in_demand, -member.priority, not member.is_lease, not position, position, since, name
+
+
+def _had(member: Model | GPULease, state: ObservedState) -> tuple[int, float]:
+    """Return the place that a member has in the queue already, 0 for none, and when it was seen to want the devices."""
+    if isinstance(member, GPULease):
+        return member.status.position, state.first_seen.get(member.uid, 0.0)
+    membership = member.status.shared_group
+    queued = membership is not None and membership.group == member.spec.group and membership.state == QUEUED
     position = membership.position if membership is not None and queued else 0
-    since = state.changed(model, conditions.WANTED) or 0.0
-    return not in_demand, -model.spec.priority, not position, position, since, model.metadata.name
+    return position, state.changed(member, conditions.WANTED) or 0.0
 
 
 def may_hold(model: Model) -> bool:
@@ -167,6 +202,14 @@ def where(node: str, uuids: Sequence[str]) -> str:
     """Return a node with devices on it, for people."""
     devices = f" ({', '.join(uuids)})" if uuids else ""
     return f"node {node}{devices}" if node else "no node"
+
+
+def queued_message(group: Group, position: int, why: str) -> str:
+    """Return what one that is queued waits for: its position, the holders, and `why` it is not granted, for people."""
+    names = ", ".join(holder.label for holder in group.holders)
+    holders = f"holder: {names}" if len(group.holders) == 1 else f"holders: {names}" if names else ""
+    cause = "; ".join(part for part in (holders, why) if part) or "the device is being granted"
+    return f"queued: position {position} of {len(group.queue)} in group {group.name}; {cause}"
 
 
 def _turn_ended(model: Model, turn: int) -> str:

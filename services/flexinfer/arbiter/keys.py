@@ -5,6 +5,7 @@ A Model's own key is decided on too while it is in a group: its decision is the 
 
 from collections.abc import Iterable, Iterator
 
+from flexinfer.api.lease import GPULease
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import STOPPED, SharedGroup
 from flexinfer.arbiter.effects import key_of
@@ -12,6 +13,7 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.state.demand import any_heard_again
 from flexinfer.state.index import GROUPED, UNGRANTED
+from flexinfer.state.leases import WAITING_LEASES
 from flexinfer.state.observed import ObservedState
 
 _GROUP = "group/"
@@ -32,6 +34,7 @@ def keys(state: ObservedState) -> Iterator[str]:
         every.update(_groups_of(model))
     for group in state.groups.values():
         every.update(_of_object(group))
+    every.update(_group_of(lease) for lease in state.leases.values())
     yield from every
 
 
@@ -60,7 +63,7 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
             yield from _waiting_for(after, node)
             yield from _placed_on(after, node) if _offers(before, node) != _offers(after, node) else ()
         case _:
-            pass
+            yield from _of_lease(before, after, event)
     if before.proxies is not after.proxies and any_heard_again(before, after):
         yield from _ungranted(after)
 
@@ -88,8 +91,36 @@ def _if_shared(before: ObservedState, after: ObservedState, key: str) -> Iterato
         yield from _of_model(before, after, key)
 
 
+def _of_lease(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterator[str]:
+    """Yield the keys of the groups that a lease names, and of those in which it is a holder, if an event is about one."""
+    match event:
+        case events.LeaseObserved(lease=lease) | events.LeaseRestored(lease=lease):
+            key = lease.key
+        case (
+            events.LeaseDeleted(namespace=namespace, name=name)
+            | events.LeaseTimed(namespace=namespace, name=name)
+        ):
+            key = f"{namespace}/{name}"
+        case _:
+            return
+    for state in (before, after):
+        current = state.leases.get(key)
+        if current is not None:
+            yield _group_of(current)
+            yield from _of_held(state, current.uid)
+
+
+def _group_of(lease: GPULease) -> str:
+    return key_of(lease.metadata.namespace, lease.spec.group)
+
+
 def _ungranted(state: ObservedState, node: str = "") -> Iterator[str]:
-    """Yield the groups of the Models that wait for devices, of a node or of any: what is in use there, and by whom, may let them in."""
+    """Yield the groups of the Models that wait for devices, of a node or of any: what is in use there, and by whom, may let them in.
+
+    And those of the leases that wait: which node theirs is, the group tells.
+    """
+    for key in state.under(*WAITING_LEASES):
+        yield _group_of(state.leases[key])
     for key in state.under(UNGRANTED, node):
         model = state.effective(key)
         yield from _groups_of(model) if model is not None else ()
@@ -136,7 +167,7 @@ def _of_object(group: SharedGroup) -> Iterator[str]:
 def _of_holders(state: ObservedState, group: SharedGroup) -> Iterable[str]:
     """Yield the keys of those that hold devices, or may hold them by their status, and of the groups that they have gone to."""
     namespace = group.metadata.namespace
-    held = {f"{namespace}/{holder.model}" for holder in group.status.holders}
+    held = {f"{namespace}/{holder.model}" for holder in group.status.holders if holder.model}
     for key in held | set(state.members(namespace, group.name)):
         model = state.effective(key)
         if key in held or (model is not None and model.spec.group != group.name):

@@ -1,16 +1,24 @@
-"""SharedGroups and Models as the arbiter reads and writes them: a write is based on what was read, and fails if that is no longer so."""
+"""SharedGroups, GPULeases and Models as the arbiter reads and writes them: a write is based on what was read, and fails if that is no longer so."""
 
 from collections.abc import Sequence
 
 import msgspec
 
 from flexinfer.api.labels import HELD_FINALIZER
+from flexinfer.api.lease import GPULease, GPULeaseStatus
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import SharedGroup, SharedGroupStatus
 from flexinfer.arbiter.effects import OnGroup
 from flexinfer.events import events
 from flexinfer.runtime.event_recorder import Subject, record
-from flexinfer.runtime.kubernetes.api import MODELS, SHARED_GROUPS, ConflictError, InvalidError, NotFoundError
+from flexinfer.runtime.kubernetes.api import (
+    GPU_LEASES,
+    MODELS,
+    SHARED_GROUPS,
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+)
 from flexinfer.runtime.runtime import Runtime
 
 
@@ -56,6 +64,29 @@ async def read_model(runtime: Runtime, namespace: str, name: str) -> Model | Non
         return await runtime.cluster.get(MODELS, namespace, name)
     except NotFoundError:
         return None
+
+
+async def read_lease(runtime: Runtime, namespace: str, name: str) -> GPULease | None:
+    """Return a GPULease as it is now; None if it is gone."""
+    try:
+        return await runtime.cluster.get(GPU_LEASES, namespace, name)
+    except NotFoundError:
+        return None
+
+
+async def put_lease(runtime: Runtime, current: GPULease, new: GPULeaseStatus) -> GPULease:
+    """PUT the status of a lease. Raises ConflictError if it was written since it was read, NotFoundError if it is gone."""
+    meta = current.metadata
+    body = msgspec.structs.replace(current, status=new)
+    return await runtime.cluster.replace(GPU_LEASES, meta.namespace, meta.name, body, subresource="status")
+
+
+def lease_deleted(lease: GPULease) -> events.LeaseDeleted:
+    """Return that a lease is gone."""
+    meta = lease.metadata
+    return events.LeaseDeleted(
+        namespace=meta.namespace, name=meta.name, uid=meta.uid, version=meta.version + 1
+    )
 
 
 def deleted(group: SharedGroup) -> events.GroupDeleted:

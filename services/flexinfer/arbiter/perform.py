@@ -7,6 +7,7 @@ Event of the SharedGroup, which nothing waits for.
 from collections.abc import Sequence
 
 from flexinfer.api.labels import HELD_FINALIZER, MANAGED_BY_LABEL, PART_OF_LABEL, TURN_LABEL
+from flexinfer.api.lease import GPULease
 from flexinfer.api.model import Metadata, Model
 from flexinfer.api.sharedgroup import (
     BLOCKED,
@@ -25,15 +26,21 @@ from flexinfer.arbiter.effects import (
     Create,
     Effect,
     Grant,
+    GrantLease,
     Initialize,
+    OnAnyGroup,
     Preempt,
     Rebind,
     Report,
+    TellLease,
+    TimeLease,
     Unprotect,
 )
+from flexinfer.arbiter.grant import grant
 from flexinfer.arbiter.group import has_opened, has_returned, may_hold, must_leave, where
+from flexinfer.arbiter.lend import claimed, perform_on_lease, still_due, waiting_lease
+from flexinfer.arbiter.member import Member, of_model
 from flexinfer.arbiter.objects import deleted, protect, put, read, read_model, set_finalizers, tell
-from flexinfer.arbiter.strangers import held_by_another
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
@@ -57,11 +64,20 @@ async def perform(runtime: Runtime, action: Effect, *, telemetry: Telemetry) -> 
     current = await read(runtime, action)
     if current is None or (other := _other(action.group, current)):
         return [deleted(action.group)] if current is None else other
+    return await _perform_on(runtime, action, current, telemetry)
+
+
+async def _perform_on(
+    runtime: Runtime, action: OnAnyGroup, current: SharedGroup, telemetry: Telemetry
+) -> Sequence[AnyEvent]:
+    """Carry out an effect on a SharedGroup that was just read."""
     match action:
         case Initialize():
             return await _initialize(runtime, action, current)
         case Grant():
             return await _grant(runtime, action, current, telemetry)
+        case GrantLease() | TellLease() | TimeLease():
+            return await perform_on_lease(runtime, action, current, telemetry)
         case Advance():
             return await _advance(runtime, action, current)
         case Preempt():
@@ -96,19 +112,27 @@ async def _create(runtime: Runtime, action: Create) -> Sequence[AnyEvent]:
 
 
 async def _initialize(runtime: Runtime, action: Initialize, current: SharedGroup) -> Sequence[AnyEvent]:
-    """Put the finalizer on, then list the Pods, then write the first status.
+    """Write to each lease of the group, read the object, put the finalizer on, then list the Pods, then write the first status.
 
     The list comes after the object was read: a Pod that opens its gate later is one that the launcher, which reads the object too, opened
     by a status that this write does not replace, since it carries the resourceVersion of that read.
     """
     if current.initialized or current.deleting or not current.counts:
         return [events.GroupObserved(group=current)]
-    current = await protect(runtime, current)
+    leases = await claimed(runtime, current)
+    again = await read(runtime, action) if leases else current
+    if again is None or (other := _other(current, again)) or again.initialized:
+        return [
+            *leases,
+            *([deleted(current)] if again is None else other or [events.GroupObserved(group=again)]),
+        ]
+    current = await protect(runtime, again)
     pods = (await runtime.cluster.list(PODS, current.metadata.namespace, labels=TURN_LABEL)).items
-    first = status.initialized(current, pods, action.models, action.highest_turn, rfc3339(runtime))
+    stamp, turn = rfc3339(runtime), action.highest_turn
+    first = status.initialized(current, pods, action.models, turn, stamp, [one.lease for one in leases])
     written = await put(runtime, current, first)
     tell(runtime, written, INITIALIZED, f"turns go on above {first.turn}; {len(first.holders)} holders found")
-    return [events.GroupObserved(group=written)]
+    return [*leases, events.GroupObserved(group=written)]
 
 
 async def _grant(
@@ -116,39 +140,17 @@ async def _grant(
 ) -> Sequence[AnyEvent]:
     """Grant the devices to a Model that may still hold them, if they have room for it: grants on one node one after the other."""
     async with telemetry.granting(action.model.assigned_node):
-        return await _grant_alone(runtime, action, current, telemetry)
-
-
-async def _grant_alone(
-    runtime: Runtime, action: Grant, current: SharedGroup, telemetry: Telemetry
-) -> Sequence[AnyEvent]:
-    meta = action.model.metadata
-    model, groups = await both(
-        read_model(runtime, meta.namespace, meta.name), runtime.cluster.list(SHARED_GROUPS)
-    )
-    if model is None or model.uid != action.model.uid:
-        return [model_deleted(action.model), events.GroupObserved(group=current)]
-    replies: list[AnyEvent] = [events.ModelObserved(model=model), events.GroupObserved(group=current)]
-    if current.holder(model.uid) is not None or current.deleting or not current.initialized:
-        return replies
-    node = model.assigned_node
-    if not may_hold(model) or model.spec.group != current.name or node != action.model.assigned_node:
-        return replies
-    if held_by_another(model, current, groups.items, telemetry.nodes):
-        return [*replies, *(events.GroupObserved(group=group) for group in groups.items)]
-    if telemetry.is_awaited(model, runtime.clock()) or not telemetry.has_room(
-        model, current, runtime.clock()
-    ):
-        return replies
-    current = await protect(runtime, current)
-    shared = telemetry.shares(model, current, runtime.clock())
-    seen = telemetry.seen(node, model.uid, runtime.clock())
-    wanted = status.granted(current, model, seen, rfc3339(runtime), shared=shared)
-    written = await put(runtime, current, wanted)
-    uuids = ", ".join(device.uuid for device in wanted.devices)
-    where = f" on node {node}{f' ({uuids})' if uuids else ''}" if node else ""
-    tell(runtime, written, GRANTED, f"turn {wanted.turn} granted to {model.metadata.name}{where}")
-    return [events.ModelObserved(model=model), events.GroupObserved(group=written)]
+        meta = action.model.metadata
+        model, groups = await both(
+            read_model(runtime, meta.namespace, meta.name), runtime.cluster.list(SHARED_GROUPS)
+        )
+        if model is None or model.uid != action.model.uid:
+            return [model_deleted(action.model), events.GroupObserved(group=current)]
+        replies = [events.ModelObserved(model=model)]
+        moved = model.assigned_node != action.model.assigned_node
+        if moved or not may_hold(model) or model.spec.group != current.name:
+            return [*replies, events.GroupObserved(group=current)]
+        return [*replies, *await grant(runtime, of_model(model), current, groups.items, telemetry)]
 
 
 async def _advance(runtime: Runtime, action: Advance, current: SharedGroup) -> Sequence[AnyEvent]:
@@ -157,19 +159,15 @@ async def _advance(runtime: Runtime, action: Advance, current: SharedGroup) -> S
     replies: list[AnyEvent] = [events.GroupObserved(group=current)]
     if holder is None or (holder.turn, holder.step) != (action.holder.turn, action.holder.step):
         return replies
-    model = await read_model(runtime, current.metadata.namespace, holder.model)
-    model = model if model is not None and model.uid == holder.uid else None
-    if model is None and action.model is not None:
-        return [model_deleted(action.model), *replies]
-    seen: list[AnyEvent] = [events.ModelObserved(model=model)] if model is not None else []
-    reason = _still(action, current, holder, model)
+    still = still_due if holder.lease else _still_due
+    seen, reason = await still(runtime, action, current, holder)
     if reason is None:
         return [*seen, *replies]
     written = await put(
         runtime, current, status.advanced(current, holder.uid, action.step, reason, rfc3339(runtime))
     )
     why = f": {reason}" if reason else ""
-    tell(runtime, written, action.step, f"turn {holder.turn} of {holder.model}{why}")
+    tell(runtime, written, action.step, f"turn {holder.turn} of {holder.label}{why}")
     return [*seen, events.GroupObserved(group=written)]
 
 
@@ -180,28 +178,34 @@ async def _preempt(
     holder, replies = current.holder(action.holder.uid), [events.GroupObserved(group=current)]
     if holder is None or (holder.turn, holder.step) != (action.holder.turn, GRANTED):
         return replies
-    namespace = current.metadata.namespace
-    its, model = await both(
-        read_model(runtime, namespace, holder.model),
-        read_model(runtime, namespace, action.model.metadata.name),
+    its, (seen, waiter) = await both(
+        read_model(runtime, current.metadata.namespace, holder.model),
+        _waiter(runtime, action, current, telemetry),
     )
-    if model is None or model.uid != action.model.uid:
-        return [model_deleted(action.model), *replies]
-    seen = [events.ModelObserved(model=one) for one in (its, model) if one is not None]
-    waits = may_hold(model) and model.spec.group == current.name and current.holder(model.uid) is None
-    if (
-        not waits
-        or its is None
-        or its.uid != holder.uid
-        or not telemetry.may_leave(holder, model, current, runtime.clock())
-    ):
+    seen = [*([events.ModelObserved(model=its)] if its is not None else []), *seen]
+    stays = its is None or its.uid != holder.uid
+    if stays or waiter is None or not telemetry.may_leave(holder, waiter, current, runtime.clock()):
         return [*seen, *replies]
+    stamp = rfc3339(runtime)
     written = await put(
-        runtime, current, status.preempted(current, holder.uid, model, action.reason, rfc3339(runtime))
+        runtime, current, status.preempted(current, holder.uid, waiter.object, action.reason, stamp)
     )
-    why = f"turn {holder.turn} of {holder.model} makes room for {model.metadata.name}: {action.reason}"
+    why = f"turn {holder.turn} of {holder.label} makes room for {waiter.label}: {action.reason}"
     tell(runtime, written, RELEASING, why)
     return [*seen, events.GroupObserved(group=written)]
+
+
+async def _waiter(
+    runtime: Runtime, action: Preempt, current: SharedGroup, telemetry: Telemetry
+) -> tuple[list[AnyEvent], Member | None]:
+    """Return what was read, and for whom a holder is to leave, if that may still hold the devices."""
+    if isinstance(action.waiter, GPULease):
+        return await waiting_lease(runtime, action.waiter, current, telemetry)
+    model = await read_model(runtime, current.metadata.namespace, action.waiter.metadata.name)
+    if model is None or model.uid != action.waiter.uid:
+        return [model_deleted(action.waiter)], None
+    waits = may_hold(model) and model.spec.group == current.name and current.holder(model.uid) is None
+    return [events.ModelObserved(model=model)], of_model(model) if waits else None
 
 
 async def _rebind(
@@ -221,6 +225,18 @@ async def _rebind(
     got = f"turn {holder.turn} of {holder.model} is on {where(holder.node, action.uuids)}"
     tell(runtime, written, GRANTED, f"{got}: its device plugin picked it")
     return [events.ModelObserved(model=model), events.GroupObserved(group=written)]
+
+
+async def _still_due(
+    runtime: Runtime, action: Advance, current: SharedGroup, holder: Holder
+) -> tuple[list[AnyEvent], str | None]:
+    """Return what was read of a holder's Model, and the reason of a step by that; None if the step is not due any more."""
+    model = await read_model(runtime, current.metadata.namespace, holder.model)
+    model = model if model is not None and model.uid == holder.uid else None
+    if model is None and action.model is not None:
+        return [model_deleted(action.model)], None
+    seen: list[AnyEvent] = [events.ModelObserved(model=model)] if model is not None else []
+    return seen, _still(action, current, holder, model)
 
 
 def _still(action: Advance, group: SharedGroup, holder: Holder, model: Model | None) -> str | None:

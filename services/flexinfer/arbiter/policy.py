@@ -1,6 +1,6 @@
-"""Which holders leave for a Model that is queued: the cheapest set that makes room for it. Pure.
+"""Which holders leave for a member that is queued: the cheapest set that makes room for it. Pure.
 
-A holder may be made to leave for a Model that is in demand
+A holder may be made to leave for a member that is in demand
 
     at once                     if its priority is lower (its requests in flight are drained), if it makes its initial start, or if it is idle
     once it has stayed minStay  if it is idle, but others had to leave for it, and the Model has itself left less than minStay ago: else two
@@ -8,7 +8,7 @@ A holder may be made to leave for a Model that is in demand
     once it has stayed minStay, or the Model has waited maxWait   if it is in use at the same priority; for a Model that always runs,
                                 and that no request waits for, only the latter; the latter not before it has stayed as long as it took to load
 
-and never while it is in use at a higher priority, or loading at the same. Of the sets that make room the one is chosen with the fewest by
+and never while it is in use at a higher priority, or loading at the same; a GPULease never before it ends. Of the sets that make room the one is chosen with the fewest by
 priority, then whose members are idle longest, then which load again fastest.
 """
 
@@ -20,11 +20,13 @@ from typing import TypeAlias
 import msgspec
 
 from flexinfer.api import conditions
+from flexinfer.api.lease import GPULease
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, Holder, SharedGroup, SharedGroupSpec
-from flexinfer.arbiter.budget import model_of, room
-from flexinfer.arbiter.standing import Standing, is_loading, standing_of
+from flexinfer.arbiter.budget import room
+from flexinfer.arbiter.member import Member, of_holder
+from flexinfer.arbiter.standing import Standing, is_loading, standing_of, standing_of_member
 from flexinfer.state.observed import ObservedState
 
 _MOST_COMPARED = 12
@@ -33,7 +35,7 @@ Cost: TypeAlias = tuple[tuple[int, ...], tuple[float, ...], float, tuple[str, ..
 
 
 class Leave(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a holder may be made to leave for a Model, why or why not, and when time alone changes that."""
+    """Whether a holder may be made to leave for a member, why or why not, and when time alone changes that."""
 
     holder: Holder
     allowed: bool
@@ -43,7 +45,7 @@ class Leave(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What makes room for a Model: the holders that leave for it, and why no more can be done now; `again` is when to look again.
+    """What makes room for a member: the holders that leave for it, and why no more can be done now; `again` is when to look again.
 
     `makes_room`: with these, and those that are leaving, gone it fits.
     """
@@ -54,56 +56,64 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     again: float | None = None
 
 
-def plan(model: Model, group: SharedGroup, state: ObservedState, now: float) -> Plan:
-    """Return what makes room for a Model that is in demand and does not fit now."""
+def plan(member: Member, group: SharedGroup, state: ObservedState, now: float) -> Plan:
+    """Return what makes room for a member that is in demand and does not fit now."""
     staying = [holder for holder in group.status.holders if holder.step == GRANTED]
-    without = room(model, group, staying, state, now)
+    without = room(member, group, staying, state, now)
     if without.fits or not without.sampled:
         return Plan(makes_room=without.fits)
-    leaves = [leave(holder, model, group, state, now) for holder in staying]
-    chosen = _cheapest(model, group, leaves, state, now)
+    leaves = [leave(holder, member, group, state, now) for holder in staying]
+    chosen = _cheapest(member, group, leaves, state, now)
     if chosen is not None:
         return Plan(makes_room=True, leavers=tuple(chosen))
     refused = [one for one in leaves if not one.allowed]
     again = min((v.again for v in refused if v.again is not None), default=None)
-    causes = [without.why, *(f"{v.holder.model} stays: {v.why}" for v in refused)]
+    causes = [without.why, *(f"{v.holder.label} stays: {v.why}" for v in refused)]
     return Plan(makes_room=False, why="; ".join(causes), again=again)
 
 
-def leave(holder: Holder, model: Model, group: SharedGroup, state: ObservedState, now: float) -> Leave:
-    """Return whether a holder may be made to leave for a Model that is in demand."""
-    current = model_of(holder, group, state)
-    if current is None:
-        return Leave(holder=holder, allowed=False, why="it was deleted and is about to stop")
+def leave(holder: Holder, member: Member, group: SharedGroup, state: ObservedState, now: float) -> Leave:
+    """Return whether a holder may be made to leave for a member that is in demand."""
+    other = of_holder(holder, group, state)
+    current = other.model if other is not None else None
+    if other is None or current is None:
+        return Leave(holder=holder, allowed=False, why=_until(other))
     standing = standing_of(current, state, now)
-    cost = _cost(current, standing, now)
-    mine, its = _priority(model), _priority(current)
+    cost = _cost(current, other.priority, standing, now)
+    mine, its = member.priority, other.priority
     if its < mine:
-        why = f"priority {mine} of {model.metadata.name} is above its {its}"
+        why = f"priority {mine} of {member.label} is above its {its}"
         return Leave(holder=holder, allowed=True, why=why, cost=cost)
     if standing.verifies and is_loading(current):
         return Leave(holder=holder, allowed=True, why="it makes its initial start", cost=cost)
     if standing.ready_since is None:
         return Leave(holder=holder, allowed=False, why="it is loading", again=standing.again)
     idle = standing.idle_since is not None
-    due = max(_waited_at(model, group.spec, state, now), standing.ready_since + _load_seconds(current))
-    if idle or standing_of(model, state, now).requested:
+    due = max(_waited_at(member, group.spec, state, now), standing.ready_since + _load_seconds(current))
+    if idle or standing_of_member(member, state, now).requested:
         due = min(due, _stayed_at(standing.ready_since, group.spec))
-    due = min(due, _may_return_at(model, group.spec, state)) if idle else due
+    due = min(due, _may_return_at(member, group.spec, state)) if idle else due
     if idle and (not holder.made_room or now >= due):
         return Leave(holder=holder, allowed=True, why="it is idle", cost=cost)
     if its > mine and not idle:
         why = f"it is in use at priority {its}, above {mine}"
         return Leave(holder=holder, allowed=False, why=why, again=standing.again)
     if now >= due:
-        return Leave(
-            holder=holder, allowed=True, why=_overdue(standing.ready_since, model, group.spec, now), cost=cost
-        )
+        why = _overdue(standing.ready_since, member, group.spec, now)
+        return Leave(holder=holder, allowed=True, why=why, cost=cost)
     why = f"it is in use at the same priority {its}, for {group.spec.min_stay} (minStay) from when it became ready"
     if idle:
-        why = f"others left for it, and {model.metadata.name} left less than {group.spec.min_stay} (minStay) ago"
+        why = f"others left for it, and {member.label} left less than {group.spec.min_stay} (minStay) ago"
     times = [at for at in (due, standing.again) if at is not None]
     return Leave(holder=holder, allowed=False, why=why, again=min(times))
+
+
+def _until(other: Member | None) -> str:
+    """Return until when a holder stays that is no Model any more, or is a lease: that is never made to leave."""
+    if other is None:
+        return "it was deleted and is about to stop"
+    expires_at = other.object.status.expires_at if isinstance(other.object, GPULease) else ""
+    return f"a lease is not made to leave; it has the GPUs until {expires_at or 'it ends'}"
 
 
 def _stayed_at(ready_since: float, spec: SharedGroupSpec) -> float:
@@ -111,43 +121,44 @@ def _stayed_at(ready_since: float, spec: SharedGroupSpec) -> float:
     return ready_since + spec.stay_seconds
 
 
-def _may_return_at(model: Model, spec: SharedGroupSpec, state: ObservedState) -> float:
-    """Return from when an idle holder that others left for leaves for a Model: at once for one that has not just had to leave itself."""
+def _may_return_at(member: Member, spec: SharedGroupSpec, state: ObservedState) -> float:
+    """Return from when an idle holder that others left for leaves for a member: at once for one that has not just had to leave itself."""
+    model = member.model
+    if model is None:
+        return -math.inf
     ready, stopped = model.condition(conditions.READY), state.changed(model, conditions.READY)
     left = stopped if ready is not None and ready.reason == Reason.STOPPED else None
     return _stayed_at(left, spec) if left is not None else -math.inf
 
 
-def _waited_at(model: Model, spec: SharedGroupSpec, state: ObservedState, now: float) -> float:
-    """Return when a Model has waited long enough; one that always runs, without a request, waits as long for a holder in use.
+def _waited_at(member: Member, spec: SharedGroupSpec, state: ObservedState, now: float) -> float:
+    """Return when a member has waited long enough; one that always runs, without a request, waits as long for a holder in use.
 
     A holder stays for as long as it took to load also then: of several Models that have waited so long each would make the one before it leave
     as soon as that is ready, and all of them would wait for loads alone.
     """
-    return _queued_since(model, state, now) + spec.wait_seconds
+    return _queued_since(member, state, now) + spec.wait_seconds
 
 
-def _queued_since(model: Model, state: ObservedState, now: float) -> float:
-    """Return since when a Model is queued, as it was observed here."""
+def _queued_since(member: Member, state: ObservedState, now: float) -> float:
+    """Return since when a member is queued, as it was observed here."""
+    model = member.model
+    if model is None:
+        return state.first_seen.get(member.uid, now)
     granted, since = model.condition(conditions.GRANTED), state.changed(model, conditions.GRANTED)
     queued = granted is not None and granted.reason == Reason.QUEUED
     return since if queued and since is not None else now
 
 
-def _overdue(ready_since: float, model: Model, spec: SharedGroupSpec, now: float) -> str:
+def _overdue(ready_since: float, member: Member, spec: SharedGroupSpec, now: float) -> str:
     if now >= _stayed_at(ready_since, spec):
         return f"it has stayed minStay ({spec.min_stay})"
-    return f"{model.metadata.name} has waited maxWait ({spec.max_wait})"
+    return f"{member.label} has waited maxWait ({spec.max_wait})"
 
 
-def _priority(model: Model) -> int:
-    """Return the priority of a Model; 0 of a holder that uses no GPU any more, and so leaves anyway."""
-    return model.spec.gpu.priority if model.spec.gpu is not None else 0
-
-
-def _cost(model: Model, standing: Standing, now: float) -> Cost:
+def _cost(model: Model, priority: int, standing: Standing, now: float) -> Cost:
     idle = now - standing.idle_since if standing.idle_since is not None else 0.0
-    return ((_priority(model),), (-idle,), _load_seconds(model), (model.metadata.name,))
+    return ((priority,), (-idle,), _load_seconds(model), (model.metadata.name,))
 
 
 def _load_seconds(model: Model) -> float:
@@ -165,15 +176,15 @@ def _total(leavers: Sequence[Leave]) -> Cost:
 
 
 def _cheapest(
-    model: Model, group: SharedGroup, leaves: Sequence[Leave], state: ObservedState, now: float
+    member: Member, group: SharedGroup, leaves: Sequence[Leave], state: ObservedState, now: float
 ) -> Sequence[Leave] | None:
-    """Return the cheapest set of holders without which a Model fits; None if there is none."""
+    """Return the cheapest set of holders without which a member fits; None if there is none."""
     allowed = [one for one in leaves if one.allowed]
     holders = [one.holder for one in leaves]
 
     def fits(leavers: Sequence[Leave]) -> bool:
         gone = {leaver.holder.uid for leaver in leavers}
-        return room(model, group, [holder for holder in holders if holder.uid not in gone], state, now).fits
+        return room(member, group, [holder for holder in holders if holder.uid not in gone], state, now).fits
 
     if not fits(allowed):
         return None

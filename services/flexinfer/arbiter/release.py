@@ -1,7 +1,7 @@
 """Whether the memory of a stopped holder is free again, and what keeps it from being so. Pure.
 
 In doubt it is not. What is in use beyond the processes that were there before the grant counts as the leaver's; where the processes are
-not known, what was in use before the grant is the measure. A device that is missing, or not healthy, says nothing, and so does a node
+not known, what was in use before the grant is the measure. Processes outside of Pods are a leaver's only if that is a GPULease. A device that is missing, or not healthy, says nothing, and so does a node
 that no longer sends telemetry. Only a node that never sent any counts as free by time.
 """
 
@@ -13,7 +13,8 @@ import msgspec
 from flexinfer.api.group_reasons import GroupReason
 from flexinfer.api.model import PlacedDevice
 from flexinfer.api.sharedgroup import GroupProcess, HeldDevice, Holder
-from flexinfer.events.nodes import Device, DeviceProcess
+from flexinfer.events.nodes import Device
+from flexinfer.state.leases import is_outside_pods
 from flexinfer.state.observed import ObservedState, Sample
 
 STALE_SECONDS = 30.0
@@ -83,7 +84,7 @@ def _silent(holder: Holder) -> Blocked:
     uuids = ", ".join(device.uuid for device in holder.devices)
     return Blocked(
         GroupReason.TELEMETRY_SILENT,
-        f"node {holder.node} has sent no telemetry for {STALE_SECONDS:.0f}s since {holder.model} stopped, so the memory of {uuids} is "
+        f"node {holder.node} has sent no telemetry for {STALE_SECONDS:.0f}s since {holder.label} stopped, so the memory of {uuids} is "
         f"unknown; start the agent on {holder.node} again, or, if the node is lost, delete it: kubectl delete node {holder.node}",
     )
 
@@ -95,22 +96,25 @@ def _look(holder: Holder, sample: Sample, staying: Collection[str]) -> Freeing:
         blocked = _unusable(holder, held, devices.get(held.uuid))
         if blocked is not None:
             return Freeing(blocked=blocked)
-    in_use = [text for held in holder.devices if (text := _in_use(held, devices[held.uuid], staying))]
+    lease = bool(holder.lease)
+    in_use = [
+        text for held in holder.devices if (text := _in_use(held, devices[held.uuid], staying, lease=lease))
+    ]
     return Freeing(in_use="; ".join(in_use)) if in_use else Freeing(free=True)
 
 
 def _unusable(holder: Holder, held: HeldDevice, device: Device | None) -> Blocked | None:
     exits = f"restart node {holder.node}, or, if the device is lost, delete the node: kubectl delete node {holder.node}"
     if device is None:
-        message = f"device {held.uuid} of {holder.model} is no longer reported by node {holder.node}, so its memory is unknown; {exits}"
+        message = f"device {held.uuid} of {holder.label} is no longer reported by node {holder.node}, so its memory is unknown; {exits}"
         return Blocked(GroupReason.DEVICE_MISSING, message)
     if not device.healthy:
-        message = f"device {held.uuid} of {holder.model} on node {holder.node} is not healthy, so its memory is unknown; reset it, or {exits}"
+        message = f"device {held.uuid} of {holder.label} on node {holder.node} is not healthy, so its memory is unknown; reset it, or {exits}"
         return Blocked(GroupReason.DEVICE_UNHEALTHY, message)
     return None
 
 
-def _in_use(held: HeldDevice, device: Device, staying: Collection[str]) -> str:
+def _in_use(held: HeldDevice, device: Device, staying: Collection[str], *, lease: bool) -> str:
     """Return what still uses a device beyond what others use; empty if that is within the slack.
 
     Other Models count for what their processes are seen to hold, not for their entries: one that still loads would hide this one.
@@ -124,7 +128,7 @@ def _in_use(held: HeldDevice, device: Device, staying: Collection[str]) -> str:
     rest = [
         p
         for p in device.processes
-        if (p.pid, p.name) not in foreign and p.pod_uid not in staying and not _is_foreign(p)
+        if (p.pid, p.name) not in foreign and p.pod_uid not in staying and (lease or not is_outside_pods(p))
     ]
     if device.used_mb - sum(p.used_mb for p in device.processes if p not in rest) <= MEMORY_SLACK_MB:
         return ""
@@ -135,11 +139,6 @@ def _in_use(held: HeldDevice, device: Device, staying: Collection[str]) -> str:
 def _listed_before(held: HeldDevice) -> bool:
     """Tell whether the processes were known at the grant: else what was in use then is the measure, also where they are listed now."""
     return bool(held.other_processes) or (held.used_before_mb or 0) <= MEMORY_SLACK_MB
-
-
-def _is_foreign(process: DeviceProcess) -> bool:
-    """Tell whether a process is seen to be in no Pod: the agent could read who it is, and it is in no control group of one."""
-    return bool(process.started and process.name) and not process.pod_uid
 
 
 def is_listed(device: Device) -> bool:

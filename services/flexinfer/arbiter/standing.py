@@ -9,6 +9,7 @@ import msgspec
 from flexinfer.api import conditions, reasons
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
+from flexinfer.arbiter.member import Member
 from flexinfer.state.demand import demand_of
 from flexinfer.state.observed import ObservedState
 
@@ -47,6 +48,17 @@ def standing_of(model: Model, state: ObservedState, now: float) -> Standing:
         ready_since=ready_since,
         again=min((at for at in times if at is not None and at > now), default=None),
     )
+
+
+_OF_A_LEASE = Standing(
+    in_demand=True, requested=True, verifies=False, idle_since=None, ready_since=None, again=None
+)
+"""A person waits for a lease, or uses it, until it ends."""
+
+
+def standing_of_member(member: Member, state: ObservedState, now: float) -> Standing:
+    """Return how much a Model or a lease needs the devices."""
+    return standing_of(member.model, state, now) if member.model is not None else _OF_A_LEASE
 
 
 def may_wait(model: Model, standing: Standing) -> bool:

@@ -8,6 +8,7 @@ from flexinfer.api import conditions, kube
 from flexinfer.api.conditions import Condition
 from flexinfer.api.group_reasons import GroupReason
 from flexinfer.api.labels import DEVICES_ANNOTATION, MODEL_LABEL
+from flexinfer.api.lease import GPULease
 from flexinfer.api.model import Model, Placement
 from flexinfer.api.sharedgroup import (
     BLOCKED,
@@ -22,24 +23,28 @@ from flexinfer.api.sharedgroup import (
     SharedGroupStatus,
 )
 from flexinfer.arbiter.budget import budget_mb
+from flexinfer.arbiter.member import Member, label_of
 from flexinfer.arbiter.release import Seen, held_devices, rebound_devices
 from flexinfer.events.workload import pod_facts
 from flexinfer.state.observed import Sample
 
 
-def granted(group: SharedGroup, model: Model, seen: Seen, stamp: str, *, shared: bool) -> SharedGroupStatus:
-    """Return the status in which a Model holds the devices that it is placed on, with the next turn; `shared`: others may hold them too."""
-    placement, status = model.status.placement or Placement(), group.status
+def granted(group: SharedGroup, member: Member, seen: Seen, stamp: str, *, shared: bool) -> SharedGroupStatus:
+    """Return the status in which a member holds the devices that it is placed on, with the next turn; `shared`: others may hold them too."""
+    placement, status, name = member.placement, group.status, member.object.metadata.name
     holder = Holder(
-        model=model.metadata.name,
-        uid=model.uid,
-        turn=max(status.turn, *_turns_of(model)) + 1,
+        model="" if member.is_lease else name,
+        lease=name if member.is_lease else "",
+        uid=member.uid,
+        turn=max(status.turn, *_turns_of(member.object)) + 1,
         step=GRANTED,
         node=placement.node,
         devices=held_devices(placement.devices, seen),
         since=stamp,
-        made_room=status.room_for == model.uid,
+        made_room=status.room_for == member.uid,
     )
+    if member.is_lease and member.exclusive:
+        holder = msgspec.structs.replace(holder, devices=_whole(group, holder.devices, seen))
     devices = _group_devices(group, placement, seen.sample, shared=shared)
     room_for = "" if holder.made_room else status.room_for
     changed = msgspec.structs.replace(
@@ -48,19 +53,29 @@ def granted(group: SharedGroup, model: Model, seen: Seen, stamp: str, *, shared:
     return _counted(group, changed, (*status.holders, holder))
 
 
-def preempted(group: SharedGroup, uid: str, model: Model, reason: str, stamp: str) -> SharedGroupStatus:
-    """Return the status in which a holder makes room for a Model."""
+def _whole(group: SharedGroup, devices: tuple[HeldDevice, ...], seen: Seen) -> tuple[HeldDevice, ...]:
+    """Return devices with all the memory that is left of each, as far as telemetry tells."""
+    left = {device.uuid: max(0, budget_mb(group, device) - device.used_mb) for device in seen.devices}
+    return tuple(msgspec.structs.replace(held, memory_mb=left.get(held.uuid, 0)) for held in devices)
+
+
+def preempted(
+    group: SharedGroup, uid: str, member: Model | GPULease, reason: str, stamp: str
+) -> SharedGroupStatus:
+    """Return the status in which a holder makes room for a Model or GPULease."""
     released = advanced(group, uid, RELEASING, reason, stamp)
     holders = tuple(
-        msgspec.structs.replace(holder, preempted_by=model.metadata.name) if holder.uid == uid else holder
+        msgspec.structs.replace(holder, preempted_by=label_of(member)) if holder.uid == uid else holder
         for holder in released.holders
     )
-    return msgspec.structs.replace(released, holders=holders, room_for=model.uid)
+    return msgspec.structs.replace(released, holders=holders, room_for=member.uid)
 
 
-def _turns_of(model: Model) -> tuple[int, int]:
-    """Return the last turns that a Model's status names: of the group that it was in before too, above which it goes on."""
-    held, engine = model.status.shared_group, model.status.backend
+def _turns_of(member: Model | GPULease) -> tuple[int, int]:
+    """Return the last turns that a status names: of the group that a Model was in before too, above which it goes on."""
+    if isinstance(member, GPULease):
+        return member.status.turn, 0
+    held, engine = member.status.shared_group, member.status.backend
     return held.turn if held is not None else 0, engine.turn if engine is not None else 0
 
 
@@ -115,9 +130,16 @@ def reported(group: SharedGroup, condition: Condition, stamp: str) -> SharedGrou
 
 
 def initialized(
-    group: SharedGroup, pods: Sequence[kube.Pod], models: Sequence[Model], highest_turn: int, stamp: str
+    group: SharedGroup,
+    pods: Sequence[kube.Pod],
+    models: Sequence[Model],
+    highest_turn: int,
+    stamp: str,
+    leases: Sequence[GPULease] = (),
 ) -> SharedGroupStatus:
-    """Return the first status of a group, from the Pods that were listed after the object was read.
+    """Return the first status of a group, from the Pods that were listed after the object was read, and the leases before.
+
+    A lease whose status says Granted holds its devices again.
 
     Pods whose gate is open hold the devices; gated and terminating ones, and those of a deleted Model, are about to leave. Turns go on
     above the highest that was seen, and above the object's own resourceVersion: numbers of a former life of the group stay unused.
@@ -125,8 +147,9 @@ def initialized(
     by_name = {model.metadata.name: model for model in models}
     ours = [pod for pod in pods if pod.metadata.labels.get(MODEL_LABEL) in by_name and _may_use_devices(pod)]
     turns = [pod_facts(pod).turn for pod in ours]
+    turns += [lease.status.turn for lease in leases]
     highest = max([highest_turn, group.metadata.version, group.status.turn, *turns])
-    holders = []
+    holders = [_adopted_lease(lease, stamp) for lease in leases if lease.granted and not lease.deleting]
     for pod in sorted(ours, key=lambda pod: pod.metadata.name):
         holder = _adopted(pod, by_name, highest + 1, stamp)
         highest = max(highest, holder.turn)
@@ -139,9 +162,7 @@ def initialized(
         reason=GroupReason.NOT_BLOCKED,
         observed_generation=group.metadata.generation,
     )
-    done = _true(
-        group, INITIALIZED, GroupReason.INITIALIZED, f"{len(holders)} Pods of the group's Models found"
-    )
+    done = _true(group, INITIALIZED, GroupReason.INITIALIZED, f"{len(holders)} holders found")
     return _with_conditions(_counted(group, status, tuple(holders)), [accepted, done, free], stamp)
 
 
@@ -177,6 +198,19 @@ def _adopted(pod: kube.Pod, models: Mapping[str, Model], next_turn: int, stamp: 
     )
 
 
+def _adopted_lease(lease: GPULease, stamp: str) -> Holder:
+    status = lease.status
+    return Holder(
+        lease=lease.metadata.name,
+        uid=lease.uid,
+        turn=status.turn,
+        step=GRANTED,
+        node=status.node,
+        devices=status.devices,
+        since=stamp,
+    )
+
+
 def _counted(group: SharedGroup, status: SharedGroupStatus, holders: tuple[Holder, ...]) -> SharedGroupStatus:
     """Return a status with these holders and the sums over them."""
     budgets = [device.budget_mb for device in status.devices if device.budget_mb is not None]
@@ -184,7 +218,7 @@ def _counted(group: SharedGroup, status: SharedGroupStatus, holders: tuple[Holde
         status,
         observed_generation=group.metadata.generation,
         holders=holders,
-        holder_names=", ".join(holder.model for holder in holders),
+        holder_names=", ".join(holder.label for holder in holders),
         held_mb=sum(holder.memory_mb for holder in holders),
         budget_mb=sum(budgets) if budgets else None,
     )

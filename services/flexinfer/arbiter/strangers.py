@@ -1,11 +1,11 @@
-"""Devices that another group holds: no Model is granted them, whatever the placer has written. Pure."""
+"""Devices that another group holds: no member is granted them, whatever the placer has written. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
 from flexinfer.api.labels import GPU_RESOURCES
-from flexinfer.api.model import Model, Placement
 from flexinfer.api.sharedgroup import Holder, SharedGroup
 from flexinfer.arbiter.group import Group, where
+from flexinfer.arbiter.member import Member
 from flexinfer.events.nodes import NodeFacts
 from flexinfer.state.observed import ObservedState
 
@@ -13,7 +13,7 @@ Nodes = Mapping[str, NodeFacts]
 
 
 def withheld(group: Group, state: ObservedState) -> Mapping[str, str]:
-    """Return for each Model of a group's queue which other group holds its devices, by uid: those that may be granted are left out."""
+    """Return for each member of a group's queue which other group holds its devices, by uid: those that may be granted are left out."""
     if group.object is None or not group.queue:
         return {}
     # Only groups with holders are asked: how many groups there are must not matter.
@@ -23,19 +23,19 @@ def withheld(group: Group, state: ObservedState) -> Mapping[str, str]:
     return {uid: text for uid, text in reasons.items() if text}
 
 
-def held_by_another(model: Model, group: SharedGroup, groups: Iterable[SharedGroup], nodes: Nodes) -> str:
-    """Return which other group holds devices of a Model's placement; empty if none does.
+def held_by_another(member: Member, group: SharedGroup, groups: Iterable[SharedGroup], nodes: Nodes) -> str:
+    """Return which other group holds devices of a member's placement; empty if none does.
 
     Devices are compared by uuid. Where telemetry did not name them, their number is: the node must have one for each.
     """
-    placement = model.status.placement or Placement()
+    placement = member.placement
     others = list(_holders_on(placement.node, group, groups))
     for other, holder in others:
         if set(holder.uuids) & set(placement.uuids):
             return _named(other, holder)
     unnamed = next((pair for pair in others if not (pair[1].uuids and placement.uuids)), None)
     held = sum(len(holder.uuids) or 1 for _, holder in others)
-    if unnamed is not None and held + model.spec.devices > _devices(nodes.get(placement.node)):
+    if unnamed is not None and held + member.devices > _devices(nodes.get(placement.node)):
         return _named(*unnamed)
     return ""
 
@@ -58,4 +58,4 @@ def _devices(node: NodeFacts | None) -> float:
 
 def _named(other: SharedGroup, holder: Holder) -> str:
     group = f"group {other.name} of namespace {other.metadata.namespace}"
-    return f"{where(holder.node, holder.uuids)} is held by {holder.model} of {group} (turn {holder.turn})"
+    return f"{where(holder.node, holder.uuids)} is held by {holder.label} of {group} (turn {holder.turn})"

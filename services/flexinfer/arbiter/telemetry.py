@@ -2,9 +2,10 @@
 
 import asyncio
 
-from flexinfer.api.model import Model
+from flexinfer.api.lease import GPULease
 from flexinfer.api.sharedgroup import Holder, SharedGroup
 from flexinfer.arbiter import budget, policy
+from flexinfer.arbiter.member import Member, of_lease
 from flexinfer.arbiter.release import STALE_SECONDS, Seen, is_recent
 from flexinfer.arbiter.strangers import Nodes
 from flexinfer.state.observed import ObservedState, Sample
@@ -39,23 +40,31 @@ class Telemetry:
         pods = budget.pods_of_others(node, uid, self._state)
         return Seen(sample=self.sample(node), now=now, pods=pods)
 
-    def has_room(self, model: Model, group: SharedGroup, now: float) -> bool:
-        """Tell whether a Model fits on its devices beside all that are on the list of its group."""
-        return budget.room(model, group, group.status.holders, self._state, now).fits
+    def lease(self, lease: GPULease, group: SharedGroup) -> Member:
+        """Return a lease on the devices of its group, as last observed."""
+        return of_lease(lease, group, self._state)
 
-    def shares(self, model: Model, group: SharedGroup, now: float) -> bool:
-        """Tell whether others may hold a Model's devices too."""
-        return not budget.alone(model, group, self._state, now)
+    def has_room(self, member: Member, group: SharedGroup, now: float) -> bool:
+        """Tell whether a member fits on its devices beside all that are on the list of its group."""
+        return budget.room(member, group, group.status.holders, self._state, now).fits
 
-    def may_leave(self, holder: Holder, model: Model, group: SharedGroup, now: float) -> bool:
-        """Tell whether a holder may be made to leave for a Model, by what was last observed of both."""
-        return policy.leave(holder, model, group, self._state, now).allowed
+    def shares(self, member: Member, group: SharedGroup, now: float) -> bool:
+        """Tell whether others may hold a member's devices too."""
+        return not budget.alone(member, group, self._state, now)
 
-    def is_awaited(self, model: Model, now: float) -> bool:
-        """Tell whether a sample of a Model's devices may still come: agents publish every 10 s, and NATS was just connected.
+    def may_leave(self, holder: Holder, member: Member, group: SharedGroup, now: float) -> bool:
+        """Tell whether a holder may be made to leave for a member, by what was last observed of both."""
+        return policy.leave(holder, member, group, self._state, now).allowed
+
+    def is_awaited(self, member: Member, now: float) -> bool:
+        """Tell whether a sample of a member's devices may still come: agents publish every 10 s, and NATS was just connected.
 
         Without one it is not known what others use, and the memory of a foreign process would count as the holder's.
         """
-        sample, since = self.sample(model.assigned_node), self._state.connected_since
-        named = model.status.placement is not None and bool(model.status.placement.devices)
-        return named and not is_recent(sample, now) and since is not None and now < since + STALE_SECONDS
+        sample, since = self.sample(member.placement.node), self._state.connected_since
+        return (
+            bool(member.placement.devices)
+            and not is_recent(sample, now)
+            and since is not None
+            and now < since + STALE_SECONDS
+        )

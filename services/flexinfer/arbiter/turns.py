@@ -8,12 +8,13 @@ from collections.abc import Mapping
 
 import msgspec
 
-from flexinfer.api.model import Model, PlacedDevice, Placement
+from flexinfer.api.model import PlacedDevice
 from flexinfer.api.sharedgroup import GRANTED, Holder, SharedGroup
 from flexinfer.arbiter.budget import alone, room
 from flexinfer.arbiter.group import Group
+from flexinfer.arbiter.member import Member
 from flexinfer.arbiter.policy import Leave, Plan, plan
-from flexinfer.arbiter.standing import standing_of
+from flexinfer.arbiter.standing import standing_of_member
 from flexinfer.arbiter.strangers import withheld
 from flexinfer.state.observed import ObservedState
 
@@ -21,11 +22,11 @@ from flexinfer.state.observed import ObservedState
 class Turns(msgspec.Struct, frozen=True, kw_only=True):
     """What is due in a group's queue.
 
-    `next` is granted; `leavers` leave for `makes_room_for`; `waits` is what each Model waits for, by uid; `again` is when time alone changes that.
+    `next` is granted; `leavers` leave for `makes_room_for`; `waits` is what each member waits for, by uid; `again` is when time alone changes that.
     """
 
-    next: Model | None = None
-    makes_room_for: Model | None = None
+    next: Member | None = None
+    makes_room_for: Member | None = None
     leavers: tuple[Leave, ...] = ()
     waits: Mapping[str, str] = {}
     again: float | None = None
@@ -36,9 +37,9 @@ class Turns(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """The room that is kept for a Model: who stays beside it, and what it needs."""
+    """The room that is kept for a member: who stays beside it, and what it needs."""
 
-    model: Model
+    member: Member
     staying: tuple[Holder, ...]
     devices: tuple[PlacedDevice, ...]
 
@@ -50,53 +51,52 @@ def turns_of(group: Group, shared: SharedGroup, state: ObservedState, now: float
     strangers = withheld(group, state)
     kept: _Kept | None = None
     turns, waits, again = Turns(), dict(strangers), list[float]()
-    for model in group.queue:
-        if model.uid in strangers:
+    for member in group.queue:
+        if member.uid in strangers:
             continue
-        fits, why = _fits(model, shared, kept, state, now)
+        fits, why = _fits(member, shared, kept, state, now)
         if fits:
-            turns = msgspec.structs.replace(turns, next=model)
+            turns = msgspec.structs.replace(turns, next=member)
             break
-        waits[model.uid] = why
-        standing = standing_of(model, state, now)
+        waits[member.uid] = why
+        standing = standing_of_member(member, state, now)
         again += [standing.again] if standing.again is not None else []
         if not standing.in_demand or kept is not None:
             continue
-        planned = plan(model, shared, state, now)
-        waits[model.uid] = _explained(planned, shared) or why
+        planned = plan(member, shared, state, now)
+        waits[member.uid] = _explained(planned, shared) or why
         again += [planned.again] if planned.again is not None else []
         if planned.makes_room:
-            kept = _kept(model, planned, shared)
-            turns = msgspec.structs.replace(turns, makes_room_for=model, leavers=planned.leavers)
+            kept = _kept(member, planned, shared)
+            turns = msgspec.structs.replace(turns, makes_room_for=member, leavers=planned.leavers)
     return msgspec.structs.replace(turns, waits=waits, again=min(again, default=None))
 
 
 def _fits(
-    model: Model, shared: SharedGroup, kept: _Kept | None, state: ObservedState, now: float
+    member: Member, shared: SharedGroup, kept: _Kept | None, state: ObservedState, now: float
 ) -> tuple[bool, str]:
-    """Tell whether a Model fits beside all that are on the list now, and later beside the one that room is kept for; else why not."""
-    present = room(model, shared, shared.status.holders, state, now)
+    """Tell whether a member fits beside all that are on the list now, and later beside the one that room is kept for; else why not."""
+    present = room(member, shared, shared.status.holders, state, now)
     if kept is None or not present.fits:
         return present.fits, present.why
-    single = alone(kept.model, shared, state, now)
+    single = alone(kept.member, shared, state, now)
     if single:
-        return False, f"room is kept for {kept.model.metadata.name}: one holder at a time: {single}"
-    later = room(model, shared, kept.staying, state, now, kept.devices)
-    return later.fits, later.why and f"room is kept for {kept.model.metadata.name}: {later.why}"
+        return False, f"room is kept for {kept.member.label}: one holder at a time: {single}"
+    later = room(member, shared, kept.staying, state, now, kept.devices)
+    return later.fits, later.why and f"room is kept for {kept.member.label}: {later.why}"
 
 
-def _kept(model: Model, planned: Plan, shared: SharedGroup) -> _Kept:
+def _kept(member: Member, planned: Plan, shared: SharedGroup) -> _Kept:
     gone = {leaver.holder.uid for leaver in planned.leavers}
     holders = shared.status.holders
     staying = tuple(holder for holder in holders if holder.step == GRANTED and holder.uid not in gone)
-    placement = model.status.placement or Placement()
-    return _Kept(model=model, staying=staying, devices=placement.devices)
+    return _Kept(member=member, staying=staying, devices=member.placement.devices)
 
 
 def _explained(planned: Plan, shared: SharedGroup) -> str:
-    """Return what a Model waits for that room is made for, or why none is made."""
+    """Return what a member waits for that room is made for, or why none is made."""
     if not planned.makes_room:
         return planned.why
-    gone = [leaver.holder.model for leaver in planned.leavers]
-    gone += [holder.model for holder in shared.status.holders if holder.step != GRANTED]
+    gone = [leaver.holder.label for leaver in planned.leavers]
+    gone += [holder.label for holder in shared.status.holders if holder.step != GRANTED]
     return f"until {', '.join(sorted(gone))} has released its memory" if gone else ""

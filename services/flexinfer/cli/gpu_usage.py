@@ -1,15 +1,20 @@
 """GpuUsage: who holds the memory of each card, from telemetry and Pods. Pure; `gpus` prints it."""
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import msgspec
 
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.events.nodes import Device, DeviceProcess
+from flexinfer.state.leases import processes_of
 from flexinfer.state.observed import ObservedState
 
-MODEL, POD, FOREIGN, UNLISTED = "Model", "Pod", "Foreign", "Unlisted"
-"""Who holds memory: a Model's Pod, another Pod, a process outside Kubernetes, or no process that the driver lists."""
+MODEL, POD, LEASE, FOREIGN, UNLISTED = "Model", "Pod", "Lease", "Foreign", "Unlisted"
+"""Who holds memory: a Model's Pod, another Pod, a process of a GPULease or another one outside Kubernetes, or no process that the driver lists."""
+
+
+_NOTHING: Mapping[int, str] = MappingProxyType({})
 
 
 def _json_name(field: str) -> str:
@@ -19,7 +24,7 @@ def _json_name(field: str) -> str:
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True, rename=_json_name, omit_defaults=True):
-    """Memory of a card, in MiB, and who holds it: a Model by its key, a Pod by its uid, a process by its name.
+    """Memory of a card, in MiB, and who holds it: a Model or GPULease by its key, a Pod by its uid, a process by its name.
 
     Of a Model, `footprint_mb` is what it was placed with on this card, and `footprint_source` where that is from.
     """
@@ -72,7 +77,8 @@ def _node(state: ObservedState, name: str, models: Mapping[str, str]) -> NodeUsa
     if sample is None:
         return NodeUsage(node=name, message=_without_telemetry(state, name))
     cards = tuple(
-        _with_footprints(card_of(device, models), device.uuid, state) for device in sample.observed.devices
+        _with_footprints(card_of(device, models, _leased(state, name, device)), device.uuid, state)
+        for device in sample.observed.devices
     )
     message = sample.observed.message or ("" if cards else "no GPUs")
     return NodeUsage(node=name, cards=cards, message=message)
@@ -90,8 +96,24 @@ def _without_telemetry(state: ObservedState, name: str) -> str:
     return f"offers {', '.join(offered)}, but {silent}" if offered else silent
 
 
-def card_of(device: Device, models: Mapping[str, str]) -> Card:
-    """Return a card with its holders; `models` is the uid of a Pod -> the key of its Model."""
+def _leased(state: ObservedState, node: str, device: Device) -> Mapping[int, str]:
+    """Return the numbers of the processes on a device that belong to a lease -> the key of the lease."""
+    return {
+        process.pid: f"{group.metadata.namespace}/{holder.lease}"
+        for group in state.groups.values()
+        for holder in group.status.holders
+        if holder.lease and holder.node == node
+        for held in holder.devices
+        if held.uuid == device.uuid
+        for process in processes_of(held, device)
+    }
+
+
+def card_of(device: Device, models: Mapping[str, str], leased: Mapping[int, str] = _NOTHING) -> Card:
+    """Return a card with its holders.
+
+    `models` is the uid of a Pod -> the key of its Model, `leased` the number of a process -> the key of its lease.
+    """
     return Card(
         uuid=device.uuid,
         name=device.name,
@@ -107,7 +129,7 @@ def card_of(device: Device, models: Mapping[str, str]) -> Card:
         mig=device.mig,
         processes_known=device.processes_known,
         errors=device.errors,
-        holders=tuple(_holders(device, models)),
+        holders=tuple(_holders(device, models, leased)),
     )
 
 
@@ -128,20 +150,22 @@ def _with_footprint(holder: Holder, uuid: str, state: ObservedState) -> Holder:
     )
 
 
-def _holders(device: Device, models: Mapping[str, str]) -> Iterator[Holder]:
-    """Yield Models, then other Pods, then foreign processes, each the largest first; last what no process accounts for."""
-    holders = [_holder(process, models) for process in device.processes]
-    order = (MODEL, POD, FOREIGN)
+def _holders(device: Device, models: Mapping[str, str], leased: Mapping[int, str]) -> Iterator[Holder]:
+    """Yield Models, then other Pods, then processes of leases, then foreign processes, each the largest first; last what no process accounts for."""
+    holders = [_holder(process, models, leased) for process in device.processes]
+    order = (MODEL, POD, LEASE, FOREIGN)
     yield from sorted(holders, key=lambda holder: (order.index(holder.kind), -holder.memory_mb, holder.name))
     unlisted = device.used_mb - sum(holder.memory_mb for holder in holders)
     if unlisted > 0:
         yield Holder(kind=UNLISTED, name="", memory_mb=unlisted)
 
 
-def _holder(process: DeviceProcess, models: Mapping[str, str]) -> Holder:
+def _holder(process: DeviceProcess, models: Mapping[str, str], leased: Mapping[int, str]) -> Holder:
     pid, name, memory = process.pid, process.name, process.used_mb
     if process.pod_uid in models:
         return Holder(kind=MODEL, name=models[process.pod_uid], memory_mb=memory, pid=pid, process=name)
     if process.pod_uid:
         return Holder(kind=POD, name=process.pod_uid, memory_mb=memory, pid=pid, process=name)
+    if pid in leased:
+        return Holder(kind=LEASE, name=leased[pid], memory_mb=memory, pid=pid, process=name)
     return Holder(kind=FOREIGN, name=name or "unknown", memory_mb=memory, pid=pid, process=name)

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import msgspec
 
 from flexinfer.agent import look
-from flexinfer.cli.gpu_usage import FOREIGN, MODEL, POD, UNLISTED, Card, Holder, NodeUsage, usage
+from flexinfer.cli.gpu_usage import FOREIGN, LEASE, MODEL, POD, UNLISTED, Card, Holder, NodeUsage, usage
 from flexinfer.cli.observed import observed_state
 from flexinfer.cli.target import state_argument, variable
 from flexinfer.placer.footprint import source_text
@@ -24,6 +24,7 @@ _WORDS: Mapping[str, str] = MappingProxyType(
     {
         MODEL: "model",
         POD: "pod",
+        LEASE: "lease",
         FOREIGN: "foreign process",
         UNLISTED: "in use by no process that the driver lists",
     }

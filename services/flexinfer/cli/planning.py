@@ -178,7 +178,7 @@ def _enough(state: ObservedState, candidate: Model, node: str, now: float) -> It
 def _holders(state: ObservedState, candidate: Model) -> tuple[str, ...]:
     group = state.group(candidate.metadata.namespace, candidate.spec.group) if candidate.spec.group else None
     holders = group.status.holders if group is not None else ()
-    return tuple(sorted(f"{candidate.metadata.namespace}/{holder.model}" for holder in holders))
+    return tuple(sorted(f"{candidate.metadata.namespace}/{holder.label}" for holder in holders))
 
 
 def _devices_of(state: ObservedState, placement: Placement | None) -> tuple[Device, ...]:

@@ -11,7 +11,7 @@ from flexinfer.cli.errors import CommandError
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import LOCAL, Instance, InstanceError
 from flexinfer.local.simulation import files
-from flexinfer.local.supervisor import provisioning, record
+from flexinfer.local.supervisor import provisioning, record, user_settings
 from localkube.process_identity import alive
 
 _PORTS = {
@@ -32,6 +32,8 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     separate: bool = False
     simulation: Path | None = None
     """The file of `--simulate-gpus`."""
+    settings: Mapping[str, str] = {}
+    """The settings of the user's environment."""
 
     @property
     def words(self) -> list[str]:
@@ -75,7 +77,8 @@ def prepared(state: Path, choices: Choices, report: Callable[[str], None]) -> It
         if entry.identity is not None and alive(entry.identity)
         for port in _PORTS.get(entry.name, (entry.name,))
     )
-    with instances.opened(state, held=held, api=choices.world) as instance:
+    wanted = user_settings.proxy_port(choices.settings)
+    with instances.opened(state, held=held, api=choices.world, proxy_port=wanted) as instance:
         provisioning.write_files(instance)
         if choices.simulation is not None:
             files.save(instance, choices.simulation)

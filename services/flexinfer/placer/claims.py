@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 from flexinfer.api import conditions
 from flexinfer.api.bindings import DRA
 from flexinfer.api.model import Model, Placement
+from flexinfer.api.sharedgroup import Holder
 from flexinfer.placer.memory import Claim
+from flexinfer.state.leases import processes_of
 
 if TYPE_CHECKING:
     from flexinfer.placer.state import PlacementState
@@ -27,7 +29,22 @@ def claims_on(placements: "PlacementState", model: Model, node: str, *, assigned
     for holder in placements.group_holders(model):
         if holder.node == node and holder.uid not in present:
             need = max((device.memory_mb for device in holder.devices), default=0)
-            yield Claim(name=holder.model, uuids=holder.uuids, need_mb=need, leaves=True)
+            yield Claim(
+                name=holder.label,
+                pids=_leased(placements, holder, node),
+                uuids=holder.uuids,
+                need_mb=need,
+                leaves=True,
+                leased=bool(holder.lease),
+            )
+
+
+def _leased(placements: "PlacementState", holder: Holder, node: str) -> frozenset[int]:
+    """Return the numbers of the processes that belong to a lease; none for a Model, and without telemetry."""
+    sample = placements.observed.gpus.get(node) if holder.lease else None
+    devices = {device.uuid: device for device in sample.observed.devices} if sample is not None else {}
+    seen = [processes_of(held, devices[held.uuid]) for held in holder.devices if held.uuid in devices]
+    return frozenset(process.pid for processes in seen for process in processes)
 
 
 def takes_devices(model: Model) -> bool:

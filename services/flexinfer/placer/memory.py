@@ -17,19 +17,21 @@ _SMALLEST_NAMED_MB = 64
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """What a Model takes on a node: the uids of its Pods, its devices (none: not known which), and its need of each, in MiB.
+    """What a Model or a GPULease takes on a node: the uids of its Pods, the numbers of a lease's processes, its devices (none: not known which), and its need of each, in MiB.
 
     `loaded`: its engine has loaded, and telemetry shows it. `leaves`: it stops before the Model that is decided on starts. `whole`: it has its
-    devices alone, also where others could be shared.
+    devices alone, also where others could be shared. `leased`: it is a GPULease, which holds what its processes are seen to hold.
     """
 
     name: str
     pods: frozenset[str] = frozenset()
+    pids: frozenset[int] = frozenset()
     uuids: tuple[str, ...] = ()
     need_mb: int = 0
     loaded: bool = False
     leaves: bool = False
     whole: bool = False
+    leased: bool = False
 
 
 class Use(msgspec.Struct, frozen=True):
@@ -136,7 +138,8 @@ def _returned(
     Where telemetry names the Pods of processes, that is what those of the leaving Models hold, and those of Pods that are gone. Elsewhere it
     is their footprint, or all that is in use if that is not known.
     """
-    leaving = [c for c in claims if c.leaves and (not c.uuids or device.uuid in c.uuids)]
+    counted = (c for c in claims if c.leaves and not (c.leased and device.processes_known))
+    leaving = [c for c in counted if not c.uuids or device.uuid in c.uuids]
     seen = sum(_seen(device, claim) for claim in claims if claim.leaves)
     if attributed:
         ended = sum(p.used_mb for p in device.processes if p.pod_uid and p.pod_uid not in pods)
@@ -147,7 +150,7 @@ def _returned(
 
 
 def _seen(device: Device, claim: Claim) -> int:
-    return sum(process.used_mb for process in device.processes if process.pod_uid in claim.pods)
+    return sum(p.used_mb for p in device.processes if p.pod_uid in claim.pods or p.pid in claim.pids)
 
 
 def _taker(device: Device, claims: Sequence[Claim], *, shared: bool) -> str:
@@ -162,7 +165,12 @@ def _uses(device: Device, claims: Sequence[Claim], pods: frozenset[str]) -> tupl
         for claim in claims
         if not claim.leaves and device.uuid in claim.uuids
     ]
-    foreign = [Use(_named(p), p.used_mb, process=True) for p in device.processes if p.pod_uid not in pods]
+    leased = {pid for claim in claims for pid in claim.pids}
+    foreign = [
+        Use(_named(p), p.used_mb, process=True)
+        for p in device.processes
+        if p.pod_uid not in pods and p.pid not in leased
+    ]
     unseen = Use("", device.used_mb - sum(p.used_mb for p in device.processes))
     named = [use for use in (*models, *foreign, unseen) if use.mb >= _SMALLEST_NAMED_MB]
     return tuple(sorted(named, key=lambda use: (-use.mb, use.by))[:_MOST_NAMED])

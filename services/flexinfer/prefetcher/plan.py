@@ -117,7 +117,8 @@ def _check_in_image(model: Model, location: Location, backend: Backend, settings
     """Return the plan of a path inside the image that the engine will run, with that image and its user."""
     placement = model.status.placement
     vendor = placement.vendor if placement is not None and model.spec.devices else "cpu"
-    image = backend.image(vendor, settings.images)
+    architecture = placement.architecture if placement is not None else ""
+    image = model.spec.image or backend.image(vendor, settings.images, architecture)
     return Plan(
         location=location,
         kind=CHECK,

@@ -3,7 +3,7 @@
 A refusal says what to change. An acceptance names every field that has no effect.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from flexinfer import backends, sources
 from flexinfer.api import conditions, model
@@ -11,25 +11,29 @@ from flexinfer.api.conditions import Condition
 from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Gpu, Model, ModelSpec, Serverless
-from flexinfer.api.quantity import milli
+from flexinfer.api.quantity import Quantity, milli
 from flexinfer.api.reasons import Reason
-from flexinfer.backends import Problem
+from flexinfer.backends import Problem, arguments
 from flexinfer.state import actions
 
 _NAMED_PROBLEMS = 3
+_NAMED_CONFLICTS = 5
 _OWN_VOLUME = ("pvc", "file")
 _DOWNLOAD_KEYS = ("hfRevision", "hfAllowPatterns", "hfIgnorePatterns", "allowUnsafeFormats")
 
 
-def accepted(candidate: Model) -> Condition:
-    """Return Accepted of a Model."""
+def accepted(candidate: Model, conflicts: Sequence[str] = ()) -> Condition:
+    """Return Accepted of a Model; `conflicts` are its names that also mean another Model."""
     problems = list(_problems(candidate))
     if problems:
         message = "; also ".join(problem.message for problem in problems[:_NAMED_PROBLEMS])
         return actions.false(candidate, conditions.ACCEPTED, problems[0].reason, message)
-    unused = "; ".join(without_effect(candidate.spec))
-    message = f"the spec is valid; without effect: {unused}" if unused else "the spec is valid"
-    return actions.true(candidate, conditions.ACCEPTED, Reason.ACCEPTED, message)
+    message = "; ".join(("the spec is valid", *warnings(candidate.spec)))
+    if conflicts:
+        doubtful = ", ".join(conflicts[:_NAMED_CONFLICTS])
+        message = f"{message}; names that mean another Model too: {doubtful}; change one of each"
+    reason = Reason.NAME_CONFLICT if conflicts else Reason.ACCEPTED
+    return actions.true(candidate, conditions.ACCEPTED, reason, message)
 
 
 def _problems(candidate: Model) -> Iterator[Problem]:
@@ -74,6 +78,7 @@ def _contradictions(spec: ModelSpec) -> Iterator[str]:
             yield f"spec.serverless.{name}: {error}"
     yield from _tolerations(spec)
     yield from _quantities(spec)
+    yield from _above_limits(spec)
 
 
 def _tolerations(spec: ModelSpec) -> Iterator[str]:
@@ -97,12 +102,42 @@ def _quantities(spec: ModelSpec) -> Iterator[str]:
     amounts += [(f"spec.resources.requests.{name}", amount) for name, amount in resources.requests.items()]
     amounts += [(f"spec.resources.limits.{name}", amount) for name, amount in resources.limits.items()]
     for path, amount in amounts:
-        try:
-            milli(amount)
-        except ValueError:
+        if (whole := _milli(amount)) is None:
             yield f"{path} {amount!r} is not a quantity such as 500m or 4Gi"
+        elif whole < 0:
+            yield f"{path} {amount!r} is negative; use a quantity such as 500m or 4Gi"
         if path.rpartition("resources.")[2].partition(".")[2] in GPU_RESOURCES.values():
             yield f"{path}: remove it; devices are requested by spec.gpu.count"
+
+
+def warnings(spec: ModelSpec) -> Iterator[str]:
+    """Yield what a user should know of a valid spec: what has no effect, and what goes to the engine unchecked."""
+    if unused := "; ".join(without_effect(spec)):
+        yield f"without effect: {unused}"
+    if extra := arguments.appended(spec.config):
+        yield (
+            f"unchecked: spec.config.{arguments.EXTRA} ({len(extra)} arguments) goes to {spec.backend} as it is; "
+            "an engine that does not know one of them does not start, and none counts in the estimate of memory"
+        )
+
+
+def _above_limits(spec: ModelSpec) -> Iterator[str]:
+    """Yield requests above the limit of the same resource: the API server would refuse the Pod."""
+    resources = spec.resources or model.Resources()
+    for name, amount in resources.requests.items():
+        requested, limit = _milli(amount), _milli(resources.limits.get(name, amount))
+        if requested is not None and limit is not None and requested > limit:
+            yield (
+                f"spec.resources.requests.{name} {amount} is more than its limit of {resources.limits[name]}; "
+                f"lower it, or raise spec.resources.limits.{name}"
+            )
+
+
+def _milli(amount: Quantity) -> int | None:
+    try:
+        return milli(amount)
+    except ValueError:
+        return None
 
 
 def without_effect(spec: ModelSpec) -> Iterator[str]:

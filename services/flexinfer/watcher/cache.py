@@ -10,7 +10,18 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from flexinfer import sources
 from flexinfer.api import kube
-from flexinfer.api.kinds import CLAIMS, JOBS, MODELS, NODES, PODS, RESOURCE_SLICES, SHARED_GROUPS, Kind
+from flexinfer.api.kinds import (
+    CLAIMS,
+    GPU_LEASES,
+    JOBS,
+    MODELS,
+    NODES,
+    PODS,
+    RESOURCE_SLICES,
+    SHARED_GROUPS,
+    Kind,
+)
+from flexinfer.api.lease import GPULease
 from flexinfer.api.model import Model
 from flexinfer.api.numbers import whole_number
 from flexinfer.api.sharedgroup import SharedGroup
@@ -20,16 +31,16 @@ from flexinfer.watcher.dra import nodes_of
 from flexinfer.watcher.facts import job_uid, model_uid, node_facts, requests_of
 from flexinfer.watcher.index import Index, KubernetesObject
 
-KINDS: tuple[Kind[Any], ...] = (MODELS, PODS, JOBS, CLAIMS, SHARED_GROUPS, NODES, RESOURCE_SLICES)
+KINDS: tuple[Kind[Any], ...] = (MODELS, PODS, JOBS, CLAIMS, SHARED_GROUPS, GPU_LEASES, NODES, RESOURCE_SLICES)
 """The kinds that are watched."""
 _MOST_CHILDREN = 100
 """Pods and Jobs of one Model that are published: more are not ours, and would not fit into a message."""
-_PUBLISH_ORDER = {"workload": 0, "group": 1, "model": 2, "node": 3}
+_PUBLISH_ORDER = {"workload": 0, "group": 1, "lease": 2, "model": 3, "node": 4}
 T = TypeVar("T", bound=KubernetesObject)
 
 
 class SubjectKey(NamedTuple):
-    """What a fact is about: a model, workload, group or node; its namespace (empty for nodes) and name."""
+    """What a fact is about: a model, workload, group, lease or node; its namespace (empty for nodes) and name."""
 
     kind: str
     namespace: str
@@ -63,6 +74,7 @@ class ClusterCache:
         self._jobs: Index[kube.Job] = Index(_owner_tags)
         self._claims: Index[kube.Claim] = Index()
         self._groups: Index[SharedGroup] = Index()
+        self._leases: Index[GPULease] = Index()
         self._nodes: Index[kube.Node] = Index()
         self._slices: Index[kube.ResourceSlice] = Index(nodes_of)
         self._indexes: dict[str, object] = {
@@ -71,6 +83,7 @@ class ClusterCache:
             JOBS.plural: self._jobs,
             CLAIMS.plural: self._claims,
             SHARED_GROUPS.plural: self._groups,
+            GPU_LEASES.plural: self._leases,
             NODES.plural: self._nodes,
             RESOURCE_SLICES.plural: self._slices,
         }
@@ -115,6 +128,8 @@ class ClusterCache:
             yield from _subjects_of(model)
         for group in self._groups:
             yield SubjectKey("group", group.metadata.namespace, group.metadata.name)
+        for lease in self._leases:
+            yield SubjectKey("lease", lease.metadata.namespace, lease.metadata.name)
         for node in self._nodes:
             yield SubjectKey("node", "", node.metadata.name)
 
@@ -126,6 +141,9 @@ class ClusterCache:
         if key.kind == "group":
             group = self._groups.find(key.object_key)
             return events.GroupObserved(group=group) if group is not None else None
+        if key.kind == "lease":
+            lease = self._leases.find(key.object_key)
+            return events.LeaseObserved(lease=lease) if lease is not None else None
         model = self.model(key.object_key)
         if model is None:
             return None
@@ -148,6 +166,8 @@ class ClusterCache:
                 return self._workloads_tagged([f"claim/{item.metadata.key}"])
             case SharedGroup():
                 return {SubjectKey("group", item.metadata.namespace, item.metadata.name)}
+            case GPULease():
+                return {SubjectKey("lease", item.metadata.namespace, item.metadata.name)}
             case kube.Node():
                 return {SubjectKey("node", "", item.metadata.name)}
             case kube.ResourceSlice():

@@ -8,18 +8,18 @@ by kind, where it was asked: what the stream holds above it is of before the API
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from flexinfer.api.kinds import MODELS, NODES, SHARED_GROUPS
+from flexinfer.api.kinds import GPU_LEASES, MODELS, NODES, SHARED_GROUPS
 from flexinfer.events import codec, events, subjects
 from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import AnyEvent, StateEvent
 from flexinfer.watcher.cache import ClusterCache, SubjectKey
 
-_PLURALS = {"node": NODES.plural, "group": SHARED_GROUPS.plural}
+_PLURALS = {"node": NODES.plural, "group": SHARED_GROUPS.plural, "lease": GPU_LEASES.plural}
 """Kinds of subjects of which each is one object of its own; the others go by their Model."""
 Versions = Mapping[str, int]
 """Plural of a kind -> resourceVersion."""
 _UNKNOWN: Versions = MappingProxyType({})
-_NOTHING_REACHED: Versions = MappingProxyType({"models": 0, "nodes": 0, "sharedgroups": 0})
+_NOTHING_REACHED: Versions = MappingProxyType({"models": 0, "nodes": 0, "sharedgroups": 0, "gpuleases": 0})
 
 
 def key_of(subject: str) -> SubjectKey | None:
@@ -28,7 +28,7 @@ def key_of(subject: str) -> SubjectKey | None:
     names = [subjects.decode(token) for token in tokens]
     if kind == "node" and len(names) == 1:
         return SubjectKey(kind, "", names[0])
-    if kind in ("model", "workload", "group") and len(names) == 2:  # noqa: PLR2004 -- namespace and name
+    if kind in ("model", "workload", "group", "lease") and len(names) == 2:  # noqa: PLR2004 -- namespace and name
         return SubjectKey(kind, names[0], names[1])
     return None
 
@@ -110,6 +110,8 @@ def _version(entry: StreamEntry | None) -> int:
             return model.metadata.version
         case events.GroupObserved(group=group):
             return group.metadata.version
+        case events.LeaseObserved(lease=lease):
+            return lease.metadata.version
         case events.NodeObserved(node=node):
             return node.version
         case _:
@@ -131,6 +133,9 @@ def _deletion(key: SubjectKey, body: bytes, cache: ClusterCache) -> StateEvent:
     if key.kind == "group":
         version = cache.versions.get(SHARED_GROUPS.plural, 0)
         return events.GroupDeleted(namespace=key.namespace, name=key.name, uid=_uid(body), version=version)
+    if key.kind == "lease":
+        version = cache.versions.get(GPU_LEASES.plural, 0)
+        return events.LeaseDeleted(namespace=key.namespace, name=key.name, uid=_uid(body), version=version)
     version = cache.versions.get("models", 0)
     return events.ModelDeleted(namespace=key.namespace, name=key.name, uid=_uid(body), version=version)
 
@@ -141,5 +146,7 @@ def _uid(body: bytes) -> str:
             return model.uid
         case events.GroupObserved(group=group):
             return group.metadata.uid
+        case events.LeaseObserved(lease=lease):
+            return lease.uid
         case _:
             return ""

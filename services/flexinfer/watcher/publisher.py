@@ -14,7 +14,7 @@ from typing import Protocol
 
 from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import StateEvent
-from flexinfer.runtime.kubernetes.api import MODELS, NODES, SHARED_GROUPS, ApiError, Kind
+from flexinfer.runtime.kubernetes.api import GPU_LEASES, MODELS, NODES, SHARED_GROUPS, ApiError, Kind
 from flexinfer.runtime.nats.connection import NatsUnavailableError
 from flexinfer.runtime.nats.state_writer import StaleWriteError
 from flexinfer.runtime.runtime import Runtime
@@ -176,6 +176,7 @@ class StatePublisher:
             "models": await self._version_of(MODELS) if "models" in later else None,
             "nodes": await self._version_of(NODES) if "nodes" in later else None,
             "sharedgroups": await self._version_of(SHARED_GROUPS) if "sharedgroups" in later else None,
+            "gpuleases": await self._version_of(GPU_LEASES) if "gpuleases" in later else None,
         }
         for plural, version in reached.items():
             if version is not None and version < later[plural]:

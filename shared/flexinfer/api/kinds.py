@@ -5,7 +5,16 @@ from typing import Generic, TypeVar
 import msgspec
 
 from flexinfer.api import kube
-from flexinfer.api.groupversion import API_VERSION, GROUP_KIND, GROUP_PLURAL, KIND, PLURAL
+from flexinfer.api.groupversion import (
+    API_VERSION,
+    GROUP_KIND,
+    GROUP_PLURAL,
+    KIND,
+    LEASE_KIND,
+    LEASE_PLURAL,
+    PLURAL,
+)
+from flexinfer.api.lease import GPULease
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import SharedGroup
 
@@ -31,6 +40,7 @@ class Kind(msgspec.Struct, Generic[T], frozen=True):
 
 MODELS: Kind[Model] = Kind(API_VERSION, KIND, PLURAL, Model)
 SHARED_GROUPS: Kind[SharedGroup] = Kind(API_VERSION, GROUP_KIND, GROUP_PLURAL, SharedGroup)
+GPU_LEASES: Kind[GPULease] = Kind(API_VERSION, LEASE_KIND, LEASE_PLURAL, GPULease)
 PODS: Kind[kube.Pod] = Kind("v1", "Pod", "pods", kube.Pod)
 JOBS: Kind[kube.Job] = Kind("batch/v1", "Job", "jobs", kube.Job)
 CLAIMS: Kind[kube.Claim] = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims", kube.Claim)

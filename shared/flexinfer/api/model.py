@@ -148,6 +148,29 @@ class Toleration(Resource, frozen=True, kw_only=True):
         return self.operator == "Exists" or (bool(self.key) and self.value == value)
 
 
+class KeyReference(Resource, frozen=True, kw_only=True):
+    """A key of a Secret or a ConfigMap of the Model's namespace."""
+
+    name: str = ""
+    key: str = ""
+    optional: bool = False
+
+
+class EnvVarSource(Resource, frozen=True, kw_only=True):
+    """Where the value of a variable is read from: one of the two."""
+
+    secret_key_ref: KeyReference | None = None
+    config_map_key_ref: KeyReference | None = None
+
+
+class EnvVar(Resource, frozen=True, kw_only=True):
+    """A variable of the engine's environment, as in a Pod."""
+
+    name: str
+    value: str = ""
+    value_from: EnvVarSource | None = None
+
+
 class LiteLLM(Resource, frozen=True, kw_only=True):
     """How a LiteLLM proxy discovers the Model."""
 
@@ -167,6 +190,8 @@ class ModelSpec(Resource, frozen=True, kw_only=True):
     source_secret_ref: SecretReference | None = None
     cache: Cache | None = None
     config: dict[str, Any] = {}
+    image: str = ""
+    env: tuple[EnvVar, ...] = ()
     resources: Resources | None = None
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
@@ -305,6 +330,7 @@ class ModelStatus(Resource, frozen=True, kw_only=True):
 
     phase: str = ""
     observed_generation: int = 0
+    reason: str = ""
     message: str = ""
     conditions: tuple[Condition, ...] = ()
     last_active_time: str | None = None

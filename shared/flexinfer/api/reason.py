@@ -9,6 +9,7 @@ class Reason(StrEnum):
     """The reasons that components write. One reason means the same in every condition that uses it."""
 
     ACCEPTED = "Accepted"
+    NAME_CONFLICT = "NameConflict"
     RESERVED_NAMESPACE = "ReservedNamespace"
     UNKNOWN_BACKEND = "UnknownBackend"
     UNSUPPORTED_SOURCE = "UnsupportedSource"
@@ -78,6 +79,7 @@ class Reason(StrEnum):
     RESTARTING = "Restarting"
     BACK_OFF = "BackOff"
     IMAGE_PULL_FAILED = "ImagePullFailed"
+    ENGINE_NOT_INSTALLED = "EngineNotInstalled"
     LOADING_TIMEOUT = "LoadingTimeout"
     DRAINING = "Draining"
     STOPPING = "Stopping"

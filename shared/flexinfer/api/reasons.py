@@ -33,6 +33,12 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             conditions=(ACCEPTED,),
             meaning="The spec is valid; the message names fields that are accepted but have no effect.",
         ),
+        Reason.NAME_CONFLICT: Facts(
+            conditions=(ACCEPTED,),
+            meaning="The spec is valid, and a name of the Model also means another one of its namespace: an alias of two Models names "
+            "neither, a Model's own name comes before an alias, and that before a label.",
+            remedy="change the alias or label on one of the Models that the message names",
+        ),
         Reason.RESERVED_NAMESPACE: _invalid(
             "Models are not allowed in flexinfer-system.",
             "create the Model in another namespace, such as default",
@@ -257,7 +263,7 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         Reason.QUEUED: Facts(
             conditions=(GRANTED,),
             meaning="The devices have no room; the message names the queue position, the holders, the group if that is another, and what is waited for.",
-            remedy="wait, or raise spec.gpu.priority above that of the holder which the message names",
+            remedy="wait, or raise spec.gpu.priority above that of the holder which the message names; a lease ends by `flexinfer lease give`",
         ),
         Reason.PREEMPTED: Facts(
             conditions=(GRANTED,),
@@ -310,6 +316,14 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             conditions=(READY,),
             meaning="The engine image cannot be pulled; the message has the node's error.",
             remedy="fix what the message names (image name, registry access, pull secret); the retry is automatic",
+            loading=True,
+            stalled=True,
+            warning=True,
+        ),
+        Reason.ENGINE_NOT_INSTALLED: Facts(
+            conditions=(READY,),
+            meaning="The local node runs engines as programs of its machine, and the program of this engine is not installed there.",
+            remedy="install the program as the message says; it then starts by itself",
             loading=True,
             stalled=True,
             warning=True,

@@ -12,7 +12,8 @@ import msgspec
 
 from flexinfer.api.conditions import ACCEPTED, CACHED, CONDITIONS, GRANTED, PLACED, READY, WANTED
 
-STATE_KINDS = ("model", "workload", "group", "node")
+_OF_MODELS = ("model", "workload", "group", "node")
+STATE_KINDS = (*_OF_MODELS, "lease")
 """Second token of the subjects on the state stream, the watermark aside."""
 
 
@@ -42,7 +43,7 @@ _ROWS = (
     Component(
         name="watcher",
         condition=ACCEPTED,
-        fields=("phase", "observedGeneration", "message"),
+        fields=("phase", "observedGeneration", "reason", "message"),
         state=STATE_KINDS,
         publishes=(*STATE_KINDS, "watermark"),
     ),
@@ -52,7 +53,7 @@ _ROWS = (
         condition=PLACED,
         fields=("placement",),
         gates=(ACCEPTED,),
-        state=STATE_KINDS,
+        state=_OF_MODELS,
         live=("gpu",),
         hears=("watcher",),
     ),
@@ -71,7 +72,7 @@ _ROWS = (
         condition=READY,
         fields=("endpoint", "backend"),
         gates=(ACCEPTED, PLACED, CACHED, WANTED, GRANTED),
-        state=STATE_KINDS,
+        state=_OF_MODELS,
         live=("activity",),
         hears=("reaper", "arbiter", "placer", "prefetcher"),
         publishes=("ready",),
@@ -81,7 +82,7 @@ _ROWS = (
         condition=WANTED,
         fields=("lastActiveTime",),
         gates=(ACCEPTED, PLACED, CACHED),
-        state=STATE_KINDS,
+        state=_OF_MODELS,
         live=("activity",),
         hints=("wake",),
         hears=("watcher", "placer", "prefetcher"),

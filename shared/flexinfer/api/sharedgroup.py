@@ -47,14 +47,15 @@ class HeldDevice(Resource, frozen=True, kw_only=True):
 
 
 class Holder(Resource, frozen=True, kw_only=True):
-    """A Model that holds the group's devices, or has not released them yet.
+    """A Model or a GPULease that holds the group's devices, or has not released them yet: the one of `model` and `lease` that has a name.
 
     `node` and `devices` are its placement when the turn was granted, kept after the Model is deleted or its spec changes: that is where
     its memory must become free. `since` is RFC 3339, for people. `made_room`: others had to leave for it, so that it is not made to leave
-    itself before it has stayed `minStay`. `preempted_by` is the Model that it makes room for itself.
+    itself before it has stayed `minStay`. `preempted_by` is the Model or GPULease that it makes room for itself.
     """
 
-    model: str
+    model: str = ""
+    lease: str = ""
     uid: str
     turn: int
     step: str
@@ -64,6 +65,11 @@ class Holder(Resource, frozen=True, kw_only=True):
     since: str = ""
     made_room: bool = False
     preempted_by: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its name for people, which tells a GPULease from a Model of the same name."""
+        return f"lease {self.lease}" if self.lease else self.model
 
     @property
     def memory_mb(self) -> int:
@@ -118,7 +124,7 @@ class SharedGroupSpec(Resource, frozen=True, kw_only=True):
 class SharedGroupStatus(Resource, frozen=True, kw_only=True):
     """The status; `turn` is the highest that was ever given, and only grows.
 
-    `holder_names` are the names of the holders as one text, for people: a column shows one value alone. `room_for` is the uid of the Model for which holders were made to leave last, until it is granted its turn.
+    `holder_names` are the names of the holders as one text, for people: a column shows one value alone. `room_for` is the uid of the Model or GPULease for which holders were made to leave last, until it is granted its turn.
     """
 
     observed_generation: int = 0
@@ -173,7 +179,7 @@ class SharedGroup(Resource, frozen=True, kw_only=True, omit_defaults=False):
         return conditions.find(self.status.conditions, kind)
 
     def holder(self, uid: str) -> Holder | None:
-        """Return the entry of a Model's uid, or None."""
+        """Return the entry of the uid of a Model or a GPULease, or None."""
         return next((holder for holder in self.status.holders if holder.uid == uid), None)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from flexinfer.api.model import ModelSpec
-from flexinfer.backends import base, options
+from flexinfer.backends import base, options, variables
 
 PARALLEL = 4
 IMAGE = "ollama/ollama:latest"
@@ -26,7 +26,7 @@ def args(_serving: base.Serving) -> Sequence[str]:
 def env(serving: base.Serving) -> Mapping[str, str]:
     """Return Ollama's settings; it never unloads the model by itself, since FlexInfer stops the whole engine."""
     config = serving.config
-    variables = {
+    fixed = {
         "OLLAMA_HOST": "$(POD_IP):11434",
         "OLLAMA_KEEP_ALIVE": "-1",
         "OLLAMA_NUM_PARALLEL": str(capacity(serving.spec)),
@@ -34,12 +34,18 @@ def env(serving: base.Serving) -> Mapping[str, str]:
         "OLLAMA_NOPRUNE": "1",  # the store is mounted read-only, and what is in it was verified
     }
     if "contextSize" in config:
-        variables["OLLAMA_CONTEXT_LENGTH"] = str(options.whole(config, "contextSize", 0))
+        fixed["OLLAMA_CONTEXT_LENGTH"] = str(options.whole(config, "contextSize", 0))
     if serving.devices > 1:
-        variables["OLLAMA_SCHED_SPREAD"] = "1"  # over all GPUs, also if fewer would hold the model
+        fixed["OLLAMA_SCHED_SPREAD"] = "1"  # over all GPUs, also if fewer would hold the model
     if serving.vendor == base.AMD:
-        variables |= {variable: str(config[key]) for key, variable in DEVICES.items() if key in config}
-    return variables
+        fixed |= {variable: str(config[key]) for key, variable in DEVICES.items() if key in config}
+    return fixed
+
+
+def tuning(serving: base.Serving) -> Mapping[str, str]:
+    """Return the threads of the CPUs that its Pod has, for the llama-server that Ollama starts, and what an AMD GPU needs."""
+    threads = {"LLAMA_ARG_THREADS": str(serving.threads)} if serving.threads else {}
+    return {**threads, **variables.amd(serving.vendor, serving.architecture)}
 
 
 def capacity(spec: ModelSpec) -> int:
@@ -54,6 +60,7 @@ BACKEND = base.Backend(
     images={base.CPU: IMAGE, base.NVIDIA: IMAGE, base.AMD: "ollama/ollama:rocm"},
     schemes=("ollama",),
     health="/v1/models",
+    api_paths=(*base.TEXT_PATHS, "/v1/responses", "/v1/messages"),
     expects=lambda serving: f'"{tag_of(serving.name, serving.spec)}"',
     command=("/bin/sh", "-c"),
     args=args,
@@ -63,12 +70,14 @@ BACKEND = base.Backend(
             type=options.INTEGER,
             least=1,
             becomes="OLLAMA_NUM_PARALLEL",
-            doc=f"Requests that are worked on at once; {PARALLEL} by default.",
+            default=str(PARALLEL),
+            doc="Requests that are worked on at once.",
         ),
         "contextSize": options.Key(
             type=options.INTEGER,
             least=1,
             becomes="OLLAMA_CONTEXT_LENGTH",
+            default="what Ollama has room for",
             doc="Context of a request, in tokens.",
         ),
         "hipVisibleDevices": options.Key(
@@ -86,6 +95,15 @@ BACKEND = base.Backend(
         paths=("ollama", "/bin/ollama", "/usr/bin/ollama", "/usr/local/bin/ollama"),
         default_args=("serve",),
         install="install it from https://ollama.com/download",
+    ),
+    tuning=tuning,
+    denied_variables=(
+        "LLAMA_ARG_HOST",
+        "LLAMA_ARG_PORT",
+        "LLAMA_ARG_API_KEY",
+        "LLAMA_API_KEY",
+        "OLLAMA_NOPRUNE",
+        "OLLAMA_MODELS",
     ),
     capacity=capacity,
     served_name=tag_of,

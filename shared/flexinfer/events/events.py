@@ -7,6 +7,7 @@ in `subjects`, who may publish and read in `permissions`.
 
 from typing import TypeAlias
 
+from flexinfer.api.lease import GPULease
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import SharedGroup
 from flexinfer.events.base import Event
@@ -66,6 +67,24 @@ class GroupObserved(Event, frozen=True, kw_only=True):
 
 class GroupDeleted(Event, frozen=True, kw_only=True):
     """A SharedGroup was deleted; `version` is the resourceVersion of its deletion, or of a list without it.
+
+    Whatever of its name is older is gone too; `uid` is empty if that of what readers held last is not known.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    version: int = 0
+
+
+class LeaseObserved(Event, frozen=True, kw_only=True):
+    """A GPULease as the API server holds it."""
+
+    lease: GPULease
+
+
+class LeaseDeleted(Event, frozen=True, kw_only=True):
+    """A GPULease was deleted; `version` is the resourceVersion of its deletion, or of a list without it.
 
     Whatever of its name is older is gone too; `uid` is empty if that of what readers held last is not known.
     """
@@ -214,6 +233,25 @@ class GroupRestored(Event, frozen=True, kw_only=True):
     group: SharedGroup
 
 
+class LeaseRestored(Event, frozen=True, kw_only=True):
+    """A GPULease of an API server that was restored from a backup, as ModelRestored; never published."""
+
+    lease: GPULease
+
+
+class LeaseTimed(Event, frozen=True, kw_only=True):
+    """How long a GPULease lasts yet by the wall clock of this process; never published.
+
+    `expires_at` is the end that this was measured to, as its status names it.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    expires_at: str
+    remaining_seconds: float
+
+
 StateEvent: TypeAlias = (
     ModelObserved
     | ModelDeleted
@@ -221,6 +259,8 @@ StateEvent: TypeAlias = (
     | WorkloadDeleted
     | GroupObserved
     | GroupDeleted
+    | LeaseObserved
+    | LeaseDeleted
     | NodeObserved
     | NodeDeleted
 )
@@ -237,5 +277,7 @@ AnyEvent: TypeAlias = (
     | DownloadObserved
     | ModelRestored
     | GroupRestored
+    | LeaseRestored
+    | LeaseTimed
 )
-DELETIONS = (ModelDeleted, WorkloadDeleted, GroupDeleted, NodeDeleted)
+DELETIONS = (ModelDeleted, WorkloadDeleted, GroupDeleted, LeaseDeleted, NodeDeleted)

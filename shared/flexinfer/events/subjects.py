@@ -69,6 +69,10 @@ def _tokens(event: AnyEvent) -> tuple[str, ...]:
             return "group", encode(group.metadata.namespace), encode(group.metadata.name)
         case events.GroupDeleted(namespace=namespace, name=name):
             return "group", encode(namespace), encode(name)
+        case events.LeaseObserved(lease=lease):
+            return "lease", encode(lease.metadata.namespace), encode(lease.metadata.name)
+        case events.LeaseDeleted(namespace=namespace, name=name):
+            return "lease", encode(namespace), encode(name)
         case events.NodeObserved(name=name) | events.NodeDeleted(name=name):
             return "node", encode(name)
         case _:

@@ -5,6 +5,7 @@ process with its variable and what it should be; an unknown variable is named in
 """
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
 
 import msgspec
@@ -13,7 +14,10 @@ from flexinfer.sources.pod import Hub
 
 PREFIX = "FLEXINFER_"
 IMAGE_PREFIX = f"{PREFIX}IMAGE_"
+PROGRAM_PREFIX = f"{PREFIX}PROGRAM_"
 _IMAGES_FIELD = "images"
+_ARCHITECTURE = re.compile("_(SM_[0-9]{1,3}|GFX[0-9A-F]{3,4})$")
+"""How the variable of an image for one architecture ends, or for those that begin so."""
 _HUB_VARIABLE = "HF_ENDPOINT"
 """The hub's own variable, which users of a mirror have set."""
 
@@ -74,7 +78,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     default_namespace: str = "default"
     """Models of this namespace can be named without their namespace in a request to the proxy."""
     api_key_file: str = ""
-    """File that holds the API key that requests must carry as a bearer token. Empty: the proxy requires no key."""
+    """File that holds the API key that requests must carry, as a bearer token or in x-api-key. Empty: the proxy requires no key."""
+    queue_seconds: float = 600.0
+    """How long a request may queue for a slot of a Ready model, in seconds; coldStartTimeout is for models that are not. The default is OpenAI's clients' own."""
+    body_limit_mib: int = 64
+    """The largest body of a request to the proxy, in MiB. The default has room for several images as base64."""
+    cors_origins: str = "*"
+    """Web pages that may use the proxy, separated by commas, such as https://chat.example.com,http://localhost:*. *: all; empty: none."""
     drain_seconds: float = 30.0
     """How long a stop waits for requests in flight, in seconds. The default is a Pod's usual grace period."""
     loading_seconds: float = 600.0
@@ -112,7 +122,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "FLEXINFER_RUN": "Set by the local node: the folder of a container's run.",
     "FLEXINFER_MOUNTS": "Set by the local node: JSON of mount path -> folder, for FlexInfer's own Jobs.",
     "FLEXINFER_AUDIT": "Tests: the folder that audit logs of a control plane are kept in.",
-    "FLEXINFER_KILLS": "Tests: how many times a download is killed; from 50 on, one of 1 GiB.",
+    "FLEXINFER_DOWNLOAD_KILLS": "Tests: how many times a download is killed; from 50 on, one of 1 GiB.",
     "FLEXINFER_SEEDS": "Tests: how many histories the simulation runs.",
     "FLEXINFER_TEST_CLUSTER": "Tests: marks the processes of a node that a test started.",
 }
@@ -153,11 +163,12 @@ def warnings(environment: Mapping[str, str]) -> tuple[str, ...]:
     unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in readable)
     if not unknown:
         return ()
-    readable |= {*image_variables()}
+    images = image_variables()
+    readable |= {*images, *program_variables()}
     return tuple(
         f"{name} is not a setting and is ignored; {_remedy(name, readable)}"
         for name in unknown
-        if name not in readable
+        if name not in readable and _ARCHITECTURE.sub("", name) not in images
     )
 
 
@@ -168,15 +179,32 @@ def image_variables() -> tuple[str, ...]:
     return tuple(f"{IMAGE_PREFIX}{key.upper()}" for key in backends.image_keys())
 
 
+def program_variables() -> tuple[str, ...]:
+    """Return every variable that names the program of an engine on the local node."""
+    from flexinfer import backends  # noqa: PLC0415 -- as above
+
+    return tuple(f"{PROGRAM_PREFIX}{name.upper().replace('-', '_')}" for name in backends.local_programs())
+
+
 def _remedy(name: str, readable: Collection[str]) -> str:
     nearest = difflib.get_close_matches(name, sorted(readable), 1)
     return f"did you mean {nearest[0]}?" if nearest else "remove it"
 
 
+def variable(field: str) -> str:
+    """Return the variable of a field."""
+    return f"{PREFIX}{field.upper()}"
+
+
+def is_setting(name: str) -> bool:
+    """Tell whether a variable is read as a setting."""
+    return name in _variables().values() or name.startswith(IMAGE_PREFIX)
+
+
 def _variables() -> dict[str, str]:
     """Return field -> variable of every setting that is one variable."""
     fields = (field for field in Settings.__struct_fields__ if field != _IMAGES_FIELD)
-    return {field: f"{PREFIX}{field.upper()}" for field in fields}
+    return {field: variable(field) for field in fields}
 
 
 def _images(environment: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from flexinfer.api.model import Model
 from flexinfer.events import events
 from flexinfer.state.draft import Draft
 from flexinfer.state.observed import Observation, ObservedState
-from flexinfer.state.precedence import streamed_group
+from flexinfer.state.precedence import streamed_group, streamed_lease
 
 
 def apply_events(state: ObservedState, observations: Iterable[Observation]) -> ObservedState:
@@ -30,7 +30,7 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
 
     Telemetry is in the memory of NATS alone: a node's last sample stays, with its age, until the next one arrives.
 
-    A Model or SharedGroup that the replay holds in an older version than a reply told stays as the reply told it, unless the stream
+    A Model, SharedGroup or GPULease that the replay holds in an older version than a reply told stays as the reply told it, unless the stream
     itself had delivered a newer one: then the API server was restored to an older state, which counts.
     """
     start = ObservedState(
@@ -41,6 +41,7 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
         changed_at=previous.changed_at,
         step_since=previous.step_since,
         released_at=previous.released_at,
+        lease_ends=previous.lease_ends,
         wakes=previous.wakes,
         lost_pods=previous.lost_pods,
         gpus=previous.gpus,
@@ -52,16 +53,24 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
         draft.apply(observation)
     for key, workload in previous.workloads.items():
         draft.lose(key, workload)
+    _keep_replies(previous, draft, now)
+    for key, model in previous.assumed.items():
+        if key in draft.models.read() and draft.models.read()[key].uid == model.uid:
+            draft.assume(model)
+    return _without_deleted(draft.result(start))
+
+
+def _keep_replies(previous: ObservedState, draft: Draft, now: float) -> None:
+    """Apply what replies told of objects that the replay holds too, unless the stream went back."""
     for key, model in previous.models.items():
         if key in draft.models.read() and not _went_back(previous, draft, key):
             draft.apply(Observation(events.ModelObserved(model=model), now, reply=True))
     for key, group in previous.groups.items():
         if key in draft.groups.read() and not _went_back(previous, draft, streamed_group(key)):
             draft.apply(Observation(events.GroupObserved(group=group), now, reply=True))
-    for key, model in previous.assumed.items():
-        if key in draft.models.read() and draft.models.read()[key].uid == model.uid:
-            draft.assume(model)
-    return _without_deleted(draft.result(start))
+    for key, lease in previous.leases.items():
+        if key in draft.leases.read() and not _went_back(previous, draft, streamed_lease(key)):
+            draft.apply(Observation(events.LeaseObserved(lease=lease), now, reply=True))
 
 
 def _went_back(previous: ObservedState, draft: Draft, key: str) -> bool:
@@ -71,11 +80,13 @@ def _went_back(previous: ObservedState, draft: Draft, key: str) -> bool:
 
 def _without_deleted(state: ObservedState) -> ObservedState:
     """Drop what belongs to Models that the replay does not hold."""
-    uids = {model.uid for model in state.models.values()}
+    leases = {lease.uid for lease in state.leases.values()}
+    uids = leases | {model.uid for model in state.models.values()}
     return msgspec.structs.replace(
         state,
         first_seen={uid: at for uid, at in state.first_seen.items() if uid in uids},
         node_since={name: at for name, at in state.node_since.items() if name in state.nodes},
+        lease_ends={uid: end for uid, end in state.lease_ends.items() if uid in leases},
         changed_at={uid: at for uid, at in state.changed_at.items() if uid in uids},
         wakes={key: wake for key, wake in state.wakes.items() if key in state.models},
         lost_pods={key: pods for key, pods in state.lost_pods.items() if key in state.models},

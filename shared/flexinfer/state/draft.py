@@ -10,9 +10,9 @@ import msgspec
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import GRANTED, SharedGroup
 from flexinfer.events import events
-from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import NodeFacts
-from flexinfer.state.index import busy_after, entries
+from flexinfer.state.index import entries
+from flexinfer.state.leases import Leases
 from flexinfer.state.observed import (
     HEARTBEAT_GAP,
     Activity,
@@ -21,22 +21,20 @@ from flexinfer.state.observed import (
     ProxyHeartbeat,
     StepSince,
 )
-from flexinfer.state.parts import Parts
 from flexinfer.state.precedence import covers, moved, newer_sample, pods_lost, streamed_group
 from flexinfer.state.released import released_at
 
-_DELETIONS_KEPT = 4096
 _PROXY_KEPT_SECONDS = 600.0
 """How long a proxy that went silent is remembered: its traffic is a part of a Model's for as long."""
 
 
-class Draft(Parts):
+class Draft(Leases):
     """A state being changed; `previous` are the Models before a replay, with which conditions are compared."""
 
     def __init__(self, state: ObservedState, previous: Mapping[str, Model] | None = None) -> None:
         super().__init__(state)
         self._previous = {} if previous is None else previous
-        self._leaving, self._busy, self._suppressed = state.leaving, state.busy, state.suppressed
+        self._leaving, self._suppressed = state.leaving, state.suppressed
 
     def result(self, state: ObservedState) -> ObservedState:
         """Return the state with the maps that were changed."""
@@ -72,9 +70,12 @@ class Draft(Parts):
                 self.node_since.drop(name)
                 self.gpus.drop(name)
             case _:
-                self._apply_live(event, at)
+                self._apply_other(observation)
 
-    def _apply_live(self, event: AnyEvent, at: float) -> None:
+    def _apply_other(self, observation: Observation) -> None:
+        event, at = observation.event, observation.at
+        if self._apply_lease(observation):
+            return
         match event:
             case events.GpusObserved(node=node):
                 self.gpus.write()[node] = newer_sample(self.gpus.read().get(node), event, at)
@@ -124,18 +125,6 @@ class Draft(Parts):
         new = entries(after, workload) if after is not None else frozenset()
         self._move(key, old, new)
 
-    def _move(self, key: str, old: frozenset[tuple[str, str]], new: frozenset[tuple[str, str]]) -> None:
-        if old == new:
-            return
-        index = self.index.write()
-        for entry in old - new:
-            index[entry] = index.get(entry, frozenset()) - {key}
-            if not index[entry]:
-                del index[entry]
-        for entry in new - old:
-            index[entry] = index.get(entry, frozenset()) | {key}
-        self._busy = busy_after(self._busy, old ^ new, index)
-
     def _node(self, name: str, node: NodeFacts, at: float, *, reply: bool) -> None:
         """Apply a node; a stream delivers its versions in their order, also those of a restored API server."""
         if name not in self.node_since.read():
@@ -160,12 +149,6 @@ class Draft(Parts):
             return
         if current is None or current.metadata.version < version:
             self._put(current, model, at)
-
-    def _streamed(self, key: str, version: int) -> bool:
-        """Note a version that the stream delivered; tell whether it is below the one before."""
-        before, streamed = self.streamed_versions.read().get(key), self.streamed_versions.write()
-        streamed[key] = version
-        return before is not None and version < before
 
     def _restore(self, model: Model, at: float) -> None:
         """Apply a Model of an API server that was restored to an older state, whatever is known of it."""
@@ -207,14 +190,6 @@ class Draft(Parts):
             self._note_deleted(current.uid, event.version)
         if event.uid:
             self._note_deleted(event.uid, event.version)
-
-    def _note_deleted(self, uid: str, version: int) -> None:
-        deleted = self.deleted_versions.write()
-        deleted[uid] = max(version, deleted.get(uid, 0))
-        if len(deleted) > _DELETIONS_KEPT:
-            deleted.pop(next(iter(deleted)))
-        self.first_seen.drop(uid)
-        self.changed_at.drop(uid)
 
     def _group(self, group: SharedGroup, at: float, *, reply: bool, counts: bool) -> None:
         """Apply a SharedGroup unless something newer is known; what the stream, or `counts`, takes back counts, as for a Model."""

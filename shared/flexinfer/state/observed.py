@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
+from flexinfer.api.lease import GPULease
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import SharedGroup, group_key
 from flexinfer.events.events import AnyEvent, GpusObserved, WorkloadObserved
@@ -16,6 +17,10 @@ from flexinfer.events.nodes import NodeFacts
 
 HEARTBEAT_GAP = 15.0
 """Seconds without a heartbeat after which a proxy counts as silent; it sends one every 5 s."""
+
+
+LEASED = "leased"
+"""With `namespace/group`: the GPULeases of a shared group, in `ObservedState.index`."""
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -70,6 +75,14 @@ class StepSince(msgspec.Struct, frozen=True):
     at: float
 
 
+class LeaseEnd(msgspec.Struct, frozen=True):
+    """When a GPULease ends: as its status says (`expires_at`), and by this process's monotonic clock (`at`), as looked up at `looked_at`."""
+
+    expires_at: str
+    at: float
+    looked_at: float
+
+
 class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     """Everything last observed. Never changed in place."""
 
@@ -78,9 +91,11 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     workloads: Mapping[str, WorkloadObserved] = {}  # key -> its Pods, Jobs, PVCs
     lost_pods: Mapping[str, frozenset[str]] = {}  # key -> uids of the Pods that its workload lost last
     groups: Mapping[str, SharedGroup] = {}  # "namespace/object name" -> last observed
+    leases: Mapping[str, GPULease] = {}  # "namespace/name" -> last observed
+    lease_ends: Mapping[str, LeaseEnd] = {}  # uid of a GPULease -> when it ends
     holding: Mapping[
         str, tuple[str, ...]
-    ] = {}  # uid of a Model that holds devices -> keys of the SharedGroups that say so: one, but for faults
+    ] = {}  # uid of a Model or GPULease that holds devices -> keys of the SharedGroups that say so: one, but for faults
     leaving: frozenset[str] = frozenset()  # keys of the SharedGroups with a holder that is past Granted
     nodes: Mapping[str, NodeFacts] = {}  # name -> last observed
     busy: frozenset[str] = frozenset()  # names of nodes on which Models run or start, known or not
@@ -141,6 +156,10 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     def members(self, namespace: str, group: str) -> Collection[str]:
         """Return the keys of the Models whose spec or status names a shared group."""
         return self.index.get(("group", f"{namespace}/{group}"), frozenset())
+
+    def leases_of(self, namespace: str, group: str) -> Collection[str]:
+        """Return the keys of the GPULeases of a shared group."""
+        return self.index.get((LEASED, f"{namespace}/{group}"), frozenset())
 
     def on_node(self, node: str) -> Collection[str]:
         """Return the keys of the Models whose placement names a node."""

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import cast, get_origin
 
+from flexinfer.api.lease import GPULease
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import SharedGroup
 from flexinfer.events.events import WorkloadObserved
 from flexinfer.events.nodes import NodeFacts
 from flexinfer.state.maps import Part, SmallMap, TreeMap
-from flexinfer.state.observed import Activity, ObservedState, ProxyHeartbeat, Sample, StepSince
+from flexinfer.state.observed import Activity, LeaseEnd, ObservedState, ProxyHeartbeat, Sample, StepSince
 
 
 class Parts:
@@ -19,6 +20,8 @@ class Parts:
     workloads: TreeMap[str, WorkloadObserved]
     lost_pods: SmallMap[str, frozenset[str]]
     groups: TreeMap[str, SharedGroup]
+    leases: SmallMap[str, GPULease]
+    lease_ends: SmallMap[str, LeaseEnd]
     holding: TreeMap[str, tuple[str, ...]]
     nodes: SmallMap[str, NodeFacts]
     node_since: SmallMap[str, float]

@@ -6,7 +6,9 @@ from flexinfer.events import events
 from flexinfer.state.observed import Sample
 
 
-def covers(deletion: events.ModelDeleted | events.GroupDeleted, uid: str, version: int) -> bool:
+def covers(
+    deletion: events.ModelDeleted | events.GroupDeleted | events.LeaseDeleted, uid: str, version: int
+) -> bool:
     """Tell whether an object was deleted: the one that a deletion names, and any of its name that is older.
 
     A deletion at a version need not have seen each that was there before it, nor what its uid was.
@@ -33,6 +35,11 @@ def newer_sample(current: Sample | None, event: events.GpusObserved, at: float) 
 def streamed_group(key: str) -> str:
     """Return under which key the version of a SharedGroup that the stream delivered is kept, beside those of Models."""
     return f"group/{key}"
+
+
+def streamed_lease(key: str) -> str:
+    """Return under which key the version of a GPULease that the stream delivered is kept."""
+    return f"lease/{key}"
 
 
 def pods_lost(

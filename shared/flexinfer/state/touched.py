@@ -37,4 +37,8 @@ def touches_group_members(before: ObservedState, after: ObservedState, event: An
         group = state.groups.get(key)
         if group is not None:
             yield from after.members(group.metadata.namespace, group.name)
-            yield from (f"{group.metadata.namespace}/{holder.model}" for holder in group.status.holders)
+            yield from (
+                f"{group.metadata.namespace}/{holder.model}"
+                for holder in group.status.holders
+                if holder.model
+            )

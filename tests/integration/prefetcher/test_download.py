@@ -224,7 +224,7 @@ def test_a_download_that_is_killed_again_and_again_is_complete_only_at_its_end(
     hub: Hub, tmp_path: Path
 ) -> None:
     """At random bytes, drawn by a seed; each kill costs at most the parts in flight. `make test-long`: 50 times over 1 GiB (reliability X1)."""
-    kills = int(os.environ.get("FLEXINFER_KILLS", "20"))
+    kills = int(os.environ.get("FLEXINFER_DOWNLOAD_KILLS", "20"))
     size = 2**30 if kills >= _LONG else kills * _MOST_BETWEEN_KILLS
     content = large(size + 7)
     hub.files = {"m.gguf": content}

@@ -5,7 +5,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from flexinfer.api.sharedgroup import FREED, GRANTED, RELEASING, STOPPED, SharedGroup, object_name
+from flexinfer.api.sharedgroup import (
+    FREED,
+    GRANTED,
+    RELEASING,
+    STOPPED,
+    SharedGroup,
+    SharedGroupSpec,
+    object_name,
+)
 from tests.simulation.laws.base import Object
 
 GROUP_KIND = "sharedgroups"
@@ -22,6 +30,7 @@ class Grant(NamedTuple):
     step: str
     node: str
     memory_mb: int = 0
+    lease: str = ""
 
 
 def grants_of(group_object: Object | None) -> Mapping[str, Grant]:
@@ -33,8 +42,14 @@ def grants_of(group_object: Object | None) -> Mapping[str, Grant]:
         return {}
     group = msgspec.convert(group_object, SharedGroup)
     return {
-        h.uid: Grant(group.name, h.uid, h.turn, h.step, h.node, h.memory_mb) for h in group.status.holders
+        h.uid: Grant(group.name, h.uid, h.turn, h.step, h.node, h.memory_mb, h.lease)
+        for h in group.status.holders
     }
+
+
+def policy_of(group_object: Object) -> SharedGroupSpec:
+    """Return the policy of a shared group, from the object of the store that grants it."""
+    return msgspec.convert(group_object, SharedGroup).spec
 
 
 def is_initialized(group_object: Object | None) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from flexinfer.runtime.kubernetes.api import MODELS, SHARED_GROUPS
+from flexinfer.runtime.kubernetes.api import GPU_LEASES, MODELS, SHARED_GROUPS
 from localkube.apiserver.watch_cache import Change
 from tests.simulation.laws.base import Call, Law
 
@@ -38,6 +38,8 @@ class Identity(Law):
             self.report(f"a patch of a {kind.name} tests neither uid nor version")
         elif verb == "replace" and kind is SHARED_GROUPS and not body.metadata.resource_version:
             self.report("a SharedGroup is replaced without its resourceVersion")
+        elif verb == "replace" and kind is GPU_LEASES and not body.metadata.resource_version:
+            self.report("a GPULease is replaced without its resourceVersion")
         elif verb == "delete" and kind.name == "Pod" and not body["uid"]:
             self.report(f"a {kind.name} is deleted by name alone")
 

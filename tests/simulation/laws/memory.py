@@ -3,6 +3,7 @@
 from tests.simulation.agent import TOTAL_MB
 from tests.simulation.engine import Engine
 from tests.simulation.laws.base import Law
+from tests.simulation.people import Played
 
 RESERVE_MB = 512
 """What a group never gives out of a device."""
@@ -31,11 +32,19 @@ class Memory(Law):
                 )
         self._expected([engine, *others])
 
+    def plays(self, played: Played) -> None:
+        """Judge the process of a lease that starts, at the node."""
+        engines = self.checker.simulation.machines.engines.values()
+        here = [e for e in engines if e.holds_memory and e.node == played.node]
+        if here:
+            self._expected(here)
+
     def _expected(self, engines: list[Engine]) -> None:
         node = engines[0].node
-        foreign = self.checker.simulation.machines.agents[node].lies.foreign_mb
+        played = self.checker.simulation.people.used_mb(node)
+        foreign = self.checker.simulation.machines.agents[node].lies.foreign_mb + played
         used = [min(e.used_mb, e.estimate_mb or e.used_mb) for e in engines]
-        alone = len(engines) == 1
+        alone = len(engines) == 1 and not played
         shared = len({engine.group for engine in engines}) == 1
         if not alone and sum(used) + foreign > TOTAL_MB - (RESERVE_MB if shared else 0):
             names = ", ".join(f"{e.model} {mb}" for e, mb in zip(engines, used, strict=True))

@@ -6,6 +6,7 @@ from tests.simulation.laws.drains import Drains
 from tests.simulation.laws.gates import Gates
 from tests.simulation.laws.identity import Identity
 from tests.simulation.laws.leadership import Leadership
+from tests.simulation.laws.leases import Leases
 from tests.simulation.laws.leftovers import Leftovers
 from tests.simulation.laws.memory import Memory
 from tests.simulation.laws.overlap import Overlap
@@ -24,6 +25,7 @@ LAWS: tuple[type[Law], ...] = (
     Overlap,
     Leadership,
     Turns,
+    Leases,
     Gates,
     Stops,
     Memory,

@@ -4,11 +4,12 @@ from typing import Any
 
 import msgspec
 
+from flexinfer.api.lease import GPULease
 from flexinfer.api.model import GroupMembership, Model, Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, HeldDevice, SharedGroup
 from flexinfer.arbiter import decide as deciding
-from flexinfer.arbiter.effects import Advance, Create, Grant, Initialize, Report, Unprotect
+from flexinfer.arbiter.effects import Advance, Create, Grant, GrantLease, Initialize, Report, Unprotect
 from flexinfer.arbiter.keys import keys
 from flexinfer.events import events
 from flexinfer.events.nodes import Device, DeviceProcess
@@ -64,6 +65,8 @@ def steps(state: ObservedState, now: float = NOW) -> list[Key]:
         match action:
             case Grant():
                 effects.append(("Grant", action.model.metadata.name))
+            case GrantLease():
+                effects.append(("Grant", f"lease {action.lease.metadata.name}"))
             case Advance():
                 effects.append(("Advance", action.step))
             case Create():
@@ -111,6 +114,8 @@ def later(state: ObservedState, at: float, *parts: Any) -> ObservedState:
 def _event(part: Any) -> Any:
     if isinstance(part, SharedGroup):
         return events.GroupObserved(group=part)
+    if isinstance(part, GPULease):
+        return events.LeaseObserved(lease=part)
     return events.ModelObserved(model=part) if isinstance(part, Model) else part
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flexinfer.api.lease_reasons import LeaseReason
 from flexinfer.api.model import BackendStatus, Gpu, GroupMembership
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, HeldDevice
@@ -15,7 +16,7 @@ from flexinfer.events.nodes import DeviceProcess
 from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
-from tests.builders import NOW, SHARED, a_group, a_holder, a_node, a_pod, a_state, running
+from tests.builders import NOW, SHARED, a_group, a_holder, a_lease, a_node, a_pod, a_state, running
 from tests.unit.arbiter.groups import (
     FIRST,
     IDLE,
@@ -61,8 +62,17 @@ def groups(draw: Any) -> events.GroupObserved:
     holders = draw(st.lists(st.tuples(NAMES, HELD), max_size=2, unique_by=lambda pair: pair[0]))
     device = HeldDevice(uuid="GPU-1", memory_mb=4000)
     entries = [
-        a_holder(name, step=step, turn=3, devices=(device,), made_room=draw(st.booleans()))
+        a_holder(
+            "" if leased else name,
+            lease=name if leased else "",
+            uid=f"uid-{name}",
+            step=step,
+            turn=3,
+            devices=(device,),
+            made_room=draw(st.booleans()),
+        )
         for name, step in holders
+        for leased in [draw(st.booleans())]
     ]
     changes: dict[str, Any] = {"deletion_timestamp": "x"} if draw(st.booleans()) else {}
     shared = a_group(
@@ -76,11 +86,40 @@ def groups(draw: Any) -> events.GroupObserved:
     return events.GroupObserved(group=shared)
 
 
+@st.composite
+def leases(draw: Any) -> Any:
+    """Return a lease in some state of its life, its deletion, or when it ends."""
+    name, reason = draw(st.sampled_from("ab")), draw(st.sampled_from(["", *LeaseReason]))
+    lease = a_lease(
+        name,
+        told=reason,
+        version=draw(st.integers(1, 10_000)),
+        uid=f"uid-{name}",
+        spec={
+            "group": draw(GROUPS.filter(bool)),
+            "memory_mb": draw(st.sampled_from([None, 4000])),
+            "priority": draw(st.sampled_from([50, 1000])),
+        },
+        status={"turn": 3, "expires_at": draw(st.sampled_from(["", "2026-11-24T22:00:00Z"]))},
+    )
+    timed = events.LeaseTimed(
+        namespace="default",
+        name=name,
+        uid=f"uid-{name}",
+        expires_at="2026-11-24T22:00:00Z",
+        remaining_seconds=draw(st.floats(-10, 100)),
+    )
+    gone = events.LeaseDeleted(namespace="default", name=name, uid=f"uid-{name}", version=9_999)
+    observed = events.LeaseObserved(lease=lease)
+    return draw(st.sampled_from([observed, observed, timed, gone]))
+
+
 PODS = [a_pod(member(name)).uid for name in "ab"]
 NODES = (a_node("a"), a_node("a", version=2, allocatable={"nvidia.com/gpu": 8000}))
 EVENTS = st.one_of(
     models(),
     groups(),
+    leases(),
     st.builds(
         lambda n: events.ModelDeleted(namespace="default", name=n, uid=f"uid-{n}", version=9_999), NAMES
     ),

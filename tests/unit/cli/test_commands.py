@@ -7,11 +7,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from flexinfer.cli.__main__ import COMMANDS, main, program_name
+from flexinfer.cli.__main__ import main, program_name
+from flexinfer.cli.commands import COMMANDS
+from flexinfer.cli.completion import SHELLS
 from flexinfer.cli.env import shell
 from flexinfer.cli.services import Row, table
 from flexinfer.local import instance as instances
@@ -136,9 +139,9 @@ def test_env_names_the_four_variables(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_services_of_an_instance_that_does_not_run_are_down(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every process is listed, none has a pid."""
+    """Every process is listed, none has a pid, and scripts see it by the exit status."""
     provisioning.write_files(instances.ensure(tmp_path))
-    assert main(["services", "--state", str(tmp_path), "-o", "json"]) == 0
+    assert main(["services", "--state", str(tmp_path), "-o", "json"]) == 1
     rows = json.loads(capsys.readouterr().out)
     assert {(row["pid"], row["health"]) for row in rows} == {(None, "down")}
     assert [row["name"] for row in rows] == ["nats", "kubernetes", "controllers", "proxy"]
@@ -160,6 +163,63 @@ def test_a_process_that_is_not_ready_says_why_below_the_table() -> None:
         [Row("api", 12, "healthy", 0), Row("placer", 13, "not ready", 0, "NATS is not connected (for 41s)")]
     )
     assert lines[-2:] == ["", "placer is not ready: NATS is not connected (for 41s)"]
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    """As every program says it."""
+    with pytest.raises(SystemExit) as done:
+        main(["--version"])
+    assert done.value.code == 0
+    assert capsys.readouterr().out == f"flexinfer {version('flexinfer')}\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_knows_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """And the options of each."""
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(name in script for name in COMMANDS)
+    assert "simulate-gpus" in script
+
+
+def test_bash_completes_an_option_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """The script is run by bash."""
+    main(["completion", "bash"])
+    words = "COMP_WORDS=(flexinfer up --det); COMP_CWORD=2; _shtab_flexinfer; echo ${COMPREPLY[@]}"
+    done = subprocess.run(
+        ["bash", "-c", f"{capsys.readouterr().out}\n{words}"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "--detach\n"
+
+
+@pytest.mark.parametrize("command", ["up", "down", "services", "env", "gpus"])
+def test_a_state_folder_that_cannot_be_used_is_one_sentence(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No traceback: the folder, why, and the option."""
+    (tmp_path / "file").touch()
+    assert main([command, "--state", str(tmp_path / "file")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be used as state folder" in line
+    assert "--state" in line
+
+
+def test_up_in_the_background_says_so_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before it starts anything."""
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert main(["up", "--detach", "--state", str(folder)]) == 1
+        assert "choose another one with --state" in capsys.readouterr().err
+
+
+def test_a_setting_that_up_would_drop_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its name, before it starts anything."""
+    monkeypatch.setenv("FLEXINFER_NATS_URL", "nats://elsewhere:4222")
+    assert main(["up", "--detach", "--state", str(tmp_path)]) == 1
+    assert "FLEXINFER_NATS_URL is set by `flexinfer up` itself" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_down_where_nothing_runs_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

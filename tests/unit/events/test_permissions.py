@@ -99,7 +99,14 @@ def _built(tree: ast.AST) -> Iterator[str]:
                 yield name
 
 
-BUILT_TO_APPLY = {"ModelObserved", "ModelDeleted", "GroupObserved", "GroupDeleted"}
+BUILT_TO_APPLY = {
+    "ModelObserved",
+    "ModelDeleted",
+    "GroupObserved",
+    "GroupDeleted",
+    "LeaseObserved",
+    "LeaseDeleted",
+}
 """Replies of the API server are applied to the observed state as events; only the watcher publishes them."""
 KINDS = {
     "ModelObserved": "model",
@@ -108,6 +115,8 @@ KINDS = {
     "WorkloadDeleted": "workload",
     "GroupObserved": "group",
     "GroupDeleted": "group",
+    "LeaseObserved": "lease",
+    "LeaseDeleted": "lease",
     "NodeObserved": "node",
     "NodeDeleted": "node",
     "GpusObserved": "gpu",

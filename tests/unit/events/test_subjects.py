@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer.events import events, subjects
-from tests.builders import a_group, a_model
+from tests.builders import a_group, a_lease, a_model
 
 names = st.text(max_size=40)
 
@@ -38,6 +38,8 @@ def test_a_name_is_one_plain_part_of_a_subject(name: str) -> None:
         (events.WorkloadObserved(namespace="x", name="a"), "flexinfer.workload.x.a"),
         (events.GroupObserved(group=a_group(name="a.b")), "flexinfer.group.default.a_2eb"),
         (events.GroupDeleted(namespace="x", name="g", uid="u"), "flexinfer.group.x.g"),
+        (events.LeaseObserved(lease=a_lease("a.b")), "flexinfer.lease.default.a_2eb"),
+        (events.LeaseDeleted(namespace="x", name="l", uid="u"), "flexinfer.lease.x.l"),
         (events.NodeDeleted(name="n.local"), "flexinfer.node.n_2elocal"),
         (events.GpusObserved(node="n", boot="b", sample=1), "flexinfer.gpu.n"),
         (events.ProxyObserved(proxy="p"), "flexinfer.activity.p"),

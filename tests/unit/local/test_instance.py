@@ -4,17 +4,21 @@ import os
 import socket
 import stat
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from flexinfer.api.services import SERVICES
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import InstanceError, ensure, load, lock_holder, locked, opened, state_folder
 from flexinfer.local.ports import reserved
 from flexinfer.local.supervisor import provisioning
 from flexinfer.local.supervisor.instance_programs import programs
+from flexinfer.local.supervisor.user_settings import SET_BY_THE_INSTANCE, chosen
+from flexinfer.runtime.settings import Settings, SettingsError
 
 
 def listening(port: int) -> socket.socket:
@@ -148,6 +152,75 @@ def test_the_users_own_settings_do_not_reach_the_programs(tmp_path: Path) -> Non
     (placer,) = [p for p in programs(instance, separate=True) if p.name == "placer"]
     environment = placer.environment({"FLEXINFER_NATS_URL": "nats://elsewhere", "PATH": "/bin"}, "i")
     assert (environment["FLEXINFER_NATS_URL"], environment["PATH"]) == (instance.nats_url, "/bin")
+
+
+def test_settings_of_the_user_reach_the_components_alone(tmp_path: Path) -> None:
+    """What the settings page promises holds with `flexinfer up`; a changed one restarts what reads it."""
+    instance = ensure(tmp_path)
+    wanted = chosen({"FLEXINFER_LOADING_SECONDS": "5", "FLEXINFER_IMAGE_VLLM_AMD": "mine", "PATH": "/bin"})
+    assert wanted == {"FLEXINFER_LOADING_SECONDS": "5", "FLEXINFER_IMAGE_VLLM_AMD": "mine"}
+    before = {program.name: program for program in programs(instance, separate=True)}
+    after = {program.name: program for program in programs(instance, separate=True, settings=wanted)}
+    assert after["nats"] == before["nats"]
+    assert after["node"] == before["node"]
+    assert {name for name in before if after[name].fingerprint != before[name].fingerprint} == {*SERVICES}
+    assert after["launcher"].variables["FLEXINFER_LOADING_SECONDS"] == "5"
+    assert after["proxy"].variables["FLEXINFER_PROXY_PORT"] == str(instance.ports.proxy)
+
+
+@pytest.mark.parametrize("field", SET_BY_THE_INSTANCE)
+def test_a_setting_that_the_instance_makes_itself_is_refused_by_name(field: str) -> None:
+    """Dropped without a word, its user would wait for what it promises."""
+    assert field in Settings.__struct_fields__
+    name = f"FLEXINFER_{field.upper()}"
+    with pytest.raises(InstanceError, match=rf"{name} is set by `flexinfer up` itself \(.+\): unset it"):
+        chosen({name: "1"})
+
+
+def test_the_proxy_listens_on_this_machine_or_on_every_address() -> None:
+    """Its own commands reach it on loopback."""
+    assert chosen({"FLEXINFER_PROXY_HOST": "0.0.0.0"}) == {"FLEXINFER_PROXY_HOST": "0.0.0.0"}
+    with pytest.raises(InstanceError, match=r"FLEXINFER_PROXY_HOST is '192.168.1.5': .* 0.0.0.0 or ::"):
+        chosen({"FLEXINFER_PROXY_HOST": "192.168.1.5"})
+    with pytest.raises(SettingsError, match="FLEXINFER_DRAIN_SECONDS"):
+        chosen({"FLEXINFER_DRAIN_SECONDS": "soon"})
+
+
+def test_the_port_that_the_user_wants_for_the_proxy_is_kept(tmp_path: Path) -> None:
+    """Also by an instance that had another one; one in use is refused by its number."""
+    first = ensure(tmp_path)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = probe.getsockname()[1]
+    assert ensure(tmp_path, proxy_port=free).ports.proxy == free != first.ports.proxy
+    assert ensure(tmp_path).ports.proxy == free
+    with (
+        listening(free),
+        pytest.raises(InstanceError, match=f"port {free}, which FLEXINFER_PROXY_PORT names"),
+    ):
+        ensure(tmp_path, proxy_port=free)
+
+
+def test_without_a_home_the_remedy_is_the_option() -> None:
+    """HOME names no folder of a user."""
+    with pytest.raises(InstanceError, match=r"no state folder is known \(.+\): choose one with --state"):
+        state_folder("~nobody-of-this-name/x", {})
+
+
+def held(state: Path) -> None:
+    """Take the lock of a folder."""
+    with locked(state):
+        pass
+
+
+@pytest.mark.parametrize("use", [held, ensure, load])
+def test_a_state_folder_that_is_a_file_is_one_sentence(tmp_path: Path, use: Callable[[Path], object]) -> None:
+    """For every command."""
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        InstanceError, match=r"cannot be used as state folder: .+; choose another one with --state"
+    ):
+        use(tmp_path / "file")
 
 
 def test_the_small_model_is_laid_into_the_claim_once(tmp_path: Path) -> None:

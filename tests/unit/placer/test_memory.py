@@ -7,6 +7,7 @@ import pytest
 
 from flexinfer.api.model import Gpu, Model, Placement, placed_devices
 from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import GroupProcess, HeldDevice
 from flexinfer.events import events
 from flexinfer.events.nodes import Device, DeviceProcess, NodeFacts
 from flexinfer.placer.fit import STALE_SECONDS
@@ -221,6 +222,22 @@ def test_memory_of_a_holder_whose_pod_is_gone_is_free_for_its_group() -> None:
     assert written(a_state(a_gpu_node(), full, held, a_new(gpu=TEAM)), NOW).condition.true
     freed = a_state(a_gpu_node(), full, a_group(name="card"), a_new(gpu=TEAM))
     assert written(freed, NOW).condition.reason == Reason.NO_NODE_FITS
+
+
+def test_the_process_of_a_lease_is_free_for_its_group_and_no_foreign_process() -> None:
+    """The lease holds the devices until it ends: a Model of the group waits in its queue, not for another card. One of before its grant stays."""
+    game = a_process(20000, name="game", started=7)
+    entry = a_holder(
+        "", lease="game", uid="uid-lease-game", devices=(HeldDevice(uuid="a-0", memory_mb=20000),)
+    )
+    held = a_group(entry, name="card")
+    assert written(a_state(a_gpu_node(), a_sample(game), held, a_new(gpu=TEAM)), NOW).condition.true
+    [device] = entry.devices
+    before = msgspec.structs.replace(device, other_processes=(GroupProcess(pid=4242, name="game"),))
+    older = a_group(msgspec.structs.replace(entry, devices=(before,)), name="card")
+    refused = written(a_state(a_gpu_node(), a_sample(game), older, a_new(gpu=TEAM)), NOW).condition
+    assert refused.reason == Reason.NO_NODE_FITS
+    assert "game (pid 4242) 20000 MiB" in refused.message
 
 
 def test_a_node_without_an_agent_is_placed_by_count_with_a_warning() -> None:

@@ -15,7 +15,7 @@ from flexinfer.events.workload import PodFacts
 from flexinfer.state.apply import apply_events, assume, digest, resync, settle
 from flexinfer.state.index import entries
 from flexinfer.state.observed import HEARTBEAT_GAP, Observation, ObservedState
-from tests.builders import NOW, a_condition, a_group, a_holder, a_model, a_node, a_state
+from tests.builders import NOW, a_condition, a_group, a_holder, a_lease, a_model, a_node, a_state
 
 
 def applied(*facts: AnyEvent, at: float = NOW, reply: bool = False) -> ObservedState:
@@ -354,6 +354,49 @@ def test_a_shared_group_of_a_restored_api_server_counts() -> None:
     later, restored = a_group(version=9), a_group(a_holder(), version=3)
     state = applied(events.GroupObserved(group=later), events.GroupObserved(group=restored))
     assert state.group("default", "card") == restored
+
+
+def test_the_newest_version_of_a_lease_counts() -> None:
+    """A reply of the API server and a message of the stream may come in any order."""
+    old, new = (events.LeaseObserved(lease=a_lease(version=version)) for version in (3, 4))
+    state = apply_events(ObservedState(), [Observation(new, NOW, reply=True), Observation(old, NOW)])
+    assert dict(state.leases) == {"default/game": new.lease}
+    assert set(state.leases_of("default", "card")) == {"default/game"}
+
+
+def test_a_lease_that_was_deleted_is_absent() -> None:
+    """With when it ends; an older message does not bring it back."""
+    told = events.LeaseObserved(lease=a_lease(version=3))
+    timed = events.LeaseTimed(
+        namespace="default", name="game", uid="uid-lease-game", expires_at="x", remaining_seconds=9.0
+    )
+    gone = events.LeaseDeleted(namespace="default", name="game", uid="uid-lease-game", version=9)
+    state = applied(told, timed)
+    assert state.lease_ends["uid-lease-game"].at == NOW + 9.0
+    state = apply_events(state, [Observation(gone, NOW), Observation(told, NOW, reply=True)])
+    assert not (state.leases or state.lease_ends or state.leases_of("default", "card"))
+
+
+def test_a_lease_of_a_restored_api_server_counts() -> None:
+    """By the stream, which had delivered a newer version, and by a reply that says so."""
+    newer, older = events.LeaseObserved(lease=a_lease(version=9)), a_lease(version=3)
+    state = applied(newer, events.LeaseObserved(lease=older))
+    assert state.leases["default/game"] == older
+    state = apply_events(applied(newer), [Observation(events.LeaseRestored(lease=older), NOW, reply=True)])
+    assert state.leases["default/game"] == older
+
+
+def test_a_replay_keeps_what_a_reply_told_of_a_lease() -> None:
+    """Unless the stream went back."""
+    streamed, reply = (
+        events.LeaseObserved(lease=a_lease(version=4)),
+        events.LeaseObserved(lease=a_lease(version=6)),
+    )
+    before = apply_events(applied(streamed), [Observation(reply, NOW, reply=True)])
+    assert resync(before, [Observation(streamed, NOW)], NOW).leases["default/game"] == reply.lease
+    older = events.LeaseObserved(lease=a_lease(version=2))
+    assert resync(before, [Observation(older, NOW)], NOW).leases["default/game"] == older.lease
+    assert not resync(before, [], NOW).leases
 
 
 def test_digests_differ_by_subject_and_by_sequence() -> None:

@@ -14,11 +14,11 @@ from flexinfer.api.labels import MODEL_UID_LABEL, TEMPLATE_ANNOTATION, TURN_LABE
 from flexinfer.api.model import Gpu, Metadata, Model, OwnerReference
 from flexinfer.events import codec, events, workload
 from flexinfer.events.codec import StreamEntry
-from flexinfer.runtime.kubernetes.api import CLAIMS, JOBS, MODELS, NODES, PODS, SHARED_GROUPS
+from flexinfer.runtime.kubernetes.api import CLAIMS, GPU_LEASES, JOBS, MODELS, NODES, PODS, SHARED_GROUPS
 from flexinfer.watcher.cache import KINDS, ClusterCache, SubjectKey
 from flexinfer.watcher.diff import ahead, differing, key_of, pending_event, subject_of
 from flexinfer.watcher.facts import requests_of
-from tests.builders import a_group, a_model
+from tests.builders import a_group, a_lease, a_model
 
 MODEL, WORKLOAD = SubjectKey("model", "default", "llama"), SubjectKey("workload", "default", "llama")
 NODE = SubjectKey("node", "", "a")
@@ -100,6 +100,16 @@ def test_a_pvc_affects_every_model_that_names_it(claim: str) -> None:
     cache = a_cache(a_model(), a_model("other", source="file:///x.gguf"))
     assert cache.upsert(CLAIMS, kube.Claim(metadata=meta(claim))) == {WORKLOAD}
     assert [c.name for c in workload_of(cache).claims] == [claim]
+
+
+def test_a_lease_is_a_subject_of_its_own() -> None:
+    """Of its name, whatever group it names."""
+    cache, key = a_cache(), SubjectKey("lease", "default", "game")
+    assert cache.upsert(GPU_LEASES, a_lease()) == {key}
+    assert cache.event(key) == events.LeaseObserved(lease=a_lease())
+    assert key in set(cache.subjects())
+    assert cache.remove(GPU_LEASES, a_lease()) == {key}
+    assert cache.event(key) is None
 
 
 def test_a_shared_group_is_a_subject_of_its_own() -> None:

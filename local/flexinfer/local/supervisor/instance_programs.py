@@ -4,7 +4,9 @@ import hashlib
 import shutil
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -16,7 +18,7 @@ from flexinfer.local.instance import LOCAL, PLANE, REAL, Instance, InstanceError
 from flexinfer.local.ports import HOST
 from flexinfer.local.simulation import files
 from flexinfer.local.simulation.description import SIMULATED_LABEL, Node
-from flexinfer.local.supervisor.program import AGENTS, NODE, STORES, Program
+from flexinfer.local.supervisor.program import AGENTS, API, NODE, STORES, Program
 from flexinfer.local.supervisor.readiness import Banner, Page
 from flexinfer.local.tls import AUTHORITY
 
@@ -24,8 +26,24 @@ NODE_GRACE = 45.0
 """Seconds: longer than the termination grace period of an engine."""
 
 
-def programs(instance: Instance, *, separate: bool) -> list[Program]:
-    """Return all programs of an instance in their start order; `separate`: one process per component. Raises InstanceError."""
+def programs(
+    instance: Instance, *, separate: bool, settings: Mapping[str, str] = MappingProxyType({})
+) -> list[Program]:
+    """Return all programs of an instance in their start order; `separate`: one process per component.
+
+    `settings` are variables of the user, which every component gets. Raises InstanceError.
+    """
+    return [_with(settings, program) for program in _programs(instance, separate=separate)]
+
+
+def _with(settings: Mapping[str, str], program: Program) -> Program:
+    """Return a component with the user's settings; NATS, the API and nodes read none."""
+    if not settings or program.stage in (STORES, API, NODE):
+        return program
+    return msgspec.structs.replace(program, variables={**program.variables, **settings})
+
+
+def _programs(instance: Instance, *, separate: bool) -> list[Program]:
     if instance.api == PLANE:
         return processes.processes(instance)
     server = [_local_api(instance)] if instance.api == LOCAL else processes.processes(instance)

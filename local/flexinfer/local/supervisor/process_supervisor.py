@@ -1,6 +1,7 @@
 """ProcessSupervisor: keeps one program running, with a bounded back-off between its end and the next start."""
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -73,7 +74,7 @@ class ProcessSupervisor:
         try:
             self.process = processes.start(self.program.argv, environment, self._log)
         except OSError as error:  # not installed, no memory: retried like an end
-            with self._log.open("a") as log:
+            with contextlib.suppress(OSError), self._log.open("a") as log:
                 log.write(f"flexinfer: {self.program.name} cannot be started: {error}\n")
         self._changed()
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from flexinfer.local.instance import write_private
 from localkube.process_identity import Identity
 
 
@@ -50,6 +49,6 @@ def read(path: Path) -> Record:
     return record if record.boot == empty.boot else empty
 
 
-def write(path: Path, record: Record) -> None:
-    """Replace the record."""
-    write_private(path, msgspec.json.format(msgspec.json.encode(record)))
+def encode(record: Record) -> bytes:
+    """Return the content of the file."""
+    return msgspec.json.format(msgspec.json.encode(record))

@@ -16,6 +16,7 @@ from flexinfer.local.supervisor.process_supervisor import ProcessSupervisor
 from flexinfer.local.supervisor.program import MARKER_VARIABLE, Program
 from flexinfer.local.supervisor.readiness import until_ready
 from localkube import process_identity
+from localkube.files import PatientWriter, keep_rotated
 
 Provision: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -31,6 +32,7 @@ class Supervisor:
         self, instance: Instance, programs: Sequence[Program], before: Mapping[int, Provision] | None = None
     ) -> None:
         self._instance, self._before = instance, dict(before or {})
+        self._files = PatientWriter()
         self.processes = {
             program.name: ProcessSupervisor(
                 program, instance.identity, instance.log(program.name), self._write
@@ -40,8 +42,11 @@ class Supervisor:
         self.adopted: list[str] = []
 
     def _write(self) -> None:
+        self._files.write(self._instance.record, self._record)
+
+    def _record(self) -> bytes:
         entries = tuple(managed.entry for managed in self.processes.values())
-        record.write(self._instance.record, record.Record(boot=record.boot_id(), entries=entries))
+        return record.encode(record.Record(boot=record.boot_id(), entries=entries))
 
     async def adopt(self) -> None:
         """Adopt the processes that an earlier supervisor left running; stop those whose program has changed."""
@@ -77,6 +82,8 @@ class Supervisor:
     async def run(self) -> None:
         """Start what does not run, stage by stage, and keep everything running until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._files.run())
+            tasks.create_task(keep_rotated(lambda: self._instance.logs.glob("*.log")))
             for stage in self._stages():
                 if stage in self._before:
                     await self._before[stage]()

@@ -13,6 +13,7 @@ from flexinfer.arbiter import budget, policy, status
 from flexinfer.arbiter import decide as arbiter
 from flexinfer.arbiter.effects import Advance, Grant, Preempt, Report, key_of
 from flexinfer.arbiter.group import may_hold
+from flexinfer.arbiter.member import of_model
 from flexinfer.arbiter.release import Seen
 from flexinfer.cli.replay.cluster import Cluster
 from flexinfer.cli.replay.objects import NAMESPACE, NODE
@@ -99,13 +100,13 @@ class Control:
     def _grant(self, action: Grant) -> None:
         cluster, group = self._cluster, self._cluster.group
         model = cluster.model(action.model.metadata.name)
-        fits = budget.room(model, group, group.status.holders, cluster.state, cluster.now).fits
+        fits = budget.room(of_model(model), group, group.status.holders, cluster.state, cluster.now).fits
         if not may_hold(model) or not fits:
             return
-        shared = not budget.alone(model, group, cluster.state, cluster.now)
+        shared = not budget.alone(of_model(model), group, cluster.state, cluster.now)
         pods = budget.pods_of_others(NODE, model.uid, cluster.state)
         seen = Seen(sample=cluster.state.gpus.get(NODE), now=cluster.now, pods=pods)
-        granted = status.granted(group, model, seen, "", shared=shared)
+        granted = status.granted(group, of_model(model), seen, "", shared=shared)
         if model.uid in self._room_made:
             self._room_made.discard(model.uid)
             self.swapped.add(granted.turn)
@@ -113,14 +114,14 @@ class Control:
 
     def _preempt(self, action: Preempt) -> None:
         cluster, group = self._cluster, self._cluster.group
-        holder, model = group.holder(action.holder.uid), cluster.model(action.model.metadata.name)
+        holder, model = group.holder(action.holder.uid), cluster.model(action.waiter.metadata.name)
         if (
             holder is None
             or (holder.turn, holder.step) != (action.holder.turn, GRANTED)
             or not may_hold(model)
         ):
             return
-        if policy.leave(holder, model, group, cluster.state, cluster.now).allowed:
+        if policy.leave(holder, of_model(model), group, cluster.state, cluster.now).allowed:
             self._room_made.add(model.uid)
             cluster.write_group(status.preempted(group, holder.uid, model, action.reason, ""))
 

@@ -22,6 +22,7 @@ import msgspec
 from flexinfer.api.kinds import (
     CLAIMS,
     EVENTS,
+    GPU_LEASES,
     JOBS,
     LEASES,
     MODELS,
@@ -176,6 +177,7 @@ class Cluster(Protocol):
 __all__ = [
     "CLAIMS",
     "EVENTS",
+    "GPU_LEASES",
     "JOBS",
     "LEASES",
     "MODELS",

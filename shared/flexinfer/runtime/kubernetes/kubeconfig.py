@@ -39,6 +39,8 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     """The name that the server's certificate must have; empty: the one in `server`."""
     proxy: str = ""
     """The proxy of the kubeconfig; empty: that of the environment, if any."""
+    direct: bool = False
+    """Whether the environment's proxy is never used: that of a Pod is for the world outside, and its own API server is not there."""
 
 
 def access(kubeconfig: str) -> Access:
@@ -60,7 +62,7 @@ def from_service_account(environment: Mapping[str, str], folder: Path = SERVICE_
     source = Source(folder / "ca.crt", "service account")
     tls = _tls(source, source.text("ca.crt", "", "ca.crt"))
     server = f"https://{host_port(host, port)}"
-    return Access(server=server, tls=tls, credentials=TokenFile(folder / "token"))
+    return Access(server=server, tls=tls, credentials=TokenFile(folder / "token"), direct=True)
 
 
 def from_files(kubeconfig: str) -> Access:

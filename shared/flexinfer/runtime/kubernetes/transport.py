@@ -5,12 +5,13 @@ and errors of the Kubernetes API are `client`'s.
 """
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import urlencode
-from urllib.request import getproxies
 
 import aiohttp
 
+from flexinfer.runtime.kubernetes.environment_proxy import proxy_for
 from flexinfer.runtime.kubernetes.kubeconfig import Access
 
 _READ_BYTES = 1 << 21
@@ -25,8 +26,8 @@ class Transport:
     credentials.
     """
 
-    def __init__(self, access: Access, session: aiohttp.ClientSession) -> None:
-        self.access, self._session = access, session
+    def __init__(self, access: Access, session: aiohttp.ClientSession, proxy: str) -> None:
+        self.access, self._session, self._proxy = access, session, proxy
 
     @contextlib.asynccontextmanager
     async def request(
@@ -47,7 +48,7 @@ class Transport:
             data=data,
             headers={**headers, **await self.access.credentials.headers()},
             timeout=limits,
-            proxy=self.access.proxy or None,
+            proxy=self._proxy or None,
             server_hostname=self.access.server_name or None,
         ) as response:
             if response.status == _UNAUTHORIZED:
@@ -57,21 +58,15 @@ class Transport:
 
 @contextlib.asynccontextmanager
 async def opened(access: Access) -> AsyncIterator[Transport]:
-    """Open a session, whose requests go by the environment's proxies where it names any.
+    """Open a session, whose requests go by the kubeconfig's proxy, else by the environment's.
 
-    `trust_env` is set only then: aiohttp would look for proxies and for ~/.netrc in a thread, for every
-    request: two changes of threads on the way to the API server.
+    The environment is read here, once: aiohttp's `trust_env` would look for proxies and for ~/.netrc in a thread, for every request, and
+    knows neither networks in NO_PROXY nor that this machine is reached without a proxy.
     """
     connector = aiohttp.TCPConnector(ssl=access.tls if access.tls is not None else True)
-    async with aiohttp.ClientSession(
-        connector=connector, trust_env=proxied(getproxies()), read_bufsize=_READ_BYTES
-    ) as session:
-        yield Transport(access, session)
-
-
-def proxied(proxies: Mapping[str, str]) -> bool:
-    """Tell whether an environment names a proxy; a list of hosts to reach without one (`no`) is none."""
-    return any(scheme != "no" for scheme in proxies)
+    proxy = access.proxy or ("" if access.direct else proxy_for(access.server, os.environ))
+    async with aiohttp.ClientSession(connector=connector, read_bufsize=_READ_BYTES) as session:
+        yield Transport(access, session, proxy)
 
 
 async def lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -12,7 +12,7 @@ def test_a_record_of_another_boot_counts_for_nothing(tmp_path: Path) -> None:
     """Start times mean nothing after a reboot."""
     file = tmp_path / "processes.json"
     entry = record.Entry(name="one", identity=Identity(1, 1))
-    record.write(file, record.Record(boot="another", entries=(entry,)))
+    file.write_bytes(record.encode(record.Record(boot="another", entries=(entry,))))
     assert record.read(file).entries == ()
 
 

@@ -52,6 +52,33 @@ def test_a_config_map_may_have_empty_values() -> None:
     assert (config_map["data"], config_map["binaryData"]) == ({"k": ""}, {"b": "eA=="})
 
 
+def test_the_options_of_a_deletion_have_numbers_and_preconditions() -> None:
+    """`kubectl drain --disable-eviction`; -1 is the Pod's own grace period."""
+    raw = b"\x08\x07" + field(2, field(1, b"u") + field(2, b"9")) + b"\x18\x01" + field(5, b"All")
+    assert protobuf.decode(body("DeleteOptions", raw)) == {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "gracePeriodSeconds": 7,
+        "preconditions": {"uid": "u", "resourceVersion": "9"},
+        "orphanDependents": True,
+        "dryRun": ["All"],
+    }
+    negative = b"\x08" + b"\xff" * 9 + b"\x01"
+    assert protobuf.decode(body("DeleteOptions", negative))["gracePeriodSeconds"] == -1
+
+
+def test_an_eviction_has_a_name_and_options() -> None:
+    """`kubectl drain`, by the group policy."""
+    raw = field(1, field(1, b"p") + field(3, b"n")) + field(2, b"\x08\x00")
+    content = b"k8s\x00" + field(1, field(1, b"policy/v1") + field(2, b"Eviction")) + field(2, raw)
+    assert protobuf.decode(content) == {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": "p", "namespace": "n"},
+        "deleteOptions": {"gracePeriodSeconds": 0},
+    }
+
+
 def test_another_kind_is_415() -> None:
     """The message names the accepted formats."""
     with pytest.raises(ApiError, match="a Job is taken as JSON or YAML only") as refused:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localkube.apiserver.pruning_and_defaulting import shape
+from localkube.apiserver.pruning_and_defaulting import Walk, shape
 from localkube.apiserver.schema_validation import check
 from localkube.apiserver.structural_schema import MISSING, SchemaError, compile_schema
 
@@ -55,8 +55,8 @@ FILLED = {"name": "a", "colour": "red", "sleep": {"after": "5m"}}
 
 def shaped(value: Any, old: Any = MISSING) -> tuple[Any, list[str]]:
     """Return a value pruned and defaulted, and the paths of its unknown fields."""
-    unknown: list[str] = []
-    return shape(NODE, value, old, "", unknown), unknown
+    walk = Walk()
+    return shape(NODE, value, old, "", walk), walk.unknown
 
 
 def wrong(**fields: Any) -> list[str]:
@@ -314,3 +314,23 @@ def test_any_value_can_be_pruned_and_validated(value: Any, old: Any) -> None:
     check(NODE, first, old)
     assert shape(NODE, first, first) is first
     assert shape(NODE, first) == first
+
+
+def test_a_null_of_an_apply_stays_unless_a_default_replaces_it() -> None:
+    """A real API server drops the nulls of a create, an update and a patch, and rejects those of an apply by their type."""
+    value = {"name": "a", "colour": None, "sleep": None, "maybe": None, "words": {"a": None}}
+    assert shape(NODE, value) == {
+        "name": "a",
+        "colour": "red",
+        "sleep": {"after": "5m"},
+        "maybe": None,
+        "words": {},
+    }
+    applied = shape(NODE, value, walk=Walk(keeps_nulls=True))
+    assert applied == {
+        "name": "a",
+        "colour": "red",
+        "sleep": {"after": "5m"},
+        "maybe": None,
+        "words": {"a": None},
+    }

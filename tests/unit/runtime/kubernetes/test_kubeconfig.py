@@ -219,7 +219,9 @@ async def test_a_pod_reaches_its_own_cluster(tmp_path: Path, authority: Authorit
             await KubernetesClient(session).get(PODS, "default", "one")
     assert server.requests == [("Bearer of the pod", "")]
     environment = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
-    assert kubeconfig.from_service_account(environment, tmp_path).server == "https://[fd00::1]:443"
+    access = kubeconfig.from_service_account(environment, tmp_path)
+    assert access.server == "https://[fd00::1]:443"
+    assert access.direct, "the proxy of a Pod's environment is for the world outside"
 
 
 def test_outside_a_pod_the_error_names_the_setting() -> None:

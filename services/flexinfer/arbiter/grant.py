@@ -1,0 +1,44 @@
+"""A grant: a member gets its turn, if the devices have room for it by what is so now."""
+
+from collections.abc import Sequence
+
+from flexinfer.api.sharedgroup import GRANTED, SharedGroup
+from flexinfer.arbiter import status
+from flexinfer.arbiter.member import Member
+from flexinfer.arbiter.objects import protect, put, tell
+from flexinfer.arbiter.strangers import held_by_another
+from flexinfer.arbiter.telemetry import Telemetry
+from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
+from flexinfer.runtime.runtime import Runtime
+from flexinfer.runtime.status_writer import rfc3339
+
+
+async def grant(
+    runtime: Runtime,
+    member: Member,
+    current: SharedGroup,
+    groups: Sequence[SharedGroup],
+    telemetry: Telemetry,
+) -> Sequence[AnyEvent]:
+    """Grant devices to a member that was just read, as were its group and all others. Raises ApiError, ConflictError.
+
+    The caller holds `telemetry.granting` of the node.
+    """
+    if current.holder(member.uid) is not None or current.deleting or not current.initialized:
+        return [events.GroupObserved(group=current)]
+    if held_by_another(member, current, groups, telemetry.nodes):
+        return [events.GroupObserved(group=current), *(events.GroupObserved(group=group) for group in groups)]
+    now = runtime.clock()
+    if telemetry.is_awaited(member, now) or not telemetry.has_room(member, current, now):
+        return [events.GroupObserved(group=current)]
+    node = member.placement.node
+    current = await protect(runtime, current)
+    now = runtime.clock()
+    shared, seen = telemetry.shares(member, current, now), telemetry.seen(node, member.uid, now)
+    wanted = status.granted(current, member, seen, rfc3339(runtime), shared=shared)
+    written = await put(runtime, current, wanted)
+    uuids = ", ".join(device.uuid for device in wanted.devices)
+    where = f" on node {node}{f' ({uuids})' if uuids else ''}" if node else ""
+    tell(runtime, written, GRANTED, f"turn {wanted.turn} granted to {member.label}{where}")
+    return [events.GroupObserved(group=written)]

@@ -1,0 +1,63 @@
+"""The reasons of the condition Granted of a GPULease, and what each means: one row each. Pure."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+import msgspec
+
+
+class LeaseReason(StrEnum):
+    """The reasons that the arbiter writes."""
+
+    GRANTED = "Granted"
+    QUEUED = "Queued"
+    BLOCKED = "Blocked"
+    NO_DEVICES = "NoDevices"
+    INVALID = "Invalid"
+    EXPIRED = "Expired"
+    RELEASED = "Released"
+
+
+class LeaseFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows from a reason: its meaning, what a user can do, and whether it is the end of the lease."""
+
+    meaning: str
+    remedy: str = ""
+    final: bool = False
+
+
+LEASE_FACTS: Mapping[LeaseReason, LeaseFacts] = MappingProxyType(
+    {
+        LeaseReason.GRANTED: LeaseFacts(
+            meaning="The memory is free and kept for the lease until status.expiresAt."
+        ),
+        LeaseReason.QUEUED: LeaseFacts(
+            meaning="It waits for its turn; the message has its position, the holders, and who must leave or until when they stay."
+        ),
+        LeaseReason.BLOCKED: LeaseFacts(
+            meaning="It waits, and the memory of a holder that has left is not free; the message says why.",
+            remedy="do what the condition Blocked of the SharedGroup says",
+        ),
+        LeaseReason.NO_DEVICES: LeaseFacts(
+            meaning="Which GPUs the group has is not known: none of its Models has been placed on a node.",
+            remedy="apply a Model with spec.gpu.shared of this group, or correct spec.group",
+        ),
+        LeaseReason.INVALID: LeaseFacts(
+            meaning="The spec breaks a rule that the API server did not apply; the message names it.",
+            remedy="delete the lease and take another",
+        ),
+        LeaseReason.EXPIRED: LeaseFacts(
+            meaning="Its time is over. The memory goes back to the group once its processes have ended; none of them is killed.",
+            remedy="end its processes; take another lease to go on",
+            final=True,
+        ),
+        LeaseReason.RELEASED: LeaseFacts(
+            meaning="It had to give the GPUs back before its time was over; the message says why.",
+            remedy="end its processes; take another lease to go on",
+            final=True,
+        ),
+    }
+)
+ENDED = frozenset(reason for reason, facts in LEASE_FACTS.items() if facts.final)
+"""The reasons with which a lease is over."""

@@ -1,0 +1,337 @@
+"""Leases in a group: who is granted before whom, who leaves, what a lease is told, and when it ends."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flexinfer.api.lease import GPULease
+from flexinfer.api.lease_reasons import LeaseReason
+from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, GroupProcess, HeldDevice, Holder
+from flexinfer.arbiter.effects import GrantLease, Preempt, TellLease, TimeLease
+from flexinfer.events import events
+from flexinfer.state.observed import ObservedState
+from tests.builders import NOW, a_group, a_lease, a_node, a_state
+from tests.unit.arbiter.cards import TOTAL_MB, Card
+from tests.unit.arbiter.groups import blocked, decided, held, later, member, messages, requeues, steps
+
+BUDGET_MB = TOTAL_MB - 512
+END = "2026-11-24T22:00:00Z"
+TOLD = {"turn": 9, "since": "2026-11-24T20:00:00Z", "expires_at": END, "node": "a"}
+
+
+def an_entry(memory_mb: int = 8_000, step: str = GRANTED, name: str = "game", **facts: Any) -> Holder:
+    """Return the entry of a lease on the card."""
+    devices = (HeldDevice(uuid="GPU-1", memory_mb=memory_mb, **facts.pop("device", {})),)
+    return Holder(lease=name, uid=f"uid-lease-{name}", turn=9, step=step, node="a", devices=devices, **facts)
+
+
+def observed(
+    card: Card, *leases: GPULease, entry: Holder | None = None, seconds: float = 1.0
+) -> ObservedState:
+    """Return what is observed of a card, with leases, and the entry of one of them."""
+    state = later(card.observed(seconds), NOW + seconds, *leases)
+    if entry is None:
+        return state
+    group = card.group()
+    status = msgspec.structs.replace(group.status, holders=(*group.status.holders, entry), turn=9)
+    meta = msgspec.structs.replace(group.metadata, resource_version="200")
+    state = later(state, NOW + seconds, msgspec.structs.replace(group, metadata=meta, status=status))
+    return later(state, NOW + seconds, events.ProxyObserved(proxy="p"), card.sample())
+
+
+def granted(memory_mb: int | None = 8_000, **changes: Any) -> GPULease:
+    """Return a lease whose status says Granted of the entry."""
+    status = {"shared_group": "uid-group-card", "observed_generation": 1, **TOLD}
+    return a_lease(
+        told=LeaseReason.GRANTED,
+        status={**status, **changes.pop("status", {})},
+        spec={"memory_mb": memory_mb},
+        **changes,
+    )
+
+
+def told(state: ObservedState, seconds: float = 1.0) -> dict[str, tuple[str, str]]:
+    """Return name -> (reason, message) of each status of a lease that is written."""
+    written = [action for action in decided(state, NOW + seconds) if isinstance(action, TellLease)]
+    return {
+        a.lease.metadata.name: (a.status.conditions[0].reason, a.status.conditions[0].message)
+        for a in written
+    }
+
+
+def leavers(state: ObservedState, seconds: float = 1.0) -> set[str]:
+    """Return who is made to leave."""
+    return {action.holder.label for action in decided(state, NOW + seconds) if isinstance(action, Preempt)}
+
+
+def test_a_lease_that_fits_beside_the_holders_is_granted_at_once() -> None:
+    """Nobody leaves for it."""
+    card = Card()
+    card.holds("chat", 8_192)
+    state = observed(card, a_lease(spec={"memory_mb": 8_000}))
+    assert steps(state, NOW + 1) == [("Grant", "lease game")]
+    assert leavers(state) == set()
+
+
+def test_holders_that_must_leave_are_drained_and_the_others_stay() -> None:
+    """The cheapest set, as for a Model: the idle one, not the one that serves. The lease is told whom it waits for."""
+    card = Card()
+    card.holds("chat", 8_192)
+    card.holds("coder", 14_000)
+    card.serves("chat")
+    state = observed(card, a_lease(spec={"memory_mb": 12_000}))
+    assert leavers(state) == {"coder"}
+    assert steps(state, NOW + 1) == []
+    reason, message = told(state)["game"]
+    assert (reason, message) == (
+        LeaseReason.QUEUED,
+        "queued: position 1 of 1 in group card; holders: chat, coder; until coder has released its memory",
+    )
+
+
+def test_a_lease_of_the_whole_card_makes_all_leave_for_whatever_they_do() -> None:
+    """Its priority is above theirs; and nothing is beside it."""
+    card = Card()
+    card.holds("chat", 8_192)
+    card.serves("chat")
+    assert leavers(observed(card, a_lease())) == {"chat"}
+    alone = Card()
+    alone.waits("chat", 1_000)
+    state = observed(alone, granted(None), entry=an_entry(BUDGET_MB))
+    assert steps(state, NOW + 1) == []
+    assert "lease game takes the whole of the GPUs" in messages(state, NOW + 1)["default/chat"]
+
+
+def test_a_holder_of_a_higher_priority_that_serves_stays() -> None:
+    """And the message says so."""
+    card = Card()
+    card.holds("chat", 14_000, priority=200)
+    card.serves("chat")
+    state = observed(card, a_lease(spec={"memory_mb": 12_000, "priority": 100}))
+    assert leavers(state) == set()
+    assert "chat stays: it is in use at priority 200, above 100" in told(state)["game"][1]
+
+
+@pytest.mark.parametrize(("priority", "first"), [(1000, "lease game"), (100, "lease game"), (99, "chat")])
+def test_at_the_same_priority_a_lease_goes_first(priority: int, first: str) -> None:
+    """Else the priorities decide, as among Models."""
+    card = Card()
+    card.waits("chat", 14_000)
+    state = observed(card, a_lease(spec={"memory_mb": 14_000, "priority": priority}))
+    assert steps(state, NOW + 1) == [("Grant", first)]
+
+
+def test_a_lease_is_never_made_to_leave() -> None:
+    """Whatever the priority of the Model that waits; it is told until when, by the lease's own time."""
+    card = Card()
+    card.waits("chat", 20_000, priority=1000)
+    state = observed(card, granted(), entry=an_entry())
+    assert leavers(state) == set()
+    text = messages(state, NOW + 1)["default/chat"]
+    assert f"holder: lease game; needs 20000 of {BUDGET_MB} MiB" in text
+    assert f"lease game stays: a lease is not made to leave; it has the GPUs until {END}" in text
+
+
+def test_the_process_of_a_lease_counts_against_its_memory() -> None:
+    """Only beyond it is it memory of others, and only if it came since the grant."""
+    card = Card()
+    card.foreign_mb = 8_000
+    card.waits("chat", 16_000)
+    assert steps(observed(card, granted(), entry=an_entry()), NOW + 1) == [("Grant", "chat")]
+    card.foreign_mb = 9_000
+    assert steps(observed(card, granted(), entry=an_entry()), NOW + 1) == []
+    card.foreign_mb = 8_000
+    before = {"other_processes": (GroupProcess(pid=99, name="game"),)}
+    assert steps(observed(card, granted(), entry=an_entry(device=before)), NOW + 1) == []
+
+
+def test_two_leases_never_hold_one_card() -> None:
+    """Which process is whose could not be told."""
+    card = Card()
+    card.holds("chat", 1_000)
+    state = observed(card, a_lease("train", spec={"memory_mb": 1_000}), granted(), entry=an_entry())
+    assert steps(state, NOW + 1) == []
+    assert "which process is of which lease cannot be told" in told(state)["train"][1]
+
+
+def test_a_lease_is_told_what_it_got_once_its_entry_says_granted() -> None:
+    """Until when is added by the clock of the write."""
+    state = observed(Card(), a_lease(spec={"memory_mb": 8_000}), entry=an_entry())
+    [tells] = [action for action in decided(state, NOW + 1) if isinstance(action, TellLease)]
+    assert (tells.status.turn, tells.status.node, tells.status.devices[0].memory_mb) == (9, "a", 8_000)
+    assert tells.status.conditions[0].true
+    assert (tells.status.since, tells.status.expires_at) == ("", "")
+
+
+def test_when_a_lease_ends_is_asked_of_the_wall_clock_and_again_every_minute() -> None:
+    """A machine that slept has another monotonic clock than the one on the wall."""
+    state = observed(Card(), granted(), entry=an_entry())
+    assert any(isinstance(action, TimeLease) for action in decided(state, NOW + 1))
+    state = later(state, NOW + 1, timed(3_600.0))
+    assert not any(isinstance(action, TimeLease) for action in decided(state, NOW + 2))
+    assert NOW + 61 in requeues(state, NOW + 2)
+    assert any(isinstance(action, TimeLease) for action in decided(state, NOW + 61))
+
+
+def timed(seconds: float, expires_at: str = END) -> events.LeaseTimed:
+    """Return that a lease lasts so long yet."""
+    return events.LeaseTimed(
+        namespace="default",
+        name="game",
+        uid="uid-lease-game",
+        expires_at=expires_at,
+        remaining_seconds=seconds,
+    )
+
+
+def test_a_lease_that_is_over_must_leave() -> None:
+    """At its end; not at an end that it had before its duration was changed."""
+    state = later(observed(Card(), granted(), entry=an_entry()), NOW + 1, timed(5.0))
+    assert steps(state, NOW + 2) == []
+    assert steps(state, NOW + 6) == [("Advance", RELEASING)]
+    changed = later(
+        observed(Card(), granted(), entry=an_entry()), NOW + 1, timed(5.0, "2026-11-24T21:00:00Z")
+    )
+    assert steps(changed, NOW + 6) == []
+
+
+def test_a_longer_duration_is_told_with_its_new_end() -> None:
+    """And a shorter one."""
+    lease = granted()
+    longer = msgspec.structs.replace(lease, spec=msgspec.structs.replace(lease.spec, duration="3h"))
+    state = observed(Card(), longer, entry=an_entry())
+    [tells] = [action for action in decided(state, NOW + 1) if isinstance(action, TellLease)]
+    assert tells.status.expires_at == "2026-11-24T23:00:00Z"
+
+
+def test_a_lease_stops_only_once_it_was_told_that_it_is_over() -> None:
+    """Its owner reads nothing but its status. One that was deleted needs no word."""
+    entry = an_entry(step=RELEASING, reason=LeaseReason.EXPIRED)
+    state = observed(Card(), granted(), entry=entry)
+    assert steps(state, NOW + 1) == []
+    assert told(state)["game"] == (
+        LeaseReason.EXPIRED,
+        "turn 9 has ended: its time of 2h is over; end its processes, and take another lease to go on",
+    )
+    over = a_lease(told=LeaseReason.EXPIRED, status=TOLD)
+    assert steps(observed(Card(), over, entry=entry), NOW + 1) == [("Advance", STOPPED)]
+    assert steps(observed(Card(), entry=entry), NOW + 1) == [("Advance", STOPPED)]
+
+
+def test_a_lease_that_is_deleted_gives_its_memory_back() -> None:
+    """At once; its finalizer is nobody's: a person must be able to end it while nothing of ours runs."""
+    assert steps(observed(Card(), entry=an_entry()), NOW + 1) == [("Advance", RELEASING)]
+
+
+@pytest.mark.parametrize("reason", [LeaseReason.EXPIRED, LeaseReason.RELEASED])
+def test_a_lease_that_was_told_its_end_is_never_granted_again(reason: LeaseReason) -> None:
+    """One lease, one turn."""
+    state = observed(Card(), a_lease(told=reason, status=TOLD))
+    assert steps(state, NOW + 1) == []
+    assert told(state) == {}
+
+
+def stopped(card: Card, after: float = 2.0) -> ObservedState:
+    """Return the state in which a lease that was deleted is Stopped, with a sample from after that."""
+    state = observed(card, entry=an_entry(step=STOPPED, reason="its GPULease was deleted"))
+    return later(state, NOW + after, events.ProxyObserved(proxy="p"), card.sample())
+
+
+def test_the_process_of_a_lease_that_is_over_blocks_the_group_and_is_named() -> None:
+    """It is not ended; once it is gone the memory is free."""
+    card = Card()
+    card.foreign_mb = 8_000
+    state = stopped(card)
+    assert ("Advance", "Freed") not in steps(state, NOW + 2)
+    found = blocked(state, NOW + 2)
+    assert found is not None
+    assert found[0] == "MemoryInUse"
+    assert (
+        "lease game is over, but memory that came with it is still in use on node a: GPU-1 (processes 99 game)"
+        in found[1]
+    )
+    card.foreign_mb = 0
+    assert ("Advance", "Freed") in steps(stopped(card), NOW + 2)
+
+
+def test_the_game_of_a_lease_does_not_keep_the_memory_of_a_model_that_leaves() -> None:
+    """It is in no Pod."""
+    card = Card()
+    card.foreign_mb = 8_000
+    card.holds("chat", 8_192, step=STOPPED, used_mb=0)
+    state = later(observed(card, granted(), entry=an_entry()), NOW + 2, card.sample())
+    assert ("Advance", "Freed") in steps(state, NOW + 2)
+
+
+def test_a_lease_of_a_group_that_is_placed_nowhere_says_so() -> None:
+    """The object of the group is made for it, so that it is told."""
+    alone = a_state(a_node("a"), a_lease())
+    assert steps(alone) == [("Create", "card")]
+    assert told(a_state(a_node("a"), a_group(), a_lease()), 0.0)["game"] == (
+        LeaseReason.NO_DEVICES,
+        "no Model of group card is placed on a node, so its GPUs are not known; apply a Model with spec.gpu.shared: card",
+    )
+
+
+def test_a_lease_that_the_api_server_should_have_refused_is_refused_here() -> None:
+    """As after an upgrade from a CRD with fewer rules."""
+    card = Card()
+    card.holds("chat", 1_000)
+    state = observed(card, a_lease(spec={"duration": "900h"}))
+    assert steps(state, NOW + 1) == []
+    assert told(state)["game"] == (LeaseReason.INVALID, "refused: spec.duration must be between 1s and 168h")
+
+
+def test_a_lease_without_telemetry_has_the_card_alone() -> None:
+    """It is granted once no other holds it, as a Model is."""
+    state = a_state(a_node("a"), member("a"), held("a"), a_lease(spec={"memory_mb": 1_000}))
+    assert ("Grant", "lease game") not in steps(state)
+    free = a_state(
+        a_node("a"), member("a", ("Accepted", "Placed")), a_group(), a_lease(spec={"memory_mb": 1_000})
+    )
+    assert steps(free) == [("Grant", "lease game")]
+
+
+LEASES = st.tuples(st.integers(500, 24_000) | st.none(), st.sampled_from([0, 100, 1000]))
+MEMBERS = st.lists(
+    st.tuples(st.integers(500, 24_000), st.sampled_from([50, 100, 200]), st.booleans(), st.booleans()),
+    max_size=5,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(MEMBERS, LEASES, LEASES | st.none(), st.integers(0, 9_000), st.integers(1, 60))
+def test_a_card_with_leases_is_never_given_out_beyond_its_budget(
+    members: list[tuple[int, int, bool, bool]],
+    waiting: tuple[int | None, int],
+    holding: tuple[int | None, int] | None,
+    foreign: int,
+    seconds: int,
+) -> None:
+    """Whatever is held, by whom, and whoever waits; and a lease that holds is never among those who leave."""
+    card, held_mb, needs = Card(), 0, {"lease train": waiting[0] or 0}
+    entry = an_entry(holding[0] or 1_000) if holding is not None else None
+    held_mb += entry.memory_mb if entry is not None else 0
+    for i, (need, priority, holds, busy) in enumerate(members):
+        if holds and held_mb + need <= BUDGET_MB:
+            card.holds(f"m{i}", need, priority=priority)
+            held_mb += need
+        else:
+            card.waits(f"m{i}", need, priority=priority)
+        if busy:
+            card.serves(f"m{i}")
+        needs[f"m{i}"] = need
+    card.foreign_mb = foreign
+    leases = [a_lease("train", spec={"memory_mb": waiting[0], "priority": waiting[1]})]
+    leases += [granted(holding[0])] if holding is not None else []
+    state = observed(card, *leases, entry=entry, seconds=float(seconds))
+    others = max(0, foreign - (entry.memory_mb if entry is not None else 0))
+    given = [name for effect, name in steps(state, NOW + seconds) if effect == "Grant"]
+    assert all(held_mb + needs[name] + others <= BUDGET_MB for name in given)
+    if given == ["lease train"] and waiting[0] is None:
+        assert held_mb == 0
+    assert "lease game" not in leavers(state, seconds)
+    assert not (entry is not None and any(isinstance(a, GrantLease) for a in decided(state, NOW + seconds)))
