@@ -21,8 +21,7 @@ from aiohttp.test_utils import TestServer
 from flexinfer.api.address import host_port
 from flexinfer.api.kube import Service
 from flexinfer.cli.litellm import choose, entries_of, rendered
-from flexinfer.launcher.manifests import service
-from flexinfer.launcher.manifests import LaunchSettings
+from flexinfer.launcher.manifests import LaunchSettings, service
 from flexinfer.proxy.engine import engine_session
 from flexinfer.proxy.http import application
 from tests.unit.proxy.parts import Parts, ProxyServer, ready

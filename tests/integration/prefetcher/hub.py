@@ -306,10 +306,15 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+@functools.lru_cache(maxsize=16)
+def _blob(data: bytes) -> str:
+    """Return git's own id of some bytes."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # noqa: S324
+
+
 def _sibling(name: str, data: bytes) -> dict[str, Any]:
     """Return a file as a listing with `blobs=true` has it."""
-    blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # noqa: S324
-    described: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": blob}
+    described: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": _blob(data)}
     if name.endswith(LFS):
         sha256 = digest(data)
         described["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": 134}

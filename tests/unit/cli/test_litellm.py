@@ -8,8 +8,7 @@ import pytest
 from flexinfer.api.kube import Service
 from flexinfer.api.model import Model
 from flexinfer.cli.litellm import choose, entries_of, rendered
-from flexinfer.launcher.manifests import service
-from flexinfer.launcher.manifests import LaunchSettings
+from flexinfer.launcher.manifests import LaunchSettings, service
 from tests.builders import a_model
 
 BASE = "http://flexinfer-proxy.flexinfer-system.svc"
