@@ -23,6 +23,17 @@ MODELS = Resource(
     subresources=frozenset({"status"}),
 )
 
+LEASES = Resource(
+    "ai.flexinfer",
+    "v1alpha2",
+    "gpuleases",
+    "GPULease",
+    namespaced=True,
+    singular="gpulease",
+    short_names=("gl",),
+    subresources=frozenset({"status"}),
+)
+
 
 @cache
 def the_crd() -> Object:

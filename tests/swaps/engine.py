@@ -29,7 +29,11 @@ class Engine(BaseHTTPRequestHandler):
         self._answer(200 if ready else 503, words if self.path == "/metrics" else '{"status": "ok"}')
 
     def do_POST(self) -> None:
-        """Stream as many words as the request asks for."""
+        """Stream as many words as the request names; the server has nothing else, such as slots to save."""
+        if not self.path.endswith("/completions"):
+            self.rfile.read(int(self.headers["Content-Length"] or 0))
+            self._answer(501, "not supported")
+            return
         global _busy  # noqa: PLW0603
         body: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with _lock:

@@ -167,16 +167,19 @@ def two_on_one_card(folder: Path) -> Iterator[Group]:
     """Run an instance with the group, both of whose members have served."""
     (folder / "one-card.yaml").write_text(_ONE_CARD)
     (folder / "objects.json").write_text(_objects())
-    options = ("--separate", "--simulate-gpus", str(folder / "one-card.yaml"))
-    with instance(folder / "state", *options, programs=_programs(folder / "programs")) as running:
+    options, programs = (
+        ("--separate", "--simulate-gpus", str(folder / "one-card.yaml")),
+        _programs(folder / "programs"),
+    )
+    with contextlib.ExitStack() as stack:
+        # What follows ends after the instance has: a connection that is cut in the middle of an answer would be left open.
+        following = stack.enter_context(contextlib.ExitStack())
+        running = stack.enter_context(instance(folder / "state", *options, programs=programs))
         running.kubectl("apply", "-f", str(folder / "objects.json"))
         group = Group(running)
-        group.steps.start()
-        group.card.start()
-        try:
-            for name in MEMBERS:
-                group.serve(name)
-            yield group
-        finally:
-            group.steps.end()
-            group.card.end()
+        for one in (group.steps, group.card):
+            one.start()
+            following.callback(one.end)
+        for name in MEMBERS:
+            group.serve(name)
+        yield group

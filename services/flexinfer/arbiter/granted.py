@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import GroupMembership, Model
+from flexinfer.api.model import MEASURED, GroupMembership, Model, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, Holder
 from flexinfer.api.status import GrantedStatus
@@ -19,6 +19,9 @@ from flexinfer.arbiter.group import (
 from flexinfer.state import actions
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
+
+_GROWN = 1.05
+"""An engine never holds quite the same twice: the part of its entry from which one has outgrown it."""
 
 
 def granted_in_group(group: Group, model: Model, blocked: str, waits: str = "") -> Iterator[WriteStatus]:
@@ -59,7 +62,7 @@ def _status(group: Group, model: Model, blocked: str, why: str) -> GrantedStatus
         condition = _false(model, Reason.BLOCKED, blocked)
         return _shared(group, "Blocked", condition, holder, group.position(model))
     if holder is not None and holder.step == GRANTED:
-        message = f"turn {holder.turn} of group {group.name}"
+        message = f"turn {holder.turn} of group {group.name}{_grown(model, holder)}"
         return _shared(group, "Holding", _true(model, Reason.GRANTED, message), holder)
     if holder is not None:
         return _shared(group, "Releasing", _released(model, holder), holder)
@@ -70,6 +73,15 @@ def _status(group: Group, model: Model, blocked: str, why: str) -> GrantedStatus
     return GrantedStatus(
         condition=_not_needed(model), shared_group=GroupMembership(group=group.name, state=IDLE)
     )
+
+
+def _grown(model: Model, holder: Holder) -> str:
+    """Return what the engine of a turn was measured to hold beyond its entry, which its next turn is granted by; empty if nothing."""
+    placement = model.status.placement or Placement()
+    held, granted = placement.footprint_mb, holder.memory_mb
+    if placement.footprint_source != MEASURED or not granted or held <= granted * _GROWN:
+        return ""
+    return f"; its engine holds {held} MiB, and {granted} were granted: it is granted {held} at its next turn"
 
 
 def _released(model: Model, holder: Holder) -> Condition:

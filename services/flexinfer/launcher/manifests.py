@@ -20,9 +20,9 @@ from flexinfer.api.labels import (
 from flexinfer.api.model import Model, ModelSpec, Placement, Resources
 from flexinfer.api.quantity import milli
 from flexinfer.backends import Backend, Serving
-from flexinfer.launcher import bind, inert, prompts
+from flexinfer.launcher import bind, prompts
 from flexinfer.launcher.digest import digest
-from flexinfer.sources import Location, Volume, pod
+from flexinfer.sources import Location, Volume, inert, pod
 
 Json = dict[str, Any]
 ENGINE = "engine"
@@ -78,7 +78,7 @@ def template(model: Model, settings: LaunchSettings) -> Template | None:
     if backend is None or location is None or backend.refuse(model.spec):
         return None  # also when Accepted does not say so yet
     spec = _pod_spec(model, backend, location, settings)
-    fetches = "initContainers" in spec
+    fetches = bool(_init_containers(model, location, settings))
     compared = _pod_spec(_without_share(model), backend, location, settings)
     devices = bind.claimed(model)
     return Template(spec, digest([compared, *devices] if devices else compared), fetches)

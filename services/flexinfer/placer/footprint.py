@@ -1,6 +1,6 @@
 """A Model's footprint: the memory that it takes of its GPUs, and where that figure is from. Pure.
 
-What the spec states counts. Else it is what its engine was seen to hold, as long as nothing has changed that this depends on; else what
+What the spec states counts, unless the engine was seen to hold more: then that does, from its next start on. Else it is what its engine was seen to hold, as long as nothing has changed that this depends on; else what
 follows from the headers of its weights, once those are complete; else it is not known. Of an engine that gets a share of the memory,
 or that makes use of what is free, nothing is measured: it takes more than it needs.
 """
@@ -40,9 +40,9 @@ def footprint(model: Model) -> Figure:
     spec = model.spec
     if not spec.devices or spec.gpu is None:
         return Figure()
-    if spec.gpu.vram_estimate_mb:
-        return Figure(bounded(spec.gpu.vram_estimate_mb), ESTIMATE)
-    measured = remembered(model)
+    measured, stated = remembered(model), bounded(spec.gpu.vram_estimate_mb or 0)
+    if stated and (measured is None or not _has_grown(stated, measured.footprint_mb)):
+        return Figure(stated, ESTIMATE)
     if measured is not None:
         return Figure(measured.footprint_mb, MEASURED)
     return _by_headers(model)
@@ -73,11 +73,10 @@ def remembered(model: Model) -> Placement | None:
 
 
 def is_measured(spec: ModelSpec) -> bool:
-    """Tell whether what an engine holds is taken for its footprint: nothing states it, and it takes no more than it needs."""
+    """Tell whether what an engine holds may be taken for its footprint: it takes no more than it needs."""
     backend = backends.find(spec.backend)
-    stated = spec.gpu is None or bool(spec.gpu.vram_estimate_mb)
     greedy = backend is not None and (backend.takes_share(spec) or backend.takes_free(spec))
-    return bool(spec.devices) and not stated and not greedy
+    return bool(spec.devices) and spec.gpu is not None and not greedy
 
 
 def subject(spec: ModelSpec) -> str:
@@ -107,14 +106,14 @@ def recorded(placement: Placement, model: Model, devices: Sequence[Device]) -> P
 def measured(model: Model, pods: Sequence[PodFacts], devices: Sequence[Device]) -> Model | None:
     """Return a Model with what its engine is seen to hold as its footprint; None if that is not seen, or nothing new.
 
-    `devices` are those of its node, from a sample taken after it became ready. A figure that is valid is replaced by a larger one alone:
-    an engine may take more memory while it works.
+    `devices` are those of its node, from a sample taken after it became ready. A figure that is valid, or stated, is replaced by a larger one
+    alone: an engine may take more memory while it works, and who stated it may know of memory that is taken later.
     """
     ready = model.condition(conditions.READY)
     if ready is None or not model.is_true(conditions.READY) or not is_measured(model.spec):
         return None
     held, previous = _held(model, pods, devices), footprint(model)
-    if not held or (previous.source == MEASURED and not _has_grown(previous.mb, held)):
+    if not held or (previous.source in (MEASURED, ESTIMATE) and not _has_grown(previous.mb, held)):
         return None
     placement = msgspec.structs.replace(
         model.status.placement or Placement(),

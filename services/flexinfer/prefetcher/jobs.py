@@ -9,7 +9,7 @@ from flexinfer.api.labels import FETCHES_LABEL, RECLAIM_LABEL, SOURCE_ANNOTATION
 from flexinfer.api.model import Model
 from flexinfer.events.workload import FINGERPRINT_ANNOTATION
 from flexinfer.prefetcher.plan import CHECK, Plan, PrefetchSettings
-from flexinfer.sources import MOUNT, Location, Volume, fetched, pod
+from flexinfer.sources import MOUNT, Location, Volume, fetched, inert, pod
 
 Json = dict[str, Any]
 DEFAULT_SIZE = "50Gi"
@@ -55,7 +55,9 @@ def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
 
 def verification(model: Model, location: Location, image: str) -> Json:
     """Return the Job that reads downloaded weights again and compares them with their manifest."""
-    container = _container("verify", image, ["python", "-m", "flexinfer.prefetcher.verify"], [location.path])
+    container = _container(
+        "verify", image, ["python", "-m", "flexinfer.prefetcher.verify"], [inert.text(location.path)]
+    )
     container |= {"volumeMounts": pod.mounts(location)}
     manifest = _job(model, f"{model.metadata.name}-{VERIFY}", CHECK, container, FETCH_SECONDS)
     manifest["spec"]["template"]["spec"] |= {
@@ -121,7 +123,7 @@ def _check_container(plan: Plan) -> Json:
         ["/bin/sh", "-c", _FIND, "check"] if in_image else ["python", "-m", "flexinfer.prefetcher.check"]
     )
     inside = [] if in_image else [f"{INSIDE}{MOUNT}"]
-    return _container("check", plan.image, command, [*inside, path, *plan.files]) | {
+    return _container("check", plan.image, command, [*inside, *map(inert.text, (path, *plan.files))]) | {
         "volumeMounts": pod.mounts(plan.location)
     }
 

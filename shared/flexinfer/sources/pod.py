@@ -19,6 +19,7 @@ from flexinfer.api.labels import (
     PART_OF_LABEL,
 )
 from flexinfer.api.model import Model, Toleration
+from flexinfer.sources import inert
 from flexinfer.sources.base import MOUNT, Location, Volume
 
 Json = dict[str, Any]
@@ -141,7 +142,8 @@ def fetch_container(model: Model, location: Location, image: str, hub: Hub) -> J
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", "flexinfer.prefetcher.download"],
         "args": [
-            *("--files", selection, "--into", location.path, "--progress-port", str(PROGRESS_PORT)),
+            *("--files", inert.text(selection), "--into", inert.text(location.path)),
+            *("--progress-port", str(PROGRESS_PORT)),
             *registry,
             *_secret_arguments(model, location),
         ],

@@ -61,7 +61,7 @@ def resync(previous: ObservedState, snapshot: Iterable[Observation], now: float)
 
 
 def _keep_replies(previous: ObservedState, draft: Draft, now: float) -> None:
-    """Apply what replies told of objects that the replay holds too, unless the stream went back."""
+    """Apply what replies said of objects that the replay holds too, unless the stream went back."""
     for key, model in previous.models.items():
         if key in draft.models.read() and not _went_back(previous, draft, key):
             draft.apply(Observation(events.ModelObserved(model=model), now, reply=True))

@@ -29,6 +29,7 @@ class Card:
         self._busy: dict[str, Mapping[str, int]] = {}
         self._last: dict[str, float] = {}
         self._used: dict[str, int] = {}
+        self._entries: dict[str, int] = {}
         self._on: dict[str, tuple[str, ...]] = {}
         self._shared, self.foreign_mb, self.late_mb = shared, 0, 0
         self.made_room: frozenset[str] = frozenset()
@@ -41,9 +42,17 @@ class Card:
         return list(self._models.values())
 
     def holds(
-        self, name: str, memory_mb: int, *, used_mb: int | None = None, step: str = GRANTED, **facts: Any
+        self,
+        name: str,
+        memory_mb: int,
+        *,
+        used_mb: int | None = None,
+        step: str = GRANTED,
+        entry_mb: int | None = None,
+        **facts: Any,
     ) -> None:
-        """Add a holder whose engine is ready since NOW, and idle."""
+        """Add a holder whose engine is ready since NOW, and idle; its entry is `entry_mb`, by default what its placement says."""
+        self._entries |= {name: entry_mb} if entry_mb is not None else {}
         conditions = (*WANTED, "Granted", "Ready") if step == GRANTED else (*WANTED,)
         self._add(name, memory_mb, conditions, **facts)
         self._steps[name], self._used[name] = step, memory_mb if used_mb is None else used_mb
@@ -102,6 +111,8 @@ class Card:
         return msgspec.structs.replace(shared, spec=msgspec.structs.replace(self._group.spec, **spec))
 
     def _need(self, name: str) -> int:
+        if name in self._entries:
+            return self._entries[name]
         placement = self._models[name].status.placement
         return placement.devices[0].memory_mb if placement is not None else 0
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flexinfer.api.model import BackendStatus
+from flexinfer.api.model import MEASURED, BackendStatus, Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import ONE_AT_A_TIME, RELEASING, STOPPED
 from flexinfer.arbiter.budget import room
@@ -264,6 +264,19 @@ def test_what_others_use_counts_and_is_named() -> None:
     grown.waits("coder", 14_000)
     assert steps(grown.observed(), NOW + 1) == []
     assert leavers(grown.observed(), NOW + 1) == [("chat", "it is idle")]
+
+
+def test_a_holder_that_outgrew_its_footprint_says_so_with_both_figures() -> None:
+    """As it was measured; from its next turn on it is granted that."""
+    card = Card()
+    measured = Placement(
+        node="a", devices=placed_devices(["GPU-1"], 12_000), footprint_mb=12_000, footprint_source=MEASURED
+    )
+    card.holds("chat", 8_192)
+    card.holds("grown", 8_192, entry_mb=8_192, placement=measured)
+    said = messages(card.observed(), NOW + 1)
+    assert "its engine holds 12000 MiB, and 8192 were granted" in said["default/grown"]
+    assert "MiB" not in said["default/chat"]
 
 
 def test_an_engine_that_still_loads_counts_with_its_entry() -> None:

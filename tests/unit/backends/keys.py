@@ -10,6 +10,7 @@ Becomes = tuple[Any, str, str]
 """A value; the arguments that it adds to the command line; the variables that it adds or changes. Both separated by blanks."""
 
 _DOWNLOADS: dict[str, Becomes] = {
+    "allowUnsafeFormats": (True, "", ""),
     "hfRevision": ("main", "", ""),
     "hfAllowPatterns": (["*.gguf"], "", ""),
     "hfIgnorePatterns": (["*.bin"], "", ""),

@@ -210,6 +210,21 @@ def test_what_the_spec_states_is_not_replaced_by_a_measurement() -> None:
     """Its author may know of memory that is taken later."""
     stated = Gpu(vendor="nvidia", vram_estimate_mb=12000)
     assert of(measured_run(a_runner(gpu=stated), 9000)).footprint_source != "Measured"
+    assert of(measured_run(a_runner(gpu=stated), 12500)).footprint_source != "Measured", "hardly more"
+
+
+def test_an_engine_that_holds_more_than_the_spec_states_is_given_that_at_its_next_start() -> None:
+    """Else its next turn on a shared card would be granted by a figure that is known to be wrong."""
+    stated = Gpu(vendor="nvidia", vram_estimate_mb=12000)
+    state = measured_run(a_runner(gpu=stated), 14000)
+    placement = of(state)
+    assert (placement.footprint_mb, placement.footprint_source) == (14000, "Measured")
+    assert [device.memory_mb for device in placement.devices] == [14000]
+    model = state.models["default/llama"]
+    larger = msgspec.structs.replace(stated, vram_estimate_mb=16000)
+    assert footprint(model).mb == 14000
+    spec = msgspec.structs.replace(model.spec, gpu=larger)
+    assert footprint(msgspec.structs.replace(model, spec=spec)) == Figure(16000, "Estimate")
 
 
 def test_an_engine_that_was_told_its_share_keeps_its_estimate() -> None:

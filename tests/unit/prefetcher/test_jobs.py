@@ -13,6 +13,7 @@ from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
 from flexinfer.sources import locate
 from flexinfer.sources.base import Files
 from flexinfer.sources.pod import Hub, fetch_container
+from localkube.kubelet.variable_expansion import expand
 from tests.builders import a_model
 
 SETTINGS = PrefetchSettings(image="ours", hub=Hub(endpoint="http://mirror", proxy="http://proxy:3128"))
@@ -203,3 +204,19 @@ def test_a_volume_of_the_spec_is_checked_without_being_written() -> None:
     model = a_model(source="pvc://c/m.gguf")
     [container] = job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]["containers"]
     assert [mount["readOnly"] for mount in container["volumeMounts"]] == [True]
+
+
+@pytest.mark.parametrize(
+    ("source", "config", "words"),
+    [
+        ("pvc://claim/$(HOME)/m.gguf", {}, "/models/$(HOME)/m.gguf"),
+        ("file:///w/$(POD_IP)", {"ggufFile": "$$.gguf"}, "/w/$(POD_IP)"),
+        ("HF://org/m", {"ggufFile": "$(HF_TOKEN_PATH).gguf"}, "$(HF_TOKEN_PATH).gguf"),
+    ],
+)
+def test_what_a_user_writes_is_inert_in_a_job(source: str, config: dict[str, Any], words: str) -> None:
+    """The kubelet replaces nothing in it: the Job looks for what the engine will look for."""
+    model = a_model("m", source=source, config=config, placement=PLACED)
+    container = job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]["containers"][0]
+    values = {"POD_IP": "10.0.0.1", "HOME": "/root", "HF_TOKEN_PATH": "/token"}
+    assert any(words in expand(argument, values) for argument in container["args"])
