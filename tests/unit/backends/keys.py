@@ -14,7 +14,6 @@ _DOWNLOADS: dict[str, Becomes] = {
     "hfRevision": ("main", "", ""),
     "hfAllowPatterns": (["*.gguf"], "", ""),
     "hfIgnorePatterns": (["*.bin"], "", ""),
-    "allowUnsafeFormats": (True, "", ""),
 }
 _EXTRA: dict[str, Becomes] = {"extraArgs": (["--some-flag", "7"], "--some-flag 7", "")}
 _VLLM: dict[str, Becomes] = {
