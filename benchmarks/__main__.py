@@ -1,6 +1,17 @@
 """`python -m benchmarks`: run every benchmark, one after the other."""
 
-from benchmarks import burst, cold_start, converge, footprint, placement, prompt_cache, swap, telemetry, turns
+from benchmarks import (
+    burst,
+    cold_start,
+    converge,
+    footprint,
+    placement,
+    prefetch,
+    prompt_cache,
+    swap,
+    telemetry,
+    turns,
+)
 
 
 def main() -> None:
@@ -11,6 +22,7 @@ def main() -> None:
         burst,
         footprint,
         placement,
+        prefetch,
         prompt_cache,
         swap,
         telemetry,

@@ -30,7 +30,12 @@ def burst(running: Instance, count: int) -> float:
             "apiVersion": "ai.flexinfer/v1alpha2",
             "kind": "Model",
             "metadata": {"name": f"model-{number:04}", "namespace": "default"},
-            "spec": {"backend": "ollama", "source": "ollama://tiny", "gpu": {"vendor": "nvidia"}},
+            "spec": {
+                "backend": "ollama",
+                "source": "ollama://tiny",
+                "gpu": {"vendor": "nvidia"},
+                "cache": {"strategy": "None"},  # no PVC and no Job
+            },
         }
         for number in range(count)
     ]

@@ -14,7 +14,7 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import Gpu, Metadata, Model, ModelSpec, ModelStatus, Placement, placed_devices
+from flexinfer.api.model import Cache, Gpu, Metadata, Model, ModelSpec, ModelStatus, Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import BLOCKED, INITIALIZED, SharedGroup, SharedGroupSpec, SharedGroupStatus
 from flexinfer.arbiter.__main__ import controller as arbiter
@@ -80,7 +80,7 @@ def model(number: int, world: str, *, version: int = 1, wanted: bool = False) ->
         metadata=Metadata(
             name=name, namespace="default", uid=f"uid-{name}", resource_version=str(version), generation=1
         ),
-        spec=ModelSpec(backend="ollama", source="ollama://tiny", gpu=gpu),
+        spec=ModelSpec(backend="ollama", source="ollama://tiny", gpu=gpu, cache=Cache(strategy="None")),
         status=ModelStatus(conditions=told, placement=placement),
     )
 

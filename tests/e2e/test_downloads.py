@@ -1,6 +1,8 @@
 """A Model of a hub on an instance of its own, with nothing but the Model applied: downloaded, verified, served."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -102,3 +104,25 @@ def test_a_model_that_is_made_again_reuses_its_weights(instance: Instance, hub: 
     instance.kubectl("apply", "-f", "-", stdin=json.dumps(MODEL))
     instance.until("hub", "condition=Ready", 180)
     assert hub.requests == []
+
+
+def test_weights_that_were_changed_afterwards_are_named(instance: Instance) -> None:
+    """`flexinfer verify` reads them again, by a Job of its own."""
+    program = [
+        sys.executable,
+        "-m",
+        "flexinfer.cli",
+        "verify",
+        "hub",
+        "--state",
+        str(instance.folder / "state"),
+    ]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, "98 MB are what was downloaded" in done.stdout) == (0, True), done.stderr
+    volumes = set((instance.folder / "state").rglob("hub/*/smollm2.gguf"))
+    assert len({path.stat().st_ino for path in volumes}) == 1, volumes
+    with volumes.pop().open("r+b") as file:
+        file.seek(50 * 2**20)
+        file.write(b"another")
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, "smollm2.gguf (another sha256)" in done.stdout) == (1, True), done.stderr

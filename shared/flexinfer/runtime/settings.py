@@ -122,6 +122,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "FLEXINFER_RUN": "Set by the local node: the folder of a container's run.",
     "FLEXINFER_MOUNTS": "Set by the local node: JSON of mount path -> folder, for FlexInfer's own Jobs.",
     "FLEXINFER_AUDIT": "Tests: the folder that audit logs of a control plane are kept in.",
+    "FLEXINFER_DOWNLOAD_KILLS": "Tests: how many times a download is killed; from 50 on, one of 1 GiB.",
     "FLEXINFER_SEEDS": "Tests: how many histories the simulation runs.",
     "FLEXINFER_TEST_CLUSTER": "Tests: marks the processes of a node that a test started.",
 }

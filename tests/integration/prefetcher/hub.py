@@ -252,6 +252,10 @@ class _Main(Handler):
             self.reply(404, b"", {"X-Error-Code": "RevisionNotFound"})
             return
         sha = OTHER if path.endswith("/revision/v2") else self.hub.commit
+        if "/tree/" in path:
+            entries = [_entry(name, data) for name, data in self.hub.files.items()]
+            self.reply(200, json.dumps(entries).encode(), {"Content-Type": "application/json"})
+            return
         siblings = [_sibling(name, data) for name, data in self.hub.files.items()]
         body = {"id": REPOSITORY, "modelId": REPOSITORY, "sha": sha, "siblings": siblings, "tags": []}
         self.reply(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
@@ -302,11 +306,25 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+@functools.lru_cache(maxsize=16)
+def _blob(data: bytes) -> str:
+    """Return git's own id of some bytes."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # noqa: S324
+
+
 def _sibling(name: str, data: bytes) -> dict[str, Any]:
     """Return a file as a listing with `blobs=true` has it."""
-    blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # noqa: S324
-    described: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": blob}
+    described: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": _blob(data)}
     if name.endswith(LFS):
         sha256 = digest(data)
         described["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": 134}
     return described
+
+
+def _entry(name: str, data: bytes) -> dict[str, Any]:
+    """Return a file as the tree of a revision has it."""
+    described = _sibling(name, data)
+    entry: dict[str, Any] = {"type": "file", "path": name, "size": len(data), "oid": described["blobId"]}
+    if "lfs" in described:
+        entry["lfs"] = {"oid": described["lfs"]["sha256"], "size": len(data), "pointerSize": 134}
+    return entry

@@ -1,0 +1,153 @@
+"""How fast a download is, and what a kill costs it: beside curl with four ranges at a time, and beside `snapshot_download`, in one run.
+
+All three fetch one file of a hub on loopback, in turns, each as a process of its own. curl is the limit: it verifies nothing and writes no
+journal. The goals are 0.8 of curl's rate, and at most the parts in flight (32 MiB) fetched again after SIGKILL at half of the file.
+"""
+
+import argparse
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.integration.prefetcher.hub import GGUF, REPOSITORY, Hub, served
+from tests.integration.prefetcher.program import downloaded, environment, started
+
+MIB = 2**20
+NAME = "m.gguf"
+RANGES = 4
+GOAL, MOST_AGAIN = 0.8, 32 * MIB
+_SNAPSHOT = (
+    "import sys, huggingface_hub; huggingface_hub.snapshot_download(sys.argv[1], local_dir=sys.argv[2])"
+)
+
+
+def content(size: int) -> bytes:
+    """Return a GGUF file of some size, a multiple of a MiB, whose parts all differ."""
+    blocks = b"".join(index.to_bytes(8, "little") * (MIB // 8) for index in range(size // MIB))
+    return GGUF + blocks[len(GGUF) :]
+
+
+def with_curl(hub: Hub, folder: Path) -> None:
+    """Fetch the file by four ranges at a time."""
+    folder.mkdir(parents=True)
+    size = len(hub.files[NAME])
+    step = size // RANGES
+    ends = [*range(step, size, step)[: RANGES - 1], size]
+    running = [
+        subprocess.Popen(
+            ["curl", "-sf", "-r", f"{end - step if end != size else ends[-2]}-{end - 1}", "-o", str(folder / str(end)), f"{hub.cdn}/{NAME}"]
+        )
+        for end in ends
+    ]  # fmt: skip
+    assert [process.wait() for process in running] == [0] * RANGES
+    assert sum(path.stat().st_size for path in folder.iterdir()) == size
+
+
+def with_the_hubs_client(hub: Hub, folder: Path) -> None:
+    """Fetch the repository by `snapshot_download`."""
+    subprocess.run(_snapshot(folder), env=environment(hub, folder), check=True, capture_output=True)
+
+
+def with_ours(hub: Hub, folder: Path) -> None:
+    """Fetch the repository by the program of the download Job."""
+    code, report = downloaded(hub, folder / "one")
+    assert code == 0, report
+
+
+def _snapshot(folder: Path) -> list[str]:
+    return [sys.executable, "-c", _SNAPSHOT, REPOSITORY, str(folder)]
+
+
+WAYS: dict[str, Callable[[Hub, Path], None]] = {
+    "curl x4": with_curl,
+    "snapshot_download": with_the_hubs_client,
+    "FlexInfer": with_ours,
+}
+
+
+def rates(hub: Hub, rounds: int) -> dict[str, float]:
+    """Return the median rate of each way in MB/s."""
+    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    for _ in range(rounds):
+        for name, fetch in WAYS.items():
+            with _folder() as folder:
+                start = time.monotonic()
+                fetch(hub, folder / "f")
+                seconds[name].append(time.monotonic() - start)
+    size = len(hub.files[NAME]) / 1e6
+    return {name: size / statistics.median(taken) for name, taken in seconds.items()}
+
+
+def again_after_a_kill(hub: Hub, name: str) -> int:
+    """Return the bytes that are fetched a second time after SIGKILL at half of the file."""
+    size = len(hub.files[NAME])
+    with _folder() as folder:
+        hub.sent.clear()
+        into = folder / "f"
+        process = (
+            started(hub, into / "one")
+            if name == "FlexInfer"
+            else subprocess.Popen(_snapshot(into), env=environment(hub, into), stderr=subprocess.DEVNULL)
+        )
+        hub.wait_sent(size // 2)
+        process.kill()
+        process.wait()
+        WAYS[name](hub, into)
+    return sum(hub.sent.values()) - size
+
+
+def refuses_a_flipped_bit(hub: Hub, name: str) -> bool:
+    """Tell whether a file with one wrong bit is refused."""
+    hub.corrupt.add(NAME)
+    try:
+        with _folder() as folder:
+            WAYS[name](hub, folder / "f")
+    except (AssertionError, subprocess.CalledProcessError):
+        return True
+    finally:
+        hub.corrupt.clear()
+    return False
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def main(size: int = 256, rounds: int = 3) -> None:
+    """Print the rates as ratios, and what a kill and a wrong bit do; `size` is in MiB."""
+    with served() as hub:
+        hub.files = {NAME: content(size * MIB)}
+        measured = rates(hub, rounds)
+        curl, client = measured["curl x4"], measured["snapshot_download"]
+        for name, rate in measured.items():
+            print(
+                f"{name:<18} {rate:7,.0f} MB/s  {rate / curl:5.2f} of curl x4  {rate / client:5.2f} of snapshot_download"
+            )
+        for name in ("snapshot_download", "FlexInfer"):
+            again = again_after_a_kill(hub, name)
+            print(
+                f"{name:<18} {again / MIB:7,.1f} MiB fetched again after SIGKILL at half ({again / (size * MIB):.1%})"
+            )
+        for name in ("snapshot_download", "FlexInfer"):
+            told = "refused" if refuses_a_flipped_bit(hub, name) else "TAKEN FOR COMPLETE"
+            print(f"{name:<18} a file with one wrong bit is {told}")
+    print(f"goals: {GOAL} of curl x4; at most {MOST_AGAIN // MIB} MiB fetched again; a wrong bit refused")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=256, help="MiB (default 256)")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with contextlib.suppress(KeyboardInterrupt):
+        os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+        main(options.size, options.rounds)
