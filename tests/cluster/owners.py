@@ -12,7 +12,7 @@ from flexinfer.api.conditions import Condition
 from flexinfer.api.groupversion import API_VERSION, KIND
 from flexinfer.api.model import Metadata, Model, Placement
 from flexinfer.api.reasons import Reason
-from flexinfer.api.services import OWNERS
+from flexinfer.api.services import WRITERS
 from flexinfer.api.sharedgroup import (
     INITIALIZED,
     HeldDevice,
@@ -96,7 +96,7 @@ class Owners:
             "metadata": {"name": name},
             "status": {**fields, "conditions": [condition]},
         }
-        manager = f"flexinfer-{OWNERS[kind]}"
+        manager = f"flexinfer-{WRITERS[kind]}"
         await self._cluster.apply(MODELS, self._namespace, body, manager=manager, subresource="status")
 
     async def prepare(self, name: str) -> None:

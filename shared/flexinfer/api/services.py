@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from flexinfer.api.conditions import ACCEPTED, CACHED, CONDITIONS, GRANTED, PLACED, READY, WANTED
+from flexinfer.api.conditions import ACCEPTED, CACHED, CONDITIONS, GRANTED, PLACED, READY, STALLED, WANTED
 
 _OF_MODELS = ("model", "workload", "group", "node")
 STATE_KINDS = (*_OF_MODELS, "lease")
@@ -108,7 +108,9 @@ SERVICES: Mapping[str, Component] = MappingProxyType({row.name: row for row in _
 OWNERS: Mapping[str, str] = MappingProxyType(
     {kind: next(row.name for row in _ROWS if row.condition == kind) for kind in CONDITIONS}
 )
-"""Condition type -> the component that writes it."""
+"""Condition type -> the component that writes it, of those that each Model has."""
+WRITERS: Mapping[str, str] = MappingProxyType({**OWNERS, STALLED: OWNERS[ACCEPTED]})
+"""The same with those that a Model may have."""
 STATUS_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {row.name: row.fields for row in _ROWS if row.condition}
 )

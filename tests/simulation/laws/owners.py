@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flexinfer.api.services import OWNERS, STATUS_FIELDS
+from flexinfer.api.services import STATUS_FIELDS, WRITERS
 from flexinfer.runtime.kubernetes.api import MODELS
 from localkube.apiserver.watch_cache import Change
 from tests.simulation.laws.base import Call, Law, Object
@@ -27,7 +27,7 @@ class Owners(Law):
         if call.kind is not MODELS or call.verb != "apply" or last is None or last.new is None:
             return
         for field in _changed(last.old, last.new):
-            owner = OWNERS.get(field) or next((c for c, fs in STATUS_FIELDS.items() if field in fs), "")
+            owner = WRITERS.get(field) or next((c for c, fs in STATUS_FIELDS.items() if field in fs), "")
             if owner != call.component:
                 self.report(f"{call.component} wrote {field}, which is {owner or 'nobody'}'s")
 
