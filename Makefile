@@ -19,7 +19,7 @@ WORLD := $(if $(API),--api $(API))
 CLUSTER := .cluster
 AUDIT := $(CURDIR)/.audit
 
-.PHONY: help install demo up test check protocol seeds mutants mutants-random lint generate fix bench bench-scale bench-node chaos images cluster-up cluster-down test-cluster node-up node-down test-node test-gpu image-report
+.PHONY: help install demo up test check protocol seeds kills histories mutants mutants-random lint generate fix bench bench-scale bench-node chaos images cluster-up cluster-down test-cluster node-up node-down test-node test-gpu image-report test-long
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,8 +61,17 @@ test-node: $(DEV) ## Run the tests that need a real node: the product from its i
 test-gpu: $(DEV) ## Run the tests that need an NVIDIA card with its driver; without one they are skipped
 	$(BIN)/pytest -q -rs tests/gpu $(ARGS)
 
+test-long: $(DEV) ## Check engines on their real programs: those on PATH, or FLEXINFER_PROGRAM_<BACKEND>=... (docs/reference/backends.md)
+	$(BIN)/pytest -q -rs tests/engines $(ARGS)
+
 seeds: $(DEV) ## Play the simulated histories that make test leaves out, 400 to 999: three minutes on two cores
 	FLEXINFER_SEEDS=400-999 $(BIN)/pytest -q -n 2 tests/simulation/test_histories.py $(ARGS)
+
+kills: $(DEV) ## Kill every process of a swap at every step of it: 50 swaps, nine minutes
+	FLEXINFER_KILLS=all $(BIN)/pytest -q tests/e2e/test_killed_swaps.py $(ARGS)
+
+histories: $(DEV) ## Play 10,000 simulated histories that make test and make seeds leave out, and print how many and how long (ARGS=60: so many)
+	@$(BIN)/python -m tests.simulation.histories $(ARGS)
 
 check: lint ## Lint, format, types, imports, and that generated files are up to date
 	$(BIN)/pytest -q -m 'not slow' tests/contract

@@ -1,11 +1,21 @@
 """`python -m benchmarks`: run every benchmark, one after the other."""
 
-from benchmarks import burst, cold_start, converge, footprint, placement, telemetry, turns
+from benchmarks import burst, cold_start, converge, footprint, placement, prompt_cache, swap, telemetry, turns
 
 
 def main() -> None:
     """Run all benchmarks."""
-    for benchmark in (cold_start, converge, burst, footprint, placement, telemetry, turns):
+    for benchmark in (
+        cold_start,
+        converge,
+        burst,
+        footprint,
+        placement,
+        prompt_cache,
+        swap,
+        telemetry,
+        turns,
+    ):
         print(f"\n{(benchmark.__doc__ or '').partition(chr(10))[0]}", flush=True)
         benchmark.main()
 

@@ -1,7 +1,7 @@
 """A stub llama-server: ready a random 0.3 to 2.3 s after its start, then it responds at once.
 
 Standard library only, so that its start is as fast as possible for a Python process. It reports in each
-response, and in the file $STUB_LOG if set, when its process started and when it was ready, in seconds of the
+response, and in the file $STUB_LOG if set, when its process started, when it was ready and when it was ended, in seconds of the
 monotonic clock, which all processes and containers of a machine share.
 """
 
@@ -31,6 +31,12 @@ def note(what: str, when: float) -> None:
         log.write(f"{what} {when:.6f}\n")
 
 
+def end(*_: object) -> None:
+    """End, and note when that began."""
+    note("ended", time.monotonic())
+    sys.exit(0)
+
+
 def option(name: str, default: str) -> str:
     """Return the value of a flag of llama-server."""
     return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
@@ -38,7 +44,7 @@ def option(name: str, default: str) -> str:
 
 def main() -> None:
     """Listen, become ready, and respond."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the first process of a container would ignore it
+    signal.signal(signal.SIGTERM, end)  # the first process of a container would ignore it
     note("started", STARTED)
     ready_at = STARTED + random.uniform(0.3, 2.3)
     server = socket.create_server((option("--host", "127.0.0.1"), int(option("--port", "8080"))), backlog=64)

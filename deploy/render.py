@@ -24,7 +24,12 @@ ROOT = DEPLOY.parent
 BASE, CHART = DEPLOY / "base", DEPLOY / "chart"
 MADE = "# Made by deploy/render.py; do not edit.\n"
 REGISTRY = "ghcr.io"
-SETTINGS = ("FLEXINFER_CLUSTER_DOMAIN", "FLEXINFER_DEFAULT_NAMESPACE", "FLEXINFER_LOG_LEVEL")
+SETTINGS = (
+    "FLEXINFER_API_KEY_FILE",
+    "FLEXINFER_CLUSTER_DOMAIN",
+    "FLEXINFER_DEFAULT_NAMESPACE",
+    "FLEXINFER_LOG_LEVEL",
+)
 """What users of the chart change; they may add any other."""
 
 

@@ -21,7 +21,8 @@ from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION
 from flexinfer.api.lease_reasons import LEASE_FACTS
 from flexinfer.api.services import CHANGED_RECEIVERS, OWNERS
 from flexinfer.backends import generations
-from flexinfer.backends.options import Key
+from flexinfer.backends.checks import CHECKS
+from flexinfer.backends.options import INTEGER, LARGEST, NUMBER, Key
 from flexinfer.credentials.secrets import USERS
 from flexinfer.events import events, subjects
 from flexinfer.events.base import Event
@@ -138,7 +139,13 @@ def settings_page() -> str:
         for backend in backends.all_backends()
         for key in backend.image_keys
     )
-    others = "\n".join(f"| `{name}` | {text} |" for name, text in settings.OTHER_VARIABLES.items())
+    programs = dict.fromkeys(
+        settings.program_variables(),
+        "Local node: the program that runs this backend's engine, a path or a name on PATH; read when the node starts.",
+    )
+    others = "\n".join(
+        f"| `{name}` | {text} |" for name, text in {**settings.OTHER_VARIABLES, **programs}.items()
+    )
     refused = "\n".join(
         f"| `{_variable(field)}` | {_cell(why)} |" for field, why in user_settings.SET_BY_THE_INSTANCE.items()
     )
@@ -150,7 +157,9 @@ def settings_page() -> str:
         "restarts at the next `up`. These an instance sets itself; `up` refuses them by name. The proxy listens on 127.0.0.1, or with "
         "`FLEXINFER_PROXY_HOST=0.0.0.0` (or `::`) [on every address](../how-to/serve-your-network.md).\n\n"
         f"| Variable | Why |\n|---|---|\n{refused}\n\n"
-        "## Images of engines\n\nA variable with a vendor takes precedence over the one without. Defaults are on [Backends](backends.md).\n\n"
+        "## Images of engines\n\nSet them where services get their settings: in a cluster the ConfigMap `flexinfer-settings` (`deploy/base/settings.env`). A variable "
+        "with an architecture, such as `FLEXINFER_IMAGE_VLLM_GFX1100` or, for all of a generation, `FLEXINFER_IMAGE_OLLAMA_SM_5`, takes precedence "
+        "over one with a vendor, and that over the one without; `spec.image` of a Model over all. Defaults are on [Backends](backends.md).\n\n"
         f"| Variable | Replaces |\n|---|---|\n{overrides}\n\n"
         "## Other variables\n\nThese begin with the same prefix and are no settings of a service.\n\n"
         f"| Variable | Meaning |\n|---|---|\n{others}\n"
@@ -184,9 +193,28 @@ def backends_page() -> str:
     """Return the page of backends: what each is, runs on and accepts."""
     sections = "\n".join(_backend(backend) for backend in backends.all_backends())
     return (
-        "# Backends\n\n`spec.backend` of a Model is one of these names or aliases. `spec.config` accepts the keys of its backend; any other key is "
-        "refused by name. `FLEXINFER_IMAGE_<BACKEND>_<VENDOR>`, or else `FLEXINFER_IMAGE_<BACKEND>`, replaces the default image "
-        f"(see [Settings](settings.md)).\n\n{_generations()}\n{sections}"
+        "# Backends\n\n`spec.backend` of a Model is one of these names or aliases. `spec.config` accepts the keys of its backend; any other key, "
+        "and a value of another type, is refused by name in the condition `Accepted`. A value is one argument or variable of the engine: no shell "
+        "reads it, and `$(NAME)` in it stays as it is. What no key stands for goes into `spec.config.extraArgs`, a list of arguments that FlexInfer does not check, or into "
+        "`spec.env`; what FlexInfer sets itself, API keys, the choice of devices and what loads code are refused there.\n\n"
+        "`spec.image` replaces the engine's image for one Model. `FLEXINFER_IMAGE_<BACKEND>_<ARCHITECTURE>`, `FLEXINFER_IMAGE_<BACKEND>_<VENDOR>` "
+        "or `FLEXINFER_IMAGE_<BACKEND>`, the first that is set, replaces it for all "
+        f"(see [Settings](settings.md)). `OMP_NUM_THREADS` is the number of CPUs that the Pod has: its limit, else its request.\n\n{_generations()}\n{_proof()}\n{sections}"
+    )
+
+
+def _proof() -> str:
+    """Return what was seen of which engine."""
+    proven = [
+        f"{backend.name} with {backend.proven}" for backend in backends.all_backends() if backend.proven
+    ]
+    unproven = _codes(backend.name for backend in backends.all_backends() if not backend.proven)
+    rows = "".join(f"| `{name}` | {meaning} |\n" for name, meaning in CHECKS.items())
+    return (
+        "## What is proven\n\nFlexInfer relies on these of an engine. `tests/engines` runs each check on the real program, with the command line that a "
+        f"Model becomes. They have run on {'; '.join(proven)}. Of {unproven} none has run: each of these checks is unproven for them, and what stands "
+        "below follows their documentation and lists of flags (`tests/unit/backends/flags`, with the versions that these are from).\n\n"
+        f"| Check | What must hold |\n|---|---|\n{rows}"
     )
 
 
@@ -231,11 +259,12 @@ def _backend(backend: backends.Backend) -> str:
         "Aliases": _codes(backend.aliases) or "none",
         "Sources": _codes(f"{scheme}://" for scheme in backend.schemes),
         "Port": f"{backend.port}, probed at `{backend.health}`",
+        "API": _codes(backend.api_paths),
         "On the local node": _local(backend.local_program),
         "GPUs": f"at most {backend.most_devices}"
         if backend.most_devices
         else "as many as `spec.gpu.count` says",
-        "Tested": "yes" if backend.tried else "no: it follows the engine's documentation",
+        "Proven": f"with {backend.proven}" if backend.proven else "no: it follows the engine's documentation",
     }
     rows = "".join(f"| {name} | {text} |\n" for name, text in facts.items())
     images = "".join(
@@ -244,18 +273,32 @@ def _backend(backend: backends.Backend) -> str:
     )
     gpus = _rule_lines(backend.unsupported_architectures, "Cannot run on")
     gpus += _rule_lines(backend.experimental_architectures, "May fail on")
-    keys_ = "".join(_config_key(name, key) for name, key in sorted(backend.config.items()))
+    keys_ = "".join(_config_key(name, key) for name, key in sorted(backend.keys.items()))
     return (
         f"## {backend.name}\n\n{backend.title}.\n\n| | |\n|---|---|\n{rows}\n"
         f"| Vendor | Default image | Replaced by |\n|---|---|---|\n{images}\n{gpus}"
-        f"| Key of `spec.config` | Type | Becomes | Meaning |\n|---|---|---|---|\n{keys_}"
+        f"| Key of `spec.config` | Type | Default | Becomes | Meaning |\n|---|---|---|---|---|\n{keys_}{_refused(backend)}"
     )
 
 
 def _config_key(name: str, key: Key) -> str:
-    kind = f"one of {_codes(key.choices)}" if key.choices else key.type
+    bounds = f", at most {key.most:g}" if key.most != LARGEST else ""
+    bounds = f", at least {key.least:g}{bounds}" if key.type in (INTEGER, NUMBER) else ""
+    kind = f"one of {_codes(key.choices)}" if key.choices else f"{key.type}{bounds}"
     becomes = " or ".join(f"`{text}`" for text in (key.flag or key.becomes, key.off) if text)
-    return f"| `{name}` | {kind} | {becomes} | {_cell(key.doc)} |\n"
+    default = f"`{key.default}`" if key.default.lstrip("-").isalnum() else key.default
+    return f"| `{name}` | {kind} | {_cell(default)} | {becomes} | {_cell(key.doc)} |\n"
+
+
+def _refused(backend: backends.Backend) -> str:
+    """Return what `extraArgs` and `spec.env` may not hold."""
+    by_reason: dict[str, list[str]] = {}
+    for flag, why in (backend.extra.denied if backend.extra else {}).items():
+        by_reason.setdefault(why, []).append(flag)
+    flags = "; ".join(f"{_codes(flags)} ({why})" for why, flags in by_reason.items())
+    lines = [f"\n`extraArgs` may not hold {flags}, nor what a key sets.\n"] if flags else []
+    variables = _codes(backend.denied_variables)
+    return "".join(lines + ([f"\n`spec.env` may not set {variables}.\n"] if variables else []))
 
 
 def _local(program: backends.LocalProgram | None) -> str:

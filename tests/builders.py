@@ -9,7 +9,7 @@ from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.lease import GPULease, GPULeaseSpec, GPULeaseStatus
 from flexinfer.api.lease_reasons import LeaseReason
-from flexinfer.api.model import Gpu, Metadata, Model, ModelSpec, ModelStatus, Placement, Serverless
+from flexinfer.api.model import Gpu, LiteLLM, Metadata, Model, ModelSpec, ModelStatus, Placement, Serverless
 from flexinfer.api.sharedgroup import (
     GRANTED,
     INITIALIZED,
@@ -55,6 +55,11 @@ def a_model(name: str = "llama", **changes: Any) -> Model:
         serverless=Serverless(**changes.pop("serverless", {})),
         config=changes.pop("config", {}),
         node_selector=changes.pop("node_selector", {}),
+        service_labels=changes.pop("service_labels", ()),
+        litellm=msgspec.convert(changes.pop("litellm", None), LiteLLM | None),
+        image=changes.pop("image", ""),
+        env=changes.pop("env", ()),
+        resources=changes.pop("resources", None),
     )
     status = ModelStatus(
         conditions=status_conditions,

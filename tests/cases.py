@@ -52,4 +52,17 @@ CASES: dict[str, tuple[Object, Object]] = {
         {"tolerations": [{"key": "team", "effect": "NoSchedule", "tolerationSeconds": 5}]},
     ),
     "keys of 1 to 317 characters": ({"nodeSelector": {"a.b/c": "d"}}, {"nodeSelector": {"a" * 318: "d"}}),
+    "which is the value then": (
+        {
+            "env": [
+                {"name": "A", "value": "x"},
+                {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+            ]
+        },
+        {"env": [{"name": "A", "value": "x", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]},
+    ),
+    "one of secretKeyRef and configMapKeyRef": (
+        {"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "s", "key": "k"}}}]},
+        {"env": [{"name": "A", "valueFrom": {}}]},
+    ),
 }

@@ -16,8 +16,8 @@ BIN = Path(sys.executable).parent
 class Running:
     """A running instance, used as by a user: through the command line and `flexinfer env`."""
 
-    def __init__(self, state: Path) -> None:
-        self.state = state
+    def __init__(self, state: Path, programs: Path | None = None) -> None:
+        self.state, self._programs = state, programs
 
     def flexinfer(self, command: str, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run a `flexinfer` command on this instance."""
@@ -37,6 +37,8 @@ class Running:
     def environment(self) -> dict[str, str]:
         """Return the environment with the exports of `flexinfer env`, as a shell evaluates them."""
         clean = {key: value for key, value in os.environ.items() if not key.startswith("FLEXINFER_")}
+        if self._programs is not None:
+            clean["PATH"] = f"{self._programs}:{clean['PATH']}"
         if not (self.state / "kubeconfig").exists():
             return clean
         names = ("KUBECONFIG", "OPENAI_BASE_URL", "OPENAI_API_KEY", "NATS_URL")
@@ -72,9 +74,9 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
 
 
 @contextlib.contextmanager
-def instance(state: Path, *options: str) -> Iterator[Running]:
-    """Run an instance for the duration of the block."""
-    running = Running(state)
+def instance(state: Path, *options: str, programs: Path | None = None) -> Iterator[Running]:
+    """Run an instance for the duration of the block; `programs` is a folder of programs that its Pods use in place of those on PATH."""
+    running = Running(state, programs)
     try:
         running.flexinfer("up", "--detach", *options)
         yield running

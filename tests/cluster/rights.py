@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 SYSTEM = "flexinfer-system"
 MODELS, CORE, BATCH, COORDINATION = "ai.flexinfer", "", "batch", "coordination.k8s.io"
-RESOURCE = "resource.k8s.io"
+RESOURCE, STORAGE = "resource.k8s.io", "storage.k8s.io"
 
 
 class Right(NamedTuple):
@@ -60,7 +60,8 @@ RIGHTS: Mapping[str, tuple[Right, ...]] = {
     "prefetcher": (
         *_controller("prefetcher"),
         Right(BATCH, "jobs", ("get", "create", "delete")),
-        Right(CORE, "persistentvolumeclaims", ("get", "create")),
+        Right(STORAGE, "storageclasses", ("get",), seldom="where spec.cache.storageClass is set"),
+        Right(CORE, "persistentvolumeclaims", ("get", "list", "create", "patch", "delete"), seldom="patch, delete: spec.cache.reclaimPolicy"),
         _OWNERS,
     ),
     "launcher": (

@@ -28,6 +28,7 @@ BACKEND = base.Backend(
     images={base.CPU: "example.org/made-up:1", base.NVIDIA: "example.org/made-up:1-cuda"},
     schemes=("pvc",),
     health="/alive",
+    api_paths=base.TEXT_PATHS,
     args=lambda serving: ["--model", serving.path, *options.flags(serving.config, KEYS)],
     config=KEYS,
     unsupported_architectures=(
@@ -144,7 +145,10 @@ def test_the_watcher_accepts_it_and_checks_its_config(tree: Path, result: dict[s
     """By its alias, with its own keys."""
     assert Path(result["file"]).is_relative_to(tree)
     assert result["accepted"] == "True"
-    assert result["refused"] == "spec.config.wrap is not a key of made-up; did you mean warp?"
+    assert (
+        result["refused"]
+        == "spec.config.wrap (9) is not a key of made-up; did you mean warp, an integer of at least 1?"
+    )
 
 
 def test_the_placer_knows_what_it_runs_on(result: dict[str, Any]) -> None:
@@ -186,7 +190,7 @@ def test_the_pages_tell_it(tree: Path) -> None:
     for text in (
         "`mdp`",
         "example.org/made-up:1-cuda",
-        "| `warp` | integer | `--warp` | How fast",
+        "| `warp` | integer, at least 1 |  | `--warp` | How fast",
         "`sm_7*`",
     ):
         assert text in backends

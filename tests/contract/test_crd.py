@@ -266,6 +266,7 @@ SOURCES = [
     "ollama://llama3",
     "ollama://library/llama3:8b-instruct-q4_K_M",
     "ollama://hf.co/org/model:Q4_K_M",
+    "ollama://registry.ollama.ai/library/llama3:8b",
     "file:///models/a.gguf",
     "file:///a/b/c.d/e",
     "file:///modèle/größe",
@@ -294,6 +295,8 @@ BAD_SOURCES = [
     "ollama://a//b",
     "ollama://a/../b",
     "ollama://llama3:8b:9b",
+    "ollama://169.254.169.254/library/llama3",
+    "ollama://registry.example/library/llama3:8b",
     "file://models/a.gguf",
     "file:///",
     "file:////etc/passwd",
@@ -463,6 +466,7 @@ def test_the_examples_of_the_reference_exist() -> None:
     """The four that the product promises, and the two of the first steps."""
     assert {str(path.relative_to(ROOT / "examples")) for path in EXAMPLES} >= {
         "model-basic.yaml",
+        "model-cpu.yaml",
         "model-shared-gpu.yaml",
         "model-amd-rocm.yaml",
         "model-image-gen.yaml",

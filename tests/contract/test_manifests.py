@@ -13,7 +13,15 @@ import yaml
 
 from flexinfer.api.installation import PROXY_SERVICE, SYSTEM_NAMESPACE
 from flexinfer.api.services import SERVICES
-from flexinfer.credentials.secrets import AUTHORITY_SECRET, SERVER_SECRET, USERS, names, secret_of
+from flexinfer.credentials.secrets import (
+    API_KEY_FILE,
+    API_KEY_SECRET,
+    AUTHORITY_SECRET,
+    SERVER_SECRET,
+    USERS,
+    names,
+    secret_of,
+)
 from flexinfer.runtime.settings import load, warnings
 from tests.manifests import DEPLOY, FOLDERS, OVERLAYS, ROOT, Object, built, key, objects, workloads
 
@@ -161,6 +169,18 @@ def test_what_a_service_is_told_is_what_it_reads(folder: str, name: str) -> None
     assert volumes["nats"]["secret"]["secretName"] == secret_of(name)
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_proxy_requires_the_key_of_the_secret(folder: str) -> None:
+    """In every overlay: an open proxy is nobody's default, least of all on a home network."""
+    found = objects(folder)
+    one, workload = container(found, "proxy"), dict(workloads(found))["flexinfer-proxy"]
+    settings = load(settings_of(found) | {item["name"]: item.get("value", "x") for item in one["env"]})
+    mounts = {mount["name"]: mount["mountPath"] for mount in one["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in workload["volumes"]}
+    assert settings.api_key_file == f"{mounts['api-key']}/{API_KEY_FILE}"
+    assert volumes["api-key"]["secret"] == {"secretName": API_KEY_SECRET}
+
+
 def test_a_replica_is_known_by_the_uid_of_its_pod() -> None:
     """A Pod made anew under the same name is another holder of the Lease."""
     for name in SERVICES:
@@ -184,7 +204,8 @@ def test_the_secrets_that_pods_wait_for_are_those_that_are_made() -> None:
     wanted = set(
         re.findall(r"secretName: (\S+)|secretKeyRef:\n\s+key: password\n\s+name: (\S+)", built("base"))
     )
-    assert {a or b for a, b in wanted} == {SERVER_SECRET, *(secret_of(user) for user in USERS)}
+    secrets = {SERVER_SECRET, API_KEY_SECRET, *(secret_of(user) for user in USERS)}
+    assert {a or b for a, b in wanted} == secrets
     assert AUTHORITY_SECRET not in {a or b for a, b in wanted}
 
 

@@ -98,7 +98,7 @@ def ask(running: Running, name: str, tokens: int) -> str:
 def test_three_models_stay_loaded_and_the_right_one_leaves_for_a_fourth(
     card: Running, tmp_path: Path
 ) -> None:
-    """Its stream is finished whole, and the fourth starts only once the memory is back."""
+    """Its stream is finished whole, and the fourth starts only once the memory is back (reliability G1)."""
     for name, memory_mb in MEMBERS.items():
         apply(card, tmp_path, name, memory_mb)
     for name in MEMBERS:

@@ -51,7 +51,8 @@ class LocalNode:
         ]
         argv += ["--kubeconfig", str(self.api.kubeconfig), "--back-off", "0.3", "--resource", f"{GPU}=1"]
         with (self.api.state / "node.log").open("ab") as log:
-            self.process = subprocess.Popen(argv, stdout=log, stderr=log)
+            named = os.environ | {"FLEXINFER_PROGRAM_VLLM": "/no/vllm"}
+            self.process = subprocess.Popen(argv, stdout=log, stderr=log, env=named)
         return self.process
 
     def stop_process(self, number: signal.Signals = signal.SIGKILL) -> None:
@@ -315,6 +316,13 @@ def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace_period(node: Local
             ("ErrImagePull", "ImagePullBackOff"),
             "no local runtime for image 'nginx'",
             id="image",
+        ),
+        pytest.param(
+            {"image": "vllm/vllm-openai:v0"},
+            [],
+            ("ProgramNotInstalled",),
+            "FLEXINFER_PROGRAM_VLLM is /no/vllm, which is no program",
+            id="program",
         ),
         pytest.param(
             {},

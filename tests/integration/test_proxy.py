@@ -17,7 +17,6 @@ from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.proxy import __main__ as proxy
-from flexinfer.proxy.http import BODY_LIMIT
 from flexinfer.runtime.runtime import Disconnected, Runtime, Snapshot
 from flexinfer.runtime.settings import Settings
 from flexinfer.state.observed import Observation
@@ -86,7 +85,10 @@ async def running_proxy(tmp_path: Any) -> AsyncIterator[RunningProxy]:
     """Run the proxy as its process does, with a runtime made by hand."""
     (tmp_path / "key").write_text("secret\n")
     settings = Settings(
-        proxy_port_file=str(tmp_path / "port"), api_key_file=str(tmp_path / "key"), drain_seconds=0.2
+        proxy_port_file=str(tmp_path / "port"),
+        api_key_file=str(tmp_path / "key"),
+        drain_seconds=0.2,
+        body_limit_mib=1,
     )
     bus = ListBus()
     runtime = a_runtime("proxy", bus=bus, settings=settings)
@@ -189,7 +191,7 @@ async def test_a_cold_start_past_its_deadline_is_a_503_with_the_condition_that_i
         (b"[1]", 400, "invalid_json"),
         (b'{"messages": []}', 400, "missing_required_parameter"),
         (b'{"model": "unknown"}', 404, "model_not_found"),
-        (b'{"model": "llama", "x": "' + b"x" * (BODY_LIMIT + 1) + b'"}', 413, "body_too_large"),
+        (b'{"model": "llama", "x": "' + b"x" * (1 << 20) + b'"}', 413, "body_too_large"),
     ],
     ids=["no json", "no object", "no model", "unknown model", "too large"],
 )
@@ -365,6 +367,13 @@ async def test_a_client_that_disconnects_is_seen_by_the_engine(running_proxy: Ru
             await left.wait()
     [*_, last] = await running_proxy.published(events.ActivityObserved, 2)
     assert (last.in_flight, last.waiting) == (0, 0)
+
+
+async def test_what_is_no_http_is_answered_in_the_shape_of_openai(running_proxy: RunningProxy) -> None:
+    """By the server that the process runs."""
+    headers = {"Authorization": "Bearer " + "s" * 9000}
+    async with running_proxy.session.get(f"{running_proxy.base}/v1/models", headers=headers) as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (431, "request_header_too_large")
 
 
 async def test_a_model_has_a_path_and_a_list_of_its_own(running_proxy: RunningProxy) -> None:

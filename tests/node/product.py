@@ -1,5 +1,6 @@
 """FlexInfer on a test cluster, used by kubectl and by an OpenAI client through the proxy's Service."""
 
+import base64
 import json
 import time
 from collections.abc import Sequence
@@ -131,7 +132,13 @@ class Product:
 
     def client(self) -> openai.OpenAI:
         """Return an OpenAI client for the proxy."""
-        return openai.OpenAI(base_url=f"{self.proxy_url}/v1", api_key="none", max_retries=0, timeout=90)
+        return openai.OpenAI(base_url=f"{self.proxy_url}/v1", api_key=self.api_key, max_retries=0, timeout=90)
+
+    @property
+    def api_key(self) -> str:
+        """The key that the proxy requires, as docs/how-to/install.md reads it."""
+        words = ("get", "secret", "flexinfer-api-key", "-n", SYSTEM, "-o", "jsonpath={.data.key}")
+        return base64.b64decode(self.kubectl(*words)).decode()
 
     def ask(self, model: str) -> str:
         """Send the question to a Model and return the answer."""

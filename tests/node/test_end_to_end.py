@@ -52,16 +52,30 @@ def test_a_request_gets_a_correct_answer(serving: Product) -> None:
         assert "smollm2" in [m.id for m in client.models.list()]
 
 
+def test_a_request_without_the_key_is_refused(serving: Product) -> None:
+    """401 before anything starts: whoever reaches the Service is not yet a user."""
+    with (
+        openai.OpenAI(
+            base_url=f"{serving.proxy_url}/v1", api_key="wrong", max_retries=0, timeout=30
+        ) as client,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        client.models.list()
+
+
 def test_a_pod_reaches_a_model_by_the_service_of_the_model(serving: Product) -> None:
     """`http://<model>.<namespace>` is an alias of the proxy's Service."""
     body = json.dumps({"model": "smollm2", "messages": QUESTION, "max_tokens": 24, "temperature": 0})
     script = (
         "import sys,urllib.request as u;"
-        "r=u.Request('http://smollm2.default/v1/chat/completions',sys.argv[1].encode(),{'Content-Type':'application/json'});"
+        "h={'Content-Type':'application/json','Authorization':'Bearer '+sys.argv[2]};"
+        "r=u.Request('http://smollm2.default/v1/chat/completions',sys.argv[1].encode(),h);"
         "print(u.urlopen(r,timeout=60).read().decode())"
     )
     pod = serving.pods("watcher")[0]["metadata"]["name"]
-    assert "Paris" in serving.kubectl("exec", "-n", SYSTEM, pod, "--", "python", "-c", script, body)
+    assert "Paris" in serving.kubectl(
+        "exec", "-n", SYSTEM, pod, "--", "python", "-c", script, body, serving.api_key
+    )
 
 
 def test_two_models_serve_side_by_side(serving: Product) -> None:

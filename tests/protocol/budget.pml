@@ -6,9 +6,11 @@
           -DEV=n      sum of: 1 member 0 deleted and re-created with a new uid, 2 SharedGroup loses its status (-DLOSSES=1 times), 4 member 1's demand goes and comes
                       too, 8 memory taken late, 16 another client deletes member 0's Pod (crash, eviction, kubectl), 32 a foreign process of 1, 64 member 1 outgrows
                       its footprint by 1, 128 telemetry ends and returns (the agent is silent, a device missing), perhaps not before the end, 256 the arbiter's
-                      perform is calls of its own, between which the holder's demand may return. Memory always comes back late. Member 0's demand comes and goes; the others always ask
+                      perform is calls of its own, between which the holder's demand may return, 512 member 0's template changes, 1024 the node falls silent (its
+                      processes go on), and is heard again, or is given up (nothing runs there any more) and comes back empty. Memory always comes back late. Member 0's demand comes and goes; the others always ask
           -DLEASE=1   the last member is a GPULease: expires, is deleted and re-created; a person starts a process while its status says Granted
           -DIDLE=1|2|3 fewer demands: only member 0's | only the others', always | everybody's, always
+          -DPAIR=1    two devices: member 0 takes its memory on both, member 1 on the second; a foreign process is on the first
           -DSPLIT=1   a sample is three calls (processes, total, processes), with pauses between
           -DOFF=n     leaves clauses out, see below; each brings its counterexample back. The runs that the tests make stand in runs.py: make protocol
    rest:  after the last fault (calm) everything comes to rest (timeout) and GOAL holds; -DGOAL=1 does not judge it
@@ -18,17 +20,19 @@
    that no grant has been judged with since it came. S2 never two containers of one name. S4 a gate opens only for the present uid, with an entry of
    it that is Granted with this turn, or Releasing. S5 Freed never before the leaver's memory is back. S6 no open Pod is deleted by us unless Releasing, Wanted=False or a
    deletion was read. S7 Stopped never while a Pod of that uid may run. S8 Releasing for want of demand is not written when the demand was there
-   during the whole perform (from the GET of SharedGroup to the PUT). L after calm: whoever fits by priority is served; while telemetry is away, that every member is at a step that needs none.
+   during the whole perform (from the GET of SharedGroup to the PUT). S9 Stopped never while a process of it runs, on a silent node too. L after calm: whoever fits by priority is served; while telemetry is away, that every member is at a step that needs none.
    OFF, with the smallest run that shows it (I = -DNM=2 -DIDLE=1 -DCAP=1, L = -DNM=2 -DLEASE=1 -DIDLE=2 -DCAP=1 -DNARB=2, K = the same with IDLE=3 and EV=2):
    1, 2, 4, 524288: I NLAU=2; 8: I NLAU=2 EV=1; 16: NM=2 EV=16; 32, 64, 32768: I; 128: NM=2; 256: NM=2 EV=64 or 2; 512: I NARB=2 EV=2 LOSSES=2; 1024, 4194304: K GOAL=1;
    2048, 4096, 1048576: NM=2 EV=2; 2097152: NM=2 EV=2 LOSSES=2; 8192: the livelock run; 16384: I NARB=2; 65536, 262144: L; 131072: NM=2 LEASE=1 EV=32; 8388608: NM=2 SPLIT=1;
-   16777216: I EV=128; 33554432: I EV=256
+   16777216: I EV=128; 33554432: I EV=256; 67108864: NM=2 CAP=1 PAIR=1; 134217728: I PAIR=1; 268435456: I EV=512; 536870912: I NLAU=2 EV=512; 1073741824: I EV=1024
    Verified, states and seconds on one core (0.35 to 0.8 GiB each): NM=3 7.7 M 14; NM=3 CAP=2 IDLE=3 EV=16 1.2 M 2; NM=2 EV=25 4.3 M 8; NM=2 EV=2 5.0 M 8; NM=2 EV=96 2.6 M 5;
    NM=2 SPLIT=1 EV=40 3.8 M 7; NM=2 LEASE=1 EV=32 1.3 M 3; K 6.0 M 13; L EV=2 0.1 M; I NLAU=2 EV=25 5.6 M 13; I NLAU=2 EV=2 6.8 M 14; I NARB=2 EV=2 LOSSES=2 2.4 M 4; livelock 1.4 M 3;
    NM=2 EV=4 2.7 M 5; NM=3 S1=2 6.0 M 18; NM=2 NARB=2 12.0 M 26; I NARB=2 NLAU=2 9.7 M 26. Greatest depth 272,118.
    With telemetry that ends: NM=2 EV=128 1.5 M 3; NM=2 EV=160 3.4 M 9; NM=2 LEASE=1 EV=160 2.6 M 8; NM=3 CAP=2 IDLE=3 EV=144 2.4 M 7; I NLAU=2 EV=128 1.9 M 5; I NARB=2 EV=128 0.1 M; NM=2 EV=153 8.5 M 25.
    With demand that returns: NM=2 EV=256 1.2 M 3; I NARB=2 EV=256 0.2 M; L EV=386 0.2 M 1; NM=2 EV=384 (both) 2.3 M 6; NM=2 EV=281 6.3 M 18; I NLAU=2 EV=281 9.1 M 35.
-   Not here: two devices, templates, drain, NodeGone, a finalizer removed by force, two ghosts at once with everything else. */
+   With two devices: NM=2 CAP=1 PAIR=1 EV=33 0.5 M 2; I PAIR=1 NLAU=2 1.2 M 9. With a template that changes: NM=2 EV=512 2.3 M 14; I NLAU=2 EV=512 3.4 M 24. With a node that
+   falls silent: NM=2 EV=1024 3.1 M 14; I NARB=2 EV=1024 0.2 M; I NLAU=2 EV=1024 3.1 M 21.
+   Not here: more than two devices, drain, a finalizer removed by force, two ghosts at once with everything else. */
 #ifndef NM
 #define NM 3
 #endif
@@ -80,6 +84,14 @@
 #define E_GROW (EV&64)
 #define E_BLIND ((EV&128)!=0)
 #define E_BACK ((EV&256)!=0)
+#define E_TPL ((EV&512)!=0)
+#define E_NODE ((EV&1024)!=0)
+#ifndef PAIR
+#define PAIR 0
+#endif
+#if PAIR && (NM!=2 || LEASE || SPLIT || EV&64)
+#error two devices are modelled with two members, without leases, samples in three calls, and growth
+#endif
 #if SPLIT && E_BLIND
 #error a sample in three calls is not modelled together with telemetry that ends
 #endif
@@ -108,6 +120,11 @@
 #define F_LPROC (!(OFF&262144))  /* NEW these are its own when it leaves */
 #define F_TEST (!(OFF&524288))  /* planted: gate opened without test of the Pod uid */
 #define F_BLIND (!(OFF&16777216))  /* NEW without telemetry no memory is judged: no grant, no Freed; OFF reads what is not told as 0 */
+#define F_DEVS (!(OFF&67108864))  /* NEW a grant is judged on every device; OFF: a holder of two counts on the first, and only that is looked at */
+#define F_BACKS (!(OFF&134217728))  /* NEW Freed: memory is back on every device; OFF: on the one that its members share */
+#define F_TPL (!(OFF&268435456))  /* NEW a changed template ends the turn: Stopped, Freed and another turn before the next Pod */
+#define F_NEWT (!(OFF&536870912))  /* NEW a Pod of this turn with another template is deleted only by a start of the present template */
+#define F_GIVEN (!(OFF&1073741824))  /* NEW a node is gone when it is given up, not when it is silent: then Pods are deleted by force, and memory counts as back */
 #define F_AGAIN (!(OFF&33554432))  /* NEW the Model is read again between the GET of SharedGroup and the PUT of Releasing */
 #define GRANTED 0
 #define RELEASING 1
@@ -143,6 +160,29 @@ byte fD[NM];                             /* bit of an instance: the demand was t
 #else
 #define NODEMAND(m) skip
 #endif
+#if E_TPL
+byte fN; bit pt=1;                       /* bit of an instance: it knows member 0's present template; member 0's Pod has that */
+#define NOTE fN=fN|B(me)
+#define FRESH(m) ((m)!=0 || ((fN>>me)&1))
+#define STALE(m) ((m)==0 && !pt)
+#define NEWPOD if :: m==0 -> pt=FRESH(0) :: else fi
+#else
+#define NOTE skip
+#define FRESH(m) 1
+#define STALE(m) 0
+#define NEWPOD skip
+#endif
+#if E_NODE
+bit silent; bit gone_;                   /* nothing is heard of the node, and it hears nothing; it was given up, and nothing runs there */
+#define GIVEN (gone_ || (!F_GIVEN && silent))
+#else
+#define silent 0
+#define gone_ 0
+#define GIVEN 0
+#endif
+#if PAIR
+byte ga;                                 /* member 0 has both devices, member 1 the second: what member 0 left behind on the first */
+#endif
 bit calm; bit rest;
 #ifndef LOSSES
 #define LOSSES 1
@@ -174,27 +214,46 @@ inline delpod(m){ if :: pod[m]==1 -> nopod(m) :: else -> pod[m]=4 fi }
 inline newturn(m){ rturn[m]=0; pturn[m]=0; bT[m]=0; clr(fT,m) }
 /* memory */
 #define EN(m) (S(m)+((m)==GM && raised))
-#define H1(m) ((st[m]!=FREED -> EN(m) : 0)+(os[m]!=FREED -> S(m) : 0))
+#define ONB(m) (!PAIR || F_DEVS || (m)!=0)
+#define H1(m) (ONB(m) -> (st[m]!=FREED -> EN(m) : 0)+(os[m]!=FREED -> S(m) : 0) : 0)
 #define HELD SUM(H1)
 #define U1(m) (mem[m]*S(m)+gh[m])
-#define USED (SUM(U1)+grown+fo+lo*S(LM))
-#define K1(m) (st[m]!=FREED -> mem[m]*S(m)+((m)==GM && grown && raised) : 0)
+#if PAIR
+#define FO 0                             /* a foreign process is on the first device then */
+#define USEDA (mem[0]*S(0)+ga+fo)
+#define CAPA (USEDA-(fo && !fok) <= CAP)
+#define FITA(m) ((m)!=0 || ((st[0]!=FREED || os[0]!=FREED -> S(0) : 0)+S(0)+(USEDA-(st[0]!=FREED -> mem[0]*S(0) : 0))*SIGHT <= CAP))
+#define FITB(m) (F_DEVS || (m)!=0)      /* OFF: of member 0 only the first device is looked at */
+#define BACKA(m) ((m)!=0 || !F_BACKS || GIVEN || (JUDGED && (!SIGHT || ga==0)))
+#define LEFTA(m) if :: m==0 -> ga=ga+mem[0]*S(0) :: else fi
+#define GHOSTA ga
+#else
+#define FO fo
+#define CAPA 1
+#define FITA(m) 1
+#define FITB(m) 1
+#define BACKA(m) 1
+#define LEFTA(m) skip
+#define GHOSTA 0
+#endif
+#define USED (SUM(U1)+grown+FO+lo*S(LM))
+#define K1(m) (st[m]!=FREED && ONB(m) -> mem[m]*S(m)+((m)==GM && grown && raised) : 0)
 #define SEENH (SUM(K1)+(lo && os[LM]!=FREED -> S(LM) : 0))      /* what the holders' own processes are seen to hold, at most their entry */
 #define LOLD(o) (F_LOLD || !LEASE || st[LM]==FREED -> (o) : (mem[LM]*S(LM)+(o) <= S(LM) -> 0 : mem[LM]*S(LM)+(o)-S(LM)))
-#define OTH LOLD(F_OTHERS -> USED-SEENH : fo)
-#define FITS(m) (JUDGED && HELD+S(m)+OTH*SIGHT <= CAP)
-#define SIGHT (!blind)
-#define JUDGED (!blind || !F_BLIND)      /* the sample counts */
+#define OTH LOLD(F_OTHERS -> USED-SEENH : FO)
+#define FITS(m) (JUDGED && (!FITB(m) || HELD+S(m)+OTH*SIGHT <= CAP) && FITA(m))
+#define SIGHT (!blind && !silent)
+#define JUDGED (SIGHT || !F_BLIND)       /* the sample counts */
 #define G1(m) (gh[m]==0)
-#define BACK(p,h) (!F_TELE || (JUDGED && (!SIGHT || (F_HELD -> ALL(G1) && !(p) : USED <= HELD-(h)+fo))))
+#define BACK(p,h) (GIVEN || !F_TELE || (JUDGED && (!SIGHT || (F_HELD -> ALL(G1) && !(p) : USED <= HELD-(h)+FO))))
 #define LBACK(p) (!F_TELE || (JUDGED && (!SIGHT || (ALL(G1) && (!(p) || !F_LPROC)))))
-#define CAPOK (USED-(fo && !fok)-(gx && !jg) <= CAP)
+#define CAPOK (USED-(FO && !fok)-(gx && !jg) <= CAP && CAPA)
 /* policy: the higher number goes first */
-#define ASKS(m) (ex[m] && !del[m] && want[m])
+#define ASKS(m) (ex[m] && !del[m] && want[m] && !GIVEN)
 #define SZ(m) (st[m]!=FREED -> EN(m) : S(m))
 #if NM==2
-#define IN1 (ASKS(1) && SZ(1)+fo<=CAP)
-#define IN0 (ASKS(0) && SZ(0)+(IN1->SZ(1):0)+fo<=CAP)
+#define IN1 (ASKS(1) && SZ(1)+FO<=CAP)
+#define IN0 (ASKS(0) && SZ(0)+(IN1->SZ(1):0)+FO<=CAP && SZ(0)+fo<=CAP)
 #define IN(m) ((m)==1 -> IN1 : IN0)
 #else
 #define IN2 (ASKS(2) && SZ(2)+fo<=CAP)
@@ -211,13 +270,13 @@ inline newturn(m){ rturn[m]=0; pturn[m]=0; bT[m]=0; clr(fT,m) }
 #define ISL(m) (LEASE && (m)==LM)
 #define LEAVE(m) (!ASKS(m) || (!ISL(m) && (!calm || (!IN(m) && SOMEWAITS) || (F_ONE && bT[m] && rdy[m]==2))))
 #define MAYHOLD(m) (st[m]==GRANTED)
-#define MAYRUN(m) (ex[m] && !del[m] && want[m] && MAYHOLD(m))
+#define MAYRUN(m) (ASKS(m) && MAYHOLD(m))
 #define ASKED(m) (st[m]==RELEASING && !(rdy[m]==2 && rturn[m]))
 #define OPEN(m)  (pod[m]>=2)
 #define LIVE_(m) (OPEN(m) && pod[m]!=4)
 #define FINE(m)  (pown[m] && (pturn[m] || !F_PTURN))
 #define OURS(m)  (pod[m]!=0 && pown[m])
-#define TODO(m)   ((OURS(m) && pod[m]!=4) || (fin[m] && del[m]) || ASKED(m) || rdy[m]==1)
+#define TODO(m)   ((OURS(m) && (pod[m]!=4 || GIVEN)) || (fin[m] && del[m]) || ASKED(m) || rdy[m]==1)
 #define CRASH(f) (!calm || me!=f)
 #define ON(f) (me==f || (!calm && !once))
 #define F NARB
@@ -226,9 +285,9 @@ inline newturn(m){ rturn[m]=0; pturn[m]=0; bT[m]=0; clr(fT,m) }
   :: ON(0) && begun && st[x]==FREED && ASKS(x) && ((SPLIT && !calm) || FITS(x)) && (!calm || !F_KEEP || IN(x)) -> m=x; nx=GRANTED \
   :: ON(0) && begun && st[x]==GRANTED && LEAVE(x) -> m=x; nx=RELEASING \
   :: ON(0) && begun && st[x]==RELEASING && (ISL(x) -> (lg==2 || (!F_LFIRST && lg!=1)) : rdy[x]==2 && rturn[x]) -> m=x; nx=STOPPED \
-  :: ON(0) && begun && st[x]==STOPPED && (ISL(x) -> LBACK(mem[x]) : (SPLIT && !calm) || BACK(proc[x],EN(x))) -> m=x; nx=FREED \
+  :: ON(0) && begun && st[x]==STOPPED && (ISL(x) -> LBACK(mem[x]) : (SPLIT && !calm) || BACK(proc[x],EN(x)) && BACKA(x)) -> m=x; nx=FREED \
   :: ON(0) && begun && (os[x]==GRANTED || os[x]==RELEASING) -> m=x; o=1; nx=STOPPED \
-  :: ON(0) && begun && os[x]==STOPPED && (ISL(x) -> LBACK(lo) : BACK(0,S(x))) -> m=x; o=1; nx=FREED
+  :: ON(0) && begun && os[x]==STOPPED && (ISL(x) -> LBACK(lo) : BACK(0,S(x)) && BACKA(x)) -> m=x; o=1; nx=FREED
 #define LOOK(x) SET(fU,me,x); if :: OURS(x) && (F_GATED || OPEN(x)) -> if :: LIVE_(x) || !F_GREL -> a=a|(1<<(2*x)) :: else -> a=a|(2<<(2*x)) fi \
                    :: !OURS(x) && ISL(x) && lg==1 && F_ADOPT -> a=a|(1<<(2*x)) :: !OURS(x) && ISL(x) && lg!=1 && F_LBUMP -> clr(fM,x) :: else fi; \
                 ru[x]=!(pturn[x] || bT[x] || rturn[x] || (ISL(x) && lg))
@@ -290,16 +349,19 @@ end: atomic { if
   atomic { if
   :: (Y(fL,me) || !F_SGRV) && !UNSURE ->
      fL=0;
-     if :: nx==FREED -> assert(gh[m]==0 || (st[m]!=FREED && os[m]!=FREED)) :: else fi;                /* S5: never before the memory is back */
+     if :: nx==FREED -> assert((gh[m]==0 && (m!=0 || GHOSTA==0)) || (st[m]!=FREED && os[m]!=FREED)) :: else fi;                /* S5: never before the memory is back */
      RELEASED;
      if :: nx==STOPPED -> assert(o || !X(fU,me,m) || !(OPEN(m) && pown[m])) :: else fi;                   /* S7: never while its Pod may run */
+#if E_NODE
+     if :: nx==STOPPED -> assert(o || !X(fU,me,m) || !(pod[m]==0 && proc[m])) :: else fi;                   /* S9: never while its process runs */
+#endif
      if :: nx==RAISE -> raised=1
         :: nx!=RAISE && (o || !X(fU,me,m)) -> os[m]=nx
         :: nx!=RAISE && !(o || !X(fU,me,m)) -> st[m]=nx;
            if :: nx==FREED && m==GM -> raised=0 :: else fi;
            if :: nx==GRANTED && ru[m] && !F_FLOOR :: nx==GRANTED -> newturn(m) :: nx!=GRANTED fi; if :: nx==GRANTED -> ru[m]=0 :: else fi
      fi;
-     if :: nx==GRANTED -> fok=fok||(fo && Y(fF,me)); jg=jg||(gx && Y(fG,me)) :: else fi
+     if :: nx==GRANTED -> fok=fok||(fo && Y(fF,me) && (!PAIR || m==0)); jg=jg||(gx && Y(fG,me)) :: else fi
   :: (!Y(fL,me) && F_SGRV) || UNSURE
   :: CRASH(0)
   fi;
@@ -327,14 +389,14 @@ look: /* an object without a status: first look at Pods and Models, then PUT hol
 /* the calls of a start; FINAL and POST go out side by side, so do the two of (2): either order (o) */
 #define FINAL if :: X(fU,me,m) && !del[m] -> if :: !fin[m] -> fin[m]=1; clr(fM,m) :: else fi; SET(fM,me,m); c=F_ONE && bT[m] && X(fT,me,m) /* JSON patch, test on uid */ \
               :: !(X(fU,me,m) && !del[m]) :: CRASH(F) -> goto top fi
-#define SAME (pown[m] && X(fU,me,m) && ((pturn[m] && X(fT,me,m)) || !F_PTURN))
-#define POST  if :: pod[m]==0 -> pod[m]=1; pown[m]=X(fU,me,m); pturn[m]=X(fT,me,m); SET(fP,me,m) \
+#define SAME (pown[m] && X(fU,me,m) && ((pturn[m] && X(fT,me,m)) || !F_PTURN) && FRESH(m)!=STALE(m))
+#define POST  if :: pod[m]==0 -> pod[m]=1; pown[m]=X(fU,me,m); pturn[m]=X(fT,me,m); NEWPOD; SET(fP,me,m) \
               :: pod[m]!=0 && SAME -> SET(fP,me,m) :: pod[m]!=0 && !SAME -> SET(fP,me,m); goto other :: CRASH(F) -> goto top fi
 #define GETM  if :: X(fU,me,m) && !del[m] && fin[m] :: else -> goto top fi
 /* (2) on the Model's side: this turn's Pod is written into status.backend, with the resourceVersion that (1) returned */
-#define CLAIM if :: c && bP[m] && X(fP,me,m) \
-                 :: !c && X(fM,me,m) && fin[m] && !del[m] && !bT[m] -> bT[m]=X(fT,me,m); bP[m]=bT[m]&X(fP,me,m); rdy[m]=0; rturn[m]=0; keep(fM,me,m) \
-                 :: !(c && bP[m] && X(fP,me,m)) && !(!c && X(fM,me,m) && fin[m] && !del[m] && !bT[m]) -> goto top :: CRASH(F) -> goto top fi
+#define CLAIM if :: c && bP[m] && X(fP,me,m) && FRESH(m) \
+                 :: !c && X(fM,me,m) && fin[m] && !del[m] && !bT[m] && FRESH(m) -> bT[m]=X(fT,me,m); bP[m]=bT[m]&X(fP,me,m); rdy[m]=0; rturn[m]=0; keep(fM,me,m) \
+                 :: !(c && bP[m] && X(fP,me,m) && FRESH(m)) && !(!c && X(fM,me,m) && fin[m] && !del[m] && !bT[m] && FRESH(m)) -> goto top :: CRASH(F) -> goto top fi
 #if F_ONE
 #define TWO CLAIM
 #else
@@ -342,9 +404,15 @@ look: /* an object without a status: first look at Pods and Models, then PUT hol
 #endif
 #define GETL  if :: st[m]==GRANTED && (X(fT,me,m) || (!F_PTURN && X(fU,me,m))) :: else -> goto top fi
 /* every atomic is one API call; it may sleep, or die, between any two */
+#if E_TPL
+#define RENEW(x,g) :: ON(F) && (g) && MAYRUN(x) && OURS(x) && LIVE_(x) && STALE(x) -> once=(me!=F); m=x; SET(fP,me,x); goto stop
+#else
+#define RENEW(x,g)
+#endif
 #define LAU(x,g) \
-  :: ON(F) && (g) && START(x) -> once=(me!=F); m=x; SET(fU,me,x); SET(fT,me,x); if :: o=0 :: o=1 fi; goto start \
+  :: ON(F) && (g) && START(x) -> once=(me!=F); m=x; SET(fU,me,x); SET(fT,me,x); NOTE; if :: o=0 :: o=1 fi; goto start \
   :: ON(F) && (g) && ex[x] && (begun || !F_UNINIT) && !MAYRUN(x) && TODO(x) -> once=(me!=F); m=x; if :: OURS(x) && F_SEEN -> SET(fP,me,x) :: else fi; goto stop \
+  RENEW(x,g) \
   :: ON(F) && (g) && READY(x) -> once=(me!=F); m=x; SET(fU,me,x); SET(fT,me,x); goto ready
 proctype Launcher(byte me){ byte m; bit once; bit o; bit rel; bit why; bit c;
 top: atomic { m=0; o=0; rel=0; why=0; c=0; UNSET(fU,me); UNSET(fM,me); UNSET(fP,me); UNSET(fT,me) }
@@ -381,21 +449,24 @@ start:
      :: CRASH(F) fi; goto top }
 other: /* AlreadyExists, but not ours, not this turn: DELETE that uid */
 #if F_SEEN
-  atomic { if :: X(fU,me,m) && !del[m] -> GETL :: else -> goto top fi }
+  atomic { if :: X(fU,me,m) && !del[m] && (FRESH(m) || !F_NEWT) -> GETL :: else -> goto top fi }
 #endif
-  atomic { if :: X(fP,me,m) && pod[m]!=4 -> assert(!(LIVE_(m) && pown[m])); delpod(m) :: !(X(fP,me,m) && pod[m]!=4) :: CRASH(F) fi; goto top }
+  atomic { if :: X(fP,me,m) && pod[m]!=4 -> assert(!(LIVE_(m) && pown[m]) || STALE(m)); delpod(m) :: !(X(fP,me,m) && pod[m]!=4) :: CRASH(F) fi; goto top }
 stop: /* GET Model and SharedGroup; DELETE by uid; LIST Pods by model-uid until empty; report; finalizer off */
   atomic { if :: ex[m] && (begun || !F_UNINIT) -> SET(fM,me,m); SET(fU,me,m); SET(fT,me,m);
-                 rel=(st[m]==RELEASING || !F_TURN); why=(st[m]==RELEASING || del[m] || !want[m])
+                 rel=(st[m]==RELEASING || !F_TURN); why=(st[m]==RELEASING || del[m] || !want[m] || STALE(m) || GIVEN)
               :: else -> goto top fi;
-       if :: MAYRUN(m) -> goto top :: else fi }
+       if :: MAYRUN(m) && !(STALE(m) && LIVE_(m)) -> goto top :: else fi }
 dele:
-  atomic { if :: X(fP,me,m) && pod[m]!=4 -> assert(why || !(LIVE_(m) && pown[m])); delpod(m)    /* S6 */
-              :: !(X(fP,me,m) && pod[m]!=4) :: CRASH(F) -> goto top fi }
+  atomic { if :: X(fP,me,m) && pod[m]!=4 && !GIVEN -> assert(why || !(LIVE_(m) && pown[m])); delpod(m);    /* S6 */
+                 if :: !F_TPL && MAYRUN(m) -> bT[m]=0; bP[m]=0 :: else fi
+              :: X(fP,me,m) && pod[m]!=0 && GIVEN -> nopod(m)     /* by force: the object goes at once */
+              :: !(X(fP,me,m) && pod[m]!=4 && !GIVEN) && !(X(fP,me,m) && pod[m]!=0 && GIVEN) :: CRASH(F) -> goto top fi }
 list:
   atomic { if :: X(fU,me,m) && (!OURS(m) || (!F_LIST && pod[m]==4))
               :: X(fU,me,m) && OURS(m) && pod[m]!=4 ->
                  if :: F_SEEN -> goto top :: !F_SEEN -> SET(fP,me,m); goto dele fi
+              :: GIVEN && OURS(m) && pod[m]==4 -> goto top                               /* the wait has an end: decided again, by force */
               :: !X(fU,me,m) || MAYRUN(m) -> goto top :: CRASH(F) -> goto top fi }
   atomic { if :: X(fM,me,m) -> if :: rdy[m]==2 && rturn[m]==(rel&X(fT,me,m)) :: else -> rdy[m]=2; rturn[m]=rel&X(fT,me,m); keep(fM,me,m) fi
               :: !X(fM,me,m) && X(fU,me,m) && !MAYRUN(m) -> SET(fM,me,m); goto again     /* 409: one GET, the same patch */
@@ -406,14 +477,28 @@ list:
 again:
   atomic { if :: X(fM,me,m) -> rdy[m]=2; rturn[m]=rel&X(fT,me,m); keep(fM,me,m) :: !X(fM,me,m) :: CRASH(F) fi; goto top }
 }
+#if E_NODE
+/* a process without a Pod is ended by a node that is heard again; Pods of a former uid on a node that was given up are collected by force */
+#define FORGOTTEN(m) :: atomic { pod[m]==0 && proc[m] && !silent -> LEFTA(m); gh[m]=gh[m]+mem[m]*S(m); mem[m]=0; proc[m]=0 } \
+                :: atomic { pod[m]==4 && !pown[m] && gone_ -> nopod(m) }
+#else
+#define FORGOTTEN(m)
+#endif
 #define GC(m)   :: atomic { pod[m]!=0 && pod[m]!=4 && !pown[m] -> delpod(m) } /* owner gone */
-#define NODE(m) :: atomic { pod[m]==2 -> assert(!proc[m]); proc[m]=1; pod[m]=3; if :: !E_LATE -> mem[m]=1; assert(CAPOK) :: else fi } \
+#define NODE(m) FORGOTTEN(m) \
+                :: atomic { pod[m]==2 && !silent -> assert(!proc[m]); proc[m]=1; pod[m]=3; if :: !E_LATE -> mem[m]=1; assert(CAPOK) :: else fi } \
                 :: atomic { E_LATE && proc[m] && pod[m]==3 && !mem[m] -> mem[m]=1; assert(CAPOK) } \
-                :: atomic { pod[m]==4 -> gh[m]=gh[m]+mem[m]*(S(m)+(m==GM && grown)); mem[m]=0; proc[m]=0; if :: m==GM -> grown=0 :: else fi; nopod(m) } \
+                :: atomic { pod[m]==4 && !silent -> LEFTA(m); gh[m]=gh[m]+mem[m]*(S(m)+(m==GM && grown)); mem[m]=0; proc[m]=0; if :: m==GM -> grown=0 :: else fi; nopod(m) } \
                 :: atomic { gh[m]>0 -> gh[m]=0; if :: m==GM -> gx=0; jg=0; fG=0 :: else fi }
 proctype World(){
 end: do
   GC(0) NODE(0)
+#if PAIR
+  :: atomic { ga>0 -> ga=0 }
+#endif
+#if E_NODE
+  :: atomic { calm && silent && !gone_ -> silent=0 }   /* the one wait without a deadline: here it ends */
+#endif
 #if NL>1
   GC(1) NODE(1)
 #endif
@@ -427,8 +512,13 @@ end: do
   :: atomic { gh[LM]>0 -> gh[LM]=0 }
 #endif
   od }
-#define SERVED(m) (ISL(m) -> lg==1 && st[m]==GRANTED : rdy[m]==1 && proc[m] && MAYHOLD(m))
-#define GOOD(m) (!del[m] && (SERVED(m) || (!IN(m) && st[m]==FREED && pod[m]==0 && rdy[m]!=1)) && os[m]==FREED && gh[m]==0)
+#if PAIR
+#define NOGHOST ga=0
+#else
+#define NOGHOST skip
+#endif
+#define SERVED(m) (ISL(m) -> lg==1 && st[m]==GRANTED : rdy[m]==1 && proc[m] && MAYHOLD(m) && !STALE(m))
+#define GOOD(m) (!del[m] && (SERVED(m) || (!IN(m) && st[m]==FREED && pod[m]==0 && rdy[m]!=1)) && os[m]==FREED && gh[m]==0 && GHOSTA==0)
 #ifndef GOAL
 #define STILL(m) (!del[m] && (SERVED(m) || (pod[m]==0 && rdy[m]!=1 && (st[m]==FREED || st[m]==STOPPED))) && (os[m]==FREED || os[m]==STOPPED))
 #define GOAL (begun && (blind -> ALL(STILL) : ALL(GOOD)))
@@ -451,6 +541,15 @@ init { atomic { for (q : 1 .. NM-1) { want[q]=(IDLE!=1) } want[0]=(IDLE==3);
 #endif
 #if E_BLIND
   :: atomic { blind=1-blind }
+#endif
+#if E_TPL
+  :: atomic { ex[0] && !del[0] -> pt=0; fN=0; clr(fM,0) }
+#endif
+#if E_NODE
+  :: atomic { !silent -> silent=1 }
+  :: atomic { silent && !gone_ -> silent=0 }
+  :: atomic { silent && !gone_ -> gone_=1; for (q : 0 .. NM-1) { proc[q]=0; mem[q]=0; gh[q]=0 } q=0; NOGHOST }
+  :: atomic { gone_ -> gone_=0; silent=0; for (q : 0 .. NM-1) { if :: pod[q]==3 -> pod[q]=4 :: else fi } q=0 }   /* a Pod without its process has failed */
 #endif
 #if EV&64
   :: atomic { mem[GM] && !grown && !gx -> grown=1; gx=1; jg=0 }

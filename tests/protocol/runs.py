@@ -61,6 +61,23 @@ HOLD = (
     Run("budget", "NM=2 EV=384", 6),
     Run("budget", "NM=2 EV=281", 18),
     Run("budget", f"{_IDLE} NLAU=2 EV=281", 35),
+    # Two devices, with a holder on both.
+    Run("budget", f"{_IDLE} PAIR=1 EV=32"),
+    Run("budget", "NM=2 CAP=1 PAIR=1 EV=33", 2),
+    Run("budget", "NM=2 CAP=1 PAIR=1 EV=24"),
+    Run("budget", f"{_IDLE} PAIR=1 NLAU=2", 9),
+    Run("budget", f"{_IDLE} PAIR=1 EV=1024"),
+    # A template that changes.
+    Run("budget", "NM=2 EV=512", 14),
+    Run("budget", f"{_IDLE} EV=528"),
+    Run("budget", f"{_IDLE} NLAU=2 EV=512", 24),
+    # A node that falls silent, and is heard again or given up.
+    Run("budget", "NM=2 IDLE=3 CAP=1 EV=1024"),
+    Run("budget", "NM=2 EV=1024", 14),
+    Run("budget", f"{_IDLE} EV=1025"),
+    Run("budget", f"{_IDLE} EV=1536"),
+    Run("budget", f"{_IDLE} NARB=2 EV=1024"),
+    Run("budget", f"{_IDLE} NLAU=2 EV=1024", 21),
 )
 
 BREAK: Mapping[str, Mapping[int, Run]] = {
@@ -106,6 +123,11 @@ BREAK: Mapping[str, Mapping[int, Run]] = {
         8388608: Run("budget", "NM=2 SPLIT=1"),
         16777216: Run("budget", f"{_IDLE} EV=128", 0),
         33554432: Run("budget", f"{_IDLE} EV=256", 0),
+        67108864: Run("budget", "NM=2 CAP=1 PAIR=1"),
+        134217728: Run("budget", f"{_IDLE} PAIR=1"),
+        268435456: Run("budget", f"{_IDLE} EV=512"),
+        536870912: Run("budget", f"{_IDLE} NLAU=2 EV=512", 3),
+        1073741824: Run("budget", f"{_IDLE} EV=1024"),
     },
 }
 

@@ -1,6 +1,7 @@
 """One history: what users do, the faults, and what must be true during and after them."""
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,8 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.proxy.gateway import Gateway
 from tests.simulation.controllers import AnyController
-from tests.simulation.faults.table import APART, CLIMATES, FAULTS
+from tests.simulation.deadlines import SETTINGS
+from tests.simulation.faults.table import APART, CLIMATES, FAULTS, OWN
 from tests.simulation.laws.convergence import Convergence
 from tests.simulation.laws.facts import is_kept_waiting
 from tests.simulation.laws.requests import SERVED
@@ -24,6 +26,8 @@ RATE = 0.9
 """How many things happen in a second."""
 AFTERMATH_SECONDS = 14.0
 """How long, in seconds, the last pause and its expired Lease, or a vanished proxy, still delays decisions."""
+LOST_SECONDS = SETTINGS.relist_seconds + 4.0
+"""How long after the last fault a watch that fell silent, or lost a change, is noticed at the latest: by the next list."""
 SETTLE_SECONDS = 300.0
 QUIET_SECONDS = 10.0
 DEMAND_SECONDS = 200.0
@@ -55,6 +59,10 @@ async def play(
     for climate in APART:
         if simulation.apart.random() < climate.share:
             climate.act(simulation, simulation.apart)
+    for climate in OWN:
+        chance = random.Random(f"{seed} {climate.name}")
+        if chance.random() < climate.share:
+            climate.act(simulation, chance)
     simulation.start()
     simulation.people.start()
     history = History(simulation)
@@ -108,7 +116,8 @@ class History:
         while simulation.clock() < deadline:
             await asyncio.sleep(1.0)
             missed = max(proxy.missed_until for proxy in simulation.proxies.values())
-            if simulation.clock() < max(FAULT_SECONDS, missed) + AFTERMATH_SECONDS:
+            late = max(max(FAULT_SECONDS, missed) + AFTERMATH_SECONDS, FAULT_SECONDS + LOST_SECONDS)
+            if simulation.clock() < late:
                 simulation.checker.restart_waits()
             simulation.checker.check_waits()
             quiet = simulation.clock() - self._last_write

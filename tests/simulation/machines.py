@@ -35,6 +35,7 @@ class Machines:
         self.engines: dict[str, Engine] = {}  # Pod uid -> engine
         self.started: Callable[[Engine], None] = lambda _engine: None
         self.lost: set[str] = set()
+        self.given_up: set[str] = set()
         self.failing_jobs = 0.0
         self.silent_jobs_until = 0.0
         self.pods, self._jobs = self.named("", "v1", "pods"), self.named("batch", "v1", "jobs")
@@ -117,9 +118,11 @@ class Machines:
                 engine.healthy = False
                 engine.gone.set()
         self.lost.add(node)
-        self._delete_node(node)
+        self.give_up(node)
 
-    def _delete_node(self, node: str) -> None:
+    def give_up(self, node: str) -> None:
+        """Delete a Node, as an administrator does with one that is lost: who does says that nothing runs there, true or not."""
+        self.given_up.add(node)
         try:
             self.store.delete(self._nodes, None, node, DeleteOptions())
         except ApiError:
@@ -139,6 +142,7 @@ class Machines:
     def restore(self, node: str) -> None:
         """Bring a node back, registered and heard again."""
         self.lost.discard(node)
+        self.given_up.discard(node)
         self.register(node)
         self.set_ready(node, "True")
         self.agents[node].lies.silent_until = 0.0
@@ -155,7 +159,7 @@ class Machines:
                 kubelet.follow_backup()
                 self.sample(node)
             elif node in self.lost:
-                self._delete_node(node)
+                self.give_up(node)
             else:
                 self.set_ready(node, "Unknown")
         for pod in self.store.list(self.pods, None, Query()).items:

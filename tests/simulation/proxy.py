@@ -121,4 +121,4 @@ class Proxy:
                 return
         finally:
             engine.requests.pop(number, None)
-        raise errors.no_response(model, ConnectionResetError("the process ended"))
+        raise errors.no_response(model, "the process ended")

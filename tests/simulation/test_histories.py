@@ -21,7 +21,7 @@ def _name(seeds: range) -> str:
 def test_every_history_keeps_the_invariants_and_settles(
     seeds: range, record_property: Callable[[str, object], None]
 ) -> None:
-    """At most one holder for each group, no lost request, and the expected phases after the faults end."""
+    """At most one holder for each group, no lost request, and the expected phases after the faults end (reliability G18)."""
     outcomes = [run(play(seed)) for seed in seeds]
     bad = [outcome for outcome in outcomes if outcome.problems]
     assert not bad, "\n\n".join(["", *map(report, bad)])

@@ -1,21 +1,25 @@
 """Images: which program of this machine runs which container image. The table that the local node is started with.
 
+An engine's program is the one of that name on PATH, unless `FLEXINFER_PROGRAM_<BACKEND>` names another.
+
 The engines' entries are read from their backends (`LocalProgram`); only the image of our own components and the two that stand for
 "a plain process" are named here.
 """
 
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from flexinfer import backends
 from flexinfer.api.installation import IMAGE
 from flexinfer.backends import LocalProgram
+from flexinfer.runtime.settings import PROGRAM_PREFIX
 from localkube.kubelet.image_runtimes import (
     PROCESS,
     ImageRuntime,
     ImageRuntimes,
-    NoRuntimeError,
+    NoProgramError,
     Runtime,
     Which,
     bare,
@@ -25,15 +29,22 @@ _PYTHONS = ("python", "python3")
 
 
 class EngineRuntime(Runtime, frozen=True):
-    """An engine's program. Its `subcommand` is part of the image's entry point: a command that names the program replaces both."""
+    """An engine's program. Its `subcommand` is part of the image's entry point: a command that names the program replaces both.
+
+    `folder` is put before PATH for commands that start the program by its name, such as a script.
+    """
 
     subcommand: tuple[str, ...] = ()
+    folder: str = ""
 
     def command(self, command: Sequence[str], args: Sequence[str]) -> tuple[str, ...]:
         """Return the whole command line, as a container runtime would put it together."""
         if not command:
             return (*self.entrypoint, *self.subcommand, *(args or self.arguments))
-        return super().command(command, args)
+        words = super().command(command, args)
+        if not self.folder or words[: len(self.entrypoint)] == self.entrypoint:
+            return words
+        return ("/usr/bin/env", f"PATH={self.folder}:{os.environ.get('PATH', os.defpath)}", *words)
 
 
 class ComponentRuntime(Runtime, frozen=True):
@@ -47,15 +58,30 @@ class ComponentRuntime(Runtime, frozen=True):
         return words if command else (*self.entrypoint, *words)
 
 
-def engine(local: LocalProgram) -> Callable[[Which], Runtime]:
-    """Return what finds an engine's program. It raises NoRuntimeError, with how to install it, if there is none."""
+def engine(name: str, local: LocalProgram, environment: Mapping[str, str]) -> Callable[[Which], Runtime]:
+    """Return what finds the program of a backend. It raises NoProgramError, with how to install it, if there is none."""
+    setting = f"{PROGRAM_PREFIX}{name.upper().replace('-', '_')}"
 
     def resolve(which: Which) -> Runtime:
-        path = which(local.program) or _console_script(local.fallback, which)
+        chosen = environment.get(setting, "")
+        path = which(chosen) if chosen else which(local.program) or _console_script(local.fallback, which)
+        if chosen and not path:
+            raise NoProgramError(
+                f"{setting} is {chosen}, which is no program; correct it, or remove it to use {local.program} on PATH"
+            )
         if not path:
-            remedy = f": {local.install}, then it starts by itself" if local.install else ""
-            raise NoRuntimeError(f"{local.program} is not on PATH{remedy}")
-        return EngineRuntime((path,), (local.program, *local.paths), local.default_args, local.subcommand)
+            remedy = (
+                f"{local.install}, or name the program in {setting}"
+                if local.install
+                else f"name it in {setting}"
+            )
+            raise NoProgramError(
+                f"{local.program} is not on PATH: {remedy}; the start is tried again by itself, and at each request"
+            )
+        folder = str(Path(path).parent) if chosen else ""
+        return EngineRuntime(
+            (path,), (local.program, *local.paths), local.default_args, local.subcommand, folder
+        )
 
     return resolve
 
@@ -73,7 +99,10 @@ def _component(_which: Which) -> Runtime:
 
 
 def _engines() -> tuple[ImageRuntime, ...]:
-    return tuple(ImageRuntime(local.images, engine(local)) for local in backends.local_programs().values())
+    return tuple(
+        ImageRuntime(local.images, engine(name, local, os.environ))
+        for name, local in backends.local_programs().items()
+    )
 
 
 IMAGES = ImageRuntimes(

@@ -74,6 +74,11 @@ def _text_in(file: str) -> str:
     return Path(file).read_text()
 
 
+def _folder(path: str) -> str:
+    """Return a folder as llama-server joins file names to it: with a slash at its end."""
+    return path if path.endswith("/") else f"{path}/"
+
+
 def _names(text: str) -> set[str]:
     return {name for part in text.split(",") if (name := part.strip())}
 
@@ -193,6 +198,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag(("--top-k",), to("sampling.top_k"), int),
     Flag(("--top-p",), to("sampling.top_p"), float),
     Flag(("--min-p",), to("sampling.min_p"), float),
+    Flag(("--slot-save-path",), to("slot_save_path"), _folder),
+    Flag(("--sse-ping-interval",), to("sse_ping_interval"), int),
     Flag(("--timeout", "-to"), to("timeout_read"), int),
     Flag(("--api-prefix",), to("api_prefix")),
     Flag(("--api-key",), _add_keys, repeat=True),

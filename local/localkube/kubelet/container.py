@@ -17,7 +17,7 @@ from localkube.kubelet.client import Object
 from localkube.kubelet.container_launch import StartError
 from localkube.kubelet.container_process import Launch, Process
 from localkube.kubelet.environment import ConfigError
-from localkube.kubelet.image_runtimes import NoRuntimeError
+from localkube.kubelet.image_runtimes import NoProgramError, NoRuntimeError
 from localkube.kubelet.node_context import NodeContext
 from localkube.kubelet.pod_status import stamp
 from localkube.kubelet.probes import Target
@@ -133,6 +133,10 @@ class Container:
         while True:
             try:
                 return await container_launch.prepare(self._node, self._pod, self._spec, self._folders)
+            except NoProgramError as error:
+                self._set_waiting("ProgramNotInstalled", str(error))
+                self._event("Failed", f"Error: {error}", warning=True)
+                await asyncio.sleep(retry)
             except NoRuntimeError as error:
                 await self._retry_image(str(error), retry)
             except (ConfigError, VolumeError) as error:

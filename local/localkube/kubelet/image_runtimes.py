@@ -1,7 +1,7 @@
 """Image runtimes: which program of this machine runs a container image. The table is an argument of the node.
 
-It takes the place of an image service: nothing is pulled. An image without an entry, or whose program is not installed, is an
-ErrImagePull whose message names the remedy.
+It takes the place of an image service: nothing is pulled. An image without an entry is an ErrImagePull, one whose program is not installed
+a ProgramNotInstalled; both messages name the remedy.
 """
 
 import shutil
@@ -15,6 +15,10 @@ Which = Callable[[str], str | None]
 
 class NoRuntimeError(Exception):
     """No program of this machine runs the image; the message says what to install."""
+
+
+class NoProgramError(NoRuntimeError):
+    """The program that runs the image is known, but not installed."""
 
 
 class Runtime(msgspec.Struct, frozen=True):

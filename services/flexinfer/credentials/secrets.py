@@ -1,4 +1,4 @@
-"""The Secrets of NATS: a certificate authority, the server's certificate and one password a user.
+"""The Secrets of NATS (a certificate authority, the server's certificate, one password a user), and the API key of the proxy.
 
 Idempotent: an interrupted run is completed by the next. A Secret that exists is never replaced; the
 authority's is read, to sign what is missing. To rotate a password or certificate, delete its Secret and run
@@ -26,6 +26,8 @@ USERS = permissions.CLUSTER_USERS
 """The users of a cluster, where every component runs in a process of its own."""
 SERVER, PEERS = "flexinfer-nats", "flexinfer-nats-peers"
 AUTHORITY_SECRET, SERVER_SECRET = "flexinfer-nats-authority", "flexinfer-nats-server"
+API_KEY_SECRET, API_KEY_FILE = "flexinfer-api-key", "key"
+"""The key that clients of the proxy send; a Secret of that name with another key is left as it is."""
 _PASSWORD_BYTES, _LETTER = 32, b"p"
 """nats-server parses a variable as it parses a value: one that begins with a digit may become a number."""
 
@@ -73,6 +75,7 @@ async def _make(cluster: Cluster, folder: Path, server: Subject) -> list[str]:
     for user in USERS:
         password = secrets.token_urlsafe(_PASSWORD_BYTES).encode()
         contents[secret_of(user)] = {"password": _LETTER + password, **_files(folder, "ca.crt")}
+    contents[API_KEY_SECRET] = {API_KEY_FILE: secrets.token_urlsafe(_PASSWORD_BYTES).encode()}
     return created + [name for name, data in contents.items() if await _create(cluster, name, data)]
 
 

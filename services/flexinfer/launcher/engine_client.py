@@ -38,21 +38,26 @@ Ask: TypeAlias = Callable[[str], Awaitable[Answer]]
 """Ask an engine; never raises, and ends within ANSWER_SECONDS."""
 
 
-@contextlib.asynccontextmanager
-async def http_client() -> AsyncIterator[Ask]:
-    """Open a client that asks engines over HTTP."""
-    async with aiohttp.ClientSession(
+def engine_session(seconds: float) -> aiohttp.ClientSession:
+    """Return a session for engines, each of whose questions ends within that time, in seconds."""
+    return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),  # cookies of many engines would only grow
         auto_decompress=False,  # a small answer must not become a large one
         headers={"Accept-Encoding": "identity"},
-        timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
-    ) as session:
+        timeout=aiohttp.ClientTimeout(total=seconds),
+    )
+
+
+@contextlib.asynccontextmanager
+async def http_client() -> AsyncIterator[Ask]:
+    """Open a client that asks engines over HTTP."""
+    async with engine_session(ANSWER_SECONDS) as session:
 
         async def ask(url: str) -> Answer:
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    return await _asked(session, url)
+                    return await asked(session, url)
             except aiohttp.ClientConnectorError as error:
                 return Answer(0, detail=f"no connection: {error.strerror or error}", refused=True)
             except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -64,9 +69,13 @@ async def http_client() -> AsyncIterator[Ask]:
         yield ask
 
 
-async def _asked(session: aiohttp.ClientSession, url: str) -> Answer:
-    """Return the answer, of which at most LONGEST_TEXT bytes are read; the connection of a longer one is closed."""
-    async with session.get(url, allow_redirects=False) as response:
+async def asked(session: aiohttp.ClientSession, url: str, body: bytes | None = None) -> Answer:
+    """Return the answer to a GET, or to a POST of JSON where a body is given.
+
+    At most LONGEST_TEXT bytes of it are read; the connection of a longer one is closed. Raises what aiohttp raises.
+    """
+    method, headers = ("GET", {}) if body is None else ("POST", {"Content-Type": "application/json"})
+    async with session.request(method, url, data=body, headers=headers, allow_redirects=False) as response:
         chunks: list[bytes] = []
         left = LONGEST_TEXT
         while left > 0 and (chunk := await response.content.read(left)):

@@ -27,6 +27,9 @@ _REQUESTED_BACK_OFF = 5.0
 """The longest back-off of a Model that always runs while a request waits for it."""
 _IMAGE_BACK_OFF = "ImagePullBackOff"
 _NO_IMAGE = frozenset({"ErrImagePull", _IMAGE_BACK_OFF, "InvalidImageName", "ErrImageNeverPull"})
+_NO_PROGRAM = "ProgramNotInstalled"
+"""What the local node says of an image whose program is not installed (`localkube.kubelet.image_runtimes`)."""
+_NOT_STARTABLE = (Reason.IMAGE_PULL_FAILED, Reason.ENGINE_NOT_INSTALLED)
 _ORDINARY = frozenset({"ContainerCreating", "PodInitializing"})
 """What every container waits for: worth reporting only with a message."""
 _WAS_GATED = "SchedulingGated"
@@ -52,7 +55,7 @@ def load(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
         yield RequeueAt(bound_by)
         return
     seconds = stage_seconds(view.model, context.settings, stage.reason)
-    deadline = context.since(conditions.READY) + seconds
+    deadline = _progressed_at(context, stage) + seconds
     if view.ready.reason == stage.reason and view.gates_open:
         if context.now >= deadline:
             yield from _give_up(context, pod, stage, seconds)
@@ -61,6 +64,12 @@ def load(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     restarts = max(pod.restarts, view.backend.restarts if view.ready.loading else 0)
     backend = status.at_stage(view, stage.name, restarts)
     yield from status.say_not_ready(context, stage.reason, stage.message, backend, status.RUN_GATES)
+
+
+def _progressed_at(context: ModelContext, stage: Stage) -> float:
+    """Return when a start last made progress: it came to another stage, or its engine answered its health check as never before."""
+    began, progress = context.since(conditions.READY), context.progress
+    return max(began, progress.at) if progress is not None and stage.name == WEIGHTS else began
 
 
 def _not_asked_yet(context: ModelContext, pod: PodFacts) -> bool:
@@ -94,6 +103,8 @@ def stage_of(context: ModelContext, pod: PodFacts) -> Stage:
     an image that cannot be pulled.
     """
     ready = context.view.ready
+    if pod.reason == _NO_PROGRAM:
+        return Stage(Reason.ENGINE_NOT_INSTALLED, f"engine is not installed: {pod.message}", IMAGE)
     if pod.reason in _NO_IMAGE or (ready.reason == Reason.IMAGE_PULL_FAILED and not pod.running):
         return Stage(Reason.IMAGE_PULL_FAILED, _image_failure(context, pod), IMAGE)
     if ready.true or pod.restarts or ready.reason == Reason.RESTARTING:
@@ -150,8 +161,8 @@ def address(model: Model, pod: PodFacts) -> str:
 
 
 def stage_seconds(model: Model, settings: LaunchSettings, reason: str) -> float:
-    """Return how long a stage of loading may last, in seconds; an image that cannot be pulled is given up sooner."""
-    if reason == Reason.IMAGE_PULL_FAILED:
+    """Return how long a stage of loading may last, in seconds; what has no image or program is given up sooner."""
+    if reason in _NOT_STARTABLE:
         return min(settings.loading_seconds, IMAGE_SECONDS)
     backend = backends.find(model.spec.backend)
     return max(settings.loading_seconds, backend.loading_seconds if backend is not None else 0)

@@ -17,9 +17,10 @@ from flexinfer.api.labels import (
     TEMPLATE_ANNOTATION,
     TURN_LABEL,
 )
-from flexinfer.api.model import Model, Placement
+from flexinfer.api.model import Model, ModelSpec, Placement, Resources
+from flexinfer.api.quantity import milli
 from flexinfer.backends import Backend, Serving
-from flexinfer.launcher import bind
+from flexinfer.launcher import bind, inert, prompts
 from flexinfer.launcher.digest import digest
 from flexinfer.sources import Location, Volume, pod
 
@@ -77,7 +78,7 @@ def template(model: Model, settings: LaunchSettings) -> Template | None:
     if backend is None or location is None or backend.refuse(model.spec):
         return None  # also when Accepted does not say so yet
     spec = _pod_spec(model, backend, location, settings)
-    fetches = location.pulled or "initContainers" in spec
+    fetches = "initContainers" in spec
     compared = _pod_spec(_without_share(model), backend, location, settings)
     devices = bind.claimed(model)
     return Template(spec, digest([compared, *devices] if devices else compared), fetches)
@@ -143,18 +144,32 @@ def service(model: Model, settings: LaunchSettings) -> Json:
 
 
 def serving(model: Model, path: str) -> Serving:
-    """Return a start of this Model as a backend sees it; `path` is where the weights are in the container."""
+    """Return a start of this Model as a backend sees it; `path` is where the weights are in the container.
+
+    What the user wrote is inert in it: the kubelet replaces no `$(NAME)` there.
+    """
     placement = model.status.placement
     vendor = placement.vendor if placement is not None and model.spec.devices else "cpu"
     return Serving(
         name=model.metadata.name,
-        spec=model.spec,
-        path=path,
+        spec=inert.spec(model.spec),
+        path=inert.text(path),
         vendor=vendor,
         architecture=placement.architecture if placement is not None else "",
         devices=model.spec.devices,
         memory_share=_memory_share(placement) if placement is not None else "",
+        threads=_threads(model.spec),
     )
+
+
+def _threads(spec: ModelSpec) -> int:
+    """Return how many CPUs a Pod has: its limit, else its request, rounded down to at least 1; 0 if neither is stated."""
+    resources = spec.resources or Resources()
+    amount = resources.limits.get("cpu") or resources.requests.get("cpu")
+    try:
+        return max(1, milli(amount) // 1000) if amount else 0
+    except ValueError:
+        return 0  # refused by Accepted
 
 
 def _memory_share(placement: Placement) -> str:
@@ -168,17 +183,21 @@ def _memory_share(placement: Placement) -> str:
 
 def _pod_spec(model: Model, backend: Backend, location: Location, settings: LaunchSettings) -> Json:
     init_containers = _init_containers(model, location, settings)
+    keeps = backend.keeps_mb(model.spec)
+    prepared = [*init_containers, *([prompts.container(model, settings.image, keeps)] if keeps else [])]
     return {
         **pod.where(model),
         **bind.runtime_class(model),
-        **({"initContainers": init_containers} if init_containers else {}),
+        **({"initContainers": prepared} if prepared else {}),
         "containers": [_container(model, backend, location, settings)],
         "volumes": [
             *pod.volumes(location),
-            *(pod.fetch_volumes() if init_containers else []),
+            *(pod.fetch_volumes(model, location) if init_containers else []),
             *_shared_memory(backend),
         ],
-        "securityContext": pod.security(root=backend.needs_root(serving(model, location.path).vendor)),
+        "securityContext": pod.security(
+            root=backend.needs_root(serving(model, location.path).vendor), writes=bool(keeps)
+        ),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Never"
@@ -201,16 +220,21 @@ def _container(model: Model, backend: Backend, location: Location, settings: Lau
     probe = {"httpGet": {"path": backend.health, "port": "http"}, "timeoutSeconds": 1}
     container: Json = {
         "name": ENGINE,
-        "image": backend.image(start.vendor, settings.images),
+        "image": model.spec.image or backend.image(start.vendor, settings.images, start.architecture),
         "imagePullPolicy": "IfNotPresent",
-        "args": list(backend.args(start)),
+        "args": backend.command_line(start),
         "env": [
             address,
-            *({"name": k, "value": v} for k, v in sorted(backend.env(start).items())),
+            *({"name": k, "value": v} for k, v in sorted(backend.environment(start).items())),
             *bind.variables(model),
+            *(inert.variable(variable) for variable in model.spec.env),
         ],
         "ports": [{"name": "http", "containerPort": backend.port, "protocol": "TCP"}],
-        "volumeMounts": [*pod.mounts(location), *_shared_memory_mount(backend)],
+        "volumeMounts": [
+            *pod.mounts(location),
+            *_shared_memory_mount(backend),
+            *([prompts.mount(model)] if backend.keeps_mb(model.spec) else []),
+        ],
         "resources": bind.resources(model, start.vendor),
         "startupProbe": probe | {"periodSeconds": 1, "failureThreshold": _NEVER_KILL},
         "readinessProbe": probe | {"periodSeconds": 5, "failureThreshold": 3},

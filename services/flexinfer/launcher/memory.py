@@ -21,7 +21,7 @@ class EngineProbed(msgspec.Struct, frozen=True, kw_only=True):
 
     `key` and `uid` are the Model's. `pod` is the Pod as the API server returned it to the launcher, which may be newer than the observed state;
     `gone` means that the API server no longer has that Pod. `in_flight` is the engine's own number of requests, None if it was not
-    asked or does not report one.
+    asked or does not report one. `stage` is what the health endpoint of an engine that loads answered.
     """
 
     key: str
@@ -29,6 +29,7 @@ class EngineProbed(msgspec.Struct, frozen=True, kw_only=True):
     pod_uid: str
     healthy: bool
     detail: str = ""
+    stage: str = ""
     in_flight: int | None = None
     pod: PodFacts | None = None
     gone: bool = False
@@ -39,6 +40,20 @@ class Probe(msgspec.Struct, frozen=True):
 
     answer: EngineProbed
     at: float
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """What the health endpoint of a Pod's engine has answered while it loads, and when it last gave a new answer (monotonic seconds).
+
+    Only an answer that was never given before is progress, and only so many: what alternates or counts must not extend a deadline without end.
+    """
+
+    pod_uid: str
+    seen: frozenset[str]
+    at: float
+
+
+_MOST_STAGES = 8
 
 
 class CreationRejected(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +94,8 @@ class Memory(msgspec.Struct, frozen=True):
     rejections: Mapping[str, Rejections] = {}
     drifted: frozenset[str] = frozenset()
     """uids of the Models whose Service is to be restored."""
+    progress: Mapping[str, Progress] = {}
+    """uid of a Model -> how far its engine said that it has loaded."""
 
     def probe(self, model: Model) -> Probe | None:
         """Return the last answer of a Model's engine."""
@@ -90,11 +107,13 @@ def remember(memory: Memory, fact: Fact, at: float) -> Memory:
     match fact:
         case EngineProbed(uid=uid):
             probes, rejections = {**memory.probes, uid: Probe(fact, at)}, _without(memory.rejections, uid)
-            return Memory(probes, rejections, memory.drifted)
+            progress = _progress(memory.progress, fact, at)
+            return msgspec.structs.replace(memory, probes=probes, rejections=rejections, progress=progress)
         case CreationRejected(uid=uid):
             previous = memory.rejections.get(uid)
             count = previous.count + 1 if previous is not None else 1
-            return Memory(memory.probes, {**memory.rejections, uid: Rejections(count, at)}, memory.drifted)
+            rejections = {**memory.rejections, uid: Rejections(count, at)}
+            return msgspec.structs.replace(memory, rejections=rejections)
         case ServiceDrifted(uid=uid):
             return msgspec.structs.replace(memory, drifted=memory.drifted | {uid})
         case ServiceRestored(uid=uid):
@@ -103,7 +122,23 @@ def remember(memory: Memory, fact: Fact, at: float) -> Memory:
 
 def forget(memory: Memory, uid: str) -> Memory:
     """Return the memory without a Model."""
-    return Memory(_without(memory.probes, uid), _without(memory.rejections, uid), memory.drifted - {uid})
+    return Memory(
+        _without(memory.probes, uid),
+        _without(memory.rejections, uid),
+        memory.drifted - {uid},
+        _without(memory.progress, uid),
+    )
+
+
+def _progress(previous: Mapping[str, Progress], answer: EngineProbed, at: float) -> Mapping[str, Progress]:
+    """Return how far engines have loaded after another answer; of one that serves, or whose Pod is gone, nothing is kept."""
+    if answer.healthy or answer.gone:
+        return _without(previous, answer.uid)
+    last = previous.get(answer.uid)
+    seen = last.seen if last is not None and last.pod_uid == answer.pod_uid else frozenset[str]()
+    if not answer.stage or answer.stage in seen or len(seen) >= _MOST_STAGES:
+        return previous
+    return {**previous, answer.uid: Progress(answer.pod_uid, seen | {answer.stage}, at)}
 
 
 def _without(by_uid: Mapping[str, T], uid: str) -> Mapping[str, T]:

@@ -19,6 +19,7 @@ from flexinfer.api.address import host_port
 from flexinfer.api.model import Model
 from flexinfer.backends import Backend
 from flexinfer.events.workload import PodFacts, pod_facts
+from flexinfer.launcher import prompt_cache
 from flexinfer.launcher.engine_client import Answer, Ask, http_client
 from flexinfer.launcher.manifests import pod_name, serving
 from flexinfer.launcher.memory import EngineProbed, Memory, pods_of
@@ -37,6 +38,7 @@ DRAINING, STEADY = 0.1, 1.0
 _SHARE, _SHORTEST, _LONGEST = 0.01, 0.005, 0.1
 _ADDRESS = 0.1
 """How often the API server is asked for an address that no watch has reported yet: while a Pod starts it has others to serve."""
+_STAGE_LENGTH = 200
 _FAILURES = 3
 """Answers in a row that must fail before a healthy engine counts as unhealthy; a refused connection counts at once."""
 Remember: TypeAlias = Callable[[EngineProbed], None]
@@ -47,6 +49,7 @@ class _Reported(msgspec.Struct, frozen=True):
 
     healthy: bool
     failing: bool
+    stage: str
     in_flight: int | None
     version: int
     running: bool
@@ -65,6 +68,8 @@ class _ProbeTarget(msgspec.Struct):
     confirmed: bool = False
     confirmed_at: float = 0.0
     draining: bool = False
+    prepared: bool = False
+    """Whether its prompt caches were restored; an engine that was Ready before this process started has had its turn."""
     reported: _Reported | None = None
 
 
@@ -149,7 +154,8 @@ class Prober:
     def _update(self, model: Model, pod: PodFacts, now: float) -> None:
         target, draining = self._targets.get(model.key), view_of(model).ready.draining
         if target is None:
-            target = self._targets[model.key] = _ProbeTarget(pod, now, healthy=_was_ready(model, pod))
+            target = self._targets[model.key] = _ProbeTarget(pod, now)
+            target.healthy = target.prepared = _was_ready(model, pod)
             self._schedule(model.key, target, now)
         elif pod.version > target.pod.version:
             target.pod = pod
@@ -192,6 +198,9 @@ class _ProbeAttempt:
         root = f"http://{host_port(target.pod.ip, backend.port)}"
         answer = await self._ask(f"{root}{backend.health}")
         good = answer.good and _expected(self.model, backend) in answer.body
+        if good and not target.prepared:
+            target.prepared = True
+            await prompt_cache.restore(self.model, target.pod)
         was_healthy = target.healthy
         target.failures = 0 if good else target.failures + 1
         # A busy engine may be late once or twice; a refused connection means that its process is gone.
@@ -201,7 +210,7 @@ class _ProbeAttempt:
             target.since = self.runtime.clock()
             if not await self._confirm():
                 return
-        self._report(self._detail(answer, good=good), requests, always=draining)
+        self._report(self._detail(answer, good=good), self._stage(answer), requests, always=draining)
 
     def _is_unconfirmed(self) -> bool:
         """Tell whether the Pod must be read: its address is not known, or it may have been deleted while its engine loads."""
@@ -214,6 +223,12 @@ class _ProbeAttempt:
         if good or self.target.healthy:
             return ""
         return answer.detail or f"health check: HTTP {answer.code}"
+
+    def _stage(self, answer: Answer) -> str:
+        """Return what an engine that loads answered: servers name a stage there, or how far they are."""
+        return (
+            f"{answer.code} {answer.body[:_STAGE_LENGTH]}" if answer.code and not self.target.healthy else ""
+        )
 
     async def _confirm(self) -> bool:
         """Read the Pod; False if it was deleted, is another one, or cannot be read now."""
@@ -247,9 +262,11 @@ class _ProbeAttempt:
         answer = await self._ask(f"{root}{backend.in_flight}")
         return in_flight(answer.body, backend.in_flight_metrics) if answer.good else None
 
-    def _report(self, detail: str, requests: int | None, *, always: bool) -> None:
+    def _report(self, detail: str, stage: str, requests: int | None, *, always: bool) -> None:
         target, pod = self.target, self.target.pod
-        report = _Reported(target.healthy, bool(detail), requests, pod.version, pod.running, pod.restarts)
+        report = _Reported(
+            target.healthy, bool(detail), stage, requests, pod.version, pod.running, pod.restarts
+        )
         if report == target.reported and not always:
             return
         target.reported = report
@@ -260,6 +277,7 @@ class _ProbeAttempt:
                 pod_uid=pod.uid,
                 healthy=target.healthy,
                 detail=detail,
+                stage=stage,
                 in_flight=requests,
                 pod=pod,
             )

@@ -59,7 +59,7 @@ async def start(
     runtime: Runtime, action: Start, settings: LaunchSettings, fences: Fences
 ) -> Sequence[AnyEvent | EngineProbed]:
     """Create the Pod of a turn and open its gate; returns what the API server replied. Raises NotCreatedError, ApiError."""
-    prepared, pod = await _prepare(runtime, action)
+    prepared, pod = await _prepare(runtime, action, settings)
     if pod is None:
         return [events.ModelObserved(model=await _read_model(runtime, action.model))]
     # Read after the Pod exists, never before: a release that these reads miss will find the Pod and delete it.
@@ -75,7 +75,6 @@ async def start(
 
 def _may_open(action: Start, current: ModelView, pod_uid: str, settings: LaunchSettings) -> bool:
     """Tell whether the start is still right by what was just read: the rule of starting."""
-    rendered = template(current.model, settings)
     return (
         current.model.uid == action.model.uid
         and current.model.metadata.generation == action.model.metadata.generation
@@ -83,18 +82,25 @@ def _may_open(action: Start, current: ModelView, pod_uid: str, settings: LaunchS
         and RUNNING_FINALIZER in current.model.metadata.finalizers
         and current.held_turn == action.turn
         and (not action.turn or current.turn_pod == pod_uid)
-        and rendered is not None
-        and rendered.digest == action.template
+        and _renders(current.model, action, settings)
         and current.memory_checked
     )
 
 
-async def _prepare(runtime: Runtime, action: Start) -> tuple[Model, kube.Pod | None]:
+def _renders(model: Model, action: Start, settings: LaunchSettings) -> bool:
+    """Tell whether a Model, as it was just read, asks for the Pod template of a start."""
+    rendered = template(model, settings)
+    return rendered is not None and rendered.digest == action.template
+
+
+async def _prepare(
+    runtime: Runtime, action: Start, settings: LaunchSettings
+) -> tuple[Model, kube.Pod | None]:
     """Step (1), finalizer and Pod side by side; returns the Model, and the gated Pod, None if it could not be created yet."""
     try:
         if action.service is not None:
             await ensure_service(runtime, action.model, action.service)
-        model, pod = await both(put_finalizer(runtime, action.model), _put_pod(runtime, action))
+        model, pod = await both(put_finalizer(runtime, action.model), _put_pod(runtime, action, settings))
     except (InvalidError, ForbiddenError) as error:
         message = f"the API server rejected it: {error}"
         raise NotCreatedError(action.model, Reason.CREATE_REFUSED, message) from error
@@ -175,7 +181,7 @@ def _finalizer_patch(model: Model) -> list[dict[str, Any]]:
     return [uid, version, {"op": "add", "path": "/metadata/finalizers", "value": [RUNNING_FINALIZER]}]
 
 
-async def _put_pod(runtime: Runtime, action: Start) -> kube.Pod | None:
+async def _put_pod(runtime: Runtime, action: Start, settings: LaunchSettings) -> kube.Pod | None:
     """Return the Pod of this turn, created now or by a predecessor; None if another one has its name.
 
     Raises NameTakenError if that one does not belong to a Model of this name.
@@ -194,7 +200,7 @@ async def _put_pod(runtime: Runtime, action: Start) -> kube.Pod | None:
         raise NameTakenError(action.model, "Pod", name)
     if _is_of(existing, action):
         return existing
-    await _make_room(runtime, action, existing)
+    await _make_room(runtime, action, existing, settings)
     return None
 
 
@@ -208,10 +214,10 @@ def _is_of(pod: kube.Pod, action: Start) -> bool:
     )
 
 
-async def _make_room(runtime: Runtime, action: Start, existing: kube.Pod) -> None:
-    """Delete a Pod of another turn, template or Model, if reads made after it was seen still grant this turn to this uid.
+async def _make_room(runtime: Runtime, action: Start, existing: kube.Pod, settings: LaunchSettings) -> None:
+    """Delete a Pod of another turn, template or Model, if reads made after it was seen still ask for this turn and template of this uid.
 
-    A process that was paused may hold a turn that is over: without these reads it would delete the Pod of its successor.
+    A process that was paused may hold a turn that is over, or a template: without these reads it would delete the Pod of its successor.
     """
     meta = existing.metadata
     if meta.deletion_timestamp is not None:
@@ -221,6 +227,7 @@ async def _make_room(runtime: Runtime, action: Start, existing: kube.Pod) -> Non
         current.model.uid == action.model.uid
         and not current.model.deleting
         and current.held_turn == action.turn
+        and _renders(current.model, action, settings)
     ):
         log.info("%s: deleting Pod %s (uid %s) of an earlier start", action.key, meta.name, meta.uid)
         await runtime.cluster.delete(

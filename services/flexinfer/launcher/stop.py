@@ -18,7 +18,7 @@ from flexinfer.api.sharedgroup import object_name
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.workload import PodFacts, pod_facts
-from flexinfer.launcher import status
+from flexinfer.launcher import prompt_cache, status
 from flexinfer.launcher.drain import renewal_cause
 from flexinfer.launcher.effects import Purpose, Stop
 from flexinfer.launcher.fence import Fences
@@ -50,7 +50,16 @@ OVERDUE_POLL = 10.0
 async def stop(
     runtime: Runtime, action: Stop, settings: LaunchSettings, gone: PodsGone, fences: Fences
 ) -> Sequence[AnyEvent | EngineProbed]:
-    """Stop the engine, to the end; returns what the API server replied. Raises ApiError."""
+    """Stop the engine, to the end; returns what the API server replied. Raises ApiError.
+
+    Its prompt caches are saved before the reads that allow the stop: what takes seconds must not come between these and the deletion.
+    """
+    return await _stop(runtime, action, settings, gone, fences, await _save_prompts(runtime, action))
+
+
+async def _stop(
+    runtime: Runtime, action: Stop, settings: LaunchSettings, gone: PodsGone, fences: Fences, kept: str
+) -> Sequence[AnyEvent | EngineProbed]:
     try:
         current = await _read(runtime, action)
     except NotFoundError:
@@ -78,7 +87,7 @@ async def stop(
         return [*deleted, observed]
     if current.model.deleting:
         return [*deleted, *await _remove_finalizer(runtime, current.model)]
-    message = _stopped(action, began, runtime.clock())
+    message = _stopped(action, began, runtime.clock()) + (f"; {kept}" if kept else "")
     return [*deleted, *await _write(runtime, settings, current, Reason.STOPPED, message)]
 
 
@@ -106,6 +115,28 @@ def _may_stop(action: Stop, current: ModelView, settings: LaunchSettings) -> boo
             return current.ready.failed
         case Purpose.AWAIT:
             return True
+
+
+async def _save_prompts(runtime: Runtime, action: Stop) -> str:
+    """Have an engine that was Ready and is drained save its prompt caches; returns what was saved. Its Pod is read first."""
+    pod = action.pods[-1] if action.pods else None
+    if (
+        pod is None
+        or action.draining_since is None
+        or action.force
+        or pod.deleting
+        or not prompt_cache.room(action.model)
+    ):
+        return ""
+    try:
+        current = pod_facts(await runtime.cluster.get(PODS, action.model.metadata.namespace, pod.name))
+    except NotFoundError:
+        return ""
+    return (
+        await prompt_cache.save(action.model, current)
+        if current.uid == pod.uid and not current.deleting
+        else ""
+    )
 
 
 async def _delete(runtime: Runtime, action: Stop, pod: PodFacts) -> None:

@@ -15,7 +15,7 @@ from flexinfer.api.services import SERVICES
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, SharedGroup
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher.manifests import LaunchSettings
-from flexinfer.launcher.memory import Memory, Probe, Rejections, pods_of
+from flexinfer.launcher.memory import Memory, Probe, Progress, Rejections, pods_of
 from flexinfer.state.observed import ObservedState
 
 GATES = SERVICES["launcher"].gates
@@ -249,6 +249,7 @@ class ModelContext(msgspec.Struct, frozen=True, kw_only=True):
     pods: tuple[PodFacts, ...]  # its Pods, the newest last
     probe: Probe | None  # the last answer of the newest Pod's engine
     rejections: Rejections | None  # of its Pod by the API server, since its last Pod
+    progress: Progress | None = None  # what the newest Pod's engine said while it loads
 
     @property
     def pod(self) -> PodFacts | None:
@@ -267,6 +268,7 @@ def context_of(
     """Return a Model with everything that its decision depends on."""
     pods = pods_of(model, state, memory)
     probe = memory.probe(model)
+    progress = memory.progress.get(model.uid)
     groups = (state.group(model.metadata.namespace, name) for name in group_names(model))
     return ModelContext(
         view=view_of(model, groups),
@@ -275,5 +277,6 @@ def context_of(
         now=now,
         pods=pods,
         rejections=memory.rejections.get(model.uid),
+        progress=progress if pods and progress is not None and progress.pod_uid == pods[-1].uid else None,
         probe=probe if pods and probe is not None and probe.answer.pod_uid == pods[-1].uid else None,
     )

@@ -1,8 +1,10 @@
 """`python -m flexinfer.prefetcher`."""
 
 import functools
+from collections.abc import Iterable
 
 from flexinfer.api.services import SERVICES
+from flexinfer.prefetcher.claims import ClaimAudit
 from flexinfer.prefetcher.decide import DeleteJob, EnsureJob, decide, write_of
 from flexinfer.prefetcher.memory import Fact, Memory, forget, remember
 from flexinfer.prefetcher.perform import perform, settings_of
@@ -12,25 +14,34 @@ from flexinfer.runtime.controller import Controller, model_keys
 from flexinfer.runtime.process import run_all, runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
+from flexinfer.state.observed import ObservedState
 
 
 def controller(settings: Settings, ask: Ask = ask_http) -> Controller[EnsureJob | DeleteJob, Fact, Memory]:
     """Return the prefetcher's controller; `ask` reads the progress of downloads."""
-    reader = ProgressReader(ask)
+    reader, audit = ProgressReader(ask), ClaimAudit()
+
+    def touch(keys: Iterable[str]) -> Iterable[str]:
+        return audit.touch(reader.touch(keys))
+
+    def observe(state: ObservedState, memory: Memory) -> None:
+        reader.observe(state, memory)
+        audit.observe(state, memory)
+
     return Controller(
         name="prefetcher",
         decide=functools.partial(decide, settings=settings_of(settings)),
         perform=perform,
         status_write=write_of,
-        touched=lambda before, after, event: reader.touch(touched(before, after, event)),
+        touched=lambda before, after, event: touch(touched(before, after, event)),
         touched_by=touched_by,
-        keys=lambda state: reader.touch(model_keys(state)),
+        keys=lambda state: touch(model_keys(state)),
         remember=remember,
         forget=forget,
         subscriptions=subscriptions_of(SERVICES["prefetcher"]),
         memory=Memory(),
-        observe=reader.observe,
-        companions=(reader.watch,),
+        observe=observe,
+        companions=(reader.watch, audit.watch),
     )
 
 

@@ -1,4 +1,4 @@
-"""`python -m flexinfer.prefetcher.check PATH [FILE...]`: check that a path has data and files can be loaded, with the engine's mounts.
+"""`python -m flexinfer.prefetcher.check [--inside=FOLDER] PATH [FILE...]`: check that a path has data and files can be loaded, with the engine's mounts.
 
 Runs inside a Job. Imports nothing but the standard library and what reads headers, so that it takes little more than a
 process start. The last line of its output, which is also the termination message, is a JSON object that
@@ -18,6 +18,8 @@ from flexinfer.prefetcher import gguf, headers
 REPORT = "/dev/termination-log"
 NOT_FOUND = 3
 """Exit code of a Job whose source does not exist."""
+INSIDE = "--inside="
+"""The folder that no path may lead out of."""
 MOUNTS_VARIABLE = "FLEXINFER_MOUNTS"
 """Set on the local node, where a process has no mounts: a JSON object of mount path -> path on the host."""
 
@@ -26,13 +28,15 @@ _WEIGHTS, _LARGEST_POINTER, _SHOWN = (".gguf", ".safetensors", ".bin"), 1024, 5
 Report: TypeAlias = dict[str, str | int | float | headers.Figures]
 
 
-def check_path(path: Path, files: Sequence[Path] = ()) -> Report:
+def check_path(path: Path, files: Sequence[Path] = (), inside: Path | None = None) -> Report:
     """Return the size of a file or folder in bytes with the figures of its headers, or why there is none; what is empty counts as missing.
 
     `files` must be there too, beside or below the path. A file that no engine can load is named: one of `files`, the path
-    itself, or a git-lfs pointer in the folder.
+    itself, or a git-lfs pointer in the folder. None of them may lead out of `inside` by a symbolic link.
     """
     try:
+        if outside := _outside([path, *files], inside):
+            return outside
         size = path.stat().st_size if path.is_file() else sum(_sizes(path))
         if not size:
             return {"reason": "SourceNotFound", "message": f"{path} does not exist or is empty"}
@@ -52,6 +56,18 @@ def with_figures(path: Path, files: Sequence[Path]) -> Report:
     named = dict.fromkeys([*([path] if path.is_file() else []), *files])
     figures = headers.of_files([*named]) or (headers.of_folder(path) if path.is_dir() else {})
     return {"headers": figures} if figures else {}
+
+
+def _outside(paths: Sequence[Path], inside: Path | None) -> Report:
+    """Return the fault of the first path that leads out of a folder."""
+    if inside is None:
+        return {}
+    root = inside.resolve()
+    leading = next((path for path in paths if not path.resolve().is_relative_to(root)), None)
+    if leading is None:
+        return {}
+    message = f"{leading} leads out of the volume, to {leading.resolve()}. Remedy: put the file itself on the volume"
+    return {"reason": "Unreadable", "message": message}
 
 
 def _missing(files: Sequence[Path]) -> Report:
@@ -108,11 +124,13 @@ def write_report(report: Report, environment: Mapping[str, str] = os.environ) ->
 
 def main(arguments: list[str]) -> int:
     """Check, write the report, and return the exit code."""
-    if not arguments:
-        sys.stderr.write("usage: python -m flexinfer.prefetcher.check PATH [FILE...]\n")
+    options = [argument for argument in arguments if argument.startswith(INSIDE)]
+    inside = Path(options[0].removeprefix(INSIDE)) if options else None
+    paths = [Path(argument) for argument in arguments if argument not in options]
+    if not paths:
+        sys.stderr.write("usage: python -m flexinfer.prefetcher.check [--inside=FOLDER] PATH [FILE...]\n")
         return 2
-    path, *files = map(Path, arguments)
-    report = check_path(path, files)
+    report = check_path(paths[0], paths[1:], inside)
     write_report(report)
     if "found" in report:
         return 0

@@ -23,7 +23,7 @@ from flexinfer.api.model import CacheStatus, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import CachedStatus
 from flexinfer.events.workload import JobFacts
-from flexinfer.prefetcher import messages, status
+from flexinfer.prefetcher import messages, status, volume
 from flexinfer.prefetcher.memory import Memory
 from flexinfer.prefetcher.plan import CHECK, FETCH, Plan, PrefetchSettings, plan_of
 from flexinfer.prefetcher.report import failure_cause, report_of
@@ -154,7 +154,9 @@ def _by_job(model: Model, plan: Plan, state: ObservedState, memory: Memory, now:
     elif job.failed_reason:
         yield from _failed(model, plan, job, retry_of(model, plan, state, memory), now)
     elif not keeps_failure(model, plan, memory):
-        yield from status.write(model, plan, status.running(model, plan, job), _progress(model, job, memory))
+        fault = volume.fault(model, plan, state, job)
+        condition = status.false(model, *fault) if fault else status.running(model, plan, job)
+        yield from status.write(model, plan, condition, _progress(model, job, memory))
 
 
 def _progress(model: Model, job: JobFacts, memory: Memory) -> status.JobProgress:
@@ -187,8 +189,9 @@ def _ensure(model: Model, plan: Plan, state: ObservedState, memory: Memory, now:
 
 def _complete(model: Model, plan: Plan, job: JobFacts) -> Iterator[Action]:
     report = report_of(job)
-    reason = Reason.CACHED if plan.pvc else Reason.IN_IMAGE
-    message = messages.contains(model, plan, report.bytes)
+    complete = Reason.CACHED_UNSAFE if report.unsafe else Reason.CACHED
+    reason = complete if plan.pvc else Reason.IN_IMAGE
+    message = messages.contains(model, plan, report.bytes) + messages.code(report.unsafe, report.left_out)
     condition = status.true(model, reason, message)
     progress = status.whole("Succeeded", report.revision, report.bytes, report.headers)
     yield from status.write(model, plan, condition, progress)

@@ -51,14 +51,14 @@ class LyingHeaderError(Exception):
 def fault(path: Path) -> str:
     """Return why no engine can load a file, as `<name> is ...`; empty if nothing speaks against it. Raises OSError.
 
-    Any file may be a git-lfs pointer; the other faults are those of a file whose name ends in .gguf.
+    Any file may be a git-lfs pointer; the other faults are those of a GGUF file, by its name or its beginning.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(len(LFS_POINTER))
         if start == LFS_POINTER:
             return f"{path.name} is a git-lfs pointer of {size} bytes, not the file that it stands for"
-        if not path.name.lower().endswith(".gguf"):
+        if not is_gguf(path.name, start):
             return ""
         if not start.startswith(MAGIC):
             return f"{path.name} is no GGUF file: it begins with {start[:4]!r}"
@@ -69,6 +69,11 @@ def fault(path: Path) -> str:
     if promised > size:
         return f"{path.name} is incomplete: {size:,} of the {promised:,} bytes that its header promises"
     return ""
+
+
+def is_gguf(name: str, start: bytes) -> bool:
+    """Tell whether a file is meant to be one, by its name or how it begins."""
+    return name.lower().endswith(".gguf") or start.startswith(MAGIC)
 
 
 def read(path: Path) -> "Header":

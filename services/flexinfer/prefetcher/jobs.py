@@ -5,14 +5,17 @@ A Job mounts what the engine will mount, on the engine's node, with its tolerati
 
 from typing import Any
 
-from flexinfer.api.labels import FETCHES_LABEL, SOURCE_ANNOTATION
+from flexinfer.api.labels import FETCHES_LABEL, RECLAIM_LABEL, SOURCE_ANNOTATION
 from flexinfer.api.model import Model
 from flexinfer.events.workload import FINGERPRINT_ANNOTATION
 from flexinfer.prefetcher.plan import CHECK, Plan, PrefetchSettings
-from flexinfer.sources import Volume, pod
+from flexinfer.sources import MOUNT, Location, Volume, fetched, pod
 
 Json = dict[str, Any]
 DEFAULT_SIZE = "50Gi"
+VERIFY = "verify"
+INSIDE = "--inside="
+"""As `check.INSIDE`: that module reads files."""
 CHECK_SECONDS, FETCH_SECONDS = 300, 24 * 3600
 """Deadline of a Job in seconds; a download without progress ends itself long before."""
 _FIND = (
@@ -30,30 +33,58 @@ def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
         if check
         else pod.fetch_container(model, plan.location, settings.image, settings.hub)
     )
-    labels = pod.labels(model, plan.kind, "prefetcher")
+    manifest = _job(
+        model, plan.job_name(model), plan.kind, container, CHECK_SECONDS if check else FETCH_SECONDS
+    )
+    manifest["metadata"]["annotations"] = {
+        FINGERPRINT_ANNOTATION: plan.digest,
+        SOURCE_ANNOTATION: model.spec.source,
+    }
+    template = manifest["spec"]["template"]
+    if not check:
+        template["metadata"]["labels"] = template["metadata"]["labels"] | {FETCHES_LABEL: "true"}
+    template["spec"] |= {
+        "volumes": [
+            *pod.volumes(plan.location),
+            *([] if check else pod.fetch_volumes(model, plan.location)),
+        ],
+        "securityContext": pod.security(root=plan.root, writes=not check),
+    }
+    return manifest
+
+
+def verification(model: Model, location: Location, image: str) -> Json:
+    """Return the Job that reads downloaded weights again and compares them with their manifest."""
+    container = _container("verify", image, ["python", "-m", "flexinfer.prefetcher.verify"], [location.path])
+    container |= {"volumeMounts": pod.mounts(location)}
+    manifest = _job(model, f"{model.metadata.name}-{VERIFY}", CHECK, container, FETCH_SECONDS)
+    manifest["spec"]["template"]["spec"] |= {
+        "volumes": pod.volumes(location),
+        "securityContext": pod.security(),
+    }
+    return manifest
+
+
+def _job(model: Model, name: str, component: str, container: Json, seconds: int) -> Json:
+    """Return a Job on the Model's node, without volumes."""
+    labels = pod.labels(model, component, "prefetcher")
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": plan.job_name(model),
+            "name": name,
             "namespace": model.metadata.namespace,
             "labels": labels,
-            "annotations": {
-                FINGERPRINT_ANNOTATION: plan.digest,
-                SOURCE_ANNOTATION: model.spec.source,
-            },
             "ownerReferences": [pod.owner(model)],
         },
         "spec": {
             "backoffLimit": 0,  # when it runs again is decided in `retry`
-            "activeDeadlineSeconds": CHECK_SECONDS if check else FETCH_SECONDS,
+            "activeDeadlineSeconds": seconds,
             "template": {
-                "metadata": {"labels": labels if check else labels | {FETCHES_LABEL: "true"}},
+                "metadata": {"labels": labels},
                 "spec": {
                     **pod.where(model),
                     "containers": [container],
-                    "volumes": [*pod.volumes(plan.location), *([] if check else pod.fetch_volumes())],
-                    "securityContext": pod.security(root=plan.root, writes=not check),
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
                     "restartPolicy": "Never",
@@ -76,7 +107,7 @@ def pvc(model: Model, name: str) -> Json:
         "metadata": {
             "name": name,
             "namespace": model.metadata.namespace,
-            "labels": pod.labels(model, "cache", "prefetcher"),
+            "labels": pod.labels(model, "cache", "prefetcher") | {RECLAIM_LABEL: fetched.reclaim(model.spec)},
         },
         "spec": spec,
     }
@@ -89,13 +120,20 @@ def _check_container(plan: Plan) -> Json:
     command = (
         ["/bin/sh", "-c", _FIND, "check"] if in_image else ["python", "-m", "flexinfer.prefetcher.check"]
     )
+    inside = [] if in_image else [f"{INSIDE}{MOUNT}"]
+    return _container("check", plan.image, command, [*inside, path, *plan.files]) | {
+        "volumeMounts": pod.mounts(plan.location)
+    }
+
+
+def _container(name: str, image: str, command: list[str], arguments: list[str]) -> Json:
+    """Return a container that reads files, without mounts."""
     return {
-        "name": "check",
-        "image": plan.image,
+        "name": name,
+        "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": command,
-        "args": [path, *plan.files],
-        "volumeMounts": pod.mounts(plan.location),
+        "args": arguments,
         "terminationMessagePath": pod.REPORT_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": {

@@ -79,6 +79,13 @@ def contains(model: Model, plan: Plan, size: int) -> str:
     return f"{_container(plan)} contains {_content(model, plan)}{amount}"
 
 
+def code(unsafe: str, left_out: str) -> str:
+    """Return what is added to that message about files that can run code; both arguments name such files, or none."""
+    if unsafe:
+        return f"; with {unsafe}, as spec.config.allowUnsafeFormats allows"
+    return f"; left out: {left_out}" if left_out else ""
+
+
 def not_found(model: Model, plan: Plan) -> str:
     """Return the cause of a check that found nothing, with what to do."""
     remedy = "add the file" if plan.pvc else "fix the image"
@@ -105,6 +112,35 @@ def pvc_not_found(model: Model, plan: Plan) -> str:
         f"PersistentVolumeClaim {plan.pvc} does not exist in namespace {namespace}. "
         f"Remedy: create it, or name another one in {field} (kubectl get pvc -n {namespace})"
     )
+
+
+def pvc_lost(model: Model, plan: Plan) -> str:
+    """Return the message of a PVC whose volume is gone."""
+    remedy = "weights are downloaded again" if plan.location.fetched else "create it again, with the weights"
+    return (
+        f"PersistentVolumeClaim {plan.pvc} is Lost: its volume does not exist any more. "
+        f"Remedy: kubectl delete pvc {plan.pvc} -n {model.metadata.namespace}; {remedy}"
+    )
+
+
+def no_default_class(plan: Plan) -> str:
+    """Return the message of a PVC that no StorageClass makes a volume for."""
+    field = "set spec.cache.storageClass and delete the PVC" if plan.location.owned else "bind it to a volume"
+    return (
+        f"PersistentVolumeClaim {plan.pvc} is Pending: it has no StorageClass, and the cluster no default one. "
+        f"Remedy: mark a StorageClass as the default (kubectl get sc), or {field}"
+    )
+
+
+def no_storage_class(name: str) -> str:
+    """Return the message of a StorageClass that the spec names and that does not exist."""
+    return f"StorageClass {name} does not exist. Remedy: create it, or correct spec.cache.storageClass (kubectl get sc)"
+
+
+def pvc_deleting(plan: Plan) -> str:
+    """Return the message of a PVC that is being deleted."""
+    next_step = "a new one is created then" if plan.location.owned else "Remedy: create it again then"
+    return f"PersistentVolumeClaim {plan.pvc} is being deleted, and goes when no Pod uses it any more; {next_step}"
 
 
 def pvc_name_taken(plan: Plan) -> str:

@@ -22,6 +22,7 @@ from flexinfer.runtime.kubernetes.api import (
     CLAIMS,
     JOBS,
     MODELS,
+    STORAGE_CLASSES,
     AlreadyExistsError,
     ConflictError,
     ForbiddenError,
@@ -130,10 +131,23 @@ async def _ensure_pvc(runtime: Runtime, model: Model, plan: Plan) -> str:
     except NotFoundError:
         if not cache:
             raise PrerequisiteError(Reason.CLAIM_NOT_FOUND, messages.pvc_not_found(model, plan)) from None
+        await _require_class(runtime, model)
         pvc = await runtime.cluster.create(CLAIMS, namespace, jobs.pvc(model, plan.pvc))
+    if pvc.metadata.deletion_timestamp is not None:
+        raise PrerequisiteError(Reason.CLAIM_NOT_FOUND, messages.pvc_deleting(plan))
     if cache and pvc.metadata.labels.get(MODEL_LABEL) != model.metadata.name:
         raise PrerequisiteError(Reason.NAME_TAKEN, messages.pvc_name_taken(plan))
     return pvc.metadata.uid
+
+
+async def _require_class(runtime: Runtime, model: Model) -> None:
+    """Raise PrerequisiteError if the spec names a StorageClass that does not exist: its PVC would wait without end. Raises ApiError."""
+    name = model.spec.cache.storage_class if model.spec.cache is not None else None
+    try:
+        if name:
+            await runtime.cluster.get(STORAGE_CLASSES, "", name)
+    except NotFoundError:
+        raise PrerequisiteError(Reason.STORAGE_CLASS_MISSING, messages.no_storage_class(name or "")) from None
 
 
 async def _ensure_job(runtime: Runtime, model: Model, plan: Plan, settings: PrefetchSettings) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from flexinfer import backends, sources
 from flexinfer.api.model import Model
 from flexinfer.backends import Backend
-from flexinfer.sources import Location, SourceError, Volume, hf
+from flexinfer.sources import Location, SourceError, Volume, fetched, hf
 from flexinfer.sources.pod import Hub
 
 CHECK, FETCH = "check", "fetch"
@@ -78,15 +78,17 @@ def plan_of(model: Model, settings: PrefetchSettings) -> Plan | None:
     backend = backends.find(model.spec.backend)
     if isinstance(source, SourceError) or location is None or backend is None:
         return None
-    if source.scheme == "ollama":
-        return Plan(location=location, note="the engine downloads the weights when it starts")
     if location.fetched and location.volume is not Volume.CLAIM:
         volume = "memory" if location.volume is Volume.MEMORY else "the node's disk"
         note = f"the weights are downloaded to {volume} at every start of the engine"
-        return Plan(location=location, strategy=hf.strategy(model.spec), note=note)
+        return Plan(location=location, strategy=fetched.strategy(model.spec), note=note)
     if location.fetched:
         return Plan(
-            location=location, kind=FETCH, inputs=(location.path,), image=settings.image, strategy=hf.SHARED
+            location=location,
+            kind=FETCH,
+            inputs=(location.path,),
+            image=settings.image,
+            strategy=fetched.SHARED,
         )
     if location.claim:
         files = _needed(model, location)
@@ -115,7 +117,8 @@ def _check_in_image(model: Model, location: Location, backend: Backend, settings
     """Return the plan of a path inside the image that the engine will run, with that image and its user."""
     placement = model.status.placement
     vendor = placement.vendor if placement is not None and model.spec.devices else "cpu"
-    image = backend.image(vendor, settings.images)
+    architecture = placement.architecture if placement is not None else ""
+    image = model.spec.image or backend.image(vendor, settings.images, architecture)
     return Plan(
         location=location,
         kind=CHECK,

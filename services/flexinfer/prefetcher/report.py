@@ -11,10 +11,13 @@ from flexinfer.api.numbers import bounded
 from flexinfer.api.reasons import FACTS, Reason
 from flexinfer.events.workload import JobFacts
 
+_COMPLETE = (Reason.CACHED, Reason.CACHED_UNSAFE, Reason.IN_IMAGE)
 _REVISION_LIMIT = 256
 """Characters of status.cache.revision."""
 _NAME_LIMIT, _LARGEST_FIGURE = 64, 2**53
 """Characters of a text, and the largest number, of status.cache.headers."""
+_FILES_LIMIT = 512
+"""Characters of a list of files in a message."""
 _LOG_TAIL = 300
 """Characters of a log that stand for the cause when a Job ended without a report."""
 
@@ -26,6 +29,10 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True):
     revision: str = ""
     reason: str = ""
     message: str = ""
+    unsafe: str = ""
+    """What of the weights can run code when it is loaded, for people."""
+    left_out: str = ""
+    """What was not downloaded since it can run code, for people."""
     headers: Headers | None = None
 
     @property
@@ -36,7 +43,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def condition_reason(self) -> Reason:
         """The reason of the condition: the report's own if Cached may have it."""
-        rows = (row for row in Reason if row == self.reason and row not in (Reason.CACHED, Reason.IN_IMAGE))
+        rows = (row for row in Reason if row == self.reason and row not in _COMPLETE)
         return next((row for row in rows if CACHED in FACTS[row].conditions), Reason.FETCH_FAILED)
 
 
@@ -61,6 +68,8 @@ def _within_limits(report: JobReport) -> JobReport:
         report,
         bytes=max(0, bounded(report.bytes)),
         revision=revision,
+        unsafe=conditions.one_line(report.unsafe)[:_FILES_LIMIT],
+        left_out=conditions.one_line(report.left_out)[:_FILES_LIMIT],
         headers=_headers(report.headers) if report.headers is not None else None,
     )
 

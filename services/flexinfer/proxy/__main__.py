@@ -7,10 +7,12 @@ import secrets
 from aiohttp import web
 
 from flexinfer.proxy.activity import ActivityReporter
+from flexinfer.proxy.cors import Cors
 from flexinfer.proxy.engine import engine_session
 from flexinfer.proxy.gateway import Gateway
 from flexinfer.proxy.http import application
 from flexinfer.proxy.models import ModelTable
+from flexinfer.proxy.server import ProxyRunner
 from flexinfer.proxy.view import ModelView
 from flexinfer.runtime.health import publish_port
 from flexinfer.runtime.nats.connection import secret
@@ -26,12 +28,8 @@ async def main(runtime: Runtime) -> None:
     view = ModelView(runtime, table, activity.publish_now)
     async with engine_session() as session:
         gateway = Gateway(runtime, view, activity)
-        runner = web.AppRunner(
-            application(gateway, session, secret(settings.api_key_file)),
-            access_log=None,
-            shutdown_timeout=settings.drain_seconds,
-            handler_cancellation=True,
-        )
+        app = application(gateway, session, secret(settings.api_key_file))
+        runner = ProxyRunner(app, Cors(settings.cors_origins), settings.drain_seconds)
         await runner.setup()
         try:
             async with asyncio.TaskGroup() as tasks:

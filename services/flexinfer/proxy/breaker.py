@@ -23,9 +23,10 @@ class QueueFullError(Exception):
 
 
 class Breaker:
-    """The slots and the queue of one Model."""
+    """The slots and the queue of one Model; `most_bytes` is the size of all bodies that may be queued."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = MAX_QUEUED_BYTES) -> None:
+        self._most_bytes = most_bytes
         self.in_flight = 0
         self._capacity = 0
         self._bytes = 0
@@ -71,8 +72,8 @@ class Breaker:
             return admission
         if len(self._queue) >= MAX_QUEUED:
             raise QueueFullError(f"{MAX_QUEUED} requests")
-        if self._bytes + size > MAX_QUEUED_BYTES:
-            raise QueueFullError(f"{MAX_QUEUED_BYTES >> 20} MiB of request bodies")
+        if self._bytes + size > self._most_bytes:
+            raise QueueFullError(f"{self._most_bytes >> 20} MiB of request bodies")
         self._queue[admission] = size
         self._bytes += size
         return admission

@@ -6,46 +6,22 @@ A stream whose engine died ends in an error event and an aborted connection, nev
 import asyncio
 import contextlib
 import logging
-import re
-import socket
-from collections.abc import Mapping
-from urllib.parse import unquote
+import os
 
 import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from flexinfer.proxy import errors
+from flexinfer.api.model import Model
+from flexinfer.proxy import errors, headers, paths
+from flexinfer.proxy.connections import ClosedError, EngineConnector, EngineRequest, EngineResponse
 from flexinfer.proxy.errors import ConnectError
 
 log = logging.getLogger(__name__)
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "content-length",
-    }
-)
-_NOT_FOR_ENGINES = _HOP_BY_HOP | {
-    "host",
-    "authorization",
-    "accept-encoding",
-    "content-encoding",
-    # aiohttp would wait for the engine's "100 Continue", which many never send.
-    "expect",
-}
-_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-"""Seconds and probes after which a node that vanished without a word has closed its connections."""
 STALLED_SECONDS = 300.0
 """A client has so long to take each piece of a response: it holds a slot meanwhile."""
 _ABORT_SECONDS = 1.0
-_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+_OK, _REDIRECT, _CLIENT_ERROR = 200, 300, 400
 
 
 def engine_session() -> aiohttp.ClientSession:
@@ -55,29 +31,21 @@ def engine_session() -> aiohttp.ClientSession:
     """
     return aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15, socket_factory=_engine_socket),
+        connector=EngineConnector(),
+        request_class=EngineRequest,
+        response_class=EngineResponse,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
     )
 
 
-def _engine_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    family, kind, protocol, _, _ = address
-    engine = socket.socket(family, kind, protocol)
-    engine.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE.items():
-        if hasattr(socket, name):
-            engine.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return engine
+def url_of(path: str, query: str, address: str) -> URL:
+    """Return what the engine is asked for: a normalised path, and the query with the escapes that the client sent.
 
-
-def url_of(request: web.Request, path: str, address: str) -> URL:
-    """Return what the engine is asked for, with the escapes that the client sent; raises RequestError, ConnectError."""
-    if ".." in unquote(path).split("/"):
-        raise errors.invalid_path()
-    query = request.rel_url.raw_query_string
+    Raises ConnectError for an address that is none.
+    """
     try:
-        url = URL(f"http://{address}{path}{'?' if query else ''}{query}", encoded=True)
+        url = URL(f"http://{address}{paths.encode(path)}{'?' if query else ''}{query}", encoded=True)
         valid = bool(url.host and url.port and not url.user) and url.raw_authority == address
     except ValueError:
         valid = False
@@ -86,32 +54,28 @@ def url_of(request: web.Request, path: str, address: str) -> URL:
     return url
 
 
-def headers_of(request: web.Request) -> dict[str, str]:
-    """Return the headers for the engine; raises RequestError (400) for one that cannot be sent."""
-    dropped = _NOT_FOR_ENGINES | _connection_options(request.headers)
-    headers = {k: v for k, v in request.headers.items() if k.lower() not in dropped}
-    for name, value in headers.items():
-        if not _is_text(value):
-            raise errors.invalid_header(name, "holds bytes that are no text; send it as UTF-8 or ASCII")
-    # The client accepts what it accepts; the engine's response passes through as it is.
-    return headers | {"Accept-Encoding": "identity"}
+def cause_of(error: Exception) -> str:
+    """Return why there was no response, without the address that the errors of aiohttp name."""
+    cause = error.__cause__ if isinstance(error, ClosedError) else error
+    if isinstance(cause, aiohttp.ServerDisconnectedError):
+        return "the connection ended"
+    if isinstance(cause, OSError) and cause.errno:
+        return os.strerror(cause.errno)
+    return (
+        "its response is no valid HTTP"
+        if isinstance(cause, aiohttp.ClientResponseError)
+        else "the connection broke"
+    )
 
 
-def _connection_options(headers: Mapping[str, str]) -> frozenset[str]:
-    """Return the names that the header Connection lists: they concern this connection alone (RFC 9110, 7.6.1)."""
-    return frozenset(name.strip().lower() for name in headers.get("Connection", "").split(","))
-
-
-def _is_text(value: str) -> bool:
-    """Tell whether a header can be sent on: neither bytes that were not UTF-8 when it arrived nor control characters."""
-    return not _UNSENDABLE.search(value)
-
-
-async def relay(request: web.Request, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+async def relay(request: web.Request, upstream: aiohttp.ClientResponse, model: Model) -> web.StreamResponse:
     """Send an engine's response to the client, chunk by chunk as it arrives.
 
-    Once it has begun nothing else can be answered: any failure aborts the connection.
+    Once it has begun nothing else can be answered: any failure aborts the connection. Raises RequestError (502) for a redirect or
+    a change of protocol: neither is for a client of the proxy to follow.
     """
+    if upstream.status < _OK or _REDIRECT <= upstream.status < _CLIENT_ERROR:
+        raise errors.not_passed_on(model, upstream.status)
     response = _begun(upstream)
     await response.prepare(request)
     tail = b"\n\n"
@@ -127,21 +91,23 @@ async def relay(request: web.Request, upstream: aiohttp.ClientResponse) -> web.S
         await _abort(request, response, tail, sse=False)
     except (aiohttp.ClientError, OSError) as error:
         log.info("the response of the engine was cut off: %s", error)
-        await _abort(request, response, tail, sse=upstream.content_type == "text/event-stream")
+        await _abort(request, response, tail, sse=_takes_an_event(upstream))
     return response
 
 
 def _begun(upstream: aiohttp.ClientResponse) -> web.StreamResponse:
-    """Return the response to the client, with the engine's status and those of its headers that can be sent on."""
-    response = web.StreamResponse(status=upstream.status)
-    dropped = _HOP_BY_HOP | _connection_options(upstream.headers)
-    for name, value in upstream.headers.items():
-        if name.lower() not in dropped and _is_text(value):
-            response.headers.add(name, value)
+    """Return the response to the client, with the engine's status and those of its headers that a client gets."""
+    response = web.StreamResponse(status=upstream.status, headers=headers.to_client(upstream.headers))
     length = upstream.headers.get("Content-Length", "")
     if length.isdecimal():
         response.content_length = int(length)
     return response
+
+
+def _takes_an_event(upstream: aiohttp.ClientResponse) -> bool:
+    """Tell whether an error event can be appended to a response: a stream of events that is not compressed."""
+    plain = upstream.headers.get("Content-Encoding", "identity").lower() == "identity"
+    return plain and upstream.content_type == "text/event-stream"
 
 
 async def _abort(request: web.Request, response: web.StreamResponse, tail: bytes, *, sse: bool) -> None:

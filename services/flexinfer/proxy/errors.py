@@ -13,6 +13,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.phase import Phase, explain, phase_of
 
 RETRY_AFTER_SECONDS = 5
+REQUEST_LINE = "the path with its query"
 
 
 class RequestError(Exception):
@@ -56,7 +57,9 @@ class ConnectError(Exception):
 
 def invalid_api_key() -> RequestError:
     """401."""
-    message = "API key is missing or wrong; send it in the header `Authorization: Bearer KEY`"
+    message = (
+        "API key is missing or wrong; send it in the header `Authorization: Bearer KEY` or `x-api-key: KEY`"
+    )
     return RequestError(401, message, "invalid_api_key", kind="authentication_error")
 
 
@@ -70,11 +73,38 @@ def invalid_header(name: str, cause: str, status: int = 400) -> RequestError:
     return RequestError(status, f"header {name} {cause}", "invalid_header")
 
 
-def invalid_path() -> RequestError:
-    """400: a path that leaves the one that it names."""
+def invalid_path(cause: str) -> RequestError:
+    """400: a path that is no text, or leaves the one that it names; `cause` says which."""
+    message = f"the path is not valid: {cause}; send the path of the engine's API itself"
+    return RequestError(400, message, "invalid_path")
+
+
+def head_too_large(part: str, limit: int) -> RequestError:
+    """431 or 414: `part` is what is larger than `limit` bytes."""
+    status = 414 if part == REQUEST_LINE else 431
+    message = f"{part} is larger than {limit} bytes; send a shorter one"
+    return RequestError(status, message, "request_header_too_large")
+
+
+def too_many_headers(limit: int) -> RequestError:
+    """431."""
     return RequestError(
-        400, "the path contains `..`; send the path of the engine's API itself", "invalid_path"
+        431, f"the request has more than {limit} headers; send fewer", "request_header_too_large"
     )
+
+
+def invalid_http(cause: str) -> RequestError:
+    """400: what arrived is no HTTP that every server reads the same way."""
+    return RequestError(400, f"the request is not valid HTTP/1.1: {cause}", "invalid_http")
+
+
+def path_not_served(method: str, path: str, model: Model | None, served: Sequence[str]) -> RequestError:
+    """404: a path that the Model's backend does not serve, or no backend does; `served` are those that it does."""
+    subject, serves = "no backend serves", f"backends serve {', '.join(served)}"
+    if model is not None:
+        subject = f"model {model.metadata.name} does not serve"
+        serves = f"its backend {model.spec.backend} serves {', '.join(served)}"
+    return RequestError(404, f"{subject} {method} {path}; {serves}", "not_found")
 
 
 def model_missing() -> RequestError:
@@ -85,7 +115,8 @@ def model_missing() -> RequestError:
 
 def body_too_large(limit: int) -> RequestError:
     """413; `limit` is in bytes."""
-    return RequestError(413, f"the request body is larger than {limit >> 20} MiB", "body_too_large")
+    message = f"the request body is larger than {limit >> 20} MiB (FLEXINFER_BODY_LIMIT_MIB)"
+    return RequestError(413, message, "body_too_large")
 
 
 def body_too_slow(seconds: float) -> RequestError:
@@ -140,21 +171,18 @@ def queue_full(model: Model, limit: str) -> RequestError:
 def not_ready_in_time(model: Model, waited: float) -> RequestError:
     """503: the Model was not ready by the request's deadline; `waited` is in seconds."""
     conditions = explain(model.status.conditions, model.metadata.generation)
-    message = f"model {model.metadata.name} was not ready within {_budget(model, waited)}: {conditions}"
+    limit = f"coldStartTimeout {model.spec.serverless.cold_start_timeout}"
+    message = f"model {model.metadata.name} was not ready within {waited:.0f}s ({limit}): {conditions}"
     return _retryable(message, "cold_start_timeout")
 
 
 def no_slot_in_time(model: Model, waited: float, in_flight: int) -> RequestError:
-    """503: the Model is ready, but others used its whole capacity until the request's deadline."""
+    """503: the Model is ready, but other requests used its whole capacity for as long as this one may queue."""
     message = (
-        f"model {model.metadata.name} had no capacity within {_budget(model, waited)}: "
+        f"model {model.metadata.name} is ready, but had no free slot within {waited:.0f}s (FLEXINFER_QUEUE_SECONDS): "
         f"{in_flight} requests in flight; retry in {RETRY_AFTER_SECONDS}s"
     )
-    return _retryable(message, "cold_start_timeout")
-
-
-def _budget(model: Model, waited: float) -> str:
-    return f"{waited:.0f}s (coldStartTimeout {model.spec.serverless.cold_start_timeout})"
+    return _retryable(message, "queue_timeout")
 
 
 def _retryable(message: str, code: str) -> RequestError:
@@ -170,19 +198,29 @@ def internal() -> RequestError:
 # --- what the engine did
 
 
-def connections_refused(model: Model, address: str, attempts: int) -> RequestError:
+def connections_refused(model: Model, attempts: int) -> RequestError:
     """502: the engine is said to be ready and accepts no connection."""
     message = (
-        f"the engine of model {model.metadata.name} at {address} refused the connection "
+        f"the engine of model {model.metadata.name} refused the connection "
         f"({attempts} attempts); retry in {RETRY_AFTER_SECONDS}s"
     )
     return RequestError(502, message, "bad_gateway", kind="upstream_error", retry_after=RETRY_AFTER_SECONDS)
 
 
-def no_response(model: Model, cause: Exception) -> RequestError:
-    """502, not to be retried: the engine may have taken the request."""
-    detail = str(cause) or type(cause).__name__
-    message = f"the engine of model {model.metadata.name} closed the connection before it responded: {detail}"
+def no_response(model: Model, cause: str, *, retry: bool = False) -> RequestError:
+    """502: the engine may have taken the request. To be retried only if the connection was an idle one that the engine closed."""
+    remedy = f"; retry in {RETRY_AFTER_SECONDS}s" if retry else ""
+    message = f"the engine of model {model.metadata.name} closed the connection before it responded: {cause}{remedy}"
+    after = RETRY_AFTER_SECONDS if retry else None
+    return RequestError(502, message, "bad_gateway", kind="upstream_error", retry_after=after)
+
+
+def not_passed_on(model: Model, status: int) -> RequestError:
+    """502: a response that a client of the proxy cannot act upon."""
+    message = (
+        f"the engine of model {model.metadata.name} answered HTTP {status}, which the proxy does not pass on: "
+        "a redirect or a change of protocol would lead past it"
+    )
     return RequestError(502, message, "bad_gateway", kind="upstream_error")
 
 

@@ -3,11 +3,10 @@
 It has no sockets: `http` hands it bodies, and sends them when the gateway says so.
 
 A request for a Model that is not ready is queued, and while any is queued the gateway publishes a wake hint
-once a second. It is released as soon as the Model is ready, or answered with an error: at its deadline, or
-at once when waiting cannot help.
+once a second. It is released as soon as the Model is ready, or answered with an error: at its coldStartTimeout, or
+at once when waiting cannot help. A request that queues behind others of a ready Model has a limit of its own.
 """
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -22,7 +21,9 @@ from flexinfer.proxy import errors, openai, routing
 from flexinfer.proxy.activity import ActivityReporter
 from flexinfer.proxy.breaker import Admission, QueueFullError
 from flexinfer.proxy.errors import ConnectError, RequestError
+from flexinfer.proxy.routing import RouteMatch
 from flexinfer.proxy.view import ModelView, Route
+from flexinfer.proxy.waits import Wait, Waits
 from flexinfer.runtime.runtime import Runtime
 
 T = TypeVar("T")
@@ -32,21 +33,19 @@ MAX_ATTEMPTS = 20
 RECONNECT_SECONDS = 0.5
 _MAX_LISTED = 20
 _SHORTEST_CONNECT_SECONDS, _LONGEST_CONNECT_SECONDS = 0.5, 5.0
+_SHORTEST_WAIT_SECONDS = 0.001
+"""What is left of a limit by a rounding error must not become a busy loop."""
 _LONGEST_QUEUED_SECONDS = 24 * 3600.0
 """No request is queued longer, whatever the Model's coldStartTimeout says."""
 
 
 class ProxiedRequest(msgspec.Struct, frozen=True):
-    """A request whose Model is known: what is sent to the engine, and until when it may be queued.
-
-    `received` and `deadline` are seconds of the monotonic clock.
-    """
+    """A request whose Model is known: what is sent to the engine, and how long it may still wait for what."""
 
     route: Route
     path: str
     body: bytes
-    received: float
-    deadline: float
+    waits: Waits
 
 
 class Gateway:
@@ -54,6 +53,8 @@ class Gateway:
 
     def __init__(self, runtime: Runtime, view: ModelView, activity: ActivityReporter) -> None:
         self._runtime, self._view, self._activity = runtime, view, activity
+        self.settings = runtime.settings
+        self.body_limit = runtime.settings.body_limit_mib << 20
         self.default_namespace = runtime.settings.default_namespace
         self._wakes: set[Route] = set()  # whose wake hints are published
 
@@ -61,6 +62,11 @@ class Gateway:
     def models(self) -> list[Model]:
         """All Models."""
         return list(self._view.table.models.values())
+
+    @property
+    def further_names(self) -> dict[str, Model]:
+        """Every alias and label that reaches a Model, and that Model."""
+        return routing.further_names(self._view.table, self.default_namespace)
 
     def find(self, name: str) -> Model:
         """Return a Model by the name that clients use; raises RequestError (404)."""
@@ -72,42 +78,61 @@ class Gateway:
             raise errors.model_not_found(name, available[:_MAX_LISTED])
         return model
 
+    def match(self, path: str, host: str) -> RouteMatch:
+        """Return what path and Host say; raises RequestError (400) for a path that is not valid."""
+        return routing.match_request(path, host, self._view.table.models)
+
+    def check_path(self, method: str, match: RouteMatch) -> None:
+        """Raise RequestError (404) for a path that the named Model's backend does not serve, or no backend if none is named."""
+        self._require_served(method, match.path, self.find(match.key) if match.key is not None else None)
+
     def resolve(self, path: str, host: str, body: bytes) -> ProxiedRequest:
-        """Return the request that a POST makes; raises RequestError (400, 404) for what names no Model."""
-        match = routing.match_request(path, host)
-        fields, whole = openai.read(body)
-        if match.key is None and not fields.model:
+        """Return the request that a POST makes; raises RequestError (400, 404) for what names no Model, or what that does not serve."""
+        match = self.match(path, host)
+        named = openai.read(body).model
+        name = match.key or named
+        if not name:
             raise errors.model_missing()
-        model = self.find(match.key or fields.model)
-        name = _served_name(model)
-        if whole.get("model") != name:
-            body = openai.with_model(whole, name)
-        received = self._runtime.clock()
-        deadline = received + _cold_start_seconds(model)
-        return ProxiedRequest(self._view.route(model), match.path, body, received, deadline)
+        model = self.find(name)
+        self._require_served("POST", match.path, model)
+        served = _served_name(model)
+        if named != served:
+            body = openai.with_model(body, served)
+        if (
+            len(body) > self.body_limit
+        ):  # the engine's own name may be longer, and what is larger could not be queued
+            raise errors.body_too_large(self.body_limit)
+        limits = {Wait.COLD_START: _cold_start_seconds(model), Wait.SLOT: self.settings.queue_seconds}
+        return ProxiedRequest(self._view.route(model), match.path, body, Waits(limits))
+
+    def _require_served(self, method: str, path: str, model: Model | None) -> None:
+        if not routing.is_served(path, model):
+            raise errors.path_not_served(method, path, model, routing.served_paths(model))
 
     async def forward(self, request: ProxiedRequest, send: Callable[[str], Awaitable[T]]) -> T:
         """Return what `send` returns for the engine's host:port; raises RequestError.
 
         `send` raises ConnectError if the engine took nothing of the request; only then is it sent again.
         """
-        route = request.route
+        route, waits = request.route, request.waits
         for attempt in range(1, MAX_ATTEMPTS + 1):
             async with self.acquire(request) as address:
                 try:
-                    return await send(address)
+                    with waits.spending(Wait.COLD_START, self._runtime.clock):
+                        return await send(address)
                 except ConnectError as error:
                     log.info("%s at %s refused the connection: %s", route.model.key, address, error)
             self._view.recheck(route)
-            left = request.deadline - self._runtime.clock()
-            if attempt == MAX_ATTEMPTS or left <= 0:
+            left = waits.left(Wait.COLD_START)
+            if attempt == MAX_ATTEMPTS or left <= _SHORTEST_WAIT_SECONDS:
                 break
-            await route.wait_for_change(address, min(RECONNECT_SECONDS, left))
-        raise errors.connections_refused(route.model, address, attempt)
+            with waits.spending(Wait.COLD_START, self._runtime.clock):
+                await route.wait_for_change(address, min(RECONNECT_SECONDS, left))
+        raise errors.connections_refused(route.model, attempt)
 
     def connect_seconds(self, request: ProxiedRequest) -> float:
-        """Return how long a connection to the engine may take: what is left of the request's time."""
-        left = request.deadline - self._runtime.clock()
+        """Return how long a connection to the engine may take: what is left of the time for a cold start."""
+        left = request.waits.left(Wait.COLD_START)
         return min(_LONGEST_CONNECT_SECONDS, max(_SHORTEST_CONNECT_SECONDS, left))
 
     @contextlib.asynccontextmanager
@@ -115,7 +140,7 @@ class Gateway:
         """Hold a slot of the request's Model; yields host:port of its engine.
 
         Queues the request until the Model is ready and has a slot. Raises RequestError when the Model cannot
-        become ready, the queue is full, or the deadline passes.
+        become ready, the queue is full, or the request has waited as long as it may.
         """
         route = request.route
         while (error := self._view.rejection(route)) is None:
@@ -141,17 +166,19 @@ class Gateway:
             self._activity.record(route)
 
     async def _wait(self, request: ProxiedRequest, admission: Admission) -> None:
-        """Wait in the queue, and have the Model started; raises RequestError at the deadline."""
+        """Wait in the queue, and have the Model started; raises RequestError at the limit of what it waits for."""
         self._ensure_wakes(request.route)
-        try:
-            async with asyncio.timeout(max(0.0, request.deadline - self._runtime.clock())):
-                await admission
-        except TimeoutError:
-            raise self._timed_out(request) from None
+        while not admission.done():
+            wait = Wait.SLOT if request.route.address else Wait.COLD_START
+            left = request.waits.left(wait)
+            if left < _SHORTEST_WAIT_SECONDS:
+                raise self._timed_out(request, wait)
+            with request.waits.spending(wait, self._runtime.clock):
+                await request.route.wait_for_admission(admission, left)
 
-    def _timed_out(self, request: ProxiedRequest) -> RequestError:
-        route, waited = request.route, self._runtime.clock() - request.received
-        if route.address:
+    def _timed_out(self, request: ProxiedRequest, wait: Wait) -> RequestError:
+        route, waited = request.route, request.waits.spent[wait]
+        if wait is Wait.SLOT:
             return errors.no_slot_in_time(route.model, waited, route.breaker.in_flight)
         return errors.not_ready_in_time(route.model, waited)
 

@@ -1,12 +1,9 @@
-"""HTTP: the proxy's sockets, by aiohttp.
-
-Its strict parser refuses what two servers could read differently.
+"""HTTP: the proxy's requests and answers, by aiohttp.
 
 Which engine is asked, and when, is for the gateway to decide.
 """
 
 import asyncio
-import hmac
 import io
 import logging
 from collections.abc import Awaitable, Callable
@@ -16,107 +13,143 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from flexinfer.proxy import engine, errors, openai, routing
+from flexinfer.proxy import cors, engine, errors, headers, keys, openai
+from flexinfer.proxy.connections import ClosedError, NotTakenError
+from flexinfer.proxy.cors import Cors
 from flexinfer.proxy.errors import ConnectError, RequestError
 from flexinfer.proxy.gateway import Gateway, ProxiedRequest
+from flexinfer.proxy.routing import RouteMatch
 
 log = logging.getLogger(__name__)
-BODY_LIMIT = 16 << 20
 _CHUNKED_SIZE = 1 << 19
 """aiohttp sends a body of this size piece by piece only when it is given as a file."""
 BODY_SECONDS = 300.0
 """A client has so long to send its whole body."""
+HEALTH = "/healthz"
+_MODELS = "/v1/models"
+_READS = frozenset({"GET", "HEAD"})
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def application(gateway: Gateway, session: aiohttp.ClientSession, key: str) -> web.Application:
     """Return the proxy as an aiohttp application; an empty key lets every client in."""
-
-    @web.middleware
-    async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            _authorize(request, key)
-            return await handler(request)
-        except RequestError as error:
-            return _error_response(error)
-        except web.HTTPRequestEntityTooLarge:
-            return _error_response(errors.body_too_large(BODY_LIMIT))
-        except web.HTTPException as error:
-            code = "not_found" if error.status == 404 else "invalid_request"  # noqa: PLR2004
-            message = f"{request.method} {request.rel_url.raw_path}: {error.reason}"
-            return _error_response(RequestError(error.status, message, code))
-        except Exception:
-            log.exception("%s %s failed", request.method, request.rel_url.raw_path)
-            return _error_response(errors.internal())
-
-    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[answer_errors])
-    handlers = _Handlers(gateway, session)
-    routes: list[tuple[str, str, Handler]] = [("GET", "/healthz", handlers.health)]
-    for prefix in ("", "/model/{namespace}/{name}"):
-        routes.append(("GET", f"{prefix}/v1/models", handlers.models))
-        routes.append(("GET", f"{prefix}/v1/models/{{model:.+}}", handlers.model))
-        routes.append(("POST", f"{prefix}/v1/{{rest:.+}}", handlers.post))
-    for method, path, handler in [*routes, ("*", "/{path:.*}", handlers.unknown)]:
-        app.router.add_route(method, path, handler, expect_handler=_expect)
+    limit = gateway.body_limit
+    entrance = _Entrance(key, limit, Cors(gateway.settings.cors_origins))
+    app = web.Application(client_max_size=limit, middlewares=[entrance.answer])
+    app.on_response_prepare.append(entrance.add_headers)
+    handler = _Handlers(gateway, session).dispatch
+    app.router.add_route("*", "/{path:.*}", handler, expect_handler=entrance.expect)
     return app
 
 
-async def _expect(request: web.Request) -> web.StreamResponse | None:
-    """Ask for the body of a client that waits for it; any other expectation is answered with an error."""
+class _Entrance:
+    """What every request passes and every answer gets: the key, the limit of a body in bytes, pages, and the shape of errors."""
+
+    def __init__(self, key: str, limit: int, origins: Cors) -> None:
+        self._key, self._limit, self._origins = key, limit, origins
+
+    def _admit(self, request: web.Request) -> None:
+        """Raise RequestError for a client without the key, or a body that is announced as too large."""
+        if request.path != HEALTH:
+            keys.authorize(request.headers, self._key)
+        if (request.content_length or 0) > self._limit:
+            raise errors.body_too_large(self._limit)
+
+    async def expect(self, request: web.Request) -> web.StreamResponse | None:
+        """Ask for the body of a client that waits for it; any other expectation is answered with an error."""
+        try:
+            self._admit(request)
+            await _continue(request)
+        except RequestError as error:
+            return error_response(error)
+        return None
+
+    @web.middleware
+    async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer a page's preflight request, or any other, also one that fails."""
+        if cors.is_preflight(request.method, request.headers):
+            return web.Response(status=204, headers=self._origins.preflight(request.headers))
+        try:
+            self._admit(request)
+            return await handler(request)
+        except RequestError as error:
+            return error_response(error)
+        except web.HTTPRequestEntityTooLarge:
+            return error_response(errors.body_too_large(self._limit))
+        except web.HTTPException as error:
+            message = f"{request.method} {request.rel_url.raw_path}: {error.reason}"
+            return error_response(RequestError(error.status, message, "invalid_request"))
+        except Exception:
+            log.exception("%s %s failed", request.method, request.rel_url.raw_path)
+            return error_response(errors.internal())
+
+    async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Add what every answer has; take away aiohttp's own name."""
+        response.headers.update(self._origins.headers(request.headers.get("Origin", "")))
+        response.headers.popall("Server", None)
+
+
+async def _continue(request: web.Request) -> None:
+    """Have the client send its body; raises RequestError (417) if it expects anything else."""
     if request.headers.get("Expect", "").lower() != "100-continue":
-        return _error_response(errors.invalid_header("Expect", "is not 100-continue; leave it out", 417))
+        raise errors.invalid_header("Expect", "is not 100-continue; leave it out", 417)
     if request.version >= aiohttp.HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    return None
 
 
-def _authorize(request: web.Request, key: str) -> None:
-    """Raise RequestError (401) unless the request carries the API key."""
-    if not key or request.path == "/healthz":
-        return
-    token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    # A header may hold any bytes; what is not UTF-8 arrives as surrogates.
-    if not hmac.compare_digest(token.encode(errors="surrogateescape"), key.encode()):
-        raise errors.invalid_api_key()
-
-
-def _error_response(error: RequestError) -> web.Response:
+def error_response(error: RequestError) -> web.Response:
+    """Return an error as it is sent."""
     return web.Response(
         status=error.status, body=error.body(), headers=error.headers(), content_type="application/json"
     )
 
 
 class _Handlers:
-    """One method per route."""
+    """Answers requests by their normalised path."""
 
     def __init__(self, gateway: Gateway, session: aiohttp.ClientSession) -> None:
         self._gateway, self._session = gateway, session
 
-    async def health(self, _request: web.Request) -> web.Response:
-        """Answer that the proxy listens."""
-        return web.Response(text="ok")
+    async def dispatch(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request, or forward it."""
+        match = self._gateway.match(request.rel_url.raw_path, request.host)
+        own = self._own(match)
+        if own is not None:
+            if request.method not in _READS:
+                raise web.HTTPMethodNotAllowed(request.method, _READS)
+            return own
+        self._gateway.check_path(request.method, match)
+        if request.method != "POST":
+            raise web.HTTPMethodNotAllowed(request.method, ("POST",))
+        return await self._forward(request)
 
-    async def unknown(self, request: web.Request) -> web.StreamResponse:
-        """Answer what no other route does."""
-        path = routing.match_request(request.rel_url.raw_path, request.host).path
-        if path == "/healthz" or path.startswith("/v1/"):
-            raise web.HTTPMethodNotAllowed(request.method, ())
-        raise web.HTTPNotFound
+    def _own(self, match: RouteMatch) -> web.Response | None:
+        """Return what the proxy answers itself, None if it does not; raises RequestError (404)."""
+        if match.path == HEALTH:
+            return web.Response(text="ok")
+        if match.path == _MODELS:
+            return self._models(match.key)
+        if match.path.startswith(f"{_MODELS}/"):
+            return self._model(match.path.removeprefix(f"{_MODELS}/"))
+        return None
 
-    async def models(self, request: web.Request) -> web.Response:
-        """List the Models; below a Model's own path, that one alone."""
-        key = routing.match_request(request.rel_url.raw_path, request.host).key
-        models = [self._gateway.find(key)] if key else self._gateway.models
-        body = openai.listing(models, self._gateway.default_namespace)
+    def _models(self, key: str | None) -> web.Response:
+        """List the Models and their further names; below a Model's own path, that one alone."""
+        namespace = self._gateway.default_namespace
+        if key:
+            body = openai.listing([self._gateway.find(key)], namespace)
+        else:
+            body = openai.listing(self._gateway.models, namespace, self._gateway.further_names)
         return web.Response(body=body, content_type="application/json")
 
-    async def model(self, request: web.Request) -> web.Response:
-        """Show one Model."""
-        model = self._gateway.find(request.match_info["model"])
-        body = msgspec.json.encode(openai.model_entry(model, self._gateway.default_namespace))
-        return web.Response(body=body, content_type="application/json")
+    def _model(self, name: str) -> web.Response:
+        """Show one Model by any of its names."""
+        model = self._gateway.find(name)
+        further = "" if name in {model.metadata.name, model.key} else name
+        entry = openai.model_entry(model, self._gateway.default_namespace, further)
+        return web.Response(body=msgspec.json.encode(entry), content_type="application/json")
 
-    async def post(self, request: web.Request) -> web.StreamResponse:
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
         """Forward a request to its Model's engine, as soon as that is ready."""
         path = request.rel_url.raw_path
         proxied = self._gateway.resolve(path, request.host, await _read_body(request))
@@ -125,25 +158,38 @@ class _Handlers:
     async def _send(self, request: web.Request, proxied: ProxiedRequest, address: str) -> web.StreamResponse:
         """Send a request to an engine and its response to the client.
 
+        Again at once if the engine had closed an idle connection: that one is closed then, so it ends with a new one.
         Raises ConnectError, or RequestError (400, 502).
         """
-        body = proxied.body
-        try:
-            async with self._session.post(
-                engine.url_of(request, proxied.path, address),
-                data=body if len(body) < _CHUNKED_SIZE else io.BytesIO(body),
-                headers=engine.headers_of(request),
-                allow_redirects=False,
-                timeout=self._timeout(proxied),
-            ) as upstream:
-                return await engine.relay(request, upstream)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
-            raise ConnectError(str(error)) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise errors.no_response(proxied.route.model, error) from error
+        model = proxied.route.model
+        while True:
+            try:
+                return await self._send_once(request, proxied, address)
+            except NotTakenError:
+                log.info("%s: its engine closed an idle connection; sending again", model.key)
+            except (
+                aiohttp.ClientConnectorError,
+                aiohttp.ConnectionTimeoutError,
+                aiohttp.InvalidURL,
+            ) as error:
+                raise ConnectError(str(error)) from error
+            except (aiohttp.ClientError, OSError) as error:
+                log.info("%s: no response from its engine: %s", model.key, error)
+                cause = engine.cause_of(error)
+                raise errors.no_response(model, cause, retry=isinstance(error, ClosedError)) from error
 
-    def _timeout(self, proxied: ProxiedRequest) -> aiohttp.ClientTimeout:
-        return aiohttp.ClientTimeout(total=None, sock_connect=self._gateway.connect_seconds(proxied))
+    async def _send_once(
+        self, request: web.Request, proxied: ProxiedRequest, address: str
+    ) -> web.StreamResponse:
+        body = proxied.body
+        async with self._session.post(
+            engine.url_of(proxied.path, request.rel_url.raw_query_string, address),
+            data=body if len(body) < _CHUNKED_SIZE else io.BytesIO(body),
+            headers=headers.to_engine(request.headers),
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._gateway.connect_seconds(proxied)),
+        ) as upstream:
+            return await engine.relay(request, upstream, proxied.route.model)
 
 
 async def _read_body(request: web.Request) -> bytes:

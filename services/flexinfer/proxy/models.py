@@ -1,4 +1,4 @@
-"""ModelTable: the Models as last observed, found by key or by alias. Pure.
+"""ModelTable: the Models as last observed, by key or by any of their names. Pure.
 
 What one change costs does not depend on the number of Models. The API server's own answer always counts, also
 one that is older than what was observed: it may have been restored from a backup. A message of the stream
@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from flexinfer.api.model import Metadata, Model
+from flexinfer.api.names import NameIndex, aliases, labels
 from flexinfer.api.numbers import whole_number
 from flexinfer.events import events
 
@@ -33,7 +34,7 @@ class ModelTable:
 
     def __init__(self) -> None:
         self._models: dict[str, Model] = {}
-        self._claims: dict[str, dict[str, None]] = {}  # alias -> keys of the Models that have it
+        self._names, self._aliases, self._labels = NameIndex(), NameIndex(), NameIndex()
         self._streamed: dict[str, int] = {}  # key -> the version that the stream delivered last
         self._answered: set[str] = set()  # keys of the Models that are held as the API server answered
         self.models: Mapping[str, Model] = MappingProxyType(self._models)
@@ -41,7 +42,15 @@ class ModelTable:
 
     def keys_of_alias(self, alias: str) -> Sequence[str]:
         """Return the keys of the Models that have an alias."""
-        return tuple(self._claims.get(alias, ()))
+        return self._aliases.keys(alias)
+
+    def keys_of_name(self, name: str) -> Sequence[str]:
+        """Return the keys of the Models that have a name, whatever their namespace."""
+        return self._names.keys(name)
+
+    def keys_of_label(self, label: str) -> Sequence[str]:
+        """Return the keys of the Models that have a label, in any case."""
+        return self._labels.keys(label.casefold())
 
     def observe(self, model: Model) -> Change | None:
         """Take a Model from the stream; None if that changes nothing."""
@@ -128,24 +137,12 @@ class ModelTable:
         return Change(current, model)
 
     def _claim(self, before: Model | None, after: Model | None) -> None:
-        """Keep the index of aliases."""
-        if before is not None:
-            for alias in aliases(before):
-                keys = self._claims.get(alias, {})
-                keys.pop(before.key, None)
-                if not keys:
-                    self._claims.pop(alias, None)
-        if after is not None:
-            for alias in aliases(after):
-                self._claims.setdefault(alias, {})[after.key] = None
-
-
-def aliases(model: Model) -> tuple[str, ...]:
-    """Return the further names by which clients may ask for a Model."""
-    litellm = model.spec.litellm
-    if litellm is None or not litellm.enabled:
-        return ()
-    return (*((litellm.served_model_name,) if litellm.served_model_name else ()), *litellm.aliases)
+        """Keep the indexes of names."""
+        for model, note in ((before, NameIndex.discard), (after, NameIndex.add)):
+            if model is not None:
+                note(self._names, model.key, (model.metadata.name,))
+                note(self._aliases, model.key, aliases(model))
+                note(self._labels, model.key, labels(model))
 
 
 def version_of(metadata: Metadata) -> int | None:

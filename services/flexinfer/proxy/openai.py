@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from flexinfer import backends
+from flexinfer.api import names
 from flexinfer.api.model import Model
 from flexinfer.proxy import errors, routing
 
@@ -14,40 +15,49 @@ from flexinfer.proxy import errors, routing
 class RequestFields(msgspec.Struct):
     """The two fields of a body that the proxy checks."""
 
-    model: str = ""
+    model: str | None = None
     stream: bool | None = False
 
 
-def read(body: bytes) -> tuple[RequestFields, dict[str, Any]]:
-    """Return the fields of a body that the proxy checks, and the whole body; raises RequestError (400)."""
+def read(body: bytes) -> RequestFields:
+    """Return the fields of a body that the proxy checks; raises RequestError (400)."""
     try:
-        whole = msgspec.json.decode(body)
-        fields = msgspec.convert(whole, RequestFields)
+        return msgspec.json.decode(body, type=RequestFields)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
         raise errors.invalid_body(error) from error
-    return fields, whole
 
 
-def with_model(body: Mapping[str, Any], name: str) -> bytes:
-    """Return a body with another `model`; raises RequestError (400) for one that cannot be written as JSON."""
+def with_model(body: bytes, name: str) -> bytes:
+    """Return a body with another `model`, and all else as the client wrote it; raises RequestError (400) for one that is no JSON.
+
+    Only the object itself is decoded: a body may be tens of MiB of base64.
+    """
     try:
-        return msgspec.json.encode({**body, "model": name})
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        return msgspec.json.encode({**fields, "model": name})
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise errors.invalid_body(error) from error
 
 
-def model_entry(model: Model, default_namespace: str) -> dict[str, Any]:
-    """Return one entry of `/v1/models`; Models scaled to zero are listed too, with their phase."""
+def model_entry(model: Model, default_namespace: str, name: str = "") -> dict[str, Any]:
+    """Return one entry of `/v1/models`; Models scaled to zero are listed too, with their phase.
+
+    `name` is an alias or a label; `root` is then the Model that a request by that name goes to now.
+    """
+    own = routing.public_id(model, default_namespace)
     return {
-        "id": routing.public_id(model, default_namespace),
+        "id": name or own,
         "object": "model",
         "created": _unix_seconds(model.metadata.creation_timestamp),
         "owned_by": "flexinfer",
+        "root": own,
         "flexinfer": {
             "namespace": model.metadata.namespace,
             "name": model.metadata.name,
             "phase": routing.phase(model),
             "backend": backends.canonical(model.spec.backend),
+            "aliases": names.aliases(model),
+            "serviceLabels": model.spec.service_labels,
         },
     }
 
@@ -60,7 +70,10 @@ def _unix_seconds(timestamp: str | None) -> int:
         return 0
 
 
-def listing(models: Iterable[Model], default_namespace: str) -> bytes:
-    """Return the body of `/v1/models`."""
+def listing(
+    models: Iterable[Model], default_namespace: str, further: Mapping[str, Model] | None = None
+) -> bytes:
+    """Return the body of `/v1/models`: the Models, then their further names."""
     entries = [model_entry(m, default_namespace) for m in sorted(models, key=lambda m: m.key)]
+    entries += [model_entry(model, default_namespace, name) for name, model in (further or {}).items()]
     return msgspec.json.encode({"object": "list", "data": entries})

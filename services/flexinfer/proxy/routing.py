@@ -1,38 +1,60 @@
 """Routing: which Model a request names, and whether that Model can serve it. Pure.
 
-Precedence: the path `/model/<namespace>/<name>/...`, then the Host `<name>.<namespace>[.svc[.<domain>]]`,
-then `model` in the body. A body names a Model by `<name>` in the proxy's default namespace, by
-`<namespace>/<name>`, or by an alias that only one Model has.
+Precedence: the path `/model/<namespace>/<name>/...`, then the Host `<name>.<namespace>[.svc[.<domain>]]` if there is such a Model,
+then `model` in the body. Any other Host is a name of the user's network, and says nothing. A body names a Model by its name, by an alias
+that only one Model has, or by a label, which goes to the best Model that has it.
 """
 
-from urllib.parse import unquote
+from collections.abc import Container, Sequence
 
 import msgspec
 
+from flexinfer import backends
 from flexinfer.api import conditions, reasons
 from flexinfer.api.installation import PROXY_SERVICE
 from flexinfer.api.model import Model
+from flexinfer.api.names import aliases, labels
 from flexinfer.api.phase import phase_of
 from flexinfer.api.reasons import Reason
+from flexinfer.proxy import paths
 from flexinfer.proxy.models import ModelTable
 
 _STOPS = frozenset({Reason.DRAINING, Reason.STOPPING})
 
 
 class RouteMatch(msgspec.Struct, frozen=True):
-    """What path and Host say: the Model's key if they name it, and the path that the engine is asked for."""
+    """What path and Host say: the Model's key if they name it, and the normalised path that the engine is asked for."""
 
     key: str | None
     path: str
 
 
-def match_request(path: str, host: str) -> RouteMatch:
-    """Return the Model that path (as it was sent, with its escapes) or Host name."""
-    if path.startswith("/model/"):
-        parts = path.split("/", 4)
-        if len(parts) == 5 and parts[2] and parts[3]:  # noqa: PLR2004 -- /model/<namespace>/<name>/rest
-            return RouteMatch(f"{unquote(parts[2])}/{unquote(parts[3])}", f"/{parts[4]}")
-    return RouteMatch(_key_of_host(host), path)
+def match_request(path: str, host: str, keys: Container[str]) -> RouteMatch:
+    """Return the Model that path (as it was sent, with its escapes) or Host name; `keys` are those of all Models.
+
+    Raises RequestError (400) for a path that is not valid.
+    """
+    path = paths.normalise(path)
+    parts = path.split("/", 4)
+    if len(parts) == 5 and parts[1] == "model":  # noqa: PLR2004 -- /model/<namespace>/<name>/rest
+        return RouteMatch(f"{parts[2]}/{parts[3]}", f"/{parts[4]}")
+    key = _key_of_host(host)
+    return RouteMatch(key if key in keys else None, path)
+
+
+def served_paths(model: Model | None) -> Sequence[str]:
+    """Return the paths that a Model's backend serves to clients; without a Model, those of all backends."""
+    backend = backends.find(model.spec.backend) if model is not None else None
+    if backend is not None:
+        return backend.api_paths
+    return tuple(dict.fromkeys(path for backend in backends.all_backends() for path in backend.api_paths))
+
+
+def is_served(path: str, model: Model | None) -> bool:
+    """Tell whether a Model's backend serves a normalised path to clients; without a Model, whether any backend does."""
+    backend = backends.find(model.spec.backend) if model is not None else None
+    candidates = backends.all_backends() if backend is None else (backend,)
+    return paths.is_plain(path) and any(candidate.serves(path) for candidate in candidates)
 
 
 def _key_of_host(host: str) -> str | None:
@@ -45,12 +67,60 @@ def _key_of_host(host: str) -> str | None:
 
 
 def find_model(name: str, table: ModelTable, default_namespace: str) -> Model | None:
-    """Return the Model that a body names, None when there is none or more than one."""
-    for key in (f"{default_namespace}/{name}", name):
-        if key in table.models:
-            return table.models[key]
-    keys = table.keys_of_alias(name)
-    return table.models[keys[0]] if len(keys) == 1 else None
+    """Return the Model that a body names, None when there is none or more than one.
+
+    A name means what it means in the default namespace; what begins with `<namespace>/`, in that one; any other, in the one
+    namespace that knows it.
+    """
+    namespace, _, short = name.partition("/")
+    readings = [(default_namespace, name), *([(namespace, short)] if short else []), ("", name)]
+    for reading, wanted in readings:
+        for keys, choose in (
+            (table.keys_of_name(wanted), _only),
+            (table.keys_of_alias(wanted), _only),
+            (table.keys_of_label(wanted), _best),
+        ):
+            models = [m for m in map(table.models.__getitem__, keys) if reading in {"", m.metadata.namespace}]
+            if len({m.metadata.namespace for m in models}) == 1:
+                return choose(models)
+    return None
+
+
+def _only(models: Sequence[Model]) -> Model | None:
+    return models[0] if len(models) == 1 else None
+
+
+def _best(models: Sequence[Model]) -> Model:
+    """Return the Model that serves a label: a ready one first, then one that can be started, by priority and name."""
+
+    def order(model: Model) -> tuple[bool, bool, int, str]:
+        failed = model.deleting or permanent_failure(model) is not None
+        return not ready_address(model), failed, -model.spec.priority, model.metadata.name
+
+    return min(models, key=order)
+
+
+def further_names(table: ModelTable, default_namespace: str) -> dict[str, Model]:
+    """Return every alias and label by which a request reaches a Model, in its shortest form, and that Model; in order.
+
+    A label stands there as the first Model writes it.
+    """
+    names: dict[str, tuple[str, Model]] = {}
+    for model in sorted(table.models.values(), key=lambda m: m.key):
+        for name in (*aliases(model), *model.spec.service_labels):
+            for form in (name, f"{model.metadata.namespace}/{name}"):
+                reached = find_model(form, table, default_namespace)
+                if reached is not None and _has(reached, name, model.metadata.namespace):
+                    label = name.casefold() in labels(reached)
+                    names.setdefault(form.casefold() if label else form, (form, reached))
+                    break
+    return dict(sorted(names.values(), key=lambda entry: entry[0]))
+
+
+def _has(model: Model, name: str, namespace: str) -> bool:
+    """Tell whether a Model of this namespace has a further name."""
+    named = name in aliases(model) or name.casefold() in labels(model)
+    return named and model.metadata.namespace == namespace
 
 
 def public_id(model: Model, default_namespace: str) -> str:

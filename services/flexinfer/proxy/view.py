@@ -9,13 +9,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from flexinfer import backends
 from flexinfer.api.model import Model
 from flexinfer.api.services import SERVICES
 from flexinfer.events import events
 from flexinfer.proxy import errors, routing
-from flexinfer.proxy.breaker import UNLIMITED, Breaker
+from flexinfer.proxy.breaker import MAX_QUEUED_BYTES, UNLIMITED, Admission, Breaker
 from flexinfer.proxy.errors import RequestError
 from flexinfer.proxy.models import Change, ModelTable, version_of
 from flexinfer.runtime.kubernetes.api import MODELS, ApiError, NotFoundError
@@ -31,27 +32,45 @@ _RETRY_SECONDS, _RECHECK_SECONDS = 0.5, 1.0
 class Route:
     """The route to one Model (one uid): its latest state, its engine's address if ready, and its requests."""
 
-    def __init__(self, model: Model) -> None:
-        self.breaker = Breaker()
+    def __init__(self, model: Model, queue_bytes: int = MAX_QUEUED_BYTES) -> None:
+        self.breaker = Breaker(queue_bytes)
         self.last_request: float | None = None
         """When a request of this Model last arrived, was admitted or ended, by the monotonic clock."""
         self.read_at = float("-inf")
         """When its Model was last read because the engine refused a connection."""
         self.deleted = False
         self._changed = asyncio.Event()
+        self.address = ""
+        self._readiness: asyncio.Future[None] | None = None
+        """Done when the Model becomes ready or stops being ready; None while no request waits for that."""
         self.update(model)
 
     def update(self, model: Model) -> None:
         """Take over the Model's newest state; admits queued requests when it is ready."""
-        self.model, self.address = model, routing.ready_address(model)
+        was_ready, self.model, self.address = bool(self.address), model, routing.ready_address(model)
         self.breaker.resize(_capacity(model) if self.address else 0)
         self._notify()
+        if was_ready != bool(self.address):
+            self._notify_readiness()
 
     def delete(self) -> None:
         """Mark the Model as deleted; its engine gets no more requests."""
         self.deleted, self.address = True, ""
         self.breaker.resize(0)
         self._notify()
+        self._notify_readiness()
+
+    def _notify_readiness(self) -> None:
+        if self._readiness is not None:
+            self._readiness.set_result(None)
+            self._readiness = None
+
+    async def wait_for_admission(self, admission: Admission, timeout: float) -> None:  # noqa: ASYNC109 -- no error
+        """Return when the request may go on, when the Model becomes ready or stops being ready, or after `timeout` seconds."""
+        if self._readiness is None:
+            self._readiness = asyncio.get_running_loop().create_future()
+        either: list[asyncio.Future[Any]] = [admission, self._readiness]
+        await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
     def _notify(self) -> None:
         self._changed.set()
@@ -75,6 +94,7 @@ class ModelView:
     def __init__(self, runtime: Runtime, table: ModelTable, on_unready: Callable[[Route], None]) -> None:
         self._runtime, self._on_unready = runtime, on_unready
         self.table = table
+        self._largest_body = runtime.settings.body_limit_mib << 20
         self.nats_available = False
         self._outages = 0  # counts beginnings and ends: what waits for one sees that it has passed
         self._routes: dict[str, Route] = {}  # uid -> its route
@@ -232,7 +252,7 @@ class ModelView:
         """Return a route for a Model without one: that of before if it was not deleted after all, since its requests count."""
         route = self._deleted.pop(model.uid, None)
         if route is None or not route.breaker.busy:
-            return Route(model)
+            return Route(model, max(MAX_QUEUED_BYTES, self._largest_body))
         route.deleted = False
         route.update(model)
         self._on_unready(route)  # its traffic is published at once

@@ -3,7 +3,7 @@
 A refusal says what to change. An acceptance names every field that has no effect.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from flexinfer import backends, sources
 from flexinfer.api import conditions, model
@@ -13,23 +13,27 @@ from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Gpu, Model, ModelSpec, Serverless
 from flexinfer.api.quantity import Quantity, milli
 from flexinfer.api.reasons import Reason
-from flexinfer.backends import Problem
+from flexinfer.backends import Problem, arguments
 from flexinfer.state import actions
 
 _NAMED_PROBLEMS = 3
+_NAMED_CONFLICTS = 5
 _OWN_VOLUME = ("pvc", "file")
-_DOWNLOAD_KEYS = ("hfRevision", "hfAllowPatterns", "hfIgnorePatterns")
+_DOWNLOAD_KEYS = ("hfRevision", "hfAllowPatterns", "hfIgnorePatterns", "allowUnsafeFormats")
 
 
-def accepted(candidate: Model) -> Condition:
-    """Return Accepted of a Model."""
+def accepted(candidate: Model, conflicts: Sequence[str] = ()) -> Condition:
+    """Return Accepted of a Model; `conflicts` are its names that also mean another Model."""
     problems = list(_problems(candidate))
     if problems:
         message = "; also ".join(problem.message for problem in problems[:_NAMED_PROBLEMS])
         return actions.false(candidate, conditions.ACCEPTED, problems[0].reason, message)
-    unused = "; ".join(without_effect(candidate.spec))
-    message = f"the spec is valid; without effect: {unused}" if unused else "the spec is valid"
-    return actions.true(candidate, conditions.ACCEPTED, Reason.ACCEPTED, message)
+    message = "; ".join(("the spec is valid", *warnings(candidate.spec)))
+    if conflicts:
+        doubtful = ", ".join(conflicts[:_NAMED_CONFLICTS])
+        message = f"{message}; names that mean another Model too: {doubtful}; change one of each"
+    reason = Reason.NAME_CONFLICT if conflicts else Reason.ACCEPTED
+    return actions.true(candidate, conditions.ACCEPTED, reason, message)
 
 
 def _problems(candidate: Model) -> Iterator[Problem]:
@@ -106,6 +110,17 @@ def _quantities(spec: ModelSpec) -> Iterator[str]:
             yield f"{path}: remove it; devices are requested by spec.gpu.count"
 
 
+def warnings(spec: ModelSpec) -> Iterator[str]:
+    """Yield what a user should know of a valid spec: what has no effect, and what goes to the engine unchecked."""
+    if unused := "; ".join(without_effect(spec)):
+        yield f"without effect: {unused}"
+    if extra := arguments.appended(spec.config):
+        yield (
+            f"unchecked: spec.config.{arguments.EXTRA} ({len(extra)} arguments) goes to {spec.backend} as it is; "
+            "an engine that does not know one of them does not start, and none counts in the estimate of memory"
+        )
+
+
 def _above_limits(spec: ModelSpec) -> Iterator[str]:
     """Yield requests above the limit of the same resource: the API server would refuse the Pod."""
     resources = spec.resources or model.Resources()
@@ -128,6 +143,8 @@ def _milli(amount: Quantity) -> int | None:
 def without_effect(spec: ModelSpec) -> Iterator[str]:
     """Yield each field that is accepted but has no effect, and why."""
     yield from _unused_cache(spec)
+    if spec.source_secret_ref is not None and _scheme(spec) in _OWN_VOLUME:
+        yield f"spec.sourceSecretRef ({_scheme(spec)}:// is used in place, nothing is downloaded)"
     if spec.gpu is not None and spec.gpu.priority != Gpu().priority and not spec.gpu.shared:
         yield "spec.gpu.priority (only members of a shared group compete)"
     keys = [name for name in _DOWNLOAD_KEYS if name in spec.config]
@@ -153,6 +170,7 @@ def _unused_cache(spec: ModelSpec) -> Iterator[str]:
         "pvcName": cache.pvc_name,
         "storageClass": cache.storage_class,
         "size": cache.size if cache.strategy == "None" else None,
+        "reclaimPolicy": cache.reclaim_policy,
     }
     unused = [name for name, value in fields.items() if value]
     if unused:

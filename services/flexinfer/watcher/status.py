@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from flexinfer.api import names
 from flexinfer.api.model import Model
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
@@ -40,6 +41,8 @@ class StatusReconciler:
         self._runtime, self._tasks = runtime, tasks
         self._observed: dict[str, _Observed] = {}
         self._reconciling: set[str] = set()
+        self._names = names.NameIndex()
+        self._claims: dict[str, Sequence[str]] = {}  # key -> what that Model is called
 
     def upsert(self, model: Model, *, restored: bool = False) -> None:
         """Take a Model, unless a newer state of it is known, and write what its status lacks.
@@ -51,16 +54,44 @@ class StatusReconciler:
             observed = self._observed[model.key] = _Observed(model, now, asyncio.Event())
         elif observed.model.metadata.version < model.metadata.version or restored:
             observed.model, observed.changed_at = model, now
-        observed.changed.set()
-        if model.key not in self._reconciling:
-            self._reconciling.add(model.key)
-            self._tasks.create_task(self._reconcile(model.key))
+        affected = self._claim(model.key, names.claims(observed.model))
+        for key in (model.key, *affected):
+            self._reconsider(key)
 
     def remove(self, key: str) -> None:
         """Forget a deleted Model."""
         observed = self._observed.pop(key, None)
         if observed is not None:
             observed.changed.set()
+            for other in self._claim(key, ()):
+                self._reconsider(other)
+
+    def _reconsider(self, key: str) -> None:
+        """Have the status of a Model decided again."""
+        if key in self._observed:
+            self._observed[key].changed.set()
+            if key not in self._reconciling:
+                self._reconciling.add(key)
+                self._tasks.create_task(self._reconcile(key))
+
+    def _claim(self, key: str, claims: Sequence[str]) -> Sequence[str]:
+        """Note what a Model is called; returns the others that are or were called so, empty if nothing changed."""
+        previous = self._claims.get(key, ())
+        if claims == previous:
+            return ()
+        self._names.discard(key, previous)
+        self._names.add(key, claims)
+        self._claims[key] = claims
+        if not claims:
+            del self._claims[key]
+        others = (k for claim in {*previous, *claims} for k in self._names.keys(claim))
+        return tuple(dict.fromkeys(k for k in others if k != key))
+
+    def _conflicts(self, model: Model) -> Sequence[str]:
+        """Return the names of a Model that also mean another one."""
+        keys = dict.fromkeys(k for claim in names.claims(model) for k in self._names.keys(claim))
+        others = (self._observed[k].model for k in keys if k != model.key and k in self._observed)
+        return names.conflicts(model, others)
 
     async def _reconcile(self, key: str) -> None:
         """Write until the status is right."""
@@ -68,7 +99,8 @@ class StatusReconciler:
         back_off, previous = _FIRST_BACK_OFF, None
         while (observed := self._observed.get(key)) is not None:
             observed.changed.clear()
-            action = next_write(observed.model, observed.changed_at, self._runtime.clock())
+            conflicts = self._conflicts(observed.model)
+            action = next_write(observed.model, observed.changed_at, self._runtime.clock(), conflicts)
             if action is None:
                 break
             if isinstance(action, RequeueAt):

@@ -14,6 +14,9 @@ CONDITIONS = (ACCEPTED, PLACED, CACHED, WANTED, GRANTED, READY)
 
 Each has one owner (`api.services`).
 """
+STALLED = "Stalled"
+"""Of the watcher, present only where nothing but a change can help: what waits for a Model by kstatus then reads it as failed
+(https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md). No decision reads it."""
 MESSAGE_LIMIT = 1024
 """Characters of a condition's message; longer ones are cut."""
 

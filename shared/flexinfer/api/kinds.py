@@ -44,6 +44,9 @@ GPU_LEASES: Kind[GPULease] = Kind(API_VERSION, LEASE_KIND, LEASE_PLURAL, GPULeas
 PODS: Kind[kube.Pod] = Kind("v1", "Pod", "pods", kube.Pod)
 JOBS: Kind[kube.Job] = Kind("batch/v1", "Job", "jobs", kube.Job)
 CLAIMS: Kind[kube.Claim] = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims", kube.Claim)
+STORAGE_CLASSES: Kind[kube.StorageClass] = Kind(
+    "storage.k8s.io/v1", "StorageClass", "storageclasses", kube.StorageClass, namespaced=False
+)
 SERVICES: Kind[kube.Service] = Kind("v1", "Service", "services", kube.Service)
 LEASES: Kind[kube.Lease] = Kind("coordination.k8s.io/v1", "Lease", "leases", kube.Lease)
 NODES: Kind[kube.Node] = Kind("v1", "Node", "nodes", kube.Node, namespaced=False)

@@ -159,6 +159,12 @@ class Claim(Resource, frozen=True, kw_only=True):
     status: ClaimStatus = ClaimStatus()
 
 
+class StorageClass(Resource, frozen=True, kw_only=True):
+    """A StorageClass; what is read of it is that it exists."""
+
+    metadata: Metadata
+
+
 class Service(Resource, frozen=True, kw_only=True):
     """A Service; its spec is compared, and read for nothing else."""
 

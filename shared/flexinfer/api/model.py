@@ -114,6 +114,13 @@ class Cache(Resource, frozen=True, kw_only=True):
     pvc_name: str | None = None
     storage_class: str | None = None
     size: Quantity | None = None
+    reclaim_policy: str | None = None
+
+
+class SecretReference(Resource, frozen=True, kw_only=True):
+    """A Secret of the Model's namespace."""
+
+    name: str = ""
 
 
 class Resources(Resource, frozen=True, kw_only=True):
@@ -141,6 +148,29 @@ class Toleration(Resource, frozen=True, kw_only=True):
         return self.operator == "Exists" or (bool(self.key) and self.value == value)
 
 
+class KeyReference(Resource, frozen=True, kw_only=True):
+    """A key of a Secret or a ConfigMap of the Model's namespace."""
+
+    name: str = ""
+    key: str = ""
+    optional: bool = False
+
+
+class EnvVarSource(Resource, frozen=True, kw_only=True):
+    """Where the value of a variable is read from: one of the two."""
+
+    secret_key_ref: KeyReference | None = None
+    config_map_key_ref: KeyReference | None = None
+
+
+class EnvVar(Resource, frozen=True, kw_only=True):
+    """A variable of the engine's environment, as in a Pod."""
+
+    name: str
+    value: str = ""
+    value_from: EnvVarSource | None = None
+
+
 class LiteLLM(Resource, frozen=True, kw_only=True):
     """How a LiteLLM proxy discovers the Model."""
 
@@ -157,8 +187,11 @@ class ModelSpec(Resource, frozen=True, kw_only=True):
     source: str
     gpu: Gpu | None = None
     serverless: Serverless = Serverless()
+    source_secret_ref: SecretReference | None = None
     cache: Cache | None = None
     config: dict[str, Any] = {}
+    image: str = ""
+    env: tuple[EnvVar, ...] = ()
     resources: Resources | None = None
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
@@ -297,6 +330,7 @@ class ModelStatus(Resource, frozen=True, kw_only=True):
 
     phase: str = ""
     observed_generation: int = 0
+    reason: str = ""
     message: str = ""
     conditions: tuple[Condition, ...] = ()
     last_active_time: str | None = None

@@ -5,6 +5,7 @@ It is never an input to a decision; components read conditions.
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
@@ -47,7 +48,23 @@ def phase_of(all_conditions: Sequence[Condition], generation: int) -> Phase:
 
 
 def explain(all_conditions: Sequence[Condition], generation: int) -> str:
-    """Return the message beside the phase: the first condition that is not True, as its owner worded it.
+    """Return the message beside the phase: the first condition that is not True, as its owner worded it."""
+    cause = cause_of(all_conditions, generation)
+    if cause.condition is None:
+        return cause.message
+    return cause.message if cause.condition.true else _explained(cause.condition)
+
+
+class Cause(NamedTuple):
+    """What holds a Model up: a reason for machines, a message for people, and the condition that says so, None if it says nothing yet."""
+
+    reason: str
+    message: str
+    condition: Condition | None
+
+
+def cause_of(all_conditions: Sequence[Condition], generation: int) -> Cause:
+    """Return what holds a Model up: the first condition that is not True; Ready where nothing does.
 
     A start that failed is explained by Ready, which has the cause, and not by Wanted, which says that it is over.
     So is a deletion while its engine stops.
@@ -55,16 +72,29 @@ def explain(all_conditions: Sequence[Condition], generation: int) -> str:
     by_type = {c.type: c for c in all_conditions}
     ended = _ended(by_type.get(conditions.WANTED), by_type.get(conditions.READY))
     if ended is not None:
-        return _explained(ended)
+        return Cause(ended.reason, ended.message, ended)
     for kind in conditions.CONDITIONS:
         condition = by_type.get(kind)
         if condition is None:
-            return f"waiting for {kind}: not written yet by the {OWNERS[kind]}"
+            return Cause(f"Not{kind}", f"waiting for {kind}: not written yet by the {OWNERS[kind]}", None)
         if condition.observed_generation != generation and kind != conditions.READY:
-            return f"waiting for {kind}: it is of generation {condition.observed_generation}, the spec of {generation}"
+            older = f"it is of generation {condition.observed_generation}, the spec of {generation}"
+            return Cause(f"Not{kind}", f"waiting for {kind}: {older}", None)
         if condition.status != conditions.TRUE:
-            return _explained(condition)
-    return by_type[conditions.READY].message
+            return Cause(condition.reason, condition.message, condition)
+    ready = by_type[conditions.READY]
+    return Cause(ready.reason, ready.message, ready)
+
+
+def failure_of(all_conditions: Sequence[Condition], generation: int) -> Condition | None:
+    """Return the condition for which the phase is Failed; None while it is another."""
+    if phase_of(all_conditions, generation) != Phase.FAILED:
+        return None
+    ready = conditions.find(all_conditions, conditions.READY)
+    current = [c for c in all_conditions if c.observed_generation == generation or c is ready]
+    failed = [c for c in current if c.status == conditions.FALSE]
+    final = (c for c in failed if c.type == conditions.ACCEPTED or c.reason in reasons.FINAL)
+    return next(final, None)
 
 
 def _ended(wanted: Condition | None, ready: Condition | None) -> Condition | None:

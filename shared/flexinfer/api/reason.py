@@ -9,6 +9,7 @@ class Reason(StrEnum):
     """The reasons that components write. One reason means the same in every condition that uses it."""
 
     ACCEPTED = "Accepted"
+    NAME_CONFLICT = "NameConflict"
     RESERVED_NAMESPACE = "ReservedNamespace"
     UNKNOWN_BACKEND = "UnknownBackend"
     UNSUPPORTED_SOURCE = "UnsupportedSource"
@@ -38,6 +39,11 @@ class Reason(StrEnum):
     SOURCE_NOT_FOUND = "SourceNotFound"
     FETCH_FAILED = "FetchFailed"
     GATED_REPOSITORY = "GatedRepository"
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 -- a reason
+    CLAIM_LOST = "ClaimLost"
+    STORAGE_CLASS_MISSING = "StorageClassMissing"
+    UNSAFE_FORMAT = "UnsafeFormat"
+    CACHED_UNSAFE = "CachedUnsafe"
     REVISION_NOT_FOUND = "RevisionNotFound"
     FILE_NOT_FOUND = "FileNotFound"
     INCOMPLETE_FILE = "IncompleteFile"
@@ -73,6 +79,7 @@ class Reason(StrEnum):
     RESTARTING = "Restarting"
     BACK_OFF = "BackOff"
     IMAGE_PULL_FAILED = "ImagePullFailed"
+    ENGINE_NOT_INSTALLED = "EngineNotInstalled"
     LOADING_TIMEOUT = "LoadingTimeout"
     DRAINING = "Draining"
     STOPPING = "Stopping"

@@ -33,6 +33,12 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             conditions=(ACCEPTED,),
             meaning="The spec is valid; the message names fields that are accepted but have no effect.",
         ),
+        Reason.NAME_CONFLICT: Facts(
+            conditions=(ACCEPTED,),
+            meaning="The spec is valid, and a name of the Model also means another one of its namespace: an alias of two Models names "
+            "neither, a Model's own name comes before an alias, and that before a label.",
+            remedy="change the alias or label on one of the Models that the message names",
+        ),
         Reason.RESERVED_NAMESPACE: _invalid(
             "Models are not allowed in flexinfer-system.",
             "create the Model in another namespace, such as default",
@@ -102,6 +108,12 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             warning=True,
         ),
         Reason.CACHED: Facts(conditions=(CACHED,), meaning="The weights are complete."),
+        Reason.CACHED_UNSAFE: Facts(
+            conditions=(CACHED,),
+            meaning="The weights are complete, and some of their files can run code when they are loaded: spec.config.allowUnsafeFormats is true.",
+            remedy="none is needed if you trust the authors of the repository; else remove spec.config.allowUnsafeFormats",
+            warning=True,
+        ),
         Reason.PULLED_BY_ENGINE: Facts(
             conditions=(CACHED,),
             meaning="The weights are downloaded when the engine starts; nothing is cached before that.",
@@ -127,6 +139,18 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             remedy="create the PersistentVolumeClaim, or name another one: kubectl get pvc -n {namespace}",
             warning=True,
         ),
+        Reason.CLAIM_LOST: Facts(
+            conditions=(CACHED,),
+            meaning="The PersistentVolumeClaim is Lost: the volume behind it does not exist any more.",
+            remedy="delete the PersistentVolumeClaim; the message says what happens to the weights",
+            warning=True,
+        ),
+        Reason.STORAGE_CLASS_MISSING: Facts(
+            conditions=(CACHED,),
+            meaning="No volume can be created: the StorageClass does not exist, or none is named and the cluster has no default.",
+            remedy="create a StorageClass or mark one as the default; the download goes on by itself: kubectl get sc",
+            warning=True,
+        ),
         Reason.SOURCE_NOT_FOUND: Facts(
             conditions=(CACHED,),
             meaning="The volume or image has no such path, or the hub no such repository. It is looked for again with back-off.",
@@ -143,7 +167,15 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         ),
         Reason.GATED_REPOSITORY: _unfetchable(
             "The hub refuses the repository: it is gated, or needs another token. It is asked again with back-off.",
-            "accept the repository's terms, and put a token that may read it into the Secret hf-token of namespace {namespace}",
+            "accept the repository's terms, and put a token that may read it into the Secret that the message names, namespace {namespace}",
+        ),
+        Reason.SECRET_NOT_FOUND: _unfetchable(
+            "The Secret that spec.sourceSecretRef names does not exist, or holds no token. It is looked for again with back-off.",
+            "create the Secret in namespace {namespace}, with the key token",
+        ),
+        Reason.UNSAFE_FORMAT: _unfetchable(
+            "The files that spec.config names, or all weights of the repository, can run code when they are loaded.",
+            "choose a repository with .safetensors or .gguf files, or set spec.config.allowUnsafeFormats if you trust its authors",
         ),
         Reason.REVISION_NOT_FOUND: _unfetchable(
             "The repository exists and has no such revision.", "correct spec.config.hfRevision"
@@ -284,6 +316,14 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             conditions=(READY,),
             meaning="The engine image cannot be pulled; the message has the node's error.",
             remedy="fix what the message names (image name, registry access, pull secret); the retry is automatic",
+            loading=True,
+            stalled=True,
+            warning=True,
+        ),
+        Reason.ENGINE_NOT_INSTALLED: Facts(
+            conditions=(READY,),
+            meaning="The local node runs engines as programs of its machine, and the program of this engine is not installed there.",
+            remedy="install the program as the message says; it then starts by itself",
             loading=True,
             stalled=True,
             warning=True,

@@ -43,7 +43,7 @@ _ROWS = (
     Component(
         name="watcher",
         condition=ACCEPTED,
-        fields=("phase", "observedGeneration", "message"),
+        fields=("phase", "observedGeneration", "reason", "message"),
         state=STATE_KINDS,
         publishes=(*STATE_KINDS, "watermark"),
     ),

@@ -3,10 +3,12 @@
 A contract test keeps the fields equal to those in the table of components (`api.services`).
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 from flexinfer.api.base import Resource
-from flexinfer.api.conditions import Condition
+from flexinfer.api.conditions import STALLED, Condition
 from flexinfer.api.model import BackendStatus, CacheStatus, GroupMembership, Placement
 
 
@@ -24,13 +26,29 @@ class OwnedStatus(Resource, frozen=True, kw_only=True, omit_defaults=False):
 
     condition: Condition
 
+    @property
+    def conditions(self) -> Mapping[str, Condition | None]:
+        """Every condition type of this owner, and its condition; None: there is to be none."""
+        return {self.condition.type: self.condition}
+
 
 class AcceptedStatus(OwnedStatus, frozen=True, kw_only=True):
-    """The watcher's status."""
+    """The watcher's status; `stalled` is the condition Stalled, None while something may still happen by itself."""
 
     phase: str
     observed_generation: int
+    reason: str
     message: str
+    stalled: Condition | None
+
+    @property
+    def conditions(self) -> Mapping[str, Condition | None]:
+        """Accepted and Stalled."""
+        return {self.condition.type: self.condition, STALLED: self.stalled}
+
+
+CONDITION_FIELDS = frozenset({"condition", "stalled"})
+"""Fields of these structs that are conditions; all others are fields of `Model.status`."""
 
 
 class PlacedStatus(OwnedStatus, frozen=True, kw_only=True):

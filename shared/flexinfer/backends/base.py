@@ -1,6 +1,5 @@
 """Backend: what FlexInfer must know of an engine to check a spec for it, place it, start it and probe it. Pure."""
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,13 +7,44 @@ import msgspec
 
 from flexinfer.api.model import ModelSpec
 from flexinfer.api.reasons import Reason
-from flexinfer.backends import options
+from flexinfer.backends import arguments, options, variables
+from flexinfer.backends.local_program import LocalProgram
 from flexinfer.backends.memory import DemandOf
+from flexinfer.backends.rules import (
+    AMD,
+    CPU,
+    GPUS,
+    NVIDIA,
+    OLD_CUDA,
+    WITHOUT_ROCM,
+    ArchitectureRule,
+)
 
-CPU, NVIDIA, AMD = "cpu", "nvidia", "amd"
-GPUS = (NVIDIA, AMD)
+__all__ = [
+    "AMD",
+    "CPU",
+    "GPUS",
+    "HOME_AND_USER",
+    "NVIDIA",
+    "OLD_CUDA",
+    "PROMPTS",
+    "TEXT_PATHS",
+    "WITHOUT_ROCM",
+    "ArchitectureRule",
+    "Backend",
+    "LocalProgram",
+    "Problem",
+    "Serving",
+]
+
 HOME_AND_USER: Mapping[str, str] = {"HOME": "/tmp", "USER": "flexinfer"}  # noqa: S108 -- inside its container
 """For engines that look up their user and write to its home directory: the image has no entry for the user that they run as."""
+
+
+PROMPTS = "/var/cache/flexinfer/prompts"
+"""Where the folder of a Model's prompt caches is mounted in an engine's container."""
+TEXT_PATHS = ("/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+"""Paths of OpenAI's API that every engine for text serves."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -27,7 +57,7 @@ class Problem(msgspec.Struct, frozen=True):
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
     """One start of an engine: the Model's name and spec, where its weights are, and the devices that it runs on.
 
-    `path` is what the engine loads: a path inside its container, or the name that it pulls.
+    `path` is what the engine loads: a path inside its container.
     """
 
     name: str
@@ -39,73 +69,13 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     memory_share: str = ""
     """The part of each device's memory that the engine may take, as a decimal; empty: it gets none."""
 
+    threads: int = 0
+    """How many CPUs its Pod has: its limit, else its request, rounded down to at least 1; 0: neither is stated."""
+
     @property
     def config(self) -> Mapping[str, Any]:
         """The backend's own configuration."""
         return self.spec.config
-
-
-class ArchitectureRule(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an engine on some GPUs: those of `vendor` whose architecture begins with `prefix`, such as sm_5 (NVIDIA Maxwell).
-
-    `reason` is the rest of the sentence "<engine> cannot run there: ...", or of "... is experimental there: ..."; `source` is where that
-    is documented. `applies` tells for which specs, from the Model's name and spec; `when` says that in words, empty for all.
-    """
-
-    vendor: str
-    prefix: str
-    reason: str
-    source: str
-    applies: Callable[[str, ModelSpec], bool] = lambda _name, _spec: True
-    when: str = ""
-
-    def covers(self, vendor: str, architecture: str) -> bool:
-        """Return whether a device of that vendor and architecture is one of these GPUs."""
-        return vendor == self.vendor and architecture.startswith(self.prefix)
-
-
-class LocalProgram(msgspec.Struct, frozen=True, kw_only=True):
-    """The program that runs an engine on a machine without containers, in place of its image.
-
-    `images` are patterns (fnmatch) of the images that it stands for. `paths` are the names of the program inside the image: a container
-    command that begins with one of them is replaced by the program. `subcommand` comes first unless the container's command names the
-    program itself; `default_args` are used when the container has neither command nor args.
-    """
-
-    program: str
-    images: tuple[str, ...]
-    paths: tuple[str, ...] = ()
-    subcommand: tuple[str, ...] = ()
-    default_args: tuple[str, ...] = ()
-    fallback: str = ""
-    """A console script of FlexInfer that takes the same command line, used where `program` is not on PATH; empty: none."""
-    install: str = ""
-    """How to install the program, as an imperative."""
-
-
-_ROCM_SUPPORT = (
-    "https://rocm.docs.amd.com/projects/install-on-linux/en/latest/reference/system-requirements.html"
-)
-_PYTORCH_CUDA = "https://github.com/pytorch/pytorch/blob/main/RELEASE.md#pytorch-cuda-support-matrix"
-WITHOUT_ROCM = (
-    ArchitectureRule(
-        vendor=AMD,
-        prefix="gfx906",
-        reason="AMD's list of supported GPUs has not named gfx906 since ROCm 6",
-        source=_ROCM_SUPPORT,
-    ),
-)
-"""AMD GPUs that present builds of PyTorch and of other ROCm programs may hold no code for."""
-OLD_CUDA = tuple(
-    ArchitectureRule(
-        vendor=NVIDIA,
-        prefix=prefix,
-        reason=f"PyTorch for CUDA 12.8 and newer holds no code for {generation}; an image with CUDA 12.6 does",
-        source=_PYTORCH_CUDA,
-    )
-    for prefix, generation in (("sm_6", "Pascal"), ("sm_70", "Volta"))
-)
-"""NVIDIA GPUs that present builds of PyTorch hold no code for, but older ones do."""
 
 
 def no_arguments(_serving: Serving) -> Sequence[str]:
@@ -123,10 +93,22 @@ def no_more_problems(_spec: ModelSpec) -> Sequence[str]:
     return ()
 
 
+_SHORTEST_PREFIX = len("sm_1")
+
+
+def _matches(pattern: str, path: str) -> bool:
+    """Return whether a path is the pattern's own or, where that ends in `/*`, below it; a step up leads nowhere."""
+    if not pattern.endswith("/*"):
+        return path == pattern
+    below = path.removeprefix(pattern[:-1])
+    return below != path and bool(below) and ".." not in below.split("/")
+
+
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """An engine. `images` is vendor -> default image; `health` is the path that is probed until it answers 2xx.
 
-    A variable `FLEXINFER_IMAGE_<NAME>_<VENDOR>`, or else `FLEXINFER_IMAGE_<NAME>`, replaces the default image.
+    A variable `FLEXINFER_IMAGE_<NAME>_<ARCHITECTURE>`, `FLEXINFER_IMAGE_<NAME>_<VENDOR>` or `FLEXINFER_IMAGE_<NAME>` replaces the
+    default image, the first that is set.
     """
 
     name: str
@@ -135,6 +117,10 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     images: Mapping[str, str]
     schemes: tuple[str, ...]
     health: str
+    api_paths: tuple[str, ...]
+    """What clients may call: exact paths of the engine such as `/v1/chat/completions`; an end of `/*` stands for all paths below.
+
+    What manages the engine (loading of adapters, slots, shut-down) is not among them."""
     aliases: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     args: Callable[[Serving], Sequence[str]] = no_arguments
@@ -142,6 +128,12 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     config: Mapping[str, options.Key] = {}
     check: Callable[[ModelSpec], Sequence[str]] = no_more_problems
     """Returns sentences on what of `spec.config` cannot work."""
+    extra: arguments.Extra | None = None
+    """What `extraArgs` may not hold; None: the engine takes no arguments, and the key is unknown."""
+    denied_variables: tuple[str, ...] = ()
+    """Variables, or patterns (fnmatch) of them, that `spec.env` may not set: the engine's own names for what `extra` refuses."""
+    tuning: Callable[[Serving], Mapping[str, str]] = no_environment
+    """Variables that make the engine work well on its GPU; one that `spec.env` names gives way."""
     unsupported_architectures: tuple[ArchitectureRule, ...] = ()
     """GPU generations that the engine cannot run on; the placer never chooses them, unless an annotation of the Model allows it."""
     experimental_architectures: tuple[ArchitectureRule, ...] = ()
@@ -165,14 +157,21 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the engine takes as much memory as its command line gives it, so that measuring it says nothing of its need."""
     takes_free: Callable[[ModelSpec], bool] = lambda _spec: False
     """Whether the engine makes use of what is free at its start, so that measuring it says nothing of its need either."""
+    keeps_mb: Callable[[ModelSpec], int] = lambda _spec: 0
+    """How many MiB of prompt caches outlive the engine: it saves and restores slots in PROMPTS, as llama-server does. 0: none."""
     loading_seconds: float = 0
     """How long a start may take without progress, in seconds; 0: FLEXINFER_LOADING_SECONDS."""
     shared_memory: str = ""
     """Size of /dev/shm, as a quantity; empty: the container runtime's default."""
     root: bool = False
     """Whether its image was made to run as root and has not been seen to run otherwise in our tests."""
-    tried: bool = True
-    """Whether a test starts this engine or checks its manifest; else it follows the engine's documentation alone."""
+    proven: str = ""
+    """The engine and version on which every check of `checks.CHECKS` has run; empty: it follows the engine's documentation, and is unproven."""
+
+    @property
+    def keys(self) -> Mapping[str, options.Key]:
+        """Every key that `spec.config` may have."""
+        return {**self.config, arguments.EXTRA: arguments.KEY} if self.extra is not None else self.config
 
     @property
     def vendors(self) -> tuple[str, ...]:
@@ -189,31 +188,61 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         """The suffixes of all variables that replace an image: for all vendors, then for each."""
         return (self.image_key, *(f"{self.image_key}_{vendor}" for vendor in self.vendors))
 
+    def command_line(self, serving: Serving) -> list[str]:
+        """Return the engine's arguments, those of the spec last."""
+        extra = arguments.appended(serving.config) if self.extra is not None else ()
+        return [*self.args(serving), *extra]
+
+    def environment(self, serving: Serving) -> Mapping[str, str]:
+        """Return the variables that the engine is started with, those of the spec aside."""
+        chosen = {variable.name for variable in serving.spec.env}
+        threads = {"OMP_NUM_THREADS": str(serving.threads)} if serving.threads else {}
+        tuning = {**threads, **self.tuning(serving)}
+        return {**{k: v for k, v in tuning.items() if k not in chosen}, **self.env(serving)}
+
+    def serves(self, path: str) -> bool:
+        """Return whether clients may call a path of the engine, given without its query."""
+        return any(_matches(pattern, path) for pattern in self.api_paths)
+
     def needs_root(self, vendor: str) -> bool:
         """Return whether the engine must be root: AMD's device nodes belong to groups whose ids differ from node to node."""
         return self.root or vendor == AMD
 
-    def image(self, vendor: str, overrides: Mapping[str, str]) -> str:
-        """Return the image for a vendor; `overrides` is the `images` of the settings, such as {"vllm_amd": ...}."""
-        specific = overrides.get(f"{self.image_key}_{vendor}")
-        return specific or overrides.get(self.image_key) or self.images.get(vendor, "")
+    def image(self, vendor: str, overrides: Mapping[str, str], architecture: str = "") -> str:
+        """Return the image for a vendor and architecture; `overrides` is the `images` of the settings, such as {"vllm_gfx1100": ...}.
+
+        An override for a generation, such as sm_5, holds for each architecture that begins with it; the longest one counts.
+        """
+        ends = [architecture[:length] for length in range(len(architecture), _SHORTEST_PREFIX - 1, -1)]
+        chosen = (
+            overrides.get("_".join((self.image_key, *end))) for end in (*((e,) for e in ends), (vendor,), ())
+        )
+        return next((image for image in chosen if image), self.images.get(vendor, ""))
 
     def refuse(self, spec: ModelSpec) -> tuple[Problem, ...]:
         """Return why a spec cannot be served by this engine; empty when it can."""
-        return (*self._vendor(spec), *self._count(spec), *self._scheme(spec), *self._config(spec))
+        parts = (
+            self._vendor(spec),
+            self._count(spec),
+            self._scheme(spec),
+            self._config(spec),
+            self._env(spec),
+        )
+        return tuple(problem for part in parts for problem in part)
 
     def _vendor(self, spec: ModelSpec) -> list[Problem]:
         vendor = spec.gpu.vendor if spec.gpu else CPU
         fits = any(v in GPUS for v in self.vendors) if vendor == "auto" else vendor in self.vendors
         if fits:
             return []
-        remedy = "set spec.gpu" if vendor == CPU else f"use one of {', '.join(self.vendors)}"
-        return [
-            Problem(
-                Reason.UNSUPPORTED_VENDOR,
-                f"{self.name} does not run on {vendor}, only on {', '.join(self.vendors)}; {remedy}",
+        only = ", ".join(self.vendors)
+        message = f"{self.name} does not run on {vendor}, only on {only}; use one of {only}"
+        if vendor == CPU:
+            message = (
+                f"{self.name} does not run on the CPU, only on {only}; set spec.gpu, such as {{vendor: auto}}, "
+                "or choose llamacpp or ollama, which do"
             )
-        ]
+        return [Problem(Reason.UNSUPPORTED_VENDOR, message)]
 
     def _count(self, spec: ModelSpec) -> list[Problem]:
         if not self.most_devices or spec.devices <= self.most_devices:
@@ -233,18 +262,31 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
     def _config(self, spec: ModelSpec) -> list[Problem]:
         faults = [self._key(name, spec.config[name]) for name in sorted(spec.config)]
-        sentences = [sentence for sentence in faults if sentence] or list(self.check(spec))
-        return [Problem(Reason.INVALID_CONFIG, sentence) for sentence in sentences]
+        sentences = [sentence for sentence in faults if sentence]
+        if self.extra is not None:
+            sentences += self.extra.faults(spec.config.get(arguments.EXTRA), self.keys)
+        return [Problem(Reason.INVALID_CONFIG, sentence) for sentence in sentences or self.check(spec)]
 
     def _key(self, name: str, value: object) -> str:
-        key = self.config.get(name)
+        if name == arguments.EXTRA and self.extra is None:
+            return f"spec.config.{name}: {self.name} takes no arguments; remove it, and set variables in spec.env"
+        key = self.keys.get(name)
         if key is None:
-            return f"spec.config.{name} is not a key of {self.name}; {self._remedy(name)}"
+            return f"spec.config.{name} {options.unknown(name, value, self.keys, self.name)}"
         fault = options.fault(key, value)
         return f"spec.config.{name} {fault}" if fault else ""
 
-    def _remedy(self, name: str) -> str:
-        near = difflib.get_close_matches(name, list(self.config), 1)
-        if near:
-            return f"did you mean {near[0]}?"
-        return f"remove it, or use one of {', '.join(sorted(self.config))}" if self.config else "remove it"
+    def _env(self, spec: ModelSpec) -> list[Problem]:
+        owned = variables.owned(self.keys, self._own_variables(), self.denied_variables)
+        return [Problem(Reason.INVALID_SPEC, sentence) for sentence in variables.faults(spec.env, owned)]
+
+    def _own_variables(self) -> set[str]:
+        """Return the variables that the engine is started with on any GPU, whatever its spec says."""
+        spec = ModelSpec(backend=self.name, source=f"{self.schemes[0]}://m/m")
+        starts = (
+            Serving(name="m", spec=spec, path="/m", vendor=vendor, architecture=architecture, devices=devices)
+            for vendor in self.vendors
+            for architecture in ("", "sm_52", "gfx906", "gfx1100")
+            for devices in (1, 2)
+        )
+        return {name for start in starts for name in self.env(start)}

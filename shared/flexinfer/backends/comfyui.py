@@ -1,13 +1,42 @@
-"""ComfyUI: image workflows; the source holds its models. Follows its documentation; no test of ours starts it."""
+"""ComfyUI: image workflows; the source holds its models. Follows its documentation; no test of ours starts it.
 
-from collections.abc import Sequence
+Flags: comfy/cli_args.py of ComfyUI 0.38.1. Its models are named in a file of extra paths, which is written when it starts.
+"""
 
-from flexinfer.backends import base, options
+from collections.abc import Mapping, Sequence
 
+import msgspec
+
+from flexinfer.backends import arguments, base, options, variables
+
+FOLDERS = (
+    "checkpoints",
+    "clip",
+    "clip_vision",
+    "configs",
+    "controlnet",
+    "diffusers",
+    "diffusion_models",
+    "embeddings",
+    "gligen",
+    "hypernetworks",
+    "loras",
+    "photomaker",
+    "style_models",
+    "text_encoders",
+    "unet",
+    "upscale_models",
+    "vae",
+    "vae_approx",
+)
+"""Kinds of models, each a folder (folder_paths.py of ComfyUI)."""
+WRITE_AND_START = 'printf %s "$1" > /tmp/models.yaml && shift && exec python "$@"'
+"""The file's text is an argument, so the shell never interprets it."""
 CONFIG = {
     "enableCORS": options.Key(
         type=options.SWITCH,
-        doc="Let browsers call the API from any origin; true by default.",
+        default="true",
+        doc="Let browsers call the API from any origin.",
         becomes="--enable-cors-header",
     ),
     "modelsPath": options.Key(
@@ -16,22 +45,55 @@ CONFIG = {
         flag="--extra-model-paths-config",
     ),
     "customNodesPath": options.Key(
-        type=options.TEXT, doc="Folder of custom nodes inside the container.", flag="--custom-path"
+        type=options.TEXT,
+        doc="Folder of custom nodes inside the container; their code runs in the engine.",
+        becomes="custom_nodes of the model paths",
     ),
     "outputDirectory": options.Key(
         type=options.TEXT,
+        default="ComfyUI's own",
         doc="Folder inside the container that images are written to.",
         flag="--output-directory",
     ),
 }
+EXTRA = arguments.Extra(
+    denied={
+        **dict.fromkeys(
+            ("--listen", "--port", "--tls-*", "--base-directory", "--models-directory"), arguments.OURS
+        ),
+        **dict.fromkeys(("--enable-manager", "--enable-manager-*", "--front-end-*"), arguments.CODE),
+        **dict.fromkeys(
+            ("--cuda-device", "--default-device", "--directml", "--oneapi-device-selector", "--cpu"),
+            arguments.DEVICES,
+        ),
+        **dict.fromkeys(("--help", "-h", "--quick-test-for-ci", "--list-feature-flags"), arguments.ENDS),
+    },
+)
+
+
+def model_paths(serving: base.Serving) -> str:
+    """Return the file of extra paths, as JSON, which is YAML: the source is a folder of one kind, or holds a folder of each kind."""
+    folder, _, last = serving.path.rstrip("/").rpartition("/")
+    paths = {last: last} if last in FOLDERS else {kind: kind for kind in FOLDERS}
+    paths |= {} if last in FOLDERS else {"checkpoints": "checkpoints\n."}
+    nodes = serving.config.get("customNodesPath")
+    extra = {"custom_nodes": str(nodes)} if nodes else {}
+    root = folder if last in FOLDERS else serving.path
+    return msgspec.json.encode({"flexinfer": {"base_path": root, **paths, **extra}}).decode()
 
 
 def args(serving: base.Serving) -> Sequence[str]:
-    """Return ComfyUI's command line."""
-    arguments = ["main.py", "--listen", "$(POD_IP)", "--port", "8188"]
+    """Return the shell's arguments: the script, its own name, the file of paths, and ComfyUI's command line."""
+    line = ["main.py", "--listen", "$(POD_IP)", "--port", "8188"]
     if serving.config.get("enableCORS", True):
-        arguments.append("--enable-cors-header")
-    return arguments + options.flags(serving.config, CONFIG)
+        line.append("--enable-cors-header")
+    line += ["--extra-model-paths-config", "/tmp/models.yaml"]  # noqa: S108 -- inside its container
+    return [WRITE_AND_START, "comfyui", model_paths(serving), *line, *options.flags(serving.config, CONFIG)]
+
+
+def tuning(serving: base.Serving) -> Mapping[str, str]:
+    """Return what PyTorch needs on an AMD GPU."""
+    return variables.amd_torch(serving.vendor, serving.architecture)
 
 
 BACKEND = base.Backend(
@@ -42,9 +104,23 @@ BACKEND = base.Backend(
     images={base.NVIDIA: "comfyanonymous/comfyui:latest", base.AMD: "comfyanonymous/comfyui:rocm"},
     schemes=("HF", "file", "pvc"),
     health="/system_stats",
-    command=("python",),
+    api_paths=(
+        "/prompt",
+        "/queue",
+        "/history",
+        "/history/*",
+        "/view",
+        "/upload/image",
+        "/upload/mask",
+        "/object_info",
+        "/object_info/*",
+        "/system_stats",
+    ),
+    command=("/bin/sh", "-c"),
     args=args,
     config=CONFIG | options.DOWNLOAD_KEYS,
+    extra=EXTRA,
+    tuning=tuning,
     experimental_architectures=(
         base.ArchitectureRule(
             vendor=base.NVIDIA,
@@ -59,5 +135,4 @@ BACKEND = base.Backend(
     capacity=lambda _spec: 1,
     loading_seconds=900,
     root=True,
-    tried=False,
 )

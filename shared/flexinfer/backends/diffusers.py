@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from flexinfer.api.headers import Headers
 from flexinfer.api.model import ModelSpec
 from flexinfer.backends import base, options
+from flexinfer.backends import variables as gpu_variables
 from flexinfer.backends.memory import CUDA_CONTEXT_MB, Demand
 
 VARIABLES = {
@@ -52,8 +53,7 @@ def env(serving: base.Serving) -> Mapping[str, str]:
     variables = {"MODEL": serving.path, "MODEL_ID": serving.path, "HOST": "$(POD_IP)", "PORT": "8000"}
     for key, (name, _, _) in VARIABLES.items():
         if key in serving.config:
-            value = serving.config[key]
-            variables[name] = str(value).lower() if isinstance(value, bool) else str(value)
+            variables[name] = options.written(serving.config[key])
     return variables
 
 
@@ -77,7 +77,9 @@ BACKEND = base.Backend(
     },
     schemes=("HF", "file", "pvc"),
     health="/health",
+    api_paths=("/v1/images/generations", "/v1/models"),
     env=env,
+    tuning=lambda serving: gpu_variables.amd_torch(serving.vendor, serving.architecture),
     config={
         key: options.Key(type=kind, doc=doc, becomes=name) for key, (name, kind, doc) in VARIABLES.items()
     }
@@ -97,5 +99,4 @@ BACKEND = base.Backend(
     loading_seconds=1800,
     shared_memory="8Gi",
     root=True,
-    tried=False,
 )

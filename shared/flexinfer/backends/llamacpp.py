@@ -4,118 +4,26 @@ from collections.abc import Sequence
 
 from flexinfer.api.headers import Headers
 from flexinfer.api.model import ModelSpec
-from flexinfer.backends import base, options
+from flexinfer.backends import base, options, variables
+from flexinfer.backends.llamacpp_keys import (
+    ALL_LAYERS,
+    BATCH,
+    CACHE_SHARES,
+    EXTRA,
+    FIT_CONTEXT,
+    FIT_MARGIN_MB,
+    FLAGS,
+    PARALLEL,
+    READ_BELOW,
+    SSE_PING_SECONDS,
+    UBATCH,
+)
 from flexinfer.backends.memory import CUDA_CONTEXT_MB, Demand
 
-PARALLEL = 4
-"""Requests at once unless `parallel` says otherwise; they share one context."""
-ALL_LAYERS = 999
-BATCH, UBATCH = 2048, 512
-"""llama-server's defaults of --batch-size and --ubatch-size."""
-FIT_CONTEXT, FIT_MARGIN_MB = 4096, 1024
-"""llama-server's defaults of --fit-ctx and --fit-target: the least context that it makes do with, and what it leaves free of each GPU."""
-CACHE_SHARES = {
-    "f32": 2.0,
-    "q8_0": 34 / 64,
-    "q5_1": 24 / 64,
-    "q5_0": 22 / 64,
-    "q4_1": 20 / 64,
-    "q4_0": 18 / 64,
-    "iq4_nl": 18 / 64,
-}
-"""Type of a cached value -> its size as a part of 16 bits; the block sizes are those of ggml-common.h."""
-
-FLAGS = {
-    "contextSize": options.Key(
-        type=options.INTEGER,
-        flag="--ctx-size",
-        doc="Context in tokens, shared by the requests in flight; 0 or absent: as trained, or what the GPU has room for.",
-    ),
-    "batchSize": options.Key(
-        type=options.INTEGER,
-        flag="--batch-size",
-        least=1,
-        doc="Tokens of a prompt that are submitted at once.",
-    ),
-    "ubatchSize": options.Key(
-        type=options.INTEGER, flag="--ubatch-size", least=1, doc="Tokens that are computed at once."
-    ),
-    "threads": options.Key(
-        type=options.INTEGER, flag="--threads", least=1, doc="CPU threads; one per core if absent."
-    ),
-    "cacheTypeK": options.Key(
-        type=options.TEXT, flag="--cache-type-k", doc="Type of the cached keys, such as f16, q8_0 or q4_0."
-    ),
-    "cacheTypeV": options.Key(
-        type=options.TEXT, flag="--cache-type-v", doc="Type of the cached values, such as f16, q8_0 or q4_0."
-    ),
-    "chatTemplate": options.Key(
-        type=options.TEXT,
-        flag="--chat-template",
-        doc="Name of a built-in chat template, or the template itself; the file's own if absent.",
-    ),
-    "jinja": options.Key(
-        type=options.SWITCH,
-        flag="--jinja",
-        off="--no-jinja",
-        doc="Use the Jinja engine for chat templates, which tool calls need.",
-    ),
-    "embedding": options.Key(
-        type=options.SWITCH, flag="--embeddings", doc="Serve embeddings and no completions."
-    ),
-    "reasoningFormat": options.Key(
-        type=options.TEXT,
-        flag="--reasoning-format",
-        doc="How the reasoning part of an answer is returned, such as none, auto or deepseek.",
-    ),
-    "reasoningBudget": options.Key(
-        type=options.INTEGER,
-        flag="--reasoning-budget",
-        least=-1,
-        doc="Tokens of reasoning at most; -1: no limit, 0: none.",
-    ),
-    "device": options.Key(
-        type=options.TEXT, flag="--device", doc="Devices to use, as `llama-server --list-devices` names them."
-    ),
-}
-READ_BELOW = {
-    "parallel": options.Key(
-        type=options.INTEGER,
-        least=1,
-        becomes="--parallel",
-        doc=f"Requests that are worked on at once; {PARALLEL} by default.",
-    ),
-    "nGPULayers": options.Key(
-        type=options.INTEGER,
-        becomes="--n-gpu-layers",
-        doc="Layers that are kept on the GPU; all of them by default.",
-    ),
-    "flashAttention": options.Key(
-        type=options.SWITCH, becomes="--flash-attn on", doc="Use flash attention; no effect on the CPU."
-    ),
-    "fitOff": options.Key(
-        type=options.SWITCH,
-        becomes="-fit off",
-        doc="Do not adjust unset options, such as contextSize, to the memory of the device.",
-    ),
-    "metrics": options.Key(
-        type=options.SWITCH,
-        becomes="--metrics",
-        doc="Accepted and without effect: metrics are always served.",
-    ),
-    "ggufFile": options.Key(
-        type=options.PATH,
-        becomes="--model",
-        doc="The .gguf file of a folder or repository; required for HF://.",
-    ),
-    "modelFile": options.Key(type=options.PATH, becomes="--model", doc="Another name of ggufFile."),
-    "mmproj": options.Key(
-        type=options.PATH,
-        absolute=True,
-        becomes="--mmproj",
-        doc="Multi-modal projector file, beside the model or as an absolute path.",
-    ),
-}
+NO_OWN_CLAIM = (
+    "spec.config.keepPromptCacheMB needs a claim of the Model's own, where no other Model reads its prompts: "
+    "use an HF:// source with cache.strategy SharedPVC and no cache.pvcName, or set it to 0"
+)
 
 
 def file_of(spec: ModelSpec) -> str:
@@ -126,11 +34,27 @@ def file_of(spec: ModelSpec) -> str:
 def check(spec: ModelSpec) -> Sequence[str]:
     """Return what an engine for GGUF files cannot start with."""
     name = file_of(spec)
+    if spec.config.get("ggufFile") and spec.config.get("modelFile"):
+        return ["spec.config.modelFile is another name of ggufFile; remove one of them"]
     if name and not name.lower().endswith(".gguf"):
         return [f"spec.config.ggufFile is {name}; llama.cpp loads files that end in .gguf"]
+    if keeps_mb(spec) and not _has_own_claim(spec):
+        return [NO_OWN_CLAIM]
     if spec.source.startswith("HF://") and not name:
         return ["spec.config.ggufFile is missing: name the .gguf file of the repository that is to be served"]
     return ()
+
+
+def keeps_mb(spec: ModelSpec) -> int:
+    """Return the room for prompt caches that outlive the engine, in MiB."""
+    return options.whole(spec.config, "keepPromptCacheMB", 0)
+
+
+def _has_own_claim(spec: ModelSpec) -> bool:
+    cache = spec.cache
+    return spec.source.startswith("HF://") and (
+        cache is None or (cache.strategy in (None, "SharedPVC") and not cache.pvc_name)
+    )
 
 
 def model_path(serving: base.Serving) -> str:
@@ -142,22 +66,26 @@ def model_path(serving: base.Serving) -> str:
 def args(serving: base.Serving) -> Sequence[str]:
     """Return llama-server's command line."""
     config, parallel = serving.config, capacity(serving.spec)
-    arguments = ["--host", "$(POD_IP)", "--port", "8080"]
-    arguments += ["--model", model_path(serving), "--alias", serving.name]
-    arguments += ["--parallel", str(parallel), "--metrics"]
+    line = ["--host", "$(POD_IP)", "--port", "8080"]
+    line += ["--model", model_path(serving), "--alias", serving.name]
+    line += ["--parallel", str(parallel), "--metrics", "--sse-ping-interval", str(SSE_PING_SECONDS)]
     if parallel > 1:
-        arguments.append("--kv-unified")
+        line.append("--kv-unified")
+    if threads := options.whole(config, "threads", serving.threads):
+        line += ["--threads", str(threads)]
     layers = options.whole(config, "nGPULayers", ALL_LAYERS) if serving.vendor != base.CPU else 0
-    arguments += ["--n-gpu-layers", str(layers)]
+    line += ["--n-gpu-layers", str(layers)]
     if serving.devices > 1:
-        arguments += ["--split-mode", "layer", "--tensor-split", ",".join(["1"] * serving.devices)]
+        line += ["--split-mode", "layer", "--tensor-split", ",".join(["1"] * serving.devices)]
     if config.get("flashAttention") and serving.vendor != base.CPU:
-        arguments += ["--flash-attn", "on"]
+        line += ["--flash-attn", "on"]
+    if keeps_mb(serving.spec):
+        line += ["--slot-save-path", base.PROMPTS]
     if config.get("fitOff"):
-        arguments += ["-fit", "off"]
+        line += ["-fit", "off"]
     if projector := config.get("mmproj"):
-        arguments += ["--mmproj", _beside_model(serving, projector)]
-    return arguments + options.flags(config, FLAGS)
+        line += ["--mmproj", _beside_model(serving, projector)]
+    return line + options.flags(config, FLAGS)
 
 
 def _beside_model(serving: base.Serving, name: str) -> str:
@@ -214,9 +142,21 @@ BACKEND = base.Backend(
     },
     schemes=("HF", "file", "pvc"),
     health="/health",
+    api_paths=(
+        *base.TEXT_PATHS,
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/rerank",
+        "/v1/reranking",
+        "/v1/audio/transcriptions",
+    ),
     args=args,
     config=READ_BELOW | FLAGS | options.DOWNLOAD_KEYS,
     check=check,
+    extra=EXTRA,
+    denied_variables=("LLAMA_ARG_*", "LLAMA_API_KEY", "HF_TOKEN"),
+    tuning=lambda serving: variables.amd(serving.vendor, serving.architecture),
     local_program=base.LocalProgram(
         program="llama-server",
         images=("ghcr.io/ggml-org/llama.cpp:server*", "ghcr.io/ggerganov/llama.cpp:server*"),
@@ -227,6 +167,8 @@ BACKEND = base.Backend(
     capacity=capacity,
     demand=demand,
     takes_free=takes_free,
+    proven="flexinfer-llama-server, which is llama.cpp of xllamacpp 2026.10.11549",
+    keeps_mb=keeps_mb,
     in_flight="/metrics",
     in_flight_metrics=("llamacpp:requests_processing", "llamacpp:requests_deferred"),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from flexinfer.api.model import ModelSpec
-from flexinfer.backends import base, options
+from flexinfer.backends import arguments, base, options, variables
 
 MOUNT = "/models"
 """Where a volume with weights is mounted (`sources.base.MOUNT`)."""
@@ -42,22 +42,36 @@ OWN_KEYS = {
         type=options.TEXT,
         choices=("local", "interactive", "server"),
         becomes="--mode",
-        doc="How many requests to expect: few, one, or many; server by default.",
+        default="server",
+        doc="How many requests to expect: few, one, or many.",
     ),
     "jitPolicy": options.Key(
         type=options.TEXT,
         choices=("ON", "OFF", "REDO", "READONLY"),
         becomes="MLC_JIT_POLICY",
-        doc="Whether the model is compiled at start; ON by default, READONLY on NVIDIA Maxwell.",
+        default="ON; READONLY on NVIDIA Maxwell",
+        doc="Whether the model is compiled at start.",
     ),
     "modelLibPath": options.Key(
         type=options.TEXT,
         becomes="--model-lib",
+        default="`/models/<model>/maxwell-lib.so` on NVIDIA Maxwell; on AMD with READONLY `lib_rocm_<architecture>.so` beside the weights",
         doc="Compiled library of the model, a path in the container.",
     ),
 }
 
 
+EXTRA = arguments.Extra(
+    denied={
+        **dict.fromkeys(("--host", "--port", "--overrides"), arguments.OURS),
+        "--api-key": arguments.KEYS_OF_API,
+        "--device": arguments.DEVICES,
+        "--embedding-model-lib": arguments.CODE,
+        **dict.fromkeys(("--additional-models", "--embedding-model"), arguments.ELSEWHERE),
+        "--enable-debug": "it opens calls that change the engine",
+        **dict.fromkeys(("--help", "-h"), arguments.ENDS),
+    },
+)
 _MAXWELL = "https://llm.mlc.ai/docs/compilation/compile_models.html"
 
 
@@ -112,16 +126,28 @@ def args(serving: base.Serving) -> Sequence[str]:
     """Return the command line of `mlc_llm serve`; `mode` is MLC's serving mode."""
     config = serving.config
     address = ["--host", "$(POD_IP)", "--port", "8000"]
-    arguments = ["serve", serving.path, *address, "--mode", config.get("mode", "server")]
-    library = config.get("modelLibPath") or (maxwell_library(serving.name) if _on_maxwell(serving) else "")
-    if library:
-        arguments += ["--model-lib", str(library)]
-    overrides = [f"{name}={config[key]}" for key, (name, _, _) in OVERRIDES.items() if key in config]
+    line = ["serve", serving.path, *address, "--mode", config.get("mode", "server")]
+    if library := _library(serving):
+        line += ["--model-lib", library]
+    overrides = [
+        f"{name}={options.written(config[key])}" for key, (name, _, _) in OVERRIDES.items() if key in config
+    ]
     if serving.devices > 1:
         overrides.append(f"tensor_parallel_shards={serving.devices}")
     if serving.memory_share and takes_share(serving.spec):
         overrides.append(f"gpu_memory_utilization={serving.memory_share}")
-    return [*arguments, "--overrides", ";".join(overrides)] if overrides else arguments
+    return [*line, "--overrides", ";".join(overrides)] if overrides else line
+
+
+def _library(serving: base.Serving) -> str:
+    """Return the compiled library that is loaded; empty: MLC looks for it, or compiles it."""
+    if named := serving.config.get("modelLibPath"):
+        return str(named)
+    if _on_maxwell(serving):
+        return maxwell_library(serving.name)
+    if serving.vendor == base.AMD and serving.architecture and serving.config.get("jitPolicy") == "READONLY":
+        return f"{serving.path}/lib_rocm_{serving.architecture}.so"
+    return ""
 
 
 def takes_share(spec: ModelSpec) -> bool:
@@ -143,19 +169,26 @@ BACKEND = base.Backend(
     images={base.NVIDIA: "ghcr.io/mlc-ai/mlc-llm:cuda", base.AMD: "ghcr.io/mlc-ai/mlc-llm:rocm"},
     schemes=("HF", "file", "pvc"),
     health="/v1/models",
+    api_paths=base.TEXT_PATHS,
     command=("python", "-m", "mlc_llm"),
     args=args,
     env=env,
     config=OWN_KEYS
     | {
-        key: options.Key(type=kind, doc=doc, becomes=f"--overrides {name}=")
+        key: options.Key(
+            type=kind,
+            doc=doc,
+            becomes=f"--overrides {name}=",
+            most=1 if kind == options.NUMBER else options.LARGEST,
+        )
         for key, (name, kind, doc) in OVERRIDES.items()
     }
     | options.DOWNLOAD_KEYS,
+    extra=EXTRA,
+    tuning=lambda serving: variables.amd(serving.vendor, serving.architecture),
     unsupported_architectures=UNSUPPORTED,
     experimental_architectures=base.WITHOUT_ROCM,
     takes_share=takes_share,
     loading_seconds=1800,
     root=True,
-    tried=False,
 )

@@ -1,50 +1,51 @@
-"""Ollama: pulls the model when it starts; ready once its own list names it."""
+"""Ollama: serves a store that holds one model; ready once its own list names it."""
 
 from collections.abc import Mapping, Sequence
 
 from flexinfer.api.model import ModelSpec
-from flexinfer.backends import base, options
+from flexinfer.backends import base, options, variables
 
 PARALLEL = 4
 IMAGE = "ollama/ollama:latest"
-SERVE_AND_PULL = (
-    '[ -w "$HOME" ] || export HOME=/tmp; '
-    'ollama serve & server=$!; trap "kill -TERM $server" TERM INT; '
-    "until ollama list >/dev/null 2>&1; do kill -0 $server || exit 1; sleep 0.2; done; "
-    'ollama pull "$1" || exit 1; wait $server'
-)
-"""`ollama serve` alone pulls nothing. The model's name is an argument, so the shell never interprets it.
-
-Ollama keeps what it pulls in its home directory; a user that the image does not know has none."""
+SERVE = '[ -w "$HOME" ] || export HOME=/tmp; exec ollama serve "$@"'
+"""Ollama keeps its key in its home directory; a user that the image does not know has none."""
 DEVICES = {"hipVisibleDevices": "HIP_VISIBLE_DEVICES", "rocrVisibleDevices": "ROCR_VISIBLE_DEVICES"}
 
 
 def tag_of(_name: str, spec: ModelSpec) -> str:
-    """Return the name that Ollama lists the model by: a missing tag is `latest`."""
-    tag = spec.source.partition("://")[2]
-    return tag if ":" in tag.rpartition("/")[2] else f"{tag}:latest"
+    """Return the name that Ollama lists the model by: a missing tag is `latest`, and its own registry and library are left out."""
+    tag = spec.source.partition("://")[2].removeprefix("registry.ollama.ai/").removeprefix("library/")
+    return tag if ":" in tag else f"{tag}:latest"
 
 
-def args(serving: base.Serving) -> Sequence[str]:
-    """Return the shell's arguments: the script, its own name, and what it pulls."""
-    return [SERVE_AND_PULL, "ollama", tag_of(serving.name, serving.spec)]
+def args(_serving: base.Serving) -> Sequence[str]:
+    """Return the shell's arguments: the script and its own name."""
+    return [SERVE, "ollama"]
 
 
 def env(serving: base.Serving) -> Mapping[str, str]:
     """Return Ollama's settings; it never unloads the model by itself, since FlexInfer stops the whole engine."""
     config = serving.config
-    variables = {
+    fixed = {
         "OLLAMA_HOST": "$(POD_IP):11434",
         "OLLAMA_KEEP_ALIVE": "-1",
         "OLLAMA_NUM_PARALLEL": str(capacity(serving.spec)),
+        "OLLAMA_MODELS": serving.path,
+        "OLLAMA_NOPRUNE": "1",  # the store is mounted read-only, and what is in it was verified
     }
     if "contextSize" in config:
-        variables["OLLAMA_CONTEXT_LENGTH"] = str(options.whole(config, "contextSize", 0))
+        fixed["OLLAMA_CONTEXT_LENGTH"] = str(options.whole(config, "contextSize", 0))
     if serving.devices > 1:
-        variables["OLLAMA_SCHED_SPREAD"] = "1"  # over all GPUs, also if fewer would hold the model
+        fixed["OLLAMA_SCHED_SPREAD"] = "1"  # over all GPUs, also if fewer would hold the model
     if serving.vendor == base.AMD:
-        variables |= {variable: str(config[key]) for key, variable in DEVICES.items() if key in config}
-    return variables
+        fixed |= {variable: str(config[key]) for key, variable in DEVICES.items() if key in config}
+    return fixed
+
+
+def tuning(serving: base.Serving) -> Mapping[str, str]:
+    """Return the threads of the CPUs that its Pod has, for the llama-server that Ollama starts, and what an AMD GPU needs."""
+    threads = {"LLAMA_ARG_THREADS": str(serving.threads)} if serving.threads else {}
+    return {**threads, **variables.amd(serving.vendor, serving.architecture)}
 
 
 def capacity(spec: ModelSpec) -> int:
@@ -59,6 +60,7 @@ BACKEND = base.Backend(
     images={base.CPU: IMAGE, base.NVIDIA: IMAGE, base.AMD: "ollama/ollama:rocm"},
     schemes=("ollama",),
     health="/v1/models",
+    api_paths=(*base.TEXT_PATHS, "/v1/responses", "/v1/messages"),
     expects=lambda serving: f'"{tag_of(serving.name, serving.spec)}"',
     command=("/bin/sh", "-c"),
     args=args,
@@ -68,12 +70,14 @@ BACKEND = base.Backend(
             type=options.INTEGER,
             least=1,
             becomes="OLLAMA_NUM_PARALLEL",
-            doc=f"Requests that are worked on at once; {PARALLEL} by default.",
+            default=str(PARALLEL),
+            doc="Requests that are worked on at once.",
         ),
         "contextSize": options.Key(
             type=options.INTEGER,
             least=1,
             becomes="OLLAMA_CONTEXT_LENGTH",
+            default="what Ollama has room for",
             doc="Context of a request, in tokens.",
         ),
         "hipVisibleDevices": options.Key(
@@ -91,6 +95,15 @@ BACKEND = base.Backend(
         paths=("ollama", "/bin/ollama", "/usr/bin/ollama", "/usr/local/bin/ollama"),
         default_args=("serve",),
         install="install it from https://ollama.com/download",
+    ),
+    tuning=tuning,
+    denied_variables=(
+        "LLAMA_ARG_HOST",
+        "LLAMA_ARG_PORT",
+        "LLAMA_ARG_API_KEY",
+        "LLAMA_API_KEY",
+        "OLLAMA_NOPRUNE",
+        "OLLAMA_MODELS",
     ),
     capacity=capacity,
     served_name=tag_of,

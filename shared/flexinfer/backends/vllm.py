@@ -4,117 +4,25 @@ from collections.abc import Mapping, Sequence
 
 from flexinfer.api.headers import Headers
 from flexinfer.api.model import ModelSpec
-from flexinfer.backends import base, options
+from flexinfer.backends import base, options, variables
 from flexinfer.backends.memory import Demand
+from flexinfer.backends.vllm_keys import (
+    CONFIG,
+    EXTRA,
+    FLAGS,
+    MAX_NUM_BATCHED_TOKENS,
+    MAX_NUM_SEQS,
+    VARIABLES,
+)
 
-FLAGS = {
-    "dtype": options.Key(
-        type=options.TEXT,
-        flag="--dtype",
-        doc="Type of weights and activations, such as auto, float16 or bfloat16.",
-    ),
-    "maxModelLen": options.Key(
-        type=options.INTEGER,
-        flag="--max-model-len",
-        least=1,
-        doc="Context of a request, in tokens; as trained if absent.",
-    ),
-    "gpuMemoryUtilization": options.Key(
-        type=options.NUMBER,
-        flag="--gpu-memory-utilization",
-        doc="Share of the GPU's memory that vLLM reserves, from 0 to 1; that of its footprint if absent.",
-    ),
-    "maxNumSeqs": options.Key(
-        type=options.INTEGER,
-        flag="--max-num-seqs",
-        least=1,
-        doc="Requests that are worked on at once, at most.",
-    ),
-    "maxNumBatchedTokens": options.Key(
-        type=options.INTEGER,
-        flag="--max-num-batched-tokens",
-        least=1,
-        doc="Tokens that one step computes, at most.",
-    ),
-    "quantization": options.Key(
-        type=options.TEXT,
-        flag="--quantization",
-        doc="How the weights are quantised, such as awq or gptq; read from the model if absent.",
-    ),
-    "tokenizer": options.Key(
-        type=options.TEXT,
-        flag="--tokenizer",
-        doc="Name or path of another tokenizer; the model's own if absent.",
-    ),
-    "kvCacheDtype": options.Key(
-        type=options.TEXT, flag="--kv-cache-dtype", doc="Type of the KV cache, such as auto or fp8."
-    ),
-    "attentionBackend": options.Key(
-        type=options.TEXT, flag="--attention-backend", doc="Attention implementation, such as FLASH_ATTN."
-    ),
-    "cpuOffloadGb": options.Key(
-        type=options.NUMBER,
-        flag="--cpu-offload-gb",
-        doc="Weights kept in the CPU's memory, in GiB for each GPU.",
-    ),
-    "swapSpace": options.Key(
-        type=options.NUMBER, flag="--swap-space", doc="CPU memory for swapped KV cache, in GiB for each GPU."
-    ),
-    "reasoningParser": options.Key(
-        type=options.TEXT,
-        flag="--reasoning-parser",
-        doc="Parser of the reasoning part of an answer, such as deepseek_r1.",
-    ),
-    "enforceEager": options.Key(
-        type=options.SWITCH, flag="--enforce-eager", doc="Use no CUDA graphs: less memory, slower."
-    ),
-    "trustRemoteCode": options.Key(
-        type=options.SWITCH, flag="--trust-remote-code", doc="Run Python code that comes with the model."
-    ),
-    "enablePrefixCaching": options.Key(
-        type=options.SWITCH,
-        flag="--enable-prefix-caching",
-        off="--no-enable-prefix-caching",
-        doc="Reuse the KV cache of prompts that begin alike.",
-    ),
-    "disableLogStats": options.Key(
-        type=options.SWITCH, flag="--disable-log-stats", doc="Log no statistics; its metrics then stay at 0."
-    ),
-}
-READ_BELOW = {
-    "servedModelName": options.Key(
-        type=options.TEXT,
-        becomes="--served-model-name",
-        doc="Name under which vLLM knows the model; the Model's name if absent.",
-    ),
-    "tensorParallelSize": options.Key(
-        type=options.INTEGER,
-        least=1,
-        becomes="--tensor-parallel-size",
-        doc="GPUs that share each layer; spec.gpu.count if absent.",
-    ),
-    "enableToolCalling": options.Key(
-        type=options.SWITCH, becomes="--enable-auto-tool-choice", doc="Let the model call tools."
-    ),
-    "toolCallParser": options.Key(
-        type=options.TEXT,
-        becomes="--tool-call-parser",
-        doc="Parser of tool calls, with enableToolCalling; hermes by default.",
-    ),
-    "ggufFile": options.Key(
-        type=options.PATH, becomes="--model", doc="A .gguf file of the folder or repository to serve."
-    ),
-}
-
-MAX_NUM_SEQS, MAX_NUM_BATCHED_TOKENS = 256, 2048
-"""vLLM's defaults of --max-num-seqs and --max-num-batched-tokens for a server."""
+SHUTDOWN_SECONDS = 20
+"""How long vLLM works on after SIGTERM, within a Pod's grace period of 30 s. Without it a running stream ends with `[DONE]` as if it were whole."""
 OVERHEAD_MB = 2048
 """Beside weights, KV cache and activations on each GPU: the CUDA context, captured graphs, the buffers of kernels and of sampling. An
 allowance that no run here has measured, rather too large: with too little of it vLLM refuses to start."""
 _CACHE_SHARES = {"fp8": 0.5, "fp8_e4m3": 0.5, "fp8_e5m2": 0.5}
 _LOADED_SHARES = {"fp8": 0.5, "bitsandbytes": 0.3}
 """How vLLM quantises weights of 16 bits while it loads them -> what becomes of their size."""
-CONFIG = READ_BELOW | FLAGS | options.DOWNLOAD_KEYS
 _REQUIREMENTS = "https://docs.vllm.ai/en/latest/getting_started/installation/gpu/"
 UNSUPPORTED = tuple(
     base.ArchitectureRule(
@@ -144,22 +52,44 @@ EXPERIMENTAL = (
 )
 
 
+DENIED_VARIABLES = (
+    "VLLM_API_KEY",
+    "VLLM_PLUGINS",
+    "VLLM_SERVER_DEV_MODE",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
+    "VLLM_PORT",
+)
+API_PATHS = (
+    *base.TEXT_PATHS,
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/rerank",
+    "/v1/score",
+    "/v1/audio/transcriptions",
+    "/v1/audio/translations",
+)
+"""What vLLM's server offers to clients (https://docs.vllm.ai/en/latest/serving/openai_compatible_server/)."""
+
+
 def args(serving: base.Serving) -> Sequence[str]:
-    """Return the command line of vLLM's server; several devices are one tensor-parallel group."""
+    """Return the command line of vLLM's server; several devices are one tensor-parallel group.
+
+    The model is its one positional argument: another one, among the arguments of the spec, is an error instead of another model.
+    """
     config = serving.config
     gguf = config.get("ggufFile")
-    path = f"{serving.path}/{gguf}" if gguf else serving.path
-    arguments = ["--host", "$(POD_IP)", "--port", "8000", "--model", path]
-    arguments += ["--served-model-name", served_name(serving.name, serving.spec)]
+    line = [f"{serving.path}/{gguf}" if gguf else serving.path, "--host", "$(POD_IP)", "--port", "8000"]
+    line += ["--served-model-name", served_name(serving.name, serving.spec)]
+    line += ["--shutdown-timeout", str(SHUTDOWN_SECONDS)]
     parallel = options.whole(config, "tensorParallelSize", max(1, serving.devices))
     if parallel > 1:
-        arguments += ["--tensor-parallel-size", str(parallel)]
+        line += ["--tensor-parallel-size", str(parallel)]
     if config.get("enableToolCalling"):
-        parser = config.get("toolCallParser", "hermes")
-        arguments += ["--enable-auto-tool-choice", "--tool-call-parser", parser]
+        line += ["--enable-auto-tool-choice", "--tool-call-parser", config.get("toolCallParser", "hermes")]
     if serving.memory_share and takes_share(serving.spec):
-        arguments += ["--gpu-memory-utilization", serving.memory_share]
-    return arguments + options.flags(config, FLAGS)
+        line += ["--gpu-memory-utilization", serving.memory_share]
+    return line + options.flags(config, FLAGS)
 
 
 def takes_share(spec: ModelSpec) -> bool:
@@ -192,12 +122,19 @@ def served_name(name: str, spec: ModelSpec) -> str:
 
 def env(serving: base.Serving) -> Mapping[str, str]:
     """Return vLLM's environment."""
-    variables = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-    if serving.vendor != base.AMD:
-        variables |= base.HOME_AND_USER
-    if serving.vendor == base.AMD and serving.architecture:
-        variables["PYTORCH_ROCM_ARCH"] = serving.architecture
-    return variables
+    chosen = {
+        key.becomes: options.written(serving.config[name], key.type)
+        for name, key in VARIABLES.items()
+        if name in serving.config
+    }
+    fixed = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    home = base.HOME_AND_USER if serving.vendor != base.AMD else {}
+    return {**fixed, **home, **chosen}
+
+
+def tuning(serving: base.Serving) -> Mapping[str, str]:
+    """Return what PyTorch needs on an AMD GPU."""
+    return variables.amd_torch(serving.vendor, serving.architecture)
 
 
 BACKEND = base.Backend(
@@ -207,9 +144,14 @@ BACKEND = base.Backend(
     images={base.NVIDIA: "vllm/vllm-openai:latest", base.AMD: "rocm/vllm:latest"},
     schemes=("HF", "file", "pvc"),
     health="/health",
+    api_paths=API_PATHS,
     args=args,
     env=env,
+    command=("vllm", "serve"),
     config=CONFIG,
+    extra=EXTRA,
+    denied_variables=DENIED_VARIABLES,
+    tuning=tuning,
     unsupported_architectures=UNSUPPORTED,
     experimental_architectures=EXPERIMENTAL,
     local_program=base.LocalProgram(

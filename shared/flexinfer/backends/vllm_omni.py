@@ -8,14 +8,27 @@ from collections.abc import Sequence
 
 import msgspec
 
-from flexinfer.backends import base, vllm
+from flexinfer.backends import arguments, base, vllm, vllm_keys
 
-CONFIG = vllm.CONFIG | {
+CONFIG = vllm_keys.CONFIG | {
     "gpuMemoryUtilization": msgspec.structs.replace(
-        vllm.CONFIG["gpuMemoryUtilization"],
+        vllm_keys.CONFIG["gpuMemoryUtilization"],
         doc="Share of the GPU's memory that each stage reserves, from 0 to 1.",
     )
 }
+
+
+EXTRA = msgspec.structs.replace(
+    vllm_keys.EXTRA,
+    denied={
+        **vllm_keys.EXTRA.denied,
+        **dict.fromkeys(
+            ("--omni", "--stage-id", "--replica-id", "--omni-*", "-oma", "-omp", "-ora", "--ray-address"),
+            arguments.OURS,
+        ),
+        **dict.fromkeys(("--custom-pipeline-args", "--robot-openpi-*"), arguments.CODE),
+    },
+)
 
 
 def args(serving: base.Serving) -> Sequence[str]:
@@ -31,14 +44,25 @@ BACKEND = base.Backend(
     images={base.NVIDIA: "vllm/vllm-omni:latest", base.AMD: "vllm/vllm-omni-rocm:latest"},
     schemes=("HF", "file", "pvc"),
     health="/health",
+    api_paths=(
+        *vllm.API_PATHS,
+        "/v1/images/generations",
+        "/v1/images/edits",
+        "/v1/audio/speech",
+        "/v1/videos",
+        "/v1/videos/*",
+    ),
+    command=("vllm", "serve"),
     args=args,
     env=vllm.env,
     config=CONFIG,
+    extra=EXTRA,
+    denied_variables=vllm.DENIED_VARIABLES,
+    tuning=vllm.tuning,
     unsupported_architectures=vllm.UNSUPPORTED,
     experimental_architectures=vllm.EXPERIMENTAL,
     served_name=vllm.served_name,
     demand=vllm.demand,
     loading_seconds=1800,
     shared_memory="8Gi",
-    tried=False,
 )

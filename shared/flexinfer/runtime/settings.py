@@ -5,6 +5,7 @@ process with its variable and what it should be; an unknown variable is named in
 """
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
 
 import msgspec
@@ -13,7 +14,10 @@ from flexinfer.sources.pod import Hub
 
 PREFIX = "FLEXINFER_"
 IMAGE_PREFIX = f"{PREFIX}IMAGE_"
+PROGRAM_PREFIX = f"{PREFIX}PROGRAM_"
 _IMAGES_FIELD = "images"
+_ARCHITECTURE = re.compile("_(SM_[0-9]{1,3}|GFX[0-9A-F]{3,4})$")
+"""How the variable of an image for one architecture ends, or for those that begin so."""
 _HUB_VARIABLE = "HF_ENDPOINT"
 """The hub's own variable, which users of a mirror have set."""
 
@@ -74,7 +78,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     default_namespace: str = "default"
     """Models of this namespace can be named without their namespace in a request to the proxy."""
     api_key_file: str = ""
-    """File that holds the API key that requests must carry as a bearer token. Empty: the proxy requires no key."""
+    """File that holds the API key that requests must carry, as a bearer token or in x-api-key. Empty: the proxy requires no key."""
+    queue_seconds: float = 600.0
+    """How long a request may queue for a slot of a Ready model, in seconds; coldStartTimeout is for models that are not. The default is OpenAI's clients' own."""
+    body_limit_mib: int = 64
+    """The largest body of a request to the proxy, in MiB. The default has room for several images as base64."""
+    cors_origins: str = "*"
+    """Web pages that may use the proxy, separated by commas, such as https://chat.example.com,http://localhost:*. *: all; empty: none."""
     drain_seconds: float = 30.0
     """How long a stop waits for requests in flight, in seconds. The default is a Pod's usual grace period."""
     loading_seconds: float = 600.0
@@ -91,6 +101,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Images of engines, one variable a backend or a backend on one vendor, such as FLEXINFER_IMAGE_VLLM_AMD. Empty: each backend's default."""
     hf_endpoint: str = ""
     """Base URL of a mirror of the Hugging Face hub. Empty: HF_ENDPOINT of the environment, else https://huggingface.co."""
+    ollama_registry: str = ""
+    """Base URL of a mirror of the Ollama registry. Empty: https://registry.ollama.ai."""
     download_proxy: str = ""
     """Proxy for downloads, such as http://proxy:3128. Empty: none; on the local node, the proxy of the environment of `flexinfer up`."""
     download_no_proxy: str = ""
@@ -129,9 +141,12 @@ def load(environment: Mapping[str, str]) -> Settings:
 
 
 def hub_of(settings: Settings) -> Hub:
-    """Return how downloads reach the hub."""
+    """Return how downloads reach hub and registry."""
     return Hub(
-        endpoint=settings.hf_endpoint, proxy=settings.download_proxy, no_proxy=settings.download_no_proxy
+        endpoint=settings.hf_endpoint,
+        registry=settings.ollama_registry,
+        proxy=settings.download_proxy,
+        no_proxy=settings.download_no_proxy,
     )
 
 
@@ -147,11 +162,12 @@ def warnings(environment: Mapping[str, str]) -> tuple[str, ...]:
     unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in readable)
     if not unknown:
         return ()
-    readable |= {*image_variables()}
+    images = image_variables()
+    readable |= {*images, *program_variables()}
     return tuple(
         f"{name} is not a setting and is ignored; {_remedy(name, readable)}"
         for name in unknown
-        if name not in readable
+        if name not in readable and _ARCHITECTURE.sub("", name) not in images
     )
 
 
@@ -160,6 +176,13 @@ def image_variables() -> tuple[str, ...]:
     from flexinfer import backends  # noqa: PLC0415 -- 1 MiB that an agent need not spend on a variable that is misspelled
 
     return tuple(f"{IMAGE_PREFIX}{key.upper()}" for key in backends.image_keys())
+
+
+def program_variables() -> tuple[str, ...]:
+    """Return every variable that names the program of an engine on the local node."""
+    from flexinfer import backends  # noqa: PLC0415 -- as above
+
+    return tuple(f"{PROGRAM_PREFIX}{name.upper().replace('-', '_')}" for name in backends.local_programs())
 
 
 def _remedy(name: str, readable: Collection[str]) -> str:

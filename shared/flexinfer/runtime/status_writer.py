@@ -17,7 +17,7 @@ from flexinfer.api.conditions import Condition
 from flexinfer.api.groupversion import API_VERSION, KIND
 from flexinfer.api.model import Model
 from flexinfer.api.services import FORMER_MANAGERS
-from flexinfer.api.status import MonotonicTime, OwnedStatus
+from flexinfer.api.status import CONDITION_FIELDS, MonotonicTime, OwnedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.event_recorder import Json, Subject, record
@@ -122,10 +122,14 @@ def _body(model: Model) -> Json:
 
 
 async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
-    previous = base.condition(status.condition.type)
-    condition = conditions.stamped(status.condition, previous, rfc3339(runtime))
+    now = rfc3339(runtime)
+    written = [
+        conditions.stamped(condition, base.condition(kind), now)
+        for kind, condition in status.conditions.items()
+        if condition is not None
+    ]
     body = _body(base) | {
-        "status": {**_fields(runtime, status), "conditions": [msgspec.to_builtins(condition)]},
+        "status": {**_fields(runtime, status), "conditions": msgspec.to_builtins(written)},
     }
     manager = f"flexinfer-{runtime.name}"
     return await runtime.cluster.apply(
@@ -151,7 +155,7 @@ def _fields(runtime: Runtime, status: OwnedStatus) -> Json:
     values = {
         field.encode_name: _plain(runtime, getattr(status, field.name))
         for field in msgspec.structs.fields(status)
-        if field.name != "condition"
+        if field.name not in CONDITION_FIELDS
     }
     return {name: value for name, value in values.items() if value is not None and value != {}}
 

@@ -1,6 +1,8 @@
 """Source: what a URI names, and where an engine finds it. Pure: the prefetcher downloads."""
 
 import enum
+import hashlib
+import json
 from collections.abc import Callable
 
 import msgspec
@@ -35,6 +37,35 @@ class Volume(enum.Enum):
     DISK = "disk"
 
 
+_NEWER = ("unsafe", "registry")
+"""Fields of a selection that are younger than the folders of caches: the default changes no fingerprint."""
+
+
+class Files(msgspec.Struct, frozen=True, kw_only=True):
+    """Which files of a repository are downloaded; neither name nor pattern means all.
+
+    A name is a name: it must exist, and no character of it is a pattern. Names are not ignored.
+    """
+
+    repository: str
+    revision: str = ""
+    names: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    unsafe: bool = False
+    """Whether files that can run code when they are loaded are downloaded too."""
+    registry: str = ""
+    """The host of the Ollama registry that has the repository, its tag being the revision; empty: the Hugging Face hub."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the selection: 12 hexadecimal digits."""
+        selection = {
+            name: value for name, value in msgspec.to_builtins(self).items() if value or name not in _NEWER
+        }
+        return hashlib.sha256(json.dumps(selection, sort_keys=True).encode()).hexdigest()[:12]
+
+
 class Location(msgspec.Struct, frozen=True, kw_only=True):
     """Where the weights are: the path that an engine loads, and the volume that must be mounted for it."""
 
@@ -43,10 +74,13 @@ class Location(msgspec.Struct, frozen=True, kw_only=True):
     claim: str = ""
     owned: bool = False
     """Whether FlexInfer creates the PVC when it is missing."""
-    fetched: bool = False
-    """Whether the weights are downloaded, by a Job or by an init container of the Pod."""
-    pulled: bool = False
-    """Whether the engine itself downloads them when it starts."""
+    files: Files | None = None
+    """What is downloaded, by a Job or by an init container of the Pod; None: nothing."""
+
+    @property
+    def fetched(self) -> bool:
+        """Whether the weights are downloaded."""
+        return self.files is not None
 
 
 class Scheme(msgspec.Struct, frozen=True, kw_only=True):

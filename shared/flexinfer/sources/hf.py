@@ -1,44 +1,17 @@
-"""HF://: a repository of the Hugging Face hub, downloaded into a separate folder for each selection of revision and files.
+"""HF://: a repository of the Hugging Face hub, or the files of it that a Model needs."""
 
-The folder's name is a digest of that selection, so another revision is another path and another Pod template: an engine that still runs
-keeps its files, and an incomplete folder is never mistaken for another, complete one.
-"""
-
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from flexinfer.api.model import Model, ModelSpec
-from flexinfer.sources.base import MOUNT, Location, Scheme, Source, Volume
+from flexinfer.sources import fetched
+from flexinfer.sources.base import Files, Location, Scheme, Source
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _REPOSITORY = re.compile(rf"{_PART}/{_PART}")
 _SPLIT = re.compile(r"(?P<stem>.*)-(?P<part>\d{5})-of-(?P<parts>\d{5})(?P<suffix>\.gguf)", re.IGNORECASE)
 _MOST_PARTS = 1000
-MEMORY, SHARED, NONE = "Memory", "SharedPVC", "None"
-
-
-class Files(msgspec.Struct, frozen=True, kw_only=True):
-    """Which files of a repository are downloaded; neither name nor pattern means all.
-
-    A name is a name: it must exist, and no character of it is a pattern. Names are not ignored.
-    """
-
-    repository: str
-    revision: str = ""
-    names: tuple[str, ...] = ()
-    allow: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-
-    @property
-    def fingerprint(self) -> str:
-        """A digest of the selection: 12 hexadecimal digits."""
-        selection = json.dumps(msgspec.to_builtins(self), sort_keys=True)
-        return hashlib.sha256(selection.encode()).hexdigest()[:12]
 
 
 def parse(rest: str) -> Source | str:
@@ -57,6 +30,7 @@ def files(spec: ModelSpec) -> Files:
         names=tuple(name for name in named_files(spec) if not name.startswith("/")),
         allow=_patterns(config, "hfAllowPatterns"),
         ignore=_patterns(config, "hfIgnorePatterns"),
+        unsafe=config.get("allowUnsafeFormats") is True,
     )
 
 
@@ -77,24 +51,9 @@ def split_parts(name: str) -> tuple[str, ...]:
     )
 
 
-def strategy(spec: ModelSpec) -> str:
-    """Return where downloaded weights are kept: on a PVC unless the spec says otherwise."""
-    return (spec.cache.strategy if spec.cache else None) or SHARED
-
-
-def claim(model: Model) -> str:
-    """Return the name of the PVC that keeps the weights."""
-    return (model.spec.cache.pvc_name if model.spec.cache else None) or f"{model.metadata.name}-cache"
-
-
 def locate(model: Model, _source: Source) -> Location:
     """Return the folder of this selection of files."""
-    path = f"{MOUNT}/{model.metadata.name}/{files(model.spec).fingerprint}"
-    kind = strategy(model.spec)
-    if kind != SHARED:
-        return Location(path=path, volume=Volume.MEMORY if kind == MEMORY else Volume.DISK, fetched=True)
-    named = model.spec.cache is not None and bool(model.spec.cache.pvc_name)
-    return Location(path=path, volume=Volume.CLAIM, claim=claim(model), owned=not named, fetched=True)
+    return fetched.location(model, files(model.spec))
 
 
 def _patterns(config: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -19,12 +19,12 @@ from flexinfer.api.labels import (
     PART_OF_LABEL,
 )
 from flexinfer.api.model import Model, Toleration
-from flexinfer.sources import hf
 from flexinfer.sources.base import MOUNT, Location, Volume
 
 Json = dict[str, Any]
 WEIGHTS = "weights"
-TOKEN_SECRET, TOKEN_KEY = "hf-token", "HF_TOKEN"
+TOKEN_SECRET = "hf-token"  # noqa: S105 -- its name
+"""The Secret of a hub's token where the spec names none."""
 _TOKEN, _TOKEN_MOUNT = "hub-token", "/var/run/secrets/flexinfer.ai/hub"
 REPORT_PATH = "/dev/termination-log"
 TOLERATIONS: tuple[Json, ...] = (
@@ -44,9 +44,10 @@ UNPRIVILEGED = 65532
 
 
 class Hub(msgspec.Struct, frozen=True, kw_only=True):
-    """How the hub is reached: its address, and the proxy of a network that has no other way out; empty: as by default."""
+    """How hub and registry are reached: their addresses, and the proxy of a network that has no other way out; empty: as by default."""
 
     endpoint: str = ""
+    registry: str = ""
     proxy: str = ""
     no_proxy: str = ""
 
@@ -131,19 +132,28 @@ def mounts(location: Location, *, writable: bool = False) -> list[Json]:
 
 
 def fetch_container(model: Model, location: Location, image: str, hub: Hub) -> Json:
-    """Return the container that downloads a Hugging Face repository into its folder."""
-    selection = msgspec.json.encode(hf.files(model.spec)).decode()
+    """Return the container that downloads weights into their folder."""
+    selection = msgspec.json.encode(location.files).decode()
+    registry = ["--registry", hub.registry] if hub.registry else []
     return {
         "name": "fetch",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", "flexinfer.prefetcher.download"],
-        "args": ["--files", selection, "--into", location.path, "--progress-port", str(PROGRESS_PORT)],
+        "args": [
+            *("--files", selection, "--into", location.path, "--progress-port", str(PROGRESS_PORT)),
+            *registry,
+            *_secret_arguments(model, location),
+        ],
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
         "env": _environment(hub),
         "volumeMounts": [
             *mounts(location, writable=True),
-            {"name": _TOKEN, "mountPath": _TOKEN_MOUNT, "readOnly": True},
+            *(
+                [{"name": _TOKEN, "mountPath": _TOKEN_MOUNT, "readOnly": True}]
+                if _secret(model, location)
+                else []
+            ),
         ],
         "terminationMessagePath": REPORT_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -152,9 +162,28 @@ def fetch_container(model: Model, location: Location, image: str, hub: Hub) -> J
     }
 
 
-def fetch_volumes() -> list[Json]:
-    """Return the volumes that a download needs besides the weights': the token, as a file, if the namespace has one."""
-    return [{"name": _TOKEN, "secret": {"secretName": TOKEN_SECRET, "optional": True, "defaultMode": 0o444}}]
+def fetch_volumes(model: Model, location: Location) -> list[Json]:
+    """Return the volumes that a download needs besides the weights': the token, as files.
+
+    The Secret may be missing: the program says so at once, where a Pod would only wait for it.
+    """
+    secret = _secret(model, location)
+    source = {"secretName": secret, "optional": True, "defaultMode": 0o444}
+    return [{"name": _TOKEN, "secret": source}] if secret else []
+
+
+def _secret(model: Model, location: Location) -> str:
+    """Return the name of the Secret with the token; a hub's own is not for registries."""
+    named = model.spec.source_secret_ref.name if model.spec.source_secret_ref is not None else ""
+    default = TOKEN_SECRET if location.files is not None and not location.files.registry else ""
+    return named or default
+
+
+def _secret_arguments(model: Model, location: Location) -> list[str]:
+    secret = _secret(model, location)
+    required = model.spec.source_secret_ref is not None and bool(model.spec.source_secret_ref.name)
+    arguments = ["--secret", secret, "--secret-folder", _TOKEN_MOUNT] if secret else []
+    return [*arguments, *(["--secret-required"] if required else [])]
 
 
 def _fetch_resources(location: Location) -> Json:
@@ -168,7 +197,6 @@ def _fetch_resources(location: Location) -> Json:
 def _environment(hub: Hub) -> list[Json]:
     variables: list[Json] = [
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-        {"name": "HF_TOKEN_PATH", "value": f"{_TOKEN_MOUNT}/{TOKEN_KEY}"},
         {"name": "HF_HUB_DISABLE_XET", "value": "1"},
         {"name": "HF_HUB_DISABLE_TELEMETRY", "value": "1"},
         {"name": "HF_HUB_DISABLE_PROGRESS_BARS", "value": "1"},

@@ -10,7 +10,7 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Model
-from flexinfer.api.status import MonotonicTime, OwnedStatus
+from flexinfer.api.status import CONDITION_FIELDS, MonotonicTime, OwnedStatus
 
 FIRST_WRITE_TIMEOUT = 1.0
 """Seconds by which a first condition that waits for nothing is delayed for those before it (DESIGN 5)."""
@@ -97,7 +97,7 @@ def false(model: Model, kind: str, reason: str, message: str) -> Condition:
 
 def write_if_changed(model: Model, status: OwnedStatus, gates: tuple[str, ...] = ()) -> WriteStatus | None:
     """Return the write of an owner's status, or None if the Model has it already."""
-    same = conditions.same(model.condition(status.condition.type), status.condition)
+    same = all(_same(model.condition(kind), condition) for kind, condition in status.conditions.items())
     if same and all(_plain(getattr(model.status, name)) == _plain(value) for name, value in fields(status)):
         return None
     return WriteStatus(model=model, status=status, gates=gates)
@@ -106,15 +106,16 @@ def write_if_changed(model: Model, status: OwnedStatus, gates: tuple[str, ...] =
 def written(write: WriteStatus) -> Model:
     """Return the Model as it will be once the write has arrived; times for people stay as they are."""
     status, model = write.status, write.model
-    others = tuple(c for c in model.status.conditions if c.type != status.condition.type)
+    others = tuple(c for c in model.status.conditions if c.type not in status.conditions)
+    own = tuple(c for c in status.conditions.values() if c is not None)
     values = {name: value for name, value in fields(status) if not isinstance(value, MonotonicTime)}
-    next_status = msgspec.structs.replace(model.status, conditions=(*others, status.condition), **values)
+    next_status = msgspec.structs.replace(model.status, conditions=(*others, *own), **values)
     return msgspec.structs.replace(model, status=next_status)
 
 
 def fields(status: OwnedStatus) -> list[tuple[str, object]]:
-    """Return an owner's fields, the condition aside, as (attribute of `Model.status`, value)."""
-    names = [name for name in type(status).__struct_fields__ if name != "condition"]
+    """Return an owner's fields, its conditions aside, as (attribute of `Model.status`, value)."""
+    names = [name for name in type(status).__struct_fields__ if name not in CONDITION_FIELDS]
     return [(name, getattr(status, name)) for name in names]
 
 
@@ -133,6 +134,10 @@ def first_write_due(model: Model, kind: str, first_seen: float | None, now: floa
         return None
     due = first_seen + FIRST_WRITE_TIMEOUT
     return due if now < due else None
+
+
+def _same(previous: Condition | None, condition: Condition | None) -> bool:
+    return previous is None if condition is None else conditions.same(previous, condition)
 
 
 def _plain(value: object) -> object:

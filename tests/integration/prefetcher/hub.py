@@ -43,6 +43,9 @@ class Hub:
     proxied = 0
     """Requests that came as to a proxy, with the whole address; the hub's own server answers for the CDN then."""
 
+    cdn_fault = ""
+    """What the CDN answers: `loop`, `304`, or `elsewhere`, a place that is none; empty: the file."""
+
     status = 0
     """The status of every answer of the hub itself; 0: none."""
 
@@ -106,11 +109,11 @@ def served() -> Iterator[Hub]:
     class Main(_Main):
         pass
 
-    class Cdn(_Cdn):
+    class Bytes(Cdn):
         pass
 
-    Main.hub = Cdn.hub = hub
-    with _server(Main) as hub.address, _server(Cdn) as hub.cdn:
+    Main.hub = Bytes.hub = hub
+    with listening(Main) as hub.address, listening(Bytes) as hub.cdn:
         try:
             yield hub
         finally:
@@ -118,7 +121,8 @@ def served() -> Iterator[Hub]:
 
 
 @contextmanager
-def _server(handler: type["_Handler"]) -> Iterator[str]:
+def listening(handler: type["Handler"]) -> Iterator[str]:
+    """Serve requests on a free port of loopback; yields its address."""
     server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
@@ -138,7 +142,9 @@ class _Server(http.server.ThreadingHTTPServer):
         """Say nothing: a client that was killed broke its connection."""
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class Handler(http.server.BaseHTTPRequestHandler):
+    """What all servers of a hub have in common."""
+
     hub: Hub
     protocol_version = "HTTP/1.1"
     place = ""
@@ -185,7 +191,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             first, last = requested.removeprefix("bytes=").split("-")
             start, end, code = int(first), min(end, int(last or end) + 1), 206
         self.send_response(code)
-        self.send_header("ETag", f'"{_digest(data)}"')
+        self.send_header("ETag", f'"{digest(data)}"')
         self.send_header("X-Repo-Commit", self.hub.commit)
         self.send_header("Content-Length", str(end - start))
         if code != 200:
@@ -215,7 +221,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             sent += len(block)
 
 
-class _Main(_Handler):
+class _Main(Handler):
     place = "hub"
 
     def do_HEAD(self) -> None:
@@ -255,10 +261,10 @@ class _Main(_Handler):
         if data is None:
             self.reply(404, b"", {"X-Error-Code": "EntryNotFound"})
         elif name.endswith(LFS):
-            digest = _digest(data)
+            sha256 = digest(data)
             headers = {
                 "Location": f"{self.hub.cdn}/{name}?signature=x",
-                "X-Linked-Etag": f'"{digest}"',
+                "X-Linked-Etag": f'"{sha256}"',
                 "X-Linked-Size": str(len(data)),
                 "X-Repo-Commit": self.hub.commit,
             }
@@ -267,7 +273,9 @@ class _Main(_Handler):
             self.send_file(name)
 
 
-class _Cdn(_Handler):
+class Cdn(Handler):
+    """The server of large files."""
+
     place = "cdn"
 
     def do_HEAD(self) -> None:
@@ -279,12 +287,18 @@ class _Cdn(_Handler):
         name = self.note().removeprefix("/")
         if self.hub.cdn_statuses:
             self.reply(self.hub.cdn_statuses.pop(0))
+        elif self.hub.cdn_fault == "304":
+            self.reply(304)
+        elif self.hub.cdn_fault:
+            there = self.path if self.hub.cdn_fault == "loop" else "http://127.0.0.1:9/x"
+            self.reply(302, headers={"Location": there})
         else:
             self.send_file(name)
 
 
 @functools.lru_cache(maxsize=16)
-def _digest(data: bytes) -> str:
+def digest(data: bytes) -> str:
+    """Return the sha256 of some bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -293,6 +307,6 @@ def _sibling(name: str, data: bytes) -> dict[str, Any]:
     blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # noqa: S324
     described: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": blob}
     if name.endswith(LFS):
-        digest = _digest(data)
-        described["lfs"] = {"sha256": digest, "size": len(data), "pointerSize": 134}
+        sha256 = digest(data)
+        described["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": 134}
     return described

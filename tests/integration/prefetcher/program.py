@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.sources.hf import Files
+from flexinfer.sources.base import Files
 from tests.integration.prefetcher.hub import REPOSITORY, Hub
 
 

@@ -135,28 +135,53 @@ def test_what_the_hub_does_not_have_is_reported_by_name(
 
 
 def test_a_gated_repository_is_refused_without_its_token_and_served_with_it(hub: Hub, tmp_path: Path) -> None:
-    """The message says where the token is read from; the token goes to the hub and to no other host (X8, X9, X10)."""
+    """The message names the Secret and the remedy; the token goes to the hub and to no other host (X8, X9, X10)."""
     hub.gated, hub.token = True, "hf_canary"
-    code, report = downloaded(hub, tmp_path / "m" / "one")
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    mounted = ("--secret", "mine", "--secret-folder", str(secret))
+    code, report = downloaded(hub, tmp_path / "m" / "one", *mounted)
     assert (code, report["reason"]) == (1, Reason.GATED_REPOSITORY)
     assert "without a token. Remedy: " in report["message"]
-    assert "Secret hf-token" in report["message"]
-    token = tmp_path / "HF_TOKEN"
-    token.write_text("hf_wrong\n")
-    variables = {"HF_TOKEN_PATH": str(token)}
-    code, report = downloaded(hub, tmp_path / "m" / "one", variables=variables)
-    assert "with the token of the Secret hf-token" in report["message"]
+    assert "Secret mine, key token" in report["message"]
+    (secret / "HF_TOKEN").write_text("hf_wrong\n")
+    code, report = downloaded(hub, tmp_path / "m" / "one", *mounted)
+    assert "with the token of the Secret mine" in report["message"]
     assert "hf_wrong" not in report["message"]
-    token.write_text("hf_canary\n")
-    assert downloaded(hub, tmp_path / "m" / "one", variables=variables)[0] == 0
+    (secret / "token").write_text("hf_canary\n")
+    assert downloaded(hub, tmp_path / "m" / "one", *mounted)[0] == 0
     assert {place for place, _ in hub.tokens} == {"hub"}
+
+
+def test_a_token_of_the_machines_own_user_is_never_sent(hub: Hub, tmp_path: Path) -> None:
+    """On a local node the program runs as the user who has logged in to the hub (reliability X10)."""
+    mine = {"HF_TOKEN": "hf_mine", "HF_TOKEN_PATH": str(tmp_path / "token")}
+    (tmp_path / "token").write_text("hf_mine")
+    assert downloaded(hub, tmp_path / "m" / "one", variables=mine)[0] == 0
+    assert hub.tokens == []
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "does not exist"), ("a b\nc", "5 characters that are no token")]
+)
+def test_a_named_secret_without_a_token_is_said_before_the_hub_is_asked(
+    hub: Hub, tmp_path: Path, content: str | None, words: str
+) -> None:
+    """A Pod that mounts it would only wait (reliability X9)."""
+    if content is not None:
+        (tmp_path / "token").write_text(content)
+    mounted = ("--secret", "mine", "--secret-folder", str(tmp_path), "--secret-required")
+    code, report = downloaded(hub, tmp_path / "m" / "one", *mounted)
+    assert (code, report["reason"], hub.requests) == (1, Reason.SECRET_NOT_FOUND, [])
+    assert words in report["message"]
+    assert "the Secret mine " in report["message"]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_hub_that_answers_with_an_error_is_reported_with_its_status(
     hub: Hub, tmp_path: Path, status: int
 ) -> None:
-    """X8: a retry may help, so the reason is not one of the spec."""
+    """A retry may help, so the reason is not one of the spec (reliability X8)."""
     hub.status = status
     code, report = downloaded(hub, tmp_path / "m" / "one")
     assert (code, report["reason"]) == (1, Reason.HUB_UNAVAILABLE)
@@ -176,7 +201,7 @@ def test_an_unavailable_hub_is_reported_in_a_sentence(tmp_path: Path) -> None:
 def test_a_killed_download_fetches_less_than_a_part_of_each_stream_again(
     hub: Hub, tmp_path: Path, after: int
 ) -> None:
-    """X1: SIGKILL, at several bytes; what is written stays written, and nothing is complete before its end."""
+    """SIGKILL, at several bytes; what is written stays written, and nothing is complete before its end (reliability X1)."""
     content = large(50 * 2**20 + 12_345)
     hub.files = {"m.gguf": content}
     into = tmp_path / "m" / "one"
@@ -211,7 +236,7 @@ def test_a_download_that_is_killed_twenty_times_is_complete_only_at_its_end(hub:
 
 
 def test_a_connection_that_breaks_is_resumed_where_it_broke(hub: Hub, tmp_path: Path) -> None:
-    """X1: an answer that is always cut short brings its bytes all the same."""
+    """An answer that is always cut short brings its bytes all the same (reliability X1)."""
     content = large(9 * 2**20)
     hub.files, hub.cut_after = {"m.gguf": content}, 2_500_000
     assert downloaded(hub, tmp_path / "m" / "one")[0] == 0
@@ -220,7 +245,7 @@ def test_a_connection_that_breaks_is_resumed_where_it_broke(hub: Hub, tmp_path: 
 
 
 def test_wrong_bytes_are_refused_and_deleted(hub: Hub, tmp_path: Path) -> None:
-    """X5: the right size and a wrong byte; the next download fetches the file again."""
+    """The right size and a wrong byte; the next download fetches the file again (reliability X5)."""
     hub.corrupt.add("m-Q4.gguf")
     code, report = downloaded(hub, tmp_path / "m" / "one")
     assert (code, report["reason"]) == (1, Reason.CHECKSUM_MISMATCH)
@@ -291,7 +316,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_too_small_is_said_before_a_byte_is_fetched(hub: Hub, small_disk: Path) -> None:
-    """X2: with what is needed and what is free; nothing is left behind."""
+    """With what is needed and what is free; nothing is left behind (reliability X2)."""
     hub.files = {"m.gguf": large(30 * 2**20)}
     code, report = downloaded(hub, small_disk / "m" / "one")
     assert (code, report["reason"]) == (1, Reason.DISK_FULL)
@@ -304,7 +329,7 @@ def test_a_disk_that_is_too_small_is_said_before_a_byte_is_fetched(hub: Hub, sma
 def test_a_disk_that_becomes_full_ends_the_download_and_gets_its_space_back(
     hub: Hub, small_disk: Path
 ) -> None:
-    """X2: another writer took the rest; once that is gone the next download succeeds."""
+    """Another writer took the rest; once that is gone the next download succeeds (reliability X2)."""
     content = large(10 * 2**20)
     hub.files = {"m.gguf": content}
     hub.hold_after(2 * 2**20)
@@ -335,7 +360,7 @@ def test_a_folder_that_cannot_be_written_is_said(hub: Hub, small_disk: Path) -> 
 
 
 def test_files_of_one_commit_are_served_although_the_revision_moves(hub: Hub, tmp_path: Path) -> None:
-    """X6: parts of the previous commit's file are never taken for those of the next."""
+    """Parts of the previous commit's file are never taken for those of the next (reliability X6)."""
     hub.files = {"m.gguf": large(20 * 2**20)}
     process = started(hub, tmp_path / "m" / "one")
     hub.wait_sent(5 * 2**20)
@@ -350,7 +375,7 @@ def test_files_of_one_commit_are_served_although_the_revision_moves(hub: Hub, tm
 
 
 def test_a_file_that_no_engine_can_load_is_named(hub: Hub, tmp_path: Path) -> None:
-    """X17: a git-lfs pointer, although the hub serves exactly these bytes."""
+    """A git-lfs pointer, although the hub serves exactly these bytes (reliability X17)."""
     hub.files = {"m.gguf": b"version https://git-lfs.github.com/spec/v1\noid sha256:x\nsize 5\n"}
     code, report = downloaded(hub, tmp_path / "m" / "one")
     assert (code, report["reason"]) == (1, Reason.INCOMPLETE_FILE)
@@ -360,12 +385,52 @@ def test_a_file_that_no_engine_can_load_is_named(hub: Hub, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("path", ["../x.json", "a/../../x.json", "/etc/x.json", "a//b.json", "a\\b.json"])
 def test_a_path_that_leaves_the_folder_is_refused(hub: Hub, tmp_path: Path, path: str) -> None:
-    """X12: whatever a repository lists."""
+    """Whatever a repository lists (reliability X12)."""
     hub.files = {path: b"{}"}
     code, report = downloaded(hub, tmp_path / "m" / "one")
     assert (code, report["reason"]) == (1, Reason.FETCH_FAILED)
     assert "unsafe path" in report["message"]
     assert hub.fetched == []
+
+
+PICKLES = {
+    "pytorch_model.bin": b"p",
+    "modeling_x.py": b"import os",
+    "config.json": b'{"auto_map": {"AutoModel": "modeling_x.X"}}',
+}
+
+
+def test_files_that_can_run_code_are_left_out_and_named(hub: Hub, tmp_path: Path) -> None:
+    """Beside safe weights they are not needed; the report says which (reliability X16)."""
+    hub.files = PICKLES | {"model.safetensors": b"s", "params_shard_0.bin": b"m"}
+    code, report = downloaded(hub, tmp_path / "m" / "one")
+    assert (code, report["unsafe"]) == (0, "")
+    assert report["left_out"] == "2 files that can run code (modeling_x.py, pytorch_model.bin)"
+    assert names(tmp_path / "m" / "one") == {"model.safetensors", "params_shard_0.bin", "config.json"}
+    assert not {"pytorch_model.bin", "modeling_x.py"} & set(hub.fetched)
+    assert downloaded(hub, tmp_path / "m" / "one")[1]["left_out"] == report["left_out"]
+
+
+@pytest.mark.parametrize(
+    ("selection", "words"),
+    [
+        ({}, "it holds its weights in no safe format"),
+        ({"allow": ("*.py",)}, "modeling_x.py"),
+        ({"names": ("pytorch_model.bin",)}, "one of them is named in spec.config"),
+    ],
+)
+def test_weights_that_are_pickles_are_refused_unless_the_spec_allows_them(
+    hub: Hub, tmp_path: Path, selection: dict[str, Any], words: str
+) -> None:
+    """X16: before a byte is fetched, with the remedy."""
+    hub.files = dict(PICKLES)
+    code, report = downloaded(hub, tmp_path / "m" / "one", **selection)
+    assert (code, report["reason"], hub.fetched) == (1, Reason.UNSAFE_FORMAT, [])
+    assert words in report["message"]
+    assert "spec.config.allowUnsafeFormats: true" in report["message"]
+    code, report = downloaded(hub, tmp_path / "m" / "two", unsafe=True, **selection)
+    assert code == 0
+    assert "can run code" in report["unsafe"]
 
 
 def test_progress_is_served_on_a_port_while_bytes_come(hub: Hub, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from tests.simulation.faults import (
     clocks,
     engines,
     forged,
+    groups,
     machines,
     nats,
     objects,
@@ -42,6 +43,9 @@ ALL_CLIMATES: tuple[Climate, ...] = (
 )
 ALL_APART: tuple[Climate, ...] = (*always_on.CLIMATES, *api.APART, *backups.CLIMATES)
 """Those that have their own chance: a history that does not draw them is the same without them."""
+ALL_OWN: tuple[Climate, ...] = groups.CLIMATES
+"""Those that draw from a stream of their own each, by the seed and their name: one that is added changes no history that does not draw it."""
 FAULTS = tuple(fault for fault in ALL if shown(fault.shows))
 CLIMATES = tuple(climate for climate in ALL_CLIMATES if shown(climate.shows))
 APART = tuple(climate for climate in ALL_APART if shown(climate.shows))
+OWN = tuple(climate for climate in ALL_OWN if shown(climate.shows))

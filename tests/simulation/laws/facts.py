@@ -5,7 +5,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from flexinfer.api.sharedgroup import FREED, GRANTED, RELEASING, STOPPED, SharedGroup, object_name
+from flexinfer.api.sharedgroup import (
+    FREED,
+    GRANTED,
+    RELEASING,
+    STOPPED,
+    SharedGroup,
+    SharedGroupSpec,
+    object_name,
+)
 from tests.simulation.laws.base import Object
 
 GROUP_KIND = "sharedgroups"
@@ -37,6 +45,11 @@ def grants_of(group_object: Object | None) -> Mapping[str, Grant]:
         h.uid: Grant(group.name, h.uid, h.turn, h.step, h.node, h.memory_mb, h.lease)
         for h in group.status.holders
     }
+
+
+def policy_of(group_object: Object) -> SharedGroupSpec:
+    """Return the policy of a shared group, from the object of the store that grants it."""
+    return msgspec.convert(group_object, SharedGroup).spec
 
 
 def is_initialized(group_object: Object | None) -> bool:

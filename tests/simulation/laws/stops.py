@@ -43,8 +43,9 @@ class Stops(Law):
             self.report(f"turn {grant.turn} of {grant.group} is Stopped while Pod {left} exists")
         if grant.step == FREED:
             holder = (uid, str(grant.turn))
-            engines = self.checker.simulation.machines.engines.values()
-            if any(engine.holder == holder and engine.holds_memory for engine in engines):
+            machines = self.checker.simulation.machines
+            known = [e for e in machines.engines.values() if e.node not in machines.given_up]
+            if any(engine.holder == holder and engine.holds_memory for engine in known):
                 self.report(f"turn {grant.turn} of {grant.group} is Freed while its memory is in use")
 
     def _model(self, change: Change) -> None:

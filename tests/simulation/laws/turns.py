@@ -2,29 +2,35 @@
 
 from typing import Any
 
-from flexinfer.api.sharedgroup import GRANTED, STOPPED
+from flexinfer.api.sharedgroup import GRANTED, ONE_AT_A_TIME, STOPPED
 from localkube.apiserver.watch_cache import Change
 from tests.simulation.agent import TOTAL_MB
 from tests.simulation.laws.base import Law
-from tests.simulation.laws.facts import GROUP_KIND, NEXT, Grant, grants_of, is_initialized
-from tests.simulation.laws.memory import RESERVE_MB
+from tests.simulation.laws.facts import GROUP_KIND, NEXT, Grant, grants_of, is_initialized, policy_of
+
+_KNOWN_SECONDS = 60.0
+"""After that every component has heard of a change, whatever was lost on the way."""
 
 
 class Turns(Law):
     """Judges each write of a group's object, one that was deleted and made again included."""
 
-    kinds = (GROUP_KIND,)
+    kinds = (GROUP_KIND, "models")
 
     def __init__(self, checker: Any) -> None:
         super().__init__(checker)
         self._highest: dict[tuple[str, str], tuple[int, str]] = {}  # the turn, and whose
+        self._exclusive: dict[str, float] = {}  # uid -> since when it requests its devices alone
 
     def restored(self) -> None:
         """Forget the turns: those since the backup were never given, and are given again."""
         self._highest.clear()
 
     def written(self, change: Change) -> None:
-        """Judge a write of the object."""
+        """Judge a write of the object, or note one of a Model."""
+        if change.group_resource[1] == "models":
+            self._model(change)
+            return
         before, after = grants_of(change.old), grants_of(change.new)
         looked = is_initialized(change.old)
         for uid, grant in after.items():
@@ -40,10 +46,25 @@ class Turns(Law):
             self._beside(change, list(after.values()))
 
     def _beside(self, change: Change, grants: list[Grant]) -> None:
-        """Judge a grant beside another holder, by the entries of the object alone."""
-        held = sum(grant.memory_mb for grant in grants)
-        if not all(grant.memory_mb for grant in grants) or held > TOTAL_MB - RESERVE_MB:
-            self.report(f"{change.key[1]} is granted to {len(grants)} at a time, of {held} MiB")
+        """Judge a grant beside another holder, by the entries and the policy of the object, and by who has long asked to be alone."""
+        held, policy = sum(grant.memory_mb for grant in grants), policy_of(change.new or {})
+        granted = f"{change.key[1]} is granted to {len(grants)} at a time"
+        if not all(grant.memory_mb for grant in grants) or held > TOTAL_MB - policy.reserve_mb:
+            self.report(f"{granted}, of {held} MiB")
+        if policy.mode == ONE_AT_A_TIME:
+            self.report(f"{granted}, in mode {policy.mode}")
+        for grant in grants:
+            if self.now - self._exclusive.get(grant.uid, self.now) > _KNOWN_SECONDS:
+                self.report(f"{granted}, of which {grant.uid} has it alone")
+
+    def _model(self, change: Change) -> None:
+        """Note since when a Model requests its devices alone."""
+        model = change.new or change.old or {}
+        uid = model["metadata"]["uid"]
+        if change.new is not None and (model["spec"].get("gpu") or {}).get("exclusive"):
+            self._exclusive.setdefault(uid, self.now)
+        else:
+            self._exclusive.pop(uid, None)
 
     def _new_turn(self, change: Change, grant: Grant, *, found: bool) -> None:
         key = (change.key[0], grant.group)

@@ -1,4 +1,4 @@
-"""A card of 24,576 MiB that several Pods may have at once, the members of a group on it, and what requests they have."""
+"""A card of 24,576 MiB, or several of them, that several Pods may have at once, the members of a group on it, and what requests they have."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,6 +29,7 @@ class Card:
         self._busy: dict[str, Mapping[str, int]] = {}
         self._last: dict[str, float] = {}
         self._used: dict[str, int] = {}
+        self._on: dict[str, tuple[str, ...]] = {}
         self._shared, self.foreign_mb, self.late_mb = shared, 0, 0
         self.made_room: frozenset[str] = frozenset()
         self.preempted_by: Mapping[str, str] = {}
@@ -61,7 +62,10 @@ class Card:
         """Let the last request of holders have ended so long ago."""
         self._last |= seconds_ago
 
-    def _add(self, name: str, memory_mb: int, conditions: Any, **facts: Any) -> None:
+    def _add(
+        self, name: str, memory_mb: int, conditions: Any, *, uuids: tuple[str, ...] = ("GPU-1",), **facts: Any
+    ) -> None:
+        self._on[name] = uuids
         gpu = Gpu(
             vendor="nvidia",
             shared="card",
@@ -72,7 +76,7 @@ class Card:
             vendor="nvidia",
             binding=DEVICE_PLUGIN,
             shared=self._shared,
-            devices=placed_devices(["GPU-1"], memory_mb),
+            devices=placed_devices(uuids, memory_mb),
         )
         model = member(name, conditions, gpu=gpu, **({"placement": placed} | facts))
         self._models[name] = model
@@ -85,7 +89,7 @@ class Card:
                 uid=self._models[name].uid,
                 turn=turn,
                 step=step,
-                devices=(HeldDevice(uuid="GPU-1", memory_mb=self._need(name)),),
+                devices=tuple(HeldDevice(uuid=uuid, memory_mb=self._need(name)) for uuid in self._on[name]),
                 made_room=name in self.made_room,
                 preempted_by=self.preempted_by.get(name, ""),
                 reason="it is idle" if name in self.preempted_by else "",
@@ -134,20 +138,26 @@ class Card:
         ]
 
     def sample(self, **changes: Any) -> events.GpusObserved:
-        """Return telemetry of the card as it is now."""
+        """Return telemetry of every card as it is now; the game and what is late are on the first."""
+        uuids = sorted({"GPU-1", *(uuid for on in self._on.values() for uuid in on)})
+        devices = tuple(self._device(uuid, **changes) for uuid in uuids)
+        return events.GpusObserved(node="a", boot="b", sample=1, devices=devices)
+
+    def _device(self, uuid: str, **changes: Any) -> Device:
         ours = [
             DeviceProcess(pid=pid, used_mb=used, name="llama-server", started=pid, pod_uid=f"pod-{name}")
             for pid, (name, used) in enumerate(self._used.items(), start=10)
+            if uuid in self._on[name]
         ]
+        first = uuid == "GPU-1"
         game = (
             [DeviceProcess(pid=99, used_mb=self.foreign_mb, name="game", started=99)]
-            if self.foreign_mb
+            if self.foreign_mb and first
             else []
         )
-        used = sum(process.used_mb for process in (*ours, *game)) + self.late_mb
+        used = sum(process.used_mb for process in (*ours, *game)) + (self.late_mb if first else 0)
         facts: dict[str, Any] = {"total_mb": TOTAL_MB, "free_mb": TOTAL_MB - used, "used_mb": used}
-        device = Device(uuid="GPU-1", processes=(*ours, *game), **(facts | changes))
-        return events.GpusObserved(node="a", boot="b", sample=1, devices=(device,))
+        return Device(uuid=uuid, processes=(*ours, *game), **(facts | changes))
 
 
 ALWAYS = Serverless(enabled=False)

@@ -63,7 +63,7 @@ def test_a_place_in_the_queue_survives_a_restart_of_the_arbiter() -> None:
 
 
 def test_a_model_that_still_downloads_is_not_granted_the_device() -> None:
-    """Nor any other that lacks a condition."""
+    """Nor any other that lacks a condition (reliability G17)."""
     lacking = member("a", ("Accepted", "Placed", ("Cached", "False", Reason.FETCHING), "Wanted"))
     assert steps(a_state(lacking, a_group())) == []
     assert messages(a_state(lacking, a_group())) == {"default/a": "waiting for Cached"}
@@ -138,7 +138,7 @@ def test_a_holder_that_was_deleted_counts_as_stopped() -> None:
 
 
 def test_a_device_that_is_not_released_in_time_blocks_the_group() -> None:
-    """It is never granted blindly.
+    """It is never granted blindly (reliability G15).
 
     The message names Pod, node and remedy, and stays the same while the group is blocked.
     """
@@ -180,7 +180,7 @@ def as_written(write: WriteStatus) -> Any:
 
 
 def test_a_model_that_leaves_a_group_stays_its_member_until_the_device_is_free() -> None:
-    """No second device meanwhile."""
+    """No second device meanwhile (reliability G18)."""
     leaver = msgspec.structs.replace(
         member("a"), spec=msgspec.structs.replace(member("a").spec, gpu=Gpu(vendor="nvidia", shared="other"))
     )
@@ -191,7 +191,7 @@ def test_a_model_that_leaves_a_group_stays_its_member_until_the_device_is_free()
 
 
 def test_a_group_belongs_to_one_namespace() -> None:
-    """The same name elsewhere is another group."""
+    """The same name elsewhere is another group (reliability G23)."""
     groups = (a_group(), a_group(namespace="other", uid="uid-other"))
     state = a_state(member("a"), member("b", namespace="other"), *groups)
     assert steps(state) == [("Grant", "a"), ("Grant", "b")]
@@ -291,7 +291,7 @@ def test_a_group_that_is_deleted_in_use_is_drained_and_then_let_go() -> None:
 
 @pytest.mark.parametrize("reason", [Reason.STOPPED, Reason.BACK_OFF])
 def test_a_turn_ends_when_its_pod_is_gone(reason: Reason) -> None:
-    """It opens one Pod; the memory of that one must be seen free before the next one loads."""
+    """It opens one Pod; the memory of that one must be seen free before the next one loads (reliability G6)."""
     ended = (*WANTED, "Granted", ("Ready", "False", reason))
     opened = BackendStatus(turn=1, pod_uid="its Pod")
     assert steps(a_state(member("a", ended, backend_status=opened), held("a"))) == [("Advance", RELEASING)]

@@ -214,7 +214,7 @@ async def test_a_device_that_another_group_was_granted_meanwhile_is_not_granted(
 
 
 async def test_two_groups_are_not_granted_one_device_at_once() -> None:
-    """Grants on a node are made one after the other: each reads what the one before it wrote."""
+    """Grants on a node are made one after the other: each reads what the one before it wrote (reliability G5)."""
     other = Gpu(vendor="nvidia", shared="other")
     world = a_world(member("a"), a_group(turn=7), member("b", gpu=other), a_group(name="other", turn=7))
     state = as_read(world, member("a"), member("b", gpu=other), the_group(world, "other"))
@@ -233,7 +233,7 @@ async def test_nothing_is_granted_to_a_model_that_does_not_need_it_any_more() ->
 
 
 async def test_a_write_in_between_wins() -> None:
-    """An arbiter that was suspended between its read and its write writes nothing."""
+    """An arbiter that was suspended between its read and its write writes nothing (reliability G5)."""
     world = a_world(member("a"), a_group(turn=7))
     action = effect(as_read(world, member("a")))
 

@@ -100,7 +100,7 @@ async def test_a_model_that_room_was_made_for_is_granted_as_such() -> None:
 
 
 async def test_nothing_is_granted_beside_what_was_granted_meanwhile() -> None:
-    """The SharedGroup is read again, and judged with it."""
+    """The SharedGroup is read again, and judged with it (reliability G5)."""
     card = Card()
     card.waits("image", 12_288)
     state = card.observed()

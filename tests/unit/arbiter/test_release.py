@@ -37,7 +37,7 @@ def stopped(**changes_: Any) -> ObservedState:
 
 
 def test_a_later_sample_shows_that_the_device_is_free() -> None:
-    """One from before the stop proves nothing, and memory in use is not free."""
+    """One from before the stop proves nothing, and memory in use is not free (reliability G1)."""
     before = later(a_state(member("a", IDLE), a_node("a"), sample(0)), NOW, held("a", STOPPED))
     assert steps(before, NOW + 9) == []
     used = later(before, NOW + 1, sample(6000, process(used_mb=6000)))
@@ -112,7 +112,7 @@ def test_telemetry_that_fell_silent_while_memory_was_in_use_is_no_blind_grant() 
 
 
 def test_telemetry_that_fell_silent_before_the_stop_is_no_blind_grant_either() -> None:
-    """Also after a restart of the arbiter, when no sample is left: that there were some was noted with the grant."""
+    """Also after a restart of the arbiter, when no sample is left: that there were some was noted with the grant (reliability G7)."""
     state = stopped(before=0)
     assert not state.gpus
     assert steps(state, NOW + 29) == []
@@ -186,7 +186,7 @@ def test_a_game_that_was_started_during_the_turn_does_not_keep_the_memory_from_b
 
 
 def test_memory_that_does_not_come_back_is_blocked_with_process_and_node_named() -> None:
-    """After drain, grace period and a minute; the message does not change while it lasts."""
+    """After drain, grace period and a minute; the message does not change while it lasts (reliability G1)."""
     state = stopped(before=0)
     for second in range(0, 300, 10):
         state = later(state, NOW + 1 + second, sample(6000 + second, process(7, 6000 + second)))

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from flexinfer.api.model import BackendStatus
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import ONE_AT_A_TIME, RELEASING, STOPPED
+from flexinfer.arbiter.budget import room
 from flexinfer.arbiter.effects import Preempt
+from flexinfer.arbiter.member import of_model
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW
 from tests.unit.arbiter.cards import FIRST, TOTAL_MB, Card
@@ -19,6 +21,13 @@ from tests.unit.arbiter.groups import WANTED, decided, messages, requeues, steps
 def leavers(state: ObservedState, now: float) -> list[tuple[str, str]]:
     """Return who is made to leave, and why."""
     return [(a.holder.model, a.reason) for a in decided(state, now) if isinstance(a, Preempt)]
+
+
+def plan_of(card: Card, name: str) -> str:
+    """Return what a Model that is queued lacks, by the holders alone."""
+    state = card.observed()
+    group, model = card.group(), next(m for m in card.models if m.metadata.name == name)
+    return room(of_model(model), group, group.status.holders, state, NOW + 1).why
 
 
 def homelab() -> Card:
@@ -54,7 +63,7 @@ def test_exactly_the_one_leaves_whose_memory_is_needed() -> None:
 
 
 def test_of_equal_ones_the_one_leaves_that_is_idle_longest() -> None:
-    """And of those with equal times the one that loads again fastest, then by name."""
+    """And of those with equal times the one that loads again fastest, then by name (reliability G19)."""
     card = Card()
     card.holds("a", 8_000)
     card.holds("b", 8_000)
@@ -92,7 +101,7 @@ def test_a_holder_in_use_leaves_at_once_for_a_higher_priority_alone() -> None:
 
 
 def test_a_holder_of_higher_priority_stays_while_it_is_in_use_and_never_blocks_idle() -> None:
-    """Whatever maxWait says: strictly higher priorities have demand without a break."""
+    """Whatever maxWait says: strictly higher priorities have demand without a break (reliability G13)."""
     card = Card()
     card.holds("high", 14_000, priority=200)
     card.waits("b", 14_000)
@@ -223,6 +232,20 @@ def test_room_that_is_made_for_an_exclusive_model_is_kept_from_every_other() -> 
     state = card.observed()
     assert steps(state, NOW + 1) == []
     assert "room is kept for image: one holder at a time" in messages(state, NOW + 1)["default/small"]
+
+
+def test_a_holder_of_two_cards_counts_on_both() -> None:
+    """There is room where it does not run, or what it leaves on either of its cards (reliability G20)."""
+    card = Card()
+    card.holds("large", 20_000, uuids=("GPU-1", "GPU-2"))
+    card.waits("b", 6_000, uuids=("GPU-2",))
+    assert steps(card.observed(), NOW + 1) == []
+    assert "needs 6000 of 24064 MiB of GPU-2" in plan_of(card, "b")
+    for uuids, memory in ((("GPU-3",), 6_000), (("GPU-2",), 4_000)):
+        roomy = Card()
+        roomy.holds("large", 20_000, uuids=("GPU-1", "GPU-2"))
+        roomy.waits("b", memory, uuids=uuids)
+        assert steps(roomy.observed(), NOW + 1) == [("Grant", "b")]
 
 
 def test_what_others_use_counts_and_is_named() -> None:

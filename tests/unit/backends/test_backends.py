@@ -98,7 +98,7 @@ def test_arguments_bind_to_the_pod_and_are_texts(name: str, vendor: str) -> None
     assert backend is not None
     spec = ModelSpec(backend=name, source=f"{backend.schemes[0]}://x/y")
     serving = Serving(name="m", spec=spec, path="/models/m", vendor=vendor, devices=1)
-    texts = [*backend.args(serving), *backend.env(serving).values()]
+    texts = [*backend.command_line(serving), *backend.environment(serving).values()]
     assert all(isinstance(text, str) for text in texts)
     assert any("$(POD_IP)" in text for text in texts)
     assert not any("0.0.0.0" in text for text in texts)
@@ -244,11 +244,11 @@ def test_the_local_programs_are_those_of_the_backends() -> None:
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        pytest.param({"contexSize": 1}, "did you mean contextSize?", id="typing error"),
+        pytest.param({"contexSize": 1}, "did you mean contextSize, an integer", id="typing error"),
         pytest.param({"zzz": 1}, "is not a key of llamacpp", id="unknown"),
         pytest.param({"contextSize": "4096"}, "must be an integer", id="text for a number"),
         pytest.param({"contextSize": True}, "must be an integer", id="switch for a number"),
-        pytest.param({"parallel": 0}, "must be at least 1", id="too small"),
+        pytest.param({"parallel": 0}, "must be an integer of at least 1", id="too small"),
         pytest.param({"jinja": "yes"}, "must be true or false", id="text for a switch"),
         pytest.param({"chatTemplate": "--api-key x"}, "must not begin with `-`", id="a flag smuggled in"),
         pytest.param({"ggufFile": "../../etc/passwd.gguf"}, "without `..`", id="traversal"),
@@ -258,7 +258,7 @@ def test_the_local_programs_are_those_of_the_backends() -> None:
     ],
 )
 def test_a_bad_config_is_refused_by_its_key_with_a_remedy(config: dict[str, Any], sentence: str) -> None:
-    """Nothing is dropped in silence."""
+    """Nothing is dropped in silence (reliability X11)."""
     backend = backends.find("llamacpp")
     assert backend is not None
     problems = backend.refuse(ModelSpec(backend="llamacpp", source="pvc://c/m.gguf", config=config))
@@ -293,7 +293,7 @@ JSON = st.recursive(
 
 @given(name=st.sampled_from(backends.names()), data=st.data())
 def test_whatever_a_config_holds_it_is_refused_or_becomes_arguments(name: str, data: st.DataObject) -> None:
-    """Validation is total, and what passed it never breaks the manifest."""
+    """Validation is total, and what passed it never breaks the manifest (reliability X18)."""
     backend = backends.find(name)
     assert backend is not None
     known = st.sampled_from(sorted(backend.config)) if backend.config else st.text()
@@ -314,6 +314,31 @@ def test_a_setting_takes_the_place_of_an_image() -> None:
     assert backend is not None
     settings = {"vllm": "mine", "vllm_amd": "mine-rocm"}
     assert [backend.image(v, settings) for v in ("nvidia", "amd")] == ["mine", "mine-rocm"]
+
+
+def test_the_image_of_an_architecture_comes_before_that_of_its_vendor() -> None:
+    """The longest prefix counts; on other architectures nothing changes."""
+    backend = backends.find("mlc-llm")
+    assert backend is not None
+    settings = {
+        "mlc_llm_sm_5": "maxwell",
+        "mlc_llm_sm_52": "titan",
+        "mlc_llm_nvidia": "mine",
+        "mlc_llm_gfx906": "mi50",
+    }
+    expected = {"sm_52": "titan", "sm_50": "maxwell", "sm_86": "mine", "": "mine"}
+    assert {a: backend.image("nvidia", settings, a) for a in expected} == expected
+    assert backend.image("amd", settings, "gfx906") == "mi50"
+    assert backend.image("amd", settings, "gfx1100") == backend.images["amd"]
+
+
+def test_the_image_of_a_spec_comes_before_all_others() -> None:
+    """In its Pod."""
+    settings = LaunchSettings(images={"llamacpp": "cluster:1", "llamacpp_cpu": "cluster:2"})
+    for image, expected in (("mine:1", "mine:1"), ("", "cluster:2")):
+        made = template(a_model("m", image=image), settings)
+        assert made is not None
+        assert made.spec["containers"][0]["image"] == expected
 
 
 def test_resources_of_the_user_and_devices_of_the_placement_stand_side_by_side() -> None:
@@ -410,3 +435,34 @@ def test_another_footprint_alone_is_no_other_template() -> None:
         assert made is not None
         digests.add(made.digest)
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize("backend", backends.all_backends(), ids=lambda backend: backend.name)
+def test_clients_may_call_what_a_backend_declares_and_nothing_else(backend: backends.Backend) -> None:
+    """The declared paths are plain ones, and no call reaches what manages the engine."""
+    assert backend.api_paths
+    for pattern in backend.api_paths:
+        assert pattern.startswith("/")
+        assert not {"*", "?", "//", ".."} & {pattern.removesuffix("/*")}
+        assert backend.serves(pattern.replace("/*", "/some/thing"))
+    for managing in (
+        "/v1/load_lora_adapter",
+        "/slots/0",
+        "/props",
+        "/api/pull",
+        "/free",
+        "/shutdown",
+        "/",
+        "",
+    ):
+        assert not backend.serves(managing)
+
+
+def test_a_subtree_begins_below_its_path_and_is_never_left() -> None:
+    """ComfyUI's history is one."""
+    backend = backends.find("comfyui")
+    assert backend is not None
+    served = ["/history/1", "/history/1/2"]
+    assert [backend.serves(path) for path in served] == [True, True]
+    refused = ["/history/", "/historyx", "/history/../free", "/history/a/../../free", "/view/x"]
+    assert [path for path in refused if backend.serves(path)] == []

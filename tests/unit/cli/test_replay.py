@@ -110,7 +110,7 @@ def test_on_the_traces_that_ship_the_budget_swaps_no_more_than_one_at_a_time(pat
 
 
 def test_ping_pong_swaps_at_most_once_in_min_stay() -> None:
-    """Two Models that do not fit together, both under load."""
+    """Two Models that do not fit together, both under load (reliability G12)."""
     trace, requests = read(str(next(path for path in TRACES if path.stem == "ping-pong")))
     outcome = play(trace, requests, BUDGET)
     least = min(later - earlier for earlier, later in itertools.pairwise(outcome.swaps))
@@ -119,7 +119,7 @@ def test_ping_pong_swaps_at_most_once_in_min_stay() -> None:
 
 
 def test_a_low_priority_under_load_is_answered_within_max_wait() -> None:
-    """The higher priority has moments without a request."""
+    """The higher priority has moments without a request (reliability G13)."""
     trace, requests = read(str(next(path for path in TRACES if path.stem == "priorities")))
     outcome = play(trace, requests, BUDGET)
     assert outcome.of("batch").longest <= seconds_of(trace.group.max_wait)
@@ -151,7 +151,7 @@ def test_models_that_fit_together_are_never_swapped() -> None:
 
 
 def test_an_idle_model_of_high_priority_leaves_at_once() -> None:
-    """A wait is then what the swap itself takes: stop, memory back and seen, load."""
+    """A wait is then what the swap itself takes: stop, memory back and seen, load (reliability G14)."""
     models = {
         "high": {"memory_mb": 14_000, "priority": 200, "load_seconds": 5.0, "service_seconds": 2.0},
         "low": {"memory_mb": 14_000, "priority": 50, "load_seconds": 5.0, "service_seconds": 2.0},

@@ -8,6 +8,8 @@ from cryptography import x509
 
 from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.credentials.secrets import (
+    API_KEY_FILE,
+    API_KEY_SECRET,
     AUTHORITY_SECRET,
     SECRETS,
     SERVER_SECRET,
@@ -42,8 +44,8 @@ async def held(cluster: StoreCluster, name: str) -> dict[str, bytes]:
 
 
 async def everything(cluster: StoreCluster) -> dict[str, dict[str, bytes]]:
-    """Return the data of all Secrets of NATS."""
-    expected = (AUTHORITY_SECRET, SERVER_SECRET, *(secret_of(user) for user in USERS))
+    """Return the data of all Secrets."""
+    expected = (AUTHORITY_SECRET, SERVER_SECRET, API_KEY_SECRET, *(secret_of(user) for user in USERS))
     return {name: await held(cluster, name) for name in expected}
 
 
@@ -55,13 +57,22 @@ def certificate(pem: bytes) -> x509.Certificate:
 async def test_a_new_cluster_gets_an_authority_a_server_and_its_users(cluster: StoreCluster) -> None:
     """Each user has another password, and the certificate that verifies the server."""
     created = await make(cluster, DOMAIN)
-    assert sorted(created) == sorted((AUTHORITY_SECRET, SERVER_SECRET, *(secret_of(user) for user in USERS)))
+    expected = (AUTHORITY_SECRET, SERVER_SECRET, API_KEY_SECRET, *(secret_of(user) for user in USERS))
+    assert sorted(created) == sorted(expected)
     authority = await held(cluster, AUTHORITY_SECRET)
     passwords = [(await held(cluster, secret_of(user)))["password"] for user in USERS]
     assert len(set(passwords)) == len(USERS)
     assert all(password.startswith(b"p") and len(password) > 40 for password in passwords)
     for user in USERS:
         assert (await held(cluster, secret_of(user)))["ca.crt"] == authority["ca.crt"]
+
+
+async def test_the_proxy_gets_an_api_key(cluster: StoreCluster) -> None:
+    """Alone in its Secret: who may read it reads nothing else."""
+    await make(cluster, DOMAIN)
+    secret = await held(cluster, API_KEY_SECRET)
+    assert list(secret) == [API_KEY_FILE]
+    assert len(secret[API_KEY_FILE]) > 40
 
 
 async def test_the_servers_certificate_has_every_dns_name(cluster: StoreCluster) -> None:
@@ -92,7 +103,7 @@ async def test_a_secret_that_exists_is_left_unchanged(cluster: StoreCluster) -> 
     assert await everything(cluster) == before
 
 
-@pytest.mark.parametrize("lost", [SERVER_SECRET, secret_of("placer")])
+@pytest.mark.parametrize("lost", [SERVER_SECRET, secret_of("placer"), API_KEY_SECRET])
 async def test_a_missing_secret_is_signed_by_the_existing_authority(cluster: StoreCluster, lost: str) -> None:
     """After an interrupted run, or to rotate a password or certificate."""
     await make(cluster, DOMAIN)
@@ -103,7 +114,8 @@ async def test_a_missing_secret_is_signed_by_the_existing_authority(cluster: Sto
     assert await make(cluster, DOMAIN) == [lost]
     after = await everything(cluster)
     assert after[lost] != before[lost]
-    assert after[lost]["ca.crt"] == before[AUTHORITY_SECRET]["ca.crt"]
+    if lost != API_KEY_SECRET:
+        assert after[lost]["ca.crt"] == before[AUTHORITY_SECRET]["ca.crt"]
     assert {k: v for k, v in after.items() if k != lost} == {k: v for k, v in before.items() if k != lost}
     server = after[SERVER_SECRET]
     certificate(server["tls.crt"]).verify_directly_issued_by(certificate(server["ca.crt"]))

@@ -9,7 +9,7 @@ from flexinfer.api.model import Model
 from flexinfer.events import events
 from flexinfer.launcher.drain import ALL_HEARD_SECONDS, PROXY_QUIET_SECONDS
 from flexinfer.launcher.effects import Stop
-from flexinfer.launcher.memory import Memory
+from flexinfer.launcher.memory import Memory, remember
 from flexinfer.state.actions import CatchUp, RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import HEARTBEAT_GAP, Observation, ObservedState
@@ -128,6 +128,16 @@ def test_a_stop_waits_for_the_engine_itself() -> None:
     assert decided(model, holding(model, pod), quiet(model, pod, in_flight=2), traffic(model, "p", 0)) == [
         DEADLINE
     ]
+
+
+def test_an_engine_that_told_since_the_drain_began_that_it_has_no_request_is_done() -> None:
+    """At any moment of the drain, not only at its first; what it told before does not count."""
+    model = draining()
+    pod = its_pod(model)
+    state, memory = observed(model, holding(model, pod), traffic(model, "p", 0))
+    before, since = (remember(memory, quiet(model, pod), NOW + seconds) for seconds in (-1, 2))
+    assert at(NOW + 3, state, before) == DEADLINE
+    assert isinstance(at(NOW + 3, state, since), Stop)
 
 
 @pytest.mark.parametrize("probed", [False, True])

@@ -9,7 +9,9 @@ from flexinfer.events import events
 from flexinfer.events.workload import pod_facts
 from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Purpose, Stop
-from flexinfer.launcher.memory import Memory
+from flexinfer.launcher.loading import BINDING_SECONDS, IMAGE_SECONDS, stage_seconds
+from flexinfer.launcher.manifests import LaunchSettings
+from flexinfer.launcher.memory import Memory, remember
 from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation
@@ -32,6 +34,7 @@ from tests.unit.launcher.models import (
     a_start,
     holding,
     its_pod,
+    observed,
     starting,
 )
 
@@ -44,6 +47,32 @@ def test_a_pod_that_waits_for_its_process_is_starting() -> None:
     [action] = decided(model, holding(model, its_pod(model, running=False, ip="", phase="Pending")))
     assert outcome(action) == ("False", Reason.STARTING)
     assert message(action) == "Pod is starting on node a"
+
+
+def test_a_start_that_was_reported_goes_on_being_reported_while_a_scheduler_may_still_bind_it() -> None:
+    """Only the first report waits for what a scheduler needs: what holds it up now is said at once."""
+    model = with_messages(a_start(ready=("False", Reason.STARTING)), Ready="Pod is starting on node a")
+    full = its_pod(
+        model,
+        node="",
+        running=False,
+        ip="",
+        phase="Pending",
+        reason="Unschedulable",
+        message="0/2 nodes are available",
+    )
+    [*_, action] = decided(model, holding(model, full), after=BINDING_SECONDS / 2)
+    assert "0/2 nodes are available" in message(action)
+
+
+def test_a_start_whose_beginning_was_not_observed_is_reported_at_once() -> None:
+    """There is nothing to count a scheduler's time from."""
+    model = a_start("Accepted", "Placed", "Cached", "Wanted", "Granted", ready=STOPPED)
+    unbound = its_pod(model, node="", running=False, ip="", phase="Pending")
+    state, memory = observed(model, holding(model, unbound))
+    unseen = msgspec.structs.replace(state, changed_at={})
+    [action] = decide(unseen, memory, NOW, settings=SETTINGS)
+    assert outcome(action) == ("False", Reason.STARTING)
 
 
 def test_a_running_engine_that_does_not_answer_loads() -> None:
@@ -122,6 +151,17 @@ def test_an_image_that_cannot_be_pulled_has_the_nodes_error() -> None:
     assert "no runtime for vllm" in message(action)
 
 
+def test_a_program_that_is_not_installed_is_no_failed_image() -> None:
+    """On the local node; the message says what to install, and the start is given up as soon as that of an image."""
+    model = a_start(ready=("False", Reason.STARTING))
+    words = "vllm is not on PATH: pip install vllm"
+    pod = its_pod(model, running=False, ip="", phase="Pending", reason="ProgramNotInstalled", message=words)
+    [action] = decided(model, holding(model, pod))
+    assert outcome(action) == ("False", Reason.ENGINE_NOT_INSTALLED)
+    assert message(action) == f"engine is not installed: {words}"
+    assert stage_seconds(model, LaunchSettings(), Reason.ENGINE_NOT_INSTALLED) == IMAGE_SECONDS
+
+
 def test_a_failed_init_container_has_its_error_in_the_message() -> None:
     """The cause is in the Pod's first container."""
     words = {"exitCode": 1, "reason": "Error", "message": "noise\nthe hub is unavailable"}
@@ -144,14 +184,40 @@ def test_loading_has_a_deadline() -> None:
 
 
 def test_progress_extends_the_deadline() -> None:
-    """From Starting to Loading the deadline is set again."""
+    """From Starting to Loading the deadline is set again (reliability G17)."""
     model = a_start(ready=("False", Reason.STARTING))
     [action] = decided(model, holding(model, its_pod(model)), after=SETTINGS.loading_seconds + 1)
     assert outcome(action) == ("False", Reason.LOADING)
 
 
+def test_an_engine_that_says_how_far_it_is_has_the_time_of_a_stage_from_then_on() -> None:
+    """By its health endpoint; the same answer again, or one of the Pod before it, is no progress (reliability G17)."""
+    model = a_start(ready=LOADING)
+    pod, seconds = its_pod(model), SETTINGS.loading_seconds
+    state, memory = observed(model, holding(model, pod))
+    for at, stage in ((10, "503 loading"), (40, "503 warming up"), (50, "503 loading")):
+        memory = remember(memory, a_probe(model, pod, healthy=False, detail="x", stage=stage), NOW + at)
+    assert RequeueAt(NOW + 40 + seconds) in decide(state, memory, NOW + seconds + 1, settings=SETTINGS)
+    [late] = decide(state, memory, NOW + 40 + seconds, settings=SETTINGS)
+    assert outcome(late) == ("False", Reason.LOADING_TIMEOUT)
+    another = its_pod(model, uid="pod-2", version=9)
+    state, _ = observed(model, holding(model, another))
+    [other] = decide(state, memory, NOW + seconds + 1, settings=SETTINGS)
+    assert outcome(other) == ("False", Reason.LOADING_TIMEOUT)
+
+
+def test_an_answer_that_is_new_each_time_does_not_extend_a_start_without_end() -> None:
+    """As one with a clock in it."""
+    model = a_start(ready=LOADING)
+    pod = its_pod(model)
+    state, memory = observed(model, holding(model, pod))
+    for at in range(100):
+        memory = remember(memory, a_probe(model, pod, healthy=False, detail="x", stage=f"503 {at}"), NOW + at)
+    assert RequeueAt(NOW + 7 + SETTINGS.loading_seconds) in decide(state, memory, NOW + 1, settings=SETTINGS)
+
+
 def test_a_crash_loop_is_no_progress() -> None:
-    """However often it restarts, the deadline runs on."""
+    """However often it restarts, the deadline runs on (reliability G24)."""
     model = a_start(ready=("False", Reason.RESTARTING))
     pod = its_pod(model, restarts=9, exit_code=1)
     [action] = decided(model, holding(model, pod), after=SETTINGS.loading_seconds + 1)

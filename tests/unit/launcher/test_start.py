@@ -27,7 +27,7 @@ from tests.unit.launcher.acting import (
     started,
     there,
 )
-from tests.unit.launcher.models import IDLE, a_start
+from tests.unit.launcher.models import IDLE, a_start, starting
 from tests.unit.launcher.world import CutOffError, open_gate_of
 
 decide = on_all_models(deciding.decide)
@@ -102,7 +102,7 @@ async def test_the_gate_opens_on_the_turn_that_the_shared_group_grants() -> None
 
 
 async def test_a_pod_deleted_after_the_reads_refuses_the_patch_of_its_gate() -> None:
-    """A release that begins after the reads wins, whatever any clock says."""
+    """A release that begins after the reads wins, whatever any clock says (reliability G6)."""
     world, runtime = a_world(a_member())
     world.group(granted())
 
@@ -140,6 +140,18 @@ async def test_the_pod_of_a_later_turn_is_not_deleted() -> None:
     await started(world, runtime, turn=4)
     uid = pod(world)["metadata"]["uid"]
     await started(world, runtime, turn=3)
+    assert pod(world)["metadata"]["uid"] == uid
+
+
+async def test_the_pod_of_a_newer_template_is_not_deleted() -> None:
+    """A launcher that was paused holds the turn, which is still the present one, and the spec as it was before."""
+    world, runtime = a_world(a_member())
+    world.group(granted())
+    paused = starting(there(world), 4, SETTINGS)
+    world.touch("models", "llama", lambda m: m["spec"].update(config={"contextSize": 4096}))
+    await started(world, runtime, turn=4)
+    uid = pod(world)["metadata"]["uid"]
+    await perform(runtime, paused)
     assert pod(world)["metadata"]["uid"] == uid
 
 
@@ -199,7 +211,7 @@ async def test_a_start_reads_only_after_its_pod_exists() -> None:
 
 @pytest.mark.parametrize("cut", range(12))
 async def test_a_start_cut_off_at_any_call_is_completed_by_the_successor(cut: int) -> None:
-    """One Pod, its gate open, Ready; whatever was done when the process ended."""
+    """One Pod, its gate open, Ready; whatever was done when the process ended (reliability G6)."""
     world, runtime = a_world(a_member())
     world.group(granted())
     world.cut = cut
@@ -226,7 +238,7 @@ async def test_the_status_names_turn_and_pod_before_the_gate_opens() -> None:
 
 
 async def test_a_turn_whose_pod_is_gone_opens_no_other() -> None:
-    """Its memory may still be in use: the turn is reported as over, without being given back."""
+    """Its memory may still be in use: the turn is reported as over, without being given back (reliability G6)."""
     backend = BackendStatus(turn=4, pod_uid="the one that crashed")
     world, runtime = a_world(a_member(backend_status=backend, ready=("False", Reason.RESTARTING)))
     world.group(granted())

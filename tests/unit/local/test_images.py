@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from flexinfer import backends
 from flexinfer.api.installation import IMAGE
-from flexinfer.local.images import IMAGES
-from localkube.kubelet.image_runtimes import NoRuntimeError
+from flexinfer.local.images import IMAGES, engine
+from localkube.kubelet.image_runtimes import ImageRuntime, ImageRuntimes, NoProgramError, NoRuntimeError
 
 LLAMA = "ghcr.io/ggml-org/llama.cpp:server-cuda"
 OUR_LLAMA = str(Path(sys.executable).with_name("flexinfer-llama-server"))
@@ -82,7 +83,7 @@ def test_a_fallback_is_looked_for_on_path_when_it_is_not_beside_the_interpreter(
     runtime = IMAGES.find(LLAMA, installed("flexinfer-llama-server"))
     assert runtime.command([], ["-m", "x"]) == ("/opt/flexinfer-llama-server", "-m", "x")
     with pytest.raises(
-        NoRuntimeError, match=r"llama-server is not on PATH: pip install 'flexinfer\[local\]'"
+        NoProgramError, match=r"llama-server is not on PATH: pip install 'flexinfer\[local\]'"
     ):
         IMAGES.find(LLAMA, installed())
 
@@ -98,3 +99,27 @@ def test_an_image_without_a_runtime_says_what_to_do(image: str, remedy: str) -> 
     """A sentence for the container's status."""
     with pytest.raises(NoRuntimeError, match=remedy):
         IMAGES.find(image, installed())
+
+
+def of_ollama(variables: dict[str, str]) -> ImageRuntimes:
+    """Return the table with Ollama's entry, as it is where these variables are set."""
+    local = backends.local_programs()["ollama"]
+    return ImageRuntimes((ImageRuntime(local.images, engine("ollama", local, variables)),))
+
+
+def test_a_variable_names_the_program_of_an_engine() -> None:
+    """Before PATH; a script that starts it by its name finds it too."""
+    table = of_ollama({"FLEXINFER_PROGRAM_OLLAMA": "/opt/new/ollama"})
+    runtime = table.find("ollama/ollama:1", lambda name: name if name.startswith("/opt") else None)
+    assert runtime.command([], []) == ("/opt/new/ollama", "serve")
+    script = runtime.command(["/bin/sh", "-c", "ollama serve"], [])
+    assert script[0] == "/usr/bin/env"
+    assert script[1].startswith("PATH=/opt/new:")
+    assert script[2:] == ("/bin/sh", "-c", "ollama serve")
+
+
+def test_a_variable_that_names_no_program_is_said_by_its_name() -> None:
+    """Nothing else is started in its place."""
+    table = of_ollama({"FLEXINFER_PROGRAM_OLLAMA": "/opt/none"})
+    with pytest.raises(NoProgramError, match="FLEXINFER_PROGRAM_OLLAMA is /opt/none, which is no program"):
+        table.find("ollama/ollama:1", installed("ollama"))

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from flexinfer.api.model import Model
-from flexinfer.runtime.kubernetes.api import AlreadyExistsError, Kind, NotFoundError
+from flexinfer.runtime.kubernetes.api import AlreadyExistsError, Kind, Listing, NotFoundError
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -53,6 +53,20 @@ class DictCluster:
             raise AlreadyExistsError(f"{kind.plural} already exists", 409)
         self.before_create(kind.plural)
         return msgspec.convert(self.put(kind.plural, body), kind.type)
+
+    async def list(self, kind: Kind[T], _namespace: str = "", *, labels: str = "") -> Listing[T]:
+        """Return the objects of a kind that have some labels, each `name=value`."""
+        wanted = dict(pair.split("=") for pair in labels.split(",") if pair)
+        bodies = [body for (plural, _), body in self.objects.items() if plural == kind.plural]
+        chosen = [body for body in bodies if wanted.items() <= body["metadata"].get("labels", {}).items()]
+        return Listing(items=tuple(msgspec.convert(body, kind.type) for body in chosen), version="1")
+
+    async def merge(self, kind: Kind[T], _namespace: str, name: str, body: Json) -> T:
+        """Merge metadata.labels; a uid must be the object's."""
+        stored = self.objects[kind.plural, name]["metadata"]
+        assert body["metadata"].get("uid", stored["uid"]) == stored["uid"]
+        stored["labels"] |= body["metadata"]["labels"]
+        return msgspec.convert(self.objects[kind.plural, name], kind.type)
 
     async def delete(self, kind: Kind[Any], _namespace: str, name: str, *, uid: str = "") -> None:
         """Record a deletion."""

@@ -1,6 +1,7 @@
 """The check of a Job: a size, missing, or unreadable."""
 
 import json
+import os
 from pathlib import Path
 
 from flexinfer.prefetcher.check import check_path, write_report
@@ -58,6 +59,29 @@ def test_a_named_file_that_is_missing_is_said(tmp_path: Path) -> None:
     report = check_path(tmp_path, needed)
     assert report["reason"] == "FileNotFound"
     assert "m-00002-of-00002.gguf does not exist (1 of 2 files are missing)" in str(report["message"])
+
+
+def test_a_link_that_leads_out_of_the_volume_is_refused(tmp_path: Path) -> None:
+    """Links inside it are the layout of the hub's own cache (reliability X12)."""
+    volume, secret = tmp_path / "volume", tmp_path / "secret"
+    volume.mkdir()
+    secret.write_bytes(b"s")
+    (volume / "blob").write_bytes(b"{}")
+    (volume / "inner").symlink_to("blob")
+    (volume / "outer").symlink_to(secret)
+    assert check_path(volume / "inner", inside=volume)["bytes"] == 2
+    for refused in (
+        check_path(volume / "outer", inside=volume),
+        check_path(volume, [volume / "outer"], volume),
+    ):
+        assert refused["reason"] == "Unreadable"
+        assert "leads out of the volume" in str(refused["message"])
+
+
+def test_what_is_no_file_is_none(tmp_path: Path) -> None:
+    """A pipe would keep the check waiting (reliability X12)."""
+    os.mkfifo(tmp_path / "pipe")
+    assert check_path(tmp_path / "pipe", inside=tmp_path)["reason"] == "SourceNotFound"
 
 
 def test_the_report_is_written_where_kubernetes_reads_it(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_a_changed_path_is_checked_again() -> None:
 
 
 def test_a_verified_model_stays_cached_while_it_is_rescheduled() -> None:
-    """A closed gate revokes nothing."""
+    """A closed gate revokes nothing (reliability X20)."""
     model = verified()
     gates = (
         a_condition("Accepted"),
@@ -245,7 +245,7 @@ def test_the_reason_of_a_report_is_that_of_the_condition(report: str, reason: Re
 
 
 def test_a_failed_job_is_retried() -> None:
-    """The message has the cause, and the Job is deleted once its retry is due."""
+    """The message has the cause, and the Job is deleted once its retry is due (reliability X20)."""
     model, job, first = failing('{"reason": "Unreadable", "message": "no access"}')
     assert state(first) == ("False", Reason.FETCH_FAILED)
     assert first.condition.message == "check failed: no access; retrying 15s after the failure"
@@ -392,7 +392,7 @@ def status_of(model: Model, cached: Condition) -> Model:
 
 
 def test_a_check_whose_job_was_deleted_by_hand_is_created_again_at_once() -> None:
-    """It holds its slot."""
+    """It holds its slot (reliability X20)."""
     checking = a_model(conditions=(*PLACED, ("Cached", "False", Reason.CHECKING)))
     parts = crowd(10)
     observed = a_state(*parts, holding(checking), checking)
@@ -402,6 +402,54 @@ def test_a_check_whose_job_was_deleted_by_hand_is_created_again_at_once() -> Non
             observed = assume(observed, status_of(part, cached))
     actions_ = list(deciding.decide(observed, Memory(), checking.key, NOW, settings=SETTINGS))
     assert actions_ == [ensured(checking)]
+
+
+@pytest.mark.parametrize(
+    ("phase", "storage_class", "waiting", "reason", "words"),
+    [
+        ("Lost", "fast", "Unschedulable: x", Reason.CLAIM_LOST, "kubectl delete pvc llama-cache -n default"),
+        ("Pending", "", "Unschedulable: x", Reason.STORAGE_CLASS_MISSING, "the cluster no default one"),
+        ("Pending", "fast", "Unschedulable: x", Reason.FETCHING, "its Pod waits: Unschedulable: x"),
+        ("Pending", "", "", Reason.FETCHING, "downloading"),
+        ("Bound", "fast", "ContainerCreating: ", Reason.FETCHING, "its Pod waits"),
+    ],
+)
+def test_a_volume_that_a_download_will_not_get_is_the_reason(
+    phase: str, storage_class: str, waiting: str, reason: Reason, words: str
+) -> None:
+    """And the Job stays: it starts by itself once the volume is there (reliability X21)."""
+    model = a_model(conditions=PLACED, source="HF://a/b")
+    claim = ClaimFacts(name="llama-cache", uid="pvc-1", phase=phase, storage_class=storage_class)
+    workload = msgspec.structs.replace(
+        holding(model, a_job(model, active=1, waiting=waiting)), claims=(claim,)
+    )
+    [action] = decided(model, workload)
+    assert state(action) == ("False", reason)
+    assert words in action.condition.message
+
+
+@pytest.mark.parametrize(
+    ("report", "reason", "words"),
+    [
+        (
+            {"left_out": "1 files that can run code (a.bin)"},
+            Reason.CACHED,
+            "; left out: 1 files that can run code (a.bin)",
+        ),
+        (
+            {"unsafe": "1 files that can run code (a.bin)"},
+            Reason.CACHED_UNSAFE,
+            "as spec.config.allowUnsafeFormats allows",
+        ),
+    ],
+)
+def test_weights_that_can_run_code_show_a_warning(report: dict[str, Any], reason: Reason, words: str) -> None:
+    """X16: and what was left out is named."""
+    model = a_model(conditions=PLACED, source="HF://a/b")
+    job = a_job(model, succeeded=1, complete=True, report=json.dumps({"bytes": 1, **report}))
+    [action] = decided(model, holding(model, job, pvc="llama-cache"))
+    assert state(action) == ("True", reason)
+    assert words in action.condition.message
 
 
 def test_a_deleted_pvc_is_read_again() -> None:
@@ -414,15 +462,15 @@ def test_a_deleted_pvc_is_read_again() -> None:
 @pytest.mark.parametrize(
     ("changes", "strategy"),
     [
-        pytest.param({"backend": "ollama", "source": "ollama://llama3:8b"}, None, id="ollama"),
+        pytest.param({"backend": "ollama", "source": "ollama://llama3:8b"}, "None", id="ollama"),
         pytest.param({"source": "HF://a/b", "config": {"ggufFile": "x.gguf"}}, "Memory", id="memory"),
     ],
 )
-def test_what_the_engine_downloads_itself_needs_no_job(changes: dict[str, Any], strategy: str | None) -> None:
+def test_what_nothing_keeps_needs_no_job(changes: dict[str, Any], strategy: str) -> None:
     """The message says when the download happens."""
     model = a_model(conditions=PLACED, **changes)
-    cache = Cache(strategy=strategy) if strategy else None
-    model = msgspec.structs.replace(model, spec=msgspec.structs.replace(model.spec, cache=cache))
+    spec = msgspec.structs.replace(model.spec, cache=Cache(strategy=strategy))
+    model = msgspec.structs.replace(model, spec=spec)
     [action] = decided(model)
     assert state(action) == ("True", Reason.PULLED_BY_ENGINE)
 

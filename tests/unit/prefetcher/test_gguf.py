@@ -56,7 +56,7 @@ def test_a_file_that_was_cut_says_how_long_it_should_be(tmp_path: Path) -> None:
     ],
 )
 def test_a_header_that_lies_is_said(tmp_path: Path, content: bytes, words: str) -> None:
-    """X17: counts and lengths of 2^64, and a header that ends too early."""
+    """Counts and lengths of 2^64, and a header that ends too early (reliability X17)."""
     assert words in fault_of(tmp_path, content)
 
 

@@ -6,12 +6,12 @@ import msgspec
 import pytest
 
 from flexinfer.api.labels import GPU_RESOURCES
-from flexinfer.api.model import Cache, Gpu, Model, Placement, placed_devices
+from flexinfer.api.model import Cache, Gpu, Model, Placement, SecretReference, placed_devices
 from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.prefetcher.jobs import job, pvc
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
 from flexinfer.sources import locate
-from flexinfer.sources.hf import Files
+from flexinfer.sources.base import Files
 from flexinfer.sources.pod import Hub, fetch_container
 from tests.builders import a_model
 
@@ -94,7 +94,7 @@ def test_a_download_reaches_the_hub_as_the_settings_say() -> None:
 
 
 def test_the_token_of_the_hub_is_a_file_and_never_a_variable() -> None:
-    """X10: a variable is in every dump of the process; the engine never sees either."""
+    """A variable is in every dump of the process; the engine never sees either (reliability X10)."""
     model = a_model(source="HF://a/b", config={"ggufFile": "x.gguf"})
     spec = job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]
     assert [v["secret"]["secretName"] for v in spec["volumes"] if "secret" in v] == ["hf-token"]
@@ -102,6 +102,30 @@ def test_the_token_of_the_hub_is_a_file_and_never_a_variable() -> None:
     engine = template(model, LaunchSettings())
     assert engine is not None
     assert "hf-token" not in str(engine.spec)
+
+
+@pytest.mark.parametrize(
+    ("source", "named", "mounted"),
+    [
+        ("HF://a/b", "", "hf-token"),
+        ("HF://a/b", "mine", "mine"),
+        ("ollama://x", "", ""),
+        ("ollama://x", "mine", "mine"),
+    ],
+)
+def test_the_secret_of_the_spec_is_mounted_in_place_of_the_default(
+    source: str, named: str, mounted: str
+) -> None:
+    """X10: as files; only what is named must exist, and the hub's token is never shown to a registry."""
+    model = a_model(source=source)
+    reference = SecretReference(name=named) if named else None
+    spec = msgspec.structs.replace(model.spec, source_secret_ref=reference)
+    model = msgspec.structs.replace(model, spec=spec)
+    template_ = job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]
+    secrets = [v["secret"] for v in template_["volumes"] if "secret" in v]
+    arguments = template_["containers"][0]["args"]
+    assert [(s["secretName"], s["optional"]) for s in secrets] == ([(mounted, True)] if mounted else [])
+    assert ("--secret-required" in arguments, "--secret" in arguments) == (bool(named), bool(mounted))
 
 
 def test_a_quota_admits_a_download() -> None:
@@ -147,4 +171,35 @@ def test_a_check_looks_for_every_file_that_the_engine_needs(
     """The named ones, and all parts of a split file."""
     model = a_model(source=source, config=config)
     [container] = job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]["containers"]
-    assert container["args"] == arguments
+    assert container["args"] == ["--inside=/models", *arguments]
+
+
+@pytest.mark.parametrize("source", ["pvc://c/deep/m.gguf", "file:///m.gguf", "HF://a/b", "ollama://x"])
+def test_a_volume_is_never_a_path_of_the_host_nor_a_part_of_another(source: str) -> None:
+    """No hostPath, no subPath, no token of a service account; what is only read is mounted read-only (reliability X13) (reliability X14)."""
+    backend = "ollama" if source.startswith("ollama") else "llamacpp"
+    config = {"ggufFile": "m.gguf"} if source.startswith("HF") else {}
+    model = a_model(source=source, backend=backend, config=config)
+    engine = template(model, LaunchSettings())
+    assert engine is not None
+    for spec in (engine.spec, job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]):
+        assert {key for volume in spec["volumes"] for key in volume} <= {
+            "name",
+            "persistentVolumeClaim",
+            "secret",
+            "emptyDir",
+        }
+        assert spec["automountServiceAccountToken"] is False
+        assert "subPath" not in str(spec)
+    assert all(
+        mount.get("readOnly")
+        for mount in engine.spec["containers"][0]["volumeMounts"]
+        if mount["name"] == "weights"
+    )
+
+
+def test_a_volume_of_the_spec_is_checked_without_being_written() -> None:
+    """A PVC of the user's own (reliability X13)."""
+    model = a_model(source="pvc://c/m.gguf")
+    [container] = job(model, planned(model), SETTINGS)["spec"]["template"]["spec"]["containers"]
+    assert [mount["readOnly"] for mount in container["volumeMounts"]] == [True]

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from flexinfer.api.labels import MODEL_LABEL, MODEL_UID_LABEL
-from flexinfer.api.model import Model
+from flexinfer.api.model import Cache, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import JobFacts
+from flexinfer.prefetcher import jobs
 from flexinfer.prefetcher.decide import DeleteJob, EnsureJob
 from flexinfer.prefetcher.memory import EnsureFailed, JobRetried
 from flexinfer.prefetcher.perform import perform
@@ -24,6 +26,12 @@ def a_download(**changes: Any) -> Model:
     return a_model(
         **({"source": "HF://org/repo", "config": {"ggufFile": "x.gguf"}, "conditions": PLACED} | changes)
     )
+
+
+def without_cache(model: Model) -> Model:
+    """Return the Model with a cache that keeps nothing."""
+    spec = msgspec.structs.replace(model.spec, cache=Cache(strategy="None"))
+    return msgspec.structs.replace(model, spec=spec)
 
 
 async def ensured(cluster: DictCluster, model: Model) -> tuple[str, str]:
@@ -113,13 +121,38 @@ async def test_the_job_of_a_deleted_model_of_the_same_name_is_waited_for() -> No
         await ensured(cluster, model)
 
 
+async def test_a_pvc_that_is_being_deleted_gets_no_job() -> None:
+    """Its Pod would wait for ever; the event of its deletion ends the wait."""
+    model = a_download()
+    cluster = DictCluster(model)
+    claim = jobs.pvc(model, "llama-cache")
+    claim["metadata"]["deletionTimestamp"] = "2026-11-24T10:00:00Z"
+    cluster.put("persistentvolumeclaims", claim)
+    reason, message = await ensured(cluster, model)
+    assert (reason, cluster.names("jobs")) == (Reason.CLAIM_NOT_FOUND, [])
+    assert message.endswith("a new one is created then")
+
+
+async def test_a_storage_class_that_does_not_exist_is_said_and_its_pvc_is_created_once_it_does() -> None:
+    """A PVC of a class that does not exist waits for ever (reliability X21)."""
+    model = a_download()
+    spec = msgspec.structs.replace(model.spec, cache=Cache(storage_class="fast"))
+    model = msgspec.structs.replace(model, spec=spec)
+    cluster = DictCluster(model)
+    reason, message = await ensured(cluster, model)
+    assert (reason, cluster.names("persistentvolumeclaims")) == (Reason.STORAGE_CLASS_MISSING, [])
+    assert message.startswith("StorageClass fast does not exist. Remedy: ")
+    cluster.put("storageclasses", {"metadata": {"name": "fast"}})
+    assert (await ensured(cluster, model))[0] == Reason.FETCHING
+
+
 @pytest.mark.parametrize(
     "current",
     [
         pytest.param(a_download(uid="uid-newer"), id="replaced"),
         pytest.param(a_download(deletion_timestamp="2026-11-24T10:00:00Z"), id="deleting"),
         pytest.param(a_download(conditions=(("Accepted", "False", "InvalidConfig"),)), id="refused"),
-        pytest.param(a_download(source="ollama://x", backend="ollama"), id="needs no Job"),
+        pytest.param(without_cache(a_download()), id="needs no Job"),
     ],
 )
 async def test_a_model_that_changed_since_the_decision_gets_nothing(current: Model) -> None:

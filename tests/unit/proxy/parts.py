@@ -5,17 +5,22 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import msgspec
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from flexinfer.api.model import BackendStatus, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.proxy.activity import ActivityReporter
+from flexinfer.proxy.cors import Cors
 from flexinfer.proxy.gateway import Gateway, ProxiedRequest
 from flexinfer.proxy.models import ModelTable
+from flexinfer.proxy.server import ProxyRunner
 from flexinfer.proxy.view import ModelView
 from flexinfer.runtime.kubernetes.api import Kind, NotFoundError
 from flexinfer.runtime.runtime import Snapshot
+from flexinfer.runtime.settings import Settings
 from flexinfer.state.observed import Observation
 from tests.builders import a_model
 from tests.runtimes import ListBus, a_runtime
@@ -52,7 +57,7 @@ class ScriptedCluster:
 class Parts:
     """A running proxy without sockets."""
 
-    def __init__(self, lost: int = 0) -> None:
+    def __init__(self, lost: int = 0, settings: Settings | None = None) -> None:
         self.bus, self.cluster = ListBus(lost), ScriptedCluster()
         self.ready: list[bool] = []
         self.failures: list[str] = []
@@ -62,6 +67,7 @@ class Parts:
             cluster=self.cluster,
             set_ready=self.ready.append,
             report_failure=lambda key, _error: self.failures.append(key),
+            settings=settings or Settings(),
         )
         self.clock = runtime.clock
         table = ModelTable()
@@ -108,6 +114,13 @@ class Parts:
     ) -> "asyncio.Task[str]":
         """Start to forward a request; the engine responds at once with its address unless given."""
         return asyncio.create_task(self.gateway.forward(request or self.request(), engine or respond))
+
+
+class ProxyServer(TestServer):
+    """The proxy's application behind its own server, on a free port."""
+
+    async def _make_runner(self, **_kwargs: Any) -> web.AppRunner:
+        return ProxyRunner(self.app, Cors("*"), 1.0)
 
 
 async def respond(address: str) -> str:

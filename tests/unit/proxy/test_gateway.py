@@ -12,7 +12,9 @@ from flexinfer.proxy.breaker import MAX_QUEUED, MAX_QUEUED_BYTES
 from flexinfer.proxy.errors import ConnectError, RequestError
 from flexinfer.proxy.gateway import MAX_ATTEMPTS, RECONNECT_SECONDS
 from flexinfer.proxy.view import OUTAGE_SECONDS
+from flexinfer.proxy.waits import Wait
 from flexinfer.runtime.runtime import Disconnected
+from flexinfer.runtime.settings import Settings
 from tests.unit.proxy.parts import (
     ADDRESS,
     Parts,
@@ -36,6 +38,12 @@ def error_of(task: "asyncio.Task[str]") -> RequestError:
 def impatient(model: Model, timeout: str) -> Model:
     """Return a Model with another coldStartTimeout."""
     spec = msgspec.structs.replace(model.spec, serverless=Serverless(cold_start_timeout=timeout))
+    return msgspec.structs.replace(model, spec=spec)
+
+
+def one_at_a_time(model: Model) -> Model:
+    """Return a Model whose engine works on one request at a time."""
+    spec = msgspec.structs.replace(model.spec, config={"parallel": 1})
     return msgspec.structs.replace(model, spec=spec)
 
 
@@ -144,19 +152,86 @@ def test_a_request_that_is_not_ready_by_its_deadline_is_answered_with_the_condit
     with_parts(main)
 
 
-def test_a_ready_model_whose_capacity_is_used_says_so_at_the_deadline() -> None:
-    """It is not the Model that is late."""
+@pytest.mark.parametrize("cold_start", ["0s", "2s", "1h"])
+def test_a_request_behind_others_of_a_ready_model_waits_as_long_as_the_queue_allows(cold_start: str) -> None:
+    """Whatever coldStartTimeout says: it is not the Model that is late. The error names the limit that it is."""
 
     async def main(parts: Parts) -> None:
-        await parts.observe(impatient(ready(), "2s"))
+        await parts.observe(impatient(ready(), cold_start))
         parts.request().route.breaker.resize(1)
         first = parts.send(engine=lambda _address: asyncio.Future())
-        second = parts.send()
+        began, second = parts.clock(), parts.send()
         await asyncio.wait([second])
         first.cancel()
-        assert error_of(second).message.startswith(
-            "model llama had no capacity within 2s (coldStartTimeout 2s): 1 requests in flight"
+        assert parts.clock() - began == pytest.approx(Settings().queue_seconds)
+        error = error_of(second)
+        assert (error.status, error.code, error.retry_after) == (503, "queue_timeout", 5)
+        assert error.message == (
+            "model llama is ready, but had no free slot within 600s (FLEXINFER_QUEUE_SECONDS): "
+            "1 requests in flight; retry in 5s"
         )
+
+    with_parts(main)
+
+
+def test_a_model_that_becomes_ready_late_and_busy_cuts_no_request_at_its_coldstarttimeout() -> None:
+    """From then on the request queues; the time before does not count."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(impatient(scaled_to_zero(), "10s"))
+        hold: asyncio.Future[str] = asyncio.Future()
+        first, second = parts.send(engine=lambda _address: hold), parts.send()
+        await asyncio.sleep(9)
+        await parts.observe(one_at_a_time(impatient(ready(), "10s")))
+        await asyncio.sleep(Settings().queue_seconds - 1)
+        assert not second.done()
+        hold.set_result("served")
+        assert (await first, await second) == ("served", ADDRESS)
+
+    with_parts(main)
+
+
+def test_a_model_that_stops_being_ready_gives_its_queue_a_whole_coldstarttimeout() -> None:
+    """However long it had been busy before; and each limit counts all the time that was spent on its wait."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(one_at_a_time(impatient(ready(), "10s")))
+        first = parts.send(engine=lambda _address: asyncio.Future())
+        began, second = parts.clock(), parts.send()
+        await asyncio.sleep(100)
+        await parts.observe(impatient(scaled_to_zero(version=3), "10s"))
+        await asyncio.sleep(4)
+        await parts.observe(one_at_a_time(impatient(ready(version=4), "10s")))
+        await asyncio.sleep(100)
+        await parts.observe(impatient(scaled_to_zero(version=5), "10s"))
+        await asyncio.wait([second])
+        first.cancel()
+        assert parts.clock() - began == pytest.approx(210)
+        assert error_of(second).message.startswith(
+            "model llama was not ready within 10s (coldStartTimeout 10s)"
+        )
+
+    with_parts(main)
+
+
+def test_a_refused_connection_after_a_long_queue_is_tried_again() -> None:
+    """The time in the queue is not taken from it."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(one_at_a_time(impatient(ready(), "5s")))
+        hold: asyncio.Future[str] = asyncio.Future()
+        first, attempts = parts.send(engine=lambda _address: hold), 0
+
+        async def engine(address: str) -> str:
+            nonlocal attempts
+            attempts += 1
+            return await (refuse if attempts < 3 else respond)(address)
+
+        second = parts.send(engine=engine)
+        await asyncio.sleep(60)
+        assert parts.gateway.connect_seconds(parts.request()) == 5
+        hold.set_result("served")
+        assert (await first, await second) == ("served", ADDRESS)
 
     with_parts(main)
 
@@ -311,7 +386,9 @@ def test_connections_that_are_refused_again_and_again_end_in_a_502() -> None:
         assert parts.clock() - began == pytest.approx((MAX_ATTEMPTS - 1) * RECONNECT_SECONDS)
         error = error_of(request)
         assert (error.status, error.code, error.retry_after) == (502, "bad_gateway", 5)
-        assert f"at {ADDRESS} refused the connection (20 attempts)" in error.message
+        assert error.message == (
+            "the engine of model llama refused the connection (20 attempts); retry in 5s"
+        )
 
     with_parts(main)
 
@@ -330,15 +407,13 @@ def test_connections_are_tried_no_longer_than_to_the_deadline() -> None:
 
 
 @pytest.mark.parametrize("timeout", ["0s", "200ms", "700ms", "3s"])
-@pytest.mark.parametrize("engine", ["refuses", "refuses and stops", "has no slot", "is not ready"])
+@pytest.mark.parametrize("engine", ["refuses", "refuses and stops", "is not ready"])
 def test_every_wait_ends_at_the_deadline_of_the_request(timeout: str, engine: str) -> None:
     """Whatever it is that the request waits for."""
 
     async def main(parts: Parts) -> None:
         model = scaled_to_zero() if engine == "is not ready" else ready()
         await parts.observe(impatient(model, timeout))
-        if engine == "has no slot":
-            parts.request().route.breaker.resize(0)
         began, request = parts.clock(), parts.send(engine=refuse)
         if engine == "refuses and stops":
             await settle()
@@ -381,7 +456,7 @@ def test_a_coldstarttimeout_beyond_all_measure_is_a_day() -> None:
     async def main(parts: Parts) -> None:
         for version, timeout in enumerate(("9" * 400 + "h", "999999999h"), 2):
             await parts.observe(impatient(scaled_to_zero(version=version), timeout))
-            assert parts.request().deadline - parts.clock() <= 24 * 3600
+            assert parts.request().waits.left(Wait.COLD_START) <= 24 * 3600
 
     with_parts(main)
 

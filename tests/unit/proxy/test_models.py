@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flexinfer.api.model import LiteLLM, Model
+from flexinfer.api.names import aliases
 from flexinfer.events import events
 from flexinfer.proxy import routing
-from flexinfer.proxy.models import Change, ModelTable, aliases
+from flexinfer.proxy.models import Change, ModelTable
 from tests.unit.proxy.parts import Parts, deleted, ready, scaled_to_zero, with_parts
 
 NAMES, ALIASES = ("a", "b", "c"), ("x", "y", "a")

@@ -28,11 +28,17 @@ def a_table(*models: Model) -> ModelTable:
         ("/v1/completions", "flexinfer-proxy.flexinfer-system.svc", None, "/v1/completions"),
         ("/v1/completions", "api.example.com", None, "/v1/completions"),
         ("/v1/completions", "localhost", None, "/v1/completions"),
+        ("/v1/completions", "mistral.ns", None, "/v1/completions"),
+        ("/v1/completions", "llama.lan", None, "/v1/completions"),
+        ("/v1/completions", "nas.local:8080", None, "/v1/completions"),
+        ("/v1/completions", "gpu-box.svc.example.com", None, "/v1/completions"),
+        ("/model/ns/absent/v1/completions", "llama.ns", "ns/absent", "/v1/completions"),
+        ("//model/ns/llama//v1/completions/", "x", "ns/llama", "/v1/completions"),
     ],
 )
 def test_path_and_host_name_a_model(path: str, host: str, key: str | None, rest: str) -> None:
-    """The path first; a Host of any case, with or without port and final dot."""
-    assert routing.match_request(path, host) == routing.RouteMatch(key, rest)
+    """The path first; a Host of any case, with or without port and final dot, but only that of a Model that exists."""
+    assert routing.match_request(path, host, {"ns/llama"}) == routing.RouteMatch(key, rest)
 
 
 def test_a_body_names_a_model_by_its_bare_or_its_long_name() -> None:

@@ -55,6 +55,21 @@ def test_the_image_of_every_backend_can_be_replaced(name: str) -> None:
         assert {backend.image(other, images) for other in backend.vendors[:-1]} <= {"mine:1"}
 
 
+def test_the_image_for_an_architecture_is_a_setting() -> None:
+    """Of a backend that exists; launcher and prefetcher read both of them from one ConfigMap."""
+    environment = {"FLEXINFER_IMAGE_VLLM_GFX1100": "mine:1", "FLEXINFER_IMAGE_VLLM_OMNI_SM_5": "mine:2"}
+    assert warnings(environment) == ()
+    assert load(environment).images == {"vllm_gfx1100": "mine:1", "vllm_omni_sm_5": "mine:2"}
+    assert len(warnings({"FLEXINFER_IMAGE_VLM_GFX1100": "x", "FLEXINFER_IMAGE_VLLM_XFG1": "x"})) == 2
+
+
+def test_a_variable_that_names_an_engines_program_causes_no_warning() -> None:
+    """The local node reads it; one that names no engine is a typing error."""
+    assert warnings({"FLEXINFER_PROGRAM_OLLAMA": "/opt/ollama"}) == ()
+    (warning,) = warnings({"FLEXINFER_PROGRAM_OLAMA": "/opt/ollama"})
+    assert "did you mean FLEXINFER_PROGRAM_OLLAMA?" in warning
+
+
 def test_the_own_image_is_no_image_of_a_backend() -> None:
     """FLEXINFER_IMAGE is a setting, what begins with it and an underscore is an override."""
     settings = load({"FLEXINFER_IMAGE": "ours"})

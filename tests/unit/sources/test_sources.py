@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexinfer import sources
+from flexinfer import backends, sources
 from flexinfer.api.model import Cache, Model
 from flexinfer.api.reasons import Reason
-from flexinfer.sources import Location, Source, SourceError, Volume
+from flexinfer.sources import Location, Source, SourceError, Volume, ollama
 from flexinfer.sources.hf import files, split_parts
 from tests.builders import a_model
 
@@ -50,9 +50,21 @@ def test_a_uri_names_a_source(uri: str, source: Source) -> None:
         "ollama://",
         "ollama://a b",
         "ollama://$(id)",
+        "ollama://169.254.169.254/library/x",
+        "ollama://2852039166/library/x",
+        "ollama://localhost/library/x",
+        "ollama://HF.co/library/x",
+        "ollama://hf.co/a/b/c",
         "file://host/x",
         "file:///",
         "file:///a/../b",
+        "file:///proc/1/environ",
+        "file:///var/run/secrets/kubernetes.io/serviceaccount/token",
+        "file:///etc/",
+        "HF://x@169.254.169.254",
+        "HF://[::1]/x",
+        "HF://2852039166",
+        "hF://org/repo",
         "file:///a//b",
         "pvc://",
         "pvc://Upper/x",
@@ -63,7 +75,7 @@ def test_a_uri_names_a_source(uri: str, source: Source) -> None:
     ],
 )
 def test_what_names_nothing_is_told_the_form(uri: str) -> None:
-    """No exception, a reason, and the way to write it."""
+    """No exception, a reason, and the way to write it (reliability X14) (reliability X15)."""
     found = sources.parse(uri)
     assert isinstance(found, SourceError)
     assert found.reason == Reason.INVALID_SOURCE
@@ -96,6 +108,40 @@ def test_fetched_weights_lie_in_a_folder_of_their_choice_of_files() -> None:
     assert other is not None
     assert (one.claim, one.owned, one.volume) == ("llama-cache", True, Volume.CLAIM)
     assert one.path != other.path
+
+
+@pytest.mark.parametrize(
+    ("written", "short", "path"),
+    [
+        ("llama3", "llama3:latest", "registry.ollama.ai/library/llama3/latest"),
+        ("library/llama3:8b", "llama3:8b", "registry.ollama.ai/library/llama3/8b"),
+        ("me/llama3:8b", "me/llama3:8b", "registry.ollama.ai/me/llama3/8b"),
+        ("registry.ollama.ai/library/llama3", "llama3:latest", "registry.ollama.ai/library/llama3/latest"),
+        ("hf.co/org/repo:Q4", "hf.co/org/repo:Q4", "hf.co/org/repo/Q4"),
+    ],
+)
+def test_a_name_of_ollama_has_the_parts_and_the_short_form_that_ollama_gives_it(
+    written: str, short: str, path: str
+) -> None:
+    """Its list says the short one, and readiness is judged by that."""
+    name = ollama.name_of(written)
+    assert (name.short, "/".join(name)) == (short, path)
+    backend = backends.find("ollama")
+    assert backend is not None
+    assert backend.served_name("m", a_model(source=f"ollama://{written}", backend="ollama").spec) == short
+
+
+def test_names_of_ollama_lie_on_a_claim_by_default() -> None:
+    """As those of the hub do; both spellings of a name are one folder."""
+    one, other = (sources.locate(a_model(source=f"ollama://{name}")) for name in ("x", "library/x:latest"))
+    assert one == other
+    assert one is not None
+    assert (one.claim, one.owned, one.volume) == ("llama-cache", True, Volume.CLAIM)
+
+
+def test_folders_of_the_hub_keep_their_names() -> None:
+    """They are digests of the selection: another digest would download everything again."""
+    assert files(a_model(source="HF://a/b").spec).fingerprint == "a3392d2eed81"
 
 
 @pytest.mark.parametrize(("strategy", "volume"), [("Memory", Volume.MEMORY), ("None", Volume.DISK)])

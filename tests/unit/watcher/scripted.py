@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from flexinfer.api.conditions import Condition
+from flexinfer.api.conditions import STALLED, Condition
 from flexinfer.api.model import Metadata, Model, ModelStatus
 from flexinfer.events import codec, events, subjects
 from flexinfer.events.codec import StreamEntry
@@ -235,11 +235,13 @@ def _versioned(item: Any, version: int) -> Any:
 
 def _with_status(model: Model, status: dict[str, Any]) -> Model:
     written = [msgspec.convert(c, Condition) for c in status["conditions"]]
-    kept = tuple(c for c in model.status.conditions if c.type not in {c.type for c in written})
+    own_types = {STALLED} | {c.type for c in written}  # what a manager leaves out, server-side apply removes
+    kept = tuple(c for c in model.status.conditions if c.type not in own_types)
     own = msgspec.convert({k: v for k, v in status.items() if k != "conditions"}, ModelStatus)
     after = msgspec.structs.replace(
         model.status,
         phase=own.phase,
+        reason=own.reason,
         message=own.message,
         observed_generation=own.observed_generation,
         conditions=(*kept, *written),

@@ -30,7 +30,10 @@ REFUSED = [
         with_spec(backend="vllm", source="HF://a/b"), Reason.UNSUPPORTED_VENDOR, "spec.gpu", id="vendor"
     ),
     pytest.param(
-        with_spec(config={"contextsize": 1}), Reason.INVALID_CONFIG, "did you mean contextSize?", id="config"
+        with_spec(config={"contextsize": 1}),
+        Reason.INVALID_CONFIG,
+        "did you mean contextSize, an integer",
+        id="config",
     ),
     pytest.param(
         with_spec(gpu=Gpu(vendor="cpu", count=1)), Reason.INVALID_SPEC, "remove them", id="cpu with devices"
@@ -122,6 +125,14 @@ def test_an_accepted_model_names_what_has_no_effect() -> None:
     """In its message."""
     assert accepted(with_spec(gpu=Gpu(vendor="nvidia", priority=5))).message == (
         "the spec is valid; without effect: spec.gpu.priority (only members of a shared group compete)"
+    )
+
+
+def test_an_accepted_model_says_which_arguments_were_not_checked() -> None:
+    """A start that fails by them is then no riddle."""
+    message = accepted(with_spec(config={"extraArgs": ["--seed", "7"]})).message
+    assert message.startswith(
+        "the spec is valid; unchecked: spec.config.extraArgs (2 arguments) goes to llamacpp"
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from flexinfer.api import conditions, kube
+from flexinfer.api.conditions import Condition
 from flexinfer.api.labels import MODEL_UID_LABEL
 from flexinfer.api.model import Metadata, Model
 from flexinfer.api.phase import Phase
@@ -116,6 +117,101 @@ def test_a_new_model_is_accepted_and_reaches_the_stream() -> None:
         await scene.until(lambda: (model := scene.published()) and model.is_true(conditions.ACCEPTED))
         assert scene.model().status.phase == Phase.PENDING
         assert scene.model().status.message == "waiting for Placed: not written yet by the placer"
+
+    play(act)
+
+
+def test_a_refused_model_is_stalled_until_its_spec_is_corrected() -> None:
+    """What waits by kstatus reads it as failed, and not as in progress; the reason is the one that holds it up."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.ready)
+        scene.cluster.put(MODELS, a_model(backend="llamacp", placement=None))
+        stalled = await until_stalled(scene, expected=True)
+        assert (stalled.reason, scene.model().status.reason) == (
+            Reason.UNKNOWN_BACKEND,
+            Reason.UNKNOWN_BACKEND,
+        )
+        assert stalled.message.startswith("Accepted is False: spec.backend 'llamacp' is unknown")
+        refused = scene.model()
+        corrected = msgspec.structs.replace(
+            refused, spec=msgspec.structs.replace(refused.spec, backend="llamacpp")
+        )
+        meta = msgspec.structs.replace(corrected.metadata, generation=2)
+        scene.cluster.put(MODELS, msgspec.structs.replace(corrected, metadata=meta))
+        await until_stalled(scene, expected=False)
+        assert scene.model().status.reason == "NotPlaced"
+
+    play(act)
+
+
+def test_a_model_whose_source_does_not_exist_is_stalled() -> None:
+    """Of any component: the phase is Failed."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.ready)
+        failed = ("Accepted", "Placed", ("Cached", "False", Reason.SOURCE_NOT_FOUND))
+        scene.cluster.put(MODELS, a_model(conditions=failed))
+        stalled = await until_stalled(scene, expected=True)
+        assert (stalled.reason, scene.model().status.phase) == (Reason.SOURCE_NOT_FOUND, Phase.FAILED)
+
+    play(act)
+
+
+@pytest.mark.parametrize("wanted", [("Wanted", "False", Reason.IDLE), ("Wanted", "True", "Requested")])
+def test_a_model_that_is_idle_or_starts_is_not_stalled(wanted: tuple[str, str, str]) -> None:
+    """Something still happens, or nothing needs to."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.ready)
+        scene.cluster.put(
+            MODELS,
+            a_model(
+                conditions=(
+                    "Accepted",
+                    "Placed",
+                    "Cached",
+                    wanted,
+                    "Granted",
+                    ("Ready", "False", "NotStarted"),
+                )
+            ),
+        )
+        await scene.until(lambda: scene.model().status.phase)
+        assert scene.model().condition(conditions.STALLED) is None
+        assert scene.model().status.reason == (Reason.IDLE if wanted[1] == "False" else "NotStarted")
+
+    play(act)
+
+
+async def until_stalled(scene: Scene, *, expected: bool) -> Condition:
+    """Wait until the Model has the condition Stalled, or has it no more; returns it."""
+    await scene.until(lambda: (scene.model().condition(conditions.STALLED) is not None) == expected)
+    return scene.model().condition(conditions.STALLED) or a_condition(conditions.STALLED)
+
+
+def test_a_name_that_means_two_models_is_a_condition_of_both_until_one_gives_it_up() -> None:
+    """They are still accepted; a Model in another namespace does not matter."""
+
+    def messages(scene: Scene) -> list[str]:
+        held = [model.condition(conditions.ACCEPTED) for model in scene.cluster.objects["models"].values()]
+        return [c.message for c in held if c is not None and c.true and c.reason == Reason.NAME_CONFLICT]
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.ready)
+        scene.cluster.put(MODELS, a_model("a", litellm={"aliases": ["gpt-4"]}))
+        scene.cluster.put(MODELS, a_model("c", namespace="team", litellm={"aliases": ["gpt-4"]}))
+        await scene.until(lambda: scene.model("a").is_true(conditions.ACCEPTED))
+        assert messages(scene) == []
+        scene.cluster.put(MODELS, a_model("b", litellm={"copilotAlias": "gpt-4"}))
+        await scene.until(lambda: len(messages(scene)) == 2)
+        assert messages(scene)[0].endswith(
+            "; names that mean another Model too: gpt-4 (alias here, alias of b); change one of each"
+        )
+        scene.cluster.drop(MODELS, "default/b")
+        await scene.until(
+            lambda: (c := scene.model("a").condition(conditions.ACCEPTED)) and c.reason == Reason.ACCEPTED
+        )
 
     play(act)
 

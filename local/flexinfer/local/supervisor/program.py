@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from flexinfer.local.supervisor.readiness import Probe
+from flexinfer.runtime.settings import PREFIX, PROGRAM_PREFIX
 
 MARKER_VARIABLE = "FLEXINFER_PROCESS"
 STORES, API, NODE, SERVICES, AGENTS = range(5)
@@ -35,8 +36,13 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256(content).hexdigest()[:16]
 
     def environment(self, inherited: Mapping[str, str], instance: str) -> dict[str, str]:
-        """Return the whole environment: the user's without FlexInfer settings, `variables`, and the marker that identifies the process."""
-        kept = {key: value for key, value in inherited.items() if not key.startswith("FLEXINFER_")}
+        """Return the whole environment: the user's, `variables`, and the marker that identifies the process.
+
+        Of the user's FlexInfer settings only those that name the programs of engines are kept.
+        """
+        kept = {
+            k: v for k, v in inherited.items() if not k.startswith(PREFIX) or k.startswith(PROGRAM_PREFIX)
+        }
         return kept | dict(self.variables) | {MARKER_VARIABLE: self.marker(instance)}
 
     def marker(self, instance: str) -> str:

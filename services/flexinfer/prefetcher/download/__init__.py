@@ -1,1 +1,1 @@
-"""The program of a download: a Hugging Face repository, completely or not at all, in a Job or an init container."""
+"""The program of a download: the weights of a hub or registry, completely or not at all, in a Job or an init container."""

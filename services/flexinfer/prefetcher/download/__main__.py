@@ -1,4 +1,4 @@
-"""`python -m flexinfer.prefetcher.download`: download a Hugging Face repository, completely or not at all.
+"""`python -m flexinfer.prefetcher.download`: download weights of a hub or registry, completely or not at all.
 
 Runs inside a Job, or as the init container of a Pod. The last line of its output, which is also the termination message,
 is the report. A failure ends the process at once, and the Job with it: what to retry when is the prefetcher's to say.
@@ -15,11 +15,16 @@ from pathlib import Path
 import msgspec
 
 from flexinfer.prefetcher.check import Report, with_figures, write_report
+from flexinfer.prefetcher.download import unsafe
 from flexinfer.prefetcher.download.failure import DownloadError, line
 from flexinfer.prefetcher.download.fetching import Download, fetch
+from flexinfer.prefetcher.download.hub import Repository
 from flexinfer.prefetcher.download.manifest import Manifest
 from flexinfer.prefetcher.download.progress import Progress, served
-from flexinfer.sources.hf import Files
+from flexinfer.prefetcher.download.registry import Registry
+from flexinfer.prefetcher.download.remote import Remote
+from flexinfer.prefetcher.download.token import Token, read
+from flexinfer.sources.base import Files
 
 STALL_SECONDS = 60.0
 """How long the hub may send nothing before the download ends; the next one goes on where it stopped."""
@@ -28,8 +33,12 @@ STALL_SECONDS = 60.0
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m flexinfer.prefetcher.download")
-    parser.add_argument("--files", required=True, help="JSON of the selection (flexinfer.sources.hf.Files)")
+    parser.add_argument("--files", required=True, help="JSON of the selection (flexinfer.sources.base.Files)")
     parser.add_argument("--into", required=True, type=Path)
+    parser.add_argument("--registry", default="", help="address that stands for Ollama's own registry")
+    parser.add_argument("--secret", default="", help="name of the Secret with the token")
+    parser.add_argument("--secret-folder", type=Path, help="where it is mounted")
+    parser.add_argument("--secret-required", action="store_true")
     parser.add_argument("--stall-seconds", type=float, default=STALL_SECONDS)
     parser.add_argument("--progress-port", type=int, default=0)
     return parser.parse_args(arguments)
@@ -39,7 +48,20 @@ async def _run(options: argparse.Namespace) -> Manifest:
     selection = msgspec.json.decode(options.files, type=Files)
     progress = Progress(time.monotonic)
     async with served(progress, os.environ.get("POD_IP", "127.0.0.1"), options.progress_port):
-        return await fetch(Download(selection, options.into, options.stall_seconds), progress)
+        remote = _remote(selection, _token(options), options.registry)
+        return await fetch(Download(selection, remote, options.into, options.stall_seconds), progress)
+
+
+def _token(options: argparse.Namespace) -> Token:
+    if options.secret_folder is None:
+        return Token()
+    return read(options.secret_folder, options.secret, required=options.secret_required)
+
+
+def _remote(selection: Files, token: Token, mirror: str) -> Remote:
+    if not selection.registry:
+        return Repository(selection, token)
+    return Registry(selection, token, mirror, os.environ.get("HF_ENDPOINT", ""))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,7 +76,11 @@ def main(arguments: Sequence[str]) -> int:
         write_report({"reason": "FetchFailed", "message": line(error)})
         return 1
     report: Report = {"revision": manifest.commit, "bytes": manifest.bytes}
-    figures = with_figures(options.into, [options.into / name for name in manifest.selection.names])
+    figures = with_figures(options.into, [options.into / name for name in manifest.loaded])
+    report |= {
+        "unsafe": unsafe.shown(file.path for file in manifest.files if unsafe.is_unsafe(file.path)),
+        "left_out": unsafe.shown(manifest.left_out),
+    }
     write_report(report | figures | {"seconds": round(time.monotonic() - start, 1)})
     return 0
 

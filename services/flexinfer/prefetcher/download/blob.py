@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from flexinfer.prefetcher.download.failure import of_disk
-from flexinfer.prefetcher.download.hub import RemoteFile
+from flexinfer.prefetcher.download.remote import RemoteFile
 
 PART = 4 * 2**20
 """Bytes of a part: what a kill costs at most, for each stream."""

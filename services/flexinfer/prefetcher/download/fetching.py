@@ -8,16 +8,16 @@ from typing import NamedTuple
 
 from flexinfer.api.reason import Reason
 from flexinfer.prefetcher import gguf
-from flexinfer.prefetcher.download import hub
 from flexinfer.prefetcher.download import manifest as manifests
 from flexinfer.prefetcher.download.blob import Blob
 from flexinfer.prefetcher.download.failure import DownloadError, first_of, of_disk
 from flexinfer.prefetcher.download.folders import Staging, missing_bytes
-from flexinfer.prefetcher.download.hub import Listing, Location, RemoteFile
 from flexinfer.prefetcher.download.manifest import Manifest, ManifestFile
+from flexinfer.prefetcher.download.one_writer import only_writer
 from flexinfer.prefetcher.download.progress import Progress
 from flexinfer.prefetcher.download.ranged import Ranged, WholeOnlyError
-from flexinfer.sources.hf import Files
+from flexinfer.prefetcher.download.remote import Listing, Location, Remote, RemoteFile
+from flexinfer.sources.base import Files
 
 _RESERVE = 64 * 2**20
 """Bytes of the disk that a download leaves free."""
@@ -25,34 +25,47 @@ _WHOLE_AT_ONCE = 4
 
 
 class Download(NamedTuple):
-    """A selection of files, the folder for them, and the longest silence of the hub in seconds."""
+    """A selection of files, what has them, the folder for them, and the longest silence of the remote in seconds."""
 
     selection: Files
+    remote: Remote
     into: Path
     stall: float
 
 
 async def fetch(download: Download, progress: Progress) -> Manifest:
     """Make the folder hold the selected files; returns its manifest. Raises DownloadError."""
-    existing = manifests.complete(download.into)
-    if existing is not None and existing.fingerprint == download.selection.fingerprint:
-        progress.begin(existing.bytes, existing.bytes)
+    existing = _existing(download, progress)
+    if existing is not None:
         return existing
-    staging = Staging(download.into)
-    try:
-        return await _filled(download, staging, progress)
-    except DownloadError as error:
-        if error.reason == Reason.DISK_FULL:
-            await asyncio.to_thread(staging.discard)
-        raise
+    async with only_writer(download.into.parent, download.stall):
+        existing = _existing(download, progress)
+        if existing is not None:
+            return existing
+        staging = Staging(download.into)
+        try:
+            return await _filled(download, staging, progress)
+        except DownloadError as error:
+            if error.reason == Reason.DISK_FULL:
+                await asyncio.to_thread(staging.discard)
+            raise
+
+
+def _existing(download: Download, progress: Progress) -> Manifest | None:
+    """Return the manifest of a folder that holds the selection already; None if there is none."""
+    existing = manifests.complete(download.into)
+    if existing is None or existing.fingerprint != download.selection.fingerprint:
+        return None
+    progress.begin(existing.bytes, existing.bytes)
+    return existing
 
 
 async def _filled(download: Download, staging: Staging, progress: Progress) -> Manifest:
-    listing = await asyncio.to_thread(hub.list_files, download.selection)
+    listing = await asyncio.to_thread(download.remote.list_files)
     await asyncio.to_thread(staging.open)
     blobs = await asyncio.to_thread(_blobs, listing, staging)
     _refuse_too_large(listing, staging)
-    small = [file for file in listing.files if not file.sha256]
+    small = [file for file in listing.files if not file.large]
     done = sum(blob.present for blob in blobs)
     progress.begin(sum(blob.file.size for blob in blobs) + sum(file.size for file in small), done)
     await _whole(download, listing, staging, small, progress)
@@ -62,7 +75,7 @@ async def _filled(download: Download, staging: Staging, progress: Progress) -> M
 
 def _blobs(listing: Listing, staging: Staging) -> list[Blob]:
     """Return the large files that are not at their path yet, each content once."""
-    by_digest = {file.sha256: file for file in listing.files if file.sha256}
+    by_digest = {file.sha256: file for file in listing.files if file.large}
     missing = [
         file
         for file in by_digest.values()
@@ -89,7 +102,7 @@ async def _whole(
 
     async def one(file: RemoteFile) -> None:
         async with limit:
-            await asyncio.to_thread(_fetch_whole, download.selection, listing.commit, file, staging)
+            await asyncio.to_thread(_fetch_whole, download.remote, listing.commit, file, staging)
             progress.add(file.size, file.path)
 
     with _first_error():
@@ -98,13 +111,13 @@ async def _whole(
                 group.create_task(one(file))
 
 
-def _fetch_whole(selection: Files, commit: str, file: RemoteFile, staging: Staging) -> None:
+def _fetch_whole(remote: Remote, commit: str, file: RemoteFile, staging: Staging) -> None:
     path = staging.path(file)
     try:
         if manifests.is_right(path, file):
             return
         path.unlink(missing_ok=True)
-        hub.fetch_whole(selection, commit, file.path, staging.folder)
+        remote.fetch_whole(commit, file, staging.folder)
         right = manifests.is_right(path, file)
         if not right:
             path.unlink(missing_ok=True)
@@ -112,7 +125,8 @@ def _fetch_whole(selection: Files, commit: str, file: RemoteFile, staging: Stagi
         raise of_disk(error, staging.folder) from error
     if not right:
         raise DownloadError(
-            Reason.CHECKSUM_MISMATCH, f"{file.path} came with other bytes than the hub lists; it was deleted"
+            Reason.CHECKSUM_MISMATCH,
+            f"{file.path} came with other bytes than {remote.name} lists; it was deleted",
         )
 
 
@@ -120,19 +134,18 @@ async def _large(
     download: Download, listing: Listing, staging: Staging, blobs: Sequence[Blob], progress: Progress
 ) -> None:
     async def locate(file: RemoteFile) -> Location:
-        return await asyncio.to_thread(hub.locate, download.selection, listing.commit, file.path)
-
-    def failed(cause: str) -> DownloadError:
-        return hub.unavailable(download.selection.repository, cause)
+        return await asyncio.to_thread(download.remote.locate, listing.commit, file)
 
     try:
         with _first_error():
-            await Ranged(locate, progress, stall=download.stall, failed=failed).fetch(blobs)
+            await Ranged(locate, progress, stall=download.stall, failed=download.remote.unavailable).fetch(
+                blobs
+            )
     except WholeOnlyError:
         rest = [blob.file for blob in blobs if not blob.complete.exists()]
         await _whole(download, listing, staging, rest, progress)
     for file in listing.files:
-        if file.sha256:
+        if file.large:
             await asyncio.to_thread(staging.place, file)
 
 
@@ -143,14 +156,15 @@ def _published(download: Download, listing: Listing, staging: Staging) -> Manife
         if fault:
             raise DownloadError(
                 Reason.INCOMPLETE_FILE,
-                f"{download.selection.repository}: {fault}. Remedy: choose another file",
+                f"{download.remote.name}: {fault}. Remedy: choose another file",
             )
     selection = download.selection
     manifest = Manifest(
-        source=f"HF://{selection.repository}",
+        source=download.remote.source,
         fingerprint=selection.fingerprint,
         commit=listing.commit,
         selection=selection,
+        left_out=listing.left_out,
         files=tuple(
             ManifestFile(
                 path=file.path, size=file.size, sha256=file.sha256 or manifests.sha256(staging.path(file))

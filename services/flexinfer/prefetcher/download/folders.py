@@ -13,8 +13,8 @@ import msgspec
 
 from flexinfer.prefetcher.download import manifest as manifests
 from flexinfer.prefetcher.download.failure import of_disk
-from flexinfer.prefetcher.download.hub import Listing, RemoteFile
 from flexinfer.prefetcher.download.manifest import Manifest
+from flexinfer.prefetcher.download.remote import Listing, RemoteFile
 
 KEPT_PREVIOUS = 1
 """Complete folders of other selections that are kept: an engine of the previous spec may still read one."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from flexinfer.prefetcher.download.hub import RemoteFile
-from flexinfer.sources.hf import Files
+from flexinfer.prefetcher.download.remote import RemoteFile
+from flexinfer.sources.base import Files
 
 NAME = ".flexinfer.json"
 _BLOCK = 2**20
@@ -31,11 +31,20 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     commit: str
     selection: Files
     files: tuple[ManifestFile, ...]
+    left_out: tuple[str, ...] = ()
+    """Paths of selected files that were not downloaded, since they can run code."""
 
     @property
     def bytes(self) -> int:
         """The size of all files."""
         return sum(file.size for file in self.files)
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The paths of files that are loaded together; empty: the folder's own rules say which."""
+        if self.selection.registry:
+            return tuple(file.path for file in self.files)
+        return self.selection.names
 
 
 def read(folder: Path) -> Manifest | None:

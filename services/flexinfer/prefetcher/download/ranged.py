@@ -16,8 +16,8 @@ import aiohttp
 from flexinfer.api.reason import Reason
 from flexinfer.prefetcher.download.blob import Blob
 from flexinfer.prefetcher.download.failure import DownloadError, line
-from flexinfer.prefetcher.download.hub import TOO_MANY_REQUESTS, Location, RemoteFile
 from flexinfer.prefetcher.download.progress import Progress
+from flexinfer.prefetcher.download.remote import TOO_MANY_REQUESTS, Location, RemoteFile
 
 T = TypeVar("T")
 STREAMS = 8

@@ -32,6 +32,7 @@ from flexinfer.api.kinds import (
     RESOURCE_SLICES,
     SERVICES,
     SHARED_GROUPS,
+    STORAGE_CLASSES,
     Kind,
 )
 
@@ -186,6 +187,7 @@ __all__ = [
     "RESOURCE_SLICES",
     "SERVICES",
     "SHARED_GROUPS",
+    "STORAGE_CLASSES",
     "AlreadyExistsError",
     "ApiError",
     "Body",

@@ -67,7 +67,7 @@ async def test_a_process_that_heeds_sigterm_ends_by_itself(tmp_path: Path) -> No
 
 
 async def test_a_process_that_does_not_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
-    """The whole group goes."""
+    """The whole group goes (reliability G15)."""
     script = "trap '' TERM; sleep 60 & echo $! > child; wait; sleep 60"
     running = await container_process.start(a_launch(tmp_path, script))
     await written(tmp_path / "child")

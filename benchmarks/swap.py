@@ -1,0 +1,137 @@
+"""Row 12: the overhead of a swap on a shared card = request to answer, without the engines' own stop and start.
+
+Two Models of which one fits take turns on a simulated card that gives memory back at once; each is asked while the other is idle. The engines are
+stubs that are ready a random 0.3 to 2.3 s after their start, and note their times. Before each swap the load of the machine is measured for a second
+and the same stub is started, waited for and ended without FlexInfer: the ratio is to that. The overhead has three parts: until the old engine is told
+to end, from then until the new engine's process runs, and from its readiness to the answer. The engine ends within a millisecond; the rest of the second
+part is nearly all of it the wait until its memory is seen to be back: the driver of the simulated cards looks every 0.2 s, the agent every second. Measured elsewhere: llama-swap 57 to 267 ms, which
+starts the next engine as soon as the process of the last one is gone; LLMKube 11 s.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks import load
+from benchmarks.instance import Instance, instance
+
+SWAPS = 12
+GOAL_SECONDS = 0.200
+MODELS = ("one", "two")
+_REST_SECONDS = 1.0
+_CARD = "nodes:\n- {name: local, gpus: [{profile: rtx-3090, releaseDelay: 0s}]}\n"
+_API = "ai.flexinfer/v1alpha2"
+
+
+class Swap(NamedTuple):
+    """One swap, in seconds: its three parts, and the engines' own time within it. `bare` is the same stub's start and end without FlexInfer."""
+
+    told: float
+    started: float
+    answered: float
+    engines: float
+    bare: float
+    busy: float
+
+    @property
+    def overhead(self) -> float:
+        """What it took on top of the engines' own stop and start."""
+        return self.told + self.started + self.answered
+
+
+def main() -> None:
+    """Swap two Models by requests, and print the overhead and its parts."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else SWAPS
+    with tempfile.TemporaryDirectory(prefix="flexinfer-bench-card-") as folder:
+        card = Path(folder) / "card.yaml"
+        card.write_text(_CARD)
+        with instance("--simulate-gpus", str(card)) as running:
+            running.kubectl("apply", "-f", "-", stdin=_objects())
+            for name in MODELS:
+                running.until(name, "condition=Cached")
+                running.ask(name)
+            measured = [_swap(running, MODELS[number % 2]) for number in range(count)]
+    _print(measured)
+
+
+def _objects() -> str:
+    gpu = {"vendor": "nvidia", "shared": "card", "vramEstimateMB": 14_000}
+    spec = {
+        "backend": "llamacpp",
+        "source": "pvc://models/smollm2.gguf",
+        "gpu": gpu,
+        "serverless": {"idleTimeout": "1h"},
+    }
+    group = {
+        "apiVersion": _API,
+        "kind": "SharedGroup",
+        "metadata": {"name": "card"},
+        "spec": {"group": "card", "minStay": "0s"},
+    }
+    models = [
+        {"apiVersion": _API, "kind": "Model", "metadata": {"name": name}, "spec": spec} for name in MODELS
+    ]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": [group, *models]})
+
+
+def _swap(running: Instance, name: str) -> Swap:
+    """Ask the Model that does not hold the card."""
+    busy = load.rest(_REST_SECONDS)
+    bare = bare_turn(running.folder / "bare.log")
+    before, requested = len(running.stubs()), time.monotonic()
+    running.ask(name)
+    answered, times = time.monotonic(), dict(running.stubs(before))
+    return Swap(
+        told=times["ended"] - requested,
+        started=times["started"] - times["ended"],
+        answered=answered - times["ready"],
+        engines=times["ready"] - times["started"],
+        bare=bare,
+        busy=busy,
+    )
+
+
+def bare_turn(log: Path) -> float:
+    """Return the seconds from the spawn of the stub engine until it is ready, and from SIGTERM until it has ended."""
+    engine = Path(__file__).with_name("stub_engine.py")
+    log.write_text("")
+    spawned = time.monotonic()
+    command = [sys.executable, "-S", "-E", str(engine), "--port", "0"]
+    with subprocess.Popen(command, env=os.environ | {"STUB_LOG": str(log)}) as process:
+        while "ready" not in log.read_text():
+            time.sleep(0.001)
+        started = time.monotonic() - spawned
+        told = time.monotonic()
+        process.terminate()
+        process.wait()
+        return started + time.monotonic() - told
+
+
+def _print(measured: list[Swap]) -> None:
+    print(load.summary([swap.busy for swap in measured]))
+    overhead = statistics.median(swap.overhead for swap in measured)
+    turn = statistics.median(swap.bare for swap in measured)
+    ratio = statistics.median((swap.overhead + swap.engines) / swap.engines for swap in measured)
+    print(f"{len(measured)} swaps: bare engine's start and end, median {turn * 1000:.0f} ms")
+    for what in ("told", "started", "answered"):
+        print(
+            f"  {what:9} median {statistics.median(getattr(swap, what) for swap in measured) * 1000:5.0f} ms"
+        )
+    own = statistics.median(swap.told + swap.answered for swap in measured)
+    print(
+        f"overhead: median {overhead * 1000:.0f} ms, of which {own * 1000:.0f} ms while an engine is ready and the request waits"
+    )
+    print(
+        f"ratio to the bare start and end {overhead / turn:.2f}; a swap takes {ratio:.1f} times as long as its engines"
+    )
+    print(f"goal: {GOAL_SECONDS * 1000:.0f} ms ({'met' if overhead <= GOAL_SECONDS else 'missed'})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""`flexinfer verify`: read a Model's weights again and compare each file with the manifest that its download wrote.
+
+A Job on the Model's node does it, with the volume read-only; the engine goes on meanwhile. The Job is deleted afterwards.
+"""
+
+import argparse
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from flexinfer import sources
+from flexinfer.api.base import Resource
+from flexinfer.api.installation import SYSTEM_NAMESPACE
+from flexinfer.api.kinds import JOBS, MODELS, PODS, Kind
+from flexinfer.api.model import Metadata, Model
+from flexinfer.cli.errors import CommandError
+from flexinfer.cli.target import state_argument
+from flexinfer.cli.why import kubeconfig
+from flexinfer.events.workload import JobFacts, job_facts
+from flexinfer.prefetcher.jobs import verification
+from flexinfer.prefetcher.messages import size
+from flexinfer.prefetcher.report import failure_cause, report_of
+from flexinfer.runtime.kubernetes import client
+from flexinfer.runtime.kubernetes.api import Cluster, NotFoundError
+from flexinfer.runtime.settings import Settings
+from flexinfer.sources import Location, Volume
+
+_EVERY_SECONDS = 0.5
+_IMAGE = "FLEXINFER_IMAGE"
+
+
+class _Variable(Resource, frozen=True, kw_only=True):
+    name: str
+    value: str = ""
+
+
+class _Container(Resource, frozen=True, kw_only=True):
+    env: tuple[_Variable, ...] = ()
+
+
+class _Pod(Resource, frozen=True, kw_only=True):
+    containers: tuple[_Container, ...] = ()
+
+
+class _Template(Resource, frozen=True, kw_only=True):
+    spec: _Pod = _Pod()
+
+
+class _DeploymentSpec(Resource, frozen=True, kw_only=True):
+    template: _Template = _Template()
+
+
+class _Deployment(Resource, frozen=True, kw_only=True):
+    metadata: Metadata
+    spec: _DeploymentSpec = _DeploymentSpec()
+
+
+_DEPLOYMENTS = Kind("apps/v1", "Deployment", "deployments", _Deployment)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the Model's name, its namespace, a deadline, and where the API server is."""
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("-n", "--namespace", default="default")
+    parser.add_argument("--timeout", type=float, default=3600.0, metavar="SECONDS", help="default: an hour")
+    parser.add_argument(
+        "--kubeconfig", help="else --state's, else $KUBECONFIG, else the instance's, else ~/.kube/config"
+    )
+    state_argument(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the result; returns 1 if a file is another one. Raises CommandError, ApiError."""
+    return asyncio.run(_run(options))
+
+
+async def _run(options: argparse.Namespace) -> int:
+    async with client.connected(kubeconfig(options)) as api:
+        try:
+            model = await api.get(MODELS, options.namespace, options.model)
+        except NotFoundError as error:
+            raise CommandError(
+                f"Model {options.model!r} not found in namespace {options.namespace}"
+            ) from error
+        return await verified(api, model, options.timeout, print)
+
+
+async def verified(api: Cluster, model: Model, seconds: float, tell: Callable[[str], None]) -> int:
+    """Run the Job to its end and tell its result; returns the exit status. Raises CommandError, ApiError."""
+    location = _location(model)
+    namespace = model.metadata.namespace
+    job = await api.create(JOBS, namespace, verification(model, location, await _image(api)))
+    try:
+        async with asyncio.timeout(seconds):
+            facts = await _ended(api, namespace, job.metadata.name)
+    except TimeoutError as error:
+        raise CommandError(f"no result within {seconds:.0f}s; --timeout sets more") from error
+    finally:
+        await api.delete(JOBS, namespace, job.metadata.name, uid=job.metadata.uid)
+    report = report_of(facts)
+    if facts.complete:
+        tell(f"{model.key}: {size(report.bytes)} are what was downloaded (revision {report.revision[:12]})")
+        return 0
+    remedy = f"kubectl delete pvc {location.claim} -n {namespace} downloads everything again"
+    tell(f"{model.key}: {failure_cause(facts)}. Remedy: {remedy}, once no Pod uses it")
+    return 1
+
+
+def _location(model: Model) -> Location:
+    """Return where the weights are. Raises CommandError if there is no manifest of them."""
+    location = sources.locate(model)
+    if location is None or not location.fetched or location.volume is not Volume.CLAIM:
+        raise CommandError(
+            f"{model.key} has no manifest: only what FlexInfer has downloaded to a PVC can be verified"
+        )
+    if model.status.cache is None or not model.status.cache.ready:
+        raise CommandError(
+            f"{model.key} is not downloaded completely: see flexinfer why {model.metadata.name}"
+        )
+    return location
+
+
+async def _image(api: Cluster) -> str:
+    """Return FlexInfer's own image: that of the prefetcher's Jobs; without a Deployment, the local node's."""
+    try:
+        deployment = await api.get(_DEPLOYMENTS, SYSTEM_NAMESPACE, "flexinfer-prefetcher")
+    except NotFoundError:
+        return Settings().image
+    variables = (v for c in deployment.spec.template.spec.containers for v in c.env)
+    return next((v.value for v in variables if v.name == _IMAGE), Settings().image)
+
+
+async def _ended(api: Cluster, namespace: str, name: str) -> JobFacts:
+    """Wait for the end of a Job, and for the report of its Pod. Raises ApiError."""
+    while True:
+        job = await api.get(JOBS, namespace, name)
+        pods = await api.list(PODS, namespace, labels=f"job-name={name}")
+        facts = job_facts(job, pods.items)
+        if facts.complete or facts.failed_reason:
+            return msgspec.structs.replace(facts, waiting="")
+        await asyncio.sleep(_EVERY_SECONDS)

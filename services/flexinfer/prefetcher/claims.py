@@ -1,0 +1,112 @@
+"""The audit of caches: each carries the policy of its Model, and one whose policy is Delete goes once the API server says that its Model is gone.
+
+A PVC has no ownerReference: where Models are restored from a backup with other uids, a garbage collector would delete every one of
+them. The policy stands on the PVC as a label, so it is known when the Model is not any more, whatever was down at that time. All PVCs of
+caches are listed once a resync, and at once after a deletion or a change of a policy. A PVC of the user's own is never listed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from flexinfer.api import kube
+from flexinfer.api.labels import COMPONENT_LABEL, MANAGED_BY_LABEL, MODEL_LABEL, RECLAIM_LABEL
+from flexinfer.api.model import Model
+from flexinfer.prefetcher.memory import Fact, Memory
+from flexinfer.runtime.kubernetes.api import CLAIMS, MODELS, ApiError, ConflictError, NotFoundError
+from flexinfer.runtime.runtime import Runtime
+from flexinfer.sources import fetched
+from flexinfer.state.observed import ObservedState
+
+log = logging.getLogger(__name__)
+RESYNC_SECONDS, _JITTER = 60.0, 0.2
+_PAUSE = 1.0
+"""Seconds between two audits, however many Models are deleted."""
+_CACHES = f"{MANAGED_BY_LABEL}=flexinfer-prefetcher,{COMPONENT_LABEL}=cache"
+
+
+class ClaimAudit:
+    """Compares the PVCs of caches with the Models, as last observed."""
+
+    def __init__(self) -> None:
+        self._state = ObservedState()
+        self._touched: set[str] = set()
+        self._to_delete: set[str] = set()
+        self._due = asyncio.Event()
+
+    def touch(self, keys: Iterable[str]) -> Iterable[str]:
+        """Look at these Models when the newest state has come; returns the keys."""
+        touched = tuple(keys)
+        self._touched.update(touched)
+        return touched
+
+    def observe(self, state: ObservedState, _memory: Memory) -> None:
+        """Take the newest state; a Model that is gone, or whose policy is or was Delete, is looked at without delay."""
+        self._state = state
+        for key in self._touched:
+            model = state.models.get(key)
+            deletes = model is not None and fetched.reclaim(model.spec) == fetched.DELETE
+            if model is None or deletes != (key in self._to_delete):
+                self._due.set()
+            (self._to_delete.add if deletes else self._to_delete.discard)(key)
+        self._touched.clear()
+
+    async def watch(self, runtime: Runtime, _remember: Callable[[Fact], None]) -> None:
+        """Audit until cancelled: a companion of the prefetcher's controller."""
+        while True:
+            await self._next(runtime)
+            self._due.clear()
+            if not runtime.is_leader():
+                continue
+            try:
+                await self._audit(runtime)
+            except ApiError as error:
+                log.info("caches were not compared with their Models, the next resync does it: %s", error)
+
+    async def _next(self, runtime: Runtime) -> None:
+        """Wait for a resync, or until an audit is due."""
+        resync = asyncio.ensure_future(
+            runtime.sleep(RESYNC_SECONDS * (1 - _JITTER + 2 * _JITTER * runtime.random()))
+        )
+        due = asyncio.ensure_future(self._due.wait())
+        try:
+            await asyncio.wait((resync, due), return_when=asyncio.FIRST_COMPLETED)
+            if due.done():
+                await runtime.sleep(_PAUSE)
+        finally:
+            resync.cancel()
+            due.cancel()
+
+    async def _audit(self, runtime: Runtime) -> None:
+        for claim in (await runtime.cluster.list(CLAIMS, labels=_CACHES)).items:
+            if claim.metadata.deletion_timestamp is None:
+                await self._compare(runtime, claim)
+
+    async def _compare(self, runtime: Runtime, claim: kube.Claim) -> None:
+        meta = claim.metadata
+        model = self._state.models.get(f"{meta.namespace}/{meta.labels.get(MODEL_LABEL, '')}")
+        try:
+            if model is not None:
+                await _label(runtime, claim, model)
+            elif meta.labels.get(RECLAIM_LABEL) == fetched.DELETE and await _is_gone(runtime, claim):
+                await runtime.cluster.delete(CLAIMS, meta.namespace, meta.name, uid=meta.uid)
+                log.info("PVC %s/%s was deleted: its Model is gone", meta.namespace, meta.name)
+        except (ConflictError, NotFoundError):
+            return  # it was changed or deleted meanwhile: the next resync sees it
+
+
+async def _label(runtime: Runtime, claim: kube.Claim, model: Model) -> None:
+    """Write the policy of the Model on the PVC. Raises ApiError."""
+    meta, policy = claim.metadata, fetched.reclaim(model.spec)
+    if meta.labels.get(RECLAIM_LABEL, fetched.RETAIN) != policy and not model.deleting:
+        body = {"metadata": {"uid": meta.uid, "labels": {RECLAIM_LABEL: policy}}}
+        await runtime.cluster.merge(CLAIMS, meta.namespace, meta.name, body)
+
+
+async def _is_gone(runtime: Runtime, claim: kube.Claim) -> bool:
+    """Tell whether the API server has no Model of the PVC. Raises ApiError."""
+    try:
+        await runtime.cluster.get(MODELS, claim.metadata.namespace, claim.metadata.labels[MODEL_LABEL])
+    except NotFoundError:
+        return True
+    return False

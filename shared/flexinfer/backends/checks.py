@@ -1,0 +1,35 @@
+"""Checks: what FlexInfer relies on of an engine. `tests/engines` runs each on the real program; what did not run is unproven. Pure data."""
+
+from collections.abc import Mapping
+
+CHECKS: Mapping[str, str] = {
+    "command_line": "it reads the whole command line that a Model becomes",
+    "unknown_flag": "a flag that it does not know ends it at once, with the flag in its last lines",
+    "missing_weights": "weights that are not there end it with an error, and the path in its last lines",
+    "cut_weights": "weights that were cut in half end it with an error, not with nonsense",
+    "wrong_weights": "a file that holds no weights ends it with an error",
+    "port_in_use": "an address that is in use ends it with an error",
+    "loading": "while it loads, its health path does not answer with success",
+    "health": "once it is ready, its health path answers with success",
+    "address": "it listens on its own Pod's address alone",
+    "served_name": "`/v1/models` has the name under which the proxy asks it",
+    "chat": "`/v1/chat/completions` answers, with the number of tokens",
+    "completions": "`/v1/completions` answers",
+    "stream": "a stream has several events and ends with `[DONE]`",
+    "stream_usage": "a stream has the number of tokens if it was asked for",
+    "stop_length": "an answer that was cut by `max_tokens` says so",
+    "bad_json": "a body that is no JSON is a client error",
+    "unknown_path": "a path that it does not have is 404",
+    "too_long": "a prompt longer than its context is a client error, or is said to be cut",
+    "metrics": "its metrics count no request in flight while it has none",
+    "in_flight": "its metrics count a request in flight while it streams",
+    "parallel": "it works on as many requests at once as its capacity says",
+    "abort": "a client that leaves ends the work on its request",
+    "after_abort": "it answers the next request after that",
+    "terminate": "SIGTERM ends it within the grace period while it is idle",
+    "terminate_stream": "SIGTERM ends it within the grace period while it streams, and the stream does not end as if it were whole",
+    "killed_stream": "a stream whose engine is killed does not end as if it were whole",
+    "release": "nothing of it is left once it has ended, so that its memory is free",
+    "restart": "it starts again on the same address at once",
+}
+"""Name -> what must hold."""

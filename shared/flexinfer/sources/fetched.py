@@ -1,0 +1,36 @@
+"""Where downloaded weights are kept: on a PVC in a separate folder for each selection of files, unless the spec says otherwise. Pure.
+
+The folder's name is a digest of the selection, so another revision is another path and another Pod template: an engine that still runs
+keeps its files, and an incomplete folder is never mistaken for another, complete one.
+"""
+
+from flexinfer.api.model import Model, ModelSpec
+from flexinfer.sources.base import MOUNT, Files, Location, Volume
+
+MEMORY, SHARED, NONE = "Memory", "SharedPVC", "None"
+RETAIN, DELETE = "Retain", "Delete"
+
+
+def strategy(spec: ModelSpec) -> str:
+    """Return where downloaded weights are kept: on a PVC unless the spec says otherwise."""
+    return (spec.cache.strategy if spec.cache else None) or SHARED
+
+
+def reclaim(spec: ModelSpec) -> str:
+    """Return what happens to the PVC that FlexInfer made for a Model when that is deleted: it is kept unless the spec says otherwise."""
+    return (spec.cache.reclaim_policy if spec.cache else None) or RETAIN
+
+
+def claim(model: Model) -> str:
+    """Return the name of the PVC that keeps the weights."""
+    return (model.spec.cache.pvc_name if model.spec.cache else None) or f"{model.metadata.name}-cache"
+
+
+def location(model: Model, files: Files) -> Location:
+    """Return the folder of a selection of files."""
+    path = f"{MOUNT}/{model.metadata.name}/{files.fingerprint}"
+    kind = strategy(model.spec)
+    if kind != SHARED:
+        return Location(path=path, volume=Volume.MEMORY if kind == MEMORY else Volume.DISK, files=files)
+    named = model.spec.cache is not None and bool(model.spec.cache.pvc_name)
+    return Location(path=path, volume=Volume.CLAIM, claim=claim(model), owned=not named, files=files)

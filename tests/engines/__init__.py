@@ -1,0 +1,1 @@
+"""What FlexInfer relies on of engines, on their real programs."""

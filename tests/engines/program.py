@@ -1,0 +1,176 @@
+"""An engine as the local node would start it: the command line and variables of a Model's Pod, run on an address of its own."""
+
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from flexinfer import backends
+from flexinfer.backends import Backend
+from flexinfer.launcher.manifests import LaunchSettings, template
+from flexinfer.launcher.metrics import in_flight
+from flexinfer.local.images import IMAGES
+from localkube.kubelet.variable_expansion import expand
+from tests.builders import a_model
+from tests.instance import until
+
+_hosts = (f"127.94.{os.getpid() % 250}.{number}" for number in itertools.count(2))
+READY_SECONDS = 120
+GRACE_SECONDS = 30
+CONFIG: Mapping[str, Mapping[str, Any]] = {"llamacpp": {"contextSize": 1024, "threads": 1, "parallel": 2}}
+
+
+class Program:
+    """One engine of a Model `m`; `path` is the file with its weights, in place of the claim."""
+
+    def __init__(
+        self, name: str, path: Path, folder: Path, *, host: str = "", extra: tuple[str, ...] = ()
+    ) -> None:
+        backend = backends.find(name)
+        assert backend is not None
+        self.backend: Backend = backend
+        self.host = host or next(_hosts)
+        self.log = folder / f"{self.host}.log"
+        model = a_model("m", backend=name, source="pvc://c/m.gguf", config=dict(CONFIG.get(name, {})))
+        made = template(model, LaunchSettings())
+        assert made is not None
+        container = made.spec["containers"][0]
+        values = {"POD_IP": self.host}
+        words = [expand(word, values) for word in container["args"]]
+        words = [str(path) if word == "/models/m.gguf" else word for word in words]
+        self.argv = [*IMAGES.find(container["image"]).command(container.get("command", ()), words), *extra]
+        variables = {v["name"]: expand(v["value"], values) for v in container["env"] if "value" in v}
+        self.environment = os.environ | variables | values
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Program":
+        """Start it, without waiting for anything."""
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self.argv, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+        return self
+
+    def ready(self) -> "Program":
+        """Wait until it answers its health path."""
+        until(lambda: self.healthy() or self.ended, READY_SECONDS, "the engine is not ready")
+        assert not self.ended, self.last_lines()
+        return self
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        """Its process."""
+        assert self._process is not None
+        return self._process
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self.process.poll() is not None
+
+    def code(self, seconds: float = GRACE_SECONDS) -> int:
+        """Wait until it has ended; returns its exit code."""
+        return self.process.wait(seconds)
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to it."""
+        if not self.ended:
+            self.process.send_signal(number)
+
+    def end(self) -> None:
+        """End it and all that it started."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def left(self) -> list[int]:
+        """Return the processes of its session that still run."""
+        running = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                except OSError:
+                    continue
+                if int(fields[3]) == self.process.pid and fields[0] != "Z":
+                    running.append(int(entry.name))
+        return running
+
+    def last_lines(self) -> str:
+        """Return the end of its log, as a user sees it."""
+        return self.log.read_text(errors="replace")[-4000:]
+
+    def ask(self, path: str, body: Any = None, *, raw: bytes | None = None) -> tuple[int, Any]:
+        """Return code and body of an answer; 0 where there is none."""
+        connection = http.client.HTTPConnection(self.host, self.backend.port, timeout=60)
+        data = raw if raw is not None else None if body is None else json.dumps(body).encode()
+        try:
+            connection.request(
+                "GET" if data is None else "POST", path, data, {"Content-Type": "application/json"}
+            )
+            answer = connection.getresponse()
+            text = answer.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException):
+            return 0, ""
+        finally:
+            connection.close()
+        try:
+            return answer.status, json.loads(text)
+        except ValueError:
+            return answer.status, text
+
+    def healthy(self) -> bool:
+        """Tell whether its health path answers with success."""
+        return 200 <= self.ask(self.backend.health)[0] < 300
+
+    def requests(self) -> int | None:
+        """Return how many requests its metrics count in flight."""
+        return in_flight(str(self.ask(self.backend.in_flight)[1]), self.backend.in_flight_metrics)
+
+    def stream(self, tokens: int, **fields: Any) -> "Stream":
+        """Begin a stream of so many tokens."""
+        return Stream(self, {"model": "m", "max_tokens": tokens, "stream": True, "messages": HELLO} | fields)
+
+
+HELLO = [{"role": "user", "content": "Count from one to one thousand in words."}]
+
+
+class Stream:
+    """A stream that is read event by event."""
+
+    def __init__(self, program: Program, body: Mapping[str, Any]) -> None:
+        self._socket = socket.create_connection((program.host, program.backend.port), timeout=60)
+        data = json.dumps(body).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: e\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        self._socket.sendall(head.encode() + data)
+        self._file = self._socket.makefile("rb")
+
+    def events(self) -> Iterator[str]:
+        """Yield the data of each event, until the engine ends the stream in whatever way; then it is closed."""
+        with contextlib.suppress(OSError):
+            for line in self._file:
+                text = line.decode(errors="replace").strip()
+                if text.startswith("data:"):
+                    yield text.removeprefix("data:").strip()
+                if text.endswith("[DONE]"):
+                    break
+        self.close()
+
+    def close(self) -> None:
+        """Leave, as a client that is no longer interested."""
+        self._file.close()
+        self._socket.close()
+
+
+def seconds(began: float) -> float:
+    """Return how long ago that was, in seconds."""
+    return time.monotonic() - began
