@@ -12,6 +12,7 @@ from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.lease import GPULease, GPULeaseStatus, expiry, problem
 from flexinfer.api.lease_reasons import LeaseReason
+from flexinfer.api.moments import moment
 from flexinfer.api.sharedgroup import GRANTED, Holder, SharedGroup
 from flexinfer.arbiter.effects import TellLease, TimeLease
 from flexinfer.arbiter.group import Group, queued_message, where
@@ -95,7 +96,8 @@ def _status(
     if holder is None:
         return _waiting(group, shared, lease, why, blocked)
     if holder.step == GRANTED:
-        since = lease.status.since if lease.status.turn == holder.turn else ""
+        is_its = lease.status.turn == holder.turn and moment(lease.status.since) is not None
+        since = lease.status.since if is_its else ""
         return granted_status(shared, holder, lease, since)
     expired = holder.reason == LeaseReason.EXPIRED
     why = f"its time of {lease.spec.duration} is over" if expired else holder.reason

@@ -152,11 +152,12 @@ def is_recent(sample: Sample | None, now: float) -> TypeGuard[Sample]:
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen of a node at a time: its last sample, and the uids of the Pods that other Models have there."""
+    """What was seen of a node at a time: its last sample, the uids of the Pods that other Models have there, and the numbers of leases' processes."""
 
     sample: Sample | None
     now: float
     pods: frozenset[str] = frozenset()
+    pids: frozenset[int] = frozenset()
 
     @property
     def devices(self) -> Sequence[Device]:
@@ -167,9 +168,9 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 def held_devices(placed: Sequence[PlacedDevice], seen: Seen) -> tuple[HeldDevice, ...]:
     """Return devices as they are granted, with what is in use on them.
 
-    What Pods of other Models use is left out where it is known: they may leave before this holder does.
+    What Pods of other Models use is left out where it is known, and what the processes of leases use: they may leave before this holder does.
     """
-    devices = {device.uuid: _without(device, seen.pods) for device in seen.devices}
+    devices = {device.uuid: _without(device, seen) for device in seen.devices}
     return tuple(_held(device.uuid, device.memory_mb, devices) for device in placed)
 
 
@@ -188,9 +189,9 @@ def rebound_devices(placed: Sequence[PlacedDevice], seen: Seen, pod_uid: str) ->
     )
 
 
-def _without(device: Device, pods: Collection[str]) -> Device:
-    """Return a device as it would be without some Pods, as far as its processes are known."""
-    others = tuple(process for process in device.processes if process.pod_uid not in pods)
+def _without(device: Device, seen: Seen) -> Device:
+    """Return a device as it would be without the Pods of other Models and the processes of leases, as far as its processes are known."""
+    others = tuple(p for p in device.processes if p.pod_uid not in seen.pods and p.pid not in seen.pids)
     theirs = sum(process.used_mb for process in device.processes) - sum(process.used_mb for process in others)
     return msgspec.structs.replace(device, processes=others, used_mb=max(0, device.used_mb - theirs))
 

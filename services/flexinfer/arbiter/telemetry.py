@@ -8,6 +8,7 @@ from flexinfer.arbiter import budget, policy
 from flexinfer.arbiter.member import Member, of_lease
 from flexinfer.arbiter.release import STALE_SECONDS, Seen, is_recent
 from flexinfer.arbiter.strangers import Nodes
+from flexinfer.state.leases import leased_on
 from flexinfer.state.observed import ObservedState, Sample
 
 
@@ -38,7 +39,8 @@ class Telemetry:
     def seen(self, node: str, uid: str, now: float) -> Seen:
         """Return what is seen of a node, for the holder of a uid."""
         pods = budget.pods_of_others(node, uid, self._state)
-        return Seen(sample=self.sample(node), now=now, pods=pods)
+        pids = frozenset(leased_on(self._state, node))
+        return Seen(sample=self.sample(node), now=now, pods=pods, pids=pids)
 
     def lease(self, lease: GPULease, group: SharedGroup) -> Member:
         """Return a lease on the devices of its group, as last observed."""

@@ -7,7 +7,7 @@ import msgspec
 
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.events.nodes import Device, DeviceProcess
-from flexinfer.state.leases import processes_of
+from flexinfer.state.leases import leased_on
 from flexinfer.state.observed import ObservedState
 
 MODEL, POD, LEASE, FOREIGN, UNLISTED = "Model", "Pod", "Lease", "Foreign", "Unlisted"
@@ -76,8 +76,9 @@ def _node(state: ObservedState, name: str, models: Mapping[str, str]) -> NodeUsa
     sample = state.gpus.get(name)
     if sample is None:
         return NodeUsage(node=name, message=_without_telemetry(state, name))
+    leased = leased_on(state, name)
     cards = tuple(
-        _with_footprints(card_of(device, models, _leased(state, name, device)), device.uuid, state)
+        _with_footprints(card_of(device, models, leased), device.uuid, state)
         for device in sample.observed.devices
     )
     message = sample.observed.message or ("" if cards else "no GPUs")
@@ -94,19 +95,6 @@ def _without_telemetry(state: ObservedState, name: str) -> str:
     ]
     silent = "no telemetry: its agent is starting, is not running, or cannot reach NATS"
     return f"offers {', '.join(offered)}, but {silent}" if offered else silent
-
-
-def _leased(state: ObservedState, node: str, device: Device) -> Mapping[int, str]:
-    """Return the numbers of the processes on a device that belong to a lease -> the key of the lease."""
-    return {
-        process.pid: f"{group.metadata.namespace}/{holder.lease}"
-        for group in state.groups.values()
-        for holder in group.status.holders
-        if holder.lease and holder.node == node
-        for held in holder.devices
-        if held.uuid == device.uuid
-        for process in processes_of(held, device)
-    }
 
 
 def card_of(device: Device, models: Mapping[str, str], leased: Mapping[int, str] = _NOTHING) -> Card:

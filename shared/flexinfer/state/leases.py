@@ -1,12 +1,12 @@
 """GPULeases in the observed state: what an event makes of them, and what a process on a device is that belongs to one. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flexinfer.api.lease import GPULease
 from flexinfer.api.sharedgroup import HeldDevice
 from flexinfer.events import events
 from flexinfer.events.nodes import Device, DeviceProcess
-from flexinfer.state.observed import LEASED, LeaseEnd, Observation
+from flexinfer.state.observed import LEASED, LeaseEnd, Observation, ObservedState
 from flexinfer.state.precedence import covers, streamed_lease
 from flexinfer.state.versions import Versions
 
@@ -90,3 +90,18 @@ def processes_of(held: HeldDevice, device: Device) -> Sequence[DeviceProcess]:
     """Return the processes on a device that belong to the lease which holds it: those outside of Pods that came since its grant."""
     before = {(process.pid, process.name) for process in held.other_processes}
     return [p for p in device.processes if is_outside_pods(p) and (p.pid, p.name) not in before]
+
+
+def leased_on(state: ObservedState, node: str) -> Mapping[int, str]:
+    """Return the numbers of the processes on a node that belong to leases -> the keys of these."""
+    sample = state.gpus.get(node)
+    devices = {device.uuid: device for device in sample.observed.devices} if sample is not None else {}
+    return {
+        process.pid: f"{group.metadata.namespace}/{holder.lease}"
+        for group in state.groups.values()
+        for holder in group.status.holders
+        if holder.lease and holder.node == node
+        for held in holder.devices
+        if held.uuid in devices
+        for process in processes_of(held, devices[held.uuid])
+    }

@@ -9,7 +9,7 @@ import pytest
 from flexinfer.api.lease import GPULease
 from flexinfer.api.lease_reasons import LeaseReason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, SharedGroup
-from flexinfer.arbiter.effects import Advance, Effect, GrantLease, Initialize, TellLease, TimeLease
+from flexinfer.arbiter.effects import Advance, Effect, Grant, GrantLease, Initialize, TellLease, TimeLease
 from flexinfer.arbiter.perform import perform
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
@@ -209,3 +209,21 @@ async def test_a_paused_arbiter_cannot_tell_a_lease_of_the_object_before() -> No
     world.put("sharedgroups", msgspec.to_builtins(former))
     await performed(world, action)
     assert not the_lease(world).granted
+
+
+async def test_what_a_lease_uses_at_a_grant_is_not_in_use_before_it() -> None:
+    """It may end before the Model leaves, whose memory would then count as free for as much."""
+    card = Card()
+    card.foreign_mb = 8_000
+    card.waits("chat", 1_000)
+    entry = an_entry()
+    state = observed(card, granted(), entry=entry)
+    world = World()
+    world.group(state.groups["default/card"])
+    for model in card.models:
+        world.put("models", msgspec.to_builtins(model))
+    action = msgspec.structs.replace(effect(state, Grant), group=the_group(world))
+    await performed(world, action, state)
+    _, chat = the_group(world).status.holders
+    [device] = chat.devices
+    assert (device.used_before_mb, device.other_processes) == (0, ())
