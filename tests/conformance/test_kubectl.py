@@ -86,7 +86,7 @@ def test_a_list_is_applied_item_by_item(kubectl: Kubectl) -> None:
 def test_get_prints_the_columns_of_the_crd(server: ApiServer, kubectl: Kubectl) -> None:
     """By short name and by category; `-o wide` prints more."""
     kubectl("create -f -", MODEL)
-    set_status(server, kubectl.namespace, phase="Ready", conditions=ready())
+    set_status(server, kubectl.namespace, phase="Ready", reason="Up", conditions=ready())
     header, row = columns(kubectl("get mdl"))
     assert header == ["NAME", "PHASE", "READY", "REASON", "BACKEND", "NODE", "CACHE", "AGE"]
     assert row[:5] == ["smollm2", "Ready", "True", "Up", "llamacpp"]

@@ -173,7 +173,7 @@ def test_an_invalid_query_is_answered_with_a_status(
 def test_a_model_is_a_table_row_with_the_columns_of_its_crd(server: ApiServer, space: str) -> None:
     """Cells, column priorities and, by default, the metadata of each object."""
     server.create(path(MODELS, space), a_model(gpu={"shared": "card"}))
-    set_status(server, space, phase="Ready", conditions=ready())
+    set_status(server, space, phase="Ready", reason="Up", conditions=ready())
     table = server.ask("GET", path(MODELS, space), accept=TABLE).json
     columns = [(one["name"], one["type"], one["priority"]) for one in table["columnDefinitions"]]
     assert table["kind"] == "Table"
