@@ -116,10 +116,22 @@ def compile_schema(schema: Object, path: str = "") -> SchemaNode:
         keys=tuple(schema.get("x-kubernetes-list-map-keys", ())),
         rules=compile_rules(schema.get("x-kubernetes-validations", ()), path),
     )
+    _check_field_paths(node, path)
     node.pattern = _pattern(node.pattern_text, path)
     _compile_junctors(node, schema, path)
     _derive(node)
     return node
+
+
+def _check_field_paths(node: SchemaNode, path: str) -> None:
+    """Raise SchemaError for a rule whose fieldPath is no field of the schema that it stands at."""
+    for index, rule in enumerate(node.rules):
+        at: SchemaNode | None = node
+        for name in rule.field_path.split(".")[1:]:
+            at = at.child(name) if at is not None else None
+        if at is None or (rule.field_path and not rule.field_path.startswith(".")):
+            where = f"{path}.x-kubernetes-validations[{index}].fieldPath"
+            raise SchemaError(f'{where}: Invalid value: "{rule.field_path}": must be a valid path')
 
 
 def _types(schema: Object) -> tuple[str, ...]:

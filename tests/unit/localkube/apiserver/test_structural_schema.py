@@ -334,3 +334,21 @@ def test_a_null_of_an_apply_stays_unless_a_default_replaces_it() -> None:
         "maybe": None,
         "words": {"a": None},
     }
+
+
+@pytest.mark.parametrize("field_path", [".metadata.name", ".nmae", "name", ".colour.red"])
+def test_a_rule_names_a_field_of_its_schema(field_path: str) -> None:
+    """As a real API server requires; one that accepts more would let a CRD pass that no cluster takes."""
+    schema = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "colour": {"type": "string"},
+            "metadata": {"type": "object"},
+        },
+        "x-kubernetes-validations": [{"rule": "true", "fieldPath": ".name"}],
+    }
+    compile_schema(schema)
+    schema["x-kubernetes-validations"] = [{"rule": "true", "fieldPath": field_path}]
+    with pytest.raises(SchemaError, match="must be a valid path"):
+        compile_schema(schema)
