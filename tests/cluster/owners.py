@@ -48,7 +48,12 @@ class Owners:
             "apiVersion": API_VERSION,
             "kind": KIND,
             "metadata": {"name": name},
-            "spec": {"backend": "ollama", "source": "ollama://tiny", "gpu": gpu},
+            "spec": {
+                "backend": "ollama",
+                "source": "ollama://tiny",
+                "cache": {"strategy": "None"},  # no claim: nothing provisions one here
+                "gpu": gpu,
+            },
         }
         await self._cluster.create(MODELS, self._namespace, body)
 

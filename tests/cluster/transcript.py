@@ -44,7 +44,7 @@ spec:
   automountServiceAccountToken: false
   containers: [{name: engine, image: "example.com/engine:1"}]
 """
-NEGATIVE = BOUND.replace('engine:1"', 'engine:1", resources: {limits: {memory: -1Gi}, requests: {cpu: "-1"}}')
+NEGATIVE = BOUND.replace('engine:1"', 'engine:1", resources: {limits: {memory: -1Gi}}')
 ABOVE = BOUND.replace('engine:1"', 'engine:1", resources: {limits: {memory: 1Gi}, requests: {memory: 2Gi}}')
 LEASE = """
 apiVersion: coordination.k8s.io/v1
