@@ -7,13 +7,18 @@ for one.
 
 import asyncio
 import contextlib
+import errno
+import logging
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from flexinfer.runtime.readiness import Readiness
 
+log = logging.getLogger(__name__)
 _HEAD_BYTES = 16 * 1024
 _HEAD_SECONDS = 5.0
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_RETRY_SECONDS = 1.0
 _STATUS_TEXTS = {200: "OK", 404: "Not Found", 503: "Service Unavailable"}
 
 
@@ -86,8 +91,17 @@ def _response(status: int, text: str) -> bytes:
 
 
 def publish_port(path: str, port: int) -> None:
-    """Write a port into a file, atomically. Raises OSError."""
+    """Write a port into a file, atomically; on a full disk it is served all the same, and written once there is room.
+
+    Raises OSError for any other cause.
+    """
     target = Path(path)
     draft = target.with_name(f"{target.name}.new")
-    draft.write_text(f"{port}\n")
-    draft.replace(target)
+    try:
+        draft.write_text(f"{port}\n")
+        draft.replace(target)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        log.warning("%s is not written yet: %s", path, error.strerror)
+        asyncio.get_running_loop().call_later(_RETRY_SECONDS, publish_port, path, port)

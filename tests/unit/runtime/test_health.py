@@ -1,8 +1,12 @@
 """Health: liveness, readiness and version."""
 
+import asyncio
+import resource
+from pathlib import Path
+
 import pytest
 
-from flexinfer.runtime.health import Health
+from flexinfer.runtime.health import Health, publish_port
 from flexinfer.runtime.readiness import Readiness
 
 
@@ -109,3 +113,21 @@ def test_any_other_path_is_answered_with_the_paths() -> None:
     """No documentation is needed."""
     expected = (404, "not found; paths are /healthz, /readyz and /version")
     assert Scene("placer").health.answer("/") == expected
+
+
+async def test_a_port_is_served_on_a_full_disk_and_written_once_there_is_room(tmp_path: Path) -> None:
+    """Else a process that ended could not start again; any other error is one of the settings."""
+    file = tmp_path / "proxy.port"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        publish_port(str(file), 7400)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not file.exists()
+    async with asyncio.timeout(20):
+        while not file.exists():
+            await asyncio.sleep(0.01)
+    assert file.read_text() == "7400\n"
+    with pytest.raises(FileNotFoundError):
+        publish_port(str(tmp_path / "none" / "proxy.port"), 7400)
