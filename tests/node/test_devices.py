@@ -5,12 +5,13 @@ a file. Each way is tried with the Models of the one before gone, as on a node w
 """
 
 import json
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.node import parts, processes
+from tests.node import parts, processes, view
 from tests.node.cluster import Cluster
 from tests.node.files import RUNTIME_CLASS
 from tests.node.layout import FIRST, REGISTRY
@@ -259,6 +260,19 @@ def test_two_engines_share_a_card_by_claims_for_their_parts_of_its_memory(by_dra
 # --- a device plugin
 
 
+def forget_plugins(cluster: Cluster) -> None:
+    """Let kubelet start as one that never had a device plugin.
+
+    It writes 0 for the resource of one that has ended for five minutes, and again after each restart
+    (endpointStopGracePeriod of pkg/kubelet/cm/devicemanager), over what another test says that the node has.
+    """
+    checkpoint = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"
+    processes.stop(cluster.layout, "kubelet")
+    subprocess.run((*view.command(cluster.layout, FIRST), "rm", "-f", checkpoint), check=True)
+    cluster.start(parts.kubelet(cluster.layout, FIRST, cluster.programs))
+    cluster.wait_for_node(FIRST)
+
+
 @pytest.fixture(scope="module")
 def by_plugin(files: Product) -> Iterator[Product]:
     """Return the product on a node with a device plugin, and no DRA driver any more."""
@@ -271,6 +285,7 @@ def by_plugin(files: Product) -> Iterator[Product]:
     yield files
     files.delete("plugged")
     processes.stop(cluster.layout, "device_plugin")
+    forget_plugins(cluster)
 
 
 def test_an_engine_gets_a_card_of_the_device_plugin_and_the_placement_names_it(by_plugin: Product) -> None:
