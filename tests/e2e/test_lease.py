@@ -50,25 +50,25 @@ def reason(running: Running, name: str) -> str:
 def streamed(running: Running, name: str, tokens: int, begun: threading.Event) -> tuple[str, float]:
     """Stream an answer; return why it ended, `cut` if the engine was stopped meanwhile, and when, in seconds since 1970."""
     environment = running.environment()
-    client = openai.OpenAI(
+    ended = ""
+    with openai.OpenAI(
         base_url=environment["OPENAI_BASE_URL"],
         api_key=environment["OPENAI_API_KEY"],
         max_retries=0,
         timeout=120,
-    )
-    stream = client.chat.completions.create(
-        model=name,
-        messages=[{"role": "user", "content": "Count to a hundred."}],
-        max_tokens=tokens,
-        stream=True,
-    )
-    ended = ""
-    try:
-        for chunk in stream:
-            begun.set()
-            ended = (chunk.choices[0].finish_reason or ended) if chunk.choices else ended
-    except openai.APIError:
-        ended = "cut"
+    ) as client:
+        stream = client.chat.completions.create(
+            model=name,
+            messages=[{"role": "user", "content": "Count to a hundred."}],
+            max_tokens=tokens,
+            stream=True,
+        )
+        try:
+            for chunk in stream:
+                begun.set()
+                ended = (chunk.choices[0].finish_reason or ended) if chunk.choices else ended
+        except openai.APIError:
+            ended = "cut"
     return ended, time.time()
 
 

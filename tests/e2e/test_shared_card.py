@@ -5,6 +5,7 @@ The engines are real llama.cpp, the card is simulated: it gives memory back 3 s 
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,19 +80,24 @@ def used(running: Running) -> int:
     return next((one.used_mb for node in nodes for one in node.cards), 0)
 
 
-def ask(running: Running, name: str, tokens: int) -> str:
+def ask(running: Running, name: str, tokens: int, begun: threading.Event | None = None) -> str:
     """Send a request, read its stream to the end, and return why that ended."""
     environment = running.environment()
-    client = openai.OpenAI(
+    reasons: list[str | None] = []
+    with openai.OpenAI(
         base_url=environment["OPENAI_BASE_URL"],
         api_key=environment["OPENAI_API_KEY"],
         max_retries=0,
         timeout=120,
-    )
-    stream = client.chat.completions.create(
-        model=name, messages=[{"role": "user", "content": "Count to ten."}], max_tokens=tokens, stream=True
-    )
-    reasons = [chunk.choices[0].finish_reason for chunk in stream if chunk.choices]
+    ) as client:
+        for chunk in client.chat.completions.create(
+            model=name,
+            messages=[{"role": "user", "content": "Count to ten."}],
+            max_tokens=tokens,
+            stream=True,
+        ):
+            (begun or threading.Event()).set()
+            reasons += [choice.finish_reason for choice in chunk.choices]
     return reasons[-1] or ""
 
 
@@ -110,7 +116,9 @@ def test_three_models_stay_loaded_and_the_right_one_leaves_for_a_fourth(
 
     apply(card, tmp_path, "image", 12_288)
     with ThreadPoolExecutor() as pool:
-        streamed = pool.submit(ask, card, "coder", 12)
+        begun = threading.Event()
+        streamed = pool.submit(ask, card, "coder", 12, begun)
+        assert begun.wait(SECONDS), "the coder answers"
         asked = pool.submit(ask, card, "image", 4)
         until(lambda: "makes room for image" in " ".join(steps(card)), SECONDS, "the coder is released")
         until(asked.done, 2 * SECONDS, "the image model answers")

@@ -58,6 +58,8 @@ def test_a_write_that_finds_no_room_ends_no_process(running: Running) -> None:
     limit(supervisor, resource.RLIM_INFINITY)
     limit(api, resource.RLIM_INFINITY)
     assert lock_holder(running.state) == supervisor
+    until(lambda: running.pid("proxy") not in (None, proxy), 60, "its successor is recorded")
+    limit(running.pid("proxy") or 0, resource.RLIM_INFINITY)  # it was started with that of the supervisor
     until(lambda: {row["health"] for row in running.services().values()} == {"healthy"}, 60, "all healthy")
     assert create(running, "kept") == "configmap/kept created\n"
     assert running.pid("kubernetes") == api
