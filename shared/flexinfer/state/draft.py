@@ -195,11 +195,8 @@ class Draft(Leases):
         """Apply a SharedGroup unless something newer is known; what the stream, or `counts`, takes back counts, as for a Model."""
         version, current = group.metadata.version, self.groups.read().get(group.key)
         restored = not reply and self._streamed(streamed_group(group.key), version)
-        if restored or counts:
-            self.deleted_versions.drop(group.metadata.uid)
-        elif version <= self.deleted_versions.read().get(group.metadata.uid, -1) or (
-            current is not None and current.metadata.version > version
-        ):
+        known = current.metadata.version if current is not None else None
+        if self._is_outdated(group.metadata.uid, version, known, counts=restored or counts):
             return
         released = released_at(current, group, self.step_since.read(), at)
         if released is not None:

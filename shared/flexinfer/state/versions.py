@@ -20,6 +20,17 @@ class Versions(Parts):
         streamed[key] = version
         return before is not None and version < before
 
+    def _is_outdated(self, uid: str, version: int, current: int | None, *, counts: bool) -> bool:
+        """Tell whether an object is older than what is known: its deletion, or the version `current` of its name.
+
+        Of an API server that was restored to an older state it `counts`, whatever is known; its deletion is then forgotten.
+        """
+        if counts:
+            self.deleted_versions.drop(uid)
+            return False
+        deleted = self.deleted_versions.read().get(uid, -1)
+        return version <= deleted or (current is not None and current > version)
+
     def _note_deleted(self, uid: str, version: int) -> None:
         deleted = self.deleted_versions.write()
         deleted[uid] = max(version, deleted.get(uid, 0))
