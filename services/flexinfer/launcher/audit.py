@@ -22,7 +22,7 @@ from flexinfer.runtime.runtime import Runtime
 from flexinfer.state.observed import ObservedState
 
 log = logging.getLogger(__name__)
-RESYNC_SECONDS, _JITTER = 60.0, 0.2
+RESYNC_SECONDS = 60.0
 _MODELS_AT_ONCE = 100
 """How many Models are looked at before other tasks run."""
 
@@ -40,7 +40,7 @@ class ServiceAudit:
     async def watch(self, runtime: Runtime, remember: Callable[[ServiceDrifted], None]) -> None:
         """Audit once a resync until cancelled: a companion of the launcher's controller."""
         while True:
-            await runtime.sleep(RESYNC_SECONDS * (1 - _JITTER + 2 * _JITTER * runtime.random()))
+            await runtime.sleep(runtime.varied(RESYNC_SECONDS))
             if not runtime.is_leader():
                 continue
             try:

@@ -19,7 +19,7 @@ from flexinfer.sources import fetched
 from flexinfer.state.observed import ObservedState
 
 log = logging.getLogger(__name__)
-RESYNC_SECONDS, _JITTER = 60.0, 0.2
+RESYNC_SECONDS = 60.0
 _PAUSE = 1.0
 """Seconds between two audits, however many Models are deleted."""
 _CACHES = f"{MANAGED_BY_LABEL}=flexinfer-prefetcher,{COMPONENT_LABEL}=cache"
@@ -65,9 +65,7 @@ class ClaimAudit:
 
     async def _next(self, runtime: Runtime) -> None:
         """Wait for a resync, or until an audit is due."""
-        resync = asyncio.ensure_future(
-            runtime.sleep(RESYNC_SECONDS * (1 - _JITTER + 2 * _JITTER * runtime.random()))
-        )
+        resync = asyncio.ensure_future(runtime.sleep(runtime.varied(RESYNC_SECONDS)))
         due = asyncio.ensure_future(self._due.wait())
         try:
             await asyncio.wait((resync, due), return_when=asyncio.FIRST_COMPLETED)

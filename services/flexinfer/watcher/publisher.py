@@ -127,7 +127,7 @@ class StatePublisher:
         while True:
             await self._compare()
             self._runtime.set_ready(True)
-            interval = self._runtime.settings.relist_seconds * (0.8 + 0.4 * self._runtime.random())
+            interval = self._runtime.varied(self._runtime.settings.relist_seconds)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(interval):
                     await self._stream.suspect()

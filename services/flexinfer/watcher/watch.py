@@ -65,7 +65,7 @@ async def follow(runtime: Runtime, kind: Kind[T], handler: Handler) -> None:
 async def _unserved(runtime: Runtime, kind: Kind[T], handler: Handler) -> None:
     """Hand over that there are no objects of a kind that the API server does not serve, and return when to look again."""
     handler.on_list(kind, Listing((), ""))
-    await runtime.sleep(runtime.settings.relist_seconds * (0.8 + 0.4 * runtime.random()))
+    await runtime.sleep(runtime.varied(runtime.settings.relist_seconds))
 
 
 async def _watch(runtime: Runtime, kind: Kind[T], version: str, handler: Handler) -> None:
@@ -73,7 +73,7 @@ async def _watch(runtime: Runtime, kind: Kind[T], version: str, handler: Handler
 
     Raises ApiError.
     """
-    due = runtime.clock() + runtime.settings.relist_seconds * (0.8 + 0.4 * runtime.random())
+    due = runtime.clock() + runtime.varied(runtime.settings.relist_seconds)
     while (left := due - runtime.clock()) > 0:
         started_at, previous = runtime.clock(), version
         async for change in _until_silent(runtime, kind, version, left):

@@ -131,3 +131,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """
     report_failure: Callable[[str, Exception], None] = lambda _key, _error: None
     """Count an error that is not the API's, which cost a key its decision or effect."""
+
+    def varied(self, seconds: float) -> float:
+        """Return an interval varied by 20 %, so that replicas and resyncs do not come to act at the same moment."""
+        return seconds * (0.8 + 0.4 * self.random())

@@ -195,8 +195,8 @@ class Draft(Leases):
         """Apply a SharedGroup unless something newer is known; what the stream, or `counts`, takes back counts, as for a Model."""
         version, current = group.metadata.version, self.groups.read().get(group.key)
         restored = not reply and self._streamed(streamed_group(group.key), version)
-        known = current.metadata.version if current is not None else None
-        if self._is_outdated(group.metadata.uid, version, known, counts=restored or counts):
+        cached = current.metadata.version if current is not None else None
+        if self._is_outdated(group.metadata.uid, version, cached, counts=restored or counts):
             return
         released = released_at(current, group, self.step_since.read(), at)
         if released is not None:

@@ -37,8 +37,8 @@ class Leases(Versions):
         """Apply a lease unless something newer is known; what the stream, or `counts`, takes back counts, as for a Model."""
         version, current = lease.metadata.version, self.leases.read().get(lease.key)
         restored = not reply and self._streamed(streamed_lease(lease.key), version)
-        known = current.metadata.version if current is not None else None
-        if self._is_outdated(lease.uid, version, known, counts=restored or counts):
+        cached = current.metadata.version if current is not None else None
+        if self._is_outdated(lease.uid, version, cached, counts=restored or counts):
             return
         if lease.uid not in self.first_seen.read():
             self.first_seen.write()[lease.uid] = at
