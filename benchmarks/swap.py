@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +53,7 @@ def main() -> None:
         card = Path(folder) / "card.yaml"
         card.write_text(_CARD)
         with instance("--simulate-gpus", str(card)) as running:
-            running.kubectl("apply", "-f", "-", stdin=_objects())
+            running.kubectl("apply", "-f", "-", stdin=objects(MODELS, 14_000))
             for name in MODELS:
                 running.until(name, "condition=Cached")
                 running.ask(name)
@@ -60,8 +61,9 @@ def main() -> None:
     _print(measured)
 
 
-def _objects() -> str:
-    gpu = {"vendor": "nvidia", "shared": "card", "vramEstimateMB": 14_000}
+def objects(names: Sequence[str], memory_mb: int) -> str:
+    """Return a shared group without `minStay` and Models in it, each of which needs so much memory."""
+    gpu = {"vendor": "nvidia", "shared": "card", "vramEstimateMB": memory_mb}
     spec = {
         "backend": "llamacpp",
         "source": "pvc://models/smollm2.gguf",
@@ -75,7 +77,7 @@ def _objects() -> str:
         "spec": {"group": "card", "minStay": "0s"},
     }
     models = [
-        {"apiVersion": _API, "kind": "Model", "metadata": {"name": name}, "spec": spec} for name in MODELS
+        {"apiVersion": _API, "kind": "Model", "metadata": {"name": name}, "spec": spec} for name in names
     ]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": [group, *models]})
 

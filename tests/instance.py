@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import openai
+
 BIN = Path(sys.executable).parent
 
 
@@ -48,6 +50,16 @@ class Running:
         words = ["sh", "-c", script, "sh", str(BIN / "flexinfer"), str(self.state), " ".join(names)]
         done = subprocess.run(words, env=clean, capture_output=True, text=True, check=True)
         return clean | dict(zip(names, done.stdout.splitlines(), strict=True))
+
+    def client(self) -> openai.OpenAI:
+        """Return an OpenAI client of the proxy, which tries once; the caller closes it."""
+        environment = self.environment()
+        return openai.OpenAI(
+            base_url=environment["OPENAI_BASE_URL"],
+            api_key=environment["OPENAI_API_KEY"],
+            max_retries=0,
+            timeout=120,
+        )
 
     def services(self) -> dict[str, dict[str, Any]]:
         """Return the rows of `flexinfer services` by process name."""

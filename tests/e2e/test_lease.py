@@ -49,14 +49,8 @@ def reason(running: Running, name: str) -> str:
 
 def streamed(running: Running, name: str, tokens: int, begun: threading.Event) -> tuple[str, float]:
     """Stream an answer; return why it ended, `cut` if the engine was stopped meanwhile, and when, in seconds since 1970."""
-    environment = running.environment()
     ended = ""
-    with openai.OpenAI(
-        base_url=environment["OPENAI_BASE_URL"],
-        api_key=environment["OPENAI_API_KEY"],
-        max_retries=0,
-        timeout=120,
-    ) as client:
+    with running.client() as client:
         stream = client.chat.completions.create(
             model=name,
             messages=[{"role": "user", "content": "Count to a hundred."}],

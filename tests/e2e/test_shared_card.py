@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 
 from flexinfer.cli.gpu_usage import usage
@@ -82,14 +81,8 @@ def used(running: Running) -> int:
 
 def ask(running: Running, name: str, tokens: int, begun: threading.Event | None = None) -> str:
     """Send a request, read its stream to the end, and return why that ended."""
-    environment = running.environment()
     reasons: list[str | None] = []
-    with openai.OpenAI(
-        base_url=environment["OPENAI_BASE_URL"],
-        api_key=environment["OPENAI_API_KEY"],
-        max_retries=0,
-        timeout=120,
-    ) as client:
+    with running.client() as client:
         for chunk in client.chat.completions.create(
             model=name,
             messages=[{"role": "user", "content": "Count to ten."}],

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from benchmarks.swap import objects
 from flexinfer.api.sharedgroup import BLOCKED
 from flexinfer.cli.services import HEALTHY, Row, rows
 from flexinfer.local.instance import load
@@ -142,31 +143,11 @@ def _programs(folder: Path) -> Path:
     return folder
 
 
-def _objects() -> str:
-    api, gpu = "ai.flexinfer/v1alpha2", {"vendor": "nvidia", "shared": "card", "vramEstimateMB": MEMORY_MB}
-    spec = {
-        "backend": "llamacpp",
-        "source": "pvc://models/smollm2.gguf",
-        "gpu": gpu,
-        "serverless": {"idleTimeout": "1h"},
-    }
-    group = {
-        "apiVersion": api,
-        "kind": "SharedGroup",
-        "metadata": {"name": "card"},
-        "spec": {"group": "card", "minStay": "0s"},
-    }
-    models = [
-        {"apiVersion": api, "kind": "Model", "metadata": {"name": name}, "spec": spec} for name in MEMBERS
-    ]
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": [group, *models]})
-
-
 @contextlib.contextmanager
 def two_on_one_card(folder: Path) -> Iterator[Group]:
     """Run an instance with the group, both of whose members have served."""
     (folder / "one-card.yaml").write_text(_ONE_CARD)
-    (folder / "objects.json").write_text(_objects())
+    (folder / "objects.json").write_text(objects(MEMBERS, MEMORY_MB))
     options, programs = (
         ("--separate", "--simulate-gpus", str(folder / "one-card.yaml")),
         _programs(folder / "programs"),
