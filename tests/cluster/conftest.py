@@ -1,5 +1,7 @@
 """The real control plane of these tests, with the manifests of deploy/base."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.cluster.installed import Kubectl, apply_definitions, apply_policies
@@ -19,3 +21,16 @@ def installed(prepared: Kubectl) -> Kubectl:
     """A kubectl on a control plane with the RBAC rules, admission policies and Services of deploy/base."""
     apply_policies(prepared)
     return prepared
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leaves_no_node_behind(plane: Running) -> Iterator[None]:
+    """Fail a file whose tests leave Nodes, DeviceClasses or ResourceSlices in the control plane.
+
+    The files of a worker share it in an order that varies: a scheduler of the next file would count the Nodes.
+    """
+    cluster_wide = ("get", "nodes,deviceclasses,resourceslices", "-o", "name")
+    before = set(plane.kubectl(*cluster_wide).split())
+    yield
+    left = set(plane.kubectl(*cluster_wide).split()) - before
+    assert not left, f"left behind: {sorted(left)}"

@@ -1,6 +1,7 @@
 """The admission policies on a real API server: what each accepts and refuses, and the remedy in its message."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,8 @@ def test_a_priority_is_capped_by_the_annotation_of_its_namespace(
         installed.accepted(*CREATE, stdin=manifest)
 
 
-@pytest.fixture(scope="session")
-def two_nodes(installed: Kubectl) -> Kubectl:
+@pytest.fixture(scope="module")
+def two_nodes(installed: Kubectl) -> Iterator[Kubectl]:
     """A kubectl on a cluster of two nodes with an agent on the first."""
     for name in NODES:
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"zone": "a"}}}
@@ -84,7 +85,9 @@ def two_nodes(installed: Kubectl) -> Kubectl:
         },
     }
     installed.accepted("apply", "--server-side", "-f", "-", stdin=text(pod))
-    return installed
+    yield installed
+    installed.accepted("delete", "pod", "agent", "-n", SYSTEM, "--force", "--grace-period=0")
+    installed.accepted("delete", "node", *NODES)
 
 
 def token(kubectl: Kubectl, *, bound: bool) -> str:
