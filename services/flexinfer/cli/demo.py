@@ -84,8 +84,8 @@ def _explained(instance: Instance) -> Iterator[None]:
     try:
         yield
     except CommandError as error:
-        said = "\n".join(_why(instance, model) for model in (MODEL, demo_download.MODEL))
-        raise CommandError(f"{error}\n\n{said}") from error
+        reasons = "\n".join(_why(instance, model) for model in (MODEL, demo_download.MODEL))
+        raise CommandError(f"{error}\n\n{reasons}") from error
 
 
 def _why(instance: Instance, model: str) -> str:

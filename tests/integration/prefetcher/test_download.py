@@ -343,6 +343,7 @@ def test_a_disk_that_is_too_small_is_said_before_a_byte_is_fetched(hub: Hub, sma
     assert (code, report["reason"]) == (1, Reason.DISK_FULL)
     assert "1 files of 31,457,280 bytes need 31,457,280 more" in report["message"]
     assert "25,165,824 free" in report["message"]
+    assert report["lacks"] == 2 * 31_457_280 - 25_165_824
     assert hub.fetched == []
     assert names(small_disk / "m") == set()
 
