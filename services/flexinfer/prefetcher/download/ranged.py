@@ -6,6 +6,7 @@ ends the download. A killed process has lost what was in flight, one part a stre
 
 import asyncio
 import functools
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -70,7 +71,8 @@ class Ranged:
     async def fetch(self, blobs: Sequence[Blob]) -> None:
         """Return once all blobs are complete. Raises an ExceptionGroup of DownloadError or WholeOnlyError."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._stall / 3, sock_read=self._stall / 3)
-        connector = aiohttp.TCPConnector(limit=STREAMS)
+        # aiohttp's own context was made when it was imported, before `authorities.use`.
+        connector = aiohttp.TCPConnector(limit=STREAMS, ssl=ssl.create_default_context())
         try:
             async with (
                 aiohttp.ClientSession(
