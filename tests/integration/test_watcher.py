@@ -15,7 +15,8 @@ import pytest
 
 from flexinfer.api import conditions, kube
 from flexinfer.api.labels import MODEL_UID_LABEL
-from flexinfer.api.model import Metadata, Model
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import Model
 from flexinfer.runtime.kubernetes.api import MODELS, PODS
 from flexinfer.runtime.nats import connection
 from flexinfer.runtime.nats.state_reader import NatsBus

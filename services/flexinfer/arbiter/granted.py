@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import MEASURED, GroupMembership, Model, Placement
+from flexinfer.api.membership import GroupMembership
+from flexinfer.api.model import MEASURED, Model, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, Holder
 from flexinfer.api.status import GrantedStatus

@@ -5,7 +5,8 @@ import pytest
 
 from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import CacheStatus, Metadata, Model, ModelSpec, ModelStatus
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import CacheStatus, Model, ModelSpec, ModelStatus
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import BLOCKED, INITIALIZED, SharedGroup
 from flexinfer.cli.why import answer, next_step
