@@ -176,7 +176,7 @@ def _initialized(
     yield from (RequeueAt(at) for at in (turns.again,) if at is not None and at > now)
     yield from _report(shared, blocked)
     cause = blocked.message if blocked is not None else ""
-    yield from leases.tell(group, shared, turns.waits, cause)
+    yield from leases.tell(group, shared, state, turns.waits, cause)
     yield from _granted(group, group.members, state, cause, turns.waits)
 
 

@@ -14,8 +14,10 @@ from flexinfer.api.lease import GPULease, GPULeaseStatus, expiry, problem
 from flexinfer.api.lease_reasons import LeaseReason
 from flexinfer.api.moments import moment
 from flexinfer.api.sharedgroup import GRANTED, Holder, SharedGroup
+from flexinfer.arbiter.budget import too_large
 from flexinfer.arbiter.effects import TellLease, TimeLease
 from flexinfer.arbiter.group import Group, queued_message, where
+from flexinfer.arbiter.member import of_lease
 from flexinfer.state.actions import RequeueAt
 from flexinfer.state.observed import LeaseEnd, ObservedState
 
@@ -23,10 +25,14 @@ _LOOK_SECONDS = 60.0
 """How often the wall clock is asked for the end of a lease: the monotonic clock stands still while a machine is suspended."""
 
 
-def tell(group: Group, shared: SharedGroup, waits: Mapping[str, str], blocked: str) -> Iterator[TellLease]:
+def tell(
+    group: Group, shared: SharedGroup, state: ObservedState, waits: Mapping[str, str], blocked: str
+) -> Iterator[TellLease]:
     """Yield the status of each lease of a group, where it changes."""
     for lease in group.leases:
-        status = _status(group, shared, lease, waits.get(lease.uid, ""), blocked)
+        queued = group.position(lease)
+        why = waits.get(lease.uid, "") if queued else too_large(of_lease(lease, shared, state), shared, state)
+        status = _status(group, shared, lease, why, blocked)
         if status is not None and not _same(lease.status, status):
             yield TellLease(group=shared, lease=lease, status=status)
 
@@ -116,6 +122,10 @@ def _waiting(group: Group, shared: SharedGroup, lease: GPULease, why: str, block
     position, refused = group.position(lease), problem(lease.spec)
     if refused:
         return _plain(shared, lease, conditions.FALSE, LeaseReason.INVALID, f"refused: {refused}")
+    if not position and why:
+        least = f"lower spec.reserveMB of SharedGroup {shared.metadata.name}"
+        message = f"refused: {why}; take a lease of less memory, or {least}"
+        return _plain(shared, lease, conditions.FALSE, LeaseReason.TOO_LARGE, message)
     if not position:
         message = f"no Model of group {shared.name} is placed on a node, so its GPUs are not known"
         remedy = f"apply a Model with spec.gpu.shared: {shared.name}"
