@@ -45,7 +45,7 @@ def time(
         holder = shared.holder(lease.uid)
         if holder is None or holder.step != GRANTED or not lease.status.expires_at:
             continue
-        end = _end(lease, state)
+        end = end_of(lease, state)
         if end is None or now >= end.looked_at + _LOOK_SECONDS:
             yield TimeLease(group=shared, lease=lease)
         elif now < end.at:
@@ -58,7 +58,7 @@ def must_leave(
     """Return why a lease must give back its devices; empty while it may keep them."""
     if lease is None:
         return "its GPULease was deleted"
-    end = _end(lease, state)
+    end = end_of(lease, state)
     if (end is not None and now >= end.at) or is_told(lease, holder):
         return LeaseReason.EXPIRED
     return "the SharedGroup is being deleted" if shared.deleting else ""
@@ -86,7 +86,7 @@ def granted_status(shared: SharedGroup, holder: Holder, lease: GPULease, since: 
     )
 
 
-def _end(lease: GPULease, state: ObservedState) -> LeaseEnd | None:
+def end_of(lease: GPULease, state: ObservedState) -> LeaseEnd | None:
     """Return when a lease ends, if that was looked up for the end that its status has now."""
     end = state.lease_ends.get(lease.uid)
     return end if end is not None and end.expires_at == lease.status.expires_at else None
