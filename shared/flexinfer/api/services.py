@@ -73,7 +73,7 @@ _ROWS = (
         fields=("endpoint", "backend"),
         gates=(ACCEPTED, PLACED, CACHED, WANTED, GRANTED),
         state=_OF_MODELS,
-        live=("activity",),
+        live=("activity", "gpu"),
         hears=("reaper", "arbiter", "placer", "prefetcher"),
         publishes=("ready",),
     ),
