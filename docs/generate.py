@@ -120,7 +120,7 @@ def subjects_page() -> str:
         "# Subjects and events\n\n"
         "`flexinfer tap` prints the steps of Models, one readable line each, `flexinfer tap 'flexinfer.>'` every event; `nats sub 'flexinfer.>'` shows the JSON.\n\n"
         f"| Stream | Subjects |\n|---|---|\n{streams}\n\n"
-        "Names are encoded: letters, digits and `-` stay, any other byte is `_xx`. Hints (`flexinfer.wake`, `.changed`, `.ready`) are "
+        "Names are encoded: letters, digits and `-` stay, any other byte is `_xx`. Hints (`flexinfer.wake`, `.changed`, `.ready`, `.sample`) are "
         "on core NATS and kept nowhere.\n\n"
         f"| Event | What it says | Fields |\n|---|---|---|\n{rows}\n\n"
         f"| Receiver | receives hints of status writes by |\n|---|---|\n{hears}\n"

@@ -49,7 +49,7 @@ FULL_STATUS: Object = {
         "position": 0,
         "holders": ["llama"],
         "since": "2026-11-01T00:00:00Z",
-        "wait": "12s",
+        "expectedTime": "2026-11-01T00:00:12Z",
     },
     "placement": {
         "node": "a",
@@ -186,6 +186,7 @@ def test_prints_the_columns_that_are_promised() -> None:
         "SHARED",
         "PRIORITY",
         "POSITION",
+        "EXPECTED",
         "ENDPOINT",
         "SOURCE",
     ]

@@ -7,12 +7,14 @@ what the components wrote.
 import argparse
 import asyncio
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition, one_line
 from flexinfer.api.model import Model
+from flexinfer.api.moments import moment
 from flexinfer.api.reasons import Reason
 from flexinfer.api.services import OWNERS
 from flexinfer.api.sharedgroup import SharedGroup, object_name
@@ -41,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the answer. Raises CommandError if there is no such Model, ApiError."""
     model, group = asyncio.run(_read(kubeconfig(options), options.namespace, options.model))
-    print("\n".join(answer(model, group)))
+    print("\n".join(answer(model, group, time.time())))
     return 0
 
 
@@ -76,8 +78,8 @@ async def _read(config: str, namespace: str, name: str) -> tuple[Model, SharedGr
             return model, None
 
 
-def answer(model: Model, group: SharedGroup | None = None) -> Iterator[str]:
-    """Yield the answer, line by line."""
+def answer(model: Model, group: SharedGroup | None = None, now: float = 0.0) -> Iterator[str]:
+    """Yield the answer, line by line; `now` is the wall-clock time in seconds since 1970."""
     yield f"{model.key} is {one_line(summary(model))}"
     current = [model.condition(kind) for kind in conditions.CONDITIONS]
     width = max((len(condition.reason) for condition in current if condition), default=0)
@@ -85,6 +87,8 @@ def answer(model: Model, group: SharedGroup | None = None) -> Iterator[str]:
         yield f"  {_line(kind, condition, model, width)}"
         if kind == conditions.CACHED and condition is not None and not condition.true:
             yield from _progress(model)
+        if kind == conditions.GRANTED and condition is not None and not condition.true:
+            yield from _expected(model, now)
     if group is not None:
         yield f"  Group {group.name}: {one_line(held(group))}"
     yield f"Next: {next_step(model)}"
@@ -96,6 +100,16 @@ def _progress(model: Model) -> Iterator[str]:
     if cache is not None and cache.total_bytes and cache.bytes < cache.total_bytes:
         rate = f", {cache.bytes_per_second / 1e6:,.1f} MB/s" if cache.bytes_per_second else ""
         yield f"    {bar(cache.bytes, cache.total_bytes)} {one_line(cache.progress)}{rate}"
+
+
+def _expected(model: Model, now: float) -> Iterator[str]:
+    """Yield when a queued Model is expected to be granted its turn, if that is known."""
+    membership = model.status.shared_group
+    at = moment(membership.expected_time) if membership is not None else None
+    if membership is None or at is None:
+        return
+    left = f"in {at - now:.0f}s" if at > now else "which has passed: its holders stay longer than expected"
+    yield f"    expected to be granted by {membership.expected_time}, {left}"
 
 
 def _line(kind: str, condition: Condition | None, model: Model, width: int) -> str:

@@ -15,4 +15,5 @@ class GroupMembership(Resource, frozen=True, kw_only=True):
     position: int = 0
     holders: tuple[str, ...] = ()
     since: str = ""
-    wait: str = ""
+    expected_time: str = ""
+    """When it is expected to be granted its turn, as RFC 3339; empty if that is not known."""

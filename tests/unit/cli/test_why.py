@@ -5,8 +5,10 @@ import pytest
 
 from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
+from flexinfer.api.membership import GroupMembership
 from flexinfer.api.metadata import Metadata
 from flexinfer.api.model import CacheStatus, Model, ModelSpec, ModelStatus
+from flexinfer.api.moments import moment
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import BLOCKED, INITIALIZED, SharedGroup
 from flexinfer.cli.why import answer, next_step
@@ -141,3 +143,23 @@ def test_a_download_is_drawn_as_a_bar_below_its_condition() -> None:
     model = msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, cache=cache))
     lines = list(answer(model))
     assert "    [#######.............] 37% of 100 bytes, 2m left, 25.0 MB/s" in lines
+
+
+@pytest.mark.parametrize(
+    ("at", "line"),
+    [
+        ("2026-11-24T20:00:40Z", "    expected to be granted by 2026-11-24T20:00:40Z, in 40s"),
+        (
+            "2026-11-24T19:59:00Z",
+            "    expected to be granted by 2026-11-24T19:59:00Z, which has passed: its holders stay longer than expected",
+        ),
+        ("", None),
+    ],
+)
+def test_a_queued_model_says_when_it_is_expected_to_be_granted(at: str, line: str | None) -> None:
+    """As the arbiter wrote it; nothing where that is not known."""
+    model = a_model(("Granted", "False", Reason.QUEUED, "queued: position 1 of 1 in group card"))
+    shared = GroupMembership(group="card", state="Queued", position=1, expected_time=at)
+    model = msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, shared_group=shared))
+    lines = list(answer(model, now=float(moment("2026-11-24T20:00:00Z") or 0)))
+    assert [text for text in lines if "expected to be" in text] == ([line] if line else [])

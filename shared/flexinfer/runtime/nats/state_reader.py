@@ -83,6 +83,20 @@ class NatsBus:
         reply = await self._connection.request(subject, body, seconds=_STORE_SECONDS, headers=headers)
         return msgspec.json.decode(reply.data, type=ApiReply).error is None
 
+    async def hints(self, kind: str, name: str) -> AsyncIterator[AnyEvent]:
+        """Yield hints; nats-py subscribes again by itself when it reconnects. What is no such event is left out."""
+        subject, queue = f"{subjects.ROOT}.{kind}.{subjects.encode(name)}", asyncio.Queue[Msg]()
+
+        async def take(message: Msg) -> None:
+            queue.put_nowait(message)
+
+        with contextlib.suppress(NatsError, OSError):  # of a client that is being closed
+            await self._connection.client.subscribe(subject, cb=take)
+        while True:
+            message = await queue.get()
+            with contextlib.suppress(codec.UndecodableError):
+                yield codec.decode(message.data)
+
     async def deliveries(self, subscriptions: Subscriptions) -> AsyncIterator[Delivery]:
         """Yield a Snapshot, then what arrives.
 
