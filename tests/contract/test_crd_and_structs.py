@@ -25,6 +25,7 @@ FULL_SPEC: Object = {
         "pvcName": "c",
         "storageClass": "fast",
         "size": "5Gi",
+        "accessMode": "ReadWriteMany",
         "reclaimPolicy": "Delete",
     },
     "config": {"dtype": "float16", "deep": {"er": [1, None, True]}},

@@ -171,6 +171,7 @@ def _unused_cache(spec: ModelSpec) -> Iterator[str]:
     fields = {
         "pvcName": cache.pvc_name,
         "storageClass": cache.storage_class,
+        "accessMode": cache.access_mode,
         "size": cache.size if cache.strategy == "None" else None,
         "reclaimPolicy": cache.reclaim_policy,
     }

@@ -53,6 +53,12 @@ CACHE_FACTS: Mapping[Reason, Facts] = MappingProxyType(
             remedy="delete the PersistentVolumeClaim; the message says what happens to the weights",
             warning=True,
         ),
+        Reason.CLAIM_PENDING: Facts(
+            conditions=(CACHED,),
+            meaning="The StorageClass has made no volume for the PersistentVolumeClaim for a minute; the message has what its Pod waits for.",
+            remedy="look for the cause among the provisioner's Events: kubectl describe pvc -n {namespace}; the download goes on by itself",
+            warning=True,
+        ),
         Reason.STORAGE_CLASS_MISSING: Facts(
             conditions=(CACHED,),
             meaning="No volume can be created: the StorageClass does not exist, or none is named and the cluster has no default.",

@@ -60,6 +60,7 @@ class Cache(Resource, frozen=True, kw_only=True):
     strategy: str | None = None
     pvc_name: str | None = None
     storage_class: str | None = None
+    access_mode: str | None = None
     size: Quantity | None = None
     reclaim_policy: str | None = None
 

@@ -77,6 +77,15 @@ def test_the_pvc_has_no_owner_so_that_it_outlives_its_model() -> None:
     }
 
 
+def test_a_pvc_for_every_node_is_asked_for_where_the_spec_says_that_the_class_has_it() -> None:
+    """No API tells which access modes a StorageClass offers."""
+    model = a_model(source="HF://a/b")
+    model = msgspec.structs.replace(
+        model, spec=msgspec.structs.replace(model.spec, cache=Cache(access_mode="ReadWriteMany"))
+    )
+    assert pvc(model, "llama-cache")["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
 def test_another_pvc_is_another_job() -> None:
     """The name has a digest of all inputs, and is short enough for a label."""
     model = a_model("m" * 40)
