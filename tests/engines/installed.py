@@ -12,13 +12,17 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from flexinfer.local.controlplane.programs import cache_folder
 from tests.engines import cuda_stub
 
 ROOT = Path(__file__).resolve().parents[2]
 PINNED = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
 TORCH = f"torch=={PINNED['torch']}"
-PACKAGES = ("diffusers", "transformers", "accelerate", "aiohttp")
+PACKAGES = ("diffusers", "transformers", "accelerate", "bitsandbytes", "aiohttp", "msgspec")
+PROGRAM = "flexinfer-diffusers-server"
+TINY = Path(__file__).with_name("tiny_pipeline.py")
 
 
 def folder(environment: Mapping[str, str]) -> Path:
@@ -30,6 +34,27 @@ def python() -> Path | None:
     """Return the Python that has diffusers; None if it is not installed."""
     path = folder(os.environ) / "bin" / "python"
     return path if path.exists() else None
+
+
+def program(target: Path) -> Path:
+    """Write the program of the backend `diffusers` into a folder, for that Python and the sources here; skips where there is none."""
+    interpreter = python()
+    if interpreter is None:
+        pytest.skip("diffusers: not installed (python -m tests.engines.installed); not run")
+    script = target / PROGRAM
+    lines = (
+        f"export PYTHONPATH={ROOT / 'local'} HF_HUB_OFFLINE=1\nexec {interpreter} -m flexinfer.image_server"
+    )
+    script.write_text(f"#!/bin/sh\n{lines}\n")
+    script.chmod(0o755)
+    return target
+
+
+def tiny_pipeline(target: Path) -> Path:
+    """Write a random pipeline of 7 MB and return its folder."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    subprocess.run([str(python()), str(TINY), str(target)], env=environment, capture_output=True, check=True)
+    return target / "tiny"
 
 
 def install() -> Path:

@@ -23,6 +23,7 @@ def boot() -> NoReturn:
     try:
         _check_installed()
         chosen = settings.read(os.environ)
+        settings.check(chosen)
         code = asyncio.run(serve(chosen, lambda stage: _load(chosen, stage)))
     except (ValueError, OSError) as error:
         log.error("%s", error)  # noqa: TRY400 -- the sentence is all that helps

@@ -7,7 +7,6 @@ import inspect
 import io
 import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,6 @@ from flexinfer.image_server.pipeline import BrokenError, InvalidError, MemoryFul
 from flexinfer.image_server.settings import Settings
 
 log = logging.getLogger(__name__)
-FAMILIES: Mapping[str, str] = {
-    "flux": "Flux",
-    "sdxl": "StableDiffusionXL",
-    "sd3": "StableDiffusion3",
-    "sd15": "StableDiffusionPipeline",
-}
-"""How the class of a family's pipelines begins, as model_index.json names it."""
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _COMPUTED = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _DENOISERS = ("transformer", "unet")
@@ -84,7 +76,6 @@ class Diffusion:
 def load(settings: Settings, stage: Stage) -> Diffusion:
     """Load the pipeline of a folder, move it to its device, and draw one image of each size of the warm-up. Raises what diffusers raises."""
     device = _device(settings.device)
-    _check_family(settings.path, settings.family)
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     stage("reading the weights")
@@ -112,19 +103,6 @@ def _device(asked: str) -> str:
             f"DEVICE is cuda, but torch {torch.__version__} sees no GPU; use an image whose torch is built for this GPU and its driver"
         )
     return asked or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _check_family(folder: Path, family: str) -> None:
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise FileNotFoundError(
-            f"{index} does not exist; the source must be the folder of a diffusers pipeline"
-        )
-    name = json.loads(index.read_text()).get("_class_name", "")
-    if family and not name.startswith(FAMILIES.get(family, family)):
-        raise ValueError(
-            f"the source holds a {name}, which is not of the family {family}; correct or remove modelFamily"
-        )
 
 
 def _class(settings: Settings) -> Any:

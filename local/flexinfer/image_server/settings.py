@@ -9,6 +9,14 @@ from flexinfer.image_server import generation
 from flexinfer.image_server.errors import RequestError
 from flexinfer.image_server.generation import Defaults
 
+FAMILIES: Mapping[str, str] = {
+    "flux": "Flux",
+    "sdxl": "StableDiffusionXL",
+    "sd3": "StableDiffusion3",
+    "sd15": "StableDiffusionPipeline",
+}
+"""How the class of a family's pipelines begins, as model_index.json names it."""
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How to load a pipeline, and where to listen."""
@@ -54,6 +62,28 @@ def read(environment: Mapping[str, str]) -> Settings:
         if _switch(environment, "SKIP_WARMUP")
         else _sizes(environment.get("WARMUP_RESOLUTIONS", "")),
     )
+
+
+def check(settings: Settings) -> None:
+    """Raise ValueError if the source holds no pipeline, or one of another family than the one that is expected: at once, before any import."""
+    index = settings.path / "model_index.json"
+    if not index.is_file():
+        raise ValueError(f"{index} does not exist; the source must be the folder of a diffusers pipeline")
+    try:
+        content = msgspec.json.decode(index.read_bytes(), type=_Index)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{index} is not the index of a diffusers pipeline: {error}") from None
+    family = settings.family
+    if family and not content.name.startswith(FAMILIES.get(family, family)):
+        raise ValueError(
+            f"{settings.path} holds a {content.name}, which is not of the family {family}; correct or remove modelFamily"
+        )
+
+
+class _Index(msgspec.Struct):
+    """What is read of model_index.json."""
+
+    name: str = msgspec.field(name="_class_name")
 
 
 def _port(text: str) -> int:

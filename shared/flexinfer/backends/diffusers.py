@@ -160,4 +160,5 @@ BACKEND = base.Backend(
     demand=demand,
     loading_seconds=1800,
     shared_memory="8Gi",
+    proven="flexinfer-diffusers-server, which is diffusers 0.42.1 with torch 2.13.0, on the CPU with a random Stable Diffusion",
 )

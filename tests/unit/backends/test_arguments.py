@@ -443,9 +443,7 @@ def test_images_are_drawn_on_the_device_that_was_placed() -> None:
 
 def test_a_warm_up_that_is_no_size_is_refused() -> None:
     """Before anything is downloaded."""
-    (problem,) = the("diffusers").refuse(
-        a_spec("diffusers", config={"warmupResolutions": "512x512, large"})
-    )
+    (problem,) = the("diffusers").refuse(a_spec("diffusers", config={"warmupResolutions": "512x512, large"}))
     assert problem.message == (
         'spec.config.warmupResolutions has " large"; a size is WIDTHxHEIGHT, such as 512x512'
     )

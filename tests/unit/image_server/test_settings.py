@@ -47,3 +47,27 @@ def test_what_is_set_wrongly_is_named(variables: dict[str, str], sentence: str) 
     """As when the server is started by hand."""
     with pytest.raises(ValueError, match=sentence):
         settings.read(environment() | variables)
+
+
+@pytest.mark.parametrize(
+    ("index", "family", "sentence"),
+    [
+        (None, "", "model_index.json does not exist; the source must be the folder of a diffusers pipeline"),
+        ("<html>", "", "is not the index of a diffusers pipeline"),
+        ('{"_class_name": "FluxPipeline"}', "sdxl", "holds a FluxPipeline, which is not of the family sdxl"),
+        ('{"_class_name": "FluxPipeline"}', "flux", ""),
+        ('{"_class_name": "StableDiffusionXLPipeline"}', "", ""),
+    ],
+)
+def test_a_source_without_a_pipeline_is_said_at_once(
+    tmp_path: Path, index: str | None, family: str, sentence: str
+) -> None:
+    """Without the seconds that an import of diffusers takes."""
+    if index is not None:
+        (tmp_path / "model_index.json").write_text(index)
+    chosen = settings.read(environment() | {"MODEL": str(tmp_path), "MODEL_FAMILY": family})
+    if not sentence:
+        settings.check(chosen)
+        return
+    with pytest.raises(ValueError, match=sentence):
+        settings.check(chosen)
