@@ -234,6 +234,7 @@ def test_the_local_programs_are_those_of_the_backends() -> None:
     """What runs on a machine without containers, and how to install it."""
     programs = backends.local_programs()
     assert {name: program.program for name, program in programs.items()} == {
+        "diffusers": "flexinfer-diffusers-server",
         "llamacpp": "llama-server",
         "ollama": "ollama",
         "vllm": "vllm",
