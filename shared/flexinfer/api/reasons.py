@@ -306,7 +306,8 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         ),
         Reason.BACK_OFF: Facts(
             conditions=(READY,),
-            meaning="The engine keeps failing; the next attempt is delayed, by 60 s at most. A Model with serverless.enabled false is retried without end.",
+            meaning="The engine keeps failing; the next attempt is delayed: by 60 s at most with a new Pod, by 5 min at most where the node restarts it in "
+            "its Pod. A Model with serverless.enabled false is retried without end.",
             remedy=_LOGS,
             loading=True,
             stalled=True,
