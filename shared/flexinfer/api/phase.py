@@ -26,7 +26,7 @@ class Phase(StrEnum):
 
 _FAILED_STARTS = frozenset({Reason.FIRST_START_FAILED, Reason.START_FAILED})
 _STOPS = frozenset({Reason.DRAINING, Reason.STOPPING})
-"""An engine that is being stopped: to be started again if the Model is wanted, else for good."""
+"""An engine that is being stopped: to be started again if the Model is wanted, else to rest."""
 _UNSTOPPED = frozenset({Reason.STOPPING, Reason.NODE_UNREACHABLE})
 """A stop that does not end by itself: no condition before Ready knows of it."""
 _CAUSES = reasons.FINAL | reasons.WARNING
@@ -61,11 +61,19 @@ def explain(all_conditions: Sequence[Condition], generation: int) -> str:
 
 
 class Cause(NamedTuple):
-    """What holds a Model up: a reason for machines, a message for people, and the condition that says so, None if it says nothing yet."""
+    """What holds a Model up: a reason for machines, a message for people, the type of the condition, and the condition.
+
+    None if that is not written yet, or of an older spec.
+    """
 
     reason: str
     message: str
+    type: str
     condition: Condition | None
+
+
+def _cause(condition: Condition) -> Cause:
+    return Cause(condition.reason, condition.message, condition.type, condition)
 
 
 def cause_of(all_conditions: Sequence[Condition], generation: int) -> Cause:
@@ -77,18 +85,19 @@ def cause_of(all_conditions: Sequence[Condition], generation: int) -> Cause:
     by_type = {c.type: c for c in all_conditions}
     special = _ended(by_type) or failure_of(all_conditions, generation) or _unstopped(by_type)
     if special is not None:
-        return Cause(special.reason, special.message, special)
+        return _cause(special)
     for kind in conditions.CONDITIONS:
         condition = by_type.get(kind)
         if condition is None:
-            return Cause(f"Not{kind}", f"waiting for {kind}: not written yet by the {OWNERS[kind]}", None)
+            return Cause(
+                f"Not{kind}", f"waiting for {kind}: not written yet by the {OWNERS[kind]}", kind, None
+            )
         if condition.observed_generation != generation and kind != conditions.READY:
             older = f"it is of generation {condition.observed_generation}, the spec of {generation}"
-            return Cause(f"Not{kind}", f"waiting for {kind}: {older}", None)
+            return Cause(f"Not{kind}", f"waiting for {kind}: {older}", kind, None)
         if condition.status != conditions.TRUE:
-            return Cause(condition.reason, condition.message, condition)
-    ready = by_type[conditions.READY]
-    return Cause(ready.reason, ready.message, ready)
+            return _cause(condition)
+    return _cause(by_type[conditions.READY])
 
 
 def failure_of(all_conditions: Sequence[Condition], generation: int) -> Condition | None:
@@ -167,8 +176,7 @@ def _idle(current: dict[str, Condition], ready: Condition | None) -> bool:
     """Tell whether the Model is scaled to zero, or drains to be."""
     wanted = current.get(conditions.WANTED)
     stopped = ready is None or (
-        ready.status == conditions.FALSE
-        and (ready.reason in reasons.AT_REST or ready.reason in _STOPS)
+        ready.status == conditions.FALSE and (ready.reason in reasons.AT_REST or ready.reason in _STOPS)
     )
     return (
         wanted is not None

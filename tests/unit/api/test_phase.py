@@ -94,10 +94,7 @@ def test_the_first_match_wins() -> None:
             and _reason(by_type, conditions.WANTED) != Reason.DELETING
             and _is(by_type, conditions.PLACED, "True")
             and _is(by_type, conditions.CACHED, "True")
-            and (
-                ready is None
-                or (ready.status == "False" and ready.reason in {*reasons.AT_REST, *STOPS})
-            )
+            and (ready is None or (ready.status == "False" and ready.reason in {*reasons.AT_REST, *STOPS}))
         ):
             expected = Phase.IDLE
         else:
@@ -236,5 +233,9 @@ def test_a_failed_start_whose_engine_is_at_rest_is_not_explained_by_the_rest(res
 def test_a_stop_that_does_not_end_is_the_cause(stuck: tuple[str, str], left: tuple[str, str, str]) -> None:
     """That the Model is not to run explains nothing: its Pod is still there."""
     status, reason = stuck
-    row = (a_condition(conditions.ACCEPTED), a_condition(*left), a_condition(conditions.READY, status, reason))
+    row = (
+        a_condition(conditions.ACCEPTED),
+        a_condition(*left),
+        a_condition(conditions.READY, status, reason),
+    )
     assert cause_of(row, 1).reason == reason

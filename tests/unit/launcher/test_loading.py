@@ -152,9 +152,7 @@ def test_a_crash_loop_keeps_its_pod_until_its_deadline() -> None:
     pod = its_pod(
         model, running=False, restarts=2, exit_code=1, reason="CrashLoopBackOff", message="back-off 20s"
     )
-    early, late = (
-        decided(model, holding(model, pod), after=SETTINGS.loading_seconds + x) for x in (-1, 1)
-    )
+    early, late = (decided(model, holding(model, pod), after=SETTINGS.loading_seconds + x) for x in (-1, 1))
     assert not any(isinstance(action, Stop) for action in early)
     assert outcome(late[-1]) == ("False", Reason.LOADING_TIMEOUT)
 
