@@ -81,8 +81,8 @@ async def _read(config: str, namespace: str, name: str) -> tuple[Model, SharedGr
 async def _members(api: Cluster, group: SharedGroup) -> Sequence[Model]:
     """Return the Models that hold the devices of a group. Raises ApiError."""
     members: list[Model] = []
-    for holder in group.status.holders:
-        model = await _get(api, MODELS, group.metadata.namespace, holder.model) if holder.model else None
+    for name in (holder.model for holder in group.status.holders if holder.model):
+        model = await _get(api, MODELS, group.metadata.namespace, name)
         if model is not None:
             members.append(model)
     return members
