@@ -130,14 +130,14 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         Reason.FIRST_START_FAILED: Facts(
             conditions=(WANTED,),
             meaning="The initial start failed; a request or a spec change retries.",
-            remedy="fix the cause that the condition Ready names; a request or a spec change retries",
+            remedy="fix the cause that the condition Ready or an Event names (kubectl events -n {namespace} --for mdl/{name}); a request or a spec change retries",
             final=True,
             warning=True,
         ),
         Reason.START_FAILED: Facts(
             conditions=(WANTED,),
             meaning="The start for a request failed; the next request retries.",
-            remedy="fix the cause that the condition Ready names; the next request retries",
+            remedy="fix the cause that the condition Ready or an Event names (kubectl events -n {namespace} --for mdl/{name}); the next request retries",
         ),
         Reason.IDLE: Facts(
             conditions=(WANTED,),
@@ -154,12 +154,13 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         Reason.QUEUED: Facts(
             conditions=(GRANTED,),
             meaning="The devices have no room; the message names the queue position, the holders, the group if that is another, and what is waited for.",
-            remedy="wait, or raise spec.gpu.priority above that of the holder which the message names; a lease ends by `flexinfer lease give`",
+            remedy="wait; a request makes holders leave that are idle or of a lower priority, and a lease ends by `flexinfer lease give`; "
+            "`flexinfer why {name} -n {namespace}` says whether a higher spec.gpu.priority helps",
         ),
         Reason.PREEMPTED: Facts(
             conditions=(GRANTED,),
             meaning="The Model made room for another one of its shared group, which the message names with the reason; no request waits for it.",
-            remedy="send a request: it is queued again; to keep it loaded, give it a higher spec.gpu.priority",
+            remedy="send a request: it is queued again, and goes before holders that are idle or of a lower priority",
         ),
         Reason.RELEASED: Facts(
             conditions=(GRANTED,), meaning="The Model is releasing the devices of its shared group."
@@ -197,8 +198,9 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         ),
         Reason.BACK_OFF: Facts(
             conditions=(READY,),
-            meaning="The engine keeps failing; the next attempt is delayed, by 60 s at most. A Model with serverless.enabled false is retried without end.",
-            remedy=_LOGS,
+            meaning="The engine keeps failing; the next attempt is delayed: by 60 s at most with a new Pod, by 5 min at most where the node restarts it in "
+            "its Pod. A Model with serverless.enabled false is retried without end.",
+            remedy="fix the cause that the message names; the retry is automatic, and its log is: kubectl logs -n {namespace} {name}-0 -f",
             loading=True,
             stalled=True,
             warning=True,
@@ -222,7 +224,8 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         Reason.LOADING_TIMEOUT: Facts(
             conditions=(READY,),
             meaning="The engine made no progress before the loading deadline, or failed too often; the start was given up. Never written while serverless.enabled is false.",
-            remedy="read the engine's log: kubectl logs -n {namespace} {name}-0; then change the spec or send a request to retry",
+            remedy="fix the cause that the message names; a change of the spec or a request retries, and the log of that attempt is: "
+            "kubectl logs -n {namespace} {name}-0 -f",
             final=True,
             warning=True,
         ),
