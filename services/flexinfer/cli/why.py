@@ -6,9 +6,7 @@ what the components wrote.
 
 import argparse
 import asyncio
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition, one_line
@@ -16,11 +14,10 @@ from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.services import OWNERS
 from flexinfer.api.sharedgroup import SharedGroup, object_name
+from flexinfer.cli import reach
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.sentences import bar, held, summary
-from flexinfer.cli.target import instance_of, state_argument
-from flexinfer.local.instance import InstanceError
-from flexinfer.runtime.kubernetes import client
+from flexinfer.cli.target import target_arguments
 from flexinfer.runtime.kubernetes.api import MODELS, SHARED_GROUPS, NotFoundError
 
 TRUE_MARK, FALSE_MARK, REST_MARK, UNKNOWN_MARK = "✓", "✗", "-", "?"
@@ -32,36 +29,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the Model's name, its namespace, and where the API server is."""
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("-n", "--namespace", default="default")
-    parser.add_argument(
-        "--kubeconfig", help="else --state's, else $KUBECONFIG, else the instance's, else ~/.kube/config"
-    )
-    state_argument(parser)
+    target_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the answer. Raises CommandError if there is no such Model, ApiError."""
-    model, group = asyncio.run(_read(kubeconfig(options), options.namespace, options.model))
+    model, group = asyncio.run(_read(options))
     print("\n".join(answer(model, group)))
     return 0
 
 
-def kubeconfig(options: argparse.Namespace) -> str:
-    """Return the kubeconfig file to use. Raises InstanceError if --state names no instance."""
-    if options.kubeconfig:
-        return str(options.kubeconfig)
-    if not options.state and os.environ.get("KUBECONFIG"):
-        return os.environ["KUBECONFIG"]
-    try:
-        return str(instance_of(options).kubeconfig)
-    except InstanceError:
-        if options.state:
-            raise
-        return str(Path("~/.kube/config").expanduser())
-
-
-async def _read(config: str, namespace: str, name: str) -> tuple[Model, SharedGroup | None]:
+async def _read(options: argparse.Namespace) -> tuple[Model, SharedGroup | None]:
     """Return the Model, and its SharedGroup if there is one. Raises CommandError if there is no such Model, ApiError."""
-    async with client.connected(config) as api:
+    namespace, name = options.namespace, options.model
+    async with reach.api(options) as api:
         try:
             model = await api.get(MODELS, namespace, name)
         except NotFoundError as error:
