@@ -152,7 +152,7 @@ def test_the_context_may_stand_after_the_command_and_the_kubeconfig_be_named(use
     assert f"--kubeconfig={config}" in str(user.kubectl.runs)
 
 
-def test_a_port_forward_ends_with_a_command_that_is_told_to_end(user: ClusterUser) -> None:
+def test_a_port_forward_ends_with_a_command_that_a_signal_ends(user: ClusterUser) -> None:
     """No kubectl is left behind."""
     with user.start("--context", "test", "chat", "slow", "hello") as chat:
         assert chat.stdout is not None
@@ -243,9 +243,7 @@ def test_what_kubectl_says_is_quoted_with_a_remedy(user: ClusterUser, words: str
     assert remedy in done.stderr
 
 
-def test_credentials_that_are_not_accepted_are_told_apart_from_missing_rights(
-    user: ClusterUser, tmp_path: Path
-) -> None:
+def test_credentials_that_are_not_accepted_are_no_missing_right(user: ClusterUser, tmp_path: Path) -> None:
     """The remedy is another one."""
     config = json.loads(user.api.kubeconfig.read_text())
     config["users"][0]["user"]["token"] = "expired"

@@ -1,7 +1,7 @@
 """A port of this machine that leads to a Service of a cluster: `kubectl port-forward` as a child process.
 
 kubectl chooses the port, so no other program can take it meanwhile, and knows every way to authenticate that a kubeconfig names. The
-child ends with the block, also when this process is told to end.
+child ends with the block, also when a signal ends this process.
 """
 
 import contextlib

@@ -28,7 +28,7 @@ def context_argument(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def target_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what a command for an instance or a cluster is told: --context, --kubeconfig and --state."""
+    """Add where a command finds its instance or cluster: --context, --kubeconfig and --state."""
     context_argument(parser, argparse.SUPPRESS)
     parser.add_argument(
         "--kubeconfig",
