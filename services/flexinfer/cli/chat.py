@@ -84,6 +84,11 @@ class ChatClient:
 
     async def stream(self, body: dict[str, Any]) -> AsyncIterator[str]:
         """Yield the answer of one chat completion as it arrives."""
+        async for chunk in self.chunks(body):
+            yield _text(chunk)
+
+    async def chunks(self, body: dict[str, Any]) -> AsyncIterator[Any]:
+        """Yield the events of one chat completion as they arrive, each as JSON."""
         async with self._sent({**body, "stream": True}) as response:
             async for line in response.content:
                 data = line.strip().removeprefix(b"data:").strip()
@@ -91,7 +96,10 @@ class ChatClient:
                     continue
                 if data == b"[DONE]":
                     return
-                yield _text(msgspec.json.decode(data))
+                chunk = msgspec.json.decode(data)
+                if isinstance(chunk, dict) and "error" in chunk:
+                    raise CommandError(f"the stream was cut off: {_error(data)}")
+                yield chunk
         raise CommandError("the stream ended before the answer was complete")
 
     @contextlib.asynccontextmanager
@@ -109,8 +117,6 @@ class ChatClient:
 
 
 def _text(chunk: Any) -> str:
-    if isinstance(chunk, dict) and "error" in chunk:
-        raise CommandError(f"the stream was cut off: {_error(msgspec.json.encode(chunk))}")
     try:
         return chunk["choices"][0]["delta"].get("content") or "" if chunk["choices"] else ""
     except (KeyError, IndexError, TypeError, AttributeError):

@@ -25,6 +25,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "tap": "print the steps of Models as they happen; by subject, every event on NATS",
         "run": "run components in this process, in the foreground",
         "completion": "print a script that completes commands and options in bash, zsh or fish",
+        "bench": "measure time to first token and tokens a second of a Model through the proxy, and keep them in its status",
+        "snapshot": "print Models, shared groups, LiteLLM names and benchmarks as Markdown",
         "demo": "apply a Model, get an answer, scale to zero, start it again",
     }
 )
