@@ -287,7 +287,7 @@ def _backend(backend: backends.Backend) -> str:
         "Aliases": _codes(backend.aliases) or "none",
         "Sources": _codes(f"{scheme}://" for scheme in backend.schemes),
         "Port": f"{backend.port}, probed at `{backend.health}`",
-        "API": _codes(backend.api_paths),
+        "API": _codes((*backend.api_paths, *(f"GET {path}" for path in backend.read_paths))),
         "On the local node": _local(backend.local_program),
         "GPUs": f"at most {backend.most_devices}"
         if backend.most_devices
