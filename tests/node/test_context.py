@@ -57,7 +57,9 @@ def flexinfer(serving: Product, tmp_path_factory: pytest.TempPathFactory) -> Fle
 
 def test_chat_gets_an_answer_through_a_port_forward(flexinfer: Flexinfer) -> None:
     """With the key of the Secret, and no kubectl is left behind."""
-    done = flexinfer("--context", CONTEXT, "chat", "seen", "What is the capital of France?")
+    done = flexinfer(
+        "--context", CONTEXT, "chat", "seen", "What is the capital of France?", "--temperature", "0"
+    )
     assert "Paris" in done.stdout, done.stderr
     assert done.returncode == 0
     assert not _port_forwards()
@@ -85,7 +87,9 @@ def test_the_roles_that_a_refusal_names_are_enough(flexinfer: Flexinfer, serving
     account = f"--serviceaccount=default:{STRANGER}"
     serving.kubectl("create", "clusterrolebinding", STRANGER, "--clusterrole=flexinfer-client", account)
     serving.kubectl("create", "rolebinding", STRANGER, "--role=flexinfer-client", account, "-n", SYSTEM)
-    done = flexinfer("--context", STRANGER, "chat", "seen", "What is the capital of France?")
+    done = flexinfer(
+        "--context", STRANGER, "chat", "seen", "What is the capital of France?", "--temperature", "0"
+    )
     assert "Paris" in done.stdout, done.stderr
     assert flexinfer("--context", STRANGER, "gpus").returncode == 0
     assert "default/seen is Ready" in flexinfer("--context", STRANGER, "why", "seen").stdout
