@@ -204,8 +204,20 @@ class BackendStatus(Resource, frozen=True, kw_only=True):
     pod_uid: str = msgspec.field(name="podUID", default="")
 
 
+class MetricsStatus(Resource, frozen=True, kw_only=True):
+    """What `flexinfer bench` measured last, through the proxy; `measured_at` is RFC 3339.
+
+    `tokens_per_second` is what one request alone gets once its first token is there, `time_to_first_token_ms` what passes until then.
+    """
+
+    tokens_per_second: float = 0.0
+    time_to_first_token_ms: int = 0
+    measured_at: str = ""
+    engine: str = ""
+
+
 class ModelStatus(Resource, frozen=True, kw_only=True):
-    """The status; each field has one owner (`api.services.STATUS_FIELDS`)."""
+    """The status; each field has one owner (`api.services.STATUS_FIELDS`, and BENCH_FIELDS for what people measure)."""
 
     phase: str = ""
     observed_generation: int = 0
@@ -218,6 +230,7 @@ class ModelStatus(Resource, frozen=True, kw_only=True):
     cache: CacheStatus | None = None
     endpoint: str = ""
     backend: BackendStatus | None = None
+    metrics: MetricsStatus | None = None
 
 
 class Model(Resource, frozen=True, kw_only=True):

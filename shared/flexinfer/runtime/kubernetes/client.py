@@ -41,14 +41,14 @@ _REQUEST_SECONDS = 10.0
 
 @contextlib.asynccontextmanager
 async def connected(
-    kubeconfig: str, report_problem: ProblemReporter = no_reporter
+    kubeconfig: str, report_problem: ProblemReporter = no_reporter, *, context: str = ""
 ) -> AsyncIterator["KubernetesClient"]:
-    """Open a client by kubeconfig, or by the Pod's service account when that is empty.
+    """Open a client by kubeconfig, or by the Pod's service account when that is empty; by its current context unless one is named.
 
     Raises ApiError if there is no way.
     """
     try:
-        access = kubeconfigs.access(kubeconfig)
+        access = kubeconfigs.access(kubeconfig, context)
     except AccessError as error:
         raise ApiError(f"no way to the API server: {error}") from error
     async with transport.opened(access) as session:
