@@ -27,6 +27,8 @@ FULL_SPEC: Object = {
         "size": "5Gi",
         "reclaimPolicy": "Delete",
     },
+    "imagePullSecrets": [{"name": "mine"}],
+    "runtimeClassName": "nvidia",
     "config": {"dtype": "float16", "deep": {"er": [1, None, True]}},
     "resources": {"limits": {"memory": "4Gi"}, "requests": {"cpu": 2}},
     "nodeSelector": {"a": "b"},
