@@ -27,6 +27,22 @@ REGISTRY = "ghcr.io"
 EMPTY = '""'
 _POD_SPEC = re.compile(r"^(?P<pad> +)enableServiceLinks: false\n", re.MULTILINE)
 """A line that the Pod spec of every component has."""
+_NOTES = """\
+FlexInfer is installed in the namespace flexinfer-system, with images from {{ .Values.image.registry }}/flexinfer, tag {{ .Values.image.tag }}.
+{{- if eq .Values.image.registry "ghcr.io" }}
+
+No image of FlexInfer is published there yet. Unless your nodes have these images, their Pods show ImagePullBackOff: build them, push them to
+a registry of your own and install with --set image.registry=... (docs/how-to/images.md).
+{{- end }}
+
+  kubectl -n flexinfer-system rollout status deployment/flexinfer-proxy
+  kubectl -n flexinfer-system get pods
+  flexinfer check          what a Model needs and this cluster lacks, with remedies
+
+The API key of the proxy:
+
+  kubectl -n flexinfer-system get secret flexinfer-api-key -o jsonpath='{.data.key}' | base64 -d
+"""
 SETTINGS = (
     "FLEXINFER_API_KEY_FILE",
     "FLEXINFER_CLUSTER_DOMAIN",
@@ -87,6 +103,7 @@ def chart(built: str, scheduler: str) -> dict[Path, str]:
     files[CHART / "templates" / "_names.tpl"] = _names(settings)
     files[CHART / "values.yaml"] = _values(settings)
     files[CHART / "Chart.yaml"] = _about()
+    files[CHART / "templates" / "NOTES.txt"] = _NOTES
     return files
 
 
