@@ -28,6 +28,8 @@ FULL_SPEC: Object = {
         "accessMode": "ReadWriteMany",
         "reclaimPolicy": "Delete",
     },
+    "imagePullSecrets": [{"name": "mine"}],
+    "runtimeClassName": "nvidia",
     "config": {"dtype": "float16", "deep": {"er": [1, None, True]}},
     "resources": {"limits": {"memory": "4Gi"}, "requests": {"cpu": 2}},
     "nodeSelector": {"a": "b"},

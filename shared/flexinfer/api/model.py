@@ -85,6 +85,8 @@ class ModelSpec(Resource, frozen=True, kw_only=True):
     cache: Cache | None = None
     config: dict[str, Any] = {}
     image: str = ""
+    image_pull_secrets: tuple[SecretReference, ...] = ()
+    runtime_class_name: str = ""
     env: tuple[EnvVar, ...] = ()
     resources: Resources | None = None
     node_selector: dict[str, str] = {}
@@ -129,8 +131,8 @@ class Placement(Resource, frozen=True, kw_only=True):
     """The node and devices that the Model is scheduled to.
 
     `footprint_mb` is its memory over all devices, in MiB; `footprint_source` says where that number is from. `binding` is how its Pod gets
-    the devices (`api.bindings`): by a claim of `driver`, by a device plugin, or by `runtime_class_name`. `shared`: several Pods may have the
-    devices at once; without it, the Model has them alone.
+    the devices (`api.bindings`): by a claim of `driver`, by a device plugin, or by `runtime_class_name` alone; a device plugin may need that
+    class too. `shared`: several Pods may have the devices at once; without it, the Model has them alone.
     """
 
     node: str = ""

@@ -54,6 +54,13 @@ class Hub(msgspec.Struct, frozen=True, kw_only=True):
     no_proxy: str = ""
 
 
+class PodDefaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What the settings of a cluster give to the Pods of Models that do not name it themselves."""
+
+    pull_secrets: tuple[str, ...] = ()
+    runtime_class: str = ""
+
+
 def owner(model: Model) -> Json:
     """Return the owner reference that has an object deleted with its Model."""
     return {
@@ -93,6 +100,19 @@ def where(model: Model) -> Json:
             "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
         }
     return spec
+
+
+def runs(model: Model, defaults: PodDefaults, device_class: str = "") -> Json:
+    """Return with what a Pod's images are pulled, and which container runtime runs it.
+
+    What the Model names wins over `device_class`, the RuntimeClass by which its placement gives it devices, and over the settings.
+    """
+    secrets = [secret.name for secret in model.spec.image_pull_secrets] or defaults.pull_secrets
+    runtime = model.spec.runtime_class_name or device_class or defaults.runtime_class
+    return {
+        **({"imagePullSecrets": [{"name": name} for name in secrets]} if secrets else {}),
+        **({"runtimeClassName": runtime} if runtime else {}),
+    }
 
 
 def _toleration(toleration: Toleration) -> Json:
