@@ -23,6 +23,7 @@ from flexinfer.cli.chat import SYSTEM, ChatClient
 from flexinfer.cli.demo_download import Seen
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.prepare import Choices, built
+from flexinfer.cli.reach import NatsServer
 from flexinfer.cli.stages import CONDITIONS_PATH, IDLE, READY, Stages, observed_phase, watched
 from flexinfer.cli.tap import connect_tap, recorded
 from flexinfer.cli.up import EXAMPLE, detached
@@ -220,7 +221,7 @@ class Demo:
 
     def _history(self) -> None:
         async def read() -> list[str]:
-            async with connect_tap(self._exports["NATS_URL"]) as connection:
+            async with connect_tap(NatsServer(url=self._exports["NATS_URL"])) as connection:
                 return await recorded(connection, f"flexinfer.history.{NAMESPACE}.{MODEL}")
 
         print(f"\nHistory of {MODEL}:")

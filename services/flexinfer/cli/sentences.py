@@ -127,6 +127,8 @@ def _hint(event: AnyEvent) -> str:
             return f"{event.namespace}/{event.name}: status written by the {event.owner} (version {event.version})"
         case events.EngineReady(namespace=namespace, name=name):
             return f"{namespace}/{name}: engine ready"
+        case events.SampleAwaited(node=node):
+            return f"node {node}: a sample of its devices is waited for"
         case events.DownloadObserved():
             return f"{event.namespace}/{event.name}: {_download(event)}"
         case _:

@@ -59,7 +59,7 @@ class Stages:
 
 
 def observed_phase(line: str) -> str:
-    """Return the phase of a line that CONDITIONS_PATH prints; empty without conditions and while an engine drains.
+    """Return the phase of a line that CONDITIONS_PATH prints; empty without conditions and while an engine is stopped.
 
     Derived from the conditions: `status.phase` is written only when a start has settled, so a short start would
     not be seen.
@@ -67,7 +67,7 @@ def observed_phase(line: str) -> str:
     generation, _, printed = line.strip().partition(" ")
     written = msgspec.json.decode(printed, type=tuple[Condition, ...]) if printed else ()
     ready = conditions.find(written, conditions.READY)
-    if not written or (ready is not None and ready.reason == Reason.DRAINING):
+    if not written or (ready is not None and ready.reason in (Reason.DRAINING, Reason.STOPPING)):
         return ""
     return phase_of(written, int(generation))
 

@@ -153,6 +153,8 @@ def _by_job(model: Model, plan: Plan, state: ObservedState, memory: Memory, now:
         yield from _ensure(model, plan, state, memory, now)
     elif job.complete:
         yield from _complete(model, plan, job)
+    elif _outdated(plan, job):
+        yield DeleteJob(model=model, job=job)
     elif job.failed_reason:
         fault = volume.fault(model, plan, state, job) if not job.report else None
         yield from _failed(model, plan, job, retry_of(model, plan, state, memory), now, fault=fault)
@@ -171,6 +173,12 @@ def _running(
         status.false(model, fault.reason, fault.message) if fault else status.running(model, plan, job)
     )
     yield from status.write(model, plan, condition, _progress(model, job, memory))
+
+
+def _outdated(plan: Plan, job: JobFacts) -> bool:
+    """Tell whether a Job has not begun, and would now be created with other pull secrets or another RuntimeClass."""
+    begun = bool(job.address) or not (job.waiting or not job.active)
+    return not begun and not job.failed_reason and job.fingerprint not in ("", plan.fingerprint)
 
 
 def _progress(model: Model, job: JobFacts, memory: Memory) -> status.JobProgress:

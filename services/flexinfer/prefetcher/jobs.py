@@ -39,13 +39,14 @@ def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
         model, plan.job_name(model), plan.kind, container, CHECK_SECONDS if check else FETCH_SECONDS
     )
     manifest["metadata"]["annotations"] = {
-        FINGERPRINT_ANNOTATION: plan.digest,
+        FINGERPRINT_ANNOTATION: plan.fingerprint,
         SOURCE_ANNOTATION: model.spec.source,
     }
     template = manifest["spec"]["template"]
     if not check:
         template["metadata"]["labels"] = template["metadata"]["labels"] | {FETCHES_LABEL: "true"}
     template["spec"] |= {
+        **plan.runs,
         "volumes": [
             *pod.volumes(plan.location),
             *([] if check else pod.fetch_volumes(model, plan.location, settings.hub)),
@@ -63,6 +64,7 @@ def verification(model: Model, location: Location, image: str) -> Json:
     container |= {"volumeMounts": pod.mounts(location)}
     manifest = _job(model, f"{model.metadata.name}-{VERIFY}", CHECK, container, FETCH_SECONDS)
     manifest["spec"]["template"]["spec"] |= {
+        **pod.runs(model, pod.PodDefaults()),
         "volumes": pod.volumes(location),
         "securityContext": pod.security(),
     }

@@ -31,7 +31,7 @@ from flexinfer.runtime.kubernetes.api import (
     NotFoundError,
 )
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.runtime.settings import Settings, hub_of
+from flexinfer.runtime.settings import Settings, hub_of, pod_defaults_of
 from flexinfer.runtime.status_writer import write_status
 from flexinfer.sources import fetched
 from flexinfer.state.actions import WriteStatus
@@ -50,6 +50,7 @@ def settings_of(settings: Settings) -> PrefetchSettings:
     return PrefetchSettings(
         image=settings.image,
         hub=hub_of(settings),
+        pods=pod_defaults_of(settings),
         images=settings.images,
     )
 

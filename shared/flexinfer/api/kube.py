@@ -3,7 +3,8 @@
 import msgspec
 
 from flexinfer.api.base import Resource
-from flexinfer.api.model import Metadata, Quantity
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.quantity import Quantity
 
 
 class ContainerState(Resource, frozen=True, kw_only=True):

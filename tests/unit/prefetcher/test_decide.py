@@ -109,6 +109,27 @@ def test_a_pvc_that_was_never_observed_is_read_at_once() -> None:
     assert decided(model) == [ensured(model, "")]
 
 
+@pytest.mark.parametrize(
+    ("facts", "replaced"),
+    [
+        ({"active": 1, "waiting": "ImagePullBackOff: unauthorized"}, True),
+        ({"active": 0}, True),
+        ({"active": 1, "address": "10.0.0.1"}, False),
+        ({"active": 1}, False),
+        ({"complete": True, "succeeded": 1}, False),
+        ({"failed": 1, "failed_reason": "BackoffLimitExceeded: it failed"}, False),
+    ],
+)
+def test_a_job_that_has_not_begun_is_created_again_with_other_pull_secrets(
+    *, facts: dict[str, Any], replaced: bool
+) -> None:
+    """A template of a Job cannot be changed, and an image that cannot be pulled would wait a day; a download that runs goes on."""
+    old = a_model(conditions=PLACED)
+    model = a_model(conditions=PLACED, pull_secrets=("mine",))
+    job = a_job(model, fingerprint=planned(old).fingerprint, **facts)
+    assert (decided(model, holding(model, job)) == [DeleteJob(model=model, job=job)]) == replaced
+
+
 def test_a_running_job_is_reported() -> None:
     """With what its Pod waits for."""
     model = a_model(conditions=PLACED)
@@ -449,9 +470,8 @@ UNBOUND = "Unschedulable: 0/3 nodes are available: pod has unbound immediate Per
 def a_pending_volume(model: Model, waiting: str, **job: Any) -> events.WorkloadObserved:
     """Return the workload of a Model whose StorageClass has made no volume yet."""
     claim = ClaimFacts(name="llama-cache", uid="pvc-1", phase="Pending", storage_class="fast", node="")
-    return msgspec.structs.replace(
-        holding(model, a_job(model, **({"active": 1, "waiting": waiting} | job))), claims=(claim,)
-    )
+    facts: dict[str, Any] = {"active": 1, "waiting": waiting, **job}
+    return msgspec.structs.replace(holding(model, a_job(model, **facts)), claims=(claim,))
 
 
 def test_a_volume_that_is_not_made_within_a_minute_is_the_reason() -> None:
