@@ -96,6 +96,7 @@ CACHED: Mapping[str, Callable[[Model, Plan, str], list[str]]] = {
     "job_name_taken": lambda *_: [cached.job_name_taken("llama-fetch-1")],
     "rejected": lambda _, plan, quoted: [cached.rejected(plan, quoted)],
 }
+_OF_A_PVC = ("pvc_not_found", "pvc_lost", "no_default_class", "pvc_deleting", "pvc_name_taken", "remade")
 ON_CPU = Placement(node="n")
 ON_GPU = Placement(
     node="n",
@@ -139,9 +140,10 @@ def test_every_message_of_the_prefetcher_is_whole(quoted: str) -> None:
     """Of each kind of source, and whatever is quoted."""
     assert public(cached) == set(CACHED)
     for model, plan in PLANS:
-        for render in CACHED.values():
-            for message in render(model, plan, quoted):
-                assert not glued(message)
+        for name, render in CACHED.items():
+            if plan.pvc or name not in _OF_A_PVC:
+                for message in render(model, plan, quoted):
+                    assert not glued(message)
 
 
 @pytest.mark.parametrize("quoted", QUOTED)
@@ -211,9 +213,10 @@ def test_every_meaning_and_remedy_of_a_reason_is_whole() -> None:
     for reason, facts in reasons.FACTS.items():
         assert not glued(facts.meaning.removesuffix("."))
         assert not glued(reasons.remedy(reason, namespace="default", name="llama") or "x")
-    rows = (*group_reasons.GROUP_FACTS.values(), *lease_reasons.LEASE_FACTS.values())
-    for text in (text for row in rows for text in (row.meaning, row.remedy or "x")):
-        assert not glued(text.removesuffix("."))
+    groups = [text for row in group_reasons.GROUP_FACTS.values() for text in (row.meaning, row.remedy)]
+    leases = [text for row in lease_reasons.LEASE_FACTS.values() for text in (row.meaning, row.remedy)]
+    for text in (*groups, *leases):
+        assert not glued(text.removesuffix(".") or "x")
 
 
 @pytest.mark.parametrize(
