@@ -13,7 +13,8 @@ import yaml
 
 from flexinfer import backends, sources
 from flexinfer.agent.node_labels import labels_of
-from flexinfer.api.model import Gpu, Model, Placement, seconds
+from flexinfer.api.durations import seconds
+from flexinfer.api.model import Gpu, Model, Placement
 from flexinfer.api.phase import Phase
 from flexinfer.api.reasons import Reason
 from flexinfer.api.services import STATUS_FIELDS

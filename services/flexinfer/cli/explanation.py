@@ -53,7 +53,10 @@ class GroupAnswer(Resource, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Explanation(Resource, frozen=True, kw_only=True, omit_defaults=False):
-    """Why a Model is in its state; `reason` and `message` are of what holds it up, `download` is how far one is that runs."""
+    """Why a Model is in its state; `reason` and `message` are of what holds it up, `download` is how far one is that runs.
+
+    `expected_time`: when a queued Model is expected to be granted its turn, RFC 3339; None where that is not known.
+    """
 
     namespace: str
     name: str
@@ -66,6 +69,7 @@ class Explanation(Resource, frozen=True, kw_only=True, omit_defaults=False):
     conditions: tuple[Answer, ...]
     group: GroupAnswer | None
     download: str | None
+    expected_time: str | None
     next: NextStep
 
 
@@ -87,6 +91,7 @@ def explanation(
         conditions=tuple(_answer(kind, model, now) for kind in conditions.CONDITIONS),
         group=_group(group),
         download=_download(model),
+        expected_time=_expected_time(model),
         next=next_step(model, group, members),
     )
 
@@ -137,6 +142,25 @@ def _download(model: Model) -> str | None:
     return f"{bar(cache.bytes, cache.total_bytes)} {one_line(cache.progress)}{rate}"
 
 
+def _expected_time(model: Model) -> str | None:
+    membership, granted = model.status.shared_group, model.condition(conditions.GRANTED)
+    if membership is None or granted is None or granted.true:
+        return None
+    return membership.expected_time if moment(membership.expected_time) is not None else None
+
+
+def _expected(expected_time: str, now: float | None) -> str:
+    at = moment(expected_time)
+    line = f"expected to be granted by {expected_time}"
+    if at is None or now is None:
+        return line
+    return (
+        f"{line}, in {at - now:.0f}s"
+        if at > now
+        else f"{line}, which has passed: its holders stay longer than expected"
+    )
+
+
 def answer(
     model: Model, group: SharedGroup | None = None, members: Sequence[Model] = (), now: float | None = None
 ) -> Iterator[str]:
@@ -149,6 +173,8 @@ def answer(
         yield f"  {_line(one, reasons, ages)}"
         if one.type == conditions.CACHED and explained.download is not None:
             yield f"    {explained.download}"
+        if one.type == conditions.GRANTED and explained.expected_time is not None:
+            yield f"    {_expected(explained.expected_time, now)}"
     if explained.group is not None:
         yield f"  Group {explained.group.name}: {explained.group.message}"
     yield f"Next: {explained.next.message}"

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from flexinfer.agent import look
+from flexinfer.cli import reach
 from flexinfer.cli.gpu_usage import FOREIGN, LEASE, MODEL, POD, UNLISTED, Card, Holder, NodeUsage, usage
 from flexinfer.cli.observed import observed_state
-from flexinfer.cli.target import state_argument, variable
+from flexinfer.cli.target import target_arguments
 from flexinfer.cli.terminal import print_json
 from flexinfer.placer.footprint import source_text
 
@@ -39,14 +40,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="what the agent's readers see on this machine; needs neither an instance nor a cluster",
     )
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="output format")
-    state_argument(parser)
+    target_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the cards; a machine or an instance without any is no failure. Raises CommandError."""
     if options.here:
         return here(as_json=options.output == "json")
-    nodes = usage(asyncio.run(observed_state(variable("NATS_URL", options))))
+    with reach.nats(options) as server:
+        nodes = usage(asyncio.run(observed_state(server)))
     if options.output == "json":
         print_json(nodes)
     else:

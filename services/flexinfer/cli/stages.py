@@ -79,7 +79,16 @@ def watched(
     stages: Stages,
     phase: Callable[[str], str] = str.strip,
 ) -> Iterator[None]:
-    """Follow what a watching command prints for the length of the block; `phase` returns the phase of a line."""
+    """Take in the stages that a watching command prints for the length of the block; `phase` returns the phase of a line."""
+    with followed(command, environment, lambda line: stages.see(phase(line))):
+        yield
+
+
+@contextmanager
+def followed(
+    command: Sequence[str], environment: Mapping[str, str], take: Callable[[str], None]
+) -> Iterator[None]:
+    """Call `take` with each line that a command prints, in a thread, for the length of the block."""
     with subprocess.Popen(
         command,
         env=dict(environment),
@@ -90,7 +99,7 @@ def watched(
 
         def read() -> None:
             for line in watch.stdout or ():
-                stages.see(phase(line))
+                take(line)
 
         reader = threading.Thread(target=read, daemon=True)
         reader.start()

@@ -6,20 +6,17 @@ every answer is what the components wrote.
 
 import argparse
 import asyncio
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TypeVar
 
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import SharedGroup, object_name
+from flexinfer.cli import reach
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.explanation import answer, explanation
-from flexinfer.cli.target import instance_of, state_argument
+from flexinfer.cli.target import target_arguments
 from flexinfer.cli.terminal import print_json
-from flexinfer.local.instance import InstanceError
-from flexinfer.runtime.kubernetes import client
 from flexinfer.runtime.kubernetes.api import MODELS, SHARED_GROUPS, Cluster, Kind, NotFoundError
 
 T = TypeVar("T")
@@ -29,16 +26,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the Model's name, its namespace, and where the API server is."""
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("-n", "--namespace", default="default")
-    parser.add_argument(
-        "--kubeconfig", help="else --state's, else $KUBECONFIG, else the instance's, else ~/.kube/config"
-    )
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="output format")
-    state_argument(parser)
+    target_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the answer. Raises CommandError if there is no such Model, ApiError."""
-    model, group, members = asyncio.run(_read(kubeconfig(options), options.namespace, options.model))
+    model, group, members = asyncio.run(_read(options))
     now = datetime.now(UTC).timestamp()
     if options.output == "json":
         print_json(explanation(model, group, members, now))
@@ -47,26 +41,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def kubeconfig(options: argparse.Namespace) -> str:
-    """Return the kubeconfig file to use. Raises InstanceError if --state names no instance."""
-    if options.kubeconfig:
-        return str(options.kubeconfig)
-    if not options.state and os.environ.get("KUBECONFIG"):
-        return os.environ["KUBECONFIG"]
-    try:
-        return str(instance_of(options).kubeconfig)
-    except InstanceError:
-        if options.state:
-            raise
-        return str(Path("~/.kube/config").expanduser())
-
-
-async def _read(config: str, namespace: str, name: str) -> tuple[Model, SharedGroup | None, Sequence[Model]]:
+async def _read(options: argparse.Namespace) -> tuple[Model, SharedGroup | None, Sequence[Model]]:
     """Return the Model, its SharedGroup if there is one, and the Models that hold its devices.
 
     Raises CommandError if there is no such Model, ApiError.
     """
-    async with client.connected(config) as api:
+    namespace, name = options.namespace, options.model
+    async with reach.api(options) as api:
         model = await _get(api, MODELS, namespace, name)
         if model is None:
             raise CommandError(

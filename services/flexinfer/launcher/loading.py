@@ -72,7 +72,7 @@ def load(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
 
 
 def _progressed_at(context: ModelContext, stage: Stage) -> float:
-    """Return when a start last made progress: it came to another stage, or its engine answered its health check as never before."""
+    """Return when a start last made progress: another stage, a new answer of its health check, or more device memory."""
     began, progress = context.since(conditions.READY), context.progress
     return max(began, progress.at) if progress is not None and stage.name == WEIGHTS else began
 

@@ -258,7 +258,7 @@ class ModelContext(msgspec.Struct, frozen=True, kw_only=True):
     pods: tuple[PodFacts, ...]  # its Pods, the newest last
     probe: Probe | None  # the last answer of the newest Pod's engine
     rejections: Rejections | None  # of its Pod by the API server, since its last Pod
-    progress: Progress | None = None  # what the newest Pod's engine said while it loads
+    progress: Progress | None = None  # how far the newest Pod's engine has loaded
 
     @property
     def pod(self) -> PodFacts | None:

@@ -5,7 +5,10 @@ import pytest
 
 from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import BackendStatus, CacheStatus, Gpu, Metadata, Model, ModelSpec, ModelStatus
+from flexinfer.api.membership import GroupMembership
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import BackendStatus, CacheStatus, Gpu, Model, ModelSpec, ModelStatus
+from flexinfer.api.moments import moment
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import BLOCKED, INITIALIZED, Holder, SharedGroup
 from flexinfer.cli import next_step as next_steps
@@ -177,6 +180,26 @@ def test_a_download_is_drawn_as_a_bar_below_its_condition() -> None:
     assert "    [#######.............] 37% of 100 bytes, 2m left, 25.0 MB/s" in lines
 
 
+@pytest.mark.parametrize(
+    ("at", "line"),
+    [
+        ("2026-11-24T20:00:40Z", "    expected to be granted by 2026-11-24T20:00:40Z, in 40s"),
+        (
+            "2026-11-24T19:59:00Z",
+            "    expected to be granted by 2026-11-24T19:59:00Z, which has passed: its holders stay longer than expected",
+        ),
+        ("", None),
+    ],
+)
+def test_a_queued_model_says_when_it_is_expected_to_be_granted(at: str, line: str | None) -> None:
+    """As the arbiter wrote it; nothing where that is not known."""
+    model = a_model(("Granted", "False", Reason.QUEUED, "queued: position 1 of 1 in group card"))
+    shared = GroupMembership(group="card", state="Queued", position=1, expected_time=at)
+    model = msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, shared_group=shared))
+    lines = list(answer(model, now=float(moment("2026-11-24T20:00:00Z") or 0)))
+    assert [text for text in lines if "expected to be" in text] == ([line] if line else [])
+
+
 def queued(
     *holders: Holder, priority: int = 100, first_start: bool = False, room_for: str = ""
 ) -> tuple[Model, SharedGroup]:
@@ -325,7 +348,7 @@ def test_json_has_a_stable_shape() -> None:
     printed = msgspec.to_builtins(explanation(aged(model), group, [held_by("b", 100)], LATER))
     assert list(printed) == [
         *("namespace", "name", "generation", "phase", "reason", "message", "deleting", "endpoint"),
-        *("conditions", "group", "download", "next"),
+        *("conditions", "group", "download", "expectedTime", "next"),
     ]
     assert printed["conditions"][4] == {
         "type": "Granted",
