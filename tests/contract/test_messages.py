@@ -88,6 +88,9 @@ CACHED: Mapping[str, Callable[[Model, Plan, str], list[str]]] = {
     "unchecked": lambda _, plan, quoted: [cached.unchecked(plan, quoted)],
     "failed": lambda _, plan, quoted: [cached.failed(plan, quoted, 15)],
     "pvc_not_found": lambda model, plan, _: [cached.pvc_not_found(model, plan)],
+    "pvc_pending": lambda model, plan, quoted: [
+        cached.pvc_pending(model, plan, "fast", waiting) for waiting in ("", quoted)
+    ],
     "pvc_lost": lambda model, plan, _: [cached.pvc_lost(model, plan)],
     "no_default_class": lambda _, plan, __: [cached.no_default_class(plan)],
     "no_storage_class": lambda *_: [cached.no_storage_class("fast")],
@@ -96,7 +99,15 @@ CACHED: Mapping[str, Callable[[Model, Plan, str], list[str]]] = {
     "job_name_taken": lambda *_: [cached.job_name_taken("llama-fetch-1")],
     "rejected": lambda _, plan, quoted: [cached.rejected(plan, quoted)],
 }
-_OF_A_PVC = ("pvc_not_found", "pvc_lost", "no_default_class", "pvc_deleting", "pvc_name_taken", "remade")
+_OF_A_PVC = (
+    "pvc_not_found",
+    "pvc_pending",
+    "pvc_lost",
+    "no_default_class",
+    "pvc_deleting",
+    "pvc_name_taken",
+    "remade",
+)
 ON_CPU = Placement(node="n")
 ON_GPU = Placement(
     node="n",

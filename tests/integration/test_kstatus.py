@@ -80,7 +80,7 @@ def as_json(model: Model) -> bytes:
     ],
 )
 def test_what_waits_by_kstatus_is_not_kept_waiting(kstatus: Path, model: Model, expected: str) -> None:
-    """A Model that only a change can help has failed; one that starts is in progress, and so is one at rest (ADR 0030)."""
+    """A Model that only a change can help has failed; one that starts is in progress, and so is one at rest (ADR 0031)."""
     body = as_json(settled(model))
     said = subprocess.run([str(kstatus)], input=body, capture_output=True, check=True).stdout.decode()
     assert said.split()[0] == expected

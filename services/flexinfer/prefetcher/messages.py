@@ -126,7 +126,7 @@ def pvc_lost(model: Model, plan: Plan) -> str:
 
 def pvc_pending(model: Model, plan: Plan, storage_class: str, waiting: str) -> str:
     """Return the message of a PVC that its StorageClass has made no volume for in time; `waiting` is what the Pod says."""
-    cause = f"; its Pod waits: {waiting.removesuffix(': ')}" if waiting else ""
+    cause = f"; its Pod waits: {clause(waiting)}" if waiting else ""
     other = "; or set spec.cache.storageClass and delete the PVC" if plan.location.owned else ""
     return (
         f"PersistentVolumeClaim {plan.pvc} is Pending: StorageClass {storage_class} has made no volume for it within a minute{cause}. "
