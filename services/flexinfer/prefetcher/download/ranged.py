@@ -14,6 +14,7 @@ from typing import TypeVar
 import aiohttp
 
 from flexinfer.api.reason import Reason
+from flexinfer.prefetcher.download import outbound
 from flexinfer.prefetcher.download.blob import Blob
 from flexinfer.prefetcher.download.failure import DownloadError, line
 from flexinfer.prefetcher.download.progress import Progress
@@ -74,7 +75,10 @@ class Ranged:
         try:
             async with (
                 aiohttp.ClientSession(
-                    connector=connector, timeout=timeout, trust_env=True, auto_decompress=False
+                    connector=connector,
+                    timeout=timeout,
+                    request_class=outbound.Request,
+                    auto_decompress=False,
                 ) as session,
                 asyncio.TaskGroup() as group,
             ):
