@@ -23,7 +23,7 @@ from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION
 from flexinfer.api.lease_reasons import LEASE_FACTS
 from flexinfer.api.services import CHANGED_RECEIVERS, OWNERS
 from flexinfer.backends import generations
-from flexinfer.backends.checks import CHECKS
+from flexinfer.backends.checks import CHECKS, IMAGE_CHECKS
 from flexinfer.backends.options import INTEGER, LARGEST, NUMBER, Key
 from flexinfer.cli.commands import COMMANDS
 from flexinfer.credentials.secrets import USERS
@@ -148,7 +148,7 @@ def subjects_page() -> str:
         "# Subjects and events\n\n"
         "`flexinfer tap` prints the steps of Models, one readable line each, `flexinfer tap 'flexinfer.>'` every event; `nats sub 'flexinfer.>'` shows the JSON.\n\n"
         f"| Stream | Subjects |\n|---|---|\n{streams}\n\n"
-        "Names are encoded: letters, digits and `-` stay, any other byte is `_xx`. Hints (`flexinfer.wake`, `.changed`, `.ready`) are "
+        "Names are encoded: letters, digits and `-` stay, any other byte is `_xx`. Hints (`flexinfer.wake`, `.changed`, `.ready`, `.sample`) are "
         "on core NATS and kept nowhere.\n\n"
         f"| Event | What it says | Fields |\n|---|---|---|\n{rows}\n\n"
         f"| Receiver | receives hints of status writes by |\n|---|---|\n{hears}\n"
@@ -237,12 +237,16 @@ def _proof() -> str:
         f"{backend.name} with {backend.proven}" for backend in backends.all_backends() if backend.proven
     ]
     unproven = _codes(backend.name for backend in backends.all_backends() if not backend.proven)
-    rows = "".join(f"| `{name}` | {meaning} |\n" for name, meaning in CHECKS.items())
+    rows, of_images = (
+        "".join(f"| `{name}` | {meaning} |\n" for name, meaning in checks.items())
+        for checks in (CHECKS, IMAGE_CHECKS)
+    )
     return (
         "## What is proven\n\nFlexInfer relies on these of an engine. `tests/engines` runs each check on the real program, with the command line that a "
         f"Model becomes. They have run on {'; '.join(proven)}. Of {unproven} none has run: each of these checks is unproven for them, and what stands "
         "below follows their documentation and lists of flags (`tests/unit/backends/flags`, with the versions that these are from).\n\n"
-        f"| Check | What must hold |\n|---|---|\n{rows}"
+        f"| Check | What must hold |\n|---|---|\n{rows}\n"
+        f"Of `diffusers`, which draws images, these:\n\n| Check | What must hold |\n|---|---|\n{of_images}"
     )
 
 

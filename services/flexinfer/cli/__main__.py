@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from flexinfer.cli import terminal
 from flexinfer.cli.commands import parser_of
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.target import check, context_argument
@@ -21,6 +22,7 @@ _INTERRUPTED = 130
 
 def boot() -> None:
     """Run the command line of this process."""
+    terminal.prepare((sys.stdout, sys.stderr), os.environ)
     sys.exit(main(sys.argv[1:], program=program_name(sys.argv[0])))
 
 

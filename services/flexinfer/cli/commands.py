@@ -13,6 +13,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "up": "start everything on this machine and keep it running",
         "env": "print the variables that kubectl, OpenAI clients and NATS clients need, for eval",
         "services": "list the processes of `flexinfer up` and their health",
+        "check": "show what a Model needs and this cluster or instance lacks, with the remedy of each",
         "down": "stop everything; Models and weights are kept for the next `up`",
         "gpus": "show the GPUs, who holds their memory, and why one is missing",
         "chat": "send chat completions to a Model",

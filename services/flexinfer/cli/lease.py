@@ -10,8 +10,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from flexinfer.api.conditions import one_line
+from flexinfer.api.durations import seconds
 from flexinfer.api.lease import GPULease, GPULeaseSpec, problem
-from flexinfer.api.model import Metadata, seconds
+from flexinfer.api.metadata import Metadata
 from flexinfer.cli import reach
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.sentences import leased

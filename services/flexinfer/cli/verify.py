@@ -13,7 +13,8 @@ from flexinfer import sources
 from flexinfer.api.base import Resource
 from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.api.kinds import JOBS, MODELS, PODS, Kind
-from flexinfer.api.model import Metadata, Model
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import Model
 from flexinfer.cli import reach
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.target import target_arguments

@@ -15,7 +15,8 @@ from typing import TypeVar
 import msgspec
 
 from flexinfer import backends
-from flexinfer.api.model import Model, seconds
+from flexinfer.api.durations import seconds
+from flexinfer.api.model import Model
 from flexinfer.events import events
 from flexinfer.proxy import errors, payload, routing
 from flexinfer.proxy.activity import ActivityReporter

@@ -47,7 +47,7 @@ _ROWS = (
         state=STATE_KINDS,
         publishes=(*STATE_KINDS, "watermark"),
     ),
-    Component(name="agent", publishes=("gpu",), elects=False),
+    Component(name="agent", hints=("sample",), publishes=("gpu",), elects=False),
     Component(
         name="placer",
         condition=PLACED,
@@ -73,7 +73,7 @@ _ROWS = (
         fields=("endpoint", "backend"),
         gates=(ACCEPTED, PLACED, CACHED, WANTED, GRANTED),
         state=_OF_MODELS,
-        live=("activity",),
+        live=("activity", "gpu"),
         hears=("reaper", "arbiter", "placer", "prefetcher"),
         publishes=("ready",),
     ),
@@ -95,6 +95,7 @@ _ROWS = (
         state=STATE_KINDS,
         live=("gpu", "activity"),
         hears=("reaper", "placer", "prefetcher", "launcher"),
+        publishes=("sample",),
     ),
     Component(
         name="proxy",

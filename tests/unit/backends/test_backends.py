@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from flexinfer import backends
 from flexinfer.api.headers import Headers
-from flexinfer.api.model import Gpu, ModelSpec, Placement, Resources, placed_devices
+from flexinfer.api.model import Gpu, ModelSpec, Placement, placed_devices
+from flexinfer.api.podspec import Resources
 from flexinfer.api.reasons import Reason
 from flexinfer.backends import Serving
 from flexinfer.backends.generations import GENERATIONS as GPU_GENERATIONS
@@ -233,6 +234,7 @@ def test_the_local_programs_are_those_of_the_backends() -> None:
     """What runs on a machine without containers, and how to install it."""
     programs = backends.local_programs()
     assert {name: program.program for name, program in programs.items()} == {
+        "diffusers": "flexinfer-diffusers-server",
         "llamacpp": "llama-server",
         "ollama": "ollama",
         "vllm": "vllm",
