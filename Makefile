@@ -37,8 +37,9 @@ test: lint ## Check everything, then run all tests: three workers for two cores,
 
 test-cluster: $(DEV) ## Run the tests that need a real control plane; the first time it is built, with Go
 	$(BIN)/python -m flexinfer.local.controlplane --with-helm
+	$(BIN)/python -m tests.healthchecks
 	rm -rf $(AUDIT)
-	FLEXINFER_AUDIT=$(AUDIT) $(BIN)/pytest -q -n 2 --dist loadfile --api real tests/conformance tests/e2e tests/cluster $(ARGS)
+	FLEXINFER_AUDIT=$(AUDIT) $(BIN)/pytest -q -n 2 --dist loadfile --api real tests/conformance tests/e2e tests/cluster tests/integration/test_health_checks.py $(ARGS)
 	FLEXINFER_AUDIT=$(AUDIT) $(BIN)/pytest -q tests/audit
 
 cluster-up: $(LOCAL) ## Start only a real control plane on loopback: etcd, API server, controllers, scheduler

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from flexinfer.api.reasons import Reason
+from flexinfer.local.tls import tls_files
+from localkube.tls import server_context
 from tests.integration.prefetcher.hub import FILES, GGUF, OTHER, SHA, Hub, served
 from tests.integration.prefetcher.program import downloaded, elsewhere, names, started
 
@@ -348,6 +350,27 @@ def test_this_machine_is_never_asked_through_a_proxy(hub: Hub, tmp_path: Path) -
     """A mirror on loopback is no place that a proxy could reach."""
     proxy = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
     assert downloaded(hub, tmp_path / "m" / "one", variables=proxy)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_an_authority_of_the_users_own_is_trusted_for_every_request(tmp_path: Path, name: str) -> None:
+    """Listing, small files and parts; by neither variable the hub is trusted, and it is said."""
+    files = tls_files(tmp_path / "tls")
+    with served(server_context(files)) as hub:
+        code, report = downloaded(hub, tmp_path / "m" / "one")
+        assert (code, report["reason"]) == (1, Reason.HUB_UNAVAILABLE)
+        assert "certificate" in report["message"].lower()
+        trusting = {name: str(files.authority)}
+        assert downloaded(hub, tmp_path / "m" / "one", variables=trusting)[0] == 0
+    assert (tmp_path / "m" / "one" / "m-Q8.gguf").read_bytes() == FILES["m-Q8.gguf"]
+
+
+def test_authorities_that_do_not_exist_are_said_before_a_request(hub: Hub, tmp_path: Path) -> None:
+    """A ConfigMap that is missing in the Model's namespace is no file."""
+    code, report = downloaded(hub, tmp_path / "m" / "one", variables={"SSL_CERT_FILE": "/nowhere/ca.crt"})
+    assert (code, report["reason"], hub.requests) == (1, Reason.FETCH_FAILED, [])
+    assert "/nowhere/ca.crt" in report["message"]
+    assert "FLEXINFER_DOWNLOAD_CA_CONFIGMAP" in report["message"]
 
 
 @pytest.fixture
