@@ -40,7 +40,7 @@ from flexinfer.events import events
 from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus, written
 from tests.simulation.cards.world import NODE, TOTAL_MB, World
 
-_ROUNDS = 300
+_ROUNDS, _AGAIN_SECONDS = 300, 1.0
 
 
 class Arbiter:
@@ -75,7 +75,8 @@ class Arbiter:
         world = self._world
         actions = list(decide(world.state, key, world.now))
         effects = [action for action in actions if not isinstance(action, RequeueAt)]
-        self._telemetry.observe(world.state, None)
+        before = world.state
+        self._telemetry.observe(before, None)
         for action in effects:
             match action:
                 case WriteStatus():
@@ -84,9 +85,11 @@ class Arbiter:
                     continue
                 case _:
                     self._perform(action)
-        if effects:
+        if world.state is not before:
             world.dirty.add(key)
-        times = [action.at for action in actions if isinstance(action, RequeueAt)]
+        # What changes nothing is tried again later, as the work queue does: a grant, while a sample may still come.
+        again = [world.now + _AGAIN_SECONDS] if effects and world.state is before else []
+        times = again + [action.at for action in actions if isinstance(action, RequeueAt)]
         if times:
             self._due[key] = max(min(times), world.now + 0.001)
 
