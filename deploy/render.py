@@ -24,11 +24,34 @@ ROOT = DEPLOY.parent
 BASE, CHART = DEPLOY / "base", DEPLOY / "chart"
 MADE = "# Made by deploy/render.py; do not edit.\n"
 REGISTRY = "ghcr.io"
+EMPTY = '""'
+_POD_SPEC = re.compile(r"^(?P<pad> +)enableServiceLinks: false\n", re.MULTILINE)
+"""A line that the Pod spec of every component has."""
+_NOTES = """\
+FlexInfer is installed in the namespace flexinfer-system, with images from {{ .Values.image.registry }}/flexinfer, tag {{ .Values.image.tag }}.
+{{- if eq .Values.image.registry "ghcr.io" }}
+
+No image of FlexInfer is published there yet. Unless your nodes have these images, their Pods show ImagePullBackOff: build them, push them to
+a registry of your own and install with --set image.registry=... (docs/how-to/images.md).
+{{- end }}
+
+  kubectl -n flexinfer-system rollout status deployment/flexinfer-proxy
+  kubectl -n flexinfer-system get pods
+  flexinfer check          what a Model needs and this cluster lacks, with remedies
+
+The API key of the proxy:
+
+  kubectl -n flexinfer-system get secret flexinfer-api-key -o jsonpath='{.data.key}' | base64 -d
+"""
 SETTINGS = (
     "FLEXINFER_API_KEY_FILE",
     "FLEXINFER_CLUSTER_DOMAIN",
     "FLEXINFER_DEFAULT_NAMESPACE",
     "FLEXINFER_LOG_LEVEL",
+    "FLEXINFER_PULL_SECRETS",
+    "FLEXINFER_RUNTIME_CLASS",
+    "FLEXINFER_RUNTIME_CLASS_AMD",
+    "FLEXINFER_RUNTIME_CLASS_NVIDIA",
 )
 """What users of the chart change; they may add any other."""
 
@@ -80,6 +103,7 @@ def chart(built: str, scheduler: str) -> dict[Path, str]:
     files[CHART / "templates" / "_names.tpl"] = _names(settings)
     files[CHART / "values.yaml"] = _values(settings)
     files[CHART / "Chart.yaml"] = _about()
+    files[CHART / "templates" / "NOTES.txt"] = _NOTES
     return files
 
 
@@ -119,7 +143,16 @@ def _template(text: str) -> str:
     )  # fmt: skip
     for pattern, replacement in changes:
         text = re.sub(pattern, replacement, text)
-    return text
+    return re.sub(_POD_SPEC, _of_pods, text, count=1)
+
+
+def _of_pods(match: re.Match[str]) -> str:
+    """Return the line of a Pod's spec, and after it the values that all Pods have, or those of the agent."""
+    pad, agent = match["pad"], "name: flexinfer-agent\n" in match.string
+    lines = [f"{{{{- with .Values.imagePullSecrets }}}}\n{pad}imagePullSecrets: {{{{ toJson . }}}}"]
+    if agent:
+        lines.append(f"{{{{- with .Values.agent.runtimeClassName }}}}\n{pad}runtimeClassName: {{{{ . }}}}")
+    return match[0] + "".join(f"{pad}{line}\n{pad}{{{{- end }}}}\n" for line in lines)
 
 
 def _settings(obj: Mapping[str, Any]) -> str:
@@ -148,10 +181,16 @@ def _names(settings: Mapping[str, Any]) -> str:
 def _values(settings: Mapping[str, Any]) -> str:
     nats = next(obj for obj in _base_objects() if obj["kind"] == "StatefulSet")["spec"]
     claim = nats["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"]
-    values = "".join(f"  {name}: {settings['data'][name]}\n" for name in SETTINGS)
+    values = "".join(f"  {name}: {settings['data'][name] or EMPTY}\n" for name in SETTINGS)
     return (
-        f"{MADE}image:\n  # Where the images flexinfer/services, agent-nvidia and prefetcher come from.\n"
+        f"{MADE}image:\n  # Where the images flexinfer/services, agent-nvidia and prefetcher come from. None is published yet: build them\n"
+        "  # and push them to a registry of your own (docs/how-to/images.md).\n"
         f"  registry: {REGISTRY}\n  tag: {_version()}\n"
+        "# Secrets of the namespace flexinfer-system with which all of these are pulled, such as [{name: my-registry}]. Those for engines and\n"
+        "# downloads are the setting FLEXINFER_PULL_SECRETS or spec.imagePullSecrets of a Model.\n"
+        "imagePullSecrets: []\n"
+        "agent:\n  # RuntimeClass with which the agent reads NVIDIA GPUs where NVIDIA's container runtime is not the default; k3s: nvidia.\n"
+        '  runtimeClassName: ""\n'
         f"nats:\n  image: {nats['template']['spec']['containers'][0]['image']}\n  storage: {claim}\n"
         '  # Empty: the cluster\'s default.\n  storageClassName: ""\n'
         "proxy:\n  replicas: 1\n"

@@ -9,7 +9,9 @@ from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.lease import GPULease, GPULeaseSpec, GPULeaseStatus
 from flexinfer.api.lease_reasons import LeaseReason
-from flexinfer.api.model import Gpu, LiteLLM, Metadata, Model, ModelSpec, ModelStatus, Placement, Serverless
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import Gpu, LiteLLM, Model, ModelSpec, ModelStatus, Placement, Serverless
+from flexinfer.api.podspec import SecretReference
 from flexinfer.api.sharedgroup import (
     GRANTED,
     INITIALIZED,
@@ -59,6 +61,8 @@ def a_model(name: str = "llama", **changes: Any) -> Model:
         litellm=msgspec.convert(changes.pop("litellm", None), LiteLLM | None),
         image=changes.pop("image", ""),
         env=changes.pop("env", ()),
+        image_pull_secrets=tuple(SecretReference(name=n) for n in changes.pop("pull_secrets", ())),
+        runtime_class_name=changes.pop("runtime_class", ""),
         resources=changes.pop("resources", None),
     )
     status = ModelStatus(

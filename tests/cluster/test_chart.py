@@ -101,3 +101,43 @@ def test_storage_and_replicas_follow_the_values(helm: Path) -> None:
     assert nats["resources"]["requests"]["storage"] == "9Gi"
     assert nats["storageClassName"] == "fast"
     assert rendering["Deployment", "flexinfer-system", "flexinfer-proxy"]["spec"]["replicas"] == 2
+
+
+def pods(rendering: dict[tuple[str, str, str], Object]) -> dict[str, Object]:
+    """Return the Pod spec of every component, by its name."""
+    owners = ("Deployment", "DaemonSet", "StatefulSet", "Job")
+    return {
+        name: obj["spec"]["template"]["spec"] for (kind, _, name), obj in rendering.items() if kind in owners
+    }
+
+
+def test_every_pod_is_pulled_with_the_secrets_of_the_values(helm: Path) -> None:
+    """Components, NATS and the Job of the credentials; engines by the setting."""
+    words = ("imagePullSecrets[0].name=house", "settings.FLEXINFER_PULL_SECRETS=house")
+    for spec in pods(rendered(helm, "--set", ",".join(words))).values():
+        assert spec["imagePullSecrets"] == [{"name": "house"}]
+
+
+def test_the_agent_alone_has_the_runtime_class_of_the_values(helm: Path) -> None:
+    """k3s brings NVIDIA's container runtime as a RuntimeClass."""
+    specs = pods(rendered(helm, "--set", "agent.runtimeClassName=nvidia"))
+    named = {name for name, spec in specs.items() if "runtimeClassName" in spec}
+    assert named == {"flexinfer-agent"}
+    assert specs["flexinfer-agent"]["runtimeClassName"] == "nvidia"
+
+
+def notes(helm: Path, *words: str) -> str:
+    """Return what `helm install` prints; the render of the notes alone needs no cluster."""
+    command = [str(helm), "install", NAME, str(DEPLOY / "chart"), "--dry-run=client", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.rpartition("NOTES:")[2]
+
+
+def test_the_notes_say_where_the_images_come_from(helm: Path) -> None:
+    """And, while nothing is published, that the default registry has none."""
+    assert "No image of FlexInfer is published there yet" in notes(helm)
+    own = notes(helm, "--set", "image.registry=r.example,image.tag=2")
+    assert "r.example/flexinfer, tag 2" in own
+    assert "published" not in own
+    assert "flexinfer check" in own

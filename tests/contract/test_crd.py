@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from flexinfer import backends, sources
+from flexinfer.api.durations import seconds
 from flexinfer.api.groupversion import GROUP, KIND, PLURAL, VERSION
-from flexinfer.api.model import Model, seconds
+from flexinfer.api.model import Model
 from flexinfer.api.phase import Phase
 from flexinfer.sources import SourceError
 from localkube.apiserver.errors import ApiError

@@ -170,6 +170,27 @@ def test_what_a_service_is_told_is_what_it_reads(folder: str, name: str) -> None
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_secret_that_does_not_exist_yet_keeps_no_image_from_being_pulled(folder: str, name: str) -> None:
+    """A volume of a missing Secret would: the Pod would say `secret not found` where its image cannot be pulled. A variable keeps the container back alone."""
+    found = objects(folder)
+    waits = {
+        item["valueFrom"]["secretKeyRef"]["name"]
+        for item in container(found, name)["env"]
+        if "secretKeyRef" in item.get("valueFrom", {})
+    }
+    secrets = [v["secret"] for v in dict(workloads(found))[f"flexinfer-{name}"]["volumes"] if "secret" in v]
+    assert all(secret["optional"] for secret in secrets)
+    assert {secret["secretName"] for secret in secrets} - {API_KEY_SECRET} == waits
+
+
+def test_the_server_of_nats_waits_for_its_passwords_alone() -> None:
+    """Its certificate is made before them."""
+    volumes = {volume["name"]: volume for volume in dict(workloads(BASE))["flexinfer-nats"]["volumes"]}
+    assert volumes["tls"]["secret"] == {"secretName": SERVER_SECRET, "optional": True}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_the_proxy_requires_the_key_of_the_secret(folder: str) -> None:
     """In every overlay: an open proxy is nobody's default, least of all on a home network."""
     found = objects(folder)
@@ -178,7 +199,7 @@ def test_the_proxy_requires_the_key_of_the_secret(folder: str) -> None:
     mounts = {mount["name"]: mount["mountPath"] for mount in one["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in workload["volumes"]}
     assert settings.api_key_file == f"{mounts['api-key']}/{API_KEY_FILE}"
-    assert volumes["api-key"]["secret"] == {"secretName": API_KEY_SECRET}
+    assert volumes["api-key"]["secret"] == {"secretName": API_KEY_SECRET, "optional": True}
 
 
 def test_a_replica_is_known_by_the_uid_of_its_pod() -> None:

@@ -1,5 +1,6 @@
 """`flexinfer up` and `down`: all processes become ready, are restarted when killed, adopted and stopped."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -126,3 +127,13 @@ def test_down_also_stops_the_processes_of_a_killed_up(tmp_path: Path) -> None:
         until(lambda: lock_holder(running.state) is None, 5, "the lock is free")
         assert "stopped nats, kubernetes, controllers, proxy" in running.flexinfer("down").stdout
         assert not [pid for pid in pids if lives(pid)]
+
+
+def test_check_finds_everything_that_a_model_needs_on_this_machine(running: Running) -> None:
+    """By the instance's state folder and by its kubeconfig alone; a process that is down is missing."""
+    report = running.flexinfer("check").stdout
+    assert "nothing that a Model needs is missing" in report
+    assert f"{len(PROCESSES)} processes are healthy" in report
+    assert "the default StorageClass is flexinfer-local" in report
+    found = json.loads(running.flexinfer("check", "-o", "json").stdout)
+    assert {one["status"] for one in found} <= {"ok", "warning"}

@@ -233,3 +233,39 @@ def bound_pod(api: LocalApi, kubectl: Kubectl, node: str) -> None:
         "spec": {"nodeName": node, "containers": [{"name": "engine", "image": "example.com/engine:1"}]},
     }
     api.open(f"/api/v1/namespaces/{kubectl.namespace}/pods", method="POST", body=pod)
+
+
+UNSERVED = """
+apiVersion: {version}
+kind: {kind}
+metadata: {{name: web}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "says"),
+    [
+        ("apps/v1", "Deployment", "the local API does not serve Deployments: it runs Pods and Jobs"),
+        ("networking.k8s.io/v1", "Ingress", "the local API does not serve Ingresses: "),
+        ("v1", "ServiceAccount", "the local API does not serve ServiceAccounts: Pods run as the user"),
+        ("policy/v1", "PodDisruptionBudget", "each eviction is granted"),
+        ("rbac.authorization.k8s.io/v1", "ClusterRole", "it has no RBAC"),
+    ],
+)
+@pytest.mark.parametrize("words", ["apply -f -", "apply --server-side -f -", "create -f -"])
+def test_kubectl_prints_why_a_manifest_of_a_cluster_is_refused(
+    kubectl: Kubectl, version: str, kind: str, says: str, words: str
+) -> None:
+    """In place of `no matches for kind`, which sends its reader after CustomResourceDefinitions."""
+    error = kubectl.refused(words, stdin=UNSERVED.format(version=version, kind=kind))
+    assert says in error
+    assert "--api real or a cluster" in error
+    assert "no matches for kind" not in error
+
+
+def test_kubectl_reads_what_there_is_and_names_what_there_is_not(kubectl: Kubectl) -> None:
+    """`get all` is about what is served; a kind by its short name is refused."""
+    assert kubectl("get all") == ""
+    assert "does not serve Deployments" in kubectl.refused("get deploy")
+    assert "does not serve ServiceAccounts" in kubectl.refused("get sa default")
+    assert "deployments" not in kubectl("api-resources")

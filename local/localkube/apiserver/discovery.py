@@ -19,6 +19,7 @@ from localkube.apiserver.errors import no_such_resource
 from localkube.apiserver.registry import Registry
 from localkube.apiserver.resource_strategy import builtin
 from localkube.apiserver.resources import VERBS, Object, Resource
+from localkube.apiserver.unserved import LISTED
 
 GIT_VERSION = "v1.37.0+localkube"
 VERSION: Object = {
@@ -86,7 +87,7 @@ class Discovery:
         """Return the document of a path, None if it is no discovery path. Raises ApiError 404 and 406."""
         if self._registry.version != self._cached_version:
             self._cached_version, self._cache = self._registry.version, {}
-            self._resources = self._registry.resources()
+            self._resources = _with_unserved(self._registry.resources())
         if path == "/openapi/v2":
             return _OPENAPI_V2
         form = negotiate_discovery(accept).discovery if path in ("/api", "/apis") else ""
@@ -187,7 +188,7 @@ class Discovery:
     def _openapi_index(self) -> Object:
         paths = {}
         for group, version, members in self._versions():
-            if not members:
+            if not any(res.verbs for res in members):
                 continue
             path = f"apis/{group}/{version}" if group else f"api/{version}"
             document = self.answer(f"/openapi/v3/{path}", "")
@@ -204,9 +205,15 @@ class Discovery:
                 pass
             case _:
                 raise no_such_resource()
-        if not any((res.group, res.version) == (group, version) for res in self._resources):
+        if not any((res.group, res.version) == (group, version) and res.verbs for res in self._resources):
             raise no_such_resource()
         return openapi.document(self._registry, group, version)
+
+
+def _with_unserved(served: Sequence[Resource]) -> Sequence[Resource]:
+    """Return the resources that discovery lists: those that are served, and the kinds that are refused by their name."""
+    known = {(res.group, res.plural) for res in served}
+    return (*served, *(res for res in LISTED if (res.group, res.plural) not in known))
 
 
 def _document(content: Object, content_type: str) -> Document:

@@ -13,6 +13,8 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import Device
 from flexinfer.events.workload import JobFacts, PodFacts
+from flexinfer.prefetcher.messages import progress
+from flexinfer.prefetcher.status import JobProgress
 
 _RAW_LIMIT, _BAR = 160, 20
 _READINESS = {conditions.TRUE: "ready", conditions.FALSE: "not ready"}
@@ -134,9 +136,9 @@ def _hint(event: AnyEvent) -> str:
 
 
 def _download(event: events.DownloadObserved) -> str:
-    percent = 100 * event.bytes // max(1, event.total_bytes)
+    job = JobProgress(done=event.bytes, total=event.total_bytes, rate=event.bytes_per_second)
     return (
-        f"download {bar(event.bytes, event.total_bytes)} {percent}% of {event.total_bytes / 1e9:,.2f} GB, "
+        f"download {bar(job.done, job.total)} {progress(job.done, job.total, job.eta)}, "
         f"{event.bytes_per_second / 1e6:,.1f} MB/s, {event.file}"
     )
 

@@ -62,7 +62,8 @@ async def make(cluster: Cluster, domain: str) -> list[str]:
 async def _make(cluster: Cluster, folder: Path, server: Subject) -> list[str]:
     """Issue everything in a folder first, then create the Secrets.
 
-    The server's certificate is a client's too: the servers of a NATS cluster verify each other.
+    The server's certificate is a client's too: the servers of a NATS cluster verify each other. A container starts once the Secret of its
+    user exists, so those come last.
     """
     certificates.issue(folder, "tls", server)
     created = []
@@ -72,10 +73,10 @@ async def _make(cluster: Cluster, folder: Path, server: Subject) -> list[str]:
         await _read_authority(cluster, folder)
         certificates.issue(folder, "tls", server)
     contents = {SERVER_SECRET: _files(folder, "ca.crt", "tls.crt", "tls.key")}
+    contents[API_KEY_SECRET] = {API_KEY_FILE: secrets.token_urlsafe(_PASSWORD_BYTES).encode()}
     for user in USERS:
         password = secrets.token_urlsafe(_PASSWORD_BYTES).encode()
         contents[secret_of(user)] = {"password": _LETTER + password, **_files(folder, "ca.crt")}
-    contents[API_KEY_SECRET] = {API_KEY_FILE: secrets.token_urlsafe(_PASSWORD_BYTES).encode()}
     return created + [name for name, data in contents.items() if await _create(cluster, name, data)]
 
 

@@ -35,11 +35,10 @@ def resources(model: Model, vendor: str) -> Json:
     return {name: value for name, value in parts if value}
 
 
-def runtime_class(model: Model) -> Json:
-    """Return the RuntimeClass of a Pod whose container runtime gives it its devices."""
+def runtime_class(model: Model) -> str:
+    """Return the RuntimeClass with which a Model gets its devices; empty where the node's default runtime gives them."""
     placement = model.status.placement
-    named = placement is not None and binding_of(model) == VISIBLE
-    return {"runtimeClassName": placement.runtime_class_name} if placement is not None and named else {}
+    return placement.runtime_class_name if placement is not None and binding_of(model) else ""
 
 
 def variables(model: Model) -> list[Json]:

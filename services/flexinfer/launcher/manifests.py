@@ -17,7 +17,8 @@ from flexinfer.api.labels import (
     TEMPLATE_ANNOTATION,
     TURN_LABEL,
 )
-from flexinfer.api.model import Model, ModelSpec, Placement, Resources
+from flexinfer.api.model import Model, ModelSpec, Placement
+from flexinfer.api.podspec import Resources
 from flexinfer.api.quantity import milli
 from flexinfer.backends import Backend, Serving
 from flexinfer.launcher import bind, prompts
@@ -43,6 +44,7 @@ class LaunchSettings(msgspec.Struct, frozen=True, kw_only=True):
     loading_seconds: float = 600.0
     image: str = ""
     hub: pod.Hub = pod.Hub()
+    pods: pod.PodDefaults = pod.PodDefaults()
     images: Mapping[str, str] = {}
     """Overrides of images: `vllm_amd` -> image."""
 
@@ -187,7 +189,7 @@ def _pod_spec(model: Model, backend: Backend, location: Location, settings: Laun
     prepared = [*init_containers, *([prompts.container(model, settings.image, keeps)] if keeps else [])]
     return {
         **pod.where(model),
-        **bind.runtime_class(model),
+        **pod.runs(model, settings.pods, bind.runtime_class(model)),
         **({"initContainers": prepared} if prepared else {}),
         "containers": [_container(model, backend, location, settings)],
         "volumes": [

@@ -1,7 +1,7 @@
 """What of the settings concerns a start."""
 
 from flexinfer.launcher.manifests import LaunchSettings
-from flexinfer.runtime.settings import Settings, hub_of
+from flexinfer.runtime.settings import Settings, hub_of, pod_defaults_of
 
 
 def settings_of(settings: Settings) -> LaunchSettings:
@@ -13,5 +13,6 @@ def settings_of(settings: Settings) -> LaunchSettings:
         loading_seconds=settings.loading_seconds,
         image=settings.image,
         hub=hub_of(settings),
+        pods=pod_defaults_of(settings),
         images=settings.images,
     )

@@ -117,7 +117,8 @@ def offer(node: NodeFacts, devices: Sequence[Device], vendor: str) -> Offer:
     if resource in node.allocatable:
         uuids = frozenset(device.uuid for device in own)
         shared = uuids if own and plugged > len(own) else frozenset[str]()
-        return Offer(binding=DEVICE_PLUGIN, number=plugged, uuids=uuids, shared=shared)
+        runtime = node.runtime_classes.get(vendor, "")
+        return Offer(binding=DEVICE_PLUGIN, number=plugged, uuids=uuids, shared=shared, runtime_class=runtime)
     nameable = frozenset(device.uuid for device in own if visible_name(vendor, device.uuid))
     if vendor in node.runtime_classes and nameable:
         return Offer(

@@ -7,8 +7,9 @@ import msgspec
 
 from flexinfer import backends
 from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION, GPU_RESOURCES
-from flexinfer.api.model import Model, ModelSpec, Resources, Toleration
+from flexinfer.api.model import Model, ModelSpec
 from flexinfer.api.numbers import bounded
+from flexinfer.api.podspec import Resources, Toleration
 from flexinfer.api.quantity import milli
 from flexinfer.backends import ArchitectureRule
 from flexinfer.events.nodes import Device, Taint

@@ -13,6 +13,8 @@ from flexinfer.sources import MOUNT, Location, Volume, fetched, inert, pod
 
 Json = dict[str, Any]
 DEFAULT_SIZE = "50Gi"
+ONE_NODE = "ReadWriteOnce"
+"""The access mode that every StorageClass offers; which others one has, it does not say."""
 VERIFY = "verify"
 INSIDE = "--inside="
 """As `check.INSIDE`: that module reads files."""
@@ -37,13 +39,14 @@ def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
         model, plan.job_name(model), plan.kind, container, CHECK_SECONDS if check else FETCH_SECONDS
     )
     manifest["metadata"]["annotations"] = {
-        FINGERPRINT_ANNOTATION: plan.digest,
+        FINGERPRINT_ANNOTATION: plan.fingerprint,
         SOURCE_ANNOTATION: model.spec.source,
     }
     template = manifest["spec"]["template"]
     if not check:
         template["metadata"]["labels"] = template["metadata"]["labels"] | {FETCHES_LABEL: "true"}
     template["spec"] |= {
+        **plan.runs,
         "volumes": [
             *pod.volumes(plan.location),
             *([] if check else pod.fetch_volumes(model, plan.location)),
@@ -61,6 +64,7 @@ def verification(model: Model, location: Location, image: str) -> Json:
     container |= {"volumeMounts": pod.mounts(location)}
     manifest = _job(model, f"{model.metadata.name}-{VERIFY}", CHECK, container, FETCH_SECONDS)
     manifest["spec"]["template"]["spec"] |= {
+        **pod.runs(model, pod.PodDefaults()),
         "volumes": pod.volumes(location),
         "securityContext": pod.security(),
     }
@@ -100,7 +104,8 @@ def pvc(model: Model, name: str) -> Json:
     """Return the PVC for a Model's weights; it has no owner reference: it stays when the Model is deleted."""
     cache = model.spec.cache
     size = cache.size if cache is not None and cache.size is not None else DEFAULT_SIZE
-    spec: Json = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
+    mode = (cache.access_mode if cache is not None else None) or ONE_NODE
+    spec: Json = {"accessModes": [mode], "resources": {"requests": {"storage": size}}}
     if cache is not None and cache.storage_class:
         spec["storageClassName"] = cache.storage_class
     return {

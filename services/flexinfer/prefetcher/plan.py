@@ -9,23 +9,26 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from flexinfer import backends, sources
 from flexinfer.api.model import Model
 from flexinfer.backends import Backend
-from flexinfer.sources import Location, SourceError, Volume, fetched, hf
-from flexinfer.sources.pod import Hub
+from flexinfer.sources import Location, SourceError, Volume, fetched, hf, pod
+from flexinfer.sources.pod import Hub, PodDefaults
 
+Json = dict[str, Any]
 CHECK, FETCH = "check", "fetch"
 
 
 class PrefetchSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that shape a Job: our own image, how the hub is reached, and overrides of engines' images."""
+    """The settings that shape a Job: our own image, how the hub is reached, defaults of Pods, and overrides of engines' images."""
 
     image: str = ""
     hub: Hub = Hub()
+    pods: PodDefaults = PodDefaults()
     images: Mapping[str, str] = {}
     """Overrides of images: `vllm_amd` -> image."""
 
@@ -45,6 +48,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the Job's image is an engine's that runs as root."""
     strategy: str = ""
     note: str = ""
+    runs: Json = {}
+    """Of the Job's Pod: with what its image is pulled, and its RuntimeClass. The result does not depend on it."""
 
     @property
     def pvc(self) -> str:
@@ -57,6 +62,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         if not self.kind or (self.pvc and not self.pvc_uid):
             return ""
         return _digest((self.kind, *self.inputs, *([self.pvc, self.pvc_uid] if self.pvc else [])))
+
+    @property
+    def fingerprint(self) -> str:
+        """The digest, and that of how the Pod runs: a Job that has not begun is of no use once that is another one."""
+        return f"{self.digest}-{_digest((json.dumps(self.runs),))}" if self.runs else self.digest
 
     def with_pvc(self, uid: str) -> "Plan":
         """Return the plan for the PVC with this uid; empty: it is unknown."""
@@ -89,11 +99,17 @@ def plan_of(model: Model, settings: PrefetchSettings) -> Plan | None:
             inputs=(location.path,),
             image=settings.image,
             strategy=fetched.SHARED,
+            runs=pod.runs(model, settings.pods),
         )
     if location.claim:
         files = _needed(model, location)
         return Plan(
-            location=location, kind=CHECK, inputs=(location.path, *files), files=files, image=settings.image
+            location=location,
+            kind=CHECK,
+            inputs=(location.path, *files),
+            files=files,
+            image=settings.image,
+            runs=pod.runs(model, settings.pods),
         )
     return _check_in_image(model, location, backend, settings)
 
@@ -125,4 +141,5 @@ def _check_in_image(model: Model, location: Location, backend: Backend, settings
         inputs=(location.path, image),
         image=image,
         root=backend.needs_root(vendor),
+        runs=pod.runs(model, settings.pods),
     )

@@ -116,6 +116,8 @@ STATUS_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {row.name: row.fields for row in _ROWS if row.condition}
 )
 """Component -> the status fields that it owns, beside its condition."""
+BENCH, BENCH_FIELDS = "flexinfer-bench", ("metrics",)
+"""The field manager of `flexinfer bench`, and the status fields that it owns: no component writes or reads them."""
 CHANGED_RECEIVERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {row.name: row.hears for row in _ROWS if row.hears}
 )

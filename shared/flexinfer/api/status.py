@@ -10,7 +10,8 @@ import msgspec
 
 from flexinfer.api.base import Resource
 from flexinfer.api.conditions import STALLED, Condition
-from flexinfer.api.model import BackendStatus, CacheStatus, GroupMembership, Placement
+from flexinfer.api.membership import GroupMembership
+from flexinfer.api.model import BackendStatus, CacheStatus, Placement
 
 
 class MonotonicTime(msgspec.Struct, frozen=True):

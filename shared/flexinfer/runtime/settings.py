@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from flexinfer.sources.pod import Hub
+from flexinfer.sources.pod import Hub, PodDefaults
 
 PREFIX = "FLEXINFER_"
 IMAGE_PREFIX = f"{PREFIX}IMAGE_"
@@ -62,9 +62,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     simulated_gpus: str = ""
     """File of simulated devices, which the agent reports in place of those of its node; `flexinfer up --simulate-gpus` sets it. Empty: none."""
     runtime_class_nvidia: str = ""
-    """RuntimeClass that gives Pods NVIDIA GPUs by NVIDIA_VISIBLE_DEVICES, where neither a device plugin nor a DRA driver does. Empty: none."""
+    """RuntimeClass that gives Pods NVIDIA GPUs by NVIDIA_VISIBLE_DEVICES where neither a device plugin nor a DRA driver does, and that engines on devices of a plugin have. Empty: none."""
     runtime_class_amd: str = ""
-    """RuntimeClass that gives Pods AMD GPUs by AMD_VISIBLE_DEVICES, where neither a device plugin nor a DRA driver does. Empty: none."""
+    """The same for AMD GPUs, by AMD_VISIBLE_DEVICES. Empty: none."""
+    runtime_class: str = ""
+    """RuntimeClass of the engines and Jobs of Models that name none, where their GPUs need none. Empty: the runtime that is each node's default."""
+    pull_secrets: str = ""
+    """Secrets with which images of engines and Jobs are pulled, separated by commas, in the namespace of each Model; spec.imagePullSecrets is used instead where it is set. Empty: none."""
     cluster_domain: str = "cluster.local"
     """DNS domain of the cluster, the last part of the name that a Model's Service points to. The default is that of most clusters."""
     proxy_port: int = 0
@@ -148,6 +152,14 @@ def hub_of(settings: Settings) -> Hub:
         registry=settings.ollama_registry,
         proxy=settings.download_proxy,
         no_proxy=settings.download_no_proxy,
+    )
+
+
+def pod_defaults_of(settings: Settings) -> PodDefaults:
+    """Return what the Pods of Models get that do not name it themselves."""
+    names = (name.strip() for name in settings.pull_secrets.split(","))
+    return PodDefaults(
+        pull_secrets=tuple(name for name in names if name), runtime_class=settings.runtime_class
     )
 
 

@@ -18,7 +18,8 @@ from flexinfer.api.labels import (
     NAME_LABEL,
     PART_OF_LABEL,
 )
-from flexinfer.api.model import Model, Toleration
+from flexinfer.api.model import Model
+from flexinfer.api.podspec import Toleration
 from flexinfer.sources import inert
 from flexinfer.sources.base import MOUNT, Location, Volume
 
@@ -51,6 +52,13 @@ class Hub(msgspec.Struct, frozen=True, kw_only=True):
     registry: str = ""
     proxy: str = ""
     no_proxy: str = ""
+
+
+class PodDefaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What the settings of a cluster give to the Pods of Models that do not name it themselves."""
+
+    pull_secrets: tuple[str, ...] = ()
+    runtime_class: str = ""
 
 
 def owner(model: Model) -> Json:
@@ -92,6 +100,19 @@ def where(model: Model) -> Json:
             "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
         }
     return spec
+
+
+def runs(model: Model, defaults: PodDefaults, device_class: str = "") -> Json:
+    """Return with what a Pod's images are pulled, and which container runtime runs it.
+
+    What the Model names wins over `device_class`, the RuntimeClass by which its placement gives it devices, and over the settings.
+    """
+    secrets = [secret.name for secret in model.spec.image_pull_secrets] or defaults.pull_secrets
+    runtime = model.spec.runtime_class_name or device_class or defaults.runtime_class
+    return {
+        **({"imagePullSecrets": [{"name": name} for name in secrets]} if secrets else {}),
+        **({"runtimeClassName": runtime} if runtime else {}),
+    }
 
 
 def _toleration(toleration: Toleration) -> Json:

@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from flexinfer.api.model import BackendStatus, GroupMembership
+from flexinfer.api.membership import GroupMembership
+from flexinfer.api.model import BackendStatus
 from flexinfer.api.sharedgroup import ONE_AT_A_TIME, RELEASING
 from flexinfer.api.status import GrantedStatus
 from flexinfer.events import events

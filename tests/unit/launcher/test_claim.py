@@ -16,6 +16,7 @@ from flexinfer.launcher.effects import Purpose, Start, Stop
 from flexinfer.launcher.manifests import engine_pod, pod_name, template
 from flexinfer.launcher.memory import CreationRejected, remember
 from flexinfer.runtime.kubernetes.api import ConflictError, ForbiddenError
+from flexinfer.sources.pod import PodDefaults
 from flexinfer.state.actions import RequeueAt
 from tests.builders import NOW
 from tests.unit.launcher.acting import a_world, pod, ready_message, ready_of, started
@@ -50,6 +51,7 @@ BINDINGS: dict[str, Placement] = {
         a_device(RADEON.uuid), vendor="amd", binding="Visible", runtime_class_name="amd", shared=True
     ),
     "nvidia-plugin": placed(a_device(), binding="DevicePlugin"),
+    "nvidia-plugin-class": placed(a_device(), binding="DevicePlugin", runtime_class_name="nvidia"),
 }  # fmt: skip
 
 
@@ -87,6 +89,49 @@ def test_only_a_container_runtime_is_told_the_devices_by_a_variable(name: str) -
     """A variable of the Pod would win over that of a device plugin, and name another device than the plugin gave."""
     shown = [key for key in variables(a_bound(BINDINGS[name])) if key.endswith("VISIBLE_DEVICES")]
     assert bool(shown) == name.endswith("-visible")
+
+
+DEFAULTS = PodDefaults(pull_secrets=("house", "other"), runtime_class="kata")
+CLASSES = [
+    pytest.param("nvidia-visible", "", PodDefaults(), "nvidia", id="the binding's"),
+    pytest.param("nvidia-plugin-class", "", DEFAULTS, "nvidia", id="the binding's before the settings'"),
+    pytest.param("nvidia-visible", "nvidia-cdi", DEFAULTS, "nvidia-cdi", id="the user's before all"),
+    pytest.param("nvidia-dra", "nvidia-cdi", PodDefaults(), "nvidia-cdi", id="the user's with a claim"),
+    pytest.param("nvidia-plugin", "", DEFAULTS, "kata", id="the settings'"),
+    pytest.param("nvidia-plugin", "", PodDefaults(), None, id="none"),
+]
+
+
+@pytest.mark.parametrize(("binding", "own", "defaults", "used"), CLASSES)
+def test_the_runtime_class_is_the_users_else_the_bindings_else_that_of_the_settings(
+    binding: str, own: str, defaults: PodDefaults, used: str | None
+) -> None:
+    """The variable of the binding Visible stays: a class of the user reads it too, or has a way of its own."""
+    model = a_bound(BINDINGS[binding], runtime_class=own)
+    rendered = template(model, msgspec.structs.replace(SETTINGS, pods=defaults))
+    assert rendered is not None
+    assert rendered.spec.get("runtimeClassName") == used
+
+
+@pytest.mark.parametrize(
+    ("own", "defaults", "used"),
+    [
+        ((), PodDefaults(), None),
+        ((), DEFAULTS, ["house", "other"]),
+        (("mine",), DEFAULTS, ["mine"]),
+    ],
+)
+def test_the_pull_secrets_are_the_users_else_those_of_the_settings(
+    own: tuple[str, ...], defaults: PodDefaults, used: list[str] | None
+) -> None:
+    """Another Secret is another template: a Pod that cannot be pulled is created again with it."""
+    bare = template(a_bound(BINDINGS["nvidia-plugin"]), SETTINGS)
+    model = a_bound(BINDINGS["nvidia-plugin"], pull_secrets=own)
+    rendered = template(model, msgspec.structs.replace(SETTINGS, pods=defaults))
+    assert rendered is not None and bare is not None
+    secrets = rendered.spec.get("imagePullSecrets")
+    assert (secrets and [secret["name"] for secret in secrets]) == used
+    assert (rendered.digest == bare.digest) == (used is None)
 
 
 def digest(placement: Placement) -> str:

@@ -108,11 +108,59 @@ def test_an_engine_that_ran_out_of_memory_says_what_to_raise() -> None:
         )
     )
     model = a_start(ready=LOADING)
-    pod = its_pod(model, running=False, restarts=3, exit_code=facts.exit_code, last=facts.last)
+    pod = its_pod(
+        model,
+        running=False,
+        restarts=3,
+        exit_code=facts.exit_code,
+        last=facts.last,
+        reason=facts.reason,
+        message=facts.message,
+    )
     [action] = decided(model, holding(model, pod))
-    assert outcome(action) == ("False", Reason.RESTARTING)
-    assert "OOMKilled" in message(action)
-    assert "spec.resources.limits.memory" in message(action)
+    assert outcome(action) == ("False", Reason.BACK_OFF)
+    assert message(action) == (
+        "engine ended with exit code 137 (OOMKilled); restarted 3 times; raise spec.resources.limits.memory; "
+        "back-off: the node waits 40s before each attempt"
+    )
+
+
+CRASHED = "engine ended with exit code 1 (Error: no such file); restarted 2 times"
+IN_POD_BACK_OFF = BackendStatus(loading_stage="Restart", restarts=2)
+
+
+def test_an_engine_that_the_node_restarts_later_and_later_is_in_back_off_and_not_restarting() -> None:
+    """Also while an attempt runs, until it answers: neither a new reason nor a new message at each attempt."""
+    model = a_start(ready=("False", Reason.RESTARTING))
+    crashed = {"restarts": 2, "exit_code": 1, "last": "Error: no such file"}
+    waiting = its_pod(
+        model,
+        running=False,
+        reason="CrashLoopBackOff",
+        message="back-off 20s restarting failed container",
+        **crashed,
+    )
+    [action] = decided(model, holding(model, waiting))
+    said = f"{CRASHED}; back-off: the node waits 20s before each attempt"
+    assert (outcome(action), message(action)) == (("False", Reason.BACK_OFF), said)
+    model = with_messages(
+        a_start(ready=("False", Reason.BACK_OFF), backend_status=IN_POD_BACK_OFF), Ready=said
+    )
+    running = its_pod(model, **crashed)
+    assert [type(one) for one in decided(model, holding(model, running))] == [RequeueAt]
+    [action] = decided(model, holding(model, running), a_probe(model, running))
+    assert outcome(action) == ("True", Reason.READY)
+
+
+def test_a_crash_loop_keeps_its_pod_until_its_deadline() -> None:
+    """The node restarts the engine in it; only a Pod that will never run again is deleted."""
+    model = a_start(ready=("False", Reason.BACK_OFF), backend_status=IN_POD_BACK_OFF)
+    pod = its_pod(
+        model, running=False, restarts=2, exit_code=1, reason="CrashLoopBackOff", message="back-off 20s"
+    )
+    early, late = (decided(model, holding(model, pod), after=SETTINGS.loading_seconds + x) for x in (-1, 1))
+    assert not any(isinstance(action, Stop) for action in early)
+    assert outcome(late[-1]) == ("False", Reason.LOADING_TIMEOUT)
 
 
 def test_an_image_for_another_architecture_is_named() -> None:

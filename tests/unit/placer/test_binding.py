@@ -44,6 +44,11 @@ def plugin(number: int, vendor: str = "nvidia") -> dict[str, int]:
 CHOICES = [
     pytest.param({"plugin": plugin(1)}, ("DevicePlugin", "", "", False), id="a device plugin"),
     pytest.param({"plugin": plugin(4)}, ("DevicePlugin", "", "", True), id="time slices"),
+    pytest.param(
+        {"plugin": plugin(1), "runtime_classes": {"nvidia": "nv", "amd": "other"}},
+        ("DevicePlugin", "", "nv", False),
+        id="a device plugin that needs a RuntimeClass",
+    ),
     pytest.param({"dra": by_dra(FIRST)}, ("DRA", DRIVER, "", False), id="a DRA driver"),
     pytest.param({"dra": by_dra(FIRST, shared=True)}, ("DRA", DRIVER, "", True), id="DRA, several claims"),
     pytest.param({"runtime_classes": {"nvidia": "nv"}}, ("Visible", "", "nv", True), id="a RuntimeClass"),

@@ -5,7 +5,8 @@ import pytest
 
 from flexinfer.api.conditions import MESSAGE_LIMIT
 from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION
-from flexinfer.api.model import Gpu, Model, Toleration
+from flexinfer.api.model import Gpu, Model
+from flexinfer.api.podspec import Toleration
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import SharedGroup
 from flexinfer.events.events import GpusObserved, GroupObserved, ModelObserved, WorkloadObserved

@@ -6,13 +6,14 @@ import msgspec
 import pytest
 
 from flexinfer.api.labels import GPU_RESOURCES
-from flexinfer.api.model import Cache, Gpu, Model, Placement, SecretReference, placed_devices
+from flexinfer.api.model import Cache, Gpu, Model, Placement, placed_devices
+from flexinfer.api.podspec import SecretReference
 from flexinfer.launcher.manifests import LaunchSettings, template
-from flexinfer.prefetcher.jobs import job, pvc
+from flexinfer.prefetcher.jobs import job, pvc, verification
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
 from flexinfer.sources import locate
 from flexinfer.sources.base import Files
-from flexinfer.sources.pod import Hub, fetch_container
+from flexinfer.sources.pod import Hub, PodDefaults, fetch_container
 from localkube.kubelet.variable_expansion import expand
 from tests.builders import a_model
 
@@ -62,6 +63,42 @@ def test_a_path_in_an_image_is_checked_with_that_image() -> None:
     assert pod["volumes"] == []
 
 
+@pytest.mark.parametrize("source", ["HF://a/b", "pvc://models/m.gguf", "file:///m.gguf"])
+def test_a_job_is_pulled_and_run_as_the_engine_is(source: str) -> None:
+    """With the pull secrets and the RuntimeClass of the spec, else those of the settings."""
+    settings = msgspec.structs.replace(
+        SETTINGS, pods=PodDefaults(pull_secrets=("house",), runtime_class="kata")
+    )
+    of_the_user: dict[str, Any] = {"pull_secrets": ("mine",), "runtime_class": "nvidia"}
+    for secret, runtime in (("house", "kata"), ("mine", "nvidia")):
+        changes = of_the_user if secret == "mine" else {}
+        config = {"ggufFile": "q4.gguf"} if source.startswith("HF") else {}
+        model = a_model(source=source, config=config, **changes)
+        plan = plan_of(model, settings)
+        engine = template(model, LaunchSettings(pods=settings.pods))
+        assert plan is not None and engine is not None
+        pod = job(model, plan.with_pvc("pvc-1"), settings)["spec"]["template"]["spec"]
+        for spec in (pod, engine.spec):
+            assert spec["imagePullSecrets"] == [{"name": secret}]
+            assert spec["runtimeClassName"] == runtime
+
+
+def test_a_verification_is_pulled_with_the_secrets_of_the_spec() -> None:
+    """It runs on the node of the download, whose image is there."""
+    model = a_model(source="HF://a/b", pull_secrets=("mine",))
+    location = locate(model)
+    assert location is not None
+    pod = verification(model, location, "ours")["spec"]["template"]["spec"]
+    assert pod["imagePullSecrets"] == [{"name": "mine"}]
+
+
+def test_pull_secrets_and_runtime_class_change_no_result() -> None:
+    """Weights that were verified stay so: the Job has the same name, and only one that has not begun is created again."""
+    plain, other = (planned(a_model(pull_secrets=secrets)) for secrets in ((), ("mine",)))
+    assert plain.digest == other.digest
+    assert plain.fingerprint == plain.digest != other.fingerprint
+
+
 def test_the_pvc_has_no_owner_so_that_it_outlives_its_model() -> None:
     """Deleting a Model never deletes its weights."""
     model = a_model(source="HF://a/b")
@@ -74,6 +111,15 @@ def test_the_pvc_has_no_owner_so_that_it_outlives_its_model() -> None:
         "resources": {"requests": {"storage": "7Gi"}},
         "storageClassName": "fast",
     }
+
+
+def test_a_pvc_for_every_node_is_asked_for_where_the_spec_says_that_the_class_has_it() -> None:
+    """No API tells which access modes a StorageClass offers."""
+    model = a_model(source="HF://a/b")
+    model = msgspec.structs.replace(
+        model, spec=msgspec.structs.replace(model.spec, cache=Cache(access_mode="ReadWriteMany"))
+    )
+    assert pvc(model, "llama-cache")["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
 def test_another_pvc_is_another_job() -> None:

@@ -11,8 +11,17 @@ from flexinfer.runtime.settings import (
     SettingsError,
     image_variables,
     load,
+    pod_defaults_of,
     warnings,
 )
+from flexinfer.sources.pod import PodDefaults
+
+
+def test_pull_secrets_are_names_between_commas() -> None:
+    """Spaces and empty names do not count."""
+    settings = load({"FLEXINFER_PULL_SECRETS": " house, ,other ", "FLEXINFER_RUNTIME_CLASS": "kata"})
+    assert pod_defaults_of(settings) == PodDefaults(pull_secrets=("house", "other"), runtime_class="kata")
+    assert pod_defaults_of(load({})) == PodDefaults()
 
 
 def test_an_empty_environment_is_the_defaults() -> None:
