@@ -4,7 +4,8 @@ import msgspec
 
 from flexinfer.api.labels import HELD_FINALIZER
 from flexinfer.api.lease import GPULease
-from flexinfer.api.model import Metadata, Model
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import (
     GRANTED,
     RELEASING,

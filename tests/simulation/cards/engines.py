@@ -6,10 +6,10 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.bindings import DEVICE_PLUGIN
+from flexinfer.api.metadata import Metadata
 from flexinfer.api.model import (
     BackendStatus,
     Gpu,
-    Metadata,
     Model,
     ModelSpec,
     ModelStatus,

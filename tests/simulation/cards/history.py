@@ -5,14 +5,14 @@ from functools import partial
 import msgspec
 
 from flexinfer.api.lease import GPULease, GPULeaseSpec
-from flexinfer.api.model import Metadata
+from flexinfer.api.metadata import Metadata
 from flexinfer.api.sharedgroup import BUDGET, ONE_AT_A_TIME
 from flexinfer.events import events
 from tests.simulation.cards.arbiter import Arbiter
 from tests.simulation.cards.engines import Engines
 from tests.simulation.cards.world import BEGIN, CARDS, Process, World
 
-FAULT_SECONDS, RATE = 40.0, 0.8
+FAULT_SECONDS, RATE = 30.0, 0.9
 CALM_SECONDS = 600.0
 """How long after the last fault every Model that was asked for has answered, those of lower priority after all others."""
 _ACTS = (
