@@ -9,6 +9,7 @@ import hashlib
 import http.server
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,7 +48,7 @@ class Hub:
     """What the CDN answers: `loop`, `304`, or `elsewhere`, a place that is none; empty: the file."""
 
     repository = REPOSITORY
-    """The one that it has."""
+    """The one that it has; empty: every one, all with the same files."""
 
     status = 0
     """The status of every answer of the hub itself; 0: none."""
@@ -103,10 +104,14 @@ class Hub:
         with self.sent_bytes:
             assert self.sent_bytes.wait_for(lambda: sum(self.sent.values()) >= size, seconds)
 
+    def has(self, path: str) -> bool:
+        """Tell whether a path begins with a repository that it has."""
+        return not self.repository or path.startswith(self.repository)
+
 
 @contextmanager
-def served() -> Iterator[Hub]:
-    """Serve a hub and its CDN on free ports of loopback."""
+def served(tls: ssl.SSLContext | None = None) -> Iterator[Hub]:
+    """Serve a hub and its CDN on free ports of loopback; with a context, by HTTPS."""
     hub = Hub()
 
     class Main(_Main):
@@ -116,7 +121,7 @@ def served() -> Iterator[Hub]:
         pass
 
     Main.hub = Bytes.hub = hub
-    with listening(Main) as hub.address, listening(Bytes) as hub.cdn:
+    with listening(Main, tls) as hub.address, listening(Bytes, tls) as hub.cdn:
         try:
             yield hub
         finally:
@@ -124,13 +129,15 @@ def served() -> Iterator[Hub]:
 
 
 @contextmanager
-def listening(handler: type["Handler"]) -> Iterator[str]:
+def listening(handler: type["Handler"], tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serve requests on a free port of loopback; yields its address."""
     server = _Server(("127.0.0.1", 0), handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http{'s' if tls is not None else ''}://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
@@ -239,9 +246,9 @@ class _Main(Handler):
             self.send_file(path.removeprefix("/"))
         elif self.hub.status:
             self.reply(self.hub.status, headers={"Retry-After": "7"})
-        elif path.startswith(f"/api/models/{self.hub.repository}"):
+        elif path.startswith("/api/models/") and self.hub.has(path.removeprefix("/api/models/")):
             self._describe(path)
-        elif path.startswith(f"/{self.hub.repository}/resolve/"):
+        elif path.split("/")[3:4] == ["resolve"] and self.hub.has(path.removeprefix("/")):
             self._file(path.split("/", 5)[5])
         else:
             self.reply(404, b"", {"X-Error-Code": "RepoNotFound"})
@@ -260,13 +267,8 @@ class _Main(Handler):
             self.reply(200, json.dumps(entries).encode(), {"Content-Type": "application/json"})
             return
         siblings = [_sibling(name, data) for name, data in self.hub.files.items()]
-        body = {
-            "id": self.hub.repository,
-            "modelId": self.hub.repository,
-            "sha": sha,
-            "siblings": siblings,
-            "tags": [],
-        }
+        name = "/".join(path.removeprefix("/api/models/").split("/")[:2])
+        body = {"id": name, "modelId": name, "sha": sha, "siblings": siblings, "tags": []}
         self.reply(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
     def _file(self, name: str) -> None:

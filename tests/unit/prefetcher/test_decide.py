@@ -26,7 +26,7 @@ from flexinfer.prefetcher.memory import (
     remember,
 )
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
-from flexinfer.prefetcher.retry import LEAST_SECONDS
+from flexinfer.prefetcher.retry import LEAST_SECONDS, retry_of
 from flexinfer.prefetcher.slots import MOST_CHECKS, touched
 from flexinfer.prefetcher.volume import PENDING_SECONDS
 from flexinfer.state.actions import RequeueAt, WriteStatus, written
@@ -244,7 +244,7 @@ def test_a_missing_path_is_reported_with_a_remedy() -> None:
     _, _, action = failing()
     assert state(action) == ("False", Reason.SOURCE_NOT_FOUND)
     assert action.condition.message == (
-        "check failed: PVC models does not contain smollm2.gguf. Remedy: correct spec.source, or add the file; "
+        "check failed: PVC models does not contain smollm2.gguf; correct spec.source, or add the file; "
         "retrying 15s after the failure"
     )
 
@@ -448,6 +448,20 @@ def test_a_volume_that_a_download_will_not_get_is_the_reason(
     [action] = decided(model, workload)
     assert state(action) == ("False", reason)
     assert words in action.condition.message
+
+
+@pytest.mark.parametrize(
+    ("reason", "longest"),
+    [(Reason.GATED_REPOSITORY, 60.0), (Reason.SECRET_NOT_FOUND, 60.0), (Reason.DISK_FULL, 900.0)],
+)
+def test_a_failure_that_a_secret_ends_is_looked_at_again_every_minute(reason: Reason, longest: float) -> None:
+    """Nothing tells that a Secret was changed: no component may read one."""
+    model = a_model(conditions=(*PLACED, ("Cached", "False", reason)), source="HF://a/b")
+    memory = Memory()
+    for _ in range(9):
+        retried = JobRetried(key=model.key, uid=model.uid, digest=planned(model).digest)
+        memory = remember(memory, retried, NOW)
+    assert retry_of(model, planned(model), a_state(model), memory).seconds == longest
 
 
 UNBOUND = "Unschedulable: 0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims."
