@@ -80,6 +80,13 @@ def test_memory_that_no_process_is_seen_to_hold_counts_as_the_leavers() -> None:
     assert steps(state, NOW + 9) == []
 
 
+def test_memory_of_before_the_grant_does_not_excuse_the_leavers_once_its_process_is_gone() -> None:
+    """The game that used 1,500 MiB at the grant has ended; the 2,000 that are in use without a process are not its own."""
+    before = stopped(before=1500, others=(XORG,))
+    assert steps(later(before, NOW + 1, sample(2000)), NOW + 9) == []
+    assert steps(later(before, NOW + 1, sample(300)), NOW + 9) == FREE
+
+
 def test_a_device_that_is_not_in_the_sample_blocks_its_group() -> None:
     """It may have fallen off the bus: device, node and exits are named."""
     state = later(stopped(), NOW + 1, events.GpusObserved(node="a", boot="b", sample=2))
