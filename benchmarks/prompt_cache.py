@@ -16,7 +16,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from flexinfer.api.model import CacheStatus, Metadata, Model, ModelSpec, ModelStatus
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import CacheStatus, Model, ModelSpec, ModelStatus
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher import prompt_cache
 from flexinfer.local.supervisor.provisioning import small_model

@@ -3,7 +3,9 @@
 `make generate` writes them; a contract test fails while one is stale.
 """
 
+import argparse
 import ast
+import importlib
 import inspect
 import sys
 from collections.abc import Iterable
@@ -21,8 +23,9 @@ from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION
 from flexinfer.api.lease_reasons import LEASE_FACTS
 from flexinfer.api.services import CHANGED_RECEIVERS, OWNERS
 from flexinfer.backends import generations
-from flexinfer.backends.checks import CHECKS
+from flexinfer.backends.checks import CHECKS, IMAGE_CHECKS
 from flexinfer.backends.options import INTEGER, LARGEST, NUMBER, Key
+from flexinfer.cli.commands import COMMANDS
 from flexinfer.credentials.secrets import USERS
 from flexinfer.events import events, subjects
 from flexinfer.events.base import Event
@@ -46,7 +49,32 @@ def pages() -> dict[Path, str]:
         FOLDER / "sharedgroup.md": MADE + shared_group_page(),
         FOLDER / "gpulease.md": MADE + lease_page(),
         FOLDER / "rights.md": MADE + rights_page(),
+        FOLDER / "cli.md": MADE + cli_page(),
     }
+
+
+def cli_page() -> str:
+    """Return the page of commands, from the table of the command line."""
+    rows = "\n".join(
+        f"| `flexinfer {name}` | {text.replace('|', chr(92) + '|')} | {'yes' if _knows_clusters(name) else ''} |"
+        for name, text in sorted(COMMANDS.items())
+    )
+    return (
+        "# Commands\n\n"
+        "`flexinfer COMMAND --help` lists the options of a command. Without `--context`, a command is for the instance of `--state`, else for what "
+        "the environment names (`KUBECONFIG`, `OPENAI_BASE_URL`, `OPENAI_API_KEY`, `NATS_URL`), else for the instance of `$FLEXINFER_STATE` or of the "
+        "user's state folder. With `--context NAME`, before the command or after it, it is for the FlexInfer of a cluster: "
+        "[Reach FlexInfer in a cluster](../how-to/reach-a-cluster.md).\n\n"
+        f"| Command | What it does | `--context` |\n|---|---|---|\n{rows}\n\n"
+        "The exit status is 0 for success, 1 for a failure that one sentence on standard error explains, 2 for a command line that is not understood.\n"
+    )
+
+
+def _knows_clusters(name: str) -> bool:
+    """Tell whether a command works against a cluster."""
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f"flexinfer.cli.{name}").arguments(parser)
+    return bool(parser.get_default("knows_clusters"))
 
 
 def conditions_page() -> str:
@@ -120,7 +148,7 @@ def subjects_page() -> str:
         "# Subjects and events\n\n"
         "`flexinfer tap` prints the steps of Models, one readable line each, `flexinfer tap 'flexinfer.>'` every event; `nats sub 'flexinfer.>'` shows the JSON.\n\n"
         f"| Stream | Subjects |\n|---|---|\n{streams}\n\n"
-        "Names are encoded: letters, digits and `-` stay, any other byte is `_xx`. Hints (`flexinfer.wake`, `.changed`, `.ready`) are "
+        "Names are encoded: letters, digits and `-` stay, any other byte is `_xx`. Hints (`flexinfer.wake`, `.changed`, `.ready`, `.sample`) are "
         "on core NATS and kept nowhere.\n\n"
         f"| Event | What it says | Fields |\n|---|---|---|\n{rows}\n\n"
         f"| Receiver | receives hints of status writes by |\n|---|---|\n{hears}\n"
@@ -209,12 +237,16 @@ def _proof() -> str:
         f"{backend.name} with {backend.proven}" for backend in backends.all_backends() if backend.proven
     ]
     unproven = _codes(backend.name for backend in backends.all_backends() if not backend.proven)
-    rows = "".join(f"| `{name}` | {meaning} |\n" for name, meaning in CHECKS.items())
+    rows, of_images = (
+        "".join(f"| `{name}` | {meaning} |\n" for name, meaning in checks.items())
+        for checks in (CHECKS, IMAGE_CHECKS)
+    )
     return (
         "## What is proven\n\nFlexInfer relies on these of an engine. `tests/engines` runs each check on the real program, with the command line that a "
         f"Model becomes. They have run on {'; '.join(proven)}. Of {unproven} none has run: each of these checks is unproven for them, and what stands "
         "below follows their documentation and lists of flags (`tests/unit/backends/flags`, with the versions that these are from).\n\n"
-        f"| Check | What must hold |\n|---|---|\n{rows}"
+        f"| Check | What must hold |\n|---|---|\n{rows}\n"
+        f"Of `diffusers`, which draws images, these:\n\n| Check | What must hold |\n|---|---|\n{of_images}"
     )
 
 
@@ -259,7 +291,7 @@ def _backend(backend: backends.Backend) -> str:
         "Aliases": _codes(backend.aliases) or "none",
         "Sources": _codes(f"{scheme}://" for scheme in backend.schemes),
         "Port": f"{backend.port}, probed at `{backend.health}`",
-        "API": _codes(backend.api_paths),
+        "API": _codes((*backend.api_paths, *(f"GET {path}" for path in backend.read_paths))),
         "On the local node": _local(backend.local_program),
         "GPUs": f"at most {backend.most_devices}"
         if backend.most_devices

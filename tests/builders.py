@@ -9,17 +9,9 @@ from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.lease import GPULease, GPULeaseSpec, GPULeaseStatus
 from flexinfer.api.lease_reasons import LeaseReason
-from flexinfer.api.model import (
-    Gpu,
-    LiteLLM,
-    Metadata,
-    Model,
-    ModelSpec,
-    ModelStatus,
-    Placement,
-    SecretReference,
-    Serverless,
-)
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import Gpu, LiteLLM, Model, ModelSpec, ModelStatus, Placement, Serverless
+from flexinfer.api.podspec import SecretReference
 from flexinfer.api.sharedgroup import (
     GRANTED,
     INITIALIZED,

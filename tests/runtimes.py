@@ -19,11 +19,17 @@ class ListBus:
         self.published: list[AnyEvent] = []
         self._lost = lost
         self.queue: asyncio.Queue[Delivery] = asyncio.Queue()
+        self.hinted: asyncio.Queue[AnyEvent] = asyncio.Queue()
 
     async def publish(self, event: AnyEvent) -> bool:
         """Record the event; tell whether it is stored."""
         self.published.append(event)
         return len(self.published) > self._lost
+
+    async def hints(self, kind: str, name: str) -> AsyncIterator[AnyEvent]:
+        """Yield the hints that a test put into `hinted`."""
+        while True:
+            yield await self.hinted.get()
 
     def catch_up(self) -> None:
         """Deliver a CaughtUp of now: nothing else waits."""

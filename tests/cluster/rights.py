@@ -61,7 +61,7 @@ RIGHTS: Mapping[str, tuple[Right, ...]] = {
         *_controller("prefetcher"),
         Right(BATCH, "jobs", ("get", "create", "delete")),
         Right(STORAGE, "storageclasses", ("get",), seldom="where spec.cache.storageClass is set"),
-        Right(CORE, "persistentvolumeclaims", ("get", "list", "create", "patch", "delete"), seldom="patch, delete: spec.cache.reclaimPolicy"),
+        Right(CORE, "persistentvolumeclaims", ("get", "list", "create", "patch", "delete"), seldom="patch: spec.cache.reclaimPolicy, growth; delete: spec.cache.reclaimPolicy"),
         _OWNERS,
     ),
     "launcher": (

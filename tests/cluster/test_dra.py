@@ -21,12 +21,15 @@ from flexinfer.runtime.kubernetes.client import connected
 from tests.cluster.owners import Owners
 from tests.cluster.replicas import Replicas, replicas
 from tests.instance import Running
+from tests.patience import patient
 
 NODE, DRIVER, SPACE = "dra-node", "gpu.flexinfer.test", "dra"
 EXCLUSIVE = Device(uuid="GPU-aaaa", name="GTX 980 Ti", architecture="sm_52", total_mb=6144, free_mb=6000)
 SHARED = Device(uuid="GPU-bbbb", name="RTX 3090", architecture="sm_86", total_mb=24576, free_mb=24000)
 SMALL, LARGE = {"vendor": "nvidia", "vramEstimateMB": 5000}, {"vendor": "nvidia", "vramEstimateMB": 10240}
 _SECONDS = 40.0
+_HEARTBEAT_SECONDS = 5.0
+"""The period of the node's reports; its controller gives a node 50 s."""
 Json = dict[str, Any]
 
 
@@ -99,17 +102,22 @@ class Story:
             "patch", "node", NODE, "--subresource=status", "--type=merge", "-p", json.dumps(patch)
         )
 
+    async def stay_ready(self) -> None:
+        """Let the node say so again and again, long before the control plane takes it for lost."""
+        while True:
+            await asyncio.to_thread(self.say_ready)
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
+
     async def until(self, look: Callable[[], Any], what: str) -> Any:
-        """Wait until something is seen, and return it; the node stays ready meanwhile."""
+        """Wait until something is seen, and return it."""
         try:
-            async with asyncio.timeout(_SECONDS):
+            async with asyncio.timeout(patient(_SECONDS)):
                 while not (seen := await asyncio.to_thread(look)):
-                    await asyncio.to_thread(self.say_ready)
                     await asyncio.sleep(0.1)
                 return seen
         except TimeoutError:
             state = self.kubectl("get", "pods,resourceclaims,mdl", "-o", "yaml")
-            raise AssertionError(f"not within {_SECONDS:g} s: {what}; {state}") from None
+            raise AssertionError(f"not within {patient(_SECONDS):g} s: {what}; {state}") from None
 
     def pod(self, name: str) -> Json:
         """Return a Pod; empty if there is none."""
@@ -158,6 +166,7 @@ async def play(plane: Running, processes: Replicas, folder: Path) -> dict[str, A
         story = Story(plane, Owners(api, SPACE))
         await story.owners.open()
         await asyncio.to_thread(prepare, story, plane, folder)
+        kubelet = asyncio.create_task(story.stay_ready())
         for name in ("watcher", "placer", "launcher"):
             await asyncio.to_thread(processes.start, name, "dra")
         cards = folder / "cards.json"
@@ -166,6 +175,8 @@ async def play(plane: Running, processes: Replicas, folder: Path) -> dict[str, A
         await asyncio.to_thread(processes.start, "agent", "dra", None, variables)
         await one_holder(story, folder, seen)
         await many_holders(story, folder, seen)
+        kubelet.cancel()
+        await asyncio.gather(kubelet, return_exceptions=True)
     return seen
 
 
@@ -218,10 +229,12 @@ def seen(plane: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
         async with replicas(plane, folder) as processes:
             return await play(plane, processes, folder)
 
-    yield asyncio.run(run())
-    plane.kubectl("delete", "namespace", SPACE, "--wait=false")
-    plane.kubectl("delete", "node", NODE)
-    plane.kubectl("delete", "resourceslices,deviceclasses", "--all")
+    try:
+        yield asyncio.run(run())
+    finally:
+        plane.kubectl("delete", "namespace", SPACE, "--wait=false")
+        plane.kubectl("delete", "node", NODE)
+        plane.kubectl("delete", "resourceslices,deviceclasses", "--all")
 
 
 def test_the_placement_says_that_a_claim_gives_the_card_and_to_whom(seen: dict[str, Any]) -> None:

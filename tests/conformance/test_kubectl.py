@@ -91,7 +91,7 @@ def test_get_prints_the_columns_of_the_crd(server: ApiServer, kubectl: Kubectl) 
     assert header == ["NAME", "PHASE", "READY", "REASON", "BACKEND", "NODE", "CACHE", "AGE"]
     assert row[:5] == ["smollm2", "Ready", "True", "Up", "llamacpp"]
     wide = columns(kubectl("get ai -o wide"))
-    assert wide[0][6:] == ["CACHE", "AGE", "SHARED", "PRIORITY", "POSITION", "ENDPOINT", "SOURCE"]
+    assert wide[0][6:] == ["CACHE", "AGE", "SHARED", "PRIORITY", "POSITION", "EXPECTED", "ENDPOINT", "SOURCE"]
 
 
 def test_get_prints_the_object_in_other_formats(kubectl: Kubectl) -> None:

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from flexinfer import backends, sources
+from flexinfer.api.durations import seconds
 from flexinfer.api.groupversion import GROUP, KIND, PLURAL, VERSION
-from flexinfer.api.model import Model, seconds
+from flexinfer.api.model import Model
 from flexinfer.api.phase import Phase
 from flexinfer.sources import SourceError
 from localkube.apiserver.errors import ApiError
@@ -48,7 +49,7 @@ FULL_STATUS: Object = {
         "position": 0,
         "holders": ["llama"],
         "since": "2026-11-01T00:00:00Z",
-        "wait": "12s",
+        "expectedTime": "2026-11-01T00:00:12Z",
     },
     "placement": {
         "node": "a",
@@ -185,6 +186,7 @@ def test_prints_the_columns_that_are_promised() -> None:
         "SHARED",
         "PRIORITY",
         "POSITION",
+        "EXPECTED",
         "ENDPOINT",
         "SOURCE",
     ]

@@ -15,6 +15,7 @@ import pytest
 
 from flexinfer.cli.gpu_usage import usage
 from flexinfer.cli.observed import observed_state
+from flexinfer.cli.reach import NatsServer
 from flexinfer.local.instance import load
 from tests.instance import Running, instance, until
 
@@ -75,7 +76,7 @@ def steps(running: Running) -> list[str]:
 
 def used(running: Running) -> int:
     """Return the memory in use on the card, as `flexinfer gpus` shows it."""
-    nodes = usage(asyncio.run(observed_state(load(running.state).exports()["NATS_URL"])))
+    nodes = usage(asyncio.run(observed_state(NatsServer(url=load(running.state).exports()["NATS_URL"]))))
     return next((one.used_mb for node in nodes for one in node.cards), 0)
 
 

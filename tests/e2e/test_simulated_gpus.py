@@ -14,6 +14,7 @@ import pytest
 from flexinfer.cli.gpu_usage import FOREIGN, MODEL, Card, usage
 from flexinfer.cli.observed import observed_state
 from flexinfer.cli.plan import DOES_NOT_FIT
+from flexinfer.cli.reach import NatsServer
 from flexinfer.local.instance import load
 from tests.instance import Running, instance, until
 
@@ -65,7 +66,7 @@ def placed(running: Running, name: str) -> dict[str, Any]:
 
 def cards(running: Running, node: str) -> tuple[Card, ...]:
     """Return the cards of a node, as `flexinfer gpus` shows them."""
-    nodes = usage(asyncio.run(observed_state(load(running.state).exports()["NATS_URL"])))
+    nodes = usage(asyncio.run(observed_state(NatsServer(url=load(running.state).exports()["NATS_URL"]))))
     return next((each.cards for each in nodes if each.node == node), ())
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flexinfer import backends
+from flexinfer.api.model import Gpu, Placement
 from flexinfer.backends import Backend
 from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.launcher.metrics import in_flight
@@ -32,22 +33,34 @@ class Program:
     """One engine of a Model `m`; `path` is the file with its weights, in place of the claim."""
 
     def __init__(
-        self, name: str, path: Path, folder: Path, *, host: str = "", extra: tuple[str, ...] = ()
+        self,
+        name: str,
+        path: Path,
+        folder: Path,
+        *,
+        host: str = "",
+        extra: tuple[str, ...] = (),
+        gpu: Gpu | None = None,
     ) -> None:
         backend = backends.find(name)
         assert backend is not None
         self.backend: Backend = backend
         self.host = host or next(_hosts)
         self.log = folder / f"{self.host}.log"
-        model = a_model("m", backend=name, source="pvc://c/m.gguf", config=dict(CONFIG.get(name, {})))
+        config = dict(CONFIG.get(name, {}))
+        placement = Placement(node="a", vendor=gpu.vendor) if gpu is not None else None
+        model = a_model(
+            "m", backend=name, source="pvc://c/m.gguf", config=config, gpu=gpu, placement=placement
+        )
         made = template(model, LaunchSettings())
         assert made is not None
         container = made.spec["containers"][0]
         values = {"POD_IP": self.host}
-        words = [expand(word, values) for word in container["args"]]
-        words = [str(path) if word == "/models/m.gguf" else word for word in words]
+        words = [_local(expand(word, values), path) for word in container["args"]]
         self.argv = [*IMAGES.find(container["image"]).command(container.get("command", ()), words), *extra]
-        variables = {v["name"]: expand(v["value"], values) for v in container["env"] if "value" in v}
+        variables = {
+            v["name"]: _local(expand(v["value"], values), path) for v in container["env"] if "value" in v
+        }
         self.environment = os.environ | variables | values
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -138,7 +151,13 @@ class Program:
 
     def stream(self, tokens: int, **fields: Any) -> "Stream":
         """Begin a stream of so many tokens."""
-        return Stream(self, {"model": "m", "max_tokens": tokens, "stream": True, "messages": HELLO} | fields)
+        body = {"model": "m", "max_tokens": tokens, "stream": True, "messages": HELLO}
+        return Stream(self, "/v1/chat/completions", body | fields)
+
+
+def _local(word: str, path: Path) -> str:
+    """Return a word with the path of the weights on this machine."""
+    return str(path) if word == "/models/m.gguf" else word
 
 
 HELLO = [{"role": "user", "content": "Count from one to one thousand in words."}]
@@ -147,20 +166,20 @@ HELLO = [{"role": "user", "content": "Count from one to one thousand in words."}
 class Stream:
     """A stream that is read event by event."""
 
-    def __init__(self, program: Program, body: Mapping[str, Any]) -> None:
+    def __init__(self, program: Program, path: str, body: Mapping[str, Any]) -> None:
         self._socket = socket.create_connection((program.host, program.backend.port), timeout=60)
         data = json.dumps(body).encode()
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: e\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: e\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
         self._socket.sendall(head.encode() + data)
         self._file = self._socket.makefile("rb")
 
-    def events(self) -> Iterator[str]:
-        """Yield the data of each event, until the engine ends the stream in whatever way; then it is closed."""
+    def events(self, start: str = "data:") -> Iterator[str]:
+        """Yield what follows a start in each line that has it, until the engine ends the stream in whatever way; then it is closed."""
         with contextlib.suppress(OSError):
             for line in self._file:
                 text = line.decode(errors="replace").strip()
-                if text.startswith("data:"):
-                    yield text.removeprefix("data:").strip()
+                if text.startswith(start):
+                    yield text.removeprefix(start).strip()
                 if text.endswith("[DONE]"):
                     break
         self.close()

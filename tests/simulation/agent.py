@@ -40,10 +40,16 @@ class Agent:
         self._taken_at = 0.0
 
     async def run(self) -> None:
-        """Publish a sample at intervals, until cancelled."""
-        while True:
+        """Publish a sample at intervals, and when one is waited for, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_hints())
+            while True:
+                await self.publish()
+                await asyncio.sleep(_INTERVAL_SECONDS)
+
+    async def _follow_hints(self) -> None:
+        async for _ in self._bus.hints("sample", self._node):
             await self.publish()
-            await asyncio.sleep(_INTERVAL_SECONDS)
 
     async def publish(self) -> None:
         """Publish a sample now."""

@@ -9,7 +9,7 @@ import pytest
 
 from flexinfer.api import kube
 from flexinfer.api.groupversion import GROUP, PLURAL, VERSION
-from flexinfer.api.model import Metadata
+from flexinfer.api.metadata import Metadata
 from flexinfer.runtime.kubernetes.api import MODELS, Change, UnavailableError
 from localkube.apiserver.requests import Options, Patch
 from tests.simulation.backup import RestorableCluster

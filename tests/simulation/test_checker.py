@@ -45,9 +45,12 @@ def _finds(*words: str, service: AnyController = ARBITER, gateway: GatewayFactor
 class _WithoutDeadline(Gateway):
     """A gateway that queues requests past their deadline."""
 
-    def resolve(self, path: str, host: str, body: bytes) -> ProxiedRequest:
+    def resolve(
+        self, path: str, host: str, body: bytes, *, method: str = "POST", content_type: str = ""
+    ) -> ProxiedRequest:
         waits = Waits(dict.fromkeys(Wait, 1e6))
-        return msgspec.structs.replace(super().resolve(path, host, body), waits=waits)
+        request = super().resolve(path, host, body, method=method, content_type=content_type)
+        return msgspec.structs.replace(request, waits=waits)
 
 
 class _Dropping(Gateway):

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from benchmarks.decisions import CONTROLLERS
 from flexinfer.api import conditions
-from flexinfer.api.model import BackendStatus, Gpu, GroupMembership, Model, Placement, placed_devices
+from flexinfer.api.membership import GroupMembership
+from flexinfer.api.model import BackendStatus, Gpu, Model, Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED
 from flexinfer.events import events

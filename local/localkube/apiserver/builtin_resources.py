@@ -18,8 +18,9 @@ from localkube.apiserver.builtin_strategy import (
     validate_event,
     validate_pod,
 )
+from localkube.apiserver.definition import Definition, define, definitions_of
 from localkube.apiserver.errors import ApiError, Cause
-from localkube.apiserver.registry import Definition, Registry, define, definitions_of
+from localkube.apiserver.registry import Registry
 from localkube.apiserver.resources import VERBS, Object, Resource
 from localkube.apiserver.schema_validation import INVALID
 

@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 
 from localkube.apiserver import human_duration, jsonpath
+from localkube.apiserver.definition import Column
 from localkube.apiserver.errors import bad_request
 from localkube.apiserver.printers import PRINTERS
 from localkube.apiserver.printing import Printer
-from localkube.apiserver.registry import Column, Registry
+from localkube.apiserver.registry import Registry
 from localkube.apiserver.requests import Listing
 from localkube.apiserver.resources import Object, Resource
 

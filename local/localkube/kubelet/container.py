@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from localkube.kubelet import container_launch, container_process, probes, termination_message
+from localkube.kubelet import container_launch, container_process, pre_stop, probes, termination_message
 from localkube.kubelet.api_errors import ApiError
 from localkube.kubelet.backoff import format_duration
 from localkube.kubelet.checkpoint import PodRecord
@@ -66,10 +66,17 @@ class Container:
         self._event("Killing", f"Stopping container {self.name}")
         loop = asyncio.get_running_loop()
         until = loop.time() + grace
-        await self._pre_stop(grace)
+        hook = (self._spec.get("lifecycle") or {}).get("preStop")
+        if hook and grace > 0:
+            await self._pre_stop(hook, grace)
         code = await self.process.stop(max(until - loop.time(), 0.0))
         if "running" in self.record.state:
             self._record_end(code)
+
+    async def _pre_stop(self, hook: Object, grace: float) -> None:
+        wrong = await pre_stop.run(hook, grace, self._target, self._node.session)
+        if wrong:
+            self._event("FailedPreStopHook", wrong, warning=True)
 
     @property
     def ended(self) -> bool:
@@ -233,26 +240,6 @@ class Container:
     def _pod_reference(self) -> str:
         metadata = self._pod.pod["metadata"]
         return f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})"
-
-    async def _pre_stop(self, grace: float) -> None:
-        hook = (self._spec.get("lifecycle") or {}).get("preStop")
-        if not hook or grace <= 0:
-            return
-        try:
-            async with asyncio.timeout(grace):
-                await self._hook(hook)
-        except TimeoutError:
-            log.warning("%s: the preStop hook did not end within the grace period", self._pod_reference())
-
-    async def _hook(self, hook: Object) -> None:
-        if "sleep" in hook:
-            await asyncio.sleep(float(hook["sleep"]["seconds"]))
-            return
-        target = await self._target()
-        if target is not None and ("exec" in hook or "httpGet" in hook):
-            wrong = await probes.prober_of(hook, target, self._node.session)()
-            if wrong:
-                self._event("FailedPreStopHook", wrong, warning=True)
 
     async def _probe(self, running: Process, target: Target | None) -> None:
         if target is None or self._init:

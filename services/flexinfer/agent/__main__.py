@@ -1,9 +1,10 @@
 """`python -m flexinfer.agent`."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from flexinfer.agent.node_labels import NodeLabels, labels_of, retry_seconds, without_devices, worth_writing
 from flexinfer.agent.sample import HEARTBEAT_SECONDS, DeviceSample, event_of, is_significant, sample
@@ -15,6 +16,10 @@ from flexinfer.runtime.settings import SettingsError
 
 log = logging.getLogger(__name__)
 _SAMPLE_SECONDS = 1.0
+_AWAITED_SECONDS, _AWAITED_FOR_SECONDS = 0.1, 5.0
+"""The interval between samples while one is waited for, and how long that is after the hint: memory that comes back later is seen within a second."""
+_CERTAIN_SECONDS = 0.25
+"""So long after a hint every sample is published, changed or not: the one that is waited for must be of after the step was seen, not of just before."""
 _BLIND_SECONDS = 60.0
 """A library that has failed for so long does not come back to this process."""
 
@@ -32,6 +37,9 @@ async def main(runtime: Runtime) -> None:
 async def publish_samples(runtime: Runtime, vendors: Sequence[Vendor]) -> None:
     """Sample once a second where there are devices, else at each heartbeat; until cancelled.
 
+    After a hint that a sample is waited for it samples at once and ten times a second for five seconds, and publishes the first of these
+    whatever they show: at most three messages more than the changes themselves.
+
     What NATS has not stored is published again with the next sample, after a second: at the start of an installation
     the agent may be there before the stream that keeps its telemetry.
 
@@ -42,6 +50,13 @@ async def publish_samples(runtime: Runtime, vendors: Sequence[Vendor]) -> None:
     node = runtime.settings.node_name
     if not node:
         raise SettingsError("FLEXINFER_NODE_NAME is not set; the agent needs the name of its node")
+    async with _followed(_Awaited(runtime, node)) as awaited:
+        await _publish_samples(runtime, vendors, node, awaited)
+
+
+async def _publish_samples(
+    runtime: Runtime, vendors: Sequence[Vendor], node: str, awaited: "_Awaited"
+) -> None:
     boot, number, stored = secrets.token_hex(4), 0, False
     published, published_at = DeviceSample(), -HEARTBEAT_SECONDS
     labels = _NodeLabelWriter(runtime, node)
@@ -50,7 +65,7 @@ async def publish_samples(runtime: Runtime, vendors: Sequence[Vendor]) -> None:
         began = runtime.clock()
         current = await asyncio.to_thread(sample, vendors, published)
         now = runtime.clock()
-        due = not stored or now - published_at >= HEARTBEAT_SECONDS
+        due = not stored or awaited.is_certain(began) or now - published_at >= HEARTBEAT_SECONDS
         if due or is_significant(published, current):
             number, published, published_at = number + 1, current, now
             stored = await runtime.bus.publish(event_of(current, node, boot, number, runtime.clock() - began))
@@ -61,7 +76,52 @@ async def publish_samples(runtime: Runtime, vendors: Sequence[Vendor]) -> None:
             raise LibraryLostError(
                 f"no device was seen for {now - seen_at:.0f}s: {current.message}; starting again"
             )
-        await runtime.sleep(_SAMPLE_SECONDS if current.devices or not stored else HEARTBEAT_SECONDS)
+        await awaited.sleep(_SAMPLE_SECONDS if current.devices or not stored else HEARTBEAT_SECONDS)
+
+
+class _Awaited:
+    """The hints that a sample of this node is waited for, and the pauses between samples that follow from them."""
+
+    def __init__(self, runtime: Runtime, node: str) -> None:
+        self._runtime, self._node = runtime, node
+        self._hinted = asyncio.Event()
+        self._hinted_at = float("-inf")
+
+    async def follow(self) -> None:
+        """Take hints, until cancelled."""
+        async for _ in self._runtime.bus.hints("sample", self._node):
+            self._hinted_at = self._runtime.clock()
+            self._hinted.set()
+
+    def is_certain(self, began: float) -> bool:
+        """Tell whether a sample that was begun then is published whatever it shows."""
+        return 0 <= began - self._hinted_at < _CERTAIN_SECONDS
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for the next sample: for so long, less while one is waited for, and not at all after a hint."""
+        if self._runtime.clock() - self._hinted_at < _AWAITED_FOR_SECONDS:
+            seconds = min(seconds, _AWAITED_SECONDS)
+        pause = asyncio.ensure_future(self._runtime.sleep(seconds))
+        hinted = asyncio.ensure_future(self._hinted.wait())
+        try:
+            await asyncio.wait((pause, hinted), return_when=asyncio.FIRST_COMPLETED)
+            if pause.done():
+                await pause
+        finally:
+            pause.cancel()
+            hinted.cancel()
+        self._hinted.clear()
+
+
+@contextlib.asynccontextmanager
+async def _followed(awaited: _Awaited) -> AsyncIterator[_Awaited]:
+    """Take hints during the block."""
+    task = asyncio.create_task(awaited.follow())
+    try:
+        yield awaited
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 class _NodeLabelWriter:

@@ -7,11 +7,13 @@ from flexinfer.arbiter.decide import decide
 from flexinfer.arbiter.effects import Effect
 from flexinfer.arbiter.keys import keys, touched
 from flexinfer.arbiter.perform import perform
+from flexinfer.arbiter.sampling import SampleHints
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.runtime.controller import Controller, stateless
 from flexinfer.runtime.process import run_all, runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
+from flexinfer.state.observed import ObservedState
 
 
 def controller(settings: Settings) -> Controller[Effect, None, None]:
@@ -19,14 +21,20 @@ def controller(settings: Settings) -> Controller[Effect, None, None]:
     with_settings = functools.partial(
         decide, drain_seconds=settings.drain_seconds, memory_free_seconds=settings.memory_free_seconds
     )
-    telemetry = Telemetry()
+    telemetry, hints = Telemetry(), SampleHints()
+
+    def observe(state: ObservedState, memory: None) -> None:
+        telemetry.observe(state, memory)
+        hints.observe(state)
+
     return Controller(
         name="arbiter",
         decide=stateless(with_settings),
         keys=keys,
         touched=touched,
         perform=functools.partial(perform, telemetry=telemetry),
-        observe=telemetry.observe,
+        observe=observe,
+        companions=(hints.run,),
         subscriptions=subscriptions_of(SERVICES["arbiter"]),
         memory=None,
     )

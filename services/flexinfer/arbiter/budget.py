@@ -88,6 +88,21 @@ def budget_mb(group: SharedGroup, device: Device) -> int:
     return max(0, device.total_mb - group.spec.reserve_mb)
 
 
+def too_large(member: Member, group: SharedGroup, state: ObservedState) -> str:
+    """Return why a member never fits on its devices, whatever leaves, by their size in the last sample; empty if it may.
+
+    Of a Model the placer says so (`Placed`): it may fit elsewhere. A lease is for the devices of its group.
+    """
+    sample = state.gpus.get(member.placement.node)
+    sizes = {device.uuid: device for device in sample.observed.devices} if sample is not None else {}
+    for need in member.placement.devices:
+        device = sizes.get(need.uuid)
+        if device is not None and device.total_mb and need.memory_mb > budget_mb(group, device):
+            reserve = f", {group.spec.reserve_mb} of them in reserve" if group.spec.reserve_mb else ""
+            return f"it needs {need.memory_mb} MiB of {need.uuid}, which has {device.total_mb} MiB in all{reserve}"
+    return ""
+
+
 def _other_alone(
     member: Member, holders: Sequence[Holder], group: SharedGroup, state: ObservedState, now: float
 ) -> str:

@@ -11,6 +11,7 @@ The steps of a turn, each a write of the SharedGroup's status with its resourceV
 Before the first of them the SharedGroup is created, and initialised: `initialize`.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
@@ -42,7 +43,8 @@ from flexinfer.arbiter.effects import (
     Report,
     Unprotect,
 )
-from flexinfer.arbiter.granted import granted_in_group, granted_without_group
+from flexinfer.arbiter.expected import expected_turns
+from flexinfer.arbiter.granted import ExpectedTurns, granted_in_group, granted_without_group
 from flexinfer.arbiter.group import (
     Group,
     group_of,
@@ -76,7 +78,6 @@ def decide(
     memory_free_seconds: float = 5.0,
 ) -> Iterator[Action]:
     """Yield what a group, a SharedGroup of a wrong name, or a Model in no group needs next."""
-    deadline = drain_seconds + GRACE_SECONDS + PATIENCE_SECONDS
     names = group_in(key)
     if names is None:
         yield from _object_or_model(state, key, now)
@@ -87,7 +88,7 @@ def decide(
     elif not group.object.initialized:
         yield from _uninitialized(group, group.object, state)
     else:
-        yield from _initialized(group, group.object, state, now, deadline, memory_free_seconds)
+        yield from _initialized(group, group.object, state, now, drain_seconds, memory_free_seconds)
 
 
 def _object_or_model(state: ObservedState, key: str, now: float) -> Iterator[Action]:
@@ -150,8 +151,9 @@ def _uninitialized(group: Group, shared: SharedGroup, state: ObservedState) -> I
 
 
 def _initialized(
-    group: Group, shared: SharedGroup, state: ObservedState, now: float, deadline: float, settle: float
+    group: Group, shared: SharedGroup, state: ObservedState, now: float, drain_seconds: float, settle: float
 ) -> Iterator[Action]:
+    deadline = drain_seconds + GRACE_SECONDS + PATIENCE_SECONDS
     blocked: Blocked | None = None
     turns = turns_of(group, shared, state, now)
     for holder in group.holders:
@@ -176,8 +178,9 @@ def _initialized(
     yield from (RequeueAt(at) for at in (turns.again,) if at is not None and at > now)
     yield from _report(shared, blocked)
     cause = blocked.message if blocked is not None else ""
-    yield from leases.tell(group, shared, turns.waits, cause)
-    yield from _granted(group, group.members, state, cause, turns.waits)
+    yield from leases.tell(group, shared, state, turns.waits, cause)
+    expected = functools.cache(lambda: expected_turns(group, shared, state, now, drain_seconds))
+    yield from _granted(group, group.members, state, cause, turns.waits, expected)
 
 
 def _grant(shared: SharedGroup, member: Member) -> Grant | GrantLease:
@@ -201,11 +204,12 @@ def _granted(
     state: ObservedState,
     blocked: str,
     waits: Mapping[str, str] = MappingProxyType({}),
+    expected: ExpectedTurns = dict,
 ) -> Iterator[WriteStatus]:
     """Yield Granted of members; of one that holds devices of another group, that group writes it."""
     for model in members:
         if not holds_elsewhere(model, group.name, state):
-            yield from granted_in_group(group, model, blocked, waits.get(model.uid, ""))
+            yield from granted_in_group(group, model, blocked, waits.get(model.uid, ""), expected)
 
 
 def _due(

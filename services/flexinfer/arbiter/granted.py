@@ -1,10 +1,14 @@
 """Granted, as each Model shows it: what its SharedGroup says, and its place in the queue. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
+
+import msgspec
 
 from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import MEASURED, GroupMembership, Model, Placement
+from flexinfer.api.membership import GroupMembership
+from flexinfer.api.model import MEASURED, Model, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, Holder
 from flexinfer.api.status import GrantedStatus
@@ -24,14 +28,34 @@ _GROWN = 1.05
 """An engine never holds quite the same twice: the part of its entry from which one has outgrown it."""
 
 
-def granted_in_group(group: Group, model: Model, blocked: str, waits: str = "") -> Iterator[WriteStatus]:
+ExpectedTurns: TypeAlias = Callable[[], Mapping[str, float]]
+"""Computes when members are expected to be granted, by uid, in monotonic seconds; asked only where a status is written."""
+
+
+def granted_in_group(
+    group: Group, model: Model, blocked: str, waits: str = "", expected: ExpectedTurns = dict
+) -> Iterator[WriteStatus]:
     """Yield Granted of a member if it changes.
 
-    `blocked` is what keeps the device from being released, `waits` what the Model waits for in the queue; or empty.
+    `blocked` is what keeps the device from being released, `waits` what the Model waits for in the queue; or empty. An expected time that is
+    another than before is no change: it is written with what is.
     """
     if model.deleting and model.condition(conditions.GRANTED) is None:
         return  # it never held the device and never will
-    yield from _write(model, _status(group, model, blocked, waits))
+    status = _status(group, model, blocked, waits)
+    membership, current = status.shared_group, model.status.shared_group
+    if (
+        membership is None
+        or current is None
+        or (membership.state, membership.group) != (QUEUED, current.group)
+    ):
+        unchanged = status
+    else:
+        kept = msgspec.structs.replace(membership, expected_time=current.expected_time)
+        unchanged = msgspec.structs.replace(status, shared_group=kept)
+    for write in _write(model, unchanged):
+        at = expected().get(model.uid) if membership is not None and membership.state == QUEUED else None
+        yield msgspec.structs.replace(write, status=msgspec.structs.replace(status, expected_at=at))
 
 
 def granted_without_group(

@@ -12,6 +12,7 @@ from flexinfer.api.lease import GPULease, problem
 from flexinfer.api.model import Model, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import Holder, SharedGroup, group_key
+from flexinfer.arbiter.budget import too_large
 from flexinfer.arbiter.member import Member, of_lease, of_model
 from flexinfer.arbiter.standing import may_wait, standing_of
 from flexinfer.state.observed import ObservedState
@@ -104,11 +105,11 @@ def group_of(state: ObservedState, namespace: str, name: str, now: float) -> Gro
 
 
 def _waiting(lease: GPULease, shared: SharedGroup, state: ObservedState) -> Member | None:
-    """Return a lease as a member of the queue; None if it holds devices, is over or refused, or no device is known."""
+    """Return a lease as a member of the queue; None if it holds devices, is over or refused, too large, or no device is known."""
     if not may_hold_lease(lease) or shared.holder(lease.uid) is not None:
         return None
     member = of_lease(lease, shared, state)
-    return member if member.placement.node else None
+    return member if member.placement.node and not too_large(member, shared, state) else None
 
 
 def may_hold_lease(lease: GPULease) -> bool:

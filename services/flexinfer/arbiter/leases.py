@@ -14,8 +14,10 @@ from flexinfer.api.lease import GPULease, GPULeaseStatus, expiry, problem
 from flexinfer.api.lease_reasons import LeaseReason
 from flexinfer.api.moments import moment
 from flexinfer.api.sharedgroup import GRANTED, Holder, SharedGroup
+from flexinfer.arbiter.budget import too_large
 from flexinfer.arbiter.effects import TellLease, TimeLease
 from flexinfer.arbiter.group import Group, queued_message, where
+from flexinfer.arbiter.member import of_lease
 from flexinfer.state.actions import RequeueAt
 from flexinfer.state.observed import LeaseEnd, ObservedState
 
@@ -23,10 +25,14 @@ _LOOK_SECONDS = 60.0
 """How often the wall clock is asked for the end of a lease: the monotonic clock stands still while a machine is suspended."""
 
 
-def tell(group: Group, shared: SharedGroup, waits: Mapping[str, str], blocked: str) -> Iterator[TellLease]:
+def tell(
+    group: Group, shared: SharedGroup, state: ObservedState, waits: Mapping[str, str], blocked: str
+) -> Iterator[TellLease]:
     """Yield the status of each lease of a group, where it changes."""
     for lease in group.leases:
-        status = _status(group, shared, lease, waits.get(lease.uid, ""), blocked)
+        queued = group.position(lease)
+        why = waits.get(lease.uid, "") if queued else too_large(of_lease(lease, shared, state), shared, state)
+        status = _status(group, shared, lease, why, blocked)
         if status is not None and not _same(lease.status, status):
             yield TellLease(group=shared, lease=lease, status=status)
 
@@ -39,7 +45,7 @@ def time(
         holder = shared.holder(lease.uid)
         if holder is None or holder.step != GRANTED or not lease.status.expires_at:
             continue
-        end = _end(lease, state)
+        end = end_of(lease, state)
         if end is None or now >= end.looked_at + _LOOK_SECONDS:
             yield TimeLease(group=shared, lease=lease)
         elif now < end.at:
@@ -52,7 +58,7 @@ def must_leave(
     """Return why a lease must give back its devices; empty while it may keep them."""
     if lease is None:
         return "its GPULease was deleted"
-    end = _end(lease, state)
+    end = end_of(lease, state)
     if (end is not None and now >= end.at) or is_told(lease, holder):
         return LeaseReason.EXPIRED
     return "the SharedGroup is being deleted" if shared.deleting else ""
@@ -80,7 +86,7 @@ def granted_status(shared: SharedGroup, holder: Holder, lease: GPULease, since: 
     )
 
 
-def _end(lease: GPULease, state: ObservedState) -> LeaseEnd | None:
+def end_of(lease: GPULease, state: ObservedState) -> LeaseEnd | None:
     """Return when a lease ends, if that was looked up for the end that its status has now."""
     end = state.lease_ends.get(lease.uid)
     return end if end is not None and end.expires_at == lease.status.expires_at else None
@@ -116,6 +122,10 @@ def _waiting(group: Group, shared: SharedGroup, lease: GPULease, why: str, block
     position, refused = group.position(lease), problem(lease.spec)
     if refused:
         return _plain(shared, lease, conditions.FALSE, LeaseReason.INVALID, f"refused: {refused}")
+    if not position and why:
+        least = f"lower spec.reserveMB of SharedGroup {shared.metadata.name}"
+        message = f"refused: {why}; take a lease of less memory, or {least}"
+        return _plain(shared, lease, conditions.FALSE, LeaseReason.TOO_LARGE, message)
     if not position:
         message = f"no Model of group {shared.name} is placed on a node, so its GPUs are not known"
         remedy = f"apply a Model with spec.gpu.shared: {shared.name}"

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from flexinfer.api.labels import HELD_FINALIZER, MANAGED_BY_LABEL, PART_OF_LABEL, TURN_LABEL
 from flexinfer.api.lease import GPULease
-from flexinfer.api.model import Metadata, Model
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import (
     BLOCKED,
     GRANTED,

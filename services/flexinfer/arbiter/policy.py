@@ -35,12 +35,16 @@ Cost: TypeAlias = tuple[tuple[int, ...], tuple[float, ...], float, tuple[str, ..
 
 
 class Leave(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a holder may be made to leave for a member, why or why not, and when time alone changes that."""
+    """Whether a holder may be made to leave for a member, why or why not, and when time alone changes that.
+
+    `again` is when to look again, `due` from when it may be made to leave whatever it serves; None if no time says so.
+    """
 
     holder: Holder
     allowed: bool
     why: str
     again: float | None = None
+    due: float | None = None
     cost: Cost = ((), (), 0.0, ())
 
 
@@ -89,7 +93,7 @@ def leave(holder: Holder, member: Member, group: SharedGroup, state: ObservedSta
     if standing.ready_since is None:
         return Leave(holder=holder, allowed=False, why="it is loading", again=standing.again)
     idle = standing.idle_since is not None
-    due = max(_waited_at(member, group.spec, state, now), standing.ready_since + _load_seconds(current))
+    due = max(_waited_at(member, group.spec, state, now), standing.ready_since + load_seconds(current))
     if idle or standing_of_member(member, state, now).requested:
         due = min(due, _stayed_at(standing.ready_since, group.spec))
     due = min(due, _may_return_at(member, group.spec, state)) if idle else due
@@ -105,7 +109,7 @@ def leave(holder: Holder, member: Member, group: SharedGroup, state: ObservedSta
     if idle:
         why = f"others left for it, and {member.label} left less than {group.spec.min_stay} (minStay) ago"
     times = [at for at in (due, standing.again) if at is not None]
-    return Leave(holder=holder, allowed=False, why=why, again=min(times))
+    return Leave(holder=holder, allowed=False, why=why, again=min(times), due=due)
 
 
 def _until(other: Member | None) -> str:
@@ -158,10 +162,10 @@ def _overdue(ready_since: float, member: Member, spec: SharedGroupSpec, now: flo
 
 def _cost(model: Model, priority: int, standing: Standing, now: float) -> Cost:
     idle = now - standing.idle_since if standing.idle_since is not None else 0.0
-    return ((priority,), (-idle,), _load_seconds(model), (model.metadata.name,))
+    return ((priority,), (-idle,), load_seconds(model), (model.metadata.name,))
 
 
-def _load_seconds(model: Model) -> float:
+def load_seconds(model: Model) -> float:
     """Return how long the last start of a Model's engine took; 0 if that is not known."""
     backend = model.status.backend
     return backend.load_seconds if backend is not None else 0.0

@@ -3,13 +3,16 @@
 Also `kubectl flexinfer ...`: kubectl runs any `kubectl-flexinfer` on PATH.
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from flexinfer.cli import terminal
 from flexinfer.cli.commands import parser_of
 from flexinfer.cli.errors import CommandError
+from flexinfer.cli.target import check, context_argument
 from flexinfer.local.instance import InstanceError
 from flexinfer.runtime.kubernetes.api import ApiError
 from flexinfer.runtime.settings import SettingsError
@@ -19,6 +22,7 @@ _INTERRUPTED = 130
 
 def boot() -> None:
     """Run the command line of this process."""
+    terminal.prepare((sys.stdout, sys.stderr), os.environ)
     sys.exit(main(sys.argv[1:], program=program_name(sys.argv[0])))
 
 
@@ -29,13 +33,14 @@ def program_name(path: str) -> str:
 
 def main(words: Sequence[str], *, program: str = "flexinfer") -> int:
     """Run one command; returns the exit status."""
-    chosen = next((word for word in words if not word.startswith("-")), None)
+    chosen = command_of(words)
     parser = parser_of(program, [chosen] if chosen else [])
     arguments = parser.parse_args(words)
     if not hasattr(arguments, "run"):
         parser.print_help()
         return 2
     try:
+        check(chosen or "", arguments)
         return int(arguments.run(arguments))
     except (CommandError, InstanceError, ApiError, SettingsError) as error:
         sys.stderr.write(f"{program}: {error}\n")
@@ -49,6 +54,17 @@ def main(words: Sequence[str], *, program: str = "flexinfer") -> int:
         place = f"{error.filename}: " if error.filename else ""
         sys.stderr.write(f"{program}: {place}{error.strerror or error}\n")
         return 1
+
+
+def command_of(words: Sequence[str]) -> str | None:
+    """Return the command of a command line, before which the options of all commands may stand; None if it has none."""
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    context_argument(options, "")
+    try:
+        rest = options.parse_known_args(words)[1]
+    except argparse.ArgumentError:
+        rest = list(words)
+    return next((word for word in rest if not word.startswith("-")), None)
 
 
 if __name__ == "__main__":

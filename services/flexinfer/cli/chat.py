@@ -11,8 +11,9 @@ import aiohttp
 import msgspec
 
 from flexinfer.api.conditions import one_line
+from flexinfer.cli import reach
 from flexinfer.cli.errors import CommandError
-from flexinfer.cli.target import state_argument, variable
+from flexinfer.cli.target import target_arguments
 
 SYSTEM = "You are a helpful assistant."
 """Default system prompt: small models drift without one."""
@@ -29,19 +30,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", default=SYSTEM, help=f"system prompt (default: {SYSTEM})")
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--max-tokens", type=int, default=512)
-    state_argument(parser)
+    target_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Send the prompts and print each answer as it arrives. Raises CommandError."""
-    client = ChatClient(variable("OPENAI_BASE_URL", options), variable("OPENAI_API_KEY", options))
     sampling = {"temperature": options.temperature, "max_tokens": options.max_tokens}
     body = {"model": options.model} | {name: value for name, value in sampling.items() if value is not None}
     messages = [{"role": "system", "content": options.system}] if options.system else []
-    for prompt in [options.prompt] if options.prompt else _typed():
-        messages.append({"role": "user", "content": prompt})
-        answer = asyncio.run(_print(client.stream({**body, "messages": messages})))
-        messages.append({"role": "assistant", "content": answer})
+    with reach.proxy(options) as server:
+        client = ChatClient(server.base_url, server.key)
+        for prompt in [options.prompt] if options.prompt else _typed():
+            messages.append({"role": "user", "content": prompt})
+            answer = asyncio.run(_print(client.stream({**body, "messages": messages})))
+            messages.append({"role": "assistant", "content": answer})
     return 0
 
 
@@ -82,6 +84,11 @@ class ChatClient:
 
     async def stream(self, body: dict[str, Any]) -> AsyncIterator[str]:
         """Yield the answer of one chat completion as it arrives."""
+        async for chunk in self.chunks(body):
+            yield _text(chunk)
+
+    async def chunks(self, body: dict[str, Any]) -> AsyncIterator[Any]:
+        """Yield the events of one chat completion as they arrive, each as JSON."""
         async with self._sent({**body, "stream": True}) as response:
             async for line in response.content:
                 data = line.strip().removeprefix(b"data:").strip()
@@ -89,7 +96,10 @@ class ChatClient:
                     continue
                 if data == b"[DONE]":
                     return
-                yield _text(msgspec.json.decode(data))
+                chunk = msgspec.json.decode(data)
+                if isinstance(chunk, dict) and "error" in chunk:
+                    raise CommandError(f"the stream was cut off: {_error(data)}")
+                yield chunk
         raise CommandError("the stream ended before the answer was complete")
 
     @contextlib.asynccontextmanager
@@ -107,8 +117,6 @@ class ChatClient:
 
 
 def _text(chunk: Any) -> str:
-    if isinstance(chunk, dict) and "error" in chunk:
-        raise CommandError(f"the stream was cut off: {_error(msgspec.json.encode(chunk))}")
     try:
         return chunk["choices"][0]["delta"].get("content") or "" if chunk["choices"] else ""
     except (KeyError, IndexError, TypeError, AttributeError):

@@ -9,11 +9,10 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from flexinfer.cli import reach
 from flexinfer.cli.preflight import checks, read
 from flexinfer.cli.preflight.view import MISSING, OK, UNKNOWN, WARNING, Finding
-from flexinfer.cli.target import state_argument
-from flexinfer.cli.why import kubeconfig
-from flexinfer.runtime.kubernetes import client
+from flexinfer.cli.target import context_of, kubeconfig, target_arguments
 
 _MARKS = {OK: "ok", WARNING: "warning", MISSING: "MISSING", UNKNOWN: "unknown"}
 
@@ -24,15 +23,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "-n", "--namespace", default="default", help="where Models are to be (default: default)"
     )
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="output format")
-    parser.add_argument(
-        "--kubeconfig", help="else --state's, else $KUBECONFIG, else the instance's, else ~/.kube/config"
-    )
-    state_argument(parser)
+    target_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what each check says; returns 1 if something that a Model needs is missing. Raises ApiError, InstanceError."""
-    found = asyncio.run(_findings(kubeconfig(options), options.namespace))
+    found = asyncio.run(_findings(options))
     if options.output == "json":
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
@@ -40,9 +36,10 @@ def run(options: argparse.Namespace) -> int:
     return 1 if checks.failed(found) else 0
 
 
-async def _findings(config: str, namespace: str) -> list[Finding]:
-    async with client.connected(config) as api:
-        return checks.findings(await read.view(api, namespace, read.instance_of(config)))
+async def _findings(options: argparse.Namespace) -> list[Finding]:
+    own = None if context_of(options) else read.instance_of(kubeconfig(options))
+    async with reach.api(options) as api:
+        return checks.findings(await read.view(api, options.namespace, own))
 
 
 def table(found: Sequence[Finding]) -> Iterator[str]:

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from types import MappingProxyType
 
+from flexinfer.cli.target import context_argument
+
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "up": "start everything on this machine and keep it running",
@@ -24,6 +26,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "tap": "print the steps of Models as they happen; by subject, every event on NATS",
         "run": "run components in this process, in the foreground",
         "completion": "print a script that completes commands and options in bash, zsh or fish",
+        "bench": "measure time to first token and tokens a second of a Model through the proxy, and keep them in its status",
+        "snapshot": "print Models, shared groups, LiteLLM names and benchmarks as Markdown",
         "demo": "apply a Model, get an answer, scale to zero, start it again",
     }
 )
@@ -35,6 +39,7 @@ def parser_of(program: str, loaded: Collection[str]) -> argparse.ArgumentParser:
         prog=program, description="FlexInfer serves AI models from one Model resource each."
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    context_argument(parser, "")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")

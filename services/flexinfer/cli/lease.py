@@ -10,13 +10,13 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from flexinfer.api.conditions import one_line
+from flexinfer.api.durations import seconds
 from flexinfer.api.lease import GPULease, GPULeaseSpec, problem
-from flexinfer.api.model import Metadata, seconds
+from flexinfer.api.metadata import Metadata
+from flexinfer.cli import reach
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.sentences import leased
-from flexinfer.cli.target import state_argument
-from flexinfer.cli.why import kubeconfig
-from flexinfer.runtime.kubernetes import client
+from flexinfer.cli.target import target_arguments
 from flexinfer.runtime.kubernetes.api import GPU_LEASES, AlreadyExistsError, Cluster, NotFoundError
 
 _LOOK_SECONDS = 0.5
@@ -41,10 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def _where(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--namespace", help="default: default")
-    parser.add_argument(
-        "--kubeconfig", help="else --state's, else $KUBECONFIG, else the instance's, else ~/.kube/config"
-    )
-    state_argument(parser)
+    target_arguments(parser)
 
 
 def _take_arguments(take: argparse.ArgumentParser) -> None:
@@ -78,13 +75,12 @@ def memory_mb(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Carry the command out. Raises CommandError, ApiError."""
-    config = kubeconfig(options)
     options.namespace = options.namespace or "default"
-    return asyncio.run(_run(config, options))
+    return asyncio.run(_run(options))
 
 
-async def _run(config: str, options: argparse.Namespace) -> int:
-    async with client.connected(config) as api:
+async def _run(options: argparse.Namespace) -> int:
+    async with reach.api(options) as api:
         match options.action:
             case "take":
                 return await take(api, asked_for(options), wait=options.wait, timeout=_timeout(options))

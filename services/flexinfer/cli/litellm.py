@@ -14,9 +14,8 @@ import msgspec
 
 from flexinfer.api.kube import Service
 from flexinfer.api.labels import LITELLM_PREFIX, MODEL_UID_LABEL, SERVICE_LABELS_ANNOTATION
-from flexinfer.cli.target import state_argument
-from flexinfer.cli.why import kubeconfig
-from flexinfer.runtime.kubernetes import client
+from flexinfer.cli import reach
+from flexinfer.cli.target import target_arguments
 from flexinfer.runtime.kubernetes.api import SERVICES
 
 _OWN_PATH = "/model/"
@@ -43,17 +42,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default="OPENAI_API_KEY",
         help="variable of LiteLLM's environment that holds the proxy's key (default: OPENAI_API_KEY)",
     )
-    parser.add_argument(
-        "--kubeconfig", help="else --state's, else $KUBECONFIG, else the instance's, else ~/.kube/config"
-    )
-    state_argument(parser)
+    target_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the config; what is left out is said on stderr. Raises ApiError."""
     import yaml  # noqa: PLC0415 -- only here
 
-    services = asyncio.run(_read(kubeconfig(options), options.namespace))
+    services = asyncio.run(_read(options))
     entries, left_out = choose([entry for service in services for entry in entries_of(service)])
     for line in left_out:
         print(line, file=sys.stderr)
@@ -62,9 +58,9 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _read(config: str, namespace: str) -> Sequence[Service]:
-    async with client.connected(config) as api:
-        listing = await api.list(SERVICES, namespace)
+async def _read(options: argparse.Namespace) -> Sequence[Service]:
+    async with reach.api(options) as api:
+        listing = await api.list(SERVICES, options.namespace)
     return sorted(listing.items, key=lambda service: service.metadata.key)
 
 

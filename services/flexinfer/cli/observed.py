@@ -5,6 +5,7 @@ A plain reader that changes nothing; it needs no more than the `tap` user.
 
 from flexinfer.api.services import STATE_KINDS
 from flexinfer.cli.errors import CommandError
+from flexinfer.cli.reach import NatsServer
 from flexinfer.cli.tap import connect_tap
 from flexinfer.events.subjects import LIVE_STREAM, ROOT, STATE_STREAM, kind_of
 from flexinfer.runtime.clock import monotonic
@@ -17,10 +18,10 @@ from flexinfer.state.observed import Observation, ObservedState
 _KINDS = (*STATE_KINDS, "gpu")
 
 
-async def observed_state(url: str) -> ObservedState:
+async def observed_state(server: NatsServer) -> ObservedState:
     """Return Models, workloads, groups, nodes and telemetry as the streams hold them now. Raises CommandError."""
     try:
-        async with connect_tap(url) as link:
+        async with connect_tap(server) as link:
             observations = [
                 observation
                 for stream in (STATE_STREAM, LIVE_STREAM)

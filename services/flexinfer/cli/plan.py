@@ -15,10 +15,11 @@ import yaml
 
 from flexinfer.api.groupversion import KIND
 from flexinfer.api.model import Model
+from flexinfer.cli import reach
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.observed import observed_state
 from flexinfer.cli.planning import Plan, plan, with_plan
-from flexinfer.cli.target import state_argument, variable
+from flexinfer.cli.target import target_arguments
 from flexinfer.runtime.clock import monotonic
 from flexinfer.state.observed import ObservedState
 
@@ -33,13 +34,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "-f", "--filename", required=True, metavar="FILE", help="YAML with Models; - reads standard input"
     )
     parser.add_argument("-n", "--namespace", default="default", help="of Models that name none")
-    state_argument(parser)
+    target_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the plan of each Model; the exit status is 0 if all fit, else 3. Raises CommandError."""
     models = models_in(options.filename, options.namespace)
-    state = asyncio.run(observed_state(variable("NATS_URL", options)))
+    with reach.nats(options) as server:
+        state = asyncio.run(observed_state(server))
     if not state.nodes:
         raise CommandError(
             "no node is known: check that the watcher runs (`flexinfer services`, or kubectl get nodes)"

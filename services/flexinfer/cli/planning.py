@@ -12,7 +12,8 @@ from flexinfer import sources
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.labels import GPU_RESOURCES
-from flexinfer.api.model import Metadata, Model, ModelStatus, Placement
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import Model, ModelStatus, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import PlacedStatus
 from flexinfer.events.events import GpusObserved, ModelDeleted, ModelObserved, WorkloadDeleted

@@ -13,6 +13,8 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import Device
 from flexinfer.events.workload import JobFacts, PodFacts
+from flexinfer.prefetcher.messages import progress
+from flexinfer.prefetcher.status import JobProgress
 
 _RAW_LIMIT, _BAR = 160, 20
 _READINESS = {conditions.TRUE: "ready", conditions.FALSE: "not ready"}
@@ -125,6 +127,8 @@ def _hint(event: AnyEvent) -> str:
             return f"{event.namespace}/{event.name}: status written by the {event.owner} (version {event.version})"
         case events.EngineReady(namespace=namespace, name=name):
             return f"{namespace}/{name}: engine ready"
+        case events.SampleAwaited(node=node):
+            return f"node {node}: a sample of its devices is waited for"
         case events.DownloadObserved():
             return f"{event.namespace}/{event.name}: {_download(event)}"
         case _:
@@ -132,9 +136,9 @@ def _hint(event: AnyEvent) -> str:
 
 
 def _download(event: events.DownloadObserved) -> str:
-    percent = 100 * event.bytes // max(1, event.total_bytes)
+    job = JobProgress(done=event.bytes, total=event.total_bytes, rate=event.bytes_per_second)
     return (
-        f"download {bar(event.bytes, event.total_bytes)} {percent}% of {event.total_bytes / 1e9:,.2f} GB, "
+        f"download {bar(job.done, job.total)} {progress(job.done, job.total, job.eta)}, "
         f"{event.bytes_per_second / 1e6:,.1f} MB/s, {event.file}"
     )
 

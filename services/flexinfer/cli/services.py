@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from flexinfer.cli.target import instance_of, state_argument
+from flexinfer.cli.terminal import print_json
 from flexinfer.events.permissions import CONTROLLERS
 from flexinfer.local.instance import Instance, lock_holder
 from flexinfer.local.supervisor import record
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         )
     status = 0 if not full and all(row.health == HEALTHY for row in current) else 1
     if options.output == "json":
-        print(msgspec.json.format(msgspec.json.encode(current)).decode())
+        print_json(current)
         return status
     print("\n".join(table(current)))
     if lock_holder(instance.state) is None and any(row.pid for row in current):

@@ -59,7 +59,7 @@ class Stages:
 
 
 def observed_phase(line: str) -> str:
-    """Return the phase of a line that CONDITIONS_PATH prints; empty without conditions and while an engine drains.
+    """Return the phase of a line that CONDITIONS_PATH prints; empty without conditions and while an engine is stopped.
 
     Derived from the conditions: `status.phase` is written only when a start has settled, so a short start would
     not be seen.
@@ -67,7 +67,7 @@ def observed_phase(line: str) -> str:
     generation, _, printed = line.strip().partition(" ")
     written = msgspec.json.decode(printed, type=tuple[Condition, ...]) if printed else ()
     ready = conditions.find(written, conditions.READY)
-    if not written or (ready is not None and ready.reason == Reason.DRAINING):
+    if not written or (ready is not None and ready.reason in (Reason.DRAINING, Reason.STOPPING)):
         return ""
     return phase_of(written, int(generation))
 
@@ -79,7 +79,16 @@ def watched(
     stages: Stages,
     phase: Callable[[str], str] = str.strip,
 ) -> Iterator[None]:
-    """Follow what a watching command prints for the length of the block; `phase` returns the phase of a line."""
+    """Take in the stages that a watching command prints for the length of the block; `phase` returns the phase of a line."""
+    with followed(command, environment, lambda line: stages.see(phase(line))):
+        yield
+
+
+@contextmanager
+def followed(
+    command: Sequence[str], environment: Mapping[str, str], take: Callable[[str], None]
+) -> Iterator[None]:
+    """Call `take` with each line that a command prints, in a thread, for the length of the block."""
     with subprocess.Popen(
         command,
         env=dict(environment),
@@ -90,7 +99,7 @@ def watched(
 
         def read() -> None:
             for line in watch.stdout or ():
-                stages.see(phase(line))
+                take(line)
 
         reader = threading.Thread(target=read, daemon=True)
         reader.start()

@@ -19,23 +19,26 @@ from urllib.parse import urlsplit
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from flexinfer.cli import reach
 from flexinfer.cli.errors import CommandError
+from flexinfer.cli.port_forward import PortForward
+from flexinfer.cli.reach import NatsServer
 from flexinfer.cli.sentences import raw, sentence
-from flexinfer.cli.target import state_argument, variable
+from flexinfer.cli.target import target_arguments
 from flexinfer.events.subjects import HISTORY_STREAM, ROOT
 from flexinfer.runtime.nats import codec, connection
 from flexinfer.runtime.nats.connection import Connection, StreamError, flush
 from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError
 
 EVERYTHING, HISTORY = f"{ROOT}.>", f"{ROOT}.history.>"
-_CONNECT_SECONDS = 5.0
+_CONNECT_SECONDS, _WATCH_SECONDS = 5.0, 0.5
 _SUBJECT_WIDTH = 46
 _LATEST = 20
 """How many recorded steps are printed first."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add a subject, --history and --state."""
+    """Add a subject, --history, and where NATS is."""
     parser.add_argument(
         "subject",
         nargs="?",
@@ -43,28 +46,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help=f"subject to subscribe to, such as {EVERYTHING} for all (default: the steps, {HISTORY})",
     )
     parser.add_argument("--history", action="store_true", help="print all steps of the last 7 days first")
-    state_argument(parser)
+    target_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print events until interrupted, or until its reader is gone. Raises CommandError, BrokenPipeError."""
-    url = variable("NATS_URL", options)
     if options.subject and not re.fullmatch(r"[^\s\0]+", options.subject):
         raise CommandError(f"{options.subject!r} is not a subject, such as {EVERYTHING}")
     latest = 0 if options.subject else _LATEST
     try:
-        asyncio.run(_tap(url, options.subject or HISTORY, None if options.history else latest))
+        with reach.nats(options) as server:
+            asyncio.run(_tap(server, options.subject or HISTORY, None if options.history else latest))
     except (StreamError, ReplayRequiredError) as error:
         raise CommandError(str(error)) from error
     return 0
 
 
-async def _tap(url: str, subject: str, latest: int | None) -> None:
-    """Print the latest recorded steps, None: all, then what arrives. Raises BrokenPipeError once the reader is gone."""
+async def _tap(server: NatsServer, subject: str, latest: int | None) -> None:
+    """Print the latest recorded steps, None: all, then what arrives.
+
+    Raises BrokenPipeError once the reader is gone, CommandError for a subject that may not be read.
+    """
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, _end, ended)
-    async with connect_tap(url) as link:
+    async with connect_tap(server) as link:
         if latest != 0:
             steps = await recorded(link, HISTORY)
             _print(steps if latest is None else steps[-latest:])
@@ -78,7 +84,9 @@ async def _tap(url: str, subject: str, latest: int | None) -> None:
 
             await link.client.subscribe(subject, cb=show)
             await flush(link.client)
-            await ended
+            _require_readable(link, subject)
+            async with _noticing_the_way(server.forward, ended):
+                await ended
 
 
 def _print(lines: Iterable[str]) -> None:
@@ -111,21 +119,52 @@ def _noticing_the_reader(ended: asyncio.Future[None]) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def connect_tap(url: str) -> AsyncIterator[Connection]:
+async def connect_tap(server: NatsServer) -> AsyncIterator[Connection]:
     """Connect as the tap. Raises CommandError if NATS does not answer or refuses the credentials."""
-    place = urlsplit(url)
+    place = urlsplit(server.url)
     async with contextlib.AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 _, writer = await asyncio.open_connection(place.hostname, place.port)
                 writer.close()
-                link = await stack.enter_async_context(connection.connected("tap", url, "", ""))
+                link = await stack.enter_async_context(_link(server))
         except (TimeoutError, OSError, NatsError) as error:
             raise CommandError(
-                f"NATS at {place.hostname}:{place.port} does not answer, or refused the credentials; "
-                "is `flexinfer up` running?"
+                f"NATS at {place.hostname}:{place.port} does not answer, or refused the credentials; {server.remedy}"
             ) from error
         yield link
+
+
+def _link(server: NatsServer) -> contextlib.AbstractAsyncContextManager[Connection]:
+    return connection.connected(
+        "tap", server.url, server.user, server.password_file, server.ca_file, server_name=server.server_name
+    )
+
+
+def _require_readable(link: Connection, subject: str) -> None:
+    """Raise CommandError if NATS has refused a subscription: it reports that before the reply to a flush."""
+    error = link.client.last_error
+    if error is not None and "permissions violation" in str(error).lower():
+        raise CommandError(
+            f"tap may not read {subject}: NATS refuses that subject to the user of this command; it reads {EVERYTHING}"
+        )
+
+
+@contextlib.asynccontextmanager
+async def _noticing_the_way(forward: PortForward | None, ended: asyncio.Future[None]) -> AsyncIterator[None]:
+    """End when the port-forward does: the NATS client would try to connect to nothing."""
+
+    async def watch(forward: PortForward) -> None:
+        while not await asyncio.to_thread(forward.ended_by, _WATCH_SECONDS):
+            pass
+        _end(ended, CommandError("the way to NATS has ended"))
+
+    watching = asyncio.create_task(watch(forward)) if forward is not None else None
+    try:
+        yield
+    finally:
+        if watching is not None:
+            watching.cancel()
 
 
 async def recorded(link: Connection, pattern: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which FlexInfer a command talks to: what the environment names, else the instance of the state folder."""
+"""Which FlexInfer a command is for: an instance on this machine, or the one of a cluster. What is opened there is `reach`'s."""
 
 import argparse
 import os
@@ -15,6 +15,61 @@ def state_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state", metavar="DIR", help="state folder (else $FLEXINFER_STATE, else the user's state folder)"
     )
+
+
+def context_argument(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add --context, which may stand before the command or after it."""
+    parser.add_argument(
+        "--context",
+        metavar="NAME",
+        default=default,
+        help="use the FlexInfer of a cluster, by this context of the kubeconfig, in place of the one on this machine",
+    )
+
+
+def target_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add where a command finds its instance or cluster: --context, --kubeconfig and --state."""
+    context_argument(parser, argparse.SUPPRESS)
+    parser.add_argument(
+        "--kubeconfig",
+        metavar="FILE",
+        help="else --state's, else $KUBECONFIG, else the instance's, else ~/.kube/config; never the instance's with --context",
+    )
+    state_argument(parser)
+    parser.set_defaults(knows_clusters=True)
+
+
+def check(command: str, arguments: argparse.Namespace) -> None:
+    """Raise CommandError if the command line names a cluster for a command of this machine, or two targets at once."""
+    if not context_of(arguments):
+        return
+    if not getattr(arguments, "knows_clusters", False):
+        raise CommandError(f"`flexinfer {command}` is for this machine alone; leave --context out")
+    if arguments.state:
+        raise CommandError("--context names a cluster and --state an instance; leave one of them out")
+
+
+def context_of(arguments: argparse.Namespace) -> str:
+    """Return the context that a command line names; empty: none."""
+    return str(getattr(arguments, "context", ""))
+
+
+def kubeconfig(arguments: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str:
+    """Return the kubeconfig to use, one file or several as in $KUBECONFIG. Raises InstanceError if --state names no instance."""
+    variables = os.environ if environment is None else environment
+    if arguments.kubeconfig:
+        return str(arguments.kubeconfig)
+    if not arguments.state and variables.get("KUBECONFIG"):
+        return variables["KUBECONFIG"]
+    own = str(Path("~/.kube/config").expanduser())
+    if context_of(arguments):
+        return own
+    try:
+        return str(instance_of(arguments).kubeconfig)
+    except InstanceError:
+        if arguments.state:
+            raise
+        return own
 
 
 def state_of(arguments: argparse.Namespace) -> Path:

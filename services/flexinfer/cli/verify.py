@@ -13,15 +13,15 @@ from flexinfer import sources
 from flexinfer.api.base import Resource
 from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.api.kinds import JOBS, MODELS, PODS, Kind
-from flexinfer.api.model import Metadata, Model
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import Model
+from flexinfer.cli import reach
 from flexinfer.cli.errors import CommandError
-from flexinfer.cli.target import state_argument
-from flexinfer.cli.why import kubeconfig
+from flexinfer.cli.target import target_arguments
 from flexinfer.events.workload import JobFacts, job_facts
 from flexinfer.prefetcher.jobs import verification
 from flexinfer.prefetcher.messages import size
 from flexinfer.prefetcher.report import failure_cause, report_of
-from flexinfer.runtime.kubernetes import client
 from flexinfer.runtime.kubernetes.api import Cluster, NotFoundError
 from flexinfer.runtime.settings import Settings
 from flexinfer.sources import Location, Volume
@@ -64,10 +64,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("-n", "--namespace", default="default")
     parser.add_argument("--timeout", type=float, default=3600.0, metavar="SECONDS", help="default: an hour")
-    parser.add_argument(
-        "--kubeconfig", help="else --state's, else $KUBECONFIG, else the instance's, else ~/.kube/config"
-    )
-    state_argument(parser)
+    target_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -76,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _run(options: argparse.Namespace) -> int:
-    async with client.connected(kubeconfig(options)) as api:
+    async with reach.api(options) as api:
         try:
             model = await api.get(MODELS, options.namespace, options.model)
         except NotFoundError as error:

@@ -11,6 +11,7 @@ from flexinfer.launcher.effects import Effect
 from flexinfer.launcher.engine_client import Ask, http_client
 from flexinfer.launcher.fence import Fences
 from flexinfer.launcher.keys import touched, touched_by
+from flexinfer.launcher.load_watch import LoadWatch
 from flexinfer.launcher.memory import Fact, Memory, forget, remember
 from flexinfer.launcher.perform import perform
 from flexinfer.launcher.pods_gone import PodsGone
@@ -29,11 +30,13 @@ def controller(
     """Return the launcher's controller; `opened` gives the client that engines are probed with."""
     launch_settings = settings_of(settings)
     prober, gone, audit = Prober(opened), PodsGone(), ServiceAudit(launch_settings)
+    loads = LoadWatch()
 
     def observe(state: ObservedState, memory: Memory) -> None:
         prober.observe(state, memory)
         gone.observe(state, memory)
         audit.observe(state, memory)
+        loads.observe(state, memory)
 
     return Controller(
         name="launcher",
@@ -47,7 +50,7 @@ def controller(
         remember=remember,
         forget=forget,
         observe=observe,
-        companions=(prober.watch, audit.watch),
+        companions=(prober.watch, audit.watch, loads.watch),
     )
 
 

@@ -1,6 +1,7 @@
 """An engine that does not answer yet: how far its start has come, how long that may take, and what follows a failure. Pure."""
 
 import math
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from flexinfer.events.workload import PodFacts
 from flexinfer.launcher import status
 from flexinfer.launcher.effects import Action, Purpose, Stop
 from flexinfer.launcher.manifests import LaunchSettings
-from flexinfer.launcher.view import GATES, ModelContext, ModelView
+from flexinfer.launcher.view import GATES, RESTART, ModelContext, ModelView
 from flexinfer.state.actions import RequeueAt
 
 ATTEMPTS = 6
@@ -27,6 +28,9 @@ _REQUESTED_BACK_OFF = 5.0
 """The longest back-off of a Model that always runs while a request waits for it."""
 _IMAGE_BACK_OFF = "ImagePullBackOff"
 _NO_IMAGE = frozenset({"ErrImagePull", _IMAGE_BACK_OFF, "InvalidImageName", "ErrImageNeverPull"})
+_CRASH_LOOP = "CrashLoopBackOff"
+_NODE_BACK_OFF = re.compile(r"back-off (\S+) restarting")
+"""What a kubelet says of a container that it restarts ever later (kuberuntime_manager.go, doBackOff)."""
 _NO_PROGRAM = "ProgramNotInstalled"
 """What the local node says of an image whose program is not installed (`localkube.kubelet.image_runtimes`)."""
 _NOT_STARTABLE = (Reason.IMAGE_PULL_FAILED, Reason.ENGINE_NOT_INSTALLED)
@@ -35,7 +39,7 @@ _ORDINARY = frozenset({"ContainerCreating", "PodInitializing"})
 _WAS_GATED = "SchedulingGated"
 """What a Pod's condition still says for a moment after its gate has opened."""
 SCHEDULING = status.SCHEDULING
-IMAGE, WEIGHTS, RESTART = "Image", "Weights", "Restart"
+IMAGE, WEIGHTS = "Image", "Weights"
 
 
 class Stage(NamedTuple):
@@ -67,7 +71,7 @@ def load(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
 
 
 def _progressed_at(context: ModelContext, stage: Stage) -> float:
-    """Return when a start last made progress: it came to another stage, or its engine answered its health check as never before."""
+    """Return when a start last made progress: another stage, a new answer of its health check, or more device memory."""
     began, progress = context.since(conditions.READY), context.progress
     return max(began, progress.at) if progress is not None and stage.name == WEIGHTS else began
 
@@ -99,14 +103,16 @@ def _give_up(context: ModelContext, pod: PodFacts, stage: Stage, seconds: float)
 def stage_of(context: ModelContext, pod: PodFacts) -> Stage:
     """Return how far a Pod whose engine does not answer has come.
 
-    A restart is no progress: an engine that restarted once is Restarting until it answers, and its deadline runs on. The same holds for
-    an image that cannot be pulled.
+    A restart is no progress: an engine that restarted once is Restarting until it answers, and one that the node restarts with a delay
+    BackOff; its deadline runs on. The same holds for an image that cannot be pulled.
     """
     ready = context.view.ready
     if pod.reason == _NO_PROGRAM:
         return Stage(Reason.ENGINE_NOT_INSTALLED, f"engine is not installed: {pod.message}", IMAGE)
     if pod.reason in _NO_IMAGE or (ready.reason == Reason.IMAGE_PULL_FAILED and not pod.running):
         return Stage(Reason.IMAGE_PULL_FAILED, _image_failure(context, pod), IMAGE)
+    if pod.reason == _CRASH_LOOP or ready.in_pod:
+        return Stage(Reason.BACK_OFF, _crash_loop(context, pod), RESTART)
     if ready.true or pod.restarts or ready.reason == Reason.RESTARTING:
         return Stage(Reason.RESTARTING, _restart(context, pod), RESTART)
     if pod.running:
@@ -135,6 +141,16 @@ def _restart(context: ModelContext, pod: PodFacts) -> str:
     last = pod.last or pod.message
     cause = f" ({last})" if last else ""
     return f"engine ended with exit code {pod.exit_code}{cause}; {_times(pod.restarts)}{_remedy(pod)}"
+
+
+def _crash_loop(context: ModelContext, pod: PodFacts) -> str:
+    """Return why an engine is restarted with a delay, and how long that is as the node said last: it stays while an attempt runs."""
+    delay = _NODE_BACK_OFF.search(pod.message) if pod.reason == _CRASH_LOOP else None
+    cause, reported = _restart(context, pod), context.view.ready.message
+    if delay is None and reported.startswith(f"{cause}; back-off"):
+        return reported
+    waits = f" waits {delay[1]}" if delay is not None else ""
+    return f"{cause}; back-off: the node{waits or ' waits ever longer'} before each attempt"
 
 
 def _times(restarts: int) -> str:
@@ -170,7 +186,7 @@ def stage_seconds(model: Model, settings: LaunchSettings, reason: str) -> float:
 
 def started_at(context: ModelContext) -> float | None:
     """Return when the last gate opened or the previous process ended; None if that was not observed."""
-    kinds = (conditions.READY,) if context.view.ready.reason == Reason.RESTARTING else GATES
+    kinds = (conditions.READY,) if context.view.ready.restarting else GATES
     changed = (context.state.changed(context.view.model, kind) for kind in kinds)
     return max((at for at in changed if at is not None), default=None)
 

@@ -43,17 +43,33 @@ class Probe(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """What the health endpoint of a Pod's engine has answered while it loads, and when it last gave a new answer (monotonic seconds).
+    """How far a Pod's engine has loaded, and when it last went on (monotonic seconds).
 
-    Only an answer that was never given before is progress, and only so many: what alternates or counts must not extend a deadline without end.
+    `seen` is what its health endpoint has answered: only an answer that was never given before is progress, and only so many, since what
+    alternates or counts must not extend a deadline without end. `device_mb` is the most that its processes were seen to hold of its devices,
+    in MiB, which ends with the devices' size.
     """
 
     pod_uid: str
     seen: frozenset[str]
     at: float
+    device_mb: int = 0
 
 
 _MOST_STAGES = 8
+
+
+LOADED_MB = 64
+"""What an engine must have loaded since it last went on: an engine that waits holds not quite the same all the time."""
+
+
+class MemoryLoaded(msgspec.Struct, frozen=True, kw_only=True):
+    """The processes of a Pod whose engine loads are seen to hold so much of its devices, in MiB."""
+
+    key: str
+    uid: str
+    pod_uid: str
+    device_mb: int
 
 
 class CreationRejected(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +100,7 @@ class Rejections(msgspec.Struct, frozen=True):
     at: float
 
 
-Fact: TypeAlias = EngineProbed | CreationRejected | ServiceDrifted | ServiceRestored
+Fact: TypeAlias = EngineProbed | MemoryLoaded | CreationRejected | ServiceDrifted | ServiceRestored
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -109,6 +125,8 @@ def remember(memory: Memory, fact: Fact, at: float) -> Memory:
             probes, rejections = {**memory.probes, uid: Probe(fact, at)}, _without(memory.rejections, uid)
             progress = _progress(memory.progress, fact, at)
             return msgspec.structs.replace(memory, probes=probes, rejections=rejections, progress=progress)
+        case MemoryLoaded():
+            return msgspec.structs.replace(memory, progress=_loaded(memory.progress, fact, at))
         case CreationRejected(uid=uid):
             previous = memory.rejections.get(uid)
             count = previous.count + 1 if previous is not None else 1
@@ -138,7 +156,18 @@ def _progress(previous: Mapping[str, Progress], answer: EngineProbed, at: float)
     seen = last.seen if last is not None and last.pod_uid == answer.pod_uid else frozenset[str]()
     if not answer.stage or answer.stage in seen or len(seen) >= _MOST_STAGES:
         return previous
-    return {**previous, answer.uid: Progress(answer.pod_uid, seen | {answer.stage}, at)}
+    loaded = last.device_mb if last is not None and last.pod_uid == answer.pod_uid else 0
+    return {**previous, answer.uid: Progress(answer.pod_uid, seen | {answer.stage}, at, loaded)}
+
+
+def _loaded(previous: Mapping[str, Progress], fact: MemoryLoaded, at: float) -> Mapping[str, Progress]:
+    """Return how far engines have loaded after one was seen to hold more memory than ever."""
+    last = previous.get(fact.uid)
+    if last is None or last.pod_uid != fact.pod_uid:
+        last = Progress(fact.pod_uid, frozenset(), at)
+    elif fact.device_mb < last.device_mb + LOADED_MB:
+        return previous
+    return {**previous, fact.uid: msgspec.structs.replace(last, at=at, device_mb=fact.device_mb)}
 
 
 def _without(by_uid: Mapping[str, T], uid: str) -> Mapping[str, T]:

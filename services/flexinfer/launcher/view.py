@@ -20,6 +20,8 @@ from flexinfer.state.observed import ObservedState
 
 GATES = SERVICES["launcher"].gates
 """The condition types that must be True before an engine starts."""
+RESTART = "Restart"
+"""`status.backend.loadingStage` of an engine that is restarted in its Pod; with BackOff, a failed Pod has none."""
 _NOT_HELD = ("Idle", "Queued")
 """`status.sharedGroup.state` of a Model that holds no device."""
 _AT_REST = reasons.AT_REST | reasons.FINAL_FOR[conditions.READY]
@@ -51,6 +53,7 @@ class ReadyView(msgspec.Struct, frozen=True):
     message: str = ""
     current: bool = False  # of the current generation
     older_spec: bool = False  # True, with the reason ServingOlderSpec
+    in_pod: bool = False  # BackOff of the node, which restarts the engine in its Pod
 
     @property
     def written(self) -> bool:
@@ -85,7 +88,12 @@ class ReadyView(msgspec.Struct, frozen=True):
     @property
     def failed(self) -> bool:
         """Whether it says that the Pod failed, so that the Pod is deleted before another attempt or for a rest."""
-        return self.reason == Reason.BACK_OFF or self.given_up
+        return (self.reason == Reason.BACK_OFF and not self.in_pod) or self.given_up
+
+    @property
+    def restarting(self) -> bool:
+        """Whether it says that the engine is restarted in its Pod, at once or after the node's back-off."""
+        return self.reason == Reason.RESTARTING or self.in_pod
 
     @property
     def given_up(self) -> bool:
@@ -223,11 +231,11 @@ def view_of(model: Model, groups: Iterable[SharedGroup | None] = ()) -> ModelVie
         cached=gate(conditions.CACHED),
         wanted=gate(conditions.WANTED),
         granted=gate(conditions.GRANTED),
-        ready=_ready(by_type.get(conditions.READY), generation),
+        ready=_ready(by_type.get(conditions.READY), generation, model.status.backend or BackendStatus()),
     )
 
 
-def _ready(condition: Condition | None, generation: int) -> ReadyView:
+def _ready(condition: Condition | None, generation: int, backend: BackendStatus) -> ReadyView:
     if condition is None:
         return ReadyView()
     return ReadyView(
@@ -236,6 +244,7 @@ def _ready(condition: Condition | None, generation: int) -> ReadyView:
         message=condition.message,
         current=condition.observed_generation == generation,
         older_spec=condition.true and condition.reason != Reason.READY,
+        in_pod=condition.reason == Reason.BACK_OFF and backend.loading_stage == RESTART,
     )
 
 
@@ -249,7 +258,7 @@ class ModelContext(msgspec.Struct, frozen=True, kw_only=True):
     pods: tuple[PodFacts, ...]  # its Pods, the newest last
     probe: Probe | None  # the last answer of the newest Pod's engine
     rejections: Rejections | None  # of its Pod by the API server, since its last Pod
-    progress: Progress | None = None  # what the newest Pod's engine said while it loads
+    progress: Progress | None = None  # how far the newest Pod's engine has loaded
 
     @property
     def pod(self) -> PodFacts | None:

@@ -28,15 +28,22 @@ def static_refusal(requirements: Requirements, device: Device) -> Unschedulable 
             f"{ALLOW_UNSUPPORTED_ANNOTATION}: <why>"
         )
         return Unschedulable(f"cannot run {requirements.backend}: {reason}", remedy, Rank.INCOMPATIBLE)
-    missing = requirements.device_mb - device.total_mb
-    if missing > 0:
-        return Unschedulable(
-            f"has {device.total_mb} MiB in all",
-            f"{_lower(requirements, device.total_mb, smaller=True)}, or add a larger device",
-            Rank.TOO_SMALL,
-            missing,
-        )
-    return None
+    missing = requirements.device_mb - requirements.usable_mb(device)
+    return _too_small(requirements, device, missing) if missing > 0 else None
+
+
+def _too_small(requirements: Requirements, device: Device, missing: int) -> Unschedulable:
+    """Return that a device is too small, and where the reserve of the Model's group alone makes it so, that a lower one helps too."""
+    message, remedy = (
+        f"has {device.total_mb} MiB in all",
+        _lower(requirements, requirements.usable_mb(device), smaller=True),
+    )
+    if requirements.reserve_mb:
+        message = f"{message}, {requirements.reserve_mb} of them in reserve"
+    lower = requirements.reserve_mb - missing
+    if lower >= 0:
+        remedy = f"{remedy}, or set spec.reserveMB of its SharedGroup to {lower} or less"
+    return Unschedulable(message, f"{remedy}, or add a larger device", Rank.TOO_SMALL, missing)
 
 
 def suits(requirements: Requirements, room: Room, device_mb: int, given: Offer) -> bool:
@@ -51,7 +58,7 @@ def suits(requirements: Requirements, room: Room, device_mb: int, given: Offer) 
 
 def could_suit(requirements: Requirements, device: Device, device_mb: int, given: Offer) -> bool:
     """Tell whether there is neither a `static_refusal` nor a `not_given`, without their words."""
-    if not device.healthy or device_mb > device.total_mb or device.uuid not in given.uuids:
+    if not device.healthy or device_mb > requirements.usable_mb(device) or device.uuid not in given.uuids:
         return False
     return not requirements.unsupported_reason(device) and given.excess(device.uuid, device_mb) <= 0
 

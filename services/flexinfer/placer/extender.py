@@ -15,7 +15,8 @@ import msgspec
 
 from flexinfer.api.kube import Container
 from flexinfer.api.labels import GPU_RESOURCES, VRAM_ESTIMATE_ANNOTATION
-from flexinfer.api.model import Gpu, Metadata, Model, ModelSpec
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import Gpu, Model, ModelSpec
 from flexinfer.api.numbers import whole_number
 from flexinfer.api.quantity import Quantity, milli
 from flexinfer.placer.extender_protocol import HIGHEST_SCORE, PodToSchedule

@@ -12,7 +12,7 @@ import msgspec
 
 from flexinfer.api.base import Resource
 from flexinfer.api.kube import Container
-from flexinfer.api.model import Metadata
+from flexinfer.api.metadata import Metadata
 
 LOWEST_SCORE, HIGHEST_SCORE = 0, 10
 T = TypeVar("T")

@@ -14,7 +14,7 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.bindings import DEVICE_PLUGIN
 from flexinfer.api.labels import GPU_RESOURCES
-from flexinfer.events.nodes import Device, NodeFacts
+from flexinfer.events.nodes import NodeFacts
 from flexinfer.placer.devices import refusal, suits, too_few
 from flexinfer.placer.memory import Room
 from flexinfer.placer.mismatch import hardware_mismatch, static_mismatches
@@ -191,25 +191,25 @@ def choose_devices(
     sign = 1 if need else -1
     order = sorted(usable, key=lambda room: (sign * room.free_mb, room.device.uuid))
     if available.preferred or available.members:  # sorted is stable: what a group prefers comes before that
-        order.sort(key=lambda room: _for_group(available, room))
+        order.sort(key=lambda room: _for_group(requirements, available, room))
     return _candidate(requirements, available, order[: requirements.devices])
 
 
-def _for_group(available: Available, room: Room) -> tuple[bool, int, int]:
+def _for_group(requirements: Requirements, available: Available, room: Room) -> tuple[bool, int, int]:
     """Return the order of devices for a group: its own, then those that most members fit alone, then together."""
-    alone, together = _members_that_fit(available.members, room.device)
+    alone, together = _members_that_fit(available.members, requirements.usable_mb(room.device))
     return room.device.uuid not in available.preferred, -alone, -together
 
 
-def _members_that_fit(members: Sequence[int], device: Device) -> tuple[int, int]:
+def _members_that_fit(members: Sequence[int], usable_mb: int) -> tuple[int, int]:
     """Return how many members of a group fit a device alone, and how many of them together, the smallest first."""
     sums = itertools.accumulate(members)
-    return sum(need <= device.total_mb for need in members), sum(total <= device.total_mb for total in sums)
+    return sum(need <= usable_mb for need in members), sum(total <= usable_mb for total in sums)
 
 
 def _candidate(requirements: Requirements, available: Available, chosen: Sequence[Room]) -> Candidate:
     total, needed = sum(room.free_mb for room in chosen), requirements.device_mb * requirements.devices
-    fitting = [_members_that_fit(available.members, room.device) for room in chosen]
+    fitting = [_members_that_fit(available.members, requirements.usable_mb(room.device)) for room in chosen]
     return Candidate(
         node=available.node.name,
         alone=min(alone for alone, _ in fitting),

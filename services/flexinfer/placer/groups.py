@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from flexinfer.api.model import Model
-from flexinfer.api.sharedgroup import Holder, SharedGroup
+from flexinfer.api.sharedgroup import Holder, SharedGroup, SharedGroupSpec
 from flexinfer.placer.requirements import requirements_of
 from flexinfer.state.index import scheduled_to
 from flexinfer.state.observed import ObservedState
@@ -24,6 +24,14 @@ class GroupPlacement(msgspec.Struct, frozen=True, kw_only=True):
         """Tell whether a member that is placed there is on the group's node, and on its devices where those are pinned."""
         elsewhere = self.pinned and uuids and self.uuids and not {*uuids} <= {*self.uuids}
         return node == self.node and not elsewhere
+
+
+def reserve_of(observed: ObservedState, model: Model) -> int:
+    """Return what a Model's group never gives out of each device, in MiB; the default while it has no SharedGroup, 0 in no group."""
+    if not model.spec.group:
+        return 0
+    group = observed.group(model.metadata.namespace, model.spec.group)
+    return (group.spec if group is not None else SharedGroupSpec(group=model.spec.group)).reserve_mb
 
 
 def turn_of(observed: ObservedState, model: Model) -> Holder | None:

@@ -216,9 +216,9 @@ def _to_measure(node: str, state: ObservedState) -> Iterator[str]:
 
 
 def _of_group(key: str, before: ObservedState, after: ObservedState) -> Iterator[str]:
-    """Yield whom the holders of a group concern: its members, and those that may get what they give back."""
+    """Yield whom the holders and the reserve of a group concern: its members, and those that may get what holders give back."""
     groups = [group for state in (before, after) if (group := state.groups.get(key)) is not None]
-    if len({group.status.holders for group in groups}) == 1 and len(groups) > 1:
+    if len({(group.status.holders, group.spec.reserve_mb) for group in groups}) == 1 and len(groups) > 1:
         return
     holders = [holder for group in groups for holder in group.status.holders]
     for group in groups:

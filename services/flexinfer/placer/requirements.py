@@ -7,8 +7,9 @@ import msgspec
 
 from flexinfer import backends
 from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION, GPU_RESOURCES
-from flexinfer.api.model import Model, ModelSpec, Resources, Toleration
+from flexinfer.api.model import Model, ModelSpec
 from flexinfer.api.numbers import bounded
+from flexinfer.api.podspec import Resources, Toleration
 from flexinfer.api.quantity import milli
 from flexinfer.backends import ArchitectureRule
 from flexinfer.events.nodes import Device, Taint
@@ -35,6 +36,8 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     """GPUs that the engine cannot run on, as its backend says of this spec."""
     experimental: tuple[ArchitectureRule, ...] = ()
     """GPUs on which it may fail."""
+    reserve_mb: int = 0
+    """What the Model's shared group never gives out of each device (`spec.reserveMB`), in MiB; 0 in no group."""
     excuse: str = ""
     """Why the user lets it run on GPUs that it is said not to run on; empty: the backend's word counts."""
 
@@ -47,6 +50,10 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     def footprint(self) -> int:
         """The memory that the Model reserves on all its devices, in MiB."""
         return bounded(self.vram_mb) if self.devices else 0
+
+    def usable_mb(self, device: Device) -> int:
+        """Return what Models may use of a device at most, in MiB: all of it, in a shared group less its reserve."""
+        return max(0, device.total_mb - self.reserve_mb)
 
     def tolerates(self, taint: Taint) -> bool:
         """Tell whether the Model's Pod tolerates a taint; a Pod with devices tolerates those of GPU nodes."""
@@ -74,25 +81,25 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _cached: dict[
-    tuple[int, str, Figure], tuple[ModelSpec, Requirements]
-] = {}  # (id of a spec, excuse, footprint) -> the spec, so that the id stays its own
+    tuple[int, str, Figure, int], tuple[ModelSpec, Requirements]
+] = {}  # (id of a spec, excuse, footprint, reserve) -> the spec, so that the id stays its own
 _MOST_CACHED = 16384
 
 
-def requirements_of(model: Model) -> Requirements:
-    """Return what a Model asks of a node; computed once for each spec, annotation and footprint."""
+def requirements_of(model: Model, reserve_mb: int = 0) -> Requirements:
+    """Return what a Model asks of a node; computed once for each spec, annotation, footprint and reserve of its group."""
     excuse = model.metadata.annotations.get(ALLOW_UNSUPPORTED_ANNOTATION, "").strip()[:_LONGEST_EXCUSE]
-    key = id(model.spec), excuse, footprint(model)
+    key = id(model.spec), excuse, footprint(model), reserve_mb
     cached = _cached.get(key)
     if cached is not None and cached[0] is model.spec:
         return cached[1]
     if len(_cached) >= _MOST_CACHED:
         _cached.clear()
-    _cached[key] = model.spec, _computed(model, excuse, key[-1])
+    _cached[key] = model.spec, _computed(model, *key[1:])
     return _cached[key][1]
 
 
-def _computed(model: Model, excuse: str, figure: Figure) -> Requirements:
+def _computed(model: Model, excuse: str, figure: Figure, reserve_mb: int) -> Requirements:
     gpu, backend = model.spec.gpu, backends.find(model.spec.backend)
     vendor = gpu.vendor if gpu is not None else "cpu"
     supported = backend.vendors if backend is not None else tuple(GPU_RESOURCES)
@@ -113,6 +120,7 @@ def _computed(model: Model, excuse: str, figure: Figure) -> Requirements:
         backend=backends.canonical(spec.backend),
         unsupported=apply(backend.unsupported_architectures) if backend is not None else (),
         experimental=apply(backend.experimental_architectures) if backend is not None else (),
+        reserve_mb=reserve_mb,
         excuse=excuse,
     )
 

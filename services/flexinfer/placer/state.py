@@ -18,7 +18,7 @@ from flexinfer.events.workload import PodFacts
 from flexinfer.placer.binding import counts_by_number, offers_on, plugged, shareable
 from flexinfer.placer.claims import claims_on
 from flexinfer.placer.fit import Available
-from flexinfer.placer.groups import GroupPlacement, assigned, held, held_on, turn_of
+from flexinfer.placer.groups import GroupPlacement, assigned, held, held_on, reserve_of, turn_of
 from flexinfer.placer.memory import rooms
 from flexinfer.placer.mismatch import static_mismatch
 from flexinfer.placer.requirements import Requirements, requirements_of
@@ -47,8 +47,8 @@ class PlacementState:
         return [model for model in models if model is not None]
 
     def requirements(self, model: Model) -> Requirements:
-        """Return what a Model asks of a node."""
-        return requirements_of(model)
+        """Return what a Model asks of a node; in a group its devices are smaller by what that keeps in reserve."""
+        return requirements_of(model, reserve_of(self.observed, model))
 
     def pods(self, model: Model) -> Sequence[PodFacts]:
         """Return a Model's Pods that can still run."""

@@ -69,6 +69,8 @@ class DeleteJob(msgspec.Struct, frozen=True, kw_only=True):
     model: Model
     job: JobFacts
     retried: str = ""
+    lacks: int = 0
+    """Bytes that the PVC of the cache is too small by: it grows first, where it may."""
 
     @property
     def key(self) -> str:
@@ -154,11 +156,23 @@ def _by_job(model: Model, plan: Plan, state: ObservedState, memory: Memory, now:
     elif _outdated(plan, job):
         yield DeleteJob(model=model, job=job)
     elif job.failed_reason:
-        yield from _failed(model, plan, job, retry_of(model, plan, state, memory), now)
+        fault = volume.fault(model, plan, state, job) if not job.report else None
+        yield from _failed(model, plan, job, retry_of(model, plan, state, memory), now, fault=fault)
     elif not keeps_failure(model, plan, memory):
-        fault = volume.fault(model, plan, state, job)
-        condition = status.false(model, *fault) if fault else status.running(model, plan, job)
-        yield from status.write(model, plan, condition, _progress(model, job, memory))
+        yield from _running(model, plan, job, volume.fault(model, plan, state, job), memory, now)
+
+
+def _running(
+    model: Model, plan: Plan, job: JobFacts, fault: volume.Fault | None, memory: Memory, now: float
+) -> Iterator[Action]:
+    """Yield the status of a Job that has not ended: that it runs, or what is wrong with its volume once that is due."""
+    if fault is not None and now < fault.at:
+        yield RequeueAt(fault.at)
+        fault = None
+    condition = (
+        status.false(model, fault.reason, fault.message) if fault else status.running(model, plan, job)
+    )
+    yield from status.write(model, plan, condition, _progress(model, job, memory))
 
 
 def _outdated(plan: Plan, job: JobFacts) -> bool:
@@ -205,21 +219,29 @@ def _complete(model: Model, plan: Plan, job: JobFacts) -> Iterator[Action]:
     yield from status.write(model, plan, condition, progress)
 
 
-def _failed(model: Model, plan: Plan, job: JobFacts, retry: Retry, now: float) -> Iterator[Action]:
+def _failed(
+    model: Model, plan: Plan, job: JobFacts, retry: Retry, now: float, *, fault: volume.Fault | None = None
+) -> Iterator[Action]:
+    """Yield what follows a Job that failed; `fault`: the volume that it never got."""
     report = report_of(job)
     if plan.kind == CHECK and plan.location.volume is Volume.NOTHING and not report.not_found:
         # Only the engine's own image can be asked, and it may have no shell: the engine finds out itself.
         condition = status.true(model, Reason.IN_IMAGE, messages.unchecked(plan, job.failed_reason))
         yield from status.write(model, plan, condition, status.JobProgress(phase="Failed"))
     elif retry.at is not None and now >= retry.at:
-        yield DeleteJob(model=model, job=job, retried=plan.digest)
+        lacks = report.lacks if plan.location.owned else 0
+        yield DeleteJob(model=model, job=job, retried=plan.digest, lacks=lacks)
     else:
         if retry.at is not None:
             yield RequeueAt(retry.at)
         found_nothing = report.not_found and plan.kind == CHECK
         cause = messages.not_found(model, plan) if found_nothing else failure_cause(job)
         message = messages.failed(plan, cause, retry.seconds)
-        condition = status.false(model, report.condition_reason, message)
+        condition = (
+            status.false(model, fault.reason, fault.message)
+            if fault is not None
+            else status.false(model, report.condition_reason, message)
+        )
         yield from status.write(model, plan, condition, status.JobProgress(phase="Failed"))
 
 

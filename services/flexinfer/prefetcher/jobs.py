@@ -13,6 +13,8 @@ from flexinfer.sources import MOUNT, Location, Volume, fetched, inert, pod
 
 Json = dict[str, Any]
 DEFAULT_SIZE = "50Gi"
+ONE_NODE = "ReadWriteOnce"
+"""The access mode that every StorageClass offers; which others one has, it does not say."""
 VERIFY = "verify"
 INSIDE = "--inside="
 """As `check.INSIDE`: that module reads files."""
@@ -102,7 +104,8 @@ def pvc(model: Model, name: str) -> Json:
     """Return the PVC for a Model's weights; it has no owner reference: it stays when the Model is deleted."""
     cache = model.spec.cache
     size = cache.size if cache is not None and cache.size is not None else DEFAULT_SIZE
-    spec: Json = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
+    mode = (cache.access_mode if cache is not None else None) or ONE_NODE
+    spec: Json = {"accessModes": [mode], "resources": {"requests": {"storage": size}}}
     if cache is not None and cache.storage_class:
         spec["storageClassName"] = cache.storage_class
     return {

@@ -123,6 +123,17 @@ def pvc_lost(model: Model, plan: Plan) -> str:
     )
 
 
+def pvc_pending(model: Model, plan: Plan, storage_class: str, waiting: str) -> str:
+    """Return the message of a PVC that its StorageClass has made no volume for in time; `waiting` is what the Pod says."""
+    cause = f"; its Pod waits: {waiting.removesuffix(': ')}" if waiting else ""
+    other = "; or set spec.cache.storageClass and delete the PVC" if plan.location.owned else ""
+    return (
+        f"PersistentVolumeClaim {plan.pvc} is Pending: StorageClass {storage_class} has made no volume for it within a minute{cause}. "
+        f"Remedy: mend what the Events of the provisioner name (kubectl describe pvc {plan.pvc} -n {model.metadata.namespace}){other}; "
+        "the Job goes on by itself"
+    )
+
+
 def no_default_class(plan: Plan) -> str:
     """Return the message of a PVC that no StorageClass makes a volume for."""
     field = "set spec.cache.storageClass and delete the PVC" if plan.location.owned else "bind it to a volume"

@@ -16,6 +16,7 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.prefetcher import jobs, messages, status
 from flexinfer.prefetcher.decide import DeleteJob, EnsureJob
+from flexinfer.prefetcher.growth import grow
 from flexinfer.prefetcher.memory import EnsureFailed, Fact, JobRetried
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
 from flexinfer.runtime.kubernetes.api import (
@@ -32,6 +33,7 @@ from flexinfer.runtime.kubernetes.api import (
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import Settings, hub_of, pod_defaults_of
 from flexinfer.runtime.status_writer import write_status
+from flexinfer.sources import fetched
 from flexinfer.state.actions import WriteStatus
 
 
@@ -58,6 +60,8 @@ async def perform(runtime: Runtime, action: EnsureJob | DeleteJob) -> Sequence[A
     model = action.model
     if isinstance(action, EnsureJob):
         return await _ensure(runtime, action, settings_of(runtime.settings))
+    if action.lacks:
+        await grow(runtime, model, fetched.claim(model), action.lacks)
     await runtime.cluster.delete(JOBS, model.metadata.namespace, action.job.name, uid=action.job.uid)
     return [JobRetried(key=model.key, uid=model.uid, digest=action.retried)] if action.retried else ()
 

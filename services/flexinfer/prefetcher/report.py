@@ -34,6 +34,8 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True):
     left_out: str = ""
     """What was not downloaded since it can run code, for people."""
     headers: Headers | None = None
+    lacks: int = 0
+    """The bytes that the volume is too small by; 0 if it is not, or if that is unknown."""
 
     @property
     def not_found(self) -> bool:
@@ -67,6 +69,7 @@ def _within_limits(report: JobReport) -> JobReport:
     return msgspec.structs.replace(
         report,
         bytes=max(0, bounded(report.bytes)),
+        lacks=max(0, min(report.lacks, _LARGEST_FIGURE)),
         revision=revision,
         unsafe=conditions.one_line(report.unsafe)[:_FILES_LIMIT],
         left_out=conditions.one_line(report.left_out)[:_FILES_LIMIT],

@@ -68,6 +68,11 @@ def invalid_body(cause: Exception) -> RequestError:
     return RequestError(400, f"invalid request body: {cause}", "invalid_json")
 
 
+def invalid_form(cause: str) -> RequestError:
+    """400: no multipart/form-data that every server reads the same way; `cause` says what is wrong with it."""
+    return RequestError(400, f"invalid form: {cause}", "invalid_form")
+
+
 def invalid_header(name: str, cause: str, status: int = 400) -> RequestError:
     """400 or 417: a header that the proxy cannot act upon; `cause` says what is wrong and what to send."""
     return RequestError(status, f"header {name} {cause}", "invalid_header")
@@ -98,6 +103,12 @@ def invalid_http(cause: str) -> RequestError:
     return RequestError(400, f"the request is not valid HTTP/1.1: {cause}", "invalid_http")
 
 
+def method_not_served(method: str, path: str, methods: Sequence[str]) -> RequestError:
+    """405: a path that is served, by `methods` alone."""
+    message = f"{path} is not served by {method}; send {' or '.join(methods)}"
+    return RequestError(405, message, "invalid_request")
+
+
 def path_not_served(method: str, path: str, model: Model | None, served: Sequence[str]) -> RequestError:
     """404: a path that the Model's backend does not serve, or no backend does; `served` are those that it does."""
     subject, serves = "no backend serves", f"backends serve {', '.join(served)}"
@@ -107,9 +118,14 @@ def path_not_served(method: str, path: str, model: Model | None, served: Sequenc
     return RequestError(404, f"{subject} {method} {path}; {serves}", "not_found")
 
 
-def model_missing() -> RequestError:
+def model_missing(method: str, path: str) -> RequestError:
     """400: neither the path, nor the Host header, nor the body names a Model."""
-    message = "the request names no model; set `model` in the request body"
+    own = f"ask below the model's own path, /model/<namespace>/<name>{path}"
+    message = (
+        f"the request names no model; set `model` in the request body, or {own}"
+        if method == "POST"
+        else f"a {method} request has no body to name a model in; {own}"
+    )
     return RequestError(400, message, "missing_required_parameter", param="model")
 
 

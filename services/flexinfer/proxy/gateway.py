@@ -15,9 +15,10 @@ from typing import TypeVar
 import msgspec
 
 from flexinfer import backends
-from flexinfer.api.model import Model, seconds
+from flexinfer.api.durations import seconds
+from flexinfer.api.model import Model
 from flexinfer.events import events
-from flexinfer.proxy import errors, openai, routing
+from flexinfer.proxy import errors, payload, routing
 from flexinfer.proxy.activity import ActivityReporter
 from flexinfer.proxy.breaker import Admission, QueueFullError
 from flexinfer.proxy.errors import ConnectError, RequestError
@@ -46,6 +47,7 @@ class ProxiedRequest(msgspec.Struct, frozen=True):
     path: str
     body: bytes
     waits: Waits
+    method: str = "POST"
 
 
 class Gateway:
@@ -83,31 +85,34 @@ class Gateway:
         return routing.match_request(path, host, self._view.table.models)
 
     def check_path(self, method: str, match: RouteMatch) -> None:
-        """Raise RequestError (404) for a path that the named Model's backend does not serve, or no backend if none is named."""
+        """Raise RequestError (404, 405) for what the named Model's backend does not serve, or no backend if none is named."""
         self._require_served(method, match.path, self.find(match.key) if match.key is not None else None)
 
-    def resolve(self, path: str, host: str, body: bytes) -> ProxiedRequest:
-        """Return the request that a POST makes; raises RequestError (400, 404) for what names no Model, or what that does not serve."""
+    def resolve(
+        self, path: str, host: str, body: bytes, *, method: str = "POST", content_type: str = ""
+    ) -> ProxiedRequest:
+        """Return what is sent to an engine; raises RequestError (400, 404, 405) for what names no Model, or what that does not serve."""
         match = self.match(path, host)
-        named = openai.read(body).model
-        name = match.key or named
+        received = payload.read(method, body, content_type)
+        name = match.key or received.model
         if not name:
-            raise errors.model_missing()
+            raise errors.model_missing(method, match.path)
         model = self.find(name)
-        self._require_served("POST", match.path, model)
-        served = _served_name(model)
-        if named != served:
-            body = openai.with_model(body, served)
+        self._require_served(method, match.path, model)
+        body = received.for_engine(_served_name(model))
         if (
             len(body) > self.body_limit
         ):  # the engine's own name may be longer, and what is larger could not be queued
             raise errors.body_too_large(self.body_limit)
         limits = {Wait.COLD_START: _cold_start_seconds(model), Wait.SLOT: self.settings.queue_seconds}
-        return ProxiedRequest(self._view.route(model), match.path, body, Waits(limits))
+        return ProxiedRequest(self._view.route(model), match.path, body, Waits(limits), method)
 
     def _require_served(self, method: str, path: str, model: Model | None) -> None:
-        if not routing.is_served(path, model):
+        methods = routing.served_methods(path, model)
+        if not methods:
             raise errors.path_not_served(method, path, model, routing.served_paths(model))
+        if method not in methods:
+            raise errors.method_not_served(method, path, methods)
 
     async def forward(self, request: ProxiedRequest, send: Callable[[str], Awaitable[T]]) -> T:
         """Return what `send` returns for the engine's host:port; raises RequestError.

@@ -18,6 +18,7 @@ from flexinfer.proxy.connections import ClosedError, NotTakenError
 from flexinfer.proxy.cors import Cors
 from flexinfer.proxy.errors import ConnectError, RequestError
 from flexinfer.proxy.gateway import Gateway, ProxiedRequest
+from flexinfer.proxy.payload import READS
 from flexinfer.proxy.routing import RouteMatch
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,6 @@ BODY_SECONDS = 300.0
 """A client has so long to send its whole body."""
 HEALTH = "/healthz"
 _MODELS = "/v1/models"
-_READS = frozenset({"GET", "HEAD"})
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -115,12 +115,10 @@ class _Handlers:
         match = self._gateway.match(request.rel_url.raw_path, request.host)
         own = self._own(match)
         if own is not None:
-            if request.method not in _READS:
-                raise web.HTTPMethodNotAllowed(request.method, _READS)
+            if request.method not in READS:
+                raise web.HTTPMethodNotAllowed(request.method, READS)
             return own
         self._gateway.check_path(request.method, match)
-        if request.method != "POST":
-            raise web.HTTPMethodNotAllowed(request.method, ("POST",))
         return await self._forward(request)
 
     def _own(self, match: RouteMatch) -> web.Response | None:
@@ -151,8 +149,14 @@ class _Handlers:
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         """Forward a request to its Model's engine, as soon as that is ready."""
-        path = request.rel_url.raw_path
-        proxied = self._gateway.resolve(path, request.host, await _read_body(request))
+        body = b"" if request.method in READS else await _read_body(request)
+        proxied = self._gateway.resolve(
+            request.rel_url.raw_path,
+            request.host,
+            body,
+            method=request.method,
+            content_type=request.headers.get("Content-Type", ""),
+        )
         return await self._gateway.forward(proxied, partial(self._send, request, proxied))
 
     async def _send(self, request: web.Request, proxied: ProxiedRequest, address: str) -> web.StreamResponse:
@@ -181,15 +185,22 @@ class _Handlers:
     async def _send_once(
         self, request: web.Request, proxied: ProxiedRequest, address: str
     ) -> web.StreamResponse:
-        body = proxied.body
-        async with self._session.post(
+        async with self._session.request(
+            proxied.method,
             engine.url_of(proxied.path, request.rel_url.raw_query_string, address),
-            data=body if len(body) < _CHUNKED_SIZE else io.BytesIO(body),
+            data=_sent(proxied),
             headers=headers.to_engine(request.headers),
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._gateway.connect_seconds(proxied)),
         ) as upstream:
             return await engine.relay(request, upstream, proxied.route.model)
+
+
+def _sent(proxied: ProxiedRequest) -> bytes | io.BytesIO | None:
+    """Return what is sent as the body: nothing, not an empty one, for a method that has none."""
+    if proxied.method in READS:
+        return None
+    return proxied.body if len(proxied.body) < _CHUNKED_SIZE else io.BytesIO(proxied.body)
 
 
 async def _read_body(request: web.Request) -> bytes:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from flexinfer.api.model import Metadata, Model
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import Model
 from flexinfer.api.names import NameIndex, aliases, labels
 from flexinfer.api.numbers import whole_number
 from flexinfer.events import events

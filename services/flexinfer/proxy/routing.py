@@ -16,6 +16,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.names import aliases, labels
 from flexinfer.api.phase import phase_of
 from flexinfer.api.reasons import Reason
+from flexinfer.backends.base import Backend
 from flexinfer.proxy import paths
 from flexinfer.proxy.models import ModelTable
 
@@ -43,18 +44,26 @@ def match_request(path: str, host: str, keys: Container[str]) -> RouteMatch:
 
 
 def served_paths(model: Model | None) -> Sequence[str]:
-    """Return the paths that a Model's backend serves to clients; without a Model, those of all backends."""
-    backend = backends.find(model.spec.backend) if model is not None else None
-    if backend is not None:
-        return backend.api_paths
-    return tuple(dict.fromkeys(path for backend in backends.all_backends() for path in backend.api_paths))
+    """Return what a Model's backend serves to clients: paths for POST, and `GET <path>`; without a Model, that of all backends."""
+    served = _backends(model)
+    posted = [path for backend in served for path in backend.api_paths]
+    read = [f"GET {path}" for backend in served for path in backend.read_paths]
+    return tuple(dict.fromkeys((*posted, *read)))
 
 
-def is_served(path: str, model: Model | None) -> bool:
-    """Tell whether a Model's backend serves a normalised path to clients; without a Model, whether any backend does."""
+def served_methods(path: str, model: Model | None) -> Sequence[str]:
+    """Return the methods by which a Model's backend serves a normalised path to clients; without a Model, any backend."""
+    if not paths.is_plain(path):
+        return ()
+    served = _backends(model)
+    read = any(backend.serves(path, read=True) for backend in served)
+    return (*(("GET", "HEAD") if read else ()), *(("POST",) if any(b.serves(path) for b in served) else ()))
+
+
+def _backends(model: Model | None) -> Sequence[Backend]:
+    """Return the backend of a Model; all of them without a Model, or with one of an unknown backend."""
     backend = backends.find(model.spec.backend) if model is not None else None
-    candidates = backends.all_backends() if backend is None else (backend,)
-    return paths.is_plain(path) and any(candidate.serves(path) for candidate in candidates)
+    return backends.all_backends() if backend is None else (backend,)
 
 
 def _key_of_host(host: str) -> str | None:

@@ -6,11 +6,13 @@ A refusal says what to change. An acceptance names every field that has no effec
 from collections.abc import Iterator, Sequence
 
 from flexinfer import backends, sources
-from flexinfer.api import conditions, model
+from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
+from flexinfer.api.durations import seconds
 from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Gpu, Model, ModelSpec, Serverless
+from flexinfer.api.podspec import Resources
 from flexinfer.api.quantity import Quantity, milli
 from flexinfer.api.reasons import Reason
 from flexinfer.backends import Problem, arguments
@@ -73,7 +75,7 @@ def _contradictions(spec: ModelSpec) -> Iterator[str]:
         ("coldStartTimeout", spec.serverless.cold_start_timeout),
     ):
         try:
-            model.seconds(duration)
+            seconds(duration)
         except ValueError as error:
             yield f"spec.serverless.{name}: {error}"
     yield from _tolerations(spec)
@@ -97,7 +99,7 @@ def _tolerations(spec: ModelSpec) -> Iterator[str]:
 
 def _quantities(spec: ModelSpec) -> Iterator[str]:
     """Yield amounts that are no quantities, and devices that are requested in the wrong place."""
-    resources = spec.resources or model.Resources()
+    resources = spec.resources or Resources()
     amounts = [("spec.cache.size", spec.cache.size)] if spec.cache is not None and spec.cache.size else []
     amounts += [(f"spec.resources.requests.{name}", amount) for name, amount in resources.requests.items()]
     amounts += [(f"spec.resources.limits.{name}", amount) for name, amount in resources.limits.items()]
@@ -123,7 +125,7 @@ def warnings(spec: ModelSpec) -> Iterator[str]:
 
 def _above_limits(spec: ModelSpec) -> Iterator[str]:
     """Yield requests above the limit of the same resource: the API server would refuse the Pod."""
-    resources = spec.resources or model.Resources()
+    resources = spec.resources or Resources()
     for name, amount in resources.requests.items():
         requested, limit = _milli(amount), _milli(resources.limits.get(name, amount))
         if requested is not None and limit is not None and requested > limit:
@@ -169,6 +171,7 @@ def _unused_cache(spec: ModelSpec) -> Iterator[str]:
     fields = {
         "pvcName": cache.pvc_name,
         "storageClass": cache.storage_class,
+        "accessMode": cache.access_mode,
         "size": cache.size if cache.strategy == "None" else None,
         "reclaimPolicy": cache.reclaim_policy,
     }

@@ -6,9 +6,9 @@ from types import MappingProxyType
 from flexinfer.api import kube
 from flexinfer.api.groupversion import KIND
 from flexinfer.api.labels import MODEL_UID_LABEL
-from flexinfer.api.model import Metadata, Quantity
+from flexinfer.api.metadata import Metadata
 from flexinfer.api.numbers import bounded
-from flexinfer.api.quantity import milli
+from flexinfer.api.quantity import Quantity, milli
 from flexinfer.events.nodes import NodeFacts, Taint
 from flexinfer.watcher.dra import dra_devices
 

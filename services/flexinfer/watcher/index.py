@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 
-from flexinfer.api.model import Metadata
+from flexinfer.api.metadata import Metadata
 
 
 class KubernetesObject(Protocol):

@@ -3,7 +3,8 @@
 import msgspec
 
 from flexinfer.api.base import Resource
-from flexinfer.api.model import Metadata, Quantity
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.quantity import Quantity
 
 
 class ContainerState(Resource, frozen=True, kw_only=True):
@@ -145,10 +146,17 @@ class ClaimStatus(Resource, frozen=True, kw_only=True):
     capacity: dict[str, Quantity] = {}
 
 
+class ClaimResources(Resource, frozen=True, kw_only=True):
+    """What a PVC asks for."""
+
+    requests: dict[str, Quantity] = {}
+
+
 class ClaimSpec(Resource, frozen=True, kw_only=True):
     """The spec of a PVC."""
 
     storage_class_name: str | None = None
+    resources: ClaimResources = ClaimResources()
 
 
 class Claim(Resource, frozen=True, kw_only=True):
@@ -160,9 +168,10 @@ class Claim(Resource, frozen=True, kw_only=True):
 
 
 class StorageClass(Resource, frozen=True, kw_only=True):
-    """A StorageClass; what is read of it is that it exists."""
+    """A StorageClass; what is read of it is that it exists, and whether its volumes may grow."""
 
     metadata: Metadata
+    allow_volume_expansion: bool = False
 
 
 class Service(Resource, frozen=True, kw_only=True):

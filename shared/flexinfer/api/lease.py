@@ -9,9 +9,10 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.base import Resource
 from flexinfer.api.conditions import Condition
+from flexinfer.api.durations import seconds, seconds_or
 from flexinfer.api.groupversion import API_VERSION, LEASE_KIND
 from flexinfer.api.lease_reasons import ENDED
-from flexinfer.api.model import Metadata, seconds, seconds_or
+from flexinfer.api.metadata import Metadata
 from flexinfer.api.moments import moment, stamp
 from flexinfer.api.sharedgroup import HeldDevice
 

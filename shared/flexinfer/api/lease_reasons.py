@@ -14,6 +14,7 @@ class LeaseReason(StrEnum):
     QUEUED = "Queued"
     BLOCKED = "Blocked"
     NO_DEVICES = "NoDevices"
+    TOO_LARGE = "TooLarge"
     INVALID = "Invalid"
     EXPIRED = "Expired"
     RELEASED = "Released"
@@ -42,6 +43,10 @@ LEASE_FACTS: Mapping[LeaseReason, LeaseFacts] = MappingProxyType(
         LeaseReason.NO_DEVICES: LeaseFacts(
             meaning="Which GPUs the group has is not known: none of its Models has been placed on a node.",
             remedy="apply a Model with spec.gpu.shared of this group, or correct spec.group",
+        ),
+        LeaseReason.TOO_LARGE: LeaseFacts(
+            meaning="A GPU of the group has less than spec.memoryMB in all, or less beyond the group's spec.reserveMB; the message has the figures.",
+            remedy="delete the lease and take one of less memory, or lower spec.reserveMB of the SharedGroup",
         ),
         LeaseReason.INVALID: LeaseFacts(
             meaning="The spec breaks a rule that the API server did not apply; the message names it.",

@@ -4,7 +4,6 @@ The CRD in `crds/models.yaml` is the public schema; a contract test keeps these 
 Validation is the API server's and `flexinfer.watcher.accepted`'s.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -14,68 +13,16 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.base import Resource
 from flexinfer.api.conditions import Condition
+from flexinfer.api.durations import seconds_or
 from flexinfer.api.groupversion import API_VERSION, KIND
 from flexinfer.api.headers import Headers
-from flexinfer.api.numbers import whole_number
+from flexinfer.api.membership import GroupMembership
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.podspec import EnvVar, Resources, SecretReference, Toleration
+from flexinfer.api.quantity import Quantity
 
-Quantity = str | int
-_DURATION = re.compile(r"(?:[0-9]{1,15}(?:ms|s|m|h)){1,16}")
-_DURATION_PART = re.compile(r"([0-9]+)(ms|s|m|h)")
-_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DEEPEST = 32
 """Levels of spec.config: no engine takes more than one, and deeper ones may not be encoded again."""
-
-
-def seconds(duration: str) -> float:
-    """Return a duration such as `1h30m` or `500ms` in seconds. Raises ValueError if it is none."""
-    if not _DURATION.fullmatch(duration):
-        raise ValueError(f"{duration[:40]!r} is not a duration such as 90s, 5m or 1h30m")
-    return sum(int(n) * _UNIT_SECONDS[unit] for n, unit in _DURATION_PART.findall(duration))
-
-
-def seconds_or(duration: str, default: str) -> float:
-    """Return a duration in seconds, or that of the default if the text is none."""
-    try:
-        return seconds(duration)
-    except ValueError:
-        return seconds(default)
-
-
-class OwnerReference(Resource, frozen=True, kw_only=True):
-    """The owner of an object."""
-
-    api_version: str = ""
-    kind: str = ""
-    name: str = ""
-    uid: str = ""
-    controller: bool = False
-    block_owner_deletion: bool = False
-
-
-class Metadata(Resource, frozen=True, kw_only=True):
-    """The part of ObjectMeta that components read."""
-
-    name: str = ""
-    namespace: str = ""
-    uid: str = ""
-    resource_version: str = ""
-    generation: int = 0
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-    finalizers: tuple[str, ...] = ()
-    owner_references: tuple[OwnerReference, ...] = ()
-    creation_timestamp: str | None = None
-    deletion_timestamp: str | None = None
-
-    @property
-    def key(self) -> str:
-        """`namespace/name`; the name alone of an object without namespace."""
-        return f"{self.namespace}/{self.name}" if self.namespace else self.name
-
-    @property
-    def version(self) -> int:
-        """The resourceVersion as a number, which it is in every API server (KEP-5504); else 0."""
-        return whole_number(self.resource_version) or 0
 
 
 class Gpu(Resource, frozen=True, kw_only=True):
@@ -113,62 +60,9 @@ class Cache(Resource, frozen=True, kw_only=True):
     strategy: str | None = None
     pvc_name: str | None = None
     storage_class: str | None = None
+    access_mode: str | None = None
     size: Quantity | None = None
     reclaim_policy: str | None = None
-
-
-class SecretReference(Resource, frozen=True, kw_only=True):
-    """A Secret of the Model's namespace."""
-
-    name: str = ""
-
-
-class Resources(Resource, frozen=True, kw_only=True):
-    """Requests and limits of the engine's container, GPUs aside."""
-
-    limits: dict[str, Quantity] = {}
-    requests: dict[str, Quantity] = {}
-
-
-class Toleration(Resource, frozen=True, kw_only=True):
-    """A toleration, as a Pod has it: `operator` is Equal or Exists, an empty key with Exists means every taint."""
-
-    key: str = ""
-    operator: str = "Equal"
-    value: str = ""
-    effect: str = ""
-    toleration_seconds: int | None = None
-
-    def covers(self, key: str, value: str, effect: str) -> bool:
-        """Tell whether it covers a taint: https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/."""
-        if self.effect and self.effect != effect:
-            return False
-        if self.key and self.key != key:
-            return False
-        return self.operator == "Exists" or (bool(self.key) and self.value == value)
-
-
-class KeyReference(Resource, frozen=True, kw_only=True):
-    """A key of a Secret or a ConfigMap of the Model's namespace."""
-
-    name: str = ""
-    key: str = ""
-    optional: bool = False
-
-
-class EnvVarSource(Resource, frozen=True, kw_only=True):
-    """Where the value of a variable is read from: one of the two."""
-
-    secret_key_ref: KeyReference | None = None
-    config_map_key_ref: KeyReference | None = None
-
-
-class EnvVar(Resource, frozen=True, kw_only=True):
-    """A variable of the engine's environment, as in a Pod."""
-
-    name: str
-    value: str = ""
-    value_from: EnvVarSource | None = None
 
 
 class LiteLLM(Resource, frozen=True, kw_only=True):
@@ -219,21 +113,6 @@ class ModelSpec(Resource, frozen=True, kw_only=True):
     def priority(self) -> int:
         """The priority within the shared group."""
         return self.gpu.priority if self.gpu else 100
-
-
-class GroupMembership(Resource, frozen=True, kw_only=True):
-    """A member's part in its shared group; `state` is Holding, Queued, Releasing, Blocked or Idle.
-
-    The group itself is `api.sharedgroup.SharedGroup`.
-    """
-
-    group: str = ""
-    state: str = ""
-    turn: int = 0
-    position: int = 0
-    holders: tuple[str, ...] = ()
-    since: str = ""
-    wait: str = ""
 
 
 class PlacedDevice(Resource, frozen=True, kw_only=True):
@@ -327,8 +206,20 @@ class BackendStatus(Resource, frozen=True, kw_only=True):
     pod_uid: str = msgspec.field(name="podUID", default="")
 
 
+class MetricsStatus(Resource, frozen=True, kw_only=True):
+    """What `flexinfer bench` measured last, through the proxy; `measured_at` is RFC 3339.
+
+    `tokens_per_second` is what one request alone gets once its first token is there, `time_to_first_token_ms` what passes until then.
+    """
+
+    tokens_per_second: float = 0.0
+    time_to_first_token_ms: int = 0
+    measured_at: str = ""
+    engine: str = ""
+
+
 class ModelStatus(Resource, frozen=True, kw_only=True):
-    """The status; each field has one owner (`api.services.STATUS_FIELDS`)."""
+    """The status; each field has one owner (`api.services.STATUS_FIELDS`, and BENCH_FIELDS for what people measure)."""
 
     phase: str = ""
     observed_generation: int = 0
@@ -341,6 +232,7 @@ class ModelStatus(Resource, frozen=True, kw_only=True):
     cache: CacheStatus | None = None
     endpoint: str = ""
     backend: BackendStatus | None = None
+    metrics: MetricsStatus | None = None
 
 
 class Model(Resource, frozen=True, kw_only=True):

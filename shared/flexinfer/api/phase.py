@@ -3,7 +3,7 @@
 It is never an input to a decision; components read conditions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -26,6 +26,11 @@ class Phase(StrEnum):
 
 _FAILED_STARTS = frozenset({Reason.FIRST_START_FAILED, Reason.START_FAILED})
 _STOPS = frozenset({Reason.DRAINING, Reason.STOPPING})
+"""An engine that is being stopped: to be started again if the Model is wanted, else to rest."""
+_UNSTOPPED = frozenset({Reason.STOPPING, Reason.NODE_UNREACHABLE})
+"""A stop that does not end by itself: no condition before Ready knows of it."""
+_CAUSES = reasons.FINAL | reasons.WARNING
+"""Reasons of Ready that say why a start failed; that it stops or has stopped meanwhile does not."""
 
 
 def phase_of(all_conditions: Sequence[Condition], generation: int) -> Phase:
@@ -56,54 +61,84 @@ def explain(all_conditions: Sequence[Condition], generation: int) -> str:
 
 
 class Cause(NamedTuple):
-    """What holds a Model up: a reason for machines, a message for people, and the condition that says so, None if it says nothing yet."""
+    """What holds a Model up: a reason for machines, a message for people, the type of the condition, and the condition.
+
+    None if that is not written yet, or of an older spec.
+    """
 
     reason: str
     message: str
+    type: str
     condition: Condition | None
+
+
+def _cause(condition: Condition) -> Cause:
+    return Cause(condition.reason, condition.message, condition.type, condition)
 
 
 def cause_of(all_conditions: Sequence[Condition], generation: int) -> Cause:
     """Return what holds a Model up: the first condition that is not True; Ready where nothing does.
 
-    A start that failed is explained by Ready, which has the cause, and not by Wanted, which says that it is over.
-    So is a deletion while its engine stops.
+    A Model that has failed is held up by what made it fail, whatever else is not True yet. A start that failed is explained by
+    Ready where that has the cause, and not by Wanted, which says that it is over; so is a stop that does not end.
     """
     by_type = {c.type: c for c in all_conditions}
-    ended = _ended(by_type.get(conditions.WANTED), by_type.get(conditions.READY))
-    if ended is not None:
-        return Cause(ended.reason, ended.message, ended)
+    special = _ended(by_type) or failure_of(all_conditions, generation) or _unstopped(by_type)
+    if special is not None:
+        return _cause(special)
     for kind in conditions.CONDITIONS:
         condition = by_type.get(kind)
         if condition is None:
-            return Cause(f"Not{kind}", f"waiting for {kind}: not written yet by the {OWNERS[kind]}", None)
+            return Cause(
+                f"Not{kind}", f"waiting for {kind}: not written yet by the {OWNERS[kind]}", kind, None
+            )
         if condition.observed_generation != generation and kind != conditions.READY:
             older = f"it is of generation {condition.observed_generation}, the spec of {generation}"
-            return Cause(f"Not{kind}", f"waiting for {kind}: {older}", None)
+            return Cause(f"Not{kind}", f"waiting for {kind}: {older}", kind, None)
         if condition.status != conditions.TRUE:
-            return Cause(condition.reason, condition.message, condition)
-    ready = by_type[conditions.READY]
-    return Cause(ready.reason, ready.message, ready)
+            return _cause(condition)
+    return _cause(by_type[conditions.READY])
 
 
 def failure_of(all_conditions: Sequence[Condition], generation: int) -> Condition | None:
-    """Return the condition for which the phase is Failed; None while it is another."""
+    """Return the first condition for which the phase is Failed; None while it is another."""
     if phase_of(all_conditions, generation) != Phase.FAILED:
         return None
-    ready = conditions.find(all_conditions, conditions.READY)
-    current = [c for c in all_conditions if c.observed_generation == generation or c is ready]
-    failed = [c for c in current if c.status == conditions.FALSE]
-    final = (c for c in failed if c.type == conditions.ACCEPTED or c.reason in reasons.FINAL)
-    return next(final, None)
+    by_type = {c.type: c for c in all_conditions}
+    in_order = (by_type[kind] for kind in conditions.CONDITIONS if kind in by_type)
+    return next((c for c in in_order if _is_failure(c, generation)), None)
 
 
-def _ended(wanted: Condition | None, ready: Condition | None) -> Condition | None:
+def _is_failure(condition: Condition, generation: int) -> bool:
+    """Tell whether waiting does not change a condition; Ready counts at any generation."""
+    if condition.status != conditions.FALSE:
+        return False
+    if condition.observed_generation != generation and condition.type != conditions.READY:
+        return False
+    return condition.type == conditions.ACCEPTED or condition.reason in reasons.FINAL
+
+
+def _ended(by_type: Mapping[str, Condition]) -> Condition | None:
     """Return what explains a Model whose start failed or that is being deleted, or None."""
-    if wanted is None or wanted.reason not in {*_FAILED_STARTS, Reason.DELETING}:
+    wanted, ready = by_type.get(conditions.WANTED), by_type.get(conditions.READY)
+    if wanted is None:
         return None
-    if ready is not None and not ready.true and (wanted.reason in _FAILED_STARTS or ready.reason in _STOPS):
-        return ready
-    return wanted if wanted.reason == Reason.DELETING else None
+    stopped = ready is not None and not ready.true
+    if wanted.reason in _FAILED_STARTS:
+        return ready if stopped and ready is not None and ready.reason in _CAUSES else None
+    if wanted.reason == Reason.DELETING:
+        stops = stopped and ready is not None and ready.reason in _STOPS | _UNSTOPPED
+        return ready if stops else wanted
+    return None
+
+
+def _unstopped(by_type: Mapping[str, Condition]) -> Condition | None:
+    """Return Ready of a Model that is not to run while its stop does not end: that it is not wanted is no cause for that."""
+    ready = by_type.get(conditions.READY)
+    to_stop = (by_type.get(kind) for kind in (conditions.WANTED, conditions.GRANTED))
+    stops = any(c is not None and c.status == conditions.FALSE for c in to_stop)
+    unstopped = ready is not None and not ready.true and ready.reason in _UNSTOPPED
+    return ready if stops and unstopped else None
 
 
 def _explained(condition: Condition) -> str:
@@ -116,10 +151,8 @@ def _is(current: dict[str, Condition], kind: str, status: str) -> bool:
 
 
 def _failed(current: dict[str, Condition], ready: Condition | None) -> bool:
-    if _is(current, conditions.ACCEPTED, conditions.FALSE):
-        return True
     candidates = [*current.values(), *([ready] if ready is not None else [])]
-    return any(c.status == conditions.FALSE and c.reason in reasons.FINAL for c in candidates)
+    return any(_is_failure(c, c.observed_generation) for c in candidates)
 
 
 def _preempted(current: dict[str, Condition]) -> bool:
@@ -132,21 +165,18 @@ def _preempted(current: dict[str, Condition]) -> bool:
 
 
 def _loading(current: dict[str, Condition], ready: Condition | None) -> bool:
-    """Tell whether the engine starts, or drains to be restarted with another template."""
+    """Tell whether the engine starts, or is stopped to be started again: with another template, on another node or device."""
     if ready is None or ready.status != conditions.FALSE:
         return False
-    restarts = _is(current, conditions.WANTED, conditions.TRUE) and _is(
-        current, conditions.GRANTED, conditions.TRUE
-    )
-    return ready.reason in reasons.LOADING or (ready.reason == Reason.DRAINING and restarts)
+    restarts = _is(current, conditions.WANTED, conditions.TRUE) and ready.reason in _STOPS
+    return ready.reason in reasons.LOADING or restarts
 
 
 def _idle(current: dict[str, Condition], ready: Condition | None) -> bool:
     """Tell whether the Model is scaled to zero, or drains to be."""
     wanted = current.get(conditions.WANTED)
     stopped = ready is None or (
-        ready.status == conditions.FALSE
-        and (ready.reason in reasons.AT_REST or ready.reason == Reason.DRAINING)
+        ready.status == conditions.FALSE and (ready.reason in reasons.AT_REST or ready.reason in _STOPS)
     )
     return (
         wanted is not None

@@ -41,6 +41,7 @@ class Reason(StrEnum):
     GATED_REPOSITORY = "GatedRepository"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 -- a reason
     CLAIM_LOST = "ClaimLost"
+    CLAIM_PENDING = "ClaimPending"
     STORAGE_CLASS_MISSING = "StorageClassMissing"
     UNSAFE_FORMAT = "UnsafeFormat"
     CACHED_UNSAFE = "CachedUnsafe"

@@ -6,6 +6,7 @@ To add a reason, add a member of `reason.Reason` and its row; a contract test ch
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from flexinfer.api.cache_reasons import CACHE_FACTS
 from flexinfer.api.conditions import ACCEPTED, CACHED, CONDITIONS, GRANTED, PLACED, READY, WANTED
 from flexinfer.api.reason import Facts, Reason
 
@@ -16,12 +17,6 @@ def _invalid(meaning: str, remedy: str) -> Facts:
     """Return the row of a spec that is refused."""
     flags = {"final": True, "warning": True, "rejects_requests": True}
     return Facts(conditions=(ACCEPTED,), meaning=meaning, remedy=remedy, **flags)
-
-
-def _unfetchable(meaning: str, remedy: str) -> Facts:
-    """Return the row of weights that no retry brings while source, token and spec stay as they are."""
-    flags = {"final": True, "warning": True, "rejects_requests": True}
-    return Facts(conditions=(CACHED,), meaning=meaning, remedy=remedy, **flags)
 
 
 _GATED = (PLACED, CACHED, WANTED, GRANTED, READY)
@@ -107,111 +102,7 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             remedy="reset the GPU (nvidia-smi --gpu-reset) or restart its node, or make room on another one",
             warning=True,
         ),
-        Reason.CACHED: Facts(conditions=(CACHED,), meaning="The weights are complete."),
-        Reason.CACHED_UNSAFE: Facts(
-            conditions=(CACHED,),
-            meaning="The weights are complete, and some of their files can run code when they are loaded: spec.config.allowUnsafeFormats is true.",
-            remedy="none is needed if you trust the authors of the repository; else remove spec.config.allowUnsafeFormats",
-            warning=True,
-        ),
-        Reason.PULLED_BY_ENGINE: Facts(
-            conditions=(CACHED,),
-            meaning="The weights are downloaded when the engine starts; nothing is cached before that.",
-        ),
-        Reason.IN_IMAGE: Facts(
-            conditions=(CACHED,),
-            meaning="The path is inside the engine's image or, on the local node, on the host.",
-        ),
-        Reason.CHECKING: Facts(
-            conditions=(CACHED,),
-            meaning="A Job checks that the source exists, with the mounts that the engine will have.",
-        ),
-        Reason.CHECK_QUEUED: Facts(
-            conditions=(CACHED,),
-            meaning="The source is checked once one of the checks that run on the node has ended.",
-        ),
-        Reason.FETCHING: Facts(
-            conditions=(CACHED,), meaning="A Job downloads the weights; status.cache has its progress."
-        ),
-        Reason.CLAIM_NOT_FOUND: Facts(
-            conditions=(CACHED,),
-            meaning="The PersistentVolumeClaim that the spec names does not exist in the namespace.",
-            remedy="create the PersistentVolumeClaim, or name another one: kubectl get pvc -n {namespace}",
-            warning=True,
-        ),
-        Reason.CLAIM_LOST: Facts(
-            conditions=(CACHED,),
-            meaning="The PersistentVolumeClaim is Lost: the volume behind it does not exist any more.",
-            remedy="delete the PersistentVolumeClaim; the message says what happens to the weights",
-            warning=True,
-        ),
-        Reason.STORAGE_CLASS_MISSING: Facts(
-            conditions=(CACHED,),
-            meaning="No volume can be created: the StorageClass does not exist, or none is named and the cluster has no default.",
-            remedy="create a StorageClass or mark one as the default; the download goes on by itself: kubectl get sc",
-            warning=True,
-        ),
-        Reason.SOURCE_NOT_FOUND: Facts(
-            conditions=(CACHED,),
-            meaning="The volume or image has no such path, or the hub no such repository. It is looked for again with back-off.",
-            remedy="add the file, or correct spec.source; it is looked for again with back-off, and at once after a change of the spec",
-            final=True,
-            warning=True,
-            rejects_requests=True,
-        ),
-        Reason.FETCH_FAILED: Facts(
-            conditions=(CACHED,),
-            meaning="The download or check failed; the message has the cause and the time of the next retry.",
-            remedy="fix the cause that the message names; the retry is automatic",
-            warning=True,
-        ),
-        Reason.GATED_REPOSITORY: _unfetchable(
-            "The hub refuses the repository: it is gated, or needs another token. It is asked again with back-off.",
-            "accept the repository's terms, and put a token that may read it into the Secret that the message names, namespace {namespace}",
-        ),
-        Reason.SECRET_NOT_FOUND: _unfetchable(
-            "The Secret that spec.sourceSecretRef names does not exist, or holds no token. It is looked for again with back-off.",
-            "create the Secret in namespace {namespace}, with the key token",
-        ),
-        Reason.UNSAFE_FORMAT: _unfetchable(
-            "The files that spec.config names, or all weights of the repository, can run code when they are loaded.",
-            "choose a repository with .safetensors or .gguf files, or set spec.config.allowUnsafeFormats if you trust its authors",
-        ),
-        Reason.REVISION_NOT_FOUND: _unfetchable(
-            "The repository exists and has no such revision.", "correct spec.config.hfRevision"
-        ),
-        Reason.FILE_NOT_FOUND: _unfetchable(
-            "The repository exists and has no file of that name, or none that the patterns match.",
-            "correct the file or pattern that the message names",
-        ),
-        Reason.INCOMPLETE_FILE: _unfetchable(
-            "A file cannot be loaded: a git-lfs pointer, a GGUF file shorter than its header says, or a split file without all parts.",
-            "replace the file that the message names, or choose another",
-        ),
-        Reason.HUB_UNAVAILABLE: Facts(
-            conditions=(CACHED,),
-            meaning="The hub cannot be reached or does not serve the repository now; the message has its answer. The retry is automatic.",
-            remedy="check the network, the proxy and the hub; the retry is automatic and goes on where the download stopped",
-            warning=True,
-        ),
-        Reason.DISK_FULL: Facts(
-            conditions=(CACHED,),
-            meaning="The volume has no room for the weights; the message has the numbers. The retry is automatic.",
-            remedy="free space, or use a larger volume (spec.cache.size); the retry is automatic",
-            warning=True,
-        ),
-        Reason.CHECKSUM_MISMATCH: Facts(
-            conditions=(CACHED,),
-            meaning="A file came with other bytes than the hub lists; it was deleted and is downloaded again.",
-            remedy="nothing at first: the retry is automatic; if it repeats, look for a proxy or disk that changes bytes",
-            warning=True,
-        ),
-        Reason.STALLED_DOWNLOAD: Facts(
-            conditions=(CACHED,),
-            meaning="No byte came for 60 s on open connections. The retry is automatic and goes on where the download stopped.",
-            remedy="check the network between the node and the hub; the retry is automatic",
-            warning=True,
-        ),
+        **CACHE_FACTS,
         Reason.NAME_TAKEN: Facts(
             conditions=(CACHED, READY),
             meaning="An object with the required name exists and does not belong to this Model; it is left unchanged.",
@@ -239,14 +130,14 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         Reason.FIRST_START_FAILED: Facts(
             conditions=(WANTED,),
             meaning="The initial start failed; a request or a spec change retries.",
-            remedy="fix the cause that the condition Ready names; a request or a spec change retries",
+            remedy="fix the cause that the condition Ready or an Event names (kubectl events -n {namespace} --for mdl/{name}); a request or a spec change retries",
             final=True,
             warning=True,
         ),
         Reason.START_FAILED: Facts(
             conditions=(WANTED,),
             meaning="The start for a request failed; the next request retries.",
-            remedy="fix the cause that the condition Ready names; the next request retries",
+            remedy="fix the cause that the condition Ready or an Event names (kubectl events -n {namespace} --for mdl/{name}); the next request retries",
         ),
         Reason.IDLE: Facts(
             conditions=(WANTED,),
@@ -263,12 +154,13 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         Reason.QUEUED: Facts(
             conditions=(GRANTED,),
             meaning="The devices have no room; the message names the queue position, the holders, the group if that is another, and what is waited for.",
-            remedy="wait, or raise spec.gpu.priority above that of the holder which the message names; a lease ends by `flexinfer lease give`",
+            remedy="wait; a request makes holders leave that are idle or of a lower priority, and a lease ends by `flexinfer lease give`; "
+            "`flexinfer why {name} -n {namespace}` says whether a higher spec.gpu.priority helps",
         ),
         Reason.PREEMPTED: Facts(
             conditions=(GRANTED,),
             meaning="The Model made room for another one of its shared group, which the message names with the reason; no request waits for it.",
-            remedy="send a request: it is queued again; to keep it loaded, give it a higher spec.gpu.priority",
+            remedy="send a request: it is queued again, and goes before holders that are idle or of a lower priority",
         ),
         Reason.RELEASED: Facts(
             conditions=(GRANTED,), meaning="The Model is releasing the devices of its shared group."
@@ -306,8 +198,9 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         ),
         Reason.BACK_OFF: Facts(
             conditions=(READY,),
-            meaning="The engine keeps failing; the next attempt is delayed, by 60 s at most. A Model with serverless.enabled false is retried without end.",
-            remedy=_LOGS,
+            meaning="The engine keeps failing; the next attempt is delayed: by 60 s at most with a new Pod, by 5 min at most where the node restarts it in "
+            "its Pod. A Model with serverless.enabled false is retried without end.",
+            remedy="fix the cause that the message names; the retry is automatic, and its log is: kubectl logs -n {namespace} {name}-0 -f",
             loading=True,
             stalled=True,
             warning=True,
@@ -331,7 +224,8 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         Reason.LOADING_TIMEOUT: Facts(
             conditions=(READY,),
             meaning="The engine made no progress before the loading deadline, or failed too often; the start was given up. Never written while serverless.enabled is false.",
-            remedy="read the engine's log: kubectl logs -n {namespace} {name}-0; then change the spec or send a request to retry",
+            remedy="fix the cause that the message names; a change of the spec or a request retries, and the log of that attempt is: "
+            "kubectl logs -n {namespace} {name}-0 -f",
             final=True,
             warning=True,
         ),

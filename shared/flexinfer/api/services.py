@@ -47,7 +47,7 @@ _ROWS = (
         state=STATE_KINDS,
         publishes=(*STATE_KINDS, "watermark"),
     ),
-    Component(name="agent", publishes=("gpu",), elects=False),
+    Component(name="agent", hints=("sample",), publishes=("gpu",), elects=False),
     Component(
         name="placer",
         condition=PLACED,
@@ -73,7 +73,7 @@ _ROWS = (
         fields=("endpoint", "backend"),
         gates=(ACCEPTED, PLACED, CACHED, WANTED, GRANTED),
         state=_OF_MODELS,
-        live=("activity",),
+        live=("activity", "gpu"),
         hears=("reaper", "arbiter", "placer", "prefetcher"),
         publishes=("ready",),
     ),
@@ -95,6 +95,7 @@ _ROWS = (
         state=STATE_KINDS,
         live=("gpu", "activity"),
         hears=("reaper", "placer", "prefetcher", "launcher"),
+        publishes=("sample",),
     ),
     Component(
         name="proxy",
@@ -115,6 +116,8 @@ STATUS_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {row.name: row.fields for row in _ROWS if row.condition}
 )
 """Component -> the status fields that it owns, beside its condition."""
+BENCH, BENCH_FIELDS = "flexinfer-bench", ("metrics",)
+"""The field manager of `flexinfer bench`, and the status fields that it owns: no component writes or reads them."""
 CHANGED_RECEIVERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {row.name: row.hears for row in _ROWS if row.hears}
 )

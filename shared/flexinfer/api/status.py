@@ -3,13 +3,15 @@
 A contract test keeps the fields equal to those in the table of components (`api.services`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Self
 
 import msgspec
 
 from flexinfer.api.base import Resource
 from flexinfer.api.conditions import STALLED, Condition
-from flexinfer.api.model import BackendStatus, CacheStatus, GroupMembership, Placement
+from flexinfer.api.membership import GroupMembership
+from flexinfer.api.model import BackendStatus, CacheStatus, Placement
 
 
 class MonotonicTime(msgspec.Struct, frozen=True):
@@ -31,6 +33,11 @@ class OwnedStatus(Resource, frozen=True, kw_only=True, omit_defaults=False):
         """Every condition type of this owner, and its condition; None: there is to be none."""
         return {self.condition.type: self.condition}
 
+    def timed(self, wall: Callable[[float], str]) -> Self:
+        """Return the status with the times within its fields, by what turns monotonic seconds into wall-clock time."""
+        del wall
+        return self
+
 
 class AcceptedStatus(OwnedStatus, frozen=True, kw_only=True):
     """The watcher's status; `stalled` is the condition Stalled, None while something may still happen by itself."""
@@ -48,7 +55,9 @@ class AcceptedStatus(OwnedStatus, frozen=True, kw_only=True):
 
 
 CONDITION_FIELDS = frozenset({"condition", "stalled"})
-"""Fields of these structs that are conditions; all others are fields of `Model.status`."""
+"""Fields of these structs that are conditions."""
+OTHER_FIELDS = CONDITION_FIELDS | {"expected_at"}
+"""Those that are no field of `Model.status` of their own; all others are."""
 
 
 class PlacedStatus(OwnedStatus, frozen=True, kw_only=True):
@@ -70,9 +79,17 @@ class WantedStatus(OwnedStatus, frozen=True, kw_only=True):
 
 
 class GrantedStatus(OwnedStatus, frozen=True, kw_only=True):
-    """The arbiter's status; no shared group: None."""
+    """The arbiter's status; no shared group: None. `expected_at` becomes its `expected_time`: monotonic seconds, None if it is not known."""
 
     shared_group: GroupMembership | None
+    expected_at: float | None = None
+
+    def timed(self, wall: Callable[[float], str]) -> Self:
+        """Return the status with its expected time."""
+        if self.expected_at is None or self.shared_group is None:
+            return self
+        expected = msgspec.structs.replace(self.shared_group, expected_time=wall(self.expected_at))
+        return msgspec.structs.replace(self, shared_group=expected)
 
 
 class ReadyStatus(OwnedStatus, frozen=True, kw_only=True):

@@ -118,9 +118,11 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     schemes: tuple[str, ...]
     health: str
     api_paths: tuple[str, ...]
-    """What clients may call: exact paths of the engine such as `/v1/chat/completions`; an end of `/*` stands for all paths below.
+    """What clients may POST: exact paths of the engine such as `/v1/chat/completions`; an end of `/*` stands for all paths below.
 
     What manages the engine (loading of adapters, slots, shut-down) is not among them."""
+    read_paths: tuple[str, ...] = ()
+    """What clients may GET, in the same form; the proxy itself answers GET of `/v1/models`."""
     aliases: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     args: Callable[[Serving], Sequence[str]] = no_arguments
@@ -200,9 +202,9 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         tuning = {**threads, **self.tuning(serving)}
         return {**{k: v for k, v in tuning.items() if k not in chosen}, **self.env(serving)}
 
-    def serves(self, path: str) -> bool:
-        """Return whether clients may call a path of the engine, given without its query."""
-        return any(_matches(pattern, path) for pattern in self.api_paths)
+    def serves(self, path: str, *, read: bool = False) -> bool:
+        """Return whether clients may POST to a path of the engine, given without its query; with `read`, whether they may GET it."""
+        return any(_matches(pattern, path) for pattern in (self.read_paths if read else self.api_paths))
 
     def needs_root(self, vendor: str) -> bool:
         """Return whether the engine must be root: AMD's device nodes belong to groups whose ids differ from node to node."""

@@ -33,3 +33,39 @@ CHECKS: Mapping[str, str] = {
     "restart": "it starts again on the same address at once",
 }
 """Name -> what must hold."""
+IMAGE_CHECKS: Mapping[str, str] = {
+    "no_gpu": "a GPU that is not there ends it with an error, not with hours on the CPU",
+    **{
+        name: CHECKS[name]
+        for name in (
+            "command_line",
+            "missing_weights",
+            "cut_weights",
+            "wrong_weights",
+            "port_in_use",
+            "loading",
+            "health",
+            "address",
+            "served_name",
+            "bad_json",
+            "unknown_path",
+            "metrics",
+            "after_abort",
+            "terminate",
+            "release",
+            "restart",
+        )
+    },
+    "generate": "`/v1/images/generations` answers with an image of the size that was asked for",
+    "count": "`n` images are `n` different ones",
+    "formats": "an image is in the format that was asked for",
+    "seed": "the same seed draws the same image",
+    "stream": "a stream has every step, then the image",
+    "bad_value": "what the pipeline cannot draw is a client error that names the field",
+    "progress": "while it draws, its health path has the step",
+    "in_flight": "its metrics count a request in flight while it draws",
+    "abort": "a client that leaves ends its image",
+    "terminate_stream": "SIGTERM ends it within the grace period while it draws, and the stream does not end as if it were whole",
+    "killed_stream": "a stream whose engine is killed has no image",
+}
+"""The same of an engine that draws images."""

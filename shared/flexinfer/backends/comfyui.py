@@ -104,14 +104,13 @@ BACKEND = base.Backend(
     images={base.NVIDIA: "comfyanonymous/comfyui:latest", base.AMD: "comfyanonymous/comfyui:rocm"},
     schemes=("HF", "file", "pvc"),
     health="/system_stats",
-    api_paths=(
+    api_paths=("/prompt", "/queue", "/history", "/upload/image", "/upload/mask"),
+    read_paths=(
         "/prompt",
         "/queue",
         "/history",
         "/history/*",
         "/view",
-        "/upload/image",
-        "/upload/mask",
         "/object_info",
         "/object_info/*",
         "/system_stats",

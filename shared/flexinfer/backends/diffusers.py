@@ -1,6 +1,8 @@
-"""Diffusers behind a small image API, configured by its environment. Needs an image of yours; no test of ours starts it."""
+"""Diffusers behind OpenAI's image API: FlexInfer's own server (`flexinfer.image_server`), configured by its environment."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from flexinfer.api.headers import Headers
 from flexinfer.api.model import ModelSpec
@@ -8,53 +10,109 @@ from flexinfer.backends import base, options
 from flexinfer.backends import variables as gpu_variables
 from flexinfer.backends.memory import CUDA_CONTEXT_MB, Demand
 
-VARIABLES = {
-    "numInferenceSteps": (
+IMAGE = "ghcr.io/flexinfer/diffusers-server"
+_SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
+
+
+def _key(variable: str, kind: str, doc: str, **more: Any) -> options.Key:
+    return options.Key(type=kind, doc=doc, becomes=variable, **more)
+
+
+VARIABLES: Mapping[str, options.Key] = {
+    "numInferenceSteps": _key(
         "DEFAULT_NUM_INFERENCE_STEPS",
         options.INTEGER,
         "Denoising steps of a request that names none.",
+        least=1,
+        most=1000,
+        default="the pipeline's own",
     ),
-    "guidanceScale": (
+    "guidanceScale": _key(
         "DEFAULT_GUIDANCE_SCALE",
         options.NUMBER,
         "How closely an image follows the prompt, for a request that does not say.",
+        default="the pipeline's own",
     ),
-    "scheduler": ("DEFAULT_SCHEDULER", options.TEXT, "Name of the noise scheduler."),
-    "negativePrompt": (
+    "scheduler": _key(
+        "DEFAULT_SCHEDULER",
+        options.TEXT,
+        "Class of the noise scheduler, such as EulerDiscreteScheduler; one that does not fit ends the start with the names of those that do.",
+        default="the pipeline's own",
+    ),
+    "negativePrompt": _key(
         "DEFAULT_NEGATIVE_PROMPT",
         options.TEXT,
         "What an image must not show, for a request that does not say.",
     ),
-    "useFp16": ("USE_FP16", options.SWITCH, "Load the weights in half precision."),
-    "modelFamily": ("MODEL_FAMILY", options.TEXT, "Kind of pipeline, such as flux, sdxl, sd3 or sd15."),
-    "pipelineMode": ("PIPELINE_MODE", options.TEXT, "What the pipeline does, as the image API names it."),
-    "quantization": ("QUANTIZATION", options.TEXT, "Quantise the weights while loading, such as nf4."),
-    "computeDtype": (
+    "useFp16": _key(
+        "USE_FP16",
+        options.SWITCH,
+        "Compute in half precision, with the files of the variant fp16 where there are any; otherwise as the weights are stored.",
+    ),
+    "modelFamily": _key(
+        "MODEL_FAMILY",
+        options.TEXT,
+        "Kind of pipeline that the source must hold; another one ends the start. The pipeline is recognised without it.",
+        choices=("flux", "sdxl", "sd3", "sd15"),
+    ),
+    "pipelineMode": _key(
+        "PIPELINE_MODE",
+        options.TEXT,
+        "Turn a pipeline made for something else, such as inpainting, into one that draws from a prompt.",
+        choices=("text2img",),
+    ),
+    "quantization": _key(
+        "QUANTIZATION",
+        options.TEXT,
+        "Quantise the weights with bitsandbytes while they are read.",
+        choices=("nf4", "int8"),
+    ),
+    "computeDtype": _key(
         "BNB_COMPUTE_DTYPE",
         options.TEXT,
-        "Type in which quantised weights are computed, such as bfloat16.",
+        "Type in which weights quantised to nf4 are computed.",
+        choices=("bfloat16", "float16", "float32"),
     ),
-    "cpuOffload": (
+    "cpuOffload": _key(
         "USE_CPU_OFFLOAD",
         options.SWITCH,
-        "Keep the parts that are not in use in the CPU's memory.",
+        "Keep the parts of the pipeline that are not in use in the CPU's memory.",
     ),
-    "skipWarmup": ("SKIP_WARMUP", options.SWITCH, "Generate no image at start."),
-    "warmupResolutions": (
+    "skipWarmup": _key("SKIP_WARMUP", options.SWITCH, "Draw no image at start."),
+    "warmupResolutions": _key(
         "WARMUP_RESOLUTIONS",
         options.TEXT,
-        "Sizes of the images generated at start, such as 512x512,1024x1024.",
+        "Sizes of the images drawn at start, such as 512x512,1024x1024.",
+        default="the pipeline's own",
     ),
 }
 
 
 def env(serving: base.Serving) -> Mapping[str, str]:
     """Return the environment that configures the server."""
-    variables = {"MODEL": serving.path, "MODEL_ID": serving.path, "HOST": "$(POD_IP)", "PORT": "8000"}
-    for key, (name, _, _) in VARIABLES.items():
-        if key in serving.config:
-            variables[name] = options.written(serving.config[key])
+    variables = {
+        "MODEL": serving.path,
+        "MODEL_ID": serving.path,
+        "SERVED_MODEL_NAME": serving.name,
+        "HOST": "$(POD_IP)",
+        "PORT": "8000",
+        "DEVICE": "cpu" if serving.vendor == base.CPU else "cuda",  # PyTorch calls AMD's GPUs so too
+    }
+    for name, key in VARIABLES.items():
+        if name in serving.config:
+            variables[key.becomes] = options.written(serving.config[name])
     return variables
+
+
+def check(spec: ModelSpec) -> Sequence[str]:
+    """Return what cannot work: sizes that are none."""
+    sizes = spec.config.get("warmupResolutions", "")
+    wrong = [one for one in sizes.split(",") if not _SIZE.fullmatch(one.strip())]
+    if sizes and wrong:
+        return [
+            f"spec.config.warmupResolutions has {options.shown(wrong[0])}; a size is WIDTHxHEIGHT, such as 512x512"
+        ]
+    return []
 
 
 IMAGE_MB = 2560
@@ -71,19 +129,23 @@ BACKEND = base.Backend(
     name="diffusers",
     title="Diffusers",
     port=8000,
-    images={
-        base.NVIDIA: "ghcr.io/flexinfer/diffusers-api:cuda",
-        base.AMD: "ghcr.io/flexinfer/diffusers-api:rocm",
-    },
+    images={base.CPU: f"{IMAGE}:latest", base.NVIDIA: f"{IMAGE}:latest", base.AMD: f"{IMAGE}:rocm"},
     schemes=("HF", "file", "pvc"),
     health="/health",
     api_paths=("/v1/images/generations", "/v1/models"),
     env=env,
     tuning=lambda serving: gpu_variables.amd_torch(serving.vendor, serving.architecture),
-    config={
-        key: options.Key(type=kind, doc=doc, becomes=name) for key, (name, kind, doc) in VARIABLES.items()
-    }
-    | options.DOWNLOAD_KEYS,
+    config={**VARIABLES, **options.DOWNLOAD_KEYS},
+    check=check,
+    local_program=base.LocalProgram(
+        program="flexinfer-diffusers-server",
+        images=(IMAGE, f"{IMAGE}:*"),
+        paths=("flexinfer-diffusers-server",),
+        fallback="flexinfer-diffusers-server",
+        install="pip install 'flexinfer[diffusers]' into a virtual environment",
+    ),
+    in_flight="/metrics",
+    in_flight_metrics=("diffusers:requests_in_flight",),
     unsupported_architectures=(
         base.ArchitectureRule(
             vendor=base.NVIDIA,
@@ -98,5 +160,5 @@ BACKEND = base.Backend(
     demand=demand,
     loading_seconds=1800,
     shared_memory="8Gi",
-    root=True,
+    proven="flexinfer-diffusers-server, which is diffusers 0.42.1 with torch 2.13.0, on the CPU with a random Stable Diffusion",
 )

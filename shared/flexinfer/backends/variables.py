@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 
-from flexinfer.api.model import EnvVar
+from flexinfer.api.podspec import EnvVar
 from flexinfer.backends.options import Key, line_fault
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -52,6 +52,7 @@ BACKEND = base.Backend(
         "/v1/videos",
         "/v1/videos/*",
     ),
+    read_paths=("/v1/videos", "/v1/videos/*"),
     command=("vllm", "serve"),
     args=args,
     env=vllm.env,

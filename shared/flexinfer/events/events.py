@@ -205,6 +205,12 @@ class EngineReady(Event, frozen=True, kw_only=True):
     uid: str
 
 
+class SampleAwaited(Event, frozen=True, kw_only=True):
+    """A step waits for a sample of a node's devices that is taken from now on: its agent samples at once."""
+
+    node: str
+
+
 class DownloadObserved(Event, frozen=True, kw_only=True):
     """How far the download of a Model's weights is, once a second while its Job runs; sizes are bytes."""
 
@@ -274,6 +280,7 @@ AnyEvent: TypeAlias = (
     | WakeRequested
     | StatusChanged
     | EngineReady
+    | SampleAwaited
     | DownloadObserved
     | ModelRestored
     | GroupRestored

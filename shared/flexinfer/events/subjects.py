@@ -91,14 +91,22 @@ def _live_tokens(event: AnyEvent) -> tuple[str, ...]:
             return "activity", encode(proxy)
         case events.HistoryRecorded(namespace=namespace, name=name):
             return "history", encode(namespace), encode(name)
+        case events.DownloadObserved(namespace=namespace, name=name):
+            return "download", encode(namespace), encode(name)
+        case _:
+            return _hint_tokens(event)
+
+
+def _hint_tokens(event: AnyEvent) -> tuple[str, ...]:
+    match event:
         case events.WakeRequested(namespace=namespace, name=name):
             return "wake", encode(namespace), encode(name)
         case events.StatusChanged(owner=owner, namespace=namespace, name=name):
             return "changed", owner, encode(namespace), encode(name)
         case events.EngineReady(namespace=namespace, name=name):
             return "ready", encode(namespace), encode(name)
-        case events.DownloadObserved(namespace=namespace, name=name):
-            return "download", encode(namespace), encode(name)
+        case events.SampleAwaited(node=node):
+            return "sample", encode(node)
         case _:
             raise TypeError(f"{type(event).__name__} is never published")
 

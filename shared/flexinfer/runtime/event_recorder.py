@@ -4,7 +4,7 @@ import hashlib
 import logging
 from typing import NamedTuple, TypeAlias
 
-from flexinfer.api.model import Metadata
+from flexinfer.api.metadata import Metadata
 from flexinfer.runtime.kubernetes.api import EVENTS, ApiError
 from flexinfer.runtime.runtime import Runtime
 

@@ -20,7 +20,7 @@ import msgspec
 
 from flexinfer.api import kube
 from flexinfer.api.installation import SYSTEM_NAMESPACE
-from flexinfer.api.model import Metadata
+from flexinfer.api.metadata import Metadata
 from flexinfer.runtime.kubernetes.api import LEASES, ApiError, ConflictError, NotFoundError
 from flexinfer.runtime.runtime import Runtime
 

@@ -84,6 +84,13 @@ class Bus(Protocol):
         """
         ...
 
+    def hints(self, kind: str, name: str) -> AsyncIterator[AnyEvent]:
+        """Yield the hints of a kind about a name as they come, for a component that keeps no state.
+
+        They are kept nowhere, and one may be lost. Never ends and never raises.
+        """
+        ...
+
     def catch_up(self) -> None:
         """Ask for a CaughtUp of now or later; what comes in its place is Disconnected, Replaying or a Snapshot. Never blocks."""
         ...

@@ -92,7 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 30.0
     """How long a stop waits for requests in flight, in seconds. The default is a Pod's usual grace period."""
     loading_seconds: float = 600.0
-    """How long an engine may load without progress before its start fails, in seconds; a backend with slower starts sets more."""
+    """How long an engine may load without progress before its start fails, in seconds; a backend with slower starts sets more. Progress is another stage, a new answer of its health endpoint, or more memory on its GPUs."""
     memory_free_seconds: float = 5.0
     """On nodes without GPU telemetry: how long after its Pod is gone a device counts as free, in seconds. Drivers free memory within one or two."""
     relist_seconds: float = 60.0

@@ -9,6 +9,7 @@ same name. Nothing waits for history and Event. What to write is decided in each
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 
@@ -17,7 +18,7 @@ from flexinfer.api.conditions import Condition
 from flexinfer.api.groupversion import API_VERSION, KIND
 from flexinfer.api.model import Model
 from flexinfer.api.services import FORMER_MANAGERS
-from flexinfer.api.status import CONDITION_FIELDS, MonotonicTime, OwnedStatus
+from flexinfer.api.status import OTHER_FIELDS, MonotonicTime, OwnedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.event_recorder import Json, Subject, record
@@ -129,7 +130,10 @@ async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
         if condition is not None
     ]
     body = _body(base) | {
-        "status": {**_fields(runtime, status), "conditions": msgspec.to_builtins(written)},
+        "status": {
+            **_fields(runtime, status.timed(partial(_wall, runtime))),
+            "conditions": msgspec.to_builtins(written),
+        },
     }
     manager = f"flexinfer-{runtime.name}"
     return await runtime.cluster.apply(
@@ -155,15 +159,19 @@ def _fields(runtime: Runtime, status: OwnedStatus) -> Json:
     values = {
         field.encode_name: _plain(runtime, getattr(status, field.name))
         for field in msgspec.structs.fields(status)
-        if field.name not in CONDITION_FIELDS
+        if field.name not in OTHER_FIELDS
     }
     return {name: value for name, value in values.items() if value is not None and value != {}}
 
 
+def _wall(runtime: Runtime, at: float) -> str:
+    """Return a time of the monotonic clock, past or to come, as RFC 3339 in whole seconds, UTC."""
+    return (runtime.utc_now() + timedelta(seconds=at - runtime.clock())).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _plain(runtime: Runtime, value: object) -> object:
     if isinstance(value, MonotonicTime):
-        age = timedelta(seconds=max(0.0, runtime.clock() - value.at))
-        return (runtime.utc_now() - age).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return _wall(runtime, min(value.at, runtime.clock()))
     return msgspec.to_builtins(value)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.api.model import EnvVar, ModelSpec
+from flexinfer.api.model import ModelSpec
+from flexinfer.api.podspec import EnvVar
 
 Json = dict[str, Any]
 

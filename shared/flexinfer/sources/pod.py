@@ -18,7 +18,8 @@ from flexinfer.api.labels import (
     NAME_LABEL,
     PART_OF_LABEL,
 )
-from flexinfer.api.model import Model, Toleration
+from flexinfer.api.model import Model
+from flexinfer.api.podspec import Toleration
 from flexinfer.sources import inert
 from flexinfer.sources.base import MOUNT, Location, Volume
 

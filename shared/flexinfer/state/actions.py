@@ -10,7 +10,7 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Model
-from flexinfer.api.status import CONDITION_FIELDS, MonotonicTime, OwnedStatus
+from flexinfer.api.status import OTHER_FIELDS, MonotonicTime, OwnedStatus
 
 FIRST_WRITE_TIMEOUT = 1.0
 """Seconds by which a first condition that waits for nothing is delayed for those before it (DESIGN 5)."""
@@ -115,7 +115,7 @@ def written(write: WriteStatus) -> Model:
 
 def fields(status: OwnedStatus) -> list[tuple[str, object]]:
     """Return an owner's fields, its conditions aside, as (attribute of `Model.status`, value)."""
-    names = [name for name in type(status).__struct_fields__ if name not in CONDITION_FIELDS]
+    names = [name for name in type(status).__struct_fields__ if name not in OTHER_FIELDS]
     return [(name, getattr(status, name)) for name in names]
 
 

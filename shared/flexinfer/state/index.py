@@ -17,6 +17,7 @@ REASONS = frozenset(
         (conditions.CACHED, Reason.CHECK_QUEUED),
         (conditions.PLACED, Reason.NO_NODE_FITS),
         (conditions.READY, Reason.DRAINING),
+        (conditions.READY, Reason.LOADING),
         (conditions.WANTED, Reason.FIRST_START),
         (conditions.WANTED, Reason.FIRST_START_QUEUED),
         (conditions.WANTED, Reason.REQUESTED),

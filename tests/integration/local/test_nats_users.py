@@ -30,7 +30,7 @@ pytestmark = pytest.mark.integration
 SUBSCRIPTIONS = {
     "placer": Subscriptions(live=("gpu",), changed=CHANGED_RECEIVERS["placer"]),
     "prefetcher": Subscriptions(changed=CHANGED_RECEIVERS["prefetcher"]),
-    "launcher": Subscriptions(live=("activity",), changed=CHANGED_RECEIVERS["launcher"]),
+    "launcher": Subscriptions(live=("activity", "gpu"), changed=CHANGED_RECEIVERS["launcher"]),
     "reaper": Subscriptions(live=("activity",), hints=("wake",), changed=CHANGED_RECEIVERS["reaper"]),
     "arbiter": Subscriptions(live=("gpu",), changed=CHANGED_RECEIVERS["arbiter"]),
     "proxy": Subscriptions(hints=("ready",)),

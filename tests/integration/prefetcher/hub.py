@@ -46,6 +46,9 @@ class Hub:
     cdn_fault = ""
     """What the CDN answers: `loop`, `304`, or `elsewhere`, a place that is none; empty: the file."""
 
+    repository = REPOSITORY
+    """The one that it has."""
+
     status = 0
     """The status of every answer of the hub itself; 0: none."""
 
@@ -236,9 +239,9 @@ class _Main(Handler):
             self.send_file(path.removeprefix("/"))
         elif self.hub.status:
             self.reply(self.hub.status, headers={"Retry-After": "7"})
-        elif path.startswith(f"/api/models/{REPOSITORY}"):
+        elif path.startswith(f"/api/models/{self.hub.repository}"):
             self._describe(path)
-        elif path.startswith(f"/{REPOSITORY}/resolve/"):
+        elif path.startswith(f"/{self.hub.repository}/resolve/"):
             self._file(path.split("/", 5)[5])
         else:
             self.reply(404, b"", {"X-Error-Code": "RepoNotFound"})
@@ -257,7 +260,13 @@ class _Main(Handler):
             self.reply(200, json.dumps(entries).encode(), {"Content-Type": "application/json"})
             return
         siblings = [_sibling(name, data) for name, data in self.hub.files.items()]
-        body = {"id": REPOSITORY, "modelId": REPOSITORY, "sha": sha, "siblings": siblings, "tags": []}
+        body = {
+            "id": self.hub.repository,
+            "modelId": self.hub.repository,
+            "sha": sha,
+            "siblings": siblings,
+            "tags": [],
+        }
         self.reply(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
     def _file(self, name: str) -> None:

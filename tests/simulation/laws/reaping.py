@@ -7,7 +7,7 @@ proves nothing here.
 from typing import Any
 
 from flexinfer.api import conditions, reasons
-from flexinfer.api.model import seconds
+from flexinfer.api.durations import seconds
 from flexinfer.api.reasons import Reason
 from flexinfer.state.observed import HEARTBEAT_GAP
 from localkube.apiserver.watch_cache import Change

@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.api.model import Model, seconds
+from flexinfer.api.durations import seconds
+from flexinfer.api.model import Model
 from flexinfer.proxy.gateway import RECONNECT_SECONDS
 from tests.simulation.engine import Engine
 from tests.simulation.laws.base import Law

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -10,7 +10,7 @@ import pytest
 
 from flexinfer.agent.__main__ import LibraryLostError, publish_samples
 from flexinfer.agent.vendors import ProbeResult, Vendor
-from flexinfer.events.events import GpusObserved
+from flexinfer.events.events import GpusObserved, SampleAwaited
 from flexinfer.events.nodes import Device
 from flexinfer.runtime.kubernetes.api import UnavailableError
 from flexinfer.runtime.settings import Settings, SettingsError
@@ -44,11 +44,13 @@ async def published(
     nodes: Nodes,
     steps: list[float],
     pauses: Sequence[float] = (),
+    *,
     lost: int = 0,
+    hints: Collection[int] = (),
 ) -> list[GpusObserved]:
     """Return what an agent publishes until it has slept `number` times; NATS does not store the first `lost` events.
 
-    Its clock moves only while it sleeps, and while the probe is paused for as long as `pauses` say.
+    `hints` are after how many of the pauses a hint comes that a sample is waited for. Its clock moves only while it sleeps, and while the probe is paused for as long as `pauses` say.
     """
     bus, now, remaining = ListBus(lost), 0.0, iter(pauses)
 
@@ -62,6 +64,8 @@ async def published(
         nonlocal now
         now += seconds
         steps.append(seconds)
+        if len(steps) in hints:
+            bus.hinted.put_nowait(SampleAwaited(node="a"))
         if len(steps) == number:
             raise asyncio.CancelledError
 
@@ -94,6 +98,16 @@ async def test_a_change_is_published_with_the_next_sample() -> None:
         lambda: ProbeResult(devices=(msgspec.structs.replace(CARD, free_mb=next(frees)),)), 4, Nodes(), []
     )
     assert [event.devices[0].free_mb for event in samples] == [20000, 10000]
+
+
+async def test_a_hint_that_a_sample_is_waited_for_is_followed_at_once_and_ten_times_a_second() -> None:
+    """The first of them are published although nothing has changed; after five seconds all is as before."""
+    steps: list[float] = []
+    samples = await published(lambda: ProbeResult(devices=(CARD,)), 56, Nodes(), steps, hints=(2,))
+    assert steps[:2] == [1.0, 1.0]
+    assert steps[2:52] == [0.1] * 50
+    assert set(steps[53:]) == {1.0}
+    assert [event.sample for event in samples] == [1, 2, 3, 4]
 
 
 async def test_a_node_without_devices_is_published_and_sampled_rarely() -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from flexinfer.api.model import Gpu, seconds, seconds_or
+from flexinfer.api.durations import seconds, seconds_or
+from flexinfer.api.model import Gpu
 from flexinfer.api.quantity import milli
 from tests.builders import a_condition, a_model
 

@@ -7,10 +7,11 @@ import pytest
 
 from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
-from flexinfer.api.phase import Phase, explain, phase_of
+from flexinfer.api.phase import Phase, cause_of, explain, phase_of
 from flexinfer.api.reasons import Reason
 from tests.builders import a_condition
 
+STOPS = (Reason.DRAINING, Reason.STOPPING)
 CHOICES: dict[str, list[tuple[str, str] | None]] = {
     conditions.ACCEPTED: [None, ("True", "Accepted"), ("False", Reason.INVALID_CONFIG)],
     conditions.PLACED: [
@@ -44,6 +45,7 @@ CHOICES: dict[str, list[tuple[str, str] | None]] = {
         ("False", Reason.LOADING),
         ("False", Reason.STOPPED),
         ("False", Reason.DRAINING),
+        ("False", Reason.STOPPING),
         ("False", Reason.LOADING_TIMEOUT),
         ("Unknown", Reason.NODE_UNREACHABLE),
     ],
@@ -74,7 +76,7 @@ def test_the_first_match_wins() -> None:
     for row in combinations():
         by_type = {c.type: c for c in row}
         ready = by_type.get(conditions.READY)
-        wanted, granted = (_is(by_type, kind, "True") for kind in (conditions.WANTED, conditions.GRANTED))
+        wanted = _is(by_type, conditions.WANTED, "True")
         if ready is not None and ready.true:
             expected = Phase.READY
         elif any(c.status == "False" and c.reason in reasons.FINAL for c in row) or _is(
@@ -84,7 +86,7 @@ def test_the_first_match_wins() -> None:
         elif wanted and _reason(by_type, conditions.GRANTED) == Reason.PREEMPTED:
             expected = Phase.PREEMPTED
         elif _reason(by_type, conditions.READY) in reasons.LOADING or (
-            _reason(by_type, conditions.READY) == Reason.DRAINING and wanted and granted
+            _reason(by_type, conditions.READY) in STOPS and wanted
         ):
             expected = Phase.LOADING
         elif (
@@ -92,10 +94,7 @@ def test_the_first_match_wins() -> None:
             and _reason(by_type, conditions.WANTED) != Reason.DELETING
             and _is(by_type, conditions.PLACED, "True")
             and _is(by_type, conditions.CACHED, "True")
-            and (
-                ready is None
-                or (ready.status == "False" and ready.reason in {*reasons.AT_REST, Reason.DRAINING})
-            )
+            and (ready is None or (ready.status == "False" and ready.reason in {*reasons.AT_REST, *STOPS}))
         ):
             expected = Phase.IDLE
         else:
@@ -113,15 +112,27 @@ def test_a_wanted_model_that_had_to_leave_its_devices_is_preempted() -> None:
         assert phase_of([*left, a_condition("Wanted", "False", Reason.IDLE), stopping], 1) == Phase.IDLE
 
 
-def test_an_engine_that_drains_to_be_restarted_is_loading_and_one_that_drains_to_stop_is_idle() -> None:
-    """Never Pending: nothing is waited for but the in-flight requests."""
+@pytest.mark.parametrize("stop", STOPS)
+@pytest.mark.parametrize(
+    "granted",
+    [
+        ("Granted", "True", Reason.GRANTED),
+        ("Granted", "False", Reason.RELEASED),
+        ("Granted", "False", Reason.LEAVING_GROUP),
+        ("Granted", "False", Reason.BLOCKED),
+    ],
+    ids=["another template", "another device", "another group", "its group is blocked"],
+)
+def test_an_engine_that_is_stopped_is_loading_if_it_starts_again_and_else_idle(
+    granted: tuple[str, str, str], stop: Reason
+) -> None:
+    """Never Pending: nothing is waited for but the end of the stop."""
     placed = [a_condition(kind) for kind in (conditions.ACCEPTED, conditions.PLACED, conditions.CACHED)]
-    draining = a_condition(conditions.READY, "False", Reason.DRAINING)
-    granted = a_condition(conditions.GRANTED)
-    restart = (*placed, a_condition(conditions.WANTED), granted, draining)
-    stop = (*placed, a_condition(conditions.WANTED, "False", Reason.IDLE), granted, draining)
+    stopping = a_condition(conditions.READY, "False", stop)
+    restart = (*placed, a_condition(conditions.WANTED), a_condition(*granted), stopping)
+    rest = (*placed, a_condition(conditions.WANTED, "False", Reason.IDLE), a_condition(*granted), stopping)
     assert phase_of(restart, 1) == Phase.LOADING
-    assert phase_of(stop, 1) == Phase.IDLE
+    assert phase_of(rest, 1) == Phase.IDLE
 
 
 def _is(by_type: dict[str, Condition], kind: str, status: str) -> bool:
@@ -187,3 +198,44 @@ def test_a_deletion_is_explained_by_the_stop_of_its_engine_and_never_by_an_older
     ready = a_condition(conditions.READY, "False", Reason.DRAINING, generation=2)
     assert explain((placed, wanted, ready), 2) == "Ready=False (Draining): "
     assert explain((placed, wanted), 2) == "Wanted=False (Deleting): "
+
+
+def test_a_failed_model_is_explained_by_its_failure_and_not_by_what_waits() -> None:
+    """Whatever the order in which the conditions were written, and whatever else is not True yet."""
+    for row in combinations():
+        cause = cause_of(tuple(reversed(row)), 1)
+        assert cause == cause_of(row, 1)
+        deleting = any(c.reason == Reason.DELETING for c in row)
+        if phase_of(row, 1) == Phase.FAILED and not deleting:
+            assert cause.condition is not None
+            assert not cause.condition.true
+            assert cause.reason in reasons.FINAL | reasons.WARNING
+
+
+@pytest.mark.parametrize("rest", [Reason.NOT_STARTED, Reason.STOPPED, Reason.DRAINING])
+def test_a_failed_start_whose_engine_is_at_rest_is_not_explained_by_the_rest(rest: Reason) -> None:
+    """`NotStarted` says nothing of why it failed; Wanted has the reason."""
+    failed = a_condition(conditions.WANTED, "False", Reason.FIRST_START_FAILED)
+    row = (failed, a_condition(conditions.READY, "False", rest))
+    assert cause_of(row, 1).reason == Reason.FIRST_START_FAILED
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        (conditions.WANTED, "False", Reason.IDLE),
+        (conditions.WANTED, "False", Reason.DELETING),
+        (conditions.GRANTED, "False", Reason.PREEMPTED),
+    ],
+    ids=["scaled to zero", "deleted", "preempted"],
+)
+@pytest.mark.parametrize("stuck", [("False", Reason.STOPPING), ("Unknown", Reason.NODE_UNREACHABLE)])
+def test_a_stop_that_does_not_end_is_the_cause(stuck: tuple[str, str], left: tuple[str, str, str]) -> None:
+    """That the Model is not to run explains nothing: its Pod is still there."""
+    status, reason = stuck
+    row = (
+        a_condition(conditions.ACCEPTED),
+        a_condition(*left),
+        a_condition(conditions.READY, status, reason),
+    )
+    assert cause_of(row, 1).reason == reason

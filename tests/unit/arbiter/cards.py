@@ -49,11 +49,13 @@ class Card:
         used_mb: int | None = None,
         step: str = GRANTED,
         entry_mb: int | None = None,
+        loading: bool = False,
         **facts: Any,
     ) -> None:
-        """Add a holder whose engine is ready since NOW, and idle; its entry is `entry_mb`, by default what its placement says."""
+        """Add a holder whose engine is ready since NOW, and idle, or still loads; its entry is `entry_mb`, by default what its placement says."""
         self._entries |= {name: entry_mb} if entry_mb is not None else {}
-        conditions = (*WANTED, "Granted", "Ready") if step == GRANTED else (*WANTED,)
+        ready: Any = ("Ready", "False", Reason.STARTING) if loading else "Ready"
+        conditions = (*WANTED, "Granted", ready) if step == GRANTED else (*WANTED,)
         self._add(name, memory_mb, conditions, **facts)
         self._steps[name], self._used[name] = step, memory_mb if used_mb is None else used_mb
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexinfer.api.model import BackendStatus, Gpu, GroupMembership, Placement, placed_devices
+from flexinfer.api.membership import GroupMembership
+from flexinfer.api.model import BackendStatus, Gpu, Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED
 from flexinfer.api.status import GrantedStatus

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flexinfer.api.lease_reasons import LeaseReason
-from flexinfer.api.model import BackendStatus, Gpu, GroupMembership
+from flexinfer.api.membership import GroupMembership
+from flexinfer.api.model import BackendStatus, Gpu
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, HeldDevice
 from flexinfer.arbiter import decide as deciding

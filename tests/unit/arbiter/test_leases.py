@@ -335,3 +335,19 @@ def test_a_card_with_leases_is_never_given_out_beyond_its_budget(
         assert held_mb == 0
     assert "lease game" not in leavers(state, seconds)
     assert not (entry is not None and any(isinstance(a, GrantLease) for a in decided(state, NOW + seconds)))
+
+
+def test_a_lease_larger_than_a_device_of_its_group_is_refused_with_the_figures_and_holds_up_none() -> None:
+    """It would be first of the queue without end. The reserve is never given out."""
+    card = Card()
+    card.holds("chat", 8_192)
+    state = observed(
+        card, a_lease("huge", spec={"memory_mb": TOTAL_MB - 511}), a_lease(spec={"memory_mb": 8_000})
+    )
+    reason, message = told(state)["huge"]
+    assert reason == LeaseReason.TOO_LARGE
+    assert message == (
+        f"refused: it needs {TOTAL_MB - 511} MiB of GPU-1, which has {TOTAL_MB} MiB in all, 512 of them in reserve; "
+        "take a lease of less memory, or lower spec.reserveMB of SharedGroup card"
+    )
+    assert steps(state, NOW + 1) == [("Grant", "lease game")]

@@ -11,17 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer import backends
-from flexinfer.api.model import (
-    EnvVar,
-    EnvVarSource,
-    Gpu,
-    KeyReference,
-    Model,
-    ModelSpec,
-    Placement,
-    Resources,
-    placed_devices,
-)
+from flexinfer.api.model import Gpu, Model, ModelSpec, Placement, placed_devices
+from flexinfer.api.podspec import EnvVar, EnvVarSource, KeyReference, Resources
 from flexinfer.api.reasons import Reason
 from flexinfer.backends import Backend, options
 from flexinfer.launcher.manifests import LaunchSettings, template
@@ -421,7 +412,7 @@ def test_these_run_on_the_cpu(name: str) -> None:
     assert the(name).refuse(ModelSpec(backend=name, source=source)) == ()
 
 
-@pytest.mark.parametrize("name", sorted({*backends.names()} - {"llamacpp", "ollama"}))
+@pytest.mark.parametrize("name", sorted({*backends.names()} - {"diffusers", "llamacpp", "ollama"}))
 @pytest.mark.parametrize("gpu", [None, Gpu(vendor="cpu")])
 def test_an_engine_that_does_not_run_on_the_cpu_says_so_and_what_to_add(name: str, gpu: Gpu | None) -> None:
     """At once, before anything is downloaded."""
@@ -429,3 +420,21 @@ def test_an_engine_that_does_not_run_on_the_cpu_says_so_and_what_to_add(name: st
     assert problems[0].reason == Reason.UNSUPPORTED_VENDOR
     assert "set spec.gpu, such as {vendor: auto}" in problems[0].message
     assert "llamacpp or ollama" in problems[0].message
+
+
+def test_images_are_drawn_on_the_device_that_was_placed() -> None:
+    """Never on the CPU in silence: it would take hours. PyTorch calls AMD's GPUs `cuda` too."""
+    spec = a_spec("diffusers")
+    devices = {
+        vendor: the("diffusers").env(a_start(spec, vendor=vendor))["DEVICE"]
+        for vendor in ("cpu", "nvidia", "amd")
+    }
+    assert devices == {"cpu": "cpu", "nvidia": "cuda", "amd": "cuda"}
+
+
+def test_a_warm_up_that_is_no_size_is_refused() -> None:
+    """Before anything is downloaded."""
+    (problem,) = the("diffusers").refuse(a_spec("diffusers", config={"warmupResolutions": "512x512, large"}))
+    assert problem.message == (
+        'spec.config.warmupResolutions has " large"; a size is WIDTHxHEIGHT, such as 512x512'
+    )

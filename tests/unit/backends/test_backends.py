@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from flexinfer import backends
 from flexinfer.api.headers import Headers
-from flexinfer.api.model import Gpu, ModelSpec, Placement, Resources, placed_devices
+from flexinfer.api.model import Gpu, ModelSpec, Placement, placed_devices
+from flexinfer.api.podspec import Resources
 from flexinfer.api.reasons import Reason
 from flexinfer.backends import Serving
 from flexinfer.backends.generations import GENERATIONS as GPU_GENERATIONS
@@ -233,6 +234,7 @@ def test_the_local_programs_are_those_of_the_backends() -> None:
     """What runs on a machine without containers, and how to install it."""
     programs = backends.local_programs()
     assert {name: program.program for name, program in programs.items()} == {
+        "diffusers": "flexinfer-diffusers-server",
         "llamacpp": "llama-server",
         "ollama": "ollama",
         "vllm": "vllm",
@@ -441,10 +443,11 @@ def test_another_footprint_alone_is_no_other_template() -> None:
 def test_clients_may_call_what_a_backend_declares_and_nothing_else(backend: backends.Backend) -> None:
     """The declared paths are plain ones, and no call reaches what manages the engine."""
     assert backend.api_paths
-    for pattern in backend.api_paths:
-        assert pattern.startswith("/")
-        assert not {"*", "?", "//", ".."} & {pattern.removesuffix("/*")}
-        assert backend.serves(pattern.replace("/*", "/some/thing"))
+    for read, patterns in ((False, backend.api_paths), (True, backend.read_paths)):
+        for pattern in patterns:
+            assert pattern.startswith("/")
+            assert not {"*", "?", "//", ".."} & {pattern.removesuffix("/*")}
+            assert backend.serves(pattern.replace("/*", "/some/thing"), read=read)
     for managing in (
         "/v1/load_lora_adapter",
         "/slots/0",
@@ -456,6 +459,7 @@ def test_clients_may_call_what_a_backend_declares_and_nothing_else(backend: back
         "",
     ):
         assert not backend.serves(managing)
+        assert not backend.serves(managing, read=True)
 
 
 def test_a_subtree_begins_below_its_path_and_is_never_left() -> None:
@@ -463,6 +467,6 @@ def test_a_subtree_begins_below_its_path_and_is_never_left() -> None:
     backend = backends.find("comfyui")
     assert backend is not None
     served = ["/history/1", "/history/1/2"]
-    assert [backend.serves(path) for path in served] == [True, True]
+    assert [backend.serves(path, read=True) for path in served] == [True, True]
     refused = ["/history/", "/historyx", "/history/../free", "/history/a/../../free", "/view/x"]
-    assert [path for path in refused if backend.serves(path)] == []
+    assert [path for path in refused if backend.serves(path, read=True)] == []

@@ -10,7 +10,8 @@ from flexinfer.api.groupversion import API_VERSION
 from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.api.kinds import RESOURCE_SLICES, Kind
 from flexinfer.api.kube import Claim, ClaimStatus
-from flexinfer.api.model import Gpu, Metadata
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import Gpu
 from flexinfer.api.reasons import Reason
 from flexinfer.cli.check import table
 from flexinfer.cli.preflight import checks, objects

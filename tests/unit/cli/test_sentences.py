@@ -41,7 +41,7 @@ WHO: dict[str, Any] = {"namespace": "default", "name": "a"}
                 bytes_per_second=25 * 10**6,
                 file="m.gguf",
             ),
-            "default/a: download [#####...............] 25% of 4.00 GB, 25.0 MB/s, m.gguf",
+            "default/a: download [#####...............] 25% of 4.0 GB, 2m left, 25.0 MB/s, m.gguf",
         ),
         (
             events.StatusChanged(owner="placer", **WHO, uid="u", version=7),

@@ -5,11 +5,18 @@ import pytest
 
 from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import CacheStatus, Metadata, Model, ModelSpec, ModelStatus
+from flexinfer.api.membership import GroupMembership
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import BackendStatus, CacheStatus, Gpu, Model, ModelSpec, ModelStatus
+from flexinfer.api.moments import moment
 from flexinfer.api.reasons import Reason
-from flexinfer.api.sharedgroup import BLOCKED, INITIALIZED, SharedGroup
-from flexinfer.cli.why import answer, next_step
+from flexinfer.api.sharedgroup import BLOCKED, INITIALIZED, Holder, SharedGroup
+from flexinfer.cli import next_step as next_steps
+from flexinfer.cli.explanation import Answer, Explanation, GroupAnswer, HolderOfGroup, answer, explanation
+from flexinfer.cli.next_step import ACT, NONE, WAIT, NextStep
+from tests import builders
 from tests.builders import a_condition, a_group, a_holder
+from tests.definitions import ROOT
 
 
 def a_model(*conditions: tuple[str, str, str, str], generation: int = 1) -> Model:
@@ -27,6 +34,11 @@ def a_model(*conditions: tuple[str, str, str, str], generation: int = 1) -> Mode
 
 ACCEPTED = ("Accepted", "True", Reason.ACCEPTED, "")
 PLACED = ("Placed", "True", Reason.PLACED, "on local")
+
+
+def next_step(model: Model) -> str:
+    """Return the words of what is to be done."""
+    return next_steps.next_step(model).message
 
 
 def test_every_condition_has_a_line_in_the_order_of_the_conditions() -> None:
@@ -57,14 +69,20 @@ def test_a_ready_model_needs_nothing() -> None:
 
 @pytest.mark.parametrize(
     "refused",
-    [("Accepted", "False", Reason.UNKNOWN_BACKEND, "x"), ("Cached", "False", Reason.SOURCE_NOT_FOUND, "x")],
+    [
+        ("Accepted", "False", Reason.UNKNOWN_BACKEND, "x"),
+        ("Cached", "False", Reason.SOURCE_NOT_FOUND, "x"),
+        ("Placed", "False", Reason.NO_NODE_FITS, "x"),
+        ("Cached", "False", Reason.DISK_FULL, "x"),
+    ],
 )
 def test_a_ready_model_whose_newer_spec_is_refused_has_a_next_step(
     refused: tuple[str, str, str, str],
 ) -> None:
     """It answers with the spec before; that is not what its owner wants."""
     ready = ("Ready", "True", Reason.SERVING_OLDER_SPEC, "")
-    step = next_step(a_model(refused, ready))
+    before = {"Placed": [ACCEPTED], "Cached": [ACCEPTED, PLACED]}.get(refused[0], [])
+    step = next_step(a_model(*before, refused, ready))
     assert step.startswith(str(reasons.remedy(refused[2], namespace="default", name="a")))
     assert step.endswith("; until then the engine serves requests at http://proxy/v1 with the spec before")
 
@@ -81,6 +99,26 @@ def test_a_final_reason_comes_before_a_passing_one() -> None:
     waiting = ("Cached", "False", Reason.NOT_PLACED, "")
     failed = ("Ready", "False", Reason.LOADING_TIMEOUT, "600 s")
     assert "kubectl logs -n default a-0" in next_step(a_model(ACCEPTED, PLACED, waiting, failed))
+
+
+def test_a_newer_spec_that_is_not_judged_yet_is_waited_for_while_the_one_before_is_served() -> None:
+    """`Nothing` would be untrue: what its owner applied last does not run."""
+    step = next_steps.next_step(a_model(ACCEPTED, PLACED, ("Ready", "True", Reason.READY, ""), generation=2))
+    assert step.action == WAIT
+    assert step.message.startswith("wait for the watcher, which writes Accepted")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "action"),
+    [(("Wanted", "False", Reason.IDLE, ""), NONE), (("Wanted", "True", Reason.ACTIVE, ""), NONE)],
+)
+def test_a_ready_model_that_is_about_to_rest_needs_nothing(
+    wanted: tuple[str, str, str, str], action: str
+) -> None:
+    """It is as its owner asked for."""
+    ready = ("Ready", "True", Reason.READY, "")
+    cached = ("Cached", "True", Reason.CACHED, "")
+    assert next_steps.next_step(a_model(ACCEPTED, PLACED, cached, wanted, ready)).action == action
 
 
 def test_a_verdict_of_an_older_spec_is_marked() -> None:
@@ -140,3 +178,203 @@ def test_a_download_is_drawn_as_a_bar_below_its_condition() -> None:
     model = msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, cache=cache))
     lines = list(answer(model))
     assert "    [#######.............] 37% of 100 bytes, 2m left, 25.0 MB/s" in lines
+
+
+@pytest.mark.parametrize(
+    ("at", "line"),
+    [
+        ("2026-11-24T20:00:40Z", "    expected to be granted by 2026-11-24T20:00:40Z, in 40s"),
+        (
+            "2026-11-24T19:59:00Z",
+            "    expected to be granted by 2026-11-24T19:59:00Z, which has passed: its holders stay longer than expected",
+        ),
+        ("", None),
+    ],
+)
+def test_a_queued_model_says_when_it_is_expected_to_be_granted(at: str, line: str | None) -> None:
+    """As the arbiter wrote it; nothing where that is not known."""
+    model = a_model(("Granted", "False", Reason.QUEUED, "queued: position 1 of 1 in group card"))
+    shared = GroupMembership(group="card", state="Queued", position=1, expected_time=at)
+    model = msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, shared_group=shared))
+    lines = list(answer(model, now=float(moment("2026-11-24T20:00:00Z") or 0)))
+    assert [text for text in lines if "expected to be" in text] == ([line] if line else [])
+
+
+def queued(
+    *holders: Holder, priority: int = 100, first_start: bool = False, room_for: str = ""
+) -> tuple[Model, SharedGroup]:
+    """Return a Model that is queued, and its group with these holders."""
+    wanted = Reason.FIRST_START if first_start else Reason.REQUESTED
+    model = builders.a_model(
+        "a",
+        gpu=Gpu(shared="card", priority=priority),
+        conditions=[
+            *("Accepted", "Placed", "Cached"),
+            ("Wanted", "True", wanted),
+            ("Granted", "False", Reason.QUEUED),
+        ],
+    )
+    group = a_group(*holders)
+    return model, msgspec.structs.replace(
+        group, status=msgspec.structs.replace(group.status, room_for=room_for)
+    )
+
+
+def held_by(name: str, priority: int) -> Model:
+    """Return a Model that holds devices."""
+    return builders.a_model(name, gpu=Gpu(shared="card", priority=priority))
+
+
+LEASE = Holder(lease="game", uid="uid-game", turn=2, step="Granted")
+
+
+@pytest.mark.parametrize(
+    ("case", "members", "expected"),
+    [
+        pytest.param(
+            queued(a_holder("b"), a_holder("c")),
+            [held_by("b", 100), held_by("c", 300)],
+            "wait, or set spec.gpu.priority (now 100) above that of a holder that is to leave: b has 100, c has 300",
+            id="holders of no lower priority",
+        ),
+        pytest.param(
+            queued(LEASE),
+            [],
+            "wait: a lease is never made to leave; to end lease game now: flexinfer lease give game -n default",
+            id="a lease",
+        ),
+        pytest.param(
+            queued(a_holder("b", step="Releasing")),
+            [held_by("b", 100)],
+            "wait until the memory of b is released",
+            id="one that leaves",
+        ),
+        pytest.param(
+            queued(a_holder("b", step="Stopped"), a_holder("c"), room_for="uid-a"),
+            [held_by("b", 100), held_by("c", 100)],
+            "wait until the memory of b is released",
+            id="room is being made for it",
+        ),
+        pytest.param(
+            queued(a_holder("b"), first_start=True),
+            [held_by("b", 100)],
+            "wait, or send a request: an initial start makes no holder leave, and a request does (holders: b)",
+            id="an initial start",
+        ),
+        pytest.param(
+            queued(a_holder("b"), priority=1000),
+            [held_by("b", 1000)],
+            "wait, or lower spec.gpu.priority of b: no Model can be above 1000",
+            id="the highest priority",
+        ),
+        pytest.param(
+            queued(a_holder("b"), priority=500),
+            [held_by("b", 100)],
+            "wait: a higher spec.gpu.priority does not help, 500 is above that of every holder already (b)",
+            id="a holder of a lower priority",
+        ),
+        pytest.param(
+            queued(),
+            [],
+            "wait; if the message names memory that others use, end those processes: `flexinfer gpus` lists them",
+            id="memory of others",
+        ),
+    ],
+)
+def test_a_queued_model_is_told_to_raise_its_priority_only_where_that_helps(
+    case: tuple[Model, SharedGroup], members: list[Model], expected: str
+) -> None:
+    """Who holds the devices, and with which priority, decides."""
+    model, group = case
+    step = next_steps.next_step(model, group, members)
+    assert step.message == expected
+    assert step.action == WAIT
+
+
+@pytest.mark.parametrize(
+    ("reason", "backend", "expected"),
+    [
+        (Reason.RESTARTING, BackendStatus(loading_stage="Restart", restarts=2), "a-0 --previous"),
+        (Reason.BACK_OFF, BackendStatus(loading_stage="Restart", restarts=2), "a-0 --previous"),
+        (Reason.RESTARTING, BackendStatus(loading_stage="Restart"), "kubectl logs -n default a-0"),
+        (Reason.RESTARTING, BackendStatus(), "wait: a new Pod is created"),
+        (Reason.BACK_OFF, BackendStatus(), "kubectl logs -n default a-0 -f"),
+        (Reason.LOADING_TIMEOUT, BackendStatus(), "kubectl logs -n default a-0 -f"),
+    ],
+)
+def test_a_log_is_named_only_where_there_is_one(
+    reason: Reason, backend: BackendStatus, expected: str
+) -> None:
+    """`--previous` fails for a Pod that was not restarted, and a failed Pod is deleted."""
+    every = [kind for kind in conditions.CONDITIONS if kind != conditions.READY]
+    model = builders.a_model("a", conditions=[*every, ("Ready", "False", reason)], backend_status=backend)
+    assert next_steps.next_step(model).message.endswith(expected)
+
+
+def test_a_pod_that_no_node_takes_is_not_waited_for() -> None:
+    """The scheduler has said what it lacks."""
+    every = [(kind, "True", kind, "") for kind in conditions.CONDITIONS if kind != conditions.READY]
+    full = ("Ready", "False", Reason.STARTING, "Pod is waiting for the scheduler: 0/2 nodes are available")
+    model = a_model(*every, full)
+    backend = BackendStatus(loading_stage="Scheduling")
+    model = msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, backend=backend))
+    step = next_steps.next_step(model)
+    assert step.action == ACT
+    assert step.message.endswith("kubectl describe pod -n default a-0")
+
+
+SINCE = "2026-11-29T06:00:00Z"
+LATER = 1_795_932_000.0 + 372
+"""Six minutes and twelve seconds after SINCE, as seconds since 1970."""
+
+
+def aged(model: Model) -> Model:
+    """Return a Model whose conditions changed at SINCE."""
+    changed = tuple(msgspec.structs.replace(c, last_transition_time=SINCE) for c in model.status.conditions)
+    return msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, conditions=changed))
+
+
+def test_each_line_says_since_when_its_status_is_so() -> None:
+    """By the time that the condition itself has; its status, since the reason may have changed later."""
+    lines = list(answer(aged(a_model(ACCEPTED, PLACED)), now=LATER))
+    assert "Accepted  True for 6m12s" in lines[1]
+    assert " for " not in lines[3]
+    assert "True for 0s" in list(answer(aged(a_model(ACCEPTED)), now=LATER - 1000))[1]
+
+
+def test_json_has_a_stable_shape() -> None:
+    """The keys that docs/how-to/why-not.md documents, always all of them."""
+    model, group = queued(a_holder("b", turn=41), LEASE)
+    printed = msgspec.to_builtins(explanation(aged(model), group, [held_by("b", 100)], LATER))
+    assert list(printed) == [
+        *("namespace", "name", "generation", "phase", "reason", "message", "deleting", "endpoint"),
+        *("conditions", "group", "download", "expectedTime", "next"),
+    ]
+    assert printed["conditions"][4] == {
+        "type": "Granted",
+        "owner": "arbiter",
+        "status": "False",
+        "reason": "Queued",
+        "message": "",
+        "since": SINCE,
+        "ageSeconds": 372,
+        "atRest": False,
+        "current": True,
+    }
+    assert printed["conditions"][5]["since"] is None
+    assert printed["group"]["holders"] == (
+        {"kind": "Model", "name": "b", "turn": 41, "step": "Granted"},
+        {"kind": "GPULease", "name": "game", "turn": 2, "step": "Granted"},
+    )
+    assert list(printed["next"]) == ["action", "message"]
+    bare = msgspec.to_builtins(explanation(a_model()))
+    assert list(bare) == list(printed)
+    assert bare["group"] is None
+
+
+def test_the_page_documents_every_key_of_the_json() -> None:
+    """One that is not on the page cannot be relied upon."""
+    page = (ROOT / "docs/how-to/why-not.md").read_text()
+    for struct in (Explanation, Answer, GroupAnswer, HolderOfGroup, NextStep):
+        for field in msgspec.structs.fields(struct):
+            assert f"`{field.encode_name}`" in page, field.encode_name

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from flexinfer import backends
+
 ROOT = Path(__file__).resolve().parents[3]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 RELOAD = ROOT / "deploy" / "dev" / "reload.py"
@@ -19,9 +21,23 @@ RELOAD = ROOT / "deploy" / "dev" / "reload.py"
 def targets() -> list[str]:
     """Return the stages that are images: those without a lower stage's helper name."""
     text = (ROOT / "deploy" / "image" / "build.py").read_text()
-    found = re.search(r"^TARGETS = \((.*?)\)", text, re.DOTALL | re.MULTILINE)
-    assert found
-    return re.findall(r'"([a-z-]+)"', found[1])
+    found = re.findall(r"^(?:TARGETS|LARGE) = \((.*?)\)", text, re.DOTALL | re.MULTILINE)
+    assert len(found) == 2
+    return [name for names in found for name in re.findall(r'"([a-z-]+)"', names)]
+
+
+def test_the_image_of_a_backend_of_ours_can_be_built() -> None:
+    """Its default image is one of the targets, and its code is in it."""
+    ours = {
+        image.rpartition("/")[2].partition(":")[0]
+        for backend in backends.all_backends()
+        for image in backend.images.values()
+        if "/flexinfer/" in image
+    }
+    assert ours == {"diffusers-server"}
+    assert ours <= {*targets()}
+    stage = DOCKERFILE.partition("AS diffusers-server\n")[2].partition("\nFROM")[0]
+    assert 'ENTRYPOINT ["python", "-m", "flexinfer.image_server"]' in stage
 
 
 @pytest.mark.parametrize("target", targets())

@@ -125,6 +125,7 @@ KINDS = {
     "WakeRequested": "wake",
     "EngineReady": "ready",
     "DownloadObserved": "download",
+    "SampleAwaited": "sample",
 }
 
 
@@ -147,4 +148,5 @@ def test_a_component_may_publish_exactly_the_events_that_it_builds(name: str) ->
         "wake",
         "ready",
         "download",
+        "sample",
     }

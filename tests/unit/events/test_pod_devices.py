@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from flexinfer.api import kube
-from flexinfer.api.model import Metadata
+from flexinfer.api.metadata import Metadata
 from flexinfer.events.workload import pod_facts
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from flexinfer.api import conditions
-from flexinfer.api.model import Gpu, GroupMembership, Model
+from flexinfer.api.membership import GroupMembership
+from flexinfer.api.model import Gpu, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, SharedGroup
 from flexinfer.events import events

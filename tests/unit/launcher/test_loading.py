@@ -1,22 +1,28 @@
 """An engine that does not answer yet: its stages, deadlines, failures and back-off."""
 
+import asyncio
+from collections.abc import Mapping
+
 import msgspec
 
 from flexinfer.api import kube
 from flexinfer.api.model import BackendStatus
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
+from flexinfer.events.nodes import Device, DeviceProcess
 from flexinfer.events.workload import pod_facts
 from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Purpose, Stop
+from flexinfer.launcher.load_watch import LoadWatch, loaded
 from flexinfer.launcher.loading import BINDING_SECONDS, IMAGE_SECONDS, stage_seconds
 from flexinfer.launcher.manifests import LaunchSettings
-from flexinfer.launcher.memory import Memory, remember
+from flexinfer.launcher.memory import LOADED_MB, Memory, MemoryLoaded, remember
 from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation
 from tests.builders import NOW, a_state
 from tests.keyed import on_all_models
+from tests.runtimes import a_runtime
 from tests.unit.launcher.deciding import (
     LOADING,
     READY,
@@ -102,11 +108,59 @@ def test_an_engine_that_ran_out_of_memory_says_what_to_raise() -> None:
         )
     )
     model = a_start(ready=LOADING)
-    pod = its_pod(model, running=False, restarts=3, exit_code=facts.exit_code, last=facts.last)
+    pod = its_pod(
+        model,
+        running=False,
+        restarts=3,
+        exit_code=facts.exit_code,
+        last=facts.last,
+        reason=facts.reason,
+        message=facts.message,
+    )
     [action] = decided(model, holding(model, pod))
-    assert outcome(action) == ("False", Reason.RESTARTING)
-    assert "OOMKilled" in message(action)
-    assert "spec.resources.limits.memory" in message(action)
+    assert outcome(action) == ("False", Reason.BACK_OFF)
+    assert message(action) == (
+        "engine ended with exit code 137 (OOMKilled); restarted 3 times; raise spec.resources.limits.memory; "
+        "back-off: the node waits 40s before each attempt"
+    )
+
+
+CRASHED = "engine ended with exit code 1 (Error: no such file); restarted 2 times"
+IN_POD_BACK_OFF = BackendStatus(loading_stage="Restart", restarts=2)
+
+
+def test_an_engine_that_the_node_restarts_later_and_later_is_in_back_off_and_not_restarting() -> None:
+    """Also while an attempt runs, until it answers: neither a new reason nor a new message at each attempt."""
+    model = a_start(ready=("False", Reason.RESTARTING))
+    crashed = {"restarts": 2, "exit_code": 1, "last": "Error: no such file"}
+    waiting = its_pod(
+        model,
+        running=False,
+        reason="CrashLoopBackOff",
+        message="back-off 20s restarting failed container",
+        **crashed,
+    )
+    [action] = decided(model, holding(model, waiting))
+    said = f"{CRASHED}; back-off: the node waits 20s before each attempt"
+    assert (outcome(action), message(action)) == (("False", Reason.BACK_OFF), said)
+    model = with_messages(
+        a_start(ready=("False", Reason.BACK_OFF), backend_status=IN_POD_BACK_OFF), Ready=said
+    )
+    running = its_pod(model, **crashed)
+    assert [type(one) for one in decided(model, holding(model, running))] == [RequeueAt]
+    [action] = decided(model, holding(model, running), a_probe(model, running))
+    assert outcome(action) == ("True", Reason.READY)
+
+
+def test_a_crash_loop_keeps_its_pod_until_its_deadline() -> None:
+    """The node restarts the engine in it; only a Pod that will never run again is deleted."""
+    model = a_start(ready=("False", Reason.BACK_OFF), backend_status=IN_POD_BACK_OFF)
+    pod = its_pod(
+        model, running=False, restarts=2, exit_code=1, reason="CrashLoopBackOff", message="back-off 20s"
+    )
+    early, late = (decided(model, holding(model, pod), after=SETTINGS.loading_seconds + x) for x in (-1, 1))
+    assert not any(isinstance(action, Stop) for action in early)
+    assert outcome(late[-1]) == ("False", Reason.LOADING_TIMEOUT)
 
 
 def test_an_image_for_another_architecture_is_named() -> None:
@@ -214,6 +268,53 @@ def test_an_answer_that_is_new_each_time_does_not_extend_a_start_without_end() -
     for at in range(100):
         memory = remember(memory, a_probe(model, pod, healthy=False, detail="x", stage=f"503 {at}"), NOW + at)
     assert RequeueAt(NOW + 7 + SETTINGS.loading_seconds) in decide(state, memory, NOW + 1, settings=SETTINGS)
+
+
+def test_an_engine_that_fills_its_devices_has_the_time_of_a_stage_from_each_growth_on() -> None:
+    """The bytes that have reached the devices are telemetry's; what it gives back and takes again is no progress (reliability G17)."""
+    model = a_start(ready=LOADING)
+    pod, seconds = its_pod(model), SETTINGS.loading_seconds
+    state, memory = observed(model, holding(model, pod))
+    for at, held in ((10, 3_000), (seconds, 9_000), (seconds + 1, 9_000 + LOADED_MB - 1)):
+        fact = MemoryLoaded(key=model.key, uid=model.uid, pod_uid=pod.uid, device_mb=int(held))
+        memory = remember(memory, fact, NOW + at)
+    memory = remember(memory, a_probe(model, pod, healthy=False, detail="x"), NOW + seconds + 2)
+    assert RequeueAt(NOW + 2 * seconds) in decide(state, memory, NOW + seconds + 3, settings=SETTINGS)
+    [late] = decide(state, memory, NOW + 2 * seconds, settings=SETTINGS)
+    assert outcome(late) == ("False", Reason.LOADING_TIMEOUT)
+
+
+def test_growth_is_what_the_processes_of_the_newest_pod_hold_of_all_devices_and_is_told_once() -> None:
+    """Others on the device, and the Pod before it, count for nothing."""
+    model = a_start(ready=LOADING)
+    pod = its_pod(model)
+    state, memory = observed(model, holding(model, pod), telemetry({pod.uid: 3_000, "pod-before": 9_000}))
+    [fact] = loaded(state, memory)
+    assert fact == MemoryLoaded(key=model.key, uid=model.uid, pod_uid=pod.uid, device_mb=6_000)
+    memory = remember(memory, fact, NOW)
+    assert list(loaded(state, memory)) == []
+    assert list(loaded(observed(a_start(ready=READY), holding(model, pod))[0], Memory())) == []
+
+
+async def test_the_watch_tells_of_growth_after_the_sample_that_shows_it() -> None:
+    """Beside the controller, which decides on the Model again."""
+    model = a_start(ready=LOADING)
+    pod = its_pod(model)
+    state, memory = observed(model, holding(model, pod), telemetry({pod.uid: 3_000}))
+    watch, facts = LoadWatch(), asyncio.Queue[MemoryLoaded]()
+    task = asyncio.create_task(watch.watch(a_runtime("launcher"), facts.put_nowait))
+    watch.observe(state, memory)
+    assert (await facts.get()).device_mb == 6_000
+    task.cancel()
+
+
+def telemetry(held: Mapping[str, int]) -> events.GpusObserved:
+    """Return a sample of two devices of node a, of each of which the Pods of these uids hold so much, in MiB."""
+    processes = tuple(
+        DeviceProcess(pid=pid, used_mb=mb, pod_uid=uid) for pid, (uid, mb) in enumerate(held.items(), start=1)
+    )
+    devices = tuple(Device(uuid=uuid, total_mb=24_000, processes=processes) for uuid in ("GPU-1", "GPU-2"))
+    return events.GpusObserved(node="a", boot="b", sample=1, devices=devices)
 
 
 def test_a_crash_loop_is_no_progress() -> None:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from flexinfer.api.model import BackendStatus, GroupMembership, Model
+from flexinfer.api.membership import GroupMembership
+from flexinfer.api.model import BackendStatus, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import RELEASING
 from flexinfer.launcher.effects import Purpose, Start, Stop

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from flexinfer.api.model import Gpu, GroupMembership, Model
+from flexinfer.api.membership import GroupMembership
+from flexinfer.api.model import Gpu, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, SharedGroup
 from flexinfer.launcher.view import group_names, view_of

@@ -5,16 +5,22 @@ import pytest
 
 from flexinfer.api.conditions import MESSAGE_LIMIT
 from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION
-from flexinfer.api.model import Gpu, Model, Toleration
+from flexinfer.api.model import Gpu, Model
+from flexinfer.api.podspec import Toleration
 from flexinfer.api.reasons import Reason
-from flexinfer.events.events import GpusObserved, WorkloadObserved
+from flexinfer.api.sharedgroup import SharedGroup
+from flexinfer.events.events import GpusObserved, GroupObserved, ModelObserved, WorkloadObserved
 from flexinfer.events.nodes import Device, DeviceProcess, NodeFacts, Taint
 from flexinfer.events.workload import ClaimFacts
-from tests.builders import a_node, a_state
+from flexinfer.placer.keys import touched
+from flexinfer.state.observed import ObservedState
+from tests.builders import NOW, a_condition, a_group, a_node, a_state
+from tests.unit.placer.settling import Settled, settle
 from tests.unit.placer.test_decide import (
     CARD,
     a_gpu_node,
     a_new,
+    later,
     node,
     only_write,
     placement_of,
@@ -197,3 +203,54 @@ def test_a_group_goes_to_a_card_on_which_each_member_fits_and_most_fit_together(
     members = [a_member(f"m{number}", size) for number, size in enumerate(sizes)]
     placed = writes(a_state(*nodes, *members))
     assert placement_of(placed["default/m0"]).uuids == (uuid,)
+
+
+def a_reserve(reserve_mb: int, version: int = 1) -> SharedGroup:
+    """Return the object of the members' group, with so much of each device in reserve."""
+    group = a_group(name="team", version=version)
+    spec = msgspec.structs.replace(group.spec, reserve_mb=reserve_mb)
+    return msgspec.structs.replace(group, spec=spec)
+
+
+def test_a_member_larger_than_a_device_without_the_reserve_of_its_group_is_refused_with_the_figures() -> None:
+    """It would be queued without end: the reserve is never given out. Without a SharedGroup its default counts."""
+    card, member = a_card("GPU-24", 24000), a_member("big", 23600)
+    for known in ([], [a_reserve(512)]):
+        condition = only_write(*a_box("a", card), *known, member).condition
+        assert condition.reason == Reason.NO_NODE_FITS
+        assert condition.message == (
+            "no node fits (1 node): a: model needs 23600 MiB on 1 device: GPU-24 has 24000 MiB in all, 512 of them in reserve. "
+            "Remedy: lower spec.gpu.vramEstimateMB to 23488 MiB or less, for instance with a smaller quantization, "
+            "or set spec.reserveMB of its SharedGroup to 400 or less, or add a larger device"
+        )
+    alone = a_new("alone", gpu=Gpu(vendor="nvidia", vram_estimate_mb=23600))
+    assert only_write(*a_box("a", card), alone).condition.true
+
+
+def test_a_lower_reserve_lets_a_refused_member_be_placed_and_a_higher_one_refuses_its_next_start() -> None:
+    """The remedy works as it is named, without another change."""
+    state = settle(
+        a_state(*a_box("a", a_card("GPU-24", 24000)), a_reserve(512), a_member("big", 23600)), NOW
+    ).state
+    placed = after_reserve(state, 400, version=2)
+    assert [placement_of(write).uuids for write in placed.writes] == [("GPU-24",)]
+    raised = after_reserve(with_wanted(placed.state), 401, version=3)
+    assert {write.condition.reason for write in raised.writes} == {Reason.NO_NODE_FITS}
+
+
+def after_reserve(state: ObservedState, reserve_mb: int, version: int) -> Settled:
+    """Return what is decided once the reserve of the group was changed, about the Models alone that this event concerns."""
+    event = GroupObserved(group=a_reserve(reserve_mb, version))
+    changed = later(state, NOW + version, event)
+    return settle(changed, NOW + version, touched(state, changed, event))
+
+
+def with_wanted(state: ObservedState) -> ObservedState:
+    """Return the state in which the member is to start."""
+    model = state.models["default/big"]
+    wanted = (*model.status.conditions, a_condition("Wanted"))
+    status = msgspec.structs.replace(model.status, conditions=wanted)
+    meta = msgspec.structs.replace(model.metadata, resource_version="900")
+    return later(
+        state, NOW + 2, ModelObserved(model=msgspec.structs.replace(model, metadata=meta, status=status))
+    )

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from flexinfer.api.headers import Headers
-from flexinfer.api.model import CacheStatus, Gpu, Model, Resources
+from flexinfer.api.model import CacheStatus, Gpu, Model
+from flexinfer.api.podspec import Resources
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import Device, DeviceProcess

@@ -62,10 +62,12 @@ class DictCluster:
         return Listing(items=tuple(msgspec.convert(body, kind.type) for body in chosen), version="1")
 
     async def merge(self, kind: Kind[T], _namespace: str, name: str, body: Json) -> T:
-        """Merge metadata.labels; a uid must be the object's."""
-        stored = self.objects[kind.plural, name]["metadata"]
-        assert body["metadata"].get("uid", stored["uid"]) == stored["uid"]
-        stored["labels"] |= body["metadata"]["labels"]
+        """Merge metadata.labels, and the requests of a PVC; a uid must be the object's."""
+        stored = self.objects[kind.plural, name]
+        assert body["metadata"].get("uid", stored["metadata"]["uid"]) == stored["metadata"]["uid"]
+        stored["metadata"].setdefault("labels", {}).update(body["metadata"].get("labels", {}))
+        if "spec" in body:
+            stored["spec"]["resources"]["requests"] |= body["spec"]["resources"]["requests"]
         return msgspec.convert(self.objects[kind.plural, name], kind.type)
 
     async def delete(self, kind: Kind[Any], _namespace: str, name: str, *, uid: str = "") -> None:

@@ -28,6 +28,7 @@ from flexinfer.prefetcher.memory import (
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
 from flexinfer.prefetcher.retry import LEAST_SECONDS
 from flexinfer.prefetcher.slots import MOST_CHECKS, touched
+from flexinfer.prefetcher.volume import PENDING_SECONDS
 from flexinfer.state.actions import RequeueAt, WriteStatus, written
 from flexinfer.state.apply import apply_events, assume
 from flexinfer.state.observed import Observation
@@ -447,6 +448,60 @@ def test_a_volume_that_a_download_will_not_get_is_the_reason(
     [action] = decided(model, workload)
     assert state(action) == ("False", reason)
     assert words in action.condition.message
+
+
+UNBOUND = "Unschedulable: 0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+
+
+def a_pending_volume(model: Model, waiting: str, **job: Any) -> events.WorkloadObserved:
+    """Return the workload of a Model whose StorageClass has made no volume yet."""
+    claim = ClaimFacts(name="llama-cache", uid="pvc-1", phase="Pending", storage_class="fast", node="")
+    return msgspec.structs.replace(
+        holding(model, a_job(model, **({"active": 1, "waiting": waiting} | job))), claims=(claim,)
+    )
+
+
+def test_a_volume_that_is_not_made_within_a_minute_is_the_reason() -> None:
+    """With the StorageClass, what the Pod says, and where its Events are (reliability X21)."""
+    model = a_model(conditions=(*PLACED, ("Cached", "False", Reason.FETCHING)), source="HF://a/b")
+    pending = a_pending_volume(model, UNBOUND)
+    requeue, running = decided(model, pending, after=59)
+    assert requeue == RequeueAt(NOW + PENDING_SECONDS)
+    assert state(running) == ("False", Reason.FETCHING)
+    [action] = decided(model, pending, after=PENDING_SECONDS)
+    assert state(action) == ("False", Reason.CLAIM_PENDING)
+    for words in ("StorageClass fast", UNBOUND, "kubectl describe pvc llama-cache -n default"):
+        assert words in action.condition.message
+
+
+def test_a_volume_that_is_pending_stays_the_reason_until_it_is_made() -> None:
+    """Also when its Job ended meanwhile, which says nothing; then the download goes on."""
+    model = a_model(conditions=(*PLACED, ("Cached", "False", Reason.CLAIM_PENDING)), source="HF://a/b")
+    assert state(decided(model, a_pending_volume(model, UNBOUND))[-1]) == ("False", Reason.CLAIM_PENDING)
+    ended = a_pending_volume(model, "", active=0, failed_reason="DeadlineExceeded: too long")
+    assert state(decided(model, ended)[-1]) == ("False", Reason.CLAIM_PENDING)
+    bound = holding(model, a_job(model, active=1), pvc="llama-cache")
+    assert state(decided(model, bound)[-1]) == ("False", Reason.FETCHING)
+
+
+def test_a_volume_that_waits_for_a_node_is_not_the_reason() -> None:
+    """Of a class that binds late, none is made before the Pod has a node."""
+    model = a_model(conditions=(*PLACED, ("Cached", "False", Reason.FETCHING)), source="HF://a/b")
+    pending = a_pending_volume(model, "Unschedulable: 0/3 nodes are available: 3 Insufficient cpu.")
+    assert state(decided(model, pending, after=3600)[-1]) == ("False", Reason.FETCHING)
+
+
+def test_a_cache_that_was_too_small_grows_before_the_next_try() -> None:
+    """By what the download says that it lacks; a PVC of the user's own does not."""
+    report = json.dumps({"reason": "DiskFull", "message": "full", "lacks": 7})
+    for spec, lacks in ((None, 7), (Cache(pvc_name="mine"), 0)):
+        model = a_model(conditions=(*PLACED, ("Cached", "False", Reason.DISK_FULL)), source="HF://a/b")
+        model = msgspec.structs.replace(model, spec=msgspec.structs.replace(model.spec, cache=spec))
+        job = a_job(model, failed_reason="Failed: x", report=report)
+        pvc = "mine" if spec is not None else "llama-cache"
+        [action] = decided(model, holding(model, job, pvc=pvc), after=FIRST_RETRY)
+        assert isinstance(action, DeleteJob)
+        assert action.lacks == lacks
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from flexinfer.api.labels import GPU_RESOURCES
-from flexinfer.api.model import Cache, Gpu, Model, Placement, SecretReference, placed_devices
+from flexinfer.api.model import Cache, Gpu, Model, Placement, placed_devices
+from flexinfer.api.podspec import SecretReference
 from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.prefetcher.jobs import job, pvc, verification
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
@@ -68,11 +69,11 @@ def test_a_job_is_pulled_and_run_as_the_engine_is(source: str) -> None:
     settings = msgspec.structs.replace(
         SETTINGS, pods=PodDefaults(pull_secrets=("house",), runtime_class="kata")
     )
-    of_the_user = {"pull_secrets": ("mine",), "runtime_class": "nvidia"}
+    of_the_user: dict[str, Any] = {"pull_secrets": ("mine",), "runtime_class": "nvidia"}
     changes: dict[str, Any]
     for changes, secret, runtime in (({}, "house", "kata"), (of_the_user, "mine", "nvidia")):
         config = {"ggufFile": "q4.gguf"} if source.startswith("HF") else {}
-        model = a_model(source=source, config=config, **changes)
+        model = a_model(**(changes | {"source": source, "config": config}))
         plan = plan_of(model, settings)
         engine = template(model, LaunchSettings(pods=settings.pods))
         assert plan is not None and engine is not None
@@ -110,6 +111,15 @@ def test_the_pvc_has_no_owner_so_that_it_outlives_its_model() -> None:
         "resources": {"requests": {"storage": "7Gi"}},
         "storageClassName": "fast",
     }
+
+
+def test_a_pvc_for_every_node_is_asked_for_where_the_spec_says_that_the_class_has_it() -> None:
+    """No API tells which access modes a StorageClass offers."""
+    model = a_model(source="HF://a/b")
+    model = msgspec.structs.replace(
+        model, spec=msgspec.structs.replace(model.spec, cache=Cache(access_mode="ReadWriteMany"))
+    )
+    assert pvc(model, "llama-cache")["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
 def test_another_pvc_is_another_job() -> None:

@@ -5,7 +5,8 @@ import asyncio
 import msgspec
 import pytest
 
-from flexinfer.api.model import Model, Serverless, seconds
+from flexinfer.api.durations import seconds
+from flexinfer.api.model import Model, Serverless
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.proxy.breaker import MAX_QUEUED, MAX_QUEUED_BYTES

@@ -36,7 +36,7 @@ async def a_client(
 ) -> AsyncIterator[Client]:
     """Run the proxy before a scripted engine, which one Model is served by; yields a client of it."""
     app = web.Application()
-    app.router.add_post("/{path:.*}", engine or echo)
+    app.router.add_route("*", "/{path:.*}", engine or echo)
     async with TestServer(app) as server:
         address = host_port(server.host, server.port or 0)
         spec: dict[str, Any] = {"backend": backend, "service_labels": labels, "litellm": litellm}
@@ -219,7 +219,7 @@ async def test_the_engine_gets_the_path_with_the_escapes_that_were_sent(sent: st
     """An escaped `?` begins no query."""
     async with a_client(backend="comfyui") as client:
         url = URL(f"/model/default/llama{sent}", encoded=True)
-        response = await client.post(url, json={}, headers=KEY)
+        response = await client.get(url, headers=KEY)
         assert (await response.json())["path"] == received
 
 

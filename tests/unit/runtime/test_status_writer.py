@@ -8,9 +8,10 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
+from flexinfer.api.membership import GroupMembership
 from flexinfer.api.model import BackendStatus, Model, Placement
 from flexinfer.api.reasons import Reason
-from flexinfer.api.status import MonotonicTime, PlacedStatus, ReadyStatus, WantedStatus
+from flexinfer.api.status import GrantedStatus, MonotonicTime, PlacedStatus, ReadyStatus, WantedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.kubernetes.api import EVENTS, ConflictError, Kind, NotFoundError
@@ -96,6 +97,18 @@ def test_a_monotonic_time_is_written_as_wall_clock_time() -> None:
     server = Answers(MODEL)
     written(server, WriteStatus(model=MODEL, status=status))
     assert server.bodies[0]["status"]["lastActiveTime"] == "2026-11-24T11:59:00Z"
+
+
+def test_an_expected_time_is_a_wall_clock_time_to_come_and_absent_while_it_is_not_known() -> None:
+    """As of the moment of the write."""
+    queued = condition(MODEL, conditions.GRANTED, "False", Reason.QUEUED, "queued")
+    shared = GroupMembership(group="card", state="Queued", position=1)
+    for at, text in ((90.0, "2026-11-24T12:01:30Z"), (None, None)):
+        server = Answers(MODEL)
+        status = GrantedStatus(condition=queued, shared_group=shared, expected_at=at)
+        written(server, WriteStatus(model=MODEL, status=status))
+        assert server.bodies[0]["status"].keys() == {"sharedGroup", "conditions"}
+        assert server.bodies[0]["status"]["sharedGroup"].get("expectedTime") == text
 
 
 def test_a_transition_is_followed_by_a_hint_history_and_an_event() -> None:

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from flexinfer.api.conditions import STALLED, Condition
-from flexinfer.api.model import Metadata, Model, ModelStatus
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import Model, ModelStatus
 from flexinfer.events import codec, events, subjects
 from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import StateEvent

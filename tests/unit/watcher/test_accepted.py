@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer.api import conditions, reasons
-from flexinfer.api.model import Cache, Gpu, LiteLLM, Model, Resources, Serverless
+from flexinfer.api.model import Cache, Gpu, LiteLLM, Model, Serverless
+from flexinfer.api.podspec import Resources
 from flexinfer.api.reasons import Reason
 from flexinfer.watcher.accepted import accepted, without_effect
 from tests.builders import a_model

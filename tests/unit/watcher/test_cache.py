@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from flexinfer.api import kube
 from flexinfer.api.labels import MODEL_UID_LABEL, TEMPLATE_ANNOTATION, TURN_LABEL
-from flexinfer.api.model import Gpu, Metadata, Model, OwnerReference
+from flexinfer.api.metadata import Metadata, OwnerReference
+from flexinfer.api.model import Gpu, Model
 from flexinfer.events import codec, events, workload
 from flexinfer.events.codec import StreamEntry
 from flexinfer.runtime.kubernetes.api import CLAIMS, GPU_LEASES, JOBS, MODELS, NODES, PODS, SHARED_GROUPS

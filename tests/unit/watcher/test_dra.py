@@ -8,7 +8,7 @@ import pytest
 
 from flexinfer.api import kube
 from flexinfer.api.kinds import RESOURCE_SLICES
-from flexinfer.api.model import Metadata
+from flexinfer.api.metadata import Metadata
 from flexinfer.events import events
 from flexinfer.events.nodes import DraDevice, NodeFacts
 from flexinfer.runtime.kubernetes.api import NODES, Listing, NotFoundError

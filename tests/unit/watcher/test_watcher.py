@@ -13,7 +13,8 @@ import pytest
 from flexinfer.api import conditions, kube
 from flexinfer.api.conditions import Condition
 from flexinfer.api.labels import MODEL_UID_LABEL
-from flexinfer.api.model import Metadata, Model
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import Model
 from flexinfer.api.phase import Phase
 from flexinfer.api.reasons import Reason
 from flexinfer.events import codec, events

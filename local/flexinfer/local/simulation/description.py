@@ -22,8 +22,8 @@ from typing import Annotated
 
 import msgspec
 
+from flexinfer.api.durations import seconds
 from flexinfer.api.labels import GPU_RESOURCES
-from flexinfer.api.model import seconds
 from flexinfer.local.simulation.profiles import PROFILES, Profile
 
 SIMULATED_LABEL = "flexinfer.ai/simulated"

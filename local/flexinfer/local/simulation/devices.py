@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from flexinfer.api.model import seconds
+from flexinfer.api.durations import seconds
 from flexinfer.events.nodes import Device, DeviceProcess
 from flexinfer.local.simulation.description import Description, Gpu, Node
 

@@ -8,7 +8,9 @@ import msgspec
 from flexinfer.api.base import Resource
 from flexinfer.api.kinds import Kind
 from flexinfer.api.kube import ContainerState, PodCondition, RuntimeHandler
-from flexinfer.api.model import Metadata, Quantity, SecretReference
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.podspec import SecretReference
+from flexinfer.api.quantity import Quantity
 
 
 class Variable(Resource, frozen=True, kw_only=True):

@@ -7,10 +7,10 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.labels import GPU_RESOURCES
+from flexinfer.api.metadata import Metadata
 from flexinfer.api.model import (
     BackendStatus,
     Gpu,
-    Metadata,
     Model,
     ModelSpec,
     ModelStatus,

@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
-from flexinfer.api.model import seconds
+from flexinfer.api.durations import seconds
 from flexinfer.api.sharedgroup import SharedGroupSpec
 
 Time: TypeAlias = Annotated[float, msgspec.Meta(ge=0)] | str

@@ -70,7 +70,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         manifest = asyncio.run(_run(options))
     except DownloadError as error:
-        write_report({"reason": error.reason, "message": str(error)})
+        lacks: Report = {"lacks": error.lacks} if error.lacks else {}
+        write_report({"reason": error.reason, "message": str(error)} | lacks)
         return 1
     except OSError as error:
         write_report({"reason": "FetchFailed", "message": line(error)})

@@ -7,6 +7,7 @@ journal survives the end of the process, not that of the machine: what a node lo
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from flexinfer.prefetcher.download.failure import of_disk
@@ -16,6 +17,8 @@ PART = 4 * 2**20
 """Bytes of a part: what a kill costs at most, for each stream."""
 _HASHED_AT_ONCE = 16
 """Parts whose digest is taken without a pause."""
+_MOST_PIECES = 512
+"""Of a write; Linux takes 1024 (IOV_MAX)."""
 
 
 class Blob:
@@ -69,12 +72,13 @@ class Blob:
         except OSError as error:
             raise of_disk(error, self._part.parent) from error
 
-    def write(self, position: int, data: bytes) -> None:
-        """Write bytes of a part."""
+    def write(self, position: int, pieces: Sequence[bytes]) -> None:
+        """Write bytes of a part, which came in pieces: none of them is copied."""
+        rest = [memoryview(piece) for piece in pieces]
         try:
-            while data:
-                written = os.pwrite(self._file, data, position)
-                position, data = position + written, data[written:]
+            while rest:
+                written = os.pwritev(self._file, rest[:_MOST_PIECES], position)
+                position, rest = position + written, _after(rest, written)
         except OSError as error:
             raise of_disk(error, self._part.parent) from error
 
@@ -88,11 +92,13 @@ class Blob:
 
     def hash_some(self) -> bool:
         """Take the digest of parts that follow those it was taken of; returns whether there may be more."""
+        buffer = memoryview(bytearray(min(PART, self.file.size)))
         for _ in range(_HASHED_AT_ONCE):
             if self._hashed not in self._done:
                 return False
             start, end = self.span(self._hashed)
-            self._hash.update(os.pread(self._file, end - start, start))
+            part = buffer[: os.preadv(self._file, [buffer[: end - start]], start)]
+            self._hash.update(part)
             self._hashed += 1
         return True
 
@@ -123,3 +129,12 @@ class Blob:
             if number >= 0:
                 os.close(number)
         self._file = self._log = -1
+
+
+def _after(pieces: list[memoryview], size: int) -> list[memoryview]:
+    """Return what follows the first bytes of some pieces."""
+    for index, piece in enumerate(pieces):
+        if size < len(piece):
+            return [piece[size:], *pieces[index + 1 :]]
+        size -= len(piece)
+    return []

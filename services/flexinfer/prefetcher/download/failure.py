@@ -10,11 +10,11 @@ _LIMIT = 300
 
 
 class DownloadError(Exception):
-    """A download cannot go on; `reason` and message are those of the report."""
+    """A download cannot go on; `reason` and message are those of the report, `lacks` the bytes that the volume is too small by."""
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    def __init__(self, reason: Reason, message: str, lacks: int = 0) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason, self.lacks = reason, lacks
 
 
 def line(error: BaseException) -> str:

@@ -86,11 +86,13 @@ def _blobs(listing: Listing, staging: Staging) -> list[Blob]:
 
 def _refuse_too_large(listing: Listing, staging: Staging) -> None:
     needed, free = missing_bytes(listing, staging), staging.free()
-    if needed + min(_RESERVE, needed) > free:
+    lacks = needed + min(_RESERVE, needed) - free
+    if lacks > 0:
         raise DownloadError(
             Reason.DISK_FULL,
             f"{len(listing.files)} files of {listing.size:,} bytes need {needed:,} more, and the disk of {staging.final.parent} "
             f"has {free:,} free. Remedy: free space, or use a larger volume (spec.cache.size)",
+            lacks,
         )
 
 

@@ -74,7 +74,11 @@ class Ranged:
         try:
             async with (
                 aiohttp.ClientSession(
-                    connector=connector, timeout=timeout, trust_env=True, auto_decompress=False
+                    connector=connector,
+                    timeout=timeout,
+                    trust_env=True,
+                    auto_decompress=False,
+                    read_bufsize=BLOCK,
                 ) as session,
                 asyncio.TaskGroup() as group,
             ):
@@ -138,9 +142,10 @@ class Ranged:
         while position < end:
             try:
                 async for block in self._blocks(session, blob.file, position, end):
+                    size = sum(map(len, block))
                     await self._blocking(functools.partial(blob.write, position, block))
-                    self._progress.add(len(block), blob.file.path)
-                    position, failures, self._cause = position + len(block), 0, ""
+                    self._progress.add(size, blob.file.path)
+                    position, failures, self._cause = position + size, 0, ""
             except _BROKEN as error:
                 self._note(error)
                 failures += 1
@@ -153,28 +158,29 @@ class Ranged:
 
     async def _blocks(
         self, session: aiohttp.ClientSession, file: RemoteFile, position: int, end: int
-    ) -> AsyncIterator[bytes]:
-        """Yield the bytes from a position up to an end, as far as one request brings them."""
+    ) -> AsyncIterator[list[bytes]]:
+        """Yield the bytes from a position up to an end, as far as one request brings them, in the pieces that came."""
         location = await self._location(file)
         headers = location.headers | {"Range": f"bytes={position}-{end - 1}"}
         broken: Exception | None = None
-        buffer = bytearray()
+        pieces: list[bytes] = []
+        collected = 0
         async with session.get(location.url, headers=headers) as response:
             self._refuse(file, response, position)
             try:
                 async for data in response.content.iter_any():
                     self._progress.touch()
-                    buffer += data
-                    position += len(data)
-                    if position <= end and len(buffer) >= BLOCK:
-                        yield bytes(buffer)
-                        buffer.clear()
+                    pieces.append(data)
+                    position, collected = position + len(data), collected + len(data)
+                    if position <= end and collected >= BLOCK:
+                        yield pieces
+                        pieces, collected = [], 0
             except _BROKEN as error:
                 broken = error
         if position > end:
             raise _PartError("more bytes came than were asked for")
-        if buffer:
-            yield bytes(buffer)
+        if pieces:
+            yield pieces
         if broken is not None or position < end:
             raise broken or _PartError("the connection was closed early")
 

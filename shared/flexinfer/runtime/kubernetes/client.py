@@ -16,7 +16,6 @@ from typing import TypeVar
 import aiohttp
 import msgspec
 
-from flexinfer.api.model import Metadata
 from flexinfer.runtime.kubernetes import kubeconfig as kubeconfigs
 from flexinfer.runtime.kubernetes import objects, transport
 from flexinfer.runtime.kubernetes.api import (
@@ -30,6 +29,7 @@ from flexinfer.runtime.kubernetes.api import (
 )
 from flexinfer.runtime.kubernetes.credentials import AccessError
 from flexinfer.runtime.kubernetes.errors import Status, error_of, error_of_status
+from flexinfer.runtime.kubernetes.responses import Named, ObjectList, Versioned, WatchLine
 from flexinfer.runtime.readiness import ProblemReporter, no_reporter
 
 log = logging.getLogger(__name__)
@@ -39,42 +39,16 @@ CALLS_AT_ONCE = 32
 _REQUEST_SECONDS = 10.0
 
 
-class _ListMetadata(msgspec.Struct):
-    resource_version: str = msgspec.field(name="resourceVersion", default="")
-    next_page: str = msgspec.field(name="continue", default="")
-
-
-class _List(msgspec.Struct):
-    metadata: _ListMetadata
-    items: list[msgspec.Raw] = []
-
-
-class _WatchLine(msgspec.Struct):
-    type: str
-    object: msgspec.Raw
-
-
-class _Versioned(msgspec.Struct):
-    metadata: Metadata = Metadata()
-
-
-class _Named(msgspec.Struct):
-    class Metadata(msgspec.Struct):
-        name: str
-
-    metadata: Metadata
-
-
 @contextlib.asynccontextmanager
 async def connected(
-    kubeconfig: str, report_problem: ProblemReporter = no_reporter
+    kubeconfig: str, report_problem: ProblemReporter = no_reporter, *, context: str = ""
 ) -> AsyncIterator["KubernetesClient"]:
-    """Open a client by kubeconfig, or by the Pod's service account when that is empty.
+    """Open a client by kubeconfig, or by the Pod's service account when that is empty; by its current context unless one is named.
 
     Raises ApiError if there is no way.
     """
     try:
-        access = kubeconfigs.access(kubeconfig)
+        access = kubeconfigs.access(kubeconfig, context)
     except AccessError as error:
         raise ApiError(f"no way to the API server: {error}") from error
     async with transport.opened(access) as session:
@@ -120,7 +94,7 @@ class KubernetesClient:
         items: list[T] = []
         query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
         while True:
-            page = _parsed(await self._call("GET", _path(kind, namespace), query=query), _List)
+            page = _parsed(await self._call("GET", _path(kind, namespace), query=query), ObjectList)
             items += [item for raw in page.items if (item := _readable(kind, raw)) is not None]
             if not page.metadata.next_page:
                 return Listing(tuple(items), page.metadata.resource_version)
@@ -291,13 +265,13 @@ def _readable(kind: Kind[T], raw: msgspec.Raw) -> T | None:
 
 def _name_of(body: Mapping[str, object]) -> str:
     """Return the name of an object that is applied. Raises msgspec.ValidationError if it has none."""
-    return msgspec.convert(body, _Named).metadata.name
+    return msgspec.convert(body, Named).metadata.name
 
 
 def _change(kind: Kind[T], line: bytes) -> Change[T]:
-    event = _parsed(line, _WatchLine)
+    event = _parsed(line, WatchLine)
     if event.type == "ERROR":
         raise error_of_status(_parsed(event.object, Status))
-    version = _parsed(event.object, _Versioned).metadata.resource_version
+    version = _parsed(event.object, Versioned).metadata.resource_version
     object_ = None if event.type == "BOOKMARK" else _readable(kind, event.object)
     return Change(event.type, object_, version)

@@ -43,12 +43,13 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the environment's proxy is never used: that of a Pod is for the world outside, and its own API server is not there."""
 
 
-def access(kubeconfig: str) -> Access:
+def access(kubeconfig: str, context: str = "") -> Access:
     """Return the way to the API server.
 
-    `kubeconfig` as in $KUBECONFIG (files joined by `:`), empty: this Pod. Raises AccessError.
+    `kubeconfig` as in $KUBECONFIG (files joined by `:`), empty: this Pod. `context` is one of its contexts, empty: the current one.
+    Raises AccessError.
     """
-    return from_files(kubeconfig) if kubeconfig else from_service_account(os.environ)
+    return from_files(kubeconfig, context) if kubeconfig else from_service_account(os.environ)
 
 
 def from_service_account(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -> Access:
@@ -65,16 +66,16 @@ def from_service_account(environment: Mapping[str, str], folder: Path = SERVICE_
     return Access(server=server, tls=tls, credentials=TokenFile(folder / "token"), direct=True)
 
 
-def from_files(kubeconfig: str) -> Access:
-    """Return the way of the current context. Raises AccessError."""
-    files = Files(kubeconfig)
-    _, context = files.entry(files.contexts, "contexts", files.current)
-    source, cluster = files.entry(files.clusters, "clusters", context.cluster)
+def from_files(kubeconfig: str, context: str = "") -> Access:
+    """Return the way of a context, of the current one if none is named. Raises AccessError."""
+    files = Files(kubeconfig, context)
+    _, chosen = files.entry(files.contexts, "contexts", files.current)
+    source, cluster = files.entry(files.clusters, "clusters", chosen.cluster)
     server = _server(source, cluster)
     tls = _cluster_tls(source, cluster) if server.startswith("https:") else None
     credentials: Credentials = FixedHeaders()
-    if context.user:
-        owner, user = files.entry(files.users, "users", context.user)
+    if chosen.user:
+        owner, user = files.entry(files.users, "users", chosen.user)
         _load_certificate(owner, user, tls)
         credentials = _credentials(owner, user, tls, _cluster_info(source, cluster))
     return Access(

@@ -132,11 +132,12 @@ class Source(msgspec.Struct, frozen=True):
 class Files:
     """The entries of all files; of several with one name, the first wins whole, as kubectl does it."""
 
-    def __init__(self, kubeconfig: str) -> None:
+    def __init__(self, kubeconfig: str, context: str = "") -> None:
+        """Read the files; `context` goes before their current-context."""
         self.contexts: dict[str, tuple[Source, Context]] = {}
         self.clusters: dict[str, tuple[Source, Cluster]] = {}
         self.users: dict[str, tuple[Source, User]] = {}
-        self.current, self._names = "", kubeconfig
+        self.current, self._names = context, kubeconfig
         paths = [Path(name).expanduser() for name in kubeconfig.split(os.pathsep) if name]
         existing = [path for path in paths if path.exists()]
         if not existing:

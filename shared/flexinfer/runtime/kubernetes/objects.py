@@ -12,7 +12,8 @@ from typing import TypeVar, cast
 import msgspec
 
 from flexinfer.api.kinds import Kind
-from flexinfer.api.model import Metadata, Model, ModelSpec, ModelStatus
+from flexinfer.api.metadata import Metadata
+from flexinfer.api.model import Model, ModelSpec, ModelStatus
 from flexinfer.runtime.kubernetes.salvage import Salvage
 
 T = TypeVar("T")

@@ -219,9 +219,11 @@ class _Client(Client):
 
 @contextlib.asynccontextmanager
 async def connected(
-    name: str, url: str, user: str, password_file: str, ca_file: str = ""
+    name: str, url: str, user: str, password_file: str, ca_file: str = "", *, server_name: str = ""
 ) -> AsyncIterator[Connection]:
     """Connect as a component; waits for the first connection for as long as it takes.
+
+    `server_name` is the name that the certificate must have where `url` holds another one; empty: that of `url`.
 
     Raises OSError if one of the files cannot be read now, ssl.SSLError if `ca_file` holds no certificate, and
     NatsClosedError in the block when the client gives the connection up.
@@ -245,6 +247,7 @@ async def connected(
         user=user or None,
         password=(lambda: secret(password_file)) if user else None,
         tls=client.ssl_context if ca_file else None,
+        tls_hostname=server_name or None,
     )
     try:
         with connection.owned():

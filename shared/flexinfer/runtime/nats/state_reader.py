@@ -26,9 +26,9 @@ from flexinfer.runtime.clock import monotonic
 from flexinfer.runtime.nats import codec
 from flexinfer.runtime.nats.connection import ApiReply, Connection, NatsUnavailableError, StreamError
 from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError, ServerClock, read
+from flexinfer.runtime.nats.state_digest import StateDigest
 from flexinfer.runtime.readiness import ProblemReporter, no_reporter
 from flexinfer.runtime.runtime import CaughtUp, Delivery, Disconnected, Replaying, Snapshot, Subscriptions
-from flexinfer.state.apply import digest
 from flexinfer.state.observed import Observation
 
 log = logging.getLogger(__name__)
@@ -41,37 +41,9 @@ The watcher publishes one every few seconds.
 """
 _STORE_SECONDS = 1.0
 """How long a publisher waits to be told that the live stream has stored its event."""
-_MODULUS = 1 << 64
 _NOT_PLAIN = re.compile(r"[^ -~]")
 """What may not stand in a header: a reason quotes the message that it is about."""
 _READ_ERRORS = (ReplayRequiredError, NatsUnavailableError, StreamError, NatsError)
-
-
-class StateDigest:
-    """What a watermark is compared with: per kind, the count of subjects and the sum of their digests."""
-
-    def __init__(self) -> None:
-        self._digests: dict[str, int] = {}
-        self.counts = dict.fromkeys(STATE_KINDS, 0)
-        self.sums = dict.fromkeys(STATE_KINDS, 0)
-
-    def take(self, subject: str, sequence: int, *, deletion: bool) -> None:
-        """Note the last message of a subject."""
-        kind = subjects.kind_of(subject)
-        previous = self._digests.pop(subject, None)
-        if previous is not None:
-            self._add(kind, -1, -previous)
-        if not deletion:
-            value = self._digests[subject] = digest(subject, sequence)
-            self._add(kind, 1, value)
-
-    def _add(self, kind: str, count: int, value: int) -> None:
-        self.counts[kind] += count
-        self.sums[kind] = (self.sums[kind] + value) % _MODULUS
-
-    def matches(self, watermark: events.Watermark) -> bool:
-        """Tell whether everything that the watcher had published by then was read."""
-        return watermark.counts == self.counts and watermark.sums == self.sums
 
 
 class NatsBus:
@@ -110,6 +82,20 @@ class NatsBus:
         """
         reply = await self._connection.request(subject, body, seconds=_STORE_SECONDS, headers=headers)
         return msgspec.json.decode(reply.data, type=ApiReply).error is None
+
+    async def hints(self, kind: str, name: str) -> AsyncIterator[AnyEvent]:
+        """Yield hints; nats-py subscribes again by itself when it reconnects. What is no such event is left out."""
+        subject, queue = f"{subjects.ROOT}.{kind}.{subjects.encode(name)}", asyncio.Queue[Msg]()
+
+        async def take(message: Msg) -> None:
+            queue.put_nowait(message)
+
+        with contextlib.suppress(NatsError, OSError):  # of a client that is being closed
+            await self._connection.client.subscribe(subject, cb=take)
+        while True:
+            message = await queue.get()
+            with contextlib.suppress(codec.UndecodableError):
+                yield codec.decode(message.data)
 
     async def deliveries(self, subscriptions: Subscriptions) -> AsyncIterator[Delivery]:
         """Yield a Snapshot, then what arrives.

@@ -21,7 +21,7 @@ from flexinfer.runtime.clock import monotonic
 from flexinfer.runtime.nats import codec
 from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, StreamError
 from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError
-from flexinfer.runtime.nats.state_reader import StateDigest
+from flexinfer.runtime.nats.state_digest import StateDigest
 from flexinfer.runtime.nats.streams import Streams
 from flexinfer.runtime.readiness import ProblemReporter, no_reporter
 

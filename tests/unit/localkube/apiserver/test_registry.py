@@ -342,6 +342,7 @@ def test_returns_columns_and_selectable_fields() -> None:
         ("Shared", 1),
         ("Priority", 1),
         ("Position", 1),
+        ("Expected", 1),
         ("Endpoint", 1),
         ("Source", 1),
     ]

@@ -1,0 +1,34 @@
+"""What a reader has of the state stream, in the form that a watermark is compared with."""
+
+from flexinfer.api.services import STATE_KINDS
+from flexinfer.events import events, subjects
+from flexinfer.state.apply import digest
+
+_MODULUS = 1 << 64
+
+
+class StateDigest:
+    """What a watermark is compared with: per kind, the count of subjects and the sum of their digests."""
+
+    def __init__(self) -> None:
+        self._digests: dict[str, int] = {}
+        self.counts = dict.fromkeys(STATE_KINDS, 0)
+        self.sums = dict.fromkeys(STATE_KINDS, 0)
+
+    def take(self, subject: str, sequence: int, *, deletion: bool) -> None:
+        """Note the last message of a subject."""
+        kind = subjects.kind_of(subject)
+        previous = self._digests.pop(subject, None)
+        if previous is not None:
+            self._add(kind, -1, -previous)
+        if not deletion:
+            value = self._digests[subject] = digest(subject, sequence)
+            self._add(kind, 1, value)
+
+    def _add(self, kind: str, count: int, value: int) -> None:
+        self.counts[kind] += count
+        self.sums[kind] = (self.sums[kind] + value) % _MODULUS
+
+    def matches(self, watermark: events.Watermark) -> bool:
+        """Tell whether everything that the watcher had published by then was read."""
+        return watermark.counts == self.counts and watermark.sums == self.sums

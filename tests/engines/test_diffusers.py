@@ -1,0 +1,277 @@
+"""What FlexInfer relies on of the server of images, on real diffusers with a random pipeline of 7 MB, on the CPU.
+
+`python -m tests.engines.installed` installs it into the user's cache folder, once; without it nothing of this counts: it is skipped by name.
+"""
+
+import base64
+import io
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from flexinfer.api.model import Gpu
+from flexinfer.backends import diffusers
+from flexinfer.backends.checks import IMAGE_CHECKS
+from tests.engines import installed
+from tests.engines.program import GRACE_SECONDS, Program, Stream, seconds
+from tests.instance import until
+
+pytestmark = pytest.mark.slow
+Make = Callable[..., Program]
+IMAGES = "/v1/images/generations"
+SMALL: dict[str, Any] = {"prompt": "a cube", "size": "64x64", "num_inference_steps": 2, "seed": 1}
+LONG: dict[str, Any] = SMALL | {"num_inference_steps": 900, "stream": True}
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the program; skips where diffusers is not installed."""
+    return installed.program(tmp_path_factory.mktemp("programs"))
+
+
+@pytest.fixture(scope="module")
+def pipeline(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a random pipeline."""
+    return installed.tiny_pipeline(tmp_path_factory.mktemp("pipeline"))
+
+
+@pytest.fixture(scope="module")
+def make(programs: Path, pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
+    """Return what makes a server that is not started."""
+    folder, made = tmp_path_factory.mktemp("diffusers"), []
+
+    def one(path: Path = pipeline, host: str = "", gpu: Gpu | None = None) -> Program:
+        made.append(Program("diffusers", path, folder, host=host, gpu=gpu))
+        made[-1].environment |= {"OMP_NUM_THREADS": "1"}
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLEXINFER_PROGRAM_DIFFUSERS", str(programs / installed.PROGRAM))
+        yield one
+    for program in made:
+        program.end()
+
+
+@pytest.fixture(scope="module")
+def engine(make: Make) -> Program:
+    """Return a server that is ready, for all checks that leave it so."""
+    return make().start().ready()
+
+
+@pytest.fixture
+def fresh(make: Make) -> Iterator[Program]:
+    """Return a server that is ready, for a check that ends it."""
+    program = make().start().ready()
+    yield program
+    program.end()
+
+
+def failed(program: Program) -> str:
+    """Wait until a server has ended with an error; returns its last lines."""
+    assert program.start().code(120) not in (0, None)
+    return program.last_lines()
+
+
+def drawn(program: Program, **fields: Any) -> list[bytes]:
+    """Ask for images and return them."""
+    code, answer = program.ask(IMAGES, SMALL | {"model": "m"} | fields)
+    assert code == 200, answer
+    return [base64.b64decode(image["b64_json"]) for image in answer["data"]]
+
+
+def opened(image: bytes) -> Image.Image:
+    """Read an image."""
+    return Image.open(io.BytesIO(image))
+
+
+class TestImages:
+    """One method a check."""
+
+    def test_command_line(self, engine: Program) -> None:
+        """It would not be ready otherwise."""
+        assert not engine.ended
+
+    def test_no_gpu(self, make: Make) -> None:
+        """As with an image whose torch is for another GPU."""
+        assert "sees no GPU; use an image" in failed(make(gpu=Gpu(vendor="nvidia")))
+
+    def test_missing_weights(self, make: Make, tmp_path: Path) -> None:
+        """The path is in the Model's condition then."""
+        assert str(tmp_path / "missing") in failed(make(tmp_path / "missing"))
+
+    def test_cut_weights(self, make: Make, pipeline: Path, tmp_path: Path) -> None:
+        """As after a full disk."""
+        cut = tmp_path / "cut"
+        subprocess.run(["cp", "-r", str(pipeline), str(cut)], check=True)
+        (weights,) = (cut / "unet").glob("*.safetensors")
+        os.truncate(weights, weights.stat().st_size // 2)
+        lines = failed(make(cut))
+        assert "unet" in lines
+        assert "ends, since its pipeline is broken" in lines
+
+    def test_wrong_weights(self, make: Make, tmp_path: Path) -> None:
+        """An answer of a hub in place of the folder, say."""
+        page = tmp_path / "page"
+        page.write_text("<html>not found</html>")
+        assert "must be the folder of a diffusers pipeline" in failed(make(page))
+
+    def test_port_in_use(self, engine: Program, make: Make) -> None:
+        """Two engines on one address."""
+        assert "address already in use" in failed(make(host=engine.host))
+
+    def test_loading(self, make: Make) -> None:
+        """The port is open at once, and says how far it is."""
+        program = make().start()
+        answers: list[tuple[int, Any]] = []
+
+        def ready() -> bool:
+            answers.append(program.ask("/health"))
+            return answers[-1][0] == 200
+
+        until(ready, 120, "not ready")
+        assert {code for code, _ in answers[:-1]} <= {0, 503}
+        stages = [body["stage"].partition(";")[0] for code, body in answers if code == 503]
+        assert {"importing diffusers", "reading the weights"} <= set(stages)
+        program.end()
+
+    def test_health(self, engine: Program) -> None:
+        """Again and again."""
+        assert [engine.healthy() for _ in range(3)] == [True] * 3
+
+    def test_address(self, engine: Program, make: Make) -> None:
+        """Another address of this machine is refused."""
+        assert make().ask("/health")[0] == 0
+
+    def test_served_name(self, engine: Program) -> None:
+        """The one that the proxy writes into each request."""
+        assert [model["id"] for model in engine.ask("/v1/models")[1]["data"]] == ["m"]
+
+    def test_generate(self, engine: Program) -> None:
+        """Its own size without one."""
+        assert [opened(image).size for image in drawn(engine)] == [(64, 64)]
+        assert [opened(image).size for image in drawn(engine, size="128x64")] == [(128, 64)]
+        assert [opened(image).size for image in drawn(engine, size="auto")] == [(32, 32)]
+
+    def test_count(self, engine: Program) -> None:
+        """Each has its own seed."""
+        assert len(set(drawn(engine, n=3))) == 3
+
+    @pytest.mark.parametrize("name", ["png", "jpeg", "webp"])
+    def test_formats(self, engine: Program, name: str) -> None:
+        """By its first bytes."""
+        (image,) = drawn(engine, output_format=name)
+        assert opened(image).format == name.upper()
+
+    def test_seed(self, engine: Program) -> None:
+        """And another one another."""
+        assert drawn(engine) == drawn(engine)
+        assert drawn(engine) != drawn(engine, seed=2)
+        assert drawn(engine) != drawn(engine, negative_prompt="red", guidance_scale=9)
+
+    def test_stream(self, engine: Program) -> None:
+        """The steps are comments."""
+        steps = [*Stream(engine, IMAGES, SMALL | {"stream": True, "num_inference_steps": 4}).events(": ")]
+        assert steps == [f"step {number} of 4" for number in (1, 2, 3, 4)]
+        (event,) = Stream(engine, IMAGES, SMALL | {"stream": True}).events()
+        assert opened(base64.b64decode(json.loads(event)["b64_json"])).size == (64, 64)
+
+    def test_bad_json(self, engine: Program) -> None:
+        """The client's fault."""
+        assert engine.ask(IMAGES, raw=b"{no json")[0] == 400
+
+    def test_bad_value(self, engine: Program) -> None:
+        """By its name."""
+        code, body = engine.ask(IMAGES, SMALL | {"size": "63x64"})
+        assert (code, body["error"]["param"]) == (400, "size")
+
+    def test_unknown_path(self, engine: Program) -> None:
+        """Which the proxy does not let through anyway."""
+        assert engine.ask("/v1/no/such/path", {})[0] == 404
+
+    def test_metrics(self, engine: Program) -> None:
+        """What a drain waits for."""
+        until(lambda: engine.requests() == 0, 10, "a request is in flight")
+
+    def test_in_flight(self, engine: Program) -> None:
+        """While it draws."""
+        stream = Stream(engine, IMAGES, LONG)
+        next(stream.events(": "))
+        assert engine.requests() == 1
+        stream.close()
+
+    def test_progress(self, engine: Program) -> None:
+        """It goes on."""
+        stream = Stream(engine, IMAGES, LONG)
+        next(stream.events(": "))
+        until(lambda: 1 < engine.ask("/health")[1].get("step", 0) < 900, 30, "no step is told")
+        stream.close()
+
+    def test_abort(self, engine: Program) -> None:
+        """Nothing is drawn for a client that has gone."""
+        stream = Stream(engine, IMAGES, LONG)
+        next(stream.events(": "))
+        stream.close()
+        until(lambda: engine.requests() == 0, 10, "the request goes on")
+
+    def test_after_abort(self, engine: Program) -> None:
+        """Its thread is free with the next step."""
+        stream = Stream(engine, IMAGES, LONG)
+        next(stream.events(": "))
+        stream.close()
+        assert len(drawn(engine)) == 1
+
+    def test_terminate(self, fresh: Program) -> None:
+        """Sooner than the kubelet's SIGKILL."""
+        fresh.kill(signal.SIGTERM)
+        assert fresh.code(GRACE_SECONDS) == 0
+
+    def test_terminate_stream(self, fresh: Program) -> None:
+        """The client is told that there is no image."""
+        stream = Stream(fresh, IMAGES, LONG | {"size": "128x128"})
+        next(stream.events(": "))
+        began = time.monotonic()
+        fresh.kill(signal.SIGTERM)
+        (event,) = stream.events()
+        assert json.loads(event)["error"]["code"] == "stopped"
+        assert fresh.code(GRACE_SECONDS) == 0
+        assert seconds(began) < GRACE_SECONDS
+
+    def test_killed_stream(self, fresh: Program) -> None:
+        """As by the kernel, for want of memory."""
+        stream = Stream(fresh, IMAGES, LONG)
+        next(stream.events(": "))
+        fresh.kill()
+        assert list(stream.events()) == []
+
+    def test_release(self, fresh: Program) -> None:
+        """No helper process keeps a GPU."""
+        fresh.kill(signal.SIGTERM)
+        fresh.code()
+        until(lambda: not fresh.left(), 5, "processes are left")
+
+    def test_restart(self, fresh: Program, make: Make) -> None:
+        """As the kubelet does after an end."""
+        fresh.kill()
+        fresh.code()
+        make(host=fresh.host).start().ready().end()
+
+
+def test_what_counts_as_proven_names_the_versions_that_ran() -> None:
+    """Those that are installed into the cache folder."""
+    for name in ("diffusers", "torch"):
+        assert f"{name} {installed.PINNED[name]}" in diffusers.BACKEND.proven
+
+
+def test_every_check_of_images_is_one_of_the_suite_and_has_its_meaning() -> None:
+    """At least 25 of them."""
+    methods = {name for name in vars(TestImages) if name.startswith("test_")}
+    assert {f"test_{name}" for name in IMAGE_CHECKS} == methods
+    assert len(IMAGE_CHECKS) >= 25
