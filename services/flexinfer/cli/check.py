@@ -28,12 +28,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what each check says; returns 1 if something that a Model needs is missing. Raises ApiError, InstanceError."""
-    found = asyncio.run(_findings(options))
+    findings = asyncio.run(_findings(options))
     if options.output == "json":
-        print(msgspec.json.format(msgspec.json.encode(found)).decode())
+        print(msgspec.json.format(msgspec.json.encode(findings)).decode())
     else:
-        print("\n".join(table(found)))
-    return 1 if checks.failed(found) else 0
+        print("\n".join(table(findings)))
+    return 1 if checks.failed(findings) else 0
 
 
 async def _findings(options: argparse.Namespace) -> list[Finding]:
@@ -42,14 +42,14 @@ async def _findings(options: argparse.Namespace) -> list[Finding]:
         return checks.findings(await read.view(api, options.namespace, own))
 
 
-def table(found: Sequence[Finding]) -> Iterator[str]:
+def table(findings: Sequence[Finding]) -> Iterator[str]:
     """Yield the findings as lines, each with its remedy below, and a last line that counts."""
-    names = max(len(finding.check) for finding in found)
+    names = max(len(finding.check) for finding in findings)
     marks = max(len(mark) for mark in _MARKS.values())
-    for finding in found:
+    for finding in findings:
         yield f"{finding.check:<{names}}  {_MARKS[finding.status]:<{marks}}  {finding.message}"
         if finding.remedy:
             yield f"{'':<{names}}  {'':<{marks}}  -> {finding.remedy}"
-    missing = sum(finding.status == MISSING for finding in found)
+    missing = sum(finding.status == MISSING for finding in findings)
     yield ""
     yield f"{missing} missing" if missing else "nothing that a Model needs is missing"
