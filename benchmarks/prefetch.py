@@ -1,7 +1,7 @@
 """How fast a download is, and what a kill costs it: beside curl with four ranges at a time, and beside `snapshot_download`, in one run.
 
 All three fetch one file of a hub on loopback, in turns, each as a process of its own. curl is the limit: it verifies nothing and writes no
-journal. The goals are 0.8 of curl's rate, and at most the parts in flight (32 MiB) fetched again after SIGKILL at half of the file.
+journal. The CPU seconds are those of the client, start included: they say the same on a busy machine. The goals are 0.8 of curl's rate, and at most the parts in flight (32 MiB) fetched again after SIGKILL at half of the file.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.integration.prefetcher.hub import GGUF, REPOSITORY, Hub, served
 from tests.integration.prefetcher.program import downloaded, environment, started
@@ -72,17 +73,31 @@ WAYS: dict[str, Callable[[Hub, Path], None]] = {
 }
 
 
-def rates(hub: Hub, rounds: int) -> dict[str, float]:
-    """Return the median rate of each way in MB/s."""
-    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+class Cost(NamedTuple):
+    """What a download took: seconds, and CPU seconds of the client."""
+
+    seconds: float
+    cpu: float
+
+
+def costs(hub: Hub, rounds: int) -> dict[str, Cost]:
+    """Return the medians of each way."""
+    taken: dict[str, list[Cost]] = {name: [] for name in WAYS}
     for _ in range(rounds):
         for name, fetch in WAYS.items():
             with _folder() as folder:
-                start = time.monotonic()
+                start, before = time.monotonic(), _children()
                 fetch(hub, folder / "f")
-                seconds[name].append(time.monotonic() - start)
-    size = len(hub.files[NAME]) / 1e6
-    return {name: size / statistics.median(taken) for name, taken in seconds.items()}
+                taken[name].append(Cost(time.monotonic() - start, _children() - before))
+    return {
+        name: Cost(*(statistics.median(part) for part in zip(*all_, strict=True)))
+        for name, all_ in taken.items()
+    }
+
+
+def _children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def again_after_a_kill(hub: Hub, name: str) -> int:
@@ -122,15 +137,16 @@ def _folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def main(size: int = 256, rounds: int = 3) -> None:
+def main(size: int = 1024, rounds: int = 3) -> None:
     """Print the rates as ratios, and what a kill and a wrong bit do; `size` is in MiB."""
     with served() as hub:
         hub.files = {NAME: content(size * MIB)}
-        measured = rates(hub, rounds)
+        measured, megabytes = costs(hub, rounds), size * MIB / 1e6
         curl, client = measured["curl x4"], measured["snapshot_download"]
-        for name, rate in measured.items():
+        for name, cost in measured.items():
             print(
-                f"{name:<18} {rate:7,.0f} MB/s  {rate / curl:5.2f} of curl x4  {rate / client:5.2f} of snapshot_download"
+                f"{name:<18} {megabytes / cost.seconds:7,.0f} MB/s  {curl.seconds / cost.seconds:5.2f} of curl x4  "
+                f"{client.seconds / cost.seconds:5.2f} of snapshot_download  {cost.cpu / megabytes * 1e3:5.2f} CPU seconds a GB"
             )
         for name in ("snapshot_download", "FlexInfer"):
             again = again_after_a_kill(hub, name)
@@ -145,7 +161,12 @@ def main(size: int = 256, rounds: int = 3) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=256, help="MiB (default 256)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=1024,
+        help="MiB (default 1024: with less, the start of the process weighs more than the bytes)",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):

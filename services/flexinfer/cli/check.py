@@ -7,12 +7,11 @@ import argparse
 import asyncio
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
 from flexinfer.cli import reach
 from flexinfer.cli.preflight import checks, read
 from flexinfer.cli.preflight.view import MISSING, OK, UNKNOWN, WARNING, Finding
 from flexinfer.cli.target import context_of, kubeconfig, target_arguments
+from flexinfer.cli.terminal import print_json
 
 _MARKS = {OK: "ok", WARNING: "warning", MISSING: "MISSING", UNKNOWN: "unknown"}
 
@@ -30,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     """Print what each check says; returns 1 if something that a Model needs is missing. Raises ApiError, InstanceError."""
     findings = asyncio.run(_findings(options))
     if options.output == "json":
-        print(msgspec.json.format(msgspec.json.encode(findings)).decode())
+        print_json(findings)
     else:
         print("\n".join(table(findings)))
     return 1 if checks.failed(findings) else 0

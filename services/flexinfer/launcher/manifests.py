@@ -194,7 +194,7 @@ def _pod_spec(model: Model, backend: Backend, location: Location, settings: Laun
         "containers": [_container(model, backend, location, settings)],
         "volumes": [
             *pod.volumes(location),
-            *(pod.fetch_volumes(model, location) if init_containers else []),
+            *(pod.fetch_volumes(model, location, settings.hub) if init_containers else []),
             *_shared_memory(backend),
         ],
         "securityContext": pod.security(

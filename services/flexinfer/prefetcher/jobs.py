@@ -49,7 +49,7 @@ def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
         **plan.runs,
         "volumes": [
             *pod.volumes(plan.location),
-            *([] if check else pod.fetch_volumes(model, plan.location)),
+            *([] if check else pod.fetch_volumes(model, plan.location, settings.hub)),
         ],
         "securityContext": pod.security(root=plan.root, writes=not check),
     }

@@ -14,6 +14,9 @@ from flexinfer.state.observed import ObservedState
 
 LEAST_SECONDS = 10.0
 """Between two Jobs, however many requests come."""
+TOKEN_SECONDS = 60.0
+"""The longest wait where a Secret can end the failure: no component may read Secrets, so a changed one is noticed only by another Job."""
+_BY_TOKEN = (Reason.GATED_REPOSITORY, Reason.SECRET_NOT_FOUND)
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -25,7 +28,7 @@ class Retry(msgspec.Struct, frozen=True):
 
 def retry_of(model: Model, plan: Plan, state: ObservedState, memory: Memory) -> Retry:
     """Return when the failed Job of a plan is created again."""
-    seconds = memory.retry_seconds(model.uid, plan.digest)
+    seconds = _seconds(model, plan, memory)
     since = _failed_since(model, plan, state, memory)
     if since is None:
         return Retry(seconds, None)
@@ -38,6 +41,11 @@ def retry_of(model: Model, plan: Plan, state: ObservedState, memory: Memory) -> 
     if uid == model.uid and requested > since:
         return Retry(seconds, min(since + seconds, max(requested, since + LEAST_SECONDS)))
     return Retry(seconds, since + seconds)
+
+
+def _seconds(model: Model, plan: Plan, memory: Memory) -> float:
+    seconds, cached = memory.retry_seconds(model.uid, plan.digest), model.condition(conditions.CACHED)
+    return min(seconds, TOKEN_SECONDS) if cached is not None and cached.reason in _BY_TOKEN else seconds
 
 
 def _failed_since(model: Model, plan: Plan, state: ObservedState, memory: Memory) -> float | None:

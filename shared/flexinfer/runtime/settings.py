@@ -111,6 +111,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Proxy for downloads, such as http://proxy:3128. Empty: none; on the local node, the proxy of the environment of `flexinfer up`."""
     download_no_proxy: str = ""
     """Hosts that downloads reach without download_proxy, in the form of NO_PROXY."""
+    download_ca_configmap: str = ""
+    """ConfigMap with the key ca.crt, the authorities that downloads trust, in the namespace of each Model. Empty: those of the image."""
     log_level: str = "info"
     """Lowest level that is logged: debug, info, warning or error."""
     build: str = "unknown"
@@ -152,6 +154,7 @@ def hub_of(settings: Settings) -> Hub:
         registry=settings.ollama_registry,
         proxy=settings.download_proxy,
         no_proxy=settings.download_no_proxy,
+        authorities=settings.download_ca_configmap,
     )
 
 

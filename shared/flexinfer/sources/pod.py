@@ -28,6 +28,7 @@ WEIGHTS = "weights"
 TOKEN_SECRET = "hf-token"  # noqa: S105 -- its name
 """The Secret of a hub's token where the spec names none."""
 _TOKEN, _TOKEN_MOUNT = "hub-token", "/var/run/secrets/flexinfer.ai/hub"
+_AUTHORITIES, _AUTHORITIES_MOUNT = "authorities", "/var/run/flexinfer.ai/authorities"
 REPORT_PATH = "/dev/termination-log"
 TOLERATIONS: tuple[Json, ...] = (
     {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
@@ -46,12 +47,14 @@ UNPRIVILEGED = 65532
 
 
 class Hub(msgspec.Struct, frozen=True, kw_only=True):
-    """How hub and registry are reached: their addresses, and the proxy of a network that has no other way out; empty: as by default."""
+    """How hub and registry are reached: their addresses, the proxy of a network that has no other way out, whom to trust; empty: as by default."""
 
     endpoint: str = ""
     registry: str = ""
     proxy: str = ""
     no_proxy: str = ""
+    authorities: str = ""
+    """Name of a ConfigMap with the certificates of the authorities that are trusted."""
 
 
 class PodDefaults(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,6 +180,11 @@ def fetch_container(model: Model, location: Location, image: str, hub: Hub) -> J
                 if _secret(model, location)
                 else []
             ),
+            *(
+                [{"name": _AUTHORITIES, "mountPath": _AUTHORITIES_MOUNT, "readOnly": True}]
+                if hub.authorities
+                else []
+            ),
         ],
         "terminationMessagePath": REPORT_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -185,14 +193,18 @@ def fetch_container(model: Model, location: Location, image: str, hub: Hub) -> J
     }
 
 
-def fetch_volumes(model: Model, location: Location) -> list[Json]:
-    """Return the volumes that a download needs besides the weights': the token, as files.
+def fetch_volumes(model: Model, location: Location, hub: Hub) -> list[Json]:
+    """Return the volumes that a download needs besides the weights': the token and the authorities, as files.
 
-    The Secret may be missing: the program says so at once, where a Pod would only wait for it.
+    Secret and ConfigMap may be missing: the program says so at once, where a Pod would only wait for them.
     """
     secret = _secret(model, location)
     source = {"secretName": secret, "optional": True, "defaultMode": 0o444}
-    return [{"name": _TOKEN, "secret": source}] if secret else []
+    authorities = {"name": hub.authorities, "optional": True, "defaultMode": 0o444}
+    return [
+        *([{"name": _TOKEN, "secret": source}] if secret else []),
+        *([{"name": _AUTHORITIES, "configMap": authorities}] if hub.authorities else []),
+    ]
 
 
 def _secret(model: Model, location: Location) -> str:
@@ -230,5 +242,6 @@ def _environment(hub: Hub) -> list[Json]:
         "HTTP_PROXY": hub.proxy,
         "HTTPS_PROXY": hub.proxy,
         "NO_PROXY": hub.no_proxy,
+        "SSL_CERT_FILE": f"{_AUTHORITIES_MOUNT}/ca.crt" if hub.authorities else "",
     }
     return [*variables, *({"name": name, "value": value} for name, value in optional.items() if value)]

@@ -9,6 +9,7 @@ import hashlib
 import http.server
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -105,8 +106,8 @@ class Hub:
 
 
 @contextmanager
-def served() -> Iterator[Hub]:
-    """Serve a hub and its CDN on free ports of loopback."""
+def served(tls: ssl.SSLContext | None = None) -> Iterator[Hub]:
+    """Serve a hub and its CDN on free ports of loopback; with a context, by HTTPS."""
     hub = Hub()
 
     class Main(_Main):
@@ -116,7 +117,7 @@ def served() -> Iterator[Hub]:
         pass
 
     Main.hub = Bytes.hub = hub
-    with listening(Main) as hub.address, listening(Bytes) as hub.cdn:
+    with listening(Main, tls) as hub.address, listening(Bytes, tls) as hub.cdn:
         try:
             yield hub
         finally:
@@ -124,13 +125,15 @@ def served() -> Iterator[Hub]:
 
 
 @contextmanager
-def listening(handler: type["Handler"]) -> Iterator[str]:
+def listening(handler: type["Handler"], tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serve requests on a free port of loopback; yields its address."""
     server = _Server(("127.0.0.1", 0), handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http{'s' if tls is not None else ''}://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from flexinfer.api.reasons import Reason
+from flexinfer.local.tls import tls_files
+from localkube.tls import server_context
 from tests.integration.prefetcher.hub import FILES, GGUF, OTHER, SHA, Hub, served
 from tests.integration.prefetcher.program import downloaded, names, started
 
@@ -320,6 +322,27 @@ def test_a_proxy_of_the_environment_is_used_for_every_request(hub: Hub, tmp_path
     hub.proxied = 0
     assert downloaded(hub, tmp_path / "n" / "one", variables=exempt)[0] == 0
     assert hub.proxied == 0
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_an_authority_of_the_users_own_is_trusted_for_every_request(tmp_path: Path, name: str) -> None:
+    """Listing, small files and parts; by neither variable the hub is trusted, and it is said."""
+    files = tls_files(tmp_path / "tls")
+    with served(server_context(files)) as hub:
+        code, report = downloaded(hub, tmp_path / "m" / "one")
+        assert (code, report["reason"]) == (1, Reason.HUB_UNAVAILABLE)
+        assert "certificate" in report["message"].lower()
+        trusting = {name: str(files.authority)}
+        assert downloaded(hub, tmp_path / "m" / "one", variables=trusting)[0] == 0
+    assert (tmp_path / "m" / "one" / "m-Q8.gguf").read_bytes() == FILES["m-Q8.gguf"]
+
+
+def test_authorities_that_do_not_exist_are_said_before_a_request(hub: Hub, tmp_path: Path) -> None:
+    """A ConfigMap that is missing in the Model's namespace is no file."""
+    code, report = downloaded(hub, tmp_path / "m" / "one", variables={"SSL_CERT_FILE": "/nowhere/ca.crt"})
+    assert (code, report["reason"], hub.requests) == (1, Reason.FETCH_FAILED, [])
+    assert "/nowhere/ca.crt" in report["message"]
+    assert "FLEXINFER_DOWNLOAD_CA_CONFIGMAP" in report["message"]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from flexinfer.api.kinds import JOBS, MODELS, NODES, PODS, Kind
 from flexinfer.api.model import Model
 from flexinfer.api.numbers import whole_number
 from flexinfer.arbiter import __main__ as arbiter
-from flexinfer.cli import sentences, why
+from flexinfer.cli import explanation, sentences
 from flexinfer.events import codec, events, subjects, workload
 from flexinfer.launcher import __main__ as launcher
 from flexinfer.placer import __main__ as placer
@@ -84,7 +84,7 @@ def decide_everything(state: ObservedState) -> None:
 def show(model: Model) -> None:
     """Do what people and clients see of a Model."""
     phase.explain(model.status.conditions, model.metadata.generation)
-    list(why.answer(model))
+    list(explanation.answer(model))
     sentences.summary(model)
     openai.listing([model], "default")
     table = ModelTable()

@@ -16,7 +16,8 @@ from flexinfer.events.workload import pod_facts
 from flexinfer.launcher.engine_client import Answer, Ask
 from flexinfer.launcher.manifests import engine_pod, template
 from flexinfer.launcher.memory import EngineProbed, Memory, remember
-from flexinfer.launcher.probe import CONFIRM_SECONDS, STEADY, Prober
+from flexinfer.launcher.probe import STEADY, Prober
+from flexinfer.launcher.probe_attempt import CONFIRM_SECONDS
 from flexinfer.runtime.kubernetes.api import PODS
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState

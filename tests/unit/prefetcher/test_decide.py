@@ -26,7 +26,7 @@ from flexinfer.prefetcher.memory import (
     remember,
 )
 from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
-from flexinfer.prefetcher.retry import LEAST_SECONDS
+from flexinfer.prefetcher.retry import LEAST_SECONDS, retry_of
 from flexinfer.prefetcher.slots import MOST_CHECKS, touched
 from flexinfer.prefetcher.volume import PENDING_SECONDS
 from flexinfer.state.actions import RequeueAt, WriteStatus, written
@@ -450,15 +450,28 @@ def test_a_volume_that_a_download_will_not_get_is_the_reason(
     assert words in action.condition.message
 
 
+@pytest.mark.parametrize(
+    ("reason", "longest"),
+    [(Reason.GATED_REPOSITORY, 60.0), (Reason.SECRET_NOT_FOUND, 60.0), (Reason.DISK_FULL, 900.0)],
+)
+def test_a_failure_that_a_secret_ends_is_looked_at_again_every_minute(reason: Reason, longest: float) -> None:
+    """Nothing tells that a Secret was changed: no component may read one."""
+    model = a_model(conditions=(*PLACED, ("Cached", "False", reason)), source="HF://a/b")
+    memory = Memory()
+    for _ in range(9):
+        retried = JobRetried(key=model.key, uid=model.uid, digest=planned(model).digest)
+        memory = remember(memory, retried, NOW)
+    assert retry_of(model, planned(model), a_state(model), memory).seconds == longest
+
+
 UNBOUND = "Unschedulable: 0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims."
 
 
 def a_pending_volume(model: Model, waiting: str, **job: Any) -> events.WorkloadObserved:
     """Return the workload of a Model whose StorageClass has made no volume yet."""
     claim = ClaimFacts(name="llama-cache", uid="pvc-1", phase="Pending", storage_class="fast", node="")
-    return msgspec.structs.replace(
-        holding(model, a_job(model, **({"active": 1, "waiting": waiting} | job))), claims=(claim,)
-    )
+    facts: dict[str, Any] = {"active": 1, "waiting": waiting, **job}
+    return msgspec.structs.replace(holding(model, a_job(model, **facts)), claims=(claim,))
 
 
 def test_a_volume_that_is_not_made_within_a_minute_is_the_reason() -> None:

@@ -140,6 +140,19 @@ def test_a_download_reaches_the_hub_as_the_settings_say() -> None:
     assert "NO_PROXY" not in variables
 
 
+def test_a_download_trusts_the_authorities_of_the_settings() -> None:
+    """A ConfigMap of the Model's namespace; it may be missing, which the program says."""
+    model = a_model(source="HF://a/b")
+    settings = PrefetchSettings(image="ours", hub=Hub(authorities="company-ca"))
+    spec = job(model, planned(model), settings)["spec"]["template"]["spec"]
+    [container] = spec["containers"]
+    [mount] = [m for m in container["volumeMounts"] if m["name"] == "authorities"]
+    [volume] = [v for v in spec["volumes"] if v["name"] == "authorities"]
+    assert (volume["configMap"]["name"], volume["configMap"]["optional"]) == ("company-ca", True)
+    variables = {one["name"]: one.get("value") for one in container["env"]}
+    assert variables["SSL_CERT_FILE"] == f"{mount['mountPath']}/ca.crt"
+
+
 def test_the_token_of_the_hub_is_a_file_and_never_a_variable() -> None:
     """A variable is in every dump of the process; the engine never sees either (reliability X10)."""
     model = a_model(source="HF://a/b", config={"ggufFile": "x.gguf"})

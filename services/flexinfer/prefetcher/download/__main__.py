@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from flexinfer.prefetcher.check import Report, with_figures, write_report
-from flexinfer.prefetcher.download import unsafe
+from flexinfer.prefetcher.download import authorities, unsafe
 from flexinfer.prefetcher.download.failure import DownloadError, line
 from flexinfer.prefetcher.download.fetching import Download, fetch
 from flexinfer.prefetcher.download.hub import Repository
@@ -46,6 +46,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 async def _run(options: argparse.Namespace) -> Manifest:
     selection = msgspec.json.decode(options.files, type=Files)
+    authorities.use(os.environ)
     progress = Progress(time.monotonic)
     async with served(progress, os.environ.get("POD_IP", "127.0.0.1"), options.progress_port):
         remote = _remote(selection, _token(options), options.registry)

@@ -34,12 +34,8 @@ class Progress:
         self._samples.clear()
         self._samples.append((self.moved, done))
 
-    def touch(self) -> None:
-        """Note that bytes came."""
-        self.moved = self._clock()
-
     def add(self, size: int, file: str) -> None:
-        """Count bytes that were written."""
+        """Count bytes that came; fewer than none where some came in vain."""
         now = self._clock()
         self.done, self.file, self.moved = self.done + size, file, now
         if now - self._samples[-1][0] >= 1.0:

@@ -6,6 +6,7 @@ ends the download. A killed process has lost what was in flight, one part a stre
 
 import asyncio
 import functools
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -14,7 +15,7 @@ from typing import TypeVar
 import aiohttp
 
 from flexinfer.api.reason import Reason
-from flexinfer.prefetcher.download.blob import Blob
+from flexinfer.prefetcher.download.blob import PART, Blob
 from flexinfer.prefetcher.download.failure import DownloadError, line
 from flexinfer.prefetcher.download.progress import Progress
 from flexinfer.prefetcher.download.remote import TOO_MANY_REQUESTS, Location, RemoteFile
@@ -22,8 +23,11 @@ from flexinfer.prefetcher.download.remote import TOO_MANY_REQUESTS, Location, Re
 T = TypeVar("T")
 STREAMS = 8
 """Requests at a time."""
-BLOCK = 2**20
-"""Bytes that a stream collects before it writes them: with STREAMS, what the download holds in memory."""
+BLOCK = PART
+"""Bytes that a stream collects before it writes them: with STREAMS, what the download holds in memory. A smaller one costs time, since each
+is handed to another thread."""
+_READ = 2**18
+"""Bytes that a connection reads ahead."""
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF, _LONGEST_WAIT = 0.5, 10.0, 60.0
 _WATCH_SECONDS = 0.1
 _REFUSED = (401, 403, 404, 410)
@@ -70,7 +74,8 @@ class Ranged:
     async def fetch(self, blobs: Sequence[Blob]) -> None:
         """Return once all blobs are complete. Raises an ExceptionGroup of DownloadError or WholeOnlyError."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._stall / 3, sock_read=self._stall / 3)
-        connector = aiohttp.TCPConnector(limit=STREAMS)
+        # aiohttp's own context was made when it was imported, before `authorities.use`.
+        connector = aiohttp.TCPConnector(limit=STREAMS, ssl=ssl.create_default_context())
         try:
             async with (
                 aiohttp.ClientSession(
@@ -78,7 +83,7 @@ class Ranged:
                     timeout=timeout,
                     trust_env=True,
                     auto_decompress=False,
-                    read_bufsize=BLOCK,
+                    read_bufsize=_READ,
                 ) as session,
                 asyncio.TaskGroup() as group,
             ):
@@ -142,10 +147,8 @@ class Ranged:
         while position < end:
             try:
                 async for block in self._blocks(session, blob.file, position, end):
-                    size = sum(map(len, block))
                     await self._blocking(functools.partial(blob.write, position, block))
-                    self._progress.add(size, blob.file.path)
-                    position, failures, self._cause = position + size, 0, ""
+                    position, failures, self._cause = position + sum(map(len, block)), 0, ""
             except _BROKEN as error:
                 self._note(error)
                 failures += 1
@@ -169,7 +172,7 @@ class Ranged:
             self._refuse(file, response, position)
             try:
                 async for data in response.content.iter_any():
-                    self._progress.touch()
+                    self._progress.add(len(data), file.path)
                     pieces.append(data)
                     position, collected = position + len(data), collected + len(data)
                     if position <= end and collected >= BLOCK:
@@ -178,6 +181,7 @@ class Ranged:
             except _BROKEN as error:
                 broken = error
         if position > end:
+            self._progress.add(-collected, file.path)
             raise _PartError("more bytes came than were asked for")
         if pieces:
             yield pieces
