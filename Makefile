@@ -37,8 +37,9 @@ test: lint ## Check everything, then run all tests: three workers for two cores,
 
 test-cluster: $(DEV) ## Run the tests that need a real control plane; the first time it is built, with Go
 	$(BIN)/python -m flexinfer.local.controlplane --with-helm
+	$(BIN)/python -m tests.healthchecks
 	rm -rf $(AUDIT)
-	FLEXINFER_AUDIT=$(AUDIT) $(BIN)/pytest -q -n 2 --dist loadfile --api real tests/conformance tests/e2e tests/cluster $(ARGS)
+	FLEXINFER_AUDIT=$(AUDIT) $(BIN)/pytest -q -n 2 --dist loadfile --api real tests/conformance tests/e2e tests/cluster tests/integration/test_health_checks.py $(ARGS)
 	FLEXINFER_AUDIT=$(AUDIT) $(BIN)/pytest -q tests/audit
 
 cluster-up: $(LOCAL) ## Start only a real control plane on loopback: etcd, API server, controllers, scheduler
@@ -61,8 +62,9 @@ test-node: $(DEV) ## Run the tests that need a real node: the product from its i
 test-gpu: $(DEV) ## Run the tests that need an NVIDIA card with its driver; without one they are skipped
 	$(BIN)/pytest -q -rs tests/gpu $(ARGS)
 
-test-long: $(DEV) ## Check engines on their real programs: those on PATH, or FLEXINFER_PROGRAM_<BACKEND>=... (docs/reference/backends.md); kill a download of 1 GiB 50 times
-	$(BIN)/pytest -q -rs tests/engines $(ARGS)
+test-long: $(DEV) ## Check engines on their real programs: those on PATH, or FLEXINFER_PROGRAM_<BACKEND>=... (docs/reference/backends.md), and diffusers, installed once (0.6 GB); kill a download of 1 GiB 50 times
+	$(BIN)/python -m tests.engines.installed
+	$(BIN)/pytest -q -rs tests/engines tests/e2e/test_images.py tests/e2e/test_how_to.py $(ARGS)
 	FLEXINFER_DOWNLOAD_KILLS=50 $(BIN)/pytest -q tests/integration/prefetcher/test_download.py -k again_and_again
 
 seeds: $(DEV) ## Play the simulated histories that make test leaves out, 400 to 999: three minutes on two cores

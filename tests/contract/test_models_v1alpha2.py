@@ -19,6 +19,7 @@ from flexinfer.api.phase import Phase
 from flexinfer.api.reasons import Reason
 from flexinfer.api.services import STATUS_FIELDS
 from flexinfer.cli.commands import COMMANDS
+from flexinfer.cli.snapshot_page import Snapshot, page
 from flexinfer.events.nodes import Device
 from flexinfer.launcher.manifests import LaunchSettings, endpoint, engine_pod, service, serving, template
 from flexinfer.placer.extender import refusals
@@ -28,7 +29,7 @@ from flexinfer.prefetcher.plan import FETCH, PrefetchSettings, plan_of
 from flexinfer.sources import Location, Volume
 from flexinfer.watcher.accepted import accepted
 from localkube.apiserver.errors import ApiError
-from tests.builders import NOW, a_model, a_state
+from tests.builders import NOW, a_group, a_holder, a_model, a_state
 from tests.definitions import MODELS, ROOT, a_plain_model, a_registry, the_crd
 from tests.unit.arbiter.cards import Card
 from tests.unit.arbiter.test_turns import leavers
@@ -175,14 +176,16 @@ def test_discovery_is_optional() -> None:
 heading("Cluster snapshot (homelab)")
 
 
-@pytest.mark.xfail(reason="the command is not there yet")
 @says(
     "For a point-in-time view of what is currently deployed in flexinfer-system (models, shared groups, LiteLLM aliases, "
     "benchmarks), see: docs/user/flexinfer-system-snapshot.md"
 )
 def test_a_command_writes_the_snapshot() -> None:
-    """Of any namespace: Models are not allowed in flexinfer-system itself."""
+    """`flexinfer snapshot`, of any namespace: Models are not allowed in flexinfer-system itself."""
     assert "snapshot" in COMMANDS
+    written = page(Snapshot([stored(litellm={"aliases": ["gpt-4"]})], [a_group(a_holder("llama"))], []))
+    for part in ("llama", "card", "gpt-4", "enchmark"):
+        assert part in written
 
 
 heading("Minimal example")

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from flexinfer.cli.reach import CLIENT_ROLE
+from flexinfer.credentials.secrets import API_KEY_SECRET, secret_of
+from flexinfer.events.permissions import TAP
 from flexinfer.runtime.kubernetes import api
 from flexinfer.watcher.cache import KINDS
 from tests.cluster.rights import RIGHTS, SYSTEM
@@ -138,3 +141,11 @@ def test_no_rule_has_a_wildcard() -> None:
     for role in (o for o in BASE if o["kind"] in ("Role", "ClusterRole")):
         for rule in role["rules"]:
             assert "*" not in (*rule["apiGroups"], *rule["resources"], *rule["verbs"])
+
+
+def test_the_role_of_people_names_the_secrets_that_the_command_line_reads() -> None:
+    """As rendered: kustomize rewrites names that it takes for those of generated objects."""
+    (role,) = [o for o in BASE if (o["kind"], o["metadata"]["name"]) == ("Role", CLIENT_ROLE)]
+    named = {rule["resources"][0]: set(rule.get("resourceNames", ())) for rule in role["rules"]}
+    assert named["secrets"] == {API_KEY_SECRET, secret_of(TAP)}
+    assert named["services"] == set()

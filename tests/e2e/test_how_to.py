@@ -87,6 +87,7 @@ def test_an_image_model_is_served(api: str, tmp_path: Path) -> None:
     pipeline = installed.tiny_pipeline(tmp_path / "pipeline")
     with instance(tmp_path / "state", programs=programs) as running:
         printed = follow(running, "serve-an-image-model", tmp_path, PIPELINE=str(pipeline))
-    assert Image.open(tmp_path / "cube.png").size == (32, 32)
+    with Image.open(tmp_path / "cube.png") as image:
+        assert image.size == (32, 32)
     assert ": step 4 of 4" in printed
     assert "event: image_generation.completed" in printed

@@ -22,7 +22,13 @@ from tests.builders import a_model
 GO = shutil.which("go")
 SOURCE = Path(__file__).parents[1] / "kstatus"
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(GO is None, reason="go is not on PATH")]
-_STARTED = ("Accepted", "Placed", "Cached", "Wanted", "Granted")
+STARTED = ("Accepted", "Placed", "Cached", "Wanted", "Granted")
+AT_REST = (
+    *STARTED[:3],
+    ("Wanted", "False", Reason.IDLE),
+    "Granted",
+    ("Ready", "False", Reason.STOPPED),
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,19 +49,38 @@ def settled(model: Model) -> Model:
     return model
 
 
+def as_json(model: Model) -> bytes:
+    """Return a Model as the API server prints it; a new one has no status."""
+    body = msgspec.to_builtins(model) | {"apiVersion": API_VERSION, "kind": KIND}
+    return msgspec.json.encode(
+        body if model.status.conditions else {k: body[k] for k in body if k != "status"}
+    )
+
+
 @pytest.mark.parametrize(
     ("model", "expected"),
     [
         (a_model(backend="llamacp", conditions=[("Ready", "False", "NotStarted")]), "Failed"),
         (a_model(conditions=["Accepted", "Placed", ("Cached", "False", Reason.SOURCE_NOT_FOUND)]), "Failed"),
-        (a_model(conditions=[*_STARTED, ("Ready", "False", "Loading")]), "InProgress"),
-        (a_model(conditions=[*_STARTED, "Ready"]), "Current"),
+        (
+            a_model(backend="llamacp", conditions=[*STARTED, ("Ready", "True", Reason.SERVING_OLDER_SPEC)]),
+            "Failed",
+        ),
+        (a_model(conditions=[*STARTED, ("Ready", "False", "Loading")]), "InProgress"),
+        (a_model(conditions=[*STARTED, "Ready"]), "Current"),
+        (a_model(conditions=AT_REST), "InProgress"),
     ],
-    ids=["refused", "no such source", "loading", "ready"],
+    ids=[
+        "refused",
+        "no such source",
+        "refused while the spec before is served",
+        "loading",
+        "ready",
+        "scaled to zero",
+    ],
 )
 def test_what_waits_by_kstatus_is_not_kept_waiting(kstatus: Path, model: Model, expected: str) -> None:
-    """A Model that only a change can help has failed; one that starts is in progress."""
-    named = {"apiVersion": API_VERSION, "kind": KIND}
-    body = msgspec.json.encode(msgspec.to_builtins(settled(model)) | named)
+    """A Model that only a change can help has failed; one that starts is in progress, and so is one at rest (ADR 0031)."""
+    body = as_json(settled(model))
     said = subprocess.run([str(kstatus)], input=body, capture_output=True, check=True).stdout.decode()
     assert said.split()[0] == expected

@@ -37,9 +37,9 @@ def without_model(product: Product) -> Iterator[Product]:
 
 
 def test_an_oom_killed_engine_is_reported_and_starts_with_more_memory(without_model: Product) -> None:
-    """Ready is False/Restarting, and its message names the field to increase."""
+    """Ready is False/BackOff from its second end on, and its message names the field to increase."""
     without_model.model(NAME, resources={"limits": {"memory": "48Mi"}})
-    without_model.until(NAME, "Ready", "Restarting", 60, "OOMKilled", "spec.resources.limits.memory")
+    without_model.until(NAME, "Ready", "BackOff", 60, "OOMKilled", "spec.resources.limits.memory")
     without_model.patch(NAME, resources={"limits": {"memory": "1Gi"}})
     without_model.ready(NAME)
 

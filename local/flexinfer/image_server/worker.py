@@ -1,4 +1,4 @@
-"""Worker: loads the pipeline and draws with it in one thread, one image at a time; what waits is bounded, and what nobody reads is ended."""
+"""Worker: loads the pipeline and draws with it in one thread, one image at a time; what waits is bounded, and a request whose client leaves ends."""
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ class State(StrEnum):
 
 
 class _InterruptedError(Exception):
-    """Nobody reads the image that is drawn."""
+    """No client waits for the image that is drawn."""
 
 
 class Worker:

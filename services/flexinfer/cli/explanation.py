@@ -1,4 +1,4 @@
-"""Why a Model is in its state, as one value: what `flexinfer why -o json` prints, and from which its lines are made. Pure."""
+"""Why a Model is in its state, as one value: what `flexinfer why -o json` prints, and from which its lines are made."""
 
 from collections.abc import Iterator, Sequence
 

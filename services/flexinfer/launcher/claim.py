@@ -7,6 +7,7 @@ overtaken. Allocation promises nothing between two Pods; who may have a shared d
 import logging
 
 from flexinfer.api import kube
+from flexinfer.api.conditions import clause
 from flexinfer.api.labels import TEMPLATE_ANNOTATION
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
@@ -39,7 +40,7 @@ async def put_claim(runtime: Runtime, model: Model, pod: kube.Pod) -> None:
         except AlreadyExistsError:
             await _compare(runtime, model, pod, body)
         except (InvalidError, ForbiddenError, NotFoundError) as error:
-            message = f"the API server rejected its ResourceClaim: {error}"
+            message = f"the API server rejected its ResourceClaim: {clause(str(error))}"
             raise NotCreatedError(model, Reason.CREATE_REFUSED, message) from error
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from flexinfer import backends
 from flexinfer.api import conditions
 from flexinfer.api.address import host_port
+from flexinfer.api.conditions import clause
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
@@ -108,7 +109,7 @@ def stage_of(context: ModelContext, pod: PodFacts) -> Stage:
     """
     ready = context.view.ready
     if pod.reason == _NO_PROGRAM:
-        return Stage(Reason.ENGINE_NOT_INSTALLED, f"engine is not installed: {pod.message}", IMAGE)
+        return Stage(Reason.ENGINE_NOT_INSTALLED, f"engine is not installed: {clause(pod.message)}", IMAGE)
     if pod.reason in _NO_IMAGE or (ready.reason == Reason.IMAGE_PULL_FAILED and not pod.running):
         return Stage(Reason.IMAGE_PULL_FAILED, _image_failure(context, pod), IMAGE)
     if pod.reason == _CRASH_LOOP or ready.in_pod:
@@ -118,7 +119,7 @@ def stage_of(context: ModelContext, pod: PodFacts) -> Stage:
     if pod.running:
         return Stage(Reason.LOADING, f"engine process runs on node {pod.node} and loads the weights", WEIGHTS)
     if not pod.node:
-        cause = f": {pod.message}" if pod.message and pod.reason != _WAS_GATED else ""
+        cause = f": {clause(pod.message)}" if pod.message and pod.reason != _WAS_GATED else ""
         return Stage(Reason.STARTING, f"{status.WAITING_FOR_SCHEDULER}{cause}", SCHEDULING)
     reason = "" if pod.reason in _ORDINARY and not pod.message else pod.reason
     cause = f" ({_joined(reason, pod.message)})" if reason else ""
@@ -137,8 +138,8 @@ def _image_failure(context: ModelContext, pod: PodFacts) -> str:
 def _restart(context: ModelContext, pod: PodFacts) -> str:
     if pod.exit_code is None:
         detail = context.probe.answer.detail if context.probe is not None else ""
-        return f"engine stopped responding ({detail})" if detail else "engine stopped responding"
-    last = pod.last or pod.message
+        return f"engine stopped responding ({clause(detail)})" if detail else "engine stopped responding"
+    last = clause(pod.last or pod.message)
     cause = f" ({last})" if last else ""
     return f"engine ended with exit code {pod.exit_code}{cause}; {_times(pod.restarts)}{_remedy(pod)}"
 
@@ -167,7 +168,7 @@ def _remedy(pod: PodFacts) -> str:
 
 
 def _joined(reason: str, message: str) -> str:
-    return f"{reason}: {message}" if message else reason
+    return f"{reason}: {clause(message)}" if message else reason
 
 
 def address(model: Model, pod: PodFacts) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flexinfer.api import kube
+from flexinfer.api.conditions import clause
 from flexinfer.api.labels import (
     MODEL_LABEL,
     MODEL_UID_LABEL,
@@ -102,7 +103,7 @@ async def _prepare(
             await ensure_service(runtime, action.model, action.service)
         model, pod = await both(put_finalizer(runtime, action.model), _put_pod(runtime, action, settings))
     except (InvalidError, ForbiddenError) as error:
-        message = f"the API server rejected it: {error}"
+        message = f"the API server rejected it: {clause(str(error))}"
         raise NotCreatedError(action.model, Reason.CREATE_REFUSED, message) from error
     return model, pod
 

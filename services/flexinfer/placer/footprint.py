@@ -53,8 +53,10 @@ def _by_headers(model: Model) -> Figure:
     headers = model.status.cache.headers if model.status.cache is not None else None
     if backend is None or backend.demand is None or headers is None:
         return Figure()
-    needed = estimate(headers, backend.demand(model.spec, headers), model.spec.devices)
-    return Figure(needed.total_mb, HEADERS)
+    demand = backend.demand(model.spec, headers)
+    if demand is None:
+        return Figure()
+    return Figure(estimate(headers, demand, model.spec.devices).total_mb, HEADERS)
 
 
 def remembered(model: Model) -> Placement | None:

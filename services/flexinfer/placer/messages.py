@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from flexinfer.api.conditions import MESSAGE_LIMIT
+from flexinfer.api.conditions import MESSAGE_LIMIT, clause
 from flexinfer.api.labels import GPU_RESOURCES, OUT_OF_SERVICE_TAINT
 from flexinfer.api.metadata import Metadata
 from flexinfer.api.model import Placement
@@ -44,9 +44,7 @@ def memory_unknown(node: str, vendor: str, why: str) -> str:
 
 def out_of_use(device: str, node: str, error: str, elsewhere: str) -> str:
     """Return the message of a Model whose device must not be used any more, and that has nowhere to go."""
-    return (
-        f"device {device} of node {node} is out of use: {error}; reset it, or restart the node; {elsewhere}"
-    )
+    return f"device {device} of node {node} is out of use: {clause(error)}; reset it, or restart the node; {elsewhere}"
 
 
 def other_device(metadata: Metadata) -> str:

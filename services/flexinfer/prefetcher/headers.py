@@ -11,6 +11,8 @@ from flexinfer.prefetcher import gguf, gguf_figures, safetensors
 
 Figures = dict[str, str | int]
 _SUFFIX, _INDEX = ".safetensors", ".safetensors.index.json"
+_BLOBS = "blobs"
+"""Where a store of Ollama has its files, each named by its digest (server/modelpath.go): weights, a projector, texts."""
 _MOST_FILES, _LARGEST = 4096, 2**53
 
 
@@ -29,7 +31,10 @@ def _start(path: Path) -> bytes:
 
 
 def of_folder(folder: Path) -> Figures:
-    """Return the figures of a model in safetensors: of the files in a folder, or of the parts of a pipeline in folders below."""
+    """Return the figures of a folder: a model in safetensors, a pipeline whose parts are in folders below, or a store of Ollama."""
+    blobs = folder / _BLOBS
+    if blobs.is_dir():
+        return of_files(sorted(blobs.glob("sha256-*"))[:_MOST_FILES])
     try:
         files = list(_weights(folder))
         return _limited(safetensors.figures(files, folder / "config.json")) if files else {}

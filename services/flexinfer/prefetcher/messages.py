@@ -1,5 +1,6 @@
 """The prefetcher's messages: state, cause with numbers, remedy. Pure."""
 
+from flexinfer.api.conditions import clause
 from flexinfer.api.model import Model
 from flexinfer.events.workload import JobFacts
 from flexinfer.prefetcher.plan import FETCH, Plan
@@ -65,7 +66,7 @@ def _waiting(model: Model, job: JobFacts) -> str:
     The kubelet reports a volume that cannot be mounted only as an Event of the Pod, so the message says
     where to look.
     """
-    cause = f"its Pod waits: {job.waiting.removesuffix(': ')}"
+    cause = f"its Pod waits: {clause(job.waiting)}"
     if not job.waiting.startswith("ContainerCreating"):
         return cause
     return (
@@ -89,19 +90,19 @@ def code(unsafe: str, left_out: str) -> str:
 def not_found(model: Model, plan: Plan) -> str:
     """Return the cause of a check that found nothing, with what to do."""
     remedy = "add the file" if plan.pvc else "fix the image"
-    return f"{_container(plan)} does not contain {_content(model, plan)}. Remedy: correct spec.source, or {remedy}"
+    return f"{_container(plan)} does not contain {_content(model, plan)}; correct spec.source, or {remedy}"
 
 
 def unchecked(plan: Plan, cause: str) -> str:
     """Return the message of a path in an image that has no shell to look for it."""
     path = f"{plan.location.path} is a path inside image {plan.image}"
-    return f"{path}, which could not be checked before the start: {cause}"
+    return f"{path}, which could not be checked before the start: {clause(cause)}"
 
 
 def failed(plan: Plan, cause: str, retry_seconds: float) -> str:
     """Return the message of a Job that failed and is created again."""
     job = "download" if plan.kind == FETCH else "check"
-    return f"{job} failed: {cause}; retrying {retry_seconds:.0f}s after the failure"
+    return f"{job} failed: {clause(cause)}; retrying {retry_seconds:.0f}s after the failure"
 
 
 def pvc_not_found(model: Model, plan: Plan) -> str:
@@ -125,7 +126,7 @@ def pvc_lost(model: Model, plan: Plan) -> str:
 
 def pvc_pending(model: Model, plan: Plan, storage_class: str, waiting: str) -> str:
     """Return the message of a PVC that its StorageClass has made no volume for in time; `waiting` is what the Pod says."""
-    cause = f"; its Pod waits: {waiting.removesuffix(': ')}" if waiting else ""
+    cause = f"; its Pod waits: {clause(waiting)}" if waiting else ""
     other = "; or set spec.cache.storageClass and delete the PVC" if plan.location.owned else ""
     return (
         f"PersistentVolumeClaim {plan.pvc} is Pending: StorageClass {storage_class} has made no volume for it within a minute{cause}. "
@@ -150,7 +151,7 @@ def no_storage_class(name: str) -> str:
 
 def pvc_deleting(plan: Plan) -> str:
     """Return the message of a PVC that is being deleted."""
-    next_step = "a new one is created then" if plan.location.owned else "Remedy: create it again then"
+    next_step = "a new one is created then" if plan.location.owned else "create it again then"
     return f"PersistentVolumeClaim {plan.pvc} is being deleted, and goes when no Pod uses it any more; {next_step}"
 
 
@@ -170,7 +171,7 @@ def job_name_taken(name: str) -> str:
 def rejected(plan: Plan, error: str) -> str:
     """Return the message of a PVC or Job that the API server refuses to create; `error` is its reply."""
     objects = "the PVC or the Job" if plan.location.owned else "the Job"
-    return f"the API server rejected {objects}: {error}; retrying within 5m"
+    return f"the API server rejected {objects}: {clause(error)}; retrying within 5m"
 
 
 def _container(plan: Plan) -> str:

@@ -114,6 +114,8 @@ def wanted_condition(item: ModelState, context: Context) -> Condition:
         return _failed(item, failure)
     if item.demand.busy or requested:
         return _requested(item, context)
+    if item.reason == Reason.NOT_ACCEPTED and item.is_ready:
+        return _true(item, Reason.ACTIVE, serving_message(item))  # its engine has served the spec before
     if item.needs_initial_start:
         return _initial_start(item, context)
     return _idle_or_keep(item, context)

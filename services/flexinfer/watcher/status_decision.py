@@ -11,7 +11,7 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Model
-from flexinfer.api.phase import Phase, cause_of, explain, phase_of
+from flexinfer.api.phase import Phase, cause_of, explain, failure_of, phase_of
 from flexinfer.api.status import AcceptedStatus
 from flexinfer.state import actions
 from flexinfer.state.actions import RequeueAt, WriteStatus
@@ -52,9 +52,9 @@ def next_write(
 
 
 def _stalled(model: Model, current: Sequence[Condition]) -> Condition | None:
-    """Return Stalled of a Model that only a change can help, None of any other."""
+    """Return Stalled of a Model that only a change can help, None of any other; also while its engine serves the spec before."""
     generation = model.metadata.generation
-    if model.deleting or phase_of(current, generation) != Phase.FAILED:
+    if model.deleting or failure_of(current, generation) is None:
         return None
     cause = cause_of(current, generation)
     failed = f"{cause.condition.type} is False: " if cause.condition is not None else ""

@@ -43,7 +43,7 @@ def phase_of(all_conditions: Sequence[Condition], generation: int) -> Phase:
     current = {c.type: c for c in all_conditions if c.observed_generation == generation}
     if ready is not None and ready.status == conditions.TRUE:
         return Phase.READY
-    if _failed(current, ready):
+    if failure_of(all_conditions, generation) is not None:
         return Phase.FAILED
     if _preempted(current):
         return Phase.PREEMPTED
@@ -101,9 +101,10 @@ def cause_of(all_conditions: Sequence[Condition], generation: int) -> Cause:
 
 
 def failure_of(all_conditions: Sequence[Condition], generation: int) -> Condition | None:
-    """Return the first condition for which the phase is Failed; None while it is another."""
-    if phase_of(all_conditions, generation) != Phase.FAILED:
-        return None
+    """Return the first condition that waiting does not change; None if there is none.
+
+    The phase is Failed then, or Ready while the engine serves the spec before the one that failed.
+    """
     by_type = {c.type: c for c in all_conditions}
     in_order = (by_type[kind] for kind in conditions.CONDITIONS if kind in by_type)
     return next((c for c in in_order if _is_failure(c, generation)), None)
@@ -148,11 +149,6 @@ def _explained(condition: Condition) -> str:
 def _is(current: dict[str, Condition], kind: str, status: str) -> bool:
     condition = current.get(kind)
     return condition is not None and condition.status == status
-
-
-def _failed(current: dict[str, Condition], ready: Condition | None) -> bool:
-    candidates = [*current.values(), *([ready] if ready is not None else [])]
-    return any(_is_failure(c, c.observed_generation) for c in candidates)
 
 
 def _preempted(current: dict[str, Condition]) -> bool:

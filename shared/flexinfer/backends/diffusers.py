@@ -36,7 +36,7 @@ VARIABLES: Mapping[str, options.Key] = {
     "scheduler": _key(
         "DEFAULT_SCHEDULER",
         options.TEXT,
-        "Class of the noise scheduler, such as EulerDiscreteScheduler; one that does not fit ends the start with the names of those that do.",
+        "Class of the noise scheduler, such as EulerDiscreteScheduler; one that does not fit ends the start.",
         default="the pipeline's own",
     ),
     "negativePrompt": _key(
@@ -47,12 +47,12 @@ VARIABLES: Mapping[str, options.Key] = {
     "useFp16": _key(
         "USE_FP16",
         options.SWITCH,
-        "Compute in half precision, with the files of the variant fp16 where there are any; otherwise as the weights are stored.",
+        "Compute in half precision, with the files of the variant fp16 if there are any; else as they are stored.",
     ),
     "modelFamily": _key(
         "MODEL_FAMILY",
         options.TEXT,
-        "Kind of pipeline that the source must hold; another one ends the start. The pipeline is recognised without it.",
+        "Kind of pipeline that the source must hold; another one ends the start. It is recognised without it.",
         choices=("flux", "sdxl", "sd3", "sd15"),
     ),
     "pipelineMode": _key(

@@ -63,8 +63,8 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
         return bounded(max(0, math.ceil(exact)))
 
 
-DemandOf: TypeAlias = Callable[[ModelSpec, Headers], Demand]
-"""Returns how an engine uses memory for a spec and the headers of its weights."""
+DemandOf: TypeAlias = Callable[[ModelSpec, Headers], Demand | None]
+"""Returns how an engine uses memory for a spec and the headers of its weights; None: the spec leaves open what decides it."""
 
 
 def estimate(headers: Headers, demand: Demand, devices: int = 1) -> Footprint:

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+from flexinfer.api.headers import Headers
 from flexinfer.api.model import ModelSpec
 from flexinfer.backends import base, options, variables
+from flexinfer.backends.memory import Demand
 
 PARALLEL = 4
+BATCH = 512
+"""Tokens that are computed at once (api/types.go of Ollama 0.34, `DefaultOptions`)."""
 IMAGE = "ollama/ollama:latest"
 SERVE = '[ -w "$HOME" ] || export HOME=/tmp; exec ollama serve "$@"'
 """Ollama keeps its key in its home directory; a user that the image does not know has none."""
@@ -51,6 +55,22 @@ def tuning(serving: base.Serving) -> Mapping[str, str]:
 def capacity(spec: ModelSpec) -> int:
     """Return how many requests Ollama works on at once."""
     return options.whole(spec.config, "parallel", PARALLEL)
+
+
+def demand(spec: ModelSpec, headers: Headers) -> Demand | None:
+    """Return how Ollama uses memory: each request has a context of its own (llm/llama_server.go: `-c NumCtx * numParallel`).
+
+    None where the spec leaves the context open: it is then 4,096 tokens, 32,768 or 262,144, by all memory of the GPUs that it gets
+    (server/routes.go), which is not known before it is placed.
+    """
+    stated = options.whole(spec.config, "contextSize", 0)
+    if not stated:
+        return None
+    context = min(stated, headers.context_length or stated)
+    requests = capacity(spec)
+    return Demand(
+        context=context * requests, sequences=requests, batch=min(BATCH, context), looks_up_on_cpu=True
+    )
 
 
 BACKEND = base.Backend(
@@ -106,5 +126,6 @@ BACKEND = base.Backend(
         "OLLAMA_MODELS",
     ),
     capacity=capacity,
+    demand=demand,
     served_name=tag_of,
 )

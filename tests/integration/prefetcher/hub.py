@@ -48,7 +48,7 @@ class Hub:
     """What the CDN answers: `loop`, `304`, or `elsewhere`, a place that is none; empty: the file."""
 
     repository = REPOSITORY
-    """The one that it has."""
+    """The one that it has; empty: every one, all with the same files."""
 
     status = 0
     """The status of every answer of the hub itself; 0: none."""
@@ -103,6 +103,10 @@ class Hub:
         """Wait until as many bytes have been sent in all."""
         with self.sent_bytes:
             assert self.sent_bytes.wait_for(lambda: sum(self.sent.values()) >= size, seconds)
+
+    def has(self, path: str) -> bool:
+        """Tell whether a path begins with a repository that it has."""
+        return not self.repository or path.startswith(self.repository)
 
 
 @contextmanager
@@ -242,9 +246,9 @@ class _Main(Handler):
             self.send_file(path.removeprefix("/"))
         elif self.hub.status:
             self.reply(self.hub.status, headers={"Retry-After": "7"})
-        elif path.startswith(f"/api/models/{self.hub.repository}"):
+        elif path.startswith("/api/models/") and self.hub.has(path.removeprefix("/api/models/")):
             self._describe(path)
-        elif path.startswith(f"/{self.hub.repository}/resolve/"):
+        elif path.split("/")[3:4] == ["resolve"] and self.hub.has(path.removeprefix("/")):
             self._file(path.split("/", 5)[5])
         else:
             self.reply(404, b"", {"X-Error-Code": "RepoNotFound"})
@@ -263,13 +267,8 @@ class _Main(Handler):
             self.reply(200, json.dumps(entries).encode(), {"Content-Type": "application/json"})
             return
         siblings = [_sibling(name, data) for name, data in self.hub.files.items()]
-        body = {
-            "id": self.hub.repository,
-            "modelId": self.hub.repository,
-            "sha": sha,
-            "siblings": siblings,
-            "tags": [],
-        }
+        name = "/".join(path.removeprefix("/api/models/").split("/")[:2])
+        body = {"id": name, "modelId": name, "sha": sha, "siblings": siblings, "tags": []}
         self.reply(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
     def _file(self, name: str) -> None:

@@ -70,6 +70,9 @@ class _Main(Handler):
     def do_GET(self) -> None:  # noqa: N802 -- the name that http.server calls
         """Answer with a manifest or a layer."""
         path = self.note()
+        if self.for_cdn:  # as a proxy
+            self.send_file(path.rpartition("/")[2])
+            return
         repository, kind, name = path.removeprefix("/v2/").rsplit("/", 2)
         if self.registry.status:
             self.reply(self.registry.status, headers={"Retry-After": "7"})

@@ -19,7 +19,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.local.tls import tls_files
 from localkube.tls import server_context
 from tests.integration.prefetcher.hub import FILES, GGUF, OTHER, SHA, Hub, served
-from tests.integration.prefetcher.program import downloaded, names, started
+from tests.integration.prefetcher.program import downloaded, elsewhere, names, started
 
 pytestmark = pytest.mark.integration
 PART = 4 * 2**20
@@ -313,15 +313,43 @@ def test_a_hub_that_serves_no_parts_serves_the_whole(hub: Hub, tmp_path: Path) -
     assert (tmp_path / "m" / "one" / "m-Q8.gguf").read_bytes() == FILES["m-Q8.gguf"]
 
 
-def test_a_proxy_of_the_environment_is_used_for_every_request(hub: Hub, tmp_path: Path) -> None:
-    """Listing, addresses and parts: where there is no other way out, one request beside it would fail."""
-    proxy = {"HTTP_PROXY": hub.address, "http_proxy": hub.address}
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_proxy_of_the_environment_is_used_for_every_request(
+    hub: Hub, tmp_path: Path, *, whole: bool
+) -> None:
+    """Listing, addresses, parts and whole files: where there is no other way out, one request beside it would fail."""
+    proxy, hub.whole = elsewhere(hub), whole
     assert downloaded(hub, tmp_path / "m" / "one", variables=proxy)[0] == 0
     assert hub.proxied == len(hub.requests) > 0
-    exempt = proxy | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    hub.proxied = 0
-    assert downloaded(hub, tmp_path / "n" / "one", variables=exempt)[0] == 0
+
+
+@pytest.mark.parametrize("exempt", ["0.0.0.0", "0.0.0.0/8", "10.0.0.0/8, 0.0.0.0/30", "*"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_hosts_and_networks_of_no_proxy_are_asked_directly(
+    hub: Hub, tmp_path: Path, exempt: str, *, whole: bool
+) -> None:
+    """As kubectl and curl read it, in every library that sends requests."""
+    proxy, hub.whole = elsewhere(hub), whole
+    assert downloaded(hub, tmp_path / "m" / "one", variables=proxy | {"NO_PROXY": exempt})[0] == 0
+    assert hub.requests
     assert hub.proxied == 0
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_each_hop_of_a_download_has_the_proxy_of_its_own_host(
+    hub: Hub, tmp_path: Path, *, whole: bool
+) -> None:
+    """The hub by the proxy, and directly the CDN that it sends to."""
+    proxy, hub.whole = elsewhere(hub), whole
+    exempt = {"NO_PROXY": f"0.0.0.0:{hub.cdn.rpartition(':')[2]}"}
+    assert downloaded(hub, tmp_path / "m" / "one", variables=proxy | exempt)[0] == 0
+    assert 0 < hub.proxied < len(hub.requests)
+
+
+def test_this_machine_is_never_asked_through_a_proxy(hub: Hub, tmp_path: Path) -> None:
+    """A mirror on loopback is no place that a proxy could reach."""
+    proxy = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    assert downloaded(hub, tmp_path / "m" / "one", variables=proxy)[0] == 0
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])

@@ -11,7 +11,7 @@ import pytest
 from flexinfer.api.reasons import Reason
 from flexinfer.sources import ollama
 from tests.integration.prefetcher.hub import GGUF, digest
-from tests.integration.prefetcher.program import downloaded, started
+from tests.integration.prefetcher.program import downloaded, elsewhere, started
 from tests.integration.prefetcher.registry import MODEL, TAG, WEIGHTS, Registry, served
 
 pytestmark = pytest.mark.integration
@@ -180,3 +180,15 @@ def test_weights_that_are_shorter_than_their_header_says_are_named(
     )
     code, report = pulled(registry, tmp_path / "m" / "one")
     assert (code, report["reason"]) == (1, Reason.INCOMPLETE_FILE)
+
+
+@pytest.mark.parametrize(("exempt", "proxied"), [("10.0.0.0/8", True), ("0.0.0.0/8", False)])
+def test_a_registry_is_asked_by_the_proxy_that_the_environment_names_for_it(
+    registry: Registry, tmp_path: Path, exempt: str, *, proxied: bool
+) -> None:
+    """Manifest, addresses of layers and their bytes."""
+    variables = elsewhere(registry) | {"NO_PROXY": exempt}
+    options = ("--registry", registry.address)
+    assert downloaded(registry, tmp_path / "m" / "one", *options, variables=variables, **NAME)[0] == 0
+    assert registry.requests
+    assert registry.proxied == (len(registry.requests) if proxied else 0)

@@ -65,7 +65,9 @@ def of(backend: str, headers: Headers = LLAMA_8B, devices: int = 1, **config: An
     assert found is not None
     assert found.demand is not None
     spec = ModelSpec(backend=backend, source="HF://org/model", config=config)
-    return estimate(headers, found.demand(spec, headers), devices)
+    demand = found.demand(spec, headers)
+    assert demand is not None
+    return estimate(headers, demand, devices)
 
 
 def test_llamacpp_has_room_for_the_whole_context_that_the_model_was_trained_for() -> None:
@@ -136,6 +138,22 @@ def test_weights_that_vllm_quantises_while_it_loads_are_smaller() -> None:
     plain = msgspec.structs.replace(LLAMA_8B, quantization="BF16")
     assert of("vllm", plain, quantization="fp8").weights_mb == plain.weights_mb / 2
     assert of("vllm", LLAMA_8B, quantization="fp8").weights_mb == LLAMA_8B.weights_mb
+
+
+def test_each_request_of_ollama_has_a_context_of_its_own() -> None:
+    """Of the length that the spec states, and never longer than the model was trained for."""
+    assert of("ollama", contextSize=4096, parallel=1).kv_mb == 512
+    assert of("ollama", contextSize=4096).kv_mb == 4 * 512
+    assert of("ollama", contextSize=2**20, parallel=1).kv_mb == 16384
+    assert of("ollama", contextSize=4096, parallel=1) == of("llamacpp", contextSize=4096, parallel=1)
+
+
+def test_nothing_is_estimated_of_an_ollama_that_chooses_its_context() -> None:
+    """It does so by the card that it finds: 4,096 tokens or 64 times as many."""
+    backend = backends.find("ollama")
+    assert backend is not None
+    assert backend.demand is not None
+    assert backend.demand(ModelSpec(backend="ollama", source="ollama://llama3:8b"), LLAMA_8B) is None
 
 
 def test_a_pipeline_of_images_has_no_kv_cache() -> None:

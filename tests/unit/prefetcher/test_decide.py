@@ -244,7 +244,7 @@ def test_a_missing_path_is_reported_with_a_remedy() -> None:
     _, _, action = failing()
     assert state(action) == ("False", Reason.SOURCE_NOT_FOUND)
     assert action.condition.message == (
-        "check failed: PVC models does not contain smollm2.gguf. Remedy: correct spec.source, or add the file; "
+        "check failed: PVC models does not contain smollm2.gguf; correct spec.source, or add the file; "
         "retrying 15s after the failure"
     )
 

@@ -256,3 +256,15 @@ def test_no_file_breaks_the_reading_of_figures(tmp_path: Path, noise: bytes, pla
 def _tiny(folder: Path) -> bytes:
     write(folder / "w.gguf", msgspec.structs.replace(TINY, vocabulary=300))
     return (folder / "w.gguf").read_bytes()
+
+
+def test_a_store_of_ollama_says_what_its_weights_are(tmp_path: Path) -> None:
+    """They are the file among its blobs that is a GGUF; templates and parameters lie beside it."""
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    figures = a_file(tmp_path)
+    (tmp_path / "m.gguf").rename(blobs / f"sha256-{'a' * 64}")
+    (blobs / f"sha256-{'b' * 64}").write_bytes(b"{{ .Prompt }}")
+    (blobs / f"sha256-{'c' * 64}").write_bytes(b"")
+    assert read(tmp_path) == figures
+    assert figures.layers == 4

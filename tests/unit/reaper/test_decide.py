@@ -114,6 +114,19 @@ def test_an_initial_start_waits_for_its_gates() -> None:
     assert message(state) == "queued for its initial start: waiting for Placed"
 
 
+@pytest.mark.parametrize("placed", ["True", "False"])
+def test_a_model_that_serves_the_spec_before_goes_on_when_a_refused_one_is_corrected(placed: str) -> None:
+    """Whether the new spec can start or not: its engine has no initial start to make."""
+    refused = ("Wanted", "False", Reason.NOT_ACCEPTED)
+    gates = (
+        "Accepted",
+        ("Placed", placed, Reason.PLACED if placed == "True" else Reason.NO_NODE_FITS),
+        "Cached",
+    )
+    state = a_state(a_model(conditions=(*gates, refused, "Granted", "Ready")), HEARTBEAT)
+    assert changes(state) == {"default/llama": ("True", Reason.ACTIVE)}
+
+
 def test_initial_starts_run_one_at_a_time_per_node() -> None:
     """By name; the second is queued."""
     state = a_state(a_model("a", conditions=GATES), a_model("b", conditions=GATES))

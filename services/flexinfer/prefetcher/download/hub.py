@@ -14,6 +14,7 @@ from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import build_hf_headers
 
 from flexinfer.api.reason import Reason
+from flexinfer.prefetcher.download import outbound
 from flexinfer.prefetcher.download.failure import DownloadError, line
 from flexinfer.prefetcher.download.remote import TOO_MANY_REQUESTS, Listing, Location, RemoteFile
 from flexinfer.prefetcher.download.selection import chosen
@@ -36,6 +37,7 @@ class Repository:
 
     def __init__(self, selection: Files, token: Token) -> None:
         self._selection, self._token = selection, token
+        outbound.use_for_hub()
         self._bearer: str | bool = token.value or False
         """False: no token, also where the machine's own user has one."""
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 import aiohttp
 
 from flexinfer.api.reason import Reason
+from flexinfer.prefetcher.download import outbound
 from flexinfer.prefetcher.download.blob import PART, Blob
 from flexinfer.prefetcher.download.failure import DownloadError, line
 from flexinfer.prefetcher.download.progress import Progress
@@ -81,7 +82,7 @@ class Ranged:
                 aiohttp.ClientSession(
                     connector=connector,
                     timeout=timeout,
-                    trust_env=True,
+                    request_class=outbound.Request,
                     auto_decompress=False,
                     read_bufsize=_READ,
                 ) as session,

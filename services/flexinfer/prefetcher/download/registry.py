@@ -20,6 +20,7 @@ from urllib.parse import urljoin, urlsplit
 import msgspec
 
 from flexinfer.api.reason import Reason
+from flexinfer.prefetcher.download import outbound
 from flexinfer.prefetcher.download.failure import DownloadError, line, of_disk
 from flexinfer.prefetcher.download.remote import TOO_MANY_REQUESTS, Listing, Location, RemoteFile
 from flexinfer.prefetcher.download.token import Token
@@ -138,7 +139,9 @@ class Registry:
         for name, value in self._authorization().items():
             request.add_unredirected_header(name, value)
         try:
-            with urllib.request.build_opener(*handlers).open(request, timeout=_SECONDS) as answer:
+            with urllib.request.build_opener(outbound.Handler(), *handlers).open(
+                request, timeout=_SECONDS
+            ) as answer:
                 yield answer
         except urllib.error.HTTPError as error:
             if error.code in _REDIRECTS and handlers:

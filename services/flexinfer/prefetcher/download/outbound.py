@@ -1,0 +1,91 @@
+"""Outbound: the proxy of each request of a download, by the rules of kubectl, whichever library sends it.
+
+Each library reads HTTPS_PROXY and NO_PROXY in a way of its own, and none of them knows networks such as 10.0.0.0/8 in NO_PROXY. Here
+every request is judged by itself, those after a redirect included: the hub may be behind the proxy, and the place that it sends to not.
+"""
+
+import http.client
+import os
+import threading
+import urllib.request
+from urllib.parse import urlsplit
+
+import aiohttp
+import httpx2  # comes with huggingface_hub, whose client it is
+import huggingface_hub as hub
+from yarl import URL
+
+from flexinfer.runtime.kubernetes.environment_proxy import proxy_for
+
+
+def _proxy(url: str) -> str:
+    return proxy_for(url, os.environ)
+
+
+class Request(aiohttp.ClientRequest):
+    """A request of aiohttp; a session that is made with this class asks for no proxy itself."""
+
+    def update_proxy(
+        self, proxy: URL | None, proxy_auth: aiohttp.BasicAuth | None, proxy_headers: object
+    ) -> None:
+        """Choose the proxy of this request, in place of the session's."""
+        del proxy, proxy_auth, proxy_headers
+        chosen = URL(_proxy(str(self.url)))
+        if not chosen.host:
+            super().update_proxy(None, None, None)
+            return
+        auth = aiohttp.BasicAuth(chosen.user, chosen.password or "") if chosen.user else None
+        super().update_proxy(chosen.with_user(None), auth, None)
+
+
+class Handler(urllib.request.ProxyHandler):
+    """What urllib asks for the proxy of each request."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse | None:
+        """Send a request through its proxy; None if it has none."""
+        return self._through_proxy(request)
+
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse | None:
+        """Send a request through its proxy; None if it has none."""
+        return self._through_proxy(request)
+
+    def _through_proxy(self, request: urllib.request.Request) -> http.client.HTTPResponse | None:
+        chosen = _proxy(request.full_url)
+        if not chosen:
+            return None
+        reply: http.client.HTTPResponse | None = self.proxy_open(request, chosen, urlsplit(chosen).scheme)
+        return reply
+
+
+class _Transport(httpx2.BaseTransport):
+    """What huggingface_hub sends by: one pool of connections for each proxy, and one without."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pools: dict[str, httpx2.HTTPTransport] = {}
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request."""
+        chosen = _proxy(str(request.url))
+        with self._lock:
+            if chosen not in self._pools:
+                self._pools[chosen] = httpx2.HTTPTransport(proxy=chosen or None)
+        return self._pools[chosen].handle_request(request)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for pool in self._pools.values():
+            pool.close()
+
+
+def use_for_hub() -> None:
+    """Have huggingface_hub send every request of this process so."""
+    hooks = hub.get_session().event_hooks
+
+    def client() -> httpx2.Client:
+        return httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=None, transport=_Transport())
+
+    hub.set_client_factory(client)
