@@ -9,6 +9,7 @@ import yaml
 
 from flexinfer.local.controlplane import programs
 from localkube.controlplane.catalogue import KUBERNETES
+from tests.instance import Running
 from tests.manifests import DEPLOY, Object, key, objects
 
 NAME = "flexinfer"
@@ -126,18 +127,18 @@ def test_the_agent_alone_has_the_runtime_class_of_the_values(helm: Path) -> None
     assert specs["flexinfer-agent"]["runtimeClassName"] == "nvidia"
 
 
-def notes(helm: Path, *words: str) -> str:
-    """Return what `helm install` prints; the render of the notes alone needs no cluster."""
+def notes(helm: Path, plane: Running, *words: str) -> str:
+    """Return what `helm install` prints; it asks the API server for its version, and writes nothing."""
     command = [str(helm), "install", NAME, str(DEPLOY / "chart"), "--dry-run=client", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=plane.environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.rpartition("NOTES:")[2]
 
 
-def test_the_notes_say_where_the_images_come_from(helm: Path) -> None:
+def test_the_notes_say_where_the_images_come_from(helm: Path, plane: Running) -> None:
     """And, while nothing is published, that the default registry has none."""
-    assert "No image of FlexInfer is published there yet" in notes(helm)
-    own = notes(helm, "--set", "image.registry=r.example,image.tag=2")
+    assert "No image of FlexInfer is published there yet" in notes(helm, plane)
+    own = notes(helm, plane, "--set", "image.registry=r.example,image.tag=2")
     assert "r.example/flexinfer, tag 2" in own
     assert "published" not in own
     assert "flexinfer check" in own

@@ -137,3 +137,10 @@ def test_check_finds_everything_that_a_model_needs_on_this_machine(running: Runn
     assert "the default StorageClass is flexinfer-local" in report
     found = json.loads(running.flexinfer("check", "-o", "json").stdout)
     assert {one["status"] for one in found} <= {"ok", "warning"}
+
+
+def test_an_empty_config_for_litellm_says_why(running: Running) -> None:
+    """On stderr, since stdout is the config."""
+    done = running.flexinfer("litellm", "render")
+    assert done.stdout == "model_list: []\n"
+    assert "no Model has spec.litellm" in done.stderr

@@ -1,7 +1,11 @@
 """An image that cannot be pulled is what a component's Pod says, also where the Secrets of the components do not exist either."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,3 +88,18 @@ def log(product: Product) -> str:
     )
     begun = any(status.get("containerID") for status in statuses)
     return product.kubectl("logs", "waiting", "-n", NAMESPACE) if begun else ""
+
+
+def test_check_quotes_the_registry_and_finds_the_rest_in_order(outside: Product) -> None:
+    """With the kubeconfig of an administrator, as a user runs it beside kubectl."""
+    image = f"{REGISTRY}/flexinfer/missing:2"
+    a_pod(outside, "unpullable", image)
+    until(lambda: state(outside, "unpullable")[0] in NOT_PULLED, SECONDS, "the pull fails")
+    environment = os.environ | {"KUBECONFIG": str(outside.cluster.layout.kubeconfig())}
+    words = [str(Path(sys.executable).with_name("flexinfer")), "check", "-o", "json"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    found = {one["check"]: one for one in reversed(json.loads(done.stdout))}
+    assert done.returncode == 1
+    assert (found["images"]["status"], image in found["images"]["message"]) == ("missing", True)
+    for check in ("crds", "rights", "components", "nats"):
+        assert found[check]["status"] == "ok", found[check]

@@ -212,8 +212,8 @@ class Discovery:
 
 def _with_unserved(served: Sequence[Resource]) -> Sequence[Resource]:
     """Return the resources that discovery lists: those that are served, and the kinds that are refused by their name."""
-    known = {(res.group, res.plural) for res in served}
-    return (*served, *(res for res in LISTED if (res.group, res.plural) not in known))
+    names = {(res.group, res.plural) for res in served}
+    return (*served, *(res for res in LISTED if (res.group, res.plural) not in names))
 
 
 def _document(content: Object, content_type: str) -> Document:

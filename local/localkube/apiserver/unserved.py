@@ -17,7 +17,7 @@ _RUNS: Final = f"it runs Pods and Jobs; write one of these, or {_CLUSTER}"
 _REACH: Final = (
     f"everything listens on this machine, at the addresses that its start printed; for others {_CLUSTER}"
 )
-_RIGHTS: Final = f"it has no RBAC, and whoever has its token may do everything; to test rights {_CLUSTER}"
+_RIGHTS: Final = f"it has no RBAC, and a client with its token may do everything; to test rights {_CLUSTER}"
 _REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "": _CLUSTER,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from flexinfer.cli import reach
 from flexinfer.cli.preflight import checks, read
 from flexinfer.cli.preflight.view import MISSING, OK, UNKNOWN, WARNING, Finding
-from flexinfer.cli.target import kubeconfig, target_arguments
+from flexinfer.cli.target import context_of, kubeconfig, target_arguments
 from flexinfer.cli.terminal import print_json
 
 _MARKS = {OK: "ok", WARNING: "warning", MISSING: "MISSING", UNKNOWN: "unknown"}
@@ -27,27 +27,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what each check says; returns 1 if something that a Model needs is missing. Raises ApiError, InstanceError."""
-    found = asyncio.run(_findings(options))
+    findings = asyncio.run(_findings(options))
     if options.output == "json":
-        print_json(found)
+        print_json(findings)
     else:
-        print("\n".join(table(found)))
-    return 1 if checks.failed(found) else 0
+        print("\n".join(table(findings)))
+    return 1 if checks.failed(findings) else 0
 
 
 async def _findings(options: argparse.Namespace) -> list[Finding]:
+    own = None if context_of(options) else read.instance_of(kubeconfig(options))
     async with reach.api(options) as api:
-        return checks.findings(await read.view(api, options.namespace, read.instance_of(kubeconfig(options))))
+        return checks.findings(await read.view(api, options.namespace, own))
 
 
-def table(found: Sequence[Finding]) -> Iterator[str]:
+def table(findings: Sequence[Finding]) -> Iterator[str]:
     """Yield the findings as lines, each with its remedy below, and a last line that counts."""
-    names = max(len(finding.check) for finding in found)
+    names = max(len(finding.check) for finding in findings)
     marks = max(len(mark) for mark in _MARKS.values())
-    for finding in found:
+    for finding in findings:
         yield f"{finding.check:<{names}}  {_MARKS[finding.status]:<{marks}}  {finding.message}"
         if finding.remedy:
             yield f"{'':<{names}}  {'':<{marks}}  -> {finding.remedy}"
-    missing = sum(finding.status == MISSING for finding in found)
+    missing = sum(finding.status == MISSING for finding in findings)
     yield ""
     yield f"{missing} missing" if missing else "nothing that a Model needs is missing"

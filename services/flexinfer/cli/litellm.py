@@ -53,6 +53,9 @@ def run(options: argparse.Namespace) -> int:
     entries, left_out = choose([entry for service in services for entry in entries_of(service)])
     for line in left_out:
         print(line, file=sys.stderr)
+    if not entries:
+        where = f" in namespace {options.namespace}" if options.namespace else ""
+        print(f"no Model{where} has spec.litellm, so model_list is empty; add it to a Model", file=sys.stderr)
     config = {"model_list": [rendered(e, name, options.proxy, options.key_variable) for name, e in entries]}
     print(yaml.safe_dump(config, sort_keys=False), end="")
     return 0

@@ -217,6 +217,8 @@ def test_a_cluster_without_gpus_is_no_failure_where_no_model_needs_one() -> None
     assert only("gpus", nodes=(a_node(),)).status == WARNING
     finding = only("gpus", nodes=(a_node(allocatable={"amd.com/gpu": 1}),))
     assert (finding.status, "the agent reports no GPU" in finding.message) == (WARNING, True)
+    finding = only("gpus", nodes=(a_node(allocatable={"amd.com/gpu": 1}),), local=True)
+    assert (finding.status, finding.message) == (OK, "box: device plugin (1 amd.com/gpu)")
 
 
 def test_what_this_user_may_not_read_is_unknown_and_not_missing() -> None:

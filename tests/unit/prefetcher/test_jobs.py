@@ -70,10 +70,10 @@ def test_a_job_is_pulled_and_run_as_the_engine_is(source: str) -> None:
         SETTINGS, pods=PodDefaults(pull_secrets=("house",), runtime_class="kata")
     )
     of_the_user: dict[str, Any] = {"pull_secrets": ("mine",), "runtime_class": "nvidia"}
-    for secret, runtime in (("house", "kata"), ("mine", "nvidia")):
-        changes = of_the_user if secret == "mine" else {}
+    changes: dict[str, Any]
+    for changes, secret, runtime in (({}, "house", "kata"), (of_the_user, "mine", "nvidia")):
         config = {"ggufFile": "q4.gguf"} if source.startswith("HF") else {}
-        model = a_model(source=source, config=config, **changes)
+        model = a_model(**(changes | {"source": source, "config": config}))
         plan = plan_of(model, settings)
         engine = template(model, LaunchSettings(pods=settings.pods))
         assert plan is not None and engine is not None

@@ -61,7 +61,7 @@ def _older(definition: Definition) -> list[str]:
 
 def _rights(view: View) -> Iterator[Finding]:
     if view.rights is None:
-        yield Finding("rights", OK, "the local API has no RBAC: whoever has its token may do everything")
+        yield Finding("rights", OK, "the local API has no RBAC: a client with its token may do everything")
     elif view.rights:
         message = f"this user may not {', '.join(view.rights)} Models in namespace {view.namespace}"
         yield Finding(
@@ -203,9 +203,9 @@ CHECKS: Sequence[Check] = (
 )
 
 
-def failed(found: Sequence[Finding]) -> bool:
+def failed(results: Sequence[Finding]) -> bool:
     """Tell whether something that a Model needs is missing."""
-    return any(finding.status == MISSING for finding in found)
+    return any(finding.status == MISSING for finding in results)
 
 
 __all__ = ["CHECKS", "OK", "WARNING", "failed", "findings"]

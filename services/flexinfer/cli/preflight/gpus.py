@@ -73,8 +73,7 @@ def devices(view: View) -> Iterator[Finding]:
     for node in owners:
         yield _of_node(view, node)
     for node in offered:
-        message = f"{node.metadata.name} has a device plugin, and the agent reports no GPU there"
-        yield Finding("gpus", WARNING, message, "flexinfer gpus; docs/how-to/find-a-gpu.md")
+        yield _of_plugin(view, node)
     if not owners and not offered:
         users = [model.key for model in view.models or () if model.spec.devices]
         message = "no node has a GPU that the agent sees"
@@ -92,6 +91,16 @@ def devices(view: View) -> Iterator[Finding]:
                 f"{message}: Models with spec.gpu cannot be placed",
                 "docs/how-to/find-a-gpu.md",
             )
+
+
+def _of_plugin(view: View, node: Node) -> Finding:
+    """Return what a device plugin without a report of the agent means; the agent of a local node labels none."""
+    name = node.metadata.name
+    if view.local:
+        numbers = [f"{number} {GPU_RESOURCES[v]}" for v in GPU_RESOURCES if (number := _plugged(node, v))]
+        return Finding("gpus", OK, f"{name}: device plugin ({', '.join(numbers)})")
+    message = f"{name} has a device plugin, and the agent reports no GPU there"
+    return Finding("gpus", WARNING, message, "flexinfer gpus; docs/how-to/find-a-gpu.md")
 
 
 def _of_node(view: View, node: Node) -> Finding:

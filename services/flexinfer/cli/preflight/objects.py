@@ -135,7 +135,7 @@ class RuntimeClass(Resource, frozen=True, kw_only=True):
 
 
 class Image(Resource, frozen=True, kw_only=True):
-    """An image that a node has; of the largest 50, unless its kubelet is told otherwise."""
+    """An image that a node has; of the largest 50, unless its kubelet is set to list more."""
 
     names: tuple[str, ...] = ()
 

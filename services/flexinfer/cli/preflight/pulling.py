@@ -1,4 +1,4 @@
-"""Whether images can be had: what a kubelet said of each, which nodes have them, and the Secrets that pull them. Pure."""
+"""Whether images are available: what a kubelet said of each, which nodes have them, and the Secrets that pull them. Pure."""
 
 from collections.abc import Iterator
 

@@ -80,8 +80,8 @@ async def _workloads(api: Cluster) -> Sequence[objects.Workload] | None:
     """Return the workloads of the components; None where one of the kinds may not be listed."""
     kinds = (objects.DEPLOYMENTS, objects.DAEMON_SETS, objects.STATEFUL_SETS)
     lists = await asyncio.gather(*(_listed(api, kind, SYSTEM_NAMESPACE, _OURS) for kind in kinds))
-    read = [found for found in lists if found is not None]
-    return [one for found in read for one in found] if len(read) == len(kinds) else None
+    read = [items for items in lists if items is not None]
+    return [one for items in read for one in items] if len(read) == len(kinds) else None
 
 
 async def _lacking(api: Cluster, namespace: str) -> Sequence[str] | None:
