@@ -11,7 +11,7 @@ from typing import TypeGuard
 import msgspec
 
 from flexinfer.api.group_reasons import GroupReason
-from flexinfer.api.model import PlacedDevice
+from flexinfer.api.placement import PlacedDevice
 from flexinfer.api.sharedgroup import GroupProcess, HeldDevice, Holder
 from flexinfer.events.nodes import Device
 from flexinfer.state.leases import is_outside_pods

@@ -7,16 +7,8 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.bindings import DEVICE_PLUGIN
 from flexinfer.api.metadata import Metadata
-from flexinfer.api.model import (
-    BackendStatus,
-    Gpu,
-    Model,
-    ModelSpec,
-    ModelStatus,
-    Placement,
-    Serverless,
-    placed_devices,
-)
+from flexinfer.api.model import BackendStatus, Gpu, Model, ModelSpec, ModelStatus, Serverless
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, Holder
 from flexinfer.events import events

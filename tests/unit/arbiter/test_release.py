@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
-from flexinfer.api.model import placed_devices
+from flexinfer.api.placement import placed_devices
 from flexinfer.api.sharedgroup import FREED, STOPPED, GroupProcess
 from flexinfer.arbiter.release import Seen, held_devices
 from flexinfer.events import events
