@@ -100,7 +100,7 @@ lint: $(DEV)
 generate: $(DEV) ## Write every generated file: the CRD's backends, the manifests, the chart, the reference pages
 	$(BIN)/python deploy/crd.py
 	$(BIN)/python deploy/render.py
-	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/generate
 
 fix: generate ## Generate, format, and repair what can be repaired by itself
 	$(BIN)/ruff format .

@@ -102,7 +102,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = ROOT / name
         shutil.copytree(path, folder / name, ignore=LEFT_OUT) if path.is_dir() else shutil.copy(path, folder)
     (folder / "shared" / "flexinfer" / "backends" / "madeup.py").write_text(MADE_UP)
-    for generator in ("deploy/crd.py", "deploy/render.py", "docs/generate.py"):
+    for generator in ("deploy/crd.py", "deploy/render.py", "docs/generate"):
         run(folder, str(folder / generator))
     return folder
 

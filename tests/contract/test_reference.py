@@ -20,7 +20,7 @@ WRITERS = [p for p in PYTHON if {"services", "backends", "sources"} & set(p.part
 def generated() -> dict[Path, str]:
     """Return the generated files of docs/ and crds/, as their generators make them now."""
     files: dict[Path, str] = {}
-    for generator, function in (("docs/generate.py", "pages"), ("deploy/crd.py", "files")):
+    for generator, function in (("docs/generate", "pages"), ("deploy/crd.py", "files")):
         files |= runpy.run_path(str(ROOT / generator))[function]()
     return files
 

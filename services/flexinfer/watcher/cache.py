@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, cast
 
 from flexinfer import sources
-from flexinfer.api import kube
+from flexinfer.api import kube, resource_api
 from flexinfer.api.kinds import (
     CLAIMS,
     GPU_LEASES,
@@ -76,7 +76,7 @@ class ClusterCache:
         self._groups: Index[SharedGroup] = Index()
         self._leases: Index[GPULease] = Index()
         self._nodes: Index[kube.Node] = Index()
-        self._slices: Index[kube.ResourceSlice] = Index(nodes_of)
+        self._slices: Index[resource_api.ResourceSlice] = Index(nodes_of)
         self._indexes: dict[str, object] = {
             MODELS.plural: self._models,
             PODS.plural: self._pods,
@@ -170,7 +170,7 @@ class ClusterCache:
                 return {SubjectKey("lease", item.metadata.namespace, item.metadata.name)}
             case kube.Node():
                 return {SubjectKey("node", "", item.metadata.name)}
-            case kube.ResourceSlice():
+            case resource_api.ResourceSlice():
                 return {SubjectKey("node", "", name) for name in nodes_of(item)}
             case _:
                 return set()

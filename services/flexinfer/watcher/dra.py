@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from flexinfer.api import kube
+from flexinfer.api import resource_api
 from flexinfer.api.dra import MEMORY, identity
 from flexinfer.api.quantity import Quantity, milli
 from flexinfer.events.nodes import DraDevice
@@ -14,7 +14,7 @@ _TWO = 2
 """A device that is shared is there for two claims at least."""
 
 
-def dra_devices(slices: Sequence[kube.ResourceSlice], node: str) -> tuple[DraDevice, ...]:
+def dra_devices(slices: Sequence[resource_api.ResourceSlice], node: str) -> tuple[DraDevice, ...]:
     """Return the cards of a node that a uuid or a PCI address names, by driver and name; at most 128.
 
     Slices of a pool's older generation are void: their driver is about to delete them.
@@ -28,13 +28,13 @@ def dra_devices(slices: Sequence[kube.ResourceSlice], node: str) -> tuple[DraDev
     return tuple(sorted(devices, key=lambda device: (device.driver, device.name))[:_MOST_DEVICES])
 
 
-def nodes_of(resource_slice: kube.ResourceSlice) -> set[str]:
+def nodes_of(resource_slice: resource_api.ResourceSlice) -> set[str]:
     """Return the nodes that a slice names; one for all nodes, or for those of a selector, names none."""
     spec = resource_slice.spec
     return {name for name in (spec.node_name, *(device.node_name for device in spec.devices)) if name}
 
 
-def _of_slice(resource_slice: kube.ResourceSlice, node: str) -> Iterator[DraDevice]:
+def _of_slice(resource_slice: resource_api.ResourceSlice, node: str) -> Iterator[DraDevice]:
     spec = resource_slice.spec
     for device in spec.devices:
         attributes = {name: value.string[:_TEXT_LIMIT] for name, value in device.attributes.items()}
@@ -43,10 +43,10 @@ def _of_slice(resource_slice: kube.ResourceSlice, node: str) -> Iterator[DraDevi
             yield _facts(spec.driver, device, uuid, pci)
 
 
-def _facts(driver: str, device: kube.SliceDevice, uuid: str, pci: str) -> DraDevice:
-    memory = device.capacity.get(MEMORY, kube.DeviceCapacity())
-    policy = memory.request_policy or kube.CapacityPolicy()
-    limits = policy.valid_range or kube.CapacityRange()
+def _facts(driver: str, device: resource_api.SliceDevice, uuid: str, pci: str) -> DraDevice:
+    memory = device.capacity.get(MEMORY, resource_api.DeviceCapacity())
+    policy = memory.request_policy or resource_api.CapacityPolicy()
+    limits = policy.valid_range or resource_api.CapacityRange()
     return DraDevice(
         driver=driver,
         name=device.name,
@@ -62,7 +62,7 @@ def _facts(driver: str, device: kube.SliceDevice, uuid: str, pci: str) -> DraDev
     )
 
 
-def _room_for_two(capacity: Mapping[str, kube.DeviceCapacity]) -> bool:
+def _room_for_two(capacity: Mapping[str, resource_api.DeviceCapacity]) -> bool:
     """Tell whether two claims that request nothing but memory may have a device at once.
 
     A claim takes the default of each capacity that it does not request, or all of it if there is no default.
@@ -74,7 +74,7 @@ def _room_for_two(capacity: Mapping[str, kube.DeviceCapacity]) -> bool:
     return all(_leaves_half(amount) for name, amount in capacity.items() if name != MEMORY)
 
 
-def _leaves_half(capacity: kube.DeviceCapacity) -> bool:
+def _leaves_half(capacity: resource_api.DeviceCapacity) -> bool:
     policy = capacity.request_policy
     if policy is None or policy.default is None:
         return False

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from flexinfer.api import kube
+from flexinfer.api import kube, resource_api
 from flexinfer.api.groupversion import KIND
 from flexinfer.api.labels import MODEL_UID_LABEL
 from flexinfer.api.metadata import Metadata
@@ -30,7 +30,7 @@ def requests_of(pod: kube.Pod) -> dict[str, int]:
 def node_facts(
     node: kube.Node,
     requested: Mapping[str, int],
-    slices: Sequence[kube.ResourceSlice] = (),
+    slices: Sequence[resource_api.ResourceSlice] = (),
     runtime_classes: Mapping[str, str] = MappingProxyType({}),
 ) -> NodeFacts:
     """Condense a Node; `requested` is the sum over its Pods, in thousandths, `slices` are the ResourceSlices that name it.

@@ -4,7 +4,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from flexinfer.api import kube
+from flexinfer.api import kube, resource_api
 from flexinfer.api.groupversion import (
     API_VERSION,
     GROUP_KIND,
@@ -50,15 +50,15 @@ STORAGE_CLASSES: Kind[kube.StorageClass] = Kind(
 SERVICES: Kind[kube.Service] = Kind("v1", "Service", "services", kube.Service)
 LEASES: Kind[kube.Lease] = Kind("coordination.k8s.io/v1", "Lease", "leases", kube.Lease)
 NODES: Kind[kube.Node] = Kind("v1", "Node", "nodes", kube.Node, namespaced=False)
-RESOURCE_SLICES: Kind[kube.ResourceSlice] = Kind(
+RESOURCE_SLICES: Kind[resource_api.ResourceSlice] = Kind(
     "resource.k8s.io/v1",
     "ResourceSlice",
     "resourceslices",
-    kube.ResourceSlice,
+    resource_api.ResourceSlice,
     namespaced=False,
     optional=True,
 )
-RESOURCE_CLAIMS: Kind[kube.ResourceClaim] = Kind(
-    "resource.k8s.io/v1", "ResourceClaim", "resourceclaims", kube.ResourceClaim
+RESOURCE_CLAIMS: Kind[resource_api.ResourceClaim] = Kind(
+    "resource.k8s.io/v1", "ResourceClaim", "resourceclaims", resource_api.ResourceClaim
 )
 EVENTS: Kind[msgspec.Raw] = Kind("v1", "Event", "events", msgspec.Raw)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from flexinfer.api import kube
+from flexinfer.api import kube, resource_api
 from flexinfer.api.kinds import RESOURCE_SLICES
 from flexinfer.api.metadata import Metadata
 from flexinfer.events import events
@@ -30,11 +30,13 @@ CARD: dict[str, Any] = {
 MANY = {"allowMultipleAllocations": True}
 
 
-def a_slice(*devices: dict[str, Any], node: str = "a", name: str = "s", **spec: Any) -> kube.ResourceSlice:
+def a_slice(
+    *devices: dict[str, Any], node: str = "a", name: str = "s", **spec: Any
+) -> resource_api.ResourceSlice:
     """Return a ResourceSlice of a node, as its JSON."""
     pool = {"name": node, "generation": spec.pop("generation", 1), "resourceSliceCount": 1}
     body = {"driver": DRIVER, "nodeName": node, "pool": pool, "devices": [*devices]} | spec
-    return msgspec.convert({"metadata": {"name": name}, "spec": body}, kube.ResourceSlice)
+    return msgspec.convert({"metadata": {"name": name}, "spec": body}, resource_api.ResourceSlice)
 
 
 def with_capacity(**capacity: Any) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from flexinfer.api.installation import SYSTEM_NAMESPACE
-from flexinfer.api.kube import Claim, ResourceSlice
+from flexinfer.api.kube import Claim
 from flexinfer.api.model import Model
+from flexinfer.api.resource_api import ResourceSlice
 from flexinfer.cli.preflight import objects
 
 OK, WARNING, MISSING, UNKNOWN = "ok", "warning", "missing", "unknown"
