@@ -19,7 +19,7 @@ WORLD := $(if $(API),--api $(API))
 CLUSTER := .cluster
 AUDIT := $(CURDIR)/.audit
 
-.PHONY: help install demo up test check protocol seeds kills histories mutants mutants-random lint generate fix bench bench-scale bench-node chaos images cluster-up cluster-down test-cluster node-up node-down test-node test-gpu image-report test-long
+.PHONY: help install demo up test check protocol seeds kills histories whole-histories mutants mutants-random lint generate fix bench bench-scale bench-node chaos images cluster-up cluster-down test-cluster node-up node-down test-node test-gpu image-report test-long
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,7 +73,10 @@ seeds: $(DEV) ## Play the simulated histories that make test leaves out, 400 to 
 kills: $(DEV) ## Kill every process of a swap at every step of it: 50 swaps, nine minutes
 	FLEXINFER_KILLS=all $(BIN)/pytest -q tests/e2e/test_killed_swaps.py $(ARGS)
 
-histories: $(DEV) ## Play 10,000 simulated histories that make test and make seeds leave out, and print how many and how long (ARGS=60: so many)
+histories: $(DEV) ## Play 10,000 histories of two cards on the arbiter's own decisions, and print how many and how long (ARGS=60: so many)
+	@$(BIN)/python -m tests.simulation.cards $(ARGS)
+
+whole-histories: $(DEV) ## Play 10,000 simulated histories of the whole system that make test and make seeds leave out: an hour and a half (ARGS=60: so many)
 	@$(BIN)/python -m tests.simulation.histories $(ARGS)
 
 check: lint ## Lint, format, types, imports, and that generated files are up to date

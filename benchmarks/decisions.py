@@ -15,7 +15,8 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.metadata import Metadata
-from flexinfer.api.model import Cache, Gpu, Model, ModelSpec, ModelStatus, Placement, placed_devices
+from flexinfer.api.model import Cache, Gpu, Model, ModelSpec, ModelStatus
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import BLOCKED, INITIALIZED, SharedGroup, SharedGroupSpec, SharedGroupStatus
 from flexinfer.arbiter.__main__ import controller as arbiter

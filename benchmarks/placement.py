@@ -27,7 +27,8 @@ from benchmarks import estimate
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.metadata import Metadata
-from flexinfer.api.model import Gpu, Model, ModelSpec, ModelStatus, Placement, placed_devices
+from flexinfer.api.model import Gpu, Model, ModelSpec, ModelStatus
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import Device, NodeFacts

@@ -10,7 +10,8 @@ from flexinfer.api.conditions import Condition
 from flexinfer.api.lease import GPULease, GPULeaseSpec, GPULeaseStatus
 from flexinfer.api.lease_reasons import LeaseReason
 from flexinfer.api.metadata import Metadata
-from flexinfer.api.model import Gpu, LiteLLM, Model, ModelSpec, ModelStatus, Placement, Serverless
+from flexinfer.api.model import Gpu, LiteLLM, Model, ModelSpec, ModelStatus, Serverless
+from flexinfer.api.placement import Placement
 from flexinfer.api.podspec import SecretReference
 from flexinfer.api.sharedgroup import (
     GRANTED,

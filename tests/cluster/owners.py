@@ -11,7 +11,8 @@ from flexinfer.api import conditions, kube
 from flexinfer.api.conditions import Condition
 from flexinfer.api.groupversion import API_VERSION, KIND
 from flexinfer.api.metadata import Metadata
-from flexinfer.api.model import Model, Placement
+from flexinfer.api.model import Model
+from flexinfer.api.placement import Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.services import WRITERS
 from flexinfer.api.sharedgroup import (

@@ -43,7 +43,8 @@ PROGRAM = """
 import json, os, sys
 import msgspec
 from flexinfer import backends
-from flexinfer.api.model import Model, Placement
+from flexinfer.api.model import Model
+from flexinfer.api.placement import Placement
 from flexinfer.events.nodes import Device
 from flexinfer.launcher.manifests import engine_pod, template
 from flexinfer.launcher.settings import settings_of

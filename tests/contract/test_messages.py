@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from flexinfer.api import group_reasons, lease_reasons, reasons
-from flexinfer.api.model import Cache, Gpu, Model, Placement, placed_devices
+from flexinfer.api.model import Cache, Gpu, Model
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import JobFacts
 from flexinfer.launcher.loading import after_failure, stage_of

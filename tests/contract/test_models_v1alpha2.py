@@ -14,8 +14,9 @@ import yaml
 from flexinfer import backends, sources
 from flexinfer.agent.node_labels import labels_of
 from flexinfer.api.durations import seconds
-from flexinfer.api.model import Gpu, Model, Placement
+from flexinfer.api.model import Gpu, Model
 from flexinfer.api.phase import Phase
+from flexinfer.api.placement import Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.services import STATUS_FIELDS
 from flexinfer.cli.commands import COMMANDS

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from flexinfer import backends
-from flexinfer.api.model import Gpu, Placement
+from flexinfer.api.model import Gpu
+from flexinfer.api.placement import Placement
 from flexinfer.backends import Backend
 from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.launcher.metrics import in_flight

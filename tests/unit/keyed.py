@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from flexinfer.api.membership import GroupMembership
-from flexinfer.api.model import BackendStatus, Gpu, Model, Placement
+from flexinfer.api.model import BackendStatus, Gpu, Model
+from flexinfer.api.placement import Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING
 from flexinfer.events import events

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from benchmarks.decisions import CONTROLLERS
 from flexinfer.api import conditions
 from flexinfer.api.membership import GroupMembership
-from flexinfer.api.model import BackendStatus, Gpu, Model, Placement, placed_devices
+from flexinfer.api.model import BackendStatus, Gpu, Model
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED
 from flexinfer.events import events

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
-from flexinfer.api.model import PlacedDevice, Placement
+from flexinfer.api.placement import PlacedDevice, Placement
 from flexinfer.api.sharedgroup import ONE_AT_A_TIME, HeldDevice, Holder, SharedGroup
 from flexinfer.arbiter.member import Member, of_holder
 from flexinfer.arbiter.release import is_listed, is_recent

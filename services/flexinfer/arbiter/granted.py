@@ -8,7 +8,8 @@ import msgspec
 from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
 from flexinfer.api.membership import GroupMembership
-from flexinfer.api.model import MEASURED, Model, Placement
+from flexinfer.api.model import Model
+from flexinfer.api.placement import MEASURED, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, Holder
 from flexinfer.api.status import GrantedStatus

@@ -9,7 +9,8 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.lease import GPULease, problem
-from flexinfer.api.model import Model, Placement
+from flexinfer.api.model import Model
+from flexinfer.api.placement import Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import Holder, SharedGroup, group_key
 from flexinfer.arbiter.budget import too_large

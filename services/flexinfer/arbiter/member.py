@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import msgspec
 
 from flexinfer.api.lease import GPULease
-from flexinfer.api.model import Model, PlacedDevice, Placement
+from flexinfer.api.model import Model
+from flexinfer.api.placement import PlacedDevice, Placement
 from flexinfer.api.sharedgroup import Holder, SharedGroup
 from flexinfer.state.observed import ObservedState
 

@@ -11,7 +11,7 @@ from typing import TypeGuard
 import msgspec
 
 from flexinfer.api.group_reasons import GroupReason
-from flexinfer.api.model import PlacedDevice
+from flexinfer.api.placement import PlacedDevice
 from flexinfer.api.sharedgroup import GroupProcess, HeldDevice, Holder
 from flexinfer.events.nodes import Device
 from flexinfer.state.leases import is_outside_pods
@@ -120,7 +120,9 @@ def _in_use(held: HeldDevice, device: Device, staying: Collection[str], *, lease
     Other Models count for what their processes are seen to hold, not for their entries: one that still loads would hide this one.
     """
     foreign = {(process.pid, process.name) for process in held.other_processes}
-    listed, beyond = is_listed(device), device.used_mb - (held.used_before_mb or 0)
+    # Processes that were named at the grant would be named now: where none is, what is in use is not theirs.
+    gone = device.processes_known and bool(held.other_processes)
+    listed, beyond = is_listed(device) or gone, device.used_mb - (held.used_before_mb or 0)
     if beyond <= MEMORY_SLACK_MB and not (listed and _listed_before(held)):
         return ""
     if not listed:

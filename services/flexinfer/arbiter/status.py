@@ -9,7 +9,8 @@ from flexinfer.api.conditions import Condition
 from flexinfer.api.group_reasons import GroupReason
 from flexinfer.api.labels import DEVICES_ANNOTATION, MODEL_LABEL
 from flexinfer.api.lease import GPULease
-from flexinfer.api.model import Model, Placement
+from flexinfer.api.model import Model
+from flexinfer.api.placement import Placement
 from flexinfer.api.sharedgroup import (
     BLOCKED,
     FREED,

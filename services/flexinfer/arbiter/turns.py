@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from flexinfer.api.model import PlacedDevice
+from flexinfer.api.placement import PlacedDevice
 from flexinfer.api.sharedgroup import GRANTED, Holder, SharedGroup
 from flexinfer.arbiter.budget import alone, room
 from flexinfer.arbiter.group import Group

@@ -13,7 +13,8 @@ from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.metadata import Metadata
-from flexinfer.api.model import Model, ModelStatus, Placement
+from flexinfer.api.model import Model, ModelStatus
+from flexinfer.api.placement import Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import PlacedStatus
 from flexinfer.events.events import GpusObserved, ModelDeleted, ModelObserved, WorkloadDeleted

@@ -8,7 +8,8 @@ from flexinfer.api.bindings import DRA, VISIBLE, VISIBLE_VARIABLES, visible_name
 from flexinfer.api.dra import CLAIM, MEMORY, device_class, selector
 from flexinfer.api.kinds import RESOURCE_CLAIMS
 from flexinfer.api.labels import GPU_RESOURCES, TEMPLATE_ANNOTATION
-from flexinfer.api.model import Model, PlacedDevice, Placement
+from flexinfer.api.model import Model
+from flexinfer.api.placement import PlacedDevice, Placement
 from flexinfer.launcher.digest import digest
 from flexinfer.sources import pod
 

@@ -17,7 +17,8 @@ from flexinfer.api.labels import (
     TEMPLATE_ANNOTATION,
     TURN_LABEL,
 )
-from flexinfer.api.model import Model, ModelSpec, Placement
+from flexinfer.api.model import Model, ModelSpec
+from flexinfer.api.placement import Placement
 from flexinfer.api.podspec import Resources
 from flexinfer.api.quantity import milli
 from flexinfer.backends import Backend, Serving

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from flexinfer.api.bindings import DEVICE_PLUGIN, DRA
-from flexinfer.api.model import Model, Placement
+from flexinfer.api.model import Model
+from flexinfer.api.placement import Placement
 from flexinfer.placer.offers import Offer, Offers, offers_of
 from flexinfer.placer.requirements import Requirements
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from flexinfer.api import conditions
 from flexinfer.api.bindings import DRA
-from flexinfer.api.model import Model, Placement
+from flexinfer.api.model import Model
+from flexinfer.api.placement import Placement
 from flexinfer.api.sharedgroup import Holder
 from flexinfer.placer.memory import Claim
 from flexinfer.state.leases import processes_of

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import msgspec
 
 from flexinfer.api import conditions
-from flexinfer.api.model import HEADERS, MEASURED, Model, Placement, placed_devices
+from flexinfer.api.model import Model
+from flexinfer.api.placement import HEADERS, MEASURED, Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import PlacedStatus
 from flexinfer.events.nodes import Device, NodeFacts

@@ -6,7 +6,7 @@ What never changes while the hardware stays (`static_refusal`), and what may cha
 from collections.abc import Iterable, Sequence
 
 from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION
-from flexinfer.api.model import ESTIMATE
+from flexinfer.api.placement import ESTIMATE
 from flexinfer.events.nodes import Device
 from flexinfer.placer.footprint import source_text
 from flexinfer.placer.memory import Room

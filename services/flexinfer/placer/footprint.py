@@ -13,8 +13,9 @@ import msgspec
 
 from flexinfer import backends
 from flexinfer.api import conditions
-from flexinfer.api.model import ESTIMATE, HEADERS, MEASURED, Model, ModelSpec, Placement
+from flexinfer.api.model import Model, ModelSpec
 from flexinfer.api.numbers import bounded
+from flexinfer.api.placement import ESTIMATE, HEADERS, MEASURED, Placement
 from flexinfer.backends.memory import estimate
 from flexinfer.events.nodes import Device
 from flexinfer.events.workload import PodFacts

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import msgspec
 
 from flexinfer.api import conditions
-from flexinfer.api.model import Model, Placement
+from flexinfer.api.model import Model
+from flexinfer.api.placement import Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import Holder
 from flexinfer.events import events

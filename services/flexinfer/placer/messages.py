@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from flexinfer.api.conditions import MESSAGE_LIMIT, clause
 from flexinfer.api.labels import GPU_RESOURCES, OUT_OF_SERVICE_TAINT
 from flexinfer.api.metadata import Metadata
-from flexinfer.api.model import Placement
+from flexinfer.api.placement import Placement
 from flexinfer.placer.footprint import source_text
 from flexinfer.placer.unschedulable import Unschedulable, counted, nearest
 

@@ -11,7 +11,7 @@ import msgspec
 
 from flexinfer.api.bindings import DEVICE_PLUGIN, DRA, VISIBLE, visible_name
 from flexinfer.api.labels import GPU_RESOURCES
-from flexinfer.api.model import Placement
+from flexinfer.api.placement import Placement
 from flexinfer.events.nodes import Device, DraDevice, NodeFacts
 
 _MIB = 2**20

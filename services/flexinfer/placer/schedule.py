@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from flexinfer.api import conditions
-from flexinfer.api.model import Model, Placement, placed_devices
+from flexinfer.api.model import Model
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.placer import binding, messages
 from flexinfer.placer.binding import offers_on
 from flexinfer.placer.fit import Candidate, evaluate

@@ -4,8 +4,6 @@ The CRD in `crds/models.yaml` is the public schema; a contract test keeps these 
 Validation is the API server's and `flexinfer.watcher.accepted`'s.
 """
 
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -18,6 +16,7 @@ from flexinfer.api.groupversion import API_VERSION, KIND
 from flexinfer.api.headers import Headers
 from flexinfer.api.membership import GroupMembership
 from flexinfer.api.metadata import Metadata
+from flexinfer.api.placement import Placement
 from flexinfer.api.podspec import EnvVar, Resources, SecretReference, Toleration
 from flexinfer.api.quantity import Quantity
 
@@ -113,62 +112,6 @@ class ModelSpec(Resource, frozen=True, kw_only=True):
     def priority(self) -> int:
         """The priority within the shared group."""
         return self.gpu.priority if self.gpu else 100
-
-
-class PlacedDevice(Resource, frozen=True, kw_only=True):
-    """A device that the Model is scheduled to, what it takes there, and what the device has in all, in MiB; 0: not known.
-
-    `pci_address` is set where its DRA driver knows devices by that alone.
-    """
-
-    uuid: str
-    memory_mb: int = msgspec.field(name="memoryMB", default=0)
-    total_mb: int = msgspec.field(name="totalMB", default=0)
-    pci_address: str = ""
-
-
-class Placement(Resource, frozen=True, kw_only=True):
-    """The node and devices that the Model is scheduled to.
-
-    `footprint_mb` is its memory over all devices, in MiB; `footprint_source` says where that number is from. `binding` is how its Pod gets
-    the devices (`api.bindings`): by a claim of `driver`, by a device plugin, or by `runtime_class_name` alone; a device plugin may need that
-    class too. `shared`: several Pods may have the devices at once; without it, the Model has them alone.
-    """
-
-    node: str = ""
-    devices: tuple[PlacedDevice, ...] = ()
-    vendor: str = "cpu"
-    architecture: str = ""
-    binding: str = ""
-    driver: str = ""
-    runtime_class_name: str = ""
-    shared: bool = False
-    score: int = 0
-    footprint_mb: int = msgspec.field(name="footprintMB", default=0)
-    footprint_source: str = ""
-    measured_at: str = ""
-    """When the engine whose memory was measured became ready, as RFC 3339; empty unless the footprint is measured."""
-    measured_for: str = ""
-    """A digest of what a measured footprint depends on: it is valid while that stays the same."""
-    checked_for: str = ""
-    """`lastTransitionTime` of the condition Wanted for which free memory was checked last: a start needs a check of its own."""
-    reason: str = ""
-
-    @property
-    def uuids(self) -> tuple[str, ...]:
-        """The uuids of its devices, as far as telemetry named them."""
-        return tuple(device.uuid for device in self.devices)
-
-
-ESTIMATE, HEADERS, MEASURED = "Estimate", "Headers", "Measured"
-"""A footprint that the spec states (`spec.gpu.vramEstimateMB`); that follows from the headers of the weights; that an engine was seen to hold."""
-
-
-def placed_devices(
-    uuids: Iterable[str], memory_mb: int = 0, totals: Mapping[str, int] = MappingProxyType({})
-) -> tuple[PlacedDevice, ...]:
-    """Return devices on each of which a Model takes `memory_mb`, in MiB; `totals`: what a device has in all, by uuid."""
-    return tuple(PlacedDevice(uuid=uuid, memory_mb=memory_mb, total_mb=totals.get(uuid, 0)) for uuid in uuids)
 
 
 class CacheStatus(Resource, frozen=True, kw_only=True):

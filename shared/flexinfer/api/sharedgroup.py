@@ -15,7 +15,7 @@ from flexinfer.api.conditions import Condition
 from flexinfer.api.durations import seconds_or
 from flexinfer.api.groupversion import API_VERSION, GROUP_KIND
 from flexinfer.api.metadata import Metadata
-from flexinfer.api.model import Placement
+from flexinfer.api.placement import Placement
 
 GRANTED, RELEASING, STOPPED, FREED = "Granted", "Releasing", "Stopped", "Freed"
 """The steps of a holder, in their order. `Freed` is never stored: a holder whose memory is free again is taken off the list."""

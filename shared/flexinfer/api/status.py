@@ -11,7 +11,8 @@ import msgspec
 from flexinfer.api.base import Resource
 from flexinfer.api.conditions import STALLED, Condition
 from flexinfer.api.membership import GroupMembership
-from flexinfer.api.model import BackendStatus, CacheStatus, Placement
+from flexinfer.api.model import BackendStatus, CacheStatus
+from flexinfer.api.placement import Placement
 
 
 class MonotonicTime(msgspec.Struct, frozen=True):

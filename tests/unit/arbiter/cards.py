@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from flexinfer.api.bindings import DEVICE_PLUGIN
-from flexinfer.api.model import Gpu, Model, Placement, Serverless, placed_devices
+from flexinfer.api.model import Gpu, Model, Serverless
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, STOPPED, HeldDevice, SharedGroup
 from flexinfer.events import events

@@ -6,7 +6,8 @@ import msgspec
 
 from flexinfer.api.lease import GPULease
 from flexinfer.api.membership import GroupMembership
-from flexinfer.api.model import Model, Placement, placed_devices
+from flexinfer.api.model import Model
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, HeldDevice, SharedGroup
 from flexinfer.arbiter import decide as deciding

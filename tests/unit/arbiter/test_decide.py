@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer.api.membership import GroupMembership
-from flexinfer.api.model import BackendStatus, Gpu, Placement, placed_devices
+from flexinfer.api.model import BackendStatus, Gpu
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED
 from flexinfer.api.status import GrantedStatus

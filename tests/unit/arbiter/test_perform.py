@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from flexinfer.api.labels import HELD_FINALIZER, MODEL_LABEL, MODEL_UID_LABEL, TURN_LABEL
-from flexinfer.api.model import BackendStatus, Gpu, Model, Placement, placed_devices
+from flexinfer.api.model import BackendStatus, Gpu, Model
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, HeldDevice, SharedGroup, object_name
 from flexinfer.arbiter.effects import Create, Effect, Grant, Initialize

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
-from flexinfer.api.model import placed_devices
+from flexinfer.api.placement import placed_devices
 from flexinfer.api.sharedgroup import FREED, STOPPED, GroupProcess
 from flexinfer.arbiter.release import Seen, held_devices
 from flexinfer.events import events
@@ -78,6 +78,13 @@ def test_memory_that_no_process_is_seen_to_hold_counts_as_the_leavers() -> None:
     """Although the foreign process is seen, and something was in use before."""
     state = later(stopped(before=4000, others=(XORG,)), NOW + 1, sample(4000, process(99, 600, "Xorg")))
     assert steps(state, NOW + 9) == []
+
+
+def test_memory_of_before_the_grant_does_not_excuse_the_leavers_once_its_process_is_gone() -> None:
+    """The game that used 1,500 MiB at the grant has ended; the 2,000 that are in use without a process are not its own."""
+    before = stopped(before=1500, others=(XORG,))
+    assert steps(later(before, NOW + 1, sample(2000)), NOW + 9) == []
+    assert steps(later(before, NOW + 1, sample(300)), NOW + 9) == FREE
 
 
 def test_a_device_that_is_not_in_the_sample_blocks_its_group() -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flexinfer.api.model import MEASURED, BackendStatus, Placement, placed_devices
+from flexinfer.api.model import BackendStatus
+from flexinfer.api.placement import MEASURED, Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import ONE_AT_A_TIME, RELEASING, STOPPED
 from flexinfer.arbiter.budget import room

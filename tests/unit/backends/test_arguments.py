@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer import backends
-from flexinfer.api.model import Gpu, Model, ModelSpec, Placement, placed_devices
+from flexinfer.api.model import Gpu, Model, ModelSpec
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.podspec import EnvVar, EnvVarSource, KeyReference, Resources
 from flexinfer.api.reasons import Reason
 from flexinfer.backends import Backend, options

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from flexinfer import backends
 from flexinfer.api.headers import Headers
-from flexinfer.api.model import Gpu, ModelSpec, Placement, placed_devices
+from flexinfer.api.model import Gpu, ModelSpec
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.podspec import Resources
 from flexinfer.api.reasons import Reason
 from flexinfer.backends import Serving

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from flexinfer.api.model import Placement, placed_devices
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.sharedgroup import GroupProcess, HeldDevice
 from flexinfer.cli.gpu_usage import FOREIGN, MODEL, POD, UNLISTED, NodeUsage, usage
 from flexinfer.cli.gpus import bar, table

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from flexinfer.api.headers import Headers
-from flexinfer.api.model import CacheStatus, Gpu, Model, Placement
+from flexinfer.api.model import CacheStatus, Gpu, Model
+from flexinfer.api.placement import Placement
 from flexinfer.cli.__main__ import main
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.plan import UNKNOWN, described, models_in, planned

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from flexinfer.api.membership import GroupMembership
-from flexinfer.api.model import Gpu, MetricsStatus, Model, PlacedDevice, Placement
+from flexinfer.api.model import Gpu, MetricsStatus, Model
+from flexinfer.api.placement import PlacedDevice, Placement
 from flexinfer.cli.snapshot_page import Snapshot, page
 from tests.builders import a_group, a_holder, a_lease, a_model
 

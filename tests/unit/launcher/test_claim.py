@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from flexinfer.api.kinds import PODS
-from flexinfer.api.model import Gpu, Model, PlacedDevice, Placement
+from flexinfer.api.model import Gpu, Model
+from flexinfer.api.placement import PlacedDevice, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.launcher.bind import resource_claim
 from flexinfer.launcher.effects import Purpose, Start, Stop

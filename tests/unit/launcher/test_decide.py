@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from flexinfer.api import conditions
 from flexinfer.api.membership import GroupMembership
 from flexinfer.api.metadata import Metadata
-from flexinfer.api.model import Gpu, Model, Placement
+from flexinfer.api.model import Gpu, Model
+from flexinfer.api.placement import Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.launcher import decide as deciding

@@ -4,7 +4,8 @@ import pytest
 
 from flexinfer.api.labels import RUNNING_FINALIZER
 from flexinfer.api.membership import GroupMembership
-from flexinfer.api.model import BackendStatus, Placement
+from flexinfer.api.model import BackendStatus
+from flexinfer.api.placement import Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING
 from flexinfer.launcher import decide as deciding

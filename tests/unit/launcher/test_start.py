@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from flexinfer.api.labels import RUNNING_FINALIZER, TURN_LABEL
-from flexinfer.api.model import BackendStatus, Gpu, Placement
+from flexinfer.api.model import BackendStatus, Gpu
+from flexinfer.api.placement import Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import RELEASING, SharedGroup
 from flexinfer.launcher import decide as deciding

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from flexinfer.api.model import Gpu, Model, Placement
+from flexinfer.api.model import Gpu, Model
+from flexinfer.api.placement import Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.nodes import Device, DraDevice, NodeFacts

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.api.model import Gpu, Model, Placement
+from flexinfer.api.model import Gpu, Model
+from flexinfer.api.placement import Placement
 from flexinfer.events.events import GpusObserved
 from flexinfer.events.nodes import Device, DraDevice, NodeFacts
 from tests.builders import NOW, a_node, a_state

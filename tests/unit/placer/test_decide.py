@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
-from flexinfer.api.model import Gpu, Model, Placement, placed_devices
+from flexinfer.api.model import Gpu, Model
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.podspec import Resources
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import PlacedStatus

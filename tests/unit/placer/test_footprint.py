@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer.api.headers import Headers
-from flexinfer.api.model import CacheStatus, Gpu, Model, Placement, placed_devices
+from flexinfer.api.model import CacheStatus, Gpu, Model
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.placer.footprint import Figure, footprint, remembered, subject

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from flexinfer.api.model import Gpu, Model, Placement, placed_devices
+from flexinfer.api.model import Gpu, Model
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GroupProcess, HeldDevice
 from flexinfer.events import events

@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from flexinfer.api.model import Gpu, Model, Placement, placed_devices
+from flexinfer.api.model import Gpu, Model
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.status import PlacedStatus
 from flexinfer.events import events
 from flexinfer.events.nodes import Device

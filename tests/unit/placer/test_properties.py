@@ -4,7 +4,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flexinfer.api.model import Gpu, Model, Placement, placed_devices
+from flexinfer.api.model import Gpu, Model
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.podspec import Resources
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events

@@ -8,7 +8,8 @@ import pytest
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
-from flexinfer.api.model import Cache, CacheStatus, Model, Placement
+from flexinfer.api.model import Cache, CacheStatus, Model
+from flexinfer.api.placement import Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import CachedStatus
 from flexinfer.events import events

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from flexinfer.api.labels import GPU_RESOURCES
-from flexinfer.api.model import Cache, Gpu, Model, Placement, placed_devices
+from flexinfer.api.model import Cache, Gpu, Model
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.podspec import SecretReference
 from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.prefetcher.jobs import job, pvc, verification

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexinfer.api.model import Placement
+from flexinfer.api.placement import Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.events.events import AnyEvent, ModelObserved
 from flexinfer.reaper.decide import decide as decide_on_key

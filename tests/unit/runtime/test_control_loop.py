@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from flexinfer.api.conditions import PLACED, Condition
-from flexinfer.api.model import Placement
+from flexinfer.api.placement import Placement
 from flexinfer.api.status import PlacedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent

@@ -9,7 +9,8 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.membership import GroupMembership
-from flexinfer.api.model import BackendStatus, Model, Placement
+from flexinfer.api.model import BackendStatus, Model
+from flexinfer.api.placement import Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import GrantedStatus, MonotonicTime, PlacedStatus, ReadyStatus, WantedStatus
 from flexinfer.events import events

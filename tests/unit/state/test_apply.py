@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer.api import conditions
-from flexinfer.api.model import Gpu, Placement
+from flexinfer.api.model import Gpu
+from flexinfer.api.placement import Placement
 from flexinfer.api.sharedgroup import RELEASING
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent

@@ -8,16 +8,8 @@ from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.metadata import Metadata
-from flexinfer.api.model import (
-    BackendStatus,
-    Gpu,
-    Model,
-    ModelSpec,
-    ModelStatus,
-    Placement,
-    Serverless,
-    placed_devices,
-)
+from flexinfer.api.model import BackendStatus, Gpu, Model, ModelSpec, ModelStatus, Serverless
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import SharedGroup, SharedGroupSpec, SharedGroupStatus, group_key
 from flexinfer.arbiter.status import initialized

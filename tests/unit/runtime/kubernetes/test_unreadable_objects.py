@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexinfer.api.model import CacheStatus, Placement
+from flexinfer.api.model import CacheStatus
+from flexinfer.api.placement import Placement
 from flexinfer.runtime.kubernetes import objects
 from flexinfer.runtime.kubernetes.api import MODELS, PODS, ApiError, UnavailableError
 from flexinfer.runtime.kubernetes.client import KubernetesClient
