@@ -18,17 +18,36 @@ from flexinfer.runtime.health import publish_port
 from flexinfer.runtime.nats.connection import secret
 from flexinfer.runtime.process import Runnable, run_all
 from flexinfer.runtime.runtime import Runtime
+from flexinfer.runtime.settings import PREFIX, SettingsError
+
+
+def api_key(path: str) -> str:
+    """Return the key that a file holds; empty without a file: then the proxy requires none.
+
+    Raises SettingsError for a file without a key, which must not let every client in.
+    """
+    variable = f"{PREFIX}API_KEY_FILE"
+    try:
+        key = secret(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{variable}: {path} cannot be read: {error}") from error
+    if path and not key:
+        raise SettingsError(
+            f"{variable}: {path} is empty; write a key into it, or unset the variable to require none"
+        )
+    return key
 
 
 async def main(runtime: Runtime) -> None:
-    """Serve until cancelled; then let requests in flight end, and publish that this proxy has ended."""
+    """Serve until cancelled; then let requests in flight end, and publish that this proxy has ended. Raises SettingsError."""
     settings = runtime.settings
+    key = api_key(settings.api_key_file)
     table = ModelTable()
     activity = ActivityReporter(runtime, table, f"proxy-{settings.identity[:8]}-{secrets.token_hex(3)}")
     view = ModelView(runtime, table, activity.publish_now)
     async with engine_session() as session:
         gateway = Gateway(runtime, view, activity)
-        app = application(gateway, session, secret(settings.api_key_file))
+        app = application(gateway, session, key)
         runner = ProxyRunner(app, Cors(settings.cors_origins), settings.drain_seconds)
         await runner.setup()
         try:
@@ -46,7 +65,7 @@ async def main(runtime: Runtime) -> None:
             await activity.shut_down()
 
 
-RUNNABLE = Runnable("proxy", main)
+RUNNABLE = Runnable("proxy", main, check=lambda settings: api_key(settings.api_key_file))
 
 
 def boot() -> None:

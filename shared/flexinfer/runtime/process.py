@@ -35,11 +35,12 @@ logger = logging.getLogger(__name__)
 
 
 class Runnable(msgspec.Struct, frozen=True):
-    """A named component; `elects`: of several replicas only the leader acts."""
+    """A named component; `elects`: of several replicas only the leader acts. `check` raises SettingsError for what it cannot run with."""
 
     name: str
     main: Main
     elects: bool = False
+    check: Callable[[Settings], object] = lambda _settings: None
 
 
 def runnable_of(name: str, controller: Callable[[Settings], Controller[A, F, M]]) -> Runnable:
@@ -65,6 +66,8 @@ def run_all(runnables: Sequence[Runnable]) -> None:
     name = runnables[0].name if len(runnables) == 1 else "all"
     try:
         settings = load(os.environ)
+        for runnable in runnables:
+            runnable.check(settings)
     except SettingsError as error:
         sys.stderr.write(f"flexinfer-{name}: {error}\n")
         raise SystemExit(2) from error

@@ -1,9 +1,14 @@
 """Who may use the proxy: the key in every form that clients send, and web pages."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from flexinfer.proxy.__main__ import api_key
 from tests.unit.proxy.test_http import KEY, PATH, Client, a_client, raw
 
 PAGE = {"Origin": "https://chat.example.com"}
@@ -163,3 +168,22 @@ async def test_what_is_no_http_is_an_error_in_the_shape_of_openai(
     assert answer.split()[1] == b"%d" % status
     assert code in answer
     assert b"ssss" not in answer
+
+
+@pytest.mark.parametrize("content", ["", " \n", None])
+def test_a_key_file_without_a_key_stops_the_proxy(tmp_path: Path, content: str | None) -> None:
+    """It would let every client in: the process ends before it serves, with the variable and the remedy."""
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_text(content)
+    command = [sys.executable, "-m", "flexinfer.proxy"]
+    environment = {**os.environ, "FLEXINFER_API_KEY_FILE": str(file)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "flexinfer-proxy: FLEXINFER_API_KEY_FILE" in done.stderr
+    assert str(file) in done.stderr
+
+
+def test_a_proxy_without_a_key_file_requires_no_key() -> None:
+    """As the setting says."""
+    assert api_key("") == ""
