@@ -57,7 +57,8 @@ class Service:
     def start(self, build: str) -> None:
         """Start it."""
         print(f"reload: {self._words[0]}, build {build}", flush=True)
-        environment = os.environ | {"FLEXINFER_BUILD": build}
+        # Python takes compiled code for that of a source of the same size that changed within the same second.
+        environment = os.environ | {"FLEXINFER_BUILD": build, "PYTHONDONTWRITEBYTECODE": "1"}
         self._child = subprocess.Popen([sys.executable, "-m", *self._words], env=environment)
 
     def stop(self) -> None:

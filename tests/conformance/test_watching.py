@@ -105,7 +105,7 @@ def test_a_watch_can_send_table_rows(server: ApiServer, space: str) -> None:
         first, second = stream.next()["object"], stream.next()["object"]
     assert (first["kind"], len(first["columnDefinitions"]), second["columnDefinitions"]) == (
         "Table",
-        13,
+        14,
         None,
     )
     assert [one["rows"][0]["cells"][1] for one in (first, second)] == [None, "Ready"]

@@ -9,7 +9,9 @@ from flexinfer.runtime.settings import Settings
 SETTINGS = Settings(
     drain_seconds=5, loading_seconds=15, memory_free_seconds=2, relist_seconds=20, silence_seconds=12
 )
-_LOADS, _STOPS = SETTINGS.loading_seconds, SETTINGS.drain_seconds + 30
+_SAMPLE_SECONDS = 10.0
+_LOADS, _STOPS = SETTINGS.loading_seconds + _SAMPLE_SECONDS, SETTINGS.drain_seconds + 30
+"""Memory that an engine is first seen to hold is progress, and the next sample may be that far away."""
 DEADLINES: Mapping[tuple[str, str], float] = {
     (conditions.READY, Reason.STARTING): _LOADS,
     (conditions.READY, Reason.LOADING): _LOADS,

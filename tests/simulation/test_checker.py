@@ -30,14 +30,22 @@ from tests.simulation.proxy import GatewayFactory
 T = TypeVar("T")
 _SEEDS = range(40)
 ARBITER, REAPER = arbiter(SETTINGS), reaper(SETTINGS)
+"""For their decisions; a history has controllers of its own, whose companions belong to its event loop."""
 
 
-def _finds(*words: str, service: AnyController = ARBITER, gateway: GatewayFactory = Gateway) -> bool:
+def _an_arbiter() -> AnyController:
+    return arbiter(SETTINGS)
+
+
+def _finds(
+    *words: str, service: Callable[[], AnyController] = _an_arbiter, gateway: GatewayFactory = Gateway
+) -> bool:
     """Return whether a seed with this controller and gateway has a problem with one of these words."""
     return any(
         word in problem
         for seed in _SEEDS
-        for problem in run(play(seed, {service.name: service}, gateway)).problems
+        for controller in (service(),)
+        for problem in run(play(seed, {controller.name: controller}, gateway)).problems
         for word in words
     )
 
@@ -91,20 +99,25 @@ def _without_grants(state: ObservedState, memory: None, key: str, now: float) ->
 def test_a_device_freed_before_its_memory_is_found() -> None:
     """Whether or not another engine starts meanwhile."""
     assert _finds(
-        "Freed while its memory is in use", service=msgspec.structs.replace(ARBITER, decide=_free_at_once)
+        "Freed while its memory is in use",
+        service=lambda: msgspec.structs.replace(arbiter(SETTINGS), decide=_free_at_once),
     )
 
 
 def test_a_model_that_is_never_scaled_to_zero_is_found() -> None:
     """Its phase is not the expected one without requests."""
-    assert _finds("is Ready, not Idle", service=msgspec.structs.replace(REAPER, decide=_never_idle))
+    assert _finds(
+        "is Ready, not Idle", service=lambda: msgspec.structs.replace(reaper(SETTINGS), decide=_never_idle)
+    )
 
 
 def test_a_wait_past_its_deadline_is_found() -> None:
     """A Model is queued for a turn that is never reported."""
     first = f"{conditions.WANTED}/{Reason.FIRST_START}"
     assert _finds(
-        f"{conditions.GRANTED}/", first, service=msgspec.structs.replace(ARBITER, decide=_without_grants)
+        f"{conditions.GRANTED}/",
+        first,
+        service=lambda: msgspec.structs.replace(arbiter(SETTINGS), decide=_without_grants),
     )
 
 

@@ -1,6 +1,7 @@
 """Backends: every engine is found, refuses what it cannot serve by name, and becomes the same manifest each time."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -400,10 +401,10 @@ def test_vllm_is_told_its_share_of_the_smallest_device() -> None:
 @given(memory=st.integers(1, 2**20), total=st.integers(1, 2**20))
 def test_a_share_never_exceeds_the_footprint(memory: int, total: int) -> None:
     """It is rounded down, and is at most the whole device."""
-    share = float(the_share(told(memory, total)))
+    share = Decimal(the_share(told(memory, total)))
     assert 0 < share <= 1
-    assert share * min(total, 24000) <= memory or share == 1e-6
-    assert share * total <= memory or share == 1e-6
+    assert share * min(total, 24000) <= memory or share == Decimal("0.000001")
+    assert share * total <= memory or share == Decimal("0.000001")
 
 
 @pytest.mark.parametrize(

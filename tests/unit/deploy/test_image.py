@@ -5,13 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flexinfer import backends
+from tests.patience import patient
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
@@ -93,21 +94,25 @@ def program(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 def _lines(child: "subprocess.Popen[str]", start: str) -> str:
+    """Return the next line that begins so; fails if it does not come."""
     assert child.stdout
-    return next(line for line in child.stdout if line.startswith(start)).strip()
+    watch = threading.Timer(patient(15), child.kill)
+    watch.start()
+    try:
+        return next(line for line in child.stdout if line.startswith(start)).strip()
+    finally:
+        watch.cancel()
 
 
-def test_a_changed_source_is_running_within_three_seconds_under_another_build(
+def test_a_changed_source_is_running_under_another_build(
     program: "subprocess.Popen[str]", tmp_path: Path
 ) -> None:
     """The development image's entry point, as Tilt's live update uses it."""
     before = _lines(program, "one")
     draft = tmp_path / "toy.new"
     draft.write_text((tmp_path / "services" / "toy.py").read_text().replace("'one'", "'two'"))
-    began = time.monotonic()
     shutil.move(draft, tmp_path / "services" / "toy.py")
     after = _lines(program, "two")
-    assert time.monotonic() - began < 3
     assert before.split()[1] != after.split()[1]
 
 
