@@ -66,7 +66,7 @@ def groups(draw: Any) -> events.GroupObserved:
         a_holder(
             "" if leased else name,
             lease=name if leased else "",
-            uid=f"uid-{name}",
+            uid=f"uid-lease-{name}" if leased else f"uid-{name}",
             step=step,
             turn=3,
             devices=(device,),
@@ -95,7 +95,7 @@ def leases(draw: Any) -> Any:
         name,
         told=reason,
         version=draw(st.integers(1, 10_000)),
-        uid=f"uid-{name}",
+        uid=f"uid-lease-{name}",
         spec={
             "group": draw(GROUPS.filter(bool)),
             "memory_mb": draw(st.sampled_from([None, 4000])),
@@ -106,11 +106,11 @@ def leases(draw: Any) -> Any:
     timed = events.LeaseTimed(
         namespace="default",
         name=name,
-        uid=f"uid-{name}",
+        uid=f"uid-lease-{name}",
         expires_at="2026-11-24T22:00:00Z",
         remaining_seconds=draw(st.floats(-10, 100)),
     )
-    gone = events.LeaseDeleted(namespace="default", name=name, uid=f"uid-{name}", version=9_999)
+    gone = events.LeaseDeleted(namespace="default", name=name, uid=f"uid-lease-{name}", version=9_999)
     observed = events.LeaseObserved(lease=lease)
     return draw(st.sampled_from([observed, observed, timed, gone]))
 
