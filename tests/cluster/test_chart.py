@@ -128,8 +128,9 @@ def test_the_agent_alone_has_the_runtime_class_of_the_values(helm: Path) -> None
 
 
 def notes(helm: Path, plane: Running, *words: str) -> str:
-    """Return what `helm install` prints; it asks the API server for its version, and writes nothing."""
-    command = [str(helm), "install", NAME, str(DEPLOY / "chart"), "--dry-run=client", *words]
+    """Return what `helm install` prints; it asks the API server for what is there, which other tests may have installed, and writes nothing."""
+    chart = str(DEPLOY / "chart")
+    command = [str(helm), "install", NAME, chart, "--dry-run=client", "--take-ownership", *words]
     done = subprocess.run(command, env=plane.environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.rpartition("NOTES:")[2]

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from flexinfer.api import conditions
+from flexinfer.api.conditions import clause
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events.nodes import Device
@@ -195,7 +196,7 @@ async def one_holder(story: Story, folder: Path, seen: dict[str, Any]) -> None:
     await story.bound("foreign")
     seen["placed"] = await story.start("small", SMALL)
     seen["waits"] = await story.pending("small-0")
-    await story.owners.until("small", lambda model: seen["waits"] in message_of(model))
+    await story.owners.until("small", lambda model: clause(seen["waits"]) in message_of(model))
     story.end("foreign")
     seen["small"] = await story.bound("small-0")
     await story.owners.write_condition("small", conditions.WANTED, "False", Reason.IDLE)
