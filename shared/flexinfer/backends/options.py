@@ -209,7 +209,7 @@ def _object_fault(value: object) -> str:
     if isinstance(value, str):
         try:
             value = msgspec.json.decode(value)
-        except (msgspec.DecodeError, UnicodeEncodeError):
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
             return must
     if not isinstance(value, dict):
         return must

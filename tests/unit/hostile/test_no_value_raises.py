@@ -211,3 +211,15 @@ def test_no_value_of_a_config_ends_a_component(backend: backends.Backend, value:
         assert next_write(model, NOW, NOW) is not None
         show(model)
         decide_everything(observed([events.ModelObserved(model=model)]))
+
+
+@pytest.mark.parametrize("backend", backends.all_backends(), ids=lambda backend: backend.name)
+def test_json_of_any_depth_in_a_text_of_a_config_ends_no_component(backend: backends.Backend) -> None:
+    """A thousand brackets are more than any decoder follows."""
+    deep = '{"x":' + "[" * 5000 + "]" * 5000 + "}"
+    for key in (*backend.config, "unknown"):
+        body = a_model()
+        body["spec"] |= {"backend": backend.name, "source": "HF://o/r", "config": {key: deep}}
+        [(_, model)] = readable([(MODELS, body)])
+        assert next_write(model, NOW, NOW) is not None
+        decide_everything(observed([events.ModelObserved(model=model)]))
