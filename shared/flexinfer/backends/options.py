@@ -215,7 +215,7 @@ def _object_fault(value: object) -> str:
         return must
     try:
         return line_fault(msgspec.json.encode(value).decode())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return must
 
 
