@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flexinfer.cli.reach import CLIENT_ROLE
+from flexinfer.api.installation import CLIENT_ROLE
 from flexinfer.credentials.secrets import API_KEY_SECRET, secret_of
 from flexinfer.events.permissions import TAP
 from flexinfer.runtime.kubernetes import api

@@ -97,12 +97,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _model(options: argparse.Namespace) -> Model:
     async with reach.api(options) as api:
-        try:
-            return await api.get(MODELS, options.namespace, options.model)
-        except NotFoundError as error:
-            raise CommandError(
-                f"Model {options.model!r} not found in namespace {options.namespace}; `kubectl get mdl -A` lists all Models"
-            ) from error
+        return await reach.model_of(api, options.namespace, options.model)
 
 
 async def measured(

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from flexinfer.api.conditions import one_line
-from flexinfer.api.installation import SYSTEM_NAMESPACE
+from flexinfer.api.installation import CLIENT_ROLE, SYSTEM_NAMESPACE
 from flexinfer.cli.errors import CommandError
 
 HOST = "127.0.0.1"
@@ -151,7 +151,7 @@ def _exit(number: int, _frame: object) -> None:
 def _failed(forward: PortForward, service: str, context: str) -> str:
     cause = forward.cause
     if "forbidden" in cause.lower():
-        remedy = "an administrator of the cluster can bind the Role flexinfer-client to this user"
+        remedy = f"an administrator of the cluster can bind the Role {CLIENT_ROLE} to this user"
     else:
         remedy = f"`kubectl --context {context} -n {SYSTEM_NAMESPACE} get pods` shows what runs there"
     return f"no port-forward to Service {service} of context {context}: {cause}; {remedy}"

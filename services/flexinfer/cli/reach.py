@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 from flexinfer.api.conditions import one_line
-from flexinfer.api.installation import PROXY_SERVICE, SYSTEM_NAMESPACE
+from flexinfer.api.installation import CLIENT_ROLE, PROXY_SERVICE, SYSTEM_NAMESPACE
+from flexinfer.api.model import Model
 from flexinfer.cli import port_forward
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.port_forward import HOST, PortForward
@@ -24,12 +25,10 @@ from flexinfer.cli.target import context_of, kubeconfig, variable
 from flexinfer.credentials.secrets import API_KEY_FILE, API_KEY_SECRET, SECRETS, SERVER, secret_of
 from flexinfer.events.permissions import TAP
 from flexinfer.runtime.kubernetes import client
-from flexinfer.runtime.kubernetes.api import SERVICES, Cluster, ForbiddenError, NotFoundError
+from flexinfer.runtime.kubernetes.api import MODELS, SERVICES, Cluster, ForbiddenError, NotFoundError
 
 HTTP_PORT, CLIENT_PORT = "http", "client"
 """Names of the ports of the Services."""
-CLIENT_ROLE = "flexinfer-client"
-"""The Role that deploy/ has for people who use --context."""
 _UNAUTHORIZED = 401
 
 
@@ -57,6 +56,16 @@ class ProxyServer(msgspec.Struct, frozen=True):
 def api(options: argparse.Namespace) -> contextlib.AbstractAsyncContextManager[client.KubernetesClient]:
     """Open the Kubernetes API. Raises ApiError, InstanceError."""
     return client.connected(kubeconfig(options), context=context_of(options))
+
+
+async def model_of(api: Cluster, namespace: str, name: str) -> Model:
+    """Return the Model that a command names. Raises CommandError if there is none, ApiError."""
+    try:
+        return await api.get(MODELS, namespace, name)
+    except NotFoundError as error:
+        raise CommandError(
+            f"Model {name!r} not found in namespace {namespace}; `kubectl get mdl -A` lists all Models"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -10,13 +10,12 @@ from collections.abc import Callable
 import msgspec
 
 from flexinfer import sources
-from flexinfer.api.base import Resource
 from flexinfer.api.installation import SYSTEM_NAMESPACE
-from flexinfer.api.kinds import JOBS, MODELS, PODS, Kind
-from flexinfer.api.metadata import Metadata
+from flexinfer.api.kinds import JOBS, PODS
 from flexinfer.api.model import Model
 from flexinfer.cli import reach
 from flexinfer.cli.errors import CommandError
+from flexinfer.cli.preflight.objects import DEPLOYMENTS
 from flexinfer.cli.target import target_arguments
 from flexinfer.events.workload import JobFacts, job_facts
 from flexinfer.prefetcher.jobs import verification
@@ -28,35 +27,6 @@ from flexinfer.sources import Location, Volume
 
 _EVERY_SECONDS = 0.5
 _IMAGE = "FLEXINFER_IMAGE"
-
-
-class _Variable(Resource, frozen=True, kw_only=True):
-    name: str
-    value: str = ""
-
-
-class _Container(Resource, frozen=True, kw_only=True):
-    env: tuple[_Variable, ...] = ()
-
-
-class _Pod(Resource, frozen=True, kw_only=True):
-    containers: tuple[_Container, ...] = ()
-
-
-class _Template(Resource, frozen=True, kw_only=True):
-    spec: _Pod = _Pod()
-
-
-class _DeploymentSpec(Resource, frozen=True, kw_only=True):
-    template: _Template = _Template()
-
-
-class _Deployment(Resource, frozen=True, kw_only=True):
-    metadata: Metadata
-    spec: _DeploymentSpec = _DeploymentSpec()
-
-
-_DEPLOYMENTS = Kind("apps/v1", "Deployment", "deployments", _Deployment)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,12 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _run(options: argparse.Namespace) -> int:
     async with reach.api(options) as api:
-        try:
-            model = await api.get(MODELS, options.namespace, options.model)
-        except NotFoundError as error:
-            raise CommandError(
-                f"Model {options.model!r} not found in namespace {options.namespace}"
-            ) from error
+        model = await reach.model_of(api, options.namespace, options.model)
         return await verified(api, model, options.timeout, print)
 
 
@@ -121,7 +86,7 @@ def _location(model: Model) -> Location:
 async def _image(api: Cluster) -> str:
     """Return FlexInfer's own image: that of the prefetcher's Jobs; without a Deployment, the local node's."""
     try:
-        deployment = await api.get(_DEPLOYMENTS, SYSTEM_NAMESPACE, "flexinfer-prefetcher")
+        deployment = await api.get(DEPLOYMENTS, SYSTEM_NAMESPACE, "flexinfer-prefetcher")
     except NotFoundError:
         return Settings().image
     variables = (v for c in deployment.spec.template.spec.containers for v in c.env)

@@ -13,7 +13,6 @@ from typing import TypeVar
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import SharedGroup, object_name
 from flexinfer.cli import reach
-from flexinfer.cli.errors import CommandError
 from flexinfer.cli.explanation import answer, explanation
 from flexinfer.cli.target import target_arguments
 from flexinfer.cli.terminal import print_json
@@ -48,11 +47,7 @@ async def _read(options: argparse.Namespace) -> tuple[Model, SharedGroup | None,
     """
     namespace, name = options.namespace, options.model
     async with reach.api(options) as api:
-        model = await _get(api, MODELS, namespace, name)
-        if model is None:
-            raise CommandError(
-                f"Model {name!r} not found in namespace {namespace}; `kubectl get mdl -A` lists all Models"
-            )
+        model = await reach.model_of(api, namespace, name)
         if not model.spec.group:
             return model, None, ()
         group = await _get(api, SHARED_GROUPS, namespace, object_name(model.spec.group))

@@ -8,7 +8,7 @@ import pytest
 
 from flexinfer.api.groupversion import API_VERSION
 from flexinfer.api.installation import SYSTEM_NAMESPACE
-from flexinfer.api.kinds import RESOURCE_SLICES, Kind
+from flexinfer.api.kinds import RESOURCE_SLICES, STORAGE_CLASSES, Kind
 from flexinfer.api.kube import Claim, ClaimStatus
 from flexinfer.api.metadata import Metadata
 from flexinfer.api.model import Gpu
@@ -77,7 +77,7 @@ def a_view(**changes: Any) -> View:
     whole: dict[str, Any] = {
         "definitions": definitions(),
         "workloads": (a_workload(),),
-        "storage_classes": of(objects.STORAGE_CLASSES, DEFAULT),
+        "storage_classes": of(STORAGE_CLASSES, DEFAULT),
         "claims": (claim,),
         "nodes": (a_node(vendor="nvidia", allocatable={"nvidia.com/gpu": "2"}),),
         "config_maps": settings(),
@@ -111,7 +111,7 @@ CASES: list[Any] = [
     pytest.param("components", {"workloads": ()}, "not installed", "kubectl apply -k deploy/", id="not installed"),
     pytest.param("components", {"workloads": (a_workload(ready=0),), "pods": (a_pod("flexinfer-proxy-x", "CreateContainerConfigError"),)}, "flexinfer-proxy 0/1 (CreateContainerConfigError)", "get pods", id="not ready"),
     pytest.param("storage", {"storage_classes": ()}, "no StorageClass", "install a provisioner", id="no class"),
-    pytest.param("storage", {"storage_classes": of(objects.STORAGE_CLASSES, {"metadata": {"name": "nfs"}})}, "there are nfs", "kubectl annotate sc nfs", id="no default class"),
+    pytest.param("storage", {"storage_classes": of(STORAGE_CLASSES, {"metadata": {"name": "nfs"}})}, "there are nfs", "kubectl annotate sc nfs", id="no default class"),
     pytest.param("nats", {"claims": (Claim(metadata=Metadata(name="data-flexinfer-nats-0")),)}, "data-flexinfer-nats-0 is Pending", "describe pvc", id="the volume of NATS"),
     pytest.param("nats", {"claims": ()}, "no PVC data-flexinfer-nats-0", "describe statefulset", id="no volume of NATS"),
     pytest.param("gpus", {"nodes": (a_node(vendor="nvidia", allocatable={"nvidia.com/gpu": 0}),)}, "nothing gives them to Pods", "FLEXINFER_RUNTIME_CLASS_NVIDIA", id="no way to the GPUs"),

@@ -214,7 +214,6 @@ DEFINITIONS = Kind(
     Definition,
     namespaced=False,
 )
-STORAGE_CLASSES = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", Named, namespaced=False)
 RUNTIME_CLASSES = Kind("node.k8s.io/v1", "RuntimeClass", "runtimeclasses", RuntimeClass, namespaced=False)
 NODES = Kind("v1", "Node", "nodes", Node, namespaced=False)
 PODS = Kind("v1", "Pod", "pods", Pod)

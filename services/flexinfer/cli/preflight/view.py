@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from flexinfer.api.installation import SYSTEM_NAMESPACE
-from flexinfer.api.kube import Claim
+from flexinfer.api.kube import Claim, StorageClass
 from flexinfer.api.model import Model
 from flexinfer.api.resource_api import ResourceSlice
 from flexinfer.cli.preflight import objects
@@ -43,7 +43,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     processes: Sequence[Process] = ()
     rights: Sequence[str] | None = ()
     definitions: Sequence[objects.Definition] | None = ()
-    storage_classes: Sequence[objects.Named] | None = ()
+    storage_classes: Sequence[StorageClass] | None = ()
     runtime_classes: Sequence[objects.RuntimeClass] | None = ()
     nodes: Sequence[objects.Node] | None = ()
     slices: Sequence[ResourceSlice] | None = ()
