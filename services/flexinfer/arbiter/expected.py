@@ -71,17 +71,20 @@ def _ends(
 ) -> Iterator[tuple[float, Holder]]:
     """Yield until when holders keep their memory, at the latest; those of which that is not known are left out."""
     for holder in shared.status.holders:
-        at = _leaves_at(holder, member, shared, state, now)
-        other = of_holder(holder, shared, state)
-        model = other.model if other is not None else None
-        drain = drain_seconds if model is not None and demand_of(model, state, now).busy else 0.0
-        at = (
-            at + (drain if holder.step in (GRANTED, RELEASING) else 0.0) + _RELEASE_SECONDS
-            if at is not None
-            else None
-        )
-        if at is not None and at > now:
+        leaves_at = _leaves_at(holder, member, shared, state, now)
+        if leaves_at is None:
+            continue
+        drain = drain_seconds if _drains(holder, shared, state, now) else 0.0
+        at = leaves_at + drain + _RELEASE_SECONDS
+        if at > now:
             yield at, holder
+
+
+def _drains(holder: Holder, shared: SharedGroup, state: ObservedState, now: float) -> bool:
+    """Tell whether requests of a holder are yet to end."""
+    other = of_holder(holder, shared, state)
+    model = other.model if other is not None and holder.step in (GRANTED, RELEASING) else None
+    return model is not None and demand_of(model, state, now).busy
 
 
 def _leaves_at(
