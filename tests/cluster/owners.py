@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -26,9 +26,11 @@ from flexinfer.api.sharedgroup import (
 )
 from flexinfer.runtime.kubernetes.api import MODELS, PODS, SHARED_GROUPS, Kind, NotFoundError
 from flexinfer.runtime.kubernetes.client import KubernetesClient
+from tests.patience import patient
 
+T = TypeVar("T")
 NAMESPACES: Kind[Any] = Kind("v1", "Namespace", "namespaces", msgspec.Raw, namespaced=False)
-_TIMEOUT = 60.0
+_TIMEOUT = patient(60.0)
 """Seconds; there is no agent, and the arbiter waits for one for 30 s before its first grant."""
 
 
@@ -155,38 +157,37 @@ class Owners:
 
     async def until(self, name: str, predicate: Callable[[Model], object]) -> Model:
         """Wait until a predicate holds for a Model; raise AssertionError with its status otherwise."""
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                while not predicate(model := await self.model(name)):
-                    await asyncio.sleep(0.03)
-                return model
-        except TimeoutError:
-            raise AssertionError(await self._statuses(name)) from None
+        return await _until(lambda: self.model(name), predicate, lambda: self._statuses(name))
 
     async def until_pod(self, name: str, predicate: Callable[[kube.Pod | None], object]) -> kube.Pod | None:
         """Wait until a predicate holds for the Pod of a Model; raise AssertionError with its status otherwise."""
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                while not predicate(pod := await self.pod(name)):
-                    await asyncio.sleep(0.03)
-                return pod
-        except TimeoutError:
-            raise AssertionError(await self._statuses(name)) from None
+        return await _until(lambda: self.pod(name), predicate, lambda: self._statuses(name))
 
     async def until_group(
         self, group: str, predicate: Callable[[SharedGroup | None], object]
     ) -> SharedGroup | None:
         """Wait until a predicate holds for the SharedGroup of a group; raise AssertionError with it otherwise."""
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                while not predicate(current := await self.group(group)):
-                    await asyncio.sleep(0.03)
-                return current
-        except TimeoutError:
-            raise AssertionError(f"the SharedGroup after {_TIMEOUT} s: {await self.group(group)}") from None
+
+        async def seen() -> str:
+            return f"the SharedGroup after {_TIMEOUT:g} s: {await self.group(group)}"
+
+        return await _until(lambda: self.group(group), predicate, seen)
 
     async def _statuses(self, name: str) -> str:
         """Return the status of a Model and of its Pod, for the message of a failure."""
         pod = await self.pod(name)
         status = msgspec.json.encode((await self.model(name)).status).decode()
-        return f"{name} after {_TIMEOUT} s: {status}; its Pod: {msgspec.json.encode(pod).decode()}"
+        return f"{name} after {_TIMEOUT:g} s: {status}; its Pod: {msgspec.json.encode(pod).decode()}"
+
+
+async def _until(
+    read: Callable[[], Awaitable[T]], predicate: Callable[[T], object], seen: Callable[[], Awaitable[str]]
+) -> T:
+    """Wait until a predicate holds for what is read, and return that; raise AssertionError with what is seen otherwise."""
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            while not predicate(current := await read()):
+                await asyncio.sleep(0.03)
+            return current
+    except TimeoutError:
+        raise AssertionError(await seen()) from None

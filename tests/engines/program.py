@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +194,7 @@ class Stream:
 def seconds(began: float) -> float:
     """Return how long ago that was, in seconds."""
     return time.monotonic() - began
+
+
+Make = Callable[..., Program]
+"""What makes a program that is not started; what it takes is that file's own."""

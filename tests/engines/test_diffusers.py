@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,10 @@ from flexinfer.api.model import Gpu
 from flexinfer.backends import diffusers
 from flexinfer.backends.checks import IMAGE_CHECKS
 from tests.engines import installed
-from tests.engines.program import GRACE_SECONDS, Program, Stream, seconds
+from tests.engines.program import GRACE_SECONDS, Make, Program, Stream, seconds
 from tests.instance import until
 
 pytestmark = pytest.mark.slow
-Make = Callable[..., Program]
 IMAGES = "/v1/images/generations"
 SMALL: dict[str, Any] = {"prompt": "a cube", "size": "64x64", "num_inference_steps": 2, "seed": 1}
 LONG: dict[str, Any] = SMALL | {"num_inference_steps": 900, "stream": True}
@@ -58,20 +57,6 @@ def make(programs: Path, pipeline: Path, tmp_path_factory: pytest.TempPathFactor
         yield one
     for program in made:
         program.end()
-
-
-@pytest.fixture(scope="module")
-def engine(make: Make) -> Program:
-    """Return a server that is ready, for all checks that leave it so."""
-    return make().start().ready()
-
-
-@pytest.fixture
-def fresh(make: Make) -> Iterator[Program]:
-    """Return a server that is ready, for a check that ends it."""
-    program = make().start().ready()
-    yield program
-    program.end()
 
 
 def failed(program: Program) -> str:

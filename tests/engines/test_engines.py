@@ -17,12 +17,11 @@ from flexinfer import backends
 from flexinfer.backends.checks import CHECKS
 from flexinfer.local.supervisor.provisioning import small_model
 from localkube.kubelet.image_runtimes import NoRuntimeError
-from tests.engines.program import GRACE_SECONDS, HELLO, Program, seconds
+from tests.engines.program import GRACE_SECONDS, HELLO, Make, Program, seconds
 from tests.instance import until
 
 pytestmark = pytest.mark.slow
 WEIGHTS: dict[str, Callable[[], Path | None]] = {"llamacpp": small_model}
-Make = Callable[..., Program]
 
 
 @pytest.fixture(scope="module", params=WEIGHTS)
@@ -53,20 +52,6 @@ def made(
 def make(made: tuple[str, Make]) -> Make:
     """Return what makes an engine that is not started."""
     return made[1]
-
-
-@pytest.fixture(scope="module")
-def engine(make: Make) -> Program:
-    """Return one engine that is ready, for all checks that leave it so."""
-    return make().start().ready()
-
-
-@pytest.fixture
-def fresh(make: Make) -> Iterator[Program]:
-    """Return an engine that is ready, for a check that ends it."""
-    program = make().start().ready()
-    yield program
-    program.end()
 
 
 def failed(program: Program) -> str:

@@ -25,6 +25,7 @@ from flexinfer.runtime.settings import Settings
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from flexinfer.watcher.__main__ import main
+from flexinfer.watcher.publisher import WATERMARK_SECONDS
 from tests.builders import a_model
 from tests.nats import NatsServer, nats_server
 from tests.patience import patient
@@ -32,7 +33,6 @@ from tests.runtimes import a_runtime
 from tests.unit.watcher.scripted import ScriptedCluster
 
 pytestmark = pytest.mark.integration
-WATERMARK_SECONDS = 5.0
 
 
 @contextlib.asynccontextmanager

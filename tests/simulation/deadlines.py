@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from flexinfer.agent.sample import HEARTBEAT_SECONDS as SAMPLE_SECONDS
 from flexinfer.api import conditions
 from flexinfer.api.reasons import Reason
 from flexinfer.runtime.settings import Settings
@@ -9,8 +10,7 @@ from flexinfer.runtime.settings import Settings
 SETTINGS = Settings(
     drain_seconds=5, loading_seconds=15, memory_free_seconds=2, relist_seconds=20, silence_seconds=12
 )
-_SAMPLE_SECONDS = 10.0
-_LOADS, _STOPS = SETTINGS.loading_seconds + _SAMPLE_SECONDS, SETTINGS.drain_seconds + 30
+_LOADS, _STOPS = SETTINGS.loading_seconds + SAMPLE_SECONDS, SETTINGS.drain_seconds + 30
 """Memory that an engine is first seen to hold is progress, and the next sample may be that far away."""
 DEADLINES: Mapping[tuple[str, str], float] = {
     (conditions.READY, Reason.STARTING): _LOADS,

@@ -22,7 +22,7 @@ from flexinfer.watcher.cache import ClusterCache, SubjectKey, T, in_publish_orde
 from flexinfer.watcher.diff import Versions, ahead, differing, pending_event
 
 log = logging.getLogger(__name__)
-_WATERMARK_SECONDS = 5.0
+WATERMARK_SECONDS = 5.0
 """A watermark is published this often without a change."""
 _QUIET_SECONDS = 0.1
 """It is published as soon as this long nothing was."""
@@ -200,7 +200,7 @@ class StatePublisher:
         """Publish the watermark 100 ms after the last change, and every 5 s without one, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_WATERMARK_SECONDS):
+                async with asyncio.timeout(WATERMARK_SECONDS):
                     await self._quiet_after_publish()
             if self._complete:
                 await self._publish_watermark()
