@@ -1,9 +1,11 @@
 """Options, fixtures, distribution over workers and summary lines of the whole test run."""
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.instance import Running, instance
 
@@ -13,6 +15,11 @@ _WAITING = ("tests/e2e/", "tests/integration/", "tests/conformance/", "tests/pro
 """Tests that mostly wait, for processes and their timers; all others compute."""
 _COMPUTING_FILES = 3
 """How many computing files are run for each that waits, so that neither is left over at the end."""
+
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("random", derandomize=False, print_blob=True)
+settings.load_profile(os.environ.get("FLEXINFER_EXAMPLES", "fixed"))
+"""Property tests draw the same examples on each machine, so that a failure is due to a change; FLEXINFER_EXAMPLES=random draws new ones."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

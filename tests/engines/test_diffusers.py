@@ -220,7 +220,7 @@ class TestImages:
 
     def test_terminate_stream(self, fresh: Program) -> None:
         """The client is told that there is no image."""
-        stream = Stream(fresh, IMAGES, LONG | {"size": "128x128"})
+        stream = Stream(fresh, IMAGES, LONG | {"size": "128x128", "n": 10})
         next(stream.events(": "))
         began = time.monotonic()
         fresh.kill(signal.SIGTERM)
