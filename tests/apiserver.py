@@ -21,6 +21,7 @@ import msgspec
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import LOCAL, REAL, read_secret
 from tests.instance import Running, until
+from tests.patience import patient
 
 Object: TypeAlias = dict[str, Any]
 TOKEN = "a-token-of-the-tests"
@@ -29,9 +30,9 @@ MERGE, JSON_PATCH, STRATEGIC, APPLY = (
     for kind in ("merge-patch+json", "json-patch+json", "strategic-merge-patch+json", "apply-patch+yaml")
 )
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-_START_SECONDS = 15.0
-_END_SECONDS = 10.0
-_REQUEST_SECONDS = 20.0
+_START_SECONDS = patient(15.0)
+_END_SECONDS = patient(10.0)
+_REQUEST_SECONDS = patient(20.0)
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ class LocalApi(ApiServer):
         sent = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"} | headers
         request = urllib.request.Request(self.url + path, data=data, method=method, headers=sent)
         context = ssl.create_default_context(cafile=str(self.authority))
-        with urllib.request.urlopen(request, timeout=10, context=context) as response:
+        with urllib.request.urlopen(request, timeout=_REQUEST_SECONDS, context=context) as response:
             return bytes(response.read())
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:

@@ -33,7 +33,7 @@ class Running:
 
     def _run(self, words: list[str], *, check: bool) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
-            words, env=self.environment(), capture_output=True, text=True, check=False, timeout=150
+            words, env=self.environment(), capture_output=True, text=True, check=False, timeout=patient(150)
         )
         assert done.returncode == 0 or not check, f"{words[1:3]}: {done.stdout}{done.stderr}"
         return done
@@ -60,7 +60,7 @@ class Running:
             base_url=environment["OPENAI_BASE_URL"],
             api_key=environment["OPENAI_API_KEY"],
             max_retries=0,
-            timeout=120,
+            timeout=patient(120),
         )
 
     def services(self) -> dict[str, dict[str, Any]]:

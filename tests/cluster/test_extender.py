@@ -21,9 +21,10 @@ from flexinfer.runtime.nats import connection
 from flexinfer.runtime.nats.state_reader import NatsBus
 from tests.cluster.installed import SYSTEM
 from tests.cluster.replicas import Replicas, replicas
-from tests.deployed_nats import free_ports
 from tests.instance import Running, until
 from tests.manifests import DEPLOY, objects
+from tests.patience import patient
+from tests.ports import free_ports
 
 SCHEDULER = "flexinfer-scheduler"
 NAMESPACE = "others"
@@ -127,7 +128,7 @@ class Cluster:
         pod = {"metadata": {"name": "p", "annotations": {VRAM_ESTIMATE_ANNOTATION: estimate}}}
         body = json.dumps({"Pod": pod, "NodeNames": [*CARDS]}).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.ports[identity]}/filter", body)
-        with urllib.request.urlopen(request, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=patient(5)) as response:
             result: dict[str, Any] = json.load(response)
         return result
 
