@@ -8,10 +8,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from http.client import HTTPSConnection
+from http.client import HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 from urllib.parse import urlencode
@@ -222,6 +222,13 @@ class LocalApi(ApiServer):
         context = ssl.create_default_context(cafile=str(self.authority))
         with urllib.request.urlopen(request, timeout=_REQUEST_SECONDS, context=context) as response:
             return bytes(response.read())
+
+    @contextlib.contextmanager
+    def reading(self, path: str) -> Iterator[HTTPResponse]:
+        """Send a GET and yield the response, whose body the test reads as it comes."""
+        with contextlib.closing(self.connect()) as connection:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self.token}"})
+            yield connection.getresponse()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop the process and return its exit code."""

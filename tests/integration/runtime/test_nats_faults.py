@@ -20,9 +20,10 @@ from flexinfer.runtime.nats.state_writer import StateStream
 from flexinfer.runtime.runtime import Snapshot, Subscriptions
 from tests.builders import a_model
 from tests.nats import NatsServer, nats_server
+from tests.patience import patient
 
 pytestmark = pytest.mark.integration
-SECONDS = 20
+SECONDS = patient(20)
 
 
 def login(password: str) -> str:
