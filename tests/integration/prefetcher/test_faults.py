@@ -85,7 +85,7 @@ def test_a_hub_that_sends_nothing_is_said_and_no_other_host_sees_the_token(
     hub.token = "hf_canary"
     (tmp_path / "token").write_text("hf_canary")
     hub.cdn_fault = fault
-    mounted = ("--secret", "mine", "--secret-folder", str(tmp_path), "--stall-seconds", "1")
+    mounted = ("--secret", "mine", "--secret-folder", str(tmp_path), "--stall-seconds", str(patient(1)))
     code, report = downloaded(hub, tmp_path / "m" / "one", *mounted, names=("m-Q4.gguf",))
     assert (code, report["reason"]) == (1, Reason.HUB_UNAVAILABLE)
     assert {place for place, _ in hub.tokens} == {"hub"}
