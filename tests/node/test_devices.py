@@ -17,6 +17,7 @@ from tests.node.files import RUNTIME_CLASS
 from tests.node.layout import FIRST, REGISTRY
 from tests.node.product import SYSTEM, TAG, Product
 from tests.node.waiting import until
+from tests.patience import patient
 
 DRIVER, RESOURCE = "gpu.flexinfer.test", "nvidia.com/gpu"
 LARGE, SMALL = "GPU-aaaa", "GPU-bbbb"
@@ -73,7 +74,7 @@ def carded(product: Product) -> Iterator[Product]:
 def rolled_out(cluster: Cluster, *workloads: str) -> None:
     """Wait until workloads run with their present template."""
     for workload in workloads:
-        cluster.kubectl("rollout", "status", "-n", SYSTEM, workload, "--timeout=120s")
+        cluster.kubectl("rollout", "status", "-n", SYSTEM, workload, f"--timeout={patient(120):.0f}s")
 
 
 @pytest.fixture(scope="module")
