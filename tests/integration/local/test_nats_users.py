@@ -41,8 +41,14 @@ SUBSCRIPTIONS = {
 @contextlib.asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[Instance]:
     """Run nats-server as `flexinfer up` does, with streams and the event of one Model."""
-    instance = instances.ensure(folder / "state")
-    provisioning.write_files(instance)
+    with instances.opened(folder / "state") as instance:
+        provisioning.write_files(instance)
+        async with _running(instance):
+            yield instance
+
+
+@contextlib.asynccontextmanager
+async def _running(instance: Instance) -> AsyncIterator[None]:
     with instance.log("nats").open("wb") as log:
         server = subprocess.Popen([nats_server(), "-c", str(instance.nats_config)], stdout=log, stderr=log)
     try:
@@ -53,7 +59,7 @@ async def served(folder: Path) -> AsyncIterator[Instance]:
             await stream.open()
             await stream.publish(events.ModelObserved(model=a_model("a", version=1)))
             await stream.watermark()
-            yield instance
+            yield
     finally:
         server.kill()
         await asyncio.to_thread(server.wait)
