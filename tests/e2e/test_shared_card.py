@@ -68,11 +68,21 @@ def the_group(running: Running) -> dict[str, Any]:
 
 
 def steps(running: Running) -> list[str]:
-    """Return the Events of the SharedGroup, in their order, as `step name`."""
+    """Return the Events of the SharedGroup, in their order, as `step: message`; each is written a moment after its step, and its name sorts by time."""
     fields = "--field-selector=involvedObject.kind=SharedGroup"
     listed = json.loads(running.kubectl("get", "events", fields, "-o", "json"))["items"]
-    listed.sort(key=lambda event: int(event["metadata"]["resourceVersion"]))
+    listed.sort(key=lambda event: str(event["metadata"]["name"]))
     return [f"{event['reason']}: {event['message']}" for event in listed]
+
+
+def told(running: Running, count: int, *names: str) -> list[str]:
+    """Return the steps in which any of these names occurs, as soon as there are so many."""
+
+    def found() -> list[str]:
+        return [step.partition(":")[0] for step in steps(running) if any(name in step for name in names)]
+
+    until(lambda: len(found()) >= count, SECONDS, f"{count} steps of {names}")
+    return found()
 
 
 def used(running: Running) -> int:
@@ -119,14 +129,8 @@ def test_three_models_stay_loaded_and_the_right_one_leaves_for_a_fourth(
         until(lambda: "makes room for image" in " ".join(steps(card)), SECONDS, "the coder is released")
         until(asked.done, 2 * SECONDS, "the image model answers")
         assert {streamed.result(), asked.result()} <= {"length", "stop"}
-    ended = [step for step in steps(card) if "coder" in step or "image" in step]
-    assert [step.partition(":")[0] for step in ended] == [
-        "Granted",
-        "Releasing",
-        "Stopped",
-        "Freed",
-        "Granted",
-    ]
+    swap = ["Granted", "Releasing", "Stopped", "Freed", "Granted"]
+    assert told(card, len(swap), "coder", "image") == swap
     assert {holder["model"] for holder in the_group(card)["holders"]} == {"embedder", "chat", "image"}
     until(lambda: used(card) == 512 + 8_192 + 12_288, SECONDS, "the card shows the three")
     why = card.flexinfer("why", "coder").stdout
