@@ -84,7 +84,7 @@ class Cluster:
         return path
 
     def report(self) -> None:
-        """Publish the telemetry of both nodes, as their agents would."""
+        """Publish the telemetry of both nodes, as their agents would, and wait until the scheduler's placer has it: a Pod is not refused for want of it."""
 
         async def publish() -> None:
             async with connection.connected("agent", self.members.bus.url, "", "") as link:
@@ -93,6 +93,7 @@ class Cluster:
                     assert await NatsBus(link).publish(event)
 
         asyncio.run(publish())
+        until(lambda: self.filtered("one", "20000")["NodeNames"] == ["big"], SECONDS, "the placer has it")
 
     def create(self, name: str, estimate: str | None) -> None:
         """Create a Pod that names the second scheduler and tolerates that no kubelet reports on the nodes."""
