@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import openai
@@ -20,8 +21,13 @@ BIN = Path(sys.executable).parent
 class Running:
     """A running instance, used as by a user: through the command line and `flexinfer env`."""
 
-    def __init__(self, state: Path, programs: Path | None = None) -> None:
-        self.state, self._programs = state, programs
+    def __init__(
+        self,
+        state: Path,
+        programs: Path | None = None,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.state, self._programs, self._variables = state, programs, variables
 
     def flexinfer(self, command: str, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run a `flexinfer` command on this instance."""
@@ -41,6 +47,7 @@ class Running:
     def environment(self) -> dict[str, str]:
         """Return the environment with the exports of `flexinfer env`, as a shell evaluates them."""
         clean = {key: value for key, value in os.environ.items() if not key.startswith("FLEXINFER_")}
+        clean |= self._variables
         if self._programs is not None:
             clean["PATH"] = f"{self._programs}:{clean['PATH']}"
         if not (self.state / "kubeconfig").exists():
@@ -89,9 +96,17 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
 
 
 @contextlib.contextmanager
-def instance(state: Path, *options: str, programs: Path | None = None) -> Iterator[Running]:
-    """Run an instance for the duration of the block; `programs` is a folder of programs that its Pods use in place of those on PATH."""
-    running = Running(state, programs)
+def instance(
+    state: Path,
+    *options: str,
+    programs: Path | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Running]:
+    """Run an instance for the duration of the block.
+
+    `programs` is a folder of programs that its Pods use in place of those on PATH, `variables` are settings of its components.
+    """
+    running = Running(state, programs, variables)
     try:
         running.flexinfer("up", "--detach", *options)
         yield running

@@ -43,7 +43,10 @@ def card(tmp_path_factory: pytest.TempPathFactory, api: str) -> Iterator[Running
         "spec": {"group": "card", "minStay": "1s"},
     }
     (folder / "group.json").write_text(json.dumps(group))
-    with instance(folder / "state", "--simulate-gpus", str(file)) as running:
+    patience = {
+        "FLEXINFER_DRAIN_SECONDS": f"{patient(30):g}"
+    }  # a stream is finished whole, however long that takes here
+    with instance(folder / "state", "--simulate-gpus", str(file), variables=patience) as running:
         running.kubectl("apply", "-f", str(folder / "group.json"))
         yield running
 
