@@ -85,9 +85,9 @@ def _bounds(
     else:
         # What others will still take there makes a fit tighter than measured: perhaps perfect.
         busy = (name for name in observed.busy if name in observed.nodes and not occupancy.is_full(name))
-        unsettled = {name for name in busy if occupancy.is_unsettled(name)}
-        yield from ((-math.inf, 0, name) for name in sorted(unsettled))
         lists = free_lists(observed.nodes, observed.gpus)
+        unsettled = {name for name in busy if occupancy.is_unsettled(name)} | lists.claimed
+        yield from ((-math.inf, 0, name) for name in sorted(unsettled))
         yield from (
             (slack, 0, name) for slack, name in lists.least_slack(requirements) if name not in unsettled
         )
