@@ -97,6 +97,7 @@ def _claim(placements: "PlacementState", other: Model, node: str, *, leaves: boo
 def has_loaded(placements: "PlacementState", model: Model, node: str) -> bool:
     """Tell whether a Model's engine has loaded, and telemetry was taken since."""
     ready, sample = model.condition(conditions.READY), placements.observed.gpus.get(node)
+    if ready is None or sample is None or not ready.true:
+        return False
     since = placements.observed.changed(model, conditions.READY)
-    loaded = ready is not None and ready.true and since is not None
-    return loaded and sample is not None and since is not None and sample.at > since
+    return since is not None and sample.at > since

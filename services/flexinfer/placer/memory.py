@@ -72,8 +72,6 @@ def rooms(
 
     `shared` are the uuids of the devices that several Pods may have, `reserved` the shared groups by the uuid of their devices.
     """
-    if not claims and not reserved:
-        return _unclaimed(devices)
     pods = frozenset(uid for claim in claims for uid in claim.pods)
     attributed = any(process.pod_uid for device in devices for process in device.processes)
     located = [_located(claim, devices) for claim in claims]
@@ -91,20 +89,9 @@ def rooms(
     )
 
 
-_cached: dict[
-    int, tuple[Sequence[Device], tuple[Room, ...]]
-] = {}  # id -> the devices, so that it stays theirs
-_MOST_CACHED = 8192
-
-
-def _unclaimed(devices: Sequence[Device]) -> tuple[Room, ...]:
-    """Return the rooms of devices that no Model takes anything of: as measured; computed once for each sample."""
-    cached = _cached.get(id(devices))
-    if cached is not None and cached[0] is devices:
-        return cached[1]
-    if len(_cached) >= _MOST_CACHED:
-        _cached.clear()
-    measured = tuple(
+def measured_rooms(devices: Sequence[Device]) -> tuple[Room, ...]:
+    """Return the rooms of devices that no one takes anything of: as measured."""
+    return tuple(
         Room(
             device=device,
             free_mb=max(0, min(device.free_mb, device.total_mb)),
@@ -112,8 +99,6 @@ def _unclaimed(devices: Sequence[Device]) -> tuple[Room, ...]:
         )
         for device in devices
     )
-    _cached[id(devices)] = devices, measured
-    return measured
 
 
 def _located(claim: Claim, devices: Sequence[Device]) -> Claim:

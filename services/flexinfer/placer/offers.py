@@ -88,22 +88,6 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 Offers = Mapping[str, Offer]
 """Vendor -> how Pods get its devices on a node."""
-_cached: dict[
-    tuple[int, int], tuple[NodeFacts, Sequence[Device], Offers]
-] = {}  # ids of a node's facts and devices -> both, so that the ids stay their own
-_MOST_CACHED = 16384
-
-
-def offers_of(node: NodeFacts, devices: Sequence[Device]) -> Offers:
-    """Return how Pods get a node's devices; computed once for each of its facts and samples."""
-    key = id(node), id(devices)
-    cached = _cached.get(key)
-    if cached is not None and cached[0] is node and cached[1] is devices:
-        return cached[2]
-    if len(_cached) >= _MOST_CACHED:
-        _cached.clear()
-    _cached[key] = node, devices, {vendor: offer(node, devices, vendor) for vendor in GPU_RESOURCES}
-    return _cached[key][2]
 
 
 def offer(node: NodeFacts, devices: Sequence[Device], vendor: str) -> Offer:
