@@ -37,7 +37,8 @@ def placed_beside(*claims: DeviceClaim, card: Device = FIRST, gpu: Gpu = LARGE) 
 
 def with_process(used: int, **facts: Any) -> Device:
     """Return a card with one process on it."""
-    process = DeviceProcess(**({"pid": 7, "used_mb": used, "name": "python3", "started": 1} | facts))
+    known: dict[str, Any] = {"pid": 7, "used_mb": used, "name": "python3", "started": 1}
+    process = DeviceProcess(**(known | facts))
     free = FIRST.total_mb - used
     return msgspec.structs.replace(FIRST, processes=(process,), free_mb=free, used_mb=used)
 

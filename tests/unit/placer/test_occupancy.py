@@ -32,22 +32,18 @@ def a_change(chance: random.Random, state: ObservedState) -> Observation:
     changed = msgspec.structs.replace(model, metadata=newer, status=status)
     ended = tuple(msgspec.structs.replace(pod, phase="Failed") for pod in workload.pods) if workload else ()
     version = facts.version + 1
-    event: AnyEvent = chance.choice(
-        [
-            sample,
-            GpusObserved(node=node, boot="b", sample=sample.sample + 1, devices=sample.devices[::-1]),
-            ModelObserved(model=changed),
-            WorkloadObserved(namespace="default", name=model.metadata.name, pods=ended),
-            NodeObserved(
-                name=node,
-                node=msgspec.structs.replace(facts, version=version, requested={"nvidia.com/gpu": 1000}),
-            ),
-            NodeObserved(
-                name=node, node=msgspec.structs.replace(facts, version=version, device_claims=(claim,))
-            ),
-        ]
-    )
-    return Observation(event, at)
+    happens: list[AnyEvent] = [
+        sample,
+        GpusObserved(node=node, boot="b", sample=sample.sample + 1, devices=sample.devices[::-1]),
+        ModelObserved(model=changed),
+        WorkloadObserved(namespace="default", name=model.metadata.name, pods=ended),
+        NodeObserved(
+            name=node,
+            node=msgspec.structs.replace(facts, version=version, requested={"nvidia.com/gpu": 1000}),
+        ),
+        NodeObserved(name=node, node=msgspec.structs.replace(facts, version=version, device_claims=(claim,))),
+    ]
+    return Observation(chance.choice(happens), at)
 
 
 def test_nothing_is_kept_of_a_node_on_which_something_has_changed() -> None:
