@@ -15,8 +15,8 @@ from flexinfer.placer.offers import Offers, offer
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.unschedulable import Unschedulable
 
-_MOST_VERDICTS = 256
-"""Verdicts that are kept of a node: one for each kind of Model, and for each of its vendors."""
+_MOST_MISMATCHES = 256
+"""Mismatches that are kept of a node: one for each kind of Model, and for each of its vendors."""
 
 
 class NodeView:
@@ -24,7 +24,7 @@ class NodeView:
 
     def __init__(self, facts: NodeFacts, devices: Sequence[Device]) -> None:
         self.facts, self.devices = facts, devices
-        self._verdicts: dict[tuple[int, str], tuple[Requirements, Unschedulable | None]] = {}
+        self._mismatches: dict[tuple[int, str], tuple[Requirements, Unschedulable | None]] = {}
 
     @cached_property
     def offers(self) -> Offers:
@@ -38,12 +38,12 @@ class NodeView:
 
     def mismatch(self, requirements: Requirements, vendor: str = "") -> Unschedulable | None:
         """Return why it can never run a Model, or why its devices of one vendor cannot, whatever is free there; None if they could."""
-        key = id(requirements), vendor  # kept beside the verdict, so that the id stays its own
-        if key not in self._verdicts:
-            if len(self._verdicts) >= _MOST_VERDICTS:
-                self._verdicts.clear()
-            self._verdicts[key] = requirements, self._mismatch(requirements, vendor)
-        return self._verdicts[key][1]
+        key = id(requirements), vendor  # kept with the Requirements, so that the id stays its own
+        if key not in self._mismatches:
+            if len(self._mismatches) >= _MOST_MISMATCHES:
+                self._mismatches.clear()
+            self._mismatches[key] = requirements, self._mismatch(requirements, vendor)
+        return self._mismatches[key][1]
 
     def _mismatch(self, requirements: Requirements, vendor: str) -> Unschedulable | None:
         if vendor:
