@@ -27,7 +27,6 @@ from flexinfer.placer.health import (
     silence_unread,
     unhealthy_since,
 )
-from flexinfer.placer.mismatch import static_mismatch
 from flexinfer.placer.picked import differs, out_of_use, picked
 from flexinfer.placer.schedule import best_placement, checked_for, scheduled_message
 from flexinfer.placer.state import PlacementState, node_of, should_run
@@ -177,8 +176,7 @@ def _reassess(model: Model, node: NodeFacts, placements: PlacementState) -> Plac
 
 def _mismatches(model: Model, node: NodeFacts, placements: PlacementState) -> bool:
     """Tell whether a node can never run a Model, whatever is free there."""
-    offers, devices = binding.offers_on(placements, node.name), placements.devices(node.name)
-    return static_mismatch(placements.requirements(model), node, devices, offers) is not None
+    return placements.view(node.name).mismatch(placements.requirements(model)) is not None
 
 
 def _start(model: Model, placements: PlacementState) -> PlacedStatus | None:
