@@ -179,7 +179,7 @@ async def test_a_cold_start_past_its_deadline_is_a_503_with_the_condition_that_i
     assert answer.headers["x-should-retry"] == "true"
     assert body["error"]["code"] == "cold_start_timeout"
     assert body["error"]["message"].startswith(
-        "model llama was not ready within 0s (coldStartTimeout 300ms): "
+        "model llama was not ready within 0.3s (coldStartTimeout 300ms): "
     )
     assert "Wanted" in body["error"]["message"]
 
