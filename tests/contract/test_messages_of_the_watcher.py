@@ -109,7 +109,7 @@ def of_states(quoted: str) -> Iterator[str]:
     """Yield the phase's message and Stalled of each."""
     for model in states(quoted):
         yield phase.explain(model.status.conditions, model.metadata.generation)
-        write = status_decision.next_write(model)
+        write = status_decision.next_write(model, 0.0, 60.0)
         if isinstance(write, WriteStatus):
             status = write.status
             yield getattr(status, "message", "")

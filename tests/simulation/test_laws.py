@@ -82,13 +82,6 @@ PLANTED: dict[str, tuple[str, tuple[Act, ...]]] = {
         "launcher's",
         (writes("models", model(), model(READY)), calls("apply", {"metadata": {}}, "reaper")),
     ),
-    "a message that the conditions contradict": (
-        "left Idle/Idle, which the conditions contradict",
-        (
-            writes("models", model(), model(READY, phase="Idle", reason="Idle")),
-            calls("apply", {"metadata": {}}, "launcher"),
-        ),
-    ),
     "a turn that goes back": (
         "went from 2 to 1",
         (

@@ -8,6 +8,8 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+import msgspec
+
 from flexinfer.api import names
 from flexinfer.api.model import Model
 from flexinfer.events import events
@@ -15,7 +17,7 @@ from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.kubernetes.api import ApiError
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import replace_status, write_status
-from flexinfer.state.actions import WriteStatus
+from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.watcher.status_decision import next_write
 
 log = logging.getLogger(__name__)
@@ -24,12 +26,20 @@ _LOST_LOGGED = 1000
 """Characters of a log line about what cannot be read."""
 
 
+class _Observed(msgspec.Struct):
+    """The newest state of a Model, when it changed, and a signal of the next change."""
+
+    model: Model
+    changed_at: float
+    changed: asyncio.Event
+
+
 class StatusReconciler:
     """The reconciler of all Models; each has one task while its status is not right."""
 
     def __init__(self, runtime: Runtime, tasks: asyncio.TaskGroup) -> None:
         self._runtime, self._tasks = runtime, tasks
-        self._observed: dict[str, Model] = {}
+        self._observed: dict[str, _Observed] = {}
         self._reconciling: set[str] = set()
         self._names = names.NameIndex()
         self._claims: dict[str, Sequence[str]] = {}  # key -> what that Model is called
@@ -39,10 +49,12 @@ class StatusReconciler:
 
         `restored`: the API server went back, so that a newer state is void.
         """
-        observed = self._observed.get(model.key)
-        if observed is None or observed.metadata.version < model.metadata.version or restored:
-            observed = self._observed[model.key] = model
-        affected = self._claim(model.key, names.claims(observed))
+        observed, now = self._observed.get(model.key), self._runtime.clock()
+        if observed is None:
+            observed = self._observed[model.key] = _Observed(model, now, asyncio.Event())
+        elif observed.model.metadata.version < model.metadata.version or restored:
+            observed.model, observed.changed_at = model, now
+        affected = self._claim(model.key, names.claims(observed.model))
         for key in (model.key, *affected):
             self._reconsider(key)
 
@@ -50,14 +62,17 @@ class StatusReconciler:
         """Forget a deleted Model."""
         observed = self._observed.pop(key, None)
         if observed is not None:
+            observed.changed.set()
             for other in self._claim(key, ()):
                 self._reconsider(other)
 
     def _reconsider(self, key: str) -> None:
         """Have the status of a Model decided again."""
-        if key in self._observed and key not in self._reconciling:
-            self._reconciling.add(key)
-            self._tasks.create_task(self._reconcile(key))
+        if key in self._observed:
+            self._observed[key].changed.set()
+            if key not in self._reconciling:
+                self._reconciling.add(key)
+                self._tasks.create_task(self._reconcile(key))
 
     def _claim(self, key: str, claims: Sequence[str]) -> Sequence[str]:
         """Note what a Model is called; returns the others that are or were called so, empty if nothing changed."""
@@ -75,7 +90,7 @@ class StatusReconciler:
     def _conflicts(self, model: Model) -> Sequence[str]:
         """Return the names of a Model that also mean another one."""
         keys = dict.fromkeys(k for claim in names.claims(model) for k in self._names.keys(claim))
-        others = (self._observed[k] for k in keys if k != model.key and k in self._observed)
+        others = (self._observed[k].model for k in keys if k != model.key and k in self._observed)
         return names.conflicts(model, others)
 
     async def _reconcile(self, key: str) -> None:
@@ -83,10 +98,14 @@ class StatusReconciler:
         await self._make_readable(key)
         back_off, previous = _FIRST_BACK_OFF, None
         while (observed := self._observed.get(key)) is not None:
-            conflicts = self._conflicts(observed)
-            action = next_write(observed, conflicts)
+            observed.changed.clear()
+            conflicts = self._conflicts(observed.model)
+            action = next_write(observed.model, observed.changed_at, self._runtime.clock(), conflicts)
             if action is None:
                 break
+            if isinstance(action, RequeueAt):
+                await self._until(action.at, observed.changed)
+                continue
             written = await self._write(action)
             if not written or action.status == previous:  # refused, or it was reverted
                 await self._runtime.sleep(back_off * (0.5 + self._runtime.random()))
@@ -96,16 +115,24 @@ class StatusReconciler:
 
     async def _make_readable(self, key: str) -> None:
         """Take out of a Model's status what cannot be read of it, as of an earlier release: until then no owner can write."""
-        while (observed := self._observed.get(key)) is not None and observed.unreadable_status:
-            lost = "; ".join(observed.unreadable_status)[:_LOST_LOGGED]
+        while (observed := self._observed.get(key)) is not None and observed.model.unreadable_status:
+            lost = "; ".join(observed.model.unreadable_status)[:_LOST_LOGGED]
             log.warning("Model %s: what cannot be read of its status is taken out: %s", key, lost)
             try:
-                model = await replace_status(self._runtime, observed)
+                model = await replace_status(self._runtime, observed.model)
             except ApiError as error:
                 log.info("status of %s not replaced: %s; retrying", key, error)
                 await self._runtime.sleep(_LONGEST_BACK_OFF * (0.5 + self._runtime.random()))
             else:
                 self._apply([events.ModelObserved(model=model)])
+
+    async def _until(self, at: float, changed: asyncio.Event) -> None:
+        """Return at a time of the monotonic clock, or at the next change."""
+        try:
+            async with asyncio.timeout(max(0.0, at - self._runtime.clock())):
+                await changed.wait()
+        except TimeoutError:
+            return
 
     async def _write(self, action: WriteStatus) -> bool:
         try:
@@ -130,4 +157,4 @@ class StatusReconciler:
 
     def _is_current(self, key: str, uid: str) -> bool:
         observed = self._observed.get(key)
-        return observed is not None and observed.uid == uid
+        return observed is not None and observed.model.uid == uid

@@ -1,7 +1,6 @@
 """The phase of a Model: one word for people, derived from the conditions. Pure.
 
-It is never an input to a decision; components read conditions. Each write of a condition
-holds what follows from it (ADR 0017).
+It is never an input to a decision; components read conditions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,23 +58,6 @@ def explain(all_conditions: Sequence[Condition], generation: int) -> str:
     if cause.condition is None:
         return cause.message
     return cause.message if cause.condition.true else described(cause.condition)
-
-
-class Summary(NamedTuple):
-    """The conditions in one word for people, the reason of what holds the Model up, and its message."""
-
-    phase: Phase
-    reason: str
-    message: str
-
-
-def summary_of(all_conditions: Sequence[Condition], generation: int) -> Summary:
-    """Return `status.phase`, `status.reason` and `status.message` as they follow from the conditions."""
-    return Summary(
-        phase_of(all_conditions, generation),
-        cause_of(all_conditions, generation).reason,
-        conditions.one_line(explain(all_conditions, generation)),
-    )
 
 
 class Cause(NamedTuple):

@@ -116,8 +116,6 @@ STATUS_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {row.name: row.fields for row in _ROWS if row.condition}
 )
 """Component -> the status fields that it owns, beside its condition."""
-SUMMARY_FIELDS = ("phase", "reason", "message")
-"""The fields of the watcher that follow from the conditions alone: each owner writes them with its own (ADR 0017)."""
 BENCH, BENCH_FIELDS = "flexinfer-bench", ("metrics",)
 """The field manager of `flexinfer bench`, and the status fields that it owns: no component writes or reads them."""
 CHANGED_RECEIVERS: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -3,8 +3,7 @@
 Server-side apply on the status subresource, always with the owner's full set of fields and with the
 resourceVersion that it was decided from: the API server ignores uid on `/status` of a custom resource
 (measured), so only resourceVersion prevents that a write meant for a deleted Model reaches a newer one of the
-same name. Phase, reason and message go with every
-write of a condition, from which they follow. Nothing waits for history and Event. What to write is decided in each component.
+same name. Nothing waits for history and Event. What to write is decided in each component.
 """
 
 import logging
@@ -18,7 +17,6 @@ from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
 from flexinfer.api.groupversion import API_VERSION, KIND
 from flexinfer.api.model import Model
-from flexinfer.api.phase import summary_of
 from flexinfer.api.services import FORMER_MANAGERS
 from flexinfer.api.status import OTHER_FIELDS, MonotonicTime, OwnedStatus
 from flexinfer.events import events
@@ -134,7 +132,6 @@ async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
     body = _body(base) | {
         "status": {
             **_fields(runtime, status.timed(partial(_wall, runtime))),
-            **_summary(base, status, written),
             "conditions": msgspec.to_builtins(written),
         },
     }
@@ -142,15 +139,6 @@ async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
     return await runtime.cluster.apply(
         MODELS, base.metadata.namespace, body, manager=manager, subresource="status"
     )
-
-
-def _summary(base: Model, status: OwnedStatus, written: Sequence[Condition]) -> Json:
-    """Return what people read first, as it follows from the conditions with those of this write: no version of a Model contradicts itself."""
-    others = (condition for condition in base.status.conditions if condition.type not in status.conditions)
-    return {
-        name: str(text)
-        for name, text in summary_of((*others, *written), base.metadata.generation)._asdict().items()
-    }
 
 
 async def _release_fields(runtime: Runtime, model: Model, manager: str) -> Model:

@@ -1,8 +1,8 @@
-"""One writer a status field and condition: the component that the table of components names; what people read first goes with every condition."""
+"""One writer a status field and condition: the component that the table of components names."""
 
 from typing import Any
 
-from flexinfer.api.services import STATUS_FIELDS, SUMMARY_FIELDS, WRITERS
+from flexinfer.api.services import STATUS_FIELDS, WRITERS
 from flexinfer.runtime.kubernetes.api import MODELS
 from localkube.apiserver.watch_cache import Change
 from tests.simulation.laws.base import Call, Law, Object
@@ -27,8 +27,6 @@ class Owners(Law):
         if call.kind is not MODELS or call.verb != "apply" or last is None or last.new is None:
             return
         for field in _changed(last.old, last.new):
-            if field in SUMMARY_FIELDS:
-                continue
             owner = WRITERS.get(field) or next((c for c, fs in STATUS_FIELDS.items() if field in fs), "")
             if owner != call.component:
                 self.report(f"{call.component} wrote {field}, which is {owner or 'nobody'}'s")

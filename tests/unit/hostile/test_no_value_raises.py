@@ -105,7 +105,7 @@ def test_no_value_of_an_object_ends_a_component(objects_: list[tuple[Kind[Any], 
         sentences.sentence(event)
         subjects.subject_of(event)
     for model in (item for kind, item in read if kind is MODELS):
-        assert next_write(model) is not None
+        assert next_write(model, NOW, NOW) is not None
         show(model)
 
 
@@ -169,7 +169,7 @@ def test_a_model_that_cannot_be_read_says_which_field() -> None:
     body = a_model()
     body["spec"]["gpu"]["count"] = "many"
     model = objects.read(MODELS, msgspec.json.encode(body))
-    write = next_write(model)
+    write = next_write(model, NOW, NOW)
     assert isinstance(write, WriteStatus)
     assert (write.condition.status, write.condition.reason) == ("False", "InvalidSpec")
     assert "$.spec.gpu.count" in write.condition.message
@@ -184,7 +184,7 @@ def test_a_config_that_is_nested_deeper_than_any_program_reads_is_refused(levels
         b'"contextSize":4096', b'"contextSize":' + b"[" * levels + b"]" * levels
     )
     model = objects.read(MODELS, body)
-    write = next_write(model)
+    write = next_write(model, NOW, NOW)
     assert isinstance(write, WriteStatus)
     assert write.condition.status == "False"
     assert codec.decode(codec.encode(events.ModelObserved(model=model)))
@@ -208,7 +208,7 @@ def test_no_value_of_a_config_ends_a_component(backend: backends.Backend, value:
         body = a_model()
         body["spec"] |= {"backend": backend.name, "source": "HF://o/r", "config": {key: value}}
         [(_, model)] = readable([(MODELS, body)])
-        assert next_write(model) is not None
+        assert next_write(model, NOW, NOW) is not None
         show(model)
         decide_everything(observed([events.ModelObserved(model=model)]))
 
@@ -221,5 +221,5 @@ def test_json_of_any_depth_in_a_text_of_a_config_ends_no_component(backend: back
         body = a_model()
         body["spec"] |= {"backend": backend.name, "source": "HF://o/r", "config": {key: deep}}
         [(_, model)] = readable([(MODELS, body)])
-        assert next_write(model) is not None
+        assert next_write(model, NOW, NOW) is not None
         decide_everything(observed([events.ModelObserved(model=model)]))

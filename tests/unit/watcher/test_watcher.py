@@ -381,15 +381,29 @@ def test_the_watermark_follows_the_last_change_and_the_clock() -> None:
     play(act, new_model)
 
 
-def test_a_phase_that_does_not_follow_from_the_conditions_is_corrected_at_once() -> None:
-    """After an edit, or a write by a component of an earlier release; owners write it with their conditions."""
+def test_the_phase_is_written_a_moment_after_the_last_change() -> None:
+    """Six writers at once would make six conflicts."""
 
     async def act(scene: Scene) -> None:
         await scene.until(lambda: scene.model().is_true(conditions.ACCEPTED))
         write(scene, "Placed", "Cached")
         write(scene, ("Wanted", "False", Reason.IDLE))
-        assert await scene.until(lambda: scene.model().status.phase == Phase.IDLE) < 0.005
-        assert scene.model().status.message == "Wanted=False (Idle)"
+        took = await scene.until(lambda: scene.model().status.phase == Phase.IDLE)
+        assert 0.2 <= took < 0.21
+        assert len(scene.cluster.written) == 2
+
+    play(act, new_model)
+
+
+def test_the_phase_is_written_at_once_when_it_becomes_ready() -> None:
+    """A user runs kubectl wait."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.model().is_true(conditions.ACCEPTED))
+        write(scene, "Placed", "Cached", "Wanted", "Granted", "Ready")
+        assert await scene.until(lambda: scene.model().status.phase == Phase.READY) < 0.005
+
+    play(act, new_model)
 
 
 def test_a_phase_is_derived_again_after_a_conflict() -> None:
