@@ -160,12 +160,12 @@ class ApiServer:
         until(lambda: self.ask("GET", path).code == 404, 30, f"{path} is gone")
 
     def make_namespace(self, name: str) -> None:
-        """Create a namespace; on a real API server, wait for its ServiceAccount, which Pods need."""
+        """Create a namespace, and wait for its ServiceAccount, which Pods need."""
         self.create(
             "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         )
         account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-        until(lambda: self.kind == LOCAL or self.ask("GET", account).code == 200, 20, f"{account} exists")
+        until(lambda: self.ask("GET", account).code == 200, 20, f"{account} exists")
 
 
 @cache

@@ -114,6 +114,7 @@ def homelab(
         registry.add("library/llama3", "8b", {"model": registries.WEIGHTS})
         patch.setenv("HF_ENDPOINT", hub.address)
         patch.setenv("FLEXINFER_OLLAMA_REGISTRY", registry.address)
+        patch.setenv("FLEXINFER_PROGRAM_OLLAMA", "no-ollama")  # also where the machine of the test has one
         described = str(ROOT / request.param)
         running = Instance(tmp_path_factory.mktemp("instance"), "--simulate-gpus", described, stub=False)
         try:

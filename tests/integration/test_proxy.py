@@ -181,7 +181,7 @@ async def test_a_cold_start_past_its_deadline_is_a_503_with_the_condition_that_i
     assert answer.headers["x-should-retry"] == "true"
     assert body["error"]["code"] == "cold_start_timeout"
     message = body["error"]["message"]
-    assert re.match(r"model llama was not ready within \d+s \(coldStartTimeout 300ms\): .*Wanted", message)
+    assert re.match(r"model llama was not ready within [\d.]+s \(coldStartTimeout 300ms\): .*Wanted", message)
 
 
 @pytest.mark.parametrize(

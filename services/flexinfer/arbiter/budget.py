@@ -154,9 +154,9 @@ def _short(
         return ""
     parts = [f"needs {need.memory_mb} of {budget} MiB of {need.uuid}"]
     if held:
-        parts.append(f"holders have {held}")
+        parts.append(f"holders have {held} MiB")
     if held + need.memory_mb <= budget:
-        parts.append(f"others use about {-(-others // _ROUND_MB) * _ROUND_MB}")
+        parts.append(f"others use about {-(-others // _ROUND_MB) * _ROUND_MB} MiB")
     return ", ".join(parts)
 
 

@@ -135,7 +135,8 @@ def _in_use(held: HeldDevice, device: Device, staying: Collection[str], *, lease
     if device.used_mb - sum(p.used_mb for p in device.processes if p not in rest) <= MEMORY_SLACK_MB:
         return ""
     names = ", ".join(f"{process.pid} {process.name}".strip() for process in rest[:_PROCESSES_NAMED])
-    return f"{held.uuid} ({f'processes {names}' if names else 'no process is seen to use it'})"
+    noun = "process" if len(rest) == 1 else "processes"
+    return f"{held.uuid} ({f'{noun} {names}' if names else 'no process is seen to use it'})"
 
 
 def _listed_before(held: HeldDevice) -> bool:

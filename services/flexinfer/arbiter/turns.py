@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from flexinfer.api.numbers import listed
 from flexinfer.api.placement import PlacedDevice
 from flexinfer.api.sharedgroup import GRANTED, Holder, SharedGroup
 from flexinfer.arbiter.budget import alone, room
@@ -99,4 +100,5 @@ def _explained(planned: Plan, shared: SharedGroup) -> str:
         return planned.why
     gone = [leaver.holder.label for leaver in planned.leavers]
     gone += [holder.label for holder in shared.status.holders if holder.step != GRANTED]
-    return f"until {', '.join(sorted(gone))} has released its memory" if gone else ""
+    released = "has released its memory" if len(gone) == 1 else "have released their memory"
+    return f"until {listed(sorted(gone))} {released}" if gone else ""
