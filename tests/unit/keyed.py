@@ -17,10 +17,12 @@ from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, a_group, a_holder, a_model, a_node, a_pod
+from tests.unit.watched_time import altered_at, due_at
 
 NAMES, NODES, PROXIES = ("a", "b", "c"), ("n1", "n2"), ("p", "q")
 Decide = Callable[[ObservedState, str, float], Iterable[Any]]
 Touched = Callable[[ObservedState, ObservedState, AnyEvent], Iterable[str]]
+_MOMENTS_FOLLOWED = 8
 GATE = st.sampled_from(["True", "False", "Unknown"])
 WANTED = st.sampled_from(
     [
@@ -149,12 +151,19 @@ def check_touched(
         assert list(decide(before, key, now)) == list(decide(after, key, now)), key
 
 
-def check_time(decide: Decide, history: list[tuple[AnyEvent, int]], seconds: float) -> None:
-    """Fail if time alone alters a decision before the moment that the key asked to be decided on again."""
+def check_time(decide: Decide, history: list[tuple[AnyEvent, int]]) -> None:
+    """Fail if time alone alters a decision before the moment that the key asked to be decided on again, now and from that moment on."""
     state, now = observed(history)
     for key in state.models:
-        actions = list(decide(state, key, now))
-        due = min((action.at for action in actions if isinstance(action, RequeueAt)), default=math.inf)
-        later = now + seconds
-        if later < due:
-            assert effects(actions) == effects(decide(state, key, later)), key
+        check_key(decide, state, key, now)
+
+
+def check_key(decide: Decide, state: ObservedState, key: str, now: float) -> None:
+    """Fail if time alone alters the decision on a key unannounced, up to the last of so many moments that it asks for."""
+    for _ in range(_MOMENTS_FOLLOWED):
+        due = due_at(decide(state, key, now))
+        altered = altered_at(lambda at: effects(decide(state, key, at)), now, due)
+        assert altered is None, f"{key} at {altered}, decided at {now} for the time until {due}"
+        if due == math.inf:
+            return
+        now = max(due, math.nextafter(now, math.inf))
