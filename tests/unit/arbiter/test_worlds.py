@@ -30,7 +30,7 @@ def cards(draw: st.DrawFn) -> tuple[Card, ObservedState, float]:
     card = Card(shared=draw(st.sampled_from([True, True, True, False])))
     names = draw(st.sampled_from(["", "a", "a", "ab"]))
     for name in names:
-        facts = draw(st.sampled_from([{}, {}, {"serverless": {"enabled": False}}]))
+        facts: dict[str, Any] = draw(st.sampled_from([{}, {}, {"serverless": {"enabled": False}}]))
         card.holds(
             name,
             draw(MEMORY),
