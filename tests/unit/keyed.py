@@ -1,9 +1,10 @@
 """Two promises of a decision by key: an event touches every key whose decision it alters, and time alone alters none unannounced."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 
 from flexinfer.api.membership import GroupMembership
@@ -23,7 +24,10 @@ NAMES, NODES, PROXIES = ("a", "b", "c"), ("n1", "n2"), ("p", "q")
 Decide = Callable[[ObservedState, str, float], Iterable[Any]]
 Touched = Callable[[ObservedState, ObservedState, AnyEvent], Iterable[str]]
 _MOMENTS_FOLLOWED = 8
+_LATE = 5
+"""A drawn version up to which a Model comes late."""
 GATE = st.sampled_from(["True", "False", "Unknown"])
+OPEN = st.just(("True",) * 3)
 WANTED = st.sampled_from(
     [
         ("True", Reason.REQUESTED), ("True", Reason.ACTIVE), ("True", Reason.FIRST_START), ("True", Reason.ALWAYS_ON),
@@ -44,7 +48,7 @@ READY = st.sampled_from(
 @st.composite
 def models(draw: st.DrawFn) -> events.ModelObserved:
     """Return a Model in any state of its life."""
-    name, gates = draw(st.sampled_from(NAMES)), draw(st.tuples(*[GATE] * 3))
+    name, gates = draw(st.sampled_from(NAMES)), draw(OPEN | st.tuples(*[GATE] * 3))
     conditions: list[Any] = [
         *zip(("Accepted", "Placed", "Cached"), gates, ("", Reason.NODE_GONE, ""), strict=True),
         ("Wanted", *draw(WANTED)),
@@ -53,10 +57,10 @@ def models(draw: st.DrawFn) -> events.ModelObserved:
     ]
     model = a_model(
         name,
-        uid=f"uid-{name}-{draw(st.integers(0, 1))}",
+        uid=f"uid-{name}-{draw(st.sampled_from([0, 0, 1]))}",
         version=draw(st.integers(1, 40)),
-        generation=draw(st.integers(1, 2)),
-        conditions=conditions[: draw(st.integers(0, 6))],
+        generation=draw(st.sampled_from([1, 1, 2])),
+        conditions=conditions[: draw(st.sampled_from([*range(6), *[6] * 6]))],
         placement=Placement(node=draw(st.sampled_from(NODES))),
         serverless={"enabled": draw(st.booleans()), "idle_timeout": "20s"},
         gpu=draw(st.sampled_from([None, Gpu(vendor="nvidia", shared="card")])),
@@ -123,7 +127,41 @@ def live(draw: st.DrawFn) -> AnyEvent:
 
 
 EVENTS = models() | models() | workloads() | groups() | live()
-HISTORIES = st.lists(st.tuples(EVENTS, st.integers(0, 20)), min_size=1, max_size=14)
+HEARTBEAT_SECONDS = 5
+HISTORIES = st.builds(
+    lambda history, proxies, beats: [
+        *_with_heartbeats(_in_order(history), proxies),
+        *_heartbeats(proxies) * beats,
+    ],
+    st.lists(st.tuples(EVENTS, st.integers(0, 20)), min_size=1, max_size=14),
+    st.sampled_from([(), ("p",), ("p", "q")]),
+    st.integers(0, 6),
+)
+"""Histories in which most versions grow, and proxies are heard in time, or only now and then."""
+
+
+def _heartbeats(proxies: Sequence[str]) -> list[tuple[AnyEvent, int]]:
+    return [(events.ProxyObserved(proxy=p), 0 if i else HEARTBEAT_SECONDS) for i, p in enumerate(proxies)]
+
+
+def _with_heartbeats(
+    history: Iterable[tuple[AnyEvent, int]], proxies: Sequence[str]
+) -> Iterator[tuple[AnyEvent, int]]:
+    """Yield a history in which proxies are heard every five seconds."""
+    for event, seconds in history:
+        beats = seconds // HEARTBEAT_SECONDS if proxies else 0
+        yield from _heartbeats(proxies) * beats
+        yield event, seconds - beats * HEARTBEAT_SECONDS
+
+
+def _in_order(history: Iterable[tuple[AnyEvent, int]]) -> Iterator[tuple[AnyEvent, int]]:
+    """Yield a history in which a Model is newer each time it is observed, but for some that come late."""
+    for number, (event, seconds) in enumerate(history, start=1):
+        if isinstance(event, events.ModelObserved) and event.model.metadata.version > _LATE:
+            metadata = msgspec.structs.replace(event.model.metadata, resource_version=str(40 * number))
+            yield events.ModelObserved(model=msgspec.structs.replace(event.model, metadata=metadata)), seconds
+        else:
+            yield event, seconds
 
 
 def observed(history: Iterable[tuple[AnyEvent, int]]) -> tuple[ObservedState, float]:
