@@ -1,6 +1,7 @@
 """What the observed state holds depends on what there is, not on what there was."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 
@@ -29,7 +30,7 @@ def life(number: int) -> Iterator[AnyEvent]:
     yield from (events.NodeObserved(name=name, node=node), events.GpusObserved(node=name, boot="b", sample=1))
     yield from (events.ModelObserved(model=model), events.LeaseObserved(lease=lease), requests, wake)
     yield from (events.GroupObserved(group=shared), running(model, a_pod(model, node=name)))
-    gone = {"namespace": "default", "name": name, "version": version + 1}
+    gone: dict[str, Any] = {"namespace": "default", "name": name, "version": version + 1}
     yield events.WorkloadDeleted(namespace="default", name=name)
     yield events.GroupDeleted(**gone, uid=shared.metadata.uid)
     yield events.LeaseDeleted(**gone, uid=lease.uid)
