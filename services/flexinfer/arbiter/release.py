@@ -151,7 +151,12 @@ def is_listed(device: Device) -> bool:
 
 def is_recent(sample: Sample | None, now: float) -> TypeGuard[Sample]:
     """Tell whether there is a sample, and it is not too old to say what is in use."""
-    return sample is not None and now - sample.at <= STALE_SECONDS
+    return sample is not None and now < stale_at(sample)
+
+
+def stale_at(sample: Sample) -> float:
+    """Return from when a sample is too old to say what is in use, in monotonic seconds."""
+    return sample.at + STALE_SECONDS
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):

@@ -224,7 +224,7 @@ def _resized(model: Model, placements: PlacementState) -> bool:
 def _unhealthy(model: Model, placements: PlacementState) -> PlacedStatus:
     """Return the status of a Model with Pods on a node that is not ready."""
     node, since, has_devices = node_of(model), unhealthy_since(model, placements), model.spec.devices > 0
-    if not has_devices and since is not None and placements.now - since >= GONE_SECONDS:
+    if not has_devices and since is not None and placements.now >= since + GONE_SECONDS:
         return _node_gone(model, placements, f"was not ready for {GONE_SECONDS:.0f}s")
     message = messages.node_unhealthy(node, devices=has_devices, seconds=GONE_SECONDS)
     return outcome.placed(model, model.status.placement, Reason.NODE_NOT_READY, message)
