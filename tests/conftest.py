@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.instance import Running, instance
 
@@ -17,10 +17,12 @@ _WAITING = ("tests/e2e/", "tests/integration/", "tests/conformance/", "tests/pro
 _COMPUTING_FILES = 3
 """How many computing files are run for each that waits, so that neither is left over at the end."""
 
-settings.register_profile("fixed", derandomize=True)
-settings.register_profile("random", derandomize=False, print_blob=True)
+settings.register_profile(
+    "fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("random", settings.get_profile("fixed"), derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("FLEXINFER_EXAMPLES", "fixed"))
-"""Property tests draw the same examples on each machine, so that a failure is due to a change; FLEXINFER_EXAMPLES=random draws new ones."""
+"""Property tests draw the same examples on each machine, and none is too slow, so that a failure is due to a change; FLEXINFER_EXAMPLES=random draws new ones."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

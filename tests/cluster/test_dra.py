@@ -28,6 +28,7 @@ NODE, DRIVER, SPACE = "dra-node", "gpu.flexinfer.test", "dra"
 EXCLUSIVE = Device(uuid="GPU-aaaa", name="GTX 980 Ti", architecture="sm_52", total_mb=6144, free_mb=6000)
 SHARED = Device(uuid="GPU-bbbb", name="RTX 3090", architecture="sm_86", total_mb=24576, free_mb=24000)
 SMALL, LARGE = {"vendor": "nvidia", "vramEstimateMB": 5000}, {"vendor": "nvidia", "vramEstimateMB": 10240}
+CANNOT_ALLOCATE = "cannot allocate all claims"
 _SECONDS = 40.0
 _HEARTBEAT_SECONDS = 5.0
 """The period of the node's reports; its controller gives a node 50 s."""
@@ -147,11 +148,12 @@ class Story:
         return dict(claim["status"]["allocation"]["devices"])
 
     async def pending(self, name: str) -> str:
-        """Wait until the scheduler has refused a Pod; return its message."""
+        """Wait until the scheduler has refused a Pod for its claim, and not because that was not there yet; return its message."""
 
         def refused() -> str:
             found = self.pod(name).get("status", {}).get("conditions", ())
-            return next((str(c.get("message", "")) for c in found if c.get("reason") == "Unschedulable"), "")
+            messages = (str(c.get("message", "")) for c in found if c.get("reason") == "Unschedulable")
+            return next((message for message in messages if CANNOT_ALLOCATE in message), "")
 
         return str(await self.until(refused, f"{name} is refused"))
 
@@ -255,7 +257,7 @@ def test_the_claim_gets_the_very_card_of_the_placement(seen: dict[str, Any]) -> 
 
 def test_the_scheduler_keeps_a_second_pod_away_from_a_card_of_one_claim(seen: dict[str, Any]) -> None:
     """Another user's Pod had it: the Model's waits, with the scheduler's words in Ready, and starts once that is gone."""
-    assert "cannot allocate all claims" in seen["waits"]
+    assert CANNOT_ALLOCATE in seen["waits"]
 
 
 def test_a_claim_is_gone_with_its_pod(seen: dict[str, Any]) -> None:
@@ -269,4 +271,4 @@ def test_two_models_have_a_shared_card_and_the_scheduler_counts_their_memory(see
     results = [seen[name]["results"][0] for name in ("first", "second")]
     assert [result["device"] for result in results] == ["gpu-1", "gpu-1"]
     assert [result["consumedCapacity"] for result in results] == [{"memory": "10Gi"}, {"memory": "10Gi"}]
-    assert "cannot allocate all claims" in seen["third waits"]
+    assert CANNOT_ALLOCATE in seen["third waits"]

@@ -19,6 +19,7 @@ from flexinfer.local.supervisor.provisioning import small_model
 from tests.instance import until
 from tests.integration.prefetcher import hub as hubs
 from tests.integration.prefetcher import registry as registries
+from tests.patience import patient
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,4 +141,4 @@ def test_an_example_reaches_what_it_says(homelab: tuple[str, Homelab], path: Pat
         for claim in claimed:
             lab.becomes(claim)
     finally:
-        lab.instance.kubectl("delete", "-f", str(path), "--wait=true", "--timeout=120s")
+        lab.instance.kubectl("delete", "-f", str(path), "--wait=true", f"--timeout={patient(120):g}s")

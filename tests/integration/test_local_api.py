@@ -17,6 +17,7 @@ from flexinfer.local.tls import tls_files
 from localkube import tls
 from tests.apiserver import TOKEN, LocalApi, Stream, kill_local_api, start_local_api
 from tests.kubectl import Kubectl
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -24,8 +25,8 @@ MAPS = "/api/v1/namespaces/default/configmaps"
 
 @pytest.fixture
 def own_api(tmp_path: Path) -> Iterator[LocalApi]:
-    """Start a local API that a test may kill."""
-    api = start_local_api(tmp_path / "state")
+    """Start a local API that a test may kill, and start again on its port."""
+    api = start_local_api(tmp_path / "state", free_port())
     yield api
     kill_local_api(api)
 
