@@ -28,6 +28,8 @@ class Running:
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.state, self._programs, self._variables = state, programs, variables
+        self._exported: dict[str, str] = {}
+        self._exported_of: tuple[float, ...] = ()
 
     def flexinfer(self, command: str, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run a `flexinfer` command on this instance."""
@@ -39,10 +41,26 @@ class Running:
 
     def _run(self, words: list[str], *, check: bool) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
-            words, env=self.environment(), capture_output=True, text=True, check=False, timeout=patient(150)
+            words,
+            env=self._known_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=patient(150),
         )
         assert done.returncode == 0 or not check, f"{words[1:3]}: {done.stdout}{done.stderr}"
         return done
+
+    def _known_environment(self) -> dict[str, str]:
+        """Return the environment as last evaluated, as in a user's shell; anew once an instance has written its state again.
+
+        Conditions are looked at in loops: a Python process more for each look would take the core that the instance needs.
+        """
+        files = [self.state / name for name in ("kubeconfig", "instance.json")]
+        written = tuple(file.stat().st_mtime for file in files if file.exists())
+        if not written or written != self._exported_of:
+            self._exported, self._exported_of = self.environment(), written
+        return self._exported
 
     def environment(self) -> dict[str, str]:
         """Return the environment with the exports of `flexinfer env`, as a shell evaluates them."""
