@@ -265,11 +265,8 @@ class Engines:
         self._serving.discard(name)
         world.end(engine.pid, 0.5 if self.calm else world.chance.choice([0.0, 0.5, 3.0, 20.0]))
         world.observe(events.WorkloadObserved(namespace="default", name=name))
-        groups = world.state.groups.values()
-        holders = [h for g in groups for h in g.status.holders if h.model == name and h.turn == engine.turn]
-        if any(
-            holder.step == GRANTED for holder in holders
-        ):  # no release was asked for: the one Pod of the turn is gone
+        holders = [h for g in world.state.groups.values() for h in g.status.holders if h.model == name]
+        if any((h.turn, h.step) == (engine.turn, GRANTED) for h in holders):  # its one Pod is gone
             gone = BackendStatus(turn=engine.turn, pod_uid=engine.pod_uid, load_seconds=LOAD_SECONDS)
             self._say(name, conditions.READY, conditions.FALSE, Reason.STOPPED, gone)
         else:
