@@ -187,7 +187,7 @@ def _foreign_mb(
 ) -> int:
     """Return what processes are seen to hold of a device that are of no holder of a group and of none that has left it."""
     ours = frozenset[str]().union(*seen.values())
-    there = frozenset(pod.uid for workload in state.workloads.values() for pod in workload.pods) - ours
+    present = frozenset(pod.uid for workload in state.workloads.values() for pod in workload.pods) - ours
     before = {
         (process.pid, process.name)
         for holder in group.status.holders
@@ -197,7 +197,7 @@ def _foreign_mb(
     }
     foreign = (p for p in device.processes if p.pod_uid not in ours)
     return sum(
-        p.used_mb for p in foreign if p.pod_uid in there or (p.pid, p.name) in before or is_outside_pods(p)
+        p.used_mb for p in foreign if p.pod_uid in present or (p.pid, p.name) in before or is_outside_pods(p)
     )
 
 
