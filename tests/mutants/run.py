@@ -1,4 +1,4 @@
-"""`python -m tests.mutants.run [--seeds N] [--cards N] [NAME...]`: plant each fault in a copy of the tree, and see which tests notice.
+"""`python -m tests.mutants.run [--seeds N] [--cards N] [--jobs N] [NAME...]`: plant each fault in a copy of the tree, and see which tests notice.
 
 A fault of the budget, `b*`, is tried on the histories of cards, and both these and the unit tests must notice it; what they say is printed. Any
 other is tried on the whole simulation. Exit code 1 if a fault of the budget is missed by one of its two, or another by both; 2 if a
@@ -12,7 +12,7 @@ import time
 from typing import NamedTuple
 
 from tests.mutants.patches import Patch, PatchError, apply, patches
-from tests.mutants.trial import Verdict, copy_of_the_tree, play_cards, pool, run_tests, simulate
+from tests.mutants.trial import JOBS, Verdict, copy_of_the_tree, play_cards, pool, run_tests, simulate
 
 SEEDS = 300
 """How many histories are played with each fault."""
@@ -54,11 +54,11 @@ def plant(patch: Patch, seeds: int, cards: int) -> Outcome:
     return Outcome(patch, simulation, unit, time.monotonic() - began, noticed)
 
 
-def main(names: list[str], seeds: int, cards: int) -> int:
+def main(names: list[str], seeds: int, cards: int, jobs: int) -> int:
     """Try the named patches, by default all, and print a table."""
     try:
         planted = patches(names)
-        with pool() as workers:
+        with pool(jobs) as workers:
             print(f"{'':<32} {'simulation':<13} {'unit tests':<13}")
             outcomes = []
             for outcome in workers.map(functools.partial(plant, seeds=seeds, cards=cards), planted):
@@ -79,5 +79,6 @@ if __name__ == "__main__":
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--cards", type=int, default=CARDS)
+    parser.add_argument("--jobs", type=int, default=JOBS)
     arguments = parser.parse_args()
-    sys.exit(main(arguments.names, arguments.seeds, arguments.cards))
+    sys.exit(main(arguments.names, arguments.seeds, arguments.cards, arguments.jobs))
