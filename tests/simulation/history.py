@@ -148,7 +148,7 @@ class History:
             outcomes, until = Counter[str](), simulation.clock() + DEMAND_SECONDS
             while SERVED not in outcomes and simulation.clock() < until:
                 proxy = next(p for p in simulation.proxies.values() if p.available)
-                outcomes[await proxy.request(key, 0.1)] += 1
+                outcomes[await proxy.request(key, 0.1, DEMAND_SECONDS)] += 1
                 await asyncio.sleep(0.5)
             if SERVED not in outcomes:
                 simulation.checker.report(f"{key} was asked for after the faults: {dict(outcomes)}")
