@@ -34,6 +34,8 @@ _NODE_BACK_OFF = re.compile(r"back-off (\S+) restarting")
 """What a kubelet says of a container that it restarts ever later (kuberuntime_manager.go, doBackOff)."""
 _NO_PROGRAM = "ProgramNotInstalled"
 """What the local node says of an image whose program is not installed (`localkube.kubelet.image_runtimes`)."""
+_NODE_SHUTDOWN = "NodeShutdown"
+"""What the local node says of an engine that it stopped because it was shut down itself (`localkube.kubelet.termination_message`)."""
 _NOT_STARTABLE = (Reason.IMAGE_PULL_FAILED, Reason.ENGINE_NOT_INSTALLED)
 _ORDINARY = frozenset({"ContainerCreating", "PodInitializing"})
 """What every container waits for: worth reporting only with a message."""
@@ -105,16 +107,18 @@ def stage_of(context: ModelContext, pod: PodFacts) -> Stage:
     """Return how far a Pod whose engine does not answer has come.
 
     A restart is no progress: an engine that restarted once is Restarting until it answers, and one that the node restarts with a delay
-    BackOff; its deadline runs on. The same holds for an image that cannot be pulled.
+    BackOff; its deadline runs on. The same holds for an image that cannot be pulled. An engine that its node stopped at a shutdown and
+    starts again has not failed: it loads.
     """
     ready = context.view.ready
     if pod.reason == _NO_PROGRAM:
         return Stage(Reason.ENGINE_NOT_INSTALLED, f"engine is not installed: {clause(pod.message)}", IMAGE)
     if pod.reason in _NO_IMAGE or (ready.reason == Reason.IMAGE_PULL_FAILED and not pod.running):
         return Stage(Reason.IMAGE_PULL_FAILED, _image_failure(context, pod), IMAGE)
-    if pod.reason == _CRASH_LOOP or ready.in_pod:
+    resumed = _resumed(context, pod)
+    if pod.reason == _CRASH_LOOP or (ready.in_pod and not resumed):
         return Stage(Reason.BACK_OFF, _crash_loop(context, pod), RESTART)
-    if ready.true or pod.restarts or ready.reason == Reason.RESTARTING:
+    if (ready.true or pod.restarts or ready.reason == Reason.RESTARTING) and not resumed:
         return Stage(Reason.RESTARTING, _restart(context, pod), RESTART)
     if pod.running:
         return Stage(Reason.LOADING, f"engine process runs on node {pod.node} and loads the weights", WEIGHTS)
@@ -124,6 +128,19 @@ def stage_of(context: ModelContext, pod: PodFacts) -> Stage:
     reason = "" if pod.reason in _ORDINARY and not pod.message else pod.reason
     cause = f" ({_joined(reason, pod.message)})" if reason else ""
     return Stage(Reason.STARTING, f"Pod is starting on node {pod.node}{cause}", IMAGE)
+
+
+def _resumed(context: ModelContext, pod: PodFacts) -> bool:
+    """Tell whether an engine starts again that its node stopped at a shutdown; not one that has stopped responding since."""
+    if not _stopped_by_node(pod):
+        return False
+    view = context.view
+    replaced = not pod.running or pod.restarts > view.backend.restarts
+    return replaced or view.ready.reason in (Reason.STARTING, Reason.LOADING)
+
+
+def _stopped_by_node(pod: PodFacts) -> bool:
+    return pod.last.startswith(_NODE_SHUTDOWN)
 
 
 def _image_failure(context: ModelContext, pod: PodFacts) -> str:
@@ -136,7 +153,7 @@ def _image_failure(context: ModelContext, pod: PodFacts) -> str:
 
 
 def _restart(context: ModelContext, pod: PodFacts) -> str:
-    if pod.exit_code is None:
+    if pod.exit_code is None or _stopped_by_node(pod):
         detail = context.probe.answer.detail if context.probe is not None else ""
         return f"engine stopped responding ({clause(detail)})" if detail else "engine stopped responding"
     last = clause(pod.last or pod.message)

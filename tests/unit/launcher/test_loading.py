@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 import msgspec
+import pytest
 
 from flexinfer.api import kube
 from flexinfer.api.model import BackendStatus
@@ -95,6 +96,51 @@ def test_an_engine_that_died_is_restarting() -> None:
     [action] = decided(model, holding(model, pod), a_probe(model, pod, healthy=False, detail="no connection"))
     assert outcome(action) == ("False", Reason.RESTARTING)
     assert "exit code 137" in message(action)
+
+
+STOPPED_BY_NODE = "NodeShutdown: Pod was terminated in response to imminent node shutdown."
+
+
+@pytest.mark.parametrize(
+    "ready", [READY, LOADING, ("False", Reason.RESTARTING), ("False", Reason.BACK_OFF)], ids=str
+)
+def test_an_engine_that_its_node_stopped_at_a_shutdown_starts_and_loads_without_a_warning(
+    ready: tuple[str, str],
+) -> None:
+    """An orderly shutdown of the node is no crash of the engine, whatever the engine did before."""
+    before = BackendStatus(loading_stage="Restart" if ready[1] == Reason.BACK_OFF else "", restarts=2)
+    model = a_start(ready=ready, backend_status=before)
+    stopped = its_pod(
+        model,
+        running=False,
+        restarts=2,
+        exit_code=143,
+        reason="NodeShutdown",
+        message="Pod was terminated in response to imminent node shutdown.",
+        last=STOPPED_BY_NODE,
+    )
+    unhealthy = {"healthy": False, "detail": "no connection"}
+    [action] = decided(model, holding(model, stopped), a_probe(model, stopped, **unhealthy))
+    assert (outcome(action), message(action)) == (
+        ("False", Reason.STARTING),
+        f"Pod is starting on node a ({STOPPED_BY_NODE.removesuffix('.')})",
+    )
+    started = its_pod(model, version=9, restarts=3, exit_code=143, last=STOPPED_BY_NODE)
+    [action, *_] = decided(model, holding(model, started), a_probe(model, started, **unhealthy))
+    if ready != LOADING:
+        assert outcome(action) == ("False", Reason.LOADING)
+
+
+def test_an_engine_that_hangs_long_after_a_shutdown_of_its_node_is_restarting() -> None:
+    """The shutdown explains a new process, and not one that answered before."""
+    for before in (READY, ("False", Reason.RESTARTING)):
+        model = a_start(ready=before, backend_status=BackendStatus(restarts=3))
+        pod = its_pod(model, restarts=3, exit_code=143, last=STOPPED_BY_NODE)
+        [*_, action] = decided(
+            model, holding(model, pod), a_probe(model, pod, healthy=False, detail="no answer within 5s")
+        )
+        assert outcome(action) == ("False", Reason.RESTARTING)
+        assert message(action) == "engine stopped responding (no answer within 5s)"
 
 
 def test_an_engine_that_ran_out_of_memory_says_what_to_raise() -> None:
