@@ -17,12 +17,12 @@ from pathlib import Path
 from flexinfer.api import conditions
 from flexinfer.cli.env import shell
 from flexinfer.cli.errors import CommandError
-from flexinfer.cli.prepare import Choices, built, check_simulation, prepared, simulates
+from flexinfer.cli.prepare import Choices, built, check_simulation, differences, prepared, simulates
 from flexinfer.cli.services import HEALTHY, rows, table
 from flexinfer.cli.target import state_argument, state_of
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import PLANE, REAL, Instance
-from flexinfer.local.supervisor import provisioning, user_settings
+from flexinfer.local.supervisor import provisioning, record, user_settings
 from flexinfer.local.supervisor.instance_programs import programs
 from flexinfer.local.supervisor.program import NODE
 from flexinfer.local.supervisor.readiness import until_ready
@@ -93,12 +93,20 @@ def run(options: argparse.Namespace) -> int:
 
 
 def already(state: Path, holder: int, choices: Choices, *, detach: bool) -> int:
-    """Show what runs. Raises CommandError, except for --detach with everything ready, which is what it promises."""
+    """Show what runs. Raises CommandError, except for --detach with everything ready, which is what it promises.
+
+    What is chosen now and differs from what runs is never ignored: it is an error that names it. Raises InstanceError, SettingsError.
+    """
     check_simulation(state, choices)
     if not simulates(state, choices):
         raise CommandError(
             f"FlexInfer is already running in {state} (process {holder}) with other nodes than those of {choices.simulation}: "
             "stop it with `flexinfer down`, then start it with this file"
+        )
+    if different := differences(instances.load(state), choices):
+        raise CommandError(
+            f"FlexInfer is already running in {state} (process {holder}) with other settings: {'; '.join(different)}; "
+            "stop it with `flexinfer down`, then start it with these"
         )
     current = asyncio.run(rows(instances.load(state)))
     print(f"FlexInfer is already running in {state} (process {holder}):")
@@ -128,7 +136,8 @@ async def serve(instance: Instance, choices: Choices, *, ready_descriptor: int |
     say(f"FlexInfer in {instance.state}")
     before = {NODE: partial(_provisioned, instance)} if instance.api == REAL else {}
     specified = programs(instance, separate=choices.separate, settings=choices.settings)
-    async with supervised(instance, specified, before) as supervisor:
+    with_these = record.Started(settings=choices.settings, options=choices.options)
+    async with supervised(instance, specified, before, with_these) as supervisor:
         if supervisor.adopted:
             say(f"adopted processes of an earlier `up`: {', '.join(supervisor.adopted)}")
         starting = asyncio.create_task(started(instance, supervisor, ready_descriptor))
