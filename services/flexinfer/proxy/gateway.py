@@ -60,6 +60,10 @@ class Gateway:
         self.default_namespace = runtime.settings.default_namespace
         self._wakes: set[Route] = set()  # whose wake hints are published
 
+    def clock(self) -> float:
+        """Return the monotonic time, in seconds."""
+        return self._runtime.clock()
+
     @property
     def models(self) -> list[Model]:
         """All Models."""
