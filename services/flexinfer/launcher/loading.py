@@ -11,6 +11,7 @@ from flexinfer.api.address import host_port
 from flexinfer.api.conditions import clause
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
+from flexinfer.backends import failures
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher import status
 from flexinfer.launcher.effects import Action, Purpose, Stop
@@ -132,11 +133,9 @@ def stage_of(context: ModelContext, pod: PodFacts) -> Stage:
 
 def _resumed(context: ModelContext, pod: PodFacts) -> bool:
     """Tell whether an engine starts again that its node stopped at a shutdown; not one that has stopped responding since."""
-    if not _stopped_by_node(pod):
-        return False
     view = context.view
     replaced = not pod.running or pod.restarts > view.backend.restarts
-    return replaced or view.ready.reason in (Reason.STARTING, Reason.LOADING)
+    return _stopped_by_node(pod) and (replaced or view.ready.reason in (Reason.STARTING, Reason.LOADING))
 
 
 def _stopped_by_node(pod: PodFacts) -> bool:
@@ -156,9 +155,16 @@ def _restart(context: ModelContext, pod: PodFacts) -> str:
     if pod.exit_code is None or _stopped_by_node(pod):
         detail = context.probe.answer.detail if context.probe is not None else ""
         return f"engine stopped responding ({clause(detail)})" if detail else "engine stopped responding"
-    last = clause(pod.last or pod.message)
+    last = clause(_last(context, pod))
     cause = f" ({last})" if last else ""
     return f"engine ended with exit code {pod.exit_code}{cause}; {_times(pod.restarts)}{_remedy(pod)}"
+
+
+def _last(context: ModelContext, pod: PodFacts) -> str:
+    """Return why the engine's process ended last: the line of its output that the backend knows as a cause, else the last one."""
+    backend = backends.find(context.view.model.spec.backend)
+    cause = failures.cause(backend.failures, pod.output) if backend is not None else ""
+    return f"{pod.last.partition(': ')[0]}: {cause}" if cause else pod.last or pod.message
 
 
 def _crash_loop(context: ModelContext, pod: PodFacts) -> str:
