@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from flexinfer.api import conditions
 from flexinfer.cli.env import shell
 from flexinfer.cli.errors import CommandError
+from flexinfer.cli.log_hint import LogHint
 from flexinfer.cli.prepare import Choices, built, check_simulation, differences, prepared, simulates
 from flexinfer.cli.services import HEALTHY, rows, table
 from flexinfer.cli.target import state_argument, state_of
@@ -136,11 +136,12 @@ async def serve(instance: Instance, choices: Choices, *, ready_descriptor: int |
     say(f"FlexInfer in {instance.state}")
     before = {NODE: partial(_provisioned, instance)} if instance.api == REAL else {}
     specified = programs(instance, separate=choices.separate, settings=choices.settings)
+    hints = {program.name: LogHint(instance.log(program.name)) for program in specified}
     with_these = record.Started(settings=choices.settings, options=choices.options)
     async with supervised(instance, specified, before, with_these) as supervisor:
         if supervisor.adopted:
             say(f"adopted processes of an earlier `up`: {', '.join(supervisor.adopted)}")
-        starting = asyncio.create_task(started(instance, supervisor, ready_descriptor))
+        starting = asyncio.create_task(started(instance, supervisor, hints, ready_descriptor))
         waiting = asyncio.create_task(stopping.wait())
         try:
             await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -161,8 +162,10 @@ async def _provisioned(instance: Instance) -> None:
     await provision(instance, say)
 
 
-async def started(instance: Instance, supervisor: Supervisor, ready_descriptor: int | None) -> None:
-    """Provision the instance and report when each process is ready."""
+async def started(
+    instance: Instance, supervisor: Supervisor, hints: Mapping[str, LogHint], ready_descriptor: int | None
+) -> None:
+    """Provision the instance and report when each process is ready; `hints` are by process."""
     began = time.monotonic()
 
     async def report(name: str) -> None:
@@ -170,7 +173,7 @@ async def started(instance: Instance, supervisor: Supervisor, ready_descriptor: 
         answering = asyncio.create_task(until_ready(process.program.probe))
         while not (await asyncio.wait({answering}, timeout=HINT_SECONDS))[0]:
             if process.started:
-                say(f"  {name:<12} is not ready yet{_last_log_line(instance.log(name))}")
+                say(f"  {name:<12} is not ready yet{hints[name]}")
         say(f"  {name:<12} ready  {time.monotonic() - began:5.1f}s")
 
     serves = instance.api != PLANE
@@ -185,15 +188,6 @@ async def started(instance: Instance, supervisor: Supervisor, ready_descriptor: 
     if ready_descriptor is not None:
         os.write(ready_descriptor, _READY)
         os.close(ready_descriptor)
-
-
-def _last_log_line(log: Path) -> str:
-    """Return the last line of a process's log."""
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    return f"; {log} ends with: {conditions.one_line(lines[-1])}" if lines else f"; {log} is empty"
 
 
 async def _created_pvc(instance: Instance, supervisor: Supervisor) -> None:
