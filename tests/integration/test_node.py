@@ -473,7 +473,7 @@ def test_a_shutdown_of_the_node_is_no_failure_of_its_containers(node: LocalNode)
         node.stop_process(signal.SIGUSR1)
         assert node.container(pod)["state"]["terminated"]["reason"] == "NodeShutdown"
         node.start_process()
-        until(lambda n=restarts: node.container(pod)["restartCount"] == n)
+        until(lambda: node.container(pod)["restartCount"] == restarts)  # noqa: B023 -- called at once
         assert node.container(pod)["lastState"]["terminated"]["reason"] == "NodeShutdown"
     node.until_running(pod)
     assert not [event for event in node.list("events") if event["reason"] == "BackOff"]

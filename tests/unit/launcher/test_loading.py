@@ -119,14 +119,17 @@ def test_an_engine_that_its_node_stopped_at_a_shutdown_starts_and_loads_without_
         message="Pod was terminated in response to imminent node shutdown.",
         last=STOPPED_BY_NODE,
     )
-    unhealthy = {"healthy": False, "detail": "no connection"}
-    [action] = decided(model, holding(model, stopped), a_probe(model, stopped, **unhealthy))
+    [action] = decided(
+        model, holding(model, stopped), a_probe(model, stopped, healthy=False, detail="no connection")
+    )
     assert (outcome(action), message(action)) == (
         ("False", Reason.STARTING),
         f"Pod is starting on node a ({STOPPED_BY_NODE.removesuffix('.')})",
     )
     started = its_pod(model, version=9, restarts=3, exit_code=143, last=STOPPED_BY_NODE)
-    [action, *_] = decided(model, holding(model, started), a_probe(model, started, **unhealthy))
+    [action, *_] = decided(
+        model, holding(model, started), a_probe(model, started, healthy=False, detail="no connection")
+    )
     if ready != LOADING:
         assert outcome(action) == ("False", Reason.LOADING)
 
