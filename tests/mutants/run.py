@@ -1,4 +1,4 @@
-"""`python -m tests.mutants.run [--seeds N] [NAME...]`: plant each fault in a copy of the tree, and see which tests notice.
+"""`python -m tests.mutants.run [--seeds N] [--jobs N] [NAME...]`: plant each fault in a copy of the tree, and see which tests notice.
 
 Exit code 1 if neither the simulation nor the unit tests notice one of them, 2 if a patch does not apply.
 """
@@ -10,7 +10,7 @@ import time
 from typing import NamedTuple
 
 from tests.mutants.patches import Patch, PatchError, apply, patches
-from tests.mutants.trial import Verdict, copy_of_the_tree, pool, run_tests, simulate
+from tests.mutants.trial import JOBS, Verdict, copy_of_the_tree, pool, run_tests, simulate
 
 SEEDS = 300
 """How many histories are played with each fault."""
@@ -42,11 +42,11 @@ def plant(patch: Patch, seeds: int) -> Outcome:
     return Outcome(patch, simulation, unit, time.monotonic() - began)
 
 
-def main(names: list[str], seeds: int) -> int:
+def main(names: list[str], seeds: int, jobs: int) -> int:
     """Try the named patches, by default all, and print a table."""
     try:
         planted = patches(names)
-        with pool() as workers:
+        with pool(jobs) as workers:
             print(f"{'':<32} {'simulation':<13} {'unit tests':<13}")
             outcomes = []
             for outcome in workers.map(functools.partial(plant, seeds=seeds), planted):
@@ -66,5 +66,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--jobs", type=int, default=JOBS)
     arguments = parser.parse_args()
-    sys.exit(main(arguments.names, arguments.seeds))
+    sys.exit(main(arguments.names, arguments.seeds, arguments.jobs))

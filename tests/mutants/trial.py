@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE_ROOTS = ("shared", "services", "local", ".")
 HISTORIES = ("tests/simulation/test_histories.py",)
 JOBS = min(2, os.cpu_count() or 1)
+"""How many trials run at a time, unless it is said."""
 SIMULATION_SECONDS, UNIT_SECONDS = 1800.0, 900.0
 """The limit of one run. What does not end by then says nothing: a test that notices has a limit of its own."""
 
@@ -84,6 +85,6 @@ def _verdict(code: int) -> Verdict:
     return {0: Verdict.MISSED, 1: Verdict.CAUGHT}.get(code, Verdict.BROKEN)
 
 
-def pool() -> ThreadPoolExecutor:
-    """Return a pool for at most two trials at a time."""
-    return ThreadPoolExecutor(JOBS)
+def pool(jobs: int) -> ThreadPoolExecutor:
+    """Return a pool for so many trials at a time."""
+    return ThreadPoolExecutor(jobs)

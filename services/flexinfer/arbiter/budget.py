@@ -48,11 +48,11 @@ def room(
     placement = member.placement
     entries = [*kept, *(PlacedDevice(uuid=d.uuid, memory_mb=d.memory_mb) for h in holders for d in h.devices)]
     if holders or entries:
+        if any(holder.node != placement.node for holder in holders):
+            return Room(fits=False, why=f"it is placed on node {placement.node}, the holders are not")
         single = alone(member, group, state, now) or _other_alone(member, holders, group, state, now)
         if single:
             return Room(fits=False, why=f"one holder at a time: {single}")
-        if any(holder.node != placement.node for holder in holders):
-            return Room(fits=False, why=f"it is placed on node {placement.node}, the holders are not")
     sample = recent(placement.node, state, now)
     if sample is None or not _lists_processes(placement, sample):
         return Room(fits=not holders)  # `alone` has said so: nothing can be judged
@@ -120,10 +120,17 @@ def _other_alone(
             return f"the memory of {holder.label} is not known: it was started before its turn"
         if member.is_lease and other.is_lease:
             return f"{holder.label} has a lease, and which process is of which lease cannot be told"
-        why = alone(other, group, state, now)
+        why = alone(_as_held(other, holder), group, state, now)
         if why:
             return why
     return ""
+
+
+def _as_held(member: Member, holder: Holder) -> Member:
+    """Return a holder on the node and devices of its entry: by now it may be placed elsewhere, and still holds these."""
+    devices = tuple(PlacedDevice(uuid=held.uuid, memory_mb=held.memory_mb) for held in holder.devices)
+    placement = msgspec.structs.replace(member.placement, node=holder.node, devices=devices)
+    return msgspec.structs.replace(member, placement=placement)
 
 
 def recent(node: str, state: ObservedState, now: float) -> Sample | None:
@@ -154,9 +161,9 @@ def _short(
         return ""
     parts = [f"needs {need.memory_mb} of {budget} MiB of {need.uuid}"]
     if held:
-        parts.append(f"holders have {held}")
+        parts.append(f"holders have {held} MiB")
     if held + need.memory_mb <= budget:
-        parts.append(f"others use about {-(-others // _ROUND_MB) * _ROUND_MB}")
+        parts.append(f"others use about {-(-others // _ROUND_MB) * _ROUND_MB} MiB")
     return ", ".join(parts)
 
 

@@ -1,7 +1,6 @@
 """An engine that does not answer yet: how far its start has come, how long that may take, and what follows a failure. Pure."""
 
 import math
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,10 +9,10 @@ from flexinfer.api import conditions
 from flexinfer.api.address import host_port
 from flexinfer.api.conditions import clause
 from flexinfer.api.model import Model
+from flexinfer.api.numbers import counted
 from flexinfer.api.reasons import Reason
-from flexinfer.backends import failures
 from flexinfer.events.workload import PodFacts
-from flexinfer.launcher import status
+from flexinfer.launcher import engine_end, status
 from flexinfer.launcher.effects import Action, Purpose, Stop
 from flexinfer.launcher.manifests import LaunchSettings
 from flexinfer.launcher.view import GATES, RESTART, ModelContext, ModelView
@@ -31,12 +30,9 @@ _REQUESTED_BACK_OFF = 5.0
 _IMAGE_BACK_OFF = "ImagePullBackOff"
 _NO_IMAGE = frozenset({"ErrImagePull", _IMAGE_BACK_OFF, "InvalidImageName", "ErrImageNeverPull"})
 _CRASH_LOOP = "CrashLoopBackOff"
-_NODE_BACK_OFF = re.compile(r"back-off (\S+) restarting")
-"""What a kubelet says of a container that it restarts ever later (kuberuntime_manager.go, doBackOff)."""
+_NODE_WAITS = "; back-off: the node"
 _NO_PROGRAM = "ProgramNotInstalled"
 """What the local node says of an image whose program is not installed (`localkube.kubelet.image_runtimes`)."""
-_NODE_SHUTDOWN = "NodeShutdown"
-"""What the local node says of an engine that it stopped because it was shut down itself (`localkube.kubelet.termination_message`)."""
 _NOT_STARTABLE = (Reason.IMAGE_PULL_FAILED, Reason.ENGINE_NOT_INSTALLED)
 _ORDINARY = frozenset({"ContainerCreating", "PodInitializing"})
 """What every container waits for: worth reporting only with a message."""
@@ -96,7 +92,10 @@ def _bound_by(context: ModelContext) -> float:
 
 def _give_up(context: ModelContext, pod: PodFacts, stage: Stage, seconds: float) -> Iterator[Action]:
     view, namespace = context.view, context.view.model.metadata.namespace
-    cause = f"no progress for {seconds:g}s: {stage.message}; see kubectl logs -n {namespace} {pod.name}"
+    command = (
+        "logs" if stage.name in (WEIGHTS, RESTART) else "describe pod"
+    )  # before its process there is no log
+    cause = f"no progress for {seconds:g}s: {stage.message.partition(_NODE_WAITS)[0]}; see kubectl {command} -n {namespace} {pod.name}"
     if view.always_on:
         yield from _back_off_after(context, cause)
         return
@@ -135,11 +134,9 @@ def _resumed(context: ModelContext, pod: PodFacts) -> bool:
     """Tell whether an engine starts again that its node stopped at a shutdown; not one that has stopped responding since."""
     view = context.view
     replaced = not pod.running or pod.restarts > view.backend.restarts
-    return _stopped_by_node(pod) and (replaced or view.ready.reason in (Reason.STARTING, Reason.LOADING))
-
-
-def _stopped_by_node(pod: PodFacts) -> bool:
-    return pod.last.startswith(_NODE_SHUTDOWN)
+    return engine_end.stopped_by_node(pod) and (
+        replaced or view.ready.reason in (Reason.STARTING, Reason.LOADING)
+    )
 
 
 def _image_failure(context: ModelContext, pod: PodFacts) -> str:
@@ -152,42 +149,28 @@ def _image_failure(context: ModelContext, pod: PodFacts) -> str:
 
 
 def _restart(context: ModelContext, pod: PodFacts) -> str:
-    if pod.exit_code is None or _stopped_by_node(pod):
+    if pod.exit_code is None or engine_end.stopped_by_node(pod):
         detail = context.probe.answer.detail if context.probe is not None else ""
         return f"engine stopped responding ({clause(detail)})" if detail else "engine stopped responding"
-    last = clause(_last(context, pod))
+    last = clause(engine_end.cause(context.view.model, pod))
     cause = f" ({last})" if last else ""
-    return f"engine ended with exit code {pod.exit_code}{cause}; {_times(pod.restarts)}{_remedy(pod)}"
-
-
-def _last(context: ModelContext, pod: PodFacts) -> str:
-    """Return why the engine's process ended last: the line of its output that the backend knows as a cause, else the last one."""
-    backend = backends.find(context.view.model.spec.backend)
-    cause = failures.cause(backend.failures, pod.output) if backend is not None else ""
-    return f"{pod.last.partition(': ')[0]}: {cause}" if cause else pod.last or pod.message
+    return (
+        f"engine ended with exit code {pod.exit_code}{cause}; {_times(pod.restarts)}{engine_end.remedy(pod)}"
+    )
 
 
 def _crash_loop(context: ModelContext, pod: PodFacts) -> str:
     """Return why an engine is restarted with a delay, and how long that is as the node said last: it stays while an attempt runs."""
-    delay = _NODE_BACK_OFF.search(pod.message) if pod.reason == _CRASH_LOOP else None
+    delay = engine_end.NODE_BACK_OFF.search(pod.message) if pod.reason == _CRASH_LOOP else None
     cause, reported = _restart(context, pod), context.view.ready.message
-    if delay is None and reported.startswith(f"{cause}; back-off"):
+    if delay is None and reported.startswith(f"{cause}{_NODE_WAITS}"):
         return reported
     waits = f" waits {delay[1]}" if delay is not None else ""
-    return f"{cause}; back-off: the node{waits or ' waits ever longer'} before each attempt"
+    return f"{cause}{_NODE_WAITS}{waits or ' waits ever longer'} before each attempt"
 
 
 def _times(restarts: int) -> str:
-    return f"restarted {restarts} time{'' if restarts == 1 else 's'}"
-
-
-def _remedy(pod: PodFacts) -> str:
-    """Return what helps an engine that exceeded its memory, or that this node cannot run; else nothing."""
-    if pod.last.startswith("OOMKilled"):
-        return "; raise spec.resources.limits.memory"
-    if "exec format error" in pod.last:
-        return f"; its image is built for another architecture than that of node {pod.node}"
-    return ""
+    return f"restarted {counted(restarts, 'time')}"
 
 
 def _joined(reason: str, message: str) -> str:

@@ -276,7 +276,7 @@ def test_a_holder_that_outgrew_its_footprint_says_so_with_both_figures() -> None
     card.holds("chat", 8_192)
     card.holds("grown", 8_192, entry_mb=8_192, placement=measured)
     said = messages(card.observed(), NOW + 1)
-    assert "its engine holds 12000 MiB, and 8192 were granted" in said["default/grown"]
+    assert "its engine holds 12000 MiB, and 8192 MiB were granted" in said["default/grown"]
     assert "MiB" not in said["default/chat"]
 
 
