@@ -25,7 +25,9 @@ def requested_message(item: ModelState, clock_offset: float | None) -> str:
     demand = item.demand
     number = max(1, demand.queued)
     since = demand.queued_since if demand.queued_since is not None else demand.last_request
-    time = f" at {_time_of_day(since + clock_offset)}" if since is not None and clock_offset is not None else ""
+    time = (
+        f" at {_time_of_day(since + clock_offset)}" if since is not None and clock_offset is not None else ""
+    )
     proxy = f" by {demand.queued_by}" if demand.queued_by else ""
     more = f" ({number} requests)" if number > 1 else ""
     return f"requested{time}{proxy}{more}"
