@@ -148,13 +148,14 @@ def left_for_others() -> Iterator[Card]:
 
 
 def rooms() -> Iterator[str]:
-    """Yield what is said of room by itself: on another node, and of a lease whose devices are not known."""
+    """Yield what is said of room by itself: on another node, without telemetry, and of a lease whose devices are not known."""
     card = Card()
     card.holds("chat", 1_000)
     away = Placement(node="b", devices=placed_devices(["GPU-1"], 1_000), shared=True)
     state = later(card.observed(), NOW + 1, msgspec.structs.replace(card.sample(), node="b"))
     coder, shared = of_model(a_member("coder", placement=away)), card.group()
     yield budget.room(coder, shared, shared.status.holders, state, NOW + 1).why
+    yield budget.alone(coder, shared, card.observed(), NOW + 1)
     no_gpu = Member(object=a_lease(spec={"memory_mb": 1}), placement=Placement(node="a"))
     yield budget.alone(no_gpu, a_group(), a_state(), NOW)
 

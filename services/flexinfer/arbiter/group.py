@@ -146,12 +146,15 @@ def _place(
 
 
 def _had(member: Model | GPULease, state: ObservedState) -> tuple[int, float]:
-    """Return the place that a member has in the queue already, 0 for none, and when it was seen to want the devices."""
+    """Return the place that a member has in the queue already, 0 for none, and when it was seen to want the devices.
+
+    It has it also while the group is blocked: else who left for it would come before it again.
+    """
     if isinstance(member, GPULease):
         return member.status.position, state.first_seen.get(member.uid, 0.0)
     membership = member.status.shared_group
-    queued = membership is not None and membership.group == member.spec.group and membership.state == QUEUED
-    position = membership.position if membership is not None and queued else 0
+    of_this = membership is not None and membership.group == member.spec.group
+    position = membership.position if membership is not None and of_this else 0
     return position, state.changed(member, conditions.WANTED) or 0.0
 
 

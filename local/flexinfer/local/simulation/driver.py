@@ -87,7 +87,8 @@ class Source:
     def __init__(self, simulation: Simulation) -> None:
         self._file, self._started = Path(simulation.file), simulation.described
         self.described, self.problem = simulation.described, ""
-        self._changed = (0, 0)  # when, and its size: a file is emptied and written within one tick of the clock
+        # When, and its size: a file is emptied and written within one tick of the clock.
+        self._changed = (0, 0)
 
     def refresh(self) -> None:
         """Read the file if it has changed; nodes and cards stay those that the instance was started with."""
