@@ -185,6 +185,8 @@ def test_a_download_is_drawn_as_a_bar_below_its_condition() -> None:
     ("at", "line"),
     [
         ("2026-11-24T20:00:40Z", "    expected to be granted by 2026-11-24T20:00:40Z, in 40s"),
+        ("2026-11-24T20:05:09Z", "    expected to be granted by 2026-11-24T20:05:09Z, in 5m"),
+        ("2026-11-24T21:59:23Z", "    expected to be granted by 2026-11-24T21:59:23Z, in 1h59m"),
         (
             "2026-11-24T19:59:00Z",
             "    expected to be granted by 2026-11-24T19:59:00Z, which has passed: its holders stay longer than expected",
