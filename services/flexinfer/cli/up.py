@@ -213,7 +213,7 @@ def next_steps(instance: Instance) -> str:
 
 
 def _program(name: str) -> str:
-    """Return the program beside this Python, by its name alone if that is the one on PATH."""
+    """Return the program that is installed with this Python, by its name alone if that is the one on PATH."""
     ours, on_path = Path(sys.executable).with_name(name), shutil.which(name)
     if not ours.exists() or (on_path and Path(on_path) == ours):
         return name
