@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from flexinfer.api.services import SERVICES
+from tests.patience import patient
 
 BIN = Path(sys.executable).parent
 STOPPED = 'jsonpath={.status.conditions[?(@.type=="Ready")].reason}=Stopped'
@@ -104,7 +105,7 @@ class Instance:
             },
         )
         try:
-            with urllib.request.urlopen(request, timeout=120) as answer:
+            with urllib.request.urlopen(request, timeout=patient(120)) as answer:
                 answer.read()
         except urllib.error.HTTPError as error:
             raise SystemExit(f"{model}: HTTP {error.code}: {error.read().decode()}") from error
@@ -120,8 +121,8 @@ class Instance:
         return rows if isinstance(rows, list) else list(rows.get("services", []))
 
     def until(self, model: str, condition: str, seconds: int = 60) -> None:
-        """Run `kubectl wait` for a condition such as `condition=Ready` or `jsonpath={.status.phase}=Idle`."""
-        self.kubectl("wait", f"--for={condition}", f"mdl/{model}", f"--timeout={seconds}s")
+        """Run `kubectl wait` for a condition such as `condition=Ready` or `jsonpath={.status.phase}=Idle`, for several times `seconds`."""
+        self.kubectl("wait", f"--for={condition}", f"mdl/{model}", f"--timeout={patient(seconds):g}s")
 
     @property
     def supervisor(self) -> int:

@@ -8,10 +8,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from http.client import HTTPSConnection
+from http.client import HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 from urllib.parse import urlencode
@@ -21,6 +21,7 @@ import msgspec
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import LOCAL, REAL, read_secret
 from tests.instance import Running, until
+from tests.patience import patient
 
 Object: TypeAlias = dict[str, Any]
 TOKEN = "a-token-of-the-tests"
@@ -29,9 +30,9 @@ MERGE, JSON_PATCH, STRATEGIC, APPLY = (
     for kind in ("merge-patch+json", "json-patch+json", "strategic-merge-patch+json", "apply-patch+yaml")
 )
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-_START_SECONDS = 15.0
-_END_SECONDS = 10.0
-_REQUEST_SECONDS = 20.0
+_START_SECONDS = patient(15.0)
+_END_SECONDS = patient(10.0)
+_REQUEST_SECONDS = patient(20.0)
 
 
 @dataclass(frozen=True)
@@ -159,12 +160,12 @@ class ApiServer:
         until(lambda: self.ask("GET", path).code == 404, 30, f"{path} is gone")
 
     def make_namespace(self, name: str) -> None:
-        """Create a namespace; on a real API server, wait for its ServiceAccount, which Pods need."""
+        """Create a namespace, and wait for its ServiceAccount, which Pods need."""
         self.create(
             "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         )
         account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-        until(lambda: self.kind == LOCAL or self.ask("GET", account).code == 200, 20, f"{account} exists")
+        until(lambda: self.ask("GET", account).code == 200, 20, f"{account} exists")
 
 
 @cache
@@ -219,8 +220,15 @@ class LocalApi(ApiServer):
         sent = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"} | headers
         request = urllib.request.Request(self.url + path, data=data, method=method, headers=sent)
         context = ssl.create_default_context(cafile=str(self.authority))
-        with urllib.request.urlopen(request, timeout=10, context=context) as response:
+        with urllib.request.urlopen(request, timeout=_REQUEST_SECONDS, context=context) as response:
             return bytes(response.read())
+
+    @contextlib.contextmanager
+    def reading(self, path: str) -> Iterator[HTTPResponse]:
+        """Send a GET and yield the response, whose body the test reads as it comes."""
+        with contextlib.closing(self.connect()) as connection:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self.token}"})
+            yield connection.getresponse()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop the process and return its exit code."""

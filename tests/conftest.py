@@ -5,21 +5,24 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.instance import Running, instance
 
 APIS = ("local", "real")
-_SPREAD = "tests/simulation/test_histories.py"
+_SPREAD = ("tests/integration/prefetcher/test_download.py", "tests/simulation/test_histories.py")
+"""The files that compute longest; their tests share nothing, and are distributed over all workers."""
 _WAITING = ("tests/e2e/", "tests/integration/", "tests/conformance/", "tests/protocol/")
 """Tests that mostly wait, for processes and their timers; all others compute."""
 _COMPUTING_FILES = 3
 """How many computing files are run for each that waits, so that neither is left over at the end."""
 
-settings.register_profile("fixed", derandomize=True)
-settings.register_profile("random", derandomize=False, print_blob=True)
+settings.register_profile(
+    "fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("random", settings.get_profile("fixed"), derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("FLEXINFER_EXAMPLES", "fixed"))
-"""Property tests draw the same examples on each machine, so that a failure is due to a change; FLEXINFER_EXAMPLES=random draws new ones."""
+"""Property tests draw the same examples on each machine, and none is too slow, so that a failure is due to a change; FLEXINFER_EXAMPLES=random draws new ones."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,7 +48,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Run each file on one worker, except the simulated histories, which are distributed over all workers."""
+    """Run each file on one worker, except those of _SPREAD, which are distributed over all workers."""
     from xdist.scheduler import (  # type: ignore[import-untyped] # noqa: PLC0415 -- xdist is optional
         LoadFileScheduling,
     )
@@ -61,12 +64,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def _unit(nodeid: str) -> str:
-    """Return what runs on one worker: a file, or some histories."""
+    """Return what runs on one worker: a file, or one test of those that are spread."""
     return nodeid if nodeid.startswith(_SPREAD) else nodeid.partition("::")[0]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On a worker, let files that wait and files that compute take turns, the histories last."""
+    """On a worker, let files that wait and files that compute take turns, what is spread last."""
     if not hasattr(config, "workerinput"):
         return
     units: dict[str, list[pytest.Item]] = {}
@@ -77,9 +80,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _in_turn(units: Sequence[str]) -> Iterator[str]:
     """Yield the units in the order in which workers take them; the end-to-end tests, which are the longest, early."""
-    waiting = [unit for unit in units if unit.startswith(_WAITING)]
+    waiting = [unit for unit in units if unit.startswith(_WAITING) and not unit.startswith(_SPREAD)]
     waiting.sort(key=lambda unit: not unit.startswith("tests/e2e/"))
-    computing = [unit for unit in units if not unit.startswith(_WAITING)]
+    computing = [unit for unit in units if unit.startswith(_SPREAD) or not unit.startswith(_WAITING)]
     computing.sort(key=lambda unit: unit.startswith(_SPREAD))
     for number in range(max(len(waiting), -(-len(computing) // _COMPUTING_FILES))):
         yield from waiting[number : number + 1]

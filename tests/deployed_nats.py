@@ -5,9 +5,7 @@ import base64
 import contextlib
 import json
 import os
-import random
 import re
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
@@ -26,6 +24,8 @@ from localkube.apiserver.builtin_resources import builtin_registry
 from localkube.apiserver.store import Store
 from tests.manifests import DEPLOY
 from tests.nats import binary
+from tests.patience import patient
+from tests.ports import free_ports
 from tests.store_cluster import StoreCluster
 
 
@@ -88,18 +88,6 @@ async def credentials(folder: Path) -> None:
             (folder / name / file).write_bytes(base64.b64decode(content))
 
 
-def free_ports(count: int) -> list[int]:
-    """Return unused TCP ports of the loopback interface, below those that the system gives to connections: these may be taken at once."""
-    ports: list[int] = []
-    for port in random.sample(range(20_000, 32_000), 1_000):
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            ports.append(port)
-        if len(ports) == count:
-            return ports
-    raise RuntimeError(f"fewer than {count} ports are free")
-
-
 def configured(folder: Path, home: Path, cluster: str, port: int) -> Path:
     """Write the configuration to `home` with paths and ports of this machine; return its file."""
     home.mkdir()
@@ -139,7 +127,7 @@ def started(config: Path, folder: Path, pod: str) -> "subprocess.Popen[bytes]":
 async def listening(process: "subprocess.Popen[bytes]", home: Path) -> int:
     """Wait until a server listens; return its port."""
     ports = home / f"nats-server_{process.pid}.ports"
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(patient(15)):
         while not ports.exists() or not ports.read_text():
             assert process.poll() is None, (home / "log").read_text()
             await asyncio.sleep(0.01)
@@ -178,7 +166,8 @@ async def three_servers(folder: Path) -> AsyncIterator[list[DeployedNats]]:
     """
     await credentials(folder)
     text = (DEPLOY / "overlays" / "ha" / "cluster.conf").read_text()
-    routes, clients = free_ports(3), free_ports(3)
+    ports = free_ports(6)
+    routes, clients = ports[:3], ports[3:]
     for number, port in enumerate(routes):
         pattern = rf"flexinfer-nats-{number}\.flexinfer-nats-peers\.flexinfer-system\.svc:6222"
         text = re.sub(pattern, f"localhost:{port}", text)

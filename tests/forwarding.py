@@ -74,6 +74,12 @@ class Kubectl:
 
     @property
     def left(self) -> list[int]:
-        """The pids of the runs that have not ended."""
-        pids = [int(str(run["pid"])) for run in self.runs]
-        return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+        """The pids of the runs that have not ended; one that nothing has reaped has."""
+        return [pid for run in self.runs if _runs(pid := int(str(run["pid"])))]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import openai
@@ -20,8 +21,15 @@ BIN = Path(sys.executable).parent
 class Running:
     """A running instance, used as by a user: through the command line and `flexinfer env`."""
 
-    def __init__(self, state: Path, programs: Path | None = None) -> None:
-        self.state, self._programs = state, programs
+    def __init__(
+        self,
+        state: Path,
+        programs: Path | None = None,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.state, self._programs, self._variables = state, programs, variables
+        self._exported: dict[str, str] = {}
+        self._exported_of: tuple[float, ...] = ()
 
     def flexinfer(self, command: str, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run a `flexinfer` command on this instance."""
@@ -33,14 +41,31 @@ class Running:
 
     def _run(self, words: list[str], *, check: bool) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
-            words, env=self.environment(), capture_output=True, text=True, check=False, timeout=150
+            words,
+            env=self._known_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=patient(150),
         )
         assert done.returncode == 0 or not check, f"{words[1:3]}: {done.stdout}{done.stderr}"
         return done
 
+    def _known_environment(self) -> dict[str, str]:
+        """Return the environment as last evaluated, as in a user's shell; anew once an instance has written its state again.
+
+        Conditions are looked at in loops: a Python process more for each look would take the core that the instance needs.
+        """
+        files = [self.state / name for name in ("kubeconfig", "instance.json")]
+        written = tuple(file.stat().st_mtime for file in files if file.exists())
+        if not written or written != self._exported_of:
+            self._exported, self._exported_of = self.environment(), written
+        return self._exported
+
     def environment(self) -> dict[str, str]:
         """Return the environment with the exports of `flexinfer env`, as a shell evaluates them."""
         clean = {key: value for key, value in os.environ.items() if not key.startswith("FLEXINFER_")}
+        clean |= self._variables
         if self._programs is not None:
             clean["PATH"] = f"{self._programs}:{clean['PATH']}"
         if not (self.state / "kubeconfig").exists():
@@ -60,7 +85,7 @@ class Running:
             base_url=environment["OPENAI_BASE_URL"],
             api_key=environment["OPENAI_API_KEY"],
             max_retries=0,
-            timeout=120,
+            timeout=patient(120),
         )
 
     def services(self) -> dict[str, dict[str, Any]]:
@@ -89,9 +114,17 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
 
 
 @contextlib.contextmanager
-def instance(state: Path, *options: str, programs: Path | None = None) -> Iterator[Running]:
-    """Run an instance for the duration of the block; `programs` is a folder of programs that its Pods use in place of those on PATH."""
-    running = Running(state, programs)
+def instance(
+    state: Path,
+    *options: str,
+    programs: Path | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Running]:
+    """Run an instance for the duration of the block.
+
+    `programs` is a folder of programs that its Pods use in place of those on PATH, `variables` are settings of its components.
+    """
+    running = Running(state, programs, variables)
     try:
         running.flexinfer("up", "--detach", *options)
         yield running

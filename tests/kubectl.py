@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.apiserver import ApiServer
 from tests.instance import BIN
+from tests.patience import patient
 
 _numbers = itertools.count(1)
 
@@ -43,7 +44,7 @@ class Kubectl:
     def run(self, *arguments: str, stdin: str = "") -> Output:
         """Run kubectl with `stdin` as its input and return its output, success or failure."""
         process = self.start(*arguments)
-        out, err = process.communicate(stdin, timeout=20)
+        out, err = process.communicate(stdin, timeout=patient(20))
         return Output(process.returncode, out, err)
 
     def __call__(self, line: str, stdin: str = "") -> str:

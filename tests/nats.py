@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
-import json
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+
+from tests.patience import patient
+from tests.ports import free_port
 
 
 def binary() -> str:
@@ -22,7 +24,7 @@ class NatsServer:
         self._folder = folder
         self.configure(configuration)
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = -1
+        self.port = free_port()
 
     @property
     def url(self) -> str:
@@ -44,18 +46,18 @@ class NatsServer:
         self._process.send_signal(signal.SIGHUP)
 
     async def start(self) -> None:
-        """Start the server and wait until its port is known."""
+        """Start the server and wait until it listens."""
         command = [binary(), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.store)]
         command += ["-c", str(self._folder / "nats.conf")]
         with (self._folder / "nats.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--ports_file_dir", str(self._folder)], stdout=log, stderr=log
             )
-        ports = self._folder / f"nats-server_{self._process.pid}.ports"
-        async with asyncio.timeout(10):
+        ports = self._folder / f"nats-server_{self._process.pid}.ports"  # written once it listens
+        async with asyncio.timeout(patient(10)):
             while not ports.exists() or not ports.read_text():
+                assert self._process.poll() is None, (self._folder / "nats.log").read_text()
                 await asyncio.sleep(0.01)
-        self.port = int(json.loads(ports.read_text())["nats"][0].rpartition(":")[2])
 
     async def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Stop the server and reap the process."""

@@ -118,7 +118,7 @@ def subjects_page() -> str:
     )
     return (
         "# Subjects and events\n\n"
-        "`flexinfer tap` prints the steps of Models, one readable line each, `flexinfer tap 'flexinfer.>'` every event; `nats sub 'flexinfer.>'` shows the JSON.\n\n"
+        "`flexinfer tap` prints the steps of Models, one readable line each, `flexinfer tap 'flexinfer.>'` every event; `nats sub 'flexinfer.>'` shows the JSON ([NATS's own command line](https://github.com/nats-io/natscli), which reads `NATS_URL`).\n\n"
         f"| Stream | Subjects |\n|---|---|\n{streams}\n\n"
         "Names are encoded: letters, digits and `-` stay, any other byte is `_xx`. Hints (`flexinfer.wake`, `.changed`, `.ready`, `.sample`) are "
         "on core NATS and kept nowhere.\n\n"

@@ -25,12 +25,21 @@ def installed(prepared: Kubectl) -> Kubectl:
 
 @pytest.fixture(scope="module", autouse=True)
 def leaves_no_node_behind(plane: Running) -> Iterator[None]:
-    """Fail a file whose tests leave Nodes, DeviceClasses or ResourceSlices in the control plane.
+    """Fail a file whose tests leave Nodes, DeviceClasses, ResourceSlices, or objects of ours in the control plane.
 
-    The files of a worker share it in an order that varies: a scheduler of the next file would count the Nodes.
+    The files of a worker share it in an order that varies: a scheduler of the next file would count the Nodes, and its components would
+    start the Models.
     """
-    cluster_wide = ("get", "nodes,deviceclasses,resourceslices", "-o", "name")
-    before = set(plane.kubectl(*cluster_wide).split())
+    before = _present(plane)
     yield
-    left = set(plane.kubectl(*cluster_wide).split()) - before
+    left = _present(plane) - before
     assert not left, f"left behind: {sorted(left)}"
+
+
+def _present(plane: Running) -> set[str]:
+    """Return what the next file would see; before the CRDs are applied there is nothing of ours."""
+    others = plane.kubectl("get", "nodes,deviceclasses,resourceslices", "-o", "name")
+    ours = plane.kubectl(
+        "get", "models,sharedgroups,gpuleases", "--all-namespaces", "-o", "name", check=False
+    )
+    return {*others.split(), *ours.split()}

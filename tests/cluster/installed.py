@@ -7,6 +7,7 @@ import yaml
 
 from tests.instance import BIN, Running, until
 from tests.manifests import WORKLOADS, Object, objects
+from tests.patience import patient
 
 SYSTEM = "flexinfer-system"
 _FIRST = ("Namespace", "CustomResourceDefinition")
@@ -27,7 +28,7 @@ class Kubectl:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=patient(60),
         )
 
     def accepted(self, *words: str, stdin: str = "") -> str:
@@ -51,7 +52,9 @@ def text(*manifests: Object) -> str:
 def apply_definitions(kubectl: Kubectl) -> None:
     """Apply the Namespace and the CRD, and wait until Models are served."""
     kubectl.accepted("apply", "--server-side", "-f", "-", stdin=text(*_of(*_FIRST)))
-    kubectl.accepted("wait", "--for=condition=Established", "crd/models.ai.flexinfer", "--timeout=30s")
+    kubectl.accepted(
+        "wait", "--for=condition=Established", "crd/models.ai.flexinfer", f"--timeout={patient(30):g}s"
+    )
 
 
 def apply_policies(kubectl: Kubectl) -> None:

@@ -127,14 +127,15 @@ class Replicas:
         return str(self.lease(name).get("holderIdentity", ""))
 
     def holders_since(self, name: str, version: str) -> list[str]:
-        """Return the holder in each later version of a controller's Lease, as a watch replays them.
+        """Return the holder in each later version of a controller's Lease; "" where it has none."""
+        return [str(spec.get("holderIdentity", "")) for spec in self.leases_since(name, version)]
 
-        "" where it has none.
-        """
-        query = f"watch=1&resourceVersion={version}&timeoutSeconds=1&fieldSelector=metadata.name%3Dflexinfer-{name}"
+    def leases_since(self, name: str, version: str) -> list[dict[str, Any]]:
+        """Return the spec of each later version of a controller's Lease, as a watch replays them."""
+        query = f"watch=1&resourceVersion={version}&timeoutSeconds=2&fieldSelector=metadata.name%3Dflexinfer-{name}"
         path = f"/apis/coordination.k8s.io/v1/namespaces/flexinfer-system/leases?{query}"
         changes = (json.loads(line) for line in self.plane.kubectl("get", "--raw", path).splitlines())
-        return [change["object"]["spec"].get("holderIdentity", "") for change in changes]
+        return [change["object"]["spec"] for change in changes]
 
 
 @contextlib.asynccontextmanager
@@ -153,3 +154,16 @@ async def replicas(plane: Running, folder: Path) -> AsyncIterator[Replicas]:
             for replica in group.running:
                 replica.end()
             plane.kubectl("delete", "lease", "-n", "flexinfer-system", "--all", check=False)
+            await asyncio.to_thread(_forget, plane, folder)
+
+
+def _forget(plane: Running, folder: Path) -> None:
+    """Delete all that the replicas worked on, finalizers aside: those of the next test would go on with it."""
+    kinds = "models,sharedgroups,gpuleases"
+    items = json.loads(plane.kubectl("get", kinds, "--all-namespaces", "-o", "json"))["items"]
+    for item in items:
+        item["metadata"].pop("finalizers", None)
+    (folder / "left.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    if items:
+        plane.kubectl("replace", "-f", str(folder / "left.json"))
+    plane.kubectl("delete", kinds, "--all", "--all-namespaces", "--wait=false", "--ignore-not-found")

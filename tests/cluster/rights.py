@@ -54,6 +54,7 @@ RIGHTS: Mapping[str, tuple[Right, ...]] = {
         Right(MODELS, "sharedgroups", ("list", "watch")),
         Right(MODELS, "gpuleases", ("list", "watch")),
         Right(RESOURCE, "resourceslices", ("list", "watch")),
+        Right(RESOURCE, "resourceclaims", ("list", "watch")),
     ),
     "agent": (Right(CORE, "nodes", ("patch",), seldom="where there are devices"),),
     "placer": _controller("placer"),

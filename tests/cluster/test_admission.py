@@ -43,6 +43,7 @@ def test_an_admitted_model_can_still_be_written_after_its_namespace_loses_the_la
         20, "another file is refused",
     )  # fmt: skip
     installed.accepted(*change, '{"spec": {"source": "pvc://models/m.gguf"}}')
+    installed.accepted("delete", "model", "m", "-n", space)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.instance import Instance
 from tests.instance import until
+from tests.patience import patient
 
 SCHEDULER = "default-scheduler"
 MODELS = ("kept", "doomed")
@@ -81,7 +82,7 @@ def test_deleting_a_model_deletes_what_it_owned_and_nothing_else(instance: Insta
     before = names(instance, kinds)
     gone = {"Pod/doomed-0", "Service/doomed", "Job/owned"}
     assert gone < before
-    instance.kubectl("delete", "mdl", "doomed", "--timeout=60s")
+    instance.kubectl("delete", "mdl", "doomed", f"--timeout={patient(60):g}s")
     until(lambda: not gone & names(instance, kinds), 30, "the objects that it owned are deleted")
     assert names(instance, kinds) == before - gone
     assert {"ConfigMap/foreign", "PersistentVolumeClaim/models", "Pod/kept-0"} <= before - gone

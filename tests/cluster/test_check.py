@@ -9,6 +9,7 @@ import pytest
 
 from tests.cluster.installed import Kubectl, text
 from tests.instance import BIN, Running
+from tests.patience import patient
 
 READER = {
     "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -39,7 +40,7 @@ def checked(environment: dict[str, str], *words: str) -> tuple[int, dict[str, tu
     """Return the exit status of the command, and the first finding of each check."""
     done = subprocess.run(
         [str(BIN / "flexinfer"), "check", "-o", "json", *words],
-        env=environment, capture_output=True, text=True, check=False, timeout=60,
+        env=environment, capture_output=True, text=True, check=False, timeout=patient(60),
     )  # fmt: skip
     assert done.stdout, done.stderr
     found = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""Devices by DRA with the real API server and scheduler: a claim gets the very card of the placement, and others wait (G20).
+"""Devices by DRA with the real API server and scheduler: a claim gets the very card of the placement, and those of others count (G20).
 
 Watcher, agent, placer and launcher are the product's processes; the test plays the components beside them, and a DRA driver whose
 ResourceSlice it posts. There is no kubelet: a node is a Node object that says it is ready, and no Pod runs.
@@ -6,7 +6,9 @@ ResourceSlice it posts. There is no kubelet: a node is a Node object that says i
 
 import asyncio
 import json
+import signal
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.events.nodes import Device
 from flexinfer.runtime.kubernetes.client import connected
 from tests.cluster.owners import Owners
-from tests.cluster.replicas import Replicas, replicas
+from tests.cluster.replicas import Replica, Replicas, replicas
 from tests.instance import Running
 from tests.patience import patient
 
@@ -28,6 +30,7 @@ NODE, DRIVER, SPACE = "dra-node", "gpu.flexinfer.test", "dra"
 EXCLUSIVE = Device(uuid="GPU-aaaa", name="GTX 980 Ti", architecture="sm_52", total_mb=6144, free_mb=6000)
 SHARED = Device(uuid="GPU-bbbb", name="RTX 3090", architecture="sm_86", total_mb=24576, free_mb=24000)
 SMALL, LARGE = {"vendor": "nvidia", "vramEstimateMB": 5000}, {"vendor": "nvidia", "vramEstimateMB": 10240}
+CANNOT_ALLOCATE = "cannot allocate all claims"
 _SECONDS = 40.0
 _HEARTBEAT_SECONDS = 5.0
 """The period of the node's reports; its controller gives a node 50 s."""
@@ -95,8 +98,9 @@ class Story:
         self.kubectl("apply", "-f", str(file))
 
     def say_ready(self) -> None:
-        """Let the node say that it is ready, as its kubelet would from time to time."""
-        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
+        """Let the node say that it is ready, as its kubelet would from time to time: with the time, without which nothing is new to its controller."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": now}
         amounts = {"cpu": "8", "memory": "16Gi", "pods": "20"}
         patch = {"status": {"conditions": [ready], "capacity": amounts, "allocatable": amounts}}
         self._plane.kubectl(
@@ -131,13 +135,31 @@ class Story:
             (item["metadata"].get("ownerReferences") or [item["metadata"]])[0]["name"]: item for item in items
         }
 
-    async def start(self, name: str, gpu: Json) -> Model:
-        """Create a Model, and let everything come true that the processes of this test do not write."""
+    async def create(self, name: str, gpu: Json) -> None:
+        """Create a Model that is to start, but for the grant of its devices."""
         await self.owners.apply(name, gpu=gpu)
         await self.owners.write_condition(name, conditions.WANTED, "True", Reason.REQUESTED)
         await self.owners.write_condition(name, conditions.CACHED, "True", Reason.CACHED)
+
+    async def grant(self, name: str) -> None:
+        """Let the launcher start a Model."""
         await self.owners.write_condition(name, conditions.GRANTED, "True", Reason.NOT_SHARED)
-        return await self.owners.until(name, lambda model: model.is_true(conditions.PLACED))
+
+    async def placed(self, name: str) -> Model:
+        """Wait until a Model is placed, with its memory checked for this start."""
+        return await self.owners.until(name, lambda model: model.is_true(conditions.PLACED) and model.checked)
+
+    async def refused(self, name: str, words: str) -> str:
+        """Wait until the placer refuses a Model with these words; return its message."""
+        model = await self.owners.until(name, lambda model: words in message_of(model, conditions.PLACED))
+        assert not model.is_true(conditions.PLACED)
+        return message_of(model, conditions.PLACED)
+
+    async def start(self, name: str, gpu: Json) -> Model:
+        """Create a Model, and let everything come true that the processes of this test do not write."""
+        await self.create(name, gpu)
+        await self.grant(name)
+        return await self.placed(name)
 
     async def bound(self, name: str) -> Json:
         """Wait until the scheduler has bound a Pod; return the devices of its claim."""
@@ -147,11 +169,12 @@ class Story:
         return dict(claim["status"]["allocation"]["devices"])
 
     async def pending(self, name: str) -> str:
-        """Wait until the scheduler has refused a Pod; return its message."""
+        """Wait until the scheduler has refused a Pod for its claim, and not because that was not there yet; return its message."""
 
         def refused() -> str:
             found = self.pod(name).get("status", {}).get("conditions", ())
-            return next((str(c.get("message", "")) for c in found if c.get("reason") == "Unschedulable"), "")
+            messages = (str(c.get("message", "")) for c in found if c.get("reason") == "Unschedulable")
+            return next((message for message in messages if CANNOT_ALLOCATE in message), "")
 
         return str(await self.until(refused, f"{name} is refused"))
 
@@ -168,14 +191,16 @@ async def play(plane: Running, processes: Replicas, folder: Path) -> dict[str, A
         await story.owners.open()
         await asyncio.to_thread(prepare, story, plane, folder)
         kubelet = asyncio.create_task(story.stay_ready())
-        for name in ("watcher", "placer", "launcher"):
+        for name in ("watcher", "launcher"):
             await asyncio.to_thread(processes.start, name, "dra")
+        placer = await asyncio.to_thread(processes.start, "placer", "dra")
         cards = folder / "cards.json"
         cards.write_bytes(msgspec.json.encode({"devices": (EXCLUSIVE, SHARED)}))
         variables = {"FLEXINFER_NODE_NAME": NODE, "FLEXINFER_SIMULATED_GPUS": str(cards)}
         await asyncio.to_thread(processes.start, "agent", "dra", None, variables)
-        await one_holder(story, folder, seen)
+        await one_holder(story, placer, folder, seen)
         await many_holders(story, folder, seen)
+        await other_users(story, folder, seen)
         kubelet.cancel()
         await asyncio.gather(kubelet, return_exceptions=True)
     return seen
@@ -190,13 +215,19 @@ def prepare(story: Story, plane: Running, folder: Path) -> None:
     story.apply(folder, objects())
 
 
-async def one_holder(story: Story, folder: Path, seen: dict[str, Any]) -> None:
-    """The card that one claim may have: taken by another user, then given back."""
+async def one_holder(story: Story, placer: Replica, folder: Path, seen: dict[str, Any]) -> None:
+    """The card that one claim may have: taken by another user once a Model was placed there, then given back."""
+    await story.create("small", SMALL)
+    seen["placed"] = await story.placed("small")
+    placer.signal(signal.SIGSTOP)  # what it has decided is out of date before the Pod is there
     story.apply(folder, outsider("foreign", EXCLUSIVE.uuid))
     await story.bound("foreign")
-    seen["placed"] = await story.start("small", SMALL)
+    await story.grant("small")
     seen["waits"] = await story.pending("small-0")
-    await story.owners.until("small", lambda model: clause(seen["waits"]) in message_of(model))
+    placer.signal(signal.SIGCONT)
+    await story.owners.until(
+        "small", lambda model: clause(seen["waits"]) in message_of(model, conditions.READY)
+    )
     story.end("foreign")
     seen["small"] = await story.bound("small-0")
     await story.owners.write_condition("small", conditions.WANTED, "False", Reason.IDLE)
@@ -205,10 +236,10 @@ async def one_holder(story: Story, folder: Path, seen: dict[str, Any]) -> None:
     seen["collected"] = await story.until(lambda: "small-0" not in story.claims(), "its claim is gone")
 
 
-def message_of(model: Model) -> str:
-    """Return what Ready says of a Model."""
-    ready = model.condition(conditions.READY)
-    return ready.message if ready is not None else ""
+def message_of(model: Model, kind: str) -> str:
+    """Return what a condition says of a Model."""
+    condition = model.condition(kind)
+    return condition.message if condition is not None else ""
 
 
 async def many_holders(story: Story, folder: Path, seen: dict[str, Any]) -> None:
@@ -219,6 +250,22 @@ async def many_holders(story: Story, folder: Path, seen: dict[str, Any]) -> None
     seen["second"] = await story.bound("second-0")
     story.apply(folder, outsider("third", SHARED.uuid, "10Gi"))
     seen["third waits"] = await story.pending("third")
+
+
+async def other_users(story: Story, folder: Path, seen: dict[str, Any]) -> None:
+    """What claims of others have, which no telemetry shows: one card whole, and a part of the other, where a Model was before."""
+    story.apply(folder, outsider("whole", EXCLUSIVE.uuid))
+    await story.bound("whole")
+    await story.create("late", SMALL)
+    seen["late"] = await story.refused("late", "ResourceClaim")
+    story.end("whole")
+    seen["late placed"] = await story.placed("late")
+    await story.owners.write_condition("first", conditions.WANTED, "False", Reason.IDLE)
+    await story.until(lambda: story.pod("first-0")["metadata"].get("deletionTimestamp"), "it is stopped")
+    story.end("first-0")
+    await story.bound("third")
+    await story.create("fourth", LARGE)
+    seen["fourth"] = await story.refused("fourth", "ResourceClaim")
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +302,7 @@ def test_the_claim_gets_the_very_card_of_the_placement(seen: dict[str, Any]) -> 
 
 def test_the_scheduler_keeps_a_second_pod_away_from_a_card_of_one_claim(seen: dict[str, Any]) -> None:
     """Another user's Pod had it: the Model's waits, with the scheduler's words in Ready, and starts once that is gone."""
-    assert "cannot allocate all claims" in seen["waits"]
+    assert CANNOT_ALLOCATE in seen["waits"]
 
 
 def test_a_claim_is_gone_with_its_pod(seen: dict[str, Any]) -> None:
@@ -269,4 +316,15 @@ def test_two_models_have_a_shared_card_and_the_scheduler_counts_their_memory(see
     results = [seen[name]["results"][0] for name in ("first", "second")]
     assert [result["device"] for result in results] == ["gpu-1", "gpu-1"]
     assert [result["consumedCapacity"] for result in results] == [{"memory": "10Gi"}, {"memory": "10Gi"}]
-    assert "cannot allocate all claims" in seen["third waits"]
+    assert CANNOT_ALLOCATE in seen["third waits"]
+
+
+def test_a_card_that_a_claim_of_another_user_has_is_refused_by_its_name(seen: dict[str, Any]) -> None:
+    """Its Pod has not run, so that no memory is in use; the Model gets the card once the claim is gone."""
+    assert f"is allocated to ResourceClaim {SPACE}/whole" in seen["late"]
+    assert seen["late placed"].status.placement.uuids == (EXCLUSIVE.uuid,)
+
+
+def test_what_a_claim_of_another_user_was_promised_of_a_shared_card_is_not_free(seen: dict[str, Any]) -> None:
+    """10 GiB of a Model and 10 GiB of the claim, of 24."""
+    assert f"ResourceClaim {SPACE}/third 10240 MiB" in seen["fourth"]

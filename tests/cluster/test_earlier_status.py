@@ -25,11 +25,12 @@ def crd(*, earlier: bool) -> dict[str, Any]:
     return definition
 
 
-def apply(plane: Running, folder: Path, body: dict[str, Any], *words: str, check: bool = True) -> None:
-    """Apply an object server-side."""
+def apply(plane: Running, folder: Path, body: dict[str, Any], *words: str) -> None:
+    """Apply an object server-side, again and again until it is accepted: a CRD that was changed is in effect a moment later."""
     file = folder / "object.json"
     file.write_text(json.dumps(body))
-    plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(file), *words, check=check)
+    command = ("apply", "--server-side", "--force-conflicts", "-f", str(file), *words)
+    until(lambda: "serverside-applied" in plane.kubectl(*command, check=False), SECONDS, str(command))
 
 
 def read(plane: Running) -> dict[str, Any]:

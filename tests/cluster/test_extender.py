@@ -21,9 +21,10 @@ from flexinfer.runtime.nats import connection
 from flexinfer.runtime.nats.state_reader import NatsBus
 from tests.cluster.installed import SYSTEM
 from tests.cluster.replicas import Replicas, replicas
-from tests.deployed_nats import free_ports
 from tests.instance import Running, until
 from tests.manifests import DEPLOY, objects
+from tests.patience import patient
+from tests.ports import free_ports
 
 SCHEDULER = "flexinfer-scheduler"
 NAMESPACE = "others"
@@ -83,7 +84,7 @@ class Cluster:
         return path
 
     def report(self) -> None:
-        """Publish the telemetry of both nodes, as their agents would."""
+        """Publish the telemetry of both nodes, as their agents would, and wait until the scheduler's placer has it: a Pod is not refused for want of it."""
 
         async def publish() -> None:
             async with connection.connected("agent", self.members.bus.url, "", "") as link:
@@ -92,6 +93,7 @@ class Cluster:
                     assert await NatsBus(link).publish(event)
 
         asyncio.run(publish())
+        until(lambda: self.filtered("one", "20000")["NodeNames"] == ["big"], SECONDS, "the placer has it")
 
     def create(self, name: str, estimate: str | None) -> None:
         """Create a Pod that names the second scheduler and tolerates that no kubelet reports on the nodes."""
@@ -127,7 +129,7 @@ class Cluster:
         pod = {"metadata": {"name": "p", "annotations": {VRAM_ESTIMATE_ANNOTATION: estimate}}}
         body = json.dumps({"Pod": pod, "NodeNames": [*CARDS]}).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.ports[identity]}/filter", body)
-        with urllib.request.urlopen(request, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=patient(5)) as response:
             result: dict[str, Any] = json.load(response)
         return result
 

@@ -26,6 +26,7 @@ from tests.cluster.owners import Owners
 from tests.cluster.relay import Call, HeldRequest, Others, Relay, relay
 from tests.cluster.replicas import Replica, Replicas, replicas
 from tests.instance import Running
+from tests.patience import patient
 
 LEASE_READS = 3
 """How often the resumed replica must read its Lease before the test concludes that it sends no write."""
@@ -65,7 +66,7 @@ class ReplicaPair:
 
     async def until_leader_is(self, identity: str) -> None:
         """Wait until a replica is the leader."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(patient(20)):
             while await asyncio.to_thread(self._processes.holder, self._name) != f"{self._name}-{identity}":
                 await asyncio.sleep(0.05)
 
@@ -89,7 +90,7 @@ class ReplicaPair:
         before = len(self._relay.calls)
         self._signal(signal.SIGCONT)
         own = f"/leases/flexinfer-{self._name}"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(patient(20)):
             while sum(c.path.endswith(own) for c in self._relay.calls[before:]) < LEASE_READS:
                 await asyncio.sleep(0.05)
         outcome.writes_after_resume = self._relay.writes(before)

@@ -217,6 +217,7 @@ STEPS = (
     Step("get service proxy -o yaml"),
     Step("create --dry-run=server -o yaml -f -", JOB),
     Step("create -f -", JOB),
+    Step("wait --for=condition=Suspended job/once --timeout=50s"),
     Step("get job once"),
     Step("delete job once --cascade=foreground"),
     Step("create -f -", HELD),

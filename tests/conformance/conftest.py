@@ -8,6 +8,7 @@ import pytest
 
 from flexinfer.local.instance import LOCAL
 from tests.apiserver import ApiServer, control_plane_api, kill_local_api, start_local_api
+from tests.conformance.objects import MODELS, path
 from tests.definitions import the_crds
 from tests.kubectl import Kubectl, kubectl_on
 
@@ -31,14 +32,22 @@ def server(
 
 
 @pytest.fixture
-def space(server: ApiServer) -> str:
+def space(server: ApiServer) -> Iterator[str]:
     """Return a new namespace for one test."""
     name = f"space-{os.getpid()}-{next(_numbers)}"
     server.make_namespace(name)
-    return name
+    yield name
+    _forget(server, name)
 
 
 @pytest.fixture
-def kubectl(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+def kubectl(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     """A kubectl in a new namespace."""
-    return kubectl_on(server, tmp_path_factory.getbasetemp() / f"home-{server.kind}")
+    one = kubectl_on(server, tmp_path_factory.getbasetemp() / f"home-{server.kind}")
+    yield one
+    _forget(server, one.namespace)
+
+
+def _forget(server: ApiServer, space: str) -> None:
+    """Delete the Models: components that later tests run on the same control plane would work on them."""
+    server.ask("DELETE", path(MODELS, space))

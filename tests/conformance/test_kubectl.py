@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.apiserver import ApiServer
 from tests.conformance.objects import ready, set_status
 from tests.kubectl import Kubectl
+from tests.patience import patient
 
 MODEL = """
 apiVersion: ai.flexinfer/v1alpha2
@@ -178,16 +179,16 @@ def test_describe_prints_the_events_of_the_object(kubectl: Kubectl) -> None:
 def test_wait_returns_when_the_condition_is_met(server: ApiServer, kubectl: Kubectl) -> None:
     """For a condition, a JSONPath and a deletion."""
     kubectl("create -f -", MODEL)
-    waiting = kubectl.start("wait", "--for=condition=Ready", "mdl/smollm2", "--timeout=15s")
-    deleting = kubectl.start("wait", "--for=delete", "mdl/smollm2", "--timeout=15s")
+    waiting = kubectl.start("wait", "--for=condition=Ready", "mdl/smollm2", f"--timeout={patient(15):g}s")
+    deleting = kubectl.start("wait", "--for=delete", "mdl/smollm2", f"--timeout={patient(15):g}s")
     set_status(server, kubectl.namespace, phase="Ready", conditions=ready())
-    assert waiting.communicate(timeout=15)[0] == "model.ai.flexinfer/smollm2 condition met\n"
-    assert kubectl("wait --for=jsonpath={.status.phase}=Ready mdl/smollm2 --timeout=5s")
+    assert waiting.communicate(timeout=patient(20))[0] == "model.ai.flexinfer/smollm2 condition met\n"
+    assert kubectl("wait --for=jsonpath={.status.phase}=Ready mdl/smollm2 --timeout=20s")
     assert (
         kubectl("delete mdl smollm2")
         == f'model.ai.flexinfer "smollm2" deleted from {kubectl.namespace} namespace'
     )
-    assert deleting.communicate(timeout=15)[1] == ""
+    assert deleting.communicate(timeout=patient(20))[1] == ""
     assert deleting.returncode == 0
 
 
@@ -208,7 +209,7 @@ def test_a_watch_prints_a_line_for_each_change(server: ApiServer, kubectl: Kubec
     set_status(server, kubectl.namespace, phase="Loading", conditions=ready())
     lines = [columns(line)[0] for line in (*first, watching.stdout.readline())]
     watching.send_signal(signal.SIGINT)
-    watching.communicate(timeout=5)
+    watching.communicate(timeout=patient(5))
     assert [line[:2] for line in lines] == [
         ["NAME", "PHASE"],
         ["smollm2", "llamacpp"],
@@ -245,7 +246,7 @@ def test_a_namespace_is_deleted_with_its_contents(kubectl: Kubectl) -> None:
 def test_the_kind_of_a_new_crd_is_served_and_explained(kubectl: Kubectl) -> None:
     """It is no longer served once the CRD is deleted."""
     kubectl("apply -f -", crd("widget"))
-    assert kubectl("wait --for=condition=Established crd/widgets.example.com --timeout=5s")
+    assert kubectl("wait --for=condition=Established crd/widgets.example.com --timeout=20s")
     widget = {
         "apiVersion": "example.com/v1",
         "kind": "Widget",

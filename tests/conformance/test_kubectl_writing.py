@@ -6,6 +6,7 @@ import pytest
 
 from tests.conformance.test_kubectl import FINALIZER, MODEL, POD
 from tests.kubectl import Kubectl
+from tests.patience import patient
 
 
 def test_patch_label_and_annotate_change_the_object(kubectl: Kubectl) -> None:
@@ -70,10 +71,10 @@ def test_delete_waits_for_finalizers(kubectl: Kubectl) -> None:
     """The object stays, with a deletionTimestamp, until its last finalizer is removed."""
     kubectl("create -f -", MODEL.replace("name: smollm2\n", f"name: smollm2\n  finalizers: [{FINALIZER}]\n"))
     deleting = kubectl.start("delete", "mdl", "--all")
-    kubectl("wait --for=jsonpath={.metadata.deletionTimestamp} mdl/smollm2 --timeout=5s")
+    kubectl("wait --for=jsonpath={.metadata.deletionTimestamp} mdl/smollm2 --timeout=20s")
     kubectl("get mdl smollm2")
     kubectl.run("patch", "mdl", "smollm2", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-    assert deleting.communicate(timeout=10)[0].startswith('model.ai.flexinfer "smollm2" deleted')
+    assert deleting.communicate(timeout=patient(10))[0].startswith('model.ai.flexinfer "smollm2" deleted')
     assert kubectl("get mdl -o name") == ""
 
 
@@ -102,5 +103,5 @@ def test_deleting_a_model_deletes_what_it_owns_unless_orphaned(
     kubectl("create -f -", owned_pod(kubectl))
     kubectl(f"delete mdl smollm2 --cascade={cascade}")
     if not left:
-        kubectl("wait --for=delete pod/waits --timeout=5s")
+        kubectl("wait --for=delete pod/waits --timeout=20s")
     assert kubectl("get pods -o name") == left

@@ -119,9 +119,10 @@ def result(tree: Path) -> dict[str, Any]:
 def run(folder: Path, *arguments: str, **environment: str) -> str:
     """Return what Python prints with the sources of the copied project."""
     path = os.pathsep.join(map(str, (folder / "shared", folder / "services", ROOT / "local")))
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("FLEXINFER_")}
     done = subprocess.run(
         [sys.executable, *arguments],
-        env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"} | environment,
+        env=clean | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"} | environment,
         cwd=folder,
         capture_output=True,
         text=True,

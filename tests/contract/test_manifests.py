@@ -280,14 +280,14 @@ def test_the_door_is_where_models_say_it_is() -> None:
 
 
 def test_the_overlay_for_availability_has_two_or_three_of_what_may_be_two_or_three() -> None:
-    """The watcher stays one: a second would watch nothing until it leads."""
+    """The watcher stays one: a second would watch nothing until it leads; so does what creates the credentials once."""
     counts = {
         obj["metadata"]["name"].removeprefix("flexinfer-"): obj["spec"]["replicas"]
         for obj in objects("overlays/ha")
         if obj["kind"] in ("Deployment", "StatefulSet")
     }
     two = ("placer", "prefetcher", "launcher", "reaper", "arbiter", "proxy")
-    assert counts == dict.fromkeys(two, 2) | {"nats": 3, "watcher": 1}
+    assert counts == dict.fromkeys(two, 2) | {"nats": 3, "watcher": 1, "credentials": 1}
     assert settings_of(objects("overlays/ha"))["FLEXINFER_NATS_REPLICAS"] == "3"
     budgets = [o["metadata"]["name"] for o in objects("overlays/ha") if o["kind"] == "PodDisruptionBudget"]
     assert sorted(budgets) == sorted(f"flexinfer-{name}" for name in (*two, "nats"))

@@ -1,21 +1,15 @@
 """The catalogue of messages: every one is rendered, with the worst that may be quoted in it, and is one text and not two glued together."""
 
-import inspect
-import re
-from collections.abc import Callable, Iterator, Mapping
-from types import ModuleType
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 import pytest
 
 from flexinfer.api import group_reasons, lease_reasons, reasons
-from flexinfer.api.model import Cache, Gpu, Model
+from flexinfer.api.model import Cache, Model
 from flexinfer.api.placement import Placement, placed_devices
-from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import JobFacts
-from flexinfer.launcher.loading import after_failure, stage_of
-from flexinfer.launcher.view import context_of
 from flexinfer.placer import messages as placed
 from flexinfer.placer.unschedulable import Rank, Unschedulable
 from flexinfer.prefetcher import messages as cached
@@ -23,29 +17,7 @@ from flexinfer.prefetcher.plan import Plan, PrefetchSettings, plan_of
 from flexinfer.reaper import messages as wanted
 from flexinfer.reaper.model_state import model_state
 from tests.builders import NOW, a_model, a_state
-from tests.unit.launcher.models import SETTINGS, a_probe, a_start, holding, its_pod, observed
-
-QUOTED = ('storageclass.storage.k8s.io "fast" not found.', "denied:", "exit status 1; ", "quota exceeded: 1,")
-"""What others write, with the ends that glue."""
-_GLUE = {
-    r"[.!?:;,] ?[.;:,]": "two marks in a row",
-    r"[.;:,]$": "it ends in the middle",
-    r"[a-z)][.;:][A-Z]": "no space after the end of a sentence",
-    r"\. [a-z]": "a sentence begins with a small letter",
-    r"; Remedy|Remedy.*Remedy": "a second sentence in the middle of the first",
-    r"Remedy: [^.]*; (retrying|looking)": "another sentence after the remedy",
-    r"[({] *[)}]": "nothing between brackets",
-    r"  |^ | $": "a space too many",
-    r"\bNone\b|\{[a-z_]+\}": "a value that is missing",
-}
-_ABBREVIATIONS = ("e.g. ", "i.e. ", "etc. ", "llama.cpp", "... ", "storage.k8s")
-
-
-def glued(message: str) -> list[str]:
-    """Return what is wrong with the form of a message; empty if it is whole."""
-    for text in _ABBREVIATIONS:
-        message = message.replace(text, "x ")
-    return [f"{why}: {message!r}" for pattern, why in _GLUE.items() if re.search(pattern, message)]
+from tests.contract.wording import QUOTED, glued, public
 
 
 def planned(source: str, **cache: Any) -> tuple[Model, Plan]:
@@ -140,13 +112,6 @@ PLACED: Mapping[str, Callable[[str], list[str]]] = {
 }
 
 
-def public(module: ModuleType) -> set[str]:
-    """Return the names of a module's functions that make a text."""
-    functions = inspect.getmembers(module, inspect.isfunction)
-    own = (name for name, one in functions if one.__module__ == module.__name__ and not name.startswith("_"))
-    return {name for name in own if name != "nearly_equal"}
-
-
 @pytest.mark.parametrize("quoted", QUOTED)
 def test_every_message_of_the_prefetcher_is_whole(quoted: str) -> None:
     """Of each kind of source, and whatever is quoted."""
@@ -188,38 +153,6 @@ def test_every_message_of_the_reaper_is_whole() -> None:
         assert not glued(message)
 
 
-def starts(quoted: str) -> Iterator[str]:
-    """Yield what the launcher says of Pods in each state that it tells apart."""
-    model = a_start(ready=("False", Reason.LOADING), gpu=Gpu())
-    waiting: dict[str, Any] = {"running": False, "ip": "", "phase": "Pending", "message": quoted}
-    for facts in (
-        *(
-            {"reason": reason, **waiting}
-            for reason in ("ErrImagePull", "ContainerCreating", "ProgramNotInstalled")
-        ),
-        {"reason": "Unschedulable", "node": "", **waiting},
-        {"reason": "CrashLoopBackOff", "restarts": 2, "exit_code": 1, "last": quoted, **waiting},
-        {"restarts": 1, "exit_code": 137, "last": f"OOMKilled: {quoted}"},
-        {"restarts": 1},
-        {},
-    ):
-        pod = its_pod(model, **facts)
-        state, memory = observed(
-            model, holding(model, pod), a_probe(model, pod, healthy=False, detail=quoted)
-        )
-        yield stage_of(context_of(model, state, memory, NOW, SETTINGS), pod).message
-
-
-@pytest.mark.parametrize("quoted", QUOTED)
-def test_every_message_of_a_start_is_whole(quoted: str) -> None:
-    """Whatever the node, the registry or the engine says."""
-    for message in starts(quoted):
-        assert not glued(message)
-        for failures in (1, 6):
-            for always_on in (True, False):
-                assert not glued(after_failure(message, failures, always_on=always_on)[1])
-
-
 def test_every_meaning_and_remedy_of_a_reason_is_whole() -> None:
     """Of Models, groups and leases; meanings are sentences with a full stop, remedies are none."""
     for reason, facts in reasons.FACTS.items():
@@ -240,6 +173,10 @@ def test_every_meaning_and_remedy_of_a_reason_is_whole() -> None:
         "queued: position 1 of 2 ()",
         "waiting for None",
         "it failed. retrying",
+        "1 holders at the start",
+        "after 3 attempt it is given up",
+        "waiting for for the node",
+        "no answer within 30; retrying",
     ],
 )
 def test_a_glued_message_is_noticed(text: str) -> None:

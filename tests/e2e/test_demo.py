@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.instance import BIN
+from tests.patience import patient
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
@@ -22,7 +23,7 @@ def test_the_demo_answers_scales_to_zero_starts_again_and_leaves_nothing_behind(
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=patient(280),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if line[:6].strip().replace(".", "").isdigit()]

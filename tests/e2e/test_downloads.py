@@ -10,7 +10,9 @@ import pytest
 from benchmarks.instance import Instance
 from flexinfer.local.supervisor.provisioning import small_model
 from tests.audit import logs
+from tests.instance import until
 from tests.integration.prefetcher.hub import Hub, served
+from tests.patience import patient
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 MODEL = {
@@ -74,7 +76,7 @@ def test_a_gated_model_says_so_within_seconds_and_recovers_by_itself(instance: I
     hub.hold_after(20 * 2**20)
     instance.kubectl("create", "secret", "generic", "hf-token", "--from-literal=HF_TOKEN=hf_canary")
     instance.until("hub", 'jsonpath={.status.conditions[?(@.type=="Cached")].reason}=Fetching', 120)
-    assert cached(instance)["progress"].endswith("of 98 MB") or "% of 98 MB" in cached(instance)["progress"]
+    until(lambda: "% of 98 MB" in cached(instance)["progress"], 60, "the progress is shown")
     hub.release()
     instance.until("hub", "condition=Ready", 180)
     assert cached(instance)["progress"] == "98 MB"
@@ -99,7 +101,7 @@ def test_the_figures_of_the_weights_are_in_the_status(instance: Instance) -> Non
 
 def test_a_model_that_is_made_again_reuses_its_weights(instance: Instance, hub: Hub) -> None:
     """The PVC outlives the Model, and the manifest says that it is complete: the hub is not asked."""
-    instance.kubectl("delete", "mdl", "hub", "--timeout=60s")
+    instance.kubectl("delete", "mdl", "hub", f"--timeout={patient(60):g}s")
     hub.requests.clear()
     instance.kubectl("apply", "-f", "-", stdin=json.dumps(MODEL))
     instance.until("hub", "condition=Ready", 180)
@@ -117,12 +119,12 @@ def test_weights_that_were_changed_afterwards_are_named(instance: Instance) -> N
         "--state",
         str(instance.folder / "state"),
     ]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(program, capture_output=True, text=True, timeout=patient(120), check=False)
     assert (done.returncode, "98 MB are what was downloaded" in done.stdout) == (0, True), done.stderr
     volumes = set((instance.folder / "state").rglob("hub/*/smollm2.gguf"))
     assert len({path.stat().st_ino for path in volumes}) == 1, volumes
     with volumes.pop().open("r+b") as file:
         file.seek(50 * 2**20)
         file.write(b"another")
-    done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(program, capture_output=True, text=True, timeout=patient(120), check=False)
     assert (done.returncode, "smollm2.gguf (another sha256)" in done.stdout) == (1, True), done.stderr

@@ -20,6 +20,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from benchmarks.instance import STOPPED, Instance
 from tests.audit import logs
+from tests.patience import patient
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +50,7 @@ def client(running: Instance) -> openai.OpenAI:
         base_url=running.environment["OPENAI_BASE_URL"],
         api_key=running.environment["OPENAI_API_KEY"],
         max_retries=0,
-        timeout=90,
+        timeout=patient(90),
     )
 
 
@@ -83,17 +84,18 @@ def model(running: Instance) -> dict[str, Any]:
 
 
 def eventually(what: str, seconds: float, check: Any) -> Any:
-    """Return the first true result of `check`, which is polled until the deadline."""
+    """Return the first true result of `check`, which is polled for several times `seconds`."""
+    seconds = patient(seconds)
     deadline, last = time.monotonic() + seconds, None
     while time.monotonic() < deadline:
         try:
             last = check()
-        except (subprocess.CalledProcessError, OSError, StopIteration, SystemExit) as error:
+        except (subprocess.CalledProcessError, OSError, StopIteration, SystemExit, openai.APIError) as error:
             last = error
         if last and not isinstance(last, BaseException):
             return last
         time.sleep(0.1)  # the polling interval
-    raise AssertionError(f"{what}: not within {seconds} s; last: {last}")
+    raise AssertionError(f"{what}: not within {seconds:g} s; last: {last}")
 
 
 def test_a_request_gets_a_correct_answer(instance: Instance) -> None:
@@ -178,7 +180,7 @@ def test_invalid_input_gets_a_specific_error(instance: Instance) -> None:
     }
     request = urllib.request.Request(f"{base}/chat/completions", b"{not json", key)
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=patient(10))
     assert refused.value.code == 400
     refused.value.close()
     with pytest.raises(openai.NotFoundError, match="unknown"):
@@ -207,7 +209,7 @@ def test_a_model_whose_pvc_is_missing_names_it_and_can_be_deleted(instance: Inst
     }
     instance.kubectl("apply", "-f", "-", stdin=json.dumps(body))
     instance.until("no-pvc", "jsonpath={.status.conditions[?(@.type=='Cached')].reason}=ClaimNotFound", 20)
-    instance.kubectl("delete", "mdl", "no-pvc", "--timeout=20s")
+    instance.kubectl("delete", "mdl", "no-pvc", f"--timeout={patient(20):g}s")
 
 
 def test_a_model_scales_to_zero_starts_for_a_request_and_is_deleted(instance: Instance) -> None:
@@ -219,7 +221,7 @@ def test_a_model_scales_to_zero_starts_for_a_request_and_is_deleted(instance: In
         "get", "pods", "--ignore-not-found"
     ) or not instance.kubectl("get", "pods", "-o", "name")
     assert "Paris" in answer(instance)
-    instance.kubectl("delete", "mdl", "smollm2", "--timeout=60s")
+    instance.kubectl("delete", "mdl", "smollm2", f"--timeout={patient(60):g}s")
     with pytest.raises(openai.NotFoundError):
         answer(instance)
 
@@ -235,7 +237,7 @@ async def test_the_tap_user_receives_the_watermark(instance: Instance) -> None:
 
     link = await nats.connect(instance.environment["NATS_URL"])
     await link.subscribe("flexinfer.>", cb=take)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(patient(20)):
         while not (await subjects.get()).startswith("flexinfer.watermark"):
             continue
     await link.close()

@@ -19,6 +19,7 @@ from flexinfer.local.supervisor.provisioning import small_model
 from tests.instance import until
 from tests.integration.prefetcher import hub as hubs
 from tests.integration.prefetcher import registry as registries
+from tests.patience import patient
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,6 +114,7 @@ def homelab(
         registry.add("library/llama3", "8b", {"model": registries.WEIGHTS})
         patch.setenv("HF_ENDPOINT", hub.address)
         patch.setenv("FLEXINFER_OLLAMA_REGISTRY", registry.address)
+        patch.setenv("FLEXINFER_PROGRAM_OLLAMA", "no-ollama")  # also where the machine of the test has one
         described = str(ROOT / request.param)
         running = Instance(tmp_path_factory.mktemp("instance"), "--simulate-gpus", described, stub=False)
         try:
@@ -140,4 +142,4 @@ def test_an_example_reaches_what_it_says(homelab: tuple[str, Homelab], path: Pat
         for claim in claimed:
             lab.becomes(claim)
     finally:
-        lab.instance.kubectl("delete", "-f", str(path), "--wait=true", "--timeout=120s")
+        lab.instance.kubectl("delete", "-f", str(path), "--wait=true", f"--timeout={patient(120):g}s")

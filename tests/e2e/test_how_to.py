@@ -12,11 +12,12 @@ from flexinfer.local.supervisor.provisioning import small_model
 from tests.engines import installed
 from tests.instance import BIN, Running, instance
 from tests.integration.prefetcher.hub import served
+from tests.patience import patient
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "how-to"
 _BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SECONDS = 300
+SECONDS = patient(300)
 
 
 def script(page: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.instance import until
+from tests.patience import patient
 from tests.swaps.group import (
     DEADLINE,
     MEMBERS,
@@ -64,7 +65,7 @@ def test_a_swap_ends_well_whatever_is_killed_at_any_of_its_steps(
     began, pid = time.monotonic(), group.rows()[process].pid
     assert pid is not None
     stream = Stream(group, leaver, WORDS)
-    stream.first.wait(DEADLINE)
+    assert stream.first.wait(patient(DEADLINE)), f"{leaver} answers"
     group.steps.at(leaver if who == "leaver" else comer, step, lambda: kill(pid))
     asked = Stream(group, comer, 1)
     until(lambda: group.steps.acted, DEADLINE, f"{who} is {step}: {group.steps.since(began)}")

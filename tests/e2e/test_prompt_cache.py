@@ -11,6 +11,7 @@ from benchmarks.instance import STOPPED, Instance
 from flexinfer.local.supervisor.provisioning import small_model
 from tests.audit import logs
 from tests.integration.prefetcher.hub import served
+from tests.patience import patient
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 PROMPT = "The quick brown fox jumps over the lazy dog and writes a long sentence. " * 12
@@ -52,7 +53,7 @@ def ask(instance: Instance) -> int:
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {environment['OPENAI_API_KEY']}"}
     url = f"{environment['OPENAI_BASE_URL']}/chat/completions"
     with urllib.request.urlopen(
-        urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=180
+        urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=patient(180)
     ) as answer:
         usage = json.loads(answer.read())["usage"]
     return int(usage["prompt_tokens_details"]["cached_tokens"])

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.instance import Instance
 from flexinfer.local.supervisor.provisioning import small_model
 from tests.integration.prefetcher.hub import served
+from tests.patience import patient
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 ONE_CARD = Path(__file__).resolve().parents[2] / "examples" / "simulated" / "one-card.yaml"
@@ -66,7 +67,7 @@ def ask(instance: Instance, name: str) -> int:
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {environment['OPENAI_API_KEY']}"}
     url = f"{environment['OPENAI_BASE_URL']}/chat/completions"
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=240) as answer:
+    with urllib.request.urlopen(request, timeout=patient(240)) as answer:
         usage = json.loads(answer.read())["usage"]
     return int(usage["prompt_tokens_details"]["cached_tokens"])
 

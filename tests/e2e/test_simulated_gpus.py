@@ -17,6 +17,7 @@ from flexinfer.cli.plan import DOES_NOT_FIT
 from flexinfer.cli.reach import NatsServer
 from flexinfer.local.instance import load
 from tests.instance import Running, instance, until
+from tests.patience import patient
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,7 +105,7 @@ def test_a_model_goes_to_the_card_that_it_fits_and_takes_its_memory(homelab: Run
     apply(homelab, tmp_path, "large", {"vendor": "auto", "vramEstimateMB": 20000})
     placement = placement_of(homelab, "large")
     assert (placement["node"], placement["vendor"]) == ("workstation", "amd")
-    homelab.kubectl("wait", "--for=condition=Ready", "mdl/large", f"--timeout={SECONDS}s")
+    homelab.kubectl("wait", "--for=condition=Ready", "mdl/large", f"--timeout={patient(SECONDS):g}s")
     until(lambda: used(homelab, "workstation") == 20000, SECONDS, "the card is in use")
     pod = json.loads(homelab.kubectl("get", "pod", "large-0", "-o", "json"))["status"]["containerStatuses"][0]
     [card] = cards(homelab, "workstation")
@@ -148,9 +149,8 @@ def test_a_footprint_that_is_not_stated_is_read_from_the_weights_and_then_measur
     described = file.read_text()
     file.write_text(described.replace("\nfootprints: {}\n", "\nfootprints: {plain: 7000}\n"))
     apply(homelab, tmp_path, "plain", {"vendor": "nvidia"}, config={"contextSize": 4096})
-    homelab.kubectl("wait", "--for=condition=Ready", "mdl/plain", f"--timeout={SECONDS}s")
-    until(lambda: footprint_of(homelab, "plain")[1] == "Measured", SECONDS, "its memory is measured")
-    assert footprint_of(homelab, "plain")[0] == 7000
+    homelab.kubectl("wait", "--for=condition=Ready", "mdl/plain", f"--timeout={patient(SECONDS):g}s")
+    until(lambda: footprint_of(homelab, "plain") == (7000, "Measured"), SECONDS, "its memory is measured")
     said = placed(homelab, "plain")["message"]
     assert said.endswith("7000 MiB as measured)"), said
     headers = json.loads(homelab.kubectl("get", "mdl", "plain", "-o", "jsonpath={.status.cache.headers}"))

@@ -23,8 +23,12 @@ from flexinfer.local.images import IMAGES
 from localkube.kubelet.variable_expansion import expand
 from tests.builders import a_model
 from tests.instance import until
+from tests.patience import patient
 
-_hosts = (f"127.94.{os.getpid() % 250}.{number}" for number in itertools.count(2))
+_hosts = (
+    f"127.{128 + os.getpid() // 256 % 64}.{os.getpid() % 256}.{number}" for number in itertools.count(2)
+)
+"""Addresses of this process alone, outside of the range of Pods, which may have any of that."""
 READY_SECONDS = 120
 GRACE_SECONDS = 30
 CONFIG: Mapping[str, Mapping[str, Any]] = {"llamacpp": {"contextSize": 1024, "threads": 1, "parallel": 2}}
@@ -125,7 +129,7 @@ class Program:
 
     def ask(self, path: str, body: Any = None, *, raw: bytes | None = None) -> tuple[int, Any]:
         """Return code and body of an answer; 0 where there is none."""
-        connection = http.client.HTTPConnection(self.host, self.backend.port, timeout=60)
+        connection = http.client.HTTPConnection(self.host, self.backend.port, timeout=patient(60))
         data = raw if raw is not None else None if body is None else json.dumps(body).encode()
         try:
             connection.request(
@@ -151,8 +155,8 @@ class Program:
         return in_flight(str(self.ask(self.backend.in_flight)[1]), self.backend.in_flight_metrics)
 
     def stream(self, tokens: int, **fields: Any) -> "Stream":
-        """Begin a stream of so many tokens."""
-        body = {"model": "m", "max_tokens": tokens, "stream": True, "messages": HELLO}
+        """Begin a stream of so many tokens, which does not end sooner."""
+        body = {"model": "m", "max_tokens": tokens, "stream": True, "messages": HELLO, "ignore_eos": True}
         return Stream(self, "/v1/chat/completions", body | fields)
 
 
@@ -168,7 +172,7 @@ class Stream:
     """A stream that is read event by event."""
 
     def __init__(self, program: Program, path: str, body: Mapping[str, Any]) -> None:
-        self._socket = socket.create_connection((program.host, program.backend.port), timeout=60)
+        self._socket = socket.create_connection((program.host, program.backend.port), timeout=patient(60))
         data = json.dumps(body).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: e\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
         self._socket.sendall(head.encode() + data)

@@ -19,8 +19,11 @@ from flexinfer.local.supervisor.provisioning import small_model
 from localkube.kubelet.image_runtimes import NoRuntimeError
 from tests.engines.program import GRACE_SECONDS, HELLO, Make, Program, seconds
 from tests.instance import until
+from tests.patience import patient
 
 pytestmark = pytest.mark.slow
+LONG = 900
+"""As many tokens as the context has room for: a thousand times as long as a test needs to see that the stream goes on."""
 WEIGHTS: dict[str, Callable[[], Path | None]] = {"llamacpp": small_model}
 
 
@@ -56,7 +59,7 @@ def make(made: tuple[str, Make]) -> Make:
 
 def failed(program: Program) -> str:
     """Wait until an engine has ended with an error; returns its last lines."""
-    assert program.start().code(60) != 0
+    assert program.start().code(patient(60)) != 0
     return program.last_lines()
 
 
@@ -170,7 +173,7 @@ class TestEngine:
 
     def test_in_flight(self, engine: Program) -> None:
         """While it works."""
-        stream = engine.stream(200)
+        stream = engine.stream(LONG)
         next(iter(stream.events()))
         assert engine.requests() == 1
         stream.close()
@@ -178,7 +181,7 @@ class TestEngine:
     def test_parallel(self, engine: Program) -> None:
         """A short stream ends while a long one that began before it goes on."""
         until(lambda: engine.requests() == 0, 10, "nothing is in flight")
-        long = engine.stream(900)
+        long = engine.stream(LONG)
         next(iter(long.events()))
         assert list(engine.stream(4).events())
         assert engine.requests() == 1
@@ -186,14 +189,14 @@ class TestEngine:
 
     def test_abort(self, engine: Program) -> None:
         """Nothing is computed for a client that has gone."""
-        stream = engine.stream(900)
+        stream = engine.stream(LONG)
         next(iter(stream.events()))
         stream.close()
         until(lambda: engine.requests() == 0, 10, "the request goes on")
 
     def test_after_abort(self, engine: Program) -> None:
         """The slot is free."""
-        stream = engine.stream(900)
+        stream = engine.stream(LONG)
         next(iter(stream.events()))
         stream.close()
         body = {"model": "m", "messages": HELLO, "max_tokens": 1}
@@ -206,7 +209,7 @@ class TestEngine:
 
     def test_terminate_stream(self, fresh: Program) -> None:
         """What the client sees is true: the answer was not whole."""
-        stream = fresh.stream(900)
+        stream = fresh.stream(LONG)
         events = stream.events()
         next(events)
         began = time.monotonic()
@@ -218,7 +221,7 @@ class TestEngine:
 
     def test_killed_stream(self, fresh: Program) -> None:
         """As by the kernel, for want of memory."""
-        stream = fresh.stream(900)
+        stream = fresh.stream(LONG)
         events = stream.events()
         next(events)
         fresh.kill()

@@ -17,6 +17,7 @@ from flexinfer.events.nodes import Device
 from tests import nvml
 from tests.machines import RX_7900_XTX, Sys, a_process
 from tests.nvml import GTX_980_TI, H100, RTX_3090, Card, Machine, Process, Step
+from tests.patience import patient
 
 SCRIPT = """
 import msgspec, sys
@@ -59,7 +60,7 @@ def run(number: int, environment: dict[str, str]) -> list[Sample]:
         env=environment,
         capture_output=True,
         check=True,
-        timeout=60,
+        timeout=patient(60),
     )
     return msgspec.json.decode(process.stdout, type=list[Sample])
 

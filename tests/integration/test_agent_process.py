@@ -20,6 +20,7 @@ from tests.apiserver import LocalApi
 from tests.kubectl import Kubectl
 from tests.nats import NatsServer, nats_server
 from tests.nvml import GTX_980_TI, LOST, RTX_3090, Machine, Step
+from tests.patience import patient
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +41,7 @@ class Telemetry:
 
     async def until(self, condition: Callable[[GpusObserved], bool]) -> GpusObserved:
         """Return the next sample for which the condition holds."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(patient(30)):
             while True:
                 sample = await self._samples.get()
                 if condition(sample):
@@ -66,7 +67,7 @@ def agent(environment: Mapping[str, str]) -> Iterator[None]:
         assert process.poll() is None
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(patient(20)) == 0
 
 
 def health(sample: GpusObserved) -> dict[str, bool]:
@@ -106,7 +107,7 @@ async def test_what_happens_to_a_card_is_published_and_written_on_the_node(
 
 async def written(kubectl: Kubectl) -> dict[str, str]:
     """Return the annotations of the Node once the agent has written them."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(patient(20)):
         while True:
             node = json.loads(await asyncio.to_thread(kubectl, f"get node {NODE} -o json"))
             notes: dict[str, str] = node["metadata"].get("annotations", {})

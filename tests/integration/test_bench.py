@@ -1,6 +1,7 @@
 """`flexinfer bench` and `flexinfer snapshot` as processes, against a real Kubernetes API and an engine that streams."""
 
 import http.server
+import itertools
 import json
 import os
 import subprocess
@@ -14,9 +15,11 @@ import pytest
 from flexinfer.api.groupversion import API_VERSION
 from tests.apiserver import LocalApi
 from tests.instance import BIN
+from tests.patience import patient
 
 pytestmark = pytest.mark.integration
-SECONDS = 120
+SECONDS = patient(120)
+_numbers = itertools.count(1)
 
 
 class Engine(http.server.BaseHTTPRequestHandler):
@@ -55,7 +58,7 @@ class Machine:
             "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
             "OPENAI_API_KEY": "key",
         }
-        self.namespace = f"bench-{port}"
+        self.namespace = f"bench-{next(_numbers)}"
         api.make_namespace(self.namespace)
 
     def run(self, *words: str) -> "subprocess.CompletedProcess[str]":

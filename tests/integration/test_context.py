@@ -28,11 +28,12 @@ from tests.builders import a_model
 from tests.deployed_nats import DeployedNats, single_server
 from tests.forwarding import Kubectl
 from tests.instance import BIN, until
+from tests.patience import patient
 
 pytestmark = pytest.mark.integration
 SYSTEM = "/api/v1/namespaces/flexinfer-system"
 KEY = "the-key-of-the-cluster"
-SECONDS = 120.0
+SECONDS = patient(120.0)
 
 
 class KeyedProxy(http.server.BaseHTTPRequestHandler):

@@ -19,6 +19,7 @@ from flexinfer.runtime.nats.state_writer import StateStream
 from flexinfer.runtime.runtime import Snapshot, Subscriptions
 from tests.builders import a_model
 from tests.deployed_nats import single_server, three_servers
+from tests.patience import patient
 
 pytestmark = pytest.mark.integration
 
@@ -137,7 +138,7 @@ async def refusals(client: Client, errors: list[str]) -> set[str]:
     The server answers in order: it refuses the last subject, which no user may publish, after all others.
     """
     await client.publish(_LAST, b"")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         while not any(_LAST in sentence for sentence in errors):
             await asyncio.sleep(0.01)
     matches = [re.search(r'(?:publish|subscription) to "([^"]+)"', sentence.lower()) for sentence in errors]
@@ -157,7 +158,7 @@ async def test_components_publish_and_subscribe_over_an_encrypted_connection(tmp
         await stream.open()
         await stream.publish(events.ModelObserved(model=a_model("a", version=1)))
         await stream.watermark()
-        async with bus.joined("placer") as placer, asyncio.timeout(10):
+        async with bus.joined("placer") as placer, asyncio.timeout(patient(10)):
             subscriptions = Subscriptions(live=("gpu",), changed=CHANGED_RECEIVERS["placer"])
             first = await anext(NatsBus(placer).deliveries(subscriptions))
             assert isinstance(first, Snapshot)
@@ -181,7 +182,7 @@ async def test_a_server_with_a_foreign_certificate_gets_no_password(tmp_path: Pa
 
 async def test_an_unencrypted_client_is_disconnected(tmp_path: Path) -> None:
     """Before it is authenticated."""
-    async with single_server(tmp_path) as bus, asyncio.timeout(10):
+    async with single_server(tmp_path) as bus, asyncio.timeout(patient(10)):
         reader, writer = await asyncio.open_connection("127.0.0.1", bus.port)
         writer.write(b'CONNECT {"user": "tap", "pass": "x", "verbose": true}\r\nPING\r\n')
         response = await reader.read()
@@ -191,7 +192,7 @@ async def test_an_unencrypted_client_is_disconnected(tmp_path: Path) -> None:
 
 async def test_three_servers_replicate_every_stream(tmp_path: Path) -> None:
     """In the overlay `ha` one server may fail, and no published event is lost."""
-    async with three_servers(tmp_path) as servers, asyncio.timeout(60):
+    async with three_servers(tmp_path) as servers, asyncio.timeout(patient(60)):
         async with servers[0].joined("watcher") as link, servers[0].joined(BOOTSTRAP) as bootstrap:
             stream = StateStream(link, bootstrap, replicas=3)
             await stream.open()

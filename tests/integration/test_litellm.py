@@ -24,6 +24,7 @@ from flexinfer.cli.litellm import choose, entries_of, rendered
 from flexinfer.launcher.manifests import LaunchSettings, service
 from flexinfer.proxy.engine import engine_session
 from flexinfer.proxy.http import application
+from tests.patience import patient
 from tests.unit.proxy.parts import Parts, ProxyServer, ready
 
 LITELLM = shutil.which("litellm")
@@ -31,7 +32,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(LITELLM is None, reason="the program litellm is not on PATH"),
 ]
-START_SECONDS = 120.0
+START_SECONDS = patient(120.0)
 MASTER_KEY = "sk-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 

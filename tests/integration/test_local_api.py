@@ -17,6 +17,7 @@ from flexinfer.local.tls import tls_files
 from localkube import tls
 from tests.apiserver import TOKEN, LocalApi, Stream, kill_local_api, start_local_api
 from tests.kubectl import Kubectl
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -24,8 +25,8 @@ MAPS = "/api/v1/namespaces/default/configmaps"
 
 @pytest.fixture
 def own_api(tmp_path: Path) -> Iterator[LocalApi]:
-    """Start a local API that a test may kill."""
-    api = start_local_api(tmp_path / "state")
+    """Start a local API that a test may kill, and start again on its port."""
+    api = start_local_api(tmp_path / "state", free_port())
     yield api
     kill_local_api(api)
 
@@ -70,7 +71,7 @@ def test_acknowledged_writes_survive_a_kill(own_api: LocalApi) -> None:
 
 def test_sigterm_ends_watches_cleanly_and_at_once(own_api: LocalApi) -> None:
     """Exit code 0; the stream ends without an error."""
-    with Stream(own_api, f"{MAPS}?watch=True") as stream:
+    with Stream(own_api, f"{MAPS}?watch=True&fieldSelector=metadata.name=one") as stream:
         create(own_api, "one")
         assert stream.next()["type"] == "ADDED"
         assert own_api.stop() == 0
@@ -150,18 +151,19 @@ def test_bodies_are_limited_in_size_and_type(local_api: LocalApi) -> None:
 
 
 def test_a_large_list_is_paged(local_api: LocalApi, kubectl: Kubectl) -> None:
-    """Each page has the same resourceVersion and remainingItemCount."""
+    """Each page has the same resourceVersion and remainingItemCount; `kube-root-ca.crt` is the first by name, and comes back."""
     path = f"/api/v1/namespaces/{kubectl.namespace}/configmaps"
     for number in range(5):
         local_api.open(path, method="POST", body=a_map(f"m{number}"))
-    first = json.loads(local_api.open(f"{path}?limit=2"))
+    first = json.loads(local_api.open(f"{path}?limit=3"))
     local_api.open(path, method="POST", body=a_map("m9"))
     rest = json.loads(local_api.open(f"{path}?limit=9&continue={first['metadata']['continue']}"))
     assert first["metadata"]["remainingItemCount"] == 3
     assert rest["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
     assert [item["metadata"]["name"] for item in rest["items"]] == ["m2", "m3", "m4"]
     local_api.open(path, method="DELETE", body=None)
-    assert json.loads(local_api.open(path))["items"] == []
+    left = {item["metadata"]["name"] for item in json.loads(local_api.open(path))["items"]}
+    assert left <= {"kube-root-ca.crt"}
 
 
 def test_unknown_fields_get_a_warning(local_api: LocalApi, kubectl: Kubectl) -> None:
@@ -247,7 +249,7 @@ metadata: {{name: web}}
     [
         ("apps/v1", "Deployment", "the local API does not serve Deployments: it runs Pods and Jobs"),
         ("networking.k8s.io/v1", "Ingress", "the local API does not serve Ingresses: "),
-        ("v1", "ServiceAccount", "the local API does not serve ServiceAccounts: Pods run as the user"),
+        ("v1", "ResourceQuota", "the local API does not serve ResourceQuotas: "),
         ("policy/v1", "PodDisruptionBudget", "each eviction is granted"),
         ("rbac.authorization.k8s.io/v1", "ClusterRole", "it has no RBAC"),
     ],
@@ -263,9 +265,41 @@ def test_kubectl_prints_why_a_manifest_of_a_cluster_is_refused(
     assert "no matches for kind" not in error
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("auth whoami", "does not serve SelfSubjectReviews: it has no RBAC"),
+        ("auth can-i create pods", "does not serve SelfSubjectAccessReviews: it has no RBAC"),
+        ("top pods", "does not serve PodMetrics: it measures nothing"),
+        ("top nodes", "does not serve NodeMetrics: it measures nothing"),
+        ("create token default", "does not serve tokens of ServiceAccounts"),
+        ("get cs", "does not serve ComponentStatuses"),
+        ("get flowschemas", "does not serve FlowSchemas"),
+        ("get priorityclass", "does not serve PriorityClasses"),
+        ("get runtimeclass", "does not serve RuntimeClasses"),
+    ],
+)
+def test_what_every_cluster_answers_and_this_one_does_not_is_refused_by_name(
+    kubectl: Kubectl, words: str, says: str
+) -> None:
+    """In place of "Metrics API not available" or a feature gate that is missing."""
+    assert says in kubectl.refused(words)
+
+
+def test_a_namespace_has_what_every_cluster_gives_it(kubectl: Kubectl) -> None:
+    """ServiceAccounts are served as objects: manifests that hold one can be applied."""
+    spaces = kubectl("get namespaces -o name").split()
+    assert {"namespace/kube-system", "namespace/kube-public", "namespace/kube-node-lease"} <= set(spaces)
+    kubectl("create serviceaccount worker")
+    kubectl("wait --for=create serviceaccount/default --timeout=10s")
+    names = kubectl("get serviceaccounts -o name").split()
+    assert names == ["serviceaccount/default", "serviceaccount/worker"]
+    assert kubectl("get sa worker").splitlines()[0].split() == ["NAME", "SECRETS", "AGE"]
+
+
 def test_kubectl_reads_what_there_is_and_names_what_there_is_not(kubectl: Kubectl) -> None:
     """`get all` is about what is served; a kind by its short name is refused."""
     assert kubectl("get all") == ""
     assert "does not serve Deployments" in kubectl.refused("get deploy")
-    assert "does not serve ServiceAccounts" in kubectl.refused("get sa default")
+    assert "does not serve EndpointSlices" in kubectl.refused("get endpointslices")
     assert "deployments" not in kubectl("api-resources")

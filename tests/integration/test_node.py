@@ -59,7 +59,7 @@ class LocalNode:
     def stop_process(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Stop the node's process."""
         self.process.send_signal(number)
-        self.process.wait(_SECONDS)
+        self.process.wait(patient(_SECONDS))
 
     def renew(self) -> None:
         """Use a new namespace for the next test, and start the node if it does not run."""
@@ -271,15 +271,20 @@ def test_a_killed_engine_is_restarted_at_once_and_then_with_back_off(node: Local
 def test_a_log_can_be_limited_followed_and_read_for_the_previous_run(node: LocalNode) -> None:
     """tailLines, timestamps, previous, follow until the container ends."""
     pod = node.run("a", "sh", "-c", 'printf "one\\ntwo\\n"; sleep 0.5; echo three; exit 1')
-    until(lambda: node.container(pod).get("restartCount") == 1)
+    until(lambda: node.container(pod).get("restartCount", 0) >= 1)
     path = node.path("pods", f"{pod}/log?container=c")
     assert node.api.open(f"{path}&previous=true") == b"one\ntwo\nthree\n"
     assert node.api.open(f"{path}&previous=true&tailLines=1") == b"three\n"
     first = node.api.open(f"{path}&previous=true&timestamps=true").decode().splitlines()[0]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z one", first)
-    node.run("b", "sh", "-c", "echo begun; sleep 0.5; echo done", restartPolicy="Never")
+    flag = node.api.state / f"{node.namespace}.done"
+    script = f"echo begun; while [ ! -f {flag} ]; do sleep 0.02; done; echo done"
+    node.run("b", "sh", "-c", script, restartPolicy="Never")
     node.until_running("b")
-    assert node.api.open(node.path("pods", "b/log?follow=true")) == b"begun\ndone\n"
+    with node.api.reading(node.path("pods", "b/log?follow=true")) as log:
+        assert log.readline() == b"begun\n"
+        flag.touch()
+        assert log.read() == b"done\n"
 
 
 def test_a_deleted_pod_is_terminated_by_sigterm(node: LocalNode) -> None:
@@ -423,11 +428,13 @@ def test_a_job_completes_and_its_termination_message_is_the_end_of_its_log(node:
     template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
     batch = "/apis/batch/v1"
     node.make("jobs", {"metadata": {"name": "check"}, "spec": {"template": template}}, root=batch)
-    until(lambda: node.get("jobs", "check", root=batch).get("status", {}).get("succeeded") == 1)
-    conditions = {
-        c["type"]: c["status"] for c in node.get("jobs", "check", root=batch)["status"]["conditions"]
-    }
-    assert conditions["Complete"] == "True"
+
+    def complete() -> bool:
+        conditions = node.get("jobs", "check", root=batch).get("status", {}).get("conditions", ())
+        return ("Complete", "True") in {(c["type"], c["status"]) for c in conditions}
+
+    until(complete)
+    assert node.get("jobs", "check", root=batch)["status"]["succeeded"] == 1
     (pod,) = node.list("pods")
     assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"] == "found"
 
@@ -436,7 +443,7 @@ def test_no_pod_starts_on_a_device_whose_previous_pod_still_runs(node: LocalNode
     """A force-deleted Pod may still run."""
     device = {"resources": {"limits": {GPU: "1"}}}
     script = "trap '' TERM; echo up; while :; do sleep 0.05; done"
-    previous = node.run("a", "sh", "-c", script, container=device, terminationGracePeriodSeconds=2)
+    previous = node.run("a", "sh", "-c", script, container=device, terminationGracePeriodSeconds=60)
     until(lambda: node.container(previous).get("containerID") and node.log(previous) == "up\n")
     pid = node.pid(previous)
     node.delete("pods", previous, gracePeriodSeconds=0)
@@ -448,6 +455,7 @@ def test_no_pod_starts_on_a_device_whose_previous_pod_still_runs(node: LocalNode
         )
     )
     assert lives(pid)
+    os.kill(pid, signal.SIGKILL)
     node.until_running(following)
     assert not lives(pid)
     assert f"/{node.pid(following)}/" and node.container(following)["restartCount"] == 0
@@ -504,7 +512,7 @@ def test_a_real_engine_loads_and_answers(node: LocalNode) -> None:
         data=msgspec.json.encode(body),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.urlopen(request, timeout=patient(30)) as response:
         answer = msgspec.json.decode(response.read())
     assert "Paris" in answer["choices"][0]["message"]["content"]
     node.delete("pods", pod)

@@ -16,9 +16,11 @@ from flexinfer.launcher import prompt_cache
 from flexinfer.local.supervisor.provisioning import small_model
 from tests.builders import a_model
 from tests.instance import until
+from tests.patience import patient
 
 pytestmark = pytest.mark.slow
-HOST = "127.93.7.1"
+HOST = "127.193.7.1"
+"""Outside of the range of Pods: an instance of another test may have any address of that."""
 PROMPT = "The quick brown fox jumps over the lazy dog and writes a long sentence. " * 12
 
 
@@ -49,7 +51,7 @@ class Engine:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://{HOST}:8080/health", timeout=1) as answer:
+            with urllib.request.urlopen(f"http://{HOST}:8080/health", timeout=5) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -57,7 +59,9 @@ class Engine:
     def ask(self) -> int:
         """Send the prompt; returns how many of its tokens the engine had in its cache."""
         body = json.dumps({"model": "m", "prompt": PROMPT, "max_tokens": 1, "temperature": 0}).encode()
-        with urllib.request.urlopen(f"http://{HOST}:8080/v1/completions", body, timeout=120) as answer:
+        with urllib.request.urlopen(
+            f"http://{HOST}:8080/v1/completions", body, timeout=patient(120)
+        ) as answer:
             usage: dict[str, Any] = json.loads(answer.read())["usage"]
         return int(usage["prompt_tokens_details"]["cached_tokens"])
 

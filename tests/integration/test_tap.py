@@ -16,9 +16,10 @@ from flexinfer.runtime.nats import connection
 from flexinfer.runtime.nats.state_reader import NatsBus
 from tests.integration.runtime.test_nats import writer
 from tests.nats import nats_server
+from tests.patience import patient
 
 pytestmark = pytest.mark.integration
-SECONDS = 120.0
+SECONDS = patient(120.0)
 
 
 def step(name: str) -> events.HistoryRecorded:

@@ -164,7 +164,7 @@ async def test_what_was_deleted_while_no_watcher_ran_is_published_at_start(tmp_p
     async with nats_server(tmp_path) as server, Reader().reading(server) as reader:
         async with watching(server, cluster) as ready:
             cluster.put(MODELS, a_model(placement=None))
-            await asyncio.wait_for(ready.wait(), 10)
+            await asyncio.wait_for(ready.wait(), patient(10))
             await reader.until(accepted)
         cluster.drop(MODELS, "default/llama")
         async with watching(server, cluster):

@@ -1,4 +1,4 @@
-"""`python -m tests.mutants.drawn [--seed N] [--count N]`: mutants of the deciding modules, drawn by a seed.
+"""`python -m tests.mutants.drawn [--seed N] [--count N] [--jobs N]`: mutants of the deciding modules, drawn by a seed.
 
 cosmic-ray finds where its operators apply in the pure modules of the components that decide, and makes the mutants. A draw
 takes places first and then one operator of each, so that a comparison, which has many operators, is not drawn more often. Each
@@ -20,7 +20,7 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
 from tests.mutants.survivors import SURVIVORS, differences, listed
-from tests.mutants.trial import ROOT, Verdict, copy_of_the_tree, pool, run_tests, simulate
+from tests.mutants.trial import JOBS, ROOT, Verdict, copy_of_the_tree, pool, run_tests, simulate
 
 SEED, COUNT, SEEDS = 14, 60, 100
 _UNION = "core/ReplaceBinaryOperator_BitOr_"
@@ -119,10 +119,11 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--count", type=int, default=COUNT)
+    parser.add_argument("--jobs", type=int, default=JOBS)
     arguments = parser.parse_args()
     survivors = set()
     print(f"{'unit tests':<13} {'simulation':<13}")
-    with pool() as workers:
+    with pool(arguments.jobs) as workers:
         for trial in workers.map(attempt, draw(arguments.seed, arguments.count)):
             print(trial, flush=True)
             survivors |= {str(trial.mutant)} if trial.survives else set()

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE_ROOTS = ("shared", "services", "local", ".")
 HISTORIES = ("tests/simulation/test_histories.py",)
 JOBS = min(2, os.cpu_count() or 1)
+"""How many trials run at a time, unless it is said."""
 SIMULATION_SECONDS, UNIT_SECONDS = 1800.0, 900.0
 """The limit of one run. What does not end by then says nothing: a test that notices has a limit of its own."""
 
@@ -55,18 +57,36 @@ def simulate(tree: Path, seeds: int) -> Verdict:
     return run_tests(tree, HISTORIES, SIMULATION_SECONDS, {"FLEXINFER_SEEDS": str(seeds)})
 
 
+def play_cards(tree: Path, count: int) -> tuple[Verdict, str]:
+    """Play histories of cards up to the first problem; returns that too: its seed, and the law that it breaks."""
+    with tempfile.TemporaryFile("w+") as output:
+        command = [sys.executable, "-m", "tests.simulation.cards", str(count), "--stop"]
+        verdict = _run(command, tree, SIMULATION_SECONDS, {}, output)
+        output.seek(0)
+        lines = [line for line in output.read().splitlines() if line.startswith("seed ")]
+    if verdict is Verdict.CAUGHT and not lines:
+        return Verdict.BROKEN, ""  # it ended with an error of its own
+    return verdict, lines[0] if lines else ""
+
+
 def run_tests(
     tree: Path, tests: Sequence[str], limit: float = UNIT_SECONDS, settings: dict[str, str] | None = None
 ) -> Verdict:
     """Run tests of a copy up to the first failure; modules are imported from the copy alone."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
+    return _run(command, tree, limit, settings or {}, None)
+
+
+def _run(
+    command: Sequence[str], tree: Path, limit: float, settings: dict[str, str], output: IO[str] | None
+) -> Verdict:
     paths = os.pathsep.join(str(tree / root) for root in SOURCE_ROOTS)
-    environment = os.environ | {"PYTHONPATH": paths} | (settings or {})
+    environment = os.environ | {"PYTHONPATH": paths} | settings
     with subprocess.Popen(
         command,
         cwd=tree,
         env=environment,
-        stdout=subprocess.DEVNULL,
+        stdout=output if output is not None else subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     ) as process:
@@ -80,10 +100,10 @@ def run_tests(
 
 
 def _verdict(code: int) -> Verdict:
-    """Return what an exit code of pytest means: 0 passed, 1 failed, else it could not test."""
+    """Return what an exit code of pytest, or of histories, means: 0 passed, 1 failed, else it could not test."""
     return {0: Verdict.MISSED, 1: Verdict.CAUGHT}.get(code, Verdict.BROKEN)
 
 
-def pool() -> ThreadPoolExecutor:
-    """Return a pool for at most two trials at a time."""
-    return ThreadPoolExecutor(JOBS)
+def pool(jobs: int) -> ThreadPoolExecutor:
+    """Return a pool for so many trials at a time."""
+    return ThreadPoolExecutor(jobs)

@@ -16,6 +16,7 @@ from tests.node import files, groups, images, network, parts, processes, program
 from tests.node.layout import FIRST, SECOND, Layout, Machine
 from tests.node.parts import Part
 from tests.node.waiting import until
+from tests.patience import patient
 
 _API_SECONDS, _NODE_SECONDS, _KUBECTL_SECONDS = 60.0, 90.0, 150.0
 _KUBECTL = Path(sys.executable).with_name("kubectl")
@@ -136,7 +137,7 @@ class Cluster:
             processes.stop(self.layout, name + shown)
         self.kubectl("delete", "node", machine.name, "--ignore-not-found")
         left = ("--all-namespaces", f"--field-selector=spec.nodeName={machine.name}")
-        self.kubectl("delete", "pods", *left, "--force", "--grace-period=0", "--timeout=60s")
+        self.kubectl("delete", "pods", *left, "--force", "--grace-period=0", f"--timeout={patient(60):.0f}s")
         self._forget(machine)
 
     def down(self) -> None:

@@ -12,6 +12,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from tests.node.cluster import Cluster
 from tests.node.images import ROOT
 from tests.node.waiting import until
+from tests.patience import patient
 
 SYSTEM = "flexinfer-system"
 TAG = "dev"
@@ -37,16 +38,21 @@ class Product:
         self.kubectl("apply", "-f", str(WEIGHTS))
         workloads = self.kubectl("get", "deployments,daemonsets,statefulsets", "-n", SYSTEM, "-o", "name")
         for workload in workloads.split():
-            self.kubectl("rollout", "status", workload, "-n", SYSTEM, f"--timeout={_READY_SECONDS:.0f}s")
+            self.kubectl(
+                "rollout", "status", workload, "-n", SYSTEM, f"--timeout={patient(_READY_SECONDS):.0f}s"
+            )
         self.kubectl(
-            "wait", "--for=condition=Complete", "job/example-weights", f"--timeout={_READY_SECONDS:.0f}s"
+            "wait",
+            "--for=condition=Complete",
+            "job/example-weights",
+            f"--timeout={patient(_READY_SECONDS):.0f}s",
         )
 
     def remove(self) -> None:
         """Remove everything as described in docs/how-to/uninstall.md, Models first."""
         self.remove_models()
-        self.kubectl("delete", "-f", str(WEIGHTS), "--ignore-not-found", "--timeout=60s")
-        self.kubectl("delete", "-k", str(OVERLAY), "--ignore-not-found", "--timeout=120s")
+        self.kubectl("delete", "-f", str(WEIGHTS), "--ignore-not-found", f"--timeout={patient(60):.0f}s")
+        self.kubectl("delete", "-k", str(OVERLAY), "--ignore-not-found", f"--timeout={patient(120):.0f}s")
 
     def model(self, name: str, **spec: Any) -> None:
         """Apply a Model, by default one that llama.cpp serves from the PVC."""
@@ -75,12 +81,12 @@ class Product:
 
     def delete(self, *names: str) -> None:
         """Delete Models and wait until they are deleted."""
-        self.kubectl("delete", "mdl", *names, "--ignore-not-found", "--timeout=90s")
+        self.kubectl("delete", "mdl", *names, "--ignore-not-found", f"--timeout={patient(90):.0f}s")
 
     def remove_models(self) -> None:
         """Delete every Model, then every SharedGroup: its finalizer goes once no Model holds the devices."""
         for kind in ("mdl", "sharedgroups"):
-            self.kubectl("delete", kind, "--all", "--all-namespaces", "--timeout=120s")
+            self.kubectl("delete", kind, "--all", "--all-namespaces", f"--timeout={patient(120):.0f}s")
 
     def condition(self, name: str, kind: str = "Ready") -> dict[str, Any]:
         """Return a condition of a Model; empty if it has none."""
@@ -132,7 +138,9 @@ class Product:
 
     def client(self) -> openai.OpenAI:
         """Return an OpenAI client for the proxy."""
-        return openai.OpenAI(base_url=f"{self.proxy_url}/v1", api_key=self.api_key, max_retries=0, timeout=90)
+        return openai.OpenAI(
+            base_url=f"{self.proxy_url}/v1", api_key=self.api_key, max_retries=0, timeout=patient(90)
+        )
 
     @property
     def api_key(self) -> str:

@@ -17,6 +17,7 @@ from tests.node.files import RUNTIME_CLASS
 from tests.node.layout import FIRST, REGISTRY
 from tests.node.product import SYSTEM, TAG, Product
 from tests.node.waiting import until
+from tests.patience import patient
 
 DRIVER, RESOURCE = "gpu.flexinfer.test", "nvidia.com/gpu"
 LARGE, SMALL = "GPU-aaaa", "GPU-bbbb"
@@ -73,7 +74,7 @@ def carded(product: Product) -> Iterator[Product]:
 def rolled_out(cluster: Cluster, *workloads: str) -> None:
     """Wait until workloads run with their present template."""
     for workload in workloads:
-        cluster.kubectl("rollout", "status", "-n", SYSTEM, workload, "--timeout=120s")
+        cluster.kubectl("rollout", "status", "-n", SYSTEM, workload, f"--timeout={patient(120):.0f}s")
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +113,14 @@ def node(product: Product) -> Json:
     return product.cluster.object("node", FIRST.name)
 
 
-def refused(cluster: Cluster, name: str) -> str:
-    """Wait until the scheduler has refused a Pod; return its message."""
+def is_refused(cluster: Cluster, name: str, words: str) -> None:
+    """Wait until the scheduler has refused a Pod with these words; its first ones may be that it has not seen the claim yet."""
 
-    def message() -> str:
+    def messages() -> list[str]:
         conditions = cluster.object("pod", name)["status"].get("conditions", ())
-        return next((c.get("message", "") for c in conditions if c.get("reason") == "Unschedulable"), "")
+        return [c.get("message", "") for c in conditions if c.get("reason") == "Unschedulable"]
 
-    return until(message, SECONDS, f"{name} is refused")
+    until(lambda: any(words in message for message in messages()), SECONDS, f"{name} is refused: {words}")
 
 
 def outsider(name: str, **spec: Any) -> Json:
@@ -240,7 +241,7 @@ def test_a_second_pod_waits_for_the_card_until_the_engine_has_ended(by_dra: Prod
     """The scheduler keeps it away; the claim of the engine is gone with its Pod."""
     cluster = by_dra.cluster
     apply(cluster, *a_claim("waits", SMALL))
-    assert "cannot allocate all claims" in refused(cluster, "waits")
+    is_refused(cluster, "waits", "cannot allocate all claims")
     by_dra.delete("alone")
     starts(cluster, "waits")
     cluster.kubectl("delete", "resourceclaim", "waits")
@@ -307,7 +308,7 @@ def test_more_pods_than_devices_wait(by_plugin: Product) -> None:
     apply(cluster, outsider("other", resources=amounts))
     until(lambda: cluster.object("pod", "other")["status"]["phase"] == "Running", SECONDS, "it runs")
     apply(cluster, outsider("more", resources=amounts))
-    assert f"Insufficient {RESOURCE}" in refused(cluster, "more")
+    is_refused(cluster, "more", f"Insufficient {RESOURCE}")
     by_plugin.delete("plugged")
     starts(cluster, "more")
     cluster.kubectl("delete", "pod", "other", "--force", "--grace-period=0")

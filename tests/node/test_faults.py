@@ -14,6 +14,8 @@ from tests.node import images, parts, processes, view
 from tests.node.cluster import Cluster
 from tests.node.layout import FIRST, REGISTRY
 from tests.node.product import TAG, Product
+from tests.node.waiting import until
+from tests.patience import patient
 
 ENGINE_IMAGE = f"{REGISTRY}/flexinfer/llama-cpu:{TAG}"
 NAME = "steady"
@@ -100,10 +102,21 @@ def test_an_evicted_engine_is_started_again(steady: Product) -> None:
     }
     path = f"/api/v1/namespaces/default/pods/{NAME}-0/eviction"
     steady.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
-    steady.until(NAME, "Ready", "Restarting", 40, "Pod")
+    until(lambda: _uid(steady) not in ("", before), 40, "there is another Pod")
     steady.ready(NAME)
-    assert steady.engine(NAME)["metadata"]["uid"] != before
+    until(lambda: "Restarting" in _told(steady), 40, "an Event tells of it")
     assert "Paris" in steady.ask(NAME)
+
+
+def _uid(product: Product) -> str:
+    """Return the uid of the engine's Pod; empty while there is none."""
+    return str(product.engine(NAME).get("metadata", {}).get("uid", ""))
+
+
+def _told(product: Product) -> set[str]:
+    """Return the reasons of the Events of the Model."""
+    words = ("get", "events", "--field-selector", f"involvedObject.kind=Model,involvedObject.name={NAME}")
+    return set(product.kubectl(*words, "-o", "jsonpath={.items[*].reason}").split())
 
 
 def test_a_pvc_that_cannot_be_mounted_is_reported_and_mounted_once_it_can(without_model: Product) -> None:
@@ -119,7 +132,7 @@ def test_a_pvc_that_cannot_be_mounted_is_reported_and_mounted_once_it_can(withou
         without_model.ready(NAME)
     finally:
         without_model.delete(NAME)
-        without_model.kubectl("delete", "pvc,pv", "broken", "--timeout=60s")
+        without_model.kubectl("delete", "pvc,pv", "broken", f"--timeout={patient(60):.0f}s")
 
 
 def test_a_dns_outage_of_half_a_minute_fails_no_request(steady: Product) -> None:

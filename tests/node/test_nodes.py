@@ -9,6 +9,7 @@ import pytest
 from tests.node import network
 from tests.node.layout import FIRST, SECOND
 from tests.node.product import SYSTEM, Product
+from tests.patience import patient
 
 NAME = "guest"
 SPARE_BYTES = 6 << 30
@@ -25,7 +26,7 @@ def guest(product: Product) -> Iterator[Product]:
     limit = shutil.disk_usage(cluster.layout.root).free - SPARE_BYTES
     cluster.add(SECOND, evict_below=f"{limit >> 20}Mi")
     try:
-        product.kubectl("rollout", "status", "daemonset", "-n", SYSTEM, "--timeout=120s")
+        product.kubectl("rollout", "status", "daemonset", "-n", SYSTEM, f"--timeout={patient(120):.0f}s")
         product.claim("guests")
         selector = {"kubernetes.io/hostname": SECOND.name}
         product.model(

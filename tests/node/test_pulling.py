@@ -13,6 +13,7 @@ import pytest
 from tests.node.layout import REGISTRY
 from tests.node.product import SYSTEM, Product
 from tests.node.waiting import until
+from tests.patience import patient
 
 NAMESPACE = "pulling"
 SECRET = "flexinfer-nats-proxy"
@@ -25,7 +26,7 @@ def outside(product: Product) -> Iterator[Product]:
     """Return the product, and another namespace, where nothing of it is."""
     product.kubectl("create", "namespace", NAMESPACE)
     yield product
-    product.kubectl("delete", "namespace", NAMESPACE, "--timeout=90s")
+    product.kubectl("delete", "namespace", NAMESPACE, f"--timeout={patient(90):.0f}s")
 
 
 def a_pod(product: Product, name: str, image: str) -> None:

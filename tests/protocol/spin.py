@@ -7,11 +7,13 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.patience import patient
+
 HERE = Path(__file__).parent
 PROGRAMS = ("spin", "gcc")
 _MEMORY_MB = 3000
 """Where a run stops by itself, as not complete."""
-_LIMIT_SECONDS = 600
+_LIMIT_SECONDS = patient(600)
 _QUICK_SECONDS = 2
 """Up to this length of a run, gcc's optimisation takes longer than it saves."""
 

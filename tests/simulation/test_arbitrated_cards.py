@@ -3,7 +3,8 @@
 import pytest
 
 from tests.simulation.cards.history import History, play
-from tests.simulation.cards.world import BEGIN, CARDS, TOTAL_MB, Process, World
+from tests.simulation.cards.processes import Process
+from tests.simulation.cards.world import BEGIN, CARDS, TOTAL_MB, World
 
 
 @pytest.mark.parametrize("first", range(0, 40, 10))

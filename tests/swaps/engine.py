@@ -1,17 +1,22 @@
-"""A stand-in for llama-server: ready half a second after its start, it streams one word every 50 ms, several requests at a time.
+"""A stand-in for llama-server: it streams one word every 50 ms, several requests at a time.
 
-Standard library only. SIGTERM ends it at once, in the middle of a stream too: who stops it must wait for the streams.
+It is ready half a second after its start, and not before the file of `--seen` says that somebody saw it load. Standard library only. SIGTERM
+ends it at once, in the middle of a stream too: who stops it must wait for the streams.
 """
 
 import json
+import os
 import signal
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 READY_SECONDS, WORD_SECONDS = 0.5, 0.05
+UNSEEN_SECONDS = 20.0
+"""How long it waits to be seen: a launcher that was killed meanwhile may have found it ready."""
 STARTED = time.monotonic()
 _busy = 0
 _lock = threading.Lock()
@@ -24,7 +29,7 @@ class Engine(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a health check, or say how many requests are in flight."""
-        ready = time.monotonic() >= STARTED + READY_SECONDS
+        ready = time.monotonic() >= STARTED + (READY_SECONDS if seen() else UNSEEN_SECONDS)
         words = f"llamacpp:requests_processing {_busy}\nllamacpp:requests_deferred 0\n"
         self._answer(200 if ready else 503, words if self.path == "/metrics" else '{"status": "ok"}')
 
@@ -71,6 +76,18 @@ class Engine(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Write no log."""
+
+
+def seen() -> bool:
+    """Tell whether somebody saw since its start that an engine loads; without the option nobody looks."""
+    file = Path(option("--seen", "/"))
+    return file == Path("/") or (file.exists() and file.stat().st_mtime >= spawned_at())
+
+
+def spawned_at() -> float:
+    """Return when this process was made, in seconds since 1970: it is seen to load from then on, and not from its first line on."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def option(name: str, default: str) -> str:

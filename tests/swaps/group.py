@@ -61,9 +61,9 @@ class Stream:
 class Group:
     """The group of a running instance."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Running, loading: Path) -> None:
         self.running, self._instance = running, load(running.state)
-        self.steps = Steps(running.state / "kubeconfig")
+        self.steps = Steps(running.state / "kubeconfig", loading)
         self.card = Card(files.devices(self._instance, NODE))
         exports = running.environment()
         self._url, self._key = urlsplit(exports["OPENAI_BASE_URL"]), exports["OPENAI_API_KEY"]
@@ -135,10 +135,10 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def _programs(folder: Path) -> Path:
+def _programs(folder: Path, seen: Path) -> Path:
     folder.mkdir()
     stub = folder / "llama-server"
-    stub.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {engine.__file__} "$@"\n')
+    stub.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {engine.__file__} --seen {seen} "$@"\n')
     stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
     return folder
 
@@ -150,14 +150,14 @@ def two_on_one_card(folder: Path) -> Iterator[Group]:
     (folder / "objects.json").write_text(objects(MEMBERS, MEMORY_MB))
     options, programs = (
         ("--separate", "--simulate-gpus", str(folder / "one-card.yaml")),
-        _programs(folder / "programs"),
+        _programs(folder / "programs", folder / "loading"),
     )
     with contextlib.ExitStack() as stack:
         # What follows ends after the instance has: a connection that is cut in the middle of an answer would be left open.
         following = stack.enter_context(contextlib.ExitStack())
         running = stack.enter_context(instance(folder / "state", *options, programs=programs))
         running.kubectl("apply", "-f", str(folder / "objects.json"))
-        group = Group(running)
+        group = Group(running, folder / "loading")
         for one in (group.steps, group.card):
             one.start()
             following.callback(one.end)

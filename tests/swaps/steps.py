@@ -23,11 +23,11 @@ class Steps:
     """The steps that were seen, in their order: time (monotonic seconds), Model and step.
 
     A step is one of the SharedGroup's (Granted, Releasing, Stopped, Freed), `Queued`, `Opened` of the Pod's gate, or what Ready says. `follow` runs
-    in a thread until `end`.
+    in a thread until `end`; the file `loading` is touched when an engine was seen to load.
     """
 
-    def __init__(self, kubeconfig: Path) -> None:
-        self._kubeconfig = str(kubeconfig)
+    def __init__(self, kubeconfig: Path, loading: Path) -> None:
+        self._kubeconfig, self._loading = str(kubeconfig), loading
         self._seen: list[tuple[float, str, str]] = []
         self._now: dict[tuple[str, str], frozenset[tuple[str, str]]] = {}  # kind and name -> Model and step
         self._wanted: tuple[tuple[str, str], Callable[[], None]] | None = None
@@ -90,6 +90,8 @@ class Steps:
     def _note(self, model: str, step: str) -> None:
         with self._lock:
             self._seen.append((time.monotonic(), model, step))
+            if step == f"Ready={Reason.LOADING}":
+                self._loading.touch()
             if self._wanted is not None and self._wanted[0] == (model, step):
                 self._wanted[1]()
                 self._wanted = None

@@ -1,9 +1,10 @@
 """Two promises of a decision by key: an event touches every key whose decision it alters, and time alone alters none unannounced."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 
 from flexinfer.api.membership import GroupMembership
@@ -17,11 +18,16 @@ from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, a_group, a_holder, a_model, a_node, a_pod
+from tests.unit.watched_time import altered_at, due_at
 
 NAMES, NODES, PROXIES = ("a", "b", "c"), ("n1", "n2"), ("p", "q")
 Decide = Callable[[ObservedState, str, float], Iterable[Any]]
 Touched = Callable[[ObservedState, ObservedState, AnyEvent], Iterable[str]]
+_MOMENTS_FOLLOWED = 8
+_LATE = 5
+"""A drawn version up to which a Model comes late."""
 GATE = st.sampled_from(["True", "False", "Unknown"])
+OPEN = st.just(("True",) * 3)
 WANTED = st.sampled_from(
     [
         ("True", Reason.REQUESTED), ("True", Reason.ACTIVE), ("True", Reason.FIRST_START), ("True", Reason.ALWAYS_ON),
@@ -42,7 +48,7 @@ READY = st.sampled_from(
 @st.composite
 def models(draw: st.DrawFn) -> events.ModelObserved:
     """Return a Model in any state of its life."""
-    name, gates = draw(st.sampled_from(NAMES)), draw(st.tuples(*[GATE] * 3))
+    name, gates = draw(st.sampled_from(NAMES)), draw(OPEN | st.tuples(*[GATE] * 3))
     conditions: list[Any] = [
         *zip(("Accepted", "Placed", "Cached"), gates, ("", Reason.NODE_GONE, ""), strict=True),
         ("Wanted", *draw(WANTED)),
@@ -51,10 +57,10 @@ def models(draw: st.DrawFn) -> events.ModelObserved:
     ]
     model = a_model(
         name,
-        uid=f"uid-{name}-{draw(st.integers(0, 1))}",
+        uid=f"uid-{name}-{draw(st.sampled_from([0, 0, 1]))}",
         version=draw(st.integers(1, 40)),
-        generation=draw(st.integers(1, 2)),
-        conditions=conditions[: draw(st.integers(0, 6))],
+        generation=draw(st.sampled_from([1, 1, 2])),
+        conditions=conditions[: draw(st.sampled_from([*range(6), *[6] * 6]))],
         placement=Placement(node=draw(st.sampled_from(NODES))),
         serverless={"enabled": draw(st.booleans()), "idle_timeout": "20s"},
         gpu=draw(st.sampled_from([None, Gpu(vendor="nvidia", shared="card")])),
@@ -121,7 +127,41 @@ def live(draw: st.DrawFn) -> AnyEvent:
 
 
 EVENTS = models() | models() | workloads() | groups() | live()
-HISTORIES = st.lists(st.tuples(EVENTS, st.integers(0, 20)), min_size=1, max_size=14)
+HEARTBEAT_SECONDS = 5
+HISTORIES = st.builds(
+    lambda history, proxies, beats: [
+        *_with_heartbeats(_in_order(history), proxies),
+        *_heartbeats(proxies) * beats,
+    ],
+    st.lists(st.tuples(EVENTS, st.integers(0, 20)), min_size=1, max_size=14),
+    st.sampled_from([(), ("p",), ("p", "q")]),
+    st.integers(0, 6),
+)
+"""Histories in which most versions grow, and proxies are heard in time, or only now and then."""
+
+
+def _heartbeats(proxies: Sequence[str]) -> list[tuple[AnyEvent, int]]:
+    return [(events.ProxyObserved(proxy=p), 0 if i else HEARTBEAT_SECONDS) for i, p in enumerate(proxies)]
+
+
+def _with_heartbeats(
+    history: Iterable[tuple[AnyEvent, int]], proxies: Sequence[str]
+) -> Iterator[tuple[AnyEvent, int]]:
+    """Yield a history in which proxies are heard every five seconds."""
+    for event, seconds in history:
+        beats = seconds // HEARTBEAT_SECONDS if proxies else 0
+        yield from _heartbeats(proxies) * beats
+        yield event, seconds - beats * HEARTBEAT_SECONDS
+
+
+def _in_order(history: Iterable[tuple[AnyEvent, int]]) -> Iterator[tuple[AnyEvent, int]]:
+    """Yield a history in which a Model is newer each time it is observed, but for some that come late."""
+    for number, (event, seconds) in enumerate(history, start=1):
+        if isinstance(event, events.ModelObserved) and event.model.metadata.version > _LATE:
+            metadata = msgspec.structs.replace(event.model.metadata, resource_version=str(40 * number))
+            yield events.ModelObserved(model=msgspec.structs.replace(event.model, metadata=metadata)), seconds
+        else:
+            yield event, seconds
 
 
 def observed(history: Iterable[tuple[AnyEvent, int]]) -> tuple[ObservedState, float]:
@@ -149,12 +189,19 @@ def check_touched(
         assert list(decide(before, key, now)) == list(decide(after, key, now)), key
 
 
-def check_time(decide: Decide, history: list[tuple[AnyEvent, int]], seconds: float) -> None:
-    """Fail if time alone alters a decision before the moment that the key asked to be decided on again."""
+def check_time(decide: Decide, history: list[tuple[AnyEvent, int]]) -> None:
+    """Fail if time alone alters a decision before the moment that the key asked to be decided on again, now and from that moment on."""
     state, now = observed(history)
     for key in state.models:
-        actions = list(decide(state, key, now))
-        due = min((action.at for action in actions if isinstance(action, RequeueAt)), default=math.inf)
-        later = now + seconds
-        if later < due:
-            assert effects(actions) == effects(decide(state, key, later)), key
+        check_key(decide, state, key, now)
+
+
+def check_key(decide: Decide, state: ObservedState, key: str, now: float) -> None:
+    """Fail if time alone alters the decision on a key unannounced, up to the last of so many moments that it asks for."""
+    for _ in range(_MOMENTS_FOLLOWED):
+        due = due_at(decide(state, key, now))
+        altered = altered_at(lambda at: effects(decide(state, key, at)), now, due)
+        assert altered is None, f"{key} at {altered}, decided at {now} for the time until {due}"
+        if due == math.inf:
+            return
+        now = max(due, math.nextafter(now, math.inf))

@@ -4,6 +4,8 @@ That is the same as deciding on everything after every event, for any history: o
 decided otherwise, and between two RequeueAt time alone changes nothing.
 """
 
+import functools
+import math
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,7 +31,9 @@ from flexinfer.state.actions import RequeueAt, WriteStatus, written
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import a_group, a_holder, a_model, a_node, a_pod
+from tests.unit.watched_time import altered_at
 
+_TIMES_FOLLOWED = 12
 NAMES, NODES, PROXIES = "abc", ("n1", "n2"), ("p1", "p2")
 _REASONS = {
     conditions.ACCEPTED: [("True", Reason.ACCEPTED), ("False", Reason.INVALID_SPEC)],
@@ -219,7 +223,11 @@ class Loop:
 
     def apply(self, event: AnyEvent, now: float) -> None:
         """Apply an event, and decide on what it touches and on what was due before, until nothing is left."""
-        dirty = {key for key, at in self._due.items() if at <= now} | self._observe(event, now)
+        self._settle(
+            {key for key, at in self._due.items() if at <= now} | self._observe(event, now), now, event
+        )
+
+    def _settle(self, dirty: set[str], now: float, cause: object) -> None:
         for _ in range(300):
             if not dirty:
                 return
@@ -227,7 +235,7 @@ class Loop:
             dirty.discard(key)
             for write in self._decide(key, now):
                 dirty |= self._observe(events.ModelObserved(model=self._arrived(write)), now, reply=True)
-        raise AssertionError(f"no end after {event}: {dirty}")
+        raise AssertionError(f"no end after {cause}: {dirty}")
 
     def _observe(self, event: AnyEvent, now: float, *, reply: bool = False) -> set[str]:
         before, self.state = self.state, apply_events(self.state, [Observation(event, now, reply)])
@@ -259,6 +267,26 @@ class Loop:
                 effects.append(action)
         return writes, effects, due
 
+    def advance(self, now: float) -> float:
+        """Let the clock go on to the next time that a key asked for, and decide on what is due then; returns the time, infinite if there is none."""
+        due = min(self._due.values(), default=math.inf)
+        if due < math.inf:
+            now = max(due, math.nextafter(now, math.inf))
+            self._settle({key for key, at in self._due.items() if at <= now}, now, "time alone")
+            return now
+        return due
+
+    def altered(self, now: float) -> Iterator[tuple[str, float]]:
+        """Yield the keys whose decision time alone alters before they are due, each with when."""
+        for key in self._controller.keys(self.state):
+            until = self._due.get(key, math.inf)
+            at = altered_at(functools.partial(self._yielded, key), now, until)
+            if at is not None:
+                yield key, at
+
+    def _yielded(self, key: str, now: float) -> tuple[list[WriteStatus], list[Any]]:
+        return self.decided(key, now)[:2]
+
     def overlooked(self, now: float) -> list[str]:
         """Return the keys for which a decision on everything would yield something else at a time before they are due."""
         return [
@@ -280,6 +308,25 @@ def test_deciding_on_what_is_touched_is_deciding_on_everything(name: str, chance
         loop.apply(event, now)
         for later in (now, now + 0.9, now + 14.0, now + 31.0, now + 700.0):
             assert not loop.overlooked(later), f"{later - now:g} s after {event}"
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=30, deadline=None, phases=(Phase.generate,))
+def test_time_alone_alters_no_decision_but_at_the_times_that_were_asked_for(
+    name: str, chance: random.Random
+) -> None:
+    """For any history and then nothing: at each time that a key asked for, a decision on all keys yields what that on those due does."""
+    loop, now = Loop(CONTROLLERS[name]()), 1000.0
+    for event in History(chance).events(chance.randrange(20)):
+        now += chance.choice([0.0, 0.1, 3.0, 20.0])
+        loop.apply(event, now)
+    for _ in range(_TIMES_FOLLOWED):
+        assert not loop.overlooked(now), now
+        assert not [*loop.altered(now)], f"decided at {now}"
+        now = loop.advance(now)
+        if now == math.inf:
+            return
 
 
 def test_an_engines_answer_touches_its_model() -> None:

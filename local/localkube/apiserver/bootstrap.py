@@ -15,7 +15,7 @@ from localkube.apiserver.requests import Options, Patch
 from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.store import Store
 
-NAMESPACES = ("default", "kube-system")
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):

@@ -126,6 +126,7 @@ BUILTINS: Final[tuple[Definition, ...]] = (
         name_style="service",
     ),
     define(_core_v1("configmaps", "ConfigMap", "cm"), builtin_schemas.CONFIG_MAP),
+    define(_core_v1("serviceaccounts", "ServiceAccount", "sa"), builtin_schemas.SERVICE_ACCOUNT),
     define(
         _core_v1("secrets", "Secret"), builtin_schemas.SECRET, selectable=("type",), normalise=default_secret
     ),

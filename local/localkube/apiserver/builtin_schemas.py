@@ -75,6 +75,14 @@ CONFIG_MAP: Final[Object] = described(
     record(data=TEXTS, binaryData=_BYTES, immutable=FLAG),
     "ConfigMap holds configuration data for Pods to consume.",
 )
+SERVICE_ACCOUNT: Final[Object] = described(
+    record(
+        secrets=several(_REFERENCE),
+        imagePullSecrets=several(record(name=TEXT)),
+        automountServiceAccountToken=FLAG,
+    ),
+    "ServiceAccount is a name that Pods run as; here it has no rights and no token.",
+)
 SECRET: Final[Object] = described(
     record(
         type=by_default(TEXT, "Opaque"),

@@ -53,6 +53,7 @@ _KINDS: Mapping[tuple[str, str], Mapping[int, _Field]] = {
         3: _Field("binaryData", "bytes map"),
         4: _Field("immutable", "flag"),
     },
+    ("v1", "ServiceAccount"): {1: _METADATA, 4: _Field("automountServiceAccountToken", "flag")},
     ("v1", "Secret"): {
         1: _METADATA,
         2: _Field("data", "bytes map"),

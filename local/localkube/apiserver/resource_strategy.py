@@ -132,6 +132,7 @@ _TABLE: Final[Mapping[tuple[str, str], Strategy]] = {
     ("", "nodes"): Strategy(generations=False, unconditional=True, creates_status=True),
     ("", "secrets"): Strategy(generations=False, unconditional=True, check_update=_check_immutable),
     ("", "configmaps"): Strategy(generations=False, unconditional=True, check_update=_check_immutable),
+    ("", "serviceaccounts"): Strategy(generations=False, unconditional=True),
     ("", "services"): Strategy(generations=False, unconditional=True, prepare=_prepare_service),
     ("", "persistentvolumeclaims"): Strategy(generations=False, unconditional=True, prepare=_prepare_pending),
     ("", "persistentvolumes"): Strategy(generations=False, unconditional=True, prepare=_prepare_pending),

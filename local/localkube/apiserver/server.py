@@ -33,6 +33,7 @@ from localkube.controllers.event_expiry import EventExpiry
 from localkube.controllers.garbage_collector import GarbageCollector
 from localkube.controllers.jobs import JobController
 from localkube.controllers.manager import run_controllers
+from localkube.controllers.namespace_contents import NamespaceContents
 from localkube.controllers.persistent_volume_binder import PersistentVolumeController
 from localkube.controllers.scheduler import Scheduler
 from localkube.controllers.workqueue import Controller
@@ -116,18 +117,20 @@ async def _serving(options: ServerOptions, journal: Journal) -> AsyncIterator[No
         runner, port = await handler.listen(context, options.port)
         _announce(options, port)
         try:
-            async with run_controllers(store, controllers(store), _now):
+            authority = options.tls.authority.read_text() if options.tls else ""
+            async with run_controllers(store, controllers(store, authority), _now):
                 yield
         finally:
             handler.end_watches()
             await runner.cleanup()
 
 
-def controllers(store: Store) -> Sequence[Controller]:
-    """Return the controllers that run in the process of the API server."""
+def controllers(store: Store, authority: str = "") -> Sequence[Controller]:
+    """Return the controllers that run in the process of the API server; `authority` is the certificate that signs its own, as PEM."""
     return (
         EstablishingController(store, _now),
         NamespaceController(store, _now),
+        NamespaceContents(store, authority),
         CRDFinalizer(store),
         GarbageCollector(store),
         JobController(store, _now),

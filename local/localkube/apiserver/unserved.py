@@ -30,7 +30,8 @@ _REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
         "batch": _RUNS,
         "certificates.k8s.io": _RIGHTS,
         "discovery.k8s.io": _REACH,
-        "metrics.k8s.io": "it measures nothing; the tools of the operating system show its processes",
+        "flowcontrol.apiserver.k8s.io": f"it answers every request at once; {_CLUSTER}",
+        "metrics.k8s.io": "it measures nothing: the tools of the operating system show its processes; a cluster has metrics-server for it",
         "networking.k8s.io": _REACH,
         "node.k8s.io": f"its node runs processes, and has no container runtimes to choose from; {_CLUSTER}",
         "policy": f"each eviction is granted; {_CLUSTER}",
@@ -43,7 +44,7 @@ _REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
 """Group -> what takes the place of its kinds."""
 _SPECIAL: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "serviceaccounts": f"Pods run as the user who started it; {_CLUSTER}",
+        "componentstatuses": "`kubectl get --raw /readyz` tells whether it is healthy; it has no other components, as a cluster has",
         "endpoints": _REACH,
         "replicationcontrollers": _RUNS,
     }
@@ -67,8 +68,9 @@ def _kinds(group: str, version: str, *entries: str, namespaced: bool = True) -> 
 
 
 LISTED: Final[tuple[Resource, ...]] = (
-    *_kinds("", "v1", "ServiceAccount serviceaccounts sa", "Endpoints endpoints ep", "ResourceQuota resourcequotas quota",
+    *_kinds("", "v1", "Endpoints endpoints ep", "ResourceQuota resourcequotas quota",
             "LimitRange limitranges limits", "ReplicationController replicationcontrollers rc", "PodTemplate podtemplates"),
+    *_kinds("", "v1", "ComponentStatus componentstatuses cs", namespaced=False),
     *_kinds("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy validatingadmissionpolicies",
             "ValidatingAdmissionPolicyBinding validatingadmissionpolicybindings", "ValidatingWebhookConfiguration validatingwebhookconfigurations",
             "MutatingWebhookConfiguration mutatingwebhookconfigurations", namespaced=False),
@@ -79,6 +81,9 @@ LISTED: Final[tuple[Resource, ...]] = (
     *_kinds("batch", "v1", "CronJob cronjobs cj"),
     *_kinds("certificates.k8s.io", "v1", "CertificateSigningRequest certificatesigningrequests csr", namespaced=False),
     *_kinds("discovery.k8s.io", "v1", "EndpointSlice endpointslices"),
+    *_kinds("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema flowschemas", "PriorityLevelConfiguration prioritylevelconfigurations", namespaced=False),
+    *_kinds("metrics.k8s.io", "v1beta1", "PodMetrics pods"),
+    *_kinds("metrics.k8s.io", "v1beta1", "NodeMetrics nodes", namespaced=False),
     *_kinds("networking.k8s.io", "v1", "Ingress ingresses ing", "NetworkPolicy networkpolicies netpol"),
     *_kinds("networking.k8s.io", "v1", "IngressClass ingressclasses", namespaced=False),
     *_kinds("node.k8s.io", "v1", "RuntimeClass runtimeclasses", namespaced=False),
@@ -95,13 +100,12 @@ _ASKED: Final[tuple[Resource, ...]] = (
     *_kinds("authorization.k8s.io", "v1", "SelfSubjectAccessReview selfsubjectaccessreviews", "SelfSubjectRulesReview selfsubjectrulesreviews",
             "SubjectAccessReview subjectaccessreviews", namespaced=False),
     *_kinds("authentication.k8s.io", "v1", "SelfSubjectReview selfsubjectreviews", "TokenReview tokenreviews", namespaced=False),
-    *_kinds("metrics.k8s.io", "v1beta1", "PodMetrics pods"),
-    *_kinds("metrics.k8s.io", "v1beta1", "NodeMetrics nodes", namespaced=False),
 )  # fmt: skip
 """Kinds that programs ask for, which first look whether discovery has them."""
 _NAMES: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
     {(res.group, res.plural): res.kind for res in (*LISTED, *_ASKED)}
 )
+_WHO_AM_I: Final = "selfsubjectreviews"
 _POD_PARTS: Final = MappingProxyType(
     {
         "exec": "its containers are processes of this machine, which its tools show",
@@ -116,10 +120,20 @@ def refusal(group: str, plural: str, name: str, subresource: str) -> ApiError | 
     """Return the 404 for what Kubernetes has and this server does not; None for what Kubernetes does not have either."""
     if (group, plural) == ("", "pods") and name and subresource in _POD_PARTS:
         return _not_served(group, plural, f"{subresource} of Pods", _POD_PARTS[subresource])
+    if (group, plural, subresource) == ("", "serviceaccounts", "token"):
+        return _not_served(
+            group, plural, "tokens of ServiceAccounts", f"Pods run as the user who started it; {_CLUSTER}"
+        )
     kind = _NAMES.get((group, plural))
     if kind is None:
         return None
-    return _not_served(group, plural, _several(kind, plural), _SPECIAL.get(plural, _REMEDIES[group]))
+    refused = _not_served(group, plural, _several(kind, plural), _SPECIAL.get(plural, _REMEDIES[group]))
+    # kubectl auth whoami has words of its own for a 404: that a feature gate is missing.
+    return (
+        ApiError(405, "MethodNotAllowed", refused.message, refused.details)
+        if plural == _WHO_AM_I
+        else refused
+    )
 
 
 def _several(kind: str, plural: str) -> str:

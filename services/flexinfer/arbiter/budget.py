@@ -3,7 +3,7 @@
 On every device the memory of all holders that are on the list, what others use, and what the next holder needs must be within the budget: the
 total of the device less the group's reserve. What others use is all that is in use beyond what the processes of the holders are seen to hold,
 each counted at most with its entry: a holder that outgrew its entry, memory that came back late and a foreign process all count. The sample
-must be of after the last release.
+must be of after the last release. What would be so without some of the holders is asked for a plan: all that those use comes back then.
 
 Where that cannot be judged, or where a member requests it, there is one holder at a time.
 """
@@ -13,12 +13,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import msgspec
 
 from flexinfer.api.placement import PlacedDevice, Placement
-from flexinfer.api.sharedgroup import ONE_AT_A_TIME, HeldDevice, Holder, SharedGroup
+from flexinfer.api.sharedgroup import GRANTED, ONE_AT_A_TIME, HeldDevice, Holder, SharedGroup
 from flexinfer.arbiter.member import Member, of_holder
 from flexinfer.arbiter.release import is_listed, is_recent
 from flexinfer.events.nodes import Device
 from flexinfer.state.index import OCCUPYING
-from flexinfer.state.leases import processes_of
+from flexinfer.state.leases import is_outside_pods, processes_of
 from flexinfer.state.observed import ObservedState, Sample
 
 _ROUND_MB = 512
@@ -48,15 +48,18 @@ def room(
     placement = member.placement
     entries = [*kept, *(PlacedDevice(uuid=d.uuid, memory_mb=d.memory_mb) for h in holders for d in h.devices)]
     if holders or entries:
+        if any(holder.node != placement.node for holder in holders):
+            return Room(fits=False, why=f"it is placed on node {placement.node}, the holders are not")
         single = alone(member, group, state, now) or _other_alone(member, holders, group, state, now)
         if single:
             return Room(fits=False, why=f"one holder at a time: {single}")
-        if any(holder.node != placement.node for holder in holders):
-            return Room(fits=False, why=f"it is placed on node {placement.node}, the holders are not")
     sample = recent(placement.node, state, now)
     if sample is None or not _lists_processes(placement, sample):
         return Room(fits=not holders)  # `alone` has said so: nothing can be judged
-    short = [text for need in placement.devices if (text := _short(need, entries, group, sample, state))]
+    staying = frozenset(holder.uid for holder in holders)
+    short = [
+        text for need in placement.devices if (text := _short(need, entries, group, sample, state, staying))
+    ]
     sampled = sample.at >= state.released_at.get(group.key, 0.0)
     awaited = "waiting for telemetry of after the last release"
     return Room(
@@ -120,10 +123,17 @@ def _other_alone(
             return f"the memory of {holder.label} is not known: it was started before its turn"
         if member.is_lease and other.is_lease:
             return f"{holder.label} has a lease, and which process is of which lease cannot be told"
-        why = alone(other, group, state, now)
+        why = alone(_as_held(other, holder), group, state, now)
         if why:
             return why
     return ""
+
+
+def _as_held(member: Member, holder: Holder) -> Member:
+    """Return a holder on the node and devices of its entry: by now it may be placed elsewhere, and still holds these."""
+    devices = tuple(PlacedDevice(uuid=held.uuid, memory_mb=held.memory_mb) for held in holder.devices)
+    placement = msgspec.structs.replace(member.placement, node=holder.node, devices=devices)
+    return msgspec.structs.replace(member, placement=placement)
 
 
 def recent(node: str, state: ObservedState, now: float) -> Sample | None:
@@ -145,29 +155,57 @@ def _short(
     group: SharedGroup,
     sample: Sample,
     state: ObservedState,
+    staying: Collection[str],
 ) -> str:
     """Return what is missing on a device; empty if it has room. Raises StopIteration for a device that is not in the sample."""
     device = next(d for d in sample.observed.devices if d.uuid == need.uuid)
     held = sum(entry.memory_mb for entry in entries if entry.uuid == need.uuid)
-    budget, others = budget_mb(group, device), others_mb(device, group, state)
+    budget, others = budget_mb(group, device), others_mb(device, group, state, staying)
     if held + others + need.memory_mb <= budget:
         return ""
     parts = [f"needs {need.memory_mb} of {budget} MiB of {need.uuid}"]
     if held:
-        parts.append(f"holders have {held}")
+        parts.append(f"holders have {held} MiB")
     if held + need.memory_mb <= budget:
-        parts.append(f"others use about {-(-others // _ROUND_MB) * _ROUND_MB}")
+        parts.append(f"others use about {-(-others // _ROUND_MB) * _ROUND_MB} MiB")
     return ", ".join(parts)
 
 
-def others_mb(device: Device, group: SharedGroup, state: ObservedState) -> int:
-    """Return what is in use of a device beyond what the holders' processes are seen to hold, each at most with its entry."""
+def others_mb(device: Device, group: SharedGroup, state: ObservedState, staying: Collection[str]) -> int:
+    """Return what is in use of a device beyond what the holders' processes are seen to hold, each at most with its entry.
+
+    `staying` are the uids of the holders that stay. What the others hold comes back, however much it is; of one whose engine stops or has
+    stopped that is up to its entry also where no process is seen to hold it any more.
+    """
     seen = pods_of(group, state)
-    ours = 0
+    ours = late = 0
     for holder in group.status.holders:
         for held in (held for held in holder.devices if held.uuid == device.uuid):
-            ours += min(held.memory_mb, _used_mb(holder, held, device, seen[holder.uid]))
-    return max(0, device.used_mb - ours)
+            used = _used_mb(holder, held, device, seen[holder.uid])
+            ours += min(held.memory_mb, used) if holder.uid in staying else used
+            if holder.uid not in staying and holder.step != GRANTED:
+                late += max(0, held.memory_mb - used)
+    rest = max(0, device.used_mb - ours)
+    return max(rest - late, min(rest, _foreign_mb(device, group, state, seen))) if late else rest
+
+
+def _foreign_mb(
+    device: Device, group: SharedGroup, state: ObservedState, seen: Mapping[str, frozenset[str]]
+) -> int:
+    """Return what processes are seen to hold of a device that are of no holder of a group and of none that has left it."""
+    ours = frozenset[str]().union(*seen.values())
+    present = frozenset(pod.uid for workload in state.workloads.values() for pod in workload.pods) - ours
+    before = {
+        (process.pid, process.name)
+        for holder in group.status.holders
+        for held in holder.devices
+        if held.uuid == device.uuid
+        for process in held.other_processes
+    }
+    foreign = (p for p in device.processes if p.pod_uid not in ours)
+    return sum(
+        p.used_mb for p in foreign if p.pod_uid in present or (p.pid, p.name) in before or is_outside_pods(p)
+    )
 
 
 def _used_mb(holder: Holder, held: HeldDevice, device: Device, pods: Collection[str]) -> int:

@@ -89,6 +89,8 @@ def decide(
         yield from _uninitialized(group, group.object, state)
     else:
         yield from _initialized(group, group.object, state, now, drain_seconds, memory_free_seconds)
+    if group.again is not None:
+        yield RequeueAt(group.again)
 
 
 def _object_or_model(state: ObservedState, key: str, now: float) -> Iterator[Action]:

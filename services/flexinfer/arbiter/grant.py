@@ -14,6 +14,11 @@ from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import rfc3339
 
 
+def may_have(member: Member, group: SharedGroup, telemetry: Telemetry, now: float) -> bool:
+    """Tell whether a member may have its devices beside all that are on the list of its group, by what was last observed."""
+    return not telemetry.is_awaited(member, now) and telemetry.has_room(member, group, now)
+
+
 async def grant(
     runtime: Runtime,
     member: Member,
@@ -30,7 +35,7 @@ async def grant(
     if held_by_another(member, current, groups, telemetry.nodes):
         return [events.GroupObserved(group=current), *(events.GroupObserved(group=group) for group in groups)]
     now = runtime.clock()
-    if telemetry.is_awaited(member, now) or not telemetry.has_room(member, current, now):
+    if not may_have(member, current, telemetry, now):
         return [events.GroupObserved(group=current)]
     node = member.placement.node
     current = await protect(runtime, current)

@@ -106,7 +106,7 @@ def _grown(model: Model, holder: Holder) -> str:
     held, granted = placement.footprint_mb, holder.memory_mb
     if placement.footprint_source != MEASURED or not granted or held <= granted * _GROWN:
         return ""
-    return f"; its engine holds {held} MiB, and {granted} were granted: it is granted {held} at its next turn"
+    return f"; its engine holds {held} MiB, and {granted} MiB were granted: it is granted {held} MiB at its next turn"
 
 
 def _released(model: Model, holder: Holder) -> Condition:

@@ -40,7 +40,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     """One group of one namespace.
 
     `object` is what has the name of its SharedGroup, None if nothing has. `members` are the Models that name the group and those that
-    still hold it, `leases` its GPULeases; `queue` are those of both that may hold the devices and do not, in their order.
+    still hold it, `leases` its GPULeases; `queue` are those of both that may hold the devices and do not, in their order, and `again` is when
+    time alone may change that.
     """
 
     namespace: str
@@ -49,6 +50,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     members: Sequence[Model]
     leases: Sequence[GPULease]
     queue: Sequence[Member]
+    again: float | None
 
     @property
     def holders(self) -> Sequence[Holder]:
@@ -81,15 +83,12 @@ def group_of(state: ObservedState, namespace: str, name: str, now: float) -> Gro
     uids = {holder.uid for holder in holders}
     models = [model for key in sorted(keys) if (model := state.effective(key)) is not None]
     members = [model for model in models if model.spec.group == name or model.uid in uids]
-    waiting = [
-        (of_model(m), standing.in_demand)
+    candidates = [
+        (m, standing_of(m, state, now))
         for m in members
-        if m.spec.group == name
-        and m.uid not in uids
-        and may_hold(m)
-        and not holds_elsewhere(m, name, state)
-        and may_wait(m, standing := standing_of(m, state, now))
+        if m.spec.group == name and m.uid not in uids and may_hold(m) and not holds_elsewhere(m, name, state)
     ]
+    waiting = [(of_model(m), standing.in_demand) for m, standing in candidates if may_wait(m, standing)]
     if shared is not None and shared.name == name:
         waiting += [
             (member, True) for lease in leases if (member := _waiting(lease, shared, state)) is not None
@@ -102,6 +101,7 @@ def group_of(state: ObservedState, namespace: str, name: str, now: float) -> Gro
         members=members,
         leases=leases,
         queue=[member for member, _ in ordered],
+        again=min((s.again for _, s in candidates if s.again is not None), default=None),
     )
 
 
@@ -146,12 +146,15 @@ def _place(
 
 
 def _had(member: Model | GPULease, state: ObservedState) -> tuple[int, float]:
-    """Return the place that a member has in the queue already, 0 for none, and when it was seen to want the devices."""
+    """Return the place that a member has in the queue already, 0 for none, and when it was seen to want the devices.
+
+    It has it also while the group is blocked: else who left for it would come before it again.
+    """
     if isinstance(member, GPULease):
         return member.status.position, state.first_seen.get(member.uid, 0.0)
     membership = member.status.shared_group
-    queued = membership is not None and membership.group == member.spec.group and membership.state == QUEUED
-    position = membership.position if membership is not None and queued else 0
+    of_this = membership is not None and membership.group == member.spec.group
+    position = membership.position if membership is not None and of_this else 0
     return position, state.changed(member, conditions.WANTED) or 0.0
 
 

@@ -73,9 +73,8 @@ def granted_status(shared: SharedGroup, holder: Holder, lease: GPULease, since: 
     """Return the status of a lease that was granted its turn at `since`; without an end if that is empty."""
     expires_at = expiry(since, lease.spec)
     memory = ", ".join(f"{held.memory_mb} MiB of {held.uuid}" for held in holder.devices)
-    message = (
-        f"turn {holder.turn} of group {shared.name}: {memory or where(holder.node, ())} until {expires_at}"
-    )
+    until = f" until {expires_at}" if expires_at else ""
+    message = f"turn {holder.turn} of group {shared.name}: {memory or where(holder.node, ())}{until}"
     return msgspec.structs.replace(
         _plain(shared, lease, conditions.TRUE, LeaseReason.GRANTED, message),
         turn=holder.turn,

@@ -1,6 +1,9 @@
 """What keeps devices from being released once a release takes too long, and the remedy. Pure."""
 
+from collections.abc import Sequence
+
 from flexinfer.api.group_reasons import GroupReason
+from flexinfer.api.numbers import listed
 from flexinfer.api.sharedgroup import RELEASING, Holder
 from flexinfer.arbiter.group import Group
 from flexinfer.arbiter.release import Blocked, Freeing
@@ -14,23 +17,27 @@ def overdue(
     where = f"on node {holder.node}" if holder.node else "on an unknown node"
     when = f"{deadline:.0f}s after its step {holder.step} began"
     model = group.model(holder)
-    pods = ", ".join(pod.name for pod in state.workload(model).pods) if model is not None else ""
+    pods = [pod.name for pod in state.workload(model).pods] if model is not None else []
     if holder.lease:
         return _still_used(holder, where, progress)
     if holder.step == RELEASING or pods:
-        what = f"Pod {pods} of {holder.model}" if pods else f"the stop of {holder.model}"
-        remedy = (
-            "delete the Pod or end its process"
-            if pods
-            else "see `kubectl describe model` for what its stop waits for"
-        )
-        return Blocked(GroupReason.NOT_STOPPED, f"{what} {where} has not ended {when}; {remedy}")
+        return Blocked(GroupReason.NOT_STOPPED, _not_ended(holder, pods, where, when))
     if not progress.in_use:
         return None
     return Blocked(
         GroupReason.MEMORY_IN_USE,
         f"memory of {holder.label} is still in use {where} {when}: {progress.in_use}; end the process that uses the device",
     )
+
+
+def _not_ended(holder: Holder, pods: Sequence[str], where: str, when: str) -> str:
+    """Return what of a stop has not ended, and what ends it."""
+    if not pods:
+        remedy = f"see `kubectl describe model {holder.model}` for what its stop waits for"
+        return f"the stop of {holder.model} {where} has not ended {when}; {remedy}"
+    if len(pods) == 1:
+        return f"Pod {pods[0]} of {holder.model} {where} has not ended {when}; delete it or end its process"
+    return f"Pods {listed(pods)} of {holder.model} {where} have not ended {when}; delete them or end their processes"
 
 
 def _still_used(holder: Holder, where: str, progress: Freeing) -> Blocked | None:

@@ -10,6 +10,7 @@ from flexinfer.api.labels import HELD_FINALIZER, MANAGED_BY_LABEL, PART_OF_LABEL
 from flexinfer.api.lease import GPULease
 from flexinfer.api.metadata import Metadata
 from flexinfer.api.model import Model
+from flexinfer.api.numbers import counted
 from flexinfer.api.sharedgroup import (
     BLOCKED,
     GRANTED,
@@ -132,7 +133,12 @@ async def _initialize(runtime: Runtime, action: Initialize, current: SharedGroup
     stamp, turn = rfc3339(runtime), action.highest_turn
     first = status.initialized(current, pods, action.models, turn, stamp, [one.lease for one in leases])
     written = await put(runtime, current, first)
-    tell(runtime, written, INITIALIZED, f"turns go on above {first.turn}; {len(first.holders)} holders found")
+    tell(
+        runtime,
+        written,
+        INITIALIZED,
+        f"turns go on above {first.turn}; {counted(len(first.holders), 'holder')} at the start",
+    )
     return [*leases, events.GroupObserved(group=written)]
 
 

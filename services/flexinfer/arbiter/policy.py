@@ -35,9 +35,9 @@ Cost: TypeAlias = tuple[tuple[int, ...], tuple[float, ...], float, tuple[str, ..
 
 
 class Leave(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a holder may be made to leave for a member, why or why not, and when time alone changes that.
+    """Whether a holder may be made to leave for a member, why or why not, and at what cost.
 
-    `again` is when to look again, `due` from when it may be made to leave whatever it serves; None if no time says so.
+    `again` is when time alone may change any of it, `due` from when it may be made to leave whatever it serves; None if no time says so.
     """
 
     holder: Holder
@@ -67,11 +67,11 @@ def plan(member: Member, group: SharedGroup, state: ObservedState, now: float) -
     if without.fits or not without.sampled:
         return Plan(makes_room=without.fits)
     leaves = [leave(holder, member, group, state, now) for holder in staying]
+    again = min((one.again for one in leaves if one.again is not None), default=None)
     chosen = _cheapest(member, group, leaves, state, now)
     if chosen is not None:
-        return Plan(makes_room=True, leavers=tuple(chosen))
+        return Plan(makes_room=True, leavers=tuple(chosen), again=again)
     refused = [one for one in leaves if not one.allowed]
-    again = min((v.again for v in refused if v.again is not None), default=None)
     causes = [without.why, *(f"{v.holder.label} stays: {v.why}" for v in refused)]
     return Plan(makes_room=False, why="; ".join(causes), again=again)
 
@@ -83,32 +83,32 @@ def leave(holder: Holder, member: Member, group: SharedGroup, state: ObservedSta
     if other is None or current is None:
         return Leave(holder=holder, allowed=False, why=_until(other))
     standing = standing_of(current, state, now)
-    cost = _cost(current, other.priority, standing, now)
+    cost, again = _cost(current, other.priority, standing, now), standing.again
     mine, its = member.priority, other.priority
     if its < mine:
         why = f"priority {mine} of {member.label} is above its {its}"
-        return Leave(holder=holder, allowed=True, why=why, cost=cost)
+        return Leave(holder=holder, allowed=True, why=why, again=again, cost=cost)
     if standing.verifies and is_loading(current):
-        return Leave(holder=holder, allowed=True, why="it makes its initial start", cost=cost)
+        return Leave(holder=holder, allowed=True, why="it makes its initial start", again=again, cost=cost)
     if standing.ready_since is None:
-        return Leave(holder=holder, allowed=False, why="it is loading", again=standing.again)
+        return Leave(holder=holder, allowed=False, why="it is loading", again=again)
     idle = standing.idle_since is not None
     due = max(_waited_at(member, group.spec, state, now), standing.ready_since + load_seconds(current))
     if idle or standing_of_member(member, state, now).requested:
         due = min(due, _stayed_at(standing.ready_since, group.spec))
     due = min(due, _may_return_at(member, group.spec, state)) if idle else due
     if idle and (not holder.made_room or now >= due):
-        return Leave(holder=holder, allowed=True, why="it is idle", cost=cost)
+        return Leave(holder=holder, allowed=True, why="it is idle", again=again, cost=cost)
     if its > mine and not idle:
         why = f"it is in use at priority {its}, above {mine}"
-        return Leave(holder=holder, allowed=False, why=why, again=standing.again)
+        return Leave(holder=holder, allowed=False, why=why, again=again)
     if now >= due:
         why = _overdue(standing.ready_since, member, group.spec, now)
-        return Leave(holder=holder, allowed=True, why=why, cost=cost)
+        return Leave(holder=holder, allowed=True, why=why, again=again, cost=cost)
     why = f"it is in use at the same priority {its}, for {group.spec.min_stay} (minStay) from when it became ready"
     if idle:
         why = f"others left for it, and {member.label} left less than {group.spec.min_stay} (minStay) ago"
-    times = [at for at in (due, standing.again) if at is not None]
+    times = [at for at in (due, again) if at is not None]
     return Leave(holder=holder, allowed=False, why=why, again=min(times), due=due)
 
 

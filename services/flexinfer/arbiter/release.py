@@ -135,7 +135,8 @@ def _in_use(held: HeldDevice, device: Device, staying: Collection[str], *, lease
     if device.used_mb - sum(p.used_mb for p in device.processes if p not in rest) <= MEMORY_SLACK_MB:
         return ""
     names = ", ".join(f"{process.pid} {process.name}".strip() for process in rest[:_PROCESSES_NAMED])
-    return f"{held.uuid} ({f'processes {names}' if names else 'no process is seen to use it'})"
+    noun = "process" if len(rest) == 1 else "processes"
+    return f"{held.uuid} ({f'{noun} {names}' if names else 'no process is seen to use it'})"
 
 
 def _listed_before(held: HeldDevice) -> bool:
@@ -150,7 +151,12 @@ def is_listed(device: Device) -> bool:
 
 def is_recent(sample: Sample | None, now: float) -> TypeGuard[Sample]:
     """Tell whether there is a sample, and it is not too old to say what is in use."""
-    return sample is not None and now - sample.at <= STALE_SECONDS
+    return sample is not None and now < stale_at(sample)
+
+
+def stale_at(sample: Sample) -> float:
+    """Return from when a sample is too old to say what is in use, in monotonic seconds."""
+    return sample.at + STALE_SECONDS
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):

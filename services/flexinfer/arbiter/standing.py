@@ -39,7 +39,7 @@ def standing_of(model: Model, state: ObservedState, now: float) -> Standing:
     ready_since = _ready_since(model, state)
     idle = ready_since is not None and not in_demand
     wanted = model.condition(conditions.WANTED)
-    times = (demand.busy_until, demand.recheck_at, until)
+    times = (demand.busy_until, demand.recheck_at, demand.late_at if idle else None, until)
     return Standing(
         in_demand=in_demand,
         requested=requested,

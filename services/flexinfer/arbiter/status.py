@@ -10,6 +10,7 @@ from flexinfer.api.group_reasons import GroupReason
 from flexinfer.api.labels import DEVICES_ANNOTATION, MODEL_LABEL
 from flexinfer.api.lease import GPULease
 from flexinfer.api.model import Model
+from flexinfer.api.numbers import counted
 from flexinfer.api.placement import Placement
 from flexinfer.api.sharedgroup import (
     BLOCKED,
@@ -163,7 +164,9 @@ def initialized(
         reason=GroupReason.NOT_BLOCKED,
         observed_generation=group.metadata.generation,
     )
-    done = _true(group, INITIALIZED, GroupReason.INITIALIZED, f"{len(holders)} holders found")
+    done = _true(
+        group, INITIALIZED, GroupReason.INITIALIZED, f"{counted(len(holders), 'holder')} at the start"
+    )
     return _with_conditions(_counted(group, status, tuple(holders)), [accepted, done, free], stamp)
 
 

@@ -4,16 +4,18 @@ The queue is looked at in its order. The first that fits beside the holders is n
 may leave: the room that they make is kept for it, so that one behind it is granted only what fits beside it too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from flexinfer.api.numbers import listed
 from flexinfer.api.placement import PlacedDevice
 from flexinfer.api.sharedgroup import GRANTED, Holder, SharedGroup
-from flexinfer.arbiter.budget import alone, room
+from flexinfer.arbiter.budget import alone, recent, room
 from flexinfer.arbiter.group import Group
 from flexinfer.arbiter.member import Member
 from flexinfer.arbiter.policy import Leave, Plan, plan
+from flexinfer.arbiter.release import stale_at
 from flexinfer.arbiter.standing import standing_of_member
 from flexinfer.arbiter.strangers import withheld
 from flexinfer.state.observed import ObservedState
@@ -50,7 +52,7 @@ def turns_of(group: Group, shared: SharedGroup, state: ObservedState, now: float
         return Turns()
     strangers = withheld(group, state)
     kept: _Kept | None = None
-    turns, waits, again = Turns(), dict(strangers), list[float]()
+    turns, waits, again = Turns(), dict(strangers), [*_silent_at(group, state, now)]
     for member in group.queue:
         if member.uid in strangers:
             continue
@@ -59,9 +61,7 @@ def turns_of(group: Group, shared: SharedGroup, state: ObservedState, now: float
             turns = msgspec.structs.replace(turns, next=member)
             break
         waits[member.uid] = why
-        standing = standing_of_member(member, state, now)
-        again += [standing.again] if standing.again is not None else []
-        if not standing.in_demand or kept is not None:
+        if not standing_of_member(member, state, now).in_demand or kept is not None:
             continue
         planned = plan(member, shared, state, now)
         waits[member.uid] = _explained(planned, shared) or why
@@ -70,6 +70,14 @@ def turns_of(group: Group, shared: SharedGroup, state: ObservedState, now: float
             kept = _kept(member, planned, shared)
             turns = msgspec.structs.replace(turns, makes_room_for=member, leavers=planned.leavers)
     return msgspec.structs.replace(turns, waits=waits, again=min(again, default=None))
+
+
+def _silent_at(group: Group, state: ObservedState, now: float) -> Iterator[float]:
+    """Yield when the telemetry that room for a group's queue is judged by becomes too old, unless more comes."""
+    for node in {member.placement.node for member in group.queue}:
+        sample = recent(node, state, now)
+        if sample is not None:
+            yield stale_at(sample)
 
 
 def _fits(
@@ -99,4 +107,5 @@ def _explained(planned: Plan, shared: SharedGroup) -> str:
         return planned.why
     gone = [leaver.holder.label for leaver in planned.leavers]
     gone += [holder.label for holder in shared.status.holders if holder.step != GRANTED]
-    return f"until {', '.join(sorted(gone))} has released its memory" if gone else ""
+    released = "has released its memory" if len(gone) == 1 else "have released their memory"
+    return f"until {listed(sorted(gone))} {released}" if gone else ""

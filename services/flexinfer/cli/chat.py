@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -105,7 +106,11 @@ class ChatClient:
     @contextlib.asynccontextmanager
     async def _sent(self, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session:
+        # aiohttp's own context may have been made without the authorities of this system (`flexinfer.runtime.lean`).
+        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context())
+        async with aiohttp.ClientSession(
+            connector=connector, timeout=timeout, headers=self._headers
+        ) as session:
             try:
                 async with session.post(self._url, data=msgspec.json.encode(body)) as response:
                     if response.status != 200:  # noqa: PLR2004 -- HTTP's own

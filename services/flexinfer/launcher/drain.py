@@ -96,10 +96,13 @@ def _draining(context: ModelContext, cause: str) -> str:
     """Return the message of a drain as it begins; the number of requests is that of its beginning."""
     requests = _in_flight(context)
     seconds = f"{context.settings.drain_seconds:g}s"
-    noun = "request was" if requests == 1 else "requests were"
+    if not requests:
+        ends = f"the engine stops once every proxy has stopped routing to it, after {seconds} at the latest"
+        return f"draining ({cause}): no request was in flight when the drain began; {ends}"
+    noun, complete = ("request was", "it completes") if requests == 1 else ("requests were", "they complete")
     return (
         f"draining ({cause}): {requests} {noun} in flight when the drain began; "
-        f"the engine stops when they complete, after {seconds} at the latest"
+        f"the engine stops when {complete}, after {seconds} at the latest"
     )
 
 

@@ -10,6 +10,7 @@ from flexinfer.api import conditions
 from flexinfer.api.address import host_port
 from flexinfer.api.conditions import clause
 from flexinfer.api.model import Model
+from flexinfer.api.numbers import counted
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher import status
@@ -32,6 +33,7 @@ _NO_IMAGE = frozenset({"ErrImagePull", _IMAGE_BACK_OFF, "InvalidImageName", "Err
 _CRASH_LOOP = "CrashLoopBackOff"
 _NODE_BACK_OFF = re.compile(r"back-off (\S+) restarting")
 """What a kubelet says of a container that it restarts ever later (kuberuntime_manager.go, doBackOff)."""
+_NODE_WAITS = "; back-off: the node"
 _NO_PROGRAM = "ProgramNotInstalled"
 """What the local node says of an image whose program is not installed (`localkube.kubelet.image_runtimes`)."""
 _NOT_STARTABLE = (Reason.IMAGE_PULL_FAILED, Reason.ENGINE_NOT_INSTALLED)
@@ -93,7 +95,10 @@ def _bound_by(context: ModelContext) -> float:
 
 def _give_up(context: ModelContext, pod: PodFacts, stage: Stage, seconds: float) -> Iterator[Action]:
     view, namespace = context.view, context.view.model.metadata.namespace
-    cause = f"no progress for {seconds:g}s: {stage.message}; see kubectl logs -n {namespace} {pod.name}"
+    command = (
+        "logs" if stage.name in (WEIGHTS, RESTART) else "describe pod"
+    )  # before its process there is no log
+    cause = f"no progress for {seconds:g}s: {stage.message.partition(_NODE_WAITS)[0]}; see kubectl {command} -n {namespace} {pod.name}"
     if view.always_on:
         yield from _back_off_after(context, cause)
         return
@@ -139,7 +144,7 @@ def _restart(context: ModelContext, pod: PodFacts) -> str:
     if pod.exit_code is None:
         detail = context.probe.answer.detail if context.probe is not None else ""
         return f"engine stopped responding ({clause(detail)})" if detail else "engine stopped responding"
-    last = clause(pod.last or pod.message)
+    last = clause(pod.last or ("" if _NODE_BACK_OFF.search(pod.message) else pod.message))
     cause = f" ({last})" if last else ""
     return f"engine ended with exit code {pod.exit_code}{cause}; {_times(pod.restarts)}{_remedy(pod)}"
 
@@ -148,14 +153,14 @@ def _crash_loop(context: ModelContext, pod: PodFacts) -> str:
     """Return why an engine is restarted with a delay, and how long that is as the node said last: it stays while an attempt runs."""
     delay = _NODE_BACK_OFF.search(pod.message) if pod.reason == _CRASH_LOOP else None
     cause, reported = _restart(context, pod), context.view.ready.message
-    if delay is None and reported.startswith(f"{cause}; back-off"):
+    if delay is None and reported.startswith(f"{cause}{_NODE_WAITS}"):
         return reported
     waits = f" waits {delay[1]}" if delay is not None else ""
-    return f"{cause}; back-off: the node{waits or ' waits ever longer'} before each attempt"
+    return f"{cause}{_NODE_WAITS}{waits or ' waits ever longer'} before each attempt"
 
 
 def _times(restarts: int) -> str:
-    return f"restarted {restarts} time{'' if restarts == 1 else 's'}"
+    return f"restarted {counted(restarts, 'time')}"
 
 
 def _remedy(pod: PodFacts) -> str:
@@ -163,7 +168,7 @@ def _remedy(pod: PodFacts) -> str:
     if pod.last.startswith("OOMKilled"):
         return "; raise spec.resources.limits.memory"
     if "exec format error" in pod.last:
-        return f"; its image is built for another architecture than that of node {pod.node}"
+        return f"; its image is built for another architecture than that of node {pod.node}: set spec.image or spec.nodeSelector"
     return ""
 
 

@@ -17,6 +17,7 @@ from flexinfer import backends
 from flexinfer.api.address import host_port
 from flexinfer.api.headers import Headers
 from flexinfer.api.model import Model
+from flexinfer.api.numbers import counted
 from flexinfer.backends import Backend
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher.digest import digest
@@ -145,7 +146,12 @@ async def _save(engine: _Engine) -> str:
         saved = _read(await engine.act(slot.id, "save", name), _Saved)
         if saved is not None and saved.n_saved:
             left, tokens, number = left - saved.n_written, tokens + saved.n_saved, number + 1
-    return f"{number} prompt cache{'' if number == 1 else 's'} of {tokens} tokens saved" if number else ""
+    return saved_message(number, tokens) if number else ""
+
+
+def saved_message(number: int, tokens: int) -> str:
+    """Return what a stop says of the prompt caches that it saved."""
+    return f"{counted(number, 'prompt cache')} of {counted(tokens, 'token')} saved"
 
 
 async def _restore(engine: _Engine) -> str:
@@ -153,7 +159,7 @@ async def _restore(engine: _Engine) -> str:
     for slot in slots if name else ():
         restored = _read(await engine.act(slot.id, "restore", name), _Restored)
         tokens += restored.n_restored if restored is not None else 0
-    return f"prompt caches of {tokens} tokens restored" if tokens else ""
+    return f"prompt caches of {counted(tokens, 'token')} restored" if tokens else ""
 
 
 def _root(backend: Backend, pod: PodFacts) -> str:

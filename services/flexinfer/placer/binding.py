@@ -8,7 +8,8 @@ import msgspec
 from flexinfer.api.bindings import DEVICE_PLUGIN, DRA
 from flexinfer.api.model import Model
 from flexinfer.api.placement import Placement
-from flexinfer.placer.offers import Offer, Offers, offers_of
+from flexinfer.placer.nodeview import node_view
+from flexinfer.placer.offers import Offer, Offers
 from flexinfer.placer.requirements import Requirements
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def offers_on(placements: "PlacementState", node: str) -> Offers:
     """Return how Pods get the devices of a node, by vendor; empty if there is no such node."""
     facts = placements.observed.nodes.get(node)
-    return offers_of(facts, placements.devices(node)) if facts is not None else {}
+    return node_view(facts, placements.devices(node)).offers if facts is not None else {}
 
 
 def counts_by_number(offers: Offers, requirements: Requirements) -> bool:

@@ -1,6 +1,6 @@
-"""What the Models that run or start on a node take of its devices, as the decision on one Model counts it. Pure."""
+"""What the Models that run or start on a node take of its devices, and the ResourceClaims of others, as the decision on one Model counts it. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from flexinfer.api import conditions
@@ -8,7 +8,9 @@ from flexinfer.api.bindings import DRA
 from flexinfer.api.model import Model
 from flexinfer.api.placement import Placement
 from flexinfer.api.sharedgroup import Holder
+from flexinfer.events.nodes import DeviceClaim
 from flexinfer.placer.memory import Claim
+from flexinfer.placer.offers import MIB, by_name
 from flexinfer.state.leases import processes_of
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def claims_on(placements: "PlacementState", model: Model, node: str, *, assigned: bool) -> Iterator[Claim]:
-    """Yield the claims on a node's devices: of its Pods, of what starts before the Model, and of the holders of its own group."""
+    """Yield the claims on a node's devices: of its Pods, of what starts before the Model, of the holders of its own group, and of other users."""
     mates = {member.uid for member in placements.other_members(model)} | {model.uid}
     running = placements.occupying(node)
     for other in running:
@@ -38,6 +40,30 @@ def claims_on(placements: "PlacementState", model: Model, node: str, *, assigned
                 leaves=True,
                 leased=bool(holder.lease),
             )
+    yield from _foreign(placements, node, running)
+
+
+def _foreign(placements: "PlacementState", node: str, running: Sequence[Model]) -> Iterator[Claim]:
+    """Yield what ResourceClaims of others have of a node's devices; one that a Model's Pod uses is that Model's, whatever its labels."""
+    listed = placements.observed.nodes[node].device_claims
+    if not listed:
+        return
+    own = {pod.uid for model in running for pod in placements.pods(model)}
+    uuids = by_name(placements.devices(node))
+    parts: dict[tuple[str, str], list[DeviceClaim]] = {}
+    for one in listed:
+        uuid = uuids.get(one.uuid) or uuids.get(one.pci.lower(), "")
+        if uuid and own.isdisjoint(one.pods):
+            parts.setdefault((one.name, uuid), []).append(one)
+    for (name, uuid), of_device in parts.items():
+        yield Claim(
+            name=f"ResourceClaim {name}",
+            pods=frozenset(of_device[0].pods),
+            uuids=(uuid,),
+            need_mb=-(-sum(one.memory for one in of_device) // MIB),
+            whole=not all(one.shared for one in of_device),
+            foreign=True,
+        )
 
 
 def _leased(placements: "PlacementState", holder: Holder, node: str) -> frozenset[int]:
@@ -71,6 +97,7 @@ def _claim(placements: "PlacementState", other: Model, node: str, *, leaves: boo
 def has_loaded(placements: "PlacementState", model: Model, node: str) -> bool:
     """Tell whether a Model's engine has loaded, and telemetry was taken since."""
     ready, sample = model.condition(conditions.READY), placements.observed.gpus.get(node)
+    if ready is None or sample is None or not ready.true:
+        return False
     since = placements.observed.changed(model, conditions.READY)
-    loaded = ready is not None and ready.true and since is not None
-    return loaded and sample is not None and since is not None and sample.at > since
+    return since is not None and sample.at > since

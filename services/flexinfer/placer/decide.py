@@ -27,7 +27,6 @@ from flexinfer.placer.health import (
     silence_unread,
     unhealthy_since,
 )
-from flexinfer.placer.mismatch import static_mismatch
 from flexinfer.placer.picked import differs, out_of_use, picked
 from flexinfer.placer.schedule import best_placement, checked_for, scheduled_message
 from flexinfer.placer.state import PlacementState, node_of, should_run
@@ -177,8 +176,7 @@ def _reassess(model: Model, node: NodeFacts, placements: PlacementState) -> Plac
 
 def _mismatches(model: Model, node: NodeFacts, placements: PlacementState) -> bool:
     """Tell whether a node can never run a Model, whatever is free there."""
-    offers, devices = binding.offers_on(placements, node.name), placements.devices(node.name)
-    return static_mismatch(placements.requirements(model), node, devices, offers) is not None
+    return placements.view(node.name).mismatch(placements.requirements(model)) is not None
 
 
 def _start(model: Model, placements: PlacementState) -> PlacedStatus | None:
@@ -226,7 +224,7 @@ def _resized(model: Model, placements: PlacementState) -> bool:
 def _unhealthy(model: Model, placements: PlacementState) -> PlacedStatus:
     """Return the status of a Model with Pods on a node that is not ready."""
     node, since, has_devices = node_of(model), unhealthy_since(model, placements), model.spec.devices > 0
-    if not has_devices and since is not None and placements.now - since >= GONE_SECONDS:
+    if not has_devices and since is not None and placements.now >= since + GONE_SECONDS:
         return _node_gone(model, placements, f"was not ready for {GONE_SECONDS:.0f}s")
     message = messages.node_unhealthy(node, devices=has_devices, seconds=GONE_SECONDS)
     return outcome.placed(model, model.status.placement, Reason.NODE_NOT_READY, message)

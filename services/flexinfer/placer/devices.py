@@ -50,7 +50,7 @@ def suits(requirements: Requirements, room: Room, device_mb: int, given: Offer) 
     """Tell whether a Model that needs so much of a device can have it now: whether there is no `refusal`, without its words."""
     return (
         given.memory(room.device.uuid, device_mb) <= room.free_mb
-        and not room.taken_by
+        and not (room.taken_by or room.allocated_to)
         and not room.reserved_for
         and could_suit(requirements, room.device, device_mb, given)
     )
@@ -105,6 +105,9 @@ def refusal(requirements: Requirements, room: Room, node: str, given: Offer) -> 
             f"let it and {room.taken_by} take turns on the device (the same spec.gpu.shared), or stop that model",
             Rank.IN_USE,
         )
+    if room.allocated_to:
+        remedy = "delete the Pod that uses it, or use another device (kubectl get resourceclaims -A)"
+        return Unschedulable(f"is allocated to {room.allocated_to}", remedy, Rank.IN_USE)
     missing = given.memory(room.device.uuid, requirements.device_mb) - room.free_mb
     return _too_full(requirements, room, node, missing) if missing > 0 else None
 
@@ -116,7 +119,7 @@ def _too_full(requirements: Requirements, room: Room, node: str, missing: int) -
     largest = room.uses[0] if room.uses else None
     if largest is None or not largest.by or largest.mb < missing:
         remedy = f"free {missing} MiB on node {node}{f', or {lower}' if room.free_mb else ''}"
-    elif largest.process:
+    elif largest.foreign:
         remedy = f"stop {largest.by} on node {node}, or {lower}"
     else:
         remedy = f"let it and {largest.by} take turns on the device (the same spec.gpu.shared), or {lower}"

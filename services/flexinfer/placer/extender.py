@@ -130,7 +130,7 @@ def _without_gpu(requirements: Requirements) -> Unschedulable:
 
 def _by_count(available: Available, requirements: Requirements) -> Candidate | Unschedulable:
     """Return how a Pod fits on a node that no agent reports on: by what its device plugin offers."""
-    offered = [v for v in requirements.vendors if available.offers.get(v, Offer()).number]
+    offered = [v for v in requirements.vendors if available.view.offers.get(v, Offer()).number]
     if not offered:
         return _without_gpu(requirements)
     return Candidate(node=available.node.name, vendor=offered[0], reason="free memory is not known")

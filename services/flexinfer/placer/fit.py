@@ -7,7 +7,6 @@ Looks at one Model and one node: what other Models take is already subtracted by
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
 
 import msgspec
 
@@ -17,8 +16,8 @@ from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.events.nodes import NodeFacts
 from flexinfer.placer.devices import refusal, suits, too_few
 from flexinfer.placer.memory import Room
-from flexinfer.placer.mismatch import hardware_mismatch, static_mismatches
-from flexinfer.placer.offers import Offer, Offers
+from flexinfer.placer.nodeview import NodeView
+from flexinfer.placer.offers import Offer
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.unschedulable import Rank, Unschedulable, amount_text, counted, nearest
 
@@ -55,26 +54,30 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Available(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node has left for one Model: amounts in thousandths, and its devices with their room.
+    """What a node has left for one Model: amounts in thousandths, and its devices with their room; `view` is the node itself.
 
     `telemetry` is RECENT, STALE, AWAITED or NONE. `models` is how many others are scheduled to the node, `reserved_for` a shared group whose devices
-    were subtracted, `offers` how Pods get its devices, by vendor, `users` the Models that have devices of the node. `preferred` are the devices of the Model's own group, and where it is
+    were subtracted, `users` the Models that have devices of the node. `preferred` are the devices of the Model's own group, and where it is
     `pinned` a member runs or holds the turn there, so that it gets no others. `only`: it is to be on these devices, if any are named.
     """
 
-    node: NodeFacts
+    view: NodeView
     free: Mapping[str, int]
     rooms: Sequence[Room] = ()
     telemetry: str = NONE
     models: int = 0
     reserved_for: str = ""
-    offers: Offers = MappingProxyType({})
     users: tuple[str, ...] = ()
     preferred: tuple[str, ...] = ()
     pinned: bool = False
     only: tuple[str, ...] = ()
     members: tuple[int, ...] = ()
     """In a group, what each member needs of a device, in MiB, the least first."""
+
+    @property
+    def node(self) -> NodeFacts:
+        """The node's facts."""
+        return self.view.facts
 
     def allows(self, uuid: str, devices: int) -> bool:
         """Tell whether the Model may have a device at all, where it is bound to some."""
@@ -104,11 +107,11 @@ def _unschedulable_reasons(requirements: Requirements, available: Available) -> 
         yield Unschedulable("is not ready", "bring the node back (kubectl get nodes)", Rank.NODE_DOWN)
     if node.unschedulable:
         yield Unschedulable("is cordoned", f"run kubectl uncordon {node.name}", Rank.NODE_DOWN)
-    devices = [room.device for room in available.rooms]
-    yield from static_mismatches(requirements, node, devices, available.offers)
-    for name, amount in sorted(requirements.amounts.items()):
+    if (mismatch := available.view.mismatch(requirements)) is not None:
+        yield mismatch
+    for name, amount in requirements.amounts.items():
         free = max(0, available.free.get(name, 0))
-        if name in node.allocatable and amount > free:
+        if amount > free and name in node.allocatable:
             yield Unschedulable(
                 f"has {amount_text(name, free)} {name} free, {amount_text(name, amount)} requested",
                 f"stop another workload on the node, or lower spec.resources.requests.{name}",
@@ -128,9 +131,8 @@ def _without_devices(available: Available) -> Candidate:
 
 def _with_vendor(requirements: Requirements, available: Available, vendor: str) -> Candidate | Unschedulable:
     """Return the devices of one vendor that the Model would get, or why it cannot have them."""
-    devices = [room.device for room in available.rooms]
-    given = available.offers.get(vendor, Offer())
-    mismatch = hardware_mismatch(requirements, available.node, devices, vendor, available.offers)
+    given = available.view.offers.get(vendor, Offer())
+    mismatch = available.view.mismatch(requirements, vendor)
     if mismatch is None and given.binding == DEVICE_PLUGIN:  # what the others give is counted by device
         mismatch = _devices_in_use(requirements, available, GPU_RESOURCES[vendor])
     if mismatch is not None:
@@ -184,15 +186,17 @@ def choose_devices(
     """Choose the devices that the Model fills best; if its size is unknown, those with most free memory."""
     allowed = [room for room in reported if available.allows(room.device.uuid, requirements.devices)]
     need = requirements.device_mb
-    usable = [room for room in allowed if suits(requirements, room, need, given)]
-    if len(usable) < requirements.devices:
-        reasons = [refusal(requirements, room, available.node.name, given) for room in allowed]
-        return too_few(requirements, [room.device for room in allowed], reasons)
     sign = 1 if need else -1
-    order = sorted(usable, key=lambda room: (sign * room.free_mb, room.device.uuid))
-    if available.preferred or available.members:  # sorted is stable: what a group prefers comes before that
+    order = [room for room in allowed if room.free_mb >= need]
+    order.sort(key=lambda room: (sign * room.free_mb, room.device.uuid))
+    if available.preferred or available.members:  # the sort is stable: what a group prefers comes before that
         order.sort(key=lambda room: _for_group(requirements, available, room))
-    return _candidate(requirements, available, order[: requirements.devices])
+    suitable = (room for room in order if suits(requirements, room, need, given))
+    chosen = list(itertools.islice(suitable, requirements.devices))
+    if len(chosen) == requirements.devices:
+        return _candidate(requirements, available, chosen)
+    reasons = [refusal(requirements, room, available.node.name, given) for room in allowed]
+    return too_few(requirements, [room.device for room in allowed], reasons)
 
 
 def _for_group(requirements: Requirements, available: Available, room: Room) -> tuple[bool, int, int]:
@@ -209,11 +213,12 @@ def _members_that_fit(members: Sequence[int], usable_mb: int) -> tuple[int, int]
 
 def _candidate(requirements: Requirements, available: Available, chosen: Sequence[Room]) -> Candidate:
     total, needed = sum(room.free_mb for room in chosen), requirements.device_mb * requirements.devices
-    fitting = [_members_that_fit(available.members, requirements.usable_mb(room.device)) for room in chosen]
+    usable = min(requirements.usable_mb(room.device) for room in chosen)
+    alone, together = _members_that_fit(available.members, usable)
     return Candidate(
         node=available.node.name,
-        alone=min(alone for alone, _ in fitting),
-        together=min(together for _, together in fitting),
+        alone=alone,
+        together=together,
         vendor=chosen[0].device.vendor,
         devices=tuple(room.device.uuid for room in chosen),
         architecture=chosen[0].device.architecture,

@@ -48,6 +48,7 @@ class FreeLists:
         self._nodes: Mapping[str, NodeFacts] = {}
         self._gpus: Mapping[str, Sample] = {}
         self._names: Sequence[str] = ()
+        self._claimed: frozenset[str] = frozenset()
         self._listed: dict[str, _Listed] = {}
         self._by_vendor: dict[str, list[tuple[int, str]]] = {}
         self._by_shape: dict[_Shape, Sequence[Slack]] = {}
@@ -59,6 +60,7 @@ class FreeLists:
             return self
         if nodes is not self._nodes:
             self._nodes, self._names = nodes, sorted(nodes)
+            self._claimed = frozenset(name for name, facts in nodes.items() if facts.device_claims)
         if gpus is not self._gpus:
             self._take(gpus)
         self._by_shape, self._samples = {}, None
@@ -105,6 +107,11 @@ class FreeLists:
     def names(self) -> Sequence[str]:
         """The names of all nodes, sorted."""
         return self._names
+
+    @property
+    def claimed(self) -> frozenset[str]:
+        """The names of the nodes with devices that ResourceClaims of others have: a fit there may be tighter than measured memory says."""
+        return self._claimed
 
     @property
     def samples(self) -> tuple[Sequence[float], Sequence[str]]:

@@ -3,7 +3,8 @@
 Measured free memory is the start. What members of the Model's own group hold there counts as free for it, and so does what its own
 former Pod holds: they stop before it starts. What other Models will still take is subtracted: a Model that starts, or whose engine has
 not loaded yet, counts with its footprint where that is larger than what its processes are seen to hold. A process that belongs to no
-Pod of a Model keeps what it has. Which Models these are is `state`'s.
+Pod of a Model keeps what it has. A ResourceClaim of another user takes what the scheduler has counted for it, also before its Pod holds that.
+Which Models and claims these are is `claims`' and `state`'s.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from flexinfer.events.nodes import Device, DeviceProcess
+from flexinfer.state.leases import is_outside_pods
 
 _MOST_NAMED = 3
 _SMALLEST_NAMED_MB = 64
@@ -20,7 +22,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """What a Model or a GPULease takes on a node: the uids of its Pods, the numbers of a lease's processes, its devices (none: not known which), and its need of each, in MiB.
 
     `loaded`: its engine has loaded, and telemetry shows it. `leaves`: it stops before the Model that is decided on starts. `whole`: it has its
-    devices alone, also where others could be shared. `leased`: it is a GPULease, which holds what its processes are seen to hold.
+    devices alone, also where others could be shared. `leased`: it is a GPULease, which holds what its processes are seen to hold. `foreign`: it is a
+    ResourceClaim of another user.
     """
 
     name: str
@@ -32,14 +35,15 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     leaves: bool = False
     whole: bool = False
     leased: bool = False
+    foreign: bool = False
 
 
 class Use(msgspec.Struct, frozen=True):
-    """Memory that is not free, in MiB, and by whom: a Model, or a process that belongs to none; empty: no process is seen to hold it."""
+    """Memory that is not free, in MiB, and by whom: a Model, or what is no Model's, a process or a ResourceClaim; empty: no process is seen to hold it."""
 
     by: str
     mb: int
-    process: bool = False
+    foreign: bool = False
 
     @property
     def text(self) -> str:
@@ -48,12 +52,13 @@ class Use(msgspec.Struct, frozen=True):
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
-    """A device with what a Model may count on: free memory in MiB, the largest uses of the rest, the Model that has it for itself."""
+    """A device with what a Model may count on: free memory in MiB, the largest uses of the rest, the Model or the ResourceClaim of another user that has it for itself."""
 
     device: Device
     free_mb: int
     uses: tuple[Use, ...] = ()
     taken_by: str = ""
+    allocated_to: str = ""
     reserved_for: str = ""
 
 
@@ -67,8 +72,6 @@ def rooms(
 
     `shared` are the uuids of the devices that several Pods may have, `reserved` the shared groups by the uuid of their devices.
     """
-    if not claims and not reserved:
-        return _unclaimed(devices)
     pods = frozenset(uid for claim in claims for uid in claim.pods)
     attributed = any(process.pod_uid for device in devices for process in device.processes)
     located = [_located(claim, devices) for claim in claims]
@@ -78,27 +81,17 @@ def rooms(
             device=device,
             free_mb=_free(device, located, pods, attributed=attributed),
             uses=_uses(device, located, pods),
-            taken_by=_taker(device, located, shared=device.uuid in shared),
+            taken_by=_taker(device, located, shared=device.uuid in shared, foreign=False),
+            allocated_to=_taker(device, located, shared=device.uuid in shared, foreign=True),
             reserved_for=groups.get(device.uuid, ""),
         )
         for device in devices
     )
 
 
-_cached: dict[
-    int, tuple[Sequence[Device], tuple[Room, ...]]
-] = {}  # id -> the devices, so that it stays theirs
-_MOST_CACHED = 8192
-
-
-def _unclaimed(devices: Sequence[Device]) -> tuple[Room, ...]:
-    """Return the rooms of devices that no Model takes anything of: as measured; computed once for each sample."""
-    cached = _cached.get(id(devices))
-    if cached is not None and cached[0] is devices:
-        return cached[1]
-    if len(_cached) >= _MOST_CACHED:
-        _cached.clear()
-    measured = tuple(
+def measured_rooms(devices: Sequence[Device]) -> tuple[Room, ...]:
+    """Return the rooms of devices that no one takes anything of: as measured."""
+    return tuple(
         Room(
             device=device,
             free_mb=max(0, min(device.free_mb, device.total_mb)),
@@ -106,12 +99,12 @@ def _unclaimed(devices: Sequence[Device]) -> tuple[Room, ...]:
         )
         for device in devices
     )
-    _cached[id(devices)] = devices, measured
-    return measured
 
 
 def _located(claim: Claim, devices: Sequence[Device]) -> Claim:
-    """Return a claim with the devices on which its processes are seen, wherever it was assigned to."""
+    """Return a claim with the devices on which its processes are seen, wherever it was assigned to; a ResourceClaim has those that it has."""
+    if claim.foreign:
+        return claim
     seen = tuple(d.uuid for d in devices if any(p.pod_uid in claim.pods for p in d.processes))
     return msgspec.structs.replace(claim, uuids=seen) if len(seen) >= max(1, len(claim.uuids)) else claim
 
@@ -119,8 +112,19 @@ def _located(claim: Claim, devices: Sequence[Device]) -> Claim:
 def _free(device: Device, claims: Sequence[Claim], pods: frozenset[str], *, attributed: bool) -> int:
     free = max(0, min(device.free_mb, device.total_mb))
     returned = _returned(device, claims, pods, device.total_mb - free, attributed=attributed)
-    pending = sum(_pending(device, claim) for claim in claims if not claim.leaves)
-    return max(0, min(device.total_mb, free + returned) - pending)
+    seen, staying = _is_seen(device), [claim for claim in claims if not claim.leaves]
+    pending = sum(_pending(device, claim) for claim in staying if seen or not claim.foreign)
+    left = min(device.total_mb, free + returned) - pending
+    promised = sum(claim.need_mb for claim in staying if device.uuid in claim.uuids)
+    foreign = any(claim.foreign and device.uuid in claim.uuids for claim in staying)
+    return max(0, min(left, device.total_mb - promised) if foreign and not seen else left)
+
+
+def _is_seen(device: Device) -> bool:
+    """Tell whether all that is in use is seen with the Pod that has it. Else no one knows how much of it a ResourceClaim has: what is promised counts."""
+    return device.processes_known and all(
+        process.pod_uid or is_outside_pods(process) for process in device.processes
+    )
 
 
 def _pending(device: Device, claim: Claim) -> int:
@@ -153,21 +157,21 @@ def _seen(device: Device, claim: Claim) -> int:
     return sum(p.used_mb for p in device.processes if p.pod_uid in claim.pods or p.pid in claim.pids)
 
 
-def _taker(device: Device, claims: Sequence[Claim], *, shared: bool) -> str:
-    staying = (c for c in claims if not c.leaves and device.uuid in c.uuids)
+def _taker(device: Device, claims: Sequence[Claim], *, shared: bool, foreign: bool) -> str:
+    staying = (c for c in claims if not c.leaves and device.uuid in c.uuids and c.foreign == foreign)
     return next((claim.name for claim in staying if claim.whole or not shared), "")
 
 
 def _uses(device: Device, claims: Sequence[Claim], pods: frozenset[str]) -> tuple[Use, ...]:
     """Return the largest uses of a device that stay, the first one first: those of Models, and of processes that belong to none."""
     models = [
-        Use(claim.name, max(_seen(device, claim), 0 if claim.loaded else claim.need_mb))
+        Use(claim.name, max(_seen(device, claim), 0 if claim.loaded else claim.need_mb), claim.foreign)
         for claim in claims
         if not claim.leaves and device.uuid in claim.uuids
     ]
     leased = {pid for claim in claims for pid in claim.pids}
     foreign = [
-        Use(_named(p), p.used_mb, process=True)
+        Use(_named(p), p.used_mb, foreign=True)
         for p in device.processes
         if p.pod_uid not in pods and p.pid not in leased
     ]

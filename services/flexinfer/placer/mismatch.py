@@ -32,7 +32,7 @@ def static_mismatches(
     yield from _missing_labels(requirements, node)
     if requirements.devices:
         yield from _hardware_mismatches(requirements, node, devices, offers)
-    for name, amount in sorted(requirements.amounts.items()):
+    for name, amount in requirements.amounts.items():
         total = node.allocatable.get(name)
         if total is not None and amount > total:
             message = f"has {amount_text(name, total)} {name} in total, {amount_text(name, amount)} requested"

@@ -14,7 +14,7 @@ from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.placement import Placement
 from flexinfer.events.nodes import Device, DraDevice, NodeFacts
 
-_MIB = 2**20
+MIB = 2**20
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
         if uuid not in self.dra or uuid not in self.shared:
             return 0
         device = self.dra[uuid]
-        largest = min(device.most or device.memory, device.memory) // _MIB
+        largest = min(device.most or device.memory, device.memory) // MIB
         return max(0, self.memory(uuid, need_mb) - largest)
 
     def sized(self, placement: Placement) -> Placement:
@@ -88,22 +88,6 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 Offers = Mapping[str, Offer]
 """Vendor -> how Pods get its devices on a node."""
-_cached: dict[
-    tuple[int, int], tuple[NodeFacts, Sequence[Device], Offers]
-] = {}  # ids of a node's facts and devices -> both, so that the ids stay their own
-_MOST_CACHED = 16384
-
-
-def offers_of(node: NodeFacts, devices: Sequence[Device]) -> Offers:
-    """Return how Pods get a node's devices; computed once for each of its facts and samples."""
-    key = id(node), id(devices)
-    cached = _cached.get(key)
-    if cached is not None and cached[0] is node and cached[1] is devices:
-        return cached[2]
-    if len(_cached) >= _MOST_CACHED:
-        _cached.clear()
-    _cached[key] = node, devices, {vendor: offer(node, devices, vendor) for vendor in GPU_RESOURCES}
-    return _cached[key][2]
 
 
 def offer(node: NodeFacts, devices: Sequence[Device], vendor: str) -> Offer:
@@ -151,16 +135,20 @@ def _by_dra(listed: Mapping[str, Mapping[str, DraDevice]], present: int, plugged
 
 def _by_driver(node: NodeFacts, devices: Sequence[Device]) -> dict[str, dict[str, DraDevice]]:
     """Return driver -> uuid of telemetry -> what the driver says of that device; devices that are known by neither name are left out."""
-    by_uuid = {device.uuid: device.uuid for device in devices}
-    by_pci = {device.pci.lower(): device.uuid for device in devices if device.pci}
+    uuids = by_name(devices)
     drivers: dict[str, dict[str, DraDevice]] = {}
     for listed in node.dra:
-        uuid = by_uuid.get(listed.uuid) or by_pci.get(listed.pci.lower(), "")
-        if uuid:
+        if uuid := uuids.get(listed.uuid) or uuids.get(listed.pci.lower(), ""):
             of_driver = drivers.setdefault(listed.driver, {})
             if uuid not in of_driver or of_driver[uuid].tainted:
                 of_driver[uuid] = listed
     return drivers
+
+
+def by_name(devices: Sequence[Device]) -> dict[str, str]:
+    """Return the uuids of devices by the names that a driver may know them by: the uuid and the PCI address, in small letters."""
+    by_pci = {device.pci.lower(): device.uuid for device in devices if device.pci}
+    return by_pci | {device.uuid: device.uuid for device in devices}
 
 
 def rounded(need_mb: int, device: DraDevice) -> int:
@@ -168,7 +156,7 @@ def rounded(need_mb: int, device: DraDevice) -> int:
 
     https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/#consumable-capacity
     """
-    need = need_mb * _MIB
+    need = need_mb * MIB
     if not need:
         return 0
     if device.choices:
@@ -177,4 +165,4 @@ def rounded(need_mb: int, device: DraDevice) -> int:
         need = device.least
     elif device.step:
         need = device.least + -(-(need - device.least) // device.step) * device.step
-    return -(-need // _MIB)
+    return -(-need // MIB)

@@ -29,6 +29,7 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     footprint_source: str = ""
     """Where `vram_mb` is from; empty if it is not known."""
     amounts: dict[str, int]
+    """By name."""
     selector: dict[str, str]
     tolerations: tuple[Toleration, ...]
     backend: str
@@ -95,8 +96,20 @@ def requirements_of(model: Model, reserve_mb: int = 0) -> Requirements:
         return cached[1]
     if len(_cached) >= _MOST_CACHED:
         _cached.clear()
-    _cached[key] = model.spec, _computed(model, *key[1:])
+    _cached[key] = model.spec, _interned(_computed(model, *key[1:]))
     return _cached[key][1]
+
+
+_equal: dict[tuple[object, ...], Requirements] = {}
+
+
+def _interned(requirements: Requirements) -> Requirements:
+    """Return the one object of all equal requirements: what is computed for one Model then counts for all that ask for the same."""
+    values = msgspec.structs.astuple(requirements)
+    key = tuple(tuple(sorted(value.items())) if isinstance(value, dict) else value for value in values)
+    if len(_equal) >= _MOST_CACHED:
+        _equal.clear()
+    return _equal.setdefault(key, requirements)
 
 
 def _computed(model: Model, excuse: str, figure: Figure, reserve_mb: int) -> Requirements:
@@ -133,4 +146,4 @@ def _amounts(resources: Resources) -> dict[str, int]:
             amounts[name] = milli(quantity)
         except ValueError:
             continue  # the watcher refuses such a spec
-    return amounts
+    return dict(sorted(amounts.items()))

@@ -4,7 +4,7 @@ Best by this order (`fit.Candidate`): where its data is, measured device memory,
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from flexinfer.api import conditions
 from flexinfer.api.model import Model
@@ -25,7 +25,6 @@ _Order = tuple[int, float, float, float, int, str]
 
 def best_placement(model: Model, placements: PlacementState) -> Placement | str:
     """Return the placement on the best node, or the message on why no node can run the Model."""
-    requirements = placements.requirements(model)
     nodes, scope = _nodes_to_try(model, placements)
     best: tuple[_Order, Candidate] | None = None
     reasons: dict[str, Unschedulable] = {}
@@ -37,7 +36,7 @@ def best_placement(model: Model, placements: PlacementState) -> Placement | str:
         if occupancy.is_full(name):
             full.append(name)
             continue
-        result = evaluate(requirements, placements.available(model, name, assigned=False))
+        result = occupancy.evaluate(name)
         if isinstance(result, Unschedulable):
             reasons[name] = result
             continue
@@ -45,16 +44,9 @@ def best_placement(model: Model, placements: PlacementState) -> Placement | str:
         best = (order, result) if best is None or order < best[0] else best
     if best is not None:
         return _placement(model, best[1], placements)
-    return messages.no_node_fits({**reasons, **_refusals(model, full, placements)}, scope)
-
-
-def _refusals(model: Model, nodes: Sequence[str], placements: PlacementState) -> Mapping[str, Unschedulable]:
-    """Return the reasons of nodes that are full: nothing but a message needs them."""
-    requirements = placements.requirements(model)
-    results = {
-        name: evaluate(requirements, placements.available(model, name, assigned=False)) for name in nodes
-    }
-    return {name: result for name, result in results.items() if isinstance(result, Unschedulable)}
+    refused = ((name, occupancy.evaluate(name)) for name in full)  # nothing but the message needs these
+    reasons |= {name: result for name, result in refused if isinstance(result, Unschedulable)}
+    return messages.no_node_fits(reasons, scope)
 
 
 def _in_order(
@@ -65,9 +57,10 @@ def _in_order(
     There is no bound where memory that is in use counts as free: in a group, or while a former Pod runs.
     """
     tried = set(nodes) if model.spec.group else placements.observed.nodes
-    local = [name for name in placements.data_nodes(model) if name in tried]
+    with_data = placements.data_nodes(model)
+    local = [name for name in with_data if name in tried]
     yield from (((place, -math.inf, 0.0, 0.0, 0, ""), name) for place, name in enumerate(local))
-    place, of_group = len(placements.data_nodes(model)), -math.inf if model.spec.group else 0.0
+    place, of_group = len(with_data), -math.inf if model.spec.group else 0.0
     for slack, models, name in _bounds(model, nodes, occupancy, placements):
         if name not in local:
             yield (place, of_group, 0.0, slack, models, name), name
@@ -85,9 +78,9 @@ def _bounds(
     else:
         # What others will still take there makes a fit tighter than measured: perhaps perfect.
         busy = (name for name in observed.busy if name in observed.nodes and not occupancy.is_full(name))
-        unsettled = {name for name in busy if occupancy.is_unsettled(name)}
-        yield from ((-math.inf, 0, name) for name in sorted(unsettled))
         lists = free_lists(observed.nodes, observed.gpus)
+        unsettled = {name for name in busy if occupancy.is_unsettled(name)} | lists.claimed
+        yield from ((-math.inf, 0, name) for name in sorted(unsettled))
         yield from (
             (slack, 0, name) for slack, name in lists.least_slack(requirements) if name not in unsettled
         )

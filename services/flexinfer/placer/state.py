@@ -7,7 +7,7 @@ members, also while none of them runs. Which node a Model gets is `decide`'s.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from flexinfer.api import conditions
 from flexinfer.api.labels import GPU_RESOURCES
@@ -21,7 +21,7 @@ from flexinfer.placer.claims import claims_on
 from flexinfer.placer.fit import Available
 from flexinfer.placer.groups import GroupPlacement, assigned, held, held_on, reserve_of, turn_of
 from flexinfer.placer.memory import rooms
-from flexinfer.placer.mismatch import static_mismatch
+from flexinfer.placer.nodeview import NodeView, node_view
 from flexinfer.placer.requirements import Requirements, requirements_of
 from flexinfer.placer.telemetry import Telemetry
 from flexinfer.state.index import GROUPED, OCCUPYING, SCHEDULED, STARTING, should_run
@@ -37,11 +37,14 @@ class PlacementState:
     def __init__(self, observed: ObservedState, model: Model, now: float) -> None:
         self.observed, self.model, self.now = observed, model, now
         self.telemetry = Telemetry(observed, now)
+        self._requirements: dict[str, tuple[Model, Requirements]] = {}
         self._groups: dict[tuple[str, str], GroupPlacement | None] = {}
         self._members: dict[tuple[str, str], Sequence[Model]] = {}
 
-    def _models(self, keys: Iterable[str]) -> list[Model]:
+    def _models(self, keys: Collection[str]) -> list[Model]:
         """Return Models by key."""
+        if not keys:
+            return []
         models = (
             self.model if key == self.model.key else self.observed.effective(key) for key in sorted(keys)
         )
@@ -49,11 +52,20 @@ class PlacementState:
 
     def requirements(self, model: Model) -> Requirements:
         """Return what a Model asks of a node; in a group its devices are smaller by what that keeps in reserve."""
-        return requirements_of(model, reserve_of(self.observed, model))
+        cached = self._requirements.get(model.uid)
+        if cached is None or cached[0] is not model:
+            requirements = requirements_of(model, reserve_of(self.observed, model))
+            cached = self._requirements[model.uid] = model, requirements
+        return cached[1]
+
+    def view(self, node: str) -> NodeView:
+        """Return what a node is, what is taken there aside."""
+        return node_view(self.observed.nodes[node], self.devices(node))
 
     def pods(self, model: Model) -> Sequence[PodFacts]:
         """Return a Model's Pods that can still run."""
-        return [pod for pod in self.observed.workload(model).pods if not pod.ended]
+        workload = self.observed.workloads.get(model.key)
+        return [pod for pod in workload.pods if not pod.ended] if workload is not None else ()
 
     def devices(self, node: str) -> Sequence[Device]:
         """Return the devices of a node's last sample."""
@@ -151,19 +163,18 @@ class PlacementState:
 
     def suits_group(self, model: Model, node: str) -> bool:
         """Tell whether a node could run every member of a Model's group, whatever is free there."""
-        facts, devices, given = self.observed.nodes[node], self.devices(node), offers_on(self, node)
-        needs = (self.requirements(m) for m in self.members(model))
-        return all(static_mismatch(need, facts, devices, given) is None for need in needs)
+        view = self.view(node)
+        return all(view.mismatch(self.requirements(member)) is None for member in self.members(model))
 
     def available(self, model: Model, node: str, *, assigned: bool, only: tuple[str, ...] = ()) -> Available:
         """Return what a node has left for a Model; `assigned`: it is scheduled there already, `only`: on these devices."""
-        facts = self.observed.nodes[node]
+        view, facts = self.view(node), self.observed.nodes[node]
         free = {name: total - facts.requested.get(name, 0) for name, total in facts.allocatable.items()}
         # What the node counts for this Model's own Pod, and for other members of its group, is free for it:
         # the old Pod is replaced, and the holder of the turn stops before the next member starts.
-        group_members = [m for m in self.other_members(model) if self._runs_on(m, node)]
-        for leaving in [model, *group_members] if self._runs_on(model, node) else group_members:
-            _add(free, self._requested(leaving), 1)
+        for leaving in (model, *self.other_members(model)):
+            if self._runs_on(leaving, node):
+                _add(free, self._requested(leaving), 1)
         # What starts before it is not counted by the node yet.
         for other in self.starting(node):
             if self.precedes(other, model, assigned=assigned):
@@ -172,17 +183,15 @@ class PlacementState:
         group = self.group_of(model)
         here = group if group is not None and group.node == node else None
         claims = list(claims_on(self, model, node, assigned=assigned)) if model.spec.devices else []
-        given = offers_on(self, node) if model.spec.devices else {}
+        in_use = bool(claims or reserved)
+        shared = shareable(self.requirements(model), view.offers) if in_use else frozenset[str]()
         return Available(
-            node=facts,
+            view=view,
             free=free,
-            rooms=rooms(self.devices(node), claims, shareable(self.requirements(model), given), reserved)
-            if model.spec.devices
-            else (),
+            rooms=rooms(view.devices, claims, shared, reserved) if in_use else view.rooms,
             telemetry=self.telemetry.state(node),
             models=self.models_on(node, model),
             reserved_for=reserved_for,
-            offers=given,
             users=tuple(claim.name for claim in claims if not claim.leaves),
             preferred=here.uuids if here is not None else (),
             pinned=here is not None and here.pinned,
@@ -198,12 +207,15 @@ class PlacementState:
         What running members have requested is subtracted already, so only the rest is. Nothing is subtracted for a
         Model that needs no device, or once none is left for it.
         """
+        groups = list(self._groups_on(node))
+        if not groups:
+            return "", {}
         requirements, first, uuids = self.requirements(model), "", dict[str, str]()
         usable = [
             GPU_RESOURCES[v] for v in requirements.vendors if v in GPU_RESOURCES and requirements.devices
         ]
         by_number = not usable or counts_by_number(offers_on(self, node), requirements)
-        for key, placement in self._groups_on(node):
+        for key, placement in groups:
             if by_number and all(free.get(resource, 0) <= 0 for resource in usable):
                 break
             if key == group_id(model):

@@ -22,7 +22,7 @@ class Telemetry:
         """
         sample = self.observed.gpus.get(node)
         if sample is not None:
-            return RECENT if self.now - sample.at < STALE_SECONDS else STALE
+            return RECENT if self.now < sample.at + STALE_SECONDS else STALE
         if self.now < self._awaited_until(node):
             return AWAITED
         return STALE if GPU_VENDOR_LABEL in self.observed.nodes[node].labels else NONE
@@ -50,7 +50,7 @@ class Telemetry:
             silent: Collection[str] = [name for name in nodes if name in present and name not in gpus]
         else:
             sampled, silent = free_lists(present, gpus).samples
-            oldest = bisect_right(sampled, self.now - STALE_SECONDS)
+            oldest = bisect_right(sampled, self.now, key=lambda at: at + STALE_SECONDS)
             times = [at + STALE_SECONDS for at in sampled[oldest : oldest + 1]]
         times += [self._awaited_until(name) for name in silent]
         return min((at for at in times if at > self.now), default=None)

@@ -10,10 +10,13 @@ import msgspec
 
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Model
-from flexinfer.api.phase import Phase, explain, phase_of
+from flexinfer.api.numbers import counted
+from flexinfer.api.phase import Phase, described, explain, phase_of
 
 RETRY_AFTER_SECONDS = 5
 REQUEST_LINE = "the path with its query"
+_AS_JSON = "send a JSON object with `model` as a string"
+_AS_FORM = "send multipart/form-data with one field `model`"
 
 
 class RequestError(Exception):
@@ -65,12 +68,12 @@ def invalid_api_key() -> RequestError:
 
 def invalid_body(cause: Exception) -> RequestError:
     """400: not a JSON object with the fields that the proxy reads."""
-    return RequestError(400, f"invalid request body: {cause}", "invalid_json")
+    return RequestError(400, f"invalid request body: {cause}; {_AS_JSON}", "invalid_json")
 
 
 def invalid_form(cause: str) -> RequestError:
     """400: no multipart/form-data that every server reads the same way; `cause` says what is wrong with it."""
-    return RequestError(400, f"invalid form: {cause}", "invalid_form")
+    return RequestError(400, f"invalid form: {cause}; {_AS_FORM}", "invalid_form")
 
 
 def invalid_header(name: str, cause: str, status: int = 400) -> RequestError:
@@ -100,13 +103,20 @@ def too_many_headers(limit: int) -> RequestError:
 
 def invalid_http(cause: str) -> RequestError:
     """400: what arrived is no HTTP that every server reads the same way."""
-    return RequestError(400, f"the request is not valid HTTP/1.1: {cause}", "invalid_http")
+    message = f"the request is not valid HTTP/1.1: {cause}; send it with an HTTP library, without a proxy that rewrites it"
+    return RequestError(400, message, "invalid_http")
 
 
 def method_not_served(method: str, path: str, methods: Sequence[str]) -> RequestError:
     """405: a path that is served, by `methods` alone."""
-    message = f"{path} is not served by {method}; send {' or '.join(methods)}"
+    message = f"{path} is not served by {method}; send {_any_of(methods)}"
     return RequestError(405, message, "invalid_request")
+
+
+def _any_of(methods: Sequence[str]) -> str:
+    """Return methods as a choice, such as `GET, HEAD or POST`."""
+    *others, last = methods
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def path_not_served(method: str, path: str, model: Model | None, served: Sequence[str]) -> RequestError:
@@ -131,7 +141,9 @@ def model_missing(method: str, path: str) -> RequestError:
 
 def body_too_large(limit: int) -> RequestError:
     """413; `limit` is in bytes."""
-    message = f"the request body is larger than {limit >> 20} MiB (FLEXINFER_BODY_LIMIT_MIB)"
+    message = (
+        f"the request body is larger than {limit >> 20} MiB (FLEXINFER_BODY_LIMIT_MIB); send a smaller one"
+    )
     return RequestError(413, message, "body_too_large")
 
 
@@ -158,10 +170,7 @@ def model_deleted(model: Model) -> RequestError:
 
 def model_failed(model: Model, condition: Condition) -> RequestError:
     """503, not to be retried: a condition that no request can change is False."""
-    message = (
-        f"model {model.metadata.name} cannot serve requests: "
-        f"{condition.type}=False ({condition.reason}): {condition.message}"
-    )
+    message = f"model {model.metadata.name} cannot serve requests: {described(condition)}"
     return RequestError(503, message, "model_failed", kind="server_error")
 
 
@@ -188,7 +197,8 @@ def not_ready_in_time(model: Model, waited: float) -> RequestError:
     """503: the Model was not ready by the request's deadline; `waited` is in seconds."""
     conditions = explain(model.status.conditions, model.metadata.generation)
     limit = f"coldStartTimeout {model.spec.serverless.cold_start_timeout}"
-    message = f"model {model.metadata.name} was not ready within {waited:.0f}s ({limit}): {conditions}"
+    name, seconds = model.metadata.name, f"{round(waited, 1):g}s"
+    message = f"model {name} was not ready within {seconds} ({limit}): {conditions}; retry in {RETRY_AFTER_SECONDS}s"
     return _retryable(message, "cold_start_timeout")
 
 
@@ -196,7 +206,7 @@ def no_slot_in_time(model: Model, waited: float, in_flight: int) -> RequestError
     """503: the Model is ready, but other requests used its whole capacity for as long as this one may queue."""
     message = (
         f"model {model.metadata.name} is ready, but had no free slot within {waited:.0f}s (FLEXINFER_QUEUE_SECONDS): "
-        f"{in_flight} requests in flight; retry in {RETRY_AFTER_SECONDS}s"
+        f"{counted(in_flight, 'request')} in flight; retry in {RETRY_AFTER_SECONDS}s"
     )
     return _retryable(message, "queue_timeout")
 
@@ -218,15 +228,15 @@ def connections_refused(model: Model, attempts: int) -> RequestError:
     """502: the engine is said to be ready and accepts no connection."""
     message = (
         f"the engine of model {model.metadata.name} refused the connection "
-        f"({attempts} attempts); retry in {RETRY_AFTER_SECONDS}s"
+        f"({counted(attempts, 'attempt')}); retry in {RETRY_AFTER_SECONDS}s"
     )
     return RequestError(502, message, "bad_gateway", kind="upstream_error", retry_after=RETRY_AFTER_SECONDS)
 
 
 def no_response(model: Model, cause: str, *, retry: bool = False) -> RequestError:
     """502: the engine may have taken the request. To be retried only if the connection was an idle one that the engine closed."""
-    remedy = f"; retry in {RETRY_AFTER_SECONDS}s" if retry else ""
-    message = f"the engine of model {model.metadata.name} closed the connection before it responded: {cause}{remedy}"
+    remedy = f"retry in {RETRY_AFTER_SECONDS}s" if retry else "send it again if it may be served twice"
+    message = f"the engine of model {model.metadata.name} closed the connection before it responded: {cause}; {remedy}"
     after = RETRY_AFTER_SECONDS if retry else None
     return RequestError(502, message, "bad_gateway", kind="upstream_error", retry_after=after)
 

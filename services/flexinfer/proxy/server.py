@@ -98,5 +98,5 @@ def _error_of(error: BaseException | None) -> RequestError:
     if _TOO_MANY in str(error):
         return errors.too_many_headers(_HEADERS_LIMIT)
     if isinstance(error, BadHttpMethod):
-        return errors.invalid_http("the method is none")
-    return errors.invalid_http("the request line, a header or the framing of the body is malformed")
+        return errors.invalid_http("its method is none of HTTP")
+    return errors.invalid_http("its first line, a header or the framing of its body is malformed")

@@ -216,9 +216,9 @@ def _gates(condition: Condition) -> tuple[str, ...]:
 
 
 def _recheck_at(item: ModelState, condition: Condition, now: float) -> float | None:
-    """Return when Wanted may become False by itself, or when idle time may begin to count."""
+    """Return when Wanted may become False by itself, or when idle time may begin to count, or no longer count as it is written."""
     if not condition.true:
-        return None
+        return item.demand.late_at if condition.reason == Reason.IDLE and item.is_wanted else None
     if item.demand.idle_since is None or not item.model.spec.serverless.enabled:
         return item.demand.recheck_at
     due = _idle_at(item)

@@ -12,6 +12,7 @@ from flexinfer.api.durations import seconds
 from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Gpu, Model, ModelSpec, Serverless
+from flexinfer.api.numbers import counted
 from flexinfer.api.podspec import Resources
 from flexinfer.api.quantity import Quantity, milli
 from flexinfer.api.reasons import Reason
@@ -118,8 +119,8 @@ def warnings(spec: ModelSpec) -> Iterator[str]:
         yield f"without effect: {unused}"
     if extra := arguments.appended(spec.config):
         yield (
-            f"unchecked: spec.config.{arguments.EXTRA} ({len(extra)} arguments) goes to {spec.backend} as it is; "
-            "an engine that does not know one of them does not start, and none counts in the estimate of memory"
+            f"unchecked: spec.config.{arguments.EXTRA} ({counted(len(extra), 'argument')}) goes to {spec.backend} as it is; "
+            "an engine that does not know all of it does not start, and nothing of it counts in the estimate of memory"
         )
 
 

@@ -1,7 +1,7 @@
 """ClusterCache: what the API server was last observed to hold, as one fact a subject. Pure.
 
 A change affects more subjects than its own object: a Pod its Model's workload and its node's sum of requests,
-a PVC every Model that names it, and a ResourceSlice its node.
+a PVC every Model that names it, and a ResourceSlice or an allocated ResourceClaim the nodes of its devices.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +17,7 @@ from flexinfer.api.kinds import (
     MODELS,
     NODES,
     PODS,
+    RESOURCE_CLAIMS,
     RESOURCE_SLICES,
     SHARED_GROUPS,
     Kind,
@@ -27,11 +28,13 @@ from flexinfer.api.numbers import whole_number
 from flexinfer.api.sharedgroup import SharedGroup
 from flexinfer.events import events, workload
 from flexinfer.events.events import StateEvent
-from flexinfer.watcher.dra import nodes_of
+from flexinfer.watcher.dra import nodes_of, pool_of, pools_of
 from flexinfer.watcher.facts import job_uid, model_uid, node_facts, requests_of
 from flexinfer.watcher.index import Index, KubernetesObject
 
-KINDS: tuple[Kind[Any], ...] = (MODELS, PODS, JOBS, CLAIMS, SHARED_GROUPS, GPU_LEASES, NODES, RESOURCE_SLICES)
+KINDS: tuple[Kind[Any], ...] = (
+    MODELS, PODS, JOBS, CLAIMS, SHARED_GROUPS, GPU_LEASES, NODES, RESOURCE_SLICES, RESOURCE_CLAIMS
+)  # fmt: skip
 """The kinds that are watched."""
 _MOST_CHILDREN = 100
 """Pods and Jobs of one Model that are published: more are not ours, and would not fit into a message."""
@@ -76,7 +79,8 @@ class ClusterCache:
         self._groups: Index[SharedGroup] = Index()
         self._leases: Index[GPULease] = Index()
         self._nodes: Index[kube.Node] = Index()
-        self._slices: Index[resource_api.ResourceSlice] = Index(nodes_of)
+        self._slices: Index[resource_api.ResourceSlice] = Index(_slice_tags)
+        self._device_claims: Index[resource_api.ResourceClaim] = Index(pools_of)
         self._indexes: dict[str, object] = {
             MODELS.plural: self._models,
             PODS.plural: self._pods,
@@ -86,6 +90,7 @@ class ClusterCache:
             GPU_LEASES.plural: self._leases,
             NODES.plural: self._nodes,
             RESOURCE_SLICES.plural: self._slices,
+            RESOURCE_CLAIMS.plural: self._device_claims,
         }
         self._unlisted = set(self._indexes)
         self.versions: dict[str, int] = {}  # plural -> the latest resourceVersion observed
@@ -172,6 +177,9 @@ class ClusterCache:
                 return {SubjectKey("node", "", item.metadata.name)}
             case resource_api.ResourceSlice():
                 return {SubjectKey("node", "", name) for name in nodes_of(item)}
+            case resource_api.ResourceClaim():
+                slices = [one for pool in pools_of(item) for one in self._slices.tagged(pool)]
+                return {SubjectKey("node", "", name) for one in slices for name in nodes_of(one)}
             case _:
                 return set()
 
@@ -205,7 +213,9 @@ class ClusterCache:
             for name, amount in requests_of(pod).items():
                 requested[name] = requested.get(name, 0) + amount
         slices = self._slices.tagged(node.metadata.name)
-        facts = node_facts(node, requested, slices, self._runtime_classes)
+        pools = sorted({pool_of(one) for one in slices})
+        claims = {one.metadata.key: one for pool in pools for one in self._device_claims.tagged(pool)}
+        facts = node_facts(node, requested, slices, tuple(claims.values()), self._runtime_classes)
         return events.NodeObserved(name=node.metadata.name, node=facts)
 
 
@@ -226,6 +236,11 @@ def _model_tag(namespace: str, uid: str) -> str:
 
 def _pod_tags(pod: kube.Pod) -> set[str]:
     return _owner_tags(pod) | ({f"node/{pod.spec.node_name}"} if pod.spec.node_name else set())
+
+
+def _slice_tags(resource_slice: resource_api.ResourceSlice) -> set[str]:
+    """Return the nodes and the pool of a slice; no node's name has a slash."""
+    return nodes_of(resource_slice) | {pool_of(resource_slice)}
 
 
 def _model_tags(model: Model) -> set[str]:

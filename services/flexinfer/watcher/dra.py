@@ -1,13 +1,20 @@
-"""The cards that DRA drivers offer on a node, condensed from their ResourceSlices. Pure."""
+"""The cards that DRA drivers offer on a node, condensed from their ResourceSlices, and who has them by a ResourceClaim. Pure.
+
+The claims of Models say nothing here: what a Model takes is known from its placement, its Pods and telemetry.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from flexinfer.api import resource_api
 from flexinfer.api.dra import MEMORY, identity
+from flexinfer.api.labels import MODEL_UID_LABEL
 from flexinfer.api.quantity import Quantity, milli
-from flexinfer.events.nodes import DraDevice
+from flexinfer.events.nodes import DeviceClaim, DraDevice
 
 _MOST_DEVICES = 128
+_MOST_CLAIMS = 256
+_MOST_PODS = 16
+"""What of a node's claims is published: more would not fit into a message. The scheduler keeps Pods from what is left out."""
 _TEXT_LIMIT = 128
 _REPELLING = ("NoSchedule", "NoExecute")
 _TWO = 2
@@ -19,19 +26,57 @@ def dra_devices(slices: Sequence[resource_api.ResourceSlice], node: str) -> tupl
 
     Slices of a pool's older generation are void: their driver is about to delete them.
     """
-    newest: dict[tuple[str, str], int] = {}
-    for one in slices:
-        pool = (one.spec.driver, one.spec.pool.name)
-        newest[pool] = max(newest.get(pool, 0), one.spec.pool.generation)
-    current = [s for s in slices if s.spec.pool.generation == newest[s.spec.driver, s.spec.pool.name]]
-    devices = [facts for one in current for facts in _of_slice(one, node)]
+    devices = [facts for _, facts in _named(slices, node)]
     return tuple(sorted(devices, key=lambda device: (device.driver, device.name))[:_MOST_DEVICES])
+
+
+def device_claims(
+    slices: Sequence[resource_api.ResourceSlice], claims: Iterable[resource_api.ResourceClaim], node: str
+) -> tuple[DeviceClaim, ...]:
+    """Return which cards of a node claims have that are no Model's, by the names of the claims; at most 256."""
+    cards = {f"{pool}/{facts.name}": facts for pool, facts in _named(slices, node)}
+    taken = [
+        _taken(claim, result, cards[name])
+        for claim in claims
+        for result in devices_of(claim)
+        if (name := f"{_pool(result.driver, result.pool)}/{result.device}") in cards
+    ]
+    return tuple(sorted(taken, key=lambda one: (one.name, one.uuid, one.pci))[:_MOST_CLAIMS])
 
 
 def nodes_of(resource_slice: resource_api.ResourceSlice) -> set[str]:
     """Return the nodes that a slice names; one for all nodes, or for those of a selector, names none."""
     spec = resource_slice.spec
     return {name for name in (spec.node_name, *(device.node_name for device in spec.devices)) if name}
+
+
+def pool_of(resource_slice: resource_api.ResourceSlice) -> str:
+    """Return the pool of a slice's devices, with its driver: what claims name devices by."""
+    return _pool(resource_slice.spec.driver, resource_slice.spec.pool.name)
+
+
+def pools_of(claim: resource_api.ResourceClaim) -> set[str]:
+    """Return the pools, with their drivers, that a claim has devices of; none if it is a Model's."""
+    return {_pool(result.driver, result.pool) for result in devices_of(claim)}
+
+
+def devices_of(claim: resource_api.ResourceClaim) -> tuple[resource_api.AllocatedDevice, ...]:
+    """Return the devices that a claim takes from Models; none if it is a Model's own."""
+    return () if claim.metadata.labels.get(MODEL_UID_LABEL) else claim.status.devices
+
+
+def _pool(driver: str, pool: str) -> str:
+    return f"{driver}/{pool}"
+
+
+def _named(slices: Sequence[resource_api.ResourceSlice], node: str) -> Iterator[tuple[str, DraDevice]]:
+    """Yield the cards of a node that a uuid or a PCI address names, each with its pool, of the newest generation of that."""
+    newest: dict[str, int] = {}
+    for one in slices:
+        newest[pool_of(one)] = max(newest.get(pool_of(one), 0), one.spec.pool.generation)
+    for one in slices:
+        if one.spec.pool.generation == newest[pool_of(one)]:
+            yield from ((pool_of(one), facts) for facts in _of_slice(one, node))
 
 
 def _of_slice(resource_slice: resource_api.ResourceSlice, node: str) -> Iterator[DraDevice]:
@@ -41,6 +86,21 @@ def _of_slice(resource_slice: resource_api.ResourceSlice, node: str) -> Iterator
         uuid, pci = identity(spec.driver, attributes)
         if node in (spec.node_name, device.node_name) and (uuid or pci):
             yield _facts(spec.driver, device, uuid, pci)
+
+
+def _taken(
+    claim: resource_api.ResourceClaim, result: resource_api.AllocatedDevice, card: DraDevice
+) -> DeviceClaim:
+    """Return what a claim has of a card: all of it, unless the scheduler has counted what it consumes."""
+    pods = sorted(one.uid for one in claim.status.reserved_for if one.resource == "pods")
+    return DeviceClaim(
+        name=claim.metadata.key,
+        uuid=card.uuid,
+        pci=card.pci,
+        shared=bool(result.share_id),
+        memory=_whole(result.consumed_capacity.get(MEMORY)),
+        pods=tuple(pods[:_MOST_PODS]),
+    )
 
 
 def _facts(driver: str, device: resource_api.SliceDevice, uuid: str, pci: str) -> DraDevice:

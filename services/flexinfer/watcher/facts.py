@@ -10,7 +10,7 @@ from flexinfer.api.metadata import Metadata
 from flexinfer.api.numbers import bounded
 from flexinfer.api.quantity import Quantity, milli
 from flexinfer.events.nodes import NodeFacts, Taint
-from flexinfer.watcher.dra import dra_devices
+from flexinfer.watcher.dra import device_claims, dra_devices
 
 _ENDED = ("Succeeded", "Failed")
 
@@ -31,12 +31,14 @@ def node_facts(
     node: kube.Node,
     requested: Mapping[str, int],
     slices: Sequence[resource_api.ResourceSlice] = (),
+    claims: Sequence[resource_api.ResourceClaim] = (),
     runtime_classes: Mapping[str, str] = MappingProxyType({}),
 ) -> NodeFacts:
-    """Condense a Node; `requested` is the sum over its Pods, in thousandths, `slices` are the ResourceSlices that name it.
+    """Condense a Node; `requested` is the sum over its Pods, in thousandths.
 
-    `runtime_classes` are those of the settings, by vendor. Which handlers a node has stands in its status with containerd 2.0 and
-    CRI-O 1.31 or newer; a RuntimeClass is taken to have the name of its handler.
+    `slices` are the ResourceSlices that name it, `claims` the ResourceClaims that have devices of their pools. `runtime_classes` are those of
+    the settings, by vendor. Which handlers a node has stands in its status with containerd 2.0 and CRI-O 1.31 or newer; a RuntimeClass is taken
+    to have the name of its handler.
     """
     handlers = {handler.name for handler in node.status.runtime_handlers if handler.name}
     ready = next((c.status for c in node.status.conditions if c.type == "Ready"), "Unknown")
@@ -52,6 +54,7 @@ def node_facts(
         requested={name: bounded(requested[name]) for name in sorted(requested)},
         runtime_classes={v: name for v, name in sorted(runtime_classes.items()) if name in handlers},
         dra=dra_devices(slices, node.metadata.name),
+        device_claims=device_claims(slices, claims, node.metadata.name),
     )
 
 

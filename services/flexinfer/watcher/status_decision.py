@@ -57,5 +57,6 @@ def _stalled(model: Model, current: Sequence[Condition]) -> Condition | None:
     if model.deleting or failure_of(current, generation) is None:
         return None
     cause = cause_of(current, generation)
-    failed = f"{cause.condition.type} is False: " if cause.condition is not None else ""
-    return actions.true(model, conditions.STALLED, cause.reason, f"{failed}{cause.message}")
+    failed = [f"{cause.condition.type} is False"] if cause.condition is not None else []
+    message = ": ".join((*failed, *([cause.message] if cause.message else [])))
+    return actions.true(model, conditions.STALLED, cause.reason, message)

@@ -59,6 +59,6 @@ RESOURCE_SLICES: Kind[resource_api.ResourceSlice] = Kind(
     optional=True,
 )
 RESOURCE_CLAIMS: Kind[resource_api.ResourceClaim] = Kind(
-    "resource.k8s.io/v1", "ResourceClaim", "resourceclaims", resource_api.ResourceClaim
+    "resource.k8s.io/v1", "ResourceClaim", "resourceclaims", resource_api.ResourceClaim, optional=True
 )
 EVENTS: Kind[msgspec.Raw] = Kind("v1", "Event", "events", msgspec.Raw)

@@ -1,6 +1,7 @@
-"""Numbers that others wrote into labels, annotations and versions. Pure and total: a bad one raises nothing."""
+"""Numbers that others wrote into labels, annotations and versions, and numbers in messages. Pure and total: a bad one raises nothing."""
 
 import re
+from collections.abc import Sequence
 
 _WHOLE = re.compile(r"[0-9]{1,18}")
 LARGEST = 2**63 - 1
@@ -15,3 +16,14 @@ def whole_number(text: str) -> int | None:
 def bounded(number: int) -> int:
     """Return the number, or the nearest one of 64 bits."""
     return max(-LARGEST, min(LARGEST, number))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a part of a sentence, such as `a, b and c`."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun for a message, such as `1 request` or `3 requests`; the plural is the noun with an s by default."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

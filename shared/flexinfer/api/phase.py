@@ -57,7 +57,7 @@ def explain(all_conditions: Sequence[Condition], generation: int) -> str:
     cause = cause_of(all_conditions, generation)
     if cause.condition is None:
         return cause.message
-    return cause.message if cause.condition.true else _explained(cause.condition)
+    return cause.message if cause.condition.true else described(cause.condition)
 
 
 class Cause(NamedTuple):
@@ -142,8 +142,10 @@ def _unstopped(by_type: Mapping[str, Condition]) -> Condition | None:
     return ready if stops and unstopped else None
 
 
-def _explained(condition: Condition) -> str:
-    return f"{condition.type}={condition.status} ({condition.reason}): {condition.message}"
+def described(condition: Condition) -> str:
+    """Return a condition with its status, reason and message, as a part of a longer message."""
+    state = f"{condition.type}={condition.status} ({condition.reason})"
+    return f"{state}: {condition.message}" if condition.message else state
 
 
 def _is(current: dict[str, Condition], kind: str, status: str) -> bool:

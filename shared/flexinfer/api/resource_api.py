@@ -1,5 +1,7 @@
 """The objects of the API group resource.k8s.io (DRA), reduced to the fields that FlexInfer reads. Pure."""
 
+import msgspec
+
 from flexinfer.api.base import Resource
 from flexinfer.api.kube import Taint
 from flexinfer.api.metadata import Metadata
@@ -69,7 +71,51 @@ class ResourceSlice(Resource, frozen=True, kw_only=True):
     spec: ResourceSliceSpec = ResourceSliceSpec()
 
 
+class AllocatedDevice(Resource, frozen=True, kw_only=True):
+    """One device that a claim has: the whole of it, or with a `share_id` the capacities that it consumes. One for an administrator takes nothing."""
+
+    driver: str = ""
+    pool: str = ""
+    device: str = ""
+    admin_access: bool | None = None
+    share_id: str = msgspec.field(name="shareID", default="")
+    consumed_capacity: dict[str, Quantity] = {}
+
+
+class AllocatedDevices(Resource, frozen=True, kw_only=True):
+    """The devices of a claim."""
+
+    results: tuple[AllocatedDevice, ...] = ()
+
+
+class Allocation(Resource, frozen=True, kw_only=True):
+    """What the scheduler has allocated to a claim."""
+
+    devices: AllocatedDevices = AllocatedDevices()
+
+
+class ClaimConsumer(Resource, frozen=True, kw_only=True):
+    """Who may use the devices of a claim: as a rule a Pod."""
+
+    resource: str = ""
+    uid: str = ""
+
+
+class ResourceClaimStatus(Resource, frozen=True, kw_only=True):
+    """The status of a ResourceClaim; without an allocation it has no device."""
+
+    allocation: Allocation | None = None
+    reserved_for: tuple[ClaimConsumer, ...] = ()
+
+    @property
+    def devices(self) -> tuple[AllocatedDevice, ...]:
+        """The devices that it takes from others."""
+        results = self.allocation.devices.results if self.allocation is not None else ()
+        return tuple(result for result in results if not result.admin_access)
+
+
 class ResourceClaim(Resource, frozen=True, kw_only=True):
-    """A ResourceClaim; only its metadata is read."""
+    """A ResourceClaim: the request of Pods for devices."""
 
     metadata: Metadata
+    status: ResourceClaimStatus = ResourceClaimStatus()

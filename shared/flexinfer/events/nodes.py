@@ -80,11 +80,26 @@ class DraDevice(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     choices: tuple[int, ...] = ()
 
 
+class DeviceClaim(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A device of a node that a ResourceClaim has which is no Model's.
+
+    `name` is `namespace/name` of the claim, `uuid` and `pci` name the device as its DraDevice does. `shared`: other claims may have it too, and
+    this one has `memory` bytes of it. `pods` are the uids of the Pods that use it, at most 16.
+    """
+
+    name: str
+    uuid: str = ""
+    pci: str = ""
+    shared: bool = False
+    memory: int = 0
+    pods: tuple[str, ...] = ()
+
+
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """One node; `ready` is True, False or Unknown.
 
     Amounts are in thousandths (of cores, of bytes), as `api.quantity.milli` returns them. `dra` are the devices that DRA drivers offer
-    on it. `runtime_classes`: vendor -> the RuntimeClass that the settings name for its GPUs, if the node's container runtime has a handler
+    on it, `device_claims` those that others than Models have of them. `runtime_classes`: vendor -> the RuntimeClass that the settings name for its GPUs, if the node's container runtime has a handler
     of that name.
     """
 
@@ -99,6 +114,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     requested: dict[str, int] = {}
     runtime_classes: dict[str, str] = {}
     dra: tuple[DraDevice, ...] = ()
+    device_claims: tuple[DeviceClaim, ...] = ()
 
     @property
     def out_of_service(self) -> bool:

@@ -24,7 +24,7 @@ __all__ = [
     "scheme",
 ]
 
-_MAX_LENGTH = 2048
+_MAX_LENGTH, _LONGEST_SHOWN = 2048, 200
 
 
 def names() -> tuple[str, ...]:
@@ -44,13 +44,21 @@ def parse(uri: str) -> Source | SourceError:
     if parser is None:
         forms = ", ".join(one.form for one in _catalogue().values())
         return SourceError(
-            Reason.INVALID_SOURCE, f"spec.source {uri!r} has no known scheme; use one of {forms}"
+            Reason.INVALID_SOURCE, f"spec.source {_shown(uri)} has no known scheme; use one of {forms}"
         )
-    fault = "it is not one printable line" if not uri.isprintable() or len(uri) > _MAX_LENGTH else ""
+    fault = "it is not one printable line" if not uri.isprintable() else ""
+    fault = fault or (f"it is longer than {_MAX_LENGTH} characters" if len(uri) > _MAX_LENGTH else "")
     parsed = fault or parser.parse(rest)
     if isinstance(parsed, str):
-        return SourceError(Reason.INVALID_SOURCE, f"spec.source {uri!r}: {parsed}; the form is {parser.form}")
+        return SourceError(
+            Reason.INVALID_SOURCE, f"spec.source {_shown(uri)}: {parsed}; the form is {parser.form}"
+        )
     return parsed
+
+
+def _shown(uri: str) -> str:
+    """Return a URI as a message shows it: what follows it must not be cut off."""
+    return repr(uri if len(uri) <= _LONGEST_SHOWN else f"{uri[:_LONGEST_SHOWN]}...")
 
 
 def locate(model: Model) -> Location | None:

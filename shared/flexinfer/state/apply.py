@@ -5,7 +5,6 @@ replies of the API server and messages of NATS may mix in any order. What was ob
 only with a version above that of its deletion, which no deleted object ever has.
 """
 
-import hashlib
 from collections.abc import Iterable
 
 import msgspec
@@ -108,9 +107,3 @@ def settle(state: ObservedState, key: str) -> ObservedState:
     draft = Draft(state)
     draft.settle(key)
     return draft.result(state)
-
-
-def digest(subject: str, sequence: int) -> int:
-    """Return the 64-bit hash of one message of the state stream; a watermark holds their sums modulo 2^64."""
-    hashed = hashlib.blake2b(f"{subject}@{sequence}".encode(), digest_size=8).digest()
-    return int.from_bytes(hashed, "big")

@@ -25,7 +25,8 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     `busy`: a request is in flight or queued; `busy_until` is when that becomes too old to be relied on. `queued` requests
     wait, the first since `queued_since`, as the proxy `queued_by` reported; None and empty if unknown. `last_request` is the time of the last one, None if none was
     observed; `proxy` is the one that reported it, empty if unknown. `idle_since` is from when idle time
-    counts, None while it cannot. `recheck_at` is when it may begin to count although nothing happens.
+    counts, None while it cannot. `recheck_at` is when it may begin to count although nothing happens, `late_at` when it stops to, unless
+    the proxies are heard until then.
     """
 
     busy: bool
@@ -37,6 +38,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     proxy: str
     idle_since: float | None
     recheck_at: float | None
+    late_at: float | None
 
 
 def demand_of(model: Model, state: ObservedState, now: float) -> Demand:
@@ -47,7 +49,7 @@ def demand_of(model: Model, state: ObservedState, now: float) -> Demand:
     if uid == model.uid:
         requests.append((wake_at, ""))
     last_request, proxy = max(requests, default=(None, ""))
-    observing_since, recheck_at = _observing_since(state, now)
+    observing_since, recheck_at, late_at = _observing_since(state, now)
     idle_since = observing_since
     if observing_since is not None:
         # A Model that has just become ready gets the whole timeout, however long it took to load.
@@ -68,23 +70,25 @@ def demand_of(model: Model, state: ObservedState, now: float) -> Demand:
         proxy=proxy,
         idle_since=idle_since,
         recheck_at=recheck_at,
+        late_at=late_at,
     )
 
 
-def _observing_since(state: ObservedState, now: float) -> tuple[float | None, float | None]:
-    """Return since when every request would have been observed, else None; and when to look again."""
+def _observing_since(state: ObservedState, now: float) -> tuple[float | None, float | None, float | None]:
+    """Return since when every request would have been observed, else None and when to look again; and until when that is so unless more is heard."""
     if state.connected_since is None:
-        return None, None
+        return None, None, None
     running = [proxy for proxy in state.proxies.values() if not proxy.final]
-    heard = [proxy.since for proxy in running if now - proxy.last <= HEARTBEAT_GAP]
-    vanished = [proxy.last + VANISHED_SECONDS for proxy in running if now - proxy.last > HEARTBEAT_GAP]
-    late = [proxy.last for proxy in running if LATE_SECONDS < now - proxy.last <= HEARTBEAT_GAP]
-    if late:
-        return None, now + 1.0
+    heard = [proxy for proxy in running if now < proxy.last + HEARTBEAT_GAP]
+    vanished = [proxy.last + VANISHED_SECONDS for proxy in running if now >= proxy.last + HEARTBEAT_GAP]
+    late_at = min((proxy.last + LATE_SECONDS for proxy in heard), default=None)
+    if late_at is not None and now >= late_at:
+        return None, now + 1.0, None
     pending = [until for until in vanished if until > now]
     if pending or not heard:
-        return None, max(pending, default=None)
-    return max(state.connected_since, min(heard), *vanished, 0.0), None
+        return None, max(pending, default=None), None
+    since = min(proxy.since for proxy in heard)
+    return max(state.connected_since, since, *vanished, 0.0), None, late_at
 
 
 def any_heard_again(before: ObservedState, after: ObservedState) -> bool:

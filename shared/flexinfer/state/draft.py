@@ -23,6 +23,7 @@ from flexinfer.state.observed import (
 )
 from flexinfer.state.precedence import covers, moved, newer_sample, pods_lost, streamed_group
 from flexinfer.state.released import released_at
+from flexinfer.state.versions import without_forgotten
 
 _PROXY_KEPT_SECONDS = 600.0
 """How long a proxy that went silent is remembered: its traffic is a part of a Model's for as long."""
@@ -41,7 +42,10 @@ class Draft(Leases):
         changed: dict[str, object] = {**self.changed()}
         if (self._leaving, self._busy, self._suppressed) != (state.leaving, state.busy, state.suppressed):
             changed |= {"leaving": self._leaving, "busy": self._busy, "suppressed": self._suppressed}
-        return msgspec.structs.replace(state, **changed) if changed else state
+        if not changed:
+            return state
+        after = msgspec.structs.replace(state, **changed)
+        return without_forgotten(after) if after.deleted_versions is not state.deleted_versions else after
 
     def apply(self, observation: Observation) -> None:
         """Apply an event of the state stream, or else a live one."""
@@ -83,7 +87,9 @@ class Draft(Leases):
                 self._activity(event, at)
             case events.ProxyObserved():
                 self._heartbeat(event.proxy, at, final=event.final, version=event.version)
-            case events.WakeRequested(namespace=namespace, name=name, uid=uid):
+            case events.WakeRequested(namespace=namespace, name=name, uid=uid) if not self._is_gone(
+                f"{namespace}/{name}", uid
+            ):
                 self.wakes.write()[f"{namespace}/{name}"] = (uid, at)
             case _:
                 return  # hints, history and watermarks are not part of the state
@@ -250,6 +256,8 @@ class Draft(Leases):
         current = self.proxies.read().get(event.proxy)
         if current is None or current.last < at:
             self._heartbeat(event.proxy, at, final=False)
+        if self._is_gone(key, event.uid):
+            return
         proxies = self.proxies.read()
         kept = {
             p: a for p, a in self.activity.read().get(key, {}).items() if p in proxies and a.uid == event.uid

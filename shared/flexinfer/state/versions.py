@@ -1,10 +1,14 @@
 """Versions: what the observed state remembers of deletions and of what the stream delivered, and its index. Pure."""
 
+import msgspec
+
 from flexinfer.state.index import busy_after
 from flexinfer.state.observed import ObservedState
 from flexinfer.state.parts import Parts
+from flexinfer.state.precedence import streamed_group, streamed_lease
 
 _DELETIONS_KEPT = 4096
+"""How many deletions are remembered; of objects that are gone for longer, nothing is."""
 
 
 class Versions(Parts):
@@ -39,6 +43,11 @@ class Versions(Parts):
         self.first_seen.drop(uid)
         self.changed_at.drop(uid)
 
+    def _is_gone(self, key: str, uid: str) -> bool:
+        """Tell whether a Model is known to be deleted: what is heard of it late is not kept."""
+        current = self.models.read().get(key)
+        return uid in self.deleted_versions.read() and (current is None or current.uid != uid)
+
     def _move(self, key: str, old: frozenset[tuple[str, str]], new: frozenset[tuple[str, str]]) -> None:
         if old == new:
             return
@@ -50,3 +59,18 @@ class Versions(Parts):
         for entry in new - old:
             index[entry] = index.get(entry, frozenset()) | {key}
         self._busy = busy_after(self._busy, old ^ new, index)
+
+
+def without_forgotten(state: ObservedState) -> ObservedState:
+    """Return a state without what the stream delivered of objects whose deletion is not remembered any more.
+
+    Every key is looked at, so it waits until there are many.
+    """
+    streamed, deleted = state.streamed_versions, state.deleted_versions
+    present = len(state.models) + len(state.groups) + len(state.leases)
+    if len(deleted) < _DELETIONS_KEPT or len(streamed) <= present + 2 * _DELETIONS_KEPT:
+        return state
+    kept = {*state.models, *map(streamed_group, state.groups), *map(streamed_lease, state.leases)}
+    oldest = min(deleted.values())
+    left = {key: version for key, version in streamed.items() if key in kept or version >= oldest}
+    return msgspec.structs.replace(state, streamed_versions=left)

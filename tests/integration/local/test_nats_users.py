@@ -24,6 +24,7 @@ from flexinfer.runtime.nats.state_reader import NatsBus
 from flexinfer.runtime.nats.state_writer import StateStream
 from flexinfer.runtime.runtime import Snapshot, Subscriptions
 from tests.builders import a_model
+from tests.patience import patient
 
 pytestmark = pytest.mark.integration
 
@@ -40,19 +41,25 @@ SUBSCRIPTIONS = {
 @contextlib.asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[Instance]:
     """Run nats-server as `flexinfer up` does, with streams and the event of one Model."""
-    instance = instances.ensure(folder / "state")
-    provisioning.write_files(instance)
+    with instances.opened(folder / "state") as instance:
+        provisioning.write_files(instance)
+        async with _running(instance):
+            yield instance
+
+
+@contextlib.asynccontextmanager
+async def _running(instance: Instance) -> AsyncIterator[None]:
     with instance.log("nats").open("wb") as log:
         server = subprocess.Popen([nats_server(), "-c", str(instance.nats_config)], stdout=log, stderr=log)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patient(10)):
             await until_ready(Banner(port=instance.ports.nats, opening=b"INFO "))
         async with joined(instance, "watcher") as link, joined(instance, permissions.BOOTSTRAP) as bootstrap:
             stream = StateStream(link, bootstrap)
             await stream.open()
             await stream.publish(events.ModelObserved(model=a_model("a", version=1)))
             await stream.watermark()
-            yield instance
+            yield
     finally:
         server.kill()
         await asyncio.to_thread(server.wait)
@@ -86,7 +93,7 @@ async def watched(instance: Instance, user: str) -> AsyncIterator[tuple[Client, 
 
 async def refusals(client: Client, errors: list[str], count: int) -> None:
     """Wait until the server has reported `count` errors."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         while len(errors) < count:
             await client.flush()
             await asyncio.sleep(0.01)
@@ -96,7 +103,7 @@ async def test_every_reader_gets_its_snapshot_with_its_own_user(tmp_path: Path) 
     """The permissions suffice for the subscriptions of the components."""
     async with served(tmp_path) as instance:
         for name, subscriptions in SUBSCRIPTIONS.items():
-            async with joined(instance, name) as link, asyncio.timeout(10):
+            async with joined(instance, name) as link, asyncio.timeout(patient(10)):
                 first = await anext(NatsBus(link).deliveries(subscriptions))
                 assert isinstance(first, Snapshot), name
                 assert len(first.observations) == 1, name
@@ -118,7 +125,7 @@ async def test_one_user_serves_all_controllers_in_one_process(tmp_path: Path) ->
         for name, subscriptions in SUBSCRIPTIONS.items():
             if name == "proxy":
                 continue
-            async with joined(instance, permissions.CONTROLLERS) as link, asyncio.timeout(10):
+            async with joined(instance, permissions.CONTROLLERS) as link, asyncio.timeout(patient(10)):
                 assert isinstance(await anext(NatsBus(link).deliveries(subscriptions)), Snapshot)
 
 
@@ -173,9 +180,9 @@ async def test_the_tap_user_subscribes_to_everything_and_reads_the_history(tmp_p
         subscription = await tap.client.subscribe("flexinfer.>")
         await connection.flush(tap.client)
         await NatsBus(placer).publish(event)
-        assert (await subscription.next_msg(timeout=5)).subject == "flexinfer.history.default.a"
+        assert (await subscription.next_msg(timeout=patient(5))).subject == "flexinfer.history.default.a"
         async with OrderedConsumer(tap, subjects.HISTORY_STREAM, "flexinfer.history.>").opened() as consumer:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(patient(5)):
                 message = await anext(consumer.messages())
             assert message.subject == "flexinfer.history.default.a"
 
@@ -183,7 +190,7 @@ async def test_the_tap_user_subscribes_to_everything_and_reads_the_history(tmp_p
 @pytest.mark.parametrize("credentials", [b"{}", b'{"user": "tap", "pass": "wrong"}'], ids=["none", "wrong"])
 async def test_a_client_without_a_password_is_refused(tmp_path: Path, credentials: bytes) -> None:
     """Another user of the machine cannot connect."""
-    async with served(tmp_path) as instance, asyncio.timeout(10):
+    async with served(tmp_path) as instance, asyncio.timeout(patient(10)):
         reader, writer = await asyncio.open_connection("127.0.0.1", instance.ports.nats)
         writer.write(b"CONNECT " + credentials + b"\r\nPING\r\n")
         response = await reader.read()

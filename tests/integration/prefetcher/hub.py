@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote
 
+from tests.patience import patient
+
 SHA = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "fedcba9876543210fedcba9876543210fedcba98"
 REPOSITORY = "org/tiny"
@@ -83,7 +85,7 @@ class Hub:
         return [name for name, size in self.sent.items() if size]
 
     def hold_after(self, size: int) -> None:
-        """Stop sending after some bytes in all."""
+        """Stop sending after some bytes in all: what is not to be finished cannot be, however fast the machine is."""
         self.hold_at = size
 
     def release(self) -> None:
@@ -100,9 +102,9 @@ class Hub:
             self.sent_bytes.notify_all()
 
     def wait_sent(self, size: int, seconds: float = 30.0) -> None:
-        """Wait until as many bytes have been sent in all."""
+        """Wait until as many bytes have been sent in all; no longer than several times `seconds`."""
         with self.sent_bytes:
-            assert self.sent_bytes.wait_for(lambda: sum(self.sent.values()) >= size, seconds)
+            assert self.sent_bytes.wait_for(lambda: sum(self.sent.values()) >= size, patient(seconds))
 
     def has(self, path: str) -> bool:
         """Tell whether a path begins with a repository that it has."""

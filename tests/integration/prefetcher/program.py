@@ -11,6 +11,7 @@ import msgspec
 
 from flexinfer.sources.base import Files
 from tests.integration.prefetcher.hub import REPOSITORY, Hub
+from tests.patience import patient
 
 
 def arguments(into: Path, *options: str, **selection: Any) -> list[str]:
@@ -42,7 +43,7 @@ def downloaded(
     """Run a download to its end; returns its exit code and its report."""
     done = subprocess.run(
         arguments(into, *options, **selection), env=environment(hub, into, **(variables or {})),
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=patient(120), check=False,
     )  # fmt: skip
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout.splitlines()[-1])
@@ -61,6 +62,18 @@ def started(hub: Hub, into: Path, *options: str, **selection: Any) -> subprocess
         arguments(into, *options, **selection), env=environment(hub, into),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
+
+
+def killed(hub: Hub, into: Path, size: int, *options: str, **selection: Any) -> None:
+    """Start a download and kill it once so many bytes have been sent in all; none but those on their way are sent before it is dead."""
+    hub.hold_after(size)
+    process = started(hub, into, *options, **selection)
+    try:
+        hub.wait_sent(size)
+    finally:
+        process.kill()
+        process.wait()
+        hub.release()
 
 
 def names(folder: Path) -> set[str]:

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -19,7 +18,9 @@ from flexinfer.api.reasons import Reason
 from flexinfer.local.tls import tls_files
 from localkube.tls import server_context
 from tests.integration.prefetcher.hub import FILES, GGUF, OTHER, SHA, Hub, served
-from tests.integration.prefetcher.program import downloaded, elsewhere, names, started
+from tests.integration.prefetcher.program import downloaded, elsewhere, killed, names, started
+from tests.patience import patient
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 PART = 4 * 2**20
@@ -211,11 +212,7 @@ def test_a_killed_download_fetches_less_than_a_part_of_each_stream_again(
     hub.files = {"m.gguf": content}
     into = tmp_path / "m" / "one"
     for _ in range(3):
-        target = sum(hub.sent.values()) + after
-        process = started(hub, into)
-        hub.wait_sent(min(target, len(content)))
-        process.kill()
-        process.wait()
+        killed(hub, into, sum(hub.sent.values()) + after)
         assert not into.exists()
     assert downloaded(hub, into)[0] == 0
     assert (into / "m.gguf").read_bytes() == content
@@ -235,10 +232,7 @@ def test_a_download_that_is_killed_again_and_again_is_complete_only_at_its_end(
     lost = []
     for _ in range(kills):
         before, kept = sum(hub.sent.values()), recorded(tmp_path)
-        process = started(hub, into)
-        hub.wait_sent(before + chance.randrange(1, 2 * size // kills), seconds=120)
-        process.kill()
-        process.wait()
+        killed(hub, into, before + chance.randrange(1, 2 * size // kills))
         assert not into.exists()
         lost.append(sum(hub.sent.values()) - before - (recorded(tmp_path) - kept))
     assert downloaded(hub, into)[0] == 0
@@ -414,7 +408,7 @@ def test_a_disk_that_becomes_full_ends_the_download_and_gets_its_space_back(
             while True:
                 file.write(bytes(2**20))
         hub.release()
-        assert process.wait(60) == 1
+        assert process.wait(patient(60)) == 1
     finally:
         process.kill()
         process.wait()
@@ -435,10 +429,7 @@ def test_a_folder_that_cannot_be_written_is_said(hub: Hub, small_disk: Path) -> 
 def test_files_of_one_commit_are_served_although_the_revision_moves(hub: Hub, tmp_path: Path) -> None:
     """Parts of the previous commit's file are never taken for those of the next (reliability X6)."""
     hub.files = {"m.gguf": large(20 * 2**20)}
-    process = started(hub, tmp_path / "m" / "one")
-    hub.wait_sent(5 * 2**20)
-    process.kill()
-    process.wait()
+    killed(hub, tmp_path / "m" / "one", 5 * 2**20)
     moved = bytes(reversed(large(20 * 2**20)))
     hub.commit, hub.files = OTHER, {"m.gguf": GGUF + moved[len(GGUF) :]}
     code, report = downloaded(hub, tmp_path / "m" / "one")
@@ -509,20 +500,18 @@ def test_weights_that_are_pickles_are_refused_unless_the_spec_allows_them(
 def test_progress_is_served_on_a_port_while_bytes_come(hub: Hub, tmp_path: Path) -> None:
     """Bytes, total, rate and file, as JSON; nothing else."""
     hub.files = {"m.gguf": large(20 * 2**20)}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     hub.hold_after(6 * 2**20)
     process = started(hub, tmp_path / "m" / "one", "--progress-port", str(port))
     try:
         hub.wait_sent(6 * 2**20)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=patient(5)) as response:
             answer = json.loads(response.read())
         assert set(answer) == {"bytes", "totalBytes", "bytesPerSecond", "file"}
         assert answer["totalBytes"] == 20 * 2**20
         assert 0 <= answer["bytes"] < answer["totalBytes"]
         hub.release()
-        assert process.wait(60) == 0
+        assert process.wait(patient(60)) == 0
     finally:
         process.kill()
         process.wait()

@@ -12,7 +12,8 @@ from flexinfer.api.reasons import Reason
 from flexinfer.prefetcher.download.selection import MOST_FILES
 from flexinfer.sources.base import Files
 from tests.integration.prefetcher.hub import FILES, GGUF, OTHER, REPOSITORY, Hub, served
-from tests.integration.prefetcher.program import downloaded, names, started
+from tests.integration.prefetcher.program import downloaded, killed, names, started
+from tests.patience import patient
 
 pytestmark = pytest.mark.integration
 LARGE = GGUF + bytes(range(256)) * 40_000
@@ -31,7 +32,7 @@ def test_five_downloads_of_one_repository_end_with_the_right_bytes(hub: Hub, tmp
     folders = [tmp_path / "a" / "one", tmp_path / "b" / "one", *[tmp_path / "c" / "one"] * 3]
     revisions = ["", "v2", "", "", ""]
     running = [started(hub, into, revision=r) for into, r in zip(folders, revisions, strict=True)]
-    assert [process.wait(120) for process in running] == [0] * 5
+    assert [process.wait(patient(120)) for process in running] == [0] * 5
     for into in folders:
         assert (into / "m.gguf").read_bytes() == LARGE
     assert sum(hub.sent.values()) <= 3 * len(LARGE) + 2**20
@@ -40,13 +41,8 @@ def test_five_downloads_of_one_repository_end_with_the_right_bytes(hub: Hub, tmp
 def test_a_writer_that_was_killed_holds_up_nobody(hub: Hub, tmp_path: Path) -> None:
     """The lock is the kernel's (reliability X4)."""
     hub.files = {"m.gguf": LARGE}
-    hub.hold_after(2**20)
-    process = started(hub, tmp_path / "m" / "one")
-    hub.wait_sent(2**20)
-    process.kill()
-    process.wait()
-    hub.release()
-    assert downloaded(hub, tmp_path / "m" / "one", "--stall-seconds", "5")[0] == 0
+    killed(hub, tmp_path / "m" / "one", 2**20)
+    assert downloaded(hub, tmp_path / "m" / "one", "--stall-seconds", str(patient(5)))[0] == 0
 
 
 def test_a_folder_that_another_download_writes_is_left_alone(hub: Hub, tmp_path: Path) -> None:
@@ -89,7 +85,7 @@ def test_a_hub_that_sends_nothing_is_said_and_no_other_host_sees_the_token(
     hub.token = "hf_canary"
     (tmp_path / "token").write_text("hf_canary")
     hub.cdn_fault = fault
-    mounted = ("--secret", "mine", "--secret-folder", str(tmp_path), "--stall-seconds", "1")
+    mounted = ("--secret", "mine", "--secret-folder", str(tmp_path), "--stall-seconds", str(patient(1)))
     code, report = downloaded(hub, tmp_path / "m" / "one", *mounted, names=("m-Q4.gguf",))
     assert (code, report["reason"]) == (1, Reason.HUB_UNAVAILABLE)
     assert {place for place, _ in hub.tokens} == {"hub"}
@@ -109,7 +105,7 @@ def test_a_token_is_in_no_argument_variable_or_file_of_a_download(hub: Hub, tmp_
         for shown in ("cmdline", "environ"):
             assert b"hf_canary" not in Path(f"/proc/{process.pid}/{shown}").read_bytes()
         hub.release()
-        assert process.wait(60) == 0
+        assert process.wait(patient(60)) == 0
     finally:
         process.kill()
         process.wait()

@@ -11,7 +11,7 @@ import pytest
 from flexinfer.api.reasons import Reason
 from flexinfer.sources import ollama
 from tests.integration.prefetcher.hub import GGUF, digest
-from tests.integration.prefetcher.program import downloaded, elsewhere, started
+from tests.integration.prefetcher.program import downloaded, elsewhere, killed
 from tests.integration.prefetcher.registry import MODEL, TAG, WEIGHTS, Registry, served
 
 pytestmark = pytest.mark.integration
@@ -67,12 +67,7 @@ def test_a_store_is_of_one_tag_although_it_moves(registry: Registry, tmp_path: P
     """What is left of the previous version is never taken for the next: manifests of two versions may have the same size."""
     previous = GGUF + bytes(20 * 2**20)
     registry.add(MODEL, TAG, {"model": previous})
-    registry.hold_after(5 * 2**20)
-    process = started(registry, tmp_path / "m" / "one", "--registry", registry.address, **NAME)
-    registry.wait_sent(5 * 2**20)
-    process.kill()
-    process.wait()
-    registry.release()
+    killed(registry, tmp_path / "m" / "one", 5 * 2**20, "--registry", registry.address, **NAME)
     registry.add(MODEL, TAG, {"model": GGUF + bytes(20 * 2**20 - 1) + b"2"})
     assert pulled(registry, tmp_path / "m" / "one")[0] == 0
     assert (tmp_path / "m" / "one" / MANIFEST).read_bytes() == registry.manifests[MODEL, TAG]
@@ -83,10 +78,7 @@ def test_a_killed_pull_goes_on_where_it_stopped(registry: Registry, tmp_path: Pa
     """As a download of the hub does: at most the parts in flight come again."""
     weights = GGUF + bytes(40 * 2**20)
     registry.add(MODEL, TAG, {"model": weights})
-    process = started(registry, tmp_path / "m" / "one", "--registry", registry.address, **NAME)
-    registry.wait_sent(30 * 2**20)
-    process.kill()
-    process.wait()
+    killed(registry, tmp_path / "m" / "one", 30 * 2**20, "--registry", registry.address, **NAME)
     assert not (tmp_path / "m" / "one").exists()
     assert pulled(registry, tmp_path / "m" / "one")[0] == 0
     assert sum(registry.sent.values()) < len(weights) + 34 * 2**20

@@ -11,6 +11,7 @@ from flexinfer.runtime.readiness import Readiness
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import Settings
 from tests.nats import nats_server
+from tests.patience import patient
 from tests.slow_api import slow_server
 
 pytestmark = pytest.mark.integration
@@ -35,5 +36,5 @@ async def test_a_burst_of_calls_does_not_cost_a_component_its_lease(tmp_path: Pa
         settings = Settings(nats_url=server.url, kubeconfig=config)
         readiness = Readiness("reaper", asyncio.get_running_loop().time)
         with pytest.RaisesGroup(KeyError):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(patient(20)):
                 await run_component(Runnable("reaper", main, elects=True), settings, readiness)

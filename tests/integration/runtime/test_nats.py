@@ -20,6 +20,7 @@ from flexinfer.runtime.runtime import CaughtUp, Delivery, Disconnected, Snapshot
 from flexinfer.state.observed import Observation
 from tests.builders import a_model
 from tests.nats import NatsServer, nats_server
+from tests.patience import patient
 
 pytestmark = pytest.mark.integration
 
@@ -38,7 +39,7 @@ async def writer(server: NatsServer, *, deletion_seconds: int = 3600) -> AsyncIt
 
 async def until_snapshot(deliveries: AsyncIterator[Delivery], count: int) -> Snapshot:
     """Return the first snapshot of that many observations."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(patient(20)):
         async for delivery in deliveries:
             if isinstance(delivery, Snapshot) and len(delivery.observations) == count:
                 return delivery
@@ -68,7 +69,7 @@ async def test_a_reader_gets_a_snapshot_and_then_what_is_published(tmp_path: Pat
             )
             assert versions == [2, 3]
             await stream.publish(events.ModelDeleted(namespace="default", name="b", uid="uid-b"))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(patient(5)):
                 delivery = await anext(deliveries)
             assert isinstance(delivery, Observation)
             assert isinstance(delivery.event, events.ModelDeleted)
@@ -87,7 +88,7 @@ async def test_a_reader_catches_up_with_what_was_sent_before(tmp_path: Path) -> 
                 await stream.publish(events.ModelObserved(model=a_model("a", version=version)))
             asked = monotonic()
             bus.catch_up()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(patient(5)):
                 received = [await anext(deliveries) for _ in range(49)]
             *before, last = received
             assert all(isinstance(delivery, Observation) for delivery in before)
@@ -105,7 +106,7 @@ async def test_a_publisher_of_telemetry_knows_whether_the_stream_has_it(tmp_path
             assert await bus.publish(sample)
             assert await bus.publish(events.ProxyObserved(proxy="proxy-0"))
         await server.stop()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patient(10)):
             while link.up:
                 await asyncio.sleep(0.01)
         assert not await bus.publish(sample)
@@ -137,7 +138,7 @@ async def messages(server: NatsServer) -> int:
 
 async def until_messages(server: NatsServer, count: int) -> None:
     """Return once the state stream holds that many messages."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(patient(20)):
         while await messages(server) != count:
             await asyncio.sleep(0.1)
 
@@ -159,7 +160,7 @@ async def test_deletions_expire_and_neither_old_nor_new_readers_miss_anything(tm
             await until_messages(server, 2)  # `a` and the watermark
             await stream.watermark()
             await until_snapshot(NatsBus(new_link).deliveries(Subscriptions()), 1)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(patient(5)):
                 deletion = await anext(old)
                 await stream.publish(events.ModelObserved(model=a_model("a", version=4)))
                 change = await anext(old)
@@ -217,7 +218,7 @@ async def test_a_reader_replays_after_a_restart_of_the_server(tmp_path: Path, *,
             if wiped:
                 shutil.rmtree(server.store)
             await server.start()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(patient(10)):
                 await stream.suspect()
                 await stream.open()
             await stream.publish(model)
@@ -232,7 +233,7 @@ async def test_a_watermark_of_another_state_ends_no_replay(tmp_path: Path) -> No
         await stream.publish(events.ModelObserved(model=a_model("a", version=1)))
         await stream.watermark()
         await stream.publish(events.ModelObserved(model=a_model("a", version=2)))
-        async with connection.connected("placer", server.url, "", "") as link, asyncio.timeout(10):
+        async with connection.connected("placer", server.url, "", "") as link, asyncio.timeout(patient(10)):
             deliveries = NatsBus(link).deliveries(Subscriptions())
             first = asyncio.ensure_future(anext(deliveries))
             while not (await link.client.jetstream().stream_info(STATE_STREAM)).state.consumer_count:
@@ -258,14 +259,14 @@ async def test_a_reader_that_sees_nothing_reports_it_until_a_watermark_matches_a
             matched = monotonic()
             assert problems == [(None, None)]
             await server.stop()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(patient(10)):
                 assert isinstance(await anext(deliveries), Disconnected)
             problem, since = problems[-1]
             assert problem == "reading the state stream: disconnected"
             assert since is not None
             assert since <= matched
             await server.start()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(patient(10)):
                 await stream.suspect()
                 await stream.open()
             await stream.watermark()
@@ -286,9 +287,9 @@ async def test_a_message_that_does_not_decode_becomes_a_dead_letter(tmp_path: Pa
             dead = await person.client.subscribe("flexinfer.dead.>")
             await person.client.publish("flexinfer.wake.default.a", b"nonsense")
             await NatsBus(person).publish(events.WakeRequested(namespace="default", name="a", uid="u"))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(patient(5)):
                 delivery = await anext(deliveries)
-                letter = await dead.next_msg()
+                letter = await dead.next_msg(timeout=patient(5))
             assert isinstance(delivery, Observation)
             assert isinstance(delivery.event, events.WakeRequested)
             assert letter.subject == "flexinfer.dead.wake.default.a"
@@ -312,11 +313,11 @@ async def test_no_message_ends_a_subscription(tmp_path: Path) -> None:
             for body in bodies:
                 for kind in ("ready.default.a", "activity.p", "model.default.a", "watermark"):
                     await person.client.publish(f"flexinfer.{kind}", body)
-                    letter = await letters.next_msg(timeout=5)
+                    letter = await letters.next_msg(timeout=patient(5))
                     assert (letter.subject, letter.data) == (f"flexinfer.dead.{kind}", body)
                     assert list(letter.headers or ()) == ["Flexinfer-Reason"]
             await NatsBus(person).publish(events.EngineReady(namespace="default", name="a", uid="u"))
             await NatsBus(person).publish(events.ProxyObserved(proxy="p"))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(patient(10)):
                 received = {type(event_of(await anext(deliveries))) for _ in range(2)}
             assert received == {events.EngineReady, events.ProxyObserved}

@@ -1,5 +1,7 @@
 """The arbiter of a history of cards: its own decisions, each carried out as its service does it, on what is so now."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from flexinfer.api.labels import HELD_FINALIZER
@@ -17,7 +19,7 @@ from flexinfer.api.sharedgroup import (
     object_name,
 )
 from flexinfer.arbiter import status
-from flexinfer.arbiter.decide import decide
+from flexinfer.arbiter.decide import Action, decide
 from flexinfer.arbiter.effects import (
     Advance,
     Create,
@@ -32,6 +34,7 @@ from flexinfer.arbiter.effects import (
     TimeLease,
     Unprotect,
 )
+from flexinfer.arbiter.grant import may_have
 from flexinfer.arbiter.group import has_returned, may_hold, may_hold_lease, must_leave
 from flexinfer.arbiter.leases import granted_status, is_told
 from flexinfer.arbiter.member import Member, of_model
@@ -39,33 +42,42 @@ from flexinfer.arbiter.strangers import held_by_another
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
 from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus, written
-from tests.simulation.cards.world import NODE, TOTAL_MB, World
+from tests.simulation.cards.laws import Laws
+from tests.simulation.cards.world import NODE, World
 
 _ROUNDS, _AGAIN_SECONDS = 300, 1.0
+_LATE = 0.1
+"""The share of decisions that are carried out later, when something else may have happened."""
 
 
 class Arbiter:
     """Decides on the keys that are dirty or due, until none is."""
 
-    def __init__(self, world: World) -> None:
-        self._world, self._telemetry = world, Telemetry()
+    def __init__(self, world: World, laws: Laws) -> None:
+        self._world, self._laws, self._telemetry = world, laws, Telemetry()
         self._due: dict[str, float] = {}
-        self._turns: dict[str, int] = {}
+        self._pending: set[str] = set()  # keys of which what was decided is still to be carried out
         self.sampled: dict[str, float] = {}  # uid -> when the sample was taken by which it was granted
         self.grants = 0
 
     def next_due(self) -> float:
         """Return when to decide again although nothing happens."""
-        return min(self._due.values(), default=float("inf"))
+        due = (at for key, at in self._due.items() if key not in self._pending)
+        return min(due, default=float("inf"))
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a key is to be decided on now."""
+        return bool(self._world.dirty - self._pending)
 
     def settle(self) -> None:
         """Decide until nothing changes any more."""
         world = self._world
         for _ in range(_ROUNDS):
             world.dirty |= {key for key, at in self._due.items() if at <= world.now}
-            if not world.dirty:
+            if not world.dirty - self._pending:
                 return
-            key = min(world.dirty)
+            key = min(world.dirty - self._pending)
             world.dirty.discard(key)
             self._due.pop(key, None)
             self._decide(key)
@@ -76,13 +88,28 @@ class Arbiter:
         world = self._world
         actions = list(decide(world.state, key, world.now))
         effects = [action for action in actions if not isinstance(action, RequeueAt)]
+        times = [action.at for action in actions if isinstance(action, RequeueAt)]
+        if effects and world.chance.random() < _LATE:
+            self._pending.add(key)
+            world.enter(world.chance.uniform(0.05, 1.5), lambda: self._perform_late(key, effects, times))
+            return
+        self._perform_all(key, effects, times)
+
+    def _perform_late(self, key: str, effects: Sequence[Action], times: Sequence[float]) -> None:
+        """Carry out what was decided some time ago; the key is decided on anew afterwards, as the work queue does."""
+        self._pending.discard(key)
+        self._perform_all(key, effects, times)
+        self._world.dirty.add(key)
+
+    def _perform_all(self, key: str, effects: Sequence[Action], due: Sequence[float]) -> None:
+        world = self._world
         before = world.state
         self._telemetry.observe(before, None)
         for action in effects:
             match action:
                 case WriteStatus():
                     self._write(action)
-                case CatchUp():
+                case CatchUp() | RequeueAt():
                     continue
                 case _:
                     self._perform(action)
@@ -90,7 +117,7 @@ class Arbiter:
             world.dirty.add(key)
         # What changes nothing is tried again later, as the work queue does: a grant, while a sample may still come.
         again = [world.now + _AGAIN_SECONDS] if effects and world.state is before else []
-        times = again + [action.at for action in actions if isinstance(action, RequeueAt)]
+        times = [*again, *due]
         if times:
             self._due[key] = max(min(times), world.now + 0.001)
 
@@ -140,14 +167,14 @@ class Arbiter:
             return
         if held_by_another(member, group, world.state.groups.values(), world.state.nodes):
             return
-        if self._telemetry.is_awaited(member, now) or not self._telemetry.has_room(member, group, now):
+        if not may_have(member, group, self._telemetry, now):
             return
         seen = self._telemetry.seen(NODE, member.uid, now)
         shared = self._telemetry.shares(member, group, now)
         sample = world.state.gpus.get(NODE)
         self.sampled[member.uid] = sample.at if sample is not None else 0.0
         self.grants += 1
-        self._put(group, status.granted(group, member, seen, world.stamp(), shared=shared))
+        self._put(group, status.granted(group, member, seen, world.stamp(), shared=shared), member)
 
     def _preempt(self, group: SharedGroup, action: Preempt) -> None:
         world, holder = self._world, group.holder(action.holder.uid)
@@ -160,6 +187,7 @@ class Arbiter:
             member = self._read(waiter)
         self._telemetry.observe(world.state, None)
         if member is not None and self._telemetry.may_leave(holder, member, group, world.now):
+            self._laws.preempted(group, holder, member)
             changed = status.preempted(group, holder.uid, member.object, action.reason, world.stamp())
             self._put(group, changed)
 
@@ -210,21 +238,10 @@ class Arbiter:
                     )
                 )
 
-    def _put(self, group: SharedGroup, new: SharedGroupStatus) -> None:
-        """Write the status of a group, and judge it: one entry a uid, turns that grow, no more than is to be given."""
-        world, before = self._world, self._turns.get(group.key, 0)
-        uids = [holder.uid for holder in new.holders]
-        if new.turn < before or len(set(uids)) < len(uids):
-            world.report_problem(f"turn {before} -> {new.turn}, entries {uids} of {group.name}")
-        self._turns[group.key] = new.turn
-        if len(new.holders) > len(group.status.holders):
-            for uuid in {held.uuid for holder in new.holders for held in holder.devices}:
-                entries = [d.memory_mb for h in new.holders for d in h.devices if d.uuid == uuid]
-                if sum(entries) > TOTAL_MB - group.spec.reserve_mb or (0 in entries and len(entries) > 1):
-                    world.report_problem(
-                        f"{uuid} was given out beyond its budget: {new.holder_names} {entries}"
-                    )
-        world.write_group(group, new)
+    def _put(self, group: SharedGroup, new: SharedGroupStatus, member: Member | None = None) -> None:
+        """Write the status of a group, and let it be judged; `member` is the one that is granted."""
+        self._laws.written(group, new, member)
+        self._world.write_group(group, new)
 
 
 def _created(action: Create) -> SharedGroup:

@@ -14,7 +14,8 @@ from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, Holder
 from flexinfer.events import events
 from flexinfer.events.workload import PodFacts
 from tests.simulation.cards.arbiter import Arbiter
-from tests.simulation.cards.world import CARDS, NODE, Process, World
+from tests.simulation.cards.processes import Process
+from tests.simulation.cards.world import CARDS, LOAD_SECONDS, NODE, World
 
 UNKNOWN_MB, IDLE_SECONDS = 3000, 15.0
 SIZES = (1000, 2000, 3000, 4500, 6500, 0)
@@ -38,6 +39,7 @@ class Engines:
         self._world, self._arbiter = world, arbiter
         self._engines: dict[str, Engine] = {}
         self._starting: set[str] = set()
+        self._opened: dict[str, int] = {}  # Model -> the last turn that opened a Pod: it opens no other
         self.waiting: dict[str, float] = {}  # Model -> since when a request waits
         self._serving: set[str] = set()
         self._asked: dict[str, float] = {}
@@ -171,7 +173,8 @@ class Engines:
             model, engine, holder = self._world.model(name), self._engines.get(name), holders.get(name)
             granted = model is not None and model.is_true(conditions.GRANTED)
             holds = granted and holder is not None and holder.step == GRANTED
-            if engine is None and holds and holder is not None and name not in self._starting:
+            opened = holder is not None and self._opened.get(name, 0) >= holder.turn
+            if engine is None and holds and holder is not None and name not in self._starting and not opened:
                 self._starting.add(name)
                 delay = self._world.chance.choice([0.0, 0.2, 2.0])
                 self._world.enter(delay, partial(self._start, name, holder))
@@ -196,17 +199,17 @@ class Engines:
             return
         world_mb = holder.devices[0].memory_mb if holder.devices else 0
         counted = world_mb or UNKNOWN_MB
-        grown = counted * 13 // 10 if world.chance.random() < 0.05 else counted
         uid = f"pod-{name}-{holder.turn}"
         process = Process(
             cards=holder.uuids or CARDS,
-            mb=grown,
+            mb=counted * world.chance.choice([1, 3, 10]) // 10,
             counted_mb=counted,
             owner=name,
             pod_uid=uid,
             alone=not world_mb,
             sampled_at=self._arbiter.sampled.get(holder.uid, 0.0),
         )
+        self._opened[name] = holder.turn
         engine = self._engines[name] = Engine(turn=holder.turn, pod_uid=uid, pid=world.begin(process))
         self._say(
             name,
@@ -225,19 +228,24 @@ class Engines:
             running=True,
         )
         world.observe(events.WorkloadObserved(namespace="default", name=name, pods=(pod,)))
-        world.enter(world.chance.choice([1.0, 5.0, 12.0]), lambda: self._loaded(name, engine))
+        world.enter(world.chance.choice([1.0, 5.0, 12.0]), lambda: self._loaded(name, engine, counted))
 
-    def _loaded(self, name: str, engine: Engine) -> None:
+    def _loaded(self, name: str, engine: Engine, counted_mb: int) -> None:
+        """Let an engine be ready, with all its memory; now and then that is more than was expected."""
         if self._engines.get(name) is not engine or engine.leaving:
             return
-        engine.ready = True
-        backend = BackendStatus(turn=engine.turn, pod_uid=engine.pod_uid, load_seconds=5.0)
+        world = self._world
+        grown = counted_mb * 13 // 10 if world.chance.random() < 0.1 else counted_mb
+        world.grow(engine.pid, grown)
+        world.ready_since[name], engine.ready = world.now, True
+        backend = BackendStatus(turn=engine.turn, pod_uid=engine.pod_uid, load_seconds=LOAD_SECONDS)
         self._say(name, conditions.READY, conditions.TRUE, Reason.READY, backend)
         self._serve(name)
         self._count(name)
 
     def _leave(self, name: str, engine: Engine) -> None:
         engine.leaving, world = True, self._world
+        world.ready_since.pop(name, None)
         backend = BackendStatus(turn=engine.turn, pod_uid=engine.pod_uid)
         self._say(name, conditions.READY, conditions.FALSE, Reason.DRAINING, backend)
         if name not in self._serving:
@@ -257,7 +265,12 @@ class Engines:
         self._serving.discard(name)
         world.end(engine.pid, 0.5 if self.calm else world.chance.choice([0.0, 0.5, 3.0, 20.0]))
         world.observe(events.WorkloadObserved(namespace="default", name=name))
-        self._returned(name, engine.turn)
+        holders = [h for g in world.state.groups.values() for h in g.status.holders if h.model == name]
+        if any((h.turn, h.step) == (engine.turn, GRANTED) for h in holders):  # its one Pod is gone
+            gone = BackendStatus(turn=engine.turn, pod_uid=engine.pod_uid, load_seconds=LOAD_SECONDS)
+            self._say(name, conditions.READY, conditions.FALSE, Reason.STOPPED, gone)
+        else:
+            self._returned(name, engine.turn)
         self._count(name)
         self._want(name)
 
@@ -265,7 +278,7 @@ class Engines:
         model = self._world.model(name)
         backend = model.status.backend if model is not None else None
         if backend is None or (backend.turn, backend.pod_uid) != (turn, ""):
-            stopped = BackendStatus(turn=turn, load_seconds=5.0)
+            stopped = BackendStatus(turn=turn, load_seconds=LOAD_SECONDS)
             self._say(name, conditions.READY, conditions.FALSE, Reason.STOPPED, stopped)
 
     def stuck(self) -> list[str]:

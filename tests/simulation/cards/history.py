@@ -10,7 +10,9 @@ from flexinfer.api.sharedgroup import BUDGET, ONE_AT_A_TIME
 from flexinfer.events import events
 from tests.simulation.cards.arbiter import Arbiter
 from tests.simulation.cards.engines import Engines
-from tests.simulation.cards.world import BEGIN, CARDS, Process, World
+from tests.simulation.cards.laws import Laws
+from tests.simulation.cards.processes import Process
+from tests.simulation.cards.world import BEGIN, CARDS, World
 
 FAULT_SECONDS, RATE = 30.0, 0.9
 CALM_SECONDS = 600.0
@@ -44,7 +46,8 @@ class History:
 
     def __init__(self, seed: int) -> None:
         self._seed, self._world = seed, World(seed)
-        self._arbiter = Arbiter(self._world)
+        self._laws = Laws(self._world)
+        self._arbiter = Arbiter(self._world, self._laws)
         self._engines = Engines(self._world, self._arbiter)
         self._names = [f"m{number}" for number in range(self._world.chance.randint(2, 5))]
         self._leases, self._playing = 0, dict[str, int]()
@@ -84,7 +87,8 @@ class History:
             before = self._world.state
             self._engines.follow()
             self._follow_leases()
-            if self._world.state is before and not self._world.dirty:
+            if self._world.state is before and not self._arbiter.has_work:
+                self._laws.look()
                 return
         self._world.report_problem("components do not come to rest")
 
@@ -127,7 +131,7 @@ class History:
         for pid, process in list(world.processes.items()):
             if not process.owner and process.listed:
                 world.end(pid, 0.5)
-        for key in list(world.state.leases):
+        for key in sorted(world.state.leases):
             self._delete(key)
         for name in self._names:
             self._engines.rest(name)
@@ -135,11 +139,11 @@ class History:
 
     def _govern(self) -> None:
         world, chance = self._world, self._world.chance
-        for group in list(world.state.groups.values()):
+        for _, group in sorted(world.state.groups.items()):  # in an order of its own: hashing differs
             spec = msgspec.structs.replace(
                 group.spec,
                 mode=chance.choice([BUDGET, BUDGET, ONE_AT_A_TIME]),
-                min_stay=chance.choice(["0s", "10s", "30s"]),
+                min_stay=chance.choice(["0s", "10s", "30s", "60s"]),
                 max_wait=chance.choice(["10s", "60s"]),
                 reserve_mb=chance.choice([512, 1024]),
             )
@@ -148,6 +152,7 @@ class History:
     def _kill(self) -> None:
         """Let another arbiter take over: it knows what it observes now, and nothing else."""
         self._world.forget()
+        self._laws.forget()
 
     def _game(self) -> None:
         world = self._world

@@ -23,28 +23,13 @@ from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import Device, DeviceProcess, NodeFacts
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
+from tests.simulation.cards.processes import Process, Shown, expected_mb
 
 NODE, CARDS, TOTAL_MB = "a", ("GPU-0", "GPU-1"), 8000
 BEGIN, EPOCH = 1000.0, moment("2026-11-24T12:00:00Z") or 0
-HEARTBEAT_SECONDS, SAMPLE_SECONDS = 5.0, 10.0
-
-
-class Process(msgspec.Struct, kw_only=True):
-    """A process, or memory that is not given back yet; `mb` is of each card, `counted_mb` what is expected of it.
-
-    `owner` is the Model or lease; empty for a game that belongs to none. `listed`: telemetry shows it as a process. `sampled_at` is when the
-    sample was taken by which the owner was granted its turn: a game that began later is not the arbiter's fault.
-    """
-
-    cards: tuple[str, ...]
-    mb: int
-    counted_mb: int
-    owner: str = ""
-    pod_uid: str = ""
-    listed: bool = True
-    alone: bool = False
-    began: float = 0.0
-    sampled_at: float = 0.0
+HEARTBEAT_SECONDS, SAMPLE_SECONDS, RECENT_SECONDS = 5.0, 10.0, 30.0
+LOAD_SECONDS = 5.0  # of every engine, as its Model tells
+SLACK_MB = 512  # what a card without a process may use
 
 
 class World:
@@ -56,6 +41,10 @@ class World:
         self.problems: list[str] = []
         self.dirty: set[str] = set()  # keys that the arbiter is to decide on
         self.processes: dict[int, Process] = {}
+        self.shown: list[Shown] = []
+        self.listed: set[str] = set()  # the cards of which the last sample tells the processes
+        self.shown_at = 0.0
+        self.ready_since: dict[str, float] = {}
         self.silent_until = self.unlisted_until = 0.0
         self.traffic: dict[str, tuple[int, int]] = {}  # Model -> in flight, waiting
         self._asked: dict[str, float] = {}
@@ -164,7 +153,20 @@ class World:
         if self.now < self.silent_until:
             return
         devices = tuple(self._device(uuid) for uuid in CARDS)
+        self._note(devices)
         self.observe(events.GpusObserved(node=NODE, boot="b", sample=next(self._samples), devices=devices))
+
+    def _note(self, devices: tuple[Device, ...]) -> None:
+        """Note what a sample shows, and whose it is."""
+        self.shown_at = self.now
+        self.listed = {
+            d.uuid for d in devices if d.processes_known and (d.processes or d.used_mb <= SLACK_MB)
+        }
+        self.shown = [
+            Shown(uuid=uuid, owner=process.owner, mb=process.mb, began=process.began)
+            for process in self.processes.values()
+            for uuid in process.cards
+        ]
 
     def _device(self, uuid: str) -> Device:
         here = [(pid, process) for pid, process in self.processes.items() if uuid in process.cards]
@@ -238,6 +240,12 @@ class World:
         self.enter(self.chance.choice([0.1, 1.0]), self.sample)
         return pid
 
+    def grow(self, pid: int, mb: int) -> None:
+        """Let a process use so much from now on, if it has not ended."""
+        process = self.processes.get(pid)
+        if process is not None and process.listed:
+            self.processes[pid] = msgspec.structs.replace(process, mb=mb)
+
     def end(self, pid: int, seconds: float) -> None:
         """End a process; its memory is back so many seconds later, and seen a moment after."""
         self.processes[pid] = msgspec.structs.replace(self.processes[pid], pod_uid="", listed=False)
@@ -252,7 +260,8 @@ class World:
         for uuid in process.cards:
             present = [other for other in self.processes.values() if uuid in other.cards]
             here = [other for other in present if other.owner or other.began <= process.sampled_at]
-            expected = process.counted_mb + sum(min(other.mb, other.counted_mb) for other in here)
+            here = [other for other in here if other.listed or other.mb > SLACK_MB]  # as a driver keeps
+            expected = process.counted_mb + sum(expected_mb(other) for other in here)
             if expected > TOTAL_MB:
                 self.report_problem(f"{process.owner} begins on {uuid}: {expected} of {TOTAL_MB} MiB: {here}")
             engines = [other for other in here if other.owner and other.owner != process.owner]

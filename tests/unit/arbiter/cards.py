@@ -56,7 +56,8 @@ class Card:
         """Add a holder whose engine is ready since NOW, and idle, or still loads; its entry is `entry_mb`, by default what its placement says."""
         self._entries |= {name: entry_mb} if entry_mb is not None else {}
         ready: Any = ("Ready", "False", Reason.STARTING) if loading else "Ready"
-        conditions = (*WANTED, "Granted", ready) if step == GRANTED else (*WANTED,)
+        wanted = facts.pop("wanted", WANTED)
+        conditions = (*wanted, "Granted", ready) if step == GRANTED else (*wanted,)
         self._add(name, memory_mb, conditions, **facts)
         self._steps[name], self._used[name] = step, memory_mb if used_mb is None else used_mb
 

@@ -148,7 +148,7 @@ def test_a_device_that_is_not_released_in_time_blocks_the_group() -> None:
     state = a_state(holder, member("b"), held("a", RELEASING), running(holder, a_pod(holder)))
     now = NOW + 30 + GRACE_SECONDS + PATIENCE_SECONDS
     assert changes(state, now)["default/b"] == ("False", Reason.BLOCKED)
-    text = "Pod a-0 of a on node a has not ended 120s after its step Releasing began; delete the Pod or end its process"
+    text = "Pod a-0 of a on node a has not ended 120s after its step Releasing began; delete it or end its process"
     assert messages(state, now)["default/b"] == text
     assert messages(state, now + 7)["default/b"] == text
     assert blocked(state, now + 7) == ("NotStopped", text)

@@ -14,10 +14,9 @@ from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, HeldDevice
 from flexinfer.api.status import GrantedStatus
 from flexinfer.arbiter import decide as deciding
 from flexinfer.arbiter.keys import group_in, keys, touched
-from flexinfer.arbiter.release import STALE_SECONDS
 from flexinfer.events import events
 from flexinfer.events.nodes import DeviceProcess
-from flexinfer.state.actions import RequeueAt, WriteStatus
+from flexinfer.state.actions import WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, SHARED, a_group, a_holder, a_lease, a_node, a_pod, a_state, running
@@ -26,12 +25,12 @@ from tests.unit.arbiter.groups import (
     IDLE,
     STOPPED_READY,
     WANTED,
-    later,
     member,
     process,
     queued,
     sample,
 )
+from tests.unit.keyed import check_key
 
 NAMES = st.sampled_from("abc")
 GROUPS = st.sampled_from(["card", "other", "My Card!", ""])
@@ -185,23 +184,17 @@ def test_an_event_touches_every_key_whose_decision_it_alters(history: list[tuple
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(EVENTS, min_size=1, max_size=8), st.floats(0, 300), st.floats(0, 0.999))
+@given(st.lists(st.tuples(EVENTS, st.floats(0, 20)), min_size=1, max_size=10))
 def test_time_alone_changes_nothing_before_the_time_that_was_asked_for(
-    history: list[Any], since: float, part: float
+    history: list[tuple[Any, float]],
 ) -> None:
-    """Nothing is decided on periodically. An agent is heard again before its sample is too old: what then differs is not asked here."""
-    state = later(a_state(), NOW, *history)
-    now = NOW + since
-    stale = [sample.at + STALE_SECONDS for sample in state.gpus.values()]
+    """Nothing is decided on periodically, and also that an agent or a proxy falls silent is decided on when it has."""
+    state, now = a_state(), NOW
+    for event, pause in history:
+        now += pause
+        state = apply_events(state, [Observation(event, now)])
     for key in keys(state):
-        actions = decided(state, key, now)
-        times = [a.at for a in actions if isinstance(a, RequeueAt)]
-        due = min([*times, *(at for at in stale if at > now)], default=now + 10_000)
-        if due > now:
-            then = decided(state, key, now + part * (due - now))
-            assert [a for a in then if not isinstance(a, RequeueAt)] == [
-                a for a in actions if not isinstance(a, RequeueAt)
-            ]
+        check_key(decided, state, key, now)
 
 
 def test_a_group_of_any_name_has_a_key_that_is_read_back() -> None:

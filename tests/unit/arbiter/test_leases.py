@@ -250,7 +250,7 @@ def test_the_process_of_a_lease_that_is_over_blocks_the_group_and_is_named() -> 
     assert found is not None
     assert found[0] == "MemoryInUse"
     assert (
-        "lease game is over, but memory that came with it is still in use on node a: GPU-1 (processes 99 game)"
+        "lease game is over, but memory that came with it is still in use on node a: GPU-1 (process 99 game)"
         in found[1]
     )
     card.foreign_mb = 0

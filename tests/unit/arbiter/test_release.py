@@ -198,7 +198,7 @@ def test_memory_that_does_not_come_back_is_blocked_with_process_and_node_named()
     for second in range(0, 300, 10):
         state = later(state, NOW + 1 + second, sample(6000 + second, process(7, 6000 + second)))
     text = (
-        "memory of a is still in use on node a 120s after its step Stopped began: GPU-1 (processes 7 llama-server); "
+        "memory of a is still in use on node a 120s after its step Stopped began: GPU-1 (process 7 llama-server); "
         "end the process that uses the device"
     )
     assert blocked(state, NOW + 292) == ("MemoryInUse", text)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from flexinfer.arbiter.member import of_model
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW
 from tests.unit.arbiter.cards import FIRST, TOTAL_MB, Card
-from tests.unit.arbiter.groups import WANTED, decided, messages, requeues, steps
+from tests.unit.arbiter.groups import WANTED, decided, messages, queued, requeues, steps
 
 
 def leavers(state: ObservedState, now: float) -> list[tuple[str, str]]:
@@ -267,6 +268,50 @@ def test_what_others_use_counts_and_is_named() -> None:
     assert leavers(grown.observed(), NOW + 1) == [("chat", "it is idle")]
 
 
+def test_a_holder_of_unknown_memory_leaves_for_one_that_needs_what_it_uses() -> None:
+    """What it uses is more than its entry says, and comes back with it: an idle one leaves at once, one in use after minStay."""
+    card = Card()
+    card.holds("unknown", 12_000, entry_mb=0)
+    card.waits("large", 20_000)
+    assert leavers(card.observed(), NOW + 1) == [("unknown", "it is idle")]
+    card.serves("unknown")
+    assert leavers(card.observed(5.0, min_stay="10s"), NOW + 5) == []
+    assert leavers(card.observed(11.0, min_stay="10s"), NOW + 11) == [
+        ("unknown", "it has stayed minStay (10s)")
+    ]
+
+
+def test_one_that_outgrew_its_footprint_leaves_with_all_that_it_uses() -> None:
+    """Its growth is no foreign memory: it does not keep another from the room that its leaving makes."""
+    card = Card()
+    card.holds("grown", 8_000, used_mb=12_000)
+    card.waits("large", 20_000)
+    assert leavers(card.observed(), NOW + 1) == [("grown", "it is idle")]
+
+
+def test_room_is_kept_while_memory_of_a_leaver_comes_back() -> None:
+    """No process is seen to hold it any more; a process of another counts, and then no room can be made."""
+    card = Card()
+    card.holds("coder", 5_000, step=STOPPED, used_mb=0)
+    card.late_mb = 5_000
+    card.waits("large", 20_000, priority=200)
+    card.waits("small", 6_000)
+    state = card.observed()
+    assert steps(state, NOW + 1) == []
+    assert "room is kept for large" in messages(state, NOW + 1)["default/small"]
+    card.foreign_mb = 5_000
+    assert steps(card.observed(), NOW + 1) == [("Grant", "small")]
+
+
+def test_a_place_in_the_queue_outlasts_a_group_that_is_blocked() -> None:
+    """Who wanted the card first, and had to leave for the other, does not come before it again."""
+    first = msgspec.structs.replace(queued(1), state="Blocked")
+    card = Card()
+    card.waits("left", 20_000)
+    card.waits("next", 20_000, shared_group=first)
+    assert steps(card.observed(), NOW + 1) == [("Grant", "next")]
+
+
 def test_a_holder_that_outgrew_its_footprint_says_so_with_both_figures() -> None:
     """As it was measured; from its next turn on it is granted that."""
     card = Card()
@@ -276,7 +321,7 @@ def test_a_holder_that_outgrew_its_footprint_says_so_with_both_figures() -> None
     card.holds("chat", 8_192)
     card.holds("grown", 8_192, entry_mb=8_192, placement=measured)
     said = messages(card.observed(), NOW + 1)
-    assert "its engine holds 12000 MiB, and 8192 were granted" in said["default/grown"]
+    assert "its engine holds 12000 MiB, and 8192 MiB were granted" in said["default/grown"]
     assert "MiB" not in said["default/chat"]
 
 

@@ -140,8 +140,9 @@ def test_services_of_an_instance_that_does_not_run_are_down(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every process is listed, none has a pid, and scripts see it by the exit status."""
-    provisioning.write_files(instances.ensure(tmp_path))
-    assert main(["services", "--state", str(tmp_path), "-o", "json"]) == 1
+    with instances.opened(tmp_path) as instance:  # another test's may have its ports otherwise
+        provisioning.write_files(instance)
+        assert main(["services", "--state", str(tmp_path), "-o", "json"]) == 1
     rows = json.loads(capsys.readouterr().out)
     assert {(row["pid"], row["health"]) for row in rows} == {(None, "down")}
     assert [row["name"] for row in rows] == ["nats", "kubernetes", "controllers", "proxy"]

@@ -8,6 +8,7 @@ import pytest
 from flexinfer.api.phase import Phase
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.stages import IDLE, READY, STARTING, Stages, observed_phase, watched
+from tests.patience import patient
 
 
 def test_every_phase_has_a_stage_and_a_stage_is_reported_once() -> None:
@@ -31,7 +32,7 @@ def test_stages_follow_what_a_command_prints() -> None:
     reported: list[str] = []
     stages = Stages(reported.append)
     with watched([sys.executable, "-c", code], os.environ, stages):
-        stages.wait_for(READY, 10)
+        stages.wait_for(READY, patient(10))
     assert reported == [IDLE, READY]
 
 

@@ -88,7 +88,7 @@ def program(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
         yield child
     finally:
         child.terminate()
-        child.wait(15)
+        child.wait(patient(15))
         assert child.stdout
         child.stdout.close()
 

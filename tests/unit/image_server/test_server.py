@@ -21,11 +21,12 @@ from flexinfer.image_server.serve import FINISH_SECONDS, serve
 from flexinfer.image_server.settings import Settings
 from flexinfer.image_server.worker import MOST_WAITING
 from flexinfer.launcher.metrics import in_flight
+from tests.patience import patient
 
 HOST, PORT = "127.95.3.1", 8000
 ROOT = f"http://{HOST}:{PORT}"
 IMAGES = f"{ROOT}/v1/images/generations"
-SECONDS = 20
+SECONDS = patient(20)
 STEPS = 3
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from flexinfer.launcher.engine_client import ANSWER_SECONDS, Answer, http_client
 from flexinfer.launcher.metrics import LONGEST_TEXT
+from tests.patience import patient
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -121,7 +122,7 @@ async def test_an_engine_that_does_not_behave_does_not_answer(serve: Serve) -> N
     assert not answer.refused
     assert answer.detail
     assert len(answer.detail) < 300
-    assert time.monotonic() - began < ANSWER_SECONDS + 0.5
+    assert time.monotonic() - began < ANSWER_SECONDS + patient(0.5)
 
 
 async def test_an_answer_without_end_is_read_up_to_its_limit() -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexinfer.launcher.metrics import in_flight
+from tests.patience import patient
 
 NAMES = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
 
@@ -81,4 +82,4 @@ def test_a_million_lines_cost_milliseconds(line: str) -> None:
     """Each is looked at once, and only so many of them."""
     began = time.process_time()
     assert in_flight(line * 1_000_000, NAMES) is None
-    assert time.process_time() - began < 0.5
+    assert time.process_time() - began < patient(0.5)

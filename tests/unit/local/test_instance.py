@@ -4,7 +4,7 @@ import os
 import socket
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,11 +14,18 @@ import pytest
 from flexinfer.api.services import SERVICES
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import InstanceError, ensure, load, lock_holder, locked, opened, state_folder
-from flexinfer.local.ports import reserved
+from flexinfer.local.ports import choosing, reserved
 from flexinfer.local.supervisor import provisioning
 from flexinfer.local.supervisor.instance_programs import programs
 from flexinfer.local.supervisor.user_settings import SET_BY_THE_INSTANCE, chosen
 from flexinfer.runtime.settings import Settings, SettingsError
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """No other instance of this user chooses ports meanwhile, such as that of another test."""
+    with choosing():
+        yield
 
 
 def listening(port: int) -> socket.socket:
@@ -30,11 +37,13 @@ def listening(port: int) -> socket.socket:
     return server
 
 
+@pytest.mark.usefixtures("alone")
 def test_ports_and_identity_stay_over_restarts(tmp_path: Path) -> None:
     """Whoever has exported the addresses keeps them."""
     assert ensure(tmp_path) == ensure(tmp_path) == load(tmp_path)
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_port_that_is_taken_meanwhile_is_stepped_over(tmp_path: Path) -> None:
     """Only the taken one changes."""
     former = ensure(tmp_path)
@@ -48,6 +57,7 @@ def test_a_port_that_is_taken_meanwhile_is_stepped_over(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_port_that_our_own_process_has_is_kept(tmp_path: Path) -> None:
     """An adopted process goes on listening where it does."""
     former = ensure(tmp_path)
@@ -55,6 +65,7 @@ def test_a_port_that_our_own_process_has_is_kept(tmp_path: Path) -> None:
         assert ensure(tmp_path, held=frozenset({"api"})).ports == former.ports
 
 
+@pytest.mark.usefixtures("alone")
 def test_instances_side_by_side_have_ports_of_their_own(tmp_path: Path) -> None:
     """Also before the first one's servers listen, and those may then bind."""
     one = ensure(tmp_path / "one")
@@ -131,6 +142,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
         ensure(tmp_path / "file" / "state")
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_process_started_with_other_settings_is_not_taken_for_ours(tmp_path: Path) -> None:
     """The fingerprint changes with every address that a process knows."""
     instance = ensure(tmp_path)

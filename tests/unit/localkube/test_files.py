@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from localkube.files import PatientWriter, problem, replace, rotate
+from tests.patience import patient
 
 
 @contextlib.contextmanager
@@ -41,7 +42,7 @@ async def test_a_record_that_finds_no_room_is_written_once_there_is_some(tmp_pat
     assert not list(tmp_path.iterdir())
     state[0] = b"two"
     running = asyncio.create_task(writer.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patient(10)):
         while not (tmp_path / "record").exists():
             await asyncio.sleep(0.005)
     running.cancel()

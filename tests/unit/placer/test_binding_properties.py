@@ -9,7 +9,7 @@ import msgspec
 from flexinfer.api.model import Gpu, Model
 from flexinfer.api.placement import Placement
 from flexinfer.events.events import GpusObserved
-from flexinfer.events.nodes import Device, DraDevice, NodeFacts
+from flexinfer.events.nodes import Device, DeviceClaim, DraDevice, NodeFacts
 from tests.builders import NOW, a_node, a_state
 from tests.unit.placer.settling import settle
 from tests.unit.placer.test_binding import DRIVER
@@ -54,7 +54,15 @@ def a_way(chance: random.Random, name: str, cards: list[Device]) -> NodeFacts:
         )
         for card in cards
     )
-    return a_node(name, allocatable=amounts, dra=dra)
+    return a_node(name, allocatable=amounts, dra=dra, device_claims=tuple(claims_of_others(chance, dra)))
+
+
+def claims_of_others(chance: random.Random, dra: tuple[DraDevice, ...]) -> Iterator[DeviceClaim]:
+    """Yield what ResourceClaims of other users have of these cards: each whole, or a part of its memory."""
+    for card in dra:
+        if chance.random() < 0.3:
+            memory = chance.choice([2048, 10240]) * MIB * card.shared
+            yield DeviceClaim(name=f"lab/{card.name}", uuid=card.uuid, shared=card.shared, memory=memory)
 
 
 def sizes(chance: random.Random, models: list[Model]) -> Iterator[Model]:
@@ -92,9 +100,13 @@ def granted(node: NodeFacts, uuid: str, placements: list[Placement]) -> bool:
         return alone or not exclusive
     if dra.tainted or not (dra.shared or alone):
         return False
+    others = [claim for claim in node.device_claims if claim.uuid == uuid]
+    if others and not all(claim.shared for claim in others):
+        return False
     whole = any(not placement.shared for placement in placements)
     allowed = all(not dra.step or amount % 2048 == 0 for amount in amounts)
-    return alone if whole else allowed and sum(amounts) * MIB <= dra.memory
+    promised = sum(amounts) * MIB + sum(claim.memory for claim in others)
+    return alone and not others if whole else allowed and promised <= dra.memory
 
 
 def test_what_is_promised_of_a_card_can_be_granted_to_all_at_once() -> None:

@@ -169,7 +169,14 @@ def test_a_device_suits_exactly_where_there_is_no_refusal() -> None:
         size, free = chance.choice([6000, 24000]), chance.choice([0, 3000, 3500, 24000])
         device = Device(uuid="g", total_mb=size, free_mb=free, healthy=chance.random() < 0.9)
         taken, reserved = chance.choice(["", "", "default/m"]), chance.choice(["", "", "team"])
-        room = Room(device=device, free_mb=min(size, free), taken_by=taken, reserved_for=reserved)
+        allocated = chance.choice(["", "", "ResourceClaim lab/x"])
+        room = Room(
+            device=device,
+            free_mb=min(size, free),
+            taken_by=taken,
+            allocated_to=allocated,
+            reserved_for=reserved,
+        )
         listed = DraDevice(
             driver="gpu.nvidia.com",
             memory=size << 20,

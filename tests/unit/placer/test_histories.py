@@ -22,6 +22,7 @@ from flexinfer.state.actions import WriteStatus
 from flexinfer.state.index import is_starting
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW, a_condition, a_group, a_holder, a_model, a_node, a_pod, a_state, running
+from tests.unit.keyed import check_key
 from tests.unit.placer.settling import observe, settle
 from tests.unit.placer.test_properties import cpu_of
 
@@ -289,3 +290,14 @@ def test_a_heartbeat_of_a_node_and_an_equal_sample_touch_nothing() -> None:
     assert observe(state, msgspec.structs.replace(sample, sample=2, devices=(fuller,)), NOW + 1)[1] == [
         waits.key
     ]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_time_alone_alters_no_decision_unannounced(seed: int) -> None:
+    """Each moment that does was asked for: also when telemetry becomes too old, or is awaited no longer."""
+    history = History(seed)
+    for _ in range(STEPS // 10):
+        for _ in range(10):
+            history.step()
+        for key in sorted(history.state.models):
+            check_key(decide, history.state, key, history.now)

@@ -238,7 +238,7 @@ def test_a_report_is_read_within_the_limits_of_the_status(tmp_path: Path) -> Non
 
 
 @given(st.binary(max_size=400), st.integers(0, 2**20))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=200)
 def test_no_file_breaks_the_reading_of_figures(tmp_path: Path, noise: bytes, place: int) -> None:
     """A header that is damaged anywhere has other figures, or none."""
     whole = bytearray(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flexinfer.proxy.__main__ import api_key
+from tests.patience import patient
 from tests.unit.proxy.test_http import KEY, PATH, Client, a_client, raw
 
 PAGE = {"Origin": "https://chat.example.com"}
@@ -178,7 +179,9 @@ def test_a_key_file_without_a_key_stops_the_proxy(tmp_path: Path, content: str |
         file.write_text(content)
     command = [sys.executable, "-m", "flexinfer.proxy"]
     environment = {**os.environ, "FLEXINFER_API_KEY_FILE": str(file)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=patient(60), check=False
+    )
     assert done.returncode == 2
     assert "flexinfer-proxy: FLEXINFER_API_KEY_FILE" in done.stderr
     assert str(file) in done.stderr

@@ -14,10 +14,11 @@ from flexinfer.proxy.cors import Cors
 from flexinfer.proxy.engine import engine_session
 from flexinfer.proxy.http import application
 from flexinfer.proxy.server import ProxyRunner
+from tests.patience import patient
 from tests.unit.proxy.parts import Parts, ready
 
 FEW = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-SECONDS = 5.0
+SECONDS = patient(5.0)
 CLEAN = {"message", "type", "param", "code"}
 TOKENS = st.sampled_from(
     [

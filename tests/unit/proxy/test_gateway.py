@@ -146,7 +146,7 @@ def test_a_request_that_is_not_ready_by_its_deadline_is_answered_with_the_condit
         error = error_of(request)
         assert (error.status, error.code, error.retry_after) == (503, "cold_start_timeout", 5)
         assert error.message == (
-            "model llama was not ready within 7s (coldStartTimeout 7s): Wanted=False (Idle): "
+            "model llama was not ready within 7s (coldStartTimeout 7s): Wanted=False (Idle); retry in 5s"
         )
         assert not parts.request().route.breaker.busy
 
@@ -169,7 +169,7 @@ def test_a_request_behind_others_of_a_ready_model_waits_as_long_as_the_queue_all
         assert (error.status, error.code, error.retry_after) == (503, "queue_timeout", 5)
         assert error.message == (
             "model llama is ready, but had no free slot within 600s (FLEXINFER_QUEUE_SECONDS): "
-            "1 requests in flight; retry in 5s"
+            "1 request in flight; retry in 5s"
         )
 
     with_parts(main)

@@ -18,6 +18,7 @@ from flexinfer.proxy import engine, http
 from flexinfer.proxy.engine import engine_session
 from flexinfer.proxy.http import application
 from flexinfer.runtime.settings import Settings
+from tests.patience import patient
 from tests.unit.proxy.parts import Parts, ProxyServer, ready
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -202,7 +203,7 @@ async def raw(client: Client, headers: bytes, path: bytes = PATH.encode(), metho
 
 async def test_an_engine_that_never_says_continue_is_not_waited_for() -> None:
     """The proxy has the whole body, and sends it at once."""
-    async with a_client() as client, asyncio.timeout(5):
+    async with a_client() as client, asyncio.timeout(patient(5)):
         response = await client.post(PATH, json={}, headers=KEY | {"Expect": "100-continue"})
         assert "expect" not in (await response.json())["headers"]
 
@@ -289,7 +290,7 @@ async def test_an_address_that_is_none_is_an_engine_that_refuses(address: str) -
 async def test_a_body_that_does_not_arrive_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing waits without an end."""
     monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
-    async with a_client() as client, asyncio.timeout(5):
+    async with a_client() as client, asyncio.timeout(patient(5)):
         assert client.port is not None
         reader, writer = await asyncio.open_connection(client.host, client.port)
         writer.write(b"POST " + PATH.encode() + b" HTTP/1.1\r\nHost: proxy\r\nContent-Length: 2\r\n")
@@ -314,7 +315,7 @@ async def test_a_client_that_takes_nothing_gives_its_slot_back(monkeypatch: pyte
         finally:
             ended.set()
 
-    async with a_client(endless) as client, asyncio.timeout(20):
+    async with a_client(endless) as client, asyncio.timeout(patient(20)):
         assert client.port is not None
         _, writer = await asyncio.open_connection(client.host, client.port, limit=1024)
         writer.write(b"POST " + PATH.encode() + b" HTTP/1.1\r\nHost: proxy\r\nContent-Length: 2\r\n")

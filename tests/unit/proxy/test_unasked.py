@@ -339,4 +339,7 @@ async def test_a_body_may_be_as_large_as_the_setting_says(limit: int, size: int,
             assert response.status == status
             if status == 413:
                 message = (await response.json())["error"]["message"]
-                assert message == "the request body is larger than 1 MiB (FLEXINFER_BODY_LIMIT_MIB)"
+                assert (
+                    message
+                    == "the request body is larger than 1 MiB (FLEXINFER_BODY_LIMIT_MIB); send a smaller one"
+                )

@@ -8,6 +8,7 @@ import pytest
 
 from flexinfer.runtime.health import Health, publish_port
 from flexinfer.runtime.readiness import Readiness
+from tests.patience import patient
 
 
 class Scene:
@@ -125,7 +126,7 @@ async def test_a_port_is_served_on_a_full_disk_and_written_once_there_is_room(tm
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not file.exists()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(patient(20)):
         while not file.exists():
             await asyncio.sleep(0.01)
     assert file.read_text() == "7400\n"

@@ -13,7 +13,7 @@ from flexinfer.api.sharedgroup import RELEASING
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.workload import PodFacts
-from flexinfer.state.apply import apply_events, assume, digest, resync, settle
+from flexinfer.state.apply import apply_events, assume, resync, settle
 from flexinfer.state.index import entries
 from flexinfer.state.observed import HEARTBEAT_GAP, Observation, ObservedState
 from tests.builders import NOW, a_condition, a_group, a_holder, a_lease, a_model, a_node, a_state
@@ -398,8 +398,3 @@ def test_a_replay_keeps_what_a_reply_told_of_a_lease() -> None:
     older = events.LeaseObserved(lease=a_lease(version=2))
     assert resync(before, [Observation(older, NOW)], NOW).leases["default/game"] == older.lease
     assert not resync(before, [], NOW).leases
-
-
-def test_digests_differ_by_subject_and_by_sequence() -> None:
-    """The watermark holds their sums."""
-    assert len({digest("a", 1), digest("a", 2), digest("b", 1)}) == 3

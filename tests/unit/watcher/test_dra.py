@@ -1,4 +1,4 @@
-"""ResourceSlices: which cards a node has by them, who may have one at once, and that a cluster without them is none the worse."""
+"""ResourceSlices and ResourceClaims: which cards a node has, who may have one at once and who has one, and that a cluster without them is none the worse."""
 
 import asyncio
 from typing import Any
@@ -7,14 +7,15 @@ import msgspec
 import pytest
 
 from flexinfer.api import kube, resource_api
-from flexinfer.api.kinds import RESOURCE_SLICES
+from flexinfer.api.kinds import RESOURCE_CLAIMS, RESOURCE_SLICES
+from flexinfer.api.labels import MODEL_UID_LABEL
 from flexinfer.api.metadata import Metadata
 from flexinfer.events import events
-from flexinfer.events.nodes import DraDevice, NodeFacts
+from flexinfer.events.nodes import DeviceClaim, DraDevice, NodeFacts
 from flexinfer.runtime.kubernetes.api import NODES, Listing, NotFoundError
 from flexinfer.runtime.settings import Settings
 from flexinfer.watcher.cache import SubjectKey
-from flexinfer.watcher.dra import dra_devices
+from flexinfer.watcher.dra import device_claims, dra_devices
 from flexinfer.watcher.watch import follow
 from tests.runtimes import a_runtime
 from tests.unit.watcher.scripted import ScriptedCluster
@@ -117,6 +118,82 @@ def test_a_slice_changes_the_fact_about_its_node() -> None:
     assert [device.uuid for device in facts_of(cache.event(NODE)).dra] == ["GPU-1"]
     assert cache.upsert(RESOURCE_SLICES, a_slice(CARD, node="b")) == {NODE, SubjectKey("node", "", "b")}
     assert facts_of(cache.event(NODE)).dra == ()
+
+
+def a_claim(*results: dict[str, Any], **metadata: Any) -> resource_api.ResourceClaim:
+    """Return a ResourceClaim as the scheduler leaves it, as its JSON; without results it has nothing."""
+    allocation = {
+        "devices": {"results": [{"driver": DRIVER, "pool": "a", "device": "gpu-0"} | r for r in results]}
+    }
+    status = {
+        "allocation": allocation if results else None,
+        "reservedFor": [{"resource": "pods", "name": "p", "uid": "pod-1"}],
+    }
+    body = {"metadata": {"name": "notebook", "namespace": "lab"} | metadata, "spec": {}, "status": status}
+    return msgspec.json.decode(msgspec.json.encode(body), type=resource_api.ResourceClaim)  # fmt: skip
+
+
+def claims_of(*claims: resource_api.ResourceClaim) -> tuple[DeviceClaim, ...]:
+    """Return what is published of these claims for a node with one card."""
+    return device_claims([a_slice(CARD)], claims, "a")
+
+
+WHOLE = DeviceClaim(name="lab/notebook", uuid="GPU-1", pods=("pod-1",))
+OUR_LABEL = {MODEL_UID_LABEL: "uid-llama"}
+TAKEN = [
+    pytest.param(a_claim({}), (WHOLE,), id="the whole card"),
+    pytest.param(
+        a_claim({"shareID": "s", "consumedCapacity": {"memory": "10Gi"}}),
+        (msgspec.structs.replace(WHOLE, shared=True, memory=10 * GIB),),
+        id="a part of its memory",
+    ),
+    pytest.param(
+        a_claim({"shareID": "s", "consumedCapacity": {"shares": "1"}}),
+        (msgspec.structs.replace(WHOLE, shared=True),),
+        id="a share without memory",
+    ),
+    pytest.param(a_claim(), (), id="not allocated"),
+    pytest.param(a_claim({"adminAccess": True}), (), id="an administrator looks"),
+    pytest.param(a_claim({"device": "gpu-7"}), (), id="a device that is gone"),
+    pytest.param(a_claim({"pool": "b"}), (), id="a card of that name in another pool"),
+    pytest.param(a_claim({"driver": "other.test"}), (), id="a card of that name of another driver"),
+    pytest.param(a_claim({}, labels=OUR_LABEL), (), id="a Model's own"),
+]
+
+
+@pytest.mark.parametrize(("claim", "taken"), TAKEN)
+def test_what_a_claim_of_another_user_has_is_published(
+    claim: resource_api.ResourceClaim, taken: tuple[DeviceClaim, ...]
+) -> None:
+    """By the card's own names, and who uses it."""
+    assert claims_of(claim) == taken
+
+
+def test_a_claim_of_many_is_published_up_to_a_limit() -> None:
+    """A fact must fit into a message."""
+    claims = [a_claim({"shareID": "s"}, name=f"n{number:03}") for number in range(300)]
+    assert [one.name for one in claims_of(*claims)] == [f"lab/n{number:03}" for number in range(256)]
+
+
+def test_a_claim_changes_the_fact_about_the_node_of_its_card() -> None:
+    """When it is allocated, and when it is not any more; whichever is seen first, claim or slice."""
+    cache = a_cache()
+    cache.upsert(NODES, a_node())
+    assert cache.upsert(RESOURCE_CLAIMS, a_claim({})) == set()
+    assert cache.upsert(RESOURCE_SLICES, a_slice(CARD)) == {NODE}
+    assert facts_of(cache.event(NODE)).device_claims == (WHOLE,)
+    assert cache.upsert(RESOURCE_CLAIMS, a_claim()) == {NODE}
+    assert facts_of(cache.event(NODE)).device_claims == ()
+    assert cache.upsert(RESOURCE_CLAIMS, a_claim({})) == {NODE}
+    assert cache.remove(RESOURCE_CLAIMS, a_claim({})) == {NODE}
+
+
+def test_a_models_own_claim_publishes_nothing() -> None:
+    """Its start would else be two facts about its node more."""
+    cache = a_cache()
+    cache.upsert(NODES, a_node())
+    cache.upsert(RESOURCE_SLICES, a_slice(CARD))
+    assert cache.upsert(RESOURCE_CLAIMS, a_claim({}, labels=OUR_LABEL)) == set()
 
 
 def facts_of(event: Any) -> NodeFacts:

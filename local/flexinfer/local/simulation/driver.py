@@ -87,17 +87,19 @@ class Source:
     def __init__(self, simulation: Simulation) -> None:
         self._file, self._started = Path(simulation.file), simulation.described
         self.described, self.problem = simulation.described, ""
-        self._changed_ns = 0
+        # When, and its size: a file is emptied and written within one tick of the clock.
+        self._changed = (0, 0)
 
     def refresh(self) -> None:
         """Read the file if it has changed; nodes and cards stay those that the instance was started with."""
         try:
-            changed_ns = self._file.stat().st_mtime_ns
+            stat = self._file.stat()
         except OSError:
             return  # removed: the instance goes on with what it was started with
-        if changed_ns == self._changed_ns:
+        changed = (stat.st_mtime_ns, stat.st_size)
+        if changed == self._changed:
             return
-        self._changed_ns = changed_ns
+        self._changed = changed
         try:
             self._use(files.read(self._file))
         except SimulationError as error:

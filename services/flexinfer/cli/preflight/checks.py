@@ -7,6 +7,7 @@ import msgspec
 from flexinfer.api.groupversion import API_VERSION, GROUP, GROUP_PLURAL, LEASE_PLURAL, PLURAL
 from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.api.model import ModelSpec
+from flexinfer.api.numbers import counted
 from flexinfer.cli.preflight import gpus, pulling
 from flexinfer.cli.preflight.objects import Definition, Workload
 from flexinfer.cli.preflight.view import MISSING, OK, UNKNOWN, WARNING, Finding, View
@@ -176,7 +177,7 @@ def _nats(view: View) -> Iterator[Finding]:
         remedy = f"kubectl -n {SYSTEM_NAMESPACE} describe pvc; the class is chart value nats.storageClassName"
         yield Finding("nats", MISSING, f"the volume of NATS is missing: {', '.join(unbound)}", remedy)
     elif claims:
-        yield Finding("nats", OK, f"{len(claims)} volume{'s' if len(claims) > 1 else ''} bound")
+        yield Finding("nats", OK, f"{counted(len(claims), 'volume')} bound")
     elif view.workloads:
         yield Finding(
             "nats",

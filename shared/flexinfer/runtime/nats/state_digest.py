@@ -1,8 +1,9 @@
 """What a reader has of the state stream, in the form that a watermark is compared with."""
 
+import hashlib
+
 from flexinfer.api.services import STATE_KINDS
 from flexinfer.events import events, subjects
-from flexinfer.state.apply import digest
 
 _MODULUS = 1 << 64
 
@@ -32,3 +33,9 @@ class StateDigest:
     def matches(self, watermark: events.Watermark) -> bool:
         """Tell whether everything that the watcher had published by then was read."""
         return watermark.counts == self.counts and watermark.sums == self.sums
+
+
+def digest(subject: str, sequence: int) -> int:
+    """Return the 64-bit hash of one message of the state stream; a watermark holds their sums modulo 2^64."""
+    hashed = hashlib.blake2b(f"{subject}@{sequence}".encode(), digest_size=8).digest()
+    return int.from_bytes(hashed, "big")

@@ -194,6 +194,17 @@ def test_a_file_that_cannot_be_used_changes_nothing_and_the_telemetry_says_so(
     assert len(as_the_agent_sees_it(simulation)) == 2
 
 
+def test_a_file_that_was_read_while_it_was_written_is_read_again(simulation: Instance, file: Path) -> None:
+    """An editor empties it and writes it, within one tick of the file system's clock."""
+    driving = driver(simulation)
+    driving.step()
+    for text in ("", DESCRIBED + "foreign: [{node: tower, memoryMB: 15000, name: game}]\n"):
+        file.write_text(text)
+        os.utime(file, ns=(1, 1))
+        driving.step()
+    assert [device.used_mb for device in as_the_agent_sees_it(simulation).values()] == [15000, 0]
+
+
 class Nodes:
     """The Nodes of an API server whose first answer is an error."""
 

@@ -11,11 +11,12 @@ from flexinfer.local.supervisor.process import Process, adopt
 from flexinfer.local.supervisor.program import MARKER_VARIABLE
 from localkube import process_identity
 from localkube.process_identity import Identity, alive, identify
+from tests.patience import patient
 
 
 async def reaped(former: Process) -> None:
     """Reap a process as init would."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patient(10)):
         await former.ended()
     former.close()
 
@@ -37,7 +38,7 @@ async def test_a_zombie_does_not_live(tmp_path: Path) -> None:
 
 async def watched(child: Process) -> Process | None:
     """Try to adopt a child of ours after its end, before it is reaped."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patient(10)):
         while identify(child.identity.pid) is not None:
             await asyncio.sleep(0.005)
     found = adopt(child.identity)
@@ -54,7 +55,7 @@ async def test_the_marker_is_found_in_the_environment_of_a_process(tmp_path: Pat
     """A process can be told from its environment, whoever wrote it down."""
     child = process.start(("/bin/sleep", "30"), os.environ | {MARKER_VARIABLE: "x/one/f"}, tmp_path / "log")
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(patient(30)):
             while _marked() != [
                 ("/bin/sleep", "30")
             ]:  # it has the environment once the program has replaced the fork

@@ -11,6 +11,7 @@ import pytest
 from flexinfer.local.supervisor.readiness import Banner, Page, ready, reason, until_ready
 from flexinfer.runtime.health import Health, served
 from flexinfer.runtime.readiness import Readiness
+from tests.patience import patient
 
 
 @contextlib.asynccontextmanager
@@ -57,7 +58,7 @@ async def test_a_service_is_ready_when_its_page_says_so(tmp_path: Path) -> None:
         assert await reason(Page(port_file=file)) == "the replay of the state stream is not complete"
         waiting = asyncio.create_task(until_ready(Page(port_file=file)))
         component.set_ready(True)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(patient(5)):
             await waiting
         assert await reason(Page(port_file=file)) == ""
 

@@ -16,6 +16,7 @@ from flexinfer.local.supervisor.program import SERVICES, STORES, Program
 from flexinfer.local.supervisor.readiness import Page, ready
 from flexinfer.local.supervisor.supervisor import Supervisor, supervised
 from localkube.process_identity import alive, identify
+from tests.patience import patient
 
 SERVER = """
 import http.server, os, pathlib, sys
@@ -69,13 +70,13 @@ def pid_of(supervisor: Supervisor, name: str) -> int:
 async def test_a_killed_process_is_back_well_within_two_seconds(tmp_path: Path) -> None:
     """SIGKILL: the successor answers, under another pid, and the restart is counted."""
     instance = an_instance(tmp_path)
-    async with supervised(instance, [a_program(instance, "one")]) as supervisor, asyncio.timeout(20):
+    async with supervised(instance, [a_program(instance, "one")]) as supervisor, asyncio.timeout(patient(20)):
         await supervisor.until_ready()
         former = pid_of(supervisor, "one")
         began = asyncio.get_running_loop().time()
         os.kill(former, signal.SIGKILL)
         await until_other(supervisor, "one", former)
-        assert asyncio.get_running_loop().time() - began < 2
+        assert asyncio.get_running_loop().time() - began < patient(2)
         entry = record.read(instance.record).entry("one")
         assert entry is not None
         assert entry.restarts == 1
@@ -85,7 +86,7 @@ async def test_everything_has_ended_when_the_block_ends(tmp_path: Path) -> None:
     """An orderly end reaps every process and the record says so."""
     instance = an_instance(tmp_path)
     async with supervised(instance, [a_program(instance, "one"), a_program(instance, "two")]) as supervisor:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(patient(20)):
             await supervisor.until_ready()
         pids = [pid_of(supervisor, name) for name in ("one", "two")]
     assert [identify(pid) for pid in pids] == [None, None]
@@ -96,7 +97,7 @@ async def test_a_later_stage_starts_once_the_former_one_answers(tmp_path: Path) 
     """The services wait for the stores."""
     instance = an_instance(tmp_path)
     store, service = a_program(instance, "store", STORES), a_program(instance, "service")
-    async with supervised(instance, [service, store]) as supervisor, asyncio.timeout(20):
+    async with supervised(instance, [service, store]) as supervisor, asyncio.timeout(patient(20)):
         while supervisor.processes["service"].process is None:
             answered = await ready(store.probe)
             await asyncio.sleep(0.005)
@@ -108,7 +109,7 @@ async def abandoned(instance: Instance, programs: list[Program]) -> list[Process
     supervisor = Supervisor(instance, programs)
     await supervisor.adopt()
     keeping = asyncio.create_task(supervisor.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(patient(20)):
         await supervisor.until_ready()
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
@@ -117,7 +118,7 @@ async def abandoned(instance: Instance, programs: list[Program]) -> list[Process
 
 async def reaped(former: Process) -> None:
     """Reap a process as init would."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patient(10)):
         await former.ended()
     former.close()
 
@@ -127,7 +128,7 @@ async def test_what_a_killed_supervisor_left_is_adopted_and_watched(tmp_path: Pa
     instance = an_instance(tmp_path)
     programs = [a_program(instance, "one"), a_program(instance, "two")]
     former = await abandoned(instance, programs)
-    async with supervised(instance, programs) as supervisor, asyncio.timeout(20):
+    async with supervised(instance, programs) as supervisor, asyncio.timeout(patient(20)):
         assert supervisor.adopted == ["one", "two"]
         pids = [one.identity.pid for one in former]
         assert [pid_of(supervisor, name) for name in ("one", "two")] == pids
@@ -152,7 +153,10 @@ async def test_what_would_be_started_otherwise_today_is_ended_first(tmp_path: Pa
     """Another command line or setting: the former process ends, and a new one runs."""
     instance = an_instance(tmp_path)
     (former,) = await abandoned(instance, [a_program(instance, "one", A="old")])
-    async with supervised(instance, [a_program(instance, "one", A="new")]) as supervisor, asyncio.timeout(20):
+    async with (
+        supervised(instance, [a_program(instance, "one", A="new")]) as supervisor,
+        asyncio.timeout(patient(20)),
+    ):
         assert supervisor.adopted == []
         await supervisor.until_ready()
         assert pid_of(supervisor, "one") != former.identity.pid
@@ -169,7 +173,7 @@ async def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(tmp_path
         deaf, argv=(sys.executable, "-c", code, str(instance.health_port_file("deaf"))), grace=0.2
     )
     async with supervised(instance, [deaf]) as supervisor:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(patient(20)):
             await supervisor.until_ready()
         pid = pid_of(supervisor, "deaf")
     assert identify(pid) is None
@@ -179,6 +183,9 @@ async def test_a_program_that_is_not_installed_does_not_stop_the_others(tmp_path
     """Its log says why it does not start."""
     instance = an_instance(tmp_path)
     missing = Program(name="missing", argv=("/nonexistent",), probe=Page(port=1))
-    async with supervised(instance, [missing, a_program(instance, "one")]) as supervisor, asyncio.timeout(20):
+    async with (
+        supervised(instance, [missing, a_program(instance, "one")]) as supervisor,
+        asyncio.timeout(patient(20)),
+    ):
         await supervisor.until_ready(["one"])
     assert "missing cannot be started" in instance.log("missing").read_text()

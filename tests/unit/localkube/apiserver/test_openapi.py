@@ -16,6 +16,7 @@ from localkube.apiserver.discovery import Discovery
 from localkube.apiserver.openapi import document
 from localkube.apiserver.resources import Object
 from tests.definitions import a_registry
+from tests.patience import patient
 
 GROUPS = sorted({(res.group, res.version) for res in a_registry().resources()})
 
@@ -129,6 +130,6 @@ def test_kubectl_explains(server: str, path: str, line: str, tmp_path: Path) -> 
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=patient(30),
     )
     assert line in explained.stdout

@@ -18,7 +18,11 @@ REFUSALS = [
     ("/apis/networking.k8s.io/v1/ingresses", "Ingresses: everything listens on this machine"),
     ("/apis/networking.k8s.io/v1/namespaces/a/networkpolicies/p", "NetworkPolicies: "),
     ("/apis/policy/v1/poddisruptionbudgets", "PodDisruptionBudgets: each eviction is granted"),
-    ("/api/v1/namespaces/a/serviceaccounts", "ServiceAccounts: Pods run as the user who started it"),
+    (
+        "/api/v1/namespaces/a/serviceaccounts/default/token",
+        "tokens of ServiceAccounts: Pods run as the user who started it",
+    ),
+    ("/api/v1/componentstatuses", "ComponentStatuses: `kubectl get --raw /readyz`"),
     ("/api/v1/namespaces/a/resourcequotas", "ResourceQuotas: use --api real or a cluster"),
     ("/apis/rbac.authorization.k8s.io/v1/clusterroles", "ClusterRoles: it has no RBAC"),
     ("/apis/node.k8s.io/v1/runtimeclasses/nvidia", "RuntimeClasses: its node runs processes"),
@@ -36,6 +40,13 @@ def test_a_kind_of_kubernetes_is_refused_by_its_name(path: str, says: str) -> No
     assert (refused.value.code, refused.value.reason) == (404, "NotFound")
     assert refused.value.message.startswith("the local API does not serve ")
     assert says in refused.value.message
+
+
+def test_who_am_i_is_refused_by_another_code() -> None:
+    """Kubectl takes a 404 for a feature gate that is missing."""
+    with pytest.raises(ApiError, match="does not serve SelfSubjectReviews: it has no RBAC") as refused:
+        resolve(REGISTRY, "/apis/authentication.k8s.io/v1/selfsubjectreviews")
+    assert refused.value.code == 405
 
 
 @pytest.mark.parametrize("path", ["/api/v1/gates", "/apis/none.such/v1/things", "/apis/apps/v1/things"])
@@ -63,7 +74,7 @@ def test_discovery_lists_them_without_verbs() -> None:
     assert (deployments["verbs"], deployments["shortNames"]) == ([], ["deploy"])
     assert deployments["responseKind"] == {"group": "apps", "version": "v1", "kind": "Deployment"}
     listed = {one["name"]: one["verbs"] for one in document_at(discovery, "/api/v1")["resources"]}
-    assert listed["serviceaccounts"] == [] and listed["pods"]
+    assert listed["resourcequotas"] == [] and listed["pods"]
 
 
 def test_no_schema_is_promised_for_a_group_that_is_only_listed() -> None:

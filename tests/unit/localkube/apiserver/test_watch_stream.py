@@ -18,6 +18,7 @@ from localkube.apiserver.store import Store
 from localkube.apiserver.tables import Form, ResponseTransformer
 from localkube.apiserver.watch_cache import WINDOW
 from localkube.apiserver.watch_stream import INITIAL_EVENTS_END, Watch
+from tests.patience import patient
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 INITIAL = WatchOptions(bookmarks=True, initial=True, match="NotOlderThan")
@@ -65,7 +66,7 @@ class Lines:
 
     async def next(self) -> list[Any]:
         """Return the events of the next chunk."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(patient(5)):
             return [msgspec.json.decode(line) for line in (await anext(self.chunks)).splitlines()]
 
     async def changes(self) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from localkube.apiserver.journal import JournalError
 from localkube.apiserver.requests import Options
 from localkube.apiserver.store import Store
 from localkube.controllers.manager import run_controllers
+from tests.patience import patient
 
 
 def now() -> datetime:
@@ -55,7 +56,7 @@ class Alarm(Counting):
 
 async def stepped(controller: Counting) -> None:
     """Wait for the next step."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         await controller.stepped.wait()
     controller.stepped.clear()
 

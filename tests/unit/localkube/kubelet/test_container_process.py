@@ -10,8 +10,9 @@ import pytest
 from localkube.kubelet import container_process
 from localkube.kubelet.container_process import Launch, Process
 from localkube.process_identity import alive
+from tests.patience import patient
 
-SECONDS = 10.0
+SECONDS = patient(10.0)
 
 
 def a_launch(folder: Path, script: str) -> Launch:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from localkube.kubelet.probes import ProbeResults, Timing, follow, timing
+from tests.patience import patient
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ async def test_failures_are_complained_of_and_the_verdict_ends_it() -> None:
         verdicts.append(good)
         return good
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         await follow({"periodSeconds": 0.001}, ask, judge, complaints.append)
     assert (complaints, verdicts) == (["no", "no"], [True])
 
@@ -60,6 +61,6 @@ async def test_silence_beyond_the_timeout_is_a_failure() -> None:
     async def judge(good: bool) -> bool:  # noqa: FBT001
         return not good
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         await follow({"timeoutSeconds": 0.001, "failureThreshold": 1}, ask, judge, complaints.append)
     assert complaints == ["no answer within 0.001s"]

@@ -9,6 +9,7 @@ import pytest
 
 from flexinfer.runtime.kubernetes.api import JOBS, LEASES, PODS, UnavailableError
 from flexinfer.runtime.kubernetes.client import CALLS_AT_ONCE, KubernetesClient, connected
+from tests.patience import patient
 from tests.slow_api import SlowServer, slow_server
 
 CALLS = 500
@@ -19,7 +20,7 @@ async def burst(
     folder: Path,
 ) -> AsyncIterator[tuple[SlowServer, KubernetesClient, list[asyncio.Task[object]]]]:
     """Start 500 calls that the server does not answer; yields it, the client and the calls."""
-    async with slow_server(folder) as (slow, config), connected(config) as api, asyncio.timeout(20):
+    async with slow_server(folder) as (slow, config), connected(config) as api, asyncio.timeout(patient(20)):
         calls = [asyncio.create_task(_get(api, f"p{number}")) for number in range(CALLS)]
         await slow.full.wait()
         try:

@@ -1,0 +1,69 @@
+"""What is kept of a node between decisions: never anything that would come out otherwise if it were computed now."""
+
+import random
+
+import msgspec
+
+from flexinfer.api.model import Gpu
+from flexinfer.events.events import AnyEvent, GpusObserved, ModelObserved, NodeObserved, WorkloadObserved
+from flexinfer.events.nodes import DeviceClaim
+from flexinfer.placer.fit import evaluate
+from flexinfer.placer.occupancy import Occupancy
+from flexinfer.placer.requirements import requirements_of
+from flexinfer.placer.state import PlacementState
+from flexinfer.state.apply import apply_events
+from flexinfer.state.observed import Observation, ObservedState
+from tests.builders import NOW, a_condition
+from tests.unit.placer.test_decide import a_new
+from tests.unit.placer.test_freelist import SIZES, a_busy_cluster
+
+
+def a_change(chance: random.Random, state: ObservedState) -> Observation:
+    """Return something that happens on a node: a sample, a Pod that ends, a Model that becomes ready or stops, another request or claim."""
+    at, key = NOW + 2 + chance.random(), chance.choice(sorted(state.models))
+    node = chance.choice(sorted(state.nodes))
+    model, workload, facts = state.models[key], state.workloads.get(key), state.nodes[node]
+    sample = state.gpus[node].observed
+    claim = DeviceClaim(name="lab/x", uuid=f"{node}-0", shared=True, memory=2**30)
+    newer = msgspec.structs.replace(model.metadata, resource_version=str(model.metadata.version + 1))
+    ready = a_condition("Ready", *chance.choice([("True", "Ready"), ("False", "Stopped")]))
+    kept = tuple(c for c in model.status.conditions if c.type != "Ready")
+    status = msgspec.structs.replace(model.status, conditions=(*kept, ready))
+    changed = msgspec.structs.replace(model, metadata=newer, status=status)
+    ended = tuple(msgspec.structs.replace(pod, phase="Failed") for pod in workload.pods) if workload else ()
+    version = facts.version + 1
+    happens: list[AnyEvent] = [
+        sample,
+        GpusObserved(node=node, boot="b", sample=sample.sample + 1, devices=sample.devices[::-1]),
+        ModelObserved(model=changed),
+        WorkloadObserved(namespace="default", name=model.metadata.name, pods=ended),
+        NodeObserved(
+            name=node,
+            node=msgspec.structs.replace(facts, version=version, requested={"nvidia.com/gpu": 1000}),
+        ),
+        NodeObserved(name=node, node=msgspec.structs.replace(facts, version=version, device_claims=(claim,))),
+    ]
+    return Observation(chance.choice(happens), at)
+
+
+def test_nothing_is_kept_of_a_node_on_which_something_has_changed() -> None:
+    """Each result is that of a node which is looked at for the first time."""
+    chance = random.Random(8)
+    models = [a_new("m", gpu=Gpu(vendor="nvidia", vram_estimate_mb=size)) for size in SIZES[2:]]
+    differing = 0
+    for _ in range(60):
+        state = a_busy_cluster(chance)
+        if not state.models:
+            continue
+        before: dict[str, object] = {}
+        for _ in range(8):
+            model = chance.choice(models)
+            placements = PlacementState(state, model, NOW + 4)
+            occupancy = Occupancy(placements, model)
+            for name in state.nodes:
+                direct = evaluate(requirements_of(model), placements.available(model, name, assigned=False))
+                assert occupancy.evaluate(name) == direct
+                differing += before.get(name) != direct
+                before[name] = direct
+            state = apply_events(state, [a_change(chance, state)])
+    assert differing > 300
