@@ -163,7 +163,9 @@ def _fits_with(model: Model, holders: Sequence[Holder], group: SharedGroup) -> b
         return True
     placement, gpu = model.status.placement or Placement(), model.spec.gpu or Gpu()
     held = [device for holder in holders for device in holder.devices]
-    measurable = all(need.memory_mb for need in placement.devices) and all(device.memory_mb for device in held)
+    measurable = all(need.memory_mb for need in placement.devices) and all(
+        device.memory_mb for device in held
+    )
     if group.spec.mode == ONE_AT_A_TIME or gpu.exclusive or not placement.devices or not measurable:
         return False
     return all(
