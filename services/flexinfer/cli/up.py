@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import os
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -203,13 +204,23 @@ async def _created_pvc(instance: Instance, supervisor: Supervisor) -> None:
 
 def next_steps(instance: Instance) -> str:
     """Return the exports and a first command to try."""
-    ours = Path(sys.executable).with_name("kubectl")
-    kubectl = ours if ours.exists() else shutil.which("kubectl") or "kubectl"
+    kubectl = _program("kubectl")
     if instance.api == PLANE:
         first = "get --raw /version"
     else:
         first = f"apply -f {EXAMPLE}" if EXAMPLE.exists() else "explain model.spec"
-    return f"\n{shell(instance.exports())}\n\nTry: {kubectl} {first}"
+    is_default = instance.state == instances.state_folder(None, os.environ)
+    words = [_program("flexinfer"), "env", *([] if is_default else ["--state", str(instance.state)])]
+    environment = f'eval "$({shlex.join(words)})"'
+    return f"\n{shell(instance.exports())}\n\nTry: {environment} && {shlex.quote(kubectl)} {first}"
+
+
+def _program(name: str) -> str:
+    """Return the program that is installed with this Python, by its name alone if that is the one on PATH."""
+    ours, on_path = Path(sys.executable).with_name(name), shutil.which(name)
+    if not ours.exists() or (on_path and Path(on_path) == ours):
+        return name
+    return str(ours)
 
 
 def detached(state: Path, choices: Choices) -> int:
